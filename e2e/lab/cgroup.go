@@ -1,0 +1,106 @@
+package lab
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+)
+
+// cgroup makes and opens the host's cgroup. Everything the host runs is in it or
+// below it, the lab's own commands included.
+func (h *Host) cgroup() (*os.File, error) {
+	mounted, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(mounted, func(m mount) bool { return m.kind == "cgroup2" })
+	if i < 0 {
+		return nil, errors.New("find the cgroup v2 hierarchy: none is mounted (mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified)")
+	}
+	dir := filepath.Join(mounted[i].path, h.lab.run.name(), h.Name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make a cgroup: %w", err)
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the cgroup: %w", err)
+	}
+	return f, nil
+}
+
+// killCgroup kills what runs in the cgroup dir and below, and waits for its end.
+// A cgroup that is not there has nothing to kill.
+func killCgroup(ctx context.Context, dir string) error {
+	err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("kill the cgroup: %w", err)
+	}
+	return poll(ctx, 10*time.Millisecond, func() (bool, error) {
+		events, err := os.ReadFile(filepath.Join(dir, "cgroup.events"))
+		if err != nil {
+			return false, fmt.Errorf("read the cgroup's state: %w", err)
+		}
+		return bytes.Contains(events, []byte("populated 0")), nil
+	})
+}
+
+// removeCgroups kills and removes the cgroup of that name in every hierarchy:
+// nspawn mirrors it into the v1 one, where the machine has both.
+func removeCgroups(ctx context.Context, name string) error {
+	mounted, err := mounts()
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, v2First := range []string{"cgroup2", "cgroup"} {
+		for _, m := range mounted {
+			if m.kind != v2First {
+				continue
+			}
+			dir := filepath.Join(m.path, name)
+			if m.kind == "cgroup2" {
+				failures = append(failures, killCgroup(ctx, dir))
+			}
+			failures = append(failures, poll(ctx, 10*time.Millisecond, func() (bool, error) { return removeCgroupTree(dir) }))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// removeCgroupTree removes the folders from the leaves up; false asks for another
+// try, as the kernel takes a moment to let go of a process that was killed.
+func removeCgroupTree(dir string) (bool, error) {
+	var dirs []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil && d.IsDir() {
+			dirs = append(dirs, path)
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("list cgroups: %w", err)
+	}
+	slices.Reverse(dirs)
+	for _, d := range dirs {
+		switch err := syscall.Rmdir(d); {
+		case errors.Is(err, syscall.EBUSY):
+			return false, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return false, fmt.Errorf("remove cgroup %s: %w", d, err)
+		}
+	}
+	return true, nil
+}

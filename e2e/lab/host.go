@@ -1,0 +1,186 @@
+package lab
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// How long a host may take to come up or go down. A host needs a second or two;
+// a whole fleet starting on two busy cores needs more.
+const (
+	bootLimit     = 2 * time.Minute
+	powerOffLimit = 2 * time.Minute
+)
+
+// A Host is one machine of the lab. Its disk lives as long as the lab, so what
+// was written is still there after PowerOff, Crash and Start.
+type Host struct {
+	// Name is the host's name; Addr its address on the lab's switch.
+	Name, Addr string
+
+	lab     *Lab
+	number  int
+	dir     string // on this machine: the overlay and the console's output
+	tmpfs   []tmpfs
+	machine *machine // nil while the host is off
+}
+
+// An Option changes how a host is built.
+type Option func(*Host)
+
+// WithTmpfs gives the host a separate small disk at path, for scenarios in which
+// it runs full. Size is as in mount(8): "64M". It survives PowerOff and Crash.
+func WithTmpfs(path, size string) Option {
+	return func(h *Host) { h.tmpfs = append(h.tmpfs, tmpfs{path, size}) }
+}
+
+func newHost(l *Lab, name string, number int, options []Option) *Host {
+	h := &Host{
+		Name: name, Addr: l.network.addr(number),
+		lab: l, number: number, dir: filepath.Join(l.run.dir, "hosts", name),
+	}
+	for _, option := range options {
+		option(h)
+	}
+	return h
+}
+
+// create makes the host's disk and network, and boots it.
+func (h *Host) create() error {
+	if err := mountOverlay(h.lab.image, h.dir); err != nil {
+		return err
+	}
+	for _, t := range h.tmpfs {
+		if err := t.mountIn(h.root()); err != nil {
+			return err
+		}
+	}
+	if err := h.lab.network.attach(h); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(h.root(), "etc/hostname"), []byte(h.Name+"\n"), 0o644); err != nil {
+		return fmt.Errorf("name the host: %w", err)
+	}
+	if err := h.writeNames(h.lab.all()); err != nil {
+		return err
+	}
+	return h.boot()
+}
+
+// Start boots a host that is off, with the disk it had, and returns once systemd
+// inside has finished starting.
+func (h *Host) Start() {
+	h.lab.tb.Helper()
+	if h.on() {
+		h.lab.tb.Fatalf("lab: start %s: it is running", h.Name)
+	}
+	if err := h.boot(); err != nil {
+		h.lab.tb.Fatalf("lab: start %s: %v", h.Name, err)
+	}
+}
+
+// PowerOff shuts the host down cleanly and returns when it is off.
+func (h *Host) PowerOff() {
+	h.lab.tb.Helper()
+	m := h.mustBeOn("power off")
+	ctx, cancel := context.WithTimeout(context.Background(), powerOffLimit)
+	defer cancel()
+	// The answer may be lost, as the host goes away under the command.
+	_, _ = h.command(ctx, nil, "systemctl", "poweroff", "--no-wall")
+	select {
+	case <-m.ended:
+	case <-ctx.Done():
+		h.lab.tb.Fatalf("lab: power off %s: it is still up after %v\n%s", h.Name, powerOffLimit, h.consoleTail())
+	}
+	h.halt("power off")
+}
+
+// Crash stops the host at once: every process is killed, nothing is shut down.
+// What the host had written is kept, synced or not: the kernel is this machine's,
+// and it did not crash.
+func (h *Host) Crash() {
+	h.lab.tb.Helper()
+	h.mustBeOn("crash")
+	h.halt("crash")
+}
+
+func (h *Host) halt(verb string) {
+	h.lab.tb.Helper()
+	if err := h.machine.kill(); err != nil {
+		h.lab.tb.Fatalf("lab: %s %s: %v", verb, h.Name, err)
+	}
+	h.machine = nil
+}
+
+func (h *Host) boot() error {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), bootLimit)
+	defer cancel()
+	m, err := startMachine(h)
+	if err != nil {
+		return err
+	}
+	h.machine = m
+	state, err := h.systemState(ctx)
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, h.consoleTail())
+	}
+	h.lab.tb.Logf("lab %s: %s (%s) is %s after %v", h.lab.run.id, h.Name, h.Addr, state, time.Since(began).Round(time.Millisecond))
+	if state == "degraded" {
+		res, err := h.command(ctx, nil, "systemctl", "list-units", "--failed", "--plain", "--no-legend", "--no-pager")
+		if err != nil {
+			return err
+		}
+		h.lab.tb.Logf("lab %s: units that failed on %s:\n%s", h.lab.run.id, h.Name, res.Out)
+	}
+	return nil
+}
+
+// systemState waits until systemd is running or degraded. Before systemd listens,
+// its client fails in various ways; all of them mean "ask again".
+func (h *Host) systemState(ctx context.Context) (string, error) {
+	var state string
+	err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
+		res, err := h.command(ctx, nil, "systemctl", "is-system-running", "--wait")
+		if errors.Is(err, errOff) {
+			return false, errors.New("start systemd: the host ended while it booted")
+		}
+		state = strings.TrimSpace(res.Out)
+		return state == "running" || state == "degraded", nil
+	})
+	if err != nil {
+		return state, fmt.Errorf("wait for systemd (last state %q): %w", state, err)
+	}
+	return state, nil
+}
+
+func (h *Host) on() bool {
+	return h.machine != nil && h.machine.alive()
+}
+
+func (h *Host) mustBeOn(verb string) *machine {
+	h.lab.tb.Helper()
+	if !h.on() {
+		h.lab.tb.Fatalf("lab: %s %s: it is off\n%s", verb, h.Name, h.consoleTail())
+	}
+	return h.machine
+}
+
+// root is where the host's disk is mounted on this machine.
+func (h *Host) root() string { return filepath.Join(h.dir, "root") }
+
+func (h *Host) console() string { return filepath.Join(h.dir, "console") }
+
+func (h *Host) consoleTail() string {
+	text, err := os.ReadFile(h.console())
+	if err != nil {
+		return ""
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return "console of " + h.Name + ":\n" + strings.Join(lines[max(0, len(lines)-30):], "\n")
+}

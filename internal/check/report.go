@@ -1,0 +1,48 @@
+package check
+
+import (
+	"time"
+
+	"cis490/internal/ident"
+)
+
+// Schema names the form of a Report; docs/doctor.schema.json describes it.
+const Schema = "cis490.doctor/1"
+
+// Report is one doctor run: what `doctor --json` prints and a snapshot holds.
+type Report struct {
+	Schema  string       `json:"schema"`
+	Host    string       `json:"host"`
+	Role    string       `json:"role"` // "lab-host" or "receiver"
+	Version string       `json:"version"`
+	Commit  ident.Commit `json:"commit"`
+	At      time.Time    `json:"at"`
+	Summary Summary      `json:"summary"`
+	Checks  []Row        `json:"checks"`
+}
+
+// Summary counts the rows by status.
+type Summary struct {
+	Pass int `json:"pass"`
+	Warn int `json:"warn"`
+	Fail int `json:"fail"`
+	Skip int `json:"skip"`
+}
+
+// Summarize counts rows.
+func Summarize(rows []Row) Summary {
+	var s Summary
+	for _, r := range rows {
+		switch r.Status {
+		case Pass:
+			s.Pass++
+		case Warn:
+			s.Warn++
+		case Fail:
+			s.Fail++
+		case Skip:
+			s.Skip++
+		}
+	}
+	return s
+}

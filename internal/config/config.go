@@ -1,0 +1,146 @@
+// Package config reads /etc/cis490/lab-host.toml and receiver.toml.
+//
+// Every default is in this package, in one readable block per role; the example
+// files in assets/config are the manual and a test holds them equal. Reading is
+// pure: whether a path exists or a port is free is doctor's business. Validate
+// tells all that is wrong at once. Unknown keys are returned apart: daemons warn
+// of them (a rolled-back binary must still start), install and `config check`
+// refuse them.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/pelletier/go-toml/v2"
+
+	"cis490/internal/fault"
+)
+
+// Where the config files are unless a flag or CIS490_CONFIG says otherwise.
+const (
+	LabHostPath  = "/etc/cis490/lab-host.toml"
+	ReceiverPath = "/etc/cis490/receiver.toml"
+)
+
+// Error is one thing wrong in a config file.
+type Error struct {
+	File      string
+	Line, Col int // 0 where the position is not known
+	Key       string
+	Why       string
+}
+
+// Error tells file:line:col, the key and what is wrong with it.
+func (e *Error) Error() string {
+	at := e.File
+	if e.Line > 0 {
+		at = fmt.Sprintf("%s:%d:%d", e.File, e.Line, e.Col)
+	}
+	if e.Key == "" {
+		return fmt.Sprintf("%s: %s", at, e.Why)
+	}
+	return fmt.Sprintf("%s: %s: %s", at, e.Key, e.Why)
+}
+
+// Duration is a time.Duration written as "90s", "5m" or "24h".
+type Duration time.Duration
+
+// UnmarshalText parses a duration; negative ones are refused.
+func (d *Duration) UnmarshalText(b []byte) error {
+	v, err := time.ParseDuration(string(b))
+	if err != nil || v < 0 {
+		return fmt.Errorf("want a duration such as \"90s\", \"5m\" or \"24h\", got %q", b)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// MarshalText writes the duration as it is read.
+func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
+
+// D returns the duration in the standard library's type.
+func (d Duration) D() time.Duration { return time.Duration(d) }
+
+// Size is a number of bytes written as "64KiB", "2GiB" or "1GB".
+type Size int64
+
+// UnmarshalText parses a size.
+func (s *Size) UnmarshalText(b []byte) error {
+	v, err := humanize.ParseBytes(string(b))
+	if err != nil || v > 1<<62 {
+		return fmt.Errorf("want a size such as \"64KiB\" or \"2GiB\", got %q", b)
+	}
+	*s = Size(v)
+	return nil
+}
+
+// MarshalText writes the size in IEC units.
+func (s Size) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint64(s))), nil }
+
+// LoadLabHost reads a lab host's config over the defaults. The unknown keys are
+// returned beside the config; every other fault is an error with exit code 78.
+func LoadLabHost(path string) (LabHost, []*Error, error) {
+	return load(path, DefaultLabHost(), LabHost.Validate)
+}
+
+// LoadReceiver reads a receiver's config as LoadLabHost does a lab host's.
+func LoadReceiver(path string) (Receiver, []*Error, error) {
+	c, unknown, err := load(path, DefaultReceiver(), Receiver.Validate)
+	return c.derived(), unknown, err
+}
+
+// ParseLabHost is LoadLabHost for content at hand; name is for messages.
+func ParseLabHost(name string, content []byte) (LabHost, []*Error, error) {
+	return parse(name, content, DefaultLabHost(), LabHost.Validate)
+}
+
+// ParseReceiver is LoadReceiver for content at hand; name is for messages.
+func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
+	c, unknown, err := parse(name, content, DefaultReceiver(), Receiver.Validate)
+	return c.derived(), unknown, err
+}
+
+func load[C any](path string, c C, validate func(C) []error) (C, []*Error, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return c, nil, fault.Exit(fault.Fix(fmt.Errorf("read config: %w", err),
+			"sudo cis490 install lab-host   # or receiver: writes it where it is absent"), fault.Config)
+	}
+	return parse(path, b, c, validate)
+}
+
+func parse[C any](name string, content []byte, c C, validate func(C) []error) (C, []*Error, error) {
+	defaults := c
+	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
+	err := dec.Decode(&c)
+	var unknown []*Error
+	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok {
+		for _, e := range strict.Errors {
+			row, col := e.Position()
+			unknown = append(unknown, &Error{name, row, col, dotted(e.Key()), "unknown key" + didYouMean(dotted(e.Key()), defaults)})
+		}
+		c = defaults
+		err = toml.Unmarshal(content, &c)
+	}
+	if e, ok := errors.AsType[*toml.DecodeError](err); ok {
+		row, col := e.Position()
+		err = &Error{name, row, col, dotted(e.Key()), e.Error()}
+	}
+	if err == nil {
+		var bad []error
+		for _, e := range validate(c) {
+			if v, ok := errors.AsType[*Error](e); ok {
+				v.File = name
+				v.Line, v.Col = position(content, v.Key)
+			}
+			bad = append(bad, e)
+		}
+		err = errors.Join(bad...)
+	}
+	return c, unknown, fault.Exit(fault.Fix(err, "edit "+name+", then: cis490 config check"), fault.Config)
+}

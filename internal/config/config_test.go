@@ -1,0 +1,97 @@
+package config_test
+
+import (
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/config"
+	"cis490/internal/fault"
+)
+
+// uncomment turns "# key = value" into "key = value".
+func uncomment(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return regexp.MustCompile(`(?m)^# ([a-z_]+ = )`).ReplaceAll(b, []byte("$1"))
+}
+
+func TestExamples_EqualTheDefaults(t *testing.T) {
+	lab := strings.Replace(string(uncomment(t, "../../assets/config/lab-host.toml")), "REPLACE_ME", "lab-01", 1)
+	lab = strings.ReplaceAll(lab, "REPLACE_ME", "https://collector.lab:8443")
+	got, unknown, err := config.ParseLabHost("x", []byte(lab))
+	if err != nil || len(unknown) > 0 {
+		t.Fatal(err, unknown)
+	}
+	want := config.DefaultLabHost()
+	want.Host, want.Receiver.URL, want.Authority.URL = got.Host, got.Receiver.URL, got.Authority.URL
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+
+	rx := strings.Replace(string(uncomment(t, "../../assets/config/receiver.toml")), "REPLACE_ME", "https://collector.lab:8443", 1)
+	gotRx, unknown, err := config.ParseReceiver("x", []byte(rx))
+	if err != nil || len(unknown) > 0 {
+		t.Fatal(err, unknown)
+	}
+	wantRx := config.DefaultReceiver()
+	wantRx.PublicURL, wantRx.Authority.URL = gotRx.PublicURL, "https://collector.lab:8444"
+	wantRx.Authority.Names, wantRx.Gate.ExtraCommits, wantRx.Gate.BlockedCommits = gotRx.Authority.Names, gotRx.Gate.ExtraCommits, gotRx.Gate.BlockedCommits
+	if diff := cmp.Diff(wantRx, gotRx); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestParse_NamesPlaceAndFix(t *testing.T) {
+	const good = "host = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n"
+	for name, c := range map[string]struct{ content, want string }{
+		"placeholder": {strings.Replace(good, "lab-01", "REPLACE_ME", 1), `x:1:1: host: `},
+		"bad URL":     {strings.Replace(good, "https://r:1", "http://r", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"bad type":    {good + "[ship]\nshipped_keep_days = \"a\"\n", `x:7:`},
+		"bad period":  {good + "[ship]\nping_every = \"5\"\n", `want a duration`},
+		"bad size":    {good + "[ship]\nshipped_keep_bytes = \"big\"\n", `want a size`},
+		"no TOML":     {"host = ", `x:1:`},
+		"negative":    {good + "[ship]\nshipped_keep_days = -1\n", `x:7:1: ship.shipped_keep_days: want 0 or more`},
+	} {
+		_, _, err := config.ParseLabHost("x", []byte(c.content))
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want …%s…", name, err, c.want)
+		}
+		if fault.CodeOf(err) != fault.Config || fault.FixOf(err) == "" {
+			t.Errorf("%s: code %d, fix %q", name, fault.CodeOf(err), fault.FixOf(err))
+		}
+	}
+}
+
+func TestParse_UnknownKeyIsToldButDoesNotStop(t *testing.T) {
+	c, unknown, err := config.ParseLabHost("x", []byte("hots = \"y\"\nhost = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n[ship]\nping_evry = \"1m\"\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Host != "lab-01" || len(unknown) != 2 {
+		t.Fatalf("host %q, unknown %v", c.Host, unknown)
+	}
+	for i, want := range []string{`x:1:1: hots: unknown key (did you mean "host"?)`, `x:8:1: ship.ping_evry: unknown key (did you mean "ship.ping_every"?)`} {
+		if got := unknown[i].Error(); got != want {
+			t.Errorf("got  %s\nwant %s", got, want)
+		}
+	}
+}
+
+// FuzzParse: an error always has a place, or is about a key that is absent.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("host = \"lab-01\""))
+	f.Add([]byte("[ship]\nping_every = \"-5m\""))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _, err := config.ParseReceiver("x", b)
+		if err != nil && !strings.HasPrefix(err.Error(), "x") {
+			t.Errorf("%q: no place in %q", b, err)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package config
+
+import (
+	"cis490/internal/ident"
+)
+
+// LabHost is lab-host.toml.
+type LabHost struct {
+	Host        string      `toml:"host"`
+	DataDir     string      `toml:"data_dir"`
+	CertsDir    string      `toml:"certs_dir"`
+	Receiver    Endpoint    `toml:"receiver"`
+	Authority   Endpoint    `toml:"authority"`
+	Ship        Ship        `toml:"ship"`
+	Orchestrate Orchestrate `toml:"orchestrate"`
+	Doctor      Doctor      `toml:"doctor"`
+}
+
+// Endpoint is a server of ours.
+type Endpoint struct {
+	URL string `toml:"url"`
+}
+
+// Ship configures the outbox daemon.
+type Ship struct {
+	PingEvery          Duration `toml:"ping_every"`
+	ScanEvery          Duration `toml:"scan_every"`
+	ReconcileEvery     Duration `toml:"reconcile_every"`
+	ShippedKeepDays    int      `toml:"shipped_keep_days"`
+	ShippedKeepBytes   Size     `toml:"shipped_keep_bytes"`
+	QuarantineKeepDays int      `toml:"quarantine_keep_days"` // 0: for ever
+	BandwidthPerSecond Size     `toml:"bandwidth_per_second"` // 0: no limit
+	IdleTimeout        Duration `toml:"idle_timeout"`
+}
+
+// Orchestrate configures recording.
+type Orchestrate struct {
+	Experiment  string   `toml:"experiment"` // path; empty: the release's own
+	MaxSlots    int      `toml:"max_slots"`  // 0: as many as the machine bears
+	Rest        Duration `toml:"rest"`       // between two episodes of a slot
+	DiskReserve Size     `toml:"disk_reserve"`
+	OutboxLimit Size     `toml:"outbox_limit"`
+}
+
+// Doctor configures the checks' thresholds.
+type Doctor struct {
+	OutboxOldest Duration `toml:"outbox_oldest"`
+	LastAccepted Duration `toml:"last_accepted"`
+	ClockSkew    Duration `toml:"clock_skew"`
+}
+
+// DefaultLabHost holds every default of a lab host.
+func DefaultLabHost() LabHost {
+	return LabHost{
+		DataDir:  "/var/lib/cis490/data",
+		CertsDir: "/etc/cis490/certs",
+		Ship: Ship{
+			PingEvery:        minutes(5),
+			ScanEvery:        seconds(60),
+			ReconcileEvery:   hours(24),
+			ShippedKeepDays:  14,
+			ShippedKeepBytes: 10 << 30,
+			IdleTimeout:      seconds(60),
+		},
+		Orchestrate: Orchestrate{
+			Rest:        minutes(1),
+			DiskReserve: 2 << 30,
+			OutboxLimit: 20 << 30,
+		},
+		Doctor: Doctor{
+			OutboxOldest: minutes(30),
+			LastAccepted: minutes(30),
+			ClockSkew:    minutes(2),
+		},
+	}
+}
+
+// Validate returns everything that is wrong, as *Error with the key.
+func (c LabHost) Validate() []error {
+	var p problems
+	if _, err := ident.ParseHost(c.Host); err != nil {
+		p.add("host", "set the name this host was given with its join token: %v", err)
+	}
+	p.absolute("data_dir", c.DataDir)
+	p.absolute("certs_dir", c.CertsDir)
+	p.httpsURL("receiver.url", c.Receiver.URL)
+	p.httpsURL("authority.url", c.Authority.URL)
+	p.positive("ship.ping_every", int64(c.Ship.PingEvery))
+	p.positive("ship.scan_every", int64(c.Ship.ScanEvery))
+	p.positive("ship.reconcile_every", int64(c.Ship.ReconcileEvery))
+	p.positive("ship.idle_timeout", int64(c.Ship.IdleTimeout))
+	p.notNegative("ship.shipped_keep_days", c.Ship.ShippedKeepDays)
+	p.notNegative("ship.quarantine_keep_days", c.Ship.QuarantineKeepDays)
+	p.notNegative("orchestrate.max_slots", c.Orchestrate.MaxSlots)
+	if c.Orchestrate.Experiment != "" {
+		p.absolute("orchestrate.experiment", c.Orchestrate.Experiment)
+	}
+	p.positive("doctor.outbox_oldest", int64(c.Doctor.OutboxOldest))
+	p.positive("doctor.last_accepted", int64(c.Doctor.LastAccepted))
+	p.positive("doctor.clock_skew", int64(c.Doctor.ClockSkew))
+	return p.all
+}

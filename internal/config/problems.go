@@ -1,0 +1,111 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+	"github.com/xrash/smetrics"
+)
+
+// problems collects what a Validate finds.
+type problems struct{ all []error }
+
+func (p *problems) add(key, format string, args ...any) {
+	p.all = append(p.all, &Error{Key: key, Why: fmt.Sprintf(format, args...)})
+}
+
+func (p *problems) absolute(key, path string) {
+	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
+		p.add(key, "want an absolute, clean path, got %q", path)
+	}
+}
+
+func (p *problems) httpsURL(key, s string) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		p.add(key, `want "https://NAME:PORT", got %q`, s)
+	}
+}
+
+func (p *problems) address(key, s string) {
+	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+		p.add(key, `want "ADDRESS:PORT" or ":PORT", got %q`, s)
+	}
+}
+
+func (p *problems) positive(key string, v int64) {
+	if v <= 0 {
+		p.add(key, "want more than 0")
+	}
+}
+
+func (p *problems) notNegative(key string, v int) {
+	if v < 0 {
+		p.add(key, "want 0 or more, got %d", v)
+	}
+}
+
+func seconds(n int64) Duration { return Duration(time.Duration(n) * time.Second) }
+func minutes(n int64) Duration { return Duration(time.Duration(n) * time.Minute) }
+func hours(n int64) Duration   { return Duration(time.Duration(n) * time.Hour) }
+
+func dotted(key []string) string { return strings.Join(key, ".") }
+
+// position finds where a dotted key is set, so that a value that only Validate
+// can judge is named with its line too; 0, 0 if the file does not set it.
+func position(content []byte, key string) (line, col int) {
+	p := unstable.Parser{}
+	p.Reset(content)
+	var table []string
+	for p.NextExpression() {
+		e := p.Expression()
+		var path []string
+		for it := e.Key(); it.Next(); {
+			path = append(path, string(it.Node().Data))
+		}
+		switch e.Kind {
+		case unstable.Table, unstable.ArrayTable:
+			table = path
+		case unstable.KeyValue:
+			if dotted(append(append([]string{}, table...), path...)) == key {
+				it := e.Key()
+				it.Next()
+				at := p.Shape(it.Node().Raw).Start
+				return at.Line, at.Column
+			}
+		}
+	}
+	return 0, 0
+}
+
+// didYouMean returns a hint with the known key that is at most two edits away.
+func didYouMean(key string, c any) string {
+	best, at := "", 3
+	for _, known := range keysOf(reflect.TypeOf(c), "") {
+		if d := smetrics.WagnerFischer(key, known, 1, 1, 1); d < at {
+			best, at = known, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return fmt.Sprintf(" (did you mean %q?)", best)
+}
+
+func keysOf(t reflect.Type, prefix string) []string {
+	var keys []string
+	for f := range t.Fields() {
+		name := prefix + f.Tag.Get("toml")
+		keys = append(keys, name)
+		if f.Type.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(f.Type, name+".")...)
+		}
+	}
+	return keys
+}

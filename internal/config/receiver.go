@@ -1,0 +1,146 @@
+package config
+
+import (
+	"net"
+	"net/url"
+
+	"cis490/internal/ident"
+)
+
+// Receiver is receiver.toml; serve, bootstrap and fleet-check read it.
+type Receiver struct {
+	PublicURL string      `toml:"public_url"`
+	Listen    string      `toml:"listen"`
+	DataDir   string      `toml:"data_dir"`
+	Operator  string      `toml:"operator_file"`
+	TLS       TLS         `toml:"tls"`
+	Authority Authority   `toml:"authority"`
+	Gate      Gate        `toml:"gate"`
+	Limits    Limits      `toml:"limits"`
+	Fleet     FleetHealth `toml:"fleet"`
+}
+
+// TLS says where serve's certificate comes from.
+type TLS struct {
+	Mode         string `toml:"mode"` // "direct" or "proxy"
+	Certificate  string `toml:"certificate"`
+	Key          string `toml:"key"`
+	Socket       string `toml:"socket"`
+	ClientHeader string `toml:"client_header"`
+}
+
+// Authority configures bootstrap.
+type Authority struct {
+	Listen     string   `toml:"listen"`
+	URL        string   `toml:"url"` // empty: public_url's host with the authority's port
+	Dir        string   `toml:"dir"`
+	Socket     string   `toml:"socket"`
+	Names      []string `toml:"names"` // more names and addresses in the server certificates
+	CertLife   Duration `toml:"cert_life"`
+	ServerLife Duration `toml:"server_life"`
+	TokenTTL   Duration `toml:"token_ttl"`
+}
+
+// Gate says which code commits may ship, beside the receiver's own and the
+// published releases'.
+type Gate struct {
+	Enabled        bool           `toml:"enabled"`
+	ExtraCommits   []ident.Commit `toml:"extra_commits"`
+	BlockedCommits []ident.Commit `toml:"blocked_commits"`
+}
+
+// Limits bound what a host can make the receiver do.
+type Limits struct {
+	EpisodeSize Size     `toml:"episode_size"`
+	DiskReserve Size     `toml:"disk_reserve"`
+	Uploads     int      `toml:"uploads"` // at the same time
+	IdleTimeout Duration `toml:"idle_timeout"`
+}
+
+// FleetHealth configures fleet-check.
+type FleetHealth struct {
+	SilentAfter   Duration `toml:"silent_after"`
+	Lookback      Duration `toml:"lookback"`
+	NeverReported Duration `toml:"never_reported"`
+}
+
+// DefaultReceiver holds every default of a receiver.
+func DefaultReceiver() Receiver {
+	return Receiver{
+		Listen:   ":8443",
+		DataDir:  "/var/lib/cis490",
+		Operator: "/etc/cis490/operator",
+		TLS:      TLS{Mode: "direct", Socket: "/run/cis490-receiver/http.sock", ClientHeader: "X-Client-Cert"},
+		Authority: Authority{
+			Listen:     ":8444",
+			Dir:        "/var/lib/cis490-authority",
+			Socket:     "/run/cis490-authority/admin.sock",
+			CertLife:   hours(30 * 24),
+			ServerLife: hours(90 * 24),
+			TokenTTL:   hours(72),
+		},
+		Gate: Gate{Enabled: true},
+		Limits: Limits{
+			EpisodeSize: 4 << 30,
+			DiskReserve: 2 << 30,
+			Uploads:     64,
+			IdleTimeout: seconds(60),
+		},
+		Fleet: FleetHealth{
+			SilentAfter:   minutes(30),
+			Lookback:      hours(24),
+			NeverReported: hours(1),
+		},
+	}
+}
+
+// Validate returns everything that is wrong, as *Error with the key.
+func (c Receiver) Validate() []error {
+	var p problems
+	p.httpsURL("public_url", c.PublicURL)
+	p.address("listen", c.Listen)
+	p.absolute("data_dir", c.DataDir)
+	p.absolute("operator_file", c.Operator)
+	switch c.TLS.Mode {
+	case "direct":
+		if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
+			p.add("tls.certificate", "set both certificate and key, or neither (the authority then issues one)")
+		}
+	case "proxy":
+		p.absolute("tls.socket", c.TLS.Socket)
+		if c.TLS.ClientHeader == "" {
+			p.add("tls.client_header", "name the header in which the proxy passes the client certificate")
+		}
+	default:
+		p.add("tls.mode", `want "direct" or "proxy", got %q`, c.TLS.Mode)
+	}
+	p.address("authority.listen", c.Authority.Listen)
+	if c.Authority.URL != "" {
+		p.httpsURL("authority.url", c.Authority.URL)
+	}
+	p.absolute("authority.dir", c.Authority.Dir)
+	p.absolute("authority.socket", c.Authority.Socket)
+	p.positive("authority.cert_life", int64(c.Authority.CertLife))
+	p.positive("authority.server_life", int64(c.Authority.ServerLife))
+	p.positive("authority.token_ttl", int64(c.Authority.TokenTTL))
+	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
+	p.positive("limits.uploads", int64(c.Limits.Uploads))
+	p.positive("limits.idle_timeout", int64(c.Limits.IdleTimeout))
+	p.positive("fleet.silent_after", int64(c.Fleet.SilentAfter))
+	p.positive("fleet.lookback", int64(c.Fleet.Lookback))
+	p.positive("fleet.never_reported", int64(c.Fleet.NeverReported))
+	return p.all
+}
+
+// derived fills what follows from other keys.
+func (c Receiver) derived() Receiver {
+	if c.Authority.URL == "" {
+		if u, err := url.Parse(c.PublicURL); err == nil && u.Host != "" {
+			_, port, err := net.SplitHostPort(c.Authority.Listen)
+			if err == nil {
+				c.Authority.URL = "https://" + net.JoinHostPort(u.Hostname(), port)
+			}
+		}
+	}
+	return c
+}

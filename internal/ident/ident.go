@@ -1,0 +1,119 @@
+// Package ident holds the grammar of the names that cross the wire: hosts,
+// episodes, commits and digests (spec §1).
+//
+// Each name is parsed once, at the edge, into a type whose values cannot be
+// wrong; beyond that edge nothing checks again. All accepted names are a single
+// local path element, so that a file name can be built from them without
+// further thought. JSON and TOML decode straight into these types.
+package ident
+
+import (
+	"fmt"
+	"io"
+	"regexp"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+)
+
+// Host names a lab host: a DNS label in lower case.
+type Host string
+
+// EpisodeID names an episode: a ULID in its canonical upper-case form.
+type EpisodeID string
+
+// Commit names a code version: 40 lower-case hex digits.
+type Commit string
+
+// Digest is a sha256 as 64 lower-case hex digits.
+type Digest string
+
+// The grammars. A compiled expression is immutable, hence no state.
+var (
+	hostRE   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
+	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
+	digestRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// ParseHost returns s as a Host, or an error that states the grammar.
+func ParseHost(s string) (Host, error) {
+	if !hostRE.MatchString(s) {
+		return "", fmt.Errorf("host %q: want 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'", clip(s))
+	}
+	return Host(s), nil
+}
+
+// ParseEpisodeID returns s as an EpisodeID, or an error that states the grammar.
+func ParseEpisodeID(s string) (EpisodeID, error) {
+	id, err := ulid.ParseStrict(s)
+	if err != nil || id.String() != s {
+		return "", fmt.Errorf("episode id %q: want a ULID (26 characters of Crockford's base32, upper case)", clip(s))
+	}
+	return EpisodeID(s), nil
+}
+
+// ParseCommit returns s as a Commit, or an error that states the grammar.
+func ParseCommit(s string) (Commit, error) {
+	if !commitRE.MatchString(s) {
+		return "", fmt.Errorf("commit %q: want 40 lower-case hex digits", clip(s))
+	}
+	return Commit(s), nil
+}
+
+// ParseDigest returns s as a Digest, or an error that states the grammar.
+func ParseDigest(s string) (Digest, error) {
+	if !digestRE.MatchString(s) {
+		return "", fmt.Errorf("digest %q: want a sha256 as 64 lower-case hex digits", clip(s))
+	}
+	return Digest(s), nil
+}
+
+// NewEpisodeID makes the id of an episode that starts at the given time, with
+// randomness from entropy (crypto/rand.Reader outside tests).
+func NewEpisodeID(start time.Time, entropy io.Reader) (EpisodeID, error) {
+	id, err := ulid.New(ulid.Timestamp(start), entropy)
+	if err != nil {
+		return "", fmt.Errorf("make episode id: %w", err)
+	}
+	return EpisodeID(id.String()), nil
+}
+
+// Time returns the start of the episode as its id has it, to the millisecond.
+// It is the host's clock, so it may be wrong; the receiver never judges by it.
+func (id EpisodeID) Time() time.Time {
+	u, err := ulid.ParseStrict(string(id))
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(u.Time())
+}
+
+// UnmarshalText parses a host.
+func (h *Host) UnmarshalText(b []byte) error { return parseInto(h, b, ParseHost) }
+
+// UnmarshalText parses an episode id.
+func (id *EpisodeID) UnmarshalText(b []byte) error { return parseInto(id, b, ParseEpisodeID) }
+
+// UnmarshalText parses a commit.
+func (c *Commit) UnmarshalText(b []byte) error { return parseInto(c, b, ParseCommit) }
+
+// UnmarshalText parses a digest.
+func (d *Digest) UnmarshalText(b []byte) error { return parseInto(d, b, ParseDigest) }
+
+func parseInto[T ~string](dst *T, b []byte, parse func(string) (T, error)) error {
+	v, err := parse(string(b))
+	if err != nil {
+		return err
+	}
+	*dst = v
+	return nil
+}
+
+// clip keeps hostile names from filling a log line.
+func clip(s string) string {
+	const most = 80
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

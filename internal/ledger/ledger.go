@@ -1,0 +1,228 @@
+// Package ledger keeps the *.jsonl files: append-only, one JSON object a line,
+// readable with jq, written by one process each (spec §4).
+//
+// Promises on a crash: a row whose Append returned nil is there; a row is there
+// as a whole or not at all; a torn last line is cut off when the ledger is
+// opened, so two rows never run together. A failed write or fsync fails every
+// row of its batch, and the file is cut back to its last durable length.
+//
+// Rows that wait at the same time share one fsync. The ledger keeps no rows in
+// memory: opening costs the last line, reading costs the rows of the window.
+package ledger
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+)
+
+// MaxLine is the largest row, newline included, in bytes.
+const MaxLine = 1 << 20
+
+// ErrClosed is returned by Append after Close.
+var ErrClosed = errors.New("ledger is closed")
+
+// Options describe a ledger.
+type Options struct {
+	FS      disk.FS // where; required
+	Path    string  // the file; its folder must exist
+	TimeKey string  // the row's time field, for windows: "received_at", "at"…
+	Perm    fs.FileMode
+	Now     func() time.Time // required
+}
+
+// Ledger is an open ledger. Its methods may be called from many goroutines.
+type Ledger struct {
+	o Options
+
+	mu      sync.Mutex // guards what follows, held during a batch's write and fsync
+	f       disk.File
+	durable int64     // length up to which all is known to be on disk
+	cut     bool      // a batch failed: what lies beyond durable is not ours to believe
+	last    time.Time // time of the last row
+	closed  bool
+
+	queueMu sync.Mutex
+	queue   []*pending
+}
+
+type pending struct {
+	build func(at time.Time) any
+	done  chan error
+}
+
+// Open opens or creates the ledger, cutting off a torn last line.
+func Open(o Options) (*Ledger, error) {
+	l := &Ledger{o: o}
+	if err := l.reopen(); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Append writes one row and returns when it is durable. build gets the row's
+// time, which is never before that of the row above it; it is called once,
+// in the order of the file, and must not block.
+func (l *Ledger) Append(build func(at time.Time) any) error {
+	p := &pending{build: build, done: make(chan error, 1)}
+	l.queueMu.Lock()
+	l.queue = append(l.queue, p)
+	l.queueMu.Unlock()
+
+	// Whoever gets the lock writes for all who wait; the others find an answer.
+	l.mu.Lock()
+	l.queueMu.Lock()
+	batch := l.queue
+	l.queue = nil
+	l.queueMu.Unlock()
+	if len(batch) > 0 {
+		l.commit(batch)
+	}
+	l.mu.Unlock()
+	return <-p.done
+}
+
+// Healthy tells whether the next Append can be expected to work, by checking
+// that the open file is still the one at the path and can be written.
+func (l *Ledger) Healthy() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.ready()
+}
+
+// Close closes the ledger; rows appended before are durable.
+func (l *Ledger) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	if l.f == nil {
+		return nil
+	}
+	return l.f.Close()
+}
+
+func (l *Ledger) commit(batch []*pending) {
+	var buf bytes.Buffer
+	at := l.o.Now().UTC()
+	err := l.ready()
+	if at.Before(l.last) {
+		at = l.last
+	}
+	for i, p := range batch {
+		if err != nil {
+			break
+		}
+		line, bad := json.Marshal(p.build(at))
+		if bad == nil && len(line) >= MaxLine {
+			bad = fmt.Errorf("row of %d bytes is over the limit of %d", len(line), MaxLine)
+		}
+		if bad != nil { // its own fault, not its neighbours'
+			p.done <- fmt.Errorf("append to %s: %w", l.o.Path, bad)
+			batch[i] = nil
+			continue
+		}
+		buf.Write(line)
+		buf.WriteByte('\n')
+	}
+	if err == nil && buf.Len() > 0 {
+		err = l.write(buf.Bytes())
+	}
+	if err == nil {
+		l.last = at
+	}
+	for _, p := range batch {
+		if p != nil {
+			p.done <- err
+		}
+	}
+}
+
+func (l *Ledger) write(rows []byte) error {
+	_, err := l.f.Write(rows)
+	if err == nil {
+		err = l.f.Sync()
+	}
+	if err != nil {
+		// What reached the disk is unknown: cut it off and start from a new
+		// descriptor next time. The cut may fail too; reopen cuts again.
+		err = errors.Join(err, l.f.Truncate(l.durable), l.f.Close())
+		l.f, l.cut = nil, true
+		return fmt.Errorf("append to %s: %w", l.o.Path, err)
+	}
+	l.durable += int64(len(rows))
+	return nil
+}
+
+// ready makes sure that the file at the path is open. A file that was replaced
+// or cut by another hand is opened anew rather than written behind its back.
+func (l *Ledger) ready() error {
+	if l.closed {
+		return ErrClosed
+	}
+	if l.f != nil {
+		at, err := l.o.FS.Lstat(l.o.Path)
+		if err == nil {
+			var open fs.FileInfo
+			if open, err = l.f.Stat(); err == nil && os.SameFile(at, open) && at.Size() == l.durable {
+				return nil
+			}
+		}
+		_ = l.f.Close() // nothing is pending on it
+		l.f = nil
+	}
+	return l.reopen()
+}
+
+func (l *Ledger) reopen() (err error) {
+	f, err := l.o.FS.OpenFile(l.o.Path, os.O_RDWR|os.O_APPEND|os.O_CREATE, l.o.Perm)
+	if err != nil {
+		return fault.Fix(fmt.Errorf("open ledger: %w", err),
+			fmt.Sprintf("ls -ld %s %s   # must be a file that this service's user may write", filepath.Dir(l.o.Path), l.o.Path))
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close())
+		}
+	}()
+	fi, err := f.Stat()
+	if err != nil {
+		return fmt.Errorf("open ledger: %w", err)
+	}
+	if !fi.Mode().IsRegular() {
+		return fmt.Errorf("open ledger %s: is no regular file", l.o.Path)
+	}
+	whole, lastLine, err := tail(f, fi.Size())
+	if err != nil {
+		return fmt.Errorf("open ledger %s: %w", l.o.Path, err)
+	}
+	if l.cut && l.durable < whole {
+		whole = l.durable
+	}
+	if whole != fi.Size() {
+		if err := f.Truncate(whole); err != nil {
+			return fmt.Errorf("cut torn line of %s: %w", l.o.Path, err)
+		}
+	}
+	// One sync for the cut, for rows that a crash left unsynced and, with the
+	// folder, for the name of a new file.
+	if err := errors.Join(f.Sync(), l.o.FS.SyncDir(filepath.Dir(l.o.Path))); err != nil {
+		return fmt.Errorf("open ledger %s: %w", l.o.Path, err)
+	}
+	if at, ok := rowTime(lastLine, l.o.TimeKey); ok && at.After(l.last) {
+		l.last = at
+	}
+	l.f, l.durable, l.cut = f, whole, false
+	return nil
+}

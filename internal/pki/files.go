@@ -1,0 +1,120 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+)
+
+// ParsePair reads a chain and its key out of one PEM file's content, and checks
+// that they belong together. Leaf is set.
+func ParsePair(b []byte) (*tls.Certificate, error) {
+	pair, err := tls.X509KeyPair(b, b)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate and key: %w", err)
+	}
+	return &pair, nil
+}
+
+// followed is a file whose parsed content is kept until the file changes.
+type followed[T any] struct {
+	path  string
+	parse func([]byte) (T, error)
+
+	mu    sync.Mutex
+	stamp stamp
+	value T
+}
+
+// stamp tells two states of a file apart; a swap by rename changes the inode.
+type stamp struct {
+	info  fs.FileInfo
+	mtime time.Time
+	size  int64
+}
+
+func (f *followed[T]) get() (T, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var none T
+	fi, err := os.Stat(f.path)
+	if err != nil {
+		return none, err
+	}
+	if s := f.stamp; s.info != nil && os.SameFile(s.info, fi) && s.mtime.Equal(fi.ModTime()) && s.size == fi.Size() {
+		return f.value, nil
+	}
+	b, err := os.ReadFile(f.path)
+	if err != nil {
+		return none, err
+	}
+	v, err := f.parse(b)
+	if err != nil {
+		return none, fmt.Errorf("%s: %w", f.path, err)
+	}
+	f.stamp, f.value = stamp{fi, fi.ModTime(), fi.Size()}, v
+	return v, nil
+}
+
+// Pair follows a file with a certificate chain and its key, so that a renewed
+// pair is used from the next handshake on, without a restart.
+type Pair struct{ f followed[*tls.Certificate] }
+
+// NewPair returns the pair at path; the file need not exist yet.
+func NewPair(path string) *Pair {
+	return &Pair{followed[*tls.Certificate]{path: path, parse: ParsePair}}
+}
+
+// Get returns the pair as the file has it now.
+func (p *Pair) Get() (*tls.Certificate, error) { return p.f.get() }
+
+// Bundle follows a file with trusted CA certificates.
+type Bundle struct{ f followed[*x509.CertPool] }
+
+// NewBundle returns the bundle at path; the file need not exist yet.
+func NewBundle(path string) *Bundle {
+	return &Bundle{followed[*x509.CertPool]{path: path, parse: func(b []byte) (*x509.CertPool, error) {
+		certs, err := ParseCerts(b)
+		if err != nil {
+			return nil, err
+		}
+		pool := x509.NewCertPool()
+		for _, c := range certs {
+			pool.AddCert(c)
+		}
+		return pool, nil
+	}}}
+}
+
+// Get returns the pool as the file has it now.
+func (b *Bundle) Get() (*x509.CertPool, error) { return b.f.get() }
+
+// ServerTLS returns the config of our listeners: TLS 1.3, no session tickets (a
+// resumed session would skip the certificate), a client certificate requested
+// without a hint and verified by the handlers, so that a bad one gets an answer
+// that says why.
+func ServerTLS(pair *Pair) *tls.Config {
+	return &tls.Config{
+		MinVersion:             tls.VersionTLS13,
+		SessionTicketsDisabled: true,
+		ClientAuth:             tls.RequestClientCert,
+		NextProtos:             []string{"h2", "http/1.1"},
+		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
+	}
+}
+
+// ClientTLS returns the config for one connection to a server of ours. pair may
+// be nil for requests that need no identity.
+func ClientTLS(roots *x509.CertPool, pair *tls.Certificate) *tls.Config {
+	c := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}
+	if pair != nil {
+		// Not Certificates: those are held back when the server gives a hint
+		// that an older CA does not meet.
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
+	}
+	return c
+}

@@ -1,0 +1,237 @@
+// Package pki makes, reads and checks the certificates of the fleet: one CA
+// (ECDSA P-256), server certificates for receiver and authority, and client
+// certificates whose common name is the host.
+//
+// It touches no file but through Pair and Bundle, which follow a file that is
+// swapped by rename. It refuses keys and requests that policy does not allow;
+// it never decides whether a host may have a certificate.
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"net"
+	"time"
+
+	"cis490/internal/ident"
+)
+
+// backdate is how far before now a certificate starts, for hosts whose clock is
+// slow.
+const backdate = 7 * 24 * time.Hour
+
+// caLife is the life of a CA.
+const caLife = 10 * 365 * 24 * time.Hour
+
+// PEM block types.
+const (
+	certBlock = "CERTIFICATE"
+	keyBlock  = "PRIVATE KEY"
+	csrBlock  = "CERTIFICATE REQUEST"
+)
+
+// NewKey makes an ECDSA P-256 key.
+func NewKey() (*ecdsa.PrivateKey, error) { return ecdsa.GenerateKey(elliptic.P256(), rand.Reader) }
+
+// EncodeKey returns a key as PKCS #8 in PEM.
+func EncodeKey(k crypto.Signer) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}), nil
+}
+
+// ParseKey reads a key out of PEM that may hold other blocks too.
+func ParseKey(b []byte) (crypto.Signer, error) {
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		switch block.Type {
+		case keyBlock:
+			k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("read key: %w", err)
+			}
+			if s, ok := k.(crypto.Signer); ok {
+				return s, nil
+			}
+			return nil, errors.New("read key: cannot sign")
+		case "EC PRIVATE KEY":
+			return x509.ParseECPrivateKey(block.Bytes)
+		}
+	}
+	return nil, errors.New("read key: no private key in the file")
+}
+
+// EncodeCerts returns certificates as PEM, in order.
+func EncodeCerts(certs ...*x509.Certificate) []byte {
+	var b []byte
+	for _, c := range certs {
+		b = append(b, pem.EncodeToMemory(&pem.Block{Type: certBlock, Bytes: c.Raw})...)
+	}
+	return b
+}
+
+// ParseCerts reads every certificate out of PEM; none is an error.
+func ParseCerts(b []byte) ([]*x509.Certificate, error) {
+	var certs []*x509.Certificate
+	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != certBlock {
+			continue
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate: %w", err)
+		}
+		certs = append(certs, c)
+	}
+	if len(certs) == 0 {
+		return nil, errors.New("read certificate: none in the file")
+	}
+	return certs, nil
+}
+
+// PinOf returns the sha256 of a certificate, as join tokens carry it.
+func PinOf(c *x509.Certificate) ident.Digest {
+	sum := sha256.Sum256(c.Raw)
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}
+
+// KeyID returns the sha256 of a public key's SubjectPublicKeyInfo, which tells
+// whether two certificates or requests are of the same key.
+func KeyID(pub crypto.PublicKey) (ident.Digest, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("identify key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return ident.Digest(hex.EncodeToString(sum[:])), nil
+}
+
+// Serial returns a certificate's serial number as the ledgers write it, in hex.
+func Serial(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
+
+// NewCSR returns a certificate request in PEM, signed by the key it is for.
+func NewCSR(k crypto.Signer, h ident.Host) ([]byte, error) {
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
+		Subject: pkix.Name{CommonName: string(h)}, DNSNames: []string{string(h)},
+	}, k)
+	if err != nil {
+		return nil, fmt.Errorf("make certificate request: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: csrBlock, Bytes: der}), nil
+}
+
+// ParseCSR reads a request and refuses all that policy does not allow: another
+// name, other extensions, a weak key, a signature by another key.
+func ParseCSR(b []byte, h ident.Host) (*x509.CertificateRequest, error) {
+	block, rest := pem.Decode(b)
+	if block == nil || block.Type != csrBlock || len(rest) > 0 {
+		return nil, errors.New("want exactly one certificate request in PEM")
+	}
+	r, err := x509.ParseCertificateRequest(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("read certificate request: %w", err)
+	}
+	if err := r.CheckSignature(); err != nil {
+		return nil, fmt.Errorf("request is not signed by its own key: %w", err)
+	}
+	if k, ok := r.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
+		return nil, errors.New("want an ECDSA P-256 key")
+	}
+	if r.Subject.String() != "CN="+string(h) {
+		return nil, fmt.Errorf("subject is %.80q, want CN=%s alone", r.Subject.String(), h)
+	}
+	if len(r.EmailAddresses)+len(r.IPAddresses)+len(r.URIs) > 0 || len(r.DNSNames) > 1 || (len(r.DNSNames) == 1 && r.DNSNames[0] != string(h)) {
+		return nil, fmt.Errorf("request names more than %s", h)
+	}
+	for _, e := range r.Extensions {
+		if !e.Id.Equal([]int{2, 5, 29, 17}) { // subjectAltName, judged above
+			return nil, fmt.Errorf("request asks for extension %s", e.Id)
+		}
+	}
+	return r, nil
+}
+
+// Issuer signs certificates with the CA's key.
+type Issuer struct {
+	Cert *x509.Certificate
+	Key  crypto.Signer
+}
+
+// NewCA makes a CA.
+func NewCA(now time.Time) (Issuer, error) {
+	k, err := NewKey()
+	if err != nil {
+		return Issuer{}, fmt.Errorf("make CA key: %w", err)
+	}
+	t := template("cis490 CA "+now.UTC().Format("2006-01-02"), now, caLife)
+	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
+	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	der, err := x509.CreateCertificate(rand.Reader, t, t, k.Public(), k)
+	if err != nil {
+		return Issuer{}, fmt.Errorf("make CA: %w", err)
+	}
+	c, err := x509.ParseCertificate(der)
+	return Issuer{c, k}, err
+}
+
+// Client issues a lab host's certificate: CN and SAN are the host, client
+// authentication only.
+func (i Issuer) Client(pub crypto.PublicKey, h ident.Host, now time.Time, life time.Duration) (*x509.Certificate, error) {
+	t := template(string(h), now, life)
+	t.DNSNames = []string{string(h)}
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return i.sign(t, pub)
+}
+
+// Server issues a server certificate for names and addresses; the first is its
+// common name.
+func (i Issuer) Server(pub crypto.PublicKey, names []string, now time.Time, life time.Duration) (*x509.Certificate, error) {
+	if len(names) == 0 {
+		return nil, errors.New("issue server certificate: no name")
+	}
+	t := template(names[0], now, life)
+	t.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil {
+			t.IPAddresses = append(t.IPAddresses, ip)
+		} else {
+			t.DNSNames = append(t.DNSNames, n)
+		}
+	}
+	return i.sign(t, pub)
+}
+
+func (i Issuer) sign(t *x509.Certificate, pub crypto.PublicKey) (*x509.Certificate, error) {
+	if t.NotAfter.After(i.Cert.NotAfter) {
+		t.NotAfter = i.Cert.NotAfter
+	}
+	der, err := x509.CreateCertificate(rand.Reader, t, i.Cert, pub, i.Key)
+	if err != nil {
+		return nil, fmt.Errorf("issue certificate for %s: %w", t.Subject.CommonName, err)
+	}
+	return x509.ParseCertificate(der)
+}
+
+func template(cn string, now time.Time, life time.Duration) *x509.Certificate {
+	serial := make([]byte, 16)
+	_, _ = rand.Read(serial) // never fails: crypto/rand.Read's word
+	serial[0] = serial[0]&0x7f | 0x40
+	return &x509.Certificate{
+		SerialNumber: new(big.Int).SetBytes(serial),
+		Subject:      pkix.Name{CommonName: cn},
+		NotBefore:    now.Add(-backdate).UTC(),
+		NotAfter:     now.Add(life).UTC(),
+		KeyUsage:     x509.KeyUsageDigitalSignature,
+	}
+}

@@ -1,0 +1,53 @@
+// Package version says which build this is: the one source for `cis490
+// version`, the commit header, meta.json and the gate.
+//
+// The values are stamped into main by the Makefile (-X main.buildVersion, -X
+// main.buildCommit, -X main.buildDirty); a plain `go build` falls back to what the Go
+// tool recorded about the checkout. A build with neither carries no commit, and
+// an episode recorded by it would be refused: orchestrate then records nothing.
+package version
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"cis490/internal/ident"
+)
+
+// Info describes one build. The zero Commit means that none was stamped.
+type Info struct {
+	Version string       `json:"version"`
+	Commit  ident.Commit `json:"commit"`
+	Dirty   bool         `json:"dirty"`
+	Go      string       `json:"go"`
+	OS      string       `json:"os"`
+	Arch    string       `json:"arch"`
+}
+
+// Read returns the build's description from the stamped values, where they are
+// empty from what the Go tool recorded. A stamp that is no commit counts as none.
+func Read(version, commit, dirty string) Info {
+	info := Info{Version: version, Dirty: dirty == "true", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
+	if commit == "" {
+		if build, ok := debug.ReadBuildInfo(); ok {
+			for _, s := range build.Settings {
+				switch s.Key {
+				case "vcs.revision":
+					commit = s.Value
+				case "vcs.modified":
+					info.Dirty = s.Value == "true"
+				}
+			}
+		}
+	}
+	if c, err := ident.ParseCommit(commit); err == nil {
+		info.Commit = c
+	}
+	if info.Version == "" {
+		info.Version = "dev"
+		if info.Commit != "" {
+			info.Version = "dev-" + string(info.Commit[:12])
+		}
+	}
+	return info
+}

@@ -1,0 +1,135 @@
+package wire
+
+import "net/http"
+
+// Action is what the shipper does upon an answer to a PUT.
+type Action string
+
+// The actions of spec §3.
+const (
+	Retire     Action = "retire"     // receipt durable, then out of the outbox
+	Quarantine Action = "quarantine" // set aside; tried once more when the policy changes
+	Conflict   Action = "conflict"   // set aside, never sent again by itself, never expires
+	HoldCommit Action = "hold"       // nothing more of this commit until the policy changes
+	Hourly     Action = "hourly"     // keep; back off to once per hour; a new certificate resets
+	Repack     Action = "repack"     // pack again once, then quarantine
+	BackOff    Action = "back off"   // keep; full jitter, at most 10 minutes, Retry-After
+	Network    Action = "network"    // keep; full jitter, at most 45 seconds
+)
+
+// The kinds of refusal.
+const (
+	Malformed     Kind = "malformed"
+	Unstamped     Kind = "unstamped"
+	TooLarge      Kind = "too-large"
+	Unauthorized  Kind = "unauthorized"
+	CertExpired   Kind = "certificate-expired"
+	CertRevoked   Kind = "certificate-revoked"
+	BadBearer     Kind = "bad-bearer"
+	OtherHost     Kind = "other-host"
+	Decommission  Kind = "decommissioned"
+	UnknownHost   Kind = "unknown-host"
+	OtherDigest   Kind = "conflict"
+	Gated         Kind = "gate"
+	BadDigest     Kind = "digest-mismatch"
+	TimedOut      Kind = "timeout"
+	Busy          Kind = "busy"
+	Broken        Kind = "internal"
+	NotReady      Kind = "not-ready"
+	Full          Kind = "full"
+	NotFound      Kind = "not-found"
+	BadMethod     Kind = "method-not-allowed"
+	BadToken      Kind = "bad-token"
+	TokenUsed     Kind = "token-used"
+	TokenExpired  Kind = "token-expired"
+	NotThisKey    Kind = "not-this-key"
+	BadCSR        Kind = "bad-csr"
+	NeedsOperator Kind = "needs-operator"
+)
+
+// Answer is a row of the table: a refusal, its meaning, what fixes it, and what
+// the shipper does when it is the answer to a PUT.
+type Answer struct {
+	Kind   Kind
+	Status int
+	Title  string
+	Fix    string // what to paste, and on which machine
+	Action Action
+}
+
+// Answers returns the whole table of refusals, in the order of their status.
+// 201 and 200 are Retire.
+func Answers() []Answer {
+	const (
+		doctor = "on the lab host: sudo cis490 doctor"
+		enroll = "on the receiver: sudo cis490 token create HOST, then paste what it prints on the lab host"
+		wait   = "nothing: it is sent again by itself"
+		rx     = "on the receiver: sudo cis490 doctor"
+	)
+	return []Answer{
+		{Malformed, http.StatusBadRequest, "malformed request", doctor, Quarantine},
+		{Unstamped, http.StatusBadRequest, "no code commit", "on the lab host: run a released cis490 (cis490 version must show a commit)", Quarantine},
+		{BadCSR, http.StatusBadRequest, "certificate request refused", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
+		{Unauthorized, http.StatusUnauthorized, "no valid client certificate", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
+		{CertExpired, http.StatusUnauthorized, "client certificate is outside its validity", "nothing: cert-fetch renews it within 5 minutes; if not, on the lab host: sudo cis490 cert-fetch --renew", Hourly},
+		{CertRevoked, http.StatusUnauthorized, "client certificate is revoked", enroll, Hourly},
+		{BadBearer, http.StatusUnauthorized, "bad bearer token", enroll, Hourly},
+		{NeedsOperator, http.StatusUnauthorized, "operator token needed", "send 'Authorization: Bearer' with the content of /etc/cis490/operator on the receiver", Hourly},
+		{BadToken, http.StatusUnauthorized, "join token refused", enroll, Hourly},
+		{NotThisKey, http.StatusUnauthorized, "key is not the one last issued to this host", enroll, Hourly},
+		{OtherHost, http.StatusForbidden, "certificate names another host", "on the lab host: set host in /etc/cis490/lab-host.toml to the name in the certificate", Hourly},
+		{Decommission, http.StatusForbidden, "host is decommissioned", "on the receiver: sudo cis490 host readmit HOST", Hourly},
+		{UnknownHost, http.StatusForbidden, "host is not in the roster", enroll, Hourly},
+		{TokenUsed, http.StatusForbidden, "join token was used with another key", enroll, Hourly},
+		{TokenExpired, http.StatusForbidden, "join token has run out", enroll, Hourly},
+		{NotFound, http.StatusNotFound, "no such resource", "compare the path with docs/protocol.md", BackOff},
+		{BadMethod, http.StatusMethodNotAllowed, "method not allowed here", "compare the method with docs/protocol.md", BackOff},
+		{TimedOut, http.StatusRequestTimeout, "no byte for too long", wait, BackOff},
+		{OtherDigest, http.StatusConflict, "another digest is stored under this episode", "on the lab host: cis490 episode show EPISODE; it is never overwritten", Conflict},
+		{Gated, http.StatusPreconditionFailed, "code commit is outside the gate", "nothing: autoupdate brings a released build; to accept this commit, add it to [gate] extra_commits in /etc/cis490/receiver.toml on the receiver", HoldCommit},
+		{TooLarge, http.StatusRequestEntityTooLarge, "too large", "on the receiver: raise the limit in [limits] of /etc/cis490/receiver.toml", Quarantine},
+		{BadDigest, http.StatusUnprocessableEntity, "body does not match its digest", wait, Repack},
+		{Busy, http.StatusTooManyRequests, "too many requests", wait, BackOff},
+		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
+		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
+		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)", "on the receiver: free space, or sudo cis490 archive --before DATE --to DIR", BackOff},
+	}
+}
+
+// AnswerOf returns the row of a kind; an unknown kind is Broken's.
+func AnswerOf(k Kind) Answer {
+	var broken Answer
+	for _, a := range Answers() {
+		if a.Kind == k {
+			return a
+		}
+		if a.Kind == Broken {
+			broken = a
+		}
+	}
+	return broken
+}
+
+// ActionOf returns what the shipper does upon a refusal by a receiver of ours.
+// A kind that a newer receiver invented is judged by its status.
+func ActionOf(p *Problem) Action {
+	for _, a := range Answers() {
+		if a.Kind == p.Kind {
+			return a.Action
+		}
+	}
+	switch p.Status {
+	case http.StatusBadRequest, http.StatusRequestEntityTooLarge:
+		return Quarantine
+	case http.StatusUnauthorized, http.StatusForbidden:
+		return Hourly
+	case http.StatusConflict:
+		return Conflict
+	case http.StatusPreconditionFailed:
+		return HoldCommit
+	case http.StatusUnprocessableEntity:
+		return Repack
+	default:
+		return BackOff
+	}
+}

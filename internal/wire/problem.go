@@ -1,0 +1,100 @@
+package wire
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+
+	"cis490/internal/ident"
+)
+
+// Kind names a refusal; it is the last part of a problem's type.
+type Kind string
+
+// typePrefix makes a kind into the URI that RFC 9457 asks for. A tag URI (RFC
+// 4151) names without promising a page.
+const typePrefix = "tag:cis490,2026:problem:"
+
+// Problem is an RFC 9457 refusal. It is an error, so that a handler returns it
+// and a client gets it back.
+type Problem struct {
+	Kind       Kind         `json:"-"`
+	Status     int          `json:"status"`
+	Title      string       `json:"title"`
+	Detail     string       `json:"detail,omitempty"`
+	Fix        string       `json:"fix"`
+	YourCommit ident.Commit `json:"your_commit,omitempty"`
+	HeadCommit ident.Commit `json:"head_commit,omitempty"`
+	RetryAfter int          `json:"-"` // seconds, sent as a header; 0 is none
+}
+
+// NewProblem returns the problem of a kind, with a detail that says what and
+// where. Its status, title and fix come from the table of answers.
+func NewProblem(k Kind, detail string, args ...any) *Problem {
+	a := AnswerOf(k)
+	return &Problem{Kind: k, Status: a.Status, Title: a.Title, Fix: a.Fix, Detail: fmt.Sprintf(detail, args...)}
+}
+
+// Error tells title and detail.
+func (p *Problem) Error() string {
+	if p.Detail == "" {
+		return fmt.Sprintf("%d %s", p.Status, p.Title)
+	}
+	return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail)
+}
+
+// MarshalJSON adds the type.
+func (p *Problem) MarshalJSON() ([]byte, error) {
+	type plain Problem
+	return json.Marshal(struct {
+		Type string `json:"type"`
+		*plain
+	}{typePrefix + string(p.Kind), (*plain)(p)})
+}
+
+// UnmarshalJSON takes a problem of ours; any other is an error.
+func (p *Problem) UnmarshalJSON(b []byte) error {
+	type plain Problem
+	v := struct {
+		Type string `json:"type"`
+		*plain
+	}{plain: (*plain)(p)}
+	if err := json.Unmarshal(b, &v); err != nil {
+		return err
+	}
+	kind, ours := strings.CutPrefix(v.Type, typePrefix)
+	if !ours {
+		return fmt.Errorf("problem type %.80q is not ours", v.Type)
+	}
+	p.Kind = Kind(kind)
+	return nil
+}
+
+// ErrNotOurs tells that an answer did not come from a receiver of ours: a
+// captive portal, a proxy, another server. It says nothing about the request.
+var ErrNotOurs = errors.New("the answer is not from a cis490 receiver")
+
+// ReadProblem reads the refusal out of an answer; anything that is not a
+// problem of ours, with the status that its kind has, is ErrNotOurs.
+func ReadProblem(r *http.Response) (*Problem, error) {
+	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if kind != ContentTypeProblem {
+		return nil, fmt.Errorf("%w: status %d with content type %.80q", ErrNotOurs, r.StatusCode, kind)
+	}
+	b, err := io.ReadAll(io.LimitReader(r.Body, MaxAnswer))
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	p := &Problem{}
+	if err := json.Unmarshal(b, p); err != nil {
+		return nil, fmt.Errorf("%w: status %d: %w", ErrNotOurs, r.StatusCode, err)
+	}
+	if p.Status != r.StatusCode {
+		return nil, fmt.Errorf("%w: status %d with a problem of status %d", ErrNotOurs, r.StatusCode, p.Status)
+	}
+	return p, nil
+}

@@ -1,0 +1,26 @@
+// Command cis490 runs a fleet of lab hosts and the receiver they ship to. See
+// docs/architecture.md.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"cis490/commands"
+	"cis490/internal/version"
+)
+
+// Stamped by the Makefile with -ldflags -X.
+var buildVersion, buildCommit, buildDirty string
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := commands.Main(ctx, os.Args, commands.Env{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		Build: version.Read(buildVersion, buildCommit, buildDirty),
+	})
+	stop()
+	os.Exit(code)
+}

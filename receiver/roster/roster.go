@@ -1,0 +1,71 @@
+// Package roster is what the receiver knows of the hosts that should exist: the
+// authority writes it, serve and fleet-check read it (spec §4, §8).
+//
+// roster.jsonl is a ledger of events; folding it gives each host's state. It
+// holds no secret: bearers and tokens are there as sha256 only. A reader sees a
+// row as a whole or not at all.
+package roster
+
+import (
+	"time"
+
+	"cis490/internal/ident"
+)
+
+// File is the roster's name in the authority's folder.
+const File = "roster.jsonl"
+
+// TimeKey is the time field of its rows.
+const TimeKey = "at"
+
+// Kind says what happened to a host.
+type Kind string
+
+// The kinds of event.
+const (
+	TokenMade      Kind = "token"
+	Enrolled       Kind = "enrolled" // revokes every serial before it
+	Renewed        Kind = "renewed"
+	Decommissioned Kind = "decommissioned"
+	Readmitted     Kind = "readmitted" // a new token is needed to enrol
+)
+
+// Event is a row of the roster.
+type Event struct {
+	At      time.Time    `json:"at"`
+	Host    ident.Host   `json:"host"`
+	Event   Kind         `json:"event"`
+	Serial  string       `json:"serial,omitempty"`
+	Key     ident.Digest `json:"key,omitempty"`           // KeyID of the certificate
+	Bearer  ident.Digest `json:"bearer_sha256,omitempty"` // at enrolment
+	Expires time.Time    `json:"expires,omitzero"`        // of the token or the certificate
+	From    string       `json:"from,omitempty"`          // address that asked
+	Other   ident.Host   `json:"other,omitempty"`         // the host that this one replaces or is replaced by
+}
+
+// State is where a host stands.
+type State string
+
+// The states.
+const (
+	Pending State = "pending" // a token was made, not yet used
+	Active  State = "active"
+	Gone    State = "decommissioned"
+)
+
+// Host is one host's state, folded from its events.
+type Host struct {
+	Name         ident.Host   `json:"host"`
+	State        State        `json:"state"`
+	Since        time.Time    `json:"since"`
+	Bearer       ident.Digest `json:"-"`
+	Key          ident.Digest `json:"key,omitempty"` // last issued to
+	CertExpires  time.Time    `json:"certificate_expires,omitzero"`
+	TokenExpires time.Time    `json:"token_expires,omitzero"`
+	EnrolledAt   time.Time    `json:"enrolled_at,omitzero"`
+	valid        map[string]bool // serials issued since the last enrolment
+}
+
+// Valid tells whether a certificate's serial is one that this host may use:
+// issued since its last enrolment, and the host is active.
+func (h Host) Valid(serial string) bool { return h.State == Active && h.valid[serial] }
