@@ -1,0 +1,105 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/fault"
+)
+
+// configFlag is --config of a command that reads one role's file.
+func configFlag(path string) cli.Flag {
+	return &cli.StringFlag{Name: "config", Value: path, EnvVars: []string{"CIS490_CONFIG"}, Usage: "read `FILE`"}
+}
+
+// jsonFlag is --json.
+func jsonFlag() cli.Flag {
+	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON"}
+}
+
+// labHost loads the lab host's config and warns of unknown keys: a binary that
+// was rolled back must start with a newer file.
+func (a *app) labHost(c *cli.Context) (config.LabHost, error) {
+	conf, unknown, err := config.LoadLabHost(c.String("config"))
+	a.warnUnknown(unknown)
+	return conf, err
+}
+
+// receiver loads the receiver's config as labHost does a lab host's.
+func (a *app) receiver(c *cli.Context) (config.Receiver, error) {
+	conf, unknown, err := config.LoadReceiver(c.String("config"))
+	a.warnUnknown(unknown)
+	return conf, err
+}
+
+func (a *app) warnUnknown(unknown []*config.Error) {
+	for _, e := range unknown {
+		a.errorf("warning: %v", e)
+	}
+}
+
+func (a *app) configCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "config",
+		Usage: "check the config files",
+		Subcommands: []*cli.Command{{
+			Name:        "check",
+			Usage:       "tell everything that is wrong in the config files, with file, line and column",
+			ArgsUsage:   " ",
+			Description: "Without a flag it checks the files that this machine has. Unknown keys are errors\nhere; daemons only warn of them. Exit code 78 if anything is wrong.\n\nExamples:\n   cis490 config check\n   cis490 config check --lab-host ./lab-host.toml",
+			Flags: []cli.Flag{
+				&cli.StringFlag{Name: "lab-host", Usage: "check `FILE` as a lab host's config"},
+				&cli.StringFlag{Name: "receiver", Usage: "check `FILE` as a receiver's config"},
+			},
+			Action: a.configCheck,
+		}},
+	}
+}
+
+func (a *app) configCheck(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	lab, rx := c.String("lab-host"), c.String("receiver")
+	if lab == "" && rx == "" {
+		lab, rx = ifExists(config.LabHostPath), ifExists(config.ReceiverPath)
+	}
+	if lab == "" && rx == "" {
+		return fault.Exit(fault.Fix(errors.New("this machine has no config file"),
+			"sudo cis490 install lab-host --join -   # or: sudo cis490 install receiver --public-url URL"), fault.Config)
+	}
+	var all []error
+	if lab != "" {
+		_, unknown, err := config.LoadLabHost(lab)
+		all = append(all, a.checked(lab, unknown, err))
+	}
+	if rx != "" {
+		_, unknown, err := config.LoadReceiver(rx)
+		all = append(all, a.checked(rx, unknown, err))
+	}
+	return errors.Join(all...)
+}
+
+// checked prints a file that is right, and returns all that is wrong with it.
+func (a *app) checked(path string, unknown []*config.Error, err error) error {
+	all := []error{err}
+	for _, e := range unknown {
+		all = append(all, e)
+	}
+	if err := errors.Join(all...); err != nil {
+		return fault.Exit(fault.Fix(err, fmt.Sprintf("edit %s, then: cis490 config check", path)), fault.Config)
+	}
+	a.printf("%s: ok\n", path)
+	return nil
+}
+
+func ifExists(path string) string {
+	if _, err := os.Stat(path); err != nil {
+		return ""
+	}
+	return path
+}

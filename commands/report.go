@@ -1,0 +1,109 @@
+package commands
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+	"github.com/xrash/smetrics"
+	"golang.org/x/term"
+
+	"cis490/internal/fault"
+)
+
+// The program's voice. Results go to standard output, everything else to
+// standard error; an error is one line that says what and where, in lower case
+// and without a full stop, followed by the fix where one is known:
+//
+//	cis490: error: read config: open /etc/cis490/lab-host.toml: no such file or directory
+//	cis490: hint: sudo cis490 install lab-host
+//
+// No other file chooses an exit code or prints an error.
+
+// report prints an error and returns its exit code.
+func (a *app) report(err error) int {
+	if err == nil {
+		return 0
+	}
+	code := fault.CodeOf(err)
+	if code == fault.Failed && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		code = fault.NoPerm
+		if fault.FixOf(err) == "" {
+			err = fault.Fix(err, "run it again with sudo")
+		}
+	}
+	if !errors.Is(err, errQuiet) {
+		for line := range strings.Lines(err.Error()) {
+			a.errorf("error: %s", strings.TrimSuffix(line, "\n"))
+		}
+	}
+	for line := range strings.Lines(fault.FixOf(err)) {
+		a.errorf("hint: %s", strings.TrimSuffix(line, "\n"))
+	}
+	return code
+}
+
+// errQuiet carries an exit code for a verdict that was already printed as the
+// command's result.
+var errQuiet = errors.New("the result says it")
+
+// verdict ends a command whose result is bad news: exit code 1, nothing more to
+// say.
+func verdict() error { return fault.Exit(errQuiet, fault.Failed) }
+
+// errorf prints one line on standard error.
+func (a *app) errorf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.env.Err, "cis490: "+format+"\n", args...) // nowhere to tell of it
+}
+
+// printf prints a part of the result; that nobody reads it is not an error.
+func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.env.Out, format, args...) }
+
+// printJSON prints a result for programs.
+func (a *app) printJSON(v any) error {
+	enc := json.NewEncoder(a.env.Out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// terminal tells whether a person watches the stream: colour and progress only
+// then, and never with NO_COLOR or a dumb terminal.
+func (a *app) terminal(w any) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
+}
+
+// usagef is a usage error of a command, with where to read on.
+func usagef(c *cli.Context, format string, args ...any) error {
+	name := "cis490"
+	if c.Command != nil && c.Command.HelpName != "" {
+		name = c.Command.HelpName
+	}
+	return fault.Exit(fault.Fix(fmt.Errorf(format, args...), name+" --help"), fault.Usage)
+}
+
+// unknownCommand is the usage error for a word that is no subcommand.
+func unknownCommand(c *cli.Context, word string, known []*cli.Command) error {
+	best, at := "", 3
+	for _, k := range known {
+		if d := smetrics.WagnerFischer(word, k.Name, 1, 1, 1); d < at && !k.Hidden {
+			best, at = k.Name, d
+		}
+	}
+	if best == "" {
+		return usagef(c, "unknown command %q", word)
+	}
+	return usagef(c, "unknown command %q (did you mean %q?)", word, best)
+}
+
+// requireRoot refuses to go on without root.
+func requireRoot(what string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	return fault.Exit(fault.Fix(fmt.Errorf("%s needs root", what), "run it again with sudo"), fault.NoPerm)
+}

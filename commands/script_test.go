@@ -1,0 +1,107 @@
+package commands_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"cis490/commands"
+	"cis490/internal/version"
+)
+
+// testCommit is what the scripts' binary says of itself.
+const testCommit = "0123456789abcdef0123456789abcdef01234567"
+
+var update = flag.Bool("update", false, "write what the commands print into the scripts and golden files")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"cis490": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+			code := commands.Main(ctx, os.Args, testEnv())
+			stop()
+			os.Exit(code)
+		},
+	})
+}
+
+func testEnv() commands.Env {
+	return commands.Env{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		Build: version.Read("1.2.3-test", testCommit, "false"),
+	}
+}
+
+// TestScripts runs the command line as a user sees it. Beside testscript's own
+// commands there are `exits CODE CMD…`, which runs a command and wants its exit
+// code, and `waitfile FILE`, which waits until a file has content.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		UpdateScripts:       *update,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("COMMIT", testCommit)
+			e.Setenv("NO_COLOR", "1")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":    exits,
+			"waitfile": waitFile,
+		},
+	})
+}
+
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE CMD…")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		exit, ok := errors.AsType[*exec.ExitError](err)
+		if !ok {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+func waitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: waitfile FILE")
+	}
+	path := ts.MkAbs(args[0])
+	deadline := time.After(30 * time.Second)
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		fi, err := os.Stat(path)
+		if err == nil && fi.Size() > 0 {
+			return
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			ts.Fatalf("%v", err)
+		}
+		select {
+		case <-deadline:
+			ts.Fatalf("%s did not appear", args[0])
+		case <-tick.C:
+		}
+	}
+}
