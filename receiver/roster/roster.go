@@ -3,7 +3,8 @@
 //
 // roster.jsonl is a ledger of events; folding it gives each host's state. It
 // holds no secret: bearers and tokens are there as sha256 only. A reader sees a
-// row as a whole or not at all.
+// row as a whole or not at all, so a crash of the writer never shows half an
+// enrolment. This package refuses to write: the authority alone does.
 package roster
 
 import (
@@ -23,8 +24,10 @@ type Kind string
 
 // The kinds of event.
 const (
-	TokenMade      Kind = "token"
-	Enrolled       Kind = "enrolled" // revokes every serial before it
+	TokenMade      Kind = "token" // an older token of the host is void
+	TokenRevoked   Kind = "token-revoked"
+	TokenMisused   Kind = "token-misused" // by another key than the one it is bound to
+	Enrolled       Kind = "enrolled"      // revokes every serial before it, and decommissions Other
 	Renewed        Kind = "renewed"
 	Decommissioned Kind = "decommissioned"
 	Readmitted     Kind = "readmitted" // a new token is needed to enrol
@@ -55,17 +58,24 @@ const (
 
 // Host is one host's state, folded from its events.
 type Host struct {
-	Name         ident.Host   `json:"host"`
-	State        State        `json:"state"`
-	Since        time.Time    `json:"since"`
-	Bearer       ident.Digest `json:"-"`
-	Key          ident.Digest `json:"key,omitempty"` // last issued to
-	CertExpires  time.Time    `json:"certificate_expires,omitzero"`
-	TokenExpires time.Time    `json:"token_expires,omitzero"`
-	EnrolledAt   time.Time    `json:"enrolled_at,omitzero"`
-	valid        map[string]bool // serials issued since the last enrolment
+	Name         ident.Host           `json:"host"`
+	State        State                `json:"state"`
+	Since        time.Time            `json:"since"`
+	Bearer       ident.Digest         `json:"-"`
+	Key          ident.Digest         `json:"key,omitempty"` // last issued to
+	CertExpires  time.Time            `json:"certificate_expires,omitzero"`
+	TokenExpires time.Time            `json:"token_expires,omitzero"` // of a token that is not yet used
+	EnrolledAt   time.Time            `json:"enrolled_at,omitzero"`
+	Misused      time.Time            `json:"token_misused,omitzero"`       // when a thief last tried its token
+	MisusedFrom  string               `json:"token_misused_from,omitempty"` // and from where
+	Other        ident.Host           `json:"other,omitempty"`              // replaces it, or is replaced by it
+	valid        map[string]time.Time // serials issued since the last enrolment, and when they expire
 }
 
 // Valid tells whether a certificate's serial is one that this host may use:
-// issued since its last enrolment, and the host is active.
-func (h Host) Valid(serial string) bool { return h.State == Active && h.valid[serial] }
+// issued since its last enrolment, and the host is active. Serials that have
+// expired may be forgotten; the certificate's own dates are to be checked first.
+func (h Host) Valid(serial string) bool {
+	_, ok := h.valid[serial]
+	return ok && h.State == Active
+}

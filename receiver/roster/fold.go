@@ -1,0 +1,69 @@
+package roster
+
+import (
+	"maps"
+	"time"
+
+	"cis490/internal/ident"
+)
+
+// fold applies one event. It never changes a Host that was handed out: maps are
+// copied before they are written. Kinds that a newer authority invented are
+// passed over.
+func fold(hosts map[ident.Host]Host, e Event) {
+	h, known := hosts[e.Host]
+	h.Name = e.Host
+	switch e.Event {
+	case TokenMade:
+		if !known || h.State == "" {
+			h.become(Pending, e.At)
+		}
+		h.TokenExpires = e.Expires
+	case TokenRevoked:
+		h.TokenExpires = time.Time{}
+		if h.State == Pending { // nothing is left by which it could exist
+			delete(hosts, e.Host)
+			return
+		}
+	case TokenMisused:
+		h.Misused, h.MisusedFrom = e.At, e.From
+	case Enrolled:
+		h.become(Active, e.At)
+		h.EnrolledAt, h.TokenExpires = e.At, time.Time{}
+		h.Bearer, h.Other = e.Bearer, e.Other
+		h.valid = nil
+		h.issue(e)
+		if old, ok := hosts[e.Other]; ok && e.Other != e.Host {
+			old.become(Gone, e.At)
+			old.Other = e.Host
+			hosts[e.Other] = old
+		}
+	case Renewed:
+		h.issue(e)
+	case Decommissioned:
+		h.become(Gone, e.At)
+		h.TokenExpires = time.Time{}
+	case Readmitted:
+		h = Host{Name: e.Host} // neither key nor bearer of before counts
+		h.become(Pending, e.At)
+	default:
+		return
+	}
+	hosts[e.Host] = h
+}
+
+func (h *Host) become(s State, at time.Time) {
+	if h.State != s {
+		h.State, h.Since = s, at
+	}
+}
+
+// issue notes a certificate, and forgets those that expired before it was made:
+// their dates refuse them, and a host that renews for years stays small.
+func (h *Host) issue(e Event) {
+	valid := make(map[string]time.Time, len(h.valid)+1)
+	maps.Copy(valid, h.valid)
+	maps.DeleteFunc(valid, func(_ string, expires time.Time) bool { return expires.Before(e.At) })
+	valid[e.Serial] = e.Expires
+	h.valid, h.Key, h.CertExpires = valid, e.Key, e.Expires
+}
