@@ -49,7 +49,7 @@ const (
 // Code says which build recorded.
 type Code struct {
 	Version string       `json:"version"`
-	Commit  ident.Commit `json:"commit"`
+	Commit  ident.Commit `json:"commit,omitempty"`
 	Dirty   bool         `json:"dirty"`
 }
 

@@ -94,7 +94,7 @@ type Ping struct {
 // Pong answers a ping.
 type Pong struct {
 	ServerTime time.Time    `json:"server_time"`
-	HeadCommit ident.Commit `json:"head_commit"`
+	HeadCommit ident.Commit `json:"head_commit,omitempty"`
 	Gate       Verdict      `json:"gate"`     // for the ping's commit
 	Policy     string       `json:"policy"`   // digest of gate, limits and receiver version
 	StoreID    string       `json:"store_id"` // changes when the receiver was restored
@@ -104,7 +104,7 @@ type Pong struct {
 // Verdict is the gate's word on a commit, and the body of GET /v1/gate/{commit}.
 type Verdict struct {
 	Accepted   bool         `json:"accepted"`
-	HeadCommit ident.Commit `json:"head_commit"`
+	HeadCommit ident.Commit `json:"head_commit,omitempty"`
 	Reason     string       `json:"reason,omitempty"`
 }
 

@@ -1,0 +1,82 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// Ping tells the receiver how this host is, and returns what it says.
+func (c *Client) Ping(ctx context.Context, p wire.Ping) (wire.Pong, error) {
+	var out wire.Pong
+	if err := c.ask(ctx, http.MethodPost, wire.PingPath, p, &out); err != nil {
+		return wire.Pong{}, err
+	}
+	if out.StoreID == "" || out.Policy == "" || out.ServerTime.IsZero() {
+		return wire.Pong{}, notOurs("the answer to a ping lacks store_id, policy or server_time")
+	}
+	return out, nil
+}
+
+// Reconcile asks which of at most wire.MaxPairs episodes the receiver has.
+func (c *Client) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconciled, error) {
+	var out wire.Reconciled
+	if err := c.ask(ctx, http.MethodPost, wire.ReconcilePath, wire.Reconcile{Episodes: pairs}, &out); err != nil {
+		return wire.Reconciled{}, err
+	}
+	if out.StoreID == "" {
+		return wire.Reconciled{}, notOurs("the answer to a reconcile lacks store_id")
+	}
+	return out, nil
+}
+
+// PutHealth sends a doctor snapshot, JSON of at most wire.MaxSnapshot bytes.
+func (c *Client) PutHealth(ctx context.Context, snapshot []byte) error {
+	res, err := c.do(ctx, http.MethodPut, wire.HostHealthPath+"/"+string(c.host), bytes.NewReader(snapshot), func(r *http.Request) {
+		r.Header.Set("Content-Type", wire.ContentTypeJSON)
+	}, http.StatusOK, http.StatusCreated)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
+// Gate asks whether episodes recorded by a commit would be taken.
+func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, error) {
+	// accepted must be there: an empty object is no verdict.
+	var out struct {
+		Accepted *bool `json:"accepted"`
+		wire.Verdict
+	}
+	if err := c.ask(ctx, http.MethodGet, wire.GatePrefix+string(commit), nil, &out); err != nil {
+		return wire.Verdict{}, err
+	}
+	if out.Accepted == nil {
+		return wire.Verdict{}, notOurs("the answer of the gate lacks its verdict")
+	}
+	out.Verdict.Accepted = *out.Accepted
+	return out.Verdict, nil
+}
+
+// Get asks for a path of the receiver with more headers (If-None-Match, Range)
+// and returns an answer of status 200, 206 or 304, whose body the caller closes.
+// The body too ends when the receiver is silent.
+func (c *Client) Get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
+	return c.do(ctx, http.MethodGet, path, nil, func(r *http.Request) {
+		for k, v := range header {
+			r.Header[k] = v
+		}
+	}, http.StatusOK, http.StatusPartialContent, http.StatusNotModified)
+}
+
+// Refusal returns the refusal by a receiver of ours that err is, or nil.
+func Refusal(err error) *wire.Problem {
+	if p, ok := errors.AsType[*wire.Problem](err); ok {
+		return p
+	}
+	return nil
+}

@@ -1,0 +1,226 @@
+// Package client is the one transport of a lab host: ship, health-check,
+// orchestrate and reconcile all speak to the receiver through it (spec §3).
+//
+// A renewed certificate, CA bundle or bearer is used from the next request on,
+// without a restart. An answer is either a value that was asked for, a
+// *wire.Problem (a refusal by a receiver of ours), or some other error, which
+// says nothing about the request: no network, another server, an answer that
+// does not fit the question. Only the first two may change what happens to an
+// episode.
+//
+// It keeps no files. It refuses to follow a redirect, to go through a proxy
+// that the environment names, and to wait for a peer that has been silent for
+// longer than the idle timeout; how long a transfer takes as a whole is not
+// limited.
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// The files of certs_dir that a client reads.
+const (
+	CAFile     = "ca.crt"       // trust bundle
+	PairFile   = "lab-host.pem" // certificate chain and key
+	BearerFile = "bearer"
+)
+
+// ErrNoCredentials tells that this host has not been enrolled yet, or that its
+// credentials cannot be read: no request was sent.
+var ErrNoCredentials = errors.New("credentials are not there yet")
+
+// Client asks the receiver. Its methods may be called from many goroutines.
+type Client struct {
+	host   ident.Host
+	base   *url.URL
+	idle   time.Duration
+	agent  string
+	roots  *pki.Bundle
+	pair   *pki.Pair // nil: without identity
+	bearer string    // path; "": without identity
+
+	mu      sync.Mutex
+	current link
+}
+
+// link is the transport together with the credentials it was made for.
+type link struct {
+	roots *x509.CertPool
+	pair  *tls.Certificate
+	http  *http.Client
+}
+
+// New returns the client of a lab host. The credentials need not exist yet;
+// until they do, each request fails with ErrNoCredentials.
+func New(c config.LabHost, v version.Info) (*Client, error) {
+	cl, err := Anonymous(c, v)
+	if err != nil {
+		return nil, err
+	}
+	cl.pair = pki.NewPair(filepath.Join(c.CertsDir, PairFile))
+	cl.bearer = filepath.Join(c.CertsDir, BearerFile)
+	return cl, nil
+}
+
+// Anonymous returns a client that needs nothing but the CA certificate, for
+// what anyone may ask: the gate and releases. The recorder, which may read no
+// credential, uses it.
+func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
+	host, err := ident.ParseHost(c.Host)
+	if err != nil {
+		return nil, err
+	}
+	base, err := url.Parse(c.Receiver.URL)
+	if err != nil {
+		return nil, fmt.Errorf("receiver url: %w", err)
+	}
+	return &Client{
+		host: host, base: base, idle: c.Ship.IdleTimeout.D(),
+		agent: "cis490/" + v.Version,
+		roots: pki.NewBundle(filepath.Join(c.CertsDir, CAFile)),
+	}, nil
+}
+
+// Host returns the host that this client speaks for.
+func (c *Client) Host() ident.Host { return c.host }
+
+// Ready returns nil when the credentials are there and can be read, else an
+// ErrNoCredentials that names the file. It sends nothing.
+func (c *Client) Ready() error {
+	if _, err := c.link(); err != nil {
+		return err
+	}
+	_, err := c.readBearer()
+	return err
+}
+
+// Certificate returns the certificate that the next request shows, which tells
+// whether a new one has come.
+func (c *Client) Certificate() (*x509.Certificate, error) {
+	if c.pair == nil {
+		return nil, ErrNoCredentials
+	}
+	pair, err := c.pair.Get()
+	if err != nil {
+		return nil, noCredentials(err)
+	}
+	return pair.Leaf, nil
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.current.http != nil {
+		c.current.http.CloseIdleConnections()
+	}
+}
+
+// link returns the transport for the credentials as the files have them now.
+func (c *Client) link() (*http.Client, error) {
+	roots, err := c.roots.Get()
+	if err != nil {
+		return nil, noCredentials(err)
+	}
+	var pair *tls.Certificate
+	if c.pair != nil {
+		if pair, err = c.pair.Get(); err != nil {
+			return nil, noCredentials(err)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if l := c.current; l.http != nil && l.roots == roots && l.pair == pair {
+		return l.http, nil
+	}
+	if c.current.http != nil {
+		// What is in flight ends on the old connection, which then times out.
+		c.current.http.CloseIdleConnections()
+	}
+	c.current = link{roots, pair, &http.Client{
+		Transport:     c.newTransport(roots, pair),
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}}
+	return c.current.http, nil
+}
+
+// newTransport has no Proxy, so that the environment of a person's shell cannot
+// send episodes elsewhere.
+func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http.Transport {
+	name := c.base.Hostname()
+	dialer := &net.Dialer{Timeout: c.idle, KeepAlive: 15 * time.Second}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		// The transport dials apart from the request, so the limit is needed here
+		// too: names that never resolve, a peer that accepts and says nothing.
+		ctx, cancel := context.WithTimeout(ctx, c.idle)
+		defer cancel()
+		raw, err := dialer.DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		t := pki.ClientTLS(roots, pair)
+		t.ServerName, t.NextProtos = name, []string{"h2", "http/1.1"}
+		conn := tls.Client(raw, t)
+		if err := conn.HandshakeContext(ctx); err != nil {
+			return nil, errors.Join(err, raw.Close())
+		}
+		return conn, nil
+	}
+	return &http.Transport{
+		DialTLSContext:        dial,
+		ForceAttemptHTTP2:     true,
+		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		MaxIdleConnsPerHost:   4,
+		IdleConnTimeout:       6 * time.Minute, // beyond ping_every: an idle host keeps its connection
+		ExpectContinueTimeout: 5 * time.Second,
+		DisableCompression:    true,
+		WriteBufferSize:       64 << 10,
+	}
+}
+
+func (c *Client) readBearer() (string, error) {
+	if c.bearer == "" {
+		return "", nil
+	}
+	b, err := os.ReadFile(c.bearer)
+	if err != nil {
+		return "", noCredentials(err)
+	}
+	s := strings.TrimSpace(string(b))
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return "", noCredentials(fmt.Errorf("%s does not hold a bearer token", c.bearer))
+	}
+	return s, nil
+}
+
+func noCredentials(err error) error {
+	return fault.Fix(fmt.Errorf("%w: %w", ErrNoCredentials, err),
+		"sudo systemctl start cis490-cert-fetch   # then: journalctl -u cis490-cert-fetch")
+}
+
+// ErrSilence tells that no byte went either way for the idle timeout.
+var ErrSilence = errors.New("the receiver is silent")
+
+// notOurs returns that an answer cannot have come from a receiver of ours.
+func notOurs(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{wire.ErrNotOurs}, args...)...)
+}

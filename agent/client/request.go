@@ -1,0 +1,183 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/wire"
+)
+
+// silence ends a request when nothing has moved for a while. Every byte that
+// the transport takes or brings puts the end off.
+type silence struct {
+	ctx   context.Context
+	end   context.CancelCauseFunc
+	limit time.Duration
+	timer *time.Timer
+}
+
+func watch(ctx context.Context, limit time.Duration) *silence {
+	s := &silence{limit: limit}
+	s.ctx, s.end = context.WithCancelCause(ctx)
+	s.timer = time.AfterFunc(limit, func() { s.end(fmt.Errorf("%w: no byte for %s", ErrSilence, limit)) })
+	// An interim answer (102) says that the receiver is at work.
+	s.ctx = httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{
+		GotConn:        func(httptrace.GotConnInfo) { s.touch() },
+		Got1xxResponse: func(int, textproto.MIMEHeader) error { s.touch(); return nil },
+	})
+	return s
+}
+
+func (s *silence) touch() { s.timer.Reset(s.limit) }
+
+func (s *silence) stop() {
+	s.timer.Stop()
+	s.end(nil)
+}
+
+// explain puts the cause of a cancelled request in the place of its symptom.
+func (s *silence) explain(err error) error {
+	if cause := context.Cause(s.ctx); err != nil && errors.Is(cause, ErrSilence) {
+		return cause
+	}
+	return err
+}
+
+// answer is a response whose body is under watch; Close ends the watch.
+type answer struct {
+	io.ReadCloser
+	s *silence
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if n > 0 {
+		a.s.touch()
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = a.s.explain(err)
+	}
+	return n, err
+}
+
+func (a *answer) Close() error {
+	err := a.ReadCloser.Close()
+	a.s.stop()
+	return err
+}
+
+// do sends a request and returns the answer if its status is one of those
+// wanted, otherwise a *wire.Problem or what else went wrong. The caller closes
+// the body.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request), want ...int) (_ *http.Response, err error) {
+	h, err := c.link()
+	if err != nil {
+		return nil, err
+	}
+	bearer, err := c.readBearer()
+	if err != nil {
+		return nil, err
+	}
+	s := watch(ctx, c.idle)
+	defer func() {
+		if err != nil {
+			s.stop()
+		}
+	}()
+	path, query, _ := strings.Cut(path, "?")
+	u := c.base.JoinPath(path)
+	u.RawQuery = query
+	req, err := http.NewRequestWithContext(s.ctx, method, u.String(), body)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("User-Agent", c.agent)
+	if bearer != "" {
+		req.Header.Set("Authorization", "Bearer "+bearer)
+	}
+	if prepare != nil {
+		prepare(req)
+	}
+	if up, ok := body.(*upload); ok {
+		up.touch = s.touch
+	}
+	res, err := h.Do(req)
+	if err != nil {
+		// The next try begins with a new connection, not with one that may lead
+		// into nothing.
+		h.CloseIdleConnections()
+		return nil, s.explain(err)
+	}
+	s.touch()
+	res.Body = &answer{res.Body, s}
+	if slices.Contains(want, res.StatusCode) {
+		return res, nil
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode < 400 {
+		return nil, notOurs("status %d to %s %s", res.StatusCode, method, path)
+	}
+	p, err := wire.ReadProblem(res)
+	if err != nil {
+		return nil, err
+	}
+	p.RetryAfter = retryAfter(res.Header.Get("Retry-After"))
+	return nil, p
+}
+
+// ask sends JSON, if any, and reads a JSON answer of at most wire.MaxAnswer.
+func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
+	var body io.Reader
+	if in != nil {
+		b, err := json.Marshal(in)
+		if err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+		body = bytes.NewReader(b)
+	}
+	res, err := c.do(ctx, method, path, body, func(r *http.Request) {
+		if in != nil {
+			r.Header.Set("Content-Type", wire.ContentTypeJSON)
+		}
+	}, http.StatusOK)
+	if err != nil {
+		return err
+	}
+	return errors.Join(decode(res, out), res.Body.Close())
+}
+
+// decode reads the JSON that a receiver of ours answers with.
+func decode(res *http.Response, out any) error {
+	b, err := io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer+1))
+	if err != nil {
+		return fmt.Errorf("read answer: %w", err)
+	}
+	if len(b) > wire.MaxAnswer {
+		return notOurs("answer is over %d bytes", wire.MaxAnswer)
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return notOurs("answer to %s: %w", res.Request.URL.Path, err)
+	}
+	return nil
+}
+
+// retryAfter reads the header's seconds, at most an hour's; dates are not used
+// by receivers of ours, and depend on two clocks.
+func retryAfter(v string) int {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return min(n, 3600)
+}
