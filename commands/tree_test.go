@@ -3,6 +3,7 @@ package commands_test
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -62,7 +63,7 @@ func TestTree_Manners(t *testing.T) {
 			}
 		}
 		for _, name := range below {
-			walk(append(path[:len(path):len(path)], name))
+			walk(append(slices.Clip(path), name))
 		}
 	}
 	walk(nil)

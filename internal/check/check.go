@@ -44,7 +44,7 @@ type Result struct {
 	Detail string // evidence: what was seen, where
 }
 
-// Passf, Warnf, Failf and Skipf make results.
+// Passf returns that all is well, with what was seen.
 func Passf(format string, args ...any) Result { return Result{Pass, fmt.Sprintf(format, args...)} }
 
 // Warnf returns a finding that does not keep the machine from its work.

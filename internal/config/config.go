@@ -96,12 +96,12 @@ func LoadReceiver(path string) (Receiver, []*Error, error) {
 
 // ParseLabHost is LoadLabHost for content at hand; name is for messages.
 func ParseLabHost(name string, content []byte) (LabHost, []*Error, error) {
-	return parse(name, content, DefaultLabHost(), LabHost.Validate)
+	return Parse(name, content, DefaultLabHost(), LabHost.Validate)
 }
 
 // ParseReceiver is LoadReceiver for content at hand; name is for messages.
 func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
-	c, unknown, err := parse(name, content, DefaultReceiver(), Receiver.Validate)
+	c, unknown, err := Parse(name, content, DefaultReceiver(), Receiver.Validate)
 	return c.derived(), unknown, err
 }
 
@@ -111,10 +111,14 @@ func load[C any](path string, c C, validate func(C) []error) (C, []*Error, error
 		return c, nil, fault.Exit(fault.Fix(fmt.Errorf("read config: %w", err),
 			"sudo cis490 install lab-host   # or receiver: writes it where it is absent"), fault.Config)
 	}
-	return parse(path, b, c, validate)
+	return Parse(path, b, c, validate)
 }
 
-func parse[C any](name string, content []byte, c C, validate func(C) []error) (C, []*Error, error) {
+// Parse reads TOML over the defaults in c, for every file of ours that is TOML.
+// validate judges the values and returns *Error with dotted keys, indexed where
+// they are in an array of tables ("profile[1].phase[0].budget"); the places are
+// found here. Unknown keys are returned apart, for the caller to warn or refuse.
+func Parse[C any](name string, content []byte, c C, validate func(C) []error) (C, []*Error, error) {
 	defaults := c
 	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
 	err := dec.Decode(&c)

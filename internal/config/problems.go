@@ -58,30 +58,55 @@ func hours(n int64) Duration   { return Duration(time.Duration(n) * time.Hour) }
 func dotted(key []string) string { return strings.Join(key, ".") }
 
 // position finds where a dotted key is set, so that a value that only Validate
-// can judge is named with its line too; 0, 0 if the file does not set it.
+// can judge is named with its line too. A key that is not set is placed at the
+// head of its table; 0, 0 if the file has neither.
 func position(content []byte, key string) (line, col int) {
 	p := unstable.Parser{}
 	p.Reset(content)
-	var table []string
+	table, seen := "", map[string]int{}
 	for p.NextExpression() {
 		e := p.Expression()
-		var path []string
-		for it := e.Key(); it.Next(); {
-			path = append(path, string(it.Node().Data))
+		at := e.Kind == unstable.Table || e.Kind == unstable.ArrayTable
+		if !at && e.Kind != unstable.KeyValue {
+			continue
 		}
-		switch e.Kind {
-		case unstable.Table, unstable.ArrayTable:
+		first := e.Key()
+		first.Next()
+		start := p.Shape(first.Node().Raw).Start
+		path := indexed(e, table, seen)
+		if at {
 			table = path
-		case unstable.KeyValue:
-			if dotted(append(append([]string{}, table...), path...)) == key {
-				it := e.Key()
-				it.Next()
-				at := p.Shape(it.Node().Raw).Start
-				return at.Line, at.Column
-			}
+		}
+		if path == key {
+			return start.Line, start.Column
+		}
+		if at && strings.HasPrefix(key, path+".") {
+			line, col = start.Line, start.Column
 		}
 	}
-	return 0, 0
+	return line, col
+}
+
+// indexed returns the dotted key of an expression, with the index of each array
+// of tables on the way; seen counts how many of each have begun.
+func indexed(e *unstable.Node, table string, seen map[string]int) string {
+	var path string
+	if e.Kind == unstable.KeyValue {
+		path = table
+	}
+	for it := e.Key(); it.Next(); {
+		if path != "" {
+			path += "."
+		}
+		path += string(it.Node().Data)
+		if e.Kind == unstable.ArrayTable && it.IsLast() {
+			seen[path]++
+		}
+		if n := seen[path]; n > 0 {
+			path += fmt.Sprintf("[%d]", n-1)
+		}
+	}
+	return path
 }
 
 // didYouMean returns a hint with the known key that is at most two edits away.
@@ -103,8 +128,12 @@ func keysOf(t reflect.Type, prefix string) []string {
 	for f := range t.Fields() {
 		name := prefix + f.Tag.Get("toml")
 		keys = append(keys, name)
-		if f.Type.Kind() == reflect.Struct {
-			keys = append(keys, keysOf(f.Type, name+".")...)
+		in := f.Type
+		if in.Kind() == reflect.Slice {
+			in = in.Elem()
+		}
+		if in.Kind() == reflect.Struct {
+			keys = append(keys, keysOf(in, name+".")...)
 		}
 	}
 	return keys

@@ -175,7 +175,7 @@ func (l *Ledger) ready() error {
 		at, err := l.o.FS.Lstat(l.o.Path)
 		if err == nil {
 			var open fs.FileInfo
-			if open, err = l.f.Stat(); err == nil && os.SameFile(at, open) && at.Size() == l.durable {
+			if open, err = l.f.Stat(); err == nil && disk.SameFile(at, open) && at.Size() == l.durable {
 				return nil
 			}
 		}

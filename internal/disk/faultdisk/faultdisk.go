@@ -1,0 +1,193 @@
+// Package faultdisk is a file system in memory that knows what would survive a
+// power cut, and that fails on demand, for tests of what must be crash-safe.
+//
+// It keeps two states: what programs see, and what is durable. File.Sync makes a
+// file's content durable, SyncDir a folder's names; nothing else does. The
+// disk counts calls that change something or make it durable; at a chosen call it
+// fails, writes short, or loses power. Permissions are not modelled.
+package faultdisk
+
+import (
+	"errors"
+	"io/fs"
+	"path"
+	"sync"
+	"syscall"
+	"time"
+
+	"cis490/internal/disk"
+)
+
+// ErrPowerLost is what every call returns between a loss of power and Reboot.
+var ErrPowerLost = errors.New("power lost")
+
+// Fault is what happens at the chosen call.
+type Fault int
+
+// The faults.
+const (
+	Fail      Fault = iota // EIO, without effect; a Sync makes nothing durable
+	NoSpace                // ENOSPC, without effect
+	Short                  // a write writes half, then EIO; other calls fail
+	PowerLoss              // the call has no effect, and nothing works until Reboot
+)
+
+// Survive says what of the unsynced state a power cut leaves.
+type Survive int
+
+// The ways a power cut can go: a journal may have committed any part.
+const (
+	Nothing  Survive = iota // neither unsynced names nor unsynced data
+	Names                   // all names, but no unsynced data: files may be empty or short
+	HalfData                // all names, and half of each file's unsynced data
+	All                     // everything: a killed process, not a power cut
+)
+
+// Disk is the file system; the zero value is not ready, use New.
+type Disk struct {
+	mu    sync.Mutex
+	root  *node
+	calls int
+	at    int // 0: no fault armed
+	fault Fault
+	lost  bool
+}
+
+var _ disk.FS = (*Disk)(nil)
+
+// node is a file or a folder.
+type node struct {
+	mode    fs.FileMode
+	mtime   time.Time
+	links   int
+	data    []byte
+	durable []byte
+	names   map[string]*node // of a folder: nil for a file
+	synced  map[string]*node
+}
+
+func newDir() *node {
+	return &node{mode: fs.ModeDir | 0o755, names: map[string]*node{}, synced: map[string]*node{}}
+}
+
+// New returns an empty disk with the given folders, durable from the start.
+func New(dirs ...string) *Disk {
+	d := &Disk{root: newDir()}
+	for _, dir := range dirs {
+		n := d.root
+		for _, name := range split(dir) {
+			next := n.names[name]
+			if next == nil {
+				next = newDir()
+				n.names[name], n.synced[name] = next, next
+			}
+			n = next
+		}
+	}
+	return d
+}
+
+// Arm sets a fault at the n-th call from now, 1 being the next one.
+func (d *Disk) Arm(n int, f Fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.calls, d.at, d.fault = 0, n, f
+}
+
+// Calls returns how many calls were counted since New or Arm.
+func (d *Disk) Calls() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.calls
+}
+
+// Reboot brings the power back: what programs see is now what survived. Open
+// files of before are dead.
+func (d *Disk) Reboot(s Survive) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at, d.lost = 0, false
+	d.root = survivor(d.root, s, map[*node]*node{})
+}
+
+func survivor(n *node, s Survive, done map[*node]*node) *node {
+	if m, ok := done[n]; ok {
+		return m
+	}
+	m := &node{mode: n.mode, mtime: n.mtime, links: 0}
+	done[n] = m
+	if n.names == nil {
+		m.data = append([]byte(nil), n.durable...)
+		switch s {
+		case All:
+			m.data = append([]byte(nil), n.data...)
+		case HalfData:
+			if more := len(n.data) - len(n.durable); more > 0 {
+				m.data = append([]byte(nil), n.data[:len(n.durable)+more/2]...)
+			}
+		}
+		m.durable = append([]byte(nil), m.data...)
+		return m
+	}
+	from := n.names
+	if s == Nothing {
+		from = n.synced
+	}
+	m.names, m.synced = map[string]*node{}, map[string]*node{}
+	for name, child := range from {
+		c := survivor(child, s, done)
+		c.links++
+		m.names[name], m.synced[name] = c, c
+	}
+	return m
+}
+
+// step counts a call and returns the error that it must fail with.
+func (d *Disk) step() error {
+	if d.lost {
+		return ErrPowerLost
+	}
+	d.calls++
+	if d.at == 0 || d.calls != d.at {
+		return nil
+	}
+	switch d.fault {
+	case PowerLoss:
+		d.lost = true
+		return ErrPowerLost
+	case NoSpace:
+		return syscall.ENOSPC
+	default:
+		return syscall.EIO
+	}
+}
+
+// find returns the node of a name, and the folder that it is or would be in.
+func (d *Disk) find(name string) (parent *node, base string, n *node, err error) {
+	n = d.root
+	for _, part := range split(name) {
+		if n == nil || n.names == nil {
+			return nil, "", nil, fs.ErrNotExist
+		}
+		parent, base, n = n, part, n.names[part]
+	}
+	if n == nil {
+		err = fs.ErrNotExist
+	}
+	return parent, base, n, err
+}
+
+func split(name string) []string {
+	var parts []string
+	for name = path.Clean("/" + name); name != "/"; name = path.Dir(name) {
+		parts = append([]string{path.Base(name)}, parts...)
+	}
+	return parts
+}
+
+func wrap(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}

@@ -1,0 +1,213 @@
+package faultdisk
+
+import (
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"cis490/internal/disk"
+)
+
+// OpenFile opens as os.OpenFile does, for the flags that the program uses.
+func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost {
+		return nil, ErrPowerLost
+	}
+	parent, base, n, err := d.find(name)
+	switch {
+	case parent == nil:
+		return nil, wrap("open", name, fs.ErrNotExist)
+	case err != nil && flag&os.O_CREATE == 0:
+		return nil, wrap("open", name, err)
+	case err == nil && flag&(os.O_CREATE|os.O_EXCL) == os.O_CREATE|os.O_EXCL:
+		return nil, wrap("open", name, fs.ErrExist)
+	case err == nil && n.names != nil:
+		return nil, wrap("open", name, syscall.EISDIR)
+	}
+	if n == nil || flag&os.O_TRUNC != 0 {
+		if err := d.step(); err != nil {
+			return nil, wrap("open", name, err)
+		}
+	}
+	if n == nil {
+		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1}
+		parent.names[base] = n
+	}
+	if flag&os.O_TRUNC != 0 {
+		n.data = nil
+	}
+	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, root: d.root}, nil
+}
+
+// Rename renames as os.Rename does, over an existing file too.
+func (d *Disk) Rename(oldname, newname string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	from, oldBase, n, err := d.find(oldname)
+	if err != nil {
+		return wrap("rename", oldname, err)
+	}
+	to, newBase, over, _ := d.find(newname)
+	if to == nil {
+		return wrap("rename", newname, fs.ErrNotExist)
+	}
+	if over != nil && over.names != nil && (n.names == nil || len(over.names) > 0) {
+		return wrap("rename", newname, fs.ErrExist)
+	}
+	if err := d.step(); err != nil {
+		return wrap("rename", oldname, err)
+	}
+	if over == n {
+		return nil // two names of one file: rename(2) does nothing
+	}
+	if over != nil {
+		over.links--
+	}
+	delete(from.names, oldBase)
+	to.names[newBase] = n
+	return nil
+}
+
+// Link links as os.Link does: never over an existing name.
+func (d *Disk) Link(oldname, newname string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, _, n, err := d.find(oldname)
+	if err != nil {
+		return wrap("link", oldname, err)
+	}
+	to, base, over, _ := d.find(newname)
+	switch {
+	case to == nil:
+		return wrap("link", newname, fs.ErrNotExist)
+	case over != nil:
+		return wrap("link", newname, fs.ErrExist)
+	case n.names != nil:
+		return wrap("link", oldname, syscall.EPERM)
+	}
+	if err := d.step(); err != nil {
+		return wrap("link", newname, err)
+	}
+	to.names[base] = n
+	n.links++
+	return nil
+}
+
+// Remove removes a file or an empty folder.
+func (d *Disk) Remove(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parent, base, n, err := d.find(name)
+	if err != nil {
+		return wrap("remove", name, err)
+	}
+	if len(n.names) > 0 {
+		return wrap("remove", name, syscall.ENOTEMPTY)
+	}
+	if err := d.step(); err != nil {
+		return wrap("remove", name, err)
+	}
+	delete(parent.names, base)
+	n.links--
+	return nil
+}
+
+// Mkdir makes a folder.
+func (d *Disk) Mkdir(name string, perm fs.FileMode) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parent, base, n, _ := d.find(name)
+	switch {
+	case n != nil:
+		return wrap("mkdir", name, fs.ErrExist)
+	case parent == nil:
+		return wrap("mkdir", name, fs.ErrNotExist)
+	}
+	if err := d.step(); err != nil {
+		return wrap("mkdir", name, err)
+	}
+	dir := newDir()
+	dir.mode = fs.ModeDir | perm
+	parent.names[base] = dir
+	return nil
+}
+
+// SyncDir makes a folder's names durable.
+func (d *Disk) SyncDir(name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, _, n, err := d.find(name)
+	if err != nil {
+		return wrap("sync", name, err)
+	}
+	if err := d.step(); err != nil {
+		return wrap("sync", name, err)
+	}
+	n.synced = map[string]*node{}
+	for k, v := range n.names {
+		n.synced[k] = v
+	}
+	return nil
+}
+
+// ReadDir lists a folder by name.
+func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost {
+		return nil, ErrPowerLost
+	}
+	_, _, n, err := d.find(name)
+	if err != nil {
+		return nil, wrap("readdir", name, err)
+	}
+	if n.names == nil {
+		return nil, wrap("readdir", name, syscall.ENOTDIR)
+	}
+	var entries []fs.DirEntry
+	for base, child := range n.names {
+		entries = append(entries, fs.FileInfoToDirEntry(child.info(base)))
+	}
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, nil
+}
+
+// Lstat describes a name.
+func (d *Disk) Lstat(name string) (fs.FileInfo, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost {
+		return nil, ErrPowerLost
+	}
+	_, base, n, err := d.find(name)
+	if err != nil {
+		return nil, wrap("lstat", name, err)
+	}
+	return n.info(base), nil
+}
+
+// info is a snapshot of a node.
+type info struct {
+	name string
+	size int64
+	mode fs.FileMode
+	at   time.Time
+	n    *node
+}
+
+func (n *node) info(name string) info {
+	return info{path.Base(name), int64(len(n.data)), n.mode, n.mtime, n}
+}
+
+func (i info) Name() string       { return i.name }
+func (i info) Size() int64        { return i.size }
+func (i info) Mode() fs.FileMode  { return i.mode }
+func (i info) ModTime() time.Time { return i.at }
+func (i info) IsDir() bool        { return i.mode.IsDir() }
+func (i info) Sys() any           { return i.n } // identity: see disk.SameFile

@@ -1,0 +1,152 @@
+// Package experiment reads experiment.toml: what a lab host records.
+//
+// It promises that an Experiment that was parsed can be recorded: every default
+// is filled in, every name is sound, every fault of the file was told at once
+// with its place. It refuses unknown keys, as a misspelt budget would record
+// wrong labels for months, and it looks at nothing but the content: whether a
+// command exists shows when it is run.
+package experiment
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+)
+
+// Schema is the version of experiment.toml that this package reads.
+const Schema = 1
+
+// Event and label names with a meaning of their own.
+const (
+	EventStart  = "start"  // the command was started; begins the first phase
+	EventEnd    = "end"    // a workload that does not exit ends its last phase
+	EventFailed = "failed" // a workload gives up
+	EventExit   = "exit"   // the command ended
+	LabelFailed = "failed" // the phase an episode ends in when its labels cannot be trusted
+)
+
+// How the last phase of a profile ends.
+const (
+	StopExit   = "exit"   // the command exits 0 or reports end, within the budget
+	StopBudget = "budget" // when its budget is over; for what runs for ever
+)
+
+// The defaults of a profile.
+const (
+	DefaultProcHz     = 10
+	DefaultPressureHz = 2
+	DefaultGrace      = 5 * time.Second
+)
+
+// Experiment is experiment.toml.
+type Experiment struct {
+	Schema   int       `toml:"schema"`
+	MaxSlots int       `toml:"max_slots"` // ceiling for every host; 0: none
+	Profiles []Profile `toml:"profile"`
+
+	// Digest is the sha256 of the file, as meta.json has it.
+	Digest ident.Digest `toml:"-"`
+}
+
+// Profile is one behaviour that is recorded.
+type Profile struct {
+	Name       string          `toml:"name"`
+	Weight     int             `toml:"weight"`  // share of the episodes
+	Command    []string        `toml:"command"` // argv; run in an empty folder of its own
+	Stop       string          `toml:"stop"`    // StopExit or StopBudget
+	Grace      config.Duration `toml:"grace"`   // between SIGTERM and SIGKILL
+	Collectors Collectors      `toml:"collectors"`
+	Phases     []Phase         `toml:"phase"`
+}
+
+// Collectors says how often each source is sampled.
+type Collectors struct {
+	ProcHz     float64 `toml:"proc_hz"`     // the process tree of the command
+	PressureHz float64 `toml:"pressure_hz"` // stalls of the whole machine
+}
+
+// Phase is a part of a profile that gets one label. It begins at its event's
+// own time and lasts at most its budget: the next phase's event must come
+// within it. No phase ever begins because of a clock.
+type Phase struct {
+	Name   string          `toml:"name"`
+	Event  string          `toml:"event"`
+	Budget config.Duration `toml:"budget"`
+}
+
+// nameRE is the grammar of profile, phase and event names.
+var nameRE = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+
+// ValidName tells whether s may name a profile, a phase or an event.
+func ValidName(s string) bool { return nameRE.MatchString(s) }
+
+// Load reads an experiment from a file.
+func Load(path string) (Experiment, error) {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return Experiment{}, fault.Exit(fault.Fix(fmt.Errorf("read experiment: %w", err),
+			"set orchestrate.experiment in "+config.LabHostPath+", or remove it to take the release's own"), fault.Config)
+	}
+	return Parse(path, b)
+}
+
+// Parse reads an experiment; name is for messages. Every error is an exit 78
+// and names file:line:col of everything that is wrong.
+func Parse(name string, content []byte) (Experiment, error) {
+	e, unknown, err := config.Parse(name, content, Experiment{}, validate)
+	for _, u := range unknown {
+		err = errors.Join(err, u)
+	}
+	if err != nil {
+		return Experiment{}, fault.Exit(fault.Fix(err, "edit "+name+" (docs/experiments.md), then: sudo systemctl restart cis490-orchestrator"), fault.Config)
+	}
+	sum := sha256.Sum256(content)
+	e.Digest = ident.Digest(hex.EncodeToString(sum[:]))
+	for i := range e.Profiles {
+		e.Profiles[i].fill()
+	}
+	return e, nil
+}
+
+// Profile returns the profile of that name.
+func (e Experiment) Profile(name string) (Profile, bool) {
+	for _, p := range e.Profiles {
+		if p.Name == name {
+			return p, true
+		}
+	}
+	return Profile{}, false
+}
+
+// Budget returns the longest that an episode of the profile can last, without
+// the grace its processes get at the end.
+func (p Profile) Budget() time.Duration {
+	var sum time.Duration
+	for _, ph := range p.Phases {
+		sum += ph.Budget.D()
+	}
+	return sum
+}
+
+func (p *Profile) fill() {
+	if p.Stop == "" {
+		p.Stop = StopExit
+	}
+	if p.Grace == 0 {
+		p.Grace = config.Duration(DefaultGrace)
+	}
+	if p.Collectors.ProcHz == 0 {
+		p.Collectors.ProcHz = DefaultProcHz
+	}
+	if p.Collectors.PressureHz == 0 {
+		p.Collectors.PressureHz = DefaultPressureHz
+	}
+}

@@ -1,0 +1,211 @@
+package main_test
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// pkg is what the rules need to know of a package.
+type pkg struct {
+	Dir, ImportPath, Doc string
+	Imports              []string
+	GoFiles, TestGoFiles []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	out, err := exec.Command("go", "list", "-json=Dir,ImportPath,Doc,Imports,GoFiles,TestGoFiles", "./...").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p pkg
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+// rule says that packages under From may import of ours only what lies under To.
+type rule struct {
+	from string
+	to   []string
+	why  string
+}
+
+// TestImports holds the direction of imports: commands is the only place where
+// agent, receiver and install meet.
+func TestImports(t *testing.T) {
+	rules := []rule{
+		{"cis490/commands", []string{"cis490/agent", "cis490/receiver", "cis490/install", "cis490/internal", "cis490/assets"}, "commands wires everything"},
+		{"cis490/agent", []string{"cis490/agent", "cis490/internal"}, "a lab host must not depend on receiver or installer"},
+		{"cis490/receiver", []string{"cis490/receiver", "cis490/internal"}, "the receiver must not depend on a lab host's code"},
+		{"cis490/install", []string{"cis490/install", "cis490/internal", "cis490/assets"}, "what changes the machine stays apart from what runs on it"},
+		{"cis490/internal", []string{"cis490/internal"}, "leaves know nothing of who uses them"},
+		{"cis490/assets", nil, "assets are data"},
+		{"cis490/e2e", []string{"cis490/e2e", "cis490/internal/wire", "cis490/internal/ident", "cis490/internal/check"}, "scenarios use the binary as a person does"},
+		{"cis490", []string{"cis490/commands", "cis490/internal/version"}, "main only starts commands"},
+	}
+	for _, p := range packages(t) {
+		for _, r := range rules {
+			if !within(p.ImportPath, r.from) {
+				continue
+			}
+			for _, imp := range p.Imports {
+				if within(imp, "cis490") && !withinAny(imp, r.to) {
+					t.Errorf("%s imports %s: %s", p.ImportPath, imp, r.why)
+				}
+			}
+			break
+		}
+	}
+}
+
+// TestFences gives each outside library and each dangerous package one home.
+func TestFences(t *testing.T) {
+	fences := map[string][]string{
+		"github.com/urfave/cli/v2":           {"cis490/commands"},
+		"github.com/kardianos/service":       {"cis490/install"},
+		"github.com/minio/selfupdate":        {"cis490/install"},
+		"github.com/pelletier/go-toml/v2":    {"cis490/internal/config", "cis490/internal/experiment"},
+		"github.com/klauspost/compress/zstd": {"cis490/internal/episode"},
+		"github.com/prometheus/procfs":       {"cis490/agent/orchestrate"},
+		"os/exec":                            {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
+		"os/signal":                          {"cis490/e2e"},
+		"cis490/receiver/authority":          {"cis490/commands"},
+		"cis490/install":                     {"cis490/commands", "cis490/install"},
+		"log":                                {},
+		"testing":                            {"cis490/e2e"},
+	}
+	for _, p := range packages(t) {
+		for _, imp := range p.Imports {
+			homes, fenced := fences[imp]
+			if !fenced || withinAny(p.ImportPath, homes) || p.ImportPath == "cis490" {
+				continue
+			}
+			t.Errorf("%s imports %s, whose home is %v", p.ImportPath, imp, homes)
+		}
+	}
+}
+
+// TestPackageDocs wants exactly one package comment, of substance, per package.
+func TestPackageDocs(t *testing.T) {
+	for _, p := range packages(t) {
+		docs := 0
+		for _, name := range p.GoFiles {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if f.Doc != nil {
+				docs++
+			}
+		}
+		if len(p.GoFiles) > 0 && docs != 1 {
+			t.Errorf("%s has %d package comments, want 1", p.ImportPath, docs)
+		}
+	}
+}
+
+// TestNoHiddenState refuses init functions and the like by their text.
+func TestNoHiddenState(t *testing.T) {
+	for path, content := range goFiles(t) {
+		if strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		for _, bad := range []string{"\nfunc init() {", "slog.SetDefault(", "slog.Default()"} {
+			if strings.Contains(content, bad) {
+				t.Errorf("%s contains %q: state is passed, not found", path, strings.TrimSpace(bad))
+			}
+		}
+		if strings.Contains(content, "os.Exit(") && path != "main.go" {
+			t.Errorf("%s calls os.Exit: errors rise to main", path)
+		}
+	}
+}
+
+// TestFileBudget keeps files small enough to read in one go.
+func TestFileBudget(t *testing.T) {
+	for path, content := range goFiles(t) {
+		budget := 400
+		if strings.HasSuffix(path, "_test.go") {
+			budget = 600
+		}
+		if n := strings.Count(content, "\n"); n > budget {
+			t.Errorf("%s has %d lines, split it at %d", path, n, budget)
+		}
+	}
+}
+
+// TestTopLevel holds the list of folders that the project may have.
+func TestTopLevel(t *testing.T) {
+	allowed := map[string]bool{"commands": true, "agent": true, "receiver": true, "install": true, "assets": true, "docs": true, "internal": true, "e2e": true}
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if e.IsDir() && !strings.HasPrefix(e.Name(), ".") && !allowed[e.Name()] && !ignored(t, e.Name()) {
+			t.Errorf("%s/ is not one of the project's top-level folders", e.Name())
+		}
+	}
+}
+
+// ignored tells whether .gitignore has the name as a folder.
+func ignored(t *testing.T, name string) bool {
+	t.Helper()
+	f, err := os.Open(".gitignore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	for s := bufio.NewScanner(f); s.Scan(); {
+		if strings.Trim(s.Text(), "/") == name {
+			return true
+		}
+	}
+	return false
+}
+
+func goFiles(t *testing.T) map[string]string {
+	t.Helper()
+	files := map[string]string{}
+	err := filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		files[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files
+}
+
+func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+func withinAny(path string, roots []string) bool {
+	for _, r := range roots {
+		if within(path, r) {
+			return true
+		}
+	}
+	return false
+}
