@@ -76,7 +76,7 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"bad rate":          {edit("proc_hz = 20", "proc_hz = 5000"), "x:17:1: profile[1].collectors.proc_hz: want 0.1 to 100"},
 		"bad duration":      {edit(`"5s"`, `"5 parsecs"`), "x:9:10: "},
 		"no budget":         {edit("budget = \"5s\"\n", ""), "x:6:3: profile[0].phase[0].budget: want how long"},
-		"too long":          {last(`"1m"`, `"25h"`), "x:18:3: profile[1].phase: the budgets add up"},
+		"too long":          {last(`"1m"`, `"25h"`), "x:10:3: profile[1].phase: the budgets add up"},
 		"first event":       {edit(`event = "start"`, `event = "go"`), `x:8:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`},
 		"second start":      {edit(`event = "busy"`, `event = "start"`), `x:24:1: profile[1].phase[1].event: "start" has a meaning of its own`},
 		"failed phase":      {last(`name = "busy"`, `name = "failed"`), `x:23:1: profile[1].phase[1].name: "failed" is what a failed episode ends in`},
