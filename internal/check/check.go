@@ -62,6 +62,7 @@ type Check struct {
 	Title    string
 	Severity Severity
 	Fix      string // what to paste, and on which machine
+	Doc      string // what it looks at and why that matters, for docs/checks.md
 	// Run judges; it must honour the context.
 	Run func(context.Context) Result
 	// Repair does what doctor --fix may do, and says what it did; nil is

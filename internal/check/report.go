@@ -21,7 +21,7 @@ type Report struct {
 	Checks  []Row        `json:"checks"`
 }
 
-// Summary counts the rows by status.
+// Summary is how many rows have each status.
 type Summary struct {
 	Pass int `json:"pass"`
 	Warn int `json:"warn"`
@@ -29,7 +29,7 @@ type Summary struct {
 	Skip int `json:"skip"`
 }
 
-// Summarize counts rows.
+// Summarize counts rows by status.
 func Summarize(rows []Row) Summary {
 	var s Summary
 	for _, r := range rows {

@@ -175,14 +175,28 @@ func NewCA(now time.Time) (Issuer, error) {
 		return Issuer{}, fmt.Errorf("make CA key: %w", err)
 	}
 	t := template("cis490 CA "+now.UTC().Format("2006-01-02"), now, caLife)
-	t.IsCA, t.BasicConstraintsValid, t.MaxPathLenZero = true, true, true
-	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
+	authority(t)
 	der, err := x509.CreateCertificate(rand.Reader, t, t, k.Public(), k)
 	if err != nil {
 		return Issuer{}, fmt.Errorf("make CA: %w", err)
 	}
 	c, err := x509.ParseCertificate(der)
 	return Issuer{c, k}, err
+}
+
+// Cross signs the certificate of the CA that comes after this one, so that who
+// knows only this one accepts what the next one issues, until the given time.
+func (i Issuer) Cross(next *x509.Certificate, now, until time.Time) (*x509.Certificate, error) {
+	t := template(next.Subject.CommonName, now, until.Sub(now))
+	authority(t)
+	return i.sign(t, next.PublicKey)
+}
+
+// authority makes a template one of a CA. There is no limit on the length of a
+// chain: one that is cross-signed at each rotation grows, and every key is ours.
+func authority(t *x509.Certificate) {
+	t.IsCA, t.BasicConstraintsValid = true, true
+	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 }
 
 // Client issues a lab host's certificate: CN and SAN are the host, client

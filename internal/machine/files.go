@@ -1,0 +1,177 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/check"
+)
+
+// Want says how a file or directory should be kept. A name that does not exist
+// is fine: whether it must is another check's question.
+type Want struct {
+	Path  string
+	Dir   bool
+	Owner string      // user; empty: not judged
+	Group string      // group; empty: not judged
+	Most  fs.FileMode // permission bits that may be set at most
+	Need  fs.FileMode // bits that must be set, setgid (fs.ModeSetgid) included
+}
+
+// problem says what is wrong with a name, "" for nothing.
+func (w Want) problem() (string, error) {
+	fi, err := os.Lstat(w.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	if fi.IsDir() != w.Dir || (!w.Dir && !fi.Mode().IsRegular()) {
+		return fmt.Sprintf("%s is %s", w.Path, kind(fi.Mode())), nil
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok {
+		return "", nil
+	}
+	var bad []string
+	if owner := UserName(st.Uid); w.Owner != "" && owner != w.Owner {
+		bad = append(bad, fmt.Sprintf("is owned by %s, not %s", owner, w.Owner))
+	}
+	if group := groupName(st.Gid); w.Group != "" && group != w.Group {
+		bad = append(bad, fmt.Sprintf("is of group %s, not %s", group, w.Group))
+	}
+	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
+		bad = append(bad, fmt.Sprintf("has mode %#o, at most %#o is right", fi.Mode().Perm(), w.Most))
+	}
+	if w.Need&^fi.Mode() != 0 {
+		bad = append(bad, fmt.Sprintf("has mode %s, lacks %s", fi.Mode(), w.Need&^fi.Mode()))
+	}
+	if len(bad) == 0 {
+		return "", nil
+	}
+	return w.Path + " " + strings.Join(bad, " and "), nil
+}
+
+// Kept is the check that names are kept as wanted.
+func Kept(wants []Want) func(context.Context) check.Result {
+	return func(context.Context) check.Result {
+		var bad []string
+		seen, hidden := 0, 0
+		for _, w := range wants {
+			why, err := w.problem()
+			switch {
+			case errors.Is(err, fs.ErrPermission):
+				hidden++
+			case err != nil:
+				bad = append(bad, err.Error())
+			case why != "":
+				bad = append(bad, why)
+			default:
+				seen++
+			}
+		}
+		switch {
+		case len(bad) > 0:
+			return check.Failf("%s", strings.Join(bad, "; "))
+		case hidden > 0 && seen == 0:
+			return check.Skipf("%d of the names cannot be seen by this user: run doctor with sudo", hidden)
+		case hidden > 0:
+			return check.Passf("%d as they should be, %d not visible to this user", seen, hidden)
+		}
+		return check.Passf("%d names as they should be", seen)
+	}
+}
+
+// Tighten takes surplus permissions away from the files among wants, and gives
+// a ledger that root took back to its owner. It touches only the named regular
+// files with a single name, follows no symlink, goes into no directory, and
+// says what it did.
+func Tighten(wants []Want) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) {
+		var did []string
+		var errs []error
+		for _, w := range wants {
+			if w.Dir {
+				continue
+			}
+			what, err := tighten(w)
+			if err != nil {
+				errs = append(errs, err)
+			}
+			did = append(did, what...)
+		}
+		return strings.Join(did, "; "), errors.Join(errs...)
+	}
+}
+
+func tighten(w Want) (did []string, err error) {
+	why, err := w.problem()
+	if err != nil || why == "" {
+		return nil, err
+	}
+	fd, err := unix.Open(w.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: w.Path, Err: err}
+	}
+	f := os.NewFile(uintptr(fd), w.Path)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || !fi.Mode().IsRegular() || st.Nlink != 1 {
+		return nil, fmt.Errorf("leave %s alone: it is no regular file with a single name", w.Path)
+	}
+	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
+		if err := f.Chmod(fi.Mode().Perm() & w.Most); err != nil {
+			return nil, err
+		}
+		did = append(did, fmt.Sprintf("set mode of %s to %#o", w.Path, fi.Mode().Perm()&w.Most))
+	}
+	if w.Owner != "" && UserName(st.Uid) != w.Owner && os.Geteuid() == 0 {
+		u, err := user.Lookup(w.Owner)
+		if err != nil {
+			return did, err
+		}
+		uid, err := strconv.Atoi(u.Uid)
+		if err != nil {
+			return did, err
+		}
+		if err := f.Chown(uid, -1); err != nil {
+			return did, err
+		}
+		did = append(did, fmt.Sprintf("gave %s to %s", w.Path, w.Owner))
+	}
+	return did, nil
+}
+
+func kind(m fs.FileMode) string {
+	switch {
+	case m.IsDir():
+		return "a directory"
+	case m&fs.ModeSymlink != 0:
+		return "a symlink"
+	case m.IsRegular():
+		return "a regular file"
+	}
+	return "no regular file"
+}
+
+func groupName(gid uint32) string {
+	id := strconv.FormatUint(uint64(gid), 10)
+	if g, err := user.LookupGroupId(id); err == nil {
+		return g.Name
+	}
+	return "gid " + id
+}

@@ -1,0 +1,122 @@
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/check"
+)
+
+// Space is what a file system has, in bytes and files.
+type Space struct {
+	Free, Total           int64 // free for a user that is not root
+	FreeFiles, TotalFiles int64 // both 0 where the file system does not count them
+}
+
+// SpaceOf returns the space of the file system that holds a path.
+func SpaceOf(path string) (Space, error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(path, &s); err != nil {
+		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
+	}
+	size := s.Bsize
+	return Space{int64(s.Bavail) * size, int64(s.Blocks) * size, int64(s.Ffree), int64(s.Files)}, nil
+}
+
+// Reserve is the check that the file system of dir keeps more than a reserve
+// free. It warns from one and a half times the reserve on, so that the warning
+// comes before the stop.
+func Reserve(dir string, reserve int64) check.Result {
+	s, err := SpaceOf(dir)
+	if err != nil {
+		return unreadable(err)
+	}
+	free := fmt.Sprintf("%s: %s free of %s, reserve %s", dir, humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.Total)), humanize.IBytes(uint64(reserve)))
+	switch {
+	case s.Free < reserve:
+		return check.Failf("%s", free)
+	case s.Free < reserve+reserve/2:
+		return check.Warnf("%s", free)
+	}
+	return check.Passf("%s", free)
+}
+
+// Inodes is the check that a file system has room for more files.
+func Inodes(dir string) check.Result {
+	s, err := SpaceOf(dir)
+	if err != nil {
+		return unreadable(err)
+	}
+	if s.TotalFiles == 0 {
+		return check.Passf("%s: the file system does not limit the number of files", dir)
+	}
+	percent := 100 * s.FreeFiles / s.TotalFiles
+	detail := fmt.Sprintf("%s: %d of %d inodes free (%d %%)", dir, s.FreeFiles, s.TotalFiles, percent)
+	switch {
+	case s.FreeFiles < 1000 || percent < 1:
+		return check.Failf("%s", detail)
+	case percent < 5:
+		return check.Warnf("%s", detail)
+	}
+	return check.Passf("%s", detail)
+}
+
+// unreadable is the result for what this user may not look at: no fault of the
+// machine's.
+func unreadable(err error) check.Result {
+	if errors.Is(err, fs.ErrPermission) {
+		return check.Skipf("%v: run doctor with sudo", err)
+	}
+	return check.Failf("%v", err)
+}
+
+// ClockSynced is the check that something keeps the clock right, as the kernel
+// knows it (timesyncd, chrony and ntpd all tell it).
+func ClockSynced(context.Context) check.Result {
+	var t unix.Timex
+	state, err := unix.Adjtimex(&t)
+	if err != nil {
+		return check.Skipf("ask the kernel: %v", err)
+	}
+	if state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0 {
+		return check.Warnf("the kernel's clock is not synchronised")
+	}
+	return check.Passf("synchronised, off by at most %s", time.Duration(t.Maxerror)*time.Microsecond)
+}
+
+// Awake returns how long the machine has run, without the time it slept.
+func Awake() time.Duration {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return time.Duration(t.Nano())
+}
+
+// BootID returns the kernel's id of this boot, or "" where /proc is not there.
+func BootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(b))
+}
+
+// UserName names a user id, or returns it as a number.
+func UserName(uid uint32) string {
+	id := strconv.FormatUint(uint64(uid), 10)
+	if u, err := user.LookupId(id); err == nil {
+		return u.Username
+	}
+	return "uid " + id
+}
