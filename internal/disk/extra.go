@@ -1,0 +1,92 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Attrs is what a file system offers that keeps small named values beside a
+// file's content. A file system without them answers with an error that wraps
+// errors.ErrUnsupported; callers then do without.
+type Attrs interface {
+	// SetAttr sets an attribute; like content it is durable after the file's Sync.
+	SetAttr(name, attr string, value []byte) error
+	// Attr reads an attribute of at most 256 bytes.
+	Attr(name, attr string) ([]byte, error)
+}
+
+// Space is what a file system offers that knows how much room it has.
+type Space interface {
+	// Free returns the bytes that this process may still write under name.
+	Free(name string) (int64, error)
+}
+
+// Locker is what a file system offers on which one process can keep others out.
+type Locker interface {
+	// Lock takes the lock on a folder; held by another process it fails with
+	// ErrLocked. It is given back by Close and by the end of the process.
+	Lock(name string) (io.Closer, error)
+}
+
+// ErrLocked tells that another process holds the lock.
+var ErrLocked = errors.New("in use by another process")
+
+var (
+	_ Attrs  = OS{}
+	_ Space  = OS{}
+	_ Locker = OS{}
+)
+
+// SetAttr sets a user extended attribute.
+func (OS) SetAttr(name, attr string, value []byte) error {
+	return attrError("set", name, unix.Setxattr(name, "user."+attr, value, 0))
+}
+
+// Attr reads a user extended attribute.
+func (OS) Attr(name, attr string) ([]byte, error) {
+	b := make([]byte, 256)
+	n, err := unix.Getxattr(name, "user."+attr, b)
+	if err != nil {
+		return nil, attrError("read", name, err)
+	}
+	return b[:n], nil
+}
+
+func attrError(op, name string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENODATA), errors.Is(err, unix.ENOTSUP):
+		return fmt.Errorf("%s attribute of %s: %w (%w)", op, name, errors.ErrUnsupported, err)
+	default:
+		return fmt.Errorf("%s attribute of %s: %w", op, name, err)
+	}
+}
+
+// Free returns what is left to those who are not root.
+func (OS) Free(name string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(name, &st); err != nil {
+		return 0, fmt.Errorf("ask for free space of %s: %w", name, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// Lock takes flock(2) on the folder itself, so that no lock file is left behind.
+func (OS) Lock(name string) (io.Closer, error) {
+	d, err := os.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), d.Close())
+	}
+	return d, nil
+}

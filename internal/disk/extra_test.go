@@ -1,0 +1,51 @@
+package disk_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cis490/internal/disk"
+)
+
+func TestOS_AttrsSpaceLock(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "f")
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fsys := disk.OS{}
+	if _, err := fsys.Attr(path, "cis490.test"); !errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("absent attribute: %v", err)
+	}
+	switch err := fsys.SetAttr(path, "cis490.test", []byte("v")); {
+	case errors.Is(err, errors.ErrUnsupported): // such as an old tmpfs
+	case err != nil:
+		t.Error(err)
+	default:
+		if v, err := fsys.Attr(path, "cis490.test"); err != nil || string(v) != "v" {
+			t.Errorf("attribute is %q, %v", v, err)
+		}
+	}
+	if n, err := fsys.Free(dir); err != nil || n <= 0 {
+		t.Errorf("free is %d, %v", n, err)
+	}
+	l, err := fsys.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := fsys.Lock(dir); !errors.Is(err, disk.ErrLocked) {
+		t.Errorf("second lock: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := fsys.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
