@@ -57,6 +57,7 @@ func (a *app) cli() *cli.App {
 // commands lists the subcommands in the order in which help shows them.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
+		a.demoCommand(),
 		a.configCommand(),
 		a.versionCommand(),
 	}
