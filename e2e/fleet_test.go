@@ -1,0 +1,115 @@
+//go:build e2e
+
+// Package e2e holds the scenarios of the fleet lab: what the program promises,
+// told on real systemd machines with the binary a person would install. Each
+// file is a story; `make e2e` runs all, `make e2e SCENARIO=TestName` one.
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// fleet is a receiver and its lab hosts, installed as the README says.
+type fleet struct {
+	*lab.Lab
+	t     *testing.T
+	rx    *lab.Host
+	hosts []*lab.Host
+}
+
+// newFleet boots the machines and installs them: the README's commands and
+// nothing else.
+func newFleet(t *testing.T, names ...string) *fleet {
+	t.Helper()
+	f := &fleet{Lab: lab.New(t), t: t}
+	machines := f.BootAll(append([]string{"collector"}, names...)...)
+	f.rx, f.hosts = machines[0], machines[1:]
+	f.rx.Push(lab.Binary(t), "/root/cis490")
+	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
+	for _, h := range f.hosts {
+		f.join(h)
+	}
+	return f
+}
+
+// join pastes on the host what token create prints on the receiver.
+func (f *fleet) join(h *lab.Host) {
+	f.t.Helper()
+	h.Run("cd /root\n" + f.rx.Run("cis490 token create "+h.Name))
+}
+
+// row is what a scenario reads of the receiver's index.
+type row struct {
+	ReceivedAt time.Time `json:"received_at"`
+	Host       string    `json:"host"`
+	Episode    string    `json:"episode"`
+	Digest     string    `json:"sha256"`
+}
+
+// index returns the receiver's index.
+func (f *fleet) index() []row {
+	f.t.Helper()
+	var rows []row
+	if err := json.Unmarshal([]byte(f.rx.Run("jq -s . /var/lib/cis490/index.jsonl")), &rows); err != nil {
+		f.t.Fatalf("index.jsonl: %v", err)
+	}
+	return rows
+}
+
+// waitAccepted waits until the receiver has n episodes of the host.
+func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
+	f.t.Helper()
+	f.rx.Eventually(limit, fmt.Sprintf("%d accepted episodes of %s", n, h.Name),
+		fmt.Sprintf(`test $(grep -c '"host":"%s"' /var/lib/cis490/index.jsonl) -ge %d`, h.Name, n))
+}
+
+// each runs something on all hosts side by side. fn must not end the test.
+func (f *fleet) each(fn func(h *lab.Host) error) {
+	f.t.Helper()
+	var wg sync.WaitGroup
+	for _, h := range f.hosts {
+		wg.Go(func() {
+			if err := fn(h); err != nil {
+				f.t.Errorf("%s: %v", h.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// nothingLostNothingTwice compares the receiver's rows with its files, and both
+// with what the hosts hold a receipt for.
+func (f *fleet) nothingLostNothingTwice() {
+	f.t.Helper()
+	seen := map[string]row{}
+	for _, r := range f.index() {
+		if first, twice := seen[r.Episode]; twice {
+			f.t.Errorf("episode %s is in the index twice: %v and %v", r.Episode, first, r)
+		}
+		seen[r.Episode] = r
+		file := fmt.Sprintf("/var/lib/cis490/episodes/%s/%s.tar.zst", r.Host, r.Episode)
+		if got := f.rx.Try("sha256sum " + file); got.Code != 0 || len(got.Out) < 64 || got.Out[:64] != r.Digest {
+			f.t.Errorf("row without its file: %v: %s", r, got)
+		}
+	}
+	if files := f.rx.Run("find /var/lib/cis490/episodes -type f | wc -l"); files != fmt.Sprint(len(seen)) {
+		f.t.Errorf("%s files for %d rows", files, len(seen))
+	}
+	for _, h := range f.hosts {
+		var receipts []row
+		if err := json.Unmarshal([]byte(h.Run("jq -s . /var/lib/cis490/data/shipped/receipts.jsonl")), &receipts); err != nil {
+			f.t.Fatalf("%s: receipts.jsonl: %v", h.Name, err)
+		}
+		for _, r := range receipts {
+			if seen[r.Episode].Digest != r.Digest {
+				f.t.Errorf("%s holds a receipt for %s that the receiver does not know", h.Name, r.Episode)
+			}
+		}
+	}
+}

@@ -1,0 +1,109 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// TestSecrets: no secret shows in units, process lists, environments or
+// journals, and each user can read only its own.
+func TestSecrets(t *testing.T) {
+	f := &fleet{Lab: lab.New(t), t: t}
+	machines := f.BootAll("collector", "lab-01")
+	f.rx, f.hosts = machines[0], machines[1:]
+	h := f.hosts[0]
+	f.rx.Push(lab.Binary(t), "/root/cis490")
+	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
+	paste := f.rx.Run("cis490 token create lab-01")
+	h.Run("cd /root\n" + paste)
+	f.waitAccepted(h, 1, 15*time.Second)
+
+	secrets := map[string]string{
+		"join token": between(paste, "c490.", " "),
+		"bearer":     strings.TrimSpace(h.Read("/etc/cis490/certs/bearer")),
+		"operator":   strings.TrimSpace(f.rx.Read("/etc/cis490/operator")),
+		"host key":   middle(h.Read("/etc/cis490/certs/lab-host.pem")),
+		"CA key":     middle(f.rx.Read("/var/lib/cis490-authority/ca.key")),
+	}
+	for name, secret := range secrets {
+		if len(secret) < 20 {
+			t.Fatalf("%s is too short to look for: %q", name, secret)
+		}
+		for _, m := range []*lab.Host{f.rx, h} {
+			m.Write("/root/needle", secret, 0o600)
+			for where, command := range map[string]string{
+				"units":       "grep -rlFf /root/needle /etc/systemd/system /run/systemd/system",
+				"commands":    "cat /proc/[0-9]*/cmdline | tr '\\0' ' ' | grep -aFf /root/needle",
+				"environment": "cat /proc/[0-9]*/environ | tr '\\0' '\\n' | grep -aFf /root/needle",
+				"journal":     "journalctl --no-pager -o export | grep -aFf /root/needle",
+				"config":      "grep -lFf /root/needle /etc/cis490/*.toml",
+				"roster":      "grep -rlFf /root/needle /var/lib/cis490 /var/lib/cis490-authority --include=*.json --include=*.jsonl",
+				"doctor":      "cis490 doctor --json | grep -Ff /root/needle",
+			} {
+				if r := m.Try(command); strings.TrimSpace(r.Out) != "" {
+					t.Errorf("%s: the %s shows in %s", m.Name, name, where)
+				}
+			}
+			m.Run("rm /root/needle")
+		}
+	}
+
+	// Who may not read what.
+	for _, c := range []struct {
+		h          *lab.Host
+		user, what string
+	}{
+		{h, "cis490-rec", "/etc/cis490/certs/lab-host.pem"},
+		{h, "cis490-rec", "/etc/cis490/certs/bearer"},
+		{h, "nobody", "/etc/cis490/certs/lab-host.pem"},
+		{f.rx, "cis490", "/var/lib/cis490-authority/ca.key"},
+		{f.rx, "cis490", "/var/lib/cis490-authority/tokens.jsonl"},
+		{f.rx, "nobody", "/etc/cis490/operator"},
+		{f.rx, "nobody", "/var/lib/cis490-authority/server.pem"},
+	} {
+		c.h.Run("test -e " + c.what)
+		if r := c.h.Try("setpriv --reuid=" + c.user + " --regid=$(id -g " + c.user + ") --init-groups cat " + c.what); r.Code == 0 {
+			t.Errorf("%s: user %s can read %s", c.h.Name, c.user, c.what)
+		}
+	}
+	// What serve's user may not do on the receiver.
+	for what, command := range map[string]string{
+		"write the roster":     "sh -c 'echo >> /var/lib/cis490-authority/roster.jsonl'",
+		"use the admin socket": "/usr/local/bin/cis490 token create lab-99",
+	} {
+		if r := f.rx.Try("setpriv --reuid=cis490 --regid=$(id -g cis490) --init-groups " + command); r.Code == 0 {
+			t.Errorf("user cis490 can %s", what)
+		}
+	}
+}
+
+// between returns what of s starts with prefix and ends before end.
+func between(s, prefix, end string) string {
+	i := strings.Index(s, prefix)
+	if i < 0 {
+		return ""
+	}
+	s = s[i:]
+	if j := strings.IndexAny(s, end+"\n'\""); j >= 0 {
+		s = s[:j]
+	}
+	return s
+}
+
+// middle returns a line from within the last PEM block.
+func middle(pem string) string {
+	i := strings.LastIndex(pem, "-----BEGIN")
+	if i < 0 {
+		return ""
+	}
+	lines := strings.Split(pem[i:], "\n")
+	if len(lines) < 3 {
+		return ""
+	}
+	return lines[2]
+}
