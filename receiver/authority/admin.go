@@ -1,0 +1,146 @@
+package authority
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// listenAdmin opens the Unix socket on which root asks. The folder's lock says
+// that what lies at the path is abandoned.
+func listenAdmin(path string) (net.Listener, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, fmt.Errorf("make the socket's folder: %w", err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove abandoned socket: %w", err)
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	if err := os.Chmod(path, privateMode); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+type peerKey struct{}
+
+// withPeer notes who is at the other end of a Unix socket, as the kernel says.
+func withPeer(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err != nil || credErr != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, peerKey{}, *cred)
+}
+
+// permitted lets root in, and the user that the authority runs as.
+func permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred.Uid) == own }
+
+func (a *Authority) adminRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", notFound)
+	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, r *http.Request) {
+		var ask TokenRequest
+		err := readAdmin(w, r, &ask)
+		if err == nil {
+			var made []Made
+			if made, err = a.createTokens(ask, caller(r)); err == nil {
+				answer(w, http.StatusOK, made)
+				return
+			}
+		}
+		a.refuseAdmin(w, r, err)
+	})
+	mux.HandleFunc("GET /v1/tokens", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.listTokens()) })
+	mux.HandleFunc("GET /v1/hosts", func(w http.ResponseWriter, r *http.Request) {
+		all, err := a.roster.All()
+		if err != nil {
+			a.refuseAdmin(w, r, err)
+			return
+		}
+		answer(w, http.StatusOK, all)
+	})
+	mux.HandleFunc("GET /v1/hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
+		h, err := a.showHost(r.PathValue("host"))
+		if err != nil {
+			a.refuseAdmin(w, r, err)
+			return
+		}
+		answer(w, http.StatusOK, h)
+	})
+	change := func(pattern string, do func(h ident.Host, by string) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			h, err := ident.ParseHost(r.PathValue("host"))
+			if err == nil {
+				err = do(h, caller(r))
+			}
+			if err != nil {
+				a.refuseAdmin(w, r, err)
+				return
+			}
+			answer(w, http.StatusOK, struct{}{})
+		})
+	}
+	change("DELETE /v1/tokens/{host}", a.revokeToken)
+	change("POST /v1/hosts/{host}/decommission", a.decommission)
+	change("POST /v1/hosts/{host}/readmit", a.readmit)
+	mux.HandleFunc("POST /v1/ca/rotate", func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		err := a.rotate()
+		a.mu.Unlock()
+		if err != nil {
+			a.refuseAdmin(w, r, err)
+			return
+		}
+		a.o.Log.Warn("rotated the CA", "by", caller(r))
+		answer(w, http.StatusOK, a.describeCA())
+	})
+	mux.HandleFunc("GET /v1/ca", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.describeCA()) })
+	return a.onlyRoot(mux)
+}
+
+func (a *Authority) onlyRoot(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		cred, ok := r.Context().Value(peerKey{}).(unix.Ucred)
+		if !ok || !permitted(cred, os.Getuid()) {
+			a.o.Log.Warn("refused at the admin socket", "uid", cred.Uid, "pid", cred.Pid, "path", r.URL.Path)
+			p := wire.NewProblem(wire.Unauthorized, "user %d may not ask the authority", cred.Uid)
+			p.Title, p.Fix = "needs root", "run it again with sudo"
+			refuse(w, p)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// caller says who asks, for log and roster.
+func caller(r *http.Request) string {
+	cred, _ := r.Context().Value(peerKey{}).(unix.Ucred)
+	return fmt.Sprintf("admin uid=%d", cred.Uid)
+}

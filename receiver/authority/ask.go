@@ -1,0 +1,129 @@
+package authority
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/roster"
+)
+
+// Asker asks a running authority over its Unix socket.
+type Asker struct {
+	socket string
+	http   *http.Client
+}
+
+// At returns the asker for an authority's socket.
+func At(socket string) *Asker {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	}
+	return &Asker{socket, &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+}
+
+// CreateTokens makes a join token for each host, or for none.
+func (c *Asker) CreateTokens(ctx context.Context, r TokenRequest) (made []Made, err error) {
+	return made, c.ask(ctx, http.MethodPost, "/v1/tokens", r, &made)
+}
+
+// Tokens lists what the authority knows of tokens; no secret is among it.
+func (c *Asker) Tokens(ctx context.Context) (all []TokenInfo, err error) {
+	return all, c.ask(ctx, http.MethodGet, "/v1/tokens", nil, &all)
+}
+
+// RevokeToken makes a host's open token worthless.
+func (c *Asker) RevokeToken(ctx context.Context, h ident.Host) error {
+	return c.ask(ctx, http.MethodDelete, "/v1/tokens/"+string(h), nil, nil)
+}
+
+// Hosts lists every host of the roster.
+func (c *Asker) Hosts(ctx context.Context) (all []roster.Host, err error) {
+	return all, c.ask(ctx, http.MethodGet, "/v1/hosts", nil, &all)
+}
+
+// Host shows one host of the roster.
+func (c *Asker) Host(ctx context.Context, h ident.Host) (one roster.Host, err error) {
+	return one, c.ask(ctx, http.MethodGet, "/v1/hosts/"+string(h), nil, &one)
+}
+
+// Decommission turns a host away from its next request on.
+func (c *Asker) Decommission(ctx context.Context, h ident.Host) error {
+	return c.ask(ctx, http.MethodPost, "/v1/hosts/"+string(h)+"/decommission", nil, nil)
+}
+
+// Readmit lets a decommissioned host enrol again, with a new token.
+func (c *Asker) Readmit(ctx context.Context, h ident.Host) error {
+	return c.ask(ctx, http.MethodPost, "/v1/hosts/"+string(h)+"/readmit", nil, nil)
+}
+
+// CA describes the CA.
+func (c *Asker) CA(ctx context.Context) (i CAInfo, err error) {
+	return i, c.ask(ctx, http.MethodGet, "/v1/ca", nil, &i)
+}
+
+// RotateCA makes a new CA; the present one is trusted for the overlap.
+func (c *Asker) RotateCA(ctx context.Context) (i CAInfo, err error) {
+	return i, c.ask(ctx, http.MethodPost, "/v1/ca/rotate", nil, &i)
+}
+
+func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err error) {
+	var body bytes.Buffer
+	if in != nil {
+		if err := json.NewEncoder(&body).Encode(in); err != nil {
+			return fmt.Errorf("encode request: %w", err)
+		}
+	}
+	r, err := http.NewRequestWithContext(ctx, method, "http://authority"+path, &body)
+	if err != nil {
+		return err
+	}
+	res, err := c.http.Do(r)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return fault.Exit(fault.Fix(fmt.Errorf("ask the authority at %s: %w", c.socket, err), "run it again with sudo"), fault.NoPerm)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fault.Exit(fault.Fix(fmt.Errorf("the authority is not running: %w", err), "sudo systemctl start cis490-bootstrap   # on the receiver"), fault.Unavailable)
+	case err != nil:
+		return fmt.Errorf("ask the authority: %w", err)
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode != http.StatusOK {
+		p, err := wire.ReadProblem(res)
+		if err != nil {
+			return err
+		}
+		code := fault.Failed
+		if p.Kind == wire.Unauthorized {
+			code = fault.NoPerm
+		}
+		return fault.Exit(fault.Fix(p, p.Fix), code)
+	}
+	if out == nil {
+		return nil
+	}
+	return decode(res.Body, out)
+}
+
+// decode reads a JSON body; what is wrong with it is a *wire.Problem.
+func decode(r io.Reader, into any) error {
+	err := json.NewDecoder(r).Decode(into)
+	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
+		return wire.NewProblem(wire.TooLarge, "body is over %d bytes", tooLarge.Limit)
+	}
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "body: %v", err)
+	}
+	return nil
+}

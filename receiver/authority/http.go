@@ -1,0 +1,99 @@
+package authority
+
+import (
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// maxRequest bounds a request's body in bytes.
+const maxRequest = 16 << 10
+
+func (a *Authority) publicRoutes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+wire.CAPath, func(w http.ResponseWriter, _ *http.Request) {
+		a.mu.Lock()
+		b := pki.EncodeCerts(a.ca.trust(a.o.Now())...)
+		a.mu.Unlock()
+		w.Header().Set("Content-Type", "application/x-pem-file")
+		_, _ = w.Write(b) // the peer's loss
+	})
+	mux.HandleFunc("GET "+wire.AuthorityHealthPath, func(w http.ResponseWriter, _ *http.Request) {
+		if err := a.Healthy(); err != nil {
+			a.o.Log.Error("authority cannot record", "err", err)
+			refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
+			return
+		}
+		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+	})
+	mux.HandleFunc("POST "+wire.CertPrefix+"{host}", a.postCert)
+	mux.HandleFunc("/", notFound)
+	return mux
+}
+
+func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
+	from, _, _ := net.SplitHostPort(r.RemoteAddr)
+	out, err := a.readAndCertify(w, r, from)
+	if err == nil {
+		w.Header().Set("Cache-Control", "no-store")
+		answer(w, http.StatusOK, out)
+		return
+	}
+	p, ok := errors.AsType[*wire.Problem](err)
+	if !ok {
+		a.o.Log.Error("certificate could not be issued", "host", r.PathValue("host"), "from", from, "err", err)
+		refuse(w, wire.NewProblem(wire.Broken, "the authority failed; its journal says why"))
+		return
+	}
+	// Only failures count, so that a host behind the same address as a
+	// trespasser still gets its certificate.
+	allowed, first := a.limit.failure(from)
+	if !allowed {
+		if first {
+			a.o.Log.Warn("too many refused requests, further ones are not logged", "from", from)
+		}
+		busy := wire.NewProblem(wire.Busy, "too many refused requests from %s", from)
+		busy.RetryAfter = int(refill.Seconds())
+		refuse(w, busy)
+		return
+	}
+	a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from, "status", p.Status, "kind", string(p.Kind), "err", p)
+	refuse(w, p)
+}
+
+func (a *Authority) readAndCertify(w http.ResponseWriter, r *http.Request, from string) (wire.CertAnswer, error) {
+	h, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return wire.CertAnswer{}, wire.NewProblem(wire.Malformed, "%v", err)
+	}
+	var req wire.CertRequest
+	if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &req); err != nil {
+		return wire.CertAnswer{}, err
+	}
+	return a.certify(h, req, from)
+}
+
+func notFound(w http.ResponseWriter, r *http.Request) {
+	refuse(w, wire.NewProblem(wire.NotFound, "%s %s", r.Method, r.URL.Path))
+}
+
+func refuse(w http.ResponseWriter, p *wire.Problem) {
+	w.Header().Set("Content-Type", wire.ContentTypeProblem)
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	w.WriteHeader(p.Status)
+	_ = json.NewEncoder(w).Encode(p) // the peer's loss
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", wire.ContentTypeJSON)
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v) // the peer's loss: it asks again
+}

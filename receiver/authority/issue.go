@@ -1,0 +1,149 @@
+package authority
+
+import (
+	"crypto/x509"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+	"cis490/receiver/roster"
+	"strings"
+)
+
+// issuedRow is a row of issued.jsonl.
+type issuedRow struct {
+	At       time.Time    `json:"at"`
+	Host     ident.Host   `json:"host"`
+	Serial   string       `json:"serial"`
+	Key      ident.Digest `json:"key"`
+	From     string       `json:"from"`
+	How      string       `json:"how"` // token or renewal
+	NotAfter time.Time    `json:"not_after"`
+}
+
+// misuseEvery bounds how often the misuse of one token is recorded.
+const misuseEvery = time.Hour
+
+// certify answers a request for a host's certificate: by its join token, or by
+// the key last issued to it. A refusal is a *wire.Problem.
+func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wire.CertAnswer, error) {
+	csr, csrErr := pki.ParseCSR([]byte(req.CSR), h)
+	var key ident.Digest
+	if csrErr == nil {
+		var err error
+		if key, err = pki.KeyID(csr.PublicKey); err != nil {
+			return wire.CertAnswer{}, err
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	host, known, err := a.roster.Host(h)
+	if err != nil {
+		return wire.CertAnswer{}, err
+	}
+	if req.Token != "" {
+		t, err := a.admit(h, host, req.Token, csrErr, key, from)
+		if err != nil {
+			return wire.CertAnswer{}, err
+		}
+		bearer := newSecret()
+		e := roster.Event{Host: h, Event: roster.Enrolled, Key: key, Bearer: hashSecret(bearer), Other: t.replaces, From: from}
+		return a.issue(csr, e, "token", bearer)
+	}
+	switch {
+	case csrErr != nil:
+		return wire.CertAnswer{}, wire.NewProblem(wire.BadCSR, "%v", csrErr)
+	case !known || host.Key == "" || host.Key != key:
+		return wire.CertAnswer{}, wire.NewProblem(wire.NotThisKey, "no certificate of %s was issued to this key", h)
+	case host.State != roster.Active:
+		return wire.CertAnswer{}, wire.NewProblem(wire.Decommission, "%s is %s since %s", h, host.State, host.Since.Format(time.RFC3339))
+	}
+	return a.issue(csr, roster.Event{Host: h, Event: roster.Renewed, Key: key, From: from}, "renewal", "")
+}
+
+// admit checks a join token and binds it to the key of its first use. The same
+// key may come again, as an answer may be lost; another is refused.
+func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr error, key ident.Digest, from string) (*token, error) {
+	t := a.tokens.find(h, secret)
+	switch {
+	case t == nil:
+		return nil, wire.NewProblem(wire.BadToken, "there is no such token for %s", h)
+	case t.revoked:
+		return nil, wire.NewProblem(wire.BadToken, "this token of %s was revoked or replaced by a newer one", h)
+	case !a.o.Now().Before(t.expires):
+		return nil, wire.NewProblem(wire.TokenExpired, "it ran out at %s", t.expires.Format(time.RFC3339))
+	case csrErr != nil:
+		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
+	case host.State == roster.Gone:
+		return nil, wire.NewProblem(wire.Decommission, "%s is decommissioned since %s", h, host.Since.Format(time.RFC3339))
+	case t.key != "" && t.key != key:
+		return nil, a.misuse(t, key, from)
+	case t.key == key:
+		return t, nil
+	}
+	return t, a.tokens.append(tokenEvent{Host: h, Event: tokenBound, Secret: t.secret, Key: key, From: from})
+}
+
+// misuse records that a token was tried with another key: one of the two is a
+// thief, or the machine was cloned.
+func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
+	if now := a.o.Now(); now.Sub(t.misused) >= misuseEvery {
+		err := a.record(roster.Event{Host: t.host, Event: roster.TokenMisused, Key: key, From: from})
+		if err != nil {
+			return err
+		}
+		t.misused = now
+	}
+	a.o.Log.Warn("join token used with another key", "host", t.host, "from", from, "bound_from", t.from)
+	return wire.NewProblem(wire.TokenUsed, "the token of %s belongs to the key that used it first", t.host)
+}
+
+// issue signs, records durably, and only then answers. The roster's row is
+// last: until it is there the certificate is worth nothing.
+func (a *Authority) issue(csr *x509.CertificateRequest, e roster.Event, how, bearer string) (wire.CertAnswer, error) {
+	cert, err := a.ca.Client(csr.PublicKey, e.Host, a.o.Now(), a.o.Config.CertLife.D())
+	if err != nil {
+		return wire.CertAnswer{}, err
+	}
+	e.Serial, e.Expires = pki.Serial(cert), cert.NotAfter
+	err = a.issued.Append(func(at time.Time) any {
+		return issuedRow{At: at, Host: e.Host, Serial: e.Serial, Key: e.Key, From: e.From, How: how, NotAfter: e.Expires}
+	})
+	if err != nil {
+		return wire.CertAnswer{}, err
+	}
+	if err := a.record(e); err != nil {
+		return wire.CertAnswer{}, err
+	}
+	a.o.Log.Info("issued a certificate", "host", e.Host, "serial", e.Serial, "how", how, "from", e.From, "expires", e.Expires)
+	return wire.CertAnswer{
+		Certificate: string(pki.EncodeCerts(cert)),
+		CA:          string(pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
+		ReleaseKeys: a.releaseKeys(),
+		Bearer:      bearer,
+	}, nil
+}
+
+func (a *Authority) record(e roster.Event) error {
+	return a.events.Append(func(at time.Time) any {
+		e.At = at
+		return e
+	})
+}
+
+// releaseKeys returns the public keys of releases, if there are any yet.
+func (a *Authority) releaseKeys() []string {
+	b, err := disk.ReadFile(a.o.FS, a.path(ReleaseKeys), maxFile)
+	if err != nil {
+		return nil // hosts take them later
+	}
+	var keys []string
+	for line := range strings.Lines(string(b)) {
+		if k := strings.TrimSpace(line); k != "" && !strings.HasPrefix(k, "#") {
+			keys = append(keys, k)
+		}
+	}
+	return keys
+}

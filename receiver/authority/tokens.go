@@ -1,0 +1,152 @@
+package authority
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/ledger"
+)
+
+// tokenEvent is a row of tokens.jsonl. The secret itself is nowhere.
+type tokenEvent struct {
+	At       time.Time    `json:"at"`
+	Host     ident.Host   `json:"host"`
+	Event    string       `json:"event"` // made, bound or revoked
+	Secret   ident.Digest `json:"secret_sha256"`
+	Expires  time.Time    `json:"expires,omitzero"`
+	Replaces ident.Host   `json:"replaces,omitempty"`
+	Key      ident.Digest `json:"key,omitempty"` // it is bound to
+	From     string       `json:"from,omitempty"`
+}
+
+const (
+	tokenMade    = "made"
+	tokenBound   = "bound"
+	tokenRevoked = "revoked"
+)
+
+// token is a join token as the authority knows it.
+type token struct {
+	host     ident.Host
+	secret   ident.Digest // sha256 of the secret
+	made     time.Time
+	expires  time.Time
+	replaces ident.Host
+	key      ident.Digest // "" until it is used
+	from     string       // of the first use
+	revoked  bool
+	misused  time.Time // when a misuse was last recorded
+}
+
+// keptExpired is how long a token that ran out is remembered, so that its user
+// is told so rather than that there is no such token.
+const keptExpired = 30 * 24 * time.Hour
+
+// tokenBook is tokens.jsonl, folded. The authority's mutex guards it.
+type tokenBook struct {
+	file  *ledger.Ledger
+	hosts map[ident.Host][]*token
+	now   func() time.Time
+}
+
+func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenBook, error) {
+	f, err := ledger.Open(ledger.Options{FS: fsys, Path: path, TimeKey: timeKey, Perm: privateMode, Now: now})
+	if err != nil {
+		return nil, err
+	}
+	b := &tokenBook{file: f, hosts: make(map[ident.Host][]*token), now: now}
+	for row, err := range ledger.Rows(fsys, path, timeKey, time.Time{}) {
+		if err != nil {
+			return b, err
+		}
+		var e tokenEvent
+		if json.Unmarshal(row.Line, &e) == nil && e.Host != "" {
+			b.fold(e)
+		}
+	}
+	return b, nil
+}
+
+// append makes an event durable and lets it count.
+func (b *tokenBook) append(e tokenEvent) error {
+	err := b.write(e)
+	if err == nil {
+		b.fold(e)
+	}
+	return err
+}
+
+func (b *tokenBook) write(e tokenEvent) error {
+	return b.file.Append(func(at time.Time) any {
+		e.At = at
+		return e
+	})
+}
+
+func (b *tokenBook) fold(e tokenEvent) {
+	if e.Event == tokenMade {
+		// An older one is void: at most one token of a host can be used.
+		var keep []*token
+		for _, t := range b.hosts[e.Host] {
+			if b.now().Sub(t.expires) < keptExpired {
+				t.revoked = true
+				keep = append(keep, t)
+			}
+		}
+		b.hosts[e.Host] = append(keep, &token{host: e.Host, secret: e.Secret, made: e.At, expires: e.Expires, replaces: e.Replaces})
+		return
+	}
+	for _, t := range b.hosts[e.Host] {
+		if t.secret != e.Secret {
+			continue
+		}
+		switch e.Event {
+		case tokenBound:
+			t.key, t.from = e.Key, e.From
+		case tokenRevoked:
+			t.revoked = true
+		}
+	}
+}
+
+// find returns the host's token with this secret, or nil. Every token of the
+// host is compared, each in constant time.
+func (b *tokenBook) find(h ident.Host, secret string) *token {
+	given := []byte(hashSecret(secret))
+	var found *token
+	for _, t := range b.hosts[h] {
+		if subtle.ConstantTimeCompare(given, []byte(t.secret)) == 1 {
+			found = t
+		}
+	}
+	return found
+}
+
+// usable returns the host's token that could still be used, or nil.
+func (b *tokenBook) usable(h ident.Host) *token {
+	for _, t := range b.hosts[h] {
+		if !t.revoked && b.now().Before(t.expires) {
+			return t
+		}
+	}
+	return nil
+}
+
+// newSecret returns 256 random bits as text.
+func newSecret() string {
+	b := make([]byte, 32)
+	_, _ = rand.Read(b) // never fails: crypto/rand.Read's word
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func hashSecret(s string) ident.Digest {
+	sum := sha256.Sum256([]byte(s))
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}
