@@ -66,9 +66,30 @@ type Meta struct {
 	Start         time.Time       `json:"start"`
 	End           time.Time       `json:"end"`
 	Rows          map[string]int  `json:"rows"` // per source
-	Verdict       Verdict         `json:"verdict"`
-	Reason        string          `json:"reason,omitempty"` // why not accepted
-	Notes         []string        `json:"notes,omitempty"`  // such as "no KVM: software emulation"
+	// Sampling tells per source how well the rate was kept.
+	Sampling map[string]Sampling `json:"sampling,omitempty"`
+	Load     Load                `json:"load"`
+	Verdict  Verdict             `json:"verdict"`
+	Reason   string              `json:"reason,omitempty"` // why not accepted
+	Notes    []string            `json:"notes,omitempty"`  // such as "no KVM: software emulation"
+}
+
+// Sampling is how well one source's rate was kept. Jitter is how far after its
+// due time a sample was begun.
+type Sampling struct {
+	Hz          float64 `json:"hz"`
+	Missed      int     `json:"missed"` // due times that passed without a sample
+	JitterP50US int64   `json:"jitter_p50_us"`
+	JitterP99US int64   `json:"jitter_p99_us"`
+	JitterMaxUS int64   `json:"jitter_max_us"`
+}
+
+// Load is what the whole machine bore during the recording.
+type Load struct {
+	Cores int     `json:"cores"`
+	Busy  float64 `json:"busy"`  // share of all cores' time, 0 to 1
+	Load1 float64 `json:"load1"` // at the end
+	Slots int     `json:"slots"` // episodes recorded at the same time, at most
 }
 
 // ReadMeta reads the meta.json of an episode's directory.
@@ -91,7 +112,23 @@ type Event struct {
 	Source string `json:"source"`
 	Event  string `json:"event"`
 	Detail string `json:"detail,omitempty"`
+	// Use is what became of a workload's event.
+	Use Use `json:"use,omitempty"`
 }
+
+// Use says what became of an event.
+type Use string
+
+// What becomes of an event.
+const (
+	UseBegan   Use = "began"   // a phase, at the event's own time
+	UseEnded   Use = "ended"   // the last phase
+	UseFailed  Use = "failed"  // the episode
+	UseDoubled Use = "doubled" // its phase is the current one already: ignored
+	UseEarly   Use = "early"   // a phase before its own has not begun: ignored
+	UseLate    Use = "late"    // its phase is over, or the recording is: ignored
+	UseNote    Use = "note"    // begins no phase of this profile: kept for the reader
+)
 
 // Label is a row of labels.jsonl: from here on, this phase.
 type Label struct {

@@ -1,0 +1,151 @@
+package orchestrate
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+)
+
+// stepNoted is how far the wall clock may drift from the monotonic one within
+// an episode before a note says that it stepped.
+const stepNoted = 200 * time.Millisecond
+
+// meta returns what is known of the episode when it begins.
+func (r *recording) meta() episode.Meta {
+	return episode.Meta{
+		SchemaVersion: episode.MetaSchema,
+		Episode:       r.id,
+		Host:          r.o.Host,
+		Profile:       r.profile.Name,
+		Counter:       r.counter,
+		Slot:          r.slot,
+		Experiment:    r.o.Experiment.Digest,
+		Code:          episode.Code{Version: r.o.Build.Version, Commit: r.o.Build.Commit, Dirty: r.o.Build.Dirty},
+		Start:         r.o.Now().UTC(),
+		Rows:          map[string]int{},
+		Sampling:      map[string]episode.Sampling{},
+	}
+}
+
+// judge fills in what is known when it is over.
+func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
+	meta.Verdict, meta.Reason = line.verdict()
+	for _, s := range r.samplers {
+		meta.Rows[s.source] = s.rows
+		meta.Sampling[s.source] = s.sampling()
+	}
+	meta.Load = r.load.read(r.slots())
+	note := func(format string, args ...any) { meta.Notes = append(meta.Notes, fmt.Sprintf(format, args...)) }
+	if left > 0 {
+		note("%d processes outlived the recording and were ended", left)
+	}
+	if line.dropped > 0 {
+		note("%d events beyond the first %d were dropped", line.dropped, maxEvents)
+	}
+	if r.tree.scan {
+		note("this kernel keeps no list of children: all processes of the machine were looked through")
+	}
+	end := r.clock.stamp()
+	start := meta.Start.UnixNano()
+	if step := time.Duration(end.wall - start - end.mono); step.Abs() > stepNoted {
+		note("the wall clock stepped by %s during the recording", step.Round(time.Millisecond))
+	}
+}
+
+// finish makes the episode whole: everything durable, then done.marker.
+func (r *recording) finish(meta episode.Meta, line *timeline) error {
+	if err := writeRows(r.o.FS, filepath.Join(r.dir, episode.EventsFile), line.sorted()); err != nil {
+		return err
+	}
+	if err := writeRows(r.o.FS, filepath.Join(r.dir, episode.LabelsFile), line.labels); err != nil {
+		return err
+	}
+	write := func(name string, write func(io.Writer) error) error {
+		if err := disk.WriteSync(r.o.FS, filepath.Join(r.dir, name), filePerm, write); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+		return r.o.FS.SyncDir(r.dir)
+	}
+	err := write(episode.MetaFile, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetIndent("", "  ")
+		return enc.Encode(meta)
+	})
+	if err != nil {
+		return err
+	}
+	return write(episode.DoneMarker, func(w io.Writer) error {
+		_, err := io.WriteString(w, string(meta.Verdict)+"\n")
+		return err
+	})
+}
+
+func writeRows[T any](fsys disk.FS, path string, rows []T) error {
+	err := disk.WriteSync(fsys, path, filePerm, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		for _, row := range rows {
+			if err := enc.Encode(row); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	return nil
+}
+
+// remove takes away what there is of the episode.
+func (r *recording) remove() error { return removeEpisode(r.o.FS, r.dir) }
+
+// removeEpisode removes an episode's folder, the marker first, so that at no
+// moment a whole one lacks files.
+func removeEpisode(fsys disk.FS, dir string) error {
+	files, err := fsys.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("remove half episode: %w", err)
+	}
+	all := []error{fsys.Remove(filepath.Join(dir, episode.DoneMarker)), fsys.SyncDir(dir)}
+	for _, f := range files {
+		all = append(all, fsys.Remove(filepath.Join(dir, f.Name())))
+	}
+	all = append(all, fsys.Remove(dir), fsys.SyncDir(filepath.Dir(dir)))
+	var bad []error
+	for _, err := range all {
+		if !errors.Is(err, fs.ErrNotExist) {
+			bad = append(bad, err)
+		}
+	}
+	if err := errors.Join(bad...); err != nil {
+		return fmt.Errorf("remove half episode: %w", err)
+	}
+	return nil
+}
+
+// removeWork removes a working folder and whatever a workload made of it. It is
+// no data, so nothing of it need be durable.
+func removeWork(dir string) error {
+	if err := os.RemoveAll(dir); err == nil {
+		return nil
+	}
+	// Folders that the workload has locked against itself.
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
+		if d != nil && d.IsDir() {
+			return os.Chmod(path, 0o700)
+		}
+		return nil
+	})
+	return errors.Join(err, os.RemoveAll(dir))
+}

@@ -1,0 +1,220 @@
+// Package orchestrate records episodes: it runs the commands of an experiment,
+// samples what their processes do, and labels it by what they report.
+//
+// It promises that an episode with done.marker is whole and durable, that no
+// phase begins because of a clock, and that nothing a command starts outlives
+// its episode. On a crash there may be half episodes, without done.marker;
+// the next start removes them, and the processes end by themselves as their
+// supervisor sees the recorder go. It refuses to record what could never be
+// accepted: without a stamped commit, after the gate's no, without room on the
+// disk. It ships nothing, and needs no credential.
+package orchestrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/procfs"
+
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/experiment"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// Gate tells whether the receiver takes what a commit records.
+type Gate interface {
+	Verdict(ctx context.Context, commit ident.Commit) (wire.Verdict, error)
+}
+
+// Options configure an Orchestrator. All fields without a comment on their
+// zero value are required.
+type Options struct {
+	FS          disk.FS
+	DataDir     string // episodes/ lies in it and must exist
+	Host        ident.Host
+	Build       version.Info
+	Experiment  experiment.Experiment
+	Gate        Gate
+	MaxSlots    int           // 0: as many as the machine bears
+	Rest        time.Duration // between two episodes of a slot
+	DiskReserve int64         // bytes
+	OutboxLimit int64         // bytes
+	// Supervisor is the argument list with which this program runs Supervise;
+	// a profile's command is added to it.
+	Supervisor []string
+	Proc       string    // the mounted procfs; "" is /proc
+	Entropy    io.Reader // for episode ids
+	Now        func() time.Time
+	Log        *slog.Logger
+	// Notify tells the service manager of "READY=1" and "WATCHDOG=1"; nil tells
+	// nobody.
+	Notify func(state string)
+}
+
+// Orchestrator records episodes into one data folder.
+type Orchestrator struct {
+	o        Options
+	episodes string
+	fs       procfs.FS
+	tree     tree
+	gate     *gatekeeper
+	counter  counter
+	busy     atomic.Int32 // slots that record now
+	beats    []*beat
+}
+
+// New checks that this program can record at all: that it has a commit, and the
+// machine a /proc. Both are exits with 78, as a restart would not help.
+func New(o Options) (*Orchestrator, error) {
+	if o.Build.Commit == "" {
+		return nil, fault.Exit(fault.Fix(errors.New("this build carries no code commit, so no receiver would take what it records: recording nothing"),
+			"install a released cis490 ('cis490 version' must show a commit), or build it in a git checkout with: make build"), fault.Config)
+	}
+	if o.Proc == "" {
+		o.Proc = procfs.DefaultMountPoint
+	}
+	proc, err := procfs.NewFS(o.Proc)
+	if err != nil {
+		return nil, fault.Exit(fmt.Errorf("record from /proc: %w", err), fault.Config)
+	}
+	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, tree: newTree(o.Proc)}
+	r.gate = &gatekeeper{gate: o.Gate, commit: o.Build.Commit, fsys: o.FS, path: filepath.Join(r.episodes, gateFile), now: o.Now, log: o.Log}
+	r.counter = counter{fsys: o.FS, path: filepath.Join(r.episodes, counterFile)}
+	return r, nil
+}
+
+// Run records in all slots until the context ends. It returns early only with
+// an error that waiting does not mend.
+func (r *Orchestrator) Run(ctx context.Context) error {
+	unlock, err := r.open()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	slots := r.slots()
+	r.o.Log.Info("recording", "slots", slots, "experiment", r.o.Experiment.Digest, "version", r.o.Build.Version)
+	for range slots {
+		r.beats = append(r.beats, newBeat())
+	}
+	if r.o.Notify != nil {
+		r.o.Notify("READY=1")
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, slots)
+	for slot := range slots {
+		wg.Go(func() {
+			if errs[slot] = r.fill(ctx, slot); errs[slot] != nil {
+				cancel() // what stops one slot stops all
+			}
+		})
+	}
+	wg.Go(func() { r.watch(ctx) })
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// Once records one episode of the named profile, or with "" of the one whose
+// turn it is.
+func (r *Orchestrator) Once(ctx context.Context, profile string) (episode.Meta, error) {
+	unlock, err := r.open()
+	if err != nil {
+		return episode.Meta{}, err
+	}
+	defer unlock()
+	if wait := r.admit(ctx); wait != nil {
+		return episode.Meta{}, fault.Exit(wait, fault.TempFail)
+	}
+	r.beats = []*beat{newBeat()}
+	return r.one(ctx, 0, profile)
+}
+
+// open makes sure that this is the only recorder of the folder, and clears away
+// what another has left unfinished.
+func (r *Orchestrator) open() (unlock func(), err error) {
+	unlock, err = lock(r.episodes)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.sweep(); err != nil {
+		unlock()
+		return nil, err
+	}
+	return unlock, nil
+}
+
+// fill records one episode after the other in a slot.
+func (r *Orchestrator) fill(ctx context.Context, slot int) error {
+	// Slots begin apart, so that their processes do not all start at once.
+	pause := time.Duration(slot) * r.o.Rest / time.Duration(max(1, r.slots()))
+	for {
+		r.beats[slot].idle()
+		if !sleep(ctx, pause) {
+			return nil
+		}
+		if wait := r.admit(ctx); wait != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			r.o.Log.Warn("not recording", "err", wait, "fix", fault.FixOf(wait), "wait", waitAgain)
+			pause = waitAgain
+			continue
+		}
+		meta, err := r.one(ctx, slot, "")
+		switch {
+		case ctx.Err() != nil && errors.Is(err, errAbandoned):
+			r.o.Log.Info("recording abandoned", "episode", meta.Episode)
+			return nil
+		case err != nil:
+			r.o.Log.Error("episode not recorded", "episode", meta.Episode, "profile", meta.Profile, "err", err, "wait", waitAgain)
+			pause = waitAgain
+		default:
+			pause = r.o.Rest
+		}
+	}
+}
+
+// one records one episode.
+func (r *Orchestrator) one(ctx context.Context, slot int, name string) (episode.Meta, error) {
+	n, err := r.counter.next()
+	if err != nil {
+		return episode.Meta{}, err
+	}
+	profile := choose(r.o.Experiment.Profiles, r.o.Host, n)
+	if name != "" {
+		var ok bool
+		if profile, ok = r.o.Experiment.Profile(name); !ok {
+			return episode.Meta{}, fault.Exit(fmt.Errorf("no profile %q in the experiment", name), fault.Usage)
+		}
+	}
+	id, err := ident.NewEpisodeID(r.o.Now(), r.o.Entropy)
+	if err != nil {
+		return episode.Meta{}, err
+	}
+	rec := recording{
+		Orchestrator: r, id: id, profile: profile, counter: n, slot: slot, beat: r.beats[slot].busy,
+		dir: filepath.Join(r.episodes, string(id)), work: filepath.Join(r.episodes, workDir, fmt.Sprint(slot)),
+	}
+	r.busy.Add(1)
+	defer r.busy.Add(-1)
+	r.o.Log.Debug("recording begins", "episode", id, "profile", profile.Name, "slot", slot)
+	meta, err := rec.record(ctx)
+	if err != nil {
+		meta.Episode, meta.Profile, meta.Verdict = id, profile.Name, episode.Abandoned
+		return meta, fmt.Errorf("record episode %s of profile %q: %w", id, profile.Name, err)
+	}
+	r.o.Log.Info("episode recorded", "episode", id, "profile", profile.Name, "verdict", meta.Verdict, "reason", meta.Reason, "dur", meta.End.Sub(meta.Start))
+	return meta, nil
+}

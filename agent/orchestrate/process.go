@@ -1,0 +1,211 @@
+package orchestrate
+
+import (
+	"errors"
+	"io/fs"
+
+	"github.com/prometheus/procfs"
+)
+
+// processSource is the process tree of the command, from /proc.
+const processSource = "proc"
+
+// tickMS is what a clock tick of /proc is in milliseconds: USER_HZ is 100 on
+// every architecture that this program is built for.
+const tickMS = 10
+
+// processRow is a row of telemetry-proc.jsonl: the tree at one moment. Times
+// and bytes are sums since the start of the command, and include processes
+// that began and ended between two rows; the rest is of this moment.
+type processRow struct {
+	head
+	Processes int           `json:"processes"`
+	Threads   int           `json:"threads"`
+	UserMS    int64         `json:"user_ms"`
+	SystemMS  int64         `json:"system_ms"`
+	RSS       int64         `json:"rss_bytes"`
+	FDs       int           `json:"fds"`
+	IO        *ioCounts     `json:"io,omitempty"` // absent where the kernel does not tell
+	Procs     []processStat `json:"procs"`        // empty before the command and after it
+}
+
+// ioCounts are bytes and calls; read and write are what reached the disks.
+type ioCounts struct {
+	ReadChars  int64 `json:"rchar"`
+	WriteChars int64 `json:"wchar"`
+	ReadCalls  int64 `json:"syscr"`
+	WriteCalls int64 `json:"syscw"`
+	Read       int64 `json:"read_bytes"`
+	Write      int64 `json:"write_bytes"`
+}
+
+// processStat is one process. Its times do not include its children's. The
+// scheduler's counts are of its main thread.
+type processStat struct {
+	PID      int       `json:"pid"`
+	PPID     int       `json:"ppid"`
+	Start    uint64    `json:"start_ticks"` // since boot: with pid, its identity
+	Command  string    `json:"comm"`
+	State    string    `json:"state"`
+	UserMS   int64     `json:"user_ms"`
+	SystemMS int64     `json:"system_ms"`
+	Threads  int       `json:"threads"`
+	RSS      int64     `json:"rss_bytes"`
+	Virtual  uint64    `json:"vsize_bytes"`
+	MinorFlt uint64    `json:"minflt"`
+	MajorFlt uint64    `json:"majflt"`
+	FDs      int       `json:"fds"`
+	RunNS    uint64    `json:"run_ns"`
+	WaitNS   uint64    `json:"wait_ns"`
+	Slices   uint64    `json:"slices"`
+	IO       *ioCounts `json:"io,omitempty"`
+}
+
+// processCollector samples the tree below a supervisor. The kernel adds the
+// times and bytes of a process to its parent's when it is waited for, at the
+// top to the supervisor's, so no process is missed for being short.
+type processCollector struct {
+	tree tree
+	fs   procfs.FS
+	root int
+
+	base   *ioCounts // what the supervisor itself had done before
+	cuser  int64
+	csys   int64
+	begun  bool
+	user   int64 // the sums of the last row: they never fall
+	system int64
+	io     ioCounts
+}
+
+func (c *processCollector) sample(at stamp) (any, error) {
+	pids, err := c.tree.below(c.root)
+	if err != nil {
+		return nil, err
+	}
+	row := processRow{head: head{at.wall, at.mono, processSource}, Procs: []processStat{}}
+	// From the top down, so that what a process was told of its children is
+	// older than what is read of them: nothing is counted twice. What ends
+	// meanwhile is missing for one row, hence the sums of the row before.
+	user, system, io, err := c.supervisor()
+	if err != nil {
+		return nil, err
+	}
+	for _, pid := range pids {
+		p, kids, err := c.read(pid)
+		if err != nil {
+			if gone(err) {
+				continue // ended between two reads
+			}
+			return nil, err
+		}
+		user += p.UserMS + kids[0]
+		system += p.SystemMS + kids[1]
+		if p.IO != nil {
+			io.add(*p.IO, 1)
+		}
+		row.Threads += p.Threads
+		row.RSS += p.RSS
+		row.FDs += p.FDs
+		row.Procs = append(row.Procs, p)
+	}
+	c.user, c.system = max(c.user, user), max(c.system, system)
+	row.UserMS, row.SystemMS = c.user, c.system
+	if c.base != nil {
+		c.io.atLeast(io)
+		sum := c.io
+		row.IO = &sum
+	}
+	row.Processes = len(row.Procs)
+	return row, nil
+}
+
+// supervisor returns what the supervisor was told of processes that have ended.
+func (c *processCollector) supervisor() (user, system int64, io ioCounts, err error) {
+	p, err := c.fs.Proc(c.root)
+	if err != nil {
+		return 0, 0, io, err
+	}
+	s, err := p.Stat()
+	if err != nil {
+		return 0, 0, io, err
+	}
+	own, err := readIO(p)
+	if err != nil {
+		return 0, 0, io, err
+	}
+	if !c.begun {
+		c.begun, c.base = true, own
+		c.cuser, c.csys = int64(s.CUTime), int64(s.CSTime)
+	}
+	if own != nil && c.base != nil {
+		io.add(*own, 1)
+		io.add(*c.base, -1)
+	}
+	return (int64(s.CUTime) - c.cuser) * tickMS, (int64(s.CSTime) - c.csys) * tickMS, io, nil
+}
+
+// read returns one process, and the user and system milliseconds of children
+// that it has waited for.
+func (c *processCollector) read(pid int) (processStat, [2]int64, error) {
+	var none [2]int64
+	p, err := c.fs.Proc(pid)
+	if err != nil {
+		return processStat{}, none, err
+	}
+	s, err := p.Stat()
+	if err != nil {
+		return processStat{}, none, err
+	}
+	r := processStat{
+		PID: pid, PPID: s.PPID, Start: s.Starttime, Command: s.Comm, State: s.State,
+		UserMS: int64(s.UTime) * tickMS, SystemMS: int64(s.STime) * tickMS,
+		Threads: s.NumThreads, RSS: int64(s.ResidentMemory()), Virtual: uint64(s.VirtualMemory()),
+		MinorFlt: uint64(s.MinFlt), MajorFlt: uint64(s.MajFlt),
+	}
+	if r.IO, err = readIO(p); err != nil {
+		return r, none, err
+	}
+	// A zombie has neither; a kernel may be built without schedstat.
+	if sched, err := p.Schedstat(); err == nil {
+		r.RunNS, r.WaitNS, r.Slices = sched.RunningNanoseconds, sched.WaitingNanoseconds, sched.RunTimeslices
+	}
+	if n, err := p.FileDescriptorsLen(); err == nil {
+		r.FDs = n
+	}
+	return r, [2]int64{int64(s.CUTime) * tickMS, int64(s.CSTime) * tickMS}, nil
+}
+
+// readIO returns nil where the counts are not to be had.
+func readIO(p procfs.Proc) (*ioCounts, error) {
+	io, err := p.IO()
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &ioCounts{
+		ReadChars: int64(io.RChar), WriteChars: int64(io.WChar), ReadCalls: int64(io.SyscR),
+		WriteCalls: int64(io.SyscW), Read: int64(io.ReadBytes), Write: int64(io.WriteBytes),
+	}, nil
+}
+
+func (c *ioCounts) add(o ioCounts, sign int64) {
+	c.ReadChars += sign * o.ReadChars
+	c.WriteChars += sign * o.WriteChars
+	c.ReadCalls += sign * o.ReadCalls
+	c.WriteCalls += sign * o.WriteCalls
+	c.Read += sign * o.Read
+	c.Write += sign * o.Write
+}
+
+// atLeast raises each count to the other's.
+func (c *ioCounts) atLeast(o ioCounts) {
+	c.ReadChars = max(c.ReadChars, o.ReadChars)
+	c.WriteChars = max(c.WriteChars, o.WriteChars)
+	c.ReadCalls = max(c.ReadCalls, o.ReadCalls)
+	c.WriteCalls = max(c.WriteCalls, o.WriteCalls)
+	c.Read = max(c.Read, o.Read)
+	c.Write = max(c.Write, o.Write)
+}

@@ -1,0 +1,215 @@
+package orchestrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/experiment"
+	"cis490/internal/ident"
+)
+
+// The rights of an episode: the shipper takes it through its group.
+const (
+	dirPerm  = 0o770
+	filePerm = 0o660
+)
+
+// workDir, in the episodes' folder, holds the folder each slot's command runs in.
+const workDir = ".work"
+
+// errAbandoned is returned for a recording that was stopped before its end.
+var errAbandoned = errors.New("recording abandoned")
+
+// drainFor is how long after the command's end its last events are waited for.
+// They were sent before it, so they lie in the socket already.
+const drainFor = 50 * time.Millisecond
+
+// recording is one episode while it is recorded.
+type recording struct {
+	*Orchestrator
+	id      ident.EpisodeID
+	profile experiment.Profile
+	counter uint64
+	slot    int
+	beat    func()
+
+	dir, work string
+	clock     clock
+	reports   chan report
+	samplers  []*sampler
+	load      loadMeter
+}
+
+// record records one episode. On any error, and when the context ends, nothing
+// of it is left behind; what it returns without an error is whole and durable.
+func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
+	if err := r.prepare(); err != nil {
+		return meta, errors.Join(err, r.remove())
+	}
+	defer func() {
+		if clean := removeWork(r.work); clean != nil {
+			r.o.Log.Warn("remove working folder", "path", r.work, "err", clean)
+		}
+		if err != nil {
+			err = errors.Join(err, r.remove())
+		}
+	}()
+	r.reports = make(chan report, 256)
+	r.clock = newClock(r.o.Now)
+	r.load = newLoadMeter(r.fs)
+	meta = r.meta()
+	line, left, err := r.run(ctx)
+	if err != nil {
+		return meta, err
+	}
+	meta.End = r.o.Now().UTC()
+	r.judge(&meta, line, left)
+	return meta, r.finish(meta, line)
+}
+
+// prepare makes the folders, and remembers the episode as half: it has no
+// done.marker.
+func (r *recording) prepare() error {
+	if err := removeWork(r.work); err != nil {
+		return fmt.Errorf("clear working folder: %w", err)
+	}
+	if err := os.MkdirAll(r.work, 0o700); err != nil {
+		return fmt.Errorf("make working folder: %w", err)
+	}
+	return disk.MkdirAll(r.o.FS, r.dir, dirPerm|os.ModeSetgid)
+}
+
+// run runs the command from its start to the end of its last process.
+func (r *recording) run(ctx context.Context) (line *timeline, left int, err error) {
+	socket := filepath.Join(r.work, "events")
+	events, err := listen(socket, r.clock, r.reports)
+	if err != nil {
+		return nil, 0, err
+	}
+	w, err := spawn(command{
+		supervisor: r.o.Supervisor, argv: r.profile.Command, dir: r.work, events: socket, child: events.child,
+	})
+	if err != nil {
+		events.close()
+		return nil, 0, err
+	}
+	events.started()
+	sampling, stopSampling := context.WithCancel(context.Background())
+	failed, sampled := r.sample(sampling, w.pid)
+
+	// Before the command can do anything: its first event comes after this.
+	line = newTimeline(r.profile, r.clock.stamp())
+	if err = w.start(); err == nil {
+		err = r.follow(ctx, line, w, events, failed)
+	}
+	stopSampling()
+	rest := make(chan struct{})
+	go func() { // what is still reported must find a reader
+		defer close(rest)
+		for rep := range r.reports {
+			r.take(line, rep)
+		}
+	}()
+	sampled.Wait() // while the supervisor is there to be sampled
+	left, stopErr := w.stop(r.profile.Grace.D())
+	events.close()
+	close(r.reports)
+	<-rest
+	close(failed)
+	for sampleErr := range failed {
+		err = errors.Join(err, sampleErr)
+	}
+	return line, left, errors.Join(err, stopErr)
+}
+
+// sample starts the collectors; what goes wrong with one comes on failed.
+func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
+	c := r.profile.Collectors
+	r.samplers = []*sampler{
+		{collector: &processCollector{tree: r.tree, fs: r.fs, root: root}, source: processSource, hz: c.ProcHz, required: true},
+		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},
+	}
+	failed, done = make(chan error, len(r.samplers)), &sync.WaitGroup{}
+	for _, s := range r.samplers {
+		s.clock, s.fsys, s.dir, s.out, s.beat = r.clock, r.o.FS, r.dir, r.reports, r.beat
+		done.Go(func() {
+			if err := s.run(ctx); err != nil {
+				failed <- err
+			}
+		})
+	}
+	return failed, done
+}
+
+// follow turns what happens into labels until the recording is over.
+func (r *recording) follow(ctx context.Context, line *timeline, w *workload, events *listener, failed <-chan error) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for !line.over {
+		r.beat()
+		timer.Reset(min(time.Until(r.clock.at(line.deadline())), beatEvery))
+		select {
+		case <-ctx.Done():
+			return errAbandoned
+		case err := <-failed:
+			return err
+		case rep := <-r.reports:
+			r.take(line, rep)
+		case end := <-w.ended:
+			return r.exited(ctx, line, end, w, events)
+		case <-timer.C:
+			line.tick(r.clock.stamp())
+		}
+	}
+	return nil
+}
+
+// exited handles the end of the command, after what it reported before it.
+func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *workload, events *listener) error {
+	at := r.clock.stamp()
+	if end.signaled {
+		// A stop of the service signals the workload and us at the same time.
+		select {
+		case <-ctx.Done():
+			return errAbandoned
+		case <-time.After(drainFor):
+		}
+	}
+	drained := make(chan struct{})
+	go func() {
+		events.drain(drainFor)
+		close(drained)
+	}()
+	for open := true; open || len(r.reports) > 0; {
+		select {
+		case rep := <-r.reports:
+			if rep.at.mono > at.mono { // sent before the end, read after it
+				rep.at = at
+			}
+			r.take(line, rep)
+		case <-drained:
+			open, drained = false, nil
+		}
+	}
+	how := end.how
+	if last := w.output.last(); last != "" && !end.clean {
+		how += "; its last output: " + last
+	}
+	line.exit(at, how, end.clean)
+	return nil
+}
+
+func (r *recording) take(line *timeline, rep report) {
+	if rep.source == sourceWorkload {
+		line.workload(rep.at, rep.event, rep.detail)
+	} else {
+		line.note(rep.at, rep.source, rep.event, rep.detail)
+	}
+}

@@ -1,0 +1,179 @@
+package orchestrate
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// The descriptors that a supervisor inherits, beside its control on 0 and the
+// workload's output on 1 and 2.
+const (
+	fdEvents = 3
+	fdStatus = 4
+)
+
+// errNoProcess is what /proc and kill say of a process that has ended.
+const errNoProcess = syscall.ESRCH
+
+const (
+	// killFor bounds how long processes are killed that do not die.
+	killFor = 10 * time.Second
+	// orphanGrace is the grace when the recorder itself is gone.
+	orphanGrace = time.Second
+	// oomScore makes the kernel take a workload before anything of the host's.
+	oomScore = "500"
+)
+
+// Supervise is the other side of a slot: a process of its own that starts the
+// command, adopts whatever the command leaves behind, and ends all of it. As
+// it is the nearest subreaper, no process can leave its tree by forking away or
+// by a new session. When the recorder dies, its control pipe closes and the
+// tree is ended all the same.
+//
+// Control lines on descriptor 0: "go" starts the command, "stop MS" ends the
+// tree with a grace in milliseconds, and so does the end of the pipe. Status
+// lines on descriptor 4: "started PID", "exit CODE", "signal NAME", "refused
+// WHY" and, last, "done LEFT" with how many outlived the command.
+func Supervise(proc string, argv []string) error {
+	if len(argv) == 0 {
+		return fmt.Errorf("supervise: no command")
+	}
+	s := supervisor{tree: newTree(proc), status: os.NewFile(fdStatus, "status"), exits: make(chan struct{}, 1)}
+	unix.CloseOnExec(fdStatus) // the workload must not speak for us
+	// The service manager signals the whole group; the recorder decides.
+	ignored := make(chan os.Signal, 1)
+	signal.Notify(ignored, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return s.refuse(fmt.Errorf("become subreaper: %w", err))
+	}
+	// Raising one's own score is always allowed; where it is not, nothing is lost.
+	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0)
+
+	control := control(os.Stdin)
+	switch line, ok := <-control; {
+	case !ok:
+		return nil // the recorder is gone, nothing was started
+	case line != "go":
+		return s.refuse(fmt.Errorf("control line %q, want go", line))
+	}
+	if err := s.start(argv); err != nil {
+		return s.refuse(err)
+	}
+	grace := orphanGrace
+	if line, ok := <-control; ok {
+		if ms, err := strconv.Atoi(strings.TrimPrefix(line, "stop ")); err == nil {
+			grace = time.Duration(ms) * time.Millisecond
+		}
+	}
+	left := s.end(grace)
+	s.say("done %d", left)
+	return nil
+}
+
+type supervisor struct {
+	tree   tree
+	status io.Writer
+	exits  chan struct{} // closed when there is no child any more
+}
+
+// control yields the lines of the control pipe.
+func control(r io.Reader) <-chan string {
+	lines := make(chan string)
+	go func() {
+		defer close(lines)
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines <- s.Text()
+		}
+	}()
+	return lines
+}
+
+func (s *supervisor) say(format string, args ...any) {
+	_, _ = fmt.Fprintf(s.status, format+"\n", args...) // the recorder may be gone
+}
+
+func (s *supervisor) refuse(err error) error {
+	s.say("refused %s", strings.ReplaceAll(err.Error(), "\n", " "))
+	return err
+}
+
+func (s *supervisor) start(argv []string) error {
+	cmd := exec.Command(argv[0], argv[1:]...)
+	events := os.NewFile(fdEvents, "events")
+	cmd.ExtraFiles = []*os.File{events}
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	_ = events.Close() // the workload's now
+	main := cmd.Process.Pid
+	s.say("started %d", main)
+	go s.reap(main)
+	return nil
+}
+
+// reap waits for every child, adopted ones included, until none is left.
+func (s *supervisor) reap(main int) {
+	for {
+		var status unix.WaitStatus
+		pid, err := unix.Wait4(-1, &status, unix.WALL, nil)
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err != nil: // no children
+			close(s.exits)
+			return
+		case pid != main:
+		case status.Signaled():
+			s.say("signal %s", unix.SignalName(status.Signal()))
+		default:
+			s.say("exit %d", status.ExitStatus())
+		}
+	}
+}
+
+// end asks the tree to end, then makes it. It returns how many processes there
+// were when it began.
+func (s *supervisor) end(grace time.Duration) int {
+	found := s.signal(unix.SIGTERM, unix.SIGCONT)
+	select {
+	case <-s.exits:
+		return found
+	case <-time.After(grace):
+	}
+	for until := time.Now().Add(killFor); time.Now().Before(until); {
+		// Stopped first, so that what forks cannot outrun the killing.
+		s.signal(unix.SIGSTOP)
+		s.signal(unix.SIGKILL)
+		select {
+		case <-s.exits:
+			return found
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return found
+}
+
+func (s *supervisor) signal(signals ...unix.Signal) int {
+	pids, err := s.tree.below(os.Getpid())
+	if err != nil {
+		return 0 // nothing below: told by the end of waiting
+	}
+	for _, pid := range pids {
+		for _, sig := range signals {
+			_ = unix.Kill(pid, sig) // it may have ended
+		}
+	}
+	return len(pids)
+}

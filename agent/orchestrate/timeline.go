@@ -1,0 +1,167 @@
+package orchestrate
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+
+	"cis490/internal/episode"
+	"cis490/internal/experiment"
+)
+
+// maxEvents bounds the events of one episode; a workload that reports more is
+// cut short, and a note says so.
+const maxEvents = 10_000
+
+// Who reports an event, beside the collectors.
+const (
+	sourceSelf     = "orchestrate"
+	sourceWorkload = "workload"
+)
+
+// eventBudget is reported by ourselves when a phase's budget is over.
+const eventBudget = "budget"
+
+// timeline turns events into labels. It is told what happened and when, and
+// does nothing by itself, so the same events give the same labels always.
+// Schedule times are budgets only: the clock can end a recording or fail it,
+// but no phase ever begins by it.
+type timeline struct {
+	profile experiment.Profile
+	phase   int // index of the current phase
+	begun   stamp
+	events  []episode.Event
+	labels  []episode.Label
+	dropped int
+	over    bool
+	reason  string // why it failed; "" if it did not
+}
+
+// newTimeline begins the first phase.
+func newTimeline(p experiment.Profile, at stamp) *timeline {
+	t := &timeline{profile: p}
+	t.add(at, sourceSelf, experiment.EventStart, "", episode.UseBegan)
+	t.begin(0, at, experiment.EventStart)
+	return t
+}
+
+// deadline is when the current phase's budget is over.
+func (t *timeline) deadline() int64 {
+	return t.begun.mono + int64(t.profile.Phases[t.phase].Budget)
+}
+
+// note keeps an event that is not the workload's, such as a collector's.
+func (t *timeline) note(at stamp, source, event, detail string) {
+	t.add(at, source, event, detail, "")
+}
+
+// workload handles an event that the workload reported.
+func (t *timeline) workload(at stamp, event, detail string) {
+	t.tick(at) // an event after the budget is late, whoever of the two was seen first
+	t.add(at, sourceWorkload, event, detail, t.judge(at, event, detail))
+}
+
+func (t *timeline) judge(at stamp, event, detail string) episode.Use {
+	last := t.phase == len(t.profile.Phases)-1
+	own := slices.IndexFunc(t.profile.Phases, func(p experiment.Phase) bool { return p.Event == event })
+	switch {
+	case t.over:
+		return episode.UseLate
+	case event == experiment.EventFailed:
+		t.fail(at, event, "the workload reported failed: "+detail)
+		return episode.UseFailed
+	case event == experiment.EventEnd && last:
+		t.over = true
+		return episode.UseEnded
+	case event == experiment.EventEnd:
+		return episode.UseEarly
+	case own < 0:
+		return episode.UseNote
+	case own == t.phase:
+		return episode.UseDoubled
+	case own < t.phase:
+		return episode.UseLate
+	case own > t.phase+1:
+		return episode.UseEarly
+	}
+	t.begin(own, at, event)
+	return episode.UseBegan
+}
+
+// exit handles the end of the command: in the last phase with status 0 it is
+// the end of the recording, before that or otherwise it fails it.
+func (t *timeline) exit(at stamp, how string, clean bool) {
+	t.tick(at)
+	use := episode.UseLate
+	if !t.over {
+		if t.phase == len(t.profile.Phases)-1 && clean {
+			t.over, use = true, episode.UseEnded
+		} else {
+			t.fail(at, experiment.EventExit, fmt.Sprintf("the command ended (%s) in phase %q", how, t.profile.Phases[t.phase].Name))
+			use = episode.UseFailed
+		}
+	}
+	t.add(at, sourceSelf, experiment.EventExit, how, use)
+}
+
+// tick handles that time has passed.
+func (t *timeline) tick(at stamp) {
+	late := at.mono - t.deadline()
+	if t.over || late < 0 {
+		return
+	}
+	at = at.back(late)
+	p := t.profile.Phases[t.phase]
+	if t.phase < len(t.profile.Phases)-1 {
+		next := t.profile.Phases[t.phase+1].Event
+		t.fail(at, eventBudget, fmt.Sprintf("no event %q within the %s of phase %q", next, p.Budget.D(), p.Name))
+		t.add(at, sourceSelf, eventBudget, t.reason, episode.UseFailed)
+		return
+	}
+	if t.profile.Stop == experiment.StopBudget {
+		t.over = true
+		t.add(at, sourceSelf, eventBudget, "", episode.UseEnded)
+		return
+	}
+	t.fail(at, eventBudget, fmt.Sprintf("the command did not end within the %s of its last phase %q", p.Budget.D(), p.Name))
+	t.add(at, sourceSelf, eventBudget, t.reason, episode.UseFailed)
+}
+
+func (t *timeline) begin(phase int, at stamp, event string) {
+	t.phase, t.begun = phase, at
+	t.label(at, t.profile.Phases[phase].Name, event)
+}
+
+func (t *timeline) fail(at stamp, event, reason string) {
+	t.over, t.reason = true, reason
+	t.label(at, experiment.LabelFailed, event)
+}
+
+func (t *timeline) label(at stamp, phase, event string) {
+	t.labels = append(t.labels, episode.Label{Wall: at.wall, Mono: at.mono, Phase: phase, Event: event})
+}
+
+func (t *timeline) add(at stamp, source, event, detail string, use episode.Use) {
+	// What decided a label is always kept; only noise is cut.
+	decides := use == episode.UseBegan || use == episode.UseEnded || use == episode.UseFailed
+	if len(t.events) >= maxEvents && !decides && source == sourceWorkload {
+		t.dropped++
+		return
+	}
+	t.events = append(t.events, episode.Event{Wall: at.wall, Mono: at.mono, Source: source, Event: event, Detail: detail, Use: use})
+}
+
+// verdict returns how the recording ended, and why if it failed.
+func (t *timeline) verdict() (episode.Verdict, string) {
+	if t.reason != "" {
+		return episode.Failed, t.reason
+	}
+	return episode.Accepted, ""
+}
+
+// sorted returns the events in the order in which they happened: those who
+// report do so side by side, so they may be heard in another.
+func (t *timeline) sorted() []episode.Event {
+	slices.SortStableFunc(t.events, func(a, b episode.Event) int { return cmp.Compare(a.Mono, b.Mono) })
+	return t.events
+}

@@ -1,0 +1,111 @@
+package orchestrate
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/prometheus/procfs"
+)
+
+// tree finds the processes below one.
+type tree struct {
+	proc string // the mounted procfs
+	// scan looks through all processes of the machine for their parents, where
+	// the kernel keeps no list of children (CONFIG_PROC_CHILDREN).
+	scan bool
+}
+
+func newTree(proc string) tree {
+	own := strconv.Itoa(os.Getpid())
+	_, err := os.Stat(filepath.Join(proc, own, "task", own, "children"))
+	return tree{proc: proc, scan: err != nil}
+}
+
+// below returns the ids of all processes below root, parents before children.
+// A process that ends meanwhile may be missing; what is below it then is found
+// the next time, as it moves up to the supervisor.
+func (t tree) below(root int) ([]int, error) {
+	children := t.children
+	if t.scan {
+		parents, err := t.parents()
+		if err != nil {
+			return nil, err
+		}
+		children = func(pid int) ([]int, error) { return parents[pid], nil }
+	}
+	found, err := children(root)
+	if err != nil {
+		return nil, fmt.Errorf("list processes below %d: %w", root, err)
+	}
+	seen := map[int]bool{root: true}
+	var all []int
+	for len(found) > 0 {
+		pid := found[0]
+		found = found[1:]
+		if seen[pid] {
+			continue
+		}
+		seen[pid] = true
+		all = append(all, pid)
+		more, err := children(pid)
+		if err != nil && !gone(err) {
+			return nil, fmt.Errorf("list processes below %d: %w", root, err)
+		}
+		found = append(found, more...)
+	}
+	return all, nil
+}
+
+// children reads the children of each of a process's threads.
+func (t tree) children(pid int) ([]int, error) {
+	dir := filepath.Join(t.proc, strconv.Itoa(pid), "task")
+	threads, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var all []int
+	for _, thread := range threads {
+		b, err := os.ReadFile(filepath.Join(dir, thread.Name(), "children"))
+		if err != nil {
+			if gone(err) {
+				continue
+			}
+			return nil, err
+		}
+		for field := range bytes.FieldsSeq(b) {
+			if child, err := strconv.Atoi(string(field)); err == nil {
+				all = append(all, child)
+			}
+		}
+	}
+	return all, nil
+}
+
+// parents maps each process of the machine to its children.
+func (t tree) parents() (map[int][]int, error) {
+	fsys, err := procfs.NewFS(t.proc)
+	if err != nil {
+		return nil, err
+	}
+	all, err := fsys.AllProcs()
+	if err != nil {
+		return nil, err
+	}
+	children := map[int][]int{}
+	for _, p := range all {
+		if s, err := p.Stat(); err == nil {
+			children[s.PPID] = append(children[s.PPID], p.PID)
+		}
+	}
+	return children, nil
+}
+
+// gone tells whether an error of /proc means that the process has ended.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoProcess)
+}
