@@ -1,0 +1,146 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+)
+
+var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
+
+// validVersion tells whether a version can name a folder.
+func validVersion(v string) bool {
+	return versionRE.MatchString(v) && !strings.HasSuffix(v, disk.Partial)
+}
+
+// versionDir is where this binary's version is kept.
+func (p *Plan) versionDir() string { return filepath.Join(optDir, "versions", p.Build.Version) }
+
+// binary is the step that puts this binary into its version's folder.
+func (p *Plan) binary() step {
+	dir := p.versionDir()
+	target := filepath.Join(dir, nameOfUs)
+	return step{"binary", func(context.Context) ([]Change, error) {
+		for _, d := range []string{optDir, filepath.Dir(dir), dir} {
+			if fi, err := p.FS.Lstat(p.at(d)); err == nil && !fi.IsDir() {
+				return nil, inTheWay(d, fi, "a folder")
+			}
+		}
+		what, err := p.compareBinary(target)
+		if what == "" || err != nil {
+			return nil, err
+		}
+		p.newBinary = true
+		return []Change{{What: target + what, apply: func(context.Context) error { return p.copyBinary(target, root, 0o755) }}}, nil
+	}}
+}
+
+// compareBinary tells how the file at target is not this binary, "" if it is.
+func (p *Plan) compareBinary(target string) (string, error) {
+	fi, err := p.FS.Lstat(p.at(target))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return " is missing: copy this binary there", nil
+	case err != nil:
+		return "", err
+	case fi.IsDir():
+		return "", inTheWay(target, fi, "a file")
+	case !fi.Mode().IsRegular():
+		return " is not a regular file: copy this binary there", nil
+	}
+	have, err := digestOf(p.FS, p.at(target))
+	if err != nil {
+		return "", err
+	}
+	want, err := digestOf(p.FS, p.Binary)
+	if err != nil {
+		return "", fmt.Errorf("read this binary: %w", err)
+	}
+	if have != want {
+		return " is another build: copy this binary there", nil
+	}
+	return differs(fi, p, root, 0o755), nil
+}
+
+func (p *Plan) copyBinary(target string, o owner, mode fs.FileMode) error {
+	// Through memory: the target may be the source, with a wrong owner or mode.
+	content, err := os.ReadFile(p.Binary)
+	if err != nil {
+		return fmt.Errorf("read this binary: %w", err)
+	}
+	f := file{path: target, content: content, owner: o, mode: mode}
+	if err := f.write(p); err != nil {
+		return fault.Fix(err, "df -h "+filepath.Dir(target)+"   # is there room?")
+	}
+	return nil
+}
+
+// links is the step that makes this version the one that runs. A person who
+// brings a binary vouches for it, so it becomes good as well. An installed
+// binary that converges its own machine (an update on trial does) leaves good
+// alone, unless there is none.
+func (p *Plan) links() step {
+	target := filepath.Join("versions", p.Build.Version)
+	things := []kept{link{path: optDir + "/current", target: target, changed: func() { p.newBinary = true }}}
+	if good := optDir + "/good"; !p.installed() || !p.runnable(good) {
+		things = append(things, link{path: good, target: target})
+	}
+	return p.keep("links", append(things, link{path: command, target: optDir + "/current/" + nameOfUs})...)
+}
+
+// installed tells whether this binary runs from a version's folder.
+func (p *Plan) installed() bool {
+	real, err := filepath.EvalSymlinks(p.Binary)
+	if err != nil {
+		return false
+	}
+	rel, err := filepath.Rel(p.at(optDir+"/versions"), real)
+	return err == nil && filepath.IsLocal(rel)
+}
+
+// runnable tells whether a version's folder behind a symlink has a binary.
+func (p *Plan) runnable(link string) bool {
+	fi, err := os.Stat(filepath.Join(p.at(link), nameOfUs))
+	return err == nil && fi.Mode().IsRegular() && fi.Size() > 0
+}
+
+// digestOf reads a file through.
+func digestOf(fsys disk.FS, path string) (ident.Digest, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return ident.Digest(hex.EncodeToString(h.Sum(nil))), nil
+}
+
+// startsWith tells whether a file begins with a mark.
+func startsWith(fsys disk.FS, path string, mark []byte) (bool, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	head := make([]byte, len(mark))
+	_, err = io.ReadFull(f, head)
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, f.Close()
+	}
+	return bytes.Equal(head, mark), errors.Join(err, f.Close())
+}

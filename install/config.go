@@ -1,0 +1,144 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"cis490/assets"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+)
+
+// loadLabHost reads the lab host's config, or makes it out of the join token.
+func (p *Plan) loadLabHost() error {
+	content, err := disk.ReadFile(p.FS, p.at(config.LabHostPath), maxText)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && p.Token == "":
+		return fault.Exit(fault.Fix(errors.New("this machine has no "+config.LabHostPath+" and no join token was given"),
+			"sudo cis490 token create HOST   # on the receiver: prints what to paste here"), fault.Usage)
+	case errors.Is(err, fs.ErrNotExist):
+		content = fill(assets.Config(string(LabHost)), string(p.token.Host), p.token.Receiver, p.token.Authority)
+		p.writes[config.LabHostPath] = content
+	case err != nil:
+		return err
+	}
+	var unknown []*config.Error
+	p.lab, unknown, err = config.ParseLabHost(config.LabHostPath, content)
+	if err := errors.Join(err, refuseUnknown(unknown)); err != nil {
+		return wrong(config.LabHostPath, err)
+	}
+	return wrong(config.LabHostPath, errors.Join(
+		p.sameAsToken(),
+		visible(config.LabHostPath, "data_dir", p.lab.DataDir),
+		visible(config.LabHostPath, "certs_dir", p.lab.CertsDir)))
+}
+
+// sameAsToken refuses a token that is meant for another host or another fleet
+// than the config: one of the two is a mistake, and only a person knows which.
+func (p *Plan) sameAsToken() error {
+	if p.Token == "" {
+		return nil
+	}
+	var all []error
+	for _, v := range []struct{ key, config, token string }{
+		{"host", p.lab.Host, string(p.token.Host)},
+		{"receiver.url", p.lab.Receiver.URL, p.token.Receiver},
+		{"authority.url", p.lab.Authority.URL, p.token.Authority},
+	} {
+		if strings.TrimSuffix(v.config, "/") != strings.TrimSuffix(v.token, "/") {
+			all = append(all, &config.Error{File: config.LabHostPath, Key: v.key,
+				Why: fmt.Sprintf("is %q, but the join token is for %q", v.config, v.token)})
+		}
+	}
+	return errors.Join(all...)
+}
+
+// loadReceiver reads the receiver's config, or makes it out of the public URL.
+func (p *Plan) loadReceiver() error {
+	content, err := disk.ReadFile(p.FS, p.at(config.ReceiverPath), maxText)
+	made := false
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && p.PublicURL == "":
+		return fault.Exit(fault.Fix(errors.New("this machine has no "+config.ReceiverPath+" and no address was given"),
+			"sudo cis490 install receiver --public-url https://NAME:8443"), fault.Usage)
+	case errors.Is(err, fs.ErrNotExist):
+		made = true
+		content = fillReceiver(p.PublicURL)
+		p.writes[config.ReceiverPath] = content
+	case err != nil:
+		return err
+	}
+	var unknown []*config.Error
+	p.rx, unknown, err = config.ParseReceiver(config.ReceiverPath, content)
+	err = errors.Join(err, refuseUnknown(unknown))
+	if err != nil && made {
+		return fault.Exit(fault.Fix(fmt.Errorf("public URL %q: %w", p.PublicURL, err), "--public-url https://NAME:8443"), fault.Usage)
+	}
+	if err != nil {
+		return wrong(config.ReceiverPath, err)
+	}
+	var all []error
+	if p.PublicURL != "" && strings.TrimSuffix(p.PublicURL, "/") != strings.TrimSuffix(p.rx.PublicURL, "/") {
+		all = append(all, &config.Error{File: config.ReceiverPath, Key: "public_url", Why: fmt.Sprintf("is %q, but --public-url is %q", p.rx.PublicURL, p.PublicURL)})
+	}
+	for key, socket := range map[string]string{"authority.socket": p.rx.Authority.Socket, "tls.socket": p.rx.TLS.Socket} {
+		if runtime, writes := socketFolder(socket); runtime == "" && writes[0] == "/run" {
+			all = append(all, &config.Error{File: config.ReceiverPath, Key: key, Why: fmt.Sprintf("%q needs a folder of its own, such as /run/cis490-authority", socket)})
+		}
+	}
+	return wrong(config.ReceiverPath, errors.Join(errors.Join(all...),
+		visible(config.ReceiverPath, "data_dir", p.rx.DataDir),
+		visible(config.ReceiverPath, "authority.dir", p.rx.Authority.Dir)))
+}
+
+func wrong(path string, err error) error {
+	return fault.Exit(fault.Fix(err, "sudoedit "+path+"   # then: cis490 config check"), fault.Config)
+}
+
+// fill puts values into the places that the example leaves open, in order.
+func fill(example []byte, values ...string) []byte {
+	s := string(example)
+	for _, v := range values {
+		s = strings.Replace(s, `"REPLACE_ME"`, strconv.Quote(v), 1)
+	}
+	return []byte(s)
+}
+
+// fillReceiver makes a receiver's config that listens on the port which the
+// public URL has.
+func fillReceiver(public string) []byte {
+	s := string(fill(assets.Config(string(Receiver)), public))
+	u, err := url.Parse(public)
+	if err != nil {
+		return []byte(s) // refused when it is read
+	}
+	port := u.Port()
+	if port == "" {
+		port = "443"
+	}
+	if port != "8443" {
+		s = strings.Replace(s, `# listen = ":8443"`, fmt.Sprintf("listen = %q", ":"+port), 1)
+	}
+	return []byte(s)
+}
+
+// config is the step that writes the config if there is none. An existing one is
+// the site's; it only has to be readable for the services, and holds no secret.
+func (p *Plan) config(path string) step {
+	if content, missing := p.writes[path]; missing {
+		return p.keep("config", file{path: path, content: content, owner: root, mode: configMode})
+	}
+	return step{"config", func(context.Context) ([]Change, error) {
+		fi, err := p.FS.Lstat(p.at(path))
+		if err != nil || !fi.Mode().IsRegular() || fi.Mode()&0o004 != 0 {
+			return nil, err
+		}
+		return []Change{chmod(p, path, fi.Mode().Perm()|0o444)}, nil
+	}}
+}

@@ -1,0 +1,94 @@
+package install
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+)
+
+// The files in certs_dir that enrolment is about.
+const (
+	certFile  = "lab-host.pem"
+	tokenFile = "join-token"
+)
+
+// certWait is how long an install waits for the first certificate.
+const certWait = 20 * time.Second
+
+const certFetch = "cis490-cert-fetch.service"
+
+// joinToken is the step that hands the token to cert-fetch, which removes it
+// once it was used. Which token was handed over is remembered (as a digest), so
+// that the same line can be pasted twice.
+func (p *Plan) joinToken() step {
+	text := strings.TrimSpace(p.Token)
+	sum := sha256.Sum256([]byte(text))
+	handed := file{path: stateDir + "/joined", content: []byte(hex.EncodeToString(sum[:]) + "\n"), owner: root, mode: 0o600, secret: true}
+	token := file{path: filepath.Join(p.lab.CertsDir, tokenFile), content: []byte(text + "\n"), owner: ours, mode: 0o600, secret: true}
+	return step{"join token", func(context.Context) ([]Change, error) {
+		remember, err := handed.check(p)
+		if err != nil {
+			return nil, err
+		}
+		if remember == nil && p.enrolled() && !p.tokenWaits() {
+			return nil, nil
+		}
+		var changes []Change
+		c, err := token.check(p)
+		if c != nil {
+			changes = append(changes, *c)
+		}
+		if remember != nil {
+			changes = append(changes, *remember)
+		}
+		return changes, err
+	}}
+}
+
+// enrolment is the step that waits a moment for the certificate, so that a
+// person sees at once whether it works; the timer goes on trying anyway.
+func (p *Plan) enrolment() step {
+	return step{"enrolment", func(context.Context) ([]Change, error) {
+		switch {
+		case p.enrolled() && !p.tokenWaits():
+			return nil, nil
+		case !p.tokenWaits() && p.Token == "":
+			return []Change{note("this host has neither a certificate nor a join token; on the receiver: sudo cis490 token create " + p.lab.Host)}, nil
+		}
+		return []Change{{
+			What:     "this host has a join token to use: fetch its certificate",
+			Commands: []string{"systemctl start " + certFetch},
+			apply:    p.enrol,
+		}}, nil
+	}}
+}
+
+func (p *Plan) enrol(ctx context.Context) error {
+	if err := p.Manager.Start(ctx, certFetch); err != nil {
+		p.say("note     enrolment: %v\n", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, certWait)
+	defer cancel()
+	for !p.enrolled() || p.tokenWaits() {
+		select {
+		case <-ctx.Done():
+			p.say("note     enrolment: no certificate yet; it is tried again every 5 minutes: journalctl -u cis490-cert-fetch\n")
+			return nil
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+func (p *Plan) enrolled() bool {
+	return disk.Exists(p.FS, p.at(filepath.Join(p.lab.CertsDir, certFile)))
+}
+
+func (p *Plan) tokenWaits() bool {
+	return disk.Exists(p.FS, p.at(filepath.Join(p.lab.CertsDir, tokenFile)))
+}

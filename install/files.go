@@ -1,0 +1,256 @@
+package install
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"github.com/rogpeppe/go-internal/diff"
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+)
+
+// maxText bounds the files that are compared as a whole, in bytes.
+const maxText = 1 << 20
+
+// folder is a directory with an owner and a mode; what is in it is not touched.
+type folder struct {
+	path  string
+	owner owner
+	mode  fs.FileMode
+}
+
+func (f folder) check(p *Plan) (*Change, error) {
+	path := p.at(f.path)
+	fi, err := p.FS.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &Change{What: fmt.Sprintf("%s is missing: make it, %s %s", f.path, octal(f.mode), f.owner), apply: func(context.Context) error {
+			if err := disk.MkdirAll(p.FS, filepath.Dir(path), 0o755); err != nil {
+				return err
+			}
+			if err := p.FS.Mkdir(path, 0o700); err != nil {
+				return err
+			}
+			return errors.Join(f.set(p), p.FS.SyncDir(filepath.Dir(path)))
+		}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !fi.IsDir() {
+		return nil, inTheWay(f.path, fi, "a folder")
+	}
+	what := differs(fi, p, f.owner, f.mode)
+	if what == "" {
+		return nil, nil
+	}
+	return &Change{What: f.path + what, apply: func(context.Context) error { return f.set(p) }}, nil
+}
+
+// set gives the folder its owner and mode through a descriptor: of a name, an
+// unprivileged owner of the folder above could make something else meanwhile.
+func (f folder) set(p *Plan) error {
+	path := p.at(f.path)
+	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC}
+	if !p.image() && f.owner != root {
+		how.Resolve = unix.RESOLVE_NO_SYMLINKS // nor on the way
+	}
+	fd, err := unix.Openat2(unix.AT_FDCWD, path, how)
+	if errors.Is(err, unix.ENOSYS) {
+		fd, err = unix.Open(path, int(how.Flags), 0)
+	}
+	if err != nil {
+		if errors.Is(err, unix.ELOOP) {
+			err = fault.Fix(err, "name the real folder in the config, without symlinks")
+		}
+		return &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	dir := os.NewFile(uintptr(fd), path)
+	err = own(p, dir, f.owner)
+	if err == nil {
+		err = dir.Chmod(f.mode)
+	}
+	return errors.Join(err, dir.Close())
+}
+
+// file is a file with the wanted content.
+type file struct {
+	path    string
+	content []byte
+	owner   owner
+	mode    fs.FileMode
+	secret  bool // its content is never shown
+}
+
+func (f file) check(p *Plan) (*Change, error) {
+	path := p.at(f.path)
+	fi, err := p.FS.Lstat(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var old []byte
+	what := f.path + " is missing: write it"
+	switch {
+	case err != nil:
+	case fi.IsDir():
+		return nil, inTheWay(f.path, fi, "a file")
+	case !fi.Mode().IsRegular():
+		what = f.path + " is not a regular file: replace it"
+	default:
+		old, err = disk.ReadFile(p.FS, path, maxText)
+		if err != nil && fi.Size() <= maxText {
+			return nil, err
+		}
+		what = f.path + " differs: write it anew"
+		if err == nil && bytes.Equal(old, f.content) {
+			what = differs(fi, p, f.owner, f.mode)
+			if what == "" {
+				return nil, nil
+			}
+			what = f.path + what
+		}
+	}
+	c := &Change{What: what, apply: func(context.Context) error { return f.write(p) }}
+	if !f.secret {
+		c.Diff = diff.Diff(f.path, old, f.path+" (new)", f.content)
+	}
+	return c, nil
+}
+
+func (f file) write(p *Plan) error {
+	if err := disk.MkdirAll(p.FS, filepath.Dir(p.at(f.path)), 0o755); err != nil {
+		return err
+	}
+	return disk.Replace(p.FS, p.at(f.path), f.mode, func(w io.Writer) error {
+		if o, ok := w.(*os.File); ok {
+			if err := own(p, o, f.owner); err != nil {
+				return err
+			}
+		}
+		_, err := w.Write(f.content)
+		return err
+	})
+}
+
+// link is a symlink; rename(2) puts it in place, so that the name is never absent.
+type link struct {
+	path, target string
+	changed      func() // told when the check finds it elsewhere; may be nil
+}
+
+func (l link) check(p *Plan) (*Change, error) {
+	path := p.at(l.path)
+	what := ""
+	fi, err := p.FS.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		what = "is missing"
+	case err != nil:
+		return nil, err
+	case fi.IsDir():
+		return nil, inTheWay(l.path, fi, "a symlink")
+	case fi.Mode()&fs.ModeSymlink == 0:
+		what = "is no symlink"
+	default:
+		target, err := os.Readlink(path)
+		if err != nil {
+			return nil, err
+		}
+		if target == l.target {
+			return nil, nil
+		}
+		what = "points to " + target
+	}
+	if l.changed != nil {
+		l.changed()
+	}
+	return &Change{What: fmt.Sprintf("%s %s: point it to %s", l.path, what, l.target), apply: func(context.Context) error {
+		dir, partial := filepath.Dir(path), path+disk.Partial
+		if err := disk.MkdirAll(p.FS, dir, 0o755); err != nil {
+			return err
+		}
+		if err := p.FS.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if err := os.Symlink(l.target, partial); err != nil {
+			return err
+		}
+		if err := p.FS.Rename(partial, path); err != nil {
+			return errors.Join(err, p.FS.Remove(partial))
+		}
+		return p.FS.SyncDir(dir)
+	}}, nil
+}
+
+// differs tells how owner and mode are not as wanted, "" if they are.
+func differs(fi fs.FileInfo, p *Plan, o owner, mode fs.FileMode) string {
+	const bits = fs.ModePerm | fs.ModeSetgid | fs.ModeSetuid | fs.ModeSticky
+	if have := fi.Mode() & bits; have != mode {
+		return fmt.Sprintf(" has mode %s: set %s", octal(have), octal(mode))
+	}
+	if p.image() {
+		return ""
+	}
+	uid, gid, err := o.ids()
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	// An owner that does not exist yet owns nothing.
+	if err != nil || !ok || int(st.Uid) != uid || int(st.Gid) != gid {
+		return fmt.Sprintf(" does not belong to %s: give it to them", o)
+	}
+	return ""
+}
+
+func own(p *Plan, f *os.File, o owner) error {
+	if p.image() {
+		return nil
+	}
+	uid, gid, err := o.ids()
+	if err != nil {
+		return err
+	}
+	return f.Chown(uid, gid)
+}
+
+// inTheWay says that a name is taken by something that is not ours to remove.
+func inTheWay(path string, fi fs.FileInfo, wanted string) error {
+	is := "a file"
+	switch {
+	case fi.IsDir():
+		is = "a folder"
+	case fi.Mode()&fs.ModeSymlink != 0:
+		is = "a symlink"
+	}
+	return fault.Fix(fmt.Errorf("%s is %s where %s belongs", path, is, wanted),
+		fmt.Sprintf("sudo mv %s %s.old   # look at it, then install again", path, path))
+}
+
+func octal(m fs.FileMode) string {
+	n := uint32(m.Perm())
+	if m&fs.ModeSetuid != 0 {
+		n |= 0o4000
+	}
+	if m&fs.ModeSetgid != 0 {
+		n |= 0o2000
+	}
+	if m&fs.ModeSticky != 0 {
+		n |= 0o1000
+	}
+	return fmt.Sprintf("%04o", n)
+}
+
+// noFollow opens a name only if it is no symlink.
+const noFollow = unix.O_NOFOLLOW
+
+func chmod(p *Plan, path string, mode fs.FileMode) Change {
+	return Change{What: fmt.Sprintf("%s cannot be read by the services: set %s", path, octal(mode)), apply: func(context.Context) error {
+		return os.Chmod(p.at(path), mode)
+	}}
+}

@@ -1,0 +1,53 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+)
+
+// lockWait is how long an install waits for another one, or for an update.
+const lockWait = time.Minute
+
+// Lock takes the lock that installs and updates share, below root ("" is this
+// machine), and waits for it up to a minute. The kernel frees it with the
+// process, so that none is left behind.
+func Lock(ctx context.Context, fsys disk.FS, root string) (unlock func(), err error) {
+	dir := filepath.Join(root, stateDir)
+	if err := disk.MkdirAll(fsys, filepath.Dir(dir), 0o755); err != nil {
+		return nil, err
+	}
+	if err := disk.MkdirAll(fsys, dir, 0o700); err != nil {
+		return nil, err
+	}
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, lockWait)
+	defer cancel()
+	for {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil // closing frees it
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, fault.Exit(fault.Fix(errors.New("another install or an update is running"),
+				"journalctl -u cis490-autoupdate -n 20   # then try again"), fault.TempFail)
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,137 @@
+package install
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cis490/internal/config"
+	"cis490/internal/release"
+)
+
+// receiver is the plan of a receiver, top to bottom.
+func (p *Plan) receiver() ([]step, error) {
+	if err := p.loadReceiver(); err != nil {
+		return nil, err
+	}
+	units, err := p.units(p.receiverData())
+	if err != nil {
+		return nil, err
+	}
+	releases := filepath.Join(p.rx.DataDir, "releases")
+	var steps []step
+	if !p.image() {
+		steps = append(steps, p.users(nameOfUs, authority))
+	}
+	steps = append(steps,
+		p.keep("folders",
+			folder{configDir, root, 0o755},
+			// A lab host's data may lie below, whose recorder has to pass.
+			folder{p.rx.DataDir, ours, 0o751},
+			folder{releases, ours, 0o755},
+			folder{filepath.Join(releases, "blobs"), ours, 0o755},
+			// What the authority makes in here can be read by the receiver.
+			folder{p.rx.Authority.Dir, owner{authority, nameOfUs}, 0o750 | fs.ModeSetgid},
+		),
+		p.binary(),
+		p.links(),
+		p.config(config.ReceiverPath),
+		p.operator(),
+		p.publish(releases),
+		units,
+	)
+	return append(steps, p.running(config.ReceiverPath)...), nil
+}
+
+// operator is the step that makes the token for the operator's part of the API,
+// if there is none.
+func (p *Plan) operator() step {
+	return step{"operator token", func(context.Context) ([]Change, error) {
+		f := file{path: p.rx.Operator, owner: owner{"root", nameOfUs}, mode: 0o640, secret: true}
+		fi, err := p.FS.Lstat(p.at(f.path))
+		switch {
+		case errors.Is(err, fs.ErrNotExist) || (err == nil && fi.Mode().IsRegular() && fi.Size() == 0):
+			return []Change{{What: f.path + " is missing: make a new token", apply: func(context.Context) error {
+				secret := make([]byte, 32)
+				if _, err := rand.Read(secret); err != nil {
+					return err
+				}
+				f.content = []byte(base64.RawURLEncoding.EncodeToString(secret) + "\n")
+				return f.write(p)
+			}}}, nil
+		case err != nil:
+			return nil, err
+		case !fi.Mode().IsRegular():
+			return nil, inTheWay(f.path, fi, "a file")
+		}
+		what := differs(fi, p, f.owner, f.mode)
+		if what == "" {
+			return nil, nil
+		}
+		return []Change{{What: f.path + what, apply: func(context.Context) error { return setFile(p, f) }}}, nil
+	}}
+}
+
+// setFile gives a file its owner and mode, its content unchanged.
+func setFile(p *Plan, f file) error {
+	o, err := os.OpenFile(p.at(f.path), os.O_RDONLY|noFollow, 0)
+	if err != nil {
+		return err
+	}
+	err = own(p, o, f.owner)
+	if err == nil {
+		err = o.Chmod(f.mode)
+	}
+	return errors.Join(err, o.Close())
+}
+
+// publish is the step that offers this binary for the download line of a join
+// token. It is not a release: nobody signed it.
+func (p *Plan) publish(dir string) step {
+	return step{"download", func(context.Context) ([]Change, error) {
+		digest, err := digestOf(p.FS, p.Binary)
+		if err != nil {
+			return nil, fmt.Errorf("read this binary: %w", err)
+		}
+		fi, err := os.Stat(p.Binary)
+		if err != nil {
+			return nil, fmt.Errorf("read this binary: %w", err)
+		}
+		mine := release.Artifact{
+			OS: p.Build.OS, Arch: p.Build.Arch, Version: p.Build.Version,
+			Commit: p.Build.Commit, Digest: digest, Size: fi.Size(),
+		}
+		blob := release.BlobPath(dir, digest)
+		var changes []Change
+		if have, err := digestOf(p.FS, p.at(blob)); err != nil || have != digest {
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return nil, err
+			}
+			changes = append(changes, Change{What: blob + " is missing: copy this binary there", apply: func(context.Context) error {
+				return p.copyBinary(blob, ours, 0o644)
+			}})
+		}
+		listed, err := release.ReadUnsigned(p.FS, p.at(dir))
+		if err != nil || !slices.Contains(listed, mine) {
+			// A list that cannot be read is made anew.
+			content, err := release.EncodeUnsigned(release.With(listed, mine))
+			if err != nil {
+				return nil, err
+			}
+			c, err := file{path: release.UnsignedPath(dir), content: content, owner: ours, mode: 0o644}.check(p)
+			if err != nil {
+				return nil, err
+			}
+			if c != nil {
+				changes = append(changes, *c, note("hosts will not update to this binary until a signed release is published"))
+			}
+		}
+		return changes, nil
+	}}
+}

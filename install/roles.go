@@ -1,0 +1,46 @@
+package install
+
+// Role is what a machine is for.
+type Role string
+
+// The two roles. A machine may have both.
+const (
+	LabHost  Role = "lab-host"
+	Receiver Role = "receiver"
+)
+
+func (r Role) other() Role {
+	if r == LabHost {
+		return Receiver
+	}
+	return LabHost
+}
+
+// daemons returns the role's long-running services in the order of their start.
+func (r Role) daemons() []string {
+	if r == LabHost {
+		return []string{"cis490-shipper.service", "cis490-orchestrator.service"}
+	}
+	return []string{"cis490-bootstrap.service", "cis490-receiver.service"}
+}
+
+// timers returns the role's timers; each starts the service of its name.
+func (r Role) timers() []string {
+	if r == LabHost {
+		return []string{"cis490-cert-fetch.timer", "cis490-doctor-check.timer", autoupdateTimer}
+	}
+	return []string{"cis490-fleet-health.timer", autoupdateTimer}
+}
+
+// Units returns the names of the role's unit files.
+func (r Role) Units() []string {
+	units := r.daemons()
+	for _, t := range r.timers() {
+		units = append(units, serviceOf(t), t)
+	}
+	return units
+}
+
+const autoupdateTimer = "cis490-autoupdate.timer" // both roles have it
+
+func serviceOf(timer string) string { return timer[:len(timer)-len(".timer")] + ".service" }

@@ -1,0 +1,173 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/config"
+)
+
+// reload is the step after which systemd knows the unit files as they are.
+func (p *Plan) reload() step {
+	return step{"systemd", func(ctx context.Context) ([]Change, error) {
+		var old []string
+		for unit := range p.touched {
+			old = append(old, unit)
+		}
+		states, err := p.Manager.States(ctx, p.Role.Units()...)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range states {
+			if s.NeedReload && !p.touched[s.Name] {
+				old = append(old, s.Name)
+			}
+		}
+		if len(old) == 0 {
+			return nil, nil
+		}
+		slices.Sort(old)
+		return []Change{p.systemctl(fmt.Sprintf("does not know %s as it is now: reload", strings.Join(old, ", ")), "daemon-reload")}, nil
+	}}
+}
+
+// enable is the step after which everything comes back after a boot.
+func (p *Plan) enable() step {
+	return step{"boot", func(ctx context.Context) ([]Change, error) {
+		states, err := p.Manager.States(ctx, p.wanted()...)
+		if err != nil {
+			return nil, err
+		}
+		var off []string
+		for _, s := range states {
+			if !s.Enabled && !s.Masked {
+				off = append(off, s.Name)
+			}
+		}
+		if len(off) == 0 {
+			return nil, nil
+		}
+		return []Change{p.systemctl("not enabled: "+strings.Join(off, ", ")+": enable", append([]string{"enable", "--quiet"}, off...)...)}, nil
+	}}
+}
+
+// wanted returns what is enabled and running on a machine of the role.
+func (p *Plan) wanted() []string { return append(p.Role.daemons(), p.Role.timers()...) }
+
+func (p *Plan) systemctl(what string, args ...string) Change {
+	return Change{What: what, Commands: []string{"systemctl " + strings.Join(args, " ")}, apply: func(ctx context.Context) error {
+		return p.Manager.Systemctl(ctx, args...)
+	}}
+}
+
+// services is the step after which everything runs, as it is now: a daemon that
+// was started before its unit, its config or the binary changed is started anew.
+func (p *Plan) services(configPath string) step {
+	return step{"services", func(ctx context.Context) ([]Change, error) {
+		states, err := p.Manager.States(ctx, p.wanted()...)
+		if err != nil {
+			return nil, err
+		}
+		var changes []Change
+		for _, s := range states {
+			switch {
+			case s.Masked:
+				changes = append(changes, note(s.Name+" is masked: left alone"))
+			case !s.Active:
+				changes = append(changes, p.control(s.Name, "is not running", "start", p.Manager.Start))
+			case strings.HasSuffix(s.Name, ".timer"): // a reload is enough for those
+			default:
+				if why := p.outdated(s, configPath); why != "" {
+					changes = append(changes, p.control(s.Name, why, "restart", p.Manager.Restart))
+				}
+			}
+		}
+		neighbours, err := p.neighbours(ctx)
+		return append(changes, neighbours...), err
+	}}
+}
+
+// neighbours restarts the other role's daemons where the binary changed under
+// them; nothing else of the other role is this install's.
+func (p *Plan) neighbours(ctx context.Context) ([]Change, error) {
+	if !p.has(p.Role.other()) {
+		return nil, nil
+	}
+	states, err := p.Manager.States(ctx, p.Role.other().daemons()...)
+	if err != nil {
+		return nil, err
+	}
+	var changes []Change
+	for _, s := range states {
+		if why := p.otherBinary(s); s.Active && why != "" {
+			changes = append(changes, p.control(s.Name, why, "restart", p.Manager.Restart))
+		}
+	}
+	return changes, nil
+}
+
+// outdated tells why a running daemon is not what a start would bring, or "".
+func (p *Plan) outdated(s UnitState, configPath string) string {
+	if why := p.otherBinary(s); why != "" {
+		return why
+	}
+	if p.touched[s.Name] || p.newerThan(s, unitDir+"/"+s.Name) {
+		return "was started before its unit changed"
+	}
+	if p.newerThan(s, configPath) {
+		return "was started before " + configPath + " changed"
+	}
+	return ""
+}
+
+func (p *Plan) otherBinary(s UnitState) string {
+	current, err := os.Stat(p.at(optDir + "/current/" + nameOfUs))
+	if p.newBinary || (s.Program != nil && err == nil && !os.SameFile(s.Program, current)) {
+		return "runs another binary"
+	}
+	return ""
+}
+
+// newerThan tells whether a file changed after a daemon was started. A time in
+// the future is a clock that was wrong, and proves nothing.
+func (p *Plan) newerThan(s UnitState, path string) bool {
+	// The start of a process is known to a tick of 10 ms.
+	const tick = 20 * time.Millisecond
+	fi, err := os.Stat(p.at(path))
+	return err == nil && !s.Started.IsZero() && fi.ModTime().After(s.Started.Add(tick)) && !fi.ModTime().After(p.Now())
+}
+
+func (p *Plan) control(unit, why, verb string, do func(context.Context, string) error) Change {
+	return Change{
+		What:     fmt.Sprintf("%s %s: %s", unit, why, verb),
+		Commands: []string{"systemctl " + verb + " " + unit},
+		apply:    func(ctx context.Context) error { return do(ctx, unit) },
+	}
+}
+
+// running is the tail of both plans: what the service manager has to know and do.
+func (p *Plan) running(configPath string, between ...step) []step {
+	if p.Manager == nil {
+		return nil
+	}
+	steps := []step{p.reload(), p.enable()}
+	if p.NoStart {
+		return steps
+	}
+	return append(append(steps, between...), p.services(configPath))
+}
+
+// refuseUnknown turns unknown config keys into the error that they are when a
+// person installs.
+func refuseUnknown(unknown []*config.Error) error {
+	var all []error
+	for _, e := range unknown {
+		all = append(all, e)
+	}
+	return errors.Join(all...)
+}

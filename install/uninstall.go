@@ -1,0 +1,247 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/dustin/go-humanize"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/fault"
+)
+
+// UninstallOptions say what to take off a machine.
+type UninstallOptions struct {
+	Role        Role
+	Root        string // as in Options
+	AbandonData bool   // also while episodes are not shipped
+	Out         io.Writer
+	Manager     Manager // nil: services are not touched
+	FS          disk.FS // nil: the machine's
+}
+
+// Uninstall takes a role off this machine: its services end and its units and
+// binary go; data, config and users stay. It needs no valid config and no whole
+// install: what is gone already is no error, and what fails does not keep the
+// rest from being done. While a lab host has episodes that were not shipped it
+// refuses, as nobody else would bring them in.
+func Uninstall(ctx context.Context, o UninstallOptions) error {
+	if o.Root == "/" {
+		o.Root = ""
+	}
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	u := &uninstall{Plan{Options: Options{Role: o.Role, Root: o.Root, Out: o.Out, Manager: o.Manager, FS: o.FS}}}
+	if !u.image() && os.Geteuid() != 0 {
+		return fault.Exit(fault.Fix(errors.New("uninstall needs root"), "run it again with sudo"), fault.NoPerm)
+	}
+	if o.Role == LabHost && !o.AbandonData {
+		if err := u.refuseUnshipped(); err != nil {
+			return err
+		}
+	}
+	if _, err := o.FS.Lstat(u.at(stateDir)); err == nil {
+		unlock, err := Lock(ctx, o.FS, o.Root)
+		if err != nil {
+			return err
+		}
+		defer unlock()
+	}
+	return errors.Join(u.services(ctx), u.units(ctx), u.program())
+}
+
+type uninstall struct{ Plan }
+
+// services stops and disables: the timers first, so that none starts a service
+// behind our back.
+func (u *uninstall) services(ctx context.Context) error {
+	if u.Manager == nil {
+		return nil
+	}
+	units := u.going()
+	slices.SortStableFunc(units, func(a, b string) int {
+		return strings.Compare(filepath.Ext(b), filepath.Ext(a)) // .timer before .service
+	})
+	var all []error
+	for _, unit := range units {
+		if _, err := os.Lstat(filepath.Join(u.at(unitDir), unit)); err != nil {
+			continue
+		}
+		if err := u.Manager.Stop(ctx, unit); err != nil {
+			all = append(all, err)
+			continue
+		}
+		u.say("stopped  %s\n", unit)
+	}
+	for _, unit := range units {
+		path := filepath.Join(u.at(unitDir), unit)
+		if _, err := os.Lstat(path); err != nil || masked(path) {
+			continue
+		}
+		if err := u.Manager.Systemctl(ctx, "disable", "--quiet", unit); err != nil {
+			all = append(all, err)
+		}
+	}
+	return errors.Join(all...)
+}
+
+// going returns the units that no role left on this machine has.
+func (u *uninstall) going() []string {
+	units := u.Role.Units()
+	if u.has(u.Role.other()) {
+		stay := u.Role.other().Units()
+		units = slices.DeleteFunc(units, func(unit string) bool { return slices.Contains(stay, unit) })
+	}
+	return units
+}
+
+// units removes the unit files. Masks and drop-ins are the site's.
+func (u *uninstall) units(ctx context.Context) error {
+	var all []error
+	units := u.going()
+	for _, unit := range units {
+		path := filepath.Join(u.at(unitDir), unit)
+		if masked(path) {
+			u.say("note     %s is masked: left alone\n", unit)
+			continue
+		}
+		all = append(all, u.remove(filepath.Join(unitDir, unit)))
+	}
+	if u.Manager == nil {
+		return errors.Join(all...)
+	}
+	all = append(all, u.Manager.Systemctl(ctx, "daemon-reload"))
+	for _, unit := range units {
+		// It fails for a unit that systemd has forgotten already, as it should.
+		_ = u.Manager.Systemctl(ctx, "reset-failed", unit)
+	}
+	return errors.Join(all...)
+}
+
+// program removes the binary, unless the other role still runs it.
+func (u *uninstall) program() error {
+	if u.has(u.Role.other()) {
+		u.say("note     this machine is also a %s: binary kept\n", u.Role.other())
+		return nil
+	}
+	var all []error
+	if target, err := os.Readlink(u.at(command)); err == nil && strings.HasPrefix(target, optDir+"/") {
+		all = append(all, u.remove(command))
+	}
+	if _, err := os.Lstat(u.at(optDir)); err == nil {
+		if err := os.RemoveAll(u.at(optDir)); err != nil {
+			all = append(all, err)
+		} else {
+			u.say("removed  %s\n", optDir)
+		}
+	}
+	return errors.Join(all...)
+}
+
+func (u *uninstall) remove(path string) error {
+	err := u.FS.Remove(u.at(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		u.say("removed  %s\n", path)
+	}
+	return err
+}
+
+// refuseUnshipped returns an error that says how much is not shipped yet.
+func (u *uninstall) refuseUnshipped() error {
+	dir := config.DefaultLabHost().DataDir
+	if c, _, err := config.LoadLabHost(u.at(config.LabHostPath)); err == nil {
+		dir = c.DataDir
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		u.say("note     %s cannot be read: looked for episodes in %s\n", config.LabHostPath, dir)
+	}
+	n, size, err := unshipped(u.at(dir))
+	if err != nil {
+		return fault.Fix(fmt.Errorf("count unshipped episodes: %w", err), "--abandon-data uninstalls all the same; the data stays in "+dir)
+	}
+	if n == 0 {
+		return nil
+	}
+	noun := "episodes"
+	if n == 1 {
+		noun = "episode"
+	}
+	return fault.Fix(fmt.Errorf("%d %s (%s) in %s not shipped yet", n, noun, humanize.IBytes(size), dir),
+		"sudo systemctl stop cis490-orchestrator && sudo -u cis490 cis490 ship --once   # ship them first\n"+
+			"sudo cis490 uninstall lab-host --abandon-data   # or leave them where they are")
+}
+
+// unshipped counts the episodes that are whole and not shipped: each once, also
+// while its folder and its tarball both exist.
+func unshipped(data string) (n int, size uint64, err error) {
+	sizes := map[string]uint64{}
+	dirs, err := readDir(filepath.Join(data, "episodes"))
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, d := range dirs {
+		dir := filepath.Join(data, "episodes", d.Name())
+		if _, err := os.Lstat(filepath.Join(dir, episode.DoneMarker)); err != nil {
+			continue
+		}
+		if sizes[d.Name()], err = sizeOf(dir); err != nil {
+			return 0, 0, err
+		}
+	}
+	tarballs, err := readDir(filepath.Join(data, "outbox"))
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, t := range tarballs {
+		id, ok := strings.CutSuffix(t.Name(), ".tar.zst")
+		if !ok {
+			continue
+		}
+		fi, err := t.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // shipped meanwhile
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		sizes[id] = uint64(fi.Size())
+	}
+	for _, s := range sizes {
+		size += s
+	}
+	return len(sizes), size, nil
+}
+
+func readDir(dir string) ([]fs.DirEntry, error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return entries, err
+}
+
+func sizeOf(dir string) (uint64, error) {
+	entries, err := readDir(dir)
+	if err != nil {
+		return 0, err
+	}
+	var size uint64
+	for _, e := range entries {
+		if fi, err := e.Info(); err == nil {
+			size += uint64(fi.Size())
+		}
+	}
+	return size, nil
+}

@@ -1,0 +1,86 @@
+package install
+
+import (
+	"context"
+	"fmt"
+	"os/exec"
+	"os/user"
+	"strconv"
+	"strings"
+
+	"cis490/internal/fault"
+)
+
+// owner is a user and a group by name.
+type owner struct{ user, group string }
+
+var (
+	root = owner{"root", "root"}
+	ours = owner{nameOfUs, nameOfUs}
+)
+
+// String returns "user:group".
+func (o owner) String() string { return o.user + ":" + o.group }
+
+func (o owner) ids() (uid, gid int, err error) {
+	u, err := user.Lookup(o.user)
+	if err != nil {
+		return 0, 0, err
+	}
+	g, err := user.LookupGroup(o.group)
+	if err != nil {
+		return 0, 0, err
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(g.Gid)
+	return uid, gid, err
+}
+
+// users is the step that gives each name a system user and a group. Users that
+// exist are left as they are.
+func (p *Plan) users(names ...string) step {
+	return step{"users", func(context.Context) ([]Change, error) {
+		var changes []Change
+		for _, name := range names {
+			if _, err := user.LookupGroup(name); err != nil {
+				changes = append(changes, run("group "+name+" is missing: add it", "groupadd", "--system", name))
+			}
+			if _, err := user.Lookup(name); err != nil {
+				changes = append(changes, run("user "+name+" is missing: add it", "useradd", "--system", "--gid", name,
+					"--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin", name))
+			}
+		}
+		return changes, nil
+	}}
+}
+
+// groupExists tells whether this machine has a group.
+func groupExists(name string) bool {
+	_, err := user.LookupGroup(name)
+	return err == nil
+}
+
+// run is a change that a program of the system makes.
+func run(what, name string, args ...string) Change {
+	line := name + " " + strings.Join(args, " ")
+	return Change{What: what, Commands: []string{line}, apply: func(ctx context.Context) error {
+		return execute(ctx, name, args...)
+	}}
+}
+
+// execute runs a program and returns what it said if it fails. The directories
+// of administration are searched too: su without - leaves them out of PATH.
+func execute(ctx context.Context, name string, args ...string) error {
+	path, err := exec.LookPath(name)
+	if err != nil {
+		path = "/usr/sbin/" + name
+	}
+	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
+	if err != nil {
+		line := name + " " + strings.Join(args, " ")
+		return fault.Fix(fmt.Errorf("run %s: %w: %s", line, err, strings.TrimSpace(string(out))), "sudo "+line+"   # see what it says")
+	}
+	return nil
+}

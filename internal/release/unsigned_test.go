@@ -1,0 +1,57 @@
+package release_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+)
+
+func TestUnsigned_KeepsOnePerPlatform(t *testing.T) {
+	dir := t.TempDir()
+	if got, err := release.ReadUnsigned(disk.OS{}, dir); err != nil || got != nil {
+		t.Fatalf("without a list: %v, %v", got, err)
+	}
+	arm := release.Artifact{OS: "linux", Arch: "arm64", Version: "v1", Digest: "a", Size: 1}
+	old := release.Artifact{OS: "linux", Arch: "amd64", Version: "v1", Digest: "b", Size: 2}
+	amd := release.Artifact{OS: "linux", Arch: "amd64", Version: "v2", Digest: "c", Size: 3}
+	list := release.With(release.With(release.With(nil, arm), old), amd)
+	content, err := release.EncodeUnsigned(list)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(release.UnsignedPath(dir), []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := release.ReadUnsigned(disk.OS{}, dir); err == nil {
+		t.Error("a cut list was read")
+	}
+	// Digests are judged when read: these two are none.
+	if err := os.WriteFile(release.UnsignedPath(dir), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := release.ReadUnsigned(disk.OS{}, dir); err == nil {
+		t.Error("a digest of one letter was read")
+	}
+	const full = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+	arm.Digest, amd.Digest = full, full
+	arm.Commit = ident.Commit(full[:40]) // amd64 is a build without one
+	content, err = release.EncodeUnsigned([]release.Artifact{arm, amd})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(release.UnsignedPath(dir), content, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	got, err := release.ReadUnsigned(disk.OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]release.Artifact{amd, arm}, got); diff != "" {
+		t.Error(diff)
+	}
+}
