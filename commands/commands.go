@@ -58,6 +58,9 @@ func (a *app) cli() *cli.App {
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.demoCommand(),
+		a.orchestrateCommand(),
+		a.installCommand(),
+		a.uninstallCommand(),
 		a.configCommand(),
 		a.versionCommand(),
 	}
