@@ -69,6 +69,22 @@ func NewPair(path string) *Pair {
 	return &Pair{followed[*tls.Certificate]{path: path, parse: ParsePair}}
 }
 
+// NewPairOf is NewPair for a chain and a key in files of their own. A change is
+// seen when the chain's file changes; write that one last.
+func NewPairOf(certificate, key string) *Pair {
+	return &Pair{followed[*tls.Certificate]{path: certificate, parse: func(chain []byte) (*tls.Certificate, error) {
+		k, err := os.ReadFile(key)
+		if err != nil {
+			return nil, err
+		}
+		pair, err := tls.X509KeyPair(chain, k)
+		if err != nil {
+			return nil, fmt.Errorf("read certificate and key %s: %w", key, err)
+		}
+		return &pair, nil
+	}}}
+}
+
 // Get returns the pair as the file has it now.
 func (p *Pair) Get() (*tls.Certificate, error) { return p.f.get() }
 

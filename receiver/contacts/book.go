@@ -1,0 +1,269 @@
+package contacts
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// How often the file is written when something changed, and when nothing did:
+// the latter says until when the receiver was there.
+const (
+	writeEvery = 3 * time.Second
+	beatEvery  = time.Minute
+)
+
+// Options describe a book.
+type Options struct {
+	FS      disk.FS
+	DataDir string
+	Version string // of this receiver
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Book is the writing side of contacts.json. Its methods may be called from
+// many goroutines; none waits for the disk but Run and Save.
+type Book struct {
+	o Options
+
+	mu    sync.Mutex
+	c     Contacts
+	dirty bool
+
+	saving sync.Mutex
+}
+
+// Open reads what was written last. What cannot be read is replaced by an empty
+// book, and said: it holds nothing that the fleet does not tell again.
+func Open(o Options) *Book {
+	c, err := Read(o.FS, o.DataDir)
+	if err != nil {
+		o.Log.Warn("contacts are begun anew", "err", err)
+	}
+	now := o.Now().UTC()
+	if !c.WrittenAt.IsZero() && c.Receiver.Ready {
+		c.Receiver.Outages = append(c.Receiver.Outages, Span{From: c.WrittenAt})
+	}
+	c.V, c.Receiver.Version, c.Receiver.StartedAt, c.Receiver.Ready = 1, o.Version, now, false
+	return &Book{o: o, c: c, dirty: true}
+}
+
+// Run writes the book while it changes, until ctx ends, and then once more.
+func (b *Book) Run(ctx context.Context) error {
+	tick := time.NewTicker(writeEvery)
+	defer tick.Stop()
+	failed := false
+	for {
+		last := ctx.Err() != nil
+		err := b.Save()
+		if err != nil && !failed {
+			b.o.Log.Error("contacts are not written", "err", err)
+		}
+		failed = err != nil
+		if last {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+}
+
+// Save writes the book if it changed, or was not written for a minute.
+func (b *Book) Save() error {
+	b.saving.Lock()
+	defer b.saving.Unlock()
+	b.mu.Lock()
+	now := b.o.Now().UTC()
+	if !b.dirty && now.Sub(b.c.WrittenAt) < beatEvery {
+		b.mu.Unlock()
+		return nil
+	}
+	b.c.WrittenAt = now
+	content, err := json.Marshal(b.c)
+	b.dirty = false
+	b.mu.Unlock()
+	if err == nil {
+		err = disk.Replace(b.o.FS, filepath.Join(b.o.DataDir, File), 0o640, func(w io.Writer) error {
+			_, err := w.Write(content)
+			return err
+		})
+	}
+	if err != nil {
+		b.mu.Lock()
+		b.dirty = true
+		b.mu.Unlock()
+	}
+	return err
+}
+
+// Ready notes whether episodes can be taken.
+func (b *Book) Ready(ready bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := &b.c.Receiver
+	if ready == r.Ready {
+		return
+	}
+	now := b.o.Now().UTC()
+	r.Ready, b.dirty = ready, true
+	last := len(r.Outages) - 1
+	switch {
+	case !ready:
+		r.Outages = latest(append(r.Outages, Span{From: now}), maxOutages)
+	case last >= 0 && r.Outages[last].To.IsZero():
+		r.Outages[last].To = now
+	}
+}
+
+// Heard notes that a host's identity was accepted; until is when its
+// certificate ends.
+func (b *Book) Heard(h ident.Host, from, serial string, until time.Time) {
+	b.change(h, func(c *Contact, now time.Time) {
+		c.LastContact, c.From, c.Serial, c.CertificateUntil = now, from, serial, until.UTC()
+	})
+}
+
+// Ping notes what a host said of itself.
+func (b *Book) Ping(h ident.Host, p wire.Ping) {
+	b.change(h, func(c *Contact, now time.Time) {
+		c.LastPing = now
+		c.Version, c.Commit, c.Queue = check.Plain(p.Version, 80), p.Commit, p.Queue
+		c.ClockOffset = p.Clock.Sub(now).Seconds()
+		if p.Clock.IsZero() {
+			c.ClockOffset = 0
+		}
+		c.Failing = nil
+		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
+			c.Failing = append(c.Failing, check.Plain(id, 64))
+		}
+		if p.Leaving && !c.Leaving {
+			c.LeavingAt = now
+		}
+		if c.Leaving = p.Leaving; !p.Leaving {
+			c.LeavingAt = time.Time{}
+		}
+		c.boot(check.Plain(p.BootID, 64), now)
+	})
+}
+
+func (c *Contact) boot(id string, now time.Time) {
+	if id == "" {
+		return
+	}
+	for i, b := range c.Boots {
+		if b.ID == id {
+			b.Last = now
+			c.Boots = append(append(c.Boots[:i:i], c.Boots[i+1:]...), b)
+			return
+		}
+	}
+	c.Boots = latest(append(c.Boots, Boot{id, now, now}), maxBoots)
+}
+
+// Accepted notes that an episode was answered with 200 or 201.
+func (b *Book) Accepted(h ident.Host) {
+	b.change(h, func(c *Contact, now time.Time) {
+		c.LastAccepted, c.RefusedSince, c.RefusedCount = now, time.Time{}, 0
+	})
+}
+
+// RefusedPut notes that an episode was refused.
+func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
+	b.change(h, func(c *Contact, now time.Time) {
+		c.LastRefused = &Refused{now, p.Status, p.Kind, check.Plain(p.Detail, 200)}
+		c.RefusedCount++
+		if c.RefusedSince.IsZero() {
+			c.RefusedSince = now
+		}
+		if p.Kind == wire.Unstamped {
+			c.LastUnstamped = now
+		}
+	})
+}
+
+// Knock notes a contact whose identity was refused. proven tells that the
+// certificate's chain is valid, so that it was this host.
+func (b *Book) Knock(h ident.Host, proven bool, from string, p *wire.Problem) {
+	b.change(h, func(c *Contact, now time.Time) {
+		k := Knock{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Plain(p.Detail, 200)}
+		if proven {
+			c.Proven = knock(c.Proven, k, maxKnocks)
+		} else {
+			c.Claims = knock(c.Claims, k, maxKnocks)
+		}
+	})
+}
+
+// Stranger notes a refused contact by no host of the roster.
+func (b *Book) Stranger(claim, from string, p *wire.Problem) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	now := b.o.Now().UTC()
+	b.c.StrangerCount++
+	b.c.Strangers = knock(b.c.Strangers, Knock{
+		At: now, Since: now, Count: 1, Kind: p.Kind, From: from,
+		Claim: check.Plain(claim, 80), Detail: check.Plain(p.Detail, 200),
+	}, maxStrangers)
+	b.dirty = true
+}
+
+// Forget drops the hosts that keep refuses, for a roster that lost them.
+func (b *Book) Forget(keep func(ident.Host) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for h := range b.c.Hosts {
+		if !keep(h) {
+			delete(b.c.Hosts, h)
+			b.dirty = true
+		}
+	}
+}
+
+// change applies f to a host's contact. Callers pass hosts of the roster only;
+// the bound is for a roster that is itself out of bounds.
+func (b *Book) change(h ident.Host, f func(c *Contact, now time.Time)) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	c := b.c.Hosts[h]
+	if c == nil {
+		if len(b.c.Hosts) >= maxHosts {
+			return
+		}
+		c = &Contact{}
+		b.c.Hosts[h] = c
+	}
+	f(c, b.o.Now().UTC())
+	b.dirty = true
+}
+
+// knock adds a knock; one like an earlier one is counted there, at the end.
+func knock(all []Knock, k Knock, limit int) []Knock {
+	for i, old := range all {
+		if old.Kind == k.Kind && old.Claim == k.Claim {
+			k.Since, k.Count = old.Since, old.Count+1
+			all = append(all[:i:i], all[i+1:]...)
+			break
+		}
+	}
+	return latest(append(all, k), limit)
+}
+
+// latest keeps the last n.
+func latest[T any](all []T, n int) []T {
+	if len(all) > n {
+		return append([]T(nil), all[len(all)-n:]...)
+	}
+	return all
+}

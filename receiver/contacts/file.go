@@ -1,0 +1,148 @@
+// Package contacts keeps what the receiver notes of hosts beside their
+// episodes: contacts.json (when and how each was heard), rejections.jsonl (what
+// was refused) and host-health/ (each host's last snapshots). serve writes
+// them; fleet-check and doctor read them.
+//
+// All of it is bounded: in hosts by the roster, in knocks and strangers by a
+// few each, in refusals by counting repeats. On a crash contacts.json is whole
+// but may be a few seconds old, and counts of the running hour may be lost;
+// no episode depends on them. A name that only the sender vouches for is kept
+// as a claim, apart from what a certificate proves.
+package contacts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// File is the name of the contacts in the receiver's data folder.
+const File = "contacts.json"
+
+// What the file is bounded by.
+const (
+	maxHosts     = 10_000
+	maxKnocks    = 5
+	maxStrangers = 20
+	maxBoots     = 4
+	maxOutages   = 50
+	maxFile      = 64 << 20
+)
+
+// Contacts is contacts.json.
+type Contacts struct {
+	V         int                     `json:"v"`
+	WrittenAt time.Time               `json:"written_at"`
+	Receiver  Receiver                `json:"receiver"`
+	Hosts     map[ident.Host]*Contact `json:"hosts"`
+	// Strangers are the last requests whose sender is no host of the roster.
+	Strangers     []Knock `json:"strangers,omitempty"`
+	StrangerCount uint64  `json:"stranger_count,omitempty"`
+}
+
+// Receiver says since when serve runs, and when it could not take episodes.
+type Receiver struct {
+	Version   string    `json:"version"`
+	StartedAt time.Time `json:"started_at"`
+	Ready     bool      `json:"ready"`
+	// Outages are the times in which episodes could not be taken, being stopped
+	// included, oldest first. The running one has no end.
+	Outages []Span `json:"outages,omitempty"`
+}
+
+// Span is a time from one moment to another.
+type Span struct {
+	From time.Time `json:"from"`
+	To   time.Time `json:"to,omitzero"` // zero while it lasts
+}
+
+// Contact is what is known of one host.
+type Contact struct {
+	LastContact time.Time `json:"last_contact,omitzero"` // identity accepted
+	LastPing    time.Time `json:"last_ping,omitzero"`
+	From        string    `json:"from,omitempty"` // address of the last contact
+
+	// What the last ping said; text from the host.
+	Version     string       `json:"version,omitempty"`
+	Commit      ident.Commit `json:"commit,omitempty"`
+	Queue       wire.Queue   `json:"queue"`
+	ClockOffset float64      `json:"clock_offset_seconds"` // host's clock minus the receiver's
+	Failing     []string     `json:"failing,omitempty"`
+	Leaving     bool         `json:"leaving,omitempty"`
+	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
+	Boots       []Boot       `json:"boots,omitempty"` // the last few, latest last
+
+	// What became of its episodes.
+	LastAccepted     time.Time `json:"last_accepted,omitzero"`
+	LastRefused      *Refused  `json:"last_refused,omitempty"`
+	RefusedSince     time.Time `json:"refused_since,omitzero"` // first refusal after the last acceptance
+	RefusedCount     uint64    `json:"refused_count,omitempty"`
+	LastUnstamped    time.Time `json:"last_unstamped,omitzero"` // a PUT without a commit
+	CertificateUntil time.Time `json:"certificate_until,omitzero"`
+	Serial           string    `json:"serial,omitempty"`
+
+	// Knocks are refused contacts, latest last: Proven by a valid chain, or
+	// Claims of anyone who knows the host's name.
+	Proven []Knock `json:"knocks,omitempty"`
+	Claims []Knock `json:"claims,omitempty"`
+}
+
+// Boot is one boot id under which a host was heard.
+type Boot struct {
+	ID    string    `json:"id"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// Refused is an answer to a PUT other than 200 and 201.
+type Refused struct {
+	At     time.Time `json:"at"`
+	Status int       `json:"status"`
+	Kind   wire.Kind `json:"kind"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Knock is a contact whose identity was refused. Repeats of the same kind are
+// one knock, counted.
+type Knock struct {
+	At     time.Time `json:"at"` // of the last one
+	Since  time.Time `json:"since"`
+	Count  uint64    `json:"count"`
+	Kind   wire.Kind `json:"kind"`
+	Claim  string    `json:"claim,omitempty"` // of strangers: the name that was given
+	From   string    `json:"from,omitempty"`
+	Detail string    `json:"detail,omitempty"`
+}
+
+// Read reads the contacts as serve last wrote them; a missing file is an empty
+// one.
+func Read(fsys disk.FS, dataDir string) (Contacts, error) {
+	c := Contacts{V: 1, Hosts: map[ident.Host]*Contact{}}
+	path := filepath.Join(dataDir, File)
+	b, err := disk.ReadFile(fsys, path, maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return c, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &c)
+	}
+	if err != nil {
+		return Contacts{Hosts: map[ident.Host]*Contact{}}, fmt.Errorf("read %s: %w", path, err)
+	}
+	if c.Hosts == nil {
+		c.Hosts = map[ident.Host]*Contact{}
+	}
+	for h, k := range c.Hosts {
+		if k == nil {
+			delete(c.Hosts, h)
+		}
+	}
+	return c, nil
+}

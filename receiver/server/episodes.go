@@ -1,0 +1,177 @@
+package server
+
+import (
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/index"
+	"cis490/receiver/store"
+)
+
+// putEpisode takes an episode, in the order of spec §3: identity, stored
+// already, gate and limits, stage, durable, identity again, publish, row, answer.
+func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
+	n := noteOf(r)
+	n.route = contacts.RouteEpisode
+	host, id, err := episodePath(r)
+	if err != nil {
+		return err
+	}
+	n.episode = id
+	if _, err := s.identify(r, host); err != nil {
+		return err
+	}
+	u, err := uploadOf(r, host, id)
+	if err != nil {
+		return err
+	}
+	n.digest, n.commit = u.Digest, u.Commit
+
+	have, found, err := s.store.Lookup(host, id)
+	switch {
+	case err != nil:
+		return err
+	case found && have.Digest == u.Digest:
+		return s.receipt(w, http.StatusOK, have)
+	case found:
+		return conflict(have, u)
+	}
+	if err := s.gated(u); err != nil {
+		return err
+	}
+	if limit := int64(s.o.Config.Limits.EpisodeSize); u.Size > limit {
+		return wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit)
+	}
+	leave, ok := s.uploads.enter(host)
+	if !ok {
+		p := wire.NewProblem(wire.Busy, "as many uploads as are taken at a time are in progress")
+		p.RetryAfter = 5
+		return p
+	}
+	defer leave()
+
+	in := s.body(w, r)
+	row, created, err := s.store.Receive(u, in, func() error {
+		in.done()
+		_, err := s.identify(r, host) // it may have changed while the body came
+		return err
+	})
+	in.done()
+	if err != nil {
+		return receiveProblem(err, row, u)
+	}
+	if !created {
+		return s.receipt(w, http.StatusOK, row)
+	}
+	return s.receipt(w, http.StatusCreated, row)
+}
+
+func (s *Server) receipt(w http.ResponseWriter, status int, row index.Row) error {
+	s.contacts.Accepted(row.Host)
+	return answer(w, status, wire.Receipt{
+		Host: row.Host, Episode: row.Episode, Digest: row.Digest, Size: row.Size,
+		StoredAt: row.ReceivedAt, StoreID: s.store.ID(),
+	})
+}
+
+func conflict(have index.Row, u store.Upload) error {
+	return wire.NewProblem(wire.OtherDigest, "stored is %s with %d bytes, sent is %s with %d", have.Digest, have.Size, u.Digest, u.Size)
+}
+
+func receiveProblem(err error, row index.Row, u store.Upload) error {
+	var bad *store.BodyError
+	switch {
+	case errors.Is(err, store.ErrConflict):
+		return conflict(row, u)
+	case errors.Is(err, store.ErrDigest):
+		return refuse(wire.NewProblem(wire.BadDigest, "the body is not what %s says", wire.HeaderDigest), err)
+	case errors.As(err, &bad):
+		return bodyProblem(err)
+	}
+	return err
+}
+
+// episodePath reads host and episode out of the path.
+func episodePath(r *http.Request) (ident.Host, ident.EpisodeID, error) {
+	host, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return "", "", wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	name, ok := strings.CutSuffix(r.PathValue("file"), wire.TarballSuffix)
+	if !ok {
+		return "", "", wire.NewProblem(wire.Malformed, "path: %.80q does not end in %s", r.PathValue("file"), wire.TarballSuffix)
+	}
+	id, err := ident.ParseEpisodeID(name)
+	if err != nil {
+		return "", "", wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	return host, id, nil
+}
+
+// uploadOf reads the headers of a PUT. The commit may be missing here: whether
+// it is needed is decided after whether the episode is stored already.
+func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (store.Upload, error) {
+	u := store.Upload{Host: host, Episode: id, Size: r.ContentLength}
+	for _, name := range []string{wire.HeaderDigest, wire.HeaderSchema, wire.HeaderHost, wire.HeaderEpisode, wire.HeaderCommit, "Content-Type"} {
+		sent := r.Header.Values(name)
+		if len(sent) == 0 && name != wire.HeaderCommit {
+			return u, wire.NewProblem(wire.Malformed, "header %s is missing", name)
+		}
+		if len(sent) > 1 {
+			return u, wire.NewProblem(wire.Malformed, "header %s is there %d times", name, len(sent))
+		}
+	}
+	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != wire.ContentTypeEpisode {
+		return u, wire.NewProblem(wire.Malformed, "Content-Type is %.80q, want %s", r.Header.Get("Content-Type"), wire.ContentTypeEpisode)
+	}
+	if v := r.Header.Get(wire.HeaderSchema); v != wire.SchemaVersion {
+		return u, wire.NewProblem(wire.Malformed, "%s is %.80q, want %s", wire.HeaderSchema, v, wire.SchemaVersion)
+	}
+	if v := r.Header.Get(wire.HeaderEpisode); v != string(id) {
+		return u, wire.NewProblem(wire.Malformed, "%s is %.80q, the path says %s", wire.HeaderEpisode, v, id)
+	}
+	var err error
+	if u.Digest, err = ident.ParseDigest(r.Header.Get(wire.HeaderDigest)); err != nil {
+		return u, wire.NewProblem(wire.Malformed, "%s: %s", wire.HeaderDigest, err)
+	}
+	if v := r.Header.Get(wire.HeaderCommit); v != "" {
+		if u.Commit, err = ident.ParseCommit(v); err != nil {
+			return u, wire.NewProblem(wire.Malformed, "%s: %s", wire.HeaderCommit, err)
+		}
+	}
+	if u.Size < 0 {
+		return u, wire.NewProblem(wire.Malformed, "Content-Length is missing: a body in chunks is not taken")
+	}
+	if u.Size == 0 {
+		return u, wire.NewProblem(wire.Malformed, "the body is empty")
+	}
+	return u, nil
+}
+
+// gated refuses an upload whose commit the gate does not accept.
+func (s *Server) gated(u store.Upload) error {
+	if u.Commit == "" {
+		return wire.NewProblem(wire.Unstamped, "header %s is missing", wire.HeaderCommit)
+	}
+	v, err := s.gate.Judge(u.Commit)
+	if err != nil {
+		return notReady(err)
+	}
+	if !v.Accepted {
+		p := wire.NewProblem(wire.Gated, "%s", v.Reason)
+		p.YourCommit, p.HeadCommit = u.Commit, v.HeadCommit
+		return p
+	}
+	return nil
+}
+
+func notReady(cause error) error {
+	p := wire.NewProblem(wire.NotReady, "%s", cause)
+	p.RetryAfter = 5
+	return refuse(p, cause)
+}

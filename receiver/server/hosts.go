@@ -1,0 +1,129 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/gate"
+)
+
+// maxReconcile bounds the body of a reconcile of MaxPairs pairs.
+const maxReconcile = 256 << 10
+
+// ping notes that a host was heard and tells it what it may ship.
+func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
+	n := noteOf(r)
+	n.route = contacts.RoutePing
+	host, err := s.identify(r, "")
+	if err != nil {
+		return err
+	}
+	var p wire.Ping
+	if err := s.readJSON(w, r, wire.MaxPing, &p); err != nil {
+		return err
+	}
+	n.commit = p.Commit
+	s.contacts.Ping(host, p)
+	rules, err := s.gate.Rules()
+	if err != nil {
+		return notReady(err)
+	}
+	verdict, err := s.gate.Judge(p.Commit)
+	if err != nil {
+		return notReady(err)
+	}
+	policy, err := s.policy(rules)
+	if err != nil {
+		return err
+	}
+	pong := wire.Pong{ServerTime: s.o.Now().UTC(), HeadCommit: rules.Head, Gate: verdict, Policy: policy, StoreID: s.store.ID()}
+	if s.o.FleetCheck != nil {
+		pong.FleetCheck = s.o.FleetCheck().UTC()
+	}
+	return answer(w, http.StatusOK, pong)
+}
+
+// policy is the digest of all that decides whether an episode is taken: when it
+// changes, hosts try again what was refused.
+func (s *Server) policy(rules gate.Rules) (string, error) {
+	b, err := json.Marshal(struct {
+		Gate    gate.Rules
+		Limits  any
+		Version any
+	}{rules, s.o.Config.Limits, s.o.Build})
+	if err != nil {
+		return "", fmt.Errorf("digest policy: %w", err)
+	}
+	sum := sha256.Sum256(b)
+	return hex.EncodeToString(sum[:16]), nil
+}
+
+// reconcile tells which of a host's episodes are stored.
+func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
+	noteOf(r).route = contacts.RouteReconcile
+	host, err := s.identify(r, "")
+	if err != nil {
+		return err
+	}
+	var in wire.Reconcile
+	if err := s.readJSON(w, r, maxReconcile, &in); err != nil {
+		return err
+	}
+	if len(in.Episodes) > wire.MaxPairs {
+		return wire.NewProblem(wire.TooLarge, "%d pairs are over the limit of %d", len(in.Episodes), wire.MaxPairs)
+	}
+	out := wire.Reconciled{StoreID: s.store.ID(), Stored: []ident.EpisodeID{}}
+	for _, p := range in.Episodes {
+		if p.Episode == "" || p.Digest == "" {
+			return wire.NewProblem(wire.Malformed, "a pair lacks its episode or its sha256")
+		}
+		row, found, err := s.store.Lookup(host, p.Episode)
+		if err != nil {
+			return err
+		}
+		if found && row.Digest == p.Digest {
+			out.Stored = append(out.Stored, p.Episode)
+		}
+	}
+	return answer(w, http.StatusOK, out)
+}
+
+// putSnapshot keeps a host's doctor run; it is never gated.
+func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
+	noteOf(r).route = contacts.RouteSnapshot
+	host, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	if _, err := s.identify(r, host); err != nil {
+		return err
+	}
+	b, err := s.readAll(w, r, wire.MaxSnapshot)
+	if err != nil {
+		return err
+	}
+	if b = bytes.TrimSpace(b); !json.Valid(b) || len(b) == 0 || b[0] != '{' {
+		return wire.NewProblem(wire.Malformed, "body is not a JSON object")
+	}
+	at := s.o.Now()
+	first, err := s.snapshots.Put(host, at, b)
+	if err != nil {
+		return err
+	}
+	status := http.StatusOK
+	if first {
+		status = http.StatusCreated
+	}
+	return answer(w, status, struct {
+		Host       ident.Host `json:"host"`
+		ReceivedAt time.Time  `json:"received_at"`
+	}{host, at.UTC()})
+}

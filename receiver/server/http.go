@@ -1,0 +1,255 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/store"
+)
+
+// handler is a route's code: it answers, or returns why not.
+type handler func(w http.ResponseWriter, r *http.Request) error
+
+// refusal is a problem with its private cause, which is logged and not sent.
+type refusal struct {
+	*wire.Problem
+	cause error
+}
+
+func (e *refusal) Error() string   { return e.Problem.Error() + ": " + e.cause.Error() }
+func (e *refusal) Unwrap() []error { return []error{e.Problem, e.cause} }
+
+func refuse(p *wire.Problem, cause error) error { return &refusal{p, cause} }
+
+// problemOf returns what the caller is told of an error.
+func problemOf(err error) *wire.Problem {
+	if p, ok := errors.AsType[*wire.Problem](err); ok {
+		return p
+	}
+	if errors.Is(err, store.ErrFull) {
+		p := wire.NewProblem(wire.Full, "free space is at the reserve")
+		p.RetryAfter = 60
+		return p
+	}
+	return wire.NewProblem(wire.Broken, "the request failed here; it may be sent again")
+}
+
+// note is what a request leaves: its line in the log, its row among the
+// refusals.
+type note struct {
+	route      contacts.Route
+	host       ident.Host // proven, or a claim
+	proven     bool
+	known      bool // host is in the roster
+	identified bool
+	episode    ident.EpisodeID
+	digest     ident.Digest
+	commit     ident.Commit
+	bytes      int64 // of the body, as far as it was read
+}
+
+type noteKey struct{}
+
+func noteOf(r *http.Request) *note {
+	if n, ok := r.Context().Value(noteKey{}).(*note); ok {
+		return n
+	}
+	return &note{}
+}
+
+// handler returns the whole of the HTTP side: one place that routes, encodes
+// refusals, and writes the access log.
+func (s *Server) handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range s.routes() {
+		mux.Handle(pattern, routed(h))
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		start := time.Now()
+		n := &note{}
+		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
+		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
+		err := s.route(mux, cw, r)
+		if err != nil {
+			s.answerProblem(cw, r, n, problemOf(err))
+		}
+		s.access(r, n, cw, time.Since(start), err)
+	})
+}
+
+// routed lets a mux carry a handler whose error the caller wants.
+func routed(h handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := w.(*counted); ok {
+			c.err = h(w, r)
+		}
+	})
+}
+
+// route finds the handler; paths that a client of ours never sends are refused
+// before the mux would clean and redirect them.
+func (s *Server) route(mux *http.ServeMux, w *counted, r *http.Request) (err error) {
+	if r.URL.RawPath != "" || strings.ContainsRune(r.URL.Path, 0) || path.Clean(r.URL.Path) != r.URL.Path || len(r.URL.Path) > 512 {
+		return wire.NewProblem(wire.Malformed, "path %.80q is not in its plain form", r.URL.EscapedPath())
+	}
+	h, pattern := mux.Handler(r)
+	if pattern == "" {
+		var probe statusOnly
+		h.ServeHTTP(&probe, r)
+		if probe.status == http.StatusMethodNotAllowed {
+			w.Header().Set("Allow", probe.Header().Get("Allow"))
+			return wire.NewProblem(wire.BadMethod, "%s takes %s, not %.20q", r.URL.Path, probe.Header().Get("Allow"), r.Method)
+		}
+		return wire.NewProblem(wire.NotFound, "path %.80q", r.URL.Path)
+	}
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("handler panicked: %v", p)
+		}
+	}()
+	mux.ServeHTTP(w, r) // not h: the mux sets the path's values
+	return w.err
+}
+
+// answer sends a body of JSON.
+func answer(w http.ResponseWriter, status int, body any) error {
+	b, err := json.Marshal(body)
+	if err != nil {
+		return fmt.Errorf("encode answer: %w", err)
+	}
+	w.Header().Set("Content-Type", wire.ContentTypeJSON)
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n')) // the caller is gone: the access log has the rest
+	return nil
+}
+
+// answerProblem sends a refusal, and notes those of hosts.
+func (s *Server) answerProblem(w *counted, r *http.Request, n *note, p *wire.Problem) {
+	if n.route != "" {
+		s.noteRefusal(n, p)
+	}
+	if w.status != 0 {
+		return // too late: part of an answer is sent
+	}
+	b, err := json.Marshal(p)
+	if err != nil {
+		b = []byte("{}")
+	}
+	w.Header().Set("Content-Type", wire.ContentTypeProblem)
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
+	w.Header().Set("Cache-Control", "no-store")
+	if p.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	w.WriteHeader(p.Status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(append(b, '\n'))
+	}
+}
+
+func (s *Server) noteRefusal(n *note, p *wire.Problem) {
+	row := contacts.Refusal{
+		Proven: n.proven, Route: n.route, Status: p.Status, Kind: p.Kind, Detail: p.Detail,
+		Episode: n.episode, Commit: n.commit,
+	}
+	if n.identified || n.known {
+		row.Host = n.host
+	} else {
+		row.Detail = "host " + string(n.host) + ": " + row.Detail
+	}
+	s.refusals.Note(row)
+	if n.identified && n.route == contacts.RouteEpisode {
+		s.contacts.RefusedPut(n.host, p)
+	}
+}
+
+// access writes a request's line, after it ended.
+func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration, err error) {
+	attrs := []slog.Attr{
+		slog.String("method", check.Plain(r.Method, 16)), slog.String("path", check.Plain(r.URL.Path, 160)),
+		slog.Int("status", w.status), slog.String("from", s.from(r)), slog.Duration("dur", took),
+	}
+	if n.host != "" {
+		attrs = append(attrs, slog.String("host", string(n.host)))
+	}
+	if n.episode != "" {
+		attrs = append(attrs, slog.String("episode", string(n.episode)))
+	}
+	if n.bytes > 0 {
+		attrs = append(attrs, slog.Int64("bytes", n.bytes))
+	}
+	level := slog.LevelInfo
+	if err != nil {
+		attrs = append(attrs, slog.String("err", check.Plain(err.Error(), 400)))
+		if w.status >= http.StatusInternalServerError {
+			level = slog.LevelWarn
+		}
+	} else if r.Method == http.MethodGet {
+		level = slog.LevelDebug // polls
+	}
+	s.o.Log.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// counted is a ResponseWriter that knows what was answered, and gives up a
+// client that takes nothing for as long as a sender may be silent.
+type counted struct {
+	http.ResponseWriter
+	idle   time.Duration
+	status int
+	err    error
+}
+
+// Unwrap lets http.ResponseController through.
+func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader notes the status.
+func (w *counted) WriteHeader(status int) {
+	if status >= 200 && w.status == 0 {
+		w.status = status
+	}
+	w.deadline()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write sends a part of the body.
+func (w *counted) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	w.deadline()
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *counted) deadline() {
+	// Not supported by test recorders only.
+	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.idle))
+}
+
+// statusOnly asks a handler for its status.
+type statusOnly struct {
+	status int
+	header http.Header
+}
+
+func (p *statusOnly) Header() http.Header {
+	if p.header == nil {
+		p.header = http.Header{}
+	}
+	return p.header
+}
+func (p *statusOnly) Write(b []byte) (int, error) { return len(b), nil }
+func (p *statusOnly) WriteHeader(status int)      { p.status = status }

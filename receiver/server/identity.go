@@ -1,0 +1,207 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+	"cis490/receiver/roster"
+)
+
+// identify returns the host that is calling. named is the host that the path
+// is about, "" where it is about none. The certificate decides; path, header
+// and bearer must agree with it. A refusal leaves a knock.
+func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error) {
+	host, proven, err := s.verify(r, named)
+	n := noteOf(r)
+	n.host, n.proven = host, proven
+	if err != nil {
+		s.knock(r, n, named, err)
+		return "", err
+	}
+	n.identified = true
+	return host, nil
+}
+
+// verify is identify without the knock. proven tells that the chain is valid,
+// also beside an error; without it host is a claim.
+func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, proven bool, err error) {
+	claim := named
+	if h, err := ident.ParseHost(r.Header.Get(wire.HeaderHost)); err == nil && claim == "" {
+		claim = h
+	}
+	now := s.o.Now()
+	pool, err := s.trust.Get()
+	if err != nil {
+		return claim, false, refuse(wire.NewProblem(wire.NotReady, "no trusted CA is loaded yet"), err)
+	}
+	chain, err := s.chain(r)
+	if err != nil {
+		return claim, false, refuse(wire.NewProblem(wire.Unauthorized, "the client certificate passed by the proxy cannot be read"), err)
+	}
+	host, err = verifiedOf(r).check(chain, pool, now)
+	switch {
+	case errors.Is(err, pki.ErrNoCert):
+		return claim, false, wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
+	case errors.Is(err, pki.ErrValidity):
+		return host, true, wire.NewProblem(wire.CertExpired, "%s; the receiver's clock is %s", err, now.UTC().Format(time.RFC3339))
+	case err != nil:
+		return claim, false, refuse(wire.NewProblem(wire.Unauthorized, "client certificate is not from this fleet's CA"), err)
+	}
+	entry, known, err := s.o.Roster.Host(host)
+	switch {
+	case err != nil:
+		return host, true, refuse(wire.NewProblem(wire.NotReady, "the roster cannot be read now"), err)
+	case !known:
+		return host, true, wire.NewProblem(wire.UnknownHost, "host %s is not in the roster", host)
+	case entry.State == roster.Gone:
+		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
+	case !entry.Valid(pki.Serial(chain[0])):
+		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: a newer enrolment replaced it", pki.Serial(chain[0]), host)
+	case named != "" && named != host:
+		return host, true, wire.NewProblem(wire.OtherHost, "certificate is %s's, the path is %s's", host, named)
+	}
+	switch sent := r.Header.Values(wire.HeaderHost); {
+	case len(sent) > 1:
+		return host, true, wire.NewProblem(wire.Malformed, "header %s is there %d times", wire.HeaderHost, len(sent))
+	case len(sent) == 1 && sent[0] != string(host):
+		return host, true, wire.NewProblem(wire.OtherHost, "certificate is %s's, header %s says %.80q", host, wire.HeaderHost, sent[0])
+	}
+	if !bearerIs(r, entry.Bearer) {
+		return host, true, wire.NewProblem(wire.BadBearer, "the bearer is not the one %s was given at its enrolment", host)
+	}
+	if !noteOf(r).identified { // once per request
+		s.contacts.Heard(host, s.from(r), pki.Serial(chain[0]), chain[0].NotAfter)
+	}
+	return host, true, nil
+}
+
+// knock notes a refused contact, of a host of the roster or of a stranger.
+func (s *Server) knock(r *http.Request, n *note, named ident.Host, err error) {
+	p := problemOf(err)
+	if p.Status >= 500 {
+		return // the receiver's fault explains itself
+	}
+	if _, known, err := s.o.Roster.Host(n.host); n.host != "" && known && err == nil {
+		n.known = true
+		s.contacts.Knock(n.host, n.proven, s.from(r), p)
+		return
+	}
+	claim := string(n.host)
+	if claim == "" {
+		claim = string(named)
+	}
+	s.contacts.Stranger(claim, s.from(r), p)
+}
+
+// bearerIs compares in constant time; a host without a bearer has none that fits.
+func bearerIs(r *http.Request, want ident.Digest) bool {
+	sent := r.Header.Values("Authorization")
+	if len(sent) != 1 || want == "" {
+		return false
+	}
+	token, ok := strings.CutPrefix(sent[0], "Bearer ")
+	sum := sha256.Sum256([]byte(token))
+	return ok && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(want)) == 1
+}
+
+// chain returns the client's certificates, leaf first: of the TLS connection,
+// or behind a proxy of its header. A header on our own listener says nothing.
+func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
+	if s.o.Config.TLS.Mode != "proxy" {
+		if r.TLS == nil {
+			return nil, nil
+		}
+		return r.TLS.PeerCertificates, nil
+	}
+	sent := r.Header.Values(s.o.Config.TLS.ClientHeader)
+	switch {
+	case len(sent) == 0 || len(sent) == 1 && sent[0] == "":
+		return nil, nil
+	case len(sent) > 1:
+		return nil, fmt.Errorf("header %s is there %d times", s.o.Config.TLS.ClientHeader, len(sent))
+	}
+	text := sent[0]
+	if strings.Contains(text, "%") { // nginx: URL-encoded PEM
+		plain, err := url.QueryUnescape(strings.ReplaceAll(text, "+", "%2B"))
+		if err != nil {
+			return nil, fmt.Errorf("decode client certificate: %w", err)
+		}
+		text = plain
+	}
+	if strings.HasPrefix(text, "-----BEGIN") {
+		return pki.ParseCerts([]byte(text))
+	}
+	der, err := base64.StdEncoding.DecodeString(strings.Trim(text, ":")) // Caddy: DER in base64; RFC 9440 puts it between colons
+	if err != nil {
+		return nil, fmt.Errorf("decode client certificate: %w", err)
+	}
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, fmt.Errorf("read client certificate: %w", err)
+	}
+	return []*x509.Certificate{c}, nil
+}
+
+// from returns the caller's address, for notes only.
+func (s *Server) from(r *http.Request) string {
+	if s.o.Config.TLS.Mode == "proxy" {
+		hops := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
+		return strings.TrimSpace(hops[len(hops)-1])
+	}
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return r.RemoteAddr
+	}
+	return host
+}
+
+// verified remembers that a connection's chain was found good, so that its next
+// requests cost no signature check. Time, serial and roster are asked anew each
+// time, and another trust bundle begins anew.
+type verified struct {
+	mu   sync.Mutex
+	leaf *x509.Certificate
+	pool *x509.CertPool
+	host ident.Host
+}
+
+type verifiedKey struct{}
+
+func withVerified(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, verifiedKey{}, &verified{})
+}
+
+func verifiedOf(r *http.Request) *verified {
+	if v, ok := r.Context().Value(verifiedKey{}).(*verified); ok {
+		return v
+	}
+	return &verified{}
+}
+
+func (v *verified) check(chain []*x509.Certificate, pool *x509.CertPool, now time.Time) (ident.Host, error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(chain) > 0 && v.leaf == chain[0] && v.pool == pool && !now.Before(v.leaf.NotBefore) && !now.After(v.leaf.NotAfter) {
+		return v.host, nil
+	}
+	host, err := pki.VerifyClient(chain, pool, now)
+	if err == nil {
+		v.leaf, v.pool, v.host = chain[0], pool, host
+	}
+	return host, err
+}

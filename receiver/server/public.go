@@ -1,0 +1,134 @@
+package server
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+)
+
+// blobsDir is where published binaries are, each named by its digest.
+const blobsDir = "releases/blobs"
+
+func (s *Server) routes() map[string]handler {
+	return map[string]handler{
+		wire.EpisodePattern:                          s.putEpisode,
+		"POST " + wire.PingPath:                      s.ping,
+		"POST " + wire.ReconcilePath:                 s.reconcile,
+		"PUT " + wire.HostHealthPath + "/{host}":     s.putSnapshot,
+		"GET " + wire.HostHealthPath:                 s.operator(s.getSnapshots),
+		"GET " + wire.HostHealthPath + "/{host}":     s.operator(s.getSnapshot),
+		"GET " + wire.GatePrefix + "{commit}":        s.getGate,
+		"GET " + wire.ReleasesPath:                   s.getReleases,
+		"GET " + wire.ReleaseBlobPrefix + "{digest}": s.getBlob,
+		"GET " + wire.HealthzPath:                    s.getHealthz,
+		"GET " + wire.ReadyzPath:                     s.getReadyz,
+	}
+}
+
+// operator lets only the holder of the operator token through.
+func (s *Server) operator(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		b, err := disk.ReadFile(s.o.FS, s.o.Config.Operator, 4096)
+		want := strings.TrimSpace(string(b))
+		if err != nil || want == "" {
+			return refuse(wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), fmt.Errorf("read operator token: %w", err))
+		}
+		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sent, have := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(want))
+		if !ok || subtle.ConstantTimeCompare(sent[:], have[:]) != 1 {
+			return wire.NewProblem(wire.NeedsOperator, "this is for the operator")
+		}
+		return h(w, r)
+	}
+}
+
+func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
+	host, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	snap, err := contacts.ReadSnapshot(s.o.FS, s.o.Config.DataDir, host)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.NewProblem(wire.NotFound, "no snapshot of %s was received", host)
+	}
+	if err != nil {
+		return err
+	}
+	return answer(w, http.StatusOK, snap)
+}
+
+// getSnapshots lists all hosts' snapshots. One that cannot be read does not hide
+// the others.
+func (s *Server) getSnapshots(w http.ResponseWriter, _ *http.Request) error {
+	hosts, err := contacts.SnapshotHosts(s.o.FS, s.o.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	all := struct {
+		Hosts      []contacts.Snapshot `json:"hosts"`
+		Unreadable []ident.Host        `json:"unreadable,omitempty"`
+	}{Hosts: []contacts.Snapshot{}}
+	for _, h := range hosts {
+		snap, err := contacts.ReadSnapshot(s.o.FS, s.o.Config.DataDir, h)
+		if err != nil {
+			s.o.Log.Warn("snapshot cannot be read", "host", h, "err", err)
+			all.Unreadable = append(all.Unreadable, h)
+			continue
+		}
+		all.Hosts = append(all.Hosts, snap)
+	}
+	return answer(w, http.StatusOK, all)
+}
+
+func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {
+	c, err := ident.ParseCommit(r.PathValue("commit"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	v, err := s.gate.Judge(c)
+	if err != nil {
+		return notReady(err)
+	}
+	return answer(w, http.StatusOK, v)
+}
+
+func (s *Server) getReleases(http.ResponseWriter, *http.Request) error {
+	return wire.NewProblem(wire.NotFound, "no signed release is published")
+}
+
+// getBlob sends a published binary, or the part of it that is asked for. Its
+// name is its digest, so it never changes.
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
+	d, err := ident.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	f, err := os.Open(filepath.Join(s.o.Config.DataDir, blobsDir, string(d)))
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return errors.Join(fmt.Errorf("serve blob %s: is no regular file", d), err)
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("ETag", `"`+string(d)+`"`)
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	http.ServeContent(w, r, "", time.Time{}, f)
+	return nil
+}

@@ -1,0 +1,140 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"cis490/internal/wire"
+)
+
+// How often the server looks at itself, how long an answer about that is good,
+// and how long a call may wait for the disk before serve counts as stuck.
+const (
+	watchEvery = 5 * time.Second
+	lookEvery  = time.Second
+	stuckAfter = 150 * time.Second
+)
+
+// health is what the last look found.
+type health struct {
+	mu      sync.Mutex
+	at      time.Time
+	missing []lack
+}
+
+// lack is a thing without which no episode can be taken.
+type lack struct {
+	what string
+	why  error
+}
+
+func (l lack) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
+
+// Missing tells what keeps the receiver from taking episodes; nothing means
+// that it is ready. The disk is written to at most once a second for it.
+func (s *Server) Missing() []string {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	if now := s.o.Now(); s.health.at.IsZero() || now.Sub(s.health.at).Abs() >= lookEvery {
+		s.health.missing, s.health.at = s.look(), now
+	}
+	var missing []string
+	for _, l := range s.health.missing {
+		missing = append(missing, l.String())
+	}
+	if s.stopping.Load() {
+		missing = append(missing, "serve is stopping")
+	}
+	return missing
+}
+
+func (s *Server) look() []lack {
+	var missing []lack
+	lacks := func(what string, err error) {
+		if err != nil {
+			missing = append(missing, lack{what, err})
+		}
+	}
+	if s.pair != nil {
+		// A certificate that is still held works, though its file may not.
+		if cert, err := s.pair.get(); cert == nil {
+			lacks("server certificate", err)
+		} else if now := s.o.Now(); now.After(cert.Leaf.NotAfter) {
+			lacks("server certificate", fmt.Errorf("ended at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
+		}
+	}
+	_, err := s.trust.Get()
+	lacks("trusted CA", err)
+	_, _, err = s.o.Roster.Host("none")
+	lacks("roster", err)
+	_, err = s.gate.Rules()
+	lacks("gate", err)
+	lacks("index", s.index.Healthy())
+	lacks("store", s.store.Writable())
+	lacks("rows", s.store.Settle())
+	lacks("space", s.store.Room(0))
+	return missing
+}
+
+// watch looks from time to time, so that what is missing is said in the log and
+// noted for fleet-check, and so that what can mend itself does.
+func (s *Server) watch(ctx context.Context) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	said := "nothing yet"
+	for {
+		missing := s.Missing()
+		s.contacts.Ready(len(missing) == 0)
+		// Said when other things are missing, not when a figure changed.
+		what := s.missingNames()
+		switch {
+		case what == said:
+		case len(missing) > 0:
+			s.o.Log.Warn("not ready, waiting", "missing", strings.Join(missing, "; "))
+		default:
+			s.o.Log.Info("ready", "addr", s.Addr().String(), "store", s.store.ID())
+		}
+		said = what
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *Server) missingNames() string {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	var names []string
+	for _, l := range s.health.missing {
+		names = append(names, l.what)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Alive tells whether work that waits for the disk still advances; waiting for
+// work counts as alive.
+func (s *Server) Alive() error {
+	if w := s.store.Waiting(s.o.Now()); w > stuckAfter {
+		return fmt.Errorf("the disk has not answered for %s", w)
+	}
+	return nil
+}
+
+func (s *Server) getHealthz(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, map[string]string{"status": "ok"})
+}
+
+func (s *Server) getReadyz(w http.ResponseWriter, _ *http.Request) error {
+	if missing := s.Missing(); len(missing) > 0 {
+		p := wire.NewProblem(wire.NotReady, "%s", strings.Join(missing, "; "))
+		p.RetryAfter = 5
+		return p
+	}
+	return answer(w, http.StatusOK, map[string]string{"status": "ready"})
+}

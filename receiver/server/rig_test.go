@@ -1,0 +1,278 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+	"cis490/receiver/server"
+	"cis490/receiver/store"
+)
+
+const (
+	own   = ident.Commit("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+	other = ident.Commit("bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb")
+	ep1   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA1")
+	ep2   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA2")
+	ep3   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA3")
+)
+
+// rig is a receiver with an authority's files that the test writes itself.
+type rig struct {
+	t      *testing.T
+	dir    string
+	config config.Receiver
+	ca     pki.Issuer
+	fs     disk.FS
+	server *server.Server
+	log    *lines
+	stop   func()
+	now    func() time.Time
+}
+
+// lines is a log that a test can look into.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newRig(t *testing.T, change ...func(*rig)) *rig {
+	t.Helper()
+	dir := t.TempDir()
+	c := config.DefaultReceiver()
+	c.PublicURL, c.Listen = "https://localhost:8443", "127.0.0.1:0"
+	c.DataDir, c.Operator = filepath.Join(dir, "data"), filepath.Join(dir, "operator")
+	c.Authority.Dir = filepath.Join(dir, "authority")
+	c.Limits.EpisodeSize, c.Limits.DiskReserve = 1<<20, 1<<20
+	r := &rig{t: t, dir: dir, config: c, fs: disk.OS{}, log: &lines{}, now: time.Now}
+	must(t, os.Mkdir(c.Authority.Dir, 0o755))
+	r.write("operator", "s3cret\n")
+	r.gate("")
+	var err error
+	r.ca, err = pki.NewCA(time.Now())
+	must(t, err)
+	r.write("authority/trust.pem", string(pki.EncodeCerts(r.ca.Cert)))
+	r.serverPair()
+	for _, f := range change {
+		f(r)
+	}
+	r.start()
+	return r
+}
+
+func (r *rig) start() {
+	r.t.Helper()
+	s, err := server.New(server.Options{
+		Config: r.config, ConfigPath: filepath.Join(r.dir, "receiver.toml"), FS: r.fs,
+		Build:  version.Info{Version: "1.0.0", Commit: own},
+		Roster: roster.Open(disk.OS{}, r.config.Authority.Dir), Now: r.now,
+		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	if err != nil {
+		r.t.Fatalf("start: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r.server = s
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			r.t.Errorf("run: %v", err)
+		}
+	})
+	r.t.Cleanup(r.stop)
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// write puts a file in place by rename, as the authority does.
+func (r *rig) write(name, content string) {
+	r.t.Helper()
+	must(r.t, disk.ReplaceBytes(disk.OS{}, filepath.Join(r.dir, name), 0o600, []byte(content)))
+}
+
+func (r *rig) gate(table string) {
+	r.t.Helper()
+	r.write("receiver.toml", "public_url = \"https://localhost:8443\"\n[gate]\n"+table)
+}
+
+func (r *rig) serverPair() {
+	r.t.Helper()
+	k, err := pki.NewKey()
+	must(r.t, err)
+	cert, err := r.ca.Server(k.Public(), []string{"localhost", "127.0.0.1"}, time.Now(), time.Hour)
+	must(r.t, err)
+	pem, err := pki.EncodeKey(k)
+	must(r.t, err)
+	r.write("authority/server.pem", string(pki.EncodeCerts(cert))+string(pem))
+}
+
+// event appends to the roster.
+func (r *rig) event(e roster.Event) {
+	r.t.Helper()
+	e.At = time.Now().UTC()
+	b, err := json.Marshal(e)
+	must(r.t, err)
+	f, err := os.OpenFile(filepath.Join(r.config.Authority.Dir, roster.File), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	must(r.t, err)
+	_, err = f.Write(append(b, '\n'))
+	must(r.t, err)
+	must(r.t, f.Close())
+}
+
+// host is a lab host's credentials and client.
+type host struct {
+	r      *rig
+	name   ident.Host
+	bearer string
+	serial string
+	pair   *tls.Certificate
+	client *http.Client
+}
+
+// stranger has a certificate of the given CA, and no entry in the roster.
+func (r *rig) stranger(ca pki.Issuer, name ident.Host, issued time.Time, life time.Duration) *host {
+	r.t.Helper()
+	k, err := pki.NewKey()
+	must(r.t, err)
+	cert, err := ca.Client(k.Public(), name, issued, life)
+	must(r.t, err)
+	h := &host{r: r, name: name, bearer: "bearer-of-" + string(name), serial: pki.Serial(cert),
+		pair: &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: k, Leaf: cert}}
+	h.client = r.clientOf(h.pair)
+	return h
+}
+
+func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
+	pool := x509.NewCertPool()
+	pool.AddCert(r.ca.Cert)
+	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ForceAttemptHTTP2: true, ExpectContinueTimeout: 5 * time.Second}
+	r.t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+}
+
+// enrol makes a host that the roster knows.
+func (r *rig) enrol(name ident.Host) *host {
+	r.t.Helper()
+	h := r.stranger(r.ca, name, time.Now(), time.Hour)
+	h.enrolled()
+	return h
+}
+
+func (h *host) enrolled() {
+	h.r.event(roster.Event{Host: h.name, Event: roster.Enrolled, Serial: h.serial, Bearer: digestOf([]byte(h.bearer)), Expires: time.Now().Add(time.Hour)})
+}
+
+func digestOf(b []byte) ident.Digest {
+	sum := sha256.Sum256(b)
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}
+
+func (r *rig) url(path string) string { return "https://" + r.server.Addr().String() + path }
+
+// request is a PUT as a host sends it; change spoils it.
+func (h *host) request(id ident.EpisodeID, content string, change ...func(*http.Request)) *http.Request {
+	h.r.t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, h.r.url(wire.EpisodePath(h.name, id)), strings.NewReader(content))
+	must(h.r.t, err)
+	for k, v := range map[string]string{
+		"Content-Type": wire.ContentTypeEpisode, wire.HeaderDigest: string(digestOf([]byte(content))), wire.HeaderSchema: "1",
+		wire.HeaderHost: string(h.name), wire.HeaderEpisode: string(id), wire.HeaderCommit: string(own),
+		"Authorization": "Bearer " + h.bearer, "Expect": "100-continue",
+	} {
+		req.Header.Set(k, v)
+	}
+	for _, f := range change {
+		f(req)
+	}
+	return req
+}
+
+// do sends a request and returns status and kind of refusal.
+func (h *host) do(req *http.Request) (int, wire.Kind, string) {
+	h.r.t.Helper()
+	res, err := h.client.Do(req)
+	if err != nil {
+		h.r.t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode >= 400 {
+		p, err := wire.ReadProblem(res)
+		if err != nil {
+			h.r.t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
+		}
+		if p.Fix == "" || p.Title == "" {
+			h.r.t.Errorf("problem %s has no fix or title", p.Kind)
+		}
+		return res.StatusCode, p.Kind, p.Detail
+	}
+	b, err := io.ReadAll(res.Body)
+	must(h.r.t, err)
+	return res.StatusCode, "", string(b)
+}
+
+// files returns what lies under the data folder, relative, staged ones included.
+func (r *rig) files() []string {
+	r.t.Helper()
+	var all []string
+	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
+		root := filepath.Join(r.config.DataDir, dir)
+		must(r.t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
+			if err == nil && !e.IsDir() {
+				rel, _ := filepath.Rel(r.config.DataDir, p)
+				all = append(all, rel)
+			}
+			return err
+		}))
+	}
+	return all
+}
+
+func (r *rig) rows() []index.Row {
+	r.t.Helper()
+	var rows []index.Row
+	for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
+		must(r.t, err)
+		rows = append(rows, row)
+	}
+	return rows
+}

@@ -1,0 +1,226 @@
+// Package server is `cis490 serve`: the receiver's HTTP side (spec §3).
+//
+// It takes episodes from lab hosts whose certificate, serial, bearer and roster
+// entry agree, one host never for another, and answers 2xx only after store and
+// index made the episode durable. What a crash leaves is package store's to
+// settle; the server itself keeps nothing that a restart would miss. It refuses
+// with a problem that says why and what fixes it, before the body is sent where
+// it can, and it never trusts a header about who is calling.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/version"
+	"cis490/receiver/contacts"
+	"cis490/receiver/gate"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+	"cis490/receiver/store"
+)
+
+// Deadlines that are no host's business to change.
+const (
+	headerTimeout = 10 * time.Second // also for the TLS handshake
+	keepAlive     = 90 * time.Second // an idle connection
+	drainTimeout  = 25 * time.Second // for uploads in progress when serve is stopped
+	maxHeader     = 16 << 10
+)
+
+// Roster tells what is known of a host. Its error means that it cannot be told
+// now.
+type Roster interface {
+	Host(ident.Host) (roster.Host, bool, error)
+}
+
+// Options describe a server.
+type Options struct {
+	Config     config.Receiver
+	ConfigPath string // followed by the gate
+	Build      version.Info
+	FS         disk.FS
+	Roster     Roster
+	// Released returns the commits of published releases; nil is none.
+	Released func() ([]ident.Commit, error)
+	// FleetCheck returns when fleet-check last ran; nil is never.
+	FleetCheck func() time.Time
+	Now        func() time.Time
+	Log        *slog.Logger
+}
+
+// Server is a receiver that listens.
+type Server struct {
+	o         Options
+	index     *index.Index
+	store     *store.Store
+	gate      *gate.Gate
+	contacts  *contacts.Book
+	refusals  *contacts.Refusals
+	snapshots *contacts.Snapshots
+	pair      *keptPair
+	trust     *pki.Bundle
+	uploads   *slots
+	listener  net.Listener
+	stopping  atomic.Bool
+
+	health health
+	closed sync.Once
+}
+
+// New opens the receiver's files, settles what a crash left, and listens.
+func New(o Options) (s *Server, err error) {
+	c := o.Config
+	s = &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads)}
+	if c.TLS.Mode == "direct" {
+		s.pair = newPair(c)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := disk.MkdirAll(o.FS, c.DataDir, 0o750); err != nil {
+		return nil, fault.Fix(fmt.Errorf("open data folder: %w", err), "sudo cis490 install receiver   # makes it, with the right owner")
+	}
+	if s.index, err = index.Open(o.FS, c.DataDir, o.Now); err != nil {
+		return nil, err
+	}
+	s.store, err = store.Open(store.Options{
+		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve),
+		Now: o.Now, Log: o.Log.With("component", "store"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: o.Log.With("component", "contacts")}
+	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
+		return nil, err
+	}
+	if s.snapshots, err = contacts.OpenSnapshots(o.FS, c.DataDir); err != nil {
+		return nil, err
+	}
+	s.contacts = contacts.Open(notes)
+	s.gate = gate.New(gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Released: o.Released, Log: o.Log.With("component", "gate")})
+	s.gate.Refresh()
+	s.listener, err = s.listen()
+	return s, err
+}
+
+func (s *Server) listen() (net.Listener, error) {
+	c := s.o.Config
+	if c.TLS.Mode == "proxy" {
+		// The socket of a serve that was killed; a living one holds the store's lock.
+		if err := os.Remove(c.TLS.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("listen: %w", err)
+		}
+		l, err := net.Listen("unix", c.TLS.Socket)
+		if err == nil {
+			err = os.Chmod(c.TLS.Socket, 0o660)
+		}
+		if err != nil {
+			return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ls -ld "+c.TLS.Socket+"   # its folder must be this service's, its group the proxy's")
+		}
+		return l, nil
+	}
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
+	}
+	return newBoundedListener(l, s.o.Now, s.o.Log), nil
+}
+
+// Addr returns the address that the server listens on.
+func (s *Server) Addr() net.Addr { return s.listener.Addr() }
+
+// Run serves until ctx ends, then drains for a bounded time. It closes the
+// server.
+func (s *Server) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	server := &http.Server{
+		Handler:           s.handler(),
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       keepAlive,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(s.o.Log.With("component", "http").Handler(), slog.LevelDebug),
+		ConnContext:       withVerified,
+		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
+	}
+	notes, stopNotes := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopNotes()
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.gate.Run(gctx) })
+	g.Go(func() error { return s.watch(gctx) })
+	g.Go(func() error { return s.contacts.Run(notes) })
+	g.Go(func() error { return s.refusals.Run(notes) })
+	g.Go(func() error {
+		defer stopNotes() // after the last request, so that it is noted
+		return s.drain(gctx, server)
+	})
+	g.Go(func() error {
+		var err error
+		if s.o.Config.TLS.Mode == "proxy" {
+			err = server.Serve(s.listener)
+		} else {
+			server.TLSConfig = s.tlsConfig()
+			err = server.ServeTLS(s.listener, "", "")
+		}
+		if errors.Is(err, http.ErrServerClosed) {
+			return nil
+		}
+		return fmt.Errorf("serve: %w", err)
+	})
+	return g.Wait()
+}
+
+// drain waits for ctx, lets requests in progress end, and cuts off those that
+// take too long: their hosts send again.
+func (s *Server) drain(ctx context.Context, server *http.Server) error {
+	<-ctx.Done()
+	s.stopping.Store(true)
+	s.o.Log.Info("draining")
+	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	err := server.Shutdown(limit)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.o.Log.Warn("requests cut off while draining", "wait", drainTimeout)
+		err = server.Close()
+	}
+	s.contacts.Ready(false)
+	s.o.Log.Info("shutdown complete")
+	return err
+}
+
+// Close closes what New opened; Run does it too.
+func (s *Server) Close() (err error) {
+	s.closed.Do(func() {
+		if s.listener != nil {
+			if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
+				err = e
+			}
+		}
+		if s.store != nil {
+			err = errors.Join(err, s.store.Close())
+		}
+		if s.index != nil {
+			err = errors.Join(err, s.index.Close())
+		}
+	})
+	return err
+}

@@ -1,0 +1,44 @@
+package store
+
+import (
+	"sync"
+
+	"cis490/receiver/index"
+)
+
+// keyLocks is a lock for each episode that is being worked on, and none for the
+// others.
+type keyLocks struct {
+	mu   sync.Mutex
+	held map[index.Key]*keyLock
+}
+
+type keyLock struct {
+	mu    sync.Mutex
+	users int
+}
+
+// lock waits for the episode's lock and returns its unlock.
+func (l *keyLocks) lock(k index.Key) (unlock func()) {
+	l.mu.Lock()
+	if l.held == nil {
+		l.held = map[index.Key]*keyLock{}
+	}
+	e := l.held[k]
+	if e == nil {
+		e = &keyLock{}
+		l.held[k] = e
+	}
+	e.users++
+	l.mu.Unlock()
+
+	e.mu.Lock()
+	return func() {
+		e.mu.Unlock()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if e.users--; e.users == 0 {
+			delete(l.held, k)
+		}
+	}
+}

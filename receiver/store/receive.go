@@ -1,0 +1,167 @@
+package store
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/receiver/index"
+)
+
+// What keeps an upload from being stored, beside the disk's own errors.
+var (
+	ErrConflict = errors.New("another digest is stored under this episode")
+	ErrDigest   = errors.New("body does not match its digest")
+	ErrFull     = errors.New("disk is full (a reserve is kept)")
+)
+
+// BodyError is a fault in reading the body: the sender's or the network's, not
+// the disk's.
+type BodyError struct{ Err error }
+
+// Error tells what was wrong with the body.
+func (e *BodyError) Error() string { return "read body: " + e.Err.Error() }
+
+// Unwrap returns the reader's own error.
+func (e *BodyError) Unwrap() error { return e.Err }
+
+// Upload is what a host says of the tarball it sends.
+type Upload struct {
+	Host    ident.Host
+	Episode ident.EpisodeID
+	Digest  ident.Digest
+	Size    int64 // bytes; the body must have exactly that many
+	Commit  ident.Commit
+}
+
+func (u Upload) key() index.Key { return index.Key{Host: u.Host, Episode: u.Episode} }
+
+// Receive takes an upload in the full order of durability. admit is asked after
+// the body is durable and before it is published; its error ends the upload.
+// created is false where another upload of the same content was first. On an
+// error nothing is stored, unless only the row is missing: then the next try
+// finds the tarball.
+func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.Row, created bool, err error) {
+	defer func() {
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			err = fmt.Errorf("%w: %w", ErrFull, err)
+		}
+	}()
+	promise, err := s.promise(u.Size)
+	if err != nil {
+		return r, false, err
+	}
+	defer promise.end()
+
+	it := newIntent(u)
+	defer func() {
+		// Published, the staged name is finish's to remove.
+		if !it.owned {
+			err = errors.Join(err, s.discard(it.name))
+		}
+	}()
+	if err := s.stage(it.name, u, &promised{body, promise}); err != nil {
+		return r, false, err
+	}
+	if err := admit(); err != nil {
+		return r, false, err
+	}
+
+	defer s.keys.lock(u.key())()
+	defer s.busy.begin(s.o.Now())()
+	have, found, err := s.lookup(u.key())
+	switch {
+	case err != nil:
+		return r, false, err
+	case found && have.Digest != u.Digest:
+		return have, false, ErrConflict
+	case found:
+		return have, false, nil
+	}
+	if err := disk.MkdirAll(s.o.FS, s.hostDir(u.Host), dirPerm); err != nil {
+		return r, false, fmt.Errorf("make host's folder: %w", err)
+	}
+	if err := s.o.FS.Link(s.staged(it.name), s.path(u.key())); err != nil {
+		return r, false, fmt.Errorf("publish episode: %w", err)
+	}
+	// From here on the staged name is the proof that a row is owed.
+	it.owned, it.linked = true, true
+	s.setIntent(it)
+	r, err = s.finish(it, false)
+	return r, err == nil, err
+}
+
+// stage writes the body under a staged name, and makes it durable if it is what
+// was announced.
+func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
+	path := s.staged(name)
+	f, err := s.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
+	if err != nil {
+		return fmt.Errorf("stage upload: %w", err)
+	}
+	defer func() {
+		if closing := f.Close(); err == nil && closing != nil {
+			err = fmt.Errorf("stage upload: %w", closing)
+		}
+	}()
+	got, err := s.copy(f, body, u.Size)
+	if err != nil {
+		return err
+	}
+	if got != u.Digest {
+		return fmt.Errorf("%w: got %s", ErrDigest, got)
+	}
+	if attrs, ok := s.o.FS.(disk.Attrs); ok {
+		err := errors.Join(attrs.SetAttr(path, digestAttr, []byte(u.Digest)), attrs.SetAttr(path, commitAttr, []byte(u.Commit)))
+		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
+			return fmt.Errorf("stage upload: %w", err)
+		}
+	}
+	defer s.busy.begin(s.o.Now())()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("make upload durable: %w", err)
+	}
+	return nil
+}
+
+// copy writes exactly size bytes and returns their digest.
+func (s *Store) copy(w io.Writer, body io.Reader, size int64) (ident.Digest, error) {
+	buf := s.buffers.get()
+	defer s.buffers.put(buf)
+	sum := sha256.New()
+	var n int64
+	for n < size {
+		part := buf[:min(int64(bufferSize), size-n)]
+		got, err := body.Read(part)
+		n += int64(got)
+		sum.Write(part[:got])
+		if _, err := w.Write(part[:got]); err != nil {
+			return "", fmt.Errorf("stage upload: %w", err)
+		}
+		if n == size {
+			break
+		}
+		if errors.Is(err, io.EOF) {
+			err = io.ErrUnexpectedEOF
+		}
+		if err != nil {
+			return "", &BodyError{fmt.Errorf("after %d of %d bytes: %w", n, size, err)}
+		}
+	}
+	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
+}
+
+func (s *Store) discard(name string) error {
+	if err := s.o.FS.Remove(s.staged(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove staged upload: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,122 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"cis490/internal/disk"
+)
+
+// promise is room that an upload in progress was given and has not used yet, so
+// that uploads at the same time are not promised the same room.
+type promise struct {
+	s    *Store
+	left int64
+}
+
+func (s *Store) promise(size int64) (*promise, error) {
+	// Promised first and taken back if refused: two that come together are
+	// rather both refused than both let in.
+	p := &promise{s, size}
+	s.promised.Add(size)
+	if err := s.Room(0); err != nil {
+		p.end()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *promise) use(n int64) {
+	n = min(n, p.left)
+	p.left -= n
+	p.s.promised.Add(-n)
+}
+
+func (p *promise) end() { p.use(p.left) }
+
+// promised is a body that uses up its promise as it is read.
+type promised struct {
+	io.Reader
+	p *promise
+}
+
+func (r *promised) Read(b []byte) (int, error) {
+	n, err := r.Reader.Read(b)
+	r.p.use(int64(n))
+	return n, err
+}
+
+// Room tells whether size more bytes would leave the reserve free, uploads in
+// progress counted as if done; ErrFull if not.
+func (s *Store) Room(size int64) error {
+	space, ok := s.o.FS.(disk.Space)
+	if !ok {
+		return nil
+	}
+	free, err := space.Free(s.o.DataDir)
+	if err != nil {
+		return err
+	}
+	if left := free - s.promised.Load() - size; left < s.o.Reserve {
+		return fmt.Errorf("%w: %d bytes would be left of a reserve of %d", ErrFull, left, s.o.Reserve)
+	}
+	return nil
+}
+
+// probeFile is written and removed to learn whether the disk takes writes. Its
+// ending makes a start sweep it.
+const probeFile = "probe" + disk.Partial
+
+// Writable tells whether the store's disk takes writes, by writing.
+func (s *Store) Writable() error {
+	path := s.staged(probeFile)
+	err := disk.WriteSync(s.o.FS, path, filePerm, func(w io.Writer) error {
+		_, err := w.Write([]byte("probe\n"))
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write to the store: %w", err)
+	}
+	if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("write to the store: %w", err)
+	}
+	return nil
+}
+
+// busy knows since when the oldest call that waits for the disk has waited.
+type busy struct {
+	mu    sync.Mutex
+	next  uint64
+	since map[uint64]time.Time
+}
+
+func (b *busy) begin(now time.Time) (end func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.since == nil {
+		b.since = map[uint64]time.Time{}
+	}
+	b.next++
+	id := b.next
+	b.since[id] = now
+	return func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.since, id)
+	}
+}
+
+// Waiting returns for how long the oldest call has waited for the disk.
+func (s *Store) Waiting(now time.Time) time.Duration {
+	s.busy.mu.Lock()
+	defer s.busy.mu.Unlock()
+	var longest time.Duration
+	for _, t := range s.busy.since {
+		longest = max(longest, now.Sub(t))
+	}
+	return longest
+}

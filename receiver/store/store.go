@@ -1,0 +1,228 @@
+// Package store keeps the tarballs and gets each one's row into the index, such
+// that a success answer means durable (spec §3).
+//
+// An upload is staged under staged/ while it is hashed, made durable, then
+// linked to episodes/<host>/<id>.tar.zst, which fails if that name exists; then
+// comes the row, and last the staged name goes. So after a crash a staged name
+// tells all: alone it is half an upload and is swept; beside its tarball it
+// says that the row may be missing, and start, or the next try of the same
+// episode, appends it. Nothing is ever overwritten, and a refused upload leaves
+// no file behind.
+//
+// Whether an episode is stored is answered from its file alone (the digest is
+// an attribute of it, else it is hashed again), never from history.
+package store
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/index"
+)
+
+// The store's names in the data folder.
+const (
+	EpisodesDir = "episodes"
+	StagedDir   = "staged"
+	IDFile      = "store_id"
+)
+
+// Rights of what the store makes: the owner writes, the group may read.
+const (
+	dirPerm  = 0o750
+	filePerm = 0o640
+)
+
+// The attributes of a tarball.
+const (
+	digestAttr = "cis490.sha256"
+	commitAttr = "cis490.commit"
+)
+
+// Index is where the rows go.
+type Index interface {
+	Append(index.Row) (index.Row, error)
+	Find(from time.Time, want map[index.Key]bool) (map[index.Key]bool, error)
+}
+
+// Options describe a store.
+type Options struct {
+	FS      disk.FS
+	DataDir string
+	Index   Index
+	Reserve int64 // bytes that stay free
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Store is an open store; one process at a time has it. Its methods may be
+// called from many goroutines.
+type Store struct {
+	o    Options
+	id   string
+	lock io.Closer
+	keys keyLocks
+
+	mu      sync.Mutex
+	pending map[index.Key]intent // named or about to be, without a durable row
+
+	promised atomic.Int64 // bytes of uploads in progress that are not written yet
+	busy     busy
+	buffers  buffers
+}
+
+// Open opens the store, making its folders, and settles what a crash left.
+func Open(o Options) (s *Store, err error) {
+	s = &Store{o: o, pending: map[index.Key]intent{}}
+	if l, ok := o.FS.(disk.Locker); ok {
+		if s.lock, err = l.Lock(o.DataDir); err != nil {
+			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
+				"systemctl status cis490-receiver   # one receiver at a time may have "+o.DataDir)
+		}
+		defer func() {
+			if err != nil {
+				err = errors.Join(err, s.lock.Close())
+			}
+		}()
+	}
+	for _, d := range []string{EpisodesDir, StagedDir} {
+		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
+			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
+				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
+		}
+	}
+	if err := s.loadID(); err != nil {
+		return nil, err
+	}
+	if err := s.recover(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// ID tells this store from one that was restored; it is made at first start.
+func (s *Store) ID() string { return s.id }
+
+// Close lets another process have the store.
+func (s *Store) Close() error {
+	if s.lock == nil {
+		return nil
+	}
+	return s.lock.Close()
+}
+
+// Lookup returns what is stored of an episode. A row that a failure left out is
+// appended first; while it cannot be, that is the error.
+func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (index.Row, bool, error) {
+	k := index.Key{Host: h, Episode: id}
+	defer s.keys.lock(k)()
+	return s.lookup(k)
+}
+
+// lookup is Lookup for a caller that has the key's lock.
+func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
+	if it, ok := s.intentOf(k); ok {
+		if _, err := s.finish(it, true); err != nil {
+			return r, false, err
+		}
+	}
+	path := s.path(k)
+	fi, err := s.o.FS.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, false, nil
+	}
+	if err == nil && !fi.Mode().IsRegular() {
+		err = fault.Fix(fmt.Errorf("%s is no regular file", path), "ls -ld "+path+"   # move it away")
+	}
+	if err != nil {
+		return r, false, fmt.Errorf("look up episode: %w", err)
+	}
+	d, err := s.digest(path)
+	if err != nil {
+		return r, false, fmt.Errorf("look up episode: %w", err)
+	}
+	r = index.Row{ReceivedAt: fi.ModTime().UTC(), Host: k.Host, Episode: k.Episode, Digest: d, Size: fi.Size(), Commit: s.commit(path)}
+	return r, true, nil
+}
+
+// Settle tries again to append rows that a failure left out, and returns what
+// keeps it from that.
+func (s *Store) Settle() error {
+	s.mu.Lock()
+	keys := make([]index.Key, 0, len(s.pending))
+	for k := range s.pending {
+		keys = append(keys, k)
+	}
+	s.mu.Unlock()
+	var bad []error
+	for _, k := range keys {
+		if _, _, err := s.Lookup(k.Host, k.Episode); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d episodes wait for their index row: %w", len(bad), bad[0])
+}
+
+func (s *Store) intentOf(k index.Key) (intent, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	it, ok := s.pending[k]
+	return it, ok
+}
+
+func (s *Store) setIntent(it intent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.pending[it.row.Key()] = it
+}
+
+func (s *Store) dropIntent(k index.Key) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.pending, k)
+}
+
+func (s *Store) hostDir(h ident.Host) string {
+	return filepath.Join(s.o.DataDir, EpisodesDir, string(h))
+}
+
+func (s *Store) path(k index.Key) string {
+	return filepath.Join(s.hostDir(k.Host), string(k.Episode)+wire.TarballSuffix)
+}
+
+func (s *Store) staged(name string) string { return filepath.Join(s.o.DataDir, StagedDir, name) }
+
+func (s *Store) loadID() error {
+	path := filepath.Join(s.o.DataDir, IDFile)
+	b, err := disk.ReadFile(s.o.FS, path, 256)
+	if errors.Is(err, fs.ErrNotExist) {
+		raw := make([]byte, 16)
+		_, _ = rand.Read(raw) // never fails: crypto/rand.Read's word
+		b = []byte(hex.EncodeToString(raw) + "\n")
+		err = disk.ReplaceBytes(s.o.FS, path, filePerm, b)
+	}
+	if err != nil {
+		return fmt.Errorf("open store: %w", err)
+	}
+	if s.id = strings.TrimSpace(string(b)); s.id == "" {
+		return fault.Fix(fmt.Errorf("open store: %s is empty", path), "rm "+path+"   # a new one is made, and hosts compare what they shipped")
+	}
+	return nil
+}
