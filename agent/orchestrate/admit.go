@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/dustin/go-humanize"
-	"golang.org/x/sys/unix"
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -41,11 +40,10 @@ func (r *Orchestrator) admit(ctx context.Context) error {
 	if err := r.gate.ask(ctx); err != nil {
 		return err
 	}
-	var st unix.Statfs_t
-	if err := unix.Statfs(r.episodes, &st); err != nil {
-		return fmt.Errorf("look at free space of %s: %w", r.episodes, err)
+	free, err := r.o.FS.Free(r.episodes)
+	if err != nil {
+		return err
 	}
-	free := int64(st.Bavail) * st.Frsize
 	if free < r.o.DiskReserve {
 		return fault.Fix(fmt.Errorf("%s free on the disk of %s, less than the reserve of %s", size(free), r.o.DataDir, size(r.o.DiskReserve)),
 			"free space on this machine, or lower orchestrate.disk_reserve; 'cis490 status' shows what waits to be shipped")
@@ -142,7 +140,7 @@ func (g *gatekeeper) ask(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, askFor)
 	defer cancel()
-	v, err := g.gate.Verdict(ctx, g.commit)
+	v, err := g.gate.Gate(ctx, g.commit)
 	switch {
 	case err == nil:
 		changed := !known || v.Accepted != g.last.Verdict.Accepted

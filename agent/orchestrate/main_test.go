@@ -39,7 +39,7 @@ const commit = "0123456789abcdef0123456789abcdef01234567"
 
 type gate func() (wire.Verdict, error)
 
-func (g gate) Verdict(context.Context, ident.Commit) (wire.Verdict, error) { return g() }
+func (g gate) Gate(context.Context, ident.Commit) (wire.Verdict, error) { return g() }
 
 func yes() (wire.Verdict, error) { return wire.Verdict{Accepted: true}, nil }
 

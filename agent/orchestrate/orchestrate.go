@@ -34,14 +34,21 @@ import (
 
 // Gate tells whether the receiver takes what a commit records.
 type Gate interface {
-	Verdict(ctx context.Context, commit ident.Commit) (wire.Verdict, error)
+	Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, error)
+}
+
+// FS is a file system to record on.
+type FS interface {
+	disk.FS
+	disk.Space
+	disk.Locker
 }
 
 // Options configure an Orchestrator. All fields without a comment on their
 // zero value are required.
 type Options struct {
-	FS          disk.FS
-	DataDir     string // episodes/ lies in it and must exist
+	FS          FS
+	DataDir     string // episodes/ lies in it
 	Host        ident.Host
 	Build       version.Info
 	Experiment  experiment.Experiment
@@ -144,10 +151,11 @@ func (r *Orchestrator) Once(ctx context.Context, profile string) (episode.Meta, 
 // open makes sure that this is the only recorder of the folder, and clears away
 // what another has left unfinished.
 func (r *Orchestrator) open() (unlock func(), err error) {
-	unlock, err = lock(r.episodes)
+	held, err := r.lock()
 	if err != nil {
 		return nil, err
 	}
+	unlock = func() { _ = held.Close() } // a lock has nothing to lose
 	if err := r.sweep(); err != nil {
 		unlock()
 		return nil, err

@@ -3,6 +3,7 @@ package orchestrate
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -15,36 +16,24 @@ import (
 	"cis490/internal/ident"
 )
 
-// lockFile, in the episodes' folder, is held by the one recorder of it.
-const lockFile = ".lock"
-
 // lock makes sure that no other recorder works in the folder: its half
 // episodes are not ours to sweep.
-func lock(episodes string) (unlock func(), err error) {
-	fi, err := os.Stat(episodes)
-	if err != nil {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: %w", episodes, err),
+func (r *Orchestrator) lock() (io.Closer, error) {
+	if err := disk.MkdirAll(r.o.FS, r.episodes, dirPerm|os.ModeSetgid); err != nil {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: %w", r.episodes, err),
 			"sudo cis490 install lab-host   # makes the folders"), fault.Config)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(episodes, &st); err == nil && os.Geteuid() == 0 && st.Uid != 0 {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: root's files there would stop the service, whose user owns it", fi.Name()),
+	if err := unix.Stat(r.episodes, &st); err == nil && os.Geteuid() == 0 && st.Uid != 0 {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: files of root there would stop the service, whose user owns it", r.episodes),
 			"sudo systemctl stop cis490-orchestrator && sudo -u cis490-rec cis490 orchestrate --once"), fault.NoPerm)
 	}
-	f, err := os.OpenFile(filepath.Join(episodes, lockFile), os.O_RDWR|os.O_CREATE, filePerm)
-	if err != nil {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: %w", episodes, err),
-			"ls -ld "+episodes+"   # must be a folder that the user of this service may write"), fault.NoPerm)
+	held, err := r.o.FS.Lock(r.episodes)
+	if errors.Is(err, disk.ErrLocked) {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("another recorder works in %s", r.episodes),
+			"sudo systemctl stop cis490-orchestrator   # then again"), fault.TempFail)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		_ = f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, fault.Exit(fault.Fix(fmt.Errorf("another recorder works in %s", episodes),
-				"sudo systemctl stop cis490-orchestrator   # then again"), fault.TempFail)
-		}
-		return nil, fmt.Errorf("lock %s: %w", episodes, err)
-	}
-	return func() { _ = f.Close() }, nil // closing unlocks
+	return held, err
 }
 
 // sweep removes what a crash has left: half episodes and working folders. A
