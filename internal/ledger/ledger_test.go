@@ -215,3 +215,24 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestLast_IsTheLastWholeRow(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jsonl")
+	if _, ok, err := ledger.Last(disk.OS{}, path, "at"); ok || err != nil {
+		t.Errorf("no file: %v, %v", ok, err)
+	}
+	for content, want := range map[string]string{
+		"":                                "",
+		`{"at":"1970-01-01T00:16:40Z"`:     "",
+		"{\"n\":1}\n{\"n\":2}\n":           `{"n":2}`,
+		"{\"n\":1}\n{\"n\":2}\n{\"at\":\"": `{"n":2}`,
+	} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, ok, err := ledger.Last(disk.OS{}, path, "at")
+		if err != nil || string(r.Line) != want || ok != (want != "") {
+			t.Errorf("%q: %q, %v, %v", content, r.Line, ok, err)
+		}
+	}
+}

@@ -65,6 +65,29 @@ func Rows(fsys disk.FS, path, timeKey string, from time.Time) iter.Seq2[Row, err
 	}
 }
 
+// Last returns the last whole row of a ledger, false where there is none. Its
+// time is zero if the line has none.
+func Last(fsys disk.FS, path, timeKey string) (Row, bool, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Row{}, false, nil
+	}
+	if err != nil {
+		return Row{}, false, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	fi, err := f.Stat()
+	if err != nil {
+		return Row{}, false, err
+	}
+	_, line, err := tail(f, fi.Size())
+	if err != nil || line == nil {
+		return Row{}, false, err
+	}
+	at, _ := rowTime(line, timeKey)
+	return Row{at, line}, true, nil
+}
+
 // nextLine returns the next whole line without its newline, nil for one over
 // MaxLine, and the bytes it took. A last line without newline is io.EOF.
 func nextLine(r *bufio.Reader, long *[]byte) (line []byte, took int64, err error) {

@@ -27,6 +27,10 @@ type Want struct {
 	Need  fs.FileMode // bits that must be set, setgid (fs.ModeSetgid) included
 }
 
+// nobody is the id that a sandbox shows for users it does not map; who they are
+// cannot be seen from inside.
+const nobody = 65534
+
 // problem says what is wrong with a name, "" for nothing.
 func (w Want) problem() (string, error) {
 	fi, err := os.Lstat(w.Path)
@@ -44,10 +48,10 @@ func (w Want) problem() (string, error) {
 		return "", nil
 	}
 	var bad []string
-	if owner := UserName(st.Uid); w.Owner != "" && owner != w.Owner {
+	if owner := UserName(st.Uid); w.Owner != "" && owner != w.Owner && st.Uid != nobody {
 		bad = append(bad, fmt.Sprintf("is owned by %s, not %s", owner, w.Owner))
 	}
-	if group := groupName(st.Gid); w.Group != "" && group != w.Group {
+	if group := groupName(st.Gid); w.Group != "" && group != w.Group && st.Gid != nobody {
 		bad = append(bad, fmt.Sprintf("is of group %s, not %s", group, w.Group))
 	}
 	if over := fi.Mode().Perm() &^ w.Most; over != 0 {

@@ -39,7 +39,7 @@ func SpaceOf(path string) (Space, error) {
 func Reserve(dir string, reserve int64) check.Result {
 	s, err := SpaceOf(dir)
 	if err != nil {
-		return unreadable(err)
+		return Unreadable(err)
 	}
 	free := fmt.Sprintf("%s: %s free of %s, reserve %s", dir, humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.Total)), humanize.IBytes(uint64(reserve)))
 	switch {
@@ -55,7 +55,7 @@ func Reserve(dir string, reserve int64) check.Result {
 func Inodes(dir string) check.Result {
 	s, err := SpaceOf(dir)
 	if err != nil {
-		return unreadable(err)
+		return Unreadable(err)
 	}
 	if s.TotalFiles == 0 {
 		return check.Passf("%s: the file system does not limit the number of files", dir)
@@ -71,9 +71,9 @@ func Inodes(dir string) check.Result {
 	return check.Passf("%s", detail)
 }
 
-// unreadable is the result for what this user may not look at: no fault of the
+// Unreadable is the result for what this user may not look at: no fault of the
 // machine's.
-func unreadable(err error) check.Result {
+func Unreadable(err error) check.Result {
 	if errors.Is(err, fs.ErrPermission) {
 		return check.Skipf("%v: run doctor with sudo", err)
 	}

@@ -16,24 +16,24 @@ type Asker interface {
 	Units(ctx context.Context, names ...string) ([]Unit, error)
 }
 
-// Roster says which units a role has.
-type Roster struct {
-	Services []string // daemons, which should run
-	Timers   []string // each with a service of the same name
+// UnitSet says which units a role has.
+type UnitSet struct {
+	Daemons []string // services that should run
+	Timers  []string // each with a service of the same name
 }
 
 // UnitChecks are the checks on a role's units. The fix is the role's install,
 // which converges; a unit that the site masked is the site's business.
-func UnitChecks(ask Asker, r Roster, machine, install string, now func() time.Time) []check.Check {
+func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time.Time) []check.Check {
 	var runs []string
-	for _, t := range r.Timers {
+	for _, t := range set.Timers {
 		runs = append(runs, strings.TrimSuffix(t, ".timer")+".service")
 	}
 	// One question for all checks of a run: systemd answers them together.
 	state := sync.OnceValues(func() (map[string]Unit, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 		defer cancel()
-		all := append(append(append([]string{}, r.Services...), r.Timers...), runs...)
+		all := append(append(append([]string{}, set.Daemons...), set.Timers...), runs...)
 		units, err := ask.Units(ctx, all...)
 		byName := make(map[string]Unit, len(units))
 		for _, u := range units {
@@ -77,22 +77,22 @@ func UnitChecks(ask Asker, r Roster, machine, install string, now func() time.Ti
 		{
 			ID: "units.enabled", Title: "Units are enabled", Severity: check.Hard, Fix: fix,
 			Doc: "Every service and timer of the role is installed and starts with the machine. A unit that the site masked is a warning.",
-			Run: each(append(append([]string{}, r.Services...), r.Timers...), enabled, "all enabled"),
+			Run: each(append(append([]string{}, set.Daemons...), set.Timers...), enabled, "all enabled"),
 		},
 		{
 			ID: "units.active", Title: "Services are running", Severity: check.Hard, Fix: logs,
 			Doc: "The role's daemons are active. What keeps one from running is in its journal.",
-			Run: each(r.Services, active, "all running"),
+			Run: each(set.Daemons, active, "all running"),
 		},
 		{
 			ID: "units.restarts", Title: "Services stay up", Severity: check.Soft, Fix: logs,
 			Doc: "systemd did not have to restart a daemon three times since it was last started by hand, the latest within a day. A restart by the watchdog shows as a hang.",
-			Run: each(r.Services, func(u Unit) (check.Status, string) { return restarts(u, now()) }, "no restarts of late"),
+			Run: each(set.Daemons, func(u Unit) (check.Status, string) { return restarts(u, now()) }, "no restarts of late"),
 		},
 		{
 			ID: "timers.scheduled", Title: "Timers are scheduled", Severity: check.Hard, Fix: fix,
 			Doc: "Every timer of the role is active and waits for its next time: updates, certificates and snapshots come from them.",
-			Run: each(r.Timers, scheduled, "all scheduled"),
+			Run: each(set.Timers, scheduled, "all scheduled"),
 		},
 		{
 			ID: "timers.result", Title: "What timers start succeeds", Severity: check.Soft, Fix: logs,

@@ -1,0 +1,158 @@
+package health
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"os"
+	"strings"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/internal/pki"
+)
+
+// The credentials' files in certs_dir.
+const (
+	caFile      = "ca.crt"
+	pairFile    = "lab-host.pem"
+	bearerFile  = "bearer"
+	tokenFile   = "join-token"
+	pendingFile = "key.pending"
+)
+
+// Fixes that more than one check has.
+const (
+	fetchFix  = here + "sudo systemctl start cis490-cert-fetch; journalctl -u cis490-cert-fetch -n 20"
+	enrollFix = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host"
+)
+
+func (h *host) credentials() []check.Check {
+	return []check.Check{
+		{
+			ID: "cert.present", Title: "Certificate and key are there", Severity: check.Hard, Fix: fetchFix,
+			Doc: "lab-host.pem holds a certificate chain and the key that belongs to it. Until it is there nothing ships; cert-fetch asks for it every 5 minutes while a join token is at hand.",
+			Run: h.needsConfig(h.certPresent),
+		},
+		{
+			ID: "cert.expiry", Title: "Certificate is in its life", Severity: check.Hard,
+			Fix: here + "sudo cis490 cert-fetch --renew",
+			Doc: "Certificates are renewed at two thirds of their life; one in its last sixth means that renewal does not work (a warning), an expired one that nothing ships. Renewal also works long after expiry.",
+			Run: h.needsConfig(h.certExpiry),
+		},
+		{
+			ID: "cert.host", Title: "Certificate names this host", Severity: check.Hard,
+			Fix: here + "set host in " + h.Path + " to the name in the certificate; for a new name, " + enrollFix,
+			Doc: "The receiver believes only the name in the certificate; the one in the config must be the same.",
+			Run: h.needsConfig(h.certHost),
+		},
+		{
+			ID: "cert.trusted", Title: "Certificate is from this fleet's CA", Severity: check.Hard, Fix: enrollFix,
+			Doc: "ca.crt is there and the certificate's chain leads to it.",
+			Run: h.needsConfig(h.certTrusted),
+		},
+		{
+			ID: "bearer.present", Title: "Bearer token is there", Severity: check.Hard, Fix: enrollFix,
+			Doc: "The second credential beside the certificate. It is issued at enrolment only.",
+			Run: h.needsConfig(h.bearer),
+		},
+	}
+}
+
+// leaf reads this host's certificate; a problem is a finished result.
+func (h *host) leaf() (chain []*x509.Certificate, bad *check.Result) {
+	b, err := os.ReadFile(h.cert(pairFile))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, result(check.Skipf("no certificate yet"))
+	case errors.Is(err, fs.ErrPermission):
+		return nil, result(check.Skipf("%s cannot be read by this user: run doctor with sudo", h.cert(pairFile)))
+	case err != nil:
+		return nil, result(check.Failf("%v", err))
+	}
+	chain, err = pki.ParseCerts(b)
+	if err != nil {
+		return nil, result(check.Failf("%s: %v", h.cert(pairFile), err))
+	}
+	return chain, nil
+}
+
+func result(r check.Result) *check.Result { return &r }
+
+func (h *host) certPresent(context.Context) check.Result {
+	chain, bad := h.leaf()
+	if bad == nil {
+		b, err := os.ReadFile(h.cert(pairFile))
+		if err == nil {
+			_, err = pki.ParsePair(b)
+		}
+		if err != nil {
+			return check.Failf("%s: %v", h.cert(pairFile), err)
+		}
+		return check.Passf("%s, serial %s", h.cert(pairFile), pki.Serial(chain[0]))
+	}
+	if bad.Detail != "no certificate yet" {
+		return *bad
+	}
+	if _, err := os.Lstat(h.cert(tokenFile)); err == nil {
+		return check.Failf("%s is not there; a join token is at hand, so cert-fetch will ask for it", h.cert(pairFile))
+	}
+	return check.Failf("%s is not there, and neither is a join token", h.cert(pairFile))
+}
+
+func (h *host) certExpiry(context.Context) check.Result {
+	chain, bad := h.leaf()
+	if bad != nil {
+		return *bad
+	}
+	return machine.Expiry(chain[0], h.Now())
+}
+
+func (h *host) certHost(context.Context) check.Result {
+	chain, bad := h.leaf()
+	if bad != nil {
+		return *bad
+	}
+	if cn := chain[0].Subject.CommonName; cn != h.Config.Host {
+		return check.Failf("the certificate names %q, the config %q", cn, h.Config.Host)
+	}
+	return check.Passf("%s", h.Config.Host)
+}
+
+func (h *host) certTrusted(context.Context) check.Result {
+	b, err := os.ReadFile(h.cert(caFile))
+	if err != nil {
+		return check.Failf("%v", err)
+	}
+	roots, err := pki.ParseCerts(b)
+	if err != nil {
+		return check.Failf("%s: %v", h.cert(caFile), err)
+	}
+	chain, bad := h.leaf()
+	if bad != nil {
+		return *bad
+	}
+	pool := x509.NewCertPool()
+	for _, c := range roots {
+		pool.AddCert(c)
+	}
+	// Its time is another check's question.
+	if _, err := pki.VerifyClient(chain, pool, h.Now()); err != nil && !errors.Is(err, pki.ErrValidity) {
+		return check.Failf("%v", err)
+	}
+	return check.Passf("issued by %s, pin %.12s…", roots[0].Subject.CommonName, pki.PinOf(roots[0]))
+}
+
+func (h *host) bearer(context.Context) check.Result {
+	b, err := os.ReadFile(h.cert(bearerFile))
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return check.Skipf("%s cannot be read by this user: run doctor with sudo", h.cert(bearerFile))
+	case err != nil:
+		return check.Failf("%v", err)
+	case strings.TrimSpace(string(b)) == "":
+		return check.Failf("%s is empty", h.cert(bearerFile))
+	}
+	return check.Passf("%s", h.cert(bearerFile))
+}

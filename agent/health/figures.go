@@ -1,0 +1,77 @@
+package health
+
+import (
+	"errors"
+	"io/fs"
+
+	"cis490/agent/spool"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// Figures reads what waits in a data folder, beside the shipper that works on
+// it: nothing is opened for writing, and what moves meanwhile may count as
+// either. Folders that are not there yet are empty.
+func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
+	var q wire.Queue
+	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
+	st, err := spool.LoadState(fsys, dir)
+	if err != nil {
+		return q, err
+	}
+	q.LastShipped = st.LastShipped
+	waiting := map[ident.EpisodeID]bool{}
+	packed, err := s.Packed()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return q, err
+	}
+	for _, id := range packed {
+		waiting[id] = true
+	}
+	found, recording, err := s.Scan(func(id ident.EpisodeID) bool { return waiting[id] })
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return q, err
+	}
+	q.Recording = recording
+	for _, id := range found {
+		waiting[id] = true
+	}
+	for id := range waiting {
+		it := s.Look(id)
+		q.Bytes += it.Bytes
+		if _, held := st.Holds[it.Commit]; held {
+			q.Held++
+			continue
+		}
+		q.Waiting++
+		if at := id.Time(); q.Oldest.IsZero() || at.Before(q.Oldest) {
+			q.Oldest = at
+		}
+	}
+	aside, err := s.Quarantined()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return q, err
+	}
+	q.Quarantined = len(aside)
+	return q, nil
+}
+
+// Reasons counts what a data folder has set aside, by reason.
+func Reasons(fsys disk.FS, dir string) (map[string]int, error) {
+	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
+	ids, err := s.Quarantined()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	by := map[string]int{}
+	for _, id := range ids {
+		r, err := s.ReasonOf(id)
+		if err != nil {
+			by["without a reason"]++
+			continue
+		}
+		by[string(r.Kind)]++
+	}
+	return by, err
+}

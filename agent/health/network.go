@@ -1,0 +1,164 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+func (h *host) remote() []check.Check {
+	return []check.Check{
+		{
+			ID: "dns.receiver", Title: "Receiver's name resolves", Severity: check.Hard,
+			Fix: here + "check the network and VPN, then: getent hosts " + h.hostOf(h.Config.Receiver.URL) + "   # a line in /etc/hosts also does",
+			Doc: "The name in [receiver] url has an address.",
+			Run: h.needsConfig(h.dns),
+		},
+		{
+			ID: "receiver.reachable", Title: "Receiver can be reached", Severity: check.Hard,
+			Fix: here + "check the network and VPN; on the receiver: sudo cis490 doctor --role receiver",
+			Doc: "A TLS connection to the receiver succeeds with the CA in ca.crt and GET /healthz answers 200. It needs no credentials of this host, so it tells a broken path from refused credentials.",
+			Run: h.needsConfig(func(ctx context.Context) check.Result {
+				return h.get(ctx, h.Config.Receiver.URL, wire.HealthzPath)
+			}),
+		},
+		{
+			ID: "authority.reachable", Title: "Authority can be reached", Severity: check.Soft,
+			Fix: "on the receiver: systemctl status cis490-bootstrap; sudo cis490 doctor --role receiver",
+			Doc: "The server that renews certificates answers. It may be away for days before a certificate runs out.",
+			Run: h.needsConfig(func(ctx context.Context) check.Result {
+				return h.get(ctx, h.Config.Authority.URL, wire.AuthorityHealthPath)
+			}),
+		},
+		{
+			ID: "receiver.auth", Title: "Receiver accepts this host", Severity: check.Hard, Fix: enrollFix,
+			Doc: "A ping with this host's certificate and bearer is answered; a refusal says why.",
+			Run: h.asked(func(p wire.Pong) check.Result { return check.Passf("store %s, policy %.12s", p.StoreID, p.Policy) }, true),
+		},
+		{
+			ID: "clock.offset", Title: "Clock agrees with the receiver's", Severity: check.Hard,
+			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
+			Doc: "Episodes carry this host's time. The difference from the receiver's clock is at most [doctor] clock_skew.",
+			Run: h.asked(func(p wire.Pong) check.Result {
+				return offset(h.Now().Sub(p.ServerTime), h.Config.Doctor.ClockSkew.D())
+			}, false),
+		},
+		{
+			ID: "gate.commit", Title: "Gate accepts the running code", Severity: check.Hard,
+			Fix: here + "sudo systemctl start cis490-autoupdate   # brings a released build; or on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml",
+			Doc: "Episodes recorded by a build that the gate refuses are never taken, so nothing is recorded until the build or the gate changes.",
+			Run: h.asked(func(p wire.Pong) check.Result {
+				switch {
+				case !p.Gate.Accepted:
+					return check.Failf("commit %s is refused: %s; the receiver's own is %s", orNone(string(h.Build.Commit)), p.Gate.Reason, orNone(string(p.Gate.HeadCommit)))
+				case h.Build.Commit == "":
+					return check.Skipf("this build has no commit")
+				}
+				return check.Passf("%s", h.Build.Commit)
+			}, false),
+		},
+		{
+			ID: "fleetcheck.fresh", Title: "Someone watches the fleet", Severity: check.Soft,
+			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; journalctl -u cis490-fleet-health -n 20",
+			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
+			Run: h.asked(func(p wire.Pong) check.Result { return machine.Fresh(p.FleetCheck, p.ServerTime) }, false),
+		},
+	}
+}
+
+func offset(d, most time.Duration) check.Result {
+	if d.Abs() > most {
+		way := "ahead of"
+		if d < 0 {
+			way = "behind"
+		}
+		return check.Failf("this clock is %s %s the receiver's", machine.Span(d.Abs()), way)
+	}
+	return check.Passf("%s", d.Round(time.Millisecond))
+}
+
+// asked is a check on the receiver's answer to the ping. Only one of them, with
+// own set, tells of a ping that failed; to the others it is a reason to skip.
+func (h *host) asked(judge func(wire.Pong) check.Result, own bool) func(context.Context) check.Result {
+	return h.needsConfig(func(context.Context) check.Result {
+		if h.Receiver == nil {
+			return check.Skipf("no client")
+		}
+		for _, name := range []string{pairFile, bearerFile, caFile} {
+			f, err := os.Open(h.cert(name))
+			if err != nil {
+				return check.Skipf("%s cannot be read here, so nothing can be asked", h.cert(name))
+			}
+			_ = f.Close() // only opened to see whether it can be
+		}
+		p, err := h.pong()
+		if err == nil {
+			return judge(p)
+		}
+		refusal, refused := errors.AsType[*wire.Problem](err)
+		switch {
+		case !own:
+			return check.Skipf("the receiver did not answer the ping")
+		case !refused && unreached(err):
+			return check.Skipf("no answer: %v", err)
+		case !refused:
+			return check.Warnf("no answer: %v", err)
+		case refusal.Status >= http.StatusInternalServerError:
+			return check.Warnf("%v", refusal)
+		}
+		return check.Failf("%v", told(refusal))
+	})
+}
+
+// unreached tells that not even a connection came about, which is another
+// check's finding.
+func unreached(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "dial"
+}
+
+func (h *host) hostOf(s string) string {
+	u, err := url.Parse(s)
+	if err != nil || u.Hostname() == "" {
+		return "NAME"
+	}
+	return u.Hostname()
+}
+
+func (h *host) dns(ctx context.Context) check.Result {
+	name := h.hostOf(h.Config.Receiver.URL)
+	if net.ParseIP(name) != nil {
+		return check.Passf("%s is an address", name)
+	}
+	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
+	if err != nil {
+		return check.Failf("%v", err)
+	}
+	return check.Passf("%s is %s", name, strings.Join(addrs, ", "))
+}
+
+// get wants a 200 of a server that the CA in ca.crt vouches for.
+func (h *host) get(ctx context.Context, base, path string) check.Result {
+	roots, err := pki.NewBundle(h.cert(caFile)).Get()
+	if err != nil {
+		return check.Skipf("%s cannot be read here, so the server could not be known: %v", h.cert(caFile), err)
+	}
+	return machine.Get(ctx, &http.Client{Transport: &http.Transport{TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, base, path)
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "(none)"
+	}
+	return s
+}

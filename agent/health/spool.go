@@ -1,0 +1,126 @@
+package health
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/internal/wire"
+)
+
+const shipLog = here + "journalctl -u cis490-shipper -n 20; sudo systemctl restart cis490-shipper"
+
+func (h *host) spool() []check.Check {
+	return []check.Check{
+		{
+			ID: "outbox.oldest", Title: "Nothing waits for long", Severity: check.Hard, Fix: shipLog,
+			Doc: "The oldest episode that waits to be shipped is younger than [doctor] outbox_oldest. Episodes held for the gate do not count: they wait for another build or gate.",
+			Run: h.spooled(h.oldest),
+		},
+		{
+			ID: "outbox.count", Title: "Outbox has room", Severity: check.Soft, Fix: shipLog,
+			Doc: "What waits and what is held takes less than four fifths of [orchestrate] outbox_limit; at the limit recording pauses.",
+			Run: h.spooled(h.outbox),
+		},
+		{
+			ID: "outbox.held", Title: "Nothing is held for the gate", Severity: check.Soft,
+			Fix: "on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml if its data is wanted; otherwise nothing: what is held stays on the lab host",
+			Doc: "Episodes whose recording commit the gate refuses are kept and sent when the gate's policy changes.",
+			Run: h.spooled(func(q wire.Queue) check.Result {
+				if q.Held > 0 {
+					return check.Warnf("%d episodes are held", q.Held)
+				}
+				return check.Passf("none held")
+			}),
+		},
+		{
+			ID: "quarantine.count", Title: "Nothing was set aside", Severity: check.Soft,
+			Fix: here + "cis490 episode list --quarantined; sudo cis490 episode retry EPISODE",
+			Doc: "Episodes that the receiver refused for what they are (malformed, too large, another digest stored) are kept in quarantine with the reason.",
+			Run: h.needsConfig(h.quarantined),
+		},
+		{
+			ID: "episodes.recent", Title: "An episode was accepted lately", Severity: check.Soft,
+			Fix: here + "journalctl -u cis490-orchestrator -u cis490-shipper -n 40",
+			Doc: "The receiver accepted an episode within [doctor] last_accepted. Not judged before the machine has been awake for as long.",
+			Run: h.spooled(h.recent),
+		},
+	}
+}
+
+// spooled is a check on the queue's figures.
+func (h *host) spooled(judge func(wire.Queue) check.Result) func(context.Context) check.Result {
+	return h.needsConfig(func(context.Context) check.Result {
+		if h.queue == nil {
+			return check.Skipf("no spool")
+		}
+		q, err := h.queue()
+		if err != nil {
+			return machine.Unreadable(err)
+		}
+		return judge(q)
+	})
+}
+
+func (h *host) oldest(q wire.Queue) check.Result {
+	if q.Waiting == 0 || q.Oldest.IsZero() {
+		return check.Passf("nothing waits")
+	}
+	age := h.Now().Sub(q.Oldest)
+	if age > h.Config.Doctor.OutboxOldest.D() {
+		return check.Failf("%d wait, the oldest for %s", q.Waiting, machine.Span(age))
+	}
+	return check.Passf("%d wait, the oldest for %s", q.Waiting, machine.Span(max(age, 0)))
+}
+
+func (h *host) outbox(q wire.Queue) check.Result {
+	limit := int64(h.Config.Orchestrate.OutboxLimit)
+	detail := fmt.Sprintf("%d episodes, %s of %s", q.Waiting+q.Held, humanize.IBytes(uint64(max(q.Bytes, 0))), humanize.IBytes(uint64(limit)))
+	if limit > 0 && q.Bytes > limit/5*4 {
+		return check.Warnf("%s", detail)
+	}
+	return check.Passf("%s", detail)
+}
+
+func (h *host) recent(q wire.Queue) check.Result {
+	most := h.Config.Doctor.LastAccepted.D()
+	var age time.Duration
+	if !q.LastShipped.IsZero() {
+		age = h.Now().Sub(q.LastShipped)
+		if age <= most {
+			return check.Passf("at %s", q.LastShipped.UTC().Format(time.RFC3339))
+		}
+	}
+	if awake := h.Awake(); awake < most {
+		return check.Skipf("this machine is awake for %s only", machine.Span(awake))
+	}
+	if q.LastShipped.IsZero() {
+		return check.Warnf("none was accepted yet")
+	}
+	return check.Warnf("the last one at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.Span(age))
+}
+
+func (h *host) quarantined(context.Context) check.Result {
+	if h.Quarantine == nil {
+		return check.Skipf("no spool")
+	}
+	by, err := h.Quarantine()
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	if len(by) == 0 {
+		return check.Passf("empty")
+	}
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		parts = append(parts, fmt.Sprintf("%d %s", by[reason], reason))
+	}
+	return check.Warnf("%s", strings.Join(parts, ", "))
+}

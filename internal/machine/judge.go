@@ -1,0 +1,89 @@
+package machine
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/config"
+)
+
+// FleetCheckEvery is how often fleet-check runs.
+const FleetCheckEvery = 5 * time.Minute
+
+// Config judges how reading a config file went.
+func Config(path string, err error, unknown []*config.Error) check.Result {
+	switch {
+	case err != nil:
+		return check.Failf("%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	case len(unknown) == 1:
+		return check.Warnf("%v", unknown[0])
+	case len(unknown) > 1:
+		return check.Warnf("%v, and %d more", unknown[0], len(unknown)-1)
+	}
+	return check.Passf("%s", path)
+}
+
+// Expiry judges how much of a certificate's life is left: its last sixth is a
+// warning, as it should have been renewed at two thirds.
+func Expiry(c *x509.Certificate, now time.Time) check.Result {
+	left := c.NotAfter.Sub(now)
+	until := c.NotAfter.UTC().Format(time.RFC3339)
+	switch {
+	case now.Before(c.NotBefore):
+		return check.Failf("not valid before %s: is this clock right?", c.NotBefore.UTC().Format(time.RFC3339))
+	case left <= 0:
+		return check.Failf("expired at %s, %s ago", until, Span(-left))
+	case left < c.NotAfter.Sub(c.NotBefore)/6:
+		return check.Warnf("ends at %s, in %s, and was not renewed", until, Span(left))
+	}
+	return check.Passf("until %s, %s left", until, Span(left))
+}
+
+// Fresh judges when fleet-check last ran; three of its intervals are too long.
+func Fresh(last, now time.Time) check.Result {
+	if last.IsZero() {
+		return check.Warnf("fleet-check has not run yet")
+	}
+	if age := now.Sub(last); age > 3*FleetCheckEvery {
+		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(age))
+	}
+	return check.Passf("fleet-check last ran at %s", last.UTC().Format(time.RFC3339))
+}
+
+// Get wants a 200 to a GET, and says what else it got.
+func Get(ctx context.Context, c *http.Client, base, path string) check.Result {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path, nil)
+	if err != nil {
+		return check.Failf("%v", err)
+	}
+	start := time.Now()
+	res, err := c.Do(r)
+	if err != nil {
+		return check.Failf("%v", err)
+	}
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 400)) // only for the message
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return check.Failf("GET %s%s: %s: %s", base, path, res.Status, body)
+	}
+	return check.Passf("%s answers in %s", base, time.Since(start).Round(time.Millisecond))
+}
+
+// Span writes a duration as people say it, in its largest units.
+func Span(d time.Duration) string {
+	switch {
+	case d >= 48*time.Hour:
+		return fmt.Sprintf("%d days", int(d.Hours()/24))
+	case d >= time.Hour:
+		return fmt.Sprintf("%d h %d min", int(d.Hours()), int(d.Minutes())%60)
+	case d >= time.Minute:
+		return fmt.Sprintf("%d min", int(d.Minutes()))
+	}
+	return fmt.Sprintf("%d s", int(d.Seconds()))
+}

@@ -1,0 +1,205 @@
+package fleet
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ledger"
+)
+
+// AlertsFile is the name of the alerts in the receiver's data folder.
+const AlertsFile = "alerts.jsonl"
+
+// timeKey is the time field of its rows.
+const timeKey = "at"
+
+// The states of an alert. A row of the third kind opens an hour: it lists what
+// was firing before it, so that no reader needs what lies before that hour.
+const (
+	Firing   = "firing"
+	Resolved = "resolved"
+	opening  = "open"
+)
+
+// Alert is a row of alerts.jsonl.
+type Alert struct {
+	V       int       `json:"v"`
+	At      time.Time `json:"at"`
+	Host    string    `json:"host,omitempty"` // "@receiver" for the receiver itself
+	Symptom string    `json:"symptom,omitempty"`
+	State   string    `json:"state"`
+	Since   time.Time `json:"since,omitzero"`
+	Hour    time.Time `json:"hour"` // the bucket
+	Detail  string    `json:"detail,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+	Code    string    `json:"reason_code,omitempty"`
+	Check   string    `json:"check,omitempty"`
+	Fix     string    `json:"fix,omitempty"`
+	Quiet   bool      `json:"quiet,omitempty"` // nobody is told: the host left cleanly
+	Open    []Held    `json:"open,omitempty"`  // of an opening row
+}
+
+// Held is an alert in an opening row.
+type Held struct {
+	Host    string    `json:"host"`
+	Symptom string    `json:"symptom"`
+	Since   time.Time `json:"since"`
+	Quiet   bool      `json:"quiet,omitempty"`
+}
+
+// Key returns what the alert is about.
+func (a Alert) Key() Key { return Key{a.Host, a.Symptom} }
+
+// Line is the alert as one greppable line for syslog.
+func (a Alert) Line() string {
+	return fmt.Sprintf("cis490 fleet-alert host=%s symptom=%s state=%s since=%s reason=%q fix=%q detail=%q",
+		a.Host, a.Symptom, a.State, stamp(a.Since), a.Reason, a.Fix, a.Detail)
+}
+
+// Entry is what the rows so far say of one key.
+type Entry struct {
+	Firing   bool // by the last row
+	Since    time.Time
+	Quiet    bool
+	fired    bool // there is such a row in this hour
+	resolved bool
+}
+
+// State is what alerts.jsonl says.
+type State struct {
+	Last    time.Time // of the last row
+	hour    time.Time
+	Entries map[Key]Entry
+}
+
+// ReadState reads the state out of the last hour that has rows.
+func ReadState(fsys disk.FS, dataDir string) (State, error) {
+	path := filepath.Join(dataDir, AlertsFile)
+	s := State{Entries: map[Key]Entry{}}
+	last, ok, err := ledger.Last(fsys, path, timeKey)
+	if err != nil || !ok {
+		return s, err
+	}
+	s.Last = last.At
+	for a, err := range ReadAlerts(fsys, dataDir, last.At.Truncate(time.Hour)) {
+		if err != nil {
+			return s, err
+		}
+		s.add(a)
+	}
+	return s, nil
+}
+
+// ReadAlerts yields the rows at from or later, oldest first; what is no alert is
+// passed over. After an error the sequence ends.
+func ReadAlerts(fsys disk.FS, dataDir string, from time.Time) func(yield func(Alert, error) bool) {
+	return func(yield func(Alert, error) bool) {
+		for row, err := range ledger.Rows(fsys, filepath.Join(dataDir, AlertsFile), timeKey, from) {
+			if err != nil {
+				yield(Alert{}, err)
+				return
+			}
+			var a Alert
+			if json.Unmarshal(row.Line, &a) == nil && !yield(a, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (s *State) add(a Alert) {
+	s.turn(a.Hour)
+	switch a.State {
+	case opening:
+		for _, h := range a.Open {
+			s.Entries[Key{h.Host, h.Symptom}] = Entry{Firing: true, Since: h.Since, Quiet: h.Quiet}
+		}
+	case Firing:
+		e := s.Entries[a.Key()]
+		e.Firing, e.Since, e.Quiet, e.fired = true, a.Since, a.Quiet, true
+		s.Entries[a.Key()] = e
+	case Resolved:
+		e := s.Entries[a.Key()]
+		e.Firing, e.resolved = false, true
+		s.Entries[a.Key()] = e
+	}
+}
+
+// turn begins an hour: what has not fired is forgotten.
+func (s *State) turn(hour time.Time) {
+	if s.hour.Equal(hour) {
+		return
+	}
+	s.hour = hour
+	maps.DeleteFunc(s.Entries, func(_ Key, e Entry) bool { return !e.Firing })
+	for k, e := range s.Entries {
+		e.fired, e.resolved = false, false
+		s.Entries[k] = e
+	}
+}
+
+// held returns what is firing.
+func (s *State) held() []Held {
+	var all []Held
+	for k, e := range s.Entries {
+		if e.Firing {
+			all = append(all, Held{k.Host, k.Symptom, e.Since, e.Quiet})
+		}
+	}
+	slices.SortFunc(all, func(a, b Held) int { return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom) })
+	return all
+}
+
+// Next returns the rows to write for what was found: for each key at most one
+// firing and one resolved row an hour, and a firing one each hour while it
+// lasts. The first row of an hour is an opening row, so that a crash between
+// two rows loses nothing. s is left as the rows make it.
+func (s *State) Next(now time.Time, found []Finding) []Alert {
+	now = now.UTC()
+	hour := now.Truncate(time.Hour)
+	begun := s.hour.Equal(hour)
+	s.turn(hour)
+	before := s.held()
+	var rows []Alert
+	there := map[Key]bool{}
+	for _, x := range found {
+		there[x.Key()] = true
+		if !s.Entries[x.Key()].fired {
+			rows = append(rows, alertOf(x, now))
+		}
+	}
+	for _, h := range before {
+		k := Key{h.Host, h.Symptom}
+		if e := s.Entries[k]; !there[k] && !e.resolved {
+			rows = append(rows, Alert{V: 1, At: now, Host: h.Host, Symptom: h.Symptom, State: Resolved, Since: h.Since, Hour: hour, Quiet: h.Quiet})
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	if !begun {
+		rows = slices.Insert(rows, 0, Alert{V: 1, At: now, State: opening, Hour: hour, Open: before})
+	}
+	for _, a := range rows {
+		s.add(a)
+	}
+	s.Last = now
+	return rows
+}
+
+// alertOf is a finding as a firing row. Text that came from elsewhere is capped
+// and on one line.
+func alertOf(x Finding, now time.Time) Alert {
+	return Alert{
+		V: 1, At: now, Host: x.Host, Symptom: x.Symptom, State: Firing, Since: x.Since.UTC(), Hour: now.Truncate(time.Hour),
+		Detail: check.Plain(x.Detail, 500), Reason: check.Plain(x.Reason.Text, 300), Code: x.Reason.Code, Check: x.Reason.Check,
+		Fix: check.Plain(x.Fix, 500), Quiet: x.Quiet,
+	}
+}

@@ -1,0 +1,267 @@
+package fleet
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+	"cis490/internal/machine"
+	"cis490/receiver/roster"
+)
+
+// The symptoms.
+const (
+	Silent          = "silent"
+	FatalOnly       = "fatal-only"
+	Unstamped       = "unstamped"
+	NeverReported   = "never-reported"
+	Gone            = "gone"
+	DoctorFailing   = "doctor-failing"
+	CertExpiring    = "cert-expiring"
+	BacklogGrowing  = "backlog-growing"
+	Cloned          = "cloned"
+	DiskLow         = "disk-low"
+	IndexBroken     = "index-broken"
+	ClockWrong      = "clock"
+	receiverFailing = DoctorFailing
+)
+
+// steady is how long a finding that may pass by itself has to last before it
+// counts: two runs must see it.
+const steady = machine.FleetCheckEvery - time.Minute
+
+// fresh is how old a ping may be to speak for now: three are missed.
+const fresh = 15 * time.Minute
+
+// detector finds one symptom of one host.
+type detector func(f *Facts, name ident.Host, h *Host) (Finding, bool)
+
+// detectors returns those of hosts by symptom.
+func detectors() map[string]detector {
+	return map[string]detector{
+		Silent: silent, FatalOnly: fatalOnly, Unstamped: unstamped, NeverReported: neverReported, Gone: gone,
+		DoctorFailing: doctorFailing, CertExpiring: certExpiring, BacklogGrowing: backlogGrowing, Cloned: cloned,
+	}
+}
+
+// Judge returns what is wrong now, ordered by host and symptom, and what was
+// found at all, also where it has not lasted long enough to count.
+func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
+	seen = map[Key]time.Time{}
+	note := func(x Finding, lasting bool) {
+		since, ok := f.Seen[x.Key()]
+		if !ok {
+			since = f.Now
+		}
+		seen[x.Key()] = since
+		if lasting && f.Now.Sub(since) < steady {
+			if !f.Held[x.Key()].Firing {
+				return
+			}
+		}
+		if x.Since.IsZero() {
+			x.Since = since
+		}
+		x.Fix = f.fix(x)
+		findings = append(findings, x)
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Hosts)) {
+		h := f.Hosts[name]
+		if h.Roster != nil && h.Roster.State == roster.Gone {
+			continue
+		}
+		for symptom, found := range detectors() {
+			if x, ok := found(f, name, h); ok {
+				x.Host, x.Symptom = string(name), symptom
+				note(x, symptom == DoctorFailing)
+			}
+		}
+	}
+	for _, x := range receiverFindings(f) {
+		x.Host = Receiver
+		note(x, x.Symptom == receiverFailing)
+	}
+	slices.SortFunc(findings, func(a, b Finding) int {
+		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)
+	})
+	return findings, seen
+}
+
+// silent: took an episode within the lookback, none for longer than allowed.
+func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(h.Accepted) <= f.Limits.SilentAfter {
+		return Finding{}, false
+	}
+	r := f.why(h, h.Accepted)
+	return Finding{
+		Since: h.Accepted, Reason: r, Quiet: r.Code == reasonLeft,
+		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.Span(f.Now.Sub(h.Accepted)), stamp(h.Accepted)),
+	}, true
+}
+
+// gone: silent for longer than the lookback, until decommissioned.
+func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() {
+		return Finding{}, false
+	}
+	since := later(h.Accepted, h.Roster.EnrolledAt)
+	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(since) <= f.Limits.SilentAfter {
+		return Finding{}, false
+	}
+	detail := fmt.Sprintf("no episode for more than %s", machine.Span(f.Limits.Lookback))
+	if !h.Accepted.IsZero() {
+		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.Span(f.Now.Sub(h.Accepted)), stamp(h.Accepted))
+	}
+	r := f.why(h, since)
+	if r.Code == reasonNothing || r.Code == reasonLeft {
+		r.Fix = "on HOST: power it on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
+	}
+	return Finding{Since: since, Detail: detail, Reason: r}, true
+}
+
+func (h *Host) everAccepted() bool { return !h.Accepted.IsZero() || h.Stored }
+
+// neverReported: its token was used or ran out, and no episode came since.
+func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	if h.Roster == nil || h.everAccepted() {
+		return Finding{}, false
+	}
+	switch h.Roster.State {
+	case roster.Active:
+		if f.quiet(h.Roster.EnrolledAt) <= f.Limits.NeverReported {
+			return Finding{}, false
+		}
+		return Finding{
+			Since: h.Roster.EnrolledAt, Reason: f.why(h, h.Roster.EnrolledAt),
+			Detail: fmt.Sprintf("enrolled at %s, no episode since", stamp(h.Roster.EnrolledAt)),
+		}, true
+	case roster.Pending:
+		ran := h.Roster.TokenExpires
+		if ran.IsZero() || f.quiet(ran) <= f.Limits.NeverReported {
+			return Finding{}, false
+		}
+		return Finding{
+			Since: ran, Detail: fmt.Sprintf("its join token ran out at %s and was never used", stamp(ran)),
+			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: "on the receiver: sudo cis490 token create HOST, then paste what it prints on HOST; or, if it is not wanted: sudo cis490 host decommission HOST"},
+		}, true
+	}
+	return Finding{}, false
+}
+
+// fatalOnly: sends, and every PUT is refused for good; until one is taken.
+func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
+	r := h.Refused
+	if r.At.IsZero() || !r.At.After(h.Accepted) {
+		return Finding{}, false
+	}
+	since := h.Since
+	if since.IsZero() {
+		since = r.At
+	}
+	held, firing := f.Held[Key{string(name), FatalOnly}]
+	firing = firing && held.Firing && !h.Accepted.After(held.Since)
+	if firing {
+		since = held.Since
+	} else if f.Now.Sub(r.At) > f.Limits.Lookback || (!h.Accepted.IsZero() && f.quiet(h.Accepted) <= f.Limits.SilentAfter) {
+		return Finding{}, false
+	}
+	return Finding{
+		Since: since, Reason: f.refusal(r),
+		Detail: fmt.Sprintf("every episode since %s was refused, the last one at %s with %d", stamp(since), stamp(r.At), r.Status),
+	}, true
+}
+
+// unstamped: sends episodes that carry no commit.
+func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	age := f.Now.Sub(h.Bare)
+	if h.Bare.IsZero() || age > f.Limits.Lookback || (h.Stamped.After(h.Bare) && age > f.Limits.SilentAfter) {
+		return Finding{}, false
+	}
+	return Finding{
+		Detail: fmt.Sprintf("an episode without a code commit at %s", stamp(h.Bare)),
+		Reason: Reason{Code: "unstamped", Text: "its build carries no commit", Check: "version.stamp"},
+	}, true
+}
+
+// doctorFailing: a hard check fails, by the newest of ping and snapshot.
+func doctorFailing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	ids, at := h.failing(f.Now)
+	if len(ids) == 0 {
+		return Finding{}, false
+	}
+	return Finding{
+		Detail: fmt.Sprintf("failing at %s: %s", stamp(at), strings.Join(ids, ", ")),
+		Reason: f.failing(ids),
+	}, true
+}
+
+// failing returns the ids of hard checks that failed last, if that is recent
+// enough to speak for now.
+func (h *Host) failing(now time.Time) ([]string, time.Time) {
+	if now.Sub(h.Heard.At) <= fresh && !h.Heard.At.Before(h.Snapshot.At) {
+		return h.Heard.Failing, h.Heard.At
+	}
+	if now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
+		return h.Snapshot.Failing, h.Snapshot.At
+	}
+	return nil, time.Time{}
+}
+
+// certExpiring: in the last sixth of its life, and the host is there to renew.
+func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	if h.Roster == nil || h.Roster.State != roster.Active || h.Roster.CertExpires.IsZero() {
+		return Finding{}, false
+	}
+	heard := later(h.Heard.At, h.Knock.At)
+	left := h.Roster.CertExpires.Sub(f.Now)
+	if left >= f.Limits.CertLife/6 || f.Now.Sub(heard) > f.Limits.Lookback {
+		return Finding{}, false
+	}
+	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
+	detail := fmt.Sprintf("certificate ends at %s, in %s", stamp(h.Roster.CertExpires), machine.Span(left))
+	if left <= 0 {
+		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
+		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.Span(-left))
+	}
+	return Finding{Detail: detail, Reason: r}, true
+}
+
+// backlogGrowing: for an hour the outbox has only grown, by a half and by ten.
+func backlogGrowing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	g, n := h.Growth, h.Heard.Waiting
+	if g.Since.IsZero() || f.Now.Sub(h.Heard.At) > fresh || f.quiet(g.Since) < time.Hour || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+		return Finding{}, false
+	}
+	return Finding{
+		Since:  g.Since,
+		Detail: fmt.Sprintf("%d episodes wait, %d at %s", n, g.Waiting, stamp(g.Since)),
+		Reason: Reason{Code: "backlog", Text: "it records faster than it ships, or shipping hangs", Check: "outbox.oldest"},
+	}, true
+}
+
+// cloned: two boot ids were heard in turns, so two machines use one name. After
+// a reboot the old id is not heard again.
+func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+	for i, a := range h.Boots {
+		for _, b := range h.Boots[i+1:] {
+			from, to := later(a.First, b.First), a.Last
+			if b.Last.Before(to) {
+				to = b.Last
+			}
+			if !to.After(from) || f.Now.Sub(to) > time.Hour {
+				continue
+			}
+			return Finding{
+				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Plain(a.ID, 40), check.Plain(b.ID, 40)),
+				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: "on the receiver: sudo cis490 token create NEW-NAME, then paste what it prints on one of the two machines"},
+			}, true
+		}
+	}
+	return Finding{}, false
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

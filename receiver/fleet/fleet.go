@@ -1,0 +1,157 @@
+// Package fleet finds the sick hosts: facts about them, which it only reads,
+// go through pure detectors and become symptoms, and these become rows of
+// alerts.jsonl (spec §6).
+//
+// Every run judges anew from facts, so a crash at any point loses no
+// transition: what was not written is written by the next run. A row is
+// durable or not there at all. The package refuses to judge while the clock is
+// behind the last row, to take a fix from a host's text, and to write as a
+// user who does not own the data.
+package fleet
+
+import (
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+	"cis490/receiver/roster"
+)
+
+// Receiver is who a symptom of the receiver itself is told of; no host can have
+// this name.
+const Receiver = "@receiver"
+
+// Facts are all that is known at the time of a run. Detectors look at nothing
+// else.
+type Facts struct {
+	Now      time.Time
+	Limits   Limits
+	Hosts    map[ident.Host]*Host
+	Away     []Span      // when the receiver was not ready to take anything
+	Receiver []check.Row // its own checks
+	Held     map[Key]Entry
+	Seen     map[Key]time.Time // since when a finding has been there, also before it counts
+	Known    func(id string) (check.Check, bool)
+}
+
+// Limits are the thresholds.
+type Limits struct {
+	SilentAfter   time.Duration
+	Lookback      time.Duration
+	NeverReported time.Duration
+	CertLife      time.Duration
+}
+
+// Span is a stretch of time.
+type Span struct{ From, To time.Time }
+
+// Host is what is known of one host. A zero time is "never, as far as is known".
+type Host struct {
+	Roster   *roster.Host // nil: the roster does not have it
+	Accepted time.Time    // last time an episode was taken
+	Stored   bool         // episodes of it are kept
+	Stamped  time.Time    // last taken with a commit
+	Bare     time.Time    // last PUT without one
+	Refused  Refusal      // the last PUT that was refused for good
+	Since    time.Time    // of the first such PUT after Accepted
+	Heard    Contact
+	Knock    Knock // the last contact that was refused
+	Snapshot Snapshot
+	Boots    []Boot // the last few boot ids that it was heard under
+	Growth   Growth
+}
+
+// Refusal is a PUT that was answered 4xx; 408 and 429 are none.
+type Refusal struct {
+	At     time.Time
+	Kind   string
+	Status int
+	Commit string
+	Detail string
+}
+
+// Boot is a boot id, when it was first heard and when last.
+type Boot struct {
+	ID          string
+	First, Last time.Time
+}
+
+// Contact is the last ping, and when the host was heard at all.
+type Contact struct {
+	At      time.Time // of the ping
+	Any     time.Time // of any accepted contact
+	Leaving bool
+	Offset  time.Duration // its clock minus the receiver's
+	Waiting int
+	Held    int
+	Failing []string // ids of failing hard checks
+}
+
+// Knock is a contact that was refused. Only one whose chain is valid may explain
+// a host's silence; any other is a claim.
+type Knock struct {
+	At     time.Time
+	Kind   string
+	Detail string
+	Valid  bool
+}
+
+// Snapshot is the last doctor run that the host delivered.
+type Snapshot struct {
+	At      time.Time
+	Failing []string
+}
+
+// Growth is how a host's outbox was when it was last at its smallest.
+type Growth struct {
+	Since   time.Time `json:"since"`
+	Waiting int       `json:"waiting"`
+}
+
+// Finding is a symptom that is there now.
+type Finding struct {
+	Host    string
+	Symptom string
+	Since   time.Time // zero: since it was first found
+	Detail  string
+	Reason  Reason
+	Fix     string // set by Judge
+	Quiet   bool   // a row is written, nobody is told
+}
+
+// Reason is why, as far as the facts show it.
+type Reason struct {
+	Code  string // stable: "certificate-expired", "gated"…
+	Text  string
+	Check string // the check whose fix it is; empty for none
+	Fix   string // where no check has it
+}
+
+// Key names one alert.
+type Key struct{ Host, Symptom string }
+
+// Key returns what the finding is about.
+func (f Finding) Key() Key { return Key{f.Host, f.Symptom} }
+
+// quiet returns how long it has been since a time, without the time in which
+// the receiver was not ready.
+func (f *Facts) quiet(since time.Time) time.Duration {
+	d := f.Now.Sub(since)
+	for _, s := range f.Away {
+		from, to := later(s.From, since), s.To
+		if to.After(f.Now) {
+			to = f.Now
+		}
+		if to.After(from) {
+			d -= to.Sub(from)
+		}
+	}
+	return d
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}

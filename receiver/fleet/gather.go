@@ -1,0 +1,197 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/ledger"
+	"cis490/receiver/contacts"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+)
+
+// beat is how old contacts.json may be while serve runs; it is written at least
+// once a minute.
+const beat = 2*time.Minute + 30*time.Second
+
+// Source is where facts are read from.
+type Source struct {
+	FS      disk.FS
+	DataDir string       // of the receiver, or a copy of it
+	Roster  *roster.View // nil: no roster, so only hosts that ship are known
+}
+
+// Gather reads the facts. What cannot be read is left out and returned beside
+// them, joined; a broken ledger must not hide what the others say.
+func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
+	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
+	book, err := contacts.Read(s.FS, s.DataDir)
+	f.away(book, now)
+	for name, c := range book.Hosts {
+		f.host(name).contact(c)
+	}
+	errs := []error{err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now)}
+	for name, h := range f.Hosts {
+		errs = append(errs, h.rest(s, name, now))
+	}
+	return f, errors.Join(errs...)
+}
+
+func (f *Facts) host(name ident.Host) *Host {
+	h := f.Hosts[name]
+	if h == nil {
+		h = &Host{}
+		f.Hosts[name] = h
+	}
+	return h
+}
+
+// away takes the times in which the receiver took nothing. A serve that no
+// longer writes its contacts is away since it last did.
+func (f *Facts) away(c contacts.Contacts, now time.Time) {
+	for _, o := range c.Receiver.Outages {
+		if o.To.IsZero() {
+			o.To = now
+		}
+		f.Away = append(f.Away, Span{o.From, o.To})
+	}
+	n := len(c.Receiver.Outages)
+	running := n > 0 && c.Receiver.Outages[n-1].To.IsZero()
+	if !c.WrittenAt.IsZero() && !running && now.Sub(c.WrittenAt) > beat {
+		f.Away = append(f.Away, Span{c.WrittenAt, now})
+	}
+}
+
+func (f *Facts) roster(v *roster.View) error {
+	if v == nil {
+		return nil
+	}
+	all, err := v.All()
+	for i := range all {
+		f.host(all[i].Name).Roster = &all[i]
+	}
+	return err
+}
+
+// accepted reads the window of the index. Rows of a repair or an archive are
+// not news of the host.
+func (f *Facts) accepted(s Source, now time.Time) error {
+	for line, err := range ledger.Rows(s.FS, filepath.Join(s.DataDir, index.File), index.TimeKey, now.Add(-f.Limits.Lookback)) {
+		if err != nil {
+			return err
+		}
+		var r index.Row
+		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Archived {
+			continue // one bad row must not hide the others
+		}
+		h := f.host(r.Host)
+		h.Stored = true
+		if r.Repaired {
+			continue
+		}
+		h.Accepted = later(h.Accepted, line.At)
+		if r.Commit == "" {
+			h.Bare = later(h.Bare, line.At)
+		} else {
+			h.Stamped = later(h.Stamped, line.At)
+		}
+	}
+	return nil
+}
+
+// refused reads the window of the refusals: PUTs that were refused for good.
+func (f *Facts) refused(s Source, now time.Time) error {
+	for line, err := range ledger.Rows(s.FS, filepath.Join(s.DataDir, contacts.RefusalsFile), timeKey, now.Add(-f.Limits.Lookback)) {
+		if err != nil {
+			return err
+		}
+		var r contacts.Refusal
+		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || !r.Proven || r.Route != contacts.RouteEpisode || !forGood(r.Status) {
+			continue
+		}
+		h := f.host(r.Host)
+		switch {
+		case !r.Last.Before(h.Refused.At):
+			h.Refused = Refusal{At: r.Last, Kind: string(r.Kind), Status: r.Status, Commit: string(r.Commit), Detail: r.Detail}
+		case h.Refused.Kind == string(r.Kind):
+			h.Refused.Commit = string(r.Commit) // the contacts know of repeats, not of commits
+		}
+		if r.Last.After(h.Accepted) {
+			first := r.First
+			if !first.After(h.Accepted) {
+				first = r.Last
+			}
+			if h.Since.IsZero() || first.Before(h.Since) {
+				h.Since = first
+			}
+		}
+	}
+	return nil
+}
+
+// forGood tells whether sending the same again could not help.
+func forGood(status int) bool {
+	return status >= 400 && status < 500 && status != 408 && status != 429
+}
+
+func (h *Host) contact(c *contacts.Contact) {
+	h.Accepted = later(h.Accepted, c.LastAccepted)
+	h.Bare = later(h.Bare, c.LastUnstamped)
+	if r := c.LastRefused; r != nil && forGood(r.Status) {
+		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
+	}
+	h.Heard = Contact{
+		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving,
+		Offset:  time.Duration(c.ClockOffset * float64(time.Second)),
+		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
+	}
+	for _, b := range c.Boots {
+		h.Boots = append(h.Boots, Boot{b.ID, b.First, b.Last})
+	}
+	// A knock that is proven counts before any claim.
+	if n := len(c.Proven); n > 0 {
+		k := c.Proven[n-1]
+		h.Knock = Knock{At: k.At, Kind: string(k.Kind), Detail: k.Detail, Valid: true}
+	} else if n := len(c.Claims); n > 0 {
+		k := c.Claims[n-1]
+		h.Knock = Knock{At: k.At, Kind: string(k.Kind), Detail: k.Detail}
+	}
+}
+
+// rest reads what has a file for each host, only where it could matter.
+func (h *Host) rest(s Source, name ident.Host, now time.Time) error {
+	if h.Accepted.IsZero() && !h.Stored {
+		_, err := s.FS.Lstat(filepath.Join(s.DataDir, "episodes", string(name)))
+		h.Stored = err == nil
+	}
+	if now.Sub(h.Heard.At) <= fresh {
+		fi, err := s.FS.Lstat(filepath.Join(s.DataDir, contacts.SnapshotsDir, string(name)+".json"))
+		if err != nil || fi.ModTime().Before(h.Heard.At) {
+			return nil // the ping is newer, or there is none
+		}
+	}
+	snap, err := contacts.ReadSnapshot(s.FS, s.DataDir, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var r check.Report
+	if err := json.Unmarshal(snap.Snapshot, &r); err != nil {
+		return nil // whatever it is, it is no report
+	}
+	h.Snapshot.At = snap.ReceivedAt
+	for _, row := range r.Checks {
+		if row.Status == check.Fail {
+			h.Snapshot.Failing = append(h.Snapshot.Failing, check.Plain(row.ID, 64))
+		}
+	}
+	return nil
+}

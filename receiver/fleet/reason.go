@@ -1,0 +1,131 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/internal/wire"
+)
+
+// Codes of reasons that detectors look at.
+const (
+	reasonExpired = "certificate-expired"
+	reasonLeft    = "left"
+	reasonNothing = "nothing"
+)
+
+// skew is how far a host's clock may be off before it explains anything.
+const skew = 2 * time.Minute
+
+// why explains why nothing was taken from a host since a time; the most certain
+// cause first.
+func (f *Facts) why(h *Host, since time.Time) Reason {
+	c, k := h.Heard, h.Knock
+	heard := later(c.At, c.Any)
+	alive := f.Now.Sub(c.At) <= fresh
+	ids, _ := h.failing(f.Now)
+	switch {
+	case k.Valid && k.At.After(since) && k.At.After(heard):
+		return f.knocked(k)
+	case h.Refused.At.After(since):
+		return f.refusal(h.Refused)
+	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
+		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: "nothing: it comes back when it is switched on"}
+	case alive && c.Offset.Abs() > skew:
+		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: "clock.offset"}
+	case len(ids) > 0:
+		return f.failing(ids)
+	case alive && c.Held > 0 && c.Waiting == 0:
+		return Reason{Code: "gated", Text: fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), Check: "gate.commit"}
+	case alive && c.Waiting > 0:
+		return Reason{Code: "not-shipping", Text: fmt.Sprintf("alive, %d episodes wait and none arrives", c.Waiting), Check: "outbox.oldest"}
+	case alive:
+		return Reason{Code: "not-recording", Text: "alive but not recording", Check: "episodes.recent"}
+	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
+		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
+	}
+	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: "on HOST: power it on and check its network, then: sudo cis490 doctor"}
+	if !k.Valid && k.At.After(since) {
+		r.Text += fmt.Sprintf("; someone who claims to be it was refused at %s: %s", stamp(k.At), titleOf(k.Kind))
+	}
+	return r
+}
+
+// knocked is the reason that a refused contact with a valid chain gives.
+func (f *Facts) knocked(k Knock) Reason {
+	r := Reason{Code: "refused", Text: fmt.Sprintf("knocked and refused at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
+	switch wire.Kind(k.Kind) {
+	case wire.CertExpired:
+		r = Reason{Code: reasonExpired, Text: fmt.Sprintf("certificate is outside its validity, refused at %s", stamp(k.At)), Check: "cert.expiry"}
+	case wire.BadBearer:
+		r.Code, r.Text, r.Check = "bad-token", fmt.Sprintf("bad bearer token, refused at %s", stamp(k.At)), "bearer.present"
+	case wire.CertRevoked, wire.Unauthorized:
+		r.Code = "certificate-revoked"
+	case wire.OtherHost:
+		r.Code, r.Check = "other-host", "cert.host"
+	}
+	if k.Detail != "" {
+		r.Text += " (" + check.Plain(k.Detail, 200) + ")"
+	}
+	return r
+}
+
+// refusal is the reason that a refused PUT gives.
+func (f *Facts) refusal(r Refusal) Reason {
+	kind := wire.Kind(r.Kind)
+	out := Reason{Code: "refused", Text: fmt.Sprintf("refused with %d: %s", r.Status, titleOf(r.Kind)), Fix: known(kind).Fix}
+	switch kind {
+	case wire.Gated:
+		out = Reason{Code: "gated", Text: fmt.Sprintf("the gate refuses commit %.12s", check.Plain(r.Commit, 40)), Check: "gate.commit"}
+		if r.Commit == "" {
+			out.Text = "the gate refuses its commit"
+		}
+	case wire.Unstamped:
+		out = Reason{Code: "unstamped", Text: "its build carries no commit", Check: "version.stamp"}
+	case wire.CertExpired:
+		out = Reason{Code: reasonExpired, Text: "certificate is outside its validity", Check: "cert.expiry"}
+	case wire.BadBearer:
+		out = Reason{Code: "bad-token", Text: "bad bearer token", Check: "bearer.present"}
+	}
+	return out
+}
+
+// failing is the reason that failing checks give: the first that is known here.
+func (f *Facts) failing(ids []string) Reason {
+	for _, id := range ids {
+		if c, ok := f.Known(id); ok {
+			return Reason{Code: "failing-check", Text: fmt.Sprintf("alive, but not so: %s (%s)", c.Title, c.ID), Check: c.ID}
+		}
+	}
+	return Reason{Code: "failing-check", Text: "alive, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: "on HOST: sudo cis490 doctor"}
+}
+
+// known returns the answer of a kind that this receiver gives; a kind out of a
+// ledger may be another build's.
+func known(k wire.Kind) wire.Answer {
+	all := wire.Answers()
+	if i := slices.IndexFunc(all, func(a wire.Answer) bool { return a.Kind == k }); i >= 0 {
+		return all[i]
+	}
+	return wire.Answer{Kind: k, Title: check.Plain(string(k), 64), Fix: "on HOST: sudo cis490 doctor"}
+}
+
+func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
+
+// fix returns what to paste, and where: the check's, by its id, out of this
+// receiver's own registry.
+func (f *Facts) fix(x Finding) string {
+	fix := x.Reason.Fix
+	if c, ok := f.Known(x.Reason.Check); ok && fix == "" {
+		fix = c.Fix
+	}
+	if x.Host == Receiver {
+		return fix
+	}
+	fix = strings.ReplaceAll(fix, "on the lab host", "on "+x.Host)
+	return strings.ReplaceAll(fix, "HOST", x.Host)
+}

@@ -1,0 +1,57 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+)
+
+// receiverFindings are the symptoms of the receiver itself, out of its own
+// checks and of what all hosts say together.
+func receiverFindings(f *Facts) []Finding {
+	var out []Finding
+	symptomOf := map[string]string{"disk.reserve": DiskLow, "disk.days": DiskLow, "disk.inodes": DiskLow, "ledger.index": IndexBroken, "rows.files": IndexBroken}
+	for _, r := range f.Receiver {
+		symptom, ok := symptomOf[r.ID]
+		switch {
+		case ok && (r.Status == check.Fail || r.Status == check.Warn):
+		case r.Status == check.Fail && r.Hard:
+			symptom = receiverFailing
+		default:
+			continue
+		}
+		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Title + ": " + r.Detail, Check: r.ID}}
+		// One alert for each symptom: the first check that shows it names it.
+		if i := slices.IndexFunc(out, func(y Finding) bool { return y.Symptom == symptom }); i >= 0 {
+			out[i].Detail += "; " + r.ID + ": " + r.Detail
+			continue
+		}
+		out = append(out, x)
+	}
+	if off, n := f.medianOffset(); off.Abs() > skew {
+		out = append(out, Finding{
+			Symptom: ClockWrong, Detail: fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs())),
+			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced"},
+		})
+	}
+	return out
+}
+
+// medianOffset returns the middle of the offsets of the hosts heard of late; 0
+// where fewer than three were, as two cannot outvote one.
+func (f *Facts) medianOffset() (time.Duration, int) {
+	var all []time.Duration
+	for _, h := range f.Hosts {
+		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= fresh {
+			all = append(all, h.Heard.Offset)
+		}
+	}
+	if len(all) < 3 {
+		return 0, len(all)
+	}
+	slices.Sort(all)
+	return all[len(all)/2], len(all)
+}

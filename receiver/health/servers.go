@@ -1,0 +1,94 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// runFile is fleet-check's; it says when it last ran.
+const runFile = "fleet-check.json"
+
+// nowhere is a commit that no gate lists: what is said of it tells whether
+// there is a list at all.
+const nowhere = "0000000000000000000000000000000000000000"
+
+func (r *receiver) gate(ctx context.Context) check.Result {
+	if r.Client == nil {
+		return check.Skipf("serve cannot be asked from here")
+	}
+	commit := string(r.Build.Commit)
+	if commit == "" {
+		commit = nowhere
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.Base, "/")+wire.GatePrefix+commit, nil)
+	if err != nil {
+		return check.Failf("%v", err)
+	}
+	res, err := r.Client.Do(req)
+	if err != nil {
+		return check.Skipf("serve did not answer")
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return check.Failf("GET %s: %s", req.URL.Path, res.Status)
+	}
+	var v wire.Verdict
+	if err := json.NewDecoder(io.LimitReader(res.Body, wire.MaxAnswer)).Decode(&v); err != nil {
+		return check.Failf("GET %s: %v", req.URL.Path, err)
+	}
+	if !r.Config.Gate.Enabled {
+		return check.Warnf("the gate is disabled: every commit is accepted")
+	}
+	if v.HeadCommit == "" {
+		return check.Warnf("this receiver's build has no commit, so the gate accepts only released and extra commits")
+	}
+	return check.Passf("head commit %s", v.HeadCommit)
+}
+
+func (r *receiver) serverCert(context.Context) check.Result {
+	path := r.Config.TLS.Certificate
+	if path == "" {
+		if r.Config.TLS.Mode == "proxy" {
+			return check.Skipf("the proxy has the server certificate")
+		}
+		path = r.authority("server.pem")
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	certs, err := pki.ParseCerts(b)
+	if err != nil {
+		return check.Failf("%s: %v", path, err)
+	}
+	return machine.Expiry(certs[0], r.Now())
+}
+
+func (r *receiver) fleetCheck(context.Context) check.Result {
+	b, err := os.ReadFile(r.data(runFile))
+	var last struct {
+		At time.Time `json:"at"`
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return machine.Unreadable(err)
+	default:
+		if err := json.Unmarshal(b, &last); err != nil {
+			return check.Failf("%s: %v", r.data(runFile), err)
+		}
+	}
+	return machine.Fresh(last.At, r.Now())
+}

@@ -1,0 +1,119 @@
+package health
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ledger"
+	"cis490/internal/machine"
+	"cis490/receiver/index"
+)
+
+// warnDays is how many days ahead a full disk is told.
+const warnDays = 3
+
+func (r *receiver) system() []check.Check {
+	c := r.Config
+	secrets := []machine.Want{
+		{Path: r.authority("ca.key"), Owner: r.AuthorityUser, Most: 0o600},
+		{Path: r.authority("tokens.jsonl"), Owner: r.AuthorityUser, Most: 0o600},
+		{Path: r.authority("authority.pem"), Owner: r.AuthorityUser, Most: 0o600},
+	}
+	operator := []machine.Want{{Path: c.Operator, Most: 0o640}}
+	return []check.Check{
+		{
+			ID: "ca.key", Title: "CA key is private", Severity: check.Hard,
+			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0600 " + r.authority("ca.key"),
+			Doc: "Only the authority's user can read the CA key and the tokens. Judged by root only, as others may not look.",
+			Run: r.needsConfig(machine.Kept(secrets)), Repair: machine.Tighten(secrets),
+		},
+		{
+			ID: "operator.token", Title: "Operator token is private", Severity: check.Soft,
+			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0640 " + c.Operator,
+			Doc: "The token for the dashboard and the operator's part of the API is not readable by everyone.",
+			Run: r.needsConfig(machine.Kept(operator)), Repair: machine.Tighten(operator),
+		},
+		{
+			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
+			Fix: here + "free space on the disk of " + c.DataDir + ", or: sudo cis490 archive --before DATE --to DIR",
+			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",
+			Run: r.needsConfig(func(context.Context) check.Result { return machine.Reserve(c.DataDir, int64(c.Limits.DiskReserve)) }),
+		},
+		{
+			ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
+			Fix: here + "sudo cis490 archive --before DATE --to DIR, or a larger disk for " + c.DataDir,
+			Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
+			Run: r.needsConfig(r.days),
+		},
+		{
+			ID: "disk.inodes", Title: "Disk has room for files", Severity: check.Hard,
+			Fix: here + "df -i " + c.DataDir + "   # remove what fills it with small files",
+			Doc: "The file system still has inodes: without them no file can be made however much space is free.",
+			Run: r.needsConfig(func(context.Context) check.Result { return machine.Inodes(c.DataDir) }),
+		},
+		{
+			ID: "clock.synced", Title: "Clock is kept right", Severity: check.Soft,
+			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony where it is not there",
+			Doc: "Something synchronises the kernel's clock. The receiver's time is the fleet's time.",
+			Run: machine.ClockSynced,
+		},
+		{
+			ID: "version.stamp", Title: "Build has a commit", Severity: check.Soft,
+			Fix: here + "install a released build: sudo ./cis490 install receiver",
+			Doc: "The gate accepts the receiver's own commit, which a build without a stamp does not have.",
+			Run: func(context.Context) check.Result {
+				if r.Build.Commit == "" {
+					return check.Warnf("version %s has no commit", r.Build.Version)
+				}
+				return check.Passf("version %s of commit %s", r.Build.Version, r.Build.Commit)
+			},
+		},
+	}
+}
+
+// days foretells when the disk reaches its reserve, at the rate of the last 24
+// hours.
+func (r *receiver) days(context.Context) check.Result {
+	s, err := machine.SpaceOf(r.Config.DataDir)
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	var day int64
+	for line, err := range ledger.Rows(disk.OS{}, r.data(index.File), index.TimeKey, r.Now().Add(-24*time.Hour)) {
+		if err != nil {
+			return machine.Unreadable(err)
+		}
+		var row index.Row
+		if json.Unmarshal(line.Line, &row) == nil && !row.Archived && !row.Repaired {
+			day += row.Size
+		}
+	}
+	left := s.Free - int64(r.Config.Limits.DiskReserve)
+	if day <= 0 {
+		return check.Passf("nothing came in the last 24 hours")
+	}
+	days := max(left, 0) / day
+	detail := fmt.Sprintf("%d days at %s a day", days, humanize.IBytes(uint64(day)))
+	if days < warnDays {
+		return check.Warnf("%s", detail)
+	}
+	return check.Passf("%s", detail)
+}
+
+// mine tells whether a file belongs to this process's user.
+func mine(path string) bool {
+	fi, err := os.Lstat(path)
+	if err != nil {
+		return false
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == os.Geteuid()
+}
