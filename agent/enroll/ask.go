@@ -1,0 +1,193 @@
+package enroll
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// ErrPin tells that a server does not have the root that the join token names.
+// The token's secret was not sent.
+var ErrPin = errors.New("the server does not have the root that the join token names; the token was not sent")
+
+// askTimeout bounds one request, from the first byte to the last.
+const askTimeout = 15 * time.Second
+
+// clockTolerance is how far this host's clock may be off without a word.
+const clockTolerance = 2 * time.Minute
+
+// patiently repeats an attempt while nobody of ours answers, or the answer is to
+// come again. Refusals are final for this run.
+func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswer, error)) (wire.CertAnswer, error) {
+	until := time.Now().Add(e.o.Patience)
+	for wait := 200 * time.Millisecond; ; wait *= 2 {
+		out, err := attempt()
+		p, ours := errors.AsType[*wire.Problem](err)
+		switch {
+		case err == nil || errors.Is(err, ErrPin):
+			return out, err
+		case ours && p.Status != http.StatusTooManyRequests && p.Status < 500:
+			return out, fault.Fix(err, p.Fix)
+		case ours:
+			err = fault.Exit(fault.Fix(err, "nothing: it is tried again within 5 minutes"), fault.TempFail)
+		default:
+			err = fault.Exit(err, fault.Unavailable)
+			if fault.FixOf(err) == "" {
+				err = fault.Fix(err, "nothing: it is tried again within 5 minutes; if it stays, on this machine: sudo cis490 doctor")
+			}
+		}
+		pause := wait/2 + rand.N(wait/2)
+		if time.Now().Add(pause).After(until) {
+			return out, err
+		}
+		select {
+		case <-ctx.Done():
+			return out, err
+		case <-time.After(pause):
+		}
+	}
+}
+
+// pinned fetches the authority's roots over a connection that proves nothing,
+// and returns the one that the token's pin names: what is said next is said only
+// to a server that chains to it.
+func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x509.CertPool, error) {
+	conf := pki.ClientTLS(nil, nil)
+	conf.InsecureSkipVerify = true // the pin decides, and nothing secret is sent here
+	res, err := e.send(ctx, conf, http.MethodGet, strings.TrimSuffix(url, "/")+wire.CAPath, nil)
+	if err != nil {
+		return nil, err
+	}
+	certs, err := pki.ParseCerts(res)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
+	}
+	for _, c := range certs {
+		if pki.PinOf(c) == pin {
+			pool := x509.NewCertPool()
+			pool.AddCert(c)
+			return pool, nil
+		}
+	}
+	return nil, fault.Fix(fmt.Errorf("%w (pin %s)", ErrPin, pin),
+		"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints; if it comes again, another machine answers at "+url)
+}
+
+// certificate asks for a certificate and believes the answer only if it is what
+// was asked for.
+func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url string, key crypto.Signer, secret string) (wire.CertAnswer, error) {
+	var out wire.CertAnswer
+	csr, err := pki.NewCSR(key, e.o.Host)
+	if err != nil {
+		return out, err
+	}
+	body, err := json.Marshal(wire.CertRequest{CSR: string(csr), Token: secret})
+	if err != nil {
+		return out, err
+	}
+	res, err := e.send(ctx, pki.ClientTLS(roots, nil), http.MethodPost, strings.TrimSuffix(url, "/")+wire.CertPrefix+string(e.o.Host), body)
+	if err != nil {
+		return out, err
+	}
+	if err := json.Unmarshal(res, &out); err != nil {
+		return out, fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
+	}
+	return out, e.judge(out, key, secret != "")
+}
+
+// judge refuses an answer that would not work.
+func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) error {
+	chain, err := pki.ParseCerts([]byte(a.Certificate))
+	if err != nil {
+		return fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
+	}
+	trusted, err := pki.ParseCerts([]byte(a.CA))
+	if err != nil {
+		return fmt.Errorf("%w: trust bundle: %w", wire.ErrNotOurs, err)
+	}
+	roots := x509.NewCertPool()
+	for _, c := range trusted {
+		roots.AddCert(c)
+	}
+	h, err := pki.VerifyClient(chain, roots, e.o.Now())
+	if errors.Is(err, pki.ErrValidity) {
+		return clockFix(err, e.o.Now())
+	}
+	want, kerr := pki.KeyID(key.Public())
+	got, gerr := pki.KeyID(chain[0].PublicKey)
+	switch {
+	case errors.Join(err, kerr, gerr) != nil:
+		return fmt.Errorf("the authority's answer: %w", errors.Join(err, kerr, gerr))
+	case h != e.o.Host || want != got:
+		return fmt.Errorf("%w: it issued a certificate for %q to another key or host", wire.ErrNotOurs, h)
+	case enrolment && a.Bearer == "":
+		return fmt.Errorf("%w: an enrolment without a bearer", wire.ErrNotOurs)
+	}
+	return nil
+}
+
+// send makes one request and returns the body of a 200. It follows no redirect
+// and goes through no proxy.
+func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url string, body []byte) (_ []byte, err error) {
+	conf.Time = e.o.Now
+	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
+	cl := &http.Client{Transport: tr, Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", wire.ContentTypeJSON)
+	res, err := cl.Do(req)
+	if err != nil {
+		if bad, ok := errors.AsType[x509.CertificateInvalidError](err); ok && bad.Reason == x509.Expired {
+			return nil, clockFix(err, e.o.Now())
+		}
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	e.compareClocks(res.Header.Get("Date"))
+	if res.StatusCode != http.StatusOK {
+		p, err := wire.ReadProblem(res)
+		if err != nil {
+			return nil, err
+		}
+		return nil, p
+	}
+	b, err := io.ReadAll(io.LimitReader(res.Body, maxFile))
+	if err != nil {
+		return nil, fmt.Errorf("read answer: %w", err)
+	}
+	return b, nil
+}
+
+// compareClocks tells when this host's clock is off: it still enrols and ships,
+// but what it records carries wrong times.
+func (e *Enroller) compareClocks(date string) {
+	at, err := http.ParseTime(date)
+	if err != nil {
+		return
+	}
+	if off := e.o.Now().Sub(at).Round(time.Second); off.Abs() > clockTolerance {
+		e.o.Log.Warn("this machine's clock differs from the authority's", "host", e.o.Host, "off", off, "fix", "timedatectl set-ntp true")
+	}
+}
+
+func clockFix(err error, now time.Time) error {
+	return fault.Fix(fmt.Errorf("%w; this machine's clock says %s", err, now.UTC().Format(time.RFC3339)),
+		"timedatectl   # if the time is wrong: sudo timedatectl set-ntp true")
+}

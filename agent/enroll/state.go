@@ -1,0 +1,175 @@
+package enroll
+
+import (
+	"crypto"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"cis490/agent/client"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// maxFile bounds what is read of a file here, in bytes.
+const maxFile = 1 << 20
+
+// state is what certs_dir has.
+type state struct {
+	key     crypto.Signer     // of the pair; nil if there is none
+	leaf    *x509.Certificate // nil if there is none that fits the key
+	bearer  bool
+	token   *wire.Token
+	pending crypto.Signer // the key made for this token
+	stray   bool          // a pending key that is not this token's
+	next    bool          // new credentials are complete and wait to be swapped in
+}
+
+// look reads certs_dir. What is there but cannot be used counts as not there,
+// except for a join token: that it is cut is for a person to mend.
+func (e *Enroller) look() (state, error) {
+	var s state
+	b, err := e.read(client.PairFile)
+	if err != nil {
+		return s, err
+	}
+	s.key, s.leaf = parsePair(b)
+	if b, err = e.read(client.BearerFile); err != nil {
+		return s, err
+	}
+	s.bearer = len(b) > 0
+	if s.token, err = e.readToken(); err != nil {
+		return s, err
+	}
+	if b, err = e.read(PendingFile); err != nil {
+		return s, err
+	}
+	if key, err := pki.ParseKey(b); err == nil && s.token != nil && strings.HasPrefix(string(b), pendingFor(s.token)) {
+		s.pending = key
+	} else {
+		s.stray = b != nil
+	}
+	if b, err = e.read(nextDir + "/" + client.PairFile); err != nil {
+		return s, err
+	}
+	s.next = b != nil
+	return s, nil
+}
+
+// tidy finishes what an earlier run could not: it removes the token and key of
+// an enrolment that is complete, and what belongs to none.
+func (e *Enroller) tidy(s state) (state, error) {
+	if s.token != nil && s.bearer && s.leaf != nil && sameKey(s.pending, s.key) {
+		if err := e.forgetToken(); err != nil {
+			return s, err
+		}
+		s.token, s.pending = nil, nil
+	}
+	if s.stray {
+		if err := e.remove(PendingFile); err != nil {
+			return s, err
+		}
+		s.stray = false
+	}
+	if !s.next {
+		if disk.Exists(e.o.FS, e.path(nextDir)) { // begun or ended halfway
+			return s, e.clearNext()
+		}
+		return s, nil
+	}
+	b, err := e.read(nextDir + "/" + client.PairFile)
+	if err != nil {
+		return s, err
+	}
+	key, leaf := parsePair(b)
+	whose := s.key
+	if s.token != nil {
+		whose = s.pending
+	}
+	if leaf == nil || !sameKey(key, whose) || !e.o.Now().Before(pki.RenewAt(leaf, string(e.o.Host))) {
+		s.next = false
+		return s, e.clearNext()
+	}
+	return s, nil
+}
+
+// forgetToken removes the token first: with a token but without its key, the
+// next run would make another key, which the authority takes for a thief's.
+func (e *Enroller) forgetToken() error {
+	return errors.Join(e.remove(TokenFile), e.remove(PendingFile))
+}
+
+func (e *Enroller) readToken() (*wire.Token, error) {
+	b, err := e.read(TokenFile)
+	if err != nil || b == nil {
+		return nil, err
+	}
+	t, err := wire.ParseToken(string(b))
+	if err == nil && t.Host != e.o.Host {
+		err = fmt.Errorf("join token is for %s, this host is %s", t.Host, e.o.Host)
+	}
+	if err != nil {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("%s: %w", e.path(TokenFile), err),
+			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
+	}
+	return &t, nil
+}
+
+// read returns a file's content, nil if there is none.
+func (e *Enroller) read(name string) ([]byte, error) {
+	b, err := disk.ReadFile(e.o.FS, e.path(name), maxFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.Fix(fmt.Errorf("read credentials: %w", err), "sudo cis490 cert-fetch")
+	}
+	return b, nil
+}
+
+func (e *Enroller) remove(name string) error {
+	if err := e.o.FS.Remove(e.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// parsePair returns the key of a pair, and its certificate if that fits the
+// key: a pair whose certificate is damaged can still prove who it is.
+func parsePair(b []byte) (crypto.Signer, *x509.Certificate) {
+	if b == nil {
+		return nil, nil
+	}
+	key, err := pki.ParseKey(b)
+	if err != nil {
+		return nil, nil
+	}
+	pair, err := pki.ParsePair(b)
+	if err != nil {
+		return key, nil
+	}
+	return key, pair.Leaf
+}
+
+func sameKey(a, b crypto.Signer) bool {
+	if a == nil || b == nil {
+		return false
+	}
+	ka, errA := pki.KeyID(a.Public())
+	kb, errB := pki.KeyID(b.Public())
+	return errA == nil && errB == nil && ka == kb
+}
+
+// pendingFor starts a pending key's file: it says for which token the key was
+// made, without saying the token.
+func pendingFor(t *wire.Token) string {
+	sum := sha256.Sum256([]byte(t.Secret))
+	return "# made for the join token with sha256 " + string(ident.Digest(hex.EncodeToString(sum[:]))) + "\n"
+}

@@ -1,0 +1,159 @@
+package enroll
+
+import (
+	"context"
+	"crypto"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+
+	"cis490/agent/client"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+)
+
+// install writes an answer beside the present credentials and swaps it in.
+func (e *Enroller) install(ctx context.Context, s state, key crypto.Signer, a wire.CertAnswer) (Result, error) {
+	private, err := pki.EncodeKey(key)
+	if err != nil {
+		return Nothing, err
+	}
+	if err := e.clearNext(); err != nil { // a bearer of an earlier answer must not slip in
+		return Nothing, err
+	}
+	if err := disk.MkdirAll(e.o.FS, e.path(nextDir), 0o700); err != nil {
+		return Nothing, err
+	}
+	put := func(name string, content string) error {
+		return disk.ReplaceBytes(e.o.FS, e.path(nextDir, name), 0o600, []byte(content))
+	}
+	if err := put(client.CAFile, a.CA); err != nil {
+		return Nothing, err
+	}
+	if a.Bearer != "" {
+		if err := put(client.BearerFile, a.Bearer+"\n"); err != nil {
+			return Nothing, err
+		}
+	}
+	if len(a.ReleaseKeys) > 0 {
+		if err := put(ReleaseKeysFile, strings.Join(a.ReleaseKeys, "\n")+"\n"); err != nil {
+			return Nothing, err
+		}
+	}
+	// Last: with it the new credentials are complete.
+	if err := put(client.PairFile, a.Certificate+string(private)); err != nil {
+		return Nothing, err
+	}
+	return e.promote(ctx, s)
+}
+
+// promote shows the new credentials to the receiver and swaps them in, unless it
+// refuses them, or cannot be asked while the present ones still serve.
+func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
+	what := Renewed
+	if s.token != nil {
+		what = Enrolled
+	}
+	err := e.probe(ctx, s)
+	p, refused := errors.AsType[*wire.Problem](err)
+	refused = refused && (p.Status == http.StatusUnauthorized || p.Status == http.StatusForbidden)
+	switch {
+	case err == nil:
+	case refused && s.leaf != nil:
+		if clr := e.clearNext(); clr != nil {
+			return Nothing, clr
+		}
+		return Nothing, fault.Fix(fmt.Errorf("the receiver refuses the new certificate, the present one stays: %w", err), p.Fix)
+	case refused:
+		e.o.Log.Warn("the receiver refuses the first certificate", "host", e.o.Host, "err", err)
+	case what == Renewed && e.serves(s):
+		e.o.Log.Info("the receiver could not be asked about the new certificate, the present one stays for now", "host", e.o.Host, "err", err)
+		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("show the new certificate to the receiver: %w", err), "nothing: it is tried again within 5 minutes"), fault.TempFail)
+	}
+	if err := e.swap(); err != nil {
+		return Nothing, fmt.Errorf("put the new certificate in place: %w", err)
+	}
+	if s.token != nil {
+		if err := e.forgetToken(); err != nil {
+			return Nothing, err
+		}
+	}
+	if fresh, err := e.look(); err == nil && fresh.leaf != nil {
+		e.o.Log.Info(string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf), "expires", fresh.leaf.NotAfter)
+	}
+	return what, nil
+}
+
+// probe asks the receiver with the new credentials. A renewal brings no bearer:
+// the present one is shown with it.
+func (e *Enroller) probe(ctx context.Context, s state) error {
+	if s.token == nil {
+		b, err := e.read(client.BearerFile)
+		if err != nil {
+			return err
+		}
+		if err := disk.ReplaceBytes(e.o.FS, e.path(nextDir, client.BearerFile), 0o600, b); err != nil {
+			return err
+		}
+	}
+	return e.o.Probe(ctx, e.path(nextDir))
+}
+
+// serves tells whether the present pair can be relied on for a while yet.
+func (e *Enroller) serves(s state) bool {
+	if s.leaf == nil || !s.bearer {
+		return false
+	}
+	_, life := pki.Life(s.leaf)
+	return e.o.Now().Add(life / 10).Before(s.leaf.NotAfter)
+}
+
+// swap puts the new files in place. Trust and bearer come first: they are right
+// for the new pair, and at an enrolment the old pair is worth nothing any more.
+// The rename of the pair ends it; before it, the next run begins again.
+func (e *Enroller) swap() error {
+	for _, f := range []struct {
+		name  string
+		perm  fs.FileMode
+		fresh bool // only where there is none
+	}{{client.CAFile, 0o644, false}, {client.BearerFile, 0o600, false}, {ReleaseKeysFile, 0o644, true}} {
+		b, err := e.read(nextDir + "/" + f.name)
+		if err != nil {
+			return err
+		}
+		if b == nil || (f.fresh && disk.Exists(e.o.FS, e.path(f.name))) {
+			continue
+		}
+		if f.fresh {
+			e.o.Log.Info("took release keys from the authority", "path", e.path(f.name))
+		}
+		if have, err := e.read(f.name); err == nil && string(have) == string(b) {
+			continue
+		}
+		if err := disk.ReplaceBytes(e.o.FS, e.path(f.name), f.perm, b); err != nil {
+			return err
+		}
+	}
+	if err := e.o.FS.Rename(e.path(nextDir, client.PairFile), e.path(client.PairFile)); err != nil {
+		return err
+	}
+	if err := errors.Join(e.o.FS.SyncDir(e.o.Dir), e.o.FS.SyncDir(e.path(nextDir))); err != nil {
+		return err
+	}
+	return e.clearNext()
+}
+
+// clearNext removes the new credentials, the pair first: without it they do not
+// count.
+func (e *Enroller) clearNext() error {
+	for _, name := range []string{client.PairFile, client.BearerFile, client.CAFile, ReleaseKeysFile} {
+		if err := errors.Join(e.remove(nextDir+"/"+name), e.remove(nextDir+"/"+name+disk.Partial)); err != nil {
+			return err
+		}
+	}
+	return e.remove(nextDir)
+}
