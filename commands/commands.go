@@ -58,6 +58,7 @@ func (a *app) cli() *cli.App {
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.demoCommand(),
+		a.serveCommand(),
 		a.orchestrateCommand(),
 		a.installCommand(),
 		a.uninstallCommand(),

@@ -14,12 +14,13 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 )
 
-// blobsDir is where published binaries are, each named by its digest.
-const blobsDir = "releases/blobs"
+// releasesDir is where releases are published, in the data folder.
+const releasesDir = "releases"
 
 func (s *Server) routes() map[string]handler {
 	return map[string]handler{
@@ -115,7 +116,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
-	f, err := os.Open(filepath.Join(s.o.Config.DataDir, blobsDir, string(d)))
+	f, err := os.Open(release.BlobPath(filepath.Join(s.o.Config.DataDir, releasesDir), d))
 	if errors.Is(err, fs.ErrNotExist) {
 		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
 	}

@@ -88,6 +88,11 @@ func (s *Server) watch(ctx context.Context) error {
 	said := "nothing yet"
 	for {
 		missing := s.Missing()
+		if err := s.alive(); err == nil {
+			s.notify("WATCHDOG=1")
+		} else {
+			s.o.Log.Error("stuck", "err", err)
+		}
 		s.contacts.Ready(len(missing) == 0)
 		// Said when other things are missing, not when a figure changed.
 		what := s.missingNames()
@@ -95,8 +100,10 @@ func (s *Server) watch(ctx context.Context) error {
 		case what == said:
 		case len(missing) > 0:
 			s.o.Log.Warn("not ready, waiting", "missing", strings.Join(missing, "; "))
+			s.notify("STATUS=not ready: " + strings.Join(missing, "; "))
 		default:
 			s.o.Log.Info("ready", "addr", s.Addr().String(), "store", s.store.ID())
+			s.notify("STATUS=ready")
 		}
 		said = what
 		select {
@@ -117,9 +124,9 @@ func (s *Server) missingNames() string {
 	return strings.Join(names, ", ")
 }
 
-// Alive tells whether work that waits for the disk still advances; waiting for
+// alive tells whether work that waits for the disk still advances; waiting for
 // work counts as alive.
-func (s *Server) Alive() error {
+func (s *Server) alive() error {
 	if w := s.store.Waiting(s.o.Now()); w > stuckAfter {
 		return fmt.Errorf("the disk has not answered for %s", w)
 	}

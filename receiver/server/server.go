@@ -61,8 +61,11 @@ type Options struct {
 	Released func() ([]ident.Commit, error)
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
-	Now        func() time.Time
-	Log        *slog.Logger
+	// Notify tells the service manager a state, as sd_notify(3) has it; nil
+	// tells nobody.
+	Notify func(state string)
+	Now    func() time.Time
+	Log    *slog.Logger
 }
 
 // Server is a receiver that listens.
@@ -85,9 +88,11 @@ type Server struct {
 }
 
 // New opens the receiver's files, settles what a crash left, and listens.
-func New(o Options) (s *Server, err error) {
+func New(o Options) (_ *Server, err error) {
 	c := o.Config
-	s = &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads)}
+	log := o.Log
+	o.Log = log.With("component", "serve")
+	s := &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads)}
 	if c.TLS.Mode == "direct" {
 		s.pair = newPair(c)
 	}
@@ -104,12 +109,12 @@ func New(o Options) (s *Server, err error) {
 	}
 	s.store, err = store.Open(store.Options{
 		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve),
-		Now: o.Now, Log: o.Log.With("component", "store"),
+		Now: o.Now, Log: log.With("component", "store"),
 	})
 	if err != nil {
 		return nil, err
 	}
-	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: o.Log.With("component", "contacts")}
+	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: log.With("component", "contacts")}
 	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
 		return nil, err
 	}
@@ -117,10 +122,12 @@ func New(o Options) (s *Server, err error) {
 		return nil, err
 	}
 	s.contacts = contacts.Open(notes)
-	s.gate = gate.New(gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Released: o.Released, Log: o.Log.With("component", "gate")})
+	s.gate = gate.New(gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Released: o.Released, Log: log.With("component", "gate")})
 	s.gate.Refresh()
-	s.listener, err = s.listen()
-	return s, err
+	if s.listener, err = s.listen(); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Server) listen() (net.Listener, error) {
@@ -158,10 +165,11 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(s.o.Log.With("component", "http").Handler(), slog.LevelDebug),
+		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		ConnContext:       withVerified,
 		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
 	}
+	s.notify("READY=1")
 	notes, stopNotes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNotes()
 	g, gctx := errgroup.WithContext(ctx)
@@ -194,6 +202,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	<-ctx.Done()
 	s.stopping.Store(true)
+	s.notify("STOPPING=1\nSTATUS=ending uploads in progress")
 	s.o.Log.Info("draining")
 	limit, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
@@ -205,6 +214,12 @@ func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	s.contacts.Ready(false)
 	s.o.Log.Info("shutdown complete")
 	return err
+}
+
+func (s *Server) notify(state string) {
+	if s.o.Notify != nil {
+		s.o.Notify(state)
+	}
 }
 
 // Close closes what New opened; Run does it too.

@@ -86,8 +86,8 @@ type Store struct {
 }
 
 // Open opens the store, making its folders, and settles what a crash left.
-func Open(o Options) (s *Store, err error) {
-	s = &Store{o: o, pending: map[index.Key]intent{}}
+func Open(o Options) (_ *Store, err error) {
+	s := &Store{o: o, pending: map[index.Key]intent{}}
 	if l, ok := o.FS.(disk.Locker); ok {
 		if s.lock, err = l.Lock(o.DataDir); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),

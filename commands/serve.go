@@ -1,0 +1,71 @@
+package commands
+
+import (
+	"errors"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/receiver/roster"
+	"cis490/receiver/server"
+)
+
+// addrFileFlag is --addr-file of a command that listens.
+func addrFileFlag() cli.Flag {
+	return &cli.StringFlag{Name: "addr-file", Usage: "write the address that is listened on to `FILE`, for a port of 0"}
+}
+
+// writeAddr writes the address file, if one was asked for.
+func writeAddr(c *cli.Context, addr string) error {
+	path := c.String("addr-file")
+	if path == "" {
+		return nil
+	}
+	return disk.ReplaceBytes(disk.OS{}, path, 0o644, []byte(addr+"\n"))
+}
+
+func (a *app) serveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "serve",
+		Usage:     "the receiver: take episodes from lab hosts",
+		ArgsUsage: " ",
+		Description: "Answers an upload with success only after it is durable. Until the authority has\n" +
+			"written its files (see cis490 bootstrap) it waits and says for what; GET /readyz tells it too.\n\n" +
+			"Example:\n   cis490 serve --config /etc/cis490/receiver.toml",
+		Flags:  []cli.Flag{configFlag(config.ReceiverPath), addrFileFlag()},
+		Action: a.serve,
+	}
+}
+
+func (a *app) serve(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	s, err := server.New(server.Options{
+		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: disk.OS{},
+		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		Notify: func(state string) {
+			// Without a service manager there is nobody to tell.
+			_, _ = daemon.SdNotify(false, state)
+		},
+		Now: time.Now, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	if err := writeAddr(c, s.Addr().String()); err != nil {
+		return errors.Join(err, s.Close())
+	}
+	return s.Run(c.Context)
+}
