@@ -36,7 +36,7 @@ type report struct {
 // one it inherits. A line is stamped when it is received, before anything else
 // is done with it.
 type listener struct {
-	clock clock
+	clock *clock
 	out   chan<- report
 	path  string
 	ln    *net.UnixListener
@@ -49,7 +49,7 @@ type listener struct {
 }
 
 // listen opens both sockets. Reports are sent on out until close returns.
-func listen(path string, c clock, out chan<- report) (*listener, error) {
+func listen(path string, c *clock, out chan<- report) (*listener, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("listen for events: %s is longer than the 107 bytes a socket's path may have: choose a shorter data_dir", path)
 	}

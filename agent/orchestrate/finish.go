@@ -15,7 +15,7 @@ import (
 )
 
 // stepNoted is how far the wall clock may drift from the monotonic one within
-// an episode before a note says that it stepped.
+// an episode before meta.json says that it stepped.
 const stepNoted = 200 * time.Millisecond
 
 // meta returns what is known of the episode when it begins.
@@ -53,10 +53,8 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 	if r.tree.scan {
 		note("this kernel keeps no list of children: all processes of the machine were looked through")
 	}
-	end := r.clock.stamp()
-	start := meta.Start.UnixNano()
-	if step := time.Duration(end.wall - start - end.mono); step.Abs() > stepNoted {
-		note("the wall clock stepped by %s during the recording", step.Round(time.Millisecond))
+	if step := r.clock.stepped(); step.Abs() > stepNoted {
+		meta.ClockStepMS = step.Milliseconds()
 	}
 }
 

@@ -65,6 +65,7 @@ func (l *log) String() string {
 // its event, quiet at its.
 func profile(script string) string {
 	return fmt.Sprintf(`schema = 1
+name = "test"
 [[profile]]
 name = "test"
 weight = 1

@@ -110,7 +110,7 @@ func (r *Orchestrator) Run(ctx context.Context) error {
 	}
 	defer unlock()
 	slots := r.slots()
-	r.o.Log.Info("recording", "slots", slots, "experiment", r.o.Experiment.Digest, "version", r.o.Build.Version)
+	r.o.Log.Info("recording", "slots", slots, "experiment", r.o.Experiment.Name, "digest", r.o.Experiment.Digest, "version", r.o.Build.Version)
 	for range slots {
 		r.beats = append(r.beats, newBeat())
 	}

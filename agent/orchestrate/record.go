@@ -41,7 +41,7 @@ type recording struct {
 	beat    func()
 
 	dir, work string
-	clock     clock
+	clock     *clock
 	reports   chan report
 	samplers  []*sampler
 	load      loadMeter

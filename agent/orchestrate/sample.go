@@ -33,7 +33,7 @@ type sampler struct {
 	collector
 	source string
 	hz     float64
-	clock  clock
+	clock  *clock
 	fsys   disk.FS
 	dir    string
 	// required says that an episode without this source is none.

@@ -69,9 +69,12 @@ type Meta struct {
 	// Sampling tells per source how well the rate was kept.
 	Sampling map[string]Sampling `json:"sampling,omitempty"`
 	Load     Load                `json:"load"`
-	Verdict  Verdict             `json:"verdict"`
-	Reason   string              `json:"reason,omitempty"` // why not accepted
-	Notes    []string            `json:"notes,omitempty"`  // such as "no KVM: software emulation"
+	// ClockStepMS is how far the wall clock stepped during the recording; 0 if
+	// it went on with the monotonic one.
+	ClockStepMS int64    `json:"clock_step_ms,omitempty"`
+	Verdict     Verdict  `json:"verdict"`
+	Reason      string   `json:"reason,omitempty"` // why not accepted
+	Notes       []string `json:"notes,omitempty"`  // such as "no KVM: software emulation"
 }
 
 // Sampling is how well one source's rate was kept. Jitter is how far after its

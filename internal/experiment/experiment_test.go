@@ -10,7 +10,8 @@ import (
 	"cis490/internal/fault"
 )
 
-const good = `schema = 1
+const good = `name = "x"
+schema = 1
 [[profile]]
 name = "a"
 weight = 1
@@ -62,24 +63,24 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ content, want string }{
 		"empty":             {"", "x: schema: want 1, got 0"},
-		"schema":            {edit("schema = 1", "schema = 2"), "x:1:1: schema: want 1, got 2"},
-		"no profile":        {"schema = 1\n", "x: profile: want at least one [[profile]]"},
+		"schema":            {edit("schema = 1", "schema = 2"), "x:2:1: schema: want 1, got 2"},
+		"no profile":        {"name = \"x\"\nschema = 1\n", "x: profile: want at least one [[profile]]"},
 		"not toml":          {"schema = \n", "x:1:10: "},
-		"wrong type":        {edit("weight = 1", `weight = "much"`), "x:4:10: "},
-		"unknown key":       {edit("weight = 1", "wieght = 1"), `x:4:1: profile.wieght: unknown key (did you mean "profile.weight"?)`},
-		"missing key":       {edit("weight = 1\n", ""), "x:2:3: profile[0].weight: want 1 to 1000000, got 0"},
-		"unknown phase key": {edit(`budget = "5s"`, `budgte = "5s"`), `x:9:1: profile.phase.budgte: unknown key (did you mean "profile.phase.budget"?)`},
-		"no command":        {edit(`command = ["/bin/true"]`, "command = []"), "x:5:1: profile[0].command: want a program"},
-		"bad name":          {edit(`name = "a"`, `name = "A b"`), "x:3:1: profile[0].name: want a letter a-z"},
-		"same name":         {edit(`name = "b"`, `name = "a"`), `x:11:1: profile[1].name: a second profile of the name "a"`},
-		"bad stop":          {edit(`"budget"`, `"never"`), "x:14:1: profile[1].stop: want \"exit\" or \"budget\", got \"never\""},
-		"bad rate":          {edit("proc_hz = 20", "proc_hz = 5000"), "x:17:1: profile[1].collectors.proc_hz: want 0.1 to 100"},
-		"bad duration":      {edit(`"5s"`, `"5 parsecs"`), "x:9:10: "},
-		"no budget":         {edit("budget = \"5s\"\n", ""), "x:6:3: profile[0].phase[0].budget: want how long"},
-		"too long":          {last(`"1m"`, `"25h"`), "x:10:3: profile[1].phase: the budgets add up"},
-		"first event":       {edit(`event = "start"`, `event = "go"`), `x:8:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`},
-		"second start":      {edit(`event = "busy"`, `event = "start"`), `x:24:1: profile[1].phase[1].event: "start" has a meaning of its own`},
-		"failed phase":      {last(`name = "busy"`, `name = "failed"`), `x:23:1: profile[1].phase[1].name: "failed" is what a failed episode ends in`},
+		"wrong type":        {edit("weight = 1", `weight = "much"`), "x:5:10: "},
+		"unknown key":       {edit("weight = 1", "wieght = 1"), `x:5:1: profile.wieght: unknown key (did you mean "profile.weight"?)`},
+		"missing key":       {edit("weight = 1\n", ""), "x:3:3: profile[0].weight: want 1 to 1000000, got 0"},
+		"unknown phase key": {edit(`budget = "5s"`, `budgte = "5s"`), `x:10:1: profile.phase.budgte: unknown key (did you mean "profile.phase.budget"?)`},
+		"no command":        {edit(`command = ["/bin/true"]`, "command = []"), "x:6:1: profile[0].command: want a program"},
+		"bad name":          {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
+		"same name":         {edit(`name = "b"`, `name = "a"`), `x:12:1: profile[1].name: a second profile of the name "a"`},
+		"bad stop":          {edit(`"budget"`, `"never"`), "x:15:1: profile[1].stop: want \"exit\" or \"budget\", got \"never\""},
+		"bad rate":          {edit("proc_hz = 20", "proc_hz = 5000"), "x:18:1: profile[1].collectors.proc_hz: want 0.1 to 100"},
+		"bad duration":      {edit(`"5s"`, `"5 parsecs"`), "x:10:10: "},
+		"no budget":         {edit("budget = \"5s\"\n", ""), "x:7:3: profile[0].phase[0].budget: want how long"},
+		"too long":          {last(`"1m"`, `"25h"`), "x:11:3: profile[1].phase: the budgets add up"},
+		"first event":       {edit(`event = "start"`, `event = "go"`), `x:9:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`},
+		"second start":      {edit(`event = "busy"`, `event = "start"`), `x:25:1: profile[1].phase[1].event: "start" has a meaning of its own`},
+		"failed phase":      {last(`name = "busy"`, `name = "failed"`), `x:24:1: profile[1].phase[1].name: "failed" is what a failed episode ends in`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := experiment.Parse("x", []byte(c.content))

@@ -36,6 +36,7 @@ func validate(e Experiment) []error {
 	if e.Schema != Schema {
 		f.add("schema", "want %d, got %d", Schema, e.Schema)
 	}
+	f.name("name", e.Name)
 	if e.MaxSlots < 0 {
 		f.add("max_slots", "want 0 (no ceiling) or more, got %d", e.MaxSlots)
 	}

@@ -1,0 +1,13 @@
+package commands
+
+import "github.com/urfave/cli/v2"
+
+func (a *app) episodeCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "episode",
+		Usage: "look at episodes",
+		Subcommands: []*cli.Command{
+			a.episodeVerifyCommand(),
+		},
+	}
+}
