@@ -66,7 +66,7 @@ func (s *Store) finish(it intent, repaired bool) (index.Row, error) {
 		it.linked = true
 	}
 	if !it.named {
-		if err := s.o.FS.SyncDir(s.hostDir(k.Host)); err != nil {
+		if err := s.syncDir(s.hostDir(k.Host)); err != nil {
 			it.linked = false
 			s.setIntent(it)
 			return it.row, fmt.Errorf("make episode's name durable: %w", err)

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -86,8 +87,8 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 	case found:
 		return have, false, nil
 	}
-	if err := disk.MkdirAll(s.o.FS, s.hostDir(u.Host), dirPerm); err != nil {
-		return r, false, fmt.Errorf("make host's folder: %w", err)
+	if err := s.makeHostDir(u.Host); err != nil {
+		return r, false, err
 	}
 	if err := s.o.FS.Link(s.staged(it.name), s.path(u.key())); err != nil {
 		return r, false, fmt.Errorf("publish episode: %w", err)
@@ -126,7 +127,12 @@ func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
 		}
 	}
 	defer s.busy.begin(s.o.Now())()
-	if err := f.Sync(); err != nil {
+	// The staged name too: were the tarball's name to survive a power cut alone,
+	// nothing would tell that its row may be missing. Side by side, as most file
+	// systems commit both at once.
+	named := make(chan error, 1)
+	go func() { named <- s.syncDir(filepath.Join(s.o.DataDir, StagedDir)) }()
+	if err := errors.Join(f.Sync(), <-named); err != nil {
 		return fmt.Errorf("make upload durable: %w", err)
 	}
 	return nil

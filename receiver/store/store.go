@@ -1,8 +1,8 @@
 // Package store keeps the tarballs and gets each one's row into the index, such
 // that a success answer means durable (spec §3).
 //
-// An upload is staged under staged/ while it is hashed, made durable, then
-// linked to episodes/<host>/<id>.tar.zst, which fails if that name exists; then
+// An upload is staged under staged/ while it is hashed, made durable with its
+// staged name, then linked to episodes/<host>/<id>.tar.zst, which fails if that name exists; then
 // comes the row, and last the staged name goes. So after a crash a staged name
 // tells all: alone it is half an upload and is swept; beside its tarball it
 // says that the row may be missing, and start, or the next try of the same
@@ -79,15 +79,17 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending map[index.Key]intent // named or about to be, without a durable row
+	folders map[ident.Host]bool  // hosts whose folder this process knows to be durable
 
 	promised atomic.Int64 // bytes of uploads in progress that are not written yet
 	busy     busy
 	buffers  buffers
+	syncs    dirSyncs
 }
 
 // Open opens the store, making its folders, and settles what a crash left.
 func Open(o Options) (_ *Store, err error) {
-	s := &Store{o: o, pending: map[index.Key]intent{}}
+	s := &Store{o: o, pending: map[index.Key]intent{}, folders: map[ident.Host]bool{}}
 	if l, ok := o.FS.(disk.Locker); ok {
 		if s.lock, err = l.Lock(o.DataDir); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
@@ -105,6 +107,10 @@ func Open(o Options) (_ *Store, err error) {
 				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
 		}
 	}
+	// They may be there from a start that was killed before it made them durable.
+	if err := o.FS.SyncDir(o.DataDir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
 	if err := s.loadID(); err != nil {
 		return nil, err
 	}
@@ -119,10 +125,14 @@ func (s *Store) ID() string { return s.id }
 
 // Close lets another process have the store.
 func (s *Store) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.lock == nil {
 		return nil
 	}
-	return s.lock.Close()
+	lock := s.lock
+	s.lock = nil
+	return lock.Close()
 }
 
 // Lookup returns what is stored of an episode. A row that a failure left out is
@@ -201,6 +211,35 @@ func (s *Store) dropIntent(k index.Key) {
 
 func (s *Store) hostDir(h ident.Host) string {
 	return filepath.Join(s.o.DataDir, EpisodesDir, string(h))
+}
+
+// makeHostDir makes a host's folder durably. One that is there already may be
+// from a call that failed or was killed before its name was durable.
+func (s *Store) makeHostDir(h ident.Host) (err error) {
+	s.mu.Lock()
+	known := s.folders[h]
+	s.mu.Unlock()
+	if known {
+		return nil
+	}
+	dir := s.hostDir(h)
+	switch made := s.o.FS.Mkdir(dir, dirPerm); {
+	case made == nil:
+		defer func() {
+			if err != nil { // made anew by the next try, not synced again and believed
+				err = errors.Join(err, s.o.FS.Remove(dir))
+			}
+		}()
+	case !errors.Is(made, fs.ErrExist):
+		return fmt.Errorf("make host's folder: %w", made)
+	}
+	if err := s.syncDir(filepath.Join(s.o.DataDir, EpisodesDir)); err != nil {
+		return fmt.Errorf("make host's folder durable: %w", err)
+	}
+	s.mu.Lock()
+	s.folders[h] = true
+	s.mu.Unlock()
+	return nil
 }
 
 func (s *Store) path(k index.Key) string {
