@@ -62,6 +62,11 @@ func (a *app) commands() []*cli.Command {
 		a.orchestrateCommand(),
 		a.installCommand(),
 		a.uninstallCommand(),
+		a.bootstrapCommand(),
+		a.certFetchCommand(),
+		a.tokenCommand(),
+		a.hostCommand(),
+		a.caCommand(),
 		a.configCommand(),
 		a.versionCommand(),
 	}

@@ -20,8 +20,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -62,6 +64,7 @@ type Options struct {
 	FS        disk.FS
 	Log       *slog.Logger
 	Now       func() time.Time
+	Notify    func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
 }
 
 // Authority is the one process that issues identities.
@@ -86,6 +89,9 @@ type Authority struct {
 // New opens the authority's folder, makes what is missing there, and listens.
 // Nothing is answered before Run.
 func New(o Options) (_ *Authority, err error) {
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
 	a := &Authority{o: o, limit: newLimiter(o.Now)}
 	if a.names, err = serverNames(o); err != nil {
 		return nil, err
@@ -116,6 +122,11 @@ func New(o Options) (_ *Authority, err error) {
 	if a.listener, err = net.Listen("tcp", o.Config.Listen); err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
+	// A port of 0 is whichever is free, also in the address that tokens carry.
+	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {
+		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))
+		a.o.Config.URL = u.String()
+	}
 	a.admin, err = listenAdmin(o.Config.Socket)
 	return a, err
 }
@@ -130,6 +141,7 @@ func (a *Authority) Run(ctx context.Context) error {
 	public.TLSConfig = pki.ServerTLS(a.pair)
 	admin := a.server(a.adminRoutes())
 	admin.ConnContext = withPeer
+	a.o.Notify("READY=1")
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return served(public.ServeTLS(a.listener, "", "")) })
 	g.Go(func() error { return served(admin.Serve(a.admin)) })

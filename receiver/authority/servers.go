@@ -91,7 +91,8 @@ func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
 }
 
 // keepFresh looks after the server certificates until the context ends: often
-// enough for lives of minutes, at most once a minute for lives of months.
+// enough for lives of minutes, at most once a minute for lives of months. That
+// it comes round shows the service manager that no change hangs.
 func (a *Authority) keepFresh(ctx context.Context) {
 	every := min(max(a.o.Config.ServerLife.D()/60, time.Second), time.Minute)
 	tick := time.NewTicker(every)
@@ -105,6 +106,7 @@ func (a *Authority) keepFresh(ctx context.Context) {
 		a.mu.Lock()
 		err := errors.Join(a.publishCA(), a.keepServerCerts())
 		a.mu.Unlock()
+		a.o.Notify("WATCHDOG=1")
 		if err != nil {
 			a.o.Log.Error("certificates could not be kept fresh", "path", a.o.Config.Dir, "err", err)
 		}

@@ -1,0 +1,52 @@
+package commands
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// looseArgs returns the arguments of a command that takes flags before and after
+// them: the library stops at the first argument, people do not.
+func looseArgs(c *cli.Context) ([]string, error) {
+	var args []string
+	given := c.Args().Slice()
+	for i := 0; i < len(given); i++ {
+		word := given[i]
+		if word == "--" {
+			return append(args, given[i+1:]...), nil
+		}
+		if len(word) < 2 || word[0] != '-' {
+			args = append(args, word)
+			continue
+		}
+		name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
+		switch isBool, known := flagNamed(c, name); {
+		case !known:
+			return nil, usagef(c, "flag provided but not defined: -%s", name)
+		case isBool && !hasValue:
+			value = "true"
+		case !hasValue && i+1 == len(given):
+			return nil, usagef(c, "flag needs an argument: -%s", name)
+		case !hasValue:
+			i++
+			value = given[i]
+		}
+		if err := c.Set(name, value); err != nil {
+			return nil, usagef(c, "invalid value %q for flag -%s: %w", value, name, err)
+		}
+	}
+	return args, nil
+}
+
+func flagNamed(c *cli.Context, name string) (isBool, known bool) {
+	for _, f := range c.Command.Flags {
+		for _, n := range f.Names() {
+			if n == name {
+				_, isBool = f.(*cli.BoolFlag)
+				return isBool, true
+			}
+		}
+	}
+	return false, false
+}

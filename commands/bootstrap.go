@@ -1,0 +1,61 @@
+package commands
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/receiver/authority"
+)
+
+func (a *app) bootstrapCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "bootstrap",
+		Usage:     "the authority: issue certificates, keep roster and tokens",
+		ArgsUsage: " ",
+		Description: "At its first start it makes the fleet's CA. It alone reads the CA key and writes\n" +
+			"roster, tokens and certificates; token, host and ca ask it over its Unix socket.\n\n" +
+			"Example:\n   cis490 bootstrap --config /etc/cis490/receiver.toml",
+		Flags:  []cli.Flag{configFlag(config.ReceiverPath), addrFileFlag()},
+		Action: a.bootstrap,
+	}
+}
+
+func (a *app) bootstrap(c *cli.Context) (err error) {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	auth, err := authority.New(authority.Options{
+		Config: conf.Authority, PublicURL: conf.PublicURL, Hostname: name,
+		FS: disk.OS{}, Log: log.With("component", "bootstrap"), Now: time.Now,
+		Notify: func(state string) {
+			// Without a service manager there is nobody to tell.
+			_, _ = daemon.SdNotify(false, state)
+		},
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, auth.Close()) }()
+	if err := writeAddr(c, auth.Addr().String()); err != nil {
+		return err
+	}
+	return auth.Run(c.Context)
+}

@@ -1,0 +1,59 @@
+package commands
+
+import (
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/receiver/authority"
+)
+
+func (a *app) caCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "ca",
+		Usage: "see and rotate the fleet's certificate authority",
+		Subcommands: []*cli.Command{{
+			Name:        "show",
+			Usage:       "show the CA, and the older ones that are still trusted",
+			ArgsUsage:   " ",
+			Description: "Example:\n   sudo cis490 ca show",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action: func(c *cli.Context) error {
+				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.CA(c.Context) })
+			},
+		}, {
+			Name:      "rotate",
+			Usage:     "make a new CA; the present one is trusted for 120 more days",
+			ArgsUsage: " ",
+			Description: "Hosts take the new one at their next renewal, and accept the receiver until then:\n" +
+				"the present CA signs the new one. A host that is off for longer must join again.\n\n" +
+				"Example:\n   sudo cis490 ca rotate",
+			Flags: []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action: func(c *cli.Context) error {
+				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RotateCA(c.Context) })
+			},
+		}},
+	}
+}
+
+func (a *app) ca(c *cli.Context, get func(*authority.Asker) (authority.CAInfo, error)) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	i, err := get(authority.At(conf.Authority.Socket))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(i)
+	}
+	return a.table("CA\tUNTIL\tPIN", func(row func(...any)) {
+		row(i.Subject, stamp(i.Expires), i.Pin)
+		for _, o := range i.Older {
+			row(o.Subject+" (older)", stamp(o.Until), o.Pin)
+		}
+	})
+}

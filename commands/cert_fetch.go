@@ -1,0 +1,136 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/client"
+	"cis490/agent/enroll"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+func (a *app) certFetchCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "cert-fetch",
+		Usage:     "enrol this host, renew its certificate, recover it after expiry",
+		ArgsUsage: " ",
+		Description: "Does what is due, which mostly is nothing; a timer runs it every 5 minutes. The\n" +
+			"daemons take a new certificate without a restart.\n\nExamples:\n" +
+			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json",
+		Flags: []cli.Flag{
+			configFlag(config.LabHostPath),
+			&cli.BoolFlag{Name: "renew", Usage: "renew now, though it is not due"},
+			&cli.BoolFlag{Name: "status", Usage: "tell what this host has and change nothing; exit code 1 unless it has a valid certificate"},
+			&cli.BoolFlag{Name: "json", Usage: "with --status: print it as JSON"},
+			&cli.DurationFlag{Name: "patience", Value: 10 * time.Second, Usage: "keep asking an authority out of reach for `TIME`"},
+		},
+		Action: a.certFetch,
+	}
+}
+
+func (a *app) certFetch(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if c.Bool("json") && !c.Bool("status") {
+		return usagef(c, "--json needs --status")
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	if !c.Bool("status") {
+		if err := becomeOwner(conf.CertsDir); err != nil {
+			return err
+		}
+	}
+	e, err := enroll.New(enroll.Options{
+		FS: disk.OS{}, Dir: conf.CertsDir, Host: ident.Host(conf.Host), Authority: conf.Authority.URL,
+		Patience: c.Duration("patience"), Log: log.With("component", "cert-fetch"), Now: time.Now,
+		Probe: func(ctx context.Context, dir string) error { return a.probe(ctx, conf, dir) },
+	})
+	if err != nil {
+		return err
+	}
+	if c.Bool("status") {
+		return a.certStatus(c, e)
+	}
+	r, err := e.Run(c.Context, c.Bool("renew"))
+	if err != nil {
+		return err
+	}
+	if r != enroll.Nothing || a.terminal(a.env.Out) { // the timer's journal need not say that all is well
+		a.printf("%s: %s\n", conf.Host, r)
+	}
+	return nil
+}
+
+// probe asks the receiver something harmless with the credentials in a folder.
+func (a *app) probe(ctx context.Context, conf config.LabHost, dir string) error {
+	conf.CertsDir = dir
+	cl, err := client.New(conf, a.env.Build)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	_, err = cl.Reconcile(ctx, []wire.Pair{})
+	return err
+}
+
+func (a *app) certStatus(c *cli.Context, e *enroll.Enroller) error {
+	s, err := e.Status()
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Bool("json"):
+		err = a.printJSON(s)
+	case s.Enrolled:
+		a.printf("%s: certificate %s, valid until %s, renews at %s\n", s.Host, s.Serial, stamp(s.NotAfter), stamp(s.RenewAt))
+	case s.Token:
+		a.printf("%s: has a join token and is not enrolled yet\n", s.Host)
+	default:
+		a.printf("%s: not enrolled\n", s.Host)
+	}
+	if err == nil && !(s.Enrolled && s.Valid) {
+		return verdict()
+	}
+	return err
+}
+
+// becomeOwner makes root the user whose credentials these are, so that what it
+// writes can be read by that user's daemons.
+func becomeOwner(dir string) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	fi, err := os.Stat(dir)
+	if err != nil {
+		return fault.Fix(err, "sudo cis490 install lab-host --join -")
+	}
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	if !ok || st.Uid == 0 {
+		return nil
+	}
+	for _, err := range []error{syscall.Setgroups([]int{int(st.Gid)}), syscall.Setgid(int(st.Gid)), syscall.Setuid(int(st.Uid))} {
+		if err != nil {
+			return fmt.Errorf("become the owner of %s: %w", dir, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/ident"
+	"cis490/receiver/authority"
+	"cis490/receiver/roster"
+)
+
+func (a *app) hostCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "host",
+		Usage: "see and change which hosts belong to the fleet",
+		Subcommands: []*cli.Command{{
+			Name:        "list",
+			Usage:       "list the roster",
+			ArgsUsage:   " ",
+			Description: "Example:\n   sudo cis490 host list",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action:      a.hostList,
+		}, {
+			Name:        "show",
+			Usage:       "tell what the authority knows of a host",
+			ArgsUsage:   "HOST",
+			Description: "Example:\n   sudo cis490 host show lab-07",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action:      a.hostShow,
+		}, {
+			Name:      "decommission",
+			Usage:     "turn hosts away from their next request on",
+			ArgsUsage: "HOST…",
+			Description: "Their certificates and tokens are void, and nobody is alerted of their silence.\n" +
+				"What they shipped stays.\n\nExample:\n   sudo cis490 host decommission lab-07",
+			Flags: []cli.Flag{configFlag(config.ReceiverPath)},
+			Action: func(c *cli.Context) error {
+				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
+					return "decommissioned", ask.Decommission(c.Context, h)
+				})
+			},
+		}, {
+			Name:        "readmit",
+			Usage:       "let decommissioned hosts join again, each with a new token",
+			ArgsUsage:   "HOST…",
+			Description: "Example:\n   sudo cis490 host readmit lab-07 && sudo cis490 token create lab-07",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
+			Action: func(c *cli.Context) error {
+				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
+					return "readmitted; now: sudo cis490 token create " + string(h), ask.Readmit(c.Context, h)
+				})
+			},
+		}},
+	}
+}
+
+// hostArgs parses the arguments as hosts; at least one is wanted.
+func hostArgs(c *cli.Context) ([]ident.Host, error) {
+	args, err := looseArgs(c)
+	if err != nil {
+		return nil, err
+	}
+	if len(args) == 0 {
+		return nil, usagef(c, "missing argument HOST")
+	}
+	var hosts []ident.Host
+	for _, s := range args {
+		h, err := ident.ParseHost(s)
+		if err != nil {
+			return nil, usagef(c, "%w", err)
+		}
+		hosts = append(hosts, h)
+	}
+	return hosts, nil
+}
+
+// eachHost does something to each host that was named, and goes on after one
+// for which it cannot be done.
+func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (string, error)) error {
+	hosts, err := hostArgs(c)
+	if err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	ask := authority.At(conf.Authority.Socket)
+	var failed []error
+	for _, h := range hosts {
+		done, err := do(ask, h)
+		if err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		a.printf("%s: %s\n", h, done)
+	}
+	return errors.Join(failed...)
+}
+
+func (a *app) hostList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	all, err := authority.At(conf.Authority.Socket).Hosts(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(all)
+	}
+	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tNOTE", func(row func(...any)) {
+		for _, h := range all {
+			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), note(h))
+		}
+	})
+}
+
+// note says what is remarkable about a host.
+func note(h roster.Host) string {
+	var notes []string
+	if h.State == roster.Gone && h.Other != "" {
+		notes = append(notes, "replaced by "+string(h.Other))
+	} else if h.Other != "" {
+		notes = append(notes, "replaces "+string(h.Other))
+	}
+	if !h.TokenExpires.IsZero() {
+		notes = append(notes, "token until "+stamp(h.TokenExpires))
+	}
+	if !h.Misused.IsZero() {
+		notes = append(notes, fmt.Sprintf("its token was tried by another machine (%s, %s)", h.MisusedFrom, stamp(h.Misused)))
+	}
+	return strings.Join(notes, "; ")
+}
+
+func (a *app) hostShow(c *cli.Context) error {
+	hosts, err := hostArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(hosts) > 1 {
+		return usagef(c, "unexpected argument %q", hosts[1])
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	h, err := authority.At(conf.Authority.Socket).Host(c.Context, hosts[0])
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(h)
+	}
+	a.printf("host         %s\nstate        %s since %s\n", h.Name, h.State, stamp(h.Since))
+	for _, line := range []struct {
+		label string
+		at    time.Time
+	}{{"enrolled", h.EnrolledAt}, {"certificate", h.CertExpires}} {
+		a.printf("%-12s %s\n", line.label, stamp(line.at))
+	}
+	a.printf("key          %s\n", h.Key)
+	if n := note(h); n != "" {
+		a.printf("note         %s\n", n)
+	}
+	return nil
+}

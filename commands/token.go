@@ -1,0 +1,194 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/internal/wire"
+	"cis490/receiver/authority"
+)
+
+func (a *app) tokenCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "token",
+		Usage: "let machines join as lab hosts",
+		Subcommands: []*cli.Command{{
+			Name:      "create",
+			Usage:     "make a join token for each host, and print what to paste there",
+			ArgsUsage: "HOST…",
+			Description: "A token is good for one host name and for the machine that uses it first. It is\n" +
+				"shown once. Making another one voids the older.\n\nExamples:\n" +
+				"   sudo cis490 token create lab-07\n" +
+				"   sudo cis490 token create lab-{01..40} --ttl 24h --out /media/stick/join.txt\n" +
+				"   sudo cis490 token create lab-08 --replaces lab-07",
+			Flags: []cli.Flag{
+				configFlag(config.ReceiverPath),
+				&cli.DurationFlag{Name: "ttl", Usage: "the tokens live for `TIME`; without it, [authority] token_ttl"},
+				&cli.StringFlag{Name: "replaces", Usage: "decommission `HOST` as soon as the new one has enrolled"},
+				&cli.StringFlag{Name: "out", Usage: "write to `FILE`, which only you can read, instead of the terminal"},
+				&cli.BoolFlag{Name: "json", Usage: "the tokens alone, for programs that bring the binary themselves"},
+			},
+			Action: a.tokenCreate,
+		}, {
+			Name:        "list",
+			Usage:       "list join tokens and what became of them",
+			ArgsUsage:   " ",
+			Description: "The tokens themselves are not kept anywhere.\n\nExample:\n   sudo cis490 token list",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action:      a.tokenList,
+		}, {
+			Name:        "revoke",
+			Usage:       "make a host's open token worthless",
+			ArgsUsage:   "HOST…",
+			Description: "A host that has enrolled is not touched: see cis490 host decommission.\n\nExample:\n   sudo cis490 token revoke lab-07",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
+			Action: func(c *cli.Context) error {
+				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
+					return "its token is worthless now", ask.RevokeToken(c.Context, h)
+				})
+			},
+		}},
+	}
+}
+
+func (a *app) tokenCreate(c *cli.Context) error {
+	hosts, err := hostArgs(c)
+	if err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	ask := authority.TokenRequest{Hosts: hosts, TTL: c.Duration("ttl")}
+	if s := c.String("replaces"); s != "" {
+		if ask.Replaces, err = ident.ParseHost(s); err != nil {
+			return usagef(c, "--replaces: %w", err)
+		}
+	}
+	var offered []release.Artifact
+	if !c.Bool("json") {
+		if offered, err = published(conf); err != nil {
+			return err
+		}
+	}
+	made, err := authority.At(conf.Authority.Socket).CreateTokens(c.Context, ask)
+	if err != nil {
+		return err
+	}
+	for _, m := range made {
+		if m.Voided {
+			a.errorf("warning: the token that was made for %s before is void now", m.Host)
+		}
+	}
+	target := *a
+	var text strings.Builder
+	if c.String("out") != "" {
+		target.env.Out = &text
+	}
+	if c.Bool("json") {
+		err = target.printJSON(made)
+	} else {
+		target.printf("%s", paste(conf, offered, made))
+	}
+	if out := c.String("out"); err == nil && out != "" {
+		if err = disk.ReplaceBytes(disk.OS{}, out, 0o600, []byte(text.String())); err == nil {
+			a.errorf("%d tokens written to %s: whoever reads it can join under these names", len(made), out)
+		}
+	}
+	return err
+}
+
+// published returns the binaries that a new machine can download here.
+func published(conf config.Receiver) ([]release.Artifact, error) {
+	all, err := release.ReadUnsigned(disk.OS{}, filepath.Join(conf.DataDir, "releases"))
+	if err != nil {
+		return nil, err
+	}
+	var linux []release.Artifact
+	for _, art := range all {
+		if art.OS == "linux" && uname(art.Arch) != "" {
+			linux = append(linux, art)
+		}
+	}
+	if len(linux) == 0 {
+		return nil, fault.Fix(errors.New("no binary is published here that a new machine could download"),
+			"sudo cis490 install receiver   # publishes this binary; or pass --json to have the tokens alone")
+	}
+	return linux, nil
+}
+
+// uname returns what uname -m says on an architecture.
+func uname(arch string) string {
+	return map[string]string{"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686", "riscv64": "riscv64"}[arch]
+}
+
+// paste returns what a person pastes on new machines. curl may take any
+// certificate (-k): a new machine cannot know our CA, and the digest beside it
+// decides whether what came is run.
+func paste(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
+	var b strings.Builder
+	cases := make([]string, 0, len(offered))
+	for _, art := range offered {
+		cases = append(cases, fmt.Sprintf("%s) d=%s;;", uname(art.Arch), art.Digest))
+	}
+	url := strings.TrimSuffix(conf.PublicURL, "/") + wire.ReleaseBlobPrefix
+	download := fmt.Sprintf("case $(uname -m) in %s *) d=none-for-$(uname -m);; esac\n"+
+		"curl -fsSk --retry 3 -o cis490 %s$d && echo \"$d  cis490\" | sha256sum -c - && chmod +x cis490 || rm -f cis490\n", strings.Join(cases, " "), url)
+	fmt.Fprintf(&b, "# On the new machine. -k, as it does not know our CA yet: sha256sum checks what came.\n%s", download)
+	for _, m := range made {
+		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), m.Token)
+	}
+	return b.String()
+}
+
+func (a *app) tokenList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	all, err := authority.At(conf.Authority.Socket).Tokens(c.Context)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(all)
+	}
+	return a.table("HOST\tSTATE\tMADE\tEXPIRES\tUSED FROM", func(row func(...any)) {
+		for _, t := range all {
+			row(t.Host, t.State, stamp(t.Made), stamp(t.Expires), t.From)
+		}
+	})
+}
+
+// table prints rows in columns.
+func (a *app) table(head string, fill func(row func(...any))) error {
+	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, head) // Flush tells of errors
+	fill(func(cells ...any) {
+		_, _ = fmt.Fprintf(w, strings.TrimSuffix(strings.Repeat("%v\t", len(cells)), "\t")+"\n", cells...)
+	})
+	return w.Flush()
+}
+
+// stamp is how tables show a time.
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "-"
+	}
+	return t.Local().Format("2006-01-02 15:04")
+}
