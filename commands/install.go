@@ -114,6 +114,6 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 
 // installSummary ends an install with the short form of doctor. What doctor finds
 // is told, and is not the install's failure.
-func (a *app) installSummary(install.Role) func(context.Context, io.Writer) error {
-	return nil
+func (a *app) installSummary(role install.Role) func(context.Context, io.Writer) error {
+	return func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) }
 }

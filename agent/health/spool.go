@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -97,6 +98,9 @@ func (h *host) recent(q wire.Queue) check.Result {
 		if age <= most {
 			return check.Passf("at %s", q.LastShipped.UTC().Format(time.RFC3339))
 		}
+	}
+	if fi, err := os.Lstat(h.cert(pairFile)); q.LastShipped.IsZero() && err == nil && h.Now().Sub(fi.ModTime()) < most {
+		return check.Skipf("none yet: enrolled at %s", fi.ModTime().UTC().Format(time.RFC3339))
 	}
 	if awake := h.Awake(); awake < most {
 		return check.Skipf("this machine is awake for %s only", machine.Span(awake))

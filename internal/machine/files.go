@@ -31,12 +31,10 @@ type Want struct {
 // cannot be seen from inside.
 const nobody = 65534
 
-// problem says what is wrong with a name, "" for nothing.
+// problem says what is wrong with a name, "" for nothing. A name that is not
+// there is fs.ErrNotExist.
 func (w Want) problem() (string, error) {
 	fi, err := os.Lstat(w.Path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return "", nil
-	}
 	if err != nil {
 		return "", err
 	}
@@ -74,6 +72,7 @@ func Kept(wants []Want) func(context.Context) check.Result {
 		for _, w := range wants {
 			why, err := w.problem()
 			switch {
+			case errors.Is(err, fs.ErrNotExist):
 			case errors.Is(err, fs.ErrPermission):
 				hidden++
 			case err != nil:
@@ -92,7 +91,7 @@ func Kept(wants []Want) func(context.Context) check.Result {
 		case hidden > 0:
 			return check.Passf("%d as they should be, %d not visible to this user", seen, hidden)
 		}
-		return check.Passf("%d names as they should be", seen)
+		return check.Passf("%d as they should be", seen)
 	}
 }
 
@@ -120,8 +119,11 @@ func Tighten(wants []Want) func(context.Context) (string, error) {
 
 func tighten(w Want) (did []string, err error) {
 	why, err := w.problem()
-	if err != nil || why == "" {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
+	}
+	if why == "" {
+		return nil, nil
 	}
 	fd, err := unix.Open(w.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

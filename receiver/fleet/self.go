@@ -23,7 +23,7 @@ func receiverFindings(f *Facts) []Finding {
 		default:
 			continue
 		}
-		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Title + ": " + r.Detail, Check: r.ID}}
+		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Title + ": no", Check: r.ID, Fix: r.Fix}}
 		// One alert for each symptom: the first check that shows it names it.
 		if i := slices.IndexFunc(out, func(y Finding) bool { return y.Symptom == symptom }); i >= 0 {
 			out[i].Detail += "; " + r.ID + ": " + r.Detail
@@ -34,7 +34,7 @@ func receiverFindings(f *Facts) []Finding {
 	if off, n := f.medianOffset(); off.Abs() > skew {
 		out = append(out, Finding{
 			Symptom: ClockWrong, Detail: fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs())),
-			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced"},
+			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced", Fix: "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"},
 		})
 	}
 	return out

@@ -33,7 +33,7 @@ func (r *receiver) system() []check.Check {
 			ID: "ca.key", Title: "CA key is private", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0600 " + r.authority("ca.key"),
 			Doc: "Only the authority's user can read the CA key and the tokens. Judged by root only, as others may not look.",
-			Run: r.needsConfig(machine.Kept(secrets)), Repair: machine.Tighten(secrets),
+			Run: r.needsConfig(ownerOnly(r.authority("ca.key"), machine.Kept(secrets))), Repair: machine.Tighten(secrets),
 		},
 		{
 			ID: "operator.token", Title: "Operator token is private", Severity: check.Soft,
@@ -106,6 +106,17 @@ func (r *receiver) days(context.Context) check.Result {
 		return check.Warnf("%s", detail)
 	}
 	return check.Passf("%s", detail)
+}
+
+// ownerOnly lets only root and the owner of a path judge: others see a mask of
+// a sandbox rather than the file.
+func ownerOnly(path string, run func(context.Context) check.Result) func(context.Context) check.Result {
+	return func(ctx context.Context) check.Result {
+		if os.Geteuid() != 0 && !mine(path) {
+			return check.Skipf("only root can look: run doctor with sudo")
+		}
+		return run(ctx)
+	}
 }
 
 // mine tells whether a file belongs to this process's user.

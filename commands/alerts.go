@@ -1,0 +1,101 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/machine"
+	"cis490/receiver/fleet"
+)
+
+func (a *app) alertsCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "alerts",
+		Usage: "see what is wrong in the fleet",
+		Subcommands: []*cli.Command{{
+			Name:        "list",
+			Usage:       "list the open alerts, with their reason and fix",
+			ArgsUsage:   " ",
+			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
+			Flags: []cli.Flag{
+				configFlag(config.ReceiverPath), jsonFlag(),
+				&cli.BoolFlag{Name: "all", Usage: "list every row of alerts.jsonl, not only what is open"},
+				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "with --all: as far back as `DURATION`"},
+			},
+			Action: a.alertsList,
+		}},
+	}
+}
+
+func (a *app) alertsList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("all") {
+		return a.alertsHistory(conf.DataDir, time.Now().Add(-c.Duration("since")), c.Bool("json"))
+	}
+	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(orEmpty(last.Open))
+	}
+	a.printAlerts(last.Open)
+	a.printf("%s\n", watched(last))
+	return nil
+}
+
+// watched says how many alerts are open and how old that knowledge is.
+func watched(last fleet.Last) string {
+	switch age := time.Since(last.At); {
+	case last.At.IsZero():
+		return "fleet-check has not run yet"
+	case age > 3*machine.FleetCheckEvery:
+		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.Span(age) + " ago: it should run every 5 minutes"
+	default:
+		return openAlerts(len(last.Open)) + ", checked " + machine.Span(age) + " ago"
+	}
+}
+
+func openAlerts(n int) string {
+	if n == 1 {
+		return "1 open alert"
+	}
+	return fmt.Sprintf("%d open alerts", n)
+}
+
+func (a *app) alertsHistory(dir string, from time.Time, asJSON bool) error {
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	rows := []fleet.Alert{}
+	for x, err := range fleet.ReadAlerts(disk.OS{}, dir, from) {
+		if err != nil {
+			return err
+		}
+		if x.Symptom == "" {
+			continue // it opens an hour
+		}
+		if asJSON {
+			rows = append(rows, x)
+			continue
+		}
+		a.printf("%s  %-8s  %s %s  %s\n", x.At.Format(time.RFC3339), x.State, x.Host, x.Symptom, x.Reason)
+	}
+	if asJSON {
+		return a.printJSON(rows)
+	}
+	return nil
+}

@@ -1,0 +1,251 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/check"
+	"cis490/internal/config"
+)
+
+func (a *app) doctorCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "doctor",
+		Usage:     "check this machine and say how to fix what is wrong",
+		ArgsUsage: " ",
+		Description: "Runs every check of the machine's role, side by side, and prints for each one that is\n" +
+			"not well what to paste, and where. Some checks need root to see; without it they skip.\n" +
+			"Exit code 1 if a check fails, with --strict also if one warns. --json prints one document\n" +
+			"per role, as docs/doctor.schema.json describes it. docs/checks.md explains each check.\n\n" +
+			"Examples:\n   sudo cis490 doctor\n   sudo cis490 doctor --json | jq '.checks[] | select(.status == \"fail\")'\n   cis490 doctor --only cert.expiry --only dns.receiver",
+		Flags: append(roleFlags(), jsonFlag(),
+			&cli.StringSliceFlag{Name: "only", Usage: "run only the check `ID`; may be repeated"},
+			&cli.BoolFlag{Name: "list", Usage: "list the checks and run none"},
+			&cli.BoolFlag{Name: "strict", Usage: "let warnings fail too"},
+			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, and say what was done"},
+			&cli.BoolFlag{Name: "deep", Usage: "on a receiver: compare every row of the index with its file"},
+		),
+		Action: a.doctor,
+	}
+}
+
+// ward is a role's registry together with how its reports begin.
+type ward struct {
+	role, host string
+	checks     []check.Check
+}
+
+// wardOf builds the registry of a role on this machine.
+func (a *app) wardOf(p placement, deep bool) ward {
+	if p.role == roleReceiver {
+		o, checks := a.receiverChecks(p, deep)
+		return ward{p.role, o.Config.PublicURL, checks}
+	}
+	o, checks := a.labHostChecks(p)
+	return ward{p.role, o.Config.Host, checks}
+}
+
+// examine runs the checks.
+func (a *app) examine(ctx context.Context, w ward) check.Report {
+	r := check.Report{
+		Schema: check.Schema, Host: w.host, Role: w.role, Version: a.env.Build.Version, Commit: a.env.Build.Commit,
+		At: time.Now().UTC().Truncate(time.Second),
+	}
+	r.Checks = check.Run(ctx, w.checks)
+	r.Summary = check.Summarize(r.Checks)
+	return r
+}
+
+func (a *app) doctor(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	places, err := roles(c)
+	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // whatever this machine is
+		places, err = []placement{{roleLabHost, config.LabHostPath}, {roleReceiver, config.ReceiverPath}}, nil
+	}
+	if err != nil {
+		return err
+	}
+	var wards []ward
+	for _, p := range places {
+		wards = append(wards, a.wardOf(p, c.Bool("deep")))
+	}
+	if err := only(c, wards); err != nil {
+		return err
+	}
+	bad := false
+	for i, w := range wards {
+		if c.Bool("list") {
+			a.listChecks(w, c.Bool("json"))
+			continue
+		}
+		if c.Bool("fix") {
+			a.repair(c.Context, w)
+		}
+		r := a.examine(c.Context, w)
+		bad = bad || r.Summary.Fail > 0 || (c.Bool("strict") && r.Summary.Warn > 0)
+		if c.Bool("json") {
+			if err := a.printJSON(r); err != nil {
+				return err
+			}
+			continue
+		}
+		if i > 0 {
+			a.printf("\n")
+		}
+		writeReport(a.env.Out, r, a.terminal(a.env.Out))
+	}
+	if bad {
+		return verdict()
+	}
+	return nil
+}
+
+// only keeps the checks that --only names; a name that no role has is an error.
+func only(c *cli.Context, wards []ward) error {
+	wanted := c.StringSlice("only")
+	if len(wanted) == 0 {
+		return nil
+	}
+	for _, id := range wanted {
+		if !slices.ContainsFunc(wards, func(w ward) bool {
+			return slices.ContainsFunc(w.checks, func(k check.Check) bool { return k.ID == id })
+		}) {
+			return usagef(c, "unknown check %q: cis490 doctor --list names them all", id)
+		}
+	}
+	for i := range wards {
+		wards[i].checks = slices.DeleteFunc(wards[i].checks, func(k check.Check) bool { return !slices.Contains(wanted, k.ID) })
+	}
+	return nil
+}
+
+func (a *app) listChecks(w ward, asJSON bool) {
+	type entry struct {
+		Role     string         `json:"role"`
+		ID       string         `json:"id"`
+		Severity check.Severity `json:"severity"`
+		Title    string         `json:"title"`
+		Fix      string         `json:"fix"`
+	}
+	all := []entry{}
+	for _, k := range w.checks {
+		all = append(all, entry{w.role, k.ID, k.Severity, k.Title, k.Fix})
+	}
+	if asJSON {
+		_ = a.printJSON(all) // nobody reads it
+		return
+	}
+	for _, e := range all {
+		a.printf("%-9s %-4s  %-20s %s\n", e.Role, e.Severity, e.ID, e.Title)
+	}
+}
+
+// repair does what the checks that are not well offer to do by themselves. It
+// tells on standard error, so that --json stays JSON.
+func (a *app) repair(ctx context.Context, w ward) {
+	for i, row := range check.Run(ctx, w.checks) {
+		repair := w.checks[i].Repair
+		if repair == nil || row.Status == check.Pass || row.Status == check.Skip {
+			continue
+		}
+		did, err := repair(ctx)
+		if did != "" {
+			a.errorf("fixed %s: %s", row.ID, check.Plain(did, 2000))
+		}
+		if err != nil {
+			a.errorf("warning: fix %s: %s", row.ID, check.Plain(err.Error(), 500))
+		}
+	}
+}
+
+// writeReport prints a report for people: words, or symbols on a terminal.
+func writeReport(w io.Writer, r check.Report, terminal bool) {
+	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // nobody reads it
+	put("%s %s, version %s\n\n", r.Role, check.Plain(orDash(r.Host), 100), r.Version)
+	width := 0
+	for _, row := range r.Checks {
+		width = max(width, len(row.ID))
+	}
+	for _, row := range r.Checks {
+		put(" %s  %-*s  %s", mark(row.Status, terminal), width, row.ID, row.Title)
+		if row.Detail != "" {
+			put(": %s", row.Detail)
+		}
+		put("\n")
+		if row.Fix != "" {
+			put(" %s  %-*s  fix: %s\n", blank(terminal), width, "", row.Fix)
+		}
+	}
+	put("\n%s\n", tally(r.Summary))
+}
+
+func tally(s check.Summary) string {
+	parts := []string{fmt.Sprintf("%d ok", s.Pass)}
+	for _, p := range []struct {
+		n    int
+		word string
+	}{{s.Warn, "to look at"}, {s.Fail, "failed"}, {s.Skip, "skipped"}} {
+		if p.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
+		}
+	}
+	return strings.Join(parts, ", ")
+}
+
+// mark is a status in a column of its own.
+func mark(s check.Status, terminal bool) string {
+	words := map[check.Status][2]string{
+		check.Pass: {"ok  ", "\x1b[32m✓\x1b[0m"},
+		check.Warn: {"warn", "\x1b[33m!\x1b[0m"},
+		check.Fail: {"FAIL", "\x1b[31m✗\x1b[0m"},
+		check.Skip: {"skip", "\x1b[2m–\x1b[0m"},
+	}
+	if terminal {
+		return words[s][1]
+	}
+	return words[s][0]
+}
+
+func blank(terminal bool) string {
+	if terminal {
+		return " "
+	}
+	return "    "
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// doctorSummary runs a role's checks and prints the short form: how many are
+// well, and the others with what fixes them. Install ends with it.
+func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error {
+	path := config.LabHostPath
+	if role == roleReceiver {
+		path = config.ReceiverPath
+	}
+	r := a.examine(ctx, a.wardOf(placement{role, path}, false))
+	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r.Summary)); err != nil {
+		return err
+	}
+	for _, row := range r.Checks {
+		if row.Fix == "" {
+			continue
+		}
+		if _, err := fmt.Fprintf(w, "  %s  %s: %s: %s\n        fix: %s\n", mark(row.Status, false), row.ID, row.Title, row.Detail, row.Fix); err != nil {
+			return err
+		}
+	}
+	return nil
+}

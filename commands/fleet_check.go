@@ -1,0 +1,170 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/journal"
+	"github.com/urfave/cli/v2"
+
+	labhealth "cis490/agent/health"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/machine"
+	"cis490/receiver/fleet"
+	"cis490/receiver/roster"
+)
+
+func (a *app) fleetCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "fleet-check",
+		Usage:     "find sick hosts, write alerts and say them to syslog",
+		ArgsUsage: " ",
+		Description: "Reads the facts that the receiver has of each host, and writes what is wrong to\n" +
+			"alerts.jsonl with its reason and its fix: each fault at most once an hour, and once\n" +
+			"when it is over. The same goes to the journal as a WARNING:\n" +
+			"   journalctl -u cis490-fleet-health -g 'cis490 fleet-alert'\n" +
+			"Exit code 0 whenever it ran, however sick the fleet is.\n\n" +
+			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check --dry-run --data-dir ./a-copy",
+		Flags: []cli.Flag{
+			configFlag(config.ReceiverPath), jsonFlag(),
+			&cli.BoolFlag{Name: "dry-run", Usage: "write nothing and tell nobody"},
+			&cli.StringFlag{Name: "data-dir", Usage: "judge the facts in `DIR`, a copy of a receiver's data folder (and of its roster.jsonl)"},
+		},
+		Action: a.fleetCheck,
+	}
+}
+
+func (a *app) fleetCheck(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	o, err := a.fleetOptions(c)
+	if err != nil {
+		return err
+	}
+	o.Log = log.With("component", "fleet")
+	r, err := fleet.Run(o)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(struct {
+			At      time.Time     `json:"at"`
+			Hosts   int           `json:"hosts"`
+			Open    []fleet.Alert `json:"open"`
+			Rows    []fleet.Alert `json:"rows"`
+			Errors  []string      `json:"errors,omitempty"`
+			Skipped string        `json:"skipped,omitempty"`
+		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped})
+	}
+	if r.Skipped != "" {
+		a.errorf("warning: %s", r.Skipped)
+		return nil
+	}
+	a.printAlerts(r.Open)
+	a.printf("%d hosts, %d open, %d new rows\n", r.Hosts, len(r.Open), len(r.Rows))
+	return nil
+}
+
+func (a *app) fleetOptions(c *cli.Context) (fleet.Options, error) {
+	dir := c.String("data-dir")
+	conf, unknown, err := config.LoadReceiver(c.String("config"))
+	a.warnUnknown(unknown)
+	if err != nil && (dir == "" || c.IsSet("config")) {
+		return fleet.Options{}, err
+	}
+	if err != nil {
+		conf = config.DefaultReceiver()
+	}
+	o := fleet.Options{
+		Source: fleet.Source{FS: disk.OS{}, DataDir: conf.DataDir, Roster: roster.Open(disk.OS{}, conf.Authority.Dir)},
+		Limits: fleet.Limits{
+			SilentAfter: conf.Fleet.SilentAfter.D(), Lookback: conf.Fleet.Lookback.D(),
+			NeverReported: conf.Fleet.NeverReported.D(), CertLife: conf.Authority.CertLife.D(),
+		},
+		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
+	}
+	if dir != "" {
+		if _, err := os.Stat(dir); err != nil {
+			return o, err
+		}
+		o.DataDir = dir
+		if _, err := os.Stat(filepath.Join(dir, roster.File)); err == nil {
+			o.Roster = roster.Open(disk.OS{}, dir)
+		}
+		o.Tell = a.tell
+		return o, nil
+	}
+	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
+	o.Tell = a.tell
+	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
+		o.Tell = tellJournal
+	}
+	return o, nil
+}
+
+// receiverRows runs those of the receiver's checks that its own symptoms come
+// from, and that can be judged from within the sandbox of fleet-check's unit.
+func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
+	_, all := a.receiverChecks(p, false)
+	from := []string{
+		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
+		"ledger.index", "ledger.alerts", "rows.files", "disk.reserve", "disk.days", "disk.inodes",
+	}
+	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
+}
+
+// registry finds a check by its id.
+func registry(all []check.Check) func(id string) (check.Check, bool) {
+	byID := make(map[string]check.Check, len(all))
+	for _, k := range all {
+		byID[k.ID] = k
+	}
+	return func(id string) (check.Check, bool) {
+		k, ok := byID[id]
+		return k, ok
+	}
+}
+
+// tell says an alert where there is no journal.
+func (a *app) tell(x fleet.Alert) error {
+	_, err := fmt.Fprintln(a.env.Err, x.Line())
+	return err
+}
+
+// tellJournal says an alert to the journal, which passes it on to syslog, as a
+// WARNING with fields to match on.
+func tellJournal(x fleet.Alert) error {
+	err := journal.Send(x.Line(), journal.PriWarning, map[string]string{
+		"SYSLOG_IDENTIFIER": "cis490", "CIS490_HOST": x.Host, "CIS490_SYMPTOM": x.Symptom, "CIS490_STATE": x.State,
+		"CIS490_REASON": x.Code, "CIS490_FIX": x.Fix,
+	})
+	if err != nil {
+		return errors.Join(errors.New("say alert to the journal"), err)
+	}
+	return nil
+}
+
+// printAlerts prints open alerts for people.
+func (a *app) printAlerts(open []fleet.Alert) {
+	for _, x := range open {
+		a.printf("%s %s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, machine.Span(time.Since(x.Since)), x.Detail, orDash(x.Reason), orDash(x.Fix))
+	}
+}
+
+func orEmpty[T any](all []T) []T {
+	if all == nil {
+		return []T{}
+	}
+	return all
+}

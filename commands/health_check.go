@@ -1,0 +1,86 @@
+package commands
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/client"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/fault"
+	"cis490/internal/wire"
+)
+
+func (a *app) healthCheckCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "health-check",
+		Usage:     "run doctor on this lab host and deliver what it found to the receiver",
+		ArgsUsage: " ",
+		Description: "The receiver keeps it as this host's snapshot, whatever code the host runs.\n" +
+			"Exit code 0 if it was delivered and no check fails, 1 if a check fails or the\n" +
+			"receiver refuses it, 69 if the receiver cannot be reached.\n\n" +
+			"Example:\n   sudo -u cis490 cis490 health-check",
+		Flags:  []cli.Flag{configFlag(config.LabHostPath)},
+		Action: a.healthCheck,
+	}
+}
+
+func (a *app) healthCheck(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	report := a.examine(c.Context, a.wardOf(placement{roleLabHost, c.String("config")}, false))
+	body, err := snapshot(report)
+	if err != nil {
+		return err
+	}
+	cl, err := client.New(conf, a.env.Build)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if err := cl.PutHealth(c.Context, body); err != nil {
+		err = fmt.Errorf("deliver snapshot: %w", err)
+		if p := client.Refusal(err); p != nil {
+			return fault.Fix(err, p.Fix)
+		}
+		if errors.Is(err, client.ErrNoCredentials) {
+			return fault.Exit(err, fault.TempFail)
+		}
+		return fault.Exit(fault.Fix(err, "cis490 doctor --only dns.receiver --only receiver.reachable"), fault.Unavailable)
+	}
+	a.printf("snapshot delivered to %s: %s\n", conf.Receiver.URL, tally(report.Summary))
+	for _, row := range report.Checks {
+		if row.Status == check.Fail {
+			a.printf("  FAIL  %s: %s: %s\n        fix: %s\n", row.ID, row.Title, row.Detail, row.Fix)
+		}
+	}
+	if report.Summary.Fail > 0 {
+		return verdict()
+	}
+	return nil
+}
+
+// snapshot encodes a report within the size that the receiver takes; what is
+// well loses its words first.
+func snapshot(r check.Report) ([]byte, error) {
+	b, err := json.Marshal(r)
+	if err != nil || len(b) <= wire.MaxSnapshot {
+		return b, err
+	}
+	rows := append([]check.Row(nil), r.Checks...)
+	for i := range rows {
+		if rows[i].Fix == "" {
+			rows[i].Detail = ""
+		}
+	}
+	r.Checks = rows
+	return json.Marshal(r)
+}

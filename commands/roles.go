@@ -1,0 +1,199 @@
+package commands
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/client"
+	labhealth "cis490/agent/health"
+	"cis490/install"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/machine"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+	rxhealth "cis490/receiver/health"
+)
+
+// The roles as reports name them.
+const (
+	roleLabHost  = "lab-host"
+	roleReceiver = "receiver"
+)
+
+// placement is a role that this machine has, and the config file of it.
+type placement struct{ role, path string }
+
+// roleFlags choose among the roles of a machine.
+func roleFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "config", EnvVars: []string{"CIS490_CONFIG"}, Usage: "read `FILE` (default: the files in /etc/cis490)"},
+		&cli.StringFlag{Name: "role", Usage: "only as `ROLE`: lab-host or receiver (default: those this machine has)"},
+	}
+}
+
+// roles returns which roles to look at: those whose config file is there, or
+// the one of --config, or the one of --role whether it has a file or not.
+func roles(c *cli.Context) ([]placement, error) {
+	role, path := c.String("role"), c.String("config")
+	switch {
+	case role != "" && role != roleLabHost && role != roleReceiver:
+		return nil, usagef(c, "unknown role %q: want lab-host or receiver", role)
+	case path != "" && role == "":
+		return []placement{{roleOf(path), path}}, nil
+	case path != "":
+		return []placement{{role, path}}, nil
+	case role == roleLabHost:
+		return []placement{{role, config.LabHostPath}}, nil
+	case role == roleReceiver:
+		return []placement{{role, config.ReceiverPath}}, nil
+	}
+	var all []placement
+	for _, p := range []placement{{roleReceiver, config.ReceiverPath}, {roleLabHost, config.LabHostPath}} {
+		if _, err := os.Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
+			all = append(all, p)
+		}
+	}
+	if len(all) == 0 {
+		return nil, fault.Exit(fault.Fix(errors.New("this machine has no role yet: no config file in /etc/cis490"),
+			"sudo cis490 install lab-host --join -   # or: sudo cis490 install receiver --public-url URL"), fault.Config)
+	}
+	return all, nil
+}
+
+// roleOf tells by its keys whose config a file is.
+func roleOf(path string) string {
+	_, lab, _ := config.LoadLabHost(path)
+	_, rx, _ := config.LoadReceiver(path)
+	if len(rx) < len(lab) {
+		return roleReceiver
+	}
+	return roleLabHost
+}
+
+// installed tells whether a config is the machine's own: only then are its
+// units systemd's and its files the service users'.
+func (p placement) installed() bool {
+	return p.path == config.LabHostPath || p.path == config.ReceiverPath
+}
+
+// unitsOf splits a role's units into daemons and timers.
+func unitsOf(r install.Role) machine.UnitSet {
+	var set machine.UnitSet
+	all := r.Units()
+	for _, u := range all {
+		name, timer := strings.CutSuffix(u, ".timer")
+		switch {
+		case timer:
+			set.Timers = append(set.Timers, u)
+		case !slices.Contains(all, strings.TrimSuffix(name, ".service")+".timer"):
+			set.Daemons = append(set.Daemons, u)
+		}
+	}
+	return set
+}
+
+// labHostChecks returns the registry of a lab host with everything it looks at.
+func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
+	conf, unknown, err := config.LoadLabHost(p.path)
+	o := labhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
+	if err == nil {
+		if cl, err := client.New(conf, a.env.Build); err == nil {
+			o.Receiver = cl
+		}
+		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
+		o.Experiment = func() (string, error) {
+			e, err := loadExperiment(conf.Orchestrate.Experiment)
+			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", orDash(e.Name), len(e.Profiles), e.Digest), err
+		}
+	}
+	if p.installed() {
+		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.LabHost)
+		o.User, o.Recorder = "cis490", "cis490-rec"
+	}
+	return o, labhealth.Checks(o)
+}
+
+// receiverChecks returns the registry of a receiver with everything it looks at.
+func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.Check) {
+	conf, unknown, err := config.LoadReceiver(p.path)
+	o := rxhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
+	if err == nil {
+		o.Client, o.Base = localClient(conf)
+	}
+	if p.installed() {
+		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver)
+		o.User, o.AuthorityUser = "cis490", "cis490-ca"
+	}
+	return o, rxhealth.Checks(o)
+}
+
+// localClient reaches this machine's serve and authority, whatever the public
+// name resolves to here, and believes only the fleet's CA and the system's. It
+// is nil where the CA certificate cannot be read.
+func localClient(c config.Receiver) (*http.Client, string) {
+	if c.TLS.Mode == "proxy" {
+		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", c.TLS.Socket)
+		}
+		return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "http://serve"
+	}
+	b, err := os.ReadFile(filepath.Join(c.Authority.Dir, "trust.pem"))
+	if err != nil {
+		return nil, ""
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	roots.AppendCertsFromPEM(b)
+	local := map[string]string{}
+	for public, listen := range map[string]string{c.PublicURL: c.Listen, c.Authority.URL: c.Authority.Listen} {
+		if from, to, ok := redirect(public, listen); ok {
+			local[from] = to
+		}
+	}
+	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if to, ok := local[addr]; ok {
+			addr = to
+		}
+		return new(net.Dialer).DialContext(ctx, network, addr)
+	}
+	return &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, c.PublicURL
+}
+
+// redirect returns the address in a public URL and the one to dial instead.
+func redirect(public, listen string) (from, to string, ok bool) {
+	u, err := url.Parse(public)
+	if err != nil {
+		return "", "", false
+	}
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return "", "", false
+	}
+	if ip := net.ParseIP(host); host == "" || (ip != nil && ip.IsUnspecified()) {
+		host = "127.0.0.1"
+	}
+	p := u.Port()
+	if p == "" {
+		p = "443"
+	}
+	return net.JoinHostPort(u.Hostname(), p), net.JoinHostPort(host, port), true
+}

@@ -1,0 +1,243 @@
+package commands
+
+import (
+	"context"
+	"io"
+	"maps"
+	"slices"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	labhealth "cis490/agent/health"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/machine"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+)
+
+func (a *app) statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "status",
+		Usage:     "show how this machine and, on a receiver, its hosts are, on one screen",
+		ArgsUsage: " ",
+		Description: "On a receiver: whether it takes episodes, each host with its last accepted episode, and\n" +
+			"the open alerts. On a lab host: what waits, what was shipped, certificate and gate.\n\n" +
+			"Examples:\n   sudo cis490 status\n   sudo cis490 status --json",
+		Flags:  append(roleFlags(), jsonFlag()),
+		Action: a.status,
+	}
+}
+
+func (a *app) status(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	places, err := roles(c)
+	if err != nil {
+		return err
+	}
+	for i, p := range places {
+		if i > 0 && !c.Bool("json") {
+			a.printf("\n")
+		}
+		show := a.statusLabHost
+		if p.role == roleReceiver {
+			show = a.statusReceiver
+		}
+		if err := show(c.Context, p, c.Bool("json")); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// receiverStatus is what status says of a receiver.
+type receiverStatus struct {
+	Role  string        `json:"role"`
+	URL   string        `json:"public_url"`
+	Ready check.Row     `json:"ready"`
+	Last  time.Time     `json:"fleet_check,omitzero"`
+	Hosts []hostStatus  `json:"hosts"`
+	Open  []fleet.Alert `json:"alerts"`
+}
+
+// hostStatus is one line of it.
+type hostStatus struct {
+	Host     ident.Host      `json:"host"`
+	State    roster.State    `json:"state,omitempty"`
+	Accepted time.Time       `json:"last_accepted,omitzero"`
+	Episode  ident.EpisodeID `json:"last_episode,omitempty"`
+	Episodes int             `json:"episodes_24h"`
+	Bytes    int64           `json:"bytes_24h"`
+	Contact  time.Time       `json:"last_contact,omitzero"`
+	Queue    wire.Queue      `json:"queue"`
+	Version  string          `json:"version,omitempty"`
+}
+
+func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) error {
+	conf, unknown, err := config.LoadReceiver(p.path)
+	a.warnUnknown(unknown)
+	if err != nil {
+		return err
+	}
+	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	if err != nil {
+		return err
+	}
+	s := receiverStatus{Role: p.role, URL: conf.PublicURL, Last: last.At, Open: orEmpty(last.Open)}
+	_, all := a.receiverChecks(p, false)
+	for _, k := range all {
+		if k.ID == "receiver.ready" {
+			s.Ready = check.Run(ctx, []check.Check{k})[0]
+		}
+	}
+	if s.Hosts, err = hostsOf(conf, time.Now()); err != nil {
+		return err
+	}
+	if asJSON {
+		return a.printJSON(s)
+	}
+	a.printf("receiver %s: %s\n\n", s.URL, readiness(s.Ready))
+	if len(s.Hosts) == 0 {
+		a.printf("no host yet: sudo cis490 token create HOST\n")
+	} else if err := writeHosts(a.env.Out, s.Hosts); err != nil {
+		return err
+	}
+	a.printf("\n")
+	a.printAlerts(s.Open)
+	a.printf("%s\n", watched(last))
+	return nil
+}
+
+func readiness(r check.Row) string {
+	if r.Status == check.Pass {
+		return "ready"
+	}
+	return "not ready: " + r.Detail
+}
+
+// hostsOf lists the hosts that the roster, the contacts or the last day's index
+// know, decommissioned ones without recent episodes left out.
+func hostsOf(conf config.Receiver, now time.Time) ([]hostStatus, error) {
+	book, err := contacts.Read(disk.OS{}, conf.DataDir)
+	if err != nil {
+		return nil, err
+	}
+	known, err := roster.Open(disk.OS{}, conf.Authority.Dir).All()
+	if err != nil {
+		return nil, err
+	}
+	by := map[ident.Host]*hostStatus{}
+	at := func(h ident.Host) *hostStatus {
+		if by[h] == nil {
+			by[h] = &hostStatus{Host: h}
+		}
+		return by[h]
+	}
+	for _, h := range known {
+		at(h.Name).State = h.State
+	}
+	for name, k := range book.Hosts {
+		h := at(name)
+		h.Accepted, h.Contact, h.Queue, h.Version = k.LastAccepted, k.LastContact, k.Queue, check.Plain(k.Version, 40)
+	}
+	for row, err := range index.Rows(disk.OS{}, conf.DataDir, now.Add(-24*time.Hour)) {
+		if err != nil {
+			return nil, err
+		}
+		if row.Archived {
+			continue
+		}
+		h := at(row.Host)
+		h.Accepted, h.Episode = row.ReceivedAt, row.Episode
+		h.Episodes++
+		h.Bytes += row.Size
+	}
+	list := []hostStatus{}
+	for _, name := range slices.Sorted(maps.Keys(by)) {
+		if h := by[name]; h.State != roster.Gone || h.Episodes > 0 {
+			list = append(list, *h)
+		}
+	}
+	return list, nil
+}
+
+func writeHosts(w io.Writer, hosts []hostStatus) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	line := func(cells ...string) {
+		for i, c := range cells {
+			if i > 0 {
+				_, _ = io.WriteString(t, "\t") // Flush tells
+			}
+			_, _ = io.WriteString(t, c)
+		}
+		_, _ = io.WriteString(t, "\n")
+	}
+	line("HOST", "STATE", "LAST ACCEPTED", "EPISODE", "24 H", "SIZE", "WAITING", "VERSION")
+	for _, h := range hosts {
+		line(string(h.Host), orDash(string(h.State)), ago(h.Accepted), orDash(string(h.Episode)), humanize.Comma(int64(h.Episodes)),
+			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), orDash(h.Version))
+	}
+	return t.Flush()
+}
+
+func ago(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return machine.Span(max(time.Since(t), 0)) + " ago"
+}
+
+// labHostStatus is what status says of a lab host.
+type labHostStatus struct {
+	Role     string      `json:"role"`
+	Host     string      `json:"host"`
+	Receiver string      `json:"receiver"`
+	Version  string      `json:"version"`
+	Queue    wire.Queue  `json:"queue"`
+	Checks   []check.Row `json:"checks"`
+}
+
+func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error {
+	o, all := a.labHostChecks(p)
+	if o.Err != nil {
+		return o.Err
+	}
+	a.warnUnknown(o.Unknown)
+	s := labHostStatus{Role: p.role, Host: o.Config.Host, Receiver: o.Config.Receiver.URL, Version: a.env.Build.Version}
+	var err error
+	if s.Queue, err = labhealth.Figures(disk.OS{}, o.Config.DataDir); err != nil {
+		return err
+	}
+	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit"}
+	var some []check.Check
+	for _, id := range shown {
+		if k, ok := registry(all)(id); ok {
+			some = append(some, k)
+		}
+	}
+	s.Checks = check.Run(ctx, some)
+	if asJSON {
+		return a.printJSON(s)
+	}
+	q := s.Queue
+	a.printf("lab host %s, version %s, ships to %s\n\n", s.Host, s.Version, s.Receiver)
+	a.printf("  recording    %d\n  waiting      %d (%s)\n  held         %d\n  quarantined  %d\n  last shipped %s\n\n",
+		q.Recording, q.Waiting, humanize.IBytes(uint64(max(q.Bytes, 0))), q.Held, q.Quarantined, ago(q.LastShipped))
+	for _, row := range s.Checks {
+		a.printf("  %s  %s: %s\n", mark(row.Status, a.terminal(a.env.Out)), row.Title, row.Detail)
+		if row.Fix != "" {
+			a.printf("        fix: %s\n", row.Fix)
+		}
+	}
+	return nil
+}
