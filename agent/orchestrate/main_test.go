@@ -101,8 +101,8 @@ func options(t *testing.T, toml string) orchestrate.Options {
 	}
 	l := &log{}
 	t.Cleanup(func() {
-		if t.Failed() {
-			t.Log(l.String())
+		if lines := l.String(); t.Failed() && lines != "" {
+			t.Log(lines)
 		}
 	})
 	return orchestrate.Options{

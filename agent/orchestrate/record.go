@@ -50,9 +50,6 @@ type recording struct {
 // record records one episode. On any error, and when the context ends, nothing
 // of it is left behind; what it returns without an error is whole and durable.
 func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
-	if err := r.prepare(); err != nil {
-		return meta, errors.Join(err, r.remove())
-	}
 	defer func() {
 		if clean := removeWork(r.work); clean != nil {
 			r.o.Log.Warn("remove working folder", "path", r.work, "err", clean)
@@ -61,6 +58,9 @@ func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
 			err = errors.Join(err, r.remove())
 		}
 	}()
+	if err := r.prepare(); err != nil {
+		return meta, err
+	}
 	r.reports = make(chan report, 256)
 	r.clock = newClock(r.o.Now)
 	r.load = newLoadMeter(r.fs)

@@ -1,0 +1,401 @@
+package orchestrate_test
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/agent/orchestrate"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// pids reads the process ids that a workload wrote into its parent's folder.
+func pids(t *testing.T, path string) []int {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []int
+	for f := range strings.FieldsSeq(string(b)) {
+		n, err := strconv.Atoi(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, n)
+	}
+	return all
+}
+
+func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
+
+func TestOnce_EndsWhateverTheCommandLeaves(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pids")
+	// One forks away twice into a session of its own with no environment, one
+	// ignores SIGTERM, one is stopped.
+	o := options(t, profile(`
+echo event busy >&3; echo event quiet >&3
+(setsid env -i sh -c 'echo $$ >>`+file+`; exec sleep 600' &)
+(trap "" TERM; sh -c 'echo $$ >>`+file+`; exec sleep 600' & wait) &
+(sh -c 'echo $$ >>`+file+`; kill -STOP $$; exec sleep 600' &)
+while [ $(wc -l <`+file+`) -lt 3 ]; do sleep 0.05; done
+sleep 0.2`))
+	meta, dir := one(t, o)
+	if meta.Verdict != episode.Accepted {
+		t.Errorf("verdict %s: %s", meta.Verdict, meta.Reason)
+	}
+	left := pids(t, file)
+	if len(left) != 3 {
+		t.Fatalf("%d processes, want 3", len(left))
+	}
+	for _, pid := range left {
+		if alive(pid) {
+			t.Errorf("process %d outlived its episode", pid)
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+	}
+	if notes := strings.Join(meta.Notes, "; "); !strings.Contains(notes, "processes outlived the recording") {
+		t.Errorf("notes %q", notes)
+	}
+	most := 0
+	for _, r := range rows[processRow](t, filepath.Join(dir, episode.TelemetryFile("proc"))) {
+		most = max(most, r.Processes)
+	}
+	if most < 4 {
+		t.Errorf("at most %d processes in one row: those that forked away are missing", most)
+	}
+}
+
+func TestOnce_AForkBombEnds(t *testing.T) {
+	o := options(t, profile(`
+echo event busy >&3; echo event quiet >&3
+b() { n=$1; while [ $n -gt 0 ]; do n=$((n-1)); (trap "" TERM; while :; do sh -c : ; done) & done; }
+b 20; sleep 0.3; exit 0`))
+	meta, _ := one(t, o)
+	if meta.Verdict != episode.Accepted {
+		t.Errorf("verdict %s: %s", meta.Verdict, meta.Reason)
+	}
+	// Everything below this test is gone: no process has it as subreaper.
+	out, err := filepath.Glob("/proc/self/task/*/children")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range out {
+		if b, err := os.ReadFile(path); err == nil && len(strings.TrimSpace(string(b))) > 0 {
+			t.Errorf("children left: %s", b)
+		}
+	}
+}
+
+func TestOnce_AbandonedWhenStopped(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "pid")
+	o := options(t, profile(`echo $$ >`+file+`; trap "" TERM; while :; do sleep 0.05; done`))
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	r := open(t, o)
+	go func() {
+		_, err := r.Once(ctx, "")
+		done <- err
+	}()
+	await(t, func() bool { fi, err := os.Stat(file); return err == nil && fi.Size() > 1 })
+	cancel()
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "recording abandoned") {
+		t.Errorf("error %v", err)
+	}
+	if pid := pids(t, file)[0]; alive(pid) {
+		t.Errorf("process %d outlived its episode", pid)
+	}
+	empty(t, o)
+}
+
+// await waits for a condition that another process brings about.
+func await(t *testing.T, ok func() bool) {
+	t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			t.Fatal("what was waited for did not happen")
+		case <-tick.C:
+		}
+	}
+}
+
+func TestOnce_ACommandThatCannotStartIsNoEpisode(t *testing.T) {
+	toml := strings.Replace(profile(""), `["/bin/sh", "-c", '''''']`, `["/no/such/program"]`, 1)
+	o := options(t, toml)
+	_, err := open(t, o).Once(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "/no/such/program: no such file") {
+		t.Errorf("error %v", err)
+	}
+	empty(t, o)
+}
+
+func TestOnce_SweepsHalfEpisodes(t *testing.T) {
+	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
+	episodes := filepath.Join(o.DataDir, "episodes")
+	const half, whole = "01K00000000000000000000001", "01K00000000000000000000002"
+	for _, id := range []string{half, whole} {
+		if err := os.Mkdir(filepath.Join(episodes, id), 0o770); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(episodes, id, episode.MetaFile), []byte("{}"), 0o660); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(episodes, whole, episode.DoneMarker), nil, 0o660); err != nil {
+		t.Fatal(err)
+	}
+	locked := filepath.Join(episodes, ".work", "7", "locked")
+	if err := os.MkdirAll(filepath.Join(locked, "deep"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(locked, 0); err != nil {
+		t.Fatal(err)
+	}
+	one(t, o)
+	if disk.Exists(disk.OS{}, filepath.Join(episodes, half)) || disk.Exists(disk.OS{}, locked) {
+		t.Error("what a crash left is still there")
+	}
+	if !disk.Exists(disk.OS{}, filepath.Join(episodes, whole, episode.MetaFile)) {
+		t.Error("a whole episode was swept")
+	}
+}
+
+func TestOnce_OneRecorderPerFolder(t *testing.T) {
+	o := options(t, profile("sleep 9"))
+	held, err := disk.OS{}.Lock(filepath.Join(o.DataDir, "episodes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open(t, o).Once(t.Context(), ""); fault.CodeOf(err) != fault.TempFail || fault.FixOf(err) == "" {
+		t.Errorf("error %v, code %d", err, fault.CodeOf(err))
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestNew_WithoutACommit(t *testing.T) {
+	o := options(t, profile(""))
+	o.Build.Commit = ""
+	if _, err := orchestrate.New(o); fault.CodeOf(err) != fault.Config || fault.FixOf(err) == "" {
+		t.Errorf("error %v, code %d", err, fault.CodeOf(err))
+	}
+	empty(t, o)
+}
+
+func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
+	no := func() (wire.Verdict, error) { return wire.Verdict{Reason: "too old"}, nil }
+	for name, c := range map[string]struct {
+		change func(*orchestrate.Options)
+		want   string
+	}{
+		"gate":   {func(o *orchestrate.Options) { o.Gate = gate(no) }, "the gate does not take commit " + commit + ": too old"},
+		"disk":   {func(o *orchestrate.Options) { o.DiskReserve = 1 << 60 }, "less than the reserve of 1.0 EiB"},
+		"outbox": {func(o *orchestrate.Options) { o.OutboxLimit = -1 }, "of episodes wait to be shipped"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := options(t, profile("sleep 9"))
+			c.change(&o)
+			_, err := open(t, o).Once(t.Context(), "")
+			if err == nil || !strings.Contains(err.Error(), c.want) || fault.CodeOf(err) != fault.TempFail || fault.FixOf(err) == "" {
+				t.Errorf("error %v (code %d), want %s", err, fault.CodeOf(err), c.want)
+			}
+			empty(t, o)
+		})
+	}
+}
+
+// A host that was refused 19 hours of episodes recorded on because only
+// shipping asked the gate.
+func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
+	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
+	answer, away := wire.Verdict{}, error(nil)
+	o.Gate = gate(func() (wire.Verdict, error) { return answer, away })
+	once := func() error {
+		_, err := open(t, o).Once(t.Context(), "") // a new one: a restart
+		return err
+	}
+	away = errors.New("no route to host")
+	if err := once(); err != nil {
+		t.Errorf("receiver away, no word yet: %v", err)
+	}
+	away, answer = nil, wire.Verdict{Reason: "gated"}
+	if err := once(); err == nil {
+		t.Error("recorded after a no")
+	}
+	away = errors.New("no route to host")
+	if err := once(); err == nil || !strings.Contains(err.Error(), "no route to host") {
+		t.Errorf("recorded after a no, receiver away: %v", err)
+	}
+	o.Build.Commit = ident.Commit(strings.Repeat("a", 40))
+	if err := once(); err != nil {
+		t.Errorf("the no was for another commit: %v", err)
+	}
+	o.Build.Commit = commit
+	away, answer = nil, wire.Verdict{Accepted: true}
+	if err := once(); err != nil {
+		t.Errorf("the gate says yes again: %v", err)
+	}
+}
+
+func TestRun_FillsSlotsUntilStopped(t *testing.T) {
+	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.2"))
+	o.MaxSlots, o.Rest = 2, 10*time.Millisecond
+	states := make(chan string, 100)
+	o.Notify = func(s string) { states <- s }
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan error, 1)
+	r := open(t, o)
+	go func() { done <- r.Run(ctx) }()
+	if s := <-states; s != "READY=1" {
+		t.Errorf("first state %q", s)
+	}
+	whole := func() []string {
+		found, err := filepath.Glob(filepath.Join(o.DataDir, "episodes", "*", episode.DoneMarker))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	await(t, func() bool { return len(whole()) >= 4 })
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	counters, slots := map[uint64]bool{}, map[int]bool{}
+	for _, path := range whole() {
+		m, faults := episode.Verify(os.DirFS(filepath.Dir(path)))
+		if len(faults) > 0 {
+			t.Errorf("%s: %v", path, faults)
+		}
+		if counters[m.Counter] {
+			t.Errorf("counter %d given twice", m.Counter)
+		}
+		counters[m.Counter], slots[m.Slot] = true, true
+	}
+	if len(slots) != 2 {
+		t.Errorf("slots %v", slots)
+	}
+	entries, err := os.ReadDir(filepath.Join(o.DataDir, "episodes"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if id, err := ident.ParseEpisodeID(e.Name()); err == nil && !disk.Exists(disk.OS{}, filepath.Join(o.DataDir, "episodes", string(id), episode.DoneMarker)) {
+			t.Errorf("half episode left: %s", id)
+		}
+	}
+}
+
+func TestOnce_WallClockSteps(t *testing.T) {
+	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.5"))
+	begin := time.Now()
+	o.Now = func() time.Time {
+		if now := time.Now(); now.Sub(begin) < 300*time.Millisecond {
+			return now
+		} else {
+			return now.Add(-time.Hour)
+		}
+	}
+	meta, dir := one(t, o)
+	if step := time.Duration(meta.ClockStepMS) * time.Millisecond; (step + time.Hour).Abs() > time.Second {
+		t.Errorf("step %s, want an hour back", step)
+	}
+	if _, faults := episode.Verify(os.DirFS(dir)); len(faults) > 0 {
+		t.Errorf("faults %v", faults)
+	}
+}
+
+// failing is a file system on which the n-th call that changes something fails.
+type failing struct {
+	disk.OS
+	left *atomic.Int64 // collectors write side by side
+}
+
+var errDisk = errors.New("no space left on this disk")
+
+func (f failing) step() error {
+	if f.left.Add(-1) == 0 {
+		return errDisk
+	}
+	return nil
+}
+
+func (f failing) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	if flag&os.O_CREATE == 0 {
+		return f.OS.OpenFile(name, flag, perm)
+	}
+	if err := f.step(); err != nil {
+		return nil, err
+	}
+	file, err := f.OS.OpenFile(name, flag, perm)
+	return failingFile{file, f}, err
+}
+
+func (f failing) SyncDir(name string) error { return errors.Join(f.step(), f.OS.SyncDir(name)) }
+func (f failing) Mkdir(name string, perm fs.FileMode) error {
+	return errors.Join(f.step(), f.OS.Mkdir(name, perm))
+}
+
+type failingFile struct {
+	disk.File
+	fs failing
+}
+
+func (f failingFile) Write(b []byte) (int, error) {
+	if err := f.fs.step(); err != nil {
+		return 0, err
+	}
+	return f.File.Write(b)
+}
+
+func (f failingFile) Sync() error { return errors.Join(f.fs.step(), f.File.Sync()) }
+
+func TestOnce_ADiskThatFailsLeavesNothing(t *testing.T) {
+	failed := 0
+	for n := 1; ; n++ {
+		o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
+		o.Log = slog.New(slog.DiscardHandler)
+		left := &atomic.Int64{}
+		left.Store(int64(n))
+		o.FS = failing{left: left}
+		meta, err := open(t, o).Once(t.Context(), "")
+		if err == nil {
+			if left.Load() > 0 && failed < 15 {
+				t.Fatalf("only %d steps failed", failed)
+			}
+			dir := filepath.Join(o.DataDir, "episodes", string(meta.Episode))
+			if _, faults := episode.Verify(os.DirFS(dir)); len(faults) > 0 {
+				t.Errorf("step %d: faults %v", n, faults)
+			}
+			if left.Load() > 0 {
+				return
+			}
+			continue // a step whose failure does no harm
+		}
+		failed++
+		if !errors.Is(err, errDisk) {
+			t.Errorf("step %d: %v", n, err)
+		}
+		empty(t, o)
+	}
+}
