@@ -119,8 +119,10 @@ func (r *Refusals) Note(row Refusal) {
 	c.row = row
 }
 
-// Run writes refusals until ctx ends, then those that are counted, and closes
-// the file.
+// Close closes the file; what is counted but not flushed is lost.
+func (r *Refusals) Close() error { return r.l.Close() }
+
+// Run writes refusals until ctx ends, then those that are counted.
 func (r *Refusals) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
@@ -133,7 +135,7 @@ func (r *Refusals) Run(ctx context.Context) error {
 		}
 		failed = err != nil
 		if last {
-			return r.l.Close()
+			return nil
 		}
 		select {
 		case <-ctx.Done():

@@ -51,7 +51,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// done takes the deadline away, so that it does not end the work that follows.
+// done takes the deadline away after the whole body was read, so that it does not
+// end the work that follows. After half a body it must stay: before the answer
+// goes out net/http reads on for a while.
 func (b *body) done() { _ = b.rc.SetReadDeadline(time.Time{}) }
 
 // bodyProblem tells a sender what was wrong with its body. A body that ended
@@ -80,7 +82,6 @@ func (s *Server) readAll(w http.ResponseWriter, r *http.Request, limit int64) ([
 		return nil, wire.NewProblem(wire.TooLarge, "body of %d bytes is over the limit of %d", r.ContentLength, limit)
 	}
 	in := s.body(w, r)
-	defer in.done()
 	b, err := io.ReadAll(io.LimitReader(in, limit+1))
 	if err != nil {
 		return nil, bodyProblem(fmt.Errorf("read body: %w", err))
@@ -88,5 +89,6 @@ func (s *Server) readAll(w http.ResponseWriter, r *http.Request, limit int64) ([
 	if int64(len(b)) > limit {
 		return nil, wire.NewProblem(wire.TooLarge, "body is over the limit of %d bytes", limit)
 	}
+	in.done()
 	return b, nil
 }

@@ -61,7 +61,6 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
 		_, err := s.identify(r, host) // it may have changed while the body came
 		return err
 	})
-	in.done()
 	if err != nil {
 		return receiveProblem(err, row, u)
 	}

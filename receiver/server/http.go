@@ -81,6 +81,11 @@ func (s *Server) handler() http.Handler {
 		n := &note{}
 		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
+		if r.ContentLength != 0 {
+			// For a body that no handler reads: net/http may, before the answer.
+			// Not supported by test recorders only.
+			_ = http.NewResponseController(w).SetReadDeadline(start.Add(cw.idle))
+		}
 		err := s.route(mux, cw, r)
 		if err != nil {
 			s.answerProblem(cw, r, n, problemOf(err))

@@ -276,3 +276,5 @@ func (r *rig) rows() []index.Row {
 	}
 	return rows
 }
+
+func caPEM(r *rig) string { return string(pki.EncodeCerts(r.ca.Cert)) }

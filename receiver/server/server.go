@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -71,6 +72,7 @@ type Options struct {
 // Server is a receiver that listens.
 type Server struct {
 	o         Options
+	lock      io.Closer
 	index     *index.Index
 	store     *store.Store
 	gate      *gate.Gate
@@ -103,6 +105,14 @@ func New(o Options) (_ *Server, err error) {
 	}()
 	if err := disk.MkdirAll(o.FS, c.DataDir, 0o750); err != nil {
 		return nil, fault.Fix(fmt.Errorf("open data folder: %w", err), "sudo cis490 install receiver   # makes it, with the right owner")
+	}
+	// Before anything is opened: opening a ledger cuts what a living receiver may
+	// be writing.
+	if l, ok := o.FS.(disk.Locker); ok {
+		if s.lock, err = l.Lock(c.DataDir); err != nil {
+			return nil, fault.Fix(fmt.Errorf("open data folder: %w", err),
+				"systemctl status cis490-receiver   # one receiver at a time may have "+c.DataDir)
+		}
 	}
 	if s.index, err = index.Open(o.FS, c.DataDir, o.Now); err != nil {
 		return nil, err
@@ -230,11 +240,14 @@ func (s *Server) Close() (err error) {
 				err = e
 			}
 		}
-		if s.store != nil {
-			err = errors.Join(err, s.store.Close())
-		}
 		if s.index != nil {
 			err = errors.Join(err, s.index.Close())
+		}
+		if s.refusals != nil {
+			err = errors.Join(err, s.refusals.Close())
+		}
+		if s.lock != nil {
+			err = errors.Join(err, s.lock.Close())
 		}
 	})
 	return err

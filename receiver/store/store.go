@@ -18,7 +18,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -69,12 +68,12 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Store is an open store; one process at a time has it. Its methods may be
-// called from many goroutines.
+// Store is an open store. One process at a time may have it, which is the
+// caller's to see to, before the index is opened. Its methods may be called from
+// many goroutines.
 type Store struct {
 	o    Options
 	id   string
-	lock io.Closer
 	keys keyLocks
 
 	mu      sync.Mutex
@@ -88,19 +87,8 @@ type Store struct {
 }
 
 // Open opens the store, making its folders, and settles what a crash left.
-func Open(o Options) (_ *Store, err error) {
+func Open(o Options) (*Store, error) {
 	s := &Store{o: o, pending: map[index.Key]intent{}, folders: map[ident.Host]bool{}}
-	if l, ok := o.FS.(disk.Locker); ok {
-		if s.lock, err = l.Lock(o.DataDir); err != nil {
-			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
-				"systemctl status cis490-receiver   # one receiver at a time may have "+o.DataDir)
-		}
-		defer func() {
-			if err != nil {
-				err = errors.Join(err, s.lock.Close())
-			}
-		}()
-	}
 	for _, d := range []string{EpisodesDir, StagedDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
@@ -122,18 +110,6 @@ func Open(o Options) (_ *Store, err error) {
 
 // ID tells this store from one that was restored; it is made at first start.
 func (s *Store) ID() string { return s.id }
-
-// Close lets another process have the store.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.lock == nil {
-		return nil
-	}
-	lock := s.lock
-	s.lock = nil
-	return lock.Close()
-}
 
 // Lookup returns what is stored of an episode. A row that a failure left out is
 // appended first; while it cannot be, that is the error.

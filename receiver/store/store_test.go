@@ -30,7 +30,7 @@ func openT(t *testing.T, fsys disk.FS, dir string) *receiver {
 
 func (r *receiver) close(t *testing.T) {
 	t.Helper()
-	if err := errors.Join(r.s.Close(), r.x.Close()); err != nil {
+	if err := r.x.Close(); err != nil {
 		t.Error(err)
 	}
 }
@@ -177,9 +177,6 @@ func TestRow_MissingIsRepairedByRetryOrRestart(t *testing.T) {
 		}
 		f.broken.Store(false)
 		if restart {
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
 			if s, err = store.Open(o); err != nil {
 				t.Fatal(err)
 			}
@@ -195,7 +192,7 @@ func TestRow_MissingIsRepairedByRetryOrRestart(t *testing.T) {
 		if left := names(t, filepath.Join(dir, "staged")); len(left) > 0 {
 			t.Errorf("left %q", left)
 		}
-		if err := errors.Join(s.Settle(), s.Close(), x.Close()); err != nil {
+		if err := errors.Join(s.Settle(), x.Close()); err != nil {
 			t.Error(err)
 		}
 	}
@@ -228,12 +225,9 @@ func TestOpen_SweepsHalfUploadsAndLeavesOthersFiles(t *testing.T) {
 	}
 }
 
-func TestOpen_OneProcessOneID(t *testing.T) {
+func TestOpen_KeepsItsID(t *testing.T) {
 	dir := t.TempDir()
 	r := openT(t, disk.OS{}, dir)
-	if _, err := open(disk.OS{}, dir); !errors.Is(err, disk.ErrLocked) {
-		t.Errorf("second open: %v", err)
-	}
 	id := r.s.ID()
 	r.close(t)
 	if again := openT(t, disk.OS{}, dir); id == "" || again.s.ID() != id {
@@ -319,11 +313,10 @@ func TestReceive_KeepsTheReserve(t *testing.T) {
 	if err := <-first; !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)
 	}
-	if err := errors.Join(s.Room(2*u.Size-1), s.Close(), x.Close()); err != nil {
+	if err := errors.Join(s.Room(2*u.Size-1), x.Close()); err != nil {
 		t.Errorf("room was not given back: %v", err)
 	}
 	if left := names(t, filepath.Join(dir, "staged")); len(left) > 0 {
 		t.Errorf("left %q", left)
 	}
 }
-

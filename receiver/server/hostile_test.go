@@ -1,0 +1,378 @@
+package server_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/roster"
+)
+
+// raw opens a TLS connection over which a test says what no client of ours says.
+func (h *host) raw() *tls.Conn {
+	h.r.t.Helper()
+	tr, ok := h.client.Transport.(*http.Transport)
+	if !ok {
+		h.r.t.Fatal("no transport")
+	}
+	c := tr.TLSClientConfig.Clone()
+	c.ServerName, c.NextProtos = "localhost", []string{"http/1.1"}
+	conn, err := tls.Dial("tcp", h.r.server.Addr().String(), c)
+	must(h.r.t, err)
+	h.r.t.Cleanup(func() { _ = conn.Close() })
+	must(h.r.t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	return conn
+}
+
+// head is the head of a PUT of ep1 over HTTP/1.1.
+func (h *host) head(length string, more ...string) string {
+	lines := append([]string{
+		"PUT " + wire.EpisodePath(h.name, ep1) + " HTTP/1.1", "Host: localhost", "Content-Type: " + wire.ContentTypeEpisode,
+		length, wire.HeaderDigest + ": " + string(digestOf([]byte("one"))), wire.HeaderSchema + ": 1", wire.HeaderHost + ": " + string(h.name),
+		wire.HeaderEpisode + ": " + string(ep1), wire.HeaderCommit + ": " + string(own), "Authorization: Bearer " + h.bearer,
+	}, more...)
+	return strings.Join(lines, "\r\n") + "\r\n\r\n"
+}
+
+// status reads the next answer's status line and the rest of the answer.
+func status(t *testing.T, c io.Reader) int {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatalf("read answer: %v", err)
+	}
+	return res.StatusCode
+}
+
+func idle(d time.Duration) func(*rig) {
+	return func(r *rig) { r.config.Limits.IdleTimeout = config.Duration(d) }
+}
+
+func TestHostile_Bodies(t *testing.T) {
+	r := newRig(t, idle(300*time.Millisecond))
+	a := r.enrol("lab-a")
+	t.Run("silent", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3")+"on")
+		must(t, err)
+		if got := status(t, c); got != 408 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	t.Run("a byte at a time", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 100000"))
+		must(t, err)
+		go func() {
+			for tick := time.NewTicker(20 * time.Millisecond); ; <-tick.C {
+				if _, err := c.Write([]byte("x")); err != nil {
+					tick.Stop()
+					return
+				}
+			}
+		}()
+		if got := status(t, c); got != 408 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	t.Run("ends early", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3")+"on")
+		must(t, err)
+		must(t, c.CloseWrite())
+		if got := status(t, c); got != 408 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	t.Run("two lengths", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3", "Content-Length: 4")+"one")
+		must(t, err)
+		if got := status(t, c); got != 400 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	t.Run("length and chunks", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3", "Transfer-Encoding: chunked")+"3\r\none\r\n0\r\n\r\n")
+		must(t, err)
+		if got := status(t, c); got != 400 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	t.Run("very long header", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3", "X-Long: "+strings.Repeat("x", 60<<10)))
+		must(t, err)
+		if got := status(t, c); got != 431 {
+			t.Errorf("answered %d", got)
+		}
+	})
+	r.untouched()
+
+	t.Run("longer than announced", func(t *testing.T) {
+		c := a.raw()
+		_, err := io.WriteString(c, a.head("Content-Length: 3")+"one and more\r\n\r\n")
+		must(t, err)
+		b := bufio.NewReader(c)
+		res, err := http.ReadResponse(b, nil)
+		must(t, err)
+		if res.StatusCode != 201 {
+			t.Errorf("the announced part is answered %d", res.StatusCode)
+		}
+		_, err = io.Copy(io.Discard, res.Body)
+		must(t, err)
+		if res, err := http.ReadResponse(b, nil); err == nil && res.StatusCode != 400 {
+			t.Errorf("the rest is answered %d", res.StatusCode)
+		}
+	})
+	if len(r.rows()) != 1 || len(r.files()) != 1 {
+		t.Errorf("%d rows, files %q", len(r.rows()), r.files())
+	}
+}
+
+// untouched checks that nothing was stored, once requests in progress ended.
+func (r *rig) untouched() {
+	r.t.Helper()
+	r.eventually("no file is left", func() bool { return len(r.files()) == 0 })
+	if rows := r.rows(); len(rows) > 0 {
+		r.t.Errorf("rows %+v", rows)
+	}
+}
+
+func (r *rig) eventually(what string, ok func() bool) {
+	r.t.Helper()
+	deadline, tick := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			r.t.Fatalf("not so after 10 s: %s", what)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestHostile_CertificateInAHeaderSaysNothing(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	nobody := &host{r: r, name: "lab-a", bearer: a.bearer, client: r.clientOf(nil)}
+	status, kind, _ := nobody.do(nobody.request(ep1, "one", set("X-Client-Cert", base64.StdEncoding.EncodeToString(a.pair.Certificate[0]))))
+	if status != 401 || kind != wire.Unauthorized {
+		t.Errorf("answered %d %s", status, kind)
+	}
+	r.untouched()
+}
+
+// refuseBody is a body that must not be asked for.
+type refuseBody struct{ t *testing.T }
+
+func (b refuseBody) Read([]byte) (int, error) {
+	b.t.Error("the body was sent")
+	return 0, io.EOF
+}
+
+func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	for _, proto := range []string{"h2", "http/1.1"} {
+		if tr, ok := a.client.Transport.(*http.Transport); ok && proto == "http/1.1" {
+			c := tr.Clone()
+			c.ForceAttemptHTTP2, c.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
+			t.Cleanup(c.CloseIdleConnections)
+			a.client = &http.Client{Transport: c}
+		}
+		req := a.request(ep1, "one", set(wire.HeaderCommit, string(other)))
+		req.Body = io.NopCloser(refuseBody{t})
+		if status, _, _ := a.do(req); status != 412 {
+			t.Errorf("%s: answered %d", proto, status)
+		}
+	}
+	r.untouched()
+}
+
+func TestPut_DecommissionedInMidUpload(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	pr, pw := io.Pipe()
+	req := a.request(ep1, "one")
+	req.Body = pr
+	go func() {
+		_, _ = io.WriteString(pw, "on")
+		r.event(roster.Event{Host: "lab-a", Event: roster.Decommissioned})
+		_, _ = io.WriteString(pw, "e")
+		_ = pw.Close()
+	}()
+	if status, kind, _ := a.do(req); status != 403 || kind != wire.Decommission {
+		t.Errorf("answered %d %s", status, kind)
+	}
+	r.untouched()
+}
+
+func TestPut_BusyAndFull(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.config.Limits.Uploads = 4 }) // one per host
+	a, b := r.enrol("lab-a"), r.enrol("lab-b")
+	pr, pw := io.Pipe()
+	req := a.request(ep1, "one")
+	req.Body = pr
+	done := make(chan int, 1)
+	go func() {
+		status, _, _ := a.do(req)
+		done <- status
+	}()
+	_, err := io.WriteString(pw, "on")
+	must(t, err)
+	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
+	if status, kind, _ := a.do(a.request(ep2, "two")); status != 429 || kind != wire.Busy {
+		t.Errorf("a second of the same host: %d %s", status, kind)
+	}
+	if status, _, _ := b.do(b.request(ep2, "two")); status != 201 {
+		t.Errorf("another host's: %d", status)
+	}
+	_, err = io.WriteString(pw, "e")
+	must(t, err)
+	must(t, pw.Close())
+	if status := <-done; status != 201 {
+		t.Errorf("the first: %d", status)
+	}
+
+	full := newRig(t, func(r *rig) { r.config.Limits.DiskReserve = 1 << 60 })
+	c := full.enrol("lab-c")
+	if status, kind, _ := c.do(c.request(ep1, "one")); status != 507 || kind != wire.Full {
+		t.Errorf("on a full disk: %d %s", status, kind)
+	}
+	full.untouched()
+	if status, kind, detail := c.do(full.get("/readyz")); status != 503 || kind != wire.NotReady || !strings.Contains(detail, "space") {
+		t.Errorf("readyz: %d %s %s", status, kind, detail)
+	}
+}
+
+func (r *rig) get(p string) *http.Request {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, r.url(p), nil)
+	must(r.t, err)
+	return req
+}
+
+func TestServe_FollowsTheAuthority(t *testing.T) {
+	r := newRig(t, func(r *rig) {
+		for _, f := range []string{"server.pem", "trust.pem"} {
+			must(r.t, os.Remove(filepath.Join(r.config.Authority.Dir, f)))
+		}
+	})
+	if conn, err := net.Dial("tcp", r.server.Addr().String()); err != nil {
+		t.Errorf("does not listen: %v", err)
+	} else {
+		must(t, conn.Close())
+	}
+	want := fmt.Sprint(r.server.Missing())
+	for _, what := range []string{"server certificate", "trusted CA", "roster"} {
+		if !strings.Contains(want, what) {
+			t.Errorf("missing %s does not tell of the %s", want, what)
+		}
+	}
+	// The authority starts; nobody restarts the receiver.
+	r.serverPair()
+	a := r.stranger(r.ca, "lab-a", time.Now(), time.Hour)
+	if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
+		t.Errorf("without a CA: %d %s", status, kind)
+	}
+	r.write("authority/trust.pem", caPEM(r))
+	if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
+		t.Errorf("without a roster: %d %s", status, kind)
+	}
+	a.enrolled()
+	if status, _, _ := a.do(a.request(ep1, "one")); status != 201 {
+		t.Errorf("then: %d", status)
+	}
+	// A renewed server certificate is used by the next connection.
+	serial := func() string {
+		c := a.raw()
+		must(t, c.Handshake())
+		return c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	}
+	before := serial()
+	r.serverPair()
+	after := serial()
+	if before == after {
+		t.Error("the old certificate is still used")
+	}
+	r.write("authority/server.pem", "broken")
+	if serial() != after {
+		t.Error("a broken file took the certificate away")
+	}
+}
+
+func TestGate_FollowsTheConfigLive(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	foreign := set(wire.HeaderCommit, string(other))
+	if status, _, _ := a.do(a.request(ep1, "one", foreign)); status != 412 {
+		t.Fatalf("before: %d", status)
+	}
+	r.gate(`extra_commits = ["` + string(other) + `"]`)
+	r.eventually("the commit is accepted", func() bool {
+		_, _, answer := a.do(r.get(wire.GatePrefix + string(other)))
+		return strings.Contains(answer, `"accepted":true`)
+	})
+	if status, _, _ := a.do(a.request(ep1, "one", foreign)); status != 201 {
+		t.Errorf("after: %d", status)
+	}
+}
+
+func TestNotes_KnocksContactsRefusals(t *testing.T) {
+	r := newRig(t)
+	a, b := r.enrol("lab-a"), r.enrol("lab-b")
+	nobody := &host{r: r, name: "lab-a", client: r.clientOf(nil)}
+	for range 50 {
+		nobody.do(nobody.request(ep1, "one"))
+		a.do(a.request(ep1, "one", drop(wire.HeaderCommit)))
+	}
+	for i := range 100 {
+		forged := *nobody
+		forged.name = b.name
+		req := forged.request(ep1, "one", set(wire.HeaderHost, "lab-b"))
+		req.URL.Path = strings.Replace(req.URL.Path, "lab-b", fmt.Sprintf("made-up-%d", i), 1)
+		forged.do(req)
+	}
+	if status, _, _ := a.do(a.request(ep1, "one")); status != 201 {
+		t.Fatal(status)
+	}
+	r.stop()
+	c, err := contacts.Read(r.fs, r.config.DataDir)
+	must(t, err)
+	k := c.Hosts["lab-a"]
+	if k == nil || k.LastAccepted.IsZero() || k.LastRefused == nil || k.LastRefused.Kind != wire.Unstamped || k.RefusedCount != 0 {
+		t.Fatalf("contact of lab-a: %+v", k)
+	}
+	if len(k.Claims) != 1 || k.Claims[0].Count != 50 || len(k.Proven) != 0 {
+		t.Errorf("knocks of lab-a: %+v, claims %+v", k.Proven, k.Claims)
+	}
+	if len(c.Hosts) > 2 || len(c.Strangers) > 20 || c.StrangerCount != 100 {
+		t.Errorf("%d hosts, %d strangers of %d", len(c.Hosts), len(c.Strangers), c.StrangerCount)
+	}
+	var count, rows uint64
+	for row, err := range contacts.ReadRefusals(r.fs, r.config.DataDir, time.Time{}) {
+		must(t, err)
+		rows++
+		if row.Host == "lab-a" && row.Kind == wire.Unstamped {
+			count += row.Count
+		}
+	}
+	if count != 50 || rows > 8 {
+		t.Errorf("%d unstamped are told, in %d rows in all", count, rows)
+	}
+}
