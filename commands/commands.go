@@ -59,10 +59,12 @@ func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.demoCommand(),
 		a.serveCommand(),
+		a.shipCommand(),
 		a.orchestrateCommand(),
 		a.episodeCommand(),
 		a.installCommand(),
 		a.uninstallCommand(),
+		a.autoupdateCommand(),
 		a.bootstrapCommand(),
 		a.certFetchCommand(),
 		a.tokenCommand(),

@@ -196,13 +196,19 @@ func lock(dir string) (unlock func(), err error) {
 				fmt.Sprintf("sudo -u %s cis490 fleet-check   # or only look: cis490 fleet-check --dry-run", owner)), fault.NoPerm)
 		}
 	}
-	if err == nil {
-		if err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-			err = fault.Exit(errors.New("another fleet-check is running"), fault.TempFail)
-		}
+	if err = errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	// Not the folder itself: that is serve's lock.
+	f, err := os.OpenFile(filepath.Join(dir, "fleet-check.lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		err = fault.Exit(errors.New("another fleet-check is running"), fault.TempFail)
 	}
 	if err != nil {
-		return nil, errors.Join(err, d.Close())
+		return nil, errors.Join(err, f.Close())
 	}
-	return func() { _ = d.Close() }, nil // the lock ends with it
+	return func() { _ = f.Close() }, nil // the lock ends with it
 }
