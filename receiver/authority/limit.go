@@ -51,8 +51,9 @@ func (l *limiter) failure(from string) (allowed, first bool) {
 	return allowed, first
 }
 
-// makeRoom forgets sources that have been quiet, or if there is none any one:
-// who has that many addresses is not held back by one more.
+// makeRoom forgets sources that have been quiet, and if they are few any others
+// up to a half: who has that many addresses is not held back by one more, and
+// must not make each failure cost a walk through all of them.
 func (l *limiter) makeRoom(now time.Time) {
 	if len(l.sources) < maxSources {
 		return
@@ -63,7 +64,7 @@ func (l *limiter) makeRoom(now time.Time) {
 		}
 	}
 	for key := range l.sources {
-		if len(l.sources) < maxSources {
+		if len(l.sources) <= maxSources/2 {
 			return
 		}
 		delete(l.sources, key)

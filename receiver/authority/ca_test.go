@@ -1,0 +1,311 @@
+package authority_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/pki"
+	"cis490/internal/wire"
+	"cis490/receiver/authority"
+)
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// greets tells whether a client that trusts these roots accepts the listener.
+func (s *site) greets(roots *x509.CertPool) error {
+	d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{RootCAs: roots, Time: s.clock.now, MinVersion: tls.VersionTLS13}}
+	c, err := d.DialContext(s.t.Context(), "tcp", s.auth.Addr().String())
+	if err == nil {
+		err = c.Close()
+	}
+	return err
+}
+
+func TestCA_ALostKeyIsNotReplaced(t *testing.T) {
+	for _, lost := range []string{authority.KeyFile, "all but issued.jsonl"} {
+		s := newSite(t)
+		if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
+			t.Fatal(err)
+		}
+		s.stop()
+		names := []string{lost}
+		if lost != authority.KeyFile {
+			names = []string{authority.KeyFile, authority.CAFile, authority.TrustFile, "roster.jsonl"}
+		}
+		for _, name := range names {
+			if err := os.Remove(s.path(name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if a, err := authority.New(s.options()); err == nil || fault.FixOf(err) == "" {
+			t.Errorf("%s lost: New = %v, %v", lost, a, err)
+		}
+		if _, err := os.Stat(s.path(authority.KeyFile)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s lost: a new key was made", lost)
+		}
+	}
+}
+
+func TestCA_ForeignCertificateIsRefused(t *testing.T) {
+	s := newSite(t)
+	s.stop()
+	key, err := pki.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := pki.EncodeKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.path(authority.KeyFile), private, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.New(s.options()); err == nil {
+		t.Error("a key that does not fit the certificate was accepted")
+	}
+}
+
+// A CA that was brought along has its key and its certificate in two files.
+func TestCA_BroughtAlong(t *testing.T) {
+	s := newSite(t)
+	s.stop()
+	ca, err := pki.NewCA(s.clock.now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := pki.EncodeKey(ca.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, b := range map[string][]byte{authority.KeyFile: private, authority.CAFile: pki.EncodeCerts(ca.Cert)} {
+		if err := os.WriteFile(s.path(name), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.start()
+	if tok := s.token("lab-01"); tok.Pin != pki.PinOf(ca.Cert) {
+		t.Error("tokens do not carry its pin")
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.Cert)
+	if err := s.greets(roots); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
+	s := newSite(t)
+	early := s.token("lab-02") // made before, used after
+	csr := s.csr("lab-01")
+	first, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldRoots := s.roots()
+	for range 2 { // twice: the chain grows
+		if _, err := s.ask.RotateCA(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.greets(oldRoots); err != nil {
+		t.Errorf("a host that knows only the first CA: %v", err)
+	}
+	if err := s.greets(s.roots()); err != nil {
+		t.Errorf("a host that knows the new CA: %v", err)
+	}
+	chain, err := pki.ParseCerts([]byte(first.Certificate))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pki.VerifyClient(chain, s.roots(), s.clock.now()); err != nil {
+		t.Errorf("the certificate of before: %v", err)
+	}
+	if certs := mustCerts(t, s.path(authority.TrustFile)); pki.PinOf(certs[len(certs)-1]) != early.Pin {
+		t.Error("the pin of a token made before is not among the roots")
+	}
+	if _, err := s.post("lab-02", wire.CertRequest{CSR: s.csr("lab-02"), Token: early.Secret}); err != nil {
+		t.Errorf("a token made before: %v", err)
+	}
+	second, err := s.post("lab-01", wire.CertRequest{CSR: csr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if certs, err := pki.ParseCerts([]byte(second.CA)); err != nil || len(certs) != 3 {
+		t.Errorf("the bundle at renewal has %d CAs, want 3 (%v)", len(certs), err)
+	}
+	s.clock.pass(121 * 24 * time.Hour)
+	s.stop()
+	s.start()
+	if n := len(mustCerts(t, s.path(authority.TrustFile))); n != 1 {
+		t.Errorf("%d CAs are trusted after the overlap, want 1", n)
+	}
+	if err := s.greets(oldRoots); err == nil {
+		t.Error("the old CA still counts after the overlap")
+	}
+}
+
+func TestServerCertificates_RenewedAndTakenUp(t *testing.T) {
+	s := newSite(t)
+	before := read(t, s.path(authority.ServerFile))
+	s.stop()
+	s.start()
+	if !bytes.Equal(before, read(t, s.path(authority.ServerFile))) {
+		t.Error("a restart alone changed the server certificate")
+	}
+	s.stop()
+	s.clock.pass(70 * 24 * time.Hour) // of 90
+	s.start()
+	if bytes.Equal(before, read(t, s.path(authority.ServerFile))) {
+		t.Error("used up to two thirds, it was not renewed")
+	}
+	if err := s.greets(s.roots()); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAuthority_TwiceOnOneFolderIsRefused(t *testing.T) {
+	s := newSite(t)
+	o := s.options()
+	o.Config.Socket = filepath.Join(s.dir, "other.sock")
+	if _, err := authority.New(o); !errors.Is(err, disk.ErrLocked) {
+		t.Errorf("New = %v, want %v", err, disk.ErrLocked)
+	}
+	if _, err := s.ask.Hosts(t.Context()); err != nil {
+		t.Errorf("the first one was disturbed: %v", err)
+	}
+}
+
+// failing is a disk that fails from the given change on.
+type failing struct {
+	disk.OS
+	left int
+}
+
+var errFails = errors.New("disk fails")
+
+func (f *failing) step() error {
+	if f.left--; f.left < 0 {
+		return errFails
+	}
+	return nil
+}
+
+func (f *failing) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	if flag != os.O_RDONLY {
+		if err := f.step(); err != nil {
+			return nil, err
+		}
+	}
+	return f.OS.OpenFile(name, flag, perm)
+}
+
+func (f *failing) Rename(a, b string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.OS.Rename(a, b)
+}
+
+func (f *failing) SyncDir(name string) error {
+	if err := f.step(); err != nil {
+		return err
+	}
+	return f.OS.SyncDir(name)
+}
+
+// The first start is cut off at each step: the next one comes up, and with the
+// CA that the first one made, if anyone can have seen it.
+func TestFirstStart_CutOffAtEveryStep(t *testing.T) {
+	for step := 0; ; step++ {
+		s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}}
+		s.fs = &failing{left: step}
+		a, err := authority.New(s.options())
+		done := err == nil
+		if done {
+			err = a.Close()
+		} else if !errors.Is(err, errFails) {
+			t.Fatalf("step %d: %v", step, err)
+		}
+		if done && err != nil {
+			t.Fatal(err)
+		}
+		shown, _ := os.ReadFile(s.path(authority.CAFile))
+		s.fs = disk.OS{}
+		s.start()
+		if now := read(t, s.path(authority.CAFile)); shown != nil && !bytes.Equal(shown, now) {
+			t.Errorf("step %d: the CA that was shown is not the one that is used", step)
+		}
+		if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
+			t.Errorf("step %d: %v", step, err)
+		}
+		s.stop()
+		if done {
+			if step < 15 {
+				t.Errorf("only %d steps", step)
+			}
+			return
+		}
+	}
+}
+
+// What could not be recorded is not answered, and does not count.
+func TestAuthority_DiskFullAnswersNothing(t *testing.T) {
+	s := newSite(t)
+	tok, csr := s.token("lab-01"), s.csr("lab-01")
+	s.stop()
+	s.fs = &cutLedger{}
+	s.start()
+	for _, rows := range []int{0, 1, 1} { // fails at the token's row, the issue's, the roster's
+		s.fs.(*cutLedger).allow(rows)
+		_, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret})
+		wantKind(t, err, wire.Broken)
+		if h := s.host("lab-01"); h.Key != "" {
+			t.Errorf("after %d rows: the host is %+v", rows, h)
+		}
+	}
+	s.fs.(*cutLedger).allow(1 << 20)
+	a, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret})
+	if err != nil || !s.host("lab-01").Valid(serial(t, a)) {
+		t.Errorf("the same key, later: %v", err)
+	}
+	if err := s.get(wire.AuthorityHealthPath); err != nil {
+		t.Error(err)
+	}
+}
+
+func (s *site) get(path string) error {
+	conf := pki.ClientTLS(s.roots(), nil)
+	conf.Time = s.clock.now
+	cl := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, "https://"+s.auth.Addr().String()+path, nil)
+	if err != nil {
+		return err
+	}
+	res, err := cl.Do(req)
+	if err != nil {
+		return err
+	}
+	if res.StatusCode != http.StatusOK {
+		err = errors.New(res.Status)
+	}
+	return errors.Join(err, res.Body.Close())
+}
