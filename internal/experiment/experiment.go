@@ -49,7 +49,7 @@ const (
 // Experiment is experiment.toml.
 type Experiment struct {
 	Schema   int       `toml:"schema"`
-	Name     string    `toml:"name"` // for people; the digest is what counts
+	Name     string    `toml:"name"`      // for people; the digest is what counts
 	MaxSlots int       `toml:"max_slots"` // ceiling for every host; 0: none
 	Profiles []Profile `toml:"profile"`
 
