@@ -168,8 +168,11 @@ func (r *Refusals) Flush(all bool) error {
 		c := r.open[k]
 		c.row.Count -= row.Count // more may have come meanwhile
 		c.row.First = c.row.Last
-		if c.written = true; now.Sub(c.began) >= window && c.row.Count == 0 {
+		over := now.Sub(c.began) >= window
+		if c.written = true; over && c.row.Count == 0 {
 			delete(r.open, k)
+		} else if over {
+			c.began = now
 		}
 		r.mu.Unlock()
 	}

@@ -1,0 +1,200 @@
+package contacts_test
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+)
+
+func options(dir string) contacts.Options {
+	return contacts.Options{FS: disk.OS{}, DataDir: dir, Version: "1", Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+}
+
+func read(t *testing.T, dir string) contacts.Contacts {
+	t.Helper()
+	c, err := contacts.Read(disk.OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func TestBook_OutagesCoverStopsAndKills(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		start := time.Now()
+		at := func(minutes int) time.Time { return start.Add(time.Duration(minutes) * time.Minute).UTC() }
+
+		b := contacts.Open(options(dir))
+		b.Ready(true) // at 0
+		save(t, b)
+		time.Sleep(10 * time.Minute)
+		b.Ready(false) // a full disk, at 10
+		time.Sleep(5 * time.Minute)
+		b.Ready(true) // at 15
+		time.Sleep(5 * time.Minute)
+		save(t, b) // at 20, then killed
+		time.Sleep(10 * time.Minute)
+		b = contacts.Open(options(dir))
+		b.Ready(true) // at 30
+		time.Sleep(10 * time.Minute)
+		b.Ready(false) // stopped, at 40
+		save(t, b)
+		time.Sleep(10 * time.Minute)
+		b = contacts.Open(options(dir))
+		time.Sleep(10 * time.Minute)
+		b.Ready(true) // at 60
+		save(t, b)
+
+		want := []contacts.Span{{From: at(10), To: at(15)}, {From: at(20), To: at(30)}, {From: at(40), To: at(60)}}
+		got := read(t, dir).Receiver.Outages
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("outages\n%v, want\n%v", got, want)
+		}
+	})
+}
+
+func save(t *testing.T, b *contacts.Book) {
+	t.Helper()
+	if err := b.Save(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBook_StaysBounded(t *testing.T) {
+	dir := t.TempDir()
+	b := contacts.Open(options(dir))
+	p := wire.NewProblem(wire.CertExpired, "%s", strings.Repeat("x\x1b[31m", 1000))
+	for i := range 1000 {
+		b.Stranger(fmt.Sprintf("name-%d", i), "192.0.2.1", p)
+		b.Knock("lab-a", i%2 == 0, "192.0.2.1", wire.NewProblem(wire.Kind(fmt.Sprintf("kind-%d", i)), ""))
+		b.Ping("lab-a", wire.Ping{BootID: fmt.Sprintf("boot-%d", i), Version: strings.Repeat("v", 9999), Failing: make([]string, 999)})
+	}
+	save(t, b)
+	fi, err := os.Stat(filepath.Join(dir, contacts.File))
+	if err != nil || fi.Size() > 32<<10 {
+		t.Errorf("size %d, %v", fi.Size(), err)
+	}
+	c := read(t, dir)
+	k := c.Hosts["lab-a"]
+	if c.StrangerCount != 1000 || k.Boots[len(k.Boots)-1].ID != "boot-999" || strings.Contains(c.Strangers[0].Detail, "\x1b") {
+		t.Errorf("%d strangers, boots %v, detail %q", c.StrangerCount, k.Boots, c.Strangers[0].Detail)
+	}
+}
+
+func TestBook_PingAndLeaving(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		b := contacts.Open(options(dir))
+		b.Ping("lab-a", wire.Ping{Clock: time.Now().Add(90 * time.Second), Leaving: true, BootID: "one"})
+		left := time.Now()
+		time.Sleep(time.Minute)
+		b.Ping("lab-a", wire.Ping{Clock: time.Now().Add(90 * time.Second), Leaving: true, BootID: "one"})
+		save(t, b)
+		k := read(t, dir).Hosts["lab-a"]
+		if k.ClockOffset != 90 || !k.Leaving || !k.LeavingAt.Equal(left) || len(k.Boots) != 1 {
+			t.Errorf("%+v", k)
+		}
+		b.Ping("lab-a", wire.Ping{Clock: time.Now(), BootID: "two"})
+		save(t, b)
+		if k := read(t, dir).Hosts["lab-a"]; k.Leaving || !k.LeavingAt.IsZero() || len(k.Boots) != 2 {
+			t.Errorf("%+v", k)
+		}
+	})
+}
+
+func TestBook_BrokenFileBeginsAnew(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, contacts.File), []byte("{"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b := contacts.Open(options(dir))
+	b.Accepted("lab-a")
+	save(t, b)
+	if c := read(t, dir); c.Hosts["lab-a"] == nil {
+		t.Errorf("%+v", c)
+	}
+}
+
+// A host that is refused once per second for a day leaves two rows an hour, and
+// none of its refusals is uncounted.
+func TestRefusals_BoundedUnderALoop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		r, err := contacts.OpenRefusals(options(dir))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		const day = 24 * 3600
+		for range day {
+			r.Note(contacts.Refusal{Host: "lab-a", Proven: true, Route: contacts.RouteEpisode, Status: 412, Kind: wire.Gated, Detail: strings.Repeat("d", 999)})
+			time.Sleep(time.Second)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+		var rows, count uint64
+		last := time.Time{}
+		for row, err := range contacts.ReadRefusals(disk.OS{}, dir, time.Time{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			rows, count, last = rows+1, count+row.Count, row.Last
+		}
+		if count != day || rows > 2*24+2 {
+			t.Errorf("%d refusals in %d rows", count, rows)
+		}
+		if ago := time.Since(last); ago > 3*time.Second {
+			t.Errorf("the last one told is %s ago", ago)
+		}
+	})
+}
+
+func TestSnapshots_HistoryIsShort(t *testing.T) {
+	dir := t.TempDir()
+	s, err := contacts.OpenSnapshots(disk.OS{}, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for i := range 20 {
+		first, err := s.Put("lab-a", at.Add(time.Duration(i)*time.Hour), []byte(fmt.Sprintf("{ \"n\": %d }", i)))
+		if err != nil || first != (i == 0) {
+			t.Errorf("%d: first %t, %v", i, first, err)
+		}
+	}
+	got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-a")
+	if err != nil || string(got.Snapshot) != `{"n":19}` || !got.ReceivedAt.Equal(at.Add(19*time.Hour)) {
+		t.Errorf("%s, %v", got.Snapshot, err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, contacts.SnapshotsDir, "lab-a.history.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
+	if len(lines) != 8 || !strings.Contains(lines[7], `{"n":18}`) || !strings.Contains(lines[0], `{"n":11}`) {
+		t.Errorf("history %q", lines)
+	}
+	hosts, err := contacts.SnapshotHosts(disk.OS{}, dir)
+	if err != nil || len(hosts) != 1 || hosts[0] != ident.Host("lab-a") {
+		t.Errorf("hosts %v, %v", hosts, err)
+	}
+}
