@@ -52,8 +52,10 @@ func (p *Plan) sameAsToken() error {
 		{"authority.url", p.lab.Authority.URL, p.token.Authority},
 	} {
 		if strings.TrimSuffix(v.config, "/") != strings.TrimSuffix(v.token, "/") {
-			all = append(all, &config.Error{File: config.LabHostPath, Key: v.key,
-				Why: fmt.Sprintf("is %q, but the join token is for %q", v.config, v.token)})
+			all = append(all, &config.Error{
+				File: config.LabHostPath, Key: v.key,
+				Why: fmt.Sprintf("is %q, but the join token is for %q", v.config, v.token),
+			})
 		}
 	}
 	return errors.Join(all...)
@@ -139,6 +141,6 @@ func (p *Plan) config(path string) step {
 		if err != nil || !fi.Mode().IsRegular() || fi.Mode()&0o004 != 0 {
 			return nil, err
 		}
-		return []Change{chmod(p, path, fi.Mode().Perm()|0o444)}, nil
+		return []Change{readable(p, path, fi)}, nil
 	}}
 }

@@ -68,20 +68,20 @@ func (p *Plan) enrolment() step {
 	}}
 }
 
+// enrol runs cert-fetch to its end, if that comes soon. That it brings nothing is
+// told, not an error: the receiver may be down today.
 func (p *Plan) enrol(ctx context.Context) error {
-	if err := p.Manager.Start(ctx, certFetch); err != nil {
-		p.say("note     enrolment: %v\n", err)
-	}
 	ctx, cancel := context.WithTimeout(ctx, certWait)
 	defer cancel()
-	for !p.enrolled() || p.tokenWaits() {
-		select {
-		case <-ctx.Done():
-			p.say("note     enrolment: no certificate yet; it is tried again every 5 minutes: journalctl -u cis490-cert-fetch\n")
-			return nil
-		case <-time.After(200 * time.Millisecond):
-		}
+	err := p.Manager.Systemctl(ctx, "start", certFetch)
+	if p.enrolled() && !p.tokenWaits() {
+		return nil
 	}
+	why := ""
+	if err != nil && ctx.Err() == nil {
+		why = ": " + err.Error()
+	}
+	p.say("note     enrolment: no certificate yet%s; it is tried again every 5 minutes, see: journalctl -u cis490-cert-fetch\n", why)
 	return nil
 }
 

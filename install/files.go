@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/rogpeppe/go-internal/diff"
 	"golang.org/x/sys/unix"
@@ -190,35 +189,6 @@ func (l link) check(p *Plan) (*Change, error) {
 	}}, nil
 }
 
-// differs tells how owner and mode are not as wanted, "" if they are.
-func differs(fi fs.FileInfo, p *Plan, o owner, mode fs.FileMode) string {
-	const bits = fs.ModePerm | fs.ModeSetgid | fs.ModeSetuid | fs.ModeSticky
-	if have := fi.Mode() & bits; have != mode {
-		return fmt.Sprintf(" has mode %s: set %s", octal(have), octal(mode))
-	}
-	if p.image() {
-		return ""
-	}
-	uid, gid, err := o.ids()
-	st, ok := fi.Sys().(*syscall.Stat_t)
-	// An owner that does not exist yet owns nothing.
-	if err != nil || !ok || int(st.Uid) != uid || int(st.Gid) != gid {
-		return fmt.Sprintf(" does not belong to %s: give it to them", o)
-	}
-	return ""
-}
-
-func own(p *Plan, f *os.File, o owner) error {
-	if p.image() {
-		return nil
-	}
-	uid, gid, err := o.ids()
-	if err != nil {
-		return err
-	}
-	return f.Chown(uid, gid)
-}
-
 // inTheWay says that a name is taken by something that is not ours to remove.
 func inTheWay(path string, fi fs.FileInfo, wanted string) error {
 	is := "a file"
@@ -230,27 +200,4 @@ func inTheWay(path string, fi fs.FileInfo, wanted string) error {
 	}
 	return fault.Fix(fmt.Errorf("%s is %s where %s belongs", path, is, wanted),
 		fmt.Sprintf("sudo mv %s %s.old   # look at it, then install again", path, path))
-}
-
-func octal(m fs.FileMode) string {
-	n := uint32(m.Perm())
-	if m&fs.ModeSetuid != 0 {
-		n |= 0o4000
-	}
-	if m&fs.ModeSetgid != 0 {
-		n |= 0o2000
-	}
-	if m&fs.ModeSticky != 0 {
-		n |= 0o1000
-	}
-	return fmt.Sprintf("%04o", n)
-}
-
-// noFollow opens a name only if it is no symlink.
-const noFollow = unix.O_NOFOLLOW
-
-func chmod(p *Plan, path string, mode fs.FileMode) Change {
-	return Change{What: fmt.Sprintf("%s cannot be read by the services: set %s", path, octal(mode)), apply: func(context.Context) error {
-		return os.Chmod(p.at(path), mode)
-	}}
 }

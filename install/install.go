@@ -116,7 +116,7 @@ func New(o Options) (*Plan, error) {
 
 // Supported refuses a machine that is not run by systemd.
 func Supported() error {
-	if p := service.Platform(); p != "linux-systemd" {
+	if p := service.Platform(); p != platform {
 		return fault.Fix(fmt.Errorf("this machine is run by %q, services need systemd", p),
 			"cis490 demo   # the whole system, without services, on any Linux")
 	}

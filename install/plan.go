@@ -3,7 +3,10 @@ package install
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+
+	"cis490/internal/fault"
 )
 
 // Change is one difference between the machine and what is wanted.
@@ -50,14 +53,17 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 	return changed, errors.Join(failed...)
 }
 
-// look walks the steps without changing anything. What this user may not read
-// is told, and the walk goes on.
+// look walks the steps without changing anything. What cannot be judged is told,
+// and the walk goes on; if it is only for want of rights and nothing else
+// differs, the answer is not known.
 func (p *Plan) look(ctx context.Context, show func(step, Change)) (drift int, err error) {
+	var unseen error
 	for _, s := range p.steps {
 		changes, err := s.check(ctx)
 		switch {
 		case errors.Is(err, fs.ErrPermission):
 			p.say("unknown  %s: %v\n", s.name, err)
+			unseen = err
 			continue
 		case err != nil:
 			p.say("broken   %s: %v\n", s.name, err)
@@ -77,6 +83,9 @@ func (p *Plan) look(ctx context.Context, show func(step, Change)) (drift int, er
 		if same {
 			p.say("ok       %s\n", s.name)
 		}
+	}
+	if drift == 0 && unseen != nil {
+		return 0, fault.Exit(fault.Fix(fmt.Errorf("not everything can be seen: %w", unseen), "run it again with sudo"), fault.NoPerm)
 	}
 	return drift, nil
 }

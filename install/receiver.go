@@ -78,19 +78,6 @@ func (p *Plan) operator() step {
 	}}
 }
 
-// setFile gives a file its owner and mode, its content unchanged.
-func setFile(p *Plan, f file) error {
-	o, err := os.OpenFile(p.at(f.path), os.O_RDONLY|noFollow, 0)
-	if err != nil {
-		return err
-	}
-	err = own(p, o, f.owner)
-	if err == nil {
-		err = o.Chmod(f.mode)
-	}
-	return errors.Join(err, o.Close())
-}
-
 // publish is the step that offers this binary for the download line of a join
 // token. It is not a release: nobody signed it.
 func (p *Plan) publish(dir string) step {

@@ -2,6 +2,7 @@ package install
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -33,6 +34,7 @@ type Manager interface {
 // UnitState is what the service manager knows of a unit.
 type UnitState struct {
 	Name       string
+	Known      bool // it has a unit file, or had one when it was started
 	Masked     bool
 	Enabled    bool
 	Active     bool        // running, or on its way to it
@@ -40,6 +42,9 @@ type UnitState struct {
 	Started    time.Time   // of the main process; zero if there is none
 	Program    fs.FileInfo // what the main process runs; nil if there is none
 }
+
+// platform is what the service library calls a machine that systemd runs.
+const platform = "linux-systemd"
 
 // Systemd returns the Manager of a machine that systemd runs. Services are
 // controlled through kardianos/service; for units, timers and properties, which
@@ -75,6 +80,7 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 			v[key] = value
 		}
 		s := &states[i]
+		s.Known = v["LoadState"] != "not-found" || v["ActiveState"] == "active"
 		s.Masked = v["LoadState"] == "masked" || v["UnitFileState"] == "masked"
 		s.Enabled = v["UnitFileState"] == "enabled"
 		s.NeedReload = v["NeedDaemonReload"] == "yes"
@@ -98,7 +104,7 @@ func mainProcess(pid int) (time.Time, fs.FileInfo) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	program, err := os.Stat(filepath.Join(proc, "exe"))
 	if err != nil {
-		return time.Time{}, nil
+		program = nil // another user's, for one who is not root
 	}
 	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
 	if err != nil {
@@ -139,9 +145,15 @@ func (systemd) control(ctx context.Context, verb, unit string, do func(service.S
 	name, isService := strings.CutSuffix(unit, ".service")
 	var err error
 	if isService {
-		var svc service.Service
-		if svc, err = service.New(foreground{}, &service.Config{Name: name}); err == nil {
-			err = do(svc)
+		err = errors.New("the service library knows no systemd")
+		for _, system := range service.AvailableSystems() {
+			if system.String() != platform {
+				continue
+			}
+			var svc service.Service
+			if svc, err = system.New(foreground{}, &service.Config{Name: name}); err == nil {
+				err = do(svc)
+			}
 		}
 	} else {
 		err = execute(ctx, "systemctl", verb, unit)

@@ -72,23 +72,28 @@ func (u *uninstall) services(ctx context.Context) error {
 	slices.SortStableFunc(units, func(a, b string) int {
 		return strings.Compare(filepath.Ext(b), filepath.Ext(a)) // .timer before .service
 	})
+	states, err := u.Manager.States(ctx, units...)
+	if err != nil {
+		return err
+	}
 	var all []error
-	for _, unit := range units {
-		if _, err := os.Lstat(filepath.Join(u.at(unitDir), unit)); err != nil {
+	for _, s := range states {
+		if !s.Known {
 			continue
 		}
-		if err := u.Manager.Stop(ctx, unit); err != nil {
+		if err := u.Manager.Stop(ctx, s.Name); err != nil {
 			all = append(all, err)
 			continue
 		}
-		u.say("stopped  %s\n", unit)
+		if s.Active {
+			u.say("stopped  %s\n", s.Name)
+		}
 	}
-	for _, unit := range units {
-		path := filepath.Join(u.at(unitDir), unit)
-		if _, err := os.Lstat(path); err != nil || masked(path) {
+	for _, s := range states {
+		if !s.Enabled {
 			continue
 		}
-		if err := u.Manager.Systemctl(ctx, "disable", "--quiet", unit); err != nil {
+		if err := u.Manager.Systemctl(ctx, "disable", "--quiet", s.Name); err != nil {
 			all = append(all, err)
 		}
 	}
@@ -116,6 +121,12 @@ func (u *uninstall) units(ctx context.Context) error {
 			continue
 		}
 		all = append(all, u.remove(filepath.Join(unitDir, unit)))
+		// Where the file was gone already, disabling could not remove these.
+		links, err := filepath.Glob(filepath.Join(u.at(unitDir), "*.wants", unit))
+		all = append(all, err)
+		for _, l := range links {
+			all = append(all, u.FS.Remove(l))
+		}
 	}
 	if u.Manager == nil {
 		return errors.Join(all...)
@@ -131,7 +142,7 @@ func (u *uninstall) units(ctx context.Context) error {
 // program removes the binary, unless the other role still runs it.
 func (u *uninstall) program() error {
 	if u.has(u.Role.other()) {
-		u.say("note     this machine is also a %s: binary kept\n", u.Role.other())
+		u.say("note     this machine is also a %s: binary kept; sudo cis490 install %[1]s brings its units up to date\n", u.Role.other())
 		return nil
 	}
 	var all []error

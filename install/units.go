@@ -83,7 +83,8 @@ func (p *Plan) leftOver() ([]string, error) {
 	var old []string
 	for _, e := range entries {
 		name := e.Name()
-		if !e.Type().IsRegular() || !strings.HasPrefix(name, "cis490-") || slices.Contains(wanted, name) {
+		ending := filepath.Ext(name)
+		if !e.Type().IsRegular() || !strings.HasPrefix(name, "cis490-") || (ending != ".service" && ending != ".timer") || slices.Contains(wanted, name) {
 			continue
 		}
 		mine, err := startsWith(p.FS, filepath.Join(p.at(unitDir), name), unitMark)

@@ -5,38 +5,10 @@ import (
 	"fmt"
 	"os/exec"
 	"os/user"
-	"strconv"
 	"strings"
 
 	"cis490/internal/fault"
 )
-
-// owner is a user and a group by name.
-type owner struct{ user, group string }
-
-var (
-	root = owner{"root", "root"}
-	ours = owner{nameOfUs, nameOfUs}
-)
-
-// String returns "user:group".
-func (o owner) String() string { return o.user + ":" + o.group }
-
-func (o owner) ids() (uid, gid int, err error) {
-	u, err := user.Lookup(o.user)
-	if err != nil {
-		return 0, 0, err
-	}
-	g, err := user.LookupGroup(o.group)
-	if err != nil {
-		return 0, 0, err
-	}
-	if uid, err = strconv.Atoi(u.Uid); err != nil {
-		return 0, 0, err
-	}
-	gid, err = strconv.Atoi(g.Gid)
-	return uid, gid, err
-}
 
 // users is the step that gives each name a system user and a group. Users that
 // exist are left as they are.

@@ -1,0 +1,105 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"strconv"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// owner is a user and a group by name.
+type owner struct{ user, group string }
+
+var (
+	root = owner{"root", "root"}
+	ours = owner{nameOfUs, nameOfUs}
+)
+
+// String returns "user:group".
+func (o owner) String() string { return o.user + ":" + o.group }
+
+func (o owner) ids() (uid, gid int, err error) {
+	u, err := user.Lookup(o.user)
+	if err != nil {
+		return 0, 0, err
+	}
+	g, err := user.LookupGroup(o.group)
+	if err != nil {
+		return 0, 0, err
+	}
+	if uid, err = strconv.Atoi(u.Uid); err != nil {
+		return 0, 0, err
+	}
+	gid, err = strconv.Atoi(g.Gid)
+	return uid, gid, err
+}
+
+// differs tells how owner and mode are not as wanted, "" if they are.
+func differs(fi fs.FileInfo, p *Plan, o owner, mode fs.FileMode) string {
+	const bits = fs.ModePerm | fs.ModeSetgid | fs.ModeSetuid | fs.ModeSticky
+	if have := fi.Mode() & bits; have != mode {
+		return fmt.Sprintf(" has mode %s: set %s", octal(have), octal(mode))
+	}
+	if p.image() {
+		return ""
+	}
+	uid, gid, err := o.ids()
+	st, ok := fi.Sys().(*syscall.Stat_t)
+	// An owner that does not exist yet owns nothing.
+	if err != nil || !ok || int(st.Uid) != uid || int(st.Gid) != gid {
+		return fmt.Sprintf(" does not belong to %s: give it to them", o)
+	}
+	return ""
+}
+
+func own(p *Plan, f *os.File, o owner) error {
+	if p.image() {
+		return nil
+	}
+	uid, gid, err := o.ids()
+	if err != nil {
+		return err
+	}
+	return f.Chown(uid, gid)
+}
+
+// setFile gives a file its owner and mode, its content unchanged.
+func setFile(p *Plan, f file) error {
+	o, err := os.OpenFile(p.at(f.path), os.O_RDONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	err = own(p, o, f.owner)
+	if err == nil {
+		err = o.Chmod(f.mode)
+	}
+	return errors.Join(err, o.Close())
+}
+
+// readable is the change that lets everybody read a file.
+func readable(p *Plan, path string, fi fs.FileInfo) Change {
+	mode := fi.Mode().Perm() | 0o444
+	return Change{What: fmt.Sprintf("%s cannot be read by the services: set %s", path, octal(mode)), apply: func(context.Context) error {
+		return os.Chmod(p.at(path), mode)
+	}}
+}
+
+func octal(m fs.FileMode) string {
+	n := uint32(m.Perm())
+	if m&fs.ModeSetuid != 0 {
+		n |= 0o4000
+	}
+	if m&fs.ModeSetgid != 0 {
+		n |= 0o2000
+	}
+	if m&fs.ModeSticky != 0 {
+		n |= 0o1000
+	}
+	return fmt.Sprintf("%04o", n)
+}

@@ -1,0 +1,132 @@
+package install_test
+
+import (
+	"os"
+	"strings"
+	"testing"
+
+	"cis490/install"
+	"cis490/internal/fault"
+)
+
+func (r *rig) uninstall(role install.Role, abandon bool) error {
+	r.t.Helper()
+	r.out.Reset()
+	r.manager.calls = nil
+	return install.Uninstall(r.t.Context(), install.UninstallOptions{
+		Role: role, Root: r.root, AbandonData: abandon, Out: &r.out, Manager: r.manager,
+	})
+}
+
+func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
+	r := newRig(t)
+	r.enrols()
+	r.apply(r.options(install.LabHost))
+	const units = "etc/systemd/system/"
+	r.write(units+"cis490-shipper.service.d/site.conf", "[Service]\n")
+	r.write("var/lib/cis490/data/shipped/receipts.jsonl", "{}\n")
+	const maskedTimer = units + "cis490-autoupdate.timer"
+	if err := relink(r.path(maskedTimer), "/dev/null"); err != nil {
+		t.Fatal(err)
+	}
+	// A file that went missing left its link behind.
+	if err := os.MkdirAll(r.path(units+"multi-user.target.wants"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/x", r.path(units+"multi-user.target.wants/cis490-orchestrator.service")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(r.path(units + "cis490-orchestrator.service")); err != nil {
+		t.Fatal(err)
+	}
+	r.write("etc/cis490/lab-host.toml", "no TOML at all")
+
+	for range 2 { // the second time there is nothing to do, which is no error
+		if err := r.uninstall(install.LabHost, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path := range r.tree() {
+		unit := strings.HasPrefix(path, "/"+units) && strings.Contains(path, "/cis490-") && !strings.Contains(path, ".service.d")
+		if strings.HasPrefix(path, "/opt/cis490") || path == "/usr/local/bin/cis490" || unit && path != "/"+maskedTimer {
+			t.Errorf("%s is left", path)
+		}
+	}
+	for _, kept := range []string{maskedTimer, units + "cis490-shipper.service.d/site.conf", "var/lib/cis490/data/shipped/receipts.jsonl", "etc/cis490/lab-host.toml", "etc/cis490/certs/lab-host.pem"} {
+		if !r.exists(kept) {
+			t.Errorf("%s is gone", kept)
+		}
+	}
+}
+
+func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
+	r := newRig(t)
+	r.enrols()
+	r.apply(r.options(install.LabHost))
+	r.manager.fail = "stop cis490-shipper.service"
+	err := r.uninstall(install.LabHost, false)
+	if err == nil || !strings.Contains(err.Error(), "cis490-shipper") {
+		t.Errorf("error: %v", err)
+	}
+	if r.exists("etc/systemd/system/cis490-orchestrator.service") || r.exists("opt/cis490") {
+		t.Error("one failure kept the rest from being removed")
+	}
+	last := map[string]int{}
+	for i, c := range r.manager.calls {
+		last[strings.Fields(c)[0]] = i
+	}
+	if last["stop"] > last["disable"] || last["disable"] > last["daemon-reload"] || last["daemon-reload"] > last["reset-failed"] {
+		t.Errorf("order: %v", r.manager.calls)
+	}
+	if !strings.HasSuffix(r.manager.calls[0], ".timer") {
+		t.Errorf("a timer could start a service anew: %v", r.manager.calls)
+	}
+}
+
+// TestUninstall_RefusesWhileEpisodesAreUnshipped counts each episode once, also
+// one that is packed while its folder still exists.
+func TestUninstall_RefusesWhileEpisodesAreUnshipped(t *testing.T) {
+	r := newRig(t)
+	r.enrols()
+	r.apply(r.options(install.LabHost))
+	const data = "var/lib/cis490/data/"
+	r.write(data+"episodes/01A/done.marker", "")
+	r.write(data+"episodes/01A/meta.json", strings.Repeat("x", 500))
+	r.write(data+"episodes/01B/meta.json", "still recording")
+	r.write(data+"outbox/01A.tar.zst", strings.Repeat("x", 100))
+	r.write(data+"outbox/01C.tar.zst", strings.Repeat("x", 924))
+	r.write(data+"outbox/01D.tar.zst.partial", "half")
+	before := r.tree()
+	err := r.uninstall(install.LabHost, false)
+	if err == nil || !strings.Contains(err.Error(), "2 episodes (1.0 KiB)") || !strings.Contains(fault.FixOf(err), "--abandon-data") {
+		t.Errorf("error %v, fix %q", err, fault.FixOf(err))
+	}
+	if after := r.tree(); len(after) != len(before) || len(r.manager.calls) > 0 {
+		t.Error("it changed something and refused")
+	}
+	if err := r.uninstall(install.LabHost, true); err != nil {
+		t.Fatal(err)
+	}
+	if !r.exists(data+"outbox/01C.tar.zst") || r.exists("opt/cis490") {
+		t.Error("abandoned data is kept, the program is not")
+	}
+}
+
+func TestUninstall_KeepsTheOtherRole(t *testing.T) {
+	r := newRig(t)
+	r.enrols()
+	r.apply(r.options(install.Receiver))
+	r.apply(r.options(install.LabHost))
+	if err := r.uninstall(install.LabHost, false); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.manager.calls {
+		if strings.Contains(c, "autoupdate") || strings.Contains(c, "receiver") {
+			t.Errorf("the receiver was touched: %s", c)
+		}
+	}
+	r.apply(r.options(install.Receiver))
+	if out, n := r.drift(r.options(install.Receiver)); n != 0 || r.exists("etc/systemd/system/cis490-shipper.service") {
+		t.Error(out)
+	}
+}
