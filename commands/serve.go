@@ -2,6 +2,8 @@ package commands
 
 import (
 	"errors"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -9,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 )
@@ -55,6 +58,14 @@ func (a *app) serve(c *cli.Context) error {
 	s, err := server.New(server.Options{
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: disk.OS{},
 		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		FleetCheck: func() time.Time {
+			// Each run replaces the file, also where nothing is found.
+			fi, err := os.Stat(filepath.Join(conf.DataDir, fleet.RunFile))
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		},
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)
