@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -41,11 +42,9 @@ func looseArgs(c *cli.Context) ([]string, error) {
 
 func flagNamed(c *cli.Context, name string) (isBool, known bool) {
 	for _, f := range c.Command.Flags {
-		for _, n := range f.Names() {
-			if n == name {
-				_, isBool = f.(*cli.BoolFlag)
-				return isBool, true
-			}
+		if slices.Contains(f.Names(), name) {
+			_, isBool = f.(*cli.BoolFlag)
+			return isBool, true
 		}
 	}
 	return false, false

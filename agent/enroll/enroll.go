@@ -12,6 +12,7 @@ package enroll
 import (
 	"context"
 	"crypto"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -51,6 +52,9 @@ type Options struct {
 	Dir       string // certs_dir
 	Host      ident.Host
 	Authority string // URL, for renewals; a join token brings its own
+	// BuiltIn holds the CA certificates, as PEM, that this build trusts where
+	// certs_dir has none; there may be none in it.
+	BuiltIn []byte
 	// Probe asks the receiver with the credentials in a folder laid out like
 	// certs_dir. A *wire.Problem is the receiver's word on them; any other error
 	// says nothing.
@@ -145,7 +149,7 @@ func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
 // renew asks by the key that the present certificate was issued to, which is
 // the proof, also long after the certificate has expired.
 func (e *Enroller) renew(ctx context.Context, s state) (Result, error) {
-	roots, err := pki.NewBundle(e.path(client.CAFile)).Get()
+	roots, err := e.roots()
 	if err != nil {
 		return Nothing, fault.Fix(fmt.Errorf("read the trusted CA: %w", err),
 			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine")
@@ -158,6 +162,26 @@ func (e *Enroller) renew(ctx context.Context, s state) (Result, error) {
 	}
 	s.token = nil // what follows is about the present key
 	return e.install(ctx, s, s.key, out)
+}
+
+// roots returns the CAs that the authority is expected to have.
+func (e *Enroller) roots() (*x509.CertPool, error) {
+	b, err := e.read(client.CAFile)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
+		b = e.o.BuiltIn
+	}
+	certs, err := pki.ParseCerts(b)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	for _, c := range certs {
+		pool.AddCert(c)
+	}
+	return pool, nil
 }
 
 // makeKey makes the key for a token and notes whose it is, so that a newer token

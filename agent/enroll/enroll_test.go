@@ -245,6 +245,24 @@ func TestEnroll_RepairsADamagedPair(t *testing.T) {
 	}
 }
 
+func TestEnroll_WithoutItsCATheBuiltInOneCounts(t *testing.T) {
+	l := newLab(t)
+	l.join(secret)
+	l.must(false, enroll.Enrolled)
+	ca := []byte(l.file(client.CAFile))
+	if err := os.Remove(filepath.Join(l.dir, client.CAFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.run(true); err == nil || fault.FixOf(err) == "" {
+		t.Errorf("without any CA: %v", err)
+	}
+	l.roots = ca
+	l.must(true, enroll.Renewed)
+	if !l.works() {
+		t.Error("the credentials do not work")
+	}
+}
+
 func TestEnroll_NobodyAnswers(t *testing.T) {
 	l := newLab(t)
 	for name, lie := range map[string]func(http.ResponseWriter, int) bool{

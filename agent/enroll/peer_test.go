@@ -3,6 +3,7 @@ package enroll_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -81,7 +82,9 @@ func newPeer(t testing.TB) *peer {
 	go func() { done <- srv.ServeTLS(l, "", "") }()
 	t.Cleanup(func() {
 		_ = srv.Close()
-		<-done
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
 	})
 	p.url = "https://" + l.Addr().String()
 	return p
@@ -164,6 +167,7 @@ type lab struct {
 	fs    disk.FS
 	now   func() time.Time
 	probe func(context.Context, string) error
+	roots []byte // built in
 }
 
 func newLab(t testing.TB) *lab {
@@ -181,7 +185,7 @@ func (l *lab) join(secret string) {
 func (l *lab) enroller() *enroll.Enroller {
 	l.t.Helper()
 	e, err := enroll.New(enroll.Options{
-		FS: l.fs, Dir: l.dir, Host: "lab-01", Authority: l.peer.url, Probe: l.probe, Now: l.now,
+		FS: l.fs, Dir: l.dir, Host: "lab-01", Authority: l.peer.url, Probe: l.probe, BuiltIn: l.roots, Now: l.now,
 		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)),
 	})
 	if err != nil {

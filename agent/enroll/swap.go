@@ -83,7 +83,7 @@ func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 		}
 	}
 	if fresh, err := e.look(); err == nil && fresh.leaf != nil {
-		e.o.Log.Info(string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf), "expires", fresh.leaf.NotAfter)
+		e.o.Log.Info("took a new certificate", "how", string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf), "expires", fresh.leaf.NotAfter)
 	}
 	return what, nil
 }

@@ -2,6 +2,7 @@ package authority
 
 import (
 	"crypto/x509"
+	"strings"
 	"time"
 
 	"cis490/internal/disk"
@@ -9,7 +10,6 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
-	"strings"
 )
 
 // issuedRow is a row of issued.jsonl.
