@@ -43,16 +43,16 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 		meta.Sampling[s.source] = s.sampling()
 	}
 	meta.Load = r.load.read(r.slots())
-	note := func(format string, args ...any) { meta.Notes = append(meta.Notes, fmt.Sprintf(format, args...)) }
 	if left > 0 {
-		note("%d processes outlived the recording and were ended", left)
+		r.note("%d processes outlived the recording and were ended", left)
 	}
 	if line.dropped > 0 {
-		note("%d events beyond the first %d were dropped", line.dropped, maxEvents)
+		r.note("%d events beyond the first %d were dropped", line.dropped, maxEvents)
 	}
 	if r.tree.scan {
-		note("this kernel keeps no list of children: all processes of the machine were looked through")
+		r.note("this kernel keeps no list of children: all processes of the machine were looked through")
 	}
+	meta.Notes = r.notes
 	if step := r.clock.stepped(); step.Abs() > stepNoted {
 		meta.ClockStepMS = step.Milliseconds()
 	}

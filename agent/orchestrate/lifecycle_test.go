@@ -22,42 +22,44 @@ import (
 	"cis490/internal/wire"
 )
 
-// pids reads the process ids that a workload wrote into its parent's folder.
-func pids(t *testing.T, path string) []int {
+// pids returns the process ids that a workload reported as notes.
+func pids(t *testing.T, dir string) []int {
 	t.Helper()
-	b, err := os.ReadFile(path)
+	var all []int
+	for _, e := range rows[episode.Event](t, filepath.Join(dir, episode.EventsFile)) {
+		if e.Event == "pid" {
+			all = append(all, number(t, e.Detail))
+		}
+	}
+	return all
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	n, err := strconv.Atoi(strings.TrimSpace(s))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []int
-	for f := range strings.FieldsSeq(string(b)) {
-		n, err := strconv.Atoi(f)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, n)
-	}
-	return all
+	return n
 }
 
 func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func TestOnce_EndsWhateverTheCommandLeaves(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pids")
 	// One forks away twice into a session of its own with no environment, one
 	// ignores SIGTERM, one is stopped.
 	o := options(t, profile(`
 echo event busy >&3; echo event quiet >&3
-(setsid env -i sh -c 'echo $$ >>`+file+`; exec sleep 600' &)
-(trap "" TERM; sh -c 'echo $$ >>`+file+`; exec sleep 600' & wait) &
-(sh -c 'echo $$ >>`+file+`; kill -STOP $$; exec sleep 600' &)
-while [ $(wc -l <`+file+`) -lt 3 ]; do sleep 0.05; done
+(setsid env -i sh -c 'echo event pid $$ >&3; echo $$ >>pids; exec sleep 600' &)
+(trap "" TERM; sh -c 'echo event pid $$ >&3; echo $$ >>pids; exec sleep 600' & wait) &
+(sh -c 'echo event pid $$ >&3; echo $$ >>pids; kill -STOP $$; exec sleep 600' &)
+while [ $(wc -l <pids) -lt 3 ]; do sleep 0.05; done
 sleep 0.2`))
 	meta, dir := one(t, o)
 	if meta.Verdict != episode.Accepted {
 		t.Errorf("verdict %s: %s", meta.Verdict, meta.Reason)
 	}
-	left := pids(t, file)
+	left := pids(t, dir)
 	if len(left) != 3 {
 		t.Fatalf("%d processes, want 3", len(left))
 	}
@@ -76,6 +78,52 @@ sleep 0.2`))
 	}
 	if most < 4 {
 		t.Errorf("at most %d processes in one row: those that forked away are missing", most)
+	}
+}
+
+// A workload is the same user as its recorder: without confinement it could
+// spoil what other episodes recorded, or end its own recorder.
+func TestOnce_AWorkloadReachesNoFurtherThanItsFolder(t *testing.T) {
+	o := options(t, profile(""))
+	episodes := filepath.Join(o.DataDir, "episodes")
+	const other = "01K00000000000000000000002"
+	if err := os.Mkdir(filepath.Join(episodes, other), 0o770); err != nil {
+		t.Fatal(err)
+	}
+	files := []string{filepath.Join(episodes, other, episode.DoneMarker), filepath.Join(episodes, other, episode.MetaFile), filepath.Join(episodes, ".counter")}
+	for _, f := range files {
+		if err := os.WriteFile(f, []byte("7\n"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o = withScript(t, o, `
+echo event busy >&3; echo event quiet >&3
+echo mine >own || exit 9
+try() { if "$@" 2>/dev/null; then echo "event reached $*" >&3; fi; }
+write() { echo spoilt >"$1"; }
+for f in `+strings.Join(files, " ")+`; do try write $f; try rm $f; try mv $f $f.x; done
+try mkdir `+episodes+`/new
+try rm -r `+episodes+`/`+other+`
+try kill -CONT $PPID
+try kill -CONT `+strconv.Itoa(os.Getpid())+`
+try truncate -s 0 `+files[1]+`
+exit 0`)
+	meta, dir := one(t, o)
+	if strings.Contains(strings.Join(meta.Notes, " "), "Landlock") {
+		t.Skip("this kernel cannot confine: ", meta.Notes)
+	}
+	if meta.Verdict != episode.Accepted {
+		t.Errorf("verdict %s: %s", meta.Verdict, meta.Reason)
+	}
+	for _, e := range rows[episode.Event](t, filepath.Join(dir, episode.EventsFile)) {
+		if e.Event == "reached" {
+			t.Errorf("the workload could: %s", e.Detail)
+		}
+	}
+	for _, f := range files[:2] {
+		if b, err := os.ReadFile(f); err != nil || string(b) != "7\n" {
+			t.Errorf("%s: %q, %v", f, b, err)
+		}
 	}
 }
 
@@ -101,8 +149,8 @@ b 20; sleep 0.3; exit 0`))
 }
 
 func TestOnce_AbandonedWhenStopped(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "pid")
-	o := options(t, profile(`echo $$ >`+file+`; trap "" TERM; while :; do sleep 0.05; done`))
+	o := options(t, profile(`echo $$ >pid; trap "" TERM; while :; do sleep 0.05; done`))
+	file := filepath.Join(o.DataDir, "episodes", ".work", "0", "pid")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
@@ -112,11 +160,16 @@ func TestOnce_AbandonedWhenStopped(t *testing.T) {
 		done <- err
 	}()
 	await(t, func() bool { fi, err := os.Stat(file); return err == nil && fi.Size() > 1 })
+	b, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := number(t, string(b))
 	cancel()
 	if err := <-done; err == nil || !strings.Contains(err.Error(), "recording abandoned") {
 		t.Errorf("error %v", err)
 	}
-	if pid := pids(t, file)[0]; alive(pid) {
+	if alive(pid) {
 		t.Errorf("process %d outlived its episode", pid)
 	}
 	empty(t, o)

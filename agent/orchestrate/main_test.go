@@ -113,6 +113,16 @@ func options(t *testing.T, toml string) orchestrate.Options {
 	}
 }
 
+// withScript changes the command of the one profile.
+func withScript(t *testing.T, o orchestrate.Options, script string) orchestrate.Options {
+	t.Helper()
+	var err error
+	if o.Experiment, err = experiment.Parse("test.toml", []byte(profile(script))); err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
 func open(t *testing.T, o orchestrate.Options) *orchestrate.Orchestrator {
 	t.Helper()
 	r, err := orchestrate.New(o)

@@ -42,7 +42,7 @@ const (
 //
 // Control lines on descriptor 0: "go" starts the command, "stop MS" ends the
 // tree with a grace in milliseconds, and so does the end of the pipe. Status
-// lines on descriptor 4: "started PID", "exit CODE", "signal NAME", "refused
+// lines on descriptor 4: "unconfined WHY", "started PID", "exit CODE", "signal NAME", "refused
 // WHY" and, last, "done LEFT" with how many outlived the command.
 func Supervise(proc string, argv []string) error {
 	if len(argv) == 0 {
@@ -113,8 +113,16 @@ func (s *supervisor) start(argv []string) error {
 	cmd.ExtraFiles = []*os.File{events}
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	dir, err := os.Getwd()
+	if err != nil {
 		return err
+	}
+	note, err := confined(dir, cmd.Start)
+	if err != nil {
+		return err
+	}
+	if note != "" {
+		s.say("unconfined %s", note)
 	}
 	_ = events.Close() // the workload's now
 	main := cmd.Process.Pid

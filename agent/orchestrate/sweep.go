@@ -19,7 +19,7 @@ import (
 // lock makes sure that no other recorder works in the folder: its half
 // episodes are not ours to sweep.
 func (r *Orchestrator) lock() (io.Closer, error) {
-	if err := disk.MkdirAll(r.o.FS, r.episodes, dirPerm|os.ModeSetgid); err != nil {
+	if err := disk.MkdirAll(r.o.FS, r.episodes, dirPerm); err != nil {
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: %w", r.episodes, err),
 			"sudo cis490 install lab-host   # makes the folders"), fault.Config)
 	}

@@ -27,7 +27,9 @@ type workload struct {
 	started chan error  // one value: nil, or why it was not
 	done    chan int    // one value: how many outlived the command; -1 if unknown
 	output  *tail
-	wait    func() error
+	// unconfined says why the command may do more than it should; "" if not.
+	unconfined string
+	wait       func() error
 }
 
 // ending is how the command ended.
@@ -114,6 +116,8 @@ func (w *workload) listen(r io.ReadCloser) {
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		verb, rest, _ := strings.Cut(lines.Text(), " ")
 		switch verb {
+		case "unconfined":
+			w.unconfined = rest // read after started
 		case "started":
 			begun = true
 			w.started <- nil
