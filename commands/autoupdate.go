@@ -10,7 +10,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/install"
-	"cis490/internal/config"
 	"cis490/internal/fault"
 )
 
@@ -47,10 +46,7 @@ func (a *app) autoupdate(c *cli.Context) error {
 	}
 	var errs []error
 	drifted, roles := 0, 0
-	for path, role := range map[string]install.Role{config.LabHostPath: install.LabHost, config.ReceiverPath: install.Receiver} {
-		if ifExists(path) == "" {
-			continue
-		}
+	for _, role := range install.Roles("") {
 		roles++
 		plan, err := install.New(install.Options{Role: role, Binary: binary, Build: a.env.Build, Out: a.env.Out, Manager: install.Systemd()})
 		if err != nil {

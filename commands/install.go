@@ -66,7 +66,8 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	o := install.Options{
 		Role: role, Root: c.String("root"), Binary: binary, Build: a.env.Build,
 		PublicURL: c.String("public-url"), NoStart: c.Bool("no-start"), Out: a.env.Out,
-		Summary: a.installSummary(role),
+		// What doctor finds is told, and is not the install's failure.
+		Summary: func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) },
 	}
 	looking := c.Bool("dry-run") || c.Bool("check")
 	if o.Root == "" || o.Root == "/" {
@@ -110,10 +111,4 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 		return err
 	}
 	return plan.Apply(c.Context)
-}
-
-// installSummary ends an install with the short form of doctor. What doctor finds
-// is told, and is not the install's failure.
-func (a *app) installSummary(role install.Role) func(context.Context, io.Writer) error {
-	return func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) }
 }

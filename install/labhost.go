@@ -39,6 +39,6 @@ func (p *Plan) labHost() ([]step, error) {
 	if p.Token != "" {
 		steps = append(steps, p.joinToken())
 	}
-	steps = append(steps, units)
+	steps = append(steps, p.mark(), units)
 	return append(steps, p.running(config.LabHostPath, p.enrolment())...), nil
 }

@@ -44,6 +44,7 @@ func (p *Plan) receiver() ([]step, error) {
 		p.config(config.ReceiverPath),
 		p.operator(),
 		p.publish(releases),
+		p.mark(),
 		units,
 	)
 	return append(steps, p.running(config.ReceiverPath)...), nil

@@ -142,6 +142,9 @@ func (u *uninstall) units(ctx context.Context) error {
 // program removes the binary, unless the other role still runs it.
 func (u *uninstall) program() error {
 	if u.has(u.Role.other()) {
+		if err := u.FS.Remove(u.at(u.Role.marker())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		u.say("note     this machine is also a %s: binary kept; sudo cis490 install %[1]s brings its units up to date\n", u.Role.other())
 		return nil
 	}

@@ -17,13 +17,28 @@ import (
 // unitMark begins every unit file of ours; only such are ever removed.
 var unitMark = []byte("# Written by 'cis490 install'")
 
-// has tells whether a role is installed on this machine, masked or not.
-func (p *Plan) has(r Role) bool { return hasRole(p.at(unitDir), r) }
+// has tells whether a role is installed on this machine.
+func (p *Plan) has(r Role) bool { return slices.Contains(Roles(p.Root), r) }
 
-func hasRole(units string, r Role) bool {
-	mark := map[Role]string{LabHost: "cis490-shipper.service", Receiver: "cis490-receiver.service"}[r]
-	_, err := os.Lstat(filepath.Join(units, mark))
-	return err == nil
+// Roles returns the roles that are installed on the machine below root ("" is
+// this one). A config alone is none: uninstall keeps it.
+func Roles(root string) []Role {
+	var roles []Role
+	for _, r := range []Role{LabHost, Receiver} {
+		if _, err := os.Lstat(filepath.Join(root, r.marker())); err == nil {
+			roles = append(roles, r)
+		}
+	}
+	return roles
+}
+
+// marker names the file that says that a role is installed; everybody may know.
+func (r Role) marker() string { return filepath.Join(optDir, "role-"+string(r)) }
+
+// mark is the step that writes it, before the units: whatever an install that is
+// cut off leaves behind then belongs to a role.
+func (p *Plan) mark() step {
+	return p.keep("role", file{path: p.Role.marker(), owner: root, mode: 0o644})
 }
 
 // units is the step that writes the role's unit files and removes ours that
