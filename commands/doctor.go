@@ -54,7 +54,7 @@ func (a *app) wardOf(p placement, deep bool) ward {
 // examine runs the checks.
 func (a *app) examine(ctx context.Context, w ward) check.Report {
 	r := check.Report{
-		Schema: check.Schema, Host: w.host, Role: w.role, Version: a.env.Build.Version, Commit: a.env.Build.Commit,
+		Schema: check.Schema, Host: w.host, Role: w.role, Version: a.env.Build.Version, Commit: string(a.env.Build.Commit),
 		At: time.Now().UTC().Truncate(time.Second),
 	}
 	r.Checks = check.Run(ctx, w.checks)

@@ -2,8 +2,6 @@ package check
 
 import (
 	"time"
-
-	"cis490/internal/ident"
 )
 
 // Schema names the form of a Report; docs/doctor.schema.json describes it.
@@ -11,14 +9,14 @@ const Schema = "cis490.doctor/1"
 
 // Report is one doctor run: what `doctor --json` prints and a snapshot holds.
 type Report struct {
-	Schema  string       `json:"schema"`
-	Host    string       `json:"host"`
-	Role    string       `json:"role"` // "lab-host" or "receiver"
-	Version string       `json:"version"`
-	Commit  ident.Commit `json:"commit"`
-	At      time.Time    `json:"at"`
-	Summary Summary      `json:"summary"`
-	Checks  []Row        `json:"checks"`
+	Schema  string    `json:"schema"`
+	Host    string    `json:"host"`
+	Role    string    `json:"role"` // "lab-host" or "receiver"
+	Version string    `json:"version"`
+	Commit  string    `json:"commit"` // of the build; empty where it has none
+	At      time.Time `json:"at"`
+	Summary Summary   `json:"summary"`
+	Checks  []Row     `json:"checks"`
 }
 
 // Summary is how many rows have each status.

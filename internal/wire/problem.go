@@ -29,7 +29,9 @@ type Problem struct {
 	Fix        string       `json:"fix"`
 	YourCommit ident.Commit `json:"your_commit,omitempty"`
 	HeadCommit ident.Commit `json:"head_commit,omitempty"`
-	RetryAfter int          `json:"-"` // seconds, sent as a header; 0 is none
+	// Policy is the receiver's when it refused; a refusal holds until it changes.
+	Policy     string `json:"policy,omitempty"`
+	RetryAfter int    `json:"-"` // seconds, sent as a header; 0 is none
 }
 
 // NewProblem returns the problem of a kind, with a detail that says what and

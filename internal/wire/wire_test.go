@@ -83,3 +83,15 @@ func FuzzProblem(f *testing.F) {
 		}
 	})
 }
+
+// A receiver built without a commit still speaks to hosts.
+func TestPong_WithoutAHeadCommit(t *testing.T) {
+	b, err := json.Marshal(wire.Pong{Policy: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p wire.Pong
+	if err := json.Unmarshal(b, &p); err != nil || p.Policy != "p" {
+		t.Errorf("%s: %v", b, err)
+	}
+}

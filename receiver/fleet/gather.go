@@ -79,6 +79,14 @@ func (f *Facts) roster(v *roster.View) error {
 	return err
 }
 
+// taken is what matters here of a row of the index; the rest may be wrong.
+type taken struct {
+	Host     ident.Host `json:"host"`
+	Commit   string     `json:"commit"`
+	Repaired bool       `json:"repaired"`
+	Archived bool       `json:"archived"`
+}
+
 // accepted reads the window of the index. Rows of a repair or an archive are
 // not news of the host.
 func (f *Facts) accepted(s Source, now time.Time) error {
@@ -86,7 +94,7 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		var r index.Row
+		var r taken
 		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Archived {
 			continue // one bad row must not hide the others
 		}
@@ -183,7 +191,12 @@ func (h *Host) rest(s Source, name ident.Host, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	var r check.Report
+	var r struct {
+		Checks []struct {
+			ID     string       `json:"id"`
+			Status check.Status `json:"status"`
+		} `json:"checks"`
+	}
 	if err := json.Unmarshal(snap.Snapshot, &r); err != nil {
 		return nil // whatever it is, it is no report
 	}

@@ -1,0 +1,203 @@
+package fleet
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/roster"
+)
+
+// The tests' now is just after midnight, so that windows cross a day.
+var now = time.Date(2026, 3, 1, 0, 10, 0, 0, time.UTC)
+
+func ago(d time.Duration) time.Time { return now.Add(-d) }
+
+func limits() Limits {
+	return Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour, CertLife: 30 * 24 * time.Hour}
+}
+
+func facts(h *Host) *Facts {
+	return &Facts{
+		Now: now, Limits: limits(), Hosts: map[ident.Host]*Host{"lab-01": h},
+		Known: func(id string) (check.Check, bool) {
+			switch id {
+			case "disk.reserve", "cert.expiry", "gate.commit", "bearer.present", "clock.offset", "outbox.oldest", "episodes.recent", "version.stamp", "receiver.auth":
+				return check.Check{ID: id, Title: "Title of " + id, Fix: "on the lab host: fix " + id}, true
+			}
+			return check.Check{}, false
+		},
+	}
+}
+
+func active(enrolled time.Duration) *roster.Host {
+	return &roster.Host{Name: "lab-01", State: roster.Active, EnrolledAt: ago(enrolled), CertExpires: now.Add(20 * 24 * time.Hour)}
+}
+
+func refused(at time.Duration, k wire.Kind) Refusal {
+	return Refusal{At: ago(at), Kind: string(k), Status: wire.AnswerOf(k).Status, Commit: strings.Repeat("a", 40)}
+}
+
+const day = 24 * time.Hour
+
+func TestJudge_Edges(t *testing.T) {
+	seconds := func(m, s int) time.Duration { return time.Duration(m)*time.Minute + time.Duration(s)*time.Second }
+	for name, c := range map[string]struct {
+		h    Host
+		away []Span
+		want string // symptoms and codes of reasons
+	}{
+		"ships":                           {Host{Roster: active(day), Accepted: ago(time.Minute)}, nil, ""},
+		"silent 29:59":                    {Host{Accepted: ago(seconds(29, 59))}, nil, ""},
+		"silent 30:00":                    {Host{Accepted: ago(seconds(30, 0))}, nil, ""},
+		"silent 30:01":                    {Host{Accepted: ago(seconds(30, 1))}, nil, "silent/nothing"},
+		"silent for a day":                {Host{Accepted: ago(day)}, nil, "silent/nothing"},
+		"beyond a day, in no roster":      {Host{Accepted: ago(day + 1)}, nil, ""},
+		"beyond a day":                    {Host{Roster: active(48 * time.Hour), Accepted: ago(day + 1)}, nil, "gone/nothing"},
+		"beyond a day, times forgotten":   {Host{Roster: active(72 * time.Hour), Stored: true}, nil, "gone/nothing"},
+		"decommissioned":                  {Host{Roster: &roster.Host{State: roster.Gone}, Accepted: ago(time.Hour), Bare: ago(time.Minute)}, nil, ""},
+		"receiver was down for it all":    {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(44 * time.Minute), now}}, ""},
+		"receiver was down 20 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(40 * time.Minute), ago(20 * time.Minute)}}, ""},
+		"receiver was down 10 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(40 * time.Minute), ago(30 * time.Minute)}}, "silent/nothing"},
+		"receiver down before it":         {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(3 * time.Hour), ago(2 * time.Hour)}}, "silent/nothing"},
+		"receiver was off for three days": {Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []Span{{ago(3 * day), ago(5 * time.Minute)}}, ""},
+
+		"alive, nothing recorded": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute)}}, nil, "silent/not-recording"},
+		"alive, all waits":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping"},
+		"alive, all held":         {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Held: 3}}, nil, "silent/gated"},
+		"alive, clock off":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock"},
+		"alive, a check fails":    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check"},
+		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
+		"left":                    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
+		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Heard: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
+		"certificate expired, knocked": {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}}, nil,
+			"silent/certificate-expired"},
+		"bad bearer":                      {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/bad-token"},
+		"a forged knock explains nothing": {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing"},
+		"heard after the knock":           {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, Knock: Knock{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/not-recording"},
+		"expired by the roster":           {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)}, nil, "silent/certificate-expired"},
+
+		"refused since it shipped 31 minutes ago": {Host{Accepted: ago(31 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated silent/gated"},
+		"refused, but shipped within the window":  {Host{Accepted: ago(29 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, ""},
+		"refused before it shipped":               {Host{Accepted: ago(time.Minute), Refused: refused(2*time.Minute, wire.Gated)}, nil, ""},
+		"only ever refused":                       {Host{Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated"},
+		"only ever refused, a day ago":            {Host{Refused: refused(day+1, wire.Gated)}, nil, ""},
+
+		"unstamped":                           {Host{Bare: ago(time.Hour), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped"},
+		"unstamped, stamped since":            {Host{Bare: ago(time.Hour), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, ""},
+		"unstamped and stamped within 30 min": {Host{Bare: ago(seconds(30, 0)), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped"},
+
+		"enrolled 59:59 ago":    {Host{Roster: active(seconds(59, 59))}, nil, ""},
+		"enrolled 60:01 ago":    {Host{Roster: active(seconds(60, 1))}, nil, "never-reported/nothing"},
+		"enrolled, pings":       {Host{Roster: active(2 * time.Hour), Heard: Contact{At: ago(time.Minute)}}, nil, "never-reported/not-recording"},
+		"token at hand":         {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, nil, ""},
+		"token ran out 59 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(59 * time.Minute)}}, nil, ""},
+		"token ran out 61 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(61 * time.Minute)}}, nil, "never-reported/token-unused"},
+		"its token was revoked": {Host{Roster: &roster.Host{State: roster.Pending}}, nil, ""},
+
+		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
+		"time enough": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
+
+		"outbox grew":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
+		"grew for 59 min":    {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
+		"grew by a little":   {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
+		"rebooted":           {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(8 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+		"two under one name": {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(3 * time.Minute)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, "cloned/two-machines"},
+		"were two, long ago": {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(6 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+	} {
+		f := facts(&c.h)
+		f.Away = c.away
+		found, _ := Judge(f)
+		var got []string
+		for _, x := range found {
+			s := x.Symptom + "/" + x.Reason.Code
+			if x.Quiet {
+				s += " quiet"
+			}
+			got = append(got, s)
+			if x.Reason.Text == "" || x.Fix == "" || x.Detail == "" || x.Since.IsZero() || x.Since.After(now) {
+				t.Errorf("%s: %s is incomplete: %+v", name, x.Symptom, x)
+			}
+			if strings.Contains(x.Fix, "HOST") || strings.Contains(x.Fix, "the lab host") {
+				t.Errorf("%s: the fix names no machine: %s", name, x.Fix)
+			}
+		}
+		if got := strings.Join(got, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestJudge_FatalOnlyHolds: a host that holds its episodes after the first
+// refusal is still refused a day later, until one is taken.
+func TestJudge_FatalOnlyHolds(t *testing.T) {
+	k := Key{"lab-01", FatalOnly}
+	since := ago(3 * day)
+	for name, c := range map[string]struct {
+		accepted time.Time
+		want     int
+	}{"nothing taken": {time.Time{}, 1}, "taken before": {ago(4 * day), 1}, "taken since": {ago(2 * day), 0}} {
+		f := facts(&Host{Accepted: c.accepted, Refused: refused(3*day, wire.Gated)})
+		f.Held = map[Key]Entry{k: {Firing: true, Since: since}}
+		if found, _ := Judge(f); len(found) != c.want {
+			t.Errorf("%s: %+v", name, found)
+		}
+		f.Held = nil
+		if found, _ := Judge(f); len(found) != 0 {
+			t.Errorf("%s: fires anew: %+v", name, found)
+		}
+	}
+}
+
+// TestJudge_FailingChecksMustLast: what passes by itself between two runs is no
+// alert; what fired goes on at once.
+func TestJudge_FailingChecksMustLast(t *testing.T) {
+	h := &Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Failing: []string{"un.known", "disk.reserve"}}}
+	f := facts(h)
+	found, seen := Judge(f)
+	if len(found) != 0 || len(seen) != 1 {
+		t.Fatalf("at once: %+v, %v", found, seen)
+	}
+	f.Seen, f.Now = seen, now.Add(5*time.Minute)
+	h.Heard.At = f.Now
+	found, _ = Judge(f)
+	if len(found) != 1 || found[0].Fix != "on lab-01: fix disk.reserve" || !found[0].Since.Equal(now) {
+		t.Fatalf("later: %+v", found)
+	}
+	f.Seen, f.Held = nil, map[Key]Entry{{"lab-01", DoctorFailing}: {Firing: true}}
+	if found, _ = Judge(f); len(found) != 1 {
+		t.Errorf("a firing one stopped as its sighting was forgotten: %+v", found)
+	}
+	h.Snapshot, h.Heard = Snapshot{At: f.Now, Failing: nil}, Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}
+	if found, _ = Judge(f); len(found) != 0 {
+		t.Errorf("a newer snapshot without failures does not count: %+v", found)
+	}
+}
+
+func TestJudge_TheReceiverItself(t *testing.T) {
+	f := facts(&Host{Accepted: ago(time.Minute)})
+	f.Receiver = []check.Row{
+		{ID: "disk.reserve", Status: check.Warn, Fix: "free"}, {ID: "disk.days", Status: check.Warn, Fix: "more"},
+		{ID: "ledger.index", Status: check.Fail, Hard: true, Detail: "owned by root", Fix: "chown"}, {ID: "units.restarts", Status: check.Warn},
+		{ID: "receiver.ready", Status: check.Fail, Hard: true, Fix: "look"},
+	}
+	f.Seen = map[Key]time.Time{{Receiver, DoctorFailing}: ago(time.Hour)}
+	for i := range 3 {
+		f.Hosts[ident.Host(fmt.Sprintf("lab-1%d", i))] = &Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Offset: time.Hour}}
+	}
+	found, _ := Judge(f)
+	var got []string
+	for _, x := range found {
+		got = append(got, x.Host+" "+x.Symptom+": "+x.Fix)
+	}
+	want := []string{"@receiver clock: on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'", "@receiver disk-low: free", "@receiver doctor-failing: look", "@receiver index-broken: chown"}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}

@@ -1,0 +1,274 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+)
+
+// scene is a receiver's data folder.
+type scene struct {
+	t    *testing.T
+	dir  string
+	told []string
+}
+
+func newScene(t *testing.T) *scene { t.Helper(); return &scene{t: t, dir: t.TempDir()} }
+
+func (s *scene) write(name, content string) {
+	s.t.Helper()
+	path := filepath.Join(s.dir, name)
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *scene) json(name string, v any) {
+	s.t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.write(name, string(b)+"\n")
+}
+
+func row(host ident.Host, at time.Time) string {
+	b, _ := json.Marshal(index.Row{V: 1, ReceivedAt: at, Host: host, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Commit: ident.Commit(strings.Repeat("a", 40))})
+	return string(b) + "\n"
+}
+
+func (s *scene) run(at time.Time, change func(*Options)) (Result, error) {
+	s.t.Helper()
+	o := Options{
+		Source: Source{FS: disk.OS{}, DataDir: s.dir, Roster: roster.Open(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
+		Known: facts(nil).Known, Log: slog.New(slog.DiscardHandler),
+		Tell: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
+	}
+	if change != nil {
+		change(&o)
+	}
+	return Run(o)
+}
+
+func (s *scene) must(at time.Time) Result {
+	s.t.Helper()
+	r, err := s.run(at, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func symptoms(all []Alert) string {
+	var got []string
+	for _, a := range all {
+		if a.State != opening {
+			got = append(got, strings.TrimSpace(a.Host+" "+a.Symptom+" "+a.State))
+		}
+	}
+	return strings.Join(got, ", ")
+}
+
+func TestRun_SilentAndResolved(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(31*time.Minute))+row("lab-02", ago(time.Minute)))
+	if got := symptoms(s.must(now).Rows); got != "lab-01 silent firing" {
+		t.Errorf("rows: %s", got)
+	}
+	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "" {
+		t.Errorf("five minutes later: %s", got)
+	}
+	s.write(index.File, row("lab-01", ago(31*time.Minute))+row("lab-02", now.Add(8*time.Minute))+row("lab-01", now.Add(8*time.Minute)))
+	r := s.must(now.Add(10 * time.Minute))
+	if got := symptoms(r.Rows); got != "lab-01 silent resolved" || len(r.Open) != 0 {
+		t.Errorf("after it shipped: %s, open %v", got, r.Open)
+	}
+	want := []string{
+		`cis490 fleet-alert host=lab-01 symptom=silent state=firing since=2026-02-28T23:39:00Z reason="nothing at all since 2026-02-28T23:39:00Z" fix="on lab-01: power it on and check its network, then: sudo cis490 doctor" detail="no episode for 31 min, the last one at 2026-02-28T23:39:00Z"`,
+		`cis490 fleet-alert host=lab-01 symptom=silent state=resolved since=2026-02-28T23:39:00Z reason="" fix="" detail=""`,
+	}
+	if diff := cmp.Diff(want, s.told); diff != "" {
+		t.Error(diff)
+	}
+	last, err := ReadLast(disk.OS{}, s.dir)
+	if err != nil || !last.At.Equal(now.Add(10*time.Minute)) || last.Hosts != 2 {
+		t.Errorf("last run: %+v, %v", last, err)
+	}
+}
+
+// TestRun_FactsMayBeDamaged: torn, endless and foreign lines hide nothing else.
+func TestRun_FactsMayBeDamaged(t *testing.T) {
+	s := newScene(t)
+	junk := `{"received_at":"` + ago(40*time.Minute).Format(time.RFC3339) + `","host":"` + strings.Repeat("x", 1<<20) + "\"}\n" +
+		`{"received_at":"` + ago(40*time.Minute).Format(time.RFC3339) + `","host":7}` + "\n" + "no JSON\n"
+	more := strings.Replace(row("lab-01", ago(35*time.Minute)), `{"v":1`, `{"v":9,"new":{"a":[1]}`, 1)
+	s.write(index.File, junk+more+`{"received_at":"`+now.Format(time.RFC3339)+`","host":"lab-01"`)
+	s.write(contacts.RefusalsFile, junk)
+	s.write(contacts.File, "{")
+	s.write(RunFile, "{")
+	r := s.must(now)
+	if got := symptoms(r.Rows); got != "lab-01 silent firing" {
+		t.Errorf("rows: %s", got)
+	}
+	if len(r.Errors) != 1 {
+		t.Errorf("the contacts' damage is not told: %v", r.Errors)
+	}
+}
+
+// TestRun_RepairedAndArchivedRowsAreNoNews: a repair after a crash must not look
+// like a host that ships.
+func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {
+	s := newScene(t)
+	r := strings.Replace(row("lab-01", ago(time.Minute)), `}`, `,"repaired":true}`, 1)
+	a := strings.Replace(row("lab-01", ago(time.Minute)), `}`, `,"archived":true}`, 1)
+	s.write(index.File, row("lab-01", ago(40*time.Minute))+r+a)
+	if got := symptoms(s.must(now).Rows); got != "lab-01 silent firing" {
+		t.Errorf("rows: %s", got)
+	}
+}
+
+// TestRun_OnlyRefusalsForGoodCount: 408, 429 and 5xx are no reason to cry.
+func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
+	for status, want := range map[int]string{400: "lab-01 fatal-only firing", 412: "lab-01 fatal-only firing", 408: "", 429: "", 503: "", 507: ""} {
+		s := newScene(t)
+		s.json(contacts.RefusalsFile, contacts.Refusal{V: 1, At: ago(time.Minute), Host: "lab-01", Proven: true, Route: contacts.RouteEpisode, Status: status, Kind: wire.Gated, Count: 1, First: ago(time.Minute), Last: ago(time.Minute)})
+		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastPing: now, LastRefused: &contacts.Refused{At: ago(time.Minute), Status: status}}}})
+		if got := symptoms(s.must(now).Rows); got != want {
+			t.Errorf("%d: %q, want %q", status, got, want)
+		}
+	}
+}
+
+// TestRun_ReceiverAway: a serve that stopped writing its contacts 44 minutes ago
+// took nothing since.
+func TestRun_ReceiverAway(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(45*time.Minute)))
+	s.json(contacts.File, contacts.Contacts{WrittenAt: ago(44 * time.Minute), Receiver: contacts.Receiver{Ready: true}})
+	if got := symptoms(s.must(now).Rows); got != "" {
+		t.Errorf("while it is away: %s", got)
+	}
+	s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true, Outages: []contacts.Span{{From: ago(44 * time.Minute), To: ago(time.Minute)}}}})
+	if got := symptoms(s.must(now.Add(time.Minute)).Rows); got != "" {
+		t.Errorf("when it is back: %s", got)
+	}
+}
+
+func TestRun_JudgesNothingWhileTheClockIsBehind(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.must(now)
+	before, _ := os.ReadFile(filepath.Join(s.dir, AlertsFile))
+	r := s.must(now.Add(-time.Second))
+	after, _ := os.ReadFile(filepath.Join(s.dir, AlertsFile))
+	if r.Skipped == "" || len(r.Rows) > 0 || string(before) != string(after) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestRun_DryRunLeavesNoFile(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	r, err := s.run(now, func(o *Options) { o.DryRun = true })
+	if err != nil || symptoms(r.Rows) != "lab-01 silent firing" || len(s.told) > 0 {
+		t.Errorf("%s, %v, told %v", symptoms(r.Rows), err, s.told)
+	}
+	entries, err := os.ReadDir(s.dir)
+	if err != nil || len(entries) != 1 {
+		t.Errorf("left %v, %v", entries, err)
+	}
+}
+
+// TestRun_TellsAgainRatherThanNever: where the row cannot be written, what was
+// told is told again.
+func TestRun_TellsAgainRatherThanNever(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	if _, err := s.run(now, func(o *Options) { o.FS = full{disk.OS{}} }); !errors.Is(err, errFull) {
+		t.Errorf("got %v", err)
+	}
+	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "lab-01 silent firing" || len(s.told) != 2 {
+		t.Errorf("%s, told %v", got, s.told)
+	}
+}
+
+var errFull = errors.New("no space left")
+
+// full is a disk on which nothing can be created.
+type full struct{ disk.OS }
+
+func (f full) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	if flag&os.O_CREATE != 0 {
+		return nil, errFull
+	}
+	return f.OS.OpenFile(name, flag, perm)
+}
+
+// TestRun_HostilTextStaysInert: what a host says of itself reaches no line, row
+// or fix as anything but text.
+func TestRun_HostileTextStaysInert(t *testing.T) {
+	s := newScene(t)
+	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)"
+	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
+		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil, First: ago(time.Minute), Last: now}},
+		Version: evil,
+	}}})
+	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: json.RawMessage(fmt.Sprintf(`{"checks":[{"id":%q,"status":"fail","fix":%q}]}`, "i", "f"))})
+	s.json(RunFile, Last{At: ago(5 * time.Minute), Seen: []Sight{{"lab-01", DoctorFailing, ago(5 * time.Minute)}}})
+	r := s.must(now)
+	if got := symptoms(r.Rows); got != "lab-01 cloned firing, lab-01 doctor-failing firing, lab-01 silent firing" {
+		t.Errorf("rows: %s", got)
+	}
+	b, err := os.ReadFile(filepath.Join(s.dir, AlertsFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range append(s.told, strings.Split(strings.TrimSpace(string(b)), "\n")...) {
+		if strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "<script>") && !strings.HasPrefix(text, "cis490 fleet-alert") {
+			t.Errorf("not inert: %q", text)
+		}
+	}
+	for _, a := range r.Rows {
+		if strings.Contains(a.Fix, "rm -rf") || strings.Contains(a.Fix, "reboot") {
+			t.Errorf("a host's text is in a fix: %s", a.Fix)
+		}
+	}
+	for _, x := range s.told {
+		if n := strings.Count(x, `"`) - 2*strings.Count(x, `\"`)/2; strings.Count(strings.ReplaceAll(x, `\"`, ""), `"`) != 6 {
+			t.Errorf("quotes broke out (%d): %s", n, x)
+		}
+	}
+}
+
+// TestRun_SnapshotSpeaksWhereNoPingDoes: the shipper is stopped, the daily
+// snapshot says why.
+func TestRun_SnapshotSpeaksWhereNoPingDoes(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	report, _ := json.Marshal(check.Report{Checks: []check.Row{{ID: "disk.reserve", Status: check.Fail}, {ID: "kvm.device", Status: check.Warn}}})
+	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: ago(10 * time.Minute), Snapshot: report})
+	r := s.must(now)
+	if len(r.Open) != 1 || r.Open[0].Code != "failing-check" || r.Open[0].Fix != "on lab-01: fix disk.reserve" {
+		t.Errorf("%+v", r.Open)
+	}
+}
