@@ -42,7 +42,7 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 		meta.Rows[s.source] = s.rows
 		meta.Sampling[s.source] = s.sampling()
 	}
-	meta.Load = r.load.read(r.slots())
+	meta.Load = r.load.read(int(max(r.beside, r.busy.Load())))
 	if left > 0 {
 		r.note("%d processes outlived the recording and were ended", left)
 	}

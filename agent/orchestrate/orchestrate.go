@@ -79,6 +79,7 @@ type Orchestrator struct {
 	counter  counter
 	busy     atomic.Int32 // slots that record now
 	beats    []*beat
+	throttle *throttle
 }
 
 // New checks that this program can record at all: that it has a commit, and the
@@ -111,6 +112,7 @@ func (r *Orchestrator) Run(ctx context.Context) error {
 	defer unlock()
 	slots := r.slots()
 	r.o.Log.Info("recording", "slots", slots, "experiment", r.o.Experiment.Name, "digest", r.o.Experiment.Digest, "version", r.o.Build.Version)
+	r.throttle = newThrottle(slots)
 	for range slots {
 		r.beats = append(r.beats, newBeat())
 	}
@@ -172,6 +174,10 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 		if !sleep(ctx, pause) {
 			return nil
 		}
+		if !r.throttle.open(slot) {
+			pause = waitAgain
+			continue
+		}
 		if wait := r.admit(ctx); wait != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -190,6 +196,9 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 			pause = waitAgain
 		default:
 			pause = r.o.Rest
+			if before, after := r.throttle.heed(meta); before != after {
+				r.o.Log.Warn("slots fitted to what the host bears", "slots", after, "before", before, "jitter_p99_us", meta.Sampling[processSource].JitterP99US, "load", meta.Load.Busy)
+			}
 		}
 	}
 }

@@ -46,6 +46,7 @@ type recording struct {
 	reports   chan report
 	samplers  []*sampler
 	load      loadMeter
+	beside    int32 // slots that recorded when this one began, itself included
 	notes     []string
 }
 
@@ -70,7 +71,7 @@ func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
 	}
 	r.reports = make(chan report, 256)
 	r.clock = newClock(r.o.Now)
-	r.load = newLoadMeter(r.fs)
+	r.load, r.beside = newLoadMeter(r.fs), r.busy.Load()
 	meta = r.meta()
 	line, left, err := r.run(ctx)
 	if err != nil {
