@@ -127,6 +127,13 @@ func (b *Book) Ready(ready bool) {
 	}
 }
 
+// Compared notes what a comparison of rows and files found.
+func (b *Book) Compared(c Compared) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.c.Receiver.Compared, b.dirty = &c, true
+}
+
 // Heard notes that a host's identity was accepted; until is when its
 // certificate ends.
 func (b *Book) Heard(h ident.Host, from, serial string, until time.Time) {

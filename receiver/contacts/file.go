@@ -55,6 +55,18 @@ type Receiver struct {
 	// Outages are the times in which episodes could not be taken, being stopped
 	// included, oldest first. The running one has no end.
 	Outages []Span `json:"outages,omitempty"`
+	// Compared is the last full comparison of rows and files.
+	Compared *Compared `json:"compared,omitempty"`
+}
+
+// Compared is what a full comparison of rows and files found.
+type Compared struct {
+	At       time.Time `json:"at"`
+	Rows     int       `json:"rows"`
+	Files    int       `json:"files"`
+	Repaired int       `json:"repaired"`        // files that lacked their row and have it now
+	NoFile   int       `json:"no_file"`         // rows whose tarball is gone
+	First    string    `json:"first,omitempty"` // one of those, as HOST/EPISODE
 }
 
 // Span is a time from one moment to another.

@@ -137,7 +137,7 @@ func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	}
 	text := sent[0]
 	if strings.Contains(text, "%") { // nginx: URL-encoded PEM
-		plain, err := url.QueryUnescape(strings.ReplaceAll(text, "+", "%2B"))
+		plain, err := url.PathUnescape(text) // leaves + alone, which base64 has
 		if err != nil {
 			return nil, fmt.Errorf("decode client certificate: %w", err)
 		}

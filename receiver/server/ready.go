@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cis490/internal/wire"
+	"cis490/receiver/contacts"
 )
 
 // How often the server looks at itself, how long an answer about that is good,
@@ -17,6 +18,12 @@ const (
 	watchEvery = 5 * time.Second
 	lookEvery  = time.Second
 	stuckAfter = 150 * time.Second
+)
+
+// When rows and files are compared as a whole.
+const (
+	compareFirst = time.Minute
+	compareEvery = 24 * time.Hour
 )
 
 // health is what the last look found.
@@ -111,6 +118,34 @@ func (s *Server) watch(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// compare compares all rows with all files from time to time, beside the work.
+func (s *Server) compare(ctx context.Context) error {
+	next := time.NewTimer(compareFirst)
+	defer next.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-next.C:
+		}
+		found, err := s.store.Compare(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			s.o.Log.Error("rows and files are not compared", "err", err)
+		case found.NoFile > 0:
+			s.o.Log.Error("rows without their file: their hosts send them again when they reconcile", "count", found.NoFile, "episode", found.First)
+		default:
+			s.o.Log.Info("rows and files compared", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
+		}
+		if err == nil {
+			s.contacts.Compared(contacts.Compared(found))
+		}
+		next.Reset(compareEvery)
 	}
 }
 

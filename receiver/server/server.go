@@ -185,6 +185,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.gate.Run(gctx) })
 	g.Go(func() error { return s.watch(gctx) })
+	g.Go(func() error { return s.compare(gctx) })
 	g.Go(func() error { return s.contacts.Run(notes) })
 	g.Go(func() error { return s.refusals.Run(notes) })
 	g.Go(func() error {

@@ -1,0 +1,202 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/index"
+)
+
+// exactAtOnce is how many files are compared one by one in memory at a time.
+const exactAtOnce = 200_000
+
+// Comparison is what the full comparison of rows and files found.
+type Comparison struct {
+	At       time.Time `json:"at"`
+	Rows     int       `json:"rows"`
+	Files    int       `json:"files"`
+	Repaired int       `json:"repaired"`        // files that lacked their row and have it now
+	NoFile   int       `json:"no_file"`         // rows whose tarball is gone
+	First    string    `json:"first,omitempty"` // one of those, for a person
+}
+
+// tally tells whether two sets of names are the same without holding them:
+// their number and the sum of their hashes.
+type tally struct {
+	n   int
+	sum uint64
+}
+
+// Compare compares all rows with all files, both ways, and appends the rows that
+// are missing. It takes as long as reading the index and listing the files takes;
+// memory grows with hosts, not with episodes. It is for the background.
+func (s *Store) Compare(ctx context.Context) (Comparison, error) {
+	c := Comparison{At: s.o.Now().UTC()}
+	seed := maphash.MakeSeed()
+	files, rows := map[ident.Host]tally{}, map[ident.Host]tally{}
+	hosts, err := s.hosts()
+	if err != nil {
+		return c, err
+	}
+	for _, h := range hosts {
+		ids, err := s.episodes(ctx, h)
+		if err != nil {
+			return c, err
+		}
+		var t tally
+		for _, id := range ids {
+			t.n, t.sum = t.n+1, t.sum+maphash.String(seed, string(id))
+		}
+		files[h] = t
+		c.Files += t.n
+	}
+	for r, err := range index.Rows(s.o.FS, s.o.DataDir, time.Time{}) {
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return c, err
+		}
+		c.Rows++
+		if r.Archived {
+			continue
+		}
+		t := rows[r.Host]
+		rows[r.Host] = tally{t.n + 1, t.sum + maphash.String(seed, string(r.Episode))}
+	}
+	// Where they differ (an upload in the meantime is enough), look closely.
+	var closely []ident.Host
+	n := 0
+	for h := range union(files, rows) {
+		if files[h] == rows[h] {
+			continue
+		}
+		closely = append(closely, h)
+		if n += files[h].n; n >= exactAtOnce {
+			if err := s.compareClosely(ctx, closely, &c); err != nil {
+				return c, err
+			}
+			closely, n = nil, 0
+		}
+	}
+	return c, s.compareClosely(ctx, closely, &c)
+}
+
+func union(a, b map[ident.Host]tally) map[ident.Host]bool {
+	all := map[ident.Host]bool{}
+	for h := range a {
+		all[h] = true
+	}
+	for h := range b {
+		all[h] = true
+	}
+	return all
+}
+
+// compareClosely compares the rows and files of some hosts one by one.
+func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Comparison) error {
+	if len(hosts) == 0 {
+		return nil
+	}
+	these, owed := map[ident.Host]bool{}, map[index.Key]bool{} // owed: the files that no row was seen of
+	for _, h := range hosts {
+		these[h] = true
+		ids, err := s.episodes(ctx, h)
+		if err != nil {
+			return err
+		}
+		for _, id := range ids {
+			owed[index.Key{Host: h, Episode: id}] = true
+		}
+	}
+	rowed := map[index.Key]bool{}
+	for r, err := range index.Rows(s.o.FS, s.o.DataDir, time.Time{}) {
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		k := r.Key()
+		if !these[k.Host] || r.Archived || rowed[k] {
+			continue
+		}
+		rowed[k] = true
+		if owed[k] {
+			delete(owed, k)
+			continue
+		}
+		// Listed too early, or gone.
+		if _, err := s.o.FS.Lstat(s.path(k)); errors.Is(err, fs.ErrNotExist) {
+			c.NoFile++
+			c.First = fmt.Sprintf("%s/%s", k.Host, k.Episode)
+		} else if err != nil {
+			return err
+		}
+	}
+	for k := range owed {
+		if err := s.oweRow(k, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// oweRow appends the row of a file that has none. An upload in progress holds
+// the episode's lock until its row is there.
+func (s *Store) oweRow(k index.Key, c *Comparison) error {
+	defer s.keys.lock(k)()
+	r, there, err := s.lookup(k)
+	if err != nil || !there {
+		return err
+	}
+	// Since the index was read: by that upload, or by lookup itself.
+	found, err := s.o.Index.Find(c.At.Add(-time.Hour), map[index.Key]bool{k: true})
+	if err != nil || found[k] {
+		return err
+	}
+	r.Repaired = true
+	if _, err := s.o.Index.Append(r); err != nil {
+		return fmt.Errorf("index episode: %w", err)
+	}
+	c.Repaired++
+	s.o.Log.Info("row repaired", "host", k.Host, "episode", k.Episode)
+	return nil
+}
+
+func (s *Store) hosts() ([]ident.Host, error) {
+	entries, err := s.o.FS.ReadDir(filepath.Join(s.o.DataDir, EpisodesDir))
+	if err != nil {
+		return nil, fmt.Errorf("list hosts: %w", err)
+	}
+	var hosts []ident.Host
+	for _, e := range entries {
+		if h, err := ident.ParseHost(e.Name()); err == nil && e.IsDir() {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts, nil
+}
+
+func (s *Store) episodes(ctx context.Context, h ident.Host) ([]ident.EpisodeID, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	entries, err := s.o.FS.ReadDir(s.hostDir(h))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list episodes: %w", err)
+	}
+	var ids []ident.EpisodeID
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), wire.TarballSuffix)
+		if id, err := ident.ParseEpisodeID(name); ok && err == nil && e.Type().IsRegular() {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}

@@ -1,0 +1,74 @@
+package store_test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/receiver/store"
+)
+
+func TestCompare_BothWays(t *testing.T) {
+	dir := t.TempDir()
+	r := openT(t, disk.OS{}, dir)
+	for _, u := range uploads {
+		if err := r.put(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compare := func() store.Comparison {
+		t.Helper()
+		c, err := r.s.Compare(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	if c := compare(); c.Rows != 3 || c.Files != 3 || c.Repaired != 0 || c.NoFile != 0 {
+		t.Errorf("all is well: %+v", c)
+	}
+	// Another hand takes one away and brings another: a restore, or an accident.
+	gone := filepath.Join(dir, "episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst")
+	if err := os.Rename(gone, filepath.Join(dir, "episodes/lab-b/01ARZ3NDEKTSV4RRFFQ69G5FA9.tar.zst")); err != nil {
+		t.Fatal(err)
+	}
+	if c := compare(); c.Repaired != 1 || c.NoFile != 1 || c.First != "lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1" {
+		t.Errorf("one gone, one new: %+v", c)
+	}
+	rows := rowsOf(t, dir)
+	if last := rows[len(rows)-1]; len(rows) != 4 || !last.Repaired || last.Host != "lab-b" || last.Digest != uploads[0].Digest || last.Commit != commit {
+		t.Errorf("rows %+v", rows)
+	}
+	if c := compare(); c.Repaired != 0 || c.NoFile != 1 {
+		t.Errorf("again: %+v", c)
+	}
+}
+
+func TestCompare_BesideUploads(t *testing.T) {
+	dir := t.TempDir()
+	r := openT(t, disk.OS{}, dir)
+	var wg sync.WaitGroup
+	for i := range 4 {
+		wg.Go(func() {
+			for n := range 25 {
+				id := ident.EpisodeID(fmt.Sprintf("01ARZ3NDEKTSV4RRFFQ69G5F%02d", n))
+				if err := r.put(upload(ident.Host(fmt.Sprintf("lab-%d", i)), id)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		if c, err := r.s.Compare(t.Context()); err != nil || c.Repaired != 0 || c.NoFile != 0 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	wg.Wait()
+	if rows := rowsOf(t, dir); len(rows) != 100 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
