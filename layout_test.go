@@ -86,11 +86,11 @@ func TestFences(t *testing.T) {
 		"github.com/klauspost/compress/zstd": {"cis490/internal/episode"},
 		"github.com/prometheus/procfs":       {"cis490/agent/orchestrate"},
 		"os/exec":                            {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
-		"os/signal":                          {"cis490/e2e"},
+		"os/signal":                          {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority":          {"cis490/commands"},
 		"cis490/install":                     {"cis490/commands", "cis490/install"},
 		"log":                                {},
-		"testing":                            {"cis490/e2e"},
+		"testing":                            {"cis490/e2e", "cis490/agent/client/peer"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {
