@@ -1,0 +1,203 @@
+package ship
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"cis490/agent/spool"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// apply does what the table says upon a refusal or a fault. policy is the
+// receiver's when the episode was sent.
+func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
+	action := ActionOf(err)
+	rule := ruleOf(action)
+	p := refusal(err)
+	if rule.settled {
+		s.settled()
+	}
+	if p != nil {
+		log = log.With("status", p.Status, "fix", p.Fix)
+		if p.Policy != "" { // newer than the last pong's
+			policy = p.Policy
+		}
+	}
+	switch action {
+	case wire.Quarantine, wire.Conflict:
+		log.Error("episode refused; it is set aside", "err", err)
+		s.setAside(e, reasonOf(p, e, policy))
+	case wire.HoldCommit:
+		log.Error("commit refused; its episodes wait for the gate", "commit", e.commit, "err", err)
+		h := spool.Hold{At: s.Now().UTC().Round(0), Policy: policy, Detail: p.Detail, Fix: p.Fix}
+		s.remember(func(st *spool.State) {
+			if st.Holds == nil {
+				st.Holds = map[ident.Commit]spool.Hold{}
+			}
+			st.Holds[e.commit] = h
+		})
+		s.queue.hold(e.commit, h)
+		s.queue.set(e, packed, time.Time{})
+	case wire.Repack:
+		if e.tarball.Repacked {
+			log.Error("episode refused again after it was packed anew; it is set aside", "err", err)
+			s.setAside(e, reasonOf(p, e, policy))
+			return
+		}
+		log.Warn("episode arrived damaged; packing it again", "err", err)
+		s.repack(e, reasonOf(p, e, policy))
+	default:
+		retryAfter := 0
+		if p != nil {
+			retryAfter = p.RetryAfter
+		}
+		wait := s.pause(rule, time.Duration(retryAfter)*time.Second, err, false)
+		log.Warn("episode not shipped; it waits", "wait", wait, "err", err)
+		// Others go first when the line opens, should it be this one's fault.
+		notBefore := time.Time{}
+		if action == wire.BackOff {
+			notBefore = s.Now().Add(max(wait, s.wait(e.attempts)))
+		}
+		s.queue.set(e, packed, notBefore)
+	}
+}
+
+// pause closes the line for a while; byPing tells that the next pong opens it.
+func (s *Shipper) pause(rule Rule, retryAfter time.Duration, err error, byPing bool) time.Duration {
+	s.mu.Lock()
+	wait := s.lane.fail(s.Now(), rule, retryAfter)
+	s.lane.detail, s.lane.byPing, s.lane.serial = err.Error(), byPing, ""
+	if rule.Action == wire.Network {
+		s.lane.ping = true // the next request is a cheap one
+	}
+	if rule.Action == wire.Hourly {
+		s.lane.serial = s.serial()
+	}
+	pause := s.lane.pause()
+	s.mu.Unlock()
+	if pause != nil {
+		s.remember(func(st *spool.State) { st.Pause = pause })
+	}
+	return wait
+}
+
+// settled opens the line: the receiver works.
+func (s *Shipper) settled() {
+	s.mu.Lock()
+	had := s.lane.pause() != nil
+	s.lane.open()
+	s.mu.Unlock()
+	if had {
+		s.remember(func(st *spool.State) { st.Pause = nil })
+	}
+}
+
+func (s *Shipper) serial() string {
+	c, err := s.Credentials.Certificate()
+	if err != nil {
+		return ""
+	}
+	return c.SerialNumber.String()
+}
+
+// openLane tells whether an episode may go out now, otherwise when to look
+// again. Where a pong is needed first, it asks for it.
+func (s *Shipper) openLane(ctx context.Context) (until time.Time, open bool) {
+	const look = 5 * time.Second // for credentials, which come as files
+	if err := s.Credentials.Ready(); err != nil {
+		s.awaitCredentials(err)
+		return s.Now().Add(look), false
+	}
+	s.haveCredentials()
+	s.mu.Lock()
+	until, ping := s.lane.until, s.lane.ping
+	renewed := s.lane.action == wire.Hourly && s.lane.serial != "" && s.lane.serial != s.serial()
+	hourly := s.lane.action == wire.Hourly
+	s.mu.Unlock()
+	now := s.Now()
+	switch {
+	case renewed:
+		s.Logger.Info("a new certificate has come; trying again")
+		s.settled()
+	case until.After(now):
+		if soon := now.Add(look); hourly && until.After(soon) {
+			until = soon
+		}
+		return until, false
+	}
+	if ping {
+		if err := s.ping(ctx); err != nil {
+			return s.Now().Add(time.Millisecond), false // the lane knows how long
+		}
+	}
+	return time.Time{}, true
+}
+
+// canSend tells whether the line is open, for a run that does not wait.
+func (s *Shipper) canSend() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.lane.until.After(s.Now()) && !s.lane.ping
+}
+
+func (s *Shipper) awaitCredentials(err error) {
+	s.mu.Lock()
+	first := s.ready || s.lastReason == nil
+	s.ready, s.lastReason = false, err
+	s.mu.Unlock()
+	if first {
+		s.Logger.Warn("waiting for credentials", "host", s.Host, "err", err, "fix", fixOf(err))
+		s.Notify("STATUS=waiting for credentials: " + err.Error())
+	}
+}
+
+func (s *Shipper) haveCredentials() {
+	s.mu.Lock()
+	first := !s.ready
+	s.ready = true
+	s.mu.Unlock()
+	if first {
+		s.Logger.Info("credentials are there", "host", s.Host)
+		s.Notify("STATUS=shipping")
+	}
+}
+
+// setAside quarantines an episode. If that fails it waits for itself.
+func (s *Shipper) setAside(e *entry, r spool.Reason) {
+	r.At, r.Episode = s.Now().UTC().Round(0), e.id
+	if r.Commit == "" {
+		r.Commit = e.commit
+	}
+	if r.Kind == spool.Unpackable {
+		s.Logger.Error("episode cannot be packed; it is set aside", "host", s.Host, "episode", e.id, "err", r.Detail, "fix", r.Fix)
+	}
+	if err := s.Spool.Quarantine(r); err != nil {
+		e.attempts++
+		wait := s.wait(e.attempts)
+		s.Logger.Error("episode not set aside; it waits", "host", s.Host, "episode", e.id, "wait", wait, "err", err)
+		s.queue.set(e, waiting, s.Now().Add(wait))
+		return
+	}
+	s.mu.Lock()
+	s.moved.SetAside++
+	s.mu.Unlock()
+	s.queue.drop(e)
+}
+
+func (s *Shipper) repack(e *entry, otherwise spool.Reason) {
+	if e.tarball.Repacked {
+		s.setAside(e, otherwise)
+		return
+	}
+	e.repack = true
+	s.queue.set(e, waiting, time.Time{})
+}
+
+func reasonOf(p *wire.Problem, e *entry, policy string) spool.Reason {
+	return spool.Reason{
+		Kind: p.Kind, Status: p.Status, Detail: p.Error(), Fix: p.Fix, Commit: e.commit, Digest: e.tarball.Digest,
+		Policy: policy, Retry: wire.ActionOf(p) != wire.Conflict,
+	}
+}

@@ -1,0 +1,156 @@
+package ship
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"cis490/agent/client"
+	"cis490/agent/spool"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// pingLoop lets the receiver hear of this host, whether or not there is
+// anything to ship.
+func (s *Shipper) pingLoop(ctx context.Context) {
+	for {
+		every := s.Config.PingEvery.D()
+		if !s.sleep(ctx, s.Now().Add(every*9/10+s.lane.jitter(every/5)), nil) {
+			return
+		}
+		if s.Credentials.Ready() == nil {
+			s.pulse.busy("ping")
+			_ = s.ping(ctx) // it has logged what is wrong
+			s.pulse.idle("ping")
+		}
+	}
+}
+
+// ping tells the receiver how this host is, and takes in what it says.
+func (s *Shipper) ping(ctx context.Context) error {
+	s.pinging.Lock()
+	defer s.pinging.Unlock()
+	pong, err := s.Receiver.Ping(ctx, s.report(ctx, false))
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		s.note(err)
+		rule := ruleOf(ActionOf(err))
+		if !rule.pauses { // a newer receiver's word: be patient
+			rule = ruleOf(wire.BackOff)
+		}
+		s.mu.Lock()
+		// Where the line is closed for longer already, it stays so.
+		longer := s.lane.until.After(s.Now()) && !s.lane.byPing && rule.Action == wire.Network
+		s.mu.Unlock()
+		if longer {
+			s.Logger.Warn("receiver not reached", "host", s.Host, "err", err)
+			return err
+		}
+		var after time.Duration
+		if p := refusal(err); p != nil {
+			after = time.Duration(p.RetryAfter) * time.Second
+		}
+		wait := s.pause(rule, after, err, true)
+		s.Logger.Warn("ping not answered", "host", s.Host, "wait", wait, "err", err, "fix", fixOf(err))
+		return err
+	}
+	s.heard(pong)
+	return nil
+}
+
+// report is what a ping says.
+func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
+	p := wire.Ping{Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue(), Leaving: leaving}
+	if !leaving {
+		p.Failing = s.Failing(ctx)
+	}
+	return p
+}
+
+// heard takes in a pong: a new policy gives what was refused another chance, a
+// new store is compared with what was shipped.
+func (s *Shipper) heard(pong wire.Pong) {
+	s.mu.Lock()
+	first := s.pong == nil
+	changed := first || s.pong.Policy != pong.Policy
+	otherStore := first || s.pong.StoreID != pong.StoreID
+	s.pong, s.lane.ping = &pong, false
+	byPing := s.lane.byPing
+	s.mu.Unlock()
+	if byPing {
+		s.settled()
+	}
+	if changed {
+		s.newPolicy(pong.Policy)
+	}
+	if otherStore {
+		s.askReconcile()
+	}
+	s.queue.poke()
+}
+
+// newPolicy lets go what was refused under another policy.
+func (s *Shipper) newPolicy(policy string) {
+	if n := s.queue.unhold(policy); n > 0 {
+		s.Logger.Info("policy changed; held commits are tried again", "commits", n)
+		s.remember(func(st *spool.State) {
+			for c, h := range st.Holds {
+				if h.Policy != policy {
+					delete(st.Holds, c)
+				}
+			}
+		})
+	}
+	ids, err := s.Spool.Quarantined()
+	if err != nil {
+		s.Logger.Warn("quarantine not read", "err", err)
+		return
+	}
+	for _, id := range ids {
+		r, err := s.Spool.ReasonOf(id)
+		if err != nil || !r.Retry || r.Policy == policy {
+			continue
+		}
+		s.pulse.advance("ping")
+		s.release(id)
+	}
+}
+
+func (s *Shipper) release(id ident.EpisodeID) {
+	if err := s.Spool.Release(id); err != nil {
+		s.Logger.Warn("episode stays set aside", "host", s.Host, "episode", id, "err", err)
+		return
+	}
+	s.Logger.Info("policy changed; a refused episode is tried once more", "host", s.Host, "episode", id)
+	s.queue.add(id, s.Spool.Look(id))
+}
+
+// leave says that this host stops on purpose, so that its silence alarms nobody.
+func (s *Shipper) leave(ctx context.Context) {
+	if s.Credentials.Ready() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	if _, err := s.Receiver.Ping(ctx, s.report(ctx, true)); err != nil {
+		s.Logger.Warn("receiver not told that this host leaves", "host", s.Host, "err", err)
+	}
+}
+
+// Unreachable gives an error of the receiver's line its exit code.
+func Unreachable(err error) error {
+	if err == nil {
+		return nil
+	}
+	if errors.Is(err, client.ErrNoCredentials) {
+		return fault.Exit(err, fault.Unavailable) // it carries its own fix
+	}
+	if refusal(err) != nil {
+		return fault.Exit(fault.Fix(err, fixOf(err)), fault.Failed)
+	}
+	return fault.Exit(fault.Fix(err, "check the network and [receiver] url in /etc/cis490/lab-host.toml, then: cis490 ship --ping"), fault.Unavailable)
+}

@@ -1,0 +1,237 @@
+package ship
+
+import (
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"cis490/agent/spool"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// phase is where an episode that waits is.
+type phase int
+
+const (
+	waiting phase = iota
+	packing
+	packed
+	sending
+	retiring
+)
+
+// entry is an episode of the queue.
+type entry struct {
+	id        ident.EpisodeID
+	phase     phase
+	commit    ident.Commit
+	bytes     int64
+	tarball   spool.Tarball
+	repack    bool // its tarball arrived damaged
+	attempts  int
+	notBefore time.Time
+}
+
+// queue is what waits, oldest first. It is in memory alone and made anew from
+// the disk at start.
+type queue struct {
+	mu        sync.Mutex
+	byID      map[ident.EpisodeID]*entry
+	order     []*entry
+	holds     map[ident.Commit]spool.Hold
+	recording int
+	wake      map[chan struct{}]bool
+}
+
+// maxAhead bounds the tarballs packed ahead of the one that is sent, as each
+// takes room beside its directory.
+const maxAhead = 8
+
+func newQueue() *queue {
+	return &queue{byID: map[ident.EpisodeID]*entry{}, holds: map[ident.Commit]spool.Hold{}, wake: map[chan struct{}]bool{}}
+}
+
+// watch returns a channel that gets a token whenever the queue changed.
+func (q *queue) watch() chan struct{} {
+	c := make(chan struct{}, 1)
+	q.mu.Lock()
+	q.wake[c] = true
+	q.mu.Unlock()
+	return c
+}
+
+// changed is called with the lock held.
+func (q *queue) changed() {
+	for c := range q.wake {
+		select {
+		case c <- struct{}{}:
+		default:
+		}
+	}
+}
+
+func (q *queue) poke() {
+	q.mu.Lock()
+	q.changed()
+	q.mu.Unlock()
+}
+
+func (q *queue) knows(id ident.EpisodeID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.byID[id] != nil
+}
+
+// add lets an episode wait; one that is known is left as it is.
+func (q *queue) add(id ident.EpisodeID, it spool.Item) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.byID[id] != nil {
+		return
+	}
+	e := &entry{id: id, commit: it.Commit, bytes: it.Bytes}
+	q.byID[id] = e
+	at := len(q.order)
+	if at > 0 && q.order[at-1].id > id {
+		at, _ = slices.BinarySearchFunc(q.order, id, func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) })
+	}
+	q.order = slices.Insert(q.order, at, e)
+	q.changed()
+}
+
+// drop takes an episode out of the queue.
+func (q *queue) drop(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if at, ok := slices.BinarySearchFunc(q.order, e.id, func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) }); ok {
+		q.order = slices.Delete(q.order, at, at+1)
+	}
+	delete(q.byID, e.id)
+	q.changed()
+}
+
+// set moves an episode to another phase, not to be taken before a time.
+func (q *queue) set(e *entry, to phase, notBefore time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.phase, e.notBefore = to, notBefore
+	q.changed()
+}
+
+// take returns the next episode in the phase from, now in the phase to, and
+// otherwise when to look again (zero: after a change).
+func (q *queue) take(now time.Time, from, to phase) (*entry, time.Time) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	var soonest time.Time
+	ahead := 0
+	for _, e := range q.order {
+		if q.isHeld(e) {
+			continue
+		}
+		later := e.notBefore.After(now)
+		// Those that cannot go out now must not keep others from being packed.
+		if e.phase == sending || e.phase == packed && !later {
+			if ahead++; from == waiting && ahead >= maxAhead {
+				return nil, time.Time{}
+			}
+		}
+		if e.phase != from {
+			continue
+		}
+		if later {
+			if soonest.IsZero() || e.notBefore.Before(soonest) {
+				soonest = e.notBefore
+			}
+			continue
+		}
+		e.phase = to
+		return e, time.Time{}
+	}
+	return nil, soonest
+}
+
+func (q *queue) isHeld(e *entry) bool {
+	if len(q.holds) == 0 {
+		return false
+	}
+	_, held := q.holds[e.commit]
+	return held
+}
+
+// hold keeps the episodes of a commit back.
+func (q *queue) hold(c ident.Commit, h spool.Hold) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.holds[c] = h
+	q.changed()
+}
+
+// unhold lets the commits go that were refused under another policy, and returns
+// how many.
+func (q *queue) unhold(policy string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := len(q.holds)
+	for c, h := range q.holds {
+		if h.Policy != policy {
+			delete(q.holds, c)
+		}
+	}
+	n -= len(q.holds)
+	if n > 0 {
+		q.changed()
+	}
+	return n
+}
+
+// figures returns what a ping says of the queue, without what is set aside.
+func (q *queue) figures() wire.Queue {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	f := wire.Queue{Recording: q.recording}
+	for _, e := range q.order {
+		if e.phase == retiring {
+			continue
+		}
+		if q.isHeld(e) {
+			f.Held++
+		} else {
+			f.Waiting++
+		}
+		f.Bytes += e.bytes
+	}
+	if len(q.order) > 0 {
+		f.Oldest = q.order[0].id.Time()
+	}
+	return f
+}
+
+// busy tells whether a worker has an episode in hand or could take one now.
+func (q *queue) busy(now time.Time, canSend bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range q.order {
+		switch e.phase {
+		case packing, sending, retiring:
+			return true
+		case waiting:
+			if canSend && !q.isHeld(e) && !e.notBefore.After(now) {
+				return true
+			}
+		case packed:
+			if canSend && !q.isHeld(e) && !e.notBefore.After(now) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (q *queue) get(id ident.EpisodeID) *entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.byID[id]
+}

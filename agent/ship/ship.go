@@ -1,0 +1,284 @@
+// Package ship is the outbox daemon: it finds whole episodes, packs the next
+// while the last uploads, and does with each what the receiver's answer asks
+// for, by the one table in Rules.
+//
+// Nothing is lost: an episode leaves the host only against a durable receipt,
+// and what a receiver has lost goes out again. Nothing is repeated for long: a
+// refused episode is sent once per policy of the receiver, a refused commit
+// once per policy for all its episodes, and a sick receiver hears from a host
+// once per growing wait. Nothing stops the queue: each episode waits for itself.
+// All of this holds across a crash at any point (package spool), and the holds
+// and the longer waits are kept across restarts.
+//
+// It never removes an episode that was refused, and only an answer by a
+// receiver of ours sets anything aside.
+package ship
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"cis490/agent/client"
+	"cis490/agent/spool"
+	"cis490/internal/config"
+	"cis490/internal/ident"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// Receiver is what the shipper asks of the receiver; *client.Client does it.
+type Receiver interface {
+	Put(context.Context, client.Tarball) (r wire.Receipt, created bool, err error)
+	Ping(context.Context, wire.Ping) (wire.Pong, error)
+	Reconcile(context.Context, []wire.Pair) (wire.Reconciled, error)
+}
+
+// Credentials tells whether this host is enrolled; *client.Client does.
+type Credentials interface {
+	Ready() error
+	Certificate() (*x509.Certificate, error)
+}
+
+var (
+	_ Receiver    = (*client.Client)(nil)
+	_ Credentials = (*client.Client)(nil)
+)
+
+// Options describe a shipper.
+type Options struct {
+	Host        ident.Host
+	Config      config.Ship
+	Build       version.Info
+	BootID      string
+	Spool       *spool.Spool
+	State       spool.State
+	Packer      spool.Packer
+	Receiver    Receiver
+	Credentials Credentials
+	Logger      *slog.Logger
+	Now         func() time.Time
+	// Watch sends the ids of episodes that may have become whole, until the
+	// context ends; nil leaves noticing to the scan.
+	Watch func(ctx context.Context, found func(ident.EpisodeID)) error
+	// Failing returns the ids of failing hard checks, for pings; may be nil.
+	Failing func(context.Context) []string
+	// Notify tells the service manager; may be nil.
+	Notify func(state string)
+}
+
+// Shipper ships the episodes of one spool.
+type Shipper struct {
+	Options
+	queue *queue
+	pulse *pulse
+
+	stateMu sync.Mutex
+	state   spool.State
+	savedAt time.Time
+
+	mu         sync.Mutex // guards what follows
+	lane       lane
+	pong       *wire.Pong // the last one of this run
+	ready      bool       // credentials were there when last looked
+	lastReason error      // why a one-time run left something
+	moved      Moved
+
+	reconcileAfter time.Time // a reconcile failed: not before then
+
+	pinging   sync.Mutex
+	reconcile chan struct{}
+	done      chan spool.Acknowledged
+}
+
+// Moved counts what a run did, for a progress line.
+type Moved struct {
+	Episodes int   // acknowledged
+	Bytes    int64 // sent
+	SetAside int
+	Left     wire.Queue
+}
+
+// New returns a shipper and takes up what was on disk; the spool has been
+// recovered. interrupted are the episodes that were being packed when the last
+// run ended; they go last for a while, as they may be what ended it.
+func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
+	if o.Notify == nil {
+		o.Notify = func(string) {}
+	}
+	if o.Failing == nil {
+		o.Failing = func(context.Context) []string { return nil }
+	}
+	s := &Shipper{
+		Options: o, queue: newQueue(), pulse: newPulse(o.Now), state: o.State,
+		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
+		reconcile: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
+	}
+	s.lane.resume(o.Now(), o.State.Pause)
+	for c, h := range o.State.Holds {
+		s.queue.holds[c] = h
+	}
+	ids, err := o.Spool.Packed()
+	if err != nil {
+		return nil, err
+	}
+	for _, id := range ids {
+		s.queue.add(id, o.Spool.Look(id))
+	}
+	if err := s.scan(); err != nil {
+		return nil, err
+	}
+	for _, id := range interrupted {
+		if e := s.queue.byID[id]; e != nil {
+			e.attempts, e.notBefore = 1, o.Now().Add(10*time.Minute)
+			o.Logger.Warn("episode was being packed when the last run ended; it goes last for a while", "episode", id)
+		}
+	}
+	return s, nil
+}
+
+// Run ships until the context ends, tells the receiver that it leaves, and
+// returns nil.
+func (s *Shipper) Run(ctx context.Context) error {
+	s.Notify("READY=1")
+	s.Logger.Info("shipper started", "waiting", s.queue.figures().Waiting)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop, s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop} {
+		wg.Go(func() { work(ctx) })
+	}
+	<-ctx.Done()
+	s.Notify("STOPPING=1")
+	s.leave(ctx)
+	s.remember(func(*spool.State) {})
+	return nil
+}
+
+// Once ships what waits now and returns nil when nothing is left to ship. What
+// it must leave is an error that says why.
+func (s *Shipper) Once(ctx context.Context) error {
+	s.lane.until = time.Time{} // a person asks: try now
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop} {
+		wg.Go(func() { work(ctx) })
+	}
+	wake := s.queue.watch()
+	err := s.ping(ctx)
+	for err == nil && s.queue.busy(s.Now(), s.canSend()) {
+		select {
+		case <-wake:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+	}
+	cancel()
+	wg.Wait()
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f := s.queue.figures(); f.Waiting+f.Held > 0 {
+		return &LeftError{f, s.lastReason}
+	}
+	return nil
+}
+
+// LeftError tells that a one-time run left episodes waiting.
+type LeftError struct {
+	Queue wire.Queue
+	Err   error // the last refusal or fault; may be nil
+}
+
+// Error counts what was left and tells the last reason.
+func (e *LeftError) Error() string {
+	text := fmt.Sprintf("%d episodes are left, %d of them held by the gate", e.Queue.Waiting+e.Queue.Held, e.Queue.Held)
+	if e.Err != nil {
+		text += ": " + e.Err.Error()
+	}
+	return text
+}
+
+// Unwrap returns the last reason.
+func (e *LeftError) Unwrap() error { return e.Err }
+
+// Moved returns what this run has done so far.
+func (s *Shipper) Moved() Moved {
+	s.mu.Lock()
+	m := s.moved
+	s.mu.Unlock()
+	m.Left = s.queue.figures()
+	return m
+}
+
+// Queue returns the figures that pings carry.
+func (s *Shipper) Queue() wire.Queue {
+	f := s.queue.figures()
+	if ids, err := s.Spool.Quarantined(); err == nil {
+		f.Quarantined = len(ids)
+	}
+	s.stateMu.Lock()
+	f.LastShipped = s.state.LastShipped
+	s.stateMu.Unlock()
+	return f
+}
+
+// remember changes the state and makes it durable. That it could not be saved is
+// told, and no reason to stop: it costs a request too many after a restart.
+func (s *Shipper) remember(change func(*spool.State)) {
+	s.stateMu.Lock()
+	defer s.stateMu.Unlock()
+	change(&s.state)
+	s.savedAt = s.Now()
+	if err := s.Spool.SaveState(s.state); err != nil {
+		s.Logger.Warn("state not saved", "err", err)
+	}
+}
+
+// scan adds the whole episodes that the queue does not know.
+func (s *Shipper) scan() error {
+	found, recording, err := s.Spool.Scan(s.queue.knows)
+	if err != nil {
+		return err
+	}
+	for _, id := range found {
+		s.queue.add(id, s.Spool.Look(id))
+	}
+	s.queue.mu.Lock()
+	s.queue.recording = recording
+	s.queue.mu.Unlock()
+	return nil
+}
+
+// sleep waits for a time (zero: for ever), a token or the end of the context,
+// and returns whether to go on.
+func (s *Shipper) sleep(ctx context.Context, until time.Time, wake <-chan struct{}) bool {
+	var timer <-chan time.Time
+	if !until.IsZero() {
+		t := time.NewTimer(max(until.Sub(s.Now()), time.Millisecond))
+		defer t.Stop()
+		timer = t.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-wake:
+	case <-timer:
+	}
+	return ctx.Err() == nil
+}
+
+func refusal(err error) *wire.Problem {
+	if p, ok := errors.AsType[*wire.Problem](err); ok {
+		return p
+	}
+	return nil
+}

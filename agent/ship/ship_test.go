@@ -1,0 +1,278 @@
+package ship_test
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/agent/client/peer"
+	"cis490/agent/ship"
+	"cis490/agent/spool"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+func TestOnce_ShipsAndRetires(t *testing.T) {
+	r := peer.Start(t, nil)
+	h := newHost(t, r)
+	for range 20 {
+		h.record(good)
+	}
+	if err := h.once(); err != nil {
+		t.Fatal(err)
+	}
+	if got := len(r.Stored()); got != 20 {
+		t.Errorf("%d stored, want 20", got)
+	}
+	if got := append(h.names("episodes"), h.names("outbox")...); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+	if got := len(h.names("shipped")); got != 21 {
+		t.Errorf("%d names in shipped, want 20 tarballs and the receipts", got)
+	}
+	if err := h.once(); err != nil || len(r.Puts()) != 20 {
+		t.Errorf("a second run: %v, %d PUTs; want none more", err, len(r.Puts()))
+	}
+}
+
+func TestOnce_OutcomeOfEachAnswer(t *testing.T) {
+	for _, a := range wire.Answers() {
+		t.Run(string(a.Kind), func(t *testing.T) {
+			r := peer.Start(t, nil)
+			r.Refuse(good, wire.NewProblem(a.Kind, "because"))
+			h := newHost(t, r)
+			id := h.record(good)
+			err := h.once()
+			aside := []string{string(id)}
+			puts := 1
+			switch a.Action {
+			case wire.Quarantine, wire.Conflict:
+				if err != nil {
+					t.Errorf("set aside is not left: %v", err)
+				}
+			case wire.Repack:
+				puts = 2
+			default:
+				aside = nil
+				if left, ok := errors.AsType[*ship.LeftError](err); !ok || left.Queue.Waiting+left.Queue.Held != 1 {
+					t.Errorf("got %v, want one left", err)
+				}
+				if !disk.Exists(disk.OS{}, filepath.Join(h.dir, "outbox", string(id)+wire.TarballSuffix)) {
+					t.Error("the tarball is gone")
+				}
+			}
+			if diff := cmp.Diff(aside, h.names("quarantine")); diff != "" {
+				t.Errorf("quarantine (-want +got):\n%s", diff)
+			}
+			if got := len(r.Puts()); got != puts {
+				t.Errorf("%d PUTs, want %d", got, puts)
+			}
+			if aside != nil {
+				h.checkAside(id, a)
+			}
+		})
+	}
+}
+
+func (h *host) checkAside(id ident.EpisodeID, a wire.Answer) {
+	h.t.Helper()
+	sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
+	reason, err := sp.ReasonOf(id)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	if reason.Kind != a.Kind || reason.Fix == "" || reason.Policy != "policy-1" || reason.Retry == (a.Action == wire.Conflict) {
+		h.t.Errorf("reason %+v", reason)
+	}
+	kept := disk.Exists(disk.OS{}, filepath.Join(h.dir, "quarantine", string(id), string(id)+wire.TarballSuffix))
+	if kept != (a.Action == wire.Conflict) {
+		h.t.Errorf("tarball kept: %v", kept)
+	}
+	if got := append(h.names("episodes"), h.names("outbox")...); len(got) != 0 {
+		h.t.Errorf("left behind: %v", got)
+	}
+}
+
+// The older system re-sent 4,465 refused episodes at 1 per second for 5 hours.
+func TestRun_GateRefusesACommitOnce(t *testing.T) {
+	r := peer.Start(t, nil)
+	r.Refuse(bad, wire.NewProblem(wire.Gated, "not you"))
+	h := newHost(t, r)
+	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
+	for range 200 {
+		h.record(bad)
+	}
+	after := h.record(good)
+	s, stop := h.run()
+	h.until("the good one passes the held ones", func() bool { return r.Stored()[after] != "" })
+	h.until("200 are held", func() bool { return s.Queue().Held == 200 })
+	h.until("several pings", func() bool { return len(r.Pings()) > 4 })
+	stop()
+	s, stop = h.run() // a restart remembers
+	n := len(r.Pings())
+	h.until("several pings", func() bool { return len(r.Pings()) > n+4 })
+	refused := func() (n int) {
+		for _, p := range r.Puts() {
+			if p.Commit == bad && p.Status == http.StatusPreconditionFailed {
+				n++
+			}
+		}
+		return n
+	}
+	if got := refused(); got != 1 {
+		t.Fatalf("%d refused PUTs, want 1", got)
+	}
+	r.Become("store-1", "policy-2") // still refused: one more
+	h.until("a second refusal", func() bool { return refused() == 2 })
+	h.until("all are held again", func() bool { return s.Queue().Held == 200 })
+	r.Refuse(bad, nil)
+	r.Become("store-1", "policy-3")
+	h.until("all are stored", func() bool { return len(r.Stored()) == 201 })
+	stop()
+	if got := refused(); got != 2 {
+		t.Errorf("%d refused PUTs in all, want 2", got)
+	}
+}
+
+func TestRun_QuarantinedOncePerPolicy(t *testing.T) {
+	r := peer.Start(t, nil)
+	r.Refuse(bad, wire.NewProblem(wire.TooLarge, "no"))
+	h := newHost(t, r)
+	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
+	id := h.record(bad)
+	_, stop := h.run()
+	h.until("set aside", func() bool { return len(h.names("quarantine")) == 1 })
+	stop()
+	_, stop = h.run()
+	n := len(r.Pings())
+	h.until("several pings", func() bool { return len(r.Pings()) > n+4 })
+	if got := len(r.Puts()); got != 1 {
+		t.Errorf("%d PUTs under one policy, want 1", got)
+	}
+	r.Refuse(bad, nil)
+	r.Become("store-1", "policy-2")
+	h.until("stored", func() bool { return r.Stored()[id] != "" })
+	h.until("nothing aside", func() bool { return len(h.names("quarantine")) == 0 && len(h.names("episodes")) == 0 })
+	stop()
+	if got := len(r.Puts()); got != 2 {
+		t.Errorf("%d PUTs, want 2", got)
+	}
+}
+
+func TestRun_ReceiverLosesWhatItStored(t *testing.T) {
+	r := peer.Start(t, nil)
+	h := newHost(t, r)
+	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
+	for range 10 {
+		h.record(good)
+	}
+	_, stop := h.run()
+	h.until("all are stored", func() bool { return len(r.Stored()) == 10 })
+	want := r.Stored()
+	h.until("all are retired", func() bool { return len(h.names("shipped")) == 11 })
+	r.Become("store-2", "policy-1") // restored from nothing
+	h.until("all are stored again", func() bool { return len(r.Stored()) == 10 })
+	h.until("all are retired again", func() bool { return len(h.names("shipped")) == 11 })
+	stop()
+	if diff := cmp.Diff(want, r.Stored()); diff != "" {
+		t.Errorf("other bytes than before (-want +got):\n%s", diff)
+	}
+	if got := h.names("outbox"); len(got) != 0 {
+		t.Errorf("left behind: %v", got)
+	}
+}
+
+func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
+	r := peer.Start(t, nil)
+	r.RemoveCredentials(t)
+	h := newHost(t, r)
+	states := make(chan string, 1000)
+	h.opts = func(o *ship.Options) { o.Notify = func(s string) { states <- s } }
+	h.record(good)
+	_, stop := h.run()
+	h.until("it says that it waits", func() bool {
+		select {
+		case s := <-states:
+			return len(s) > 30 && s[:30] == "STATUS=waiting for credentials"
+		default:
+			return false
+		}
+	})
+	r.IssueHost(t)
+	h.until("it ships without a restart", func() bool { return len(r.Stored()) == 1 })
+	id := h.record(good)
+	h.until("new work is noticed at once", func() bool { return r.Stored()[id] != "" })
+	stop()
+	pings := r.Pings()
+	if last := pings[len(pings)-1]; !last.Leaving || last.BootID != "boot-1" {
+		t.Errorf("last ping %+v, want leaving", last)
+	}
+}
+
+func TestOnce_LyingPeersChangeNothing(t *testing.T) {
+	for name, lie := range map[string]func(http.ResponseWriter, *http.Request){
+		"portal": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") },
+		"404":    http.NotFound,
+		"400":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad request", http.StatusBadRequest) },
+		"cut": func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			panic(http.ErrAbortHandler)
+		},
+		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
+		"another store": func(w http.ResponseWriter, r *http.Request) {
+			n, _ := io.Copy(io.Discard, r.Body)
+			peer.JSON(w, 201, wire.Receipt{
+				Host: peer.Host, Episode: ident.EpisodeID(r.Header.Get(wire.HeaderEpisode)), Digest: ident.Digest(r.Header.Get(wire.HeaderDigest)),
+				Size: n, StoredAt: time.Now(), StoreID: "store-9",
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := peer.Start(t, func(r *peer.Receiver) {
+				r.OnPut = func(w http.ResponseWriter, req *http.Request) bool { lie(w, req); return true }
+			})
+			h := newHost(t, r)
+			id := h.record(good)
+			if err := h.once(); err == nil {
+				t.Error("a lie was taken for success")
+			}
+			if got := h.names("quarantine"); len(got) != 0 {
+				t.Errorf("set aside on a lie: %v", got)
+			}
+			if got := h.names("shipped"); len(got) != 1 {
+				t.Errorf("retired on a lie: %v", got)
+			}
+			if !disk.Exists(disk.OS{}, filepath.Join(h.dir, "episodes", string(id), episode.DoneMarker)) {
+				t.Error("the episode is gone")
+			}
+		})
+	}
+}
+
+func TestOnce_UnpackableIsSetAside(t *testing.T) {
+	r := peer.Start(t, nil)
+	h := newHost(t, r)
+	link, other := h.record(good), h.record(good)
+	if err := os.Symlink("/etc/passwd", filepath.Join(h.dir, "episodes", string(link), "telemetry-x.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.once(); err != nil {
+		t.Fatal(err)
+	}
+	if r.Stored()[other] == "" || r.Stored()[link] != "" {
+		t.Errorf("stored %v, want only %s", r.Stored(), other)
+	}
+	sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
+	if reason, err := sp.ReasonOf(link); err != nil || reason.Kind != spool.Unpackable || reason.Retry {
+		t.Errorf("reason %+v, %v", reason, err)
+	}
+}

@@ -1,0 +1,125 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// Recovered tells what Recover found half done.
+type Recovered struct {
+	// Interrupted episodes were being packed when the program ended, so they may
+	// be what ended it.
+	Interrupted []ident.EpisodeID
+	Finished    int // transitions completed
+}
+
+// Recover finishes or takes back what a crash left half done. It goes on after
+// an error with one episode; what failed is as it was and can be tried again.
+func (s *Spool) Recover() (Recovered, error) {
+	var out Recovered
+	entries, err := s.FS.ReadDir(s.outbox())
+	if err != nil {
+		return out, fmt.Errorf("recover spool: %w", err)
+	}
+	var errs []error
+	step := func(err error) {
+		out.Finished++
+		errs = append(errs, err)
+	}
+	tarballs := map[ident.EpisodeID]bool{}
+	for _, e := range entries {
+		name := e.Name()
+		path := filepath.Join(s.outbox(), name)
+		id, err := ident.ParseEpisodeID(strings.SplitN(name, ".", 2)[0])
+		if err != nil {
+			continue
+		}
+		switch strings.TrimPrefix(name, string(id)) {
+		case wire.TarballSuffix:
+			tarballs[id] = true
+		case wire.TarballSuffix + disk.Partial:
+			out.Interrupted = append(out.Interrupted, id)
+			errs = append(errs, s.remove(path))
+		case reasonSuffix + disk.Partial, metaSuffix + disk.Partial:
+			errs = append(errs, s.remove(path))
+		case removingSuffix:
+			step(s.removeTree(path))
+		case reasonSuffix:
+			r, err := s.readReason(path)
+			if err == nil && r.Episode == id {
+				err = s.finishQuarantine(r)
+				delete(tarballs, id)
+			}
+			step(err)
+		}
+	}
+	quarantined, err := s.Quarantined()
+	errs = append(errs, err)
+	for _, id := range quarantined {
+		if !disk.Exists(s.FS, filepath.Join(s.inQuarantine(id), episode.ReasonFile)) {
+			step(s.finishRelease(id))
+		}
+	}
+	errs = append(errs, s.recoverReceipts(tarballs, step))
+	for _, e := range entries { // digests whose tarball never came, or went
+		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
+		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") {
+			errs = append(errs, s.remove(filepath.Join(s.outbox(), e.Name())))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return out, fmt.Errorf("recover spool: %w", err)
+	}
+	return out, nil
+}
+
+// recoverReceipts completes what was acknowledged, or put back, and not moved.
+func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(error)) error {
+	here := map[ident.EpisodeID]Row{}
+	for id := range tarballs {
+		here[id] = Row{}
+	}
+	dirs, err := s.ids(s.episodes(), "")
+	if err != nil {
+		return err
+	}
+	for _, id := range dirs {
+		here[id] = Row{}
+	}
+	lost := map[ident.EpisodeID]Row{}
+	err = s.eachRow(func(r Row) {
+		if _, ok := here[r.Episode]; ok {
+			here[r.Episode] = r
+		}
+		if r.Lost {
+			lost[r.Episode] = r
+		} else {
+			delete(lost, r.Episode)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	for id, r := range here {
+		if r.Episode == "" || r.Lost {
+			continue
+		}
+		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest {
+			continue // not what was acknowledged: the receiver must say
+		}
+		step(s.clear([]ident.EpisodeID{id}))
+	}
+	for id, r := range lost {
+		if disk.Exists(s.FS, s.inShipped(id)) {
+			step(s.PutBack(r, r.StoreID))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package spool
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/ledger"
+	"cis490/internal/wire"
+)
+
+// Row is a line of receipts.jsonl. The last row of an episode holds.
+type Row struct {
+	At      time.Time       `json:"at"`
+	Episode ident.EpisodeID `json:"episode"`
+	Digest  ident.Digest    `json:"sha256"`
+	Size    int64           `json:"size"` // bytes
+	Commit  ident.Commit    `json:"commit,omitempty"`
+	Stored  time.Time       `json:"stored_at,omitzero"`
+	StoreID string          `json:"store_id"`
+	// Lost: the receiver named by StoreID does not have it (any more), so it goes
+	// out again.
+	Lost bool `json:"lost,omitempty"`
+}
+
+// Acknowledged is a tarball with the receiver's receipt for it.
+type Acknowledged struct {
+	Tarball Tarball
+	Receipt wire.Receipt
+}
+
+// Retire makes receipts durable and then moves the episodes out of the way. After
+// an error any of them may be retired; the others wait and may be sent again,
+// which the receiver answers with the same receipt.
+func (s *Spool) Retire(batch []Acknowledged) error {
+	errs := make([]error, len(batch))
+	var wg sync.WaitGroup
+	for i, a := range batch {
+		wg.Go(func() { // rows that wait together share one sync
+			errs[i] = s.receipts.Append(func(at time.Time) any {
+				return Row{at, a.Tarball.Episode, a.Tarball.Digest, a.Tarball.Size, a.Tarball.Commit, a.Receipt.StoredAt, a.Receipt.StoreID, false}
+			})
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("note receipt: %w", err)
+	}
+	ids := make([]ident.EpisodeID, len(batch))
+	for i, a := range batch {
+		ids[i] = a.Tarball.Episode
+	}
+	return s.clear(ids)
+}
+
+// clear moves acknowledged episodes out of outbox and episodes. The directory
+// leaves with one rename: half of it under its own name could be taken for an
+// episode of other content.
+func (s *Spool) clear(ids []ident.EpisodeID) error {
+	for _, id := range ids {
+		err := errors.Join(
+			s.move(s.inOutbox(id, wire.TarballSuffix), s.inShipped(id)),
+			s.move(s.episode(id), s.inOutbox(id, removingSuffix)))
+		if err != nil {
+			return fmt.Errorf("retire %s: %w", id, err)
+		}
+	}
+	if err := errors.Join(s.FS.SyncDir(s.shipped()), s.FS.SyncDir(s.episodes())); err != nil {
+		return fmt.Errorf("retire: %w", err)
+	}
+	for _, id := range ids {
+		if err := errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.removeTree(s.inOutbox(id, removingSuffix))); err != nil {
+			return fmt.Errorf("retire %s: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// Shipped returns the last row of every episode whose tarball is in shipped/, by
+// age. It reads the receipts from their start, which reconciling does once a day.
+func (s *Spool) Shipped() ([]Row, error) {
+	ids, err := s.ids(s.shipped(), wire.TarballSuffix)
+	if err != nil {
+		return nil, err
+	}
+	rows := make([]Row, len(ids))
+	at := make(map[ident.EpisodeID]int, len(ids))
+	for i, id := range ids {
+		at[id] = i
+	}
+	err = s.eachRow(func(r Row) {
+		if i, ok := at[r.Episode]; ok {
+			rows[i] = r
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	with := rows[:0]
+	for i, r := range rows {
+		if r.Episode == "" {
+			s.Logger.Warn("tarball in shipped has no receipt", "episode", ids[i], "path", s.inShipped(ids[i]))
+			continue
+		}
+		with = append(with, r)
+	}
+	return with, nil
+}
+
+// PutBack returns a shipped tarball, which the store does not have, to the
+// outbox.
+func (s *Spool) PutBack(r Row, storeID string) error {
+	if !r.Lost {
+		err := s.receipts.Append(func(at time.Time) any {
+			r.At, r.StoreID, r.Stored, r.Lost = at, storeID, time.Time{}, true
+			return r
+		})
+		if err != nil {
+			return fmt.Errorf("note loss: %w", err)
+		}
+	}
+	err := s.writeSidecar(Tarball{Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit})
+	if err != nil {
+		return err
+	}
+	err = errors.Join(s.move(s.inShipped(r.Episode), s.inOutbox(r.Episode, wire.TarballSuffix)),
+		s.FS.SyncDir(s.outbox()), s.FS.SyncDir(s.shipped()))
+	if err != nil {
+		return fmt.Errorf("put %s back into the outbox: %w", r.Episode, err)
+	}
+	return nil
+}
+
+// Prune removes a shipped tarball; the caller has just heard from the receiver
+// that it has it.
+func (s *Spool) Prune(id ident.EpisodeID) error {
+	if err := s.remove(s.inShipped(id)); err != nil {
+		return fmt.Errorf("prune %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Spool) eachRow(visit func(Row)) error {
+	for row, err := range ledger.Rows(s.FS, s.receiptsPath(), "at", time.Time{}) {
+		if err != nil {
+			return fmt.Errorf("read receipts: %w", err)
+		}
+		var r Row
+		if err := json.Unmarshal(row.Line, &r); err == nil && r.Episode != "" {
+			visit(r)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,211 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/client"
+	"cis490/agent/health"
+	"cis490/agent/ship"
+	"cis490/agent/spool"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/fault"
+	"cis490/internal/wire"
+)
+
+func (a *app) shipCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "ship",
+		Usage:     "the outbox daemon: send whole episodes to the receiver",
+		ArgsUsage: " ",
+		Description: "Packs and sends what episodes/ holds, and keeps each episode until the receiver's\n" +
+			"receipt for it is durable here. Until this host is enrolled it waits and says so.\n\n" +
+			"Exit codes of --once: 0 nothing is left, 75 something is, 69 the receiver cannot be reached.\n\n" +
+			"Examples:\n   cis490 ship --config /etc/cis490/lab-host.toml\n" +
+			"   sudo -u cis490 cis490 ship --ping",
+		Flags: []cli.Flag{
+			configFlag(config.LabHostPath),
+			&cli.BoolFlag{Name: "once", Usage: "ship what waits, then end"},
+			&cli.BoolFlag{Name: "ping", Usage: "only test the way to the receiver and the credentials"},
+			jsonFlag(),
+		},
+		Action: a.ship,
+	}
+}
+
+func (a *app) ship(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if c.Bool("once") && c.Bool("ping") {
+		return usagef(c, "--once and --ping exclude each other")
+	}
+	if c.Bool("json") && !c.Bool("ping") {
+		return usagef(c, "--json needs --ping")
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	cl, err := client.New(conf, a.env.Build)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	if c.Bool("ping") {
+		return a.pingReceiver(c, conf, cl)
+	}
+	return a.shipSpool(c, conf, cl)
+}
+
+// shipSpool runs the shipper on the host's spool, which nobody else may do
+// meanwhile.
+func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) (err error) {
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	unlock, err := spool.Lock(conf.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	found, err := sp.Recover()
+	if err != nil { // what could not be mended waits for the next start
+		log.Error("spool not wholly recovered", "err", err, "fix", "on the lab host: sudo cis490 doctor")
+	}
+	state, err := spool.LoadState(disk.OS{}, conf.DataDir)
+	if err != nil {
+		log.Warn("starting without the state of the last run", "err", err)
+	}
+	packer, err := episode.NewPacker()
+	if err != nil {
+		return err
+	}
+	s, err := ship.New(ship.Options{
+		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: bootID(), Spool: sp, State: state, Packer: packer,
+		Receiver: cl, Credentials: cl, Logger: log, Now: time.Now,
+		Watch:   ship.Watch(sp.EpisodesDir()),
+		Failing: a.failing(c, conf),
+		Notify: func(state string) {
+			// Without a service manager there is nobody to tell.
+			_, _ = daemon.SdNotify(false, state)
+		},
+	}, found.Interrupted)
+	if err != nil {
+		return err
+	}
+	if !c.Bool("once") {
+		return s.Run(c.Context)
+	}
+	return a.shipOnce(c.Context, s)
+}
+
+// failing runs the checks that ask nobody else, for pings.
+func (a *app) failing(c *cli.Context, conf config.LabHost) func(context.Context) []string {
+	checks := health.Local(health.Options{
+		Path: c.String("config"), Config: conf, Build: a.env.Build, Now: time.Now,
+		Queue: func() (wire.Queue, error) { return health.Figures(disk.OS{}, conf.DataDir) },
+	})
+	return func(ctx context.Context) []string { return check.Failing(check.Run(ctx, checks)) }
+}
+
+func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
+	done := make(chan error, 1)
+	start := time.Now()
+	go func() { done <- s.Once(ctx) }()
+	tick := time.NewTicker(200 * time.Millisecond)
+	defer tick.Stop()
+	watched := a.terminal(a.env.Err)
+	for {
+		select {
+		case <-tick.C:
+			if watched {
+				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%s", progress(s.Moved(), time.Since(start))) // nowhere to tell of it
+			}
+		case err := <-done:
+			if watched {
+				_, _ = fmt.Fprint(a.env.Err, "\r\033[K")
+			}
+			m := s.Moved()
+			a.printf("%d shipped, %d set aside, %d left\n", m.Episodes, m.SetAside, m.Left.Waiting+m.Left.Held)
+			return onceError(err)
+		}
+	}
+}
+
+// progress is the line that a person watches: rate and what is left.
+func progress(m ship.Moved, took time.Duration) string {
+	rate := float64(m.Bytes) / took.Seconds()
+	line := fmt.Sprintf("%d shipped, %s at %s/s, %d left", m.Episodes, humanize.IBytes(uint64(m.Bytes)), humanize.IBytes(uint64(rate)), m.Left.Waiting)
+	if m.Episodes > 0 && m.Left.Waiting > 0 {
+		eta := took / time.Duration(m.Episodes) * time.Duration(m.Left.Waiting)
+		line += fmt.Sprintf(", about %s to go", eta.Round(time.Second))
+	}
+	return line
+}
+
+func onceError(err error) error {
+	if err == nil {
+		return nil
+	}
+	left, ok := errors.AsType[*ship.LeftError](err)
+	if !ok {
+		return ship.Unreachable(err)
+	}
+	if left.Err != nil && ship.ActionOf(left.Err) == wire.Network {
+		return ship.Unreachable(err)
+	}
+	return fault.Exit(fault.Fix(err, "the shipper tries again by itself; what the receiver says: cis490 ship --ping"), fault.TempFail)
+}
+
+func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Client) error {
+	q, err := health.Figures(disk.OS{}, conf.DataDir)
+	if err != nil {
+		a.errorf("warning: queue not read: %v", err)
+	}
+	start := time.Now()
+	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: bootID(), Clock: start.UTC(), Queue: q})
+	if err != nil {
+		return ship.Unreachable(fmt.Errorf("ping %s: %w", conf.Receiver.URL, err))
+	}
+	if c.Bool("json") {
+		return a.printJSON(pong)
+	}
+	took := time.Since(start).Round(time.Millisecond)
+	a.printf("%s answers in %s\n", conf.Receiver.URL, took)
+	a.printf("clock      %s off\n", time.Since(pong.ServerTime).Abs().Round(time.Second))
+	a.printf("store      %s\n", check.Plain(pong.StoreID, 80))
+	if pong.Gate.Accepted {
+		a.printf("gate       takes this build\n")
+	} else {
+		a.printf("gate       does not take this build: %s\n", check.Plain(pong.Gate.Reason, 200))
+	}
+	a.printf("known as   %s\n", cl.Host())
+	return nil
+}
+
+// bootID tells two boots of a machine apart, and two machines under one name.
+func bootID() string {
+	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return "unknown"
+	}
+	return strings.TrimSpace(string(b))
+}

@@ -1,0 +1,87 @@
+package episode
+
+import (
+	"archive/tar"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"strings"
+
+	"github.com/klauspost/compress/zstd"
+
+	"cis490/internal/ident"
+)
+
+// Limits on reading a tarball, which may come from anyone.
+const (
+	maxEntries  = 10_000
+	maxUnpacked = 64 << 30 // bytes
+)
+
+// Inspect reads the tarball of an episode and hands over each file, by its name
+// within the episode, without writing anything. Names that leave the episode,
+// other kinds of entries, and tarballs beyond all measure are errors.
+func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
+	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(maxUnpacked))
+	if err != nil {
+		return fmt.Errorf("read tarball: %w", err)
+	}
+	defer z.Close()
+	t := tar.NewReader(z)
+	seen := map[string]bool{}
+	for total := int64(0); ; {
+		h, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			// What follows the end mark would be shipped and never seen.
+			if n, err := io.Copy(io.Discard, io.LimitReader(z, maxUnpacked-total)); err != nil {
+				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read tarball: %w", err)
+		}
+		name, ok := strings.CutPrefix(h.Name, string(id)+"/")
+		if !ok || !filepath.IsLocal(name) || path.Clean(name) != name || seen[name] {
+			return fmt.Errorf("read tarball: entry %.120q is not a file of episode %s, or is there twice", h.Name, id)
+		}
+		if h.Typeflag != tar.TypeReg {
+			return fmt.Errorf("read tarball: entry %.120q is no regular file", h.Name)
+		}
+		if total += h.Size; total > maxUnpacked || len(seen) >= maxEntries {
+			return fmt.Errorf("read tarball: more than %d files or %d bytes", maxEntries, int64(maxUnpacked))
+		}
+		seen[name] = true
+		if err := visit(name, h.Size, t); err != nil {
+			return err
+		}
+	}
+}
+
+// Unpack writes the files of a tarball into dir, which must exist, and never
+// outside of it; files that are there are not overwritten.
+func Unpack(r io.Reader, id ident.EpisodeID, dir string) (err error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("unpack: %w", err)
+	}
+	defer func() { err = errors.Join(err, root.Close()) }()
+	return Inspect(r, id, func(name string, _ int64, content io.Reader) error {
+		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+			return fmt.Errorf("unpack %q: %w", name, err)
+		}
+		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		if err != nil {
+			return fmt.Errorf("unpack %q: %w", name, err)
+		}
+		_, err = io.Copy(f, content)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return fmt.Errorf("unpack %q: %w", name, err)
+		}
+		return nil
+	})
+}
