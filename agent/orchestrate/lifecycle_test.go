@@ -378,6 +378,87 @@ func TestOnce_WallClockSteps(t *testing.T) {
 	}
 }
 
+// small is a file system on which the working folder counts against little room.
+type small struct {
+	disk.OS
+	work string
+	room int64
+}
+
+func (s small) Free(string) (int64, error) {
+	free := s.room
+	err := filepath.WalkDir(s.work, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if fi, err := d.Info(); err == nil {
+				free -= fi.Size()
+			}
+		}
+		return nil
+	})
+	return free, err
+}
+
+func TestOnce_AWorkloadThatFillsTheDisk(t *testing.T) {
+	o := options(t, profile("head -c 700k /dev/zero >big; sleep 9"))
+	o.FS = small{work: filepath.Join(o.DataDir, "episodes", ".work"), room: 1 << 20}
+	o.DiskReserve = 1 << 20
+	_, err := open(t, o).Once(t.Context(), "")
+	if err == nil || !strings.Contains(err.Error(), "the disk has filled up") {
+		t.Errorf("error %v", err)
+	}
+	empty(t, o)
+}
+
+// A workload of the same user may kill the supervisor, where the kernel cannot
+// confine it: that is no episode, and what it started is told, not forgotten.
+func TestOnce_TheSupervisorIsKilled(t *testing.T) {
+	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 9"))
+	done := make(chan error, 1)
+	r := open(t, o)
+	go func() {
+		_, err := r.Once(t.Context(), "")
+		done <- err
+	}()
+	var supervisor int
+	await(t, func() bool {
+		for _, pid := range childrenOf(os.Getpid()) {
+			if b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline"); err == nil &&
+				strings.Contains(string(b), "supervise") && len(childrenOf(pid)) > 0 {
+				supervisor = pid
+			}
+		}
+		return supervisor != 0
+	})
+	orphans := childrenOf(supervisor)
+	if err := syscall.Kill(supervisor, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err == nil || !strings.Contains(err.Error(), "supervisor") {
+		t.Errorf("error %v", err)
+	}
+	for _, pid := range orphans {
+		await(t, func() bool { return !alive(pid) }) // whoever adopted it waits for it
+	}
+	empty(t, o)
+}
+
+func childrenOf(pid int) []int {
+	var all []int
+	paths, _ := filepath.Glob("/proc/" + strconv.Itoa(pid) + "/task/*/children") // no match: none
+	for _, path := range paths {
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue // ended meanwhile
+		}
+		for f := range strings.FieldsSeq(string(b)) {
+			if n, err := strconv.Atoi(f); err == nil {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}
+
 // failing is a file system on which the n-th call that changes something fails.
 type failing struct {
 	disk.OS

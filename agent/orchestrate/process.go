@@ -3,8 +3,10 @@ package orchestrate
 import (
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/prometheus/procfs"
+	"golang.org/x/sys/unix"
 )
 
 // processSource is the process tree of the command, from /proc.
@@ -69,7 +71,8 @@ type processCollector struct {
 	fs   procfs.FS
 	root int
 
-	base   *ioCounts // what the supervisor itself had done before
+	last   map[int]uint64 // the processes of the last row, by id: when they began
+	base   *ioCounts      // what the supervisor itself had done before
 	cuser  int64
 	csys   int64
 	begun  bool
@@ -117,7 +120,47 @@ func (c *processCollector) sample(at stamp) (any, error) {
 		row.IO = &sum
 	}
 	row.Processes = len(row.Procs)
+	c.last = make(map[int]uint64, len(row.Procs))
+	for _, p := range row.Procs {
+		c.last[p.PID] = p.Start
+	}
 	return row, nil
+}
+
+// kill ends what the last row had, and what is below it, when there is no
+// supervisor any more to do so; main is the command itself, which may have
+// begun after the last row. An id that is another process's by now is not
+// touched.
+func (c *processCollector) kill(main int) {
+	if p, err := c.fs.Proc(main); err == nil && c.last[main] == 0 {
+		if s, err := p.Stat(); err == nil && s.Session == main {
+			c.last[main] = s.Starttime
+		}
+	}
+	for range 50 { // what forks meanwhile is found in the next round
+		found := false
+		for pid, start := range c.last {
+			p, err := c.fs.Proc(pid)
+			if err != nil {
+				continue
+			}
+			if s, err := p.Stat(); err != nil || s.Starttime != start || s.State == "Z" {
+				continue
+			}
+			found = true
+			all, err := c.tree.below(pid)
+			if err != nil {
+				all = nil // ended meanwhile
+			}
+			for _, id := range append(all, pid) {
+				_ = unix.Kill(id, unix.SIGKILL) // it may have ended
+			}
+		}
+		if !found {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
 }
 
 // supervisor returns what the supervisor was told of processes that have ended.

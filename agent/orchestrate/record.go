@@ -45,6 +45,7 @@ type recording struct {
 	clock     *clock
 	reports   chan report
 	samplers  []*sampler
+	processes *processCollector
 	load      loadMeter
 	beside    int32 // slots that recorded when this one began, itself included
 	notes     []string
@@ -132,6 +133,9 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	}()
 	sampled.Wait() // while the supervisor is there to be sampled
 	left, stopErr := w.stop(r.profile.Grace.D())
+	if stopErr != nil {
+		r.processes.kill(w.main)
+	}
 	events.close()
 	close(r.reports)
 	<-rest
@@ -145,8 +149,9 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 // sample starts the collectors; what goes wrong with one comes on failed.
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
+	r.processes = &processCollector{tree: r.tree, fs: r.fs, root: root, last: map[int]uint64{}}
 	r.samplers = []*sampler{
-		{collector: &processCollector{tree: r.tree, fs: r.fs, root: root}, source: processSource, hz: c.ProcHz, required: true},
+		{collector: r.processes, source: processSource, hz: c.ProcHz, required: true},
 		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},
 	}
 	failed, done = make(chan error, len(r.samplers)), &sync.WaitGroup{}
@@ -167,6 +172,9 @@ func (r *recording) follow(ctx context.Context, line *timeline, w *workload, eve
 	defer timer.Stop()
 	for !line.over {
 		r.beat()
+		if err := r.room(); err != nil {
+			return err
+		}
 		timer.Reset(min(time.Until(r.clock.at(line.deadline())), beatEvery))
 		select {
 		case <-ctx.Done():
@@ -180,6 +188,19 @@ func (r *recording) follow(ctx context.Context, line *timeline, w *workload, eve
 		case <-timer.C:
 			line.tick(r.clock.stamp())
 		}
+	}
+	return nil
+}
+
+// room returns an error when the command is about to take the disk from the
+// rest of the host: half of the reserve is kept for the shipper and the system.
+func (r *recording) room() error {
+	free, err := r.o.FS.Free(r.episodes)
+	if err != nil {
+		return err
+	}
+	if free < r.o.DiskReserve/2 {
+		return fmt.Errorf("the disk has filled up to %s free while the command ran, half of the reserve is %s", size(free), size(r.o.DiskReserve/2))
 	}
 	return nil
 }

@@ -22,6 +22,7 @@ import (
 // supervisor.
 type workload struct {
 	pid     int // the supervisor's
+	main    int // the command's, once it is started
 	control io.WriteCloser
 	ended   chan ending // one value when the command has ended
 	started chan error  // one value: nil, or why it was not
@@ -120,6 +121,7 @@ func (w *workload) listen(r io.ReadCloser) {
 			w.unconfined = rest // read after started
 		case "started":
 			begun = true
+			w.main, _ = strconv.Atoi(rest) // our own line
 			w.started <- nil
 		case "refused":
 			begun = true
