@@ -3,10 +3,12 @@ package health
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 
 	"cis490/agent/spool"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/ledger"
 	"cis490/internal/wire"
 )
 
@@ -21,6 +23,14 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 		return q, err
 	}
 	q.LastShipped = st.LastShipped
+	// The state is saved now and then, a receipt with each episode.
+	last, ok, err := ledger.Last(fsys, filepath.Join(dir, "shipped", "receipts.jsonl"), "at")
+	if err != nil {
+		return q, err
+	}
+	if ok && last.At.After(q.LastShipped) {
+		q.LastShipped = last.At
+	}
 	waiting := map[ident.EpisodeID]bool{}
 	packed, err := s.Packed()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

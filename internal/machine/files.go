@@ -154,7 +154,11 @@ func tighten(w Want) (did []string, err error) {
 		if err != nil {
 			return did, err
 		}
-		if err := f.Chown(uid, -1); err != nil {
+		gid, err := strconv.Atoi(u.Gid)
+		if err != nil {
+			return did, err
+		}
+		if err := f.Chown(uid, gid); err != nil {
 			return did, err
 		}
 		did = append(did, fmt.Sprintf("gave %s to %s", w.Path, w.Owner))

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -101,15 +99,6 @@ func Awake() time.Duration {
 		return 0
 	}
 	return time.Duration(t.Nano())
-}
-
-// BootID returns the kernel's id of this boot, or "" where /proc is not there.
-func BootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(b))
 }
 
 // UserName names a user id, or returns it as a number.

@@ -57,6 +57,22 @@ func (Systemd) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	return units, nil
 }
 
+// State returns the state of the whole system: "running", "degraded",
+// "starting", "stopping"…
+func (Systemd) State(ctx context.Context) (string, error) {
+	conn, err := dbus.NewWithContext(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrNoSystemd, err)
+	}
+	defer conn.Close()
+	p, err := conn.SystemStateContext(ctx)
+	if err != nil {
+		return "", fmt.Errorf("ask systemd for its state: %w", err)
+	}
+	state, _ := p.Value.Value().(string)
+	return state, nil
+}
+
 func unit(ctx context.Context, conn *dbus.Conn, name string) (Unit, error) {
 	p, err := conn.GetUnitPropertiesContext(ctx, name)
 	if err != nil {

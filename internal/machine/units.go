@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"cis490/internal/check"
@@ -30,7 +29,7 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		runs = append(runs, strings.TrimSuffix(t, ".timer")+".service")
 	}
 	// One question for all checks of a run: systemd answers them together.
-	state := sync.OnceValues(func() (map[string]Unit, error) {
+	state := Share(func() (map[string]Unit, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 		defer cancel()
 		all := append(append(append([]string{}, set.Daemons...), set.Timers...), runs...)

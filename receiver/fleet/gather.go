@@ -160,6 +160,9 @@ func (h *Host) contact(c *contacts.Contact) {
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
 	}
 	for _, b := range c.Boots {
+		if len(b.ID) != len("00000000-0000-0000-0000-000000000000") {
+			continue // a host that could not tell
+		}
 		h.Boots = append(h.Boots, Boot{b.ID, b.First, b.Last})
 	}
 	// A knock that is proven counts before any claim.

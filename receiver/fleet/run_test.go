@@ -227,10 +227,10 @@ func (f full) OpenFile(name string, flag int, perm os.FileMode) (disk.File, erro
 // or fix as anything but text.
 func TestRun_HostileTextStaysInert(t *testing.T) {
 	s := newScene(t)
-	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)"
+	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)_" // as long as a boot id
 	s.write(index.File, row("lab-01", ago(40*time.Minute)))
 	s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
-		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil, First: ago(time.Minute), Last: now}},
+		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
 		Version: evil,
 	}}})
 	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: json.RawMessage(fmt.Sprintf(`{"checks":[{"id":%q,"status":"fail","fix":%q}]}`, "i", "f"))})

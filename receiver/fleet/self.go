@@ -23,7 +23,7 @@ func receiverFindings(f *Facts) []Finding {
 		default:
 			continue
 		}
-		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Title + ": no", Check: r.ID, Fix: r.Fix}}
+		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Detail, Check: r.ID, Fix: r.Fix}}
 		// One alert for each symptom: the first check that shows it names it.
 		if i := slices.IndexFunc(out, func(y Finding) bool { return y.Symptom == symptom }); i >= 0 {
 			out[i].Detail += "; " + r.ID + ": " + r.Detail

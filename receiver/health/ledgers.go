@@ -25,13 +25,13 @@ func (r *receiver) ledgers() []check.Check {
 	return []check.Check{
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,
-			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("index.jsonl") + "   # or: sudo cis490 doctor --fix",
+			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("index.jsonl") + " && sudo systemctl restart cis490-receiver",
 			Doc: "index.jsonl is a regular file of serve's user. Where a tool run as root has made it root's, serve answers 5xx and hosts keep their episodes.",
 			Run: r.needsConfig(r.appendable("index.jsonl")), Repair: machine.Tighten(own[:1]),
 		},
 		{
 			ID: "ledger.alerts", Title: "Alerts can be written", Severity: check.Hard,
-			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("alerts.jsonl") + "   # or: sudo cis490 doctor --fix",
+			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("alerts.jsonl"),
 			Doc: "alerts.jsonl is a regular file of fleet-check's user.",
 			Run: r.needsConfig(r.appendable("alerts.jsonl")), Repair: machine.Tighten(own[1:2]),
 		},
