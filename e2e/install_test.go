@@ -134,6 +134,7 @@ func TestInstallOverBroken(t *testing.T) {
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)
+	h.Write("/etc/cis490/lab-host.toml", quickRest(h), 0o644)
 	for name, damage := range map[string]string{
 		"symlinks point nowhere": "rm /opt/cis490/current && ln -s versions/none /opt/cis490/current",
 		"binary is half written": `for b in /opt/cis490/versions/*/cis490; do head -c 1000 $b > $b.x && mv $b.x $b; done`,

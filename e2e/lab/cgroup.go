@@ -7,32 +7,48 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 )
 
-// cgroup makes and opens the host's cgroup. Everything the host runs is in it or
-// below it, the lab's own commands included.
-func (h *Host) cgroup() (*os.File, error) {
+// start starts a process in a cgroup of the run. Everything is in one: what a host
+// runs, the lab's own commands included, in the host's.
+func (r *run) start(group string, cmd *exec.Cmd) error {
+	return r.make(func() error {
+		dir, err := r.cgroup(group)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return fmt.Errorf("make a cgroup: %w", err)
+		}
+		f, err := os.Open(dir)
+		if err != nil {
+			return fmt.Errorf("open the cgroup: %w", err)
+		}
+		defer func() { _ = f.Close() }()
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(f.Fd())}
+		if err := cmd.Start(); err != nil {
+			return fmt.Errorf("start %s: %w", filepath.Base(cmd.Path), err)
+		}
+		return nil
+	})
+}
+
+// cgroup returns the path of a cgroup of the run, in the v2 hierarchy.
+func (r *run) cgroup(group string) (string, error) {
 	mounted, err := mounts()
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	i := slices.IndexFunc(mounted, func(m mount) bool { return m.kind == "cgroup2" })
 	if i < 0 {
-		return nil, errors.New("find the cgroup v2 hierarchy: none is mounted (mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified)")
+		return "", errors.New("find the cgroup v2 hierarchy: none is mounted (mount -t cgroup2 cgroup2 /sys/fs/cgroup/unified)")
 	}
-	dir := filepath.Join(mounted[i].path, h.lab.run.name(), h.Name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make a cgroup: %w", err)
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, fmt.Errorf("open the cgroup: %w", err)
-	}
-	return f, nil
+	return filepath.Join(mounted[i].path, r.name(), group), nil
 }
 
 // killCgroup kills what runs in the cgroup dir and below, and waits for its end.
@@ -62,9 +78,9 @@ func removeCgroups(ctx context.Context, name string) error {
 		return err
 	}
 	var failures []error
-	for _, v2First := range []string{"cgroup2", "cgroup"} {
+	for _, kind := range []string{"cgroup2", "cgroup"} {
 		for _, m := range mounted {
-			if m.kind != v2First {
+			if m.kind != kind {
 				continue
 			}
 			dir := filepath.Join(m.path, name)

@@ -5,12 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -58,11 +53,16 @@ func (h *Host) Eventually(limit time.Duration, what, command string) string {
 	var last Result
 	err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
 		res, err := h.command(ctx, nil, "sh", "-c", command)
-		if ctx.Err() != nil && last != (Result{}) {
-			return false, ctx.Err() // cut short: the answer before says more
+		if errors.Is(err, errOff) {
+			return false, err
 		}
-		last = res
-		return err == nil && res.Code == 0, err
+		if err != nil {
+			res = Result{Err: err.Error(), Code: -1}
+		}
+		if ctx.Err() == nil || last == (Result{}) { // an answer cut short says less than the one before
+			last = res
+		}
+		return res.Code == 0, nil
 	})
 	if err != nil {
 		h.lab.tb.Fatalf("lab: wait on %s: %s: %v after %v\n%s\n%s", h.Name, what, err, limit, command, last)
@@ -97,100 +97,13 @@ func (h *Host) try(stdin, command string) Result {
 	h.mustBeOn("run on")
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
-	res, err := h.command(ctx, strings.NewReader(stdin), "sh", "-c", command)
+	var in io.Reader
+	if stdin != "" {
+		in = strings.NewReader(stdin)
+	}
+	res, err := h.command(ctx, in, "sh", "-c", command)
 	if err != nil {
 		h.lab.tb.Fatalf("lab: run on %s: %s\n%v\n%s", h.Name, command, err, res)
 	}
 	return res
-}
-
-// command runs a program inside the running host, as root, in all its namespaces.
-func (h *Host) command(ctx context.Context, stdin io.Reader, argv ...string) (Result, error) {
-	if h.machine == nil {
-		return Result{}, errOff
-	}
-	pid, err := h.machine.pid1()
-	if err != nil {
-		return Result{}, err
-	}
-	enter := []string{"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}
-	return h.execute(ctx, stdin, append(enter, argv...))
-}
-
-// onDisk runs a script on the host's files: inside while the host is on, so that
-// it sees the host's own mounts, and on the bare disk while it is off.
-func (h *Host) onDisk(stdin io.Reader, script string, args ...string) (Result, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
-	defer cancel()
-	argv := append([]string{"sh", "-c", script, "sh"}, args...)
-	run := h.command
-	if !h.on() {
-		run = func(ctx context.Context, stdin io.Reader, argv ...string) (Result, error) {
-			return h.execute(ctx, stdin, append([]string{"chroot", h.root()}, argv...))
-		}
-	}
-	res, err := run(ctx, stdin, argv...)
-	if err == nil && res.Code != 0 {
-		err = fmt.Errorf("exit code %d: %s", res.Code, strings.TrimSpace(res.Err))
-	}
-	return res, err
-}
-
-// execute runs a program of this machine in a cgroup below the host's. Its output
-// goes to files, not pipes: a process it leaves in the background may keep them
-// open without holding up the test.
-func (h *Host) execute(ctx context.Context, stdin io.Reader, argv []string) (res Result, err error) {
-	group, err := h.cgroup()
-	if err != nil {
-		return Result{}, err
-	}
-	defer group.Close()
-	outputs := make([]*os.File, 2)
-	for i := range outputs {
-		f, err := os.CreateTemp(h.dir, "output-")
-		if err != nil {
-			return Result{}, fmt.Errorf("make an output file: %w", err)
-		}
-		defer f.Close()
-		if err := os.Remove(f.Name()); err != nil {
-			return Result{}, fmt.Errorf("remove an output file: %w", err)
-		}
-		outputs[i] = f
-	}
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.Dir = "/"
-	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb"}
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = stdin, outputs[0], outputs[1]
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
-	cmd.WaitDelay = time.Second
-	runErr := cmd.Run()
-	res = Result{Out: readBack(outputs[0]), Err: readBack(outputs[1])}
-	exit, exited := errors.AsType[*exec.ExitError](runErr)
-	switch {
-	case ctx.Err() != nil:
-		return res, fmt.Errorf("stop %s: %w", filepath.Base(argv[0]), ctx.Err())
-	case exited:
-		res.Code = exitCode(exit)
-	case runErr != nil && !errors.Is(runErr, syscall.EPIPE) && !errors.Is(runErr, exec.ErrWaitDelay):
-		return res, fmt.Errorf("run %s: %w", filepath.Base(argv[0]), runErr)
-	}
-	return res, nil
-}
-
-func exitCode(exit *exec.ExitError) int {
-	if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-		return 128 + int(status.Signal())
-	}
-	return exit.ExitCode()
-}
-
-// readBack reads through the file's own offset-free path, as a process left in the
-// background may still be writing.
-func readBack(f *os.File) string {
-	text, err := io.ReadAll(io.NewSectionReader(f, 0, 64<<20))
-	if err != nil {
-		return fmt.Sprintf("(read output: %v)", err)
-	}
-	return string(text)
 }

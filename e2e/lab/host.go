@@ -52,6 +52,13 @@ func newHost(l *Lab, name string, number int, options []Option) *Host {
 
 // create makes the host's disk and network, and boots it.
 func (h *Host) create() error {
+	if err := h.lab.run.make(h.build); err != nil {
+		return err
+	}
+	return h.boot()
+}
+
+func (h *Host) build() error {
 	if err := mountOverlay(h.lab.image, h.dir); err != nil {
 		return err
 	}
@@ -60,16 +67,13 @@ func (h *Host) create() error {
 			return err
 		}
 	}
-	if err := h.lab.network.attach(h); err != nil {
-		return err
-	}
 	if err := os.WriteFile(filepath.Join(h.root(), "etc/hostname"), []byte(h.Name+"\n"), 0o644); err != nil {
 		return fmt.Errorf("name the host: %w", err)
 	}
 	if err := h.writeNames(h.lab.all()); err != nil {
 		return err
 	}
-	return h.boot()
+	return h.lab.network.attach(h)
 }
 
 // Start boots a host that is off, with the disk it had, and returns once systemd
@@ -102,7 +106,7 @@ func (h *Host) PowerOff() {
 
 // Crash stops the host at once: every process is killed, nothing is shut down.
 // What the host had written is kept, synced or not: the kernel is this machine's,
-// and it did not crash.
+// and it did not crash. Log lines on their way into the journal are lost.
 func (h *Host) Crash() {
 	h.lab.tb.Helper()
 	h.mustBeOn("crash")
@@ -145,16 +149,17 @@ func (h *Host) boot() error {
 // its client fails in various ways; all of them mean "ask again".
 func (h *Host) systemState(ctx context.Context) (string, error) {
 	var state string
+	var last error
 	err := poll(ctx, 50*time.Millisecond, func() (bool, error) {
 		res, err := h.command(ctx, nil, "systemctl", "is-system-running", "--wait")
 		if errors.Is(err, errOff) {
-			return false, errors.New("start systemd: the host ended while it booted")
+			return false, err
 		}
-		state = strings.TrimSpace(res.Out)
+		state, last = strings.TrimSpace(res.Out+res.Err), err
 		return state == "running" || state == "degraded", nil
 	})
 	if err != nil {
-		return state, fmt.Errorf("wait for systemd (last state %q): %w", state, err)
+		return "", fmt.Errorf("wait for systemd: %w", errors.Join(err, last, fmt.Errorf("last answer %q", state)))
 	}
 	return state, nil
 }

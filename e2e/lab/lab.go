@@ -15,7 +15,8 @@
 //
 // What a lab made is gone when its test ends, also after Fatal, a panic in the
 // test or an interrupt. What a killed process left behind is swept by the next
-// New. A failed test first saves what each host has to tell (see Logs).
+// New. Only a raised inotify limit stays. A failed test first saves what each host
+// has to tell, in $CIS490_LAB_LOGS or e2e/logs.
 //
 // The lab needs root, and is used from the goroutine of the test it was made for:
 // its methods end that test when they cannot do what they say.
@@ -62,11 +63,10 @@ func open(tb testing.TB) (*Lab, error) {
 	if err := preflight(); err != nil {
 		return nil, err
 	}
-	cache, err := cacheDir()
-	if err != nil {
-		return nil, err
+	if err := raiseLimits(); err != nil {
+		tb.Logf("lab: %v", err)
 	}
-	image, err := debian().ensure(cache, tb.Logf)
+	cache, err := cacheDir()
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +74,14 @@ func open(tb testing.TB) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Lab{tb: tb, run: run, image: image, network: network{run.id}}
+	l := &Lab{tb: tb, run: run, network: network{run.id}}
 	l.cleanup = sync.OnceFunc(l.tearDown)
 	l.tearDownOnSignal()
 	tb.Cleanup(l.cleanup)
-	if err := l.network.setUp(); err != nil {
+	if l.image, err = debian().ensure(cache, run, tb.Logf); err != nil {
+		return nil, err
+	}
+	if err := run.make(l.network.setUp); err != nil {
 		return nil, err
 	}
 	return l, nil
@@ -135,8 +138,9 @@ func (l *Lab) Host(name string) *Host {
 }
 
 // Command prepares a program of this machine to run beside the lab's hosts: with
-// the machine's files but the lab's network, at the switch's own address. That is
-// for a browser, a load generator or a peer. It ends with the test at the latest.
+// the machine's files but the lab's network, at the switch's own address (the hosts
+// know it as switch.lab). That is for a browser, a load generator or a peer. It
+// finds hosts by Addr, not by name, and ends with the test at the latest.
 func (l *Lab) Command(name string, args ...string) *exec.Cmd {
 	enter := []string{"--net=" + netnsPath(l.network.name("")), "--", name}
 	return exec.CommandContext(l.tb.Context(), "nsenter", append(enter, args...)...)
@@ -180,7 +184,7 @@ func (l *Lab) all() []*Host {
 }
 
 func (l *Lab) tearDown() {
-	if l.tb.Failed() {
+	if l.tb.Failed() || panicking() {
 		l.saveLogs()
 	}
 	if err := l.run.remove(); err != nil {

@@ -9,37 +9,62 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
+	"sync"
 	"time"
 )
 
 // errOff says that a host has no PID 1 to run a command beside.
 var errOff = errors.New("the host is off")
 
-// A machine is one run of a host, from power-on to power-off: a systemd-nspawn
-// process, and PID 1 as its child.
+// exitReboot is how systemd-nspawn asks to be started again: the host rebooted.
+const exitReboot = 133
+
+// A machine is one run of a host, from power-on to power-off, with the reboots in
+// between: a systemd-nspawn process, and PID 1 as its child.
 //
 // The cgroup is what makes hosts separate and mortal. Without one of its own, a
 // container's systemd builds its units' tree in the cgroup the test runs in, and
-// all hosts share, and clear, each other's units. And killing nspawn alone leaves
+// all hosts share, and stop, each other's units. And killing nspawn alone leaves
 // its PID 1 running: only cgroup.kill takes the whole host at once.
 type machine struct {
-	process *exec.Cmd
-	cgroup  string
-	ended   chan struct{} // closed when nspawn has exited
+	host  *Host
+	ended chan struct{} // closed when nspawn has exited and is not started again
+
+	mu     sync.Mutex
+	nspawn *exec.Cmd
+	killed bool
 }
 
 func startMachine(h *Host) (*machine, error) {
-	group, err := h.cgroup()
-	if err != nil {
+	m := &machine{host: h, ended: make(chan struct{})}
+	if err := m.start(); err != nil {
 		return nil, err
 	}
-	defer group.Close()
+	go func() {
+		defer close(m.ended)
+		for {
+			_ = m.nspawn.Wait() // how it ended is on the console
+			if m.nspawn.ProcessState.ExitCode() != exitReboot || m.start() != nil {
+				return
+			}
+		}
+	}()
+	return m, nil
+}
+
+// start runs nspawn; not once the machine was killed.
+func (m *machine) start() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.killed {
+		return errOff
+	}
+	h := m.host
 	console, err := os.OpenFile(h.console(), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("open the console: %w", err)
+		return fmt.Errorf("open the console: %w", err)
 	}
-	defer console.Close()
+	defer func() { _ = console.Close() }()
 
 	p := exec.Command("systemd-nspawn",
 		"--directory="+h.root(), "--boot",
@@ -47,21 +72,16 @@ func startMachine(h *Host) (*machine, error) {
 		"--network-namespace-path="+netnsPath(h.lab.network.name(h.Name)),
 		"--register=no", "--keep-unit", // asks no service manager of this machine
 		"--link-journal=no", "--resolv-conf=off", "--timezone=off", // keeps the host's own files
-		"--console=pipe", "--", "systemd.show_status=yes")
+		"--console=read-only", "--setenv=SYSTEMD_COLORS=0", "--", "systemd.show_status=yes")
 	// The unified hierarchy is what systemd needs, also where this machine still
 	// runs the hybrid one.
-	p.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1", "SYSTEMD_COLORS=0")
+	p.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	p.Stdout, p.Stderr = console, console
-	p.SysProcAttr = &syscall.SysProcAttr{Setsid: true, UseCgroupFD: true, CgroupFD: int(group.Fd())}
-	if err := p.Start(); err != nil {
-		return nil, fmt.Errorf("start systemd-nspawn: %w", err)
+	if err := h.lab.run.start(h.Name, p); err != nil {
+		return err
 	}
-	m := &machine{process: p, cgroup: group.Name(), ended: make(chan struct{})}
-	go func() {
-		_ = p.Wait() // how it ended is on the console
-		close(m.ended)
-	}()
-	return m, nil
+	m.nspawn = p
+	return nil
 }
 
 func (m *machine) alive() bool {
@@ -73,16 +93,17 @@ func (m *machine) alive() bool {
 	}
 }
 
-// pid1 finds the host's PID 1. It is looked up each time, because nspawn starts
-// another one when the host reboots.
+// pid1 finds the host's PID 1, which is another one after a reboot.
 func (m *machine) pid1() (int, error) {
 	if !m.alive() {
 		return 0, errOff
 	}
-	nspawn := strconv.Itoa(m.process.Process.Pid)
+	m.mu.Lock()
+	nspawn := strconv.Itoa(m.nspawn.Process.Pid)
+	m.mu.Unlock()
 	children, err := os.ReadFile(filepath.Join("/proc", nspawn, "task", nspawn, "children"))
 	if err != nil {
-		return 0, errOff
+		return 0, fmt.Errorf("find PID 1: %w", err)
 	}
 	for pid := range strings.FieldsSeq(string(children)) {
 		status, err := os.ReadFile(filepath.Join("/proc", pid, "status"))
@@ -90,7 +111,7 @@ func (m *machine) pid1() (int, error) {
 			return strconv.Atoi(pid)
 		}
 	}
-	return 0, fmt.Errorf("find PID 1 of %s: not started yet", filepath.Base(m.cgroup))
+	return 0, errors.New("find PID 1: not started yet")
 }
 
 // isPID1 reads /proc/PID/status: "NSpid: 4711 1" is process 1 of its namespace.
@@ -108,7 +129,19 @@ func isPID1(status string) bool {
 func (m *machine) kill() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	if err := killCgroup(ctx, m.cgroup); err != nil {
+	m.mu.Lock()
+	m.killed = true
+	m.mu.Unlock()
+	cgroup, err := m.host.lab.run.cgroup(m.host.Name)
+	if err != nil {
+		return err
+	}
+	if err := killCgroup(ctx, cgroup); err != nil {
+		return err
+	}
+	// A cgroup that was killed once kills what is started into it (seen on Linux
+	// 6.18), so the next boot has to make a new one.
+	if err := poll(ctx, 10*time.Millisecond, func() (bool, error) { return removeCgroupTree(cgroup) }); err != nil {
 		return err
 	}
 	select {

@@ -1,0 +1,87 @@
+package lab
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+)
+
+// mountOverlay makes a host's disk in dir: root shows the image, and what the host
+// changes lands in upper.
+func mountOverlay(image, dir string) error {
+	upper, work, root := filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "root")
+	for _, d := range []string{upper, work, root} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return fmt.Errorf("make a disk: %w", err)
+		}
+	}
+	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", image, upper, work)
+	if err := syscall.Mount("cis490-lab", root, "overlay", 0, options); err != nil {
+		return fmt.Errorf("mount overlay %s (does $%s point to a real disk?): %w", root, cacheVariable, err)
+	}
+	return nil
+}
+
+// A tmpfs is a small disk of a host, mounted from outside so that it outlives the
+// host's mount namespace.
+type tmpfs struct{ path, size string }
+
+func (t tmpfs) mountIn(root string) error {
+	dir := filepath.Join(root, t.path)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return fmt.Errorf("make a small disk: %w", err)
+	}
+	if err := syscall.Mount("cis490-lab", dir, "tmpfs", 0, "mode=755,size="+t.size); err != nil {
+		return fmt.Errorf("mount tmpfs %s of size %q: %w", t.path, t.size, err)
+	}
+	return nil
+}
+
+type mount struct{ path, kind string }
+
+// mounts lists what is mounted on this machine, in the order of mounting.
+func mounts() ([]mount, error) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("list mounts: %w", err)
+	}
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\134`, `\`)
+	var list []mount
+	for line := range strings.Lines(string(text)) {
+		before, after, _ := strings.Cut(line, " - ")
+		fields, kind := strings.Fields(before), strings.Fields(after)
+		if len(fields) > 4 && len(kind) > 0 {
+			list = append(list, mount{path: unescape.Replace(fields[4]), kind: kind[0]})
+		}
+	}
+	return list, nil
+}
+
+// removeTree unmounts what is mounted in dir and removes dir. It never deletes
+// through a mount that stays: that could be anything.
+func removeTree(dir string) error {
+	mounted, err := mounts()
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Backward(mounted) {
+		if m.path != dir && !strings.HasPrefix(m.path, dir+"/") {
+			continue
+		}
+		err := syscall.Unmount(m.path, 0)
+		if errors.Is(err, syscall.EBUSY) { // a process of the test stands in it
+			err = syscall.Unmount(m.path, syscall.MNT_DETACH)
+		}
+		if err != nil {
+			return fmt.Errorf("unmount %s: %w", m.path, err)
+		}
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove a tree: %w", err)
+	}
+	return nil
+}
