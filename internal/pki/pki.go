@@ -148,7 +148,8 @@ func ParseCSR(b []byte, h ident.Host) (*x509.CertificateRequest, error) {
 	if k, ok := r.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
 		return nil, errors.New("want an ECDSA P-256 key")
 	}
-	if r.Subject.String() != "CN="+string(h) {
+	// Counted too: of two common names the text shows the last one only.
+	if r.Subject.String() != "CN="+string(h) || len(r.Subject.Names) != 1 {
 		return nil, fmt.Errorf("subject is %.80q, want CN=%s alone", r.Subject.String(), h)
 	}
 	if len(r.EmailAddresses)+len(r.IPAddresses)+len(r.URIs) > 0 || len(r.DNSNames) > 1 || (len(r.DNSNames) == 1 && r.DNSNames[0] != string(h)) {
