@@ -45,6 +45,13 @@ const (
 	maxHeader     = 16 << 10
 )
 
+// What HTTP/2 may hold of one upload: net/http's own 1 MiB each made 64 uploads
+// cost 170 MiB. The window still gives 5 MB/s over a line of 100 ms.
+const (
+	frame  = 64 << 10
+	window = 512 << 10
+)
+
 // Roster tells what is known of a host. Its error means that it cannot be told
 // now.
 type Roster interface {
@@ -175,6 +182,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       keepAlive,
 		MaxHeaderBytes:    maxHeader,
+		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: frame, MaxReceiveBufferPerStream: window, MaxReceiveBufferPerConnection: window},
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
 		ConnContext:       withVerified,
 		// No ReadTimeout and no WriteTimeout: they would end a long transfer.

@@ -1,0 +1,93 @@
+package server_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/wire"
+)
+
+// TestServe_RecoversByItself: things in the way of ledger and store are told by
+// /readyz, nothing is acknowledged meanwhile, and once they are gone the next
+// try succeeds without a restart.
+func TestServe_RecoversByItself(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	data := func(name string) string { return filepath.Join(r.config.DataDir, name) }
+	readyz := func() string {
+		_, _, detail := a.do(r.get(wire.ReadyzPath))
+		return detail
+	}
+	swap := func(name string) (back func()) { // a folder in place of what is there
+		must(t, os.Rename(data(name), data(name)+".away"))
+		must(t, os.Mkdir(data(name), 0o755))
+		return func() {
+			must(t, os.Remove(data(name)))
+			must(t, os.Rename(data(name)+".away", data(name)))
+		}
+	}
+
+	back := swap("index.jsonl")
+	if status, kind, _ := a.do(a.request(ep1, "one")); status != 500 || kind != wire.Broken {
+		t.Errorf("without an index: %d %s", status, kind)
+	}
+	r.eventually("readyz tells of the index", func() bool { return strings.Contains(readyz(), "index") })
+	back()
+	// The body is here: the retry needs none, and appends the row.
+	if status, _, _ := a.do(a.request(ep1, "one")); status != 200 {
+		t.Errorf("the retry: %d", status)
+	}
+	if rows := r.rows(); len(rows) != 1 || !rows[0].Repaired {
+		t.Errorf("rows %+v", rows)
+	}
+
+	must(t, os.Rename(data("staged"), data("staged.away")))
+	must(t, os.WriteFile(data("staged"), nil, 0o600)) // no folder
+	if status, kind, _ := a.do(a.request(ep2, "two")); status != 500 || kind != wire.Broken {
+		t.Errorf("without a place for uploads: %d %s", status, kind)
+	}
+	r.eventually("readyz tells of the store", func() bool { return strings.Contains(readyz(), "store") })
+	must(t, os.Remove(data("staged")))
+	must(t, os.Rename(data("staged.away"), data("staged")))
+	if status, _, _ := a.do(a.request(ep2, "two")); status != 201 {
+		t.Errorf("then: %d", status)
+	}
+	r.eventually("it is ready", func() bool { return strings.Contains(readyz(), "ready") && !strings.Contains(readyz(), "store") })
+	if n := len(r.files()); n != 2 || len(r.rows()) != 2 {
+		t.Errorf("%d files, %d rows", n, len(r.rows()))
+	}
+}
+
+// TestServe_DrainsWhatIsInProgress: an upload that has begun ends well although
+// serve was told to stop.
+func TestServe_DrainsWhatIsInProgress(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	pr, pw, err := os.Pipe()
+	must(t, err)
+	req := a.request(ep1, "one")
+	req.Body = pr
+	done := make(chan int, 1)
+	go func() {
+		status, _, _ := a.do(req)
+		done <- status
+	}()
+	_, err = pw.WriteString("on")
+	must(t, err)
+	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
+	stopped := make(chan struct{})
+	go func() { r.stop(); close(stopped) }()
+	r.eventually("serve is draining", func() bool { return strings.Contains(r.log.String(), "draining") })
+	_, err = pw.WriteString("e")
+	must(t, err)
+	must(t, pw.Close())
+	if status := <-done; status != 201 {
+		t.Errorf("answered %d", status)
+	}
+	<-stopped
+	if rows := r.rows(); len(rows) != 1 {
+		t.Errorf("%d rows", len(rows))
+	}
+}
