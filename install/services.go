@@ -32,7 +32,11 @@ func (p *Plan) reload() step {
 			return nil, nil
 		}
 		slices.Sort(old)
-		return []Change{p.systemctl(fmt.Sprintf("does not know %s as it is now: reload", strings.Join(old, ", ")), "daemon-reload")}, nil
+		which := strings.Join(old, ", ")
+		if len(old) > 3 { // the step before named them
+			which = fmt.Sprintf("%d unit files", len(old))
+		}
+		return []Change{p.systemctl("has not read "+which+" as now written: reload", "daemon-reload")}, nil
 	}}
 }
 
