@@ -19,9 +19,7 @@ import (
 // TestProxy_VerifiesTheHeaderItself: behind a proxy on the Unix socket the
 // certificate comes in a header, and is verified as one of TLS is.
 func TestProxy_VerifiesTheHeaderItself(t *testing.T) {
-	dir, err := os.MkdirTemp("", "rx") // a socket's path is short
-	must(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	r := newRig(t, func(r *rig) {
 		r.config.TLS.Mode, r.config.TLS.Socket = "proxy", filepath.Join(dir, "http.sock")
 		must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "server.pem"))) // the proxy has its own

@@ -176,8 +176,10 @@ func (r *rig) stranger(ca pki.Issuer, name ident.Host, issued time.Time, life ti
 	must(r.t, err)
 	cert, err := ca.Client(k.Public(), name, issued, life)
 	must(r.t, err)
-	h := &host{r: r, name: name, bearer: "bearer-of-" + string(name), serial: pki.Serial(cert),
-		pair: &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: k, Leaf: cert}}
+	h := &host{
+		r: r, name: name, bearer: "bearer-of-" + string(name), serial: pki.Serial(cert),
+		pair: &tls.Certificate{Certificate: [][]byte{cert.Raw}, PrivateKey: k, Leaf: cert},
+	}
 	h.client = r.clientOf(h.pair)
 	return h
 }

@@ -148,14 +148,18 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Compa
 // the episode's lock until its row is there.
 func (s *Store) oweRow(k index.Key, c *Comparison) error {
 	defer s.keys.lock(k)()
+	_, settling := s.intentOf(k)
 	r, there, err := s.lookup(k)
-	if err != nil || !there {
+	if err != nil || !there || settling { // lookup has appended it
 		return err
 	}
-	// Since the index was read: by that upload, or by lookup itself.
-	found, err := s.o.Index.Find(c.At.Add(-time.Hour), map[index.Key]bool{k: true})
-	if err != nil || found[k] {
-		return err
+	// A new file may be of an upload that ended after the index was read. Old
+	// ones need no look: were the index lost, that would be a look per file.
+	if since := c.At.Add(-time.Hour); r.ReceivedAt.After(since) {
+		found, err := s.o.Index.Find(since, map[index.Key]bool{k: true})
+		if err != nil || found[k] {
+			return err
+		}
 	}
 	r.Repaired = true
 	if _, err := s.o.Index.Append(r); err != nil {

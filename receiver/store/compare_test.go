@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -70,5 +71,26 @@ func TestCompare_BesideUploads(t *testing.T) {
 	wg.Wait()
 	if rows := rowsOf(t, dir); len(rows) != 100 {
 		t.Errorf("%d rows", len(rows))
+	}
+}
+
+func TestCompare_MakesALostIndexAnew(t *testing.T) {
+	dir := t.TempDir()
+	r := openT(t, disk.OS{}, dir)
+	for _, u := range uploads {
+		if err := r.put(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "index.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-48 * time.Hour)
+	if err := os.Chtimes(filepath.Join(dir, "episodes/lab-b/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst"), old, old); err != nil {
+		t.Fatal(err)
+	}
+	c, err := r.s.Compare(t.Context())
+	if err != nil || c.Repaired != 3 || c.NoFile != 0 || len(rowsOf(t, dir)) != 3 {
+		t.Errorf("%+v, %v, %d rows", c, err, len(rowsOf(t, dir)))
 	}
 }
