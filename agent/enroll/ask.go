@@ -25,8 +25,16 @@ import (
 // The token's secret was not sent.
 var ErrPin = errors.New("the server does not have the root that the join token names; the token was not sent")
 
+// errOtherToken tells that the join token was replaced or taken away while its
+// authority was out of reach: what is due has to be looked at anew.
+var errOtherToken = errors.New("the join token has changed")
+
 // askTimeout bounds one request, from the first byte to the last.
 const askTimeout = 15 * time.Second
+
+// maxPause is the longest pause between two attempts of one run: a fleet that
+// waits for its authority is whole again soon after it returns.
+const maxPause = 30 * time.Second
 
 // clockTolerance is how far this host's clock may be off without a word.
 const clockTolerance = 2 * time.Minute
@@ -35,11 +43,11 @@ const clockTolerance = 2 * time.Minute
 // come again. Refusals are final for this run.
 func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswer, error)) (wire.CertAnswer, error) {
 	until := time.Now().Add(e.o.Patience)
-	for wait := 200 * time.Millisecond; ; wait *= 2 {
+	for wait := 200 * time.Millisecond; ; wait = min(2*wait, maxPause) {
 		out, err := attempt()
 		p, ours := errors.AsType[*wire.Problem](err)
 		switch {
-		case err == nil || errors.Is(err, ErrPin):
+		case err == nil || errors.Is(err, ErrPin) || errors.Is(err, errOtherToken):
 			return out, err
 		case ours && p.Status != http.StatusTooManyRequests && p.Status < 500:
 			return out, fault.Fix(err, p.Fix)

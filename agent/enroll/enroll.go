@@ -59,7 +59,8 @@ type Options struct {
 	// certs_dir. A *wire.Problem is the receiver's word on them; any other error
 	// says nothing.
 	Probe func(ctx context.Context, dir string) error
-	// Patience is how long one run keeps asking an authority that is out of reach.
+	// Patience is how long one run keeps asking an authority that is out of reach;
+	// a join token that is replaced meanwhile is noticed.
 	Patience time.Duration
 	Log      *slog.Logger
 	Now      func() time.Time
@@ -84,13 +85,22 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 	if l, ok := e.o.FS.(disk.Locker); ok {
 		lock, err := l.Lock(e.o.Dir)
 		if errors.Is(err, disk.ErrLocked) {
-			return Nothing, fault.Exit(fault.Fix(err, "nothing: another cert-fetch is at work"), fault.TempFail)
+			return Nothing, fault.Exit(fault.Fix(err, "nothing: another cert-fetch is at work: journalctl -u cis490-cert-fetch"), fault.TempFail)
 		}
 		if err != nil {
 			return Nothing, fault.Fix(err, "sudo cis490 install lab-host --join -")
 		}
 		defer func(c io.Closer) { err = errors.Join(err, c.Close()) }(lock)
 	}
+	for {
+		r, err := e.once(ctx, force)
+		if !errors.Is(err, errOtherToken) {
+			return r, err
+		}
+	}
+}
+
+func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	s, err := e.look()
 	if err != nil {
 		return Nothing, err
@@ -134,6 +144,9 @@ func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
 		s.pending = key
 	}
 	out, err := e.patiently(ctx, func() (wire.CertAnswer, error) {
+		if t, err := e.readToken(); err == nil && (t == nil || *t != *s.token) {
+			return wire.CertAnswer{}, errOtherToken
+		}
 		roots, err := e.pinned(ctx, s.token.Authority, s.token.Pin)
 		if err != nil {
 			return wire.CertAnswer{}, err

@@ -216,6 +216,29 @@ func TestEnroll_NewTokenGetsANewKey(t *testing.T) {
 	}
 }
 
+// A new token that is pasted while a run waits for the authority of the old one
+// is taken by that run.
+func TestEnroll_TokenReplacedWhileTheAuthorityIsAway(t *testing.T) {
+	l := newLab(t)
+	l.patience = time.Minute
+	l.join("the old one")
+	l.peer.lie = func(w http.ResponseWriter, n int) bool {
+		if n > 1 {
+			return false
+		}
+		l.join(secret)
+		l.peer.refuse(w, wire.Broken)
+		return true
+	}
+	l.must(false, enroll.Enrolled)
+	if len(l.peer.got) != 2 || !l.works() {
+		t.Errorf("after %d requests the credentials do not work", len(l.peer.got))
+	}
+	if got := l.names(); got != "bearer ca.crt lab-host.pem release-keys" {
+		t.Errorf("files: %s", got)
+	}
+}
+
 func TestEnroll_RefusedTokenDoesNotKeepFromRenewing(t *testing.T) {
 	l := newLab(t)
 	l.join(secret)

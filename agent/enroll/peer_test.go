@@ -168,6 +168,8 @@ type lab struct {
 	now   func() time.Time
 	probe func(context.Context, string) error
 	roots []byte // built in
+
+	patience time.Duration
 }
 
 func newLab(t testing.TB) *lab {
@@ -185,7 +187,7 @@ func (l *lab) join(secret string) {
 func (l *lab) enroller() *enroll.Enroller {
 	l.t.Helper()
 	e, err := enroll.New(enroll.Options{
-		FS: l.fs, Dir: l.dir, Host: "lab-01", Authority: l.peer.url, Probe: l.probe, BuiltIn: l.roots, Now: l.now,
+		FS: l.fs, Dir: l.dir, Host: "lab-01", Authority: l.peer.url, Probe: l.probe, BuiltIn: l.roots, Now: l.now, Patience: l.patience,
 		Log: slog.New(slog.NewTextHandler(l.t.Output(), nil)),
 	})
 	if err != nil {
