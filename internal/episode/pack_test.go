@@ -117,7 +117,6 @@ func TestPack_WhatItRefuses(t *testing.T) {
 	}
 }
 
-// growing appends to a file of the episode while it is packed.
 func TestPack_FileThatGrows(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "a.jsonl")

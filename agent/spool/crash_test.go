@@ -1,0 +1,275 @@
+package spool_test
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/agent/spool"
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+const (
+	dir                    = "/data"
+	one    ident.EpisodeID = "01J00000000000000000000001"
+	commit ident.Commit    = "1111111111111111111111111111111111111111"
+)
+
+// packer packs from a disk in memory: meta.json is the tarball.
+type packer struct{ fs disk.FS }
+
+func (p packer) Pack(_ context.Context, w io.Writer, dir string, _ ident.EpisodeID, _ func(int)) (episode.Packed, error) {
+	b, err := disk.ReadFile(p.fs, path.Join(dir, episode.MetaFile), 1<<20)
+	if err != nil {
+		return episode.Packed{}, err
+	}
+	if _, err := w.Write(b); err != nil {
+		return episode.Packed{}, err
+	}
+	sum := sha256.Sum256(b)
+	return episode.Packed{Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(b))}, nil
+}
+
+// record puts a whole episode on the disk, durably.
+func record(t *testing.T, fsys disk.FS, id ident.EpisodeID) {
+	t.Helper()
+	at := path.Join(dir, "episodes", string(id))
+	meta, err := json.Marshal(episode.Meta{SchemaVersion: 1, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: commit}})
+	err = errors.Join(err, disk.MkdirAll(fsys, at, 0o770),
+		disk.ReplaceBytes(fsys, path.Join(at, episode.MetaFile), 0o660, meta),
+		disk.ReplaceBytes(fsys, path.Join(at, episode.DoneMarker), 0o660, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func open(fsys disk.FS) (*spool.Spool, error) {
+	return spool.Open(spool.Options{FS: fsys, Dir: dir, Now: func() time.Time { return time.Unix(1.7e9, 0) }, Logger: slog.New(slog.DiscardHandler)})
+}
+
+// step is a transition with what must be before and after it.
+type step struct {
+	name  string
+	setup func(*testing.T, disk.FS, *spool.Spool)
+	do    func(disk.FS, *spool.Spool) error
+	// after is how often the episode is in each place once the step was done
+	// again to its end.
+	after string
+}
+
+func steps() []step {
+	tarball := func(f disk.FS, s *spool.Spool) (spool.Tarball, error) {
+		return s.Tarball(context.Background(), packer{f}, one, nil)
+	}
+	packed := func(t *testing.T, f disk.FS, s *spool.Spool) {
+		record(t, f, one)
+		if _, err := tarball(f, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	retire := func(f disk.FS, s *spool.Spool) error {
+		t, err := tarball(f, s)
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // gone already
+		}
+		if err != nil {
+			return err
+		}
+		return s.Retire([]spool.Acknowledged{{Tarball: t, Receipt: wire.Receipt{Episode: one, Digest: t.Digest, Size: t.Size, StoreID: "s"}}})
+	}
+	retired := func(t *testing.T, f disk.FS, s *spool.Spool) {
+		packed(t, f, s)
+		if err := retire(f, s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	aside := func(k wire.Kind) func(disk.FS, *spool.Spool) error {
+		return func(f disk.FS, s *spool.Spool) error {
+			return s.Quarantine(spool.Reason{Episode: one, Kind: k, Detail: "because", Fix: "do"})
+		}
+	}
+	putBack := func(_ disk.FS, s *spool.Spool) error {
+		rows, err := s.Shipped()
+		for _, r := range rows {
+			err = errors.Join(err, s.PutBack(r, "s2"))
+		}
+		return err
+	}
+	return []step{
+		{"pack", func(t *testing.T, f disk.FS, _ *spool.Spool) { record(t, f, one) },
+			func(f disk.FS, s *spool.Spool) error { _, err := tarball(f, s); return err }, "dir=episodes tarball=outbox"},
+		{"repack", packed, func(f disk.FS, s *spool.Spool) error {
+			_, err := s.Repack(context.Background(), packer{f}, one, nil)
+			return err
+		}, "dir=episodes tarball=outbox"},
+		{"retire", packed, retire, "dir= tarball=shipped"},
+		{"quarantine", packed, aside(wire.TooLarge), "dir=quarantine tarball="},
+		{"conflict", packed, aside(wire.OtherDigest), "dir=quarantine tarball=quarantine"},
+		{"release", func(t *testing.T, f disk.FS, s *spool.Spool) {
+			packed(t, f, s)
+			if err := aside(wire.TooLarge)(f, s); err != nil {
+				t.Fatal(err)
+			}
+		}, func(_ disk.FS, s *spool.Spool) error { return s.Release(one) }, "dir=episodes tarball="},
+		{"put back", retired, putBack, "dir= tarball=outbox"},
+		{"quarantine without directory", func(t *testing.T, f disk.FS, s *spool.Spool) {
+			retired(t, f, s)
+			if err := putBack(f, s); err != nil {
+				t.Fatal(err)
+			}
+		}, aside(wire.TooLarge), "dir= tarball=quarantine"},
+	}
+}
+
+// places tells where the directory and the tarball are.
+func places(f disk.FS) string {
+	var dirs, tarballs []string
+	for _, d := range []string{"episodes", "quarantine"} {
+		if disk.Exists(f, path.Join(dir, d, string(one), episode.DoneMarker)) {
+			dirs = append(dirs, d)
+		}
+	}
+	for _, p := range []string{"outbox", "shipped", "quarantine/" + string(one)} {
+		if disk.Exists(f, path.Join(dir, p, string(one)+wire.TarballSuffix)) {
+			tarballs = append(tarballs, strings.SplitN(p, "/", 2)[0])
+		}
+	}
+	return fmt.Sprintf("dir=%s tarball=%s", strings.Join(dirs, "+"), strings.Join(tarballs, "+"))
+}
+
+// TestCrash cuts each transition off at each of its calls, in each way. After a
+// restart the episode is somewhere as a whole, and done again the transition
+// ends as if it had not been cut off.
+func TestCrash(t *testing.T) {
+	faults := map[string]func(f *faultdisk.Disk, n int) (reboot func()){
+		"killed": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.PowerLoss)
+			return func() { f.Reboot(faultdisk.All) }
+		},
+		"power": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.PowerLoss)
+			return func() { f.Reboot(faultdisk.Names) }
+		},
+		"half": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.PowerLoss)
+			return func() { f.Reboot(faultdisk.HalfData) }
+		},
+		"i/o error": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.Fail)
+			return func() { f.Arm(0, faultdisk.Fail) }
+		},
+		"disk full": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.NoSpace)
+			return func() { f.Arm(0, faultdisk.Fail) }
+		},
+		"short": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.Short)
+			return func() { f.Arm(0, faultdisk.Fail) }
+		},
+	}
+	for _, st := range steps() {
+		for name, fault := range faults {
+			t.Run(st.name+"/"+name, func(t *testing.T) {
+				for n := 1; ; n++ {
+					f := faultdisk.New("/")
+					s, err := open(f)
+					if err != nil {
+						t.Fatal(err)
+					}
+					st.setup(t, f, s)
+					reboot := fault(f, n)
+					cut := st.do(f, s)
+					done := f.Calls() < n
+					reboot()
+					s = again(t, f, n)
+					if places(f) == "dir= tarball=" {
+						t.Fatalf("call %d (%v): the episode is lost", n, cut)
+					}
+					if places(f) != st.after {
+						if err := st.do(f, s); err != nil {
+							t.Fatalf("call %d (%v): not done again: %v", n, cut, err)
+						}
+					}
+					s = again(t, f, n)
+					if got := places(f); got != st.after {
+						t.Fatalf("call %d (%v): %s, want %s", n, cut, got, st.after)
+					}
+					if strings.Contains(st.after, "quarantine") {
+						if r, err := s.ReasonOf(one); err != nil || r.Detail != "because" {
+							t.Fatalf("call %d (%v): reason %+v, %v", n, cut, r, err)
+						}
+					}
+					noOrphans(t, f, n)
+					if done {
+						return
+					}
+				}
+			})
+		}
+	}
+}
+
+// again opens the spool as a restart does.
+func again(t *testing.T, f disk.FS, n int) *spool.Spool {
+	t.Helper()
+	s, err := open(f)
+	if err == nil {
+		_, err = s.Recover()
+	}
+	if err != nil {
+		t.Fatalf("call %d: restart: %v", n, err)
+	}
+	return s
+}
+
+// noOrphans wants no file in the outbox beyond tarballs and their digests.
+func noOrphans(t *testing.T, f disk.FS, n int) {
+	t.Helper()
+	entries, err := f.ReadDir(path.Join(dir, "outbox"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if name := e.Name(); name != string(one)+wire.TarballSuffix && (name != string(one)+".json" || !strings.Contains(places(f), "tarball=outbox")) {
+			t.Fatalf("call %d: %s is left in the outbox", n, name)
+		}
+	}
+}
+
+// A digest that went out once must be the one that goes out again, whatever the
+// packer would make of the directory now.
+func TestTarball_IsNotPackedTwice(t *testing.T) {
+	f := faultdisk.New("/")
+	s, err := open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, f, one)
+	first, err := s.Tarball(t.Context(), packer{f}, one, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.ReplaceBytes(f, path.Join(dir, "outbox", string(one)+".json"), 0o640, []byte(`{"torn`)); err != nil {
+		t.Fatal(err)
+	}
+	f.Reboot(faultdisk.Names)
+	s = again(t, f, 0)
+	second, err := s.Tarball(t.Context(), nil, one, nil)
+	if err != nil || second != first {
+		t.Errorf("got %+v, %v; want %+v", second, err, first)
+	}
+}
