@@ -363,11 +363,11 @@ func TestOnce_WallClockSteps(t *testing.T) {
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.5"))
 	begin := time.Now()
 	o.Now = func() time.Time {
-		if now := time.Now(); now.Sub(begin) < 300*time.Millisecond {
-			return now
-		} else {
-			return now.Add(-time.Hour)
+		now := time.Now()
+		if now.Sub(begin) > 300*time.Millisecond {
+			now = now.Add(-time.Hour)
 		}
+		return now
 	}
 	meta, dir := one(t, o)
 	if step := time.Duration(meta.ClockStepMS) * time.Millisecond; (step + time.Hour).Abs() > time.Second {
@@ -387,7 +387,7 @@ type small struct {
 
 func (s small) Free(string) (int64, error) {
 	free := s.room
-	err := filepath.WalkDir(s.work, func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(s.work, func(_ string, d fs.DirEntry, err error) error {
 		if err == nil && d.Type().IsRegular() {
 			if fi, err := d.Info(); err == nil {
 				free -= fi.Size()

@@ -146,7 +146,8 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	return line, left, errors.Join(err, stopErr)
 }
 
-// sample starts the collectors; what goes wrong with one comes on failed.
+// sample starts the collectors and returns when each has its first row; what
+// goes wrong with one comes on failed.
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
 	r.processes = &processCollector{tree: r.tree, fs: r.fs, root: root, last: map[int]uint64{}}
@@ -155,14 +156,18 @@ func (r *recording) sample(ctx context.Context, root int) (failed chan error, do
 		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},
 	}
 	failed, done = make(chan error, len(r.samplers)), &sync.WaitGroup{}
+	var begun sync.WaitGroup
 	for _, s := range r.samplers {
 		s.clock, s.fsys, s.dir, s.out, s.beat = r.clock, r.o.FS, r.dir, r.reports, r.beat
+		begun.Add(1)
+		s.start = sync.OnceFunc(begun.Done)
 		done.Go(func() {
 			if err := s.run(ctx); err != nil {
 				failed <- err
 			}
 		})
 	}
+	begun.Wait()
 	return failed, done
 }
 

@@ -40,6 +40,7 @@ type sampler struct {
 	required bool
 	out      chan<- report
 	beat     func() // told at every row
+	start    func() // told once, after the first row or when there will be none
 
 	rows   int
 	missed int
@@ -49,6 +50,7 @@ type sampler struct {
 // run samples until the context ends and makes the rows durable. The file is
 // there also when there was nothing to write, and events say why.
 func (s *sampler) run(ctx context.Context) (err error) {
+	defer s.start()
 	path := filepath.Join(s.dir, episode.TelemetryFile(s.source))
 	f, err := s.fsys.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
@@ -73,30 +75,20 @@ func (s *sampler) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// loop returns why there was nothing more to read, or nil when the context ended.
+// loop returns why there was nothing more to read, or nil when the context
+// ended. The first row is of before the command, the last of after it, so that
+// also the shortest episode shows what it did.
 func (s *sampler) loop(ctx context.Context, rows *json.Encoder) error {
 	period := int64(float64(time.Second) / s.hz)
+	due := s.clock.stamp().mono
+	err := s.row(s.clock.stamp(), rows)
+	if err == nil {
+		s.tell("first_row", "")
+	}
+	s.start()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for due := s.clock.stamp().mono; ; {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-timer.C:
-		}
-		at := s.clock.stamp()
-		s.jitter = append(s.jitter, at.mono-due)
-		row, err := s.sample(at)
-		if err == nil {
-			err = rows.Encode(row)
-		}
-		if err != nil {
-			return err
-		}
-		if s.rows++; s.rows == 1 {
-			s.tell("first_row", "")
-		}
-		s.beat()
+	for err == nil {
 		// The due times are fixed, so that delays do not add up.
 		due += period
 		if behind := s.clock.stamp().mono - due; behind > 0 {
@@ -105,7 +97,29 @@ func (s *sampler) loop(ctx context.Context, rows *json.Encoder) error {
 			due += skip * period
 		}
 		timer.Reset(time.Until(s.clock.at(due)))
+		select {
+		case <-ctx.Done():
+			return s.row(s.clock.stamp(), rows)
+		case <-timer.C:
+		}
+		at := s.clock.stamp()
+		s.jitter = append(s.jitter, at.mono-due)
+		err = s.row(at, rows)
 	}
+	return err
+}
+
+func (s *sampler) row(at stamp, rows *json.Encoder) error {
+	row, err := s.sample(at)
+	if err == nil {
+		err = rows.Encode(row)
+	}
+	if err != nil {
+		return err
+	}
+	s.rows++
+	s.beat()
+	return nil
 }
 
 func (s *sampler) tell(event, detail string) {
