@@ -62,6 +62,7 @@ func (a *app) commands() []*cli.Command {
 		a.shipCommand(),
 		a.orchestrateCommand(),
 		a.episodeCommand(),
+		a.reconcileCommand(),
 		a.installCommand(),
 		a.uninstallCommand(),
 		a.autoupdateCommand(),

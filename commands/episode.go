@@ -7,7 +7,10 @@ func (a *app) episodeCommand() *cli.Command {
 		Name:  "episode",
 		Usage: "look at episodes",
 		Subcommands: []*cli.Command{
+			a.episodeListCommand(),
+			a.episodeShowCommand(),
 			a.episodeVerifyCommand(),
+			a.episodeRetryCommand(),
 		},
 	}
 }

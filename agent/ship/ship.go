@@ -123,13 +123,6 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	for c, h := range o.State.Holds {
 		s.queue.holds[c] = h
 	}
-	ids, err := o.Spool.Packed()
-	if err != nil {
-		return nil, err
-	}
-	for _, id := range ids {
-		s.queue.add(id, o.Spool.Look(id))
-	}
 	if err := s.scan(); err != nil {
 		return nil, err
 	}
@@ -171,7 +164,10 @@ func (s *Shipper) Once(ctx context.Context) error {
 		wg.Go(func() { work(ctx) })
 	}
 	wake := s.queue.watch()
-	err := s.ping(ctx)
+	var err error
+	if f := s.queue.figures(); f.Waiting+f.Held > 0 {
+		err = s.ping(ctx)
+	}
 	for err == nil && s.queue.busy(s.Now(), s.canSend()) {
 		select {
 		case <-wake:
@@ -249,8 +245,15 @@ func (s *Shipper) scan() error {
 	if err != nil {
 		return err
 	}
-	for _, id := range found {
-		s.queue.add(id, s.Spool.Look(id))
+	// Also tarballs without a directory, which a person may have let go.
+	tarballs, err := s.Spool.Packed()
+	if err != nil {
+		return err
+	}
+	for _, id := range append(found, tarballs...) {
+		if !s.queue.knows(id) && s.Spool.Waits(id) {
+			s.queue.add(id, s.Spool.Look(id))
+		}
 	}
 	s.queue.mu.Lock()
 	s.queue.recording = recording

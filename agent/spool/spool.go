@@ -138,6 +138,12 @@ func (s *Spool) Scan(known func(ident.EpisodeID) bool) (found []ident.EpisodeID,
 // Packed returns the ids of the tarballs in the outbox.
 func (s *Spool) Packed() ([]ident.EpisodeID, error) { return s.ids(s.outbox(), wire.TarballSuffix) }
 
+// Waits tells whether an episode waits to be shipped, as a directory or as a
+// tarball.
+func (s *Spool) Waits(id ident.EpisodeID) bool {
+	return s.Done(id) || disk.Exists(s.FS, s.inOutbox(id, wire.TarballSuffix))
+}
+
 // Item is what the queue needs to know of an episode that waits.
 type Item struct {
 	Commit ident.Commit // "" where none was stamped or it cannot be read

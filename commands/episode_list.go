@@ -1,0 +1,230 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/spool"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+)
+
+// episodeRow is an episode as `episode list` and `episode show` tell of it.
+type episodeRow struct {
+	Episode ident.EpisodeID `json:"episode"`
+	State   string          `json:"state"` // waiting, held, quarantined or shipped
+	Start   time.Time       `json:"start"`
+	Commit  ident.Commit    `json:"commit,omitempty"`
+	Bytes   int64           `json:"bytes,omitempty"`
+	Packed  bool            `json:"packed,omitempty"`
+	Reason  *spool.Reason   `json:"reason,omitempty"`
+	Hold    *spool.Hold     `json:"hold,omitempty"`
+	Receipt *spool.Row      `json:"receipt,omitempty"`
+}
+
+func (a *app) episodeListCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "list",
+		Usage:     "list this host's episodes and where they are",
+		ArgsUsage: " ",
+		Description: "Waiting, held by the gate, or set aside; --shipped adds those that are kept after\nthe receiver acknowledged them.\n\n" +
+			"Example:\n   cis490 episode list --state quarantined",
+		Flags: []cli.Flag{
+			configFlag(config.LabHostPath), jsonFlag(),
+			&cli.BoolFlag{Name: "shipped", Usage: "also list shipped episodes"},
+			&cli.StringFlag{Name: "state", Usage: "only those in `STATE`: waiting, held, quarantined, shipped"},
+		},
+		Action: a.episodeList,
+	}
+}
+
+func (a *app) episodeList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	state := c.String("state")
+	if state != "" && !slices.Contains([]string{"waiting", "held", "quarantined", "shipped"}, state) {
+		return usagef(c, "unknown state %q", state)
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	rows, err := episodeRows(conf.DataDir, c.Bool("shipped") || state == "shipped")
+	if err != nil {
+		return err
+	}
+	rows = slices.DeleteFunc(rows, func(r episodeRow) bool { return state != "" && r.State != state })
+	if c.Bool("json") {
+		return a.printJSON(rows)
+	}
+	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(w, "EPISODE\tSTATE\tSTART\tCOMMIT\tSIZE\tWHY") // flushed below
+	for _, r := range rows {
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n", r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Commit, humanize.IBytes(uint64(r.Bytes)), r.why())
+	}
+	return w.Flush()
+}
+
+func (r episodeRow) why() string {
+	switch {
+	case r.Reason != nil:
+		return check.Plain(r.Reason.Detail, 80)
+	case r.Hold != nil:
+		return check.Plain(r.Hold.Detail, 80)
+	}
+	return ""
+}
+
+func (a *app) episodeShowCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "show",
+		Usage:       "tell all that is known here of one episode",
+		ArgsUsage:   "EPISODE",
+		Description: "Example:\n   cis490 episode show 01J9Z3NDEKTSV4RRFFQ69G5FAV",
+		Flags:       []cli.Flag{configFlag(config.LabHostPath)},
+		Action: func(c *cli.Context) error {
+			if err := exactArgs(c, "EPISODE"); err != nil {
+				return err
+			}
+			id, err := ident.ParseEpisodeID(c.Args().First())
+			if err != nil {
+				return usagef(c, "%v", err)
+			}
+			conf, err := a.labHost(c)
+			if err != nil {
+				return err
+			}
+			rows, err := episodeRows(conf.DataDir, true)
+			if err != nil {
+				return err
+			}
+			for _, r := range rows {
+				if r.Episode == id {
+					return a.printJSON(r)
+				}
+			}
+			return fault.Fix(fmt.Errorf("episode %s is not on this host", id), "cis490 episode list --shipped; or ask the receiver: grep "+string(id)+" /var/lib/cis490/index.jsonl")
+		},
+	}
+}
+
+func (a *app) episodeRetryCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "retry",
+		Usage:     "let episodes that were set aside go out again",
+		ArgsUsage: "EPISODE…",
+		Description: "The shipper notices them by itself. What is refused again is set aside again.\n\n" +
+			"Examples:\n   sudo cis490 episode retry 01J9Z3NDEKTSV4RRFFQ69G5FAV\n   sudo cis490 episode retry --all",
+		Flags:  []cli.Flag{configFlag(config.LabHostPath), &cli.BoolFlag{Name: "all", Usage: "all that are set aside, except conflicts"}},
+		Action: a.episodeRetry,
+	}
+}
+
+func (a *app) episodeRetry(c *cli.Context) error {
+	if c.Bool("all") == c.Args().Present() {
+		return usagef(c, "want episodes or --all")
+	}
+	var want []ident.EpisodeID
+	for _, arg := range c.Args().Slice() {
+		id, err := ident.ParseEpisodeID(arg)
+		if err != nil {
+			return usagef(c, "%v", err)
+		}
+		want = append(want, id)
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	sp := readSpool(conf.DataDir)
+	aside, err := sp.Quarantined()
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if c.Bool("all") {
+		for _, id := range aside {
+			if r, err := sp.ReasonOf(id); err == nil && (r.Retry || r.Kind == spool.Unpackable) {
+				want = append(want, id)
+			}
+		}
+	}
+	var errs []error
+	for _, id := range want {
+		if !slices.Contains(aside, id) {
+			errs = append(errs, fault.Fix(fmt.Errorf("episode %s is not set aside", id), "cis490 episode list"))
+			continue
+		}
+		if err := sp.Release(id); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		a.printf("%s waits again\n", id)
+	}
+	return errors.Join(errs...)
+}
+
+// readSpool looks at a spool that the shipper may be working on.
+func readSpool(dir string) *spool.Spool {
+	return &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: dir, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}}
+}
+
+func episodeRows(dir string, shipped bool) ([]episodeRow, error) {
+	sp := readSpool(dir)
+	state, err := spool.LoadState(disk.OS{}, dir)
+	if err != nil {
+		return nil, err
+	}
+	rows := map[ident.EpisodeID]episodeRow{}
+	packed, err := sp.Packed()
+	found, _, err2 := sp.Scan(func(ident.EpisodeID) bool { return false })
+	aside, err3 := sp.Quarantined()
+	for _, err := range []error{err, err2, err3} {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	for _, id := range append(found, packed...) {
+		it := sp.Look(id)
+		r := episodeRow{Episode: id, State: "waiting", Commit: it.Commit, Bytes: it.Bytes, Packed: slices.Contains(packed, id)}
+		if h, held := state.Holds[it.Commit]; held {
+			r.State, r.Hold = "held", &h
+		}
+		rows[id] = r
+	}
+	for _, id := range aside {
+		r := episodeRow{Episode: id, State: "quarantined"}
+		if reason, err := sp.ReasonOf(id); err == nil {
+			r.Reason, r.Commit = &reason, reason.Commit
+		}
+		rows[id] = r
+	}
+	if shipped {
+		all, err := sp.Shipped()
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, s := range all {
+			rows[s.Episode] = episodeRow{Episode: s.Episode, State: "shipped", Commit: s.Commit, Bytes: s.Size, Receipt: &s}
+		}
+	}
+	out := make([]episodeRow, 0, len(rows))
+	for id, r := range rows {
+		r.Start = id.Time()
+		out = append(out, r)
+	}
+	slices.SortFunc(out, func(a, b episodeRow) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
+	return out, nil
+}

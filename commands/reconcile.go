@@ -1,0 +1,133 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/agent/client"
+	"cis490/agent/ship"
+	"cis490/agent/spool"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+func (a *app) reconcileCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "reconcile",
+		Usage:     "compare what this host shipped with what the receiver has",
+		ArgsUsage: " ",
+		Description: "Asks the receiver for every episode that is kept in shipped/. Exit code 1 if it lacks\n" +
+			"one. The shipper compares daily and sends again what is missing; --repair does so\nnow, while the shipper is stopped.\n\n" +
+			"Examples:\n   sudo cis490 reconcile\n   sudo -u cis490 cis490 reconcile --repair",
+		Flags:  []cli.Flag{configFlag(config.LabHostPath), jsonFlag(), &cli.BoolFlag{Name: "repair", Usage: "put what the receiver lacks back into the outbox"}},
+		Action: a.reconcile,
+	}
+}
+
+// reconciled is the result as --json prints it.
+type reconciled struct {
+	StoreID string            `json:"store_id"`
+	Shipped int               `json:"shipped"`
+	Stored  int               `json:"stored"`
+	Missing []ident.EpisodeID `json:"missing"`
+}
+
+func (a *app) reconcile(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.labHost(c)
+	if err != nil {
+		return err
+	}
+	cl, err := client.New(conf, a.env.Build)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	rows, err := readSpool(conf.DataDir).Shipped()
+	if err != nil {
+		return err
+	}
+	out := reconciled{Shipped: len(rows), Missing: []ident.EpisodeID{}}
+	var missing []spool.Row
+	for part := range slices.Chunk(rows, wire.MaxPairs) {
+		pairs := make([]wire.Pair, len(part))
+		for i, r := range part {
+			pairs[i] = wire.Pair{Episode: r.Episode, Digest: r.Digest}
+		}
+		answer, err := cl.Reconcile(c.Context, pairs)
+		if err != nil {
+			return ship.Unreachable(fmt.Errorf("reconcile with %s: %w", conf.Receiver.URL, err))
+		}
+		out.StoreID = answer.StoreID
+		for _, r := range part {
+			if slices.Contains(answer.Stored, r.Episode) {
+				out.Stored++
+				continue
+			}
+			missing = append(missing, r)
+			out.Missing = append(out.Missing, r.Episode)
+		}
+	}
+	if c.Bool("repair") && len(missing) > 0 {
+		if err := a.putBack(c, conf, missing, out.StoreID); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		err = a.printJSON(out)
+	} else {
+		a.printReconciled(c, out)
+	}
+	if err == nil && len(missing) > 0 && !c.Bool("repair") {
+		err = fault.Fix(verdict(), "the shipper sends them again at its daily comparison; at once:\nsudo systemctl stop cis490-shipper && sudo -u cis490 cis490 reconcile --repair; sudo systemctl start cis490-shipper")
+	}
+	return err
+}
+
+func (a *app) printReconciled(c *cli.Context, r reconciled) {
+	if len(r.Missing) == 0 {
+		a.printf("equal: the receiver has all %d episodes that are kept in shipped\n", r.Shipped)
+		return
+	}
+	for _, id := range r.Missing {
+		a.printf("missing %s\n", id)
+	}
+	done := ""
+	if c.Bool("repair") {
+		done = "; they wait in the outbox again"
+	}
+	a.printf("the receiver lacks %d of %d episodes%s\n", len(r.Missing), r.Shipped, done)
+}
+
+// putBack lets what is missing wait again; the shipper must not run meanwhile.
+func (a *app) putBack(c *cli.Context, conf config.LabHost, missing []spool.Row, storeID string) (err error) {
+	log, err := a.log(c)
+	if err != nil {
+		return err
+	}
+	unlock, err := spool.Lock(conf.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, unlock()) }()
+	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	for _, r := range missing {
+		if err := sp.PutBack(r, storeID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
