@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -8,9 +9,12 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/receiver/authority"
+	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -115,14 +119,52 @@ func (a *app) hostList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	heard := a.heard(conf)
 	if c.Bool("json") {
-		return a.printJSON(all)
-	}
-	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tNOTE", func(row func(...any)) {
+		type both struct {
+			roster.Host
+			*contact
+		}
+		rows := make([]both, 0, len(all))
 		for _, h := range all {
-			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), note(h))
+			rows = append(rows, both{h, contactOf(heard, h.Name)})
+		}
+		return a.printJSON(rows)
+	}
+	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tNOTE", func(row func(...any)) {
+		for _, h := range all {
+			last, version := "-", "-"
+			if k := contactOf(heard, h.Name); k != nil {
+				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
+			}
+			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, note(h))
 		}
 	})
+}
+
+// contact is what serve noted of a host and a person wants to see beside what
+// the authority knows.
+type contact struct {
+	LastHeard time.Time `json:"last_heard,omitzero"` // identity accepted
+	Version   string    `json:"version,omitempty"`   // as the host says
+	From      string    `json:"from,omitempty"`
+}
+
+// heard reads the contacts. Without them the roster is still worth showing.
+func (a *app) heard(conf config.Receiver) contacts.Contacts {
+	all, err := contacts.Read(disk.OS{}, conf.DataDir)
+	if err != nil {
+		a.errorf("warning: who was heard and when cannot be told: %v", err)
+	}
+	return all
+}
+
+func contactOf(all contacts.Contacts, h ident.Host) *contact {
+	k := all.Hosts[h]
+	if k == nil {
+		return nil
+	}
+	return &contact{LastHeard: k.LastContact, Version: check.Plain(k.Version, 40), From: k.From}
 }
 
 // note says what is remarkable about a host.
@@ -158,8 +200,12 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	heard := contactOf(a.heard(conf), h.Name)
 	if c.Bool("json") {
-		return a.printJSON(h)
+		return a.printJSON(struct {
+			roster.Host
+			*contact
+		}{h, heard})
 	}
 	a.printf("host         %s\nstate        %s since %s\n", h.Name, h.State, stamp(h.Since))
 	for _, line := range []struct {
@@ -169,6 +215,9 @@ func (a *app) hostShow(c *cli.Context) error {
 		a.printf("%-12s %s\n", line.label, stamp(line.at))
 	}
 	a.printf("key          %s\n", h.Key)
+	if heard != nil {
+		a.printf("last heard   %s from %s, version %s\n", stamp(heard.LastHeard), cmp.Or(heard.From, "-"), cmp.Or(heard.Version, "-"))
+	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
 	}

@@ -36,7 +36,7 @@ func (a *app) tokenCommand() *cli.Command {
 				configFlag(config.ReceiverPath),
 				&cli.DurationFlag{Name: "ttl", Usage: "the tokens live for `TIME`; without it, [authority] token_ttl"},
 				&cli.StringFlag{Name: "replaces", Usage: "decommission `HOST` as soon as the new one has enrolled"},
-				&cli.StringFlag{Name: "out", Usage: "write to `FILE`, which only you can read, instead of the terminal"},
+				&cli.StringFlag{Name: "out", Usage: "write a script for all these machines to `FILE`, which only you can read, instead of the terminal"},
 				&cli.BoolFlag{Name: "json", Usage: "the tokens alone, for programs that bring the binary themselves"},
 			},
 			Action: a.tokenCreate,
@@ -97,14 +97,20 @@ func (a *app) tokenCreate(c *cli.Context) error {
 	if c.String("out") != "" {
 		target.env.Out = &text
 	}
-	if c.Bool("json") {
+	switch {
+	case c.Bool("json"):
 		err = target.printJSON(made)
-	} else {
+	case c.String("out") != "":
+		target.printf("%s", script(conf, offered, made))
+	default:
 		target.printf("%s", paste(conf, offered, made))
 	}
 	if out := c.String("out"); err == nil && out != "" {
 		if err = disk.ReplaceBytes(disk.OS{}, out, 0o600, []byte(text.String())); err == nil {
 			a.errorf("%d tokens written to %s: whoever reads it can join under these names", len(made), out)
+			if !c.Bool("json") {
+				a.errorf("on each new machine: sudo sh %s [NAME]   # without NAME, its host name counts", filepath.Base(out))
+			}
 		}
 	}
 	return err
@@ -139,18 +145,37 @@ func uname(arch string) string {
 // decides whether what came is run.
 func paste(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
 	var b strings.Builder
+	fmt.Fprintf(&b, "# On the new machine. -k, as it does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
+	for _, m := range made {
+		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), m.Token)
+	}
+	return b.String()
+}
+
+// script returns what many new machines run, each finding its own token by its
+// name: for a stick that goes round, or a tool that brings files.
+func script(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
+	var b strings.Builder
+	b.WriteString("#!/bin/sh\n# On each new machine: sudo sh THIS-FILE [NAME]; without NAME its host name counts.\n" +
+		"# Each token is good once. Destroy this file when the last machine has joined.\n" +
+		"name=${1:-$(uname -n)}\ncase ${name%%.*} in\n")
+	for _, m := range made {
+		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, m.Token, m.Expires.Local().Format(time.RFC1123))
+	}
+	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
+		"cd \"$(mktemp -d)\" || exit 1\n%secho \"$token\" | ./cis490 install lab-host --join -\n", download(conf, offered))
+	return b.String()
+}
+
+// download returns the lines that bring the binary for the machine they run on.
+func download(conf config.Receiver, offered []release.Artifact) string {
 	cases := make([]string, 0, len(offered))
 	for _, art := range offered {
 		cases = append(cases, fmt.Sprintf("%s) d=%s;;", uname(art.Arch), art.Digest))
 	}
 	url := strings.TrimSuffix(conf.PublicURL, "/") + wire.ReleaseBlobPrefix
-	download := fmt.Sprintf("case $(uname -m) in %s *) d=none-for-$(uname -m);; esac\n"+
+	return fmt.Sprintf("case $(uname -m) in %s *) d=none-for-$(uname -m);; esac\n"+
 		"curl -fsSk --retry 3 -o cis490 %s$d && echo \"$d  cis490\" | sha256sum -c - && chmod +x cis490 || rm -f cis490\n", strings.Join(cases, " "), url)
-	fmt.Fprintf(&b, "# On the new machine. -k, as it does not know our CA yet: sha256sum checks what came.\n%s", download)
-	for _, m := range made {
-		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), m.Token)
-	}
-	return b.String()
 }
 
 func (a *app) tokenList(c *cli.Context) error {

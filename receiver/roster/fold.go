@@ -19,6 +19,7 @@ func fold(hosts map[ident.Host]Host, e Event) {
 			h.become(Pending, e.At)
 		}
 		h.TokenExpires = e.Expires
+		h.Misused, h.MisusedFrom = time.Time{}, "" // that token is void
 	case TokenRevoked:
 		h.TokenExpires = time.Time{}
 		if h.State == Pending { // nothing is left by which it could exist

@@ -66,7 +66,7 @@ type Host struct {
 	CertExpires  time.Time            `json:"certificate_expires,omitzero"`
 	TokenExpires time.Time            `json:"token_expires,omitzero"` // of a token that is not yet used
 	EnrolledAt   time.Time            `json:"enrolled_at,omitzero"`
-	Misused      time.Time            `json:"token_misused,omitzero"`       // when a thief last tried its token
+	Misused      time.Time            `json:"token_misused,omitzero"`       // when a thief last tried its latest token
 	MisusedFrom  string               `json:"token_misused_from,omitempty"` // and from where
 	Other        ident.Host           `json:"other,omitempty"`              // replaces it, or is replaced by it
 	valid        map[string]time.Time // serials issued since the last enrolment, and when they expire

@@ -125,6 +125,21 @@ func TestView_ReplacedHostIsDecommissionedByTheSameRow(t *testing.T) {
 	}
 }
 
+func TestView_ANewTokenEndsTheMisuseOfTheOldOne(t *testing.T) {
+	made := roster.Event{Host: "lab-01", Event: roster.TokenMade, Expires: start.Add(time.Hour)}
+	misused := roster.Event{Host: "lab-01", Event: roster.TokenMisused, From: "192.0.2.1"}
+	dir := t.TempDir()
+	write(t, dir, rows(t, made, issued(roster.Enrolled, "a"), misused))
+	v := roster.Open(disk.OS{}, dir)
+	if h, _ := host(t, v, "lab-01"); h.Misused.IsZero() || h.MisusedFrom != "192.0.2.1" {
+		t.Errorf("misuse is not shown: %+v", h)
+	}
+	add(t, dir, rows(t, made))
+	if h, _ := host(t, v, "lab-01"); !h.Misused.IsZero() || h.MisusedFrom != "" || h.State != roster.Active {
+		t.Errorf("after a new token: %+v", h)
+	}
+}
+
 func TestView_RevokedTokenLeavesNoHost(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, rows(t, roster.Event{Host: "lab-01", Event: roster.TokenMade}, roster.Event{Host: "lab-01", Event: roster.TokenRevoked}))
