@@ -139,8 +139,13 @@ func TestDoctor_JSONIsOfItsSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"--config", m.lab}, {"--config", m.rx}, {"--config", broken, "--role", "lab-host"}, {"--config", broken, "--role", "receiver"},
-		{"--config", m.dir + "/absent", "--role", "receiver"}, {"--config", m.rx, "--deep"}, {"--config", m.lab, "--fix"},
+		{"--config", m.lab},
+		{"--config", m.rx},
+		{"--config", broken, "--role", "lab-host"},
+		{"--config", broken, "--role", "receiver"},
+		{"--config", m.dir + "/absent", "--role", "receiver"},
+		{"--config", m.rx, "--deep"},
+		{"--config", m.lab, "--fix"},
 	} {
 		out, errOut, code := run(t, append([]string{"doctor", "--json"}, args...)...)
 		var v any

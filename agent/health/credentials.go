@@ -65,20 +65,18 @@ func (h *host) leaf() (chain []*x509.Certificate, bad *check.Result) {
 	b, err := os.ReadFile(h.cert(pairFile))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, result(check.Skipf("no certificate yet"))
+		return nil, new(check.Skipf("no certificate yet"))
 	case errors.Is(err, fs.ErrPermission):
-		return nil, result(check.Skipf("%s cannot be read by this user: run doctor with sudo", h.cert(pairFile)))
+		return nil, new(check.Skipf("%s cannot be read by this user: run doctor with sudo", h.cert(pairFile)))
 	case err != nil:
-		return nil, result(check.Failf("%v", err))
+		return nil, new(check.Failf("%v", err))
 	}
 	chain, err = pki.ParseCerts(b)
 	if err != nil {
-		return nil, result(check.Failf("%s: %v", h.cert(pairFile), err))
+		return nil, new(check.Failf("%s: %v", h.cert(pairFile), err))
 	}
 	return chain, nil
 }
-
-func result(r check.Result) *check.Result { return &r }
 
 func (h *host) certPresent(context.Context) check.Result {
 	chain, bad := h.leaf()

@@ -57,8 +57,8 @@ func (Systemd) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	return units, nil
 }
 
-// State returns the state of the whole system: "running", "degraded",
-// "starting", "stopping"…
+// State returns the state of the whole system in systemd's word: "running",
+// "degraded", "stopping" and others.
 func (Systemd) State(ctx context.Context) (string, error) {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {

@@ -24,6 +24,7 @@ const (
 	CertExpiring    = "cert-expiring"
 	BacklogGrowing  = "backlog-growing"
 	Cloned          = "cloned"
+	TokenMisused    = "token-misused"
 	DiskLow         = "disk-low"
 	IndexBroken     = "index-broken"
 	ClockWrong      = "clock"
@@ -45,6 +46,7 @@ func detectors() map[string]detector {
 	return map[string]detector{
 		Silent: silent, FatalOnly: fatalOnly, Unstamped: unstamped, NeverReported: neverReported, Gone: gone,
 		DoctorFailing: doctorFailing, CertExpiring: certExpiring, BacklogGrowing: backlogGrowing, Cloned: cloned,
+		TokenMisused: tokenMisused,
 	}
 }
 
@@ -83,7 +85,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 	}
 	for _, x := range receiverFindings(f) {
 		x.Host = Receiver
-		note(x, x.Symptom == receiverFailing)
+		note(x, x.Symptom == DoctorFailing)
 	}
 	slices.SortFunc(findings, func(a, b Finding) int {
 		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)

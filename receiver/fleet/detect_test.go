@@ -76,8 +76,11 @@ func TestJudge_Edges(t *testing.T) {
 		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
 		"left":                    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
 		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Heard: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
-		"certificate expired, knocked": {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}}, nil,
-			"silent/certificate-expired"},
+		"certificate expired, knocked": {
+			Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}},
+			nil,
+			"silent/certificate-expired",
+		},
 		"bad bearer":                      {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/bad-token"},
 		"a forged knock explains nothing": {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing"},
 		"heard after the knock":           {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, Knock: Knock{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/not-recording"},
@@ -104,12 +107,14 @@ func TestJudge_Edges(t *testing.T) {
 		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
 		"time enough": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
 
-		"outbox grew":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
-		"grew for 59 min":    {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
-		"grew by a little":   {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
-		"rebooted":           {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(8 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
-		"two under one name": {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(3 * time.Minute)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, "cloned/two-machines"},
-		"were two, long ago": {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(6 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+		"outbox grew":            {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
+		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
+		"grew by a little":       {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
+		"rebooted":               {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(8 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+		"token tried by a thief": {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(time.Hour)}}, nil, "token-misused/token-stolen"},
+		"that was long ago":      {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(25 * time.Hour)}}, nil, ""},
+		"two under one name":     {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(3 * time.Minute)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, "cloned/two-machines"},
+		"were two, long ago":     {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(6 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
 	} {
 		f := facts(&c.h)
 		f.Away = c.away
@@ -183,8 +188,10 @@ func TestJudge_FailingChecksMustLast(t *testing.T) {
 func TestJudge_TheReceiverItself(t *testing.T) {
 	f := facts(&Host{Accepted: ago(time.Minute)})
 	f.Receiver = []check.Row{
-		{ID: "disk.reserve", Status: check.Warn, Fix: "free"}, {ID: "disk.days", Status: check.Warn, Fix: "more"},
-		{ID: "ledger.index", Status: check.Fail, Hard: true, Detail: "owned by root", Fix: "chown"}, {ID: "units.restarts", Status: check.Warn},
+		{ID: "disk.reserve", Status: check.Warn, Fix: "free"},
+		{ID: "disk.days", Status: check.Warn, Fix: "more"},
+		{ID: "ledger.index", Status: check.Fail, Hard: true, Detail: "owned by root", Fix: "chown"},
+		{ID: "units.restarts", Status: check.Warn},
 		{ID: "receiver.ready", Status: check.Fail, Hard: true, Fix: "look"},
 	}
 	f.Seen = map[Key]time.Time{{Receiver, DoctorFailing}: ago(time.Hour)}

@@ -19,7 +19,7 @@ func receiverFindings(f *Facts) []Finding {
 		switch {
 		case ok && (r.Status == check.Fail || r.Status == check.Warn):
 		case r.Status == check.Fail && r.Hard:
-			symptom = receiverFailing
+			symptom = DoctorFailing
 		default:
 			continue
 		}

@@ -1,0 +1,30 @@
+package fleet
+
+import (
+	"fmt"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+)
+
+// misusedFor is how long after the last try a stolen join token is worth an
+// alert; a new token for the host, which voids the stolen one, ends it at once.
+const misusedFor = 24 * time.Hour
+
+// tokenMisused: the host's join token was tried by a second key. It was refused,
+// but one of the two machines is not the one that was meant.
+func tokenMisused(f *Facts, name ident.Host, h *Host) (Finding, bool) {
+	r := h.Roster
+	if r == nil || r.Misused.IsZero() || f.Now.Sub(r.Misused) > misusedFor {
+		return Finding{}, false
+	}
+	return Finding{
+		Since:  r.Misused,
+		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Plain(r.MisusedFrom, 60), stamp(r.Misused)),
+		Reason: Reason{
+			Code: "token-stolen", Text: "its join token is in other hands, or its disk was copied; the second machine was refused",
+			Fix: "on the receiver: sudo cis490 host show " + string(name) + "   # is the machine that enrolled the right one? if not: sudo cis490 host decommission " + string(name),
+		},
+	}, true
+}
