@@ -80,6 +80,7 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 	r := &rig{t: t, dir: dir, config: c, fs: disk.OS{}, log: &lines{}, now: time.Now}
 	must(t, os.Mkdir(c.Authority.Dir, 0o755))
 	r.write("operator", "s3cret\n")
+	r.write("authority/"+roster.File, "") // an authority that has admitted nobody yet
 	r.gate("")
 	var err error
 	r.ca, err = pki.NewCA(time.Now())
