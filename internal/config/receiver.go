@@ -25,6 +25,7 @@ type TLS struct {
 	Mode         string `toml:"mode"` // "direct" or "proxy"
 	Certificate  string `toml:"certificate"`
 	Key          string `toml:"key"`
+	Root         string `toml:"root"` // of a certificate that is not the authority's: hosts are told to trust it
 	Socket       string `toml:"socket"`
 	ClientHeader string `toml:"client_header"`
 }
@@ -101,6 +102,11 @@ func (c Receiver) Validate() []error {
 	p.address("listen", c.Listen)
 	p.absolute("data_dir", c.DataDir)
 	p.absolute("operator_file", c.Operator)
+	for key, path := range map[string]string{"tls.certificate": c.TLS.Certificate, "tls.key": c.TLS.Key, "tls.root": c.TLS.Root} {
+		if path != "" {
+			p.absolute(key, path)
+		}
+	}
 	switch c.TLS.Mode {
 	case "direct":
 		if (c.TLS.Certificate == "") != (c.TLS.Key == "") {

@@ -14,6 +14,7 @@ package authority
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -61,10 +62,13 @@ type Options struct {
 	Config    config.Authority
 	PublicURL string // of the receiver
 	Hostname  string // one more name in the server certificates; may be empty
-	FS        disk.FS
-	Log       *slog.Logger
-	Now       func() time.Time
-	Notify    func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
+	// Root is the file with the root of a certificate that the receiver, or the
+	// proxy before it, has from elsewhere; empty if it is the authority's.
+	Root   string
+	FS     disk.FS
+	Log    *slog.Logger
+	Now    func() time.Time
+	Notify func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
 }
 
 // Authority is the one process that issues identities.
@@ -81,7 +85,8 @@ type Authority struct {
 
 	mu     sync.Mutex // one change at a time; guards what follows
 	ca     ca
-	events *ledger.Ledger // roster.jsonl
+	root   []*x509.Certificate // from Options.Root
+	events *ledger.Ledger      // roster.jsonl
 	issued *ledger.Ledger
 	tokens *tokenBook
 }
@@ -110,6 +115,9 @@ func New(o Options) (_ *Authority, err error) {
 		}
 	}
 	if err := a.openCA(); err != nil {
+		return nil, err
+	}
+	if err := a.readRoot(); err != nil {
 		return nil, err
 	}
 	if err := a.keepServerCerts(); err != nil {

@@ -71,6 +71,8 @@ type site struct {
 	auth  *authority.Authority
 	ask   *authority.Asker
 	stop  func()
+	root  string // brought along
+	url   string // of the authority, where it is not its own address
 }
 
 func newSite(t testing.TB) *site {
@@ -84,8 +86,11 @@ func (s *site) options() authority.Options {
 	c := config.DefaultReceiver().Authority
 	c.Listen, c.URL = "127.0.0.1:0", "https://127.0.0.1:1"
 	c.Dir, c.Socket = filepath.Join(s.dir, "authority"), filepath.Join(s.dir, "admin.sock")
+	if s.url != "" {
+		c.URL, c.Names = s.url, []string{"127.0.0.1"}
+	}
 	return authority.Options{
-		Config: c, PublicURL: "https://rx.lab:8443", FS: s.fs, Now: s.clock.now,
+		Config: c, PublicURL: "https://rx.lab:8443", Root: s.root, FS: s.fs, Now: s.clock.now,
 		Log: slog.New(slog.NewTextHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

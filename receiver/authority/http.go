@@ -19,7 +19,7 @@ func (a *Authority) publicRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+wire.CAPath, func(w http.ResponseWriter, _ *http.Request) {
 		a.mu.Lock()
-		b := pki.EncodeCerts(a.ca.trust(a.o.Now())...)
+		b := pki.EncodeCerts(a.bundle()...)
 		a.mu.Unlock()
 		w.Header().Set("Content-Type", "application/x-pem-file")
 		_, _ = w.Write(b) // the peer's loss

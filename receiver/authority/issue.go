@@ -120,7 +120,7 @@ func (a *Authority) issue(csr *x509.CertificateRequest, e roster.Event, how, bea
 	a.o.Log.Info("issued a certificate", "host", e.Host, "serial", e.Serial, "how", how, "from", e.From, "expires", e.Expires)
 	return wire.CertAnswer{
 		Certificate: string(pki.EncodeCerts(cert)),
-		CA:          string(pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
+		CA:          string(pki.EncodeCerts(a.bundle()...)),
 		ReleaseKeys: a.releaseKeys(),
 		Bearer:      bearer,
 	}, nil

@@ -97,7 +97,7 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
 	for i, h := range ask.Hosts {
 		secret := newSecret()
 		secrets = append(secrets, secret)
-		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: pki.PinOf(a.ca.Cert), Secret: secret}
+		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: pki.PinOf(a.pinned()), Secret: secret}
 		made[i] = Made{Host: h, Token: t.String(), Expires: expires, Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == ""}
 		// Rows that are written at once share an fsync.
 		wg.Go(func() {

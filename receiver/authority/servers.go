@@ -104,7 +104,7 @@ func (a *Authority) keepFresh(ctx context.Context) {
 		case <-tick.C:
 		}
 		a.mu.Lock()
-		err := errors.Join(a.publishCA(), a.keepServerCerts())
+		err := errors.Join(a.publishCA(), a.keepServerCerts(), a.readRoot())
 		a.mu.Unlock()
 		a.o.Notify("WATCHDOG=1")
 		if err != nil {
