@@ -269,7 +269,7 @@ func (r *rig) get(p string) *http.Request {
 
 func TestServe_FollowsTheAuthority(t *testing.T) {
 	r := newRig(t, func(r *rig) {
-		for _, f := range []string{"server.pem", "trust.pem"} {
+		for _, f := range []string{"server.pem", "trust.pem", roster.File} {
 			must(r.t, os.Remove(filepath.Join(r.config.Authority.Dir, f)))
 		}
 	})
