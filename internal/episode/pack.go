@@ -15,18 +15,12 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/klauspost/compress/zstd"
-
 	"cis490/internal/ident"
 )
 
 // ReasonFile says, beside the files of a quarantined episode, why it was set
 // aside. It is never packed.
 const ReasonFile = "quarantine_reason.json"
-
-// window bounds the memory of packing and of reading: episodes are text, in
-// which repetition is near.
-const window = 1 << 20
 
 // Unpackable tells that an episode's directory cannot become a tarball, through
 // no fault of the disk or the program: it is to be set aside.
@@ -46,14 +40,13 @@ type Packed struct {
 
 // Packer packs one episode at a time and keeps its buffers between them.
 type Packer struct {
-	z   *zstd.Encoder
+	z   *frames
 	buf []byte
 }
 
 // NewPacker returns a packer.
 func NewPacker() (*Packer, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithLowerEncoderMem(true))
+	z, err := newFrames()
 	if err != nil {
 		return nil, fmt.Errorf("make packer: %w", err)
 	}
@@ -71,7 +64,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, dir string, id ident.Epi
 	}
 	defer func() { _ = root.Close() }() // only read
 	sum := &summed{w: w, h: sha256.New()}
-	p.z.Reset(sum)
+	p.z.reset(sum)
 	t := &packing{Packer: p, ctx: ctx, root: root, out: tar.NewWriter(p.z), moved: moved}
 	if err := t.dir(".", string(id), 0); err != nil {
 		return Packed{}, err
