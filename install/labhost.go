@@ -28,7 +28,8 @@ func (p *Plan) labHost() ([]step, error) {
 			folder{p.lab.DataDir, ours, 0o755},
 			// What the recorder makes in here belongs to the shipper's group.
 			folder{data("episodes"), owner{recorder, nameOfUs}, 0o770 | fs.ModeSetgid},
-			folder{data("outbox"), ours, 0o750},
+			// The recorder looks how full it is, before it records more.
+			folder{data("outbox"), ours, 0o755},
 			folder{data("shipped"), ours, 0o750},
 			folder{data("quarantine"), ours, 0o750},
 		),
