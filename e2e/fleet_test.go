@@ -8,7 +8,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
@@ -67,20 +66,6 @@ func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
 	f.t.Helper()
 	f.rx.Eventually(limit, fmt.Sprintf("%d accepted episodes of %s", n, h.Name),
 		fmt.Sprintf(`test $(grep -c '"host":"%s"' /var/lib/cis490/index.jsonl) -ge %d`, h.Name, n))
-}
-
-// each runs something on all hosts side by side. fn must not end the test.
-func (f *fleet) each(fn func(h *lab.Host) error) {
-	f.t.Helper()
-	var wg sync.WaitGroup
-	for _, h := range f.hosts {
-		wg.Go(func() {
-			if err := fn(h); err != nil {
-				f.t.Errorf("%s: %v", h.Name, err)
-			}
-		})
-	}
-	wg.Wait()
 }
 
 // nothingLostNothingTwice compares the receiver's rows with its files, and both

@@ -73,6 +73,7 @@ systemctl show -p Id,ExecMainStartTimestampMonotonic,MainPID cis490-shipper cis4
 // TestInstallAgain: a second install changes nothing; what was changed by hand is
 // named, shown and mended; what belongs to the site is left alone.
 func TestInstallAgain(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)
@@ -131,6 +132,7 @@ func TestInstallAgain(t *testing.T) {
 
 // TestInstallOverBroken: a half-done or damaged install is no obstacle.
 func TestInstallOverBroken(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)

@@ -12,6 +12,7 @@ import (
 // TestPowerOffAndOn: the whole fleet is switched off, cleanly and not, and on
 // again: everything comes back by itself, nothing is lost, nothing is there twice.
 func TestPowerOffAndOn(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "lab-01", "lab-02", "lab-03")
 	for _, h := range f.hosts {
 		h.Write("/etc/cis490/lab-host.toml", quickRest(h), 0o644)

@@ -13,6 +13,7 @@ import (
 // TestSecrets: no secret shows in units, process lists, environments or
 // journals, and each user can read only its own.
 func TestSecrets(t *testing.T) {
+	t.Parallel()
 	f := &fleet{Lab: lab.New(t), t: t}
 	machines := f.BootAll("collector", "lab-01")
 	f.rx, f.hosts = machines[0], machines[1:]

@@ -11,6 +11,7 @@ import (
 // TestUninstall: it refuses while episodes are unshipped and says how many; when
 // they are shipped it leaves no unit, process or symlink, and keeps the data.
 func TestUninstall(t *testing.T) {
+	t.Parallel()
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)

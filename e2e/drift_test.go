@@ -1,0 +1,37 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDriftIsMended: what somebody changed by hand is put right by the update
+// timer's next run, without a person.
+func TestDriftIsMended(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01")
+	h := f.hosts[0]
+	f.waitAccepted(h, 1, 15*time.Second)
+
+	h.Run("systemctl start cis490-autoupdate.service") // as its timer does
+	if result := h.Run("systemctl show -p Result,ExecMainStatus cis490-autoupdate.service"); result != "Result=success\nExecMainStatus=0" {
+		t.Errorf("with nothing to do: %s\n%s", result, h.Journal("cis490-autoupdate"))
+	}
+	if log := h.Journal("cis490-autoupdate"); strings.Contains(log, "changed  ") {
+		t.Errorf("it changed something on a fresh host:\n%s", log)
+	}
+
+	h.Run("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload")
+	h.Run("systemctl disable --now cis490-cert-fetch.timer && systemctl stop cis490-shipper && chmod 0700 /var/lib/cis490/data/episodes")
+	h.Run("systemctl start cis490-autoupdate.service")
+	h.Run("systemctl is-active cis490-shipper cis490-cert-fetch.timer && systemctl is-enabled cis490-cert-fetch.timer")
+	if restart := h.Run("systemctl show -p Restart --value cis490-shipper"); restart != "on-failure" {
+		t.Errorf("the unit was not mended: Restart=%s", restart)
+	}
+	if r := h.Try("cis490 install lab-host --check"); r.Code != 0 {
+		t.Errorf("still drifted: %s", r)
+	}
+}
