@@ -128,7 +128,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	}
 	for _, id := range interrupted {
 		if e := s.queue.byID[id]; e != nil {
-			e.attempts, e.notBefore = 1, o.Now().Add(10*time.Minute)
+			e.attempts, e.notBefore = 1, o.Now().Add(time.Minute)
 			o.Logger.Warn("episode was being packed when the last run ended; it goes last for a while", "episode", id)
 		}
 	}
@@ -157,7 +157,11 @@ func (s *Shipper) Run(ctx context.Context) error {
 // Once ships what waits now and returns nil when nothing is left to ship. What
 // it must leave is an error that says why.
 func (s *Shipper) Once(ctx context.Context) error {
-	s.lane.until = time.Time{} // a person asks: try now
+	// A person asks: try all of it now.
+	s.lane.until = time.Time{}
+	for _, e := range s.queue.order {
+		e.notBefore = time.Time{}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop} {
