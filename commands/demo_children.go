@@ -76,7 +76,7 @@ func (k *children) start(name string, args ...string) error {
 		defer k.mu.Unlock()
 		if !k.stopping {
 			select {
-			case k.died <- fmt.Errorf("%s ended by itself (%v):\n%s", name, err, k.tail(name)):
+			case k.died <- endedByItself(name, err, k.tail(name)):
 			default:
 			}
 		}
@@ -176,4 +176,11 @@ func (k *children) stop() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func endedByItself(name string, err error, log string) error {
+	if err == nil {
+		return fmt.Errorf("%s ended by itself:\n%s", name, log)
+	}
+	return fmt.Errorf("%s ended by itself: %w:\n%s", name, err, log)
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 
 	"cis490/internal/ident"
@@ -67,9 +68,7 @@ func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, e
 // The body too ends when the receiver is silent.
 func (c *Client) Get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	return c.do(ctx, http.MethodGet, path, nil, func(r *http.Request) {
-		for k, v := range header {
-			r.Header[k] = v
-		}
+		maps.Copy(r.Header, header)
 	}, http.StatusOK, http.StatusPartialContent, http.StatusNotModified)
 }
 

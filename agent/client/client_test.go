@@ -119,7 +119,7 @@ func TestPut_LyingPeers(t *testing.T) {
 			http.Redirect(w, r, "/v1/episodes/elsewhere", http.StatusTemporaryRedirect)
 			return true
 		},
-		"redirect with a problem": func(w http.ResponseWriter, r *http.Request) bool {
+		"redirect with a problem": func(w http.ResponseWriter, _ *http.Request) bool {
 			peer.Refuse(w, &wire.Problem{Kind: wire.Malformed, Status: 302})
 			return true
 		},

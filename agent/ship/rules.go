@@ -23,22 +23,38 @@ type Rule struct {
 // Rules returns the one table of what the shipper does upon an outcome.
 func Rules() []Rule {
 	return []Rule{
-		{Action: wire.Retire, settled: true,
-			Does: "receipt durable, then out of the outbox"},
-		{Action: wire.Quarantine, settled: true,
-			Does: "set aside; sent once more by itself when the policy changes"},
-		{Action: wire.Conflict, settled: true,
-			Does: "set aside with its tarball; never sent again by itself, never expires"},
-		{Action: wire.HoldCommit, settled: true,
-			Does: "nothing more of this commit is sent until the policy changes; kept, never expires"},
-		{Action: wire.Repack, settled: true,
-			Does: "packed again once, then set aside"},
-		{Action: wire.Hourly, pauses: true, first: time.Minute, most: time.Hour,
-			Does: "kept; nothing is sent for a wait that grows to an hour; a new certificate ends it"},
-		{Action: wire.BackOff, pauses: true, first: time.Second, most: 10 * time.Minute,
-			Does: "kept; waits with full jitter up to 10 minutes, Retry-After if that is longer"},
-		{Action: wire.Network, pauses: true, first: time.Second, most: 45 * time.Second,
-			Does: "kept; waits with full jitter up to 45 seconds, then pings before it sends"},
+		{
+			Action: wire.Retire, settled: true,
+			Does: "receipt durable, then out of the outbox",
+		},
+		{
+			Action: wire.Quarantine, settled: true,
+			Does: "set aside; sent once more by itself when the policy changes",
+		},
+		{
+			Action: wire.Conflict, settled: true,
+			Does: "set aside with its tarball; never sent again by itself, never expires",
+		},
+		{
+			Action: wire.HoldCommit, settled: true,
+			Does: "nothing more of this commit is sent until the policy changes; kept, never expires",
+		},
+		{
+			Action: wire.Repack, settled: true,
+			Does: "packed again once, then set aside",
+		},
+		{
+			Action: wire.Hourly, pauses: true, first: time.Minute, most: time.Hour,
+			Does: "kept; nothing is sent for a wait that grows to an hour; a new certificate ends it",
+		},
+		{
+			Action: wire.BackOff, pauses: true, first: time.Second, most: 10 * time.Minute,
+			Does: "kept; waits with full jitter up to 10 minutes, Retry-After if that is longer",
+		},
+		{
+			Action: wire.Network, pauses: true, first: time.Second, most: 45 * time.Second,
+			Does: "kept; waits with full jitter up to 45 seconds, then pings before it sends",
+		},
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -120,9 +121,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 		reconcile: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
 	}
 	s.lane.resume(o.Now(), o.State.Pause)
-	for c, h := range o.State.Holds {
-		s.queue.holds[c] = h
-	}
+	maps.Copy(s.queue.holds, o.State.Holds)
 	if err := s.scan(); err != nil {
 		return nil, err
 	}

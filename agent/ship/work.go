@@ -42,16 +42,20 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 		t, err = s.Spool.Tarball(ctx, s.Packer, e.id, moved)
 	}
 	if u, ok := errors.AsType[*episode.Unpackable](err); ok {
-		s.setAside(e, spool.Reason{Kind: spool.Unpackable, Detail: u.Error(),
-			Fix: "on the lab host: mend or delete the file, then: sudo cis490 episode retry " + string(e.id)})
+		s.setAside(e, spool.Reason{
+			Kind: spool.Unpackable, Detail: u.Error(),
+			Fix: "on the lab host: mend or delete the file, then: sudo cis490 episode retry " + string(e.id),
+		})
 		return
 	}
 	switch {
 	case ctx.Err() != nil:
 		s.queue.set(e, waiting, time.Time{})
 	case errors.Is(err, fs.ErrNotExist) && e.repack:
-		s.setAside(e, spool.Reason{Kind: wire.BadDigest, Detail: "the tarball is damaged and the directory to pack it from is gone", Digest: e.tarball.Digest, Commit: e.commit,
-			Fix: "nothing can be done on this host; if the receiver has lost the episode, it is lost"})
+		s.setAside(e, spool.Reason{
+			Kind: wire.BadDigest, Detail: "the tarball is damaged and the directory to pack it from is gone", Digest: e.tarball.Digest, Commit: e.commit,
+			Fix: "nothing can be done on this host; if the receiver has lost the episode, it is lost",
+		})
 	case errors.Is(err, fs.ErrNotExist):
 		s.Logger.Warn("episode is gone; somebody removed it", "host", s.Host, "episode", e.id)
 		s.queue.drop(e)

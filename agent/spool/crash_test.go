@@ -98,7 +98,7 @@ func steps() []step {
 		}
 	}
 	aside := func(k wire.Kind) func(disk.FS, *spool.Spool) error {
-		return func(f disk.FS, s *spool.Spool) error {
+		return func(_ disk.FS, s *spool.Spool) error {
 			return s.Quarantine(spool.Reason{Episode: one, Kind: k, Detail: "because", Fix: "do"})
 		}
 	}
@@ -110,8 +110,10 @@ func steps() []step {
 		return err
 	}
 	return []step{
-		{"pack", func(t *testing.T, f disk.FS, _ *spool.Spool) { record(t, f, one) },
-			func(f disk.FS, s *spool.Spool) error { _, err := tarball(f, s); return err }, "dir=episodes tarball=outbox"},
+		{
+			"pack", func(t *testing.T, f disk.FS, _ *spool.Spool) { record(t, f, one) },
+			func(f disk.FS, s *spool.Spool) error { _, err := tarball(f, s); return err }, "dir=episodes tarball=outbox",
+		},
 		{"repack", packed, func(f disk.FS, s *spool.Spool) error {
 			_, err := s.Repack(context.Background(), packer{f}, one, nil)
 			return err

@@ -179,8 +179,14 @@ func tarball(t testing.TB, h tar.Header, content string) []byte {
 
 func TestUnpack_NeverEscapes(t *testing.T) {
 	for _, h := range []tar.Header{
-		{Name: "../x"}, {Name: "/etc/x"}, {Name: string(id) + "/../x"}, {Name: string(id) + "/a/../../x"}, {Name: "other/x"}, {Name: string(id) + "/"},
-		{Name: string(id) + "/x", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, {Name: string(id) + "/x", Typeflag: tar.TypeChar},
+		{Name: "../x"},
+		{Name: "/etc/x"},
+		{Name: string(id) + "/../x"},
+		{Name: string(id) + "/a/../../x"},
+		{Name: "other/x"},
+		{Name: string(id) + "/"},
+		{Name: string(id) + "/x", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"},
+		{Name: string(id) + "/x", Typeflag: tar.TypeChar},
 	} {
 		parent := t.TempDir()
 		dir := filepath.Join(parent, "in")

@@ -222,7 +222,7 @@ func TestLast_IsTheLastWholeRow(t *testing.T) {
 		t.Errorf("no file: %v, %v", ok, err)
 	}
 	for content, want := range map[string]string{
-		"":                                "",
+		"":                                 "",
 		`{"at":"1970-01-01T00:16:40Z"`:     "",
 		"{\"n\":1}\n{\"n\":2}\n":           `{"n":2}`,
 		"{\"n\":1}\n{\"n\":2}\n{\"at\":\"": `{"n":2}`,

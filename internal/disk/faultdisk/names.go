@@ -2,6 +2,7 @@ package faultdisk
 
 import (
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"slices"
@@ -150,9 +151,7 @@ func (d *Disk) SyncDir(name string) error {
 		return wrap("sync", name, err)
 	}
 	n.synced = map[string]*node{}
-	for k, v := range n.names {
-		n.synced[k] = v
-	}
+	maps.Copy(n.synced, n.names)
 	return nil
 }
 
