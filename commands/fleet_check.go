@@ -3,6 +3,7 @@ package commands
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +18,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/receiver/fleet"
+	"cis490/receiver/gate"
 	"cis490/receiver/roster"
 )
 
@@ -111,6 +113,9 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, error) {
 		o.Tell = a.tell
 		return o, nil
 	}
+	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: c.String("config"), Log: slog.New(slog.DiscardHandler)})
+	g.Refresh() // serve says what is wrong with it
+	o.Gate = g.Judge
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {

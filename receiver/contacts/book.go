@@ -155,8 +155,11 @@ func (b *Book) Ping(h ident.Host, p wire.Ping) {
 		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
 			c.Failing = append(c.Failing, check.Plain(id, 64))
 		}
-		if p.Leaving && !c.Leaving {
+		switch {
+		case p.Leaving && !c.Leaving:
 			c.LeavingAt = now
+		case !p.Leaving && c.Leaving:
+			c.BackAt = now
 		}
 		if c.Leaving = p.Leaving; !p.Leaving {
 			c.LeavingAt = time.Time{}

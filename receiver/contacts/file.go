@@ -89,7 +89,8 @@ type Contact struct {
 	Failing     []string     `json:"failing,omitempty"`
 	Leaving     bool         `json:"leaving,omitempty"`
 	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
-	Boots       []Boot       `json:"boots,omitempty"` // the last few, latest last
+	BackAt      time.Time    `json:"back_at,omitzero"` // first ping after it had left
+	Boots       []Boot       `json:"boots,omitempty"`  // the last few, latest last
 
 	// What became of its episodes.
 	LastAccepted     time.Time `json:"last_accepted,omitzero"`

@@ -31,13 +31,6 @@ const (
 	receiverFailing = DoctorFailing
 )
 
-// steady is how long a finding that may pass by itself has to last before it
-// counts: two runs must see it.
-const steady = machine.FleetCheckEvery - time.Minute
-
-// fresh is how old a ping may be to speak for now: three are missed.
-const fresh = 15 * time.Minute
-
 // detector finds one symptom of one host.
 type detector func(f *Facts, name ident.Host, h *Host) (Finding, bool)
 
@@ -60,7 +53,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			since = f.Now
 		}
 		seen[x.Key()] = since
-		if lasting && f.Now.Sub(since) < steady {
+		if lasting && f.Now.Sub(since) < f.Limits.steady() {
 			if !f.Held[x.Key()].Firing {
 				return
 			}
@@ -95,7 +88,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 
 // silent: took an episode within the lookback, none for longer than allowed.
 func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(h.Accepted) <= f.Limits.SilentAfter {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(later(h.Accepted, h.Heard.Back)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	r := f.why(h, h.Accepted)
@@ -191,7 +184,7 @@ func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 
 // doctorFailing: a hard check fails, by the newest of ping and snapshot.
 func doctorFailing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	ids, at := h.failing(f.Now)
+	ids, at := h.failing(f)
 	if len(ids) == 0 {
 		return Finding{}, false
 	}
@@ -203,11 +196,11 @@ func doctorFailing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 
 // failing returns the ids of hard checks that failed last, if that is recent
 // enough to speak for now.
-func (h *Host) failing(now time.Time) ([]string, time.Time) {
-	if now.Sub(h.Heard.At) <= fresh && !h.Heard.At.Before(h.Snapshot.At) {
+func (h *Host) failing(f *Facts) ([]string, time.Time) {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() && !h.Heard.At.Before(h.Snapshot.At) {
 		return h.Heard.Failing, h.Heard.At
 	}
-	if now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
+	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
 		return h.Snapshot.Failing, h.Snapshot.At
 	}
 	return nil, time.Time{}
@@ -232,10 +225,10 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	return Finding{Detail: detail, Reason: r}, true
 }
 
-// backlogGrowing: for an hour the outbox has only grown, by a half and by ten.
+// backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || f.Now.Sub(h.Heard.At) > fresh || f.quiet(g.Since) < time.Hour || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+	if g.Since.IsZero() || f.Now.Sub(h.Heard.At) > f.Limits.fresh() || f.quiet(g.Since) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
 	return Finding{
@@ -254,7 +247,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			if b.Last.Before(to) {
 				to = b.Last
 			}
-			if !to.After(from) || f.Now.Sub(to) > time.Hour {
+			if !to.After(from) || f.Now.Sub(to) > f.Limits.hour() {
 				continue
 			}
 			return Finding{

@@ -74,6 +74,9 @@ func TestJudge_Edges(t *testing.T) {
 		"alive, clock off":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock"},
 		"alive, a check fails":    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check"},
 		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
+		"alive, refused code":     {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "no"}}, nil, "silent/gated"},
+		"back for a minute":       {Host{Accepted: ago(9 * time.Hour), Heard: Contact{At: ago(time.Minute), Back: ago(time.Minute)}}, nil, ""},
+		"back for 31 minutes":     {Host{Accepted: ago(9 * time.Hour), Heard: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording"},
 		"left":                    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
 		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Heard: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
 		"certificate expired, knocked": {

@@ -42,6 +42,17 @@ type Limits struct {
 	CertLife      time.Duration
 }
 
+// fresh is how old a ping may be to speak for now: by default three are missed.
+func (l Limits) fresh() time.Duration { return l.SilentAfter / 2 }
+
+// steady is how long a finding that may pass by itself has to last before it
+// counts; by default four minutes, so that two runs must see it.
+func (l Limits) steady() time.Duration { return l.SilentAfter * 2 / 15 }
+
+// hour is the time over which pings are compared with each other, by default an
+// hour.
+func (l Limits) hour() time.Duration { return 2 * l.SilentAfter }
+
 // Span is a stretch of time.
 type Span struct{ From, To time.Time }
 
@@ -81,6 +92,8 @@ type Contact struct {
 	At      time.Time // of the ping
 	Any     time.Time // of any accepted contact
 	Leaving bool
+	Back    time.Time     // first heard again after it had left
+	Gated   string        // why the gate refuses the commit that it runs; empty: it does not
 	Offset  time.Duration // its clock minus the receiver's
 	Waiting int
 	Held    int

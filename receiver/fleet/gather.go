@@ -11,6 +11,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
+	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/index"
 	"cis490/receiver/roster"
@@ -25,6 +26,8 @@ type Source struct {
 	FS      disk.FS
 	DataDir string       // of the receiver, or a copy of it
 	Roster  *roster.View // nil: no roster, so only hosts that ship are known
+	// Gate judges the commit that a host runs; nil: not judged.
+	Gate func(ident.Commit) (wire.Verdict, error)
 }
 
 // Gather reads the facts. What cannot be read is left out and returned beside
@@ -34,11 +37,17 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	book, err := contacts.Read(s.FS, s.DataDir)
 	f.away(book, now)
 	for name, c := range book.Hosts {
-		f.host(name).contact(c)
+		h := f.host(name)
+		h.contact(c)
+		if s.Gate != nil && !c.LastPing.IsZero() {
+			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {
+				h.Heard.Gated = check.Plain(v.Reason, 200)
+			}
+		}
 	}
 	errs := []error{err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now)}
 	for name, h := range f.Hosts {
-		errs = append(errs, h.rest(s, name, now))
+		errs = append(errs, h.rest(s, name, now, l))
 	}
 	return f, errors.Join(errs...)
 }
@@ -155,7 +164,7 @@ func (h *Host) contact(c *contacts.Contact) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 	}
 	h.Heard = Contact{
-		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving,
+		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving, Back: c.BackAt,
 		Offset:  time.Duration(c.ClockOffset * float64(time.Second)),
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
 	}
@@ -176,12 +185,12 @@ func (h *Host) contact(c *contacts.Contact) {
 }
 
 // rest reads what has a file for each host, only where it could matter.
-func (h *Host) rest(s Source, name ident.Host, now time.Time) error {
+func (h *Host) rest(s Source, name ident.Host, now time.Time, l Limits) error {
 	if h.Accepted.IsZero() && !h.Stored {
 		_, err := s.FS.Lstat(filepath.Join(s.DataDir, "episodes", string(name)))
 		h.Stored = err == nil
 	}
-	if now.Sub(h.Heard.At) <= fresh {
+	if now.Sub(h.Heard.At) <= l.fresh() {
 		fi, err := s.FS.Lstat(filepath.Join(s.DataDir, contacts.SnapshotsDir, string(name)+".json"))
 		if err != nil || fi.ModTime().Before(h.Heard.At) {
 			return nil // the ping is newer, or there is none

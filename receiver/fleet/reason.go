@@ -26,8 +26,8 @@ const skew = 2 * time.Minute
 func (f *Facts) why(h *Host, since time.Time) Reason {
 	c, k := h.Heard, h.Knock
 	heard := later(c.At, c.Any)
-	alive := f.Now.Sub(c.At) <= fresh
-	ids, _ := h.failing(f.Now)
+	alive := f.Now.Sub(c.At) <= f.Limits.fresh()
+	ids, _ := h.failing(f)
 	switch {
 	case k.Valid && k.At.After(since) && k.At.After(heard):
 		return f.knocked(k)
@@ -39,6 +39,8 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: "clock.offset"}
 	case len(ids) > 0:
 		return f.failing(ids)
+	case alive && c.Gated != "":
+		return Reason{Code: "gated", Text: "the gate refuses the code it runs: " + c.Gated, Check: "gate.commit"}
 	case alive && c.Held > 0 && c.Waiting == 0:
 		return Reason{Code: "gated", Text: fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), Check: "gate.commit"}
 	case alive && c.Waiting > 0:

@@ -169,7 +169,7 @@ func (l Last) seen() map[Key]time.Time {
 func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 	now := map[ident.Host]Growth{}
 	for name, h := range f.Hosts {
-		if h.Heard.Waiting == 0 || f.Now.Sub(h.Heard.At) > fresh {
+		if h.Heard.Waiting == 0 || f.Now.Sub(h.Heard.At) > f.Limits.fresh() {
 			continue
 		}
 		g, ok := before[name]

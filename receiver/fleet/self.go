@@ -45,7 +45,7 @@ func receiverFindings(f *Facts) []Finding {
 func (f *Facts) medianOffset() (time.Duration, int) {
 	var all []time.Duration
 	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= fresh {
+		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
 			all = append(all, h.Heard.Offset)
 		}
 	}

@@ -1,0 +1,124 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// TestEverySickHostIsNamed: what can be wrong with a host, one each; all is found
+// and named with its reason and its fix, and over once the fix is pasted.
+func TestEverySickHostIsNamed(t *testing.T) {
+	t.Parallel()
+	f := &fleet{Lab: lab.New(t), t: t}
+	f.rx = f.BootAll("collector")[0]
+	f.hosts = append(f.BootAll("lab-stopped", "lab-expired", "lab-bearer", "lab-gated", "lab-bare", "lab-timer", "lab-dns", "lab-off", "lab-two", "lab-copy"),
+		f.Boot("lab-full", lab.WithTmpfs("/var/lib/cis490", "96M")))
+	f.rx.Push(lab.Binary(t), "/root/cis490")
+	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
+	for _, h := range f.hosts {
+		switch h.Name {
+		case "lab-copy":
+			continue
+		case "lab-expired": // its certificate is short-lived, and nobody renews it
+			f.rx.Run(`cp -a /etc/cis490/receiver.toml /root/ && sed -i 's/^# cert_life = .*/cert_life = "100s"/' /etc/cis490/receiver.toml && systemctl restart cis490-bootstrap`)
+			f.join(h)
+			f.rx.Run(`cp -a /root/receiver.toml /etc/cis490/ && systemctl restart cis490-bootstrap`)
+			h.Run("systemctl stop cis490-cert-fetch.timer")
+		default:
+			f.join(h)
+		}
+		h.Run("systemctl stop cis490-autoupdate.timer") // it would mend what a person shall be told
+		f.quick(h)
+	}
+	f.watched()
+	for _, h := range f.hosts {
+		if h.Name != "lab-copy" {
+			f.waitAccepted(h, 1, 2*time.Minute)
+		}
+	}
+
+	host := func(name string) *lab.Host { return f.Host(name) }
+	commit := strings.Repeat("b", 40)
+	host("lab-stopped").Run("systemctl stop cis490-shipper")
+	host("lab-bearer").Run("printf %064d 0 > /etc/cis490/certs/bearer")
+	for name, stamp := range map[string]string{"lab-gated": commit, "lab-bare": ""} {
+		host(name).Push(lab.BinaryWith(t, "0.0.1-"+name, stamp), "/root/other")
+		host(name).Run("/root/other install lab-host")
+	}
+	host("lab-timer").Run("systemctl disable --now cis490-cert-fetch.timer")
+	host("lab-dns").Run("sed -i /collector/d /etc/hosts")
+	host("lab-full").Run("dd if=/dev/zero of=/var/lib/cis490/filler bs=1M count=80 || true")
+	host("lab-off").Crash()
+	f.rx.Run("chown root:root /var/lib/cis490/index.jsonl && systemctl restart cis490-receiver")
+	f.rx.Run("cis490 token create --ttl 1s lab-never")
+	two, copied := host("lab-two"), host("lab-copy")
+	copied.Push(lab.Binary(t), "/root/cis490")
+	for _, file := range []string{"lab-host.toml", "certs/ca.crt", "certs/lab-host.pem", "certs/bearer"} {
+		copied.Write("/etc/cis490/"+file, two.Read("/etc/cis490/"+file), 0o600)
+	}
+	copied.Run("chmod 644 /etc/cis490/lab-host.toml /etc/cis490/certs/ca.crt && /root/cis490 install lab-host && systemctl stop cis490-autoupdate.timer")
+
+	limit := 5 * time.Minute
+	index := f.waitOpen(limit, "@receiver", "index-broken", "ledger.index")
+	t.Logf("index: %s; %s", index.Reason, index.Fix)
+	f.paste(index.Fix)
+	f.waitWell(time.Minute, "@receiver")
+
+	sick := map[string]alert{}
+	for _, want := range []struct{ host, symptom, code string }{
+		{"lab-two", "cloned", "two-machines"},
+		{"lab-timer", "doctor-failing", "failing-check"},
+		{"lab-full", "doctor-failing", "failing-check"},
+		{"lab-bare", "doctor-failing", "failing-check"},
+		{"lab-never", "never-reported", "token-unused"},
+		{"lab-stopped", "silent", "failing-check"},
+		{"lab-bearer", "silent", "bad-token"},
+		{"lab-expired", "silent", "certificate-expired"},
+		{"lab-gated", "silent", "gated"},
+		{"lab-bare", "silent", "failing-check"},
+		{"lab-full", "silent", "failing-check"},
+		{"lab-dns", "silent", "nothing"},
+		{"lab-off", "silent", "nothing"},
+	} {
+		a := f.waitOpen(limit, want.host, want.symptom, want.code)
+		t.Logf("%s %s: %s\n    fix: %s", a.Host, a.Symptom, a.Reason, a.Fix)
+		sick[a.Host] = a
+	}
+	for name, part := range map[string]string{
+		"lab-timer": "(units.enabled)", "lab-full": "(disk.reserve)", "lab-bare": "(version.stamp)", "lab-stopped": "(units.active)",
+	} {
+		if !strings.Contains(sick[name].Reason, part) {
+			t.Errorf("%s: the reason is %q, want %s", name, sick[name].Reason, part)
+		}
+	}
+	journal := f.rx.Run("journalctl -p warning -u cis490-fleet-health -g 'cis490 fleet-alert' --no-pager -o cat")
+	for name := range sick {
+		if !strings.Contains(journal, "cis490 fleet-alert host="+name+" ") {
+			t.Errorf("the journal has no line of %s", name)
+		}
+	}
+
+	for _, name := range []string{"lab-stopped", "lab-bearer", "lab-expired", "lab-timer"} {
+		f.paste(sick[name].Fix)
+	}
+	// These need hands or a decision, which the fix says in words.
+	f.paste(strings.Replace(sick["lab-two"].Fix, "NEW-NAME, then paste what it prints on one of the two machines", "lab-copy, then paste what it prints on lab-copy", 1))
+	host("lab-off").Start()
+	host("lab-full").Run("rm /var/lib/cis490/filler")
+	if r := host("lab-dns").Try("sudo cis490 doctor"); !strings.Contains(r.Out, "getent hosts collector.lab") {
+		t.Errorf("doctor on a host without DNS: %s", r)
+	}
+	host("lab-dns").Run("echo " + f.rx.Addr + " collector.lab >> /etc/hosts")
+	f.rx.Run(`sed -i 's/^# extra_commits = .*/extra_commits = ["` + commit + `"]/' /etc/cis490/receiver.toml`)
+	host("lab-bare").Run("/root/cis490 install lab-host")
+	f.paste(strings.ReplaceAll(strings.Split(sick["lab-never"].Fix, ", then")[0], "lab-never", "lab-never"))
+	for name := range sick {
+		f.waitWell(limit, name)
+	}
+	f.waitWell(limit, "lab-copy")
+}
