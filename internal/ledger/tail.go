@@ -1,0 +1,93 @@
+package ledger
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"time"
+
+	"cis490/internal/disk"
+)
+
+// Tail follows a ledger that another hand writes: each Read yields what was
+// appended since the one before. It is for one goroutine.
+type Tail struct {
+	fsys          disk.FS
+	path, timeKey string
+	from          time.Time
+
+	info   fs.FileInfo // of the file at the last read; nil before the first
+	offset int64       // what lies before it was yielded
+	last   []byte      // the last line before offset, to notice that the file was cut and grew again
+}
+
+// NewTail returns a tail that begins with the rows at from or later. The file
+// need not exist yet.
+func NewTail(fsys disk.FS, path, timeKey string, from time.Time) *Tail {
+	return &Tail{fsys: fsys, path: path, timeKey: timeKey, from: from}
+}
+
+// Read yields the new rows. begin is called first where all that was yielded
+// before is void: at the first read, and after the file was replaced or cut.
+func (t *Tail) Read(begin func(), yield func(Row)) error {
+	fi, err := t.fsys.Lstat(t.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if t.info != nil && disk.SameFile(fi, t.info) && fi.Size() == t.offset {
+		return nil
+	}
+	f, err := t.fsys.OpenFile(t.path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if fi, err = f.Stat(); err != nil {
+		return err
+	}
+	if t.info == nil || !disk.SameFile(fi, t.info) || !t.continues(f, fi.Size()) {
+		begin()
+		t.last, t.info = nil, nil
+		if t.offset, err = bisect(f, fi.Size(), t.timeKey, t.from); err != nil {
+			return fmt.Errorf("read %s: %w", t.path, err)
+		}
+	}
+	t.info = fi
+	lines := bufio.NewReaderSize(io.NewSectionReader(f, t.offset, fi.Size()-t.offset), 256<<10)
+	var long []byte
+	for {
+		line, took, err := nextLine(lines, &long)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			t.info = nil
+			return fmt.Errorf("read %s: %w", t.path, err)
+		}
+		t.offset += took
+		t.last = append(t.last[:0], line...)
+		if at, ok := rowTime(line, t.timeKey); ok && !at.Before(t.from) {
+			yield(Row{at, line})
+		}
+	}
+}
+
+// continues tells whether the file still has what was yielded.
+func (t *Tail) continues(f io.ReaderAt, size int64) bool {
+	if size < t.offset {
+		return false
+	}
+	if len(t.last) == 0 {
+		return true
+	}
+	got := make([]byte, len(t.last)+1)
+	n, _ := f.ReadAt(got, t.offset-int64(len(got))) // a short read compares as different
+	return n == len(got) && bytes.Equal(got[:n-1], t.last) && got[n-1] == '\n'
+}
