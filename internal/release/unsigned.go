@@ -1,10 +1,21 @@
-// Package release is the form of what a receiver offers to hosts: binaries named
-// by their digest below releases/blobs, and lists of them.
+// Package release is the form of what a receiver offers to hosts, and who is
+// believed about it (spec §9).
+//
+// A release is a manifest that names binaries by their digest, and a minisign
+// signature of exactly its bytes. The signing key lives with the maintainer and
+// never on the receiver: a receiver that lies can withhold a release, but not
+// make one. Hosts trust a current key and a next one; Keyring has the rules.
+// What is published lies in the folder of releases: the binaries below blobs/,
+// the signed manifests below signed/, what people ordered about them in
+// orders.jsonl, and how far each came in rollout.json. A publication is complete
+// when its order is written, which is the last thing; a crash before leaves files
+// that mean nothing.
 //
 // An unsigned list holds what was installed by hand on the receiver itself. It
 // is good for the paste line of a join token, which carries the digest; no host
 // ever updates from it. Readers never trust a name or a size from a list further
-// than the digest of the bytes.
+// than the digest of the bytes, and refuse a manifest with anything in it that
+// they do not understand fully: a path, another product, a binary named twice.
 package release
 
 import (

@@ -89,6 +89,55 @@ type Ping struct {
 	Queue   Queue        `json:"queue"`
 	Failing []string     `json:"failing,omitempty"` // ids of failing hard checks
 	Leaving bool         `json:"leaving,omitempty"` // about to stop on purpose
+	OS      string       `json:"os,omitempty"`      // as GOOS
+	Arch    string       `json:"arch,omitempty"`    // as GOARCH
+	Update  *Update      `json:"update,omitempty"`  // absent where nothing keeps the host on releases
+}
+
+// Update is what a host tells of its updates, and the content of the public
+// file /opt/cis490/autoupdate.json.
+type Update struct {
+	Good  Running `json:"good"`            // what has proven itself here
+	Trial *Trial  `json:"trial,omitempty"` // nil: none is under way
+	// RolledBack are the binaries that failed here, latest last, at most MaxRolledBack.
+	RolledBack []RolledBack `json:"rolled_back,omitempty"`
+	// Refused is why what the receiver offers is not taken; empty: it is, or
+	// nothing new is offered.
+	Refused string `json:"refused,omitempty"`
+}
+
+// MaxRolledBack bounds what a ping tells of failed binaries.
+const MaxRolledBack = 8
+
+// Running names one build by its binary.
+type Running struct {
+	Version string       `json:"version"`
+	Digest  ident.Digest `json:"sha256,omitempty"`
+	Seq     uint64       `json:"seq,omitempty"` // 0: brought by hand
+}
+
+// Trial is a new version that is not proven on its host yet.
+type Trial struct {
+	Running
+	Phase    string    `json:"phase"` // applying, observing, rolling-back
+	Since    time.Time `json:"since"`
+	Observed float64   `json:"observed_seconds"` // of the uptime that it needs
+	Needs    float64   `json:"needs_seconds"`
+	Waiting  string    `json:"waiting,omitempty"` // for what, beside time
+}
+
+// RolledBack is a binary that failed on its host.
+type RolledBack struct {
+	Running
+	At  time.Time `json:"at"`
+	Why string    `json:"why"`
+}
+
+// Offer is the body of GET /v1/releases: a manifest and its minisign signature,
+// byte for byte.
+type Offer struct {
+	Manifest  string `json:"manifest"`
+	Signature string `json:"signature"`
 }
 
 // Pong answers a ping.

@@ -1,0 +1,125 @@
+package release
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+)
+
+// Bundle is a whole release as it was read from a release directory: a signed
+// manifest, and all that it names.
+type Bundle struct {
+	Manifest  Manifest
+	Signer    Key
+	manifest  []byte
+	signature []byte
+	blobs     map[ident.Digest][]byte
+}
+
+// ReadDirectory reads a release directory whose manifest a key of the ring
+// signed. It refuses one that lacks a file, or has another file in its place.
+func ReadDirectory(fsys disk.FS, dir string, ring Keyring) (Bundle, error) {
+	b := Bundle{blobs: map[ident.Digest][]byte{}}
+	var err error
+	if b.manifest, err = disk.ReadFile(fsys, filepath.Join(dir, ManifestFile), MaxManifest); err != nil {
+		return Bundle{}, err
+	}
+	if b.signature, err = disk.ReadFile(fsys, filepath.Join(dir, SignatureFile), maxSignature); err != nil {
+		return Bundle{}, err
+	}
+	if b.Manifest, b.Signer, err = ring.Open(b.manifest, b.signature); err != nil {
+		return Bundle{}, fmt.Errorf("%s: %w", filepath.Join(dir, ManifestFile), err)
+	}
+	take := func(name string, want Blob) error {
+		content, err := disk.ReadFile(fsys, filepath.Join(dir, name), want.Size)
+		if err != nil {
+			return err
+		}
+		if got := digestOf(content); got != want.Digest {
+			return fmt.Errorf("%s has sha256 %s, the manifest says %s", filepath.Join(dir, name), got, want.Digest)
+		}
+		b.blobs[want.Digest] = content
+		return nil
+	}
+	for _, a := range b.Manifest.Artifacts {
+		if err := take(a.FileName(), a.Blob); err != nil {
+			return Bundle{}, err
+		}
+	}
+	if e := b.Manifest.Experiment; e != nil {
+		if err := take(ExperimentFile, *e); err != nil {
+			return Bundle{}, err
+		}
+	}
+	return b, nil
+}
+
+// Describe returns the blob of a file in a release directory that is being made.
+func Describe(fsys disk.FS, path string, limit int64) (Blob, error) {
+	b, err := disk.ReadFile(fsys, path, limit)
+	if err != nil {
+		return Blob{}, err
+	}
+	return Blob{digestOf(b), int64(len(b))}, nil
+}
+
+// Publish puts a release into the folder of releases, durably. It does not yet
+// count: see Order. What is there already is not written again.
+func (b Bundle) Publish(fsys disk.FS, to string) error {
+	if err := disk.MkdirAll(fsys, filepath.Join(to, "blobs"), 0o755); err != nil {
+		return err
+	}
+	if err := disk.MkdirAll(fsys, filepath.Join(to, "signed"), 0o755); err != nil {
+		return err
+	}
+	for digest, content := range b.blobs {
+		path := BlobPath(to, digest)
+		if have, err := disk.ReadFile(fsys, path, int64(len(content))); err == nil && digestOf(have) == digest {
+			continue
+		}
+		if err := disk.ReplaceBytes(fsys, path, 0o644, content); err != nil {
+			return fmt.Errorf("publish binary: %w", err)
+		}
+	}
+	manifest, signature := signedPaths(to, b.Manifest.Seq)
+	if err := disk.ReplaceBytes(fsys, signature, 0o644, b.signature); err != nil {
+		return fmt.Errorf("publish signature: %w", err)
+	}
+	if err := disk.ReplaceBytes(fsys, manifest, 0o644, b.manifest); err != nil {
+		return fmt.Errorf("publish manifest: %w", err)
+	}
+	return nil
+}
+
+// Same tells whether the release of this seq is published already, byte for byte.
+// Another one under the same seq is an error: hosts may have seen it.
+func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
+	path, _ := signedPaths(to, b.Manifest.Seq)
+	have, err := disk.ReadFile(fsys, path, MaxManifest)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if string(have) != string(b.manifest) {
+		return false, fmt.Errorf("another release was published with seq %d", b.Manifest.Seq)
+	}
+	return true, nil
+}
+
+func signedPaths(dir string, seq uint64) (manifest, signature string) {
+	manifest = filepath.Join(dir, "signed", fmt.Sprintf("%d.json", seq))
+	return manifest, manifest + ".minisig"
+}
+
+func digestOf(b []byte) ident.Digest {
+	sum := sha256.Sum256(b)
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}

@@ -1,0 +1,118 @@
+package release
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/ledger"
+	"cis490/internal/wire"
+)
+
+// Verb is what a person ordered about a release.
+type Verb string
+
+// The orders. A later one about the same release goes before an earlier one.
+const (
+	OrderPublish  Verb = "publish"
+	OrderPromote  Verb = "promote"  // to the next stage, though trials are not over
+	OrderWithdraw Verb = "withdraw" // stops the offer; with Block its commit leaves the gate
+)
+
+// Order is a row of orders.jsonl, the ledger of what people said about releases.
+type Order struct {
+	At      time.Time    `json:"at"`
+	Verb    Verb         `json:"order"`
+	Seq     uint64       `json:"seq"`
+	Version string       `json:"version,omitempty"`
+	Commit  ident.Commit `json:"commit,omitempty"`
+	Force   bool         `json:"force,omitempty"` // promote: to all hosts at once, also after a withdrawal
+	Block   bool         `json:"block,omitempty"`
+	Reason  string       `json:"reason,omitempty"`
+}
+
+func ordersPath(dir string) string { return filepath.Join(dir, "orders.jsonl") }
+
+// Give appends an order, durably. One process at a time may do so.
+func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
+	l, err := ledger.Open(ledger.Options{FS: fsys, Path: ordersPath(dir), TimeKey: "at", Perm: 0o644, Now: now})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	return l.Append(func(at time.Time) any {
+		o.At = at
+		return o
+	})
+}
+
+// Orders returns all orders, oldest first.
+func Orders(fsys disk.FS, dir string) ([]Order, error) {
+	var all []Order
+	for row, err := range ledger.Rows(fsys, ordersPath(dir), "at", time.Time{}) {
+		if err != nil {
+			return nil, err
+		}
+		var o Order
+		if err := json.Unmarshal(row.Line, &o); err != nil {
+			return nil, fmt.Errorf("read %s: %w", ordersPath(dir), err)
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+// Published is a release as the receiver offers it.
+type Published struct {
+	Manifest Manifest
+	At       time.Time
+	Offer    wire.Offer
+}
+
+// List returns the releases that an order published, newest seq first. Their
+// signatures are not verified here: hosts do that, with keys of their own.
+func List(fsys disk.FS, dir string) ([]Published, error) {
+	orders, err := Orders(fsys, dir)
+	if err != nil {
+		return nil, err
+	}
+	by := map[uint64]time.Time{}
+	for _, o := range orders {
+		if _, again := by[o.Seq]; o.Verb == OrderPublish && !again {
+			by[o.Seq] = o.At
+		}
+	}
+	var all []Published
+	for seq, at := range by {
+		manifest, signature := signedPaths(dir, seq)
+		m, err := disk.ReadFile(fsys, manifest, MaxManifest)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // removed by hand: not offered any more
+		}
+		if err != nil {
+			return nil, err
+		}
+		s, err := disk.ReadFile(fsys, signature, maxSignature)
+		if err != nil {
+			return nil, err
+		}
+		p := Published{At: at, Offer: wire.Offer{Manifest: string(m), Signature: string(s)}}
+		if p.Manifest, err = parse(m); err != nil {
+			return nil, fmt.Errorf("read %s: %w", manifest, err)
+		}
+		all = append(all, p)
+	}
+	slices.SortFunc(all, func(a, b Published) int {
+		if a.Manifest.Seq > b.Manifest.Seq {
+			return -1
+		}
+		return 1
+	})
+	return all, nil
+}

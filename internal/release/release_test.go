@@ -1,0 +1,264 @@
+package release_test
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+)
+
+const commit = ident.Commit("0123456789abcdef0123456789abcdef01234567")
+
+func newKey(t *testing.T) release.SecretKey {
+	t.Helper()
+	k, _, err := release.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// directory makes a release directory with one binary, signed by k.
+func directory(t *testing.T, k release.SecretKey, change func(*release.Manifest)) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	write(t, filepath.Join(dir, "cis490-linux-amd64"), "binary")
+	b, err := release.Describe(disk.OS{}, filepath.Join(dir, "cis490-linux-amd64"), release.MaxBinary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := release.Manifest{
+		V: 1, Product: release.Product, Seq: 7, Version: "v1.2.0", Commit: commit,
+		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: b}},
+	}
+	if change != nil {
+		change(&m)
+	}
+	manifest, signature, err := k.Sign(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, release.ManifestFile), string(manifest))
+	write(t, filepath.Join(dir, release.SignatureFile), string(signature))
+	return dir
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSign_MinisignVerifies: the tool that everybody has says the same of our
+// files as we do, and a secret key of its own signs for us.
+func TestSign_MinisignVerifies(t *testing.T) {
+	tool, err := exec.LookPath("minisign")
+	if err != nil {
+		t.Skip("minisign is not installed here")
+	}
+	k := newKey(t)
+	dir := directory(t, k, nil)
+	verify := func(key string) (string, error) {
+		out, err := exec.Command(tool, "-V", "-P", key, "-m", filepath.Join(dir, release.ManifestFile)).CombinedOutput()
+		return string(out), err
+	}
+	if out, err := verify(k.Public().String()); err != nil || !strings.Contains(out, "cis490 v1.2.0 seq 7") {
+		t.Errorf("minisign -V: %v\n%s", err, out)
+	}
+	if out, err := verify(newKey(t).Public().String()); err == nil {
+		t.Errorf("minisign -V with another key passes:\n%s", out)
+	}
+	public, err := k.Public().File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "x.pub"), string(public))
+	if out, err := exec.Command(tool, "-V", "-p", filepath.Join(dir, "x.pub"), "-m", filepath.Join(dir, release.ManifestFile)).CombinedOutput(); err != nil {
+		t.Errorf("minisign -V -p: %v\n%s", err, out)
+	}
+
+	// The other way round: signed by the tool, verified by us.
+	secret := filepath.Join(dir, "tool.key")
+	for _, args := range [][]string{
+		{"-G", "-W", "-p", filepath.Join(dir, "tool.pub"), "-s", secret},
+		{"-S", "-W", "-s", secret, "-m", filepath.Join(dir, release.ManifestFile)},
+	} {
+		if out, err := exec.Command(tool, args...).CombinedOutput(); err != nil {
+			t.Skipf("this minisign does not do without a password: %v\n%s", err, out)
+		}
+	}
+	b, _ := os.ReadFile(filepath.Join(dir, "tool.pub"))
+	ring, err := release.ParseKeyring(string(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := release.ReadDirectory(disk.OS{}, dir, ring); err != nil {
+		t.Errorf("signed by minisign: %v", err)
+	}
+	b, _ = os.ReadFile(secret)
+	if got, err := release.ParseSecretKey(b, ""); err != nil || got.Public().String() != ring[0].String() {
+		t.Errorf("a secret key of minisign's: %v", err)
+	}
+}
+
+// TestOpen_Refuses is the part of the attack table that is about manifests.
+func TestOpen_Refuses(t *testing.T) {
+	k, other := newKey(t), newKey(t)
+	good := directory(t, k, nil)
+	manifest, _ := os.ReadFile(filepath.Join(good, release.ManifestFile))
+	signature, _ := os.ReadFile(filepath.Join(good, release.SignatureFile))
+	ring := release.Keyring{k.Public()}
+	if _, signer, err := ring.Open(manifest, signature); err != nil || signer.String() != k.Public().String() {
+		t.Fatal(err)
+	}
+	tampered := []byte(strings.Replace(string(manifest), "v1.2.0", "v6.6.6", 1))
+	for name, c := range map[string]struct {
+		ring                release.Keyring
+		manifest, signature []byte
+		want                error
+	}{
+		"wrong key":           {release.Keyring{other.Public()}, manifest, signature, release.ErrSignature},
+		"no key":              {nil, manifest, signature, release.ErrSignature},
+		"tampered manifest":   {ring, tampered, signature, release.ErrSignature},
+		"one byte more":       {ring, append([]byte(" "), manifest...), signature, release.ErrSignature},
+		"no signature":        {ring, manifest, nil, release.ErrSignature},
+		"garbage signature":   {ring, manifest, []byte("untrusted comment: x\nRWQ\n"), release.ErrSignature},
+		"tampered comment":    {ring, manifest, []byte(strings.Replace(string(signature), "seq 7", "seq 8", 1)), release.ErrSignature},
+		"oversize manifest":   {ring, make([]byte, release.MaxManifest+1), signature, release.ErrManifest},
+		"oversize signature":  {ring, manifest, make([]byte, 1<<20), release.ErrManifest},
+		"nothing but a brace": {ring, []byte("{"), signature, release.ErrSignature},
+	} {
+		if _, _, err := c.ring.Open(c.manifest, c.signature); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+func TestEncode_RefusesWhatHostsWould(t *testing.T) {
+	k := newKey(t)
+	for name, change := range map[string]func(*release.Manifest){
+		"other product":      func(m *release.Manifest) { m.Product = "other" },
+		"no seq":             func(m *release.Manifest) { m.Seq = 0 },
+		"path as version":    func(m *release.Manifest) { m.Version = "../../etc" },
+		"partial as version": func(m *release.Manifest) { m.Version = "v1.partial" },
+		"no commit":          func(m *release.Manifest) { m.Commit = "" },
+		"no binary":          func(m *release.Manifest) { m.Artifacts = nil },
+		"binary twice":       func(m *release.Manifest) { m.Artifacts = append(m.Artifacts, m.Artifacts[0]) },
+		"path as platform":   func(m *release.Manifest) { m.Artifacts[0].Arch = "../x" },
+		"over 64 MiB":        func(m *release.Manifest) { m.Artifacts[0].Size = release.MaxBinary + 1 },
+		"no digest":          func(m *release.Manifest) { m.Artifacts[0].Digest = "" },
+		"unknown form":       func(m *release.Manifest) { m.V = 2 },
+		"next key is none":   func(m *release.Manifest) { m.NextKey = "RWQx" },
+	} {
+		m := release.Manifest{
+			V: 1, Product: release.Product, Seq: 1, Version: "v1", Commit: commit,
+			Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: release.Blob{Digest: ident.Digest(strings.Repeat("0", 64)), Size: 1}}},
+		}
+		if _, _, err := k.Sign(m); err != nil {
+			t.Fatal(err)
+		}
+		change(&m)
+		if _, _, err := k.Sign(m); !errors.Is(err, release.ErrManifest) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAfter_TheNextKeyRetiresTheCurrent: rotation in three releases.
+func TestAfter_TheNextKeyRetiresTheCurrent(t *testing.T) {
+	a, b, c := newKey(t), newKey(t), newKey(t)
+	open := func(ring release.Keyring, k release.SecretKey, next release.SecretKey) (release.Keyring, error) {
+		dir := directory(t, k, func(m *release.Manifest) { m.NextKey = next.Public().String() })
+		bundle, err := release.ReadDirectory(disk.OS{}, dir, ring)
+		return ring.After(bundle.Manifest, bundle.Signer), err
+	}
+	ring, err := open(release.Keyring{a.Public()}, a, b)
+	if err != nil || ring.String() != (release.Keyring{a.Public(), b.Public()}).String() {
+		t.Fatalf("a names b: %v\n%s", err, ring)
+	}
+	ring, err = open(ring, b, c)
+	if err != nil || ring.String() != (release.Keyring{b.Public(), c.Public()}).String() {
+		t.Fatalf("b signs and names c: %v\n%s", err, ring)
+	}
+	if _, err := open(ring, a, b); !errors.Is(err, release.ErrSignature) {
+		t.Errorf("the retired key still signs: %v", err)
+	}
+	same, err := open(ring, b, b) // the key to come is its own: nothing changes
+	if err != nil || same.String() != ring.String() {
+		t.Errorf("%v\n%s", err, same)
+	}
+}
+
+func TestReadDirectory_RefusesMixedArtifacts(t *testing.T) {
+	k := newKey(t)
+	ring := release.Keyring{k.Public()}
+	dir := directory(t, k, nil)
+	write(t, filepath.Join(dir, "cis490-linux-amd64"), "binarx")
+	if _, err := release.ReadDirectory(disk.OS{}, dir, ring); err == nil || !strings.Contains(err.Error(), "sha256") {
+		t.Errorf("other bytes: %v", err)
+	}
+	write(t, filepath.Join(dir, "cis490-linux-amd64"), "binary and more")
+	if _, err := release.ReadDirectory(disk.OS{}, dir, ring); err == nil {
+		t.Error("longer file taken")
+	}
+	must(t, os.Remove(filepath.Join(dir, "cis490-linux-amd64")))
+	if _, err := release.ReadDirectory(disk.OS{}, dir, ring); err == nil {
+		t.Error("missing file not missed")
+	}
+}
+
+func TestPublish_CountsWithItsOrder(t *testing.T) {
+	k := newKey(t)
+	to := t.TempDir()
+	b, err := release.ReadDirectory(disk.OS{}, directory(t, k, nil), release.Keyring{k.Public()})
+	must(t, err)
+	must(t, b.Publish(disk.OS{}, to))
+	if all, err := release.List(disk.OS{}, to); err != nil || len(all) != 0 {
+		t.Fatalf("published without an order: %v %v", all, err)
+	}
+	must(t, release.Give(disk.OS{}, to, time.Now, release.Order{Verb: release.OrderPublish, Seq: 7}))
+	all, err := release.List(disk.OS{}, to)
+	if err != nil || len(all) != 1 || all[0].Manifest.Version != "v1.2.0" {
+		t.Fatal(all, err)
+	}
+	if _, _, err := (release.Keyring{k.Public()}).Open([]byte(all[0].Offer.Manifest), []byte(all[0].Offer.Signature)); err != nil {
+		t.Errorf("what is offered does not verify: %v", err)
+	}
+	if same, err := b.Same(disk.OS{}, to); !same || err != nil {
+		t.Error(same, err)
+	}
+	other, err := release.ReadDirectory(disk.OS{}, directory(t, k, func(m *release.Manifest) { m.Version = "v1.2.1" }), release.Keyring{k.Public()})
+	must(t, err)
+	if same, err := other.Same(disk.OS{}, to); same || err == nil {
+		t.Error("another release under the same seq is taken for the same")
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// FuzzOpen: whatever is sent, what comes back unsigned is an error.
+func FuzzOpen(f *testing.F) {
+	k, _, err := release.NewKey()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add([]byte("{}"), []byte("untrusted comment: x\nRUQ\ntrusted comment: y\nz"))
+	f.Fuzz(func(t *testing.T, m, s []byte) {
+		if _, _, err := (release.Keyring{k.Public()}).Open(m, s); err == nil {
+			t.Error("taken")
+		}
+	})
+}
