@@ -21,6 +21,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/fault"
+	"cis490/internal/machine"
 	"cis490/internal/wire"
 )
 
@@ -99,14 +100,22 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		return err
 	}
 	s, err := ship.New(ship.Options{
-		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: bootID(), Spool: sp, State: state, Packer: packer,
+		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state, Packer: packer,
 		Receiver: cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
-		Failing: a.failing(c, conf),
+		Failing: a.failing(c),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)
 		},
+		// Without a systemd that answers, it is a restart of the program alone.
+		Leaving: func(ctx context.Context) bool {
+			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			defer cancel()
+			state, _ := machine.Systemd{}.State(ctx)
+			return state == "stopping"
+		},
+		Sleeps: machine.Sleeps,
 	}, found.Interrupted)
 	if err != nil {
 		return err
@@ -118,11 +127,9 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 }
 
 // failing runs the checks that ask nobody else, for pings.
-func (a *app) failing(c *cli.Context, conf config.LabHost) func(context.Context) []string {
-	checks := health.Local(health.Options{
-		Path: c.String("config"), Config: conf, Build: a.env.Build, Now: time.Now,
-		Queue: func() (wire.Queue, error) { return health.Figures(disk.OS{}, conf.DataDir) },
-	})
+func (a *app) failing(c *cli.Context) func(context.Context) []string {
+	o, _ := a.labHostChecks(placement{roleLabHost, c.String("config")})
+	checks := health.Local(o)
 	return func(ctx context.Context) []string { return check.Failing(check.Run(ctx, checks)) }
 }
 
@@ -181,7 +188,7 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 		a.errorf("warning: queue not read: %v", err)
 	}
 	start := time.Now()
-	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: bootID(), Clock: start.UTC(), Queue: q})
+	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: start.UTC(), Queue: q})
 	if err != nil {
 		return ship.Unreachable(fmt.Errorf("ping %s: %w", conf.Receiver.URL, err))
 	}
@@ -201,11 +208,13 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 	return nil
 }
 
-// bootID tells two boots of a machine apart, and two machines under one name.
-func bootID() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	if err != nil {
-		return "unknown"
+// bootID tells two boots of a machine apart, and two machines under one name, in
+// systemd's form without dashes. The unit hands it over, as its /proc has none;
+// empty is unknown.
+func (a *app) bootID() string {
+	id := a.env.Getenv("CIS490_BOOT_ID")
+	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); id == "" && err == nil {
+		id = string(b)
 	}
-	return strings.TrimSpace(string(b))
+	return strings.ReplaceAll(strings.TrimSpace(id), "-", "")
 }

@@ -1,9 +1,17 @@
 package commands
 
 import (
+	"context"
+	"time"
+
 	"github.com/urfave/cli/v2"
 
+	"cis490/agent/client"
+	"cis490/agent/health"
 	"cis490/install"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/wire"
 )
 
 func (a *app) uninstallCommand() *cli.Command {
@@ -38,6 +46,9 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		return err
 	}
 	o := install.UninstallOptions{Role: role, Root: c.String("root"), AbandonData: c.Bool("abandon-data"), Out: a.env.Out}
+	if role == install.LabHost && (o.Root == "" || o.Root == "/") {
+		o.Stopped = a.leave
+	}
 	if o.Root == "" || o.Root == "/" {
 		if err := requireRoot("uninstall"); err != nil {
 			return err
@@ -48,4 +59,25 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		}
 	}
 	return install.Uninstall(c.Context, o)
+}
+
+// leave tells the receiver that this host is taken away on purpose. That it could
+// not be told is no reason to stay.
+func (a *app) leave(ctx context.Context) {
+	conf, _, err := config.LoadLabHost(config.LabHostPath)
+	if err != nil {
+		return
+	}
+	cl, err := client.New(conf, a.env.Build)
+	if err != nil || cl.Ready() != nil {
+		return
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	q, _ := health.Figures(disk.OS{}, conf.DataDir)
+	_, err = cl.Ping(ctx, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: time.Now().UTC(), Queue: q, Leaving: true})
+	if err != nil {
+		a.errorf("warning: the receiver was not told that this host leaves: %v", err)
+	}
 }

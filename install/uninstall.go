@@ -27,6 +27,8 @@ type UninstallOptions struct {
 	Out         io.Writer
 	Manager     Manager // nil: services are not touched
 	FS          disk.FS // nil: the machine's
+	// Stopped is called once the services have ended; may be nil.
+	Stopped func(context.Context)
 }
 
 // Uninstall takes a role off this machine: its services end and its units and
@@ -57,7 +59,11 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 		}
 		defer unlock()
 	}
-	return errors.Join(u.services(ctx), u.units(ctx), u.program())
+	err := u.services(ctx)
+	if o.Stopped != nil {
+		o.Stopped(ctx)
+	}
+	return errors.Join(err, u.units(ctx), u.program())
 }
 
 type uninstall struct{ Plan }

@@ -129,6 +129,24 @@ func (s *Shipper) release(id ident.EpisodeID) {
 	s.queue.add(id, s.Spool.Look(id))
 }
 
+// sleepLoop says when the machine goes to sleep and is back.
+func (s *Shipper) sleepLoop(ctx context.Context) {
+	if s.Sleeps == nil {
+		return
+	}
+	err := s.Sleeps(ctx, func(asleep bool) {
+		if asleep {
+			s.Logger.Info("this machine goes to sleep", "host", s.Host)
+			s.leave(ctx)
+		} else if s.Credentials.Ready() == nil {
+			_ = s.ping(ctx) // it has logged what is wrong
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		s.Logger.Info("the receiver is not told of sleep", "host", s.Host, "err", err)
+	}
+}
+
 // leave says that this host stops on purpose, so that its silence alarms nobody.
 func (s *Shipper) leave(ctx context.Context) {
 	if s.Credentials.Ready() != nil {

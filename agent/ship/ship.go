@@ -71,6 +71,12 @@ type Options struct {
 	Failing func(context.Context) []string
 	// Notify tells the service manager; may be nil.
 	Notify func(state string)
+	// Leaving tells, at the end of Run, whether the whole machine goes down; the
+	// receiver is then told. nil: it never does.
+	Leaving func(context.Context) bool
+	// Sleeps calls before and after each sleep of the machine, until the context
+	// ends; may be nil.
+	Sleeps func(ctx context.Context, change func(asleep bool)) error
 }
 
 // Shipper ships the episodes of one spool.
@@ -134,8 +140,8 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	return s, nil
 }
 
-// Run ships until the context ends, tells the receiver that it leaves, and
-// returns nil.
+// Run ships until the context ends, tells the receiver if the whole machine goes
+// down, and returns nil.
 func (s *Shipper) Run(ctx context.Context) error {
 	s.Notify("READY=1")
 	s.Logger.Info("shipper started", "waiting", s.queue.figures().Waiting)
@@ -143,12 +149,14 @@ func (s *Shipper) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop, s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop} {
+	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop, s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop, s.sleepLoop} {
 		wg.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()
 	s.Notify("STOPPING=1")
-	s.leave(ctx)
+	if s.Leaving != nil && s.Leaving(context.WithoutCancel(ctx)) {
+		s.leave(ctx)
+	}
 	s.remember(func(*spool.State) {})
 	return nil
 }

@@ -1,6 +1,7 @@
 package ship_test
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -213,8 +214,44 @@ func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
 	h.until("new work is noticed at once", func() bool { return r.Stored()[id] != "" })
 	stop()
 	pings := r.Pings()
-	if last := pings[len(pings)-1]; !last.Leaving || last.BootID != "boot-1" {
-		t.Errorf("last ping %+v, want leaving", last)
+	if last := pings[len(pings)-1]; last.Leaving || last.BootID != "boot-1" {
+		t.Errorf("last ping %+v, want the boot id, and no word of leaving: only the program stopped", last)
+	}
+}
+
+// A restart of the program must not quieten the alarm about a host that stays.
+func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
+	r := peer.Start(t, nil)
+	h := newHost(t, r)
+	change := make(chan bool)
+	h.opts = func(o *ship.Options) {
+		o.Leaving = func(context.Context) bool { return true }
+		o.Sleeps = func(ctx context.Context, tell func(bool)) error {
+			for {
+				select {
+				case <-ctx.Done():
+					return nil
+				case asleep := <-change:
+					tell(asleep)
+				}
+			}
+		}
+	}
+	said := func() (all []bool) {
+		for _, p := range r.Pings() {
+			all = append(all, p.Leaving)
+		}
+		return all
+	}
+	_, stop := h.run()
+	h.until("it pings", func() bool { return len(said()) > 0 })
+	change <- true
+	h.until("it says that it leaves", func() bool { s := said(); return s[len(s)-1] })
+	change <- false
+	h.until("it is back", func() bool { s := said(); return !s[len(s)-1] })
+	stop()
+	if s := said(); !s[len(s)-1] {
+		t.Errorf("said %v, want leaving at last: the machine goes down", s)
 	}
 }
 

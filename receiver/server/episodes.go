@@ -41,11 +41,14 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
 	case found:
 		return conflict(have, u)
 	}
+	// The policy of before the judgement: were it to change meanwhile, the host
+	// asks once more.
+	policy := s.policyNow()
 	if err := s.gated(u); err != nil {
-		return err
+		return under(policy, err)
 	}
 	if limit := int64(s.o.Config.Limits.EpisodeSize); u.Size > limit {
-		return wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit)
+		return under(policy, wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit))
 	}
 	leave, ok := s.uploads.enter(host)
 	if !ok {
@@ -68,6 +71,14 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
 		return s.receipt(w, http.StatusOK, row)
 	}
 	return s.receipt(w, http.StatusCreated, row)
+}
+
+// under notes in a refusal the policy that it holds for.
+func under(policy func() string, err error) error {
+	if p, ok := errors.AsType[*wire.Problem](err); ok && p.Status < 500 {
+		p.Policy = policy()
+	}
+	return err
 }
 
 func (s *Server) receipt(w http.ResponseWriter, status int, row index.Row) error {

@@ -66,6 +66,19 @@ func (s *Server) policy(rules gate.Rules) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
+// policyNow returns the policy of this moment, to be digested when it is needed;
+// before the gate is loaded it is empty.
+func (s *Server) policyNow() func() string {
+	rules, err := s.gate.Rules()
+	return func() string {
+		if err != nil {
+			return ""
+		}
+		policy, _ := s.policy(rules) // without, the host takes that of the last pong
+		return policy
+	}
+}
+
 // reconcile tells which of a host's episodes are stored.
 func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	noteOf(r).route = contacts.RouteReconcile
