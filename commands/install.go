@@ -21,6 +21,7 @@ func (a *app) installCommand() *cli.Command {
 			&cli.BoolFlag{Name: "check", Usage: "print what differs and change nothing; exit code 1 if anything does"},
 			&cli.StringFlag{Name: "root", Usage: "write the files below `DIR`, as for an image: no users, no services, no root needed"},
 			&cli.BoolFlag{Name: "no-start", Usage: "enable the services, but do not start or restart them"},
+			&cli.IntFlag{Name: "update", Hidden: true, Usage: "an update runs this and hands over its lock as the descriptor `N`"},
 		)
 	}
 	return &cli.Command{
@@ -68,6 +69,12 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 		PublicURL: c.String("public-url"), NoStart: c.Bool("no-start"), Out: a.env.Out,
 		// What doctor finds is told, and is not the install's failure.
 		Summary: func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) },
+	}
+	if c.IsSet("update") {
+		o.Update = true
+		if fd := c.Int("update"); fd > 2 {
+			o.Held = os.NewFile(uintptr(fd), "lock")
+		}
 	}
 	looking := c.Bool("dry-run") || c.Bool("check")
 	if o.Root == "" || o.Root == "/" {

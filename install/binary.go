@@ -26,8 +26,15 @@ func validVersion(v string) bool {
 	return versionRE.MatchString(v) && !strings.HasSuffix(v, disk.Partial)
 }
 
-// versionDir is where this binary's version is kept.
-func (p *Plan) versionDir() string { return filepath.Join(optDir, "versions", p.Build.Version) }
+// versionDir is where this binary's version is kept. One that is installed stays
+// in its folder, whatever its name: two builds may call themselves the same.
+func (p *Plan) versionDir() string {
+	name := p.Build.Version
+	if dir, ok := p.installedIn(); ok {
+		name = dir
+	}
+	return filepath.Join(optDir, "versions", name)
+}
 
 // binary is the step that puts this binary into its version's folder.
 func (p *Plan) binary() step {
@@ -93,7 +100,7 @@ func (p *Plan) copyBinary(target string, o owner, mode fs.FileMode) error {
 // binary that converges its own machine (an update on trial does) leaves good
 // alone, unless there is none.
 func (p *Plan) links() step {
-	target := filepath.Join("versions", p.Build.Version)
+	target := filepath.Join("versions", filepath.Base(p.versionDir()))
 	things := []kept{link{path: optDir + "/current", target: target, changed: func() { p.newBinary = true }}}
 	if good := optDir + "/good"; !p.installed() || !p.runnable(good) {
 		things = append(things, link{path: good, target: target})
@@ -103,12 +110,23 @@ func (p *Plan) links() step {
 
 // installed tells whether this binary runs from a version's folder.
 func (p *Plan) installed() bool {
+	_, ok := p.installedIn()
+	return ok
+}
+
+// installedIn returns the name of the version's folder that this binary is in.
+func (p *Plan) installedIn() (folder string, ok bool) {
 	real, err := filepath.EvalSymlinks(p.Binary)
 	if err != nil {
-		return false
+		return "", false
 	}
-	rel, err := filepath.Rel(p.at(optDir+"/versions"), real)
-	return err == nil && filepath.IsLocal(rel)
+	dir, name := filepath.Split(real)
+	folder = filepath.Base(dir)
+	same := filepath.Join(p.at(optDir), "versions", folder, nameOfUs)
+	if root, err := filepath.EvalSymlinks(p.at(optDir)); err == nil {
+		same = filepath.Join(root, "versions", folder, nameOfUs)
+	}
+	return folder, name == nameOfUs && real == same && validVersion(folder)
 }
 
 // runnable tells whether a version's folder behind a symlink has a binary.

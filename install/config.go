@@ -30,7 +30,7 @@ func (p *Plan) loadLabHost() error {
 	}
 	var unknown []*config.Error
 	p.lab, unknown, err = config.ParseLabHost(config.LabHostPath, content)
-	if err := errors.Join(err, refuseUnknown(unknown)); err != nil {
+	if err := errors.Join(err, p.refuseUnknown(unknown)); err != nil {
 		return wrong(config.LabHostPath, err)
 	}
 	return wrong(config.LabHostPath, errors.Join(
@@ -78,7 +78,7 @@ func (p *Plan) loadReceiver() error {
 	}
 	var unknown []*config.Error
 	p.rx, unknown, err = config.ParseReceiver(config.ReceiverPath, content)
-	err = errors.Join(err, refuseUnknown(unknown))
+	err = errors.Join(err, p.refuseUnknown(unknown))
 	if err != nil && made {
 		return fault.Exit(fault.Fix(fmt.Errorf("public URL %q: %w", p.PublicURL, err), "--public-url https://NAME:8443"), fault.Usage)
 	}

@@ -172,20 +172,10 @@ func (l link) check(p *Plan) (*Change, error) {
 		l.changed()
 	}
 	return &Change{What: fmt.Sprintf("%s %s: point it to %s", l.path, what, l.target), apply: func(context.Context) error {
-		dir, partial := filepath.Dir(path), path+disk.Partial
-		if err := disk.MkdirAll(p.FS, dir, 0o755); err != nil {
+		if err := disk.MkdirAll(p.FS, filepath.Dir(path), 0o755); err != nil {
 			return err
 		}
-		if err := p.FS.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		if err := os.Symlink(l.target, partial); err != nil {
-			return err
-		}
-		if err := p.FS.Rename(partial, path); err != nil {
-			return errors.Join(err, p.FS.Remove(partial))
-		}
-		return p.FS.SyncDir(dir)
+		return disk.Relink(p.FS, l.target, path)
 	}}, nil
 }
 

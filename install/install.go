@@ -59,6 +59,11 @@ type Options struct {
 	Manager   Manager // nil: services are not touched
 	FS        disk.FS // nil: the machine's
 	Now       func() time.Time
+	// Update says that an update runs this: unknown config keys are told, not
+	// refused, as the config may be of a newer version, and there is no summary.
+	Update bool
+	// Held is the lock that the caller holds and hands over; nil takes it.
+	Held *os.File
 	// Summary ends an install that changed the machine itself, such as a doctor
 	// run; nil is none. Its findings are not the install's failure.
 	Summary func(context.Context, io.Writer) error
@@ -129,7 +134,7 @@ func (p *Plan) Apply(ctx context.Context) error {
 	if !p.image() && os.Geteuid() != 0 {
 		return fault.Exit(fault.Fix(errors.New("install needs root"), "run it again with sudo"), fault.NoPerm)
 	}
-	unlock, err := Lock(ctx, p.FS, p.Root)
+	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
 	}
@@ -147,10 +152,17 @@ func (p *Plan) Apply(ctx context.Context) error {
 	} else {
 		p.say("%s: %d changed\n", p.Role, changed)
 	}
-	if p.Summary == nil || p.image() || p.NoStart {
+	if p.Summary == nil || p.image() || p.NoStart || p.Update {
 		return nil
 	}
 	return p.Summary(ctx, p.Out)
+}
+
+func (p *Plan) lock(ctx context.Context) (unlock func(), err error) {
+	if p.Held != nil {
+		return adopt(p.Held, p.Root)
+	}
+	return Lock(ctx, p.FS, p.Root)
 }
 
 // Drift prints what differs from what is wanted and returns how much does.

@@ -21,6 +21,16 @@ const lockWait = time.Minute
 // machine), and waits for it up to a minute. The kernel frees it with the
 // process, so that none is left behind.
 func Lock(ctx context.Context, fsys disk.FS, root string) (unlock func(), err error) {
+	f, err := Hold(ctx, fsys, root)
+	if err != nil {
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil // closing frees it
+}
+
+// Hold is Lock for one that hands the lock over to an install it starts: the
+// child inherits the open file, and with it the lock.
+func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 	dir := filepath.Join(root, stateDir)
 	if err := disk.MkdirAll(fsys, filepath.Dir(dir), 0o755); err != nil {
 		return nil, err
@@ -37,7 +47,7 @@ func Lock(ctx context.Context, fsys disk.FS, root string) (unlock func(), err er
 	for {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {
-			return func() { _ = f.Close() }, nil // closing frees it
+			return f, nil
 		}
 		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
@@ -50,4 +60,25 @@ func Lock(ctx context.Context, fsys disk.FS, root string) (unlock func(), err er
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
+}
+
+// adopt checks that an inherited descriptor is the lock below root, and holds
+// it: the same open file has it already, of another one it would be taken now.
+func adopt(f *os.File, root string) (unlock func(), err error) {
+	path := filepath.Join(root, stateDir, "lock")
+	there, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("take over the lock: %w", err)
+	}
+	mine, err := f.Stat()
+	if err != nil {
+		return nil, fmt.Errorf("take over the lock: %w", err)
+	}
+	if !os.SameFile(mine, there) {
+		return nil, fmt.Errorf("take over the lock: the file that was handed over is not %s", path)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, fault.Exit(fmt.Errorf("take over the lock: %w", err), fault.TempFail)
+	}
+	return func() {}, nil // it is the caller's to free
 }

@@ -167,10 +167,14 @@ func (p *Plan) running(configPath string, between ...step) []step {
 }
 
 // refuseUnknown turns unknown config keys into the error that they are when a
-// person installs.
-func refuseUnknown(unknown []*config.Error) error {
+// person installs. An update goes on: the key may be of the version it replaces.
+func (p *Plan) refuseUnknown(unknown []*config.Error) error {
 	var all []error
 	for _, e := range unknown {
+		if p.Update {
+			p.say("note     config: %v\n", e)
+			continue
+		}
 		all = append(all, e)
 	}
 	return errors.Join(all...)

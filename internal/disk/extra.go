@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,6 +34,41 @@ type Locker interface {
 	Lock(name string) (io.Closer, error)
 }
 
+// Links is what a file system offers that has symlinks.
+type Links interface {
+	Symlink(target, name string) error
+	Readlink(name string) (string, error)
+}
+
+// Relink points a symlink elsewhere, durably: after a crash it leads to the old
+// target or to the new one, and the name is never absent.
+func Relink(fsys FS, target, name string) error {
+	l, ok := fsys.(Links)
+	if !ok {
+		return fmt.Errorf("point %s to %s: %w", name, target, errors.ErrUnsupported)
+	}
+	partial := name + Partial
+	if err := fsys.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := l.Symlink(target, partial); err != nil {
+		return err
+	}
+	if err := fsys.Rename(partial, name); err != nil {
+		return errors.Join(err, fsys.Remove(partial))
+	}
+	return fsys.SyncDir(filepath.Dir(name))
+}
+
+// Readlink returns where a symlink leads, without following further.
+func Readlink(fsys FS, name string) (string, error) {
+	l, ok := fsys.(Links)
+	if !ok {
+		return "", fmt.Errorf("read %s: %w", name, errors.ErrUnsupported)
+	}
+	return l.Readlink(name)
+}
+
 // ErrLocked tells that another process holds the lock.
 var ErrLocked = errors.New("in use by another process")
 
@@ -39,7 +76,14 @@ var (
 	_ Attrs  = OS{}
 	_ Space  = OS{}
 	_ Locker = OS{}
+	_ Links  = OS{}
 )
+
+// Symlink makes a symlink as os.Symlink does.
+func (OS) Symlink(target, name string) error { return os.Symlink(target, name) }
+
+// Readlink reads a symlink as os.Readlink does.
+func (OS) Readlink(name string) (string, error) { return os.Readlink(name) }
 
 // SetAttr sets a user extended attribute.
 func (OS) SetAttr(name, attr string, value []byte) error {

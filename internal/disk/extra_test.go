@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
 )
 
 func TestOS_AttrsSpaceLock(t *testing.T) {
@@ -47,5 +48,35 @@ func TestOS_AttrsSpaceLock(t *testing.T) {
 	}
 	if err := again.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+func TestRelink_IsNeverAbsent(t *testing.T) {
+	for name, survive := range map[string]faultdisk.Survive{"nothing": faultdisk.Nothing, "names": faultdisk.Names, "all": faultdisk.All} {
+		for n := 1; ; n++ {
+			d := faultdisk.New("/opt")
+			if err := disk.Relink(d, "a", "/opt/current"); err != nil {
+				t.Fatal(err)
+			}
+			d.Arm(n, faultdisk.PowerLoss)
+			err := disk.Relink(d, "b", "/opt/current")
+			d.Reboot(survive)
+			got, rerr := disk.Readlink(d, "/opt/current")
+			if rerr != nil || (got != "a" && got != "b") || (err == nil && got != "b") {
+				t.Fatalf("power lost at call %d, %s survives: leads to %q, %v", n, name, got, rerr)
+			}
+			if err == nil {
+				break
+			}
+		}
+	}
+	dir := t.TempDir()
+	for _, target := range []string{"a", "b"} {
+		if err := disk.Relink(disk.OS{}, target, dir+"/link"); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := disk.Readlink(disk.OS{}, dir+"/link"); err != nil || got != target {
+			t.Error(got, err)
+		}
 	}
 }

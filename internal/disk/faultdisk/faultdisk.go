@@ -55,8 +55,9 @@ type Disk struct {
 
 var _ disk.FS = (*Disk)(nil)
 
-// node is a file or a folder.
+// node is a file, a folder or a symlink.
 type node struct {
+	target  string // of a symlink
 	mode    fs.FileMode
 	mtime   time.Time
 	links   int
@@ -114,7 +115,7 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	if m, ok := done[n]; ok {
 		return m
 	}
-	m := &node{mode: n.mode, mtime: n.mtime, links: 0}
+	m := &node{target: n.target, mode: n.mode, mtime: n.mtime, links: 0}
 	done[n] = m
 	if n.names == nil {
 		m.data = append([]byte(nil), n.durable...)

@@ -100,6 +100,42 @@ func (d *Disk) Link(oldname, newname string) error {
 	return nil
 }
 
+// Symlink makes a symlink. Like any name it is durable after the folder's
+// SyncDir; nothing here follows it.
+func (d *Disk) Symlink(target, name string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	parent, base, n, _ := d.find(name)
+	switch {
+	case n != nil:
+		return wrap("symlink", name, fs.ErrExist)
+	case parent == nil:
+		return wrap("symlink", name, fs.ErrNotExist)
+	}
+	if err := d.step(); err != nil {
+		return wrap("symlink", name, err)
+	}
+	parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777, mtime: time.Unix(0, 0), links: 1}
+	return nil
+}
+
+// Readlink returns where a symlink leads.
+func (d *Disk) Readlink(name string) (string, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost {
+		return "", ErrPowerLost
+	}
+	_, _, n, err := d.find(name)
+	if err == nil && n.mode&fs.ModeSymlink == 0 {
+		err = syscall.EINVAL
+	}
+	if err != nil {
+		return "", wrap("readlink", name, err)
+	}
+	return n.target, nil
+}
+
 // Remove removes a file or an empty folder.
 func (d *Disk) Remove(name string) error {
 	d.mu.Lock()
