@@ -14,6 +14,7 @@ type LabHost struct {
 	Ship        Ship        `toml:"ship"`
 	Orchestrate Orchestrate `toml:"orchestrate"`
 	Doctor      Doctor      `toml:"doctor"`
+	Update      Update      `toml:"update"`
 }
 
 // Endpoint is a server of ours.
@@ -49,6 +50,15 @@ type Doctor struct {
 	ClockSkew    Duration `toml:"clock_skew"`
 }
 
+// Update configures how a new version proves itself, on either role.
+type Update struct {
+	Trial Duration `toml:"trial"` // observed uptime
+	Watch Duration `toml:"watch"` // for an early crash, right after the start
+}
+
+// DefaultUpdate holds the defaults of updates.
+func DefaultUpdate() Update { return Update{Trial: minutes(10), Watch: seconds(90)} }
+
 // DefaultLabHost holds every default of a lab host.
 func DefaultLabHost() LabHost {
 	return LabHost{
@@ -72,6 +82,7 @@ func DefaultLabHost() LabHost {
 			LastAccepted: minutes(30),
 			ClockSkew:    minutes(2),
 		},
+		Update: DefaultUpdate(),
 	}
 }
 
@@ -98,5 +109,7 @@ func (c LabHost) Validate() []error {
 	p.positive("doctor.outbox_oldest", int64(c.Doctor.OutboxOldest))
 	p.positive("doctor.last_accepted", int64(c.Doctor.LastAccepted))
 	p.positive("doctor.clock_skew", int64(c.Doctor.ClockSkew))
+	p.positive("update.trial", int64(c.Update.Trial))
+	p.positive("update.watch", int64(c.Update.Watch))
 	return p.all
 }

@@ -33,6 +33,17 @@ func (p *problems) httpsURL(key, s string) {
 	}
 }
 
+// webURL does not show the value, as its path may be a secret.
+func (p *problems) webURL(key, s string) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
+		p.add(key, `want "https://NAME/PATH"`)
+	case u.User != nil:
+		p.add(key, "a password does not belong in this file: put a generic:// URL into urls_file")
+	}
+}
+
 func (p *problems) address(key, s string) {
 	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
 		p.add(key, `want "ADDRESS:PORT" or ":PORT", got %q`, s)

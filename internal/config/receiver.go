@@ -18,6 +18,9 @@ type Receiver struct {
 	Gate      Gate        `toml:"gate"`
 	Limits    Limits      `toml:"limits"`
 	Fleet     FleetHealth `toml:"fleet"`
+	Update    Update      `toml:"update"`
+	Rollout   Rollout     `toml:"rollout"`
+	Notify    Notify      `toml:"notify"`
 }
 
 // TLS says where serve's certificate comes from.
@@ -65,6 +68,23 @@ type FleetHealth struct {
 	NeverReported Duration `toml:"never_reported"`
 }
 
+// Notify says who is told of alerts, beside the journal. URLs that hold secrets
+// are in a file of their own.
+type Notify struct {
+	URLsFile         string   `toml:"urls_file"`
+	WebhookURL       string   `toml:"webhook_url"`
+	WebhookTokenFile string   `toml:"webhook_token_file"`
+	AlertmanagerURL  string   `toml:"alertmanager_url"`
+	HeartbeatURL     string   `toml:"heartbeat_url"`
+	RepeatAfter      Duration `toml:"repeat_after"`
+}
+
+// Rollout configures how releases reach the fleet.
+type Rollout struct {
+	CanaryHeard Duration `toml:"canary_heard"` // a host that was silent for longer is no canary
+	Downloads   int      `toml:"downloads"`    // at the same time
+}
+
 // DefaultReceiver holds every default of a receiver.
 func DefaultReceiver() Receiver {
 	return Receiver{
@@ -92,6 +112,9 @@ func DefaultReceiver() Receiver {
 			Lookback:      hours(24),
 			NeverReported: hours(1),
 		},
+		Update:  DefaultUpdate(),
+		Rollout: Rollout{CanaryHeard: hours(1), Downloads: 16},
+		Notify:  Notify{RepeatAfter: hours(4)},
 	}
 }
 
@@ -135,6 +158,23 @@ func (c Receiver) Validate() []error {
 	p.positive("fleet.silent_after", int64(c.Fleet.SilentAfter))
 	p.positive("fleet.lookback", int64(c.Fleet.Lookback))
 	p.positive("fleet.never_reported", int64(c.Fleet.NeverReported))
+	p.positive("update.trial", int64(c.Update.Trial))
+	p.positive("update.watch", int64(c.Update.Watch))
+	p.positive("rollout.canary_heard", int64(c.Rollout.CanaryHeard))
+	p.positive("rollout.downloads", int64(c.Rollout.Downloads))
+	for key, path := range map[string]string{"notify.urls_file": c.Notify.URLsFile, "notify.webhook_token_file": c.Notify.WebhookTokenFile} {
+		if path != "" {
+			p.absolute(key, path)
+		}
+	}
+	for key, u := range map[string]string{
+		"notify.webhook_url": c.Notify.WebhookURL, "notify.alertmanager_url": c.Notify.AlertmanagerURL, "notify.heartbeat_url": c.Notify.HeartbeatURL,
+	} {
+		if u != "" {
+			p.webURL(key, u)
+		}
+	}
+	p.positive("notify.repeat_after", int64(c.Notify.RepeatAfter))
 	return p.all
 }
 
