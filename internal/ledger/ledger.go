@@ -73,9 +73,26 @@ func Open(o Options) (*Ledger, error) {
 // time, which is never before that of the row above it; it is called once,
 // in the order of the file, and must not block.
 func (l *Ledger) Append(build func(at time.Time) any) error {
-	p := &pending{build: build, done: make(chan error, 1)}
+	return l.append([]func(at time.Time) any{build})
+}
+
+// AppendAll writes rows beside each other, all of them durably or, on an error
+// of the disk, none; one that cannot be encoded keeps none of the others out.
+func (l *Ledger) AppendAll(build []func(at time.Time) any) error {
+	if len(build) == 0 {
+		return nil
+	}
+	return l.append(build)
+}
+
+func (l *Ledger) append(build []func(at time.Time) any) error {
+	rows := make([]*pending, len(build))
+	done := make(chan error, len(build))
+	for i, b := range build {
+		rows[i] = &pending{build: b, done: done}
+	}
 	l.queueMu.Lock()
-	l.queue = append(l.queue, p)
+	l.queue = append(l.queue, rows...)
 	l.queueMu.Unlock()
 
 	// Whoever gets the lock writes for all who wait; the others find an answer.
@@ -88,7 +105,13 @@ func (l *Ledger) Append(build func(at time.Time) any) error {
 		l.commit(batch)
 	}
 	l.mu.Unlock()
-	return <-p.done
+	err := <-done
+	for range len(rows) - 1 {
+		if e := <-done; err == nil {
+			err = e
+		}
+	}
+	return err
 }
 
 // Healthy tells whether the next Append can be expected to work, by checking

@@ -77,6 +77,18 @@ func (x *Index) Append(r Row) (Row, error) {
 	return r, err
 }
 
+// AppendAll writes the rows durably, all of them or none.
+func (x *Index) AppendAll(rows []Row) error {
+	build := make([]func(time.Time) any, len(rows))
+	for i, r := range rows {
+		build[i] = func(at time.Time) any {
+			r.V, r.ReceivedAt = version, at
+			return r
+		}
+	}
+	return x.l.AppendAll(build)
+}
+
 // Find returns those of the wanted episodes that have a row received at from or
 // later.
 func (x *Index) Find(from time.Time, want map[Key]bool) (map[Key]bool, error) {

@@ -208,12 +208,12 @@ func TestPut_DecommissionedInMidUpload(t *testing.T) {
 	r := newRig(t)
 	a := r.enrol("lab-a")
 	pr, pw := io.Pipe()
-	req := a.request(ep1, "one")
+	req := a.request(ep1, large)
 	req.Body = pr
 	go func() {
-		_, _ = io.WriteString(pw, "on")
+		_, _ = io.WriteString(pw, large[1:])
 		r.event(roster.Event{Host: "lab-a", Event: roster.Decommissioned})
-		_, _ = io.WriteString(pw, "e")
+		_, _ = io.WriteString(pw, large[:1])
 		_ = pw.Close()
 	}()
 	if status, kind, _ := a.do(req); status != 403 || kind != wire.Decommission {
@@ -226,14 +226,14 @@ func TestPut_BusyAndFull(t *testing.T) {
 	r := newRig(t, func(r *rig) { r.config.Limits.Uploads = 4 }) // one per host
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	pr, pw := io.Pipe()
-	req := a.request(ep1, "one")
+	req := a.request(ep1, large)
 	req.Body = pr
 	done := make(chan int, 1)
 	go func() {
 		status, _, _ := a.do(req)
 		done <- status
 	}()
-	_, err := io.WriteString(pw, "on")
+	_, err := io.WriteString(pw, large[1:])
 	must(t, err)
 	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
 	if status, kind, _ := a.do(a.request(ep2, "two")); status != 429 || kind != wire.Busy {
@@ -242,7 +242,7 @@ func TestPut_BusyAndFull(t *testing.T) {
 	if status, _, _ := b.do(b.request(ep2, "two")); status != 201 {
 		t.Errorf("another host's: %d", status)
 	}
-	_, err = io.WriteString(pw, "e")
+	_, err = io.WriteString(pw, large[:1])
 	must(t, err)
 	must(t, pw.Close())
 	if status := <-done; status != 201 {

@@ -29,14 +29,15 @@ func TestServe_RecoversByItself(t *testing.T) {
 		}
 	}
 
+	one, two := strings.Repeat("1", 100<<10), strings.Repeat("2", 100<<10) // too large for the journal
 	back := swap("index.jsonl")
-	if status, kind, _ := a.do(a.request(ep1, "one")); status != 500 || kind != wire.Broken {
+	if status, kind, _ := a.do(a.request(ep1, one)); status != 500 || kind != wire.Broken {
 		t.Errorf("without an index: %d %s", status, kind)
 	}
 	r.eventually("readyz tells of the index", func() bool { return strings.Contains(readyz(), "index") })
 	back()
 	// The body is here: the retry needs none, and appends the row.
-	if status, _, _ := a.do(a.request(ep1, "one")); status != 200 {
+	if status, _, _ := a.do(a.request(ep1, one)); status != 200 {
 		t.Errorf("the retry: %d", status)
 	}
 	if rows := r.rows(); len(rows) != 1 || !rows[0].Repaired {
@@ -45,17 +46,39 @@ func TestServe_RecoversByItself(t *testing.T) {
 
 	must(t, os.Rename(data("staged"), data("staged.away")))
 	must(t, os.WriteFile(data("staged"), nil, 0o600)) // no folder
-	if status, kind, _ := a.do(a.request(ep2, "two")); status != 500 || kind != wire.Broken {
+	if status, kind, _ := a.do(a.request(ep2, two)); status != 500 || kind != wire.Broken {
 		t.Errorf("without a place for uploads: %d %s", status, kind)
 	}
 	r.eventually("readyz tells of the store", func() bool { return strings.Contains(readyz(), "store") })
 	must(t, os.Remove(data("staged")))
 	must(t, os.Rename(data("staged.away"), data("staged")))
-	if status, _, _ := a.do(a.request(ep2, "two")); status != 201 {
+	if status, _, _ := a.do(a.request(ep2, two)); status != 201 {
 		t.Errorf("then: %d", status)
 	}
 	r.eventually("it is ready", func() bool { return strings.Contains(readyz(), "ready") && !strings.Contains(readyz(), "store") })
 	if n := len(r.files()); n != 2 || len(r.rows()) != 2 {
+		t.Errorf("%d files, %d rows", n, len(r.rows()))
+	}
+
+	// A small one is durable in the journal. Its row waits for the index, and
+	// until then nothing more is acknowledged.
+	back = swap("index.jsonl")
+	if status, _, _ := a.do(a.request(ep3, "small")); status != 201 {
+		t.Errorf("small, without an index: %d", status)
+	}
+	r.eventually("it is not ready", func() bool { return strings.Contains(readyz(), "rows") })
+	b := r.enrol("lab-b")
+	if status, kind, _ := b.do(b.request(ep3, "small")); status != 500 || kind != wire.Broken {
+		t.Errorf("the next one: %d %s", status, kind)
+	}
+	if status, _, _ := a.do(a.request(ep3, "small")); status != 200 {
+		t.Errorf("the first again: %d", status)
+	}
+	back()
+	if status, _, _ := b.do(b.request(ep3, "small")); status != 201 {
+		t.Errorf("the next one, then: %d", status)
+	}
+	if n := len(r.files()); n != 4 || len(r.rows()) != 4 {
 		t.Errorf("%d files, %d rows", n, len(r.rows()))
 	}
 }
@@ -67,20 +90,20 @@ func TestServe_DrainsWhatIsInProgress(t *testing.T) {
 	a := r.enrol("lab-a")
 	pr, pw, err := os.Pipe()
 	must(t, err)
-	req := a.request(ep1, "one")
+	req := a.request(ep1, large)
 	req.Body = pr
 	done := make(chan int, 1)
 	go func() {
 		status, _, _ := a.do(req)
 		done <- status
 	}()
-	_, err = pw.WriteString("on")
+	go func() { _, _ = pw.WriteString(large[1:]) }()
 	must(t, err)
 	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
 	r.eventually("serve is draining", func() bool { return strings.Contains(r.log.String(), "draining") })
-	_, err = pw.WriteString("e")
+	_, err = pw.WriteString(large[:1])
 	must(t, err)
 	must(t, pw.Close())
 	if status := <-done; status != 201 {

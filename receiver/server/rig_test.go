@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/ledger"
 	"cis490/internal/pki"
 	"cis490/internal/version"
 	"cis490/internal/wire"
@@ -37,6 +39,9 @@ const (
 	ep2   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA2")
 	ep3   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA3")
 )
+
+// large is a body that is staged, not journaled; all its bytes are the same.
+var large = strings.Repeat("l", 100<<10)
 
 // rig is a receiver with an authority's files that the test writes itself.
 type rig struct {
@@ -253,14 +258,39 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 	return res.StatusCode, "", string(b)
 }
 
+// settled waits until all that is in the journal has its row.
+func (r *rig) settled() {
+	r.t.Helper()
+	r.eventually("the journal is settled", func() bool {
+		rowed := map[index.Key]bool{}
+		for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
+			must(r.t, err)
+			rowed[row.Key()] = true
+		}
+		files, err := filepath.Glob(filepath.Join(r.config.DataDir, "journal", "*.jsonl"))
+		must(r.t, err)
+		for _, f := range files {
+			for line, err := range ledger.Rows(disk.OS{}, f, "at", time.Time{}) {
+				var k index.Key
+				must(r.t, errors.Join(err, json.Unmarshal(line.Line, &k)))
+				if !rowed[k] {
+					return false
+				}
+			}
+		}
+		return true
+	})
+}
+
 // files returns what lies under the data folder, relative, staged ones included.
 func (r *rig) files() []string {
 	r.t.Helper()
+	r.settled()
 	var all []string
 	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
 		root := filepath.Join(r.config.DataDir, dir)
 		must(r.t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
-			if err == nil && !e.IsDir() {
+			if err == nil && !e.IsDir() && e.Name() != "probe.partial" { // serve's look at the disk
 				rel, _ := filepath.Rel(r.config.DataDir, p)
 				all = append(all, rel)
 			}
@@ -272,6 +302,7 @@ func (r *rig) files() []string {
 
 func (r *rig) rows() []index.Row {
 	r.t.Helper()
+	r.settled()
 	var rows []index.Row
 	for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
 		must(r.t, err)

@@ -43,6 +43,7 @@ const (
 	keepAlive     = 90 * time.Second // an idle connection
 	drainTimeout  = 25 * time.Second // for uploads in progress when serve is stopped
 	maxHeader     = 16 << 10
+	journaled     = 64 << 10 // bytes up to which an upload goes through the store's journal
 )
 
 // What HTTP/2 may hold of one upload: net/http's own 1 MiB each made 64 uploads
@@ -125,7 +126,7 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.store, err = store.Open(store.Options{
-		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve),
+		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve), Journaled: journaled,
 		Now: o.Now, Log: log.With("component", "store"),
 	})
 	if err != nil {
@@ -194,6 +195,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return s.gate.Run(gctx) })
 	g.Go(func() error { return s.watch(gctx) })
 	g.Go(func() error { return s.compare(gctx) })
+	g.Go(func() error { return s.store.Run(notes) })
 	g.Go(func() error { return s.contacts.Run(notes) })
 	g.Go(func() error { return s.refusals.Run(notes) })
 	g.Go(func() error {
@@ -248,6 +250,9 @@ func (s *Server) Close() (err error) {
 			if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
 				err = e
 			}
+		}
+		if s.store != nil {
+			err = errors.Join(err, s.store.Close())
 		}
 		if s.index != nil {
 			err = errors.Join(err, s.index.Close())

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -42,12 +43,16 @@ type receiver struct {
 	s *store.Store
 }
 
-func open(fsys disk.FS, dir string) (*receiver, error) {
+func open(fsys disk.FS, dir string) (*receiver, error) { return openJournaled(fsys, dir, 0) }
+
+// openJournaled is open with uploads of at most so many bytes going through the
+// journal.
+func openJournaled(fsys disk.FS, dir string, journaled int64) (*receiver, error) {
 	x, err := index.Open(fsys, dir, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Journaled: journaled, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, x.Close())
 	}
@@ -73,6 +78,9 @@ func (r *receiver) put(u store.Upload) error {
 // check holds what must be true at any time: what was acknowledged is stored
 // and has one row, and every row has its file.
 func (r *receiver) check(fsys disk.FS, dir string, acked map[store.Upload]bool) error {
+	if err := r.s.Settle(); err != nil { // serve does it in the background
+		return err
+	}
 	rows := map[index.Key]int{}
 	for row, err := range index.Rows(fsys, dir, time.Time{}) {
 		if err != nil {
@@ -99,6 +107,17 @@ func (r *receiver) check(fsys disk.FS, dir string, acked map[store.Upload]bool) 
 // the rest succeed.
 func TestCrash_AtEveryStep(t *testing.T) {
 	points := 0
+	for _, journaled := range []int64{0, 1 << 10} {
+		points += crashEverywhere(t, journaled)
+	}
+	t.Logf("%d crash points", points)
+	if points < 1500 {
+		t.Errorf("only %d crash points: does the disk count?", points)
+	}
+}
+
+func crashEverywhere(t *testing.T, journaled int64) (points int) {
+	t.Helper()
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
 		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
 			for _, restart := range []bool{false, true} {
@@ -106,9 +125,9 @@ func TestCrash_AtEveryStep(t *testing.T) {
 					continue
 				}
 				for n := 1; ; n++ {
-					done, err := crashAt(n, fault, survive, restart)
+					done, err := crashAt(n, journaled, fault, survive, restart)
 					if err != nil {
-						t.Fatalf("fault %d at call %d, survives %d, restart %t: %v", fault, n, survive, restart, err)
+						t.Fatalf("journaled %d, fault %d at call %d, survives %d, restart %t: %v", journaled, fault, n, survive, restart, err)
 					}
 					if done {
 						break
@@ -118,31 +137,34 @@ func TestCrash_AtEveryStep(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%d crash points", points)
-	if points < 500 {
-		t.Errorf("only %d crash points: does the disk count?", points)
-	}
+	return points
 }
 
 // crashAt runs the story with a fault at the n-th call; done tells that the
 // story needs fewer calls.
-func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
+func crashAt(n int, journaled int64, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
 	const dir = "/data"
 	d := faultdisk.New(dir)
 	d.Arm(n, fault)
 	acked := map[store.Upload]bool{}
-	r, err := open(d, dir)
+	stopped, stop := context.WithCancel(context.Background())
+	stop()
+	r, err := openJournaled(d, dir, journaled)
 	if err == nil {
-		for _, u := range uploads {
+		for i, u := range uploads {
 			if r.put(u) == nil {
 				acked[u] = true
 			}
+			if i == 1 {
+				_ = r.s.Run(stopped) // settles, and ends the journal's file
+			}
 		}
+		_ = r.s.Settle() // what fails here is tried again
 	}
 	done = d.Calls() < n
 	if restart || r == nil {
 		d.Reboot(survive)
-		if r, err = open(d, dir); err != nil {
+		if r, err = openJournaled(d, dir, journaled); err != nil {
 			return done, fmt.Errorf("open again: %w", err)
 		}
 	}
@@ -159,7 +181,7 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bo
 		return done, fmt.Errorf("after the retry: %w", err)
 	}
 	d.Reboot(faultdisk.Nothing)
-	if r, err = open(d, dir); err != nil {
+	if r, err = openJournaled(d, dir, journaled); err != nil {
 		return done, fmt.Errorf("open at last: %w", err)
 	}
 	if err := r.check(d, dir, acked); err != nil {

@@ -51,6 +51,19 @@ func (s *Store) digest(path string) (ident.Digest, error) {
 	return d, err
 }
 
+// setAttrs keeps digest and commit beside a tarball, where the file system can.
+func (s *Store) setAttrs(path string, d ident.Digest, c ident.Commit) error {
+	attrs, ok := s.o.FS.(disk.Attrs)
+	if !ok {
+		return nil
+	}
+	err := errors.Join(attrs.SetAttr(path, digestAttr, []byte(d)), attrs.SetAttr(path, commitAttr, []byte(c)))
+	if errors.Is(err, errors.ErrUnsupported) {
+		return nil
+	}
+	return err
+}
+
 // commit returns the commit that a stored tarball was recorded by, if known.
 func (s *Store) commit(path string) ident.Commit {
 	if attrs, ok := s.o.FS.(disk.Attrs); ok {

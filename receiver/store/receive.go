@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/receiver/index"
 )
@@ -61,6 +60,9 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 		return r, false, err
 	}
 	defer promise.end()
+	if s.journal.takes(u.Size) {
+		return s.receiveSmall(u, &promised{body, promise}, admit)
+	}
 
 	it := newIntent(u)
 	defer func() {
@@ -100,6 +102,30 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 	return r, err == nil, err
 }
 
+// receiveSmall takes an upload by way of the journal.
+func (s *Store) receiveSmall(u Upload, in io.Reader, admit func() error) (r index.Row, created bool, err error) {
+	body, err := s.readBody(u, in)
+	if err != nil {
+		return r, false, err
+	}
+	if err := admit(); err != nil {
+		return r, false, err
+	}
+	defer s.keys.lock(u.key())()
+	defer s.busy.begin(s.o.Now())()
+	have, found, err := s.lookup(u.key())
+	switch {
+	case err != nil:
+		return r, false, err
+	case found && have.Digest != u.Digest:
+		return have, false, ErrConflict
+	case found:
+		return have, false, nil
+	}
+	r, err = s.journal.add(u, body)
+	return r, err == nil, err
+}
+
 // stage writes the body under a staged name, and makes it durable if it is what
 // was announced.
 func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
@@ -120,11 +146,8 @@ func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
 	if got != u.Digest {
 		return fmt.Errorf("%w: got %s", ErrDigest, got)
 	}
-	if attrs, ok := s.o.FS.(disk.Attrs); ok {
-		err := errors.Join(attrs.SetAttr(path, digestAttr, []byte(u.Digest)), attrs.SetAttr(path, commitAttr, []byte(u.Commit)))
-		if err != nil && !errors.Is(err, errors.ErrUnsupported) {
-			return fmt.Errorf("stage upload: %w", err)
-		}
+	if err := s.setAttrs(path, u.Digest, u.Commit); err != nil {
+		return fmt.Errorf("stage upload: %w", err)
 	}
 	defer s.busy.begin(s.o.Now())()
 	// The staged name too: were the tarball's name to survive a power cut alone,

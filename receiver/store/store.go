@@ -1,6 +1,9 @@
 // Package store keeps the tarballs and gets each one's row into the index, such
 // that a success answer means durable (spec §3).
 //
+// A small upload goes through the journal (see journal), where one commit makes
+// body, name and row durable; the others take the way that follows.
+//
 // An upload is staged under staged/ while it is hashed, made durable with its
 // staged name, then linked to episodes/<host>/<id>.tar.zst, which fails if that name exists; then
 // comes the row, and last the staged name goes. So after a crash a staged name
@@ -55,6 +58,7 @@ const (
 // Index is where the rows go.
 type Index interface {
 	Append(index.Row) (index.Row, error)
+	AppendAll([]index.Row) error
 	Find(from time.Time, want map[index.Key]bool) (map[index.Key]bool, error)
 }
 
@@ -64,8 +68,10 @@ type Options struct {
 	DataDir string
 	Index   Index
 	Reserve int64 // bytes that stay free
-	Now     func() time.Time
-	Log     *slog.Logger
+	// Journaled is up to how many bytes an upload goes through the journal.
+	Journaled int64
+	Now       func() time.Time
+	Log       *slog.Logger
 }
 
 // Store is an open store. One process at a time may have it, which is the
@@ -75,6 +81,8 @@ type Store struct {
 	o    Options
 	id   string
 	keys keyLocks
+
+	journal *journal
 
 	mu      sync.Mutex
 	pending map[index.Key]intent // named or about to be, without a durable row
@@ -89,7 +97,8 @@ type Store struct {
 // Open opens the store, making its folders, and settles what a crash left.
 func Open(o Options) (*Store, error) {
 	s := &Store{o: o, pending: map[index.Key]intent{}, folders: map[ident.Host]bool{}}
-	for _, d := range []string{EpisodesDir, StagedDir} {
+	s.journal = s.newJournal()
+	for _, d := range []string{EpisodesDir, StagedDir, journalDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
 				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
@@ -105,7 +114,21 @@ func Open(o Options) (*Store, error) {
 	if err := s.recover(); err != nil {
 		return nil, err
 	}
+	if err := s.recoverJournal(); err != nil {
+		return nil, err
+	}
 	return s, nil
+}
+
+// Close closes the journal; what waits there is settled by the next start.
+func (s *Store) Close() error {
+	j := s.journal
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	if j.l == nil {
+		return nil
+	}
+	return j.l.Close()
 }
 
 // ID tells this store from one that was restored; it is made at first start.
@@ -121,6 +144,9 @@ func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (index.Row, bool, error
 
 // lookup is Lookup for a caller that has the key's lock.
 func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
+	if r, ok := s.journal.find(k); ok {
+		return r, true, nil
+	}
 	if it, ok := s.intentOf(k); ok {
 		if _, err := s.finish(it, true); err != nil {
 			return r, false, err
@@ -145,9 +171,12 @@ func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
 	return r, true, nil
 }
 
-// Settle tries again to append rows that a failure left out, and returns what
-// keeps it from that.
+// Settle settles the journal and tries again to append rows that a failure left
+// out, and returns what keeps it from that.
 func (s *Store) Settle() error {
+	if err := s.journal.settle(); err != nil {
+		return err
+	}
 	s.mu.Lock()
 	keys := make([]index.Key, 0, len(s.pending))
 	for k := range s.pending {

@@ -285,7 +285,7 @@ func TestReceive_KeepsTheReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := uploads[0]
-	s, err := store.Open(store.Options{FS: narrow{free: 1000 + 2*u.Size - 1}, DataDir: dir, Index: x, Reserve: 1000, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(store.Options{FS: narrow{free: 1000 + 2*u.Size - 2}, DataDir: dir, Index: x, Reserve: 1000, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +313,7 @@ func TestReceive_KeepsTheReserve(t *testing.T) {
 	if err := <-first; !errors.Is(err, io.ErrClosedPipe) {
 		t.Error(err)
 	}
-	if err := errors.Join(s.Room(2*u.Size-1), x.Close()); err != nil {
+	if err := errors.Join(s.Room(2*u.Size-2), x.Close()); err != nil {
 		t.Errorf("room was not given back: %v", err)
 	}
 	if left := names(t, filepath.Join(dir, "staged")); len(left) > 0 {
