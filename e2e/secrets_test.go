@@ -72,13 +72,46 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: user %s can read %s", c.h.Name, c.user, c.what)
 		}
 	}
-	// What serve's user may not do on the receiver.
-	for what, command := range map[string]string{
-		"write the roster":     "sh -c 'echo >> /var/lib/cis490-authority/roster.jsonl'",
-		"use the admin socket": "/usr/local/bin/cis490 token create lab-99",
-	} {
-		if r := f.rx.Try("setpriv --reuid=cis490 --regid=$(id -g cis490) --init-groups " + command); r.Code == 0 {
+	whoOwnsServeOwnsNoIdentity(t, f.rx)
+}
+
+// whoOwnsServeOwnsNoIdentity: an attacker who runs what he likes as serve's user,
+// outside of its sandbox even, cannot make, change or read what identities are
+// made of. That each attempt would work as root shows that it is one.
+func whoOwnsServeOwnsNoIdentity(t *testing.T, rx *lab.Host) {
+	t.Helper()
+	const dir = "/var/lib/cis490-authority/"
+	attempts := map[string]string{
+		"read the CA key":                "cat " + dir + "ca.key",
+		"read the tokens":                "cat " + dir + "tokens.jsonl",
+		"read the authority's own key":   "cat " + dir + "authority.pem",
+		"write the roster":               "echo >> " + dir + "roster.jsonl",
+		"write the tokens":               "echo >> " + dir + "tokens.jsonl",
+		"write what was issued":          "echo >> " + dir + "issued.jsonl",
+		"write who is trusted":           "echo >> " + dir + "trust.pem",
+		"make a file there":              "touch " + dir + "x && rm " + dir + "x",
+		"put another roster in place":    "cp " + dir + "roster.jsonl /tmp/r && mv /tmp/r " + dir + "roster.jsonl",
+		"make a token":                   "/usr/local/bin/cis490 token create lab-99",
+		"list tokens":                    "/usr/local/bin/cis490 token list",
+		"rotate the CA":                  "/usr/local/bin/cis490 ca rotate",
+		"speak to the admin socket":      "curl -fsS --unix-socket /run/cis490-authority/admin.sock http://authority/v1/tokens",
+		"stop the authority":             "kill -TERM $(systemctl show -p MainPID --value cis490-bootstrap)",
+		"look into the authority":        "cat /proc/$(systemctl show -p MainPID --value cis490-bootstrap)/environ",
+		"change the authority's config":  "echo >> /etc/cis490/receiver.toml",
+		"change the authority's program": "echo >> /opt/cis490/current/cis490",
+	}
+	before := rx.Run("sha256sum " + dir + "* /etc/cis490/receiver.toml")
+	for what, command := range attempts {
+		if r := rx.Try("setpriv --reuid=cis490 --regid=$(id -g cis490) --init-groups sh -c '" + command + "'"); r.Code == 0 {
 			t.Errorf("user cis490 can %s", what)
+		}
+	}
+	if after := rx.Run("sha256sum " + dir + "* /etc/cis490/receiver.toml"); after != before {
+		t.Errorf("files of the authority changed:\nbefore:\n%s\nafter:\n%s", before, after)
+	}
+	for _, what := range []string{"read the CA key", "read the tokens", "list tokens", "speak to the admin socket", "look into the authority", "make a file there"} {
+		if r := rx.Try(attempts[what]); r.Code != 0 {
+			t.Errorf("not even root can %s, so that the attempt proves nothing: %s", what, r)
 		}
 	}
 }
