@@ -1,7 +1,9 @@
 package commands
 
 import (
+	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -9,8 +11,10 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
@@ -55,7 +59,7 @@ func (a *app) serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := server.New(server.Options{
+	o := server.Options{
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: disk.OS{},
 		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
@@ -71,12 +75,36 @@ func (a *app) serve(c *cli.Context) error {
 			_, _ = daemon.SdNotify(false, state)
 		},
 		Now: time.Now, Log: log,
-	})
-	if err != nil {
+	}
+	s, err := a.open(c.Context, o)
+	if err != nil || s == nil {
 		return err
 	}
 	if err := writeAddr(c, s.Addr().String()); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return s.Run(c.Context)
+}
+
+// open opens the receiver. Where a service manager started it, a file that is
+// not its user's (a tool run as root made it anew) is waited for: staying down
+// would need a person after the mend, too. It returns nil when ctx ends first.
+func (a *app) open(ctx context.Context, o server.Options) (*server.Server, error) {
+	said := ""
+	for {
+		s, err := server.New(o)
+		if !errors.Is(err, fs.ErrPermission) || a.env.Getenv("NOTIFY_SOCKET") == "" {
+			return s, err
+		}
+		if err.Error() != said {
+			said = err.Error()
+			o.Log.Error("not ready, waiting for a file", "err", err, "fix", fault.FixOf(err))
+		}
+		o.Notify("READY=1\nWATCHDOG=1\nSTATUS=not ready: " + check.Plain(said, 300))
+		select {
+		case <-ctx.Done():
+			return nil, nil
+		case <-time.After(2 * time.Second):
+		}
+	}
 }

@@ -60,6 +60,13 @@ func (f *fleet) quick(h *lab.Host) {
 	h.Write("/etc/cis490/lab-host.toml", config, 0o644)
 	h.Run("cis490 config check && systemctl restart cis490-shipper cis490-orchestrator")
 	every(h, "cis490-doctor-check", 20*time.Second)
+	unmended(h)
+}
+
+// unmended puts autoupdate off, which would mend what a person shall be told.
+func unmended(h *lab.Host) {
+	h.Write("/etc/systemd/system/cis490-autoupdate.timer.d/lab.conf", "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnActiveSec=1d\n", 0o644)
+	h.Run("systemctl daemon-reload && systemctl restart cis490-autoupdate.timer")
 }
 
 // open returns the alerts that are open now.

@@ -43,7 +43,9 @@ type Alert struct {
 	Check   string    `json:"check,omitempty"`
 	Fix     string    `json:"fix,omitempty"`
 	Quiet   bool      `json:"quiet,omitempty"` // nobody is told: the host left cleanly
-	Open    []Held    `json:"open,omitempty"`  // of an opening row
+	// Silenced tells that nobody is told, as someone asked for.
+	Silenced bool   `json:"silenced,omitempty"`
+	Open     []Held `json:"open,omitempty"` // of an opening row
 }
 
 // Held is an alert in an opening row.
@@ -51,11 +53,15 @@ type Held struct {
 	Host    string    `json:"host"`
 	Symptom string    `json:"symptom"`
 	Since   time.Time `json:"since"`
+	Began   time.Time `json:"began,omitzero"` // first row of this firing
 	Quiet   bool      `json:"quiet,omitempty"`
 }
 
 // Key returns what the alert is about.
 func (a Alert) Key() Key { return Key{a.Host, a.Symptom} }
+
+// Told tells whether anyone is to be told of the row.
+func (a Alert) Told() bool { return a.State != opening && !a.Quiet && !a.Silenced }
 
 // Line is the alert as one greppable line for syslog.
 func (a Alert) Line() string {
@@ -67,6 +73,7 @@ func (a Alert) Line() string {
 type Entry struct {
 	Firing   bool // by the last row
 	Since    time.Time
+	Began    time.Time // when its first row was written
 	Quiet    bool
 	fired    bool // there is such a row in this hour
 	resolved bool
@@ -119,10 +126,13 @@ func (s *State) add(a Alert) {
 	switch a.State {
 	case opening:
 		for _, h := range a.Open {
-			s.Entries[Key{h.Host, h.Symptom}] = Entry{Firing: true, Since: h.Since, Quiet: h.Quiet}
+			s.Entries[Key{h.Host, h.Symptom}] = Entry{Firing: true, Since: h.Since, Began: h.Began, Quiet: h.Quiet}
 		}
 	case Firing:
 		e := s.Entries[a.Key()]
+		if !e.Firing {
+			e.Began = a.At
+		}
 		e.Firing, e.Since, e.Quiet, e.fired = true, a.Since, a.Quiet, true
 		s.Entries[a.Key()] = e
 	case Resolved:
@@ -150,7 +160,7 @@ func (s *State) held() []Held {
 	var all []Held
 	for k, e := range s.Entries {
 		if e.Firing {
-			all = append(all, Held{k.Host, k.Symptom, e.Since, e.Quiet})
+			all = append(all, Held{k.Host, k.Symptom, e.Since, e.Began, e.Quiet})
 		}
 	}
 	slices.SortFunc(all, func(a, b Held) int { return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom) })
@@ -200,6 +210,6 @@ func alertOf(x Finding, now time.Time) Alert {
 	return Alert{
 		V: 1, At: now, Host: x.Host, Symptom: x.Symptom, State: Firing, Since: x.Since.UTC(), Hour: now.Truncate(time.Hour),
 		Detail: check.Plain(x.Detail, 500), Reason: check.Plain(x.Reason.Text, 300), Code: x.Reason.Code, Check: x.Reason.Check,
-		Fix: check.Plain(x.Fix, 500), Quiet: x.Quiet,
+		Fix: check.Plain(x.Fix, 500), Quiet: x.Quiet, Silenced: x.Silenced,
 	}
 }

@@ -130,6 +130,8 @@ type Finding struct {
 	Reason  Reason
 	Fix     string // set by Judge
 	Quiet   bool   // a row is written, nobody is told
+	// Silenced is Quiet by someone's wish.
+	Silenced bool
 }
 
 // Reason is why, as far as the facts show it.

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
 	"cis490/internal/machine"
+	"cis490/receiver/silences"
 )
 
 // RunFile is the name of the last run in the receiver's data folder. It can be
@@ -96,11 +97,27 @@ func Run(o Options) (Result, error) {
 	for k, since := range seen {
 		next.Seen = append(next.Seen, Sight{k.Host, k.Symptom, since})
 	}
+	hush, err := silences.Read(o.FS, o.DataDir)
+	if err != nil { // then too much is told rather than too little
+		next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
+		o.Log.Warn("silences cannot be read", "err", err)
+	}
+	covered := func(k Key) bool {
+		began := o.Now
+		if e := state.Entries[k]; !e.Began.IsZero() && (e.Firing || e.resolved) {
+			began = e.Began
+		}
+		return hush[silences.Key(k)].Covers(began, o.Now)
+	}
 	next.Open = []Alert{}
-	for _, x := range found {
-		next.Open = append(next.Open, alertOf(x, o.Now))
+	for i, x := range found {
+		found[i].Silenced = covered(x.Key())
+		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
 	r := Result{Last: next, Rows: state.Next(o.Now, found)}
+	for i, a := range r.Rows {
+		r.Rows[i].Silenced = a.Silenced || (a.State == Resolved && covered(a.Key()))
+	}
 	if o.DryRun {
 		return r, nil
 	}
@@ -120,7 +137,7 @@ func (o Options) write(rows []Alert) error {
 	})
 	var errs []error
 	for _, a := range rows {
-		if a.State != opening && !a.Quiet && o.Tell != nil {
+		if a.Told() && o.Tell != nil {
 			errs = append(errs, o.Tell(a))
 		}
 		if err == nil {
@@ -211,4 +228,24 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, errors.Join(err, f.Close())
 	}
 	return func() { _ = f.Close() }, nil // the lock ends with it
+}
+
+// Silenced returns the silences that hold now, by the alert that they cover.
+func Silenced(fsys disk.FS, dataDir string, now time.Time) (map[Key]silences.Silence, error) {
+	all, err := silences.Read(fsys, dataDir)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	state, err := ReadState(fsys, dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", AlertsFile, err)
+	}
+	hold := map[Key]silences.Silence{}
+	for k, s := range all {
+		e := state.Entries[Key(k)]
+		if s.Covers(e.Began, now) && (e.Firing || !s.Until.IsZero()) {
+			hold[Key(k)] = s
+		}
+	}
+	return hold, nil
 }
