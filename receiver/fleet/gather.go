@@ -169,8 +169,8 @@ func (h *Host) contact(c *contacts.Contact) {
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
 	}
 	for _, b := range c.Boots {
-		if len(b.ID) != len("00000000-0000-0000-0000-000000000000") {
-			continue // a host that could not tell
+		if n := len(b.ID); n != len("00000000-0000-0000-0000-000000000000") && n != len("00000000000000000000000000000000") {
+			continue // a host that could not tell; a container's has no dashes
 		}
 		h.Boots = append(h.Boots, Boot{b.ID, b.First, b.Last})
 	}
