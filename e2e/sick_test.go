@@ -34,10 +34,18 @@ type alert struct {
 // watched makes the receiver judge its fleet at the lab's pace.
 func (f *fleet) watched() {
 	f.t.Helper()
-	f.rx.Write("/etc/cis490/receiver.toml", f.rx.Read("/etc/cis490/receiver.toml")+fmt.Sprintf(
-		"silent_after = %q\nnever_reported = \"1m\"\n", silentAfter), 0o644)
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"silent_after": silentAfter.String(), "never_reported": "1m"})
 	every(f.rx, "cis490-fleet-health", checkEvery)
 	f.rx.Run("cis490 config check && systemctl restart cis490-receiver")
+}
+
+// set gives keys of a config other values than their defaults.
+func set(h *lab.Host, path string, values map[string]string) {
+	config := h.Read(path)
+	for key, value := range values {
+		config = regexp.MustCompile(`(?m)^# `+key+` = .*$`).ReplaceAllString(config, fmt.Sprintf("%s = %q", key, value))
+	}
+	h.Write(path, config, 0o644)
 }
 
 // every sets a timer's interval, as a site would.
@@ -51,13 +59,9 @@ func every(h *lab.Host, timer string, d time.Duration) {
 // it by itself is off: a scenario wants to see what a person is told.
 func (f *fleet) quick(h *lab.Host) {
 	f.t.Helper()
-	config := h.Read("/etc/cis490/lab-host.toml")
-	for key, value := range map[string]string{
+	set(h, "/etc/cis490/lab-host.toml", map[string]string{
 		"ping_every": "15s", "rest": "5s", "outbox_oldest": "90s", "last_accepted": "90s", "disk_reserve": "32 MiB",
-	} {
-		config = regexp.MustCompile(`(?m)^# `+key+` = .*$`).ReplaceAllString(config, fmt.Sprintf("%s = %q", key, value))
-	}
-	h.Write("/etc/cis490/lab-host.toml", config, 0o644)
+	})
 	h.Run("cis490 config check && systemctl restart cis490-shipper cis490-orchestrator")
 	every(h, "cis490-doctor-check", 20*time.Second)
 	unmended(h)
