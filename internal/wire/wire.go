@@ -191,6 +191,13 @@ type CertAnswer struct {
 	Bearer      string   `json:"bearer,omitempty"` // at enrolment only
 }
 
+// Silence is the body of POST /v1/alerts/{host}/{symptom}/silence.
+type Silence struct {
+	Until   time.Time `json:"until,omitzero"` // zero: until the alert resolves
+	End     bool      `json:"end,omitempty"`  // tell again from now on
+	Comment string    `json:"comment,omitempty"`
+}
+
 // HostHealth is one snapshot as GET /v1/host-health lists it.
 type HostHealth struct {
 	Host       ident.Host `json:"host"`

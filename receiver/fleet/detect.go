@@ -43,6 +43,16 @@ func detectors() map[string]detector {
 	}
 }
 
+// IsSymptom tells whether a word is a symptom.
+func IsSymptom(s string) bool { return slices.Contains(Symptoms(), s) }
+
+// Symptoms returns all symptoms there are, of hosts and of the receiver.
+func Symptoms() []string {
+	all := slices.AppendSeq([]string{DiskLow, IndexBroken, ClockWrong}, maps.Keys(detectors()))
+	slices.Sort(all)
+	return all
+}
+
 // Judge returns what is wrong now, ordered by host and symptom, and what was
 // found at all, also where it has not lasted long enough to count.
 func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {

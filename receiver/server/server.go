@@ -93,8 +93,9 @@ type Server struct {
 	listener  net.Listener
 	stopping  atomic.Bool
 
-	health health
-	closed sync.Once
+	health    health
+	silencing sync.Mutex
+	closed    sync.Once
 }
 
 // New opens the receiver's files, settles what a crash left, and listens.

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/silences"
+)
+
+// maxSilence bounds the body of a silence.
+const maxSilence = 4 << 10
+
+// fleetRoutes are the operator's questions about the fleet as a whole.
+func (s *Server) fleetRoutes() map[string]handler {
+	return map[string]handler{
+		"GET " + wire.AlertsPath:                                s.operator(s.getAlerts),
+		"GET " + wire.FleetPath:                                 s.operator(s.getFleet),
+		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": s.operator(s.postSilence),
+	}
+}
+
+// alerts returns the last run of fleet-check, with the silences of now.
+func (s *Server) alerts() (fleet.Last, error) {
+	last, err := fleet.ReadLast(s.o.FS, s.o.Config.DataDir)
+	if err != nil {
+		return last, err
+	}
+	hush, err := fleet.Silenced(s.o.FS, s.o.Config.DataDir, s.o.Now())
+	for i, a := range last.Open {
+		_, last.Open[i].Silenced = hush[a.Key()]
+	}
+	return last, err
+}
+
+func (s *Server) getAlerts(w http.ResponseWriter, _ *http.Request) error {
+	last, err := s.alerts()
+	if err != nil {
+		return err
+	}
+	if last.Open == nil {
+		last.Open = []fleet.Alert{}
+	}
+	return answer(w, http.StatusOK, struct {
+		FleetCheck time.Time     `json:"fleet_check,omitzero"`
+		Open       []fleet.Alert `json:"open"`
+	}{last.At, last.Open})
+}
+
+// hostOfFleet is what GET /v1/fleet tells of a host.
+type hostOfFleet struct {
+	Host         ident.Host   `json:"host"`
+	LastContact  time.Time    `json:"last_contact,omitzero"`
+	LastAccepted time.Time    `json:"last_accepted,omitzero"`
+	Version      string       `json:"version,omitempty"`
+	Commit       ident.Commit `json:"commit,omitempty"`
+	Leaving      bool         `json:"leaving,omitempty"`
+	Queue        wire.Queue   `json:"queue"`
+	Symptoms     []string     `json:"symptoms,omitempty"`
+}
+
+func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
+	last, err := s.alerts()
+	if err != nil {
+		return err
+	}
+	book, err := contacts.Read(s.o.FS, s.o.Config.DataDir)
+	if err != nil {
+		return err
+	}
+	symptoms := map[string][]string{}
+	for _, a := range last.Open {
+		symptoms[a.Host] = append(symptoms[a.Host], a.Symptom)
+	}
+	hosts := []hostOfFleet{}
+	for name, c := range book.Hosts {
+		hosts = append(hosts, hostOfFleet{
+			Host: name, LastContact: c.LastContact, LastAccepted: c.LastAccepted, Version: check.Plain(c.Version, 80), Commit: c.Commit,
+			Leaving: c.Leaving, Queue: c.Queue, Symptoms: symptoms[string(name)],
+		})
+	}
+	slices.SortFunc(hosts, func(a, b hostOfFleet) int { return strings.Compare(string(a.Host), string(b.Host)) })
+	missing := s.Missing()
+	return answer(w, http.StatusOK, struct {
+		Ready      bool          `json:"ready"`
+		Missing    []string      `json:"missing,omitempty"`
+		FleetCheck time.Time     `json:"fleet_check,omitzero"`
+		Alerts     int           `json:"alerts"`
+		Symptoms   []string      `json:"receiver_symptoms,omitempty"`
+		Hosts      []hostOfFleet `json:"hosts"`
+	}{len(missing) == 0, missing, last.At, len(last.Open), symptoms[fleet.Receiver], hosts})
+}
+
+// postSilence asks that nobody be told of an alert, or ends that. Without an end
+// of its own it is for an alert that is open.
+func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
+	var in wire.Silence
+	if err := s.readJSON(w, r, maxSilence, &in); err != nil {
+		return err
+	}
+	k := fleet.Key{Host: r.PathValue("host"), Symptom: r.PathValue("symptom")}
+	if _, err := ident.ParseHost(k.Host); err != nil && k.Host != fleet.Receiver {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	if !fleet.IsSymptom(k.Symptom) {
+		return wire.NewProblem(wire.Malformed, "path: %.40q is no symptom", k.Symptom)
+	}
+	if !in.Until.IsZero() && !in.Until.After(s.o.Now()) {
+		return wire.NewProblem(wire.Malformed, "until %s is over", in.Until.UTC().Format(time.RFC3339))
+	}
+	if in.Until.IsZero() && !in.End {
+		state, err := fleet.ReadState(s.o.FS, s.o.Config.DataDir)
+		if err != nil {
+			return err
+		}
+		if !state.Entries[k].Firing {
+			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open, so the silence needs an end", k.Symptom, k.Host)
+		}
+	}
+	row, err := s.silence(silences.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
+	if err != nil {
+		return err
+	}
+	s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "until", row.Until, "end", row.End)
+	return answer(w, http.StatusCreated, row)
+}
+
+// silence makes a silence durable. The file is opened for it: silences are rare.
+func (s *Server) silence(x silences.Silence) (silences.Silence, error) {
+	s.silencing.Lock()
+	defer s.silencing.Unlock()
+	book, err := silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now)
+	if err != nil {
+		return x, err
+	}
+	x, err = book.Add(x)
+	return x, errors.Join(err, book.Close())
+}

@@ -1,0 +1,72 @@
+package server_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/receiver/fleet"
+	"cis490/receiver/silences"
+)
+
+// TestAlerts_Story: the operator sees what is open, and silences it; a refused
+// silence leaves no file.
+func TestAlerts_Story(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	now := time.Now().UTC()
+	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.AlertsFile), append(row, '\n'), 0o600))
+	last, err := json.Marshal(fleet.Last{At: now, Open: []fleet.Alert{{Host: "lab-a", Symptom: fleet.Silent, Fix: "on lab-a: x"}}})
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.RunFile), last, 0o600))
+	soon, past := now.Add(time.Hour).Format(time.RFC3339), now.Add(-time.Hour).Format(time.RFC3339)
+
+	file := filepath.Join(r.config.DataDir, silences.File)
+	for i, s := range []struct {
+		method, path, body, bearer string
+		status                     int
+		want                       string
+	}{
+		{"GET", "/v1/alerts", "", "", 401, "needs-operator"},
+		{"GET", "/v1/fleet", "", a.bearer, 401, "needs-operator"},
+		{"POST", "/v1/alerts/lab-a/silent/silence", "{}", a.bearer, 401, "needs-operator"},
+		{"POST", "/v1/alerts/lab-a/bored/silence", "{}", "s3cret", 400, "malformed"},
+		{"POST", "/v1/alerts/LAB/silent/silence", "{}", "s3cret", 400, "malformed"},
+		{"POST", "/v1/alerts/lab-a/gone/silence", "{}", "s3cret", 404, "not-found"},
+		{"POST", "/v1/alerts/lab-a/silent/silence", `{"until":"` + past + `"}`, "s3cret", 400, "malformed"},
+		{"POST", "/v1/alerts/lab-a/silent/silence", `[]`, "s3cret", 400, "malformed"},
+		{"GET", "/v1/alerts", "", "s3cret", 200, `"fix":"on lab-a: x"}`},
+		{"GET", "/v1/fleet", "", "s3cret", 200, `"ready":true`},
+		// From here on there are silences.
+		{"POST", "/v1/alerts/lab-a/silent/silence", `{"comment":"known\u001b[31m"}`, "s3cret", 201, `"comment":"known [31m"`},
+		{"GET", "/v1/alerts", "", "s3cret", 200, `"silenced":true`},
+		{"POST", "/v1/alerts/lab-a/silent/silence", `{"end":true}`, "s3cret", 201, `"end":true`},
+		{"GET", "/v1/alerts", "", "s3cret", 200, `"fix":"on lab-a: x"}`},
+		{"POST", "/v1/alerts/@receiver/disk-low/silence", `{"until":"` + soon + `"}`, "s3cret", 201, `"until"`},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), s.method, r.url(s.path), strings.NewReader(s.body))
+		must(t, err)
+		if s.bearer != "" {
+			req.Header.Set("Authorization", "Bearer "+s.bearer)
+		}
+		status, kind, body := a.do(req)
+		if status != s.status || !strings.Contains(string(kind)+" "+body, s.want) {
+			t.Errorf("%s %s %s: %d %s %.300s, want %d %s", s.method, s.path, s.body, status, kind, body, s.status, s.want)
+		}
+		if _, err := os.Stat(file); err == nil && i < 10 {
+			t.Fatalf("%s %s left a silence", s.method, s.path)
+		}
+	}
+	b, err := os.ReadFile(file)
+	must(t, err)
+	if n := strings.Count(string(b), "\n"); n != 3 {
+		t.Error(fmt.Sprint(n, " rows: ", string(b)))
+	}
+}
