@@ -11,6 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
+	labhealth "cis490/agent/health"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -70,6 +71,7 @@ func (a *app) serve(c *cli.Context) error {
 			}
 			return fi.ModTime()
 		},
+		Known: registry(labhealth.Checks(labhealth.Options{})),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)

@@ -79,6 +79,9 @@ func (s *Server) handler() http.Handler {
 	for pattern, h := range s.fleetRoutes() {
 		mux.Handle(pattern, routed(h))
 	}
+	for pattern, h := range s.web.Routes() {
+		mux.Handle(pattern, routed(h))
+	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		n := &note{}

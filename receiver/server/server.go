@@ -24,6 +24,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -35,6 +36,7 @@ import (
 	"cis490/receiver/index"
 	"cis490/receiver/roster"
 	"cis490/receiver/store"
+	"cis490/receiver/web"
 )
 
 // Deadlines that are no host's business to change.
@@ -53,10 +55,11 @@ const (
 	window = 512 << 10
 )
 
-// Roster tells what is known of a host. Its error means that it cannot be told
-// now.
+// Roster tells what is known of a host, and of all. Its error means that it
+// cannot be told now.
 type Roster interface {
 	Host(ident.Host) (roster.Host, bool, error)
+	All() ([]roster.Host, error)
 }
 
 // Options describe a server.
@@ -70,6 +73,12 @@ type Options struct {
 	Released func() ([]ident.Commit, error)
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
+	// Known finds a check of the lab hosts' registry, for the dashboard.
+	Known func(id string) (check.Check, bool)
+	// Offered returns the version that a host should run; nil: none is known.
+	Offered func(ident.Host) string
+	// Silences keeps the silences of alerts; nil: the dashboard makes none.
+	Silences web.Silences
 	// Notify tells the service manager a state, as sd_notify(3) has it; nil
 	// tells nobody.
 	Notify func(state string)
@@ -90,6 +99,7 @@ type Server struct {
 	pair      *keptPair
 	trust     *pki.Bundle
 	uploads   *slots
+	web       *web.Site
 	listener  net.Listener
 	stopping  atomic.Bool
 
@@ -143,6 +153,9 @@ func New(o Options) (_ *Server, err error) {
 	s.contacts = contacts.Open(notes)
 	s.gate = gate.New(gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Released: o.Released, Log: log.With("component", "gate")})
 	s.gate.Refresh()
+	if s.web, err = s.dashboard(); err != nil {
+		return nil, err
+	}
 	if s.listener, err = s.listen(); err != nil {
 		return nil, err
 	}
@@ -196,6 +209,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return s.gate.Run(gctx) })
 	g.Go(func() error { return s.watch(gctx) })
 	g.Go(func() error { return s.compare(gctx) })
+	g.Go(func() error { return s.web.Run(gctx) })
 	g.Go(func() error { return s.store.Run(notes) })
 	g.Go(func() error { return s.contacts.Run(notes) })
 	g.Go(func() error { return s.refusals.Run(notes) })

@@ -1,0 +1,217 @@
+package web_test
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/version"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+	"cis490/receiver/web"
+)
+
+// rig is a dashboard over files that a test writes.
+type rig struct {
+	t       testing.TB
+	dir     string
+	now     time.Time
+	hosts   []roster.Host
+	book    contacts.Contacts
+	missing []string
+	quiet   *silences
+	log     *lines
+	site    *web.Site
+	server  *httptest.Server
+	client  *http.Client
+}
+
+type lines struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// silences is a second, small implementation.
+type silences struct {
+	mu  sync.Mutex
+	all map[fleet.Key]web.Silence
+}
+
+func (s *silences) Active(time.Time) (map[fleet.Key]web.Silence, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[fleet.Key]web.Silence{}
+	for k, v := range s.all {
+		out[k] = v
+	}
+	return out, nil
+}
+
+func (s *silences) Silence(k fleet.Key, until time.Time, by string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.all[k] = web.Silence{Until: until, By: by}
+	return nil
+}
+
+// All is the roster.
+func (r *rig) All() ([]roster.Host, error) { return r.hosts, nil }
+
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	r := &rig{t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC), quiet: &silences{all: map[fleet.Key]web.Silence{}}, log: &lines{}}
+	r.book.Hosts = map[ident.Host]*contacts.Contact{}
+	r.write("operator", "s3cret\n")
+	return r
+}
+
+func (r *rig) start() *rig {
+	r.t.Helper()
+	var err error
+	r.site, err = web.New(web.Options{
+		FS: disk.OS{}, DataDir: r.dir, Operator: filepath.Join(r.dir, "operator"), Roster: r, Build: version.Info{Version: "1.0.0"},
+		Contacts: func() contacts.Contacts { return r.book }, Missing: func() []string { return r.missing },
+		Known: func(id string) (check.Check, bool) {
+			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
+		},
+		Silences: r.quiet, From: func(*http.Request) string { return "192.0.2.1" },
+		Now: func() time.Time { return r.now }, Log: slog.New(slog.NewTextHandler(r.log, nil)),
+	})
+	must(r.t, err)
+	mux := http.NewServeMux()
+	for pattern, h := range r.site.Routes() {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
+			if err := h(w, q); err != nil {
+				fmt.Fprintln(r.log, err)
+			}
+		})
+	}
+	r.server = httptest.NewTLSServer(mux)
+	r.t.Cleanup(r.server.Close)
+	jar, err := cookiejar.New(nil)
+	must(r.t, err)
+	r.client = &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	r.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return r
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (r *rig) write(name, content string) {
+	r.t.Helper()
+	path := filepath.Join(r.dir, name)
+	must(r.t, os.MkdirAll(filepath.Dir(path), 0o750))
+	must(r.t, os.WriteFile(path, []byte(content), 0o600))
+}
+
+func (r *rig) json(v any) string {
+	r.t.Helper()
+	b, err := json.Marshal(v)
+	must(r.t, err)
+	return string(b) + "\n"
+}
+
+func (r *rig) alerts(open ...fleet.Alert) {
+	r.write(fleet.RunFile, r.json(fleet.Last{At: r.now, Open: open}))
+}
+
+// row is an index row, so long ago.
+func (r *rig) row(h ident.Host, i int, ago time.Duration) index.Row {
+	at := r.now.Add(-ago)
+	id, err := ident.NewEpisodeID(at.Add(-time.Minute), strings.NewReader(fmt.Sprintf("%010d", i)))
+	must(r.t, err)
+	return index.Row{V: 1, ReceivedAt: at, Host: h, Episode: id, Digest: ident.Digest(fmt.Sprintf("%064x", i)), Size: 1000, Commit: ident.Commit(strings.Repeat("c", 40))}
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (r *rig) do(req *http.Request) answer {
+	r.t.Helper()
+	res, err := r.client.Do(req)
+	must(r.t, err)
+	b, err := io.ReadAll(res.Body)
+	must(r.t, err)
+	must(r.t, res.Body.Close())
+	return answer{res.StatusCode, res.Header, string(b)}
+}
+
+func (r *rig) get(path string) answer {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.server.URL+path, nil)
+	must(r.t, err)
+	return r.do(req)
+}
+
+func (r *rig) post(path string, form url.Values, change ...func(*http.Request)) answer {
+	r.t.Helper()
+	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.server.URL+path, strings.NewReader(form.Encode()))
+	must(r.t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, f := range change {
+		f(req)
+	}
+	return r.do(req)
+}
+
+func (r *rig) signIn() *rig {
+	r.t.Helper()
+	if a := r.post("/sign-in", url.Values{"token": {"s3cret"}}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
+		r.t.Fatalf("sign in: %d to %q", a.status, a.header.Get("Location"))
+	}
+	return r
+}
+
+// code reads the code of this session's forms out of a page.
+func (r *rig) code() string {
+	r.t.Helper()
+	m := regexp.MustCompile(`name="code" value="([^"]+)"`).FindStringSubmatch(r.get("/").body)
+	if m == nil {
+		r.t.Fatal("the page has no form")
+	}
+	return m[1]
+}
+
+// follow lets the dashboard count what the index has.
+func (r *rig) follow() {
+	r.t.Helper()
+	must(r.t, web.Follow(r.site, r.now))
+}

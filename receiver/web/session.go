@@ -1,0 +1,198 @@
+package web
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/wire"
+)
+
+// The sign-in's cookie. The prefix makes browsers refuse it from other hosts and
+// over plain HTTP.
+const (
+	cookieName  = "__Host-cis490"
+	sessionLife = 12 * time.Hour
+	maxForm     = 16 << 10
+)
+
+// token reads the operator token. It is read each time, so that a new one counts
+// at once and ends every session.
+func (s *Site) token() (string, error) {
+	b, err := disk.ReadFile(s.o.FS, s.o.Operator, 4096)
+	token := strings.TrimSpace(string(b))
+	if err != nil || token == "" {
+		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), orEmpty(err))
+	}
+	return token, nil
+}
+
+func orEmpty(err error) error {
+	if err == nil {
+		return fmt.Errorf("the file is empty")
+	}
+	return err
+}
+
+// A session is stateless: its end and a nonce, and their code by a key that only
+// who has the operator token can make. It outlives a restart of serve, and ends
+// with the token.
+func code(token, purpose string, what []byte) []byte {
+	key := sha256.Sum256([]byte("cis490 dashboard " + purpose + "\x00" + token))
+	m := hmac.New(sha256.New, key[:])
+	_, _ = m.Write(what) // never fails
+	return m.Sum(nil)
+}
+
+func newSession(token string, now time.Time) string {
+	what := binary.BigEndian.AppendUint64(nil, uint64(now.Add(sessionLife).Unix()))
+	nonce := make([]byte, 16)
+	_, _ = rand.Read(nonce) // never fails
+	what = append(what, nonce...)
+	return base64.RawURLEncoding.EncodeToString(append(what, code(token, "session", what)...))
+}
+
+// validSession tells whether a cookie's value is a session that has not ended.
+func validSession(token, value string, now time.Time) bool {
+	b, err := base64.RawURLEncoding.DecodeString(value)
+	if err != nil || len(b) != 8+16+sha256.Size {
+		return false
+	}
+	what, sum := b[:24], b[24:]
+	return hmac.Equal(sum, code(token, "session", what)) && now.Unix() < int64(binary.BigEndian.Uint64(what))
+}
+
+// formCode is what a form of this session carries, and no other site can know.
+func formCode(token, session string) string {
+	return base64.RawURLEncoding.EncodeToString(code(token, "form", []byte(session)))
+}
+
+func (s *Site) session(r *http.Request) (token, session string, ok bool) {
+	token, err := s.token()
+	if err != nil {
+		return "", "", false
+	}
+	c, err := r.Cookie(cookieName)
+	if err != nil || !validSession(token, c.Value, s.o.Now()) {
+		return token, "", false
+	}
+	return token, c.Value, true
+}
+
+// signedIn lets only a session through, or who sends the operator token itself.
+// People are led to the sign-in.
+func (s *Site) signedIn(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		token, _, ok := s.session(r)
+		if ok {
+			return h(w, r)
+		}
+		if sent, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); bearer && token != "" && r.Method == http.MethodGet {
+			if same(sent, token) {
+				return h(w, r)
+			}
+		}
+		if r.Method != http.MethodGet || r.URL.Path == "/events" {
+			return wire.NewProblem(wire.NeedsOperator, "sign in first")
+		}
+		http.Redirect(w, r, "/sign-in?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		return nil
+	}
+}
+
+func same(sent, want string) bool {
+	a, b := sha256.Sum256([]byte(sent)), sha256.Sum256([]byte(want))
+	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
+}
+
+// changes lets only a form of this session through: asked for by a page of this
+// site, with the session's own code in it.
+func (s *Site) changes(h handler) handler {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if err := s.form(w, r); err != nil {
+			return err
+		}
+		token, session, ok := s.session(r)
+		if !ok || !hmac.Equal([]byte(r.PostForm.Get("code")), []byte(formCode(token, session))) {
+			return wire.NewProblem(wire.NeedsOperator, "the form is not of this session: load the page anew")
+		}
+		return h(w, r)
+	}
+}
+
+func (s *Site) form(w http.ResponseWriter, r *http.Request) error {
+	if err := s.origin.Check(r); err != nil {
+		return fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "the form was sent by another site"), err)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return fmt.Errorf("%w: %w", wire.NewProblem(wire.Malformed, "the form cannot be read"), err)
+	}
+	return nil
+}
+
+type signInPage struct {
+	Next  string
+	Wrong string // why the last try failed
+}
+
+func (s *Site) signInForm(w http.ResponseWriter, r *http.Request) error {
+	return s.render(w, r, http.StatusOK, "signin", "Sign in", signInPage{Next: local(r.URL.Query().Get("next"))})
+}
+
+func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
+	if err := s.form(w, r); err != nil {
+		return err
+	}
+	from, next := s.o.From(r), local(r.PostForm.Get("next"))
+	if wait := s.limit.wait(from); wait > 0 {
+		w.Header().Set("Retry-After", fmt.Sprint(int(wait.Seconds())+1))
+		return s.render(w, r, http.StatusTooManyRequests, "signin", "Sign in", signInPage{next, fmt.Sprintf("too many tries from %s: wait %d seconds", check.Plain(from, 64), int(wait.Seconds())+1)})
+	}
+	token, err := s.token()
+	if err != nil {
+		return err
+	}
+	if !same(strings.TrimSpace(r.PostForm.Get("token")), token) {
+		s.limit.failed(from)
+		s.o.Log.Warn("sign-in refused", "from", from)
+		return s.render(w, r, http.StatusUnauthorized, "signin", "Sign in", signInPage{next, "that is not the operator token"})
+	}
+	s.o.Log.Info("signed in", "from", from)
+	s.setCookie(w, newSession(token, s.o.Now()), int(sessionLife.Seconds()))
+	http.Redirect(w, r, next, http.StatusSeeOther)
+	return nil
+}
+
+func (s *Site) signOut(w http.ResponseWriter, r *http.Request) error {
+	s.o.Log.Info("signed out", "from", s.o.From(r))
+	s.setCookie(w, "", -1)
+	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
+	return nil
+}
+
+func (s *Site) setCookie(w http.ResponseWriter, value string, age int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: cookieName, Value: value, Path: "/", MaxAge: age,
+		Secure: true, HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	})
+}
+
+// local keeps a redirect on this site.
+func local(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n") || len(next) > 512 {
+		return "/"
+	}
+	return next
+}
