@@ -35,6 +35,7 @@ func TestEverySickHostIsNamed(t *testing.T) {
 		f.quick(h)
 	}
 	f.watched()
+	f.rx.Run("cis490 token create --ttl 1m lab-never")
 	for _, h := range f.hosts {
 		if h.Name != "lab-copy" {
 			f.waitAccepted(h, 1, 2*time.Minute)
@@ -54,7 +55,6 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	host("lab-full").Run("dd if=/dev/zero of=/var/lib/cis490/filler bs=1M count=80 || true")
 	host("lab-off").Crash()
 	f.rx.Run("chown root:root /var/lib/cis490/index.jsonl && systemctl restart cis490-receiver")
-	f.rx.Run("cis490 token create --ttl 1s lab-never")
 	two, copied := host("lab-two"), host("lab-copy")
 	copied.Push(lab.Binary(t), "/root/cis490")
 	for _, file := range []string{"lab-host.toml", "certs/ca.crt", "certs/lab-host.pem", "certs/bearer"} {
