@@ -1,0 +1,162 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/wire"
+)
+
+// Bounds of applying.
+const (
+	maxAttempts = 3               // a version that takes the machine down with it
+	watchEvery  = 2 * time.Second // looks during the watch
+	busyBefore  = time.Hour       // a host that had episodes accepted so lately has work
+)
+
+// apply puts a version on trial: it must run at all, then current names it, its
+// own install converges the machine, and it is watched for an early crash.
+func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
+	if !u.present("good") {
+		return Result{}, fault.Fix(errors.New("nothing on this machine has proven itself that could be gone back to"), "sudo /opt/cis490/current/cis490 install lab-host   # or receiver")
+	}
+	binary := u.path("versions", t.Folder, binaryName)
+	if err := u.selfTest(ctx, binary, t); err != nil {
+		if ctx.Err() != nil {
+			return Result{}, ctx.Err()
+		}
+		u.o.Log.Error("release does not run here", "version", t.Version, "err", err)
+		u.remember(t, fmt.Sprintf("it does not run here: %v", err))
+		u.s.Refused = fmt.Sprintf("release %s does not run here: %v", t.Version, err)
+		if err := u.save(); err != nil {
+			return Result{}, err
+		}
+		u.prune()
+		return Result{Did: RolledBack, Version: t.Version, Note: u.s.Refused}, u.tell(ctx)
+	}
+	good, err := disk.Readlink(u.o.FS, u.path("good"))
+	if err != nil {
+		return Result{}, err
+	}
+	u.keepBallast()
+	before := u.o.Machine.Examine(ctx, u.path("current", binaryName), u.path("good", binaryName))
+	now := u.o.Now()
+	u.s.Trial = &Trial{
+		Target: t, From: filepath.Base(good), Phase: Applying, Began: now, Looked: now, Boot: u.o.Machine.Boot(),
+		Baseline: before.Failing, Busy: now.Sub(before.LastShipped) < busyBefore,
+	}
+	if before.Err != nil { // whoever judged the machine before could not either
+		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
+	}
+	u.o.Log.Info("release goes on trial", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
+	return u.resume(ctx)
+}
+
+// resume applies what is intended, from whatever an interruption left.
+func (u *Updater) resume(ctx context.Context) (Result, error) {
+	t := u.s.Trial
+	if t.Attempts++; t.Attempts > maxAttempts {
+		return u.giveUp(ctx, fmt.Sprintf("it was applied %d times and did not come to an end", maxAttempts))
+	}
+	if err := u.save(); err != nil {
+		return Result{}, err
+	}
+	if err := disk.Relink(u.o.FS, filepath.Join("versions", t.Folder), u.path("current")); err != nil {
+		return Result{}, fmt.Errorf("make version %s current: %w", t.Version, err)
+	}
+	err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
+	switch {
+	case ctx.Err() != nil:
+		return Result{}, ctx.Err()
+	case err != nil && fault.CodeOf(err) == fault.Config && t.hadBadConfig():
+		// The config was not readable before either; that must not keep the fix out.
+		u.o.Log.Warn("the config cannot be read, so units stay as they are", "err", err)
+		if err := u.o.Machine.Restart(ctx); err != nil {
+			return u.giveUp(ctx, err.Error())
+		}
+	case err != nil:
+		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
+	}
+	t.Phase, t.Looked = Watching, u.o.Now()
+	if err := u.save(); err != nil {
+		return Result{}, err
+	}
+	if err := u.publish(); err != nil {
+		return Result{}, err
+	}
+	return u.watch(ctx)
+}
+
+func (t *Trial) hadBadConfig() bool {
+	for _, id := range t.Baseline {
+		if id == "config.valid" || id == doctorItself {
+			return true
+		}
+	}
+	return false
+}
+
+// watch looks closely for a while, so that what crashes at once is gone at once.
+func (u *Updater) watch(ctx context.Context) (Result, error) {
+	t := u.s.Trial
+	for waited := time.Duration(0); waited < u.o.Config.Watch.D(); waited += watchEvery {
+		u.o.Pause(ctx, watchEvery)
+		if ctx.Err() != nil {
+			break // the next run goes on
+		}
+		units, err := u.o.Machine.Units(ctx)
+		if err != nil {
+			continue // says nothing about the version
+		}
+		if why := u.crashed(t, units); why != "" {
+			return u.giveUp(ctx, why)
+		}
+	}
+	t.Looked = u.o.Now().Add(-u.o.Config.Watch.D()) // the watch was observation
+	if err := u.save(); err != nil {
+		return Result{}, err
+	}
+	return Result{Did: Began, Version: t.Version}, nil
+}
+
+// selfTest runs a binary and holds what it says against what the manifest does.
+func (u *Updater) selfTest(ctx context.Context, binary string, t Target) error {
+	info, err := u.o.Machine.SelfTest(ctx, binary)
+	switch {
+	case err != nil:
+		return err
+	case info.Version != t.Version || info.Commit != t.Commit:
+		return fmt.Errorf("it says that it is version %s of commit %s, the manifest says %s of %s", info.Version, info.Commit, t.Version, t.Commit)
+	case info.OS != u.o.OS || info.Arch != u.o.Arch:
+		return fmt.Errorf("it is for %s/%s, this machine is %s/%s", info.OS, info.Arch, u.o.OS, u.o.Arch)
+	}
+	return nil
+}
+
+// remember keeps a version from being tried here again.
+func (u *Updater) remember(t Target, why string) {
+	u.s.Bad = append(u.s.Bad, Bad{ID: t.id(), RolledBack: wire.RolledBack{Running: t.Running, At: u.o.Now().UTC(), Why: clip(why)}})
+	u.s.Bad = u.s.Bad[max(0, len(u.s.Bad)-maxBad):]
+}
+
+// tell makes what happened public and known to the receiver.
+func (u *Updater) tell(ctx context.Context) error {
+	if err := u.publish(); err != nil {
+		return err
+	}
+	u.o.Machine.Report(ctx, u.path("good", binaryName))
+	return nil
+}
+
+func clip(s string) string {
+	const most = 400
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

@@ -1,0 +1,210 @@
+package update
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/release"
+)
+
+// unverified ends the name of a download: it says that nothing may be done with
+// the content but to verify it.
+const unverified = ".unverified"
+
+// Pauses after failed fetches: the first, doubled each time, up to the longest.
+const (
+	firstPause   = 5 * time.Minute
+	longestPause = 6 * time.Hour
+)
+
+// fetch brings what a target consists of, verified and durable, into its folder.
+// Where that is not possible now it tells why; what came already is kept, and the
+// next run goes on from there.
+func (u *Updater) fetch(ctx context.Context, t Target) (ready bool, why string, err error) {
+	if have, err := u.identify(t.Folder); err == nil && have == t.id() {
+		return true, "", nil
+	}
+	if wait := u.s.NotBefore.Sub(u.o.Now()); wait > 0 && wait <= longestPause {
+		return false, fmt.Sprintf("fetching version %s is tried again in %s", t.Version, wait.Round(time.Second)), nil
+	}
+	err = u.bring(ctx, t)
+	if errors.Is(err, syscall.ENOSPC) {
+		u.prune() // an older version, an abandoned download
+		err = u.bring(ctx, t)
+	}
+	switch {
+	case err == nil:
+		u.s.Failures, u.s.NotBefore = 0, time.Time{}
+		return true, "", u.save()
+	case ctx.Err() != nil:
+		return false, "", ctx.Err()
+	}
+	u.s.Failures++
+	pause := min(firstPause<<min(u.s.Failures-1, 10), longestPause)
+	u.s.NotBefore = u.o.Now().Add(pause)
+	u.o.Log.Warn("release not fetched", "version", t.Version, "err", err, "wait", pause)
+	return false, fmt.Sprintf("version %s could not be fetched: %v", t.Version, err), u.save()
+}
+
+func (u *Updater) bring(ctx context.Context, t Target) error {
+	// The folder counts when its binary is there, so the binary is last.
+	dir := u.path("versions", t.Folder)
+	for _, d := range []string{dir, u.path(fetchDir)} {
+		if err := disk.MkdirAll(u.o.FS, d, 0o755); err != nil {
+			return err
+		}
+	}
+	experiment := dir + "/" + release.ExperimentFile
+	if t.Experiment == nil {
+		if err := u.remove(experiment); err != nil {
+			return err
+		}
+	} else {
+		path, err := u.download(ctx, *t.Experiment)
+		if err != nil {
+			return err
+		}
+		content, err := disk.ReadFile(u.o.FS, path, t.Experiment.Size)
+		if err != nil {
+			return err
+		}
+		if err := disk.ReplaceBytes(u.o.FS, experiment, 0o644, content); err != nil {
+			return err
+		}
+		if err := u.verify(experiment, path, *t.Experiment); err != nil {
+			return errors.Join(err, u.remove(experiment))
+		}
+	}
+	blob := release.Blob{Digest: t.Digest, Size: t.Size}
+	path, err := u.download(ctx, blob)
+	if err != nil {
+		return err
+	}
+	if err := u.verify(path, path, blob); err != nil {
+		return err
+	}
+	f, err := u.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = u.o.Machine.Prepare(f, dir+"/"+binaryName, t.Digest)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("put version %s into its folder: %w", t.Version, err)
+	}
+	if have, err := u.identify(t.Folder); err != nil || have != t.id() {
+		return errors.Join(fmt.Errorf("version %s did not reach its folder", t.Version), err)
+	}
+	return u.remove(path)
+}
+
+// verify refuses content that is not what the signed manifest names; the
+// download is then begun anew.
+func (u *Updater) verify(path, download string, want release.Blob) error {
+	got, err := u.digest(path)
+	if err != nil {
+		return err
+	}
+	if got != want.Digest {
+		return errors.Join(fmt.Errorf("what came has sha256 %s, the signed manifest says %s", got, want.Digest), u.remove(download))
+	}
+	return nil
+}
+
+// download brings a blob's bytes, going on where an earlier run was cut off, and
+// never takes more than the manifest says.
+func (u *Updater) download(ctx context.Context, want release.Blob) (path string, err error) {
+	path = u.path(fetchDir, string(want.Digest)+unverified)
+	have := int64(0)
+	if fi, err := u.o.FS.Lstat(path); err == nil {
+		have = fi.Size()
+	}
+	if have == want.Size {
+		return path, nil
+	}
+	if have > want.Size {
+		if err := u.remove(path); err != nil {
+			return "", err
+		}
+		have = 0
+	}
+	body, from, err := u.o.Source.Blob(ctx, want.Digest, have)
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, body.Close()) }()
+	f, err := u.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return "", err
+	}
+	if from != have { // it does not go on where we are: from the start
+		err = f.Truncate(0)
+		have = 0
+		if err == nil && from != 0 {
+			err = fmt.Errorf("the answer begins at byte %d", from)
+		}
+	}
+	var n int64
+	if err == nil {
+		n, err = io.Copy(f, io.LimitReader(body, want.Size-have+1))
+	}
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return "", err
+	}
+	switch {
+	case have+n > want.Size:
+		return "", errors.Join(fmt.Errorf("more than the %d bytes came that the manifest says", want.Size), u.remove(path))
+	case have+n < want.Size:
+		return "", fmt.Errorf("cut off after %d of %d bytes", have+n, want.Size)
+	}
+	return path, nil
+}
+
+func (u *Updater) remove(path string) error {
+	if err := u.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// prune removes versions that are neither current nor good, downloads, and all
+// but the last logs. What cannot be removed now is tried again another time.
+func (u *Updater) prune() {
+	u.clear(u.path("versions"), func(name string) bool { return !u.inUse(name) })
+	u.clear(u.path(fetchDir), func(string) bool { return true })
+	logs, err := u.o.FS.ReadDir(u.path(logDir))
+	if err != nil {
+		return
+	}
+	for i, e := range logs { // their names begin with their time
+		if i < len(logs)-keptLogs {
+			_ = u.o.FS.Remove(u.path(logDir, e.Name()))
+		}
+	}
+}
+
+// clear removes entries of a folder, and what is in them.
+func (u *Updater) clear(dir string, unwanted func(name string) bool) {
+	entries, err := u.o.FS.ReadDir(dir)
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		path := dir + "/" + e.Name()
+		if !unwanted(e.Name()) {
+			continue
+		}
+		if e.IsDir() {
+			u.clear(path, func(string) bool { return true })
+		}
+		if err := u.o.FS.Remove(path); err != nil {
+			u.o.Log.Warn("not removed", "path", path, "err", err)
+		}
+	}
+}

@@ -1,0 +1,79 @@
+package update
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/internal/wire"
+)
+
+// Folder is the source of the receiver itself: its own folder of releases. It
+// works while serve does not, and is the first to run what is published there.
+type Folder struct {
+	FS       disk.FS
+	Dir      string
+	OS, Arch string
+}
+
+var _ Source = Folder{}
+
+// Look returns the newest release that was not withdrawn and has a binary for
+// this machine.
+func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) {
+	all, err := release.List(f.FS, f.Dir)
+	if err != nil {
+		return wire.Offer{}, "", err
+	}
+	rollout, err := release.ReadRollout(f.FS, f.Dir)
+	if err != nil {
+		return wire.Offer{}, "", err
+	}
+	orders, err := release.Orders(f.FS, f.Dir)
+	if err != nil {
+		return wire.Offer{}, "", err
+	}
+	withdrawn := map[uint64]bool{}
+	for _, p := range rollout.Releases {
+		withdrawn[p.Seq] = p.Stage == release.StageWithdrawn
+	}
+	for _, o := range orders { // also those that serve has not carried out yet
+		if p := rollout.Of(o.Seq); o.Verb != release.OrderPublish && (p == nil || o.At.After(p.Ordered)) {
+			withdrawn[o.Seq] = o.Verb == release.OrderWithdraw
+		}
+	}
+	for _, p := range all {
+		if _, ok := p.Manifest.For(f.OS, f.Arch); !ok || withdrawn[p.Manifest.Seq] {
+			continue
+		}
+		sum := sha256.Sum256([]byte(p.Offer.Manifest + p.Offer.Signature))
+		if now := hex.EncodeToString(sum[:]); now != tag {
+			return p.Offer, now, nil
+		}
+		return wire.Offer{}, tag, ErrUnchanged
+	}
+	return wire.Offer{}, "", ErrNothing
+}
+
+// Blob opens a published blob.
+func (f Folder) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
+	file, err := f.FS.OpenFile(release.BlobPath(f.Dir, d), os.O_RDONLY, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, 0, fmt.Errorf("binary %s is not published here", d)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.NewSectionReader(file, offset, release.MaxBinary+1-offset), file}, offset, nil
+}

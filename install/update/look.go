@@ -1,0 +1,195 @@
+package update
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/internal/wire"
+)
+
+// refusal is why an offer is not taken. It is told, and the machine stays as it
+// is.
+type refusal struct{ error }
+
+func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
+
+// look asks what is offered and remembers what came of it. A target is returned
+// when something is to be fetched.
+func (u *Updater) look(ctx context.Context) (*Target, string, error) {
+	before := u.s.Refused
+	target, note, err := u.ask(ctx, u.s.Tag)
+	if err != nil {
+		return nil, "", err
+	}
+	if u.s.Refused != "" && u.s.Refused != before { // once, not every five minutes
+		u.o.Log.Error("what the receiver offers is refused", "err", u.s.Refused)
+	}
+	return target, note, u.save()
+}
+
+// ask is look without remembering.
+func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) {
+	if u.o.Source == nil {
+		return nil, "it is not known where releases come from", nil
+	}
+	ring, err := u.keys()
+	if err != nil {
+		return nil, "", err
+	}
+	if len(ring) == 0 {
+		return nil, "this machine has no release key yet: cert-fetch brings it", nil
+	}
+	offer, newTag, err := u.o.Source.Look(ctx, tag)
+	switch {
+	case errors.Is(err, ErrUnchanged):
+		return nil, u.s.Refused, nil
+	case errors.Is(err, ErrNothing):
+		u.s.Refused = ""
+		return nil, err.Error(), nil
+	case ctx.Err() != nil:
+		return nil, "", ctx.Err()
+	case err != nil:
+		return nil, "releases cannot be asked for: " + err.Error(), nil
+	}
+	target, err := u.consider(ring, offer)
+	if r, ok := errors.AsType[refusal](err); ok {
+		u.s.Tag, u.s.Refused = newTag, r.Error()
+		return nil, u.s.Refused, nil
+	}
+	if err != nil {
+		return nil, "", err
+	}
+	u.s.Refused = ""
+	if u.s.Tag = newTag; target != nil {
+		u.s.Tag = "" // until it is done, it is looked at again
+	}
+	return target, "", nil
+}
+
+// keys returns who is believed. The first keys are taken from where enrolment
+// put them; from then on only releases change them.
+func (u *Updater) keys() (release.Keyring, error) {
+	if u.s.Keys == "" && u.o.Keys != nil {
+		text, err := u.o.Keys()
+		if err != nil {
+			return nil, fmt.Errorf("read release keys: %w", err)
+		}
+		ring, err := release.ParseKeyring(text)
+		if err != nil {
+			return nil, err
+		}
+		if u.s.Keys = ring.String(); len(ring) > 0 {
+			u.o.Log.Info("took release keys", "keys", len(ring), "id", ring[0].ID())
+		}
+	}
+	return release.ParseKeyring(u.s.Keys)
+}
+
+// consider judges an offer: nil where there is nothing to do about it.
+func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) {
+	m, signer, err := ring.Open([]byte(o.Manifest), []byte(o.Signature))
+	if err != nil {
+		return nil, refusal{err}
+	}
+	if seen := u.s.Seen[signer.ID()]; m.Seq < seen {
+		return nil, refuse("release %s has seq %d, but %d was seen already", m.Version, m.Seq, seen)
+	}
+	u.s.Seen[signer.ID()] = m.Seq
+	if after := ring.After(m, signer); after.String() != u.s.Keys {
+		u.o.Log.Info("the keys of releases change", "id", after[0].ID(), "seq", m.Seq)
+		u.s.Keys = after.String()
+	}
+	b, ok := m.For(u.o.OS, u.o.Arch)
+	if !ok {
+		return nil, refuse("release %s has no binary for %s/%s", m.Version, u.o.OS, u.o.Arch)
+	}
+	t := Target{
+		Running: wire.Running{Version: m.Version, Digest: b.Digest, Seq: m.Seq},
+		Commit:  m.Commit, Size: b.Size, Experiment: m.Experiment,
+	}
+	if i := slices.IndexFunc(u.s.Bad, func(b Bad) bool { return b.ID == t.id() }); i >= 0 {
+		return nil, refuse("release %s failed on this machine at %s: %s", m.Version, u.s.Bad[i].At.Format("2006-01-02 15:04"), u.s.Bad[i].Why)
+	}
+	good, err := disk.Readlink(u.o.FS, u.path("good"))
+	if err != nil {
+		return nil, fmt.Errorf("look at what runs here: %w", err)
+	}
+	if have, err := u.identify(filepath.Base(good)); err == nil && have == t.id() {
+		u.s.Good = t.Running
+		return nil, nil
+	}
+	if m.Seq <= u.s.Hand {
+		return nil, nil
+	}
+	return u.place(t)
+}
+
+// place finds the folder for a target: one that has it, or one that is free. The
+// name of the version is not enough where another build has it.
+func (u *Updater) place(t Target) (*Target, error) {
+	sum := sha256.Sum256([]byte(t.id()))
+	for _, name := range []string{t.Version, t.Version + "+" + hex.EncodeToString(sum[:6])} {
+		have, err := u.identify(name)
+		if err != nil || have == t.id() || !u.inUse(name) {
+			t.Folder = name
+			return &t, nil
+		}
+	}
+	return nil, fmt.Errorf("no folder is free for version %s", t.Version)
+}
+
+// inUse tells whether a folder is current's or good's.
+func (u *Updater) inUse(folder string) bool {
+	for _, link := range []string{"current", "good"} {
+		if to, err := disk.Readlink(u.o.FS, u.path(link)); err == nil && filepath.Base(to) == folder {
+			return true
+		}
+	}
+	return false
+}
+
+// identify returns what a version's folder holds, as Target.id has it.
+func (u *Updater) identify(folder string) (string, error) {
+	dir := u.path("versions", folder)
+	d, err := u.digest(filepath.Join(dir, binaryName))
+	if err != nil {
+		return "", err
+	}
+	if e, err := u.digest(filepath.Join(dir, release.ExperimentFile)); err == nil {
+		return string(d) + "+" + string(e), nil
+	}
+	return string(d), nil
+}
+
+func (u *Updater) digest(path string) (ident.Digest, error) {
+	f, err := u.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(h, io.LimitReader(f, release.MaxBinary+1))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return ident.Digest(hex.EncodeToString(h.Sum(nil))), nil
+}
+
+// present tells whether a symlink leads to a folder with a binary.
+func (u *Updater) present(link string) bool {
+	to, err := disk.Readlink(u.o.FS, u.path(link))
+	if err != nil {
+		return false
+	}
+	fi, err := u.o.FS.Lstat(u.path(to, binaryName))
+	return err == nil && fi.Mode().IsRegular() && fi.Size() > 0
+}

@@ -1,0 +1,57 @@
+package update
+
+import (
+	"crypto"
+	_ "crypto/sha256" // the hash that selfupdate looks up
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/minio/selfupdate"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+)
+
+// prepare lets selfupdate check the content and write it, and makes the result
+// durable, which selfupdate does not; nor is its commit used, which leaves a
+// moment without a binary. It reads everything into memory, so the content is
+// bounded.
+func prepare(content io.Reader, target string, d ident.Digest) error {
+	sum, err := hex.DecodeString(string(d))
+	if err != nil {
+		return err
+	}
+	written := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".new")
+	if err := os.Remove(written); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	err = selfupdate.PrepareAndCheckBinary(io.LimitReader(content, release.MaxBinary+1), selfupdate.Options{
+		TargetPath: target, TargetMode: 0o755, Checksum: sum, Hash: crypto.SHA256, OldSavePath: target + ".old",
+	})
+	if err != nil {
+		_ = os.Remove(written) // the first error is the one to tell
+		return err
+	}
+	f, err := os.Open(written)
+	if err != nil {
+		return err
+	}
+	// selfupdate ignores what Close says: what is on the disk decides.
+	err = errors.Join(f.Chmod(0o755), f.Sync())
+	if fi, serr := f.Stat(); serr != nil || fi.Size() == 0 {
+		err = errors.Join(err, serr, fmt.Errorf("%s is empty", written))
+	}
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(written, target); err != nil {
+		return err
+	}
+	return disk.OS{}.SyncDir(filepath.Dir(target))
+}
