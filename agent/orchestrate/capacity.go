@@ -2,6 +2,7 @@ package orchestrate
 
 import (
 	"context"
+	"math"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -9,14 +10,16 @@ import (
 	"github.com/prometheus/procfs"
 
 	"cis490/internal/episode"
+	"cis490/internal/experiment"
 )
 
 const (
 	// coresPerSlot and memoryPerSlot keep the machine's own signal readable: a
 	// host with as many recordings as cores shows its scheduler, not the
-	// workloads.
+	// workloads. diskPerSlot is room beyond the reserve for what one writes.
 	coresPerSlot  = 2
 	memoryPerSlot = 1 << 30
+	diskPerSlot   = 512 << 20
 	// beatEvery is how often a recording shows that it goes on.
 	beatEvery = time.Second
 	// stuckAfter is how long a busy slot may show nothing before the watchdog
@@ -29,7 +32,11 @@ const (
 func (r *Orchestrator) slots() int {
 	n := r.o.MaxSlots
 	if n == 0 {
-		n = bears(runtime.NumCPU(), memory(r.fs))
+		free, err := r.o.FS.Free(r.episodes)
+		if err != nil {
+			free = 0 // told before each episode, where it matters
+		}
+		n = room{runtime.NumCPU(), memory(r.fs), free - r.o.DiskReserve}.slots(r.o.Experiment.Profiles)
 	}
 	if ceiling := r.o.Experiment.MaxSlots; ceiling > 0 {
 		n = min(n, ceiling)
@@ -37,18 +44,30 @@ func (r *Orchestrator) slots() int {
 	return n
 }
 
-// bears returns how many slots a machine of that size bears; at least one.
-func bears(cores int, bytes uint64) int {
-	return max(1, min(cores/coresPerSlot, int(bytes/memoryPerSlot)))
+// room is what a host has for recordings.
+type room struct {
+	cores        int
+	memory, disk int64 // bytes that could be used now
+}
+
+// slots returns how many of the most demanding profile there is room for; at least
+// one. A machine takes its own on top of what every slot does.
+func (r room) slots(profiles []experiment.Profile) int {
+	cores, bytes := coresPerSlot, int64(memoryPerSlot)
+	for _, p := range profiles {
+		c, m := p.Demands()
+		cores, bytes = max(cores, c+1), max(bytes, m+memoryPerSlot/2)
+	}
+	return int(max(1, min(int64(r.cores/cores), r.memory/bytes, r.disk/diskPerSlot)))
 }
 
 // memory returns the bytes that could be used now, 0 if it is unknown.
-func memory(fs procfs.FS) uint64 {
+func memory(fs procfs.FS) int64 {
 	m, err := fs.Meminfo()
 	if err != nil || m.MemAvailableBytes == nil {
 		return 0
 	}
-	return *m.MemAvailableBytes
+	return int64(min(*m.MemAvailableBytes, math.MaxInt64))
 }
 
 // loadMeter measures what the machine bears between two moments.

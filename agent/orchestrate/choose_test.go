@@ -70,16 +70,28 @@ func TestCounter_NeverGivesANumberTwice(t *testing.T) {
 	}
 }
 
-func TestBears(t *testing.T) {
+func TestSlots_AsManyAsTheHostHasRoomFor(t *testing.T) {
+	const gib = 1 << 30
+	command := experiment.Profile{Name: "a"}
+	guest := experiment.Profile{Name: "b", Machine: &experiment.Machine{CPUs: 4, Memory: 3*gib + gib/2}}
 	for _, c := range []struct {
-		cores  int
-		memory uint64
-		want   int
+		room     room
+		profiles []experiment.Profile
+		want     int
 	}{
-		{1, 8 << 30, 1}, {2, 8 << 30, 1}, {4, 8 << 30, 2}, {16, 64 << 30, 8}, {16, 3 << 30, 3}, {64, 0, 1},
+		{room{1, 8 * gib, 9 * gib}, []experiment.Profile{command}, 1},
+		{room{2, 8 * gib, 9 * gib}, []experiment.Profile{command}, 1},
+		{room{4, 8 * gib, 9 * gib}, []experiment.Profile{command}, 2},
+		{room{16, 64 * gib, 9 * gib}, []experiment.Profile{command}, 8},
+		{room{16, 3 * gib, 9 * gib}, []experiment.Profile{command}, 3},
+		{room{16, 64 * gib, 2 * gib}, []experiment.Profile{command}, 4},
+		{room{16, 64 * gib, -gib}, []experiment.Profile{command}, 1},
+		{room{64, 0, 9 * gib}, []experiment.Profile{command}, 1},
+		{room{16, 64 * gib, 9 * gib}, []experiment.Profile{command, guest}, 3},
+		{room{16, 9 * gib, 9 * gib}, []experiment.Profile{guest, command}, 2},
 	} {
-		if got := bears(c.cores, c.memory); got != c.want {
-			t.Errorf("%d cores, %d bytes: %d slots, want %d", c.cores, c.memory, got, c.want)
+		if got := c.room.slots(c.profiles); got != c.want {
+			t.Errorf("%+v: %d slots, want %d", c.room, got, c.want)
 		}
 	}
 }

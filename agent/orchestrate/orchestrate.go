@@ -77,9 +77,11 @@ type Orchestrator struct {
 	tree     tree
 	gate     *gatekeeper
 	counter  counter
+	machines *hypervisor
 	busy     atomic.Int32 // slots that record now
 	beats    []*beat
 	throttle *throttle
+	calm     func(ctx context.Context, hz float64) bool
 }
 
 // New checks that this program can record at all: that it has a commit, and the
@@ -96,7 +98,8 @@ func New(o Options) (*Orchestrator, error) {
 	if err != nil {
 		return nil, fault.Exit(fmt.Errorf("record from /proc: %w", err), fault.Config)
 	}
-	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, tree: newTree(o.Proc)}
+	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, tree: newTree(o.Proc), machines: newHypervisor()}
+	r.calm = func(ctx context.Context, hz float64) bool { return calm(ctx, hz, time.Now) }
 	r.gate = &gatekeeper{gate: o.Gate, commit: o.Build.Commit, fsys: o.FS, path: filepath.Join(r.episodes, gateFile), now: o.Now, log: o.Log}
 	r.counter = counter{fsys: o.FS, path: filepath.Join(r.episodes, counterFile)}
 	return r, nil
@@ -168,7 +171,8 @@ func (r *Orchestrator) open() (unlock func(), err error) {
 // fill records one episode after the other in a slot.
 func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 	// Slots begin apart, so that their processes do not all start at once.
-	pause := time.Duration(slot) * r.o.Rest / time.Duration(max(1, r.slots()))
+	pause := time.Duration(slot) * r.o.Rest / time.Duration(len(r.beats))
+	hz, crowded := fastest(r.o.Experiment.Profiles), false
 	for {
 		r.beats[slot].idle()
 		if !sleep(ctx, pause) {
@@ -178,6 +182,15 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 			pause = waitAgain
 			continue
 		}
+		// One slot records under any load, and tells of it in meta.json.
+		if slot > 0 && !r.calm(ctx, hz) {
+			if !crowded && ctx.Err() == nil {
+				r.o.Log.Warn("slot waits: this host does not wake its sampler in time", "slot", slot)
+			}
+			crowded, pause = true, waitAgain
+			continue
+		}
+		crowded = false
 		if wait := r.admit(ctx); wait != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -192,7 +205,7 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 			r.o.Log.Info("recording abandoned", "episode", meta.Episode)
 			return nil
 		case err != nil:
-			r.o.Log.Error("episode not recorded", "episode", meta.Episode, "profile", meta.Profile, "err", err, "wait", waitAgain)
+			r.o.Log.Error("episode not recorded", "episode", meta.Episode, "profile", meta.Profile, "err", err, "fix", fault.FixOf(err), "wait", waitAgain)
 			pause = waitAgain
 		default:
 			pause = r.o.Rest

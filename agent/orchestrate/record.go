@@ -46,6 +46,7 @@ type recording struct {
 	reports   chan report
 	samplers  []*sampler
 	processes *processCollector
+	monitor   *monitor // nil for a command
 	load      loadMeter
 	beside    int32 // slots that recorded when this one began, itself included
 	notes     []string
@@ -104,11 +105,14 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	if err != nil {
 		return nil, 0, err
 	}
-	w, err := spawn(command{
-		supervisor: r.o.Supervisor, argv: r.profile.Command, dir: r.work, events: socket, child: events.child,
-	})
+	argv, err := r.argv(ctx, socket)
+	var w *workload
+	if err == nil {
+		w, err = spawn(command{supervisor: r.o.Supervisor, argv: argv, dir: r.work, events: socket, child: events.child})
+	}
 	if err != nil {
 		events.close()
+		r.monitor.close()
 		return nil, 0, err
 	}
 	events.started()
@@ -137,6 +141,7 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 		r.processes.kill(w.main)
 	}
 	events.close()
+	r.monitor.close()
 	close(r.reports)
 	<-rest
 	close(failed)
@@ -146,14 +151,35 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	return line, left, errors.Join(err, stopErr)
 }
 
-// sample starts the collectors and returns when each has its first row; what
-// goes wrong with one comes on failed.
+// argv returns what is run: the profile's command, or its machine, which then has
+// a monitor.
+func (r *recording) argv(ctx context.Context, events string) ([]string, error) {
+	if r.profile.Machine == nil {
+		return r.profile.Command, nil
+	}
+	qmp := filepath.Join(r.work, "qmp")
+	argv, note, err := r.machines.argv(ctx, *r.profile.Machine, events, qmp)
+	if err != nil {
+		return nil, err
+	}
+	if note != "" {
+		r.note("%s", note)
+	}
+	r.monitor, err = newMonitor(qmp, r.clock, r.reports)
+	return argv, err
+}
+
+// sample starts the collectors and returns when each has its first row, but for
+// those that wait for the command; what goes wrong with one comes on failed.
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
 	r.processes = &processCollector{tree: r.tree, fs: r.fs, root: root, last: map[int]uint64{}}
 	r.samplers = []*sampler{
 		{collector: r.processes, source: processSource, hz: c.ProcHz, required: true},
 		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},
+	}
+	if r.monitor != nil {
+		r.samplers = append(r.samplers, &sampler{collector: r.monitor, source: qmpSource, hz: c.QMPHz, connect: r.monitor.connect})
 	}
 	failed, done = make(chan error, len(r.samplers)), &sync.WaitGroup{}
 	var begun sync.WaitGroup
@@ -224,6 +250,7 @@ func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *w
 	drained := make(chan struct{})
 	go func() {
 		events.drain(drainFor)
+		r.monitor.drain(drainFor)
 		close(drained)
 	}()
 	for open := true; open || len(r.reports) > 0; {

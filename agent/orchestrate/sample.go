@@ -41,6 +41,9 @@ type sampler struct {
 	out      chan<- report
 	beat     func() // told at every row
 	start    func() // told once, after the first row or when there will be none
+	// connect waits for a source that is there only after the command's start; nil
+	// for one that is there before.
+	connect func(context.Context) error
 
 	rows   int
 	missed int
@@ -58,7 +61,14 @@ func (s *sampler) run(ctx context.Context) (err error) {
 	}
 	w := bufio.NewWriterSize(f, 64<<10)
 	s.tell("started", fmt.Sprintf("%g Hz", s.hz))
-	last := s.loop(ctx, json.NewEncoder(w))
+	var last error
+	if s.connect != nil {
+		s.start()
+		last = s.connect(ctx)
+	}
+	if last == nil {
+		last = s.loop(ctx, json.NewEncoder(w))
+	}
 	err = errors.Join(w.Flush(), f.Sync(), f.Close())
 	if err != nil {
 		return fmt.Errorf("record %s: %w", s.source, err)
@@ -68,6 +78,7 @@ func (s *sampler) run(ctx context.Context) (err error) {
 		return fmt.Errorf("record %s: %w", s.source, last)
 	case last != nil && s.rows == 0:
 		s.tell("unavailable", last.Error())
+	case errors.Is(last, errMachineOver): // as every machine is at some time
 	case last != nil:
 		s.tell("ended_early", last.Error())
 	}

@@ -1,10 +1,12 @@
 package orchestrate
 
 import (
+	"context"
 	"sync"
 	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/experiment"
 )
 
 const (
@@ -14,6 +16,9 @@ const (
 	strainJitter = 0.5
 	// strainMissed is the share of due samples that may be missed.
 	strainMissed = 0.01
+	// wakes and wakeEvery are the measurement before an episode.
+	wakes     = 20
+	wakeEvery = 10 * time.Millisecond
 	// easeAfter is how many episodes in a row without strain give a slot back.
 	easeAfter = 10
 )
@@ -59,4 +64,36 @@ func strained(s episode.Sampling, rows int) bool {
 	late := time.Duration(s.JitterP99US) * time.Microsecond
 	period := time.Duration(float64(time.Second) / s.Hz)
 	return late > time.Duration(strainJitter*float64(period)) || float64(s.Missed) > strainMissed*float64(rows+s.Missed)
+}
+
+// calm measures for a moment whether this host wakes a sampler of that rate in
+// time. What others run on the host counts as much as what is recorded: both
+// drown the signal. One late wake is chance, two of twenty are load.
+func calm(ctx context.Context, hz float64, now func() time.Time) bool {
+	allowed := time.Duration(strainJitter * float64(time.Second) / hz)
+	tick := time.NewTimer(0)
+	defer tick.Stop()
+	late := 0
+	for range wakes {
+		due := now().Add(wakeEvery)
+		tick.Reset(wakeEvery)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+		if now().Sub(due) > allowed {
+			late++
+		}
+	}
+	return late < 2
+}
+
+// fastest returns the highest rate at which processes are sampled.
+func fastest(profiles []experiment.Profile) float64 {
+	hz := float64(experiment.DefaultProcHz)
+	for _, p := range profiles {
+		hz = max(hz, p.Collectors.ProcHz)
+	}
+	return hz
 }

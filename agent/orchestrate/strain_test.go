@@ -1,9 +1,13 @@
 package orchestrate
 
 import (
+	"context"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"cis490/internal/episode"
+	"cis490/internal/experiment"
 )
 
 func sampled(p99us int64, missed int) episode.Meta {
@@ -47,5 +51,49 @@ func TestThrottle_BacksOffAndRecovers(t *testing.T) {
 	step(calm, 3) // never more than the host's own
 	if th.heed(episode.Meta{}); !th.open(2) {
 		t.Error("an episode without samples is no strain")
+	}
+}
+
+func TestCalm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// late is a clock that shows a delay at the n-th wake.
+		late := func(delays map[int]time.Duration) func() time.Time {
+			reads, sum := 0, time.Duration(0)
+			return func() time.Time {
+				reads++
+				sum += delays[reads/2] // read before and after each wait
+				return time.Now().Add(sum)
+			}
+		}
+		for name, c := range map[string]struct {
+			hz     float64
+			delays map[int]time.Duration
+			want   bool
+		}{
+			"in time":          {100, nil, true},
+			"late once":        {10, map[int]time.Duration{3: time.Second}, true},
+			"late twice":       {10, map[int]time.Duration{3: 60 * time.Millisecond, 9: 60 * time.Millisecond}, false},
+			"late for a rate":  {50, map[int]time.Duration{3: 12 * time.Millisecond, 9: 12 * time.Millisecond}, false},
+			"not for a slower": {10, map[int]time.Duration{3: 12 * time.Millisecond, 9: 12 * time.Millisecond}, true},
+		} {
+			if got := calm(t.Context(), c.hz, late(c.delays)); got != c.want {
+				t.Errorf("%s: calm %t", name, got)
+			}
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if calm(ctx, 100, time.Now) {
+			t.Error("a recorder that is stopped begins an episode")
+		}
+	})
+}
+
+func TestFastest(t *testing.T) {
+	quick := experiment.Profile{Collectors: experiment.Collectors{ProcHz: 50}}
+	if hz := fastest([]experiment.Profile{{}, quick, {}}); hz != 50 {
+		t.Errorf("%g Hz", hz)
+	}
+	if hz := fastest(nil); hz != experiment.DefaultProcHz {
+		t.Errorf("%g Hz", hz)
 	}
 }

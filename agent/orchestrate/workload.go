@@ -49,13 +49,16 @@ type command struct {
 	child      *os.File // the inherited end
 }
 
+// workloadPath is where a command's programs are looked for.
+const workloadPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // spawn starts the supervisor, which holds the command until start.
 func spawn(c command) (w *workload, err error) {
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: append(append([]string{}, c.supervisor...), c.argv...)}
 	cmd.Dir = c.dir
 	// Nothing of our own environment: no secret, no notify socket.
 	cmd.Env = []string{
-		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C",
+		"PATH=" + workloadPath, "LANG=C",
 		"HOME=" + c.dir, "TMPDIR=" + c.dir, "CIS490_EVENTS=" + c.events,
 	}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} // no terminal's signals

@@ -62,6 +62,7 @@ type Profile struct {
 	Name       string          `toml:"name"`
 	Weight     int             `toml:"weight"`  // share of the episodes
 	Command    []string        `toml:"command"` // argv; run in an empty folder of its own
+	Machine    *Machine        `toml:"machine"` // or a virtual machine; nil: a command
 	Stop       string          `toml:"stop"`    // StopExit or StopBudget
 	Grace      config.Duration `toml:"grace"`   // between SIGTERM and SIGKILL
 	Collectors Collectors      `toml:"collectors"`
@@ -72,6 +73,7 @@ type Profile struct {
 type Collectors struct {
 	ProcHz     float64 `toml:"proc_hz"`     // the process tree of the command
 	PressureHz float64 `toml:"pressure_hz"` // stalls of the whole machine
+	QMPHz      float64 `toml:"qmp_hz"`      // what QEMU tells of its machine
 }
 
 // Phase is a part of a profile that gets one label. It begins at its event's
@@ -149,5 +151,11 @@ func (p *Profile) fill() {
 	}
 	if p.Collectors.PressureHz == 0 {
 		p.Collectors.PressureHz = DefaultPressureHz
+	}
+	if p.Machine != nil {
+		p.Machine.fill()
+		if p.Collectors.QMPHz == 0 {
+			p.Collectors.QMPHz = DefaultQMPHz
+		}
 	}
 }

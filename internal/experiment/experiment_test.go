@@ -55,6 +55,34 @@ func TestParse_FillsDefaults(t *testing.T) {
 	}
 }
 
+// guest is an experiment with one machine.
+func guest(machine string) string {
+	return `schema = 1
+name = "x"
+[[profile]]
+name = "a"
+weight = 1
+[profile.machine]
+` + machine + `
+[[profile.phase]]
+name = "boot"
+event = "start"
+budget = "5s"
+`
+}
+
+func TestParse_AMachine(t *testing.T) {
+	e, err := experiment.Parse("x", []byte(guest("kernel = \"/boot/vmlinuz\"\nmemory = \"256MiB\"")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := e.Profiles[0]
+	cores, memory := p.Demands()
+	if cores != 1 || memory != 256<<20 || p.Machine.Kernel != "/boot/vmlinuz" || p.Collectors.QMPHz != experiment.DefaultQMPHz {
+		t.Errorf("%+v", p)
+	}
+}
+
 func TestParse_TellsPlaceAndReason(t *testing.T) {
 	edit := func(old, new string) string { return strings.Replace(good, old, new, 1) }
 	last := func(old, new string) string {
@@ -71,6 +99,13 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"missing key":       {edit("weight = 1\n", ""), "x:3:3: profile[0].weight: want 1 to 1000000, got 0"},
 		"unknown phase key": {edit(`budget = "5s"`, `budgte = "5s"`), `x:10:1: profile.phase.budgte: unknown key (did you mean "profile.phase.budget"?)`},
 		"no command":        {edit(`command = ["/bin/true"]`, "command = []"), "x:6:1: profile[0].command: want a program"},
+		"both":              {edit("budget = \"5s\"\n", "budget = \"5s\"\n[profile.machine]\nkernel = \"/k\"\n"), "x:6:1: profile[0].command: want a command or a machine, got both"},
+		"empty machine":     {guest("memory = \"1 GiB\""), "x:6:2: profile[0].machine.kernel: want a kernel or a disk"},
+		"initrd alone":      {guest("disk = \"/d\"\ninitrd = \"/i\""), "profile[0].machine.kernel: initrd and append want a kernel"},
+		"relative kernel":   {guest(`kernel = "vmlinuz"`), `x:7:1: profile[0].machine.kernel: want an absolute, clean path, got "vmlinuz"`},
+		"little memory":     {guest("kernel = \"/k\"\nmemory = \"1 MiB\""), "x:8:1: profile[0].machine.memory: want 16 MiB to 1 TiB, got 1.0 MiB"},
+		"many cpus":         {guest("kernel = \"/k\"\ncpus = 65"), "x:8:1: profile[0].machine.cpus: want 1 to 64, got 65"},
+		"qmp of a command":  {edit("proc_hz = 20", "qmp_hz = 20"), "x:18:1: profile[1].collectors.qmp_hz: only a [profile.machine] has QMP"},
 		"bad name":          {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
 		"same name":         {edit(`name = "b"`, `name = "a"`), `x:12:1: profile[1].name: a second profile of the name "a"`},
 		"bad stop":          {edit(`"budget"`, `"never"`), "x:15:1: profile[1].stop: want \"exit\" or \"budget\", got \"never\""},
@@ -128,7 +163,7 @@ func FuzzParse(f *testing.F) {
 			return
 		}
 		for _, p := range e.Profiles {
-			if p.Weight < 1 || len(p.Command) == 0 || len(p.Phases) == 0 || p.Collectors.ProcHz <= 0 || p.Budget() <= 0 {
+			if p.Weight < 1 || (len(p.Command) == 0) == (p.Machine == nil) || len(p.Phases) == 0 || p.Collectors.ProcHz <= 0 || p.Budget() <= 0 {
 				t.Fatalf("accepted what cannot be recorded: %+v", p)
 			}
 		}

@@ -60,8 +60,13 @@ func (f *faults) profile(at string, p Profile) {
 	if p.Weight < 1 || p.Weight > maxWeight {
 		f.add(at+"weight", "want 1 to %d, got %d", maxWeight, p.Weight)
 	}
-	if len(p.Command) == 0 || p.Command[0] == "" {
-		f.add(at+"command", `want a program and its arguments, such as ["/bin/sh", "-c", "…"]`)
+	switch {
+	case p.Machine != nil && len(p.Command) > 0:
+		f.add(at+"command", "want a command or a machine, got both")
+	case p.Machine != nil:
+		f.machine(at+"machine.", *p.Machine)
+	case len(p.Command) == 0 || p.Command[0] == "":
+		f.add(at+"command", `want a program and its arguments, such as ["/bin/sh", "-c", "…"], or a [profile.machine]`)
 	}
 	if p.Stop != "" && p.Stop != StopExit && p.Stop != StopBudget {
 		f.add(at+"stop", "want %q or %q, got %q", StopExit, StopBudget, p.Stop)
@@ -71,6 +76,10 @@ func (f *faults) profile(at string, p Profile) {
 	}
 	f.rate(at+"collectors.proc_hz", p.Collectors.ProcHz)
 	f.rate(at+"collectors.pressure_hz", p.Collectors.PressureHz)
+	f.rate(at+"collectors.qmp_hz", p.Collectors.QMPHz)
+	if p.Machine == nil && p.Collectors.QMPHz != 0 {
+		f.add(at+"collectors.qmp_hz", "only a [profile.machine] has QMP")
+	}
 	if len(p.Phases) == 0 {
 		f.add(at+"phase", "want at least one [[profile.phase]]")
 	}
