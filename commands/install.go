@@ -46,7 +46,11 @@ func (a *app) installCommand() *cli.Command {
 				Description: "The public URL is the address that lab hosts use: a name or address that stays, and\n" +
 					"the port. It is needed only the first time.\n\n" +
 					"Example:\n   sudo cis490 install receiver --public-url https://collector.lab:8443",
-				Flags:  flags(&cli.StringFlag{Name: "public-url", Usage: "`URL` that lab hosts know this receiver by"}),
+				Flags: flags(
+					&cli.StringFlag{Name: "public-url", Usage: "`URL` that lab hosts know this receiver by"},
+					&cli.StringFlag{Name: "ca-cert", Usage: "issue with a CA of your own: its certificate's `FILE`; only before the first start"},
+					&cli.StringFlag{Name: "ca-key", Usage: "the `FILE` of that CA's key, unencrypted; destroy it afterwards"},
+				),
 				Action: func(c *cli.Context) error { return a.install(c, install.Receiver) },
 			},
 		},
@@ -66,7 +70,7 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	}
 	o := install.Options{
 		Role: role, Root: c.String("root"), Binary: binary, Build: a.env.Build,
-		PublicURL: c.String("public-url"), NoStart: c.Bool("no-start"), Out: a.env.Out,
+		PublicURL: c.String("public-url"), CACert: c.String("ca-cert"), CAKey: c.String("ca-key"), NoStart: c.Bool("no-start"), Out: a.env.Out,
 		// What doctor finds is told, and is not the install's failure.
 		Summary: func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) },
 	}

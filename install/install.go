@@ -54,11 +54,14 @@ type Options struct {
 	Token string
 	// PublicURL is the receiver's address; needed while there is no config.
 	PublicURL string
-	NoStart   bool // enable services, but do not start or restart them
-	Out       io.Writer
-	Manager   Manager // nil: services are not touched
-	FS        disk.FS // nil: the machine's
-	Now       func() time.Time
+	// CACert and CAKey are files with a CA that the site brings along; empty: the
+	// authority makes one at its first start.
+	CACert, CAKey string
+	NoStart       bool // enable services, but do not start or restart them
+	Out           io.Writer
+	Manager       Manager // nil: services are not touched
+	FS            disk.FS // nil: the machine's
+	Now           func() time.Time
 	// Update says that an update runs this: unknown config keys are told, not
 	// refused, as the config may be of a newer version, and there is no summary.
 	Update bool

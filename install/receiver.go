@@ -20,6 +20,10 @@ func (p *Plan) receiver() ([]step, error) {
 	if err := p.loadReceiver(); err != nil {
 		return nil, err
 	}
+	ca, err := p.loadCA()
+	if err != nil {
+		return nil, err
+	}
 	units, err := p.units(p.receiverData())
 	if err != nil {
 		return nil, err
@@ -43,6 +47,7 @@ func (p *Plan) receiver() ([]step, error) {
 		p.links(),
 		p.config(config.ReceiverPath),
 		p.operator(),
+		p.ca(ca),
 		p.publish(releases),
 		p.mark(),
 		units,
