@@ -1,6 +1,10 @@
 package server
 
 import (
+	"time"
+
+	"cis490/receiver/fleet"
+	"cis490/receiver/silences"
 	"cis490/receiver/web"
 )
 
@@ -9,7 +13,28 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		FS: o.FS, DataDir: o.Config.DataDir, Operator: o.Config.Operator, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: o.Silences,
+		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
 		From: s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
 	})
+}
+
+// hushed are the silences as the dashboard sees and makes them.
+type hushed struct{ s *Server }
+
+var _ web.Silences = hushed{}
+
+// Active returns the silences that hold at a time.
+func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
+	all, err := fleet.Silenced(h.s.o.FS, h.s.o.Config.DataDir, now)
+	out := make(map[fleet.Key]web.Silence, len(all))
+	for k, x := range all {
+		out[k] = web.Silence{Until: x.Until, By: x.Comment}
+	}
+	return out, err
+}
+
+// Silence makes a silence durable.
+func (h hushed) Silence(k fleet.Key, until time.Time, by string) error {
+	_, err := h.s.silence(silences.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
+	return err
 }

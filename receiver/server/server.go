@@ -77,8 +77,6 @@ type Options struct {
 	Known func(id string) (check.Check, bool)
 	// Offered returns the version that a host should run; nil: none is known.
 	Offered func(ident.Host) string
-	// Silences keeps the silences of alerts; nil: the dashboard makes none.
-	Silences web.Silences
 	// Notify tells the service manager a state, as sd_notify(3) has it; nil
 	// tells nobody.
 	Notify func(state string)

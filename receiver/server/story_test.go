@@ -150,7 +150,8 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 		status                     int
 		want                       string // kind, or part of the body
 	}{
-		{"GET", "/", "", "", 404, "not-found"},
+		{"GET", "/", "", "", 200, "Sign in"},
+		{"GET", "/no-such", "", "", 404, "not-found"},
 		{"GET", "/v1/episodes", "", "", 404, "not-found"},
 		{"DELETE", wire.EpisodePath("lab-a", ep1), "", "", 405, "method-not-allowed"},
 		{"PUT", "/healthz", "", "", 405, "method-not-allowed"},
