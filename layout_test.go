@@ -85,6 +85,7 @@ func TestFences(t *testing.T) {
 		"github.com/pelletier/go-toml/v2":    {"cis490/internal/config", "cis490/internal/experiment"},
 		"github.com/klauspost/compress/zstd": {"cis490/internal/episode"},
 		"github.com/prometheus/procfs":       {"cis490/agent/orchestrate"},
+		"github.com/nicholas-fedor/shoutrrr": {"cis490/receiver/notify"},
 		"os/exec":                            {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
 		"os/signal":                          {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority":          {"cis490/commands"},

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/machine"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
+	"cis490/receiver/notify"
 	"cis490/receiver/roster"
 )
 
@@ -50,7 +51,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	o, err := a.fleetOptions(c)
+	o, conf, err := a.fleetOptions(c)
 	if err != nil {
 		return err
 	}
@@ -58,6 +59,10 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	r, err := fleet.Run(o)
 	if err != nil {
 		return err
+	}
+	var delivered map[string]notify.State
+	if !o.DryRun && r.Skipped == "" && c.String("data-dir") == "" {
+		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
 		return a.printJSON(struct {
@@ -67,7 +72,9 @@ func (a *app) fleetCheck(c *cli.Context) error {
 			Rows    []fleet.Alert `json:"rows"`
 			Errors  []string      `json:"errors,omitempty"`
 			Skipped string        `json:"skipped,omitempty"`
-		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped})
+
+			Notify map[string]notify.State `json:"notify,omitempty"`
+		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped, delivered})
 	}
 	if r.Skipped != "" {
 		a.errorf("warning: %s", r.Skipped)
@@ -84,12 +91,12 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	return nil
 }
 
-func (a *app) fleetOptions(c *cli.Context) (fleet.Options, error) {
+func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, error) {
 	dir := c.String("data-dir")
 	conf, unknown, err := config.LoadReceiver(c.String("config"))
 	a.warnUnknown(unknown)
 	if err != nil && (dir == "" || c.IsSet("config")) {
-		return fleet.Options{}, err
+		return fleet.Options{}, conf, err
 	}
 	if err != nil {
 		conf = config.DefaultReceiver()
@@ -104,14 +111,14 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, error) {
 	}
 	if dir != "" {
 		if _, err := os.Stat(dir); err != nil {
-			return o, err
+			return o, conf, err
 		}
 		o.DataDir = dir
 		if _, err := os.Stat(filepath.Join(dir, roster.File)); err == nil {
 			o.Roster = roster.Open(disk.OS{}, dir)
 		}
 		o.Tell = a.tell
-		return o, nil
+		return o, conf, nil
 	}
 	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: c.String("config"), Log: slog.New(slog.DiscardHandler)})
 	g.Refresh() // serve says what is wrong with it
@@ -121,7 +128,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, error) {
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
 		o.Tell = tellJournal
 	}
-	return o, nil
+	return o, conf, nil
 }
 
 // receiverRows runs those of the receiver's checks that its own symptoms come
@@ -130,7 +137,7 @@ func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "disk.reserve", "disk.days", "disk.inodes",
+		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "disk.reserve", "disk.days", "disk.inodes",
 	}
 	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
 }

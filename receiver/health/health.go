@@ -120,6 +120,12 @@ func (r *receiver) servers() []check.Check {
 			Doc: "fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
 			Run: r.needsConfig(r.fleetCheck),
 		},
+		{
+			ID: "notifier.last", Title: "Alerts reach those who are told", Severity: check.Hard,
+			Fix: here + "journalctl -u cis490-fleet-health -n 20   # then mend the target, or [notify] in " + r.Path,
+			Doc: "The last delivery to each target of [notify] worked. A failure that lasts for a quarter of an hour fails; what was not delivered is kept for a day and tried by each fleet-check.",
+			Run: r.needsConfig(r.notifier),
+		},
 	}
 }
 

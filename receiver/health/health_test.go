@@ -59,6 +59,8 @@ func healthy(t *testing.T, serve map[string]string) health.Options {
 	for i := 1; i <= 2; i++ {
 		write(t, tarball(o, i), "body", 0o640)
 	}
+	o.Config.Notify.HeartbeatURL = "https://beat.example/secret"
+	write(t, filepath.Join(o.Config.DataDir, "notify.json"), `{"heartbeat":{"last_success":"2026-03-01T11:59:00Z"}}`, 0o640)
 	return o
 }
 
@@ -127,9 +129,21 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"open CA key": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},
+		"nobody is told": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Notify.HeartbeatURL = "" }, "notifier.last:skip"},
+		"never told":     {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:warn"},
+		"deaf for 15 min": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:45:00Z"}}`, 0o640)
+		}, "notifier.last:warn"},
+		"deaf for 16 min": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:44:00Z"}}`, 0o640)
+		}, "notifier.last:fail"},
+		"hook for all": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			o.Config.Notify.WebhookTokenFile = data(o, "hook")
+			write(t, data(o, "hook"), "secret", 0o644)
+		}, "operator.token:warn"},
 		"open token":    {func(t *testing.T, o *health.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn"},
 		"disk full":     {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 }, "disk.days:warn disk.reserve:fail"},
-		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip operator.token:skip receiver.ready:skip rows.files:skip server.cert:skip"},
+		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip notifier.last:skip operator.token:skip receiver.ready:skip rows.files:skip server.cert:skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := map[string]string{"/readyz": "ok", "/v1/health": "ok", gate: head}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
@@ -12,9 +13,11 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver/notify"
 )
 
 // runFile is fleet-check's; it says when it last ran.
@@ -74,6 +77,46 @@ func (r *receiver) serverCert(context.Context) check.Result {
 		return check.Failf("%s: %v", path, err)
 	}
 	return machine.Expiry(certs[0], r.Now())
+}
+
+// notifier judges who is told of alerts by how the last delivery to each went.
+func (r *receiver) notifier(context.Context) check.Result {
+	n := r.Config.Notify
+	names := []string{}
+	for _, t := range notify.Targets(n) {
+		names = append(names, t.Name)
+	}
+	if n.HeartbeatURL != "" {
+		names = append(names, notify.Heartbeat)
+	}
+	if len(names) == 0 {
+		return check.Skipf("[notify] names nobody: alerts go to the journal only")
+	}
+	states, err := notify.Read(disk.OS{}, r.Config.DataDir)
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	var bad, fresh []string
+	for _, name := range names {
+		s := states[name]
+		switch {
+		case !s.Failing.IsZero():
+			bad = append(bad, fmt.Sprintf("%s since %s: %s", name, s.Failing.Format(time.RFC3339), s.Err))
+			if r.Now().Sub(s.Failing) <= 3*machine.FleetCheckEvery {
+				fresh = append(fresh, name)
+			}
+		case s.Success.IsZero():
+			fresh = append(fresh, name)
+			bad = append(bad, name+" was not tried yet")
+		}
+	}
+	switch {
+	case len(bad) == 0:
+		return check.Passf("%s", strings.Join(names, ", "))
+	case len(bad) == len(fresh): // it may pass by itself
+		return check.Warnf("%s", strings.Join(bad, "; "))
+	}
+	return check.Failf("%s", strings.Join(bad, "; "))
 }
 
 func (r *receiver) fleetCheck(context.Context) check.Result {

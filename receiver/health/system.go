@@ -28,6 +28,11 @@ func (r *receiver) system() []check.Check {
 		{Path: r.authority("authority.pem"), Owner: r.AuthorityUser, Most: 0o600},
 	}
 	operator := []machine.Want{{Path: c.Operator, Most: 0o640}}
+	for _, path := range []string{c.Notify.URLsFile, c.Notify.WebhookTokenFile} {
+		if path != "" {
+			operator = append(operator, machine.Want{Path: path, Most: 0o640})
+		}
+	}
 	return []check.Check{
 		{
 			ID: "ca.key", Title: "CA key is private", Severity: check.Hard,
@@ -36,9 +41,9 @@ func (r *receiver) system() []check.Check {
 			Run: r.needsConfig(ownerOnly(r.authority("ca.key"), machine.Kept(secrets))), Repair: machine.Tighten(secrets),
 		},
 		{
-			ID: "operator.token", Title: "Operator token is private", Severity: check.Soft,
+			ID: "operator.token", Title: "Operator's secrets are private", Severity: check.Soft,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0640 " + c.Operator,
-			Doc: "The token for the dashboard and the operator's part of the API is not readable by everyone.",
+			Doc: "The token for the dashboard and the operator's part of the API, and the files of secrets that [notify] names, are not readable by everyone.",
 			Run: r.needsConfig(machine.Kept(operator)), Repair: machine.Tighten(operator),
 		},
 		{

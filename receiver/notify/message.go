@@ -1,0 +1,118 @@
+package notify
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/receiver/fleet"
+)
+
+// shown is how many hosts a notification lists.
+const shown = 20
+
+// Message is a notification: the alerts of one run that have one cause.
+type Message struct {
+	Key    string        `json:"key"` // the same in each repeat
+	At     time.Time     `json:"at"`
+	State  string        `json:"state"` // "firing" or "resolved"
+	Again  bool          `json:"again"` // told before, and still there
+	Code   string        `json:"reason_code,omitempty"`
+	Title  string        `json:"title"`
+	Text   string        `json:"text"`
+	Alerts []fleet.Alert `json:"alerts"`
+}
+
+// messages groups the rows of one run by cause. What must not be told, and what
+// was told already, is left out, so that a repeat after a crash groups as before.
+func (d *delivery) messages(rows []fleet.Alert) []Message {
+	var all []Message
+	for _, a := range rows {
+		told, known := d.told(a.Key())
+		again := known && a.State == fleet.Firing
+		switch {
+		case !a.Told(), a.State == fleet.Resolved && !known, again && a.At.Sub(told.At) < d.o.RepeatAfter:
+			continue
+		case a.State == fleet.Resolved:
+			a.Code = told.Code
+		}
+		i := slices.IndexFunc(all, func(m Message) bool { return m.State == a.State && m.Again == again && m.Code == a.Code })
+		if i < 0 {
+			i = len(all)
+			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code, Key: keyOf(a.At, a.State, again, a.Code)})
+		}
+		all[i].Alerts = append(all[i].Alerts, a)
+	}
+	for i := range all {
+		all[i].Title, all[i].Text = all[i].words()
+	}
+	return all
+}
+
+func keyOf(at time.Time, state string, again bool, code string) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %t %s", at.UnixNano(), state, again, code))
+	return hex.EncodeToString(sum[:10])
+}
+
+func (d *delivery) told(k fleet.Key) (Told, bool) {
+	i := slices.IndexFunc(d.s.Told, func(t Told) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
+	if i < 0 {
+		return Told{}, false
+	}
+	return d.s.Told[i], true
+}
+
+// note remembers that a message was taken.
+func (d *delivery) note(m Message) {
+	for _, a := range m.Alerts {
+		d.s.Told = slices.DeleteFunc(d.s.Told, func(t Told) bool { return t.Host == a.Host && t.Symptom == a.Symptom })
+		if m.State == fleet.Firing {
+			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Since, a.At})
+		}
+	}
+}
+
+// words are for people.
+func (m Message) words() (title, text string) {
+	hosts, symptoms := distinct(m.Alerts, func(a fleet.Alert) string { return a.Host }), distinct(m.Alerts, func(a fleet.Alert) string { return a.Symptom })
+	who := hosts[0]
+	if len(hosts) > 1 {
+		who = fmt.Sprintf("%d hosts", len(hosts))
+	}
+	what := strings.Join(symptoms, ", ")
+	switch {
+	case m.State == fleet.Resolved:
+		title = fmt.Sprintf("cis490: %s: over: %s", who, what)
+	case m.Again:
+		title = fmt.Sprintf("cis490: %s: still %s", who, what)
+	default:
+		title = fmt.Sprintf("cis490: %s: %s", who, what)
+	}
+	var b strings.Builder
+	for i, a := range m.Alerts {
+		if i == shown {
+			fmt.Fprintf(&b, "and %d more: cis490 alerts list\n", len(m.Alerts)-shown)
+			break
+		}
+		fmt.Fprintf(&b, "%s %s since %s", a.Host, a.Symptom, a.Since.UTC().Format(time.RFC3339))
+		if m.State == fleet.Firing {
+			fmt.Fprintf(&b, ": %s\n  why: %s\n  fix: %s", a.Detail, a.Reason, a.Fix)
+		}
+		b.WriteString("\n")
+	}
+	fmt.Fprintf(&b, "(%s)\n", m.Key)
+	return title, b.String()
+}
+
+func distinct(all []fleet.Alert, of func(fleet.Alert) string) []string {
+	var names []string
+	for _, a := range all {
+		if s := of(a); !slices.Contains(names, s) {
+			names = append(names, s)
+		}
+	}
+	return names
+}

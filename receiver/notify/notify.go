@@ -1,0 +1,240 @@
+// Package notify tells people and programs of alerts: shoutrrr URLs (mail, ntfy,
+// chat…), a webhook, an Alertmanager, and a heartbeat that says that someone is
+// watching at all.
+//
+// alerts.jsonl is the queue: each target has a place in it, which moves on only
+// after the target took what lies before it. So a crash at any point repeats a
+// notification and loses none, and a repeat carries the same key. What a target
+// refuses for a day is given up, and counted. Targets do not wait for each other.
+// The package refuses to show a URL, as it may be a secret: targets have names.
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/receiver/fleet"
+)
+
+// File is the name of what is remembered of each target in the receiver's data
+// folder. fleet-check writes it.
+const File = "notify.json"
+
+// Limits of a delivery.
+const (
+	attempts = 3
+	deadline = time.Minute // for all of a target's notifications in one run
+	giveUp   = 24 * time.Hour
+	// stay is how long an Alertmanager keeps an alert that is not told again.
+	stay = 15 * time.Minute
+)
+
+// Target is someone to tell.
+type Target struct {
+	Name string // for people, without secrets
+	// Send tells one notification. Its error must hold no secret.
+	Send func(ctx context.Context, m Message) error
+	// Sync is for targets that keep alerts themselves: it tells all that are
+	// open, and those that are over since the last time it worked. Send is nil.
+	Sync func(ctx context.Context, now time.Time, open, over []fleet.Alert) error
+	// Always calls Sync also where there is nothing to tell.
+	Always bool
+}
+
+// Options describe a delivery.
+type Options struct {
+	FS          disk.FS
+	DataDir     string
+	Now         time.Time
+	Open        []fleet.Alert // what the run found
+	RepeatAfter time.Duration // a fault that lasts is told again after this
+	Wait        func(ctx context.Context, attempt int) error
+	Log         *slog.Logger
+}
+
+// State is what is known of a target.
+type State struct {
+	Cursor  time.Time `json:"cursor,omitzero"` // rows up to this time were told
+	Success time.Time `json:"last_success,omitzero"`
+	Failing time.Time `json:"failing_since,omitzero"`
+	Err     string    `json:"err,omitempty"`
+	GivenUp int       `json:"given_up,omitempty"` // rows that were never told
+	Told    []Told    `json:"told,omitempty"`     // what it believes to be open
+}
+
+// Told is an alert that a target was told of.
+type Told struct {
+	Host    string    `json:"host"`
+	Symptom string    `json:"symptom"`
+	Code    string    `json:"reason_code,omitempty"`
+	Since   time.Time `json:"since,omitzero"`
+	At      time.Time `json:"at"`
+}
+
+// Deliver tells each target what it was not told yet, and remembers how that
+// went. Failures are in the states; an error is that of the file.
+func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State, error) {
+	states, err := Read(o.FS, o.DataDir)
+	if err != nil {
+		o.Log.Warn("what was told is forgotten", "err", err)
+	}
+	next := make([]State, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, deadline)
+			defer cancel()
+			d := delivery{o: o, t: t, s: states[t.Name]}
+			d.done(d.run(ctx))
+			next[i] = d.s
+		})
+	}
+	wg.Wait()
+	now := map[string]State{}
+	for i, t := range targets {
+		now[t.Name] = next[i]
+	}
+	b, err := json.Marshal(now)
+	if err != nil {
+		return now, fmt.Errorf("remember what was told: %w", err)
+	}
+	return now, disk.ReplaceBytes(o.FS, filepath.Join(o.DataDir, File), 0o640, append(b, '\n'))
+}
+
+// Read returns what is remembered of each target, by name.
+func Read(fsys disk.FS, dataDir string) (map[string]State, error) {
+	all := map[string]State{}
+	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, File), 64<<20)
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &all)
+	}
+	if err != nil {
+		return map[string]State{}, fmt.Errorf("read %s: %w", File, err)
+	}
+	return all, nil
+}
+
+// delivery is what one target gets in one run.
+type delivery struct {
+	o Options
+	t Target
+	s State
+}
+
+func (d *delivery) run(ctx context.Context) error {
+	if d.t.Sync != nil {
+		return d.sync(ctx)
+	}
+	rows, err := d.pending()
+	if err != nil {
+		return err
+	}
+	for len(rows) > 0 {
+		n := 1 // the rows of one run of fleet-check have one time
+		for n < len(rows) && rows[n].At.Equal(rows[0].At) {
+			n++
+		}
+		for _, m := range d.messages(rows[:n]) {
+			if err := d.try(ctx, func(ctx context.Context) error { return d.t.Send(ctx, m) }); err != nil {
+				return err
+			}
+			d.note(m)
+		}
+		d.s.Cursor, rows = rows[0].At, rows[n:]
+	}
+	return nil
+}
+
+// pending returns the rows that the target was not told of. A new target is told
+// what is open, of the rows of this hour.
+func (d *delivery) pending() ([]fleet.Alert, error) {
+	fresh := d.s.Cursor.IsZero()
+	if fresh {
+		d.s.Cursor = d.o.Now.Truncate(time.Hour).Add(-1)
+	}
+	open := map[fleet.Key]bool{}
+	for _, a := range d.o.Open {
+		open[a.Key()] = true
+	}
+	var rows []fleet.Alert
+	for a, err := range fleet.ReadAlerts(d.o.FS, d.o.DataDir, d.s.Cursor) {
+		switch {
+		case err != nil:
+			return nil, err
+		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
+		case d.o.Now.Sub(a.At) > giveUp:
+			if a.Told() {
+				d.s.GivenUp++
+			}
+			d.s.Cursor = a.At
+		default:
+			rows = append(rows, a)
+		}
+	}
+	return rows, nil
+}
+
+func (d *delivery) sync(ctx context.Context) error {
+	var open, over []fleet.Alert
+	there := map[fleet.Key]bool{}
+	var told []Told
+	for _, a := range d.o.Open {
+		if a.Told() {
+			open = append(open, a)
+			there[a.Key()] = true
+			told = append(told, Told{a.Host, a.Symptom, a.Code, a.Since, d.o.Now})
+		}
+	}
+	for _, x := range d.s.Told {
+		if !there[fleet.Key{Host: x.Host, Symptom: x.Symptom}] {
+			over = append(over, fleet.Alert{Host: x.Host, Symptom: x.Symptom, Code: x.Code, Since: x.Since})
+		}
+	}
+	if len(open)+len(over) == 0 && !d.t.Always && !d.s.Success.IsZero() && d.s.Failing.IsZero() {
+		d.s.Told = nil
+		return nil
+	}
+	err := d.try(ctx, func(ctx context.Context) error { return d.t.Sync(ctx, d.o.Now, open, over) })
+	if err == nil {
+		d.s.Told = told
+	}
+	return err
+}
+
+// try does something a few times.
+func (d *delivery) try(ctx context.Context, send func(context.Context) error) error {
+	for i := 1; ; i++ {
+		err := send(ctx)
+		if err == nil || i == attempts || ctx.Err() != nil {
+			return err
+		}
+		if wait := d.o.Wait(ctx, i); wait != nil {
+			return err
+		}
+	}
+}
+
+// done remembers how a delivery ended.
+func (d *delivery) done(err error) {
+	if err == nil {
+		d.s.Success, d.s.Failing, d.s.Err = d.o.Now.UTC(), time.Time{}, ""
+		return
+	}
+	d.s.Err = check.Plain(err.Error(), 300)
+	if d.s.Failing.IsZero() {
+		d.s.Failing = d.o.Now.UTC()
+	}
+	d.o.Log.Warn("alerts are not delivered; the next run tries again", "target", d.t.Name, "err", d.s.Err)
+}

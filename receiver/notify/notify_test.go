@@ -1,0 +1,242 @@
+package notify
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/receiver/fleet"
+)
+
+var now = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
+
+// stage is a data folder with alerts, and targets that note what they are told.
+type stage struct {
+	t    *testing.T
+	dir  string
+	open []fleet.Alert
+}
+
+func newStage(t *testing.T) *stage { return &stage{t: t, dir: t.TempDir()} }
+
+func firing(host, symptom, code string) fleet.Alert {
+	return fleet.Alert{V: 1, Host: host, Symptom: symptom, State: fleet.Firing, Code: code, Reason: "why " + code, Fix: "on " + host + ": fix it", Detail: "d", Since: now}
+}
+
+func resolved(host, symptom string) fleet.Alert {
+	return fleet.Alert{V: 1, Host: host, Symptom: symptom, State: fleet.Resolved, Since: now}
+}
+
+// rows writes the rows of a run.
+func (s *stage) rows(at time.Time, rows ...fleet.Alert) {
+	s.t.Helper()
+	f, err := os.OpenFile(filepath.Join(s.dir, fleet.AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, a := range rows {
+		a.At, a.Hour = at, at.Truncate(time.Hour)
+		if err := json.NewEncoder(f).Encode(a); err != nil {
+			s.t.Fatal(err)
+		}
+		s.track(a)
+	}
+	if err := f.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *stage) track(a fleet.Alert) {
+	var open []fleet.Alert
+	for _, x := range s.open {
+		if x.Key() != a.Key() {
+			open = append(open, x)
+		}
+	}
+	if a.State == fleet.Firing {
+		open = append(open, a)
+	}
+	s.open = open
+}
+
+func (s *stage) deliver(at time.Time, targets ...Target) map[string]State {
+	s.t.Helper()
+	states, err := Deliver(s.t.Context(), Options{
+		FS: disk.OS{}, DataDir: s.dir, Now: at, Open: s.open, RepeatAfter: 4 * time.Hour,
+		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
+	}, targets)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return states
+}
+
+// ear is a target that may be deaf.
+type ear struct {
+	heard []Message
+	deaf  bool
+	calls int
+}
+
+func (e *ear) target() Target {
+	return Target{Name: "ear", Send: func(_ context.Context, m Message) error {
+		e.calls++
+		if e.deaf {
+			return errors.New("deaf")
+		}
+		e.heard = append(e.heard, m)
+		return nil
+	}}
+}
+
+func (e *ear) titles() string {
+	var all []string
+	for _, m := range e.heard {
+		all = append(all, strings.TrimPrefix(m.Title, "cis490: "))
+	}
+	e.heard = nil
+	return strings.Join(all, " | ")
+}
+
+// TestDeliver_Story: one cause is one notification, what lasts is repeated after
+// four hours, and only who was told of a fault is told that it is over.
+func TestDeliver_Story(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	at := func(min int) time.Time { return now.Add(time.Duration(min) * time.Minute) }
+	quiet, silenced := firing("lab-q", fleet.Silent, "left"), firing("lab-s", fleet.Silent, "nothing")
+	quiet.Quiet, silenced.Silenced = true, true
+	for i, step := range []struct {
+		min  int
+		rows []fleet.Alert
+		want string
+	}{
+		{0, nil, ""},
+		{5, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"), firing("lab-3", fleet.Gone, "nothing"), firing("lab-4", fleet.FatalOnly, "gated"), quiet, silenced}, "3 hosts: silent, gone | lab-4: fatal-only"},
+		{10, nil, ""},
+		{60, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""}, // the hour's row is no news
+		{65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)}, "lab-2: over: silent | lab-4: over: fatal-only"},
+		{245, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")}, "lab-1: still silent | lab-5: silent"},
+		{250, []fleet.Alert{resolved("lab-s", fleet.Silent)}, ""},
+	} {
+		s.rows(at(step.min), step.rows...)
+		s.deliver(at(step.min), e.target())
+		if got := e.titles(); got != step.want {
+			t.Errorf("step %d: %q, want %q", i, got, step.want)
+		}
+	}
+}
+
+// TestDeliver_DeafForHours: nothing is lost, the order is kept, and it shows
+// since when it fails; what waited for more than a day is given up and counted.
+func TestDeliver_DeafForHours(t *testing.T) {
+	s, e, other := newStage(t), &ear{deaf: true}, &ear{}
+	second := other.target()
+	second.Name = "other"
+	s.rows(now, firing("lab-1", fleet.Silent, "nothing"))
+	s.deliver(now, e.target(), second)
+	s.rows(now.Add(time.Hour), resolved("lab-1", fleet.Silent))
+	states := s.deliver(now.Add(time.Hour), e.target(), second)
+	if x := states["ear"]; !x.Failing.Equal(now) || x.Err != "deaf" || !x.Success.IsZero() || e.calls != 2*attempts {
+		t.Errorf("%+v, %d calls", x, e.calls)
+	}
+	if got := other.titles(); got != "lab-1: silent | lab-1: over: silent" {
+		t.Errorf("the other target: %q", got)
+	}
+	e.deaf = false
+	states = s.deliver(now.Add(2*time.Hour), e.target(), second)
+	if got := e.titles(); got != "lab-1: silent | lab-1: over: silent" || !states["ear"].Failing.IsZero() {
+		t.Errorf("when it hears again: %q, %+v", got, states["ear"])
+	}
+	e.deaf = true
+	s.rows(now.Add(3*time.Hour), firing("lab-1", fleet.Silent, "nothing"))
+	s.deliver(now.Add(3*time.Hour), e.target())
+	e.deaf = false
+	states = s.deliver(now.Add(28*time.Hour), e.target())
+	if got := e.titles(); got != "" || states["ear"].GivenUp != 1 {
+		t.Errorf("a day later: %q, %+v", got, states["ear"])
+	}
+}
+
+// TestDeliver_ANewTargetHearsWhatIsOpen and nothing of what is over.
+func TestDeliver_ANewTargetHearsWhatIsOpen(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	s.rows(now, firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"))
+	s.rows(now.Add(time.Minute), resolved("lab-2", fleet.Silent))
+	s.deliver(now.Add(2*time.Minute), e.target())
+	if got := e.titles(); got != "lab-1: silent" {
+		t.Errorf("%q", got)
+	}
+}
+
+// TestDeliver_AtLeastOnce: over random histories with targets that fail and runs
+// that are cut off before they remember, each firing is told, and a repeat has
+// the key of the first.
+func TestDeliver_AtLeastOnce(t *testing.T) {
+	for seed := range uint64(6) {
+		rnd := rand.New(rand.NewPCG(seed, 7))
+		s := newStage(t)
+		heard := map[string]map[string]bool{} // what was told, by key
+		target := Target{Name: "ear", Send: func(_ context.Context, m Message) error {
+			if rnd.IntN(3) == 0 {
+				return errors.New("deaf")
+			}
+			for _, a := range m.Alerts {
+				what := fmt.Sprint(a.Host, a.State, a.At.Unix())
+				if heard[what] == nil {
+					heard[what] = map[string]bool{}
+				}
+				heard[what][m.Key] = true
+			}
+			return nil
+		}}
+		at := now
+		want := map[string]bool{}
+		for range 60 {
+			at = at.Add(time.Duration(1+rnd.IntN(9)) * time.Minute)
+			var rows []fleet.Alert
+			for i := range 3 {
+				host := fmt.Sprint("lab-", i)
+				open := false
+				for _, a := range s.open {
+					open = open || a.Host == host
+				}
+				switch {
+				case rnd.IntN(4) > 0:
+				case open:
+					rows = append(rows, resolved(host, fleet.Silent))
+				default:
+					rows = append(rows, firing(host, fleet.Silent, fmt.Sprint("code-", rnd.IntN(2))))
+					want[fmt.Sprint(host, fleet.Firing, at.Unix())] = true
+				}
+			}
+			s.rows(at, rows...)
+			before, _ := os.ReadFile(filepath.Join(s.dir, File))
+			s.deliver(at, target)
+			if rnd.IntN(4) == 0 && before != nil { // cut off before it remembers
+				if err := os.WriteFile(filepath.Join(s.dir, File), before, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 50 { // until all is told
+			s.deliver(at, target)
+		}
+		for what := range want {
+			if n := len(heard[what]); n != 1 {
+				t.Errorf("seed %d: %s was told under %d keys", seed, what, n)
+			}
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
