@@ -148,14 +148,8 @@ func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.
 // name resolves to here, and believes only the fleet's CA and the system's. It
 // is nil where the CA certificate cannot be read.
 func localClient(c config.Receiver) (*http.Client, string) {
-	if c.TLS.Mode == "proxy" {
-		dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.TLS.Socket)
-		}
-		return &http.Client{Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}, "http://serve"
-	}
 	b, err := os.ReadFile(filepath.Join(c.Authority.Dir, "trust.pem"))
-	if err != nil {
+	if err != nil && c.TLS.Mode != "proxy" {
 		return nil, ""
 	}
 	roots, err := x509.SystemCertPool()
@@ -163,19 +157,29 @@ func localClient(c config.Receiver) (*http.Client, string) {
 		roots = x509.NewCertPool()
 	}
 	roots.AppendCertsFromPEM(b)
-	local := map[string]string{}
-	for public, listen := range map[string]string{c.PublicURL: c.Listen, c.Authority.URL: c.Authority.Listen} {
-		if from, to, ok := redirect(public, listen); ok {
-			local[from] = to
-		}
+	if b, err := os.ReadFile(c.TLS.Root); err == nil {
+		roots.AppendCertsFromPEM(b)
+	}
+	base, local := c.PublicURL, map[string]string{}
+	if from, to, ok := redirect(c.PublicURL, c.Listen); ok && c.TLS.Mode != "proxy" {
+		local[from] = to
+	}
+	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok {
+		local[from] = to // behind a proxy too: it is the authority that is asked about
+	}
+	if c.TLS.Mode == "proxy" {
+		base = "http://serve"
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
+		if c.TLS.Mode == "proxy" && addr == "serve:80" {
+			return new(net.Dialer).DialContext(ctx, "unix", c.TLS.Socket)
+		}
 		if to, ok := local[addr]; ok {
 			addr = to
 		}
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	return &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, c.PublicURL
+	return &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, base
 }
 
 // redirect returns the address in a public URL and the one to dial instead.
