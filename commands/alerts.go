@@ -18,7 +18,7 @@ import (
 func (a *app) alertsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "alerts",
-		Usage: "see what is wrong in the fleet",
+		Usage: "see what is wrong in the fleet, and silence what is known",
 		Subcommands: []*cli.Command{{
 			Name:        "list",
 			Usage:       "list the open alerts, with their reason and fix",
@@ -30,7 +30,7 @@ func (a *app) alertsCommand() *cli.Command {
 				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "with --all: as far back as `DURATION`"},
 			},
 			Action: a.alertsList,
-		}},
+		}, a.alertsSilenceCommand()},
 	}
 }
 
@@ -48,6 +48,13 @@ func (a *app) alertsList(c *cli.Context) error {
 	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
 	if err != nil {
 		return err
+	}
+	hush, err := fleet.Silenced(disk.OS{}, conf.DataDir, time.Now())
+	if err != nil {
+		return err
+	}
+	for i, x := range last.Open {
+		_, last.Open[i].Silenced = hush[x.Key()]
 	}
 	if c.Bool("json") {
 		return a.printJSON(orEmpty(last.Open))

@@ -176,7 +176,14 @@ func tellJournal(x fleet.Alert) error {
 // printAlerts prints open alerts for people.
 func (a *app) printAlerts(open []fleet.Alert) {
 	for _, x := range open {
-		a.printf("%s %s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, machine.Span(time.Since(x.Since)), x.Detail, orDash(x.Reason), orDash(x.Fix))
+		mark := ""
+		switch {
+		case x.Silenced:
+			mark = " (silenced)"
+		case x.Quiet:
+			mark = " (nobody is told)"
+		}
+		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.Span(time.Since(x.Since)), x.Detail, orDash(x.Reason), orDash(x.Fix))
 	}
 }
 

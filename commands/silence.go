@@ -1,0 +1,135 @@
+package commands
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/fault"
+	"cis490/internal/wire"
+	"cis490/receiver/silences"
+)
+
+func (a *app) alertsSilenceCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "silence",
+		Usage:     "tell nobody of an alert for a while",
+		ArgsUsage: "HOST SYMPTOM",
+		Description: "Until the alert resolves, or with --until as long as that, whether it resolves or not.\n" +
+			"Rows go on being written, and `alerts list` goes on showing it. The receiver's own\n" +
+			"alerts have the host @receiver.\n\n" +
+			"Examples:\n   sudo cis490 alerts silence lab-07 silent --comment 'at the repair shop'\n   sudo cis490 alerts silence lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
+		Flags: []cli.Flag{
+			configFlag(config.ReceiverPath), jsonFlag(),
+			&cli.StringFlag{Name: "until", Usage: "as long as `TIME` says: 72h, or 2026-03-01T12:00:00Z"},
+			&cli.StringFlag{Name: "comment", Usage: "`WHY`, for whoever wonders later"},
+			&cli.BoolFlag{Name: "end", Usage: "end a silence: tell again from now on"},
+		},
+		Action: a.alertsSilence,
+	}
+}
+
+func (a *app) alertsSilence(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) != 2 {
+		return usagef(c, "want HOST and SYMPTOM, as `cis490 alerts list` shows them")
+	}
+	in := wire.Silence{End: c.Bool("end"), Comment: c.String("comment")}
+	if s := c.String("until"); s != "" {
+		if in.End {
+			return usagef(c, "--end and --until say opposite things")
+		}
+		if in.Until, err = moment(s, time.Now()); err != nil {
+			return usagef(c, "--until: %w", err)
+		}
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	var done silences.Silence
+	if err := operatorPost(c.Context, conf, wire.AlertsPath+"/"+args[0]+"/"+args[1]+"/silence", in, &done); err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(done)
+	}
+	switch {
+	case done.End:
+		a.printf("%s %s: told again\n", done.Host, done.Symptom)
+	case done.Until.IsZero():
+		a.printf("%s %s: silenced until it resolves\n", done.Host, done.Symptom)
+	default:
+		a.printf("%s %s: silenced until %s\n", done.Host, done.Symptom, stamp(done.Until))
+	}
+	return nil
+}
+
+// moment reads a time, or a duration from now on.
+func moment(s string, now time.Time) (time.Time, error) {
+	if d, err := time.ParseDuration(s); err == nil && d > 0 {
+		return now.Add(d).UTC().Truncate(time.Second), nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("want a duration such as 72h or a time such as 2026-03-01T12:00:00Z, got %q", s)
+	}
+	return t, nil
+}
+
+// operatorPost asks this machine's serve for something with the operator token.
+func operatorPost(ctx context.Context, conf config.Receiver, path string, in, out any) error {
+	token, err := os.ReadFile(conf.Operator)
+	if err != nil {
+		return err
+	}
+	client, base := localClient(conf)
+	if client == nil {
+		return fault.Fix(errors.New("the fleet's CA certificate cannot be read, so serve could not be known"), "run it with sudo")
+	}
+	b, err := json.Marshal(in)
+	if err != nil {
+		return fmt.Errorf("encode request: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(base, "/")+path, bytes.NewReader(b))
+	if err != nil {
+		return fmt.Errorf("ask serve: %w", err)
+	}
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	res, err := client.Do(r)
+	if err != nil {
+		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "systemctl status cis490-receiver"), fault.Unavailable)
+	}
+	defer func() { _ = res.Body.Close() }() // read to its end
+	b, err = io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer))
+	if err != nil {
+		return fmt.Errorf("ask serve: %w", err)
+	}
+	if res.StatusCode/100 != 2 {
+		var p wire.Problem
+		if json.Unmarshal(b, &p) != nil || p.Title == "" {
+			return fmt.Errorf("ask serve: %s", res.Status)
+		}
+		return fault.Fix(fmt.Errorf("%s", check.Plain(p.Error(), 300)), "cis490 alerts list")
+	}
+	if err := json.Unmarshal(b, out); err != nil {
+		return fmt.Errorf("ask serve: %w", err)
+	}
+	return nil
+}
