@@ -39,7 +39,7 @@ func large(t testing.TB, rows int) *rig {
 	must(t, err)
 	w := bufio.NewWriterSize(f, 1<<20)
 	for i := range rows {
-		row := r.row(ident.Host(fmt.Sprintf("lab-%04d", i%hosts)), i, time.Duration(rows-i)*30*24*time.Hour/time.Duration(rows))
+		row := r.row(ident.Host(fmt.Sprintf("lab-%04d", i%hosts)), i, time.Duration(rows-i)*(30*24*time.Hour/time.Duration(rows)))
 		_, err := fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":%q,"episode":%q,"sha256":%q,"size":%d,"commit":%q}`+"\n",
 			row.ReceivedAt.Format(time.RFC3339Nano), row.Host, row.Episode, row.Digest, row.Size, row.Commit)
 		must(t, err)
