@@ -37,16 +37,21 @@ type Snapshots struct {
 	fs  disk.FS
 	dir string
 	mu  sync.Mutex // a host that sends twice at a time gets one after the other
+
+	seeing sync.Mutex
+	good   map[ident.Host]stamp // files that hold what they should
 }
 
 // OpenSnapshots opens the folder, making it.
 func OpenSnapshots(fsys disk.FS, dataDir string) (*Snapshots, error) {
-	s := &Snapshots{fs: fsys, dir: filepath.Join(dataDir, SnapshotsDir)}
+	s := &Snapshots{fs: fsys, dir: filepath.Join(dataDir, SnapshotsDir), good: map[ident.Host]stamp{}}
 	if err := disk.MkdirAll(fsys, s.dir, 0o750); err != nil {
 		return nil, fmt.Errorf("open snapshots: %w", err)
 	}
 	return s, nil
 }
+
+func (s *Snapshots) path(h ident.Host) string { return filepath.Join(s.dir, string(h)+".json") }
 
 // Put keeps a host's snapshot durably and tells whether it is the first. body
 // is a JSON object.
@@ -62,7 +67,7 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, body []byte) (first bool, er
 	row = append(row, '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := filepath.Join(s.dir, string(h)+".json")
+	path := s.path(h)
 	before, err := disk.ReadFile(s.fs, path, maxSnapshot)
 	first = errors.Is(err, fs.ErrNotExist)
 	if err == nil {
@@ -106,7 +111,11 @@ func ReadSnapshot(fsys disk.FS, dataDir string, h ident.Host) (Snapshot, error) 
 
 // SnapshotHosts returns the hosts that a snapshot is kept of, ordered.
 func SnapshotHosts(fsys disk.FS, dataDir string) ([]ident.Host, error) {
-	entries, err := fsys.ReadDir(filepath.Join(dataDir, SnapshotsDir))
+	return snapshotHosts(fsys, filepath.Join(dataDir, SnapshotsDir))
+}
+
+func snapshotHosts(fsys disk.FS, dir string) ([]ident.Host, error) {
+	entries, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}

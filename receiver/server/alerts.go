@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"errors"
 	"net/http"
 	"slices"
@@ -52,6 +53,28 @@ func (s *Server) getAlerts(w http.ResponseWriter, _ *http.Request) error {
 		FleetCheck time.Time     `json:"fleet_check,omitzero"`
 		Open       []fleet.Alert `json:"open"`
 	}{last.At, last.Open})
+}
+
+// getSnapshots sends all hosts' snapshots, or that none of them changed.
+func (s *Server) getSnapshots(w http.ResponseWriter, r *http.Request) error {
+	tag, write, err := s.snapshots.List()
+	if err != nil {
+		return err
+	}
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Cache-Control", "no-cache")
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	w.Header().Set("Content-Type", wire.ContentTypeJSON)
+	w.WriteHeader(http.StatusOK)
+	out := bufio.NewWriterSize(w, 64<<10)
+	if err := write(out); err != nil {
+		return err
+	}
+	_ = out.Flush() // the caller is gone: the access log has the rest
+	return nil
 }
 
 // hostOfFleet is what GET /v1/fleet tells of a host.

@@ -70,29 +70,6 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, snap)
 }
 
-// getSnapshots lists all hosts' snapshots. One that cannot be read does not hide
-// the others.
-func (s *Server) getSnapshots(w http.ResponseWriter, _ *http.Request) error {
-	hosts, err := contacts.SnapshotHosts(s.o.FS, s.o.Config.DataDir)
-	if err != nil {
-		return err
-	}
-	all := struct {
-		Hosts      []contacts.Snapshot `json:"hosts"`
-		Unreadable []ident.Host        `json:"unreadable,omitempty"`
-	}{Hosts: []contacts.Snapshot{}}
-	for _, h := range hosts {
-		snap, err := contacts.ReadSnapshot(s.o.FS, s.o.Config.DataDir, h)
-		if err != nil {
-			s.o.Log.Warn("snapshot cannot be read", "host", h, "err", err)
-			all.Unreadable = append(all.Unreadable, h)
-			continue
-		}
-		all.Hosts = append(all.Hosts, snap)
-	}
-	return answer(w, http.StatusOK, all)
-}
-
 func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {
 	c, err := ident.ParseCommit(r.PathValue("commit"))
 	if err != nil {

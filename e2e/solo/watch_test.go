@@ -1,0 +1,168 @@
+//go:build solo
+
+package solo
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/receiver/contacts"
+)
+
+// The fleet that is watched here: as many hosts as a receiver is for, and the
+// rows of a day.
+const (
+	watchedHosts = 2000
+	watchedRows  = 20_000
+)
+
+// watchedData writes what fleet-check reads: an index with history before the day
+// it looks at, and a contact for each host.
+func watchedData(t *testing.T, history int) string {
+	t.Helper()
+	dir, now := t.TempDir(), time.Now().UTC()
+	f, err := os.Create(filepath.Join(dir, "index.jsonl"))
+	must(t, err)
+	w := bufio.NewWriterSize(f, 1<<20)
+	const digest = "0123456789012345678901234567890123456789012345678901234567890123"
+	put := func(at time.Time, i int) {
+		_, _ = fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":%q,"size":4096,"commit":%q}`+"\n", at.Format(time.RFC3339Nano), i%watchedHosts, digest, commit)
+	}
+	for i := range history {
+		put(now.Add(-25*time.Hour-time.Duration(history-i)*time.Second), i)
+	}
+	for i := range watchedRows {
+		put(now.Add(-time.Duration(watchedRows-i)*time.Second/20), i)
+	}
+	must(t, w.Flush())
+	must(t, f.Close())
+	book := contacts.Contacts{V: 1, WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{}}
+	for i := range watchedHosts {
+		book.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{LastPing: now, LastContact: now, LastAccepted: now, Version: "1.0.0", Commit: commit}
+	}
+	b, err := json.Marshal(book)
+	must(t, err)
+	must(t, os.WriteFile(filepath.Join(dir, contacts.File), b, 0o600))
+	return dir
+}
+
+// best runs a command some times and returns its shortest wall time and the most
+// memory that it had, in bytes.
+func best(t *testing.T, n int, ok func(code int) bool, name string, args ...string) (took time.Duration, peak int64) {
+	t.Helper()
+	for range n {
+		cmd := exec.Command(name, args...)
+		cmd.Stdout = io.Discard
+		began := time.Now()
+		err := cmd.Run()
+		d := time.Since(began)
+		if cmd.ProcessState == nil || !ok(cmd.ProcessState.ExitCode()) {
+			t.Fatalf("%s %s: %v", name, strings.Join(args, " "), err)
+		}
+		if took == 0 || d < took {
+			took = d
+		}
+		if u, is := cmd.ProcessState.SysUsage().(*syscall.Rusage); is {
+			peak = max(peak, u.Maxrss<<10)
+		}
+	}
+	return took, peak
+}
+
+func zero(code int) bool { return code == 0 }
+
+// TestBench_FleetCheck compares a whole run of fleet-check over a long history
+// with one over a short, and with jq counting hosts in the same window.
+func TestBench_FleetCheck(t *testing.T) {
+	long, short := watchedData(t, 10_000_000), watchedData(t, 100_000)
+	check := func(dir string) (time.Duration, int64) {
+		return best(t, 7, zero, "cis490", "fleet-check", "--dry-run", "--json", "--data-dir", dir)
+	}
+	much, peak := check(long)
+	little, _ := check(short)
+	t.Logf("fleet-check, 10,000,000 rows: %s, %d MiB (at most 150 ms, 64 MiB)", much.Round(time.Millisecond), peak>>20)
+	t.Logf("fleet-check,    100,000 rows: %s, ratio %.2f (at most 1.2)", little.Round(time.Millisecond), float64(much)/float64(little))
+	since := time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)
+	jq, peak := best(t, 1, zero, "jq", "-n", "reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length", filepath.Join(short, "index.jsonl"))
+	t.Logf("jq, last row of each host, 100,000 rows: %s, %d MiB", jq.Round(time.Millisecond), peak>>20)
+	tail, _ := best(t, 1, zero, "sh", "-c", "tail -n 20000 "+filepath.Join(long, "index.jsonl")+" | jq -n 'reduce inputs as $r ({}; .[$r.host] = $r.received_at) | length'")
+	t.Logf("tail and jq, told where the window begins: %s", tail.Round(time.Millisecond))
+}
+
+// TestBench_HostHealth asks for the snapshots of all hosts at once.
+func TestBench_HostHealth(t *testing.T) {
+	r := newRig(t, "")
+	h := r.enrol("lab-one")
+	operator := "secret"
+	var rows []map[string]any
+	for i := range 40 {
+		rows = append(rows, map[string]any{"id": fmt.Sprintf("check.%d", i), "title": "A check of about this length", "status": "pass", "detail": "as it should be, with some evidence", "took_ms": 3, "hard": true})
+	}
+	snapshot, err := json.Marshal(map[string]any{"schema": "cis490.doctor/1", "host": "x", "role": "lab-host", "checks": rows})
+	must(t, err)
+	store, err := contacts.OpenSnapshots(disk.OS{}, r.path("data"))
+	must(t, err)
+	for i := range watchedHosts {
+		_, err := store.Put(ident.Host(fmt.Sprintf("lab-%04d", i)), time.Now(), snapshot)
+		must(t, err)
+	}
+	r.start()
+	ask := func(etag string) (time.Duration, int64, string, int) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr+"/v1/host-health", nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer "+operator)
+		if etag != "" {
+			req.Header.Set("If-None-Match", etag)
+		}
+		began := time.Now()
+		res, err := h.client.Do(req)
+		must(t, err)
+		n, err := io.Copy(io.Discard, res.Body)
+		must(t, err)
+		must(t, res.Body.Close())
+		return time.Since(began), n, res.Header.Get("ETag"), res.StatusCode
+	}
+	var took []time.Duration
+	var size int64
+	var etag string
+	for range 15 {
+		d, n, tag, status := ask("")
+		if status != http.StatusOK {
+			t.Fatal(status)
+		}
+		took, size, etag = append(took, d), n, tag
+	}
+	first := took[0]
+	slices.Sort(took)
+	t.Logf("GET /v1/host-health, %d hosts, %d KiB: first %s, best %s, median %s (at most 50 ms)", watchedHosts, size>>10, first.Round(time.Millisecond), took[0].Round(time.Millisecond), took[len(took)/2].Round(time.Millisecond))
+	if etag != "" {
+		d, n, _, status := ask(etag)
+		t.Logf("the same, unchanged: %d, %d bytes in %s", status, n, d.Round(time.Millisecond))
+	}
+	dir := r.path("data/host-health")
+	jq, _ := best(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
+	t.Logf("jq -s over the files: %s", jq.Round(time.Millisecond))
+}
+
+// TestBench_Doctor lists and runs the checks of a receiver.
+func TestBench_Doctor(t *testing.T) {
+	r := newRig(t, "")
+	_ = r.enrol("lab-one")
+	list, _ := best(t, 10, zero, "cis490", "doctor", "--list")
+	t.Logf("doctor --list: %s (at most 30 ms)", list.Round(time.Millisecond))
+	all, _ := best(t, 5, func(code int) bool { return code == 0 || code == 1 }, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
+	t.Logf("doctor of a receiver: %s (at most 2 s)", all.Round(time.Millisecond))
+}
