@@ -31,6 +31,17 @@ func (a *app) caCommand() *cli.Command {
 			Action: func(c *cli.Context) error {
 				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RotateCA(c.Context) })
 			},
+		}, {
+			Name:      "retire",
+			Usage:     "trust the older CAs no longer, though their 120 days are not over",
+			ArgsUsage: " ",
+			Description: "For when the key of an older CA was stolen. A host that has not renewed since the\n" +
+				"rotation must join again; hosts renew within 21 days of being on.\n\n" +
+				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
+			Flags: []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Action: func(c *cli.Context) error {
+				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RetireCA(c.Context) })
+			},
 		}},
 	}
 }

@@ -110,17 +110,19 @@ func (a *Authority) adminRoutes() http.Handler {
 	change("DELETE /v1/tokens/{host}", a.revokeToken)
 	change("POST /v1/hosts/{host}/decommission", a.decommission)
 	change("POST /v1/hosts/{host}/readmit", a.readmit)
-	mux.HandleFunc("POST /v1/ca/rotate", func(w http.ResponseWriter, r *http.Request) {
-		a.mu.Lock()
-		err := a.rotate()
-		a.mu.Unlock()
-		if err != nil {
-			a.refuseAdmin(w, r, err)
-			return
-		}
-		a.o.Log.Warn("rotated the CA", "by", caller(r))
-		answer(w, http.StatusOK, a.describeCA())
-	})
+	for pattern, do := range map[string]func() error{"POST /v1/ca/rotate": a.rotate, "POST /v1/ca/retire": a.retire} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			a.mu.Lock()
+			err := do()
+			a.mu.Unlock()
+			if err != nil {
+				a.refuseAdmin(w, r, err)
+				return
+			}
+			a.o.Log.Warn("changed which CAs are trusted", "path", r.URL.Path, "by", caller(r))
+			answer(w, http.StatusOK, a.describeCA())
+		})
+	}
 	mux.HandleFunc("GET /v1/ca", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.describeCA()) })
 	return a.onlyRoot(mux)
 }

@@ -78,6 +78,11 @@ func (c *Asker) RotateCA(ctx context.Context) (i CAInfo, err error) {
 	return i, c.ask(ctx, http.MethodPost, "/v1/ca/rotate", nil, &i)
 }
 
+// RetireCA ends the trust in every older CA.
+func (c *Asker) RetireCA(ctx context.Context) (i CAInfo, err error) {
+	return i, c.ask(ctx, http.MethodPost, "/v1/ca/retire", nil, &i)
+}
+
 func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err error) {
 	var body bytes.Buffer
 	if in != nil {

@@ -190,3 +190,12 @@ func (a *Authority) rotate() error {
 	}
 	return a.keepServerCerts()
 }
+
+// retire ends the trust in every older CA at once. Who knows only one of them has
+// to join again.
+func (a *Authority) retire() error {
+	if err := a.adopt(ca{Issuer: a.ca.Issuer}); err != nil {
+		return err
+	}
+	return a.keepServerCerts()
+}

@@ -163,6 +163,49 @@ func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
 	}
 }
 
+func TestCA_RetiredOnesCountNoMore(t *testing.T) {
+	s := newSite(t)
+	csr := s.csr("lab-01")
+	first, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
+	if err != nil {
+		t.Fatal(err)
+	}
+	oldRoots := s.roots()
+	if _, err := s.ask.RotateCA(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	second, err := s.post("lab-01", wire.CertRequest{CSR: csr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i, err := s.ask.RetireCA(t.Context()); err != nil || len(i.Older) != 0 {
+		t.Fatalf("%+v, %v", i, err)
+	}
+	for name, c := range map[string]struct {
+		answer wire.CertAnswer
+		in     bool
+	}{"issued by the retired CA": {first, false}, "renewed since": {second, true}} {
+		chain, err := pki.ParseCerts([]byte(c.answer.Certificate))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := pki.VerifyClient(chain, s.roots(), s.clock.now()); (err == nil) != c.in {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.greets(oldRoots); err == nil {
+		t.Error("a server is still vouched for by the retired CA")
+	}
+	if err := s.greets(s.roots()); err != nil {
+		t.Error(err)
+	}
+	s.stop()
+	s.start()
+	if n := len(mustCerts(t, s.path(authority.TrustFile))); n != 1 {
+		t.Errorf("%d CAs are trusted after a restart", n)
+	}
+}
+
 func TestServerCertificates_RenewedAndTakenUp(t *testing.T) {
 	s := newSite(t)
 	before := read(t, s.path(authority.ServerFile))

@@ -30,7 +30,7 @@ func (a *Authority) publicRoutes() http.Handler {
 			refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
 			return
 		}
-		answer(w, http.StatusOK, map[string]string{"status": "ok"})
+		answer(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
 	})
 	mux.HandleFunc("POST "+wire.CertPrefix+"{host}", a.postCert)
 	mux.HandleFunc("/", notFound)
