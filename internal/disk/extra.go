@@ -134,3 +134,27 @@ func (OS) Lock(name string) (io.Closer, error) {
 	}
 	return d, nil
 }
+
+// SyncData makes durable what was written over older content of the same length;
+// unlike Sync it may leave out the file's times, and so costs no commit of the
+// file system. After an error it is with content as after one of Sync.
+func SyncData(f File) error {
+	o, ok := f.(*os.File)
+	if !ok {
+		return f.Sync()
+	}
+	raw, err := o.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Control(func(fd uintptr) {
+		for failed = unix.EINTR; errors.Is(failed, unix.EINTR); {
+			failed = unix.Fdatasync(int(fd))
+		}
+	})
+	if err == nil && failed != nil {
+		err = &os.PathError{Op: "sync", Path: o.Name(), Err: failed}
+	}
+	return err
+}

@@ -52,7 +52,7 @@ func openJournaled(fsys disk.FS, dir string, journaled int64) (*receiver, error)
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Journaled: journaled, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Journaled: journaled, Segment: 8 << 10, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, x.Close())
 	}

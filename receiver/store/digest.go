@@ -31,49 +31,58 @@ func (b *buffers) put(p *[bufferSize]byte) { b.pool.Put(p) }
 // digest returns a stored tarball's digest: from its attribute, or by hashing
 // it where there is none (another file system, a copy that lost it).
 func (s *Store) digest(path string) (ident.Digest, error) {
-	attrs, ok := s.o.FS.(disk.Attrs)
-	if ok {
-		b, err := attrs.Attr(path, digestAttr)
-		if err == nil {
-			if d, err := ident.ParseDigest(string(b)); err == nil {
-				return d, nil
-			}
-		} else if !errors.Is(err, errors.ErrUnsupported) {
-			return "", err
-		}
+	d, _, err := s.attrs(path)
+	if err != nil || d != "" {
+		return d, err
 	}
-	d, err := s.hash(path)
-	if err == nil && ok {
-		if err := attrs.SetAttr(path, digestAttr, []byte(d)); err != nil {
-			s.o.Log.Debug("digest is not kept beside the file", "path", path, "err", err)
-		}
+	if d, err = s.hash(path); err != nil {
+		return "", err
 	}
-	return d, err
+	if err := s.setAttrs(path, d, ""); err != nil {
+		s.o.Log.Debug("digest is not kept beside the file", "path", path, "err", err)
+	}
+	return d, nil
 }
 
-// setAttrs keeps digest and commit beside a tarball, where the file system can.
+// commit returns the commit that a stored tarball was recorded by, if known.
+func (s *Store) commit(path string) ident.Commit {
+	_, c, _ := s.attrs(path)
+	return c
+}
+
+// attrs returns digest and commit as they are kept beside a tarball, each empty
+// where it is not.
+func (s *Store) attrs(path string) (ident.Digest, ident.Commit, error) {
+	attrs, ok := s.o.FS.(disk.Attrs)
+	if !ok {
+		return "", "", nil
+	}
+	b, err := attrs.Attr(path, attr)
+	if errors.Is(err, errors.ErrUnsupported) {
+		return "", "", nil
+	}
+	if err != nil || len(b) < sha256.Size {
+		return "", "", err
+	}
+	c, _ := ident.ParseCommit(hex.EncodeToString(b[sha256.Size:])) // empty if it is not there
+	return ident.Digest(hex.EncodeToString(b[:sha256.Size])), c, nil
+}
+
+// setAttrs keeps digest and commit beside a tarball, where the file system can:
+// their bytes one after the other, as that fits into an inode and costs no block.
 func (s *Store) setAttrs(path string, d ident.Digest, c ident.Commit) error {
 	attrs, ok := s.o.FS.(disk.Attrs)
 	if !ok {
 		return nil
 	}
-	err := errors.Join(attrs.SetAttr(path, digestAttr, []byte(d)), attrs.SetAttr(path, commitAttr, []byte(c)))
+	b, err := hex.DecodeString(string(d) + string(c))
+	if err == nil {
+		err = attrs.SetAttr(path, attr, b)
+	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil
 	}
 	return err
-}
-
-// commit returns the commit that a stored tarball was recorded by, if known.
-func (s *Store) commit(path string) ident.Commit {
-	if attrs, ok := s.o.FS.(disk.Attrs); ok {
-		if b, err := attrs.Attr(path, commitAttr); err == nil {
-			if c, err := ident.ParseCommit(string(b)); err == nil {
-				return c
-			}
-		}
-	}
-	return ""
 }
 
 func (s *Store) hash(path string) (ident.Digest, error) {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -60,45 +61,23 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 		return r, false, err
 	}
 	defer promise.end()
-	if s.journal.takes(u.Size) {
+	if u.Size <= s.o.Journaled {
 		return s.receiveSmall(u, &promised{body, promise}, admit)
 	}
-
 	it := newIntent(u)
-	defer func() {
-		// Published, the staged name is finish's to remove.
-		if !it.owned {
-			err = errors.Join(err, s.discard(it.name))
-		}
-	}()
+	defer s.discardUnless(&it, &err)
 	if err := s.stage(it.name, u, &promised{body, promise}); err != nil {
 		return r, false, err
 	}
 	if err := admit(); err != nil {
 		return r, false, err
 	}
-
 	defer s.keys.lock(u.key())()
 	defer s.busy.begin(s.o.Now())()
-	have, found, err := s.lookup(u.key())
-	switch {
-	case err != nil:
-		return r, false, err
-	case found && have.Digest != u.Digest:
-		return have, false, ErrConflict
-	case found:
-		return have, false, nil
-	}
-	if err := s.makeHostDir(u.Host); err != nil {
+	if r, stored, err := s.stored(u); stored || err != nil {
 		return r, false, err
 	}
-	if err := s.o.FS.Link(s.staged(it.name), s.path(u.key())); err != nil {
-		return r, false, fmt.Errorf("publish episode: %w", err)
-	}
-	// From here on the staged name is the proof that a row is owed.
-	it.owned, it.linked = true, true
-	s.setIntent(it)
-	r, err = s.finish(it, false)
+	r, err = s.publish(&it)
 	return r, err == nil, err
 }
 
@@ -113,17 +92,51 @@ func (s *Store) receiveSmall(u Upload, in io.Reader, admit func() error) (r inde
 	}
 	defer s.keys.lock(u.key())()
 	defer s.busy.begin(s.o.Now())()
-	have, found, err := s.lookup(u.key())
-	switch {
-	case err != nil:
+	if r, stored, err := s.stored(u); stored || err != nil {
 		return r, false, err
-	case found && have.Digest != u.Digest:
-		return have, false, ErrConflict
-	case found:
-		return have, false, nil
 	}
 	r, err = s.journal.add(u, body)
+	if errors.Is(err, errJournalFull) {
+		it := newIntent(u)
+		defer s.discardUnless(&it, &err)
+		if err := s.stage(it.name, u, bytes.NewReader(body)); err != nil {
+			return r, false, err
+		}
+		r, err = s.publish(&it)
+	}
 	return r, err == nil, err
+}
+
+// stored looks an upload up, with its key's lock held; ErrConflict tells that
+// something else is stored.
+func (s *Store) stored(u Upload) (r index.Row, stored bool, err error) {
+	r, stored, err = s.lookup(u.key())
+	if err == nil && stored && r.Digest != u.Digest {
+		err = ErrConflict
+	}
+	return r, stored, err
+}
+
+// publish links a staged upload to its name and brings it to its end.
+func (s *Store) publish(it *intent) (index.Row, error) {
+	if err := s.makeHostDir(it.row.Host); err != nil {
+		return it.row, err
+	}
+	if err := s.o.FS.Link(s.staged(it.name), s.path(it.row.Key())); err != nil {
+		return it.row, fmt.Errorf("publish episode: %w", err)
+	}
+	// From here on the staged name is the proof that a row is owed.
+	it.owned, it.linked = true, true
+	s.setIntent(*it)
+	return s.finish(*it, false)
+}
+
+// discardUnless removes an upload's staged name; published, it is finish's to
+// remove.
+func (s *Store) discardUnless(it *intent, err *error) {
+	if !it.owned {
+		*err = errors.Join(*err, s.discard(it.name))
+	}
 }
 
 // stage writes the body under a staged name, and makes it durable if it is what

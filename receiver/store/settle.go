@@ -32,19 +32,14 @@ func (s *Store) Run(ctx context.Context) error {
 	defer tick.Stop()
 	said := false
 	for {
-		size := int64(maxSegment)
+		idle := false
 		select {
 		case <-ctx.Done():
 		case <-s.journal.wake:
 		case <-tick.C:
-			if s.journal.idle() {
-				size = 0 // or a start would look through it, however old it is
-			}
+			idle = true // or a start would look through the journal, however old it is
 		}
-		if ctx.Err() != nil {
-			size = 0
-		}
-		err := s.journal.settleFrom(size)
+		err := s.journal.settle(idle || ctx.Err() != nil)
 		if err != nil && !said {
 			s.o.Log.Error("journal is not settled", "err", err)
 		}
@@ -68,10 +63,13 @@ func (s *Store) settleLines(lines []*line, again bool) error {
 			return fmt.Errorf("settle journal: %w", err)
 		}
 	}
+	var g errgroup.Group
+	g.SetLimit(filesAtOnce)
 	for h := range hosts {
-		if err := s.syncDir(s.hostDir(h)); err != nil {
-			return fmt.Errorf("settle journal: make names durable: %w", err)
-		}
+		g.Go(func() error { return s.syncDir(s.hostDir(h)) })
+	}
+	if err := g.Wait(); err != nil {
+		return fmt.Errorf("settle journal: make names durable: %w", err)
 	}
 	rows := make([]index.Row, len(lines))
 	for i, l := range lines {
@@ -113,7 +111,7 @@ func (s *Store) writeFiles(lines []*line, hosts map[ident.Host]bool) (err error)
 			return err
 		}
 		files = append(files, f)
-		if _, err := f.Write(l.Body); err != nil {
+		if _, err := f.Write(l.body); err != nil {
 			return err
 		}
 		if err := s.setAttrs(path, l.Digest, l.Commit); err != nil {

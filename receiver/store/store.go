@@ -49,11 +49,8 @@ const (
 	filePerm = 0o640
 )
 
-// The attributes of a tarball.
-const (
-	digestAttr = "cis490.sha256"
-	commitAttr = "cis490.commit"
-)
+// attr is the attribute of a tarball: the bytes of its digest, then of its commit.
+const attr = "cis490.sha256"
 
 // Index is where the rows go.
 type Index interface {
@@ -70,6 +67,7 @@ type Options struct {
 	Reserve int64 // bytes that stay free
 	// Journaled is up to how many bytes an upload goes through the journal.
 	Journaled int64
+	Segment   int64 // of each of the journal's two files, in bytes; 0 is 8 MiB
 	Now       func() time.Time
 	Log       *slog.Logger
 }
@@ -122,13 +120,7 @@ func Open(o Options) (*Store, error) {
 
 // Close closes the journal; what waits there is settled by the next start.
 func (s *Store) Close() error {
-	j := s.journal
-	j.writing.Lock()
-	defer j.writing.Unlock()
-	if j.l == nil {
-		return nil
-	}
-	return j.l.Close()
+	return s.journal.w.close()
 }
 
 // ID tells this store from one that was restored; it is made at first start.
@@ -174,7 +166,7 @@ func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
 // Settle settles the journal and tries again to append rows that a failure left
 // out, and returns what keeps it from that.
 func (s *Store) Settle() error {
-	if err := s.journal.settle(); err != nil {
+	if err := s.journal.settle(false); err != nil {
 		return err
 	}
 	s.mu.Lock()

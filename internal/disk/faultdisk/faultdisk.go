@@ -125,6 +125,8 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 		case HalfData:
 			if more := len(n.data) - len(n.durable); more > 0 {
 				m.data = append([]byte(nil), n.data[:len(n.durable)+more/2]...)
+			} else if more == 0 {
+				tear(m.data, n.data)
 			}
 		}
 		m.durable = append([]byte(nil), m.data...)
@@ -141,6 +143,18 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 		m.names[name], m.synced[name] = c, c
 	}
 	return m
+}
+
+// tear writes the first half of what was written over older content.
+func tear(old, written []byte) {
+	from, to := 0, len(old)
+	for from < to && old[from] == written[from] {
+		from++
+	}
+	for to > from && old[to-1] == written[to-1] {
+		to--
+	}
+	copy(old[from:], written[from:from+(to-from)/2])
 }
 
 // step counts a call and returns the error that it must fail with.

@@ -1,0 +1,236 @@
+//go:build solo
+
+package solo
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"cis490/internal/ident"
+)
+
+const (
+	smallBody = 4 << 10
+	largeBody = 64 << 20
+	rounds    = 3
+	lasts     = 4 * time.Second
+)
+
+// sender sends one body and waits for the answer.
+type sender func(body []byte) error
+
+// rate lets each sender work in a loop for a while and returns how many bodies
+// were answered per second.
+func rate(t *testing.T, size int, senders []sender) float64 {
+	t.Helper()
+	var n atomic.Int64
+	var wg sync.WaitGroup
+	began := time.Now()
+	for _, send := range senders {
+		wg.Go(func() {
+			body := make([]byte, size)
+			_, _ = rand.Read(body)
+			for i := uint64(0); time.Since(began) < lasts; i++ {
+				binary.LittleEndian.PutUint64(body, i)
+				_, _ = rand.Read(body[8:24])
+				if err := send(body); err != nil {
+					t.Error(err)
+					return
+				}
+				n.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	return float64(n.Load()) / time.Since(began).Seconds()
+}
+
+func (h *host) sender() sender {
+	return func(body []byte) error {
+		status, err := h.put(newID(), body, digestOf(body))
+		if err == nil && status != http.StatusCreated {
+			err = fmt.Errorf("answered %d", status)
+		}
+		return err
+	}
+}
+
+func hosts(r *rig, n int, h2 bool) (all []sender) {
+	for i := range n {
+		h := r.enrol(ident.Host(fmt.Sprintf("lab-%d-%d", n, i)))
+		h.client = r.clientOf(h.pair, h2)
+		all = append(all, h.sender())
+	}
+	return all
+}
+
+// TestBench_SmallBodies compares durable small uploads with restic's
+// rest-server, whose program PEER names.
+func TestBench_SmallBodies(t *testing.T) {
+	r := newRig(t, "[limits]\nuploads = 1024")
+	r.start()
+	peer := startPeer(t, r)
+	for _, clients := range []int{1, 16, 64} {
+		ours := hosts(r, clients, false)
+		for range rounds {
+			a := rate(t, smallBody, ours)
+			if peer == nil {
+				t.Logf("4 KiB, %2d clients: %6.0f/s", clients, a)
+				continue
+			}
+			b := rate(t, smallBody, peer(clients))
+			t.Logf("4 KiB, %2d clients: %6.0f/s, rest-server %6.0f/s, ratio %.2f", clients, a, b, a/b)
+		}
+	}
+	t.Logf("peak memory %d KiB", r.status("VmHWM"))
+}
+
+// startPeer starts rest-server and returns what makes its clients.
+func startPeer(t *testing.T, r *rig) func(n int) []sender {
+	t.Helper()
+	program := os.Getenv("PEER")
+	if program == "" {
+		t.Log("PEER names no rest-server: nothing to compare with")
+		return nil
+	}
+	cert, key := r.serverPair()
+	r.write("peer.crt", cert)
+	r.write("peer.key", key)
+	const addr = "127.0.0.1:18999"
+	cmd := exec.Command(program, "--path", r.path("peer"), "--listen", addr, "--no-auth", "--tls", "--tls-cert", r.path("peer.crt"), "--tls-key", r.path("peer.key"), "--tls-min-ver", "1.3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	post := func(c *http.Client, path string, body []byte) error {
+		res, err := c.Post("https://"+addr+path, "application/octet-stream", bytes.NewReader(body))
+		if err == nil {
+			_ = res.Body.Close()
+			if res.StatusCode != http.StatusOK {
+				err = fmt.Errorf("rest-server answered %d", res.StatusCode)
+			}
+		}
+		return err
+	}
+	c := r.clientOf(nil, false)
+	r.eventually("rest-server is up", func() bool { return post(c, "/?create=true", nil) == nil })
+	return func(n int) (all []sender) {
+		for range n {
+			c := r.clientOf(nil, false)
+			all = append(all, func(body []byte) error { return post(c, "/data/"+string(digestOf(body)), body) })
+		}
+		return all
+	}
+}
+
+// TestBench_LargeBodies compares 64 MiB uploads with a program that does only
+// the work that must be done.
+func TestBench_LargeBodies(t *testing.T) {
+	for _, h2 := range []bool{false, true} {
+		r := newRig(t, "")
+		r.start()
+		plain := startPlain(t, r)
+		for _, clients := range []int{1, 4} {
+			ours, limit := hosts(r, clients, h2), plain(clients)
+			for range rounds {
+				a, b := megabytes(t, ours), megabytes(t, limit)
+				t.Logf("64 MiB, HTTP/2 %5t, %d clients: %4.0f MB/s, limit %4.0f MB/s, ratio %.2f", h2, clients, a, b, a/b)
+				r.clear()
+			}
+		}
+		t.Logf("peak memory %d KiB", r.status("VmHWM"))
+		r.kill()
+	}
+}
+
+// megabytes sends a few bodies per sender and returns MB/s.
+func megabytes(t *testing.T, senders []sender) float64 {
+	t.Helper()
+	const each = 8
+	bodies := make([][]byte, len(senders))
+	for i := range bodies {
+		bodies[i] = make([]byte, largeBody)
+		_, _ = rand.Read(bodies[i])
+	}
+	began := time.Now()
+	var wg sync.WaitGroup
+	for i, send := range senders {
+		wg.Go(func() {
+			for range each {
+				if err := send(bodies[i]); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return float64(len(senders)*each*largeBody) / 1e6 / time.Since(began).Seconds()
+}
+
+// clear removes stored bodies, for the sake of the disk.
+func (r *rig) clear() {
+	for _, pattern := range []string{"data/episodes/*/*", "plain-*"} {
+		files, _ := filepath.Glob(r.path(pattern))
+		for _, f := range files {
+			_ = os.Remove(f)
+		}
+	}
+}
+
+func startPlain(t *testing.T, r *rig) func(n int) []sender {
+	t.Helper()
+	cert, key := r.serverPair()
+	r.write("plain.crt", cert)
+	r.write("plain.key", key)
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "CIS490_SOLO_PLAIN="+r.dir)
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	must(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	var addr []byte
+	r.eventually("the plain program is up", func() bool {
+		var err error
+		addr, err = os.ReadFile(r.path("plain.addr"))
+		return err == nil
+	})
+	pool := x509.NewCertPool()
+	pool.AddCert(r.ca.Cert)
+	return func(n int) (all []sender) {
+		for range n {
+			c, err := tls.Dial("tcp", string(addr), &tls.Config{RootCAs: pool, ServerName: "localhost"})
+			must(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			in := bufio.NewReader(c)
+			all = append(all, func(body []byte) error {
+				want := digestOf(body) // as the other's client does
+				if _, err := fmt.Fprintf(c, "%d\n", len(body)); err != nil {
+					return err
+				}
+				if _, err := c.Write(body); err != nil {
+					return err
+				}
+				got, err := in.ReadString('\n')
+				if err == nil && strings.TrimSpace(got) != string(want) {
+					err = fmt.Errorf("plain program answered %q", got)
+				}
+				return err
+			})
+		}
+		return all
+	}
+}
