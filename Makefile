@@ -33,7 +33,7 @@ dist: ## build every platform into RELEASE=dist/VERSION and sign it (SEQ=number,
 	@rm -rf '$(RELEASE)' && mkdir -p '$(RELEASE)'
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; \
 	  CGO_ENABLED=0 GOOS=$${p%-*} GOARCH=$${p#*-} GOARM=7 GOAMD64=v1 GOFLAGS= \
-	    go build -trimpath -buildvcs=false -ldflags '$(LDFLAGS) -buildid=' -o '$(RELEASE)'/cis490-$$p .; done
+	    go build -trimpath -buildvcs=false $(OVERLAY) -ldflags '$(LDFLAGS) -buildid=' -o '$(RELEASE)'/cis490-$$p .; done
 	@test -z '$(EXPERIMENT)' || cp '$(EXPERIMENT)' '$(RELEASE)'/experiment.toml
 	@go run -buildvcs=false . release sign --seq '$(SEQ)' --version '$(VERSION)' --commit '$(COMMIT)' '$(RELEASE)'
 

@@ -30,6 +30,10 @@ func Config(role string) []byte { return read("config/" + role + ".toml") }
 // known; there may be none in it.
 func RootCA() []byte { return read("ca/root.pem") }
 
+// ReleaseKeys returns the minisign public keys, one a line, whose releases are
+// taken where the authority gave none; there may be none in it.
+func ReleaseKeys() []byte { return read("ca/release-keys") }
+
 func read(name string) []byte {
 	b, err := files.ReadFile(name)
 	if err != nil {

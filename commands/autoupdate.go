@@ -1,29 +1,50 @@
 package commands
 
 import (
+	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/agent/client"
+	"cis490/agent/enroll"
+	labhealth "cis490/agent/health"
+	"cis490/assets"
 	"cis490/install"
+	"cis490/install/update"
+	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	"cis490/internal/release"
+	"cis490/internal/wire"
+	"cis490/receiver/authority"
 )
 
 func (a *app) autoupdateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "autoupdate",
-		Usage:     "keep this machine in the state that its version describes",
+		Usage:     "keep this machine on the offered release, and in the state that it describes",
 		ArgsUsage: " ",
-		Description: "The timer runs it every few minutes. It mends what differs from what this version\n" +
-			"installs: a unit edited by hand, a service that was disabled, a folder with another\n" +
-			"owner. Drop-ins, masked units and the config are the site's and left alone. It\n" +
-			"brings no new version yet: that takes a binary and 'install' by hand.\n\n" +
-			"Examples:\n   sudo cis490 autoupdate\n   cis490 autoupdate --check",
-		Flags:  []cli.Flag{&cli.BoolFlag{Name: "check", Usage: "print what differs and change nothing; exit code 1 if anything does"}},
+		Description: "The timer runs it every few minutes; each run does one short step. A release that a\n" +
+			"trusted key signed is fetched and put on trial; one that crashes, fails its checks or\n" +
+			"brings no episode through is rolled back with its units. When nothing is new, what\n" +
+			"differs from what the version installs is mended: drop-ins, masked units and the config\n" +
+			"are the site's and left alone. docs/updates.md tells more.\n\n" +
+			"Examples:\n   sudo cis490 autoupdate\n   sudo cis490 autoupdate --check --json",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, and change nothing; exit code 1 if there is anything"},
+			jsonFlag(),
+		},
 		Action: a.autoupdate,
 	}
 }
@@ -35,40 +56,192 @@ func (a *app) autoupdate(c *cli.Context) error {
 	if err := install.Supported(); err != nil {
 		return err
 	}
-	if !c.Bool("check") {
-		if err := requireRoot("autoupdate"); err != nil {
-			return err
-		}
+	if err := requireRoot("autoupdate"); err != nil {
+		return err
 	}
-	binary, err := installedBinary()
+	log, err := a.log(c)
 	if err != nil {
 		return err
 	}
-	var errs []error
-	drifted, roles := 0, 0
-	for _, role := range install.Roles("") {
-		roles++
-		plan, err := install.New(install.Options{Role: role, Binary: binary, Build: a.env.Build, Out: a.env.Out, Manager: install.Systemd()})
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		if c.Bool("check") {
-			n, err := plan.Drift(c.Context)
-			drifted += n
-			errs = append(errs, err)
-			continue
-		}
-		errs = append(errs, plan.Apply(c.Context))
-	}
-	if roles == 0 {
-		return fault.Exit(fault.Fix(errors.New("this machine has no role yet"), "sudo ./cis490 install lab-host --join -   # or: install receiver"), fault.Config)
-	}
-	if err := errors.Join(errs...); err != nil {
+	if _, err := installedBinary(); err != nil {
 		return err
 	}
-	if drifted > 0 {
+	installed := install.Roles("")
+	if len(installed) == 0 {
+		return fault.Exit(fault.Fix(errors.New("this machine has no role yet"), "sudo ./cis490 install lab-host --join -   # or: install receiver"), fault.Config)
+	}
+	lock, err := install.Hold(c.Context, disk.OS{}, "")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }() // closing frees it
+	u, err := update.New(a.updateOptions(installed, lock, log.With("component", "autoupdate")))
+	if err != nil {
+		return err
+	}
+	if c.Bool("check") {
+		return a.checkUpdate(c, u, installed)
+	}
+	r, err := u.Run(c.Context)
+	if err != nil {
+		return err
+	}
+	if err := a.printUpdate(c, r); err != nil {
+		return err
+	}
+	if r.Did == update.RolledBack {
 		return verdict()
+	}
+	return nil
+}
+
+// updateOptions gathers what an update of this machine needs to know. A config
+// that cannot be read is no obstacle: what is needed of it is remembered.
+func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.Logger) update.Options {
+	sys := &update.System{Lock: lock}
+	o := update.Options{
+		FS: disk.OS{}, Dir: installDir, Command: "/usr/local/bin/cis490", Machine: sys,
+		OS: a.env.Build.OS, Arch: a.env.Build.Arch, Config: config.DefaultUpdate(), Now: time.Now, Pause: pause, Log: log,
+	}
+	for _, role := range installed {
+		sys.Roles = append(sys.Roles, string(role))
+		sys.Daemons = append(sys.Daemons, unitsOf(role).Daemons...)
+		if role == install.LabHost {
+			a.updateLabHost(&o, sys, log)
+		}
+	}
+	for _, role := range installed { // of a machine with both, the receiver's folder goes first
+		if role == install.Receiver {
+			a.updateReceiver(&o, log)
+		}
+	}
+	return o
+}
+
+func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Logger) {
+	conf, err := rememberedLabHost(installDir)
+	if err != nil {
+		log.Error("the config cannot be read, so it is not known where releases come from", "path", config.LabHostPath, "err", err)
+		return
+	}
+	o.Config = conf.Update
+	o.Keys = keysFrom(filepath.Join(conf.CertsDir, enroll.ReleaseKeysFile))
+	o.Source = &update.Remote{
+		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: o.OS, Arch: o.Arch, Agent: "cis490/" + a.env.Build.Version,
+		Roots: func() (*x509.CertPool, error) {
+			return pki.NewBundle(filepath.Join(conf.CertsDir, client.CAFile)).Get()
+		},
+		Idle: conf.Ship.IdleTimeout.D(), Log: log,
+	}
+	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
+}
+
+func (a *app) updateReceiver(o *update.Options, log *slog.Logger) {
+	conf, _, err := config.LoadReceiver(config.ReceiverPath)
+	if err != nil {
+		log.Error("the config cannot be read, defaults are taken for where releases are", "path", config.ReceiverPath, "err", err)
+		conf = config.DefaultReceiver()
+	}
+	o.Config = conf.Update
+	o.Keys = keysFrom(filepath.Join(conf.Authority.Dir, authority.ReleaseKeys))
+	o.Source = update.Folder{FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), OS: o.OS, Arch: o.Arch}
+}
+
+// rememberedLabHost reads the config, and keeps a copy of one that is sound for
+// the day on which it is not: a config of a newer version, or a slip of a hand,
+// must not keep the update out that mends it.
+func rememberedLabHost(dir string) (config.LabHost, error) {
+	last := filepath.Join(dir, "state", "lab-host.toml")
+	conf, _, err := config.LoadLabHost(config.LabHostPath)
+	if err != nil {
+		conf, _, lerr := config.LoadLabHost(last)
+		if lerr != nil {
+			return conf, err
+		}
+		return conf, nil
+	}
+	content, err := os.ReadFile(config.LabHostPath)
+	if have, herr := os.ReadFile(last); err == nil && (herr != nil || string(have) != string(content)) {
+		_ = disk.ReplaceBytes(disk.OS{}, last, 0o600, content) // on a full disk the older one stays
+	}
+	return conf, nil
+}
+
+// keysFrom reads release keys where enrolment put them, else those built in.
+func keysFrom(path string) func() (string, error) {
+	return func() (string, error) {
+		b, err := disk.ReadFile(disk.OS{}, path, 1<<16)
+		if errors.Is(err, fs.ErrNotExist) {
+			return string(assets.ReleaseKeys()), nil
+		}
+		if err != nil {
+			return "", err
+		}
+		if _, err := release.ParseKeyring(string(b)); err != nil {
+			return "", fault.Fix(fmt.Errorf("%s: %w", path, err), "sudo rm "+path+" && sudo cis490 cert-fetch --renew")
+		}
+		return string(b), nil
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// checkUpdate tells what a run would do, and what differs from what the running
+// version describes.
+func (a *app) checkUpdate(c *cli.Context, u *update.Updater, installed []install.Role) error {
+	r, err := u.Check(c.Context)
+	if err != nil {
+		return err
+	}
+	drifted := 0
+	if r.Did == update.Nothing {
+		out := a.env.Out
+		if c.Bool("json") {
+			out = a.env.Err
+		}
+		for _, role := range installed {
+			plan, err := install.New(install.Options{
+				Role: role, Binary: installDir + "/current/cis490", Build: a.env.Build, Out: out, Manager: install.Systemd(), Update: true,
+			})
+			if err != nil {
+				return err
+			}
+			n, err := plan.Drift(c.Context)
+			if err != nil {
+				return err
+			}
+			drifted += n
+		}
+	}
+	if err := a.printUpdate(c, r); err != nil {
+		return err
+	}
+	if drifted > 0 || r.Did == update.Began {
+		return verdict()
+	}
+	return nil
+}
+
+func (a *app) printUpdate(c *cli.Context, r update.Result) error {
+	if c.Bool("json") {
+		return a.printJSON(r)
+	}
+	line := string(r.Did)
+	if r.Version != "" {
+		line += ", version " + r.Version
+	}
+	if r.Note != "" {
+		line += ": " + r.Note
+	}
+	a.printf("%s\n", line)
+	if t := r.Status.Trial; t != nil {
+		a.printf("version %s is on trial: %s of %s\n", t.Version, time.Duration(t.Observed*float64(time.Second)).Round(time.Second), time.Duration(t.Needs*float64(time.Second)))
 	}
 	return nil
 }
@@ -83,7 +256,7 @@ func installedBinary() (string, error) {
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return "", err
 	}
-	if !strings.HasPrefix(path, "/opt/cis490/versions/") {
+	if !strings.HasPrefix(path, installDir+"/versions/") {
 		return "", fault.Exit(fault.Fix(fmt.Errorf("%s is not an installed binary", path), "sudo /usr/local/bin/cis490 autoupdate"), fault.Usage)
 	}
 	return path, nil

@@ -66,6 +66,7 @@ func (a *app) commands() []*cli.Command {
 		a.installCommand(),
 		a.uninstallCommand(),
 		a.autoupdateCommand(),
+		a.releaseCommand(),
 		a.bootstrapCommand(),
 		a.certFetchCommand(),
 		a.tokenCommand(),

@@ -2,6 +2,9 @@ package commands
 
 import (
 	"crypto/rand"
+	"os"
+	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -15,6 +18,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/experiment"
 	"cis490/internal/ident"
+	"cis490/internal/release"
 )
 
 func (a *app) orchestrateCommand() *cli.Command {
@@ -101,10 +105,17 @@ func (a *app) orchestrator(c *cli.Context, conf config.LabHost) (*orchestrate.Or
 	})
 }
 
-// loadExperiment reads the experiment of the config, else the release's own.
+// loadExperiment reads the experiment of the config, else the release's own: the
+// one that travelled beside the running binary, or that is built into it.
 func loadExperiment(path string) (experiment.Experiment, error) {
-	if path == "" {
-		return experiment.Parse("the release's experiment.toml", assets.Experiment())
+	if path != "" {
+		return experiment.Load(path)
 	}
-	return experiment.Load(path)
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), release.ExperimentFile)
+		if strings.HasPrefix(beside, installDir+"/versions/") && disk.Exists(disk.OS{}, beside) {
+			return experiment.Load(beside)
+		}
+	}
+	return experiment.Parse("the release's experiment.toml", assets.Experiment())
 }

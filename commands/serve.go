@@ -60,7 +60,9 @@ func (a *app) serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	releases := a.rollout(conf, log)
 	o := server.Options{
+		Releases: releases, Offered: releases.Version,
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: disk.OS{},
 		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
 		FleetCheck: func() time.Time {

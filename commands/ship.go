@@ -16,6 +16,7 @@ import (
 	"cis490/agent/health"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
+	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -104,6 +105,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		Receiver: cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
 		Failing: a.failing(c),
+		Update:  updates,
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)
@@ -188,7 +190,8 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 		a.errorf("warning: queue not read: %v", err)
 	}
 	start := time.Now()
-	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: start.UTC(), Queue: q})
+	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: start.UTC(), Queue: q,
+		OS: a.env.Build.OS, Arch: a.env.Build.Arch, Update: updates()})
 	if err != nil {
 		return ship.Unreachable(fmt.Errorf("ping %s: %w", conf.Receiver.URL, err))
 	}
@@ -217,4 +220,13 @@ func (a *app) bootID() string {
 		id = string(b)
 	}
 	return strings.ReplaceAll(strings.TrimSpace(id), "-", "")
+}
+
+// updates returns how this machine's updates stand, for pings.
+func updates() *wire.Update {
+	u, err := update.ReadPublic(disk.OS{}, installDir)
+	if err != nil {
+		return nil // autoupdate writes it anew
+	}
+	return u
 }

@@ -118,7 +118,7 @@ func (a *app) tokenCreate(c *cli.Context) error {
 
 // published returns the binaries that a new machine can download here.
 func published(conf config.Receiver) ([]release.Artifact, error) {
-	all, err := release.ReadUnsigned(disk.OS{}, filepath.Join(conf.DataDir, "releases"))
+	all, err := offeredBinaries(conf)
 	if err != nil {
 		return nil, err
 	}

@@ -94,7 +94,11 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 	}
 	for {
 		r, err := e.once(ctx, force)
-		if !errors.Is(err, errOtherToken) {
+		switch {
+		case errors.Is(err, errOtherToken):
+		case err == nil && r == Nothing:
+			return r, e.takeKeys(ctx)
+		default:
 			return r, err
 		}
 	}

@@ -67,6 +67,10 @@ func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 	p := wire.Ping{Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue(), Leaving: leaving}
 	if !leaving {
 		p.Failing = s.Failing(ctx)
+		p.OS, p.Arch = s.Build.OS, s.Build.Arch
+		if s.Update != nil {
+			p.Update = s.Update()
+		}
 	}
 	return p
 }

@@ -69,6 +69,8 @@ type Options struct {
 	Watch func(ctx context.Context, found func(ident.EpisodeID)) error
 	// Failing returns the ids of failing hard checks, for pings; may be nil.
 	Failing func(context.Context) []string
+	// Update returns how this machine's updates stand; nil: nothing updates it.
+	Update func() *wire.Update
 	// Notify tells the service manager; may be nil.
 	Notify func(state string)
 	// Leaving tells, at the end of Run, whether the whole machine goes down; the

@@ -137,4 +137,3 @@ func (u *Updater) noteGood(folder string) error {
 	}
 	return u.save()
 }
-

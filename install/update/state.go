@@ -38,7 +38,7 @@ type Phase string
 // The phases of a trial.
 const (
 	Applying    Phase = "applying"     // current is swapped, the machine converges
-	Watching   Phase = "observing"    // it runs and is judged
+	Watching    Phase = "observing"    // it runs and is judged
 	RollingBack Phase = "rolling-back" // it failed; good comes back
 )
 
@@ -97,9 +97,9 @@ type State struct {
 	// Hand is the highest seq that was known when a person brought Good; only a
 	// later release replaces it. 0: a release brought it.
 	Hand    uint64 `json:"hand,omitempty"`
-	Trial   *Trial       `json:"trial,omitempty"`
-	Bad     []Bad        `json:"bad,omitempty"`
-	Refused string       `json:"refused,omitempty"`
+	Trial   *Trial `json:"trial,omitempty"`
+	Bad     []Bad  `json:"bad,omitempty"`
+	Refused string `json:"refused,omitempty"`
 	// Failures of fetching in a row, and when the next one is due.
 	Failures  int       `json:"failures,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`

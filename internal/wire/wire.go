@@ -198,6 +198,13 @@ type Silence struct {
 	Comment string    `json:"comment,omitempty"`
 }
 
+// AuthorityHealth is the authority's answer to GET /v1/health. The keys are for
+// hosts that were enrolled before there were any.
+type AuthorityHealth struct {
+	Status      string   `json:"status"`
+	ReleaseKeys []string `json:"release_keys,omitempty"`
+}
+
 // HostHealth is one snapshot as GET /v1/host-health lists it.
 type HostHealth struct {
 	Host       ident.Host `json:"host"`

@@ -155,6 +155,9 @@ func (b *Book) Ping(h ident.Host, p wire.Ping) {
 		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
 			c.Failing = append(c.Failing, check.Plain(id, 64))
 		}
+		if p.OS != "" { // a farewell says less
+			c.OS, c.Arch, c.Update = check.Plain(p.OS, 16), check.Plain(p.Arch, 16), plainUpdate(p.Update)
+		}
 		switch {
 		case p.Leaving && !c.Leaving:
 			c.LeavingAt = now
@@ -166,6 +169,28 @@ func (b *Book) Ping(h ident.Host, p wire.Ping) {
 		}
 		c.boot(check.Plain(p.BootID, 64), now)
 	})
+}
+
+// plainUpdate bounds and cleans what a host said of its updates.
+func plainUpdate(u *wire.Update) *wire.Update {
+	if u == nil {
+		return nil
+	}
+	running := func(r wire.Running) wire.Running {
+		r.Version = check.Plain(r.Version, 100)
+		return r
+	}
+	out := &wire.Update{Good: running(u.Good), Refused: check.Plain(u.Refused, 400)}
+	if t := u.Trial; t != nil {
+		c := *t
+		c.Running, c.Phase, c.Waiting = running(t.Running), check.Plain(t.Phase, 20), check.Plain(t.Waiting, 400)
+		out.Trial = &c
+	}
+	for _, b := range u.RolledBack[max(0, len(u.RolledBack)-wire.MaxRolledBack):] {
+		b.Running, b.Why = running(b.Running), check.Plain(b.Why, 400)
+		out.RolledBack = append(out.RolledBack, b)
+	}
+	return out
 }
 
 func (c *Contact) boot(id string, now time.Time) {

@@ -87,6 +87,9 @@ type Contact struct {
 	Queue       wire.Queue   `json:"queue"`
 	ClockOffset float64      `json:"clock_offset_seconds"` // host's clock minus the receiver's
 	Failing     []string     `json:"failing,omitempty"`
+	OS          string       `json:"os,omitempty"`
+	Arch        string       `json:"arch,omitempty"`
+	Update      *wire.Update `json:"update,omitempty"` // nil: nothing keeps it on releases
 	Leaving     bool         `json:"leaving,omitempty"`
 	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
 	BackAt      time.Time    `json:"back_at,omitzero"` // first ping after it had left

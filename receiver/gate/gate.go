@@ -37,7 +37,9 @@ type Options struct {
 	Path string       // the config file that is followed
 	// Released returns the commits of the published releases; nil is none.
 	Released func() ([]ident.Commit, error)
-	Log      *slog.Logger
+	// Blocked returns the commits that were blocked beside the config's; nil is none.
+	Blocked func() []ident.Commit
+	Log     *slog.Logger
 }
 
 // Gate is the live list. Its methods may be called from many goroutines.
@@ -113,6 +115,9 @@ func (g *Gate) refresh() error {
 		}
 		r.Accepted = append(r.Accepted, commits...)
 	}
+	if g.o.Blocked != nil {
+		r.Blocked = append(r.Blocked, g.o.Blocked()...)
+	}
 	slices.Sort(r.Accepted)
 	slices.Sort(r.Blocked)
 	r.Accepted, r.Blocked = slices.Compact(r.Accepted), slices.Compact(r.Blocked)
@@ -147,7 +152,7 @@ func (g *Gate) Judge(c ident.Commit) (wire.Verdict, error) {
 	case c == "":
 		v.Reason = "the build carries no commit"
 	case blocked:
-		v.Reason = "the commit is in blocked_commits"
+		v.Reason = "the commit is blocked: in blocked_commits, or with its release"
 	case accepted:
 		v.Accepted = true
 	default:

@@ -32,6 +32,9 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	}
 	n.commit = p.Commit
 	s.contacts.Ping(host, p)
+	if s.o.Releases != nil {
+		s.o.Releases.Ping(host, p)
+	}
 	rules, err := s.gate.Rules()
 	if err != nil {
 		return notReady(err)

@@ -7,20 +7,13 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 )
-
-// releasesDir is where releases are published, in the data folder.
-const releasesDir = "releases"
 
 func (s *Server) routes() map[string]handler {
 	return map[string]handler{
@@ -80,33 +73,4 @@ func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {
 		return notReady(err)
 	}
 	return answer(w, http.StatusOK, v)
-}
-
-func (s *Server) getReleases(http.ResponseWriter, *http.Request) error {
-	return wire.NewProblem(wire.NotFound, "no signed release is published")
-}
-
-// getBlob sends a published binary, or the part of it that is asked for. Its
-// name is its digest, so it never changes.
-func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
-	d, err := ident.ParseDigest(r.PathValue("digest"))
-	if err != nil {
-		return wire.NewProblem(wire.Malformed, "path: %s", err)
-	}
-	f, err := os.Open(release.BlobPath(filepath.Join(s.o.Config.DataDir, releasesDir), d))
-	if errors.Is(err, fs.ErrNotExist) {
-		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // only read
-	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
-		return errors.Join(fmt.Errorf("serve blob %s: is no regular file", d), err)
-	}
-	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("ETag", `"`+string(d)+`"`)
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	http.ServeContent(w, r, "", time.Time{}, f)
-	return nil
 }

@@ -34,6 +34,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
 	"cis490/receiver/index"
+	"cis490/receiver/release"
 	"cis490/receiver/roster"
 	"cis490/receiver/store"
 	"cis490/receiver/web"
@@ -69,8 +70,8 @@ type Options struct {
 	Build      version.Info
 	FS         disk.FS
 	Roster     Roster
-	// Released returns the commits of published releases; nil is none.
-	Released func() ([]ident.Commit, error)
+	// Releases are those that hosts are offered; nil is none.
+	Releases *release.Rollout
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
 	// Known finds a check of the lab hosts' registry, for the dashboard.
@@ -97,6 +98,7 @@ type Server struct {
 	pair      *keptPair
 	trust     *pki.Bundle
 	uploads   *slots
+	downloads *slots
 	web       *web.Site
 	listener  net.Listener
 	stopping  atomic.Bool
@@ -111,7 +113,7 @@ func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	log := o.Log
 	o.Log = log.With("component", "serve")
-	s := &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads)}
+	s := &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads)}
 	if c.TLS.Mode == "direct" {
 		s.pair = newPair(c)
 	}
@@ -149,7 +151,11 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.contacts = contacts.Open(notes)
-	s.gate = gate.New(gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Released: o.Released, Log: log.With("component", "gate")})
+	rules := gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Log: log.With("component", "gate")}
+	if o.Releases != nil {
+		rules.Released, rules.Blocked = o.Releases.Commits, o.Releases.Blocked
+	}
+	s.gate = gate.New(rules)
 	s.gate.Refresh()
 	if s.web, err = s.dashboard(); err != nil {
 		return nil, err
@@ -205,6 +211,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	defer stopNotes()
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.gate.Run(gctx) })
+	if s.o.Releases != nil {
+		g.Go(func() error { return s.o.Releases.Run(gctx) })
+	}
 	g.Go(func() error { return s.watch(gctx) })
 	g.Go(func() error { return s.compare(gctx) })
 	g.Go(func() error { return s.web.Run(gctx) })

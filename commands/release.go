@@ -1,0 +1,249 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+)
+
+// The names of a maintainer's keys in their folder.
+const (
+	currentKey = "release.key"
+	nextKey    = "next.key"
+)
+
+func (a *app) releaseCommand() *cli.Command {
+	keys := &cli.StringFlag{Name: "keys", Usage: "the maintainer's keys are in `DIR`", Value: "~/.config/cis490", EnvVars: []string{"CIS490_RELEASE_KEYS"}}
+	seq := &cli.Uint64Flag{Name: "seq", Usage: "of the release, as `NUMBER`: see cis490 release list"}
+	return &cli.Command{
+		Name:  "release",
+		Usage: "make releases, and see and steer how they reach the fleet",
+		Description: "The maintainer makes keys once, and signs what 'make dist' built. On the receiver a\n" +
+			"release is published; it then reaches the receiver itself, one host, one in four, all,\n" +
+			"each stage after the trials of the one before. docs/updates.md tells the whole story.",
+		Subcommands: []*cli.Command{{
+			Name: "keygen", Usage: "make the current and the next signing key", ArgsUsage: " ",
+			Description: "Keep the folder where only you can read it, and a copy of it elsewhere: hosts believe\n" +
+				"these two keys only. Existing keys are never replaced. They are minisign's: 'minisign -W'\n" +
+				"signs with them, too.\n\nExample:\n   cis490 release keygen",
+			Flags: []cli.Flag{keys}, Action: a.releaseKeygen,
+		}, {
+			Name: "sign", Usage: "write and sign the manifest of a release directory", ArgsUsage: "DIR",
+			Description: "DIR holds cis490-OS-ARCH for each platform and, where there is one, experiment.toml.\n" +
+				"Keys are made at the first use. A downgrade is an older directory, signed anew with a\n" +
+				"higher --seq. --next signs with the next key, which retires the current one: put the\n" +
+				"next one in its place afterwards.\n\n" +
+				"Example:\n   cis490 release sign --seq 12 --version v1.4.0 --commit $(git rev-parse HEAD) dist/v1.4.0",
+			Flags: []cli.Flag{
+				keys, seq,
+				&cli.StringFlag{Name: "version", Usage: "the binaries say that they are `VERSION`"},
+				&cli.StringFlag{Name: "commit", Usage: "and of `COMMIT`"},
+				&cli.BoolFlag{Name: "next", Usage: "sign with the next key"},
+			},
+			Action: a.releaseSign,
+		}, {
+			Name: "publish", Usage: "publish a signed release directory on this receiver", ArgsUsage: "DIR",
+			Description: "The first publication tells this receiver whose releases it takes; hosts learn it as\n" +
+				"they enrol or renew. Later ones must be signed by that key or its successor.\n\n" +
+				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
+			Flags: []cli.Flag{configFlag(config.ReceiverPath)}, Action: a.releasePublish,
+		}, {
+			Name: "list", Usage: "list releases and how far each came", ArgsUsage: " ",
+			Description: "Example:\n   sudo cis490 release list",
+			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()}, Action: a.releaseList,
+		}, {
+			Name: "promote", Usage: "let a release go on to its next stage now", ArgsUsage: " ",
+			Description: "Without --force to the next stage; with it to all hosts, also after a withdrawal.\n\n" +
+				"Example:\n   sudo cis490 release promote --seq 12",
+			Flags: []cli.Flag{
+				configFlag(config.ReceiverPath), seq,
+				&cli.BoolFlag{Name: "force", Usage: "to all hosts, whatever trials said"},
+			},
+			Action: func(c *cli.Context) error {
+				return a.releaseOrder(c, release.Order{Verb: release.OrderPromote, Force: c.Bool("force")})
+			},
+		}, {
+			Name: "withdraw", Usage: "offer a release to nobody any more", ArgsUsage: " ",
+			Description: "Hosts that run it keep it, and ship: publish a release with a higher seq to replace it.\n" +
+				"--block is for one that recorded wrong data: its episodes are refused from now on.\n\n" +
+				"Example:\n   sudo cis490 release withdraw --seq 12 --reason 'labels are late'",
+			Flags: []cli.Flag{
+				configFlag(config.ReceiverPath), seq,
+				&cli.BoolFlag{Name: "block", Usage: "put its commit outside the gate, too"},
+				&cli.StringFlag{Name: "reason", Usage: "`WHY`, for who looks later"},
+			},
+			Action: func(c *cli.Context) error {
+				return a.releaseOrder(c, release.Order{Verb: release.OrderWithdraw, Block: c.Bool("block"), Reason: c.String("reason")})
+			},
+		}},
+	}
+}
+
+// keyDir returns the folder of the maintainer's keys.
+func (a *app) keyDir(c *cli.Context) string {
+	dir := c.String("keys")
+	if rest, ok := strings.CutPrefix(dir, "~/"); ok {
+		dir = filepath.Join(a.env.Getenv("HOME"), rest)
+	}
+	return dir
+}
+
+func (a *app) releaseKeygen(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	dir := a.keyDir(c)
+	made, err := makeKeys(dir)
+	if err != nil {
+		return err
+	}
+	if made == 0 {
+		a.errorf("the keys in %s are there already and stay", dir)
+	}
+	for _, name := range []string{currentKey, nextKey} {
+		k, err := readSecret(filepath.Join(dir, name))
+		if err != nil {
+			return err
+		}
+		a.printf("%s  %s\n", k.Public(), filepath.Join(dir, name))
+	}
+	return nil
+}
+
+// makeKeys makes the keys that are missing.
+func makeKeys(dir string) (made int, err error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return 0, err
+	}
+	for _, name := range []string{currentKey, nextKey} {
+		path := filepath.Join(dir, name)
+		if disk.Exists(disk.OS{}, path) {
+			continue
+		}
+		k, content, err := release.NewKey()
+		if err != nil {
+			return made, err
+		}
+		public, err := k.Public().File()
+		if err != nil {
+			return made, err
+		}
+		if err := disk.ReplaceBytes(disk.OS{}, strings.TrimSuffix(path, ".key")+".pub", 0o644, public); err != nil {
+			return made, err
+		}
+		if err := disk.ReplaceBytes(disk.OS{}, path, 0o600, content); err != nil {
+			return made, err
+		}
+		made++
+	}
+	return made, nil
+}
+
+func readSecret(path string) (release.SecretKey, error) {
+	b, err := disk.ReadFile(disk.OS{}, path, 1<<16)
+	if err != nil {
+		return release.SecretKey{}, fault.Fix(err, "cis490 release keygen")
+	}
+	k, err := release.ParseSecretKey(b, "")
+	if err != nil {
+		return k, fmt.Errorf("%s: %w", path, err)
+	}
+	return k, nil
+}
+
+func (a *app) releaseSign(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) != 1 {
+		return usagef(c, "say which release directory")
+	}
+	commit, err := ident.ParseCommit(c.String("commit"))
+	if err != nil {
+		return usagef(c, "--commit: %w", err)
+	}
+	dir, keys := args[0], a.keyDir(c)
+	m := release.Manifest{V: 1, Product: release.Product, Seq: c.Uint64("seq"), Version: c.String("version"), Commit: commit}
+	if err := describe(dir, &m); err != nil {
+		return err
+	}
+	if made, err := makeKeys(keys); err != nil {
+		return err
+	} else if made > 0 {
+		a.errorf("made %d signing keys in %s: keep them where only you can read them, and a copy elsewhere", made, keys)
+	}
+	current, err := readSecret(filepath.Join(keys, currentKey))
+	if err != nil {
+		return err
+	}
+	next, err := readSecret(filepath.Join(keys, nextKey))
+	if err != nil {
+		return err
+	}
+	signer := current
+	m.NextKey = next.Public().String()
+	if c.Bool("next") {
+		signer = next
+	}
+	manifest, signature, err := signer.Sign(m)
+	if err != nil {
+		return err
+	}
+	public, err := signer.Public().File()
+	if err != nil {
+		return err
+	}
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{release.PublicKeyFile, public}, {release.SignatureFile, signature}, {release.ManifestFile, manifest}} {
+		if err := disk.ReplaceBytes(disk.OS{}, filepath.Join(dir, f.name), 0o644, f.content); err != nil {
+			return err
+		}
+	}
+	a.printf("%s: %s, seq %d, %d binaries, signed by %s\n", dir, m.Version, m.Seq, len(m.Artifacts), signer.Public().ID())
+	return nil
+}
+
+// describe fills a manifest with what a release directory has.
+func describe(dir string, m *release.Manifest) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries { // by name, so that the manifest is the same each time
+		parts := strings.Split(e.Name(), "-")
+		if len(parts) != 3 || parts[0] != release.Product || !e.Type().IsRegular() {
+			continue
+		}
+		b, err := release.Describe(disk.OS{}, filepath.Join(dir, e.Name()), release.MaxBinary)
+		if err != nil {
+			return err
+		}
+		m.Artifacts = append(m.Artifacts, release.Binary{OS: parts[1], Arch: parts[2], Blob: b})
+	}
+	e, err := release.Describe(disk.OS{}, filepath.Join(dir, release.ExperimentFile), release.MaxExperiment)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := loadExperiment(filepath.Join(dir, release.ExperimentFile)); err != nil {
+		return err // no host could record it
+	}
+	m.Experiment = &e
+	return nil
+}

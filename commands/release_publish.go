@@ -1,0 +1,202 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/release"
+	"cis490/receiver/authority"
+)
+
+func (a *app) releasePublish(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) != 1 {
+		return usagef(c, "say which release directory")
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	keys := filepath.Join(conf.Authority.Dir, authority.ReleaseKeys)
+	ring, err := trusted(keys, args[0])
+	if err != nil {
+		return err
+	}
+	b, err := release.ReadDirectory(disk.OS{}, args[0], ring)
+	if errors.Is(err, release.ErrSignature) {
+		return fault.Fix(err, "cat "+keys+"   # these keys are believed; a new key must be named by a release that one of them signed")
+	}
+	if err != nil {
+		return err
+	}
+	to := filepath.Join(conf.DataDir, "releases")
+	if again, err := b.Same(disk.OS{}, to); err != nil {
+		return fault.Fix(err, "cis490 release sign --seq N …   # with a higher one: see cis490 release list")
+	} else if again {
+		a.printf("%s, seq %d, is published already\n", b.Manifest.Version, b.Manifest.Seq)
+		return nil
+	}
+	all, err := release.List(disk.OS{}, to)
+	if err != nil {
+		return err
+	}
+	if len(all) > 0 && b.Manifest.Seq < all[0].Manifest.Seq {
+		return fault.Fix(fmt.Errorf("seq %d is below %d, which is published: hosts would refuse it", b.Manifest.Seq, all[0].Manifest.Seq),
+			fmt.Sprintf("cis490 release sign --seq %d …   # where the keys are, then publish again", all[0].Manifest.Seq+1))
+	}
+	// Before root's rights are given up; should the rest fail, these keys still are
+	// the maintainer's.
+	if after := ring.After(b.Manifest, b.Signer).String(); after != current(keys) {
+		if err := disk.ReplaceBytes(disk.OS{}, keys, 0o644, []byte(after)); err != nil {
+			return fmt.Errorf("keep release keys: %w", err)
+		}
+	}
+	if err := becomeOwner(to); err != nil {
+		return err
+	}
+	if err := b.Publish(disk.OS{}, to); err != nil {
+		return err
+	}
+	o := release.Order{Verb: release.OrderPublish, Seq: b.Manifest.Seq, Version: b.Manifest.Version, Commit: b.Manifest.Commit}
+	if err := release.Give(disk.OS{}, to, time.Now, o); err != nil {
+		return err
+	}
+	a.printf("published %s, seq %d: this receiver tries it first; see cis490 release list\n", b.Manifest.Version, b.Manifest.Seq)
+	return nil
+}
+
+// trusted returns whose releases this receiver takes: those that it knows, at the
+// very first time the one that comes with the release.
+func trusted(keys, dir string) (release.Keyring, error) {
+	text := current(keys)
+	if text == "" {
+		b, err := disk.ReadFile(disk.OS{}, filepath.Join(dir, release.PublicKeyFile), 1<<16)
+		if err != nil {
+			return nil, fault.Fix(fmt.Errorf("read the release's public key: %w", err), "cis490 release sign …   # where the maintainer's keys are: writes it")
+		}
+		text = string(b)
+	}
+	return release.ParseKeyring(text)
+}
+
+func current(keys string) string {
+	b, err := os.ReadFile(keys)
+	if err != nil {
+		return ""
+	}
+	return string(b)
+}
+
+func (a *app) releaseList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(conf.DataDir, "releases")
+	all, err := release.List(disk.OS{}, dir)
+	if err != nil {
+		return err
+	}
+	rollout, err := release.ReadRollout(disk.OS{}, dir)
+	if err != nil {
+		return err
+	}
+	list := []release.Progress{}
+	for _, p := range all {
+		row := release.Progress{Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve"}
+		if known := rollout.Of(p.Manifest.Seq); known != nil {
+			row = *known
+		}
+		list = append(list, row)
+	}
+	if c.Bool("json") {
+		return a.printJSON(list)
+	}
+	if len(list) == 0 {
+		a.printf("no signed release is published: hosts stay on the version they were installed with\n")
+		return nil
+	}
+	return a.table("SEQ\tVERSION\tSTAGE\tSINCE\tCANARY\tPROVEN ON\tFAILED ON\tWHY", func(row func(...any)) {
+		for _, p := range list {
+			var canaries []string
+			for _, h := range p.Canaries {
+				canaries = append(canaries, string(h))
+			}
+			stage := orDash(string(p.Stage))
+			if p.Blocked {
+				stage += ", blocked"
+			}
+			row(p.Seq, p.Version, stage, stamp(p.Since), orDash(strings.Join(canaries, " ")), len(p.Clean), len(p.RolledBack), orDash(p.Reason))
+		}
+	})
+}
+
+// releaseOrder notes what a person ordered; serve carries it out.
+func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if o.Seq = c.Uint64("seq"); o.Seq == 0 {
+		return usagef(c, "say which release: --seq NUMBER, as cis490 release list has it")
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(conf.DataDir, "releases")
+	all, err := release.List(disk.OS{}, dir)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.Manifest.Seq != o.Seq {
+			continue
+		}
+		if err := becomeOwner(dir); err != nil {
+			return err
+		}
+		o.Version, o.Commit = p.Manifest.Version, p.Manifest.Commit
+		if err := release.Give(disk.OS{}, dir, time.Now, o); err != nil {
+			return err
+		}
+		a.printf("%s, seq %d: %s ordered; serve carries it out within seconds\n", o.Version, o.Seq, o.Verb)
+		return nil
+	}
+	return fault.Fix(fmt.Errorf("no release with seq %d is published: %w", o.Seq, fs.ErrNotExist), "sudo cis490 release list")
+}
+
+// offeredBinaries returns what a new machine downloads: of the release that hosts
+// run, and where it has nothing for a platform, what this receiver has itself.
+func offeredBinaries(conf config.Receiver) ([]release.Artifact, error) {
+	dir := filepath.Join(conf.DataDir, "releases")
+	all, err := release.ReadUnsigned(disk.OS{}, dir)
+	if err != nil {
+		return nil, err
+	}
+	best, ok, err := release.Best(disk.OS{}, dir)
+	if err != nil || !ok {
+		return all, err
+	}
+	for _, b := range best.Manifest.Artifacts {
+		all = release.With(all, release.Artifact{
+			OS: b.OS, Arch: b.Arch, Version: best.Manifest.Version, Commit: best.Manifest.Commit, Digest: b.Digest, Size: b.Size,
+		})
+	}
+	return all, nil
+}

@@ -1,0 +1,178 @@
+// Package release decides which host is offered which release (spec §9): the
+// receiver itself first, then one host, one in four, all.
+//
+// A release moves on by itself when the trials of a stage ended well, as hosts
+// tell it in their pings, and is withdrawn when the canary, or later two hosts,
+// rolled it back. How far each one came is in rollout.json, written before it is
+// acted upon, so that a restart goes on from there; what people order comes to it
+// through orders.jsonl. It holds no key and makes nothing up: it offers what was
+// signed elsewhere, or nothing. It refuses to go on while it has not heard of a
+// trial's end.
+package release
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	rel "cis490/internal/release"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// stepEvery is how soon an order or a report counts.
+const stepEvery = 2 * time.Second
+
+// maxOwn bounds how many of the receiver's former commits stay accepted.
+const maxOwn = 20
+
+// Options describe a rollout.
+type Options struct {
+	FS    disk.FS
+	Dir   string        // the folder of releases
+	Heard time.Duration // a host that was silent for longer takes no part
+	Build version.Info  // of this receiver
+	// Own tells how this machine's own updates stand; nil where nothing keeps it
+	// up to date, and a person promotes.
+	Own func() (*wire.Update, error)
+	// Known returns what hosts told before this start; nil is nothing.
+	Known func() map[ident.Host]Told
+	Now   func() time.Time
+	Log   *slog.Logger
+}
+
+// Told is what a host said of itself last.
+type Told struct {
+	At       time.Time
+	OS, Arch string
+	Update   *wire.Update
+	Ailing   bool // hard checks fail
+	Leaving  bool
+}
+
+// Rollout is the live state. Its methods may be called from many goroutines.
+type Rollout struct {
+	o Options
+
+	mu     sync.Mutex
+	state  state
+	list   []rel.Published // newest first
+	orders []rel.Order
+	seen   fs.FileInfo // of orders.jsonl, as it was read
+	hosts  map[ident.Host]Told
+	last   string // failure that was logged
+}
+
+// state is rollout.json with what only serve needs of it.
+type state struct {
+	rel.Rollout
+	// Own are the commits that this receiver ran, latest last: hosts that joined
+	// with one of them go on shipping while the receiver is ahead of them.
+	Own []ident.Commit `json:"own_commits,omitempty"`
+}
+
+// Open reads how far releases came. What cannot be read is begun anew: hosts
+// tell again what they run, and nothing is offered to more of them meanwhile.
+func Open(o Options) *Rollout {
+	r := &Rollout{o: o, hosts: map[ident.Host]Told{}, state: state{Rollout: rel.Rollout{V: 1}}}
+	b, err := disk.ReadFile(o.FS, rel.RolloutPath(o.Dir), 1<<20)
+	if err == nil {
+		err = json.Unmarshal(b, &r.state)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		o.Log.Error("rollout is begun anew", "path", rel.RolloutPath(o.Dir), "err", err)
+		r.state = state{Rollout: rel.Rollout{V: 1}}
+	}
+	if o.Known != nil {
+		for h, t := range o.Known() {
+			r.hosts[h] = t
+		}
+	}
+	// Nothing is written yet: another serve may hold the folder.
+	if err := r.read(); err != nil {
+		o.Log.Error("releases cannot be read", "path", o.Dir, "err", err)
+	}
+	return r
+}
+
+// Run keeps the rollout going until ctx ends.
+func (r *Rollout) Run(ctx context.Context) error {
+	tick := time.NewTicker(stepEvery)
+	defer tick.Stop()
+	for {
+		r.Step()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// Ping takes in what a host told, whose identity was verified.
+func (r *Rollout) Ping(h ident.Host, p wire.Ping) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := Told{At: r.o.Now(), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
+	if old := r.hosts[h]; p.OS == "" { // a farewell says less
+		t.OS, t.Arch, t.Update = old.OS, old.Arch, old.Update
+	}
+	r.hosts[h] = t
+}
+
+// Offer returns what a host should run, and its seq; false where that is nothing.
+// Who asks is not verified: nothing here is secret, and nothing is noted.
+func (r *Rollout) Offer(goos, arch string, h ident.Host) (rel.Published, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, p := range r.list {
+		if _, ok := p.Manifest.For(goos, arch); ok && offers(r.state.Of(p.Manifest.Seq), h) {
+			return p, true
+		}
+	}
+	return rel.Published{}, false
+}
+
+// Version returns the version that a host should run, "" if none is offered.
+func (r *Rollout) Version(h ident.Host) string {
+	r.mu.Lock()
+	t := r.hosts[h]
+	r.mu.Unlock()
+	p, ok := r.Offer(t.OS, t.Arch, h)
+	if !ok {
+		return ""
+	}
+	return p.Manifest.Version
+}
+
+// Commits returns the commits whose episodes are taken: of every release that was
+// published, also of those withdrawn, and of what this receiver ran itself.
+func (r *Rollout) Commits() ([]ident.Commit, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	all := slices.Clone(r.state.Own)
+	for _, p := range r.list {
+		all = append(all, p.Manifest.Commit)
+	}
+	return all, nil
+}
+
+// Blocked returns the commits that a person put outside the gate.
+func (r *Rollout) Blocked() []ident.Commit {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var all []ident.Commit
+	for _, p := range r.state.Releases {
+		if p.Blocked {
+			all = append(all, p.Commit)
+		}
+	}
+	return all
+}

@@ -1,0 +1,349 @@
+package release
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	rel "cis490/internal/release"
+)
+
+const (
+	// laggard is how long a host may hold a release up.
+	laggard = 24 * time.Hour
+	// maxCanaries bounds how many hosts are tried one after the other when the
+	// first falls silent.
+	maxCanaries = 3
+	// tolerated is how many hosts may roll back once the canary did not.
+	tolerated = 1
+)
+
+// Step carries out orders and moves releases on.
+func (r *Rollout) Step() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	err := r.step()
+	if err == nil {
+		r.last = ""
+	} else if r.last != err.Error() { // once, not every two seconds
+		r.last = err.Error()
+		r.o.Log.Error("rollout stands still", "err", err)
+	}
+}
+
+func (r *Rollout) step() error {
+	if err := r.read(); err != nil {
+		return err
+	}
+	next, err := r.copy()
+	if err != nil {
+		return err
+	}
+	if c := r.o.Build.Commit; c != "" && !slices.Contains(next.Own, c) {
+		next.Own = append(next.Own, c)
+		next.Own = next.Own[max(0, len(next.Own)-maxOwn):]
+	}
+	for _, o := range r.orders {
+		r.carryOut(&next, o)
+	}
+	newest := true // of those that are not withdrawn: only it moves on
+	for _, p := range next.Releases {
+		if p.Stage == rel.StageWithdrawn {
+			continue
+		}
+		r.hear(p)
+		r.move(p, newest)
+		newest = newest && p.Stage == rel.StageWithdrawn
+	}
+	return r.keep(next)
+}
+
+// read takes over the orders and manifests when there are new ones.
+func (r *Rollout) read() error {
+	fi, err := r.o.FS.Lstat(r.o.Dir + "/orders.jsonl")
+	if errors.Is(err, fs.ErrNotExist) {
+		r.list, r.orders, r.seen = nil, nil, nil
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if r.seen != nil && fi.Size() == r.seen.Size() && fi.ModTime().Equal(r.seen.ModTime()) {
+		return nil
+	}
+	orders, err := rel.Orders(r.o.FS, r.o.Dir)
+	if err != nil {
+		return err
+	}
+	list, err := rel.List(r.o.FS, r.o.Dir)
+	if err != nil {
+		return err
+	}
+	r.orders, r.list, r.seen = orders, list, fi
+	return nil
+}
+
+func (r *Rollout) copy() (next state, err error) {
+	b, err := json.Marshal(r.state)
+	if err == nil {
+		err = json.Unmarshal(b, &next)
+	}
+	return next, err
+}
+
+// keep makes the next state durable, and only then the one that counts.
+func (r *Rollout) keep(next state) error {
+	before, err := json.Marshal(r.state)
+	if err != nil {
+		return err
+	}
+	after, err := json.Marshal(next)
+	if err != nil || bytes.Equal(before, after) {
+		return err
+	}
+	if err := disk.MkdirAll(r.o.FS, r.o.Dir, 0o755); err != nil {
+		return err
+	}
+	if err := disk.ReplaceBytes(r.o.FS, rel.RolloutPath(r.o.Dir), 0o644, append(after, '\n')); err != nil {
+		return err
+	}
+	for _, p := range next.Releases {
+		if old := r.state.Of(p.Seq); old == nil || old.Stage != p.Stage {
+			r.o.Log.Info("release moves", "version", p.Version, "seq", p.Seq, "stage", string(p.Stage), "reason", p.Reason, "canaries", fmt.Sprint(p.Canaries))
+		}
+	}
+	r.state = next
+	return nil
+}
+
+// carryOut does what a person ordered, once.
+func (r *Rollout) carryOut(next *state, o rel.Order) {
+	p := next.Of(o.Seq)
+	if o.Verb == rel.OrderPublish && p == nil {
+		i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == o.Seq })
+		if i < 0 {
+			return
+		}
+		m := r.list[i].Manifest
+		p = &rel.Progress{Seq: m.Seq, Version: m.Version, Commit: m.Commit, Stage: rel.StageReceiver, Since: r.o.Now().UTC(), Ordered: o.At}
+		next.Releases = append(next.Releases, p)
+		slices.SortFunc(next.Releases, func(a, b *rel.Progress) int { return strings.Compare(pad(b.Seq), pad(a.Seq)) })
+		return
+	}
+	if p == nil || !o.At.After(p.Ordered) {
+		return
+	}
+	p.Ordered = o.At
+	switch o.Verb {
+	case rel.OrderWithdraw:
+		p.Blocked = p.Blocked || o.Block
+		r.to(p, rel.StageWithdrawn, orWord(o.Reason, "ordered by hand"))
+	case rel.OrderPromote:
+		after := map[rel.Stage]rel.Stage{
+			rel.StageReceiver: rel.StageCanary, rel.StageCanary: rel.StageQuarter, rel.StageQuarter: rel.StageAll,
+		}
+		switch stage, ok := after[p.Stage]; {
+		case o.Force:
+			p.Blocked = false
+			p.RolledBack = nil
+			r.to(p, rel.StageAll, "forced by hand")
+		case ok:
+			r.to(p, stage, "promoted by hand")
+		}
+	}
+}
+
+func pad(n uint64) string { return fmt.Sprintf("%020d", n) }
+
+func (r *Rollout) to(p *rel.Progress, s rel.Stage, reason string) {
+	p.Stage, p.Since, p.Reason = s, r.o.Now().UTC(), reason
+}
+
+// hear notes how the trials of a release ended, as far as hosts have told.
+func (r *Rollout) hear(p *rel.Progress) {
+	for h, t := range r.hosts {
+		if t.Update == nil {
+			continue
+		}
+		if t.Update.Good.Seq == p.Seq && !slices.Contains(p.Clean, h) {
+			p.Clean = append(p.Clean, h)
+		}
+		for _, b := range t.Update.RolledBack {
+			// What failed before a person forced it through does not count again.
+			forced := p.Reason == "forced by hand" && b.At.Before(p.Since)
+			if b.Seq == p.Seq && !forced && !slices.Contains(p.RolledBack, h) {
+				p.RolledBack = append(p.RolledBack, h)
+			}
+		}
+	}
+	slices.Sort(p.Clean)
+	slices.Sort(p.RolledBack)
+}
+
+// move takes a release to its next stage when the trials of this one ended well,
+// and withdraws it when they did not.
+func (r *Rollout) move(p *rel.Progress, newest bool) {
+	if why := r.failed(p); why != "" {
+		r.to(p, rel.StageWithdrawn, why)
+		return
+	}
+	if !newest {
+		return // overtaken: who has it keeps it
+	}
+	if p.Stage == rel.StageReceiver && r.provenHere(p) {
+		r.to(p, rel.StageCanary, "it has proven itself on the receiver")
+	}
+	if p.Stage == rel.StageCanary {
+		if i := slices.IndexFunc(p.Canaries, func(h ident.Host) bool { return slices.Contains(p.Clean, h) }); i >= 0 {
+			r.to(p, rel.StageQuarter, fmt.Sprintf("it has proven itself on the canary %s", p.Canaries[i]))
+		} else {
+			r.choose(p)
+		}
+	}
+	if p.Stage == rel.StageQuarter && r.quarterDone(p) {
+		r.to(p, rel.StageAll, "it has proven itself on one host in four")
+	}
+}
+
+func (r *Rollout) failed(p *rel.Progress) string {
+	if r.o.Own != nil {
+		if own, err := r.o.Own(); err == nil && own != nil {
+			for _, b := range own.RolledBack {
+				if b.Seq == p.Seq && p.Stage == rel.StageReceiver {
+					return "it failed on the receiver: " + b.Why
+				}
+			}
+		}
+	}
+	for _, h := range p.RolledBack {
+		if slices.Contains(p.Canaries, h) && (p.Stage == rel.StageCanary || p.Stage == rel.StageReceiver) {
+			return fmt.Sprintf("it failed on the canary %s: %s", h, r.why(h, p.Seq))
+		}
+	}
+	if n := len(p.RolledBack); n > tolerated {
+		return fmt.Sprintf("it failed on %d hosts, last on %s: %s", n, p.RolledBack[n-1], r.why(p.RolledBack[n-1], p.Seq))
+	}
+	return ""
+}
+
+func (r *Rollout) why(h ident.Host, seq uint64) string {
+	if u := r.hosts[h].Update; u != nil {
+		for _, b := range u.RolledBack {
+			if b.Seq == seq {
+				return clip(b.Why)
+			}
+		}
+	}
+	return "it did not say why"
+}
+
+// provenHere tells whether the receiver's own trial ended well. A release without
+// a binary for the receiver cannot be tried on it.
+func (r *Rollout) provenHere(p *rel.Progress) bool {
+	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
+	if i < 0 {
+		return false
+	}
+	if _, ok := r.list[i].Manifest.For(r.o.Build.OS, r.o.Build.Arch); !ok {
+		return true
+	}
+	if r.o.Own == nil {
+		return false
+	}
+	own, err := r.o.Own()
+	return err == nil && own != nil && own.Good.Seq >= p.Seq
+}
+
+// choose finds a canary where there is none that can be heard.
+func (r *Rollout) choose(p *rel.Progress) {
+	if len(p.Canaries) >= maxCanaries {
+		return
+	}
+	for _, h := range p.Canaries {
+		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard {
+			return // it is on trial there
+		}
+	}
+	best, at := ident.Host(""), uint32(0)
+	for h, t := range r.hosts {
+		if !r.takesPart(p, t) || t.Ailing || t.Update.Trial != nil || slices.Contains(p.Canaries, h) {
+			continue
+		}
+		if n := draw(p.Seq, h); best == "" || n < at {
+			best, at = h, n
+		}
+	}
+	if best != "" {
+		p.Canaries = append(p.Canaries, best)
+		r.o.Log.Info("canary chosen", "version", p.Version, "seq", p.Seq, "host", string(best))
+	}
+}
+
+// quarterDone tells whether all of the quarter that can be heard have proven the
+// release, or had a day for it.
+func (r *Rollout) quarterDone(p *rel.Progress) bool {
+	if r.o.Now().Sub(p.Since) > laggard {
+		return true
+	}
+	for h, t := range r.hosts {
+		done := slices.Contains(p.Clean, h) || slices.Contains(p.RolledBack, h)
+		if inQuarter(p.Seq, h) && r.takesPart(p, t) && !done {
+			return false
+		}
+	}
+	return true
+}
+
+// takesPart tells whether a host can be expected to try a release now.
+func (r *Rollout) takesPart(p *rel.Progress, t Told) bool {
+	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
+	if i < 0 || t.Update == nil || t.Leaving || r.o.Now().Sub(t.At) >= r.o.Heard {
+		return false
+	}
+	_, ok := r.list[i].Manifest.For(t.OS, t.Arch)
+	return ok
+}
+
+// offers tells whether a release at its stage is for this host.
+func offers(p *rel.Progress, h ident.Host) bool {
+	if p == nil {
+		return false
+	}
+	switch p.Stage {
+	case rel.StageAll:
+		return true
+	case rel.StageQuarter:
+		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h) || (h != "" && inQuarter(p.Seq, h))
+	case rel.StageCanary:
+		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h)
+	}
+	return false
+}
+
+// inQuarter draws one host in four, others for each release.
+func inQuarter(seq uint64, h ident.Host) bool { return draw(seq, h)%4 == 0 }
+
+func draw(seq uint64, h ident.Host) uint32 {
+	f := fnv.New32a()
+	_, _ = f.Write([]byte(strconv.FormatUint(seq, 10) + "/" + string(h))) // it never fails
+	n := f.Sum32()
+	return n ^ n>>16 // the last bits of FNV alone are not even
+}
+
+func orWord(s, other string) string {
+	if s == "" {
+		return other
+	}
+	return s
+}
+
+func clip(s string) string { return s[:min(len(s), 300)] }

@@ -1,0 +1,118 @@
+package server
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/internal/wire"
+)
+
+// releasesDir is where releases are published, in the data folder.
+const releasesDir = "releases"
+
+// sendChunk is how much is sent under one deadline, in bytes.
+const sendChunk = 1 << 20
+
+// getReleases tells anyone what a host should run: a host whose certificate is
+// gone or whose commit is gated is mended by an update. What is offered is signed,
+// so it matters little who asks or what is between.
+func (s *Server) getReleases(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	goos, arch := q.Get("os"), q.Get("arch")
+	var host ident.Host
+	if name := q.Get("host"); name != "" {
+		var err error
+		if host, err = ident.ParseHost(name); err != nil {
+			return wire.NewProblem(wire.Malformed, "host: %s", err)
+		}
+	}
+	if goos == "" || arch == "" {
+		return wire.NewProblem(wire.Malformed, "say for which platform: ?os=linux&arch=amd64&host=NAME")
+	}
+	if s.o.Releases == nil {
+		return wire.NewProblem(wire.NotFound, "no signed release is published")
+	}
+	p, ok := s.o.Releases.Offer(goos, arch, host)
+	if !ok {
+		return wire.NewProblem(wire.NotFound, "no release is offered to %q for %.20q/%.20q", host, goos, arch)
+	}
+	sum := sha256.Sum256([]byte(p.Offer.Manifest + p.Offer.Signature))
+	tag := `"` + hex.EncodeToString(sum[:16]) + `"`
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Cache-Control", "no-cache")
+	if r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	return answer(w, http.StatusOK, p.Offer)
+}
+
+// getBlob sends a published binary, or the part of it that is asked for. Its
+// name is its digest, so it never changes. Only so many are sent at a time.
+func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
+	d, err := ident.ParseDigest(r.PathValue("digest"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	f, err := os.Open(release.BlobPath(filepath.Join(s.o.Config.DataDir, releasesDir), d))
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return errors.Join(fmt.Errorf("serve blob %s: is no regular file", d), err)
+	}
+	// Who asks is not known; the address keeps one of them from taking all places.
+	leave, ok := s.downloads.enter(ident.Host(s.from(r)))
+	if !ok {
+		p := wire.NewProblem(wire.Busy, "as many downloads as are served at a time are in progress")
+		p.RetryAfter = 60
+		return p
+	}
+	defer leave()
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Header().Set("ETag", `"`+string(d)+`"`)
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	http.ServeContent(w, r, "", time.Time{}, f)
+	return nil
+}
+
+// ReadFrom sends a file, in parts that each have a deadline. On a connection
+// without TLS (behind a proxy) the kernel sends it.
+func (w *counted) ReadFrom(r io.Reader) (sent int64, err error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	left := int64(math.MaxInt64)
+	limited, ok := r.(*io.LimitedReader)
+	if ok { // the kernel sends from a file that is limited once
+		r, left = limited.R, limited.N
+		defer func() { limited.N -= sent }()
+	}
+	for left > 0 {
+		w.deadline()
+		n, err := io.CopyN(w.ResponseWriter, r, min(left, sendChunk))
+		sent, left = sent+n, left-n
+		if errors.Is(err, io.EOF) {
+			return sent, nil
+		}
+		if err != nil {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
