@@ -107,7 +107,9 @@ func TestEverySickHostIsNamed(t *testing.T) {
 		f.paste(sick[name].Fix)
 	}
 	// These need hands or a decision, which the fix says in words.
-	f.paste(strings.Replace(sick["lab-two"].Fix, "NEW-NAME, then paste what it prints on one of the two machines", "lab-copy, then paste what it prints on lab-copy", 1))
+	create, there, _ := strings.Cut(strings.ReplaceAll(sick["lab-two"].Fix, "NEW-NAME", "lab-copy"), "   # then on one of the two machines: ")
+	copied.Run(strings.TrimSuffix(there, "; then paste there what token create printed"))
+	f.paste(create + ", then paste what it prints on lab-copy")
 	host("lab-off").Start()
 	host("lab-full").Run("rm /var/lib/cis490/filler")
 	if r := host("lab-dns").Try("sudo cis490 doctor"); !strings.Contains(r.Out, "getent hosts collector.lab") {
@@ -116,7 +118,7 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	host("lab-dns").Run("echo " + f.rx.Addr + " collector.lab >> /etc/hosts")
 	f.rx.Run(`sed -i 's/^# extra_commits = .*/extra_commits = ["` + commit + `"]/' /etc/cis490/receiver.toml`)
 	host("lab-bare").Run("/root/cis490 install lab-host")
-	f.paste(strings.ReplaceAll(strings.Split(sick["lab-never"].Fix, ", then")[0], "lab-never", "lab-never"))
+	f.paste(strings.Split(sick["lab-never"].Fix, ", then")[0])
 	for name := range sick {
 		f.waitWell(limit, name)
 	}

@@ -262,7 +262,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			}
 			return Finding{
 				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Plain(a.ID, 40), check.Plain(b.ID, 40)),
-				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: "on the receiver: sudo cis490 token create NEW-NAME, then paste what it prints on one of the two machines"},
+				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: sudo sed -i 's/^host = .*/host = \"NEW-NAME\"/' /etc/cis490/lab-host.toml; then paste there what token create printed"},
 			}, true
 		}
 	}
