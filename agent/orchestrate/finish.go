@@ -66,24 +66,20 @@ func (r *recording) finish(meta episode.Meta, line *timeline) error {
 	if err := writeRows(r.o.FS, filepath.Join(r.dir, episode.LabelsFile), line.labels); err != nil {
 		return err
 	}
-	write := func(name string, write func(io.Writer) error) error {
-		if err := disk.WriteSync(r.o.FS, filepath.Join(r.dir, name), filePerm, write); err != nil {
-			return fmt.Errorf("write %s: %w", name, err)
-		}
-		return r.o.FS.SyncDir(r.dir)
-	}
-	err := write(episode.MetaFile, func(w io.Writer) error {
+	err := disk.WriteSync(r.o.FS, filepath.Join(r.dir, episode.MetaFile), filePerm, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(meta)
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = r.o.FS.SyncDir(r.dir)
 	}
-	err = write(episode.DoneMarker, func(w io.Writer) error {
-		_, err := io.WriteString(w, string(meta.Verdict)+"\n")
-		return err
-	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", episode.MetaFile, err)
+	}
+	// Whole from the first moment, as the shipper takes the episode when it sees
+	// the marker: one that was written under its name was packed while it changed.
+	err = disk.ReplaceBytes(r.o.FS, filepath.Join(r.dir, episode.DoneMarker), filePerm, []byte(string(meta.Verdict)+"\n"))
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(r.o.FS, r.dir) {
 		return nil // the shipper waits for the marker alone, and was quicker
 	}

@@ -485,7 +485,8 @@ func (f failing) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, e
 	return failingFile{file, f}, err
 }
 
-func (f failing) SyncDir(name string) error { return errors.Join(f.step(), f.OS.SyncDir(name)) }
+func (f failing) Rename(from, to string) error { return errors.Join(f.step(), f.OS.Rename(from, to)) }
+func (f failing) SyncDir(name string) error    { return errors.Join(f.step(), f.OS.SyncDir(name)) }
 func (f failing) Mkdir(name string, perm fs.FileMode) error {
 	return errors.Join(f.step(), f.OS.Mkdir(name, perm))
 }
