@@ -79,19 +79,22 @@ func TestImports(t *testing.T) {
 // TestFences gives each outside library and each dangerous package one home.
 func TestFences(t *testing.T) {
 	fences := map[string][]string{
-		"github.com/urfave/cli/v2":           {"cis490/commands"},
-		"github.com/kardianos/service":       {"cis490/install"},
-		"github.com/minio/selfupdate":        {"cis490/install"},
-		"github.com/pelletier/go-toml/v2":    {"cis490/internal/config", "cis490/internal/experiment"},
-		"github.com/klauspost/compress/zstd": {"cis490/internal/episode"},
-		"github.com/prometheus/procfs":       {"cis490/agent/orchestrate"},
-		"github.com/nicholas-fedor/shoutrrr": {"cis490/receiver/notify"},
-		"os/exec":                            {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
-		"os/signal":                          {"cis490/e2e", "cis490/agent/orchestrate"},
-		"cis490/receiver/authority":          {"cis490/commands"},
-		"cis490/install":                     {"cis490/commands", "cis490/install"},
-		"log":                                {},
-		"testing":                            {"cis490/e2e", "cis490/agent/client/peer"},
+		"github.com/urfave/cli/v2":                                {"cis490/commands"},
+		"github.com/kardianos/service":                            {"cis490/install"},
+		"github.com/minio/selfupdate":                             {"cis490/install"},
+		"github.com/pelletier/go-toml/v2":                         {"cis490/internal/config", "cis490/internal/experiment"},
+		"github.com/klauspost/compress/zstd":                      {"cis490/internal/episode"},
+		"github.com/prometheus/procfs":                            {"cis490/agent/orchestrate"},
+		"github.com/prometheus/client_golang/prometheus":          {"cis490/receiver/metrics"},
+		"github.com/prometheus/client_golang/prometheus/promhttp": {"cis490/receiver/metrics"},
+		"github.com/chromedp/chromedp":                            {"cis490/e2e"},
+		"github.com/nicholas-fedor/shoutrrr":                      {"cis490/receiver/notify"},
+		"os/exec":                                                 {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
+		"os/signal":                                               {"cis490/e2e", "cis490/agent/orchestrate"},
+		"cis490/receiver/authority":                               {"cis490/commands"},
+		"cis490/install":                                          {"cis490/commands", "cis490/install"},
+		"log":                                                     {},
+		"testing":                                                 {"cis490/e2e", "cis490/agent/client/peer"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {

@@ -21,6 +21,7 @@ const (
 	FleetPath         = "/v1/fleet"
 	AlertsPath        = "/v1/alerts"
 	HealthzPath       = "/healthz"
+	MetricsPath       = "/metrics"
 	ReadyzPath        = "/readyz"
 
 	// The authority's own paths, on its own listener.

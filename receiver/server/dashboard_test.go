@@ -89,6 +89,18 @@ func TestDashboard_Story(t *testing.T) {
 	if res.StatusCode != http.StatusOK || !strings.Contains(string(page), "silenced until it resolves") {
 		t.Errorf("%d\n%s", res.StatusCode, page)
 	}
+	ask, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url("/metrics"), nil)
+	must(t, err)
+	if status, kind, _ := a.do(ask); status != http.StatusUnauthorized {
+		t.Errorf("metrics for a stranger: %d %s", status, kind)
+	}
+	ask.Header.Set("Authorization", "Bearer s3cret")
+	status, _, figures := a.do(ask)
+	for _, want := range []string{`cis490_ingest_total{outcome="stored"} 1`, `cis490_requests_total{code="201",route="PUT /v1/episodes/{host}/{file}"} 1`, `cis490_alerts_open{symptom="silent"} 1`, `{host="lab-a"}`} {
+		if status != http.StatusOK || !strings.Contains(figures, want) {
+			t.Errorf("metrics: %d, lacks %s", status, want)
+		}
+	}
 	began := time.Now()
 	r.stop()
 	if took := time.Since(began); took > 5*time.Second {

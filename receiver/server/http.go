@@ -96,7 +96,9 @@ func (s *Server) handler() http.Handler {
 		if err != nil {
 			s.answerProblem(cw, r, n, problemOf(err))
 		}
-		s.access(r, n, cw, time.Since(start), err)
+		took := time.Since(start)
+		s.measure(r, n, cw.status, took, err)
+		s.access(r, n, cw, took, err)
 	})
 }
 

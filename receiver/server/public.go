@@ -26,6 +26,7 @@ func (s *Server) routes() map[string]handler {
 		"GET " + wire.GatePrefix + "{commit}":        s.getGate,
 		"GET " + wire.ReleasesPath:                   s.getReleases,
 		"GET " + wire.ReleaseBlobPrefix + "{digest}": s.getBlob,
+		"GET " + wire.MetricsPath:                    s.operator(s.getMetrics),
 		"GET " + wire.HealthzPath:                    s.getHealthz,
 		"GET " + wire.ReadyzPath:                     s.getReadyz,
 	}

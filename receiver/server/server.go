@@ -34,6 +34,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
 	"cis490/receiver/index"
+	"cis490/receiver/metrics"
 	"cis490/receiver/release"
 	"cis490/receiver/roster"
 	"cis490/receiver/store"
@@ -100,6 +101,7 @@ type Server struct {
 	uploads   *slots
 	downloads *slots
 	web       *web.Site
+	metrics   *metrics.Metrics
 	listener  net.Listener
 	stopping  atomic.Bool
 
@@ -157,6 +159,7 @@ func New(o Options) (_ *Server, err error) {
 	}
 	s.gate = gate.New(rules)
 	s.gate.Refresh()
+	s.metrics = s.measures()
 	if s.web, err = s.dashboard(); err != nil {
 		return nil, err
 	}

@@ -1,0 +1,120 @@
+package metrics
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cis490/receiver/fleet"
+)
+
+// facts looks figures up at each scrape.
+type facts struct {
+	o    Options
+	desc map[string]*prometheus.Desc
+}
+
+func newFacts(o Options) *facts {
+	f := &facts{o: o, desc: map[string]*prometheus.Desc{}}
+	for _, d := range []struct {
+		name, help string
+		labels     []string
+	}{
+		{"build_info", "The build of this receiver; always 1.", []string{"version", "commit"}},
+		{"ready", "1 if episodes can be taken.", nil},
+		{"gate_enabled", "1 if the gate refuses what it does not know.", nil},
+		{"gate_commits", "Commits that the gate accepts.", nil},
+		{"disk_free_bytes", "Free space on the disk of the data.", nil},
+		{"disk_reserve_bytes", "Free space that is kept.", nil},
+		{"uploads", "Uploads in progress.", nil},
+		{"server_certificate_expiry_timestamp_seconds", "When the server certificate ends.", nil},
+		{"fleet_check_timestamp_seconds", "When fleet-check last ran.", nil},
+		{"alerts_open", "Open alerts by symptom.", []string{"symptom"}},
+		{"hosts", "Hosts that were heard at some time.", nil},
+		{"strangers_total", "Refused contacts by no host of the roster.", nil},
+		{"host_last_contact_timestamp_seconds", "When the host was last heard.", []string{"host"}},
+		{"host_last_accepted_timestamp_seconds", "When an episode of the host was last taken.", []string{"host"}},
+		{"host_certificate_expiry_timestamp_seconds", "When the certificate ends that the host last came with.", []string{"host"}},
+		{"host_queue", "Episodes that wait on the host, by state, as its last ping said.", []string{"host", "state"}},
+		{"host_queue_bytes", "Bytes that wait on the host.", []string{"host"}},
+		{"host_clock_offset_seconds", "The host's clock minus the receiver's.", []string{"host"}},
+		{"host_failing_checks", "Hard checks that fail on the host.", []string{"host"}},
+	} {
+		f.desc[d.name] = prometheus.NewDesc(namespace+"_"+d.name, d.help, d.labels, nil)
+	}
+	return f
+}
+
+// Describe tells every figure's name.
+func (f *facts) Describe(out chan<- *prometheus.Desc) {
+	for _, d := range f.desc {
+		out <- d
+	}
+}
+
+// Collect looks every figure up.
+func (f *facts) Collect(out chan<- prometheus.Metric) {
+	gauge := func(name string, v float64, labels ...string) {
+		out <- prometheus.MustNewConstMetric(f.desc[name], prometheus.GaugeValue, v, labels...)
+	}
+	moment := func(name string, t time.Time, labels ...string) {
+		if !t.IsZero() {
+			gauge(name, float64(t.UnixMilli())/1000, labels...)
+		}
+	}
+	lost := func(name string, err error) { out <- prometheus.NewInvalidMetric(f.desc[name], err) }
+
+	gauge("build_info", 1, f.o.Build.Version, string(f.o.Build.Commit))
+	gauge("ready", truth(len(f.o.Missing()) == 0))
+	if enabled, accepted, err := f.o.Gate(); err == nil { // no list is told by ready
+		gauge("gate_enabled", truth(enabled))
+		gauge("gate_commits", float64(accepted))
+	}
+	if free, err := f.o.Free(); err != nil {
+		lost("disk_free_bytes", err)
+	} else {
+		gauge("disk_free_bytes", float64(free))
+	}
+	gauge("disk_reserve_bytes", float64(f.o.Reserve))
+	gauge("uploads", float64(f.o.Uploads()))
+	moment("server_certificate_expiry_timestamp_seconds", f.o.Certificate())
+	if last, err := f.o.FleetCheck(); err != nil {
+		lost("fleet_check_timestamp_seconds", err)
+	} else {
+		moment("fleet_check_timestamp_seconds", last.At)
+		open := map[string]int{}
+		for _, a := range last.Open {
+			if fleet.IsSymptom(a.Symptom) {
+				open[a.Symptom]++
+			}
+		}
+		for symptom, n := range open {
+			gauge("alerts_open", float64(n), symptom)
+		}
+	}
+	book := f.o.Contacts()
+	gauge("hosts", float64(len(book.Hosts)))
+	out <- prometheus.MustNewConstMetric(f.desc["strangers_total"], prometheus.CounterValue, float64(book.StrangerCount))
+	for name, c := range book.Hosts {
+		h := string(name)
+		moment("host_last_contact_timestamp_seconds", c.LastContact, h)
+		moment("host_last_accepted_timestamp_seconds", c.LastAccepted, h)
+		moment("host_certificate_expiry_timestamp_seconds", c.CertificateUntil, h)
+		if c.LastPing.IsZero() {
+			continue
+		}
+		gauge("host_queue", float64(c.Queue.Waiting), h, "waiting")
+		gauge("host_queue", float64(c.Queue.Held), h, "held")
+		gauge("host_queue", float64(c.Queue.Quarantined), h, "quarantined")
+		gauge("host_queue_bytes", float64(c.Queue.Bytes), h)
+		gauge("host_clock_offset_seconds", c.ClockOffset, h)
+		gauge("host_failing_checks", float64(len(c.Failing)), h)
+	}
+}
+
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
+}
