@@ -120,8 +120,11 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		o.Tell = a.tell
 		return o, conf, nil
 	}
-	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: c.String("config"), Log: slog.New(slog.DiscardHandler)})
-	g.Refresh() // serve says what is wrong with it
+	quiet := slog.New(slog.DiscardHandler) // serve says what is wrong with either
+	releases := a.rollout(conf, quiet)
+	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: c.String("config"), Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
+	g.Refresh()
+	o.Offered = releases.Version
 	o.Gate = g.Judge
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell

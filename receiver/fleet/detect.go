@@ -25,6 +25,8 @@ const (
 	BacklogGrowing  = "backlog-growing"
 	Cloned          = "cloned"
 	TokenMisused    = "token-misused"
+	StaleVersion    = "stale-version"
+	RolledBack      = "update-rolled-back"
 	DiskLow         = "disk-low"
 	IndexBroken     = "index-broken"
 	ClockWrong      = "clock"
@@ -39,7 +41,7 @@ func detectors() map[string]detector {
 	return map[string]detector{
 		Silent: silent, FatalOnly: fatalOnly, Unstamped: unstamped, NeverReported: neverReported, Gone: gone,
 		DoctorFailing: doctorFailing, CertExpiring: certExpiring, BacklogGrowing: backlogGrowing, Cloned: cloned,
-		TokenMisused: tokenMisused,
+		TokenMisused: tokenMisused, StaleVersion: staleVersion, RolledBack: updateRolledBack,
 	}
 }
 
@@ -57,13 +59,13 @@ func Symptoms() []string {
 // found at all, also where it has not lasted long enough to count.
 func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 	seen = map[Key]time.Time{}
-	note := func(x Finding, lasting bool) {
+	note := func(x Finding, lasting time.Duration) {
 		since, ok := f.Seen[x.Key()]
 		if !ok {
 			since = f.Now
 		}
 		seen[x.Key()] = since
-		if lasting && f.Now.Sub(since) < f.Limits.steady() {
+		if f.Now.Sub(since) < lasting {
 			if !f.Held[x.Key()].Firing {
 				return
 			}
@@ -82,18 +84,29 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 		for symptom, found := range detectors() {
 			if x, ok := found(f, name, h); ok {
 				x.Host, x.Symptom = string(name), symptom
-				note(x, symptom == DoctorFailing)
+				note(x, f.lasting(symptom))
 			}
 		}
 	}
 	for _, x := range receiverFindings(f) {
 		x.Host = Receiver
-		note(x, x.Symptom == DoctorFailing)
+		note(x, f.lasting(x.Symptom))
 	}
 	slices.SortFunc(findings, func(a, b Finding) int {
 		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)
 	})
 	return findings, seen
+}
+
+// lasting is for how long a finding has to be there before it counts.
+func (f *Facts) lasting(symptom string) time.Duration {
+	switch symptom {
+	case DoctorFailing:
+		return f.Limits.steady()
+	case StaleVersion:
+		return behindFor
+	}
+	return 0
 }
 
 // silent: took an episode within the lookback, none for longer than allowed.

@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
+	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
 
@@ -70,6 +71,9 @@ type Host struct {
 	Snapshot Snapshot
 	Boots    []Boot // the last few boot ids that it was heard under
 	Growth   Growth
+	Version  string       // that it runs, as it says
+	Offered  string       // that it should run; empty: none is offered
+	Update   *wire.Update // how its updates stand, as it says
 }
 
 // Refusal is a PUT that was answered 4xx; 408 and 429 are none.

@@ -28,6 +28,8 @@ type Source struct {
 	Roster  *roster.View // nil: no roster, so only hosts that ship are known
 	// Gate judges the commit that a host runs; nil: not judged.
 	Gate func(ident.Commit) (wire.Verdict, error)
+	// Offered returns the version that a host should run; nil: none is known.
+	Offered func(ident.Host) string
 }
 
 // Gather reads the facts. What cannot be read is left out and returned beside
@@ -39,6 +41,9 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	for name, c := range book.Hosts {
 		h := f.host(name)
 		h.contact(c)
+		if s.Offered != nil {
+			h.Offered = s.Offered(name)
+		}
 		if s.Gate != nil && !c.LastPing.IsZero() {
 			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {
 				h.Heard.Gated = check.Plain(v.Reason, 200)
@@ -168,6 +173,7 @@ func (h *Host) contact(c *contacts.Contact) {
 		Offset:  time.Duration(c.ClockOffset * float64(time.Second)),
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
 	}
+	h.Version, h.Update = c.Version, c.Update
 	for _, b := range c.Boots {
 		if n := len(b.ID); n != len("00000000-0000-0000-0000-000000000000") && n != len("00000000000000000000000000000000") {
 			continue // a host that could not tell; a container's has no dashes
