@@ -45,7 +45,7 @@ const (
 // Target is a release as it is for this machine.
 type Target struct {
 	wire.Running
-	Commit     ident.Commit  `json:"commit"`
+	Commit     ident.Commit  `json:"commit,omitempty"`
 	Size       int64         `json:"size"`
 	Experiment *release.Blob `json:"experiment,omitempty"`
 	Folder     string        `json:"folder"` // below versions

@@ -46,8 +46,9 @@ func NewKey() (SecretKey, []byte, error) {
 	if err != nil {
 		return SecretKey{}, nil, fmt.Errorf("make key: %w", err)
 	}
-	b, err := private.MarshalText()
-	return SecretKey{private}, append(b, '\n'), err
+	k := SecretKey{private}
+	b, err := k.File()
+	return k, b, err
 }
 
 // ParseSecretKey reads a secret key of NewKey's or of `minisign -G`; password is
@@ -65,6 +66,12 @@ func ParseSecretKey(b []byte, password string) (SecretKey, error) {
 		return SecretKey{}, fmt.Errorf("read secret key: %w", err)
 	}
 	return k, nil
+}
+
+// File returns the key as the file that ParseSecretKey reads, not encrypted.
+func (k SecretKey) File() ([]byte, error) {
+	b, err := k.private.MarshalText()
+	return append(b, '\n'), err
 }
 
 // Public returns the key that verifies.

@@ -1,0 +1,256 @@
+package update_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/install/update"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+const commit = ident.Commit("0123456789abcdef0123456789abcdef01234567")
+
+// rig is a machine with version v1 installed, and a source of releases. A binary
+// is the text "VERSION ARCH"; what runs is what current leads to.
+type rig struct {
+	t   testing.TB
+	fs  disk.FS
+	dir string
+	key release.SecretKey
+	now time.Time
+	log bytes.Buffer
+
+	source update.Source
+	offer  wire.Offer
+	blobs  map[ident.Digest][]byte
+
+	// How the machine behaves.
+	prepare   func(io.Reader, string, ident.Digest) error
+	converge  func(binary string) error
+	units     func(version string) []update.Daemon
+	findings  func(version string) update.Findings
+	boot      string
+	converged []string // versions whose install ran
+	reports   int
+	tests     int
+}
+
+func newRig(t testing.TB, fsys disk.FS, dir string) *rig {
+	t.Helper()
+	key, _, err := release.NewKey()
+	must(t, err)
+	r := &rig{
+		t: t, fs: fsys, dir: dir, key: key, boot: "boot-1", now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
+		blobs: map[ident.Digest][]byte{},
+	}
+	r.source, r.prepare = r, r.write
+	r.units = func(string) []update.Daemon { return []update.Daemon{{Name: "ship", Active: true}} }
+	r.findings = func(string) update.Findings { return update.Findings{} }
+	r.place("v1", "v1 amd64")
+	for _, l := range []string{"current", "good"} {
+		must(t, disk.Relink(fsys, "versions/v1", r.path(l)))
+	}
+	return r
+}
+
+func (r *rig) path(parts ...string) string {
+	return filepath.Join(append([]string{r.dir}, parts...)...)
+}
+
+func (r *rig) place(folder, content string) {
+	r.t.Helper()
+	must(r.t, disk.MkdirAll(r.fs, r.path("versions", folder), 0o755))
+	must(r.t, disk.ReplaceBytes(r.fs, r.path("versions", folder, "cis490"), 0o755, []byte(content)))
+}
+
+// publish makes a release of a binary and offers it.
+func (r *rig) publish(v string, seq uint64, change ...func(*release.Manifest)) {
+	r.t.Helper()
+	r.publishBy(r.key, v, seq, change...)
+}
+
+func (r *rig) publishBy(k release.SecretKey, v string, seq uint64, change ...func(*release.Manifest)) {
+	r.t.Helper()
+	m := release.Manifest{
+		V: 1, Product: release.Product, Seq: seq, Version: v, Commit: commit,
+		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: r.blob(v + " amd64")}},
+	}
+	for _, f := range change {
+		f(&m)
+	}
+	manifest, signature, err := k.Sign(m)
+	must(r.t, err)
+	r.offer = wire.Offer{Manifest: string(manifest), Signature: string(signature)}
+}
+
+func (r *rig) blob(content string) release.Blob {
+	sum := sha256.Sum256([]byte(content))
+	d := ident.Digest(hex.EncodeToString(sum[:]))
+	r.blobs[d] = []byte(content)
+	return release.Blob{Digest: d, Size: int64(len(content))}
+}
+
+func (r *rig) updater() (*update.Updater, error) {
+	return update.New(update.Options{
+		FS: r.fs, Dir: r.dir, Source: r.source, Machine: r, Keys: func() (string, error) { return r.key.Public().String(), nil },
+		OS: "linux", Arch: "amd64", Config: config.DefaultUpdate(), Now: func() time.Time { return r.now },
+		Pause: func(_ context.Context, d time.Duration) { r.now = r.now.Add(d) },
+		Log:   slog.New(slog.NewTextHandler(&r.log, nil)),
+	})
+}
+
+func (r *rig) try() (update.Result, error) {
+	u, err := r.updater()
+	if err != nil {
+		return update.Result{}, err
+	}
+	return u.Run(r.t.Context())
+}
+
+// run makes one run, five minutes after the last.
+func (r *rig) run() update.Result {
+	r.t.Helper()
+	r.now = r.now.Add(5 * time.Minute)
+	res, err := r.try()
+	if err != nil {
+		r.t.Fatalf("%v\n%s", err, r.log.String())
+	}
+	return res
+}
+
+// runs is what a symlink leads to, and what the binary there says it is.
+func (r *rig) runs(link string) string {
+	to, err := disk.Readlink(r.fs, r.path(link))
+	if err != nil {
+		return err.Error()
+	}
+	b, err := disk.ReadFile(r.fs, r.path(to, "cis490"), 1<<20)
+	if err != nil {
+		return err.Error()
+	}
+	v, _, _ := strings.Cut(string(b), " ")
+	return v
+}
+
+func (r *rig) want(what, current, good string) {
+	r.t.Helper()
+	if c, g := r.runs("current"), r.runs("good"); c != current || g != good {
+		r.t.Errorf("%s: current runs %s, good %s; want %s, %s\n%s", what, c, g, current, good, r.log.String())
+	}
+}
+
+func (r *rig) versions() string {
+	entries, err := r.fs.ReadDir(r.path("versions"))
+	must(r.t, err)
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ")
+}
+
+// The rig as a source.
+
+func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
+	now := fmt.Sprintf("%x", sha256.Sum256([]byte(r.offer.Manifest+r.offer.Signature)))
+	switch {
+	case r.offer.Manifest == "":
+		return wire.Offer{}, "", update.ErrNothing
+	case now == tag:
+		return wire.Offer{}, tag, update.ErrUnchanged
+	}
+	return r.offer, now, nil
+}
+
+func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser, int64, error) {
+	b, ok := r.blobs[d]
+	if !ok {
+		return nil, 0, errors.New("no such blob")
+	}
+	return io.NopCloser(bytes.NewReader(b[from:])), from, nil
+}
+
+// The rig as a machine.
+
+func (r *rig) Prepare(content io.Reader, target string, d ident.Digest) error {
+	return r.prepare(content, target, d)
+}
+
+func (r *rig) write(content io.Reader, target string, _ ident.Digest) error {
+	b, err := io.ReadAll(content)
+	if err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(r.fs, target, 0o755, b)
+}
+
+func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
+	r.tests++
+	b, err := disk.ReadFile(r.fs, binary, 1<<20)
+	if err != nil {
+		return version.Info{}, err
+	}
+	v, arch, _ := strings.Cut(string(b), " ")
+	if arch != "amd64" {
+		return version.Info{}, errors.New("exec format error")
+	}
+	return version.Info{Version: v, Commit: commit, OS: "linux", Arch: arch}, nil
+}
+
+func (r *rig) Converge(context.Context, string) error {
+	v := r.runs("current")
+	r.converged = append(r.converged, v)
+	if r.converge != nil {
+		return r.converge(v)
+	}
+	return nil
+}
+
+func (r *rig) Restart(context.Context) error { return nil }
+
+func (r *rig) Units(context.Context) ([]update.Daemon, error) { return r.units(r.runs("current")), nil }
+
+func (r *rig) Examine(context.Context, string, string) update.Findings {
+	return r.findings(r.runs("current"))
+}
+
+func (r *rig) Boot() string { return r.boot }
+
+func (r *rig) Logs(context.Context, time.Time) []byte { return []byte("panic: it hurts\n") }
+
+func (r *rig) Report(context.Context, string) { r.reports++ }
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// exists tells whether anything is left below a folder of downloads.
+func (r *rig) leftovers() (names []string) {
+	entries, err := r.fs.ReadDir(r.path("state", "fetch"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}

@@ -1,0 +1,279 @@
+package update_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/install/update"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/release"
+)
+
+func onDisk(t *testing.T) *rig { return newRig(t, disk.OS{}, t.TempDir()) }
+
+// TestRun_GoodRelease: fetched, tried, proven, and the old version pruned once
+// two newer ones are there.
+func TestRun_GoodRelease(t *testing.T) {
+	r := onDisk(t)
+	if res := r.run(); res.Did != update.Repaired || r.converged[0] != "v1" {
+		t.Errorf("nothing offered: %+v", res)
+	}
+	for i, v := range []string{"v2", "v3"} {
+		r.publish(v, uint64(i+2), func(m *release.Manifest) {
+			b := r.blob("schema = 1 # " + v)
+			m.Experiment = &b
+		})
+		if res := r.run(); res.Did != update.Began || res.Status.Trial == nil || res.Status.Trial.Phase != "observing" {
+			t.Fatalf("%s: %+v\n%s", v, res, r.log.String())
+		}
+		before := []string{"v1", "v2"}[i]
+		r.want(v+" on trial", v, before)
+		if res := r.run(); res.Did != update.Observing {
+			t.Errorf("%s after 5 minutes: %+v", v, res)
+		}
+		if res := r.run(); res.Did != update.Proved || res.Status.Good.Version != v || res.Status.Good.Seq != uint64(i+2) {
+			t.Errorf("%s after 11 minutes: %+v\n%s", v, res, r.log.String())
+		}
+		r.want(v+" proven", v, v)
+		if b, err := disk.ReadFile(disk.OS{}, r.path("versions", v, "experiment.toml"), 100); err != nil || !strings.Contains(string(b), v) {
+			t.Errorf("%s: experiment %q, %v", v, b, err)
+		}
+		if res := r.run(); res.Did != update.Repaired {
+			t.Errorf("%s, later: %+v", v, res)
+		}
+		if r.reports != i+1 {
+			t.Errorf("%s: %d reports", v, r.reports)
+		}
+	}
+	if got := r.versions(); got != "v3" {
+		t.Errorf("versions: %s", got)
+	}
+	if left := r.leftovers(); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}
+
+// TestRun_BadRelease: however a version fails, the old one comes back with its
+// units, its logs are kept, the failure is told, and it is not tried again.
+func TestRun_BadRelease(t *testing.T) {
+	down := func(why string) func(string) []update.Daemon {
+		return func(v string) []update.Daemon {
+			return []update.Daemon{{Name: "ship", Active: v == "v1", Why: why}}
+		}
+	}
+	for name, c := range map[string]struct {
+		spoil func(*rig)
+		runs  int // until it is rolled back, the first included
+		why   string
+	}{
+		"exits at start":       {func(r *rig) { r.units = down("exit-code, exit status 1") }, 1, "does not run"},
+		"watchdog":             {func(r *rig) { r.units = down("watchdog") }, 1, "watchdog"},
+		"failing install step": {func(r *rig) { r.converge = failsFor("v2", errors.New("units: cut off")) }, 1, "its install failed"},
+		"crashes late": {func(r *rig) {
+			began := r.now
+			r.units = func(v string) []update.Daemon {
+				d := update.Daemon{Name: "ship", Active: true}
+				if v == "v2" && r.now.Sub(began) > 9*time.Minute {
+					d.Restarts = 1
+				}
+				return []update.Daemon{d}
+			}
+		}, 2, "had to be restarted"},
+		"fails its checks": {func(r *rig) {
+			r.findings = func(v string) update.Findings {
+				if v == "v2" {
+					return update.Findings{Failing: []string{"disk.reserve"}}
+				}
+				return update.Findings{}
+			}
+		}, 3, "disk.reserve"},
+		"doctor crashes": {func(r *rig) {
+			r.findings = func(v string) update.Findings {
+				if v == "v2" {
+					return update.Findings{Err: errors.New("exit status 2")}
+				}
+				return update.Findings{}
+			}
+		}, 3, "doctor"},
+		"cannot ship": {func(r *rig) {
+			oldest := r.now
+			r.findings = func(string) update.Findings {
+				return update.Findings{Reaches: true, Waiting: 3, Oldest: oldest}
+			}
+		}, 5, "none was accepted"},
+		"stops recording": {func(r *rig) {
+			shipped := r.now
+			r.findings = func(v string) update.Findings { return update.Findings{Reaches: true, LastShipped: shipped} }
+		}, 13, "nothing was recorded"},
+		"removes its own symlink": {func(r *rig) {
+			r.converge = func(v string) error {
+				if v == "v2" {
+					return r.fs.Remove(r.path("current"))
+				}
+				return nil
+			}
+		}, 1, "does not lead to it"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := onDisk(t)
+			c.spoil(r)
+			r.publish("v2", 2)
+			var res update.Result
+			for i := 1; i <= c.runs; i++ {
+				if res = r.run(); (res.Did == update.RolledBack) != (i == c.runs) {
+					t.Fatalf("run %d: %+v\n%s", i, res, r.log.String())
+				}
+			}
+			r.want("after", "v1", "v1")
+			if last := r.converged[len(r.converged)-1]; last != "v1" {
+				t.Errorf("the last install was %s's", last)
+			}
+			if !strings.Contains(res.Note, c.why) || len(res.Status.RolledBack) != 1 || res.Status.RolledBack[0].Seq != 2 || res.Status.Trial != nil {
+				t.Errorf("%+v, want …%s…", res, c.why)
+			}
+			logs, err := r.fs.ReadDir(r.path("state", "rolled-back"))
+			if err != nil || len(logs) != 1 {
+				t.Errorf("logs: %v %v", logs, err)
+			}
+			if r.reports != 1 {
+				t.Errorf("%d reports", r.reports)
+			}
+			if got := r.versions(); got != "v1" {
+				t.Errorf("versions: %s", got)
+			}
+			tests := r.tests
+			if res := r.run(); res.Did != update.Repaired || r.tests != tests {
+				t.Errorf("tried again: %+v", res)
+			}
+			// The same binary under a higher seq is the same failure; a mended one is not.
+			r.publish("v2", 3)
+			if res := r.run(); res.Did != update.Repaired || !strings.Contains(res.Note, "failed on this machine") {
+				t.Errorf("replay: %+v", res)
+			}
+		})
+	}
+}
+
+func failsFor(v string, err error) func(string) error {
+	return func(is string) error {
+		if is == v {
+			return err
+		}
+		return nil
+	}
+}
+
+// TestJudge_ReceiverDown: while the receiver cannot be reached there is no
+// verdict, for as long as it lasts; when it is back, the trial ends well.
+func TestJudge_ReceiverDown(t *testing.T) {
+	r := onDisk(t)
+	f := update.Findings{Waiting: 9, Oldest: r.now}
+	r.findings = func(string) update.Findings { return f }
+	r.publish("v2", 2)
+	r.run()
+	for range 300 { // a day
+		if res := r.run(); res.Did != update.Observing {
+			t.Fatalf("%+v", res)
+		}
+	}
+	f.Reaches, f.LastShipped = true, r.now
+	if res := r.run(); res.Did != update.Proved {
+		t.Errorf("receiver is back: %+v", res)
+	}
+	r.want("in the end", "v2", "v2")
+}
+
+// TestJudge_WhatIsNotItsFault: what failed before, and a masked unit, are not.
+func TestJudge_WhatIsNotItsFault(t *testing.T) {
+	r := onDisk(t)
+	r.findings = func(string) update.Findings { return update.Findings{Failing: []string{"files.owner"}} }
+	r.units = func(string) []update.Daemon {
+		return []update.Daemon{{Name: "ship", Active: true}, {Name: "orchestrate", Masked: true}}
+	}
+	r.publish("v2", 2)
+	r.run()
+	r.run()
+	if res := r.run(); res.Did != update.Proved {
+		t.Errorf("%+v", res)
+	}
+}
+
+// TestJudge_Reboots: uptime is what was observed, in however many boots; being
+// off is none, and a counter that starts anew is no crash.
+func TestJudge_Reboots(t *testing.T) {
+	r := onDisk(t)
+	since := r.now
+	r.units = func(string) []update.Daemon { return []update.Daemon{{Name: "ship", Active: true, Since: since}} }
+	r.publish("v2", 2)
+	r.run()
+	for boot := range 3 {
+		r.now = r.now.Add(100 * time.Hour)
+		r.boot, since = "boot-"+string(rune('a'+boot)), r.now.Add(3*time.Minute)
+		if res := r.run(); res.Did != update.Observing {
+			t.Fatalf("boot %d: %+v", boot, res)
+		}
+	}
+	if res := r.run(); res.Did != update.Proved {
+		t.Errorf("1.5 + 3×2 + 5 minutes: %+v", res)
+	}
+}
+
+// TestApply_BrokenConfig: a config that nobody can read keeps no release out.
+func TestApply_BrokenConfig(t *testing.T) {
+	r := onDisk(t)
+	r.converge = func(string) error { return fault.Exit(errors.New("lab-host.toml:1:1: broken"), fault.Config) }
+	r.findings = func(string) update.Findings { return update.Findings{Failing: []string{"config.valid"}} }
+	r.publish("v2", 2)
+	for range 3 {
+		r.run()
+	}
+	r.want("in the end", "v2", "v2")
+}
+
+// TestSettle_Hand: a version brought by hand ends a trial, and only a later
+// release replaces it.
+func TestSettle_Hand(t *testing.T) {
+	r := onDisk(t)
+	r.publish("v2", 2)
+	r.run()
+	r.place("hand", "hand amd64")
+	for _, l := range []string{"current", "good"} {
+		must(t, disk.Relink(r.fs, "versions/hand", r.path(l)))
+	}
+	for range 3 {
+		if res := r.run(); res.Did != update.Repaired || res.Status.Good.Version != "hand" || res.Status.Trial != nil {
+			t.Fatalf("%+v\n%s", res, r.log.String())
+		}
+	}
+	r.want("brought by hand", "hand", "hand")
+	r.publish("v3", 3)
+	r.run()
+	r.want("a later release", "v3", "hand")
+}
+
+// TestSettle_LostState: what runs without having proven itself is on trial.
+func TestSettle_LostState(t *testing.T) {
+	r := onDisk(t)
+	r.publish("v2", 2)
+	r.run()
+	must(t, disk.ReplaceBytes(r.fs, r.path("state", "autoupdate.json"), 0o600, []byte("{half")))
+	if res := r.run(); res.Did != update.Observing {
+		t.Fatalf("%+v\n%s", res, r.log.String())
+	}
+	r.run()
+	if res := r.run(); res.Did != update.Proved && res.Did != update.Repaired {
+		t.Errorf("%+v", res)
+	}
+	r.want("in the end", "v2", "v2")
+}
+
+// TestRepair_CurrentGone: without current, what has proven itself comes back.
+func TestRepair_CurrentGone(t *testing.T) {
+	r := onDisk(t)
+	must(t, r.fs.Remove(r.path("current")))
+	r.run()
+	r.want("after", "v1", "v1")
+}
