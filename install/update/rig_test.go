@@ -144,8 +144,7 @@ func (r *rig) runs(link string) string {
 	if err != nil {
 		return err.Error()
 	}
-	v, _, _ := strings.Cut(string(b), " ")
-	return v
+	return strings.TrimSuffix(string(b), " amd64")
 }
 
 func (r *rig) want(what, current, good string) {

@@ -1,0 +1,169 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// The clock of these scenarios: a trial of 10 minutes lasts 20 seconds here, and
+// the timer that comes every 5 minutes comes every 8 seconds.
+const hurry = `set -e
+f=/etc/cis490/$1
+sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/; s/^# rest = .*/rest = "1s"/; s/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
+mkdir -p /etc/systemd/system/cis490-autoupdate.timer.d
+printf '[Timer]\nOnBootSec=\nOnUnitActiveSec=\nRandomizedDelaySec=0\nOnBootSec=3s\nOnUnitActiveSec=8s\n' > /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf
+systemctl daemon-reload
+systemctl restart $2
+systemctl restart cis490-autoupdate.timer
+systemctl start --no-block cis490-autoupdate.service`
+
+// commitOf gives each version of these scenarios a commit of its own.
+func commitOf(version string) string {
+	return fmt.Sprintf("%040x", []byte(version+strings.Repeat("\x00", 20))[:20])
+}
+
+// updates is a fleet that runs a published release, v1, and keeps itself on what
+// is published next.
+type updates struct {
+	*fleet
+	keys string
+	seq  int
+}
+
+func newUpdates(t *testing.T, hosts []string, options ...lab.Option) *updates {
+	t.Helper()
+	u := &updates{fleet: &fleet{Lab: lab.New(t), t: t}, keys: t.TempDir()}
+	u.rx = u.Boot("collector")
+	v1 := lab.BinaryWith(t, "v1", commitOf("v1"))
+	u.rx.Push(v1, "/root/v1/cis490-linux-amd64")
+	u.rx.Run("cp /root/v1/cis490-linux-amd64 /root/cis490 && chmod +x /root/cis490 && /root/cis490 install receiver --public-url https://collector.lab:8443")
+	u.rx.Run(fmt.Sprintf("sh -c '%s' sh receiver.toml 'cis490-receiver cis490-bootstrap'", strings.ReplaceAll(hurry, "'", `'\''`)))
+	u.publish("v1", v1)
+	u.stage("v1", "canary", 60*time.Second) // the receiver runs it already
+	for _, name := range hosts {
+		h := u.Boot(name, options...)
+		u.hosts = append(u.hosts, h)
+		u.join(h)
+		h.Run(fmt.Sprintf("sh -c '%s' sh lab-host.toml 'cis490-shipper cis490-orchestrator'", strings.ReplaceAll(hurry, "'", `'\''`)))
+	}
+	u.stage("v1", "all", 120*time.Second)
+	for _, h := range u.hosts {
+		u.waitAccepted(h, 1, 60*time.Second)
+	}
+	return u
+}
+
+// publish signs a release where the keys are, brings it to the receiver and
+// publishes it there.
+func (u *updates) publish(version, binary string, more ...string) {
+	u.t.Helper()
+	u.seq++
+	dir := filepath.Join(u.t.TempDir(), version)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		u.t.Fatal(err)
+	}
+	for name, path := range map[string]string{"cis490-linux-amd64": binary, "experiment.toml": strings.Join(more, "")} {
+		if path == "" {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, name), b, 0o755)
+		}
+		if err != nil {
+			u.t.Fatal(err)
+		}
+	}
+	cmd := exec.Command(lab.BinaryWith(u.t, "v1", commitOf("v1")), "release", "sign", "--keys", u.keys, "--seq", fmt.Sprint(u.seq), "--version", version, "--commit", commitOf(version), dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		u.t.Fatalf("sign %s: %v\n%s", version, err, out)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	for _, e := range entries {
+		u.rx.Push(filepath.Join(dir, e.Name()), "/root/rel-"+version+"/"+e.Name())
+	}
+	u.rx.Run("cis490 release publish /root/rel-" + version)
+}
+
+// stage waits until a release has come to a stage.
+func (u *updates) stage(version, stage string, limit time.Duration) {
+	u.t.Helper()
+	u.rx.Eventually(limit, version+" comes to stage "+stage,
+		fmt.Sprintf(`s=$(cis490 release list --json); echo "$s"; echo "$s" | jq -e '.[] | select(.version == "%s") | .stage == "%s" or (.stage == "all" and "%[2]s" != "withdrawn")'`, version, stage))
+}
+
+// on waits until a host runs a version that has proven itself there.
+func (u *updates) on(h *lab.Host, version string, limit time.Duration) {
+	u.t.Helper()
+	h.Eventually(limit, version+" has proven itself on "+h.Name,
+		fmt.Sprintf(`cat /opt/cis490/autoupdate.json; jq -e '.good.version == "%s" and .trial == null' /opt/cis490/autoupdate.json && test "$(readlink /opt/cis490/current)" = versions/%[1]s && cis490 version | grep -q '%[1]s'`, version))
+}
+
+// canary waits until a release has a canary, and returns it.
+func (u *updates) canary(version string) *lab.Host {
+	u.t.Helper()
+	name := u.rx.Eventually(60*time.Second, "a canary of "+version,
+		fmt.Sprintf(`cis490 release list --json | jq -er '.[] | select(.version == "%s") | .canaries[0]'`, version))
+	return u.Host(strings.TrimSpace(name))
+}
+
+// patched builds a version from a copy of the source tree in which texts were
+// replaced: a bad release is made of what the product is made of.
+func patched(t *testing.T, version string, env []string, edits ...edit) string {
+	t.Helper()
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := t.TempDir()
+	files, err := exec.Command("git", "-C", root, "ls-files", "*.go", "go.mod", "go.sum", "assets").Output()
+	if err != nil {
+		t.Fatalf("list the source: %v", err)
+	}
+	for _, name := range strings.Fields(string(files)) {
+		b, err := os.ReadFile(filepath.Join(root, name))
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err == nil {
+			err = os.MkdirAll(filepath.Dir(filepath.Join(tree, name)), 0o755)
+		}
+		for _, e := range edits {
+			if e.file == name {
+				if !strings.Contains(string(b), e.old) {
+					t.Fatalf("%s has no %q", name, e.old)
+				}
+				b = []byte(strings.Replace(string(b), e.old, e.with, 1))
+			}
+		}
+		if err == nil {
+			err = os.WriteFile(filepath.Join(tree, name), b, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	out := filepath.Join(tree, "built")
+	cmd := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-X main.buildVersion="+version+" -X main.buildCommit="+commitOf(version), "-o", out, ".")
+	cmd.Dir = tree
+	cmd.Env = append(append(os.Environ(), "CGO_ENABLED=0"), env...)
+	if text, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build %s: %v\n%s", version, err, text)
+	}
+	return out
+}
+
+// edit replaces a text in a file of the source.
+type edit struct{ file, old, with string }

@@ -1,0 +1,178 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// TestUpdate_GoodRelease: a release with another unit directive and another
+// experiment reaches the receiver, a canary, a quarter and then all hosts, with no
+// hand on any of them. Nothing is lost or refused, and shipping hardly pauses.
+func TestUpdate_GoodRelease(t *testing.T) {
+	names := []string{"lab-01", "lab-02", "lab-03", "lab-04", "lab-05", "lab-06"}
+	u := newUpdates(t, names)
+	experiment := filepath.Join(t.TempDir(), "experiment.toml")
+	b, err := os.ReadFile("../assets/experiment.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(experiment, append([]byte("# of release v2\n"), b...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	v2 := patched(t, "v2", nil, edit{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=11\nEnvironment=RELEASE=v2"})
+	began := time.Now()
+	u.publish("v2", v2, experiment)
+	u.on(u.rx, "v2", 3*time.Minute)
+	first := u.canary("v2")
+	for _, h := range u.hosts {
+		if h != first && h.Run("readlink /opt/cis490/current") != "versions/v1" {
+			t.Errorf("%s took v2 while %s is the canary", h.Name, first.Name)
+		}
+	}
+	u.stage("v2", "all", 6*time.Minute)
+	for _, h := range u.hosts {
+		u.on(h, "v2", 4*time.Minute)
+	}
+	t.Logf("v2 has proven itself on the receiver and %d hosts %s after it was published; canary %s", len(names), time.Since(began).Round(time.Second), first.Name)
+	for _, h := range u.hosts {
+		if env := h.Run("systemctl show -p Environment --value cis490-shipper"); env != "RELEASE=v2" {
+			t.Errorf("%s: the unit has Environment=%s", h.Name, env)
+		}
+		if left := h.Run("ls /opt/cis490/versions"); left != "v2" {
+			t.Errorf("%s: versions left: %s", h.Name, left)
+		}
+		pause := shippingPause(t, h)
+		t.Logf("%s: shipping paused for %s", h.Name, pause)
+		if pause > 5*time.Second {
+			t.Errorf("%s: shipping paused for %s", h.Name, pause)
+		}
+		h.Run("cmp /opt/cis490/versions/v2/experiment.toml - <<'END'\n" + "# of release v2\n" + string(b) + "END")
+		before := len(u.index())
+		u.rx.Eventually(90*time.Second, "an episode of "+h.Name+" by v2", fmt.Sprintf(`tail -n +%d /var/lib/cis490/index.jsonl | grep '"host":"%s"' | grep -q %s`, before+1, h.Name, commitOf("v2")))
+	}
+	if refused := u.rx.Try(`grep -h '"kind":"gate"' /var/lib/cis490/rejections.jsonl`); strings.TrimSpace(refused.Out) != "" {
+		t.Errorf("episodes were refused: %s", refused.Out)
+	}
+	u.nothingLostNothingTwice()
+}
+
+// shippingPause is how long the shipper was down the last time that it was
+// restarted.
+func shippingPause(t *testing.T, h *lab.Host) time.Duration {
+	t.Helper()
+	var stopped, longest float64
+	for line := range strings.Lines(h.Run(`journalctl -u cis490-shipper -o short-unix --no-pager | grep -E 'systemd\[1\]: (Stopping|Started) cis490-shipper' || journalctl -u cis490-shipper -o short-unix --no-pager | tail -5`)) {
+		at, err := strconv.ParseFloat(strings.Fields(line)[0], 64)
+		if err != nil {
+			t.Fatalf("%s: journal: %q", h.Name, line)
+		}
+		switch {
+		case strings.Contains(line, "Stopping"):
+			stopped = at
+		case strings.Contains(line, "Started") && stopped > 0:
+			longest = at - stopped
+			stopped = 0
+		}
+	}
+	if longest == 0 {
+		t.Errorf("%s: the journal tells of no restart of the shipper", h.Name)
+	}
+	return time.Duration(longest * float64(time.Second))
+}
+
+// bad is a release that must not reach the fleet.
+type bad struct {
+	version string
+	env     []string
+	edits   []edit
+	why     string // part of what the host says of it
+}
+
+const shipStart = "func (a *app) ship(c *cli.Context) error {\n"
+
+// atShipStart is code that runs when the shipper's daemon starts.
+func atShipStart(code string) edit {
+	return edit{"commands/ship.go", shipStart, shipStart + "\tif !c.Bool(\"ping\") && !c.Bool(\"once\") {\n" + code + "\n\t}\n"}
+}
+
+var badReleases = []bad{
+	{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "install failed"},
+	{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "install failed"},
+	{"bad-ships", nil, []edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}}, "none was accepted"},
+	{"bad-late", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")}, "cis490-shipper.service"},
+	{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
+	{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n", "	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
+	{"bad-unit", nil, []edit{
+		{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"},
+		{"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n", "	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n"},
+		atShipStart("\t\tpanic(\"bad release: unit\")"),
+	}, "install failed"},
+	{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := os.Create(\"/var/lib/cis490/data/outbox/junk\")\n\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
+	{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not lead to it"},
+}
+
+// TestUpdate_BadReleases: each one is rolled back on its canary, binary and units,
+// and withdrawn before another host took it.
+func TestUpdate_BadReleases(t *testing.T) {
+	u := newUpdates(t, []string{"lab-01", "lab-02"}, lab.WithTmpfs("/var/lib/cis490/data", "128M"))
+	u.rx.Run("systemctl stop cis490-autoupdate.timer") // what is bad here is bad for lab hosts
+	for _, h := range u.hosts {
+		h.Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
+	}
+	for _, b := range badReleases {
+		u.fails(b, nil)
+	}
+	u.fails(bad{"bad-cut", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(17 * time.Second); panic(\"bad release: late again\") }()")}, "cis490-shipper.service"}, func(h *lab.Host) {
+		h.Eventually(90*time.Second, "the trial is observed", `jq -e '.trial.phase == "observing"' /opt/cis490/autoupdate.json`)
+		h.Crash()
+		// It is off for a while: the rollout waits for it.
+		u.rx.Run("sleep 15; cis490 release list")
+		h.Start()
+	})
+	u.nothingLostNothingTwice()
+}
+
+// fails publishes a bad release and sees it off.
+func (u *updates) fails(b bad, meanwhile func(canary *lab.Host)) {
+	u.t.Helper()
+	units := map[string]string{}
+	const unitState = `cd /etc/systemd/system && cat cis490-*.service cis490-*.timer`
+	for _, h := range u.hosts {
+		units[h.Name] = h.Run(unitState)
+	}
+	began := time.Now()
+	u.publish(b.version, patched(u.t, b.version, b.env, b.edits...))
+	u.rx.Run("cis490 release promote --seq " + fmt.Sprint(u.seq))
+	canary := u.canary(b.version)
+	if meanwhile != nil {
+		meanwhile(canary)
+	}
+	u.stage(b.version, "withdrawn", 5*time.Minute)
+	u.on(canary, "v1", 60*time.Second)
+	status := canary.Run("cat /opt/cis490/autoupdate.json")
+	if !strings.Contains(status, b.version) || !strings.Contains(status, b.why) {
+		u.t.Errorf("%s: %s says %s, want …%s…", b.version, canary.Name, status, b.why)
+	}
+	u.t.Logf("%s: withdrawn %s after it was published: %s", b.version, time.Since(began).Round(time.Second),
+		u.rx.Run(fmt.Sprintf(`cis490 release list --json | jq -r '.[] | select(.version == "%s") | .reason'`, b.version)))
+	for _, h := range u.hosts {
+		if h.Run(unitState) != units[h.Name] {
+			u.t.Errorf("%s: %s has other units than before", b.version, h.Name)
+		}
+		if h != canary && strings.Contains(h.Journal("cis490-autoupdate.service"), `version=`+b.version) {
+			u.t.Errorf("%s: %s took it too", b.version, h.Name)
+		}
+		h.Run("rm -f /var/lib/cis490/data/outbox/junk")
+		before := len(u.index())
+		u.rx.Eventually(2*time.Minute, "an episode of "+h.Name+" after "+b.version, fmt.Sprintf(`tail -n +%d /var/lib/cis490/index.jsonl | grep -q '"host":"%s"'`, before+1, h.Name))
+	}
+}
