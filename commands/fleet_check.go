@@ -3,7 +3,6 @@ package commands
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +17,6 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/receiver/fleet"
-	"cis490/receiver/gate"
 	"cis490/receiver/notify"
 	"cis490/receiver/roster"
 )
@@ -101,31 +99,24 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	if err != nil {
 		conf = config.DefaultReceiver()
 	}
+	if dir != "" {
+		conf.DataDir = dir
+	}
 	o := fleet.Options{
-		Source: fleet.Source{FS: disk.OS{}, DataDir: conf.DataDir, Roster: roster.Open(disk.OS{}, conf.Authority.Dir)},
-		Limits: fleet.Limits{
-			SilentAfter: conf.Fleet.SilentAfter.D(), Lookback: conf.Fleet.Lookback.D(),
-			NeverReported: conf.Fleet.NeverReported.D(), CertLife: conf.Authority.CertLife.D(),
-		},
+		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
 		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
 	}
 	if dir != "" {
 		if _, err := os.Stat(dir); err != nil {
 			return o, conf, err
 		}
-		o.DataDir = dir
+		o.Gate = nil // its config is another one
 		if _, err := os.Stat(filepath.Join(dir, roster.File)); err == nil {
 			o.Roster = roster.Open(disk.OS{}, dir)
 		}
 		o.Tell = a.tell
 		return o, conf, nil
 	}
-	quiet := slog.New(slog.DiscardHandler) // serve says what is wrong with either
-	releases := a.rollout(conf, quiet)
-	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: c.String("config"), Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
-	g.Refresh()
-	o.Offered = releases.Version
-	o.Gate = g.Judge
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {

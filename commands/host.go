@@ -15,6 +15,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
 
@@ -31,7 +32,7 @@ func (a *app) hostCommand() *cli.Command {
 			Action:      a.hostList,
 		}, {
 			Name:        "show",
-			Usage:       "tell what the authority knows of a host",
+			Usage:       "explain one host: who it is, how it is, and what will happen next",
 			ArgsUsage:   "HOST",
 			Description: "Example:\n   sudo cis490 host show lab-07",
 			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
@@ -201,11 +202,14 @@ func (a *app) hostShow(c *cli.Context) error {
 		return err
 	}
 	heard := contactOf(a.heard(conf), h.Name)
+	outlook, alerts := a.outlook(conf, c.String("config"), h.Name)
 	if c.Bool("json") {
 		return a.printJSON(struct {
 			roster.Host
 			*contact
-		}{h, heard})
+			fleet.Outlook
+			Alerts []fleet.Alert `json:"alerts"`
+		}{h, heard, outlook, alerts})
 	}
 	a.printf("host         %s\nstate        %s since %s\n", h.Name, h.State, stamp(h.Since))
 	for _, line := range []struct {
@@ -220,6 +224,14 @@ func (a *app) hostShow(c *cli.Context) error {
 	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
+	}
+	a.printf("snapshot     %s\n", stamp(outlook.Snapshot))
+	if len(outlook.Failing) > 0 {
+		a.printf("failing      %s\n", strings.Join(outlook.Failing, ", "))
+	}
+	a.printAlerts(alerts)
+	for _, next := range outlook.Next {
+		a.printf("next         %s\n", next)
 	}
 	return nil
 }
