@@ -10,6 +10,7 @@ func (a *app) episodeCommand() *cli.Command {
 			a.episodeListCommand(),
 			a.episodeShowCommand(),
 			a.episodeVerifyCommand(),
+			a.episodePlotCommand(),
 			a.episodeRetryCommand(),
 		},
 	}

@@ -88,39 +88,6 @@ func (r episodeRow) why() string {
 	return ""
 }
 
-func (a *app) episodeShowCommand() *cli.Command {
-	return &cli.Command{
-		Name:        "show",
-		Usage:       "tell all that is known here of one episode",
-		ArgsUsage:   "EPISODE",
-		Description: "Example:\n   cis490 episode show 01J9Z3NDEKTSV4RRFFQ69G5FAV",
-		Flags:       []cli.Flag{configFlag(config.LabHostPath)},
-		Action: func(c *cli.Context) error {
-			if err := exactArgs(c, "EPISODE"); err != nil {
-				return err
-			}
-			id, err := ident.ParseEpisodeID(c.Args().First())
-			if err != nil {
-				return usagef(c, "%v", err)
-			}
-			conf, err := a.labHost(c)
-			if err != nil {
-				return err
-			}
-			rows, err := episodeRows(conf.DataDir, true)
-			if err != nil {
-				return err
-			}
-			for _, r := range rows {
-				if r.Episode == id {
-					return a.printJSON(r)
-				}
-			}
-			return fault.Fix(fmt.Errorf("episode %s is not on this host", id), "cis490 episode list --shipped; or ask the receiver: grep "+string(id)+" /var/lib/cis490/index.jsonl")
-		},
-	}
-}
-
 func (a *app) episodeRetryCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "retry",

@@ -4,29 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/episode"
-	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/wire"
 )
 
 func (a *app) episodeVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
 		Usage:     "tell whether episodes are sound: schema, clocks, gaps, labels, row counts",
-		ArgsUsage: "DIR|TARBALL…",
+		ArgsUsage: "EPISODE|DIR|TARBALL…",
 		Description: "Reads episodes as a data user would. Prints one line for each that is sound, and\n" +
 			"every fault with its file and line for each that is not; exit code 1 then.\n\n" +
-			"Examples:\n   cis490 episode verify /var/lib/cis490/data/episodes/01K…\n" +
+			"Examples:\n   sudo cis490 episode verify 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +
 			"   cis490 episode verify /var/lib/cis490/episodes/lab-01/*.tar.zst",
-		Flags:  []cli.Flag{jsonFlag()},
+		Flags:  append(roleFlags(), jsonFlag()),
 		Action: a.episodeVerify,
 	}
 }
@@ -44,11 +40,11 @@ type verified struct {
 
 func (a *app) episodeVerify(c *cli.Context) error {
 	if c.NArg() == 0 {
-		return usagef(c, "missing argument DIR or TARBALL")
+		return usagef(c, "missing argument EPISODE, DIR or TARBALL")
 	}
 	all, sound := []verified{}, true
-	for _, path := range c.Args().Slice() {
-		v, err := verify(path)
+	for _, arg := range c.Args().Slice() {
+		v, err := verify(c, arg)
 		if err != nil {
 			return err
 		}
@@ -84,47 +80,18 @@ func rowCounts(rows map[string]int) string {
 	return strings.Join(all, ", ")
 }
 
-func verify(path string) (v verified, err error) {
-	fi, err := os.Stat(path)
+func verify(c *cli.Context, arg string) (v verified, err error) {
+	o, err := openEpisode(c, arg)
 	if err != nil {
-		return v, fmt.Errorf("verify episode: %w", err)
+		return v, err
 	}
-	name, isTarball := strings.CutSuffix(filepath.Base(path), wire.TarballSuffix)
-	if !fi.IsDir() && !isTarball {
-		return v, fault.Exit(fmt.Errorf("verify episode: %s is neither a folder nor a %s", path, wire.TarballSuffix), fault.Usage)
-	}
-	dir := path
-	if isTarball && !fi.IsDir() {
-		if dir, err = os.MkdirTemp("", "cis490-verify-"); err != nil {
-			return v, fmt.Errorf("verify episode: %w", err)
-		}
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-		if err := unpack(path, name, dir); err != nil {
-			return v, err
-		}
-	}
-	m, faults := episode.Verify(os.DirFS(dir))
-	if id, err := ident.ParseEpisodeID(name); err == nil && m.Episode != "" && m.Episode != id {
+	defer func() { err = errors.Join(err, o.close()) }()
+	m, faults := episode.Verify(o.files)
+	if id, err := ident.ParseEpisodeID(o.name); err == nil && m.Episode != "" && m.Episode != id {
 		faults = append(faults, episode.Fault{File: episode.MetaFile, Why: fmt.Sprintf("is of episode %s", m.Episode)})
 	}
 	if faults == nil {
 		faults = []episode.Fault{}
 	}
-	return verified{Path: path, Episode: m.Episode, Profile: m.Profile, Verdict: m.Verdict, Rows: m.Rows, Sound: len(faults) == 0, Faults: faults}, nil
-}
-
-func unpack(path, name, dir string) error {
-	id, err := ident.ParseEpisodeID(name)
-	if err != nil {
-		return fmt.Errorf("verify episode: %w", err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return fmt.Errorf("verify episode: %w", err)
-	}
-	err = errors.Join(episode.Unpack(f, id, dir), f.Close())
-	if err != nil {
-		return fmt.Errorf("verify episode %s: %w", path, err)
-	}
-	return nil
+	return verified{Path: o.path, Episode: m.Episode, Profile: m.Profile, Verdict: m.Verdict, Rows: m.Rows, Sound: len(faults) == 0, Faults: faults}, nil
 }

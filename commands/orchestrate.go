@@ -2,6 +2,9 @@ package commands
 
 import (
 	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -111,11 +114,22 @@ func loadExperiment(path string) (experiment.Experiment, error) {
 	if path != "" {
 		return experiment.Load(path)
 	}
-	if self, err := os.Executable(); err == nil {
-		beside := filepath.Join(filepath.Dir(self), release.ExperimentFile)
-		if strings.HasPrefix(beside, installDir+"/versions/") && disk.Exists(disk.OS{}, beside) {
-			return experiment.Load(beside)
-		}
+	self, err := os.Executable()
+	if err != nil {
+		return experiment.Experiment{}, fmt.Errorf("find the release's experiment: %w", err)
+	}
+	if strings.HasPrefix(self, installDir+"/versions/") {
+		return releaseExperiment(filepath.Dir(self))
 	}
 	return experiment.Parse("the release's experiment.toml", assets.Experiment())
+}
+
+// releaseExperiment reads the experiment of the release in a folder. One that is
+// there and cannot be read is an error: the built-in one is another experiment.
+func releaseExperiment(dir string) (experiment.Experiment, error) {
+	path := filepath.Join(dir, release.ExperimentFile)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return experiment.Parse("the release's experiment.toml", assets.Experiment())
+	}
+	return experiment.Load(path)
 }

@@ -26,7 +26,13 @@ type fleet struct {
 // nothing else.
 func newFleet(t *testing.T, names ...string) *fleet {
 	t.Helper()
-	f := &fleet{Lab: lab.New(t), t: t}
+	return fleetIn(t, lab.New(t), names...)
+}
+
+// fleetIn is newFleet in a lab of the scenario's own making.
+func fleetIn(t *testing.T, l *lab.Lab, names ...string) *fleet {
+	t.Helper()
+	f := &fleet{Lab: l, t: t}
 	machines := f.BootAll(append([]string{"collector"}, names...)...)
 	f.rx, f.hosts = machines[0], machines[1:]
 	f.rx.Push(lab.Binary(t), "/root/cis490")

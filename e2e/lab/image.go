@@ -24,14 +24,14 @@ type recipe struct {
 	Files       map[string]string // written as they are
 }
 
-func debian() recipe {
+func debian(more ...string) recipe {
 	return recipe{
 		Suite: "bookworm",
 		Arch:  runtime.GOARCH,
-		Packages: []string{
+		Packages: append([]string{
 			"systemd", "systemd-sysv", "dbus", "sudo", "ca-certificates", "libnss-myhostname", // the host
 			"iproute2", "procps", "curl", "jq", "strace", "zstd", "minisign", // what scenarios use
-		},
+		}, more...),
 		Masked: []string{
 			"apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer",
 			"e2scrub_all.timer", "e2scrub_reap.service", "fstrim.timer",

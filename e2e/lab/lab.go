@@ -43,23 +43,25 @@ type Lab struct {
 	network network
 	cleanup func()
 
-	mu    sync.Mutex
-	hosts []*Host // in the order of booting; the place gives the address
+	mu     sync.Mutex
+	hosts  []*Host // in the order of booting; the place gives the address
+	guests int     // booted so far
 }
 
 // New returns an empty lab that is torn down when the test ends. It first sweeps
 // what dead test processes left behind, and builds the image all hosts share when
-// this machine has none yet (about half a minute, once).
-func New(tb testing.TB) *Lab {
+// this machine has none yet (about half a minute, once). With more packages its
+// hosts have another image, of their own.
+func New(tb testing.TB, packages ...string) *Lab {
 	tb.Helper()
-	l, err := open(tb)
+	l, err := open(tb, debian(packages...))
 	if err != nil {
 		tb.Fatalf("lab: %v", err)
 	}
 	return l
 }
 
-func open(tb testing.TB) (*Lab, error) {
+func open(tb testing.TB, image recipe) (*Lab, error) {
 	if err := preflight(); err != nil {
 		return nil, err
 	}
@@ -78,7 +80,7 @@ func open(tb testing.TB) (*Lab, error) {
 	l.cleanup = sync.OnceFunc(l.tearDown)
 	l.tearDownOnSignal()
 	tb.Cleanup(l.cleanup)
-	if l.image, err = debian().ensure(cache, run, tb.Logf); err != nil {
+	if l.image, err = image.ensure(cache, run, tb.Logf); err != nil {
 		return nil, err
 	}
 	if err := run.make(l.network.setUp); err != nil {

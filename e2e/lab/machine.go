@@ -72,6 +72,8 @@ func (m *machine) start() error {
 		"--network-namespace-path="+netnsPath(h.lab.network.name(h.Name)),
 		"--register=no", "--keep-unit", // asks no service manager of this machine
 		"--link-journal=no", "--resolv-conf=off", "--timezone=off", // keeps the host's own files
+		// On metal a service may confine itself; nspawn's own list has not heard of it.
+		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 		"--console=read-only", "--setenv=SYSTEMD_COLORS=0", "--", "systemd.show_status=yes")
 	// The unified hierarchy is what systemd needs, also where this machine still
 	// runs the hybrid one.

@@ -1,0 +1,133 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// opened is an episode whose files can be read as a folder.
+type opened struct {
+	name  string // of the folder or tarball, without its ending
+	path  string // as it was found
+	files fs.FS
+	close func() error
+}
+
+// openEpisode opens what a person names: a folder, a tarball, or the id of an
+// episode on this machine, wherever it lies.
+func openEpisode(c *cli.Context, arg string) (opened, error) {
+	if id, ok := namesID(arg); ok {
+		return openByID(c, id)
+	}
+	return openPath(arg)
+}
+
+// namesID tells whether an argument is an id, and not a folder of that name.
+func namesID(arg string) (ident.EpisodeID, bool) {
+	id, err := ident.ParseEpisodeID(arg)
+	if err != nil {
+		return "", false
+	}
+	_, err = os.Lstat(arg)
+	return id, errors.Is(err, fs.ErrNotExist)
+}
+
+func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
+	at, err := roles(c)
+	if err != nil {
+		return opened{}, err
+	}
+	for _, p := range at {
+		places, err := placesOf(p, id)
+		if err != nil {
+			return opened{}, err
+		}
+		for _, place := range places {
+			found, err := filepath.Glob(place)
+			if err != nil {
+				return opened{}, fmt.Errorf("look for episode %s: %w", id, err)
+			}
+			if len(found) > 0 {
+				return openPath(found[0])
+			}
+		}
+	}
+	return opened{}, fault.Fix(fmt.Errorf("the files of episode %s are not on this machine, or not for this user to see", id),
+		"sudo cis490 episode list --shipped; or name its folder or tarball")
+}
+
+// placesOf returns where a role may have an episode, as patterns. A folder that is
+// whole comes first; it is what the tarball was made of.
+func placesOf(p placement, id ident.EpisodeID) ([]string, error) {
+	if p.role == roleReceiver {
+		conf, _, err := config.LoadReceiver(p.path)
+		return []string{filepath.Join(conf.DataDir, "episodes", "*", string(id)+wire.TarballSuffix)}, err
+	}
+	conf, _, err := config.LoadLabHost(p.path)
+	var all []string
+	for _, place := range []string{
+		"episodes/" + string(id) + "/" + episode.DoneMarker,
+		"quarantine/" + string(id) + "/" + episode.DoneMarker,
+		"outbox/" + string(id) + wire.TarballSuffix,
+		"quarantine/" + string(id) + "/" + string(id) + wire.TarballSuffix,
+		"shipped/" + string(id) + wire.TarballSuffix,
+	} {
+		all = append(all, filepath.Join(conf.DataDir, place))
+	}
+	return all, err
+}
+
+func openPath(path string) (o opened, err error) {
+	path = strings.TrimSuffix(path, "/"+episode.DoneMarker)
+	fi, err := os.Stat(path)
+	if err != nil {
+		return o, fmt.Errorf("open episode: %w", err)
+	}
+	name, isTarball := strings.CutSuffix(filepath.Base(path), wire.TarballSuffix)
+	o = opened{name: name, path: path, close: func() error { return nil }}
+	if fi.IsDir() {
+		o.files = os.DirFS(path)
+		return o, nil
+	}
+	if !isTarball {
+		return o, fault.Exit(fmt.Errorf("open episode: %s is neither a folder nor a %s", path, wire.TarballSuffix), fault.Usage)
+	}
+	dir, err := os.MkdirTemp("", "cis490-episode-")
+	if err != nil {
+		return o, fmt.Errorf("open episode: %w", err)
+	}
+	o.close = func() error { return os.RemoveAll(dir) }
+	if err := unpack(path, name, dir); err != nil {
+		return o, errors.Join(err, o.close())
+	}
+	o.files = os.DirFS(dir)
+	return o, nil
+}
+
+func unpack(path, name, dir string) error {
+	id, err := ident.ParseEpisodeID(name)
+	if err != nil {
+		return fmt.Errorf("open episode: %w", err)
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open episode: %w", err)
+	}
+	err = errors.Join(episode.Unpack(f, id, dir), f.Close())
+	if err != nil {
+		return fmt.Errorf("open episode %s: %w", path, err)
+	}
+	return nil
+}

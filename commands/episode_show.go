@@ -1,0 +1,200 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/episode"
+	"cis490/internal/fault"
+)
+
+// sparkWidth is how many characters a curve has.
+const sparkWidth = 60
+
+func (a *app) episodeShowCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "show",
+		Usage:     "tell all that is known here of one episode",
+		ArgsUsage: "EPISODE|DIR|TARBALL",
+		Description: "Where it is, how it was recorded, its phases, the rows of each source and its figures\n" +
+			"over time.\n\n" +
+			"Examples:\n   sudo cis490 episode show 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +
+			"   cis490 episode show --json 01J9Z3NDEKTSV4RRFFQ69G5FAV.tar.zst | jq .phases",
+		Flags:  append(roleFlags(), jsonFlag()),
+		Action: a.episodeShow,
+	}
+}
+
+// shown is what `episode show --json` prints.
+type shown struct {
+	Path   string          `json:"path,omitempty"`  // "": its files are not here any more
+	Spool  *episodeRow     `json:"spool,omitempty"` // what this host's spool knows of it
+	Meta   *episode.Meta   `json:"meta,omitempty"`
+	Phases []episode.Phase `json:"phases,omitempty"`
+	curves []episode.Curve
+	whole  episode.Overview
+}
+
+func (a *app) episodeShow(c *cli.Context) (err error) {
+	if err := exactArgs(c, "EPISODE"); err != nil {
+		return err
+	}
+	s := shown{}
+	s.Spool, err = spoolRow(c, c.Args().First())
+	if err != nil {
+		return err
+	}
+	o, err := openEpisode(c, c.Args().First())
+	switch {
+	case err != nil && s.Spool == nil:
+		return err
+	case err == nil:
+		defer func() { err = errors.Join(err, o.close()) }()
+		if s.whole, err = episode.ReadOverview(o.files); err != nil {
+			return fault.Fix(fmt.Errorf("show %s: %w", o.path, err), "cis490 episode verify "+o.path)
+		}
+		s.Path, s.Meta, s.Phases, s.curves = o.path, &s.whole.Meta, s.whole.Phases, s.whole.Curves
+	}
+	if c.Bool("json") {
+		return a.printJSON(s)
+	}
+	a.printShown(s)
+	return nil
+}
+
+// spoolRow returns what the spool of this machine, if it is a lab host, knows of an
+// episode that was named by its id.
+func spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
+	id, ok := namesID(arg)
+	if !ok {
+		return nil, nil
+	}
+	at, err := roles(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range at {
+		if p.role != roleLabHost {
+			continue
+		}
+		conf, _, err := config.LoadLabHost(p.path)
+		if err != nil {
+			return nil, err
+		}
+		rows, err := episodeRows(conf.DataDir, true)
+		if errors.Is(err, fs.ErrPermission) {
+			return nil, fault.Fix(err, "sudo cis490 episode show "+arg)
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range rows {
+			if r.Episode == id {
+				return &r, nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+func (a *app) printShown(s shown) {
+	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
+	line := func(key, format string, args ...any) {
+		_, _ = fmt.Fprintf(w, key+"\t"+format+"\n", args...) // flushed below
+	}
+	if r := s.Spool; r != nil {
+		line("state", "%s %s", r.State, r.why())
+		if r.Receipt != nil {
+			line("receipt", "%s, %s", r.Receipt.Digest, humanize.IBytes(uint64(r.Receipt.Size)))
+		}
+	}
+	if s.Meta == nil {
+		line("files", "no longer on this machine")
+		_ = w.Flush()
+		return
+	}
+	m := s.Meta
+	line("files", "%s", s.Path)
+	line("episode", "%s of %s, recording %d, slot %d", m.Episode, m.Host, m.Counter, m.Slot)
+	line("profile", "%s of experiment %.12s", m.Profile, m.Experiment)
+	line("code", "%s (%.12s)", m.Code.Version, m.Code.Commit)
+	line("recorded", "%s, %s", m.Start.UTC().Format("2006-01-02 15:04:05 MST"), m.End.Sub(m.Start).Round(time.Millisecond))
+	line("verdict", "%s %s", m.Verdict, check.Plain(m.Reason, 300))
+	line("host load", "%.0f %% of %d cores, %d slots", 100*m.Load.Busy, m.Load.Cores, m.Load.Slots)
+	for _, n := range m.Notes {
+		line("note", "%s", check.Plain(n, 300))
+	}
+	_, _ = fmt.Fprintln(w, "\nPHASE\tBEGINS\tLASTS\tEVENT")
+	for i, p := range s.Phases {
+		_, _ = fmt.Fprintf(w, "%d %s\t%s\t%s\t%s\n", i+1, p.Name, seconds(p.Begin), seconds(p.End-p.Begin), p.Event)
+	}
+	_, _ = fmt.Fprintln(w, "\nSOURCE\tROWS\tRATE\tMISSED\tLATE (p50, p99, max)")
+	for _, source := range slices.Sorted(maps.Keys(m.Rows)) {
+		k := m.Sampling[source]
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n", source, m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
+	}
+	_, _ = fmt.Fprintf(w, "\nphase\t%s\n", ruler(s.whole))
+	for _, k := range s.curves {
+		_, _ = fmt.Fprintf(w, "%s\t%s\tat most %s\n", k.Name, spark(k.Buckets(sparkWidth, s.whole.End)), figure(k.Unit, k.Max()))
+	}
+	_ = w.Flush()
+}
+
+func seconds(ns int64) string { return fmt.Sprintf("%.3f s", float64(ns)/1e9) }
+func micro(us int64) string   { return (time.Duration(us) * time.Microsecond).String() }
+
+// ruler shows over the curves which phase each part belongs to.
+func ruler(o episode.Overview) string {
+	var b strings.Builder
+	for i := range sparkWidth {
+		b.WriteByte(" 123456789abcdefghijklmnopqrstuvwxyz"[min(o.PhaseAt(i, sparkWidth)+1, 35)])
+	}
+	return b.String()
+}
+
+// spark draws values from 0 to their largest; a blank is no value.
+func spark(values []float64) string {
+	steps, most := []rune("▁▂▃▄▅▆▇█"), 0.0
+	for _, v := range values {
+		if !math.IsNaN(v) {
+			most = math.Max(most, v)
+		}
+	}
+	var b strings.Builder
+	for _, v := range values {
+		switch {
+		case math.IsNaN(v):
+			b.WriteByte(' ')
+		case most == 0:
+			b.WriteRune(steps[0])
+		default:
+			b.WriteRune(steps[int(math.Round(math.Max(v, 0)/most*float64(len(steps)-1)))])
+		}
+	}
+	return b.String()
+}
+
+// figure writes a value of a curve for people.
+func figure(unit string, v float64) string {
+	switch unit {
+	case episode.UnitBytes:
+		return humanize.IBytes(uint64(math.Max(v, 0)))
+	case episode.UnitRate:
+		return humanize.IBytes(uint64(math.Max(v, 0))) + "/s"
+	case episode.UnitPercent:
+		return fmt.Sprintf("%.0f %%", v)
+	}
+	return fmt.Sprintf("%.3g", v)
+}

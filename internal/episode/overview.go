@@ -1,0 +1,236 @@
+package episode
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+)
+
+// Overview is an episode as a person is shown it.
+type Overview struct {
+	Meta   Meta
+	Phases []Phase
+	Curves []Curve
+	End    int64 // nanoseconds: the last moment of any row
+}
+
+// Phase is a label with its length. Times are nanoseconds since the origin.
+type Phase struct {
+	Name  string `json:"phase"`
+	Event string `json:"event"`
+	Begin int64  `json:"begin_ns"`
+	End   int64  `json:"end_ns"`
+}
+
+// Curve is one figure over time.
+type Curve struct {
+	Source, Name string
+	Unit         string // what Value is of, such as "bytes"
+	Points       []Point
+}
+
+// Point is a value at a moment, in nanoseconds since the origin.
+type Point struct {
+	Mono  int64
+	Value float64
+}
+
+// Units of curves.
+const (
+	UnitPercent = "%"
+	UnitBytes   = "bytes"
+	UnitRate    = "bytes/s"
+	UnitCount   = "count"
+)
+
+// rowFigures is what curves are made of: the keys of all sources together.
+type rowFigures struct {
+	Mono      int64 `json:"t_mono_ns"`
+	UserMS    int64 `json:"user_ms"`
+	SystemMS  int64 `json:"system_ms"`
+	RSS       int64 `json:"rss_bytes"`
+	Processes int64 `json:"processes"`
+	IO        struct {
+		ReadChars  int64 `json:"rchar"`
+		WriteChars int64 `json:"wchar"`
+	} `json:"io"`
+	CPUSome    int64 `json:"cpu_some_us"`
+	MemorySome int64 `json:"memory_some_us"`
+	IOSome     int64 `json:"io_some_us"`
+	Balloon    int64 `json:"balloon_bytes"`
+	Blocks     []struct {
+		ReadBytes  int64 `json:"read_bytes"`
+		WriteBytes int64 `json:"write_bytes"`
+	} `json:"blocks"`
+}
+
+func (r rowFigures) disks() int64 {
+	var sum int64
+	for _, b := range r.Blocks {
+		sum += b.ReadBytes + b.WriteBytes
+	}
+	return sum
+}
+
+// figure says how a curve is read from rows. perSecond is what a second's growth
+// of the value is multiplied with; 0: the value is of the moment.
+type figure struct {
+	source, name, unit string
+	value              func(rowFigures) int64
+	perSecond          float64
+}
+
+func figures() []figure {
+	return []figure{
+		{"proc", "cpu", UnitPercent, func(r rowFigures) int64 { return r.UserMS + r.SystemMS }, 100.0 / 1e3},
+		{"proc", "memory", UnitBytes, func(r rowFigures) int64 { return r.RSS }, 0},
+		{"proc", "processes", UnitCount, func(r rowFigures) int64 { return r.Processes }, 0},
+		{"proc", "io", UnitRate, func(r rowFigures) int64 { return r.IO.ReadChars + r.IO.WriteChars }, 1},
+		{"qmp", "guest disks", UnitRate, rowFigures.disks, 1},
+		{"qmp", "guest memory", UnitBytes, func(r rowFigures) int64 { return r.Balloon }, 0},
+		{"pressure", "host cpu stalls", UnitPercent, func(r rowFigures) int64 { return r.CPUSome }, 100.0 / 1e6},
+		{"pressure", "host memory stalls", UnitPercent, func(r rowFigures) int64 { return r.MemorySome }, 100.0 / 1e6},
+		{"pressure", "host io stalls", UnitPercent, func(r rowFigures) int64 { return r.IOSome }, 100.0 / 1e6},
+	}
+}
+
+// ReadOverview reads an episode's directory. It reads what is there: whether that
+// is sound is for Verify to tell.
+func ReadOverview(fsys fs.FS) (Overview, error) {
+	var o Overview
+	b, err := fs.ReadFile(fsys, MetaFile)
+	if err == nil {
+		err = json.Unmarshal(b, &o.Meta)
+	}
+	if err != nil {
+		return o, fmt.Errorf("read %s: %w", MetaFile, err)
+	}
+	labels, err := readRows[Label](fsys, LabelsFile)
+	if err != nil {
+		return o, err
+	}
+	events, err := readRows[Event](fsys, EventsFile)
+	if err != nil {
+		return o, err
+	}
+	for _, e := range events {
+		o.End = max(o.End, e.Mono)
+	}
+	sources := map[string][]rowFigures{}
+	for source := range o.Meta.Rows {
+		rows, err := readRows[rowFigures](fsys, TelemetryFile(source))
+		if err != nil {
+			return o, err
+		}
+		sources[source] = rows
+		for _, r := range rows {
+			o.End = max(o.End, r.Mono)
+		}
+	}
+	for _, f := range figures() {
+		if rows := sources[f.source]; len(rows) > 1 {
+			o.Curves = append(o.Curves, Curve{f.source, f.name, f.unit, f.points(rows)})
+		}
+	}
+	for i, l := range labels {
+		end := o.End
+		if i+1 < len(labels) {
+			end = labels[i+1].Mono
+		}
+		o.Phases = append(o.Phases, Phase{l.Phase, l.Event, l.Mono, end})
+	}
+	return o, nil
+}
+
+func (f figure) points(rows []rowFigures) []Point {
+	var all []Point
+	for i, r := range rows {
+		if f.perSecond == 0 {
+			all = append(all, Point{r.Mono, float64(f.value(r))})
+			continue
+		}
+		if i == 0 || r.Mono <= rows[i-1].Mono {
+			continue
+		}
+		grown := float64(f.value(r)-f.value(rows[i-1])) * f.perSecond
+		all = append(all, Point{r.Mono, grown / (float64(r.Mono-rows[i-1].Mono) / 1e9)})
+	}
+	return all
+}
+
+// Buckets returns the curve's mean in each of n equal parts of the time from 0 to
+// end. A part between two points has the nearer one's value; one that is farther
+// than points usually are from each other is NaN: there the source was silent.
+func (c Curve) Buckets(n int, end int64) []float64 {
+	sums, counts := make([]float64, n), make([]int, n)
+	for _, p := range c.Points {
+		i := bucket(p.Mono, n, end)
+		sums[i] += p.Value
+		counts[i]++
+	}
+	for i := range sums {
+		if counts[i] > 0 {
+			sums[i] /= float64(counts[i])
+		} else {
+			sums[i] = c.near(int64((float64(i) + 0.5) / float64(n) * float64(end)))
+		}
+	}
+	return sums
+}
+
+func (c Curve) near(mono int64) float64 {
+	if len(c.Points) < 2 {
+		return math.NaN()
+	}
+	usual := (c.Points[len(c.Points)-1].Mono - c.Points[0].Mono) / int64(len(c.Points)-1)
+	at := math.NaN()
+	least := usual
+	for _, p := range c.Points {
+		if d := max(p.Mono-mono, mono-p.Mono); d < least {
+			at, least = p.Value, d
+		}
+	}
+	return at
+}
+
+// PhaseAt returns the index of the phase that most of a bucket belongs to, as
+// Buckets divides the time; -1 before the first.
+func (o Overview) PhaseAt(i, n int) int {
+	middle := int64((float64(i) + 0.5) / float64(n) * float64(o.End))
+	at := -1
+	for k, p := range o.Phases {
+		if p.Begin <= middle {
+			at = k
+		}
+	}
+	return at
+}
+
+func bucket(mono int64, n int, end int64) int {
+	if end <= 0 {
+		return 0
+	}
+	return min(max(int(float64(mono)/float64(end)*float64(n)), 0), n-1)
+}
+
+// Max returns the curve's largest value, 0 for one without points.
+func (c Curve) Max() float64 {
+	most := 0.0
+	for _, p := range c.Points {
+		most = math.Max(most, p.Value)
+	}
+	return most
+}
+
+// readRows decodes a file of rows; the first that does not decode is an error.
+func readRows[T any](fsys fs.FS, file string) ([]T, error) {
+	v := &verifier{fsys: fsys}
+	var all []T
+	eachRow(v, file, func(_ int, row T) { all = append(all, row) })
+	if len(v.faults) > 0 {
+		return nil, errors.New("read " + v.faults[0].String())
+	}
+	return all, nil
+}

@@ -1,0 +1,93 @@
+package episode_test
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"cis490/internal/episode"
+)
+
+func file(lines ...string) *fstest.MapFile {
+	return &fstest.MapFile{Data: []byte(strings.Join(lines, "\n") + "\n")}
+}
+
+func overviewFS() fstest.MapFS {
+	return fstest.MapFS{
+		"meta.json":    file(`{"schema_version":1,"profile":"hash","rows":{"proc":3,"pressure":1}}`),
+		"events.jsonl": file(`{"t_mono_ns":0,"source":"orchestrate","event":"start"}`, `{"t_mono_ns":4000000000,"source":"orchestrate","event":"exit"}`),
+		"labels.jsonl": file(`{"t_mono_ns":0,"phase":"clean","event":"start"}`, `{"t_mono_ns":1000000000,"phase":"busy","event":"go"}`),
+		"telemetry-proc.jsonl": file(
+			`{"t_mono_ns":0,"rss_bytes":10,"user_ms":0,"system_ms":0,"io":{"rchar":0,"wchar":0}}`,
+			`{"t_mono_ns":1000000000,"rss_bytes":30,"user_ms":100,"system_ms":100,"io":{"rchar":500,"wchar":500}}`,
+			`{"t_mono_ns":3000000000,"rss_bytes":20,"user_ms":2100,"system_ms":100,"io":{"rchar":500,"wchar":500}}`),
+		"telemetry-pressure.jsonl": file(`{"t_mono_ns":0,"cpu_some_us":5}`),
+	}
+}
+
+func TestReadOverview(t *testing.T) {
+	o, err := episode.ReadOverview(overviewFS())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.End != 4e9 || len(o.Phases) != 2 || o.Phases[0].End != 1e9 || o.Phases[1] != (episode.Phase{Name: "busy", Event: "go", Begin: 1e9, End: 4e9}) {
+		t.Errorf("end %d, phases %+v", o.End, o.Phases)
+	}
+	got := map[string][]episode.Point{}
+	for _, c := range o.Curves {
+		got[c.Name] = c.Points
+	}
+	for name, want := range map[string][]episode.Point{
+		"cpu":    {{Mono: 1e9, Value: 20}, {Mono: 3e9, Value: 100}}, // percent of a core
+		"memory": {{Mono: 0, Value: 10}, {Mono: 1e9, Value: 30}, {Mono: 3e9, Value: 20}},
+		"io":     {{Mono: 1e9, Value: 1000}, {Mono: 3e9, Value: 0}},
+	} {
+		if len(got[name]) != len(want) {
+			t.Errorf("%s: %v, want %v", name, got[name], want)
+			continue
+		}
+		for i := range want {
+			if p := got[name][i]; p.Mono != want[i].Mono || math.Abs(p.Value-want[i].Value) > 1e-9 {
+				t.Errorf("%s: %v, want %v", name, got[name], want)
+			}
+		}
+	}
+	if got["host cpu stalls"] != nil {
+		t.Error("one row makes a curve")
+	}
+	if a, b, c := o.PhaseAt(0, 4), o.PhaseAt(1, 4), o.PhaseAt(3, 4); a != 0 || b != 1 || c != 1 {
+		t.Errorf("phases at 0.5, 1.5 and 3.5 s: %d, %d, %d", a, b, c)
+	}
+}
+
+func TestCurve_Buckets(t *testing.T) {
+	c := episode.Curve{Points: []episode.Point{{Mono: 0, Value: 1}, {Mono: 10, Value: 3}, {Mono: 40, Value: 5}, {Mono: 45, Value: 7}, {Mono: 100, Value: 9}}}
+	got := c.Buckets(10, 100)
+	want := []float64{1, 3, 3, 5, 6, 7, 7, math.NaN(), 9, 9} // points are 25 apart, usually
+	for i := range want {
+		if math.IsNaN(want[i]) != math.IsNaN(got[i]) || (!math.IsNaN(want[i]) && got[i] != want[i]) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+	if got := (episode.Curve{}).Buckets(2, 0); !math.IsNaN(got[0]) {
+		t.Errorf("no points: %v", got)
+	}
+}
+
+func TestReadOverview_TellsWhereItCannotRead(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(fstest.MapFS)
+		want   string
+	}{
+		"no meta":   {func(f fstest.MapFS) { delete(f, "meta.json") }, "read meta.json"},
+		"no labels": {func(f fstest.MapFS) { delete(f, "labels.jsonl") }, "read labels.jsonl: missing"},
+		"torn row":  {func(f fstest.MapFS) { f["telemetry-proc.jsonl"] = file(`{"t_mono_ns":0}`, `{"t_mono`) }, "read telemetry-proc.jsonl:2:"},
+	} {
+		f := overviewFS()
+		c.change(f)
+		if _, err := episode.ReadOverview(f); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %s", name, err, c.want)
+		}
+	}
+}
