@@ -104,7 +104,13 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	}
 
 	for _, name := range []string{"lab-stopped", "lab-bearer", "lab-expired", "lab-timer"} {
-		f.paste(sick[name].Fix)
+		pasted := map[string]bool{}
+		for _, a := range append([]alert{sick[name]}, f.open()...) {
+			if a.Host == name && !pasted[a.Fix] {
+				pasted[a.Fix] = true
+				f.paste(a.Fix)
+			}
+		}
 	}
 	// These need hands or a decision, which the fix says in words.
 	create, there, _ := strings.Cut(strings.ReplaceAll(sick["lab-two"].Fix, "NEW-NAME", "lab-copy"), "   # then on one of the two machines: ")
@@ -121,6 +127,7 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	f.paste(strings.Split(sick["lab-never"].Fix, ", then")[0])
 	for name := range sick {
 		f.waitWell(limit, name)
+		t.Logf("%s is well", name)
 	}
 	f.waitWell(limit, "lab-copy")
 }
