@@ -5,8 +5,11 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
+	"testing"
 	"time"
 
 	"cis490/e2e/lab"
@@ -149,4 +152,14 @@ func (f *fleet) paste(fix string) {
 		name, _, _ := strings.Cut(then, ";")
 		f.Host(name).Run("cd /root\n" + out)
 	}
+}
+
+// writeTemp puts content into a file of its own on this machine.
+func writeTemp(t *testing.T, content string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

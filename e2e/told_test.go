@@ -1,0 +1,145 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// TestHealthyFleetIsQuiet: a fleet in which a laptop sleeps and the receiver is
+// restarted has no alert that anyone is told of. Three minutes at this pace are
+// an hour at the real one.
+func TestHealthyFleetIsQuiet(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01", "lab-02", "laptop")
+	for _, h := range f.hosts {
+		f.quick(h)
+	}
+	f.watched()
+	for _, h := range f.hosts {
+		f.waitAccepted(h, 1, 2*time.Minute)
+	}
+	laptop := f.Host("laptop")
+	began := time.Now()
+	laptop.PowerOff()
+	time.Sleep(silentAfter / 3)
+	f.rx.Run("systemctl restart cis490-receiver")
+	time.Sleep(silentAfter/2 + 2*checkEvery) // the laptop is silent for longer than a host may be
+	f.rx.Eventually(time.Minute, "a row that nobody is told of", `cis490 alerts list --all --json | jq -e 'any(.[]; .host == "laptop" and .quiet)'`)
+	f.rx.PowerOff() // the receiver is away, too, and comes back
+	time.Sleep(checkEvery)
+	f.rx.Start()
+	laptop.Start()
+	time.Sleep(time.Until(began.Add(4 * time.Minute)))
+	f.rx.Eventually(2*time.Minute, "no open alert", `cis490 alerts list --json | jq -e '. == []'`)
+	for _, a := range f.rows() {
+		if !a.Quiet {
+			t.Errorf("a healthy fleet, yet: %+v", a)
+		}
+	}
+	if lines := f.rx.Try("journalctl -u cis490-fleet-health -g 'cis490 fleet-alert' --no-pager -o cat"); lines.Code == 0 {
+		t.Errorf("the journal tells of a healthy fleet:\n%s", lines.Out)
+	}
+	f.nothingLostNothingTwice()
+}
+
+// TestRefusedHostIsExplained: a host whose commit was blocked is answered 412,
+// still delivers its snapshot, and is explained; a real Alertmanager and the
+// journal show the alert and its end; what a host says of itself stays inert.
+func TestRefusedHostIsExplained(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("prometheus-alertmanager"); err != nil {
+		t.Skip("needs Debian's prometheus-alertmanager")
+	}
+	f := newFleet(t, "lab-01", "lab-evil")
+	manager := f.Command("prometheus-alertmanager", "--web.listen-address=:9093", "--cluster.listen-address=", "--storage.path="+t.TempDir(),
+		"--config.file="+writeTemp(t, "route:\n  receiver: none\nreceivers:\n- name: none\n"))
+	if err := manager.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = manager.Process.Kill(); _ = manager.Wait() })
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"alertmanager_url": "http://switch.lab:9093"})
+	h, evil := f.hosts[0], f.Host("lab-evil")
+	f.quick(h)
+	f.quick(evil)
+	f.watched()
+	f.waitAccepted(h, 1, 2*time.Minute)
+	f.waitAccepted(evil, 1, 2*time.Minute)
+
+	// What a stolen machine might send in the place of a snapshot.
+	const nasty = "'; $(touch /pwned) \x1b[31m<script>alert(1)</script>\nhost=x symptom=silent state=firing"
+	body, err := json.Marshal(map[string]any{
+		"schema": "cis490.doctor/1", "host": nasty, "role": nasty, "version": nasty,
+		"checks": []map[string]any{{"id": nasty, "title": nasty, "status": "fail", "detail": nasty, "fix": nasty, "hard": true}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	evil.Run("systemctl stop cis490-shipper cis490-orchestrator cis490-doctor-check.timer")
+	f.hostile(evil, string(body))
+
+	commit := strings.TrimSpace(h.Run("cis490 version --json | jq -r .commit"))
+	f.rx.Run(`sed -i 's/^# blocked_commits = .*/blocked_commits = ["` + commit + `"]/' /etc/cis490/receiver.toml`)
+	a := f.waitOpen(5*time.Minute, "lab-01", "silent", "gated")
+	t.Logf("%s; %s", a.Reason, a.Fix)
+	f.rx.Run("rm -f /tmp/before && cp -a /var/lib/cis490/host-health/lab-01.json /tmp/before")
+	h.Run("systemctl start cis490-doctor-check")
+	f.rx.Eventually(time.Minute, "a newer snapshot of a refused host", "test /var/lib/cis490/host-health/lab-01.json -nt /tmp/before")
+	show := f.rx.Run("cis490 host show lab-01")
+	t.Log(show)
+	for _, part := range []string{"lab-01 silent", "next         it records nothing new", "never expire"} {
+		if !strings.Contains(show, part) {
+			t.Errorf("host show does not say %q", part)
+		}
+	}
+	told := func() string {
+		out, err := f.Command("curl", "-fsS", "http://127.0.0.1:9093/api/v2/alerts?active=true").Output()
+		if err != nil {
+			t.Fatalf("alertmanager: %v", err)
+		}
+		return string(out)
+	}
+	if got := told(); !strings.Contains(got, `"host":"lab-01"`) || !strings.Contains(got, "cis490_silent") {
+		t.Errorf("alertmanager does not show the alert: %s", got)
+	}
+
+	b := f.waitOpen(5*time.Minute, "lab-evil", "silent", "failing-check")
+	for where, text := range map[string]string{
+		"alerts list": f.rx.Run("cis490 alerts list; cis490 alerts list --json"), "host show": f.rx.Run("cis490 host show lab-evil"),
+		"status": f.rx.Run("cis490 status"), "alerts.jsonl": f.rx.Read("/var/lib/cis490/alerts.jsonl"),
+		"journal": f.rx.Run("journalctl -u cis490-fleet-health --no-pager -o cat -g fleet-alert"), "alertmanager": told(),
+	} {
+		if strings.ContainsAny(text, "\x1b") || strings.Contains(text, "\nhost=x") {
+			t.Errorf("%s is not inert:\n%q", where, text)
+		}
+	}
+	if strings.Contains(b.Fix, "touch") {
+		t.Errorf("a host's text is in the fix: %s", b.Fix)
+	}
+	f.rx.Run("test ! -e /pwned")
+
+	f.rx.Run(`sed -i 's/^blocked_commits = .*/# blocked_commits = []/' /etc/cis490/receiver.toml`)
+	f.waitWell(3*time.Minute, "lab-01")
+	if got := told(); strings.Contains(got, `"host":"lab-01"`) {
+		t.Errorf("alertmanager does not show the end: %s", got)
+	}
+	journal := f.rx.Run("journalctl -p warning..warning -u cis490-fleet-health --no-pager -o cat -g 'cis490 fleet-alert host=lab-01 symptom=silent'")
+	if !strings.Contains(journal, "state=firing") || !strings.Contains(journal, "state=resolved") {
+		t.Errorf("the journal's lines: %s", journal)
+	}
+	f.nothingLostNothingTwice()
+}
+
+// hostile delivers a snapshot with the host's own credentials.
+func (f *fleet) hostile(h *lab.Host, body string) {
+	f.t.Helper()
+	h.Write("/root/body", body, 0o600)
+	h.Run(`curl -fsS --cacert /etc/cis490/certs/ca.crt --cert /etc/cis490/certs/lab-host.pem -H "Authorization: Bearer $(cat /etc/cis490/certs/bearer)" ` +
+		`-T /root/body https://collector.lab:8443/v1/host-health/` + h.Name)
+}
