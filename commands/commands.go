@@ -79,6 +79,8 @@ func (a *app) commands() []*cli.Command {
 		a.statusCommand(),
 		a.configCommand(),
 		a.versionCommand(),
+		a.completionCommand(),
+		a.manCommand(),
 	}
 }
 

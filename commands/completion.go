@@ -1,0 +1,86 @@
+package commands
+
+import (
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// shells are the shells that completion knows, with their scripts: each asks the
+// program itself what may come next, so that none grows old.
+func shells() map[string]string {
+	return map[string]string{
+		"bash": `_cis490() {
+	local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]:0:COMP_CWORD}")
+	[[ $cur == -* ]] && words+=("$cur")
+	mapfile -t COMPREPLY < <(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur")
+}
+complete -o bashdefault -o default -F _cis490 cis490
+`,
+		"zsh": `#compdef cis490
+_cis490() {
+	local -a words_before found
+	words_before=("${(@)words[1,CURRENT-1]}")
+	[[ ${words[CURRENT]} == -* ]] && words_before+=("${words[CURRENT]}")
+	found=("${(@f)$(SHELL=zsh "${words_before[@]}" --generate-bash-completion 2>/dev/null)}")
+	if [[ -n ${found[1]} ]]; then
+		_describe cis490 found
+	else
+		_files
+	fi
+}
+compdef _cis490 cis490
+`,
+		"fish": `function __cis490
+	set -l before (commandline -opc)
+	set -l now (commandline -ct)
+	string match -q -- '-*' $now; and set before $before $now
+	$before --generate-bash-completion 2>/dev/null
+end
+complete -c cis490 -f -a '(__cis490)'
+complete -c cis490 -n 'test -z (__cis490 | string collect)' -F
+`,
+	}
+}
+
+func (a *app) completionCommand() *cli.Command {
+	hint := map[string]string{
+		"bash": "cis490 completion bash | sudo tee /etc/bash_completion.d/cis490 >/dev/null",
+		"zsh":  "cis490 completion zsh | sudo tee /usr/local/share/zsh/site-functions/_cis490 >/dev/null",
+		"fish": "cis490 completion fish | sudo tee /etc/fish/completions/cis490.fish >/dev/null",
+	}
+	var leaves []*cli.Command
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		leaves = append(leaves, &cli.Command{
+			Name: shell, Usage: "print the completion of " + shell, ArgsUsage: " ",
+			Description: "Prints a script for " + shell + " that completes commands and flags.\n\nExample:\n   " + hint[shell],
+			Action: func(c *cli.Context) error {
+				if err := noArgs(c); err != nil {
+					return err
+				}
+				a.printf("%s", shells()[shell])
+				return nil
+			},
+		})
+	}
+	return &cli.Command{Name: "completion", Usage: "print a shell's completion", Subcommands: leaves}
+}
+
+func (a *app) manCommand() *cli.Command {
+	return &cli.Command{
+		Name: "man", Usage: "print the manual page", ArgsUsage: " ",
+		Description: "Prints the manual page of all commands, made out of their help.\n\nExamples:\n   cis490 man | man -l -\n   cis490 man | sudo tee /usr/local/share/man/man8/cis490.8 >/dev/null",
+		Action: func(c *cli.Context) error {
+			if err := noArgs(c); err != nil {
+				return err
+			}
+			page, err := a.cli().ToManWithSection(8)
+			if err != nil {
+				return err
+			}
+			// A line that begins with a dot would be a request of troff.
+			a.printf("%s", strings.ReplaceAll(page, "\n...", "\n\\&..."))
+			return nil
+		},
+	}
+}
