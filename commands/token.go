@@ -163,7 +163,7 @@ func script(conf config.Receiver, offered []release.Artifact, made []authority.M
 		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, m.Token, m.Expires.Local().Format(time.RFC1123))
 	}
 	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
-		"cd \"$(mktemp -d)\" || exit 1\n%secho \"$token\" | ./cis490 install lab-host --join -\n", download(conf, offered))
+		"dir=$(mktemp -d) || exit 1\ntrap 'rm -rf \"$dir\"' EXIT\ncd \"$dir\" || exit 1\n%secho \"$token\" | ./cis490 install lab-host --join -\n", download(conf, offered))
 	return b.String()
 }
 
