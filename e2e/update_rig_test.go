@@ -28,7 +28,7 @@ systemctl start --no-block cis490-autoupdate.service`
 
 // commitOf gives each version of these scenarios a commit of its own.
 func commitOf(version string) string {
-	return fmt.Sprintf("%040x", []byte(version+strings.Repeat("\x00", 20))[:20])
+	return fmt.Sprintf("%040x", []byte(version + strings.Repeat("\x00", 20))[:20])
 }
 
 // updates is a fleet that runs a published release, v1, and keeps itself on what
@@ -128,7 +128,7 @@ func patched(t *testing.T, version string, env []string, edits ...edit) string {
 		t.Fatal(err)
 	}
 	tree := t.TempDir()
-	files, err := exec.Command("git", "-C", root, "ls-files", "*.go", "go.mod", "go.sum", "assets").Output()
+	files, err := exec.Command("git", "-C", root, "ls-files").Output()
 	if err != nil {
 		t.Fatalf("list the source: %v", err)
 	}

@@ -30,6 +30,9 @@ import (
 // stepEvery is how soon an order or a report counts.
 const stepEvery = 2 * time.Second
 
+// allPing is within what time every host that is on has told of itself.
+const allPing = 7 * time.Minute
+
 // maxOwn bounds how many of the receiver's former commits stay accepted.
 const maxOwn = 20
 
@@ -67,7 +70,8 @@ type Rollout struct {
 	orders []rel.Order
 	seen   fs.FileInfo // of orders.jsonl, as it was read
 	hosts  map[ident.Host]Told
-	last   string // failure that was logged
+	deaf   time.Time // until then too few hosts were heard to say that all have
+	last   string    // failure that was logged
 }
 
 // state is rollout.json with what only serve needs of it.
@@ -94,6 +98,9 @@ func Open(o Options) *Rollout {
 		for h, t := range o.Known() {
 			r.hosts[h] = t
 		}
+	}
+	if len(r.hosts) == 0 {
+		r.deaf = o.Now().Add(allPing)
 	}
 	// Nothing is written yet: another serve may hold the folder.
 	if err := r.read(); err != nil {

@@ -291,6 +291,9 @@ func (r *Rollout) choose(p *rel.Progress) {
 // quarterDone tells whether all of the quarter that can be heard have proven the
 // release, or had a day for it.
 func (r *Rollout) quarterDone(p *rel.Progress) bool {
+	if r.o.Now().Before(r.deaf) {
+		return false
+	}
 	if r.o.Now().Sub(p.Since) > laggard {
 		return true
 	}

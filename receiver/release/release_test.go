@@ -1,0 +1,310 @@
+package release_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	rel "cis490/internal/release"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+	"cis490/receiver/release"
+)
+
+// rig is a receiver's folder of releases and a fleet that tells what it likes.
+type rig struct {
+	t     *testing.T
+	dir   string
+	key   rel.SecretKey
+	now   time.Time
+	own   *wire.Update
+	hosts []ident.Host
+	told  map[ident.Host]*wire.Update
+	r     *release.Rollout
+}
+
+func newRig(t *testing.T, hosts int) *rig {
+	t.Helper()
+	key, _, err := rel.NewKey()
+	must(t, err)
+	r := &rig{t: t, dir: t.TempDir(), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}}
+	for i := range hosts {
+		h := ident.Host(fmt.Sprintf("lab-%02d", i))
+		r.hosts = append(r.hosts, h)
+		r.told[h] = &wire.Update{}
+	}
+	r.open()
+	return r
+}
+
+// open starts the rollout, as each start of serve does.
+func (r *rig) open() {
+	r.r = release.Open(release.Options{
+		FS: disk.OS{}, Dir: r.dir, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
+		Own: func() (*wire.Update, error) { return r.own, nil },
+		Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
+	})
+	r.r.Step()
+}
+
+func commitOf(seq uint64) ident.Commit { return ident.Commit(fmt.Sprintf("%040x", seq)) }
+
+func (r *rig) publish(seq uint64, arches ...string) {
+	r.t.Helper()
+	if len(arches) == 0 {
+		arches = []string{"amd64"}
+	}
+	dir := r.t.TempDir()
+	m := rel.Manifest{V: 1, Product: rel.Product, Seq: seq, Version: fmt.Sprintf("v%d", seq), Commit: commitOf(seq)}
+	for _, a := range arches {
+		path := filepath.Join(dir, "cis490-linux-"+a)
+		must(r.t, os.WriteFile(path, []byte(fmt.Sprint(a, seq)), 0o644))
+		b, err := rel.Describe(disk.OS{}, path, rel.MaxBinary)
+		must(r.t, err)
+		m.Artifacts = append(m.Artifacts, rel.Binary{OS: "linux", Arch: a, Blob: b})
+	}
+	manifest, signature, err := r.key.Sign(m)
+	must(r.t, err)
+	must(r.t, os.WriteFile(filepath.Join(dir, rel.ManifestFile), manifest, 0o644))
+	must(r.t, os.WriteFile(filepath.Join(dir, rel.SignatureFile), signature, 0o644))
+	b, err := rel.ReadDirectory(disk.OS{}, dir, rel.Keyring{r.key.Public()})
+	must(r.t, err)
+	must(r.t, b.Publish(disk.OS{}, r.dir))
+	r.order(rel.Order{Verb: rel.OrderPublish, Seq: seq})
+}
+
+func (r *rig) order(o rel.Order) {
+	r.t.Helper()
+	r.now = r.now.Add(time.Second)
+	must(r.t, rel.Give(disk.OS{}, r.dir, func() time.Time { return r.now }, o))
+}
+
+// round lets every host ping once.
+func (r *rig) round() {
+	r.now = r.now.Add(5 * time.Minute)
+	for _, h := range r.hosts {
+		r.r.Ping(h, wire.Ping{OS: "linux", Arch: "amd64", Update: r.told[h]})
+	}
+	r.r.Step()
+}
+
+func (r *rig) stage(seq uint64) rel.Stage {
+	r.t.Helper()
+	s, err := rel.ReadRollout(disk.OS{}, r.dir)
+	must(r.t, err)
+	if p := s.Of(seq); p != nil {
+		return p.Stage
+	}
+	return ""
+}
+
+func (r *rig) want(what string, seq uint64, stage rel.Stage) {
+	r.t.Helper()
+	if got := r.stage(seq); got != stage {
+		r.t.Fatalf("%s: release %d is at %q, want %q", what, seq, got, stage)
+	}
+}
+
+// offered returns the hosts that are offered the release of this seq.
+func (r *rig) offered(seq uint64) (hosts []ident.Host) {
+	for _, h := range r.hosts {
+		if p, ok := r.r.Offer("linux", "amd64", h); ok && p.Manifest.Seq == seq {
+			hosts = append(hosts, h)
+		}
+	}
+	return hosts
+}
+
+func (r *rig) prove(seq uint64, hosts ...ident.Host) {
+	for _, h := range hosts {
+		r.told[h] = &wire.Update{Good: wire.Running{Seq: seq}}
+	}
+}
+
+func (r *rig) fail(seq uint64, hosts ...ident.Host) {
+	for _, h := range hosts {
+		r.told[h] = &wire.Update{RolledBack: []wire.RolledBack{{Running: wire.Running{Seq: seq}, At: r.now, Why: "panic"}}}
+	}
+}
+
+// TestRollout_Stages: the receiver, a canary, a quarter, all; a restart of serve
+// between any two changes nothing.
+func TestRollout_Stages(t *testing.T) {
+	r := newRig(t, 100)
+	r.publish(1)
+	step := func() { r.round(); r.open(); r.round() }
+	step()
+	r.want("published", 1, rel.StageReceiver)
+	if got := r.offered(1); len(got) != 0 {
+		t.Errorf("offered to %v while the receiver tries it", got)
+	}
+	r.own.Good.Seq = 1
+	step()
+	r.want("proven on the receiver", 1, rel.StageCanary)
+	canary := r.offered(1)
+	if len(canary) != 1 {
+		t.Fatalf("canaries: %v", canary)
+	}
+	step()
+	if got := r.offered(1); len(got) != 1 || got[0] != canary[0] {
+		t.Errorf("another canary: %v", got)
+	}
+	r.prove(1, canary...)
+	step()
+	r.want("proven on the canary", 1, rel.StageQuarter)
+	quarter := r.offered(1)
+	if len(quarter) < 10 || len(quarter) > 45 {
+		t.Errorf("a quarter of 100 is %d", len(quarter))
+	}
+	r.prove(1, quarter[:len(quarter)-1]...)
+	step()
+	r.want("one of the quarter is missing", 1, rel.StageQuarter)
+	r.prove(1, quarter...)
+	step()
+	r.want("proven on the quarter", 1, rel.StageAll)
+	if got := r.offered(1); len(got) != 100 {
+		t.Errorf("all are %d", len(got))
+	}
+	if commits, _ := r.r.Commits(); fmt.Sprint(commits) != fmt.Sprint([]ident.Commit{commitOf(0), commitOf(1)}) {
+		t.Errorf("commits of the gate: %v", commits)
+	}
+	// The next one leaves the former to those that do not take part yet.
+	r.publish(2)
+	r.own.Good.Seq = 2
+	step()
+	if got := r.offered(1); len(got) != 99 {
+		t.Errorf("%d are offered the former release", len(got))
+	}
+}
+
+// TestRollout_Withdraws: by one canary, or by two later hosts; never by one.
+func TestRollout_Withdraws(t *testing.T) {
+	r := newRig(t, 40)
+	r.publish(1)
+	r.own.Good.Seq = 1
+	r.round()
+	canary := r.offered(1)
+	r.fail(1, canary...)
+	r.round()
+	r.want("the canary rolled back", 1, rel.StageWithdrawn)
+	if got := r.offered(1); len(got) != 0 {
+		t.Errorf("withdrawn, but offered to %v", got)
+	}
+	if commits, _ := r.r.Commits(); len(commits) != 2 || len(r.r.Blocked()) != 0 {
+		t.Errorf("a withdrawn release left the gate: %v", commits)
+	}
+
+	r.publish(2)
+	r.own.Good.Seq = 2
+	r.round()
+	r.prove(2, r.offered(2)...)
+	r.round()
+	r.want("proven", 2, rel.StageQuarter)
+	quarter := r.offered(2)
+	r.fail(2, quarter[0])
+	r.round()
+	r.want("one of the quarter rolled back", 2, rel.StageQuarter)
+	r.fail(2, quarter[1])
+	r.round()
+	r.want("two of the quarter rolled back", 2, rel.StageWithdrawn)
+
+	r.publish(3)
+	r.own.RolledBack = []wire.RolledBack{{Running: wire.Running{Seq: 3}}}
+	r.round()
+	r.want("the receiver rolled back", 3, rel.StageWithdrawn)
+}
+
+// TestRollout_Canary: only one that can be heard, is well and has a binary; when
+// it falls silent another one is tried.
+func TestRollout_Canary(t *testing.T) {
+	r := newRig(t, 3)
+	silent, ill, other := r.hosts[0], r.hosts[1], r.hosts[2]
+	r.publish(1)
+	r.own.Good.Seq = 1
+	r.r.Ping(silent, wire.Ping{OS: "linux", Arch: "amd64", Update: &wire.Update{}})
+	r.now = r.now.Add(2 * time.Hour)
+	r.r.Ping(ill, wire.Ping{OS: "linux", Arch: "amd64", Update: &wire.Update{}, Failing: []string{"disk.reserve"}})
+	r.r.Ping(other, wire.Ping{OS: "linux", Arch: "riscv64", Update: &wire.Update{}})
+	r.r.Step()
+	if got := r.offered(1); len(got) != 0 {
+		t.Fatalf("canary: %v", got)
+	}
+	r.r.Ping(other, wire.Ping{OS: "linux", Arch: "amd64"})
+	r.r.Step()
+	if got := r.offered(1); len(got) != 0 {
+		t.Fatalf("a host that nothing updates is canary: %v", got)
+	}
+	r.r.Ping(other, wire.Ping{OS: "linux", Arch: "amd64", Update: &wire.Update{}})
+	r.r.Step()
+	if got := r.offered(1); len(got) != 1 || got[0] != other {
+		t.Fatalf("canary: %v", got)
+	}
+	r.now = r.now.Add(61 * time.Minute)
+	r.r.Ping(silent, wire.Ping{OS: "linux", Arch: "amd64", Update: &wire.Update{}})
+	r.r.Step()
+	if got := r.offered(1); len(got) != 2 {
+		t.Errorf("after the canary fell silent: %v", got)
+	}
+}
+
+func TestRollout_Orders(t *testing.T) {
+	r := newRig(t, 20)
+	r.publish(1)
+	r.round()
+	for _, want := range []rel.Stage{rel.StageCanary, rel.StageQuarter} {
+		r.order(rel.Order{Verb: rel.OrderPromote, Seq: 1})
+		r.r.Step()
+		r.want("promoted", 1, want)
+	}
+	r.order(rel.Order{Verb: rel.OrderWithdraw, Seq: 1, Block: true, Reason: "labels are late"})
+	r.r.Step()
+	r.want("withdrawn", 1, rel.StageWithdrawn)
+	if got := r.r.Blocked(); len(got) != 1 || got[0] != commitOf(1) {
+		t.Errorf("blocked: %v", got)
+	}
+	r.fail(1, r.hosts[:5]...)
+	r.round()
+	r.order(rel.Order{Verb: rel.OrderPromote, Seq: 1, Force: true})
+	r.round()
+	r.want("forced", 1, rel.StageAll)
+	r.open()
+	r.round()
+	r.want("forced, and serve restarted", 1, rel.StageAll)
+}
+
+// TestRollout_ReceiverOfAnotherArch: it cannot try what is not for it.
+func TestRollout_ReceiverOfAnotherArch(t *testing.T) {
+	r := newRig(t, 1)
+	r.publish(1, "arm64")
+	r.round()
+	r.want("no binary for the receiver", 1, rel.StageCanary)
+	if _, ok := r.r.Offer("linux", "amd64", r.hosts[0]); ok {
+		t.Error("a host is offered what is not for it")
+	}
+}
+
+// TestRollout_UnreadableFile: a damaged file holds releases back, and loses none.
+func TestRollout_UnreadableFile(t *testing.T) {
+	r := newRig(t, 10)
+	r.publish(1)
+	r.round()
+	must(t, os.WriteFile(rel.RolloutPath(r.dir), []byte("{"), 0o644))
+	r.open()
+	r.want("begun anew", 1, rel.StageReceiver)
+	if b, err := os.ReadFile(rel.RolloutPath(r.dir)); err != nil || !strings.Contains(string(b), "own_commits") {
+		t.Errorf("%s %v", b, err)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
