@@ -29,7 +29,7 @@ func newFacts(o Options) *facts {
 		{"uploads", "Uploads in progress.", nil},
 		{"server_certificate_expiry_timestamp_seconds", "When the server certificate ends.", nil},
 		{"fleet_check_timestamp_seconds", "When fleet-check last ran.", nil},
-		{"alerts_open", "Open alerts by symptom.", []string{"symptom"}},
+		{"alerts_open", "Open alerts by symptom, without those that nobody is told of.", []string{"symptom"}},
 		{"hosts", "Hosts that were heard at some time.", nil},
 		{"strangers_total", "Refused contacts by no host of the roster.", nil},
 		{"host_last_contact_timestamp_seconds", "When the host was last heard.", []string{"host"}},
@@ -84,12 +84,12 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		moment("fleet_check_timestamp_seconds", last.At)
 		open := map[string]int{}
 		for _, a := range last.Open {
-			if fleet.IsSymptom(a.Symptom) {
+			if a.Told() {
 				open[a.Symptom]++
 			}
 		}
-		for symptom, n := range open {
-			gauge("alerts_open", float64(n), symptom)
+		for _, symptom := range fleet.Symptoms() {
+			gauge("alerts_open", float64(open[symptom]), symptom)
 		}
 	}
 	book := f.o.Contacts()
