@@ -49,6 +49,7 @@ func (p *Plan) receiver() ([]step, error) {
 		p.operator(),
 		p.ca(ca),
 		p.publish(releases),
+		p.publishRelease(releases),
 		p.mark(),
 		units,
 	)

@@ -1,0 +1,52 @@
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"cis490/internal/disk"
+	"cis490/internal/release"
+)
+
+// publishRelease is the step that publishes the release directory which this
+// binary was brought in, so that one folder on a stick makes a receiver and all
+// its hosts. The command that publishes does it: it has the rules.
+func (p *Plan) publishRelease(releases string) step {
+	return step{"release", func(context.Context) ([]Change, error) {
+		dir := filepath.Dir(p.Binary)
+		if p.image() || p.installed() || !disk.Exists(p.FS, filepath.Join(dir, release.SignatureFile)) {
+			return nil, nil
+		}
+		keys, err := disk.ReadFile(p.FS, filepath.Join(p.rx.Authority.Dir, "release-keys"), maxText)
+		if errors.Is(err, fs.ErrNotExist) {
+			keys, err = disk.ReadFile(p.FS, filepath.Join(dir, release.PublicKeyFile), maxText)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read release keys: %w", err)
+		}
+		ring, err := release.ParseKeyring(string(keys))
+		if err != nil {
+			return nil, err
+		}
+		b, err := release.ReadDirectory(p.FS, dir, ring)
+		if err != nil {
+			// This machine is the receiver with or without it.
+			return []Change{note(fmt.Sprintf("%s is not published: %v", dir, err))}, nil
+		}
+		if same, err := b.Same(p.FS, releases); err != nil || same {
+			if err != nil {
+				return []Change{note(fmt.Sprintf("%s is not published: %v", dir, err))}, nil
+			}
+			return nil, nil
+		}
+		cmd := []string{p.Binary, "release", "publish", dir}
+		return []Change{{
+			What:     fmt.Sprintf("release %s, seq %d, is not published: publish it", b.Manifest.Version, b.Manifest.Seq),
+			Commands: []string{fmt.Sprintf("%s release publish %s", p.Binary, dir)},
+			apply:    func(ctx context.Context) error { return execute(ctx, cmd[0], cmd[1:]...) },
+		}}, nil
+	}}
+}
