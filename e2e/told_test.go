@@ -46,6 +46,7 @@ func TestHealthyFleetIsQuiet(t *testing.T) {
 	if lines := f.rx.Try("journalctl -u cis490-fleet-health -g 'cis490 fleet-alert' --no-pager -o cat"); lines.Code == 0 {
 		t.Errorf("the journal tells of a healthy fleet:\n%s", lines.Out)
 	}
+	f.settle()
 	f.nothingLostNothingTwice()
 }
 
@@ -133,6 +134,8 @@ func TestRefusedHostIsExplained(t *testing.T) {
 	if !strings.Contains(journal, "state=firing") || !strings.Contains(journal, "state=resolved") {
 		t.Errorf("the journal's lines: %s", journal)
 	}
+	evil.Run("systemctl start cis490-shipper")
+	f.settle()
 	f.nothingLostNothingTwice()
 }
 
@@ -142,4 +145,13 @@ func (f *fleet) hostile(h *lab.Host, body string) {
 	h.Write("/root/body", body, 0o600)
 	h.Run(`curl -fsS --cacert /etc/cis490/certs/ca.crt --cert /etc/cis490/certs/lab-host.pem -H "Authorization: Bearer $(cat /etc/cis490/certs/bearer)" ` +
 		`-T /root/body https://collector.lab:8443/v1/host-health/` + h.Name)
+}
+
+// settle stops recording and waits until all that was recorded is shipped.
+func (f *fleet) settle() {
+	f.t.Helper()
+	for _, h := range f.hosts {
+		h.Run("systemctl stop cis490-orchestrator")
+		h.Eventually(2*time.Minute, "an empty outbox", "! ls /var/lib/cis490/data/outbox/* /var/lib/cis490/data/episodes/*/done.marker 2>/dev/null")
+	}
 }

@@ -1,0 +1,83 @@
+package fleet
+
+import (
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+	"cis490/receiver/index"
+)
+
+// TestRun_CutOffAtEveryCall: the run that finds a fault, or the one that finds
+// its end, fails or loses power at any call to the disk; the runs after it write
+// what is missing, each transition is told at least once, and no hour has a row
+// twice.
+func TestRun_CutOffAtEveryCall(t *testing.T) {
+	points := 0
+	for _, fault := range []faultdisk.Fault{faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
+		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.HalfData, faultdisk.All} {
+			for _, broken := range []int{0, 2} { // which run
+				for at := 1; ; at++ {
+					name := fmt.Sprintf("fault %d at call %d of run %d, survive %d", fault, at, broken, survive)
+					if !cutOff(t, name, at, broken, fault, survive) {
+						break
+					}
+					points++
+				}
+			}
+		}
+	}
+	t.Logf("%d points", points)
+	if points < 60 {
+		t.Error("too few points to mean anything")
+	}
+}
+
+// cutOff tells one such story; false if the run ended before the call.
+func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, survive faultdisk.Survive) bool {
+	t.Helper()
+	s := newScene(t)
+	d := faultdisk.New(s.dir)
+	put := func(content string) {
+		if err := disk.ReplaceBytes(d, filepath.Join(s.dir, index.File), 0o600, []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(row("lab-01", ago(31*time.Minute)))
+	reached := true
+	for i := range 4 {
+		when := now.Add(time.Duration(i) * 5 * time.Minute)
+		if i == 2 {
+			put(row("lab-01", ago(31*time.Minute)) + row("lab-01", now.Add(8*time.Minute)))
+		}
+		if i == broken {
+			d.Arm(at, fault)
+			_, err := s.run(when, func(o *Options) { o.FS = d })
+			reached = d.Calls() >= at
+			d.Reboot(survive)
+			if err == nil && !reached {
+				return false
+			}
+			continue
+		}
+		if _, err := s.run(when, func(o *Options) { o.FS = d }); err != nil {
+			t.Fatalf("%s: run %d: %v", name, i, err)
+		}
+	}
+	count := map[string]int{}
+	for a, err := range ReadAlerts(d, s.dir, time.Time{}) {
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		count[a.State]++
+	}
+	told := strings.Join(s.told, "\n")
+	if count[Firing] != 1 || count[Resolved] != 1 || !strings.Contains(told, "state=firing") || !strings.Contains(told, "state=resolved") {
+		t.Errorf("%s: rows %v, told %q", name, count, s.told)
+	}
+	return reached
+}
