@@ -15,6 +15,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"golang.org/x/sys/unix"
 )
 
 // File is the part of *os.File that the program uses.
@@ -43,6 +45,11 @@ type FS interface {
 	Lstat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
+	// BeginFlush returns a call, to be made once, that makes durable all that was
+	// written since to the file system that has the folder: content, attributes and
+	// names. If it fails, none of that may be believed. It is for many small files;
+	// it also writes what other programs have written.
+	BeginFlush(dir string) (flush func() error, err error)
 }
 
 // OS is the machine's file system.
@@ -84,6 +91,19 @@ func (OS) SyncDir(name string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// BeginFlush makes syncfs(2) ready, which since Linux 5.8 tells of every failed
+// write since its descriptor was opened.
+func (OS) BeginFlush(dir string) (flush func() error, err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		err := os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
+		return errors.Join(err, d.Close())
+	}, nil
 }
 
 // Partial is the ending of a file that is still being written; start-up sweeps

@@ -104,7 +104,7 @@ func (j *journal) add(u Upload, body []byte) (index.Row, error) {
 	j.mu.Lock()
 	stuck := j.stuck
 	j.mu.Unlock()
-	if stuck || j.w.failed() {
+	if stuck || j.w.broken.Load() {
 		if err := j.settle(false); err != nil {
 			return index.Row{}, err
 		}

@@ -6,23 +6,20 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
-	"cis490/internal/disk"
-	"cis490/internal/ident"
 	"cis490/receiver/index"
 )
 
 const (
-	// settlePause lets lines gather, so that their rows share a commit.
-	settlePause = 20 * time.Millisecond
+	// settlePause lets lines gather, so that they share a flush and their rows a commit.
+	settlePause = 100 * time.Millisecond
 	// settleIdle is when a journal without work is looked at.
 	settleIdle = time.Second
-	// filesAtOnce is how many files are open and made durable at the same time.
-	filesAtOnce = 64
+	// filesAtOnce is how many files are made at the same time.
+	filesAtOnce = 16
 )
 
 // Run settles the journal in the background until ctx ends, then once more.
@@ -57,19 +54,25 @@ func (s *Store) settleLines(lines []*line, again bool) error {
 	if len(lines) == 0 {
 		return nil
 	}
-	hosts := map[ident.Host]bool{}
-	for part := range slices.Chunk(lines, filesAtOnce) {
-		if err := s.writeFiles(part, hosts); err != nil {
-			return fmt.Errorf("settle journal: %w", err)
+	// One flush for all of them: a sync of each would keep the disk from the
+	// journal. It also tells of what failed since it was begun.
+	flush, err := s.o.FS.BeginFlush(s.o.DataDir)
+	if err != nil {
+		return fmt.Errorf("settle journal: %w", err)
+	}
+	var files errgroup.Group
+	files.SetLimit(filesAtOnce)
+	for _, l := range lines {
+		if err := s.makeHostDir(l.Host); err != nil {
+			return errors.Join(fmt.Errorf("settle journal: %w", err), files.Wait())
 		}
+		files.Go(func() error { return s.writeFile(l) })
 	}
-	var g errgroup.Group
-	g.SetLimit(filesAtOnce)
-	for h := range hosts {
-		g.Go(func() error { return s.syncDir(s.hostDir(h)) })
+	if err := files.Wait(); err != nil {
+		return fmt.Errorf("settle journal: %w", err)
 	}
-	if err := g.Wait(); err != nil {
-		return fmt.Errorf("settle journal: make names durable: %w", err)
+	if err := flush(); err != nil {
+		return fmt.Errorf("settle journal: make files durable: %w", err)
 	}
 	rows := make([]index.Row, len(lines))
 	for i, l := range lines {
@@ -82,45 +85,26 @@ func (s *Store) settleLines(lines []*line, again bool) error {
 	return nil
 }
 
-// writeFiles writes files and makes their content durable; their names are not
-// yet. hosts gets the hosts whose folder has to be synced for that.
-func (s *Store) writeFiles(lines []*line, hosts map[ident.Host]bool) (err error) {
-	var files []disk.File
-	defer func() {
-		for _, f := range files {
-			err = errors.Join(err, f.Close())
-		}
-	}()
-	for _, l := range lines {
-		if !hosts[l.Host] {
-			if err := s.makeHostDir(l.Host); err != nil {
-				return err
-			}
-			hosts[l.Host] = true
-		}
-		path := s.path(l.key())
-		const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
-		f, err := s.o.FS.OpenFile(path, flags, filePerm)
-		if errors.Is(err, fs.ErrExist) {
-			if err := s.o.FS.Remove(path); err != nil {
-				return err
-			}
-			f, err = s.o.FS.OpenFile(path, flags, filePerm)
-		}
-		if err != nil {
+// writeFile writes a line's file; it is not durable yet.
+func (s *Store) writeFile(l *line) (err error) {
+	path := s.path(l.key())
+	const flags = os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	f, err := s.o.FS.OpenFile(path, flags, filePerm)
+	if errors.Is(err, fs.ErrExist) {
+		if err := s.o.FS.Remove(path); err != nil {
 			return err
 		}
-		files = append(files, f)
-		if _, err := f.Write(l.body); err != nil {
-			return err
-		}
-		if err := s.setAttrs(path, l.Digest, l.Commit); err != nil {
-			return err
-		}
+		f, err = s.o.FS.OpenFile(path, flags, filePerm)
 	}
-	var g errgroup.Group // at once, as most file systems then commit them as one
-	for _, f := range files {
-		g.Go(f.Sync)
+	if err != nil {
+		return err
 	}
-	return g.Wait()
+	defer func() { err = errors.Join(err, f.Close()) }()
+	if _, err := f.Write(l.body); err != nil {
+		return err
+	}
+	if err := s.setAttrs(path, l.Digest, l.Commit); err != nil {
+		return err
+	}
+	return nil
 }

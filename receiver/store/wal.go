@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 
 	"cis490/internal/disk"
 )
@@ -46,7 +47,7 @@ type wal struct {
 	gen    uint64
 	lines  [2]int // records that are not settled
 	used   [2]bool
-	broken bool // a write failed: what the files hold after it is unknown
+	broken atomic.Bool // a write failed: what the files hold after it is unknown
 }
 
 // record is a payload on its way into the file.
@@ -107,7 +108,7 @@ func (w *wal) commit(batch []*record) {
 		err = disk.SyncData(w.f)
 	}
 	if err != nil {
-		w.broken = true
+		w.broken.Store(true)
 		err = errors.Join(fmt.Errorf("write journal: %w", err), w.f.Close())
 		w.f = nil
 	} else {
@@ -130,7 +131,7 @@ func (w *wal) encode(buf, payload []byte) []byte {
 // room makes sure that a file is open, if it can with that much room.
 func (w *wal) room(total int64) error {
 	switch {
-	case w.broken:
+	case w.broken.Load():
 		return errors.New("journal: a write failed, and what was written before is not settled yet")
 	case w.f == nil && !w.used[w.cur]:
 		return w.begin(w.cur)
@@ -144,7 +145,8 @@ func (w *wal) room(total int64) error {
 	}
 	if w.f != nil {
 		if err := w.f.Close(); err != nil {
-			w.f, w.broken = nil, true
+			w.f = nil
+			w.broken.Store(true)
 			return fmt.Errorf("end file of the journal: %w", err)
 		}
 		w.f = nil
@@ -193,7 +195,7 @@ func (w *wal) settled(n [2]int, idle bool) error {
 	for i := range n {
 		w.lines[i] -= n[i]
 	}
-	if w.broken {
+	if w.broken.Load() {
 		return w.reset()
 	}
 	for i := range n {
@@ -206,12 +208,12 @@ func (w *wal) settled(n [2]int, idle bool) error {
 			}
 			err := w.f.Close()
 			if w.f = nil; err != nil {
-				w.broken = true
+				w.broken.Store(true)
 				return fmt.Errorf("end file of the journal: %w", err)
 			}
 		}
 		if err := w.wipe(i); err != nil {
-			w.broken = true
+			w.broken.Store(true)
 			return err
 		}
 		w.used[i] = false
@@ -243,7 +245,8 @@ func (w *wal) reset() error {
 	if err := w.removeFiles(); err != nil {
 		return err
 	}
-	w.used, w.cur, w.broken = [2]bool{}, 0, false
+	w.used, w.cur = [2]bool{}, 0
+	w.broken.Store(false)
 	return nil
 }
 
@@ -259,18 +262,11 @@ func (w *wal) removeFiles() error {
 	return nil
 }
 
-// failed tells whether the files have to be made anew.
-func (w *wal) failed() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.broken
-}
-
 // close closes the open file.
 func (w *wal) close() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.broken = true
+	w.broken.Store(true)
 	if w.f == nil {
 		return nil
 	}

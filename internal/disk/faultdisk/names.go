@@ -246,3 +246,33 @@ func (i info) Mode() fs.FileMode  { return i.mode }
 func (i info) ModTime() time.Time { return i.at }
 func (i info) IsDir() bool        { return i.mode.IsDir() }
 func (i info) Sys() any           { return i.n } // identity: see disk.SameFile
+
+// BeginFlush returns what makes everything on the disk durable, in one call.
+func (d *Disk) BeginFlush(dir string) (flush func() error, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.lost {
+		return nil, ErrPowerLost
+	}
+	return func() error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if err := d.step(); err != nil {
+			return wrap("flush", dir, err)
+		}
+		d.root.flush()
+		return nil
+	}, nil
+}
+
+func (n *node) flush() {
+	if n.names == nil {
+		n.durable = append([]byte(nil), n.data...)
+		return
+	}
+	n.synced = map[string]*node{}
+	for name, child := range n.names {
+		child.flush()
+		n.synced[name] = child
+	}
+}
