@@ -28,9 +28,11 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	switch action {
 	case wire.Quarantine, wire.Conflict:
 		log.Error("episode refused; it is set aside", "err", err)
+		s.freshly(e.id)
 		s.setAside(e, reasonOf(p, e, policy))
 	case wire.HoldCommit:
 		log.Error("commit refused; its episodes wait for the gate", "commit", e.commit, "err", err)
+		s.freshly(e.commit)
 		h := spool.Hold{At: s.Now().UTC().Round(0), Policy: policy, Detail: p.Detail, Fix: p.Fix}
 		s.remember(func(st *spool.State) {
 			if st.Holds == nil {
@@ -43,11 +45,13 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	case wire.Repack:
 		if e.tarball.Repacked {
 			log.Error("episode refused again after it was packed anew; it is set aside", "err", err)
+			s.freshly(e.id)
 			s.setAside(e, reasonOf(p, e, policy))
 			return
 		}
 		log.Warn("episode arrived damaged; packing it again", "err", err)
-		s.repack(e, reasonOf(p, e, policy))
+		e.repack = true
+		s.queue.set(e, waiting, time.Time{})
 	default:
 		retryAfter := 0
 		if p != nil {
@@ -164,7 +168,8 @@ func (s *Shipper) haveCredentials() {
 	}
 }
 
-// setAside quarantines an episode. If that fails it waits for itself.
+// setAside quarantines an episode. If that fails it is tried again later, and
+// the episode is not sent meanwhile.
 func (s *Shipper) setAside(e *entry, r spool.Reason) {
 	r.At, r.Episode = s.Now().UTC().Round(0), e.id
 	if r.Commit == "" {
@@ -177,6 +182,7 @@ func (s *Shipper) setAside(e *entry, r spool.Reason) {
 		e.attempts++
 		wait := s.wait(e.attempts)
 		s.Logger.Error("episode not set aside; it waits", "host", s.Host, "episode", e.id, "wait", wait, "err", err)
+		e.aside = &r
 		s.queue.set(e, waiting, s.Now().Add(wait))
 		return
 	}
@@ -184,15 +190,6 @@ func (s *Shipper) setAside(e *entry, r spool.Reason) {
 	s.moved.SetAside++
 	s.mu.Unlock()
 	s.queue.drop(e)
-}
-
-func (s *Shipper) repack(e *entry, otherwise spool.Reason) {
-	if e.tarball.Repacked {
-		s.setAside(e, otherwise)
-		return
-	}
-	e.repack = true
-	s.queue.set(e, waiting, time.Time{})
 }
 
 func reasonOf(p *wire.Problem, e *entry, policy string) spool.Reason {

@@ -30,8 +30,15 @@ func (s *Shipper) pingLoop(ctx context.Context) {
 
 // ping tells the receiver how this host is, and takes in what it says.
 func (s *Shipper) ping(ctx context.Context) error {
-	s.pinging.Lock()
-	defer s.pinging.Unlock()
+	select {
+	case s.pinging <- struct{}{}:
+		defer func() { <-s.pinging }()
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	s.mu.Lock()
+	s.refused = map[any]bool{}
+	s.mu.Unlock()
 	pong, err := s.Receiver.Ping(ctx, s.report(ctx, false))
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -82,13 +89,15 @@ func (s *Shipper) heard(pong wire.Pong) {
 	first := s.pong == nil
 	changed := first || s.pong.Policy != pong.Policy
 	otherStore := first || s.pong.StoreID != pong.StoreID
+	recheck := s.recheck
+	s.recheck = len(s.refused) > 0
 	s.pong, s.lane.ping = &pong, false
 	byPing := s.lane.byPing
 	s.mu.Unlock()
 	if byPing {
 		s.settled()
 	}
-	if changed {
+	if changed || recheck {
 		s.newPolicy(pong.Policy)
 	}
 	if otherStore {
@@ -99,13 +108,11 @@ func (s *Shipper) heard(pong wire.Pong) {
 
 // newPolicy lets go what was refused under another policy.
 func (s *Shipper) newPolicy(policy string) {
-	if n := s.queue.unhold(policy); n > 0 {
-		s.Logger.Info("policy changed; held commits are tried again", "commits", n)
+	if free := s.queue.unhold(func(c ident.Commit, h spool.Hold) bool { return h.Policy != policy && !s.isFresh(c) }); len(free) > 0 {
+		s.Logger.Info("policy changed; held commits are tried again", "commits", len(free))
 		s.remember(func(st *spool.State) {
-			for c, h := range st.Holds {
-				if h.Policy != policy {
-					delete(st.Holds, c)
-				}
+			for _, c := range free {
+				delete(st.Holds, c)
 			}
 		})
 	}
@@ -116,12 +123,28 @@ func (s *Shipper) newPolicy(policy string) {
 	}
 	for _, id := range ids {
 		r, err := s.Spool.ReasonOf(id)
-		if err != nil || !r.Retry || r.Policy == policy {
+		if err != nil || !r.Retry || r.Policy == policy || s.isFresh(id) {
 			continue
 		}
 		s.pulse.advance("ping")
 		s.release(id)
 	}
+}
+
+// freshly notes a refusal that a pong on its way may not know of.
+func (s *Shipper) freshly(commitOrEpisode any) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.refused == nil {
+		s.refused = map[any]bool{}
+	}
+	s.refused[commitOrEpisode], s.recheck = true, true
+}
+
+func (s *Shipper) isFresh(commitOrEpisode any) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.refused[commitOrEpisode]
 }
 
 func (s *Shipper) release(id ident.EpisodeID) {

@@ -29,7 +29,8 @@ type entry struct {
 	commit    ident.Commit
 	bytes     int64
 	tarball   spool.Tarball
-	repack    bool // its tarball arrived damaged
+	repack    bool          // its tarball arrived damaged
+	aside     *spool.Reason // to be set aside: the disk refused it before
 	attempts  int
 	notBefore time.Time
 }
@@ -169,22 +170,20 @@ func (q *queue) hold(c ident.Commit, h spool.Hold) {
 	q.changed()
 }
 
-// unhold lets the commits go that were refused under another policy, and returns
-// how many.
-func (q *queue) unhold(policy string) int {
+// unhold lets the commits go that free tells, and returns them.
+func (q *queue) unhold(free func(ident.Commit, spool.Hold) bool) (gone []ident.Commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := len(q.holds)
 	for c, h := range q.holds {
-		if h.Policy != policy {
+		if free(c, h) {
 			delete(q.holds, c)
+			gone = append(gone, c)
 		}
 	}
-	n -= len(q.holds)
-	if n > 0 {
+	if len(gone) > 0 {
 		q.changed()
 	}
-	return n
+	return gone
 }
 
 // figures returns what a ping says of the queue, without what is set aside.

@@ -100,7 +100,14 @@ type Shipper struct {
 
 	reconcileAfter time.Time // a reconcile failed: not before then
 
-	pinging   sync.Mutex
+	// What was refused since the last ping went out: its pong may be older than
+	// the refusal, and must not let go what a newer policy holds.
+	refused map[any]bool // of commits and episodes
+	// recheck: what is set aside is looked through at the next pong, even if that
+	// tells the same policy as the last one.
+	recheck bool
+
+	pinging   chan struct{} // held during a ping
 	reconcile chan struct{}
 	done      chan spool.Acknowledged
 }
@@ -126,7 +133,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	s := &Shipper{
 		Options: o, queue: newQueue(), pulse: newPulse(o.Now), state: o.State,
 		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
-		reconcile: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
+		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
 	}
 	s.lane.resume(o.Now(), o.State.Pause)
 	maps.Copy(s.queue.holds, o.State.Holds)

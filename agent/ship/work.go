@@ -33,6 +33,10 @@ func (s *Shipper) packLoop(ctx context.Context) {
 }
 
 func (s *Shipper) pack(ctx context.Context, e *entry) {
+	if e.aside != nil {
+		s.setAside(e, *e.aside)
+		return
+	}
 	var t spool.Tarball
 	var err error
 	moved := func(int) { s.pulse.advance("pack") }
@@ -52,9 +56,11 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 	case ctx.Err() != nil:
 		s.queue.set(e, waiting, time.Time{})
 	case errors.Is(err, fs.ErrNotExist) && e.repack:
+		// It may be the way that damages it: whole, it can go out another time.
+		s.freshly(e.id)
 		s.setAside(e, spool.Reason{
-			Kind: wire.BadDigest, Detail: "the tarball is damaged and the directory to pack it from is gone", Digest: e.tarball.Digest, Commit: e.commit,
-			Fix: "nothing can be done on this host; if the receiver has lost the episode, it is lost",
+			Kind: wire.BadDigest, Detail: "the tarball arrived damaged and the directory to pack it from is gone", Digest: e.tarball.Digest, Commit: e.commit,
+			Policy: s.policy(), Retry: true, Fix: "on the lab host: sudo cis490 episode retry " + string(e.id),
 		})
 	case errors.Is(err, fs.ErrNotExist):
 		s.Logger.Warn("episode is gone; somebody removed it", "host", s.Host, "episode", e.id)
@@ -74,6 +80,16 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 		s.queue.mu.Unlock()
 		s.queue.set(e, packed, e.notBefore)
 	}
+}
+
+// policy returns the receiver's as of the last pong.
+func (s *Shipper) policy() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pong == nil {
+		return ""
+	}
+	return s.pong.Policy
 }
 
 // sendLoop sends one tarball at a time, so that a refusal that holds for others
@@ -145,8 +161,11 @@ func (s *Shipper) send(ctx context.Context, e *entry) {
 	}
 	s.note(err)
 	if errors.Is(err, client.ErrTarball) {
-		log.Warn("tarball cannot be read; packing it again", "err", err)
-		s.repack(e, spool.Reason{Kind: spool.Unpackable, Detail: err.Error(), Fix: "on the lab host: sudo cis490 doctor"})
+		// This host's fault, and not for ever: nobody has refused the episode.
+		e.repack = s.Spool.Done(e.id)
+		wait := s.wait(e.attempts)
+		log.Warn("tarball cannot be read; it waits to be packed again", "wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		s.queue.set(e, waiting, s.Now().Add(wait))
 		return
 	}
 	s.apply(e, err, policy, log)

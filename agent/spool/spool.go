@@ -192,7 +192,18 @@ func (s *Spool) move(from, to string) error {
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(s.FS, from) {
 		return nil
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	// A power cut may have left both names to one file; rename(2) leaves both too.
+	a, err := s.FS.Lstat(from)
+	if err != nil {
+		return nil
+	}
+	if b, err := s.FS.Lstat(to); err == nil && !a.IsDir() && disk.SameFile(a, b) {
+		return s.remove(from)
+	}
+	return nil
 }
 
 // remove removes a file; that it is gone is fine.

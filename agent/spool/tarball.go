@@ -79,9 +79,10 @@ func (s *Spool) pack(ctx context.Context, p Packer, id ident.EpisodeID, moved fu
 	final := s.inOutbox(id, wire.TarballSuffix)
 	partial := final + disk.Partial
 	err = disk.WriteSync(s.FS, partial, 0o640, func(w io.Writer) error {
-		packed, err := p.Pack(ctx, &steady{w: w}, dir, id, moved)
+		st := &steady{w: w}
+		packed, err := p.Pack(ctx, st, dir, id, moved)
 		t.Digest, t.Size = packed.Digest, packed.Size
-		return err
+		return errors.Join(err, st.wait())
 	})
 	if err != nil {
 		return Tarball{}, err
@@ -186,22 +187,40 @@ func (s *Spool) readSidecar(id ident.EpisodeID) (Tarball, error) {
 	return t, nil
 }
 
-// steady makes what is written durable bit by bit, so that the sync at the end of
-// a large tarball neither takes minutes nor starves the recordings of the disk.
+// steady makes what is written durable bit by bit beside the packing, so that the
+// sync at the end of a large tarball neither takes minutes nor starves the
+// recordings of the disk.
 type steady struct {
 	w    io.Writer
 	owed int
+	sync chan error // of the sync in progress
 }
 
 const steadyBytes = 32 << 20
 
 func (s *steady) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
-	if s.owed += n; err == nil && s.owed >= steadyBytes {
-		s.owed = 0
-		if f, ok := s.w.(disk.File); ok {
-			err = f.Sync()
-		}
+	if s.owed += n; err != nil || s.owed < steadyBytes {
+		return n, err
 	}
-	return n, err
+	s.owed = 0
+	if err := s.wait(); err != nil {
+		return n, err
+	}
+	if f, ok := s.w.(disk.File); ok {
+		done := make(chan error, 1)
+		s.sync = done
+		go func() { done <- f.Sync() }()
+	}
+	return n, nil
+}
+
+// wait returns the error of the sync in progress, which no later sync repeats.
+func (s *steady) wait() error {
+	if s.sync == nil {
+		return nil
+	}
+	err := <-s.sync
+	s.sync = nil
+	return err
 }

@@ -15,7 +15,7 @@ import (
 
 // putEpisode takes an episode, in the order of spec §3: identity, stored
 // already, gate and limits, stage, durable, identity again, publish, row, answer.
-func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
+func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) {
 	n := noteOf(r)
 	n.route = contacts.RouteEpisode
 	host, id, err := episodePath(r)
@@ -26,6 +26,10 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.identify(r, host); err != nil {
 		return err
 	}
+	// The policy of before the judgement: were it to change meanwhile, the host
+	// asks once more.
+	policy := s.policyNow()
+	defer func() { err = under(policy, err) }()
 	u, err := uploadOf(r, host, id)
 	if err != nil {
 		return err
@@ -41,14 +45,11 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) error {
 	case found:
 		return conflict(have, u)
 	}
-	// The policy of before the judgement: were it to change meanwhile, the host
-	// asks once more.
-	policy := s.policyNow()
 	if err := s.gated(u); err != nil {
-		return under(policy, err)
+		return err
 	}
 	if limit := int64(s.o.Config.Limits.EpisodeSize); u.Size > limit {
-		return under(policy, wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit))
+		return wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit)
 	}
 	leave, ok := s.uploads.enter(host)
 	if !ok {

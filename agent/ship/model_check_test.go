@@ -1,0 +1,167 @@
+package ship_test
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"testing/synctest"
+	"time"
+
+	"cis490/agent/spool"
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// check looks whether all that must hold does: at every step for some episodes,
+// now and then for all.
+func (m *model) check(all bool) {
+	m.mu.Lock()
+	for key, c := range m.refused {
+		if key.epoch == m.epoch && !c.durable {
+			c.durable = m.isDurable(key)
+		}
+	}
+	m.mu.Unlock()
+	ids := m.ids
+	if !all {
+		ids = ids[max(0, len(ids)-20):]
+	}
+	for _, id := range ids {
+		if m.where(id) == "" && !m.confirmed[id] {
+			m.fatalf("%s is lost: it is nowhere on the host, and the receiver never confirmed that it has it", id)
+		}
+	}
+}
+
+// isDurable tells whether the host knows of a refusal after a restart.
+func (m *model) isDurable(key refusalKey) bool {
+	policy := fmt.Sprint("policy-", key.epoch)
+	switch what := key.what.(type) {
+	case ident.Commit:
+		st, err := spool.LoadState(m.disk, modelDir)
+		return err == nil && st.Holds[what].Policy == policy
+	case ident.EpisodeID:
+		r, err := m.spool.ReasonOf(what)
+		return err == nil && r.Policy == policy
+	}
+	return false
+}
+
+// forgive allows once more what was refused and not noted before the crash; what
+// had been noted must still be.
+func (m *model) forgive(st spool.State) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for key, c := range m.refused {
+		switch {
+		case key.epoch != m.epoch || m.isDurable(key):
+		case c.durable:
+			m.fatalf("the refusal of %v by policy %d was forgotten in a restart; holds are %v", key.what, key.epoch, st.Holds)
+		default:
+			c.allowed++
+		}
+	}
+}
+
+// where tells where on the host an episode is as a whole.
+func (m *model) where(id ident.EpisodeID) string {
+	for place, file := range map[string]string{
+		"episodes":   path.Join("episodes", string(id), episode.DoneMarker),
+		"outbox":     path.Join("outbox", string(id)+wire.TarballSuffix),
+		"shipped":    path.Join("shipped", string(id)+wire.TarballSuffix),
+		"quarantine": path.Join("quarantine", string(id), episode.DoneMarker),
+		"aside":      path.Join("quarantine", string(id), string(id)+wire.TarballSuffix),
+	} {
+		if disk.Exists(m.disk, path.Join(modelDir, file)) {
+			return place
+		}
+	}
+	return ""
+}
+
+// noOrphans wants of a spool that was just recovered nothing that belongs to no
+// episode.
+func (m *model) noOrphans() {
+	entries, err := m.disk.ReadDir(path.Join(modelDir, "outbox"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		m.fatalf("%v", err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	for _, name := range names {
+		id, sidecar := strings.CutSuffix(name, ".json")
+		if sidecar && slices.Contains(names, id+wire.TarballSuffix) {
+			continue
+		}
+		if _, err := ident.ParseEpisodeID(strings.TrimSuffix(name, wire.TarballSuffix)); err != nil {
+			m.fatalf("%s is left in the outbox: %v", name, names)
+		}
+	}
+}
+
+// heal lets everything be well, and wants all episodes in their places.
+func (m *model) heal() {
+	m.disk.Arm(0, faultdisk.Fail)
+	m.mu.Lock()
+	m.mode, m.serial = "", 7777
+	m.epoch++
+	clear(m.gated)
+	clear(m.unwanted)
+	clear(m.damaged)
+	m.mu.Unlock()
+	for range 4 * 24 * 6 {
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		if m.stuck {
+			m.kill(faultdisk.All)
+			m.start()
+		}
+	}
+	m.check(true)
+	for _, id := range m.ids {
+		place := m.where(id)
+		switch {
+		case place == "shipped" && m.stored[id] == m.truth[id], place == "" && m.confirmed[id]:
+			continue
+		case place == "aside" || place == "quarantine":
+			r, err := m.spool.ReasonOf(id)
+			if err == nil && (r.Kind == wire.OtherDigest || r.Kind == spool.Unpackable && m.broken[id]) {
+				continue
+			}
+			m.fatalf("%s is still set aside: %+v, %v", id, r, err)
+		default:
+			m.fatalf("%s is in %q, stored as %q", id, place, m.stored[id])
+		}
+	}
+	m.stop()
+	m.end()
+	m.start()
+	m.stop()
+	m.end()
+	if err := m.orphanDirs(); err != "" {
+		m.fatalf("left behind: %s", err)
+	}
+}
+
+// orphanDirs names what the outbox and episodes still hold.
+func (m *model) orphanDirs() string {
+	var left []string
+	for _, dir := range []string{"episodes", "outbox"} {
+		entries, err := m.disk.ReadDir(path.Join(modelDir, dir))
+		if err != nil {
+			return err.Error()
+		}
+		for _, e := range entries {
+			left = append(left, path.Join(dir, e.Name()))
+		}
+	}
+	return strings.Join(left, ", ")
+}

@@ -1,0 +1,228 @@
+package ship_test
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"cis490/agent/client"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+)
+
+// world is the model's receiver, with what a test knows of it and of the
+// network to it. Its epoch is counted up with each change of policy.
+type world struct {
+	mu       sync.Mutex
+	rnd      *rand.Rand
+	fail     func(format string, args ...any)
+	killed   chan struct{} // closed when the shipper is killed: nothing hangs longer
+	serial   int64         // of the host's certificate; 0: there is none
+	mode     string        // of the answers: "", a lie, or a kind of refusal
+	store    int
+	epoch    int
+	gated    map[ident.Commit]bool
+	unwanted map[ident.EpisodeID]wire.Kind // refused for itself
+	damaged  map[ident.EpisodeID]int       // arrives damaged so many times
+	stored   map[ident.EpisodeID]ident.Digest
+	truth    map[ident.EpisodeID]ident.Digest // what must ever be sent
+
+	confirmed map[ident.EpisodeID]bool // told to be stored by a reconcile
+	refused   map[refusalKey]*refusals
+	answers   map[string]int // how often each was given
+}
+
+// refusalKey names what may be refused once: a commit or an episode, by one
+// policy.
+type refusalKey struct {
+	what  any
+	epoch int
+}
+
+type refusals struct {
+	n, allowed int
+	durable    bool // seen on the host's disk
+}
+
+// lies are what may happen beside an honest answer and a refusal.
+var lies = []string{"down", "lost answer", "not ours", "other store", "unreadable", "hang"}
+
+func (w *world) policy() string  { return fmt.Sprintf("policy-%d", w.epoch) }
+func (w *world) storeID() string { return fmt.Sprintf("store-%d", w.store) }
+
+// travel takes as long as a request does; with a hang it does not end.
+func (w *world) travel(ctx context.Context, most time.Duration) error {
+	w.mu.Lock()
+	mode, killed, wait := w.mode, w.killed, time.Duration(w.rnd.Int64N(int64(most)))
+	w.mu.Unlock()
+	if mode == "hang" {
+		<-killed
+		return errors.New("killed")
+	}
+	select {
+	case <-time.After(wait):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-killed:
+		return errors.New("killed")
+	}
+}
+
+// sick returns the error of a receiver that answers no question, or nil.
+func (w *world) sick() error {
+	switch a := wire.AnswerOf(wire.Kind(w.mode)); {
+	case w.mode == "down":
+		return errors.New("connection refused")
+	case w.mode == "not ours":
+		return fmt.Errorf("%w: a portal", wire.ErrNotOurs)
+	case string(a.Kind) == w.mode && (a.Action == wire.Hourly || a.Action == wire.BackOff):
+		p := wire.NewProblem(a.Kind, "because")
+		p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(60)
+		return p
+	}
+	return nil
+}
+
+// Put answers as the table says.
+func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, error) {
+	if err := w.travel(ctx, 2*time.Second); err != nil {
+		return wire.Receipt{}, false, err
+	}
+	w.mu.Lock()
+	mode := w.mode
+	w.mu.Unlock()
+	if mode == "unreadable" {
+		return wire.Receipt{}, false, client.ErrTarball
+	}
+	r, err := t.Open()
+	if err != nil {
+		return wire.Receipt{}, false, fmt.Errorf("%w: %w", client.ErrTarball, err)
+	}
+	b, err := io.ReadAll(r)
+	if err := errors.Join(err, r.Close()); err != nil {
+		return wire.Receipt{}, false, fmt.Errorf("%w: %w", client.ErrTarball, err)
+	}
+	t.Sent(len(b))
+	w.mu.Lock()
+	rec, created, err := w.take(t, b)
+	code := "200"
+	if p := client.Refusal(err); p != nil {
+		code = string(p.Kind)
+	} else if err != nil {
+		code = w.mode
+	}
+	w.answers[code]++
+	w.mu.Unlock()
+	if err == nil {
+		err = w.travel(ctx, time.Second)
+	}
+	return rec, created, err
+}
+
+func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
+	if digestOf(b) != w.truth[t.Episode] || t.Digest != w.truth[t.Episode] || t.Size != int64(len(b)) {
+		w.fail("%s is sent as %s with a body of %s, not as %s", t.Episode, t.Digest, digestOf(b), w.truth[t.Episode])
+	}
+	if err := w.sick(); err != nil {
+		return wire.Receipt{}, false, err
+	}
+	have, found := w.stored[t.Episode]
+	rec := wire.Receipt{Host: "lab-01", Episode: t.Episode, Digest: t.Digest, Size: t.Size, StoredAt: time.Now().UTC(), StoreID: w.storeID()}
+	switch {
+	case found && have == t.Digest && w.mode != "other store":
+		return rec, false, nil
+	case found && have != t.Digest:
+		return wire.Receipt{}, false, w.refuse(t.Episode, wire.OtherDigest)
+	case w.gated[t.Commit]:
+		return wire.Receipt{}, false, w.refuse(t.Commit, wire.Gated)
+	case w.unwanted[t.Episode] != "":
+		return wire.Receipt{}, false, w.refuse(t.Episode, w.unwanted[t.Episode])
+	case w.damaged[t.Episode] > 0:
+		w.damaged[t.Episode]--
+		return wire.Receipt{}, false, w.refuse(t.Episode, wire.BadDigest)
+	case w.mode == "other store":
+		return wire.Receipt{}, false, client.ErrOtherStore
+	}
+	w.stored[t.Episode] = t.Digest
+	if w.mode == "lost answer" {
+		return wire.Receipt{}, false, io.ErrUnexpectedEOF
+	}
+	return rec, true, nil
+}
+
+// refuse counts a refusal: it may be heard once per policy, a damaged body once
+// more.
+func (w *world) refuse(what any, k wire.Kind) error {
+	key := refusalKey{what, w.epoch}
+	c := w.refused[key]
+	if c == nil {
+		c = &refusals{allowed: 1}
+		if k == wire.BadDigest {
+			c.allowed = 2
+		}
+		w.refused[key] = c
+	}
+	if c.n++; c.n > c.allowed {
+		w.fail("%v was refused %d times with %s by policy %d, want %d at most", what, c.n, k, w.epoch, c.allowed)
+	}
+	p := wire.NewProblem(k, "because")
+	p.Policy = w.policy()
+	return p
+}
+
+// Ping answers with the policy of the moment before the answer travels.
+func (w *world) Ping(ctx context.Context, _ wire.Ping) (wire.Pong, error) {
+	if err := w.travel(ctx, time.Second); err != nil {
+		return wire.Pong{}, err
+	}
+	w.mu.Lock()
+	pong, err := wire.Pong{ServerTime: time.Now(), StoreID: w.storeID(), Policy: w.policy()}, w.sick()
+	w.mu.Unlock()
+	if err == nil {
+		err = w.travel(ctx, 5*time.Second)
+	}
+	return pong, err
+}
+
+// Reconcile answers, and remembers what it confirmed.
+func (w *world) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconciled, error) {
+	if err := w.travel(ctx, time.Second); err != nil {
+		return wire.Reconciled{}, err
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err := w.sick(); err != nil {
+		return wire.Reconciled{}, err
+	}
+	out := wire.Reconciled{StoreID: w.storeID()}
+	for _, p := range pairs {
+		if w.stored[p.Episode] == p.Digest {
+			out.Stored = append(out.Stored, p.Episode)
+			w.confirmed[p.Episode] = true
+		}
+	}
+	return out, nil
+}
+
+// Ready and Certificate are of credentials that come and go.
+func (w *world) Ready() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.serial == 0 {
+		return client.ErrNoCredentials
+	}
+	return nil
+}
+
+func (w *world) Certificate() (*x509.Certificate, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return &x509.Certificate{SerialNumber: big.NewInt(w.serial)}, nil
+}

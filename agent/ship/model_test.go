@@ -1,0 +1,367 @@
+package ship_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/agent/ship"
+	"cis490/agent/spool"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// TestModel lets a shipper work through 10,000 steps of a world in which anything
+// may happen at any time: new episodes, crashes at any call to the disk with any
+// part of the unsynced data lost, restarts, a failing disk, every answer of the
+// table and every lie, other policies, other stores, jumps of the clock, hangs,
+// certificates that come and go. After each step: nothing is lost; nothing is
+// refused twice by one policy, neither an episode nor a commit; what is sent is
+// what was recorded; and in the end all is where it belongs.
+func TestModel(t *testing.T) {
+	seeds, steps := uint64(2), 10000
+	if testing.Short() {
+		steps = 1000
+	}
+	for seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { newModel(t, seed).run(steps) })
+		})
+	}
+}
+
+type model struct {
+	*world
+	t       *testing.T
+	disk    *faultdisk.Disk
+	clock   time.Duration // beside the true time
+	ids     []ident.EpisodeID
+	broken  map[ident.EpisodeID]bool // cannot be packed
+	stuck   bool                     // the watchdog asked for a restart
+	stop    context.CancelFunc
+	done    chan error
+	spool   *spool.Spool
+	history []string
+	log     tail
+}
+
+// tail keeps the end of a log.
+type tail struct {
+	mu    sync.Mutex
+	lines []string
+}
+
+func (l *tail) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lines = append(l.lines[max(0, len(l.lines)-40):], string(p))
+	return len(p), nil
+}
+
+func (l *tail) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Join(l.lines, "")
+}
+
+const modelDir = "/data"
+
+var modelCommits = []ident.Commit{good, bad, "3333333333333333333333333333333333333333"}
+
+func newModel(t *testing.T, seed uint64) *model {
+	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}}
+	m.world = &world{
+		rnd: rand.New(rand.NewPCG(seed, 490)), serial: 1, gated: map[ident.Commit]bool{}, unwanted: map[ident.EpisodeID]wire.Kind{},
+		damaged: map[ident.EpisodeID]int{}, stored: map[ident.EpisodeID]ident.Digest{}, truth: map[ident.EpisodeID]ident.Digest{},
+		confirmed: map[ident.EpisodeID]bool{}, refused: map[refusalKey]*refusals{}, answers: map[string]int{}, fail: m.fatalf,
+	}
+	return m
+}
+
+func (m *model) fatalf(format string, args ...any) {
+	// A panic, as it may be the shipper's goroutine that finds it.
+	panic(fmt.Sprintf(format, args...) + "\nthe last steps:\n" + strings.Join(m.history[max(0, len(m.history)-30):], "\n") + "\nthe shipper's log:\n" + m.log.String())
+}
+
+func (m *model) now() time.Time { return time.Now().Add(m.clock) }
+
+// tarballOf returns a real, if not compressed, tarball of an episode that is
+// nothing but meta.json.
+func tarballOf(id ident.EpisodeID, meta []byte) []byte {
+	var plain bytes.Buffer
+	w := tar.NewWriter(&plain)
+	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: string(id) + "/" + episode.MetaFile, Size: int64(len(meta)), Mode: 0o644}) // to memory
+	_, _ = w.Write(meta)
+	_ = w.Close()
+	n := plain.Len()
+	frame := binary.LittleEndian.AppendUint32(nil, 0xfd2fb528)                        // zstd's magic number
+	frame = binary.LittleEndian.AppendUint16(append(frame, 1<<6|1<<5), uint16(n-256)) // of one segment, its size
+	frame = append(frame, byte(n<<3|1), byte(n<<3>>8), byte(n<<3>>16))                // the last block, not compressed
+	return append(frame, plain.Bytes()...)
+}
+
+// Pack packs as the real one does, in memory.
+func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(int)) (episode.Packed, error) {
+	if m.broken[id] {
+		return episode.Packed{}, &episode.Unpackable{File: "x", Why: "is a symlink"}
+	}
+	b, err := disk.ReadFile(m.disk, path.Join(dir, episode.MetaFile), 1<<20)
+	if err != nil {
+		return episode.Packed{}, err
+	}
+	b = tarballOf(id, b)
+	for _, part := range [][]byte{b[:len(b)/2], b[len(b)/2:]} {
+		if err := m.travel(ctx, time.Second/4); err != nil {
+			return episode.Packed{}, err
+		}
+		moved(len(part))
+		if _, err := w.Write(part); err != nil {
+			return episode.Packed{}, err
+		}
+	}
+	return episode.Packed{Digest: digestOf(b), Size: int64(len(b))}, nil
+}
+
+func digestOf(b []byte) ident.Digest {
+	sum := sha256.Sum256(b)
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}
+
+func (m *model) run(steps int) {
+	m.start()
+	for n := range steps {
+		what := m.step()
+		m.history = append(m.history, fmt.Sprintf("%6d %s %s", n, time.Now().Format("15:04:05"), what))
+		time.Sleep(time.Duration(m.rnd.Int64N(int64(20 * time.Second))))
+		synctest.Wait()
+		if m.stuck {
+			m.kill(faultdisk.All)
+			m.start()
+		}
+		m.check(n%50 == 0)
+	}
+	m.heal()
+	m.t.Logf("%d episodes, answers: %v", len(m.ids), m.answers)
+}
+
+// step lets one thing happen.
+func (m *model) step() string {
+	switch d := m.rnd.IntN(100); {
+	case d < 25:
+		return m.record(1 + m.rnd.IntN(3))
+	case d < 40:
+		return m.turn()
+	case d < 46:
+		return m.change()
+	case d < 48:
+		return m.replace()
+	case d < 50:
+		return m.forget()
+	case d < 53:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.serial = int64(m.rnd.IntN(3)) * m.rnd.Int64N(1000)
+		return fmt.Sprint("certificate ", m.serial)
+	case d < 57:
+		fault := []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short}[m.rnd.IntN(3)]
+		at := 1 + m.rnd.IntN(20)
+		m.disk.Arm(at, fault)
+		return fmt.Sprintf("fault %d of the disk at call %d", fault, at)
+	case d < 63:
+		at := 1 + m.rnd.IntN(40)
+		m.disk.Arm(at, faultdisk.PowerLoss)
+		time.Sleep(time.Duration(m.rnd.Int64N(int64(30 * time.Second))))
+		s := faultdisk.Survive(m.rnd.IntN(4))
+		m.kill(s)
+		m.start()
+		return fmt.Sprintf("crash at call %d, survives %d", at, s)
+	case d < 66:
+		m.stop()
+		m.end()
+		m.jump()
+		m.start()
+		return fmt.Sprint("restart, clock ", m.clock)
+	}
+	return "time passes"
+}
+
+// record writes whole episodes, durably.
+func (m *model) record(n int) string {
+	for range n {
+		id := ident.EpisodeID(fmt.Sprintf("01J%023d", len(m.ids)))
+		at := path.Join(modelDir, "episodes", string(id))
+		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
+			Code: episode.Code{Commit: modelCommits[m.rnd.IntN(len(modelCommits))]}, Verdict: episode.Accepted})
+		if err != nil {
+			m.fatalf("%v", err)
+		}
+		m.mu.Lock()
+		m.ids, m.truth[id] = append(m.ids, id), digestOf(tarballOf(id, meta))
+		switch m.rnd.IntN(40) {
+		case 0:
+			m.broken[id] = true
+		case 1:
+			m.unwanted[id] = []wire.Kind{wire.TooLarge, wire.Malformed, wire.Unstamped}[m.rnd.IntN(3)]
+		case 2:
+			m.damaged[id] = 1 + m.rnd.IntN(3)
+		case 3:
+			m.stored[id] = ident.Digest(strings.Repeat("f", 64)) // what another machine of this name sent
+		}
+		m.mu.Unlock()
+		m.onSoundDisk(func() error {
+			return errors.Join(disk.MkdirAll(m.disk, at, 0o770), disk.ReplaceBytes(m.disk, path.Join(at, episode.MetaFile), 0o660, meta),
+				disk.ReplaceBytes(m.disk, path.Join(at, episode.DoneMarker), 0o660, nil))
+		})
+	}
+	return fmt.Sprint(n, " new episodes")
+}
+
+// onSoundDisk does what is not under test.
+func (m *model) onSoundDisk(do func() error) {
+	m.disk.Arm(0, faultdisk.Fail)
+	if err := do(); err != nil {
+		m.fatalf("%v", err)
+	}
+}
+
+// turn changes how the receiver, or the way to it, behaves.
+func (m *model) turn() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.mode = ""
+	if m.rnd.IntN(2) == 0 {
+		if n := m.rnd.IntN(len(lies) + len(wire.Answers())); n < len(lies) {
+			m.mode = lies[n]
+		} else {
+			m.mode = string(wire.Answers()[n-len(lies)].Kind) // those of one episode are no mode
+		}
+	}
+	return fmt.Sprintf("mode %q", m.mode)
+}
+
+// change brings another policy.
+func (m *model) change() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.epoch++
+	clear(m.gated)
+	for _, c := range modelCommits {
+		m.gated[c] = m.rnd.IntN(3) == 0
+	}
+	for id := range m.unwanted {
+		if m.rnd.IntN(3) == 0 {
+			delete(m.unwanted, id)
+		}
+	}
+	return fmt.Sprintf("policy %d, gated %v", m.epoch, m.gated)
+}
+
+// replace makes the receiver one that was restored, with a part of its episodes.
+func (m *model) replace() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.store++
+	for id := range m.stored {
+		if m.rnd.IntN(2) == 0 {
+			delete(m.stored, id)
+		}
+	}
+	return fmt.Sprint("store ", m.store)
+}
+
+// forget loses an episode without a word.
+func (m *model) forget() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, id := range m.ids { // not in the order of a map: a seed is a story
+		if m.rnd.IntN(20) == 0 {
+			delete(m.stored, id)
+		}
+	}
+	return "receiver forgets some"
+}
+
+func (m *model) jump() {
+	if m.rnd.IntN(3) == 0 {
+		m.clock = time.Duration(m.rnd.Int64N(int64(96*time.Hour))) - 48*time.Hour
+	}
+}
+
+// start opens the spool and starts a shipper, as the command does.
+func (m *model) start() {
+	m.disk.Arm(0, faultdisk.Fail)
+	m.stuck = false
+	m.mu.Lock()
+	m.killed = make(chan struct{})
+	m.mu.Unlock()
+	logger := slog.New(slog.NewTextHandler(&m.log, nil))
+	sp, err := spool.Open(spool.Options{FS: m.disk, Dir: modelDir, Now: m.now, Logger: logger})
+	if err != nil {
+		m.fatalf("open: %v", err)
+	}
+	found, err := sp.Recover()
+	if err != nil {
+		m.fatalf("recover: %v", err)
+	}
+	state, err := spool.LoadState(m.disk, modelDir)
+	if err != nil {
+		m.fatalf("state: %v", err)
+	}
+	m.spool = sp
+	m.forgive(state)
+	m.noOrphans()
+	conf := config.DefaultLabHost().Ship
+	conf.ShippedKeepDays = 1
+	s, err := ship.New(ship.Options{
+		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, Packer: m,
+		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now,
+		Notify: func(s string) { m.stuck = m.stuck || s == "WATCHDOG=trigger" },
+	}, found.Interrupted)
+	if err != nil {
+		m.fatalf("start: %v", err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	m.stop, m.done = cancel, make(chan error, 1)
+	go func() { m.done <- s.Run(ctx) }()
+}
+
+// end waits until the shipper has ended.
+func (m *model) end() {
+	select {
+	case <-m.done:
+	case <-time.After(time.Minute): // as the service manager does
+		close(m.killed)
+		<-m.done
+	}
+	_ = m.spool.Close() // after a loss of power it fails
+}
+
+// kill ends the shipper with the power of its disk.
+func (m *model) kill(s faultdisk.Survive) {
+	m.disk.Arm(1, faultdisk.PowerLoss)
+	close(m.killed)
+	m.stop()
+	<-m.done
+	_ = m.spool.Close() // the power is gone
+	m.disk.Reboot(s)
+}
