@@ -23,20 +23,17 @@ func (a *app) rollout(conf config.Receiver, log *slog.Logger) *release.Rollout {
 	return release.Open(release.Options{
 		FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
-		Known: func() map[ident.Host]release.Told { return told(conf) },
+		Known: func() (map[ident.Host]release.Told, error) { return told(conf) },
 		Now:   time.Now, Log: log.With("component", "rollout"),
 	})
 }
 
 // told returns what hosts said before this start of serve.
-func told(conf config.Receiver) map[ident.Host]release.Told {
+func told(conf config.Receiver) (map[ident.Host]release.Told, error) {
 	all := map[ident.Host]release.Told{}
 	book, err := contacts.Read(disk.OS{}, conf.DataDir)
-	if err != nil {
-		return all // serve says so, and hosts tell it again
-	}
 	for h, c := range book.Hosts {
 		all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 	}
-	return all
+	return all, err
 }

@@ -45,8 +45,9 @@ type Options struct {
 	// Own tells how this machine's own updates stand; nil where nothing keeps it
 	// up to date, and a person promotes.
 	Own func() (*wire.Update, error)
-	// Known returns what hosts told before this start; nil is nothing.
-	Known func() map[ident.Host]Told
+	// Known returns what hosts told before this start; nil is nothing. While it
+	// cannot be told, they are waited for.
+	Known func() (map[ident.Host]Told, error)
 	Now   func() time.Time
 	Log   *slog.Logger
 }
@@ -70,7 +71,7 @@ type Rollout struct {
 	orders []rel.Order
 	seen   fs.FileInfo // of orders.jsonl, as it was read
 	hosts  map[ident.Host]Told
-	deaf   time.Time // until then too few hosts were heard to say that all have
+	deaf   time.Time // until then hosts may be unheard that have something to say
 	last   string    // failure that was logged
 }
 
@@ -95,12 +96,13 @@ func Open(o Options) *Rollout {
 		r.state = state{Rollout: rel.Rollout{V: 1}}
 	}
 	if o.Known != nil {
-		for h, t := range o.Known() {
+		known, err := o.Known()
+		if err != nil {
+			r.deaf = o.Now().Add(allPing)
+		}
+		for h, t := range known {
 			r.hosts[h] = t
 		}
-	}
-	if len(r.hosts) == 0 {
-		r.deaf = o.Now().Add(allPing)
 	}
 	// Nothing is written yet: another serve may hold the folder.
 	if err := r.read(); err != nil {

@@ -1,6 +1,7 @@
 package release_test
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -26,14 +27,17 @@ type rig struct {
 	own   *wire.Update
 	hosts []ident.Host
 	told  map[ident.Host]*wire.Update
-	r     *release.Rollout
+	heard map[ident.Host]release.Told // as contacts have it
+	// damaged is why contacts cannot be read.
+	damaged error
+	r       *release.Rollout
 }
 
 func newRig(t *testing.T, hosts int) *rig {
 	t.Helper()
 	key, _, err := rel.NewKey()
 	must(t, err)
-	r := &rig{t: t, dir: t.TempDir(), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}}
+	r := &rig{t: t, dir: t.TempDir(), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]release.Told{}}
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%02d", i))
 		r.hosts = append(r.hosts, h)
@@ -47,8 +51,9 @@ func newRig(t *testing.T, hosts int) *rig {
 func (r *rig) open() {
 	r.r = release.Open(release.Options{
 		FS: disk.OS{}, Dir: r.dir, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
-		Own: func() (*wire.Update, error) { return r.own, nil },
-		Now: func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
+		Own:   func() (*wire.Update, error) { return r.own, nil },
+		Known: func() (map[ident.Host]release.Told, error) { return r.heard, r.damaged },
+		Now:   func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
 	})
 	r.r.Step()
 }
@@ -90,6 +95,7 @@ func (r *rig) round() {
 	r.now = r.now.Add(5 * time.Minute)
 	for _, h := range r.hosts {
 		r.r.Ping(h, wire.Ping{OS: "linux", Arch: "amd64", Update: r.told[h]})
+		r.heard[h] = release.Told{At: r.now, OS: "linux", Arch: "amd64", Update: r.told[h]}
 	}
 	r.r.Step()
 }
@@ -181,6 +187,24 @@ func TestRollout_Stages(t *testing.T) {
 	if got := r.offered(1); len(got) != 99 {
 		t.Errorf("%d are offered the former release", len(got))
 	}
+}
+
+// TestRollout_ContactsLost: a serve that does not know whom to wait for waits for
+// all who can be heard.
+func TestRollout_ContactsLost(t *testing.T) {
+	r := newRig(t, 40)
+	r.publish(1)
+	r.own.Good.Seq = 1
+	r.round()
+	r.prove(1, r.offered(1)...)
+	r.round()
+	r.want("proven on the canary", 1, rel.StageQuarter)
+	r.heard, r.damaged = nil, errors.New("contacts.json: half")
+	r.open()
+	r.want("contacts are lost", 1, rel.StageQuarter)
+	r.now = r.now.Add(5 * time.Minute)
+	r.r.Step()
+	r.want("nobody was heard yet", 1, rel.StageQuarter)
 }
 
 // TestRollout_Withdraws: by one canary, or by two later hosts; never by one.

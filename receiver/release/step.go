@@ -2,10 +2,11 @@ package release
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -336,10 +337,8 @@ func offers(p *rel.Progress, h ident.Host) bool {
 func inQuarter(seq uint64, h ident.Host) bool { return draw(seq, h)%4 == 0 }
 
 func draw(seq uint64, h ident.Host) uint32 {
-	f := fnv.New32a()
-	_, _ = f.Write([]byte(strconv.FormatUint(seq, 10) + "/" + string(h))) // it never fails
-	n := f.Sum32()
-	return n ^ n>>16 // the last bits of FNV alone are not even
+	sum := sha256.Sum256([]byte(strconv.FormatUint(seq, 10) + "/" + string(h)))
+	return binary.BigEndian.Uint32(sum[:4])
 }
 
 func orWord(s, other string) string {
