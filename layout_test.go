@@ -127,6 +127,20 @@ func TestPackageDocs(t *testing.T) {
 	}
 }
 
+// TestArchitecture_NamesEveryPackage keeps the map of the tree whole.
+func TestArchitecture_NamesEveryPackage(t *testing.T) {
+	b, err := os.ReadFile("docs/architecture.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, "cis490"), "/")
+		if name != "" && !strings.Contains(string(b), "`"+name+"`") {
+			t.Errorf("docs/architecture.md does not say what %s is for", name)
+		}
+	}
+}
+
 // TestNoHiddenState refuses init functions and the like by their text.
 func TestNoHiddenState(t *testing.T) {
 	for path, content := range goFiles(t) {
