@@ -40,7 +40,11 @@ func site(t *testing.T, rx string, names ...string) *fleet {
 // busy writes the config of a host that records short episodes, each after a rest.
 func busy(h *lab.Host, rest time.Duration, authority string) {
 	h.Write("/etc/cis490/experiment.toml", quick, 0o644)
-	h.Write("/etc/cis490/lab-host.toml", fmt.Sprintf(`host = %q
+	h.Write("/etc/cis490/lab-host.toml", busyConfig(h.Name, rest, authority), 0o644)
+}
+
+func busyConfig(name string, rest time.Duration, authority string) string {
+	return fmt.Sprintf(`host = %q
 [receiver]
 url = "https://collector.lab:8443"
 [authority]
@@ -49,7 +53,7 @@ url = %q
 experiment = "/etc/cis490/experiment.toml"
 max_slots = 1
 rest = %q
-`, h.Name, authority, rest), 0o644)
+`, name, authority, rest)
 }
 
 const authorityURL = "https://collector.lab:8444"

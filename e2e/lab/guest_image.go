@@ -1,0 +1,122 @@
+package lab
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// guestDebian is the hosts' image with a kernel, and with what lets a test in: a
+// guest takes its name and address from a second disk, and commands on a port.
+func guestDebian() recipe {
+	r := debian()
+	r.Packages = append(r.Packages, "linux-image-cloud-amd64", "initramfs-tools")
+	r.Files["etc/fstab"] = ""
+	r.Files["etc/systemd/system/lab-setup.service"] = `[Unit]
+DefaultDependencies=no
+After=systemd-remount-fs.service systemd-udevd.service
+Before=network-pre.target sysinit.target
+Wants=network-pre.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'udevadm settle && tar -xf /dev/vdb -C / && exec sh /lab/setup.sh'
+`
+	r.Files["etc/systemd/system/lab-shell.socket"] = "[Unit]\nAfter=lab-setup.service\n[Socket]\nListenStream=" + shellPort + "\nAccept=yes\n"
+	r.Files["etc/systemd/system/lab-shell@.service"] = "[Service]\nEnvironment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
+		"WorkingDirectory=/root\nExecStart=-/bin/sh\nStandardInput=socket\nStandardError=journal\n"
+	return r
+}
+
+// ensureGuestDisk returns a disk with the image, which guests use without
+// changing it; it is made beside the image when it is not there.
+func ensureGuestDisk(image string, run *run) (string, error) {
+	disk := image + "-6G.ext4"
+	lock, err := flock(image+".lock", 0)
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = lock.Close() }()
+	if _, err := os.Stat(disk); err == nil {
+		return disk, nil
+	}
+	partial := filepath.Join(run.dir, "disk.partial")
+	err = run.make(func() error {
+		_, err := output(run.dir, "mkfs.ext4", "-q", "-d", image, partial, "6G")
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	return disk, os.Rename(partial, disk)
+}
+
+// kernelOf finds the image's kernel and its initial file system.
+func kernelOf(image string) (kernel, initrd string, err error) {
+	found, err := filepath.Glob(filepath.Join(image, "boot", "vmlinuz-*"))
+	if err != nil || len(found) != 1 {
+		return "", "", fmt.Errorf("find the guest's kernel in %s: %v, %w", image, found, err)
+	}
+	return found[0], strings.Replace(found[0], "vmlinuz-", "initrd.img-", 1), nil
+}
+
+// writeSeed makes the disk from which a guest takes what is its own.
+func (g *Guest) writeSeed() error {
+	var names strings.Builder
+	names.WriteString("127.0.0.1 localhost\n" + g.Addr + " " + g.Name + ".lab " + g.Name + "\n")
+	for _, h := range g.lab.all() {
+		fmt.Fprintf(&names, "%s %s.lab %s\n", h.Addr, h.Name, h.Name)
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for name, content := range map[string]string{
+		"etc/hosts":    names.String(),
+		"etc/hostname": g.Name + "\n",
+		"lab/setup.sh": "hostname " + g.Name + "\nip link set lo up\nfor n in /sys/class/net/e*; do ip addr add " + g.Addr + prefix + " dev ${n##*/}; ip link set ${n##*/} up; done\n",
+	} {
+		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
+			return err
+		}
+		if _, err := w.Write([]byte(content)); err != nil {
+			return err
+		}
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	b.Write(make([]byte, 64<<10-b.Len()%(64<<10))) // whole sectors
+	return os.WriteFile(filepath.Join(g.dir, "seed.tar"), b.Bytes(), 0o644)
+}
+
+// push sends a file through the shell.
+func (g *Guest) push(local, path string) error {
+	info, err := os.Stat(local)
+	if err != nil {
+		return err
+	}
+	content, err := os.ReadFile(local)
+	if err != nil {
+		return err
+	}
+	script := fmt.Sprintf("base64 -d >'%s' <<'lab-end' && chmod %o '%s'\n%s\nlab-end", path, info.Mode().Perm(), path, wrapped(content))
+	r := g.Try(script)
+	if r.Code != 0 {
+		return fmt.Errorf("%s", r)
+	}
+	return nil
+}
+
+// wrapped returns content in base64, in lines that a shell can read.
+func wrapped(content []byte) string {
+	text := base64.StdEncoding.EncodeToString(content)
+	var b strings.Builder
+	for len(text) > 76 {
+		b.WriteString(text[:76] + "\n")
+		text = text[76:]
+	}
+	return b.String() + text
+}
