@@ -46,6 +46,7 @@ func number(t *testing.T, s string) int {
 func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) }
 
 func TestOnce_EndsWhateverTheCommandLeaves(t *testing.T) {
+	t.Parallel()
 	// One forks away twice into a session of its own with no environment, one
 	// ignores SIGTERM, one is stopped.
 	o := options(t, profile(`
@@ -84,6 +85,7 @@ sleep 0.2`))
 // A workload is the same user as its recorder: without confinement it could
 // spoil what other episodes recorded, or end its own recorder.
 func TestOnce_AWorkloadReachesNoFurtherThanItsFolder(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile(""))
 	episodes := filepath.Join(o.DataDir, "episodes")
 	const other = "01K00000000000000000000002"
@@ -149,6 +151,7 @@ b 20; sleep 0.3; exit 0`))
 }
 
 func TestOnce_AbandonedWhenStopped(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile(`echo $$ >pid; trap "" TERM; while :; do sleep 0.05; done`))
 	file := filepath.Join(o.DataDir, "episodes", ".work", "0", "pid")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -191,6 +194,7 @@ func await(t *testing.T, ok func() bool) {
 }
 
 func TestOnce_ACommandThatCannotStartIsNoEpisode(t *testing.T) {
+	t.Parallel()
 	toml := strings.Replace(profile(""), `["/bin/sh", "-c", '''''']`, `["/no/such/program"]`, 1)
 	o := options(t, toml)
 	_, err := open(t, o).Once(t.Context(), "")
@@ -201,6 +205,7 @@ func TestOnce_ACommandThatCannotStartIsNoEpisode(t *testing.T) {
 }
 
 func TestOnce_SweepsHalfEpisodes(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
 	episodes := filepath.Join(o.DataDir, "episodes")
 	const half, whole = "01K00000000000000000000001", "01K00000000000000000000002"
@@ -232,6 +237,7 @@ func TestOnce_SweepsHalfEpisodes(t *testing.T) {
 }
 
 func TestOnce_OneRecorderPerFolder(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile("sleep 9"))
 	held, err := disk.OS{}.Lock(filepath.Join(o.DataDir, "episodes"))
 	if err != nil {
@@ -255,6 +261,7 @@ func TestNew_WithoutACommit(t *testing.T) {
 }
 
 func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
+	t.Parallel()
 	no := func() (wire.Verdict, error) { return wire.Verdict{Reason: "too old"}, nil }
 	for name, c := range map[string]struct {
 		change func(*orchestrate.Options)
@@ -279,6 +286,7 @@ func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
 // A host that was refused 19 hours of episodes recorded on because only
 // shipping asked the gate.
 func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
+	// Not in parallel: what others fork holds the folder's lock until it executes.
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
 	answer, away := wire.Verdict{}, error(nil)
 	o.Gate = gate(func() (wire.Verdict, error) { return answer, away })
@@ -310,6 +318,7 @@ func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
 }
 
 func TestRun_FillsSlotsUntilStopped(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.2"))
 	o.MaxSlots, o.Rest = 2, 10*time.Millisecond
 	states := make(chan string, 100)
@@ -360,6 +369,7 @@ func TestRun_FillsSlotsUntilStopped(t *testing.T) {
 }
 
 func TestOnce_WallClockSteps(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.5"))
 	begin := time.Now()
 	o.Now = func() time.Time {
@@ -399,6 +409,7 @@ func (s small) Free(string) (int64, error) {
 }
 
 func TestOnce_AWorkloadThatFillsTheDisk(t *testing.T) {
+	t.Parallel()
 	o := options(t, profile("head -c 700k /dev/zero >big; sleep 9"))
 	o.FS = small{work: filepath.Join(o.DataDir, "episodes", ".work"), room: 1 << 20}
 	o.DiskReserve = 1 << 20
@@ -506,6 +517,7 @@ func (f failingFile) Write(b []byte) (int, error) {
 func (f failingFile) Sync() error { return errors.Join(f.fs.step(), f.File.Sync()) }
 
 func TestOnce_ADiskThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
 	failed := 0
 	for n := 1; ; n++ {
 		o := options(t, profile("echo event busy >&3; echo event quiet >&3"))

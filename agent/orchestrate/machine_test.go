@@ -62,7 +62,7 @@ func machine(t *testing.T, sector string) string {
 	}
 	toml := strings.Replace(profile(""), `command = ["/bin/sh", "-c", '''''']`, "", 1)
 	toml = strings.ReplaceAll(toml, `"2s"`, `"20s"`)
-	toml = strings.Replace(toml, "proc_hz = 50", "proc_hz = 10", 1)
+	toml = strings.Replace(toml, "proc_hz = 20", "proc_hz = 10", 1)
 	return strings.Replace(toml, "[profile.collectors]", fmt.Sprintf("[profile.machine]\ndisk = %q\nmemory = \"32MiB\"\n[profile.collectors]\nqmp_hz = 10", path), 1)
 }
 

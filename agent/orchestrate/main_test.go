@@ -72,7 +72,7 @@ weight = 1
 grace = "300ms"
 command = ["/bin/sh", "-c", '''%s''']
 [profile.collectors]
-proc_hz = 50
+proc_hz = 20
 [[profile.phase]]
 name = "clean"
 event = "start"
@@ -89,7 +89,7 @@ budget = "2s"
 }
 
 // options returns what a working orchestrator needs.
-func options(t *testing.T, toml string) orchestrate.Options {
+func options(t testing.TB, toml string) orchestrate.Options {
 	t.Helper()
 	e, err := experiment.Parse("test.toml", []byte(toml))
 	if err != nil {
@@ -123,7 +123,7 @@ func withScript(t *testing.T, o orchestrate.Options, script string) orchestrate.
 	return o
 }
 
-func open(t *testing.T, o orchestrate.Options) *orchestrate.Orchestrator {
+func open(t testing.TB, o orchestrate.Options) *orchestrate.Orchestrator {
 	t.Helper()
 	r, err := orchestrate.New(o)
 	if err != nil {
@@ -133,7 +133,7 @@ func open(t *testing.T, o orchestrate.Options) *orchestrate.Orchestrator {
 }
 
 // one records one episode and returns what it left.
-func one(t *testing.T, o orchestrate.Options) (episode.Meta, string) {
+func one(t testing.TB, o orchestrate.Options) (episode.Meta, string) {
 	t.Helper()
 	meta, err := open(t, o).Once(t.Context(), "")
 	if err != nil {
