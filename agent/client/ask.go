@@ -67,9 +67,16 @@ func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, e
 // and returns an answer of status 200, 206 or 304, whose body the caller closes.
 // The body too ends when the receiver is silent.
 func (c *Client) Get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
-	return c.do(ctx, http.MethodGet, path, nil, func(r *http.Request) {
+	res, err := c.do(ctx, http.MethodGet, path, nil, func(r *http.Request) {
 		maps.Copy(r.Header, header)
 	}, http.StatusOK, http.StatusPartialContent, http.StatusNotModified)
+	if err != nil {
+		return nil, err
+	}
+	if a, ok := res.Body.(*answer); ok {
+		a.long = true
+	}
+	return res, nil
 }
 
 // Refusal returns the refusal by a receiver of ours that err is, or nil.

@@ -58,11 +58,14 @@ func (s *silence) explain(err error) error {
 type answer struct {
 	io.ReadCloser
 	s *silence
+	// long: as long as bytes come, it may take as long as it takes. Other answers
+	// are small: one that trickles is no better than silence.
+	long bool
 }
 
 func (a *answer) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
-	if n > 0 {
+	if n > 0 && a.long {
 		a.s.touch()
 	}
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -120,7 +123,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 		return nil, s.explain(err)
 	}
 	s.touch()
-	res.Body = &answer{res.Body, s}
+	res.Body = &answer{ReadCloser: res.Body, s: s}
 	if slices.Contains(want, res.StatusCode) {
 		return res, nil
 	}

@@ -3,7 +3,6 @@ package ship_test
 import (
 	"context"
 	"errors"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -17,7 +16,6 @@ import (
 	"cis490/agent/spool"
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 )
@@ -252,46 +250,6 @@ func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	stop()
 	if s := said(); !s[len(s)-1] {
 		t.Errorf("said %v, want leaving at last: the machine goes down", s)
-	}
-}
-
-func TestOnce_LyingPeersChangeNothing(t *testing.T) {
-	for name, lie := range map[string]func(http.ResponseWriter, *http.Request){
-		"portal": func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") },
-		"404":    http.NotFound,
-		"400":    func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad request", http.StatusBadRequest) },
-		"cut": func(_ http.ResponseWriter, r *http.Request) {
-			_, _ = io.Copy(io.Discard, r.Body)
-			panic(http.ErrAbortHandler)
-		},
-		"redirect": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) },
-		"another store": func(w http.ResponseWriter, r *http.Request) {
-			n, _ := io.Copy(io.Discard, r.Body)
-			peer.JSON(w, 201, wire.Receipt{
-				Host: peer.Host, Episode: ident.EpisodeID(r.Header.Get(wire.HeaderEpisode)), Digest: ident.Digest(r.Header.Get(wire.HeaderDigest)),
-				Size: n, StoredAt: time.Now(), StoreID: "store-9",
-			})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			r := peer.Start(t, func(r *peer.Receiver) {
-				r.OnPut = func(w http.ResponseWriter, req *http.Request) bool { lie(w, req); return true }
-			})
-			h := newHost(t, r)
-			id := h.record(good)
-			if err := h.once(); err == nil {
-				t.Error("a lie was taken for success")
-			}
-			if got := h.names("quarantine"); len(got) != 0 {
-				t.Errorf("set aside on a lie: %v", got)
-			}
-			if got := h.names("shipped"); len(got) != 1 {
-				t.Errorf("retired on a lie: %v", got)
-			}
-			if !disk.Exists(disk.OS{}, filepath.Join(h.dir, "episodes", string(id), episode.DoneMarker)) {
-				t.Error("the episode is gone")
-			}
-		})
 	}
 }
 

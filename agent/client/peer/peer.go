@@ -45,6 +45,9 @@ type Receiver struct {
 	OnPut  func(http.ResponseWriter, *http.Request) bool
 	OnPing func(http.ResponseWriter, *http.Request) bool
 	Server *httptest.Server
+	// Names and Life are of the server's certificate.
+	Names []string
+	Life  time.Duration
 
 	certs string
 
@@ -67,13 +70,14 @@ func Start(tb testing.TB, change func(*Receiver)) *Receiver {
 	}
 	r := &Receiver{
 		CA: ca, certs: tb.TempDir(), storeID: "store-1", policy: "policy-1",
+		Names: []string{"127.0.0.1"}, Life: time.Hour,
 		stored: map[ident.EpisodeID]wire.Receipt{}, refuse: map[ident.Commit]*wire.Problem{},
 	}
 	if change != nil {
 		change(r)
 	}
 	path := filepath.Join(tb.TempDir(), "server.pem")
-	r.issueServer(tb, path, []string{"127.0.0.1"}, time.Hour)
+	r.issueServer(tb, path, r.Names, r.Life)
 	pair := pki.NewPair(path)
 	cert, err := pair.Get()
 	if err != nil {
