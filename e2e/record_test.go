@@ -63,7 +63,8 @@ func TestRecordThroughTrouble(t *testing.T) {
 
 	for _, h := range f.hosts {
 		h.Eventually(60*time.Second, "the recorder after the trouble", "systemctl is-active cis490-orchestrator")
-		h.Run("systemctl stop cis490-orchestrator")
+		// autoupdate would start it again: a stopped service is drift.
+		h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator")
 		h.Eventually(3*time.Minute, "an empty outbox", `test -z "$(ls /var/lib/cis490/data/outbox/*.tar.zst /var/lib/cis490/data/episodes/*/done.marker 2>/dev/null)"`)
 		if half := h.Try("ls -d /var/lib/cis490/data/episodes/*/ 2>/dev/null").Out; half != "" {
 			t.Errorf("%s: half episodes after a clean stop:\n%s", h.Name, half)

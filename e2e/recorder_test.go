@@ -46,7 +46,7 @@ func TestRecordingPauses(t *testing.T) {
 	f.rx.Reconnect()
 	h.Eventually(3*time.Minute, "recordings again", "test $(cat /var/lib/cis490/data/episodes/.counter) -gt "+full)
 
-	h.Run("systemctl stop cis490-orchestrator")
+	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator") // that starts what is stopped
 	commit := f.rx.Run("cis490 version --json | jq -r .commit")
 	configure(f.rx, "/etc/cis490/receiver.toml", map[string]string{"blocked_commits": fmt.Sprintf("[%q]", commit)})
 	f.rx.Eventually(2*time.Minute, "the gate's no", "curl -fsk https://collector.lab:8443/v1/gate/"+commit+" | jq -e '.accepted == false'")
