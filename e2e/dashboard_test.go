@@ -1,0 +1,99 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+)
+
+// TestDashboard follows a maintainer through a real browser: sign in, see a host
+// fall sick without a reload, open it, copy the fix, silence the alert, see it
+// resolve. The browser has nothing to complain of, and the pages can be read and
+// operated by everyone.
+func TestDashboard(t *testing.T) {
+	t.Parallel()
+	f := site(t, "[fleet]\nsilent_after = \"45s\"\n", "lab-01", "lab-02", "lab-03")
+	f.rx.Run("cd /root && ./cis490 install receiver")
+	every(f.rx, "cis490-fleet-health", 5*time.Second)
+	for _, h := range f.hosts {
+		busy(h, 2*time.Second, authorityURL)
+		f.join(h)
+		unmended(h)
+	}
+	sick := f.hosts[1]
+	for _, h := range f.hosts {
+		f.waitAccepted(h, 2, time.Minute)
+		h.Try("systemctl start cis490-doctor-check") // its verdict is not what this is about
+	}
+
+	c := newChromium(t, f.Lab, "collector.lab", f.rx.Addr)
+	c.see(looks()[0])
+	c.do(chromedp.Navigate("https://collector.lab:8443/"), chromedp.WaitVisible(chromedp.CSS("#token")))
+	c.named()
+	c.shoot("sign-in")
+	if got := strings.Join(c.tabs(3), ", "); got != "Skip to content, token, Sign in" {
+		t.Errorf("focus order of the sign-in: %s", got)
+	}
+	c.do(chromedp.SendKeys(chromedp.CSS("#token"), "wrong"+kb.Enter), chromedp.WaitVisible(chromedp.CSS(`[role=alert]`)))
+	c.do(chromedp.SendKeys(chromedp.CSS("#token"), f.rx.Run("cat /etc/cis490/operator")+kb.Enter), chromedp.WaitVisible(chromedp.CSS("#hosts")))
+	// A refused sign-in is an answer of 401, which the console tells.
+	for _, text := range c.complaints() {
+		if !strings.Contains(text, "401") {
+			t.Errorf("console: %s", text)
+		}
+	}
+	c.mu.Lock()
+	c.bad = nil
+	c.mu.Unlock()
+	c.until(time.Minute, "all is well", `document.querySelector("#verdict .healthy")`)
+
+	// From here on the page is not loaded again.
+	c.run(`window.cis490same = true`)
+	sick.Run("systemctl stop cis490-orchestrator")
+	c.until(3*time.Minute, "the sick host is first", `document.querySelector("#hosts tbody tr .badge.sick") && document.querySelector("#hosts tbody th a").textContent === "lab-02"`)
+	if c.text(`String(window.cis490same)`) != "true" {
+		t.Error("the page was loaded anew")
+	}
+	c.named()
+	c.shoot("fleet")
+	t.Logf("focus order of the fleet: %v", c.tabs(14))
+
+	c.do(chromedp.Click(chromedp.CSS(`#hosts tbody th a`)), chromedp.WaitVisible(chromedp.CSS(`#snapshot`)))
+	c.named()
+	c.shoot("host")
+	t.Logf("focus order of the host: %v", c.tabs(12))
+	c.do(chromedp.Click(chromedp.CSS(`.alert .copy`)))
+	fix := c.text(`document.querySelector(".alert .fix code").textContent`)
+	c.until(5*time.Second, "the button says so", `document.querySelector(".alert .copy").textContent === "Copied"`)
+	if got := c.text(`navigator.clipboard.readText()`); got != fix || !strings.Contains(fix, "cis490") {
+		t.Errorf("copied %q, the fix is %q", got, fix)
+	}
+
+	c.do(chromedp.Click(chromedp.CSS(`.silence button`)), chromedp.WaitVisible(chromedp.CSS(`.alert.silenced`)))
+	if list := f.rx.Run("cis490 alerts list --json"); !strings.Contains(list, `"silenced": true`) {
+		t.Errorf("alerts list does not know of the silence:\n%s", list)
+	}
+	c.run(`window.cis490same = true`)
+	had := f.accepted(sick)
+	sick.Run("systemctl start cis490-orchestrator")
+	f.waitAccepted(sick, had+1, time.Minute)
+	c.until(time.Minute, "it is healthy again", `document.querySelector("#now .badge.healthy") && !document.querySelector(".alert")`)
+	if c.text(`String(window.cis490same)`) != "true" {
+		t.Error("the page was loaded anew")
+	}
+	c.until(5*time.Second, "its history has the end", `document.querySelector("#history").textContent.includes("was over")`)
+	c.do(chromedp.Navigate("https://collector.lab:8443/episodes?host=lab-02"), chromedp.WaitVisible(chromedp.CSS("table")))
+	c.named()
+	c.shoot("episodes")
+	if bad := c.complaints(); len(bad) > 0 {
+		t.Errorf("console:\n%s", strings.Join(bad, "\n"))
+	}
+	if log := f.rx.Journal("cis490-receiver"); !strings.Contains(log, "alert silenced") || !strings.Contains(log, "sign-in refused") {
+		t.Error("the receiver's log has not all changes")
+	}
+}
