@@ -43,7 +43,7 @@ func (h *host) spool() []check.Check {
 		},
 		{
 			ID: "quarantine.count", Title: "Nothing was set aside", Severity: check.Soft,
-			Fix: here + "cis490 episode list --quarantined; sudo cis490 episode retry EPISODE",
+			Fix: here + "cis490 episode list --state quarantined; sudo cis490 episode retry EPISODE",
 			Doc: "Episodes that the receiver refused for what they are (malformed, too large, another digest stored) are kept in quarantine with the reason.",
 			Run: h.needsConfig(h.quarantined),
 		},

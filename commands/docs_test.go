@@ -1,0 +1,98 @@
+package commands_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// documented is a command line of ours as README or docs have it.
+type documented struct{ file, line string }
+
+// commandLines reads every command line of ours out of the Markdown: those in
+// code blocks, and those between backticks.
+func commandLines(t *testing.T) []documented {
+	t.Helper()
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	call := regexp.MustCompile(`(?:^|[\s|(;&'])(?:\./|bin/|\./bin/|/usr/local/bin/)?cis490 ([a-z].*)`)
+	inline := regexp.MustCompile("`([^`\n]+)`")
+	var all []documented
+	for _, file := range append(files, "../README.md") {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, part := range strings.Split(string(b), "\n```") {
+			lines := strings.Split(part, "\n")
+			if i%2 == 0 { // prose
+				lines = nil
+				for _, m := range inline.FindAllStringSubmatch(part, -1) {
+					lines = append(lines, m[1])
+				}
+			}
+			for _, line := range lines {
+				for rest := strings.ReplaceAll(line, "-aG cis490", ""); ; {
+					m := call.FindStringSubmatch(rest)
+					if m == nil {
+						break
+					}
+					command := regexp.MustCompile(`\s*(?:[|;&)>#'│",]|\s<| {2,}|$)`).Split(m[1], 2)
+					all = append(all, documented{filepath.Base(file), command[0]})
+					if len(command) < 2 {
+						break
+					}
+					rest = command[1]
+				}
+			}
+		}
+	}
+	return all
+}
+
+// Every command that README and docs show is one that this build has, with flags
+// that it takes.
+func TestDocs_CommandsExist(t *testing.T) {
+	help := map[string]string{}
+	below := map[string][]string{}
+	known := func(path []string) ([]string, string) {
+		key := strings.Join(path, " ")
+		if _, ok := help[key]; !ok {
+			below[key] = subcommands(t, path...)
+			help[key], _, _ = run(t, append(slices.Clip(path), "--help")...)
+		}
+		return below[key], help[key]
+	}
+	// Of the receiver's storage, described before they are built.
+	planned := []string{"archive", "backup", "restore"}
+	all := commandLines(t)
+	if len(all) < 30 {
+		t.Fatalf("only %d command lines were found", len(all))
+	}
+	for _, d := range all {
+		names, _ := known(nil)
+		if first := strings.Fields(d.line)[0]; slices.Contains(planned, first) && !slices.Contains(names, first) {
+			continue
+		}
+		var path []string
+		for _, word := range strings.Fields(d.line) {
+			names, text := known(path)
+			switch {
+			case strings.HasPrefix(word, "--"):
+				name, _, _ := strings.Cut(strings.Trim(word, "[]"), "=")
+				if !regexp.MustCompile(regexp.QuoteMeta(name) + `\b`).MatchString(text) {
+					t.Errorf("%s: `cis490 %s`: no flag %s", d.file, d.line, name)
+				}
+			case slices.Contains(names, word):
+				path = append(slices.Clip(path), word)
+			case len(names) > 0 && strings.ToLower(word) == word && regexp.MustCompile(`^[a-z-]+$`).MatchString(word):
+				t.Errorf("%s: `cis490 %s`: no command %q", d.file, d.line, word)
+			}
+		}
+	}
+}
