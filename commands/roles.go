@@ -20,6 +20,7 @@ import (
 	"cis490/agent/client"
 	labhealth "cis490/agent/health"
 	"cis490/install"
+	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -126,6 +127,7 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 	if p.installed() {
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.LabHost)
 		o.User, o.Recorder = "cis490", "cis490-rec"
+		o.Updates = func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) }
 	}
 	return o, labhealth.Checks(o)
 }

@@ -40,6 +40,7 @@ type Options struct {
 	Queue      func() (wire.Queue, error)      // of the spool; nil: the spool's checks skip
 	Quarantine func() (map[string]int, error)  // how many are set aside, by reason; nil: skip
 	Experiment func() (name string, err error) // parses the experiment; nil: skip
+	Updates    func() (*wire.Update, error)    // as autoupdate noted them; nil: skip
 	Systemd    machine.Asker                   // nil: no systemd runs this host
 	Units      machine.UnitSet                 // the units of the role
 	User       string                          // owner of the data; empty: whoever owns data_dir

@@ -61,6 +61,7 @@ func healthy(t *testing.T) health.Options {
 		Queue:      func() (wire.Queue, error) { return wire.Queue{LastShipped: now.Add(-time.Minute)}, nil },
 		Quarantine: func() (map[string]int, error) { return nil, nil },
 		Experiment: func() (string, error) { return "x", nil },
+		Updates:    func() (*wire.Update, error) { return &wire.Update{Good: wire.Running{Version: "1.0", Seq: 1}}, nil },
 		Awake:      func() time.Duration { return time.Hour },
 		Systemd: units{
 			"a.service": {Load: "loaded", File: "enabled", Active: "active", Sub: "running"},
@@ -219,6 +220,23 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"bad experiment": {func(_ *testing.T, o *health.Options) {
 			o.Experiment = func() (string, error) { return "", errors.New("x.toml:1:1: no") }
 		}, "experiment.valid:fail"},
+		"release refused": {func(_ *testing.T, o *health.Options) {
+			o.Updates = func() (*wire.Update, error) { return &wire.Update{Refused: "no trusted key signed this"}, nil }
+		}, "update.state:warn"},
+		"release rolled back": {func(_ *testing.T, o *health.Options) {
+			o.Updates = func() (*wire.Update, error) {
+				return &wire.Update{Good: wire.Running{Seq: 1}, RolledBack: []wire.RolledBack{{Running: wire.Running{Version: "2", Seq: 2}, Why: "it crashed"}}}, nil
+			}
+		}, "update.state:warn"},
+		"a better release since": {func(_ *testing.T, o *health.Options) {
+			o.Updates = func() (*wire.Update, error) {
+				return &wire.Update{Good: wire.Running{Seq: 3}, RolledBack: []wire.RolledBack{{Running: wire.Running{Seq: 2}}}}, nil
+			}
+		}, ""},
+		"release on trial": {func(_ *testing.T, o *health.Options) {
+			o.Updates = func() (*wire.Update, error) { return &wire.Update{Trial: &wire.Trial{Needs: 600}}, nil }
+		}, ""},
+		"no updates": {func(_ *testing.T, o *health.Options) { o.Updates = nil }, "update.state:skip"},
 		"unit missing": {func(_ *testing.T, o *health.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { *u = machine.Unit{Load: "not-found", Active: "inactive"} })
 		}, "units.active:fail units.enabled:fail"},

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -101,6 +102,38 @@ type taken struct {
 	Archived bool       `json:"archived"`
 }
 
+// quick reads a row of the form that this receiver writes, in a tenth of the time
+// that decoding takes; false for any other form.
+func quick(line []byte) (r taken, ok bool) {
+	rest, ok := bytes.CutPrefix(line, []byte(`{"v":1,"received_at":"`))
+	if !ok || bytes.IndexByte(line, '\\') >= 0 || bytes.IndexByte(rest, '{') >= 0 {
+		return r, false
+	}
+	_, rest, ok = bytes.Cut(rest, []byte(`"`))
+	if !ok {
+		return r, false
+	}
+	rest, ok = bytes.CutPrefix(rest, []byte(`,"host":"`))
+	if !ok {
+		return r, false
+	}
+	host, rest, ok := bytes.Cut(rest, []byte(`"`))
+	if !ok || !bytes.HasSuffix(rest, []byte("}")) {
+		return r, false
+	}
+	var err error
+	if r.Host, err = ident.ParseHost(string(host)); err != nil {
+		return r, false
+	}
+	if _, commit, has := bytes.Cut(rest, []byte(`,"commit":"`)); has {
+		commit, _, _ = bytes.Cut(commit, []byte(`"`))
+		r.Commit = string(commit)
+	}
+	r.Repaired = bytes.Contains(rest, []byte(`,"repaired":true`))
+	r.Archived = bytes.Contains(rest, []byte(`,"archived":true`))
+	return r, true
+}
+
 // accepted reads the window of the index. Rows of a repair or an archive are
 // not news of the host.
 func (f *Facts) accepted(s Source, now time.Time) error {
@@ -108,8 +141,11 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		var r taken
-		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Archived {
+		r, ok := quick(line.Line)
+		if !ok && json.Unmarshal(line.Line, &r) != nil {
+			continue
+		}
+		if r.Host == "" || r.Archived {
 			continue // one bad row must not hide the others
 		}
 		h := f.host(r.Host)

@@ -121,6 +121,12 @@ func (r *receiver) servers() []check.Check {
 			Run: r.needsConfig(r.fleetCheck),
 		},
 		{
+			ID: "releases.signed", Title: "Releases can be taken", Severity: check.Hard,
+			Fix: here + "sudo cis490 release list   # then publish it again from the release directory: sudo cis490 release publish DIR",
+			Doc: "The newest release that is offered is signed by a key that hosts are given, and its files are there. Otherwise hosts refuse it and stay on what they have.",
+			Run: r.needsConfig(r.releases),
+		},
+		{
 			ID: "notifier.last", Title: "Alerts reach those who are told", Severity: check.Hard,
 			Fix: here + "journalctl -u cis490-fleet-health -n 20   # then mend the target, or [notify] in " + r.Path,
 			Doc: "The last delivery to each target of [notify] worked. A failure that lasts for a quarter of an hour fails; what was not delivered is kept for a day and tried by each fleet-check.",

@@ -1,0 +1,61 @@
+package health
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/machine"
+	"cis490/internal/release"
+)
+
+// maxKeys bounds the file of release keys.
+const maxKeys = 16 << 10
+
+// releases judges whether hosts that have this receiver's release keys can take
+// what is published.
+func (r *receiver) releases(context.Context) check.Result {
+	dir := r.data("releases")
+	all, err := release.List(disk.OS{}, dir)
+	switch {
+	case err != nil:
+		return machine.Unreadable(err)
+	case len(all) == 0:
+		return check.Skipf("no signed release is published: hosts do not update")
+	}
+	keys, err := disk.ReadFile(disk.OS{}, r.authority("release-keys"), maxKeys)
+	if errors.Is(err, fs.ErrNotExist) {
+		return check.Failf("%s is not there, though releases are published", r.authority("release-keys"))
+	}
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	ring, err := release.ParseKeyring(string(keys))
+	if err != nil {
+		return check.Failf("%s: %v", r.authority("release-keys"), err)
+	}
+	progress, err := release.ReadRollout(disk.OS{}, dir)
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	for _, p := range all {
+		if g := progress.Of(p.Manifest.Seq); g != nil && g.Stage == release.StageWithdrawn {
+			continue
+		}
+		m, _, err := ring.Open([]byte(p.Offer.Manifest), []byte(p.Offer.Signature))
+		if err != nil {
+			return check.Failf("release %s, seq %d: %v", check.Plain(p.Manifest.Version, 40), p.Manifest.Seq, err)
+		}
+		for _, b := range m.Blobs() {
+			if fi, err := os.Lstat(release.BlobPath(dir, b.Digest)); err != nil || fi.Size() != b.Size {
+				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Plain(m.Version, 40), m.Seq, b.Digest)
+			}
+		}
+		break // the newest is what hosts are offered; older ones may be signed by retired keys
+	}
+	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Plain(all[0].Manifest.Version, 40)))
+}
