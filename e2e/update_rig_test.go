@@ -167,3 +167,16 @@ func patched(t *testing.T, version string, env []string, edits ...edit) string {
 
 // edit replaces a text in a file of the source.
 type edit struct{ file, old, with string }
+
+// quiet ends recording and waits until all that was recorded is in, so that what
+// is compared next stands still.
+func (u *updates) quiet() {
+	u.t.Helper()
+	for _, h := range u.hosts {
+		h.Run("systemctl stop cis490-autoupdate.timer cis490-orchestrator")
+	}
+	for _, h := range u.hosts {
+		h.Eventually(90*time.Second, "nothing waits on "+h.Name, `test -z "$(ls /var/lib/cis490/data/outbox | grep zst)"`)
+	}
+	u.rx.Eventually(90*time.Second, "as many rows as files", `test $(find /var/lib/cis490/episodes -type f | wc -l) = $(wc -l < /var/lib/cis490/index.jsonl)`)
+}

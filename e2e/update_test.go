@@ -62,6 +62,7 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	if refused := u.rx.Try(`grep -h '"kind":"gate"' /var/lib/cis490/rejections.jsonl`); strings.TrimSpace(refused.Out) != "" {
 		t.Errorf("episodes were refused: %s", refused.Out)
 	}
+	u.quiet()
 	u.nothingLostNothingTwice()
 }
 
@@ -138,6 +139,7 @@ func TestUpdate_BadReleases(t *testing.T) {
 		u.rx.Run("sleep 15; cis490 release list")
 		h.Start()
 	})
+	u.quiet()
 	u.nothingLostNothingTwice()
 }
 
