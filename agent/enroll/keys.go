@@ -21,12 +21,12 @@ func (e *Enroller) takeKeys(ctx context.Context) error {
 	}
 	roots, err := e.roots()
 	if err != nil {
-		return nil //nolint:nilerr // a host without a root has other things to do first
+		return nil // a host without a root has other things to do first
 	}
 	b, err := e.send(ctx, pki.ClientTLS(roots, nil), http.MethodGet, strings.TrimSuffix(e.o.Authority, "/")+wire.AuthorityHealthPath, nil)
 	var health wire.AuthorityHealth
 	if err != nil || json.Unmarshal(b, &health) != nil || len(health.ReleaseKeys) == 0 {
-		return nil //nolint:nilerr // the next run asks again
+		return nil // the next run asks again
 	}
 	text := strings.Join(health.ReleaseKeys, "\n") + "\n"
 	if err := disk.ReplaceBytes(e.o.FS, e.path(ReleaseKeysFile), 0o644, []byte(text)); err != nil {

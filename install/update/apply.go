@@ -44,7 +44,7 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 		return Result{}, err
 	}
 	u.keepBallast()
-	before := u.o.Machine.Examine(ctx, u.path("current", binaryName), u.path("good", binaryName))
+	before := u.o.Machine.Examine(ctx, u.path("current", binaryName))
 	now := u.o.Now()
 	u.s.Trial = &Trial{
 		Target: t, From: filepath.Base(good), Phase: Applying, Began: now, Looked: now, Boot: u.o.Machine.Boot(),

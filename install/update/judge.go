@@ -59,7 +59,7 @@ func (u *Updater) judge(ctx context.Context) (Result, error) {
 		return u.giveUp(ctx, why)
 	}
 	u.count(t, units)
-	f := u.o.Machine.Examine(ctx, u.path("current", binaryName), u.path("good", binaryName))
+	f := u.o.Machine.Examine(ctx, u.path("current", binaryName))
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}

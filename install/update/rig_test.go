@@ -225,7 +225,7 @@ func (r *rig) Restart(context.Context) error { return nil }
 
 func (r *rig) Units(context.Context) ([]update.Daemon, error) { return r.units(r.runs("current")), nil }
 
-func (r *rig) Examine(context.Context, string, string) update.Findings {
+func (r *rig) Examine(context.Context, string) update.Findings {
 	return r.findings(r.runs("current"))
 }
 

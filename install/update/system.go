@@ -118,7 +118,7 @@ func (s *System) Units(ctx context.Context) ([]Daemon, error) {
 }
 
 // Examine asks the doctor of the running version, and what became of the work.
-func (s *System) Examine(ctx context.Context, current, _ string) Findings {
+func (s *System) Examine(ctx context.Context, current string) Findings {
 	var f Findings
 	f.Failing, f.Err = s.doctor(ctx, current)
 	if s.Queue == nil {

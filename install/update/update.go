@@ -62,7 +62,7 @@ type Machine interface {
 	// Units tells how the daemons are.
 	Units(ctx context.Context) ([]Daemon, error)
 	// Examine asks the running version's doctor, and what became of the work.
-	Examine(ctx context.Context, current, good string) Findings
+	Examine(ctx context.Context, current string) Findings
 	// Boot tells one boot from another.
 	Boot() string
 	// Logs returns what the units said since a moment.
