@@ -6,10 +6,10 @@ DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo fal
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
 FUZZTIME ?= 10s
 
-.PHONY: help build dist demo test lint e2e fuzz golden bench crashtest clean
+.PHONY: help build dist demo test lint e2e docs-check fuzz golden bench crashtest clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 # CA=root.pem is built in: hosts of such a binary trust it where they know no pin.
 # The source tree stays as it is.
@@ -51,6 +51,10 @@ lint: ## run the linters
 e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one)
 	go test -tags e2e -count=1 -timeout 35m -parallel 3 -v $(if $(SCENARIO),-run '$(SCENARIO)',) ./e2e/...
 
+docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
+	go test -count=1 -run '^(TestDocs|TestPage)_' ./commands ./internal/config
+	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs)$$' ./e2e
+
 fuzz: ## run every fuzz target for FUZZTIME each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \
 	  for f in $$(grep -ho '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go 2>/dev/null | cut -c6-); do \
@@ -62,11 +66,13 @@ golden: ## write what the program prints today into golden files and scripts
 
 bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name)
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo
-	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x ./agent/orchestrate
+	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands
 
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./internal/ledger
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
+	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 10000
+	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
 
 clean: ## remove what was built
 	rm -rf bin dist

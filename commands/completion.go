@@ -45,9 +45,9 @@ complete -c cis490 -n 'test -z (__cis490 | string collect)' -F
 
 func (a *app) completionCommand() *cli.Command {
 	hint := map[string]string{
-		"bash": "cis490 completion bash | sudo tee /etc/bash_completion.d/cis490 >/dev/null",
-		"zsh":  "cis490 completion zsh | sudo tee /usr/local/share/zsh/site-functions/_cis490 >/dev/null",
-		"fish": "cis490 completion fish | sudo tee /etc/fish/completions/cis490.fish >/dev/null",
+		"bash": "cis490 completion bash | sudo install -Dm644 /dev/stdin /etc/bash_completion.d/cis490",
+		"zsh":  "cis490 completion zsh | sudo install -Dm644 /dev/stdin /usr/local/share/zsh/site-functions/_cis490",
+		"fish": "cis490 completion fish | sudo install -Dm644 /dev/stdin /etc/fish/completions/cis490.fish",
 	}
 	var leaves []*cli.Command
 	for _, shell := range []string{"bash", "zsh", "fish"} {
@@ -69,7 +69,7 @@ func (a *app) completionCommand() *cli.Command {
 func (a *app) manCommand() *cli.Command {
 	return &cli.Command{
 		Name: "man", Usage: "print the manual page", ArgsUsage: " ",
-		Description: "Prints the manual page of all commands, made out of their help.\n\nExamples:\n   cis490 man | man -l -\n   cis490 man | sudo tee /usr/local/share/man/man8/cis490.8 >/dev/null",
+		Description: "Prints the manual page of all commands, made out of their help.\n\nExamples:\n   cis490 man | man -l -\n   cis490 man | sudo install -Dm644 /dev/stdin /usr/local/share/man/man8/cis490.8",
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

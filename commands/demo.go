@@ -46,6 +46,7 @@ type demo struct {
 	dir   string
 	hosts []ident.Host
 	kids  *children
+	url   string // of the receiver
 }
 
 func (a *app) demo(c *cli.Context) (err error) {
@@ -121,7 +122,8 @@ func (d *demo) startReceiver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	conf := fmt.Sprintf(`public_url = "https://127.0.0.1:%d"
+	d.url = fmt.Sprintf("https://127.0.0.1:%d", serve)
+	conf := fmt.Sprintf(`public_url = %q
 listen = "127.0.0.1:%d"
 data_dir = %q
 operator_file = %q
@@ -131,7 +133,7 @@ dir = %q
 socket = %q
 [limits]
 disk_reserve = "64MiB"
-`, serve, serve, d.path("receiver"), d.path("operator"), authority, d.path("authority"), d.path("admin.sock"))
+`, d.url, serve, d.path("receiver"), d.path("operator"), authority, d.path("authority"), d.path("admin.sock"))
 	if err := os.WriteFile(d.path("receiver.toml"), []byte(conf), 0o600); err != nil {
 		return err
 	}

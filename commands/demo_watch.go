@@ -35,12 +35,14 @@ func (d *demo) joinToken(ctx context.Context, h ident.Host) (wire.Token, error) 
 func (d *demo) lookAround() {
 	d.a.printf(`The whole system is running in %s
 
+Dashboard: %s  (operator token: demo; the certificate is the demo's own)
+
 Look around from another terminal:
    cis490 status --config %s
    cis490 doctor --config %s
    tail -f %s
 
-`, d.dir, d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
+`, d.dir, d.url, d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
 }
 
 // accepted is what the demo reads of an index row.

@@ -15,6 +15,26 @@ import (
 // as a person with sudo, one by one, on fresh machines.
 func TestReadme(t *testing.T) {
 	t.Parallel()
+	followed(t, commandsOf(t, "../README.md", "## A real fleet"))
+}
+
+// TestDocs does so with the quickstart, and on the same machines with what the
+// pages about a running fleet have to type.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	var commands []string
+	for _, page := range []string{"quickstart.md", "operations.md", "coming-from-python.md"} {
+		commands = append(commands, commandsOf(t, "../docs/"+page, "")...)
+	}
+	if len(commands) < 10 {
+		t.Fatalf("the pages have only %d commands", len(commands))
+	}
+	followed(t, commands)
+}
+
+// followed runs commands that begin with nothing and lead to a fleet.
+func followed(t *testing.T, commands []string) {
+	t.Helper()
 	f := &fleet{Lab: lab.New(t), t: t}
 	machines := f.BootAll("collector", "lab-01")
 	f.rx, f.hosts = machines[0], machines[1:]
@@ -28,7 +48,7 @@ func TestReadme(t *testing.T) {
 		return m.Run("setpriv --reuid=ada --regid=ada --init-groups env HOME=/home/ada sh -c 'cd /home/ada && . ./paste'")
 	}
 	var paste string
-	for _, command := range commandsOf(t, "../README.md", "## A real fleet") {
+	for _, command := range commands {
 		t.Logf("$ %s", command)
 		switch {
 		case command == "make build":
@@ -50,25 +70,29 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	if paste == "" {
-		t.Fatal("the README does not make a token")
+		t.Fatal("no token was made")
 	}
 }
 
-// commandsOf returns the lines of the code blocks below a heading.
+// commandsOf returns the lines of the code blocks below a heading, or of a whole
+// file. A block that says what language it is in is for no shell.
 func commandsOf(t *testing.T, file, heading string) []string {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, section, ok := strings.Cut(string(b), heading+"\n")
-	if !ok {
-		t.Fatalf("%s has no %q", file, heading)
+	section := string(b)
+	if heading != "" {
+		_, rest, ok := strings.Cut(section, heading+"\n")
+		if !ok {
+			t.Fatalf("%s has no %q", file, heading)
+		}
+		section, _, _ = strings.Cut(rest, "\n## ")
 	}
-	section, _, _ = strings.Cut(section, "\n## ")
 	var commands []string
 	for i, block := range strings.Split(section, "```") {
-		if i%2 == 1 {
+		if i%2 == 1 && strings.HasPrefix(block, "\n") {
 			commands = append(commands, strings.Split(strings.TrimSpace(block), "\n")...)
 		}
 	}

@@ -60,7 +60,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Plain, "where": where, "paste": paste,
 		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
 		"asset":    func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
-		"signed":   func(d float64) string { return strconv.FormatFloat(d, 'f', 1, 64) + " s" },
+		"signed":   func(d float64) string { return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s" },
 		"class":    func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
 		"silences": func() bool { return s.o.Silences != nil },
 		"since":    func(s string) string { return strings.TrimSuffix(s, " ago") },
