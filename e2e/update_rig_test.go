@@ -101,7 +101,7 @@ func (u *updates) publish(version, binary string, more ...string) {
 func (u *updates) stage(version, stage string, limit time.Duration) {
 	u.t.Helper()
 	u.rx.Eventually(limit, version+" comes to stage "+stage,
-		fmt.Sprintf(`s=$(cis490 release list --json); echo "$s"; echo "$s" | jq -e '.[] | select(.version == "%s") | .stage == "%s" or (.stage == "all" and "%[2]s" != "withdrawn")'`, version, stage))
+		fmt.Sprintf(`s=$(cis490 release list --json); printf '%%s\n' "$s"; printf '%%s\n' "$s" | jq -e '.[] | select(.version == "%s") | .stage == "%s" or (.stage == "all" and "%[2]s" != "withdrawn")'`, version, stage))
 }
 
 // on waits until a host runs a version that has proven itself there.

@@ -101,7 +101,11 @@ func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) 
 	if err != nil {
 		return nil, refusal{err}
 	}
+	b, ok := m.For(u.o.OS, u.o.Arch)
 	if seen := u.s.Seen[signer.ID()]; m.Seq < seen {
+		if ok && u.holds("good", target(m, b)) {
+			return nil, nil // what failed here, or was withdrawn, came after it
+		}
 		return nil, refuse("release %s has seq %d, but %d was seen already", m.Version, m.Seq, seen)
 	}
 	u.s.Seen[signer.ID()] = m.Seq
@@ -109,22 +113,14 @@ func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) 
 		u.o.Log.Info("the keys of releases change", "id", after[0].ID(), "seq", m.Seq)
 		u.s.Keys = after.String()
 	}
-	b, ok := m.For(u.o.OS, u.o.Arch)
 	if !ok {
 		return nil, refuse("release %s has no binary for %s/%s", m.Version, u.o.OS, u.o.Arch)
 	}
-	t := Target{
-		Running: wire.Running{Version: m.Version, Digest: b.Digest, Seq: m.Seq},
-		Commit:  m.Commit, Size: b.Size, Experiment: m.Experiment,
-	}
+	t := target(m, b)
 	if i := slices.IndexFunc(u.s.Bad, func(b Bad) bool { return b.ID == t.id() }); i >= 0 {
 		return nil, refuse("release %s failed on this machine at %s: %s", m.Version, u.s.Bad[i].At.Format("2006-01-02 15:04"), u.s.Bad[i].Why)
 	}
-	good, err := disk.Readlink(u.o.FS, u.path("good"))
-	if err != nil {
-		return nil, fmt.Errorf("look at what runs here: %w", err)
-	}
-	if have, err := u.identify(filepath.Base(good)); err == nil && have == t.id() {
+	if u.holds("good", t) {
 		u.s.Good = t.Running
 		return nil, nil
 	}
@@ -132,6 +128,24 @@ func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) 
 		return nil, nil
 	}
 	return u.place(t)
+}
+
+// target is a release as it is for a platform.
+func target(m release.Manifest, b release.Binary) Target {
+	return Target{
+		Running: wire.Running{Version: m.Version, Digest: b.Digest, Seq: m.Seq},
+		Commit:  m.Commit, Size: b.Size, Experiment: m.Experiment,
+	}
+}
+
+// holds tells whether what a symlink leads to is a target already.
+func (u *Updater) holds(link string, t Target) bool {
+	to, err := disk.Readlink(u.o.FS, u.path(link))
+	if err != nil {
+		return false
+	}
+	have, err := u.identify(filepath.Base(to))
+	return err == nil && have == t.id()
 }
 
 // place finds the folder for a target: one that has it, or one that is free. The
