@@ -127,13 +127,13 @@ func panelOf(o episode.Overview, curve episode.Curve, names []string) charts.Lin
 	for i := range opt.SeriesList {
 		opt.SeriesList[i].Name = names[i]
 	}
-	opt.Legend.Show = charts.Ptr(false)
+	opt.Legend.Show = new(false)
 	opt.Padding = charts.NewBox(10, 10, 20, 5)
 	opt.Symbol.Shape = charts.SymbolNone
 	opt.LineStrokeWidth = 1.5
-	opt.XAxis.Labels, opt.XAxis.LabelCount, opt.XAxis.BoundaryGap = labels, 11, charts.Ptr(false)
+	opt.XAxis.Labels, opt.XAxis.LabelCount, opt.XAxis.BoundaryGap = labels, 11, new(false)
 	opt.YAxis = []charts.YAxisOption{{
-		Title: curve.Name, Min: charts.Ptr(0.0), LabelCount: 4,
+		Title: curve.Name, Min: new(0.0), LabelCount: 4,
 		ValueFormatter: func(v float64) string { return figure(curve.Unit, v) },
 	}}
 	return opt

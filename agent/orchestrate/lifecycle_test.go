@@ -319,7 +319,8 @@ func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
 
 func TestRun_FillsSlotsUntilStopped(t *testing.T) {
 	t.Parallel()
-	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 0.2"))
+	// Once a second, so that also a busy machine is in time for two slots.
+	o := options(t, strings.Replace(profile("echo event busy >&3; echo event quiet >&3; sleep 0.2"), "proc_hz = 20", "proc_hz = 1", 1))
 	o.MaxSlots, o.Rest = 2, 10*time.Millisecond
 	states := make(chan string, 100)
 	o.Notify = func(s string) { states <- s }

@@ -70,7 +70,7 @@ func strained(s episode.Sampling, rows int) bool {
 // time. What others run on the host counts as much as what is recorded: both
 // drown the signal. One late wake is chance, two of twenty are load.
 func calm(ctx context.Context, hz float64, now func() time.Time) bool {
-	allowed := time.Duration(strainJitter * float64(time.Second) / hz)
+	allowed := strainJitter * float64(time.Second) / hz
 	tick := time.NewTimer(0)
 	defer tick.Stop()
 	late := 0
@@ -82,7 +82,7 @@ func calm(ctx context.Context, hz float64, now func() time.Time) bool {
 			return false
 		case <-tick.C:
 		}
-		if now().Sub(due) > allowed {
+		if float64(now().Sub(due)) > allowed {
 			late++
 		}
 	}
@@ -91,7 +91,7 @@ func calm(ctx context.Context, hz float64, now func() time.Time) bool {
 
 // fastest returns the highest rate at which processes are sampled.
 func fastest(profiles []experiment.Profile) float64 {
-	hz := float64(experiment.DefaultProcHz)
+	var hz float64
 	for _, p := range profiles {
 		hz = max(hz, p.Collectors.ProcHz)
 	}
