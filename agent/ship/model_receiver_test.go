@@ -36,6 +36,7 @@ type world struct {
 	confirmed map[ident.EpisodeID]bool // told to be stored by a reconcile
 	refused   map[refusalKey]*refusals
 	answers   map[string]int // how often each was given
+	requests  int
 }
 
 // refusalKey names what may be refused once: a commit or an episode, by one
@@ -59,6 +60,7 @@ func (w *world) storeID() string { return fmt.Sprintf("store-%d", w.store) }
 // travel takes as long as a request does; with a hang it does not end.
 func (w *world) travel(ctx context.Context, most time.Duration) error {
 	w.mu.Lock()
+	w.requests++
 	mode, killed, wait := w.mode, w.killed, time.Duration(w.rnd.Int64N(int64(most)))
 	w.mu.Unlock()
 	if mode == "hang" {

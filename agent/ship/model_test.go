@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -31,7 +32,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestModel lets a shipper work through 10,000 steps of a world in which anything
+var modelSteps = flag.Int("steps", 1000, "steps of each seed of TestModel")
+
+// TestModel lets a shipper work through the steps of a world in which anything
 // may happen at any time: new episodes, crashes at any call to the disk with any
 // part of the unsynced data lost, restarts, a failing disk, every answer of the
 // table and every lie, other policies, other stores, jumps of the clock, hangs,
@@ -39,13 +42,9 @@ import (
 // refused twice by one policy, neither an episode nor a commit; what is sent is
 // what was recorded; and in the end all is where it belongs.
 func TestModel(t *testing.T) {
-	seeds, steps := uint64(2), 10000
-	if testing.Short() {
-		steps = 1000
-	}
-	for seed := range seeds {
+	for seed := range uint64(2) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) { newModel(t, seed).run(steps) })
+			synctest.Test(t, func(t *testing.T) { newModel(t, seed).run(*modelSteps) })
 		})
 	}
 }

@@ -1,0 +1,121 @@
+package ship_test
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/internal/disk/faultdisk"
+	"cis490/internal/wire"
+)
+
+// waitsOf lets one episode meet a receiver that answers in one way for a day, and
+// returns the times between its requests.
+func waitsOf(t *testing.T, mode string) (waits []time.Duration, m *model) {
+	m = newModel(t, 1)
+	m.start()
+	m.record(1)
+	time.Sleep(2 * time.Minute)
+	synctest.Wait()
+	m.mode, m.answers = mode, map[string]int{}
+	clear(m.stored)
+	m.record(1)
+	var last time.Time
+	asked := 0
+	for range 24 * 3600 {
+		time.Sleep(time.Second)
+		m.mu.Lock()
+		n := m.requests
+		m.mu.Unlock()
+		if n != asked {
+			if !last.IsZero() {
+				waits = append(waits, time.Since(last))
+			}
+			asked, last = n, time.Now()
+		}
+	}
+	return waits, m
+}
+
+// TestWaits: no wait is longer than the table allows, and a sick receiver hears
+// less and less, from all episodes together.
+func TestWaits(t *testing.T) {
+	for mode, want := range map[string]struct {
+		longest time.Duration
+		most    int // requests in a day
+	}{
+		"down":                   {45 * time.Second, 24 * 3600 / 15},
+		"not ours":               {45 * time.Second, 24 * 3600 / 15},
+		string(wire.Full):        {10 * time.Minute, 24 * 40},
+		string(wire.Broken):      {10 * time.Minute, 24 * 40},
+		string(wire.BadBearer):   {time.Hour, 24*14 + 20},
+		string(wire.CertExpired): {time.Hour, 24*14 + 20},
+	} {
+		t.Run(mode, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				waits, m := waitsOf(t, mode)
+				var longest time.Duration
+				for _, w := range waits {
+					longest = max(longest, w)
+				}
+				if longest > want.longest+15*time.Second || len(waits) > want.most || len(waits) == 0 {
+					t.Errorf("%d requests in a day, longest wait %s; want at most %d and %s", len(waits), longest, want.most, want.longest)
+				}
+				t.Logf("%d requests in a day, longest wait %s", len(waits), longest)
+				// What ends it ends it for all, without a restart.
+				m.mu.Lock()
+				m.mode = ""
+				m.serial++
+				m.mu.Unlock()
+				time.Sleep(11 * time.Minute)
+				synctest.Wait()
+				m.mu.Lock()
+				stored := m.stored[m.ids[1]] != ""
+				m.mu.Unlock()
+				if !stored {
+					t.Error("not shipped 11 minutes after the receiver was well and the certificate new")
+				}
+				m.stop()
+				m.end()
+			})
+		})
+	}
+}
+
+// TestHang: a request that never comes back, and a disk or packer that hangs, are
+// ended within three minutes, and the queue goes on.
+func TestHang(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, 1)
+		m.start()
+		m.record(1)
+		time.Sleep(2 * time.Minute)
+		m.mu.Lock()
+		m.mode = "hang"
+		m.mu.Unlock()
+		m.record(3)
+		began := time.Now()
+		for !m.stuck && time.Since(began) < time.Hour {
+			time.Sleep(time.Second)
+			synctest.Wait()
+		}
+		// Up to a minute goes by until the scan finds what was recorded.
+		if took := time.Since(began); took > 4*time.Minute {
+			t.Errorf("a hang was noticed after %s", took)
+		}
+		m.mu.Lock()
+		m.mode = ""
+		m.mu.Unlock()
+		m.kill(faultdisk.All)
+		m.start()
+		time.Sleep(3 * time.Minute)
+		synctest.Wait()
+		m.mu.Lock()
+		if len(m.stored) != 4 {
+			t.Errorf("%d of 4 are stored after the restart", len(m.stored))
+		}
+		m.mu.Unlock()
+		m.stop()
+		m.end()
+	})
+}

@@ -1,0 +1,161 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+const spool = "/var/lib/cis490/data"
+
+// quiet stops recording, so that a scenario decides what waits, and lets the
+// shipper ping at the lab's pace.
+func quiet(h *lab.Host) {
+	h.Run("systemctl stop cis490-autoupdate.timer cis490-orchestrator")
+	set(h, "/etc/cis490/lab-host.toml", map[string]string{"ping_every": "5s"})
+	h.Run("systemctl restart cis490-shipper")
+	h.Eventually(time.Minute, "what was recorded is shipped", "! ls "+spool+"/episodes/*/done.marker")
+}
+
+// supply puts n whole episodes of about kib KiB each on the host, as the recorder
+// does, and returns the commit that recorded them.
+func supply(h *lab.Host, n, kib int) string {
+	var v struct{ Commit string }
+	if err := json.Unmarshal([]byte(h.Run("cis490 version --json")), &v); err != nil {
+		panic(err)
+	}
+	h.Run(fmt.Sprintf(`cd %[1]s/episodes
+base=$(date +%%s%%N)
+head -c %[3]d /dev/urandom | base64 -w 1000 > /tmp/rows
+i=0
+while [ $i -lt %[2]d ]; do
+  id=$(printf '01J%%023d' $((base + i)))
+  mkdir $id
+  printf '{"schema_version":1,"episode":"%%s","host":"%[4]s","profile":"lab","experiment_sha256":"%[5]s","code_version":{"version":"1","commit":"%[6]s"},"verdict":"accepted"}\n' $id > $id/meta.json
+  cp /tmp/rows $id/telemetry-lab.jsonl
+  chown -R cis490-rec:cis490 $id && chmod 2770 $id && chmod 660 $id/*
+  : > $id/done && chown cis490-rec:cis490 $id/done && chmod 660 $id/done && mv $id/done $id/done.marker
+  i=$((i+1))
+done`, spool, n, kib<<10*3/4, h.Name, strings.Repeat("0", 64), v.Commit))
+	return v.Commit
+}
+
+// emptied waits until everything that waited is shipped, and tells how long that
+// took.
+func emptied(h *lab.Host, limit time.Duration) time.Duration {
+	began := time.Now()
+	h.Eventually(limit, "nothing waits any more", fmt.Sprintf("test -z \"$(ls %[1]s/episodes %[1]s/outbox | grep -v ':$')\"", spool))
+	return time.Since(began).Round(100 * time.Millisecond)
+}
+
+// equal: both sides have the same, and nothing was set aside.
+func (f *fleet) equal(h *lab.Host) {
+	f.t.Helper()
+	if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "equal") {
+		f.t.Errorf("%s: reconcile: %s", h.Name, r)
+	}
+	if aside := h.Run("ls " + spool + "/quarantine"); aside != "" {
+		f.t.Errorf("%s: set aside: %s", h.Name, aside)
+	}
+}
+
+// TestReceiverOutOfReach: the receiver's cable is pulled in the midst of an
+// upload; then the host's credentials are away for a while. Nobody does anything,
+// and all arrives.
+func TestReceiverOutOfReach(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01")
+	h := f.hosts[0]
+	set(h, "/etc/cis490/lab-host.toml", map[string]string{"idle_timeout": "5s", "bandwidth_per_second": "4 MiB"})
+	quiet(h)
+	supply(h, 3, 24<<10)
+	h.Eventually(30*time.Second, "an upload is under way", "test $(ls "+spool+"/outbox/*.tar.zst | wc -l) -gt 0")
+	f.rx.Eventually(30*time.Second, "a part of it has come", "find /var/lib/cis490 -path '*staged*' -type f -size +100k | grep .")
+	f.rx.CutOff()
+	h.Eventually(time.Minute, "the shipper notices", "journalctl -u cis490-shipper | grep -q 'it waits'")
+	time.Sleep(10 * time.Second)
+	f.rx.Reconnect()
+	t.Logf("cable pulled in mid-upload: all shipped %s after it was back", emptied(h, 2*time.Minute))
+	f.equal(h)
+	f.nothingLostNothingTwice()
+
+	h.Run("mv /etc/cis490/certs/lab-host.pem /root/ && systemctl stop cis490-cert-fetch.timer && systemctl restart cis490-shipper")
+	supply(h, 20, 10)
+	h.Eventually(time.Minute, "it says that it waits for credentials", "journalctl -u cis490-shipper | grep -q 'waiting for credentials'")
+	if state := h.Run("systemctl is-active cis490-shipper"); state != "active" {
+		t.Errorf("without credentials the shipper is %s", state)
+	}
+	h.Run("cp -p /root/lab-host.pem /etc/cis490/certs/.new && chown cis490:cis490 /etc/cis490/certs/.new && mv /etc/cis490/certs/.new /etc/cis490/certs/lab-host.pem")
+	t.Logf("credentials: all shipped %s after they were back", emptied(h, time.Minute))
+	f.equal(h)
+}
+
+// TestGateWrong: a receiver's config blocks the fleet's commit while 5,000
+// episodes wait. The host asks once, and once more for each change, not for each
+// episode; when the config is right again all go out.
+func TestGateWrong(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01")
+	h := f.hosts[0]
+	quiet(h)
+	h.Run("systemctl stop cis490-shipper")
+	commit := supply(h, 5000, 1)
+	right := f.rx.Read("/etc/cis490/receiver.toml")
+	f.rx.Write("/etc/cis490/receiver.toml", strings.Replace(right, "[gate]", "[gate]\nblocked_commits = [\""+commit+"\"]", 1), 0o644)
+	f.rx.Eventually(time.Minute, "the gate refuses the commit", "curl -fsk https://localhost:8443/v1/gate/"+commit+" | grep -q '\"accepted\":false'")
+	h.Run("systemctl start cis490-shipper")
+	h.Eventually(time.Minute, "all are held", "test $(cis490 status --json | jq '.. | .held? // empty' | sort -n | tail -1) -eq 5000")
+	time.Sleep(time.Minute)
+	refused := f.rx.Run("journalctl -u cis490-receiver | grep -c 'status=412' || true")
+	if refused != "1" {
+		t.Errorf("%s PUTs were refused by one policy, want 1", refused)
+	}
+	f.rx.Write("/etc/cis490/receiver.toml", right, 0o644)
+	t.Logf("gate wrong for over a minute with 5,000 waiting: %s refused, all shipped %s after it was right", refused, emptied(h, 8*time.Minute))
+	f.equal(h)
+}
+
+// TestDisksFull: first the receiver's disk is full, then the host's. Shipping and
+// recording stop before the reserve is touched and go on by themselves.
+func TestDisksFull(t *testing.T) {
+	t.Parallel()
+	f := &fleet{Lab: lab.New(t), t: t}
+	f.rx = f.Boot("collector", lab.WithTmpfs("/var/lib/cis490", "256M"))
+	f.rx.Push(lab.Binary(t), "/root/cis490")
+	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"disk_reserve": "64 MiB"})
+	f.rx.Run("systemctl restart cis490-receiver")
+	h := f.Boot("lab-01", lab.WithTmpfs("/var/lib/cis490", "256M"))
+	f.hosts = []*lab.Host{h}
+	f.join(h)
+	set(h, "/etc/cis490/lab-host.toml", map[string]string{"disk_reserve": "64 MiB", "rest": "1s", "shipped_keep_bytes": "8 MiB", "reconcile_every": "10s"})
+	quiet(h)
+
+	f.rx.Run("fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (66<<20) )) /var/lib/cis490/ballast")
+	supply(h, 5, 4<<10)
+	h.Eventually(time.Minute, "the receiver says that it is full", "journalctl -u cis490-shipper | grep -q 'status=507'")
+	if r := f.rx.Try("test $(df --output=avail -B1M /var/lib/cis490 | tail -1) -ge 60"); r.Code != 0 {
+		t.Errorf("the receiver's reserve was used: %s", f.rx.Run("df -m /var/lib/cis490"))
+	}
+	f.rx.Run("rm /var/lib/cis490/ballast")
+	// The wait grows while it is full; a restart does not cut it short.
+	t.Logf("receiver's disk was full: all shipped %s after it had room", emptied(h, 3*time.Minute))
+	f.equal(h)
+
+	f.rx.CutOff()
+	h.Run("systemctl start cis490-orchestrator")
+	h.Run("fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (80<<20) )) /var/lib/cis490/ballast")
+	supply(h, 4, 4<<10)
+	h.Eventually(2*time.Minute, "recording pauses before the reserve is used", "journalctl -u cis490-orchestrator | grep -q 'less than the reserve'")
+	f.rx.Reconnect()
+	h.Eventually(3*time.Minute, "shipping frees space", "test $(ls "+spool+"/episodes | wc -l) -le 1")
+	h.Run("rm /var/lib/cis490/ballast")
+	n := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
+	f.rx.Eventually(2*time.Minute, "recording goes on", fmt.Sprintf("test $(wc -l < /var/lib/cis490/index.jsonl) -gt %d", n))
+}
