@@ -44,6 +44,7 @@ type peer struct {
 	count  int                                 // certificates issued
 	lie    func(http.ResponseWriter, int) bool // answers in its place; gets the number of the request
 	alter  func(*wire.CertAnswer)              // changes an answer
+	keys   []string                            // release keys, as its health tells them
 }
 
 func newPeer(t testing.TB) *peer {
@@ -93,6 +94,12 @@ func newPeer(t testing.TB) *peer {
 func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == wire.CAPath {
 		_, _ = w.Write(pki.EncodeCerts(p.ca.Cert))
+		return
+	}
+	if r.URL.Path == wire.AuthorityHealthPath {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		_ = json.NewEncoder(w).Encode(wire.AuthorityHealth{Status: "ok", ReleaseKeys: p.keys})
 		return
 	}
 	body, err := io.ReadAll(r.Body)
