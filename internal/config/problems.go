@@ -140,7 +140,7 @@ func keysOf(t reflect.Type, prefix string) []string {
 		name := prefix + f.Tag.Get("toml")
 		keys = append(keys, name)
 		in := f.Type
-		if in.Kind() == reflect.Slice {
+		if in.Kind() == reflect.Slice || in.Kind() == reflect.Pointer {
 			in = in.Elem()
 		}
 		if in.Kind() == reflect.Struct {

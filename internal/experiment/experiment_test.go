@@ -104,6 +104,7 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"initrd alone":      {guest("disk = \"/d\"\ninitrd = \"/i\""), "profile[0].machine.kernel: initrd and append want a kernel"},
 		"relative kernel":   {guest(`kernel = "vmlinuz"`), `x:7:1: profile[0].machine.kernel: want an absolute, clean path, got "vmlinuz"`},
 		"little memory":     {guest("kernel = \"/k\"\nmemory = \"1 MiB\""), "x:8:1: profile[0].machine.memory: want 16 MiB to 1 TiB, got 1.0 MiB"},
+		"misspelt memory":   {guest("kernel = \"/k\"\nmemroy = \"1 GiB\""), `x:8:1: profile.machine.memroy: unknown key (did you mean "profile.machine.memory"?)`},
 		"many cpus":         {guest("kernel = \"/k\"\ncpus = 65"), "x:8:1: profile[0].machine.cpus: want 1 to 64, got 65"},
 		"qmp of a command":  {edit("proc_hz = 20", "qmp_hz = 20"), "x:18:1: profile[1].collectors.qmp_hz: only a [profile.machine] has QMP"},
 		"bad name":          {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
