@@ -102,21 +102,20 @@ func Run(o Options) (Result, error) {
 		next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
 		o.Log.Warn("silences cannot be read", "err", err)
 	}
-	covered := func(k Key) bool {
-		began := o.Now
-		if e := state.Entries[k]; !e.Began.IsZero() && (e.Firing || e.resolved) {
-			began = e.Began
-		}
-		return hush[silences.Key(k)].Covers(began, o.Now)
-	}
 	next.Open = []Alert{}
 	for i, x := range found {
-		found[i].Silenced = covered(x.Key())
+		began := o.Now // of an alert that has no row yet
+		if e := state.Entries[x.Key()]; e.Firing {
+			began = e.Began
+		}
+		found[i].Silenced = hush[silences.Key(x.Key())].Covers(began, o.Now)
 		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
 	r := Result{Last: next, Rows: state.Next(o.Now, found)}
 	for i, a := range r.Rows {
-		r.Rows[i].Silenced = a.Silenced || (a.State == Resolved && covered(a.Key()))
+		if a.State == Resolved {
+			r.Rows[i].Silenced = hush[silences.Key(a.Key())].Covers(state.Entries[a.Key()].Began, o.Now)
+		}
 	}
 	if o.DryRun {
 		return r, nil

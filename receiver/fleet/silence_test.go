@@ -1,0 +1,78 @@
+package fleet
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/receiver/index"
+	"cis490/receiver/silences"
+)
+
+// silence adds a row as serve does.
+func (s *scene) silence(at time.Time, x silences.Silence) {
+	s.t.Helper()
+	x.Host, x.Symptom = "lab-01", Silent
+	b, err := silences.Open(disk.OS{}, s.dir, func() time.Time { return at })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := b.Add(x); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// TestRun_SilenceEndsWithTheAlert: rows go on, nobody is told, and the next alert
+// of the kind speaks again; an opening row of the next hour carries it on.
+func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.must(now)
+	s.silence(now.Add(time.Minute), silences.Silence{})
+	next := s.must(now.Add(time.Hour))
+	if len(s.told) != 1 || symptoms(next.Rows) != "lab-01 silent firing" || !next.Open[0].Silenced {
+		t.Errorf("silenced: told %q, rows %+v", s.told, next.Rows)
+	}
+	if hold, err := Silenced(disk.OS{}, s.dir, now.Add(time.Hour)); err != nil || len(hold) != 1 {
+		t.Errorf("%v %v", hold, err)
+	}
+	shipped := row("lab-01", ago(31*time.Minute)) + row("lab-01", now.Add(61*time.Minute))
+	s.write(index.File, shipped)
+	over := s.must(now.Add(62 * time.Minute))
+	if len(s.told) != 1 || symptoms(over.Rows) != "lab-01 silent resolved" {
+		t.Errorf("its end: told %q, rows %+v", s.told, over.Rows)
+	}
+	if again := s.must(now.Add(3 * time.Hour)); len(s.told) != 2 || again.Open[0].Silenced {
+		t.Errorf("the next alert: told %q, %+v", s.told, again.Open)
+	}
+}
+
+// TestRun_SilenceWithAnEnd holds until then, over alerts that come and go.
+func TestRun_SilenceWithAnEnd(t *testing.T) {
+	s := newScene(t)
+	s.silence(now.Add(-time.Hour), silences.Silence{Until: now.Add(90 * time.Minute), Comment: "a\x1b[31m\nmove"})
+	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.must(now)
+	s.must(now.Add(time.Hour))
+	if len(s.told) != 0 {
+		t.Errorf("told %q", s.told)
+	}
+	s.must(now.Add(2 * time.Hour))
+	if len(s.told) != 1 || !strings.Contains(s.told[0], "state=firing") {
+		t.Errorf("after its end: %q", s.told)
+	}
+	s.silence(now.Add(121*time.Minute), silences.Silence{Until: now.Add(9 * time.Hour)})
+	s.silence(now.Add(122*time.Minute), silences.Silence{End: true})
+	s.must(now.Add(3 * time.Hour))
+	if len(s.told) != 2 {
+		t.Errorf("ended by hand: %q", s.told)
+	}
+	all, err := silences.Read(disk.OS{}, s.dir)
+	if err != nil || len(all) != 1 || !all[silences.Key{Host: "lab-01", Symptom: Silent}].End {
+		t.Errorf("%v %v", all, err)
+	}
+}
