@@ -29,7 +29,7 @@ func (a *app) fleetCheckCommand() *cli.Command {
 		Description: "Reads the facts that the receiver has of each host, and writes what is wrong to\n" +
 			"alerts.jsonl with its reason and its fix: each fault at most once an hour, and once\n" +
 			"when it is over. The same goes to the journal as a WARNING:\n" +
-			"   journalctl -u cis490-fleet-health -g 'cis490 fleet-alert'\n" +
+			"   journalctl -t cis490 -g 'cis490 fleet-alert'\n" +
 			"Exit code 0 whenever it ran, however sick the fleet is.\n\n" +
 			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check --dry-run --data-dir ./a-copy",
 		Flags: []cli.Flag{
@@ -155,7 +155,8 @@ func (a *app) tell(x fleet.Alert) error {
 }
 
 // tellJournal says an alert to the journal, which passes it on to syslog, as a
-// WARNING with fields to match on.
+// WARNING with fields to match on. It is found by the identifier: of a process
+// that ends this soon, the journal may miss which unit it was.
 func tellJournal(x fleet.Alert) error {
 	err := journal.Send(x.Line(), journal.PriWarning, map[string]string{
 		"SYSLOG_IDENTIFIER": "cis490", "CIS490_HOST": x.Host, "CIS490_SYMPTOM": x.Symptom, "CIS490_STATE": x.State,

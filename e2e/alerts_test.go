@@ -96,7 +96,7 @@ func TestEverySickHostIsNamed(t *testing.T) {
 			t.Errorf("%s: the reason is %q, want %s", name, sick[name].Reason, part)
 		}
 	}
-	journal := f.rx.Run("journalctl -p warning -u cis490-fleet-health -g 'cis490 fleet-alert' --no-pager -o cat")
+	journal := f.rx.Run("journalctl -p warning -t cis490 -g 'cis490 fleet-alert' --no-pager -o cat")
 	for name := range sick {
 		if !strings.Contains(journal, "cis490 fleet-alert host="+name+" ") {
 			t.Errorf("the journal has no line of %s", name)

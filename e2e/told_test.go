@@ -43,7 +43,7 @@ func TestHealthyFleetIsQuiet(t *testing.T) {
 			t.Errorf("a healthy fleet, yet: %+v", a)
 		}
 	}
-	if lines := f.rx.Try("journalctl -u cis490-fleet-health -g 'cis490 fleet-alert' --no-pager -o cat"); lines.Code == 0 {
+	if lines := f.rx.Try("journalctl -t cis490 -g 'cis490 fleet-alert' --no-pager -o cat"); lines.Code == 0 {
 		t.Errorf("the journal tells of a healthy fleet:\n%s", lines.Out)
 	}
 	f.settle()
@@ -114,7 +114,7 @@ func TestRefusedHostIsExplained(t *testing.T) {
 	for where, text := range map[string]string{
 		"alerts list": f.rx.Run("cis490 alerts list; cis490 alerts list --json"), "host show": f.rx.Run("cis490 host show lab-evil"),
 		"status": f.rx.Run("cis490 status"), "alerts.jsonl": f.rx.Read("/var/lib/cis490/alerts.jsonl"),
-		"journal": f.rx.Run("journalctl -u cis490-fleet-health --no-pager -o cat -g fleet-alert"), "alertmanager": told(),
+		"journal": f.rx.Run("journalctl -t cis490 --no-pager -o cat -g fleet-alert"), "alertmanager": told(),
 	} {
 		if strings.ContainsAny(text, "\x1b") || strings.Contains(text, "\nhost=x") {
 			t.Errorf("%s is not inert:\n%q", where, text)
@@ -130,7 +130,7 @@ func TestRefusedHostIsExplained(t *testing.T) {
 	if got := told(); strings.Contains(got, `"host":"lab-01"`) {
 		t.Errorf("alertmanager does not show the end: %s", got)
 	}
-	journal := f.rx.Run("journalctl -p warning..warning -u cis490-fleet-health --no-pager -o cat -g 'cis490 fleet-alert host=lab-01 symptom=silent'")
+	journal := f.rx.Run("journalctl -p warning..warning -t cis490 --no-pager -o cat -g 'cis490 fleet-alert host=lab-01 symptom=silent'")
 	if !strings.Contains(journal, "state=firing") || !strings.Contains(journal, "state=resolved") {
 		t.Errorf("the journal's lines: %s", journal)
 	}
