@@ -16,9 +16,14 @@ import (
 // twice.
 func TestMoveReceiver(t *testing.T) {
 	t.Parallel()
-	f := newFleet(t, "lab-01", "lab-02")
+	f := site(t, "", "lab-01", "lab-02")
+	f.rx.Run("cd /root && ./cis490 install receiver")
 	for _, h := range f.hosts {
-		f.waitAccepted(h, 2, time.Minute)
+		busy(h, 2*time.Second, authorityURL)
+		f.join(h)
+	}
+	for _, h := range f.hosts {
+		f.waitAccepted(h, 2, 2*time.Minute)
 	}
 	const stop = "systemctl stop cis490-receiver cis490-bootstrap cis490-fleet-health.timer cis490-autoupdate.timer"
 	old, fresh := f.rx, f.Boot("collector-2")

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
@@ -210,6 +212,38 @@ func TestHost_HistoryIsTurnsNotHours(t *testing.T) {
 	page := r.get("/hosts/lab-01").body
 	if strings.Count(page, "<time ") != 2 || !strings.Contains(page, "began: why") || !strings.Contains(page, "was over") {
 		t.Errorf("history:\n%s", page)
+	}
+}
+
+func TestReleases_ShowTheirWay(t *testing.T) {
+	r := newRig(t)
+	r.alerts()
+	r.hosts = []roster.Host{{Name: "lab-01", State: roster.Active}, {Name: "lab-02", State: roster.Active}, {Name: "lab-03", State: roster.Gone}}
+	r.start().signIn()
+	if page := r.get("/releases"); page.status != http.StatusOK || !strings.Contains(page.body, "No signed release") {
+		t.Errorf("%d %s", page.status, page.body)
+	}
+	r.book.Hosts["lab-01"] = &contacts.Contact{LastContact: r.now, Version: "v2"}
+	manifest, err := release.Manifest{
+		V: 1, Product: release.Product, Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)),
+		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: release.Blob{Digest: ident.Digest(strings.Repeat("e", 64)), Size: 1}}},
+	}.Encode()
+	must(t, err)
+	r.write("releases/signed/7.json", string(manifest))
+	r.write("releases/signed/7.json.minisig", "signature")
+	must(t, release.Give(disk.OS{}, filepath.Join(r.dir, "releases"), func() time.Time { return r.now }, release.Order{Verb: release.OrderPublish, Seq: 7}))
+	r.write("releases/rollout.json", r.json(release.Rollout{V: 1, Releases: []*release.Progress{{
+		Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)), Stage: release.StageCanary, Since: r.now, Canaries: []ident.Host{"lab-01"}, Clean: []ident.Host{"lab-01"}, Reason: evil,
+	}}}))
+	r.now = r.now.Add(2 * time.Second)
+	page := r.get("/releases").body
+	for _, want := range []string{"2 active hosts", ">v2<", "canary", `<a href="/hosts/lab-01">`, "<td>1<td>0"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("page lacks %q:\n%s\n%s", want, page, r.log)
+		}
+	}
+	if strings.Contains(page, "<script>") {
+		t.Error("the reason is no text")
 	}
 }
 

@@ -59,8 +59,10 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
 		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Plain, "where": where, "paste": paste,
 		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
-		"asset":    func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
-		"signed":   func(d float64) string { return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s" },
+		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
+		"signed": func(d float64) string {
+			return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s"
+		},
 		"class":    func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
 		"silences": func() bool { return s.o.Silences != nil },
 		"since":    func(s string) string { return strings.TrimSuffix(s, " ago") },
@@ -72,7 +74,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		},
 	}
 	all := map[string]*template.Template{}
-	for _, name := range []string{"signin", "fleet", "host", "episodes", "error"} {
+	for _, name := range []string{"signin", "fleet", "host", "episodes", "releases", "error"} {
 		t, err := template.New("base.html").Funcs(funcs).ParseFS(files, "templates/base.html", "templates/alert.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("load the dashboard's pages: %w", err)

@@ -121,6 +121,7 @@ func (s *Site) Routes() map[string]handler {
 		"GET /hosts/{host}":           s.page(s.signedIn(s.host)),
 		"GET /episodes":               s.page(s.signedIn(s.episodes)),
 		"GET /episodes/{host}/{file}": s.page(s.signedIn(s.download)),
+		"GET /releases":               s.page(s.signedIn(s.releases)),
 		"GET /events":                 s.page(s.signedIn(s.events)),
 		"GET /assets/{file}":          s.page(s.asset),
 		"GET /sign-in":                s.page(s.signInForm),

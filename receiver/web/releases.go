@@ -1,0 +1,58 @@
+package web
+
+import (
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/release"
+	"cis490/receiver/roster"
+)
+
+type releasesPage struct {
+	At     time.Time
+	Rows   []releaseView
+	Active int // hosts that could run one
+}
+
+// releaseView is a release and how far it has come.
+type releaseView struct {
+	release.Progress
+	Runs, Offered int // hosts that say so, and hosts that are offered it
+}
+
+// releases shows what is published, newest first, and its way through the fleet.
+func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
+	m, err := s.model()
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(s.o.DataDir, "releases")
+	all, err := release.List(s.o.FS, dir)
+	if err != nil {
+		return err
+	}
+	rollout, err := release.ReadRollout(s.o.FS, dir)
+	if err != nil {
+		return err
+	}
+	p := releasesPage{At: m.At}
+	runs, offered := map[string]int{}, map[string]int{}
+	for _, h := range m.Hosts {
+		if h.Roster == nil || h.Roster.State != roster.Active {
+			continue
+		}
+		p.Active++
+		runs[h.Version()]++
+		offered[h.Offered]++
+	}
+	for _, x := range all {
+		v := releaseView{Progress: release.Progress{Seq: x.Manifest.Seq, Version: x.Manifest.Version, Commit: x.Manifest.Commit, Since: x.At, Reason: "waits for serve"}}
+		if known := rollout.Of(x.Manifest.Seq); known != nil {
+			v.Progress = *known
+		}
+		v.Runs, v.Offered = runs[v.Version], offered[v.Version]
+		p.Rows = append(p.Rows, v)
+	}
+	return s.render(w, r, http.StatusOK, "releases", "Releases", p)
+}
