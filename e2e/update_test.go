@@ -18,6 +18,7 @@ import (
 // experiment reaches the receiver, a canary, a quarter and then all hosts, with no
 // hand on any of them. Nothing is lost or refused, and shipping hardly pauses.
 func TestUpdate_GoodRelease(t *testing.T) {
+	t.Parallel()
 	names := []string{"lab-01", "lab-02", "lab-03", "lab-04", "lab-05", "lab-06"}
 	u := newUpdates(t, names)
 	experiment := filepath.Join(t.TempDir(), "experiment.toml")
@@ -105,42 +106,62 @@ func atShipStart(code string) edit {
 	return edit{"commands/ship.go", shipStart, shipStart + "\tif !c.Bool(\"ping\") && !c.Bool(\"once\") {\n" + code + "\n\t}\n"}
 }
 
-var badReleases = []bad{
-	{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "install failed"},
-	{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "install failed"},
-	{"bad-ships", nil, []edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}}, "none was accepted"},
-	{"bad-late", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")}, "cis490-shipper.service"},
-	{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
-	{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n", "	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
-	{"bad-unit", nil, []edit{
-		{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"},
-		{"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n", "	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n"},
-		atShipStart("\t\tpanic(\"bad release: unit\")"),
-	}, "install failed"},
-	{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := os.Create(\"/var/lib/cis490/data/outbox/junk\")\n\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
-	{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not lead to it"},
+// TestUpdate_BadAtOnce: what fails while it is put on trial is rolled back on its
+// canary, binary and units, and withdrawn before another host took it.
+func TestUpdate_BadAtOnce(t *testing.T) {
+	t.Parallel()
+	u := newBadUpdates(t)
+	for _, b := range []bad{
+		{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
+		{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not lead to it"},
+		{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n", "	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
+		{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "install failed"},
+		{"bad-unit", nil, []edit{
+			{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"},
+			{"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n", "	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n"},
+			atShipStart("\t\tpanic(\"bad release: unit\")"),
+		}, "install failed"},
+		{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "install failed"},
+	} {
+		u.fails(b, nil)
+	}
+	u.quiet()
+	u.nothingLostNothingTwice()
 }
 
-// TestUpdate_BadReleases: each one is rolled back on its canary, binary and units,
-// and withdrawn before another host took it.
-func TestUpdate_BadReleases(t *testing.T) {
+// TestUpdate_BadLater: so is what starts well, also when the canary's power is cut
+// in mid-trial and it is off for a while.
+func TestUpdate_BadLater(t *testing.T) {
+	t.Parallel()
+	u := newBadUpdates(t)
+	late := atShipStart("\t\tgo func() { time.Sleep(17 * time.Second); panic(\"bad release: late again\") }()")
+	u.fails(bad{"bad-cut", nil, []edit{late}, "cis490-shipper.service"}, func(h *lab.Host) {
+		h.Eventually(90*time.Second, "the trial is observed", `jq -e '.trial.phase == "observing"' /opt/cis490/autoupdate.json`)
+		h.Crash()
+		u.rx.Run("sleep 15; cis490 release list") // the rollout waits for it
+		h.Start()
+	})
+	for _, b := range []bad{
+		{"bad-late", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")}, "cis490-shipper.service"},
+		{"bad-ships", nil, []edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}}, "none was accepted"},
+		{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := os.Create(\"/var/lib/cis490/data/outbox/junk\")\n\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
+	} {
+		u.fails(b, nil)
+	}
+	u.quiet()
+	u.nothingLostNothingTwice()
+}
+
+// newBadUpdates is a fleet for releases that are bad for lab hosts; the receiver
+// stays out of it.
+func newBadUpdates(t *testing.T) *updates {
+	t.Helper()
 	u := newUpdates(t, []string{"lab-01", "lab-02"}, lab.WithTmpfs("/var/lib/cis490/data", "128M"))
-	u.rx.Run("systemctl stop cis490-autoupdate.timer") // what is bad here is bad for lab hosts
+	u.rx.Run("systemctl stop cis490-autoupdate.timer")
 	for _, h := range u.hosts {
 		h.Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
 	}
-	for _, b := range badReleases {
-		u.fails(b, nil)
-	}
-	u.fails(bad{"bad-cut", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(17 * time.Second); panic(\"bad release: late again\") }()")}, "cis490-shipper.service"}, func(h *lab.Host) {
-		h.Eventually(90*time.Second, "the trial is observed", `jq -e '.trial.phase == "observing"' /opt/cis490/autoupdate.json`)
-		h.Crash()
-		// It is off for a while: the rollout waits for it.
-		u.rx.Run("sleep 15; cis490 release list")
-		h.Start()
-	})
-	u.quiet()
-	u.nothingLostNothingTwice()
+	return u
 }
 
 // fails publishes a bad release and sees it off.
