@@ -76,6 +76,8 @@ func (a *app) commands() []*cli.Command {
 		a.healthCheckCommand(),
 		a.fleetCheckCommand(),
 		a.alertsCommand(),
+		a.backupCommand(),
+		a.restoreCommand(),
 		a.statusCommand(),
 		a.configCommand(),
 		a.versionCommand(),

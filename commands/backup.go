@@ -1,0 +1,114 @@
+package commands
+
+import (
+	"io"
+	"path/filepath"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/receiver/backup"
+)
+
+// backupDir is where backups go unless --to says otherwise.
+const backupDir = "/var/backups/cis490"
+
+func (a *app) backupCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "backup",
+		Usage:     "save what this receiver cannot rebuild",
+		ArgsUsage: " ",
+		Description: "Saves authority, config, releases and ledgers in one file, while the daemons run. Episodes\n" +
+			"and their index are not in it: after a restore the hosts send them again. The file holds\n" +
+			"the CA key: keep it on another machine, where few can read it.\n\n" +
+			"Examples:\n   sudo cis490 backup\n   sudo cis490 backup --to /mnt/safe/receiver.tar.gz",
+		Flags: []cli.Flag{
+			configFlag(config.ReceiverPath), jsonFlag(),
+			&cli.StringFlag{Name: "to", Usage: "write `FILE` (default: a new one in " + backupDir + ")"},
+		},
+		Action: a.backup,
+	}
+}
+
+func (a *app) restoreCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "restore",
+		Usage:     "bring a backup back, on this or a fresh machine",
+		ArgsUsage: " ",
+		Description: "On a fresh machine install the receiver first, then stop its services, restore, and start\n" +
+			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
+			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo systemctl start cis490-bootstrap cis490-receiver",
+		Flags: []cli.Flag{
+			configFlag(config.ReceiverPath), jsonFlag(),
+			&cli.StringFlag{Name: "from", Usage: "the backup's `FILE`"},
+		},
+		Action: a.restore,
+	}
+}
+
+// backedUp is the result as --json prints it.
+type backedUp struct {
+	File string `json:"file"`
+	backup.Head
+}
+
+func (a *app) places(c *cli.Context) (backup.Places, error) {
+	conf, err := a.receiver(c)
+	return backup.Places{Config: c.String("config"), Operator: conf.Operator, Data: conf.DataDir, Authority: conf.Authority.Dir}, err
+}
+
+func (a *app) backup(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	p, err := a.places(c)
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	file := c.String("to")
+	if file == "" {
+		if err := disk.MkdirAll(disk.OS{}, backupDir, 0o700); err != nil {
+			return err
+		}
+		file = filepath.Join(backupDir, "receiver-"+now.UTC().Format("20060102T150405Z")+".tar.gz")
+	}
+	var h backup.Head
+	err = disk.Replace(disk.OS{}, file, 0o600, func(w io.Writer) error {
+		h, err = backup.Save(w, p, a.env.Build.Version, now)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(backedUp{file, h})
+	}
+	a.printf("saved %d files to %s; it holds the CA key: move it to another machine\n", h.Files, file)
+	return nil
+}
+
+func (a *app) restore(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	file := c.String("from")
+	if file == "" {
+		return usagef(c, "say which backup: --from FILE")
+	}
+	p, err := a.places(c)
+	if err != nil {
+		return err
+	}
+	h, err := backup.Restore(file, p)
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(backedUp{file, h})
+	}
+	a.printf("restored %d files of %s; now: sudo systemctl start cis490-bootstrap cis490-receiver\n", h.Files, h.At.Format(time.RFC3339))
+	return nil
+}

@@ -1,0 +1,88 @@
+//go:build solo
+
+package solo
+
+import (
+	"bufio"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/ident"
+)
+
+// TestBench_Memory tells the peak memory of 64 uploads of 64 MiB at the same
+// time, over each HTTP version.
+func TestBench_Memory(t *testing.T) {
+	body := make([]byte, largeBody)
+	_, _ = rand.Read(body)
+	digest := digestOf(body)
+	for _, h2 := range []bool{false, true} {
+		r := newRig(t, "[limits]\nuploads = 256")
+		r.start()
+		var wg sync.WaitGroup
+		for i := range 64 {
+			h := r.enrol(ident.Host(fmt.Sprintf("lab-%d", i)))
+			h.client = r.clientOf(h.pair, h2)
+			wg.Go(func() {
+				if status, err := h.put(newID(), body, digest); err != nil || status != http.StatusCreated {
+					t.Errorf("answered %d, %v", status, err)
+				}
+			})
+		}
+		wg.Wait()
+		t.Logf("64 uploads of 64 MiB, HTTP/2 %t: peak memory %d KiB", h2, r.status("VmHWM"))
+		r.kill()
+		r.clear()
+	}
+}
+
+// TestBench_TenMillionRows tells when a receiver with such an index is ready,
+// what it needs for it, and how long a duplicate's answer takes.
+func TestBench_TenMillionRows(t *testing.T) {
+	const rows = 10_000_000
+	r := newRig(t, "")
+	must(t, os.Mkdir(r.path("data"), 0o755))
+	f, err := os.Create(r.path("data/index.jsonl"))
+	must(t, err)
+	w := bufio.NewWriterSize(f, 1<<20)
+	at := time.Now().Add(-365 * 24 * time.Hour).UTC()
+	for i := range rows {
+		_, err := fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEK%016d","sha256":"%064x","size":4096,"commit":%q}`+"\n",
+			at.Format(time.RFC3339Nano), i%2000, i, i, commit)
+		must(t, err)
+		at = at.Add(365 * 24 * time.Hour / rows)
+	}
+	must(t, w.Flush())
+	must(t, f.Sync())
+	must(t, f.Close())
+
+	for _, how := range []string{"clean", "after a kill"} {
+		began := time.Now()
+		r.start()
+		h := r.enrol(ident.Host("lab-" + how[:1]))
+		r.eventually("it is ready", func() bool {
+			res, err := h.client.Get("https://" + r.addr + "/readyz")
+			if err == nil {
+				_ = res.Body.Close()
+			}
+			return err == nil && res.StatusCode == http.StatusOK
+		})
+		t.Logf("%s start with %d rows: ready after %s, memory %d KiB", how, rows, time.Since(began).Round(time.Millisecond), r.status("VmHWM"))
+		body := []byte("body")
+		id, digest := newID(), digestOf(body)
+		for i := range 20 {
+			began = time.Now()
+			status, err := h.put(id, body, digest)
+			if want := map[bool]int{true: 201, false: 200}[i == 0]; err != nil || status != want {
+				t.Errorf("answered %d, %v", status, err)
+			}
+		}
+		t.Logf("a duplicate is answered after %s", time.Since(began).Round(10*time.Microsecond))
+		r.kill()
+	}
+}

@@ -1,0 +1,178 @@
+// Package backup saves what a receiver cannot rebuild, and brings it back on
+// this or another machine: the authority with its CA key, the config, the
+// published releases and the ledgers. Episodes and their index are not in it:
+// they are the hosts' to send again.
+//
+// A backup is one tar.gz that holds secrets. It may be made while the daemons
+// run: ledgers only grow, and a torn last line is cut when they are opened.
+// Restore reads the whole backup before it changes anything, replaces each file
+// by rename, and may be repeated after a crash. It removes the store's id last,
+// so that serve makes a new one, upon which every host compares what it shipped
+// and sends what is missing. It refuses while serve or bootstrap runs.
+package backup
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Schema names the format; it is in the first entry of each backup.
+const Schema = "cis490.backup/1"
+
+// head is the name of the first entry.
+const head = "backup.json"
+
+// maxHead bounds the first entry, in bytes.
+const maxHead = 64 << 10
+
+// Places are where a receiver's files are.
+type Places struct {
+	Config    string // receiver.toml
+	Operator  string // the operator's token
+	Data      string // folder
+	Authority string // folder
+}
+
+// Head describes a backup.
+type Head struct {
+	Schema  string    `json:"schema"`
+	Version string    `json:"version"` // of the program that made it
+	At      time.Time `json:"at"`
+	Files   int       `json:"files,omitempty"` // counted when it is read
+}
+
+// entries maps names in a backup to where they are on a machine. A name that
+// ends in a slash stands for a folder with all that is in it.
+func (p Places) entries() map[string]string {
+	return map[string]string{
+		"config/receiver.toml": p.Config,
+		"config/operator":      p.Operator,
+		"authority/":           p.Authority,
+		"data/":                p.Data,
+		"releases/":            filepath.Join(p.Data, "releases"),
+	}
+}
+
+// place returns where an entry belongs; false for a name that no backup has.
+func (p Places) place(name string) (string, bool) {
+	if !filepath.IsLocal(name) || path.Clean(name) != name {
+		return "", false
+	}
+	for prefix, at := range p.entries() {
+		rest, folder := strings.CutPrefix(name, prefix)
+		switch {
+		case name == prefix:
+			return at, true
+		case !strings.HasSuffix(prefix, "/") || !folder:
+		case prefix == "data/" && !saved(rest):
+			return "", false
+		default:
+			return filepath.Join(at, rest), true
+		}
+	}
+	return "", false
+}
+
+// saved tells whether a file directly in the data folder is saved: the ledgers
+// but the index, and what is known of the hosts.
+func saved(name string) bool {
+	return name == "contacts.json" || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != "index.jsonl"
+}
+
+// Save writes a backup.
+func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
+	h := Head{Schema: Schema, Version: version, At: now.UTC()}
+	z := gzip.NewWriter(w)
+	t := tar.NewWriter(z)
+	b, err := json.Marshal(h)
+	if err != nil {
+		return h, fmt.Errorf("save: %w", err)
+	}
+	if err := t.WriteHeader(&tar.Header{Name: head, Mode: 0o600, Size: int64(len(b)), ModTime: now}); err != nil {
+		return h, fmt.Errorf("save: %w", err)
+	}
+	if _, err := t.Write(b); err != nil {
+		return h, fmt.Errorf("save: %w", err)
+	}
+	entries := p.entries()
+	names := make([]string, 0, len(entries))
+	for name := range entries {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		n, err := add(t, name, entries[name])
+		if err != nil {
+			return h, fmt.Errorf("save: %w", err)
+		}
+		h.Files += n
+	}
+	if err := errors.Join(t.Close(), z.Close()); err != nil {
+		return h, fmt.Errorf("save: %w", err)
+	}
+	return h, nil
+}
+
+// add adds a file, or all files of a folder. What is not there is left out, but
+// for the config and the authority, without which a backup is none.
+func add(t *tar.Writer, name, at string) (n int, err error) {
+	err = filepath.WalkDir(at, func(file string, e fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) && file == at && !strings.HasPrefix(name, "config/receiver") && name != "authority/" {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		rel, err := filepath.Rel(at, file)
+		switch {
+		case err != nil:
+			return err
+		case e.IsDir() && name == "data/" && rel != ".":
+			return fs.SkipDir
+		case !e.Type().IsRegular(), strings.HasSuffix(file, ".partial"), name == "data/" && !saved(rel):
+			return nil
+		}
+		n++
+		if rel == "." {
+			return addFile(t, name, file)
+		}
+		return addFile(t, name+filepath.ToSlash(rel), file)
+	})
+	return n, err
+}
+
+func addFile(t *tar.Writer, name, file string) (err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fi, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	h, err := tar.FileInfoHeader(fi, "") // with the owner's name, which another machine has too
+	if err != nil {
+		return err
+	}
+	h.Name = name
+	if err := t.WriteHeader(h); err != nil {
+		return err
+	}
+	// A ledger may grow meanwhile; what was there is enough.
+	if _, err := io.CopyN(t, f, h.Size); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	return nil
+}

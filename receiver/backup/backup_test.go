@@ -1,0 +1,143 @@
+package backup_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/disk"
+	"cis490/receiver/backup"
+)
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func places(dir string) backup.Places {
+	return backup.Places{
+		Config: filepath.Join(dir, "etc/receiver.toml"), Operator: filepath.Join(dir, "etc/operator"),
+		Data: filepath.Join(dir, "data"), Authority: filepath.Join(dir, "authority"),
+	}
+}
+
+// tree returns all files under dir with content and rights.
+func tree(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	must(t, filepath.WalkDir(dir, func(p string, e os.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(p)
+		fi, _ := e.Info()
+		rel, _ := filepath.Rel(dir, p)
+		all[rel] = fi.Mode().String() + " " + string(b)
+		return err
+	}))
+	return all
+}
+
+func write(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, content := range files {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(dir, name)), 0o755))
+		must(t, os.WriteFile(filepath.Join(dir, name), []byte(content), 0o640))
+	}
+}
+
+func save(t *testing.T, dir string) string {
+	t.Helper()
+	var b bytes.Buffer
+	_, err := backup.Save(&b, places(dir), "1.0.0", time.Now())
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "backup.tar.gz")
+	must(t, os.WriteFile(file, b.Bytes(), 0o600))
+	return file
+}
+
+var precious = map[string]string{
+	"etc/receiver.toml": "public_url = 1", "etc/operator": "token",
+	"authority/ca.key": "key", "authority/roster.jsonl": "{}\n",
+	"data/rejections.jsonl": "{}\n", "data/silences.jsonl": "{}\n", "data/contacts.json": "{}",
+	"data/releases/manifest.json": "{}", "data/releases/blobs/abc": "binary",
+}
+
+func TestRestore_BringsBackWhatCannotBeRebuilt(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	write(t, from, precious)
+	must(t, os.Chmod(filepath.Join(from, "authority/ca.key"), 0o600))
+	want := tree(t, from)
+	write(t, from, map[string]string{ // can be rebuilt, or is the store's own
+		"data/index.jsonl": "{}\n", "data/store_id": "old", "data/episodes/lab-a/x.tar.zst": "x", "data/staged/y": "y",
+		"data/journal/0.journal": "z", "authority/roster.jsonl.partial": "half",
+	})
+	file := save(t, from)
+
+	write(t, to, map[string]string{"data/store_id": "fresh", "authority/ca.key": "of the new machine"})
+	h, err := backup.Restore(file, places(to))
+	must(t, err)
+	if h.Files != len(precious) || h.Version != "1.0.0" {
+		t.Errorf("head %+v", h)
+	}
+	if diff := cmp.Diff(want, tree(t, to)); diff != "" {
+		t.Error(diff)
+	}
+	if _, err := backup.Restore(file, places(to)); err != nil {
+		t.Errorf("again: %v", err)
+	}
+}
+
+func TestRestore_RefusesAndChangesNothing(t *testing.T) {
+	from := t.TempDir()
+	write(t, from, precious)
+	whole, err := os.ReadFile(save(t, from))
+	must(t, err)
+	damaged := bytes.Clone(whole)
+	damaged[len(damaged)/2] ^= 1
+	for name, content := range map[string][]byte{"empty": nil, "cut": whole[:len(whole)-9], "damaged": damaged, "text": []byte("hello")} {
+		to := t.TempDir()
+		write(t, to, map[string]string{"data/store_id": "mine", "authority/ca.key": "mine"})
+		before := tree(t, to)
+		file := filepath.Join(t.TempDir(), "backup")
+		must(t, os.WriteFile(file, content, 0o600))
+		if _, err := backup.Restore(file, places(to)); err == nil {
+			t.Errorf("%s is taken", name)
+		}
+		if diff := cmp.Diff(before, tree(t, to)); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+
+	to := t.TempDir()
+	write(t, to, map[string]string{"data/store_id": "mine"})
+	lock, err := disk.OS{}.Lock(places(to).Data)
+	must(t, err)
+	file := filepath.Join(t.TempDir(), "backup")
+	must(t, os.WriteFile(file, whole, 0o600))
+	if _, err := backup.Restore(file, places(to)); err == nil || !strings.Contains(err.Error(), "another process") {
+		t.Errorf("while serve runs: %v", err)
+	}
+	must(t, lock.Close())
+	if len(tree(t, to)) != 1 {
+		t.Errorf("left %v", tree(t, to))
+	}
+}
+
+func TestSave_NeedsConfigAndAuthority(t *testing.T) {
+	for _, gone := range []string{"etc/receiver.toml", "authority"} {
+		dir := t.TempDir()
+		write(t, dir, precious)
+		must(t, os.RemoveAll(filepath.Join(dir, gone)))
+		if _, err := backup.Save(&bytes.Buffer{}, places(dir), "1", time.Now()); err == nil {
+			t.Errorf("saved without %s", gone)
+		}
+	}
+}

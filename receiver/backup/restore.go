@@ -1,0 +1,146 @@
+package backup
+
+import (
+	"archive/tar"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+)
+
+// storeID is the name of the store's id in the data folder.
+const storeID = "store_id"
+
+// Restore brings a backup back. The daemons must be stopped.
+func Restore(file string, p Places) (h Head, err error) {
+	// Before anything is changed, so that half a backup changes nothing.
+	if h, err = walk(file, p, nil); err != nil {
+		return h, fmt.Errorf("read backup: %w", err)
+	}
+	for _, dir := range []string{p.Data, p.Authority} {
+		if err := disk.MkdirAll(disk.OS{}, dir, 0o750); err != nil {
+			return h, fmt.Errorf("restore: %w", err)
+		}
+		lock, locked := disk.OS{}.Lock(dir) // serve has the one, bootstrap the other
+		if locked != nil {
+			return h, fault.Fix(fmt.Errorf("restore: %w", locked), "sudo systemctl stop cis490-receiver cis490-bootstrap   # then again")
+		}
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	}
+	if _, err := walk(file, p, put); err != nil {
+		return h, fmt.Errorf("restore: %w", err)
+	}
+	if err := os.Remove(filepath.Join(p.Data, storeID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return h, fmt.Errorf("restore: %w", err)
+	}
+	if err := (disk.OS{}).SyncDir(p.Data); err != nil {
+		return h, fmt.Errorf("restore: %w", err)
+	}
+	return h, nil
+}
+
+// walk reads a backup to its end and gives each entry with its place to do.
+func walk(file string, p Places, do func(h *tar.Header, at string, content io.Reader) error) (h Head, err error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return h, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return h, fmt.Errorf("%s is no backup: %w", file, err)
+	}
+	t := tar.NewReader(z)
+	for {
+		e, err := t.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return h, fmt.Errorf("%s is cut or damaged: %w", file, err)
+		}
+		if h.Schema == "" {
+			if err := json.NewDecoder(io.LimitReader(t, maxHead)).Decode(&h); err != nil || e.Name != head || h.Schema != Schema {
+				return Head{}, fmt.Errorf("%s is no backup of schema %s", file, Schema)
+			}
+			continue
+		}
+		at, known := p.place(e.Name)
+		if !known || e.Typeflag != tar.TypeReg {
+			return h, fmt.Errorf("%s has an entry that no backup has: %q", file, e.Name)
+		}
+		h.Files++
+		if do == nil {
+			continue
+		}
+		if err := do(e, at, t); err != nil {
+			return h, err
+		}
+	}
+	if _, err := io.Copy(io.Discard, z); err != nil { // to the checksum at the end
+		return h, fmt.Errorf("%s is cut or damaged: %w", file, err)
+	}
+	if h.Files == 0 {
+		return h, fmt.Errorf("%s is empty", file)
+	}
+	return h, nil
+}
+
+// put puts a file in its place, with its rights and, where root does it, its owner.
+func put(h *tar.Header, at string, content io.Reader) error {
+	if err := makeFolder(filepath.Dir(at), h); err != nil {
+		return err
+	}
+	return disk.Replace(disk.OS{}, at, fs.FileMode(h.Mode).Perm(), func(w io.Writer) error {
+		if _, err := io.Copy(w, content); err != nil {
+			return err
+		}
+		f, ok := w.(*os.File)
+		if uid, gid, known := owner(h); ok && known {
+			return f.Chown(uid, gid)
+		}
+		return nil
+	})
+}
+
+// makeFolder makes folders that installing has not made (releases have some),
+// with the owner of what goes into them.
+func makeFolder(dir string, h *tar.Header) error {
+	if disk.Exists(disk.OS{}, dir) {
+		return nil
+	}
+	if err := makeFolder(filepath.Dir(dir), h); err != nil {
+		return err
+	}
+	if err := disk.MkdirAll(disk.OS{}, dir, 0o750); err != nil {
+		return err
+	}
+	if uid, gid, known := owner(h); known {
+		return os.Chown(dir, uid, gid)
+	}
+	return nil
+}
+
+// owner returns the ids that an entry's owner has on this machine.
+func owner(h *tar.Header) (uid, gid int, known bool) {
+	if os.Geteuid() != 0 {
+		return 0, 0, false
+	}
+	u, err1 := user.Lookup(h.Uname)
+	g, err2 := user.LookupGroup(h.Gname)
+	if err1 != nil || err2 != nil {
+		return 0, 0, false
+	}
+	uid, err1 = strconv.Atoi(u.Uid)
+	gid, err2 = strconv.Atoi(g.Gid)
+	return uid, gid, err1 == nil && err2 == nil
+}
