@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -71,11 +72,8 @@ func (p *fleetPage) shows(h *hostView) bool {
 	if p.Query == "" || strings.Contains(string(h.Name), strings.ToLower(p.Query)) {
 		return true
 	}
-	text := h.Version()
-	for _, a := range h.Alerts {
-		text += " " + a.Symptom + " " + a.Reason
-	}
-	return strings.Contains(strings.ToLower(text), strings.ToLower(p.Query))
+	has := func(text string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(p.Query)) }
+	return has(h.Version()) || slices.ContainsFunc(h.Alerts, func(a alertView) bool { return has(a.Symptom) || has(a.Reason) })
 }
 
 func (p *fleetPage) link(from int) string {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -70,11 +71,7 @@ type silences struct {
 func (s *silences) Active(time.Time) (map[fleet.Key]web.Silence, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := map[fleet.Key]web.Silence{}
-	for k, v := range s.all {
-		out[k] = v
-	}
-	return out, nil
+	return maps.Clone(s.all), nil
 }
 
 func (s *silences) Silence(k fleet.Key, until time.Time, by string) error {
@@ -112,7 +109,7 @@ func (r *rig) start() *rig {
 	for pattern, h := range r.site.Routes() {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, q *http.Request) {
 			if err := h(w, q); err != nil {
-				fmt.Fprintln(r.log, err)
+				_, _ = fmt.Fprintln(r.log, err) // a log in memory
 			}
 		})
 	}

@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -116,10 +117,7 @@ func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
 	r.start().signIn()
 	form := url.Values{"host": {"lab-01"}, "symptom": {"silent"}, "for": {"24h"}, "next": {"/hosts/lab-01"}}
 	with := func(k, v string) url.Values {
-		out := url.Values{}
-		for key, val := range form {
-			out[key] = val
-		}
+		out := maps.Clone(form)
 		out.Set(k, v)
 		return out
 	}
