@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"os"
@@ -164,9 +165,7 @@ func post(ctx context.Context, c *http.Client, to string, header http.Header, bo
 	if err != nil {
 		return errors.New("the target's URL is none")
 	}
-	for k, v := range header {
-		r.Header[k] = v
-	}
+	maps.Copy(r.Header, header)
 	r.Header.Set("Content-Type", "application/json")
 	return do(c, r)
 }
