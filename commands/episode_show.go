@@ -41,6 +41,7 @@ func (a *app) episodeShowCommand() *cli.Command {
 type shown struct {
 	Path   string          `json:"path,omitempty"`  // "": its files are not here any more
 	Spool  *episodeRow     `json:"spool,omitempty"` // what this host's spool knows of it
+	Fault  string          `json:"fault,omitempty"` // why its files cannot be shown
 	Meta   *episode.Meta   `json:"meta,omitempty"`
 	Phases []episode.Phase `json:"phases,omitempty"`
 	curves []episode.Curve
@@ -62,10 +63,18 @@ func (a *app) episodeShow(c *cli.Context) (err error) {
 		return err
 	case err == nil:
 		defer func() { err = errors.Join(err, o.close()) }()
-		if s.whole, err = episode.ReadOverview(o.files); err != nil {
+		s.Path = o.path
+		s.whole, err = episode.ReadOverview(o.files)
+		switch {
+		case err == nil:
+			s.Meta, s.Phases, s.curves = &s.whole.Meta, s.whole.Phases, s.whole.Curves
+		case s.Spool == nil:
 			return fault.Fix(fmt.Errorf("show %s: %w", o.path, err), "cis490 episode verify "+o.path)
+		default: // where it is, and why, is worth telling all the same
+			s.Fault, err = err.Error(), nil
 		}
-		s.Path, s.Meta, s.Phases, s.curves = o.path, &s.whole.Meta, s.whole.Phases, s.whole.Curves
+	default:
+		s.Fault, err = err.Error(), nil
 	}
 	if c.Bool("json") {
 		return a.printJSON(s)
@@ -116,17 +125,22 @@ func (a *app) printShown(s shown) {
 	}
 	if r := s.Spool; r != nil {
 		line("state", "%s %s", r.State, r.why())
+		if r.Reason != nil {
+			line("fix", "%s", check.Plain(r.Reason.Fix, 300))
+		}
 		if r.Receipt != nil {
 			line("receipt", "%s, %s", r.Receipt.Digest, humanize.IBytes(uint64(r.Receipt.Size)))
 		}
 	}
+	if s.Path != "" {
+		line("files", "%s", s.Path)
+	}
 	if s.Meta == nil {
-		line("files", "no longer on this machine")
+		line("fault", "%s", check.Plain(s.Fault, 300))
 		_ = w.Flush()
 		return
 	}
 	m := s.Meta
-	line("files", "%s", s.Path)
 	line("episode", "%s of %s, recording %d, slot %d", m.Episode, m.Host, m.Counter, m.Slot)
 	line("profile", "%s of experiment %.12s", m.Profile, m.Experiment)
 	line("code", "%s (%.12s)", m.Code.Version, m.Code.Commit)
