@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"cis490/internal/disk"
@@ -153,8 +154,10 @@ func (u *Updater) tell(ctx context.Context) error {
 	return nil
 }
 
+// clip makes a reason one line of bounded length.
 func clip(s string) string {
 	const most = 400
+	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")
 	if len(s) > most {
 		return s[:most] + "…"
 	}

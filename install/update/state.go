@@ -133,6 +133,7 @@ func (u *Updater) save() error {
 	}
 	write := func() error { return disk.ReplaceBytes(u.o.FS, u.path(stateFile), 0o600, append(b, '\n')) }
 	if err = write(); errors.Is(err, syscall.ENOSPC) {
+		u.o.Log.Warn("the disk is full, the space kept for going back is given up")
 		u.drop()
 		err = write()
 	}
@@ -144,9 +145,7 @@ func (u *Updater) save() error {
 
 // drop frees the space that was kept for going back.
 func (u *Updater) drop() {
-	if err := u.o.FS.Remove(u.path(ballastFile)); err == nil {
-		u.o.Log.Warn("the disk is full, the space kept for this is given up")
-	}
+	_ = u.o.FS.Remove(u.path(ballastFile)) // there may be none
 }
 
 // keepBallast keeps some space for going back; a disk that is full already gets
