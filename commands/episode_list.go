@@ -101,11 +101,15 @@ func (a *app) episodeRetryCommand() *cli.Command {
 }
 
 func (a *app) episodeRetry(c *cli.Context) error {
-	if c.Bool("all") == c.Args().Present() {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if c.Bool("all") == (len(args) > 0) {
 		return usagef(c, "want episodes or --all")
 	}
 	var want []ident.EpisodeID
-	for _, arg := range c.Args().Slice() {
+	for _, arg := range args {
 		id, err := ident.ParseEpisodeID(arg)
 		if err != nil {
 			return usagef(c, "%v", err)

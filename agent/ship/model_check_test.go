@@ -28,6 +28,8 @@ func (m *model) check(all bool) {
 		}
 	}
 	m.mu.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	ids := m.ids
 	if !all {
 		ids = ids[max(0, len(ids)-20):]
@@ -120,12 +122,14 @@ func (m *model) heal() {
 	for range 4 * 24 * 6 {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
-		if m.stuck {
+		if m.stuck.Load() {
 			m.kill(faultdisk.All)
 			m.start()
 		}
 	}
 	m.check(true)
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	for _, id := range m.ids {
 		place := m.where(id)
 		switch {
@@ -141,6 +145,10 @@ func (m *model) heal() {
 			m.fatalf("%s is in %q, stored as %q", id, place, m.stored[id])
 		}
 	}
+}
+
+// tidy wants nothing left behind once the shipper has ended.
+func (m *model) tidy() {
 	m.stop()
 	m.end()
 	m.start()

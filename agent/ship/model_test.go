@@ -17,6 +17,7 @@ import (
 	"path"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -53,10 +54,11 @@ type model struct {
 	*world
 	t       *testing.T
 	disk    *faultdisk.Disk
+	dice    *rand.Rand    // of the steps
 	clock   time.Duration // beside the true time
 	ids     []ident.EpisodeID
 	broken  map[ident.EpisodeID]bool // cannot be packed
-	stuck   bool                     // the watchdog asked for a restart
+	stuck   atomic.Bool              // the watchdog asked for a restart
 	stop    context.CancelFunc
 	done    chan error
 	spool   *spool.Spool
@@ -88,7 +90,7 @@ const modelDir = "/data"
 var modelCommits = []ident.Commit{good, bad, "3333333333333333333333333333333333333333"}
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}}
+	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, dice: rand.New(rand.NewPCG(seed, 4))}
 	m.world = &world{
 		rnd: rand.New(rand.NewPCG(seed, 490)), serial: 1, gated: map[ident.Commit]bool{}, unwanted: map[ident.EpisodeID]wire.Kind{},
 		damaged: map[ident.EpisodeID]int{}, stored: map[ident.EpisodeID]ident.Digest{}, truth: map[ident.EpisodeID]ident.Digest{},
@@ -121,7 +123,10 @@ func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 
 // Pack packs as the real one does, in memory.
 func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(int)) (episode.Packed, error) {
-	if m.broken[id] {
+	m.mu.Lock()
+	broken := m.broken[id]
+	m.mu.Unlock()
+	if broken {
 		return episode.Packed{}, &episode.Unpackable{File: "x", Why: "is a symlink"}
 	}
 	b, err := disk.ReadFile(m.disk, path.Join(dir, episode.MetaFile), 1<<20)
@@ -151,23 +156,24 @@ func (m *model) run(steps int) {
 	for n := range steps {
 		what := m.step()
 		m.history = append(m.history, fmt.Sprintf("%6d %s %s", n, time.Now().Format("15:04:05"), what))
-		time.Sleep(time.Duration(m.rnd.Int64N(int64(20 * time.Second))))
+		time.Sleep(time.Duration(m.dice.Int64N(int64(20 * time.Second))))
 		synctest.Wait()
-		if m.stuck {
+		if m.stuck.Load() {
 			m.kill(faultdisk.All)
 			m.start()
 		}
 		m.check(n%50 == 0)
 	}
 	m.heal()
+	m.tidy()
 	m.t.Logf("%d episodes, answers: %v", len(m.ids), m.answers)
 }
 
 // step lets one thing happen.
 func (m *model) step() string {
-	switch d := m.rnd.IntN(100); {
+	switch d := m.dice.IntN(100); {
 	case d < 25:
-		return m.record(1 + m.rnd.IntN(3))
+		return m.record(1 + m.dice.IntN(3))
 	case d < 40:
 		return m.turn()
 	case d < 46:
@@ -179,18 +185,18 @@ func (m *model) step() string {
 	case d < 53:
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		m.serial = int64(m.rnd.IntN(3)) * m.rnd.Int64N(1000)
+		m.serial = int64(m.dice.IntN(3)) * m.dice.Int64N(1000)
 		return fmt.Sprint("certificate ", m.serial)
 	case d < 57:
-		fault := []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short}[m.rnd.IntN(3)]
-		at := 1 + m.rnd.IntN(20)
+		fault := []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short}[m.dice.IntN(3)]
+		at := 1 + m.dice.IntN(20)
 		m.disk.Arm(at, fault)
 		return fmt.Sprintf("fault %d of the disk at call %d", fault, at)
 	case d < 63:
-		at := 1 + m.rnd.IntN(40)
+		at := 1 + m.dice.IntN(40)
 		m.disk.Arm(at, faultdisk.PowerLoss)
-		time.Sleep(time.Duration(m.rnd.Int64N(int64(30 * time.Second))))
-		s := faultdisk.Survive(m.rnd.IntN(4))
+		time.Sleep(time.Duration(m.dice.Int64N(int64(30 * time.Second))))
+		s := faultdisk.Survive(m.dice.IntN(4))
 		m.kill(s)
 		m.start()
 		return fmt.Sprintf("crash at call %d, survives %d", at, s)
@@ -210,19 +216,19 @@ func (m *model) record(n int) string {
 		id := ident.EpisodeID(fmt.Sprintf("01J%023d", len(m.ids)))
 		at := path.Join(modelDir, "episodes", string(id))
 		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
-			Code: episode.Code{Commit: modelCommits[m.rnd.IntN(len(modelCommits))]}, Verdict: episode.Accepted})
+			Code: episode.Code{Commit: modelCommits[m.dice.IntN(len(modelCommits))]}, Verdict: episode.Accepted})
 		if err != nil {
 			m.fatalf("%v", err)
 		}
 		m.mu.Lock()
 		m.ids, m.truth[id] = append(m.ids, id), digestOf(tarballOf(id, meta))
-		switch m.rnd.IntN(40) {
+		switch m.dice.IntN(40) {
 		case 0:
 			m.broken[id] = true
 		case 1:
-			m.unwanted[id] = []wire.Kind{wire.TooLarge, wire.Malformed, wire.Unstamped}[m.rnd.IntN(3)]
+			m.unwanted[id] = []wire.Kind{wire.TooLarge, wire.Malformed, wire.Unstamped}[m.dice.IntN(3)]
 		case 2:
-			m.damaged[id] = 1 + m.rnd.IntN(3)
+			m.damaged[id] = 1 + m.dice.IntN(3)
 		case 3:
 			m.stored[id] = ident.Digest(strings.Repeat("f", 64)) // what another machine of this name sent
 		}
@@ -248,8 +254,8 @@ func (m *model) turn() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.mode = ""
-	if m.rnd.IntN(2) == 0 {
-		if n := m.rnd.IntN(len(lies) + len(wire.Answers())); n < len(lies) {
+	if m.dice.IntN(2) == 0 {
+		if n := m.dice.IntN(len(lies) + len(wire.Answers())); n < len(lies) {
 			m.mode = lies[n]
 		} else {
 			m.mode = string(wire.Answers()[n-len(lies)].Kind) // those of one episode are no mode
@@ -265,10 +271,10 @@ func (m *model) change() string {
 	m.epoch++
 	clear(m.gated)
 	for _, c := range modelCommits {
-		m.gated[c] = m.rnd.IntN(3) == 0
+		m.gated[c] = m.dice.IntN(3) == 0
 	}
 	for id := range m.unwanted {
-		if m.rnd.IntN(3) == 0 {
+		if m.dice.IntN(3) == 0 {
 			delete(m.unwanted, id)
 		}
 	}
@@ -281,7 +287,7 @@ func (m *model) replace() string {
 	defer m.mu.Unlock()
 	m.store++
 	for id := range m.stored {
-		if m.rnd.IntN(2) == 0 {
+		if m.dice.IntN(2) == 0 {
 			delete(m.stored, id)
 		}
 	}
@@ -293,7 +299,7 @@ func (m *model) forget() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for _, id := range m.ids { // not in the order of a map: a seed is a story
-		if m.rnd.IntN(20) == 0 {
+		if m.dice.IntN(20) == 0 {
 			delete(m.stored, id)
 		}
 	}
@@ -301,15 +307,15 @@ func (m *model) forget() string {
 }
 
 func (m *model) jump() {
-	if m.rnd.IntN(3) == 0 {
-		m.clock = time.Duration(m.rnd.Int64N(int64(96*time.Hour))) - 48*time.Hour
+	if m.dice.IntN(3) == 0 {
+		m.clock = time.Duration(m.dice.Int64N(int64(96*time.Hour))) - 48*time.Hour
 	}
 }
 
 // start opens the spool and starts a shipper, as the command does.
 func (m *model) start() {
 	m.disk.Arm(0, faultdisk.Fail)
-	m.stuck = false
+	m.stuck.Store(false)
 	m.mu.Lock()
 	m.killed = make(chan struct{})
 	m.mu.Unlock()
@@ -334,7 +340,11 @@ func (m *model) start() {
 	s, err := ship.New(ship.Options{
 		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, Packer: m,
 		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now,
-		Notify: func(s string) { m.stuck = m.stuck || s == "WATCHDOG=trigger" },
+		Notify: func(s string) {
+			if s == "WATCHDOG=trigger" {
+				m.stuck.Store(true)
+			}
+		},
 	}, found.Interrupted)
 	if err != nil {
 		m.fatalf("start: %v", err)

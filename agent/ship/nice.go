@@ -24,14 +24,20 @@ func lowPriority() {
 	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ofProcess, self, bestEffort7)
 }
 
+// bandwidth returns the limit that all uploads share; nil is none.
+func bandwidth(perSecond int) *rate.Limiter {
+	if perSecond <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), min(max(perSecond/4, 1), 64<<10))
+}
+
 // limited reads no faster than the configured bandwidth.
 func (s *Shipper) limited(ctx context.Context, r io.ReadCloser) io.ReadCloser {
-	limit := int(s.Config.BandwidthPerSecond)
-	if limit <= 0 {
+	if s.limit == nil {
 		return r
 	}
-	burst := min(max(limit/4, 1), 64<<10)
-	return &limitedReader{r, ctx, rate.NewLimiter(rate.Limit(limit), burst)}
+	return &limitedReader{r, ctx, s.limit}
 }
 
 type limitedReader struct {

@@ -22,6 +22,18 @@ func (s *Shipper) askReconcile() {
 	}
 }
 
+// makeRoom asks for a reconcile, and for what it confirms to be removed, oldest
+// first, until so many bytes are free.
+func (s *Shipper) makeRoom(bytes int64) {
+	s.mu.Lock()
+	s.room = max(s.room, bytes)
+	s.mu.Unlock()
+	select {
+	case s.reconcile <- struct{}{}:
+	default:
+	}
+}
+
 // reconcileLoop compares shipped/ with the receiver, daily and when its store is
 // another, from the first pong on.
 func (s *Shipper) reconcileLoop(ctx context.Context) {
@@ -57,7 +69,7 @@ func (s *Shipper) reconcileLoop(ctx context.Context) {
 // with which store.
 func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	s.mu.Lock()
-	pong, after := s.pong, s.reconcileAfter
+	pong, after, room := s.pong, s.reconcileAfter, s.room
 	s.mu.Unlock()
 	if pong == nil {
 		return time.Time{}, ""
@@ -67,7 +79,7 @@ func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	s.stateMu.Unlock()
 	now := s.Now()
 	at = last.Add(s.Config.ReconcileEvery.D())
-	if with != pong.StoreID || last.After(now) { // also if the clock was wrong
+	if with != pong.StoreID || last.After(now) || room > 0 { // also if the clock was wrong
 		at = now
 	}
 	if after.After(at) {
@@ -108,6 +120,9 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 	if err != nil {
 		return err
 	}
+	if err := s.expire(); err != nil {
+		return err
+	}
 	s.remember(func(st *spool.State) { st.StoreID, st.ReconciledAt = storeID, s.Now().UTC().Round(0) })
 	s.Logger.Info("reconciled", "host", s.Host, "stored", len(confirmed), "again", again, "removed", removed)
 	return nil
@@ -132,22 +147,52 @@ func (s *Shipper) ask(ctx context.Context, rows []spool.Row, storeID string) (ma
 	return stored, nil
 }
 
-// prune removes the oldest of the confirmed beyond what is to be kept.
+// prune removes the oldest of the confirmed beyond what is to be kept, and what
+// stands in the way of new episodes.
 func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
+	s.mu.Lock()
+	room := s.room
+	s.room = 0
+	s.mu.Unlock()
 	var total int64
 	for _, r := range confirmed {
 		total += r.Size
 	}
 	old := s.Now().AddDate(0, 0, -s.Config.ShippedKeepDays)
 	for _, r := range confirmed { // by age
-		if !r.At.Before(old) && total <= int64(s.Config.ShippedKeepBytes) {
+		if !r.At.Before(old) && total <= int64(s.Config.ShippedKeepBytes) && room <= 0 {
 			continue
 		}
 		if err := s.Spool.Prune(r.Episode); err != nil {
 			return removed, err
 		}
 		total -= r.Size
+		room -= r.Size
 		removed++
 	}
 	return removed, nil
+}
+
+// expire removes what was set aside longer ago than it is to be kept; conflicts
+// stay, as nobody else has their content.
+func (s *Shipper) expire() error {
+	if s.Config.QuarantineKeepDays == 0 {
+		return nil
+	}
+	ids, err := s.Spool.Quarantined()
+	if err != nil {
+		return err
+	}
+	old := s.Now().AddDate(0, 0, -s.Config.QuarantineKeepDays)
+	for _, id := range ids {
+		r, err := s.Spool.ReasonOf(id)
+		if err != nil || r.Kind == wire.OtherDigest || r.At.After(old) {
+			continue
+		}
+		if err := s.Spool.Discard(id); err != nil {
+			return err
+		}
+		s.Logger.Warn("episode discarded; it was set aside too long", "host", s.Host, "episode", id, "err", r.Detail)
+	}
+	return nil
 }

@@ -10,7 +10,8 @@
 // All of this holds across a crash at any point (package spool), and the holds
 // and the longer waits are kept across restarts.
 //
-// It never removes an episode that was refused, and only an answer by a
+// It never removes an episode that was refused, unless quarantine_keep_days is
+// set and nobody looked at it for that long; and only an answer by a
 // receiver of ours sets anything aside.
 package ship
 
@@ -24,6 +25,8 @@ import (
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"cis490/agent/client"
 	"cis490/agent/spool"
@@ -86,6 +89,7 @@ type Shipper struct {
 	Options
 	queue *queue
 	pulse *pulse
+	limit *rate.Limiter
 
 	stateMu sync.Mutex
 	state   spool.State
@@ -106,6 +110,8 @@ type Shipper struct {
 	// recheck: what is set aside is looked through at the next pong, even if that
 	// tells the same policy as the last one.
 	recheck bool
+	// room is how many bytes the disk lacked for packing: shipped/ makes room.
+	room int64
 
 	pinging   chan struct{} // held during a ping
 	reconcile chan struct{}
@@ -131,7 +137,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 		o.Failing = func(context.Context) []string { return nil }
 	}
 	s := &Shipper{
-		Options: o, queue: newQueue(), pulse: newPulse(o.Now), state: o.State,
+		Options: o, queue: newQueue(), pulse: newPulse(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,
 		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
 		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
 	}

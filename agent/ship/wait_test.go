@@ -17,8 +17,9 @@ func waitsOf(t *testing.T, mode string) (waits []time.Duration, m *model) {
 	m.record(1)
 	time.Sleep(2 * time.Minute)
 	synctest.Wait()
-	m.mode, m.answers = mode, map[string]int{}
-	clear(m.stored)
+	m.mu.Lock()
+	m.mode = mode
+	m.mu.Unlock()
 	m.record(1)
 	var last time.Time
 	asked := 0
@@ -95,7 +96,7 @@ func TestHang(t *testing.T) {
 		m.mu.Unlock()
 		m.record(3)
 		began := time.Now()
-		for !m.stuck && time.Since(began) < time.Hour {
+		for !m.stuck.Load() && time.Since(began) < time.Hour {
 			time.Sleep(time.Second)
 			synctest.Wait()
 		}

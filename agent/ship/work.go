@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"syscall"
 	"time"
 
 	"cis490/agent/client"
@@ -69,6 +70,9 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 		e.attempts++
 		wait := s.wait(e.attempts)
 		s.note(err)
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			s.makeRoom(max(2*e.bytes, 64<<20))
+		}
 		s.Logger.Warn("episode not packed; it waits", "host", s.Host, "episode", e.id, "attempt", e.attempts, "wait", wait, "err", err)
 		s.queue.set(e, waiting, s.Now().Add(wait))
 	default:

@@ -129,3 +129,16 @@ func (s *Spool) finishRelease(id ident.EpisodeID) error {
 	}
 	return errors.Join(err, s.FS.SyncDir(s.episodes()), s.FS.SyncDir(s.quarantine()))
 }
+
+// Discard removes an episode that is set aside, for good.
+func (s *Spool) Discard(id ident.EpisodeID) error {
+	gone := s.inOutbox(id, removingSuffix)
+	err := errors.Join(s.move(s.inQuarantine(id), gone), s.FS.SyncDir(s.outbox()), s.FS.SyncDir(s.quarantine()))
+	if err == nil {
+		err = s.removeTree(gone)
+	}
+	if err != nil {
+		return fmt.Errorf("discard %s: %w", id, err)
+	}
+	return nil
+}
