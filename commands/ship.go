@@ -190,8 +190,10 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 		a.errorf("warning: queue not read: %v", err)
 	}
 	start := time.Now()
-	pong, err := cl.Ping(c.Context, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: start.UTC(), Queue: q,
-		OS: a.env.Build.OS, Arch: a.env.Build.Arch, Update: updates()})
+	pong, err := cl.Ping(c.Context, wire.Ping{
+		Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: start.UTC(), Queue: q,
+		OS: a.env.Build.OS, Arch: a.env.Build.Arch, Update: updates(),
+	})
 	if err != nil {
 		return ship.Unreachable(fmt.Errorf("ping %s: %w", conf.Receiver.URL, err))
 	}

@@ -106,7 +106,7 @@ func TestRun_BadRelease(t *testing.T) {
 		}, 5, "none was accepted"},
 		"stops recording": {func(r *rig) {
 			shipped := r.now
-			r.findings = func(v string) update.Findings { return update.Findings{Reaches: true, LastShipped: shipped} }
+			r.findings = func(string) update.Findings { return update.Findings{Reaches: true, LastShipped: shipped} }
 		}, 13, "nothing was recorded"},
 		"removes its own symlink": {func(r *rig) {
 			r.converge = func(v string) error {

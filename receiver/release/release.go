@@ -16,6 +16,7 @@ import (
 	"errors"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -100,9 +101,7 @@ func Open(o Options) *Rollout {
 		if err != nil {
 			r.deaf = o.Now().Add(allPing)
 		}
-		for h, t := range known {
-			r.hosts[h] = t
-		}
+		maps.Copy(r.hosts, known)
 	}
 	// Nothing is written yet: another serve may hold the folder.
 	if err := r.read(); err != nil {
