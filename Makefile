@@ -67,7 +67,7 @@ golden: ## write what the program prints today into golden files and scripts
 bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name)
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo
 	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands
-	go test -run '^$$$$' -bench '^Benchmark$(BENCH)' -benchtime 20x -timeout 30m ./receiver/web
+	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 20x -timeout 30m ./receiver/web
 
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./internal/ledger
