@@ -80,7 +80,7 @@ func TestDocs_CommandsExist(t *testing.T) {
 			continue
 		}
 		var path []string
-		for _, word := range strings.Fields(d.line) {
+		for word := range strings.FieldsSeq(d.line) {
 			names, text := known(path)
 			switch {
 			case strings.HasPrefix(word, "--"):

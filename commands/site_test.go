@@ -57,8 +57,10 @@ func newSite(tb testing.TB) *site {
 	r.write("certs/lab-host.pem", append(pki.EncodeCerts(cert), pem...))
 	r.write("certs/bearer", []byte("bearer"))
 	sum := sha256.Sum256([]byte("bearer"))
-	row, err := json.Marshal(map[string]any{"at": time.Now(), "host": siteHost, "event": "enrolled", "serial": pki.Serial(cert),
-		"bearer_sha256": hex.EncodeToString(sum[:]), "expires": cert.NotAfter})
+	row, err := json.Marshal(map[string]any{
+		"at": time.Now(), "host": siteHost, "event": "enrolled", "serial": pki.Serial(cert),
+		"bearer_sha256": hex.EncodeToString(sum[:]), "expires": cert.NotAfter,
+	})
 	r.must(err)
 	r.write("ca/roster.jsonl", append(row, '\n'))
 	r.write("operator", []byte("secret\n"))

@@ -132,7 +132,7 @@ func patched(t *testing.T, version string, env []string, edits ...edit) string {
 	if err != nil {
 		t.Fatalf("list the source: %v", err)
 	}
-	for _, name := range strings.Fields(string(files)) {
+	for name := range strings.FieldsSeq(string(files)) {
 		b, err := os.ReadFile(filepath.Join(root, name))
 		if os.IsNotExist(err) {
 			continue

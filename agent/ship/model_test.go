@@ -60,7 +60,7 @@ type model struct {
 	broken  map[ident.EpisodeID]bool // cannot be packed
 	stuck   atomic.Bool              // the watchdog asked for a restart
 	stop    context.CancelFunc
-	done    chan error
+	done    chan struct{}
 	spool   *spool.Spool
 	history []string
 	log     tail
@@ -215,8 +215,10 @@ func (m *model) record(n int) string {
 	for range n {
 		id := ident.EpisodeID(fmt.Sprintf("01J%023d", len(m.ids)))
 		at := path.Join(modelDir, "episodes", string(id))
-		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
-			Code: episode.Code{Commit: modelCommits[m.dice.IntN(len(modelCommits))]}, Verdict: episode.Accepted})
+		meta, err := json.Marshal(episode.Meta{
+			SchemaVersion: episode.MetaSchema, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
+			Code: episode.Code{Commit: modelCommits[m.dice.IntN(len(modelCommits))]}, Verdict: episode.Accepted,
+		})
 		if err != nil {
 			m.fatalf("%v", err)
 		}
@@ -350,8 +352,11 @@ func (m *model) start() {
 		m.fatalf("start: %v", err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	m.stop, m.done = cancel, make(chan error, 1)
-	go func() { m.done <- s.Run(ctx) }()
+	m.stop, m.done = cancel, make(chan struct{})
+	go func() {
+		defer close(m.done)
+		_ = s.Run(ctx) // its disk may lose power at any time
+	}()
 }
 
 // end waits until the shipper has ended.

@@ -8,6 +8,8 @@ import (
 	"os/exec"
 	"syscall"
 	"testing"
+
+	"cis490/receiver/index"
 )
 
 // TestProxy_BehindCaddy: serve listens on a Unix socket, a real Caddy speaks TLS
@@ -85,4 +87,11 @@ https://localhost:18998 {
 	if n := len(r.rowsSettled(2)); n != 2 {
 		t.Errorf("%d rows", n)
 	}
+}
+
+// rowsSettled is rows, once there are so many of them.
+func (r *rig) rowsSettled(n int) map[index.Key][]index.Row {
+	r.t.Helper()
+	r.eventually("the rows are settled", func() bool { return len(r.rows()) >= n })
+	return r.rows()
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -109,4 +110,14 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 	if doubled > 0 || len(left) > 0 || len(rows) != len(acked) {
 		t.Errorf("%d rows", len(rows))
 	}
+}
+
+// withoutListen is a config without its line of listen.
+func withoutListen(conf string) (out string) {
+	for line := range strings.Lines(conf) {
+		if !strings.HasPrefix(line, "listen") {
+			out += line
+		}
+	}
+	return out
 }

@@ -276,20 +276,3 @@ func (r *rig) rows() map[index.Key][]index.Row {
 	}
 	return rows
 }
-
-// withoutListen is a config without its line of listen.
-func withoutListen(conf string) (out string) {
-	for line := range strings.Lines(conf) {
-		if !strings.HasPrefix(line, "listen") {
-			out += line
-		}
-	}
-	return out
-}
-
-// rowsSettled is rows, once there are so many of them.
-func (r *rig) rowsSettled(n int) map[index.Key][]index.Row {
-	r.t.Helper()
-	r.eventually("the rows are settled", func() bool { return len(r.rows()) >= n })
-	return r.rows()
-}
