@@ -28,6 +28,10 @@ const workDir = ".work"
 // errAbandoned is returned for a recording that was stopped before its end.
 var errAbandoned = errors.New("recording abandoned")
 
+// outputFor is how long after a failed command's end its last words are waited
+// for: they lie in a pipe that another goroutine empties.
+const outputFor = 200 * time.Millisecond
+
 // drainFor is how long after the command's end its last events are waited for.
 // They were sent before it, so they lie in the socket already.
 const drainFor = 50 * time.Millisecond
@@ -265,8 +269,10 @@ func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *w
 		}
 	}
 	how := end.how
-	if last := w.output.last(); last != "" && !end.clean {
-		how += "; its last output: " + last
+	if !end.clean {
+		if last := w.output.wait(outputFor); last != "" {
+			how += "; its last output: " + last
+		}
 	}
 	line.exit(at, how, end.clean)
 	return nil

@@ -166,6 +166,22 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// wait returns the last line once there is one, "" if none comes in time.
+func (t *tail) wait(limit time.Duration) string {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for end := time.After(limit); ; {
+		if last := t.last(); last != "" {
+			return last
+		}
+		select {
+		case <-end:
+			return ""
+		case <-tick.C:
+		}
+	}
+}
+
 // last returns the last line, for a message.
 func (t *tail) last() string {
 	t.mu.Lock()
