@@ -92,7 +92,7 @@ func Answers() []Answer {
 		{Busy, http.StatusTooManyRequests, "too many requests", wait, BackOff},
 		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
 		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
-		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)", "on the receiver: free space, or sudo cis490 archive --before DATE --to DIR", BackOff},
+		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)", "on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff},
 	}
 }
 

@@ -48,13 +48,13 @@ func (r *receiver) system() []check.Check {
 		},
 		{
 			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
-			Fix: here + "free space on the disk of " + c.DataDir + ", or: sudo cis490 archive --before DATE --to DIR",
+			Fix: here + "free space on the disk of " + c.DataDir,
 			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",
 			Run: r.needsConfig(func(context.Context) check.Result { return machine.Reserve(c.DataDir, int64(c.Limits.DiskReserve)) }),
 		},
 		{
 			ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
-			Fix: here + "sudo cis490 archive --before DATE --to DIR, or a larger disk for " + c.DataDir,
+			Fix: here + "a larger disk for " + c.DataDir + ": docs/operations.md says how the receiver moves",
 			Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
 			Run: r.needsConfig(r.days),
 		},
