@@ -11,7 +11,6 @@ import (
 	"net/http/httptrace"
 	"net/textproto"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -135,7 +134,6 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	if err != nil {
 		return nil, err
 	}
-	p.RetryAfter = retryAfter(res.Header.Get("Retry-After"))
 	return nil, p
 }
 
@@ -173,14 +171,4 @@ func decode(res *http.Response, out any) error {
 		return notOurs("answer to %s: %w", res.Request.URL.Path, err)
 	}
 	return nil
-}
-
-// retryAfter reads the header's seconds, at most an hour's; dates are not used
-// by receivers of ours, and depend on two clocks.
-func retryAfter(v string) int {
-	n, err := strconv.Atoi(v)
-	if err != nil || n < 0 {
-		return 0
-	}
-	return min(n, 3600)
 }

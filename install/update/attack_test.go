@@ -268,6 +268,57 @@ func TestFetch_GoesOn(t *testing.T) {
 	}
 }
 
+// TestFetch_Busy: a receiver that serves others is asked again when it says, also
+// after many times; a release that cannot be had delays no other.
+func TestFetch_Busy(t *testing.T) {
+	r, l, _ := remote(t)
+	r.publish("v2", 2)
+	busy := true
+	l.blob = func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
+		if busy {
+			p := wire.NewProblem(wire.Busy, "all places are taken")
+			w.Header().Set("Content-Type", "application/problem+json")
+			w.Header().Set("Retry-After", "60")
+			w.WriteHeader(p.Status)
+			_ = json.NewEncoder(w).Encode(p)
+		}
+		return busy
+	}
+	for range 9 {
+		if res := r.run(); res.Did != update.Repaired || !strings.Contains(res.Note, "all places are taken") {
+			t.Fatalf("%+v", res)
+		}
+	}
+	busy = false
+	if res := r.run(); res.Did != update.Began {
+		t.Errorf("5 minutes after it was busy: %+v\n%s", res, r.log.String())
+	}
+}
+
+// TestFetch_Pauses: a release that cannot be had is asked for less and less often,
+// and delays no other.
+func TestFetch_Pauses(t *testing.T) {
+	r, l, _ := remote(t)
+	r.publish("v2", 2)
+	tries := 0
+	l.blob = func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
+		tries++
+		_, _ = io.WriteString(w, "no such")
+		return true
+	}
+	for range 24 * 12 { // a day
+		r.run()
+	}
+	if tries < 7 || tries > 11 {
+		t.Errorf("%d tries in a day", tries)
+	}
+	l.blob = nil
+	r.publish("v3", 3)
+	if res := r.run(); res.Did != update.Began || res.Version != "v3" {
+		t.Errorf("the next release: %+v\n%s", res, r.log.String())
+	}
+}
+
 // signRaw signs what release would not: another tool with the same key can.
 func (r *rig) signRaw(manifest string) string {
 	r.t.Helper()

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/release"
+	"cis490/internal/wire"
 )
 
 // unverified ends the name of a download: it says that nothing may be done with
@@ -31,9 +32,13 @@ func (u *Updater) fetch(ctx context.Context, t Target) (ready bool, why string, 
 	if have, err := u.identify(t.Folder); err == nil && have == t.id() {
 		return true, "", nil
 	}
+	if u.s.Fetching != t.id() { // what kept another release out says nothing of this one
+		u.s.Fetching, u.s.Failures, u.s.NotBefore = t.id(), 0, time.Time{}
+	}
 	if wait := u.s.NotBefore.Sub(u.o.Now()); wait > 0 && wait <= longestPause {
 		return false, fmt.Sprintf("fetching version %s is tried again in %s", t.Version, wait.Round(time.Second)), nil
 	}
+	before := u.arrived(t)
 	err = u.bring(ctx, t)
 	if errors.Is(err, syscall.ENOSPC) {
 		u.prune() // an older version, an abandoned download
@@ -46,11 +51,33 @@ func (u *Updater) fetch(ctx context.Context, t Target) (ready bool, why string, 
 	case ctx.Err() != nil:
 		return false, "", ctx.Err()
 	}
-	u.s.Failures++
-	pause := min(firstPause<<min(u.s.Failures-1, 10), longestPause)
+	pause := u.pauseAfter(err, u.arrived(t) > before)
 	u.s.NotBefore = u.o.Now().Add(pause)
 	u.o.Log.Warn("release not fetched", "version", t.Version, "err", err, "wait", pause)
 	return false, fmt.Sprintf("version %s could not be fetched: %v", t.Version, err), u.save()
+}
+
+// pauseAfter returns how long to wait after a fetch that did not come to an end.
+// A receiver that serves others says itself when to come again, and a transfer
+// that got further is no failure: neither makes the pauses longer.
+func (u *Updater) pauseAfter(err error, further bool) time.Duration {
+	if p, ok := errors.AsType[*wire.Problem](err); ok && p.RetryAfter > 0 {
+		return time.Duration(p.RetryAfter) * time.Second
+	}
+	if further {
+		u.s.Failures = 0
+	}
+	u.s.Failures++
+	return min(firstPause<<min(u.s.Failures-1, 10), longestPause)
+}
+
+// arrived returns how many bytes of a target's binary came so far.
+func (u *Updater) arrived(t Target) int64 {
+	fi, err := u.o.FS.Lstat(u.path(fetchDir, string(t.Digest)+unverified))
+	if err != nil {
+		return 0
+	}
+	return fi.Size()
 }
 
 func (u *Updater) bring(ctx context.Context, t Target) error {

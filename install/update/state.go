@@ -100,7 +100,9 @@ type State struct {
 	Trial   *Trial `json:"trial,omitempty"`
 	Bad     []Bad  `json:"bad,omitempty"`
 	Refused string `json:"refused,omitempty"`
-	// Failures of fetching in a row, and when the next one is due.
+	// Fetching is what was fetched last, Failures how often in a row that failed, and
+	// NotBefore when the next try is due.
+	Fetching  string    `json:"fetching,omitempty"`
 	Failures  int       `json:"failures,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
 }

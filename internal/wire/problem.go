@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"cis490/internal/ident"
@@ -98,5 +99,16 @@ func ReadProblem(r *http.Response) (*Problem, error) {
 	if p.Status != r.StatusCode {
 		return nil, fmt.Errorf("%w: status %d with a problem of status %d", ErrNotOurs, r.StatusCode, p.Status)
 	}
+	p.RetryAfter = retryAfter(r.Header.Get("Retry-After"))
 	return p, nil
+}
+
+// retryAfter reads the header's seconds, at most an hour's; dates are not used
+// by receivers of ours, and depend on two clocks.
+func retryAfter(v string) int {
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 0 {
+		return 0
+	}
+	return min(n, 3600)
 }
