@@ -1,9 +1,7 @@
 package commands
 
 import (
-	"context"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -12,10 +10,8 @@ import (
 	"github.com/urfave/cli/v2"
 
 	labhealth "cis490/agent/health"
-	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/internal/fault"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
@@ -40,8 +36,9 @@ func (a *app) serveCommand() *cli.Command {
 		Name:      "serve",
 		Usage:     "the receiver: take episodes from lab hosts",
 		ArgsUsage: " ",
-		Description: "Answers an upload with success only after it is durable. Until the authority has\n" +
-			"written its files (see cis490 bootstrap) it waits and says for what; GET /readyz tells it too.\n\n" +
+		Description: "Answers an upload with success only after it is durable. Until the authority has written\n" +
+			"its files (see cis490 bootstrap), and while it cannot use its own, it waits and says for\n" +
+			"what; GET /readyz tells it too.\n\n" +
 			"Example:\n   cis490 serve --config /etc/cis490/receiver.toml",
 		Flags:  []cli.Flag{configFlag(config.ReceiverPath), addrFileFlag()},
 		Action: a.serve,
@@ -80,35 +77,12 @@ func (a *app) serve(c *cli.Context) error {
 		},
 		Now: time.Now, Log: log,
 	}
-	s, err := a.open(c.Context, o)
-	if err != nil || s == nil {
+	s, err := server.New(o)
+	if err != nil {
 		return err
 	}
 	if err := writeAddr(c, s.Addr().String()); err != nil {
 		return errors.Join(err, s.Close())
 	}
 	return s.Run(c.Context)
-}
-
-// open opens the receiver. Where a service manager started it, a file that is
-// not its user's (a tool run as root made it anew) is waited for: staying down
-// would need a person after the mend, too. It returns nil when ctx ends first.
-func (a *app) open(ctx context.Context, o server.Options) (*server.Server, error) {
-	said := ""
-	for {
-		s, err := server.New(o)
-		if !errors.Is(err, fs.ErrPermission) || a.env.Getenv("NOTIFY_SOCKET") == "" {
-			return s, err
-		}
-		if err.Error() != said {
-			said = err.Error()
-			o.Log.Error("not ready, waiting for a file", "err", err, "fix", fault.FixOf(err))
-		}
-		o.Notify("READY=1\nWATCHDOG=1\nSTATUS=not ready: " + check.Plain(said, 300))
-		select {
-		case <-ctx.Done():
-			return nil, nil
-		case <-time.After(2 * time.Second):
-		}
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"path"
 	"strconv"
@@ -69,19 +70,27 @@ func noteOf(r *http.Request) *note {
 	return &note{}
 }
 
+// allRoutes returns every pattern that is answered on the listener.
+func (s *Server) allRoutes() map[string]handler {
+	all := s.routes()
+	maps.Copy(all, s.fleetRoutes())
+	for pattern, h := range s.web.Routes() {
+		all[pattern] = h
+	}
+	return all
+}
+
+func (s *Server) newMux() *http.ServeMux {
+	mux := http.NewServeMux()
+	for pattern, h := range s.allRoutes() {
+		mux.Handle(pattern, routed(h))
+	}
+	return mux
+}
+
 // handler returns the whole of the HTTP side: one place that routes, encodes
 // refusals, and writes the access log.
 func (s *Server) handler() http.Handler {
-	mux := http.NewServeMux()
-	for pattern, h := range s.routes() {
-		mux.Handle(pattern, routed(h))
-	}
-	for pattern, h := range s.fleetRoutes() {
-		mux.Handle(pattern, routed(h))
-	}
-	for pattern, h := range s.web.Routes() {
-		mux.Handle(pattern, routed(h))
-	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
 		n := &note{}
@@ -92,14 +101,29 @@ func (s *Server) handler() http.Handler {
 			// Not supported by test recorders only.
 			_ = http.NewResponseController(w).SetReadDeadline(start.Add(cw.idle))
 		}
-		err := s.route(mux, cw, r)
+		open := s.opened()
+		answer := s.route
+		if !open {
+			answer = s.unopened
+		}
+		err := answer(cw, r)
 		if err != nil {
 			s.answerProblem(cw, r, n, problemOf(err))
 		}
 		took := time.Since(start)
-		s.measure(r, n, cw.status, took, err)
+		if open {
+			s.measure(r, n, cw.status, took, err)
+		}
 		s.access(r, n, cw, took, err)
 	})
+}
+
+// unopened answers while the files cannot be opened.
+func (s *Server) unopened(w *counted, r *http.Request) error {
+	if r.URL.Path == wire.HealthzPath {
+		return s.getHealthz(w, r)
+	}
+	return s.getReadyz(w, r)
 }
 
 // routed lets a mux carry a handler whose error the caller wants.
@@ -113,11 +137,11 @@ func routed(h handler) http.Handler {
 
 // route finds the handler; paths that a client of ours never sends are refused
 // before the mux would clean and redirect them.
-func (s *Server) route(mux *http.ServeMux, w *counted, r *http.Request) (err error) {
+func (s *Server) route(w *counted, r *http.Request) (err error) {
 	if r.URL.RawPath != "" || strings.ContainsRune(r.URL.Path, 0) || path.Clean(r.URL.Path) != r.URL.Path || len(r.URL.Path) > 512 {
 		return wire.NewProblem(wire.Malformed, "path %.80q is not in its plain form", r.URL.EscapedPath())
 	}
-	h, pattern := mux.Handler(r)
+	h, pattern := s.mux.Handler(r)
 	if pattern == "" {
 		var probe statusOnly
 		h.ServeHTTP(&probe, r)
@@ -132,7 +156,7 @@ func (s *Server) route(mux *http.ServeMux, w *counted, r *http.Request) (err err
 			err = fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
-	mux.ServeHTTP(w, r) // not h: the mux sets the path's values
+	s.mux.ServeHTTP(w, r) // not h: the mux sets the path's values
 	return w.err
 }
 

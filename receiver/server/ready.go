@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/fault"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 )
@@ -31,6 +32,13 @@ type health struct {
 	mu      sync.Mutex
 	at      time.Time
 	missing []lack
+}
+
+// forget makes the next question look anew.
+func (h *health) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.at = time.Time{}
 }
 
 // lack is a thing without which no episode can be taken.
@@ -59,11 +67,23 @@ func (s *Server) Missing() []string {
 	return missing
 }
 
+// fix is what mends the first of what is missing, as far as that is known.
+func (s *Server) fix() string {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	for _, l := range s.health.missing {
+		if fix := fault.FixOf(l.why); fix != "" {
+			return "on the receiver: " + fix
+		}
+	}
+	return ""
+}
+
 func (s *Server) look() []lack {
 	var missing []lack
 	lacks := func(what string, err error) {
 		if err != nil {
-			missing = append(missing, lack{what, err})
+			missing = append(missing, lack{what, s.blame(err)})
 		}
 	}
 	if s.pair != nil {
@@ -78,6 +98,9 @@ func (s *Server) look() []lack {
 	lacks("trusted CA", err)
 	_, _, err = s.o.Roster.Host("none")
 	lacks("roster", err)
+	if l := s.closed.Load(); l != nil {
+		return append(missing, *l)
+	}
 	_, err = s.gate.Rules()
 	lacks("gate", err)
 	lacks("index", s.index.Healthy())
@@ -88,25 +111,33 @@ func (s *Server) look() []lack {
 }
 
 // watch looks from time to time, so that what is missing is said in the log and
-// noted for fleet-check, and so that what can mend itself does.
-func (s *Server) watch(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
+// noted for fleet-check, and so that what can mend itself does. begin is called
+// once the files are open.
+func (s *Server) watch(ctx context.Context, begin func()) error {
+	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	said := "nothing yet"
-	for {
+	for begun := false; ; {
+		if !begun && (s.opened() || s.open() == nil) {
+			begun = true
+			tick.Reset(watchEvery)
+			begin()
+		}
 		missing := s.Missing()
 		if err := s.alive(); err == nil {
 			s.notify("WATCHDOG=1")
 		} else {
 			s.o.Log.Error("stuck", "err", err)
 		}
-		s.contacts.Ready(len(missing) == 0)
+		if begun {
+			s.contacts.Ready(len(missing) == 0)
+		}
 		// Said when other things are missing, not when a figure changed.
 		what := s.missingNames()
 		switch {
 		case what == said:
 		case len(missing) > 0:
-			s.o.Log.Warn("not ready, waiting", "missing", strings.Join(missing, "; "))
+			s.o.Log.Warn("not ready, waiting", "missing", strings.Join(missing, "; "), "fix", s.fix())
 			s.notify("STATUS=not ready: " + strings.Join(missing, "; "))
 		default:
 			s.o.Log.Info("ready", "addr", s.Addr().String(), "store", s.store.ID())
@@ -162,6 +193,9 @@ func (s *Server) missingNames() string {
 // alive tells whether work that waits for the disk still advances; waiting for
 // work counts as alive.
 func (s *Server) alive() error {
+	if !s.opened() {
+		return nil
+	}
 	if w := s.store.Waiting(s.o.Now()); w > stuckAfter {
 		return fmt.Errorf("the disk has not answered for %s", w)
 	}
@@ -176,6 +210,9 @@ func (s *Server) getReadyz(w http.ResponseWriter, _ *http.Request) error {
 	if missing := s.Missing(); len(missing) > 0 {
 		p := wire.NewProblem(wire.NotReady, "%s", strings.Join(missing, "; "))
 		p.RetryAfter = 5
+		if fix := s.fix(); fix != "" {
+			p.Fix = fix
+		}
 		return p
 	}
 	return answer(w, http.StatusOK, map[string]string{"status": "ready"})

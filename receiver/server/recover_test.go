@@ -1,11 +1,16 @@
 package server_test
 
 import (
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/disk"
 	"cis490/internal/wire"
 )
 
@@ -80,6 +85,99 @@ func TestServe_RecoversByItself(t *testing.T) {
 	}
 	if n := len(r.files()); n != 4 || len(r.rows()) != 4 {
 		t.Errorf("%d files, %d rows", n, len(r.rows()))
+	}
+}
+
+// deniedDisk is a disk on which one file cannot be opened.
+type deniedDisk struct {
+	disk.OS
+	name string
+	err  atomic.Pointer[error]
+}
+
+func (d *deniedDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	if err := d.err.Load(); err != nil && filepath.Base(name) == d.name {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: *err}
+	}
+	return d.OS.OpenFile(name, flag, perm)
+}
+
+// TestServe_StaysUpWithoutItsFiles: what keeps serve from its files at start is
+// told by /readyz, with whose they are and what mends it; every request is
+// answered 503 with a problem, and once it is mended serve works, as it is.
+func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
+	foreign := func(t *testing.T, path string) { // of nobody: only root can show it
+		if os.Geteuid() == 0 {
+			must(t, os.WriteFile(path, nil, 0o600))
+			must(t, os.Chown(path, 65534, 65534))
+		}
+	}
+	nobody, mine := "no other user here", "mv"
+	if os.Geteuid() == 0 {
+		nobody, mine = "belongs to nobody, serve runs as root", "sudo chown root: "
+	}
+	for _, c := range []struct {
+		name, file string
+		err        error
+		before     func(t *testing.T, path string)
+		tells, fix string
+	}{
+		{"foreign index", "index.jsonl", unix.EACCES, foreign, nobody, mine},
+		{"foreign rejections", "rejections.jsonl", unix.EACCES, foreign, nobody, mine},
+		{"read-only disk", "index.jsonl", unix.EROFS, nil, "read-only file system", "mount it for writing"},
+		{"full disk", "store_id.partial", unix.ENOSPC, nil, "no space left", "free space there"},
+		{"folder in place", "index.jsonl", nil, func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o755)) }, "is a directory", "sudo mv "},
+		{"file in place", "episodes", nil, func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o600)) }, "exists and is no directory", "must be a folder"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.tells == "no other user here" {
+				t.Skip("needs root")
+			}
+			d := &deniedDisk{name: c.file}
+			var path string
+			r := newRig(t, func(r *rig) {
+				path = filepath.Join(r.config.DataDir, c.file)
+				must(t, os.Mkdir(r.config.DataDir, 0o755))
+				if c.before != nil {
+					c.before(t, path)
+				}
+				if c.err != nil {
+					d.err.Store(&c.err)
+				}
+				r.fs = d
+			})
+			a := r.enrol("lab-a")
+			res, err := a.client.Do(r.get(wire.ReadyzPath))
+			must(t, err)
+			p, err := wire.ReadProblem(res)
+			must(t, err)
+			must(t, res.Body.Close())
+			if p.Kind != wire.NotReady || !strings.Contains(p.Detail, c.tells) || !strings.Contains(p.Detail, c.file) || !strings.Contains(p.Fix, c.fix) {
+				t.Errorf("readyz: %d %s; fix %q; want %q and %q", p.Status, p.Detail, p.Fix, c.tells, c.fix)
+			}
+			if status, _, _ := a.do(r.get(wire.HealthzPath)); status != 200 {
+				t.Errorf("healthz: %d", status)
+			}
+			if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
+				t.Errorf("an upload: %d %s", status, kind)
+			}
+			r.eventually("the log tells it", func() bool { return strings.Contains(r.log.String(), c.tells) })
+
+			d.err.Store(nil)
+			if c.before != nil {
+				must(t, os.Remove(path))
+			}
+			r.eventually("it is taken", func() bool {
+				status, _, _ := a.do(a.request(ep1, "one"))
+				return status == 201
+			})
+			if status, _, detail := a.do(r.get(wire.ReadyzPath)); status != 200 {
+				t.Errorf("readyz: %d %s", status, detail)
+			}
+			if n := len(r.files()); n != 1 || len(r.rows()) != 1 {
+				t.Errorf("%d files, %d rows", n, len(r.rows()))
+			}
+		})
 	}
 }
 

@@ -102,19 +102,24 @@ type Server struct {
 	downloads *slots
 	web       *web.Site
 	metrics   *metrics.Metrics
+	mux       *http.ServeMux
 	listener  net.Listener
 	stopping  atomic.Bool
+	// closed is why the files are not open yet; nil from then on, and what open
+	// makes may be read.
+	closed atomic.Pointer[lack]
 
 	health    health
 	silencing sync.Mutex
-	closed    sync.Once
+	ended     sync.Once
 }
 
-// New opens the receiver's files, settles what a crash left, and listens.
+// New opens the receiver's files, settles what a crash left, and listens. Files
+// that cannot be opened are waited for by Run, which answers 503 meanwhile; only
+// another receiver that has them is an error.
 func New(o Options) (_ *Server, err error) {
 	c := o.Config
-	log := o.Log
-	o.Log = log.With("component", "serve")
+	o.Log = o.Log.With("component", "serve")
 	s := &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads)}
 	if c.TLS.Mode == "direct" {
 		s.pair = newPair(c)
@@ -124,43 +129,7 @@ func New(o Options) (_ *Server, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := disk.MkdirAll(o.FS, c.DataDir, 0o750); err != nil {
-		return nil, fault.Fix(fmt.Errorf("open data folder: %w", err), "sudo cis490 install receiver   # makes it, with the right owner")
-	}
-	// Before anything is opened: opening a ledger cuts what a living receiver may
-	// be writing.
-	if l, ok := o.FS.(disk.Locker); ok {
-		if s.lock, err = l.Lock(c.DataDir); err != nil {
-			return nil, fault.Fix(fmt.Errorf("open data folder: %w", err),
-				"systemctl status cis490-receiver   # one receiver at a time may have "+c.DataDir)
-		}
-	}
-	if s.index, err = index.Open(o.FS, c.DataDir, o.Now); err != nil {
-		return nil, err
-	}
-	s.store, err = store.Open(store.Options{
-		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve), Journaled: journaled,
-		Now: o.Now, Log: log.With("component", "store"),
-	})
-	if err != nil {
-		return nil, err
-	}
-	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: log.With("component", "contacts")}
-	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
-		return nil, err
-	}
-	if s.snapshots, err = contacts.OpenSnapshots(o.FS, c.DataDir); err != nil {
-		return nil, err
-	}
-	s.contacts = contacts.Open(notes)
-	rules := gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Log: log.With("component", "gate")}
-	if o.Releases != nil {
-		rules.Released, rules.Blocked = o.Releases.Commits, o.Releases.Blocked
-	}
-	s.gate = gate.New(rules)
-	s.gate.Refresh()
-	s.metrics = s.measures()
-	if s.web, err = s.dashboard(); err != nil {
+	if err := s.open(); errors.Is(err, disk.ErrLocked) {
 		return nil, err
 	}
 	if s.listener, err = s.listen(); err != nil {
@@ -213,16 +182,19 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	notes, stopNotes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNotes()
 	g, gctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return s.gate.Run(gctx) })
-	if s.o.Releases != nil {
-		g.Go(func() error { return s.o.Releases.Run(gctx) })
-	}
-	g.Go(func() error { return s.watch(gctx) })
-	g.Go(func() error { return s.compare(gctx) })
-	g.Go(func() error { return s.web.Run(gctx) })
-	g.Go(func() error { return s.store.Run(notes) })
-	g.Go(func() error { return s.contacts.Run(notes) })
-	g.Go(func() error { return s.refusals.Run(notes) })
+	g.Go(func() error {
+		return s.watch(gctx, func() {
+			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.web.Run} {
+				g.Go(func() error { return work(gctx) })
+			}
+			if s.o.Releases != nil {
+				g.Go(func() error { return s.o.Releases.Run(gctx) })
+			}
+			for _, work := range []func(context.Context) error{s.store.Run, s.contacts.Run, s.refusals.Run} {
+				g.Go(func() error { return work(notes) })
+			}
+		})
+	})
 	g.Go(func() error {
 		defer stopNotes() // after the last request, so that it is noted
 		return s.drain(gctx, server)
@@ -257,7 +229,9 @@ func (s *Server) drain(ctx context.Context, server *http.Server) error {
 		s.o.Log.Warn("requests cut off while draining", "wait", drainTimeout)
 		err = server.Close()
 	}
-	s.contacts.Ready(false)
+	if s.opened() {
+		s.contacts.Ready(false)
+	}
 	s.o.Log.Info("shutdown complete")
 	return err
 }
@@ -270,24 +244,13 @@ func (s *Server) notify(state string) {
 
 // Close closes what New opened; Run does it too.
 func (s *Server) Close() (err error) {
-	s.closed.Do(func() {
+	s.ended.Do(func() {
 		if s.listener != nil {
 			if e := s.listener.Close(); !errors.Is(e, net.ErrClosed) {
 				err = e
 			}
 		}
-		if s.store != nil {
-			err = errors.Join(err, s.store.Close())
-		}
-		if s.index != nil {
-			err = errors.Join(err, s.index.Close())
-		}
-		if s.refusals != nil {
-			err = errors.Join(err, s.refusals.Close())
-		}
-		if s.lock != nil {
-			err = errors.Join(err, s.lock.Close())
-		}
+		err = errors.Join(err, s.closeFiles())
 	})
 	return err
 }
