@@ -1,6 +1,6 @@
 # Every target is one thing a person would type. `make help` lists them.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
-VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION  ?= $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || echo dev)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo false || echo true)
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
@@ -29,10 +29,16 @@ RELEASE  ?= dist/$(VERSION)
 SEQ      ?= $(shell git rev-list --count HEAD 2>/dev/null)
 PLATFORMS := linux-amd64 linux-arm64 linux-arm
 
+# The same commit and the same Go give the same bytes, wherever it is built: nothing
+# of the builder's own settings counts, and a tree that differs is refused.
+REPRODUCIBLE := CGO_ENABLED=0 GOENV=off GOFLAGS= GOWORK=off GOEXPERIMENT= GOFIPS140=off GOAMD64=v1 GOARM64=v8.0 GOARM=7
+
 dist: ## build every platform into RELEASE=dist/VERSION and sign it (SEQ=number, EXPERIMENT=file)
-	@rm -rf '$(RELEASE)' && mkdir -p '$(RELEASE)'
+	@test '$(DIRTY)' = false || { git status --short >&2; \
+	  echo 'make dist: a release is what its commit says: commit these or stash them first' >&2; exit 1; }
+	@rm -rf '$(RELEASE)' && mkdir -p '$(RELEASE)' && go mod download
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; \
-	  CGO_ENABLED=0 GOOS=$${p%-*} GOARCH=$${p#*-} GOARM=7 GOAMD64=v1 GOFLAGS= \
+	  $(REPRODUCIBLE) GOOS=$${p%-*} GOARCH=$${p#*-} \
 	    go build -trimpath -buildvcs=false $(OVERLAY) -ldflags '$(LDFLAGS) -buildid=' -o '$(RELEASE)'/cis490-$$p .; done
 	@test -z '$(EXPERIMENT)' || cp '$(EXPERIMENT)' '$(RELEASE)'/experiment.toml
 	@go run -buildvcs=false . release sign --seq '$(SEQ)' --version '$(VERSION)' --commit '$(COMMIT)' '$(RELEASE)'

@@ -28,8 +28,12 @@ type Guest struct {
 	// Name is the guest's name; Addr its address on the lab's switch.
 	Name, Addr string
 
-	lab *Lab
-	dir string
+	lab   *Lab
+	dir   string
+	clock time.Duration // how far its clock is off when it is powered on
+	qemu  []string      // what runs it
+	power *exec.Cmd     // it, running; ended is closed when it is not any more
+	ended chan struct{}
 }
 
 // BootGuest adds a virtual machine whose clock is off by so much (negative: slow),
@@ -37,7 +41,7 @@ type Guest struct {
 // there by now; they do not know its name.
 func (l *Lab) BootGuest(name string, clock time.Duration) *Guest {
 	l.tb.Helper()
-	g := &Guest{Name: name, lab: l, dir: filepath.Join(l.run.dir, "guests", name)}
+	g := &Guest{Name: name, lab: l, dir: filepath.Join(l.run.dir, "guests", name), clock: clock}
 	l.mu.Lock()
 	l.guests++
 	number := l.guests
@@ -48,15 +52,36 @@ func (l *Lab) BootGuest(name string, clock time.Duration) *Guest {
 			l.tb.Log(g.consoleTail())
 		}
 	})
-	began := time.Now()
-	if err := g.boot(number, clock); err != nil {
-		l.tb.Fatalf("lab: boot guest %s: %v\n%s", name, err, g.consoleTail())
+	if err := g.build(number); err != nil {
+		l.tb.Fatalf("lab: build guest %s: %v", name, err)
 	}
-	l.tb.Logf("lab %s: guest %s (%s) is up after %v", l.run.id, name, g.Addr, time.Since(began).Round(time.Second))
+	g.PowerOn()
 	return g
 }
 
-func (g *Guest) boot(number int, clock time.Duration) error {
+// PowerOn boots the guest from the disk as it is, and returns once it takes
+// commands.
+func (g *Guest) PowerOn() {
+	g.lab.tb.Helper()
+	began := time.Now()
+	if err := g.boot(); err != nil {
+		g.lab.tb.Fatalf("lab: boot guest %s: %v\n%s", g.Name, err, g.consoleTail())
+	}
+	g.lab.tb.Logf("lab %s: guest %s (%s) is up after %v", g.lab.run.id, g.Name, g.Addr, time.Since(began).Round(time.Second))
+}
+
+// CutPower ends the guest at once. What it had not made durable is lost: its page
+// cache, and what its disk had in a write cache.
+func (g *Guest) CutPower() {
+	g.lab.tb.Helper()
+	if err := g.power.Process.Kill(); err != nil {
+		g.lab.tb.Fatalf("lab: cut the power of guest %s: %v", g.Name, err)
+	}
+	<-g.ended
+}
+
+// build makes the guest's disks and its network.
+func (g *Guest) build(number int) error {
 	l := g.lab
 	cache, err := cacheDir()
 	if err != nil {
@@ -75,7 +100,18 @@ func (g *Guest) boot(number int, clock time.Duration) error {
 		return err
 	}
 	tap := "tap" + strconv.Itoa(number)
-	err = l.run.make(func() error {
+	g.qemu = []string{
+		"--net=" + netnsPath(l.network.name("")), "--", "qemu-system-x86_64",
+		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults", "-no-reboot",
+		"-display", "none", "-serial", "file:" + g.console(),
+		"-kernel", kernel, "-initrd", initrd,
+		"-append", "root=/dev/vda rw console=ttyS0 quiet systemd.wants=lab-setup.service systemd.wants=lab-shell.socket",
+		"-drive", "file=" + filepath.Join(g.dir, "disk.qcow2") + ",if=virtio,format=qcow2,cache=none",
+		"-drive", "file=" + filepath.Join(g.dir, "seed.tar") + ",if=virtio,format=raw,readonly=on",
+		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no",
+		"-device", fmt.Sprintf("virtio-net-pci,netdev=net,mac=52:54:00:49:00:%02x", number),
+	}
+	return l.run.make(func() error {
 		if err := os.MkdirAll(g.dir, 0o755); err != nil {
 			return fmt.Errorf("make the guest's folder: %w", err)
 		}
@@ -88,32 +124,25 @@ func (g *Guest) boot(number int, clock time.Duration) error {
 		sw := l.network.name("")
 		return ip("-n "+sw+" tuntap add dev "+tap+" mode tap", "-n "+sw+" link set "+tap+" master switch up")
 	})
-	if err != nil {
-		return err
-	}
-	qemu := exec.Command("nsenter", "--net="+netnsPath(l.network.name("")), "--", "qemu-system-x86_64",
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults", "-no-reboot",
-		"-display", "none", "-serial", "file:"+g.console(),
-		"-kernel", kernel, "-initrd", initrd,
-		"-append", "root=/dev/vda rw console=ttyS0 quiet systemd.wants=lab-setup.service systemd.wants=lab-shell.socket",
-		"-drive", "file="+filepath.Join(g.dir, "disk.qcow2")+",if=virtio,format=qcow2,cache=none",
-		"-drive", "file="+filepath.Join(g.dir, "seed.tar")+",if=virtio,format=raw,readonly=on",
-		"-netdev", "tap,id=net,ifname="+tap+",script=no,downscript=no",
-		"-device", fmt.Sprintf("virtio-net-pci,netdev=net,mac=52:54:00:49:00:%02x", number),
-		"-rtc", "base="+time.Now().Add(clock).UTC().Format("2006-01-02T15:04:05"))
+}
+
+func (g *Guest) boot() error {
+	l := g.lab
+	qemu := exec.Command("nsenter", append(g.qemu, "-rtc", "base="+time.Now().Add(g.clock).UTC().Format("2006-01-02T15:04:05"))...)
 	var stderr bytes.Buffer
 	qemu.Stderr = &stderr
 	if err := l.run.start("_guest-"+g.Name, qemu); err != nil {
 		return err
 	}
-	ended := make(chan error, 1)
-	go func() { ended <- qemu.Wait() }()
+	ended := make(chan struct{})
+	g.power, g.ended = qemu, ended
+	go func() { _ = qemu.Wait(); close(ended) }() // how it ended, its state tells
 	ctx, cancel := context.WithTimeout(l.tb.Context(), guestBootLimit)
 	defer cancel()
 	return poll(ctx, time.Second, func() (bool, error) {
 		select {
-		case err := <-ended:
-			return false, fmt.Errorf("qemu has ended: %w\n%s", errors.Join(err), bytes.TrimSpace(stderr.Bytes()))
+		case <-ended:
+			return false, fmt.Errorf("qemu has ended: %v\n%s", qemu.ProcessState, bytes.TrimSpace(stderr.Bytes()))
 		default:
 		}
 		r, err := g.command(ctx, "true")
