@@ -57,7 +57,9 @@ type Gate struct {
 type Limits struct {
 	EpisodeSize Size     `toml:"episode_size"`
 	DiskReserve Size     `toml:"disk_reserve"`
-	Uploads     int      `toml:"uploads"` // at the same time
+	Uploads     int      `toml:"uploads"`     // at the same time
+	HostQuota   Size     `toml:"host_quota"`  // stored of one host; 0 is no bound
+	HostHourly  Size     `toml:"host_hourly"` // taken of one host in an hour; 0 is no bound
 	IdleTimeout Duration `toml:"idle_timeout"`
 }
 
@@ -66,6 +68,7 @@ type FleetHealth struct {
 	SilentAfter   Duration `toml:"silent_after"`
 	Lookback      Duration `toml:"lookback"`
 	NeverReported Duration `toml:"never_reported"`
+	BackupOld     Duration `toml:"backup_old"` // 0: a backup's age is not judged
 }
 
 // Notify says who is told of alerts, beside the journal. URLs that hold secrets
@@ -111,6 +114,7 @@ func DefaultReceiver() Receiver {
 			SilentAfter:   minutes(30),
 			Lookback:      hours(24),
 			NeverReported: hours(1),
+			BackupOld:     hours(7 * 24),
 		},
 		Update:  DefaultUpdate(),
 		Rollout: Rollout{CanaryHeard: hours(1), Downloads: 16},
@@ -158,6 +162,7 @@ func (c Receiver) Validate() []error {
 	p.positive("fleet.silent_after", int64(c.Fleet.SilentAfter))
 	p.positive("fleet.lookback", int64(c.Fleet.Lookback))
 	p.positive("fleet.never_reported", int64(c.Fleet.NeverReported))
+	p.notNegative("fleet.backup_old", int(c.Fleet.BackupOld))
 	p.positive("update.trial", int64(c.Update.Trial))
 	p.positive("update.watch", int64(c.Update.Watch))
 	p.positive("rollout.canary_heard", int64(c.Rollout.CanaryHeard))

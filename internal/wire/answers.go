@@ -37,6 +37,7 @@ const (
 	Broken        Kind = "internal"
 	NotReady      Kind = "not-ready"
 	Full          Kind = "full"
+	Quota         Kind = "quota"
 	NotFound      Kind = "not-found"
 	BadMethod     Kind = "method-not-allowed"
 	BadToken      Kind = "bad-token"
@@ -93,6 +94,7 @@ func Answers() []Answer {
 		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
 		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
 		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)", "on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff},
+		{Quota, http.StatusInsufficientStorage, "the host's quota is used up", "on the receiver: move old episodes out with sudo cis490 archive, or raise host_quota in [limits] of /etc/cis490/receiver.toml", BackOff},
 	}
 }
 

@@ -58,9 +58,16 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 		return p
 	}
 	defer leave()
+	booked, err := s.quotas.enter(host, u.Size)
+	if err != nil {
+		return err
+	}
+	created := false
+	defer func() { booked(created) }()
 
 	in := s.body(w, r)
-	row, created, err := s.store.Receive(u, in, func() error {
+	var row index.Row
+	row, created, err = s.store.Receive(u, in, func() error {
 		in.done()
 		_, err := s.identify(r, host) // it may have changed while the body came
 		return err

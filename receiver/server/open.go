@@ -74,6 +74,8 @@ func (s *Server) open() (err error) {
 	if s.web, err = s.dashboard(); err != nil {
 		return err
 	}
+	s.quotas = newQuotas(int64(c.Limits.HostQuota), int64(c.Limits.HostHourly), o.Now)
+	s.began = o.Now()
 	s.mux = s.newMux()
 	s.health.forget()
 	return nil

@@ -152,6 +152,14 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 	}
 }
 
+// count counts what is stored of each host, for the quotas.
+func (s *Server) count(ctx context.Context) error {
+	if err := s.quotas.count(ctx, s.o.FS, s.o.Config.DataDir, s.began); err != nil {
+		s.o.Log.Error("host_quota holds for new episodes only, until serve is started again", "err", err)
+	}
+	return nil
+}
+
 // compare compares all rows with all files from time to time, beside the work.
 func (s *Server) compare(ctx context.Context) error {
 	next := time.NewTimer(compareFirst)

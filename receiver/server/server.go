@@ -99,6 +99,8 @@ type Server struct {
 	pair      *keptPair
 	trust     *pki.Bundle
 	uploads   *slots
+	quotas    *quotas
+	began     time.Time // when the files were open
 	downloads *slots
 	web       *web.Site
 	metrics   *metrics.Metrics
@@ -184,7 +186,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.web.Run} {
+			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.web.Run} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {

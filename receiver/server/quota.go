@@ -1,0 +1,116 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/index"
+)
+
+// quotas bound what one host may fill: the bytes that are stored of it, and those
+// that are taken in an hour. What is stored is counted out of the index once, beside
+// the work; what was taken in the hour before a start is forgotten.
+type quotas struct {
+	stored, hourly int64 // bytes; 0 is no bound
+	now            func() time.Time
+
+	mu    sync.Mutex
+	hosts map[ident.Host]*usage
+}
+
+// usage is what a host has used.
+type usage struct {
+	stored int64
+	taken  float64 // of the hour's bytes; it flows back with time
+	at     time.Time
+}
+
+func newQuotas(stored, hourly int64, now func() time.Time) *quotas {
+	return &quotas{stored: stored, hourly: hourly, now: now, hosts: map[ident.Host]*usage{}}
+}
+
+// enter books an upload, or tells why there is no room for it. leave is called
+// when it ended, with whether it is stored now.
+func (q *quotas) enter(h ident.Host, size int64) (leave func(stored bool), err error) {
+	if q.stored == 0 && q.hourly == 0 {
+		return func(bool) {}, nil
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	u := q.usage(h)
+	if q.stored > 0 && u.stored+size > q.stored {
+		p := wire.NewProblem(wire.Quota, "%d bytes of %s are stored, %d more would be over its quota of %d ([limits] host_quota)", u.stored, h, size, q.stored)
+		p.RetryAfter = 600
+		return nil, p
+	}
+	if q.hourly > 0 {
+		now := q.now()
+		u.taken = max(0, u.taken-now.Sub(u.at).Hours()*float64(q.hourly))
+		u.at = now
+		// One that is larger than what is left may pass, or it never could.
+		if over := u.taken - float64(q.hourly); over >= 0 {
+			p := wire.NewProblem(wire.Busy, "%s has sent the %d bytes that are taken of it in an hour ([limits] host_hourly)", h, q.hourly)
+			p.RetryAfter = 1 + int(over/float64(q.hourly)*3600)
+			return nil, p
+		}
+	}
+	u.stored += size
+	u.taken += float64(size)
+	return func(stored bool) {
+		if stored {
+			return
+		}
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		u.stored -= size
+		u.taken = max(0, u.taken-float64(size))
+	}, nil
+}
+
+func (q *quotas) usage(h ident.Host) *usage {
+	u := q.hosts[h]
+	if u == nil {
+		u = &usage{at: q.now()}
+		q.hosts[h] = u
+	}
+	return u
+}
+
+// gone tells that bytes of a host are not stored here any more.
+func (q *quotas) gone(h ident.Host, size int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.usage(h).stored -= size
+}
+
+// count adds what the index has from before a time; later rows are of uploads
+// that were booked.
+func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until time.Time) error {
+	if q.stored == 0 {
+		return nil
+	}
+	sums := map[ident.Host]int64{}
+	for r, err := range index.Rows(fsys, dataDir, time.Time{}) {
+		if err != nil {
+			return fmt.Errorf("count what is stored of each host: %w", err)
+		}
+		if ctx.Err() != nil || !r.ReceivedAt.Before(until) {
+			break
+		}
+		if r.Archived {
+			r.Size = -r.Size
+		}
+		sums[r.Host] += r.Size
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for h, n := range sums {
+		q.usage(h).stored += n
+	}
+	return nil
+}
