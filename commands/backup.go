@@ -83,6 +83,9 @@ func (a *app) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := backup.Remember(p.Data, backup.Note{At: h.At, File: file}); err != nil {
+		return err
+	}
 	if c.Bool("json") {
 		return a.printJSON(backedUp{file, h})
 	}

@@ -197,6 +197,30 @@ func TestDoctor_ExitCodeIsOfTheWorstRow(t *testing.T) {
 	}
 }
 
+// TestDoctor_KnowsTheLastBackup by what backup left, wherever it put the file.
+func TestDoctor_KnowsTheLastBackup(t *testing.T) {
+	m := newMachine(t)
+	ca := filepath.Join(m.dir, "authority", "ca.crt")
+	if err := os.WriteFile(ca, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	old := time.Now().Add(-8 * 24 * time.Hour)
+	if err := os.Chtimes(ca, old, old); err != nil {
+		t.Fatal(err)
+	}
+	age := []string{"doctor", "--config", m.rx, "--only", "backup.age"}
+	if out, _, _ := run(t, age...); !strings.Contains(out, "warn  backup.age") || !strings.Contains(out, "fix: on the receiver: sudo cis490 backup ") {
+		t.Errorf("without a backup: %s", out)
+	}
+	file := filepath.Join(m.dir, "safe.tar.gz")
+	if _, errOut, code := run(t, "backup", "--config", m.rx, "--to", file); code != 0 {
+		t.Fatalf("backup: %d %s", code, errOut)
+	}
+	if out, _, _ := run(t, age...); !strings.Contains(out, "ok    backup.age") || !strings.Contains(out, file) {
+		t.Errorf("with a backup: %s", out)
+	}
+}
+
 func TestDoctor_FixTightensCredentialsAndNothingElse(t *testing.T) {
 	m := newMachine(t)
 	bearer, outside := filepath.Join(m.dir, "certs", "bearer"), filepath.Join(m.dir, "outside")

@@ -152,6 +152,6 @@ func (f *fleet) settle() {
 	f.t.Helper()
 	for _, h := range f.hosts {
 		h.Run("systemctl stop cis490-orchestrator")
-		h.Eventually(2*time.Minute, "an empty outbox", "! ls /var/lib/cis490/data/outbox/* /var/lib/cis490/data/episodes/*/done.marker 2>/dev/null")
+		h.Eventually(2*time.Minute, "an empty outbox", `test -z "$(ls /var/lib/cis490/data/outbox/* /var/lib/cis490/data/episodes/*/done.marker 2>/dev/null)"`)
 	}
 }

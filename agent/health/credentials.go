@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
@@ -140,6 +141,16 @@ func (h *host) certTrusted(context.Context) check.Result {
 		return check.Failf("%v", err)
 	}
 	return check.Passf("issued by %s, pin %.12s…", roots[0].Subject.CommonName, pki.PinOf(roots[0]))
+}
+
+// enrolled returns when the certificate came, the first or a renewed one; zero:
+// there is none.
+func (h *host) enrolled() time.Time {
+	fi, err := os.Lstat(h.cert(pairFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
 }
 
 func (h *host) bearer(context.Context) check.Result {

@@ -107,6 +107,14 @@ func put(t *testing.T, o health.Options, name, content string) {
 	}
 }
 
+// joined sets when the certificate came.
+func joined(t *testing.T, o health.Options, at time.Time) {
+	t.Helper()
+	if err := os.Chtimes(filepath.Join(o.Config.CertsDir, "lab-host.pem"), at, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // about keeps what does not depend on the machine that the test runs on.
 func about(checks []check.Check) []check.Check {
 	elsewhere := []string{"receiver.reachable", "authority.reachable", "version.installed", "kvm.device", "clock.synced", "users.exist", "disk.inodes"}
@@ -186,6 +194,14 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, ""},
 		"watcher dead": {func(_ *testing.T, o *health.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = now.Add(-16 * time.Minute) })
+		}, "fleetcheck.fresh:warn"},
+		"watched soon": {func(t *testing.T, o *health.Options) {
+			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
+			joined(t, *o, now.Add(-15*time.Minute))
+		}, "fleetcheck.fresh:skip"},
+		"never watched": {func(t *testing.T, o *health.Options) {
+			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
+			joined(t, *o, now.Add(-16*time.Minute))
 		}, "fleetcheck.fresh:warn"},
 		"bad bearer":      {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) }, "clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail"},
 		"receiver broken": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) }, "clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},

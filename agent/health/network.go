@@ -55,7 +55,7 @@ func (h *host) remote() []check.Check {
 		},
 		{
 			ID: "gate.commit", Title: "Gate accepts the running code", Severity: check.Hard,
-			Fix: here + "sudo systemctl start cis490-autoupdate   # brings a released build; or on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml",
+			Fix: here + "sudo systemctl start cis490-autoupdate   # brings a released build; or on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml, or take it out of blocked_commits there",
 			Doc: "Episodes recorded by a build that the gate refuses are never taken, so nothing is recorded until the build or the gate changes.",
 			Run: h.asked(func(p wire.Pong) check.Result {
 				switch {
@@ -71,7 +71,10 @@ func (h *host) remote() []check.Check {
 			ID: "fleetcheck.fresh", Title: "Someone watches the fleet", Severity: check.Soft,
 			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; journalctl -u cis490-fleet-health -n 20",
 			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
-			Run: h.asked(func(p wire.Pong) check.Result { return machine.Fresh(p.FleetCheck, p.ServerTime) }, false),
+			Run: h.asked(func(p wire.Pong) check.Result {
+				joined := p.ServerTime.Add(h.enrolled().Sub(h.Now())) // by the receiver's clock
+				return machine.Fresh(p.FleetCheck, joined, p.ServerTime)
+			}, false),
 		},
 	}
 }

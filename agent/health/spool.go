@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -99,8 +98,8 @@ func (h *host) recent(q wire.Queue) check.Result {
 			return check.Passf("at %s", q.LastShipped.UTC().Format(time.RFC3339))
 		}
 	}
-	if fi, err := os.Lstat(h.cert(pairFile)); q.LastShipped.IsZero() && err == nil && h.Now().Sub(fi.ModTime()) < most {
-		return check.Skipf("none yet: enrolled at %s", fi.ModTime().UTC().Format(time.RFC3339))
+	if at := h.enrolled(); q.LastShipped.IsZero() && h.Now().Sub(at) < most {
+		return check.Skipf("none yet: enrolled at %s", at.UTC().Format(time.RFC3339))
 	}
 	if awake := h.Awake(); awake < most {
 		return check.Skipf("this machine is awake for %s only", machine.Span(awake))

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
@@ -58,22 +57,7 @@ func (h *host) updates(context.Context) check.Result {
 	if h.Updates == nil {
 		return check.Skipf("nothing keeps this host on releases")
 	}
-	u, err := h.Updates()
-	switch {
-	case err != nil:
-		return machine.Unreadable(err)
-	case u == nil:
-		return check.Skipf("autoupdate has not run yet")
-	case u.Refused != "":
-		return check.Warnf("the offered release is not taken: %s", u.Refused)
-	case u.Trial != nil:
-		return check.Passf("version %s is on trial since %s, observed for %.0f of %.0f s", u.Trial.Version, u.Trial.Since.UTC().Format(time.RFC3339), u.Trial.Observed, u.Trial.Needs)
-	}
-	if n := len(u.RolledBack); n > 0 && u.RolledBack[n-1].Seq > u.Good.Seq {
-		b := u.RolledBack[n-1]
-		return check.Warnf("version %s was rolled back at %s: %s", b.Version, b.At.UTC().Format(time.RFC3339), b.Why)
-	}
-	return check.Passf("version %s", orNone(u.Good.Version))
+	return machine.Updates(h.Updates())
 }
 
 // Installed judges whether the running binary is the one behind a symlink to a

@@ -45,13 +45,16 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	return check.Passf("until %s, %s left", until, Span(left))
 }
 
-// Fresh judges when fleet-check last ran; three of its intervals are too long.
-func Fresh(last, now time.Time) check.Result {
-	if last.IsZero() {
-		return check.Warnf("fleet-check has not run yet")
-	}
-	if age := now.Sub(last); age > 3*FleetCheckEvery {
-		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(age))
+// Fresh judges when fleet-check last ran; three of its intervals are too long,
+// also for the first run of what is there since a time.
+func Fresh(last, since, now time.Time) check.Result {
+	switch most := 3 * FleetCheckEvery; {
+	case last.IsZero() && now.Sub(since) <= most:
+		return check.Skipf("fleet-check has not run yet, which it does every %s", Span(FleetCheckEvery))
+	case last.IsZero():
+		return check.Failf("fleet-check has never run")
+	case now.Sub(last) > most:
+		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(now.Sub(last)))
 	}
 	return check.Passf("fleet-check last ran at %s", last.UTC().Format(time.RFC3339))
 }

@@ -156,6 +156,7 @@ type Verdict struct {
 	Accepted   bool         `json:"accepted"`
 	HeadCommit ident.Commit `json:"head_commit,omitempty"`
 	Reason     string       `json:"reason,omitempty"`
+	Blocked    bool         `json:"blocked,omitempty"` // on purpose: no list of accepted commits helps
 }
 
 // Pair names an episode by content.

@@ -25,6 +25,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"cis490/internal/disk"
 )
 
 // Schema names the format; it is in the first entry of each backup.
@@ -88,6 +90,40 @@ func (p Places) place(name string) (string, bool) {
 // but the index, and what is known of the hosts.
 func saved(name string) bool {
 	return name == "contacts.json" || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != "index.jsonl"
+}
+
+// NoteFile is the name of the last backup's note in the data folder.
+const NoteFile = "last-backup.json"
+
+// Note is when the last backup was made, and where it was put.
+type Note struct {
+	At   time.Time `json:"at"`
+	File string    `json:"file"`
+}
+
+// Remember notes a backup that is durable, for those who judge its age.
+func Remember(dataDir string, n Note) error {
+	b, err := json.Marshal(n)
+	if err != nil {
+		return fmt.Errorf("note the backup: %w", err)
+	}
+	return disk.ReplaceBytes(disk.OS{}, filepath.Join(dataDir, NoteFile), 0o644, append(b, '\n'))
+}
+
+// Last returns the note of the last backup; none is the zero Note.
+func Last(dataDir string) (Note, error) {
+	var n Note
+	b, err := disk.ReadFile(disk.OS{}, filepath.Join(dataDir, NoteFile), maxHead)
+	if errors.Is(err, fs.ErrNotExist) {
+		return n, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &n)
+	}
+	if err != nil {
+		return Note{}, fmt.Errorf("read %s: %w", NoteFile, err)
+	}
+	return n, nil
 }
 
 // Save writes a backup.

@@ -29,6 +29,7 @@ const (
 	RolledBack      = "update-rolled-back"
 	DiskLow         = "disk-low"
 	IndexBroken     = "index-broken"
+	BackupOld       = "backup-old"
 	ClockWrong      = "clock"
 	receiverFailing = DoctorFailing
 )
@@ -50,7 +51,7 @@ func IsSymptom(s string) bool { return slices.Contains(Symptoms(), s) }
 
 // Symptoms returns all symptoms there are, of hosts and of the receiver.
 func Symptoms() []string {
-	all := slices.AppendSeq([]string{DiskLow, IndexBroken, ClockWrong}, maps.Keys(detectors()))
+	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong}, maps.Keys(detectors()))
 	slices.Sort(all)
 	return all
 }
@@ -206,15 +207,29 @@ func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 }
 
 // doctorFailing: a hard check fails, by the newest of ping and snapshot.
-func doctorFailing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	ids, at := h.failing(f)
+	if len(ids) == 0 && !h.Heard.At.Before(h.Snapshot.At) && f.speaks(name, DoctorFailing, h.Heard.At) {
+		ids, at = h.Heard.Failing, h.Heard.At
+	}
 	if len(ids) == 0 {
 		return Finding{}, false
 	}
 	return Finding{
 		Detail: fmt.Sprintf("failing at %s: %s", stamp(at), strings.Join(ids, ", ")),
-		Reason: f.failing(ids),
+		Reason: f.failing(h, ids),
 	}, true
+}
+
+// speaks tells whether what a host said at a time counts for a symptom: while it
+// is fresh, and, where the symptom fires, until the host says otherwise or was
+// silent for the whole lookback. A fault is not over because its host fell silent.
+func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
+	most := f.Limits.fresh()
+	if f.Held[Key{string(name), symptom}].Firing {
+		most = f.Limits.Lookback
+	}
+	return f.Now.Sub(at) <= most
 }
 
 // failing returns the ids of hard checks that failed last, if that is recent
@@ -249,9 +264,9 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 }
 
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
-func backlogGrowing(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
+func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || f.Now.Sub(h.Heard.At) > f.Limits.fresh() || f.quiet(g.Since) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(g.Since) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
 	return Finding{

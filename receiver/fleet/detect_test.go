@@ -188,6 +188,65 @@ func TestJudge_FailingChecksMustLast(t *testing.T) {
 	}
 }
 
+// TestJudge_AFaultIsNotOverAsItsHostFellSilent: what fired on a host's own word
+// holds until it says otherwise, or was silent for the whole lookback; what did
+// not fire yet needs a fresh word.
+func TestJudge_AFaultIsNotOverAsItsHostFellSilent(t *testing.T) {
+	for name, c := range map[string]struct {
+		said   time.Duration // when the host spoke last
+		firing bool
+		want   string
+	}{
+		"fresh":                {time.Minute, false, "backlog-growing doctor-failing stale-version"},
+		"silent, never told":   {16 * time.Minute, false, ""},
+		"silent, told":         {16 * time.Minute, true, "backlog-growing doctor-failing stale-version"},
+		"silent for a day":     {day, true, "backlog-growing doctor-failing stale-version"},
+		"silent for a day + 1": {day + 1, true, ""},
+	} {
+		f := facts(&Host{
+			Accepted: ago(c.said), Version: "1", Offered: "2", Growth: Growth{ago(c.said + 2*time.Hour), 5},
+			Heard: Contact{At: ago(c.said), Any: ago(c.said), Waiting: 30, Failing: []string{"disk.reserve"}},
+		})
+		f.Seen, f.Held = map[Key]time.Time{}, map[Key]Entry{}
+		for _, symptom := range []string{DoctorFailing, StaleVersion, BacklogGrowing} {
+			f.Seen[Key{"lab-01", symptom}] = ago(2 * day)
+			f.Held[Key{"lab-01", symptom}] = Entry{Firing: c.firing}
+		}
+		found, _ := Judge(f)
+		var got []string
+		for _, x := range found {
+			if x.Symptom != Silent {
+				got = append(got, x.Symptom)
+			}
+		}
+		if got := strings.Join(got, " "); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestJudge_BlockedCodeHasAnotherFix: to accept it would change nothing.
+func TestJudge_BlockedCodeHasAnotherFix(t *testing.T) {
+	blocked := refused(time.Minute, wire.Gated)
+	blocked.Blocked = true
+	for name, h := range map[string]*Host{
+		"runs it":     {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "blocked", Blocked: true}},
+		"sent it":     {Accepted: ago(time.Hour), Refused: blocked},
+		"its doctor":  {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Hour), Gated: "blocked", Blocked: true}, Snapshot: Snapshot{At: ago(time.Minute), Failing: []string{"gate.commit"}}},
+		"not blocked": {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "unknown"}},
+	} {
+		found, _ := Judge(facts(h))
+		if len(found) == 0 {
+			t.Errorf("%s: nothing", name)
+		}
+		for _, x := range found {
+			if got := strings.Contains(x.Fix, "blocked_commits"); got != (name != "not blocked") || x.Reason.Code != "gated" {
+				t.Errorf("%s: %s: %s", name, x.Reason.Text, x.Fix)
+			}
+		}
+	}
+}
+
 func TestJudge_TheReceiverItself(t *testing.T) {
 	f := facts(&Host{Accepted: ago(time.Minute)})
 	f.Receiver = []check.Row{

@@ -83,6 +83,8 @@ type Refusal struct {
 	Status int
 	Commit string
 	Detail string
+	// Blocked tells that the gate refuses that commit on purpose, as it is now.
+	Blocked bool
 }
 
 // Boot is a boot id, when it was first heard and when last.
@@ -98,6 +100,7 @@ type Contact struct {
 	Leaving bool
 	Back    time.Time     // first heard again after it had left
 	Gated   string        // why the gate refuses the commit that it runs; empty: it does not
+	Blocked bool          // it does so on purpose
 	Offset  time.Duration // its clock minus the receiver's
 	Waiting int
 	Held    int

@@ -47,12 +47,16 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 		}
 		if s.Gate != nil && !c.LastPing.IsZero() {
 			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {
-				h.Heard.Gated = check.Plain(v.Reason, 200)
+				h.Heard.Gated, h.Heard.Blocked = check.Plain(v.Reason, 200), v.Blocked
 			}
 		}
 	}
 	errs := []error{err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now)}
 	for name, h := range f.Hosts {
+		if s.Gate != nil && h.Refused.Commit != "" {
+			v, err := s.Gate(ident.Commit(h.Refused.Commit))
+			h.Refused.Blocked = err == nil && v.Blocked
+		}
 		errs = append(errs, h.rest(s, name, now, l))
 	}
 	return f, errors.Join(errs...)

@@ -73,6 +73,8 @@ func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
 		switch {
 		case h.Offered != "" && h.Offered != h.Version:
 			say("its autoupdate looks every 5 minutes and brings version %s; from then on it records and ships", check.Plain(h.Offered, 40))
+		case h.Heard.Blocked:
+			say("no release is published that would bring it another commit: publish one, or take its commit out of [gate] blocked_commits in receiver.toml")
 		default:
 			say("no release is published that would bring it another commit: publish one, or add its commit to [gate] extra_commits in receiver.toml")
 		}

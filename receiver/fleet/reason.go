@@ -18,6 +18,9 @@ const (
 	reasonNothing = "nothing"
 )
 
+// gateCheck is the check of a host that the receiver's gate accepts its code.
+const gateCheck = "gate.commit"
+
 // skew is how far a host's clock may be off before it explains anything.
 const skew = 2 * time.Minute
 
@@ -38,11 +41,11 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case alive && c.Offset.Abs() > skew:
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: "clock.offset"}
 	case len(ids) > 0:
-		return f.failing(ids)
+		return f.failing(h, ids)
 	case alive && c.Gated != "":
-		return Reason{Code: "gated", Text: "the gate refuses the code it runs: " + c.Gated, Check: "gate.commit"}
+		return c.gated()
 	case alive && c.Held > 0 && c.Waiting == 0:
-		return Reason{Code: "gated", Text: fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), Check: "gate.commit"}
+		return gated(fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), false)
 	case alive && c.Waiting > 0:
 		return Reason{Code: "not-shipping", Text: fmt.Sprintf("alive, %d episodes wait and none arrives", c.Waiting), Check: "outbox.oldest"}
 	case alive:
@@ -82,10 +85,14 @@ func (f *Facts) refusal(r Refusal) Reason {
 	out := Reason{Code: "refused", Text: fmt.Sprintf("refused with %d: %s", r.Status, titleOf(r.Kind)), Fix: known(kind).Fix}
 	switch kind {
 	case wire.Gated:
-		out = Reason{Code: "gated", Text: fmt.Sprintf("the gate refuses commit %.12s", check.Plain(r.Commit, 40)), Check: "gate.commit"}
-		if r.Commit == "" {
-			out.Text = "the gate refuses its commit"
+		text := fmt.Sprintf("the gate refuses commit %.12s", check.Plain(r.Commit, 40))
+		switch {
+		case r.Commit == "":
+			text = "the gate refuses its commit"
+		case r.Blocked:
+			text += ", which is blocked"
 		}
+		out = gated(text, r.Blocked)
 	case wire.Unstamped:
 		out = Reason{Code: "unstamped", Text: "its build carries no commit", Check: "version.stamp"}
 	case wire.CertExpired:
@@ -96,9 +103,27 @@ func (f *Facts) refusal(r Refusal) Reason {
 	return out
 }
 
+// gated is the reason of a host whose running code the gate refuses.
+func (c Contact) gated() Reason {
+	return gated("the gate refuses the code it runs: "+c.Gated, c.Blocked)
+}
+
+// gated is the reason of code that the gate refuses. What was blocked on purpose
+// no list of accepted commits lets in.
+func gated(text string, blocked bool) Reason {
+	r := Reason{Code: "gated", Text: text, Check: gateCheck}
+	if blocked {
+		r.Fix = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; if its data is wanted after all, take its commit out of [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
+	}
+	return r
+}
+
 // failing is the reason that failing checks give: the first that is known here.
-func (f *Facts) failing(ids []string) Reason {
+func (f *Facts) failing(h *Host, ids []string) Reason {
 	for _, id := range ids {
+		if id == gateCheck && h.Heard.Gated != "" {
+			return h.Heard.gated() // the receiver knows more of it
+		}
 		if c, ok := f.Known(id); ok {
 			return Reason{Code: "failing-check", Text: fmt.Sprintf("alive, but not so: %s (%s)", c.Title, c.ID), Check: c.ID}
 		}

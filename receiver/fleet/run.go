@@ -185,7 +185,7 @@ func (l Last) seen() map[Key]time.Time {
 func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 	now := map[ident.Host]Growth{}
 	for name, h := range f.Hosts {
-		if h.Heard.Waiting == 0 || f.Now.Sub(h.Heard.At) > f.Limits.fresh() {
+		if h.Heard.Waiting == 0 || !f.speaks(name, BacklogGrowing, h.Heard.At) {
 			continue
 		}
 		g, ok := before[name]

@@ -13,7 +13,7 @@ import (
 // checks and of what all hosts say together.
 func receiverFindings(f *Facts) []Finding {
 	var out []Finding
-	symptomOf := map[string]string{"disk.reserve": DiskLow, "disk.days": DiskLow, "disk.inodes": DiskLow, "ledger.index": IndexBroken, "rows.files": IndexBroken}
+	symptomOf := map[string]string{"disk.reserve": DiskLow, "disk.days": DiskLow, "disk.inodes": DiskLow, "ledger.index": IndexBroken, "rows.files": IndexBroken, "backup.age": BackupOld}
 	for _, r := range f.Receiver {
 		symptom, ok := symptomOf[r.ID]
 		switch {

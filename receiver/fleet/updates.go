@@ -18,8 +18,8 @@ const behindFor = 24 * time.Hour
 const rolledBackFor = 24 * time.Hour
 
 // staleVersion: for a day the host is there and does not run what it is offered.
-func staleVersion(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || f.Now.Sub(h.Heard.At) > f.Limits.fresh() {
+func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
+	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || !f.speaks(name, StaleVersion, h.Heard.At) {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: "on HOST: sudo systemctl start cis490-autoupdate; journalctl -u cis490-autoupdate -n 20"}

@@ -152,7 +152,7 @@ func (g *Gate) Judge(c ident.Commit) (wire.Verdict, error) {
 	case c == "":
 		v.Reason = "the build carries no commit"
 	case blocked:
-		v.Reason = "the commit is blocked: in blocked_commits, or with its release"
+		v.Blocked, v.Reason = true, "the commit is blocked: in blocked_commits, or with its release"
 	case accepted:
 		v.Accepted = true
 	default:

@@ -53,6 +53,9 @@ func healthy(t *testing.T, serve map[string]string) health.Options {
 	}
 	write(t, filepath.Join(c.Authority.Dir, "server.pem"), string(pki.EncodeCerts(cert)), 0o640)
 	write(t, filepath.Join(c.Authority.Dir, "ca.key"), "secret", 0o600)
+	write(t, filepath.Join(c.Authority.Dir, "ca.crt"), "public", 0o644)
+	touch(t, filepath.Join(c.Authority.Dir, "ca.crt"), now.Add(-30*24*time.Hour))
+	write(t, filepath.Join(c.DataDir, "last-backup.json"), `{"at":"2026-02-23T12:00:00Z","file":"/safe/b.tar.gz"}`, 0o644)
 	write(t, c.Operator, "secret", 0o640)
 	write(t, filepath.Join(c.DataDir, "fleet-check.json"), `{"at":"2026-03-01T11:50:00Z"}`, 0o644)
 	write(t, filepath.Join(c.DataDir, "index.jsonl"), row(1, 4)+row(2, 4), 0o640)
@@ -108,8 +111,13 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, "version.stamp:warn"},
 		"certificate ends": {func(_ *testing.T, o *health.Options, _ map[string]string) {
 			o.Now = func() time.Time { return now.Add(80 * 24 * time.Hour) }
-		}, "fleetcheck.last:fail server.cert:warn"},
-		"never watched": {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "fleet-check.json")) }, "fleetcheck.last:warn"},
+		}, "backup.age:warn fleetcheck.last:fail server.cert:warn"},
+		"never watched": {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "fleet-check.json")) }, "fleetcheck.last:fail"},
+		"watched soon": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			remove(t, data(o, "fleet-check.json"))
+			write(t, data(o, "store_id"), "new", 0o644)
+			touch(t, data(o, "store_id"), now.Add(-15*time.Minute))
+		}, "fleetcheck.last:skip"},
 		"watched 16 ago": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T11:44:00Z"}`, 0o644)
 		}, "fleetcheck.last:fail"},
@@ -130,7 +138,7 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},
 		"nobody is told": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Notify.HeartbeatURL = "" }, "notifier.last:skip"},
-		"never told":     {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:warn"},
+		"never told":     {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:skip"},
 		"deaf for 15 min": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:45:00Z"}}`, 0o640)
 		}, "notifier.last:warn"},
@@ -141,9 +149,28 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			o.Config.Notify.WebhookTokenFile = data(o, "hook")
 			write(t, data(o, "hook"), "secret", 0o644)
 		}, "operator.token:warn"},
+		"backup of 7 days": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "last-backup.json"), `{"at":"2026-02-22T12:00:00Z"}`, 0o644)
+		}, ""},
+		"backup older than 7 days": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "last-backup.json"), `{"at":"2026-02-22T11:59:59Z"}`, 0o644)
+		}, "backup.age:warn"},
+		"no backup in 30 days": {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "last-backup.json")) }, "backup.age:warn"},
+		"no backup, new CA": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			remove(t, data(o, "last-backup.json"))
+			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(-7*24*time.Hour))
+		}, "backup.age:skip"},
+		"backup of another CA": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "last-backup.json"), `{"at":"2026-02-20T12:00:00Z"}`, 0o644)
+			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(-8*24*time.Hour))
+		}, "backup.age:warn"},
+		"backed up elsewhere": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			remove(t, data(o, "last-backup.json"))
+			o.Config.Fleet.BackupOld = 0
+		}, "backup.age:skip"},
 		"open token":    {func(t *testing.T, o *health.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn"},
 		"disk full":     {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 }, "disk.days:warn disk.reserve:fail"},
-		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip notifier.last:skip operator.token:skip receiver.ready:skip releases.signed:skip rows.files:skip server.cert:skip"},
+		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip notifier.last:skip operator.token:skip receiver.ready:skip releases.signed:skip rows.files:skip server.cert:skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := map[string]string{"/readyz": "ok", "/v1/health": "ok", gate: head}
@@ -182,6 +209,13 @@ func TestRows_DeepFindsFilesWithoutARow(t *testing.T) {
 func remove(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func touch(t *testing.T, path string, at time.Time) {
+	t.Helper()
+	if err := os.Chtimes(path, at, at); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -96,27 +96,28 @@ func (r *receiver) notifier(context.Context) check.Result {
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	var bad, fresh []string
+	var bad, good, untried []string
+	lasting := false
 	for _, name := range names {
-		s := states[name]
-		switch {
+		switch s := states[name]; {
 		case !s.Failing.IsZero():
 			bad = append(bad, fmt.Sprintf("%s since %s: %s", name, s.Failing.Format(time.RFC3339), s.Err))
-			if r.Now().Sub(s.Failing) <= 3*machine.FleetCheckEvery {
-				fresh = append(fresh, name)
-			}
+			lasting = lasting || r.Now().Sub(s.Failing) > 3*machine.FleetCheckEvery
 		case s.Success.IsZero():
-			fresh = append(fresh, name)
-			bad = append(bad, name+" was not tried yet")
+			untried = append(untried, name)
+		default:
+			good = append(good, fmt.Sprintf("%s at %s", name, s.Success.Format(time.RFC3339)))
 		}
 	}
 	switch {
-	case len(bad) == 0:
-		return check.Passf("%s", strings.Join(names, ", "))
-	case len(bad) == len(fresh): // it may pass by itself
+	case lasting:
+		return check.Failf("%s", strings.Join(bad, "; "))
+	case len(bad) > 0: // it may pass by itself
 		return check.Warnf("%s", strings.Join(bad, "; "))
+	case len(untried) > 0:
+		return check.Skipf("not tried before the next fleet-check: %s", strings.Join(untried, ", "))
 	}
-	return check.Failf("%s", strings.Join(bad, "; "))
+	return check.Passf("%s", strings.Join(good, ", "))
 }
 
 func (r *receiver) fleetCheck(context.Context) check.Result {
@@ -133,5 +134,9 @@ func (r *receiver) fleetCheck(context.Context) check.Result {
 			return check.Failf("%s: %v", r.data(runFile), err)
 		}
 	}
-	return machine.Fresh(last.At, r.Now())
+	var since time.Time // when serve first ran
+	if fi, err := os.Lstat(r.data("store_id")); err == nil {
+		since = fi.ModTime()
+	}
+	return machine.Fresh(last.At, since, r.Now())
 }

@@ -3,7 +3,6 @@ package health
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"os"
 	"syscall"
 	"time"
@@ -14,6 +13,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ledger"
 	"cis490/internal/machine"
+	"cis490/receiver/backup"
 	"cis490/receiver/index"
 )
 
@@ -65,6 +65,12 @@ func (r *receiver) system() []check.Check {
 			Run: r.needsConfig(func(context.Context) check.Result { return machine.Inodes(c.DataDir) }),
 		},
 		{
+			ID: "backup.age", Title: "Backup is recent", Severity: check.Soft,
+			Fix: here + "sudo cis490 backup   # then move the file to another machine: it holds the CA key",
+			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without one a lost disk means a new token for every host, by hand.",
+			Run: r.needsConfig(r.backup),
+		},
+		{
 			ID: "clock.synced", Title: "Clock is kept right", Severity: check.Soft,
 			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony where it is not there",
 			Doc: "Something synchronises the kernel's clock. The receiver's time is the fleet's time.",
@@ -101,16 +107,45 @@ func (r *receiver) days(context.Context) check.Result {
 			day += row.Size
 		}
 	}
-	left := s.Free - int64(r.Config.Limits.DiskReserve)
-	if day <= 0 {
+	left := max(s.Free-int64(r.Config.Limits.DiskReserve), 0)
+	rate := humanize.IBytes(uint64(max(day, 0))) + " a day"
+	switch {
+	case day <= 0:
 		return check.Passf("nothing came in the last 24 hours")
+	case left/day < warnDays:
+		return check.Warnf("%d days at %s", left/day, rate)
+	case left/day > 10*365: // no figure that means anything
+		return check.Passf("more than ten years at %s", rate)
 	}
-	days := max(left, 0) / day
-	detail := fmt.Sprintf("%d days at %s a day", days, humanize.IBytes(uint64(day)))
-	if days < warnDays {
-		return check.Warnf("%s", detail)
+	return check.Passf("%d days at %s", left/day, rate)
+}
+
+// backup judges the last backup's age; where there is none, or only of an older
+// CA, the age of the CA.
+func (r *receiver) backup(context.Context) check.Result {
+	most := r.Config.Fleet.BackupOld.D()
+	if most == 0 {
+		return check.Skipf("[fleet] backup_old says that backups are made elsewhere")
 	}
-	return check.Passf("%s", detail)
+	ca, err := os.Stat(r.authority("ca.crt"))
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	last, err := backup.Last(r.Config.DataDir)
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	since, what := last.At, "the last one is at "+last.File
+	if since.Before(ca.ModTime()) {
+		since, what = ca.ModTime(), "none was made since the CA is there"
+	}
+	switch age := r.Now().Sub(since); {
+	case age > most:
+		return check.Warnf("%s, for %s", what, machine.Span(age))
+	case since.Equal(last.At):
+		return check.Passf("%s, made at %s", last.File, since.Format(time.RFC3339))
+	}
+	return check.Skipf("%s, which is new", what)
 }
 
 // ownerOnly lets only root and the owner of a path judge: others see a mask of
