@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	labhealth "cis490/agent/health"
+	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -30,7 +31,7 @@ func (a *app) statusCommand() *cli.Command {
 		Usage:     "show how this machine and, on a receiver, its hosts are, on one screen",
 		ArgsUsage: " ",
 		Description: "On a receiver: whether it takes episodes, each host with its last accepted episode, and\n" +
-			"the open alerts. On a lab host: what waits, what was shipped, certificate and gate.\n\n" +
+			"the open alerts. On a lab host: what waits, what was shipped, certificate, gate and update.\n\n" +
 			"Examples:\n   sudo cis490 status\n   sudo cis490 status --json",
 		Flags:  append(roleFlags(), jsonFlag()),
 		Action: a.status,
@@ -62,12 +63,14 @@ func (a *app) status(c *cli.Context) error {
 
 // receiverStatus is what status says of a receiver.
 type receiverStatus struct {
-	Role  string        `json:"role"`
-	URL   string        `json:"public_url"`
-	Ready check.Row     `json:"ready"`
-	Last  time.Time     `json:"fleet_check,omitzero"`
-	Hosts []hostStatus  `json:"hosts"`
-	Open  []fleet.Alert `json:"alerts"`
+	Role  string    `json:"role"`
+	URL   string    `json:"public_url"`
+	Ready check.Row `json:"ready"`
+	// Update is how the updates of this machine itself stand; nil before the first.
+	Update *wire.Update  `json:"update,omitempty"`
+	Last   time.Time     `json:"fleet_check,omitzero"`
+	Hosts  []hostStatus  `json:"hosts"`
+	Open   []fleet.Alert `json:"alerts"`
 }
 
 // hostStatus is one line of it.
@@ -94,6 +97,11 @@ func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) erro
 		return err
 	}
 	s := receiverStatus{Role: p.role, URL: conf.PublicURL, Last: last.At, Open: orEmpty(last.Open)}
+	if p.installed() {
+		if s.Update, err = update.ReadPublic(disk.OS{}, installDir); err != nil {
+			return err
+		}
+	}
 	_, all := a.receiverChecks(p, false)
 	for _, k := range all {
 		if k.ID == "receiver.ready" {
@@ -106,7 +114,11 @@ func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) erro
 	if asJSON {
 		return a.printJSON(s)
 	}
-	a.printf("receiver %s: %s\n\n", s.URL, readiness(s.Ready))
+	a.printf("receiver %s: %s\n", s.URL, readiness(s.Ready))
+	if s.Update != nil {
+		a.printf("updates: %s\n", machine.Updates(s.Update, nil).Detail)
+	}
+	a.printf("\n")
 	if len(s.Hosts) == 0 {
 		a.printf("no host yet: sudo cis490 token create HOST\n")
 	} else if err := writeHosts(a.env.Out, s.Hosts); err != nil {
@@ -218,7 +230,7 @@ func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error
 	if s.Queue, err = labhealth.Figures(disk.OS{}, o.Config.DataDir); err != nil {
 		return err
 	}
-	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit"}
+	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit", "update.state"}
 	var some []check.Check
 	for _, id := range shown {
 		if k, ok := registry(all)(id); ok {
