@@ -54,6 +54,7 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if before.Err != nil { // whoever judged the machine before could not either
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
 	}
+	u.noteDown(ctx)
 	u.o.Log.Info("release goes on trial", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
 	return u.resume(ctx)
 }
@@ -78,8 +79,9 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		// The config was not readable before either; that must not keep the fix out.
 		u.o.Log.Warn("the config cannot be read, so units stay as they are", "err", err)
 		if err := u.o.Machine.Restart(ctx); err != nil {
-			return u.giveUp(ctx, err.Error())
+			u.o.Log.Warn("with this config nothing runs", "err", err)
 		}
+		u.noteDown(ctx)
 	case err != nil:
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
 	}
@@ -91,6 +93,20 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return u.watch(ctx)
+}
+
+// noteDown notes which daemons do not run for reasons that are not the version's.
+func (u *Updater) noteDown(ctx context.Context) {
+	units, err := u.o.Machine.Units(ctx)
+	if err != nil {
+		return // none is excused
+	}
+	u.s.Trial.Down = nil
+	for _, d := range units {
+		if !d.Masked && !d.Active && !d.Starting {
+			u.s.Trial.Down = append(u.s.Trial.Down, d.Name)
+		}
+	}
 }
 
 func (t *Trial) hadBadConfig() bool {

@@ -94,7 +94,8 @@ func (u *Updater) crashed(t *Trial, units []Daemon) string {
 	for _, d := range units {
 		base := min(t.Restarts[d.Name], d.Restarts) // less than before: a person restarted it
 		switch {
-		case d.Masked:
+		case d.Masked, slices.Contains(t.Down, d.Name):
+			continue
 		case d.Restarts > base:
 			return fmt.Sprintf("%s ended and had to be restarted (%s)", d.Name, orWord(d.Why, "it runs again"))
 		case !d.Active && !d.Starting:
@@ -113,7 +114,7 @@ func (u *Updater) count(t *Trial, units []Daemon) {
 	now := u.o.Now()
 	up := now.Sub(t.Looked)
 	for _, d := range units {
-		if d.Masked {
+		if d.Masked || slices.Contains(t.Down, d.Name) {
 			continue
 		}
 		if !d.Active {

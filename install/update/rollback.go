@@ -22,7 +22,7 @@ const (
 // before anything is done.
 func (u *Updater) giveUp(ctx context.Context, why string) (Result, error) {
 	t := u.s.Trial
-	t.Phase, t.Why = RollingBack, clip(why)
+	t.Phase, t.Why, t.Attempts = RollingBack, clip(why), 0
 	u.o.Log.Error("release fails here and is rolled back", "version", t.Version, "seq", t.Seq, "err", why)
 	if err := u.save(); err != nil {
 		return Result{}, err
@@ -33,6 +33,7 @@ func (u *Updater) giveUp(ctx context.Context, why string) (Result, error) {
 // rollBack brings back the binary and the units that had proven themselves.
 func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 	t := u.s.Trial
+	t.Attempts++
 	u.drop() // its time has come: the disk may be full
 	if err := u.keepLogs(ctx, t); err != nil {
 		u.o.Log.Warn("logs of the failed version are not kept", "err", err)
@@ -45,14 +46,14 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 		if ctx.Err() != nil {
 			return Result{}, ctx.Err()
 		}
-		if fault.CodeOf(err) != fault.Config {
+		err = errors.Join(err, u.o.Machine.Restart(ctx))
+		if fault.CodeOf(err) != fault.Config && t.Attempts < maxAttempts {
 			// The next run tries again; until then at least the binary is the old one.
-			return Result{}, fmt.Errorf("go back to %s: %w", t.From, errors.Join(err, u.o.Machine.Restart(ctx)))
+			return Result{}, fmt.Errorf("go back to %s: %w", t.From, errors.Join(err, u.save()))
 		}
-		u.o.Log.Warn("the config cannot be read, so units stay as they are", "err", err)
-		if err := u.o.Machine.Restart(ctx); err != nil {
-			return Result{}, fmt.Errorf("go back to %s: %w", t.From, err)
-		}
+		// Each later run repairs. Here it must come to an end: a host that stays in
+		// between would not take the release either that mends it.
+		u.o.Log.Error("the install of the version before fails, so units stay as they are", "version", t.From, "err", err)
 	}
 	u.remember(t.Target, t.Why)
 	u.s.Trial, u.s.Tag = nil, ""

@@ -233,6 +233,53 @@ func TestApply_BrokenConfig(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
+// TestJudge_WhatDidNotRunBefore: a daemon that did not run with the version before
+// either is not the new one's fault; one that ran is.
+func TestJudge_WhatDidNotRunBefore(t *testing.T) {
+	r := onDisk(t)
+	restarts := uint32(0)
+	r.units = func(string) []update.Daemon {
+		restarts++ // it crashes all the time
+		return []update.Daemon{{Name: "ship", Active: true}, {Name: "orchestrate", Restarts: restarts, Why: "exit-code, exit status 1"}}
+	}
+	r.publish("v2", 2)
+	for range 3 {
+		r.run()
+	}
+	r.want("in the end", "v2", "v2")
+}
+
+// TestRollBack_InstallFails: going back comes to an end, too, where the good
+// version's own install fails: the next release is taken, which may mend that.
+func TestRollBack_InstallFails(t *testing.T) {
+	r := onDisk(t)
+	broken := errors.New("useradd: not found")
+	r.converge = func(v string) error {
+		if v == "v3" {
+			return nil
+		}
+		return broken
+	}
+	r.publish("v2", 2)
+	ended := false
+	for range 3 {
+		r.now = r.now.Add(5 * time.Minute)
+		res, err := r.try()
+		if ended = err == nil && res.Did == update.RolledBack; !ended && !errors.Is(err, broken) {
+			t.Fatalf("%+v %v", res, err)
+		}
+		r.want("going back", "v1", "v1")
+	}
+	if !ended {
+		t.Errorf("it does not end:\n%s", r.log.String())
+	}
+	r.publish("v3", 3)
+	for range 3 {
+		r.run()
+	}
+	r.want("the release that mends it", "v3", "v3")
+}
+
 // TestSettle_Hand: a version brought by hand ends a trial, and only a later
 // release replaces it.
 func TestSettle_Hand(t *testing.T) {
