@@ -23,7 +23,7 @@ func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result,
 		return nil
 	}
 	states, err := notify.Deliver(ctx, notify.Options{
-		FS: disk.OS{}, DataDir: conf.DataDir, Now: r.At, Open: r.Open, RepeatAfter: conf.Notify.RepeatAfter.D(),
+		FS: disk.OS{}, DataDir: conf.DataDir, Now: r.At, Open: r.Open, RepeatAfter: conf.Notify.RepeatAfter.D(), Together: conf.Fleet.SilentAfter.D() / 3,
 		Wait: func(ctx context.Context, attempt int) error {
 			select {
 			case <-ctx.Done():

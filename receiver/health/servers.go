@@ -103,8 +103,10 @@ func (r *receiver) notifier(context.Context) check.Result {
 		case !s.Failing.IsZero():
 			bad = append(bad, fmt.Sprintf("%s since %s: %s", name, s.Failing.Format(time.RFC3339), s.Err))
 			lasting = lasting || r.Now().Sub(s.Failing) > 3*machine.FleetCheckEvery
-		case s.Success.IsZero():
+		case s.Success.IsZero() && s.Cursor.IsZero():
 			untried = append(untried, name)
+		case s.Success.IsZero():
+			good = append(good, name+", which had nothing to tell yet")
 		default:
 			good = append(good, fmt.Sprintf("%s at %s", name, s.Success.Format(time.RFC3339)))
 		}

@@ -20,6 +20,7 @@ type Message struct {
 	At     time.Time     `json:"at"`
 	State  string        `json:"state"` // "firing" or "resolved"
 	Again  bool          `json:"again"` // told before, and still there
+	More   bool          `json:"more"`  // others were told for this cause shortly before
 	Code   string        `json:"reason_code,omitempty"`
 	Title  string        `json:"title"`
 	Text   string        `json:"text"`
@@ -27,7 +28,7 @@ type Message struct {
 }
 
 // messages groups the rows of one run by cause. What must not be told, and what
-// was told already, is left out, so that a repeat after a crash groups as before.
+// was told already, is left out.
 func (d *delivery) messages(rows []fleet.Alert) []Message {
 	var all []Message
 	for _, a := range rows {
@@ -42,19 +43,21 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 		i := slices.IndexFunc(all, func(m Message) bool { return m.State == a.State && m.Again == again && m.Code == a.Code })
 		if i < 0 {
 			i = len(all)
-			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code, Key: keyOf(a.At, a.State, again, a.Code)})
+			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code})
 		}
 		all[i].Alerts = append(all[i].Alerts, a)
-	}
-	for i := range all {
-		all[i].Title, all[i].Text = all[i].words()
 	}
 	return all
 }
 
-func keyOf(at time.Time, state string, again bool, code string) string {
-	sum := sha256.Sum256(fmt.Appendf(nil, "%d %s %t %s", at.UnixNano(), state, again, code))
-	return hex.EncodeToString(sum[:10])
+// finish puts a message into words, and names it by what it tells.
+func (m *Message) finish() {
+	h := sha256.New()
+	for _, a := range m.Alerts {
+		_, _ = fmt.Fprintln(h, a.At.UnixNano(), a.Host, a.Symptom, m.State, m.Again, m.Code) // a hash takes all
+	}
+	m.Key = hex.EncodeToString(h.Sum(nil)[:10])
+	m.Title, m.Text = m.words()
 }
 
 func (d *delivery) told(k fleet.Key) (Told, bool) {
@@ -81,6 +84,9 @@ func (m Message) words() (title, text string) {
 	who := hosts[0]
 	if len(hosts) > 1 {
 		who = fmt.Sprintf("%d hosts", len(hosts))
+	}
+	if m.More {
+		who += " too"
 	}
 	what := strings.Join(symptoms, ", ")
 	switch {

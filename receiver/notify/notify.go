@@ -57,6 +57,7 @@ type Options struct {
 	Now         time.Time
 	Open        []fleet.Alert // what the run found
 	RepeatAfter time.Duration // a fault that lasts is told again after this
+	Together    time.Duration // what follows for the same cause within this is one notification
 	Wait        func(ctx context.Context, attempt int) error
 	Log         *slog.Logger
 }
@@ -69,6 +70,7 @@ type State struct {
 	Err     string    `json:"err,omitempty"`
 	GivenUp int       `json:"given_up,omitempty"` // rows that were never told
 	Told    []Told    `json:"told,omitempty"`     // what it believes to be open
+	Causes  []Cause   `json:"causes,omitempty"`   // that were told of lately
 }
 
 // Told is an alert that a target was told of.
@@ -146,15 +148,12 @@ func (d *delivery) run(ctx context.Context) error {
 		for n < len(rows) && rows[n].At.Equal(rows[0].At) {
 			n++
 		}
-		for _, m := range d.messages(rows[:n]) {
-			if err := d.try(ctx, func(ctx context.Context) error { return d.t.Send(ctx, m) }); err != nil {
-				return err
-			}
-			d.note(m)
+		if err := d.tell(ctx, rows[:n]); err != nil {
+			return err
 		}
 		d.s.Cursor, rows = rows[0].At, rows[n:]
 	}
-	return nil
+	return d.settle(ctx, d.o.Now, nil)
 }
 
 // pending returns the rows that the target was not told of. A new target is told
@@ -217,6 +216,9 @@ func (d *delivery) sync(ctx context.Context) error {
 func (d *delivery) try(ctx context.Context, send func(context.Context) error) error {
 	for i := 1; ; i++ {
 		err := send(ctx)
+		if err == nil {
+			d.s.Success, d.s.Failing, d.s.Err = d.o.Now.UTC(), time.Time{}, ""
+		}
 		if err == nil || i == attempts || ctx.Err() != nil {
 			return err
 		}
@@ -226,10 +228,9 @@ func (d *delivery) try(ctx context.Context, send func(context.Context) error) er
 	}
 }
 
-// done remembers how a delivery ended.
+// done remembers why a delivery failed.
 func (d *delivery) done(err error) {
 	if err == nil {
-		d.s.Success, d.s.Failing, d.s.Err = d.o.Now.UTC(), time.Time{}, ""
 		return
 	}
 	d.s.Err = check.Plain(err.Error(), 300)

@@ -24,6 +24,8 @@ type stage struct {
 	t    *testing.T
 	dir  string
 	open []fleet.Alert
+	// together is how long hosts of one cause are collected.
+	together time.Duration
 }
 
 func newStage(t *testing.T) *stage { return &stage{t: t, dir: t.TempDir()} }
@@ -71,7 +73,7 @@ func (s *stage) track(a fleet.Alert) {
 func (s *stage) deliver(at time.Time, targets ...Target) map[string]State {
 	s.t.Helper()
 	states, err := Deliver(s.t.Context(), Options{
-		FS: disk.OS{}, DataDir: s.dir, Now: at, Open: s.open, RepeatAfter: 4 * time.Hour,
+		FS: disk.OS{}, DataDir: s.dir, Now: at, Open: s.open, RepeatAfter: 4 * time.Hour, Together: s.together,
 		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}, targets)
 	if err != nil {
@@ -135,6 +137,43 @@ func TestDeliver_Story(t *testing.T) {
 	}
 }
 
+// TestDeliver_AnOutageThatSpreads: the first hosts are told at once, those that
+// follow together, each and its end in the right order; another cause does not
+// wait.
+func TestDeliver_AnOutageThatSpreads(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	s.together = 10 * time.Minute
+	down := func(hosts ...string) (rows []fleet.Alert) {
+		for _, h := range hosts {
+			rows = append(rows, firing(h, fleet.Silent, "nothing"))
+		}
+		return rows
+	}
+	for i, step := range []struct {
+		min  int
+		rows []fleet.Alert
+		want string
+	}{
+		{0, down("lab-1", "lab-2"), "2 hosts: silent"},
+		{5, append(down("lab-3", "lab-4"), firing("lab-9", fleet.Silent, "gated")), "lab-9: silent"},
+		{9, down("lab-5"), ""},
+		{10, down("lab-6"), "3 hosts too: silent"}, // lab-6 waits for the next round
+		{15, nil, ""},
+		{16, []fleet.Alert{resolved("lab-1", fleet.Silent)}, "lab-1: over: silent"},
+		{17, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-3", fleet.Silent)}, ""},
+		{18, []fleet.Alert{resolved("lab-6", fleet.Silent)}, "lab-6 too: silent"}, // its end is news: it cannot wait
+		{19, down("lab-3"), "3 hosts too: over: silent"},                          // lab-2, lab-3, lab-6: lab-3 is back already
+		{30, nil, "lab-3 too: silent"},
+		{60, down("lab-7"), "lab-7: silent"},
+	} {
+		s.rows(now.Add(time.Duration(step.min)*time.Minute), step.rows...)
+		s.deliver(now.Add(time.Duration(step.min)*time.Minute), e.target())
+		if got := e.titles(); got != step.want {
+			t.Errorf("step %d, minute %d: %q, want %q", i, step.min, got, step.want)
+		}
+	}
+}
+
 // TestDeliver_DeafForHours: nothing is lost, the order is kept, and it shows
 // since when it fails; what waited for more than a day is given up and counted.
 func TestDeliver_DeafForHours(t *testing.T) {
@@ -184,6 +223,7 @@ func TestDeliver_AtLeastOnce(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
 		s := newStage(t)
+		s.together = time.Duration(seed) * 5 * time.Minute
 		heard := map[string]map[string]bool{} // what was told, by key
 		target := Target{Name: "ear", Send: func(_ context.Context, m Message) error {
 			if rnd.IntN(3) == 0 {
@@ -228,6 +268,7 @@ func TestDeliver_AtLeastOnce(t *testing.T) {
 			}
 		}
 		for range 50 { // until all is told
+			at = at.Add(5 * time.Minute)
 			s.deliver(at, target)
 		}
 		for what := range want {

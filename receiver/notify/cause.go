@@ -1,0 +1,91 @@
+package notify
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"cis490/receiver/fleet"
+)
+
+// Cause is why something was told lately. The first hosts that a cause takes are
+// told at once; those that follow are collected and told together, so that an
+// outage that takes host after host is no notification each.
+type Cause struct {
+	State string        `json:"state"`
+	Again bool          `json:"again,omitempty"`
+	Code  string        `json:"reason_code,omitempty"`
+	Since time.Time     `json:"since"` // told at this time
+	Rows  []fleet.Alert `json:"rows,omitempty"`
+}
+
+// tell tells the rows of one run of fleet-check, or keeps them for later. When it
+// fails, the rows are not done: what was told of them is not told again.
+//
+// When something is told depends on the times of rows alone, so that a repeat
+// after a crash says the same in the same notification.
+func (d *delivery) tell(ctx context.Context, rows []fleet.Alert) error {
+	if err := d.settle(ctx, rows[0].At, rows); err != nil {
+		return err
+	}
+	var later []Message
+	for _, m := range d.messages(rows) {
+		if d.cause(m) >= 0 {
+			later = append(later, m)
+			continue
+		}
+		if err := d.send(ctx, m); err != nil {
+			return err
+		}
+		d.s.Causes = append(d.s.Causes, Cause{State: m.State, Again: m.Again, Code: m.Code, Since: m.At})
+	}
+	for _, m := range later {
+		c := &d.s.Causes[d.cause(m)]
+		c.Rows = append(c.Rows, m.Alerts...)
+	}
+	return nil
+}
+
+// settle tells what was collected for long enough at a time, or has news among
+// these rows, and forgets causes that are quiet.
+func (d *delivery) settle(ctx context.Context, at time.Time, rows []fleet.Alert) error {
+	news := func(a fleet.Alert) bool {
+		return slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() })
+	}
+	for i := range d.s.Causes {
+		c := &d.s.Causes[i]
+		due := c.Since.Add(d.o.Together)
+		if len(c.Rows) == 0 || (at.Before(due) && !slices.ContainsFunc(c.Rows, news)) {
+			continue
+		}
+		if d.o.Now.Sub(due) > giveUp {
+			d.s.GivenUp += len(c.Rows)
+			c.Rows = nil
+			continue
+		}
+		if at.Before(due) {
+			due = at
+		}
+		m := Message{At: due, State: c.State, Again: c.Again, Code: c.Code, More: true, Alerts: c.Rows}
+		if err := d.send(ctx, m); err != nil {
+			return err
+		}
+		c.Since, c.Rows = due, nil
+	}
+	d.s.Causes = slices.DeleteFunc(d.s.Causes, func(c Cause) bool { return len(c.Rows) == 0 && !at.Before(c.Since.Add(d.o.Together)) })
+	return nil
+}
+
+// cause returns which cause a message belongs to; -1: it is a new one.
+func (d *delivery) cause(m Message) int {
+	return slices.IndexFunc(d.s.Causes, func(c Cause) bool { return c.State == m.State && c.Again == m.Again && c.Code == m.Code })
+}
+
+func (d *delivery) send(ctx context.Context, m Message) error {
+	m.finish()
+	if err := d.try(ctx, func(ctx context.Context) error { return d.t.Send(ctx, m) }); err != nil {
+		return err
+	}
+	d.note(m)
+	return nil
+}
