@@ -1,19 +1,14 @@
 package authority
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
-	"syscall"
-
-	"golang.org/x/sys/unix"
 
 	"cis490/internal/ident"
+	"cis490/internal/peer"
 	"cis490/internal/wire"
 )
 
@@ -23,44 +18,12 @@ func listenAdmin(path string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("remove abandoned socket: %w", err)
-	}
-	l, err := net.Listen("unix", path)
+	l, err := peer.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
-	if err := os.Chmod(path, privateMode); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
 	return l, nil
 }
-
-type peerKey struct{}
-
-// withPeer notes who is at the other end of a Unix socket, as the kernel says.
-func withPeer(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
-	raw, err := u.SyscallConn()
-	if err != nil {
-		return ctx
-	}
-	var cred *unix.Ucred
-	var credErr error
-	err = raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
-	})
-	if err != nil || credErr != nil {
-		return ctx
-	}
-	return context.WithValue(ctx, peerKey{}, *cred)
-}
-
-// permitted lets root in, and the user that the authority runs as.
-func permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred.Uid) == own }
 
 func (a *Authority) adminRoutes() http.Handler {
 	mux := http.NewServeMux()
@@ -129,8 +92,8 @@ func (a *Authority) adminRoutes() http.Handler {
 
 func (a *Authority) onlyRoot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cred, ok := r.Context().Value(peerKey{}).(unix.Ucred)
-		if !ok || !permitted(cred, os.Getuid()) {
+		cred, ok := peer.Caller(r.Context())
+		if !ok || !peer.Permitted(cred, os.Getuid()) {
 			a.o.Log.Warn("refused at the admin socket", "uid", cred.Uid, "pid", cred.Pid, "path", r.URL.Path)
 			p := wire.NewProblem(wire.Unauthorized, "user %d may not ask the authority", cred.Uid)
 			p.Title, p.Fix = "needs root", "run it again with sudo"
@@ -143,6 +106,6 @@ func (a *Authority) onlyRoot(next http.Handler) http.Handler {
 
 // caller says who asks, for log and roster.
 func caller(r *http.Request) string {
-	cred, _ := r.Context().Value(peerKey{}).(unix.Ucred)
+	cred, _ := peer.Caller(r.Context())
 	return fmt.Sprintf("admin uid=%d", cred.Uid)
 }

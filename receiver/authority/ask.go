@@ -8,13 +8,13 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/http"
 	"syscall"
 	"time"
 
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/peer"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -27,10 +27,7 @@ type Asker struct {
 
 // At returns the asker for an authority's socket.
 func At(socket string) *Asker {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
-	}
-	return &Asker{socket, &http.Client{Timeout: time.Minute, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}}
+	return &Asker{socket, peer.Client(socket, time.Minute)}
 }
 
 // CreateTokens makes a join token for each host, or for none.

@@ -34,6 +34,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ledger"
+	"cis490/internal/peer"
 	"cis490/internal/pki"
 	"cis490/receiver/roster"
 )
@@ -148,7 +149,7 @@ func (a *Authority) Run(ctx context.Context) error {
 	public := a.server(a.publicRoutes())
 	public.TLSConfig = pki.ServerTLS(a.pair)
 	admin := a.server(a.adminRoutes())
-	admin.ConnContext = withPeer
+	admin.ConnContext = peer.WithCaller
 	a.o.Notify("READY=1")
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return served(public.ServeTLS(a.listener, "", "")) })

@@ -7,23 +7,7 @@ import (
 	"net/http/httptest"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
-
-// Another user cannot be at the other end of a socket in a test without root,
-// hence the rule by itself, and that a connection of unknown user is refused.
-func TestPermitted(t *testing.T) {
-	for _, c := range []struct {
-		uid  uint32
-		own  int
-		want bool
-	}{{0, 990, true}, {990, 990, true}, {991, 990, false}, {1000, 0, false}} {
-		if got := permitted(unix.Ucred{Uid: c.uid}, c.own); got != c.want {
-			t.Errorf("user %d asks an authority of user %d: %v", c.uid, c.own, got)
-		}
-	}
-}
 
 func TestOnlyRoot_UnknownPeerIsRefused(t *testing.T) {
 	a := &Authority{o: Options{Log: discard()}}

@@ -1,0 +1,99 @@
+// Package peer is for services that only root may ask, on this machine: HTTP over
+// a Unix socket, where the kernel says who is at the other end. It keeps nothing
+// that a crash could harm: a socket that a dead process left is made anew. It
+// refuses to judge what a caller may do beyond who it is.
+package peer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type key struct{}
+
+// WithCaller notes who is at the other end of a Unix socket; it is for
+// http.Server's ConnContext.
+func WithCaller(ctx context.Context, c net.Conn) context.Context {
+	u, ok := c.(*net.UnixConn)
+	if !ok {
+		return ctx
+	}
+	raw, err := u.SyscallConn()
+	if err != nil {
+		return ctx
+	}
+	var cred *unix.Ucred
+	var credErr error
+	err = raw.Control(func(fd uintptr) {
+		cred, credErr = unix.GetsockoptUcred(int(fd), syscall.SOL_SOCKET, syscall.SO_PEERCRED)
+	})
+	if err != nil || credErr != nil {
+		return ctx
+	}
+	return context.WithValue(ctx, key{}, *cred)
+}
+
+// Caller returns who asks; false where the kernel did not say.
+func Caller(ctx context.Context) (unix.Ucred, bool) {
+	cred, ok := ctx.Value(key{}).(unix.Ucred)
+	return cred, ok
+}
+
+// Permitted lets root in, and the user that the service runs as.
+func Permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred.Uid) == own }
+
+// Listen listens at a path, however long it is, for its user and root. What lies
+// there is taken for abandoned: the caller knows that no living process has it.
+func Listen(path string) (_ net.Listener, err error) {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("remove abandoned socket: %w", err)
+	}
+	short, done, err := shorten(path)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the short name is another's by then
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return l, nil
+}
+
+// Client returns a client of the service at a path; the host in its URLs is of no
+// matter.
+func Client(path string, timeout time.Duration) *http.Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		short, done, err := shorten(path)
+		if err != nil {
+			return nil, err
+		}
+		defer done()
+		return (&net.Dialer{}).DialContext(ctx, "unix", short)
+	}
+	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+}
+
+// shorten returns a name for a path that fits into a socket's address, which has
+// 108 bytes, until done is called.
+func shorten(path string) (short string, done func(), err error) {
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return "", nil, err
+	}
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() { _ = dir.Close() }, nil // only looked up in
+}

@@ -1,0 +1,68 @@
+package peer_test
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/peer"
+)
+
+// Another user cannot be at the other end of a socket in a test without root,
+// hence the rule by itself.
+func TestPermitted(t *testing.T) {
+	for _, c := range []struct {
+		uid  uint32
+		own  int
+		want bool
+	}{{0, 990, true}, {990, 990, true}, {991, 990, false}, {1000, 0, false}} {
+		if got := peer.Permitted(unix.Ucred{Uid: c.uid}, c.own); got != c.want {
+			t.Errorf("user %d asks a service of user %d: %v", c.uid, c.own, got)
+		}
+	}
+	if _, known := peer.Caller(t.Context()); known {
+		t.Error("nobody is known")
+	}
+}
+
+// TestListen_LongPathAndCaller: a socket works under a path that is too long for
+// its address, in place of an abandoned one, and tells who asks.
+func TestListen_LongPathAndCaller(t *testing.T) {
+	path := filepath.Join(t.TempDir(), strings.Repeat("long", 50), "admin.sock")
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		l, err := peer.Listen(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if fi, err := os.Stat(path); err != nil || fi.Mode().Perm() != 0o600 {
+			t.Errorf("socket: %v, %v", fi, err)
+		}
+		s := &http.Server{
+			ReadHeaderTimeout: time.Second, ConnContext: peer.WithCaller,
+			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if cred, known := peer.Caller(r.Context()); !known || int(cred.Pid) != os.Getpid() {
+					t.Errorf("asked by %+v, %t", cred, known)
+				}
+			}),
+		}
+		go func() { _ = s.Serve(l) }()
+		res, err := peer.Client(path, time.Second).Get("http://service/")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := res.Body.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
