@@ -25,11 +25,14 @@ func (a *app) hostCommand() *cli.Command {
 		Usage: "see and change which hosts belong to the fleet",
 		Subcommands: []*cli.Command{{
 			Name:        "list",
-			Usage:       "list the roster",
+			Usage:       "list the roster, and what is wrong with whom",
 			ArgsUsage:   " ",
-			Description: "Example:\n   sudo cis490 host list",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
-			Action:      a.hostList,
+			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host list\n   sudo cis490 host list --watch",
+			Flags: []cli.Flag{
+				configFlag(config.ReceiverPath), jsonFlag(),
+				&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"},
+			},
+			Action: a.hostList,
 		}, {
 			Name:        "show",
 			Usage:       "explain one host: who it is, how it is, and what will happen next",
@@ -106,41 +109,6 @@ func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (st
 		a.printf("%s: %s\n", h, done)
 	}
 	return errors.Join(failed...)
-}
-
-func (a *app) hostList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
-	conf, err := a.receiver(c)
-	if err != nil {
-		return err
-	}
-	all, err := authority.At(conf.Authority.Socket).Hosts(c.Context)
-	if err != nil {
-		return err
-	}
-	heard := a.heard(conf)
-	if c.Bool("json") {
-		type both struct {
-			roster.Host
-			*contact
-		}
-		rows := make([]both, 0, len(all))
-		for _, h := range all {
-			rows = append(rows, both{h, contactOf(heard, h.Name)})
-		}
-		return a.printJSON(rows)
-	}
-	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tNOTE", func(row func(...any)) {
-		for _, h := range all {
-			last, version := "-", "-"
-			if k := contactOf(heard, h.Name); k != nil {
-				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
-			}
-			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, note(h))
-		}
-	})
 }
 
 // contact is what serve noted of a host and a person wants to see beside what

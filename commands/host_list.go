@@ -1,0 +1,168 @@
+package commands
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"golang.org/x/term"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/machine"
+	"cis490/receiver/authority"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/roster"
+)
+
+// watchEvery is how often the live view looks for something new.
+const watchEvery = 2 * time.Second
+
+// fleetView is what the roster, the contacts and fleet-check say of all hosts.
+type fleetView struct {
+	hosts    []roster.Host
+	heard    contacts.Contacts
+	last     fleet.Last
+	symptoms map[string][]string // by host, of open alerts
+}
+
+func (a *app) hostList(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if c.Bool("watch") && c.Bool("json") {
+		return usagef(c, "--watch is for people, --json for programs: choose one")
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	v, err := a.fleetView(c.Context, conf)
+	switch {
+	case err != nil:
+		return err
+	case c.Bool("watch"):
+		return a.hostWatch(c.Context, conf, v)
+	case c.Bool("json"):
+		return a.printJSON(v.rows())
+	}
+	return a.hostTable(v, len(v.hosts))
+}
+
+func (a *app) fleetView(ctx context.Context, conf config.Receiver) (v fleetView, err error) {
+	if v.hosts, err = authority.At(conf.Authority.Socket).Hosts(ctx); err != nil {
+		return v, err
+	}
+	v.heard, v.symptoms = a.heard(conf), map[string][]string{}
+	if v.last, err = fleet.ReadLast(disk.OS{}, conf.DataDir); err != nil {
+		a.errorf("warning: open alerts cannot be told: %v", err)
+	}
+	for _, x := range v.last.Open {
+		v.symptoms[x.Host] = append(v.symptoms[x.Host], x.Symptom)
+	}
+	return v, nil
+}
+
+// hostRow is a host as --json prints it.
+type hostRow struct {
+	roster.Host
+	*contact
+	Symptoms []string `json:"symptoms,omitempty"`
+}
+
+func (v fleetView) rows() []hostRow {
+	rows := []hostRow{}
+	for _, h := range v.hosts {
+		rows = append(rows, hostRow{h, contactOf(v.heard, h.Name), v.symptoms[string(h.Name)]})
+	}
+	return rows
+}
+
+// hostTable prints the first hosts of a view.
+func (a *app) hostTable(v fleetView, most int) error {
+	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tALERTS\tNOTE", func(row func(...any)) {
+		for _, h := range v.rows()[:min(most, len(v.hosts))] {
+			last, version := "-", "-"
+			if k := h.contact; k != nil {
+				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
+			}
+			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, orDash(strings.Join(h.Symptoms, ", ")), note(h.Host))
+		}
+	})
+}
+
+// hostWatch shows a view, and again whenever it has changed: on a terminal in the
+// place of the one before, as far as that has room. It ends with the context.
+func (a *app) hostWatch(ctx context.Context, conf config.Receiver, v fleetView) error {
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	screen, shown := a.terminal(a.env.Out), ""
+	for err := error(nil); ; v, err = a.fleetView(ctx, conf) {
+		text := ""
+		if err == nil {
+			text, err = a.page(v, a.height())
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil: // it may come back
+			text = fmt.Sprintf("%v\n", err)
+		}
+		if text != shown {
+			if screen {
+				a.printf("\x1b[H\x1b[2J")
+			} else if shown != "" {
+				a.printf("\n")
+			}
+			a.printf("%s", text)
+			shown = text
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// page is a view as text: the sick first, and as many hosts as fit.
+func (a *app) page(v fleetView, lines int) (string, error) {
+	sick := func(h roster.Host) int { return min(len(v.symptoms[string(h.Name)]), 1) }
+	slices.SortStableFunc(v.hosts, func(x, y roster.Host) int { return sick(y) - sick(x) })
+	var b bytes.Buffer
+	on := *a
+	on.env.Out = &b
+	if err := on.hostTable(v, lines); err != nil {
+		return "", err
+	}
+	if left := len(v.hosts) - lines; left > 0 {
+		on.printf("and %d more\n", left)
+	}
+	if own := v.symptoms[fleet.Receiver]; len(own) > 0 {
+		on.printf("the receiver itself: %s\n", strings.Join(own, ", "))
+	}
+	on.printf("%s at the check of %s", openAlerts(len(v.last.Open)), stamp(v.last.At))
+	if time.Since(v.last.At) > 3*machine.FleetCheckEvery {
+		on.printf(": it should run every 5 minutes")
+	}
+	on.printf("\n")
+	return b.String(), nil
+}
+
+// height is how many hosts have room on the terminal; off it, all have.
+func (a *app) height() int {
+	if f, ok := a.env.Out.(*os.File); ok && a.terminal(f) {
+		if _, h, err := term.GetSize(int(f.Fd())); err == nil {
+			return max(h-5, 1)
+		}
+	}
+	return math.MaxInt
+}
