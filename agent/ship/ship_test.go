@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"cis490/agent/spool"
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 )
@@ -253,21 +255,74 @@ func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	}
 }
 
+// TestOnce_UnpackableIsSetAside: what cannot become a tarball is set aside, and
+// keeps nobody waiting: neither a pipe that nobody writes to nor a link out.
 func TestOnce_UnpackableIsSetAside(t *testing.T) {
+	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
+	if err := os.WriteFile(elsewhere, []byte("{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	inPlaceOf := func(file string, make func(path string) error) func(string) error {
+		return func(dir string) error {
+			path := filepath.Join(dir, file)
+			return errors.Join(os.RemoveAll(path), make(path))
+		}
+	}
+	link := func(path string) error { return os.Symlink(elsewhere, path) }
+	pipe := func(path string) error { return syscall.Mkfifo(path, 0o660) }
+	for name, spoil := range map[string]func(dir string) error{
+		"symlink":            inPlaceOf("telemetry-proc.jsonl", link),
+		"pipe":               inPlaceOf("telemetry-proc.jsonl", pipe),
+		"meta.json symlink":  inPlaceOf(episode.MetaFile, link),
+		"meta.json pipe":     inPlaceOf(episode.MetaFile, pipe),
+		"meta.json folder":   inPlaceOf(episode.MetaFile, func(path string) error { return os.Mkdir(path, 0o770) }),
+		"meta.json no JSON":  inPlaceOf(episode.MetaFile, func(path string) error { return os.WriteFile(path, []byte("{"), 0o660) }),
+		"meta.json missing":  inPlaceOf(episode.MetaFile, func(string) error { return nil }),
+		"meta.json too long": inPlaceOf(episode.MetaFile, func(path string) error { return os.WriteFile(path, make([]byte, 2<<20), 0o660) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := peer.Start(t, nil)
+			h := newHost(t, r)
+			spoilt, other := h.record(good), h.record(good)
+			if err := spoil(filepath.Join(h.dir, "episodes", string(spoilt))); err != nil {
+				t.Fatal(err)
+			}
+			if err := h.once(); err != nil {
+				t.Fatal(err)
+			}
+			if r.Stored()[other] == "" || r.Stored()[spoilt] != "" {
+				t.Errorf("stored %v, want only %s", r.Stored(), other)
+			}
+			sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
+			if reason, err := sp.ReasonOf(spoilt); err != nil || reason.Kind != spool.Unpackable || reason.Retry || reason.Fix == "" {
+				t.Errorf("reason %+v, %v", reason, err)
+			}
+		})
+	}
+}
+
+// TestRun_LinkedFolderIsLeftAlone: what an episode's name leads to elsewhere is
+// neither sent nor removed.
+func TestRun_LinkedFolderIsLeftAlone(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
-	link, other := h.record(good), h.record(good)
-	if err := os.Symlink("/etc/passwd", filepath.Join(h.dir, "episodes", string(link), "telemetry-x.jsonl")); err != nil {
+	_, stop := h.run()
+	first := h.record(good)
+	h.until("it watches", func() bool { return r.Stored()[first] != "" })
+	away := t.TempDir()
+	for _, f := range []string{episode.MetaFile, episode.DoneMarker} {
+		if err := os.WriteFile(filepath.Join(away, f), []byte("{}"), 0o660); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(away, filepath.Join(h.dir, "episodes", "01J00000000000000000009999")); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.once(); err != nil {
-		t.Fatal(err)
-	}
-	if r.Stored()[other] == "" || r.Stored()[link] != "" {
-		t.Errorf("stored %v, want only %s", r.Stored(), other)
-	}
-	sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
-	if reason, err := sp.ReasonOf(link); err != nil || reason.Kind != spool.Unpackable || reason.Retry {
-		t.Errorf("reason %+v, %v", reason, err)
+	after := h.record(good)
+	h.until("one that came later is shipped", func() bool { return r.Stored()[after] != "" })
+	stop()
+	if len(r.Stored()) != 2 || len(h.names("quarantine")) != 0 || !disk.Exists(disk.OS{}, filepath.Join(away, episode.MetaFile)) {
+		t.Errorf("stored %v, set aside %v; want the link left alone", r.Stored(), h.names("quarantine"))
 	}
 }

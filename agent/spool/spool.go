@@ -107,10 +107,15 @@ func (s *Spool) inQuarantine(id ident.EpisodeID) string {
 	return filepath.Join(s.quarantine(), string(id))
 }
 
-// Done tells whether an episode's directory is there and whole.
+// Done tells whether an episode's directory is there and whole. A symlink to one
+// is none: what it leads to is not ours to remove.
 func (s *Spool) Done(id ident.EpisodeID) bool {
 	fi, err := s.FS.Lstat(filepath.Join(s.episode(id), episode.DoneMarker))
-	return err == nil && fi.Mode().IsRegular()
+	if err != nil || !fi.Mode().IsRegular() {
+		return false
+	}
+	fi, err = s.FS.Lstat(s.episode(id))
+	return err == nil && fi.IsDir()
 }
 
 // Scan returns the ids of whole episodes that known does not know yet, in order

@@ -69,7 +69,7 @@ func (s *Spool) pack(ctx context.Context, p Packer, id ident.EpisodeID, moved fu
 	m, err := episode.ReadMeta(s.FS, dir)
 	switch {
 	case err != nil:
-		return Tarball{}, &episode.Unpackable{File: episode.MetaFile, Why: "cannot be used: " + err.Error()}
+		return Tarball{}, episode.Unreadable(episode.MetaFile, err)
 	case m.Episode != id:
 		return Tarball{}, &episode.Unpackable{File: episode.MetaFile, Why: fmt.Sprintf("is of episode %q", m.Episode)}
 	case m.Verdict == episode.Abandoned:

@@ -93,7 +93,7 @@ func (t *packing) dir(name, as string, depth int) error {
 	}
 	entries, err := fs.ReadDir(t.root.FS(), name) // sorted by name
 	if err != nil {
-		return unreadable(name, err)
+		return Unreadable(name, err)
 	}
 	for _, e := range entries {
 		if depth == 0 && e.Name() == ReasonFile {
@@ -121,12 +121,12 @@ func (t *packing) file(name, as string) error {
 	// Not blocking, should it have become a pipe since it was listed.
 	f, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return unreadable(name, err)
+		return Unreadable(name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
 	before, err := f.Stat()
 	if err != nil {
-		return unreadable(name, err)
+		return Unreadable(name, err)
 	}
 	if at, err := t.root.Lstat(name); err != nil || !before.Mode().IsRegular() || !os.SameFile(at, before) {
 		return &Unpackable{name, "was replaced while it was packed"}
@@ -140,7 +140,7 @@ func (t *packing) file(name, as string) error {
 	}
 	after, err := f.Stat()
 	if err != nil {
-		return unreadable(name, err)
+		return Unreadable(name, err)
 	}
 	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
 		return &Unpackable{name, "changed while it was packed"}
@@ -167,15 +167,15 @@ func (t *packing) copy(f io.Reader, name string, left int64) error {
 		case errors.Is(err, io.EOF) && left > 0:
 			return &Unpackable{name, "shrank while it was packed"}
 		case err != nil && !errors.Is(err, io.EOF):
-			return unreadable(name, err)
+			return Unreadable(name, err)
 		}
 	}
 	return nil
 }
 
-// unreadable tells faults of a file from those of the whole program, which are
-// no reason to set an episode aside.
-func unreadable(name string, err error) error {
+// Unreadable tells faults of a file, which make an *Unpackable, from those of the
+// whole program, which are no reason to set an episode aside.
+func Unreadable(name string, err error) error {
 	for _, all := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EINTR} {
 		if errors.Is(err, all) {
 			return fmt.Errorf("pack episode: %w", err)
