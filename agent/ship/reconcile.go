@@ -123,6 +123,9 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 	if err := s.expire(); err != nil {
 		return err
 	}
+	if err := s.Spool.Shorten(); err != nil { // another day
+		s.Logger.Warn("receipts not shortened", "err", err)
+	}
 	s.remember(func(st *spool.State) { st.StoreID, st.ReconciledAt = storeID, s.Now().UTC().Round(0) })
 	s.Logger.Info("reconciled", "host", s.Host, "stored", len(confirmed), "again", again, "removed", removed)
 	return nil

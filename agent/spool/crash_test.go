@@ -1,6 +1,7 @@
 package spool_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"cis490/agent/spool"
 	"cis490/internal/disk"
@@ -128,12 +131,28 @@ func steps() []step {
 			}
 		}, func(_ disk.FS, s *spool.Spool) error { return s.Release(one) }, "dir=episodes tarball="},
 		{"put back", retired, putBack, "dir= tarball=outbox"},
+		{"shorten", func(t *testing.T, f disk.FS, s *spool.Spool) {
+			retired(t, f, s)
+			history(t, f, s)
+		}, func(_ disk.FS, s *spool.Spool) error { return s.Shorten() }, "dir= tarball=shipped"},
 		{"quarantine without directory", func(t *testing.T, f disk.FS, s *spool.Spool) {
 			retired(t, f, s)
 			if err := putBack(f, s); err != nil {
 				t.Fatal(err)
 			}
 		}, aside(wire.TooLarge), "dir= tarball=quarantine"},
+	}
+}
+
+// history retires and prunes many episodes, of which only receipts are left.
+func history(t *testing.T, f disk.FS, s *spool.Spool) {
+	t.Helper()
+	for n := range 120 {
+		id := ident.EpisodeID(fmt.Sprintf("00J%023d", n))
+		err := s.Retire([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))}, Receipt: wire.Receipt{Episode: id}}})
+		if err := errors.Join(err, s.Prune(id)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
@@ -215,6 +234,9 @@ func TestCrash(t *testing.T) {
 							t.Fatalf("call %d (%v): reason %+v, %v", n, cut, r, err)
 						}
 					}
+					if rows, err := s.Shipped(); strings.Contains(st.after, "shipped") && (err != nil || len(rows) != 1) {
+						t.Fatalf("call %d (%v): receipts %v, %v", n, cut, rows, err)
+					}
 					noOrphans(t, f, n)
 					if done {
 						return
@@ -249,6 +271,38 @@ func noOrphans(t *testing.T, f disk.FS, n int) {
 		if name := e.Name(); name != string(one)+wire.TarballSuffix && (name != string(one)+".json" || !strings.Contains(places(f), "tarball=outbox")) {
 			t.Fatalf("call %d: %s is left in the outbox", n, name)
 		}
+	}
+}
+
+// TestShorten: what is read at each start follows what is kept, not what was.
+func TestShorten(t *testing.T) {
+	f := faultdisk.New("/")
+	s, err := open(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	record(t, f, one)
+	tarball, err := s.Tarball(t.Context(), packer{f}, one, nil)
+	if err == nil {
+		err = s.Retire([]spool.Acknowledged{{Tarball: tarball, Receipt: wire.Receipt{Episode: one, StoreID: "s"}}})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, err := s.Shipped()
+	if err != nil {
+		t.Fatal(err)
+	}
+	history(t, f, s)
+	if err := s.Shorten(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := disk.ReadFile(f, path.Join(dir, "shipped", "receipts.jsonl"), 1<<20)
+	if n := bytes.Count(b, []byte("\n")); err != nil || n != 2 {
+		t.Errorf("%d receipts are left, %v; want that of the kept one, and the last", n, err)
+	}
+	if after, err := s.Shipped(); err != nil || !cmp.Equal(before, after) {
+		t.Errorf("shipped %v, %v; want %v", after, err, before)
 	}
 }
 

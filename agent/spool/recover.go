@@ -67,7 +67,7 @@ func (s *Spool) Recover() (Recovered, error) {
 			step(s.finishRelease(id))
 		}
 	}
-	errs = append(errs, s.recoverReceipts(tarballs, step))
+	errs = append(errs, s.remove(s.receiptsPath()+disk.Partial), s.recoverReceipts(tarballs, step))
 	for _, e := range entries { // digests whose tarball never came, or went
 		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
 		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") {

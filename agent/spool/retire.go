@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
 	"cis490/internal/wire"
@@ -141,6 +142,35 @@ func (s *Spool) Prune(id ident.EpisodeID) error {
 		return fmt.Errorf("prune %s: %w", id, err)
 	}
 	return nil
+}
+
+// someRows is how many receipts of no use are no reason to rewrite the file.
+const someRows = 100
+
+// Shorten throws away the receipts of episodes that have left this host, once
+// they are the most of them: the file is read at each start and each reconcile,
+// which must not cost more from year to year.
+func (s *Spool) Shorten() error {
+	all, here := 0, 0
+	err := s.eachRow(func(r Row) {
+		all++
+		if s.isHere(r.Episode) {
+			here++
+		}
+	})
+	if err != nil || all <= 2*here+someRows {
+		return err
+	}
+	return s.receipts.Keep(func(row ledger.Row) bool {
+		var r Row
+		return json.Unmarshal(row.Line, &r) == nil && s.isHere(r.Episode)
+	})
+}
+
+// isHere tells whether an episode's receipt is of use. Those on their way from
+// the outbox to shipped/ are found in one of them, in this order.
+func (s *Spool) isHere(id ident.EpisodeID) bool {
+	return disk.Exists(s.FS, s.episode(id)) || disk.Exists(s.FS, s.inOutbox(id, wire.TarballSuffix)) || disk.Exists(s.FS, s.inShipped(id))
 }
 
 func (s *Spool) eachRow(visit func(Row)) error {

@@ -51,6 +51,9 @@ func story(d *faultdisk.Disk) (acked, refused []int) {
 		} else {
 			refused = append(refused, n)
 		}
+		if n == first+1 { // what was acknowledged before and after is kept
+			_ = l.Keep(func(ledger.Row) bool { return true })
+		}
 	}
 	return acked, refused
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +113,43 @@ func TestLedger_ManyWritersEachRowOnce(t *testing.T) {
 	}
 	if len(seen) != 200 {
 		t.Errorf("%d distinct rows, want 200", len(seen))
+	}
+}
+
+// TestLedger_Keep: rows that are appended while others are thrown away are there,
+// and so is the last one.
+func TestLedger_Keep(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jsonl")
+	l := open(t, path, time.Now)
+	for n := range 10 {
+		appendN(t, l, n)
+	}
+	odd := func(r ledger.Row) bool {
+		var v row
+		return json.Unmarshal(r.Line, &v) == nil && v.N%2 == 1
+	}
+	var wg sync.WaitGroup
+	for n := range 100 {
+		wg.Go(func() { appendN(t, l, 1001+2*n) })
+	}
+	if err := l.Keep(odd); err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if got := numbers(t, path, time.Time{}); len(got) < 105 || len(got) > 106 || !slices.Equal(got[:4], []int{1, 3, 5, 7}) {
+		t.Errorf("kept %v, want the odd ones, all that were appended, and 8 at most", got)
+	}
+	appendN(t, l, 8)
+	for range 2 {
+		if err := l.Keep(odd); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := numbers(t, path, time.Time{}); got[len(got)-1] != 8 {
+		t.Errorf("kept %v, want the last row too", got)
+	}
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
 	}
 }
 
