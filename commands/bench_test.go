@@ -16,8 +16,10 @@ import (
 
 // BenchmarkShip compares the way of episodes from their directories to the
 // receiver's word with what a person would type: tar, zstd and curl, given
-// digest and length for nothing, and the priority of the shipper's unit. One run of each per round; ratio is how many
-// times faster ship is. peak-MiB is the most memory that ship had.
+// digest and length for nothing, and the priority of the shipper's unit. One run
+// of each per round; ratio is how many times faster ship is, cpu-ratio how many
+// times less CPU it and the receiver need, which says more on a busy machine.
+// peak-MiB is the most memory that ship had.
 func BenchmarkShip(b *testing.B) {
 	many, large := 2000, int64(1<<30)
 	if testing.Short() {
@@ -30,26 +32,29 @@ func BenchmarkShip(b *testing.B) {
 	}{{"large", 1, large}, {"small", many, 200 << 10}} {
 		b.Run(c.name, func(b *testing.B) {
 			r := newSite(b)
-			var ship, typed time.Duration
-			var peak int
+			var ship, typed cost
 			for b.Loop() {
 				r.record(c.episodes, c.size)
 				script := r.script()
-				took, _ := r.timed("sh", script)
-				typed += took
+				typed.add(r.timed("sh", script))
 				r.forget()
-				took, most := r.timed("cis490", "ship", "--once", "--config", r.path("lab.toml"))
-				ship += took
-				peak = max(peak, most)
+				ship.add(r.timed("cis490", "ship", "--once", "--config", r.path("lab.toml")))
 				r.forget()
 			}
-			b.ReportMetric(typed.Seconds()/float64(b.N), "typed-s")
-			b.ReportMetric(ship.Seconds()/float64(b.N), "ship-s")
-			b.ReportMetric(typed.Seconds()/ship.Seconds(), "ratio")
-			b.ReportMetric(float64(peak)/1024, "peak-MiB")
+			b.ReportMetric(typed.time.Seconds()/float64(b.N), "typed-s")
+			b.ReportMetric(ship.time.Seconds()/float64(b.N), "ship-s")
+			b.ReportMetric(typed.time.Seconds()/ship.time.Seconds(), "ratio")
+			b.ReportMetric(typed.cpu.Seconds()/ship.cpu.Seconds(), "cpu-ratio")
+			b.ReportMetric(float64(ship.peak)/1024, "peak-MiB")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+func (c *cost) add(o cost) {
+	c.time += o.time
+	c.cpu += o.cpu
+	c.peak = max(c.peak, o.peak)
 }
 
 // BenchmarkShipIdle tells what a shipper costs that has nothing to do beside

@@ -64,7 +64,7 @@ func newSite(tb testing.TB) *site {
 	r.must(err)
 	r.write("ca/roster.jsonl", append(row, '\n'))
 	r.write("operator", []byte("secret\n"))
-	r.write("rx.toml", fmt.Appendf(nil, "public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator = %q\n[authority]\ndir = %q\n", r.path("rx"), r.path("operator"), r.path("ca")))
+	r.write("rx.toml", fmt.Appendf(nil, "public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator_file = %q\n[authority]\ndir = %q\n", r.path("rx"), r.path("operator"), r.path("ca")))
 	r.serve()
 	tb.Cleanup(r.stopServing)
 	r.url = "https://" + strings.TrimSpace(r.read("addr"))
@@ -137,7 +137,7 @@ func (r *site) script() string {
 		r.must(err)
 		size, err := os.Stat(r.path("packed"))
 		r.must(err)
-		fmt.Fprintf(&sh, "tar c %s | zstd -q -3 -T0 | curl --http1.1 -fsS -o /dev/null -T - --cacert %[2]s/ca.crt --cert %[2]s/lab-host.pem --key %[2]s/lab-host.pem", d.Name(), r.path("certs"))
+		fmt.Fprintf(&sh, "tar c %s | zstd -q -3 -T0 | curl --http1.1 -H Transfer-Encoding: -fsS -o /dev/null -T - --cacert %[2]s/ca.crt --cert %[2]s/lab-host.pem --key %[2]s/lab-host.pem", d.Name(), r.path("certs"))
 		for _, h := range []string{
 			"Authorization: Bearer bearer", "Content-Type: " + wire.ContentTypeEpisode, fmt.Sprint("Content-Length: ", size.Size()),
 			wire.HeaderDigest + ": " + string(packed[:64]), wire.HeaderSchema + ": " + wire.SchemaVersion, wire.HeaderHost + ": " + siteHost,
@@ -161,12 +161,19 @@ func (r *site) forget() {
 	}
 }
 
-// timed runs a command at the priority of the shipper's unit, and tells how long
-// it took and how much memory it had at most, in KiB.
-func (r *site) timed(args ...string) (took time.Duration, peak int) {
+// cost is what a command took: time, CPU time of it and the receiver together,
+// and its most memory, in KiB.
+type cost struct {
+	time, cpu time.Duration
+	peak      int
+}
+
+// timed runs a command at the priority of the shipper's unit.
+func (r *site) timed(args ...string) (c cost) {
 	cmd := exec.Command("nice", append([]string{"-n", "10"}, args...)...)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
+	serving := r.cpu(r.serving.Process.Pid)
 	start := time.Now()
 	r.must(cmd.Start())
 	done := make(chan error, 1)
@@ -181,14 +188,15 @@ func (r *site) timed(args ...string) (took time.Duration, peak int) {
 			_, after, _ := strings.Cut(string(status), "VmHWM:")
 			var kib int
 			_, _ = fmt.Sscan(after, &kib)
-			peak = max(peak, kib)
+			c.peak = max(c.peak, kib)
 		case err := <-done:
-			took = time.Since(start)
+			c.time = time.Since(start)
+			c.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime() + r.cpu(r.serving.Process.Pid) - serving
 			if err != nil {
 				text, log := out.String(), r.read("serve.log")
 				r.tb.Fatalf("%v: %v\n%s\nserve:\n%s", args, err, text[max(0, len(text)-2000):], log[max(0, len(log)-2000):])
 			}
-			return took, peak
+			return c
 		}
 	}
 }
