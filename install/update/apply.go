@@ -82,6 +82,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 			u.o.Log.Warn("with this config nothing runs", "err", err)
 		}
 		u.noteDown(ctx)
+		t.Baseline = append(t.Baseline, u.o.Machine.Examine(ctx, u.path("current", binaryName)).Failing...)
 	case err != nil:
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
 	}

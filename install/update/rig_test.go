@@ -43,6 +43,7 @@ type rig struct {
 	// How the machine behaves.
 	prepare   func(io.Reader, string, ident.Digest) error
 	converge  func(binary string) error
+	restart   func() error
 	units     func(version string) []update.Daemon
 	findings  func(version string) update.Findings
 	boot      string
@@ -221,7 +222,12 @@ func (r *rig) Converge(context.Context, string) error {
 	return nil
 }
 
-func (r *rig) Restart(context.Context) error { return nil }
+func (r *rig) Restart(context.Context) error {
+	if r.restart != nil {
+		return r.restart()
+	}
+	return nil
+}
 
 func (r *rig) Units(context.Context) ([]update.Daemon, error) { return r.units(r.runs("current")), nil }
 

@@ -221,11 +221,22 @@ func TestJudge_Reboots(t *testing.T) {
 	}
 }
 
-// TestApply_BrokenConfig: a config that nobody can read keeps no release out.
+// TestApply_BrokenConfig: a config that nobody can read keeps no release out,
+// though no daemon starts with it any more.
 func TestApply_BrokenConfig(t *testing.T) {
 	r := onDisk(t)
+	restarted := false
+	r.restart = func() error { restarted = true; return errors.New("exit status 78") }
+	r.units = func(string) []update.Daemon {
+		return []update.Daemon{{Name: "ship", Active: !restarted, Why: "exit-code, exit status 78"}}
+	}
 	r.converge = func(string) error { return fault.Exit(errors.New("lab-host.toml:1:1: broken"), fault.Config) }
-	r.findings = func(string) update.Findings { return update.Findings{Failing: []string{"config.valid"}} }
+	r.findings = func(string) update.Findings {
+		if restarted {
+			return update.Findings{Failing: []string{"config.valid", "units.active"}}
+		}
+		return update.Findings{Failing: []string{"config.valid"}}
+	}
 	r.publish("v2", 2)
 	for range 3 {
 		r.run()
