@@ -58,35 +58,45 @@ func commandLines(t *testing.T) []documented {
 // Every command that README and docs show is one that this build has, with flags
 // that it takes.
 func TestDocs_CommandsExist(t *testing.T) {
-	help := map[string]string{}
-	below := map[string][]string{}
-	known := func(path []string) ([]string, string) {
-		key := strings.Join(path, " ")
-		if _, ok := help[key]; !ok {
-			below[key] = subcommands(t, path...)
-			help[key], _, _ = run(t, append(slices.Clip(path), "--help")...)
-		}
-		return below[key], help[key]
-	}
 	all := commandLines(t)
 	if len(all) < 30 {
 		t.Fatalf("only %d command lines were found", len(all))
 	}
+	book := manual{}
 	for _, d := range all {
-		var path []string
-		for word := range strings.FieldsSeq(d.line) {
-			names, text := known(path)
-			switch {
-			case strings.HasPrefix(word, "--"):
-				name, _, _ := strings.Cut(strings.Trim(word, "[]"), "=")
-				if !regexp.MustCompile(regexp.QuoteMeta(name) + `\b`).MatchString(text) {
-					t.Errorf("%s: `cis490 %s`: no flag %s", d.file, d.line, name)
-				}
-			case slices.Contains(names, word):
-				path = append(slices.Clip(path), word)
-			case len(names) > 0 && strings.ToLower(word) == word && regexp.MustCompile(`^[a-z-]+$`).MatchString(word):
-				t.Errorf("%s: `cis490 %s`: no command %q", d.file, d.line, word)
+		book.look(t, d.file, d.line)
+	}
+}
+
+// manual is what commands say of themselves, by path.
+type manual map[string]struct {
+	below []string
+	text  string
+}
+
+// look finds the command and flags of a command line in the manual; where is who
+// shows it.
+func (m manual) look(t *testing.T, where, line string) {
+	t.Helper()
+	var path []string
+	for word := range strings.FieldsSeq(line) {
+		key := strings.Join(path, " ")
+		known, ok := m[key]
+		if !ok {
+			known.below = subcommands(t, path...)
+			known.text, _, _ = run(t, append(slices.Clip(path), "--help")...)
+			m[key] = known
+		}
+		switch {
+		case strings.HasPrefix(word, "--"):
+			name, _, _ := strings.Cut(strings.Trim(word, "[]"), "=")
+			if !regexp.MustCompile(regexp.QuoteMeta(name) + `\b`).MatchString(known.text) {
+				t.Errorf("%s: `cis490 %s`: no flag %s", where, line, name)
 			}
+		case slices.Contains(known.below, word):
+			path = append(slices.Clip(path), word)
+		case len(known.below) > 0 && strings.ToLower(word) == word && regexp.MustCompile(`^[a-z-]+$`).MatchString(word):
+			t.Errorf("%s: `cis490 %s`: no command %q", where, line, word)
 		}
 	}
 }

@@ -270,7 +270,7 @@ func TestDoctor_TextIsGolden(t *testing.T) {
                        fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml
  ok    cert.host       Certificate names this host: lab-01
  FAIL  bearer.present  Bearer token is there: open DIR/certs/bearer: no such file or directory
-                       fix: on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host
+                       fix: on the receiver: sudo cis490 token create lab-01   # then paste what it prints on the lab host
  skip  users.exist     Users exist: this host runs under one user
 
 1 ok, 1 to look at, 1 failed, 1 skipped

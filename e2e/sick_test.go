@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -129,6 +130,43 @@ func (f *fleet) waitWell(limit time.Duration, host string) {
 	}
 }
 
+// mend does what a person does who only pastes: the fix of each alert of these
+// hosts, as it comes, until no alert of any host is open and none comes any more. A
+// host whose certificate is renewed may have more to say.
+func (f *fleet) mend(limit time.Duration, hosts ...string) {
+	f.t.Helper()
+	pasted := map[string]bool{}
+	before := ""
+	calm := time.Now()
+	for end := time.Now().Add(limit); time.Since(calm) < 3*checkEvery; time.Sleep(time.Second) {
+		still := ""
+		for _, a := range f.open() {
+			calm = time.Now()
+			still += " " + a.Host + ":" + a.Symptom
+			if slices.Contains(hosts, a.Host) && !pasted[a.Fix] {
+				pasted[a.Fix] = true
+				f.paste(a.Fix)
+			}
+			if time.Now().After(end) {
+				f.t.Fatalf("not mended after %s: %+v", limit, a)
+			}
+		}
+		if still != before {
+			f.t.Logf("%s: open:%s", time.Now().Format(time.TimeOnly), still)
+			before = still
+		}
+	}
+	last := map[string]string{}
+	for _, a := range f.rows() {
+		last[a.Host+" "+a.Symptom] = a.State
+	}
+	for what, state := range last {
+		if state != "resolved" {
+			f.t.Errorf("the last row of %s says %s", what, state)
+		}
+	}
+}
+
 // paste runs what a fix says, as printed, on the machine that it names. What it
 // prints "then paste on" the other machine is pasted there.
 func (f *fleet) paste(fix string) {
@@ -137,10 +175,7 @@ func (f *fleet) paste(fix string) {
 	if !ok {
 		f.t.Fatalf("fix names no machine: %q", fix)
 	}
-	command, then, _ := strings.Cut(command, ", then paste what it prints on ")
-	if then == "" {
-		_, then, _ = strings.Cut(command, "# then paste what it prints on ")
-	}
+	_, then, _ := strings.Cut(command, "# then paste what it prints on ")
 	machine := f.rx
 	if name, is := strings.CutPrefix(on, "on lab"); is {
 		machine = f.Host("lab" + name)

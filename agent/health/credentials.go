@@ -25,7 +25,7 @@ const (
 
 // Fixes that more than one check has.
 const (
-	fetchFix  = here + "sudo systemctl start cis490-cert-fetch; journalctl -u cis490-cert-fetch -n 20"
+	fetchFix  = here + "sudo systemctl start cis490-cert-fetch; sudo journalctl -u cis490-cert-fetch -n 20 --no-pager"
 	enrollFix = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host"
 )
 
@@ -44,7 +44,7 @@ func (h *host) credentials() []check.Check {
 		},
 		{
 			ID: "cert.host", Title: "Certificate names this host", Severity: check.Hard,
-			Fix: here + "set host in " + h.Path + " to the name in the certificate; for a new name, " + enrollFix,
+			Fix: here + "sudo cis490 doctor --only cert.host   # shows both names: set host in " + h.Path + " to the one of the certificate; for a new name, " + enrollFix,
 			Doc: "The receiver believes only the name in the certificate; the one in the config must be the same.",
 			Run: h.needsConfig(h.certHost),
 		},

@@ -11,6 +11,8 @@ package health
 import (
 	"context"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"cis490/internal/check"
@@ -68,7 +70,13 @@ func Checks(o Options) []check.Check {
 			break
 		}
 	}
-	return append(append(append([]check.Check{}, all[:at]...), h.remote()...), all[at:]...)
+	all = slices.Insert(all, at, h.remote()...)
+	if o.Config.Host != "" {
+		for i := range all {
+			all[i].Fix = strings.ReplaceAll(all[i].Fix, "HOST", o.Config.Host)
+		}
+	}
+	return all
 }
 
 // Local returns the checks that ask nobody else: a ping carries the ids of

@@ -20,13 +20,13 @@ func (h *host) remote() []check.Check {
 	return []check.Check{
 		{
 			ID: "dns.receiver", Title: "Receiver's name resolves", Severity: check.Hard,
-			Fix: here + "check the network and VPN, then: getent hosts " + h.hostOf(h.Config.Receiver.URL) + "   # a line in /etc/hosts also does",
+			Fix: here + "getent hosts " + h.hostOf(h.Config.Receiver.URL) + "   # silent: check the network and VPN; a line in /etc/hosts also does",
 			Doc: "The name in [receiver] url has an address.",
 			Run: h.needsConfig(h.dns),
 		},
 		{
 			ID: "receiver.reachable", Title: "Receiver can be reached", Severity: check.Hard,
-			Fix: here + "check the network and VPN; on the receiver: sudo cis490 doctor --role receiver",
+			Fix: here + "sudo cis490 doctor --only dns.receiver --only receiver.reachable   # check the network, VPN and firewall; where many hosts say so, on the receiver: sudo cis490 doctor",
 			Doc: "A TLS connection to the receiver succeeds with the CA in ca.crt and GET /healthz answers 200. It needs no credentials of this host, so it tells a broken path from refused credentials.",
 			Run: h.needsConfig(func(ctx context.Context) check.Result {
 				return h.get(ctx, h.Config.Receiver.URL, wire.HealthzPath)
@@ -34,7 +34,7 @@ func (h *host) remote() []check.Check {
 		},
 		{
 			ID: "authority.reachable", Title: "Authority can be reached", Severity: check.Soft,
-			Fix: "on the receiver: systemctl status cis490-bootstrap; sudo cis490 doctor --role receiver",
+			Fix: "on the receiver: systemctl status --no-pager cis490-bootstrap; sudo cis490 doctor --role receiver",
 			Doc: "The server that renews certificates answers. It may be away for days before a certificate runs out.",
 			Run: h.needsConfig(func(ctx context.Context) check.Result {
 				return h.get(ctx, h.Config.Authority.URL, wire.AuthorityHealthPath)
@@ -69,7 +69,7 @@ func (h *host) remote() []check.Check {
 		},
 		{
 			ID: "fleetcheck.fresh", Title: "Someone watches the fleet", Severity: check.Soft,
-			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; journalctl -u cis490-fleet-health -n 20",
+			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
 			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
 			Run: h.asked(func(p wire.Pong) check.Result {
 				joined := p.ServerTime.Add(h.enrolled().Sub(h.Now())) // by the receiver's clock

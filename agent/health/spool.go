@@ -15,7 +15,7 @@ import (
 	"cis490/internal/wire"
 )
 
-const shipLog = here + "journalctl -u cis490-shipper -n 20; sudo systemctl restart cis490-shipper"
+const shipLog = here + "sudo journalctl -u cis490-shipper -n 20 --no-pager; sudo systemctl restart cis490-shipper"
 
 func (h *host) spool() []check.Check {
 	return []check.Check{
@@ -31,7 +31,7 @@ func (h *host) spool() []check.Check {
 		},
 		{
 			ID: "outbox.held", Title: "Nothing is held for the gate", Severity: check.Soft,
-			Fix: "on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml if its data is wanted; otherwise nothing: what is held stays on the lab host",
+			Fix: "on the receiver: sudo cis490 host show HOST   # if its data is wanted, add the commit to [gate] extra_commits in /etc/cis490/receiver.toml; otherwise nothing: what is held stays on the lab host",
 			Doc: "Episodes whose recording commit the gate refuses are kept and sent when the gate's policy changes.",
 			Run: h.spooled(func(q wire.Queue) check.Result {
 				if q.Held > 0 {
@@ -42,13 +42,13 @@ func (h *host) spool() []check.Check {
 		},
 		{
 			ID: "quarantine.count", Title: "Nothing was set aside", Severity: check.Soft,
-			Fix: here + "cis490 episode list --state quarantined; sudo cis490 episode retry EPISODE",
+			Fix: here + "sudo cis490 episode list --state quarantined   # tells why; one that is worth another try: sudo cis490 episode retry EPISODE",
 			Doc: "Episodes that the receiver refused for what they are (malformed, too large, another digest stored) are kept in quarantine with the reason.",
 			Run: h.needsConfig(h.quarantined),
 		},
 		{
 			ID: "episodes.recent", Title: "An episode was accepted lately", Severity: check.Soft,
-			Fix: here + "journalctl -u cis490-orchestrator -u cis490-shipper -n 40",
+			Fix: here + "sudo journalctl -u cis490-orchestrator -u cis490-shipper -n 40 --no-pager",
 			Doc: "The receiver accepted an episode within [doctor] last_accepted. Not judged before the machine has been awake for as long.",
 			Run: h.spooled(h.recent),
 		},

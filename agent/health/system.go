@@ -45,7 +45,7 @@ func (h *host) build() []check.Check {
 		},
 		{
 			ID: "update.state", Title: "Updates are taken", Severity: check.Soft,
-			Fix: here + "sudo systemctl start cis490-autoupdate; journalctl -u cis490-autoupdate -n 20 --no-pager",
+			Fix: here + "sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager",
 			Doc: "What autoupdate last noted: which release has proven itself here, whether one is on trial, was refused, or failed and was rolled back.",
 			Run: h.updates,
 		},
@@ -151,13 +151,13 @@ func (h *host) system() []check.Check {
 		},
 		{
 			ID: "kvm.device", Title: "KVM can be used", Severity: check.Soft,
-			Fix: here + "enable virtualisation in the firmware, then: sudo modprobe kvm_intel || sudo modprobe kvm_amd",
+			Fix: here + "sudo modprobe kvm_intel || sudo modprobe kvm_amd   # fails where the firmware has virtualisation switched off",
 			Doc: "/dev/kvm is there. Without it virtual machines run in software, ten times slower; recordings of plain processes do not need it.",
 			Run: kvm,
 		},
 		{
 			ID: "experiment.valid", Title: "Experiment is valid", Severity: check.Hard,
-			Fix: here + "edit the file that [orchestrate] experiment names in " + h.Path + ", or leave the key out to take the release's",
+			Fix: here + "sudo cis490 doctor --only experiment.valid   # says what is wrong: edit the file that [orchestrate] experiment names in " + h.Path + ", or leave the key out to take the release's",
 			Doc: "The experiment that orchestrate records can be read and parsed.",
 			Run: h.needsConfig(h.experiment),
 		},

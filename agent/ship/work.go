@@ -49,7 +49,7 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 	if u, ok := errors.AsType[*episode.Unpackable](err); ok {
 		s.setAside(e, spool.Reason{
 			Kind: spool.Unpackable, Detail: u.Error(),
-			Fix: "on the lab host: mend or delete the file, then: sudo cis490 episode retry " + string(e.id),
+			Fix: "on the lab host: sudo cis490 episode retry " + string(e.id) + "   # once the file is mended or deleted",
 		})
 		return
 	}

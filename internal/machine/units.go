@@ -71,7 +71,7 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		}
 	}
 	fix := "on the " + machine + ": sudo " + install
-	logs := "on the " + machine + ": sudo " + install + "; journalctl -b -p warning -u 'cis490-*' -n 20 --no-pager   # starts what is stopped; the journal says why it was"
+	logs := "on the " + machine + ": sudo " + install + "; sudo journalctl -b -p warning -u 'cis490-*' -n 20 --no-pager   # starts what is stopped; the journal says why it was"
 	return []check.Check{
 		{
 			ID: "units.enabled", Title: "Units are enabled", Severity: check.Hard, Fix: fix,

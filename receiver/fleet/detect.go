@@ -137,7 +137,7 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	r := f.why(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
-		r.Fix = "on HOST: power it on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
+		r.Fix = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
 	}
 	return Finding{Since: since, Detail: detail, Reason: r}, true
 }
@@ -165,7 +165,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		}
 		return Finding{
 			Since: ran, Detail: fmt.Sprintf("its join token ran out at %s and was never used", stamp(ran)),
-			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: "on the receiver: sudo cis490 token create HOST, then paste what it prints on HOST; or, if it is not wanted: sudo cis490 host decommission HOST"},
+			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: "on the receiver: sudo cis490 token create HOST   # then paste what it prints on HOST; if it is not wanted: sudo cis490 host decommission HOST"},
 		}, true
 	}
 	return Finding{}, false

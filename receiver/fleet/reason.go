@@ -53,7 +53,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
 		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 	}
-	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: "on HOST: power it on and check its network, then: sudo cis490 doctor"}
+	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: "on HOST: sudo cis490 doctor   # once it is switched on; look at its network, too"}
 	if !k.Valid && k.At.After(since) {
 		r.Text += fmt.Sprintf("; someone who claims to be it was refused at %s: %s", stamp(k.At), titleOf(k.Kind))
 	}

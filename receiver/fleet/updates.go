@@ -22,7 +22,7 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || !f.speaks(name, StaleVersion, h.Heard.At) {
 		return Finding{}, false
 	}
-	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: "on HOST: sudo systemctl start cis490-autoupdate; journalctl -u cis490-autoupdate -n 20"}
+	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: "on HOST: sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager"}
 	switch u := h.Update; {
 	case u == nil:
 		r.Code, r.Text = "no-updates", "nothing keeps it on releases"
@@ -58,7 +58,7 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.Span(max(f.Now.Sub(b.At), 0)), check.Plain(h.Version, 40)),
 		Reason: Reason{
 			Code: "rolled-back", Text: "the new version failed there: " + check.Plain(b.Why, 200),
-			Fix: "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw it; HOST keeps what it has",
+			Fix: fmt.Sprintf("on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq %d; HOST keeps what it has", b.Seq),
 		},
 	}, true
 }

@@ -90,19 +90,19 @@ func (r *receiver) servers() []check.Check {
 	return []check.Check{
 		{
 			ID: "receiver.ready", Title: "Receiver takes episodes", Severity: check.Hard,
-			Fix: here + "journalctl -u cis490-receiver -n 20; sudo cis490 install receiver",
+			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager; sudo cis490 install receiver",
 			Doc: "GET /readyz answers 200: server certificate, trusted CA, roster, gate, index, store and free space are all as serve needs them. The answer names what is missing.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result { return r.get(ctx, r.Base, wire.ReadyzPath) }),
 		},
 		{
 			ID: "gate.loaded", Title: "Gate knows what it accepts", Severity: check.Hard,
-			Fix: here + "sudo cis490 config check; journalctl -u cis490-receiver -n 20",
+			Fix: here + "sudo cis490 config check; sudo journalctl -u cis490-receiver -n 20 --no-pager",
 			Doc: "The gate has loaded a list. Before it has, every episode is answered 503, so hosts keep what they have.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result { return r.gate(ctx) }),
 		},
 		{
 			ID: "authority.reachable", Title: "Authority answers", Severity: check.Hard,
-			Fix: here + "journalctl -u cis490-bootstrap -n 20; sudo cis490 install receiver",
+			Fix: here + "sudo journalctl -u cis490-bootstrap -n 20 --no-pager; sudo cis490 install receiver",
 			Doc: "The server that issues and renews certificates answers. Without it no host enrols, and after ten days certificates run out.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result {
 				return r.get(ctx, r.Config.Authority.URL, wire.AuthorityHealthPath)
@@ -116,7 +116,7 @@ func (r *receiver) servers() []check.Check {
 		},
 		{
 			ID: "fleetcheck.last", Title: "Fleet-check runs", Severity: check.Hard,
-			Fix: here + "sudo systemctl enable --now cis490-fleet-health.timer; journalctl -u cis490-fleet-health -n 20",
+			Fix: here + "sudo systemctl enable --now cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
 			Doc: "fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
 			Run: r.needsConfig(r.fleetCheck),
 		},
@@ -128,7 +128,7 @@ func (r *receiver) servers() []check.Check {
 		},
 		{
 			ID: "notifier.last", Title: "Alerts reach those who are told", Severity: check.Hard,
-			Fix: here + "journalctl -u cis490-fleet-health -n 20   # then mend the target, or [notify] in " + r.Path,
+			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then mend the target, or [notify] in " + r.Path,
 			Doc: "The last delivery to each target of [notify] worked. A failure that lasts for a quarter of an hour fails; what was not delivered is kept for a day and tried by each fleet-check.",
 			Run: r.needsConfig(r.notifier),
 		},

@@ -48,13 +48,13 @@ func (r *receiver) system() []check.Check {
 		},
 		{
 			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
-			Fix: here + "free space on the disk of " + c.DataDir,
+			Fix: here + "df -h " + c.DataDir + "   # free space there, or give it a larger disk",
 			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",
 			Run: r.needsConfig(func(context.Context) check.Result { return machine.Reserve(c.DataDir, int64(c.Limits.DiskReserve)) }),
 		},
 		{
 			ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
-			Fix: here + "a larger disk for " + c.DataDir + ": docs/operations.md says how the receiver moves",
+			Fix: here + "df -h " + c.DataDir + "   # free space there, or give it a larger disk: docs/operations.md says how the receiver moves",
 			Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
 			Run: r.needsConfig(r.days),
 		},
@@ -78,7 +78,7 @@ func (r *receiver) system() []check.Check {
 		},
 		{
 			ID: "version.stamp", Title: "Build has a commit", Severity: check.Soft,
-			Fix: here + "install a released build: sudo ./cis490 install receiver",
+			Fix: here + "cis490 version   # then, from the folder of a released build: sudo ./cis490 install receiver",
 			Doc: "The gate accepts the receiver's own commit, which a build without a stamp does not have.",
 			Run: func(context.Context) check.Result {
 				if r.Build.Commit == "" {
