@@ -87,7 +87,7 @@ func TestFences(t *testing.T) {
 		"github.com/prometheus/procfs":                            {"cis490/agent/orchestrate"},
 		"github.com/prometheus/client_golang/prometheus":          {"cis490/receiver/metrics"},
 		"github.com/prometheus/client_golang/prometheus/promhttp": {"cis490/receiver/metrics"},
-		"github.com/go-analyze/charts":                            {"cis490/commands"},
+		"github.com/go-analyze/charts":                            {"cis490/internal/plot"},
 		"github.com/chromedp/chromedp":                            {"cis490/e2e"},
 		"github.com/nicholas-fedor/shoutrrr":                      {"cis490/receiver/notify"},
 		"os/exec":                                                 {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},

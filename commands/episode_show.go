@@ -17,6 +17,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/episode"
+	"cis490/internal/plot"
 	"cis490/internal/fault"
 )
 
@@ -161,7 +162,7 @@ func (a *app) printShown(s shown) {
 	}
 	_, _ = fmt.Fprintf(w, "\nphase\t%s\n", ruler(s.whole))
 	for _, k := range s.curves {
-		_, _ = fmt.Fprintf(w, "%s\t%s\tat most %s\n", k.Name, spark(k.Buckets(sparkWidth, s.whole.End)), figure(k.Unit, k.Max()))
+		_, _ = fmt.Fprintf(w, "%s\t%s\tat most %s\n", k.Name, spark(k.Buckets(sparkWidth, s.whole.End)), plot.Figure(k.Unit, k.Max()))
 	}
 	_ = w.Flush()
 }
@@ -198,17 +199,4 @@ func spark(values []float64) string {
 		}
 	}
 	return b.String()
-}
-
-// figure writes a value of a curve for people.
-func figure(unit string, v float64) string {
-	switch unit {
-	case episode.UnitBytes:
-		return humanize.IBytes(uint64(math.Max(v, 0)))
-	case episode.UnitRate:
-		return humanize.IBytes(uint64(math.Max(v, 0))) + "/s"
-	case episode.UnitPercent:
-		return fmt.Sprintf("%.0f %%", v)
-	}
-	return fmt.Sprintf("%.3g", v)
 }

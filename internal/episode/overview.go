@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"math"
+	"strings"
+
+	"cis490/internal/ident"
 )
 
 // Overview is an episode as a person is shown it.
@@ -99,49 +103,116 @@ func figures() []figure {
 // ReadOverview reads an episode's directory. It reads what is there: whether that
 // is sound is for Verify to tell.
 func ReadOverview(fsys fs.FS) (Overview, error) {
-	var o Overview
-	b, err := fs.ReadFile(fsys, MetaFile)
-	if err == nil {
-		err = json.Unmarshal(b, &o.Meta)
-	}
-	if err != nil {
-		return o, fmt.Errorf("read %s: %w", MetaFile, err)
-	}
-	labels, err := readRows[Label](fsys, LabelsFile)
-	if err != nil {
-		return o, err
-	}
-	events, err := readRows[Event](fsys, EventsFile)
-	if err != nil {
-		return o, err
-	}
-	for _, e := range events {
-		o.End = max(o.End, e.Mono)
-	}
-	sources := map[string][]rowFigures{}
-	for source := range o.Meta.Rows {
-		rows, err := readRows[rowFigures](fsys, TelemetryFile(source))
+	g := gathering{sources: map[string][]rowFigures{}}
+	names := []string{MetaFile, LabelsFile, EventsFile}
+	for i := 0; i < len(names); i++ {
+		f, err := fsys.Open(names[i])
 		if err != nil {
-			return o, err
+			return Overview{}, fmt.Errorf("read %s: missing or not readable: %w", names[i], err)
 		}
-		sources[source] = rows
-		for _, r := range rows {
-			o.End = max(o.End, r.Mono)
+		err = errors.Join(g.file(names[i], f), f.Close())
+		if err != nil {
+			return Overview{}, err
+		}
+		if i == 0 { // it tells which sources there are
+			for source := range g.meta.Rows {
+				names = append(names, TelemetryFile(source))
+			}
 		}
 	}
+	return g.overview(), nil
+}
+
+// Bounds of what ReadOverviewOf takes: they are far above what is recorded, and
+// within what a small receiver can spare.
+const (
+	maxGlance     = 256 << 20 // bytes, unpacked
+	maxGlanceRows = 200_000
+)
+
+// ReadOverviewOf reads an episode out of its tarball, which may come from anyone,
+// in one pass and without writing anything. What is too large is an error.
+func ReadOverviewOf(tarball io.Reader, id ident.EpisodeID) (Overview, error) {
+	g := gathering{sources: map[string][]rowFigures{}, most: maxGlanceRows}
+	err := inspect(tarball, id, maxGlance, func(name string, _ int64, content io.Reader) error { return g.file(name, content) })
+	if err == nil && g.meta == nil {
+		err = fmt.Errorf("read tarball: it has no %s", MetaFile)
+	}
+	if err != nil {
+		return Overview{}, err
+	}
+	return g.overview(), nil
+}
+
+// gathering is an overview in the making: files come in any order.
+type gathering struct {
+	meta    *Meta
+	labels  []Label
+	end     int64
+	sources map[string][]rowFigures
+	rows    int
+	most    int // rows that it takes; 0: any number
+}
+
+// file takes what an overview needs of a file.
+func (g *gathering) file(name string, content io.Reader) error {
+	source, telemetry := strings.CutPrefix(strings.TrimSuffix(name, ".jsonl"), TelemetryPrefix)
+	switch {
+	case name == MetaFile:
+		b, err := io.ReadAll(io.LimitReader(content, maxMeta+1))
+		if err == nil {
+			g.meta = &Meta{}
+			err = json.Unmarshal(b, g.meta)
+		}
+		if err != nil {
+			return fmt.Errorf("read %s: %w", name, err)
+		}
+		return nil
+	case name == LabelsFile:
+		return take(g, name, content, func(l Label) { g.labels = append(g.labels, l) })
+	case name == EventsFile:
+		return take(g, name, content, func(e Event) { g.end = max(g.end, e.Mono) })
+	case telemetry && TelemetryFile(source) == name:
+		return take(g, name, content, func(r rowFigures) {
+			g.sources[source] = append(g.sources[source], r)
+			g.end = max(g.end, r.Mono)
+		})
+	}
+	return nil
+}
+
+// take decodes a file of rows; the first that does not decode is an error.
+func take[T any](g *gathering, name string, content io.Reader, each func(T)) (first error) {
+	wrong := func(line int, format string, args ...any) {
+		if first == nil {
+			first = fmt.Errorf("read %s", Fault{name, line, fmt.Sprintf(format, args...)})
+		}
+	}
+	rowsOf(content, func(line int, row T) {
+		if g.rows++; g.most > 0 && g.rows > g.most {
+			wrong(line, "more than %d rows", g.most)
+			return
+		}
+		each(row)
+	}, wrong)
+	return first
+}
+
+func (g *gathering) overview() Overview {
+	o := Overview{Meta: *g.meta, End: g.end}
 	for _, f := range figures() {
-		if rows := sources[f.source]; len(rows) > 1 {
+		if rows := g.sources[f.source]; len(rows) > 1 {
 			o.Curves = append(o.Curves, Curve{f.source, f.name, f.unit, f.points(rows)})
 		}
 	}
-	for i, l := range labels {
+	for i, l := range g.labels {
 		end := o.End
-		if i+1 < len(labels) {
-			end = labels[i+1].Mono
+		if i+1 < len(g.labels) {
+			end = g.labels[i+1].Mono
 		}
 		o.Phases = append(o.Phases, Phase{l.Phase, l.Event, l.Mono, end})
 	}
-	return o, nil
+	return o
 }
 
 func (f figure) points(rows []rowFigures) []Point {
@@ -222,15 +293,4 @@ func (c Curve) Max() float64 {
 		most = math.Max(most, p.Value)
 	}
 	return most
-}
-
-// readRows decodes a file of rows; the first that does not decode is an error.
-func readRows[T any](fsys fs.FS, file string) ([]T, error) {
-	v := &verifier{fsys: fsys}
-	var all []T
-	eachRow(v, file, func(_ int, row T) { all = append(all, row) })
-	if len(v.faults) > 0 {
-		return nil, errors.New("read " + v.faults[0].String())
-	}
-	return all, nil
 }

@@ -1,10 +1,15 @@
 package episode_test
 
 import (
+	"bytes"
+	"maps"
 	"math"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/episode"
 )
@@ -88,6 +93,46 @@ func TestReadOverview_TellsWhereItCannotRead(t *testing.T) {
 		c.change(f)
 		if _, err := episode.ReadOverview(f); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: error %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// What is read out of a tarball in one pass is what is read from the directory.
+func TestReadOverviewOf(t *testing.T) {
+	files := map[string]string{}
+	for name, f := range overviewFS() {
+		files[name] = string(f.Data)
+	}
+	dir := t.TempDir()
+	write(t, dir, files)
+	tarball, _, err := pack(t, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := episode.ReadOverviewOf(bytes.NewReader(tarball), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := episode.ReadOverview(overviewFS())
+	if diff := cmp.Diff(want, got); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	for what, change := range map[string]func(map[string]string){
+		"200000 rows": func(f map[string]string) {
+			f["telemetry-proc.jsonl"] = strings.Repeat(`{"t_mono_ns":1}`+"\n", 200_001)
+		},
+		"files or 268435456 bytes": func(f map[string]string) { f["big"] = strings.Repeat("\x00", 257<<20) },
+		"no meta.json":  func(f map[string]string) { delete(f, "meta.json") },
+	} {
+		dir, bad := t.TempDir(), maps.Clone(files)
+		change(bad)
+		write(t, dir, bad)
+		tarball, _, err := pack(t, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := episode.ReadOverviewOf(bytes.NewReader(tarball), id); err == nil || !regexp.MustCompile(what).MatchString(err.Error()) {
+			t.Errorf("error %v, want %s", err, what)
 		}
 	}
 }

@@ -25,8 +25,13 @@ const (
 // within the episode, without writing anything. Names that leave the episode,
 // other kinds of entries, and tarballs beyond all measure are errors.
 func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
+	return inspect(r, id, maxUnpacked, visit)
+}
+
+// inspect is Inspect of a tarball that has at most so many bytes unpacked.
+func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(maxUnpacked))
+		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(uint64(most)))
 	if err != nil {
 		return fmt.Errorf("read tarball: %w", err)
 	}
@@ -37,7 +42,7 @@ func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			// What follows the end mark would be shipped and never seen.
-			if n, err := io.Copy(io.Discard, io.LimitReader(z, maxUnpacked-total)); err != nil {
+			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-total)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}
 			return nil
@@ -52,8 +57,8 @@ func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64
 		if h.Typeflag != tar.TypeReg {
 			return fmt.Errorf("read tarball: entry %.120q is no regular file", h.Name)
 		}
-		if total += h.Size; total > maxUnpacked || len(seen) >= maxEntries {
-			return fmt.Errorf("read tarball: more than %d files or %d bytes", maxEntries, int64(maxUnpacked))
+		if total += h.Size; total > most || len(seen) >= maxEntries {
+			return fmt.Errorf("read tarball: more than %d files or %d bytes", maxEntries, most)
 		}
 		seen[name] = true
 		if err := visit(name, h.Size, t); err != nil {

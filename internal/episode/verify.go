@@ -273,6 +273,11 @@ func eachRow[T any](v *verifier, file string, each func(line int, row T)) {
 		return
 	}
 	defer func() { _ = f.Close() }() // only read
+	rowsOf(f, each, func(line int, format string, args ...any) { v.fault(file, line, format, args...) })
+}
+
+// rowsOf hands over each row of a file, or what is wrong with its line.
+func rowsOf[T any](f io.Reader, each func(line int, row T), wrong func(line int, format string, args ...any)) {
 	r := bufio.NewReader(f)
 	for line := 1; ; line++ {
 		b, err := readRow(r)
@@ -280,12 +285,12 @@ func eachRow[T any](v *verifier, file string, each func(line int, row T)) {
 			return
 		}
 		if err != nil {
-			v.fault(file, line, "the line does not end: %v", err)
+			wrong(line, "the line does not end: %v", err)
 			return
 		}
 		var row T
 		if err := json.Unmarshal(b, &row); err != nil {
-			v.fault(file, line, "%v", err)
+			wrong(line, "%v", err)
 			continue
 		}
 		each(line, row)
