@@ -92,7 +92,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 }
 
 // ReadFrom sends a file, in parts that each have a deadline. On a connection
-// without TLS (behind a proxy) the kernel sends it.
+// without TLS (behind a proxy) the kernel sends it: see fileConn.
 func (w *counted) ReadFrom(r io.Reader) (sent int64, err error) {
 	if w.status == 0 {
 		w.status = http.StatusOK

@@ -147,14 +147,14 @@ func (s *Server) listen() (net.Listener, error) {
 		if err := os.Remove(c.TLS.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
-		l, err := net.Listen("unix", c.TLS.Socket)
+		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.TLS.Socket, Net: "unix"})
 		if err == nil {
 			err = os.Chmod(c.TLS.Socket, 0o660)
 		}
 		if err != nil {
 			return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ls -ld "+c.TLS.Socket+"   # its folder must be this service's, its group the proxy's")
 		}
-		return l, nil
+		return fileListener{l}, nil
 	}
 	l, err := net.Listen("tcp", c.Listen)
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.web.Run} {
+			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.web.Run, s.admin} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {
