@@ -46,20 +46,33 @@ func newUpdates(t *testing.T, hosts []string, options ...lab.Option) *updates {
 	v1 := lab.BinaryWith(t, "v1", commitOf("v1"))
 	u.rx.Push(v1, "/root/v1/cis490-linux-amd64")
 	u.rx.Run("cp /root/v1/cis490-linux-amd64 /root/cis490 && chmod +x /root/cis490 && /root/cis490 install receiver --public-url https://collector.lab:8443")
-	u.rx.Run(fmt.Sprintf("sh -c '%s' sh receiver.toml 'cis490-receiver cis490-bootstrap'", strings.ReplaceAll(hurry, "'", `'\''`)))
+	u.rx.Run(hurried("receiver.toml", "cis490-receiver cis490-bootstrap"))
 	u.publish("v1", v1)
 	u.stage("v1", "canary", 60*time.Second) // the receiver runs it already
 	for _, name := range hosts {
-		h := u.Boot(name, options...)
-		u.hosts = append(u.hosts, h)
-		u.join(h)
-		h.Run(fmt.Sprintf("sh -c '%s' sh lab-host.toml 'cis490-shipper cis490-orchestrator'", strings.ReplaceAll(hurry, "'", `'\''`)))
+		u.add(name, options...)
 	}
-	u.stage("v1", "all", 120*time.Second)
+	u.rx.Run("cis490 release promote --seq 1 --force") // the hosts run it already
 	for _, h := range u.hosts {
 		u.waitAccepted(h, 1, 60*time.Second)
 	}
 	return u
+}
+
+// add joins a host.
+func (u *updates) add(name string, options ...lab.Option) *lab.Host {
+	u.t.Helper()
+	h := u.Boot(name, options...)
+	u.hosts = append(u.hosts, h)
+	u.join(h)
+	h.Run(hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
+	return h
+}
+
+// hurried is the command that sets the clock of a machine whose config and daemons
+// are these.
+func hurried(config, daemons string) string {
+	return fmt.Sprintf("sh -c '%s' sh %s '%s'", strings.ReplaceAll(hurry, "'", `'\''`), config, daemons)
 }
 
 // publish signs a release where the keys are, brings it to the receiver and

@@ -19,8 +19,12 @@ import (
 // hand on any of them. Nothing is lost or refused, and shipping hardly pauses.
 func TestUpdate_GoodRelease(t *testing.T) {
 	t.Parallel()
-	names := []string{"lab-01", "lab-02", "lab-03", "lab-04", "lab-05", "lab-06"}
+	var names []string
+	for i := range 10 {
+		names = append(names, fmt.Sprintf("lab-%02d", i+1))
+	}
 	u := newUpdates(t, names)
+	u.hosts[0].Run("systemctl stop cis490-doctor-check.timer && ln -sf /dev/null /etc/systemd/system/cis490-doctor-check.timer && systemctl daemon-reload") // the site's business, like drop-ins
 	experiment := filepath.Join(t.TempDir(), "experiment.toml")
 	b, err := os.ReadFile("../assets/experiment.toml")
 	if err != nil {
@@ -34,6 +38,7 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	u.publish("v2", v2, experiment)
 	u.on(u.rx, "v2", 3*time.Minute)
 	first := u.canary("v2")
+	u.tellsOfTrial(first, "v2")
 	for _, h := range u.hosts {
 		if h != first && h.Run("readlink /opt/cis490/current") != "versions/v1" {
 			t.Errorf("%s took v2 while %s is the canary", h.Name, first.Name)
@@ -44,12 +49,18 @@ func TestUpdate_GoodRelease(t *testing.T) {
 		u.on(h, "v2", 4*time.Minute)
 	}
 	t.Logf("v2 has proven itself on the receiver and %d hosts %s after it was published; canary %s", len(names), time.Since(began).Round(time.Second), first.Name)
+	if masked := u.hosts[0].Run("readlink /etc/systemd/system/cis490-doctor-check.timer"); masked != "/dev/null" {
+		t.Errorf("a masked timer leads to %s", masked)
+	}
 	for _, h := range u.hosts {
 		if env := h.Run("systemctl show -p Environment --value cis490-shipper"); !strings.Contains(env, "RELEASE=v2") {
 			t.Errorf("%s: the unit has Environment=%s", h.Name, env)
 		}
 		if left := h.Run("ls /opt/cis490/versions"); left != "v2" {
 			t.Errorf("%s: versions left: %s", h.Name, left)
+		}
+		if every := h.Run("systemctl show -p TimersMonotonic --value cis490-autoupdate.timer"); !strings.Contains(every, "OnUnitActiveUSec=8s") {
+			t.Errorf("%s: the site's drop-in does not count any more: %s", h.Name, every)
 		}
 		pause := shippingPause(t, h)
 		t.Logf("%s: shipping paused for %s", h.Name, pause)
@@ -65,6 +76,23 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	}
 	u.quiet()
 	u.nothingLostNothingTwice()
+}
+
+// tellsOfTrial: on the host, everything that a person asks says that a version is
+// on trial.
+func (u *updates) tellsOfTrial(h *lab.Host, version string) {
+	u.t.Helper()
+	h.Eventually(60*time.Second, "a trial of "+version, `jq -e '.trial.version == "`+version+`" and .trial.phase == "observing"' /opt/cis490/autoupdate.json`)
+	for command, want := range map[string]string{
+		"cis490 autoupdate --check --json | jq -r .status.trial.version": version,
+		"cis490 autoupdate --check":                                      "version " + version + " is on trial",
+		"cis490 status":                                                  version,
+		"cis490 doctor --only update.state":                              "version " + version + " is on trial",
+	} {
+		if said := h.Run(command); !strings.Contains(said, want) {
+			u.t.Errorf("%s: %s says %q, want …%s…", h.Name, command, said, want)
+		}
+	}
 }
 
 // shippingPause is how long the shipper was down the last time that it was
@@ -160,6 +188,8 @@ func newBadUpdates(t *testing.T) *updates {
 	u.rx.Run("systemctl stop cis490-autoupdate.timer")
 	for _, h := range u.hosts {
 		h.Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
+		// A start that hangs is given up after 90 s; here that is sooner.
+		h.Run(`mkdir /etc/systemd/system/cis490-shipper.service.d && printf '[Service]\nTimeoutStartSec=15\n' >/etc/systemd/system/cis490-shipper.service.d/lab.conf && systemctl daemon-reload`)
 	}
 	return u
 }

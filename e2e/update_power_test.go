@@ -1,0 +1,76 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// updateCuts is how often the power is cut; an update takes about half a minute on
+// an emulated machine.
+const (
+	updateCuts  = 6
+	updateTakes = 30 * time.Second
+)
+
+// TestUpdate_PowerCut: the power of a virtual machine is cut at random moments of
+// its updates, and its page cache is lost. What current and good name always runs,
+// and the machine comes to the newest release in the end.
+func TestUpdate_PowerCut(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("QEMU is not installed here (Debian package qemu-system-x86)")
+	}
+	u := newUpdates(t, nil)
+	u.rx.Run("cis490 token create guest --out /root/join.sh")
+	g := u.BootGuest("guest", 0)
+	g.Run(u.rx.Read("/root/join.sh"))
+	g.Run(hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
+	next := func() string {
+		version := fmt.Sprintf("v%d", u.seq+1)
+		u.publish(version, lab.BinaryWith(t, version, commitOf(version)))
+		u.rx.Run("cis490 release promote --force --seq " + fmt.Sprint(u.seq))
+		return version
+	}
+	version := next()
+	for cut := range updateCuts {
+		time.Sleep(rand.N(updateTakes)) // the moment is the test's input, nothing is waited for
+		g.CutPower()
+		g.PowerOn()
+		t.Logf("cut %d, of %s: %s", cut+1, version, runs(g))
+		if g.Try(ended(version)).Code == 0 {
+			version = next()
+		}
+	}
+	g.Run(`timeout 240 sh -c 'until ` + ended(version) + `; do sleep 1; done'`)
+	version = next() // in peace, whatever became of the last one
+	g.Run(`timeout 240 sh -c 'until jq -e ".good.version == \"` + version + `\"" /opt/cis490/autoupdate.json; do sleep 1; done'; ` + `jq -e '.good.version == "` + version + `"' /opt/cis490/autoupdate.json`)
+	t.Logf("in the end: %s", runs(g))
+	if left := g.Run("ls /opt/cis490/versions; ls -A /opt/cis490/state/fetch"); left != version {
+		t.Errorf("left: %s", left)
+	}
+}
+
+// runs checks that what current and good name runs, and tells where the update
+// stands.
+func runs(g *lab.Guest) string {
+	return g.Run(`set -e
+for l in current good; do
+	v=$(readlink /opt/cis490/$l)
+	/opt/cis490/$l/cis490 version | grep -F "${v#versions/}"
+done
+cis490 version >/dev/null
+jq -c '{good: .good.version, trial: .trial | {version, phase, attempts}, bad: [.bad[]?.version]}' /opt/cis490/state/autoupdate.json`)
+}
+
+// ended: nothing is left to do about a version: it is good here, or bad.
+func ended(version string) string {
+	return strings.ReplaceAll(`jq -e "(.good.version == \"VERSION\") or any(.rolled_back[]?; .version == \"VERSION\")" /opt/cis490/autoupdate.json >/dev/null`, "VERSION", version)
+}

@@ -1,0 +1,135 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// waitsForNet: a trial has gone on for three times its length, as the receiver
+// cannot be reached.
+const waitsForNet = `cat /opt/cis490/autoupdate.json
+jq -e '.rolled_back == null and .trial.observed_seconds > 60 and (.trial.waiting | contains("receiver"))' /opt/cis490/autoupdate.json`
+
+// tries: a version runs, is on trial, and none was rolled back so far.
+func tries(version string) string {
+	return `jq -e '.trial.version == "` + version + `" and .trial.phase == "observing" and .rolled_back == null' /opt/cis490/autoupdate.json &&
+/opt/cis490/current/cis490 version | grep -q ` + version
+}
+
+// TestUpdate_EverythingElseBroken: an update reaches hosts without certificates,
+// with a config of a newer version or one that nobody can read, with disks that
+// are full or nearly so, all of them gated. Then the receiver is down throughout
+// their trials, and nobody rolls back.
+func TestUpdate_EverythingElseBroken(t *testing.T) {
+	t.Parallel()
+	u := newUpdates(t, []string{"lab-well", "lab-bare", "lab-newer", "lab-broken"})
+	full := u.add("lab-full", lab.WithTmpfs("/opt/cis490", "160M"), lab.WithTmpfs("/var/lib/cis490/data", "64M"))
+	u.waitAccepted(full, 1, 60*time.Second)
+	u.rx.Run("systemctl stop cis490-autoupdate.timer")
+	u.Host("lab-bare").Run("rm /etc/cis490/certs/lab-host.pem /etc/cis490/certs/ca.crt /etc/cis490/certs/bearer")
+	u.Host("lab-newer").Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
+	u.Host("lab-broken").Run(`echo '= nonsense' >>/etc/cis490/lab-host.toml`)
+	// There is room for the download and the version, and hardly for more.
+	full.Run(`d=/opt/cis490; size=$(stat -Lc %s $d/current/cis490); free=$(($(stat -fc '%a * %S' $d)))
+head -c $((free - 2*size - 2000000)) /dev/zero >$d/junk; head -c 1G /dev/zero >/var/lib/cis490/data/junk; df $d /var/lib/cis490/data`)
+	u.rx.Run("cis490 release withdraw --seq 1 --block --reason 'wrong labels'")
+	u.Host("lab-well").Eventually(30*time.Second, "v1 is gated", "! cis490 doctor --only gate.commit")
+
+	well := u.Host("lab-well")
+	well.Run("systemctl stop cis490-autoupdate.timer")
+	u.publish("v2", lab.BinaryWith(t, "v2", commitOf("v2")))
+	u.rx.Run("cis490 release promote --seq 2 --force")
+	for _, h := range u.hosts {
+		if h != well {
+			h.Eventually(2*time.Minute, "v2 is on trial on "+h.Name, "cat /opt/cis490/autoupdate.json; "+tries("v2"))
+		}
+	}
+	well.Run("systemctl start cis490-autoupdate.timer")
+	well.Eventually(time.Minute, "it has fetched v2", "test -e /opt/cis490/versions/v2/cis490")
+	u.rx.CutOff() // before anything that v2 records can be accepted
+	well.Eventually(3*time.Minute, "three trials' time without the receiver", waitsForNet)
+	for _, h := range u.hosts {
+		if r := h.Try("jq -e '.rolled_back == null' /opt/cis490/autoupdate.json && /opt/cis490/current/cis490 version | grep v2"); r.Code != 0 {
+			t.Errorf("%s, while the receiver was down: %s\n%s", h.Name, r, h.Journal("cis490-autoupdate"))
+		}
+	}
+	u.rx.Reconnect()
+	u.on(well, "v2", 2*time.Minute)
+	u.on(u.Host("lab-newer"), "v2", 2*time.Minute)
+	for _, h := range u.hosts {
+		if r := h.Try("jq -e '.rolled_back == null' /opt/cis490/autoupdate.json && readlink /opt/cis490/current | grep -x versions/v2"); r.Code != 0 {
+			t.Errorf("%s, in the end: %s", h.Name, r)
+		}
+	}
+	u.atOnce(well)
+}
+
+// atOnce: the timer, a hand-started run and an install at once: one works; the
+// others wait for it, and say so where it takes long.
+func (u *updates) atOnce(h *lab.Host) {
+	u.t.Helper()
+	h.Run("systemctl stop cis490-autoupdate.timer && sed -i 's/^watch = .*/watch = \"75s\"/' /etc/cis490/lab-host.toml")
+	u.publish("v3", lab.BinaryWith(u.t, "v3", commitOf("v3")))
+	u.rx.Run("cis490 release promote --seq 3 --force")
+	h.Run("systemctl start --no-block cis490-autoupdate.service")
+	h.Eventually(30*time.Second, "v3 is on trial", tries("v3"))
+	said := together(h, "cis490 autoupdate", "/opt/cis490/good/cis490 install lab-host")
+	if strings.Count(said, "another install or an update is running") != 2 || strings.Count(said, "exit 75") != 2 {
+		u.t.Errorf("beside an update that takes long:\n%s", said)
+	}
+	h.Eventually(time.Minute, "the update's run has ended", "! systemctl is-active --quiet cis490-autoupdate.service")
+	if r := h.Run("systemctl show -p Result --value cis490-autoupdate.service; readlink /opt/cis490/current"); r != "success\nversions/v3" {
+		u.t.Errorf("the one that works: %s", r)
+	}
+	said = together(h, "systemctl start cis490-autoupdate.service", "cis490 autoupdate", "cis490 install lab-host")
+	if strings.Count(said, "exit 0") != 3 {
+		u.t.Errorf("beside short ones:\n%s", said)
+	}
+	h.Run("systemctl start cis490-autoupdate.timer")
+	u.on(h, "v3", time.Minute)
+}
+
+// together runs commands at the same time, and returns what they said and their
+// exit codes.
+func together(h *lab.Host, commands ...string) string {
+	var script strings.Builder
+	for i, c := range commands {
+		fmt.Fprintf(&script, "{ %s >/tmp/said.%d 2>&1; echo exit $? >>/tmp/said.%[2]d; } &\n", c, i)
+	}
+	return h.Run(script.String() + "wait; cat /tmp/said.*; rm /tmp/said.*")
+}
+
+// TestUpdate_CanaryOff: when the canary's power is cut in mid-trial and it stays
+// off, the rollout goes on with another one; when it is back, it goes on too.
+func TestUpdate_CanaryOff(t *testing.T) {
+	t.Parallel()
+	u := newUpdates(t, []string{"lab-01", "lab-02", "lab-03"})
+	u.rx.Run(`sed -i 's/^# canary_heard = .*/canary_heard = "20s"/' /etc/cis490/receiver.toml && systemctl restart cis490-receiver && systemctl stop cis490-autoupdate.timer`)
+	for _, h := range u.hosts {
+		h.Run("cis490 ship --ping")
+	}
+	u.publish("v2", lab.BinaryWith(t, "v2", commitOf("v2")))
+	u.rx.Run("cis490 release promote --seq 2")
+	off := u.canary("v2")
+	off.Eventually(60*time.Second, "v2 is on trial", tries("v2"))
+	off.Crash()
+	u.stage("v2", "all", 3*time.Minute)
+	if canaries := u.rx.Run(`cis490 release list --json | jq '.[] | select(.version == "v2") | .canaries | length'`); canaries != "2" {
+		t.Errorf("%s canaries, want two", canaries)
+	}
+	for _, h := range u.hosts {
+		if h != off {
+			u.on(h, "v2", 2*time.Minute)
+		}
+	}
+	off.Start()
+	u.on(off, "v2", 2*time.Minute)
+	u.quiet()
+	u.nothingLostNothingTwice()
+}
