@@ -277,6 +277,32 @@ func TestRollout_Canary(t *testing.T) {
 	}
 }
 
+// TestRollout_CanaryRefuses: one that can be heard and never tries it, as it failed
+// there before under another seq, holds the release up for a day.
+func TestRollout_CanaryRefuses(t *testing.T) {
+	r := newRig(t, 2)
+	r.publish(1)
+	r.own.Good.Seq = 1
+	r.round()
+	first := r.offered(1)
+	for range 24*12 - 1 {
+		r.round()
+	}
+	if got := r.offered(1); len(first) != 1 || len(got) != 1 {
+		t.Fatalf("canaries: %v, within the day %v", first, got)
+	}
+	r.round()
+	r.round()
+	if got := r.offered(1); len(got) != 2 {
+		t.Errorf("after a day: %v", got)
+	}
+	r.round()
+	r.prove(1, r.offered(1)...)
+	r.round()
+	r.round()
+	r.want("proven on the second canary", 1, rel.StageAll)
+}
+
 func TestRollout_Orders(t *testing.T) {
 	r := newRig(t, 20)
 	r.publish(1)

@@ -264,13 +264,14 @@ func (r *Rollout) provenHere(p *rel.Progress) bool {
 	return err == nil && own != nil && own.Good.Seq >= p.Seq
 }
 
-// choose finds a canary where there is none that can be heard.
+// choose finds a canary where there is none that can be heard, or the last one had
+// a day and came to no end.
 func (r *Rollout) choose(p *rel.Progress) {
 	if len(p.Canaries) >= maxCanaries {
 		return
 	}
 	for _, h := range p.Canaries {
-		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard {
+		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard {
 			return // it is on trial there
 		}
 	}
@@ -284,7 +285,7 @@ func (r *Rollout) choose(p *rel.Progress) {
 		}
 	}
 	if best != "" {
-		p.Canaries = append(p.Canaries, best)
+		p.Canaries, p.Since = append(p.Canaries, best), r.o.Now().UTC()
 		r.o.Log.Info("canary chosen", "version", p.Version, "seq", p.Seq, "host", string(best))
 	}
 }
