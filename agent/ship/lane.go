@@ -57,14 +57,11 @@ func (l *lane) pause() *spool.Pause {
 }
 
 // resume takes up a wait of before the restart. A clock that was set back
-// meanwhile does not make it longer than it can be.
+// meanwhile, or is from now on, does not make it longer than it can be.
 func (l *lane) resume(now time.Time, p *spool.Pause) {
 	if p == nil {
 		return
 	}
 	l.action, l.attempt, l.serial, l.detail = wire.Action(p.Action), p.Attempt, p.Serial, p.Detail
-	l.until = p.Until
-	if most := now.Add(ruleOf(l.action).most); l.until.After(most) {
-		l.until = most
-	}
+	l.until = now.Add(min(p.Until.Sub(now), ruleOf(l.action).most))
 }

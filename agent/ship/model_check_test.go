@@ -23,7 +23,7 @@ import (
 func (m *model) check(all bool) {
 	m.mu.Lock()
 	for key, c := range m.refused {
-		if key.epoch == m.epoch && !c.durable {
+		if m.counts(key) && !c.durable {
 			c.durable = m.isDurable(key)
 		}
 	}
@@ -41,6 +41,9 @@ func (m *model) check(all bool) {
 	}
 }
 
+// counts tells whether a refusal is still one under the policy of now.
+func (m *model) counts(key refusalKey) bool { return key.epoch == m.epoch || key.epoch == ever }
+
 // isDurable tells whether the host knows of a refusal after a restart.
 func (m *model) isDurable(key refusalKey) bool {
 	policy := fmt.Sprint("policy-", key.epoch)
@@ -50,7 +53,7 @@ func (m *model) isDurable(key refusalKey) bool {
 		return err == nil && st.Holds[what].Policy == policy
 	case ident.EpisodeID:
 		r, err := m.spool.ReasonOf(what)
-		return err == nil && r.Policy == policy
+		return err == nil && (r.Policy == policy || key.epoch == ever && r.Kind == wire.OtherDigest)
 	}
 	return false
 }
@@ -62,7 +65,7 @@ func (m *model) forgive(st spool.State) {
 	defer m.mu.Unlock()
 	for key, c := range m.refused {
 		switch {
-		case key.epoch != m.epoch || m.isDurable(key):
+		case !m.counts(key) || m.isDurable(key):
 		case c.durable:
 			m.fatalf("the refusal of %v by policy %d was forgotten in a restart; holds are %v", key.what, key.epoch, st.Holds)
 		default:
@@ -143,6 +146,20 @@ func (m *model) heal() {
 			m.fatalf("%s is still set aside: %+v, %v", id, r, err)
 		default:
 			m.fatalf("%s is in %q, stored as %q", id, place, m.stored[id])
+		}
+	}
+}
+
+// met wants every status of the table and every lie to have been answered to
+// something that was sent.
+func (m *model) met() {
+	want := slices.Clone(lies)
+	for _, a := range wire.Answers() {
+		want = append(want, fmt.Sprint(a.Status))
+	}
+	for _, w := range append(want, "200", "201") {
+		if m.answers[w] == 0 {
+			m.fatalf("%q was never met: this says nothing about it; met were %v", w, m.answers)
 		}
 	}
 }

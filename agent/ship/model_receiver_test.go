@@ -25,6 +25,9 @@ type world struct {
 	killed   chan struct{} // closed when the shipper is killed: nothing hangs longer
 	serial   int64         // of the host's certificate; 0: there is none
 	mode     string        // of the answers: "", a lie, or a kind of refusal
+	pings    bool          // though it refuses what is sent, it answers pings
+	hungAt   time.Time     // when a hang began
+	noPuts   time.Time     // nothing may be sent before: Retry-After
 	store    int
 	epoch    int
 	gated    map[ident.Commit]bool
@@ -51,19 +54,29 @@ type refusals struct {
 	durable    bool // seen on the host's disk
 }
 
-// lies are what may happen beside an honest answer and a refusal.
-var lies = []string{"down", "lost answer", "not ours", "other store", "unreadable", "hang"}
+// lies are what may happen beside an honest answer and a refusal. A hang ends
+// with the program alone.
+var lies = append([]string{"down", "lost answer", "not ours", "other store", "unreadable"}, hangs...)
+
+var hangs = []string{"hang pack", "hang put", "hang ping", "hang reconcile"}
+
+// ever is the epoch of what no policy lets go again.
+const ever = -1
 
 func (w *world) policy() string  { return fmt.Sprintf("policy-%d", w.epoch) }
 func (w *world) storeID() string { return fmt.Sprintf("store-%d", w.store) }
 
-// travel takes as long as a request does; with a hang it does not end.
-func (w *world) travel(ctx context.Context, most time.Duration) error {
+// travel takes as long as a step of the work does; with a hang it does not end.
+func (w *world) travel(ctx context.Context, what string, most time.Duration) error {
 	w.mu.Lock()
 	w.requests++
-	mode, killed, wait := w.mode, w.killed, time.Duration(w.rnd.Int64N(int64(most)))
+	killed, wait, hangs := w.killed, time.Duration(w.rnd.Int64N(int64(most))), w.mode == "hang "+what
+	if hangs {
+		w.hungAt = time.Now()
+		w.answers[w.mode]++
+	}
 	w.mu.Unlock()
-	if mode == "hang" {
+	if hangs {
 		<-killed
 		return errors.New("killed")
 	}
@@ -86,7 +99,7 @@ func (w *world) sick() error {
 		return fmt.Errorf("%w: a portal", wire.ErrNotOurs)
 	case string(a.Kind) == w.mode && (a.Action == wire.Hourly || a.Action == wire.BackOff):
 		p := wire.NewProblem(a.Kind, "because")
-		p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(60)
+		p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(900)
 		return p
 	}
 	return nil
@@ -94,13 +107,16 @@ func (w *world) sick() error {
 
 // Put answers as the table says.
 func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, error) {
-	if err := w.travel(ctx, 2*time.Second); err != nil {
+	if err := w.travel(ctx, "put", 2*time.Second); err != nil {
 		return wire.Receipt{}, false, err
 	}
 	w.mu.Lock()
-	mode := w.mode
+	unreadable := w.mode == "unreadable"
+	if unreadable {
+		w.answers[w.mode]++
+	}
 	w.mu.Unlock()
-	if mode == "unreadable" {
+	if unreadable {
 		return wire.Receipt{}, false, client.ErrTarball
 	}
 	r, err := t.Open()
@@ -114,16 +130,19 @@ func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, 
 	t.Sent(len(b))
 	w.mu.Lock()
 	rec, created, err := w.take(t, b)
-	code := "200"
-	if p := client.Refusal(err); p != nil {
-		code = string(p.Kind)
-	} else if err != nil {
-		code = w.mode
+	switch p := client.Refusal(err); {
+	case p != nil:
+		w.answers[fmt.Sprint(p.Status)]++
+	case err != nil:
+		w.answers[w.mode]++
+	case created:
+		w.answers["201"]++
+	default:
+		w.answers["200"]++
 	}
-	w.answers[code]++
 	w.mu.Unlock()
 	if err == nil {
-		err = w.travel(ctx, time.Second)
+		err = w.travel(ctx, "put", time.Second)
 	}
 	return rec, created, err
 }
@@ -132,7 +151,13 @@ func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
 	if digestOf(b) != w.truth[t.Episode] || t.Digest != w.truth[t.Episode] || t.Size != int64(len(b)) {
 		w.fail("%s is sent as %s with a body of %s, not as %s", t.Episode, t.Digest, digestOf(b), w.truth[t.Episode])
 	}
+	if time.Now().Before(w.noPuts) {
+		w.fail("%s is sent %s before Retry-After is over", t.Episode, time.Until(w.noPuts))
+	}
 	if err := w.sick(); err != nil {
+		if p := client.Refusal(err); p != nil && p.RetryAfter > 0 && wire.ActionOf(p) == wire.BackOff {
+			w.noPuts = time.Now().Add(min(time.Duration(p.RetryAfter)*time.Second, 10*time.Minute))
+		}
 		return wire.Receipt{}, false, err
 	}
 	have, found := w.stored[t.Episode]
@@ -160,9 +185,12 @@ func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
 }
 
 // refuse counts a refusal: it may be heard once per policy, a damaged body once
-// more.
+// more, a conflict never again.
 func (w *world) refuse(what any, k wire.Kind) error {
 	key := refusalKey{what, w.epoch}
+	if k == wire.OtherDigest {
+		key.epoch = ever
+	}
 	c := w.refused[key]
 	if c == nil {
 		c = &refusals{allowed: 1}
@@ -172,7 +200,7 @@ func (w *world) refuse(what any, k wire.Kind) error {
 		w.refused[key] = c
 	}
 	if c.n++; c.n > c.allowed {
-		w.fail("%v was refused %d times with %s by policy %d, want %d at most", what, c.n, k, w.epoch, c.allowed)
+		w.fail("%v was refused %d times with %s by policy %d, want %d at most", what, c.n, k, key.epoch, c.allowed)
 	}
 	p := wire.NewProblem(k, "because")
 	p.Policy = w.policy()
@@ -181,21 +209,24 @@ func (w *world) refuse(what any, k wire.Kind) error {
 
 // Ping answers with the policy of the moment before the answer travels.
 func (w *world) Ping(ctx context.Context, _ wire.Ping) (wire.Pong, error) {
-	if err := w.travel(ctx, time.Second); err != nil {
+	if err := w.travel(ctx, "ping", time.Second); err != nil {
 		return wire.Pong{}, err
 	}
 	w.mu.Lock()
 	pong, err := wire.Pong{ServerTime: time.Now(), StoreID: w.storeID(), Policy: w.policy()}, w.sick()
+	if w.pings && client.Refusal(err) != nil {
+		err = nil
+	}
 	w.mu.Unlock()
 	if err == nil {
-		err = w.travel(ctx, 5*time.Second)
+		err = w.travel(ctx, "ping", 5*time.Second)
 	}
 	return pong, err
 }
 
 // Reconcile answers, and remembers what it confirmed.
 func (w *world) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconciled, error) {
-	if err := w.travel(ctx, time.Second); err != nil {
+	if err := w.travel(ctx, "reconcile", time.Second); err != nil {
 		return wire.Reconciled{}, err
 	}
 	w.mu.Lock()

@@ -33,7 +33,13 @@ import (
 	"cis490/internal/wire"
 )
 
-var modelSteps = flag.Int("steps", 1000, "steps of each seed of TestModel")
+var (
+	modelSteps = flag.Int("steps", 300, "steps of each seed of TestModel")
+	modelSeeds = flag.Uint64("seeds", 2, "seeds of TestModel")
+)
+
+// enoughSteps is how many steps meet all that can happen.
+const enoughSteps = 10_000
 
 // TestModel lets a shipper work through the steps of a world in which anything
 // may happen at any time: new episodes, crashes at any call to the disk with any
@@ -43,8 +49,9 @@ var modelSteps = flag.Int("steps", 1000, "steps of each seed of TestModel")
 // refused twice by one policy, neither an episode nor a commit; what is sent is
 // what was recorded; and in the end all is where it belongs.
 func TestModel(t *testing.T) {
-	for seed := range uint64(2) {
+	for seed := range *modelSeeds {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { newModel(t, seed).run(*modelSteps) })
 		})
 	}
@@ -62,6 +69,7 @@ type model struct {
 	stop    context.CancelFunc
 	done    chan struct{}
 	spool   *spool.Spool
+	noticed chan ident.EpisodeID // by the watch
 	history []string
 	log     tail
 }
@@ -135,7 +143,7 @@ func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.Epis
 	}
 	b = tarballOf(id, b)
 	for _, part := range [][]byte{b[:len(b)/2], b[len(b)/2:]} {
-		if err := m.travel(ctx, time.Second/4); err != nil {
+		if err := m.travel(ctx, "pack", time.Second/4); err != nil {
 			return episode.Packed{}, err
 		}
 		moved(len(part))
@@ -166,6 +174,9 @@ func (m *model) run(steps int) {
 	}
 	m.heal()
 	m.tidy()
+	if steps >= enoughSteps {
+		m.met()
+	}
 	m.t.Logf("%d episodes, answers: %v", len(m.ids), m.answers)
 }
 
@@ -239,6 +250,12 @@ func (m *model) record(n int) string {
 			return errors.Join(disk.MkdirAll(m.disk, at, 0o770), disk.ReplaceBytes(m.disk, path.Join(at, episode.MetaFile), 0o660, meta),
 				disk.ReplaceBytes(m.disk, path.Join(at, episode.DoneMarker), 0o660, nil))
 		})
+		if m.dice.IntN(2) == 0 { // the others are left to the scan
+			select {
+			case m.noticed <- id:
+			default:
+			}
+		}
 	}
 	return fmt.Sprint(n, " new episodes")
 }
@@ -255,7 +272,7 @@ func (m *model) onSoundDisk(do func() error) {
 func (m *model) turn() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.mode = ""
+	m.mode, m.pings = "", m.dice.IntN(2) == 0
 	if m.dice.IntN(2) == 0 {
 		if n := m.dice.IntN(len(lies) + len(wire.Answers())); n < len(lies) {
 			m.mode = lies[n]
@@ -263,7 +280,7 @@ func (m *model) turn() string {
 			m.mode = string(wire.Answers()[n-len(lies)].Kind) // those of one episode are no mode
 		}
 	}
-	return fmt.Sprintf("mode %q", m.mode)
+	return fmt.Sprintf("mode %q, pings answered %t", m.mode, m.pings)
 }
 
 // change brings another policy.
@@ -319,7 +336,7 @@ func (m *model) start() {
 	m.disk.Arm(0, faultdisk.Fail)
 	m.stuck.Store(false)
 	m.mu.Lock()
-	m.killed = make(chan struct{})
+	m.killed, m.noticed, m.noPuts = make(chan struct{}), make(chan ident.EpisodeID, 100), time.Time{}
 	m.mu.Unlock()
 	logger := slog.New(slog.NewTextHandler(&m.log, nil))
 	sp, err := spool.Open(spool.Options{FS: m.disk, Dir: modelDir, Now: m.now, Logger: logger})
@@ -341,7 +358,7 @@ func (m *model) start() {
 	conf.ShippedKeepDays = 1
 	s, err := ship.New(ship.Options{
 		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, Packer: m,
-		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now,
+		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now, Watch: m.watch,
 		Notify: func(s string) {
 			if s == "WATCHDOG=trigger" {
 				m.stuck.Store(true)
@@ -357,6 +374,19 @@ func (m *model) start() {
 		defer close(m.done)
 		_ = s.Run(ctx) // its disk may lose power at any time
 	}()
+}
+
+// watch tells of new episodes as inotify does.
+func (m *model) watch(ctx context.Context, found func(ident.EpisodeID)) error {
+	noticed := m.noticed
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case id := <-noticed:
+			found(id)
+		}
+	}
 }
 
 // end waits until the shipper has ended.

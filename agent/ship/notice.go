@@ -18,9 +18,11 @@ import (
 // scanLoop is the backstop of watchLoop.
 func (s *Shipper) scanLoop(ctx context.Context) {
 	for s.sleep(ctx, s.Now().Add(s.Config.ScanEvery.D()), nil) {
+		s.pulse.busy("scan")
 		if err := s.scan(); err != nil {
 			s.Logger.Warn("episodes not scanned", "err", err)
 		}
+		s.pulse.idle("scan")
 	}
 }
 
@@ -30,6 +32,8 @@ func (s *Shipper) watchLoop(ctx context.Context) {
 		return
 	}
 	err := s.Watch(ctx, func(id ident.EpisodeID) {
+		s.pulse.busy("watch")
+		defer s.pulse.idle("watch")
 		if !s.queue.knows(id) && s.Spool.Done(id) {
 			s.queue.add(id, s.Spool.Look(id))
 		}

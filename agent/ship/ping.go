@@ -21,9 +21,7 @@ func (s *Shipper) pingLoop(ctx context.Context) {
 			return
 		}
 		if s.Credentials.Ready() == nil {
-			s.pulse.busy("ping")
 			_ = s.ping(ctx) // it has logged what is wrong
-			s.pulse.idle("ping")
 		}
 	}
 }
@@ -36,6 +34,8 @@ func (s *Shipper) ping(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+	s.pulse.busy("ping")
+	defer s.pulse.idle("ping")
 	s.mu.Lock()
 	s.refused = map[any]bool{}
 	s.mu.Unlock()
@@ -50,11 +50,11 @@ func (s *Shipper) ping(ctx context.Context) error {
 			rule = ruleOf(wire.BackOff)
 		}
 		s.mu.Lock()
-		// Where the line is closed for longer already, it stays so.
-		longer := s.lane.until.After(s.Now()) && !s.lane.byPing && rule.Action == wire.Network
+		// What an episode was answered stays so: the wait may be one that was asked for.
+		closed := s.lane.until.After(s.Now()) && !s.lane.byPing
 		s.mu.Unlock()
-		if longer {
-			s.Logger.Warn("receiver not reached", "host", s.Host, "err", err)
+		if closed {
+			s.Logger.Warn("ping not answered", "host", s.Host, "err", err, "fix", fixOf(err))
 			return err
 		}
 		var after time.Duration

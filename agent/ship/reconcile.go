@@ -111,6 +111,7 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 			if err := s.Spool.PutBack(r, storeID); err != nil {
 				return err
 			}
+			s.pulse.advance("reconcile")
 			again++
 			s.Logger.Warn("receiver has lost an episode; it is sent again", "host", s.Host, "episode", r.Episode, "digest", r.Digest)
 			s.queue.add(r.Episode, s.Spool.Look(r.Episode))
@@ -169,6 +170,7 @@ func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
 		if err := s.Spool.Prune(r.Episode); err != nil {
 			return removed, err
 		}
+		s.pulse.advance("reconcile")
 		total -= r.Size
 		room -= r.Size
 		removed++
