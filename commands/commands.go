@@ -76,6 +76,7 @@ func (a *app) commands() []*cli.Command {
 		a.healthCheckCommand(),
 		a.fleetCheckCommand(),
 		a.alertsCommand(),
+		a.archiveCommand(),
 		a.backupCommand(),
 		a.restoreCommand(),
 		a.statusCommand(),

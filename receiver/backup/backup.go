@@ -1,7 +1,7 @@
 // Package backup saves what a receiver cannot rebuild, and brings it back on
 // this or another machine: the authority with its CA key, the config, the
-// published releases and the ledgers. Episodes and their index are not in it:
-// they are the hosts' to send again.
+// published releases, the ledgers, and which episodes are archived. Episodes and
+// their index are not in it: they are the hosts' to send again.
 //
 // A backup is one tar.gz that holds secrets. It may be made while the daemons
 // run: ledgers only grow, and a torn last line is cut when they are opened.
@@ -63,6 +63,7 @@ func (p Places) entries() map[string]string {
 		"authority/":           p.Authority,
 		"data/":                p.Data,
 		"releases/":            filepath.Join(p.Data, "releases"),
+		"archived/":            filepath.Join(p.Data, "archived"), // or hosts would send those again
 	}
 }
 

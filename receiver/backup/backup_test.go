@@ -68,6 +68,7 @@ var precious = map[string]string{
 	"authority/ca.key": "key", "authority/roster.jsonl": "{}\n",
 	"data/rejections.jsonl": "{}\n", "data/silences.jsonl": "{}\n", "data/contacts.json": "{}",
 	"data/releases/manifest.json": "{}", "data/releases/blobs/abc": "binary",
+	"data/archived/lab-a": "list",
 }
 
 func TestRestore_BringsBackWhatCannotBeRebuilt(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"cis490/internal/disk"
@@ -27,7 +28,7 @@ type listed struct {
 
 // List looks at which snapshots there are and returns their entity tag, which
 // changes with any of them, and a function that writes them as one JSON document:
-// file by file, so that it costs the memory of one. What a file holds is looked
+// file by file, so that it costs the memory of a few. What a file holds is looked
 // through once, and again when it is another file.
 func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) {
 	hosts, err := snapshotHosts(s.fs, s.dir)
@@ -56,9 +57,8 @@ func (s *Snapshots) write(w io.Writer, all []listed) error {
 	}
 	var unreadable []ident.Host
 	comma := ""
-	for _, l := range all {
-		b, err := disk.ReadFile(s.fs, s.path(l.host), maxSnapshot)
-		if b = bytes.TrimSpace(b); err != nil || !s.sound(l, b) {
+	for l, b := range s.read(all) {
+		if b = bytes.TrimSpace(b); !s.sound(l, b) {
 			unreadable = append(unreadable, l.host)
 			continue
 		}
@@ -80,6 +80,36 @@ func (s *Snapshots) write(w io.Writer, all []listed) error {
 	}
 	_, err := io.WriteString(w, end+"}\n")
 	return err
+}
+
+// readAhead is how many files are read before the first of them is written.
+const readAhead = 16
+
+// read yields what the files hold, in order, and reads on meanwhile: the disk and
+// the line work side by side. Of a file that cannot be read it yields nothing.
+func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
+	return func(yield func(listed, []byte) bool) {
+		content, enough := make(chan []byte, readAhead), make(chan struct{})
+		defer close(enough)
+		go func() {
+			for _, l := range all {
+				b, err := disk.ReadFile(s.fs, s.path(l.host), maxSnapshot)
+				if err != nil {
+					b = nil
+				}
+				select {
+				case content <- b:
+				case <-enough:
+					return
+				}
+			}
+		}()
+		for _, l := range all {
+			if !yield(l, <-content) {
+				return
+			}
+		}
+	}
 }
 
 // sound tells whether content is a snapshot's.

@@ -254,7 +254,8 @@ func (b *Book) Stranger(claim, from string, p *wire.Problem) {
 	b.dirty = true
 }
 
-// Forget drops the hosts that keep refuses, for a roster that lost them.
+// Forget drops the hosts that keep refuses: the roster lost them, or they were
+// decommissioned.
 func (b *Book) Forget(keep func(ident.Host) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -127,8 +127,8 @@ func TestBook_BrokenFileBeginsAnew(t *testing.T) {
 	}
 }
 
-// A host that is refused once per second for a day leaves two rows an hour, and
-// none of its refusals is uncounted.
+// A host that is refused once per second for a week, 604,800 times, leaves two rows
+// an hour, and none of its refusals is uncounted.
 func TestRefusals_BoundedUnderALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
@@ -139,8 +139,8 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- r.Run(ctx) }()
-		const day = 24 * 3600
-		for range day {
+		const week = 7 * 24 * 3600
+		for range week {
 			r.Note(contacts.Refusal{Host: "lab-a", Proven: true, Route: contacts.RouteEpisode, Status: 412, Kind: wire.Gated, Detail: strings.Repeat("d", 999)})
 			time.Sleep(time.Second)
 		}
@@ -159,13 +159,78 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 			}
 			rows, count, last = rows+1, count+row.Count, row.Last
 		}
-		if count != day || rows > 2*24+2 {
+		if count != week || rows > 2*7*24+2 {
 			t.Errorf("%d refusals in %d rows", count, rows)
+		}
+		if fi, err := os.Stat(filepath.Join(dir, contacts.RefusalsFile)); err != nil || fi.Size() > 200<<10 {
+			t.Errorf("the file has %d bytes, %v", fi.Size(), err)
 		}
 		if ago := time.Since(last); ago > 3*time.Second {
 			t.Errorf("the last one told is %s ago", ago)
 		}
 	})
+}
+
+// Refusals of very many kinds do not fill the disk: the older half of the file goes,
+// and each of the newest is still told.
+func TestRefusals_FileIsBounded(t *testing.T) {
+	dir, now := t.TempDir(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	o := options(dir)
+	o.Now = func() time.Time { return now }
+	r, err := contacts.OpenRefusals(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const hosts, hours = 10_000, 24
+	largest := int64(0)
+	for range hours {
+		for i := range hosts {
+			r.Note(contacts.Refusal{Host: ident.Host(fmt.Sprintf("lab-%d", i)), Route: contacts.RoutePing, Status: 401, Kind: wire.BadBearer, Detail: strings.Repeat("d", 200)})
+		}
+		now = now.Add(time.Hour)
+		if err := r.Flush(false); err != nil {
+			t.Fatal(err)
+		}
+		fi, err := os.Stat(filepath.Join(dir, contacts.RefusalsFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		largest = max(largest, fi.Size())
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if largest > 70<<20 || largest < 60<<20 {
+		t.Errorf("the file had up to %d bytes", largest)
+	}
+	count := uint64(0)
+	for row, err := range contacts.ReadRefusals(disk.OS{}, dir, now.Add(-4*time.Hour)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		count += row.Count
+	}
+	if count < 4*hosts {
+		t.Errorf("%d refusals of the last hours are told, of %d", count, 4*hosts)
+	}
+}
+
+// A hundred thousand forged names leave a few lines, and say how many they were.
+func TestBook_ForgedNames(t *testing.T) {
+	dir := t.TempDir()
+	b := contacts.Open(options(dir))
+	p := wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
+	for i := range 100_000 {
+		b.Stranger(fmt.Sprintf("made-up-%d", i), "192.0.2.1", p)
+	}
+	save(t, b)
+	fi, err := os.Stat(filepath.Join(dir, contacts.File))
+	if err != nil || fi.Size() > 16<<10 {
+		t.Errorf("size %d, %v", fi.Size(), err)
+	}
+	if c := read(t, dir); c.StrangerCount != 100_000 || len(c.Strangers) != 20 || len(c.Hosts) != 0 {
+		t.Errorf("%d strangers told of %d, %d hosts", len(c.Strangers), c.StrangerCount, len(c.Hosts))
+	}
 }
 
 func TestSnapshots_HistoryIsShort(t *testing.T) {

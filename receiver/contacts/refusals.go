@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
-	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -28,8 +27,12 @@ const refusalsKey = "at"
 const (
 	flushEvery = 2 * time.Second
 	window     = time.Hour
-	maxOpen    = 50_000
+	maxOpen    = 20_000
 )
+
+// maxRefusals is how large the file may get, in bytes; then its older half goes.
+// A day in which each of 2,000 hosts is refused for one reason takes half of it.
+const maxRefusals = 64 << 20
 
 // Route says what was refused.
 type Route string
@@ -64,13 +67,13 @@ type Refusal struct {
 // Refusals is the writing side of rejections.jsonl. Note does not wait for the
 // disk.
 type Refusals struct {
-	l   *ledger.Ledger
-	now func() time.Time
-	log *slog.Logger
+	o    Options
+	path string
+	l    *ledger.Ledger
 
 	mu      sync.Mutex
 	open    map[refusalKey]*counting
-	dropped uint64
+	dropped uint64 // not noted, as too much is open
 }
 
 type refusalKey struct {
@@ -88,16 +91,17 @@ type counting struct {
 
 // OpenRefusals opens or creates rejections.jsonl.
 func OpenRefusals(o Options) (*Refusals, error) {
-	l, err := ledger.Open(ledger.Options{FS: o.FS, Path: filepath.Join(o.DataDir, RefusalsFile), TimeKey: refusalsKey, Perm: 0o640, Now: o.Now})
+	path := filepath.Join(o.DataDir, RefusalsFile)
+	l, err := ledger.Open(ledger.Options{FS: o.FS, Path: path, TimeKey: refusalsKey, Perm: 0o640, Now: o.Now})
 	if err != nil {
 		return nil, err
 	}
-	return &Refusals{l: l, now: o.Now, log: o.Log, open: map[refusalKey]*counting{}}, nil
+	return &Refusals{o: o, path: path, l: l, open: map[refusalKey]*counting{}}, nil
 }
 
 // Note counts a refusal. At, Count, First and Last are filled in.
 func (r *Refusals) Note(row Refusal) {
-	now := r.now().UTC()
+	now := r.o.Now().UTC()
 	k := refusalKey{row.Host, row.Proven, row.Route, row.Kind}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -131,7 +135,7 @@ func (r *Refusals) Run(ctx context.Context) error {
 		last := ctx.Err() != nil
 		err := r.Flush(last)
 		if err != nil && !failed {
-			r.log.Error("refusals are not written", "err", err)
+			r.o.Log.Error("refusals are not written", "err", err)
 		}
 		failed = err != nil
 		if last {
@@ -147,7 +151,7 @@ func (r *Refusals) Run(ctx context.Context) error {
 // Flush writes the first refusal of each window, and the repeats of windows
 // that ended; all of them if all is set. What could not be written is kept.
 func (r *Refusals) Flush(all bool) error {
-	now := r.now().UTC()
+	now := r.o.Now().UTC()
 	due := map[refusalKey]Refusal{}
 	r.mu.Lock()
 	for k, c := range r.open {
@@ -159,12 +163,24 @@ func (r *Refusals) Flush(all bool) error {
 			delete(r.open, k)
 		}
 	}
+	dropped := r.dropped
+	r.dropped = 0
 	r.mu.Unlock()
+	if dropped > 0 {
+		r.o.Log.Warn("refusals are not noted: too many hosts and reasons within an hour", "count", dropped)
+	}
+	if len(due) == 0 {
+		return nil
+	}
+	rows := make([]func(time.Time) any, 0, len(due))
+	for _, row := range due {
+		rows = append(rows, func(at time.Time) any { row.At = at; return row })
+	}
+	if err := r.l.AppendAll(rows); err != nil {
+		return err
+	}
+	r.mu.Lock()
 	for k, row := range due {
-		if err := r.l.Append(func(at time.Time) any { row.At = at; return row }); err != nil {
-			return err
-		}
-		r.mu.Lock()
 		c := r.open[k]
 		c.row.Count -= row.Count // more may have come meanwhile
 		c.row.First = c.row.Last
@@ -174,9 +190,22 @@ func (r *Refusals) Flush(all bool) error {
 		} else if over {
 			c.began = now
 		}
-		r.mu.Unlock()
 	}
-	return nil
+	r.mu.Unlock()
+	return r.bound()
+}
+
+// bound drops the older half of a file that has grown too large.
+func (r *Refusals) bound() error {
+	fi, err := r.o.FS.Lstat(r.path)
+	if err != nil || fi.Size() <= maxRefusals {
+		return err
+	}
+	left := fi.Size()
+	return r.l.Keep(func(row ledger.Row) bool {
+		left -= int64(len(row.Line)) + 1
+		return left < maxRefusals/2
+	})
 }
 
 // ReadRefusals yields the refusals written at from or later, oldest first.

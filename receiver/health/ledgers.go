@@ -15,6 +15,7 @@ import (
 	"cis490/internal/ledger"
 	"cis490/internal/machine"
 	"cis490/receiver/index"
+	"cis490/receiver/store"
 )
 
 // sample is how many of the newest rows are compared with their files.
@@ -130,6 +131,11 @@ func (r *receiver) rows(ctx context.Context) check.Result {
 	ring := make([]index.Row, 0, sample)
 	compare := func(row index.Row) {
 		fi, err := os.Lstat(filepath.Join(r.Config.DataDir, "episodes", string(row.Host), string(row.Episode)+".tar.zst"))
+		if errors.Is(err, fs.ErrNotExist) {
+			if _, archived, bad := store.Archived(disk.OS{}, r.Config.DataDir, row.Key()); archived && bad == nil {
+				return
+			}
+		}
 		if err != nil || fi.Size() != row.Size {
 			lost++
 			if example == "" {

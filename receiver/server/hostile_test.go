@@ -376,3 +376,22 @@ func TestNotes_KnocksContactsRefusals(t *testing.T) {
 		t.Errorf("%d unstamped are told, in %d rows in all", count, rows)
 	}
 }
+
+// What is noted of a decommissioned host is forgotten; the others' stays.
+func TestNotes_DecommissionedHostsAreForgotten(t *testing.T) {
+	r := newRig(t)
+	a, gone := r.enrol("lab-a"), r.enrol("lab-gone")
+	for _, h := range []*host{a, gone} {
+		if status, _, _ := h.do(h.request(ep1, "one")); status != 201 {
+			t.Fatal(status)
+		}
+	}
+	r.event(roster.Event{Host: "lab-gone", Event: roster.Decommissioned})
+	r.stop()
+	r.start()
+	r.eventually("it is forgotten", func() bool {
+		c, err := contacts.Read(r.fs, r.config.DataDir)
+		must(t, err)
+		return len(c.Hosts) == 1 && c.Hosts["lab-a"] != nil
+	})
+}

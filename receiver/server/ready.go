@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
+	"cis490/receiver/roster"
 )
 
 // How often the server looks at itself, how long an answer about that is good,
@@ -20,6 +22,9 @@ const (
 	lookEvery  = time.Second
 	stuckAfter = 150 * time.Second
 )
+
+// forgetEvery is how often contacts of hosts that left are dropped.
+const forgetEvery = time.Hour
 
 // When rows and files are compared as a whole.
 const (
@@ -144,6 +149,24 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 			s.notify("STATUS=ready")
 		}
 		said = what
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// forget drops, from time to time, what is noted of hosts that the roster has lost
+// or that were decommissioned; one that knocks again is noted again.
+func (s *Server) forget(ctx context.Context) error {
+	tick := time.NewTicker(forgetEvery)
+	defer tick.Stop()
+	for {
+		s.contacts.Forget(func(h ident.Host) bool {
+			entry, known, err := s.o.Roster.Host(h)
+			return err != nil || known && entry.State != roster.Gone
+		})
 		select {
 		case <-ctx.Done():
 			return nil

@@ -186,7 +186,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.web.Run} {
+			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {

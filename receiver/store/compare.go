@@ -62,12 +62,13 @@ func (s *Store) Compare(ctx context.Context) (Comparison, error) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return c, err
 		}
-		c.Rows++
-		if r.Archived {
+		t, h := rows[r.Host], maphash.String(seed, string(r.Episode))
+		if r.Archived { // its file is gone, and that is right
+			rows[r.Host] = tally{t.n - 1, t.sum - h}
 			continue
 		}
-		t := rows[r.Host]
-		rows[r.Host] = tally{t.n + 1, t.sum + maphash.String(seed, string(r.Episode))}
+		c.Rows++
+		rows[r.Host] = tally{t.n + 1, t.sum + h}
 	}
 	// Where they differ (an upload in the meantime is enough), look closely.
 	var closely []ident.Host
@@ -128,12 +129,21 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Compa
 			delete(owed, k)
 			continue
 		}
-		// Listed too early, or gone.
-		if _, err := s.o.FS.Lstat(s.path(k)); errors.Is(err, fs.ErrNotExist) {
+		// Listed too early, moved out, or gone.
+		_, err := s.o.FS.Lstat(s.path(k))
+		if err == nil {
+			continue
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		_, archived, err := Archived(s.o.FS, s.o.DataDir, k)
+		if err != nil {
+			return err
+		}
+		if !archived {
 			c.NoFile++
 			c.First = fmt.Sprintf("%s/%s", k.Host, k.Episode)
-		} else if err != nil {
-			return err
 		}
 	}
 	for k := range owed {
@@ -152,8 +162,8 @@ func (s *Store) oweRow(k index.Key, c *Comparison) error {
 	if _, waits := s.journal.find(k); waits {
 		return nil // its row comes
 	}
-	r, there, err := s.lookup(k)
-	if err != nil || !there || settling { // lookup has appended it
+	r, there, err := s.look(k)
+	if err != nil || !there || settling { // look has appended it
 		return err
 	}
 	// A new file may be of an upload that ended after the index was read. Old

@@ -82,6 +82,8 @@ type Store struct {
 
 	journal *journal
 
+	archiving sync.Mutex
+
 	mu      sync.Mutex
 	pending map[index.Key]intent // named or about to be, without a durable row
 	folders map[ident.Host]bool  // hosts whose folder this process knows to be durable
@@ -96,7 +98,7 @@ type Store struct {
 func Open(o Options) (*Store, error) {
 	s := &Store{o: o, pending: map[index.Key]intent{}, folders: map[ident.Host]bool{}}
 	s.journal = s.newJournal()
-	for _, d := range []string{EpisodesDir, StagedDir, journalDir} {
+	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir, journalDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
 				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
@@ -136,6 +138,17 @@ func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (index.Row, bool, error
 
 // lookup is Lookup for a caller that has the key's lock.
 func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
+	if r, found, err = s.look(k); found || err != nil {
+		return r, found, err
+	}
+	if r, found, err = Archived(s.o.FS, s.o.DataDir, k); err != nil {
+		err = fmt.Errorf("look up episode: %w", err)
+	}
+	return r, found, err
+}
+
+// look is lookup without what was moved out.
+func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
 	if r, ok := s.journal.find(k); ok {
 		return r, true, nil
 	}

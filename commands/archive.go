@@ -1,0 +1,109 @@
+package commands
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/archive"
+	"cis490/receiver/server"
+)
+
+func (a *app) archiveCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "archive",
+		Usage:     "move old tarballs from the receiver's disk to another folder",
+		ArgsUsage: " ",
+		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, compares the copy,\n" +
+			"and has serve, which must run, note it and remove its own. Hosts notice nothing: an archived\n" +
+			"episode is still known, and never taken twice. Interrupted, it goes on when it is run again.\n\n" +
+			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive",
+		Flags: []cli.Flag{
+			configFlag(config.ReceiverPath), jsonFlag(),
+			&cli.StringFlag{Name: "before", Usage: "move what was stored before `DATE`: 2026-01-01 (UTC), or 2026-01-01T12:00:00Z"},
+			&cli.StringFlag{Name: "to", Usage: "the `DIR`, which must be there"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "only count"},
+		},
+		Action: a.archive,
+	}
+}
+
+func (a *app) archive(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	if c.String("to") == "" {
+		return usagef(c, "say where to: --to DIR")
+	}
+	before, err := date(c.String("before"))
+	if err != nil {
+		return usagef(c, "--before: %w", err)
+	}
+	to, err := filepath.Abs(c.String("to"))
+	if err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	if err := archive.Check(conf.DataDir, to); err != nil {
+		return err
+	}
+	if settled := time.Now().Add(-time.Minute); before.After(settled) {
+		before = settled // what is younger may still be written
+	}
+	watched := a.terminal(a.env.Err)
+	done, err := archive.Run(c.Context, archive.Options{
+		FS: disk.OS{}, DataDir: conf.DataDir, To: to, Before: before, DryRun: c.Bool("dry-run"),
+		Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
+			return server.AskArchive(ctx, conf.DataDir, h, pairs)
+		},
+		Moved: func(r archive.Result) {
+			if watched {
+				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%d moved, %s", r.Episodes, humanize.IBytes(uint64(r.Bytes))) // nowhere to tell of it
+			}
+		},
+	})
+	if watched {
+		_, _ = fmt.Fprint(a.env.Err, "\r\033[K")
+	}
+	a.sayArchived(c, done, to)
+	if err == nil && len(done.Left) > 0 {
+		err = fault.Fix(fmt.Errorf("%d episodes stay where they are, such as %s", len(done.Left), done.Left[0]), "look at both files; nothing is overwritten")
+	}
+	return err
+}
+
+func (a *app) sayArchived(c *cli.Context, done archive.Result, to string) {
+	verb := "moved"
+	if c.Bool("dry-run") {
+		verb = "would move"
+	}
+	if c.Bool("json") {
+		_ = a.printJSON(done) // the run's own error is the one to tell
+		return
+	}
+	a.printf("%s %d episodes, %s, to %s\n", verb, done.Episodes, humanize.IBytes(uint64(done.Bytes)), to)
+}
+
+// date reads a day, which begins at midnight UTC, or a moment.
+func date(s string) (time.Time, error) {
+	if t, err := time.Parse(time.DateOnly, s); err == nil {
+		return t, nil
+	}
+	t, err := time.Parse(time.RFC3339, s)
+	if err != nil {
+		return t, fmt.Errorf("want a date such as 2026-01-01 or 2026-01-01T12:00:00Z, got %q", s)
+	}
+	return t, nil
+}

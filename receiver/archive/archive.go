@@ -1,0 +1,246 @@
+// Package archive copies old tarballs out of the receiver's store, for `cis490
+// archive` (spec §10). It only reads the store: that an episode is archived is
+// noted, and its tarball removed, by serve, which writes the store's files.
+//
+// Each copy is written beside its name, made durable, read back and compared by
+// digest, then named, and only then is serve asked. So after a crash at any moment
+// an episode is where it was, or in both places, or archived; the next run goes on
+// from there. A file that is at the target with other content is never
+// overwritten, and a target within the store, or not writable, is refused.
+package archive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/store"
+)
+
+// How much is copied before serve is asked to let go of it.
+const (
+	batchFiles = 500
+	batchBytes = 1 << 30
+)
+
+// Options describe a run.
+type Options struct {
+	FS      disk.FS
+	DataDir string    // the receiver's
+	To      string    // the folder that gets HOST/EPISODE.tar.zst
+	Before  time.Time // episodes that were stored before are moved
+	// Archive asks serve to note copies and to remove its tarballs, and returns
+	// those that it did that for.
+	Archive func(context.Context, ident.Host, []wire.Pair) ([]ident.EpisodeID, error)
+	DryRun  bool         // only count
+	Moved   func(Result) // is told how far it is; may be nil
+}
+
+// Result is what a run did.
+type Result struct {
+	Episodes int      `json:"episodes"`
+	Bytes    int64    `json:"bytes"`
+	Left     []string `json:"left,omitempty"` // HOST/EPISODE and why it stays
+}
+
+// Check refuses a target that a run could not use.
+func Check(dataDir, to string) error {
+	data, err := filepath.EvalSymlinks(dataDir)
+	if err != nil {
+		return fmt.Errorf("find the data folder: %w", err)
+	}
+	target, err := filepath.EvalSymlinks(to)
+	if err != nil {
+		return fault.Fix(fmt.Errorf("find the target: %w", err), "mount the disk, or: sudo mkdir "+to)
+	}
+	if rel, err := filepath.Rel(data, target); err != nil || rel == "." || filepath.IsLocal(rel) {
+		return fault.Fix(fmt.Errorf("%s lies within the store %s", to, dataDir), "name a folder on another disk")
+	}
+	probe := filepath.Join(target, ".cis490-archive")
+	if err := disk.ReplaceBytes(disk.OS{}, probe, 0o600, nil); err != nil {
+		return fault.Fix(fmt.Errorf("write to the target: %w", err), "ls -ld "+to+"; findmnt -T "+to)
+	}
+	return os.Remove(probe)
+}
+
+// Run moves what is old enough, host by host. Its result also counts what was done
+// before an error.
+func Run(ctx context.Context, o Options) (Result, error) {
+	r := run{Options: o}
+	hosts, err := o.FS.ReadDir(filepath.Join(o.DataDir, store.EpisodesDir))
+	if err != nil {
+		return r.done, fmt.Errorf("list hosts: %w", err)
+	}
+	for _, e := range hosts {
+		h, err := ident.ParseHost(e.Name())
+		if err != nil || !e.IsDir() {
+			continue
+		}
+		if err := r.host(ctx, h); err != nil {
+			return r.done, fmt.Errorf("archive %s: %w", h, err)
+		}
+	}
+	return r.done, nil
+}
+
+type run struct {
+	Options
+	done Result
+}
+
+// copied is what waits for serve to let go of it.
+type copied struct {
+	pairs []wire.Pair
+	sizes map[ident.EpisodeID]int64
+	bytes int64
+}
+
+func (r *run) host(ctx context.Context, h ident.Host) error {
+	from, to := filepath.Join(r.DataDir, store.EpisodesDir, string(h)), filepath.Join(r.To, string(h))
+	entries, err := r.FS.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	batch := copied{sizes: map[ident.EpisodeID]int64{}}
+	for _, e := range entries {
+		name, ok := strings.CutSuffix(e.Name(), wire.TarballSuffix)
+		id, err := ident.ParseEpisodeID(name)
+		if !ok || err != nil || !e.Type().IsRegular() {
+			continue
+		}
+		fi, err := r.FS.Lstat(filepath.Join(from, e.Name()))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		if !fi.ModTime().Before(r.Before) {
+			continue
+		}
+		if r.DryRun {
+			r.done.Episodes++
+			r.done.Bytes += fi.Size()
+			continue
+		}
+		if err := disk.MkdirAll(r.FS, to, 0o750); err != nil {
+			return err
+		}
+		d, err := r.copy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
+		if errors.Is(err, errOther) {
+			r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: %s", h, id, err))
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		batch.pairs = append(batch.pairs, wire.Pair{Episode: id, Digest: d})
+		batch.sizes[id] = fi.Size()
+		if batch.bytes += fi.Size(); len(batch.pairs) >= batchFiles || batch.bytes >= batchBytes {
+			if err := r.letGo(ctx, h, to, &batch); err != nil {
+				return err
+			}
+		}
+	}
+	return r.letGo(ctx, h, to, &batch)
+}
+
+// letGo makes the copies' names durable and asks serve to let go of the tarballs.
+func (r *run) letGo(ctx context.Context, h ident.Host, to string, b *copied) error {
+	if len(b.pairs) == 0 {
+		return nil
+	}
+	// The target too: the host's folder may be of a run that failed to make it durable.
+	if err := errors.Join(r.FS.SyncDir(r.To), r.FS.SyncDir(to)); err != nil {
+		return err
+	}
+	done, err := r.Archive(ctx, h, b.pairs)
+	if err != nil {
+		return err
+	}
+	for _, id := range done {
+		r.done.Episodes++
+		r.done.Bytes += b.sizes[id]
+		delete(b.sizes, id)
+	}
+	for id := range b.sizes {
+		r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: serve has it with another digest, or is still at it", h, id))
+	}
+	*b = copied{sizes: map[ident.EpisodeID]int64{}}
+	if r.Moved != nil {
+		r.Moved(r.done)
+	}
+	return nil
+}
+
+var errOther = errors.New("a file with other content is at the target")
+
+// copy makes a copy that is compared with what was read, and returns its digest.
+// Its name is not durable yet.
+func (r *run) copy(from, to string) (ident.Digest, error) {
+	if _, err := r.FS.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		there, err1 := r.digest(to)
+		here, err2 := r.digest(from)
+		if err := errors.Join(err, err1, err2); err != nil {
+			return "", err
+		}
+		if there != here {
+			return "", fmt.Errorf("%w: %s", errOther, to)
+		}
+		return here, r.sync(to)
+	}
+	partial := to + disk.Partial
+	sum := sha256.New()
+	err := disk.WriteSync(r.FS, partial, 0o640, func(w io.Writer) error { return r.read(from, io.MultiWriter(w, sum)) })
+	if err != nil {
+		return "", err
+	}
+	want := ident.Digest(hex.EncodeToString(sum.Sum(nil)))
+	got, err := r.digest(partial)
+	if err == nil && got != want {
+		err = fmt.Errorf("%s was read back as %s, written was %s", partial, got, want)
+	}
+	if err == nil {
+		err = r.FS.Rename(partial, to)
+	}
+	if err != nil {
+		return "", errors.Join(err, r.FS.Remove(partial))
+	}
+	return want, nil
+}
+
+// sync makes a copy durable that an earlier run has left.
+func (r *run) sync(path string) error {
+	f, err := r.FS.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func (r *run) digest(path string) (ident.Digest, error) {
+	sum := sha256.New()
+	err := r.read(path, sum)
+	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), err
+}
+
+func (r *run) read(path string, w io.Writer) error {
+	f, err := r.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, f)
+	return errors.Join(err, f.Close())
+}

@@ -1,0 +1,125 @@
+package server
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/internal/peer"
+	"cis490/internal/wire"
+)
+
+// adminSocket is where root asks serve for what only the writer of its files may
+// do. It is no part of the API on the network: the operator's token is not enough.
+const adminSocket = "admin.sock"
+
+// archiveTimeout bounds one question; serve answers after its disk has.
+const archiveTimeout = 10 * time.Minute
+
+// Archived answers a question to archive episodes.
+type Archived struct {
+	Archived []ident.EpisodeID `json:"archived"`
+}
+
+// admin answers root over the Unix socket until ctx ends.
+func (s *Server) admin(ctx context.Context) error {
+	l, err := peer.Listen(filepath.Join(s.o.Config.DataDir, adminSocket))
+	if err != nil {
+		s.o.Log.Error("cis490 archive cannot be answered", "err", err)
+		return nil
+	}
+	mux := http.NewServeMux()
+	mux.Handle("POST /v1/archive/{host}", routed(s.archive))
+	server := &http.Server{
+		ReadHeaderTimeout: headerTimeout, ConnContext: peer.WithCaller,
+		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			cw := &counted{ResponseWriter: w, idle: archiveTimeout}
+			if cred, known := peer.Caller(r.Context()); known && peer.Permitted(cred, os.Geteuid()) {
+				mux.ServeHTTP(cw, r)
+			} else {
+				p := wire.NewProblem(wire.Unauthorized, "user %d may not ask serve", cred.Uid)
+				p.Title, p.Fix = "needs root", "run it again with sudo"
+				cw.err = p
+			}
+			if cw.err != nil {
+				s.o.Log.Warn("refused at the admin socket", "path", r.URL.Path, "err", cw.err)
+				s.answerProblem(cw, r, &note{}, problemOf(cw.err))
+			}
+		}),
+	}
+	stop := context.AfterFunc(ctx, func() { _ = server.Shutdown(context.WithoutCancel(ctx)) })
+	defer stop()
+	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve root: %w", err)
+	}
+	return nil
+}
+
+// archive lets go of tarballs whose copies the caller vouches for.
+func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
+	host, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "path: %s", err)
+	}
+	var in wire.Reconcile
+	if err := s.readJSON(w, r, maxReconcile, &in); err != nil {
+		return err
+	}
+	want := map[ident.EpisodeID]ident.Digest{}
+	for _, p := range in.Episodes {
+		want[p.Episode] = p.Digest
+	}
+	done, freed, err := s.store.Archive(host, want)
+	if err != nil {
+		return err
+	}
+	s.quotas.gone(host, freed)
+	s.o.Log.Info("episodes archived", "host", host, "count", len(done), "bytes", freed)
+	return answer(w, http.StatusOK, Archived{done})
+}
+
+// AskArchive asks the serve that has the data folder to let go of a host's
+// tarballs, and returns those that are archived.
+func AskArchive(ctx context.Context, dataDir string, h ident.Host, pairs []wire.Pair) (_ []ident.EpisodeID, err error) {
+	b, err := json.Marshal(wire.Reconcile{Episodes: pairs})
+	if err != nil {
+		return nil, fmt.Errorf("ask serve: %w", err)
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://serve/v1/archive/"+string(h), bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("ask serve: %w", err)
+	}
+	res, err := peer.Client(filepath.Join(dataDir, adminSocket), archiveTimeout).Do(r)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("serve is not running, which notes what is archived: %w", err),
+			"sudo systemctl start cis490-receiver   # then again: what is copied is not copied twice"), fault.Unavailable)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "run it again with sudo"), fault.NoPerm)
+	case err != nil:
+		return nil, fmt.Errorf("ask serve: %w", err)
+	}
+	defer func() { err = errors.Join(err, res.Body.Close()) }()
+	if res.StatusCode != http.StatusOK {
+		p, err := wire.ReadProblem(res)
+		if err != nil {
+			return nil, fmt.Errorf("ask serve: %w", err)
+		}
+		return nil, fault.Fix(p, p.Fix)
+	}
+	var out Archived
+	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+		return nil, fmt.Errorf("ask serve: %w", err)
+	}
+	return out.Archived, nil
+}
