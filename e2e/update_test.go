@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -30,7 +31,9 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(experiment, append([]byte("# of release v2\n"), b...), 0o644); err != nil {
+	b = append([]byte("# of release v2\n"), b...)
+	sum := fmt.Sprintf("%x", sha256.Sum256(b))[:12]
+	if err := os.WriteFile(experiment, b, 0o644); err != nil {
 		t.Fatal(err)
 	}
 	v2 := patched(t, "v2", nil, edit{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=11\nEnvironment=RELEASE=v2"})
@@ -67,7 +70,9 @@ func TestUpdate_GoodRelease(t *testing.T) {
 		if pause > 5*time.Second {
 			t.Errorf("%s: shipping paused for %s", h.Name, pause)
 		}
-		h.Run("cmp /opt/cis490/versions/v2/experiment.toml - <<'END'\n" + "# of release v2\n" + string(b) + "END")
+		if records := h.Run("cis490 doctor --only experiment.valid"); !strings.Contains(records, sum) {
+			t.Errorf("%s does not record the release's experiment, %s…: %s", h.Name, sum, records)
+		}
 		before := len(u.index())
 		u.rx.Eventually(90*time.Second, "an episode of "+h.Name+" by v2", fmt.Sprintf(`tail -n +%d /var/lib/cis490/index.jsonl | grep '"host":"%s"' | grep -q %s`, before+1, h.Name, commitOf("v2")))
 	}
