@@ -39,6 +39,9 @@ func BenchmarkShip(b *testing.B) {
 				typed.add(r.timed("sh", script))
 				r.forget()
 				ship.add(r.timed("cis490", "ship", "--once", "--config", r.path("lab.toml")))
+				if !strings.Contains(ship.said, fmt.Sprintf("%d shipped, 0 set aside, 0 left", c.episodes)) {
+					b.Fatal(ship.said)
+				}
 				r.forget()
 			}
 			b.ReportMetric(typed.time.Seconds()/float64(b.N), "typed-s")
@@ -55,6 +58,7 @@ func (c *cost) add(o cost) {
 	c.time += o.time
 	c.cpu += o.cpu
 	c.peak = max(c.peak, o.peak)
+	c.said = o.said
 }
 
 // BenchmarkShipIdle tells what a shipper costs that has nothing to do beside

@@ -137,7 +137,7 @@ func (a *app) failing(c *cli.Context) func(context.Context) []string {
 
 func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 	done := make(chan error, 1)
-	start := time.Now()
+	start, whole := time.Now(), s.Moved().Left.Bytes
 	go func() { done <- s.Once(ctx) }()
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -146,7 +146,7 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 		select {
 		case <-tick.C:
 			if watched {
-				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%s", progress(s.Moved(), time.Since(start))) // nowhere to tell of it
+				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%s", progress(s.Moved(), time.Since(start), whole)) // nowhere to tell of it
 			}
 		case err := <-done:
 			if watched {
@@ -159,13 +159,14 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 	}
 }
 
-// progress is the line that a person watches: rate and what is left.
-func progress(m ship.Moved, took time.Duration) string {
+// progress is the line that a person watches: rate and what is left. Sizes on
+// disk tell how far it is, as an episode may be a thousand times another.
+func progress(m ship.Moved, took time.Duration, whole int64) string {
 	rate := float64(m.Bytes) / took.Seconds()
 	line := fmt.Sprintf("%d shipped, %s at %s/s, %d left", m.Episodes, humanize.IBytes(uint64(m.Bytes)), humanize.IBytes(uint64(rate)), m.Left.Waiting)
-	if m.Episodes > 0 && m.Left.Waiting > 0 {
-		eta := took / time.Duration(m.Episodes) * time.Duration(m.Left.Waiting)
-		line += fmt.Sprintf(", about %s to go", eta.Round(time.Second))
+	if left := whole - m.Whole; m.Whole > 0 && left > 0 {
+		eta := time.Duration(float64(took) / float64(m.Whole) * float64(left))
+		line += fmt.Sprintf(", about %s to go", max(eta, time.Second).Round(time.Second))
 	}
 	return line
 }

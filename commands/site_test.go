@@ -71,9 +71,7 @@ func newSite(tb testing.TB) *site {
 	// A restart comes back at the same address.
 	r.write("rx.toml", bytes.ReplaceAll([]byte(r.read("rx.toml")), []byte("127.0.0.1:0"), []byte(strings.TrimSpace(r.read("addr")))))
 	r.write("lab.toml", fmt.Appendf(nil, "host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = %q\n[authority]\nurl = %q\n", siteHost, r.path("data"), r.path("certs"), r.url, r.url))
-	r.until("serve is ready", func() bool {
-		return exec.Command("cis490", "ship", "--ping", "--config", r.path("lab.toml")).Run() == nil
-	})
+	r.ready()
 	return r
 }
 
@@ -151,21 +149,26 @@ func (r *site) script() string {
 	return r.path("typed.sh")
 }
 
-// forget makes the receiver one that has nothing, so that the same episodes can
-// be sent again.
+// forget makes the receiver one that has nothing, as a new machine in its place.
 func (r *site) forget() {
-	files, err := filepath.Glob(filepath.Join(r.path("rx"), "episodes", siteHost, "*"))
-	r.must(err)
-	for _, f := range files {
-		r.must(os.Remove(f))
-	}
+	r.stopServing()
+	r.must(os.RemoveAll(r.path("rx")))
+	r.serve()
+	r.ready()
+}
+
+func (r *site) ready() {
+	r.until("serve is ready", func() bool {
+		return exec.Command("cis490", "ship", "--ping", "--config", r.path("lab.toml")).Run() == nil
+	})
 }
 
 // cost is what a command took: time, CPU time of it and the receiver together,
-// and its most memory, in KiB.
+// and its most memory, in KiB; and what it said.
 type cost struct {
 	time, cpu time.Duration
 	peak      int
+	said      string
 }
 
 // timed runs a command at the priority of the shipper's unit.
@@ -196,6 +199,7 @@ func (r *site) timed(args ...string) (c cost) {
 				text, log := out.String(), r.read("serve.log")
 				r.tb.Fatalf("%v: %v\n%s\nserve:\n%s", args, err, text[max(0, len(text)-2000):], log[max(0, len(log)-2000):])
 			}
+			c.said = out.String()
 			return c
 		}
 	}

@@ -122,6 +122,7 @@ type Shipper struct {
 type Moved struct {
 	Episodes int   // acknowledged
 	Bytes    int64 // sent
+	Whole    int64 // bytes on disk of what was sent, and of the sent share of the one under way
 	SetAside int
 	Left     wire.Queue
 }

@@ -140,6 +140,7 @@ func (s *Shipper) send(ctx context.Context, e *entry) {
 			s.pulse.advance("send")
 			s.mu.Lock()
 			s.moved.Bytes += int64(n)
+			s.moved.Whole += int64(float64(e.bytes) * float64(n) / float64(t.Size))
 			s.mu.Unlock()
 		},
 	})
