@@ -44,7 +44,7 @@ func BenchmarkSample(b *testing.B) {
 	_ = cmd.Wait() // killed
 }
 
-func below(tb testing.TB, t tree, pid int) []int {
+func below(tb testing.TB, t *tree, pid int) []int {
 	tb.Helper()
 	pids, err := t.below(pid)
 	if err != nil {

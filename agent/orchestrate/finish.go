@@ -49,7 +49,7 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 	if line.dropped > 0 {
 		r.note("%d events beyond the first %d were dropped", line.dropped, maxEvents)
 	}
-	if r.tree.scan {
+	if r.processes.tree.scan {
 		r.note("this kernel keeps no list of children: all processes of the machine were looked through")
 	}
 	meta.Notes = r.notes

@@ -74,7 +74,6 @@ type Orchestrator struct {
 	o        Options
 	episodes string
 	fs       procfs.FS
-	tree     tree
 	gate     *gatekeeper
 	counter  counter
 	machines *hypervisor
@@ -98,7 +97,7 @@ func New(o Options) (*Orchestrator, error) {
 	if err != nil {
 		return nil, fault.Exit(fmt.Errorf("record from /proc: %w", err), fault.Config)
 	}
-	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, tree: newTree(o.Proc), machines: newHypervisor()}
+	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, machines: newHypervisor()}
 	r.calm = func(ctx context.Context, hz float64) bool { return calm(ctx, hz, time.Now) }
 	r.gate = &gatekeeper{gate: o.Gate, commit: o.Build.Commit, fsys: o.FS, path: filepath.Join(r.episodes, gateFile), now: o.Now, log: o.Log}
 	r.counter = counter{fsys: o.FS, path: filepath.Join(r.episodes, counterFile)}

@@ -1,8 +1,6 @@
 package orchestrate
 
 import (
-	"errors"
-	"io/fs"
 	"time"
 
 	"github.com/prometheus/procfs"
@@ -67,7 +65,7 @@ type processStat struct {
 // times and bytes of a process to its parent's when it is waited for, at the
 // top to the supervisor's, so no process is missed for being short.
 type processCollector struct {
-	tree tree
+	tree *tree
 	fs   procfs.FS
 	root int
 
@@ -165,73 +163,41 @@ func (c *processCollector) kill(main int) {
 
 // supervisor returns what the supervisor was told of processes that have ended.
 func (c *processCollector) supervisor() (user, system int64, io ioCounts, err error) {
-	p, err := c.fs.Proc(c.root)
+	s, err := c.tree.stat(c.root)
 	if err != nil {
 		return 0, 0, io, err
 	}
-	s, err := p.Stat()
-	if err != nil {
-		return 0, 0, io, err
-	}
-	own, err := readIO(p)
+	own, err := c.tree.io(c.root)
 	if err != nil {
 		return 0, 0, io, err
 	}
 	if !c.begun {
 		c.begun, c.base = true, own
-		c.cuser, c.csys = int64(s.CUTime), int64(s.CSTime)
+		c.cuser, c.csys = s.cutime, s.cstime
 	}
 	if own != nil && c.base != nil {
 		io.add(*own, 1)
 		io.add(*c.base, -1)
 	}
-	return (int64(s.CUTime) - c.cuser) * tickMS, (int64(s.CSTime) - c.csys) * tickMS, io, nil
+	return (s.cutime - c.cuser) * tickMS, (s.cstime - c.csys) * tickMS, io, nil
 }
 
 // read returns one process, and the user and system milliseconds of children
 // that it has waited for.
 func (c *processCollector) read(pid int) (processStat, [2]int64, error) {
-	var none [2]int64
-	p, err := c.fs.Proc(pid)
+	s, err := c.tree.stat(pid)
 	if err != nil {
-		return processStat{}, none, err
-	}
-	s, err := p.Stat()
-	if err != nil {
-		return processStat{}, none, err
+		return processStat{}, [2]int64{}, err
 	}
 	r := processStat{
-		PID: pid, PPID: s.PPID, Start: s.Starttime, Command: s.Comm, State: s.State,
-		UserMS: int64(s.UTime) * tickMS, SystemMS: int64(s.STime) * tickMS,
-		Threads: s.NumThreads, RSS: int64(s.ResidentMemory()), Virtual: uint64(s.VirtualMemory()),
-		MinorFlt: uint64(s.MinFlt), MajorFlt: uint64(s.MajFlt),
+		PID: pid, PPID: s.ppid, Start: s.start, Command: s.comm, State: s.state,
+		UserMS: s.utime * tickMS, SystemMS: s.stime * tickMS, Threads: s.threads,
+		RSS: s.rss, Virtual: s.vsize, MinorFlt: s.minflt, MajorFlt: s.majflt,
+		FDs: c.tree.descriptors(pid),
 	}
-	if r.IO, err = readIO(p); err != nil {
-		return r, none, err
-	}
-	// A zombie has neither; a kernel may be built without schedstat.
-	if sched, err := p.Schedstat(); err == nil {
-		r.RunNS, r.WaitNS, r.Slices = sched.RunningNanoseconds, sched.WaitingNanoseconds, sched.RunTimeslices
-	}
-	if n, err := p.FileDescriptorsLen(); err == nil {
-		r.FDs = n
-	}
-	return r, [2]int64{int64(s.CUTime) * tickMS, int64(s.CSTime) * tickMS}, nil
-}
-
-// readIO returns nil where the counts are not to be had.
-func readIO(p procfs.Proc) (*ioCounts, error) {
-	io, err := p.IO()
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return &ioCounts{
-		ReadChars: int64(io.RChar), WriteChars: int64(io.WChar), ReadCalls: int64(io.SyscR),
-		WriteCalls: int64(io.SyscW), Read: int64(io.ReadBytes), Write: int64(io.WriteBytes),
-	}, nil
+	r.RunNS, r.WaitNS, r.Slices = c.tree.sched(pid)
+	r.IO, err = c.tree.io(pid)
+	return r, [2]int64{s.cutime * tickMS, s.cstime * tickMS}, err
 }
 
 func (c *ioCounts) add(o ioCounts, sign int64) {

@@ -177,7 +177,7 @@ func (r *recording) argv(ctx context.Context, events string) ([]string, error) {
 // those that wait for the command; what goes wrong with one comes on failed.
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
-	r.processes = &processCollector{tree: r.tree, fs: r.fs, root: root, last: map[int]uint64{}}
+	r.processes = &processCollector{tree: newTree(r.o.Proc), fs: r.fs, root: root, last: map[int]uint64{}}
 	r.samplers = []*sampler{
 		{collector: r.processes, source: processSource, hz: c.ProcHz, required: true},
 		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},

@@ -81,7 +81,7 @@ func Supervise(proc string, argv []string) error {
 }
 
 type supervisor struct {
-	tree   tree
+	tree   *tree
 	status io.Writer
 	exits  chan struct{} // closed when there is no child any more
 }

@@ -1,7 +1,6 @@
 package orchestrate
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -14,22 +13,22 @@ import (
 
 // tree finds the processes below one.
 type tree struct {
-	proc string // the mounted procfs
+	procReader
 	// scan looks through all processes of the machine for their parents, where
 	// the kernel keeps no list of children (CONFIG_PROC_CHILDREN).
 	scan bool
 }
 
-func newTree(proc string) tree {
+func newTree(proc string) *tree {
 	own := strconv.Itoa(os.Getpid())
 	_, err := os.Stat(filepath.Join(proc, own, "task", own, "children"))
-	return tree{proc: proc, scan: err != nil}
+	return &tree{procReader: procReader{proc: proc}, scan: err != nil}
 }
 
 // below returns the ids of all processes below root, parents before children.
 // A process that ends meanwhile may be missing; what is below it then is found
 // the next time, as it moves up to the supervisor.
-func (t tree) below(root int) ([]int, error) {
+func (t *tree) below(root int) ([]int, error) {
 	children := t.children
 	if t.scan {
 		parents, err := t.parents()
@@ -61,33 +60,8 @@ func (t tree) below(root int) ([]int, error) {
 	return all, nil
 }
 
-// children reads the children of each of a process's threads.
-func (t tree) children(pid int) ([]int, error) {
-	dir := filepath.Join(t.proc, strconv.Itoa(pid), "task")
-	threads, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var all []int
-	for _, thread := range threads {
-		b, err := os.ReadFile(filepath.Join(dir, thread.Name(), "children"))
-		if err != nil {
-			if gone(err) {
-				continue
-			}
-			return nil, err
-		}
-		for field := range bytes.FieldsSeq(b) {
-			if child, err := strconv.Atoi(string(field)); err == nil {
-				all = append(all, child)
-			}
-		}
-	}
-	return all, nil
-}
-
 // parents maps each process of the machine to its children.
-func (t tree) parents() (map[int][]int, error) {
+func (t *tree) parents() (map[int][]int, error) {
 	fsys, err := procfs.NewFS(t.proc)
 	if err != nil {
 		return nil, err

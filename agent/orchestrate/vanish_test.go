@@ -66,7 +66,7 @@ func TestProcessCollector_AnEntryVanishesBetweenReads(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c := processCollector{tree: tree{proc: f.dir}, fs: fs, root: 10}
+			c := processCollector{tree: &tree{procReader: procReader{proc: f.dir}}, fs: fs, root: 10}
 			row := func() processRow {
 				t.Helper()
 				r, err := c.sample(stamp{})
@@ -102,7 +102,7 @@ func TestProcessCollector_TheSupervisorVanishes(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.remove(10, "")
-	c := processCollector{tree: tree{proc: f.dir}, fs: fs, root: 10}
+	c := processCollector{tree: &tree{procReader: procReader{proc: f.dir}}, fs: fs, root: 10}
 	if r, err := c.sample(stamp{}); err == nil {
 		t.Errorf("a row of nothing: %+v", r)
 	}

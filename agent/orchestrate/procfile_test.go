@@ -1,0 +1,107 @@
+package orchestrate
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/prometheus/procfs"
+)
+
+// What is read here is what a library of the field reads, for a process that
+// stands still: one with a name of many brackets and spaces.
+func TestProcReader_ReadsWhatProcfsReads(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a) S 1 (b")
+	sleep, err := exec.LookPath("sleep")
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := os.ReadFile(sleep)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, program, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), name, "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }() // killed
+	defer cmd.Process.Kill()          //nolint:errcheck // it may have ended
+	pid := cmd.Process.Pid
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It stands still once it sleeps.
+	for {
+		before, err := p.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after, err := p.Stat(); err == nil && after == before && before.State == "S" && before.Comm == filepath.Base(name) {
+			break
+		}
+	}
+	s, err := p.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counts, err := p.IO()
+	if err != nil {
+		t.Fatal(err)
+	}
+	open, err := p.FileDescriptorsLen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := procReader{proc: "/proc"}
+	got, err := r.stat(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := procStat{
+		comm: s.Comm, state: s.State, ppid: s.PPID, threads: s.NumThreads, start: s.Starttime,
+		minflt: uint64(s.MinFlt), majflt: uint64(s.MajFlt), vsize: uint64(s.VirtualMemory()), rss: int64(s.ResidentMemory()),
+		utime: int64(s.UTime), stime: int64(s.STime), cutime: int64(s.CUTime), cstime: int64(s.CSTime),
+	}
+	if diff := cmp.Diff(want, got, cmp.AllowUnexported(procStat{})); diff != "" {
+		t.Errorf("stat (-procfs +ours):\n%s", diff)
+	}
+	io, err := r.io(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantIO := &ioCounts{
+		ReadChars: int64(counts.RChar), WriteChars: int64(counts.WChar), ReadCalls: int64(counts.SyscR),
+		WriteCalls: int64(counts.SyscW), Read: int64(counts.ReadBytes), Write: int64(counts.WriteBytes),
+	}
+	if diff := cmp.Diff(wantIO, io); diff != "" {
+		t.Errorf("io (-procfs +ours):\n%s", diff)
+	}
+	if got := r.descriptors(pid); got != open {
+		t.Errorf("%d descriptors, want %d", got, open)
+	}
+}
+
+// A process of several threads, each of which may have children: this test's own.
+func TestProcReader_FindsChildrenOfEveryThread(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = cmd.Wait() }() // killed
+	defer cmd.Process.Kill()          //nolint:errcheck // it may have ended
+	tree := newTree("/proc")
+	all, err := tree.below(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Contains(all, cmd.Process.Pid) {
+		t.Errorf("%d is not among %v", cmd.Process.Pid, all)
+	}
+}
