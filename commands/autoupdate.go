@@ -126,15 +126,20 @@ func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Log
 	}
 	o.Config = conf.Update
 	o.Keys = keysFrom(filepath.Join(conf.CertsDir, enroll.ReleaseKeysFile))
-	o.Source = &update.Remote{
-		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: o.OS, Arch: o.Arch, Agent: "cis490/" + a.env.Build.Version,
+	o.Source = a.offers(conf, log)
+	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
+}
+
+// offers is where a lab host's releases come from.
+func (a *app) offers(conf config.LabHost, log *slog.Logger) *update.Remote {
+	return &update.Remote{
+		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: a.env.Build.OS, Arch: a.env.Build.Arch, Agent: "cis490/" + a.env.Build.Version,
 		Roots: func() (*x509.CertPool, error) {
 			return pki.NewBundle(filepath.Join(conf.CertsDir, client.CAFile)).Get()
 		},
 		Idle: conf.Ship.IdleTimeout.D(), Log: log,
 	}
-	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
-	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
 }
 
 func (a *app) updateReceiver(o *update.Options, log *slog.Logger) {

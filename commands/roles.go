@@ -3,9 +3,11 @@ package commands
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -27,6 +29,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
+	"cis490/internal/release"
 	"cis490/internal/wire"
 	rxhealth "cis490/receiver/health"
 )
@@ -128,8 +131,26 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.LabHost)
 		o.User, o.Recorder = "cis490", "cis490-rec"
 		o.Updates = func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) }
+		o.Offered = func(ctx context.Context) (string, error) { return a.offered(ctx, conf) }
 	}
 	return o, labhealth.Checks(o)
+}
+
+// offered returns the version that a lab host should run; empty: none is offered.
+// Whether the release can be believed is autoupdate's question.
+func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) {
+	offer, _, err := a.offers(conf, slog.New(slog.DiscardHandler)).Look(ctx, "")
+	if errors.Is(err, update.ErrNothing) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	var m release.Manifest
+	if err := json.Unmarshal([]byte(offer.Manifest), &m); err != nil {
+		return "", fmt.Errorf("read offer: %w", err)
+	}
+	return m.Version, nil
 }
 
 // receiverChecks returns the registry of a receiver with everything it looks at.

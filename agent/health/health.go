@@ -43,11 +43,13 @@ type Options struct {
 	Quarantine func() (map[string]int, error)  // how many are set aside, by reason; nil: skip
 	Experiment func() (name string, err error) // parses the experiment; nil: skip
 	Updates    func() (*wire.Update, error)    // as autoupdate noted them; nil: skip
-	Systemd    machine.Asker                   // nil: no systemd runs this host
-	Units      machine.UnitSet                 // the units of the role
-	User       string                          // owner of the data; empty: whoever owns data_dir
-	Recorder   string                          // owner of episodes/; empty: not judged
-	Awake      func() time.Duration            // nil: machine.Awake
+	// Offered asks for the version that this host should run, empty for none; nil: skip.
+	Offered  func(context.Context) (string, error)
+	Systemd  machine.Asker        // nil: no systemd runs this host
+	Units    machine.UnitSet      // the units of the role
+	User     string               // owner of the data; empty: whoever owns data_dir
+	Recorder string               // owner of episodes/; empty: not judged
+	Awake    func() time.Duration // nil: machine.Awake
 }
 
 // host is one doctor run's view: the options with what several checks share.

@@ -62,6 +62,7 @@ func healthy(t *testing.T) health.Options {
 		Quarantine: func() (map[string]int, error) { return nil, nil },
 		Experiment: func() (string, error) { return "x", nil },
 		Updates:    func() (*wire.Update, error) { return &wire.Update{Good: wire.Running{Version: "1.0", Seq: 1}}, nil },
+		Offered:    func(context.Context) (string, error) { return "1.0", nil },
 		Awake:      func() time.Duration { return time.Hour },
 		Systemd: units{
 			"a.service": {Load: "loaded", File: "enabled", Active: "active", Sub: "running"},
@@ -195,6 +196,12 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"watcher dead": {func(_ *testing.T, o *health.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = now.Add(-16 * time.Minute) })
 		}, "fleetcheck.fresh:warn"},
+		"another version is offered": {func(_ *testing.T, o *health.Options) {
+			o.Offered = func(context.Context) (string, error) { return "2.0", nil }
+		}, "version.offered:warn"},
+		"no version is offered": {func(_ *testing.T, o *health.Options) {
+			o.Offered = func(context.Context) (string, error) { return "", nil }
+		}, "version.offered:skip"},
 		"watched soon": {func(t *testing.T, o *health.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
 			joined(t, *o, now.Add(-15*time.Minute))

@@ -68,6 +68,12 @@ func (h *host) remote() []check.Check {
 			}, false),
 		},
 		{
+			ID: "version.offered", Title: "Running is what is offered", Severity: check.Soft,
+			Fix: here + "sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager",
+			Doc: "The receiver offers this host the version that it runs, or none. Another one is taken within minutes; a day later the receiver tells of it.",
+			Run: h.needsConfig(h.offered),
+		},
+		{
 			ID: "fleetcheck.fresh", Title: "Someone watches the fleet", Severity: check.Soft,
 			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
 			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
@@ -148,6 +154,21 @@ func (h *host) dns(ctx context.Context) check.Result {
 		return check.Failf("%v", err)
 	}
 	return check.Passf("%s is %s", name, strings.Join(addrs, ", "))
+}
+
+func (h *host) offered(ctx context.Context) check.Result {
+	if h.Offered == nil {
+		return check.Skipf("nothing keeps this host on releases")
+	}
+	switch version, err := h.Offered(ctx); {
+	case err != nil:
+		return check.Skipf("no answer: %v", err)
+	case version == "":
+		return check.Skipf("no release is offered")
+	case version != h.Build.Version:
+		return check.Warnf("version %s is offered, %s runs", version, orNone(h.Build.Version))
+	}
+	return check.Passf("version %s", h.Build.Version)
 }
 
 // get wants a 200 of a server that the CA in ca.crt vouches for.

@@ -4,6 +4,7 @@ package solo
 
 import (
 	"bufio"
+	"crypto"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -19,6 +20,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/pki"
 	"cis490/receiver/contacts"
 )
 
@@ -163,12 +165,39 @@ func TestBench_HostHealth(t *testing.T) {
 	t.Logf("jq -s over the files: %s", jq.Round(time.Millisecond))
 }
 
-// TestBench_Doctor lists and runs the checks of a receiver.
+// TestBench_Doctor lists the checks, and runs those of a receiver and of a lab
+// host that it answers. No authority runs here, which both find.
 func TestBench_Doctor(t *testing.T) {
 	r := newRig(t, "")
-	_ = r.enrol("lab-one")
+	h := r.enrol("lab-one")
+	r.start()
 	list, _ := best(t, 10, zero, "cis490", "doctor", "--list")
 	t.Logf("doctor --list: %s (at most 30 ms)", list.Round(time.Millisecond))
-	all, _ := best(t, 5, func(code int) bool { return code == 0 || code == 1 }, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
+	ran := func(code int) bool { return code == 0 || code == 1 }
+	all, _ := best(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
 	t.Logf("doctor of a receiver: %s (at most 2 s)", all.Round(time.Millisecond))
+	config := h.install()
+	out, err := exec.Command("cis490", "doctor", "--config", config, "--only", "receiver.auth").CombinedOutput()
+	if err != nil {
+		t.Fatalf("the receiver does not answer this host: %s", out)
+	}
+	all, _ = best(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
+	t.Logf("doctor of a lab host: %s (at most 2 s)", all.Round(time.Millisecond))
+}
+
+// install writes what a lab host has, and returns its config.
+func (h *host) install() string {
+	r := h.r
+	r.t.Helper()
+	key, err := pki.EncodeKey(h.pair.PrivateKey.(crypto.Signer))
+	must(r.t, err)
+	for _, dir := range []string{"certs", "spool"} {
+		must(r.t, os.Mkdir(r.path(dir), 0o755))
+	}
+	r.write("certs/ca.crt", string(pki.EncodeCerts(r.ca.Cert)))
+	r.write("certs/lab-host.pem", string(pki.EncodeCerts(h.pair.Leaf))+string(key))
+	r.write("certs/bearer", "bearer-"+string(h.name)+"\n")
+	r.write("lab-host.toml", fmt.Sprintf("host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = \"https://%s\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n",
+		h.name, r.path("spool"), r.path("certs"), r.addr))
+	return r.path("lab-host.toml")
 }
