@@ -28,6 +28,9 @@ type Phase struct {
 	End   int64  `json:"end_ns"`
 }
 
+// Length returns how long the phase lasts, in nanoseconds.
+func (p Phase) Length() int64 { return p.End - p.Begin }
+
 // Curve is one figure over time.
 type Curve struct {
 	Source, Name string

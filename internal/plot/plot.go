@@ -93,7 +93,7 @@ func panelOf(o episode.Overview, curve episode.Curve, names []string) charts.Lin
 	opt.Padding = charts.NewBox(10, 10, 20, 5)
 	opt.Symbol.Shape = charts.SymbolNone
 	opt.LineStrokeWidth = 1.5
-	opt.XAxis.Labels, opt.XAxis.LabelCount, opt.XAxis.BoundaryGap = labels, 11, new(false)
+	opt.XAxis.Labels, opt.XAxis.LabelCount, opt.XAxis.BoundaryGap = labels, 9, new(false)
 	opt.YAxis = []charts.YAxisOption{{
 		Title: curve.Name, Min: new(0.0), LabelCount: 4,
 		ValueFormatter: func(v float64) string { return Figure(curve.Unit, v) },

@@ -2,12 +2,9 @@ package web
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -17,7 +14,6 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
-	"cis490/internal/wire"
 	"cis490/receiver/index"
 )
 
@@ -165,33 +161,4 @@ func (p *episodesPage) link(before int64) string {
 		}
 	}
 	return "/episodes?" + v.Encode()
-}
-
-// download sends a tarball, or the part of it that is asked for.
-func (s *Site) download(w http.ResponseWriter, r *http.Request) error {
-	host, err := ident.ParseHost(r.PathValue("host"))
-	if err != nil {
-		return wire.NewProblem(wire.Malformed, "%s", err)
-	}
-	name, ok := strings.CutSuffix(r.PathValue("file"), wire.TarballSuffix)
-	id, err := ident.ParseEpisodeID(name)
-	if err != nil || !ok {
-		return wire.NewProblem(wire.Malformed, "%.80q is no episode's tarball", r.PathValue("file"))
-	}
-	path := filepath.Join(s.o.DataDir, "episodes", string(host), string(id)+wire.TarballSuffix)
-	if fi, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
-	} else if err != nil || !fi.Mode().IsRegular() {
-		return errors.Join(fmt.Errorf("serve %s: is no regular file", path), err)
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = f.Close() }() // only read
-	s.o.Log.Info("episode downloaded", "host", host, "episode", id, "from", s.o.From(r))
-	w.Header().Set("Content-Type", wire.ContentTypeEpisode)
-	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", string(host)+"-"+string(id)+wire.TarballSuffix))
-	http.ServeContent(w, r, "", time.Time{}, f)
-	return nil
 }

@@ -41,9 +41,9 @@ type hostPage struct {
 type snapshotView struct {
 	At, Received time.Time
 	Version      string
-	Checks       []check.Row
-	Left         int // checks that are not shown
-	Bad          int
+	Checks, Rest []check.Row // those that need a look, and the others
+	Left         int         // checks that are not shown
+	Bad, All     int
 }
 
 // turn is a symptom's beginning or end.
@@ -120,15 +120,18 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 				row.Fix = fixFor(known.Fix, name)
 			}
 		}
-		if row.Status == check.Fail || row.Status == check.Warn {
-			v.Bad++
-		}
 		v.Checks = append(v.Checks, row)
 	}
+	v.All = len(v.Checks)
 	slices.SortStableFunc(v.Checks, func(a, b check.Row) int { return severity[a.Status] - severity[b.Status] })
-	if v.Left = max(0, len(v.Checks)-maxChecks); v.Left > 0 {
-		v.Checks = v.Checks[:maxChecks]
+	v.Left = max(0, v.All-maxChecks)
+	v.Bad = slices.IndexFunc(v.Checks, func(c check.Row) bool { return severity[c.Status] > severity[check.Warn] })
+	if v.Bad < 0 {
+		v.Bad = v.All
 	}
+	v.Checks = v.Checks[:v.All-v.Left]
+	need := min(v.Bad, len(v.Checks))
+	v.Checks, v.Rest = v.Checks[:need], v.Checks[need:]
 	return v, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"net/http"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -60,6 +61,11 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Plain, "where": where, "paste": paste,
 		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
+		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
+		"soon":    func(t time.Time) bool { return !t.IsZero() && t.Sub(s.o.Now()) < soonEnds },
+		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }, "nanos": func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
+		"seconds": func(x float64) string { return machine.Span(time.Duration(x * float64(time.Second))) },
+		"span":    func(a, b time.Time) string { return b.Sub(a).Round(time.Millisecond).String() },
 		"signed": func(d float64) string {
 			return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s"
 		},
@@ -74,7 +80,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		},
 	}
 	all := map[string]*template.Template{}
-	for _, name := range []string{"signin", "fleet", "host", "episodes", "releases", "error"} {
+	for _, name := range []string{"signin", "fleet", "host", "episodes", "episode", "releases", "error"} {
 		t, err := template.New("base.html").Funcs(funcs).ParseFS(files, "templates/base.html", "templates/alert.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("load the dashboard's pages: %w", err)
@@ -117,20 +123,25 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 
 // bars draws counts as an SVG of one path. It holds digits only.
 func bars(counts [slotCount]uint32) template.HTML {
-	var most uint32
-	for _, c := range counts {
-		most = max(most, c)
-	}
-	if most == 0 {
-		return ""
-	}
+	most := slices.Max(counts[:])
 	var d strings.Builder
 	for i, c := range counts {
 		if c > 0 {
 			fmt.Fprintf(&d, "M%d 16v-%d", 3*i+1, max(1, (uint64(c)*15+uint64(most)/2)/uint64(most)))
 		}
 	}
-	return template.HTML(`<svg viewBox="0 0 73 16" aria-hidden="true"><path d="` + d.String() + `"/></svg>`)
+	return template.HTML(`<svg viewBox="0 0 71 16" preserveAspectRatio="none" aria-hidden="true"><path class="base" d="M0 15.7h71"/><path d="` + d.String() + `"/></svg>`)
+}
+
+// soonEnds is when a certificate's end is near: renewal begins at ten days.
+const soonEnds = 7 * 24 * time.Hour
+
+// thousands sets groups of digits apart.
+func thousands(digits string) string {
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "\u202f" + digits[i:]
+	}
+	return digits
 }
 
 func ago(now, t time.Time) string {

@@ -68,6 +68,7 @@ type Site struct {
 	ingest  *ingest
 	board   board
 	streams streams
+	drawn   chan struct{} // a place for each tarball that is being read
 }
 
 // New returns a dashboard that knows of no ingest yet; see Run.
@@ -78,7 +79,7 @@ func New(o Options) (*Site, error) {
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }
 	}
-	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: newLimiter(o.Now), ingest: newIngest(o)}
+	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: newLimiter(o.Now), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
 	s.streams.closed = make(chan struct{})
 	var err error
 	if s.assets, err = loadAssets(); err != nil {
@@ -120,7 +121,7 @@ func (s *Site) Routes() map[string]handler {
 		"GET /{$}":                    s.page(s.signedIn(s.fleet)),
 		"GET /hosts/{host}":           s.page(s.signedIn(s.host)),
 		"GET /episodes":               s.page(s.signedIn(s.episodes)),
-		"GET /episodes/{host}/{file}": s.page(s.signedIn(s.download)),
+		"GET /episodes/{host}/{file}": s.page(s.signedIn(s.file)),
 		"GET /releases":               s.page(s.signedIn(s.releases)),
 		"GET /events":                 s.page(s.signedIn(s.events)),
 		"GET /assets/{file}":          s.page(s.asset),

@@ -1,0 +1,147 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/plot"
+	"cis490/internal/wire"
+	"cis490/receiver/index"
+)
+
+// plotSuffix names the plot of an episode, beside its tarball.
+const plotSuffix = ".svg"
+
+// maxDrawn is how many tarballs are read at once for a page or a plot: each may
+// take tens of MiB for a moment.
+const maxDrawn = 2
+
+// maxShown bounds the phases and notes that a page lists.
+const maxShown = 60
+
+// episodePage is one episode: its row in the index, and what its tarball says.
+type episodePage struct {
+	Host   ident.Host
+	ID     ident.EpisodeID
+	Row    *index.Row // nil: not found in the time that a page has
+	Meta   *episode.Meta
+	Phases []episode.Phase
+	Unread string // why its tarball is not shown
+	Plot   bool
+}
+
+// file answers for what an episode has: its page, its tarball, its plot.
+func (s *Site) file(w http.ResponseWriter, r *http.Request) error {
+	host, err := ident.ParseHost(r.PathValue("host"))
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "%s", err)
+	}
+	name := r.PathValue("file")
+	h := s.episode
+	if rest, ok := strings.CutSuffix(name, wire.TarballSuffix); ok {
+		name, h = rest, s.download
+	} else if rest, ok := strings.CutSuffix(name, plotSuffix); ok {
+		name, h = rest, s.plot
+	}
+	id, err := ident.ParseEpisodeID(name)
+	if err != nil {
+		return wire.NewProblem(wire.Malformed, "%.80q is no episode", r.PathValue("file"))
+	}
+	return h(w, r, host, id)
+}
+
+func (s *Site) episode(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
+	p := episodePage{Host: host, ID: id}
+	found := episodesPage{Host: string(host), Text: string(id)}
+	if err := s.search(r, &found, found.question("")); err != nil {
+		return err
+	}
+	for i, row := range found.Rows { // newest first: that it was archived is the last word
+		if row.Host == host && p.Row == nil {
+			p.Row = &found.Rows[i]
+		}
+	}
+	o, err := s.overview(r.Context(), host, id)
+	var known *wire.Problem
+	switch {
+	case errors.As(err, &known) && known.Kind == wire.NotFound && p.Row == nil:
+		return err
+	case errors.As(err, &known):
+		p.Unread = known.Detail
+	case err != nil:
+		p.Unread = check.Plain(err.Error(), 300)
+	default:
+		p.Meta, p.Phases, p.Plot = &o.Meta, o.Phases[:min(len(o.Phases), maxShown)], len(o.Curves) > 0
+	}
+	return s.render(w, r, http.StatusOK, "episode", "Episode "+string(id), p)
+}
+
+// plot draws an episode, for a dark page where it is asked to. It is a picture of
+// a page of ours, or opened by itself: there, too, nothing in it can act.
+func (s *Site) plot(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
+	o, err := s.overview(r.Context(), host, id)
+	if err != nil {
+		return err
+	}
+	svg, err := plot.SVG(o, r.URL.Query().Has("dark"))
+	if err != nil {
+		return wire.NewProblem(wire.NotFound, "episode %s has no plot: %s", id, check.Plain(err.Error(), 200))
+	}
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'")
+	w.Header().Set("Content-Type", "image/svg+xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(svg)))
+	_, _ = w.Write(svg) // the caller is gone: the access log has the rest
+	return nil
+}
+
+// overview reads an episode out of its tarball, whose content is the host's.
+func (s *Site) overview(ctx context.Context, host ident.Host, id ident.EpisodeID) (o episode.Overview, err error) {
+	select {
+	case s.drawn <- struct{}{}:
+		defer func() { <-s.drawn }()
+	case <-ctx.Done():
+		return o, wire.NewProblem(wire.Busy, "other episodes are being read")
+	}
+	f, err := s.openTarball(host, id)
+	if err != nil {
+		return o, err
+	}
+	defer func() { _ = f.Close() }() // only read
+	return episode.ReadOverviewOf(f, id)
+}
+
+// openTarball opens what the store keeps of an episode.
+func (s *Site) openTarball(host ident.Host, id ident.EpisodeID) (*os.File, error) {
+	path := filepath.Join(s.o.DataDir, "episodes", string(host), string(id)+wire.TarballSuffix)
+	if fi, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
+	} else if err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(fmt.Errorf("serve %s: is no regular file", path), err)
+	}
+	return os.Open(path)
+}
+
+// download sends a tarball, or the part of it that is asked for.
+func (s *Site) download(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
+	f, err := s.openTarball(host, id)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	s.o.Log.Info("episode downloaded", "host", host, "episode", id, "from", s.o.From(r))
+	w.Header().Set("Content-Type", wire.ContentTypeEpisode)
+	w.Header().Set("Content-Disposition", fmt.Sprintf("attachment; filename=%q", string(host)+"-"+string(id)+wire.TarballSuffix))
+	http.ServeContent(w, r, "", time.Time{}, f)
+	return nil
+}
