@@ -140,6 +140,9 @@ func (t *Trial) weigh(f Findings, trial time.Duration, now time.Time) (proved bo
 	if t.Accepted = t.Accepted || f.LastShipped.After(t.Began); t.Accepted {
 		t.Busy = false // it is, and that is proven
 	}
+	if !f.Reaches { // once it is back, what waits needs its time
+		t.Unreached = t.Observed
+	}
 	t.Waiting = ""
 	if len(failing) > 0 {
 		if t.Strikes++; t.Strikes >= maxStrikes {
@@ -150,6 +153,7 @@ func (t *Trial) weigh(f Findings, trial time.Duration, now time.Time) (proved bo
 	}
 	t.Strikes = 0
 	up := t.Observed.D()
+	inReach := up - t.Unreached.D()
 	if up < trial {
 		return false, ""
 	}
@@ -159,8 +163,8 @@ func (t *Trial) weigh(f Findings, trial time.Duration, now time.Time) (proved bo
 	case f.Waiting > 0 && !f.Reaches:
 		t.Waiting = "the receiver, which cannot be reached"
 		return false, ""
-	case f.Waiting > 0 && up >= patience*trial && now.Sub(f.Oldest) > trial:
-		return false, fmt.Sprintf("%d episodes wait and none was accepted in %s, though the receiver can be reached", f.Waiting, up.Round(time.Second))
+	case f.Waiting > 0 && inReach >= patience*trial && now.Sub(f.Oldest) > trial:
+		return false, fmt.Sprintf("%d episodes wait and none was accepted in %s, though the receiver can be reached", f.Waiting, inReach.Round(time.Second))
 	case f.Waiting > 0:
 		t.Waiting = "an episode to be accepted"
 		return false, ""

@@ -68,17 +68,19 @@ type Trial struct {
 	Attempts int       `json:"attempts"` // to apply it
 	// Observed is the uptime that was seen; Looked and Boot are when and in which
 	// boot of the machine it was looked at last.
-	Observed config.Duration   `json:"observed"`
-	Looked   time.Time         `json:"looked"`
-	Boot     string            `json:"boot"`
-	Restarts map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
-	Baseline []string          `json:"baseline,omitempty"` // checks that failed before already
-	Down     []string          `json:"down,omitempty"`     // daemons that did not run before either
-	Busy     bool              `json:"busy,omitempty"`     // episodes were accepted in the hour before
-	Accepted bool              `json:"accepted,omitempty"` // an episode was, since it began
-	Strikes  int               `json:"strikes,omitempty"`  // consecutive looks with failing checks
-	Waiting  string            `json:"waiting,omitempty"`  // for what, beside time
-	Why      string            `json:"why,omitempty"`      // it is rolled back
+	Observed config.Duration `json:"observed"`
+	Looked   time.Time       `json:"looked"`
+	// Unreached is what was observed when the receiver was last out of reach.
+	Unreached config.Duration   `json:"unreached,omitempty"`
+	Boot      string            `json:"boot"`
+	Restarts  map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
+	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before already
+	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either
+	Busy      bool              `json:"busy,omitempty"`     // episodes were accepted in the hour before
+	Accepted  bool              `json:"accepted,omitempty"` // an episode was, since it began
+	Strikes   int               `json:"strikes,omitempty"`  // consecutive looks with failing checks
+	Waiting   string            `json:"waiting,omitempty"`  // for what, beside time
+	Why       string            `json:"why,omitempty"`      // it is rolled back
 }
 
 // Bad is a version that failed here.

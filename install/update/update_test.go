@@ -179,11 +179,41 @@ func TestJudge_ReceiverDown(t *testing.T) {
 			t.Fatalf("%+v", res)
 		}
 	}
-	f.Reaches, f.LastShipped = true, r.now
+	f.Reaches = true
+	for range 3 { // the shipper has not noticed yet
+		if res := r.run(); res.Did != update.Observing || res.Note != "an episode to be accepted" {
+			t.Fatalf("receiver is back: %+v", res)
+		}
+	}
+	f.LastShipped = r.now
 	if res := r.run(); res.Did != update.Proved {
-		t.Errorf("receiver is back: %+v", res)
+		t.Errorf("an episode is accepted: %+v", res)
 	}
 	r.want("in the end", "v2", "v2")
+}
+
+// TestJudge_ReceiverBack: what brings nothing through to a receiver that is back
+// has failed.
+func TestJudge_ReceiverBack(t *testing.T) {
+	r := onDisk(t)
+	f := update.Findings{Waiting: 9, Oldest: r.now}
+	r.findings = func(string) update.Findings { return f }
+	r.publish("v2", 2)
+	for range 20 {
+		r.run()
+	}
+	f.Reaches = true
+	for i := 1; ; i++ {
+		if res := r.run(); res.Did == update.RolledBack {
+			if i < 4 || i > 5 {
+				t.Errorf("rolled back %d looks after the receiver is back", i)
+			}
+			break
+		}
+		if i > 10 {
+			t.Fatal("it is not rolled back")
+		}
+	}
 }
 
 // TestJudge_WhatIsNotItsFault: what failed before, and a masked unit, are not.
