@@ -34,7 +34,7 @@ func TestEverySickHostIsNamed(t *testing.T) {
 		}
 		f.quick(h)
 	}
-	f.watched()
+	f.watchedAt(time.Minute)
 	f.rx.Run("cis490 token create --ttl 1m lab-never")
 	for _, h := range f.hosts {
 		if h.Name != "lab-copy" {
@@ -69,9 +69,13 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	f.paste(index.Fix)
 	f.waitWell(time.Minute, "@receiver")
 
-	sick := map[string]alert{}
+	// The first to be pasted, as two machines count as two for a while after.
+	sick := map[string]alert{"lab-two": f.waitOpen(limit, "lab-two", "cloned", "two-machines")}
+	create, there, _ := strings.Cut(strings.ReplaceAll(sick["lab-two"].Fix, "NEW-NAME", "lab-copy"), "   # then on one of the two machines: ")
+	copied.Run(strings.TrimSuffix(there, "; then paste there what token create printed"))
+	f.paste(create + "   # then paste what it prints on lab-copy")
+
 	for _, want := range []struct{ host, symptom, code string }{
-		{"lab-two", "cloned", "two-machines"},
 		{"lab-timer", "doctor-failing", "failing-check"},
 		{"lab-full", "doctor-failing", "failing-check"},
 		{"lab-bare", "doctor-failing", "failing-check"},
@@ -104,9 +108,6 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	}
 
 	// These need hands or a decision, which the fix says in words.
-	create, there, _ := strings.Cut(strings.ReplaceAll(sick["lab-two"].Fix, "NEW-NAME", "lab-copy"), "   # then on one of the two machines: ")
-	copied.Run(strings.TrimSuffix(there, "; then paste there what token create printed"))
-	f.paste(create + "   # then paste what it prints on lab-copy")
 	host("lab-off").Start()
 	host("lab-full").Run("rm /var/lib/cis490/filler")
 	if r := host("lab-dns").Try("sudo cis490 doctor"); !strings.Contains(r.Out, "getent hosts collector.lab") {

@@ -38,7 +38,13 @@ type alert struct {
 // watched makes the receiver judge its fleet at the lab's pace.
 func (f *fleet) watched() {
 	f.t.Helper()
-	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"silent_after": silentAfter.String(), "never_reported": "1m"})
+	f.watchedAt(silentAfter)
+}
+
+// watchedAt is watched with another time after which a host is silent.
+func (f *fleet) watchedAt(silent time.Duration) {
+	f.t.Helper()
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"silent_after": silent.String(), "never_reported": "1m"})
 	every(f.rx, "cis490-fleet-health", checkEvery)
 	f.rx.Run("cis490 config check && systemctl restart cis490-receiver")
 }

@@ -1,0 +1,75 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+)
+
+// ear listens on port 8080: it notes each request as a line of /root/heard, and
+// answers 200.
+const ear = `use IO::Socket::INET; $| = 1;
+my $l = IO::Socket::INET->new(LocalPort => 8080, Listen => 9, ReuseAddr => 1) or die $!;
+while (my $c = $l->accept) {
+  my ($line, $n, $key, $body) = (scalar <$c>, 0, "", "");
+  while (<$c>) { s/\r\n$//; last if $_ eq ""; $n = $1 if /^Content-Length: (\d+)/i; $key = $1 if /^Idempotency-Key: (\w+)/i }
+  read $c, $body, $n if $n;
+  $line =~ s/ HTTP.*//s; open my $f, ">>", "/root/heard"; print $f "$line key=$key $body\n"; close $f;
+  print $c "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"; close $c;
+}`
+
+// TestDeliveryFails: nobody listens where alerts go. That shows in the journal, in
+// doctor and, when it lasts, as an alert of its own; nothing is lost, and who
+// listens again is told everything once, and that it is over.
+func TestDeliveryFails(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t)
+	office := f.Boot("office")
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"webhook_url": "http://office.lab:8080/hook", "heartbeat_url": "http://office.lab:8080/beat"})
+	f.watched()
+	f.rx.Run("chown root:root /var/lib/cis490/index.jsonl")
+	index := f.waitOpen(time.Minute, "@receiver", "index-broken", "ledger.index")
+
+	notifier := "cis490 doctor --only notifier.last"
+	f.rx.Eventually(time.Minute, "doctor warns of both", notifier+" | tee /tmp/d | grep -q 'warn  notifier.last.*webhook since' && grep -q 'heartbeat since' /tmp/d")
+	f.rx.Run("journalctl -u cis490-fleet-health -o cat --no-pager | grep 'alerts are not delivered' | grep webhook")
+	f.paste(index.Fix)
+	// As if that had been so for 16 minutes.
+	f.rx.Run(`systemctl stop cis490-fleet-health.timer && since=$(date -u -d '16 minutes ago' +%FT%TZ) && sed -i "s/\"failing_since\":\"[^\"]*\"/\"failing_since\":\"$since\"/g" /var/lib/cis490/notify.json && systemctl start cis490-fleet-health.timer`)
+	deaf := f.waitOpen(time.Minute, "@receiver", "doctor-failing", "notifier.last")
+	t.Logf("%s; %s", deaf.Reason, deaf.Fix)
+	if r := f.rx.Try(notifier); r.Code != 1 || !strings.Contains(r.Out, "FAIL  notifier.last") {
+		t.Errorf("doctor when nobody was told for 16 minutes: %s", r)
+	}
+
+	office.Write("/root/ear.pl", ear, 0o644)
+	office.Run("systemd-run --unit=ear perl /root/ear.pl")
+	f.rx.Eventually(time.Minute, "doctor is content", notifier)
+	f.waitWell(time.Minute, "@receiver")
+	office.Eventually(time.Minute, "both ends are told", `test $(grep -c '"state":"resolved".*"title":"cis490: @receiver' /root/heard) -ge 2`)
+	told, keys := map[string]int{}, map[string]bool{}
+	for line := range strings.Lines(office.Read("/root/heard")) {
+		head, body, _ := strings.Cut(line, " {")
+		if strings.HasPrefix(head, "GET /beat") {
+			told["beat"]++
+			continue
+		}
+		var m struct {
+			Key, State string
+			Alerts     []alert
+		}
+		if err := json.Unmarshal([]byte("{"+body), &m); err != nil || !strings.HasSuffix(head, "key="+m.Key) || keys[m.Key] {
+			t.Errorf("%v: %s", err, line)
+		}
+		keys[m.Key] = true
+		for _, a := range m.Alerts {
+			told[a.Symptom+" "+m.State]++
+		}
+	}
+	if told["beat"] < 2 || told["index-broken firing"] != 1 || told["index-broken resolved"] != 1 || told["doctor-failing resolved"] < 1 {
+		t.Errorf("told: %v", told)
+	}
+}
