@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"os"
 	"time"
 
 	"cis490/internal/disk"
@@ -93,12 +94,8 @@ func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
 		defer close(enough)
 		go func() {
 			for _, l := range all {
-				b, err := disk.ReadFile(s.fs, s.path(l.host), maxSnapshot)
-				if err != nil {
-					b = nil
-				}
 				select {
-				case content <- b:
+				case content <- s.load(l):
 				case <-enough:
 					return
 				}
@@ -110,6 +107,25 @@ func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
 			}
 		}
 	}
+}
+
+// load reads a file that is probably as large as it was listed. What cannot be
+// read, or is larger than any snapshot, is nothing.
+func (s *Snapshots) load(l listed) []byte {
+	f, err := s.fs.OpenFile(s.path(l.host), os.O_RDONLY, 0)
+	if err != nil {
+		return nil
+	}
+	b := make([]byte, min(l.stamp.size, maxSnapshot)+1)
+	n, err := io.ReadFull(f, b)
+	if err == nil { // it is another by now
+		n = 0
+		if b, err = disk.ReadFile(s.fs, s.path(l.host), maxSnapshot); err == nil {
+			n = len(b)
+		}
+	}
+	_ = f.Close() // only read
+	return b[:n]
 }
 
 // sound tells whether content is a snapshot's.
