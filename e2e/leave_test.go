@@ -23,11 +23,10 @@ func TestLeaving(t *testing.T) {
 	said("it is heard", ".leaving != true and .boots[0].id")
 
 	h.Run("systemctl restart cis490-shipper")
-	// Both sides of a sleep, as logind announces it.
-	const sleep = "busctl emit /org/freedesktop/login1 org.freedesktop.login1.Manager PrepareForSleep b "
-	h.Eventually(time.Minute, "logind holds sleep up for it", "systemd-inhibit --list | grep -q cis490")
 	said("a restart is no leaving", ".leaving_at == null and .back_at == null")
-	h.Run(sleep + "true")
+	// Both sides of a sleep, as logind announces it, until the shipper listens.
+	const sleep = "busctl emit /org/freedesktop/login1 org.freedesktop.login1.Manager PrepareForSleep b "
+	h.Eventually(time.Minute, "it hears of sleep", sleep+"true; sleep 1; journalctl -u cis490-shipper | grep -q 'goes to sleep'")
 	said("it says that it goes to sleep", ".leaving")
 	h.Run(sleep + "false")
 	said("it is back", ".leaving != true and .back_at")

@@ -23,8 +23,13 @@ import (
 func (m *model) check(all bool) {
 	m.mu.Lock()
 	for key, c := range m.refused {
-		if m.counts(key) && !c.durable {
-			c.durable = m.isDurable(key)
+		if !m.counts(key) || c.durable {
+			continue
+		}
+		c.durable = m.isDurable(key)
+		// A refusal for damage may be followed by another try.
+		if !c.durable && c.n == c.allowed && m.sound(c.last) {
+			m.fatalf("the refusal of %v by policy %d is not on the disk %s later", key.what, key.epoch, time.Since(c.last))
 		}
 	}
 	m.mu.Unlock()
@@ -39,6 +44,12 @@ func (m *model) check(all bool) {
 			m.fatalf("%s is lost: it is nowhere on the host, and the receiver never confirmed that it has it", id)
 		}
 	}
+}
+
+// sound tells whether the disk has worked since a while before then, and the host
+// has had the time to write down what was then.
+func (m *model) sound(then time.Time) bool {
+	return then.After(m.faulty.Add(time.Second)) && time.Since(then) > 5*time.Second
 }
 
 // counts tells whether a refusal is still one under the policy of now.

@@ -28,6 +28,7 @@ type world struct {
 	pings    bool          // though it refuses what is sent, it answers pings
 	hungAt   time.Time     // when a hang began
 	noPuts   time.Time     // nothing may be sent before: Retry-After
+	patience int           // the Retry-After of the next refusals in seconds; 0: any
 	store    int
 	epoch    int
 	gated    map[ident.Commit]bool
@@ -51,6 +52,7 @@ type refusalKey struct {
 
 type refusals struct {
 	n, allowed int
+	last       time.Time
 	durable    bool // seen on the host's disk
 }
 
@@ -99,7 +101,9 @@ func (w *world) sick() error {
 		return fmt.Errorf("%w: a portal", wire.ErrNotOurs)
 	case string(a.Kind) == w.mode && (a.Action == wire.Hourly || a.Action == wire.BackOff):
 		p := wire.NewProblem(a.Kind, "because")
-		p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(900)
+		if p.RetryAfter = w.patience; w.patience == 0 {
+			p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(900)
+		}
 		return p
 	}
 	return nil
@@ -199,6 +203,7 @@ func (w *world) refuse(what any, k wire.Kind) error {
 		}
 		w.refused[key] = c
 	}
+	c.last = time.Now()
 	if c.n++; c.n > c.allowed {
 		w.fail("%v was refused %d times with %s by policy %d, want %d at most", what, c.n, k, key.epoch, c.allowed)
 	}

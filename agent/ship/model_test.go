@@ -66,6 +66,8 @@ type model struct {
 	ids     []ident.EpisodeID
 	broken  map[ident.EpisodeID]bool // cannot be packed
 	stuck   atomic.Bool              // the watchdog asked for a restart
+	faults  bool                     // a fault of the disk is in store
+	faulty  time.Time                // when one last was
 	stop    context.CancelFunc
 	done    chan struct{}
 	spool   *spool.Spool
@@ -170,6 +172,9 @@ func (m *model) run(steps int) {
 			m.kill(faultdisk.All)
 			m.start()
 		}
+		if m.faults {
+			m.faulty = time.Now()
+		}
 		m.check(n%50 == 0)
 	}
 	m.heal()
@@ -202,10 +207,12 @@ func (m *model) step() string {
 		fault := []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short}[m.dice.IntN(3)]
 		at := 1 + m.dice.IntN(20)
 		m.disk.Arm(at, fault)
+		m.faults = true
 		return fmt.Sprintf("fault %d of the disk at call %d", fault, at)
 	case d < 63:
 		at := 1 + m.dice.IntN(40)
 		m.disk.Arm(at, faultdisk.PowerLoss)
+		m.faulty = time.Now()
 		time.Sleep(time.Duration(m.dice.Int64N(int64(30 * time.Second))))
 		s := faultdisk.Survive(m.dice.IntN(4))
 		m.kill(s)
@@ -263,6 +270,7 @@ func (m *model) record(n int) string {
 // onSoundDisk does what is not under test.
 func (m *model) onSoundDisk(do func() error) {
 	m.disk.Arm(0, faultdisk.Fail)
+	m.faults = false
 	if err := do(); err != nil {
 		m.fatalf("%v", err)
 	}
@@ -334,6 +342,7 @@ func (m *model) jump() {
 // start opens the spool and starts a shipper, as the command does.
 func (m *model) start() {
 	m.disk.Arm(0, faultdisk.Fail)
+	m.faults, m.faulty = false, time.Now()
 	m.stuck.Store(false)
 	m.mu.Lock()
 	m.killed, m.noticed, m.noPuts = make(chan struct{}), make(chan ident.EpisodeID, 100), time.Time{}

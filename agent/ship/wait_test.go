@@ -86,6 +86,41 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// TestRetryAfter: an episode's answer says when to come again; pings that fail or
+// go well meanwhile change nothing about that.
+func TestRetryAfter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, 1)
+		m.start()
+		time.Sleep(time.Minute)
+		m.mu.Lock()
+		m.mode, m.patience, m.pings = string(wire.Busy), 600, true
+		m.mu.Unlock()
+		m.record(1)
+		time.Sleep(2 * time.Minute)
+		m.mu.Lock()
+		if m.noPuts.IsZero() {
+			t.Error("nothing was refused")
+		}
+		m.mode, m.patience, m.pings = string(wire.NotReady), 1, false
+		m.mu.Unlock()
+		time.Sleep(5 * time.Minute)
+		m.mu.Lock()
+		m.mode = ""
+		m.mu.Unlock()
+		m.record(1)
+		time.Sleep(10 * time.Minute) // a PUT that comes too early fails the model
+		synctest.Wait()
+		m.mu.Lock()
+		if len(m.stored) != 2 {
+			t.Errorf("%d of 2 are stored when the time has come", len(m.stored))
+		}
+		m.mu.Unlock()
+		m.stop()
+		m.end()
+	})
+}
+
 // TestHang: a packer, disk or request that never comes back is ended within three
 // minutes, and the queue goes on.
 func TestHang(t *testing.T) {

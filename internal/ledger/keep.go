@@ -2,7 +2,6 @@ package ledger
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"io"
 
@@ -10,25 +9,20 @@ import (
 )
 
 // Keep rewrites the ledger with only the rows that keep wants, and its last row,
-// so that it need not grow for ever. Rows appended meanwhile wait.
-// After a crash, and after an error, the ledger is the old one or the new one as
-// a whole.
-func (l *Ledger) Keep(keep func(Row) bool) (err error) {
+// so that it need not grow for ever. Rows appended meanwhile wait. After a crash,
+// and after an error, the ledger is the old one or the new one as a whole.
+func (l *Ledger) Keep(keep func(Row) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.ready(); err != nil {
 		return err
 	}
+	// The next Append finds another file at the path and opens it; until its name
+	// is durable, nothing is appended.
 	if err := disk.Replace(l.o.FS, l.o.Path, l.o.Perm, func(w io.Writer) error { return l.copy(w, keep) }); err != nil {
-		err = fmt.Errorf("shorten ledger: %w", err)
-		// Perhaps the new file is in place, and its name not yet durable.
-		err = errors.Join(err, l.f.Close())
-		l.f = nil
-		return err
+		return fmt.Errorf("shorten ledger: %w", err)
 	}
-	err = l.f.Close() // of the old file, on which nothing is pending
-	l.f = nil
-	return errors.Join(err, l.reopen())
+	return nil
 }
 
 func (l *Ledger) copy(w io.Writer, keep func(Row) bool) error {
