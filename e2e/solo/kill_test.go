@@ -45,7 +45,7 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 		h := r.enrol(ident.Host("lab-" + strconv.Itoa(i)))
 		size := 2 << 10
 		if i%4 == 3 {
-			size = 200 << 10 // staged, not journaled
+			size = 2 << 20 // made durable by itself first
 		}
 		clients.Go(func() {
 			body := make([]byte, size)

@@ -224,7 +224,7 @@ func (r *rig) clientOf(pair *tls.Certificate, h2 bool) *http.Client {
 	if !h2 {
 		conf.NextProtos = []string{"http/1.1"}
 	}
-	tr := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: h2, MaxIdleConnsPerHost: 1}
+	tr := &http.Transport{TLSClientConfig: conf, ForceAttemptHTTP2: h2, MaxIdleConnsPerHost: 1, WriteBufferSize: 64 << 10}
 	r.t.Cleanup(tr.CloseIdleConnections)
 	return &http.Client{Transport: tr, Timeout: 5 * time.Minute}
 }

@@ -3,6 +3,7 @@
 package solo
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -18,35 +19,40 @@ func TestFaults_OfRealCalls(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace")
 	}
-	bodies := map[string][]byte{"journaled": []byte("small"), "staged": []byte(strings.Repeat("l", 100<<10))}
+	small, large := []byte("small"), []byte(strings.Repeat("l", 2<<20))
 	for _, f := range []struct {
-		call, error, kind string
-		status            int
+		call, error string
+		body        []byte
+		status      int
 	}{
-		{"fdatasync", "EIO", "journaled", http.StatusInternalServerError},
-		{"fdatasync", "ENOSPC", "journaled", http.StatusInsufficientStorage},
-		{"fsync", "EIO", "staged", http.StatusInternalServerError},
-		{"fsync", "ENOSPC", "staged", http.StatusInsufficientStorage},
-		{"linkat", "EIO", "staged", http.StatusInternalServerError},
-		{"linkat", "ENOSPC", "staged", http.StatusInsufficientStorage},
+		{"syncfs", "EIO", small, http.StatusInternalServerError},
+		{"syncfs", "ENOSPC", small, http.StatusInsufficientStorage},
+		{"fsync", "EIO", small, http.StatusInternalServerError}, // of the row
+		{"fsync", "ENOSPC", small, http.StatusInsufficientStorage},
+		{"fsync", "EIO", large, http.StatusInternalServerError}, // of the body
+		{"fsync", "ENOSPC", large, http.StatusInsufficientStorage},
+		{"linkat", "EIO", small, http.StatusInternalServerError},
+		{"linkat", "ENOSPC", small, http.StatusInsufficientStorage},
+		{"write", "EIO", small, http.StatusInternalServerError}, // of the row
+		{"write", "ENOSPC", small, http.StatusInsufficientStorage},
 	} {
-		t.Run(f.call+" "+f.error, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s %s, %d bytes", f.call, f.error, len(f.body)), func(t *testing.T) {
 			r := newRig(t, "")
 			r.start()
 			h := r.enrol("lab-a")
 			first := newID()
-			if status, err := h.put(first, bodies[f.kind], digestOf(bodies[f.kind])); status != http.StatusCreated {
+			if status, err := h.put(first, f.body, digestOf(f.body)); status != http.StatusCreated {
 				t.Fatalf("before: %d %v", status, err)
 			}
 			detach := r.inject(f.call, f.error)
 			id := newID()
-			status, err := h.put(id, bodies[f.kind], digestOf(bodies[f.kind]))
+			status, err := h.put(id, f.body, digestOf(f.body))
 			if err != nil || status != f.status {
 				t.Errorf("answered %d, %v, want %d", status, err, f.status)
 			}
 			detach()
 			r.eventually("the same episode is taken", func() bool {
-				status, err := h.put(id, bodies[f.kind], digestOf(bodies[f.kind]))
+				status, err := h.put(id, f.body, digestOf(f.body))
 				return err == nil && (status == http.StatusCreated || status == http.StatusOK)
 			})
 			r.stop()
@@ -63,10 +69,15 @@ func TestFaults_OfRealCalls(t *testing.T) {
 	}
 }
 
-// inject lets every such call of the receiver fail until detach is called.
+// inject lets every such call of the receiver fail until detach is called; writes
+// only to the index, as those to its sockets are calls of the same name.
 func (r *rig) inject(call, errno string) (detach func()) {
 	r.t.Helper()
-	cmd := exec.Command("strace", "-f", "-qq", "-o", r.path("strace"), "-e", "trace="+call, "-e", "inject="+call+":error="+errno, "-p", strconv.Itoa(r.pid()))
+	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p", strconv.Itoa(r.pid())}
+	if call == "write" {
+		args = append(args, "-P", r.path("data/index.jsonl"))
+	}
+	cmd := exec.Command("strace", args...)
 	must(r.t, cmd.Start())
 	r.eventually("strace is attached", func() bool { return r.status("TracerPid") != 0 })
 	return func() {

@@ -46,11 +46,18 @@ type FS interface {
 	Lstat(name string) (fs.FileInfo, error)
 	// SyncDir makes the names in a directory durable.
 	SyncDir(name string) error
-	// BeginFlush returns a call, to be made once, that makes durable all that was
-	// written since to the file system that has the folder: content, attributes and
-	// names. If it fails, none of that may be believed. It is for many small files;
-	// it also writes what other programs have written.
-	BeginFlush(dir string) (flush func() error, err error)
+	// OpenFlush prepares flushes of the file system that has the folder.
+	OpenFlush(dir string) (Flusher, error)
+}
+
+// Flusher makes many files durable at once. It is for one goroutine at a time.
+type Flusher interface {
+	// Flush makes durable all that was written before it to the file system:
+	// content, attributes and names, also what other programs wrote. If it fails,
+	// nothing may be believed that was written since the last success, also if a
+	// later Flush succeeds.
+	Flush() error
+	Close() error
 }
 
 // OS is the machine's file system.
@@ -94,18 +101,44 @@ func (OS) SyncDir(name string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// BeginFlush makes syncfs(2) ready, which since Linux 5.8 tells of every failed
-// write since its descriptor was opened.
-func (OS) BeginFlush(dir string) (flush func() error, err error) {
+// OpenFlush prepares syncfs(2), which since Linux 5.8 tells of every failed write
+// since its descriptor was opened or told last.
+func (OS) OpenFlush(dir string) (Flusher, error) {
 	d, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	return func() error {
-		err := os.NewSyscallError("syncfs", unix.Syncfs(int(d.Fd())))
-		return errors.Join(err, d.Close())
-	}, nil
+	return &flusher{dir, d}, nil
 }
+
+type flusher struct {
+	dir string
+	d   *os.File
+}
+
+// Flush fails once if another file system was mounted at the folder meanwhile.
+func (f *flusher) Flush() error {
+	now, err := os.Stat(f.dir)
+	if err != nil {
+		return err
+	}
+	if was, err := f.d.Stat(); err != nil || !os.SameFile(was, now) {
+		d, opening := os.Open(f.dir)
+		if opening != nil {
+			return opening
+		}
+		err = errors.Join(fmt.Errorf("%s is another folder than before", f.dir), err, f.d.Close())
+		f.d = d
+		return err
+	}
+	if err := unix.Syncfs(int(f.d.Fd())); err != nil {
+		return &os.PathError{Op: "syncfs", Path: f.dir, Err: err}
+	}
+	return nil
+}
+
+// Close gives the descriptor back.
+func (f *flusher) Close() error { return f.d.Close() }
 
 // Partial is the ending of a file that is still being written; start-up sweeps
 // remove what carries it.

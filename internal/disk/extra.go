@@ -135,26 +135,18 @@ func (OS) Lock(name string) (io.Closer, error) {
 	return d, nil
 }
 
-// SyncData makes durable what was written over older content of the same length;
-// unlike Sync it may leave out the file's times, and so costs no commit of the
-// file system. After an error it is with content as after one of Sync.
-func SyncData(f File) error {
+// BeginWrite tells the disk to begin writing a part of a file, without waiting for
+// it. It makes nothing durable: that and its failure are for Sync to tell.
+func BeginWrite(f File, off, n int64) error {
 	o, ok := f.(*os.File)
 	if !ok {
-		return f.Sync()
+		return nil
 	}
 	raw, err := o.SyscallConn()
 	if err != nil {
 		return err
 	}
-	var failed error
-	err = raw.Control(func(fd uintptr) {
-		for failed = unix.EINTR; errors.Is(failed, unix.EINTR); {
-			failed = unix.Fdatasync(int(fd))
-		}
+	return raw.Control(func(fd uintptr) {
+		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) // a hint
 	})
-	if err == nil && failed != nil {
-		err = &os.PathError{Op: "sync", Path: o.Name(), Err: failed}
-	}
-	return err
 }

@@ -78,7 +78,7 @@ func TestRestore_BringsBackWhatCannotBeRebuilt(t *testing.T) {
 	want := tree(t, from)
 	write(t, from, map[string]string{ // can be rebuilt, or is the store's own
 		"data/index.jsonl": "{}\n", "data/store_id": "old", "data/episodes/lab-a/x.tar.zst": "x", "data/staged/y": "y",
-		"data/journal/0.journal": "z", "authority/roster.jsonl.partial": "half",
+		"authority/roster.jsonl.partial": "half",
 	})
 	file := save(t, from)
 

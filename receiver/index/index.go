@@ -77,13 +77,14 @@ func (x *Index) Append(r Row) (Row, error) {
 	return r, err
 }
 
-// AppendAll writes the rows durably, all of them or none.
+// AppendAll writes the rows durably, all of them or none, and notes in each the
+// time it got.
 func (x *Index) AppendAll(rows []Row) error {
 	build := make([]func(time.Time) any, len(rows))
-	for i, r := range rows {
+	for i := range rows {
 		build[i] = func(at time.Time) any {
-			r.V, r.ReceivedAt = version, at
-			return r
+			rows[i].V, rows[i].ReceivedAt = version, at
+			return rows[i]
 		}
 	}
 	return x.l.AppendAll(build)

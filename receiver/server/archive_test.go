@@ -37,7 +37,6 @@ func TestArchive_IsStillKnown(t *testing.T) {
 	put(a, ep2, "small", 201)
 	put(b, ep1, "small", 201)
 	put(a, ep3, two, 507)
-	r.settled()
 	to := t.TempDir()
 	run := func() (archive.Result, error) {
 		return archive.Run(t.Context(), archive.Options{

@@ -50,7 +50,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.store, err = store.Open(store.Options{
-		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve), Journaled: journaled,
+		FS: o.FS, DataDir: c.DataDir, Index: s.index, Reserve: int64(c.Limits.DiskReserve),
 		Now: o.Now, Log: o.Log.With("component", "store"),
 	})
 	if err != nil {

@@ -8,13 +8,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -40,7 +38,7 @@ const (
 	ep3   = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA3")
 )
 
-// large is a body that is staged, not journaled; all its bytes are the same.
+// large is a body that does not arrive at once; all its bytes are the same.
 var large = strings.Repeat("l", 100<<10)
 
 // rig is a receiver with an authority's files that the test writes itself.
@@ -258,40 +256,9 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 	return res.StatusCode, "", string(b)
 }
 
-// journaledKey finds the episodes in a file of the journal, settled ones too.
-var journaledKey = regexp.MustCompile(`"host":"([a-z0-9-]+)","episode":"([0-9A-Z]{26})"`)
-
-// settled waits until all that is in the journal has its row.
-func (r *rig) settled() {
-	r.t.Helper()
-	r.eventually("the journal is settled", func() bool {
-		rowed := map[index.Key]bool{}
-		for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
-			must(r.t, err)
-			rowed[row.Key()] = true
-		}
-		files, err := filepath.Glob(filepath.Join(r.config.DataDir, "journal", "*.journal"))
-		must(r.t, err)
-		for _, f := range files {
-			b, err := os.ReadFile(f)
-			if errors.Is(err, os.ErrNotExist) { // removed meanwhile
-				continue
-			}
-			must(r.t, err)
-			for _, m := range journaledKey.FindAllSubmatch(b, -1) {
-				if !rowed[index.Key{Host: ident.Host(m[1]), Episode: ident.EpisodeID(m[2])}] {
-					return false
-				}
-			}
-		}
-		return true
-	})
-}
-
 // files returns what lies under the data folder, relative, staged ones included.
 func (r *rig) files() []string {
 	r.t.Helper()
-	r.settled()
 	var all []string
 	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
 		root := filepath.Join(r.config.DataDir, dir)
@@ -308,7 +275,6 @@ func (r *rig) files() []string {
 
 func (r *rig) rows() []index.Row {
 	r.t.Helper()
-	r.settled()
 	var rows []index.Row
 	for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
 		must(r.t, err)

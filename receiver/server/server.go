@@ -47,14 +47,13 @@ const (
 	keepAlive     = 90 * time.Second // an idle connection
 	drainTimeout  = 25 * time.Second // for uploads in progress when serve is stopped
 	maxHeader     = 16 << 10
-	journaled     = 64 << 10 // bytes up to which an upload goes through the store's journal
 )
 
 // What HTTP/2 may hold of one upload: net/http's own 1 MiB each made 64 uploads
 // cost 170 MiB. The window still gives 5 MB/s over a line of 100 ms.
 const (
 	frame  = 64 << 10
-	window = 512 << 10
+	window = 256 << 10
 )
 
 // Roster tells what is known of a host, and of all. Its error means that it
@@ -160,7 +159,7 @@ func (s *Server) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
 	}
-	return newBoundedListener(l, s.o.Now, s.o.Log), nil
+	return newCrowd(l, s.o.Now, s.o.Log), nil
 }
 
 // Addr returns the address that the server listens on.
@@ -177,7 +176,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		MaxHeaderBytes:    maxHeader,
 		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: frame, MaxReceiveBufferPerStream: window, MaxReceiveBufferPerConnection: window},
 		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-		ConnContext:       withVerified,
+		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withVerified(withConn(ctx, c), c) },
+		ConnState:         connState,
 		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
 	}
 	s.notify("READY=1")
@@ -192,7 +192,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			if s.o.Releases != nil {
 				g.Go(func() error { return s.o.Releases.Run(gctx) })
 			}
-			for _, work := range []func(context.Context) error{s.store.Run, s.contacts.Run, s.refusals.Run} {
+			for _, work := range []func(context.Context) error{s.contacts.Run, s.refusals.Run} {
 				g.Go(func() error { return work(notes) })
 			}
 		})

@@ -147,9 +147,6 @@ func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (do
 	for id, d := range want {
 		k := index.Key{Host: h, Episode: id}
 		defer s.keys.lock(k)() // nobody else waits for a second one
-		if _, settling := s.journal.find(k); settling {
-			continue
-		}
 		r, here, err := s.look(k)
 		if err != nil {
 			return nil, 0, err

@@ -159,9 +159,6 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Compa
 func (s *Store) oweRow(k index.Key, c *Comparison) error {
 	defer s.keys.lock(k)()
 	_, settling := s.intentOf(k)
-	if _, waits := s.journal.find(k); waits {
-		return nil // its row comes
-	}
 	r, there, err := s.look(k)
 	if err != nil || !there || settling { // look has appended it
 		return err

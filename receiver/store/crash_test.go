@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -43,16 +42,12 @@ type receiver struct {
 	s *store.Store
 }
 
-func open(fsys disk.FS, dir string) (*receiver, error) { return openJournaled(fsys, dir, 0) }
-
-// openJournaled is open with uploads of at most so many bytes going through the
-// journal.
-func openJournaled(fsys disk.FS, dir string, journaled int64) (*receiver, error) {
+func open(fsys disk.FS, dir string) (*receiver, error) {
 	x, err := index.Open(fsys, dir, time.Now)
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Journaled: journaled, Segment: 8 << 10, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(store.Options{FS: fsys, DataDir: dir, Index: x, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, errors.Join(err, x.Close())
 	}
@@ -107,17 +102,6 @@ func (r *receiver) check(fsys disk.FS, dir string, acked map[store.Upload]bool) 
 // the rest succeed.
 func TestCrash_AtEveryStep(t *testing.T) {
 	points := 0
-	for _, journaled := range []int64{0, 1 << 10} {
-		points += crashEverywhere(t, journaled)
-	}
-	t.Logf("%d crash points", points)
-	if points < 1500 {
-		t.Errorf("only %d crash points: does the disk count?", points)
-	}
-}
-
-func crashEverywhere(t *testing.T, journaled int64) (points int) {
-	t.Helper()
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
 		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
 			for _, restart := range []bool{false, true} {
@@ -125,9 +109,9 @@ func crashEverywhere(t *testing.T, journaled int64) (points int) {
 					continue
 				}
 				for n := 1; ; n++ {
-					done, err := crashAt(n, journaled, fault, survive, restart)
+					done, err := crashAt(n, fault, survive, restart)
 					if err != nil {
-						t.Fatalf("journaled %d, fault %d at call %d, survives %d, restart %t: %v", journaled, fault, n, survive, restart, err)
+						t.Fatalf("fault %d at call %d, survives %d, restart %t: %v", fault, n, survive, restart, err)
 					}
 					if done {
 						break
@@ -137,34 +121,73 @@ func crashEverywhere(t *testing.T, journaled int64) (points int) {
 			}
 		}
 	}
-	return points
+	t.Logf("%d crash points", points)
+	if points < 500 {
+		t.Errorf("only %d crash points: does the disk count?", points)
+	}
+}
+
+// TestCrash_WhileRecovering cuts the power at every call of the story, and again
+// at every call of the start after that.
+func TestCrash_WhileRecovering(t *testing.T) {
+	points := 0
+	for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
+		for n, last := 1, false; !last; n++ {
+			for m, recovered := 1, false; !recovered; m++ {
+				const dir = "/data"
+				d := faultdisk.New(dir)
+				d.Arm(n, faultdisk.PowerLoss)
+				_, acked := story(d, dir)
+				last = d.Calls() < n
+				d.Reboot(survive)
+				d.Arm(m, faultdisk.PowerLoss)
+				_, err := open(d, dir)
+				recovered = d.Calls() < m
+				d.Reboot(survive)
+				r, err2 := open(d, dir)
+				if err2 == nil {
+					err2 = r.check(d, dir, acked)
+				}
+				if err2 != nil {
+					t.Fatalf("cut at call %d, then at %d (%v), survives %d: %v", n, m, err, survive, err2)
+				}
+				points++
+			}
+		}
+	}
+	t.Logf("%d crash points", points)
+}
+
+// story receives all uploads, as far as the disk lets it; acked are those that were
+// acknowledged, and r is nil if the store could not be opened.
+func story(d *faultdisk.Disk, dir string) (r *receiver, acked map[store.Upload]bool) {
+	acked = map[store.Upload]bool{}
+	r, err := open(d, dir)
+	if err != nil {
+		return nil, acked
+	}
+	for _, u := range uploads {
+		if r.put(u) == nil {
+			acked[u] = true
+		}
+	}
+	return r, acked
 }
 
 // crashAt runs the story with a fault at the n-th call; done tells that the
 // story needs fewer calls.
-func crashAt(n int, journaled int64, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
+func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
 	const dir = "/data"
 	d := faultdisk.New(dir)
 	d.Arm(n, fault)
-	acked := map[store.Upload]bool{}
-	stopped, stop := context.WithCancel(context.Background())
-	stop()
-	r, err := openJournaled(d, dir, journaled)
-	if err == nil {
-		for i, u := range uploads {
-			if r.put(u) == nil {
-				acked[u] = true
-			}
-			if i == 1 {
-				_ = r.s.Run(stopped) // settles, and ends the journal's file
-			}
-		}
+	r, acked := story(d, dir)
+	if r != nil {
 		_ = r.s.Settle() // what fails here is tried again
 	}
 	done = d.Calls() < n
 	if restart || r == nil {
 		d.Reboot(survive)
-		if r, err = openJournaled(d, dir, journaled); err != nil {
+		if r, err = open(d, dir); err != nil {
 			return done, fmt.Errorf("open again: %w", err)
 		}
 	}
@@ -181,7 +204,7 @@ func crashAt(n int, journaled int64, fault faultdisk.Fault, survive faultdisk.Su
 		return done, fmt.Errorf("after the retry: %w", err)
 	}
 	d.Reboot(faultdisk.Nothing)
-	if r, err = openJournaled(d, dir, journaled); err != nil {
+	if r, err = open(d, dir); err != nil {
 		return done, fmt.Errorf("open at last: %w", err)
 	}
 	if err := r.check(d, dir, acked); err != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -18,11 +19,10 @@ import (
 // intent is a staged upload; its name carries all that the row needs, so that a
 // restart needs nothing else to finish it.
 type intent struct {
-	name   string
-	row    index.Row
-	owned  bool // published: finish removes the staged name
-	linked bool // the tarball's name was made by this process and no sync of it failed
-	named  bool // and is durable
+	name    string
+	row     index.Row
+	epoch   int  // of the commits, from before it was written
+	durable bool // so that only the row is missing
 }
 
 func newIntent(u Upload) intent {
@@ -47,52 +47,65 @@ func parseIntent(name string) (it intent, ok bool) {
 	if errors.Join(err1, err2, err3, err4) != nil {
 		return it, false
 	}
-	return intent{name: name, owned: true, row: index.Row{Host: h, Episode: id, Digest: d, Commit: c}}, true
+	return intent{name: name, row: index.Row{Host: h, Episode: id, Digest: d, Commit: c}}, true
 }
 
-// finish brings a linked upload to its end: name durable, row durable, staged
-// name gone. On an error the intent stays, for the next try or the next start.
-func (s *Store) finish(it intent, repaired bool) (index.Row, error) {
-	k := it.row.Key()
-	if !it.linked {
-		// A sync of the folder failed, or it is not known whether it was done.
-		// To sync again and believe it would be wrong: the name is made anew.
-		if err := s.o.FS.Remove(s.path(k)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return it.row, fmt.Errorf("publish episode again: %w", err)
-		}
-		if err := s.o.FS.Link(s.staged(it.name), s.path(k)); err != nil {
-			return it.row, fmt.Errorf("publish episode again: %w", err)
-		}
-		it.linked = true
-	}
-	if !it.named {
-		if err := s.syncDir(s.hostDir(k.Host)); err != nil {
-			it.linked = false
-			s.setIntent(it)
-			return it.row, fmt.Errorf("make episode's name durable: %w", err)
-		}
-		it.named = true
+// publish brings a linked upload to its end: durable, row durable, staged name
+// gone.
+func (s *Store) publish(it intent) (index.Row, error) {
+	switch err := s.commits.add(&it); {
+	case err != nil && it.durable:
+		// It stays as it is, as its row may have reached the disk.
 		s.setIntent(it)
+		return it.row, err
+	case err != nil:
+		return it.row, errors.Join(err, s.withdraw(it))
 	}
-	it.row.Repaired = repaired
-	row, err := s.o.Index.Append(it.row)
-	if err != nil {
-		return it.row, fmt.Errorf("index episode: %w", err)
+	s.done(it)
+	return it.row, nil
+}
+
+// settle ends what a failure left.
+func (s *Store) settle(it intent) (err error) {
+	if !it.durable {
+		return s.withdraw(it)
 	}
-	s.dropIntent(k)
+	it.row.Repaired = true
+	if it.row, err = s.o.Index.Append(it.row); err != nil {
+		return fmt.Errorf("index episode: %w", err)
+	}
+	s.done(it)
+	return nil
+}
+
+// withdraw removes what may not be durable: to flush it again and believe that
+// would be wrong.
+func (s *Store) withdraw(it intent) error {
+	for _, path := range []string{s.path(it.row.Key()), s.staged(it.name)} { // the staged name, as the proof, last
+		if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.setIntent(it)
+			return fmt.Errorf("remove episode that is not durable: %w", err)
+		}
+	}
+	s.dropIntent(it.row.Key())
+	return nil
+}
+
+// done removes the staged name of what has its row.
+func (s *Store) done(it intent) {
+	s.dropIntent(it.row.Key())
 	if err := s.discard(it.name); err != nil {
 		// The episode is safe; the next start finds the row and removes the name.
-		s.o.Log.Warn("staged name stays", "host", k.Host, "episode", k.Episode, "err", err)
+		s.o.Log.Warn("staged name stays", "host", it.row.Host, "episode", it.row.Episode, "err", err)
 	}
-	return row, nil
 }
 
 // recover looks through the staged names that a crash left: half uploads go,
-// published ones get the row that they may lack.
+// those without a row are taken once more.
 func (s *Store) recover() error {
 	entries, err := s.o.FS.ReadDir(filepath.Join(s.o.DataDir, StagedDir))
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return err
 	}
 	owed, want := []intent{}, map[index.Key]bool{}
 	from := s.o.Now()
@@ -104,15 +117,15 @@ func (s *Store) recover() error {
 		}
 		staged, err := s.o.FS.Lstat(s.staged(e.Name()))
 		if err != nil {
-			return fmt.Errorf("open store: %w", err)
+			return err
 		}
 		final, err := s.o.FS.Lstat(s.path(it.row.Key()))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("open store: %w", err)
+			return err
 		}
 		if !ok || err != nil || !disk.SameFile(staged, final) {
 			if err := s.discard(e.Name()); err != nil {
-				return fmt.Errorf("open store: %w", err)
+				return err
 			}
 			continue
 		}
@@ -128,21 +141,42 @@ func (s *Store) recover() error {
 	// A row is written after its file; the day is for a clock that was set back.
 	found, err := s.o.Index.Find(from.Add(-24*time.Hour), want)
 	if err != nil {
-		return fmt.Errorf("open store: %w", err)
+		return err
 	}
 	for _, it := range owed {
-		if found[it.row.Key()] {
-			if err := s.discard(it.name); err != nil {
-				return fmt.Errorf("open store: %w", err)
+		if !found[it.row.Key()] {
+			if err := s.again(it); err != nil {
+				return err
 			}
-			continue
 		}
-		s.setIntent(it)
-		if _, err := s.finish(it, true); err != nil {
-			s.o.Log.Error("row is still missing", "host", it.row.Host, "episode", it.row.Episode, "err", err)
-			continue
+		if err := s.discard(it.name); err != nil {
+			return err
 		}
-		s.o.Log.Info("row repaired", "host", it.row.Host, "episode", it.row.Episode)
 	}
 	return nil
+}
+
+// again takes an upload once more from its staged name. It was never acknowledged,
+// so one that is damaged may go: its host sends it again.
+func (s *Store) again(old intent) error {
+	k := old.row.Key()
+	f, err := s.o.FS.OpenFile(s.staged(old.name), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if err := s.o.FS.Remove(s.path(k)); err != nil {
+		return err
+	}
+	it := newIntent(Upload{k.Host, k.Episode, old.row.Digest, old.row.Size, old.row.Commit})
+	it.row.Repaired = true
+	_, _, err = s.take(it, f, func() error { return nil })
+	if errors.Is(err, ErrDigest) {
+		s.o.Log.Warn("half an upload removed", "host", k.Host, "episode", k.Episode, "err", err)
+		return nil
+	}
+	if err == nil {
+		s.o.Log.Info("row repaired", "host", k.Host, "episode", k.Episode)
+	}
+	return err
 }

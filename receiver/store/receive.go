@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -9,13 +8,21 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/receiver/index"
 )
+
+// alone is from how many bytes on an upload is made durable by itself first, so
+// that those who share its flush do not wait for it.
+const alone = 1 << 20
+
+// behind is after how many bytes an upload's way to the disk is begun, so that its
+// last sync, and everyone's flush, finds little left to do.
+const behind = 4 << 20
 
 // What keeps an upload from being stored, beside the disk's own errors.
 var (
@@ -43,10 +50,8 @@ type Upload struct {
 	Commit  ident.Commit
 }
 
-func (u Upload) key() index.Key { return index.Key{Host: u.Host, Episode: u.Episode} }
-
 // Receive takes an upload in the full order of durability. admit is asked after
-// the body is durable and before it is published; its error ends the upload.
+// the body was read and before it is published; its error ends the upload.
 // created is false where another upload of the same content was first. On an
 // error nothing is stored, unless only the row is missing: then the next try
 // finds the tarball.
@@ -61,88 +66,58 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 		return r, false, err
 	}
 	defer promise.end()
-	if u.Size <= s.o.Journaled {
-		return s.receiveSmall(u, &promised{body, promise}, admit)
-	}
-	it := newIntent(u)
-	defer s.discardUnless(&it, &err)
-	if err := s.stage(it.name, u, &promised{body, promise}); err != nil {
-		return r, false, err
-	}
-	if err := admit(); err != nil {
-		return r, false, err
-	}
-	defer s.keys.lock(u.key())()
-	defer s.busy.begin(s.o.Now())()
-	if r, stored, err := s.stored(u); stored || err != nil {
-		return r, false, err
-	}
-	r, err = s.publish(&it)
-	return r, err == nil, err
+	return s.take(newIntent(u), &promised{body, promise}, admit)
 }
 
-// receiveSmall takes an upload by way of the journal.
-func (s *Store) receiveSmall(u Upload, in io.Reader, admit func() error) (r index.Row, created bool, err error) {
-	body, err := s.readBody(u, in)
-	if err != nil {
-		return r, false, err
-	}
-	if err := admit(); err != nil {
-		return r, false, err
-	}
-	defer s.keys.lock(u.key())()
-	defer s.busy.begin(s.o.Now())()
-	if r, stored, err := s.stored(u); stored || err != nil {
-		return r, false, err
-	}
-	r, err = s.journal.add(u, body)
-	if errors.Is(err, errJournalFull) {
-		it := newIntent(u)
-		defer s.discardUnless(&it, &err)
-		if err := s.stage(it.name, u, bytes.NewReader(body)); err != nil {
-			return r, false, err
+func (s *Store) take(it intent, body io.Reader, admit func() error) (r index.Row, created bool, err error) {
+	it.epoch = s.commits.epoch()
+	linked := false
+	defer func() {
+		if !linked {
+			err = errors.Join(err, s.discard(it.name))
 		}
-		r, err = s.publish(&it)
+	}()
+	if err := s.stage(it, body); err != nil {
+		return r, false, err
 	}
-	return r, err == nil, err
-}
-
-// stored looks an upload up, with its key's lock held; ErrConflict tells that
-// something else is stored.
-func (s *Store) stored(u Upload) (r index.Row, stored bool, err error) {
-	r, stored, err = s.lookup(u.key())
-	if err == nil && stored && r.Digest != u.Digest {
+	if err := admit(); err != nil {
+		return r, false, err
+	}
+	defer s.keys.lock(it.row.Key())()
+	defer s.busy.begin(s.o.Now())()
+	r, stored, err := s.lookup(it.row.Key())
+	if err == nil && stored && r.Digest != it.row.Digest {
 		err = ErrConflict
 	}
-	return r, stored, err
+	if stored || err != nil {
+		return r, false, err
+	}
+	if err := s.link(it); err != nil {
+		return r, false, err
+	}
+	linked = true // from here on the staged name is the proof that a row is owed
+	r, err = s.publish(it)
+	return r, err == nil, err
 }
 
-// publish links a staged upload to its name and brings it to its end.
-func (s *Store) publish(it *intent) (index.Row, error) {
-	if err := s.makeHostDir(it.row.Host); err != nil {
-		return it.row, err
+// link gives a staged upload its name.
+func (s *Store) link(it intent) error {
+	k := it.row.Key()
+	err := s.o.FS.Link(s.staged(it.name), s.path(k))
+	if errors.Is(err, fs.ErrNotExist) { // the host's first
+		if err = s.o.FS.Mkdir(s.hostDir(k.Host), dirPerm); err == nil || errors.Is(err, fs.ErrExist) {
+			err = s.o.FS.Link(s.staged(it.name), s.path(k))
+		}
 	}
-	if err := s.o.FS.Link(s.staged(it.name), s.path(it.row.Key())); err != nil {
-		return it.row, fmt.Errorf("publish episode: %w", err)
+	if err != nil {
+		return fmt.Errorf("publish episode: %w", err)
 	}
-	// From here on the staged name is the proof that a row is owed.
-	it.owned, it.linked = true, true
-	s.setIntent(*it)
-	return s.finish(*it, false)
+	return nil
 }
 
-// discardUnless removes an upload's staged name; published, it is finish's to
-// remove.
-func (s *Store) discardUnless(it *intent, err *error) {
-	if !it.owned {
-		*err = errors.Join(*err, s.discard(it.name))
-	}
-}
-
-// stage writes the body under a staged name, and makes it durable if it is what
-// was announced.
-func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
-	path := s.staged(name)
+// stage writes the body under a staged name, if it is what was announced.
+func (s *Store) stage(it intent, body io.Reader) (err error) {
+	path := s.staged(it.name)
 	f, err := s.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
 		return fmt.Errorf("stage upload: %w", err)
@@ -152,50 +127,49 @@ func (s *Store) stage(name string, u Upload, body io.Reader) (err error) {
 			err = fmt.Errorf("stage upload: %w", closing)
 		}
 	}()
-	got, err := s.copy(f, body, u.Size)
+	got, err := s.copy(f, body, it.row.Size)
 	if err != nil {
 		return err
 	}
-	if got != u.Digest {
+	if got != it.row.Digest {
 		return fmt.Errorf("%w: got %s", ErrDigest, got)
 	}
-	if err := s.setAttrs(path, u.Digest, u.Commit); err != nil {
+	if err := s.setAttrs(path, got, it.row.Commit); err != nil {
 		return fmt.Errorf("stage upload: %w", err)
 	}
+	if it.row.Size < alone {
+		return nil
+	}
 	defer s.busy.begin(s.o.Now())()
-	// The staged name too: were the tarball's name to survive a power cut alone,
-	// nothing would tell that its row may be missing. Side by side, as most file
-	// systems commit both at once.
-	named := make(chan error, 1)
-	go func() { named <- s.syncDir(filepath.Join(s.o.DataDir, StagedDir)) }()
-	if err := errors.Join(f.Sync(), <-named); err != nil {
+	if err := f.Sync(); err != nil {
 		return fmt.Errorf("make upload durable: %w", err)
 	}
 	return nil
 }
 
 // copy writes exactly size bytes and returns their digest.
-func (s *Store) copy(w io.Writer, body io.Reader, size int64) (ident.Digest, error) {
+func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, error) {
 	buf := s.buffers.get()
 	defer s.buffers.put(buf)
 	sum := sha256.New()
-	var n int64
-	for n < size {
+	for n, begun := int64(0), int64(0); n < size; {
 		part := buf[:min(int64(bufferSize), size-n)]
-		got, err := body.Read(part)
-		n += int64(got)
-		sum.Write(part[:got])
-		if _, err := w.Write(part[:got]); err != nil {
+		got, err := io.ReadFull(body, part)
+		if err != nil {
+			if errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return "", &BodyError{fmt.Errorf("after %d of %d bytes: %w", n+int64(got), size, err)}
+		}
+		sum.Write(part)
+		if _, err := f.Write(part); err != nil {
 			return "", fmt.Errorf("stage upload: %w", err)
 		}
-		if n == size {
-			break
-		}
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		if err != nil {
-			return "", &BodyError{fmt.Errorf("after %d of %d bytes: %w", n, size, err)}
+		if n += int64(got); n-begun >= behind {
+			if err := disk.BeginWrite(f, begun, n-begun); err != nil {
+				return "", fmt.Errorf("stage upload: %w", err)
+			}
+			begun = n
 		}
 	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil

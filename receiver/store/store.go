@@ -1,16 +1,15 @@
 // Package store keeps the tarballs and gets each one's row into the index, such
 // that a success answer means durable (spec §3).
 //
-// A small upload goes through the journal (see journal), where one commit makes
-// body, name and row durable; the others take the way that follows.
-//
-// An upload is staged under staged/ while it is hashed, made durable with its
-// staged name, then linked to episodes/<host>/<id>.tar.zst, which fails if that name exists; then
-// comes the row, and last the staged name goes. So after a crash a staged name
-// tells all: alone it is half an upload and is swept; beside its tarball it
-// says that the row may be missing, and start, or the next try of the same
-// episode, appends it. Nothing is ever overwritten, and a refused upload leaves
-// no file behind.
+// An upload is staged under staged/ while it is hashed, then linked to
+// episodes/<host>/<id>.tar.zst, which fails if that name exists. One flush makes
+// content and both names durable, for all uploads that wait at the same time;
+// then comes the row, and last the staged name goes. So after a crash a staged
+// name tells all: alone it is half an upload and is swept; beside its tarball,
+// where the row is there it is done, and where not, nothing is believed: start
+// takes the content once more, if it is what its digest says. Nothing is ever
+// overwritten, and a refused upload leaves no file behind. Of two names, the file
+// system must not lose the one made first and keep the other at a power cut.
 //
 // Whether an episode is stored is answered from its file alone (the digest is
 // an attribute of it, else it is hashed again), never from history.
@@ -65,40 +64,33 @@ type Options struct {
 	DataDir string
 	Index   Index
 	Reserve int64 // bytes that stay free
-	// Journaled is up to how many bytes an upload goes through the journal.
-	Journaled int64
-	Segment   int64 // of each of the journal's two files, in bytes; 0 is 8 MiB
-	Now       func() time.Time
-	Log       *slog.Logger
+	Now     func() time.Time
+	Log     *slog.Logger
 }
 
 // Store is an open store. One process at a time may have it, which is the
 // caller's to see to, before the index is opened. Its methods may be called from
 // many goroutines.
 type Store struct {
-	o    Options
-	id   string
-	keys keyLocks
-
-	journal *journal
+	o       Options
+	id      string
+	keys    keyLocks
+	commits commits
 
 	archiving sync.Mutex
 
 	mu      sync.Mutex
-	pending map[index.Key]intent // named or about to be, without a durable row
-	folders map[ident.Host]bool  // hosts whose folder this process knows to be durable
+	pending map[index.Key]intent // what a failure left between name and row
 
 	promised atomic.Int64 // bytes of uploads in progress that are not written yet
 	busy     busy
 	buffers  buffers
-	syncs    dirSyncs
 }
 
 // Open opens the store, making its folders, and settles what a crash left.
-func Open(o Options) (*Store, error) {
-	s := &Store{o: o, pending: map[index.Key]intent{}, folders: map[ident.Host]bool{}}
-	s.journal = s.newJournal()
-	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir, journalDir} {
+func Open(o Options) (_ *Store, err error) {
+	s := &Store{o: o, pending: map[index.Key]intent{}, commits: commits{index: o.Index}}
+	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
 				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
@@ -111,25 +103,23 @@ func Open(o Options) (*Store, error) {
 	if err := s.loadID(); err != nil {
 		return nil, err
 	}
-	if err := s.recover(); err != nil {
-		return nil, err
+	if s.commits.disk, err = o.FS.OpenFlush(o.DataDir); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
 	}
-	if err := s.recoverJournal(); err != nil {
-		return nil, err
+	if err := s.recover(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.Close())
 	}
 	return s, nil
 }
 
-// Close closes the journal; what waits there is settled by the next start.
-func (s *Store) Close() error {
-	return s.journal.w.close()
-}
+// Close closes the store; no call may be under way.
+func (s *Store) Close() error { return s.commits.disk.Close() }
 
 // ID tells this store from one that was restored; it is made at first start.
 func (s *Store) ID() string { return s.id }
 
-// Lookup returns what is stored of an episode. A row that a failure left out is
-// appended first; while it cannot be, that is the error.
+// Lookup returns what is stored of an episode. What a failure left is settled
+// first; while it cannot be, that is the error.
 func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (index.Row, bool, error) {
 	k := index.Key{Host: h, Episode: id}
 	defer s.keys.lock(k)()
@@ -149,11 +139,8 @@ func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
 
 // look is lookup without what was moved out.
 func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
-	if r, ok := s.journal.find(k); ok {
-		return r, true, nil
-	}
 	if it, ok := s.intentOf(k); ok {
-		if _, err := s.finish(it, true); err != nil {
+		if err := s.settle(it); err != nil {
 			return r, false, err
 		}
 	}
@@ -176,12 +163,9 @@ func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
 	return r, true, nil
 }
 
-// Settle settles the journal and tries again to append rows that a failure left
-// out, and returns what keeps it from that.
+// Settle tries again to settle what failures left between a tarball's name and
+// its row, and returns what keeps it from that.
 func (s *Store) Settle() error {
-	if err := s.journal.settle(false); err != nil {
-		return err
-	}
 	s.mu.Lock()
 	keys := make([]index.Key, 0, len(s.pending))
 	for k := range s.pending {
@@ -197,7 +181,7 @@ func (s *Store) Settle() error {
 	if len(bad) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d episodes wait for their index row: %w", len(bad), bad[0])
+	return fmt.Errorf("%d episodes wait for their index row or removal: %w", len(bad), bad[0])
 }
 
 func (s *Store) intentOf(k index.Key) (intent, bool) {
@@ -221,35 +205,6 @@ func (s *Store) dropIntent(k index.Key) {
 
 func (s *Store) hostDir(h ident.Host) string {
 	return filepath.Join(s.o.DataDir, EpisodesDir, string(h))
-}
-
-// makeHostDir makes a host's folder durably. One that is there already may be
-// from a call that failed or was killed before its name was durable.
-func (s *Store) makeHostDir(h ident.Host) (err error) {
-	s.mu.Lock()
-	known := s.folders[h]
-	s.mu.Unlock()
-	if known {
-		return nil
-	}
-	dir := s.hostDir(h)
-	switch made := s.o.FS.Mkdir(dir, dirPerm); {
-	case made == nil:
-		defer func() {
-			if err != nil { // made anew by the next try, not synced again and believed
-				err = errors.Join(err, s.o.FS.Remove(dir))
-			}
-		}()
-	case !errors.Is(made, fs.ErrExist):
-		return fmt.Errorf("make host's folder: %w", made)
-	}
-	if err := s.syncDir(filepath.Join(s.o.DataDir, EpisodesDir)); err != nil {
-		return fmt.Errorf("make host's folder durable: %w", err)
-	}
-	s.mu.Lock()
-	s.folders[h] = true
-	s.mu.Unlock()
-	return nil
 }
 
 func (s *Store) path(k index.Key) string {

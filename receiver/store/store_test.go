@@ -151,6 +151,13 @@ func (f *failing) Append(r index.Row) (index.Row, error) {
 	return f.Index.Append(r)
 }
 
+func (f *failing) AppendAll(r []index.Row) error {
+	if f.broken.Load() {
+		return errors.New("no space for rows")
+	}
+	return f.Index.AppendAll(r)
+}
+
 func TestRow_MissingIsRepairedByRetryOrRestart(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		dir := t.TempDir()

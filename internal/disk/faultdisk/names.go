@@ -247,23 +247,38 @@ func (i info) ModTime() time.Time { return i.at }
 func (i info) IsDir() bool        { return i.mode.IsDir() }
 func (i info) Sys() any           { return i.n } // identity: see disk.SameFile
 
-// BeginFlush returns what makes everything on the disk durable, in one call.
-func (d *Disk) BeginFlush(dir string) (flush func() error, err error) {
+// OpenFlush prepares calls that make everything on the disk durable.
+func (d *Disk) OpenFlush(dir string) (disk.Flusher, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.lost {
 		return nil, ErrPowerLost
 	}
-	return func() error {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		if err := d.step(); err != nil {
-			return wrap("flush", dir, err)
-		}
-		d.root.flush()
-		return nil
-	}, nil
+	return &flusher{d, d.root, dir}, nil
 }
+
+type flusher struct {
+	d    *Disk
+	root *node // the boot it was opened in
+	dir  string
+}
+
+// Flush makes everything on the disk durable.
+func (f *flusher) Flush() error {
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	if f.root != f.d.root {
+		return wrap("flush", f.dir, ErrPowerLost)
+	}
+	if err := f.d.step(); err != nil {
+		return wrap("flush", f.dir, err)
+	}
+	f.root.flush()
+	return nil
+}
+
+// Close does nothing.
+func (f *flusher) Close() error { return nil }
 
 func (n *node) flush() {
 	if n.names == nil {

@@ -1,0 +1,101 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"cis490/internal/disk"
+	"cis490/receiver/index"
+)
+
+// commits make linked uploads durable, and then their rows: those that wait at
+// the same time share one flush of the disk and one append.
+type commits struct {
+	disk  disk.Flusher
+	index Index
+
+	flushing sync.Mutex
+
+	mu     sync.Mutex
+	next   *commit // has not begun, so its flush covers all that was done before now
+	failed int     // how many flushes failed so far
+}
+
+type commit struct {
+	done    chan struct{}
+	intents []*intent
+	err     []error // of each
+}
+
+// epoch is to be asked for before the first write that a commit shall cover.
+func (c *commits) epoch() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.failed
+}
+
+// add makes an upload durable and appends its row, with the time that it gets.
+func (c *commits) add(it *intent) error {
+	c.mu.Lock()
+	b := c.next
+	first := b == nil
+	if first {
+		b = &commit{done: make(chan struct{})}
+		c.next = b
+	}
+	i := len(b.intents)
+	b.intents = append(b.intents, it)
+	c.mu.Unlock()
+	if first {
+		c.run(b)
+		close(b.done)
+	}
+	<-b.done
+	return b.err[i]
+}
+
+func (c *commits) run(b *commit) {
+	failed, err := c.flush()
+	b.err = make([]error, len(b.intents))
+	var rows []index.Row
+	for i, it := range b.intents {
+		switch {
+		case err != nil:
+			b.err[i] = fmt.Errorf("make episode durable: %w", err)
+		case it.epoch != failed:
+			// It may have failed over this one too, and the kernel tells once.
+			b.err[i] = errors.New("make episode durable: a flush of the disk failed while it was written")
+		default:
+			it.durable = true
+			rows = append(rows, it.row)
+		}
+	}
+	err = c.index.AppendAll(rows)
+	for i, it := range b.intents {
+		switch {
+		case b.err[i] != nil:
+		case err != nil:
+			b.err[i] = fmt.Errorf("index episode: %w", err)
+		default:
+			it.row, rows = rows[0], rows[1:]
+		}
+	}
+}
+
+// flush flushes the disk, and returns how many flushes failed up to now. Who comes
+// from now on waits for the next.
+func (c *commits) flush() (failed int, err error) {
+	c.flushing.Lock()
+	defer c.flushing.Unlock()
+	c.mu.Lock()
+	c.next = nil
+	c.mu.Unlock()
+	err = c.disk.Flush()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err != nil {
+		c.failed++
+	}
+	return c.failed, err
+}
