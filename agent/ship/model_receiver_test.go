@@ -25,7 +25,7 @@ type world struct {
 	killed   chan struct{} // closed when the shipper is killed: nothing hangs longer
 	serial   int64         // of the host's certificate; 0: there is none
 	mode     string        // of the answers: "", a lie, or a kind of refusal
-	pings    bool          // though it refuses what is sent, it answers pings
+	pings    bool          // pings are answered all the same
 	hungAt   time.Time     // when a hang began
 	noPuts   time.Time     // nothing may be sent before: Retry-After
 	patience int           // the Retry-After of the next refusals in seconds; 0: any
@@ -219,7 +219,7 @@ func (w *world) Ping(ctx context.Context, _ wire.Ping) (wire.Pong, error) {
 	}
 	w.mu.Lock()
 	pong, err := wire.Pong{ServerTime: time.Now(), StoreID: w.storeID(), Policy: w.policy()}, w.sick()
-	if w.pings && client.Refusal(err) != nil {
+	if w.pings {
 		err = nil
 	}
 	w.mu.Unlock()
