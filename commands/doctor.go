@@ -134,10 +134,11 @@ func (a *app) listChecks(w ward, asJSON bool) {
 		Severity check.Severity `json:"severity"`
 		Title    string         `json:"title"`
 		Fix      string         `json:"fix"`
+		Docs     string         `json:"docs"`
 	}
 	all := []entry{}
 	for _, k := range w.checks {
-		all = append(all, entry{w.role, k.ID, k.Severity, k.Title, k.Fix})
+		all = append(all, entry{w.role, k.ID, k.Severity, k.Title, k.Fix, "docs/checks.md#" + w.role + "." + k.ID})
 	}
 	if asJSON {
 		_ = a.printJSON(all) // nobody reads it

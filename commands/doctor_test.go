@@ -124,8 +124,8 @@ func newMachine(t *testing.T) fakeMachine {
 	write("rx/.keep", "", 0o600)
 	write("lab-host.toml", fmt.Sprintf("host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\nbearer = %q\n[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n[orchestrate]\ndisk_reserve = \"1KiB\"\n",
 		filepath.Join(m.dir, "data"), filepath.Join(m.dir, "certs"), secret), 0o600)
-	write("receiver.toml", fmt.Sprintf("public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\ndata_dir = %q\noperator_file = %q\ntoken = %q\n[authority]\ndir = %q\nlisten = \"127.0.0.1:1\"\n[limits]\ndisk_reserve = \"1KiB\"\n",
-		filepath.Join(m.dir, "rx"), filepath.Join(m.dir, "operator"), secret, filepath.Join(m.dir, "authority")), 0o600)
+	write("receiver.toml", fmt.Sprintf("public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\ndata_dir = %q\noperator_file = %q\ntoken = %q\n[authority]\ndir = %q\nlisten = \"127.0.0.1:1\"\n[limits]\ndisk_reserve = \"1KiB\"\n[notify]\nwebhook_url = \"https://127.0.0.1:1/%s\"\n",
+		filepath.Join(m.dir, "rx"), filepath.Join(m.dir, "operator"), secret, filepath.Join(m.dir, "authority"), secret), 0o600)
 	return m
 }
 
@@ -134,6 +134,9 @@ func newMachine(t *testing.T) fakeMachine {
 func TestDoctor_JSONIsOfItsSchema(t *testing.T) {
 	schema := readSchema(t)
 	m := newMachine(t)
+	for _, name := range []string{"HTTPS_PROXY", "CIS490_BEARER", "NOTIFY_SOCKET"} {
+		t.Setenv(name, "http://me:"+secret+"@127.0.0.1:1")
+	}
 	broken := filepath.Join(m.dir, "broken.toml")
 	if err := os.WriteFile(broken, []byte("token = \""+secret+"\"\nhost = "), 0o600); err != nil {
 		t.Fatal(err)
@@ -218,6 +221,31 @@ func TestDoctor_KnowsTheLastBackup(t *testing.T) {
 	}
 	if out, _, _ := run(t, age...); !strings.Contains(out, "ok    backup.age") || !strings.Contains(out, file) {
 		t.Errorf("with a backup: %s", out)
+	}
+}
+
+// TestDoctor_ListNamesAnchors: each check's section is in docs/checks.md.
+func TestDoctor_ListNamesAnchors(t *testing.T) {
+	out, _, code := run(t, "doctor", "--list", "--json")
+	page, err := os.ReadFile(filepath.Join("..", "docs", "checks.md"))
+	if err != nil || code != 0 {
+		t.Fatal(code, err)
+	}
+	dec, n := json.NewDecoder(strings.NewReader(out)), 0
+	for dec.More() {
+		var all []struct{ Docs string }
+		if err := dec.Decode(&all); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range all {
+			n++
+			if _, anchor, ok := strings.Cut(e.Docs, "docs/checks.md#"); !ok || !strings.Contains(string(page), `<a id="`+anchor+`"></a>`) {
+				t.Errorf("%q is nowhere", e.Docs)
+			}
+		}
+	}
+	if n < 60 {
+		t.Errorf("only %d checks", n)
 	}
 }
 

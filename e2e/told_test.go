@@ -116,6 +116,7 @@ func TestRefusedHostIsExplained(t *testing.T) {
 		"alerts list": f.rx.Run("cis490 alerts list; cis490 alerts list --json"), "host show": f.rx.Run("cis490 host show lab-evil"),
 		"status": f.rx.Run("cis490 status"), "alerts.jsonl": f.rx.Read("/var/lib/cis490/alerts.jsonl"),
 		"journal": f.rx.Run("journalctl -t cis490 --no-pager -o cat -g fleet-alert"), "alertmanager": told(),
+		"metrics": f.rx.Run(`curl -fsS --cacert /var/lib/cis490-authority/trust.pem -H "Authorization: Bearer $(cat /etc/cis490/operator)" https://collector.lab:8443/metrics`),
 	} {
 		if strings.ContainsAny(text, "\x1b") || strings.Contains(text, "\nhost=x") {
 			t.Errorf("%s is not inert:\n%q", where, text)

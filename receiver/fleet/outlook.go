@@ -79,9 +79,13 @@ func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
 			say("no release is published that would bring it another commit: publish one, or add its commit to [gate] extra_commits in receiver.toml")
 		}
 	}
+	key := "extra_commits"
+	if h.Heard.Blocked || h.Refused.Blocked {
+		key = "blocked_commits"
+	}
 	switch {
 	case held > 0:
-		say("%d episodes are held there and never expire; they are sent when the gate accepts their commit: [gate] extra_commits in receiver.toml, which counts within seconds here and with its next ping there", held)
+		say("%d episodes are held there and never expire; they are sent when the gate accepts their commit: [gate] %s in receiver.toml, which counts within seconds here and with its next ping there", held, key)
 	default:
 		say("what it recorded before is held there and never expires; it is sent when the gate accepts its commit")
 	}

@@ -158,6 +158,24 @@ func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
 	}
 }
 
+// TestRun_AForgedKnockIsAClaim: whoever knocks under a host's name explains
+// nothing of its silence; a chain that is valid does.
+func TestRun_AForgedKnockIsAClaim(t *testing.T) {
+	knock := []contacts.Knock{{At: ago(time.Minute), Since: ago(time.Minute), Count: 1, Kind: wire.CertExpired, Detail: "forged"}}
+	for want, c := range map[string]*contacts.Contact{
+		"nothing":             {Claims: knock},
+		"certificate-expired": {Claims: knock, Proven: knock},
+	} {
+		s := newScene(t)
+		s.write(index.File, row("lab-01", ago(31*time.Minute)))
+		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": c}})
+		r := s.must(now)
+		if len(r.Open) != 1 || r.Open[0].Code != want || strings.Contains(r.Open[0].Reason, "forged") == (want == "nothing") {
+			t.Errorf("want %s: %+v", want, r.Open)
+		}
+	}
+}
+
 // TestRun_ReceiverAway: a serve that stopped writing its contacts 44 minutes ago
 // took nothing since.
 func TestRun_ReceiverAway(t *testing.T) {
