@@ -75,6 +75,11 @@ func hurried(config, daemons string) string {
 	return fmt.Sprintf("sh -c '%s' sh %s '%s'", strings.ReplaceAll(hurry, "'", `'\''`), config, daemons)
 }
 
+// hold keeps a machine as it is; a run under way would start the timer again.
+func hold(h *lab.Host) {
+	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service")
+}
+
 // publish signs a release where the keys are, brings it to the receiver and
 // publishes it there.
 func (u *updates) publish(version, binary string, more ...string) {
@@ -186,7 +191,8 @@ type edit struct{ file, old, with string }
 func (u *updates) quiet() {
 	u.t.Helper()
 	for _, h := range u.hosts {
-		h.Run("systemctl stop cis490-autoupdate.timer cis490-orchestrator")
+		hold(h)
+		h.Run("systemctl stop cis490-orchestrator")
 	}
 	for _, h := range u.hosts {
 		h.Eventually(90*time.Second, "nothing waits on "+h.Name, `test -z "$(ls /var/lib/cis490/data/outbox | grep zst)"`)

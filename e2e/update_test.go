@@ -190,7 +190,7 @@ func TestUpdate_BadLater(t *testing.T) {
 func newBadUpdates(t *testing.T) *updates {
 	t.Helper()
 	u := newUpdates(t, []string{"lab-01", "lab-02"}, lab.WithTmpfs("/var/lib/cis490/data", "128M"))
-	u.rx.Run("systemctl stop cis490-autoupdate.timer")
+	hold(u.rx)
 	for _, h := range u.hosts {
 		h.Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
 		// A start that hangs is given up after 90 s; here that is sooner.

@@ -31,7 +31,7 @@ func TestUpdate_EverythingElseBroken(t *testing.T) {
 	u := newUpdates(t, []string{"lab-well", "lab-bare", "lab-newer", "lab-broken"})
 	full := u.add("lab-full", lab.WithTmpfs("/opt/cis490", "160M"), lab.WithTmpfs("/var/lib/cis490/data", "64M"))
 	u.waitAccepted(full, 1, 60*time.Second)
-	u.rx.Run("systemctl stop cis490-autoupdate.timer")
+	hold(u.rx)
 	u.Host("lab-bare").Run("rm /etc/cis490/certs/lab-host.pem /etc/cis490/certs/ca.crt /etc/cis490/certs/bearer")
 	u.Host("lab-newer").Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
 	u.Host("lab-broken").Run(`echo '= nonsense' >>/etc/cis490/lab-host.toml`)
@@ -42,7 +42,7 @@ head -c $((free - 2*size - 2000000)) /dev/zero >$d/junk; head -c 1G /dev/zero >/
 	u.Host("lab-well").Eventually(30*time.Second, "v1 is gated", "! cis490 doctor --only gate.commit")
 
 	well := u.Host("lab-well")
-	well.Run("systemctl stop cis490-autoupdate.timer")
+	hold(well)
 	u.publish("v2", lab.BinaryWith(t, "v2", commitOf("v2")))
 	u.rx.Run("cis490 release promote --seq 2 --force")
 	for _, h := range u.hosts {
@@ -74,7 +74,8 @@ head -c $((free - 2*size - 2000000)) /dev/zero >$d/junk; head -c 1G /dev/zero >/
 // others wait for it, and say so where it takes long.
 func (u *updates) atOnce(h *lab.Host) {
 	u.t.Helper()
-	h.Run("systemctl stop cis490-autoupdate.timer && sed -i 's/^watch = .*/watch = \"75s\"/' /etc/cis490/lab-host.toml")
+	hold(h)
+	h.Run("sed -i 's/^watch = .*/watch = \"75s\"/' /etc/cis490/lab-host.toml")
 	u.publish("v3", lab.BinaryWith(u.t, "v3", commitOf("v3")))
 	u.rx.Run("cis490 release promote --seq 3 --force")
 	h.Run("systemctl start --no-block cis490-autoupdate.service")
@@ -110,7 +111,8 @@ func together(h *lab.Host, commands ...string) string {
 func TestUpdate_CanaryOff(t *testing.T) {
 	t.Parallel()
 	u := newUpdates(t, []string{"lab-01", "lab-02", "lab-03"})
-	u.rx.Run(`sed -i 's/^# canary_heard = .*/canary_heard = "20s"/' /etc/cis490/receiver.toml && systemctl restart cis490-receiver && systemctl stop cis490-autoupdate.timer`)
+	u.rx.Run(`sed -i 's/^# canary_heard = .*/canary_heard = "20s"/' /etc/cis490/receiver.toml && systemctl restart cis490-receiver`)
+	hold(u.rx)
 	for _, h := range u.hosts {
 		h.Run("cis490 ship --ping")
 	}

@@ -19,7 +19,8 @@ import (
 // the content but to verify it.
 const unverified = ".unverified"
 
-// Pauses after failed fetches: the first, doubled each time, up to the longest.
+// Pauses after fetches that fail again: the first, doubled each time, up to the
+// longest.
 const (
 	firstPause   = 5 * time.Minute
 	longestPause = 6 * time.Hour
@@ -67,8 +68,10 @@ func (u *Updater) pauseAfter(err error, further bool) time.Duration {
 	if further {
 		u.s.Failures = 0
 	}
-	u.s.Failures++
-	return min(firstPause<<min(u.s.Failures-1, 10), longestPause)
+	if u.s.Failures++; u.s.Failures == 1 {
+		return 0 // the timer's own is enough
+	}
+	return min(firstPause<<min(u.s.Failures-2, 10), longestPause)
 }
 
 // arrived returns how many bytes of a target's binary came so far.
