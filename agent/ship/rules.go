@@ -10,7 +10,7 @@ import (
 // and to the line to the receiver.
 type Rule struct {
 	Action wire.Action
-	Does   string // for people: docs and tests read it
+	Does   string // for people: docs/shipping.md tells it
 
 	// pauses: nothing is sent for a while, as the fault is not the episode's. The
 	// wait grows from first to most and is jittered.
