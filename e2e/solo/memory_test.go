@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -61,7 +62,7 @@ func TestBench_TenMillionRows(t *testing.T) {
 	must(t, f.Sync())
 	must(t, f.Close())
 
-	for _, how := range []string{"clean", "after a kill"} {
+	for _, how := range []string{"clean", "after a kill under load"} {
 		began := time.Now()
 		r.start()
 		h := r.enrol(ident.Host("lab-" + how[:1]))
@@ -83,6 +84,23 @@ func TestBench_TenMillionRows(t *testing.T) {
 			}
 		}
 		t.Logf("a duplicate is answered after %s", time.Since(began).Round(10*time.Microsecond))
-		r.kill()
+		r.killLoaded()
 	}
+}
+
+// killLoaded kills the receiver while it takes uploads.
+func (r *rig) killLoaded() {
+	var answered atomic.Int64
+	var wg sync.WaitGroup
+	for _, send := range hosts(r, 16, false) {
+		wg.Go(func() {
+			body := make([]byte, smallBody)
+			for send(body) == nil {
+				answered.Add(1)
+			}
+		})
+	}
+	r.eventually("it is at work", func() bool { return answered.Load() > 500 })
+	r.kill()
+	wg.Wait()
 }

@@ -50,9 +50,9 @@ const (
 )
 
 // What HTTP/2 may hold of one upload: net/http's own 1 MiB each made 64 uploads
-// cost 170 MiB. The window still gives 5 MB/s over a line of 100 ms.
+// cost 170 MiB. The window still gives 2.5 MB/s over a line of 100 ms.
 const (
-	frame  = 64 << 10
+	frame  = 32 << 10
 	window = 256 << 10
 )
 

@@ -14,7 +14,7 @@ import (
 )
 
 // bufferSize is what one upload holds in memory.
-const bufferSize = 128 << 10
+const bufferSize = 64 << 10
 
 // buffers hands out what uploads copy through.
 type buffers struct{ pool sync.Pool }
