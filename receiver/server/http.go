@@ -93,6 +93,7 @@ func (s *Server) newMux() *http.ServeMux {
 func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
+		readOf(r)
 		n := &note{}
 		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}

@@ -6,10 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/apidoc"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -49,9 +52,50 @@ type rig struct {
 	ca     pki.Issuer
 	fs     disk.FS
 	server *server.Server
+	mode   mode
 	log    *lines
 	stop   func()
 	now    func() time.Time
+}
+
+// mode is how clients reach the receiver.
+type mode string
+
+// The ways: its own TLS, and the Unix socket behind a proxy.
+const (
+	http2    mode = ""
+	http1    mode = "HTTP/1.1"
+	socketed mode = "proxy"
+)
+
+// over makes a rig whose clients come that way.
+func over(m mode) func(*rig) {
+	return func(r *rig) {
+		r.mode = m
+		if m == socketed {
+			dir, err := os.MkdirTemp("", "rx") // a socket's path is short
+			must(r.t, err)
+			r.t.Cleanup(func() { _ = os.RemoveAll(dir) })
+			r.config.TLS.Mode, r.config.TLS.Socket = "proxy", filepath.Join(dir, "http.sock")
+		}
+	}
+}
+
+// proxy is what a proxy does: it passes the client's certificate on, and nothing
+// else in that header.
+type proxy struct {
+	*http.Transport
+	pair *tls.Certificate
+}
+
+// RoundTrip sends a request with the certificate in its header.
+func (p proxy) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Del("X-Client-Cert")
+	if p.pair != nil {
+		r.Header.Set("X-Client-Cert", base64.StdEncoding.EncodeToString(p.pair.Certificate[0]))
+	}
+	return p.Transport.RoundTrip(r)
 }
 
 // lines is a log that a test can look into.
@@ -191,9 +235,19 @@ func (r *rig) stranger(ca pki.Issuer, name ident.Host, issued time.Time, life ti
 func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)
-	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ForceAttemptHTTP2: true, ExpectContinueTimeout: 5 * time.Second}
+	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ForceAttemptHTTP2: r.mode == http2, ExpectContinueTimeout: 5 * time.Second}
 	r.t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	c := &http.Client{Transport: tr, Timeout: 30 * time.Second}
+	switch r.mode {
+	case http1:
+		tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
+	case socketed:
+		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, "unix", r.config.TLS.Socket)
+		}
+		c.Transport = proxy{tr, pair}
+	}
+	return c
 }
 
 // enrol makes a host that the roster knows.
@@ -213,7 +267,15 @@ func digestOf(b []byte) ident.Digest {
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-func (r *rig) url(path string) string { return "https://" + r.server.Addr().String() + path }
+func (r *rig) url(path string) string {
+	if r.mode == socketed {
+		return "http://receiver" + path
+	}
+	return "https://" + r.server.Addr().String() + path
+}
+
+// document is docs/openapi.yaml, which every answer is held against.
+var document = sync.OnceValues(func() (*apidoc.Doc, error) { return apidoc.Open("../../docs/openapi.yaml") })
 
 // request is a PUT as a host sends it; change spoils it.
 func (h *host) request(id ident.EpisodeID, content string, change ...func(*http.Request)) *http.Request {
@@ -241,6 +303,7 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 		h.r.t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
 	}
 	defer func() { _ = res.Body.Close() }()
+	documented := h.r.documented(req, res)
 	if res.StatusCode >= 400 {
 		p, err := wire.ReadProblem(res)
 		if err != nil {
@@ -249,11 +312,26 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 		if p.Fix == "" || p.Title == "" {
 			h.r.t.Errorf("problem %s has no fix or title", p.Kind)
 		}
+		// What is no route of ours is in no document.
+		if documented != nil && p.Kind != wire.BadMethod && req.URL.Opaque == "" && !strings.HasPrefix(p.Detail, "path ") {
+			h.r.t.Error(documented)
+		}
 		return res.StatusCode, p.Kind, p.Detail
+	}
+	if documented != nil {
+		h.r.t.Error(documented)
 	}
 	b, err := io.ReadAll(res.Body)
 	must(h.r.t, err)
 	return res.StatusCode, "", string(b)
+}
+
+// documented holds an answer against the API's document.
+func (r *rig) documented(req *http.Request, res *http.Response) error {
+	r.t.Helper()
+	d, err := document()
+	must(r.t, err)
+	return d.Check(req, res)
 }
 
 // files returns what lies under the data folder, relative, staged ones included.

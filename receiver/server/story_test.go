@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -29,10 +30,32 @@ func path(p string) func(*http.Request) {
 	return func(r *http.Request) { r.URL.Opaque = "//" + r.URL.Host + p }
 }
 
-// TestPut_Story walks the table of answers in order, over one receiver. After
-// every step the files and rows are exactly those of what was accepted.
+// TestPut_Story walks the whole table of answers, in both TLS modes and over both
+// versions of HTTP. After every step the files and rows are exactly those of what
+// was accepted.
 func TestPut_Story(t *testing.T) {
-	r := newRig(t)
+	for _, m := range []mode{http2, http1, socketed} {
+		t.Run(string(m), func(t *testing.T) {
+			seen := map[wire.Kind]bool{}
+			story(t, m, seen)
+			troubles(t, m, seen)
+			for _, a := range wire.Answers() {
+				switch a.Kind {
+				case wire.BadCSR, wire.BadToken, wire.NotThisKey, wire.TokenUsed, wire.TokenExpired: // the authority's
+				default:
+					if !seen[a.Kind] {
+						t.Errorf("no story has the answer %s", a.Kind)
+					}
+				}
+			}
+		})
+	}
+}
+
+// story is what one receiver answers as it is asked in order.
+func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
+	t.Helper()
+	r := newRig(t, over(m))
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	evil, err := pki.NewCA(time.Now())
 	must(t, err)
@@ -101,6 +124,7 @@ func TestPut_Story(t *testing.T) {
 			change = append(change, s.change)
 		}
 		status, kind, detail := s.host.do(s.host.request(s.id, s.content, change...))
+		seen[kind] = true
 		if status != s.status || kind != s.kind {
 			t.Errorf("%s: answered %d %s (%s), want %d %s", s.name, status, kind, detail, s.status, s.kind)
 		}
@@ -133,6 +157,91 @@ func TestPut_Story(t *testing.T) {
 	b2, err := os.ReadFile(filepath.Join(r.config.DataDir, files[0]))
 	if err != nil || string(b2) != "one" {
 		t.Errorf("stored is %q, %v", b2, err)
+	}
+}
+
+// troubles are the answers that need a receiver in trouble, or at a limit. None of
+// them leaves a file.
+func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
+	t.Helper()
+	trickle := func(r *http.Request) { // half a body, and then silence
+		pr, pw := io.Pipe()
+		r.Body = pr
+		go func() { _, _ = io.WriteString(pw, large[1:]) }()
+	}
+	get := func(p string) func(*http.Request) {
+		return func(r *http.Request) {
+			r.Method, r.Body, r.ContentLength, r.URL.Path = http.MethodGet, http.NoBody, 0, p
+			r.Header.Del("Expect")
+		}
+	}
+	for _, s := range []struct {
+		name    string
+		trouble func(*rig) // before the start
+		change  func(*http.Request)
+		status  int
+		kind    wire.Kind
+	}{
+		{"no such path", nil, get("/v1/episode"), 404, wire.NotFound},
+		{"no such method", nil, get(wire.EpisodePath("lab-a", ep1)), 405, wire.BadMethod},
+		{"the operator's", nil, get(wire.FleetPath), 401, wire.NeedsOperator},
+		{"silence", idle(200 * time.Millisecond), trickle, 408, wire.TimedOut},
+		{"no room in the hour", func(r *rig) { r.config.Limits.HostHourly = 1 }, nil, 429, wire.Busy},
+		{"no room in the quota", func(r *rig) { r.config.Limits.HostQuota = 10 }, nil, 507, wire.Quota},
+		{"no room on the disk", func(r *rig) { r.config.Limits.DiskReserve = 1 << 60 }, nil, 507, wire.Full},
+		{"no roster", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, roster.File))) }, nil, 503, wire.NotReady},
+		{"no trusted CA", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "trust.pem"))) }, nil, 503, wire.NotReady},
+		{"no list of the gate", func(r *rig) { must(t, os.Remove(filepath.Join(r.dir, "receiver.toml"))) }, nil, 503, wire.NotReady},
+		{"no files", func(r *rig) { must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "index.jsonl"), 0o755)) }, nil, 503, wire.NotReady},
+		{"no place for uploads", nil, nil, 500, wire.Broken},
+	} {
+		change := []func(*rig){over(m)}
+		if s.trouble != nil {
+			change = append(change, s.trouble)
+		}
+		r := newRig(t, change...)
+		a := r.stranger(r.ca, "lab-a", time.Now(), time.Hour)
+		if s.name != "no roster" {
+			a.enrolled()
+		}
+		if s.kind == wire.Broken {
+			must(t, os.Rename(filepath.Join(r.config.DataDir, "staged"), filepath.Join(r.config.DataDir, "staged.away")))
+		}
+		if s.name == "no room in the hour" {
+			if status, _, detail := a.do(a.request(ep2, "first")); status != 201 {
+				t.Errorf("%s: the first is answered %d %s", s.name, status, detail)
+			}
+		}
+		var changes []func(*http.Request)
+		if s.change != nil {
+			changes = append(changes, s.change)
+		}
+		status, kind, detail := a.do(a.request(ep1, large, changes...))
+		seen[kind] = true
+		if status != s.status || kind != s.kind {
+			t.Errorf("%s: answered %d %s (%s), want %d %s", s.name, status, kind, detail, s.status, s.kind)
+		}
+		if s.kind == wire.Broken {
+			must(t, os.Rename(filepath.Join(r.config.DataDir, "staged.away"), filepath.Join(r.config.DataDir, "staged")))
+		}
+		if s.name != "no files" && s.name != "no room in the hour" {
+			r.untouched()
+		}
+		r.stop()
+	}
+}
+
+// TestOpenAPI_HasEveryRoute: the document has the receiver's routes, and no others.
+func TestOpenAPI_HasEveryRoute(t *testing.T) {
+	d, err := document()
+	must(t, err)
+	var served []string
+	for _, p := range newRig(t).server.Routes() {
+		served = append(served, strings.TrimSuffix(p, "{$}"))
+	}
+	slices.Sort(served)
+	if diff := cmp.Diff(d.Operations("host", "operator", "public", "dashboard"), served); diff != "" {
+		t.Errorf("docs/openapi.yaml (-) and the receiver (+) differ:\n%s", diff)
 	}
 }
 
