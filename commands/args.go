@@ -24,7 +24,7 @@ func looseArgs(c *cli.Context) ([]string, error) {
 		name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 		switch isBool, known := flagNamed(c, name); {
 		case !known:
-			return nil, usagef(c, "flag provided but not defined: -%s", name)
+			return nil, unknownFlag(c, name)
 		case isBool && !hasValue:
 			value = "true"
 		case !hasValue && i+1 == len(given):

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -115,7 +116,12 @@ func (a *app) group(c *cli.Context) error {
 	return usagef(c, "say which of its subcommands")
 }
 
-func usageError(c *cli.Context, err error, _ bool) error { return usagef(c, "%w", err) }
+func usageError(c *cli.Context, err error, _ bool) error {
+	if name, unknown := strings.CutPrefix(err.Error(), "flag provided but not defined: "); unknown {
+		return unknownFlag(c, name)
+	}
+	return usagef(c, "%w", err)
+}
 
 // noArgs refuses arguments.
 func noArgs(c *cli.Context) error {

@@ -17,8 +17,8 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/episode"
-	"cis490/internal/plot"
 	"cis490/internal/fault"
+	"cis490/internal/plot"
 )
 
 // sparkWidth is how many characters a curve has.

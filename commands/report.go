@@ -12,6 +12,7 @@ import (
 	"github.com/xrash/smetrics"
 	"golang.org/x/term"
 
+	"cis490/internal/check"
 	"cis490/internal/fault"
 )
 
@@ -88,16 +89,41 @@ func usagef(c *cli.Context, format string, args ...any) error {
 
 // unknownCommand is the usage error for a word that is no subcommand.
 func unknownCommand(c *cli.Context, word string, known []*cli.Command) error {
-	best, at := "", 3
+	var names []string
 	for _, k := range known {
-		if d := smetrics.WagnerFischer(word, k.Name, 1, 1, 1); d < at && !k.Hidden {
-			best, at = k.Name, d
+		if !k.Hidden {
+			names = append(names, k.Name)
+		}
+	}
+	return usagef(c, "unknown command %q%s", word, meant("", word, names))
+}
+
+// unknownFlag is the usage error for a flag that the command does not take.
+func unknownFlag(c *cli.Context, word string) error {
+	flags := c.App.Flags
+	if c.Command != nil && len(c.Command.Flags) > 0 {
+		flags = c.Command.Flags
+	}
+	names := []string{"help"}
+	for _, f := range flags {
+		names = append(names, f.Names()[0])
+	}
+	word = strings.TrimLeft(word, "-")
+	return usagef(c, "unknown flag \"--%s\"%s", check.Plain(word, 80), meant("--", word, names))
+}
+
+// meant asks whether one of the names was meant; "" where none is near.
+func meant(dashes, word string, names []string) string {
+	best, at := "", 3
+	for _, name := range names {
+		if d := smetrics.WagnerFischer(word, name, 1, 1, 1); d < at && d < len(name) {
+			best, at = name, d
 		}
 	}
 	if best == "" {
-		return usagef(c, "unknown command %q", word)
+		return ""
 	}
-	return usagef(c, "unknown command %q (did you mean %q?)", word, best)
+	return fmt.Sprintf(" (did you mean %q?)", dashes+best)
 }
 
 // requireRoot refuses to go on without root.

@@ -2,12 +2,17 @@ package commands_test
 
 import (
 	"bytes"
+	"fmt"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"cis490/commands"
+	"cis490/internal/fault"
 )
 
 // run runs the program in this process.
@@ -42,29 +47,132 @@ func subcommands(t *testing.T, path ...string) []string {
 	return names
 }
 
-// TestTree_Manners walks every command: its help says what it does with an
-// example, and a word it does not know is a usage error with empty output.
-func TestTree_Manners(t *testing.T) {
+// leaf is a command without subcommands, as its help tells of it.
+type leaf struct {
+	path  []string
+	help  string
+	flags []string
+}
+
+// leaves walks the whole tree of commands; inner hears of those that have
+// subcommands.
+func leaves(t *testing.T, inner func(path []string)) (all []leaf) {
+	t.Helper()
 	var walk func(path []string)
 	walk = func(path []string) {
 		below := subcommands(t, path...)
-		if len(path) > 0 && len(below) == 0 {
-			if help, _, _ := run(t, append(path, "--help")...); !strings.Contains(help, "Example") {
-				t.Errorf("%v --help shows no example", path)
-			}
-		}
-		for _, wrong := range []string{"--no-such-flag", "no/such word"} {
-			if wrong[0] != '-' && len(path) > 0 && len(below) == 0 {
-				continue // the leaf's own arguments: its script tests them
-			}
-			out, errOut, code := run(t, append(path, wrong)...)
-			if code != 64 || out != "" || !strings.Contains(errOut, "cis490: hint: ") {
-				t.Errorf("%v %s: code %d, out %q, err %q", path, wrong, code, out, errOut)
-			}
-		}
 		for _, name := range below {
 			walk(append(slices.Clip(path), name))
 		}
+		if len(below) > 0 {
+			inner(path)
+			return
+		}
+		l := leaf{path: path}
+		l.help, _, _ = run(t, append(path, "--help")...)
+		for _, m := range regexp.MustCompile(`(?m)^   (?:-\w, )?--([a-z][a-z-]*)`).FindAllStringSubmatch(l.help, -1) {
+			l.flags = append(l.flags, m[1])
+		}
+		all = append(all, l)
 	}
 	walk(nil)
+	return all
+}
+
+// TestTree_Manners walks every command: its help says what it does with an example
+// of itself, with flags that it has; a flag or a word that it does not know is a
+// usage error with empty output, that names what was meant.
+func TestTree_Manners(t *testing.T) {
+	refuses := func(want string, args ...string) {
+		t.Helper()
+		out, errOut, code := run(t, args...)
+		if code != 64 || out != "" || !strings.Contains(errOut, "cis490: hint: ") || !strings.Contains(errOut, want) {
+			t.Errorf("%v: code %d, out %q, err %q, want %q", args, code, out, errOut, want)
+		}
+	}
+	for _, l := range leaves(t, func(path []string) {
+		refuses("unknown flag", append(path, "--no-such-flag")...)
+		refuses("unknown command", append(path, "no/such word")...)
+		name := subcommands(t, path...)[0]
+		if len(name) > 3 {
+			refuses("did you mean \""+name+"\"?", append(path, name[:len(name)-1]+"x")...)
+		}
+	}) {
+		refuses("unknown flag", append(slices.Clip(l.path), "--no-such-flag")...)
+		for _, flag := range l.flags {
+			if len(flag) > 3 {
+				refuses("did you mean \"--", append(slices.Clip(l.path), "--"+flag[:2]+"q"+flag[2:])...)
+			}
+		}
+		_, examples, ok := strings.Cut(l.help, "Example")
+		examples, _, _ = strings.Cut(examples, "\nOPTIONS")
+		if !ok || !strings.Contains(examples, "cis490 "+strings.Join(l.path, " ")) {
+			t.Errorf("%v --help shows no example of itself:\n%s", l.path, examples)
+		}
+		for _, m := range regexp.MustCompile(`cis490 `+strings.Join(l.path, " ")+`([^|\n#&]*)`).FindAllStringSubmatch(examples, -1) {
+			for word := range strings.FieldsSeq(m[1]) {
+				if name, _, _ := strings.Cut(strings.TrimPrefix(word, "--"), "="); strings.HasPrefix(word, "--") && !slices.Contains(l.flags, name) {
+					t.Errorf("%v: the example has --%s, which it does not take", l.path, name)
+				}
+			}
+		}
+	}
+}
+
+// docs/cli.md lists every command, and which of them print JSON; `make golden`
+// writes it.
+func TestPage_CLI(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`# Commands
+
+Every command, made out of their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
+output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document and nothing else there. Exit codes
+are in [exit-codes.md](exit-codes.md).
+
+| command | does | ` + "`--json`" + ` |
+|---|---|---|
+`)
+	for _, l := range leaves(t, func([]string) {}) {
+		_, does, _ := strings.Cut(l.help, " - ")
+		does, _, _ = strings.Cut(does, "\n")
+		json := ""
+		if slices.Contains(l.flags, "json") {
+			json = "yes"
+		}
+		fmt.Fprintf(&b, "| `cis490 %s` | %s | %s |\n", strings.Join(l.path, " "), strings.ReplaceAll(strings.TrimSpace(does), "|", "\\|"), json)
+	}
+	const path = "../docs/cli.md"
+	if *update {
+		if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if diff := cmp.Diff(b.String(), string(got)); diff != "" || err != nil {
+		t.Errorf("docs/cli.md is not what the commands say (make golden): %v\n%s", err, diff)
+	}
+}
+
+// docs/exit-codes.md has every code that a command ends with, under systemd's name
+// for it, and no other.
+func TestPage_ExitCodes(t *testing.T) {
+	b, err := os.ReadFile("../docs/exit-codes.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^\| (\d+) \| ([A-Z]*) ?\|`).FindAllStringSubmatch(string(b), -1) {
+		got[m[1]] = m[2]
+	}
+	want := map[string]string{"0": "", fmt.Sprint(fault.Failed): "", "2": ""} // 2 is a crash
+	for name, code := range map[string]int{"USAGE": fault.Usage, "UNAVAILABLE": fault.Unavailable, "TEMPFAIL": fault.TempFail, "NOPERM": fault.NoPerm, "CONFIG": fault.Config} {
+		want[fmt.Sprint(code)] = name
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("docs/exit-codes.md:\n%s", diff)
+	}
+	src, err := os.ReadFile("../internal/fault/fault.go")
+	if n := len(regexp.MustCompile(`(?m)^\t[A-Z]\w+ += \d+`).FindAll(src, -1)); err != nil || n != len(want)-2 {
+		t.Errorf("internal/fault has %d codes, the page %d: %v", n, len(want)-2, err)
+	}
 }
