@@ -121,3 +121,28 @@ func TestReadRegular(t *testing.T) {
 		}
 	}
 }
+
+// What is mounted or put in the folder's place is not flushed by the old one's
+// descriptor: that is told, once.
+func TestFlush_TellsOfAnotherFolder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	f, err := disk.OS{}.OpenFlush(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(); err != nil {
+		t.Error(err)
+	}
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Mkdir(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Flush(); err == nil {
+		t.Error("another folder was taken for flushed")
+	}
+	if err := errors.Join(f.Flush(), f.Close()); err != nil {
+		t.Errorf("then: %v", err)
+	}
+}
