@@ -13,16 +13,20 @@ import (
 	"cis490/e2e/lab"
 )
 
-// updateCuts is how often the power is cut; an update takes about half a minute on
-// an emulated machine.
-const (
-	updateCuts  = 4
-	updateTakes = 30 * time.Second
-)
+// milestones are how far an update has come when a cut is aimed.
+var milestones = []string{
+	"ls /opt/cis490/state/fetch | grep -q . || test -e /opt/cis490/versions/VERSION",
+	"test -e /opt/cis490/versions/VERSION/cis490",
+	`jq -e ".trial.version == \"VERSION\"" /opt/cis490/state/autoupdate.json >/dev/null`,
+	`jq -e ".trial.phase == \"observing\"" /opt/cis490/autoupdate.json >/dev/null`,
+}
+
+// laterThan is how much later it comes at most.
+const laterThan = 10 * time.Second
 
 // TestUpdate_PowerCut: the power of a virtual machine is cut at random moments of
-// its updates, and its page cache is lost. What current and good name always runs,
-// and the machine comes to the newest release in the end.
+// fetching, applying and judging, and its page cache is lost. What current and good
+// name always runs, and the machine comes to the newest release in the end.
 func TestUpdate_PowerCut(t *testing.T) {
 	t.Parallel()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
@@ -41,8 +45,9 @@ func TestUpdate_PowerCut(t *testing.T) {
 		return version
 	}
 	version := next()
-	for cut := range updateCuts {
-		time.Sleep(rand.N(updateTakes)) // the moment is the test's input, nothing is waited for
+	for cut, milestone := range milestones {
+		g.Run(`timeout 280 sh -c 'until ` + strings.ReplaceAll(milestone, "VERSION", version) + ` || ` + ended(version) + `; do sleep 0.2; done'`)
+		time.Sleep(rand.N(laterThan)) // the moment is the test's input, nothing is waited for
 		g.CutPower()
 		g.PowerOn()
 		t.Logf("cut %d, of %s: %s", cut+1, version, runs(g))
