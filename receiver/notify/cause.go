@@ -15,6 +15,7 @@ type Cause struct {
 	State string        `json:"state"`
 	Again bool          `json:"again,omitempty"`
 	Code  string        `json:"reason_code,omitempty"`
+	Check string        `json:"check,omitempty"`
 	Since time.Time     `json:"since"` // told at this time
 	Rows  []fleet.Alert `json:"rows,omitempty"`
 }
@@ -37,7 +38,7 @@ func (d *delivery) tell(ctx context.Context, rows []fleet.Alert) error {
 		if err := d.send(ctx, m); err != nil {
 			return err
 		}
-		d.s.Causes = append(d.s.Causes, Cause{State: m.State, Again: m.Again, Code: m.Code, Since: m.At})
+		d.s.Causes = append(d.s.Causes, Cause{State: m.State, Again: m.Again, Code: m.Code, Check: m.Check, Since: m.At})
 	}
 	for _, m := range later {
 		c := &d.s.Causes[d.cause(m)]
@@ -66,7 +67,7 @@ func (d *delivery) settle(ctx context.Context, at time.Time, rows []fleet.Alert)
 		if at.Before(due) {
 			due = at
 		}
-		m := Message{At: due, State: c.State, Again: c.Again, Code: c.Code, More: true, Alerts: c.Rows}
+		m := Message{At: due, State: c.State, Again: c.Again, Code: c.Code, Check: c.Check, More: true, Alerts: c.Rows}
 		if err := d.send(ctx, m); err != nil {
 			return err
 		}
@@ -78,7 +79,7 @@ func (d *delivery) settle(ctx context.Context, at time.Time, rows []fleet.Alert)
 
 // cause returns which cause a message belongs to; -1: it is a new one.
 func (d *delivery) cause(m Message) int {
-	return slices.IndexFunc(d.s.Causes, func(c Cause) bool { return c.State == m.State && c.Again == m.Again && c.Code == m.Code })
+	return slices.IndexFunc(d.s.Causes, func(c Cause) bool { return m.of(c.State, c.Again, c.Code, c.Check) })
 }
 
 func (d *delivery) send(ctx context.Context, m Message) error {

@@ -22,6 +22,7 @@ type Message struct {
 	Again  bool          `json:"again"` // told before, and still there
 	More   bool          `json:"more"`  // others were told for this cause shortly before
 	Code   string        `json:"reason_code,omitempty"`
+	Check  string        `json:"check,omitempty"`
 	Title  string        `json:"title"`
 	Text   string        `json:"text"`
 	Alerts []fleet.Alert `json:"alerts"`
@@ -38,23 +39,28 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 		case !a.Told(), a.State == fleet.Resolved && !known, again && a.At.Sub(told.At) < d.o.RepeatAfter:
 			continue
 		case a.State == fleet.Resolved:
-			a.Code = told.Code
+			a.Code, a.Check = told.Code, told.Check
 		}
-		i := slices.IndexFunc(all, func(m Message) bool { return m.State == a.State && m.Again == again && m.Code == a.Code })
+		i := slices.IndexFunc(all, func(m Message) bool { return m.of(a.State, again, a.Code, a.Check) })
 		if i < 0 {
 			i = len(all)
-			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code})
+			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code, Check: a.Check})
 		}
 		all[i].Alerts = append(all[i].Alerts, a)
 	}
 	return all
 }
 
+// of tells whether a message is about one cause.
+func (m Message) of(state string, again bool, code, check string) bool {
+	return m.State == state && m.Again == again && m.Code == code && m.Check == check
+}
+
 // finish puts a message into words, and names it by what it tells.
 func (m *Message) finish() {
 	h := sha256.New()
 	for _, a := range m.Alerts {
-		_, _ = fmt.Fprintln(h, a.At.UnixNano(), a.Host, a.Symptom, m.State, m.Again, m.Code) // a hash takes all
+		_, _ = fmt.Fprintln(h, a.At.UnixNano(), a.Host, a.Symptom, m.State, m.Again, m.Code, m.Check) // a hash takes all
 	}
 	m.Key = hex.EncodeToString(h.Sum(nil)[:10])
 	m.Title, m.Text = m.words()
@@ -73,7 +79,7 @@ func (d *delivery) note(m Message) {
 	for _, a := range m.Alerts {
 		d.s.Told = slices.DeleteFunc(d.s.Told, func(t Told) bool { return t.Host == a.Host && t.Symptom == a.Symptom })
 		if m.State == fleet.Firing {
-			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Since, a.At})
+			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.At})
 		}
 	}
 }

@@ -78,6 +78,7 @@ type Told struct {
 	Host    string    `json:"host"`
 	Symptom string    `json:"symptom"`
 	Code    string    `json:"reason_code,omitempty"`
+	Check   string    `json:"check,omitempty"`
 	Since   time.Time `json:"since,omitzero"`
 	At      time.Time `json:"at"`
 }
@@ -193,7 +194,7 @@ func (d *delivery) sync(ctx context.Context) error {
 		if a.Told() {
 			open = append(open, a)
 			there[a.Key()] = true
-			told = append(told, Told{a.Host, a.Symptom, a.Code, a.Since, d.o.Now})
+			told = append(told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})
 		}
 	}
 	for _, x := range d.s.Told {

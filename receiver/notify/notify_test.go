@@ -143,6 +143,8 @@ func TestDeliver_Story(t *testing.T) {
 func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 	s, e := newStage(t), &ear{}
 	s.together = 10 * time.Minute
+	full, stopped := firing("lab-10", fleet.DoctorFailing, "failing-check"), firing("lab-11", fleet.DoctorFailing, "failing-check")
+	full.Check, stopped.Check = "disk.reserve", "units.active"
 	down := func(hosts ...string) (rows []fleet.Alert) {
 		for _, h := range hosts {
 			rows = append(rows, firing(h, fleet.Silent, "nothing"))
@@ -156,6 +158,7 @@ func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 	}{
 		{0, down("lab-1", "lab-2"), "2 hosts: silent"},
 		{5, append(down("lab-3", "lab-4"), firing("lab-9", fleet.Silent, "gated")), "lab-9: silent"},
+		{6, []fleet.Alert{full, stopped}, "lab-10: doctor-failing | lab-11: doctor-failing"}, // one code, two causes
 		{9, down("lab-5"), ""},
 		{10, down("lab-6"), "3 hosts too: silent"}, // lab-6 waits for the next round
 		{15, nil, ""},
