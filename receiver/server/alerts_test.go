@@ -23,7 +23,7 @@ func TestAlerts_Story(t *testing.T) {
 	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.AlertsFile), append(row, '\n'), 0o600))
-	last, err := json.Marshal(fleet.Last{At: now, Open: []fleet.Alert{{Host: "lab-a", Symptom: fleet.Silent, Fix: "on lab-a: x"}}})
+	last, err := json.Marshal(fleet.Last{At: now, Open: []fleet.Alert{{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour), Fix: "on lab-a: x"}}})
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.RunFile), last, 0o600))
 	soon, past := now.Add(time.Hour).Format(time.RFC3339), now.Add(-time.Hour).Format(time.RFC3339)

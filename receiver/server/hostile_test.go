@@ -122,6 +122,10 @@ func TestHostile_Bodies(t *testing.T) {
 		}
 	})
 	r.untouched()
+	// What net/http refuses by itself is told too, at most once a minute.
+	for _, want := range []string{"request that cannot be read", "the body ended before its announced length", "idle timeout"} {
+		r.eventually("the log has "+want, func() bool { return strings.Contains(r.log.String(), want) })
+	}
 
 	t.Run("longer than announced", func(t *testing.T) {
 		c := a.raw()
@@ -175,6 +179,9 @@ func TestHostile_CertificateInAHeaderSaysNothing(t *testing.T) {
 		t.Errorf("answered %d %s", status, kind)
 	}
 	r.untouched()
+	if log := r.log.String(); !strings.Contains(log, "status=401") || !strings.Contains(log, "host=lab-a") {
+		t.Errorf("not logged: %s", log)
+	}
 }
 
 // refuseBody is a body that must not be asked for.
@@ -186,22 +193,49 @@ func (b refuseBody) Read([]byte) (int, error) {
 }
 
 func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
-	r := newRig(t)
-	a := r.enrol("lab-a")
-	for _, proto := range []string{"h2", "http/1.1"} {
-		if tr, ok := a.client.Transport.(*http.Transport); ok && proto == "http/1.1" {
-			c := tr.Clone()
-			c.ForceAttemptHTTP2, c.TLSClientConfig.NextProtos = false, []string{"http/1.1"}
-			t.Cleanup(c.CloseIdleConnections)
-			a.client = &http.Client{Transport: c}
-		}
+	for _, m := range []mode{http2, http1, socketed} {
+		r := newRig(t, over(m))
+		a := r.enrol("lab-a")
 		req := a.request(ep1, "one", set(wire.HeaderCommit, string(other)))
 		req.Body = io.NopCloser(refuseBody{t})
 		if status, _, _ := a.do(req); status != 412 {
-			t.Errorf("%s: answered %d", proto, status)
+			t.Errorf("%q: answered %d", m, status)
 		}
+		r.untouched()
 	}
-	r.untouched()
+}
+
+// TestExpect_NoContinueForARefusal: on the wire, the answer to a head that is refused
+// is the refusal and no 100, so nobody sends the body; one that is taken is told to
+// go on.
+func TestExpect_NoContinueForARefusal(t *testing.T) {
+	for _, m := range []mode{http1, socketed} {
+		r := newRig(t, over(m))
+		a := r.enrol("lab-a")
+		dial := func() (net.Conn, string) {
+			if m == http1 {
+				return a.raw(), ""
+			}
+			c, err := net.Dial("unix", r.config.TLS.Socket)
+			must(t, err)
+			t.Cleanup(func() { _ = c.Close() })
+			must(t, c.SetDeadline(time.Now().Add(20*time.Second)))
+			return c, "X-Client-Cert: " + base64.StdEncoding.EncodeToString(a.pair.Certificate[0])
+		}
+		for want, digest := range map[int]string{400: "none", 100: string(digestOf([]byte("one")))} {
+			c, cert := dial()
+			head := strings.Replace(a.head("Content-Length: 3", "Expect: 100-continue", cert), string(digestOf([]byte("one"))), digest, 1)
+			_, err := io.WriteString(c, strings.Replace(head, "\r\n\r\n\r\n", "\r\n\r\n", 1))
+			must(t, err)
+			line, err := bufio.NewReader(c).ReadString('\n')
+			must(t, err)
+			if !strings.HasPrefix(line, fmt.Sprintf("HTTP/1.1 %d ", want)) {
+				t.Errorf("%q: the first answer is %q, want %d", m, line, want)
+			}
+			must(t, c.Close())
+		}
+		r.untouched()
+	}
 }
 
 func TestPut_DecommissionedInMidUpload(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -128,6 +129,13 @@ func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		if status != s.status || kind != s.kind {
 			t.Errorf("%s: answered %d %s (%s), want %d %s", s.name, status, kind, detail, s.status, s.kind)
 		}
+		if status >= 400 {
+			r.eventually(s.name+" is logged", func() bool {
+				log := r.log.String()
+				return strings.Contains(log, "status="+strconv.Itoa(status)) && strings.Contains(log, "err=")
+			})
+		}
+		r.log.reset()
 		if status == http.StatusCreated {
 			files = append(files, "episodes/"+string(s.host.name)+"/"+string(s.id)+".tar.zst")
 			rows++
