@@ -49,12 +49,14 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	now := u.o.Now()
 	u.s.Trial = &Trial{
 		Target: t, From: filepath.Base(good), Phase: Applying, Began: now, Looked: now, Boot: u.o.Machine.Boot(),
-		Baseline: before.Failing, Busy: now.Sub(before.LastShipped) < busyBefore,
+		Baseline: before.Failing,
 	}
 	if before.Err != nil { // whoever judged the machine before could not either
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
 	}
 	u.noteDown(ctx)
+	// Of a machine that ailed already nobody expects that it goes on recording.
+	u.s.Trial.Busy = now.Sub(before.LastShipped) < busyBefore && len(u.s.Trial.Baseline)+len(u.s.Trial.Down) == 0
 	u.o.Log.Info("release goes on trial", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
 	return u.resume(ctx)
 }

@@ -76,7 +76,7 @@ type Trial struct {
 	Restarts  map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
 	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before already
 	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either
-	Busy      bool              `json:"busy,omitempty"`     // episodes were accepted in the hour before
+	Busy      bool              `json:"busy,omitempty"`     // it was well, and episodes were accepted in the hour before
 	Accepted  bool              `json:"accepted,omitempty"` // an episode was, since it began
 	Strikes   int               `json:"strikes,omitempty"`  // consecutive looks with failing checks
 	Waiting   string            `json:"waiting,omitempty"`  // for what, beside time

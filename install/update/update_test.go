@@ -219,7 +219,10 @@ func TestJudge_ReceiverBack(t *testing.T) {
 // TestJudge_WhatIsNotItsFault: what failed before, and a masked unit, are not.
 func TestJudge_WhatIsNotItsFault(t *testing.T) {
 	r := onDisk(t)
-	r.findings = func(string) update.Findings { return update.Findings{Failing: []string{"files.owner"}} }
+	shipped := r.now
+	r.findings = func(string) update.Findings {
+		return update.Findings{Failing: []string{"disk.reserve"}, Reaches: true, LastShipped: shipped} // and nothing since
+	}
 	r.units = func(string) []update.Daemon {
 		return []update.Daemon{{Name: "ship", Active: true}, {Name: "orchestrate", Masked: true}}
 	}
