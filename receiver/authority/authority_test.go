@@ -158,6 +158,9 @@ func (s *site) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
 		return out, err
 	}
 	defer func() { _ = res.Body.Close() }()
+	if _, err := ident.ParseHost(string(h)); err == nil {
+		documented(s.t, res)
+	}
 	if res.StatusCode != http.StatusOK {
 		p, err := wire.ReadProblem(res)
 		if err != nil {

@@ -15,26 +15,39 @@ import (
 // maxRequest bounds a request's body in bytes.
 const maxRequest = 16 << 10
 
+// publicPatterns are what anyone may ask.
+func (a *Authority) publicPatterns() map[string]http.HandlerFunc {
+	return map[string]http.HandlerFunc{
+		"GET " + wire.CAPath:                 a.getCA,
+		"GET " + wire.AuthorityHealthPath:    a.getHealth,
+		"POST " + wire.CertPrefix + "{host}": a.postCert,
+	}
+}
+
 func (a *Authority) publicRoutes() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET "+wire.CAPath, func(w http.ResponseWriter, _ *http.Request) {
-		a.mu.Lock()
-		b := pki.EncodeCerts(a.bundle()...)
-		a.mu.Unlock()
-		w.Header().Set("Content-Type", "application/x-pem-file")
-		_, _ = w.Write(b) // the peer's loss
-	})
-	mux.HandleFunc("GET "+wire.AuthorityHealthPath, func(w http.ResponseWriter, _ *http.Request) {
-		if err := a.Healthy(); err != nil {
-			a.o.Log.Error("authority cannot record", "err", err)
-			refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
-			return
-		}
-		answer(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
-	})
-	mux.HandleFunc("POST "+wire.CertPrefix+"{host}", a.postCert)
+	for pattern, h := range a.publicPatterns() {
+		mux.HandleFunc(pattern, h)
+	}
 	mux.HandleFunc("/", notFound)
 	return mux
+}
+
+func (a *Authority) getCA(w http.ResponseWriter, _ *http.Request) {
+	a.mu.Lock()
+	b := pki.EncodeCerts(a.bundle()...)
+	a.mu.Unlock()
+	w.Header().Set("Content-Type", "application/x-pem-file")
+	_, _ = w.Write(b) // the peer's loss
+}
+
+func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
+	if err := a.Healthy(); err != nil {
+		a.o.Log.Error("authority cannot record", "err", err)
+		refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
+		return
+	}
+	answer(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
 }
 
 func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
