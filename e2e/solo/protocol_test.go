@@ -1,0 +1,77 @@
+//go:build e2e
+
+package solo
+
+import (
+	"crypto/ecdsa"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"cis490/internal/pki"
+)
+
+// TestProtocol_TheExamplesWork runs the lab host's commands of docs/protocol.md with
+// a real curl. One whose head is refused sends none of its body.
+func TestProtocol_TheExamplesWork(t *testing.T) {
+	for _, tool := range []string{"curl", "jq"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skip("needs " + tool)
+		}
+	}
+	r := newRig(t, "")
+	r.start()
+	h := r.enrol("lab-07")
+	key, ok := h.pair.PrivateKey.(*ecdsa.PrivateKey)
+	if !ok {
+		t.Fatal("no key")
+	}
+	pem, err := pki.EncodeKey(key)
+	must(t, err)
+	r.write("lab-host.pem", string(pki.EncodeCerts(h.pair.Leaf))+string(pem))
+	r.write("ca.crt", string(pki.EncodeCerts(r.ca.Cert)))
+	r.write("bearer", "bearer-lab-07")
+	r.write("01ARZ3NDEKTSV4RRFFQ69G5FAV.tar.zst", strings.Repeat("episode", 10_000))
+
+	doc, err := os.ReadFile("../../docs/protocol.md")
+	must(t, err)
+	sh := func(script string) string {
+		t.Helper()
+		cmd := exec.Command("sh", "-ec", script)
+		cmd.Dir = r.dir
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			t.Errorf("%v: %s\n%s", err, script, out)
+		}
+		return string(out)
+	}
+	var script strings.Builder
+	for i, block := range strings.Split(string(doc), "```") {
+		block = strings.TrimPrefix(block, "sh")
+		if i%2 == 1 && (strings.Contains(block, "$mtls") || strings.Contains(block, "mtls=") || strings.Contains(block, "$c/ca.crt")) {
+			script.WriteString(block + "\n")
+		}
+	}
+	here := strings.NewReplacer("https://collector.lab:8443", "https://"+r.addr, "/etc/cis490/certs", r.dir, "curl ", "curl -sS ")
+	got := sh(here.Replace(script.String()))
+	for _, want := range []string{`"stored_at"`, `"policy"`, `"stored":["01ARZ3NDEKTSV4RRFFQ69G5FAV"]`, `"status":"ready"`, `"accepted":true`, "no release is offered"} {
+		if !strings.Contains(got, want) {
+			t.Errorf("nothing answers %s:\n%s\n%s", want, script.String(), got)
+		}
+	}
+
+	put, _, _ := strings.Cut(script.String(), "curl $mtls -H")
+	put = here.Replace(put)
+	put = strings.Replace(put, "curl -sS", "curl -sS --http1.1 -o refused -w '%{http_code} %{size_upload}'", 1)
+	refused := strings.ReplaceAll(put, "01ARZ3NDEKTSV4RRFFQ69G5FAV; file=$id.tar.zst", "01ARZ3NDEKTSV4RRFFQ69G5FAW; file=01ARZ3NDEKTSV4RRFFQ69G5FAV.tar.zst")
+	refused = strings.Replace(refused, "$rx/v1/episodes/$host/$file", "$rx/v1/episodes/$host/$id.tar.zst", 1)
+	refused = strings.Replace(refused, "cis490 version --json | jq -r .commit", "printf %040d 7", 1)
+	if got := strings.TrimSpace(sh(refused)); got != "412 0" {
+		b, _ := os.ReadFile(r.path("refused"))
+		t.Errorf("a refused upload: %q, want 412 with 0 bytes sent: %s", got, b)
+	}
+	if n := len(r.rows()); n != 1 {
+		t.Errorf("%d rows", n)
+	}
+}
