@@ -58,8 +58,8 @@ e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one
 	go test -tags e2e -count=1 -timeout 90m -parallel 3 -v $(if $(SCENARIO),-run '$(SCENARIO)',) ./e2e/...
 
 docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
-	go test -count=1 -run '^(TestDocs|TestPage)_' ./commands ./internal/config
-	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs)$$' ./e2e
+	go test -count=1 -run '^(TestDocs_|TestPage_)' ./commands ./internal/config
+	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs|TestPages_.*)$$' ./e2e
 
 fuzz: ## run every fuzz target for FUZZTIME each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \

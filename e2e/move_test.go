@@ -25,23 +25,25 @@ func TestMoveReceiver(t *testing.T) {
 	for _, h := range f.hosts {
 		f.waitAccepted(h, 2, 2*time.Minute)
 	}
-	const stop = "systemctl stop cis490-receiver cis490-bootstrap cis490-fleet-health.timer cis490-autoupdate.timer"
+	// The page's commands, as they are written.
 	old, fresh := f.rx, f.Boot("collector-2")
-	fresh.Push(lab.Binary(t), "/root/cis490")
-	fresh.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443 && " + stop)
-
-	old.Run(stop)
-	before := f.index()
-	const folders = "etc/cis490 var/lib/cis490 var/lib/cis490-authority"
-	packed := old.Run("tar -C / --xattrs --numeric-owner -cz " + folders + " | base64 -w0")
-	fresh.Run("cd / && rm -rf " + folders)
-	fresh.RunIn(packed, "base64 -d | tar -C / --xattrs --numeric-owner -xpz")
-	old.PowerOff()
-	for _, m := range append([]*lab.Host{fresh}, f.hosts...) { // the name leads to the new machine
-		m.Run(fmt.Sprintf(`sed '/collector\.lab/d' /etc/hosts > /tmp/hosts && echo '%s collector.lab collector' >> /tmp/hosts && cat /tmp/hosts > /etc/hosts`, fresh.Addr))
+	machines := map[string]*lab.Host{"collector": old, "collector-2": fresh}
+	fresh.Push(lab.Binary(t), "/root/bin/cis490")
+	var before []row
+	for _, s := range stepsOf(t, "../docs/operations.md", "## Move the receiver to a new machine") {
+		if s.inline {
+			continue
+		}
+		if strings.HasPrefix(s.command, "sudo rm -rf") { // the file is brought
+			fresh.RunIn(old.Run("base64 -w0 /root/receiver.tgz"), "base64 -d > /root/receiver.tgz")
+			old.PowerOff()
+			f.lead(fresh)
+		}
+		if strings.HasPrefix(s.command, "sudo tar -C / --xattrs --numeric-owner -c") {
+			before = f.index()
+		}
+		machines[s.on].Run("cd /root && " + strings.ReplaceAll(s.command, "sudo ", ""))
 	}
-	fresh.Run("cis490 install receiver")
-
 	f.rx = fresh
 	for _, h := range f.hosts {
 		f.waitAccepted(h, countOf(before, h.Name)+2, 3*time.Minute)
@@ -57,6 +59,14 @@ func TestMoveReceiver(t *testing.T) {
 	f.nothingLostNothingTwice()
 	if sick := fresh.Try("cis490 doctor"); strings.Contains(sick.Out, "FAIL") {
 		t.Errorf("doctor on the new machine:\n%s", sick.Out)
+	}
+}
+
+// lead lets the receiver's name lead to another machine.
+func (f *fleet) lead(to *lab.Host) {
+	f.t.Helper()
+	for _, m := range append([]*lab.Host{to}, f.hosts...) {
+		m.Run(fmt.Sprintf(`sed '/collector\.lab/d' /etc/hosts > /tmp/hosts && echo '%s collector.lab collector' >> /tmp/hosts && cat /tmp/hosts > /etc/hosts`, to.Addr))
 	}
 }
 

@@ -9,37 +9,11 @@ import (
 	"time"
 )
 
-// caddyfile puts Caddy, with a CA of its own, before receiver and authority: it
-// requests client certificates, verifies none, and passes what it got.
-const caddyfile = `{
-	admin off
-	skip_install_trust
-	auto_https disable_redirects
-}
-https://collector.lab:8443 {
-	tls internal {
-		client_auth {
-			mode request
-		}
-	}
-	@authority path /v1/ca /v1/health /v1/cert/*
-	handle @authority {
-		reverse_proxy https://127.0.0.1:8444 {
-			transport http {
-				tls_trusted_ca_certs /var/lib/cis490-authority/ca.crt
-				tls_server_name collector.lab
-			}
-		}
-	}
-	handle {
-		reverse_proxy unix//run/cis490-receiver/http.sock {
-			header_up X-Client-Cert {http.request.tls.client.certificate_der_base64}
-		}
-	}
-}
-`
+// behindCaddy is the section of the docs that this scenario follows.
+const behindCaddy = "## Behind Caddy"
 
-// TestProxy: receiver and authority behind Caddy, whose root no host has ever
+// TestProxy: receiver and authority behind Caddy, by the very blocks that the docs
+// have for it. Its root no host has ever
 // seen. The join token pins that root; hosts enrol, ship and renew through the
 // proxy, and who shows no certificate of the fleet is turned away.
 func TestProxy(t *testing.T) {
@@ -49,12 +23,15 @@ func TestProxy(t *testing.T) {
 		t.Skip("caddy is not installed here")
 	}
 	const url = "https://collector.lab:8443"
-	f := site(t, "[tls]\nmode = \"proxy\"\nroot = \"/etc/cis490/proxy-root.crt\"\n[authority]\nurl = \""+url+"\"\n", "lab-01")
+	const page = "../docs/operations.md"
+	f := site(t, blockIn(t, page, behindCaddy, "toml"), "lab-01")
 	h := f.hosts[0]
 	f.rx.Push(caddy, "/usr/local/bin/caddy")
-	f.rx.Write("/etc/caddy/Caddyfile", caddyfile, 0o644)
-	f.rx.Run("cd /root && groupadd --system cis490 && systemd-run --quiet --unit=caddy -p Restart=on-failure -p RestartSec=1 -p StartLimitIntervalSec=0 -p DynamicUser=yes -p Group=cis490 -p StateDirectory=caddy -E HOME=/var/lib/caddy caddy run --config /etc/caddy/Caddyfile")
-	root := "/var/lib/private/caddy/.local/share/caddy/pki/authorities/local/root.crt"
+	f.rx.Write("/etc/caddy/Caddyfile", blockIn(t, page, behindCaddy, "caddyfile"), 0o644)
+	f.rx.Run("cd /root && useradd --system caddy && groupadd --system cis490\n" +
+		strings.ReplaceAll(blockIn(t, page, behindCaddy, "sh"), "sudo ", "") +
+		"systemd-run --quiet --unit=caddy -p Restart=on-failure -p RestartSec=1 -p StartLimitIntervalSec=0 -p User=caddy -p StateDirectory=caddy -E HOME=/var/lib/caddy caddy run --config /etc/caddy/Caddyfile")
+	root := "/var/lib/caddy/.local/share/caddy/pki/authorities/local/root.crt"
 	// Caddy comes up when the authority, which needs its root, has made its CA.
 	f.rx.Eventually(30*time.Second, "Caddy's own root", "install -m 644 "+root+" /etc/cis490/proxy-root.crt")
 	f.rx.Run("cd /root && ./cis490 install receiver")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -27,22 +28,17 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	cert, key := r.serverPair()
 	r.write("caddy.crt", cert)
 	r.write("caddy.key", key)
-	r.write("Caddyfile", `{
-	admin off
-	auto_https off
-}
-https://localhost:18998 {
-	tls `+r.path("caddy.crt")+` `+r.path("caddy.key")+` {
-		protocols tls1.3
-		client_auth {
-			mode request
-		}
+	// The docs' own Caddyfile, at another place and with a certificate that is here.
+	doc, err := os.ReadFile("../../docs/operations.md")
+	must(t, err)
+	_, text, _ := strings.Cut(string(doc), "```caddyfile\n{")
+	text, _, ok := strings.Cut(text, "\n```")
+	if !ok {
+		t.Fatal("docs/operations.md has no Caddyfile")
 	}
-	reverse_proxy unix/`+socket+` {
-		header_up X-Client-Cert {http.request.tls.client.certificate_der_base64}
-	}
-}
-`)
+	r.write("Caddyfile", "{\n\tadmin off"+strings.NewReplacer("auto_https disable_redirects", "auto_https off", "https://collector.lab:8443", "https://localhost:18998",
+		"tls internal {", "tls "+r.path("caddy.crt")+" "+r.path("caddy.key")+" {\n\t\tprotocols tls1.3",
+		"/var/lib/cis490-authority/ca.crt", r.path("caddy.crt"), "/run/cis490-receiver/http.sock", socket).Replace(text)+"\n")
 	caddy := exec.Command("caddy", "run", "--config", r.path("Caddyfile"), "--adapter", "caddyfile")
 	caddy.Env = append(os.Environ(), "HOME="+r.dir, "XDG_DATA_HOME="+r.dir, "XDG_CONFIG_HOME="+r.dir)
 	caddy.Stdout, caddy.Stderr = r.log, r.log

@@ -1,0 +1,259 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// What counts as a command in the Markdown, and where it is run:
+//
+//   - A block whose language is sh: each line, in the order of the page, by a person
+//     with sudo. "sh on=lab-01" is for that machine, "sh on=source" for the source
+//     tree, and without a name it is for the receiver, collector.
+//   - Text between backticks that begins with sudo or make, or with cis490 and has a
+//     flag, and in which everything is concrete: no word in capitals and no "…"
+//     stands for something else. It is run after the blocks of its page, on the
+//     receiver, or where it fails there, on the host. Of make it is tried whether
+//     there is such a target.
+//
+// Everything else is a form, a name or a picture.
+
+// step is a command of a page.
+type step struct {
+	page, on, command string
+	inline            bool
+}
+
+// followedElsewhere are the sections whose commands another scenario follows.
+func followedElsewhere() map[string]string {
+	return map[string]string{"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver"}
+}
+
+// notHere are commands that a machine of the lab cannot carry out, and why.
+func notHere() map[string]string {
+	return map[string]string{"sudo timedatectl set-ntp true": "a container has the clock of the machine it runs on"}
+}
+
+// stepsOf returns the commands of a file, or of one section of it.
+func stepsOf(t *testing.T, file, section string) []step {
+	t.Helper()
+	var blocks, inline []step
+	for _, part := range strings.Split("\n"+readFile(t, file), "\n## ") {
+		heading, _, _ := strings.Cut("## "+part, "\n")
+		if section != "" && heading != section || section == "" && followedElsewhere()[heading] != "" {
+			continue
+		}
+		for i, text := range regexp.MustCompile("(?m)^ *```").Split(part, -1) {
+			if i%2 == 1 {
+				blocks = append(blocks, blockOf(filepath.Base(file), text)...)
+				continue
+			}
+			for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
+				if isCommand(m[1]) && notHere()[m[1]] == "" {
+					inline = append(inline, step{filepath.Base(file), "collector", m[1], true})
+				}
+			}
+		}
+	}
+	return append(blocks, inline...)
+}
+
+// blockOf returns the commands of a block, which begins with its language.
+func blockOf(page, text string) []step {
+	info, body, _ := strings.Cut(text, "\n")
+	lang, on, _ := strings.Cut(info, " on=")
+	if lang != "sh" {
+		return nil
+	}
+	if on == "" {
+		on = "collector"
+	}
+	var all []step
+	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(body, "\\\n", "")), "\n") {
+		all = append(all, step{page, on, strings.TrimSpace(line), false})
+	}
+	return all
+}
+
+func isCommand(text string) bool {
+	if regexp.MustCompile(`…|(^|[\s=/])[A-Z]{1,}\b[^=]|[A-Z]$|/path/`).MatchString(text + " ") {
+		return false
+	}
+	return regexp.MustCompile(`^sudo [a-z]|^make \S|^cis490 .*\s--`).MatchString(text)
+}
+
+// The rule tells commands from forms and names.
+func TestPages_WhatIsACommand(t *testing.T) {
+	for text, want := range map[string]bool{
+		"sudo cis490 doctor": true, "sudo cis490 host show HOST": false, "cis490 serve": false, "cis490 doctor --deep": true,
+		"make bench BENCH=Recording": true, "make bench PEER=/path/to/x": false, "sudo cis490 release promote --seq N": false,
+		"echo c490.… | sudo ./cis490 install lab-host --join -": false, "sudo rm /etc/cis490/operator": true, "cis490 COMMAND --help": false,
+		"cis490 release list": false, "sudo -u cis490": false, "make demo ARGS='--hosts 3'": true, "meta.json": false,
+	} {
+		if got := isCommand(text); got != want {
+			t.Errorf("%q is a command: %t, want %t", text, got, want)
+		}
+	}
+}
+
+// desk is machines that have what a page begins with: a person with sudo, names
+// that resolve, and the binary that was built.
+type desk struct {
+	*fleet
+	machines map[string]*lab.Host
+	paste    string
+}
+
+func newDesk(t *testing.T, names ...string) *desk {
+	t.Helper()
+	d := &desk{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}}
+	for i, m := range d.BootAll(names...) {
+		d.machines[m.Name] = m
+		if i == 0 {
+			d.rx = m
+		} else if strings.HasPrefix(m.Name, "lab-") {
+			d.hosts = append(d.hosts, m)
+		}
+		m.Run("useradd -m ada && echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada")
+		if strings.HasPrefix(m.Name, "collector") {
+			m.Push(lab.Binary(t), "/home/ada/bin/cis490") // what make build leaves
+		}
+	}
+	return d
+}
+
+// as runs a command as that person, who waits a minute at most, and watches for ten
+// seconds.
+func (d *desk) as(m *lab.Host, command string) lab.Result {
+	d.t.Helper()
+	limit := "60"
+	if strings.Contains(command, "--watch") {
+		limit = "10"
+	}
+	m.Write("/home/ada/paste", command+"\n", 0o644)
+	return m.Try("timeout " + limit + " setpriv --reuid=ada --regid=ada --init-groups env HOME=/home/ada sh -c 'cd /home/ada && . ./paste'")
+}
+
+// follow runs the steps, and reports each that fails.
+func (d *desk) follow(steps []step) {
+	d.t.Helper()
+	for _, s := range steps {
+		began := time.Now()
+		out := d.take(s)
+		d.t.Logf("%s: %s$ %s (%.1f s)", s.page, s.on, s.command, time.Since(began).Seconds())
+		if out != "" {
+			d.t.Errorf("%s says: `%s`\non %s it fails: %s", s.page, s.command, s.on, out)
+		}
+	}
+}
+
+// take runs one step and returns what is wrong with it.
+func (d *desk) take(s step) string {
+	d.t.Helper()
+	if make, ok := strings.CutPrefix(s.command, "make "); ok {
+		// The tests and the demo are run by themselves; here it counts that they exist.
+		c := exec.Command("sh", "-c", "make -n "+make)
+		c.Dir = ".."
+		if out, err := c.CombinedOutput(); err != nil {
+			return fmt.Sprintf("%v\n%s", err, out)
+		}
+		return ""
+	}
+	m := d.machines[s.on]
+	if m == nil {
+		return "there is no such machine"
+	}
+	command := s.command
+	switch {
+	case strings.HasPrefix(command, "echo c490."):
+		command = d.paste // what token create printed
+	case strings.HasSuffix(command, "cis490 status") && !s.inline:
+		d.waitAccepted(d.hosts[0], 1, time.Minute) // "seconds later"
+	}
+	r := d.as(m, command)
+	if s.inline && !well(s, r) {
+		r = d.as(d.hosts[0], command)
+	}
+	switch {
+	case !well(s, r):
+		return r.String()
+	case strings.Contains(command, "token create lab-01"):
+		d.paste = r.Out
+	case strings.HasSuffix(command, "cis490 status") && !strings.Contains(r.Out, "lab-01"):
+		return "it does not show lab-01:\n" + r.Out
+	}
+	return ""
+}
+
+// well tells whether a step did what it should: watching ends by the clock.
+func well(s step, r lab.Result) bool {
+	return r.Code == 0 || r.Code == 124 && strings.Contains(s.command, "--watch")
+}
+
+// TestReadme follows the README's way to a real fleet on fresh machines.
+func TestReadme(t *testing.T) {
+	t.Parallel()
+	d := newDesk(t, "collector", "lab-01")
+	began := time.Now()
+	d.follow(stepsOf(t, "../README.md", "## A real fleet"))
+	if took := time.Since(began); took > 10*time.Minute {
+		t.Errorf("from nothing to a healthy fleet: %s", took)
+	}
+}
+
+// TestDocs follows the quickstart on fresh machines, and then every other page on
+// these. checks.md and cli.md are made out of the registry and the commands, which
+// have their own tests.
+func TestDocs(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := []string{"../docs/quickstart.md", "../docs/operations.md", "../docs/coming-from-python.md"}
+	last := "../docs/security.md" // it takes identities away
+	steps := []step{}
+	for _, page := range append(first, append(slices.DeleteFunc(pages, func(p string) bool {
+		return slices.Contains(first, p) || p == last || p == "../docs/checks.md" || p == "../docs/cli.md"
+	}), last)...) {
+		steps = append(steps, stepsOf(t, page, "")...)
+	}
+	steps = append(steps, stepsOf(t, "../README.md", "## Try it")...)
+	if len(steps) < 40 {
+		t.Fatalf("the pages have only %d commands", len(steps))
+	}
+	newDesk(t, "collector", "lab-01", "collector-2").follow(steps)
+}
+
+// readFile returns a file of the project.
+func readFile(t *testing.T, name string) string {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+// blockIn returns the first block of a language in a section of a page.
+func blockIn(t *testing.T, file, section, lang string) string {
+	t.Helper()
+	_, text, ok := strings.Cut(readFile(t, file), "\n"+section+"\n")
+	_, text, found := strings.Cut(text, "\n```"+lang+"\n")
+	text, _, whole := strings.Cut(text, "\n```")
+	if !ok || !found || !whole {
+		t.Fatalf("%s has no block of %s below %q", file, lang, section)
+	}
+	return text + "\n"
+}
