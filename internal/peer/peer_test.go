@@ -47,7 +47,7 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 		}
 		s := &http.Server{
 			ReadHeaderTimeout: time.Second, ConnContext: peer.WithCaller,
-			Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				if cred, known := peer.Caller(r.Context()); !known || int(cred.Pid) != os.Getpid() {
 					t.Errorf("asked by %+v, %t", cred, known)
 				}

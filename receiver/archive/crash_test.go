@@ -106,7 +106,7 @@ func (r *receiver) check(d *faultdisk.Disk, all bool) error {
 			}
 		}
 		if rows[k] != 1 || archived[k] > 1 || all && (archived[k] != 1 || err == nil) {
-			return fmt.Errorf("%v has %d rows and %d archived ones; its tarball: %v", k, rows[k], archived[k], err)
+			return fmt.Errorf("%v has %d rows and %d archived ones; its tarball: %w", k, rows[k], archived[k], err)
 		}
 	}
 	return nil
