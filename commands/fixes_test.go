@@ -28,7 +28,7 @@ func fixes(t *testing.T) map[string]string {
 	for _, a := range wire.Answers() {
 		all["refusal "+string(a.Kind)] = a.Fix
 	}
-	err := filepath.WalkDir("..", func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir("..", func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
 			return err
 		}
