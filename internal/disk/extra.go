@@ -117,7 +117,7 @@ func (OS) Free(name string) (int64, error) {
 	if err := unix.Statfs(name, &st); err != nil {
 		return 0, fmt.Errorf("ask for free space of %s: %w", name, err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return int64(st.Bavail) * int64(st.Bsize), nil // Bsize has another type on arm
 }
 
 // Lock takes flock(2) on the folder itself, so that no lock file is left behind.
