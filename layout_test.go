@@ -89,7 +89,7 @@ func TestFences(t *testing.T) {
 		"github.com/prometheus/client_golang/prometheus/promhttp": {"cis490/receiver/metrics"},
 		"github.com/go-analyze/charts":                            {"cis490/internal/plot"},
 		"github.com/chromedp/chromedp":                            {"cis490/e2e"},
-		"github.com/santhosh-tekuri/jsonschema/v6":               {"cis490/internal/apidoc"},
+		"github.com/santhosh-tekuri/jsonschema/v6":                {"cis490/internal/apidoc"},
 		"go.yaml.in/yaml/v3":                                      {"cis490/internal/apidoc"},
 		"github.com/nicholas-fedor/shoutrrr":                      {"cis490/receiver/notify"},
 		"os/exec":                                                 {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
