@@ -27,7 +27,7 @@ func SpaceOf(path string) (Space, error) {
 	if err := unix.Statfs(path, &s); err != nil {
 		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
 	}
-	size := s.Bsize
+	size := int64(s.Bsize) // 32 bits wide on arm
 	return Space{int64(s.Bavail) * size, int64(s.Blocks) * size, int64(s.Ffree), int64(s.Files)}, nil
 }
 
