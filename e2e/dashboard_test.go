@@ -3,13 +3,42 @@
 package e2e
 
 import (
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
+
+	"cis490/internal/ident"
 )
+
+// yesterday gives the receiver a day behind it: episodes of each host for 23 hours,
+// more by day than by night.
+func (f *fleet) yesterday() {
+	f.t.Helper()
+	const content = "a tarball of yesterday\n"
+	digest := fmt.Sprintf("%x", sha256.Sum256([]byte(content)))
+	var rows, names strings.Builder
+	for at, end := time.Now().Add(-23*time.Hour), time.Now().Add(-time.Hour); at.Before(end); at = at.Add(time.Duration(6+at.Hour()%12) * time.Minute) {
+		h := f.hosts[at.Minute()%len(f.hosts)].Name
+		id, err := ident.NewEpisodeID(at, rand.Reader)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		fmt.Fprintf(&rows, `{"v":1,"received_at":%q,"host":%q,"episode":%q,"sha256":%q,"size":%d,"commit":%q}`+"\n",
+			at.UTC().Format(time.RFC3339Nano), h, id, digest, len(content), strings.Repeat("c", 40))
+		fmt.Fprintf(&names, "%s/%s\n", h, id)
+	}
+	f.rx.Run("systemctl stop cis490-receiver")
+	f.rx.Write("/var/lib/cis490/index.jsonl", rows.String(), 0o640)
+	f.rx.Write("/tmp/tarball", content, 0o640)
+	f.rx.RunIn(names.String(), `cd /var/lib/cis490 && while read name; do install -D -m 640 /tmp/tarball episodes/$name.tar.zst; done &&
+		chown -R cis490:cis490 episodes index.jsonl && systemctl start cis490-receiver`)
+}
 
 // TestDashboard follows a maintainer through a real browser: sign in, see a host
 // fall sick without a reload, open it, copy the fix, silence the alert, see it
@@ -19,7 +48,7 @@ func TestDashboard(t *testing.T) {
 	t.Parallel()
 	f := site(t, "[fleet]\nsilent_after = \"45s\"\n", "lab-01", "lab-02", "lab-03")
 	f.rx.Run("cd /root && ./cis490 install receiver")
-	every(f.rx, "cis490-fleet-health", 5*time.Second)
+	f.yesterday()
 	for _, h := range f.hosts {
 		busy(h, 2*time.Second, authorityURL)
 		f.join(h)
@@ -30,6 +59,8 @@ func TestDashboard(t *testing.T) {
 		f.waitAccepted(h, 2, time.Minute)
 		h.Try("systemctl start cis490-doctor-check") // its verdict is not what this is about
 	}
+
+	every(f.rx, "cis490-fleet-health", 5*time.Second)
 
 	c := newChromium(t, f.Lab, "collector.lab", f.rx.Addr)
 	c.see(looks()[0])
@@ -90,6 +121,13 @@ func TestDashboard(t *testing.T) {
 	c.do(chromedp.Navigate("https://collector.lab:8443/episodes?host=lab-02"), chromedp.WaitVisible(chromedp.CSS("table")))
 	c.named()
 	c.shoot("episodes")
+	c.do(chromedp.Click(chromedp.CSS(`.rows tbody th a`)), chromedp.WaitVisible(chromedp.CSS(`.plot img`)))
+	c.until(10*time.Second, "the plot is drawn", `document.querySelector(".plot img").naturalHeight > 100`)
+	c.named()
+	c.shoot("episode")
+	c.do(chromedp.Navigate("https://collector.lab:8443/releases"), chromedp.WaitVisible(chromedp.CSS("#releases")))
+	c.named()
+	c.shoot("releases")
 	if bad := c.complaints(); len(bad) > 0 {
 		t.Errorf("console:\n%s", strings.Join(bad, "\n"))
 	}
