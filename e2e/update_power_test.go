@@ -73,7 +73,7 @@ for l in current good; do
 	/opt/cis490/$l/cis490 version | grep -F "${v#versions/}"
 done
 cis490 version >/dev/null
-jq -c '{good: .good.version, trial: .trial | {version, phase, attempts}, bad: [.bad[]?.version]}' /opt/cis490/state/autoupdate.json`)
+jq -c '{good: .good.version, trial: .trial | {version, phase, attempts, why}, bad: [.bad[]? | {version, why}]}' /opt/cis490/state/autoupdate.json`)
 }
 
 // ended: nothing is left to do about a version: it is good here, or bad.
