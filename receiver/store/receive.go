@@ -172,6 +172,14 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 			begun = n
 		}
 	}
+	// The end is waited for: answered before it, some clients take an HTTP/2 body
+	// for cut off, and the answer for none.
+	switch n, err := io.ReadFull(body, buf[:1]); {
+	case n > 0:
+		return "", &BodyError{fmt.Errorf("there is more than %d bytes", size)}
+	case !errors.Is(err, io.EOF):
+		return "", &BodyError{fmt.Errorf("no end after %d bytes: %w", size, err)}
+	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
 }
 
