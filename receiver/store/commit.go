@@ -15,7 +15,7 @@ type commits struct {
 	disk  disk.Flusher
 	index Index
 
-	flushing sync.Mutex
+	running sync.Mutex
 
 	mu     sync.Mutex
 	next   *commit // has not begun, so its flush covers all that was done before now
@@ -55,7 +55,10 @@ func (c *commits) add(it *intent) error {
 	return b.err[i]
 }
 
+// run waits for the commit before it, so that as many as can share one.
 func (c *commits) run(b *commit) {
+	c.running.Lock()
+	defer c.running.Unlock()
 	failed, err := c.flush()
 	b.err = make([]error, len(b.intents))
 	var rows []index.Row
@@ -86,8 +89,6 @@ func (c *commits) run(b *commit) {
 // flush flushes the disk, and returns how many flushes failed up to now. Who comes
 // from now on waits for the next.
 func (c *commits) flush() (failed int, err error) {
-	c.flushing.Lock()
-	defer c.flushing.Unlock()
 	c.mu.Lock()
 	c.next = nil
 	c.mu.Unlock()
