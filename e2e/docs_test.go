@@ -49,7 +49,7 @@ func notHere() map[string]string {
 func stepsOf(t *testing.T, file, section string) []step {
 	t.Helper()
 	var blocks, inline []step
-	for _, part := range strings.Split("\n"+readFile(t, file), "\n## ") {
+	for part := range strings.SplitSeq("\n"+readFile(t, file), "\n## ") {
 		heading, _, _ := strings.Cut("## "+part, "\n")
 		if section != "" && heading != section || section == "" && followedElsewhere()[heading] != "" {
 			continue

@@ -133,7 +133,7 @@ func steps() []step {
 		{"put back", retired, putBack, "dir= tarball=outbox"},
 		{"shorten", func(t *testing.T, f disk.FS, s *spool.Spool) {
 			retired(t, f, s)
-			history(t, f, s)
+			history(t, s)
 		}, func(_ disk.FS, s *spool.Spool) error { return s.Shorten() }, "dir= tarball=shipped"},
 		{"quarantine without directory", func(t *testing.T, f disk.FS, s *spool.Spool) {
 			retired(t, f, s)
@@ -145,7 +145,7 @@ func steps() []step {
 }
 
 // history retires and prunes many episodes, of which only receipts are left.
-func history(t *testing.T, f disk.FS, s *spool.Spool) {
+func history(t *testing.T, s *spool.Spool) {
 	t.Helper()
 	for n := range 120 {
 		id := ident.EpisodeID(fmt.Sprintf("00J%023d", n))
@@ -293,7 +293,7 @@ func TestShorten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	history(t, f, s)
+	history(t, s)
 	if err := s.Shorten(); err != nil {
 		t.Fatal(err)
 	}

@@ -122,7 +122,7 @@ func TestReadOverviewOf(t *testing.T) {
 			f["telemetry-proc.jsonl"] = strings.Repeat(`{"t_mono_ns":1}`+"\n", 200_001)
 		},
 		"files or 268435456 bytes": func(f map[string]string) { f["big"] = strings.Repeat("\x00", 257<<20) },
-		"no meta.json":  func(f map[string]string) { delete(f, "meta.json") },
+		"no meta.json":             func(f map[string]string) { delete(f, "meta.json") },
 	} {
 		dir, bad := t.TempDir(), maps.Clone(files)
 		change(bad)
