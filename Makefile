@@ -5,6 +5,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo false || echo true)
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
 FUZZTIME ?= 10s
+LANES    ?= 3
 
 .PHONY: help build dist demo test lint e2e incidents-off docs-check fuzz golden bench crashtest clean
 
@@ -54,8 +55,9 @@ lint: ## run the linters
 	go run $(GOLANGCI) run ./...
 	go run $(GOLANGCI) run --build-tags e2e ./e2e/...
 
-e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one)
-	go test -tags e2e -count=1 -timeout 90m -parallel 3 -v $(if $(SCENARIO),-run '$(SCENARIO)',) ./e2e/...
+e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=3 side by side)
+	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
+	  go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
 
 incidents-off: ## show that each incident's scenario fails without what heals it (INCIDENT=04 for one)
 	go test -tags off -count=1 -timeout 120m -parallel 3 -v -run '^TestOff$$/^$(INCIDENT)' ./e2e/off

@@ -164,7 +164,8 @@ func (c *Client) link() (*http.Client, error) {
 }
 
 // newTransport has no Proxy, so that the environment of a person's shell cannot
-// send episodes elsewhere.
+// send episodes elsewhere. It speaks HTTP/1.1: a host has one upload under way at
+// a time, which gains nothing from streams and frames, and pays for them.
 func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http.Transport {
 	name := c.base.Hostname()
 	dialer := &net.Dialer{Timeout: c.idle, KeepAlive: 15 * time.Second}
@@ -178,7 +179,7 @@ func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http
 			return nil, err
 		}
 		t := pki.ClientTLS(roots, pair)
-		t.ServerName, t.NextProtos = name, []string{"h2", "http/1.1"}
+		t.ServerName, t.NextProtos = name, []string{"http/1.1"}
 		conn := tls.Client(raw, t)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return nil, errors.Join(err, raw.Close())
@@ -187,8 +188,6 @@ func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http
 	}
 	return &http.Transport{
 		DialTLSContext:        dial,
-		ForceAttemptHTTP2:     true,
-		HTTP2:                 &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		MaxIdleConnsPerHost:   4,
 		IdleConnTimeout:       6 * time.Minute, // beyond ping_every: an idle host keeps its connection
 		ExpectContinueTimeout: 5 * time.Second,

@@ -155,16 +155,17 @@ func TestPut_LyingPeers(t *testing.T) {
 }
 
 func TestPut_Silence(t *testing.T) {
-	hang := func(_ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }
-	trickle := func(w http.ResponseWriter, r *http.Request) bool {
-		w.WriteHeader(200)
-		_ = http.NewResponseController(w).Flush()
-		<-r.Context().Done()
-		return true
-	}
-	for name, lie := range map[string]func(http.ResponseWriter, *http.Request) bool{"no answer": hang, "half an answer": trickle} {
+	for name, begin := range map[string]func(http.ResponseWriter){
+		"no answer": func(http.ResponseWriter) {},
+		"half an answer": func(w http.ResponseWriter) {
+			w.WriteHeader(200)
+			_ = http.NewResponseController(w).Flush()
+		},
+	} {
 		t.Run(name, func(t *testing.T) {
-			_, c := start(t, func(r *peer.Receiver) { r.OnPut = lie }, func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
+			// Until the test ends: a server that does not read does not see a client go.
+			hang := func(w http.ResponseWriter, _ *http.Request) bool { begin(w); <-t.Context().Done(); return true }
+			_, c := start(t, func(r *peer.Receiver) { r.OnPut = hang }, func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
 			_, _, err := c.Put(t.Context(), tarball(bytes.Repeat([]byte{1}, 16<<20)))
 			if !errors.Is(err, client.ErrSilence) {
 				t.Errorf("got %v, want ErrSilence", err)
@@ -195,7 +196,6 @@ func TestPut_SlowIsNotSilent(t *testing.T) {
 }
 
 func TestPut_LocalFault(t *testing.T) {
-	_, c := start(t, nil, nil)
 	gone := tarball([]byte("x"))
 	gone.Open = func() (io.ReadCloser, error) { return nil, os.ErrNotExist }
 	short := tarball([]byte("content"))
@@ -203,6 +203,7 @@ func TestPut_LocalFault(t *testing.T) {
 	long := tarball([]byte("content"))
 	long.Open = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader([]byte("content and more"))), nil }
 	for name, tb := range map[string]client.Tarball{"gone": gone, "shorter": short, "longer": long} {
+		_, c := start(t, nil, nil)
 		if _, _, err := c.Put(t.Context(), tb); !errors.Is(err, client.ErrTarball) {
 			t.Errorf("%s: %v, want ErrTarball", name, err)
 		}

@@ -93,7 +93,10 @@ func TestOnce_LyingPeersChangeNothing(t *testing.T) {
 				}
 			}
 		}),
-		"silence":             put(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }),
+		"silence": put(func(_ http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body) // else the server does not see that the host has gone
+			<-r.Context().Done()
+		}),
 		"wrong server name":   func(r *peer.Receiver) { r.Names = []string{"elsewhere.example"} },
 		"expired certificate": func(r *peer.Receiver) { r.Life = -time.Minute },
 	} {
