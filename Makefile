@@ -6,8 +6,9 @@ DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo fal
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
 FUZZTIME ?= 10s
 LANES    ?= 3
+HOURS    ?= 1
 
-.PHONY: help build dist demo test lint e2e incidents-off docs-check fuzz golden bench crashtest clean
+.PHONY: help build dist demo test lint e2e soak incidents-off docs-check fuzz golden bench crashtest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -53,11 +54,14 @@ test: ## run everything that needs no root, with the race detector
 
 lint: ## run the linters
 	go run $(GOLANGCI) run ./...
-	go run $(GOLANGCI) run --build-tags e2e ./e2e/...
+	go run $(GOLANGCI) run --build-tags e2e,soak ./e2e/...
 
 e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=3 side by side)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
 	  go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
+
+soak: ## ten hosts under random faults for HOURS, needs root (HOURS=0.25, SEED=n to repeat)
+	CIS490_SOAK_HOURS='$(HOURS)' CIS490_SOAK_SEED='$(SEED)' go test -tags 'e2e soak' -count=1 -timeout 0 -v -run '^TestSoak$$' ./e2e
 
 incidents-off: ## show that each incident's scenario fails without what heals it (INCIDENT=04 for one)
 	go test -tags off -count=1 -timeout 120m -parallel 3 -v -run '^TestOff$$/^$(INCIDENT)' ./e2e/off

@@ -77,12 +77,7 @@ func TestPowerCut(t *testing.T) {
 	if n := acknowledged(t, hosts, rows); n != len(rows) || n < len(hosts)*perHost {
 		t.Errorf("%d receipts, %d rows", n, len(rows))
 	}
-	sums := map[string]string{}
-	for line := range strings.Lines(rx.Run("cd /var/lib/cis490/episodes && find . -type f -exec sha256sum {} +")) {
-		if sum, file, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
-			sums[file] = sum
-		}
-	}
+	sums := sumsOf(rx)
 	for _, r := range rows {
 		if got := sums[fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode)]; got != r.Digest {
 			t.Errorf("row without its file: %v: %q", r, got)

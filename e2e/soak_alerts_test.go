@@ -1,0 +1,208 @@
+//go:build e2e && soak
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/e2e/lab"
+)
+
+// settled is how long nothing may come after a fault has healed before that is
+// believed: each host has pinged, and fleet-check has run on it.
+const settled = 2 * checkEvery
+
+// dated is an alert of a run, or a row.
+type dated struct {
+	alert
+	At time.Time `json:"at"`
+}
+
+func (a dated) what() string { return a.Symptom + "/" + a.Code }
+
+// look takes in what fleet-check found last, and what the receiver has taken.
+func (s *soak) look() {
+	s.t.Helper()
+	if s.off[s.rx] {
+		return
+	}
+	var last struct {
+		At   time.Time
+		Open []dated
+	}
+	if err := json.Unmarshal([]byte(s.rx.Read("/var/lib/cis490/fleet-check.json")), &last); err != nil {
+		s.t.Fatalf("fleet-check.json: %v", err)
+	}
+	if last.At.After(s.checked) {
+		s.checked = last.At
+		open := map[*hit]bool{}
+		for _, a := range last.Open {
+			if h := s.explains(a); h != nil {
+				open[h] = true
+				if key := a.Host + " " + a.what(); h.alerted[key].IsZero() {
+					h.alerted[key] = a.At
+				}
+			}
+		}
+		for _, h := range s.active() {
+			switch {
+			case open[h]:
+				h.open, h.calm = last.At, time.Time{}
+			case h.calm.IsZero():
+				h.calm = last.At
+			}
+		}
+	}
+	s.readIndex()
+}
+
+// readIndex reads the whole rows that were added since it last did.
+func (s *soak) readIndex() {
+	rows := s.rx.Try(fmt.Sprintf("tail -c +%d /var/lib/cis490/index.jsonl", s.read+1)).Out
+	rows = rows[:strings.LastIndexByte(rows, '\n')+1]
+	s.read += len(rows)
+	for line := range strings.Lines(rows) {
+		var r row
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			s.t.Fatalf("index.jsonl: %q: %v", line, err)
+		}
+		s.taken[r.Host] = append(s.taken[r.Host], r.ReceivedAt)
+	}
+}
+
+// explains returns the fault that an alert is right for. One that no fault explains
+// is false, and so is one without a fix, or of which somebody is told though the
+// host has left cleanly.
+func (s *soak) explains(a dated) *hit {
+	for _, h := range s.hits {
+		if a.At.Before(h.struck) || !h.closed.IsZero() && a.At.After(h.closed) {
+			continue
+		}
+		right := append(slices.Clone(h.must), h.may...)
+		if a.Host == h.machine() && slices.Contains(right, a.what()) || a.Host != h.machine() && slices.Contains(right, "all:"+a.what()) {
+			if a.Fix == "" || a.Quiet != (a.Code == "left") {
+				s.t.Errorf("%s: the alert is not as it should be: %+v", h.name, a)
+			}
+			return h
+		}
+	}
+	s.t.Errorf("false alert: %s %s %s: %s; under way:%s", a.At.Format(time.TimeOnly), a.Host, a.what(), a.Reason, s.underWay())
+	return nil
+}
+
+func (s *soak) underWay() (names string) {
+	for _, h := range s.active() {
+		names += fmt.Sprintf(" %s at %s since %s,", h.name, h.at.Name, h.struck.Format(time.TimeOnly))
+	}
+	return names
+}
+
+// machine is how alerts name the machine that is struck.
+func (h *hit) machine() string {
+	if h.receiver {
+		return "@receiver"
+	}
+	return h.at.Name
+}
+
+// missing returns the alerts that have to come and have not.
+func (s *soak) missing(h *hit) (missing []string) {
+	for _, want := range h.must {
+		machines := []string{h.machine()}
+		what, each := strings.CutPrefix(want, "all:")
+		if each {
+			machines = machines[:0]
+			for _, m := range s.hosts {
+				machines = append(machines, m.Name)
+			}
+		}
+		for _, m := range machines {
+			if h.alerted[m+" "+what].IsZero() {
+				missing = append(missing, m+" "+what)
+			}
+		}
+	}
+	return missing
+}
+
+// well tells whether, and since when, a fault has healed: what it broke is whole,
+// each host that it touched has shipped two episodes since, and no alert of it is
+// open any more.
+func (s *soak) well(h *hit) (since time.Time, ok bool) {
+	if h.mended != "" && h.mendedAt.IsZero() {
+		if h.at.Try(h.mended).Code != 0 {
+			return since, false
+		}
+		h.mendedAt = time.Now()
+	}
+	since = later(h.mendedAt, h.ended)
+	touched := []*lab.Host{h.at}
+	if h.receiver {
+		touched = s.untouched()
+	}
+	for _, m := range touched {
+		taken := s.taken[m.Name]
+		i, _ := slices.BinarySearchFunc(taken, h.ended, time.Time.Compare)
+		if len(taken) < i+2 {
+			return since, false
+		}
+		since = later(since, taken[i+1])
+	}
+	if !h.open.IsZero() {
+		if h.calm.IsZero() {
+			return since, false
+		}
+		since = later(since, h.calm)
+	}
+	return since, h.calm.After(h.open) && s.checked.Sub(since) > settled
+}
+
+// untouched are the hosts that no fault of their own keeps from shipping.
+func (s *soak) untouched() []*lab.Host {
+	return slices.DeleteFunc(slices.Clone(s.hosts), func(m *lab.Host) bool {
+		return slices.ContainsFunc(s.active(), func(h *hit) bool { return h.at == m })
+	})
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// alertsWereRight: each row was of a fault, each alert that had to come has one,
+// and nothing is open.
+func (s *soak) alertsWereRight() {
+	var rows []dated
+	if err := json.Unmarshal([]byte(s.rx.Run("cis490 alerts list --all --json")), &rows); err != nil {
+		s.t.Fatalf("alerts list --all: %v", err)
+	}
+	fired, last := map[string]bool{}, map[string]string{}
+	for _, a := range rows {
+		last[a.Host+" "+a.Symptom] = a.State
+		if a.State == "firing" {
+			s.explains(a)
+			fired[a.At.Truncate(time.Hour).String()+a.Host+a.Symptom] = true
+		}
+	}
+	for _, h := range s.hits {
+		for key, at := range h.alerted {
+			host, what, _ := strings.Cut(key, " ")
+			symptom, _, _ := strings.Cut(what, "/")
+			if !fired[at.Truncate(time.Hour).String()+host+symptom] {
+				s.t.Errorf("%s was open at %s, and has no row of that hour", key, at)
+			}
+		}
+	}
+	for what, state := range last {
+		if state != "resolved" {
+			s.t.Errorf("the last row of %s says %s", what, state)
+		}
+	}
+	s.t.Logf("%d rows of alerts", len(rows))
+}
