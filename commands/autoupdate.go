@@ -128,7 +128,25 @@ func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Log
 	o.Keys = keysFrom(filepath.Join(conf.CertsDir, enroll.ReleaseKeysFile))
 	o.Source = a.offers(conf, log)
 	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+	o.Gated = func(ctx context.Context) bool { return a.gated(ctx, conf) }
 	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
+}
+
+// gated tells whether the receiver refuses what this build records; without a
+// commit it always does.
+func (a *app) gated(ctx context.Context, conf config.LabHost) bool {
+	if a.env.Build.Commit == "" {
+		return true
+	}
+	cl, err := client.Anonymous(conf, a.env.Build)
+	if err != nil {
+		return false
+	}
+	defer cl.Close()
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	v, err := cl.Gate(ctx, a.env.Build.Commit)
+	return err == nil && !v.Accepted
 }
 
 // offers is where a lab host's releases come from.

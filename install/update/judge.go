@@ -187,6 +187,9 @@ func (u *Updater) prove(ctx context.Context) (Result, error) {
 		return Result{}, fmt.Errorf("make version %s good: %w", t.Version, err)
 	}
 	u.s.Good, u.s.Trial, u.s.Tag = t.Running, nil, ""
+	if t.Seq > 0 {
+		u.s.Hand = 0
+	}
 	if err := u.save(); err != nil {
 		return Result{}, err
 	}

@@ -61,7 +61,7 @@ func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) 
 	case err != nil:
 		return nil, "releases cannot be asked for: " + err.Error(), nil
 	}
-	target, err := u.consider(ring, offer)
+	target, err := u.consider(ctx, ring, offer)
 	if r, ok := errors.AsType[refusal](err); ok {
 		u.s.Tag, u.s.Refused = newTag, r.Error()
 		return nil, u.s.Refused, nil
@@ -70,8 +70,8 @@ func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) 
 		return nil, "", err
 	}
 	u.s.Refused = ""
-	if u.s.Tag = newTag; target != nil {
-		u.s.Tag = "" // until it is done, it is looked at again
+	if u.s.Tag = newTag; target != nil || u.s.Hand > 0 {
+		u.s.Tag = "" // until it is done, it is looked at again; and the gate may change its mind
 	}
 	return target, "", nil
 }
@@ -96,7 +96,7 @@ func (u *Updater) keys() (release.Keyring, error) {
 }
 
 // consider judges an offer: nil where there is nothing to do about it.
-func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) {
+func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Offer) (*Target, error) {
 	m, signer, err := ring.Open([]byte(o.Manifest), []byte(o.Signature))
 	if err != nil {
 		return nil, refusal{err}
@@ -125,7 +125,10 @@ func (u *Updater) consider(ring release.Keyring, o wire.Offer) (*Target, error) 
 		return nil, nil
 	}
 	if m.Seq <= u.s.Hand {
-		return nil, nil
+		if u.o.Gated == nil || !u.o.Gated(ctx) {
+			return nil, nil
+		}
+		u.o.Log.Warn("the receiver takes nothing of the version that was brought by hand; going back to the release", "version", u.s.Good.Version, "release", m.Version)
 	}
 	return u.place(t)
 }

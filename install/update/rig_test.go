@@ -47,6 +47,7 @@ type rig struct {
 	units     func(version string) []update.Daemon
 	findings  func(version string) update.Findings
 	boot      string
+	gated     bool     // the receiver takes nothing of what good records
 	converged []string // versions whose install ran
 	reports   int
 	tests     int
@@ -110,7 +111,8 @@ func (r *rig) blob(content string) release.Blob {
 func (r *rig) updater() (*update.Updater, error) {
 	return update.New(update.Options{
 		FS: r.fs, Dir: r.dir, Source: r.source, Machine: r, Keys: func() (string, error) { return r.key.Public().String(), nil },
-		OS: "linux", Arch: "amd64", Config: config.DefaultUpdate(), Now: func() time.Time { return r.now },
+		Gated: func(context.Context) bool { return r.gated },
+		OS:    "linux", Arch: "amd64", Config: config.DefaultUpdate(), Now: func() time.Time { return r.now },
 		Pause: func(_ context.Context, d time.Duration) { r.now = r.now.Add(d) },
 		Log:   slog.New(slog.NewTextHandler(&r.log, nil)),
 	})

@@ -98,7 +98,8 @@ type State struct {
 	// Good is what proved itself last.
 	Good wire.Running `json:"good"`
 	// Hand is the highest seq that was known when a person brought Good; only a
-	// later release replaces it. 0: a release brought it.
+	// later release replaces it, or, where the gate refuses it, the offered one. 0: a
+	// release brought it.
 	Hand    uint64 `json:"hand,omitempty"`
 	Trial   *Trial `json:"trial,omitempty"`
 	Bad     []Bad  `json:"bad,omitempty"`

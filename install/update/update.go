@@ -81,7 +81,10 @@ type Options struct {
 	Machine Machine
 	// Keys returns the public keys that this machine was given, for the first time
 	// that it needs them; later ones come from releases alone.
-	Keys   func() (string, error)
+	Keys func() (string, error)
+	// Gated tells whether the receiver refuses what this version records, as far as
+	// it can be asked; nil on a machine that records nothing.
+	Gated  func(ctx context.Context) bool
 	OS     string
 	Arch   string
 	Config config.Update

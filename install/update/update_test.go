@@ -345,6 +345,29 @@ func TestSettle_Hand(t *testing.T) {
 	r.want("a later release", "v3", "hand")
 }
 
+// TestSettle_HandGated: a version brought by hand of which the receiver takes
+// nothing gives way to the release that is offered, also where the gate changes its
+// mind later.
+func TestSettle_HandGated(t *testing.T) {
+	r := onDisk(t)
+	r.publish("v2", 2)
+	for range 4 {
+		r.run()
+	}
+	r.want("the release", "v2", "v2")
+	r.place("hand", "hand amd64")
+	for _, l := range []string{"current", "good"} {
+		must(t, disk.Relink(r.fs, "versions/hand", r.path(l)))
+	}
+	for range 3 {
+		r.run()
+	}
+	r.want("while the gate takes it", "hand", "hand")
+	r.gated = true
+	r.run()
+	r.want("refused by the gate", "v2", "hand")
+}
+
 // TestSettle_LostState: what runs without having proven itself is on trial.
 func TestSettle_LostState(t *testing.T) {
 	r := onDisk(t)
