@@ -50,7 +50,7 @@ type Gate struct {
 	mu     sync.Mutex // guards what follows, held while refreshing
 	seen   fs.FileInfo
 	config config.Gate
-	last   string // the last failure that was logged
+	failed error // why the last refresh took nothing over
 }
 
 // Rules are what the gate goes by at one moment; they are part of the policy.
@@ -82,14 +82,11 @@ func (g *Gate) Run(ctx context.Context) error {
 func (g *Gate) Refresh() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if err := g.refresh(); err != nil {
-		if g.last != err.Error() { // once, not every two seconds
-			g.last = err.Error()
-			g.o.Log.Error("gate keeps its last list", "path", g.o.Path, "err", err)
-		}
-		return
+	err := g.refresh()
+	if err != nil && (g.failed == nil || g.failed.Error() != err.Error()) { // once, not every two seconds
+		g.o.Log.Error("gate keeps its last list", "path", g.o.Path, "err", err)
 	}
-	g.last = ""
+	g.failed = err
 }
 
 func (g *Gate) refresh() error {
@@ -128,13 +125,18 @@ func (g *Gate) refresh() error {
 	return nil
 }
 
-// Rules returns what the gate goes by now; ErrNotLoaded before the first list.
+// Rules returns what the gate goes by now; before the first list an ErrNotLoaded
+// that tells what keeps it.
 func (g *Gate) Rules() (Rules, error) {
-	r := g.list.Load()
-	if r == nil {
-		return Rules{}, ErrNotLoaded
+	if r := g.list.Load(); r != nil {
+		return *r, nil
 	}
-	return *r, nil
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.failed != nil {
+		return Rules{}, fmt.Errorf("%w: %w", ErrNotLoaded, g.failed)
+	}
+	return Rules{}, ErrNotLoaded
 }
 
 // Judge returns the verdict on a commit; ErrNotLoaded before the first list.

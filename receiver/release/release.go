@@ -72,6 +72,7 @@ type Rollout struct {
 	orders []rel.Order
 	seen   fs.FileInfo // of orders.jsonl, as it was read
 	hosts  map[ident.Host]Told
+	unread error     // why it is not known yet what was published; nil once it was read
 	deaf   time.Time // until then hosts may be unheard that have something to say
 	last   string    // failure that was logged
 }
@@ -84,18 +85,10 @@ type state struct {
 	Own []ident.Commit `json:"own_commits,omitempty"`
 }
 
-// Open reads how far releases came. What cannot be read is begun anew: hosts
-// tell again what they run, and nothing is offered to more of them meanwhile.
+// Open reads how far releases came. While a disk does not let it, nothing is known,
+// offered or changed, and every Step tries again.
 func Open(o Options) *Rollout {
-	r := &Rollout{o: o, hosts: map[ident.Host]Told{}, state: state{Rollout: rel.Rollout{V: 1}}}
-	b, err := disk.ReadFile(o.FS, rel.RolloutPath(o.Dir), 1<<20)
-	if err == nil {
-		err = json.Unmarshal(b, &r.state)
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		o.Log.Error("rollout is begun anew", "path", rel.RolloutPath(o.Dir), "err", err)
-		r.state = state{Rollout: rel.Rollout{V: 1}}
-	}
+	r := &Rollout{o: o, hosts: map[ident.Host]Told{}}
 	if o.Known != nil {
 		known, err := o.Known()
 		if err != nil {
@@ -104,10 +97,30 @@ func Open(o Options) *Rollout {
 		maps.Copy(r.hosts, known)
 	}
 	// Nothing is written yet: another serve may hold the folder.
-	if err := r.read(); err != nil {
-		o.Log.Error("releases cannot be read", "path", o.Dir, "err", err)
+	if r.unread = r.load(); r.unread != nil {
+		o.Log.Error("releases cannot be read", "path", o.Dir, "err", r.unread)
 	}
 	return r
+}
+
+// load reads how far releases came, and which there are. A damaged rollout.json is
+// begun anew: hosts tell again what they run, and nothing is offered to more of them
+// meanwhile.
+func (r *Rollout) load() error {
+	path := rel.RolloutPath(r.o.Dir)
+	r.state = state{Rollout: rel.Rollout{V: 1}}
+	b, err := disk.ReadFile(r.o.FS, path, 1<<20)
+	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &r.state)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		r.o.Log.Error("rollout is begun anew", "path", path, "err", err)
+		r.state = state{Rollout: rel.Rollout{V: 1}}
+	}
+	return r.read()
 }
 
 // Run keeps the rollout going until ctx ends.
@@ -161,10 +174,14 @@ func (r *Rollout) Version(h ident.Host) string {
 }
 
 // Commits returns the commits whose episodes are taken: of every release that was
-// published, also of those withdrawn, and of what this receiver ran itself.
+// published, also of those withdrawn, and of what this receiver ran itself. An error
+// tells that they are not known yet, which is not that there are none.
 func (r *Rollout) Commits() ([]ident.Commit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.unread != nil {
+		return nil, r.unread
+	}
 	all := slices.Clone(r.state.Own)
 	for _, p := range r.list {
 		all = append(all, p.Manifest.Commit)

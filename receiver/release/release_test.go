@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -356,5 +357,35 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
+	}
+}
+
+// TestOpen_NotReadable: while the disk does not let the releases be read, their
+// commits are not known, which is another thing than none; then nothing is lost.
+func TestOpen_NotReadable(t *testing.T) {
+	for _, name := range []string{"orders.jsonl", "rollout.json"} {
+		r := newRig(t, 1)
+		r.publish(1)
+		r.order(rel.Order{Verb: rel.OrderWithdraw, Seq: 1})
+		r.r.Step()
+		path := filepath.Join(r.dir, name)
+		before, err := os.ReadFile(rel.RolloutPath(r.dir))
+		must(t, err)
+		must(t, os.Rename(path, path+".away"))
+		must(t, os.Mkdir(path, 0o755))
+		r.open()
+		if all, err := r.r.Commits(); err == nil {
+			t.Errorf("%s cannot be read: the commits are %v", name, all)
+		}
+		must(t, os.Remove(path))
+		must(t, os.Rename(path+".away", path))
+		r.r.Step()
+		all, err := r.r.Commits()
+		if err != nil || !slices.Contains(all, commitOf(0)) || !slices.Contains(all, commitOf(1)) {
+			t.Errorf("%s can be read again: the commits are %v, %v", name, all, err)
+		}
+		if after, err := os.ReadFile(rel.RolloutPath(r.dir)); err != nil || string(after) != string(before) {
+			t.Errorf("%s can be read again: rollout.json was\n%s, is\n%s, %v", name, before, after, err)
+		}
 	}
 }

@@ -42,6 +42,12 @@ func (r *Rollout) Step() {
 }
 
 func (r *Rollout) step() error {
+	if r.unread != nil {
+		if r.unread = r.load(); r.unread != nil {
+			return r.unread
+		}
+		r.o.Log.Info("releases can be read now", "path", r.o.Dir)
+	}
 	if err := r.read(); err != nil {
 		return err
 	}
