@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"testing"
 	"time"
 )
@@ -15,4 +16,21 @@ import (
 func measured(t *testing.T, detected, healed time.Duration) {
 	t.Helper()
 	t.Logf("incident: detected after %s, healed after %s", detected.Round(100*time.Millisecond), healed.Round(100*time.Millisecond))
+}
+
+// waitOver waits until an alert is not open any more, and its last row says so. The
+// host may have others: it is what the scenario made of it.
+func (f *fleet) waitOver(limit time.Duration, host, symptom string) {
+	f.t.Helper()
+	f.rx.Eventually(limit, "the end of "+symptom+" of "+host, fmt.Sprintf(
+		`cis490 alerts list --json | jq -e 'all(.[]; .host != "%s" or .symptom != "%s")'`, host, symptom))
+	last := ""
+	for _, a := range f.rows() {
+		if a.Host == host && a.Symptom == symptom {
+			last = a.State
+		}
+	}
+	if last != "resolved" {
+		f.t.Errorf("%s: the last row of %s says %q", host, symptom, last)
+	}
 }
