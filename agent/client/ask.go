@@ -18,7 +18,7 @@ func (c *Client) Ping(ctx context.Context, p wire.Ping) (wire.Pong, error) {
 		return wire.Pong{}, err
 	}
 	if out.StoreID == "" || out.Policy == "" || out.ServerTime.IsZero() {
-		return wire.Pong{}, notOurs("the answer to a ping lacks store_id, policy or server_time")
+		return wire.Pong{}, c.notOurs("the answer to a ping lacks store_id, policy or server_time")
 	}
 	return out, nil
 }
@@ -30,7 +30,7 @@ func (c *Client) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconci
 		return wire.Reconciled{}, err
 	}
 	if out.StoreID == "" {
-		return wire.Reconciled{}, notOurs("the answer to a reconcile lacks store_id")
+		return wire.Reconciled{}, c.notOurs("the answer to a reconcile lacks store_id")
 	}
 	return out, nil
 }
@@ -57,7 +57,7 @@ func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, e
 		return wire.Verdict{}, err
 	}
 	if out.Accepted == nil {
-		return wire.Verdict{}, notOurs("the answer of the gate lacks its verdict")
+		return wire.Verdict{}, c.notOurs("the answer of the gate lacks its verdict")
 	}
 	out.Verdict.Accepted = *out.Accepted
 	return out.Verdict, nil

@@ -219,7 +219,18 @@ func noCredentials(err error) error {
 // ErrSilence tells that no byte went either way for the idle timeout.
 var ErrSilence = errors.New("the receiver is silent")
 
-// notOurs returns that an answer cannot have come from a receiver of ours.
-func notOurs(format string, args ...any) error {
+// notOurs returns that an answer cannot have come from a receiver of ours. The next
+// request makes a connection of its own: a captive portal that keeps this one would
+// otherwise be asked again and again, also when the name leads elsewhere by then.
+func (c *Client) notOurs(format string, args ...any) error {
+	c.forget()
 	return fmt.Errorf("%w: "+format, append([]any{wire.ErrNotOurs}, args...)...)
+}
+
+// forget leaves all connections to those who use them now.
+func (c *Client) forget() {
+	c.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.current = link{}
 }

@@ -323,6 +323,44 @@ func TestPingLies(t *testing.T) {
 	}
 }
 
+// TestForeignAnswer: who answers in the receiver's place is not asked again over the
+// connection that led to him, however long he keeps it.
+func TestForeignAnswer(t *testing.T) {
+	html := func(status int) func(http.ResponseWriter) {
+		return func(w http.ResponseWriter) {
+			w.Header().Set("Content-Type", "text/html")
+			w.WriteHeader(status)
+			_, _ = io.WriteString(w, "<html>Please log in.</html>")
+		}
+	}
+	for name, answer := range map[string]func(http.ResponseWriter){
+		"page": html(200), "redirect": html(302), "not found": html(404), "forbidden": html(403), "empty": func(w http.ResponseWriter) { w.WriteHeader(404) },
+		"other JSON": func(w http.ResponseWriter) { peer.JSON(w, 200, map[string]any{"success": true}) },
+	} {
+		var from []string
+		_, c := start(t, func(r *peer.Receiver) {
+			r.OnPing = func(w http.ResponseWriter, q *http.Request) bool {
+				if from = append(from, q.RemoteAddr); len(from) > 1 {
+					return false
+				}
+				answer(w)
+				return true
+			}
+		}, nil)
+		if _, err := c.Ping(t.Context(), wire.Ping{}); !errors.Is(err, wire.ErrNotOurs) {
+			t.Errorf("%s: got %v, want ErrNotOurs", name, err)
+		}
+		for range 2 {
+			if _, err := c.Ping(t.Context(), wire.Ping{}); err != nil {
+				t.Errorf("%s, and then the receiver: %v", name, err)
+			}
+		}
+		if len(from) != 3 || from[0] == from[1] || from[1] != from[2] {
+			t.Errorf("%s: asked from %v: want another connection after the foreign answer, and to stay on that", name, from)
+		}
+	}
+}
+
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // net/http tells of each handshake that fails
 	os.Exit(m.Run())

@@ -128,10 +128,11 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	if res.StatusCode < 400 {
-		return nil, notOurs("status %d to %s %s", res.StatusCode, method, path)
+		return nil, c.notOurs("status %d to %s %s", res.StatusCode, method, path)
 	}
 	p, err := wire.ReadProblem(res)
 	if err != nil {
+		c.forget()
 		return nil, err
 	}
 	return nil, p
@@ -155,20 +156,20 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) erro
 	if err != nil {
 		return err
 	}
-	return errors.Join(decode(res, out), res.Body.Close())
+	return errors.Join(c.decode(res, out), res.Body.Close())
 }
 
 // decode reads the JSON that a receiver of ours answers with.
-func decode(res *http.Response, out any) error {
+func (c *Client) decode(res *http.Response, out any) error {
 	b, err := io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer+1))
 	if err != nil {
 		return fmt.Errorf("read answer: %w", err)
 	}
 	if len(b) > wire.MaxAnswer {
-		return notOurs("answer is over %d bytes", wire.MaxAnswer)
+		return c.notOurs("answer is over %d bytes", wire.MaxAnswer)
 	}
 	if err := json.Unmarshal(b, out); err != nil {
-		return notOurs("answer to %s: %w", res.Request.URL.Path, err)
+		return c.notOurs("answer to %s: %w", res.Request.URL.Path, err)
 	}
 	return nil
 }
