@@ -32,6 +32,7 @@ type alert struct {
 	Reason  string `json:"reason"`
 	Code    string `json:"reason_code"`
 	Fix     string `json:"fix"`
+	Detail  string `json:"detail"`
 	Quiet   bool   `json:"quiet"`
 }
 

@@ -1,0 +1,74 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestIncident14_NeverReportedAndGone: one machine is enrolled and never heard of,
+// one never even used its token, and a third is switched off for good after it had
+// shipped for a while. Each is named, also long after the day in which silence is
+// looked for, until somebody says that the host is no more.
+func TestIncident14_NeverReportedAndGone(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01", "lab-gone")
+	gone := f.Host("lab-gone")
+	f.rx.Run("cis490 token create --ttl 1m lab-unused")
+	for _, h := range f.hosts {
+		f.quick(h)
+		f.waitAccepted(h, 1, time.Minute)
+	}
+	// A day is 90 seconds here, and what is half an hour or an hour is 30 seconds.
+	const day, hour = 90 * time.Second, 30 * time.Second
+	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"lookback": day.String(), "silent_after": hour.String(), "never_reported": hour.String()})
+	every(f.rx, "cis490-fleet-health", 5*time.Second)
+	f.rx.Run("cis490 config check && systemctl restart cis490-receiver")
+
+	never := f.Boot("lab-never")
+	never.Run("ln -s /dev/null /etc/systemd/system/cis490-shipper.service") // what would report
+	f.join(never)
+	never.Crash()
+	began := time.Now()
+	gone.Crash()
+
+	for host, code := range map[string]string{"lab-never": "nothing", "lab-unused": "token-unused"} {
+		a := f.waitOpen(4*hour, host, "never-reported", code)
+		if !strings.Contains(a.Fix, host) {
+			t.Errorf("%s: %s; fix: %s", host, a.Reason, a.Fix)
+		}
+		t.Logf("%s after %s: %s; fix: %s", host, time.Since(began).Round(time.Second), a.Reason, a.Fix)
+	}
+	f.waitOpen(4*hour, "lab-gone", "silent", "nothing")
+	detected := time.Since(began)
+	a := f.waitOpen(day, "lab-gone", "gone", "nothing")
+	if !strings.Contains(a.Fix, "sudo cis490 host decommission lab-gone") {
+		t.Errorf("lab-gone: %s; fix: %s", a.Reason, a.Fix)
+	}
+	t.Logf("lab-gone after %s: %s; fix: %s", time.Since(began).Round(time.Second), a.Reason, a.Fix)
+	for _, line := range []string{"host=lab-never symptom=never-reported", "host=lab-unused symptom=never-reported", "host=lab-gone symptom=gone"} {
+		f.rx.Run("journalctl -p warning -t cis490 -o cat --no-pager | grep -F 'cis490 fleet-alert " + line + "'")
+	}
+
+	time.Sleep(time.Until(began.Add(2*day + hour))) // two days later that is still so
+	named := map[string]string{"lab-never": "never-reported", "lab-unused": "never-reported", "lab-gone": "gone"}
+	for _, a := range f.open() {
+		if named[a.Host] != a.Symptom {
+			t.Errorf("two days later: %+v", a)
+		}
+		delete(named, a.Host)
+	}
+	for host, symptom := range named {
+		t.Errorf("two days later %s is not %s any more", host, symptom)
+	}
+	over := time.Now()
+	for _, host := range []string{"lab-never", "lab-unused", "lab-gone"} {
+		f.rx.Run("cis490 host decommission " + host)
+	}
+	for _, host := range []string{"lab-never", "lab-unused", "lab-gone"} {
+		f.waitWell(time.Minute, host)
+	}
+	measured(t, detected, time.Since(over))
+}
