@@ -67,12 +67,8 @@ func (w without) overlay(t *testing.T, root string) string {
 	return overlay
 }
 
-// reason is what the scenario said first when it failed.
+// reason is what the scenario itself said until it failed.
 func reason(out string) string {
-	for line := range strings.Lines(out) {
-		if regexp.MustCompile(`^    \S+\.go:\d+: `).MatchString(line) && !strings.Contains(line, "incident: ") {
-			return line
-		}
-	}
-	return out
+	said := regexp.MustCompile(`(?m)^    \w+_test\.go:\d+: .*\n`).FindAllString(out, -1)
+	return strings.Join(said, "")
 }
