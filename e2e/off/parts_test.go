@@ -3,4 +3,45 @@
 package off
 
 // parts names, by the number of the incident, what heals it or names it.
-var parts = map[string]without{}
+var parts = map[string]without{
+	"01": {
+		"holding a refused commit", "agent/ship/queue.go",
+		"	_, held := q.holds[e.commit]\n	return held", "	return false",
+	},
+	"02": {
+		"asking the gate before recording", "agent/orchestrate/admit.go",
+		"	if err := r.gate.ask(ctx); err != nil {\n		return err\n	}\n", "",
+	},
+	"03": {
+		"telling a list that is not known from one that is empty", "receiver/release/release.go",
+		"	if r.unread != nil {\n		return nil, r.unread\n	}\n", "",
+	},
+	"04": {
+		"owing the row of a stored tarball", "receiver/store/store.go",
+		"if it, ok := s.intentOf(k); ok {", `if it, ok := s.intentOf(k); ok && s.id == "" {`,
+	},
+	"05": {
+		"asking for a certificate again", "assets/units/cis490-cert-fetch.service.tmpl",
+		"Type=oneshot\n", "Type=oneshot\nRemainAfterExit=yes\n",
+	},
+	"06": {
+		"starting what the watchdog ended", "assets/units/parts.tmpl",
+		"Restart=on-failure\n", "Restart=no\n",
+	},
+	"07": {
+		"restarting what runs another binary", "install/services.go",
+		`return "runs another binary"`, `return ""`,
+	},
+	"08": {
+		"an exit code that only says that it ran", "commands/fleet_check.go",
+		"r.Hosts, len(r.Open), told)\n", "r.Hosts, len(r.Open), told)\n	if len(r.Open) > 0 {\n		return verdict()\n	}\n",
+	},
+	"12": {
+		"the receiver's reserve", "receiver/store/space.go",
+		"left < s.o.Reserve {", "left < 0 {",
+	},
+	"13": {
+		"the recorder's reserve", "agent/orchestrate/admit.go",
+		"if free < r.o.DiskReserve {", "if free < 0 {",
+	},
+}
