@@ -83,5 +83,3 @@ func TestCredentialsAway(t *testing.T) {
 	t.Logf("credentials: all shipped %s after they were back", emptied(h, time.Minute))
 	f.equal(h)
 }
-
-}
