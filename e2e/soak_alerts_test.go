@@ -19,7 +19,8 @@ const settled = 2 * checkEvery
 // dated is an alert of a run, or a row.
 type dated struct {
 	alert
-	At time.Time `json:"at"`
+	At    time.Time `json:"at"`
+	Since time.Time `json:"since"`
 }
 
 func (a dated) what() string { return a.Symptom + "/" + a.Code }
@@ -90,7 +91,10 @@ func (s *soak) explains(a dated) *hit {
 			return h
 		}
 	}
-	s.t.Errorf("false alert: %s %s %s: %s; under way:%s", a.At.Format(time.TimeOnly), a.Host, a.what(), a.Reason, s.underWay())
+	if once := fmt.Sprint(a.Host, a.what(), a.Since); !s.judged[once] {
+		s.judged[once] = true
+		s.t.Errorf("false alert: %s %s %s: %s; under way:%s", a.At.Format(time.TimeOnly), a.Host, a.what(), a.Reason, s.underWay())
+	}
 	return nil
 }
 

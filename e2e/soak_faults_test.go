@@ -15,6 +15,7 @@ type fault struct {
 	weight      int
 	receiver    bool // it strikes the receiver, else a host
 	all         bool // hosts have alerts of it, so that no other fault may be there
+	told        bool // the receiver is told of it when it strikes, and has to be there
 	least, most time.Duration
 	strike, end func(*hit, *soak)
 	// mended is a command on the machine that works when what was broken is whole.
@@ -48,6 +49,8 @@ func signal(name, service string) string {
 func hostFaults() []fault {
 	const s = time.Second
 	const ails = "doctor-failing/failing-check"
+	// What a host that was away for long says of itself until it has shipped again.
+	back := []string{ails, "silent/failing-check", "silent/not-shipping", "silent/not-recording"}
 	const ships = "systemctl is-active --quiet cis490-shipper cis490-orchestrator"
 	return []fault{
 		{name: "shipper killed", weight: 3, strike: does(signal("KILL", "cis490-shipper")), mended: ships},
@@ -55,15 +58,15 @@ func hostFaults() []fault {
 		{name: "shipper hangs", weight: 2, strike: does(signal("STOP", "cis490-shipper")), mended: ships},
 		{name: "recorder hangs", weight: 1, strike: does(signal("STOP", "cis490-orchestrator")), mended: ships},
 		{name: "rebooted", weight: 3, strike: (*hit).powerOff, end: (*hit).powerOn, mended: ships},
-		{name: "switched off for long", weight: 2, strike: (*hit).powerOff, end: (*hit).powerOn, must: []string{"silent/left"}, may: []string{ails}, mended: ships},
+		{name: "switched off for long", weight: 2, told: true, strike: (*hit).powerOff, end: (*hit).powerOn, must: []string{"silent/left"}, may: back, mended: ships},
 		{name: "power cut, back at once", weight: 3, strike: (*hit).crash, end: (*hit).powerOn, mended: ships},
-		{name: "power cut for long", weight: 2, strike: (*hit).crash, end: (*hit).powerOn, must: []string{"silent/nothing"}, may: []string{ails}, mended: ships},
-		{name: "cable out", weight: 3, least: 15 * s, most: 50 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
-		{name: "cable out for long", weight: 2, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"silent/nothing"}, may: []string{ails}},
-		{name: "no name service", weight: 1, least: 15 * s, most: 50 * s, strike: does("sed -i /collector/d /etc/hosts"), end: (*hit).rightName},
-		{name: "captive portal", weight: 2, least: 15 * s, most: 50 * s, strike: (*hit).portal, end: (*hit).rightName},
+		{name: "power cut for long", weight: 2, strike: (*hit).crash, end: (*hit).powerOn, must: []string{"silent/nothing"}, may: back, mended: ships},
+		{name: "cable out", weight: 3, least: 10 * s, most: 30 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
+		{name: "cable out for long", weight: 2, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"silent/nothing"}, may: back},
+		{name: "no name service", weight: 1, least: 10 * s, most: 30 * s, strike: does("sed -i /collector/d /etc/hosts"), end: (*hit).rightName},
+		{name: "captive portal", weight: 2, least: 10 * s, most: 30 * s, strike: (*hit).portal, end: (*hit).rightName},
 		{name: "host's disk full", weight: 2, strike: does("fallocate -l $(( $(df --output=avail -B1 " + spool + " | tail -1) - (4<<20) )) " + spool + "/ballast"),
-			end: does("rm " + spool + "/ballast"), must: []string{ails}, may: []string{"silent/failing-check"}},
+			end: does("rm " + spool + "/ballast"), must: []string{ails}, may: back},
 		{name: "timer disabled by hand", weight: 2, strike: does("systemctl disable --now cis490-cert-fetch.timer", "systemctl disable --now cis490-doctor-check.timer"),
 			may: []string{ails}, mended: "systemctl is-active --quiet cis490-cert-fetch.timer cis490-doctor-check.timer && systemctl is-enabled --quiet cis490-cert-fetch.timer cis490-doctor-check.timer"},
 		{name: "service stopped by hand", weight: 2, strike: does("systemctl stop cis490-shipper", "systemctl disable --now cis490-orchestrator"),
@@ -78,6 +81,7 @@ func hostFaults() []fault {
 func receiverFaults() []fault {
 	const s = time.Second
 	const ails = "doctor-failing/failing-check"
+	back := []string{"all:" + ails, "all:silent/failing-check", "all:silent/not-shipping", "all:silent/not-recording"}
 	ready := []string{"doctor-failing/receiver.ready", "doctor-failing/units.active"}
 	authority := []string{"doctor-failing/authority.reachable", "doctor-failing/units.active"}
 	const serves = "curl -fsk https://collector.lab:8443/readyz"
@@ -87,17 +91,17 @@ func receiverFaults() []fault {
 		{name: "receiver hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-receiver")), may: ready, mended: serves},
 		{name: "receiver stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-receiver"), may: ready, mended: serves},
 		{name: "receiver rebooted", weight: 1, receiver: true, strike: (*hit).powerOff, end: (*hit).powerOn, mended: serves},
-		{name: "receiver's power cut", weight: 2, receiver: true, least: 0, most: 40 * s, strike: (*hit).crash, end: (*hit).powerOn, mended: serves},
-		{name: "receiver's cable out", weight: 2, receiver: true, least: 15 * s, most: 50 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
-		{name: "receiver's cable out for long", weight: 1, receiver: true, all: true, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"all:silent/nothing"}, may: []string{"all:" + ails}},
-		{name: "receiver's disk full", weight: 1, receiver: true, all: true, least: 15 * s, most: 45 * s,
+		{name: "receiver's power cut", weight: 2, receiver: true, most: 30 * s, strike: (*hit).crash, end: (*hit).powerOn, mended: serves},
+		{name: "receiver's cable out", weight: 2, receiver: true, least: 10 * s, most: 30 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
+		{name: "receiver's cable out for long", weight: 1, receiver: true, all: true, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"all:silent/nothing"}, may: back},
+		{name: "receiver's disk full", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s,
 			strike: does("fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (40<<20) )) /var/lib/cis490/ballast"),
 			end:    does("rm /var/lib/cis490/ballast"), must: []string{"disk-low/disk.reserve"}, may: ready},
-		{name: "index is root's", weight: 1, receiver: true, all: true, least: 15 * s, most: 30 * s, strike: does("chown root:root /var/lib/cis490/index.jsonl"),
+		{name: "index is root's", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: does("chown root:root /var/lib/cis490/index.jsonl"),
 			end: does("chown cis490:cis490 /var/lib/cis490/index.jsonl"), must: []string{"index-broken/ledger.index"}, may: ready},
-		{name: "gate wrong", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: (*hit).block, end: (*hit).unblock, may: []string{"all:doctor-failing/gated"}},
+		{name: "gate wrong", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: (*hit).block, end: (*hit).unblock, may: []string{"all:doctor-failing/gated", "all:" + ails}},
 		{name: "gate wrong for long", weight: 1, receiver: true, all: true, strike: (*hit).block, end: (*hit).unblock,
-			must: []string{"all:silent/gated"}, may: []string{"all:doctor-failing/gated", "all:fatal-only/gated"}},
+			must: []string{"all:silent/gated"}, may: append(back, "all:doctor-failing/gated", "all:fatal-only/gated")},
 		{name: "authority killed", weight: 1, receiver: true, strike: does(signal("KILL", "cis490-bootstrap")), mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-bootstrap")), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-bootstrap"), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},

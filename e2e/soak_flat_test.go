@@ -12,8 +12,8 @@ import (
 	"cis490/e2e/lab"
 )
 
-// What counts as flat: in the second half of its life a daemon needs, in the
-// middle, at most so much more than in the first. Shorter lives tell nothing.
+// What counts as flat: in the second half of a time daemons need, in the middle,
+// at most so much more than in the first. Shorter times tell nothing.
 const (
 	flatLife   = 5 * time.Minute
 	flatKiB    = 4 << 10
@@ -63,38 +63,43 @@ func (s *soak) sampleSometimes() {
 	}
 }
 
-// nothingGrew: each daemon's memory and open files were flat over its life.
+// nothingGrew: memory and open files were flat, over the life of each daemon and
+// over all lives of each kind of daemon in turn.
 func (s *soak) nothingGrew() {
-	lives := map[string][]sample{}
+	began := map[string]time.Time{}
+	of := map[string][]sample{}
 	for _, x := range s.samples {
-		lives[x.life] = append(lives[x.life], x)
+		if began[x.life].IsZero() {
+			began[x.life] = x.at
+		}
+		if x.at.Sub(began[x.life]) >= sampleFrom {
+			of[x.life], of[x.unit] = append(of[x.life], x), append(of[x.unit], x)
+		}
 	}
-	longest := map[string][]sample{}
-	for _, name := range slices.Sorted(maps.Keys(lives)) {
-		all := lives[name]
-		first := all[0].at
-		all = slices.DeleteFunc(all, func(x sample) bool { return x.at.Sub(first) < sampleFrom })
-		if len(all) < 4 || all[len(all)-1].at.Sub(first) < flatLife {
+	rss := func(x sample) int { return x.rss }
+	files := func(x sample) int { return x.files }
+	for _, name := range slices.Sorted(maps.Keys(of)) {
+		all := of[name]
+		if all[len(all)-1].at.Sub(all[0].at) < flatLife {
 			continue
 		}
 		early, late := all[:len(all)/2], all[len(all)/2:]
-		rss := func(x sample) int { return x.rss }
-		files := func(x sample) int { return x.files }
-		if a, b := median(early, rss), median(late, rss); b > a+a/4+flatKiB {
-			s.t.Errorf("%s: memory grew from %d to %d KiB", name, a, b)
+		memory, open := []int{median(early, rss), median(late, rss)}, []int{median(early, files), median(late, files)}
+		if memory[1] > memory[0]+memory[0]/4+flatKiB {
+			s.t.Errorf("%s: memory grew from %d to %d KiB", name, memory[0], memory[1])
 		}
-		if a, b := median(early, files), median(late, files); b > a+flatFiles {
-			s.t.Errorf("%s: open files grew from %d to %d", name, a, b)
+		if open[1] > open[0]+flatFiles {
+			s.t.Errorf("%s: open files grew from %d to %d", name, open[0], open[1])
 		}
-		if unit := all[0].unit; len(all) > len(longest[unit]) {
-			longest[unit] = all
+		if name == all[0].unit {
+			s.t.Logf("%-12s %d samples, first and second half: %d and %d KiB, %d and %d open files; at most %d KiB and %d files", name, len(all),
+				memory[0], memory[1], open[0], open[1], rss(slices.MaxFunc(all, byOf(rss))), files(slices.MaxFunc(all, byOf(files))))
 		}
 	}
-	for _, unit := range slices.Sorted(maps.Keys(longest)) {
-		all := longest[unit]
-		s.t.Logf("%-12s for %s: %d to %d KiB, %d to %d files (%s)", unit, all[len(all)-1].at.Sub(all[0].at).Round(time.Second),
-			all[0].rss, all[len(all)-1].rss, all[0].files, all[len(all)-1].files, all[0].life)
-	}
+}
+
+func byOf(of func(sample) int) func(a, b sample) int {
+	return func(a, b sample) int { return of(a) - of(b) }
 }
 
 func median(all []sample, of func(sample) int) int {

@@ -83,6 +83,7 @@ type soak struct {
 	read    int                    // bytes of the index
 	checked time.Time              // fleet-check's last run that was looked at
 	aside   map[string]bool        // episodes that are to be set aside
+	judged  map[string]bool // alerts that no fault explains
 	samples []sample
 	sampled time.Time
 }
@@ -92,12 +93,12 @@ type soak struct {
 func newSoak(t *testing.T, seed uint64) *soak {
 	f := &fleet{Lab: lab.New(t), t: t}
 	source := rand.New(rand.NewPCG(seed, seed))
-	s := &soak{fleet: f, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, taken: map[string][]time.Time{}}
+	s := &soak{fleet: f, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, judged: map[string]bool{}, taken: map[string][]time.Time{}}
 	f.rx = f.Boot("collector", lab.WithTmpfs("/var/lib/cis490", "768M"))
 	f.rx.Push(lab.Binary(t), "/root/cis490")
 	f.rx.Write("/etc/cis490/receiver.toml", `public_url = "https://collector.lab:8443"
 [authority]
-cert_life = "20m"
+cert_life = "30m"
 server_life = "30m"
 [limits]
 disk_reserve = "64 MiB"
@@ -116,6 +117,7 @@ never_reported = "1m"
 		h.Write("/etc/cis490/lab-host.toml", busyConfig(h.Name, 5*time.Second, authorityURL)+`disk_reserve = "16 MiB"
 [ship]
 ping_every = "15s"
+shipped_keep_bytes = "16 MiB"
 reconcile_every = "1m"
 [doctor]
 outbox_oldest = "90s"
@@ -201,14 +203,14 @@ func (s *soak) active() []*hit {
 }
 
 // strike strikes the next hit, unless it has to wait: for a free lane, for its
-// machine, or as one of the two strikes all hosts alike.
+// machine, for a receiver that hears it, or as one of the two is of all hosts.
 func (s *soak) strike() bool {
 	h, active := s.next, s.active()
 	if len(active) >= soakLanes || h.all && len(active) > 0 {
 		return false
 	}
 	for _, other := range active {
-		if other.at == h.at || other.all {
+		if other.at == h.at || other.all || h.told && other.receiver {
 			return false
 		}
 	}

@@ -174,15 +174,27 @@ func (s *Shipper) sleepLoop(ctx context.Context) {
 	}
 }
 
+// leaveFor is how long a host that goes down tries to say so: enough for a
+// receiver that is being restarted.
+const leaveFor = 10 * time.Second
+
 // leave says that this host stops on purpose, so that its silence alarms nobody.
 func (s *Shipper) leave(ctx context.Context) {
 	if s.Credentials.Ready() != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), leaveFor)
 	defer cancel()
-	if _, err := s.Receiver.Ping(ctx, s.report(ctx, true)); err != nil {
-		s.Logger.Warn("receiver not told that this host leaves", "host", s.Host, "err", err)
+	for {
+		_, err := s.Receiver.Ping(ctx, s.report(ctx, true))
+		if err == nil {
+			return
+		}
+		action := ActionOf(err)
+		if again := action == wire.Network || action == wire.BackOff; !again || !s.sleep(ctx, s.Now().Add(time.Second), nil) {
+			s.Logger.Warn("receiver not told that this host leaves", "host", s.Host, "err", err)
+			return
+		}
 	}
 }
 

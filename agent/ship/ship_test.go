@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -221,7 +222,16 @@ func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
 
 // A restart of the program must not quieten the alarm about a host that stays.
 func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
-	r := peer.Start(t, nil)
+	var down atomic.Int32 // so many pings are not answered
+	r := peer.Start(t, func(r *peer.Receiver) {
+		r.OnPing = func(w http.ResponseWriter, _ *http.Request) bool {
+			if down.Add(-1) < 0 {
+				return false
+			}
+			w.WriteHeader(http.StatusBadGateway)
+			return true
+		}
+	})
 	h := newHost(t, r)
 	change := make(chan bool)
 	h.opts = func(o *ship.Options) {
@@ -249,6 +259,7 @@ func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	h.until("it says that it leaves", func() bool { s := said(); return s[len(s)-1] })
 	change <- false
 	h.until("it is back", func() bool { s := said(); return !s[len(s)-1] })
+	down.Store(1) // the receiver is being restarted
 	stop()
 	if s := said(); !s[len(s)-1] {
 		t.Errorf("said %v, want leaving at last: the machine goes down", s)

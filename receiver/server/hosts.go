@@ -32,6 +32,11 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	}
 	n.commit = p.Commit
 	s.contacts.Ping(host, p)
+	if p.Leaving { // it is not there to say it again
+		if err := s.contacts.Save(); err != nil {
+			return err
+		}
+	}
 	if s.o.Releases != nil {
 		s.o.Releases.Ping(host, p)
 	}

@@ -15,9 +15,11 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -314,6 +316,24 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 		if status != s.status || !strings.Contains(string(kind)+" "+body, s.want) {
 			t.Errorf("%s %s: %d %s %.200s, want %d %s", s.method, s.path, status, kind, body, s.status, s.want)
 		}
+	}
+}
+
+// A host that says that it leaves has been heard for good, also when serve is
+// killed right after its answer.
+func TestPing_LeavingIsDurable(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url(wire.PingPath), strings.NewReader(`{"boot_id":"b","clock":"2026-01-01T00:00:00Z","leaving":true}`))
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+a.bearer)
+	if status, _, body := a.do(req); status != http.StatusOK {
+		t.Fatalf("%d %s", status, body)
+	}
+	book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+	must(t, err)
+	if h := book.Hosts["lab-a"]; h == nil || !h.Leaving {
+		t.Errorf("what is on the disk does not say that it left: %+v", h)
 	}
 }
 
