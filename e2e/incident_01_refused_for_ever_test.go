@@ -82,8 +82,8 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 	t.Logf("all %d that were held are shipped %s after the gate took them", waiting, emptied(h, 8*time.Minute))
 	u.equal(h)
 	u.nothingLostNothingTwice()
-	if n := u.rx.Run("grep -c '" + commitOf("v0") + "' /var/lib/cis490/index.jsonl"); n < fmt.Sprint(waiting) && len(n) <= 4 {
-		t.Errorf("%s episodes of v0 are stored, want %d and more", n, waiting)
+	if r := u.rx.Try(fmt.Sprintf("test $(grep -c %s /var/lib/cis490/index.jsonl) -ge %d", commitOf("v0"), waiting)); r.Code != 0 {
+		t.Errorf("not all that was held is stored: %s", r)
 	}
 	measured(t, detected, healed)
 }

@@ -45,7 +45,10 @@ func TestIncident03_EmptyList(t *testing.T) {
 	if !strings.Contains(ready, "/var/lib/cis490/releases") {
 		t.Errorf("it does not say which folder cannot be read: %s", ready)
 	}
-	h.Eventually(time.Minute, "the host is asked to wait", "journalctl -b -u cis490-shipper | grep -E 'status=503|503'")
+	if code := put(h, commitOf("v1")); code != "503" {
+		t.Errorf("a PUT without a list is answered %s, want 503", code)
+	}
+	h.Eventually(time.Minute, "the host is asked to wait", "journalctl -b -u cis490-shipper | grep 503")
 	time.Sleep(20 * time.Second) // more of its tries
 	if n := strings.TrimSpace(h.Run("ls " + spool + "/episodes | wc -l")); n != "50" {
 		t.Errorf("%s episodes wait, want all 50", n)
@@ -67,4 +70,14 @@ func TestIncident03_EmptyList(t *testing.T) {
 		t.Errorf("the rollout was\n%s\nand is\n%s", before, after)
 	}
 	measured(t, detected, healed)
+}
+
+// put sends something as an episode of a commit, with the host's own credentials, and
+// returns the status of the answer.
+func put(h *lab.Host, commit string) string {
+	return h.Run(`printf x >/root/x && id=01J00000000000000000000009 && curl -sS -o /dev/null -w '%{http_code}' \
+--cacert /etc/cis490/certs/ca.crt --cert /etc/cis490/certs/lab-host.pem -H "Authorization: Bearer $(cat /etc/cis490/certs/bearer)" \
+-H 'Content-Type: application/zstd' -H "X-Content-SHA256: $(sha256sum </root/x | cut -d' ' -f1)" -H 'X-Schema-Version: 1' \
+-H 'X-Lab-Host: ` + h.Name + `' -H "X-Episode-Id: $id" -H 'X-Cis490-Code-Commit: ` + commit + `' \
+-T /root/x https://collector.lab:8443/v1/episodes/` + h.Name + `/$id.tar.zst`)
 }
