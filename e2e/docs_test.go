@@ -20,7 +20,8 @@ import (
 //
 //   - A block whose language is sh: each line, in the order of the page, by a person
 //     with sudo. "sh on=lab-01" is for that machine, "sh on=source" for the source
-//     tree, and without a name it is for the receiver, collector.
+//     tree, and without a name it is for the receiver, collector. "as=root" is for
+//     root. Variables that a line sets are there in the page's later lines.
 //   - Text between backticks that begins with sudo or make, or with cis490 and has a
 //     flag, and in which everything is concrete: no word in capitals and no "…"
 //     stands for something else. It is run after the blocks of its page, on the
@@ -32,7 +33,7 @@ import (
 // step is a command of a page.
 type step struct {
 	page, on, command string
-	inline            bool
+	inline, root      bool
 }
 
 // followedElsewhere are the sections whose commands another scenario follows.
@@ -61,7 +62,7 @@ func stepsOf(t *testing.T, file, section string) []step {
 			}
 			for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
 				if isCommand(m[1]) && notHere()[m[1]] == "" {
-					inline = append(inline, step{filepath.Base(file), "collector", m[1], true})
+					inline = append(inline, step{page: filepath.Base(file), on: "collector", command: m[1], inline: true})
 				}
 			}
 		}
@@ -72,16 +73,20 @@ func stepsOf(t *testing.T, file, section string) []step {
 // blockOf returns the commands of a block, which begins with its language.
 func blockOf(page, text string) []step {
 	info, body, _ := strings.Cut(text, "\n")
-	lang, on, _ := strings.Cut(info, " on=")
-	if lang != "sh" {
+	words := strings.Fields(info)
+	if len(words) == 0 || words[0] != "sh" {
 		return nil
 	}
-	if on == "" {
-		on = "collector"
+	s := step{page: page, on: "collector", root: slices.Contains(words, "as=root")}
+	for _, word := range words {
+		if on, ok := strings.CutPrefix(word, "on="); ok {
+			s.on = on
+		}
 	}
 	var all []step
 	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(body, "\\\n", "")), "\n") {
-		all = append(all, step{page, on, strings.TrimSpace(line), false})
+		s.command = strings.TrimSpace(line)
+		all = append(all, s)
 	}
 	return all
 }
@@ -113,11 +118,12 @@ type desk struct {
 	*fleet
 	machines map[string]*lab.Host
 	paste    string
+	vars     map[string]string // of each page on each machine: the lines that set them
 }
 
 func newDesk(t *testing.T, names ...string) *desk {
 	t.Helper()
-	d := &desk{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}}
+	d := &desk{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}, vars: map[string]string{}}
 	for i, m := range d.BootAll(names...) {
 		d.machines[m.Name] = m
 		if i == 0 {
@@ -133,17 +139,28 @@ func newDesk(t *testing.T, names ...string) *desk {
 	return d
 }
 
-// as runs a command as that person, who waits a minute at most, and watches for ten
-// seconds.
-func (d *desk) as(m *lab.Host, command string) lab.Result {
+// as runs a step's command as that person, who waits a minute at most, and watches
+// for ten seconds.
+func (d *desk) as(m *lab.Host, s step, command string) lab.Result {
 	d.t.Helper()
+	place := s.page + " on " + m.Name
+	if variable.MatchString(command) {
+		d.vars[place] += command + "\n"
+	}
 	limit := "60"
 	if strings.Contains(command, "--watch") {
 		limit = "10"
 	}
-	m.Write("/home/ada/paste", command+"\n", 0o644)
-	return m.Try("timeout " + limit + " setpriv --reuid=ada --regid=ada --init-groups env HOME=/home/ada sh -c 'cd /home/ada && . ./paste'")
+	m.Write("/home/ada/paste", d.vars[place]+command+"\n", 0o644)
+	person := " setpriv --reuid=ada --regid=ada --init-groups"
+	if s.root {
+		person = ""
+	}
+	return m.Try("timeout " + limit + person + " env HOME=/home/ada sh -c 'cd /home/ada && . ./paste'")
 }
+
+// variable is a line that sets one.
+var variable = regexp.MustCompile(`^[a-z]+=`)
 
 // follow runs the steps, and reports each that fails.
 func (d *desk) follow(steps []step) {
@@ -181,9 +198,9 @@ func (d *desk) take(s step) string {
 	case strings.HasSuffix(command, "cis490 status") && !s.inline:
 		d.waitAccepted(d.hosts[0], 1, time.Minute) // "seconds later"
 	}
-	r := d.as(m, command)
+	r := d.as(m, s, command)
 	if s.inline && !well(s, r) {
-		r = d.as(d.hosts[0], command)
+		r = d.as(d.hosts[0], s, command)
 	}
 	switch {
 	case !well(s, r):

@@ -22,7 +22,7 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 	}
 	r := newRig(t, "")
 	r.start()
-	h := r.enrol("lab-07")
+	h := r.enrol("lab-01")
 	key, ok := h.pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
 		t.Fatal("no key")
@@ -31,7 +31,7 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 	must(t, err)
 	r.write("lab-host.pem", string(pki.EncodeCerts(h.pair.Leaf))+string(pem))
 	r.write("ca.crt", string(pki.EncodeCerts(r.ca.Cert)))
-	r.write("bearer", "bearer-lab-07")
+	r.write("bearer", "bearer-lab-01")
 	r.write("01ARZ3NDEKTSV4RRFFQ69G5FAV.tar.zst", strings.Repeat("episode", 10_000))
 
 	doc, err := os.ReadFile("../../docs/protocol.md")
@@ -48,12 +48,11 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 	}
 	var script strings.Builder
 	for i, block := range strings.Split(string(doc), "```") {
-		block = strings.TrimPrefix(block, "sh")
-		if i%2 == 1 && (strings.Contains(block, "$mtls") || strings.Contains(block, "mtls=") || strings.Contains(block, "$c/ca.crt")) {
+		if block, ok := strings.CutPrefix(block, "sh on=lab-01 as=root\n"); ok && i%2 == 1 {
 			script.WriteString(block + "\n")
 		}
 	}
-	here := strings.NewReplacer("https://collector.lab:8443", "https://"+r.addr, "/etc/cis490/certs", r.dir, "curl ", "curl -sS ")
+	here := strings.NewReplacer("https://collector.lab:8443", "https://"+r.addr, "/etc/cis490/certs", r.dir, "/var/lib/cis490/data/shipped", r.dir, "curl ", "curl -sS ")
 	got := sh(here.Replace(script.String()))
 	for _, want := range []string{`"stored_at"`, `"policy"`, `"stored":["01ARZ3NDEKTSV4RRFFQ69G5FAV"]`, `"status":"ready"`, `"accepted":true`, "no release is offered"} {
 		if !strings.Contains(got, want) {
@@ -62,11 +61,16 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 	}
 
 	put, _, _ := strings.Cut(script.String(), "curl $mtls -H")
-	put = here.Replace(put)
+	put = here.Replace(put) // a second time
 	put = strings.Replace(put, "curl -sS", "curl -sS --http1.1 -o refused -w '%{http_code} %{size_upload}'", 1)
-	refused := strings.ReplaceAll(put, "01ARZ3NDEKTSV4RRFFQ69G5FAV; file=$id.tar.zst", "01ARZ3NDEKTSV4RRFFQ69G5FAW; file=01ARZ3NDEKTSV4RRFFQ69G5FAV.tar.zst")
-	refused = strings.Replace(refused, "$rx/v1/episodes/$host/$file", "$rx/v1/episodes/$host/$id.tar.zst", 1)
+	refused := strings.Replace(put, "id=$(basename $file .tar.zst)", "id=01ARZ3NDEKTSV4RRFFQ69G5FAW", 1)
 	refused = strings.Replace(refused, "cis490 version --json | jq -r .commit", "printf %040d 7", 1)
+	for script, want := range map[string]string{put: "200 ", refused: "412 "} {
+		script = strings.Replace(script, "--http1.1", "--http2", 1)
+		if got := sh(script); !strings.HasPrefix(got, want) {
+			t.Errorf("answered without need of the body, over HTTP/2: %q, want %s", got, want)
+		}
+	}
 	if got := strings.TrimSpace(sh(refused)); got != "412 0" {
 		b, _ := os.ReadFile(r.path("refused"))
 		t.Errorf("a refused upload: %q, want 412 with 0 bytes sent: %s", got, b)

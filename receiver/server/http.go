@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -97,6 +98,9 @@ func (s *Server) handler() http.Handler {
 		n := &note{}
 		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
+		if r.ProtoMajor == 2 && 0 < r.ContentLength && r.ContentLength <= readOn {
+			cw.body = r.Body
+		}
 		if r.ContentLength != 0 {
 			// For a body that no handler reads: net/http may, before the answer.
 			// Not supported by test recorders only.
@@ -246,6 +250,7 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 // client that takes nothing for as long as a sender may be silent.
 type counted struct {
 	http.ResponseWriter
+	body   io.Reader // that is read to its end before the answer; may be nil
 	idle   time.Duration
 	status int
 	err    error
@@ -254,10 +259,18 @@ type counted struct {
 // Unwrap lets http.ResponseController through.
 func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
+// readOn is how much of a body, in bytes, that needs no reading is read all the
+// same, as net/http does it in HTTP/1.1: answered earlier, curl 7.88 takes an
+// HTTP/2 stream for broken, and shows no answer.
+const readOn = 256 << 10
+
 // WriteHeader notes the status.
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 && w.status == 0 {
 		w.status = status
+		if w.body != nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(w.body, readOn)) // what is missing is not needed
+		}
 	}
 	w.deadline()
 	w.ResponseWriter.WriteHeader(status)
