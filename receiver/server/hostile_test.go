@@ -193,10 +193,11 @@ func (b refuseBody) Read([]byte) (int, error) {
 }
 
 func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
+	large := strings.Repeat("x", 256<<10+1) // a small one is read on, over HTTP/2
 	for _, m := range []mode{http2, http1, socketed} {
 		r := newRig(t, over(m))
 		a := r.enrol("lab-a")
-		req := a.request(ep1, "one", set(wire.HeaderCommit, string(other)))
+		req := a.request(ep1, large, set(wire.HeaderCommit, string(other)))
 		req.Body = io.NopCloser(refuseBody{t})
 		if status, _, _ := a.do(req); status != 412 {
 			t.Errorf("%q: answered %d", m, status)

@@ -261,7 +261,8 @@ func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // readOn is how much of a body, in bytes, that needs no reading is read all the
 // same, as net/http does it in HTTP/1.1: answered earlier, curl 7.88 takes an
-// HTTP/2 stream for broken, and shows no answer.
+// HTTP/2 stream for broken, and shows no answer. Of a
+// larger body nothing is read.
 const readOn = 256 << 10
 
 // WriteHeader notes the status.
