@@ -36,6 +36,14 @@ var parts = map[string]without{
 		"an exit code that only says that it ran", "commands/fleet_check.go",
 		"r.Hosts, len(r.Open), told)\n", "r.Hosts, len(r.Open), told)\n	if len(r.Open) > 0 {\n		return verdict()\n	}\n",
 	},
+	"09": {
+		"renewal by a key whose certificate ran out", "receiver/authority/issue.go",
+		"case host.State != roster.Active:", "case host.State != roster.Active || !host.CertExpires.After(a.o.Now()):",
+	},
+	"10": {
+		"the way back to the version before", "install/update/rollback.go",
+		`back := filepath.Join("versions", t.From)`, `back := filepath.Join("versions", t.Folder)`,
+	},
 	"12": {
 		"the receiver's reserve", "receiver/store/space.go",
 		"left < s.o.Reserve {", "left < 0 {",
@@ -43,5 +51,33 @@ var parts = map[string]without{
 	"13": {
 		"the recorder's reserve", "agent/orchestrate/admit.go",
 		"if free < r.o.DiskReserve {", "if free < 0 {",
+	},
+	"14": {
+		"symptom gone", "receiver/fleet/detect.go",
+		"NeverReported: neverReported, Gone: gone,", "NeverReported: neverReported,",
+	},
+	"16": {
+		"the comparison of the path with the certificate", "receiver/server/identity.go",
+		"case named != \"\" && named != host:", "case named != \"\" && host == \"\":",
+	},
+	"17": {
+		"the hosts' check of when fleet-check last ran", "agent/health/network.go",
+		"return machine.Fresh(p.FleetCheck, joined, p.ServerTime)", "return machine.Fresh(p.ServerTime, joined, p.ServerTime)",
+	},
+	"18": {
+		"the deadline on silence", "agent/client/request.go",
+		"s := &silence{limit: limit}", "limit *= 1000\n\ts := &silence{limit: limit}",
+	},
+	"19": {
+		"what hosts do about another store_id", "agent/ship/ping.go",
+		"if otherStore {", "if otherStore && first {",
+	},
+	"20": {
+		"holding by commit", "agent/ship/outcome.go",
+		"case wire.HoldCommit:\n", "case wire.HoldCommit:\n\t\ts.setAside(e, reasonOf(p, e, policy))\n\t\treturn\n",
+	},
+	"21": {
+		"what a host says when it leaves", "receiver/fleet/detect.go",
+		"Quiet: r.Code == reasonLeft,", "Quiet: false,",
 	},
 }
