@@ -2,6 +2,7 @@ package gate_test
 
 import (
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,8 +38,8 @@ func TestGate_FollowsConfigAndReleases(t *testing.T) {
 		t.Errorf("before any load: %v", err)
 	}
 	g.Refresh() // there is no file yet
-	if _, err := g.Judge(commit("a")); !errors.Is(err, gate.ErrNotLoaded) {
-		t.Errorf("without a file: %v", err)
+	if _, err := g.Judge(commit("a")); !errors.Is(err, gate.ErrNotLoaded) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without a file, want both that there is no verdict and why: %v", err)
 	}
 	steps := []struct {
 		name   string
