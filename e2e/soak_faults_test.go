@@ -65,10 +65,15 @@ func hostFaults() []fault {
 		{name: "cable out for long", weight: 2, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"silent/nothing"}, may: back},
 		{name: "no name service", weight: 1, least: 10 * s, most: 30 * s, strike: does("sed -i /collector/d /etc/hosts"), end: (*hit).rightName},
 		{name: "captive portal", weight: 2, least: 10 * s, most: 30 * s, strike: (*hit).portal, end: (*hit).rightName},
-		{name: "host's disk full", weight: 2, strike: does("fallocate -l $(( $(df --output=avail -B1 " + spool + " | tail -1) - (4<<20) )) " + spool + "/ballast"),
-			end: does("rm " + spool + "/ballast"), must: []string{ails}, may: back},
-		{name: "timer disabled by hand", weight: 2, strike: does("systemctl disable --now cis490-cert-fetch.timer", "systemctl disable --now cis490-doctor-check.timer"),
-			may: []string{ails}, mended: "systemctl is-active --quiet cis490-cert-fetch.timer cis490-doctor-check.timer && systemctl is-enabled --quiet cis490-cert-fetch.timer cis490-doctor-check.timer"},
+		{
+			name: "host's disk full", weight: 2, must: []string{ails}, may: back,
+			strike: does("fallocate -l $(( $(df --output=avail -B1 " + spool + " | tail -1) - (4<<20) )) " + spool + "/ballast"), end: does("rm " + spool + "/ballast"),
+		},
+		{
+			name: "timer disabled by hand", weight: 2, may: []string{ails},
+			strike: does("systemctl disable --now cis490-cert-fetch.timer", "systemctl disable --now cis490-doctor-check.timer"),
+			mended: "systemctl is-active --quiet cis490-cert-fetch.timer cis490-doctor-check.timer && systemctl is-enabled --quiet cis490-cert-fetch.timer cis490-doctor-check.timer",
+		},
 		{name: "service stopped by hand", weight: 2, strike: does("systemctl stop cis490-shipper", "systemctl disable --now cis490-orchestrator"),
 			may: []string{ails}, mended: ships + " && systemctl is-enabled --quiet cis490-orchestrator"},
 		{name: "unit edited by hand", weight: 1, strike: does("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload"),
@@ -149,7 +154,7 @@ func (h *hit) junk(s *soak) {
 }
 
 // block makes the receiver refuse what the hosts run.
-func (h *hit) block(s *soak) {
+func (h *hit) block(*soak) {
 	commit := h.at.Run("cis490 version --json | jq -r .commit")
 	h.at.Write("/etc/cis490/receiver.toml", h.at.Read("/etc/cis490/receiver.toml")+"[gate]\nblocked_commits = [\""+commit+"\"]\n", 0o644)
 }

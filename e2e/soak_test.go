@@ -83,7 +83,7 @@ type soak struct {
 	read    int                    // bytes of the index
 	checked time.Time              // fleet-check's last run that was looked at
 	aside   map[string]bool        // episodes that are to be set aside
-	judged  map[string]bool // alerts that no fault explains
+	judged  map[string]bool        // alerts that no fault explains
 	samples []sample
 	sampled time.Time
 }
