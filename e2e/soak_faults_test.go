@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"cis490/e2e/lab"
 )
 
 // A fault is what may strike, and how the surroundings end it again. What has no
@@ -110,6 +112,7 @@ func receiverFaults() []fault {
 		{name: "authority killed", weight: 1, receiver: true, strike: does(signal("KILL", "cis490-bootstrap")), mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-bootstrap")), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-bootstrap"), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
+		{name: "no fault: a good release", weight: 1, receiver: true, all: true, strike: (*hit).release},
 		{name: "fleet-check's timer disabled", weight: 1, receiver: true, strike: does("systemctl disable --now cis490-fleet-health.timer"),
 			mended: "systemctl is-active --quiet cis490-fleet-health.timer && systemctl is-enabled --quiet cis490-fleet-health.timer"},
 	}
@@ -151,6 +154,13 @@ func (h *hit) junk(s *soak) {
 	what := []string{"ln -s /etc/passwd meta.json", "head -c 5000 /dev/urandom > meta.json", "touch notes"}[h.choice%3]
 	h.at.Run("cd " + spool + "/episodes && mkdir " + id + " && cd " + id + " && " + what + " && touch done.marker && chown -hR cis490-rec:cis490 . && chmod 2770 .")
 	h.mended = "test -e " + spool + "/quarantine/" + id + "/quarantine_reason.json"
+}
+
+// release publishes a version; it has arrived when each host says that it runs it.
+func (h *hit) release(s *soak) {
+	version := fmt.Sprintf("v%d", s.seq+1)
+	s.publish(version, lab.BinaryWith(s.t, version, commitOf(version)))
+	h.mended = `jq -e '[.hosts[].version] | all(. == "` + version + `")' /var/lib/cis490/contacts.json && cis490 release list --json | jq -e '.[] | select(.version == "` + version + `") | .stage == "all"'`
 }
 
 // block makes the receiver refuse what the hosts run.
