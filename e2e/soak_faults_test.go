@@ -17,6 +17,7 @@ type fault struct {
 	weight      int
 	receiver    bool // it strikes the receiver, else a host
 	all         bool // hosts have alerts of it, so that no other fault may be there
+	good        bool // it is no fault
 	told        bool // the receiver is told of it when it strikes, and has to be there
 	least, most time.Duration
 	strike, end func(*hit, *soak)
@@ -112,7 +113,7 @@ func receiverFaults() []fault {
 		{name: "authority killed", weight: 1, receiver: true, strike: does(signal("KILL", "cis490-bootstrap")), mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-bootstrap")), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-bootstrap"), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
-		{name: "no fault: a good release", weight: 1, receiver: true, all: true, strike: (*hit).release},
+		{name: "good release", weight: 1, good: true, receiver: true, all: true, strike: (*hit).release},
 		{name: "fleet-check's timer disabled", weight: 1, receiver: true, strike: does("systemctl disable --now cis490-fleet-health.timer"),
 			mended: "systemctl is-active --quiet cis490-fleet-health.timer && systemctl is-enabled --quiet cis490-fleet-health.timer"},
 	}
