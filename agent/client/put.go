@@ -104,6 +104,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	n, err := u.r.Read(p)
 	u.left -= int64(n)
+	if err == nil && n > 0 && u.left == 0 { // the transport asks for no more, or too late
+		extra, _ := u.r.Read(make([]byte, 1))
+		u.left -= int64(extra)
+	}
 	switch {
 	case errors.Is(err, io.EOF) && u.left != 0, u.left < 0:
 		u.err = fmt.Errorf("%w: is not of %d bytes", ErrTarball, u.t.Size)
