@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -247,10 +248,16 @@ func newID() ident.EpisodeID {
 
 // put sends a body and returns the status; 0 with an error where none came.
 func (h *host) put(id ident.EpisodeID, body []byte, digest ident.Digest) (int, error) {
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, "https://"+h.r.addr+wire.EpisodePath(h.name, id), bytes.NewReader(body))
+	return h.send(id, bytes.NewReader(body), len(body), digest)
+}
+
+// send is put of a body that comes bit by bit.
+func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.Digest) (int, error) {
+	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, "https://"+h.r.addr+wire.EpisodePath(h.name, id), body)
 	if err != nil {
 		return 0, err
 	}
+	req.ContentLength = int64(size)
 	req.Header = http.Header{
 		"Content-Type": {wire.ContentTypeEpisode}, "X-Content-Sha256": {string(digest)}, "X-Schema-Version": {"1"},
 		"X-Lab-Host": {string(h.name)}, "X-Episode-Id": {string(id)}, "X-Cis490-Code-Commit": {commit}, "Authorization": {"Bearer bearer-" + string(h.name)},

@@ -4,9 +4,11 @@ package solo
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -69,19 +71,84 @@ func TestFaults_OfRealCalls(t *testing.T) {
 	}
 }
 
+// TestFaults_WithinTheBody: the disk fails when half of an upload is written.
+func TestFaults_WithinTheBody(t *testing.T) {
+	if _, err := exec.LookPath("strace"); err != nil {
+		t.Skip("needs strace")
+	}
+	body := []byte(strings.Repeat("b", 2<<20))
+	for errno, want := range map[string]int{"EIO": http.StatusInternalServerError, "ENOSPC": http.StatusInsufficientStorage} {
+		t.Run(errno, func(t *testing.T) {
+			r := newRig(t, "")
+			r.start()
+			h := r.enrol("lab-a")
+			id := newID()
+			half, rest := io.Pipe()
+			answered := make(chan int, 1)
+			go func() {
+				status, err := h.send(id, half, len(body), digestOf(body))
+				if err != nil {
+					t.Errorf("no answer: %v", err)
+				}
+				answered <- status
+			}()
+			_, err := rest.Write(body[:1<<20])
+			must(t, err)
+			var staged []string
+			r.eventually("half of it is staged", func() bool {
+				staged, _ = filepath.Glob(r.path("data/staged/lab-a.*"))
+				return len(staged) == 1
+			})
+			detach := r.injectInto(staged[0], "write", errno)
+			go func() { _, _ = rest.Write(body[1<<20:]); _ = rest.Close() }()
+			if status := <-answered; status != want {
+				t.Errorf("answered %d, want %d", status, want)
+			}
+			detach()
+			if left, _ := filepath.Glob(r.path("data/staged/*")); len(left) > 0 {
+				t.Errorf("left: %v", left)
+			}
+			if status, err := h.put(id, body, digestOf(body)); status != http.StatusCreated {
+				t.Errorf("afterwards: %d %v", status, err)
+			}
+		})
+	}
+}
+
 // inject lets every such call of the receiver fail until detach is called; writes
 // only to the index, as those to its sockets are calls of the same name.
 func (r *rig) inject(call, errno string) (detach func()) {
 	r.t.Helper()
-	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p", strconv.Itoa(r.pid())}
 	if call == "write" {
-		args = append(args, "-P", r.path("data/index.jsonl"))
+		return r.injectInto(r.path("data/index.jsonl"), call, errno)
+	}
+	return r.injectInto("", call, errno)
+}
+
+// injectInto is inject for the calls that have to do with one file, unless it is "".
+func (r *rig) injectInto(file, call, errno string) (detach func()) {
+	r.t.Helper()
+	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p", strconv.Itoa(r.pid())}
+	if file != "" {
+		args = append(args, "-P", file)
 	}
 	cmd := exec.Command("strace", args...)
 	must(r.t, cmd.Start())
-	r.eventually("strace is attached", func() bool { return r.status("TracerPid") != 0 })
+	r.eventually("strace is attached to each thread", r.traced)
 	return func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	}
+}
+
+// traced: every thread has a tracer. It attaches to one after the other.
+func (r *rig) traced() bool {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", r.pid()))
+	must(r.t, err)
+	for _, path := range threads {
+		if b, err := os.ReadFile(path); err == nil && strings.Contains(string(b), "\nTracerPid:\t0\n") {
+			return false
+		}
+	}
+	return true
 }
