@@ -65,6 +65,9 @@ func TestIncident11_PowerCutReceiver(t *testing.T) {
 		healed = max(healed, time.Since(began))
 		rows := stored(t, rx)
 		t.Logf("power cut: %d receipts, %d rows, %s repaired", acknowledged(t, hosts, rows), len(rows), rx.Run(`grep -c '"repaired":true' /var/lib/cis490/index.jsonl || true`))
+		if t.Failed() {
+			t.FailNow() // what is lost is not found again
+		}
 		for _, h := range hosts {
 			h.Reconnect()
 		}

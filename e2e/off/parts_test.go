@@ -56,6 +56,10 @@ var parts = map[string]without{
 		"symptom gone", "receiver/fleet/detect.go",
 		"NeverReported: neverReported, Gone: gone,", "NeverReported: neverReported,",
 	},
+	"15": {
+		"the clock as a reason", "receiver/fleet/reason.go",
+		"case alive && c.Offset.Abs() > skew:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
+	},
 	"16": {
 		"the comparison of the path with the certificate", "receiver/server/identity.go",
 		"case named != \"\" && named != host:", "case named != \"\" && host == \"\":",
