@@ -55,6 +55,8 @@ test: ## run everything that needs no root, with the race detector
 lint: ## run the linters
 	go run $(GOLANGCI) run ./...
 	go run $(GOLANGCI) run --build-tags e2e,soak ./e2e/...
+	go run $(GOLANGCI) run --build-tags solo ./e2e/solo
+	go run $(GOLANGCI) run --build-tags off ./e2e/off
 
 e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=3 side by side)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \

@@ -77,10 +77,14 @@ func hostFaults() []fault {
 			strike: does("systemctl disable --now cis490-cert-fetch.timer", "systemctl disable --now cis490-doctor-check.timer"),
 			mended: "systemctl is-active --quiet cis490-cert-fetch.timer cis490-doctor-check.timer && systemctl is-enabled --quiet cis490-cert-fetch.timer cis490-doctor-check.timer",
 		},
-		{name: "service stopped by hand", weight: 2, strike: does("systemctl stop cis490-shipper", "systemctl disable --now cis490-orchestrator"),
-			may: []string{ails}, mended: ships + " && systemctl is-enabled --quiet cis490-orchestrator"},
-		{name: "unit edited by hand", weight: 1, strike: does("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload"),
-			mended: "test $(systemctl show -p Restart --value cis490-shipper) = on-failure"},
+		{
+			name: "service stopped by hand", weight: 2, strike: does("systemctl stop cis490-shipper", "systemctl disable --now cis490-orchestrator"),
+			may: []string{ails}, mended: ships + " && systemctl is-enabled --quiet cis490-orchestrator",
+		},
+		{
+			name: "unit edited by hand", weight: 1, strike: does("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload"),
+			mended: "test $(systemctl show -p Restart --value cis490-shipper) = on-failure",
+		},
 		{name: "folder closed by hand", weight: 1, strike: does("chmod 700 " + spool + "/episodes"), may: []string{ails}, mended: "test $(stat -c %a " + spool + "/episodes) = 2770"},
 		{name: "junk among the episodes", weight: 2, strike: (*hit).junk},
 	}
@@ -102,20 +106,28 @@ func receiverFaults() []fault {
 		{name: "receiver's power cut", weight: 2, receiver: true, most: 30 * s, strike: (*hit).crash, end: (*hit).powerOn, mended: serves},
 		{name: "receiver's cable out", weight: 2, receiver: true, least: 10 * s, most: 30 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
 		{name: "receiver's cable out for long", weight: 1, receiver: true, all: true, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"all:silent/nothing"}, may: back},
-		{name: "receiver's disk full", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s,
+		{
+			name: "receiver's disk full", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s,
 			strike: does("fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (40<<20) )) /var/lib/cis490/ballast"),
-			end:    does("rm /var/lib/cis490/ballast"), must: []string{"disk-low/disk.reserve"}, may: ready},
-		{name: "index is root's", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: does("chown root:root /var/lib/cis490/index.jsonl"),
-			end: does("chown cis490:cis490 /var/lib/cis490/index.jsonl"), must: []string{"index-broken/ledger.index"}, may: ready},
+			end:    does("rm /var/lib/cis490/ballast"), must: []string{"disk-low/disk.reserve"}, may: ready,
+		},
+		{
+			name: "index is root's", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: does("chown root:root /var/lib/cis490/index.jsonl"),
+			end: does("chown cis490:cis490 /var/lib/cis490/index.jsonl"), must: []string{"index-broken/ledger.index"}, may: ready,
+		},
 		{name: "gate wrong", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: (*hit).block, end: (*hit).unblock, may: []string{"all:doctor-failing/gated", "all:" + ails}},
-		{name: "gate wrong for long", weight: 1, receiver: true, all: true, strike: (*hit).block, end: (*hit).unblock,
-			must: []string{"all:silent/gated"}, may: append(back, "all:doctor-failing/gated", "all:fatal-only/gated")},
+		{
+			name: "gate wrong for long", weight: 1, receiver: true, all: true, strike: (*hit).block, end: (*hit).unblock,
+			must: []string{"all:silent/gated"}, may: append(back, "all:doctor-failing/gated", "all:fatal-only/gated"),
+		},
 		{name: "authority killed", weight: 1, receiver: true, strike: does(signal("KILL", "cis490-bootstrap")), mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-bootstrap")), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-bootstrap"), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "good release", weight: 1, good: true, receiver: true, all: true, strike: (*hit).release},
-		{name: "fleet-check's timer disabled", weight: 1, receiver: true, strike: does("systemctl disable --now cis490-fleet-health.timer"),
-			mended: "systemctl is-active --quiet cis490-fleet-health.timer && systemctl is-enabled --quiet cis490-fleet-health.timer"},
+		{
+			name: "fleet-check's timer disabled", weight: 1, receiver: true, strike: does("systemctl disable --now cis490-fleet-health.timer"),
+			mended: "systemctl is-active --quiet cis490-fleet-health.timer && systemctl is-enabled --quiet cis490-fleet-health.timer",
+		},
 	}
 }
 
