@@ -44,6 +44,14 @@ var parts = map[string]without{
 		"the way back to the version before", "install/update/rollback.go",
 		`back := filepath.Join("versions", t.From)`, `back := filepath.Join("versions", t.Folder)`,
 	},
+	"11_PowerCutReceiver": {
+		"the flush before the row", "internal/disk/disk.go",
+		"if err := unix.Syncfs(int(f.d.Fd())); err != nil {", "if err := unix.Fstat(int(f.d.Fd()), new(unix.Stat_t)); err != nil {",
+	},
+	"11_PowerCutUpdate": {
+		"taking a trial up again after a boot", "install/update/update.go",
+		"if t := u.s.Trial; t != nil {\n		switch", "if t := u.s.Trial; t != nil {\n		if t.Boot != u.o.Machine.Boot() {\n			return Result{Did: Observing}, nil\n		}\n		switch",
+	},
 	"12": {
 		"the receiver's reserve", "receiver/store/space.go",
 		"left < s.o.Reserve {", "left < 0 {",
