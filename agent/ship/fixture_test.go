@@ -40,13 +40,14 @@ type host struct {
 	t    *testing.T
 	cfg  config.LabHost
 	dir  string
+	fs   disk.FS
 	n    int
 	opts func(*ship.Options)
 }
 
 func newHost(t *testing.T, r *peer.Receiver) *host {
 	cfg := r.Config(t)
-	return &host{t: t, cfg: cfg, dir: cfg.DataDir}
+	return &host{t: t, cfg: cfg, dir: cfg.DataDir, fs: disk.OS{}}
 }
 
 // record writes a whole episode of a commit.
@@ -70,7 +71,7 @@ func (h *host) record(c ident.Commit) ident.EpisodeID {
 func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	h.t.Helper()
 	logger := slog.New(slog.NewTextHandler(h.t.Output(), nil))
-	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: h.dir, Now: time.Now, Logger: logger})
+	sp, err := spool.Open(spool.Options{FS: h.fs, Dir: h.dir, Now: time.Now, Logger: logger})
 	if err != nil {
 		h.t.Fatal(err)
 	}

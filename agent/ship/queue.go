@@ -31,6 +31,7 @@ type entry struct {
 	tarball   spool.Tarball
 	repack    bool          // its tarball arrived damaged
 	aside     *spool.Reason // to be set aside: the disk refused it before
+	noted     bool          // its receipt is durable: it only has to be moved out of the way
 	attempts  int
 	notBefore time.Time
 }
@@ -159,7 +160,7 @@ func (q *queue) isHeld(e *entry) bool {
 		return false
 	}
 	_, held := q.holds[e.commit]
-	return held
+	return held && !e.noted
 }
 
 // hold keeps the episodes of a commit back.

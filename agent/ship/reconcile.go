@@ -108,6 +108,9 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 				confirmed = append(confirmed, r)
 				continue
 			}
+			if s.queue.knows(r.Episode) {
+				continue // its directory is not out of the way yet
+			}
 			if err := s.Spool.PutBack(r, storeID); err != nil {
 				return err
 			}

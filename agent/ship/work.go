@@ -12,6 +12,7 @@ import (
 	"cis490/agent/spool"
 	"cis490/internal/episode"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 	"cis490/internal/wire"
 )
 
@@ -36,6 +37,10 @@ func (s *Shipper) packLoop(ctx context.Context) {
 func (s *Shipper) pack(ctx context.Context, e *entry) {
 	if e.aside != nil {
 		s.setAside(e, *e.aside)
+		return
+	}
+	if e.noted {
+		s.clear(e)
 		return
 	}
 	var t spool.Tarball
@@ -202,8 +207,7 @@ func (s *Shipper) retireLoop(ctx context.Context) {
 }
 
 func (s *Shipper) retire(batch []spool.Acknowledged) {
-	err := s.Spool.Retire(batch)
-	if err != nil {
+	if err := s.Spool.Note(batch); err != nil {
 		wait := s.wait(1)
 		s.note(err)
 		s.Logger.Warn("receipts not noted; the episodes stay and are sent again", "host", s.Host, "wait", wait, "err", err)
@@ -212,13 +216,41 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 		}
 		return
 	}
-	for _, a := range batch {
-		s.queue.drop(s.queue.get(a.Tarball.Episode))
-	}
-	s.mu.Lock()
-	s.moved.Episodes += len(batch)
-	s.mu.Unlock()
 	s.shippedNow()
+	ids := make([]ident.EpisodeID, len(batch))
+	for i, a := range batch {
+		ids[i] = a.Tarball.Episode
+	}
+	together := s.Spool.Clear(ids...)
+	for _, id := range ids {
+		e := s.queue.get(id)
+		if e.noted = true; together == nil {
+			s.retired(e)
+		} else { // one of them must not keep the others
+			s.clear(e)
+		}
+	}
+}
+
+// clear moves an episode, whose receipt is noted, out of the way. If that fails it is
+// tried again later; the episode is not sent again.
+func (s *Shipper) clear(e *entry) {
+	if err := s.Spool.Clear(e.id); err != nil {
+		e.attempts++
+		wait := s.wait(e.attempts)
+		s.note(err)
+		s.Logger.Warn("episode shipped, but not moved out of the way; that is tried again", "host", s.Host, "episode", e.id, "wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		s.queue.set(e, waiting, s.Now().Add(wait))
+		return
+	}
+	s.retired(e)
+}
+
+func (s *Shipper) retired(e *entry) {
+	s.mu.Lock()
+	s.moved.Episodes++
+	s.mu.Unlock()
+	s.queue.drop(e)
 }
 
 // shippedNow notes the time of the last success, on disk not more often than

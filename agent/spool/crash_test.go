@@ -92,7 +92,7 @@ func steps() []step {
 		if err != nil {
 			return err
 		}
-		return s.Retire([]spool.Acknowledged{{Tarball: t, Receipt: wire.Receipt{Episode: one, Digest: t.Digest, Size: t.Size, StoreID: "s"}}})
+		return retireOne(s, spool.Acknowledged{Tarball: t, Receipt: wire.Receipt{Episode: one, Digest: t.Digest, Size: t.Size, StoreID: "s"}})
 	}
 	retired := func(t *testing.T, f disk.FS, s *spool.Spool) {
 		packed(t, f, s)
@@ -144,12 +144,19 @@ func steps() []step {
 	}
 }
 
+func retireOne(s *spool.Spool, a spool.Acknowledged) error {
+	if err := s.Note([]spool.Acknowledged{a}); err != nil {
+		return err
+	}
+	return s.Clear(a.Tarball.Episode)
+}
+
 // history retires and prunes many episodes, of which only receipts are left.
 func history(t *testing.T, s *spool.Spool) {
 	t.Helper()
 	for n := range 120 {
 		id := ident.EpisodeID(fmt.Sprintf("00J%023d", n))
-		err := s.Retire([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))}, Receipt: wire.Receipt{Episode: id}}})
+		err := retireOne(s, spool.Acknowledged{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))}, Receipt: wire.Receipt{Episode: id}})
 		if err := errors.Join(err, s.Prune(id)); err != nil {
 			t.Fatal(err)
 		}
@@ -284,7 +291,7 @@ func TestShorten(t *testing.T) {
 	record(t, f, one)
 	tarball, err := s.Tarball(t.Context(), packer{f}, one, nil)
 	if err == nil {
-		err = s.Retire([]spool.Acknowledged{{Tarball: tarball, Receipt: wire.Receipt{Episode: one, StoreID: "s"}}})
+		err = retireOne(s, spool.Acknowledged{Tarball: tarball, Receipt: wire.Receipt{Episode: one, StoreID: "s"}})
 	}
 	if err != nil {
 		t.Fatal(err)

@@ -114,7 +114,7 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest {
 			continue // not what was acknowledged: the receiver must say
 		}
-		step(s.clear([]ident.EpisodeID{id}))
+		step(s.Clear(id))
 	}
 	for id, r := range lost {
 		if disk.Exists(s.FS, s.inShipped(id)) {

@@ -33,10 +33,9 @@ type Acknowledged struct {
 	Receipt wire.Receipt
 }
 
-// Retire makes receipts durable and then moves the episodes out of the way. After
-// an error any of them may be retired; the others wait and may be sent again,
-// which the receiver answers with the same receipt.
-func (s *Spool) Retire(batch []Acknowledged) error {
+// Note makes receipts durable. After an error any of them may be; the episodes wait
+// and may be sent again, which the receiver answers with the same receipt.
+func (s *Spool) Note(batch []Acknowledged) error {
 	errs := make([]error, len(batch))
 	var wg sync.WaitGroup
 	for i, a := range batch {
@@ -50,17 +49,14 @@ func (s *Spool) Retire(batch []Acknowledged) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("note receipt: %w", err)
 	}
-	ids := make([]ident.EpisodeID, len(batch))
-	for i, a := range batch {
-		ids[i] = a.Tarball.Episode
-	}
-	return s.clear(ids)
+	return nil
 }
 
-// clear moves acknowledged episodes out of outbox and episodes. The directory
-// leaves with one rename: half of it under its own name could be taken for an
-// episode of other content.
-func (s *Spool) clear(ids []ident.EpisodeID) error {
+// Clear moves episodes whose receipts are noted out of outbox and episodes. After an
+// error any of them may be where they were, for another call or Recover to move. The
+// directory leaves with one rename: half of it under its own name could be taken for
+// an episode of other content.
+func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	for _, id := range ids {
 		err := errors.Join(
 			s.move(s.inOutbox(id, wire.TarballSuffix), s.inShipped(id)),

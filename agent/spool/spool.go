@@ -109,13 +109,23 @@ func (s *Spool) inQuarantine(id ident.EpisodeID) string {
 
 // Done tells whether an episode's directory is there and whole. A symlink to one
 // is none: what it leads to is not ours to remove.
-func (s *Spool) Done(id ident.EpisodeID) bool {
-	fi, err := s.FS.Lstat(filepath.Join(s.episode(id), episode.DoneMarker))
-	if err != nil || !fi.Mode().IsRegular() {
-		return false
+func (s *Spool) Done(id ident.EpisodeID) bool { return s.whole(id) == nil }
+
+// whole is fs.ErrNotExist where an episode's directory is not there, or not whole,
+// and another error where that cannot be told.
+func (s *Spool) whole(id ident.EpisodeID) error {
+	marker, err := s.FS.Lstat(filepath.Join(s.episode(id), episode.DoneMarker))
+	if err != nil {
+		return err
 	}
-	fi, err = s.FS.Lstat(s.episode(id))
-	return err == nil && fi.IsDir()
+	dir, err := s.FS.Lstat(s.episode(id))
+	if err != nil {
+		return err
+	}
+	if !marker.Mode().IsRegular() || !dir.IsDir() {
+		return fs.ErrNotExist
+	}
+	return nil
 }
 
 // Scan returns the ids of whole episodes that known does not know yet, in order

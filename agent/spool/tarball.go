@@ -50,8 +50,8 @@ func (s *Spool) Tarball(ctx context.Context, p Packer, id ident.EpisodeID, moved
 // the episode's directory there is nothing to pack from, and the error is
 // fs.ErrNotExist.
 func (s *Spool) Repack(ctx context.Context, p Packer, id ident.EpisodeID, moved func(n int)) (Tarball, error) {
-	if !s.Done(id) {
-		return Tarball{}, fmt.Errorf("pack %s again: its directory is gone: %w", id, fs.ErrNotExist)
+	if err := s.whole(id); err != nil {
+		return Tarball{}, fmt.Errorf("pack %s again: look for its directory: %w", id, err)
 	}
 	// First the old bytes go, for good: under the new digest they would be wrong.
 	err := errors.Join(s.remove(s.inOutbox(id, wire.TarballSuffix)), s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
@@ -63,8 +63,8 @@ func (s *Spool) Repack(ctx context.Context, p Packer, id ident.EpisodeID, moved 
 
 func (s *Spool) pack(ctx context.Context, p Packer, id ident.EpisodeID, moved func(n int), again bool) (Tarball, error) {
 	dir := s.episode(id)
-	if !s.Done(id) {
-		return Tarball{}, fmt.Errorf("pack %s: its directory is gone: %w", id, fs.ErrNotExist)
+	if err := s.whole(id); err != nil {
+		return Tarball{}, fmt.Errorf("pack %s: look for its directory: %w", id, err)
 	}
 	m, err := episode.ReadMeta(s.FS, dir)
 	switch {

@@ -6,7 +6,7 @@ package off
 var parts = map[string]without{
 	"01": {
 		"holding a refused commit", "agent/ship/queue.go",
-		"	_, held := q.holds[e.commit]\n	return held", "	return false",
+		"	_, held := q.holds[e.commit]\n	return held && !e.noted", "	return false",
 	},
 	"02": {
 		"asking the gate before recording", "agent/orchestrate/admit.go",
