@@ -10,7 +10,6 @@ package index
 
 import (
 	"encoding/json"
-	"fmt"
 	"iter"
 	"path/filepath"
 	"time"
@@ -112,15 +111,14 @@ func (x *Index) Healthy() error { return x.l.Healthy() }
 func (x *Index) Close() error { return x.l.Close() }
 
 // Rows yields the rows received at from or later, oldest first, for any
-// process; rows before are not read. After an error the sequence ends.
+// process; rows before are not read, and what is no row is passed over (doctor
+// counts it). After an error the sequence ends.
 func Rows(fsys disk.FS, dataDir string, from time.Time) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		for line, err := range ledger.Rows(fsys, filepath.Join(dataDir, File), TimeKey, from) {
 			var r Row
-			if err == nil {
-				if err = json.Unmarshal(line.Line, &r); err != nil {
-					err = fmt.Errorf("read %s: row of %s: %w", File, line.At.Format(time.RFC3339Nano), err)
-				}
+			if err == nil && (json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Episode == "") {
+				continue // one damaged row must not hide the others, nor keep serve from starting
 			}
 			if !yield(r, err) || err != nil {
 				return

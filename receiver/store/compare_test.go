@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -92,5 +93,46 @@ func TestCompare_MakesALostIndexAnew(t *testing.T) {
 	c, err := r.s.Compare(t.Context())
 	if err != nil || c.Repaired != 3 || c.NoFile != 0 || len(rowsOf(t, dir)) != 3 {
 		t.Errorf("%+v, %v, %d rows", c, err, len(rowsOf(t, dir)))
+	}
+}
+
+// TestOpen_DamagedRow: a row that the disk damaged costs its own repair. It keeps
+// nothing from starting, also where a crash left an upload to be settled.
+func TestOpen_DamagedRow(t *testing.T) {
+	dir := t.TempDir()
+	r := openT(t, disk.OS{}, dir)
+	for _, u := range uploads {
+		if err := r.put(u); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := filepath.Join(dir, "index.jsonl")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := bytes.SplitAfter(b, []byte("\n"))
+	copy(lines[1][70:], bytes.Repeat([]byte{0}, len(lines[1])-71)) // a block of zeros, the time still there
+	strange := []byte(`{"received_at":"2026-01-01T00:00:00Z","kind":"of another hand"}` + "\n")
+	if err := os.WriteFile(path, bytes.Join([][]byte{strange, lines[0], lines[1], lines[2]}, nil), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	last := uploads[2]
+	name := fmt.Sprintf("%s.%s.%s.%s.00000000", last.Host, last.Episode, last.Digest, last.Commit)
+	if err := os.Link(filepath.Join(dir, "episodes", string(last.Host), string(last.Episode)+".tar.zst"), filepath.Join(dir, "staged", name)); err != nil {
+		t.Fatal(err)
+	}
+
+	r = openT(t, disk.OS{}, dir)
+	if left := names(t, filepath.Join(dir, "staged")); len(left) > 0 {
+		t.Errorf("left %q", left)
+	}
+	c, err := r.s.Compare(t.Context())
+	if err != nil || c.Rows != 2 || c.Files != 3 || c.Repaired != 1 || c.NoFile != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	rows := rowsOf(t, dir)
+	if len(rows) != 3 || !rows[2].Repaired || rows[2].Episode != uploads[1].Episode {
+		t.Errorf("rows %+v", rows)
 	}
 }
