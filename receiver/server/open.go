@@ -9,11 +9,13 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ledger"
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
 	"cis490/receiver/index"
@@ -75,10 +77,23 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.quotas = newQuotas(int64(c.Limits.HostQuota), int64(c.Limits.HostHourly), o.Now)
-	s.began = o.Now()
+	if s.began, err = s.afterRows(); err != nil {
+		return err
+	}
 	s.mux = s.newMux()
 	s.health.forget()
 	return nil
+}
+
+// afterRows returns the time from which on rows are this run's: now, or where the
+// clock is behind, after the last row that is there.
+func (s *Server) afterRows() (time.Time, error) {
+	now := s.o.Now()
+	last, _, err := ledger.Last(s.o.FS, filepath.Join(s.o.Config.DataDir, index.File), index.TimeKey)
+	if err != nil || last.At.Before(now) {
+		return now, err
+	}
+	return last.At.Add(1), nil
 }
 
 func (s *Server) closeFiles() (err error) {

@@ -13,8 +13,8 @@ import (
 )
 
 // quotas bound what one host may fill: the bytes that are stored of it, and those
-// that are taken in an hour. What is stored is counted out of the index once, beside
-// the work; what was taken in the hour before a start is forgotten.
+// that are taken in an hour. What was stored and taken before a start is counted
+// out of the index once, beside the work.
 type quotas struct {
 	stored, hourly int64 // bytes; 0 is no bound
 	now            func() time.Time
@@ -29,6 +29,18 @@ type usage struct {
 	taken  float64 // of the hour's bytes; it flows back with time
 	at     time.Time
 }
+
+// flow lets what was taken flow back with the time that passed.
+func (u *usage) flow(hourly int64, now time.Time) {
+	if d := now.Sub(u.at); d > 0 {
+		u.taken = max(0, u.taken-d.Hours()*float64(hourly))
+	}
+	u.at = now
+}
+
+// takenFor is how far back the hour's bytes are looked for in the index: more
+// than an hour, as an episode may be larger than they are.
+const takenFor = 24 * time.Hour
 
 func newQuotas(stored, hourly int64, now func() time.Time) *quotas {
 	return &quotas{stored: stored, hourly: hourly, now: now, hosts: map[ident.Host]*usage{}}
@@ -49,9 +61,7 @@ func (q *quotas) enter(h ident.Host, size int64) (leave func(stored bool), err e
 		return nil, p
 	}
 	if q.hourly > 0 {
-		now := q.now()
-		u.taken = max(0, u.taken-now.Sub(u.at).Hours()*float64(q.hourly))
-		u.at = now
+		u.flow(q.hourly, q.now())
 		// One that is larger than what is left may pass, or it never could.
 		if over := u.taken - float64(q.hourly); over >= 0 {
 			p := wire.NewProblem(wire.Busy, "%s has sent the %d bytes that are taken of it in an hour ([limits] host_hourly)", h, q.hourly)
@@ -89,28 +99,47 @@ func (q *quotas) gone(h ident.Host, size int64) {
 }
 
 // count adds what the index has from before a time; later rows are of uploads
-// that were booked.
+// that were booked. A repaired row has the time of its repair, at which nothing
+// was taken.
 func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until time.Time) error {
-	if q.stored == 0 {
+	from := time.Time{}
+	switch {
+	case q.stored == 0 && q.hourly == 0:
 		return nil
+	case q.stored == 0:
+		from = until.Add(-takenFor)
 	}
-	sums := map[ident.Host]int64{}
-	for r, err := range index.Rows(fsys, dataDir, time.Time{}) {
+	before := map[ident.Host]*usage{}
+	for r, err := range index.Rows(fsys, dataDir, from) {
 		if err != nil {
 			return fmt.Errorf("count what is stored of each host: %w", err)
 		}
 		if ctx.Err() != nil || !r.ReceivedAt.Before(until) {
 			break
 		}
-		if r.Archived {
-			r.Size = -r.Size
+		u := before[r.Host]
+		if u == nil {
+			u = &usage{at: r.ReceivedAt}
+			before[r.Host] = u
 		}
-		sums[r.Host] += r.Size
+		switch {
+		case r.Archived:
+			u.stored -= r.Size
+		case r.Repaired:
+			u.stored += r.Size
+		default:
+			u.stored += r.Size
+			u.flow(q.hourly, r.ReceivedAt)
+			u.taken += float64(r.Size)
+		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for h, n := range sums {
-		q.usage(h).stored += n
+	for h, was := range before {
+		u := q.usage(h)
+		was.flow(q.hourly, u.at)
+		u.stored += was.stored
+		u.taken += was.taken
 	}
 	return nil
 }
