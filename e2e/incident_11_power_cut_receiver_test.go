@@ -65,6 +65,7 @@ func TestIncident11_PowerCutReceiver(t *testing.T) {
 		healed = max(healed, time.Since(began))
 		rows := stored(t, rx)
 		t.Logf("power cut: %d receipts, %d rows, %s repaired", acknowledged(t, hosts, rows), len(rows), rx.Run(`grep -c '"repaired":true' /var/lib/cis490/index.jsonl || true`))
+		haveBodies(t, rx, rows)
 		if t.Failed() {
 			t.FailNow() // what is lost is not found again
 		}
@@ -83,15 +84,22 @@ func TestIncident11_PowerCutReceiver(t *testing.T) {
 	if n := acknowledged(t, hosts, rows); n != len(rows) || n < len(hosts)*perHost {
 		t.Errorf("%d receipts, %d rows", n, len(rows))
 	}
+	if files := haveBodies(t, rx, rows); files != len(rows) {
+		t.Errorf("%d files for %d rows", files, len(rows))
+	}
+}
+
+// haveBodies checks that each row has its file with the row's digest, and counts the
+// files.
+func haveBodies(t *testing.T, rx *lab.Guest, rows map[string]row) int {
+	t.Helper()
 	sums := sumsOf(rx)
 	for _, r := range rows {
 		if got := sums[fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode)]; got != r.Digest {
 			t.Errorf("row without its file: %v: %q", r, got)
 		}
 	}
-	if len(sums) != len(rows) {
-		t.Errorf("%d files for %d rows", len(sums), len(rows))
-	}
+	return len(sums)
 }
 
 // stored returns the receiver's rows by episode; one that is there twice is told.
