@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"go/parser"
 	"go/token"
 	"io"
@@ -139,6 +140,33 @@ func TestArchitecture_NamesEveryPackage(t *testing.T) {
 		name := strings.TrimPrefix(strings.TrimPrefix(p.ImportPath, "cis490"), "/")
 		if name != "" && !strings.Contains(string(b), "`"+name+"`") {
 			t.Errorf("docs/architecture.md does not say what %s is for", name)
+		}
+	}
+}
+
+// TestIncidents_AllTold: each incident's scenario has its row in the page, and a part
+// without which it fails.
+func TestIncidents_AllTold(t *testing.T) {
+	page, err := os.ReadFile("docs/incidents.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts, err := os.ReadFile("e2e/off/parts_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= 21; n++ {
+		files, err := filepath.Glob(fmt.Sprintf("e2e/incident_%02d_*_test.go", n))
+		if err != nil || len(files) == 0 {
+			t.Errorf("incident %d has no scenario: %v", n, err)
+		}
+		for _, f := range files {
+			if row := fmt.Sprintf("| [%d](../%s) |", n, f); !bytes.Contains(page, []byte(row)) {
+				t.Errorf("docs/incidents.md has no row that begins %q", row)
+			}
+		}
+		if !bytes.Contains(parts, fmt.Appendf(nil, "\n\t\"%02d", n)) {
+			t.Errorf("no part is switched off for incident %d", n)
 		}
 	}
 }

@@ -169,11 +169,12 @@ func (h *hit) junk(s *soak) {
 	h.mended = "test -e " + spool + "/quarantine/" + id + "/quarantine_reason.json"
 }
 
-// release publishes a version; it has arrived when each host says that it runs it.
+// release publishes a version; it has arrived when it has proven itself everywhere,
+// as a daemon that is killed in mid-trial is held against it.
 func (h *hit) release(s *soak) {
 	version := fmt.Sprintf("v%d", s.seq+1)
 	s.publish(version, lab.BinaryWith(s.t, version, commitOf(version)))
-	h.mended = `jq -e '[.hosts[].version] | all(. == "` + version + `")' /var/lib/cis490/contacts.json && cis490 release list --json | jq -e '.[] | select(.version == "` + version + `") | .stage == "all"'`
+	h.mended = `jq -e '[.hosts[].update.good.version] | all(. == "` + version + `")' /var/lib/cis490/contacts.json && jq -e '.good.version == "` + version + `"' /opt/cis490/autoupdate.json`
 }
 
 // block makes the receiver refuse what the hosts run.

@@ -192,6 +192,10 @@ func TestCrash(t *testing.T) {
 			f.Arm(n, faultdisk.PowerLoss)
 			return func() { f.Reboot(faultdisk.Names) }
 		},
+		"names lost": func(f *faultdisk.Disk, n int) func() {
+			f.Arm(n, faultdisk.PowerLoss)
+			return func() { f.Reboot(faultdisk.Nothing) }
+		},
 		"half": func(f *faultdisk.Disk, n int) func() {
 			f.Arm(n, faultdisk.PowerLoss)
 			return func() { f.Reboot(faultdisk.HalfData) }

@@ -186,9 +186,29 @@ func (d *Disk) SyncDir(name string) error {
 	if err := d.step(); err != nil {
 		return wrap("sync", name, err)
 	}
+	for base, child := range n.names {
+		if child.names != nil && n.synced[base] != child {
+			d.root.forget(child) // where it was before
+		}
+	}
 	n.synced = map[string]*node{}
 	maps.Copy(n.synced, n.names)
 	return nil
+}
+
+// forget takes a folder's durable name out of wherever it is not any more: a folder
+// has one name, and no journal commits half of its rename.
+func (n *node) forget(folder *node) {
+	for base, child := range n.synced {
+		if child == folder && n.names[base] != folder {
+			delete(n.synced, base)
+		}
+	}
+	for _, child := range n.names {
+		if child.names != nil {
+			child.forget(folder)
+		}
+	}
 }
 
 // ReadDir lists a folder by name.
