@@ -38,7 +38,7 @@ func TestOff(t *testing.T) {
 			if out, err := run("go", "build", "-o", os.DevNull, "."); err != nil {
 				t.Fatalf("without %s it does not build: %v\n%s", w.part, err, out)
 			}
-			out, err := run("go", "test", "-tags", "e2e", "-count=1", "-timeout", "25m", "-v", "-run", "^TestIncident"+scenario, "./e2e")
+			out, err := run("go", "test", "-tags", "e2e", "-count=1", "-timeout", "25m", "-v", "-run", "^TestIncident"+scenario+"$", "./e2e")
 			if err == nil || !strings.Contains(out, "\n--- FAIL: TestIncident") {
 				t.Fatalf("without %s the scenario does not fail: %v\n%s", w.part, err, out)
 			}

@@ -2,47 +2,55 @@
 
 package off
 
-// parts names, by the number of the incident, what heals it or names it.
+// parts names, by the name of the scenario, what heals the incident or names it.
 var parts = map[string]without{
-	"01": {
+	"01_RefusedForEver": {
 		"holding a refused commit", "agent/ship/queue.go",
 		"	_, held := q.holds[e.commit]\n	return held && !e.noted", "	return false",
 	},
-	"02": {
+	"02_LocalCommit": {
 		"asking the gate before recording", "agent/orchestrate/admit.go",
 		"	if err := r.gate.ask(ctx); err != nil {\n		return err\n	}\n", "",
 	},
-	"03": {
+	"03_EmptyList": {
 		"telling a list that is not known from one that is empty", "receiver/release/release.go",
 		"	if r.unread != nil {\n		return nil, r.unread\n	}\n", "",
 	},
-	"04": {
+	"04_IndexOwnedByRoot": {
 		"owing the row of a stored tarball", "receiver/store/store.go",
 		"if it, ok := s.intentOf(k); ok {", `if it, ok := s.intentOf(k); ok && s.id == "" {`,
 	},
-	"05": {
+	"05_AuthorityDown": {
 		"asking for a certificate again", "assets/units/cis490-cert-fetch.service.tmpl",
 		"Type=oneshot\n", "Type=oneshot\nRemainAfterExit=yes\n",
 	},
-	"06": {
+	"06_ShipperHangs": {
 		"starting what the watchdog ended", "assets/units/parts.tmpl",
 		"Restart=on-failure\n", "Restart=no\n",
 	},
-	"07": {
+	"07_InstallAgain": {
 		"restarting what runs another binary", "install/services.go",
 		`return "runs another binary"`, `return ""`,
 	},
-	"08": {
+	"07_InstallOverBroken": {
+		"enabling what somebody disabled", "install/services.go",
+		"	steps := []step{p.reload(), p.enable()}", "	steps := []step{p.reload()}",
+	},
+	"08_SickHostRedMonitor": {
 		"an exit code that only says that it ran", "commands/fleet_check.go",
 		"r.Hosts, len(r.Open), told)\n", "r.Hosts, len(r.Open), told)\n	if len(r.Open) > 0 {\n		return verdict()\n	}\n",
 	},
-	"09": {
+	"09_CertificateExpired": {
 		"renewal by a key whose certificate ran out", "receiver/authority/issue.go",
 		"case host.State != roster.Active:", "case host.State != roster.Active || !host.CertExpires.After(a.o.Now()):",
 	},
-	"10": {
+	"10_BadUpdate": {
 		"the way back to the version before", "install/update/rollback.go",
 		`back := filepath.Join("versions", t.From)`, `back := filepath.Join("versions", t.Folder)`,
+	},
+	"10_CanaryOff": {
+		"a second canary when the first falls silent", "receiver/release/step.go",
+		"maxCanaries = 3", "maxCanaries = 1",
 	},
 	"11_PowerCutReceiver": {
 		"the flush before the row", "internal/disk/disk.go",
@@ -52,43 +60,55 @@ var parts = map[string]without{
 		"taking a trial up again after a boot", "install/update/update.go",
 		"if t := u.s.Trial; t != nil {\n		switch", "if t := u.s.Trial; t != nil {\n		if t.Boot != u.o.Machine.Boot() {\n			return Result{Did: Observing}, nil\n		}\n		switch",
 	},
-	"12": {
+	"12_ReceiverDiskFull": {
 		"the receiver's reserve", "receiver/store/space.go",
 		"left < s.o.Reserve {", "left < 0 {",
 	},
-	"13": {
+	"13_HostDiskFull": {
 		"the recorder's reserve", "agent/orchestrate/admit.go",
 		"if free < r.o.DiskReserve {", "if free < 0 {",
 	},
-	"14": {
+	"14_NeverReportedAndGone": {
 		"symptom gone", "receiver/fleet/detect.go",
 		"NeverReported: neverReported, Gone: gone,", "NeverReported: neverReported,",
 	},
-	"15": {
+	"15_FastClock": {
 		"the clock as a reason", "receiver/fleet/reason.go",
 		"case alive && c.Offset.Abs() > skew:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
 	},
-	"16": {
+	"15_SlowClock": {
+		"the clock as a reason", "receiver/fleet/reason.go",
+		"case alive && c.Offset.Abs() > skew:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
+	},
+	"16_Cloned": {
+		"symptom cloned", "receiver/fleet/detect.go",
+		"BacklogGrowing: backlogGrowing, Cloned: cloned,", "BacklogGrowing: backlogGrowing,",
+	},
+	"16_FalseRelease": {
+		"the memory of the newest release that was seen", "install/update/look.go",
+		"	u.s.Seen[signer.ID()] = m.Seq\n", "",
+	},
+	"16_StolenToken": {
 		"the comparison of the path with the certificate", "receiver/server/identity.go",
 		"case named != \"\" && named != host:", "case named != \"\" && host == \"\":",
 	},
-	"17": {
+	"17_FleetCheckStopped": {
 		"the hosts' check of when fleet-check last ran", "agent/health/network.go",
 		"return machine.Fresh(p.FleetCheck, joined, p.ServerTime)", "return machine.Fresh(p.ServerTime, joined, p.ServerTime)",
 	},
-	"18": {
+	"18_NetworkGone": {
 		"the deadline on silence", "agent/client/request.go",
 		"s := &silence{limit: limit}", "limit *= 1000\n\ts := &silence{limit: limit}",
 	},
-	"19": {
+	"19_ReceiverRestored": {
 		"what hosts do about another store_id", "agent/ship/ping.go",
 		"if otherStore {", "if otherStore && first {",
 	},
-	"20": {
+	"20_CaptivePortalAndGateWrong": {
 		"holding by commit", "agent/ship/outcome.go",
 		"case wire.HoldCommit:\n", "case wire.HoldCommit:\n\t\ts.setAside(e, reasonOf(p, e, policy))\n\t\treturn\n",
 	},
-	"21": {
+	"21_FalseAlarms": {
 		"what a host says when it leaves", "receiver/fleet/detect.go",
 		"Quiet: r.Code == reasonLeft,", "Quiet: false,",
 	},
