@@ -151,6 +151,9 @@ func TestIncident07_InstallOverBroken(t *testing.T) {
 		if r := h.Try("cis490 install lab-host --check"); r.Code != 0 {
 			t.Errorf("%s: still drifted after install: %s", name, r)
 		}
+		if r := h.Try("systemctl is-enabled cis490-shipper cis490-orchestrator cis490-cert-fetch.timer"); r.Code != 0 {
+			t.Errorf("%s: not everything comes back after a boot: %s", name, r)
+		}
 		n := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
 		f.rx.Eventually(90*time.Second, "an episode after: "+name, fmt.Sprintf("test $(wc -l < /var/lib/cis490/index.jsonl) -gt %d", n))
 	}
