@@ -196,6 +196,9 @@ func (r *receiver) without(rows map[string]int, seen int) check.Result {
 		return machine.Unreadable(err)
 	}
 	for _, h := range hosts {
+		if !h.IsDir() {
+			continue
+		}
 		files, err := os.ReadDir(filepath.Join(r.data("episodes"), h.Name()))
 		if err != nil {
 			return machine.Unreadable(err)

@@ -57,6 +57,13 @@ func TestServe_RecoversByItself(t *testing.T) {
 	r.eventually("readyz tells of the store", func() bool { return strings.Contains(readyz(), "store") })
 	must(t, os.Remove(data("staged")))
 	must(t, os.Rename(data("staged.away"), data("staged")))
+	r.eventually("readyz is content", func() bool { return !strings.Contains(readyz(), "store") })
+	must(t, os.Rename(data("episodes"), data("episodes.away")))
+	if status, kind, _ := a.do(a.request(ep2, two)); status != 500 || kind != wire.Broken {
+		t.Errorf("without a place for episodes: %d %s", status, kind)
+	}
+	r.eventually("readyz tells of the episodes' folder", func() bool { return strings.Contains(readyz(), "episodes/probe") })
+	must(t, os.Rename(data("episodes.away"), data("episodes")))
 	if status, _, _ := a.do(a.request(ep2, two)); status != 201 {
 		t.Errorf("then: %d", status)
 	}

@@ -46,7 +46,7 @@ func listLine(r index.Row) string {
 func parseListLine(h ident.Host, line string) (r index.Row, err error) {
 	f := strings.Fields(line)
 	if len(line) != listWidth || len(f) != 5 {
-		return r, fmt.Errorf("line %q of the list of %s is damaged", line, h)
+		return r, damaged(h, line)
 	}
 	r = index.Row{Host: h, Archived: true}
 	var errs [5]error
@@ -58,6 +58,10 @@ func parseListLine(h ident.Host, line string) (r index.Row, err error) {
 	r.Size, errs[3] = strconv.ParseInt(f[3], 10, 64)
 	r.ReceivedAt, errs[4] = time.Parse(listTime, f[4])
 	return r, errors.Join(errs[:]...)
+}
+
+func damaged(h ident.Host, line string) error {
+	return fmt.Errorf("line %.200q of the list of %s is damaged", line, h)
 }
 
 func listPath(dataDir string, h ident.Host) string {
@@ -120,6 +124,9 @@ func (s *Store) addToList(h ident.Host, rows []index.Row) error {
 			line, err := in.ReadString('\n')
 			if err != nil && !errors.Is(err, io.EOF) {
 				return err
+			}
+			if line != "" && len(line) != listWidth {
+				return damaged(h, line)
 			}
 			for len(rows) > 0 && (line == "" || string(rows[0].Episode) < line[:26]) {
 				_, _ = out.WriteString(listLine(rows[0])) // Flush tells

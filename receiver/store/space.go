@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 )
 
 // promise is room that an upload in progress was given and has not used yet, so
@@ -71,9 +75,10 @@ func (s *Store) Room(size int64) error {
 // ending makes a start sweep it.
 const probeFile = "probe" + disk.Partial
 
-// Writable tells whether the store's disk takes writes, by writing.
+// Writable tells whether the store's disk takes writes and what is staged can get
+// its name, by doing so.
 func (s *Store) Writable() error {
-	path := s.staged(probeFile)
+	path, name := s.staged(probeFile), filepath.Join(s.o.DataDir, EpisodesDir, probeFile)
 	err := disk.WriteSync(s.o.FS, path, filePerm, func(w io.Writer) error {
 		_, err := w.Write([]byte("probe\n"))
 		return err
@@ -81,7 +86,19 @@ func (s *Store) Writable() error {
 	if err != nil {
 		return fmt.Errorf("write to the store: %w", err)
 	}
-	if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+	err = s.o.FS.Link(path, name)
+	switch {
+	case errors.Is(err, unix.EXDEV):
+		err = fault.Fix(err, "findmnt -T "+filepath.Dir(name)+"   # a disk of its own must be mounted at "+s.o.DataDir)
+	case errors.Is(err, os.ErrExist): // of a look that was cut off
+		err = nil
+	}
+	for _, path := range []string{name, path} {
+		if e := s.o.FS.Remove(path); err == nil && !errors.Is(e, os.ErrNotExist) {
+			err = e
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("write to the store: %w", err)
 	}
 	return nil
