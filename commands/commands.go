@@ -131,17 +131,6 @@ func noArgs(c *cli.Context) error {
 	return nil
 }
 
-// exactArgs wants exactly the named arguments.
-func exactArgs(c *cli.Context, names ...string) error {
-	switch n := c.NArg(); {
-	case n < len(names):
-		return usagef(c, "missing argument %s", names[n])
-	case n > len(names):
-		return usagef(c, "unexpected argument %q", c.Args().Get(len(names)))
-	}
-	return nil
-}
-
 // stdin reads what was piped in, up to limit bytes.
 func (a *app) stdin(limit int64) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(a.env.In, limit))

@@ -50,15 +50,19 @@ type shown struct {
 }
 
 func (a *app) episodeShow(c *cli.Context) (err error) {
-	if err := exactArgs(c, "EPISODE"); err != nil {
-		return err
-	}
-	s := shown{}
-	s.Spool, err = spoolRow(c, c.Args().First())
+	args, err := looseArgs(c)
 	if err != nil {
 		return err
 	}
-	o, err := openEpisode(c, c.Args().First())
+	if len(args) != 1 {
+		return usagef(c, "want one EPISODE, DIR or TARBALL")
+	}
+	s := shown{}
+	s.Spool, err = spoolRow(c, args[0])
+	if err != nil {
+		return err
+	}
+	o, err := openEpisode(c, args[0])
 	switch {
 	case err != nil && s.Spool == nil:
 		return err

@@ -39,11 +39,15 @@ type verified struct {
 }
 
 func (a *app) episodeVerify(c *cli.Context) error {
-	if c.NArg() == 0 {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) == 0 {
 		return usagef(c, "missing argument EPISODE, DIR or TARBALL")
 	}
 	all, sound := []verified{}, true
-	for _, arg := range c.Args().Slice() {
+	for _, arg := range args {
 		v, err := verify(c, arg)
 		if err != nil {
 			return err
