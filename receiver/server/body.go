@@ -79,7 +79,7 @@ func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, limit int64, v
 
 func (s *Server) readAll(w http.ResponseWriter, r *http.Request, limit int64) ([]byte, error) {
 	if r.ContentLength > limit {
-		return nil, wire.NewProblem(wire.TooLarge, "body of %d bytes is over the limit of %d", r.ContentLength, limit)
+		return nil, tooLarge("body of %d bytes is over the limit of %d", r.ContentLength, limit)
 	}
 	in := s.body(w, r)
 	b, err := io.ReadAll(io.LimitReader(in, limit+1))
@@ -87,8 +87,15 @@ func (s *Server) readAll(w http.ResponseWriter, r *http.Request, limit int64) ([
 		return nil, bodyProblem(fmt.Errorf("read body: %w", err))
 	}
 	if int64(len(b)) > limit {
-		return nil, wire.NewProblem(wire.TooLarge, "body is over the limit of %d bytes", limit)
+		return nil, tooLarge("body is over the limit of %d bytes", limit)
 	}
 	in.done()
 	return b, nil
+}
+
+// tooLarge refuses a body whose limit no config can raise.
+func tooLarge(detail string, args ...any) *wire.Problem {
+	p := wire.NewProblem(wire.TooLarge, detail, args...)
+	p.Fix = "nothing: the limit is fixed, and a sender of the receiver's own version keeps to it"
+	return p
 }

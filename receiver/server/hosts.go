@@ -99,7 +99,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if len(in.Episodes) > wire.MaxPairs {
-		return wire.NewProblem(wire.TooLarge, "%d pairs are over the limit of %d", len(in.Episodes), wire.MaxPairs)
+		return tooLarge("%d pairs are over the limit of %d", len(in.Episodes), wire.MaxPairs)
 	}
 	out := wire.Reconciled{StoreID: s.store.ID(), Stored: []ident.EpisodeID{}}
 	for _, p := range in.Episodes {

@@ -319,6 +319,28 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 	}
 }
 
+// Only an episode's limit can be raised: who sends too much else is not told to.
+func TestTooLarge_FixFits(t *testing.T) {
+	r := newRig(t)
+	a := r.enrol("lab-a")
+	huge := `{"x":"` + strings.Repeat("x", wire.MaxSnapshot) + `"}`
+	for path, raise := range map[string]bool{"/v1/host-health/lab-a": false, wire.EpisodePath("lab-a", ep1): true} {
+		req := a.request(ep1, huge)
+		if raise {
+			req = a.request(ep1, strings.Repeat("x", 1<<20+1))
+		}
+		req.URL.Path = path
+		res, err := a.client.Do(req)
+		must(t, err)
+		p, err := wire.ReadProblem(res)
+		must(t, err)
+		must(t, res.Body.Close())
+		if p.Kind != wire.TooLarge || strings.Contains(p.Fix, "episode_size") != raise {
+			t.Errorf("%s: %s, fix %q", path, p, p.Fix)
+		}
+	}
+}
+
 // A host that says that it leaves has been heard for good, also when serve is
 // killed right after its answer.
 func TestPing_LeavingIsDurable(t *testing.T) {
