@@ -49,7 +49,7 @@ func wrongClock(t *testing.T, name string, off time.Duration) {
 			t.Errorf("%s ships, yet: %+v", name, a)
 		}
 	}
-	g.Run("systemctl stop cis490-autoupdate.timer cis490-orchestrator")
+	g.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator") // a run under way would start it again
 	a := f.waitOpen(4*time.Minute, name, "silent", "clock")
 	t.Logf("%s; fix: %s", a.Reason, a.Fix)
 
