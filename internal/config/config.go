@@ -137,7 +137,7 @@ func Parse[C any](name string, content []byte, c C, validate func(C) []error) (C
 	}
 	if err == nil {
 		var bad []error
-		for _, e := range validate(c) {
+		for _, e := range append(bareNumbers(content, c), validate(c)...) {
 			if v, ok := errors.AsType[*Error](e); ok {
 				v.File = name
 				v.Line, v.Col = position(content, v.Key)

@@ -69,6 +69,27 @@ func TestParse_NamesPlaceAndFix(t *testing.T) {
 	}
 }
 
+// TestParse_RefusesWhatTheDecoderTakesUnread: a period without a unit would be
+// nanoseconds, a commit that is written wrongly would block nothing.
+func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
+	const url = "public_url = \"https://r:1\"\n"
+	for content, want := range map[string]string{
+		url + "[limits]\nidle_timeout = 60\n":               `x:3:1: limits.idle_timeout: want a duration such as`,
+		url + "limits = { idle_timeout = 60 }\n":            `limits.idle_timeout: want a duration such as`,
+		url + "[limits]\ndisk_reserve = -1\n":               `x:3:1: limits.disk_reserve: want a size such as`,
+		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit "abc": want 40`,
+		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit "0123": want 40`,
+	} {
+		_, _, err := config.ParseReceiver("x", []byte(content))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want …%s…", content, err, want)
+		}
+	}
+	if _, _, err := config.ParseReceiver("x", []byte(url+"[limits]\nhost_quota = 0\nepisode_size = 4096\nidle_timeout = \"60s\"\n")); err != nil {
+		t.Errorf("a size in bytes: %v", err)
+	}
+}
+
 func TestParse_UnknownKeyIsToldButDoesNotStop(t *testing.T) {
 	c, unknown, err := config.ParseLabHost("x", []byte("hots = \"y\"\nhost = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n[ship]\nping_evry = \"1m\"\n"))
 	if err != nil {

@@ -11,6 +11,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2/unstable"
 	"github.com/xrash/smetrics"
+
+	"cis490/internal/ident"
 )
 
 // problems collects what a Validate finds.
@@ -59,6 +61,16 @@ func (p *problems) positive(key string, v int64) {
 func (p *problems) notNegative(key string, v int) {
 	if v < 0 {
 		p.add(key, "want 0 or more, got %d", v)
+	}
+}
+
+// commits judges what the decoder takes for a commit unread: one that is written
+// wrongly would block nothing.
+func (p *problems) commits(key string, all []ident.Commit) {
+	for _, c := range all {
+		if _, err := ident.ParseCommit(string(c)); err != nil {
+			p.add(key, "%v", err)
+		}
 	}
 }
 

@@ -156,6 +156,8 @@ func (c Receiver) Validate() []error {
 	p.positive("authority.cert_life", int64(c.Authority.CertLife))
 	p.positive("authority.server_life", int64(c.Authority.ServerLife))
 	p.positive("authority.token_ttl", int64(c.Authority.TokenTTL))
+	p.commits("gate.extra_commits", c.Gate.ExtraCommits)
+	p.commits("gate.blocked_commits", c.Gate.BlockedCommits)
 	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
 	p.positive("limits.uploads", int64(c.Limits.Uploads))
 	p.positive("limits.idle_timeout", int64(c.Limits.IdleTimeout))
