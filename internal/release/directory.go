@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -97,8 +98,10 @@ func (b Bundle) Publish(fsys disk.FS, to string) error {
 	return nil
 }
 
-// Same tells whether the release of this seq is published already, byte for byte.
-// Another one under the same seq is an error: hosts may have seen it.
+// Same tells whether the release of this seq is published already, byte for byte,
+// with its order and all that it names: what a publication that was cut off, or a
+// lost file, left out is for publishing it again to add. Another one under the same
+// seq is an error: hosts may have seen it.
 func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
 	path, _ := signedPaths(to, b.Manifest.Seq)
 	have, err := disk.ReadFile(fsys, path, MaxManifest)
@@ -111,7 +114,13 @@ func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
 	if string(have) != string(b.manifest) {
 		return false, fmt.Errorf("another release was published with seq %d", b.Manifest.Seq)
 	}
-	return true, nil
+	for digest, content := range b.blobs {
+		if have, err := disk.ReadFile(fsys, BlobPath(to, digest), int64(len(content))); err != nil || digestOf(have) != digest {
+			return false, nil
+		}
+	}
+	orders, err := Orders(fsys, to)
+	return slices.ContainsFunc(orders, func(o Order) bool { return o.Verb == OrderPublish && o.Seq == b.Manifest.Seq }), err
 }
 
 func signedPaths(dir string, seq uint64) (manifest, signature string) {

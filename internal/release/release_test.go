@@ -224,6 +224,9 @@ func TestPublish_CountsWithItsOrder(t *testing.T) {
 	if all, err := release.List(disk.OS{}, to); err != nil || len(all) != 0 {
 		t.Fatalf("published without an order: %v %v", all, err)
 	}
+	if same, err := b.Same(disk.OS{}, to); same || err != nil {
+		t.Errorf("a publication that was cut off before its order: published %v, %v", same, err)
+	}
 	must(t, release.Give(disk.OS{}, to, time.Now, release.Order{Verb: release.OrderPublish, Seq: 7}))
 	all, err := release.List(disk.OS{}, to)
 	if err != nil || len(all) != 1 || all[0].Manifest.Version != "v1.2.0" {
@@ -239,6 +242,10 @@ func TestPublish_CountsWithItsOrder(t *testing.T) {
 	must(t, err)
 	if same, err := other.Same(disk.OS{}, to); same || err == nil {
 		t.Error("another release under the same seq is taken for the same")
+	}
+	must(t, os.Remove(release.BlobPath(to, b.Manifest.Artifacts[0].Digest)))
+	if same, err := b.Same(disk.OS{}, to); same || err != nil {
+		t.Errorf("a binary was lost: published %v, %v", same, err)
 	}
 }
 
