@@ -24,9 +24,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 )
 
 // Schema names the format; it is in the first entry of each backup.
@@ -142,6 +144,11 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 	if _, err := t.Write(b); err != nil {
 		return h, fmt.Errorf("save: %w", err)
 	}
+	for _, at := range []*string{&p.Config, &p.Operator, &p.Data, &p.Authority} {
+		if real, err := filepath.EvalSymlinks(*at); err == nil { // add judges what is not there
+			*at = real
+		}
+	}
 	entries := p.entries()
 	names := make([]string, 0, len(entries))
 	for name := range entries {
@@ -162,7 +169,9 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 }
 
 // add adds a file, or all files of a folder. What is not there is left out, but
-// for the config and the authority, without which a backup is none.
+// for the config and the authority, without which a backup is none. A symlink is
+// an error: a backup without it would lack what it leads to, and where it leads
+// is the choice of the user whose folder it is in, not of root.
 func add(t *tar.Writer, name, at string) (n int, err error) {
 	err = filepath.WalkDir(at, func(file string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) && file == at && !strings.HasPrefix(name, "config/receiver") && name != "authority/" {
@@ -177,7 +186,11 @@ func add(t *tar.Writer, name, at string) (n int, err error) {
 			return err
 		case e.IsDir() && name == "data/" && rel != ".":
 			return fs.SkipDir
-		case !e.Type().IsRegular(), strings.HasSuffix(file, ".partial"), name == "data/" && !saved(rel):
+		case strings.HasSuffix(file, ".partial"), name == "data/" && !saved(rel):
+			return nil
+		case e.Type() == fs.ModeSymlink:
+			return fault.Fix(fmt.Errorf("%s is a symlink", file), "put what it leads to in its place, or name the real folder in the config")
+		case !e.Type().IsRegular():
 			return nil
 		}
 		n++
@@ -190,7 +203,7 @@ func add(t *tar.Writer, name, at string) (n int, err error) {
 }
 
 func addFile(t *tar.Writer, name, file string) (err error) {
-	f, err := os.Open(file)
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return err
 	}

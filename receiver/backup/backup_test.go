@@ -142,3 +142,30 @@ func TestSave_NeedsConfigAndAuthority(t *testing.T) {
 		}
 	}
 }
+
+// TestSave_SymlinksOfTheSite: what the config names may lie elsewhere. A symlink
+// among the files, which a daemon's user could make, is told and never followed.
+func TestSave_SymlinksOfTheSite(t *testing.T) {
+	real, dir := t.TempDir(), t.TempDir()
+	write(t, real, precious)
+	must(t, os.Mkdir(filepath.Join(dir, "etc"), 0o755))
+	for _, name := range []string{"etc/receiver.toml", "etc/operator", "authority", "data"} {
+		must(t, os.Symlink(filepath.Join(real, name), filepath.Join(dir, name)))
+	}
+	to := t.TempDir()
+	h, err := backup.Restore(save(t, dir), places(to))
+	must(t, err)
+	if diff := cmp.Diff(tree(t, real), tree(t, to)); diff != "" || h.Files != len(precious) {
+		t.Errorf("%d files: %s", h.Files, diff)
+	}
+	for _, name := range []string{"authority/ca.key", "data/releases", "data/silences.jsonl"} {
+		must(t, os.Rename(filepath.Join(real, name), filepath.Join(real, "moved")))
+		must(t, os.Symlink(filepath.Join(real, "moved"), filepath.Join(real, name)))
+		if _, err := backup.Save(&bytes.Buffer{}, places(dir), "1", time.Now()); err == nil || !strings.Contains(err.Error(), name+" is a symlink") {
+			t.Errorf("%s is a symlink: %v", name, err)
+		}
+		must(t, os.Rename(filepath.Join(real, "moved"), filepath.Join(real, name+".x")))
+		must(t, os.Remove(filepath.Join(real, name)))
+		must(t, os.Rename(filepath.Join(real, name+".x"), filepath.Join(real, name)))
+	}
+}
