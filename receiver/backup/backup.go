@@ -95,6 +95,9 @@ func saved(name string) bool {
 	return name == "contacts.json" || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != "index.jsonl"
 }
 
+// caKey is the authority's, and what a backup is for.
+const caKey = "ca.key"
+
 // NoteFile is the name of the last backup's note in the data folder.
 const NoteFile = "last-backup.json"
 
@@ -148,6 +151,9 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 		if real, err := filepath.EvalSymlinks(*at); err == nil { // add judges what is not there
 			*at = real
 		}
+	}
+	if _, err := os.Lstat(filepath.Join(p.Authority, caKey)); err != nil {
+		return h, fault.Fix(fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a CA where there is none, and hosts must then join again")
 	}
 	entries := p.entries()
 	names := make([]string, 0, len(entries))

@@ -133,7 +133,7 @@ func TestRestore_RefusesAndChangesNothing(t *testing.T) {
 }
 
 func TestSave_NeedsConfigAndAuthority(t *testing.T) {
-	for _, gone := range []string{"etc/receiver.toml", "authority"} {
+	for _, gone := range []string{"etc/receiver.toml", "authority", "authority/ca.key"} {
 		dir := t.TempDir()
 		write(t, dir, precious)
 		must(t, os.RemoveAll(filepath.Join(dir, gone)))
