@@ -42,6 +42,8 @@ type listener struct {
 	ln    *net.UnixListener
 	child *os.File // the workload's end of the inherited socket
 
+	accepted chan struct{} // closed when accept has ended
+
 	mu    sync.Mutex
 	conns map[net.Conn]bool
 	ended bool
@@ -53,7 +55,7 @@ func listen(path string, c *clock, out chan<- report) (*listener, error) {
 	if len(path) > 107 {
 		return nil, fmt.Errorf("listen for events: %s is longer than the 107 bytes a socket's path may have: choose a shorter data_dir", path)
 	}
-	l := &listener{clock: c, out: out, path: path, conns: map[net.Conn]bool{}}
+	l := &listener{clock: c, out: out, path: path, conns: map[net.Conn]bool{}, accepted: make(chan struct{})}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("listen for events: %w", err)
@@ -68,7 +70,7 @@ func listen(path string, c *clock, out chan<- report) (*listener, error) {
 		return nil, errors.Join(fmt.Errorf("listen for events: %w", err), l.child.Close(), conn.Close())
 	}
 	l.serve(conn)
-	l.wg.Go(l.accept)
+	go l.accept()
 	return l, nil
 }
 
@@ -78,6 +80,9 @@ func (l *listener) started() { _ = l.child.Close() }
 // drain waits until what was sent before now has been received, at most for
 // the given time, and takes no more after it.
 func (l *listener) drain(within time.Duration) {
+	_ = l.ln.SetDeadline(time.Unix(1, 0))
+	<-l.accepted
+	l.waiting()
 	l.mu.Lock()
 	l.ended = true
 	for c := range l.conns {
@@ -88,6 +93,28 @@ func (l *listener) drain(within time.Duration) {
 	l.wg.Wait()
 }
 
+// waiting takes the connections that nobody has accepted yet: who made them may
+// have reported and ended before the machine came to it.
+func (l *listener) waiting() {
+	raw, err := l.ln.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) { // it does not block; an error is that of the last one
+		for {
+			next, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
+			if err != nil {
+				return
+			}
+			f := os.NewFile(uintptr(next), "events")
+			c, err := net.FileConn(f)
+			if _ = f.Close(); err == nil {
+				l.serve(c)
+			}
+		}
+	})
+}
+
 // close ends all, without waiting for what may still come.
 func (l *listener) close() {
 	_ = l.child.Close()
@@ -95,9 +122,10 @@ func (l *listener) close() {
 }
 
 func (l *listener) accept() {
+	defer close(l.accepted)
 	for {
 		c, err := l.ln.AcceptUnix()
-		if errors.Is(err, net.ErrClosed) {
+		if errors.Is(err, net.ErrClosed) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return
 		}
 		if err != nil {

@@ -33,8 +33,9 @@ var errAbandoned = errors.New("recording abandoned")
 const outputFor = 200 * time.Millisecond
 
 // drainFor is how long after the command's end its last events are waited for.
-// They were sent before it, so they lie in the socket already.
-const drainFor = 50 * time.Millisecond
+// They were sent before it, so they lie in the socket already; a crowded machine may be
+// late to read them.
+const drainFor = 250 * time.Millisecond
 
 // recording is one episode while it is recorded.
 type recording struct {
