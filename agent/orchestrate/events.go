@@ -100,11 +100,11 @@ func (l *listener) waiting() {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) { // it does not block; an error is that of the last one
-		for {
+	_ = raw.Control(func(fd uintptr) {
+		for range maxConns { // who goes on connecting must not keep the recording from its end
 			next, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			if err != nil {
-				return
+				return // it does not block: none is left
 			}
 			f := os.NewFile(uintptr(next), "events")
 			c, err := net.FileConn(f)

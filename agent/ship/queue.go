@@ -230,6 +230,15 @@ func (q *queue) busy(now time.Time, canSend bool) bool {
 	return false
 }
 
+// note marks an episode as one that only has to be moved out of the way.
+func (q *queue) note(id ident.EpisodeID) *entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.byID[id]
+	e.noted = true
+	return e
+}
+
 func (q *queue) get(id ident.EpisodeID) *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()

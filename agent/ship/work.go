@@ -223,8 +223,8 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 	}
 	together := s.Spool.Clear(ids...)
 	for _, id := range ids {
-		e := s.queue.get(id)
-		if e.noted = true; together == nil {
+		e := s.queue.note(id)
+		if together == nil {
 			s.retired(e)
 		} else { // one of them must not keep the others
 			s.clear(e)

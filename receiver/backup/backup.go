@@ -148,7 +148,8 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 		return h, fmt.Errorf("save: %w", err)
 	}
 	for _, at := range []*string{&p.Config, &p.Operator, &p.Data, &p.Authority} {
-		if real, err := filepath.EvalSymlinks(*at); err == nil { // add judges what is not there
+		// Of what is not named, "" would become the folder that this runs in.
+		if real, err := filepath.EvalSymlinks(*at); err == nil && *at != "" { // add judges what is not there
 			*at = real
 		}
 	}

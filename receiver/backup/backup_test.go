@@ -169,3 +169,20 @@ func TestSave_SymlinksOfTheSite(t *testing.T) {
 		must(t, os.Rename(filepath.Join(real, name+".x"), filepath.Join(real, name)))
 	}
 }
+
+// TestSave_NoOperator: a site without an operator has none in its backup, and not
+// the folder that somebody stood in.
+func TestSave_NoOperator(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, precious)
+	t.Chdir(dir)
+	p := places(dir)
+	with, err := backup.Save(&bytes.Buffer{}, p, "1", time.Now())
+	must(t, err)
+	p.Operator = ""
+	without, err := backup.Save(&bytes.Buffer{}, p, "1", time.Now())
+	must(t, err)
+	if without.Files != with.Files-1 {
+		t.Errorf("%d files without an operator, %d with one", without.Files, with.Files)
+	}
+}
