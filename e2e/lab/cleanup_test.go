@@ -21,7 +21,7 @@ import (
 const endVariable = "CIS490_LAB_TEST_END"
 
 // TestVictim is what the tests below start: a lab with a running host, a host that
-// is off and a small disk, which then ends in some bad way.
+// is off, a small disk and a program at the switch, which then ends in some bad way.
 func TestVictim(t *testing.T) {
 	end := os.Getenv(endVariable)
 	if end == "" {
@@ -32,6 +32,9 @@ func TestVictim(t *testing.T) {
 	l.Boot("lab-02").Crash()
 	h.Run("logger -t scenario last words; sleep 300 &")
 	h.Write("/etc/cis490/certs/bearer", "a-secret", 0o600)
+	if err := l.Command("sleep", "600.490").Start(); err != nil {
+		t.Fatal(err)
+	}
 	switch end {
 	case "fatal":
 		h.Run("echo what the command said >&2; false")
@@ -152,6 +155,7 @@ func expectNothingLeft(t *testing.T, id string) {
 func traces(t *testing.T, id string) []string {
 	t.Helper()
 	const script = `
+		grep -sal "^sleep.600\.490" /proc/[0-9]*/cmdline
 		grep -saF "$1" /proc/[0-9]*/cgroup | grep -v "(deleted)$" # zombies that init has not reaped yet
 		grep -saFl "$1" /proc/[0-9]*/mountinfo
 		ls -d /run/netns/*"$1"* /run/systemd/nspawn/*/*"$1"* 2>/dev/null

@@ -142,10 +142,19 @@ func (l *Lab) Host(name string) *Host {
 // Command prepares a program of this machine to run beside the lab's hosts: with
 // the machine's files but the lab's network, at the switch's own address (the hosts
 // know it as switch.lab). That is for a browser, a load generator or a peer. It
-// finds hosts by Addr, not by name, and ends with the test at the latest.
+// finds hosts by Addr, not by name, and ends with the test at the latest; like a
+// host, it is in a cgroup of the lab, and is swept with it when the test is killed.
 func (l *Lab) Command(name string, args ...string) *exec.Cmd {
-	enter := []string{"--net=" + netnsPath(l.network.name("")), "--", name}
-	return exec.CommandContext(l.tb.Context(), "nsenter", append(enter, args...)...)
+	l.tb.Helper()
+	dir, err := l.run.cgroup("switch")
+	if err == nil {
+		err = l.run.make(func() error { return os.MkdirAll(dir, 0o755) })
+	}
+	if err != nil {
+		l.tb.Fatalf("lab: run %s at the switch: %v", name, err)
+	}
+	const enter = `echo $$ >"$0/cgroup.procs" && exec nsenter "$@"`
+	return exec.CommandContext(l.tb.Context(), "sh", append([]string{"-c", enter, dir, "--net=" + netnsPath(l.network.name("")), "--", name}, args...)...)
 }
 
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
