@@ -210,10 +210,8 @@ func (a *Authority) decommission(h ident.Host, by string) error {
 	case host.State == roster.Gone:
 		return nil // so already
 	}
-	if t := a.tokens.usable(h); t != nil {
-		if err := a.tokens.append(tokenEvent{Host: h, Event: tokenRevoked, Secret: t.secret, From: by}); err != nil {
-			return err
-		}
+	if err := a.tokens.revokeAll(h, by); err != nil {
+		return err
 	}
 	a.o.Log.Warn("decommissioned a host", "host", h, "by", by)
 	return a.record(roster.Event{Host: h, Event: roster.Decommissioned, From: by})
@@ -230,6 +228,10 @@ func (a *Authority) readmit(h ident.Host, by string) error {
 		return unknownHost(h)
 	case host.State != roster.Gone:
 		return wrong("host is not decommissioned", "sudo cis490 host show "+string(h), "%s is %s", h, host.State)
+	}
+	// A host that was replaced may still have one: readmitting needs a new token.
+	if err := a.tokens.revokeAll(h, by); err != nil {
+		return err
 	}
 	a.o.Log.Warn("readmitted a host", "host", h, "by", by)
 	return a.record(roster.Event{Host: h, Event: roster.Readmitted, From: by})

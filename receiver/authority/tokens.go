@@ -139,6 +139,20 @@ func (b *tokenBook) usable(h ident.Host) *token {
 	return nil
 }
 
+// revokeAll makes every token of a host worthless, also those that have run out:
+// the clock may be set back.
+func (b *tokenBook) revokeAll(h ident.Host, by string) error {
+	for _, t := range b.hosts[h] {
+		if t.revoked {
+			continue
+		}
+		if err := b.append(tokenEvent{Host: h, Event: tokenRevoked, Secret: t.secret, From: by}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // newSecret returns 256 random bits as text.
 func newSecret() string {
 	b := make([]byte, 32)

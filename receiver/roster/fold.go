@@ -36,7 +36,7 @@ func fold(hosts map[ident.Host]Host, e Event) {
 		h.issue(e)
 		if old, ok := hosts[e.Other]; ok && e.Other != e.Host {
 			old.become(Gone, e.At)
-			old.Other = e.Host
+			old.Other, old.TokenExpires = e.Host, time.Time{}
 			hosts[e.Other] = old
 		}
 	case Renewed:

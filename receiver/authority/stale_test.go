@@ -1,0 +1,61 @@
+package authority_test
+
+import (
+	"testing"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/authority"
+	"cis490/receiver/roster"
+)
+
+// A token that a host still had when another took its place, or when the clock
+// said that the token had run out, is worth nothing after the host is readmitted.
+func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
+	for name, leave := range map[string]func(*site) error{
+		"replaced": func(s *site) error {
+			made, err := s.ask.CreateTokens(t.Context(), authority.TokenRequest{Hosts: []ident.Host{"lab-02"}, Replaces: "lab-01"})
+			if err != nil {
+				return err
+			}
+			tok, err := wire.ParseToken(made[0].Token)
+			if err != nil {
+				return err
+			}
+			_, err = s.post("lab-02", wire.CertRequest{CSR: s.csr("lab-02"), Token: tok.Secret})
+			return err
+		},
+		"the clock was ahead": func(s *site) error {
+			s.clock.pass(73 * time.Hour)
+			defer s.clock.pass(-73 * time.Hour)
+			return s.ask.Decommission(t.Context(), "lab-01")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
+				t.Fatal(err)
+			}
+			old := s.token("lab-01") // not used
+			if err := leave(s); err != nil {
+				t.Fatal(err)
+			}
+			if h := s.host("lab-01"); h.State != roster.Gone || !h.TokenExpires.IsZero() {
+				t.Errorf("it left, and is %s with a token until %s", h.State, h.TokenExpires)
+			}
+			if err := s.ask.Readmit(t.Context(), "lab-01"); err != nil {
+				t.Fatal(err)
+			}
+			for _, when := range []string{"at once", "after a restart"} {
+				_, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: old.Secret})
+				if err == nil {
+					t.Fatalf("%s: the token of before lets it in", when)
+				}
+				wantKind(t, err, wire.BadToken)
+				s.stop()
+				s.start()
+			}
+		})
+	}
+}
