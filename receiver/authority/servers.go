@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"slices"
@@ -31,6 +32,9 @@ func serverNames(o Options) ([]string, error) {
 	}
 	var once []string
 	for _, n := range names {
+		if ip := net.ParseIP(n); ip != nil { // as the certificate tells it
+			n = ip.String()
+		}
 		if !slices.Contains(once, n) {
 			once = append(once, n)
 		}
@@ -39,7 +43,8 @@ func serverNames(o Options) ([]string, error) {
 }
 
 // keepServerCerts issues the two server certificates anew where they are
-// missing, used up to two thirds, for other names, or by another CA.
+// missing, used up to two thirds, for other names, by another CA, or of a time
+// that has not come: the clock was ahead, and no host would take them until then.
 func (a *Authority) keepServerCerts() error {
 	return errors.Join(a.keepServerCert(ServerFile, groupMode), a.keepServerCert(ListenerFile, privateMode))
 }
@@ -87,7 +92,7 @@ func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
 	return slices.Equal(names, want) &&
 		pair.Leaf.CheckSignatureFrom(a.ca.Cert) == nil &&
 		len(pair.Certificate) == 1+len(a.ca.chain(now)) &&
-		now.Before(pki.RenewAt(pair.Leaf, name))
+		!now.Before(pair.Leaf.NotBefore) && now.Before(pki.RenewAt(pair.Leaf, name))
 }
 
 // keepFresh looks after the server certificates until the context ends: often

@@ -1,9 +1,11 @@
 package authority_test
 
 import (
+	"bytes"
 	"testing"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
@@ -57,5 +59,33 @@ func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
 				s.start()
 			}
 		})
+	}
+}
+
+// The receiver's clock was far ahead for a while: what it issued to itself then
+// is not valid yet, and no host would accept it for months.
+func TestServerCertificates_OfAClockThatWasAheadAreReplaced(t *testing.T) {
+	s := newSite(t)
+	roots := s.roots()
+	for _, step := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
+		s.stop()
+		s.clock.pass(step)
+		s.start()
+	}
+	if err := s.greets(roots); err != nil {
+		t.Error(err)
+	}
+}
+
+// An address may be written in more than one way.
+func TestServerCertificates_AnAddressWrittenOtherwiseIsTheSame(t *testing.T) {
+	s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, url: "https://[FD00:0:0::1]:8444"}
+	s.start()
+	t.Cleanup(func() { s.stop() })
+	before := read(t, s.path(authority.ServerFile))
+	s.stop()
+	s.start()
+	if !bytes.Equal(before, read(t, s.path(authority.ServerFile))) {
+		t.Error("a restart alone changed the server certificate")
 	}
 }
