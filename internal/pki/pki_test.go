@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -120,6 +121,24 @@ func TestParseCSR_RefusesWhatPolicyDoesNotAllow(t *testing.T) {
 		if _, err := pki.ParseCSR(b, host); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// A stranger chooses the key, and with it what a signature costs to check: that of
+// a large RSA key takes seconds.
+func TestParseCSR_NoSignatureByAWrongKeyIsChecked(t *testing.T) {
+	k, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: string(host)}}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der[len(der)-1] ^= 1
+	_, err = pki.ParseCSR(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), host)
+	if err == nil || !strings.Contains(err.Error(), "P-256") {
+		t.Errorf("a bad signature by an RSA key: %v, want the key to be refused", err)
 	}
 }
 
