@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"time"
@@ -86,6 +87,9 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 		lock, err := l.Lock(e.o.Dir)
 		if errors.Is(err, disk.ErrLocked) {
 			return Nothing, fault.Exit(fault.Fix(err, "nothing: another cert-fetch is at work: journalctl -u cis490-cert-fetch"), fault.TempFail)
+		}
+		if errors.Is(err, fs.ErrPermission) {
+			return Nothing, fault.Fix(err, "sudo cis490 cert-fetch")
 		}
 		if err != nil {
 			return Nothing, fault.Fix(err, "sudo cis490 install lab-host --join -")

@@ -3,15 +3,19 @@ package enroll_test
 import (
 	"context"
 	"errors"
+	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"cis490/agent/client"
 	"cis490/agent/enroll"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
@@ -344,6 +348,22 @@ func TestEnroll_AStrangersFixIsNotShown(t *testing.T) {
 	l.join(secret)
 	_, err := l.run(false)
 	if err == nil || strings.Contains(fault.FixOf(err)+err.Error(), "evil") || !errors.Is(err, wire.ErrNotOurs) {
+		t.Errorf("run: %v, fix %q", err, fault.FixOf(err))
+	}
+}
+
+// forbidding is the file system of a user who may not look into certs_dir.
+type forbidding struct{ disk.OS }
+
+func (forbidding) Lock(name string) (io.Closer, error) {
+	return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
+}
+
+// Joining again is no remedy for a forgotten sudo.
+func TestEnroll_AnotherUserIsToldWhoMay(t *testing.T) {
+	l := newLab(t)
+	l.fs = forbidding{}
+	if _, err := l.run(true); !errors.Is(err, fs.ErrPermission) || fault.FixOf(err) != "sudo cis490 cert-fetch" {
 		t.Errorf("run: %v, fix %q", err, fault.FixOf(err))
 	}
 }
