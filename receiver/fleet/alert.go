@@ -46,7 +46,12 @@ type Alert struct {
 	// Silenced tells that nobody is told, as someone asked for.
 	Silenced bool   `json:"silenced,omitempty"`
 	Open     []Held `json:"open,omitempty"` // of an opening row
+	More     int    `json:"more,omitempty"` // opening rows of this hour that follow
 }
+
+// perOpening is how many alerts an opening row lists, so that it stays a row that
+// the ledger takes however long the hosts' names are.
+const perOpening = 2000
 
 // Held is an alert in an opening row.
 type Held struct {
@@ -83,19 +88,29 @@ type Entry struct {
 type State struct {
 	Last    time.Time // of the last row
 	hour    time.Time
+	more    int // opening rows of the hour that are missing, as a run was cut off
 	Entries map[Key]Entry
 }
 
-// ReadState reads the state out of the last hour that has rows.
+// ReadState reads the state out of the last hour that has rows; where that does
+// not list all that was firing before it, out of all rows.
 func ReadState(fsys disk.FS, dataDir string) (State, error) {
 	path := filepath.Join(dataDir, AlertsFile)
-	s := State{Entries: map[Key]Entry{}}
 	last, ok, err := ledger.Last(fsys, path, timeKey)
 	if err != nil || !ok {
-		return s, err
+		return State{Entries: map[Key]Entry{}}, err
+	}
+	s, err := readState(fsys, dataDir, last.At.Truncate(time.Hour))
+	if err == nil && s.more > 0 {
+		s, err = readState(fsys, dataDir, time.Time{})
 	}
 	s.Last = last.At
-	for a, err := range ReadAlerts(fsys, dataDir, last.At.Truncate(time.Hour)) {
+	return s, err
+}
+
+func readState(fsys disk.FS, dataDir string, from time.Time) (State, error) {
+	s := State{Entries: map[Key]Entry{}}
+	for a, err := range ReadAlerts(fsys, dataDir, from) {
 		if err != nil {
 			return s, err
 		}
@@ -125,6 +140,7 @@ func (s *State) add(a Alert) {
 	s.turn(a.Hour)
 	switch a.State {
 	case opening:
+		s.more = a.More
 		for _, h := range a.Open {
 			s.Entries[Key{h.Host, h.Symptom}] = Entry{Firing: true, Since: h.Since, Began: h.Began, Quiet: h.Quiet}
 		}
@@ -169,12 +185,12 @@ func (s *State) held() []Held {
 
 // Next returns the rows to write for what was found: for each key at most one
 // firing and one resolved row an hour, and a firing one each hour while it
-// lasts. The first row of an hour is an opening row, so that a crash between
+// lasts. The first rows of an hour are opening rows, so that a crash between
 // two rows loses nothing. s is left as the rows make it.
 func (s *State) Next(now time.Time, found []Finding) []Alert {
 	now = now.UTC()
 	hour := now.Truncate(time.Hour)
-	begun := s.hour.Equal(hour)
+	begun := s.hour.Equal(hour) && s.more == 0
 	s.turn(hour)
 	before := s.held()
 	var rows []Alert
@@ -195,12 +211,29 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 		return nil
 	}
 	if !begun {
-		rows = slices.Insert(rows, 0, Alert{V: 1, At: now, State: opening, Hour: hour, Open: before})
+		rows = append(openings(now, before), rows...)
 	}
 	for _, a := range rows {
 		s.add(a)
 	}
 	s.Last = now
+	return rows
+}
+
+// openings lists what fires in as many rows as it takes.
+func openings(now time.Time, all []Held) []Alert {
+	rows := []Alert{{V: 1, At: now, State: opening, Hour: now.Truncate(time.Hour)}}
+	for part := range slices.Chunk(all, perOpening) {
+		last := &rows[len(rows)-1]
+		if len(last.Open) > 0 {
+			rows = append(rows, *last)
+			last = &rows[len(rows)-1]
+		}
+		last.Open = part
+	}
+	for i := range rows {
+		rows[i].More = len(rows) - 1 - i
+	}
 	return rows
 }
 
