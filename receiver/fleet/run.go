@@ -104,17 +104,14 @@ func Run(o Options) (Result, error) {
 	}
 	next.Open = []Alert{}
 	for i, x := range found {
-		began := o.Now // of an alert that has no row yet
-		if e := state.Entries[x.Key()]; e.Firing {
-			began = e.Began
-		}
-		found[i].Silenced = hush[silences.Key(x.Key())].Covers(began, o.Now)
+		found[i].Silenced = hush[silences.Key(x.Key())].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
 		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
 	r := Result{Last: next, Rows: state.Next(o.Now, found)}
 	for i, a := range r.Rows {
 		if a.State == Resolved {
-			r.Rows[i].Silenced = hush[silences.Key(a.Key())].Covers(state.Entries[a.Key()].Began, o.Now)
+			e := Entry{Firing: true, Began: state.Entries[a.Key()].Began} // until this row
+			r.Rows[i].Silenced = hush[silences.Key(a.Key())].Covers(e.began(facts.Seen[a.Key()]), o.Now)
 		}
 	}
 	if o.DryRun {
@@ -229,20 +226,53 @@ func lock(dir string) (unlock func(), err error) {
 	return func() { _ = f.Close() }, nil // the lock ends with it
 }
 
+// began is when an alert began that was first found at a time: then, where its row
+// had to wait for the next hour, and at the latest with its first row.
+func (e Entry) began(seen time.Time) time.Time {
+	if e.Firing && (seen.IsZero() || e.Began.Before(seen)) {
+		return e.Began
+	}
+	return seen
+}
+
+// Began returns when each alert began that is open, by its rows or by the last run.
+func Began(fsys disk.FS, dataDir string) (map[Key]time.Time, error) {
+	state, err := ReadState(fsys, dataDir)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", AlertsFile, err)
+	}
+	last, err := ReadLast(fsys, dataDir)
+	if err != nil {
+		last = Last{} // it can be thrown away: the rows know nearly all
+	}
+	open, seen := map[Key]time.Time{}, last.seen()
+	for k, e := range state.Entries {
+		if e.Firing {
+			open[k] = e.began(seen[k])
+		}
+	}
+	for _, a := range last.Open {
+		if _, ok := open[a.Key()]; !ok && !seen[a.Key()].IsZero() {
+			open[a.Key()] = seen[a.Key()]
+		}
+	}
+	return open, nil
+}
+
 // Silenced returns the silences that hold now, by the alert that they cover.
 func Silenced(fsys disk.FS, dataDir string, now time.Time) (map[Key]silences.Silence, error) {
 	all, err := silences.Read(fsys, dataDir)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	state, err := ReadState(fsys, dataDir)
+	open, err := Began(fsys, dataDir)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", AlertsFile, err)
+		return nil, err
 	}
 	hold := map[Key]silences.Silence{}
 	for k, s := range all {
-		e := state.Entries[Key(k)]
-		if s.Covers(e.Began, now) && (e.Firing || !s.Until.IsZero()) {
+		began, ok := open[Key(k)]
+		if s.Covers(began, now) && (ok || !s.Until.IsZero()) {
 			hold[Key(k)] = s
 		}
 	}

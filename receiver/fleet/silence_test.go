@@ -51,6 +51,42 @@ func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
 	}
 }
 
+// TestRun_SilenceOfWhatCameBack: an alert that came back within the hour has no row
+// of its own yet; a silence covers it all the same, until it resolves.
+func TestRun_SilenceOfWhatCameBack(t *testing.T) {
+	s := newScene(t)
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	shipped := row("lab-01", ago(31*time.Minute))
+	s.write(index.File, shipped)
+	s.must(now)
+	shipped += row("lab-01", at(4))
+	s.write(index.File, shipped)
+	s.must(at(5)) // resolved
+	back := s.must(at(40))
+	if len(back.Rows) != 0 || len(back.Open) != 1 || len(s.told) != 2 {
+		t.Fatalf("back within the hour: %+v, told %q", back, s.told)
+	}
+	if open, err := Began(disk.OS{}, s.dir); err != nil || !open[Key{"lab-01", Silent}].Equal(at(40)) {
+		t.Errorf("open since %v, %v", open, err)
+	}
+	s.silence(at(41), silences.Silence{})
+	if hold, err := Silenced(disk.OS{}, s.dir, at(42)); err != nil || len(hold) != 1 {
+		t.Errorf("holds %v, %v", hold, err)
+	}
+	for _, minutes := range []int{45, 60, 65} { // the row of the next hour comes in between
+		if r := s.must(at(minutes)); len(r.Open) != 1 || !r.Open[0].Silenced {
+			t.Errorf("at %d min: %+v", minutes, r.Open)
+		}
+	}
+	s.write(index.File, shipped+row("lab-01", at(69)))
+	if r := s.must(at(70)); symptoms(r.Rows) != "lab-01 silent resolved" || len(s.told) != 2 {
+		t.Errorf("its end: %+v, told %q", r.Rows, s.told)
+	}
+	if r := s.must(at(130)); len(r.Open) != 1 || r.Open[0].Silenced {
+		t.Errorf("the next one: %+v", r.Open)
+	}
+}
+
 // TestRun_SilenceWithAnEnd holds until then, over alerts that come and go.
 func TestRun_SilenceWithAnEnd(t *testing.T) {
 	s := newScene(t)

@@ -139,11 +139,11 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 		return wire.NewProblem(wire.Malformed, "until %s is over", in.Until.UTC().Format(time.RFC3339))
 	}
 	if in.Until.IsZero() && !in.End {
-		state, err := fleet.ReadState(s.o.FS, s.o.Config.DataDir)
+		open, err := fleet.Began(s.o.FS, s.o.Config.DataDir)
 		if err != nil {
 			return err
 		}
-		if !state.Entries[k].Firing {
+		if _, ok := open[k]; !ok {
 			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open, so the silence needs an end", k.Symptom, k.Host)
 		}
 	}
