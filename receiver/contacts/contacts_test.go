@@ -233,6 +233,37 @@ func TestBook_ForgedNames(t *testing.T) {
 	}
 }
 
+// TestSnapshots_AsLargeAsTheyMayBe: what was taken can be read, whatever letters it
+// is made of.
+func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
+	for _, letter := range []string{"x", "<", "&", "\u2028", "é"} {
+		dir := t.TempDir()
+		s, err := contacts.OpenSnapshots(disk.OS{}, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const frame = `{"x":""}`
+		body := strings.Replace(frame, `""`, `"`+strings.Repeat(letter, (wire.MaxSnapshot-len(frame))/len(letter))+`"`, 1)
+		for range 2 { // the first one moves into the history
+			if _, err := s.Put("lab-01", time.Now(), []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-01")
+		if err != nil || string(got.Snapshot) != body {
+			t.Errorf("%q: %v, %d bytes of %d", letter, err, len(got.Snapshot), len(body))
+		}
+		_, write, err := s.List()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var all strings.Builder
+		if err := write(&all); err != nil || !strings.Contains(all.String(), body) {
+			t.Errorf("%q: it is not among all hosts': %v", letter, err)
+		}
+	}
+}
+
 func TestSnapshots_HistoryIsShort(t *testing.T) {
 	dir := t.TempDir()
 	s, err := contacts.OpenSnapshots(disk.OS{}, dir)

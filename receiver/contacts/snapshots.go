@@ -56,15 +56,12 @@ func (s *Snapshots) path(h ident.Host) string { return filepath.Join(s.dir, stri
 // Put keeps a host's snapshot durably and tells whether it is the first. body
 // is a JSON object.
 func (s *Snapshots) Put(h ident.Host, at time.Time, body []byte) (first bool, err error) {
-	var compact bytes.Buffer
-	if err := json.Compact(&compact, body); err != nil {
+	var row bytes.Buffer
+	to := json.NewEncoder(&row)
+	to.SetEscapeHTML(false) // six bytes for one: it would be larger than what is read
+	if err := to.Encode(Snapshot{h, at.UTC(), body}); err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
-	row, err := json.Marshal(Snapshot{h, at.UTC(), compact.Bytes()})
-	if err != nil {
-		return false, fmt.Errorf("keep snapshot: %w", err)
-	}
-	row = append(row, '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := s.path(h)
@@ -75,7 +72,7 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, body []byte) (first bool, er
 			return false, err
 		}
 	}
-	if err := disk.ReplaceBytes(s.fs, path, 0o640, row); err != nil {
+	if err := disk.ReplaceBytes(s.fs, path, 0o640, row.Bytes()); err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
 	return first, nil
