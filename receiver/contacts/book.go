@@ -214,9 +214,13 @@ func (b *Book) Accepted(h ident.Host) {
 	})
 }
 
-// RefusedPut notes that an episode was refused.
+// RefusedPut notes that an episode was refused. A receiver that was only busy or
+// broken says nothing of the episode, and must not hide why one is refused for good.
 func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
+		if !ForGood(p.Status) {
+			return
+		}
 		c.LastRefused = &Refused{now, p.Status, p.Kind, check.Plain(p.Detail, 200)}
 		c.RefusedCount++
 		if c.RefusedSince.IsZero() {

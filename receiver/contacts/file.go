@@ -117,7 +117,12 @@ type Boot struct {
 	Last  time.Time `json:"last"`
 }
 
-// Refused is an answer to a PUT other than 200 and 201.
+// ForGood tells whether sending the same again could not help.
+func ForGood(status int) bool {
+	return status >= 400 && status < 500 && status != 408 && status != 429
+}
+
+// Refused is the answer to a PUT that was refused for good.
 type Refused struct {
 	At     time.Time `json:"at"`
 	Status int       `json:"status"`

@@ -174,7 +174,7 @@ func (f *Facts) refused(s Source, now time.Time) error {
 			return err
 		}
 		var r contacts.Refusal
-		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || !r.Proven || r.Route != contacts.RouteEpisode || !forGood(r.Status) {
+		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || !r.Proven || r.Route != contacts.RouteEpisode || !contacts.ForGood(r.Status) {
 			continue
 		}
 		h := f.host(r.Host)
@@ -197,15 +197,10 @@ func (f *Facts) refused(s Source, now time.Time) error {
 	return nil
 }
 
-// forGood tells whether sending the same again could not help.
-func forGood(status int) bool {
-	return status >= 400 && status < 500 && status != 408 && status != 429
-}
-
 func (h *Host) contact(c *contacts.Contact) {
 	h.Accepted = later(h.Accepted, c.LastAccepted)
 	h.Bare = later(h.Bare, c.LastUnstamped)
-	if r := c.LastRefused; r != nil && forGood(r.Status) {
+	if r := c.LastRefused; r != nil && contacts.ForGood(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 	}
 	h.Heard = Contact{

@@ -158,6 +158,33 @@ func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
 	}
 }
 
+// TestRun_FatalOnlyHoldsUntilOneIsTaken: a day after the last refusal, a receiver
+// that is busy or broken does not end the alert.
+func TestRun_FatalOnlyHoldsUntilOneIsTaken(t *testing.T) {
+	s := newScene(t)
+	at := ago(time.Minute)
+	b := contacts.Open(contacts.Options{FS: disk.OS{}, DataDir: s.dir, Now: func() time.Time { return at }, Log: slog.New(slog.DiscardHandler)})
+	check := func(want string) {
+		t.Helper()
+		if err := b.Save(); err != nil {
+			t.Fatal(err)
+		}
+		if got := symptoms(s.must(at.Add(time.Minute)).Open); got != want {
+			t.Errorf("at %s: %q, want %q", at, got, want)
+		}
+	}
+	const firing = "lab-01 fatal-only firing"
+	b.RefusedPut("lab-01", wire.NewProblem(wire.Gated, "not in the list"))
+	check(firing)
+	for _, kind := range []wire.Kind{wire.Busy, wire.NotReady} {
+		at = at.Add(25 * time.Hour)
+		b.RefusedPut("lab-01", wire.NewProblem(kind, "later"))
+		check(firing)
+	}
+	b.Accepted("lab-01")
+	check("")
+}
+
 // TestRun_AForgedKnockIsAClaim: whoever knocks under a host's name explains
 // nothing of its silence; a chain that is valid does.
 func TestRun_AForgedKnockIsAClaim(t *testing.T) {
