@@ -16,6 +16,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -71,6 +72,9 @@ type State struct {
 	GivenUp int       `json:"given_up,omitempty"` // rows that were never told
 	Told    []Told    `json:"told,omitempty"`     // what it believes to be open
 	Causes  []Cause   `json:"causes,omitempty"`   // that were told of lately
+	// Missing is since when nothing names the target. It may be back soon, as when
+	// the file of URLs cannot be read for a moment, and is then owed what it missed.
+	Missing time.Time `json:"missing_since,omitzero"`
 }
 
 // Told is an alert that a target was told of.
@@ -97,6 +101,7 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 			ctx, cancel := context.WithTimeout(ctx, deadline)
 			defer cancel()
 			d := delivery{o: o, t: t, s: states[t.Name]}
+			d.s.Missing = time.Time{}
 			d.done(d.run(ctx))
 			next[i] = d.s
 		})
@@ -106,7 +111,16 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	for i, t := range targets {
 		now[t.Name] = next[i]
 	}
-	b, err := json.Marshal(now)
+	kept := maps.Clone(now)
+	for name, s := range states {
+		if s.Missing.IsZero() {
+			s.Missing = o.Now.UTC()
+		}
+		if _, there := now[name]; !there && o.Now.Sub(s.Missing) <= giveUp {
+			kept[name] = s
+		}
+	}
+	b, err := json.Marshal(kept)
 	if err != nil {
 		return now, fmt.Errorf("remember what was told: %w", err)
 	}

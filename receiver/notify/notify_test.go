@@ -219,6 +219,32 @@ func TestDeliver_ANewTargetHearsWhatIsOpen(t *testing.T) {
 	}
 }
 
+// TestDeliver_ATargetThatIsBack: one that nothing named for some runs, as the file
+// of URLs could not be read, hears what it missed; after a day it is a new one.
+func TestDeliver_ATargetThatIsBack(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	s.rows(at(0), firing("lab-01", "silent", "nothing"))
+	s.deliver(at(0), e.target())
+	if got := e.titles(); got != "lab-01: silent" {
+		t.Errorf("told %q", got)
+	}
+	s.rows(at(5), resolved("lab-01", "silent"))
+	if states := s.deliver(at(5)); len(states) != 0 {
+		t.Errorf("states of targets that are not there: %v", states)
+	}
+	s.deliver(at(10))
+	s.deliver(at(15), e.target())
+	if got := e.titles(); got != "lab-01: over: silent" {
+		t.Errorf("when it is back: %q", got)
+	}
+	s.deliver(at(20))
+	s.deliver(at(20 + 25*60))
+	if states, err := Read(disk.OS{}, s.dir); err != nil || len(states) != 0 {
+		t.Errorf("a day later: %v, %v", states, err)
+	}
+}
+
 // TestDeliver_AtLeastOnce: over random histories with targets that fail and runs
 // that are cut off before they remember, each firing is told, and a repeat has
 // the key of the first.
