@@ -139,7 +139,7 @@ func (r *run) host(ctx context.Context, h ident.Host) error {
 			return err
 		}
 		d, err := r.copy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
-		if errors.Is(err, errOther) {
+		if errors.Is(err, errOther) || errors.Is(err, errNoCopy) {
 			r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: %s", h, id, err))
 			continue
 		}
@@ -185,15 +185,26 @@ func (r *run) letGo(ctx context.Context, h ident.Host, to string, b *copied) err
 	return nil
 }
 
-var errOther = errors.New("a file with other content is at the target")
+var (
+	errOther  = errors.New("a file with other content is at the target")
+	errNoCopy = errors.New("what is at the target is no file of its own")
+)
 
 // copy makes a copy that is compared with what was read, and returns its digest.
 // Its name is not durable yet.
 func (r *run) copy(from, to string) (ident.Digest, error) {
-	if _, err := r.FS.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+	if fi, err := r.FS.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
+		// Through a symlink or a bind mount it would be compared with itself.
+		own, err0 := r.FS.Lstat(from)
+		if err := errors.Join(err, err0); err != nil {
+			return "", err
+		}
+		if !fi.Mode().IsRegular() || disk.SameFile(fi, own) {
+			return "", fmt.Errorf("%w: %s", errNoCopy, to)
+		}
 		there, err1 := r.digest(to)
 		here, err2 := r.digest(from)
-		if err := errors.Join(err, err1, err2); err != nil {
+		if err := errors.Join(err1, err2); err != nil {
 			return "", err
 		}
 		if there != here {

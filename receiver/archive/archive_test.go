@@ -1,0 +1,57 @@
+package archive_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/archive"
+)
+
+// onDisk makes a store of one episode on a real disk, and a target.
+func onDisk(t *testing.T) (o archive.Options, tarball, copied string) {
+	t.Helper()
+	dir := t.TempDir()
+	o = archive.Options{FS: disk.OS{}, DataDir: filepath.Join(dir, "data"), To: filepath.Join(dir, "archive"), Before: time.Now().Add(time.Hour)}
+	k := episodes[0]
+	name := filepath.Join(string(k.Host), string(k.Episode)+wire.TarballSuffix)
+	tarball, copied = filepath.Join(o.DataDir, "episodes", name), filepath.Join(o.To, name)
+	for _, at := range []string{tarball, copied} {
+		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(tarball, []byte(content(k)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	o.Archive = func(_ context.Context, _ ident.Host, pairs []wire.Pair) (done []ident.EpisodeID, err error) {
+		for _, p := range pairs {
+			done = append(done, p.Episode)
+		}
+		return done, os.Remove(tarball)
+	}
+	return o, tarball, copied
+}
+
+// TestRun_TakesTheStoresOwnFileForNoCopy: with a symlink at the target, or the
+// store mounted there, the only tarball would be compared with itself, and go.
+func TestRun_TakesTheStoresOwnFileForNoCopy(t *testing.T) {
+	for name, lead := range map[string]func(from, to string) error{"symlink": os.Symlink, "the same file": os.Link} {
+		o, tarball, copied := onDisk(t)
+		if err := lead(tarball, copied); err != nil {
+			t.Fatal(err)
+		}
+		got, err := archive.Run(t.Context(), o)
+		if err != nil || got.Episodes != 0 || len(got.Left) != 1 {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
+		if b, err := os.ReadFile(tarball); err != nil || string(b) != content(episodes[0]) {
+			t.Errorf("%s: the store has %q, %v", name, b, err)
+		}
+	}
+}
