@@ -79,6 +79,18 @@ func Check(dataDir, to string) error {
 // before an error.
 func Run(ctx context.Context, o Options) (Result, error) {
 	r := run{Options: o}
+	// Two runs would write over each other's copies: the one could name what the
+	// other has just begun, and serve let go of the whole.
+	if l, ok := o.FS.(disk.Locker); ok {
+		lock, err := l.Lock(filepath.Join(o.DataDir, store.EpisodesDir))
+		if errors.Is(err, disk.ErrLocked) {
+			err = fault.Exit(fault.Fix(fmt.Errorf("another archive is at work: %w", err), "wait for its end, then again"), fault.TempFail)
+		}
+		if err != nil {
+			return r.done, err
+		}
+		defer func() { _ = lock.Close() }() // a lock has nothing to lose
+	}
 	hosts, err := o.FS.ReadDir(filepath.Join(o.DataDir, store.EpisodesDir))
 	if err != nil {
 		return r.done, fmt.Errorf("list hosts: %w", err)

@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,5 +54,24 @@ func TestRun_TakesTheStoresOwnFileForNoCopy(t *testing.T) {
 		if b, err := os.ReadFile(tarball); err != nil || string(b) != content(episodes[0]) {
 			t.Errorf("%s: the store has %q, %v", name, b, err)
 		}
+	}
+}
+
+// TestRun_IsAlone: a run that begins while another is at it changes nothing.
+func TestRun_IsAlone(t *testing.T) {
+	o, _, copied := onDisk(t)
+	second, let := o, o.Archive
+	o.Archive = func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
+		if _, err := archive.Run(ctx, second); !errors.Is(err, disk.ErrLocked) {
+			t.Errorf("the second run: %v", err)
+		}
+		return let(ctx, h, pairs)
+	}
+	got, err := archive.Run(t.Context(), o)
+	if err != nil || got.Episodes != 1 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if b, err := os.ReadFile(copied); err != nil || string(b) != content(episodes[0]) {
+		t.Errorf("the copy is %q, %v", b, err)
 	}
 }
