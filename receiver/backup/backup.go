@@ -37,6 +37,9 @@ const Schema = "cis490.backup/1"
 // head is the name of the first entry.
 const head = "backup.json"
 
+// configEntry is the name of the receiver's config.
+const configEntry = "config/receiver.toml"
+
 // maxHead bounds the first entry, in bytes.
 const maxHead = 64 << 10
 
@@ -60,12 +63,12 @@ type Head struct {
 // ends in a slash stands for a folder with all that is in it.
 func (p Places) entries() map[string]string {
 	return map[string]string{
-		"config/receiver.toml": p.Config,
-		"config/operator":      p.Operator,
-		"authority/":           p.Authority,
-		"data/":                p.Data,
-		"releases/":            filepath.Join(p.Data, "releases"),
-		"archived/":            filepath.Join(p.Data, "archived"), // or hosts would send those again
+		configEntry:       p.Config,
+		"config/operator": p.Operator,
+		"authority/":      p.Authority,
+		"data/":           p.Data,
+		"releases/":       filepath.Join(p.Data, "releases"),
+		"archived/":       filepath.Join(p.Data, "archived"), // or hosts would send those again
 	}
 }
 

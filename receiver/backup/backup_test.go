@@ -2,6 +2,7 @@ package backup_test
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/receiver/backup"
 )
 
@@ -129,6 +131,34 @@ func TestRestore_RefusesAndChangesNothing(t *testing.T) {
 	must(t, lock.Close())
 	if len(tree(t, to)) != 1 {
 		t.Errorf("left %v", tree(t, to))
+	}
+}
+
+// TestRestore_RefusesAConfigThatLooksElsewhere: put where this machine has its
+// files, what is brought back would not be found by the config that comes with it.
+func TestRestore_RefusesAConfigThatLooksElsewhere(t *testing.T) {
+	for _, key := range []string{"data_dir", "operator_file", "dir"} {
+		from, to := t.TempDir(), t.TempDir()
+		write(t, from, precious)
+		conf := map[string]string{"data_dir": places(to).Data, "operator_file": places(to).Operator, "dir": places(to).Authority}
+		text := func() string {
+			return fmt.Sprintf("public_url = \"https://r:1\"\ndata_dir = %q\noperator_file = %q\n[authority]\ndir = %q\n", conf["data_dir"], conf["operator_file"], conf["dir"])
+		}
+		good := text()
+		conf[key] = "/srv/elsewhere"
+		write(t, from, map[string]string{"etc/receiver.toml": text()})
+		write(t, to, map[string]string{"etc/receiver.toml": "of the new machine", "data/store_id": "mine", "authority/ca.key": "mine"})
+		before := tree(t, to)
+		_, err := backup.Restore(save(t, from), places(to))
+		if err == nil || !strings.Contains(err.Error(), key+` = "/srv/elsewhere"`) || fault.CodeOf(err) != fault.Config || fault.FixOf(err) == "" {
+			t.Errorf("%s: %v", key, err)
+		}
+		if diff := cmp.Diff(before, tree(t, to)); diff != "" {
+			t.Errorf("%s: %s", key, diff)
+		}
+		write(t, from, map[string]string{"etc/receiver.toml": good})
+		_, err = backup.Restore(save(t, from), places(to))
+		must(t, err)
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
@@ -23,7 +24,7 @@ const storeID = "store_id"
 // Restore brings a backup back. The daemons must be stopped.
 func Restore(file string, p Places) (h Head, err error) {
 	// Before anything is changed, so that half a backup changes nothing.
-	if h, err = walk(file, p, nil); err != nil {
+	if h, err = walk(file, p, look(file, p)); err != nil {
 		return h, fmt.Errorf("read backup: %w", err)
 	}
 	for _, dir := range []string{p.Data, p.Authority} {
@@ -46,6 +47,35 @@ func Restore(file string, p Places) (h Head, err error) {
 		return h, fmt.Errorf("restore: %w", err)
 	}
 	return h, nil
+}
+
+// look returns what looks for the backup's config, and refuses one that has the
+// files elsewhere: they would be put where this machine's config says, and be
+// looked for where the restored one does, so that bootstrap would make another CA.
+func look(file string, p Places) func(h *tar.Header, at string, content io.Reader) error {
+	return func(h *tar.Header, at string, content io.Reader) error {
+		if h.Name != configEntry {
+			return nil
+		}
+		b, err := io.ReadAll(content)
+		if err != nil {
+			return fmt.Errorf("%s is cut or damaged: %w", file, err)
+		}
+		c, _, err := config.ParseReceiver(h.Name, b)
+		if err != nil {
+			return nil // it is brought back as it is, and the daemons tell what is wrong with it
+		}
+		for key, at := range map[string][2]string{
+			"data_dir": {c.DataDir, p.Data}, "authority.dir": {c.Authority.Dir, p.Authority}, "operator_file": {c.Operator, p.Operator},
+		} {
+			if at[0] != at[1] {
+				return fault.Exit(fault.Fix(fmt.Errorf("%s was made with %s = %q, here it is %q", file, key, at[0], at[1]),
+					"sudo tar -xzOf "+file+" "+configEntry+" | sudo tee "+p.Config+" >/dev/null; sudo cis490 install receiver; "+
+						"sudo systemctl stop cis490-receiver cis490-bootstrap   # then again"), fault.Config)
+			}
+		}
+		return nil
+	}
 }
 
 // walk reads a backup to its end and gives each entry with its place to do.
@@ -79,9 +109,6 @@ func walk(file string, p Places, do func(h *tar.Header, at string, content io.Re
 			return h, fmt.Errorf("%s has an entry that no backup has: %q", file, e.Name)
 		}
 		h.Files++
-		if do == nil {
-			continue
-		}
 		if err := do(e, at, t); err != nil {
 			return h, err
 		}
