@@ -100,9 +100,9 @@ func (c LabHost) Validate() []error {
 	p.positive("ship.scan_every", int64(c.Ship.ScanEvery))
 	p.positive("ship.reconcile_every", int64(c.Ship.ReconcileEvery))
 	p.positive("ship.idle_timeout", int64(c.Ship.IdleTimeout))
-	p.notNegative("ship.shipped_keep_days", c.Ship.ShippedKeepDays)
-	p.notNegative("ship.quarantine_keep_days", c.Ship.QuarantineKeepDays)
-	p.notNegative("orchestrate.max_slots", c.Orchestrate.MaxSlots)
+	p.notNegative("ship.shipped_keep_days", int64(c.Ship.ShippedKeepDays))
+	p.notNegative("ship.quarantine_keep_days", int64(c.Ship.QuarantineKeepDays))
+	p.notNegative("orchestrate.max_slots", int64(c.Orchestrate.MaxSlots))
 	if c.Orchestrate.Experiment != "" {
 		p.absolute("orchestrate.experiment", c.Orchestrate.Experiment)
 	}

@@ -58,7 +58,7 @@ func (p *problems) positive(key string, v int64) {
 	}
 }
 
-func (p *problems) notNegative(key string, v int) {
+func (p *problems) notNegative(key string, v int64) {
 	if v < 0 {
 		p.add(key, "want 0 or more, got %d", v)
 	}

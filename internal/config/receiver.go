@@ -164,7 +164,7 @@ func (c Receiver) Validate() []error {
 	p.positive("fleet.silent_after", int64(c.Fleet.SilentAfter))
 	p.positive("fleet.lookback", int64(c.Fleet.Lookback))
 	p.positive("fleet.never_reported", int64(c.Fleet.NeverReported))
-	p.notNegative("fleet.backup_old", int(c.Fleet.BackupOld))
+	p.notNegative("fleet.backup_old", int64(c.Fleet.BackupOld)) // an int of ARMv7 has no room for a week
 	p.positive("update.trial", int64(c.Update.Trial))
 	p.positive("update.watch", int64(c.Update.Watch))
 	p.positive("rollout.canary_heard", int64(c.Rollout.CanaryHeard))
