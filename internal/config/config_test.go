@@ -53,6 +53,8 @@ func TestParse_NamesPlaceAndFix(t *testing.T) {
 	for name, c := range map[string]struct{ content, want string }{
 		"placeholder": {strings.Replace(good, "lab-01", "REPLACE_ME", 1), `x:1:1: host: `},
 		"bad URL":     {strings.Replace(good, "https://r:1", "http://r", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"no name":     {strings.Replace(good, "https://r:1", "https://:1", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"no port":     {strings.Replace(good, "https://r:1", "https://r:99999", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
 		"bad type":    {good + "[ship]\nshipped_keep_days = \"a\"\n", `x:7:`},
 		"bad period":  {good + "[ship]\nping_every = \"5\"\n", `want a duration`},
 		"bad size":    {good + "[ship]\nshipped_keep_bytes = \"big\"\n", `want a size`},
@@ -77,6 +79,8 @@ func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 		url + "[limits]\nidle_timeout = 60\n":               `x:3:1: limits.idle_timeout: want a duration such as`,
 		url + "limits = { idle_timeout = 60 }\n":            `limits.idle_timeout: want a duration such as`,
 		url + "[limits]\ndisk_reserve = -1\n":               `x:3:1: limits.disk_reserve: want a size such as`,
+		url + "listen = \":99999\"\n":                       `x:2:1: listen: want "ADDRESS:PORT"`,
+		url + "[authority]\nlisten = \"::1\"\n":             `x:3:1: authority.listen: want "ADDRESS:PORT"`,
 		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit "abc": want 40`,
 		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit "0123": want 40`,
 	} {

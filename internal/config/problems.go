@@ -30,7 +30,7 @@ func (p *problems) absolute(key, path string) {
 
 func (p *problems) httpsURL(key, s string) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
 		p.add(key, `want "https://NAME:PORT", got %q`, s)
 	}
 }
@@ -47,9 +47,15 @@ func (p *problems) webURL(key, s string) {
 }
 
 func (p *problems) address(key, s string) {
-	if _, port, err := net.SplitHostPort(s); err != nil || port == "" {
+	if _, port, err := net.SplitHostPort(s); err != nil || !isPort(port) {
 		p.add(key, `want "ADDRESS:PORT" or ":PORT", got %q`, s)
 	}
+}
+
+// isPort tells whether a port, or a service's name, is one that can be listened on.
+func isPort(s string) bool {
+	_, err := net.LookupPort("tcp", s)
+	return s != "" && err == nil
 }
 
 func (p *problems) positive(key string, v int64) {
