@@ -1,7 +1,9 @@
 package commands
 
 import (
+	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -9,6 +11,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/receiver/backup"
 )
 
@@ -69,7 +72,15 @@ func (a *app) backup(c *cli.Context) error {
 	}
 	now := time.Now()
 	file := c.String("to")
-	if file == "" {
+	if file != "" {
+		// Its place is noted, and read from other folders than this one.
+		if file, err = filepath.Abs(file); err != nil {
+			return err
+		}
+		if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+			return fault.Fix(fmt.Errorf("%s is no regular file", file), "name the file: --to "+filepath.Join(file, "receiver.tar.gz"))
+		}
+	} else {
 		if err := disk.MkdirAll(disk.OS{}, backupDir, 0o700); err != nil {
 			return err
 		}
