@@ -162,6 +162,27 @@ func TestRestore_RefusesAConfigThatLooksElsewhere(t *testing.T) {
 	}
 }
 
+// TestRestore_FollowsNoSymlink: serve's user could make one in its folder, and root
+// would write where it leads.
+func TestRestore_FollowsNoSymlink(t *testing.T) {
+	from, to, away := t.TempDir(), t.TempDir(), t.TempDir()
+	write(t, from, precious)
+	file := save(t, from)
+	for _, name := range []string{"data/releases", "data/releases/blobs", "data/archived"} {
+		must(t, os.MkdirAll(filepath.Dir(filepath.Join(to, name)), 0o755))
+		must(t, os.Symlink(away, filepath.Join(to, name)))
+		if _, err := backup.Restore(file, places(to)); err == nil || !strings.Contains(err.Error(), name+" is a symlink") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if len(tree(t, away)) > 0 {
+			t.Errorf("%s: %v was written", name, tree(t, away))
+		}
+		must(t, os.Remove(filepath.Join(to, name)))
+	}
+	_, err := backup.Restore(file, places(to))
+	must(t, err)
+}
+
 func TestSave_NeedsConfigAndAuthority(t *testing.T) {
 	for _, gone := range []string{"etc/receiver.toml", "authority", "authority/ca.key"} {
 		dir := t.TempDir()

@@ -12,6 +12,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -49,13 +50,25 @@ func Restore(file string, p Places) (h Head, err error) {
 	return h, nil
 }
 
+// onTheWay refuses a symlink in place of a folder that an entry goes into: root
+// would write where the user of the folder above chose.
+func onTheWay(name, at string) error {
+	for range strings.Count(name, "/") {
+		at = filepath.Dir(at)
+		if fi, err := os.Lstat(at); err == nil && fi.Mode()&fs.ModeSymlink != 0 && !strings.HasPrefix(name, "config/") {
+			return fault.Fix(fmt.Errorf("%s is a symlink", at), "put what it leads to in its place, or name the real folder in the config")
+		}
+	}
+	return nil
+}
+
 // look returns what looks for the backup's config, and refuses one that has the
 // files elsewhere: they would be put where this machine's config says, and be
 // looked for where the restored one does, so that bootstrap would make another CA.
 func look(file string, p Places) func(h *tar.Header, at string, content io.Reader) error {
 	return func(h *tar.Header, at string, content io.Reader) error {
 		if h.Name != configEntry {
-			return nil
+			return onTheWay(h.Name, at)
 		}
 		b, err := io.ReadAll(content)
 		if err != nil {
