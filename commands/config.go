@@ -86,6 +86,9 @@ func (a *app) configCheck(c *cli.Context) error {
 
 // checked prints a file that is right, and returns all that is wrong with it.
 func (a *app) checked(path string, unknown []*config.Error, err error) error {
+	if err != nil && len(unknown) == 0 {
+		return err // with its own fix
+	}
 	all := []error{err}
 	for _, e := range unknown {
 		all = append(all, e)

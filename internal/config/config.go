@@ -12,6 +12,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"time"
 
@@ -108,10 +109,21 @@ func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
 func load[C any](path string, c C, validate func(C) []error) (C, []*Error, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return c, nil, fault.Exit(fault.Fix(fmt.Errorf("read config: %w", err),
-			"sudo cis490 install lab-host   # or receiver: writes it where it is absent"), fault.Config)
+		return c, nil, unread(path, fmt.Errorf("read config: %w", err))
 	}
 	return Parse(path, b, c, validate)
+}
+
+// unread tells what mends a file that is not there, not for this user, or no file.
+func unread(path string, err error) error {
+	fix, code := "ls -ld "+path+"   # must be a file", fault.Config
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		fix = "sudo cis490 install lab-host   # or receiver: writes it where it is absent"
+	case errors.Is(err, fs.ErrPermission):
+		fix, code = "run it again with sudo; of a service: ls -ld "+path+"   # its user must be able to read it", fault.NoPerm
+	}
+	return fault.Exit(fault.Fix(err, fix), code)
 }
 
 // Parse reads TOML over the defaults in c, for every file of ours that is TOML.

@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -67,6 +68,31 @@ func TestParse_NamesPlaceAndFix(t *testing.T) {
 		}
 		if fault.CodeOf(err) != fault.Config || fault.FixOf(err) == "" {
 			t.Errorf("%s: code %d, fix %q", name, fault.CodeOf(err), fault.FixOf(err))
+		}
+	}
+}
+
+// TestLoad_NamesWhatMendsIt: install writes nothing where there is a file.
+func TestLoad_NamesWhatMendsIt(t *testing.T) {
+	dir := t.TempDir()
+	closed := filepath.Join(dir, "closed.toml")
+	if err := os.WriteFile(closed, nil, 0); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]struct {
+		fix  string
+		code int
+	}{
+		filepath.Join(dir, "none.toml"): {"sudo cis490 install", fault.Config},
+		dir:                             {"must be a file", fault.Config},
+		closed:                          {"run it again with sudo", fault.NoPerm},
+	} {
+		if path == closed && os.Geteuid() == 0 {
+			continue // root reads it
+		}
+		_, _, err := config.LoadReceiver(path)
+		if !strings.Contains(fault.FixOf(err), want.fix) || fault.CodeOf(err) != want.code {
+			t.Errorf("%v: code %d, fix %q", err, fault.CodeOf(err), fault.FixOf(err))
 		}
 	}
 }
