@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -25,9 +24,7 @@ const (
 // receipt for; in the end all are there, and none twice.
 func TestIncident11_PowerCutReceiver(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("QEMU is not installed here (Debian package qemu-system-x86)")
-	}
+	lab.NeedGuests(t)
 	l := lab.New(t)
 	rx := l.BootGuest("collector", 0)
 	rx.Push(lab.Binary(t), "/root/cis490")

@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"math/rand/v2"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -29,9 +28,7 @@ const laterThan = 10 * time.Second
 // name always runs, and the machine comes to the newest release in the end.
 func TestIncident11_PowerCutUpdate(t *testing.T) {
 	t.Parallel()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("QEMU is not installed here (Debian package qemu-system-x86)")
-	}
+	lab.NeedGuests(t)
 	u := newUpdates(t, nil)
 	u.rx.Run("cis490 token create guest --out /root/join.sh")
 	g := u.BootGuest("guest", 0)

@@ -5,7 +5,6 @@ package e2e
 import (
 	"fmt"
 	"math"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -25,9 +24,7 @@ func TestIncident15_FastClock(t *testing.T) { wrongClock(t, "fast", 48*time.Hour
 
 func wrongClock(t *testing.T, name string, off time.Duration) {
 	t.Parallel()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("QEMU is not installed here (Debian package qemu-system-x86)")
-	}
+	lab.NeedGuests(t)
 	f := site(t, fmt.Sprintf("[fleet]\nsilent_after = %q\n", silentAfter))
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	every(f.rx, "cis490-fleet-health", checkEvery)

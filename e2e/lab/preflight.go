@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"testing"
 )
 
 // cacheVariable overrides where images, runs and built binaries are kept. It must
@@ -65,4 +66,14 @@ func preflight() error {
 		return fmt.Errorf("find the lab's tools: run 'apt-get install -y %s'", strings.Join(missing, " "))
 	}
 	return nil
+}
+
+// NeedGuests skips a test where QEMU is not installed, with what to paste.
+func NeedGuests(tb testing.TB) {
+	tb.Helper()
+	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {
+		if _, err := exec.LookPath(program); err != nil {
+			tb.Skipf("%s is not installed here: run 'apt-get install -y qemu-system-x86 qemu-utils'", program)
+		}
+	}
 }
