@@ -109,10 +109,12 @@ func (u *Updater) crashed(t *Trial, units []Daemon) string {
 	return ""
 }
 
-// count adds the uptime since the last look, as far as all services were up.
+// count adds the uptime since the last look, as far as all services were up. One
+// look tells of a trial's length at most: services of a laptop that slept through a
+// night, or whose clock was set, are up since long before, and nobody saw them.
 func (u *Updater) count(t *Trial, units []Daemon) {
 	now := u.o.Now()
-	up := now.Sub(t.Looked)
+	up := min(now.Sub(t.Looked), u.o.Config.Trial.D())
 	for _, d := range units {
 		if d.Masked || slices.Contains(t.Down, d.Name) {
 			continue

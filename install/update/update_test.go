@@ -254,6 +254,30 @@ func TestJudge_Reboots(t *testing.T) {
 	}
 }
 
+// TestJudge_Sleeps: a laptop that slept in mid-trial was not observed meanwhile, so
+// what has not come through by then still has its time.
+func TestJudge_Sleeps(t *testing.T) {
+	for name, f := range map[string]update.Findings{
+		"work waited":     {Reaches: true, Waiting: 1},
+		"nothing is made": {Reaches: true},
+	} {
+		r := onDisk(t)
+		f.Oldest, f.LastShipped = r.now, r.now
+		r.findings = func(string) update.Findings { return f }
+		r.publish("v2", 2)
+		r.run()
+		r.run()
+		r.now = r.now.Add(8 * time.Hour)
+		if res := r.run(); res.Did != update.Observing {
+			t.Fatalf("%s, after a night: %+v", name, res)
+		}
+		f.LastShipped = r.now
+		if res := r.run(); res.Did != update.Proved {
+			t.Errorf("%s, and an episode is accepted: %+v", name, res)
+		}
+	}
+}
+
 // TestApply_BrokenConfig: a config that nobody can read keeps no release out,
 // though no daemon starts with it any more.
 func TestApply_BrokenConfig(t *testing.T) {
