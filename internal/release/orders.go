@@ -39,15 +39,23 @@ type Order struct {
 
 func ordersPath(dir string) string { return filepath.Join(dir, "orders.jsonl") }
 
-// Give appends an order, durably. One process at a time may do so.
+// Give appends an order, durably. One process at a time may do so. Each is later
+// than the one before, also by a clock that was set back: what is not later than
+// what was carried out last would never be.
 func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
 	l, err := ledger.Open(ledger.Options{FS: fsys, Path: ordersPath(dir), TimeKey: "at", Perm: 0o644, Now: now})
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
+	last, _, err := ledger.Last(fsys, ordersPath(dir), "at")
+	if err != nil {
+		return err
+	}
 	return l.Append(func(at time.Time) any {
-		o.At = at
+		if o.At = at; !at.After(last.At) {
+			o.At = last.At.Add(time.Nanosecond)
+		}
 		return o
 	})
 }

@@ -269,3 +269,18 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestGive_AClockThatWasSetBack: an order is later than the one before it, or who
+// carries orders out would take it for one that was.
+func TestGive_AClockThatWasSetBack(t *testing.T) {
+	dir, now := t.TempDir(), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for range 3 {
+		must(t, release.Give(disk.OS{}, dir, func() time.Time { return now }, release.Order{Verb: release.OrderPromote, Seq: 7}))
+		now = now.Add(-time.Hour)
+	}
+	all, err := release.Orders(disk.OS{}, dir)
+	must(t, err)
+	if len(all) != 3 || !all[1].At.After(all[0].At) || !all[2].At.After(all[1].At) {
+		t.Errorf("orders of a clock that goes back: %+v", all)
+	}
+}
