@@ -170,6 +170,9 @@ func (a *app) releaseSign(c *cli.Context) error {
 	if len(args) != 1 {
 		return usagef(c, "say which release directory")
 	}
+	if c.Uint64("seq") == 0 || c.String("version") == "" {
+		return usagef(c, "say --seq NUMBER, above every one before, and --version VERSION")
+	}
 	commit, err := ident.ParseCommit(c.String("commit"))
 	if err != nil {
 		return usagef(c, "--commit: %w", err)

@@ -3,6 +3,7 @@ package commands
 import (
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -83,6 +84,11 @@ func (a *app) tokenCreate(c *cli.Context) error {
 			return err
 		}
 	}
+	if out := c.String("out"); out != "" { // before the older tokens are void
+		if err := writable(out); err != nil {
+			return err
+		}
+	}
 	made, err := authority.At(conf.Authority.Socket).CreateTokens(c.Context, ask)
 	if err != nil {
 		return err
@@ -114,6 +120,18 @@ func (a *app) tokenCreate(c *cli.Context) error {
 		}
 	}
 	return err
+}
+
+// writable tells whether a file can be put at a path, and leaves what is there.
+func writable(path string) error {
+	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("write %s: it is no file", path)
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
 }
 
 // published returns the binaries that a new machine can download here.

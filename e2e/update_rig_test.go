@@ -84,6 +84,12 @@ func hold(h *lab.Host) {
 // publishes it there.
 func (u *updates) publish(version, binary string, more ...string) {
 	u.t.Helper()
+	u.rx.Run("cis490 release publish " + u.sign(version, binary, more...))
+}
+
+// sign signs a release where the keys are, and returns where it is on the receiver.
+func (u *updates) sign(version, binary string, more ...string) (folder string) {
+	u.t.Helper()
 	u.seq++
 	dir := filepath.Join(u.t.TempDir(), version)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -109,10 +115,11 @@ func (u *updates) publish(version, binary string, more ...string) {
 	if err != nil {
 		u.t.Fatal(err)
 	}
+	folder = "/root/rel-" + version
 	for _, e := range entries {
-		u.rx.Push(filepath.Join(dir, e.Name()), "/root/rel-"+version+"/"+e.Name())
+		u.rx.Push(filepath.Join(dir, e.Name()), folder+"/"+e.Name())
 	}
-	u.rx.Run("cis490 release publish /root/rel-" + version)
+	return folder
 }
 
 // stage waits until a release has come to a stage.

@@ -37,6 +37,7 @@ func TestUpdate_GoodRelease(t *testing.T) {
 		t.Fatal(err)
 	}
 	v2 := patched(t, "v2", nil, edit{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=11\nEnvironment=RELEASE=v2"})
+	older := u.sign("v1.5", lab.BinaryWith(t, "v1", commitOf("v1")))
 	began := time.Now()
 	u.publish("v2", v2, experiment)
 	u.on(u.rx, "v2", 3*time.Minute)
@@ -81,6 +82,12 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	}
 	u.quiet()
 	u.nothingLostNothingTwice()
+
+	// The folder of a release that was overtaken before anybody published it installs
+	// the receiver all the same, and says why it is not published.
+	if said := u.rx.Run(older + "/cis490-linux-amd64 install receiver"); !strings.Contains(said, "seq 2 is below 3, which is published") {
+		t.Errorf("an install out of an overtaken release says:\n%s", said)
+	}
 }
 
 // tellsOfTrial: on the host, everything that a person asks says that a version is

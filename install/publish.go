@@ -42,6 +42,9 @@ func (p *Plan) publishRelease(releases string) step {
 			}
 			return nil, nil
 		}
+		if all, err := release.List(p.FS, releases); err == nil && len(all) > 0 && b.Manifest.Seq < all[0].Manifest.Seq {
+			return []Change{note(fmt.Sprintf("%s is not published: seq %d is below %d, which is published", dir, b.Manifest.Seq, all[0].Manifest.Seq))}, nil
+		}
 		cmd := []string{p.Binary, "release", "publish", dir}
 		return []Change{{
 			What:     fmt.Sprintf("release %s, seq %d, is not published: publish it", b.Manifest.Version, b.Manifest.Seq),

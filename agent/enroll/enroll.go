@@ -113,6 +113,14 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	if err != nil {
 		return Nothing, err
 	}
+	if s.damaged != nil {
+		// It must not keep the host from renewing, or lose what was begun with it.
+		if s.key == nil || (!force && !e.due(s)) {
+			return Nothing, s.damaged
+		}
+		r, err := e.renew(ctx, s)
+		return r, errors.Join(s.damaged, err)
+	}
 	if s, err = e.tidy(s); err != nil {
 		return Nothing, err
 	}

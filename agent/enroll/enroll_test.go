@@ -257,6 +257,47 @@ func TestEnroll_RefusedTokenDoesNotKeepFromRenewing(t *testing.T) {
 	}
 }
 
+// A join token that was cut, on a stick or by a full disk, is told; the pair that
+// works is renewed meanwhile, and what was begun with the token stays.
+func TestEnroll_DamagedTokenDoesNotKeepFromRenewing(t *testing.T) {
+	l := newLab(t)
+	l.join(secret)
+	l.must(false, enroll.Enrolled)
+	if err := os.WriteFile(filepath.Join(l.dir, enroll.TokenFile), []byte("cis490-join-"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, later := range []time.Duration{0, 45 * time.Minute} {
+		l.now = func() time.Time { return time.Now().Add(later) }
+		if _, err := l.run(false); fault.CodeOf(err) != fault.Config || !strings.Contains(fault.FixOf(err), "token create lab-01") {
+			t.Errorf("after %s: %v, fix %q", later, err, fault.FixOf(err))
+		}
+	}
+	if l.peer.count != 2 || !l.works() {
+		t.Errorf("the certificate was not renewed: %d answers", l.peer.count)
+	}
+	if l.file(enroll.TokenFile) != "cis490-join-" {
+		t.Error("the token is not what the person left")
+	}
+}
+
+// What somebody left in the folder of new credentials is no reason to refuse them.
+func TestEnroll_ForeignFileInTheWay(t *testing.T) {
+	l := newLab(t)
+	l.join(secret)
+	l.must(false, enroll.Enrolled)
+	if err := os.MkdirAll(filepath.Join(l.dir, "next"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(l.dir, "next", "notes.txt"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.must(false, enroll.Nothing)
+	l.must(true, enroll.Renewed)
+	if !l.works() {
+		t.Error("the credentials do not work")
+	}
+}
+
 func TestEnroll_RepairsADamagedPair(t *testing.T) {
 	l := newLab(t)
 	l.join(secret)

@@ -27,13 +27,14 @@ type state struct {
 	leaf    *x509.Certificate // nil if there is none that fits the key
 	bearer  bool
 	token   *wire.Token
+	damaged error         // why the join token that is there cannot be used
 	pending crypto.Signer // the key made for this token
 	stray   bool          // a pending key that is not this token's
 	next    bool          // new credentials are complete and wait to be swapped in
 }
 
-// look reads certs_dir. What is there but cannot be used counts as not there,
-// except for a join token: that it is cut is for a person to mend.
+// look reads certs_dir. What is there but cannot be used counts as not there; that
+// a join token is cut is for a person to mend, and told.
 func (e *Enroller) look() (state, error) {
 	var s state
 	b, err := e.read(client.PairFile)
@@ -45,9 +46,7 @@ func (e *Enroller) look() (state, error) {
 		return s, err
 	}
 	s.bearer = len(b) > 0
-	if s.token, err = e.readToken(); err != nil {
-		return s, err
-	}
+	s.token, s.damaged = e.readToken()
 	if b, err = e.read(PendingFile); err != nil {
 		return s, err
 	}

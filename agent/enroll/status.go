@@ -1,6 +1,7 @@
 package enroll
 
 import (
+	"errors"
 	"time"
 
 	"cis490/internal/ident"
@@ -24,7 +25,7 @@ type Status struct {
 // Status reads certs_dir and changes nothing.
 func (e *Enroller) Status() (Status, error) {
 	s, err := e.look()
-	if err != nil {
+	if err = errors.Join(err, s.damaged); err != nil {
 		return Status{}, err
 	}
 	st := Status{

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"strings"
+	"syscall"
 
 	"cis490/agent/client"
 	"cis490/internal/disk"
@@ -155,5 +156,8 @@ func (e *Enroller) clearNext() error {
 			return err
 		}
 	}
-	return e.remove(nextDir)
+	if err := e.remove(nextDir); !errors.Is(err, syscall.ENOTEMPTY) { // what is not ours may stay
+		return err
+	}
+	return nil
 }

@@ -52,15 +52,16 @@ func TestExamples_EqualTheDefaults(t *testing.T) {
 func TestParse_NamesPlaceAndFix(t *testing.T) {
 	const good = "host = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n"
 	for name, c := range map[string]struct{ content, want string }{
-		"placeholder": {strings.Replace(good, "lab-01", "REPLACE_ME", 1), `x:1:1: host: `},
-		"bad URL":     {strings.Replace(good, "https://r:1", "http://r", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
-		"no name":     {strings.Replace(good, "https://r:1", "https://:1", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
-		"no port":     {strings.Replace(good, "https://r:1", "https://r:99999", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
-		"bad type":    {good + "[ship]\nshipped_keep_days = \"a\"\n", `x:7:`},
-		"bad period":  {good + "[ship]\nping_every = \"5\"\n", `want a duration`},
-		"bad size":    {good + "[ship]\nshipped_keep_bytes = \"big\"\n", `want a size`},
-		"no TOML":     {"host = ", `x:1:`},
-		"negative":    {good + "[ship]\nshipped_keep_days = -1\n", `x:7:1: ship.shipped_keep_days: want 0 or more`},
+		"placeholder":   {strings.Replace(good, "lab-01", "REPLACE_ME", 1), `x:1:1: host: `},
+		"bad URL":       {strings.Replace(good, "https://r:1", "http://r", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"no name":       {strings.Replace(good, "https://r:1", "https://:1", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"no port":       {strings.Replace(good, "https://r:1", "https://r:99999", 1), `x:3:1: receiver.url: want "https://NAME:PORT"`},
+		"bad type":      {good + "[ship]\nshipped_keep_days = \"a\"\n", `x:7:`},
+		"bad period":    {good + "[ship]\nping_every = \"5\"\n", `want a duration`},
+		"mistyped unit": {good + "[ship]\nidle_timeout = \"60us\"\n", `ship.idle_timeout: want 1s or more, got 60µs`},
+		"bad size":      {good + "[ship]\nshipped_keep_bytes = \"big\"\n", `want a size`},
+		"no TOML":       {"host = ", `x:1:`},
+		"negative":      {good + "[ship]\nshipped_keep_days = -1\n", `x:7:1: ship.shipped_keep_days: want 0 or more`},
 	} {
 		_, _, err := config.ParseLabHost("x", []byte(c.content))
 		if err == nil || !strings.Contains(err.Error(), c.want) {

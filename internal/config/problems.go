@@ -64,6 +64,13 @@ func (p *problems) positive(key string, v int64) {
 	}
 }
 
+// lasting refuses what is no time to wait for anything: a unit that was mistyped.
+func (p *problems) lasting(key string, d Duration) {
+	if d.D() < time.Second {
+		p.add(key, "want 1s or more, got %s", d.D())
+	}
+}
+
 func (p *problems) notNegative(key string, v int64) {
 	if v < 0 {
 		p.add(key, "want 0 or more, got %d", v)

@@ -153,21 +153,21 @@ func (c Receiver) Validate() []error {
 	}
 	p.absolute("authority.dir", c.Authority.Dir)
 	p.absolute("authority.socket", c.Authority.Socket)
-	p.positive("authority.cert_life", int64(c.Authority.CertLife))
-	p.positive("authority.server_life", int64(c.Authority.ServerLife))
-	p.positive("authority.token_ttl", int64(c.Authority.TokenTTL))
+	p.lasting("authority.cert_life", c.Authority.CertLife)
+	p.lasting("authority.server_life", c.Authority.ServerLife)
+	p.lasting("authority.token_ttl", c.Authority.TokenTTL)
 	p.commits("gate.extra_commits", c.Gate.ExtraCommits)
 	p.commits("gate.blocked_commits", c.Gate.BlockedCommits)
 	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
 	p.positive("limits.uploads", int64(c.Limits.Uploads))
-	p.positive("limits.idle_timeout", int64(c.Limits.IdleTimeout))
-	p.positive("fleet.silent_after", int64(c.Fleet.SilentAfter))
-	p.positive("fleet.lookback", int64(c.Fleet.Lookback))
-	p.positive("fleet.never_reported", int64(c.Fleet.NeverReported))
+	p.lasting("limits.idle_timeout", c.Limits.IdleTimeout)
+	p.lasting("fleet.silent_after", c.Fleet.SilentAfter)
+	p.lasting("fleet.lookback", c.Fleet.Lookback)
+	p.lasting("fleet.never_reported", c.Fleet.NeverReported)
 	p.notNegative("fleet.backup_old", int64(c.Fleet.BackupOld)) // an int of ARMv7 has no room for a week
-	p.positive("update.trial", int64(c.Update.Trial))
-	p.positive("update.watch", int64(c.Update.Watch))
-	p.positive("rollout.canary_heard", int64(c.Rollout.CanaryHeard))
+	p.lasting("update.trial", c.Update.Trial)
+	p.lasting("update.watch", c.Update.Watch)
+	p.lasting("rollout.canary_heard", c.Rollout.CanaryHeard)
 	p.positive("rollout.downloads", int64(c.Rollout.Downloads))
 	for key, path := range map[string]string{"notify.urls_file": c.Notify.URLsFile, "notify.webhook_token_file": c.Notify.WebhookTokenFile} {
 		if path != "" {
@@ -181,7 +181,7 @@ func (c Receiver) Validate() []error {
 			p.webURL(key, u)
 		}
 	}
-	p.positive("notify.repeat_after", int64(c.Notify.RepeatAfter))
+	p.lasting("notify.repeat_after", c.Notify.RepeatAfter)
 	return p.all
 }
 

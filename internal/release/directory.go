@@ -103,7 +103,7 @@ func (b Bundle) Publish(fsys disk.FS, to string) error {
 // lost file, left out is for publishing it again to add. Another one under the same
 // seq is an error: hosts may have seen it.
 func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
-	path, _ := signedPaths(to, b.Manifest.Seq)
+	path, signature := signedPaths(to, b.Manifest.Seq)
 	have, err := disk.ReadFile(fsys, path, MaxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -113,6 +113,9 @@ func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
 	}
 	if string(have) != string(b.manifest) {
 		return false, fmt.Errorf("another release was published with seq %d", b.Manifest.Seq)
+	}
+	if have, err := disk.ReadFile(fsys, signature, MaxManifest); err != nil || string(have) != string(b.signature) {
+		return false, nil
 	}
 	for digest, content := range b.blobs {
 		if have, err := disk.ReadFile(fsys, BlobPath(to, digest), int64(len(content))); err != nil || digestOf(have) != digest {

@@ -243,6 +243,12 @@ func TestPublish_CountsWithItsOrder(t *testing.T) {
 	if same, err := other.Same(disk.OS{}, to); same || err == nil {
 		t.Error("another release under the same seq is taken for the same")
 	}
+	signature := filepath.Join(to, "signed", "7.json.minisig")
+	must(t, os.WriteFile(signature, nil, 0o644))
+	if same, err := b.Same(disk.OS{}, to); same || err != nil {
+		t.Errorf("its signature is damaged: published %v, %v", same, err)
+	}
+	must(t, b.Publish(disk.OS{}, to))
 	must(t, os.Remove(release.BlobPath(to, b.Manifest.Artifacts[0].Digest)))
 	if same, err := b.Same(disk.OS{}, to); same || err != nil {
 		t.Errorf("a binary was lost: published %v, %v", same, err)

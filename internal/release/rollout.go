@@ -48,12 +48,15 @@ type Rollout struct {
 	Releases []*Progress `json:"releases"` // newest seq first
 }
 
+// MaxRollout bounds rollout.json, in bytes: it names every host for every release.
+const MaxRollout = 64 << 20
+
 // RolloutPath names the file in the folder of releases.
 func RolloutPath(dir string) string { return filepath.Join(dir, "rollout.json") }
 
 // ReadRollout reads it; none yet is an empty one.
 func ReadRollout(fsys disk.FS, dir string) (Rollout, error) {
-	b, err := disk.ReadFile(fsys, RolloutPath(dir), maxList)
+	b, err := disk.ReadFile(fsys, RolloutPath(dir), MaxRollout)
 	if errors.Is(err, fs.ErrNotExist) {
 		return Rollout{V: 1}, nil
 	}

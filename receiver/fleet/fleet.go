@@ -33,6 +33,7 @@ type Facts struct {
 	Held     map[Key]Entry
 	Seen     map[Key]time.Time // since when a finding has been there, also before it counts
 	Known    func(id string) (check.Check, bool)
+	Unread   bool // facts of all hosts are missing, as a file could not be read
 }
 
 // Limits are the thresholds.
@@ -74,6 +75,7 @@ type Host struct {
 	Version  string       // that it runs, as it says
 	Offered  string       // that it should run; empty: none is offered
 	Update   *wire.Update // how its updates stand, as it says
+	Unread   bool         // facts of this host are missing
 }
 
 // Refusal is a PUT that was answered 4xx; 408 and 429 are none.

@@ -51,13 +51,17 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 			}
 		}
 	}
-	errs := []error{err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now)}
+	err = errors.Join(err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now))
+	f.Unread = err != nil
+	errs := []error{err}
 	for name, h := range f.Hosts {
 		if s.Gate != nil && h.Refused.Commit != "" {
 			v, err := s.Gate(ident.Commit(h.Refused.Commit))
 			h.Refused.Blocked = err == nil && v.Blocked
 		}
-		errs = append(errs, h.rest(s, name, now, l))
+		err := h.rest(s, name, now, l)
+		h.Unread = err != nil
+		errs = append(errs, err)
 	}
 	return f, errors.Join(errs...)
 }

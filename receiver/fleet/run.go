@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -94,6 +95,7 @@ func Run(o Options) (Result, error) {
 	facts.Held, facts.Seen = state.Entries, last.seen()
 	next.Growth = facts.grow(last.Growth)
 	found, seen := Judge(facts)
+	found = append(found, facts.kept(found, last.Open)...)
 	for k, since := range seen {
 		next.Seen = append(next.Seen, Sight{k.Host, k.Symptom, since})
 	}
@@ -181,6 +183,9 @@ func (l Last) seen() map[Key]time.Time {
 // grow carries on since when each outbox has not been smaller.
 func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 	now := map[ident.Host]Growth{}
+	if f.Unread {
+		maps.Copy(now, before)
+	}
 	for name, h := range f.Hosts {
 		if h.Heard.Waiting == 0 || !f.speaks(name, BacklogGrowing, h.Heard.At) {
 			continue

@@ -134,6 +134,48 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 	}
 }
 
+// TestRun_UnreadFactsEndNothing: an alert is not resolved because what showed it
+// could not be read; it is once it can be read again.
+func TestRun_UnreadFactsEndNothing(t *testing.T) {
+	snapshot := filepath.Join(contacts.SnapshotsDir, "lab-02.json")
+	for _, broken := range []string{index.File, contacts.File, roster.File, snapshot} {
+		t.Run(broken, func(t *testing.T) {
+			s := newScene(t)
+			s.write(index.File, row("lab-01", ago(31*time.Minute)))
+			failing := `{"v":1,"received_at":"` + ago(time.Minute).Format(time.RFC3339) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
+			s.write(snapshot, failing)
+			s.json(contacts.File, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
+			s.must(now.Add(-5 * time.Minute))
+			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing" {
+				t.Fatalf("before: %s", got)
+			}
+			path := filepath.Join(s.dir, broken)
+			_ = os.Rename(path, path+".away")
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			r := s.must(now.Add(5 * time.Minute))
+			if got := symptoms(r.Rows); got != "" || len(r.Open) != 2 || len(r.Errors) != 1 {
+				t.Errorf("while %s cannot be read: rows %q, open %q, told %v", broken, got, symptoms(r.Open), r.Errors)
+			}
+			for _, a := range r.Open {
+				if a.Fix == "" || a.Reason == "" || a.Detail == "" {
+					t.Errorf("kept without its words: %+v", a)
+				}
+			}
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+			_ = os.Rename(path+".away", path)
+			s.write(snapshot, strings.Replace(failing, `"fail"`, `"ok"`, 1))
+			s.write(index.File, row("lab-01", now.Add(9*time.Minute)))
+			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "lab-01 silent resolved, lab-02 doctor-failing resolved" {
+				t.Errorf("after it was well and read again: %s", got)
+			}
+		})
+	}
+}
+
 // TestRun_RepairedAndArchivedRowsAreNoNews: a repair after a crash must not look
 // like a host that ships.
 func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {

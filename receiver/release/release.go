@@ -109,7 +109,7 @@ func Open(o Options) *Rollout {
 func (r *Rollout) load() error {
 	path := rel.RolloutPath(r.o.Dir)
 	r.state = state{Rollout: rel.Rollout{V: 1}}
-	b, err := disk.ReadFile(r.o.FS, path, 1<<20)
+	b, err := disk.ReadFile(r.o.FS, path, rel.MaxRollout)
 	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -1,6 +1,7 @@
 package release_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -350,6 +351,30 @@ func TestRollout_UnreadableFile(t *testing.T) {
 	r.want("begun anew", 1, rel.StageReceiver)
 	if b, err := os.ReadFile(rel.RolloutPath(r.dir)); err != nil || !strings.Contains(string(b), "own_commits") {
 		t.Errorf("%s %v", b, err)
+	}
+}
+
+// TestOpen_LongHistory: rollout.json names every host for every release; a large
+// fleet's is read for years.
+func TestOpen_LongHistory(t *testing.T) {
+	r := newRig(t, 1)
+	r.publish(1)
+	r.order(rel.Order{Verb: rel.OrderWithdraw, Seq: 1})
+	r.r.Step()
+	s, err := rel.ReadRollout(disk.OS{}, r.dir)
+	must(t, err)
+	for i := range 100_000 {
+		s.Of(1).Clean = append(s.Of(1).Clean, ident.Host(fmt.Sprintf("lab-%06d", i)))
+	}
+	b, err := json.Marshal(s)
+	must(t, err)
+	must(t, os.WriteFile(rel.RolloutPath(r.dir), b, 0o644))
+	r.open()
+	r.publish(2) // which makes it be written again
+	r.r.Step()
+	s, err = rel.ReadRollout(disk.OS{}, r.dir)
+	if err != nil || len(s.Of(1).Clean) != 100_000 {
+		t.Errorf("a history of more than a megabyte: %v, %d hosts", err, len(s.Of(1).Clean))
 	}
 }
 

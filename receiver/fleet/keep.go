@@ -1,0 +1,47 @@
+package fleet
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"cis490/internal/ident"
+	"cis490/receiver/roster"
+)
+
+// kept returns what fires and was not found, where facts are missing that might
+// show it: a fault is not over because it could not be looked at. It is told as the
+// last run had it.
+func (f *Facts) kept(found []Finding, last []Alert) []Finding {
+	var kept []Finding
+	for _, k := range slices.SortedFunc(maps.Keys(f.Held), func(a, b Key) int {
+		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)
+	}) {
+		held := f.Held[k]
+		if !held.Firing || !f.unread(k) || slices.ContainsFunc(found, func(x Finding) bool { return x.Key() == k }) {
+			continue
+		}
+		x := Finding{Host: k.Host, Symptom: k.Symptom, Since: held.Since, Quiet: held.Quiet, Detail: "what shows it cannot be read"}
+		if i := slices.IndexFunc(last, func(a Alert) bool { return a.Key() == k }); i >= 0 {
+			a := last[i]
+			x.Detail, x.Fix, x.Reason = a.Detail, a.Fix, Reason{Code: a.Code, Text: a.Reason, Check: a.Check}
+		}
+		kept = append(kept, x)
+	}
+	return kept
+}
+
+// unread tells whether facts are missing that an alert is judged by.
+func (f *Facts) unread(k Key) bool {
+	if k.Host == Receiver {
+		return f.Unread && k.Symptom == ClockWrong // the rest are its own checks
+	}
+	h := f.Hosts[ident.Host(k.Host)]
+	switch {
+	case h == nil:
+		return f.Unread
+	case h.Roster != nil && h.Roster.State == roster.Gone:
+		return false
+	}
+	return f.Unread || h.Unread
+}
