@@ -70,8 +70,9 @@ func every(h *lab.Host, timer string, d time.Duration) {
 // it by itself is off: a scenario wants to see what a person is told.
 func (f *fleet) quick(h *lab.Host) {
 	f.t.Helper()
+	h.Write("/etc/cis490/experiment.toml", light, 0o644)
 	set(h, "/etc/cis490/lab-host.toml", map[string]string{
-		"ping_every": "15s", "rest": "5s", "outbox_oldest": "90s", "last_accepted": "90s", "disk_reserve": "32 MiB",
+		"experiment": "/etc/cis490/experiment.toml", "ping_every": "15s", "rest": "5s", "outbox_oldest": "90s", "last_accepted": "90s", "disk_reserve": "32 MiB",
 	})
 	h.Run("cis490 config check && systemctl restart cis490-shipper cis490-orchestrator")
 	every(h, "cis490-doctor-check", 20*time.Second)

@@ -101,7 +101,9 @@ func (g *Guest) build(number int) error {
 	}
 	tap := "tap" + strconv.Itoa(number)
 	g.qemu = []string{
-		"--net=" + netnsPath(l.network.name("")), "--", "qemu-system-x86_64",
+		"--net=" + netnsPath(l.network.name("")), "--",
+		// What a machine has to itself, however busy the others are.
+		"nice", "-n", "-10", "qemu-system-x86_64",
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "file:" + g.console(),
 		"-kernel", kernel, "-initrd", initrd,
