@@ -154,16 +154,19 @@ func (m *machine) kill() error {
 	}
 }
 
-// poll asks done every interval until it says so, fails, or the context ends.
+// maxPause is the longest that a poll waits for its next question.
+const maxPause = 2 * time.Second
+
+// poll asks done every interval until it says so, fails, or the context ends. On a
+// busy machine it asks more rarely: who waits must not be what others wait for.
 func poll(ctx context.Context, every time.Duration, done func() (bool, error)) error {
-	ticker := time.NewTicker(every)
-	defer ticker.Stop()
 	for {
+		began := time.Now()
 		if ok, err := done(); ok || err != nil {
 			return err
 		}
 		select {
-		case <-ticker.C:
+		case <-time.After(max(every, min(4*time.Since(began), maxPause))):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
