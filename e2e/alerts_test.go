@@ -57,10 +57,10 @@ func TestEverySickHostIsNamed(t *testing.T) {
 	f.rx.Run("chown root:root /var/lib/cis490/index.jsonl && systemctl restart cis490-receiver")
 	two, copied := host("lab-two"), host("lab-copy")
 	copied.Push(lab.Binary(t), "/root/cis490")
-	for _, file := range []string{"lab-host.toml", "certs/ca.crt", "certs/lab-host.pem", "certs/bearer"} {
+	for _, file := range []string{"lab-host.toml", "experiment.toml", "certs/ca.crt", "certs/lab-host.pem", "certs/bearer"} {
 		copied.Write("/etc/cis490/"+file, two.Read("/etc/cis490/"+file), 0o600)
 	}
-	copied.Run("chmod 644 /etc/cis490/lab-host.toml /etc/cis490/certs/ca.crt && /root/cis490 install lab-host && chown -R cis490: /etc/cis490/certs && systemctl restart cis490-shipper")
+	copied.Run("chmod 644 /etc/cis490/*.toml /etc/cis490/certs/ca.crt && /root/cis490 install lab-host && chown -R cis490: /etc/cis490/certs && systemctl restart cis490-shipper")
 	unmended(copied)
 
 	limit := 5 * time.Minute

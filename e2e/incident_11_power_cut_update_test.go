@@ -33,6 +33,7 @@ func TestIncident11_PowerCutUpdate(t *testing.T) {
 	u.rx.Run("cis490 token create guest --out /root/join.sh")
 	g := u.BootGuest("guest", 0)
 	g.Run(u.rx.Read("/root/join.sh"))
+	g.Run("cat >/etc/cis490/experiment.toml <<'end'\n" + light + "end")
 	g.Run(hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	g.Run(`sed -i 's/^rest = .*/rest = "20s"/' /etc/cis490/lab-host.toml && systemctl restart cis490-orchestrator`) // it has little to compute with
 	next := func() string {

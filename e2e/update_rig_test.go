@@ -18,7 +18,7 @@ import (
 // the timer that comes every 5 minutes comes every 8 seconds.
 const hurry = `set -e
 f=/etc/cis490/$1
-sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/; s/^# rest = .*/rest = "1s"/; s/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
+sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/; s/^# rest = .*/rest = "1s"/; s|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|; s/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
 mkdir -p /etc/systemd/system/cis490-autoupdate.timer.d
 printf '[Timer]\nOnBootSec=\nOnUnitActiveSec=\nRandomizedDelaySec=0\nOnBootSec=3s\nOnUnitActiveSec=8s\n' > /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf
 systemctl daemon-reload
@@ -26,8 +26,8 @@ systemctl restart $2
 systemctl restart cis490-autoupdate.timer
 systemctl start --no-block cis490-autoupdate.service`
 
-// light is the experiment of releases that bring no other. The built-in one keeps a
-// core busy half of the time, which ten hosts on two cores do not have.
+// light is an experiment for hosts that record all the time. The built-in one keeps a
+// core busy half of it, which ten hosts on two cores do not have.
 var light = strings.Replace(quick, "0.3", "3", 1)
 
 // commitOf gives each version of these scenarios a commit of its own.
@@ -69,6 +69,7 @@ func (u *updates) add(name string, options ...lab.Option) *lab.Host {
 	h := u.Boot(name, options...)
 	u.hosts = append(u.hosts, h)
 	u.join(h)
+	h.Write("/etc/cis490/experiment.toml", light, 0o644)
 	h.Run(hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	return h
 }
@@ -99,14 +100,10 @@ func (u *updates) sign(version, binary string, more ...string) (folder string) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		u.t.Fatal(err)
 	}
-	experiment := strings.Join(more, "")
-	if experiment == "" {
-		experiment = filepath.Join(u.t.TempDir(), "experiment.toml")
-		if err := os.WriteFile(experiment, []byte(light), 0o644); err != nil {
-			u.t.Fatal(err)
+	for name, path := range map[string]string{"cis490-linux-amd64": binary, "experiment.toml": strings.Join(more, "")} {
+		if path == "" {
+			continue
 		}
-	}
-	for name, path := range map[string]string{"cis490-linux-amd64": binary, "experiment.toml": experiment} {
 		b, err := os.ReadFile(path)
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, name), b, 0o755)

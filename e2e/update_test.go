@@ -27,11 +27,10 @@ func TestUpdate_GoodRelease(t *testing.T) {
 	u := newUpdates(t, names)
 	u.hosts[0].Run("systemctl stop cis490-doctor-check.timer && ln -sf /dev/null /etc/systemd/system/cis490-doctor-check.timer && systemctl daemon-reload") // the site's business, like drop-ins
 	experiment := filepath.Join(t.TempDir(), "experiment.toml")
-	b, err := os.ReadFile("../assets/experiment.toml")
-	if err != nil {
-		t.Fatal(err)
+	for _, h := range u.hosts { // they record what releases bring
+		h.Run("sed -i '/^experiment = /d' /etc/cis490/lab-host.toml && systemctl restart cis490-orchestrator")
 	}
-	b = append([]byte("# of release v2\n"), b...)
+	b := []byte("# of release v2\n" + light)
 	sum := fmt.Sprintf("%x", sha256.Sum256(b))[:12]
 	if err := os.WriteFile(experiment, b, 0o644); err != nil {
 		t.Fatal(err)
