@@ -5,7 +5,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo false || echo true)
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
 FUZZTIME ?= 10s
-LANES    ?= 5
+LANES    ?= 4
 HOURS    ?= 1
 
 .PHONY: help build dist demo test lint e2e soak incidents-off docs-check fuzz golden bench crashtest clean
@@ -58,7 +58,7 @@ lint: ## run the linters
 	go run $(GOLANGCI) run --build-tags solo ./e2e/solo
 	go run $(GOLANGCI) run --build-tags off ./e2e/off
 
-e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=5 side by side)
+e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
 	  go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
 

@@ -15,12 +15,12 @@ import (
 )
 
 // The clock of these scenarios: a trial of 10 minutes lasts 20 seconds here, and
-// the timer that comes every 5 minutes comes every 8 seconds.
+// the timer that comes every 5 minutes comes every 10 seconds.
 const hurry = `set -e
 f=/etc/cis490/$1
-sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/; s/^# rest = .*/rest = "1s"/; s|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|; s/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
+sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/; s/^# rest = .*/rest = "5s"/; s|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|; s/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
 mkdir -p /etc/systemd/system/cis490-autoupdate.timer.d
-printf '[Timer]\nOnBootSec=\nOnUnitActiveSec=\nRandomizedDelaySec=0\nOnBootSec=3s\nOnUnitActiveSec=8s\n' > /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf
+printf '[Timer]\nOnBootSec=\nOnUnitActiveSec=\nRandomizedDelaySec=0\nOnBootSec=3s\nOnUnitActiveSec=10s\n' > /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf
 systemctl daemon-reload
 systemctl restart $2
 systemctl restart cis490-autoupdate.timer

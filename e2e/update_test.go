@@ -62,7 +62,7 @@ func TestUpdate_GoodRelease(t *testing.T) {
 		if left := h.Run("ls /opt/cis490/versions"); left != "v2" {
 			t.Errorf("%s: versions left: %s", h.Name, left)
 		}
-		if every := h.Run("systemctl show -p TimersMonotonic --value cis490-autoupdate.timer"); !strings.Contains(every, "OnUnitActiveUSec=8s") {
+		if every := h.Run("systemctl show -p TimersMonotonic --value cis490-autoupdate.timer"); !strings.Contains(every, "OnUnitActiveUSec=10s") {
 			t.Errorf("%s: the site's drop-in does not count any more: %s", h.Name, every)
 		}
 		pause := shippingPause(t, h)
