@@ -15,7 +15,7 @@ import (
 
 const (
 	powerCuts = 3
-	perHost   = 1500
+	perHost   = 600
 )
 
 // TestIncident11_PowerCutReceiver: the receiver's power is cut three times in the midst of uploads.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"testing"
 	"time"
 )
 
@@ -48,11 +49,18 @@ func (h *Host) Try(command string) Result {
 // what was waited for and what the command said last.
 func (h *Host) Eventually(limit time.Duration, what, command string) string {
 	h.lab.tb.Helper()
+	return eventually(h.lab.tb, h.Name, limit, what, command, func(ctx context.Context) (Result, error) {
+		return h.command(ctx, nil, "sh", "-c", command)
+	})
+}
+
+func eventually(tb testing.TB, name string, limit time.Duration, what, command string, run func(context.Context) (Result, error)) string {
+	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	var last Result
 	err := poll(ctx, 200*time.Millisecond, func() (bool, error) {
-		res, err := h.command(ctx, nil, "sh", "-c", command)
+		res, err := run(ctx)
 		if errors.Is(err, errOff) {
 			return false, err
 		}
@@ -65,7 +73,7 @@ func (h *Host) Eventually(limit time.Duration, what, command string) string {
 		return res.Code == 0, nil
 	})
 	if err != nil {
-		h.lab.tb.Fatalf("lab: wait on %s: %s: %v after %v\n%s\n%s", h.Name, what, err, limit, command, last)
+		tb.Fatalf("lab: wait on %s: %s: %v after %v\n%s\n%s", name, what, err, limit, command, last)
 	}
 	return strings.TrimSuffix(last.Out, "\n")
 }

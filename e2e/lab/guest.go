@@ -175,6 +175,14 @@ func (g *Guest) Try(command string) Result {
 	return r
 }
 
+// Eventually is Host.Eventually for a guest.
+func (g *Guest) Eventually(limit time.Duration, what, command string) string {
+	g.lab.tb.Helper()
+	return eventually(g.lab.tb, g.Name, limit, what, command, func(ctx context.Context) (Result, error) {
+		return g.command(ctx, command)
+	})
+}
+
 // Push copies a file of this machine to path in the guest, with its permissions.
 func (g *Guest) Push(local, path string) {
 	g.lab.tb.Helper()

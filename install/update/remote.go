@@ -71,7 +71,7 @@ func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, erro
 	}
 	var o wire.Offer
 	if err := json.Unmarshal(b, &o); err != nil || len(b) > wire.MaxAnswer || o.Manifest == "" {
-		return wire.Offer{}, "", fmt.Errorf("%w: the answer is no offer of a release", wire.ErrNotOurs)
+		return wire.Offer{}, "", fmt.Errorf("%w: the answer is no offer of a release: %d bytes, %.60q", wire.ErrNotOurs, len(b), b)
 	}
 	return o, res.Header.Get("ETag"), nil
 }
