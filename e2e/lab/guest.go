@@ -107,7 +107,7 @@ func (g *Guest) build(number int) error {
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "file:" + g.console(),
 		"-kernel", kernel, "-initrd", initrd,
-		"-append", "root=/dev/vda rw console=ttyS0 quiet systemd.wants=lab-setup.service systemd.wants=lab-shell.socket",
+		"-append", "root=/dev/vda rw console=ttyS0 quiet systemd.wants=lab-setup.service systemd.wants=lab-shell.service",
 		"-drive", "file=" + filepath.Join(g.dir, "disk.qcow2") + ",if=virtio,format=qcow2,cache=none",
 		"-drive", "file=" + filepath.Join(g.dir, "seed.tar") + ",if=virtio,format=raw,readonly=on",
 		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no",

@@ -26,11 +26,35 @@ Type=oneshot
 RemainAfterExit=yes
 ExecStart=/bin/sh -c 'udevadm settle && tar -xf /dev/vdb -C / && exec sh /lab/setup.sh'
 `
-	r.Files["etc/systemd/system/lab-shell.socket"] = "[Unit]\nAfter=lab-setup.service\n[Socket]\nListenStream=" + shellPort + "\nAccept=yes\n"
-	r.Files["etc/systemd/system/lab-shell@.service"] = "[Service]\nEnvironment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n" +
-		"WorkingDirectory=/root\nExecStart=-/bin/sh\nStandardInput=socket\nStandardError=journal\n"
+	r.Files["etc/systemd/system/lab-shell.service"] = `[Unit]
+After=lab-setup.service
+[Service]
+Environment=HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+WorkingDirectory=/root
+ExecStart=/usr/bin/perl /usr/local/lib/lab-shell.pl
+`
+	r.Files["usr/local/lib/lab-shell.pl"] = shellServer
 	return r
 }
+
+// shellServer gives each connection a shell. A socket unit would do that, too, but
+// for each command have systemd start a service, which takes an emulated processor
+// longer than the command.
+const shellServer = `use IO::Socket::INET;
+use POSIX ":sys_wait_h";
+$SIG{CHLD} = sub { 1 while waitpid(-1, WNOHANG) > 0 };
+my $port = IO::Socket::INET->new(LocalPort => ` + shellPort + `, Listen => 64, ReuseAddr => 1) or die $!;
+for (;;) {
+	my $peer = $port->accept or next;
+	if (!fork) {
+		open STDIN, "<&", $peer;
+		open STDOUT, ">&", $peer;
+		close $_ for $port, $peer;
+		exec "/bin/sh";
+	}
+	close $peer;
+}
+`
 
 // ensureGuestDisk returns a disk with the image, which guests use without
 // changing it; it is made beside the image when it is not there.
