@@ -134,7 +134,7 @@ func (c *chromium) text(script string) string {
 // until waits until a script in the page says true.
 func (c *chromium) until(limit time.Duration, what, script string) {
 	c.t.Helper()
-	for end := time.Now().Add(limit); ; time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
 		if c.text("String(Boolean("+script+"))") == "true" {
 			return
 		}
