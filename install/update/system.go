@@ -189,12 +189,13 @@ func (s *System) Report(ctx context.Context, good string) {
 }
 
 // run runs a program to its end or its limit, with nothing of our environment but
-// the path, and returns its output. Of a failure the last it said is told.
+// the path, and returns its output, of more than maxSaid its end. Of a failure the
+// last it said is told.
 func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
-	var out, said bytes.Buffer
+	var out, said tail
 	cmd.Stdout, cmd.Stderr = &out, &said
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	cmd.ExtraFiles = files
@@ -208,8 +209,21 @@ func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, n
 		err = fmt.Errorf("it did not end within %s", limit)
 	}
 	if err != nil {
-		text := strings.TrimSpace(said.String())
+		text := strings.TrimSpace(string(said))
 		err = fmt.Errorf("%w: %s", err, text[max(0, len(text)-300):])
 	}
-	return out.Bytes(), err
+	return out, err
+}
+
+// maxSaid bounds what is kept of a program's output: a build that is broken may
+// write without end.
+const maxSaid = 4 << 20
+
+// tail keeps the end of what is written to it.
+type tail []byte
+
+// Write never fails.
+func (t *tail) Write(p []byte) (int, error) {
+	*t = append((*t)[max(0, min(len(*t), len(*t)+len(p)-maxSaid)):], p...)
+	return len(p), nil
 }

@@ -84,7 +84,8 @@ type Published struct {
 }
 
 // List returns the releases that an order published, newest seq first. Their
-// signatures are not verified here: hosts do that, with keys of their own.
+// signatures are not verified here: hosts do that, with keys of their own. One whose
+// signature was lost has an empty one, which nobody takes.
 func List(fsys disk.FS, dir string) ([]Published, error) {
 	orders, err := Orders(fsys, dir)
 	if err != nil {
@@ -107,7 +108,7 @@ func List(fsys disk.FS, dir string) ([]Published, error) {
 			return nil, err
 		}
 		s, err := disk.ReadFile(fsys, signature, maxSignature)
-		if err != nil {
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 		p := Published{At: at, Offer: wire.Offer{Manifest: string(m), Signature: string(s)}}

@@ -248,6 +248,14 @@ func TestPublish_CountsWithItsOrder(t *testing.T) {
 	if same, err := b.Same(disk.OS{}, to); same || err != nil {
 		t.Errorf("its signature is damaged: published %v, %v", same, err)
 	}
+	must(t, os.Remove(signature))
+	all, err = release.List(disk.OS{}, to)
+	if err != nil || len(all) != 1 || all[0].Offer.Signature != "" {
+		t.Fatalf("its signature is gone: %v, %v", all, err)
+	}
+	if _, _, err := (release.Keyring{k.Public()}).Open([]byte(all[0].Offer.Manifest), nil); !errors.Is(err, release.ErrSignature) {
+		t.Errorf("a release without its signature: %v", err)
+	}
 	must(t, b.Publish(disk.OS{}, to))
 	must(t, os.Remove(release.BlobPath(to, b.Manifest.Artifacts[0].Digest)))
 	if same, err := b.Same(disk.OS{}, to); same || err != nil {

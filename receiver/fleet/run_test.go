@@ -145,8 +145,9 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			failing := `{"v":1,"received_at":"` + ago(time.Minute).Format(time.RFC3339) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
 			s.write(snapshot, failing)
 			s.json(contacts.File, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
+			s.json(roster.File, roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)})
 			s.must(now.Add(-5 * time.Minute))
-			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing" {
+			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing, lab-03 never-reported firing" {
 				t.Fatalf("before: %s", got)
 			}
 			path := filepath.Join(s.dir, broken)
@@ -155,7 +156,7 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := s.must(now.Add(5 * time.Minute))
-			if got := symptoms(r.Rows); got != "" || len(r.Open) != 2 || len(r.Errors) != 1 {
+			if got := symptoms(r.Rows); got != "" || len(r.Open) != 3 || len(r.Errors) != 1 {
 				t.Errorf("while %s cannot be read: rows %q, open %q, told %v", broken, got, symptoms(r.Open), r.Errors)
 			}
 			for _, a := range r.Open {
@@ -168,8 +169,8 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			}
 			_ = os.Rename(path+".away", path)
 			s.write(snapshot, strings.Replace(failing, `"fail"`, `"ok"`, 1))
-			s.write(index.File, row("lab-01", now.Add(9*time.Minute)))
-			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "lab-01 silent resolved, lab-02 doctor-failing resolved" {
+			s.write(index.File, row("lab-01", now.Add(9*time.Minute))+row("lab-03", now.Add(9*time.Minute)))
+			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "lab-01 silent resolved, lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
 				t.Errorf("after it was well and read again: %s", got)
 			}
 		})

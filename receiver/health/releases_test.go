@@ -63,6 +63,9 @@ func TestReleases(t *testing.T) {
 	judge(check.Fail, "no trusted key signed this")
 	write(t, keys, ours.Public().String()+"\n", 0o644)
 	judge(check.Pass, "newest version v1.2.0")
+	remove(t, filepath.Join(to, "signed", "7.json.minisig"))
+	judge(check.Fail, "seq 7")
+	must(b.Publish(disk.OS{}, to))
 	remove(t, release.BlobPath(to, blob.Digest))
 	judge(check.Fail, "is not there, or not of its size")
 }
