@@ -14,7 +14,7 @@ const hang = `systemd-run --quiet --unit=hang sh -c '
 last=0
 while sleep 0.2; do
 	pid=$(systemctl show -p MainPID --value cis490-shipper)
-	test $pid != 0 -a $pid != $last || continue
+	test $pid != 0 -a $pid != $last && systemctl is-active --quiet cis490-shipper || continue
 	sleep 2; kill -STOP $pid; last=$pid
 done'`
 
