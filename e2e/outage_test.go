@@ -17,7 +17,8 @@ const spool = "/var/lib/cis490/data"
 // quiet stops recording, so that a scenario decides what waits, and lets the
 // shipper ping at the lab's pace.
 func quiet(h *lab.Host) {
-	h.Run("systemctl stop cis490-autoupdate.timer cis490-orchestrator")
+	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service") // a run under way would start it again
+	h.Run("systemctl stop cis490-orchestrator")
 	set(h, "/etc/cis490/lab-host.toml", map[string]string{"ping_every": "5s"})
 	h.Run("systemctl restart cis490-shipper")
 	h.Eventually(time.Minute, "what was recorded is shipped", "! ls "+spool+"/episodes/*/done.marker")
