@@ -71,7 +71,7 @@ func build(version, commit string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	stamp := "-X main.buildVersion=" + version + " -X main.buildCommit=" + commit
+	stamp := "-s -w -X main.buildVersion=" + version + " -X main.buildCommit=" + commit
 	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+stamp, "-o", path+".partial", "."); err != nil {
 		return "", err
 	}
