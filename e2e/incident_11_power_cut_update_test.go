@@ -36,7 +36,7 @@ func TestIncident11_PowerCutUpdate(t *testing.T) {
 	g.Run("cat >/etc/cis490/experiment.toml <<'end'\n" + light + "end")
 	g.Run(hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	// An emulated processor has little to spare.
-	g.Run(`sed -i 's/^rest = .*/rest = "30s"/; s/^ping_every = .*/ping_every = "15s"/' /etc/cis490/lab-host.toml && sed -i 's/^OnUnitActiveSec=10s/OnUnitActiveSec=20s/' /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf && systemctl daemon-reload && systemctl restart cis490-shipper cis490-orchestrator`)
+	g.Run(`sed -i 's/^rest = .*/rest = "30s"/; s/^ping_every = .*/ping_every = "15s"/' /etc/cis490/lab-host.toml && sed -i 's/^OnUnitActiveSec=10s/OnUnitActiveSec=20s/' /etc/systemd/system/cis490-autoupdate.timer.d/lab.conf && systemctl daemon-reload && systemctl restart cis490-shipper cis490-orchestrator && sync`) // what was written here by hand is not at stake
 	next := func() string {
 		version := fmt.Sprintf("v%d", u.seq+1)
 		u.publish(version, lab.BinaryWith(t, version, commitOf(version)))
