@@ -71,8 +71,8 @@ func build(version, commit string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	stamp := "-s -w -X main.buildVersion=" + version + " -X main.buildCommit=" + commit
-	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+stamp, "-o", path+".partial", "."); err != nil {
+	flags := "-s -w -X main.buildVersion=" + version + " -X main.buildCommit=" + commit
+	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", path+".partial", "."); err != nil {
 		return "", err
 	}
 	return path, os.Rename(path+".partial", path)
