@@ -153,13 +153,13 @@ func TestUpdate_BadAtOnce(t *testing.T) {
 		{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
 		{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not lead to it"},
 		{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n", "	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
-		{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "install failed"},
+		{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "cis490-shipper.service"},
 		{"bad-unit", nil, []edit{
 			{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"},
 			{"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n", "	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n"},
 			atShipStart("\t\tpanic(\"bad release: unit\")"),
-		}, "install failed"},
-		{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "install failed"},
+		}, "cis490-shipper.service"},
+		{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "cis490-shipper.service"},
 	} {
 		u.fails(b, nil)
 	}

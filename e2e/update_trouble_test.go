@@ -23,18 +23,21 @@ func tries(version string) string {
 }
 
 // TestUpdate_EverythingElseBroken: an update reaches hosts without certificates,
-// with a config of a newer version or one that nobody can read, with disks that
-// are full or nearly so, all of them gated. Then the receiver is down throughout
+// with a config of a newer version or one that nobody can read, with an experiment
+// that nobody can read, be it that the recorder still runs or is down for it, with
+// disks that are full or nearly so, all of them gated. Then the receiver is down throughout
 // their trials, and nobody rolls back.
 func TestUpdate_EverythingElseBroken(t *testing.T) {
 	t.Parallel()
-	u := newUpdates(t, []string{"lab-well", "lab-bare", "lab-newer", "lab-broken"})
+	u := newUpdates(t, []string{"lab-well", "lab-bare", "lab-newer", "lab-broken", "lab-empty", "lab-down"})
 	full := u.add("lab-full", lab.WithTmpfs("/opt/cis490", "160M"), lab.WithTmpfs("/var/lib/cis490/data", "64M"))
 	u.waitAccepted(full, 1, 60*time.Second)
 	hold(u.rx)
 	u.Host("lab-bare").Run("rm /etc/cis490/certs/lab-host.pem /etc/cis490/certs/ca.crt /etc/cis490/certs/bearer")
 	u.Host("lab-newer").Run(`sed -i '1i new_key = "of a newer version"' /etc/cis490/lab-host.toml`)
 	u.Host("lab-broken").Run(`echo '= nonsense' >>/etc/cis490/lab-host.toml`)
+	u.Host("lab-empty").Run(": >/etc/cis490/experiment.toml")
+	u.Host("lab-down").Run(": >/etc/cis490/experiment.toml; ! systemctl restart cis490-orchestrator")
 	// There is room for the download and the version, and hardly for more.
 	full.Run(`d=/opt/cis490; size=$(stat -Lc %s $d/current/cis490); free=$(($(stat -fc '%a * %S' $d)))
 head -c $((free - 2*size - 2000000)) /dev/zero >$d/junk; head -c 1G /dev/zero >/var/lib/cis490/data/junk; df $d /var/lib/cis490/data`)

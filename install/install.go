@@ -63,7 +63,8 @@ type Options struct {
 	FS            disk.FS // nil: the machine's
 	Now           func() time.Time
 	// Update says that an update runs this: unknown config keys are told, not
-	// refused, as the config may be of a newer version, and there is no summary.
+	// refused, as the config may be of a newer version; so is a daemon that does not
+	// run, as the update judges that; and there is no summary.
 	Update bool
 	// Held is the lock that the caller holds and hands over; nil takes it.
 	Held *os.File

@@ -40,7 +40,12 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 			p.say("note     %s: %s\n", s.name, c.What)
 			continue
 		}
-		if err := c.apply(ctx); err != nil {
+		err := c.apply(ctx)
+		if _, ok := errors.AsType[judgedLater](err); ok {
+			p.say("note     %s: %v\n", s.name, err)
+			continue
+		}
+		if err != nil {
 			failed = append(failed, err)
 			continue
 		}

@@ -168,6 +168,7 @@ type manager struct {
 	calls []string
 	fetch func() error // what cert-fetch does
 	fail  string       // a call that fails
+	ends  string       // a unit that is down once a call failed
 }
 
 func (m *manager) unit(name string) *install.UnitState {
@@ -191,6 +192,9 @@ func (m *manager) States(_ context.Context, names ...string) ([]install.UnitStat
 func (m *manager) call(what string) error {
 	m.calls = append(m.calls, what)
 	if what == m.fail {
+		if m.ends != "" {
+			m.unit(m.ends).Active = false
+		}
 		return fmt.Errorf("%s: refused", what)
 	}
 	return nil

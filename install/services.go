@@ -150,8 +150,24 @@ func (p *Plan) control(unit, why, verb string, do func(context.Context, string) 
 	return Change{
 		What:     fmt.Sprintf("%s %s: %s", unit, why, verb),
 		Commands: []string{"systemctl " + verb + " " + unit},
-		apply:    func(ctx context.Context) error { return do(ctx, unit) },
+		apply: func(ctx context.Context) error {
+			err := do(ctx, unit)
+			if err != nil && p.Update && p.daemonDown(ctx, unit) {
+				return judgedLater{err}
+			}
+			return err
+		},
 	}
+}
+
+// judgedLater is a daemon that an update finds down after it tried to start it.
+// Whether the version is to blame or the machine is for the judge of the trial to
+// say: what did not run before keeps no release out.
+type judgedLater struct{ error }
+
+func (p *Plan) daemonDown(ctx context.Context, unit string) bool {
+	states, err := p.Manager.States(ctx, unit)
+	return err == nil && strings.HasSuffix(unit, ".service") && !states[0].Active
 }
 
 // running is the tail of both plans: what the service manager has to know and do.

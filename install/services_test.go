@@ -123,6 +123,46 @@ func TestServices_OneThatFailsDoesNotKeepTheRestDown(t *testing.T) {
 	}
 }
 
+// TestServices_UpdateLeavesTheVerdict of a daemon that does not start to the judge
+// of the trial. What still runs as it was, and a timer, are failures of the install.
+func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
+	const recorder, timer = "cis490-orchestrator.service", "cis490-doctor-check.timer"
+	for name, c := range map[string]struct {
+		fail   string
+		before func(*rig)
+		fails  bool
+	}{
+		"was down":         {"start " + recorder, func(r *rig) { r.manager.unit(recorder).Active = false }, false},
+		"goes down":        {"start " + recorder, func(r *rig) { r.manager.ends = recorder }, false},
+		"runs the old one": {"start " + recorder, func(*rig) {}, true},
+		"timer":            {"start " + timer, func(r *rig) { r.manager.unit(timer).Active = false }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t)
+			r.enrols()
+			r.apply(r.options(install.LabHost))
+			r.binary, r.version = r.carried("second build"), "v2.0.0"
+			r.manager.fail = c.fail
+			c.before(r)
+			o := r.options(install.LabHost)
+			o.Token, o.Update = "", true
+			p, err := install.New(o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.out.Reset()
+			if err := p.Apply(t.Context()); (err != nil) != c.fails {
+				t.Errorf("%v\n%s", err, r.out.String())
+			}
+			unit := strings.TrimPrefix(c.fail, "start ")
+			if said := r.out.String(); !c.fails && (!strings.Contains(said, "note     services: "+c.fail) || strings.Contains(said, "changed  services: "+unit)) {
+				t.Errorf("it says\n%s", said)
+			}
+		})
+	}
+}
+
 func TestServices_NoStart(t *testing.T) {
 	r := newRig(t)
 	o := r.options(install.LabHost)

@@ -75,7 +75,7 @@ type Trial struct {
 	Boot      string            `json:"boot"`
 	Restarts  map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
 	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before already
-	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either
+	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either, or could not start
 	Busy      bool              `json:"busy,omitempty"`     // it was well, and episodes were accepted in the hour before
 	Accepted  bool              `json:"accepted,omitempty"` // an episode was, since it began
 	Strikes   int               `json:"strikes,omitempty"`  // consecutive looks with failing checks

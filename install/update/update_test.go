@@ -317,6 +317,29 @@ func TestJudge_WhatDidNotRunBefore(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
+// TestJudge_NoExperiment: where nobody can read the experiment, a recorder that the
+// update started anew, and that ended for it, is not the version's fault; what else
+// ends is.
+func TestJudge_NoExperiment(t *testing.T) {
+	for daemon, runs := range map[string]string{"cis490-orchestrator.service": "v2", "cis490-shipper.service": "v1"} {
+		r := onDisk(t)
+		r.units = func(v string) []update.Daemon {
+			return []update.Daemon{{Name: daemon, Active: v == "v1", Why: "exit-code, exit status 78"}}
+		}
+		r.findings = func(v string) update.Findings {
+			if v == "v1" {
+				return update.Findings{Failing: []string{"experiment.valid"}}
+			}
+			return update.Findings{Failing: []string{"experiment.valid", "units.active"}}
+		}
+		r.publish("v2", 2)
+		for range 3 {
+			r.run()
+		}
+		r.want(daemon, runs, runs)
+	}
+}
+
 // TestRollBack_InstallFails: going back comes to an end, too, where the good
 // version's own install fails: the next release is taken, which may mend that.
 func TestRollBack_InstallFails(t *testing.T) {
