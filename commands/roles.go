@@ -121,6 +121,7 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 			o.Receiver = cl
 		}
 		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+		o.Unreached = func() (time.Time, error) { return labhealth.Unreached(disk.OS{}, conf.DataDir) }
 		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
 		o.Experiment = func() (string, error) {
 			e, err := loadExperiment(conf.Orchestrate.Experiment)

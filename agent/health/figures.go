@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"cis490/agent/spool"
 	"cis490/internal/disk"
@@ -65,6 +66,13 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 	}
 	q.Quarantined = len(aside)
 	return q, nil
+}
+
+// Unreached reads from a data folder when the receiver was last out of reach, or
+// this host asleep; zero for never.
+func Unreached(fsys disk.FS, dir string) (time.Time, error) {
+	st, err := spool.LoadState(fsys, dir)
+	return st.Unreached, err
 }
 
 // Reasons counts what a data folder has set aside, by reason.

@@ -40,6 +40,7 @@ type Options struct {
 
 	Receiver   Pinger                          // nil: what needs the receiver skips
 	Queue      func() (wire.Queue, error)      // of the spool; nil: the spool's checks skip
+	Unreached  func() (time.Time, error)       // the receiver was out of reach last; nil: never
 	Quarantine func() (map[string]int, error)  // how many are set aside, by reason; nil: skip
 	Experiment func() (name string, err error) // parses the experiment; nil: skip
 	Updates    func() (*wire.Update, error)    // as autoupdate noted them; nil: skip

@@ -125,6 +125,9 @@ func about(checks []check.Check) []check.Check {
 // TestChecks_EachFindsItsFault spoils one thing at a time: only the checks
 // that are about it may notice.
 func TestChecks_EachFindsItsFault(t *testing.T) {
+	unreached := func(o *health.Options, at time.Time) {
+		o.Unreached = func() (time.Time, error) { return at, nil }
+	}
 	queue := func(o *health.Options, q wire.Queue) {
 		if q.LastShipped.IsZero() {
 			q.LastShipped = now
@@ -218,6 +221,22 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, "outbox.oldest:fail"},
 		"waits 29:59": {func(_ *testing.T, o *health.Options) {
 			queue(o, wire.Queue{Waiting: 1, Oldest: now.Add(-30*time.Minute + time.Second)})
+		}, ""},
+		"the receiver is back": {func(_ *testing.T, o *health.Options) {
+			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
+			unreached(o, now.Add(-29*time.Minute))
+		}, ""},
+		"the receiver was back for long": {func(_ *testing.T, o *health.Options) {
+			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
+			unreached(o, now.Add(-31*time.Minute))
+		}, "outbox.oldest:fail"},
+		"the receiver was out of reach in the future": {func(_ *testing.T, o *health.Options) {
+			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
+			unreached(o, now.Add(time.Hour))
+		}, "outbox.oldest:fail"},
+		"waits since before it was switched on": {func(_ *testing.T, o *health.Options) {
+			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour), LastShipped: now})
+			o.Awake = func() time.Duration { return 29 * time.Minute }
 		}, ""},
 		"held":               {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{Held: 4}) }, "outbox.held:warn"},
 		"outbox nearly full": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{Waiting: 4, Bytes: 17 << 30}) }, "outbox.count:warn"},

@@ -21,7 +21,7 @@ func (h *host) spool() []check.Check {
 	return []check.Check{
 		{
 			ID: "outbox.oldest", Title: "Nothing waits for long", Severity: check.Hard, Fix: shipLog,
-			Doc: "The oldest episode that waits to be shipped is younger than [doctor] outbox_oldest. Episodes held for the gate do not count: they wait for another build or gate.",
+			Doc: "No episode has waited to be shipped for [doctor] outbox_oldest in which this machine was on and the receiver could take it. Episodes held for the gate do not count: they wait for another build or gate.",
 			Run: h.spooled(h.oldest),
 		},
 		{
@@ -73,11 +73,23 @@ func (h *host) oldest(q wire.Queue) check.Result {
 	if q.Waiting == 0 || q.Oldest.IsZero() {
 		return check.Passf("nothing waits")
 	}
-	age := h.Now().Sub(q.Oldest)
-	if age > h.Config.Doctor.OutboxOldest.D() {
-		return check.Failf("%d wait, the oldest for %s", q.Waiting, machine.Span(age))
+	now := h.Now()
+	detail := fmt.Sprintf("%d wait, the oldest for %s", q.Waiting, machine.Span(max(now.Sub(q.Oldest), 0)))
+	since := q.Oldest
+	if h.Unreached != nil {
+		at, err := h.Unreached()
+		if err != nil {
+			return machine.Unreadable(err)
+		}
+		if at.After(since) && !at.After(now) { // a time in the future is a clock that was wrong
+			since = at
+			detail += ", the receiver was last out of reach " + machine.Span(now.Sub(at)) + " ago"
+		}
 	}
-	return check.Passf("%d wait, the oldest for %s", q.Waiting, machine.Span(max(age, 0)))
+	if min(now.Sub(since), h.Awake()) > h.Config.Doctor.OutboxOldest.D() {
+		return check.Failf("%s", detail)
+	}
+	return check.Passf("%s", detail)
 }
 
 func (h *host) outbox(q wire.Queue) check.Result {

@@ -84,7 +84,23 @@ func (s *Shipper) pause(rule Rule, retryAfter time.Duration, err error, byPing b
 	if pause != nil {
 		s.remember(func(st *spool.State) { st.Pause = pause })
 	}
+	if rule.Action != wire.Hourly { // that is about this host's credentials
+		s.outOfReach()
+	}
 	return wait
+}
+
+// outOfReach remembers that nothing could be shipped until now through no fault of
+// this host.
+func (s *Shipper) outOfReach() {
+	const often = 10 * time.Second // to save it
+	now := s.Now().UTC().Round(0)
+	s.stateMu.Lock()
+	noted := s.state.Unreached
+	s.stateMu.Unlock()
+	if now.Sub(noted).Abs() >= often {
+		s.remember(func(st *spool.State) { st.Unreached = now })
+	}
 }
 
 // settled opens the line: the receiver works.

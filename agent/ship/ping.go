@@ -165,7 +165,10 @@ func (s *Shipper) sleepLoop(ctx context.Context) {
 		if asleep {
 			s.Logger.Info("this machine goes to sleep", "host", s.Host)
 			s.leave(ctx)
-		} else if s.Credentials.Ready() == nil {
+			return
+		}
+		s.outOfReach()
+		if s.Credentials.Ready() == nil {
 			_ = s.ping(ctx) // it has logged what is wrong
 		}
 	})

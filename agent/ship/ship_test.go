@@ -259,6 +259,9 @@ func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	h.until("it says that it leaves", func() bool { s := said(); return s[len(s)-1] })
 	change <- false
 	h.until("it is back", func() bool { s := said(); return !s[len(s)-1] })
+	if st, err := spool.LoadState(disk.OS{}, h.dir); err != nil || st.Unreached.IsZero() {
+		t.Errorf("what waited while it slept is held against it: %+v %v", st, err)
+	}
 	down.Store(1) // the receiver is being restarted
 	stop()
 	if s := said(); !s[len(s)-1] {

@@ -5,6 +5,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"cis490/agent/spool"
 	"cis490/internal/disk/faultdisk"
 	"cis490/internal/wire"
 )
@@ -46,14 +47,15 @@ func waitsOf(t *testing.T, mode string) (waits []time.Duration, m *model) {
 func TestWaits(t *testing.T) {
 	for mode, want := range map[string]struct {
 		longest time.Duration
-		most    int // requests in a day
+		most    int  // requests in a day
+		ours    bool // it is about this host's credentials
 	}{
-		"down":                   {45 * time.Second, 24 * 3600 / 15},
-		"not ours":               {45 * time.Second, 24 * 3600 / 15},
-		string(wire.Full):        {10 * time.Minute, 24 * 40},
-		string(wire.Broken):      {10 * time.Minute, 24 * 40},
-		string(wire.BadBearer):   {time.Hour, 24*14 + 20},
-		string(wire.CertExpired): {time.Hour, 24*14 + 20},
+		"down":                   {45 * time.Second, 24 * 3600 / 15, false},
+		"not ours":               {45 * time.Second, 24 * 3600 / 15, false},
+		string(wire.Full):        {10 * time.Minute, 24 * 40, false},
+		string(wire.Broken):      {10 * time.Minute, 24 * 40, false},
+		string(wire.BadBearer):   {time.Hour, 24*14 + 20, true},
+		string(wire.CertExpired): {time.Hour, 24*14 + 20, true},
 	} {
 		t.Run(mode, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -66,6 +68,11 @@ func TestWaits(t *testing.T) {
 					t.Errorf("%d requests in a day, longest wait %s; want at most %d and %s", len(waits), longest, want.most, want.longest)
 				}
 				t.Logf("%d requests in a day, longest wait %s", len(waits), longest)
+				// Doctor does not hold it against this host, but for its credentials.
+				st, err := spool.LoadState(m.disk, modelDir)
+				if err != nil || st.Unreached.IsZero() != want.ours || !want.ours && time.Since(st.Unreached) > 11*time.Minute {
+					t.Errorf("after a day: out of reach at %s, %v", st.Unreached, err)
+				}
 				// What ends it ends it for all, without a restart.
 				m.mu.Lock()
 				m.mode = ""

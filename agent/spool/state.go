@@ -20,6 +20,9 @@ type State struct {
 	LastShipped  time.Time             `json:"last_shipped,omitzero"`
 	Holds        map[ident.Commit]Hold `json:"holds,omitempty"`
 	Pause        *Pause                `json:"pause,omitempty"`
+	// Unreached is when the receiver could last not be reached, or could take
+	// nothing, from this host that was awake: until then waiting was no fault of it.
+	Unreached time.Time `json:"unreached,omitzero"`
 }
 
 // Hold keeps the episodes of a commit back until the receiver's policy changes.
