@@ -76,7 +76,7 @@ func TestGuest(t *testing.T) {
 	h.Write("/etc/cis490/experiment.toml", guestExperiment, 0o644)
 	h.Write("/etc/cis490/lab-host.toml", h.Run(`sed -e 's/^# *rest = .*/rest = "1s"/' -e 's|^# *experiment = .*|experiment = "/etc/cis490/experiment.toml"|' /etc/cis490/lab-host.toml`)+"\n", 0o644)
 	h.Run("systemctl restart cis490-orchestrator")
-	find := `for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do test -e $e || continue; zstd -dcq $e | tar -xO --wildcards '*/meta.json' | jq -e 'select(.profile == "debian")' >/dev/null && echo $e && exit; done; false`
+	find := `for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do test -e $e || continue; zstd -dcq $e | tar -xO --wildcards '*/meta.json' | jq -se '.[0].profile == "debian"' >/dev/null && echo $e && exit; done; false`
 	tarball := f.rx.Eventually(5*time.Minute, "an episode of the guest", find)
 	h.Run("systemctl stop cis490-orchestrator")
 	f.rx.Run("mkdir -p /root/e && cd /root/e && zstd -dcq " + tarball + " | tar -x --strip-components=1")

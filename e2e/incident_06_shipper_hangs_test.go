@@ -53,7 +53,7 @@ func TestIncident06_ShipperHangs(t *testing.T) {
 
 	h.Run(hang)
 	began := time.Now()
-	symptom := `cis490 alerts list --json | jq -e 'any(.[]; .host == "lab-01" and .symptom == "backlog-growing")'`
+	symptom := `cis490 alerts list --json | jq -se 'any(.[0][]; .host == "lab-01" and .symptom == "backlog-growing")'`
 	for f.rx.Try(symptom).Code != 0 {
 		if time.Since(began) > 4*time.Minute {
 			t.Fatalf("nobody says that the backlog grows: %s\n%s", f.rx.Run("cis490 alerts list"), h.Journal("cis490-shipper"))

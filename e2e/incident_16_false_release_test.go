@@ -87,5 +87,5 @@ func TestIncident16_FalseRelease(t *testing.T) {
 // offer returns what the receiver serves the host as its release, once it is this.
 func (u *updates) offer(version string) string {
 	u.t.Helper()
-	return u.rx.Eventually(time.Minute, version+" is offered", `curl -fsk 'https://collector.lab:8443/v1/releases?os=linux&arch=amd64&host=lab-01' | tee /tmp/offer | jq -e '.manifest | fromjson | .version == "`+version+`"' >/dev/null && cat /tmp/offer`)
+	return u.rx.Eventually(time.Minute, version+" is offered", `curl -fsk 'https://collector.lab:8443/v1/releases?os=linux&arch=amd64&host=lab-01' | tee /tmp/offer | jq -se '.[0].manifest | fromjson | .version == "`+version+`"' >/dev/null && cat /tmp/offer`)
 }

@@ -23,7 +23,7 @@ func measured(t *testing.T, detected, healed time.Duration) {
 func (f *fleet) waitOver(limit time.Duration, host, symptom string) {
 	f.t.Helper()
 	f.rx.Eventually(limit, "the end of "+symptom+" of "+host, fmt.Sprintf(
-		`cis490 alerts list --json | jq -e 'all(.[]; .host != "%s" or .symptom != "%s")'`, host, symptom))
+		`cis490 alerts list --json | jq -se 'all(.[0][]; .host != "%s" or .symptom != "%s")'`, host, symptom))
 	last := ""
 	for _, a := range f.rows() {
 		if a.Host == host && a.Symptom == symptom {

@@ -49,7 +49,7 @@ func TestRecordingPauses(t *testing.T) {
 	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator") // that starts what is stopped
 	commit := f.rx.Run("cis490 version --json | jq -r .commit")
 	configure(f.rx, "/etc/cis490/receiver.toml", map[string]string{"blocked_commits": fmt.Sprintf("[%q]", commit)})
-	f.rx.Eventually(2*time.Minute, "the gate's no", "curl -fsk https://collector.lab:8443/v1/gate/"+commit+" | jq -e '.accepted == false'")
+	f.rx.Eventually(2*time.Minute, "the gate's no", "curl -fsk https://collector.lab:8443/v1/gate/"+commit+" | jq -se '.[0].accepted == false'")
 	// As if the last yes were older than it is believed for.
 	h.Run("rm -f /var/lib/cis490/data/episodes/.gate")
 	before := recorded(h)

@@ -109,7 +109,7 @@ func (f *fleet) rows() []alert {
 func (f *fleet) waitOpen(limit time.Duration, host, symptom, code string) alert {
 	f.t.Helper()
 	f.rx.Eventually(limit, fmt.Sprintf("alert of %s: %s, because %s", host, symptom, code), fmt.Sprintf(
-		`cis490 alerts list --json | tee /tmp/open | jq -e 'any(.[]; .host == "%s" and .symptom == "%s" and .reason_code == "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host, symptom, code))
+		`cis490 alerts list --json | tee /tmp/open | jq -se 'any(.[0][]; .host == "%s" and .symptom == "%s" and .reason_code == "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host, symptom, code))
 	for _, a := range f.open() {
 		if a.Host == host && a.Symptom == symptom && a.Code == code {
 			return a
@@ -124,7 +124,7 @@ func (f *fleet) waitOpen(limit time.Duration, host, symptom, code string) alert 
 func (f *fleet) waitWell(limit time.Duration, host string) {
 	f.t.Helper()
 	f.rx.Eventually(limit, "no open alert of "+host, fmt.Sprintf(
-		`cis490 alerts list --json | tee /tmp/open | jq -e 'all(.[]; .host != "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host))
+		`cis490 alerts list --json | tee /tmp/open | jq -se 'all(.[0][]; .host != "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host))
 	last := map[string]string{}
 	for _, a := range f.rows() {
 		if a.Host == host {

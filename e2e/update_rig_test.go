@@ -131,7 +131,7 @@ func (u *updates) sign(version, binary string, more ...string) (folder string) {
 func (u *updates) stage(version, stage string, limit time.Duration) {
 	u.t.Helper()
 	u.rx.Eventually(limit, version+" comes to stage "+stage,
-		fmt.Sprintf(`s=$(cis490 release list --json); printf '%%s\n' "$s"; printf '%%s\n' "$s" | jq -e '.[] | select(.version == "%s") | .stage == "%s" or (.stage == "all" and "%[2]s" != "withdrawn")'`, version, stage))
+		fmt.Sprintf(`s=$(cis490 release list --json); printf '%%s\n' "$s"; printf '%%s\n' "$s" | jq -se 'any(.[0][]; .version == "%s" and (.stage == "%s" or (.stage == "all" and "%[2]s" != "withdrawn")))'`, version, stage))
 }
 
 // on waits until a host runs a version that has proven itself there.
@@ -145,7 +145,7 @@ func (u *updates) on(h *lab.Host, version string, limit time.Duration) {
 func (u *updates) canary(version string) *lab.Host {
 	u.t.Helper()
 	name := u.rx.Eventually(60*time.Second, "a canary of "+version,
-		fmt.Sprintf(`cis490 release list --json | jq -er '.[] | select(.version == "%s") | .canaries[0]'`, version))
+		fmt.Sprintf(`cis490 release list --json | jq -ser '[.[0][] | select(.version == "%s") | .canaries[0]][0]'`, version))
 	return u.Host(strings.TrimSpace(name))
 }
 
