@@ -80,20 +80,34 @@ var (
 )
 
 // Symlink makes a symlink as os.Symlink does.
-func (OS) Symlink(target, name string) error { return os.Symlink(target, name) }
+func (OS) Symlink(target, name string) error {
+	return within("symlink", name, func(dir int, base string) error { return unix.Symlinkat(target, dir, base) })
+}
 
 // Readlink reads a symlink as os.Readlink does.
-func (OS) Readlink(name string) (string, error) { return os.Readlink(name) }
+func (OS) Readlink(name string) (target string, err error) {
+	err = opened("readlink", name, unix.O_PATH|unix.O_NOFOLLOW, func(fd int) error {
+		target, err = readlink(fd)
+		return err
+	})
+	return target, err
+}
 
 // SetAttr sets a user extended attribute.
 func (OS) SetAttr(name, attr string, value []byte) error {
-	return attrError("set", name, unix.Setxattr(name, "user."+attr, value, 0))
+	return attrError("set", name, opened("open", name, unix.O_RDONLY|unix.O_NONBLOCK, func(fd int) error {
+		return unix.Fsetxattr(fd, "user."+attr, value, 0)
+	}))
 }
 
 // Attr reads a user extended attribute.
 func (OS) Attr(name, attr string) ([]byte, error) {
 	b := make([]byte, 256)
-	n, err := unix.Getxattr(name, "user."+attr, b)
+	var n int
+	err := opened("open", name, unix.O_RDONLY|unix.O_NONBLOCK, func(fd int) (err error) {
+		n, err = unix.Fgetxattr(fd, "user."+attr, b)
+		return err
+	})
 	if err != nil {
 		return nil, attrError("read", name, err)
 	}
@@ -114,7 +128,7 @@ func attrError(op, name string, err error) error {
 // Free returns what is left to those who are not root.
 func (OS) Free(name string) (int64, error) {
 	var st unix.Statfs_t
-	if err := unix.Statfs(name, &st); err != nil {
+	if err := opened("statfs", name, unix.O_PATH, func(fd int) error { return unix.Fstatfs(fd, &st) }); err != nil {
 		return 0, fmt.Errorf("ask for free space of %s: %w", name, err)
 	}
 	return int64(st.Bavail) * int64(st.Bsize), nil // Bsize has another type on arm
@@ -122,7 +136,7 @@ func (OS) Free(name string) (int64, error) {
 
 // Lock takes flock(2) on the folder itself, so that no lock file is left behind.
 func (OS) Lock(name string) (io.Closer, error) {
-	d, err := os.Open(name)
+	d, err := OS{}.OpenFolder(name)
 	if err != nil {
 		return nil, err
 	}
