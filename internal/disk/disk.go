@@ -121,7 +121,7 @@ func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 // MkdirAll makes a folder and its parents durably; existing ones are fine.
 func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 	fi, err := Stat(fsys, path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
 		if parent := filepath.Dir(path); parent != path {
 			if err := MkdirAll(fsys, parent, perm); err != nil {
 				return err
@@ -135,10 +135,14 @@ func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 		fi, err = Stat(fsys, path) // made by another meanwhile, or a link to nowhere
 	}
 	if err == nil && !fi.IsDir() {
-		err = wrap("mkdir", path, syscall.ENOTDIR)
+		err = wrap("mkdir", path, errors.New("exists and is not a directory"))
 	}
 	return err
 }
+
+// Small bounds the files that people and their tools write, in bytes: configs,
+// certificates, keys, tokens.
+const Small = 1 << 20
 
 // ReadFile reads a whole file of at most limit bytes.
 func ReadFile(fsys FS, path string, limit int64) ([]byte, error) {

@@ -22,7 +22,18 @@ var _ FS = OS{}
 
 // OpenFile opens a regular file, or makes one, as open(2) does. Anything else is
 // an error that wraps ErrNotRegular, without waiting for it.
-func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+func (o OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
+	f, err := o.open(name, flag, perm)
+	if err != nil {
+		return nil, err // not f: a nil *os.File in an interface is not nil
+	}
+	return f, nil
+}
+
+// Open opens a regular file for reading.
+func (o OS) Open(name string) (*os.File, error) { return o.open(name, os.O_RDONLY, 0) }
+
+func (OS) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	flags := flag &^ unix.O_TRUNC // not before it is known what the file is
 	if flag&unix.O_EXCL == 0 {
 		flags |= unix.O_NONBLOCK | unix.O_NOCTTY
@@ -107,6 +118,20 @@ func (OS) OpenFolder(name string) (*os.File, error) {
 		return nil, wrap("open", name, err)
 	}
 	return os.NewFile(uintptr(fd), name), nil
+}
+
+// OpenSocket opens a Unix socket as a name that connect(2) takes, without
+// connecting to it.
+func (OS) OpenSocket(name string) (*os.File, error) {
+	fd, err := openPath(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, wrap("open", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if fi, err := f.Stat(); err != nil || fi.Mode().Type() != fs.ModeSocket {
+		return nil, errors.Join(wrap("open", name, errors.New("not a socket")), err, f.Close())
+	}
+	return f, nil
 }
 
 // ReadDir lists a folder, sorted by name.
