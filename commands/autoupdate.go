@@ -184,8 +184,8 @@ func rememberedLabHost(dir string) (config.LabHost, error) {
 		}
 		return conf, nil
 	}
-	content, err := disk.ReadFile(disk.OS{}, config.LabHostPath, 1<<20)
-	if have, herr := disk.ReadFile(disk.OS{}, last, 1<<20); err == nil && (herr != nil || string(have) != string(content)) {
+	content, err := disk.ReadFile(disk.OS{}, config.LabHostPath, disk.Small)
+	if have, herr := disk.ReadFile(disk.OS{}, last, disk.Small); err == nil && (herr != nil || string(have) != string(content)) {
 		_ = disk.ReplaceBytes(disk.OS{}, last, 0o600, content) // on a full disk the older one stays
 	}
 	return conf, nil
