@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestPipes: a pipe in the place of any file below data_dir, which the service's user
@@ -26,7 +28,7 @@ func TestPipes(t *testing.T) {
 				"host-health/lab-01.json", "archived/lab-01", "episodes/lab-01/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "episodes/lab-01",
 			},
 			[][]string{
-				{"status"}, {"host", "list"}, {"host", "show", "lab-01"}, {"episode", "list"}, {"episode", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+				{"status"},
 				{"release", "list"}, {"release", "promote", "--seq", "1"}, {"release", "withdraw", "--seq", "1"}, {"alerts", "list"},
 				{"doctor"}, {"archive", "--before", "2100-01-01", "--to", "OUT"}, {"backup", "--to", "OUT/backup.tar.gz"}, {"fleet-check"},
 			},
@@ -38,7 +40,7 @@ func TestPipes(t *testing.T) {
 				"quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1/quarantine_reason.json", "quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1",
 				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/done.marker", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1",
 			},
-			[][]string{{"status"}, {"episode", "list"}, {"episode", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA1"}, {"episode", "verify", "01ARZ3NDEKTSV4RRFFQ69G5FA1"}, {"doctor"}},
+			[][]string{{"status"}, {"episode", "list"}, {"doctor"}},
 		},
 	} {
 		for _, file := range all.files {
@@ -54,14 +56,17 @@ func TestPipes(t *testing.T) {
 			if path := filepath.Join(data, "releases/orders.jsonl"); strings.HasPrefix(file, "releases/signed") {
 				err = errors.Join(err, os.WriteFile(path, []byte(order), 0o644))
 			}
-			if err := errors.Join(err, syscall.Mkfifo(filepath.Join(data, file), 0o644)); err != nil {
+			old := time.Now().Add(-time.Hour) // for archive
+			if err := errors.Join(err, syscall.Mkfifo(filepath.Join(data, file), 0o644), os.Chtimes(filepath.Join(data, file), old, old)); err != nil {
 				t.Fatal(err)
 			}
 			t.Setenv("CIS490_CONFIG", config)
 			for _, args := range all.run {
 				line := strings.Split(strings.ReplaceAll(strings.Join(args, " "), "OUT", out), " ")
-				if _, said, code := run(t, line...); code == 64 {
-					t.Fatalf("%v: %s", line, said)
+				out, said, code := run(t, line...)
+				looks := args[0] == "status" || slices.Equal(args, []string{"release", "list"}) || args[0] == "archive"
+				if code == 64 || code == 78 || looks && code != 0 && !strings.Contains(out+said, file) && !strings.Contains(out+said, "lab-01") {
+					t.Errorf("%s: %v: exit code %d: %s%s", file, line, code, out, said)
 				}
 			}
 		}

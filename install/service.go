@@ -15,6 +15,7 @@ import (
 	"github.com/kardianos/service"
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
 
@@ -102,11 +103,11 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 // in terms of today's clock.
 func mainProcess(pid int) (time.Time, fs.FileInfo) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	program, err := os.Stat(filepath.Join(proc, "exe"))
+	program, err := os.Stat(filepath.Join(proc, "exe")) // the kernel's link, which is no path
 	if err != nil {
 		program = nil // another user's, for one who is not root
 	}
-	stat, err := os.ReadFile(filepath.Join(proc, "stat"))
+	stat, err := disk.ReadFile(disk.OS{}, filepath.Join(proc, "stat"), disk.Small)
 	if err != nil {
 		return time.Time{}, program
 	}
