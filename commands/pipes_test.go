@@ -23,22 +23,31 @@ func TestPipes(t *testing.T) {
 		"receiver.toml": {
 			"public_url = \"https://127.0.0.1:1\"\ndata_dir = %q\noperator_file = \"/nonexistent\"\n[authority]\ndir = %q\n",
 			[]string{
-				"contacts.json", "fleet-check.json", "alerts.jsonl", "silences.jsonl", "index.jsonl", "rejections.jsonl", "store_id", "last-backup.json",
+				"contacts.json", "fleet-check.json", "alerts.jsonl", "silences.jsonl", "index.jsonl", "rejections.jsonl",
+				"store_id", "last-backup.json",
 				"releases/orders.jsonl", "releases/rollout.json", "releases/unsigned.json", "releases/signed/1.json", "releases/signed/1.json.minisig",
 				"host-health/lab-01.json", "archived/lab-01", "episodes/lab-01/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "episodes/lab-01",
 			},
 			[][]string{
 				{"status"},
-				{"release", "list"}, {"release", "promote", "--seq", "1"}, {"release", "withdraw", "--seq", "1"}, {"alerts", "list"},
-				{"doctor"}, {"archive", "--before", "2100-01-01", "--to", "OUT"}, {"backup", "--to", "OUT/backup.tar.gz"}, {"fleet-check"},
+				{"release", "list"},
+				{"release", "promote", "--seq", "1"},
+				{"release", "withdraw", "--seq", "1"},
+				{"alerts", "list"},
+				{"doctor"},
+				{"archive", "--before", "2100-01-01", "--to", "OUT"},
+				{"backup", "--to", "OUT/backup.tar.gz"},
+				{"fleet-check"},
 			},
 		},
 		"lab-host.toml": {
-			"host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n",
+			"host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\n" +
+				"[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n",
 			[]string{
 				"outbox/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "shipped/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "shipped/receipts.jsonl",
 				"quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1/quarantine_reason.json", "quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1",
-				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/done.marker", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1",
+				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/done.marker",
+				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1",
 			},
 			[][]string{{"status"}, {"episode", "list"}, {"doctor"}},
 		},
@@ -57,7 +66,8 @@ func TestPipes(t *testing.T) {
 				err = errors.Join(err, os.WriteFile(path, []byte(order), 0o644))
 			}
 			old := time.Now().Add(-time.Hour) // for archive
-			if err := errors.Join(err, syscall.Mkfifo(filepath.Join(data, file), 0o644), os.Chtimes(filepath.Join(data, file), old, old)); err != nil {
+			pipe := filepath.Join(data, file)
+			if err := errors.Join(err, syscall.Mkfifo(pipe, 0o644), os.Chtimes(pipe, old, old)); err != nil {
 				t.Fatal(err)
 			}
 			t.Setenv("CIS490_CONFIG", config)

@@ -52,23 +52,26 @@ func TestSwappedFolders(t *testing.T) {
 	watched := "stat -c '%n %U:%G %a %Y' $(find /etc/trap " + generators + " " + secrets + " /etc/cron.d)"
 	before := rx.Run(watched)
 
+	// Whether what was just made has what only root may read.
+	const stolen = "{ tar -xzOf /root/backup.tar.gz; cat /srv/archive/*/*; } 2>/dev/null | grep -a '" + bounty + "'"
 	const noBlobs = "rm -f releases/blobs/*; true"
 	for _, r := range []raced{
 		{"install", "cis490 install receiver", 250, "releases/blobs", "releases/generators", noBlobs},
 		{"install, parent", "cis490 install receiver", 150, "releases", "trap", noBlobs},
 		{"autoupdate", "systemctl start cis490-autoupdate.service", 150, "releases/blobs", "releases/generators", noBlobs},
 		{"publish", "cis490 release publish /root/rel", 100, "releases/blobs", "releases/generators", "rm -f releases/orders.jsonl; " + noBlobs},
-		{"backup", "cis490 backup --to /root/backup.tar.gz; s=$?; tar -xzOf /root/backup.tar.gz | grep -a '" + bounty + "' && exit 99; exit $s", 150,
-			"releases/blobs", "releases/secrets", noBlobs},
-		{"archive", "rm -rf /srv/archive/*; cis490 archive --before 2100-01-01 --to /srv/archive; s=$?; grep -r '" + bounty + "' /srv/archive && exit 99; exit $s", 100,
-			"episodes/lab-01", "episodes/secrets", "touch -d '10 days ago' episodes/lab-01/" + episode},
+		{"backup", "cis490 backup --to /root/backup.tar.gz", 150, "releases/blobs", "releases/secrets", noBlobs},
+		{
+			"archive", "cis490 archive --before 2100-01-01 --to /srv/archive", 100, "episodes/lab-01", "episodes/secrets",
+			"touch -d '10 days ago' episodes/lab-01/" + episode,
+		},
 		{"restore", "cis490 restore --from /root/whole.tar.gz", 150, "releases/blobs", "releases/generators", noBlobs},
 	} {
 		if r.name == "restore" {
 			rx.Run("cis490 install receiver && cis490 backup --to /root/whole.tar.gz && systemctl stop cis490-receiver cis490-bootstrap")
 		}
 		stop := rx.Swap("cis490", "/var/lib/cis490/"+r.folder, "/var/lib/cis490/"+r.link)
-		rx.Write("/root/raced", "cd /var/lib/cis490\n"+r.command+"\n", 0o644)
+		rx.Write("/root/raced", "rm -rf /srv/archive/*\n"+r.command+"\ncode=$?\n"+stolen+" && exit 99\nexit $code\n", 0o644)
 		rx.Write("/run/prepare", "cd /var/lib/cis490\n"+r.prepare+"\n", 0o644)
 		ok := 0
 		for left := r.tries; left > 0; left -= 50 {

@@ -174,7 +174,7 @@ func TestUpdate_BadLater(t *testing.T) {
 	for _, b := range []bad{
 		{"bad-late", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")}, "cis490-shipper.service"},
 		{"bad-ships", nil, []edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}}, "none was accepted"},
-		{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := os.Create(\"/var/lib/cis490/data/outbox/junk\")\n\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
+		{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := disk.OS{}.OpenFile(\"/var/lib/cis490/data/outbox/junk\", 0x41, 0o600)\n\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
 	} {
 		u.fails(b, nil)
 	}

@@ -4,7 +4,9 @@
 // their index are not in it: they are the hosts' to send again.
 //
 // A backup is one tar.gz that holds secrets. It may be made while the daemons
-// run: ledgers only grow, and a torn last line is cut when they are opened.
+// run: ledgers only grow, and a torn last line is cut when they are opened. What
+// serve's user put in the place of a file (a link, a pipe, a file without end) is
+// left out, and named in Head.LeftOut.
 // Restore reads the whole backup before it changes anything, replaces each file
 // by rename, and may be repeated after a crash. It removes the store's id last,
 // so that serve makes a new one, upon which every host compares what it shipped
