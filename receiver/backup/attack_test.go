@@ -189,3 +189,16 @@ func TestRestore_BackupIsNoFile(t *testing.T) {
 		t.Errorf("restored from a pipe: %v", err)
 	}
 }
+
+// TestSave_AuthorityIsWhole: a backup without a file of the authority is none.
+func TestSave_AuthorityIsWhole(t *testing.T) {
+	for _, name := range []string{"authority/roster.jsonl", "authority/ca.key", "etc/receiver.toml"} {
+		dir := t.TempDir()
+		write(t, dir, precious)
+		must(t, os.Remove(filepath.Join(dir, name)))
+		must(t, syscall.Mkfifo(filepath.Join(dir, name), 0o600))
+		if _, err := backup.Save(io.Discard, places(dir), "1", time.Now()); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("a pipe in the place of %s: %v", name, err)
+		}
+	}
+}
