@@ -120,11 +120,14 @@ func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err 
 
 // decode reads a JSON body; what is wrong with it is a *wire.Problem.
 func decode(r io.Reader, into any) error {
-	err := json.NewDecoder(r).Decode(into)
+	b, err := io.ReadAll(r)
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return wire.NewProblem(wire.TooLarge, "body is over %d bytes", tooLarge.Limit)
 	}
 	if err != nil {
+		return fmt.Errorf("read body: %w", err)
+	}
+	if err := wire.Decode(b, into); err != nil {
 		return wire.NewProblem(wire.Malformed, "body: %v", err)
 	}
 	return nil
