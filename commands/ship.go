@@ -122,6 +122,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		return err
 	}
 	if !c.Bool("once") {
+		a.stopsItself()
 		return s.Run(c.Context)
 	}
 	return a.shipOnce(c.Context, s)
@@ -145,11 +146,11 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 		select {
 		case <-tick.C:
 			if watched {
-				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%s", progress(s.Moved(), time.Since(start), whole)) // nowhere to tell of it
+				controlf(a.env.Err, clearLine+"%s", progress(s.Moved(), time.Since(start), whole))
 			}
 		case err := <-done:
 			if watched {
-				_, _ = fmt.Fprint(a.env.Err, "\r\033[K")
+				controlf(a.env.Err, clearLine)
 			}
 			m := s.Moved()
 			a.printf("%d shipped, %d set aside, %d left\n", m.Episodes, m.SetAside, m.Left.Waiting+m.Left.Held)
