@@ -3,7 +3,6 @@ package commands
 import (
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -77,7 +76,7 @@ func (a *app) backup(c *cli.Context) error {
 		if file, err = filepath.Abs(file); err != nil {
 			return err
 		}
-		if fi, err := os.Stat(file); err == nil && !fi.Mode().IsRegular() {
+		if fi, err := disk.Stat(disk.OS{}, file); err == nil && !fi.Mode().IsRegular() {
 			return fault.Fix(fmt.Errorf("%s is no regular file", file), "name the file: --to "+filepath.Join(file, "receiver.tar.gz"))
 		}
 	} else {
@@ -96,6 +95,9 @@ func (a *app) backup(c *cli.Context) error {
 	}
 	if err := backup.Remember(p.Data, backup.Note{At: h.At, File: file}); err != nil {
 		return err
+	}
+	for _, path := range h.LeftOut {
+		a.errorf("warning: not in the backup: %s", path)
 	}
 	if c.Bool("json") {
 		return a.printJSON(backedUp{file, h})

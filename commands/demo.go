@@ -2,10 +2,10 @@ package commands
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -61,8 +61,8 @@ func (a *app) demo(c *cli.Context) (err error) {
 		return fault.Exit(fault.Fix(errors.New("this binary carries no commit, and the receiver takes no episode without one"), "make demo"), fault.Config)
 	}
 	// A Unix socket's path has at most 107 bytes: the system's short folder.
-	dir, err := os.MkdirTemp("/tmp", "cis490-demo-")
-	if err != nil {
+	dir := filepath.Join("/tmp", "cis490-demo-"+rand.Text()[:10])
+	if err := (disk.OS{}).Mkdir(dir, 0o700); err != nil {
 		return err
 	}
 	// The children die with the thread that started them, see children.
@@ -79,7 +79,7 @@ func (a *app) demo(c *cli.Context) (err error) {
 			a.errorf("kept: %s (logs in %s)", dir, filepath.Join(dir, "logs"))
 			return
 		}
-		err = os.RemoveAll(dir)
+		err = disk.RemoveAll(disk.OS{}, dir)
 	}()
 	if err := d.start(ctx); err != nil {
 		return orStopped(c.Context, err)
@@ -102,7 +102,7 @@ func orStopped(ctx context.Context, err error) error {
 
 // start brings everything up, in the order of an installation.
 func (d *demo) start(ctx context.Context) error {
-	if err := os.Mkdir(filepath.Join(d.dir, "logs"), 0o755); err != nil {
+	if err := (disk.OS{}).Mkdir(filepath.Join(d.dir, "logs"), 0o755); err != nil {
 		return err
 	}
 	if err := d.startReceiver(ctx); err != nil {
@@ -134,14 +134,14 @@ socket = %q
 [limits]
 disk_reserve = "64MiB"
 `, d.url, serve, d.path("receiver"), d.path("operator"), authority, d.path("authority"), d.path("admin.sock"))
-	if err := os.WriteFile(d.path("receiver.toml"), []byte(conf), 0o600); err != nil {
+	if err := disk.ReplaceBytes(disk.OS{}, d.path("receiver.toml"), 0o600, []byte(conf)); err != nil {
 		return err
 	}
-	if err := os.WriteFile(d.path("operator"), []byte("demo\n"), 0o600); err != nil {
+	if err := disk.ReplaceBytes(disk.OS{}, d.path("operator"), 0o600, []byte("demo\n")); err != nil {
 		return err
 	}
 	for _, dir := range []string{"receiver", "authority"} {
-		if err := os.Mkdir(d.path(dir), 0o750); err != nil {
+		if err := (disk.OS{}).Mkdir(d.path(dir), 0o750); err != nil {
 			return err
 		}
 	}
@@ -169,7 +169,7 @@ func (d *demo) startHost(ctx context.Context, h ident.Host) error {
 	if err := disk.MkdirAll(disk.OS{}, d.path(string(h), "data"), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(certs, "join-token"), []byte(token.String()+"\n"), 0o600); err != nil {
+	if err := disk.ReplaceBytes(disk.OS{}, filepath.Join(certs, "join-token"), 0o600, []byte(token.String()+"\n")); err != nil {
 		return err
 	}
 	conf := fmt.Sprintf(`host = %q
@@ -187,7 +187,7 @@ rest = "1s"
 disk_reserve = "64MiB"
 `, h, d.path(string(h), "data"), certs, token.Receiver, token.Authority)
 	path := d.path(string(h), "lab-host.toml")
-	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
+	if err := disk.ReplaceBytes(disk.OS{}, path, 0o600, []byte(conf)); err != nil {
 		return err
 	}
 	if _, err := d.kids.run(ctx, "cert-fetch-"+string(h), "cert-fetch", "--config", path); err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"cis490/internal/disk"
 )
 
 // children are the demo's processes. They get a process group each, so that
@@ -55,7 +58,7 @@ func (k *children) log(name string) string { return filepath.Join(k.dir, "logs",
 
 // start runs a daemon; that it ends unasked is told by died.
 func (k *children) start(name string, args ...string) error {
-	f, err := os.OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := disk.OS{}.OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
@@ -94,7 +97,7 @@ func (k *children) run(ctx context.Context, name string, args ...string) ([]byte
 	if strings.HasPrefix(name, "token") {
 		log = errOut.Bytes() // its output is a secret
 	}
-	if f, ferr := os.OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); ferr == nil {
+	if f, ferr := (disk.OS{}).OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); ferr == nil {
 		_, werr := f.Write(log)
 		err = errors.Join(err, werr, f.Close())
 	}
@@ -132,7 +135,7 @@ func (k *children) waitFile(ctx context.Context, path string) error {
 	defer tick.Stop()
 	timeout := time.After(20 * time.Second)
 	for {
-		if fi, err := os.Stat(path); err == nil && fi.Size() > 0 {
+		if fi, err := (disk.OS{}).Lstat(path); err == nil && fi.Size() > 0 {
 			return nil
 		}
 		select {
@@ -147,9 +150,21 @@ func (k *children) waitFile(ctx context.Context, path string) error {
 	}
 }
 
+// maxTail bounds the end of a log that is read, in bytes.
+const maxTail = 64 << 10
+
 // tail returns the last lines of a child's log.
 func (k *children) tail(name string) string {
-	b, err := os.ReadFile(k.log(name))
+	f, err := disk.OS{}.OpenFile(k.log(name), os.O_RDONLY, 0)
+	if err != nil {
+		return err.Error()
+	}
+	defer func() { _ = f.Close() }() // only read
+	fi, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	b, err := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-maxTail), maxTail))
 	if err != nil {
 		return err.Error()
 	}

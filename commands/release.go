@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -123,7 +122,7 @@ func (a *app) releaseKeygen(c *cli.Context) error {
 
 // makeKeys makes the keys that are missing.
 func makeKeys(dir string) (made int, err error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := disk.MkdirAll(disk.OS{}, dir, 0o700); err != nil {
 		return 0, err
 	}
 	for _, name := range []string{currentKey, nextKey} {
@@ -222,7 +221,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 
 // describe fills a manifest with what a release directory has.
 func describe(dir string, m *release.Manifest) error {
-	entries, err := os.ReadDir(dir)
+	entries, err := disk.OS{}.ReadDir(dir)
 	if err != nil {
 		return err
 	}

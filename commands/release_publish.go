@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -93,7 +92,7 @@ func trusted(keys, dir string) (release.Keyring, error) {
 }
 
 func current(keys string) string {
-	b, err := os.ReadFile(keys)
+	b, err := disk.ReadFile(disk.OS{}, keys, 1<<16)
 	if err != nil {
 		return ""
 	}

@@ -3,7 +3,7 @@ package commands
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
 	"strings"
 	"text/tabwriter"
@@ -124,14 +124,14 @@ func (a *app) tokenCreate(c *cli.Context) error {
 
 // writable tells whether a file can be put at a path, and leaves what is there.
 func writable(path string) error {
-	if fi, err := os.Stat(path); err == nil && !fi.Mode().IsRegular() {
-		return fmt.Errorf("write %s: it is no file", path)
+	if fi, err := disk.Stat(disk.OS{}, path); err == nil && !fi.Mode().IsRegular() {
+		return fmt.Errorf("write %s: %w", path, disk.ErrNotRegular)
 	}
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
-	if err != nil {
+	probe := path + disk.Partial // as the file itself will be
+	if err := disk.WriteSync(disk.OS{}, probe, 0o600, func(io.Writer) error { return nil }); err != nil {
 		return err
 	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
+	return disk.OS{}.Remove(probe)
 }
 
 // published returns the binaries that a new machine can download here.

@@ -34,4 +34,18 @@ func TestDriftIsMended(t *testing.T) {
 	if r := h.Try("cis490 install lab-host --check"); r.Code != 0 {
 		t.Errorf("still drifted: %s", r)
 	}
+
+	// The most that an install does as root, within what the unit leaves it: users,
+	// setgid folders, owners, the link to the command, units.
+	h.Run("systemctl stop cis490-orchestrator && userdel cis490-rec && ! getent group cis490-rec")
+	h.Run("rm /usr/local/bin/cis490 /etc/systemd/system/cis490-shipper.service && chown root:root /var/lib/cis490/data/*/ && chmod 0700 /var/lib/cis490/data/*/")
+	h.Run("systemctl start cis490-autoupdate.service")
+	h.Run("systemctl is-active cis490-shipper cis490-orchestrator && test -x /usr/local/bin/cis490")
+	if got := h.Run("stat -c '%U:%G %a' /var/lib/cis490/data/episodes"); got != "cis490-rec:cis490 2770" {
+		t.Errorf("the folder of episodes is %s", got)
+	}
+	if r := h.Try("cis490 install lab-host --check"); r.Code != 0 {
+		t.Errorf("still drifted: %s", r)
+	}
+	f.waitAccepted(h, f.accepted(h)+1, 60*time.Second)
 }

@@ -39,7 +39,8 @@ func TestFirstEpisode(t *testing.T) {
 }
 
 // unitsAreSound: systemd-analyze has nothing to say about any unit, and rates
-// each unprivileged service at most 2.5.
+// each unprivileged service at most 1.2. The update, which installs as root, has at
+// most 4.0: docs/security.md says why not less.
 func unitsAreSound(t *testing.T, h *lab.Host) {
 	t.Helper()
 	units := strings.Fields(h.Run("cd /etc/systemd/system && ls -d cis490-*.service cis490-*.timer"))
@@ -48,8 +49,12 @@ func unitsAreSound(t *testing.T, h *lab.Host) {
 	}
 	exposure := regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)
 	for _, u := range units {
-		if !strings.HasSuffix(u, ".service") || u == "cis490-autoupdate.service" { // that one is root: it installs
+		if !strings.HasSuffix(u, ".service") {
 			continue
+		}
+		most := 1.2
+		if u == "cis490-autoupdate.service" {
+			most = 4.0
 		}
 		out := h.Run("systemd-analyze security --no-pager " + u + " | tail -1")
 		m := exposure.FindStringSubmatch(out)
@@ -57,8 +62,8 @@ func unitsAreSound(t *testing.T, h *lab.Host) {
 			t.Errorf("%s: %s: no exposure level in %q", h.Name, u, out)
 			continue
 		}
-		if level, err := strconv.ParseFloat(m[2], 64); err != nil || level > 2.5 {
-			t.Errorf("%s: %s: exposure %s, want at most 2.5", h.Name, u, m[2])
+		if level, err := strconv.ParseFloat(m[2], 64); err != nil || level > most {
+			t.Errorf("%s: %s: exposure %s, want at most %.1f", h.Name, u, m[2], most)
 		}
 		t.Logf("%s: %s exposure %s", h.Name, u, m[2])
 	}

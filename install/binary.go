@@ -17,6 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/release"
 )
 
 var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
@@ -84,7 +85,7 @@ func (p *Plan) compareBinary(target string) (string, error) {
 
 func (p *Plan) copyBinary(target string, o owner, mode fs.FileMode) error {
 	// Through memory: the target may be the source, with a wrong owner or mode.
-	content, err := os.ReadFile(p.Binary)
+	content, err := disk.ReadFile(p.FS, p.Binary, release.MaxBinary)
 	if err != nil {
 		return fmt.Errorf("read this binary: %w", err)
 	}
@@ -116,14 +117,14 @@ func (p *Plan) installed() bool {
 
 // installedIn returns the name of the version's folder that this binary is in.
 func (p *Plan) installedIn() (folder string, ok bool) {
-	real, err := filepath.EvalSymlinks(p.Binary)
+	real, err := disk.OS{}.Real(p.Binary)
 	if err != nil {
 		return "", false
 	}
 	dir, name := filepath.Split(real)
 	folder = filepath.Base(dir)
 	same := filepath.Join(p.at(optDir), "versions", folder, nameOfUs)
-	if root, err := filepath.EvalSymlinks(p.at(optDir)); err == nil {
+	if root, err := (disk.OS{}).Real(p.at(optDir)); err == nil {
 		same = filepath.Join(root, "versions", folder, nameOfUs)
 	}
 	return folder, name == nameOfUs && real == same && validVersion(folder)
@@ -131,8 +132,27 @@ func (p *Plan) installedIn() (folder string, ok bool) {
 
 // runnable tells whether a version's folder behind a symlink has a binary.
 func (p *Plan) runnable(link string) bool {
-	fi, err := os.Stat(filepath.Join(p.at(link), nameOfUs))
+	fi, err := disk.Stat(p.FS, filepath.Join(p.at(link), nameOfUs))
 	return err == nil && fi.Mode().IsRegular() && fi.Size() > 0
+}
+
+// holds reports whether a file has the content of this digest and size. What is
+// missing or not a regular file has not. It reads no more than size bytes of a file
+// in a folder of another user.
+func holds(fsys disk.FS, path string, digest ident.Digest, size int64) (bool, error) {
+	fi, err := fsys.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != size {
+		return false, err
+	}
+	content, err := disk.ReadFile(fsys, path, size)
+	if err != nil {
+		return false, err
+	}
+	sum := sha256.Sum256(content)
+	return ident.Digest(hex.EncodeToString(sum[:])) == digest, nil
 }
 
 // digestOf reads a file through.

@@ -10,11 +10,9 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/rogpeppe/go-internal/diff"
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"github.com/rogpeppe/go-internal/diff"
 )
 
 // maxText bounds the files that are compared as a whole, in bytes.
@@ -38,7 +36,7 @@ func (f folder) check(p *Plan) (*Change, error) {
 			if err := p.FS.Mkdir(path, 0o700); err != nil {
 				return err
 			}
-			return errors.Join(f.set(p), p.FS.SyncDir(filepath.Dir(path)))
+			return errors.Join(set(p, f.path, f.owner, f.mode), p.FS.SyncDir(filepath.Dir(path)))
 		}}, nil
 	}
 	if err != nil {
@@ -51,33 +49,7 @@ func (f folder) check(p *Plan) (*Change, error) {
 	if what == "" {
 		return nil, nil
 	}
-	return &Change{What: f.path + what, apply: func(context.Context) error { return f.set(p) }}, nil
-}
-
-// set gives the folder its owner and mode through a descriptor: of a name, an
-// unprivileged owner of the folder above could make something else meanwhile.
-func (f folder) set(p *Plan) error {
-	path := p.at(f.path)
-	how := &unix.OpenHow{Flags: unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC}
-	if !p.image() && f.owner != root {
-		how.Resolve = unix.RESOLVE_NO_SYMLINKS // nor on the way
-	}
-	fd, err := unix.Openat2(unix.AT_FDCWD, path, how)
-	if errors.Is(err, unix.ENOSYS) {
-		fd, err = unix.Open(path, int(how.Flags), 0)
-	}
-	if err != nil {
-		if errors.Is(err, unix.ELOOP) {
-			err = fault.Fix(err, "name the real folder in the config, without symlinks")
-		}
-		return &fs.PathError{Op: "open", Path: path, Err: err}
-	}
-	dir := os.NewFile(uintptr(fd), path)
-	err = own(p, dir, f.owner)
-	if err == nil {
-		err = dir.Chmod(f.mode)
-	}
-	return errors.Join(err, dir.Close())
+	return &Change{What: f.path + what, apply: func(context.Context) error { return set(p, f.path, f.owner, f.mode) }}, nil
 }
 
 // file is a file with the wanted content.
@@ -159,7 +131,7 @@ func (l link) check(p *Plan) (*Change, error) {
 	case fi.Mode()&fs.ModeSymlink == 0:
 		what = "is no symlink"
 	default:
-		target, err := os.Readlink(path)
+		target, err := disk.Readlink(p.FS, path)
 		if err != nil {
 			return nil, err
 		}

@@ -164,7 +164,7 @@ func (p *Plan) Apply(ctx context.Context) error {
 
 func (p *Plan) lock(ctx context.Context) (unlock func(), err error) {
 	if p.Held != nil {
-		return adopt(p.Held, p.Root)
+		return adopt(p.Held, p.FS, p.Root)
 	}
 	return Lock(ctx, p.FS, p.Root)
 }

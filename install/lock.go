@@ -38,9 +38,13 @@ func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 	if err := disk.MkdirAll(fsys, dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	opened, err := fsys.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	f, ok := opened.(*os.File)
+	if !ok { // a child can inherit nothing else
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, errors.ErrUnsupported), opened.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
 	defer cancel()
@@ -64,9 +68,9 @@ func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 
 // adopt checks that an inherited descriptor is the lock below root, and holds
 // it: the same open file has it already, of another one it would be taken now.
-func adopt(f *os.File, root string) (unlock func(), err error) {
+func adopt(f *os.File, fsys disk.FS, root string) (unlock func(), err error) {
 	path := filepath.Join(root, stateDir, "lock")
-	there, err := os.Stat(path)
+	there, err := fsys.Lstat(path)
 	if err != nil {
 		return nil, fmt.Errorf("take over the lock: %w", err)
 	}

@@ -2,7 +2,6 @@ package install
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,7 +9,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"cis490/internal/disk"
 )
 
 // owner is a user and a group by name.
@@ -69,24 +68,25 @@ func own(p *Plan, f *os.File, o owner) error {
 	return f.Chown(uid, gid)
 }
 
-// setFile gives a file its owner and mode, its content unchanged.
-func setFile(p *Plan, f file) error {
-	o, err := os.OpenFile(p.at(f.path), os.O_RDONLY|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
+// set gives a file or a folder its owner and mode. It follows no symlink.
+func set(p *Plan, path string, o owner, mode fs.FileMode) error {
+	if !p.image() {
+		uid, gid, err := o.ids()
+		if err != nil {
+			return err
+		}
+		if err := disk.Chown(p.FS, p.at(path), uid, gid); err != nil {
+			return err
+		}
 	}
-	err = own(p, o, f.owner)
-	if err == nil {
-		err = o.Chmod(f.mode)
-	}
-	return errors.Join(err, o.Close())
+	return disk.Chmod(p.FS, p.at(path), mode)
 }
 
 // readable is the change that lets everybody read a file.
 func readable(p *Plan, path string, fi fs.FileInfo) Change {
 	mode := fi.Mode().Perm() | 0o444
 	return Change{What: fmt.Sprintf("%s cannot be read by the services: set %s", path, octal(mode)), apply: func(context.Context) error {
-		return os.Chmod(p.at(path), mode)
+		return disk.Chmod(p.FS, p.at(path), mode)
 	}}
 }
 

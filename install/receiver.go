@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/release"
 )
 
@@ -81,7 +81,7 @@ func (p *Plan) operator() step {
 		if what == "" {
 			return nil, nil
 		}
-		return []Change{{What: f.path + what, apply: func(context.Context) error { return setFile(p, f) }}}, nil
+		return []Change{{What: f.path + what, apply: func(context.Context) error { return set(p, f.path, f.owner, f.mode) }}}, nil
 	}}
 }
 
@@ -93,7 +93,7 @@ func (p *Plan) publish(dir string) step {
 		if err != nil {
 			return nil, fmt.Errorf("read this binary: %w", err)
 		}
-		fi, err := os.Stat(p.Binary)
+		fi, err := disk.Stat(p.FS, p.Binary)
 		if err != nil {
 			return nil, fmt.Errorf("read this binary: %w", err)
 		}
@@ -103,11 +103,12 @@ func (p *Plan) publish(dir string) step {
 		}
 		blob := release.BlobPath(dir, digest)
 		var changes []Change
-		if have, err := digestOf(p.FS, p.at(blob)); err != nil || have != digest {
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
-			changes = append(changes, Change{What: blob + " is missing: copy this binary there", apply: func(context.Context) error {
+		same, err := holds(p.FS, p.at(blob), digest, fi.Size())
+		if err != nil {
+			return nil, err
+		}
+		if !same {
+			changes = append(changes, Change{What: blob + " is not this binary: copy it there", apply: func(context.Context) error {
 				return p.copyBinary(blob, ours, 0o644)
 			}})
 		}

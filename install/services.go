@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 )
 
 // reload is the step after which systemd knows the unit files as they are.
@@ -130,7 +131,7 @@ func (p *Plan) outdated(s UnitState, configPath string) string {
 }
 
 func (p *Plan) otherBinary(s UnitState) string {
-	current, err := os.Stat(p.at(optDir + "/current/" + nameOfUs))
+	current, err := disk.Stat(p.FS, p.at(optDir+"/current/"+nameOfUs))
 	if p.newBinary || (s.Program != nil && err == nil && !os.SameFile(s.Program, current)) {
 		return "runs another binary"
 	}
@@ -142,7 +143,7 @@ func (p *Plan) otherBinary(s UnitState) string {
 func (p *Plan) newerThan(s UnitState, path string) bool {
 	// The start of a process is known to a tick of 10 ms.
 	const tick = 20 * time.Millisecond
-	fi, err := os.Stat(p.at(path))
+	fi, err := disk.Stat(p.FS, p.at(path))
 	return err == nil && !s.Started.IsZero() && fi.ModTime().After(s.Started.Add(tick)) && !fi.ModTime().After(p.Now())
 }
 

@@ -120,18 +120,20 @@ func (u *uninstall) going() []string {
 func (u *uninstall) units(ctx context.Context) error {
 	var all []error
 	units := u.going()
+	wants, err := u.wants()
+	all = append(all, err)
 	for _, unit := range units {
-		path := filepath.Join(u.at(unitDir), unit)
-		if masked(path) {
+		path := filepath.Join(unitDir, unit)
+		if u.masked(path) {
 			u.say("note     %s is masked: left alone\n", unit)
 			continue
 		}
-		all = append(all, u.remove(filepath.Join(unitDir, unit)))
+		all = append(all, u.remove(path))
 		// Where the file was gone already, disabling could not remove these.
-		links, err := filepath.Glob(filepath.Join(u.at(unitDir), "*.wants", unit))
-		all = append(all, err)
-		for _, l := range links {
-			all = append(all, u.FS.Remove(l))
+		for _, dir := range wants {
+			if err := u.FS.Remove(filepath.Join(u.at(unitDir), dir, unit)); !errors.Is(err, fs.ErrNotExist) {
+				all = append(all, err)
+			}
 		}
 	}
 	if u.Manager == nil {
@@ -145,6 +147,17 @@ func (u *uninstall) units(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
+// wants returns the folders of links that enable units.
+func (u *uninstall) wants() (dirs []string, err error) {
+	entries, err := readDir(u.FS, u.at(unitDir))
+	for _, e := range entries {
+		if e.IsDir() && filepath.Ext(e.Name()) == ".wants" {
+			dirs = append(dirs, e.Name())
+		}
+	}
+	return dirs, err
+}
+
 // program removes the binary, unless the other role still runs it.
 func (u *uninstall) program() error {
 	if u.has(u.Role.other()) {
@@ -155,11 +168,11 @@ func (u *uninstall) program() error {
 		return nil
 	}
 	var all []error
-	if target, err := os.Readlink(u.at(command)); err == nil && strings.HasPrefix(target, optDir+"/") {
+	if target, err := disk.Readlink(u.FS, u.at(command)); err == nil && strings.HasPrefix(target, optDir+"/") {
 		all = append(all, u.remove(command))
 	}
-	if _, err := os.Lstat(u.at(optDir)); err == nil {
-		if err := os.RemoveAll(u.at(optDir)); err != nil {
+	if _, err := u.FS.Lstat(u.at(optDir)); err == nil {
+		if err := disk.RemoveAll(u.FS, u.at(optDir)); err != nil {
 			all = append(all, err)
 		} else {
 			u.say("removed  %s\n", optDir)
@@ -187,7 +200,7 @@ func (u *uninstall) refuseUnshipped() error {
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		u.say("note     %s cannot be read: looked for episodes in %s\n", config.LabHostPath, dir)
 	}
-	n, size, err := unshipped(u.at(dir))
+	n, size, err := unshipped(u.FS, u.at(dir))
 	if err != nil {
 		return fault.Fix(fmt.Errorf("count unshipped episodes: %w", err), "--abandon-data uninstalls all the same; the data stays in "+dir)
 	}
@@ -204,32 +217,33 @@ func (u *uninstall) refuseUnshipped() error {
 }
 
 // unshipped counts the episodes that are whole and not shipped: each once, also
-// while its folder and its tarball both exist.
-func unshipped(data string) (n int, size uint64, err error) {
+// while its folder and its tarball both exist. What is not an episode's folder or
+// file is passed over.
+func unshipped(fsys disk.FS, data string) (n int, size uint64, err error) {
 	sizes := map[string]uint64{}
-	dirs, err := readDir(filepath.Join(data, "episodes"))
+	dirs, err := readDir(fsys, filepath.Join(data, "episodes"))
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, d := range dirs {
 		dir := filepath.Join(data, "episodes", d.Name())
-		if _, err := os.Lstat(filepath.Join(dir, episode.DoneMarker)); err != nil {
+		if _, err := fsys.Lstat(filepath.Join(dir, episode.DoneMarker)); err != nil || !d.IsDir() {
 			continue
 		}
-		if sizes[d.Name()], err = sizeOf(dir); err != nil {
+		if sizes[d.Name()], err = sizeOf(fsys, dir); err != nil {
 			return 0, 0, err
 		}
 	}
-	tarballs, err := readDir(filepath.Join(data, "outbox"))
+	tarballs, err := readDir(fsys, filepath.Join(data, "outbox"))
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, t := range tarballs {
 		id, ok := strings.CutSuffix(t.Name(), ".tar.zst")
-		if !ok {
+		if !ok || !t.Type().IsRegular() {
 			continue
 		}
-		fi, err := t.Info()
+		fi, err := fsys.Lstat(filepath.Join(data, "outbox", t.Name()))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // shipped meanwhile
 		}
@@ -244,22 +258,22 @@ func unshipped(data string) (n int, size uint64, err error) {
 	return len(sizes), size, nil
 }
 
-func readDir(dir string) ([]fs.DirEntry, error) {
-	entries, err := os.ReadDir(dir)
+func readDir(fsys disk.FS, dir string) ([]fs.DirEntry, error) {
+	entries, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	return entries, err
 }
 
-func sizeOf(dir string) (uint64, error) {
-	entries, err := readDir(dir)
+func sizeOf(fsys disk.FS, dir string) (uint64, error) {
+	entries, err := readDir(fsys, dir)
 	if err != nil {
 		return 0, err
 	}
 	var size uint64
 	for _, e := range entries {
-		if fi, err := e.Info(); err == nil {
+		if fi, err := fsys.Lstat(filepath.Join(dir, e.Name())); err == nil {
 			size += uint64(fi.Size())
 		}
 	}

@@ -6,12 +6,12 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 )
 
 // unitMark begins every unit file of ours; only such are ever removed.
@@ -25,7 +25,7 @@ func (p *Plan) has(r Role) bool { return slices.Contains(Roles(p.Root), r) }
 func Roles(root string) []Role {
 	var roles []Role
 	for _, r := range []Role{LabHost, Receiver} {
-		if _, err := os.Lstat(filepath.Join(root, r.marker())); err == nil {
+		if _, err := (disk.OS{}).Lstat(filepath.Join(root, r.marker())); err == nil {
 			roles = append(roles, r)
 		}
 	}
@@ -56,7 +56,7 @@ func (p *Plan) units(data UnitData) (step, error) {
 		var changes []Change
 		for _, unit := range p.Role.Units() {
 			path := filepath.Join(unitDir, unit)
-			if masked(p.at(path)) {
+			if p.masked(path) {
 				changes = append(changes, note(unit+" is masked: left alone"))
 				continue
 			}
@@ -80,8 +80,8 @@ func (p *Plan) units(data UnitData) (step, error) {
 
 // masked tells whether a unit's name is given to /dev/null, as systemctl mask
 // does.
-func masked(path string) bool {
-	target, err := os.Readlink(path)
+func (p *Plan) masked(path string) bool {
+	target, err := disk.Readlink(p.FS, p.at(path))
 	return err == nil && target == "/dev/null"
 }
 

@@ -27,31 +27,35 @@ func prepare(content io.Reader, target string, d ident.Digest) error {
 	if err != nil {
 		return err
 	}
+	fsys := disk.OS{} // selfupdate writes there
 	written := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".new")
-	if err := os.Remove(written); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := fsys.Remove(written); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	err = selfupdate.PrepareAndCheckBinary(io.LimitReader(content, release.MaxBinary+1), selfupdate.Options{
 		TargetPath: target, TargetMode: 0o755, Checksum: sum, Hash: crypto.SHA256, OldSavePath: target + ".old",
 	})
 	if err != nil {
-		_ = os.Remove(written) // the first error is the one to tell
+		_ = fsys.Remove(written) // the first error is the one to tell
 		return err
 	}
-	f, err := os.Open(written)
+	if err := disk.Chmod(fsys, written, 0o755); err != nil {
+		return err
+	}
+	f, err := fsys.OpenFile(written, os.O_RDONLY, 0)
 	if err != nil {
 		return err
 	}
 	// selfupdate ignores what Close says: what is on the disk decides.
-	err = errors.Join(f.Chmod(0o755), f.Sync())
+	err = f.Sync()
 	if fi, serr := f.Stat(); serr != nil || fi.Size() == 0 {
 		err = errors.Join(err, serr, fmt.Errorf("%s is empty", written))
 	}
 	if err := errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(written, target); err != nil {
+	if err := fsys.Rename(written, target); err != nil {
 		return err
 	}
-	return disk.OS{}.SyncDir(filepath.Dir(target))
+	return fsys.SyncDir(filepath.Dir(target))
 }

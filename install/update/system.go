@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
@@ -161,7 +162,7 @@ func (s *System) doctor(ctx context.Context, current string) ([]string, error) {
 
 // Boot tells one boot from another.
 func (*System) Boot() string {
-	b, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	b, err := disk.ReadFile(disk.OS{}, "/proc/sys/kernel/random/boot_id", 64)
 	if err != nil {
 		return ""
 	}

@@ -60,8 +60,15 @@ func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
 	})
 }
 
-// Orders returns all orders, oldest first.
+// maxOrders bounds orders.jsonl, in bytes. It has a row for each order that a person gave.
+const maxOrders = 16 << 20
+
+// Orders returns all orders, oldest first. It refuses a file that is larger than
+// people can have made it.
 func Orders(fsys disk.FS, dir string) ([]Order, error) {
+	if fi, err := fsys.Lstat(ordersPath(dir)); err == nil && fi.Size() > maxOrders {
+		return nil, fmt.Errorf("read %s: larger than %d bytes", ordersPath(dir), maxOrders)
+	}
 	var all []Order
 	for row, err := range ledger.Rows(fsys, ordersPath(dir), "at", time.Time{}) {
 		if err != nil {

@@ -44,6 +44,7 @@ type Options struct {
 	// Archive asks serve to note copies and to remove its tarballs, and returns
 	// those that it did that for.
 	Archive func(context.Context, ident.Host, []wire.Pair) ([]ident.EpisodeID, error)
+	Limit   int64        // of a tarball, in bytes: a larger one stays
 	DryRun  bool         // only count
 	Moved   func(Result) // is told how far it is; may be nil
 }
@@ -57,11 +58,11 @@ type Result struct {
 
 // Check refuses a target that a run could not use.
 func Check(dataDir, to string) error {
-	data, err := filepath.EvalSymlinks(dataDir)
+	data, err := disk.OS{}.Real(dataDir)
 	if err != nil {
 		return fmt.Errorf("find the data folder: %w", err)
 	}
-	target, err := filepath.EvalSymlinks(to)
+	target, err := disk.OS{}.Real(to)
 	if err != nil {
 		return fault.Fix(fmt.Errorf("find the target: %w", err), "mount the disk, or: sudo mkdir "+to)
 	}
@@ -72,7 +73,7 @@ func Check(dataDir, to string) error {
 	if err := disk.ReplaceBytes(disk.OS{}, probe, 0o600, nil); err != nil {
 		return fault.Fix(fmt.Errorf("write to the target: %w", err), "ls -ld "+to+"; findmnt -T "+to)
 	}
-	return os.Remove(probe)
+	return disk.OS{}.Remove(probe)
 }
 
 // Run moves what is old enough, host by host. Its result also counts what was done
@@ -100,7 +101,10 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		if err != nil || !e.IsDir() {
 			continue
 		}
-		if err := r.host(ctx, h); err != nil {
+		err = r.host(ctx, h)
+		if notOurs(err) { // the folder itself; the other hosts' are moved
+			r.done.Left = append(r.done.Left, fmt.Sprintf("%s: %s", h, err))
+		} else if err != nil {
 			return r.done, fmt.Errorf("archive %s: %w", h, err)
 		}
 	}
@@ -129,7 +133,7 @@ func (r *run) host(ctx context.Context, h ident.Host) error {
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), wire.TarballSuffix)
 		id, err := ident.ParseEpisodeID(name)
-		if !ok || err != nil || !e.Type().IsRegular() {
+		if !ok || err != nil {
 			continue
 		}
 		fi, err := r.FS.Lstat(filepath.Join(from, e.Name()))
@@ -142,6 +146,14 @@ func (r *run) host(ctx context.Context, h ident.Host) error {
 		if !fi.ModTime().Before(r.Before) {
 			continue
 		}
+		if !fi.Mode().IsRegular() {
+			r.leave(h, id, disk.ErrNotRegular)
+			continue
+		}
+		if fi.Size() > r.Limit {
+			r.leave(h, id, fmt.Errorf("larger than limits.episode_size, %d bytes", r.Limit))
+			continue
+		}
 		if r.DryRun {
 			r.done.Episodes++
 			r.done.Bytes += fi.Size()
@@ -151,8 +163,8 @@ func (r *run) host(ctx context.Context, h ident.Host) error {
 			return err
 		}
 		d, err := r.copy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
-		if errors.Is(err, errOther) || errors.Is(err, errNoCopy) {
-			r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: %s", h, id, err))
+		if errors.Is(err, errOther) || errors.Is(err, errNoCopy) || notOurs(err) {
+			r.leave(h, id, err)
 			continue
 		}
 		if err != nil {
@@ -167,6 +179,17 @@ func (r *run) host(ctx context.Context, h ident.Host) error {
 		}
 	}
 	return r.letGo(ctx, h, to, &batch)
+}
+
+// notOurs reports whether an error is about a name that serve did not make: a link,
+// a pipe, a file that another user owns, or one without end.
+func notOurs(err error) bool {
+	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink)
+}
+
+// leave notes an episode that stays in the store, and why.
+func (r *run) leave(h ident.Host, id ident.EpisodeID, why error) {
+	r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: %s", h, id, why))
 }
 
 // letGo makes the copies' names durable and asks serve to let go of the tarballs.
@@ -264,6 +287,7 @@ func (r *run) read(path string, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(w, f)
+	// A file that grows meanwhile gets another digest than serve has, and stays.
+	_, err = io.Copy(w, io.LimitReader(f, r.Limit+1))
 	return errors.Join(err, f.Close())
 }

@@ -18,7 +18,7 @@ import (
 func onDisk(t *testing.T) (o archive.Options, tarball, copied string) {
 	t.Helper()
 	dir := t.TempDir()
-	o = archive.Options{FS: disk.OS{}, DataDir: filepath.Join(dir, "data"), To: filepath.Join(dir, "archive"), Before: time.Now().Add(time.Hour)}
+	o = archive.Options{FS: disk.OS{}, DataDir: filepath.Join(dir, "data"), To: filepath.Join(dir, "archive"), Before: time.Now().Add(time.Hour), Limit: 1 << 20}
 	k := episodes[0]
 	name := filepath.Join(string(k.Host), string(k.Episode)+wire.TarballSuffix)
 	tarball, copied = filepath.Join(o.DataDir, "episodes", name), filepath.Join(o.To, name)

@@ -43,6 +43,10 @@ const configEntry = "config/receiver.toml"
 // maxHead bounds the first entry, in bytes.
 const maxHead = 64 << 10
 
+// maxFile bounds a file that is saved, in bytes. A larger one is not a ledger of
+// ours: a hole of terabytes takes no room where it lies, and days to save.
+const maxFile = 4 << 30
+
 // Places are where a receiver's files are.
 type Places struct {
 	Config    string // receiver.toml
@@ -57,6 +61,8 @@ type Head struct {
 	Version string    `json:"version"` // of the program that made it
 	At      time.Time `json:"at"`
 	Files   int       `json:"files,omitempty"` // counted when it is read
+	// LeftOut are the paths in folders of serve's user that were not saved, and why.
+	LeftOut []string `json:"left_out,omitempty"`
 }
 
 // entries maps names in a backup to where they are on a machine. A name that
@@ -152,25 +158,31 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 	}
 	for _, at := range []*string{&p.Config, &p.Operator, &p.Data, &p.Authority} {
 		// Of what is not named, "" would become the folder that this runs in.
-		if real, err := filepath.EvalSymlinks(*at); err == nil && *at != "" { // add judges what is not there
+		if *at == "" {
+			continue
+		}
+		switch real, err := (disk.OS{}).Real(*at); {
+		case err == nil:
 			*at = real
+		case !errors.Is(err, fs.ErrNotExist): // add judges what is not there
+			return h, fmt.Errorf("save: %w", err)
 		}
 	}
-	if _, err := os.Lstat(filepath.Join(p.Authority, caKey)); err != nil {
+	if _, err := (disk.OS{}).Lstat(filepath.Join(p.Authority, caKey)); err != nil {
 		return h, fault.Fix(fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a CA where there is none, and hosts must then join again")
 	}
 	entries := p.entries()
 	names := make([]string, 0, len(entries))
-	for name := range entries {
-		names = append(names, name)
+	for name, at := range entries {
+		if at != "" {
+			names = append(names, name)
+		}
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		n, err := add(t, name, entries[name])
-		if err != nil {
+		if err := h.add(t, name, entries[name]); err != nil {
 			return h, fmt.Errorf("save: %w", err)
 		}
-		h.Files += n
 	}
 	if err := errors.Join(t.Close(), z.Close()); err != nil {
 		return h, fmt.Errorf("save: %w", err)
@@ -179,41 +191,56 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 }
 
 // add adds a file, or all files of a folder. What is not there is left out, but
-// for the config and the authority, without which a backup is none. A symlink is
-// an error: a backup without it would lack what it leads to, and where it leads
-// is the choice of the user whose folder it is in, not of root.
-func add(t *tar.Writer, name, at string) (n int, err error) {
-	err = filepath.WalkDir(at, func(file string, e fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) && file == at && !strings.HasPrefix(name, "config/receiver") && name != "authority/" {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+// for the config and the authority, without which a backup is none. Anything but a
+// regular file is never followed or waited for. In the folders of serve's user it is
+// left out; elsewhere it is an error, because the backup would lack what matters.
+func (h *Head) add(t *tar.Writer, name, at string) error {
+	err := disk.Walk(disk.OS{}, at, func(file string, fi fs.FileInfo) error {
 		rel, err := filepath.Rel(at, file)
 		switch {
 		case err != nil:
 			return err
-		case e.IsDir() && name == "data/" && rel != ".":
+		case fi.IsDir() && name == "data/" && rel != ".":
 			return fs.SkipDir
-		case strings.HasSuffix(file, ".partial"), name == "data/" && !saved(rel):
-			return nil
-		case e.Type() == fs.ModeSymlink:
-			return fault.Fix(fmt.Errorf("%s is a symlink", file), "put what it leads to in its place, or name the real folder in the config")
-		case !e.Type().IsRegular():
+		case fi.IsDir(), strings.HasSuffix(file, disk.Partial), name == "data/" && !saved(rel):
 			return nil
 		}
-		n++
-		if rel == "." {
-			return addFile(t, name, file)
+		entry := name
+		if rel != "." {
+			entry += filepath.ToSlash(rel)
 		}
-		return addFile(t, name+filepath.ToSlash(rel), file)
+		err = addFile(t, entry, file)
+		switch {
+		case err == nil:
+			h.Files++
+		case !notSaved(err):
+			return err
+		case strings.HasPrefix(name, "config/"), name == "authority/":
+			return fault.Fix(err, "put a regular file in its place, or name the real folder in the config")
+		default:
+			h.LeftOut = append(h.LeftOut, err.Error())
+		}
+		return nil
 	})
-	return n, err
+	if errors.Is(err, fs.ErrNotExist) && name != configEntry && name != "authority/" {
+		return nil
+	}
+	return err
+}
+
+// errTooLarge reports a file over maxFile.
+var errTooLarge = fmt.Errorf("larger than %d bytes", maxFile)
+
+// notSaved reports whether an error is about one file that cannot be in a backup.
+func notSaved(err error) bool {
+	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink) || errors.Is(err, errTooLarge)
 }
 
 func addFile(t *tar.Writer, name, file string) (err error) {
-	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := disk.OS{}.OpenFile(file, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		err = &fs.PathError{Op: "open", Path: file, Err: disk.ErrLink}
+	}
 	if err != nil {
 		return err
 	}
@@ -221,6 +248,9 @@ func addFile(t *tar.Writer, name, file string) (err error) {
 	fi, err := f.Stat()
 	if err != nil {
 		return err
+	}
+	if fi.Size() > maxFile {
+		return fmt.Errorf("%s: %w", file, errTooLarge)
 	}
 	h, err := tar.FileInfoHeader(fi, "") // with the owner's name, which another machine has too
 	if err != nil {

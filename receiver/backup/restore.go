@@ -22,6 +22,9 @@ import (
 // storeID is the name of the store's id in the data folder.
 const storeID = "store_id"
 
+// maxConfig bounds the config in a backup, in bytes.
+const maxConfig = 1 << 20
+
 // Restore brings a backup back. The daemons must be stopped.
 func Restore(file string, p Places) (h Head, err error) {
 	// Before anything is changed, so that half a backup changes nothing.
@@ -41,7 +44,7 @@ func Restore(file string, p Places) (h Head, err error) {
 	if _, err := walk(file, p, put); err != nil {
 		return h, fmt.Errorf("restore: %w", err)
 	}
-	if err := os.Remove(filepath.Join(p.Data, storeID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := (disk.OS{}).Remove(filepath.Join(p.Data, storeID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return h, fmt.Errorf("restore: %w", err)
 	}
 	if err := (disk.OS{}).SyncDir(p.Data); err != nil {
@@ -55,7 +58,7 @@ func Restore(file string, p Places) (h Head, err error) {
 func onTheWay(name, at string) error {
 	for range strings.Count(name, "/") {
 		at = filepath.Dir(at)
-		if fi, err := os.Lstat(at); err == nil && fi.Mode()&fs.ModeSymlink != 0 && !strings.HasPrefix(name, "config/") {
+		if fi, err := (disk.OS{}).Lstat(at); err == nil && fi.Mode()&fs.ModeSymlink != 0 && !strings.HasPrefix(name, "config/") {
 			return fault.Fix(fmt.Errorf("%s is a symlink", at), "put what it leads to in its place, or name the real folder in the config")
 		}
 	}
@@ -70,7 +73,10 @@ func look(file string, p Places) func(h *tar.Header, at string, content io.Reade
 		if h.Name != configEntry {
 			return onTheWay(h.Name, at)
 		}
-		b, err := io.ReadAll(content)
+		b, err := io.ReadAll(io.LimitReader(content, maxConfig+1))
+		if err == nil && len(b) > maxConfig {
+			err = fmt.Errorf("its config is larger than %d bytes", maxConfig)
+		}
 		if err != nil {
 			return fmt.Errorf("%s is cut or damaged: %w", file, err)
 		}
@@ -93,7 +99,7 @@ func look(file string, p Places) func(h *tar.Header, at string, content io.Reade
 
 // walk reads a backup to its end and gives each entry with its place to do.
 func walk(file string, p Places, do func(h *tar.Header, at string, content io.Reader) error) (h Head, err error) {
-	f, err := os.Open(file)
+	f, err := disk.OS{}.OpenFile(file, os.O_RDONLY, 0)
 	if err != nil {
 		return h, err
 	}
@@ -165,7 +171,7 @@ func makeFolder(dir string, h *tar.Header) error {
 		return err
 	}
 	if uid, gid, known := owner(h); known {
-		return os.Chown(dir, uid, gid)
+		return disk.Chown(disk.OS{}, dir, uid, gid)
 	}
 	return nil
 }

@@ -1,0 +1,69 @@
+package commands_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestPipes: a pipe in the place of any file below data_dir, which the service's user
+// can put there, keeps no command of root waiting. What needs the file says its name.
+func TestPipes(t *testing.T) {
+	for name, all := range map[string]struct {
+		config string
+		files  []string
+		run    [][]string
+	}{
+		"receiver.toml": {
+			"public_url = \"https://127.0.0.1:1\"\ndata_dir = %q\noperator_file = \"/nonexistent\"\n[authority]\ndir = %q\n",
+			[]string{
+				"contacts.json", "fleet-check.json", "alerts.jsonl", "silences.jsonl", "index.jsonl", "rejections.jsonl", "store_id", "last-backup.json",
+				"releases/orders.jsonl", "releases/rollout.json", "releases/unsigned.json", "releases/signed/1.json", "releases/signed/1.json.minisig",
+				"host-health/lab-01.json", "archived/lab-01", "episodes/lab-01/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "episodes/lab-01",
+			},
+			[][]string{
+				{"status"}, {"host", "list"}, {"host", "show", "lab-01"}, {"episode", "list"}, {"episode", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+				{"release", "list"}, {"release", "promote", "--seq", "1"}, {"release", "withdraw", "--seq", "1"}, {"alerts", "list"},
+				{"doctor"}, {"archive", "--before", "2100-01-01", "--to", "OUT"}, {"backup", "--to", "OUT/backup.tar.gz"}, {"fleet-check"},
+			},
+		},
+		"lab-host.toml": {
+			"host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n",
+			[]string{
+				"outbox/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "shipped/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", "shipped/receipts.jsonl",
+				"quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1/quarantine_reason.json", "quarantine/01ARZ3NDEKTSV4RRFFQ69G5FA1",
+				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/done.marker", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1",
+			},
+			[][]string{{"status"}, {"episode", "list"}, {"episode", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA1"}, {"episode", "verify", "01ARZ3NDEKTSV4RRFFQ69G5FA1"}, {"doctor"}},
+		},
+	} {
+		for _, file := range all.files {
+			dir := t.TempDir()
+			data, config, out := filepath.Join(dir, "data"), filepath.Join(dir, name), filepath.Join(dir, "out")
+			err := errors.Join(
+				os.MkdirAll(filepath.Dir(filepath.Join(data, file)), 0o755), os.MkdirAll(filepath.Join(data, "episodes"), 0o755),
+				os.MkdirAll(filepath.Join(dir, "authority"), 0o755), os.MkdirAll(out, 0o755),
+				os.WriteFile(filepath.Join(dir, "authority", "ca.key"), nil, 0o600), // for a backup
+				os.WriteFile(config, fmt.Appendf(nil, all.config, data, filepath.Join(dir, "authority")), 0o644),
+			)
+			order := `{"at":"2026-03-01T12:00:00Z","order":"publish","seq":1}` + "\n"
+			if path := filepath.Join(data, "releases/orders.jsonl"); strings.HasPrefix(file, "releases/signed") {
+				err = errors.Join(err, os.WriteFile(path, []byte(order), 0o644))
+			}
+			if err := errors.Join(err, syscall.Mkfifo(filepath.Join(data, file), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+			t.Setenv("CIS490_CONFIG", config)
+			for _, args := range all.run {
+				line := strings.Split(strings.ReplaceAll(strings.Join(args, " "), "OUT", out), " ")
+				if _, said, code := run(t, line...); code == 64 {
+					t.Fatalf("%v: %s", line, said)
+				}
+			}
+		}
+	}
+}

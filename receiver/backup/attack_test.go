@@ -1,0 +1,189 @@
+package backup_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/receiver/backup"
+)
+
+// other is a user with fewer rights than root.
+const other = 65534
+
+// giveAway gives a folder and all below it to another user; it skips the test for
+// those who cannot.
+func giveAway(t *testing.T, dir string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to have a user with fewer rights")
+	}
+	must(t, os.Chmod(filepath.Dir(dir), 0o755))
+	must(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		return errors.Join(err, os.Lchown(path, other, other))
+	}))
+}
+
+// exchange exchanges two names as fast as it can, as their folder's owner may, until
+// stop is called.
+func exchange(t *testing.T, a, b string) (stop func()) {
+	t.Helper()
+	over := make(chan struct{})
+	var done sync.WaitGroup
+	n := 0
+	done.Go(func() {
+		for {
+			select {
+			case <-over:
+				return
+			default:
+				if unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) == nil {
+					n++
+				}
+			}
+		}
+	})
+	return func() {
+		close(over)
+		done.Wait()
+		if n == 0 {
+			t.Error("nothing was exchanged")
+		}
+	}
+}
+
+// TestRestore_RacedByALink: root restores while the owner of the data folder
+// exchanges a folder below it with a link to one of root's.
+func TestRestore_RacedByALink(t *testing.T) {
+	from, to, away := t.TempDir(), t.TempDir(), t.TempDir()
+	write(t, from, precious)
+	giveAway(t, filepath.Join(from, "data")) // so that what is restored is the other user's
+	file := save(t, from)
+	for _, raced := range []string{"data/releases", "data/releases/blobs", "data/archived"} {
+		write(t, to, precious)
+		link := filepath.Join(to, "data/link")
+		must(t, os.Symlink(away, link))
+		giveAway(t, filepath.Join(to, "data"))
+		stop := exchange(t, filepath.Join(to, raced), link)
+		for range 50 {
+			_, _ = backup.Restore(file, places(to)) // it may refuse
+		}
+		stop()
+		if got := tree(t, away); len(got) > 0 {
+			t.Fatalf("%s: root wrote %v", raced, got)
+		}
+		fi, err := os.Stat(away)
+		must(t, err)
+		if uid := fi.Sys().(*syscall.Stat_t).Uid; uid != 0 {
+			t.Fatalf("%s: root gave its folder to user %d", raced, uid)
+		}
+		must(t, os.RemoveAll(filepath.Join(to, "data")))
+	}
+}
+
+// TestSave_RacedByALink: what only root may read is in no backup, whatever the owner
+// of the data folder exchanges meanwhile.
+func TestSave_RacedByALink(t *testing.T) {
+	from, away := t.TempDir(), t.TempDir()
+	write(t, from, precious)
+	write(t, away, map[string]string{"abc": "SECRET", "lab-a": "SECRET", "manifest.json": "SECRET", "blobs/abc": "SECRET", "silences.jsonl": "SECRET"})
+	for _, raced := range []string{"data/releases", "data/releases/blobs", "data/archived", "data/silences.jsonl"} {
+		link := filepath.Join(from, "data/link")
+		target := away
+		if strings.HasSuffix(raced, ".jsonl") {
+			target = filepath.Join(away, "silences.jsonl")
+		}
+		must(t, os.Symlink(target, link))
+		giveAway(t, filepath.Join(from, "data"))
+		stop := exchange(t, filepath.Join(from, raced), link)
+		for range 100 {
+			var b bytes.Buffer
+			if _, err := backup.Save(&b, places(from), "1", time.Now()); err == nil && strings.Contains(contents(t, &b), "SECRET") {
+				t.Fatalf("%s: root read through the link", raced)
+			}
+		}
+		stop()
+		fi, err := os.Lstat(link)
+		must(t, err)
+		if fi.Mode()&os.ModeSymlink == 0 { // ended the other way round
+			must(t, unix.Renameat2(unix.AT_FDCWD, link, unix.AT_FDCWD, filepath.Join(from, raced), unix.RENAME_EXCHANGE))
+		}
+		must(t, os.Remove(link))
+	}
+}
+
+// contents returns what all files of a backup hold.
+func contents(t *testing.T, backup io.Reader) string {
+	t.Helper()
+	z, err := gzip.NewReader(backup)
+	must(t, err)
+	var all strings.Builder
+	for r := tar.NewReader(z); ; {
+		_, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all.String()
+		}
+		must(t, err)
+		_, err = io.Copy(&all, r)
+		must(t, err)
+	}
+}
+
+// TestSave_LeavesOutWhatIsNoFile: what serve's user puts in the place of a file keeps
+// no backup from being made, and none waiting; it is named.
+func TestSave_LeavesOutWhatIsNoFile(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, precious)
+	at := func(name string) string { return filepath.Join(dir, "data", name) }
+	secret := filepath.Join(dir, "secret")
+	must(t, os.WriteFile(secret, []byte("SECRET"), 0o600))
+	must(t, errors.Join(
+		syscall.Mkfifo(at("alerts.jsonl"), 0o600),
+		os.Symlink(secret, at("linked.jsonl")),
+		syscall.Mkfifo(at("releases/blobs/pipe"), 0o600),
+		os.Symlink(secret, at("archived/lab-b")),
+		os.WriteFile(at("endless.jsonl"), nil, 0o600),
+		os.Truncate(at("endless.jsonl"), 8<<30), // a hole
+	))
+	want := []string{"alerts.jsonl", "linked.jsonl", "releases/blobs/pipe", "archived/lab-b", "endless.jsonl"}
+	if os.Geteuid() == 0 { // another user's file, by another name
+		must(t, os.Link(secret, at("hard.jsonl")))
+		giveAway(t, filepath.Join(dir, "data"))
+		must(t, os.Lchown(secret, 0, 0))
+		want = append(want, "hard.jsonl")
+	}
+	var b bytes.Buffer
+	h, err := backup.Save(&b, places(dir), "1", time.Now())
+	must(t, err)
+	if strings.Contains(contents(t, &b), "SECRET") {
+		t.Error("the backup has what a link leads to")
+	}
+	if h.Files != len(precious) || len(h.LeftOut) != len(want) {
+		t.Errorf("%d files, left out %q", h.Files, h.LeftOut)
+	}
+	for _, name := range want {
+		if !strings.Contains(strings.Join(h.LeftOut, "\n"), at(name)) {
+			t.Errorf("%s is not named in %q", name, h.LeftOut)
+		}
+	}
+}
+
+// TestRestore_BackupIsNoFile: it waits for no pipe that is named as a backup.
+func TestRestore_BackupIsNoFile(t *testing.T) {
+	pipe := filepath.Join(t.TempDir(), "backup.tar.gz")
+	must(t, syscall.Mkfifo(pipe, 0o600))
+	if _, err := backup.Restore(pipe, places(t.TempDir())); err == nil || !strings.Contains(err.Error(), pipe) {
+		t.Errorf("restored from a pipe: %v", err)
+	}
+}
