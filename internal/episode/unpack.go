@@ -15,17 +15,11 @@ import (
 	"cis490/internal/ident"
 )
 
-// Limits on reading a tarball, which may come from anyone.
-const (
-	maxEntries  = 10_000
-	maxUnpacked = 64 << 30 // bytes
-)
-
 // Inspect reads the tarball of an episode and hands over each file, by its name
 // within the episode, without writing anything. Names that leave the episode,
 // other kinds of entries, and tarballs beyond all measure are errors.
 func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
-	return inspect(r, id, maxUnpacked, visit)
+	return inspect(r, id, MaxBytes, visit)
 }
 
 // inspect is Inspect of a tarball that has at most so many bytes unpacked.
@@ -38,11 +32,11 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 	defer z.Close()
 	t := tar.NewReader(z)
 	seen := map[string]bool{}
-	for total := int64(0); ; {
+	for sum := (&tally{most: most}); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			// What follows the end mark would be shipped and never seen.
-			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-total)); err != nil {
+			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-sum.bytes)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}
 			return nil
@@ -55,10 +49,10 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 			return fmt.Errorf("read tarball: entry %.120q is not a file of episode %s, or is there twice", h.Name, id)
 		}
 		if h.Typeflag != tar.TypeReg {
-			return fmt.Errorf("read tarball: entry %.120q is no regular file", h.Name)
+			return fmt.Errorf("read tarball: entry %.120q is not a regular file", h.Name)
 		}
-		if total += h.Size; total > most || len(seen) >= maxEntries {
-			return fmt.Errorf("read tarball: more than %d files or %d bytes", maxEntries, most)
+		if why := sum.add(name, h.Size); why != "" {
+			return fmt.Errorf("read tarball: entry %.120q %s", name, why)
 		}
 		seen[name] = true
 		if err := visit(name, h.Size, t); err != nil {
