@@ -143,15 +143,20 @@ func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 }
 
 // Pack packs as the real one does, in memory.
-func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(int)) (episode.Packed, error) {
+func (m *model) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
+	id := src.ID
 	m.mu.Lock()
 	broken := m.broken[id]
 	m.mu.Unlock()
 	if broken {
 		return episode.Packed{}, &episode.Unpackable{File: "x", Why: "is a symlink"}
 	}
-	b, err := disk.ReadFile(m.disk, path.Join(dir, episode.MetaFile), 1<<20)
+	b, err := disk.ReadFile(m.disk, path.Join(src.Dir, episode.MetaFile), 1<<20)
 	if err != nil {
+		return episode.Packed{}, err
+	}
+	var meta episode.Meta
+	if err := json.Unmarshal(b, &meta); err != nil {
 		return episode.Packed{}, err
 	}
 	b = tarballOf(id, b)
@@ -159,12 +164,12 @@ func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.Epis
 		if err := m.travel(ctx, "pack", time.Second/4); err != nil {
 			return episode.Packed{}, err
 		}
-		moved(len(part))
+		src.Moved(len(part))
 		if _, err := w.Write(part); err != nil {
 			return episode.Packed{}, err
 		}
 	}
-	return episode.Packed{Digest: digestOf(b), Size: int64(len(b))}, nil
+	return episode.Packed{Digest: digestOf(b), Content: digestOf(b), Size: int64(len(b)), Meta: meta}, nil
 }
 
 func digestOf(b []byte) ident.Digest {
@@ -374,7 +379,7 @@ func (m *model) start() {
 	conf := config.DefaultLabHost().Ship
 	conf.ShippedKeepDays = 1
 	s, err := ship.New(ship.Options{
-		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, Packer: m,
+		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return m, nil },
 		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now, Watch: m.watch,
 		Notify: func(s string) {
 			if s == "WATCHDOG=trigger" {

@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/fsnotify/fsnotify"
 
+	"cis490/agent/spool"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 )
@@ -23,6 +25,50 @@ func (s *Shipper) scanLoop(ctx context.Context) {
 			s.Logger.Warn("episodes not scanned", "err", err)
 		}
 		s.pulse.idle("scan")
+	}
+}
+
+// scan adds the whole episodes that the queue does not know.
+func (s *Shipper) scan() error {
+	found, err := s.Spool.Scan(s.queue.knows)
+	if err != nil {
+		s.Logger.Warn("episodes not scanned", "err", err) // its owner may have closed the folder
+	}
+	// Also tarballs without a directory, which a person may have let go.
+	tarballs, err := s.Spool.Packed()
+	if err != nil {
+		return err
+	}
+	for _, id := range append(found.Whole, tarballs...) {
+		s.pulse.advance("scan")
+		if !s.queue.knows(id) && s.Spool.Waits(id) {
+			s.queue.add(id, s.Spool.Look(id))
+		}
+	}
+	s.queue.mu.Lock()
+	s.queue.recording = found.Recording
+	s.queue.mu.Unlock()
+	s.settle(found)
+	return nil
+}
+
+// settle tries again to move the folders out of the way that were stuck. How many
+// stay so is logged when that changes.
+func (s *Shipper) settle(found spool.Found) {
+	stuck, first := 0, error(nil)
+	for _, id := range found.Stuck {
+		s.pulse.advance("scan")
+		if err := s.Spool.Settle(id); err != nil {
+			stuck++
+			first = cmp.Or(first, err)
+		}
+	}
+	if stuck != s.stuck && stuck > 0 {
+		s.Logger.Warn("folders of the recorder cannot be moved or removed", "host", s.Host, "count", stuck, "err", first, "fix", "on the lab host: sudo cis490 doctor")
+	}
+	s.stuck = stuck
+	if found.More {
+		s.Logger.Warn("too many names in episodes/: not all are looked at", "host", s.Host)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 )
 
@@ -63,17 +64,13 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 
 // Unpack writes the files of a tarball into dir, which must exist, and never
 // outside of it; files that are there are not overwritten.
-func Unpack(r io.Reader, id ident.EpisodeID, dir string) (err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
+func Unpack(fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
 	return Inspect(r, id, func(name string, _ int64, content io.Reader) error {
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		to := path.Join(dir, name)
+		if err := disk.MkdirAll(fsys, path.Dir(to), 0o755); err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := fsys.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}
