@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -84,7 +83,7 @@ func openAlerts(n int) string {
 }
 
 func (a *app) alertsHistory(dir string, from time.Time, asJSON bool) error {
-	if _, err := os.Stat(dir); errors.Is(err, fs.ErrPermission) {
+	if _, err := (disk.OS{}).Stat(dir); errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	rows := []fleet.Alert{}

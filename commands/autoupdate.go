@@ -184,8 +184,8 @@ func rememberedLabHost(dir string) (config.LabHost, error) {
 		}
 		return conf, nil
 	}
-	content, err := os.ReadFile(config.LabHostPath)
-	if have, herr := os.ReadFile(last); err == nil && (herr != nil || string(have) != string(content)) {
+	content, err := disk.ReadFile(disk.OS{}, config.LabHostPath, disk.Small)
+	if have, herr := disk.ReadFile(disk.OS{}, last, disk.Small); err == nil && (herr != nil || string(have) != string(content)) {
 		_ = disk.ReplaceBytes(disk.OS{}, last, 0o600, content) // on a full disk the older one stays
 	}
 	return conf, nil
@@ -276,7 +276,7 @@ func installedBinary() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
+	if path, err = (disk.OS{}).Real(path); err != nil {
 		return "", err
 	}
 	if !strings.HasPrefix(path, installDir+"/versions/") {

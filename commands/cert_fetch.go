@@ -120,7 +120,7 @@ func becomeOwner(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
-	fi, err := os.Stat(dir)
+	fi, err := disk.OS{}.Stat(dir)
 	if err != nil {
 		return fault.Fix(err, "sudo cis490 install lab-host --join -")
 	}

@@ -3,11 +3,11 @@ package commands
 import (
 	"errors"
 	"fmt"
-	"os"
 
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
 
@@ -101,7 +101,7 @@ func (a *app) checked(path string, unknown []*config.Error, err error) error {
 }
 
 func ifExists(path string) string {
-	if _, err := os.Stat(path); err != nil {
+	if _, err := (disk.OS{}).Stat(path); err != nil {
 		return ""
 	}
 	return path

@@ -3,7 +3,6 @@ package commands
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -107,11 +106,11 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
 	}
 	if dir != "" {
-		if _, err := os.Stat(dir); err != nil {
+		if _, err := (disk.OS{}).Stat(dir); err != nil {
 			return o, conf, err
 		}
 		o.Gate = nil // its config is another one
-		if _, err := os.Stat(filepath.Join(dir, roster.File)); err == nil {
+		if _, err := (disk.OS{}).Stat(filepath.Join(dir, roster.File)); err == nil {
 			o.Roster = roster.Open(disk.OS{}, dir)
 		}
 		o.Tell = a.tell

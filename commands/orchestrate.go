@@ -128,7 +128,7 @@ func loadExperiment(path string) (experiment.Experiment, error) {
 // there and cannot be read is an error: the built-in one is another experiment.
 func releaseExperiment(dir string) (experiment.Experiment, error) {
 	path := filepath.Join(dir, release.ExperimentFile)
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+	if _, err := (disk.OS{}).Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return experiment.Parse("the release's experiment.toml", assets.Experiment())
 	}
 	return experiment.Load(path)

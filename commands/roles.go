@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -70,7 +69,7 @@ func roles(c *cli.Context) ([]placement, error) {
 	}
 	var all []placement
 	for _, p := range []placement{{roleReceiver, config.ReceiverPath}, {roleLabHost, config.LabHostPath}} {
-		if _, err := os.Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
+		if _, err := (disk.OS{}).Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, p)
 		}
 	}
@@ -174,7 +173,7 @@ func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.
 // name resolves to here, and believes only the fleet's CA and the system's. It
 // is nil where the CA certificate cannot be read.
 func localClient(c config.Receiver) (*http.Client, string) {
-	b, err := os.ReadFile(filepath.Join(c.Authority.Dir, "trust.pem"))
+	b, err := disk.ReadFile(disk.OS{}, filepath.Join(c.Authority.Dir, "trust.pem"), disk.Small)
 	if err != nil && c.TLS.Mode != "proxy" {
 		return nil, ""
 	}
@@ -183,7 +182,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 		roots = x509.NewCertPool()
 	}
 	roots.AppendCertsFromPEM(b)
-	if b, err := os.ReadFile(c.TLS.Root); err == nil {
+	if b, err := disk.ReadFile(disk.OS{}, c.TLS.Root, disk.Small); err == nil {
 		roots.AppendCertsFromPEM(b)
 	}
 	base, local := c.PublicURL, map[string]string{}

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"errors"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -64,7 +63,7 @@ func (a *app) serve(c *cli.Context) error {
 		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
 			// Each run replaces the file, also where nothing is found.
-			fi, err := os.Stat(filepath.Join(conf.DataDir, fleet.RunFile))
+			fi, err := disk.OS{}.Stat(filepath.Join(conf.DataDir, fleet.RunFile))
 			if err != nil {
 				return time.Time{}
 			}

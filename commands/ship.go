@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
@@ -219,7 +218,7 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 // empty is unknown.
 func (a *app) bootID() string {
 	id := a.env.Getenv("CIS490_BOOT_ID")
-	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); id == "" && err == nil {
+	if b, err := disk.ReadFile(disk.OS{}, "/proc/sys/kernel/random/boot_id", disk.Small); id == "" && err == nil {
 		id = string(b)
 	}
 	return strings.ReplaceAll(strings.TrimSpace(id), "-", "")

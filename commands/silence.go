@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -16,6 +15,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/wire"
 	"cis490/receiver/silences"
@@ -93,7 +93,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 
 // operatorPost asks this machine's serve for something with the operator token.
 func operatorPost(ctx context.Context, conf config.Receiver, path string, in, out any) error {
-	token, err := os.ReadFile(conf.Operator)
+	token, err := disk.ReadFile(disk.OS{}, conf.Operator, disk.Small)
 	if err != nil {
 		return err
 	}

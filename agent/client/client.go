@@ -23,13 +23,13 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
@@ -200,7 +200,7 @@ func (c *Client) readBearer() (string, error) {
 	if c.bearer == "" {
 		return "", nil
 	}
-	b, err := os.ReadFile(c.bearer)
+	b, err := disk.ReadFile(disk.OS{}, c.bearer, disk.Small)
 	if err != nil {
 		return "", noCredentials(err)
 	}

@@ -13,12 +13,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/pelletier/go-toml/v2"
 
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
 
@@ -107,7 +107,7 @@ func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
 }
 
 func load[C any](path string, c C, validate func(C) []error) (C, []*Error, error) {
-	b, err := os.ReadFile(path)
+	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
 	if err != nil {
 		return c, nil, unread(path, fmt.Errorf("read config: %w", err))
 	}

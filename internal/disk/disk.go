@@ -16,8 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
-
-	"golang.org/x/sys/unix"
 )
 
 // File is the part of *os.File that the program uses.
@@ -59,86 +57,6 @@ type Flusher interface {
 	Flush() error
 	Close() error
 }
-
-// OS is the machine's file system.
-type OS struct{}
-
-var _ FS = OS{}
-
-// OpenFile opens as os.OpenFile does.
-func (OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
-	f, err := os.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err // not f: a nil *os.File in an interface is not nil
-	}
-	return f, nil
-}
-
-// Rename renames as os.Rename does.
-func (OS) Rename(oldname, newname string) error { return os.Rename(oldname, newname) }
-
-// Link links as os.Link does.
-func (OS) Link(oldname, newname string) error { return os.Link(oldname, newname) }
-
-// Remove removes as os.Remove does.
-func (OS) Remove(name string) error { return os.Remove(name) }
-
-// Mkdir makes a directory as os.Mkdir does.
-func (OS) Mkdir(name string, perm fs.FileMode) error { return os.Mkdir(name, perm) }
-
-// ReadDir lists a directory as os.ReadDir does.
-func (OS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
-
-// Lstat describes a name as os.Lstat does.
-func (OS) Lstat(name string) (fs.FileInfo, error) { return os.Lstat(name) }
-
-// SyncDir makes the names in a directory durable.
-func (OS) SyncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// OpenFlush prepares syncfs(2), which since Linux 5.8 tells of every failed write
-// since its descriptor was opened or told last.
-func (OS) OpenFlush(dir string) (Flusher, error) {
-	d, err := os.Open(dir)
-	if err != nil {
-		return nil, err
-	}
-	return &flusher{dir, d}, nil
-}
-
-type flusher struct {
-	dir string
-	d   *os.File
-}
-
-// Flush fails once if another file system was mounted at the folder meanwhile.
-func (f *flusher) Flush() error {
-	now, err := os.Stat(f.dir)
-	if err != nil {
-		return err
-	}
-	if was, err := f.d.Stat(); err != nil || !os.SameFile(was, now) {
-		d, opening := os.Open(f.dir)
-		if opening != nil {
-			return opening
-		}
-		err = errors.Join(fmt.Errorf("%s is another folder than before", f.dir), err, f.d.Close())
-		f.d = d
-		return err
-	}
-	if err := unix.Syncfs(int(f.d.Fd())); err != nil {
-		return &os.PathError{Op: "syncfs", Path: f.dir, Err: err}
-	}
-	return nil
-}
-
-// Close gives the descriptor back.
-func (f *flusher) Close() error { return f.d.Close() }
 
 // Partial is the ending of a file that is still being written; start-up sweeps
 // remove what carries it.
@@ -200,25 +118,31 @@ func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 	return f.Close()
 }
 
-// MkdirAll makes a directory and its parents durably; existing ones are fine.
+// MkdirAll makes a folder and its parents durably; existing ones are fine.
 func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
-	if fi, err := fsys.Lstat(path); err == nil {
-		if !fi.IsDir() {
-			return &fs.PathError{Op: "mkdir", Path: path, Err: errors.New("exists and is no directory")}
+	fi, err := Stat(fsys, path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		if parent := filepath.Dir(path); parent != path {
+			if err := MkdirAll(fsys, parent, perm); err != nil {
+				return err
+			}
 		}
-		return nil
-	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := MkdirAll(fsys, parent, perm); err != nil {
+		if err := fsys.Mkdir(path, perm); err == nil {
+			return fsys.SyncDir(filepath.Dir(path))
+		} else if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		fi, err = Stat(fsys, path) // made by another meanwhile, or a link to nowhere
 	}
-	if err := fsys.Mkdir(path, perm); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
+	if err == nil && !fi.IsDir() {
+		err = wrap("mkdir", path, errors.New("exists and is not a directory"))
 	}
-	return fsys.SyncDir(parent)
+	return err
 }
+
+// Small bounds the files that people and their tools write, in bytes: configs,
+// certificates, keys, tokens.
+const Small = 1 << 20
 
 // ReadFile reads a whole file of at most limit bytes.
 func ReadFile(fsys FS, path string, limit int64) ([]byte, error) {
@@ -238,23 +162,6 @@ func readAll(f File, path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: larger than %d bytes", path, limit)
 	}
 	return b, nil
-}
-
-// ReadRegular is ReadFile for a folder that others write too: it follows no
-// symlink and waits for no pipe.
-func ReadRegular(fsys FS, path string, limit int64) ([]byte, error) {
-	f, err := fsys.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	fi, err := f.Stat()
-	if err == nil && !fi.Mode().IsRegular() {
-		err = fmt.Errorf("is no regular file (%s)", fi.Mode().Type())
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("read %s: %w", path, err), f.Close())
-	}
-	return readAll(f, path, limit)
 }
 
 // Exists tells whether a name exists; an error other than its absence counts as

@@ -102,23 +102,26 @@ func TestMkdirAll(t *testing.T) {
 	}
 }
 
-func TestReadRegular(t *testing.T) {
+func TestReadFile_RegularOnly(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	err := errors.Join(os.WriteFile(at("file"), []byte("abc"), 0o600), os.Symlink("file", at("link")), syscall.Mkfifo(at("pipe"), 0o600), os.Mkdir(at("folder"), 0o700))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := disk.ReadRegular(disk.OS{}, at("file"), 3); err != nil || string(b) != "abc" {
+	if b, err := disk.ReadFile(disk.OS{}, at("file"), 3); err != nil || string(b) != "abc" {
 		t.Errorf("got %q, %v", b, err)
 	}
-	if _, err := disk.ReadRegular(disk.OS{}, at("file"), 2); err == nil {
+	if _, err := disk.ReadFile(disk.OS{}, at("file"), 2); err == nil {
 		t.Error("read more than the limit")
 	}
-	for _, name := range []string{"link", "pipe", "folder", "none"} {
-		if b, err := disk.ReadRegular(disk.OS{}, at(name), 3); err == nil {
+	for _, name := range []string{"pipe", "folder", "none"} {
+		if b, err := disk.ReadFile(disk.OS{}, at(name), 3); err == nil {
 			t.Errorf("read %q from a %s", b, name)
 		}
+	}
+	if b, err := disk.ReadFile(disk.OS{}, at("link"), 3); err != nil || string(b) != "abc" {
+		t.Errorf("its own symlink: got %q, %v", b, err)
 	}
 }
 

@@ -80,20 +80,34 @@ var (
 )
 
 // Symlink makes a symlink as os.Symlink does.
-func (OS) Symlink(target, name string) error { return os.Symlink(target, name) }
+func (OS) Symlink(target, name string) error {
+	return within("symlink", name, func(dir int, base string) error { return unix.Symlinkat(target, dir, base) })
+}
 
 // Readlink reads a symlink as os.Readlink does.
-func (OS) Readlink(name string) (string, error) { return os.Readlink(name) }
+func (OS) Readlink(name string) (target string, err error) {
+	err = opened("readlink", name, unix.O_PATH|unix.O_NOFOLLOW, func(fd int) error {
+		target, err = readlink(fd)
+		return err
+	})
+	return target, err
+}
 
 // SetAttr sets a user extended attribute.
 func (OS) SetAttr(name, attr string, value []byte) error {
-	return attrError("set", name, unix.Setxattr(name, "user."+attr, value, 0))
+	return attrError("set", name, opened("open", name, unix.O_RDONLY|unix.O_NONBLOCK, func(fd int) error {
+		return unix.Fsetxattr(fd, "user."+attr, value, 0)
+	}))
 }
 
 // Attr reads a user extended attribute.
 func (OS) Attr(name, attr string) ([]byte, error) {
 	b := make([]byte, 256)
-	n, err := unix.Getxattr(name, "user."+attr, b)
+	var n int
+	err := opened("open", name, unix.O_RDONLY|unix.O_NONBLOCK, func(fd int) (err error) {
+		n, err = unix.Fgetxattr(fd, "user."+attr, b)
+		return err
+	})
 	if err != nil {
 		return nil, attrError("read", name, err)
 	}
@@ -111,28 +125,53 @@ func attrError(op, name string, err error) error {
 	}
 }
 
+// Statfs describes the file system that holds a name.
+func (OS) Statfs(name string) (st unix.Statfs_t, err error) {
+	err = opened("statfs", name, unix.O_PATH, func(fd int) error { return unix.Fstatfs(fd, &st) })
+	return st, err
+}
+
 // Free returns what is left to those who are not root.
-func (OS) Free(name string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(name, &st); err != nil {
-		return 0, fmt.Errorf("ask for free space of %s: %w", name, err)
-	}
-	return int64(st.Bavail) * int64(st.Bsize), nil // Bsize has another type on arm
+func (o OS) Free(name string) (int64, error) {
+	st, err := o.Statfs(name)
+	return int64(st.Bavail) * int64(st.Bsize), err // Bsize has another type on arm
 }
 
 // Lock takes flock(2) on the folder itself, so that no lock file is left behind.
 func (OS) Lock(name string) (io.Closer, error) {
-	d, err := os.Open(name)
+	d, err := OS{}.OpenFolder(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
-		}
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", name, err), d.Close())
+	if err := flock(d); err != nil {
+		return nil, err
 	}
 	return d, nil
+}
+
+// LockFile takes flock(2) on a file, which it makes where it is missing. Held by
+// another process it fails with ErrLocked. Close and the end of the process give
+// the lock back, and leave the file.
+func (o OS) LockFile(name string, perm fs.FileMode) (*os.File, error) {
+	f, err := o.open(name, os.O_RDWR|os.O_CREATE, perm)
+	if err == nil {
+		err = flock(f)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+func flock(f *os.File) error {
+	_, err := retry(func() (int, error) { return 0, unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) })
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		err = ErrLocked
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+	}
+	return nil
 }
 
 // BeginWrite tells the disk to begin writing a part of a file, without waiting for

@@ -98,7 +98,7 @@ type Load struct {
 // ReadMeta reads the meta.json of an episode's directory.
 func ReadMeta(fsys disk.FS, dir string) (Meta, error) {
 	var m Meta
-	b, err := disk.ReadRegular(fsys, filepath.Join(dir, MetaFile), maxMeta)
+	b, err := disk.ReadFile(fsys, filepath.Join(dir, MetaFile), maxMeta)
 	if err != nil {
 		return m, err
 	}

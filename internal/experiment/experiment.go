@@ -12,11 +12,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 )
@@ -93,7 +93,7 @@ func ValidName(s string) bool { return nameRE.MatchString(s) }
 
 // Load reads an experiment from a file.
 func Load(path string) (Experiment, error) {
-	b, err := os.ReadFile(path)
+	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
 	if err != nil {
 		return Experiment{}, fault.Exit(fault.Fix(fmt.Errorf("read experiment: %w", err),
 			"set orchestrate.experiment in "+config.LabHostPath+", or remove it to take the release's own"), fault.Config)

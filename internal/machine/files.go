@@ -11,9 +11,8 @@ import (
 	"strings"
 	"syscall"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/check"
+	"cis490/internal/disk"
 )
 
 // Want says how a file or directory should be kept. A name that does not exist
@@ -34,7 +33,7 @@ const nobody = 65534
 // problem says what is wrong with a name, "" for nothing. A name that is not
 // there is fs.ErrNotExist.
 func (w Want) problem() (string, error) {
-	fi, err := os.Lstat(w.Path)
+	fi, err := disk.OS{}.Lstat(w.Path)
 	if err != nil {
 		return "", err
 	}
@@ -125,13 +124,7 @@ func tighten(w Want) (did []string, err error) {
 	if why == "" {
 		return nil, nil
 	}
-	fd, err := unix.Open(w.Path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, &fs.PathError{Op: "open", Path: w.Path, Err: err}
-	}
-	f := os.NewFile(uintptr(fd), w.Path)
-	defer func() { err = errors.Join(err, f.Close()) }()
-	fi, err := f.Stat()
+	fi, err := disk.OS{}.Lstat(w.Path)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +133,7 @@ func tighten(w Want) (did []string, err error) {
 		return nil, fmt.Errorf("leave %s alone: it is no regular file with a single name", w.Path)
 	}
 	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
-		if err := f.Chmod(fi.Mode().Perm() & w.Most); err != nil {
+		if err := (disk.OS{}).Chmod(w.Path, fi.Mode().Perm() & w.Most); err != nil {
 			return nil, err
 		}
 		did = append(did, fmt.Sprintf("set mode of %s to %#o", w.Path, fi.Mode().Perm()&w.Most))
@@ -158,7 +151,7 @@ func tighten(w Want) (did []string, err error) {
 		if err != nil {
 			return did, err
 		}
-		if err := f.Chown(uid, gid); err != nil {
+		if err := (disk.OS{}).Chown(w.Path, uid, gid); err != nil {
 			return did, err
 		}
 		did = append(did, fmt.Sprintf("gave %s to %s", w.Path, w.Owner))

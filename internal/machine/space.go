@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 )
 
 // Space is what a file system has, in bytes and files.
@@ -23,9 +24,9 @@ type Space struct {
 
 // SpaceOf returns the space of the file system that holds a path.
 func SpaceOf(path string) (Space, error) {
-	var s unix.Statfs_t
-	if err := unix.Statfs(path, &s); err != nil {
-		return Space{}, &fs.PathError{Op: "statfs", Path: path, Err: err}
+	s, err := disk.OS{}.Statfs(path)
+	if err != nil {
+		return Space{}, err
 	}
 	size := int64(s.Bsize) // 32 bits wide on arm
 	return Space{int64(s.Bavail) * size, int64(s.Blocks) * size, int64(s.Ffree), int64(s.Files)}, nil

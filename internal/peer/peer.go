@@ -11,10 +11,11 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"cis490/internal/disk"
 
 	"golang.org/x/sys/unix"
 )
@@ -55,7 +56,7 @@ func Permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred
 // Listen listens at a path, however long it is, for its user and root. What lies
 // there is taken for abandoned: the caller knows that no living process has it.
 func Listen(path string) (_ net.Listener, err error) {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := (disk.OS{}).Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove abandoned socket: %w", err)
 	}
 	short, done, err := shorten(path)
@@ -68,7 +69,7 @@ func Listen(path string) (_ net.Listener, err error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // the short name is another's by then
-	if err := os.Chmod(path, 0o600); err != nil {
+	if err := (disk.OS{}).Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
@@ -78,12 +79,13 @@ func Listen(path string) (_ net.Listener, err error) {
 // matter.
 func Client(path string, timeout time.Duration) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		short, done, err := shorten(path)
+		// The socket itself: who owns its folder may put a link to another in its place.
+		socket, err := disk.OS{}.OpenSocket(path)
 		if err != nil {
 			return nil, err
 		}
-		defer done()
-		return (&net.Dialer{}).DialContext(ctx, "unix", short)
+		defer func() { _ = socket.Close() }() // only a name for it
+		return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
 	}
 	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
 }
@@ -91,7 +93,7 @@ func Client(path string, timeout time.Duration) *http.Client {
 // shorten returns a name for a path that fits into a socket's address, which has
 // 108 bytes, until done is called.
 func shorten(path string) (short string, done func(), err error) {
-	dir, err := os.Open(filepath.Dir(path))
+	dir, err := disk.OS{}.OpenFolder(filepath.Dir(path))
 	if err != nil {
 		return "", nil, err
 	}

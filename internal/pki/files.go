@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"cis490/internal/disk"
 )
 
 // ParsePair reads a chain and its key out of one PEM file's content, and checks
@@ -41,14 +43,14 @@ func (f *followed[T]) get() (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var none T
-	fi, err := os.Stat(f.path)
+	fi, err := disk.OS{}.Stat(f.path)
 	if err != nil {
 		return none, err
 	}
 	if s := f.stamp; s.info != nil && os.SameFile(s.info, fi) && s.mtime.Equal(fi.ModTime()) && s.size == fi.Size() {
 		return f.value, nil
 	}
-	b, err := os.ReadFile(f.path)
+	b, err := disk.ReadFile(disk.OS{}, f.path, disk.Small)
 	if err != nil {
 		return none, err
 	}
@@ -73,7 +75,7 @@ func NewPair(path string) *Pair {
 // seen when the chain's file changes; write that one last.
 func NewPairOf(certificate, key string) *Pair {
 	return &Pair{followed[*tls.Certificate]{path: certificate, parse: func(chain []byte) (*tls.Certificate, error) {
-		k, err := os.ReadFile(key)
+		k, err := disk.ReadFile(disk.OS{}, key, disk.Small)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/peer"
 	"cis490/internal/wire"
@@ -15,7 +16,7 @@ import (
 // listenAdmin opens the Unix socket on which root asks. The folder's lock says
 // that what lies at the path is abandoned.
 func listenAdmin(path string) (net.Listener, error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := disk.MkdirAll(disk.OS{}, filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
 	}
 	l, err := peer.Listen(path)

@@ -12,8 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -202,7 +200,7 @@ func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 // lock makes sure that one fleet-check at a time works on the data, and that
 // what it writes is its owner's.
 func lock(dir string) (unlock func(), err error) {
-	d, err := os.Open(dir)
+	d, err := disk.OS{}.OpenFolder(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -218,15 +216,12 @@ func lock(dir string) (unlock func(), err error) {
 		return nil, err
 	}
 	// Not the folder itself: that is serve's lock.
-	f, err := os.OpenFile(filepath.Join(dir, "fleet-check.lock"), os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+	f, err := disk.OS{}.LockFile(filepath.Join(dir, "fleet-check.lock"), 0o600)
+	if errors.Is(err, disk.ErrLocked) {
 		err = fault.Exit(errors.New("another fleet-check is running"), fault.TempFail)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, err
 	}
 	return func() { _ = f.Close() }, nil // the lock ends with it
 }

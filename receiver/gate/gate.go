@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -90,7 +89,7 @@ func (g *Gate) Refresh() {
 }
 
 func (g *Gate) refresh() error {
-	fi, err := os.Stat(g.o.Path)
+	fi, err := disk.OS{}.Stat(g.o.Path)
 	if err != nil {
 		return fmt.Errorf("read gate: %w", err)
 	}

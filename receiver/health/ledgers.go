@@ -99,7 +99,7 @@ func (r *receiver) appendable(name string) func(context.Context) check.Result {
 	kept := machine.Kept(r.owned(name))
 	return func(ctx context.Context) check.Result {
 		path := r.data(name)
-		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		if _, err := (disk.OS{}).Lstat(path); errors.Is(err, fs.ErrNotExist) {
 			return check.Passf("%s is not there yet", path)
 		}
 		if got := kept(ctx); got.Status != check.Pass {
@@ -108,7 +108,7 @@ func (r *receiver) appendable(name string) func(context.Context) check.Result {
 		if os.Geteuid() == 0 || !mine(path) {
 			return check.Passf("%s is its owner's", path)
 		}
-		f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+		f, err := disk.OS{}.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {
 			return check.Failf("%v", err)
 		}
@@ -130,7 +130,7 @@ func (r *receiver) rows(ctx context.Context) check.Result {
 	perHost := map[string]int{}
 	ring := make([]index.Row, 0, sample)
 	compare := func(row index.Row) {
-		fi, err := os.Lstat(filepath.Join(r.Config.DataDir, "episodes", string(row.Host), string(row.Episode)+".tar.zst"))
+		fi, err := disk.OS{}.Lstat(filepath.Join(r.Config.DataDir, "episodes", string(row.Host), string(row.Episode)+".tar.zst"))
 		if errors.Is(err, fs.ErrNotExist) {
 			if _, archived, bad := store.Archived(disk.OS{}, r.Config.DataDir, row.Key()); archived && bad == nil {
 				return
@@ -191,7 +191,7 @@ func (r *receiver) rows(ctx context.Context) check.Result {
 
 // without counts files that have no row, host by host.
 func (r *receiver) without(rows map[string]int, seen int) check.Result {
-	hosts, err := os.ReadDir(r.data("episodes"))
+	hosts, err := disk.OS{}.ReadDir(r.data("episodes"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return machine.Unreadable(err)
 	}
@@ -199,7 +199,7 @@ func (r *receiver) without(rows map[string]int, seen int) check.Result {
 		if !h.IsDir() {
 			continue
 		}
-		files, err := os.ReadDir(filepath.Join(r.data("episodes"), h.Name()))
+		files, err := disk.OS{}.ReadDir(filepath.Join(r.data("episodes"), h.Name()))
 		if err != nil {
 			return machine.Unreadable(err)
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
 	"strings"
 	"time"
 
@@ -68,7 +67,7 @@ func (r *receiver) serverCert(context.Context) check.Result {
 		}
 		path = r.authority("server.pem")
 	}
-	b, err := os.ReadFile(path)
+	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -123,7 +122,7 @@ func (r *receiver) notifier(context.Context) check.Result {
 }
 
 func (r *receiver) fleetCheck(context.Context) check.Result {
-	b, err := os.ReadFile(r.data(runFile))
+	b, err := disk.ReadFile(disk.OS{}, r.data(runFile), disk.Small)
 	var last struct {
 		At time.Time `json:"at"`
 	}
@@ -137,7 +136,7 @@ func (r *receiver) fleetCheck(context.Context) check.Result {
 		}
 	}
 	var since time.Time // when serve first ran
-	if fi, err := os.Lstat(r.data("store_id")); err == nil {
+	if fi, err := (disk.OS{}).Lstat(r.data("store_id")); err == nil {
 		since = fi.ModTime()
 	}
 	return machine.Fresh(last.At, since, r.Now())

@@ -127,7 +127,7 @@ func (r *receiver) backup(context.Context) check.Result {
 	if most == 0 {
 		return check.Skipf("[fleet] backup_old says that backups are made elsewhere")
 	}
-	ca, err := os.Stat(r.authority("ca.crt"))
+	ca, err := disk.OS{}.Stat(r.authority("ca.crt"))
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -161,7 +161,7 @@ func ownerOnly(path string, run func(context.Context) check.Result) func(context
 
 // mine tells whether a file belongs to this process's user.
 func mine(path string) bool {
-	fi, err := os.Lstat(path)
+	fi, err := disk.OS{}.Lstat(path)
 	if err != nil {
 		return false
 	}

@@ -12,7 +12,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/receiver/fleet"
 )
 
@@ -47,7 +47,7 @@ func Targets(c config.Notify) []Target {
 		all = append(all, Target{Name: "webhook", Send: func(ctx context.Context, m Message) error {
 			header := http.Header{"Idempotency-Key": {m.Key}}
 			if c.WebhookTokenFile != "" {
-				b, err := os.ReadFile(c.WebhookTokenFile)
+				b, err := disk.ReadFile(disk.OS{}, c.WebhookTokenFile, disk.Small)
 				if err != nil {
 					return fmt.Errorf("read webhook token: %w", err)
 				}
@@ -81,7 +81,7 @@ func Beat(c config.Notify) (Target, bool) {
 
 // readURLs reads a URL a line; empty lines and those that begin with # are none.
 func readURLs(path string) ([]string, error) {
-	b, err := os.ReadFile(path)
+	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
 	if err != nil {
 		return nil, fmt.Errorf("read urls_file: %w", err)
 	}

@@ -112,7 +112,7 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 		{"read-only disk", "index.jsonl", unix.EROFS, nil, "read-only file system", "mount it for writing"},
 		{"full disk", "store_id.partial", unix.ENOSPC, nil, "no space left", "free space there"},
 		{"folder in place", "index.jsonl", nil, func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o755)) }, "is a directory", "sudo mv "},
-		{"file in place", "episodes", nil, func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o600)) }, "exists and is no directory", "must be a folder"},
+		{"file in place", "episodes", nil, func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o600)) }, "exists and is not a directory", "must be a folder"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.tells == "no other user here" {

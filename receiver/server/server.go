@@ -17,7 +17,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -143,12 +142,12 @@ func (s *Server) listen() (net.Listener, error) {
 	c := s.o.Config
 	if c.TLS.Mode == "proxy" {
 		// The socket of a serve that was killed; a living one holds the store's lock.
-		if err := os.Remove(c.TLS.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := s.o.FS.Remove(c.TLS.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("listen: %w", err)
 		}
 		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.TLS.Socket, Net: "unix"})
 		if err == nil {
-			err = os.Chmod(c.TLS.Socket, 0o660)
+			err = disk.Chmod(s.o.FS, c.TLS.Socket, 0o660)
 		}
 		if err != nil {
 			return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ls -ld "+c.TLS.Socket+"   # its folder must be this service's, its group the proxy's")

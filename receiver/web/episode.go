@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/plot"
@@ -124,12 +125,11 @@ func (s *Site) overview(ctx context.Context, host ident.Host, id ident.EpisodeID
 // openTarball opens what the store keeps of an episode.
 func (s *Site) openTarball(host ident.Host, id ident.EpisodeID) (*os.File, error) {
 	path := filepath.Join(s.o.DataDir, "episodes", string(host), string(id)+wire.TarballSuffix)
-	if fi, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		return nil, wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
-	} else if err != nil || !fi.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("serve %s: is no regular file", path), err)
+	f, err := disk.OS{}.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
 	}
-	return os.Open(path)
+	return f, err
 }
 
 // download sends a tarball, or the part of it that is asked for.

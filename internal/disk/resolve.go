@@ -1,0 +1,232 @@
+package disk
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// ErrLink reports a symlink that another user than root or this one made, or could
+// have put where it is. It is not followed.
+var ErrLink = errors.New("a symlink that another user could have made; use the path it stands for")
+
+// ErrNotRegular reports a name that is not a regular file: a folder, a pipe, a
+// socket, a device.
+var ErrNotRegular = errors.New("not a regular file")
+
+// maxLinks bounds the symlinks on the way to one name, as path_resolution(7) does.
+const maxLinks = 40
+
+// openPath opens a name for this package: flags and mode are those of open(2).
+//
+// Whoever can write to a folder on the way can swap what is in it at any moment,
+// so a check followed by a use is no protection. openat2(2) refuses symlinks in
+// one step; then every folder on the way is a real one, and those who could move
+// it own what is in it anyway. Only where that finds a symlink, the way is walked
+// folder by folder, and a symlink is followed if nobody but root and this user can
+// have put it there. So an administrator may link /var elsewhere, and a service
+// cannot link its own folder to one of root's.
+func openPath(name string, flags int, mode uint32) (int, error) {
+	name = filepath.Clean(name)
+	if flags&unix.O_CREAT == 0 {
+		mode = 0
+	}
+	how := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Mode: uint64(mode), Resolve: unix.RESOLVE_NO_SYMLINKS}
+	fd, err := retry(func() (int, error) { return unix.Openat2(unix.AT_FDCWD, name, how) })
+	switch {
+	case err == nil:
+		return fd, nil
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // EPERM: also a filter that does not know openat2
+		w := &walk{}
+		defer w.close()
+		return w.open(name, flags|unix.O_CLOEXEC, mode)
+	default:
+		return -1, err
+	}
+}
+
+// walk is the way to a name, one folder at a time.
+type walk struct {
+	dir int // the folder reached
+	// ours reports that nobody but root and this user could have changed the way
+	// to this folder, or what is in it.
+	ours  bool
+	links int
+}
+
+func (w *walk) close() { _ = unix.Close(w.dir) }
+
+func (w *walk) start(at string) error {
+	w.dir, w.ours = -1, true
+	fd, err := retry(func() (int, error) { return unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return err
+	}
+	return w.enter(fd)
+}
+
+// enter goes on from a folder, whose descriptor it owns from then on.
+func (w *walk) enter(fd int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return errors.Join(err, unix.Close(fd))
+	}
+	if w.dir >= 0 {
+		_ = unix.Close(w.dir)
+	}
+	w.dir, w.ours = fd, w.ours && guarded(&st)
+	return nil
+}
+
+func (w *walk) open(name string, flags int, mode uint32) (int, error) {
+	top := "."
+	if filepath.IsAbs(name) {
+		top = "/"
+	}
+	if err := w.start(top); err != nil {
+		return -1, err
+	}
+	parts := split(name)
+	if len(parts) == 0 {
+		parts = []string{"."}
+	}
+	for {
+		part, last := parts[0], len(parts) == 1
+		target, err := w.link(part)
+		switch {
+		case err != nil && !(last && errors.Is(err, unix.ENOENT)):
+			return -1, err
+		case target != "" && !(last && flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0):
+			if w.links++; !w.ours {
+				return -1, fmt.Errorf("%q is %w", part, ErrLink)
+			} else if w.links > maxLinks {
+				return -1, unix.ELOOP
+			}
+			parts = append(split(target), parts[1:]...)
+			if filepath.IsAbs(target) {
+				w.close()
+				if err := w.start("/"); err != nil {
+					return -1, err
+				}
+			}
+			if len(parts) == 0 {
+				parts = []string{"."}
+			}
+			continue
+		case last:
+			return retry(func() (int, error) { return unix.Openat(w.dir, part, flags|unix.O_NOFOLLOW, mode) })
+		}
+		fd, err := retry(func() (int, error) {
+			return unix.Openat(w.dir, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		})
+		if err != nil {
+			return -1, err
+		}
+		if err := w.enter(fd); err != nil {
+			return -1, err
+		}
+		parts = parts[1:]
+	}
+}
+
+// link returns where a symlink in the folder leads, "" for any other name. It
+// refuses one that another user owns.
+func (w *walk) link(name string) (target string, err error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(w.dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return "", err
+	}
+	if target, err = readlink(fd); err == nil && !trusted(st.Uid) {
+		w.ours = false
+	}
+	return target, err
+}
+
+// guarded reports that nobody but root and this user can change the names in a
+// folder; in a sticky one they are safe from all but their owners.
+func guarded(st *unix.Stat_t) bool {
+	others := st.Mode&unix.S_IWOTH != 0 || st.Mode&unix.S_IWGRP != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid()
+	return trusted(st.Uid) && (!others || st.Mode&unix.S_ISVTX != 0)
+}
+
+func trusted(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
+
+// split returns the parts of a path; ".." stays, for openat(2) to judge.
+func split(path string) []string {
+	return strings.FieldsFunc(path, func(r rune) bool { return r == filepath.Separator })
+}
+
+// readlink returns where the symlink behind a descriptor leads.
+func readlink(fd int) (string, error) {
+	b := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(fd, "", b)
+	return string(b[:max(n, 0)]), err
+}
+
+// retry repeats a call that a signal cut off.
+func retry[T any](call func() (T, error)) (T, error) {
+	for {
+		v, err := call()
+		if !errors.Is(err, unix.EINTR) {
+			return v, err
+		}
+	}
+}
+
+// within runs a call with the descriptor of the folder that holds a name.
+func within(op, name string, call func(dir int, base string) error) error {
+	dir, base := filepath.Split(filepath.Clean(name))
+	if base == "" || base == "." || base == ".." {
+		return &fs.PathError{Op: op, Path: name, Err: unix.EINVAL}
+	}
+	if dir == "" {
+		dir = "."
+	}
+	return opened(op, dir, unix.O_PATH|unix.O_DIRECTORY, func(fd int) error { return call(fd, base) })
+}
+
+// opened runs a call with the descriptor of a name.
+func opened(op, name string, flags int, call func(fd int) error) error {
+	fd, err := openPath(name, flags, 0)
+	if err == nil {
+		_, err = retry(func() (int, error) { return 0, call(fd) })
+		_ = unix.Close(fd)
+	}
+	return wrap(op, name, err)
+}
+
+// within2 is within for two names.
+func within2(op, oldname, newname string, call func(olddir int, oldbase string, newdir int, newbase string) error) error {
+	err := within(op, oldname, func(olddir int, oldbase string) error {
+		if filepath.Dir(filepath.Clean(oldname)) == filepath.Dir(filepath.Clean(newname)) {
+			return call(olddir, oldbase, olddir, filepath.Base(filepath.Clean(newname)))
+		}
+		return within(op, newname, func(newdir int, newbase string) error { return call(olddir, oldbase, newdir, newbase) })
+	})
+	if err == nil {
+		return nil
+	}
+	for p, ok := errors.AsType[*fs.PathError](err); ok; p, ok = errors.AsType[*fs.PathError](err) {
+		err = p.Err
+	}
+	return &os.LinkError{Op: op, Old: oldname, New: newname, Err: err}
+}
+
+func wrap(op, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &fs.PathError{Op: op, Path: name, Err: err}
+}
