@@ -117,7 +117,7 @@ func openPath(path string) (o opened, err error) {
 	if err != nil {
 		return o, fmt.Errorf("open episode: %w", err)
 	}
-	o.close = func() error { return os.RemoveAll(dir) }
+	o.close = func() error { return disk.RemoveAll(disk.OS{}, dir) }
 	if err := unpack(path, name, dir); err != nil {
 		return o, errors.Join(err, o.close())
 	}

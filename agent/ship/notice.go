@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 
 	"github.com/fsnotify/fsnotify"
 
 	"cis490/agent/spool"
+	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 )
@@ -102,7 +102,7 @@ func Watch(dir string) func(ctx context.Context, found func(ident.EpisodeID)) er
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
 		// Recordings that began before the watch did.
-		entries, err := os.ReadDir(dir)
+		entries, err := disk.ReadDirN(disk.OS{}, dir, 10*maxWatched)
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
@@ -134,6 +134,10 @@ func Watch(dir string) func(ctx context.Context, found func(ident.EpisodeID)) er
 	}
 }
 
+// maxWatched bounds the recordings that are watched at once: far more than a host has
+// slots.
+const maxWatched = 1000
+
 // look tells of an episode that is whole and watches one that is not yet. The
 // marker may come between the two, so it is looked for once more.
 func look(w *fsnotify.Watcher, path string, found func(ident.EpisodeID)) {
@@ -142,11 +146,11 @@ func look(w *fsnotify.Watcher, path string, found func(ident.EpisodeID)) {
 		return
 	}
 	marker := filepath.Join(path, episode.DoneMarker)
-	if _, err := os.Lstat(marker); errors.Is(err, fs.ErrNotExist) {
-		if w.Add(path) != nil {
+	if _, err := (disk.OS{}).Lstat(marker); errors.Is(err, fs.ErrNotExist) {
+		if len(w.WatchList()) > maxWatched || w.Add(path) != nil {
 			return // the scan finds it
 		}
-		if _, err := os.Lstat(marker); err != nil {
+		if _, err := (disk.OS{}).Lstat(marker); err != nil {
 			return
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"os"
 	"slices"
 	"strings"
 	"syscall"
@@ -74,14 +73,17 @@ func ReadDirN(fsys FS, name string, n int) ([]fs.DirEntry, error) {
 var _ Lister = OS{}
 
 // ReadDirN lists at most n entries of a folder, in no order.
-func (OS) ReadDirN(name string, n int) ([]fs.DirEntry, error) {
-	d, err := os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NOFOLLOW, 0)
+func (o OS) ReadDirN(name string, n int) ([]fs.DirEntry, error) {
+	d, err := o.OpenFolder(name)
 	if err != nil {
 		return nil, err
 	}
 	entries, err := d.ReadDir(n)
 	if errors.Is(err, io.EOF) {
 		err = nil
+	}
+	for i, e := range entries {
+		entries[i] = entry{e, name}
 	}
 	return entries, errors.Join(err, d.Close())
 }

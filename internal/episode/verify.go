@@ -87,8 +87,12 @@ func (v *verifier) fault(file string, line int, format string, args ...any) {
 func (v *verifier) meta() bool {
 	f, err := v.fsys.Open(MetaFile)
 	if err == nil {
-		// One byte more than it may have does not decode.
-		err = errors.Join(json.NewDecoder(io.LimitReader(f, maxMeta)).Decode(&v.m), f.Close())
+		var b []byte
+		b, err = io.ReadAll(io.LimitReader(f, maxMeta)) // cut off, it does not decode
+		err = errors.Join(err, f.Close())
+		if err == nil {
+			err = json.Unmarshal(b, &v.m)
+		}
 	}
 	if err != nil {
 		v.fault(MetaFile, 0, "%v", err)
