@@ -42,7 +42,7 @@ func (c *closable) Lstat(path string) (fs.FileInfo, error) {
 }
 
 func (c *closable) Rename(from, to string) error {
-	if err := c.denied(from); err != nil {
+	if err := c.denied(from + "/"); err != nil {
 		return err
 	}
 	return c.FS.Rename(from, to)

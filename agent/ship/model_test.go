@@ -76,6 +76,7 @@ type model struct {
 	clock   time.Duration // beside the true time
 	ids     []ident.EpisodeID
 	broken  map[ident.EpisodeID]bool // cannot be packed
+	big     map[ident.EpisodeID]bool // has grown beyond what small ones are
 	stuck   atomic.Bool              // the watchdog asked for a restart
 	faults  bool                     // a fault of the disk is in store
 	faulty  time.Time                // when one last was
@@ -111,7 +112,7 @@ const modelDir = "/data"
 var modelCommits = []ident.Commit{good, bad, "3333333333333333333333333333333333333333"}
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, dice: rand.New(rand.NewPCG(seed, 4))}
+	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, big: map[ident.EpisodeID]bool{}, dice: rand.New(rand.NewPCG(seed, 4))}
 	m.world = &world{
 		rnd: rand.New(rand.NewPCG(seed, 490)), serial: 1, gated: map[ident.Commit]bool{}, unwanted: map[ident.EpisodeID]wire.Kind{},
 		damaged: map[ident.EpisodeID]int{}, stored: map[ident.EpisodeID]ident.Digest{}, truth: map[ident.EpisodeID]ident.Digest{},
@@ -146,8 +147,11 @@ func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 func (m *model) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
 	id := src.ID
 	m.mu.Lock()
-	broken := m.broken[id]
+	broken, big := m.broken[id], m.big[id]
 	m.mu.Unlock()
+	if big && src.Most > 0 {
+		return episode.Packed{}, &episode.Larger{Most: src.Most}
+	}
 	if broken {
 		return episode.Packed{}, &episode.Unpackable{File: "x", Why: "is a symlink"}
 	}
@@ -262,6 +266,8 @@ func (m *model) record(n int) string {
 			m.unwanted[id] = []wire.Kind{wire.TooLarge, wire.Malformed, wire.Unstamped}[m.dice.IntN(3)]
 		case 2:
 			m.damaged[id] = 1 + m.dice.IntN(3)
+		case 4, 5, 6, 7, 8:
+			m.big[id] = true
 		case 3:
 			m.stored[id] = ident.Digest(strings.Repeat("f", 64)) // what another machine of this name sent
 		}

@@ -19,17 +19,22 @@ import (
 
 // scanLoop is the backstop of watchLoop.
 func (s *Shipper) scanLoop(ctx context.Context) {
-	for s.sleep(ctx, s.Now().Add(s.Config.ScanEvery.D()), nil) {
+	for {
 		s.pulse.busy("scan")
-		if err := s.scan(); err != nil {
+		found, err := s.scan()
+		if err != nil {
 			s.Logger.Warn("episodes not scanned", "err", err)
 		}
+		s.settle(found)
 		s.pulse.idle("scan")
+		if !s.sleep(ctx, s.Now().Add(s.Config.ScanEvery.D()), nil) {
+			return
+		}
 	}
 }
 
 // scan adds the whole episodes that the queue does not know.
-func (s *Shipper) scan() error {
+func (s *Shipper) scan() (spool.Found, error) {
 	found, err := s.Spool.Scan(s.queue.knows)
 	if err != nil {
 		s.Logger.Warn("episodes not scanned", "err", err) // its owner may have closed the folder
@@ -37,7 +42,7 @@ func (s *Shipper) scan() error {
 	// Also tarballs without a directory, which a person may have let go.
 	tarballs, err := s.Spool.Packed()
 	if err != nil {
-		return err
+		return found, err
 	}
 	for _, id := range append(found.Whole, tarballs...) {
 		s.pulse.advance("scan")
@@ -48,8 +53,7 @@ func (s *Shipper) scan() error {
 	s.queue.mu.Lock()
 	s.queue.recording = found.Recording
 	s.queue.mu.Unlock()
-	s.settle(found)
-	return nil
+	return found, nil
 }
 
 // settle tries again to move the folders out of the way that were stuck. How many

@@ -147,7 +147,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	}
 	s.lane.resume(o.Now(), o.State.Pause)
 	maps.Copy(s.queue.holds, o.State.Holds)
-	if err := s.scan(); err != nil {
+	if _, err := s.scan(); err != nil {
 		return nil, err
 	}
 	for _, id := range interrupted {

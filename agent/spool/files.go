@@ -49,7 +49,7 @@ func (s *Spool) remove(name string) error {
 // name, and removes it there.
 func (s *Spool) moveOut(id ident.EpisodeID) error {
 	gone := s.removing(id)
-	if disk.Exists(s.FS, s.episode(id)) {
+	if disk.Exists(s.FS, s.inShipped(id)) && disk.Exists(s.FS, s.episode(id)) {
 		err := s.removeTree(gone) // one of before
 		if err == nil {
 			err = s.move(s.episode(id), gone)

@@ -76,15 +76,13 @@ func (s *Spool) Recover() (Recovered, error) {
 			step(s.moveAside(id))
 		}
 	}
-	for _, dir := range []string{s.shipped(), s.quarantine()} {
-		gone, err := s.ids(dir, removingSuffix)
-		errs = append(errs, err)
-		for _, id := range gone {
-			if err := s.removeTree(filepath.Join(dir, string(id)+removingSuffix)); err != nil {
-				err = fmt.Errorf("%w: %w", ErrStuck, err)
-			}
-			step(err)
+	gone, err := s.ids(s.quarantine(), removingSuffix)
+	errs = append(errs, err)
+	for _, id := range gone { // those in shipped/ are left to Settle: there may be many
+		if err := s.removeTree(s.inQuarantine(id) + removingSuffix); err != nil {
+			err = fmt.Errorf("%w: %w", ErrStuck, err)
 		}
+		step(err)
 	}
 	errs = append(errs, s.remove(s.receiptsPath()+disk.Partial), s.recoverReceipts(tarballs, step))
 	for _, e := range entries { // digests whose tarball never came, or went

@@ -52,10 +52,10 @@ func (s *survey) list(dir string) error {
 	if err != nil {
 		return Unreadable(path.Clean(dir), err)
 	}
+	if s.listed += len(entries); s.listed > MaxFiles {
+		return &Unpackable{path.Clean(dir), fmt.Sprintf("holds more than %d files and folders", MaxFiles)}
+	}
 	for _, e := range entries {
-		if s.listed++; s.listed > MaxFiles {
-			return &Unpackable{path.Clean(dir), fmt.Sprintf("holds more than %d files and folders", MaxFiles)}
-		}
 		if dir == "" && e.Name() == ReasonFile {
 			continue
 		}
@@ -122,12 +122,10 @@ func (s *survey) sum(dir string, depth int) {
 	if err != nil || depth > maxDepth {
 		return // what cannot be read has no size that matters: it is not packed
 	}
+	s.listed += len(entries)
 	for _, e := range entries {
-		if s.listed++; s.listed > MaxFiles {
-			return
-		}
 		name := path.Join(dir, e.Name())
-		if e.IsDir() {
+		if e.IsDir() && s.listed <= MaxFiles {
 			s.sum(name, depth+1)
 		} else if fi, err := s.FS.Lstat(path.Join(s.Dir, name)); err == nil && fi.Mode().IsRegular() {
 			s.tally.bytes += min(fi.Size(), MaxBytes-s.tally.bytes)
