@@ -26,6 +26,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/httpclient"
+	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/release"
@@ -122,6 +123,7 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
 		o.Unreached = func() (time.Time, error) { return labhealth.Unreached(disk.OS{}, conf.DataDir) }
 		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
+		o.Stuck = func() ([]ident.EpisodeID, error) { return labhealth.Stuck(disk.OS{}, conf.DataDir) }
 		o.Experiment = func() (string, error) {
 			e, err := loadExperiment(conf.Orchestrate.Experiment)
 			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", orDash(e.Name), len(e.Profiles), e.Digest), err

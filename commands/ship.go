@@ -77,11 +77,14 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		return err
 	}
-	unlock, err := spool.Lock(conf.DataDir)
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
+	held, err := spool.Lock(disk.OS{}, conf.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, held.Close()) }()
 	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
 	if err != nil {
 		return err
@@ -95,13 +98,10 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		log.Warn("starting without the state of the last run", "err", err)
 	}
-	packer, err := episode.NewPacker()
-	if err != nil {
-		return err
-	}
 	s, err := ship.New(ship.Options{
-		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state, Packer: packer,
-		Receiver: cl, Credentials: cl, Logger: log, Now: time.Now,
+		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state,
+		NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
+		Receiver:  cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
 		Failing: a.failing(c),
 		Update:  updates,
