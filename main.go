@@ -17,6 +17,7 @@ var buildVersion, buildCommit, buildDirty string
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := commands.Main(ctx, os.Args, commands.Env{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
 		Build: version.Read(buildVersion, buildCommit, buildDirty),

@@ -70,12 +70,12 @@ func (a *app) archive(c *cli.Context) error {
 		},
 		Moved: func(r archive.Result) {
 			if watched {
-				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%d moved, %s", r.Episodes, humanize.IBytes(uint64(r.Bytes))) // nowhere to tell of it
+				controlf(a.env.Err, clearLine+"%d moved, %s", r.Episodes, humanize.IBytes(uint64(r.Bytes)))
 			}
 		},
 	})
 	if watched {
-		_, _ = fmt.Fprint(a.env.Err, "\r\033[K")
+		controlf(a.env.Err, clearLine)
 	}
 	a.sayArchived(c, done, to)
 	if err == nil && len(done.Left) > 0 {

@@ -57,5 +57,6 @@ func (a *app) bootstrap(c *cli.Context) (err error) {
 	if err := writeAddr(c, auth.Addr().String()); err != nil {
 		return err
 	}
+	a.stopsItself()
 	return auth.Run(c.Context)
 }

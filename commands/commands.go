@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"sync/atomic"
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/plain"
 	"cis490/internal/version"
 )
 
@@ -23,14 +25,19 @@ type Env struct {
 }
 
 // Main runs the program and returns its exit code. The context ends when the
-// program is asked to stop.
+// program is asked to stop: a command may still be running when Main returns, so
+// the caller ends the program. Hidden characters of what is printed are escaped.
 func Main(ctx context.Context, args []string, env Env) int {
-	a := &app{env: env}
-	return a.report(a.cli().RunContext(ctx, args))
+	env.Out, env.Err = plain.NewWriter(env.Out), plain.NewWriter(env.Err)
+	a := &app{env: env, patient: new(atomic.Bool)}
+	return a.interruptible(ctx, func() int { return a.report(a.cli().RunContext(ctx, args)) })
 }
 
 // app is one run of the program.
-type app struct{ env Env }
+type app struct {
+	env     Env
+	patient *atomic.Bool // set by stopsItself; copies of an app share it
+}
 
 // cli builds the command tree.
 func (a *app) cli() *cli.App {

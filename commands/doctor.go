@@ -176,7 +176,9 @@ func writeReport(w io.Writer, r check.Report, terminal bool) {
 		width = max(width, len(row.ID))
 	}
 	for _, row := range r.Checks {
-		put(" %s  %-*s  %s", mark(row.Status, terminal), width, row.ID, row.Title)
+		put(" ")
+		putMark(w, row.Status, terminal)
+		put("  %-*s  %s", width, row.ID, row.Title)
 		if row.Detail != "" {
 			put(": %s", row.Detail)
 		}
@@ -202,17 +204,19 @@ func tally(s check.Summary) string {
 }
 
 // mark is a status in a column of its own.
-func mark(s check.Status, terminal bool) string {
-	words := map[check.Status][2]string{
-		check.Pass: {"ok  ", "\x1b[32m✓\x1b[0m"},
-		check.Warn: {"warn", "\x1b[33m!\x1b[0m"},
-		check.Fail: {"FAIL", "\x1b[31m✗\x1b[0m"},
-		check.Skip: {"skip", "\x1b[2m–\x1b[0m"},
+func mark(s check.Status) string {
+	return map[check.Status]string{check.Pass: "ok  ", check.Warn: "warn", check.Fail: "FAIL", check.Skip: "skip"}[s]
+}
+
+// putMark prints a mark: a coloured symbol on a terminal.
+func putMark(w io.Writer, s check.Status, terminal bool) {
+	if !terminal {
+		_, _ = io.WriteString(w, mark(s)) // nobody reads it
+		return
 	}
-	if terminal {
-		return words[s][1]
-	}
-	return words[s][0]
+	controlf(w, "%s", map[check.Status]string{
+		check.Pass: "\x1b[32m✓\x1b[0m", check.Warn: "\x1b[33m!\x1b[0m", check.Fail: "\x1b[31m✗\x1b[0m", check.Skip: "\x1b[2m–\x1b[0m",
+	}[s])
 }
 
 func blank(terminal bool) string {
@@ -244,7 +248,7 @@ func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error
 		if row.Fix == "" {
 			continue
 		}
-		if _, err := fmt.Fprintf(w, "  %s  %s: %s: %s\n        fix: %s\n", mark(row.Status, false), row.ID, row.Title, row.Detail, row.Fix); err != nil {
+		if _, err := fmt.Fprintf(w, "  %s  %s: %s: %s\n        fix: %s\n", mark(row.Status), row.ID, row.Title, row.Detail, row.Fix); err != nil {
 			return err
 		}
 	}

@@ -7,10 +7,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -40,8 +42,7 @@ func namesID(arg string) (ident.EpisodeID, bool) {
 	if err != nil {
 		return "", false
 	}
-	_, err = os.Lstat(arg)
-	return id, errors.Is(err, fs.ErrNotExist)
+	return id, !disk.Exists(disk.OS{}, arg)
 }
 
 func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
@@ -55,12 +56,8 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 			return opened{}, err
 		}
 		for _, place := range places {
-			found, err := filepath.Glob(place)
-			if err != nil {
-				return opened{}, fmt.Errorf("look for episode %s: %w", id, err)
-			}
-			if len(found) > 0 {
-				return openPath(found[0])
+			if _, err := (disk.OS{}).Lstat(place); err == nil {
+				return openPath(place)
 			}
 		}
 	}
@@ -68,18 +65,27 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 		"sudo cis490 episode list --shipped; or name its folder or tarball")
 }
 
-// placesOf returns where a role may have an episode, as patterns. A folder that is
-// whole comes first; it is what the tarball was made of.
-func placesOf(p placement, id ident.EpisodeID) ([]string, error) {
+// placesOf returns where a role may have an episode. A folder that is whole comes
+// first; it is what the tarball was made of.
+func placesOf(p placement, id ident.EpisodeID) (all []string, err error) {
 	if p.role == roleReceiver {
 		conf, _, err := config.LoadReceiver(p.path)
-		return []string{filepath.Join(conf.DataDir, "episodes", "*", string(id)+wire.TarballSuffix)}, err
+		if err != nil {
+			return nil, err
+		}
+		hosts, err := (disk.OS{}).ReadDir(filepath.Join(conf.DataDir, "episodes"))
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		for _, h := range hosts {
+			all = append(all, filepath.Join(conf.DataDir, "episodes", h.Name(), string(id)+wire.TarballSuffix))
+		}
+		return all, err
 	}
 	conf, _, err := config.LoadLabHost(p.path)
-	var all []string
 	for _, place := range []string{
 		"episodes/" + string(id) + "/" + episode.DoneMarker,
-		"quarantine/" + string(id) + "/" + episode.DoneMarker,
+		"quarantine/" + string(id) + "/episode/" + episode.DoneMarker,
 		"outbox/" + string(id) + wire.TarballSuffix,
 		"quarantine/" + string(id) + "/" + string(id) + wire.TarballSuffix,
 		"shipped/" + string(id) + wire.TarballSuffix,
@@ -91,14 +97,17 @@ func placesOf(p placement, id ident.EpisodeID) ([]string, error) {
 
 func openPath(path string) (o opened, err error) {
 	path = strings.TrimSuffix(path, "/"+episode.DoneMarker)
-	fi, err := os.Stat(path)
+	fi, err := (disk.OS{}).Lstat(path)
 	if err != nil {
 		return o, fmt.Errorf("open episode: %w", err)
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 {
+		return o, fault.Exit(fault.Fix(fmt.Errorf("open episode: %s is a symlink", path), "name what it points to: readlink -f "+path), fault.Usage)
 	}
 	name, isTarball := strings.CutSuffix(filepath.Base(path), wire.TarballSuffix)
 	o = opened{name: name, path: path, close: func() error { return nil }}
 	if fi.IsDir() {
-		o.files = os.DirFS(path)
+		o.files = episode.Folder(disk.OS{}, path)
 		return o, nil
 	}
 	if !isTarball {
@@ -108,11 +117,11 @@ func openPath(path string) (o opened, err error) {
 	if err != nil {
 		return o, fmt.Errorf("open episode: %w", err)
 	}
-	o.close = func() error { return os.RemoveAll(dir) }
+	o.close = func() error { return disk.RemoveAll(disk.OS{}, dir) }
 	if err := unpack(path, name, dir); err != nil {
 		return o, errors.Join(err, o.close())
 	}
-	o.files = os.DirFS(dir)
+	o.files = episode.Folder(disk.OS{}, dir)
 	return o, nil
 }
 
@@ -121,11 +130,11 @@ func unpack(path, name, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
 	}
-	f, err := os.Open(path)
+	f, err := (disk.OS{}).OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
 	}
-	err = errors.Join(episode.Unpack(f, id, dir), f.Close())
+	err = errors.Join(episode.Unpack(disk.OS{}, f, id, dir), f.Close())
 	if err != nil {
 		return fmt.Errorf("open episode %s: %w", path, err)
 	}

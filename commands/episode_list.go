@@ -120,6 +120,10 @@ func (a *app) episodeRetry(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// As the shipper's user: what it moves lies in folders that others can change.
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
 	sp := readSpool(conf.DataDir)
 	aside, err := sp.Quarantined()
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -160,14 +164,14 @@ func episodeRows(dir string, shipped bool) ([]episodeRow, error) {
 	}
 	rows := map[ident.EpisodeID]episodeRow{}
 	packed, err := sp.Packed()
-	found, _, err2 := sp.Scan(func(ident.EpisodeID) bool { return false })
+	found, err2 := sp.Scan(func(ident.EpisodeID) bool { return false })
 	aside, err3 := sp.Quarantined()
 	for _, err := range []error{err, err2, err3} {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
-	for _, id := range append(found, packed...) {
+	for _, id := range append(found.Whole, packed...) {
 		it := sp.Look(id)
 		r := episodeRow{Episode: id, State: "waiting", Commit: it.Commit, Bytes: it.Bytes, Packed: slices.Contains(packed, id)}
 		if h, held := state.Holds[it.Commit]; held {

@@ -17,6 +17,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
@@ -118,7 +119,7 @@ func (a *app) hostWatch(ctx context.Context, conf config.Receiver, v fleetView) 
 		}
 		if text != shown {
 			if screen {
-				a.printf("\x1b[H\x1b[2J")
+				controlf(a.env.Out, "\x1b[H\x1b[2J")
 			} else if shown != "" {
 				a.printf("\n")
 			}
@@ -159,7 +160,7 @@ func (a *app) page(v fleetView, lines int) (string, error) {
 
 // height is how many hosts have room on the terminal; off it, all have.
 func (a *app) height() int {
-	if f, ok := a.env.Out.(*os.File); ok && a.terminal(f) {
+	if f, ok := plain.Below(a.env.Out).(*os.File); ok && a.terminal(f) {
 		if _, h, err := term.GetSize(int(f.Fd())); err == nil {
 			return max(h-5, 1)
 		}

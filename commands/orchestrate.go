@@ -46,6 +46,7 @@ func (a *app) orchestrateCommand() *cli.Command {
 
 func (a *app) orchestrate(c *cli.Context) error {
 	if c.Bool("supervise") {
+		a.stopsItself()
 		return orchestrate.Supervise("/proc", c.Args().Slice())
 	}
 	if err := noArgs(c); err != nil {
@@ -63,6 +64,7 @@ func (a *app) orchestrate(c *cli.Context) error {
 		return err
 	}
 	if !c.Bool("once") {
+		a.stopsItself()
 		return o.Run(c.Context)
 	}
 	meta, err := o.Once(c.Context, c.String("profile"))

@@ -114,11 +114,14 @@ func (a *app) putBack(c *cli.Context, conf config.LabHost, missing []spool.Row, 
 	if err != nil {
 		return err
 	}
-	unlock, err := spool.Lock(conf.DataDir)
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
+	held, err := spool.Lock(disk.OS{}, conf.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, held.Close()) }()
 	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
 	if err != nil {
 		return err

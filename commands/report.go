@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"strings"
@@ -14,6 +15,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/fault"
+	"cis490/internal/plain"
 )
 
 // The program's voice. Results go to standard output, everything else to
@@ -64,6 +66,14 @@ func (a *app) errorf(format string, args ...any) {
 // printf prints a part of the result; that nobody reads it is not an error.
 func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.env.Out, format, args...) }
 
+// controlf prints control sequences of our own, which the writers escape otherwise.
+func controlf(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(plain.Below(w), format, args...) // nowhere to tell of it
+}
+
+// clearLine goes back to the start of a terminal's line and clears it.
+const clearLine = "\r\x1b[K"
+
 // printJSON prints a result for programs.
 func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.env.Out)
@@ -73,8 +83,8 @@ func (a *app) printJSON(v any) error {
 
 // terminal tells whether a person watches the stream: colour and progress only
 // then, and never with NO_COLOR or a dumb terminal.
-func (a *app) terminal(w any) bool {
-	f, ok := w.(*os.File)
+func (a *app) terminal(w io.Writer) bool {
+	f, ok := plain.Below(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
 }
 

@@ -3,7 +3,6 @@ package commands
 import (
 	"context"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,6 +25,8 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/httpclient"
+	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/release"
@@ -122,6 +123,7 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
 		o.Unreached = func() (time.Time, error) { return labhealth.Unreached(disk.OS{}, conf.DataDir) }
 		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
+		o.Stuck = func() ([]ident.EpisodeID, error) { return labhealth.Stuck(disk.OS{}, conf.DataDir) }
 		o.Experiment = func() (string, error) {
 			e, err := loadExperiment(conf.Orchestrate.Experiment)
 			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", orDash(e.Name), len(e.Profiles), e.Digest), err
@@ -147,7 +149,7 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 		return "", err
 	}
 	var m release.Manifest
-	if err := json.Unmarshal([]byte(offer.Manifest), &m); err != nil {
+	if err := wire.Decode([]byte(offer.Manifest), &m); err != nil {
 		return "", fmt.Errorf("read offer: %w", err)
 	}
 	return m.Version, nil
@@ -202,7 +204,8 @@ func localClient(c config.Receiver) (*http.Client, string) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}
-	return &http.Client{Transport: &http.Transport{DialContext: dial, TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, base
+	t := &http.Transport{DialContext: dial, TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}
+	return httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: wire.MaxAnswer}), base
 }
 
 // redirect returns the address in a public URL and the one to dial instead.

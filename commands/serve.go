@@ -83,5 +83,6 @@ func (a *app) serve(c *cli.Context) error {
 	if err := writeAddr(c, s.Addr().String()); err != nil {
 		return errors.Join(err, s.Close())
 	}
+	a.stopsItself()
 	return s.Run(c.Context)
 }

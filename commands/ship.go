@@ -77,11 +77,14 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		return err
 	}
-	unlock, err := spool.Lock(conf.DataDir)
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
+	held, err := spool.Lock(disk.OS{}, conf.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, unlock()) }()
+	defer func() { err = errors.Join(err, held.Close()) }()
 	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
 	if err != nil {
 		return err
@@ -95,13 +98,10 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		log.Warn("starting without the state of the last run", "err", err)
 	}
-	packer, err := episode.NewPacker()
-	if err != nil {
-		return err
-	}
 	s, err := ship.New(ship.Options{
-		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state, Packer: packer,
-		Receiver: cl, Credentials: cl, Logger: log, Now: time.Now,
+		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state,
+		NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
+		Receiver:  cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
 		Failing: a.failing(c),
 		Update:  updates,
@@ -122,6 +122,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		return err
 	}
 	if !c.Bool("once") {
+		a.stopsItself()
 		return s.Run(c.Context)
 	}
 	return a.shipOnce(c.Context, s)
@@ -145,11 +146,11 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 		select {
 		case <-tick.C:
 			if watched {
-				_, _ = fmt.Fprintf(a.env.Err, "\r\033[K%s", progress(s.Moved(), time.Since(start), whole)) // nowhere to tell of it
+				controlf(a.env.Err, clearLine+"%s", progress(s.Moved(), time.Since(start), whole))
 			}
 		case err := <-done:
 			if watched {
-				_, _ = fmt.Fprint(a.env.Err, "\r\033[K")
+				controlf(a.env.Err, clearLine)
 			}
 			m := s.Moved()
 			a.printf("%d shipped, %d set aside, %d left\n", m.Episodes, m.SetAside, m.Left.Waiting+m.Left.Held)

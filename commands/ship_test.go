@@ -134,7 +134,7 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 	if out, _, _ := r.on("episode", "list"); !regexp.MustCompile(string(id) + " +quarantined .*symlink").MatchString(out) {
 		t.Errorf("list: %s", out)
 	}
-	r.must(os.Remove(r.path("data/quarantine/" + string(id) + "/x")))
+	r.must(os.Remove(r.path("data/quarantine/" + string(id) + "/episode/x")))
 	if out, errs, code := r.on("episode", "retry", string(id)); code != 0 || out != string(id)+" waits again\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}

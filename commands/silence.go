@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -117,18 +116,17 @@ func operatorPost(ctx context.Context, conf config.Receiver, path string, in, ou
 		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "systemctl status cis490-receiver"), fault.Unavailable)
 	}
 	defer func() { _ = res.Body.Close() }() // read to its end
-	b, err = io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer))
-	if err != nil {
+	if res.StatusCode/100 != 2 {
+		p, err := wire.ReadProblem(res)
+		if err != nil {
+			return fmt.Errorf("ask serve: %w", err)
+		}
+		return fault.Fix(p, "cis490 alerts list")
+	}
+	if b, err = io.ReadAll(res.Body); err != nil {
 		return fmt.Errorf("ask serve: %w", err)
 	}
-	if res.StatusCode/100 != 2 {
-		var p wire.Problem
-		if json.Unmarshal(b, &p) != nil || p.Title == "" {
-			return fmt.Errorf("ask serve: %s", res.Status)
-		}
-		return fault.Fix(fmt.Errorf("%s", check.Plain(p.Error(), 300)), "cis490 alerts list")
-	}
-	if err := json.Unmarshal(b, out); err != nil {
+	if err := wire.Decode(b, out); err != nil {
 		return fmt.Errorf("ask serve: %w", err)
 	}
 	return nil

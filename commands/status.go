@@ -246,7 +246,9 @@ func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error
 	a.printf("  recording    %d\n  waiting      %d (%s)\n  held         %d\n  quarantined  %d\n  last shipped %s\n\n",
 		q.Recording, q.Waiting, humanize.IBytes(uint64(max(q.Bytes, 0))), q.Held, q.Quarantined, ago(q.LastShipped))
 	for _, row := range s.Checks {
-		a.printf("  %s  %s: %s\n", mark(row.Status, a.terminal(a.env.Out)), row.Title, row.Detail)
+		a.printf("  ")
+		putMark(a.env.Out, row.Status, a.terminal(a.env.Out))
+		a.printf("  %s: %s\n", row.Title, row.Detail)
 		if row.Fix != "" {
 			a.printf("        fix: %s\n", row.Fix)
 		}

@@ -10,8 +10,9 @@
 //
 // It keeps no files. It refuses to follow a redirect, to go through a proxy
 // that the environment names, and to wait for a peer that has been silent for
-// longer than the idle timeout; how long a transfer takes as a whole is not
-// limited.
+// longer than the idle timeout. How long a transfer takes as a whole is not limited.
+// A small answer has to be there within the idle timeout after the connection is, and
+// be read within another; interim answers do not put that off.
 package client
 
 import (
@@ -31,6 +32,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/version"
@@ -156,10 +158,7 @@ func (c *Client) link() (*http.Client, error) {
 		// What is in flight ends on the old connection, which then times out.
 		c.current.http.CloseIdleConnections()
 	}
-	c.current = link{roots, pair, &http.Client{
-		Transport:     c.newTransport(roots, pair),
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	c.current = link{roots, pair, httpclient.New(c.newTransport(roots, pair), httpclient.Bounds{})} // do bounds each request
 	return c.current.http, nil
 }
 
@@ -191,7 +190,6 @@ func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http
 		MaxIdleConnsPerHost:   4,
 		IdleConnTimeout:       6 * time.Minute, // beyond ping_every: an idle host keeps its connection
 		ExpectContinueTimeout: 5 * time.Second,
-		DisableCompression:    true,
 		WriteBufferSize:       64 << 10,
 	}
 }

@@ -12,33 +12,55 @@ import (
 	"net/textproto"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
+	"cis490/internal/httpclient"
 	"cis490/internal/wire"
 )
 
-// silence ends a request when nothing has moved for a while. Every byte that
-// the transport takes or brings puts the end off.
+// silence ends a request when nothing has moved for a while. Every byte of an
+// upload or of a long answer that moves puts the end off.
 type silence struct {
 	ctx   context.Context
 	end   context.CancelCauseFunc
 	limit time.Duration
 	timer *time.Timer
+	// working is how long after the last byte interim answers may put the end off.
+	working time.Duration
+	last    atomic.Int64 // when the last byte moved, in nanoseconds since start
+	start   time.Time
 }
 
-func watch(ctx context.Context, limit time.Duration) *silence {
-	s := &silence{limit: limit}
+// maxInterim bounds the interim answers to one request: a receiver of ours sends a
+// few a minute.
+const maxInterim = 10_000
+
+func watch(ctx context.Context, limit, working time.Duration) *silence {
+	s := &silence{limit: limit, working: working, start: time.Now()}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.timer = time.AfterFunc(limit, func() { s.end(fmt.Errorf("%w: no byte for %s", ErrSilence, limit)) })
-	// An interim answer (102) says that the receiver is at work.
+	interim := 0
 	s.ctx = httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{
-		GotConn:        func(httptrace.GotConnInfo) { s.touch() },
-		Got1xxResponse: func(int, textproto.MIMEHeader) error { s.touch(); return nil },
+		GotConn: func(httptrace.GotConnInfo) { s.touch() },
+		// An interim answer (102) says that the receiver is at work.
+		Got1xxResponse: func(int, textproto.MIMEHeader) error {
+			if interim++; interim > maxInterim {
+				return fmt.Errorf("%w: more than %d interim answers", wire.ErrNotOurs, maxInterim)
+			}
+			if time.Since(s.start)-time.Duration(s.last.Load()) < s.working {
+				s.timer.Reset(s.limit)
+			}
+			return nil
+		},
 	})
 	return s
 }
 
-func (s *silence) touch() { s.timer.Reset(s.limit) }
+func (s *silence) touch() {
+	s.last.Store(int64(time.Since(s.start)))
+	s.timer.Reset(s.limit)
+}
 
 func (s *silence) stop() {
 	s.timer.Stop()
@@ -67,16 +89,21 @@ func (a *answer) Read(p []byte) (int, error) {
 	if n > 0 && a.long {
 		a.s.touch()
 	}
-	if err != nil && !errors.Is(err, io.EOF) {
-		err = a.s.explain(err)
-	}
-	return n, err
+	// Also an end of the body: a peer may send it because this side gave up.
+	return n, a.s.explain(err)
 }
 
 func (a *answer) Close() error {
 	err := a.ReadCloser.Close()
 	a.s.stop()
 	return err
+}
+
+// workingFor is how long a receiver may work on an upload after its last byte, with
+// nothing but interim answers: half an hour, and a second for each MiB. The answer to
+// any other request comes within the idle timeout.
+func workingFor(size int64) time.Duration {
+	return 30*time.Minute + time.Duration(size>>20)*time.Second
 }
 
 // do sends a request and returns the answer if its status is one of those
@@ -91,7 +118,12 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	if err != nil {
 		return nil, err
 	}
-	s := watch(ctx, c.idle)
+	up, long := body.(*upload)
+	var working time.Duration
+	if long {
+		working = workingFor(up.t.Size)
+	}
+	s := watch(ctx, c.idle, working)
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -111,7 +143,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	if prepare != nil {
 		prepare(req)
 	}
-	if up, ok := body.(*upload); ok {
+	if long {
 		up.touch = s.touch
 	}
 	res, err := h.Do(req)
@@ -119,6 +151,9 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 		// The next try begins with a new connection, not with one that may lead
 		// into nothing.
 		h.CloseIdleConnections()
+		if redirect, ok := errors.AsType[*httpclient.Redirect](err); ok {
+			return nil, c.notOurs("%s %s: %w", method, path, redirect)
+		}
 		return nil, s.explain(err)
 	}
 	s.touch()
@@ -168,7 +203,7 @@ func (c *Client) decode(res *http.Response, out any) error {
 	if len(b) > wire.MaxAnswer {
 		return c.notOurs("answer is over %d bytes", wire.MaxAnswer)
 	}
-	if err := json.Unmarshal(b, out); err != nil {
+	if err := wire.Decode(b, out); err != nil {
 		return c.notOurs("answer to %s: %w", res.Request.URL.Path, err)
 	}
 	return nil

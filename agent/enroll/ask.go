@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cis490/internal/fault"
+	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -116,7 +117,7 @@ func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url st
 	if err != nil {
 		return out, err
 	}
-	if err := json.Unmarshal(res, &out); err != nil {
+	if err := wire.Decode(res, &out); err != nil {
 		return out, fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
 	}
 	return out, e.judge(out, key, secret != "")
@@ -158,7 +159,7 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url string, body []byte) (_ []byte, err error) {
 	conf.Time = e.o.Now
 	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
-	cl := &http.Client{Transport: tr, Timeout: askTimeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	cl := httpclient.New(tr, httpclient.Bounds{Total: askTimeout, Answer: maxFile})
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -168,6 +169,9 @@ func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url strin
 	if err != nil {
 		if bad, ok := errors.AsType[x509.CertificateInvalidError](err); ok && bad.Reason == x509.Expired {
 			return nil, clockFix(err, e.o.Now())
+		}
+		if redirect, ok := errors.AsType[*httpclient.Redirect](err); ok {
+			return nil, fmt.Errorf("%w: %w", wire.ErrNotOurs, redirect)
 		}
 		return nil, err
 	}
@@ -180,7 +184,7 @@ func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url strin
 		}
 		return nil, p
 	}
-	b, err := io.ReadAll(io.LimitReader(res.Body, maxFile))
+	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"strings"
 
@@ -25,7 +24,7 @@ func (e *Enroller) takeKeys(ctx context.Context) error {
 	}
 	b, err := e.send(ctx, pki.ClientTLS(roots, nil), http.MethodGet, strings.TrimSuffix(e.o.Authority, "/")+wire.AuthorityHealthPath, nil)
 	var health wire.AuthorityHealth
-	if err != nil || json.Unmarshal(b, &health) != nil || len(health.ReleaseKeys) == 0 {
+	if err != nil || wire.Decode(b, &health) != nil || len(health.ReleaseKeys) == 0 {
 		return nil // the next run asks again
 	}
 	text := strings.Join(health.ReleaseKeys, "\n") + "\n"

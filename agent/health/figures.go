@@ -40,12 +40,12 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 	for _, id := range packed {
 		waiting[id] = true
 	}
-	found, recording, err := s.Scan(func(id ident.EpisodeID) bool { return waiting[id] })
+	found, err := s.Scan(func(id ident.EpisodeID) bool { return waiting[id] })
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return q, err
 	}
-	q.Recording = recording
-	for _, id := range found {
+	q.Recording = found.Recording
+	for _, id := range found.Whole {
 		waiting[id] = true
 	}
 	for id := range waiting {
@@ -73,6 +73,17 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 func Unreached(fsys disk.FS, dir string) (time.Time, error) {
 	st, err := spool.LoadState(fsys, dir)
 	return st.Unreached, err
+}
+
+// Stuck returns the episodes whose folders could not be moved or removed after they
+// were shipped or set aside.
+func Stuck(fsys disk.FS, dir string) ([]ident.EpisodeID, error) {
+	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
+	found, err := s.Scan(func(ident.EpisodeID) bool { return false })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return found.Stuck, err
 }
 
 // Reasons counts what a data folder has set aside, by reason.

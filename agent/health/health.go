@@ -18,6 +18,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/version"
 	"cis490/internal/wire"
@@ -38,12 +39,13 @@ type Options struct {
 	Build   version.Info
 	Now     func() time.Time // nil: time.Now
 
-	Receiver   Pinger                          // nil: what needs the receiver skips
-	Queue      func() (wire.Queue, error)      // of the spool; nil: the spool's checks skip
-	Unreached  func() (time.Time, error)       // the receiver was out of reach last; nil: never
-	Quarantine func() (map[string]int, error)  // how many are set aside, by reason; nil: skip
-	Experiment func() (name string, err error) // parses the experiment; nil: skip
-	Updates    func() (*wire.Update, error)    // as autoupdate noted them; nil: skip
+	Receiver   Pinger                            // nil: what needs the receiver skips
+	Queue      func() (wire.Queue, error)        // of the spool; nil: the spool's checks skip
+	Unreached  func() (time.Time, error)         // the receiver was out of reach last; nil: never
+	Quarantine func() (map[string]int, error)    // how many are set aside, by reason; nil: skip
+	Stuck      func() ([]ident.EpisodeID, error) // whose folders stay in the way; nil: skip
+	Experiment func() (name string, err error)   // parses the experiment; nil: skip
+	Updates    func() (*wire.Update, error)      // as autoupdate noted them; nil: skip
 	// Offered asks for the version that this host should run, empty for none; nil: skip.
 	Offered  func(context.Context) (string, error)
 	Systemd  machine.Asker        // nil: no systemd runs this host

@@ -60,6 +60,7 @@ func healthy(t *testing.T) health.Options {
 		}),
 		Queue:      func() (wire.Queue, error) { return wire.Queue{LastShipped: now.Add(-time.Minute)}, nil },
 		Quarantine: func() (map[string]int, error) { return nil, nil },
+		Stuck:      func() ([]ident.EpisodeID, error) { return nil, nil },
 		Experiment: func() (string, error) { return "x", nil },
 		Updates:    func() (*wire.Update, error) { return &wire.Update{Good: wire.Running{Version: "1.0", Seq: 1}}, nil },
 		Offered:    func(context.Context) (string, error) { return "1.0", nil },
@@ -243,6 +244,9 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"quarantined": {func(_ *testing.T, o *health.Options) {
 			o.Quarantine = func() (map[string]int, error) { return map[string]int{"malformed": 2}, nil }
 		}, "quarantine.count:warn"},
+		"stuck": {func(_ *testing.T, o *health.Options) {
+			o.Stuck = func() ([]ident.EpisodeID, error) { return []ident.EpisodeID{"01J00000000000000000000001"}, nil }
+		}, "episodes.stuck:warn"},
 		"nothing accepted": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) }, "episodes.recent:warn"},
 		"just woken": {func(_ *testing.T, o *health.Options) {
 			queue(o, wire.Queue{LastShipped: now.Add(-9 * time.Hour)})

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
+	"cis490/internal/httpclient"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -177,7 +178,8 @@ func (h *host) get(ctx context.Context, base, path string) check.Result {
 	if err != nil {
 		return check.Skipf("%s cannot be read here, so the server could not be known: %v", h.cert(caFile), err)
 	}
-	return machine.Get(ctx, &http.Client{Transport: &http.Transport{TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}}, base, path)
+	t := &http.Transport{TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}
+	return machine.Get(ctx, httpclient.New(t, httpclient.Bounds{Total: check.Timeout, Answer: wire.MaxAnswer}), base, path)
 }
 
 func orNone(s string) string {

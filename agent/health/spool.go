@@ -47,6 +47,12 @@ func (h *host) spool() []check.Check {
 			Run: h.needsConfig(h.quarantined),
 		},
 		{
+			ID: "episodes.stuck", Title: "Folders of shipped episodes can be removed", Severity: check.Soft,
+			Fix: here + "sudo -u cis490-rec chmod -R u+rwX,g+rwX /var/lib/cis490/data/episodes   # the shipper then removes them by itself; what stays, in shipped/ID.removing: sudo rm -rf --one-file-system",
+			Doc: "What the recorder's user left of an episode that was shipped or set aside could be moved out of episodes/ and removed. A folder that is closed to the shipper takes room, is never shipped again, and keeps no other episode waiting.",
+			Run: h.needsConfig(h.stuck),
+		},
+		{
 			ID: "episodes.recent", Title: "An episode was accepted lately", Severity: check.Soft,
 			Fix: here + "sudo journalctl -u cis490-orchestrator -u cis490-shipper -n 40 --no-pager",
 			Doc: "The receiver accepted an episode within [doctor] last_accepted. Not judged before the machine has been awake for as long.",
@@ -120,6 +126,20 @@ func (h *host) recent(q wire.Queue) check.Result {
 		return check.Warnf("none was accepted yet")
 	}
 	return check.Warnf("the last one at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.Span(age))
+}
+
+func (h *host) stuck(context.Context) check.Result {
+	if h.Stuck == nil {
+		return check.Skipf("no spool")
+	}
+	ids, err := h.Stuck()
+	if err != nil {
+		return machine.Unreadable(err)
+	}
+	if len(ids) > 0 {
+		return check.Warnf("%d folders cannot be moved or removed, the first is that of %s", len(ids), ids[0])
+	}
+	return check.Passf("nothing is left")
 }
 
 func (h *host) quarantined(context.Context) check.Result {

@@ -9,10 +9,12 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"cis490/agent/client"
 	"cis490/agent/client/peer"
 	"cis490/agent/ship"
+	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/wire"
 )
@@ -40,7 +42,7 @@ func (c *closable) Lstat(path string) (fs.FileInfo, error) {
 }
 
 func (c *closable) Rename(from, to string) error {
-	if err := c.denied(from); err != nil {
+	if err := c.denied(from + "/"); err != nil {
 		return err
 	}
 	return c.FS.Rename(from, to)
@@ -51,6 +53,7 @@ func (c *closable) Rename(from, to string) error {
 func TestRun_ClosedFolder(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
+	h.cfg.Ship.ScanEvery = config.Duration(100 * time.Millisecond)
 	c := &closable{FS: disk.OS{}, folder: filepath.Join(h.dir, "episodes")}
 	h.fs = c
 	h.opts = func(o *ship.Options) {

@@ -84,10 +84,6 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	p, err := episode.NewPacker()
-	if err != nil {
-		h.t.Fatal(err)
-	}
 	cl, err := client.New(h.cfg, version.Info{Version: "1.2.3", Commit: good})
 	if err != nil {
 		h.t.Fatal(err)
@@ -95,7 +91,7 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	h.t.Cleanup(cl.Close)
 	o := ship.Options{
 		Host: peer.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
-		Spool: sp, State: state, Packer: p, Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
+		Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return episode.NewPacker() }, Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
 		Watch: ship.Watch(sp.EpisodesDir()),
 	}
 	if h.opts != nil {

@@ -52,12 +52,12 @@ type full struct {
 	fails atomic.Int32
 }
 
-func (f *full) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(int)) (episode.Packed, error) {
+func (f *full) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
 	if len(f.h.names("shipped")) > 3 {
 		f.fails.Add(1)
 		return episode.Packed{}, &os.PathError{Op: "write", Path: "outbox", Err: syscall.ENOSPC}
 	}
-	return f.Packer.Pack(ctx, w, dir, id, moved)
+	return f.Packer.Pack(ctx, w, src)
 }
 
 func TestRun_ShippedMakesRoom(t *testing.T) {
@@ -71,7 +71,12 @@ func TestRun_ShippedMakesRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := &full{h: h}
-	h.opts = func(o *ship.Options) { f.Packer, o.Packer = o.Packer, f }
+	p, err := episode.NewPacker()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Packer = p
+	h.opts = func(o *ship.Options) { o.NewPacker = func() (spool.Packer, error) { return f, nil } }
 	id := h.record(good)
 	_, stop := h.run()
 	h.until("the new one is shipped", func() bool { return r.Stored()[id] != "" })

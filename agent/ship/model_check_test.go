@@ -92,7 +92,7 @@ func (m *model) where(id ident.EpisodeID) string {
 		"episodes":   path.Join("episodes", string(id), episode.DoneMarker),
 		"outbox":     path.Join("outbox", string(id)+wire.TarballSuffix),
 		"shipped":    path.Join("shipped", string(id)+wire.TarballSuffix),
-		"quarantine": path.Join("quarantine", string(id), episode.DoneMarker),
+		"quarantine": path.Join("quarantine", string(id), "episode", episode.DoneMarker),
 		"aside":      path.Join("quarantine", string(id), string(id)+wire.TarballSuffix),
 	} {
 		if disk.Exists(m.disk, path.Join(modelDir, file)) {

@@ -119,9 +119,14 @@ func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, 
 	if unreadable {
 		w.answers[w.mode]++
 	}
+	err := w.letIn(t)
+	w.count(err)
 	w.mu.Unlock()
 	if unreadable {
 		return wire.Receipt{}, false, client.ErrTarball
+	}
+	if err != nil {
+		return wire.Receipt{}, false, err
 	}
 	r, err := t.Open()
 	if err != nil {
@@ -134,11 +139,9 @@ func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, 
 	t.Sent(len(b))
 	w.mu.Lock()
 	rec, created, err := w.take(t, b)
-	switch p := client.Refusal(err); {
-	case p != nil:
-		w.answers[fmt.Sprint(p.Status)]++
+	w.count(err)
+	switch {
 	case err != nil:
-		w.answers[w.mode]++
 	case created:
 		w.answers["201"]++
 	default:
@@ -151,18 +154,45 @@ func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, 
 	return rec, created, err
 }
 
-func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
-	if digestOf(b) != w.truth[t.Episode] || t.Digest != w.truth[t.Episode] || t.Size != int64(len(b)) {
-		w.fail("%s is sent as %s with a body of %s, not as %s", t.Episode, t.Digest, digestOf(b), w.truth[t.Episode])
+// count notes what was answered other than with a receipt.
+func (w *world) count(err error) {
+	if p := client.Refusal(err); p != nil {
+		w.answers[fmt.Sprint(p.Status)]++
+	} else if err != nil {
+		w.answers[w.mode]++
 	}
+}
+
+// letIn judges an upload by its header, before any of the body is asked for.
+func (w *world) letIn(t client.Tarball) error {
 	if time.Now().Before(w.noPuts) {
 		w.fail("%s is sent %s before Retry-After is over", t.Episode, time.Until(w.noPuts))
+	}
+	if w.mode == "unreadable" {
+		return nil
 	}
 	if err := w.sick(); err != nil {
 		if p := client.Refusal(err); p != nil && p.RetryAfter > 0 && wire.ActionOf(p) == wire.BackOff {
 			w.noPuts = time.Now().Add(min(time.Duration(p.RetryAfter)*time.Second, 10*time.Minute))
 		}
-		return wire.Receipt{}, false, err
+		return err
+	}
+	have, found := w.stored[t.Episode]
+	switch {
+	case found && have != t.Digest:
+		return w.refuse(t.Episode, wire.OtherDigest)
+	case !found && w.gated[t.Commit]:
+		return w.refuse(t.Commit, wire.Gated)
+	case !found && w.unwanted[t.Episode] != "":
+		return w.refuse(t.Episode, w.unwanted[t.Episode])
+	}
+	return nil
+}
+
+// take is the rest, once the body is here.
+func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
+	if digestOf(b) != w.truth[t.Episode] || t.Digest != w.truth[t.Episode] || t.Size != int64(len(b)) {
+		w.fail("%s is sent as %s with a body of %s, not as %s", t.Episode, t.Digest, digestOf(b), w.truth[t.Episode])
 	}
 	have, found := w.stored[t.Episode]
 	rec := wire.Receipt{Host: "lab-01", Episode: t.Episode, Digest: t.Digest, Size: t.Size, StoredAt: time.Now().UTC(), StoreID: w.storeID()}
@@ -171,10 +201,6 @@ func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
 		return rec, false, nil
 	case found && have != t.Digest:
 		return wire.Receipt{}, false, w.refuse(t.Episode, wire.OtherDigest)
-	case w.gated[t.Commit]:
-		return wire.Receipt{}, false, w.refuse(t.Commit, wire.Gated)
-	case w.unwanted[t.Episode] != "":
-		return wire.Receipt{}, false, w.refuse(t.Episode, w.unwanted[t.Episode])
 	case w.damaged[t.Episode] > 0:
 		w.damaged[t.Episode]--
 		return wire.Receipt{}, false, w.refuse(t.Episode, wire.BadDigest)

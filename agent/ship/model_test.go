@@ -76,6 +76,7 @@ type model struct {
 	clock   time.Duration // beside the true time
 	ids     []ident.EpisodeID
 	broken  map[ident.EpisodeID]bool // cannot be packed
+	big     map[ident.EpisodeID]bool // has grown beyond what small ones are
 	stuck   atomic.Bool              // the watchdog asked for a restart
 	faults  bool                     // a fault of the disk is in store
 	faulty  time.Time                // when one last was
@@ -111,7 +112,7 @@ const modelDir = "/data"
 var modelCommits = []ident.Commit{good, bad, "3333333333333333333333333333333333333333"}
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, dice: rand.New(rand.NewPCG(seed, 4))}
+	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, big: map[ident.EpisodeID]bool{}, dice: rand.New(rand.NewPCG(seed, 4))}
 	m.world = &world{
 		rnd: rand.New(rand.NewPCG(seed, 490)), serial: 1, gated: map[ident.Commit]bool{}, unwanted: map[ident.EpisodeID]wire.Kind{},
 		damaged: map[ident.EpisodeID]int{}, stored: map[ident.EpisodeID]ident.Digest{}, truth: map[ident.EpisodeID]ident.Digest{},
@@ -143,15 +144,23 @@ func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 }
 
 // Pack packs as the real one does, in memory.
-func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(int)) (episode.Packed, error) {
+func (m *model) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
+	id := src.ID
 	m.mu.Lock()
-	broken := m.broken[id]
+	broken, big := m.broken[id], m.big[id]
 	m.mu.Unlock()
+	if big && src.Most > 0 {
+		return episode.Packed{}, &episode.Larger{Most: src.Most}
+	}
 	if broken {
 		return episode.Packed{}, &episode.Unpackable{File: "x", Why: "is a symlink"}
 	}
-	b, err := disk.ReadFile(m.disk, path.Join(dir, episode.MetaFile), 1<<20)
+	b, err := disk.ReadFile(m.disk, path.Join(src.Dir, episode.MetaFile), 1<<20)
 	if err != nil {
+		return episode.Packed{}, err
+	}
+	var meta episode.Meta
+	if err := json.Unmarshal(b, &meta); err != nil {
 		return episode.Packed{}, err
 	}
 	b = tarballOf(id, b)
@@ -159,12 +168,12 @@ func (m *model) Pack(ctx context.Context, w io.Writer, dir string, id ident.Epis
 		if err := m.travel(ctx, "pack", time.Second/4); err != nil {
 			return episode.Packed{}, err
 		}
-		moved(len(part))
+		src.Moved(len(part))
 		if _, err := w.Write(part); err != nil {
 			return episode.Packed{}, err
 		}
 	}
-	return episode.Packed{Digest: digestOf(b), Size: int64(len(b))}, nil
+	return episode.Packed{Digest: digestOf(b), Content: digestOf(b), Size: int64(len(b)), Meta: meta}, nil
 }
 
 func digestOf(b []byte) ident.Digest {
@@ -257,6 +266,8 @@ func (m *model) record(n int) string {
 			m.unwanted[id] = []wire.Kind{wire.TooLarge, wire.Malformed, wire.Unstamped}[m.dice.IntN(3)]
 		case 2:
 			m.damaged[id] = 1 + m.dice.IntN(3)
+		case 4, 5, 6, 7, 8:
+			m.big[id] = true
 		case 3:
 			m.stored[id] = ident.Digest(strings.Repeat("f", 64)) // what another machine of this name sent
 		}
@@ -374,7 +385,7 @@ func (m *model) start() {
 	conf := config.DefaultLabHost().Ship
 	conf.ShippedKeepDays = 1
 	s, err := ship.New(ship.Options{
-		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, Packer: m,
+		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return m, nil },
 		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now, Watch: m.watch,
 		Notify: func(s string) {
 			if s == "WATCHDOG=trigger" {

@@ -2,6 +2,7 @@ package ship
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -194,7 +195,10 @@ func (s *Shipper) setAside(e *entry, r spool.Reason) {
 	if r.Kind == spool.Unpackable {
 		s.Logger.Error("episode cannot be packed; it is set aside", "host", s.Host, "episode", e.id, "err", r.Detail, "fix", r.Fix)
 	}
-	if err := s.Spool.Quarantine(r); err != nil {
+	err := s.Spool.Quarantine(r)
+	if errors.Is(err, spool.ErrStuck) {
+		s.Logger.Warn("episode set aside, but not its folder; that is tried again", "host", s.Host, "episode", e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)
 		s.Logger.Error("episode not set aside; it waits", "host", s.Host, "episode", e.id, "wait", wait, "err", err)

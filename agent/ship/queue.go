@@ -22,10 +22,41 @@ const (
 	retiring
 )
 
+// class parts the episodes by size. Each has a worker of its own for packing and one
+// for sending, so that a small episode never waits for a large one.
+type class int
+
+const (
+	small class = iota
+	large
+)
+
+// smallBytes is how many bytes on disk a small episode has at most: a matter of
+// seconds to pack.
+const smallBytes = 64 << 20
+
+func (c class) String() string { return [...]string{"small", "large"}[c] }
+
+// most returns the bytes that are packed of an episode of the class; 0 is no limit.
+func (c class) most() int64 {
+	if c == small {
+		return smallBytes
+	}
+	return 0
+}
+
+func classOf(bytes int64) class {
+	if bytes > smallBytes {
+		return large
+	}
+	return small
+}
+
 // entry is an episode of the queue.
 type entry struct {
 	id        ident.EpisodeID
 	phase     phase
+	class     class
 	commit    ident.Commit
 	bytes     int64
 	tarball   spool.Tarball
@@ -47,8 +78,8 @@ type queue struct {
 	wake      map[chan struct{}]bool
 }
 
-// maxAhead bounds the tarballs packed ahead of the one that is sent, as each
-// takes room beside its directory.
+// maxAhead bounds the tarballs of a class that are packed ahead of the one that is
+// sent, as each takes room beside its directory.
 const maxAhead = 8
 
 func newQueue() *queue {
@@ -93,7 +124,7 @@ func (q *queue) add(id ident.EpisodeID, it spool.Item) {
 	if q.byID[id] != nil {
 		return
 	}
-	e := &entry{id: id, commit: it.Commit, bytes: it.Bytes}
+	e := &entry{id: id, commit: it.Commit, bytes: it.Bytes, class: classOf(it.Bytes)}
 	q.byID[id] = e
 	at := len(q.order)
 	if at > 0 && q.order[at-1].id > id {
@@ -122,15 +153,23 @@ func (q *queue) set(e *entry, to phase, notBefore time.Time) {
 	q.changed()
 }
 
-// take returns the next episode in the phase from, now in the phase to, and
-// otherwise when to look again (zero: after a change).
-func (q *queue) take(now time.Time, from, to phase) (*entry, time.Time) {
+// grow makes an episode a large one that has grown since it was added.
+func (q *queue) grow(e *entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e.class, e.phase, e.bytes = large, waiting, max(e.bytes, smallBytes+1)
+	q.changed()
+}
+
+// take returns the next episode of a class in the phase from, now in the phase to,
+// and otherwise when to look again (zero: after a change).
+func (q *queue) take(now time.Time, c class, from, to phase) (*entry, time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	var soonest time.Time
 	ahead := 0
 	for _, e := range q.order {
-		if q.isHeld(e) {
+		if e.class != c || q.isHeld(e) {
 			continue
 		}
 		later := e.notBefore.After(now)

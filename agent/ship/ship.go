@@ -62,7 +62,7 @@ type Options struct {
 	BootID      string
 	Spool       *spool.Spool
 	State       spool.State
-	Packer      spool.Packer
+	NewPacker   func() (spool.Packer, error) // called when there is something to pack
 	Receiver    Receiver
 	Credentials Credentials
 	Logger      *slog.Logger
@@ -102,6 +102,8 @@ type Shipper struct {
 	lastReason error      // why a one-time run left something
 	moved      Moved
 
+	stuck int // folders, at the last scan; for the scan alone
+
 	reconcileAfter time.Time // a reconcile failed: not before then
 
 	// What was refused since the last ping went out: its pong may be older than
@@ -114,6 +116,7 @@ type Shipper struct {
 	room int64
 
 	pinging   chan struct{} // held during a ping
+	door      chan struct{} // held while an upload is not let in yet
 	reconcile chan struct{}
 	done      chan spool.Acknowledged
 }
@@ -140,11 +143,11 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	s := &Shipper{
 		Options: o, queue: newQueue(), pulse: newPulse(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,
 		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
-		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
+		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), door: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
 	}
 	s.lane.resume(o.Now(), o.State.Pause)
 	maps.Copy(s.queue.holds, o.State.Holds)
-	if err := s.scan(); err != nil {
+	if _, err := s.scan(); err != nil {
 		return nil, err
 	}
 	for _, id := range interrupted {
@@ -165,7 +168,7 @@ func (s *Shipper) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop, s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop, s.sleepLoop} {
+	for _, work := range append(s.workers(), s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop, s.sleepLoop) {
 		wg.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()
@@ -175,6 +178,15 @@ func (s *Shipper) Run(ctx context.Context) error {
 	}
 	s.remember(func(*spool.State) {})
 	return nil
+}
+
+// workers are what moves episodes.
+func (s *Shipper) workers() []func(context.Context) {
+	all := []func(context.Context){s.retireLoop}
+	for _, c := range []class{small, large} {
+		all = append(all, func(ctx context.Context) { s.packLoop(ctx, c) }, func(ctx context.Context) { s.sendLoop(ctx, c) })
+	}
+	return all
 }
 
 // Once ships what waits now and returns nil when nothing is left to ship. What
@@ -187,7 +199,7 @@ func (s *Shipper) Once(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
-	for _, work := range []func(context.Context){s.packLoop, s.sendLoop, s.retireLoop} {
+	for _, work := range s.workers() {
 		wg.Go(func() { work(ctx) })
 	}
 	wake := s.queue.watch()
@@ -264,28 +276,6 @@ func (s *Shipper) remember(change func(*spool.State)) {
 	if err := s.Spool.SaveState(s.state); err != nil {
 		s.Logger.Warn("state not saved", "err", err)
 	}
-}
-
-// scan adds the whole episodes that the queue does not know.
-func (s *Shipper) scan() error {
-	found, recording, err := s.Spool.Scan(s.queue.knows)
-	if err != nil {
-		return err
-	}
-	// Also tarballs without a directory, which a person may have let go.
-	tarballs, err := s.Spool.Packed()
-	if err != nil {
-		return err
-	}
-	for _, id := range append(found, tarballs...) {
-		if !s.queue.knows(id) && s.Spool.Waits(id) {
-			s.queue.add(id, s.Spool.Look(id))
-		}
-	}
-	s.queue.mu.Lock()
-	s.queue.recording = recording
-	s.queue.mu.Unlock()
-	return nil
 }
 
 // sleep waits for a time (zero: for ever), a token or the end of the context,

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"sync"
 	"syscall"
 	"time"
 
@@ -16,25 +17,38 @@ import (
 	"cis490/internal/wire"
 )
 
-// packLoop makes tarballs, at low priority so that recordings go first.
-func (s *Shipper) packLoop(ctx context.Context) {
+// packLoop makes the tarballs of a class, at low priority so that recordings go first.
+func (s *Shipper) packLoop(ctx context.Context, c class) {
 	lowPriority()
 	wake := s.queue.watch()
+	worker := "pack " + c.String()
+	var packer spool.Packer
 	for ctx.Err() == nil {
-		e, again := s.queue.take(s.Now(), waiting, packing)
+		e, again := s.queue.take(s.Now(), c, waiting, packing)
 		if e == nil {
+			if c == large {
+				packer = nil // its buffers are for the rare case
+			}
 			if !s.sleep(ctx, again, wake) {
 				return
 			}
 			continue
 		}
-		s.pulse.busy("pack")
-		s.pack(ctx, e)
-		s.pulse.idle("pack")
+		s.pulse.busy(worker)
+		if packer == nil {
+			var err error
+			if packer, err = s.NewPacker(); err != nil {
+				s.packLater(e, err)
+				s.pulse.idle(worker)
+				continue
+			}
+		}
+		s.pack(ctx, e, spool.Packing{Packer: packer, Most: c.most(), Moved: func(int) { s.pulse.advance(worker) }})
+		s.pulse.idle(worker)
 	}
 }
 
-func (s *Shipper) pack(ctx context.Context, e *entry) {
+func (s *Shipper) pack(ctx context.Context, e *entry, p spool.Packing) {
 	if e.aside != nil {
 		s.setAside(e, *e.aside)
 		return
@@ -45,11 +59,14 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 	}
 	var t spool.Tarball
 	var err error
-	moved := func(int) { s.pulse.advance("pack") }
 	if e.repack {
-		t, err = s.Spool.Repack(ctx, s.Packer, e.id, moved)
+		t, err = s.Spool.Repack(ctx, p, e.tarball)
 	} else {
-		t, err = s.Spool.Tarball(ctx, s.Packer, e.id, moved)
+		t, err = s.Spool.Tarball(ctx, p, e.id)
+	}
+	if _, ok := errors.AsType[*episode.Larger](err); ok {
+		s.queue.grow(e)
+		return
 	}
 	if u, ok := errors.AsType[*episode.Unpackable](err); ok {
 		s.setAside(e, spool.Reason{
@@ -62,24 +79,14 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 	case ctx.Err() != nil:
 		s.queue.set(e, waiting, time.Time{})
 	case errors.Is(err, fs.ErrNotExist) && e.repack:
-		// It may be the way that damages it: whole, it can go out another time.
-		s.freshly(e.id)
-		s.setAside(e, spool.Reason{
-			Kind: wire.BadDigest, Detail: "the tarball arrived damaged and the directory to pack it from is gone", Digest: e.tarball.Digest, Commit: e.commit,
-			Policy: s.policy(), Retry: true, Fix: "on the lab host: sudo cis490 episode retry " + string(e.id),
-		})
+		s.damaged(e, wire.BadDigest, "the tarball arrived damaged and the directory to pack it from is gone")
+	case errors.Is(err, spool.ErrChanged):
+		s.damaged(e, spool.Changed, "the tarball arrived damaged and "+err.Error())
 	case errors.Is(err, fs.ErrNotExist):
 		s.Logger.Warn("episode is gone; somebody removed it", "host", s.Host, "episode", e.id)
 		s.queue.drop(e)
 	case err != nil:
-		e.attempts++
-		wait := s.wait(e.attempts)
-		s.note(err)
-		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
-			s.makeRoom(max(2*e.bytes, 64<<20))
-		}
-		s.Logger.Warn("episode not packed; it waits", "host", s.Host, "episode", e.id, "attempt", e.attempts, "wait", wait, "err", err)
-		s.queue.set(e, waiting, s.Now().Add(wait))
+		s.packLater(e, err)
 	default:
 		s.queue.mu.Lock()
 		e.tarball, e.repack = t, false
@@ -89,6 +96,28 @@ func (s *Shipper) pack(ctx context.Context, e *entry) {
 		s.queue.mu.Unlock()
 		s.queue.set(e, packed, e.notBefore)
 	}
+}
+
+// damaged sets an episode aside, with its tarball, that cannot be packed again. It may
+// be the way that damages it: whole, it can go out another time.
+func (s *Shipper) damaged(e *entry, k wire.Kind, detail string) {
+	s.freshly(e.id)
+	s.setAside(e, spool.Reason{
+		Kind: k, Detail: detail, Digest: e.tarball.Digest, Commit: e.commit,
+		Policy: s.policy(), Retry: true, Fix: "on the lab host: sudo cis490 episode retry " + string(e.id),
+	})
+}
+
+// packLater lets an episode wait for a while upon a fault that is not its own.
+func (s *Shipper) packLater(e *entry, err error) {
+	e.attempts++
+	wait := s.wait(e.attempts)
+	s.note(err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		s.makeRoom(max(2*e.bytes, 64<<20))
+	}
+	s.Logger.Warn("episode not packed; it waits", "host", s.Host, "episode", e.id, "attempt", e.attempts, "wait", wait, "err", err)
+	s.queue.set(e, waiting, s.Now().Add(wait))
 }
 
 // policy returns the receiver's as of the last pong.
@@ -101,32 +130,52 @@ func (s *Shipper) policy() string {
 	return s.pong.Policy
 }
 
-// sendLoop sends one tarball at a time, so that a refusal that holds for others
-// too is heard before they are sent.
-func (s *Shipper) sendLoop(ctx context.Context) {
+// sendLoop sends the tarballs of a class, one at a time. Both classes share the door:
+// a refusal comes before the receiver asks for the first byte, so one that holds for
+// others too is heard before they are sent.
+func (s *Shipper) sendLoop(ctx context.Context, c class) {
 	wake := s.queue.watch()
+	worker := "send " + c.String()
 	for ctx.Err() == nil {
-		until, open := s.openLane(ctx)
-		if !open {
+		e, until := s.nextToSend(ctx, c)
+		if e == nil {
 			if !s.sleep(ctx, until, wake) {
 				return
 			}
 			continue
 		}
-		e, again := s.queue.take(s.Now(), packed, sending)
-		if e == nil {
-			if !s.sleep(ctx, again, wake) {
-				return
-			}
-			continue
-		}
-		s.pulse.busy("send")
-		s.send(ctx, e)
-		s.pulse.idle("send")
+		s.pulse.busy(worker)
+		letIn := sync.OnceFunc(func() { <-s.door })
+		s.send(ctx, e, func() {
+			letIn()
+			s.pulse.advance(worker)
+		})
+		letIn()
+		s.pulse.idle(worker)
 	}
 }
 
-func (s *Shipper) send(ctx context.Context, e *entry) {
+// nextToSend returns an episode that may go out now, and holds the door for it, or
+// otherwise when to look again (zero: after a change).
+func (s *Shipper) nextToSend(ctx context.Context, c class) (e *entry, until time.Time) {
+	select {
+	case s.door <- struct{}{}:
+	case <-ctx.Done():
+		return nil, time.Time{}
+	}
+	until, open := s.openLane(ctx)
+	if open {
+		e, until = s.queue.take(s.Now(), c, packed, sending)
+	}
+	if e == nil {
+		<-s.door
+	}
+	return e, until
+}
+
+// send uploads a tarball; moves is called as it goes, the first time when the receiver
+// has asked for it.
+func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 	t := e.tarball
 	start := s.Now()
 	s.mu.Lock()
@@ -142,7 +191,7 @@ func (s *Shipper) send(ctx context.Context, e *entry) {
 			return s.limited(ctx, r), nil
 		},
 		Sent: func(n int) {
-			s.pulse.advance("send")
+			moves()
 			s.mu.Lock()
 			s.moved.Bytes += int64(n)
 			s.moved.Whole += int64(float64(e.bytes) * float64(n) / float64(t.Size))
@@ -235,7 +284,10 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 // clear moves an episode, whose receipt is noted, out of the way. If that fails it is
 // tried again later; the episode is not sent again.
 func (s *Shipper) clear(e *entry) {
-	if err := s.Spool.Clear(e.id); err != nil {
+	err := s.Spool.Clear(e.id)
+	if errors.Is(err, spool.ErrStuck) {
+		s.Logger.Warn("episode shipped, but its folder stays in the way; that is tried again", "host", s.Host, "episode", e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)
 		s.note(err)

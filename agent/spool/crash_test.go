@@ -3,12 +3,9 @@ package spool_test
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"path"
@@ -32,19 +29,13 @@ const (
 	commit ident.Commit    = "1111111111111111111111111111111111111111"
 )
 
-// packer packs from a disk in memory: meta.json is the tarball.
-type packer struct{ fs disk.FS }
-
-func (p packer) Pack(_ context.Context, w io.Writer, dir string, _ ident.EpisodeID, _ func(int)) (episode.Packed, error) {
-	b, err := disk.ReadFile(p.fs, path.Join(dir, episode.MetaFile), 1<<20)
+// packing packs as the shipper does.
+func packing(t testing.TB) spool.Packing {
+	p, err := episode.NewPacker()
 	if err != nil {
-		return episode.Packed{}, err
+		t.Fatal(err)
 	}
-	if _, err := w.Write(b); err != nil {
-		return episode.Packed{}, err
-	}
-	sum := sha256.Sum256(b)
-	return episode.Packed{Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(b))}, nil
+	return spool.Packing{Packer: p}
 }
 
 // record puts a whole episode on the disk, durably.
@@ -74,9 +65,10 @@ type step struct {
 	after string
 }
 
-func steps() []step {
-	tarball := func(f disk.FS, s *spool.Spool) (spool.Tarball, error) {
-		return s.Tarball(context.Background(), packer{f}, one, nil)
+func steps(t testing.TB) []step {
+	p := packing(t)
+	tarball := func(_ disk.FS, s *spool.Spool) (spool.Tarball, error) {
+		return s.Tarball(context.Background(), p, one)
 	}
 	packed := func(t *testing.T, f disk.FS, s *spool.Spool) {
 		record(t, f, one)
@@ -118,7 +110,10 @@ func steps() []step {
 			func(f disk.FS, s *spool.Spool) error { _, err := tarball(f, s); return err }, "dir=episodes tarball=outbox",
 		},
 		{"repack", packed, func(f disk.FS, s *spool.Spool) error {
-			_, err := s.Repack(context.Background(), packer{f}, one, nil)
+			first, err := tarball(f, s)
+			if err == nil {
+				_, err = s.Repack(context.Background(), p, first)
+			}
 			return err
 		}, "dir=episodes tarball=outbox"},
 		{"retire", packed, retire, "dir= tarball=shipped"},
@@ -166,9 +161,9 @@ func history(t *testing.T, s *spool.Spool) {
 // places tells where the directory and the tarball are.
 func places(f disk.FS) string {
 	var dirs, tarballs []string
-	for _, d := range []string{"episodes", "quarantine"} {
-		if disk.Exists(f, path.Join(dir, d, string(one), episode.DoneMarker)) {
-			dirs = append(dirs, d)
+	for _, d := range []string{"episodes/" + string(one), "quarantine/" + string(one) + "/episode"} {
+		if disk.Exists(f, path.Join(dir, d, episode.DoneMarker)) {
+			dirs = append(dirs, strings.SplitN(d, "/", 2)[0])
 		}
 	}
 	for _, p := range []string{"outbox", "shipped", "quarantine/" + string(one)} {
@@ -213,7 +208,7 @@ func TestCrash(t *testing.T) {
 			return func() { f.Arm(0, faultdisk.Fail) }
 		},
 	}
-	for _, st := range steps() {
+	for _, st := range steps(t) {
 		for name, fault := range faults {
 			t.Run(st.name+"/"+name, func(t *testing.T) {
 				for n := 1; ; n++ {
@@ -293,7 +288,7 @@ func TestShorten(t *testing.T) {
 		t.Fatal(err)
 	}
 	record(t, f, one)
-	tarball, err := s.Tarball(t.Context(), packer{f}, one, nil)
+	tarball, err := s.Tarball(t.Context(), packing(t), one)
 	if err == nil {
 		err = retireOne(s, spool.Acknowledged{Tarball: tarball, Receipt: wire.Receipt{Episode: one, StoreID: "s"}})
 	}
@@ -326,7 +321,7 @@ func TestTarball_IsNotPackedTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	record(t, f, one)
-	first, err := s.Tarball(t.Context(), packer{f}, one, nil)
+	first, err := s.Tarball(t.Context(), packing(t), one)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -335,7 +330,8 @@ func TestTarball_IsNotPackedTwice(t *testing.T) {
 	}
 	f.Reboot(faultdisk.Names)
 	s = again(t, f, 0)
-	second, err := s.Tarball(t.Context(), nil, one, nil)
+	second, err := s.Tarball(t.Context(), spool.Packing{}, one)
+	first.Content = "" // known only to who packed it
 	if err != nil || second != first {
 		t.Errorf("got %+v, %v; want %+v", second, err, first)
 	}

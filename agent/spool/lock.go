@@ -3,30 +3,36 @@ package spool
 import (
 	"errors"
 	"fmt"
-	"os"
+	"io"
 	"path/filepath"
-	"syscall"
 
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
 
 // ErrLocked tells that another shipper works on the spool.
 var ErrLocked = errors.New("another shipper works on this spool")
 
-// Lock keeps other shippers off a data directory until unlock is called or the
-// process ends.
-func Lock(dir string) (unlock func() error, err error) {
-	f, err := os.OpenFile(filepath.Join(dir, "shipper.lock"), os.O_RDWR|os.O_CREATE, 0o640)
-	if err != nil {
+// Lockable is a disk on which one process can keep others out.
+type Lockable interface {
+	disk.FS
+	disk.Locker
+}
+
+// Lock keeps other shippers off a data directory until it is closed or the process
+// ends. The lock is on shipped/, which the recorder's user cannot open.
+func Lock(fsys Lockable, dir string) (io.Closer, error) {
+	shipped := filepath.Join(dir, "shipped")
+	if err := disk.MkdirAll(fsys, shipped, 0o750); err != nil {
 		return nil, fmt.Errorf("lock spool: %w", err)
 	}
-	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
-		err = fault.Exit(fault.Fix(fmt.Errorf("%w (%s)", ErrLocked, dir),
+	held, err := fsys.Lock(shipped)
+	if errors.Is(err, disk.ErrLocked) {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("%w (%s)", ErrLocked, dir),
 			"it ships by itself: journalctl -u cis490-shipper; to ship by hand: sudo systemctl stop cis490-shipper"), fault.TempFail)
 	}
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, fmt.Errorf("lock spool: %w", err)
 	}
-	return f.Close, nil
+	return held, nil
 }

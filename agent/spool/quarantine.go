@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"time"
 
@@ -27,11 +28,15 @@ type Reason struct {
 	Retry   bool            `json:"retry"`            // once more by itself, when the policy changes
 }
 
-// Unpackable is the kind of an episode that was set aside before it was sent.
-const Unpackable wire.Kind = "unpackable"
+// Kinds of what was set aside here, and not by a receiver's answer.
+const (
+	Unpackable wire.Kind = "unpackable" // before it was sent
+	Changed    wire.Kind = "changed"    // its directory, after its tarball was sent
+)
 
 // Quarantine sets an episode aside. A tarball that may yet be needed as it is
-// stays with it: that of a conflict, and one whose directory is gone.
+// stays with it: that of a conflict, and one whose directory is gone or changed. An
+// error that wraps ErrStuck tells that the folder alone is still in episodes/.
 func (s *Spool) Quarantine(r Reason) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -44,31 +49,46 @@ func (s *Spool) Quarantine(r Reason) error {
 	return s.finishQuarantine(r)
 }
 
+// finishQuarantine does the rest once the reason is durable in the outbox. The
+// recorder's folder comes last, so that the episode is set aside also where that
+// stays in the way.
 func (s *Spool) finishQuarantine(r Reason) error {
 	id, dir := r.Episode, s.inQuarantine(r.Episode)
-	if err := s.move(s.episode(id), dir); err != nil {
+	if err := s.adopt(id); err != nil {
 		return fmt.Errorf("quarantine %s: %w", id, err)
 	}
-	if !disk.Exists(s.FS, dir) {
-		if err := s.FS.Mkdir(dir, 0o750); err != nil {
-			return fmt.Errorf("quarantine %s: %w", id, err)
-		}
+	if err := s.FS.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("quarantine %s: %w", id, err)
 	}
-	hasDir := disk.Exists(s.FS, filepath.Join(dir, episode.DoneMarker))
+	hasDir := s.whole(id) == nil || disk.Exists(s.FS, filepath.Join(s.setAside(id), episode.DoneMarker))
 	tarball := s.inOutbox(id, wire.TarballSuffix)
 	var err error
-	if r.Kind == wire.OtherDigest || !hasDir {
+	if r.Kind == wire.OtherDigest || r.Kind == Changed || !hasDir {
 		err = s.move(tarball, filepath.Join(dir, string(id)+wire.TarballSuffix))
 	} else {
 		err = s.remove(tarball)
 	}
 	err = errors.Join(err,
 		s.remove(tarball+disk.Partial),
-		s.move(s.inOutbox(id, reasonSuffix), filepath.Join(dir, episode.ReasonFile)),
-		s.FS.SyncDir(dir), s.FS.SyncDir(s.quarantine()), s.FS.SyncDir(s.episodes()),
+		s.move(s.inOutbox(id, reasonSuffix), s.reasonOf(id)),
+		s.FS.SyncDir(dir), s.FS.SyncDir(s.quarantine()),
 		s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
 	if err != nil {
 		return fmt.Errorf("quarantine %s: %w", id, err)
+	}
+	return s.moveAside(id)
+}
+
+// moveAside moves the folder of an episode that is set aside to its reason.
+func (s *Spool) moveAside(id ident.EpisodeID) error {
+	if !disk.Exists(s.FS, s.episode(id)) {
+		return nil
+	}
+	if err := s.move(s.episode(id), s.setAside(id)); err != nil {
+		return fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
+	}
+	if err := errors.Join(s.FS.SyncDir(s.inQuarantine(id)), s.FS.SyncDir(s.episodes())); err != nil {
+		return fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
 	}
 	return nil
 }
@@ -76,69 +96,27 @@ func (s *Spool) finishQuarantine(r Reason) error {
 // Quarantined returns the ids of what is set aside, by age.
 func (s *Spool) Quarantined() ([]ident.EpisodeID, error) { return s.ids(s.quarantine(), "") }
 
-// ReasonOf returns why an episode was set aside.
-func (s *Spool) ReasonOf(id ident.EpisodeID) (Reason, error) {
-	return s.readReason(filepath.Join(s.inQuarantine(id), episode.ReasonFile))
+func (s *Spool) reasonOf(id ident.EpisodeID) string {
+	return filepath.Join(s.inQuarantine(id), episode.ReasonFile)
 }
 
-func (s *Spool) readReason(path string) (Reason, error) {
+// ReasonOf returns why an episode was set aside. It returns an error for a reason
+// that someone else than the shipper may have written.
+func (s *Spool) ReasonOf(id ident.EpisodeID) (Reason, error) {
+	return s.readReason(s.reasonOf(id), id)
+}
+
+func (s *Spool) readReason(path string, id ident.EpisodeID) (Reason, error) {
 	var r Reason
-	b, err := disk.ReadFile(s.FS, path, maxSidecar)
+	b, err := s.readOwn(path)
 	if err != nil {
 		return r, err
 	}
 	if err := json.Unmarshal(b, &r); err != nil {
 		return Reason{}, fmt.Errorf("read %s: %w", path, err)
 	}
+	if r.Episode != id {
+		return Reason{}, fmt.Errorf("read %s: it is of episode %q", path, r.Episode)
+	}
 	return r, nil
-}
-
-// Release lets a quarantined episode wait for shipping again.
-func (s *Spool) Release(id ident.EpisodeID) error {
-	dir := s.inQuarantine(id)
-	if !disk.Exists(s.FS, dir) {
-		return nil
-	}
-	// Without its reason it is known to be on its way out.
-	err := errors.Join(s.remove(filepath.Join(dir, episode.ReasonFile)), s.FS.SyncDir(dir))
-	if err == nil {
-		err = s.finishRelease(id)
-	}
-	if err != nil {
-		return fmt.Errorf("release %s: %w", id, err)
-	}
-	return nil
-}
-
-func (s *Spool) finishRelease(id ident.EpisodeID) error {
-	dir := s.inQuarantine(id)
-	err := errors.Join(
-		s.move(filepath.Join(dir, string(id)+wire.TarballSuffix), s.inOutbox(id, wire.TarballSuffix)),
-		s.FS.SyncDir(s.outbox()), s.FS.SyncDir(dir))
-	if err != nil {
-		return err
-	}
-	left, err := s.FS.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	if len(left) == 0 {
-		err = s.remove(dir)
-	} else {
-		err = s.move(dir, s.episode(id))
-	}
-	return errors.Join(err, s.FS.SyncDir(s.episodes()), s.FS.SyncDir(s.quarantine()))
-}
-
-// Discard removes an episode that is set aside, for good.
-func (s *Spool) Discard(id ident.EpisodeID) error {
-	gone := s.inOutbox(id, removingSuffix)
-	err := errors.Join(s.move(s.inQuarantine(id), gone), s.FS.SyncDir(s.outbox()), s.FS.SyncDir(s.quarantine()))
-	if err == nil {
-		err = s.removeTree(gone)
-	}
-	if err != nil {
-		return fmt.Errorf("discard %s: %w", id, err)
-	}
-	return nil
 }

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"cis490/internal/disk"
-	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 )
@@ -18,6 +17,8 @@ type Recovered struct {
 	// be what ended it.
 	Interrupted []ident.EpisodeID
 	Finished    int // transitions completed
+	// Stuck tells how many folders of the recorder could not be moved or removed.
+	Stuck int
 }
 
 // Recover finishes or takes back what a crash left half done. It goes on after
@@ -30,6 +31,10 @@ func (s *Spool) Recover() (Recovered, error) {
 	}
 	var errs []error
 	step := func(err error) {
+		if errors.Is(err, ErrStuck) { // all else is done: Scan finds it again
+			out.Stuck++
+			return
+		}
 		out.Finished++
 		errs = append(errs, err)
 	}
@@ -49,11 +54,11 @@ func (s *Spool) Recover() (Recovered, error) {
 			errs = append(errs, s.remove(path))
 		case reasonSuffix + disk.Partial, metaSuffix + disk.Partial:
 			errs = append(errs, s.remove(path))
-		case removingSuffix:
-			step(s.removeTree(path))
+		case removingSuffix: // of an older version, which had them here
+			step(errors.Join(s.move(path, s.removing(id)), s.FS.SyncDir(s.shipped()), s.FS.SyncDir(s.outbox())))
 		case reasonSuffix:
-			r, err := s.readReason(path)
-			if err == nil && r.Episode == id {
+			r, err := s.readReason(path, id)
+			if err == nil {
 				err = s.finishQuarantine(r)
 				delete(tarballs, id)
 			}
@@ -63,9 +68,21 @@ func (s *Spool) Recover() (Recovered, error) {
 	quarantined, err := s.Quarantined()
 	errs = append(errs, err)
 	for _, id := range quarantined {
-		if !disk.Exists(s.FS, filepath.Join(s.inQuarantine(id), episode.ReasonFile)) {
+		if s.isOld(id) {
+			step(s.adoptOne(id))
+		} else if !disk.Exists(s.FS, s.reasonOf(id)) {
 			step(s.finishRelease(id))
+		} else if disk.Exists(s.FS, s.episode(id)) {
+			step(s.moveAside(id))
 		}
+	}
+	gone, err := s.ids(s.quarantine(), removingSuffix)
+	errs = append(errs, err)
+	for _, id := range gone { // those in shipped/ are left to Settle: there may be many
+		if err := s.removeTree(s.inQuarantine(id) + removingSuffix); err != nil {
+			err = fmt.Errorf("%w: %w", ErrStuck, err)
+		}
+		step(err)
 	}
 	errs = append(errs, s.remove(s.receiptsPath()+disk.Partial), s.recoverReceipts(tarballs, step))
 	for _, e := range entries { // digests whose tarball never came, or went
@@ -86,12 +103,14 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 	for id := range tarballs {
 		here[id] = Row{}
 	}
-	dirs, err := s.ids(s.episodes(), "")
+	dirs, err := disk.ReadDirN(s.FS, s.episodes(), maxNames)
 	if err != nil {
-		return err
+		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may close it
 	}
-	for _, id := range dirs {
-		here[id] = Row{}
+	for _, e := range dirs {
+		if id, err := ident.ParseEpisodeID(e.Name()); err == nil {
+			here[id] = Row{}
+		}
 	}
 	lost := map[ident.EpisodeID]Row{}
 	err = s.eachRow(func(r Row) {

@@ -53,27 +53,44 @@ func (s *Spool) Note(batch []Acknowledged) error {
 }
 
 // Clear moves episodes whose receipts are noted out of outbox and episodes. After an
-// error any of them may be where they were, for another call or Recover to move. The
-// directory leaves with one rename: half of it under its own name could be taken for
-// an episode of other content.
+// error any of them may be where they were, for another call or Recover to move; after
+// one that wraps ErrStuck, nothing is left to do but that. The directory leaves with
+// one rename: half of it under its own name could be taken for an episode of other
+// content.
 func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	for _, id := range ids {
-		err := errors.Join(
-			s.move(s.inOutbox(id, wire.TarballSuffix), s.inShipped(id)),
-			s.move(s.episode(id), s.inOutbox(id, removingSuffix)))
-		if err != nil {
+		if err := s.move(s.inOutbox(id, wire.TarballSuffix), s.inShipped(id)); err != nil {
 			return fmt.Errorf("retire %s: %w", id, err)
 		}
 	}
-	if err := errors.Join(s.FS.SyncDir(s.shipped()), s.FS.SyncDir(s.episodes())); err != nil {
+	var stuck error
+	for _, id := range ids {
+		if err := s.removeTree(s.removing(id)); err != nil { // one of before
+			stuck = fmt.Errorf("remove %s: %w: %w", s.removing(id), ErrStuck, err)
+		} else if err := s.move(s.episode(id), s.removing(id)); err != nil {
+			stuck = fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
+		}
+	}
+	if err := s.FS.SyncDir(s.shipped()); err != nil {
 		return fmt.Errorf("retire: %w", err)
 	}
+	// Lost, the folders come back, and what lies in shipped/ tells what they are.
+	left := s.FS.SyncDir(s.episodes())
+	if left != nil {
+		stuck = fmt.Errorf("retire: %w: %w", ErrStuck, left)
+	}
 	for _, id := range ids {
-		if err := errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.removeTree(s.inOutbox(id, removingSuffix))); err != nil {
+		if err := s.remove(s.inOutbox(id, metaSuffix)); err != nil {
 			return fmt.Errorf("retire %s: %w", id, err)
 		}
+		if left != nil {
+			continue
+		}
+		if err := s.removeTree(s.removing(id)); err != nil {
+			stuck = fmt.Errorf("remove %s: %w: %w", s.removing(id), ErrStuck, err)
+		}
 	}
-	return nil
+	return stuck
 }
 
 // Shipped returns the last row of every episode whose tarball is in shipped/, by
@@ -132,8 +149,12 @@ func (s *Spool) PutBack(r Row, storeID string) error {
 }
 
 // Prune removes a shipped tarball; the caller has just heard from the receiver
-// that it has it.
+// that it has it. While the episode's folder is stuck the tarball stays, as the sign
+// that the folder is not to be shipped.
 func (s *Spool) Prune(id ident.EpisodeID) error {
+	if disk.Exists(s.FS, s.episode(id)) {
+		return nil
+	}
 	if err := s.remove(s.inShipped(id)); err != nil {
 		return fmt.Errorf("prune %s: %w", id, err)
 	}

@@ -3,7 +3,15 @@
 //	episodes/<id>/            recorded; whole once it holds done.marker
 //	outbox/<id>.tar.zst       packed, durable, its digest beside it in <id>.json
 //	shipped/<id>.tar.zst      the receiver's receipt is durable in receipts.jsonl
-//	quarantine/<id>/          set aside, with quarantine_reason.json
+//	quarantine/<id>/          set aside: quarantine_reason.json, the recorder's folder
+//	                          as episode/, and <id>.tar.zst if that is still needed
+//
+// The recorder's user owns episodes/ and is hostile by design: it may change names,
+// keep files open and run on. So nothing in an episode's folder is believed beyond
+// "done.marker is here". What is believed (tarball, digest, reason, receipt) lies in
+// folders that only the shipper's user can write. A folder is removed, or set aside,
+// in a place where the recorder cannot reach its name. A folder that cannot be moved
+// or removed is passed over (ErrStuck): it is counted, and no other episode waits.
 //
 // Every step from one state to the next can be cut off by a crash at any call
 // and done again: Recover finishes or takes back what it finds half done. A
@@ -17,13 +25,10 @@ package spool
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"cis490/internal/disk"
@@ -35,7 +40,7 @@ import (
 
 // Packer packs the directory of an episode; *episode.Packer does.
 type Packer interface {
-	Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(n int)) (episode.Packed, error)
+	Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error)
 }
 
 var _ Packer = (*episode.Packer)(nil)
@@ -55,11 +60,11 @@ type Spool struct {
 	receipts *ledger.Ledger
 }
 
-// The endings of files in the outbox, after the episode's id.
+// The endings of names, after the episode's id.
 const (
 	metaSuffix     = ".json"        // digest and size of the tarball
 	reasonSuffix   = ".reason.json" // a quarantine in progress
-	removingSuffix = ".removing"    // an acknowledged episode on its way out
+	removingSuffix = ".removing"    // in shipped/ and quarantine/: a folder on its way out
 )
 
 // Open makes the folders that are missing and opens the receipts. Recover comes
@@ -107,147 +112,12 @@ func (s *Spool) inQuarantine(id ident.EpisodeID) string {
 	return filepath.Join(s.quarantine(), string(id))
 }
 
-// Done tells whether an episode's directory is there and whole. A symlink to one
-// is none: what it leads to is not ours to remove.
-func (s *Spool) Done(id ident.EpisodeID) bool { return s.whole(id) == nil }
-
-// whole is fs.ErrNotExist where an episode's directory is not there, or not whole,
-// and another error where that cannot be told.
-func (s *Spool) whole(id ident.EpisodeID) error {
-	marker, err := s.FS.Lstat(filepath.Join(s.episode(id), episode.DoneMarker))
-	if err != nil {
-		return err
-	}
-	dir, err := s.FS.Lstat(s.episode(id))
-	if err != nil {
-		return err
-	}
-	if !marker.Mode().IsRegular() || !dir.IsDir() {
-		return fs.ErrNotExist
-	}
-	return nil
+// setAside is where an episode's folder lies while it is set aside.
+func (s *Spool) setAside(id ident.EpisodeID) string {
+	return filepath.Join(s.inQuarantine(id), "episode")
 }
 
-// Scan returns the ids of whole episodes that known does not know yet, in order
-// of age, and how many others are being recorded. It looks into no directory
-// that is known.
-func (s *Spool) Scan(known func(ident.EpisodeID) bool) (found []ident.EpisodeID, recording int, err error) {
-	entries, err := s.FS.ReadDir(s.episodes())
-	if err != nil {
-		return nil, 0, fmt.Errorf("scan episodes: %w", err)
-	}
-	for _, e := range entries {
-		id, err := ident.ParseEpisodeID(e.Name())
-		if err != nil || !e.IsDir() || known(id) {
-			continue
-		}
-		if s.Done(id) {
-			found = append(found, id)
-		} else {
-			recording++
-		}
-	}
-	return found, recording, nil
-}
-
-// Packed returns the ids of the tarballs in the outbox.
-func (s *Spool) Packed() ([]ident.EpisodeID, error) { return s.ids(s.outbox(), wire.TarballSuffix) }
-
-// Waits tells whether an episode waits to be shipped, as a directory or as a
-// tarball.
-func (s *Spool) Waits(id ident.EpisodeID) bool {
-	return s.Done(id) || disk.Exists(s.FS, s.inOutbox(id, wire.TarballSuffix))
-}
-
-// Item is what the queue needs to know of an episode that waits.
-type Item struct {
-	Commit ident.Commit // "" where none was stamped or it cannot be read
-	Bytes  int64        // on disk, of the directory or else of the tarball
-}
-
-// Look returns what is known of a waiting episode without packing it.
-func (s *Spool) Look(id ident.EpisodeID) Item {
-	var it Item
-	if m, err := episode.ReadMeta(s.FS, s.episode(id)); err == nil {
-		it.Commit = m.Code.Commit
-	} else if t, err := s.readSidecar(id); err == nil {
-		return Item{t.Commit, t.Size}
-	}
-	entries, err := s.FS.ReadDir(s.episode(id))
-	if err != nil {
-		return it
-	}
-	for _, e := range entries {
-		if fi, err := e.Info(); err == nil {
-			it.Bytes += fi.Size()
-		}
-	}
-	return it
-}
-
-// ids returns the ids of the names in a folder that end in suffix.
-func (s *Spool) ids(dir, suffix string) ([]ident.EpisodeID, error) {
-	entries, err := s.FS.ReadDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("list %s: %w", dir, err)
-	}
-	var out []ident.EpisodeID
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), suffix)
-		if id, err := ident.ParseEpisodeID(name); ok && err == nil {
-			out = append(out, id)
-		}
-	}
-	return out, nil
-}
-
-// move renames; that it was done before is fine.
-func (s *Spool) move(from, to string) error {
-	err := s.FS.Rename(from, to)
-	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(s.FS, from) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	// A power cut may have left both names to one file; rename(2) leaves both too.
-	a, err := s.FS.Lstat(from)
-	if err != nil {
-		return nil
-	}
-	if b, err := s.FS.Lstat(to); err == nil && !a.IsDir() && disk.SameFile(a, b) {
-		return s.remove(from)
-	}
-	return nil
-}
-
-// remove removes a file; that it is gone is fine.
-func (s *Spool) remove(name string) error {
-	if err := s.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// removeTree removes a directory and all in it, following nothing.
-func (s *Spool) removeTree(dir string) error {
-	entries, err := s.FS.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		name := filepath.Join(dir, e.Name())
-		if e.IsDir() {
-			err = s.removeTree(name)
-		} else {
-			err = s.remove(name)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return s.remove(dir)
+// removing is where an acknowledged episode's folder lies until it is removed.
+func (s *Spool) removing(id ident.EpisodeID) string {
+	return filepath.Join(s.shipped(), string(id)+removingSuffix)
 }

@@ -22,7 +22,8 @@ import (
 type Tarball struct {
 	Episode  ident.EpisodeID `json:"episode"`
 	Digest   ident.Digest    `json:"sha256"`
-	Size     int64           `json:"size"` // bytes
+	Content  ident.Digest    `json:"content_sha256,omitempty"` // before compression; see episode.Packed
+	Size     int64           `json:"size"`                     // bytes
 	Commit   ident.Commit    `json:"commit,omitempty"`
 	Repacked bool            `json:"repacked,omitempty"` // once more, after the receiver found it damaged
 }
@@ -30,74 +31,97 @@ type Tarball struct {
 // maxSidecar bounds the small JSON files in bytes.
 const maxSidecar = 64 << 10
 
+// Packing is how an episode is packed.
+type Packing struct {
+	Packer Packer
+	Most   int64       // bytes of the directory; 0: no limit but that of an episode
+	Moved  func(n int) // if set, is told of progress
+}
+
 // Tarball returns the durable tarball of an episode, packing it if it has none
-// yet. An *episode.Unpackable or a missing directory is the episode's own fault;
-// after any other error the next try may succeed. moved, if set, is told of
-// progress.
-func (s *Spool) Tarball(ctx context.Context, p Packer, id ident.EpisodeID, moved func(n int)) (Tarball, error) {
-	path := s.inOutbox(id, wire.TarballSuffix)
-	fi, err := s.FS.Lstat(path)
+// yet. An *episode.Unpackable or a missing directory is the episode's own fault, and
+// an *episode.Larger asks for another limit; after any other error the next try may
+// succeed.
+func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tarball, error) {
+	fi, err := s.FS.Lstat(s.inOutbox(id, wire.TarballSuffix))
 	switch {
 	case err == nil:
 		return s.existing(id, fi.Size())
 	case !errors.Is(err, fs.ErrNotExist):
 		return Tarball{}, fmt.Errorf("look for tarball: %w", err)
 	}
-	return s.pack(ctx, p, id, moved, false)
+	t, err := s.pack(ctx, p, id)
+	if err != nil {
+		return Tarball{}, err
+	}
+	if err := s.writeSidecar(t); err != nil {
+		return Tarball{}, errors.Join(err, s.remove(s.partial(id)))
+	}
+	return t, s.publish(id)
 }
 
-// Repack throws away a tarball that arrived damaged and packs it again. Without
-// the episode's directory there is nothing to pack from, and the error is
-// fs.ErrNotExist.
-func (s *Spool) Repack(ctx context.Context, p Packer, id ident.EpisodeID, moved func(n int)) (Tarball, error) {
-	if err := s.whole(id); err != nil {
-		return Tarball{}, fmt.Errorf("pack %s again: look for its directory: %w", id, err)
+// ErrChanged tells that a directory is not what it was when it was packed first.
+var ErrChanged = errors.New("the directory is not what was packed first")
+
+// Repack packs an episode again whose first tarball arrived damaged. It returns
+// ErrChanged if that would give another content, and fs.ErrNotExist if the directory
+// is gone; the first tarball is then left as it is.
+func (s *Spool) Repack(ctx context.Context, p Packing, first Tarball) (Tarball, error) {
+	id := first.Episode
+	t, err := s.pack(ctx, p, id)
+	if err != nil {
+		return Tarball{}, err
 	}
-	// First the old bytes go, for good: under the new digest they would be wrong.
-	err := errors.Join(s.remove(s.inOutbox(id, wire.TarballSuffix)), s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
+	t.Repacked = true
+	// Another version of the encoder makes other bytes of the same files.
+	if t.Digest != first.Digest && (first.Content == "" || t.Content != first.Content) {
+		return Tarball{}, errors.Join(ErrChanged, s.remove(s.partial(id)))
+	}
+	// Without its sidecar a tarball is read again, so a crash leaves no wrong digest.
+	err = errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
+	if err == nil {
+		err = s.publish(id)
+	}
+	if err == nil {
+		err = errors.Join(s.writeSidecar(t), s.FS.SyncDir(s.outbox()))
+	}
 	if err != nil {
 		return Tarball{}, fmt.Errorf("pack %s again: %w", id, err)
 	}
-	return s.pack(ctx, p, id, moved, true)
+	return t, nil
 }
 
-func (s *Spool) pack(ctx context.Context, p Packer, id ident.EpisodeID, moved func(n int), again bool) (Tarball, error) {
-	dir := s.episode(id)
+func (s *Spool) partial(id ident.EpisodeID) string {
+	return s.inOutbox(id, wire.TarballSuffix) + disk.Partial
+}
+
+// pack writes the partial file of a tarball durably.
+func (s *Spool) pack(ctx context.Context, p Packing, id ident.EpisodeID) (Tarball, error) {
 	if err := s.whole(id); err != nil {
 		return Tarball{}, fmt.Errorf("pack %s: look for its directory: %w", id, err)
 	}
-	m, err := episode.ReadMeta(s.FS, dir)
-	switch {
-	case err != nil:
-		return Tarball{}, episode.Unreadable(episode.MetaFile, err)
-	case m.Episode != id:
-		return Tarball{}, &episode.Unpackable{File: episode.MetaFile, Why: fmt.Sprintf("is of episode %q", m.Episode)}
-	case m.Verdict == episode.Abandoned:
-		return Tarball{}, &episode.Unpackable{File: episode.MetaFile, Why: "says that the recording was abandoned"}
-	}
-	t := Tarball{Episode: id, Commit: m.Code.Commit, Repacked: again}
-	final := s.inOutbox(id, wire.TarballSuffix)
-	partial := final + disk.Partial
-	err = disk.WriteSync(s.FS, partial, 0o640, func(w io.Writer) error {
+	var packed episode.Packed
+	err := disk.WriteSync(s.FS, s.partial(id), 0o640, func(w io.Writer) (err error) {
 		st := &steady{w: w}
-		packed, err := p.Pack(ctx, st, dir, id, moved)
-		t.Digest, t.Size = packed.Digest, packed.Size
+		packed, err = p.Packer.Pack(ctx, st, episode.Source{FS: s.FS, Dir: s.episode(id), ID: id, Most: p.Most, Moved: p.Moved})
 		return errors.Join(err, st.wait())
 	})
 	if err != nil {
 		return Tarball{}, err
 	}
-	if err := s.writeSidecar(t); err != nil {
-		return Tarball{}, errors.Join(err, s.remove(partial))
+	return Tarball{Episode: id, Digest: packed.Digest, Content: packed.Content, Size: packed.Size, Commit: packed.Meta.Code.Commit}, nil
+}
+
+// publish gives the partial file its name. One sync is for that of the sidecar too: a
+// tarball without one is read again.
+func (s *Spool) publish(id ident.EpisodeID) error {
+	if err := s.FS.Rename(s.partial(id), s.inOutbox(id, wire.TarballSuffix)); err != nil {
+		return errors.Join(err, s.remove(s.partial(id)))
 	}
-	if err := s.FS.Rename(partial, final); err != nil {
-		return Tarball{}, errors.Join(err, s.remove(partial))
-	}
-	// One sync for both names. A tarball without its sidecar is read again.
 	if err := s.FS.SyncDir(s.outbox()); err != nil {
-		return Tarball{}, fmt.Errorf("make tarball durable: %w", err)
+		return fmt.Errorf("make tarball durable: %w", err)
 	}
-	return t, nil
+	return nil
 }
 
 // existing describes a tarball that is in the outbox already. It may have been
@@ -127,12 +151,8 @@ func (s *Spool) existing(id ident.EpisodeID, size int64) (Tarball, error) {
 	return t, s.FS.SyncDir(s.outbox())
 }
 
-// commitOf reads the commit from the episode's directory or, where that is
-// gone, out of the tarball.
+// commitOf reads the commit out of the tarball, which is what was taken.
 func (s *Spool) commitOf(id ident.EpisodeID) (ident.Commit, error) {
-	if m, err := episode.ReadMeta(s.FS, s.episode(id)); err == nil {
-		return m.Code.Commit, nil
-	}
 	f, err := s.open(id)
 	if err != nil {
 		return "", err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -46,6 +46,9 @@ func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, erro
 	if tag != "" {
 		header.Set("If-None-Match", tag)
 	}
+	// A small answer: it has to be there as a whole.
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*r.Idle, fmt.Errorf("no whole answer within %s", 2*r.Idle))
+	defer cancel()
 	res, err := r.get(ctx, wire.ReleasesPath+"?"+q.Encode(), header)
 	if err != nil {
 		return wire.Offer{}, "", err
@@ -70,7 +73,7 @@ func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, erro
 		return wire.Offer{}, "", fmt.Errorf("read offer: %w", err)
 	}
 	var o wire.Offer
-	if err := json.Unmarshal(b, &o); err != nil || len(b) > wire.MaxAnswer || o.Manifest == "" {
+	if err := wire.Decode(b, &o); err != nil || len(b) > wire.MaxAnswer || o.Manifest == "" {
 		return wire.Offer{}, "", fmt.Errorf("%w: the answer is no offer of a release: %d bytes, %.60q", wire.ErrNotOurs, len(b), b)
 	}
 	return o, res.Header.Get("ETag"), nil
@@ -139,10 +142,10 @@ func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header
 	silent := time.AfterFunc(r.Idle, func() { cancel(fmt.Errorf("no byte for %s", r.Idle)) })
 	stop := func() { silent.Stop(); cancel(nil) }
 	tr := &http.Transport{
-		TLSClientConfig: conf, DisableKeepAlives: true, DisableCompression: true,
-		DialContext: (&net.Dialer{Timeout: r.Idle}).DialContext, MaxResponseHeaderBytes: 64 << 10,
+		TLSClientConfig: conf, DisableKeepAlives: true,
+		DialContext: (&net.Dialer{Timeout: r.Idle}).DialContext,
 	}
-	cl := &http.Client{Transport: tr, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	cl := httpclient.New(tr, httpclient.Bounds{}) // Look and watched bound it
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(r.URL, "/")+path, nil)
 	if err != nil {
 		stop()
@@ -154,26 +157,35 @@ func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header
 	if err != nil {
 		cause := context.Cause(ctx)
 		stop()
+		if redirect, ok := errors.AsType[*httpclient.Redirect](err); ok {
+			return nil, fmt.Errorf("%w: %w", wire.ErrNotOurs, redirect)
+		}
 		if cause != nil {
 			err = fmt.Errorf("%w: %w", err, cause)
 		}
 		return nil, err
 	}
-	res.Body = &watched{res.Body, silent, r.Idle, stop}
+	res.Body = &watched{ReadCloser: res.Body, silent: silent, idle: r.Idle, stop: stop}
 	return res, nil
 }
 
-// watched is a body whose every byte puts the end off.
+// progress is how many bytes put the end of a transfer off. Less is silence: a byte
+// before each end would hold the transfer for ever.
+const progress = 4 << 10
+
+// watched is a body whose progress puts the end off.
 type watched struct {
 	io.ReadCloser
 	silent *time.Timer
 	idle   time.Duration
 	stop   func()
+	moved  int // bytes since the end was put off
 }
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.ReadCloser.Read(p)
-	if n > 0 {
+	if w.moved += n; w.moved >= progress {
+		w.moved = 0
 		w.silent.Reset(w.idle)
 	}
 	return n, err

@@ -13,11 +13,12 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+
+	"cis490/internal/disk"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v3"
@@ -52,7 +53,7 @@ type operation struct {
 
 // Open reads the document, which must be sound in itself.
 func Open(path string) (*Doc, error) {
-	b, err := os.ReadFile(path)
+	b, err := disk.ReadFile(disk.OS{}, path, 16<<20)
 	if err != nil {
 		return nil, err
 	}

@@ -13,8 +13,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
+
+	"cis490/internal/plain"
 )
 
 // Status is a check's verdict.
@@ -136,18 +136,6 @@ func Failing(rows []Row) []string {
 	return ids
 }
 
-// Plain makes text from elsewhere harmless to show: one line, no control
-// characters (escape sequences, newlines), at most limit runes.
-func Plain(s string, limit int) string {
-	out := make([]rune, 0, min(len(s), limit))
-	for _, r := range s {
-		if len(out) == limit {
-			return string(out) + "…"
-		}
-		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			r = ' '
-		}
-		out = append(out, r)
-	}
-	return string(out)
-}
+// Plain makes text from elsewhere harmless to show: one line, no hidden characters,
+// at most limit characters.
+func Plain(s string, limit int) string { return plain.Line(s, limit) }

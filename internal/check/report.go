@@ -1,6 +1,7 @@
 package check
 
 import (
+	"fmt"
 	"time"
 )
 
@@ -17,6 +18,32 @@ type Report struct {
 	At      time.Time `json:"at"`
 	Summary Summary   `json:"summary"`
 	Checks  []Row     `json:"checks"`
+}
+
+// MaxRows bounds the rows of a report that a receiver takes.
+const MaxRows = 500
+
+// Check makes a report from elsewhere fit to keep: it cuts and cleans every text, as
+// Plain does, and counts the summary anew. It returns an error if there are more than
+// MaxRows rows, or if a row has a status that is none.
+func (r *Report) Check() error {
+	if len(r.Checks) > MaxRows {
+		return fmt.Errorf("%d checks, want at most %d", len(r.Checks), MaxRows)
+	}
+	r.Schema, r.Host, r.Role = Plain(r.Schema, 40), Plain(r.Host, 100), Plain(r.Role, 20)
+	r.Version, r.Commit = Plain(r.Version, 100), Plain(r.Commit, 64)
+	for i := range r.Checks {
+		row := &r.Checks[i]
+		switch row.Status {
+		case Pass, Warn, Fail, Skip:
+		default:
+			return fmt.Errorf("checks[%d].status: want pass, warn, fail or skip, got %.20q", i, row.Status)
+		}
+		row.ID, row.Title = Plain(row.ID, 64), Plain(row.Title, 200)
+		row.Detail, row.Fix = Plain(row.Detail, 500), Plain(row.Fix, 1000)
+	}
+	r.Summary = Summarize(r.Checks)
+	return nil
 }
 
 // Summary is how many rows have each status.

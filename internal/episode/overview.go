@@ -106,7 +106,7 @@ func figures() []figure {
 // ReadOverview reads an episode's directory. It reads what is there: whether that
 // is sound is for Verify to tell.
 func ReadOverview(fsys fs.FS) (Overview, error) {
-	g := gathering{sources: map[string][]rowFigures{}}
+	g := gathering{sources: map[string][]rowFigures{}, most: maxRows}
 	names := []string{MetaFile, LabelsFile, EventsFile}
 	for i := 0; i < len(names); i++ {
 		f, err := fsys.Open(names[i])
@@ -126,9 +126,10 @@ func ReadOverview(fsys fs.FS) (Overview, error) {
 	return g.overview(), nil
 }
 
-// Bounds of what ReadOverviewOf takes: they are far above what is recorded, and
-// within what a small receiver can spare.
+// maxRows bounds what ReadOverview takes. Those of ReadOverviewOf are far above what is
+// recorded too, and within what a small receiver can spare.
 const (
+	maxRows       = 2_000_000
 	maxGlance     = 256 << 20 // bytes, unpacked
 	maxGlanceRows = 200_000
 )

@@ -1,6 +1,7 @@
 package episode_test
 
 import (
+	"archive/tar"
 	"bytes"
 	"maps"
 	"math"
@@ -20,7 +21,7 @@ func file(lines ...string) *fstest.MapFile {
 
 func overviewFS() fstest.MapFS {
 	return fstest.MapFS{
-		"meta.json":    file(`{"schema_version":1,"profile":"hash","rows":{"proc":3,"pressure":1}}`),
+		"meta.json":    file(`{"schema_version":1,"episode":"01J0000000000000000000000A","profile":"hash","rows":{"proc":3,"pressure":1}}`),
 		"events.jsonl": file(`{"t_mono_ns":0,"source":"orchestrate","event":"start"}`, `{"t_mono_ns":4000000000,"source":"orchestrate","event":"exit"}`),
 		"labels.jsonl": file(`{"t_mono_ns":0,"phase":"clean","event":"start"}`, `{"t_mono_ns":1000000000,"phase":"busy","event":"go"}`),
 		"telemetry-proc.jsonl": file(
@@ -121,8 +122,7 @@ func TestReadOverviewOf(t *testing.T) {
 		"200000 rows": func(f map[string]string) {
 			f["telemetry-proc.jsonl"] = strings.Repeat(`{"t_mono_ns":1}`+"\n", 200_001)
 		},
-		"files or 268435456 bytes": func(f map[string]string) { f["big"] = strings.Repeat("\x00", 257<<20) },
-		"no meta.json":             func(f map[string]string) { delete(f, "meta.json") },
+		"limit of 268435456": func(f map[string]string) { f["big"] = strings.Repeat("\x00", 257<<20) },
 	} {
 		dir, bad := t.TempDir(), maps.Clone(files)
 		change(bad)
@@ -134,5 +134,8 @@ func TestReadOverviewOf(t *testing.T) {
 		if _, err := episode.ReadOverviewOf(bytes.NewReader(tarball), id); err == nil || !regexp.MustCompile(what).MatchString(err.Error()) {
 			t.Errorf("error %v, want %s", err, what)
 		}
+	}
+	if _, err := episode.ReadOverviewOf(bytes.NewReader(entry(t, tar.Header{Name: string(id) + "/x"}, "")), id); err == nil || !strings.Contains(err.Error(), "no meta.json") {
+		t.Errorf("error %v, want that there is no meta.json", err)
 	}
 }

@@ -2,9 +2,11 @@ package episode
 
 import (
 	"archive/tar"
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -15,11 +17,12 @@ import (
 	"syscall"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 )
 
-// ReasonFile says, beside the files of a quarantined episode, why it was set
-// aside. It is never packed.
+// ReasonFile says, beside a quarantined episode, why it was set aside. Older
+// versions wrote it into the episode's own folder, so it is never packed.
 const ReasonFile = "quarantine_reason.json"
 
 // Unpackable tells that an episode's directory cannot become a tarball, through
@@ -32,10 +35,30 @@ type Unpackable struct {
 // Error names the file and the reason.
 func (e *Unpackable) Error() string { return fmt.Sprintf("pack episode: %q %s", e.File, e.Why) }
 
+// Larger tells that an episode has more bytes than Source.Most.
+type Larger struct{ Most int64 }
+
+// Error names the limit.
+func (e *Larger) Error() string { return fmt.Sprintf("pack episode: more than %d bytes", e.Most) }
+
+// Source is what a Packer reads: an episode's directory, whose owner may be hostile
+// and change it at any time.
+type Source struct {
+	FS    disk.FS
+	Dir   string
+	ID    ident.EpisodeID
+	Most  int64       // bytes; beyond them Pack returns a *Larger. 0: MaxBytes
+	Moved func(n int) // if set, is told of each read
+}
+
 // Packed describes a tarball.
 type Packed struct {
 	Digest ident.Digest
-	Size   int64 // bytes of the tarball
+	// Content is the digest of the tar stream before compression. It depends on the
+	// files alone, not on the version of the encoder.
+	Content ident.Digest
+	Size    int64 // bytes of the tarball
+	Meta    Meta  // as packed
 }
 
 // Packer packs one episode at a time and keeps its buffers between them.
@@ -53,102 +76,87 @@ func NewPacker() (*Packer, error) {
 	return &Packer{z: z, buf: make([]byte, 256<<10)}, nil
 }
 
-// Pack writes the tarball of the directory to w: every regular file below id/,
-// sorted, without owner, rights or times, so that it depends on names and
-// content alone. A symlink, a special file, a file that cannot be read or that
-// changes meanwhile is an *Unpackable. moved, if set, is told of each read.
-func (p *Packer) Pack(ctx context.Context, w io.Writer, dir string, id ident.EpisodeID, moved func(n int)) (Packed, error) {
-	root, err := os.OpenRoot(dir)
+// Pack writes the tarball of a directory to w: every file below id/, sorted,
+// without owner, rights or times, so that it depends on names and content alone.
+// It returns an *Unpackable for what Inspect would refuse, for links and special
+// files, for files with other names or another owner, for files that cannot be
+// read or that change meanwhile, and for a meta.json that is not of a whole
+// episode of this id. Limits are checked before anything is read.
+func (p *Packer) Pack(ctx context.Context, w io.Writer, src Source) (Packed, error) {
+	s, err := surveyOf(src)
 	if err != nil {
-		return Packed{}, fmt.Errorf("pack episode: %w", err)
+		return Packed{}, err
 	}
-	defer func() { _ = root.Close() }() // only read
 	sum := &summed{w: w, h: sha256.New()}
 	p.z.reset(sum)
-	t := &packing{Packer: p, ctx: ctx, root: root, out: tar.NewWriter(p.z), moved: moved}
-	if err := t.dir(".", string(id), 0); err != nil {
-		return Packed{}, err
+	content := sha256.New()
+	t := &packing{Packer: p, ctx: ctx, survey: s, out: tar.NewWriter(io.MultiWriter(p.z, content))}
+	for _, f := range s.files {
+		if err := t.file(f); err != nil {
+			return Packed{}, err
+		}
 	}
 	if err := errors.Join(t.out.Close(), p.z.Close()); err != nil {
 		return Packed{}, fmt.Errorf("pack episode: %w", err)
 	}
-	return Packed{Digest: ident.Digest(hex.EncodeToString(sum.h.Sum(nil))), Size: sum.n}, nil
+	m, err := t.metaOf()
+	return Packed{Digest: digest(sum.h), Content: digest(content), Size: sum.n, Meta: m}, err
 }
+
+func digest(h hash.Hash) ident.Digest { return ident.Digest(hex.EncodeToString(h.Sum(nil))) }
 
 // packing is one run of Pack.
 type packing struct {
 	*Packer
-	ctx   context.Context
-	root  *os.Root
-	out   *tar.Writer
-	moved func(int)
+	*survey
+	ctx  context.Context
+	out  *tar.Writer
+	meta bytes.Buffer // what was packed of meta.json
 }
 
-// maxDepth bounds nested directories; a recorder makes none.
-const maxDepth = 8
-
-func (t *packing) dir(name, as string, depth int) error {
-	if depth > maxDepth {
-		return &Unpackable{name, "is nested too deep"}
-	}
-	entries, err := fs.ReadDir(t.root.FS(), name) // sorted by name
-	if err != nil {
-		return Unreadable(name, err)
-	}
-	for _, e := range entries {
-		if depth == 0 && e.Name() == ReasonFile {
-			continue
-		}
-		from, to := path.Join(name, e.Name()), path.Join(as, e.Name())
-		switch {
-		case e.IsDir():
-			err = t.dir(from, to, depth+1)
-		case e.Type().IsRegular():
-			err = t.file(from, to)
-		case e.Type()&fs.ModeSymlink != 0:
-			err = &Unpackable{from, "is a symlink"}
-		default:
-			err = &Unpackable{from, "is neither a file nor a directory (" + e.Type().String() + ")"}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (t *packing) file(name, as string) error {
+func (t *packing) file(s surveyed) error {
 	// Not blocking, should it have become a pipe since it was listed.
-	f, err := t.root.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	f, err := t.FS.OpenFile(path.Join(t.Dir, s.name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return Unreadable(name, err)
+		return Unreadable(s.name, err)
 	}
 	defer func() { _ = f.Close() }() // only read
-	before, err := f.Stat()
+	now, err := f.Stat()
 	if err != nil {
-		return Unreadable(name, err)
+		return Unreadable(s.name, err)
 	}
-	if at, err := t.root.Lstat(name); err != nil || !before.Mode().IsRegular() || !os.SameFile(at, before) {
-		return &Unpackable{name, "was replaced while it was packed"}
+	if !disk.SameFile(s.info, now) || !same(s.info, now) {
+		return &Unpackable{s.name, "was replaced or changed while the episode was packed"}
 	}
-	h := &tar.Header{Typeflag: tar.TypeReg, Name: as, Size: before.Size(), Mode: 0o644, ModTime: time.Unix(0, 0)}
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: string(t.ID) + "/" + s.name, Size: now.Size(), Mode: 0o644, ModTime: time.Unix(0, 0)}
 	if err := t.out.WriteHeader(h); err != nil {
 		return fmt.Errorf("pack episode: %w", err)
 	}
-	if err := t.copy(f, name, before.Size()); err != nil {
+	w := io.Writer(t.out)
+	if s.name == MetaFile && now.Size() <= maxMeta {
+		w = io.MultiWriter(t.out, &t.meta)
+	}
+	if err := t.copy(w, f, s.name, now.Size()); err != nil {
 		return err
 	}
 	after, err := f.Stat()
 	if err != nil {
-		return Unreadable(name, err)
+		return Unreadable(s.name, err)
 	}
-	if after.Size() != before.Size() || !after.ModTime().Equal(before.ModTime()) {
-		return &Unpackable{name, "changed while it was packed"}
+	if !same(now, after) {
+		return &Unpackable{s.name, "changed while it was packed"}
 	}
 	return nil
 }
 
-func (t *packing) copy(f io.Reader, name string, left int64) error {
+// same tells whether nothing happened to a file between two looks at it. Its owner
+// can set the time of modification back, but not that of the change.
+func same(a, b fs.FileInfo) bool {
+	return a.Mode() == b.Mode() && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) &&
+		disk.Changed(a).Equal(disk.Changed(b)) && disk.LinkCount(a) == disk.LinkCount(b)
+}
+
+func (t *packing) copy(w io.Writer, f io.Reader, name string, left int64) error {
 	for left > 0 {
 		if err := context.Cause(t.ctx); err != nil {
 			return fmt.Errorf("pack episode: %w", err)
@@ -156,11 +164,11 @@ func (t *packing) copy(f io.Reader, name string, left int64) error {
 		n, err := f.Read(t.buf[:min(left, int64(len(t.buf)))])
 		if n > 0 {
 			left -= int64(n)
-			if _, err := t.out.Write(t.buf[:n]); err != nil {
+			if _, err := w.Write(t.buf[:n]); err != nil {
 				return fmt.Errorf("pack episode: %w", err)
 			}
-			if t.moved != nil {
-				t.moved(n)
+			if t.Moved != nil {
+				t.Moved(n)
 			}
 		}
 		switch {
@@ -171,6 +179,26 @@ func (t *packing) copy(f io.Reader, name string, left int64) error {
 		}
 	}
 	return nil
+}
+
+// metaOf decodes the meta.json that was packed, not what lies there now.
+func (t *packing) metaOf() (Meta, error) {
+	var m Meta
+	why := ""
+	switch err := json.Unmarshal(t.meta.Bytes(), &m); {
+	case t.meta.Len() == 0:
+		why = fmt.Sprintf("is missing, empty, or larger than %d bytes", maxMeta)
+	case err != nil:
+		why = "cannot be read: " + err.Error()
+	case m.Episode != t.ID:
+		why = fmt.Sprintf("is of episode %q", m.Episode)
+	case m.Verdict == Abandoned:
+		why = "says that the recording was abandoned"
+	}
+	if why != "" {
+		return Meta{}, &Unpackable{MetaFile, why}
+	}
+	return m, nil
 }
 
 // Unreadable tells faults of a file, which make an *Unpackable, from those of the

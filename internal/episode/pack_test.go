@@ -16,11 +16,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/klauspost/compress/zstd"
 
+	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 )
 
-const id ident.EpisodeID = "01J0000000000000000000000A"
+const (
+	id    ident.EpisodeID = "01J0000000000000000000000A"
+	least                 = `{"episode":"` + string(id) + `"}`
+)
 
 func write(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
@@ -39,12 +43,12 @@ func pack(t testing.TB, dir string) ([]byte, episode.Packed, error) {
 		t.Fatal(err)
 	}
 	var b bytes.Buffer
-	packed, err := p.Pack(t.Context(), &b, dir, id, nil)
+	packed, err := p.Pack(t.Context(), &b, episode.Source{FS: disk.OS{}, Dir: dir, ID: id})
 	return b.Bytes(), packed, err
 }
 
 func TestPack_DependsOnContentAlone(t *testing.T) {
-	files := map[string]string{"meta.json": "{}", "b.jsonl": "b\n", "a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": ""}
+	files := map[string]string{"meta.json": least, "b.jsonl": "b\n", "a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": ""}
 	one, two := t.TempDir(), t.TempDir()
 	write(t, one, files)
 	write(t, two, files)
@@ -61,14 +65,14 @@ func TestPack_DependsOnContentAlone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !bytes.Equal(a, b) || pa != pb {
+	if !bytes.Equal(a, b) || !cmp.Equal(pa, pb) {
 		t.Errorf("two tarballs of the same content: %+v and %+v", pa, pb)
 	}
 	if pa.Size != int64(len(a)) {
 		t.Errorf("size %d, want %d", pa.Size, len(a))
 	}
 	out := t.TempDir()
-	if err := episode.Unpack(bytes.NewReader(a), id, out); err != nil {
+	if err := episode.Unpack(disk.OS{}, bytes.NewReader(a), id, out); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
@@ -104,7 +108,7 @@ func TestPack_WhatItRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			write(t, dir, map[string]string{"meta.json": "{}"})
+			write(t, dir, map[string]string{"meta.json": least})
 			if err := spoil(dir); err != nil {
 				t.Fatal(err)
 			}
@@ -126,7 +130,7 @@ func TestPack_FileThatGrows(t *testing.T) {
 		t.Fatal(err)
 	}
 	grown := false
-	_, err = p.Pack(t.Context(), io.Discard, dir, id, func(int) {
+	_, err = p.Pack(t.Context(), io.Discard, episode.Source{FS: disk.OS{}, Dir: dir, ID: id, Moved: func(int) {
 		if !grown {
 			grown = true
 			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
@@ -139,7 +143,7 @@ func TestPack_FileThatGrows(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	})
+	}})
 	if _, ok := errors.AsType[*episode.Unpackable](err); !ok {
 		t.Errorf("got %v, want Unpackable", err)
 	}
@@ -154,13 +158,13 @@ func TestPack_Cancelled(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := p.Pack(ctx, io.Discard, dir, id, nil); !errors.Is(err, context.Canceled) {
+	if _, err := p.Pack(ctx, io.Discard, episode.Source{FS: disk.OS{}, Dir: dir, ID: id}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want the context's end", err)
 	}
 }
 
-// tarball makes a tarball with one entry.
-func tarball(t testing.TB, h tar.Header, content string) []byte {
+// entry makes a tarball with one entry.
+func entry(t testing.TB, h tar.Header, content string) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	z, err := zstd.NewWriter(&b)
@@ -193,7 +197,7 @@ func TestUnpack_NeverEscapes(t *testing.T) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := episode.Unpack(bytes.NewReader(tarball(t, h, "")), id, dir); err == nil {
+		if err := episode.Unpack(disk.OS{}, bytes.NewReader(entry(t, h, "")), id, dir); err == nil {
 			t.Errorf("%q was unpacked", h.Name)
 		}
 		for _, d := range []string{parent, dir} {
@@ -207,13 +211,13 @@ func TestUnpack_NeverEscapes(t *testing.T) {
 
 func FuzzInspect(f *testing.F) {
 	dir := f.TempDir()
-	write(f, dir, map[string]string{"meta.json": "{}", "telemetry-proc.jsonl": "1\n2\n"})
+	write(f, dir, map[string]string{"meta.json": least, "telemetry-proc.jsonl": "1\n2\n"})
 	whole, _, err := pack(f, dir)
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(whole)
-	f.Add(tarball(f, tar.Header{Name: string(id) + "/../x"}, "x"))
+	f.Add(entry(f, tar.Header{Name: string(id) + "/../x"}, "x"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		err := episode.Inspect(bytes.NewReader(b), id, func(name string, size int64, r io.Reader) error {
 			if !filepath.IsLocal(name) {

@@ -12,20 +12,15 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
-)
-
-// Limits on reading a tarball, which may come from anyone.
-const (
-	maxEntries  = 10_000
-	maxUnpacked = 64 << 30 // bytes
 )
 
 // Inspect reads the tarball of an episode and hands over each file, by its name
 // within the episode, without writing anything. Names that leave the episode,
 // other kinds of entries, and tarballs beyond all measure are errors.
 func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
-	return inspect(r, id, maxUnpacked, visit)
+	return inspect(r, id, MaxBytes, visit)
 }
 
 // inspect is Inspect of a tarball that has at most so many bytes unpacked.
@@ -38,11 +33,11 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 	defer z.Close()
 	t := tar.NewReader(z)
 	seen := map[string]bool{}
-	for total := int64(0); ; {
+	for sum := (&tally{most: most}); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			// What follows the end mark would be shipped and never seen.
-			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-total)); err != nil {
+			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-sum.bytes)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}
 			return nil
@@ -55,10 +50,10 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 			return fmt.Errorf("read tarball: entry %.120q is not a file of episode %s, or is there twice", h.Name, id)
 		}
 		if h.Typeflag != tar.TypeReg {
-			return fmt.Errorf("read tarball: entry %.120q is no regular file", h.Name)
+			return fmt.Errorf("read tarball: entry %.120q is not a regular file", h.Name)
 		}
-		if total += h.Size; total > most || len(seen) >= maxEntries {
-			return fmt.Errorf("read tarball: more than %d files or %d bytes", maxEntries, most)
+		if why := sum.add(name, h.Size); why != "" {
+			return fmt.Errorf("read tarball: entry %.120q %s", name, why)
 		}
 		seen[name] = true
 		if err := visit(name, h.Size, t); err != nil {
@@ -69,17 +64,13 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 
 // Unpack writes the files of a tarball into dir, which must exist, and never
 // outside of it; files that are there are not overwritten.
-func Unpack(r io.Reader, id ident.EpisodeID, dir string) (err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return fmt.Errorf("unpack: %w", err)
-	}
-	defer func() { err = errors.Join(err, root.Close()) }()
+func Unpack(fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
 	return Inspect(r, id, func(name string, _ int64, content io.Reader) error {
-		if err := root.MkdirAll(path.Dir(name), 0o755); err != nil {
+		to := path.Join(dir, name)
+		if err := disk.MkdirAll(fsys, path.Dir(to), 0o755); err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}
-		f, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+		f, err := fsys.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 		if err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}

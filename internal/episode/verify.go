@@ -36,6 +36,8 @@ const (
 	gapPeriods = 10
 	gapLeast   = time.Second
 	fillLeast  = 0.8
+	// maxEvents bounds what is kept of one episode, far above what is recorded.
+	maxEvents = 200_000
 	// clockSlack is how far wall and monotonic clock may come apart between
 	// rows; beyond it meta.json must tell of the step.
 	clockSlack = 250 * time.Millisecond
@@ -47,8 +49,10 @@ const (
 // no event explains, sources that fell silent without a reason.
 func Verify(fsys fs.FS) (Meta, []Fault) {
 	v := verifier{fsys: fsys}
-	if _, err := fs.Stat(fsys, DoneMarker); err != nil {
+	if f, err := fsys.Open(DoneMarker); err != nil {
 		v.fault(DoneMarker, 0, "missing: this is half an episode")
+	} else {
+		_ = f.Close() // only looked for
 	}
 	if !v.meta() {
 		return v.m, v.faults
@@ -81,9 +85,14 @@ func (v *verifier) fault(file string, line int, format string, args ...any) {
 
 // meta tells whether the rest can be judged at all.
 func (v *verifier) meta() bool {
-	b, err := fs.ReadFile(v.fsys, MetaFile)
+	f, err := v.fsys.Open(MetaFile)
 	if err == nil {
-		err = json.Unmarshal(b, &v.m)
+		var b []byte
+		b, err = io.ReadAll(io.LimitReader(f, maxMeta)) // cut off, it does not decode
+		err = errors.Join(err, f.Close())
+		if err == nil {
+			err = json.Unmarshal(b, &v.m)
+		}
 	}
 	if err != nil {
 		v.fault(MetaFile, 0, "%v", err)
@@ -120,7 +129,11 @@ func (v *verifier) events() {
 		if e.Source == "" || e.Event == "" {
 			v.fault(EventsFile, line, "no source or no event")
 		}
-		v.all = append(v.all, e)
+		if len(v.all) < maxEvents {
+			v.all = append(v.all, e)
+		} else if len(v.all) == maxEvents {
+			v.fault(EventsFile, line, "more than %d events", maxEvents)
+		}
 	})
 }
 

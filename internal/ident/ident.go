@@ -49,8 +49,14 @@ func ParseEpisodeID(s string) (EpisodeID, error) {
 	if err != nil || id.String() != s {
 		return "", fmt.Errorf("episode id %q: want a ULID (26 characters of Crockford's base32, upper case)", clip(s))
 	}
+	if at := ulid.Time(id.Time()).UTC(); at.Year() > maxYear {
+		return "", fmt.Errorf("episode id %q: its time is in the year %d, want at most %d", clip(s), at.Year(), maxYear)
+	}
 	return EpisodeID(s), nil
 }
+
+// maxYear is the last year that RFC 3339 can write. A ULID reaches to 10889.
+const maxYear = 9999
 
 // ParseCommit returns s as a Commit, or an error that states the grammar.
 func ParseCommit(s string) (Commit, error) {
@@ -75,7 +81,7 @@ func NewEpisodeID(start time.Time, entropy io.Reader) (EpisodeID, error) {
 	if err != nil {
 		return "", fmt.Errorf("make episode id: %w", err)
 	}
-	return EpisodeID(id.String()), nil
+	return ParseEpisodeID(id.String())
 }
 
 // Time returns the start of the episode as its id has it, to the millisecond.

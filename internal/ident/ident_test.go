@@ -37,6 +37,25 @@ func TestEpisodeID_RoundTripsItsTime(t *testing.T) {
 	}
 }
 
+// TestEpisodeID_HasATimeThatCanBeWritten: a ULID reaches to the year 10889, RFC 3339
+// to 9999.
+func TestEpisodeID_HasATimeThatCanBeWritten(t *testing.T) {
+	end := time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+	id, err := ident.NewEpisodeID(end.Add(-time.Millisecond), strings.NewReader(strings.Repeat("x", 64)))
+	if err != nil {
+		t.Error(err)
+	}
+	if _, err := ident.ParseEpisodeID(string(id)); err != nil {
+		t.Error(err)
+	}
+	if id, err := ident.NewEpisodeID(end, strings.NewReader(strings.Repeat("x", 64))); err == nil {
+		t.Errorf("made %s", id)
+	}
+	if _, err := ident.ParseEpisodeID("7ZZZZZZZZZZZZZZZZZZZZZZZZZ"); err == nil {
+		t.Error("accepted the year 10889")
+	}
+}
+
 // FuzzNames: what is accepted is canonical and is one local path element.
 func FuzzNames(f *testing.F) {
 	f.Add("lab-01")

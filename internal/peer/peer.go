@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/httpclient"
 
 	"golang.org/x/sys/unix"
 )
@@ -75,6 +76,9 @@ func Listen(path string) (_ net.Listener, err error) {
 	return l, nil
 }
 
+// maxAnswer bounds an answer, in bytes: a roster of 10,000 hosts has 3 MB.
+const maxAnswer = 16 << 20
+
 // Client returns a client of the service at a path; the host in its URLs is of no
 // matter.
 func Client(path string, timeout time.Duration) *http.Client {
@@ -87,7 +91,7 @@ func Client(path string, timeout time.Duration) *http.Client {
 		defer func() { _ = socket.Close() }() // only a name for it
 		return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
 	}
-	return &http.Client{Timeout: timeout, Transport: &http.Transport{DialContext: dial, DisableKeepAlives: true}}
+	return httpclient.New(&http.Transport{DialContext: dial, DisableKeepAlives: true}, httpclient.Bounds{Total: timeout, Answer: maxAnswer})
 }
 
 // shorten returns a name for a path that fits into a socket's address, which has

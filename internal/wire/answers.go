@@ -1,6 +1,9 @@
 package wire
 
-import "net/http"
+import (
+	"net/http"
+	"slices"
+)
 
 // Action is what the shipper does upon an answer to a PUT.
 type Action string
@@ -110,6 +113,11 @@ func AnswerOf(k Kind) Answer {
 		}
 	}
 	return broken
+}
+
+// known reports whether the table has a kind.
+func known(k Kind) bool {
+	return slices.ContainsFunc(Answers(), func(a Answer) bool { return a.Kind == k })
 }
 
 // ActionOf returns what the shipper does upon a refusal by a receiver of ours.

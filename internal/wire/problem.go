@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // Kind names a refusal; it is the last part of a problem's type.
@@ -82,23 +83,34 @@ func (p *Problem) UnmarshalJSON(b []byte) error {
 var ErrNotOurs = errors.New("the answer is not from a cis490 receiver")
 
 // ReadProblem reads the refusal out of an answer; anything that is not a
-// problem of ours, with the status that its kind has, is ErrNotOurs.
+// problem of ours, with the status that its kind has, is ErrNotOurs. Each text of
+// the problem is one line without hidden characters.
 func ReadProblem(r *http.Response) (*Problem, error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != ContentTypeProblem {
 		return nil, fmt.Errorf("%w: status %d with content type %.80q", ErrNotOurs, r.StatusCode, kind)
 	}
-	b, err := io.ReadAll(io.LimitReader(r.Body, MaxAnswer))
+	b, err := io.ReadAll(io.LimitReader(r.Body, MaxAnswer+1))
 	if err != nil {
 		return nil, fmt.Errorf("read answer: %w", err)
 	}
 	p := &Problem{}
-	if err := json.Unmarshal(b, p); err != nil {
+	if len(b) > MaxAnswer {
+		return nil, fmt.Errorf("%w: status %d with a problem of over %d bytes", ErrNotOurs, r.StatusCode, MaxAnswer)
+	}
+	if err := Decode(b, p); err != nil {
 		return nil, fmt.Errorf("%w: status %d: %w", ErrNotOurs, r.StatusCode, err)
 	}
 	if p.Status != r.StatusCode {
 		return nil, fmt.Errorf("%w: status %d with a problem of status %d", ErrNotOurs, r.StatusCode, p.Status)
 	}
+	// A kind that is not in the table is a newer receiver's.
+	if want := AnswerOf(p.Kind).Status; known(p.Kind) && p.Status != want {
+		return nil, fmt.Errorf("%w: status %d with a problem of type %s, whose status is %d", ErrNotOurs, r.StatusCode, p.Kind, want)
+	}
+	p.Kind = Kind(plain.Line(string(p.Kind), 64))
+	p.Title, p.Detail, p.Fix = plain.Line(p.Title, 200), plain.Line(p.Detail, 1000), plain.Line(p.Fix, 1000)
+	p.Policy = plain.Line(p.Policy, 200)
 	p.RetryAfter = retryAfter(r.Header.Get("Retry-After"))
 	return p, nil
 }

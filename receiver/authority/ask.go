@@ -115,16 +115,26 @@ func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err 
 	if out == nil {
 		return nil
 	}
-	return decode(res.Body, out)
+	b, err := io.ReadAll(res.Body)
+	if err == nil {
+		err = wire.Decode(b, out)
+	}
+	if err != nil {
+		return fmt.Errorf("read the authority's answer: %w", err)
+	}
+	return nil
 }
 
 // decode reads a JSON body; what is wrong with it is a *wire.Problem.
 func decode(r io.Reader, into any) error {
-	err := json.NewDecoder(r).Decode(into)
+	b, err := io.ReadAll(r)
 	if tooLarge, ok := errors.AsType[*http.MaxBytesError](err); ok {
 		return wire.NewProblem(wire.TooLarge, "body is over %d bytes", tooLarge.Limit)
 	}
-	if err != nil {
+	if err != nil { // the network may have cut it
+		return wire.NewProblem(wire.TimedOut, "the body ended before its announced length")
+	}
+	if err := wire.Decode(b, into); err != nil {
 		return wire.NewProblem(wire.Malformed, "body: %v", err)
 	}
 	return nil

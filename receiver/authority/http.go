@@ -1,7 +1,6 @@
 package authority
 
 import (
-	"encoding/json"
 	"errors"
 	"net"
 	"net/http"
@@ -101,12 +100,19 @@ func refuse(w http.ResponseWriter, p *wire.Problem) {
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}
-	w.WriteHeader(p.Status)
-	_ = json.NewEncoder(w).Encode(p) // the peer's loss
+	send(w, p.Status, p)
 }
 
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", wire.ContentTypeJSON)
+	send(w, status, v)
+}
+
+func send(w http.ResponseWriter, status int, v any) {
+	b, err := wire.Encode(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte("{}")
+	}
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // the peer's loss: it asks again
+	_, _ = w.Write(append(b, '\n')) // the peer's loss: it asks again
 }

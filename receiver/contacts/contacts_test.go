@@ -11,6 +11,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
+	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
@@ -236,29 +239,33 @@ func TestBook_ForgedNames(t *testing.T) {
 // TestSnapshots_AsLargeAsTheyMayBe: what was taken can be read, whatever letters it
 // is made of.
 func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
-	for _, letter := range []string{"x", "<", "&", "\u2028", "é"} {
+	for _, letter := range []string{"x", "<", "&", "\u2028", "é", "\u202e", "\x7f", `\"`} {
 		dir := t.TempDir()
 		s, err := contacts.OpenSnapshots(disk.OS{}, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
-		const frame = `{"x":""}`
-		body := strings.Replace(frame, `""`, `"`+strings.Repeat(letter, (wire.MaxSnapshot-len(frame))/len(letter))+`"`, 1)
+		row := `{"id":"a.b","status":"pass","detail":"` + strings.Repeat(letter, 500) + `"},`
+		body := `{"schema":"cis490.doctor/1","checks":[` + strings.Repeat(row, min(wire.MaxSnapshot/len(row)-1, check.MaxRows)-1) + row[:len(row)-1] + `]}`
+		var want check.Report
+		if err := wire.Decode([]byte(body), &want); err != nil {
+			t.Fatal(err)
+		}
 		for range 2 { // the first one moves into the history
-			if _, err := s.Put("lab-01", time.Now(), []byte(body)); err != nil {
+			if _, err := s.Put("lab-01", time.Now(), want); err != nil {
 				t.Fatal(err)
 			}
 		}
 		got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-01")
-		if err != nil || string(got.Snapshot) != body {
-			t.Errorf("%q: %v, %d bytes of %d", letter, err, len(got.Snapshot), len(body))
+		if diff := cmp.Diff(want, got.Snapshot); err != nil || diff != "" {
+			t.Errorf("%q: %v, %s", letter, err, diff)
 		}
 		_, write, err := s.List()
 		if err != nil {
 			t.Fatal(err)
 		}
 		var all strings.Builder
-		if err := write(&all); err != nil || !strings.Contains(all.String(), body) {
+		if err := write(&all); err != nil || !strings.HasPrefix(all.String(), `{"hosts":[{"host":"lab-01"`) || strings.Contains(all.String(), "unreadable") {
 			t.Errorf("%q: it is not among all hosts': %v", letter, err)
 		}
 	}
@@ -272,21 +279,21 @@ func TestSnapshots_HistoryIsShort(t *testing.T) {
 	}
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := range 20 {
-		first, err := s.Put("lab-a", at.Add(time.Duration(i)*time.Hour), []byte(fmt.Sprintf("{ \"n\": %d }", i)))
+		first, err := s.Put("lab-a", at.Add(time.Duration(i)*time.Hour), check.Report{Version: fmt.Sprint("n", i)})
 		if err != nil || first != (i == 0) {
 			t.Errorf("%d: first %t, %v", i, first, err)
 		}
 	}
 	got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-a")
-	if err != nil || string(got.Snapshot) != `{"n":19}` || !got.ReceivedAt.Equal(at.Add(19*time.Hour)) {
-		t.Errorf("%s, %v", got.Snapshot, err)
+	if err != nil || got.Snapshot.Version != "n19" || !got.ReceivedAt.Equal(at.Add(19*time.Hour)) {
+		t.Errorf("%+v, %v", got.Snapshot, err)
 	}
 	b, err := os.ReadFile(filepath.Join(dir, contacts.SnapshotsDir, "lab-a.history.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(string(b)), "\n")
-	if len(lines) != 8 || !strings.Contains(lines[7], `{"n":18}`) || !strings.Contains(lines[0], `{"n":11}`) {
+	if len(lines) != 8 || !strings.Contains(lines[7], `"n18"`) || !strings.Contains(lines[0], `"n11"`) {
 		t.Errorf("history %q", lines)
 	}
 	hosts, err := contacts.SnapshotHosts(disk.OS{}, dir)

@@ -2,7 +2,6 @@ package contacts
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,8 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/wire"
 )
 
 // SnapshotsDir is the folder of snapshots in the receiver's data folder.
@@ -22,14 +23,14 @@ const SnapshotsDir = "host-health"
 const (
 	historyEnding = ".history.jsonl"
 	maxHistory    = 8
-	maxSnapshot   = 64<<10 + 1<<10
+	maxSnapshot   = 2 * wire.MaxSnapshot // as it is written: fields that were not sent take room too
 )
 
-// Snapshot is <host>.json: one doctor run as the host sent it.
+// Snapshot is <host>.json: one doctor run of the host.
 type Snapshot struct {
-	Host       ident.Host      `json:"host"`
-	ReceivedAt time.Time       `json:"received_at"`
-	Snapshot   json.RawMessage `json:"snapshot"`
+	Host       ident.Host   `json:"host"`
+	ReceivedAt time.Time    `json:"received_at"`
+	Snapshot   check.Report `json:"snapshot"`
 }
 
 // Snapshots is the folder of snapshots; serve writes it.
@@ -53,15 +54,13 @@ func OpenSnapshots(fsys disk.FS, dataDir string) (*Snapshots, error) {
 
 func (s *Snapshots) path(h ident.Host) string { return filepath.Join(s.dir, string(h)+".json") }
 
-// Put keeps a host's snapshot durably and tells whether it is the first. body
-// is a JSON object.
-func (s *Snapshots) Put(h ident.Host, at time.Time, body []byte) (first bool, err error) {
-	var row bytes.Buffer
-	to := json.NewEncoder(&row)
-	to.SetEscapeHTML(false) // six bytes for one: it would be larger than what is read
-	if err := to.Encode(Snapshot{h, at.UTC(), body}); err != nil {
+// Put stores a host's snapshot durably and reports whether it is the first.
+func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool, err error) {
+	row, err := wire.Encode(Snapshot{h, at.UTC(), r})
+	if err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
+	row = append(row, '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	path := s.path(h)
@@ -72,7 +71,7 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, body []byte) (first bool, er
 			return false, err
 		}
 	}
-	if err := disk.ReplaceBytes(s.fs, path, 0o640, row.Bytes()); err != nil {
+	if err := disk.ReplaceBytes(s.fs, path, 0o640, row); err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
 	return first, nil
@@ -92,7 +91,11 @@ func (s *Snapshots) remember(h ident.Host, row []byte) error {
 	return nil
 }
 
-// ReadSnapshot returns a host's latest snapshot; fs.ErrNotExist if there is none.
+// ErrSnapshot reports that a snapshot's file holds something else.
+var ErrSnapshot = errors.New("file is not a snapshot")
+
+// ReadSnapshot returns a host's latest snapshot. It returns fs.ErrNotExist if there is
+// none, and ErrSnapshot if the file holds something else.
 func ReadSnapshot(fsys disk.FS, dataDir string, h ident.Host) (Snapshot, error) {
 	var s Snapshot
 	path := filepath.Join(dataDir, SnapshotsDir, string(h)+".json")
@@ -100,8 +103,8 @@ func ReadSnapshot(fsys disk.FS, dataDir string, h ident.Host) (Snapshot, error) 
 	if err != nil {
 		return s, err
 	}
-	if err := json.Unmarshal(b, &s); err != nil {
-		return s, fmt.Errorf("read %s: %w", path, err)
+	if err := wire.Decode(b, &s); err != nil {
+		return Snapshot{}, fmt.Errorf("%w: %s: %w", ErrSnapshot, path, err)
 	}
 	return s, nil
 }

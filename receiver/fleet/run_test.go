@@ -3,7 +3,6 @@ package fleet
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -321,7 +320,7 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
 		Version: evil,
 	}}})
-	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: json.RawMessage(fmt.Sprintf(`{"checks":[{"id":%q,"status":"fail","fix":%q}]}`, "i", "f"))})
+	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: check.Report{Checks: []check.Row{{ID: "i", Status: check.Fail, Fix: "f"}}}})
 	s.json(RunFile, Last{At: ago(5 * time.Minute), Seen: []Sight{{"lab-01", DoctorFailing, ago(5 * time.Minute)}}})
 	r := s.must(now)
 	if got := symptoms(r.Rows); got != "lab-01 cloned firing, lab-01 doctor-failing firing, lab-01 silent firing" {
@@ -353,7 +352,7 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 func TestRun_SnapshotSpeaksWhereNoPingDoes(t *testing.T) {
 	s := newScene(t)
 	s.write(index.File, row("lab-01", ago(40*time.Minute)))
-	report, _ := json.Marshal(check.Report{Checks: []check.Row{{ID: "disk.reserve", Status: check.Fail}, {ID: "kvm.device", Status: check.Warn}}})
+	report := check.Report{Checks: []check.Row{{ID: "disk.reserve", Status: check.Fail}, {ID: "kvm.device", Status: check.Warn}}}
 	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: ago(10 * time.Minute), Snapshot: report})
 	r := s.must(now)
 	if len(r.Open) != 1 || r.Open[0].Code != "failing-check" || r.Open[0].Fix != "on lab-01: fix disk.reserve" {

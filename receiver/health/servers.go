@@ -47,7 +47,11 @@ func (r *receiver) gate(ctx context.Context) check.Result {
 		return check.Failf("GET %s: %s", req.URL.Path, res.Status)
 	}
 	var v wire.Verdict
-	if err := json.NewDecoder(io.LimitReader(res.Body, wire.MaxAnswer)).Decode(&v); err != nil {
+	b, err := io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer))
+	if err == nil {
+		err = wire.Decode(b, &v)
+	}
+	if err != nil {
 		return check.Failf("GET %s: %v", req.URL.Path, err)
 	}
 	if !r.Config.Gate.Enabled {

@@ -4,22 +4,28 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"crypto/tls"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/nicholas-fedor/shoutrrr"
+	"github.com/nicholas-fedor/shoutrrr/pkg/services/push/ntfy"
 	"github.com/nicholas-fedor/shoutrrr/pkg/types"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/httpclient"
+	"cis490/internal/plain"
+	"cis490/internal/wire"
 	"cis490/receiver/fleet"
 )
 
@@ -32,9 +38,10 @@ const Heartbeat = "heartbeat"
 // Targets returns those of a config. One that cannot be made is there all the
 // same, so that its failure shows.
 func Targets(c config.Notify) []Target {
-	client := &http.Client{Timeout: perSend}
+	client := newClient()
 	var all []Target
 	if c.URLsFile != "" {
+		guardLibrary()
 		urls, err := readURLs(c.URLsFile)
 		if err != nil {
 			all = append(all, Target{Name: "urls_file", Always: true, Sync: func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error { return err }})
@@ -69,7 +76,7 @@ func Beat(c config.Notify) (Target, bool) {
 	if c.HeartbeatURL == "" {
 		return Target{}, false
 	}
-	client := &http.Client{Timeout: perSend}
+	client := newClient()
 	return Target{Name: Heartbeat, Always: true, Sync: func(ctx context.Context, _ time.Time, _, _ []fleet.Alert) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.HeartbeatURL, nil)
 		if err != nil {
@@ -96,7 +103,7 @@ func readURLs(path string) ([]string, error) {
 
 // shout makes a target of a shoutrrr URL. Its name tells two of a kind apart.
 func shout(raw string) Target {
-	scheme, _, _ := strings.Cut(raw, ":")
+	scheme := schemeOf(raw)
 	sum := sha256.Sum256([]byte(raw))
 	return Target{Name: scheme + "-" + hex.EncodeToString(sum[:3]), Send: func(ctx context.Context, m Message) error {
 		ctx, cancel := context.WithTimeout(ctx, perSend)
@@ -112,23 +119,77 @@ func shout(raw string) Target {
 	}}
 }
 
+// unknownScheme is in the name of a target whose line of urls_file is not a URL of a
+// known service: a password, for example.
+const unknownScheme = "unknown"
+
+// schemeOf returns the service that a URL names, such as "ntfy" or "generic".
+func schemeOf(raw string) string {
+	scheme, _, isURL := strings.Cut(raw, "://")
+	service, _, _ := strings.Cut(scheme, "+") // generic+https
+	if router, err := shoutrrr.CreateSender(); err == nil && isURL && slices.Contains(router.ListServices(), service) {
+		return service
+	}
+	return unknownScheme
+}
+
 func send(raw, scheme string, m Message) error {
-	router, err := shoutrrr.CreateSender(raw)
+	if scheme == unknownScheme {
+		return errors.New("a line of urls_file is not the URL of a known service")
+	}
+	router, err := shoutrrr.CreateSender()
 	if err != nil {
 		return scrub(raw, err)
+	}
+	service, err := router.Locate(raw)
+	if err != nil {
+		return scrub(raw, err)
+	}
+	switch s := service.(type) { // those that have a transport of their own
+	case interface{ GetHTTPClient() *http.Client }:
+		c := s.GetHTTPClient()
+		t, ok := c.Transport.(*http.Transport)
+		if !ok {
+			t = newTransport()
+		}
+		c.Transport = httpclient.Strict(t, maxAnswer)
+	case interface{ SetHTTPClient(*http.Client) }:
+		t := newTransport()
+		if n, ok := service.(*ntfy.Service); ok && n.Config.DisableTLSVerification {
+			t.TLSClientConfig = &tls.Config{InsecureSkipVerify: true} // as its URL asks for
+		}
+		s.SetHTTPClient(httpclient.New(t, httpclient.Bounds{Total: perSend, Answer: maxAnswer}))
 	}
 	text, params := m.Title+"\n\n"+m.Text, types.Params{}
 	switch scheme {
 	case "smtp", "ntfy", "gotify", "pushover": // those with a headline of their own
 		text = m.Text
-		params.SetTitle(m.Title)
+		params.SetTitle(check.Plain(m.Title, 200))
 	}
-	for _, err := range router.Send(text, &params) {
-		if err != nil {
-			return scrub(raw, err)
-		}
+	if err := service.Send(string(plain.Escape([]byte(text))), &params); err != nil {
+		return scrub(raw, err)
 	}
 	return nil
+}
+
+// maxAnswer bounds what a target answers, in bytes.
+const maxAnswer = 1 << 20
+
+// newTransport uses the proxy that the environment names: a notification may have to
+// leave the lab's network.
+func newTransport() *http.Transport { return &http.Transport{Proxy: http.ProxyFromEnvironment} }
+
+func newClient() *http.Client {
+	return httpclient.New(newTransport(), httpclient.Bounds{Total: perSend, Answer: maxAnswer})
+}
+
+// guardLibrary makes the clients of shoutrrr refuse redirects. Most of its services
+// use the transport that net/http has for everyone, and offer no way to pass another;
+// no client of ours uses that one.
+func guardLibrary() {
+	if _, ok := http.DefaultTransport.(*http.Transport); ok {
+		http.DefaultTransport = httpclient.Strict(newTransport(), maxAnswer)
+	}
 }
 
 // scrub makes an error fit to show: no part of the URL is left in it.
@@ -157,7 +218,7 @@ func scrub(raw string, err error) error {
 
 // post sends JSON and wants a 2xx.
 func post(ctx context.Context, c *http.Client, to string, header http.Header, body any) error {
-	b, err := json.Marshal(body)
+	b, err := wire.Encode(body)
 	if err != nil {
 		return fmt.Errorf("encode notification: %w", err)
 	}
@@ -178,10 +239,10 @@ func do(c *http.Client, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(res.Body, 1<<20)) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, res.Body) // so that the connection can be used again
 	_ = res.Body.Close()
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("answered %s", res.Status)
+		return fmt.Errorf("answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)) // the target's own words may be anything
 	}
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"os"
@@ -118,7 +119,11 @@ func AskArchive(ctx context.Context, dataDir string, h ident.Host, pairs []wire.
 		return nil, fault.Fix(p, p.Fix)
 	}
 	var out Archived
-	if err := json.NewDecoder(res.Body).Decode(&out); err != nil {
+	body, err := io.ReadAll(res.Body)
+	if err == nil {
+		err = wire.Decode(body, &out)
+	}
+	if err != nil {
 		return nil, fmt.Errorf("ask serve: %w", err)
 	}
 	return out.Archived, nil

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -71,7 +70,7 @@ func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, limit int64, v
 	if err != nil {
 		return err
 	}
-	if err := json.Unmarshal(b, v); err != nil {
+	if err := wire.Decode(b, v); err != nil {
 		return refuse(wire.NewProblem(wire.Malformed, "body: %s", err), err)
 	}
 	return nil

@@ -1,14 +1,15 @@
 package server
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -127,15 +128,15 @@ func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if _, err := s.identify(r, host); err != nil {
 		return err
 	}
-	b, err := s.readAll(w, r, wire.MaxSnapshot)
-	if err != nil {
+	var report check.Report
+	if err := s.readJSON(w, r, wire.MaxSnapshot, &report); err != nil {
 		return err
 	}
-	if b = bytes.TrimSpace(b); !json.Valid(b) || len(b) == 0 || b[0] != '{' {
-		return wire.NewProblem(wire.Malformed, "body is not a JSON object")
+	if !strings.HasPrefix(report.Schema, "cis490.doctor/") {
+		return wire.NewProblem(wire.Malformed, "body: schema: want %q, got %.40q", check.Schema, report.Schema)
 	}
 	at := s.o.Now()
-	first, err := s.snapshots.Put(host, at, b)
+	first, err := s.snapshots.Put(host, at, report)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -167,7 +166,7 @@ func (s *Server) route(w *counted, r *http.Request) (err error) {
 
 // answer sends a body of JSON.
 func answer(w http.ResponseWriter, status int, body any) error {
-	b, err := json.Marshal(body)
+	b, err := wire.Encode(body)
 	if err != nil {
 		return fmt.Errorf("encode answer: %w", err)
 	}
@@ -187,7 +186,7 @@ func (s *Server) answerProblem(w *counted, r *http.Request, n *note, p *wire.Pro
 	if w.status != 0 {
 		return // too late: part of an answer is sent
 	}
-	b, err := json.Marshal(p)
+	b, err := wire.Encode(p)
 	if err != nil {
 		b = []byte("{}")
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/receiver/index"
@@ -36,7 +37,7 @@ func (r *rig) tarball(row index.Row, text string) []byte {
 	p, err := episode.NewPacker()
 	must(r.t, err)
 	var b bytes.Buffer
-	_, err = p.Pack(r.t.Context(), &b, dir, row.Episode, nil)
+	_, err = p.Pack(r.t.Context(), &b, episode.Source{FS: disk.OS{}, Dir: dir, ID: row.Episode})
 	must(r.t, err)
 	return b.Bytes()
 }

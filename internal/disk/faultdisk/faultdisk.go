@@ -51,6 +51,8 @@ type Disk struct {
 	at    int // 0: no fault armed
 	fault Fault
 	lost  bool
+	// changes counts what was changed, as the time of it
+	changes int64
 }
 
 var _ disk.FS = (*Disk)(nil)
@@ -61,6 +63,8 @@ type node struct {
 	mode    fs.FileMode
 	mtime   time.Time
 	links   int
+	uid     int
+	changed time.Time
 	data    []byte
 	durable []byte
 	names   map[string]*node // of a folder: nil for a file
@@ -115,7 +119,7 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	if m, ok := done[n]; ok {
 		return m
 	}
-	m := &node{target: n.target, mode: n.mode, mtime: n.mtime, links: 0}
+	m := &node{target: n.target, mode: n.mode, mtime: n.mtime, links: 0, uid: n.uid, changed: n.changed}
 	done[n] = m
 	if n.names == nil {
 		m.data = append([]byte(nil), n.durable...)

@@ -76,6 +76,7 @@ func (f *file) Write(p []byte) (int, error) {
 		f.n.data = append(f.n.data, make([]byte, end-len(f.n.data))...)
 	}
 	f.pos += copy(f.n.data[f.pos:], p)
+	f.d.touch(f.n)
 	return len(p), wrap("write", f.name, err)
 }
 
@@ -101,6 +102,7 @@ func (f *file) Truncate(size int64) error {
 	if err := f.d.step(); err != nil {
 		return wrap("truncate", f.name, err)
 	}
+	f.d.touch(f.n)
 	if size <= int64(len(f.n.data)) {
 		f.n.data = f.n.data[:size:size]
 	} else {

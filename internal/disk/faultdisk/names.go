@@ -37,11 +37,13 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 		}
 	}
 	if n == nil {
-		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1}
+		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
+		d.touch(n)
 		parent.names[base] = n
 	}
 	if flag&os.O_TRUNC != 0 {
 		n.data = nil
+		d.touch(n)
 	}
 	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, root: d.root}, nil
 }
@@ -70,6 +72,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 	if over != nil {
 		over.links--
 	}
+	d.touch(n)
 	delete(from.names, oldBase)
 	to.names[newBase] = n
 	return nil
@@ -97,6 +100,7 @@ func (d *Disk) Link(oldname, newname string) error {
 	}
 	to.names[base] = n
 	n.links++
+	d.touch(n)
 	return nil
 }
 
@@ -115,7 +119,7 @@ func (d *Disk) Symlink(target, name string) error {
 	if err := d.step(); err != nil {
 		return wrap("symlink", name, err)
 	}
-	parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777, mtime: time.Unix(0, 0), links: 1}
+	parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 	return nil
 }
 
@@ -152,6 +156,7 @@ func (d *Disk) Remove(name string) error {
 	}
 	delete(parent.names, base)
 	n.links--
+	d.touch(n)
 	return nil
 }
 
@@ -170,6 +175,7 @@ func (d *Disk) Mkdir(name string, perm fs.FileMode) error {
 		return wrap("mkdir", name, err)
 	}
 	dir := newDir()
+	dir.uid = parent.uid
 	dir.mode = fs.ModeDir | perm
 	parent.names[base] = dir
 	return nil
@@ -254,10 +260,12 @@ type info struct {
 	mode fs.FileMode
 	at   time.Time
 	n    *node
+
+	facts disk.Facts
 }
 
 func (n *node) info(name string) info {
-	return info{path.Base(name), int64(len(n.data)), n.mode, n.mtime, n}
+	return info{path.Base(name), int64(len(n.data)), n.mode, n.mtime, n, disk.Facts{Owner: n.uid, Links: max(n.links, 1), Changed: n.changed}}
 }
 
 func (i info) Name() string       { return i.name }

@@ -1,0 +1,155 @@
+package spool
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+)
+
+// ErrStuck tells that a recorder's folder could not be moved or removed, as when its
+// owner has closed it. All else was done: the episode is shipped, or set aside.
+var ErrStuck = errors.New("folder of the recorder stays in the way")
+
+// move renames; that it was done before is fine.
+func (s *Spool) move(from, to string) error {
+	err := s.FS.Rename(from, to)
+	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(s.FS, from) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	// A power cut may have left both names to one file; rename(2) leaves both too.
+	a, err := s.FS.Lstat(from)
+	if err != nil {
+		return nil
+	}
+	if b, err := s.FS.Lstat(to); err == nil && !a.IsDir() && disk.SameFile(a, b) {
+		return s.remove(from)
+	}
+	return nil
+}
+
+// remove removes a file; that it is gone is fine.
+func (s *Spool) remove(name string) error {
+	if err := s.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// moveOut moves the folder of a shipped episode to where its owner cannot reach its
+// name, and removes it there.
+func (s *Spool) moveOut(id ident.EpisodeID) error {
+	gone := s.removing(id)
+	if disk.Exists(s.FS, s.inShipped(id)) && disk.Exists(s.FS, s.episode(id)) {
+		err := s.removeTree(gone) // one of before
+		if err == nil {
+			err = s.move(s.episode(id), gone)
+		}
+		if err != nil {
+			return fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
+		}
+		if err := errors.Join(s.FS.SyncDir(s.shipped()), s.FS.SyncDir(s.episodes())); err != nil {
+			return fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
+		}
+	}
+	if err := s.removeTree(gone); err != nil {
+		return fmt.Errorf("remove %s: %w: %w", gone, ErrStuck, err)
+	}
+	return nil
+}
+
+// Bounds of what is removed at once: more than any episode that was packed has. The
+// rest of a larger tree is left to the next call.
+const (
+	removeAtOnce = 20_000 // names
+	removePart   = 1_000  // names listed at once
+	removeDepth  = 32
+)
+
+// removeTree removes a directory and all in it, following nothing. It lies where its
+// owner cannot reach its name, but may still be at work within.
+func (s *Spool) removeTree(dir string) error {
+	left := removeAtOnce
+	return s.removeSome(dir, removeDepth, &left)
+}
+
+func (s *Spool) removeSome(name string, depth int, left *int) error {
+	fi, err := s.FS.Lstat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || !fi.IsDir() {
+		return errors.Join(err, s.remove(name))
+	}
+	for {
+		entries, err := disk.ReadDirN(s.FS, name, removePart)
+		if err != nil {
+			return err
+		}
+		if len(entries) == 0 {
+			return s.remove(name)
+		}
+		for _, e := range entries {
+			*left--
+			switch {
+			case *left < 0:
+				return fmt.Errorf("%s holds more than %d names, or is still being filled", name, removeAtOnce)
+			case depth == 0:
+				return fmt.Errorf("%s is nested more than %d deep", name, removeDepth)
+			case e.IsDir():
+				err = s.removeSome(filepath.Join(name, e.Name()), depth-1, left)
+			default:
+				err = s.remove(filepath.Join(name, e.Name()))
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// errForeign tells that a file may be by another user than the shipper's.
+var errForeign = errors.New("was not written by the shipper")
+
+// readOwn reads a small file that it believes, because only the user whose quarantine/
+// is can have written it. The caller makes sure that it is about what it should be: in
+// a folder of the recorder's it may be one that was written for another purpose.
+func (s *Spool) readOwn(name string) (b []byte, err error) {
+	f, err := s.FS.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !s.isOwn(fi) {
+		return nil, fmt.Errorf("read %s: %w", name, errForeign)
+	}
+	b, err = io.ReadAll(io.LimitReader(f, maxSidecar+1))
+	if len(b) > maxSidecar {
+		err = fmt.Errorf("read %s: larger than %d bytes", name, maxSidecar)
+	}
+	return b, err
+}
+
+// isOwn tells whether a folder or a regular file is of the owner of quarantine/.
+func (s *Spool) isOwn(fi fs.FileInfo) bool {
+	at, err := s.FS.Lstat(s.quarantine())
+	if err != nil {
+		return false
+	}
+	mine, _ := disk.Owner(at)
+	uid, _ := disk.Owner(fi)
+	return uid == mine && (fi.IsDir() || fi.Mode().IsRegular())
+}

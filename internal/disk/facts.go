@@ -1,0 +1,89 @@
+package disk
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// Facts are what fs.FileInfo hides. A file system of its own has them in what
+// FileInfo.Sys returns, by a method Facts.
+type Facts struct {
+	Owner   int // user id
+	Links   int // names of the file
+	Changed time.Time
+}
+
+// Owner returns the user id of a file's owner; ok is false where it is unknown.
+func Owner(fi fs.FileInfo) (uid int, ok bool) {
+	f, ok := factsOf(fi)
+	return f.Owner, ok
+}
+
+// LinkCount returns how many names a file has, 1 where that is unknown.
+func LinkCount(fi fs.FileInfo) int {
+	if f, ok := factsOf(fi); ok {
+		return f.Links
+	}
+	return 1
+}
+
+// Changed returns when a file's content, rights or names last changed. Unlike the
+// time of modification its owner cannot set it.
+func Changed(fi fs.FileInfo) time.Time {
+	if f, ok := factsOf(fi); ok {
+		return f.Changed
+	}
+	return fi.ModTime()
+}
+
+func factsOf(fi fs.FileInfo) (Facts, bool) {
+	switch sys := fi.Sys().(type) {
+	case *syscall.Stat_t:
+		return Facts{int(sys.Uid), int(sys.Nlink), time.Unix(sys.Ctim.Unix())}, true
+	case interface{ Facts(fs.FileInfo) Facts }:
+		return sys.Facts(fi), true
+	}
+	return Facts{}, false
+}
+
+// Lister is what a file system offers that lists a part of a folder.
+type Lister interface {
+	ReadDirN(name string, n int) ([]fs.DirEntry, error)
+}
+
+// ReadDirN lists at most n entries of a folder, sorted by name, so that a folder
+// with millions of them costs no more than n. Which ones it lists of a larger
+// folder is not defined.
+func ReadDirN(fsys FS, name string, n int) ([]fs.DirEntry, error) {
+	l, ok := fsys.(Lister)
+	if !ok {
+		all, err := fsys.ReadDir(name)
+		return all[:min(n, len(all))], err
+	}
+	entries, err := l.ReadDirN(name, n)
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	return entries, err
+}
+
+var _ Lister = OS{}
+
+// ReadDirN lists at most n entries of a folder, in no order.
+func (o OS) ReadDirN(name string, n int) ([]fs.DirEntry, error) {
+	d, err := o.OpenFolder(name)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := d.ReadDir(n)
+	if errors.Is(err, io.EOF) {
+		err = nil
+	}
+	for i, e := range entries {
+		entries[i] = entry{e, name}
+	}
+	return entries, errors.Join(err, d.Close())
+}
