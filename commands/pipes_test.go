@@ -38,6 +38,8 @@ func TestPipes(t *testing.T) {
 				{"archive", "--before", "2100-01-01", "--to", "OUT"},
 				{"backup", "--to", "OUT/backup.tar.gz"},
 				{"fleet-check"},
+				{"episode", "show", "--role", "receiver", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+				{"episode", "verify", "--role", "receiver", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
 			},
 		},
 		"lab-host.toml": {
@@ -49,7 +51,13 @@ func TestPipes(t *testing.T) {
 				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/meta.json", "episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1/done.marker",
 				"episodes/01ARZ3NDEKTSV4RRFFQ69G5FA1",
 			},
-			[][]string{{"status"}, {"episode", "list"}, {"doctor"}},
+			[][]string{
+				{"status"},
+				{"episode", "list"},
+				{"episode", "show", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+				{"episode", "verify", "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+				{"doctor"},
+			},
 		},
 	} {
 		for _, file := range all.files {
