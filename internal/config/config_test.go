@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -108,8 +109,8 @@ func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 		url + "[limits]\ndisk_reserve = -1\n":               `x:3:1: limits.disk_reserve: want a size such as`,
 		url + "listen = \":99999\"\n":                       `x:2:1: listen: want "ADDRESS:PORT"`,
 		url + "[authority]\nlisten = \"::1\"\n":             `x:3:1: authority.listen: want "ADDRESS:PORT"`,
-		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit "abc": want 40`,
-		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit "0123": want 40`,
+		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit 1: want 40`,
+		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit 1: want 40`,
 	} {
 		_, _, err := config.ParseReceiver("x", []byte(content))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -146,4 +147,27 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: no place in %q", b, err)
 		}
 	})
+}
+
+// TestErrors_ShowNoValue: a secret in the wrong place is in no error, whatever key it
+// stands under and whatever type it has.
+func TestErrors_ShowNoValue(t *testing.T) {
+	secrets := []string{`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`, "\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret"}
+	for _, key := range []string{
+		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url", "authority.listen",
+		"authority.dir", "authority.socket", "authority.token_ttl", "authority.names", "gate.enabled", "gate.extra_commits", "gate.blocked_commits", "limits.episode_size",
+		"limits.uploads", "limits.idle_timeout", "fleet.silent_after", "notify.urls_file", "notify.webhook_url", "notify.webhook_token_file", "notify.alertmanager_url",
+		"notify.heartbeat_url", "notify.repeat_after", "host", "certs_dir", "receiver.url", "ship.ping_every", "ship.bandwidth_per_second", "orchestrate.experiment",
+	} {
+		for _, secret := range secrets {
+			content := []byte(key + " = " + secret + "\n")
+			_, unknown, err := config.ParseReceiver("x", content)
+			_, others, lab := config.ParseLabHost("x", content)
+			for _, e := range append(append(unknown, others...), &config.Error{Why: fmt.Sprint(err, lab)}) {
+				if strings.Contains(strings.ReplaceAll(e.Error(), ".s3cret: unknown key", ""), "s3cret") {
+					t.Errorf("%s: %v", content, e)
+				}
+			}
+		}
+	}
 }
