@@ -73,3 +73,24 @@ func TestOutput_HasNoHiddenCharacters(t *testing.T) {
 		}
 	}
 }
+
+// TestShip_AnImpossibleNameStopsNothing: a ULID of the year 10889 has a time that no
+// ping could carry.
+func TestShip_AnImpossibleNameStopsNothing(t *testing.T) {
+	r := newSite(t)
+	r.record(2, 1<<10)
+	dir := filepath.Join(r.path("data"), "episodes", "7ZZZZZZZZZZZZZZZZZZZZZZZZZ")
+	r.must(os.Mkdir(dir, 0o770))
+	r.must(os.WriteFile(filepath.Join(dir, "done.marker"), nil, 0o660))
+	for _, flag := range []string{"--ping", "--once", "--ping"} {
+		if code, out, errs := runHere(t, "ship", flag, "--config", r.path("lab.toml")); code != 0 {
+			t.Errorf("ship %s: exit code %d: %s%s", flag, code, out, errs)
+		}
+	}
+	if r.stored() != 2 {
+		t.Errorf("%d episodes are stored, want 2", r.stored())
+	}
+	if code, _, errs := runHere(t, "status", "--config", r.path("lab.toml")); code != 0 {
+		t.Errorf("status: exit code %d: %s", code, errs)
+	}
+}

@@ -80,7 +80,7 @@ func (p *Plan) loadReceiver() error {
 	p.rx, unknown, err = config.ParseReceiver(config.ReceiverPath, content)
 	err = errors.Join(err, p.refuseUnknown(unknown))
 	if err != nil && made {
-		return fault.Exit(fault.Fix(fmt.Errorf("--public-url: %w", err), "--public-url https://NAME:8443"), fault.Usage)
+		return fault.Exit(fault.Fix(fmt.Errorf("public URL %q: %w", p.PublicURL, err), "--public-url https://NAME:8443"), fault.Usage)
 	}
 	if err != nil {
 		return wrong(config.ReceiverPath, err)

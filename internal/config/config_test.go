@@ -109,8 +109,8 @@ func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 		url + "[limits]\ndisk_reserve = -1\n":               `x:3:1: limits.disk_reserve: want a size such as`,
 		url + "listen = \":99999\"\n":                       `x:2:1: listen: want "ADDRESS:PORT"`,
 		url + "[authority]\nlisten = \"::1\"\n":             `x:3:1: authority.listen: want "ADDRESS:PORT"`,
-		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit 1: want 40`,
-		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit 1: want 40`,
+		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit "abc": want 40`,
+		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit "0123": want 40`,
 	} {
 		_, _, err := config.ParseReceiver("x", []byte(content))
 		if err == nil || !strings.Contains(err.Error(), want) {
