@@ -26,9 +26,10 @@ type Env struct {
 
 // Main runs the program and returns its exit code. The context ends when the
 // program is asked to stop: a command may still be running when Main returns, so
-// the caller ends the program. Hidden characters of what is printed are escaped.
+// the caller ends the program. What is printed has no hidden characters, and
+// errors and logs have no secrets.
 func Main(ctx context.Context, args []string, env Env) int {
-	env.Out, env.Err = plain.NewWriter(env.Out), plain.NewWriter(env.Err)
+	env.Out, env.Err = plain.NewWriter(env.Out), maskWriter{plain.NewWriter(env.Err)}
 	a := &app{env: env, patient: new(atomic.Bool)}
 	return a.interruptible(ctx, func() int { return a.report(a.cli().RunContext(ctx, args)) })
 }

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 	"cis490/receiver/roster"
@@ -157,7 +158,7 @@ func (a *app) tell(x fleet.Alert) error {
 // WARNING with fields to match on. It is found by the identifier: of a process
 // that ends this soon, the journal may miss which unit it was.
 func tellJournal(x fleet.Alert) error {
-	err := journal.Send(x.Line(), journal.PriWarning, map[string]string{
+	err := journal.Send(string(plain.Escape([]byte(x.Line()))), journal.PriWarning, map[string]string{
 		"SYSLOG_IDENTIFIER": "cis490", "CIS490_HOST": x.Host, "CIS490_SYMPTOM": x.Symptom, "CIS490_STATE": x.State,
 		"CIS490_REASON": x.Code, "CIS490_FIX": x.Fix,
 	})

@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -146,4 +147,27 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("%q: no place in %q", b, err)
 		}
 	})
+}
+
+// TestErrors_ShowNoValue: a secret in the wrong place is in no error, whatever key it
+// stands under and whatever type it has.
+func TestErrors_ShowNoValue(t *testing.T) {
+	secrets := []string{`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`, "\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret"}
+	for _, key := range []string{
+		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url", "authority.listen",
+		"authority.dir", "authority.socket", "authority.token_ttl", "authority.names", "gate.enabled", "gate.extra_commits", "gate.blocked_commits", "limits.episode_size",
+		"limits.uploads", "limits.idle_timeout", "fleet.silent_after", "notify.urls_file", "notify.webhook_url", "notify.webhook_token_file", "notify.alertmanager_url",
+		"notify.heartbeat_url", "notify.repeat_after", "host", "certs_dir", "receiver.url", "ship.ping_every", "ship.bandwidth_per_second", "orchestrate.experiment",
+	} {
+		for _, secret := range secrets {
+			content := []byte(key + " = " + secret + "\n")
+			_, unknown, err := config.ParseReceiver("x", content)
+			_, others, lab := config.ParseLabHost("x", content)
+			for _, e := range append(append(unknown, others...), &config.Error{Why: fmt.Sprint(err, lab)}) {
+				if strings.Contains(strings.ReplaceAll(e.Error(), ".s3cret: unknown key", ""), "s3cret") {
+					t.Errorf("%s: %v", content, e)
+				}
+			}
+		}
+	}
 }

@@ -90,7 +90,7 @@ func DefaultLabHost() LabHost {
 func (c LabHost) Validate() []error {
 	var p problems
 	if _, err := ident.ParseHost(c.Host); err != nil {
-		p.add("host", "set the name this host was given with its join token: %v", err)
+		p.add("host", "set the name this host was given with its join token: 1 to 63 of a-z, 0-9 and '-'")
 	}
 	p.absolute("data_dir", c.DataDir)
 	p.absolute("certs_dir", c.CertsDir)

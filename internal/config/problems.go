@@ -15,7 +15,8 @@ import (
 	"cis490/internal/ident"
 )
 
-// problems collects what a Validate finds.
+// problems collects what a Validate finds. None shows a value of the file that could
+// be a secret in the wrong place.
 type problems struct{ all []error }
 
 func (p *problems) add(key, format string, args ...any) {
@@ -24,14 +25,14 @@ func (p *problems) add(key, format string, args ...any) {
 
 func (p *problems) absolute(key, path string) {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		p.add(key, "want an absolute, clean path, got %q", path)
+		p.add(key, "want an absolute, clean path")
 	}
 }
 
 func (p *problems) httpsURL(key, s string) {
 	u, err := url.Parse(s)
 	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
-		p.add(key, `want "https://NAME:PORT", got %q`, s)
+		p.add(key, `want "https://NAME:PORT"`)
 	}
 }
 
@@ -48,7 +49,7 @@ func (p *problems) webURL(key, s string) {
 
 func (p *problems) address(key, s string) {
 	if _, port, err := net.SplitHostPort(s); err != nil || !isPort(port) {
-		p.add(key, `want "ADDRESS:PORT" or ":PORT", got %q`, s)
+		p.add(key, `want "ADDRESS:PORT" or ":PORT"`)
 	}
 }
 
@@ -80,9 +81,14 @@ func (p *problems) notNegative(key string, v int64) {
 // commits judges what the decoder takes for a commit unread: one that is written
 // wrongly would block nothing.
 func (p *problems) commits(key string, all []ident.Commit) {
-	for _, c := range all {
-		if _, err := ident.ParseCommit(string(c)); err != nil {
+	for i, c := range all {
+		_, err := ident.ParseCommit(string(c))
+		switch {
+		case err == nil:
+		case len(c) <= 12 && strings.Trim(string(c), "0123456789abcdef") == "": // abbreviated: no secret
 			p.add(key, "%v", err)
+		default:
+			p.add(key, "commit %d: want 40 lower-case hex digits", i+1)
 		}
 	}
 }

@@ -145,7 +145,7 @@ func (c Receiver) Validate() []error {
 			p.add("tls.client_header", "name the header in which the proxy passes the client certificate")
 		}
 	default:
-		p.add("tls.mode", `want "direct" or "proxy", got %q`, c.TLS.Mode)
+		p.add("tls.mode", `want "direct" or "proxy"`)
 	}
 	p.address("authority.listen", c.Authority.Listen)
 	if c.Authority.URL != "" {

@@ -115,11 +115,14 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// Below returns the writer below this one.
+func (w *Writer) Below() io.Writer { return w.w }
+
 // Below returns the writer below a Writer, for control sequences of our own, and any
 // other writer as it is.
 func Below(w io.Writer) io.Writer {
-	if p, ok := w.(*Writer); ok {
-		return p.w
+	if p, ok := w.(interface{ Below() io.Writer }); ok {
+		return p.Below()
 	}
 	return w
 }

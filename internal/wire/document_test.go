@@ -87,6 +87,27 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
+// TestDecode_WhatAReceiverMakesUp is compared, kept and printed on hosts.
+func TestDecode_WhatAReceiverMakesUp(t *testing.T) {
+	long := strings.Repeat("x", 300)
+	for in, v := range map[string]any{
+		`{"policy":"a\u001b[2J"}`:     &wire.Pong{},
+		`{"store_id":"` + long + `"}`: &wire.Receipt{},
+		`{"store_id":"\u202e"}`:       &wire.Reconciled{},
+		`{"stored":[` + strings.Repeat(`"01J0000000000000000000000A",`, wire.MaxPairs) + `"01J0000000000000000000000A"]}`: &wire.Reconciled{},
+		`{"release_keys":["RWQ\nRWQ"]}`:         &wire.CertAnswer{},
+		`{"status":"ok","release_keys":["\r"]}`: &wire.AuthorityHealth{},
+	} {
+		if err := wire.Decode([]byte(in), v); err == nil {
+			t.Errorf("%.80s is accepted", in)
+		}
+	}
+	p := wire.Pong{}
+	if err := wire.Decode([]byte(`{"gate":{"reason":"a\u001b\u202e\n`+long+long+`"}}`), &p); err != nil || strings.ContainsAny(p.Gate.Reason, "\x1b\u202e\n") || len(p.Gate.Reason) > 600 {
+		t.Errorf("%q, %v", p.Gate.Reason, err)
+	}
+}
+
 // TestReadProblem_TypeAndStatusAgree: a status that asks for patience with a type
 // that sets aside is nobody's of ours.
 func TestReadProblem_TypeAndStatusAgree(t *testing.T) {

@@ -45,7 +45,7 @@ func ParseToken(s string) (Token, error) {
 	if err != nil {
 		return t, errors.New("join token is cut or changed: paste the whole line")
 	}
-	if err := json.Unmarshal(b, &t); err != nil {
+	if err := Decode(b, &t); err != nil {
 		return Token{}, errors.New("join token is cut or changed: paste the whole line")
 	}
 	if t.Host == "" || t.Pin == "" || t.Secret == "" || !isHTTPS(t.Receiver) || !isHTTPS(t.Authority) {

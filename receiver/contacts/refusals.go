@@ -3,7 +3,6 @@ package contacts
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"iter"
 	"path/filepath"
 	"sync"
@@ -208,16 +207,14 @@ func (r *Refusals) bound() error {
 	})
 }
 
-// ReadRefusals yields the refusals written at from or later, oldest first.
-// After an error the sequence ends.
+// ReadRefusals yields the refusals written at from or later, oldest first. A damaged
+// row is passed over. After an error the sequence ends.
 func ReadRefusals(fsys disk.FS, dataDir string, from time.Time) iter.Seq2[Refusal, error] {
 	return func(yield func(Refusal, error) bool) {
 		for line, err := range ledger.Rows(fsys, filepath.Join(dataDir, RefusalsFile), refusalsKey, from) {
 			var r Refusal
-			if err == nil {
-				if err = json.Unmarshal(line.Line, &r); err != nil {
-					err = fmt.Errorf("read %s: row of %s: %w", RefusalsFile, line.At.Format(time.RFC3339Nano), err)
-				}
+			if err == nil && json.Unmarshal(line.Line, &r) != nil {
+				continue
 			}
 			if !yield(r, err) || err != nil {
 				return

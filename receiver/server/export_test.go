@@ -7,3 +7,6 @@ import (
 
 // Routes returns every pattern of the listener, ordered.
 func (s *Server) Routes() []string { return slices.Sorted(maps.Keys(s.allRoutes())) }
+
+// ForwardedFor is forwardedFor, for tests.
+var ForwardedFor = forwardedFor

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 	"sync"
@@ -157,17 +158,32 @@ func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	return []*x509.Certificate{c}, nil
 }
 
-// from returns the caller's address, for notes only.
+// from returns the caller's address, for notes and for limits by address.
 func (s *Server) from(r *http.Request) string {
 	if s.o.Config.TLS.Mode == "proxy" {
-		hops := strings.Split(r.Header.Get("X-Forwarded-For"), ",")
-		return strings.TrimSpace(hops[len(hops)-1])
+		return forwardedFor(r.Header.Values("X-Forwarded-For"))
 	}
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		return r.RemoteAddr
 	}
 	return host
+}
+
+// forwardedFor returns the address that the proxy itself added, which is the last
+// value of the last line: a caller may have sent all others. It returns "" if that is
+// not an address. A port is left out, because it differs with each connection.
+func forwardedFor(lines []string) string {
+	last := strings.Join(lines, ",")
+	last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
+	if p, err := netip.ParseAddrPort(last); err == nil {
+		return p.Addr().Unmap().WithZone("").String()
+	}
+	a, err := netip.ParseAddr(strings.Trim(last, "[]"))
+	if err != nil {
+		return ""
+	}
+	return a.Unmap().WithZone("").String()
 }
 
 // verified remembers that a connection's chain was found good, so that its next

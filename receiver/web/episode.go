@@ -16,6 +16,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/plot"
 	"cis490/internal/wire"
 	"cis490/receiver/index"
@@ -99,6 +100,7 @@ func (s *Site) plot(w http.ResponseWriter, r *http.Request, host ident.Host, id 
 	if err != nil {
 		return wire.NewProblem(wire.NotFound, "episode %s has no plot: %s", id, check.Plain(err.Error(), 200))
 	}
+	svg = plain.Escape(svg)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'")
 	w.Header().Set("Content-Type", "image/svg+xml")
 	w.Header().Set("Content-Length", strconv.Itoa(len(svg)))

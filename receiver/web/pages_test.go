@@ -243,6 +243,23 @@ func TestReleases_ShowTheirWay(t *testing.T) {
 	}
 }
 
+// TestPages_HaveNoHiddenCharacters: what reorders or hides text is shown as what it is.
+func TestPages_HaveNoHiddenCharacters(t *testing.T) {
+	r := newRig(t)
+	const text = "abc\u202egpj\u2066.\u200b\u061c\u0085\u009b\u00ad\ufeff"
+	r.book.Hosts["lab-01"] = &contacts.Contact{
+		LastContact: r.now, LastPing: r.now, From: text, Version: text, Commit: ident.Commit(text), Failing: []string{text}, Serial: text,
+		Claims: []contacts.Knock{{At: r.now, Since: r.now, Count: 1, Kind: wire.Kind(text), From: text, Detail: text}},
+	}
+	r.alerts(fleet.Alert{At: r.now, Host: "lab-01", Symptom: "silent", State: fleet.Firing, Since: r.now, Detail: text, Reason: text, Fix: text})
+	r.start().signIn()
+	for _, path := range []string{"/", "/hosts/lab-01", "/?q=%E2%80%AE", "/episodes?host=%E2%81%A6&q=%C2%9B", "/hosts/%E2%80%AE"} {
+		if got := r.get(path); strings.ContainsAny(got.body, text[3:6]+"\u2066\u200b\u061c\u0085\u009b\u00ad\ufeff") {
+			t.Errorf("%s holds hidden characters: %q", path, got.body)
+		}
+	}
+}
+
 func TestPages_WhatIsBrokenSaysSo(t *testing.T) {
 	r := newRig(t)
 	r.hosts = []roster.Host{{Name: "lab-01", State: roster.Active}}

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -112,11 +113,13 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 	if err := s.pages[page].Execute(&b, f); err != nil {
 		return fmt.Errorf("make page: %w", err)
 	}
+	// html/template escapes markup; hidden characters would still reorder the page.
+	text := plain.Escape(b.Bytes())
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(b.Len()))
+	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(b.Bytes()) // the caller is gone: the access log has the rest
+		_, _ = w.Write(text) // the caller is gone: the access log has the rest
 	}
 	return nil
 }

@@ -1,0 +1,60 @@
+package wire
+
+import (
+	"fmt"
+
+	"cis490/internal/plain"
+)
+
+// maxName bounds the names that a receiver makes up: store ids and policies.
+const maxName = 200
+
+// name returns an error if a name is too long or has hidden characters: it is compared,
+// kept in files and printed.
+func name(key, s string) error {
+	if plain.Line(s, maxName) != s {
+		return fmt.Errorf("%s: want at most %d characters that can be seen", key, maxName)
+	}
+	return nil
+}
+
+// Check returns an error if the policy or the store id is not a name.
+func (p *Pong) Check() error {
+	if err := name("policy", p.Policy); err != nil {
+		return err
+	}
+	return name("store_id", p.StoreID)
+}
+
+// Check returns an error if the store id is not a name.
+func (r *Receipt) Check() error { return name("store_id", r.StoreID) }
+
+// Check returns an error if the store id is not a name, or if more is stored than can
+// have been asked for.
+func (r *Reconciled) Check() error {
+	if len(r.Stored) > MaxPairs {
+		return fmt.Errorf("stored: %d episodes, want at most %d", len(r.Stored), MaxPairs)
+	}
+	return name("store_id", r.StoreID)
+}
+
+// Check cuts and cleans the reason.
+func (v *Verdict) Check() error {
+	v.Reason = plain.Line(v.Reason, 500)
+	return nil
+}
+
+// Check returns an error if a release key is not one line.
+func (h *AuthorityHealth) Check() error { return keys(h.ReleaseKeys) }
+
+// Check returns an error if a release key is not one line.
+func (a *CertAnswer) Check() error { return keys(a.ReleaseKeys) }
+
+func keys(all []string) error {
+	for i, k := range all {
+		if err := name(fmt.Sprintf("release_keys[%d]", i), k); err != nil {
+			return err
+		}
+	}
+	return nil
+}
