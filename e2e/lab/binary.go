@@ -32,16 +32,17 @@ func Binary(tb testing.TB) string {
 // about updates and the gate. The code is the same.
 func BinaryWith(tb testing.TB, version, commit string) string {
 	tb.Helper()
-	path, err := build(version, commit)
+	path, err := build(version+"+"+commit, ".", "-s -w -X main.buildVersion="+version+" -X main.buildCommit="+commit)
 	if err != nil {
 		tb.Fatalf("lab: build version %s: %v", version, err)
 	}
 	return path
 }
 
-// build keeps binaries in a folder that is named after, and swept with, this
-// process: the next one must not test what an older source tree gave.
-func build(version, commit string) (string, error) {
+// build builds a program of the source tree. It keeps binaries in a folder that is
+// named after, and swept with, this process: the next one must not test what an
+// older source tree gave.
+func build(name, pkg, flags string) (string, error) {
 	root, err := projectRoot()
 	if err != nil {
 		return "", err
@@ -55,7 +56,7 @@ func build(version, commit string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	dir := filepath.Join(binaries, owner, version+"+"+commit)
+	dir := filepath.Join(binaries, owner, name)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("make a folder for the binary: %w", err)
 	}
@@ -71,8 +72,7 @@ func build(version, commit string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	flags := "-s -w -X main.buildVersion=" + version + " -X main.buildCommit=" + commit
-	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", path+".partial", "."); err != nil {
+	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", path+".partial", pkg); err != nil {
 		return "", err
 	}
 	return path, os.Rename(path+".partial", path)
