@@ -1,0 +1,142 @@
+// Command rogue is a recorder's user that attacks its shipper. It records whole
+// episodes, and from then on exchanges, as fast as it can, each one's folder, a
+// subfolder and a file for links to what the shipper alone may read or remove.
+//
+//	rogue EPISODES COUNT COMMIT
+//
+// It holds descriptors, so it goes on within a folder that was moved out of its reach.
+// At the end it prints how often names were exchanged.
+package main
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/ident"
+)
+
+// How long an episode is attacked: until it was taken and a while longer, or given up.
+const (
+	afterwards = 30 * time.Millisecond
+	atMost     = 3 * time.Second
+	atOnce     = 8 // episodes
+)
+
+func main() {
+	if err := attack(); err != nil {
+		fmt.Fprintln(os.Stderr, "rogue:", err) // who waits for a number gets none
+	}
+}
+
+func attack() error {
+	if len(os.Args) != 4 {
+		return errors.New("usage: rogue EPISODES COUNT COMMIT")
+	}
+	count, err := strconv.Atoi(os.Args[2])
+	if err != nil {
+		return err
+	}
+	unix.Umask(0o007)
+	top, err := unix.Open(os.Args[1], unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	var exchanges atomic.Int64
+	places := make(chan struct{}, atOnce)
+	failed := make(chan error, count)
+	for range count {
+		places <- struct{}{}
+		all.Go(func() {
+			defer func() { <-places }()
+			n, err := one(top, os.Args[1], os.Args[3])
+			exchanges.Add(n)
+			if err != nil {
+				failed <- err
+			}
+		})
+	}
+	all.Wait()
+	close(failed)
+	if err := <-failed; err != nil {
+		return err
+	}
+	fmt.Println(exchanges.Load())
+	return nil
+}
+
+// one records an episode and attacks it until it was taken.
+func one(top int, episodes, commit string) (exchanges int64, err error) {
+	id, err := ident.NewEpisodeID(time.Now(), rand.Reader)
+	if err != nil {
+		return 0, err
+	}
+	dir := filepath.Join(episodes, string(id))
+	meta := fmt.Sprintf(`{"schema_version":1,"episode":%q,"host":"lab-01","profile":"rogue","code_version":{"version":"1","commit":%q},"verdict":"accepted"}`, id, commit)
+	err = errors.Join(os.Mkdir(dir, 0o770), os.Mkdir(dir+"/sub", 0o770))
+	for _, f := range []struct{ name, content string }{{"a", "rows"}, {"sub/a", "rows"}, {"meta.json", meta}} {
+		err = errors.Join(err, os.WriteFile(filepath.Join(dir, f.name), []byte(f.content), 0o660))
+	}
+	data := filepath.Dir(episodes)
+	for ending, target := range map[string]string{"certs": "/etc/cis490/certs", "key": "/etc/cis490/certs/lab-host.pem", "shipped": data + "/shipped"} {
+		err = errors.Join(err, os.Symlink(target, filepath.Join(episodes, "."+ending+"-"+string(id))))
+	}
+	if err != nil {
+		return 0, err
+	}
+	in, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = unix.Close(in) }()
+	link := func(ending string) string { return "." + ending + "-" + string(id) }
+	stop := make(chan struct{})
+	var swapping sync.WaitGroup
+	var n atomic.Int64
+	swap := func(dir int, a, b string) {
+		swapping.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+					if unix.Renameat2(dir, a, top, b, unix.RENAME_EXCHANGE) == nil {
+						n.Add(1)
+					}
+				}
+			}
+		})
+	}
+	swap(in, "sub", link("shipped"))
+	swap(in, "a", link("key"))
+	// The marker by its descriptor, as the names are moving already.
+	marker, err := unix.Openat(in, "done.marker", unix.O_CREAT|unix.O_WRONLY, 0o660)
+	if err == nil {
+		err = unix.Close(marker)
+	}
+	swap(top, string(id), link("certs"))
+	for began := time.Now(); time.Since(began) < atMost; time.Sleep(time.Millisecond) {
+		if !here(top, string(id)) && !here(top, link("certs")) {
+			break
+		}
+	}
+	time.Sleep(afterwards)
+	close(stop)
+	swapping.Wait()
+	return n.Load(), err
+}
+
+// here tells whether a name is that of a folder.
+func here(top int, name string) bool {
+	var st unix.Stat_t
+	return unix.Fstatat(top, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}

@@ -1,0 +1,84 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	spoolDir = "/var/lib/cis490/data"
+	asRec    = "setpriv --reuid=cis490-rec --regid=cis490-rec --clear-groups "
+)
+
+// TestRogueRecorder: the recorder's user attacks a thousand packs and removals, each
+// with a swapper at full speed, and then plants what an older version would have
+// believed. Nothing of the host's is sent or removed, and the shipper goes on.
+func TestRogueRecorder(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01")
+	h := f.hosts[0]
+	f.waitAccepted(h, 1, time.Minute)
+	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator")
+	h.Eventually(time.Minute, "an empty outbox", `test -z "$(ls `+spoolDir+`/outbox `+spoolDir+`/episodes)"`)
+	commit := h.Run("cis490 version --json | jq -r .commit")
+	guarded := "sha256sum /etc/cis490/certs/*"
+	before := h.Run(guarded)
+	restarts := h.Run("systemctl show -p NRestarts --value cis490-shipper")
+
+	const tries = 1000
+	n := h.Rogue(spoolDir+"/episodes", tries, commit)
+	h.Eventually(3*time.Minute, "all of them out of the way", "cd "+spoolDir+`; test -z "$(find episodes -maxdepth 1 -type d -name '01*')" && ! ls -d shipped/*.removing outbox/*.zst 2>/dev/null`)
+	taken := h.Run("cd " + spoolDir + "; ls shipped/*.zst | wc -l; ls quarantine | wc -l")
+	t.Logf("%d exchanges beside %d episodes; shipped and set aside: %s", n, tries, strings.ReplaceAll(taken, "\n", ", "))
+	var shipped, aside int
+	if _, err := fmt.Sscan(taken, &shipped, &aside); err != nil || shipped+aside < tries*9/10 || n < tries {
+		t.Errorf("%d shipped, %d set aside, %v: too few were attacked to say much", shipped, aside, err)
+	}
+
+	// What an older version set aside: the recorder's own folder, with a pipe as the
+	// reason, or a link to the key as the tarball.
+	pipe, link := "01ARZ3NDEKTSV4RRFFQ69G5FA1", "01ARZ3NDEKTSV4RRFFQ69G5FA2"
+	for _, id := range []string{pipe, link} {
+		h.Run(fmt.Sprintf(`cd %s/quarantine && install -d -o cis490-rec -g cis490 -m 2770 %s && chmod 755 . && cd %s && %ssh -c 'echo {} >meta.json; : >done.marker'; chmod 750 ..`, spoolDir, id, id, asRec))
+	}
+	h.Run(fmt.Sprintf(`cd %s/quarantine && mkfifo %s/quarantine_reason.json && ln -s /etc/cis490/certs/lab-host.pem %s/%s.tar.zst && chown -h cis490-rec:cis490 */*.tar.zst */quarantine_reason.json`, spoolDir, pipe, link, link))
+	h.Write(spoolDir+"/quarantine/"+link+"/quarantine_reason.json", fmt.Sprintf(`{"episode":%q,"kind":"too-large","detail":"because","policy":"older","retry":true}`, link), 0o640)
+	h.Run("chown cis490:cis490 " + spoolDir + "/quarantine/" + link + "/quarantine_reason.json && systemctl restart cis490-shipper")
+	h.Eventually(time.Minute, "the pipe not to be believed", "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \""+pipe+"\") | .reason.detail | test(\"cannot be believed\")'")
+	h.Eventually(time.Minute, "the link not to be sent", "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \""+link+"\") | .reason.kind == \"unpackable\"'")
+	if out := h.Try(asRec + "ls " + spoolDir + "/quarantine"); out.Code == 0 {
+		t.Errorf("the recorder's user looks into quarantine: %s", out.Out)
+	}
+	for _, command := range []string{"status", "episode list --shipped", "doctor", "episode show " + pipe, "episode verify " + link} {
+		if r := h.Try("timeout 60 cis490 " + command); r.Code == 124 {
+			t.Errorf("%s hangs", command)
+		}
+	}
+
+	// A folder that is closed keeps nobody waiting, and is told of.
+	closed := "01ARZ3NDEKTSV4RRFFQ69G5FA3"
+	h.Run(fmt.Sprintf(`cd %s/episodes && %ssh -c 'umask 007; mkdir %s && cd %s && echo {} >meta.json && : >done.marker && chmod 0550 .'`, spoolDir, asRec, closed, closed))
+	stored := f.accepted(h)
+	h.Run("systemctl start cis490-orchestrator")
+	f.waitAccepted(h, stored+1, 2*time.Minute)
+	h.Eventually(time.Minute, "doctor to tell of it", "cis490 doctor --json --only episodes.stuck | jq -e '.checks[0].status == \"warn\"'")
+	h.Run(asRec + "chmod 0770 " + spoolDir + "/episodes/" + closed)
+	h.Eventually(2*time.Minute, "it to be out of the way", "! test -e "+spoolDir+"/episodes/"+closed)
+
+	if after := h.Run(guarded); after != before {
+		t.Errorf("the credentials were\n%s\nand are\n%s", before, after)
+	}
+	if now := h.Run("systemctl show -p NRestarts --value cis490-shipper"); now != restarts {
+		t.Errorf("the shipper restarted by itself: %s times, before %s", now, restarts)
+	}
+	h.Run(`cd ` + spoolDir + `/shipped && jq -r .episode receipts.jsonl | sort -u >/root/receipts && ls | sed -n 's/\.tar\.zst$//p' | sort >/root/tarballs && diff /root/receipts /root/tarballs`)
+	bearer := h.Run("cat /etc/cis490/certs/bearer")
+	f.rx.Write("/root/bearer", strings.TrimSpace(bearer)+"\nPRIVATE KEY\nstore_id\n", 0o600)
+	if found := f.rx.Try(`for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do zstd -dcq $e | grep -aFqf /root/bearer && echo $e; done`).Out; found != "" {
+		t.Errorf("these hold what only the shipper may read: %s", found)
+	}
+}
