@@ -217,7 +217,7 @@ func (r *rig) enrol(name ident.Host) *host {
 	return h
 }
 
-// clientOf returns a client with one connection at a time, of HTTP/2 if so wanted.
+// clientOf returns a client with one connection at a time, of HTTP/2 to a proxy if so wanted.
 func (r *rig) clientOf(pair *tls.Certificate, h2 bool) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)

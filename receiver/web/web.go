@@ -22,6 +22,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -58,13 +59,23 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// Wrong tokens that one address may send, at once and then in each interval, and the
+// lines about them all.
+const (
+	tries     = 5
+	refill    = 10 * time.Second
+	lineBurst = 20
+	lineEvery = time.Minute
+)
+
 // Site is the dashboard. Its handlers may be called from many goroutines.
 type Site struct {
 	o       Options
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	origin  *http.CrossOriginProtection
-	limit   *limiter
+	limit   *listen.Limiter // of wrong tokens, by address
+	lines   *listen.Lines   // about them
 	ingest  *ingest
 	board   board
 	streams streams
@@ -79,7 +90,7 @@ func New(o Options) (*Site, error) {
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }
 	}
-	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: newLimiter(o.Now), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
+	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
 	s.streams.closed = make(chan struct{})
 	var err error
 	if s.assets, err = loadAssets(); err != nil {
