@@ -27,6 +27,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/e2e/attack"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
@@ -38,7 +39,7 @@ import (
 const commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestMain(m *testing.M) {
-	if plainServer() { // this program is its own peer too
+	if plainServer() || attack.Process() { // this program is its own peer too
 		return
 	}
 	dir, err := os.MkdirTemp("", "cis490-solo-")

@@ -58,9 +58,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.budget <= 0 {
 		return 0, errTooLong
 	}
-	<-c.l.computing
+	c.l.computing.give()
 	n, err := c.Conn.Read(p[:min(len(p), c.budget)])
-	c.l.computing <- struct{}{}
+	c.l.computing.take(c.source)
 	c.budget -= n
 	return n, err
 }
@@ -69,9 +69,9 @@ func (c *conn) Read(p []byte) (int, error) {
 func (l *Listener) handshake(c *conn) {
 	_ = c.SetDeadline(time.Now().Add(handshakeTimeout)) // fails where it was evicted: so does the handshake
 	t := tls.Server(c, l.o.TLS)
-	l.computing <- struct{}{}
+	l.computing.take(c.source)
 	err := t.HandshakeContext(context.Background())
-	<-l.computing
+	l.computing.give()
 	if err != nil {
 		l.mu.Lock()
 		if !c.gone {

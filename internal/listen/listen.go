@@ -44,7 +44,7 @@ type Listener struct {
 	done  chan struct{}
 	once  sync.Once
 
-	computing  chan struct{} // a place for each handshake that computes
+	computing  *turns // of handshakes that do not wait for their client
 	handshakes *Limiter
 	evictions  *Lines
 	unread     *Lines
@@ -70,7 +70,7 @@ func New(inner net.Listener, o Options) *Listener {
 	}
 	l := &Listener{
 		inner: inner, o: o, ready: make(chan net.Conn), done: make(chan struct{}),
-		computing:  make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		computing:  newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
 		handshakes: NewLimiter(handshakeBurst, handshakeEvery, time.Now),
 		evictions:  NewLines(1, sayEvery), unread: NewLines(1, sayEvery),
 		unverified: newPool(o.Unverified), verified: newPool(o.Verified),

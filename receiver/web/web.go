@@ -51,6 +51,8 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences keeps silences; nil shows no button.
 	Silences Silences
+	// Connections returns what the listener counted; nil: nothing.
+	Connections func() listen.Stats
 	// From returns the address of who asks.
 	From func(*http.Request) string
 	// Reserve is how many bytes stay free on the disk.
@@ -89,6 +91,9 @@ func New(o Options) (*Site, error) {
 	}
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }
+	}
+	if o.Connections == nil {
+		o.Connections = func() listen.Stats { return listen.Stats{} }
 	}
 	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
 	s.streams.closed = make(chan struct{})
