@@ -8,6 +8,7 @@ package solo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -72,6 +73,7 @@ type rig struct {
 	ca   pki.Issuer
 	addr string
 	wrap []string // what the program is started by
+	role string   // the command that is started, "serve" by default
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan struct{}
@@ -117,7 +119,7 @@ func (r *rig) write(name, content string) {
 func (r *rig) start() {
 	r.t.Helper()
 	_ = os.Remove(r.path("addr"))
-	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", "serve", "--config", r.path("receiver.toml"), "--addr-file", r.path("addr"))
+	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", cmp.Or(r.role, "serve"), "--config", r.path("receiver.toml"), "--addr-file", r.path("addr"))
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.log.Reset()
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log

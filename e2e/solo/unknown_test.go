@@ -4,8 +4,10 @@ package solo
 
 import (
 	"cmp"
+	"crypto/tls"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,16 +34,65 @@ func TestUnknownClients_TakeNothingFromHosts(t *testing.T) {
 	}
 }
 
-func attackTime(t *testing.T) time.Duration {
-	t.Helper()
-	d, err := time.ParseDuration(cmp.Or(os.Getenv("CIS490_ATTACK_FOR"), "20s"))
-	must(t, err)
-	return d
+// TestUnknownClients_Authority: the same against the authority, which stays within
+// 64 MiB and answers whoever asks for its first time.
+func TestUnknownClients_Authority(t *testing.T) {
+	for _, addresses := range []int{2, 100} {
+		t.Run(fmt.Sprint(addresses), func(t *testing.T) {
+			r := newRig(t, "")
+			r.role = "bootstrap"
+			r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\ndata_dir = %q\n[authority]\nlisten = \"127.0.0.1:0\"\nurl = \"https://127.0.0.1:1\"\ndir = %q\nsocket = %q\n",
+				r.path("data"), r.path("issuer"), r.path("admin.sock")))
+			r.start()
+			plan := attack.Plan{Addr: r.addr, Get: "/v1/ca", Post: "/v1/cert/lab-01"}
+			underAttack(t, r, plan, addresses, 64, func(i int) func() error {
+				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(i+1))}}
+				unknown := &http.Client{Transport: &http.Transport{
+					DialContext: d.DialContext, DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+				}, Timeout: time.Minute}
+				return func() error {
+					res, err := unknown.Get("https://" + r.addr + "/v1/ca")
+					if err == nil {
+						_ = res.Body.Close()
+					}
+					return err
+				}
+			})
+		})
+	}
 }
 
 func attacked(t *testing.T, r *rig, addresses int) {
 	t.Helper()
-	plan := attack.Plan{Addr: r.addr, For: attackTime(t), Workers: 150, Get: "/sign-in", Post: "/v1/ping", Form: "/sign-in"}
+	plan := attack.Plan{Addr: r.addr, Get: "/sign-in", Post: "/v1/ping", Form: "/sign-in"}
+	underAttack(t, r, plan, addresses, 128, func(i int) func() error {
+		h, n, body := r.enrol(ident.Host(fmt.Sprintf("lab-%02d", i))), 0, []byte("an episode")
+		return func() error {
+			if n++; n%3 == 0 {
+				h.client.CloseIdleConnections()
+			}
+			status, err := h.put(newID(), body, digestOf(body))
+			if err == nil && status != http.StatusCreated {
+				err = fmt.Errorf("answered %d", status)
+			}
+			return err
+		}
+	})
+	for path, want := range map[string]string{"/metrics": `cis490_connections_evicted_total{state="unverified"}`, "/": "Unknown clients: "} {
+		page := operatorGet(t, r, path)
+		if !strings.Contains(page, want) || strings.Contains(page, want+" 0\n") {
+			t.Errorf("%s does not show the attack: %.3000s", path, page)
+		}
+	}
+}
+
+// underAttack lets ten clients ask again and again while a plan runs.
+func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, client func(i int) func() error) {
+	t.Helper()
+	var err error
+	plan.For, err = time.ParseDuration(cmp.Or(os.Getenv("CIS490_ATTACK_FOR"), "20s"))
+	must(t, err)
+	plan.Workers = 150
 	if only := os.Getenv("CIS490_ATTACK_ONLY"); only != "" {
 		plan.Only = strings.Split(only, ",")
 	}
@@ -58,51 +109,41 @@ func attacked(t *testing.T, r *rig, addresses int) {
 
 	var mu sync.Mutex
 	var slowest time.Duration
-	puts := 0
-	var hosts sync.WaitGroup
+	asked := 0
+	var clients sync.WaitGroup
 	for i := range 10 {
-		h := r.enrol(ident.Host(fmt.Sprintf("lab-%02d", i)))
-		hosts.Go(func() {
-			body := []byte("an episode")
-			for n := 0; ; n++ {
+		ask := client(i)
+		clients.Go(func() {
+			for {
 				select {
 				case <-over:
 					return
 				case <-time.After(100 * time.Millisecond):
 				}
-				if n%3 == 0 {
-					h.client.CloseIdleConnections()
-				}
 				began := time.Now()
-				status, err := h.put(newID(), body, digestOf(body))
+				err := ask()
 				took := time.Since(began)
-				if err != nil || status != http.StatusCreated {
-					t.Errorf("%s: answered %d after %s: %v", h.name, status, took, err)
+				if err != nil {
+					t.Errorf("client %d, after %s: %v", i, took, err)
 				}
 				mu.Lock()
-				slowest, puts = max(slowest, took), puts+1
+				slowest, asked = max(slowest, took), asked+1
 				mu.Unlock()
 			}
 		})
 	}
-	hosts.Wait()
-	peak := r.status("VmHWM") >> 10
-	t.Logf("%d addresses, %s: %d uploads, the slowest took %s; peak memory %d MiB; %d lines in the log; attempts:\n%s",
-		addresses, plan.For, puts, slowest.Round(time.Millisecond), peak, strings.Count(r.log.String(), "\n"), said.String())
+	clients.Wait()
+	peak, lines := r.status("VmHWM")>>10, strings.Count(r.log.String(), "\n")
+	t.Logf("%d addresses, %s: %d answers, the slowest took %s; peak memory %d MiB; %d lines in the log; attempts:\n%s",
+		addresses, plan.For, asked, slowest.Round(time.Millisecond), peak, lines, said.String())
 	if slowest > 2*time.Second {
-		t.Errorf("an upload took %s", slowest)
+		t.Errorf("an answer took %s", slowest)
 	}
-	if peak > 128 {
+	if peak > memory {
 		t.Errorf("peak memory is %d MiB", peak)
 	}
-	if n := strings.Count(r.log.String(), "\n"); n > 100+int(plan.For.Seconds()) {
-		t.Errorf("%d lines were logged", n)
-	}
-	for path, want := range map[string]string{"/metrics": `cis490_connections_evicted_total{state="unverified"}`, "/": "Unknown clients: "} {
-		page := operatorGet(t, r, path)
-		if !strings.Contains(page, want) || strings.Contains(page, want+" 0\n") {
-			t.Errorf("%s does not show the attack: %.3000s", path, page)
-		}
+	if lines > 100+int(plan.For.Seconds()) {
+		t.Errorf("%d lines were logged", lines)
 	}
 }
 

@@ -70,6 +70,13 @@ func (l *Listener) handshake(c *conn) {
 	_ = c.SetDeadline(time.Now().Add(handshakeTimeout)) // fails where it was evicted: so does the handshake
 	t := tls.Server(c, l.o.TLS)
 	l.computing.take(c.source)
+	l.mu.Lock()
+	gone := c.gone
+	l.mu.Unlock()
+	if gone { // while it waited
+		l.computing.give()
+		return
+	}
 	err := t.HandshakeContext(context.Background())
 	l.computing.give()
 	if err != nil {

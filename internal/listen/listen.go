@@ -6,7 +6,8 @@
 // of their own, so neither takes the other's. Where a pool is full, a newcomer takes
 // the place of the oldest connection of the address (or client) that has most, also
 // in the middle of its request; so clients that hold many connections evict each
-// other, and not the one that has few. Everything is in memory: a crash closes all
+// other, and not the one that has few. An address at which clients were verified
+// lately may have as many more. Everything is in memory: a crash closes all
 // connections, and there is nothing to recover.
 package listen
 
@@ -54,6 +55,7 @@ type Listener struct {
 	unverified pool
 	verified   pool
 	transfers  int
+	known      known
 	counts     counts
 	recent     recent
 }
@@ -73,9 +75,13 @@ func New(inner net.Listener, o Options) *Listener {
 		computing:  newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
 		handshakes: NewLimiter(handshakeBurst, handshakeEvery, time.Now),
 		evictions:  NewLines(1, sayEvery), unread: NewLines(1, sayEvery),
-		unverified: newPool(o.Unverified), verified: newPool(o.Verified),
+		known:  newKnown(),
 		recent: newRecent(),
 	}
+	// An address with very many clients must not take what all others need.
+	most := max(1, o.Unverified/16)
+	l.unverified = newPool(o.Unverified, func(source string) int { return min(1+l.known.clients(source), most) })
+	l.verified = newPool(o.Verified, func(string) int { return 1 })
 	go l.accept()
 	return l
 }
@@ -167,9 +173,13 @@ func (l *Listener) evict(c *conn) {
 
 // forget gives a connection's place back; the lock is held.
 func (l *Listener) forget(c *conn) {
-	if c.pool != nil {
+	switch {
+	case c.pool == &l.verified:
+		l.known.add(c.source, c.group, time.Now())
 		c.pool.remove(c)
-	} else if !c.gone {
+	case c.pool != nil:
+		c.pool.remove(c)
+	case !c.gone:
 		l.transfers--
 	}
 	c.gone = true
@@ -191,6 +201,9 @@ func (l *Listener) move(c *conn, to *pool, group string, limit int) {
 	if to == nil {
 		l.transfers++
 	} else {
+		if to == &l.verified {
+			l.known.add(c.source, group, time.Now())
+		}
 		victim = to.add(c, group, limit)
 		l.evict(victim)
 	}

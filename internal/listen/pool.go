@@ -6,9 +6,13 @@ type pool struct {
 	max    int
 	n      int
 	groups map[string][]*conn // oldest first
+	// share returns how many connections a group may have for each one of another.
+	share func(group string) int
 }
 
-func newPool(places int) pool { return pool{max: places, groups: map[string][]*conn{}} }
+func newPool(places int, share func(group string) int) pool {
+	return pool{max: places, groups: map[string][]*conn{}, share: share}
+}
 
 // add gives a connection a place in a group. It returns the connection that has to
 // go for it: where the group has more than limit (0 is no limit) one of the group,
@@ -26,12 +30,14 @@ func (p *pool) add(c *conn, group string, limit int) (victim *conn) {
 	return nil
 }
 
-// largest returns the group that has most connections; of several such groups the
-// one with the oldest connection.
+// largest returns the group that has most connections for its share; of several such
+// groups the one with the oldest connection.
 func (p *pool) largest() (group []*conn) {
-	for _, g := range p.groups {
-		if len(g) > len(group) || len(g) == len(group) && g[0].seq < group[0].seq {
-			group = g
+	share := 1
+	for name, g := range p.groups {
+		s := p.share(name)
+		if more := len(g)*share - len(group)*s; more > 0 || more == 0 && g[0].seq < group[0].seq {
+			group, share = g, s
 		}
 	}
 	return group
