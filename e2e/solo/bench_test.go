@@ -70,10 +70,9 @@ func (h *host) sender() sender {
 	}
 }
 
-func hosts(r *rig, n int, h2 bool) (all []sender) {
+func hosts(r *rig, n int) (all []sender) {
 	for i := range n {
 		h := r.enrol(ident.Host(fmt.Sprintf("lab-%d-%d", n, i)))
-		h.client = r.clientOf(h.pair, h2)
 		all = append(all, h.sender())
 	}
 	return all
@@ -86,7 +85,7 @@ func TestBench_SmallBodies(t *testing.T) {
 	r.start()
 	peer := startPeer(t, r)
 	for _, clients := range []int{1, 16, 64} {
-		ours := hosts(r, clients, false)
+		ours := hosts(r, clients)
 		for range rounds {
 			a := rate(t, smallBody, ours)
 			if peer == nil {
@@ -140,21 +139,19 @@ func startPeer(t *testing.T, r *rig) func(n int) []sender {
 // TestBench_LargeBodies compares 64 MiB uploads with a program that does only
 // the work that must be done.
 func TestBench_LargeBodies(t *testing.T) {
-	for _, h2 := range []bool{false, true} {
-		r := newRig(t, "")
-		r.start()
-		plain := startPlain(t, r)
-		for _, clients := range []int{1, 4} {
-			ours, limit := hosts(r, clients, h2), plain(clients)
-			for range rounds {
-				a, b := megabytes(t, ours), megabytes(t, limit)
-				t.Logf("64 MiB, HTTP/2 %5t, %d clients: %4.0f MB/s, limit %4.0f MB/s, ratio %.2f", h2, clients, a, b, a/b)
-				r.clear()
-			}
+	r := newRig(t, "")
+	r.start()
+	plain := startPlain(t, r)
+	for _, clients := range []int{1, 4} {
+		ours, limit := hosts(r, clients), plain(clients)
+		for range rounds {
+			a, b := megabytes(t, ours), megabytes(t, limit)
+			t.Logf("64 MiB, %d clients: %4.0f MB/s, limit %4.0f MB/s, ratio %.2f", clients, a, b, a/b)
+			r.clear()
 		}
-		t.Logf("peak memory %d KiB", r.status("VmHWM"))
-		r.kill()
 	}
+	t.Logf("peak memory %d KiB", r.status("VmHWM"))
+	r.kill()
 }
 
 // megabytes sends a few bodies per sender and returns MB/s.

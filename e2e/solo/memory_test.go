@@ -17,29 +17,26 @@ import (
 )
 
 // TestBench_Memory tells the peak memory of 64 uploads of 64 MiB at the same
-// time, over each HTTP version.
+// time.
 func TestBench_Memory(t *testing.T) {
 	body := make([]byte, largeBody)
 	_, _ = rand.Read(body)
 	digest := digestOf(body)
-	for _, h2 := range []bool{false, true} {
-		r := newRig(t, "[limits]\nuploads = 256")
-		r.start()
-		var wg sync.WaitGroup
-		for i := range 64 {
-			h := r.enrol(ident.Host(fmt.Sprintf("lab-%d", i)))
-			h.client = r.clientOf(h.pair, h2)
-			wg.Go(func() {
-				if status, err := h.put(newID(), body, digest); err != nil || status != http.StatusCreated {
-					t.Errorf("answered %d, %v", status, err)
-				}
-			})
-		}
-		wg.Wait()
-		t.Logf("64 uploads of 64 MiB, HTTP/2 %t: peak memory %d KiB", h2, r.status("VmHWM"))
-		r.kill()
-		r.clear()
+	r := newRig(t, "[limits]\nuploads = 256")
+	r.start()
+	var wg sync.WaitGroup
+	for i := range 64 {
+		h := r.enrol(ident.Host(fmt.Sprintf("lab-%d", i)))
+		wg.Go(func() {
+			if status, err := h.put(newID(), body, digest); err != nil || status != http.StatusCreated {
+				t.Errorf("answered %d, %v", status, err)
+			}
+		})
 	}
+	wg.Wait()
+	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.status("VmHWM"))
+	r.kill()
+	r.clear()
 }
 
 // TestBench_TenMillionRows tells when a receiver with such an index is ready,
@@ -92,7 +89,7 @@ func TestBench_TenMillionRows(t *testing.T) {
 func (r *rig) killLoaded() {
 	var answered atomic.Int64
 	var wg sync.WaitGroup
-	for _, send := range hosts(r, 16, false) {
+	for _, send := range hosts(r, 16) {
 		wg.Go(func() {
 			body := make([]byte, smallBody)
 			for send(body) == nil {

@@ -8,6 +8,7 @@ package solo
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -27,6 +28,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/e2e/attack"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
@@ -38,7 +40,7 @@ import (
 const commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestMain(m *testing.M) {
-	if plainServer() { // this program is its own peer too
+	if plainServer() || attack.Process() { // this program is its own peer too
 		return
 	}
 	dir, err := os.MkdirTemp("", "cis490-solo-")
@@ -71,6 +73,7 @@ type rig struct {
 	ca   pki.Issuer
 	addr string
 	wrap []string // what the program is started by
+	role string   // the command that is started, "serve" by default
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan struct{}
@@ -116,7 +119,7 @@ func (r *rig) write(name, content string) {
 func (r *rig) start() {
 	r.t.Helper()
 	_ = os.Remove(r.path("addr"))
-	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", "serve", "--config", r.path("receiver.toml"), "--addr-file", r.path("addr"))
+	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", cmp.Or(r.role, "serve"), "--config", r.path("receiver.toml"), "--addr-file", r.path("addr"))
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.log.Reset()
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
@@ -217,7 +220,7 @@ func (r *rig) enrol(name ident.Host) *host {
 	return h
 }
 
-// clientOf returns a client with one connection at a time, of HTTP/2 if so wanted.
+// clientOf returns a client with one connection at a time, of HTTP/2 to a proxy if so wanted.
 func (r *rig) clientOf(pair *tls.Certificate, h2 bool) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)

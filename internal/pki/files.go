@@ -120,8 +120,15 @@ func ServerTLS(pair *Pair) *tls.Config {
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
 		ClientAuth:             tls.RequestClientCert,
-		NextProtos:             []string{"h2", "http/1.1"},
-		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
+		NextProtos:             []string{"http/1.1"},
+		// Before a handler sees the chain it is held in memory for the connection.
+		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
+			if len(chain) > maxChain {
+				return errLong
+			}
+			return nil
+		},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return pair.Get() },
 	}
 }
 

@@ -34,6 +34,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ledger"
+	"cis490/internal/listen"
 	"cis490/internal/peer"
 	"cis490/internal/pki"
 	"cis490/receiver/roster"
@@ -56,6 +57,18 @@ const (
 	publicMode    = 0o644
 	folderMode    = 0o750
 	adminDeadline = 5 * time.Second
+	adminTimeout  = 30 * time.Second // for a question on the admin socket, and for its answer
+)
+
+// What unknown clients may have: places for connections, refused requests of one
+// address (at once, then one in each interval), and log lines about all of these. One
+// connection of an unknown client costs at most 40 KiB.
+const (
+	unverifiedConns = 256
+	verifiedConns   = 256
+	hostConns       = 2
+	burst           = 20
+	refill          = 6 * time.Second
 )
 
 // Options describe an authority.
@@ -80,9 +93,9 @@ type Authority struct {
 
 	listener net.Listener
 	admin    net.Listener
-	pair     *pki.Pair
 	roster   *roster.View
-	limit    *limiter
+	limit    *listen.Limiter // of refused requests, by address
+	lines    *listen.Lines   // about them
 
 	mu     sync.Mutex // one change at a time; guards what follows
 	ca     ca
@@ -98,7 +111,7 @@ func New(o Options) (_ *Authority, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
 	}
-	a := &Authority{o: o, limit: newLimiter(o.Now)}
+	a := &Authority{o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill)}
 	if a.names, err = serverNames(o); err != nil {
 		return nil, err
 	}
@@ -127,10 +140,11 @@ func New(o Options) (_ *Authority, err error) {
 	if err := a.openBooks(); err != nil {
 		return nil, err
 	}
-	a.pair = pki.NewPair(a.path(ListenerFile))
-	if a.listener, err = net.Listen("tcp", o.Config.Listen); err != nil {
+	tcp, err := net.Listen("tcp", o.Config.Listen)
+	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
+	a.listener = listen.New(tcp, listen.Options{TLS: pki.ServerTLS(pki.NewPair(a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log})
 	// A port of 0 is whichever is free, also in the address that tokens carry.
 	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {
 		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))
@@ -146,13 +160,11 @@ func (a *Authority) Addr() net.Addr { return a.listener.Addr() }
 // Run answers until the context ends, and keeps the server certificates fresh.
 // Close is to be called after it.
 func (a *Authority) Run(ctx context.Context) error {
-	public := a.server(a.publicRoutes())
-	public.TLSConfig = pki.ServerTLS(a.pair)
-	admin := a.server(a.adminRoutes())
-	admin.ConnContext = peer.WithCaller
+	public := listen.Server(a.publicRoutes(), a.o.Log)
+	admin := &http.Server{Handler: a.adminRoutes(), ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, ConnContext: peer.WithCaller}
 	a.o.Notify("READY=1")
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return served(public.ServeTLS(a.listener, "", "")) })
+	g.Go(func() error { return served(public.Serve(a.listener)) })
 	g.Go(func() error { return served(admin.Serve(a.admin)) })
 	g.Go(func() error {
 		a.keepFresh(ctx)
@@ -220,18 +232,6 @@ func (a *Authority) open(name string, perm os.FileMode) (*ledger.Ledger, error) 
 }
 
 func (a *Authority) path(name string) string { return filepath.Join(a.o.Config.Dir, name) }
-
-func (a *Authority) server(h http.Handler) *http.Server {
-	return &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second, // bodies are small here
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    16 << 10,
-		ErrorLog:          slog.NewLogLogger(a.o.Log.Handler(), slog.LevelDebug), // handshakes that strangers break off
-	}
-}
 
 func served(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -42,7 +43,9 @@ func (a *Authority) getCA(w http.ResponseWriter, _ *http.Request) {
 
 func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
 	if err := a.Healthy(); err != nil {
-		a.o.Log.Error("authority cannot record", "err", err)
+		if omitted, ok := a.lines.Next(); ok {
+			a.o.Log.Error("authority cannot record", "err", err, "omitted", omitted)
+		}
 		refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
 		return
 	}
@@ -53,29 +56,29 @@ func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
 	from, _, _ := net.SplitHostPort(r.RemoteAddr)
 	out, err := a.readAndCertify(w, r, from)
 	if err == nil {
+		listen.Verified(r.Context(), r.PathValue("host"), hostConns)
 		w.Header().Set("Cache-Control", "no-store")
 		answer(w, http.StatusOK, out)
 		return
 	}
+	omitted, say := a.lines.Next()
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
-		a.o.Log.Error("certificate could not be issued", "host", r.PathValue("host"), "from", from, "err", err)
+		if say {
+			a.o.Log.Error("certificate could not be issued", "host", r.PathValue("host"), "from", from, "err", err, "omitted", omitted)
+		}
 		refuse(w, wire.NewProblem(wire.Broken, "the authority failed; its journal says why"))
 		return
 	}
 	// Only failures count, so that a host behind the same address as a
 	// trespasser still gets its certificate.
-	allowed, first := a.limit.failure(from)
-	if !allowed {
-		if first {
-			a.o.Log.Warn("too many refused requests, further ones are not logged", "from", from)
-		}
-		busy := wire.NewProblem(wire.Busy, "too many refused requests from %s", from)
-		busy.RetryAfter = int(refill.Seconds())
-		refuse(w, busy)
-		return
+	if !a.limit.Allow(listen.Source(from)) {
+		p = wire.NewProblem(wire.Busy, "too many refused requests from %s", from)
+		p.RetryAfter = int(refill.Seconds())
 	}
-	a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from, "status", p.Status, "kind", string(p.Kind), "err", p)
+	if say {
+		a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from, "status", p.Status, "kind", string(p.Kind), "err", p, "omitted", omitted)
+	}
 	refuse(w, p)
 }
 

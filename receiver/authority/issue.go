@@ -95,8 +95,8 @@ func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
 			return err
 		}
 		t.misused = now
+		a.o.Log.Warn("join token used with another key", "host", t.host, "from", from, "bound_from", t.from)
 	}
-	a.o.Log.Warn("join token used with another key", "host", t.host, "from", from, "bound_from", t.from)
 	return wire.NewProblem(wire.TokenUsed, "the token of %s belongs to the key that used it first", t.host)
 }
 

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"cis490/internal/listen"
 	"cis490/receiver/fleet"
 )
 
@@ -27,6 +28,10 @@ func newFacts(o Options) *facts {
 		{"disk_free_bytes", "Free space on the disk of the data.", nil},
 		{"disk_reserve_bytes", "Free space that is kept.", nil},
 		{"uploads", "Uploads in progress.", nil},
+		{"connections", "Open connections by state; transfer: an unknown client takes a release.", []string{"state"}},
+		{"connections_evicted_total", "Connections that were closed for others, by state.", []string{"state"}},
+		{"connections_refused_total", "Connections that were refused before their TLS handshake, by reason.", []string{"reason"}},
+		{"tls_handshake_failures_total", "TLS handshakes that were not completed, by reason.", []string{"reason"}},
 		{"server_certificate_expiry_timestamp_seconds", "When the server certificate ends.", nil},
 		{"fleet_check_timestamp_seconds", "When fleet-check last ran.", nil},
 		{"alerts_open", "Open alerts by symptom, without those that nobody is told of.", []string{"symptom"}},
@@ -77,6 +82,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	}
 	gauge("disk_reserve_bytes", float64(f.o.Reserve))
 	gauge("uploads", float64(f.o.Uploads()))
+	f.connections(out, f.o.Connections())
 	moment("server_certificate_expiry_timestamp_seconds", f.o.Certificate())
 	if last, err := f.o.FleetCheck(); err != nil {
 		lost("fleet_check_timestamp_seconds", err)
@@ -109,6 +115,27 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		gauge("host_queue_bytes", float64(c.Queue.Bytes), h)
 		gauge("host_clock_offset_seconds", c.ClockOffset, h)
 		gauge("host_failing_checks", float64(len(c.Failing)), h)
+	}
+}
+
+// connections sends what the listener counted.
+func (f *facts) connections(out chan<- prometheus.Metric, s listen.Stats) {
+	for _, m := range []struct {
+		name, label string
+		kind        prometheus.ValueType
+		value       float64
+	}{
+		{"connections", "unverified", prometheus.GaugeValue, float64(s.Unverified)},
+		{"connections", "verified", prometheus.GaugeValue, float64(s.Verified)},
+		{"connections", "transfer", prometheus.GaugeValue, float64(s.Transfers)},
+		{"connections_evicted_total", "unverified", prometheus.CounterValue, float64(s.EvictedUnverified)},
+		{"connections_evicted_total", "verified", prometheus.CounterValue, float64(s.EvictedVerified)},
+		{"connections_refused_total", "rate", prometheus.CounterValue, float64(s.Refused)},
+		{"tls_handshake_failures_total", "too_long", prometheus.CounterValue, float64(s.HandshakesTooLong)},
+		{"tls_handshake_failures_total", "timeout", prometheus.CounterValue, float64(s.HandshakesTimedOut)},
+		{"tls_handshake_failures_total", "broken", prometheus.CounterValue, float64(s.HandshakesBroken)},
+	} {
+		out <- prometheus.MustNewConstMetric(f.desc[m.name], m.kind, m.value, m.label)
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -39,6 +40,7 @@ type Options struct {
 	Certificate func() time.Time      // end of the server certificate; zero: not ours
 	FleetCheck  func() (fleet.Last, error)
 	Uploads     func() int // in progress
+	Connections func() listen.Stats
 	Log         *slog.Logger
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -22,8 +23,11 @@ func options() metrics.Options {
 	at := time.Unix(1_800_000_000, 0)
 	return metrics.Options{
 		Build: version.Info{Version: "1.0.0"}, Missing: func() []string { return nil }, Reserve: 7, Uploads: func() int { return 3 },
-		Gate:        func() (bool, int, error) { return true, 2, nil },
-		Free:        func() (int64, error) { return 9, nil },
+		Gate: func() (bool, int, error) { return true, 2, nil },
+		Free: func() (int64, error) { return 9, nil },
+		Connections: func() listen.Stats {
+			return listen.Stats{Unverified: 5, EvictedUnverified: 6, Refused: 7, HandshakesTooLong: 8}
+		},
 		Certificate: func() time.Time { return at },
 		FleetCheck: func() (fleet.Last, error) {
 			return fleet.Last{At: at, Open: []fleet.Alert{{Symptom: fleet.Silent}, {Symptom: fleet.Silent}, {Symptom: "made-up"}}}, nil
@@ -60,7 +64,9 @@ func TestMetrics_TellsAndCounts(t *testing.T) {
 		`cis490_ingest_bytes_total 100`, `cis490_knocks_total{kind="certificate-expired",proven="true"} 1`,
 		`cis490_ready 1`, `cis490_gate_commits 2`, `cis490_disk_free_bytes 9`, `cis490_uploads 3`, `cis490_alerts_open{symptom="silent"} 2`,
 		`cis490_host_last_contact_timestamp_seconds{host="lab-01"} 1.8e+09`, `cis490_host_queue{host="lab-01",state="waiting"} 4`,
-		`cis490_fleet_check_timestamp_seconds 1.8e+09`, `go_goroutines`, `process_resident_memory_bytes`,
+		`cis490_fleet_check_timestamp_seconds 1.8e+09`, `go_goroutines`,
+		`cis490_connections{state="unverified"} 5`, `cis490_connections_evicted_total{state="unverified"} 6`,
+		`cis490_connections_refused_total{reason="rate"} 7`, `cis490_tls_handshake_failures_total{reason="too_long"} 8`, `process_resident_memory_bytes`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("lacks %s", want)

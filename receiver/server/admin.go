@@ -24,8 +24,12 @@ import (
 // do. It is no part of the API on the network: the operator's token is not enough.
 const adminSocket = "admin.sock"
 
-// archiveTimeout bounds one question; serve answers after its disk has.
-const archiveTimeout = 10 * time.Minute
+// archiveTimeout bounds one question; serve answers after its disk has. Its header
+// comes within adminHeader.
+const (
+	archiveTimeout = 10 * time.Minute
+	adminHeader    = 10 * time.Second
+)
 
 // Archived answers a question to archive episodes.
 type Archived struct {
@@ -42,7 +46,7 @@ func (s *Server) admin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/archive/{host}", routed(s.archive))
 	server := &http.Server{
-		ReadHeaderTimeout: headerTimeout, ConnContext: peer.WithCaller,
+		ReadHeaderTimeout: adminHeader, ConnContext: peer.WithCaller,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			cw := &counted{ResponseWriter: w, idle: archiveTimeout}
 			if cred, known := peer.Caller(r.Context()); known && peer.Permitted(cred, os.Geteuid()) {

@@ -3,6 +3,7 @@ package server
 import (
 	"time"
 
+	"cis490/internal/listen"
 	"cis490/receiver/fleet"
 	"cis490/receiver/silences"
 	"cis490/receiver/web"
@@ -14,7 +15,8 @@ func (s *Server) dashboard() (*web.Site, error) {
 	return web.New(web.Options{
 		FS: o.FS, DataDir: o.Config.DataDir, Operator: o.Config.Operator, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
-		From: s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
+		Connections: func() listen.Stats { return s.crowd.Stats() },
+		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
 	})
 }
 

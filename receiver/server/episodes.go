@@ -51,7 +51,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	if limit := int64(s.o.Config.Limits.EpisodeSize); u.Size > limit {
 		return wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit)
 	}
-	leave, ok := s.uploads.enter(host)
+	leave, ok := s.uploads.enter(string(host))
 	if !ok {
 		p := wire.NewProblem(wire.Busy, "as many uploads as are taken at a time are in progress")
 		p.RetryAfter = 5

@@ -193,8 +193,7 @@ func (b refuseBody) Read([]byte) (int, error) {
 }
 
 func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
-	large := strings.Repeat("x", 256<<10+1) // a small one is read on, over HTTP/2
-	for _, m := range []mode{http2, http1, socketed} {
+	for _, m := range []mode{direct, socketed} {
 		r := newRig(t, over(m))
 		a := r.enrol("lab-a")
 		req := a.request(ep1, large, set(wire.HeaderCommit, string(other)))
@@ -210,11 +209,11 @@ func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
 // is the refusal and no 100, so nobody sends the body; one that is taken is told to
 // go on.
 func TestExpect_NoContinueForARefusal(t *testing.T) {
-	for _, m := range []mode{http1, socketed} {
+	for _, m := range []mode{direct, socketed} {
 		r := newRig(t, over(m))
 		a := r.enrol("lab-a")
 		dial := func() (net.Conn, string) {
-			if m == http1 {
+			if m == direct {
 				return a.raw(), ""
 			}
 			c, err := net.Dial("unix", r.config.TLS.Socket)

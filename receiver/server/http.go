@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -15,6 +14,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/store"
@@ -93,13 +93,9 @@ func (s *Server) newMux() *http.ServeMux {
 func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		readOf(r)
 		n := &note{}
 		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
-		if r.ProtoMajor == 2 && 0 < r.ContentLength && r.ContentLength <= readOn {
-			cw.body = r.Body
-		}
 		if r.ContentLength != 0 {
 			// For a body that no handler reads: net/http may, before the answer.
 			// Not supported by test recorders only.
@@ -218,8 +214,24 @@ func (s *Server) noteRefusal(n *note, p *wire.Problem) {
 	}
 }
 
-// access writes a request's line, after it ended.
+// access writes a request's line, after it ended. Of unknown clients' requests, and
+// of each host's that are refused, there are lines for the first few and then for one
+// in a while.
 func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration, err error) {
+	level := slog.LevelInfo
+	switch {
+	case err != nil && w.status >= http.StatusInternalServerError:
+		level = slog.LevelWarn
+	case err == nil && r.Method == http.MethodGet:
+		level = slog.LevelDebug // polls
+	}
+	omitted := 0
+	if level > slog.LevelDebug && !n.identified && !listen.IsVerified(r.Context()) {
+		var ok bool
+		if omitted, ok = s.lines(n).Next(); !ok {
+			return
+		}
+	}
 	attrs := []slog.Attr{
 		slog.String("method", check.Plain(r.Method, 16)), slog.String("path", check.Plain(r.URL.Path, 160)),
 		slog.Int("status", w.status), slog.String("from", s.from(r)), slog.Duration("dur", took),
@@ -233,14 +245,11 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 	if n.bytes > 0 {
 		attrs = append(attrs, slog.Int64("bytes", n.bytes))
 	}
-	level := slog.LevelInfo
 	if err != nil {
 		attrs = append(attrs, slog.String("err", check.Plain(err.Error(), 400)))
-		if w.status >= http.StatusInternalServerError {
-			level = slog.LevelWarn
-		}
-	} else if r.Method == http.MethodGet {
-		level = slog.LevelDebug // polls
+	}
+	if omitted > 0 {
+		attrs = append(attrs, slog.Int("omitted", omitted))
 	}
 	s.o.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }
@@ -249,7 +258,6 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 // client that takes nothing for as long as a sender may be silent.
 type counted struct {
 	http.ResponseWriter
-	body   io.Reader // that is read to its end before the answer; may be nil
 	idle   time.Duration
 	status int
 	err    error
@@ -258,19 +266,10 @@ type counted struct {
 // Unwrap lets http.ResponseController through.
 func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// readOn is how much of a body, in bytes, that needs no reading is read all the
-// same, as net/http does it in HTTP/1.1: answered earlier, curl 7.88 takes an
-// HTTP/2 stream for broken, and shows no answer. Of a
-// larger body nothing is read.
-const readOn = 256 << 10
-
 // WriteHeader notes the status.
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 && w.status == 0 {
 		w.status = status
-		if w.body != nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(w.body, readOn)) // what is missing is not needed
-		}
 	}
 	w.deadline()
 	w.ResponseWriter.WriteHeader(status)

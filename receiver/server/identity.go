@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
@@ -31,10 +32,12 @@ func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error)
 	n := noteOf(r)
 	n.host, n.proven = host, proven
 	if err != nil {
+		listen.Unverified(r.Context())
 		s.knock(r, n, named, err)
 		return "", err
 	}
 	n.identified = true
+	listen.Verified(r.Context(), "host "+string(host), s.hostConns())
 	return host, nil
 }
 
@@ -54,7 +57,9 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, pro
 	if err != nil {
 		return claim, false, refuse(wire.NewProblem(wire.Unauthorized, "the client certificate passed by the proxy cannot be read"), err)
 	}
-	host, err = verifiedOf(r).check(chain, pool, now)
+	if host, err = verdictOf(r).on(chain, pool); err == nil {
+		err = pki.CheckValidity(chain[0], now)
+	}
 	switch {
 	case errors.Is(err, pki.ErrNoCert):
 		return claim, false, wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
@@ -186,38 +191,40 @@ func forwardedFor(lines []string) string {
 	return a.Unmap().WithZone("").String()
 }
 
-// verified remembers that a connection's chain was found good, so that its next
-// requests cost no signature check. Time, serial and roster are asked anew each
-// time, and another trust bundle begins anew.
-type verified struct {
+// verdict remembers what was found of the chain that a connection came with, good or
+// bad, so that its next requests cost no signature check. It depends on the chain and
+// the trust bundle alone; time, serial and roster are judged anew at each request.
+type verdict struct {
 	mu   sync.Mutex
 	leaf *x509.Certificate
 	pool *x509.CertPool
 	host ident.Host
+	err  error
 }
 
-type verifiedKey struct{}
+type verdictKey struct{}
 
-func withVerified(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, verifiedKey{}, &verified{})
+func withVerdict(ctx context.Context) context.Context {
+	return context.WithValue(ctx, verdictKey{}, &verdict{})
 }
 
-func verifiedOf(r *http.Request) *verified {
-	if v, ok := r.Context().Value(verifiedKey{}).(*verified); ok {
+func verdictOf(r *http.Request) *verdict {
+	if v, ok := r.Context().Value(verdictKey{}).(*verdict); ok {
 		return v
 	}
-	return &verified{}
+	return &verdict{}
 }
 
-func (v *verified) check(chain []*x509.Certificate, pool *x509.CertPool, now time.Time) (ident.Host, error) {
+// on returns whose chain it is, or why it is nobody's.
+func (v *verdict) on(chain []*x509.Certificate, pool *x509.CertPool) (ident.Host, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if len(chain) > 0 && v.leaf == chain[0] && v.pool == pool && !now.Before(v.leaf.NotBefore) && !now.After(v.leaf.NotAfter) {
-		return v.host, nil
+	if len(chain) == 0 {
+		return "", pki.ErrNoCert
 	}
-	host, err := pki.VerifyClient(chain, pool, now)
-	if err == nil {
-		v.leaf, v.pool, v.host = chain[0], pool, host
+	if v.leaf != chain[0] || v.pool != pool {
+		v.host, v.err = pki.VerifyChain(chain, pool)
+		v.leaf, v.pool = chain[0], pool
 	}
-	return host, err
+	return v.host, v.err
 }

@@ -2,39 +2,67 @@ package server
 
 import (
 	"sync"
+	"time"
 
-	"cis490/internal/ident"
+	"cis490/internal/listen"
 )
 
-// slots are the places for uploads. One host gets at most a quarter of them, so
-// that it cannot keep the others out.
+// The places for connections. One of an unknown client costs at most 40 KiB (see
+// docs/security.md).
+const (
+	unverifiedConns = 1024
+	verifiedConns   = 3072
+)
+
+// hostConns is how many connections one host may have: as many as it may upload over
+// at a time, and some for the rest.
+func (s *Server) hostConns() int { return max(8, s.uploads.each+2) }
+
+// slots are the places for uploads, or for downloads. One client, a host or an
+// address, gets at most a quarter of them, so that it cannot keep the others out.
 type slots struct {
-	mu      sync.Mutex
-	all     int
-	perHost int
-	taken   int
-	hosts   map[ident.Host]int
+	mu    sync.Mutex
+	all   int
+	each  int
+	taken int
+	of    map[string]int
 }
 
 func newSlots(n int) *slots {
-	return &slots{all: n, perHost: max(n/4, 1), hosts: map[ident.Host]int{}}
+	return &slots{all: n, each: max(n/4, 1), of: map[string]int{}}
 }
 
 // enter takes a place, if there is one, and returns how to leave it.
-func (s *slots) enter(h ident.Host) (leave func(), ok bool) {
+func (s *slots) enter(client string) (leave func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.taken >= s.all || s.hosts[h] >= s.perHost {
+	if s.taken >= s.all || s.of[client] >= s.each {
 		return nil, false
 	}
 	s.taken++
-	s.hosts[h]++
+	s.of[client]++
 	return func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.taken--
-		if s.hosts[h]--; s.hosts[h] == 0 {
-			delete(s.hosts, h)
+		if s.of[client]--; s.of[client] == 0 {
+			delete(s.of, client)
 		}
 	}, true
+}
+
+// Log lines about requests that are refused: of all unknown clients together, and of
+// all hosts, so that neither hide the other's.
+const (
+	lineBurst = 20
+	lineEvery = 6 * time.Second
+)
+
+// lines returns the bounds for a line about a request that no identity was accepted
+// for.
+func (s *Server) lines(n *note) *listen.Lines {
+	if n.proven {
+		return s.refused
+	}
+	return s.unknown
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/listen"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
@@ -16,6 +17,7 @@ func (s *Server) measures() *metrics.Metrics {
 	o := s.o
 	return metrics.New(metrics.Options{
 		Build: o.Build, Contacts: s.contacts.Copy, Missing: s.Missing, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
+		Connections: func() listen.Stats { return s.crowd.Stats() },
 		Gate: func() (bool, int, error) {
 			r, err := s.gate.Rules()
 			return r.Enabled, len(r.Accepted), err

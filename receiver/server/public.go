@@ -13,6 +13,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
+	"cis490/receiver/web"
 )
 
 func (s *Server) routes() map[string]handler {
@@ -45,6 +46,7 @@ func (s *Server) operator(h handler) handler {
 		if !ok || subtle.ConstantTimeCompare(sent[:], have[:]) != 1 {
 			return wire.NewProblem(wire.NeedsOperator, "this is for the operator")
 		}
+		web.Verified(r)
 		return h(w, r)
 	}
 }

@@ -9,10 +9,12 @@ import (
 	"math"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/release"
 	"cis490/internal/wire"
 )
@@ -73,18 +75,28 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = f.Close() }() // only read
 	// Who asks is not known; the address keeps one of them from taking all places.
-	leave, ok := s.downloads.enter(ident.Host(s.from(r)))
+	leave, ok := s.downloads.enter(listen.Source(s.from(r)))
 	if !ok {
 		p := wire.NewProblem(wire.Busy, "as many downloads as are served at a time are in progress")
 		p.RetryAfter = 60
 		return p
 	}
 	defer leave()
+	defer listen.Transfer(r.Context())()
+	oneRange(r)
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("ETag", `"`+string(d)+`"`)
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
+}
+
+// oneRange drops a request for many ranges: each costs a head of its own, so that the
+// answer may be larger than the file. The whole file is sent then, as RFC 9110 allows.
+func oneRange(r *http.Request) {
+	if strings.Contains(r.Header.Get("Range"), ",") {
+		r.Header.Del("Range")
+	}
 }
 
 // ReadFrom sends a file, in parts that each have a deadline. On a connection

@@ -63,8 +63,7 @@ type mode string
 
 // The ways: its own TLS, and the Unix socket behind a proxy.
 const (
-	http2    mode = ""
-	http1    mode = "HTTP/1.1"
+	direct   mode = ""
 	socketed mode = "proxy"
 )
 
@@ -241,13 +240,10 @@ func (r *rig) stranger(ca pki.Issuer, name ident.Host, issued time.Time, life ti
 func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)
-	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ForceAttemptHTTP2: r.mode == http2, ExpectContinueTimeout: 5 * time.Second}
+	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ExpectContinueTimeout: 5 * time.Second}
 	r.t.Cleanup(tr.CloseIdleConnections)
 	c := &http.Client{Transport: tr, Timeout: 30 * time.Second}
-	switch r.mode {
-	case http1:
-		tr.TLSClientConfig.NextProtos = []string{"http/1.1"}
-	case socketed:
+	if r.mode == socketed {
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", r.config.TLS.Socket)
 		}

@@ -28,6 +28,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/pki"
 	"cis490/internal/version"
 	"cis490/receiver/contacts"
@@ -40,20 +41,8 @@ import (
 	"cis490/receiver/web"
 )
 
-// Deadlines that are no host's business to change.
-const (
-	headerTimeout = 10 * time.Second // also for the TLS handshake
-	keepAlive     = 90 * time.Second // an idle connection
-	drainTimeout  = 25 * time.Second // for uploads in progress when serve is stopped
-	maxHeader     = 16 << 10
-)
-
-// What HTTP/2 may hold of one upload: net/http's own 1 MiB each made 64 uploads
-// cost 170 MiB. The window still gives almost 2 MB/s over a line of 100 ms.
-const (
-	frame  = 32 << 10
-	window = 192 << 10
-)
+// drainTimeout is for uploads in progress when serve is stopped.
+const drainTimeout = 25 * time.Second
 
 // Roster tells what is known of a host, and of all. Its error means that it
 // cannot be told now.
@@ -104,6 +93,9 @@ type Server struct {
 	metrics   *metrics.Metrics
 	mux       *http.ServeMux
 	listener  net.Listener
+	crowd     *listen.Listener // of the listener; nil behind a proxy
+	unknown   *listen.Lines    // about requests of unknown clients
+	refused   *listen.Lines    // about refused requests of hosts
 	stopping  atomic.Bool
 	// closed is why the files are not open yet; nil from then on, and what open
 	// makes may be read.
@@ -120,7 +112,10 @@ type Server struct {
 func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	o.Log = o.Log.With("component", "serve")
-	s := &Server{o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads)}
+	s := &Server{
+		o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
+		unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
+	}
 	if c.TLS.Mode == "direct" {
 		s.pair = newPair(c)
 	}
@@ -158,7 +153,8 @@ func (s *Server) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
 	}
-	return newCrowd(l, s.o.Now, s.o.Log), nil
+	s.crowd = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
+	return s.crowd, nil
 }
 
 // Addr returns the address that the server listens on.
@@ -168,17 +164,9 @@ func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 // server.
 func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
-	server := &http.Server{
-		Handler:           s.handler(),
-		ReadHeaderTimeout: headerTimeout,
-		IdleTimeout:       keepAlive,
-		MaxHeaderBytes:    maxHeader,
-		HTTP2:             &http.HTTP2Config{MaxReadFrameSize: frame, MaxReceiveBufferPerStream: window, MaxReceiveBufferPerConnection: window},
-		ErrorLog:          slog.NewLogLogger(s.o.Log.Handler(), slog.LevelDebug),
-		ConnContext:       func(ctx context.Context, c net.Conn) context.Context { return withVerified(withConn(ctx, c), c) },
-		ConnState:         connState,
-		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
-	}
+	server := listen.Server(s.handler(), s.o.Log)
+	conn := server.ConnContext
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return withVerdict(conn(ctx, c)) }
 	s.notify("READY=1")
 	notes, stopNotes := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopNotes()
@@ -201,17 +189,10 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		return s.drain(gctx, server)
 	})
 	g.Go(func() error {
-		var err error
-		if s.o.Config.TLS.Mode == "proxy" {
-			err = server.Serve(s.listener)
-		} else {
-			server.TLSConfig = s.tlsConfig()
-			err = server.ServeTLS(s.listener, "", "")
+		if err := server.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+			return fmt.Errorf("serve: %w", err)
 		}
-		if errors.Is(err, http.ErrServerClosed) {
-			return nil
-		}
-		return fmt.Errorf("serve: %w", err)
+		return nil
 	})
 	return g.Wait()
 }

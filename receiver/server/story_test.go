@@ -33,11 +33,10 @@ func path(p string) func(*http.Request) {
 	return func(r *http.Request) { r.URL.Opaque = "//" + r.URL.Host + p }
 }
 
-// TestPut_Story walks the whole table of answers, in both TLS modes and over both
-// versions of HTTP. After every step the files and rows are exactly those of what
+// TestPut_Story walks the whole table of answers, in both TLS modes. After every step the files and rows are exactly those of what
 // was accepted.
 func TestPut_Story(t *testing.T) {
-	for _, m := range []mode{http2, http1, socketed} {
+	for _, m := range []mode{direct, socketed} {
 		t.Run(string(m), func(t *testing.T) {
 			seen := map[wire.Kind]bool{}
 			story(t, m, seen)

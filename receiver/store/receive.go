@@ -172,8 +172,8 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 			begun = n
 		}
 	}
-	// The end is waited for: answered before it, some clients take an HTTP/2 body
-	// for cut off, and the answer for none.
+	// The end is waited for: a body that a proxy passes on may be cut off after its
+	// announced length.
 	switch n, err := io.ReadFull(body, buf[:1]); {
 	case n > 0:
 		return "", &BodyError{fmt.Errorf("there is more than %d bytes", size)}

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
@@ -48,6 +49,7 @@ type model struct {
 	Missing   []string
 	Receiver  contacts.Receiver
 	Strangers []contacts.Knock
+	Crowd     listen.Stats
 	Free      int64
 	Reserve   int64
 	Counting  bool // the last 24 hours are still being counted
@@ -114,6 +116,7 @@ func (s *Site) look(now time.Time) (*model, error) {
 	book := s.o.Contacts()
 	m := &model{
 		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[state]int{},
+		Crowd:   s.o.Connections(),
 		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.Strangers, Reserve: s.o.Reserve,
 	}
 	if space, ok := s.o.FS.(disk.Space); ok {

@@ -53,6 +53,7 @@ func (s *Site) asset(w http.ResponseWriter, r *http.Request) error {
 	}
 	w.Header().Set("Content-Type", a.kind)
 	w.Header().Set("Cache-Control", "public, max-age=86400")
+	r.Header.Del("Range") // a small file: of many ranges the heads would be larger
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.content))
 	return nil
 }

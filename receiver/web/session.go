@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
+	"cis490/internal/listen"
 	"cis490/internal/wire"
 )
 
@@ -77,6 +78,12 @@ func formCode(token, session string) string {
 	return base64.RawURLEncoding.EncodeToString(code(token, "form", []byte(session)))
 }
 
+// operatorConns is how many connections all who are signed in may have.
+const operatorConns = 64
+
+// Verified notes that a request is the operator's.
+func Verified(r *http.Request) { listen.Verified(r.Context(), "operator", operatorConns) }
+
 func (s *Site) session(r *http.Request) (token, session string, ok bool) {
 	token, err := s.token()
 	if err != nil {
@@ -95,10 +102,12 @@ func (s *Site) signedIn(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		token, _, ok := s.session(r)
 		if ok {
+			Verified(r)
 			return h(w, r)
 		}
 		if sent, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); bearer && token != "" && r.Method == http.MethodGet {
 			if same(sent, token) {
+				Verified(r)
 				return h(w, r)
 			}
 		}
@@ -155,7 +164,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	from, next := s.o.From(r), local(r.PostForm.Get("next"))
-	if wait := s.limit.wait(from); wait > 0 {
+	if wait := s.limit.Wait(listen.Source(from)); wait > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(wait.Seconds())+1))
 		return s.render(w, r, http.StatusTooManyRequests, "signin", "Sign in", signInPage{next, fmt.Sprintf("too many tries from %s: wait %d seconds", check.Plain(from, 64), int(wait.Seconds())+1)})
 	}
@@ -164,10 +173,13 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !same(strings.TrimSpace(r.PostForm.Get("token")), token) {
-		s.limit.failed(from)
-		s.o.Log.Warn("sign-in refused", "from", from)
+		s.limit.Allow(listen.Source(from))
+		if omitted, ok := s.lines.Next(); ok {
+			s.o.Log.Warn("sign-in refused", "from", from, "omitted", omitted)
+		}
 		return s.render(w, r, http.StatusUnauthorized, "signin", "Sign in", signInPage{next, "that is not the operator token"})
 	}
+	Verified(r)
 	s.o.Log.Info("signed in", "from", from)
 	s.setCookie(w, newSession(token, s.o.Now()), int(sessionLife.Seconds()))
 	http.Redirect(w, r, next, http.StatusSeeOther)

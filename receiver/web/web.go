@@ -22,6 +22,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -50,6 +51,8 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences keeps silences; nil shows no button.
 	Silences Silences
+	// Connections returns what the listener counted; nil: nothing.
+	Connections func() listen.Stats
 	// From returns the address of who asks.
 	From func(*http.Request) string
 	// Reserve is how many bytes stay free on the disk.
@@ -58,13 +61,23 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// Wrong tokens that one address may send, at once and then in each interval, and the
+// lines about them all.
+const (
+	tries     = 5
+	refill    = 10 * time.Second
+	lineBurst = 20
+	lineEvery = time.Minute
+)
+
 // Site is the dashboard. Its handlers may be called from many goroutines.
 type Site struct {
 	o       Options
 	pages   map[string]*template.Template
 	assets  map[string]asset
 	origin  *http.CrossOriginProtection
-	limit   *limiter
+	limit   *listen.Limiter // of wrong tokens, by address
+	lines   *listen.Lines   // about them
 	ingest  *ingest
 	board   board
 	streams streams
@@ -79,7 +92,10 @@ func New(o Options) (*Site, error) {
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }
 	}
-	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: newLimiter(o.Now), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
+	if o.Connections == nil {
+		o.Connections = func() listen.Stats { return listen.Stats{} }
+	}
+	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
 	s.streams.closed = make(chan struct{})
 	var err error
 	if s.assets, err = loadAssets(); err != nil {

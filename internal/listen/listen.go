@@ -1,0 +1,223 @@
+// Package listen bounds what clients can use up before they have proven who they
+// are: connections, handshakes, the bytes and the time of a request, and log lines.
+//
+// A connection is unverified until a request on it proved a client; see Verified.
+// Unverified connections share a small pool of places, verified ones have places
+// of their own, so neither takes the other's. Where a pool is full, a newcomer takes
+// the place of the oldest connection of the address (or client) that has most, also
+// in the middle of its request; so clients that hold many connections evict each
+// other, and not the one that has few. An address at which clients were verified
+// lately may have as many more. Everything is in memory: a crash closes all
+// connections, and there is nothing to recover.
+package listen
+
+import (
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// spareFiles is how many descriptors are left for files.
+const spareFiles = 512
+
+// sayEvery is how often a line about connections is logged at most.
+const sayEvery = time.Minute
+
+// Options describe a listener.
+type Options struct {
+	TLS        *tls.Config
+	Unverified int // places for unverified connections
+	Verified   int // places for verified ones
+	Log        *slog.Logger
+}
+
+// Listener accepts TLS connections whose handshake is complete.
+type Listener struct {
+	inner net.Listener
+	o     Options
+	ready chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+
+	computing  *turns // of handshakes that do not wait for their client
+	handshakes *Limiter
+	evictions  *Lines
+	unread     *Lines
+
+	mu         sync.Mutex
+	seq        uint64 // of the last connection
+	unverified pool
+	verified   pool
+	transfers  int
+	known      known
+	counts     counts
+	recent     recent
+}
+
+// New returns a listener on top of one for TCP. Where the process may open few
+// descriptors, there are fewer places than the options say.
+func New(inner net.Listener, o Options) *Listener {
+	var limit unix.Rlimit
+	all := o.Unverified + o.Verified
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil && limit.Cur < uint64(all+spareFiles) {
+		few := max(int(limit.Cur)-spareFiles, 32)
+		o.Unverified = max(o.Unverified*few/all, 8)
+		o.Verified = few - o.Unverified
+	}
+	l := &Listener{
+		inner: inner, o: o, ready: make(chan net.Conn), done: make(chan struct{}),
+		computing:  newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
+		handshakes: NewLimiter(handshakeBurst, handshakeEvery, time.Now),
+		evictions:  NewLines(1, sayEvery), unread: NewLines(1, sayEvery),
+		known:  newKnown(),
+		recent: newRecent(),
+	}
+	// An address with very many clients must not take what all others need.
+	most := max(1, o.Unverified/16)
+	l.unverified = newPool(o.Unverified, func(source string) int { return min(1+l.known.clients(source), most) })
+	l.verified = newPool(o.Verified, func(string) int { return 1 })
+	go l.accept()
+	return l
+}
+
+// Addr returns the address that is listened on.
+func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
+
+// Close stops listening. Connections that Accept returned stay open.
+func (l *Listener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return l.inner.Close()
+}
+
+// Accept returns the next connection whose handshake is complete, a *tls.Conn.
+func (l *Listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ready:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// accept takes connections until the listener is closed.
+func (l *Listener) accept() {
+	const first, last = 5 * time.Millisecond, time.Second
+	for wait := first; ; {
+		c, err := l.inner.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			l.once.Do(func() { close(l.done) })
+			return
+		case err != nil: // no descriptor, for example: wait until there is one
+			select {
+			case <-l.done:
+				return
+			case <-time.After(wait):
+			}
+			wait = min(2*wait, last)
+		default:
+			wait = first
+			l.admit(c)
+		}
+	}
+}
+
+// admit gives a new connection a place and starts its handshake, or closes it.
+func (l *Listener) admit(raw net.Conn) {
+	from := Source(raw.RemoteAddr().String())
+	if !l.handshakes.Allow(from) {
+		l.mu.Lock()
+		l.counts.refused++
+		l.recent.add(from, time.Now())
+		l.mu.Unlock()
+		reset(raw)
+		return
+	}
+	c := &conn{Conn: raw, l: l, source: from, budget: handshakeBytes, shaking: true}
+	l.mu.Lock()
+	l.seq++
+	c.seq = l.seq
+	victim := l.unverified.add(c, from, 0)
+	l.evict(victim)
+	l.mu.Unlock()
+	if victim != nil {
+		reset(victim.Conn)
+	}
+	go l.handshake(c)
+}
+
+// evict forgets a connection that lost its place and counts it; the lock is held.
+// The caller resets the connection when it has given the lock back.
+func (l *Listener) evict(c *conn) {
+	if c == nil {
+		return
+	}
+	state := &l.counts.evictedUnverified
+	if c.pool == &l.verified {
+		state = &l.counts.evictedVerified
+	} else {
+		l.recent.add(c.source, time.Now())
+	}
+	*state++
+	l.forget(c)
+	if omitted, ok := l.evictions.Next(); ok {
+		l.o.Log.Warn("too many connections: the oldest of the address with most was closed", "count", omitted+1, "from", c.source)
+	}
+}
+
+// forget gives a connection's place back; the lock is held.
+func (l *Listener) forget(c *conn) {
+	switch {
+	case c.pool == &l.verified:
+		l.known.add(c.source, c.group, time.Now())
+		c.pool.remove(c)
+	case c.pool != nil:
+		c.pool.remove(c)
+	case !c.gone:
+		l.transfers--
+	}
+	c.gone = true
+}
+
+// move gives a connection a place in another pool; a nil pool is that of transfers.
+func (l *Listener) move(c *conn, to *pool, group string, limit int) {
+	l.mu.Lock()
+	if c.gone || c.pool == to && c.group == group {
+		l.mu.Unlock()
+		return
+	}
+	if c.pool != nil {
+		c.pool.remove(c)
+	} else {
+		l.transfers--
+	}
+	var victim *conn
+	if to == nil {
+		l.transfers++
+	} else {
+		if to == &l.verified {
+			l.known.add(c.source, group, time.Now())
+		}
+		victim = to.add(c, group, limit)
+		l.evict(victim)
+	}
+	l.mu.Unlock()
+	if victim != nil {
+		reset(victim.Conn)
+	}
+}
+
+// reset closes a connection at once. The kernel keeps nothing of it, also where the
+// client takes no data.
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0) // closed all the same
+	}
+	_ = c.Close() // whoever serves the connection sees it
+}

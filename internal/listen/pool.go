@@ -1,0 +1,74 @@
+package listen
+
+// pool is a number of places for connections, in groups of one address or one
+// client.
+type pool struct {
+	max    int
+	n      int
+	groups map[string][]*conn // oldest first
+	// share returns how many connections a group may have for each one of another.
+	share func(group string) int
+}
+
+func newPool(places int, share func(group string) int) pool {
+	return pool{max: places, groups: map[string][]*conn{}, share: share}
+}
+
+// add gives a connection a place in a group. It returns the connection that has to
+// go for it: where the group has more than limit (0 is no limit) one of the group,
+// where the pool is full one of the largest group.
+func (p *pool) add(c *conn, group string, limit int) (victim *conn) {
+	c.pool, c.group = p, group
+	p.groups[group] = append(p.groups[group], c)
+	p.n++
+	switch {
+	case limit > 0 && len(p.groups[group]) > limit:
+		return oldest(p.groups[group])
+	case p.n > p.max:
+		return oldest(p.largest())
+	}
+	return nil
+}
+
+// largest returns the group that has most connections for its share; of several such
+// groups the one with the oldest connection.
+func (p *pool) largest() (group []*conn) {
+	share := 1
+	for name, g := range p.groups {
+		s := p.share(name)
+		if more := len(g)*share - len(group)*s; more > 0 || more == 0 && g[0].seq < group[0].seq {
+			group, share = g, s
+		}
+	}
+	return group
+}
+
+// oldest returns a group's oldest connection that waits for a request, else its
+// oldest.
+func oldest(group []*conn) *conn {
+	for _, c := range group[:len(group)-1] { // the last one is the newcomer, or alone
+		if c.idle.Load() {
+			return c
+		}
+	}
+	return group[0]
+}
+
+// remove takes a connection's place away.
+func (p *pool) remove(c *conn) {
+	if c.pool != p {
+		return
+	}
+	g := p.groups[c.group]
+	for i := range g {
+		if g[i] == c {
+			g = append(g[:i], g[i+1:]...)
+			break
+		}
+	}
+	if p.groups[c.group] = g; len(g) == 0 {
+		delete(p.groups, c.group)
+	}
+	c.pool, c.group = nil, ""
+	p.n--
+}
