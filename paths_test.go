@@ -13,11 +13,15 @@ import (
 // what one with fewer rights can change on the way, they follow and wait for.
 // Package disk has one for each that does not.
 var byPath = map[string][]string{
-	"os": {"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename", "ReadFile", "WriteFile",
-		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS"},
+	"os": {
+		"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename", "ReadFile", "WriteFile",
+		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS",
+	},
 	"filepath": {"Walk", "WalkDir", "Glob", "EvalSymlinks"},
-	"unix": {"Open", "Openat", "Openat2", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Fchownat", "Fchmodat", "Mkdir", "Mkdirat", "Rename", "Renameat",
-		"Renameat2", "Unlink", "Unlinkat", "Link", "Linkat", "Symlink", "Symlinkat", "Readlink", "Readlinkat", "Getxattr", "Setxattr", "Truncate"},
+	"unix": {
+		"Open", "Openat", "Openat2", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Fchownat", "Fchmodat", "Mkdir", "Mkdirat", "Rename", "Renameat",
+		"Renameat2", "Unlink", "Unlinkat", "Link", "Linkat", "Symlink", "Symlinkat", "Readlink", "Readlinkat", "Getxattr", "Setxattr", "Truncate",
+	},
 	"syscall": {"Open", "Openat", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Mkdir", "Rename", "Unlink", "Link", "Symlink", "Readlink", "Truncate"},
 	"tls":     {"LoadX509KeyPair"},
 	"http":    {"ServeFile", "Dir"},

@@ -97,11 +97,15 @@ func (w *walk) open(name string, flags int, mode uint32) (int, error) {
 	}
 	for {
 		part, last := parts[0], len(parts) == 1
+		itself := last && flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0
 		target, err := w.link(part)
+		if errors.Is(err, unix.ENOENT) && last {
+			err = nil // open(2) may make it
+		}
 		switch {
-		case err != nil && !(last && errors.Is(err, unix.ENOENT)):
+		case err != nil:
 			return -1, err
-		case target != "" && !(last && flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0):
+		case target != "" && !itself:
 			if w.links++; !w.ours {
 				return -1, fmt.Errorf("%q is %w", part, ErrLink)
 			} else if w.links > maxLinks {

@@ -133,7 +133,7 @@ func tighten(w Want) (did []string, err error) {
 		return nil, fmt.Errorf("leave %s alone: it is no regular file with a single name", w.Path)
 	}
 	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
-		if err := (disk.OS{}).Chmod(w.Path, fi.Mode().Perm() & w.Most); err != nil {
+		if err := (disk.OS{}).Chmod(w.Path, fi.Mode().Perm()&w.Most); err != nil {
 			return nil, err
 		}
 		did = append(did, fmt.Sprintf("set mode of %s to %#o", w.Path, fi.Mode().Perm()&w.Most))
