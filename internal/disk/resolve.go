@@ -32,6 +32,9 @@ const maxLinks = 40
 // have put it there. So an administrator may link /var elsewhere, and a service
 // cannot link its own folder to one of root's.
 func openPath(name string, flags int, mode uint32) (int, error) {
+	if name == "" {
+		return -1, unix.ENOENT
+	}
 	name = filepath.Clean(name)
 	if flags&unix.O_CREAT == 0 {
 		mode = 0

@@ -127,6 +127,9 @@ func TestOS_FollowsLinksOfItsOwn(t *testing.T) {
 		t.Errorf("from the working folder: %q, %v", b, err)
 	}
 	must(t, disk.ReplaceBytes(disk.OS{}, "here", 0o600, []byte("x")))
+	if _, err := (disk.OS{}).Stat(""); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("no name: %v", err)
+	}
 }
 
 // TestOS_OpensRegularFilesOnly: nothing else is waited for.
