@@ -18,14 +18,18 @@ func TestEdges(t *testing.T) {
 	}{
 		{
 			`\bhttp\.(Client\{|DefaultClient\b|DefaultTransport\b|Get\(|Head\(|Post\(|PostForm\()`, nil,
-			[]string{"internal/httpclient/", "receiver/notify/targets.go", "e2e/"}, "httpclient.New makes the clients: bounds, and no redirects",
+			[]string{"internal/httpclient/", "receiver/notify/targets.go", "e2e/"},
+			"httpclient.New makes the clients: bounds, and no redirects",
 		},
 		{
-			`\bjson\.(RawMessage|NewDecoder)\b|json\.Unmarshal\(`, []string{"receiver/server/", "receiver/authority/", "receiver/contacts/snapshots.go", "agent/client/", "agent/enroll/"},
-			[]string{"receiver/authority/tokens.go", "agent/client/peer/"}, "wire.Decode bounds what another machine sends",
+			`\bjson\.(RawMessage|NewDecoder)\b|json\.Unmarshal\(`,
+			[]string{"receiver/server/", "receiver/authority/", "receiver/contacts/snapshots.go", "agent/client/", "agent/enroll/"},
+			[]string{"receiver/authority/tokens.go", "agent/client/peer/"},
+			"wire.Decode bounds what another machine sends",
 		},
 		{
-			`\bjson\.(NewEncoder|Marshal)\(`, []string{"receiver/server/http.go", "receiver/authority/http.go", "receiver/contacts/snapshots.go", "receiver/notify/targets.go"},
+			`\bjson\.(NewEncoder|Marshal)\(`,
+			[]string{"receiver/server/http.go", "receiver/authority/http.go", "receiver/contacts/snapshots.go", "receiver/notify/targets.go"},
 			nil, "wire.Encode escapes what people and programs are sent",
 		},
 		{`\bos\.Std(out|err)\b|\bfmt\.Print`, nil, []string{"main.go", "agent/orchestrate/supervise.go", "e2e/"}, "text leaves through the Env that escapes it"},

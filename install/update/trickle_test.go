@@ -37,12 +37,14 @@ func TestRemote_ATrickleEnds(t *testing.T) {
 			}
 		}))
 		t.Cleanup(s.Close)
-		r := &update.Remote{URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: 300 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
+		r := &update.Remote{
+			URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: 300 * time.Millisecond, Log: slog.New(slog.DiscardHandler),
 			Roots: func() (*x509.CertPool, error) {
 				pool := x509.NewCertPool()
 				pool.AddCert(s.Certificate())
 				return pool, nil
-			}}
+			},
+		}
 		if _, _, err := r.Look(t.Context(), ""); err == nil {
 			t.Errorf("%s: an offer", name)
 		}

@@ -11,6 +11,7 @@ package plain
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -97,7 +98,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	b := p
 	if len(w.rest) > 0 {
-		b = append(w.rest, p...)
+		b = slices.Concat(w.rest, p)
 	}
 	whole := len(b)
 	for i := 1; i <= min(utf8.UTFMax-1, len(b)); i++ {

@@ -19,14 +19,23 @@ func TestForwardedFor_IsWhatTheProxyAdded(t *testing.T) {
 		lines []string
 		want  string
 	}{
-		{nil, ""}, {[]string{""}, ""}, {[]string{"192.0.2.1"}, "192.0.2.1"},
+		{nil, ""},
+		{[]string{""}, ""},
+		{[]string{"192.0.2.1"}, "192.0.2.1"},
 		{[]string{"203.0.113.9, 192.0.2.1"}, "192.0.2.1"},
 		{[]string{"203.0.113.9", "192.0.2.1"}, "192.0.2.1"},
 		{[]string{"203.0.113.9, 203.0.113.8", "203.0.113.7,  192.0.2.1 "}, "192.0.2.1"},
-		{[]string{"192.0.2.1", ""}, ""}, {[]string{"192.0.2.1,"}, ""},
-		{[]string{"192.0.2.1:4711"}, "192.0.2.1"}, {[]string{"[2001:db8::1]:4711"}, "2001:db8::1"}, {[]string{"[2001:db8::1]"}, "2001:db8::1"},
-		{[]string{"::ffff:192.0.2.1"}, "192.0.2.1"}, {[]string{"fe80::1%eth0"}, "fe80::1"}, {[]string{"2001:DB8:0::1"}, "2001:db8::1"},
-		{[]string{"unknown"}, ""}, {[]string{"<b>\x1b[31m"}, ""}, {[]string{strings.Repeat("1", 5000)}, ""},
+		{[]string{"192.0.2.1", ""}, ""},
+		{[]string{"192.0.2.1,"}, ""},
+		{[]string{"192.0.2.1:4711"}, "192.0.2.1"},
+		{[]string{"[2001:db8::1]:4711"}, "2001:db8::1"},
+		{[]string{"[2001:db8::1]"}, "2001:db8::1"},
+		{[]string{"::ffff:192.0.2.1"}, "192.0.2.1"},
+		{[]string{"fe80::1%eth0"}, "fe80::1"},
+		{[]string{"2001:DB8:0::1"}, "2001:db8::1"},
+		{[]string{"unknown"}, ""},
+		{[]string{"<b>\x1b[31m"}, ""},
+		{[]string{strings.Repeat("1", 5000)}, ""},
 	} {
 		if got := server.ForwardedFor(c.lines); got != c.want {
 			t.Errorf("%q: %q, want %q", c.lines, got, c.want)
