@@ -67,6 +67,9 @@ func escapeFrom(b []byte, at int) []byte {
 // Line returns s as one line of at most limit characters: each hidden character is a
 // space. An ellipsis stands for what was cut.
 func Line(s string, limit int) string {
+	if len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s // the most texts
+	}
 	var out strings.Builder
 	n := 0
 	for _, r := range s {

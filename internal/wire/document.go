@@ -117,6 +117,9 @@ func scan(b []byte) error {
 
 // fold maps keys that encoding/json takes for the same field to the same string.
 func fold(key string) string {
+	if !strings.ContainsFunc(key, func(r rune) bool { return r >= utf8.RuneSelf }) {
+		return strings.ToUpper(key) // the least of each orbit, and faster
+	}
 	return strings.Map(func(r rune) rune {
 		least := r
 		for f := unicode.SimpleFold(r); f != r; f = unicode.SimpleFold(f) {
