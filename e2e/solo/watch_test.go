@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
@@ -116,12 +117,12 @@ func TestBench_HostHealth(t *testing.T) {
 	r := newRig(t, "")
 	h := r.enrol("lab-one")
 	operator := "secret"
-	var rows []map[string]any
+	snapshot := check.Report{Schema: check.Schema, Host: "x", Role: "lab-host"}
 	for i := range 40 {
-		rows = append(rows, map[string]any{"id": fmt.Sprintf("check.%d", i), "title": "A check of about this length", "status": "pass", "detail": "as it should be, with some evidence", "took_ms": 3, "hard": true})
+		snapshot.Checks = append(snapshot.Checks, check.Row{
+			ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass, Detail: "as it should be, with some evidence", TookMS: 3, Hard: true,
+		})
 	}
-	snapshot, err := json.Marshal(map[string]any{"schema": "cis490.doctor/1", "host": "x", "role": "lab-host", "checks": rows})
-	must(t, err)
 	store, err := contacts.OpenSnapshots(disk.OS{}, r.path("data"))
 	must(t, err)
 	for i := range watchedHosts {
