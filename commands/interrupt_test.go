@@ -196,7 +196,7 @@ func (r *site) onReceiver(args ...string) waiting {
 // onSocket lets a command ask an authority that accepts and says nothing.
 func (r *site) onSocket(name string, args ...string) waiting {
 	return func(t *testing.T) ([]string, *os.File, func(int) bool) {
-		dir, err := os.MkdirTemp("/tmp", "cis490-test-") // a socket's path is short
+		dir, err := os.MkdirTemp("/tmp", "cis490-test-") //nolint:usetesting // a socket's path is short
 		if err != nil {
 			t.Fatal(err)
 		}

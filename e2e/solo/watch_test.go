@@ -119,7 +119,9 @@ func TestBench_HostHealth(t *testing.T) {
 	operator := "secret"
 	snapshot := check.Report{Schema: check.Schema, Host: "x", Role: "lab-host"}
 	for i := range 40 {
-		snapshot.Checks = append(snapshot.Checks, check.Row{ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass, Detail: "as it should be, with some evidence", TookMS: 3, Hard: true})
+		snapshot.Checks = append(snapshot.Checks, check.Row{
+			ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass, Detail: "as it should be, with some evidence", TookMS: 3, Hard: true,
+		})
 	}
 	store, err := contacts.OpenSnapshots(disk.OS{}, r.path("data"))
 	must(t, err)

@@ -165,7 +165,7 @@ func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header
 		}
 		return nil, err
 	}
-	res.Body = &watched{ReadCloser: res.Body, silent: silent, idle: r.Idle, stop: stop}
+	res.Body = &watched{ReadCloser: res.Body, ctx: ctx, silent: silent, idle: r.Idle, stop: stop}
 	return res, nil
 }
 
@@ -176,6 +176,7 @@ const progress = 4 << 10
 // watched is a body whose progress puts the end off.
 type watched struct {
 	io.ReadCloser
+	ctx    context.Context
 	silent *time.Timer
 	idle   time.Duration
 	stop   func()
@@ -187,6 +188,9 @@ func (w *watched) Read(p []byte) (int, error) {
 	if w.moved += n; w.moved >= progress {
 		w.moved = 0
 		w.silent.Reset(w.idle)
+	}
+	if cause := context.Cause(w.ctx); err != nil && cause != nil {
+		err = cause // also in place of an end, which a peer may send because this side gave up
 	}
 	return n, err
 }

@@ -11,6 +11,7 @@ package plain
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"unicode"
@@ -66,6 +67,9 @@ func escapeFrom(b []byte, at int) []byte {
 // Line returns s as one line of at most limit characters: each hidden character is a
 // space. An ellipsis stands for what was cut.
 func Line(s string, limit int) string {
+	if len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s // the most texts
+	}
 	var out strings.Builder
 	n := 0
 	for _, r := range s {
@@ -97,7 +101,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	b := p
 	if len(w.rest) > 0 {
-		b = append(w.rest, p...)
+		b = slices.Concat(w.rest, p)
 	}
 	whole := len(b)
 	for i := 1; i <= min(utf8.UTFMax-1, len(b)); i++ {

@@ -18,6 +18,15 @@ func name(key, s string) error {
 	return nil
 }
 
+// Bounded returns the figures within the bounds of a document. Sparse files can add up
+// to more than int64 holds, and a figure out of bounds would have the ping refused.
+func (q Queue) Bounded() Queue {
+	if q.Bytes < 0 || q.Bytes > MaxCount {
+		q.Bytes = MaxCount
+	}
+	return q
+}
+
 // Check returns an error if the policy or the store id is not a name.
 func (p *Pong) Check() error {
 	if err := name("policy", p.Policy); err != nil {

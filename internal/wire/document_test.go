@@ -56,6 +56,19 @@ func TestDecode_TakesWhatFitsInUTC(t *testing.T) {
 	}
 }
 
+// TestQueue_IsNeverOutOfBounds: sparse files of a hostile workload do not silence a host.
+func TestQueue_IsNeverOutOfBounds(t *testing.T) {
+	for _, n := range []int64{0, 1 << 40, 1 << 60, -1 << 63} {
+		b, err := wire.Encode(wire.Ping{Queue: wire.Queue{Bytes: n}.Bounded()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := wire.Decode(b, &wire.Ping{}); err != nil {
+			t.Errorf("%d: %v", n, err)
+		}
+	}
+}
+
 func TestEncode_HasNoHiddenCharacters(t *testing.T) {
 	b, err := wire.Encode(wire.Verdict{Reason: "a\u202eb<\x7f\u009b"})
 	if err != nil || !strings.Contains(string(b), `"a\u202eb<\u007f\u009b"`) {

@@ -142,8 +142,12 @@ func (s *Snapshots) sound(l listed, content []byte) bool {
 	if wire.Decode(content, &Snapshot{}) != nil || !bytes.Equal(plain.Escape(content), content) {
 		return false
 	}
-	s.seeing.Lock()
-	s.good[l.host] = l.stamp
-	s.seeing.Unlock()
+	s.markGood(l.host, l.stamp)
 	return true
+}
+
+func (s *Snapshots) markGood(h ident.Host, is stamp) {
+	s.seeing.Lock()
+	defer s.seeing.Unlock()
+	s.good[h] = is
 }

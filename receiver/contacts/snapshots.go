@@ -74,6 +74,9 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool,
 	if err := disk.ReplaceBytes(s.fs, path, 0o640, row); err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
+	if fi, err := s.fs.Lstat(path); err == nil {
+		s.markGood(h, stamp{fi.Size(), fi.ModTime()})
+	}
 	return first, nil
 }
 
