@@ -23,7 +23,7 @@ func TestRogueRecorder(t *testing.T) {
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, time.Minute)
 	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator")
-	h.Eventually(time.Minute, "an empty outbox", `test -z "$(ls `+spoolDir+`/outbox `+spoolDir+`/episodes)"`)
+	h.Eventually(time.Minute, "an empty outbox", `test -z "$(ls `+spoolDir+`/outbox; ls `+spoolDir+`/episodes)"`)
 	commit := h.Run("cis490 version --json | jq -r .commit")
 	guarded := "sha256sum /etc/cis490/certs/*"
 	before := h.Run(guarded)

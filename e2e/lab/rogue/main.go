@@ -28,7 +28,7 @@ import (
 const (
 	afterwards = 30 * time.Millisecond
 	atMost     = 3 * time.Second
-	atOnce     = 8 // episodes
+	atOnce     = 4 // episodes
 )
 
 func main() {
