@@ -48,8 +48,8 @@ func (h *hostile) attack() {
 	other := path.Join(episodes, string(h.victims[h.rnd.IntN(len(h.victims))]))
 	// None of these is wanted to succeed: names may be gone.
 	if len(at) == 0 {
-		_ = h.Disk.Symlink("/secret", path.Join(episodes, string(id)))
-		_ = h.Disk.Chown(path.Join(episodes, string(id)), recorder)
+		_ = h.Symlink("/secret", path.Join(episodes, string(id)))
+		_ = h.Chown(path.Join(episodes, string(id)), recorder)
 		return
 	}
 	in := at[h.rnd.IntN(len(at))]
@@ -58,26 +58,26 @@ func (h *hostile) attack() {
 	case 0:
 		_ = h.Disk.Remove(name)
 	case 1:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Symlink("/secret", name))
+		_ = errors.Join(h.Disk.Remove(name), h.Symlink("/secret", name))
 	case 2:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Mkfifo(name))
+		_ = errors.Join(h.Disk.Remove(name), h.Mkfifo(name))
 	case 3:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Link("/secret/key", name)) // where the kernel lets it
+		_ = errors.Join(h.Disk.Remove(name), h.Link("/secret/key", name)) // where the kernel lets it
 	case 4:
-		_ = h.Disk.Link(path.Join(dir, "shipped", "receipts.jsonl"), name)
+		_ = h.Link(path.Join(dir, "shipped", "receipts.jsonl"), name)
 	case 5:
-		_ = h.Disk.Exchange(path.Join(in, "a"), path.Join(in, "sub"))
+		_ = h.Exchange(path.Join(in, "a"), path.Join(in, "sub"))
 	case 6:
-		_ = h.Disk.Exchange(path.Join(episodes, string(id)), other)
+		_ = h.Exchange(path.Join(episodes, string(id)), other)
 	case 7:
 		_ = disk.WriteSync(h.Disk, name, 0o660, func(w io.Writer) error {
 			_, err := io.WriteString(w, strings.Repeat("more", h.rnd.IntN(1000)))
 			return err
 		})
 	case 8:
-		_ = h.Disk.Mkdir(name, 0o770)
+		_ = h.Mkdir(name, 0o770)
 	case 9:
-		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Disk.Symlink("/secret", path.Join(episodes, string(id))))
+		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Symlink("/secret", path.Join(episodes, string(id))))
 	}
 }
 

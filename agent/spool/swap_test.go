@@ -218,15 +218,21 @@ func TestRecover_OldQuarantine(t *testing.T) {
 		"another episode's": {func(r *realSpool, dir string) {
 			r.must(os.WriteFile(filepath.Join(dir, episode.ReasonFile), reason(r, "01J00000000000000000000002"), 0o640))
 		}, spool.Unpackable},
-		"a folder":         {func(r *realSpool, dir string) { r.must(os.MkdirAll(filepath.Join(dir, episode.ReasonFile, "x"), 0o770)) }, spool.Unpackable},
-		"larger than ever": {func(r *realSpool, dir string) { r.must(os.Truncate(r.create(filepath.Join(dir, episode.ReasonFile)), 8<<40)) }, spool.Unpackable},
+		"a folder": {func(r *realSpool, dir string) {
+			r.must(os.MkdirAll(filepath.Join(dir, episode.ReasonFile, "x"), 0o770))
+		}, spool.Unpackable},
+		"larger than ever": {func(r *realSpool, dir string) {
+			r.must(os.Truncate(r.create(filepath.Join(dir, episode.ReasonFile)), 8<<40))
+		}, spool.Unpackable},
 		"a tarball that is a link": {func(r *realSpool, dir string) {
 			r.must(os.Symlink(filepath.Join(r.secrets, "lab-host.pem"), filepath.Join(dir, string(one)+".tar.zst")))
 		}, spool.Unpackable},
 		"a tarball that is a hard link": {func(r *realSpool, dir string) {
 			r.must(os.Link(filepath.Join(r.secrets, "lab-host.pem"), filepath.Join(dir, string(one)+".tar.zst")))
 		}, spool.Unpackable},
-		"a tarball that is a pipe": {func(r *realSpool, dir string) { r.must(syscall.Mkfifo(filepath.Join(dir, string(one)+".tar.zst"), 0o640)) }, spool.Unpackable},
+		"a tarball that is a pipe": {func(r *realSpool, dir string) {
+			r.must(syscall.Mkfifo(filepath.Join(dir, string(one)+".tar.zst"), 0o640))
+		}, spool.Unpackable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRealSpool(t)
