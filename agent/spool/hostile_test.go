@@ -53,7 +53,8 @@ func (h *hostile) attack() {
 		return
 	}
 	in := at[h.rnd.IntN(len(at))]
-	name := path.Join(in, []string{"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile, string(id) + ".tar.zst"}[h.rnd.IntN(7)])
+	name := path.Join(in, []string{"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile,
+		string(id) + ".tar.zst"}[h.rnd.IntN(7)])
 	switch h.rnd.IntN(10) {
 	case 0:
 		_ = h.Disk.Remove(name)
@@ -77,7 +78,8 @@ func (h *hostile) attack() {
 	case 8:
 		_ = h.Mkdir(name, 0o770)
 	case 9:
-		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Symlink("/secret", path.Join(episodes, string(id))))
+		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Symlink("/secret",
+			path.Join(episodes, string(id))))
 	}
 }
 
@@ -123,7 +125,8 @@ func TestHostile(t *testing.T) {
 		}
 		_ = f.Chown(path.Join(dir, "episodes"), recorder)
 		secret := []byte("-----BEGIN PRIVATE KEY-----")
-		if err := errors.Join(disk.ReplaceBytes(f, "/secret/key", 0o600, secret), f.Chown("/secret/key", shipper), disk.ReplaceBytes(f, "/secret/done.marker", 0o600, secret)); err != nil {
+		if err := errors.Join(disk.ReplaceBytes(f, "/secret/key", 0o600, secret), f.Chown("/secret/key", shipper),
+			disk.ReplaceBytes(f, "/secret/done.marker", 0o600, secret)); err != nil {
 			t.Fatal(err)
 		}
 		honest, victims := []ident.EpisodeID{}, []ident.EpisodeID{}
@@ -131,7 +134,8 @@ func TestHostile(t *testing.T) {
 			id := ident.EpisodeID(fmt.Sprintf("01J%023d", n+1))
 			record(t, f, id)
 			at := path.Join(dir, "episodes", string(id))
-			err := errors.Join(disk.ReplaceBytes(f, path.Join(at, "a"), 0o660, []byte("rows of a")), disk.MkdirAll(f, path.Join(at, "sub"), 0o770), disk.ReplaceBytes(f, path.Join(at, "sub/b"), 0o660, []byte("rows of b")))
+			err := errors.Join(disk.ReplaceBytes(f, path.Join(at, "a"), 0o660, []byte("rows of a")), disk.MkdirAll(f,
+				path.Join(at, "sub"), 0o770), disk.ReplaceBytes(f, path.Join(at, "sub/b"), 0o660, []byte("rows of b")))
 			if err != nil {
 				t.Fatal(err)
 			}
