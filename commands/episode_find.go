@@ -102,7 +102,8 @@ func openPath(path string) (o opened, err error) {
 		return o, fmt.Errorf("open episode: %w", err)
 	}
 	if fi.Mode()&fs.ModeSymlink != 0 {
-		return o, fault.Exit(fault.Fix(fmt.Errorf("open episode: %s is a symlink", path), "name what it points to: readlink -f "+path), fault.Usage)
+		return o, fault.Exit(fault.Fix(fmt.Errorf("open episode: %s is a symlink", path),
+			"name what it points to: readlink -f "+path), fault.Usage)
 	}
 	name, isTarball := strings.CutSuffix(filepath.Base(path), wire.TarballSuffix)
 	o = opened{name: name, path: path, close: func() error { return nil }}

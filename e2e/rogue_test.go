@@ -23,7 +23,7 @@ func TestRogueRecorder(t *testing.T) {
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, time.Minute)
 	h.Run("systemctl stop cis490-autoupdate.timer cis490-autoupdate.service cis490-orchestrator")
-	h.Eventually(time.Minute, "an empty outbox", `test -z "$(ls `+spoolDir+`/outbox `+spoolDir+`/episodes)"`)
+	h.Eventually(time.Minute, "an empty outbox", `test -z "$(ls `+spoolDir+`/outbox; ls `+spoolDir+`/episodes)"`)
 	commit := h.Run("cis490 version --json | jq -r .commit")
 	guarded := "sha256sum /etc/cis490/certs/*"
 	before := h.Run(guarded)
@@ -31,7 +31,8 @@ func TestRogueRecorder(t *testing.T) {
 
 	const tries = 1000
 	n := h.Rogue(spoolDir+"/episodes", tries, commit)
-	h.Eventually(3*time.Minute, "all of them out of the way", "cd "+spoolDir+`; test -z "$(find episodes -maxdepth 1 -type d -name '01*')" && ! ls -d shipped/*.removing outbox/*.zst 2>/dev/null`)
+	h.Eventually(3*time.Minute, "all of them out of the way",
+		"cd "+spoolDir+`; test -z "$(find episodes -maxdepth 1 -type d -name '01*')" && ! ls -d shipped/*.removing outbox/*.zst 2>/dev/null`)
 	taken := h.Run("cd " + spoolDir + "; ls shipped/*.zst | wc -l; ls quarantine | wc -l")
 	t.Logf("%d exchanges beside %d episodes; shipped and set aside: %s", n, tries, strings.ReplaceAll(taken, "\n", ", "))
 	var shipped, aside int
@@ -42,14 +43,21 @@ func TestRogueRecorder(t *testing.T) {
 	// What an older version set aside: the recorder's own folder, with a pipe as the
 	// reason, or a link to the key as the tarball.
 	pipe, link := "01ARZ3NDEKTSV4RRFFQ69G5FA1", "01ARZ3NDEKTSV4RRFFQ69G5FA2"
+	quarantine := spoolDir + "/quarantine"
 	for _, id := range []string{pipe, link} {
-		h.Run(fmt.Sprintf(`cd %s/quarantine && install -d -o cis490-rec -g cis490 -m 2770 %s && chmod 755 . && cd %s && %ssh -c 'echo {} >meta.json; : >done.marker'; chmod 750 ..`, spoolDir, id, id, asRec))
+		h.Run("set -e; cd " + quarantine + "; chmod 755 .; install -d -o cis490-rec -g cis490 -m 2770 " + id + "; cd " + id + "\n" +
+			asRec + "sh -c 'echo {} >meta.json; : >done.marker'; chmod 750 ..")
 	}
-	h.Run(fmt.Sprintf(`cd %s/quarantine && mkfifo %s/quarantine_reason.json && ln -s /etc/cis490/certs/lab-host.pem %s/%s.tar.zst && chown -h cis490-rec:cis490 */*.tar.zst */quarantine_reason.json`, spoolDir, pipe, link, link))
-	h.Write(spoolDir+"/quarantine/"+link+"/quarantine_reason.json", fmt.Sprintf(`{"episode":%q,"kind":"too-large","detail":"because","policy":"older","retry":true}`, link), 0o640)
-	h.Run("chown cis490:cis490 " + spoolDir + "/quarantine/" + link + "/quarantine_reason.json && systemctl restart cis490-shipper")
-	h.Eventually(time.Minute, "the pipe not to be believed", "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \""+pipe+"\") | .reason.detail | test(\"cannot be believed\")'")
-	h.Eventually(time.Minute, "the link not to be sent", "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \""+link+"\") | .reason.kind == \"unpackable\"'")
+	h.Run("set -e; cd " + quarantine + "; mkfifo " + pipe + "/quarantine_reason.json\n" +
+		"ln -s /etc/cis490/certs/lab-host.pem " + link + "/" + link + ".tar.zst; chown -h cis490-rec:cis490 */*.tar.zst */quarantine_reason.json")
+	reason := quarantine + "/" + link + "/quarantine_reason.json"
+	h.Write(reason, fmt.Sprintf(`{"episode":%q,"kind":"too-large","detail":"because","policy":"older","retry":true}`, link), 0o640)
+	h.Run("chown cis490:cis490 " + reason + " && systemctl restart cis490-shipper")
+	is := func(id, what string) string {
+		return "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \"" + id + "\") | " + what + "'"
+	}
+	h.Eventually(time.Minute, "the pipe not to be believed", is(pipe, `.reason.detail | test("cannot be believed")`))
+	h.Eventually(time.Minute, "the link not to be sent", is(link, `.reason.kind == "unpackable"`))
 	if out := h.Try(asRec + "ls " + spoolDir + "/quarantine"); out.Code == 0 {
 		t.Errorf("the recorder's user looks into quarantine: %s", out.Out)
 	}
@@ -61,7 +69,8 @@ func TestRogueRecorder(t *testing.T) {
 
 	// A folder that is closed keeps nobody waiting, and is told of.
 	closed := "01ARZ3NDEKTSV4RRFFQ69G5FA3"
-	h.Run(fmt.Sprintf(`cd %s/episodes && %ssh -c 'umask 007; mkdir %s && cd %s && echo {} >meta.json && : >done.marker && chmod 0550 .'`, spoolDir, asRec, closed, closed))
+	h.Run("cd " + spoolDir + "/episodes && " + asRec +
+		"sh -c 'umask 007; mkdir " + closed + " && cd " + closed + " && echo {} >meta.json && : >done.marker && chmod 0550 .'")
 	stored := f.accepted(h)
 	h.Run("systemctl start cis490-orchestrator")
 	f.waitAccepted(h, stored+1, 2*time.Minute)
@@ -75,10 +84,12 @@ func TestRogueRecorder(t *testing.T) {
 	if now := h.Run("systemctl show -p NRestarts --value cis490-shipper"); now != restarts {
 		t.Errorf("the shipper restarted by itself: %s times, before %s", now, restarts)
 	}
-	h.Run(`cd ` + spoolDir + `/shipped && jq -r .episode receipts.jsonl | sort -u >/root/receipts && ls | sed -n 's/\.tar\.zst$//p' | sort >/root/tarballs && diff /root/receipts /root/tarballs`)
+	h.Run(`set -e; cd ` + spoolDir + `/shipped; jq -r .episode receipts.jsonl | sort -u >/root/receipts
+ls | sed -n 's/\.tar\.zst$//p' | sort >/root/tarballs; diff /root/receipts /root/tarballs`)
 	bearer := h.Run("cat /etc/cis490/certs/bearer")
 	f.rx.Write("/root/bearer", strings.TrimSpace(bearer)+"\nPRIVATE KEY\nstore_id\n", 0o600)
-	if found := f.rx.Try(`for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do zstd -dcq $e | grep -aFqf /root/bearer && echo $e; done`).Out; found != "" {
+	found := f.rx.Try(`for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do zstd -dcq $e | grep -aFqf /root/bearer && echo $e; done`).Out
+	if found != "" {
 		t.Errorf("these hold what only the shipper may read: %s", found)
 	}
 }

@@ -48,8 +48,10 @@ func (h *host) spool() []check.Check {
 		},
 		{
 			ID: "episodes.stuck", Title: "Folders of shipped episodes can be removed", Severity: check.Soft,
-			Fix: here + "sudo -u cis490-rec chmod -R u+rwX,g+rwX /var/lib/cis490/data/episodes   # the shipper then removes them by itself; what stays, in shipped/ID.removing: sudo rm -rf --one-file-system",
-			Doc: "What the recorder's user left of an episode that was shipped or set aside could be moved out of episodes/ and removed. A folder that is closed to the shipper takes room, is never shipped again, and keeps no other episode waiting.",
+			Fix: here + "sudo -u cis490-rec chmod -R u+rwX,g+rwX /var/lib/cis490/data/episodes   " +
+				"# the shipper then removes them by itself; what stays, in shipped/ID.removing: sudo rm -rf --one-file-system",
+			Doc: "What the recorder's user left of an episode that was shipped or set aside could be moved out of episodes/ and removed. " +
+				"A folder that is closed to the shipper takes room, is never shipped again, and keeps no other episode waiting.",
 			Run: h.needsConfig(h.stuck),
 		},
 		{

@@ -149,7 +149,8 @@ func TestOnce_BeyondTheLimits(t *testing.T) {
 	huge, many, other := h.record(good), h.record(good), h.record(good)
 	h.sparse(huge, 8<<40)
 	for n := range 10_000 {
-		if err := os.Link(filepath.Join(h.dir, "episodes", string(many), episode.MetaFile), filepath.Join(h.dir, "episodes", string(many), strings.Repeat("x", 1+n/200)+string(rune('a'+n%200)))); err != nil {
+		if err := os.Link(filepath.Join(h.dir, "episodes", string(many), episode.MetaFile), filepath.Join(h.dir, "episodes",
+			string(many), strings.Repeat("x", 1+n/200)+string(rune('a'+n%200)))); err != nil {
 			t.Fatal(err)
 		}
 	}

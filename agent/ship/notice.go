@@ -68,7 +68,8 @@ func (s *Shipper) settle(found spool.Found) {
 		}
 	}
 	if stuck != s.stuck && stuck > 0 {
-		s.Logger.Warn("folders of the recorder cannot be moved or removed", "host", s.Host, "count", stuck, "err", first, "fix", "on the lab host: sudo cis490 doctor")
+		s.Logger.Warn("folders of the recorder cannot be moved or removed", "host", s.Host, "count", stuck, "err", first,
+			"fix", "on the lab host: sudo cis490 doctor")
 	}
 	s.stuck = stuck
 	if found.More {

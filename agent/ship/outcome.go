@@ -197,7 +197,8 @@ func (s *Shipper) setAside(e *entry, r spool.Reason) {
 	}
 	err := s.Spool.Quarantine(r)
 	if errors.Is(err, spool.ErrStuck) {
-		s.Logger.Warn("episode set aside, but not its folder; that is tried again", "host", s.Host, "episode", e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		s.Logger.Warn("episode set aside, but not its folder; that is tried again", "host", s.Host, "episode", e.id, "err",
+			err, "fix", "on the lab host: sudo cis490 doctor")
 	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)

@@ -197,8 +197,9 @@ func (s *Shipper) expire() error {
 		if err != nil || r.Kind == wire.OtherDigest || r.At.After(old) {
 			continue
 		}
-		if err := s.Spool.Discard(id); err != nil {
-			return err
+		if err := s.Spool.Discard(id); err != nil { // its owner may have closed it
+			s.Logger.Warn("episode not discarded; that is tried again", "host", s.Host, "episode", id, "err", err)
+			continue
 		}
 		s.Logger.Warn("episode discarded; it was set aside too long", "host", s.Host, "episode", id, "err", r.Detail)
 	}

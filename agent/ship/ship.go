@@ -143,7 +143,8 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	s := &Shipper{
 		Options: o, queue: newQueue(), pulse: newPulse(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,
 		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
-		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), door: make(chan struct{}, 1), done: make(chan spool.Acknowledged, maxAhead),
+		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), door: make(chan struct{},
+			1), done: make(chan spool.Acknowledged, maxAhead),
 	}
 	s.lane.resume(o.Now(), o.State.Pause)
 	maps.Copy(s.queue.holds, o.State.Holds)

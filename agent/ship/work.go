@@ -286,7 +286,8 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 func (s *Shipper) clear(e *entry) {
 	err := s.Spool.Clear(e.id)
 	if errors.Is(err, spool.ErrStuck) {
-		s.Logger.Warn("episode shipped, but its folder stays in the way; that is tried again", "host", s.Host, "episode", e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		s.Logger.Warn("episode shipped, but its folder stays in the way; that is tried again", "host", s.Host, "episode",
+			e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
 	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)

@@ -48,36 +48,38 @@ func (h *hostile) attack() {
 	other := path.Join(episodes, string(h.victims[h.rnd.IntN(len(h.victims))]))
 	// None of these is wanted to succeed: names may be gone.
 	if len(at) == 0 {
-		_ = h.Disk.Symlink("/secret", path.Join(episodes, string(id)))
-		_ = h.Disk.Chown(path.Join(episodes, string(id)), recorder)
+		_ = h.Symlink("/secret", path.Join(episodes, string(id)))
+		_ = h.Chown(path.Join(episodes, string(id)), recorder)
 		return
 	}
 	in := at[h.rnd.IntN(len(at))]
-	name := path.Join(in, []string{"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile, string(id) + ".tar.zst"}[h.rnd.IntN(7)])
+	name := path.Join(in, []string{"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile,
+		string(id) + ".tar.zst"}[h.rnd.IntN(7)])
 	switch h.rnd.IntN(10) {
 	case 0:
 		_ = h.Disk.Remove(name)
 	case 1:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Symlink("/secret", name))
+		_ = errors.Join(h.Disk.Remove(name), h.Symlink("/secret", name))
 	case 2:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Mkfifo(name))
+		_ = errors.Join(h.Disk.Remove(name), h.Mkfifo(name))
 	case 3:
-		_ = errors.Join(h.Disk.Remove(name), h.Disk.Link("/secret/key", name)) // where the kernel lets it
+		_ = errors.Join(h.Disk.Remove(name), h.Link("/secret/key", name)) // where the kernel lets it
 	case 4:
-		_ = h.Disk.Link(path.Join(dir, "shipped", "receipts.jsonl"), name)
+		_ = h.Link(path.Join(dir, "shipped", "receipts.jsonl"), name)
 	case 5:
-		_ = h.Disk.Exchange(path.Join(in, "a"), path.Join(in, "sub"))
+		_ = h.Exchange(path.Join(in, "a"), path.Join(in, "sub"))
 	case 6:
-		_ = h.Disk.Exchange(path.Join(episodes, string(id)), other)
+		_ = h.Exchange(path.Join(episodes, string(id)), other)
 	case 7:
 		_ = disk.WriteSync(h.Disk, name, 0o660, func(w io.Writer) error {
 			_, err := io.WriteString(w, strings.Repeat("more", h.rnd.IntN(1000)))
 			return err
 		})
 	case 8:
-		_ = h.Disk.Mkdir(name, 0o770)
+		_ = h.Mkdir(name, 0o770)
 	case 9:
-		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Disk.Symlink("/secret", path.Join(episodes, string(id))))
+		_ = errors.Join(h.Disk.Rename(path.Join(episodes, string(id)), path.Join(episodes, "away")), h.Symlink("/secret",
+			path.Join(episodes, string(id))))
 	}
 }
 
@@ -123,7 +125,8 @@ func TestHostile(t *testing.T) {
 		}
 		_ = f.Chown(path.Join(dir, "episodes"), recorder)
 		secret := []byte("-----BEGIN PRIVATE KEY-----")
-		if err := errors.Join(disk.ReplaceBytes(f, "/secret/key", 0o600, secret), f.Chown("/secret/key", shipper), disk.ReplaceBytes(f, "/secret/done.marker", 0o600, secret)); err != nil {
+		if err := errors.Join(disk.ReplaceBytes(f, "/secret/key", 0o600, secret), f.Chown("/secret/key", shipper),
+			disk.ReplaceBytes(f, "/secret/done.marker", 0o600, secret)); err != nil {
 			t.Fatal(err)
 		}
 		honest, victims := []ident.EpisodeID{}, []ident.EpisodeID{}
@@ -131,7 +134,8 @@ func TestHostile(t *testing.T) {
 			id := ident.EpisodeID(fmt.Sprintf("01J%023d", n+1))
 			record(t, f, id)
 			at := path.Join(dir, "episodes", string(id))
-			err := errors.Join(disk.ReplaceBytes(f, path.Join(at, "a"), 0o660, []byte("rows of a")), disk.MkdirAll(f, path.Join(at, "sub"), 0o770), disk.ReplaceBytes(f, path.Join(at, "sub/b"), 0o660, []byte("rows of b")))
+			err := errors.Join(disk.ReplaceBytes(f, path.Join(at, "a"), 0o660, []byte("rows of a")), disk.MkdirAll(f,
+				path.Join(at, "sub"), 0o770), disk.ReplaceBytes(f, path.Join(at, "sub/b"), 0o660, []byte("rows of b")))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -68,18 +68,20 @@ func (s *Spool) Recover() (Recovered, error) {
 	quarantined, err := s.Quarantined()
 	errs = append(errs, err)
 	for _, id := range quarantined {
-		if s.isOld(id) {
+		switch {
+		case s.isOld(id):
 			step(s.adoptOne(id))
-		} else if !disk.Exists(s.FS, s.reasonOf(id)) {
+		case !disk.Exists(s.FS, s.reasonOf(id)):
 			step(s.finishRelease(id))
-		} else if disk.Exists(s.FS, s.episode(id)) {
+		case disk.Exists(s.FS, s.episode(id)):
 			step(s.moveAside(id))
 		}
 	}
 	gone, err := s.ids(s.quarantine(), removingSuffix)
 	errs = append(errs, err)
 	for _, id := range gone { // those in shipped/ are left to Settle: there may be many
-		if err := s.removeTree(s.inQuarantine(id) + removingSuffix); err != nil {
+		err := s.removeTree(s.inQuarantine(id) + removingSuffix)
+		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrStuck, err)
 		}
 		step(err)

@@ -1,6 +1,8 @@
 package episode
 
 import (
+	"crypto/sha256"
+	"hash"
 	"io"
 	"runtime"
 
@@ -19,6 +21,10 @@ type frames struct {
 	spare []*frame
 	limit int
 	err   error
+
+	// content is the digest of the stream before compression, made beside it.
+	content hash.Hash
+	last    chan struct{} // of the frame before: closed when it was hashed
 }
 
 type frame struct {
@@ -39,7 +45,7 @@ func newFrames() (*frames, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &frames{z: z, limit: n}, nil
+	return &frames{z: z, limit: n, content: sha256.New()}, nil
 }
 
 // reset starts a stream to w; one that was given up is forgotten.
@@ -48,7 +54,8 @@ func (f *frames) reset(w io.Writer) {
 		<-b.done
 	}
 	f.spare = append(f.spare, f.busy...)
-	f.busy, f.w, f.err = f.busy[:0], w, nil
+	f.busy, f.w, f.err, f.last = f.busy[:0], w, nil, nil
+	f.content.Reset()
 	if f.cur != nil {
 		f.cur.in = f.cur.in[:0]
 	}
@@ -93,11 +100,16 @@ func (f *frames) fresh() *frame {
 }
 
 func (f *frames) compress() {
-	b := f.cur
+	b, before := f.cur, f.last
 	f.cur, b.done = nil, make(chan struct{})
+	f.last = b.done
 	f.busy = append(f.busy, b)
 	go func() {
 		b.out = f.z.EncodeAll(b.in, b.out[:0])
+		if before != nil {
+			<-before
+		}
+		_, _ = f.content.Write(b.in) // never fails: hash.Hash's word
 		close(b.done)
 	}()
 	if len(f.busy) > f.limit {

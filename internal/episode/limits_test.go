@@ -46,8 +46,9 @@ func TestPack_Limits(t *testing.T) {
 			return os.Link(filepath.Join(dir, "meta.json"), filepath.Join(dir, "x"))
 		}, "other names"},
 		"a link from beyond": {func(t *testing.T, dir string) error { return linkFrom(t, filepath.Join(dir, "x")) }, "other names"},
-		"bytes, not UTF-8":   {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\xff")) }, "not a path within the episode"},
-		"an escape":          {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\x1b[2J")) }, "control characters"},
+		"bytes, not UTF-8": {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\xff")) },
+			"not a path within the episode"},
+		"an escape": {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\x1b[2J")) }, "control characters"},
 		"another's file": {func(t *testing.T, dir string) error {
 			if os.Geteuid() != 0 {
 				t.Skip("needs root")
@@ -126,7 +127,8 @@ func linkFrom(t *testing.T, name string) error {
 // TestPack_TakesWhatInspectTakes: of any tree, packing and reading judge alike.
 func TestPack_TakesWhatInspectTakes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 90))
-	parts := []string{"a", "b.jsonl", "ü", "x y", "é\u0301", "-", ".hidden", "done.marker", "a\\b", "…", "\xff", "tab\t", "del\x7f", "\u0085", strings.Repeat("n", 255), strings.Repeat("ü", 120)}
+	parts := []string{"a", "b.jsonl", "ü", "x y", "é\u0301", "-", ".hidden", "done.marker", "a\\b", "…", "\xff", "tab\t",
+		"del\x7f", "\u0085", strings.Repeat("n", 255), strings.Repeat("ü", 120)}
 	taken := 0
 	for range 400 {
 		files := map[string]string{"meta.json": least}
@@ -146,7 +148,8 @@ func TestPack_TakesWhatInspectTakes(t *testing.T) {
 		w := tar.NewWriter(z)
 		for name, content := range files {
 			h := &tar.Header{Typeflag: tar.TypeReg, Name: string(id) + "/" + name, Size: int64(len(content)), Mode: 0o644}
-			err := errors.Join(disk.MkdirAll(f, path.Dir("/e/"+name), 0o755), disk.ReplaceBytes(f, "/e/"+name, 0o644, []byte(content)), w.WriteHeader(h))
+			err := errors.Join(disk.MkdirAll(f, path.Dir("/e/"+name), 0o755), disk.ReplaceBytes(f, "/e/"+name, 0o644,
+				[]byte(content)), w.WriteHeader(h))
 			if _, err2 := io.WriteString(w, content); errors.Join(err, err2) != nil {
 				t.Fatal(err, err2)
 			}

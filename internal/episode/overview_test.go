@@ -135,7 +135,8 @@ func TestReadOverviewOf(t *testing.T) {
 			t.Errorf("error %v, want %s", err, what)
 		}
 	}
-	if _, err := episode.ReadOverviewOf(bytes.NewReader(entry(t, tar.Header{Name: string(id) + "/x"}, "")), id); err == nil || !strings.Contains(err.Error(), "no meta.json") {
+	if _, err := episode.ReadOverviewOf(bytes.NewReader(entry(t, tar.Header{Name: string(id) + "/x"}, "")),
+		id); err == nil || !strings.Contains(err.Error(), "no meta.json") {
 		t.Errorf("error %v, want that there is no meta.json", err)
 	}
 }

@@ -89,8 +89,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, src Source) (Packed, err
 	}
 	sum := &summed{w: w, h: sha256.New()}
 	p.z.reset(sum)
-	content := sha256.New()
-	t := &packing{Packer: p, ctx: ctx, survey: s, out: tar.NewWriter(io.MultiWriter(p.z, content))}
+	t := &packing{Packer: p, ctx: ctx, survey: s, out: tar.NewWriter(p.z)}
 	for _, f := range s.files {
 		if err := t.file(f); err != nil {
 			return Packed{}, err
@@ -100,7 +99,7 @@ func (p *Packer) Pack(ctx context.Context, w io.Writer, src Source) (Packed, err
 		return Packed{}, fmt.Errorf("pack episode: %w", err)
 	}
 	m, err := t.metaOf()
-	return Packed{Digest: digest(sum.h), Content: digest(content), Size: sum.n, Meta: m}, err
+	return Packed{Digest: digest(sum.h), Content: digest(p.z.content), Size: sum.n, Meta: m}, err
 }
 
 func digest(h hash.Hash) ident.Digest { return ident.Digest(hex.EncodeToString(h.Sum(nil))) }

@@ -4,6 +4,8 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"io"
 	"maps"
@@ -48,7 +50,8 @@ func pack(t testing.TB, dir string) ([]byte, episode.Packed, error) {
 }
 
 func TestPack_DependsOnContentAlone(t *testing.T) {
-	files := map[string]string{"meta.json": least, "b.jsonl": "b\n", "a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": ""}
+	files := map[string]string{"meta.json": least, "b.jsonl": "b\n",
+		"a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": ""}
 	one, two := t.TempDir(), t.TempDir()
 	write(t, one, files)
 	write(t, two, files)
@@ -67,6 +70,15 @@ func TestPack_DependsOnContentAlone(t *testing.T) {
 	}
 	if !bytes.Equal(a, b) || !cmp.Equal(pa, pb) {
 		t.Errorf("two tarballs of the same content: %+v and %+v", pa, pb)
+	}
+	z, err := zstd.NewReader(bytes.NewReader(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer z.Close()
+	plain := sha256.New()
+	if _, err := io.Copy(plain, z); err != nil || string(pa.Content) != hex.EncodeToString(plain.Sum(nil)) {
+		t.Errorf("content %s is not the digest of what decompresses, %v", pa.Content, err)
 	}
 	if pa.Size != int64(len(a)) {
 		t.Errorf("size %d, want %d", pa.Size, len(a))

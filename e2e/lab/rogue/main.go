@@ -28,7 +28,7 @@ import (
 const (
 	afterwards = 30 * time.Millisecond
 	atMost     = 3 * time.Second
-	atOnce     = 8 // episodes
+	atOnce     = 4 // episodes
 )
 
 func main() {
@@ -81,13 +81,15 @@ func one(top int, episodes, commit string) (exchanges int64, err error) {
 		return 0, err
 	}
 	dir := filepath.Join(episodes, string(id))
-	meta := fmt.Sprintf(`{"schema_version":1,"episode":%q,"host":"lab-01","profile":"rogue","code_version":{"version":"1","commit":%q},"verdict":"accepted"}`, id, commit)
+	meta := fmt.Sprintf(`{"schema_version":1,"episode":%q,"host":"lab-01","profile":"rogue",
+"code_version":{"version":"1","commit":%q},"verdict":"accepted"}`, id, commit)
 	err = errors.Join(os.Mkdir(dir, 0o770), os.Mkdir(dir+"/sub", 0o770))
 	for _, f := range []struct{ name, content string }{{"a", "rows"}, {"sub/a", "rows"}, {"meta.json", meta}} {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, f.name), []byte(f.content), 0o660))
 	}
 	data := filepath.Dir(episodes)
-	for ending, target := range map[string]string{"certs": "/etc/cis490/certs", "key": "/etc/cis490/certs/lab-host.pem", "shipped": data + "/shipped"} {
+	for ending, target := range map[string]string{"certs": "/etc/cis490/certs", "key": "/etc/cis490/certs/lab-host.pem",
+		"shipped": data + "/shipped"} {
 		err = errors.Join(err, os.Symlink(target, filepath.Join(episodes, "."+ending+"-"+string(id))))
 	}
 	if err != nil {
