@@ -46,6 +46,7 @@ type Listener struct {
 	once  sync.Once
 
 	computing  *turns // of handshakes that do not wait for their client
+	answering  *turns // of requests, likewise
 	handshakes *Limiter
 	evictions  *Lines
 	unread     *Lines
@@ -72,7 +73,7 @@ func New(inner net.Listener, o Options) *Listener {
 	}
 	l := &Listener{
 		inner: inner, o: o, ready: make(chan net.Conn), done: make(chan struct{}),
-		computing:  newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
+		computing: newTurns(max(1, runtime.GOMAXPROCS(0)/2)), answering: newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
 		handshakes: NewLimiter(handshakeBurst, handshakeEvery, time.Now),
 		evictions:  NewLines(1, sayEvery), unread: NewLines(1, sayEvery),
 		known:  newKnown(),

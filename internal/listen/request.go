@@ -14,6 +14,7 @@ const (
 	lingerTimeout = time.Second      // for a body that nobody reads, after the answer
 	lingerBytes   = 256 << 10        // of it
 	maxRequests   = 100              // on one connection
+	turnTimeout   = time.Second      // after which a request that has its turn waits for something else
 )
 
 // request is one request and whether its client is verified.
@@ -22,7 +23,8 @@ type request struct {
 	rc   *http.ResponseController
 
 	mu          sync.Mutex
-	free        bool // of the bounds for unverified clients
+	turn        *time.Timer // runs while the request has its turn
+	free        bool        // of the bounds for unverified clients
 	until       time.Time
 	read, write time.Time // the deadlines that the handler wants; zero is none
 }
@@ -45,9 +47,17 @@ func bounded(next http.Handler) http.Handler {
 		}
 		if !q.free {
 			q.bind()
+			q.take()
+			defer q.give() // also where the handler panics
 		}
 		out := &response{ResponseWriter: w, q: q, body: r.ContentLength != 0}
-		next.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), requestKey{}, q)))
+		in := r.WithContext(context.WithValue(r.Context(), requestKey{}, q)) // a copy: net/http looks at its own body
+		in.Body = waiting{r.Body, q}
+		next.ServeHTTP(out, in)
+		q.give()
+		if !out.sent { // net/http answers
+			out.last(http.StatusOK)
+		}
 		if out.linger && r.Header.Get("Expect") == "" && q.rc.Flush() == nil {
 			// Closed with bytes unread, TCP takes the answer away from a client that still sends.
 			_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
@@ -124,6 +134,56 @@ func Transfer(ctx context.Context) (done func()) {
 	}
 }
 
+// take waits for the request's turn: unverified clients' requests compute a few at a
+// time, so that many of them leave the processors to verified ones.
+func (q *request) take() {
+	if q.conn == nil {
+		return
+	}
+	q.conn.l.answering.take(q.conn.source)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.turn = time.AfterFunc(turnTimeout, func() { q.give() })
+}
+
+// give ends the request's turn, and reports whether it had one.
+func (q *request) give() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.end()
+}
+
+// end is give with the lock held.
+func (q *request) end() bool {
+	if q.turn == nil {
+		return false
+	}
+	q.turn.Stop()
+	q.turn = nil
+	q.conn.l.answering.give()
+	return true
+}
+
+// wait waits for the client in f, without a turn.
+func (q *request) wait(f func()) {
+	if had := q.give(); had {
+		defer q.take()
+	}
+	f()
+}
+
+// waiting is the body of a request, which waits for the client without a turn.
+type waiting struct {
+	io.ReadCloser
+	q *request
+}
+
+// Read reads.
+func (b waiting) Read(p []byte) (n int, err error) {
+	b.q.wait(func() { n, err = b.ReadCloser.Read(p) })
+	return n, err
+}
+
 // bind sets the deadlines of an unverified client; the lock is held, or not needed.
 func (q *request) bind() {
 	q.until = time.Now().Add(answerTimeout)
@@ -139,6 +199,7 @@ func (q *request) release() {
 		return
 	}
 	q.free = true
+	q.end()
 	_ = q.rc.SetReadDeadline(q.read) // as above
 	_ = q.rc.SetWriteDeadline(q.write)
 }
@@ -211,17 +272,19 @@ func (w *response) last(status int) {
 }
 
 // Write sends a part of the body.
-func (w *response) Write(b []byte) (int, error) {
+func (w *response) Write(b []byte) (n int, err error) {
 	if !w.sent {
 		w.WriteHeader(http.StatusOK)
 	}
-	return w.ResponseWriter.Write(b)
+	w.q.wait(func() { n, err = w.ResponseWriter.Write(b) })
+	return n, err
 }
 
 // ReadFrom lets net/http send a file by the kernel where it can.
-func (w *response) ReadFrom(r io.Reader) (int64, error) {
+func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 	if !w.sent {
 		w.WriteHeader(http.StatusOK)
 	}
-	return io.Copy(w.ResponseWriter, r)
+	w.q.wait(func() { n, err = io.Copy(w.ResponseWriter, r) })
+	return n, err
 }

@@ -12,7 +12,7 @@ import (
 const (
 	headerTimeout = 10 * time.Second // from the first byte on; also for the TLS handshake
 	keepAlive     = 90 * time.Second // a connection that waits for a request
-	maxHeader     = 16 << 10         // bytes
+	maxHeader     = 8 << 10          // bytes; net/http allows 4 KiB more
 )
 
 // Server returns an HTTP server with the bounds of this package, for connections of

@@ -22,6 +22,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
@@ -39,6 +40,8 @@ type rig struct {
 	book    contacts.Contacts
 	missing []string
 	quiet   *silences
+	crowd   listen.Stats
+	from    func() string // address of who asks
 	log     *lines
 	site    *web.Site
 	server  *httptest.Server
@@ -86,7 +89,7 @@ func (r *rig) All() ([]roster.Host, error) { return r.hosts, nil }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC), quiet: &silences{all: map[fleet.Key]web.Silence{}}, log: &lines{}}
+	r := &rig{t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC), quiet: &silences{all: map[fleet.Key]web.Silence{}}, log: &lines{}, from: func() string { return "192.0.2.1" }}
 	r.book.Hosts = map[ident.Host]*contacts.Contact{}
 	r.write("operator", "s3cret\n")
 	return r
@@ -101,7 +104,7 @@ func (r *rig) start() *rig {
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Silences: r.quiet, From: func(*http.Request) string { return "192.0.2.1" },
+		Silences: r.quiet, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
 		Now: func() time.Time { return r.now }, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	must(r.t, err)

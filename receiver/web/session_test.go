@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/listen"
 	"cis490/receiver/fleet"
 )
 
@@ -148,5 +150,30 @@ func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
 	}
 	if page := r.get("/").body; !strings.Contains(page, "silenced until 2026-03-02 12:30:00") || !strings.Contains(page, `badge silenced`) {
 		t.Errorf("the page does not show it:\n%s", page)
+	}
+}
+
+// One machine has a whole IPv6 network: another of its addresses is no new guesser.
+func TestSignIn_GuessesOfANetworkCountTogether(t *testing.T) {
+	r := newRig(t)
+	n := 0
+	r.from = func() string { n++; return fmt.Sprintf("2001:db8:0:1::%x", n) }
+	r.start()
+	var last answer
+	for range 10 {
+		last = r.post("/sign-in", url.Values{"token": {"wrong"}})
+	}
+	if last.status != http.StatusTooManyRequests {
+		t.Errorf("the tenth guess is answered %d", last.status)
+	}
+}
+
+// The page says that unknown clients lose connections, and whose most.
+func TestFleet_TellsOfUnknownClients(t *testing.T) {
+	r := newRig(t)
+	r.crowd = listen.Stats{Recent: 4312, RecentFrom: "10.0.0.9"}
+	r.start().signIn()
+	if page := r.get("/").body; !strings.Contains(page, "Unknown clients: 4\u202f312 connections evicted in the last 10 minutes, most from 10.0.0.9") {
+		t.Errorf("the page does not: %s", page)
 	}
 }
