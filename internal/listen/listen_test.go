@@ -232,7 +232,6 @@ func TestServer_RefusesBeforeTheBody(t *testing.T) {
 		"much of it": "POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000),
 		"closes":     "POST /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000),
 		"large":      "POST /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 300_000),
-		"pipelined":  strings.Repeat("GET /refused HTTP/1.1\r\nHost: x\r\n\r\n", 1000),
 		"a get":      "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -245,6 +244,16 @@ func TestServer_RefusesBeforeTheBody(t *testing.T) {
 				t.Errorf("answered %q", got)
 			}
 		})
+	}
+}
+
+// Of many requests at once the first refusal is the last answer, if the client gets it.
+func TestServer_AnswersNoRequestAfterARefusal(t *testing.T) {
+	f := newFixture(t, 100, 12)
+	c := f.tls(1)
+	_, _ = io.WriteString(c, strings.Repeat("GET /refused HTTP/1.1\r\nHost: x\r\n\r\n", 1000)) // cut off
+	if got := closed(t, c); strings.Count(got, "HTTP/1.1 ") > 1 {
+		t.Errorf("answered %q", got)
 	}
 }
 
