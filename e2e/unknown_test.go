@@ -32,7 +32,7 @@ while sleep 0.5; do
   curl -sS -o /dev/null -w '%{http_code} %{time_total}\n' --max-time 20 --cacert $c/ca.crt --cert $c/lab-host.pem --key $c/lab-host.pem -T $file \
     -H "Authorization: Bearer $(cat $c/bearer)" -H 'Content-Type: application/zstd' -H 'X-Schema-Version: 1' -H "X-Content-SHA256: $sum" -H "X-Lab-Host: $(uname -n)" \
     -H "X-Episode-Id: $id" -H "X-Cis490-Code-Commit: $(cis490 version --json | jq -r .commit)" https://collector.lab:8443/v1/episodes/$(uname -n)/$id.tar.zst 2>&1
-done >/tmp/probe
+done >>/tmp/probe
 `
 
 // TestUnknownClients: every kind of attack at once, on receiver and authority, from 2

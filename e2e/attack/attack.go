@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -97,11 +98,11 @@ func (p Plan) run() string {
 		}
 	}
 	workers.Wait()
-	out := ""
+	var out strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(made)) {
-		out += fmt.Sprintf("%s: %d\n", name, made[name].Load())
+		fmt.Fprintf(&out, "%s: %d\n", name, made[name].Load())
 	}
-	return out
+	return out.String()
 }
 
 func rest(ctx context.Context, d time.Duration) {

@@ -3,11 +3,13 @@ package listen
 import (
 	"bufio"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -54,7 +56,12 @@ func newFixture(t *testing.T, unverified, verified int) *fixture {
 	}), log)
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(f.l) }()
-	t.Cleanup(func() { _ = s.Close(); <-done })
+	t.Cleanup(func() {
+		_ = s.Close()
+		if err := <-done; !errors.Is(err, http.ErrServerClosed) {
+			t.Error(err)
+		}
+	})
 	return f
 }
 
@@ -98,7 +105,7 @@ func get(c io.ReadWriter, path, more string) (int, error) {
 func closed(t *testing.T, c net.Conn) string {
 	t.Helper()
 	b, err := io.ReadAll(c)
-	if e, ok := err.(net.Error); ok && e.Timeout() {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		t.Error("the connection was not closed")
 	}
 	return string(b)
@@ -176,8 +183,9 @@ func TestListener_AClientHasALimit(t *testing.T) {
 // A handshake is cut where it is longer than any of a host, whatever its records.
 func TestListener_LongHandshakes(t *testing.T) {
 	f := newFixture(t, 12, 12)
-	for name, record := range map[string]string{
-		"small records": "\x16\x03\x01\x00\x01\x01", "one message": "\x16\x03\x01\x40\x00\x01\x00\xff\xff" + strings.Repeat("x", 16<<10-4),
+	for _, record := range []string{
+		"\x16\x03\x01\x00\x01\x01", // one byte each
+		"\x16\x03\x01\x40\x00\x01\x00\xff\xff" + strings.Repeat("x", 16<<10-4), // one message over many
 	} {
 		c := f.dial(1)
 		for range 10_000 {
@@ -186,7 +194,6 @@ func TestListener_LongHandshakes(t *testing.T) {
 			}
 		}
 		closed(t, c)
-		_ = name
 	}
 	if s := f.l.Stats(); s.HandshakesTooLong+s.HandshakesBroken != 2 || s.HandshakesTooLong == 0 {
 		t.Errorf("counted %+v", s)
@@ -224,7 +231,7 @@ func TestServer_RefusesBeforeTheBody(t *testing.T) {
 		"no body":    "POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 		"much of it": "POST /refused HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000),
 		"closes":     "POST /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 200000\r\n\r\n" + strings.Repeat("x", 200_000),
-		"pipelined":  strings.Repeat("GET /refused HTTP/1.1\r\nHost: x\r\n\r\n", 1000),
+		"large":      "POST /refused HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 300_000),
 		"a get":      "GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,6 +244,16 @@ func TestServer_RefusesBeforeTheBody(t *testing.T) {
 				t.Errorf("answered %q", got)
 			}
 		})
+	}
+}
+
+// Of many requests at once the first refusal is the last answer, if the client gets it.
+func TestServer_AnswersNoRequestAfterARefusal(t *testing.T) {
+	f := newFixture(t, 100, 12)
+	c := f.tls(1)
+	_, _ = io.WriteString(c, strings.Repeat("GET /refused HTTP/1.1\r\nHost: x\r\n\r\n", 1000)) // cut off
+	if got := closed(t, c); strings.Count(got, "HTTP/1.1 ") > 1 {
+		t.Errorf("answered %q", got)
 	}
 }
 

@@ -59,10 +59,23 @@ func bounded(next http.Handler) http.Handler {
 			out.last(http.StatusOK)
 		}
 		if out.linger && r.Header.Get("Expect") == "" && q.rc.Flush() == nil {
-			// Closed with bytes unread, TCP takes the answer away from a client that still sends.
-			_, _ = io.CopyN(io.Discard, r.Body, lingerBytes)
+			linger(r)
 		}
 	})
+}
+
+// linger waits until a client that still sends has seen its answer: of a connection
+// that is closed with bytes unread, TCP takes the answer away.
+func linger(r *http.Request) {
+	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); err != nil {
+		return // the body ended, or the client sent nothing for too long
+	}
+	t := time.NewTimer(lingerTimeout)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-r.Context().Done():
+	}
 }
 
 // Verified notes that a request proved to be of a client. Its connection gets a
