@@ -92,7 +92,8 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	o := ship.Options{
 		Host: peer.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
 		Spool: sp, State: state, NewPacker: func() (spool.Packer,
-			error) {
+			error,
+		) {
 			return episode.NewPacker()
 		}, Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
 		Watch: ship.Watch(sp.EpisodesDir()),

@@ -93,8 +93,10 @@ func one(top int, episodes, commit string) (exchanges int64, err error) {
 		err = errors.Join(err, os.WriteFile(filepath.Join(dir, f.name), []byte(f.content), 0o660))
 	}
 	data := filepath.Dir(episodes)
-	for ending, target := range map[string]string{"certs": "/etc/cis490/certs", "key": "/etc/cis490/certs/lab-host.pem",
-		"shipped": data + "/shipped"} {
+	for ending, target := range map[string]string{
+		"certs": "/etc/cis490/certs", "key": "/etc/cis490/certs/lab-host.pem",
+		"shipped": data + "/shipped",
+	} {
 		err = errors.Join(err, os.Symlink(target, filepath.Join(episodes, "."+ending+"-"+string(id))))
 	}
 	if err != nil {
