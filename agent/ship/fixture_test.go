@@ -91,10 +91,8 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	h.t.Cleanup(cl.Close)
 	o := ship.Options{
 		Host: peer.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
-		Spool: sp, State: state, NewPacker: func() (spool.Packer,
-			error) {
-			return episode.NewPacker()
-		}, Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
+		Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
+		Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
 		Watch: ship.Watch(sp.EpisodesDir()),
 	}
 	if h.opts != nil {

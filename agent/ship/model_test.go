@@ -112,8 +112,10 @@ const modelDir = "/data"
 var modelCommits = []ident.Commit{good, bad, "3333333333333333333333333333333333333333"}
 
 func newModel(t *testing.T, seed uint64) *model {
-	m := &model{t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, big: map[ident.EpisodeID]bool{},
-		dice: rand.New(rand.NewPCG(seed, 4))}
+	m := &model{
+		t: t, disk: faultdisk.New("/"), broken: map[ident.EpisodeID]bool{}, big: map[ident.EpisodeID]bool{},
+		dice: rand.New(rand.NewPCG(seed, 4)),
+	}
 	m.world = &world{
 		rnd: rand.New(rand.NewPCG(seed, 490)), serial: 1, gated: map[ident.Commit]bool{}, unwanted: map[ident.EpisodeID]wire.Kind{},
 		damaged: map[ident.EpisodeID]int{}, stored: map[ident.EpisodeID]ident.Digest{}, truth: map[ident.EpisodeID]ident.Digest{},

@@ -53,8 +53,10 @@ func (h *hostile) attack() {
 		return
 	}
 	in := at[h.rnd.IntN(len(at))]
-	name := path.Join(in, []string{"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile,
-		string(id) + ".tar.zst"}[h.rnd.IntN(7)])
+	name := path.Join(in, []string{
+		"a", "sub", "sub/b", episode.MetaFile, episode.DoneMarker, episode.ReasonFile,
+		string(id) + ".tar.zst",
+	}[h.rnd.IntN(7)])
 	switch h.rnd.IntN(10) {
 	case 0:
 		_ = h.Disk.Remove(name)

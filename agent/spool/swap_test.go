@@ -85,8 +85,10 @@ func (r *realSpool) give(name string) {
 // record writes a whole episode with a subfolder into a folder of the spool.
 func (r *realSpool) record(id ident.EpisodeID, in string) {
 	at := filepath.Join(in, string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: 1, Episode: id, Host: "lab-01",
-		Experiment: ident.Digest(strings.Repeat("0", 64)), Verdict: episode.Accepted})
+	meta, err := json.Marshal(episode.Meta{
+		SchemaVersion: 1, Episode: id, Host: "lab-01",
+		Experiment: ident.Digest(strings.Repeat("0", 64)), Verdict: episode.Accepted,
+	})
 	r.must(errors.Join(err, os.MkdirAll(r.path(at, "sub"), 0o770)))
 	for name, content := range map[string]string{"a": "rows", "sub/a": "rows", "meta.json": string(meta), "done.marker": ""} {
 		r.must(os.WriteFile(r.path(at, name), []byte(content), 0o660))
@@ -170,8 +172,10 @@ func TestRemove_BesideASwapper(t *testing.T) {
 		r.must(err)
 		r.link(r.path("shipped"), "episodes/"+string(id)+"/b")
 		r.swap("episodes/"+string(id), "b", "sub")
-		err = retireOne(r.Spool, spool.Acknowledged{Tarball: tarball, Receipt: wire.Receipt{Episode: id,
-			Digest: tarball.Digest, Size: tarball.Size, StoreID: "s"}})
+		err = retireOne(r.Spool, spool.Acknowledged{Tarball: tarball, Receipt: wire.Receipt{
+			Episode: id,
+			Digest:  tarball.Digest, Size: tarball.Size, StoreID: "s",
+		}})
 		if err != nil && !errors.Is(err, spool.ErrStuck) {
 			t.Fatal(err)
 		}
