@@ -174,6 +174,28 @@ func TestIncidents_AllTold(t *testing.T) {
 	}
 }
 
+// TestSecurity_NamesTestsThatExist keeps the proofs of docs/security.md real.
+func TestSecurity_NamesTestsThatExist(t *testing.T) {
+	page, err := os.ReadFile("docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(string(page), -1)
+	files := goFiles(t)
+	for _, m := range named {
+		found := false
+		for path, content := range files {
+			found = found || strings.HasSuffix(path, "_test.go") && strings.Contains(content, "func "+m[1]+"(")
+		}
+		if !found {
+			t.Errorf("docs/security.md names %s, which is not a test", m[1])
+		}
+	}
+	if len(named) < 20 {
+		t.Errorf("docs/security.md names %d tests", len(named))
+	}
+}
+
 // TestNoHiddenState refuses init functions and the like by their text.
 func TestNoHiddenState(t *testing.T) {
 	for path, content := range goFiles(t) {
