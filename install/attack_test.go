@@ -6,32 +6,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"cis490/install"
+	"cis490/internal/disk/rival"
 )
-
-// other is a user with fewer rights than root.
-const other = 65534
-
-// giveAway gives a folder and all below it to another user; it skips the test for
-// those who cannot.
-func giveAway(t *testing.T, dir string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to have a user with fewer rights")
-	}
-	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, other, other))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestReceiver_RacedByALink: root installs while the owner of the data folder
 // exchanges a folder in it with a link to one of root's.
@@ -48,32 +28,15 @@ func TestReceiver_RacedByALink(t *testing.T) {
 		if err := os.Symlink(away, link); err != nil {
 			t.Fatal(err)
 		}
-		giveAway(t, data)
-		over, n := make(chan struct{}), 0
-		var done sync.WaitGroup
-		done.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-					if unix.Renameat2(unix.AT_FDCWD, filepath.Join(data, raced), unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) == nil {
-						n++
-					}
-				}
-			}
-		})
+		rival.Give(t, data)
+		stop := rival.Exchange(t, filepath.Join(data, raced), link)
 		for i := range 100 {
 			r.binary = r.carried("build " + strings.Repeat("x", i%7))
 			if p, err := install.New(r.options(install.Receiver)); err == nil {
 				_ = p.Apply(t.Context()) // it may refuse
 			}
 		}
-		close(over)
-		done.Wait()
-		if n == 0 {
-			t.Error("nothing was exchanged")
-		}
+		stop()
 		if after := modes(t, away); after != before {
 			t.Errorf("%s: root changed its own folder:\nbefore:\n%s\nafter:\n%s", raced, before, after)
 		}
@@ -144,7 +107,7 @@ func TestReceiver_RefusesALinkedFolder(t *testing.T) {
 		if err := errors.Join(os.RemoveAll(r.path(folder)), os.Symlink(away, r.path(folder))); err != nil {
 			t.Fatal(err)
 		}
-		giveAway(t, r.path("/var/lib/cis490"))
+		rival.Give(t, r.path("/var/lib/cis490"))
 		before := modes(t, away)
 		p, err := install.New(r.options(install.Receiver))
 		if err != nil {

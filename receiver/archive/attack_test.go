@@ -6,34 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
+	"cis490/internal/disk/rival"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/archive"
 )
-
-// other is a user with fewer rights than root.
-const other = 65534
-
-// giveAway gives a folder and all below it to another user; it skips the test for
-// those who cannot.
-func giveAway(t *testing.T, dir string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to have a user with fewer rights")
-	}
-	err := filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, other, other))
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
 
 // TestRun_RacedByALink: root archives while the owner of the store exchanges a
 // host's folder, and a tarball in it, with a link to what only root may read.
@@ -52,21 +32,8 @@ func TestRun_RacedByALink(t *testing.T) {
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
 		}
-		giveAway(t, o.DataDir)
-		over, n := make(chan struct{}), 0
-		var done sync.WaitGroup
-		done.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-					if unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE) == nil {
-						n++
-					}
-				}
-			}
-		})
+		rival.Give(t, o.DataDir)
+		stop := rival.Exchange(t, name, link)
 		for range 200 {
 			_, _ = archive.Run(t.Context(), o) // it may refuse
 			if b, err := os.ReadFile(copied); err == nil && strings.Contains(string(b), "SECRET") {
@@ -74,16 +41,7 @@ func TestRun_RacedByALink(t *testing.T) {
 			}
 			_ = os.Remove(copied)
 		}
-		close(over)
-		done.Wait()
-		if n == 0 {
-			t.Error("nothing was exchanged")
-		}
-		if n%2 == 1 {
-			if err := unix.Renameat2(unix.AT_FDCWD, name, unix.AT_FDCWD, link, unix.RENAME_EXCHANGE); err != nil {
-				t.Fatal(err)
-			}
-		}
+		stop()
 		if err := os.Remove(link); err != nil {
 			t.Fatal(err)
 		}
@@ -125,7 +83,7 @@ func TestRun_LeavesWhatIsNoTarball(t *testing.T) {
 // TestRun_LeavesAHardLink: a file of root's is not the store's by another name.
 func TestRun_LeavesAHardLink(t *testing.T) {
 	o, tarball, copied := onDisk(t)
-	giveAway(t, o.DataDir)
+	rival.Give(t, o.DataDir)
 	secret := filepath.Join(filepath.Dir(o.DataDir), "secret")
 	err := errors.Join(os.Remove(tarball), os.WriteFile(secret, []byte("SECRET"), 0o600), os.Link(secret, tarball))
 	if err != nil {
@@ -148,7 +106,7 @@ func TestCheck_FollowsNoLinkOfAnother(t *testing.T) {
 	if err := errors.Join(os.Mkdir(theirs, 0o755), os.Symlink(o.To, filepath.Join(theirs, "archive"))); err != nil {
 		t.Fatal(err)
 	}
-	giveAway(t, theirs)
+	rival.Give(t, theirs)
 	if err := archive.Check(o.DataDir, filepath.Join(theirs, "archive")); err == nil {
 		t.Error("the link was followed")
 	}

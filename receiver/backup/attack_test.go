@@ -9,58 +9,21 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/disk/rival"
 	"cis490/receiver/backup"
 )
 
-// other is a user with fewer rights than root.
-const other = 65534
-
-// giveAway gives a folder and all below it to another user; it skips the test for
-// those who cannot.
-func giveAway(t *testing.T, dir string) {
+// give gives a folder to the rival, who can also reach it.
+func give(t *testing.T, dir string) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root, to have a user with fewer rights")
-	}
 	must(t, os.Chmod(filepath.Dir(dir), 0o755))
-	must(t, filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		return errors.Join(err, os.Lchown(path, other, other))
-	}))
-}
-
-// exchange exchanges two names as fast as it can, as their folder's owner may, until
-// stop is called.
-func exchange(t *testing.T, a, b string) (stop func()) {
-	t.Helper()
-	over := make(chan struct{})
-	var done sync.WaitGroup
-	n := 0
-	done.Go(func() {
-		for {
-			select {
-			case <-over:
-				return
-			default:
-				if unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) == nil {
-					n++
-				}
-			}
-		}
-	})
-	return func() {
-		close(over)
-		done.Wait()
-		if n == 0 {
-			t.Error("nothing was exchanged")
-		}
-	}
+	rival.Give(t, dir)
 }
 
 // TestRestore_RacedByALink: root restores while the owner of the data folder
@@ -68,14 +31,14 @@ func exchange(t *testing.T, a, b string) (stop func()) {
 func TestRestore_RacedByALink(t *testing.T) {
 	from, to, away := t.TempDir(), t.TempDir(), t.TempDir()
 	write(t, from, precious)
-	giveAway(t, filepath.Join(from, "data")) // so that what is restored is the other user's
+	give(t, filepath.Join(from, "data")) // so that what is restored is the other user's
 	file := save(t, from)
 	for _, raced := range []string{"data/releases", "data/releases/blobs", "data/archived"} {
 		write(t, to, precious)
 		link := filepath.Join(to, "data/link")
 		must(t, os.Symlink(away, link))
-		giveAway(t, filepath.Join(to, "data"))
-		stop := exchange(t, filepath.Join(to, raced), link)
+		give(t, filepath.Join(to, "data"))
+		stop := rival.Exchange(t, filepath.Join(to, raced), link)
 		for range 50 {
 			_, _ = backup.Restore(file, places(to)) // it may refuse
 		}
@@ -107,8 +70,8 @@ func TestSave_RacedByALink(t *testing.T) {
 			target = filepath.Join(away, "silences.jsonl")
 		}
 		must(t, os.Symlink(target, link))
-		giveAway(t, filepath.Join(from, "data"))
-		stop := exchange(t, filepath.Join(from, raced), link)
+		give(t, filepath.Join(from, "data"))
+		stop := rival.Exchange(t, filepath.Join(from, raced), link)
 		for range 100 {
 			var b bytes.Buffer
 			if _, err := backup.Save(&b, places(from), "1", time.Now()); err == nil && strings.Contains(contents(t, &b), "SECRET") {
@@ -161,7 +124,7 @@ func TestSave_LeavesOutWhatIsNoFile(t *testing.T) {
 	want := []string{"alerts.jsonl", "linked.jsonl", "releases/blobs/pipe", "archived/lab-b", "endless.jsonl"}
 	if os.Geteuid() == 0 { // another user's file, by another name
 		must(t, os.Link(secret, at("hard.jsonl")))
-		giveAway(t, filepath.Join(dir, "data"))
+		give(t, filepath.Join(dir, "data"))
 		must(t, os.Lchown(secret, 0, 0))
 		want = append(want, "hard.jsonl")
 	}
