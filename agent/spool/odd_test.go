@@ -12,6 +12,7 @@ import (
 	"cis490/agent/spool"
 	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
+	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 )
@@ -117,5 +118,19 @@ func TestScan_ManyNames(t *testing.T) {
 	r.must(r.Clear(one))
 	if disk.Exists(disk.OS{}, r.path("episodes", string(one))) || disk.Exists(disk.OS{}, r.path("shipped", string(one)+".removing")) {
 		t.Error("its folder is still here")
+	}
+}
+
+// TestRecover_LetGoByAnOlderVersion: a version before this one moves quarantine/<id>
+// as a whole to episodes/<id>, where nothing would find the recording in it.
+func TestRecover_LetGoByAnOlderVersion(t *testing.T) {
+	r := newRealSpool(t)
+	r.record(one, "episodes")
+	r.must(r.Quarantine(spool.Reason{Episode: one, Kind: wire.TooLarge, Detail: "because", Retry: true}))
+	r.must(errors.Join(os.Remove(r.path("quarantine", string(one), episode.ReasonFile)), os.Rename(r.path("quarantine", string(one)), r.path("episodes", string(one)))))
+	r.must(r.Close())
+	r.open()
+	if !r.Done(one) || disk.Exists(disk.OS{}, r.path("quarantine", string(one))) {
+		t.Error("the recording does not wait to be shipped")
 	}
 }

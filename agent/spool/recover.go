@@ -65,6 +65,15 @@ func (s *Spool) Recover() (Recovered, error) {
 			step(err)
 		}
 	}
+	recorded, err := disk.ReadDirN(s.FS, s.episodes(), maxNames)
+	if err != nil {
+		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may close it
+	}
+	for _, e := range recorded {
+		if id, err := ident.ParseEpisodeID(e.Name()); err == nil && s.isLetGo(id) { // released below
+			step(errors.Join(s.move(s.episode(id), s.inQuarantine(id)), s.FS.SyncDir(s.quarantine()), s.FS.SyncDir(s.episodes())))
+		}
+	}
 	quarantined, err := s.Quarantined()
 	errs = append(errs, err)
 	for _, id := range quarantined {

@@ -111,6 +111,17 @@ func (s *Spool) isOld(id ident.EpisodeID) bool {
 	return !s.isOwn(fi) || fi.IsDir() && disk.Exists(s.FS, filepath.Join(s.inQuarantine(id), episode.DoneMarker))
 }
 
+// isLetGo tells whether episodes/<id> is a folder of quarantine/ that an older
+// version let go as a whole: a machine may go back to one for a while.
+func (s *Spool) isLetGo(id ident.EpisodeID) bool {
+	fi, err := s.FS.Lstat(s.episode(id))
+	if err != nil || !fi.IsDir() || !s.isOwn(fi) || s.whole(id) == nil || disk.Exists(s.FS, s.inQuarantine(id)) {
+		return false
+	}
+	within, err := s.FS.Lstat(filepath.Join(s.episode(id), setAsideName))
+	return err == nil && within.IsDir()
+}
+
 // adoptOne sets an episode aside anew that an older version did, for the same reason if
 // that can be believed.
 func (s *Spool) adoptOne(id ident.EpisodeID) error {

@@ -112,9 +112,12 @@ func (s *Spool) inQuarantine(id ident.EpisodeID) string {
 	return filepath.Join(s.quarantine(), string(id))
 }
 
+// setAsideName is the recorder's folder within quarantine/<id>/.
+const setAsideName = "episode"
+
 // setAside is where an episode's folder lies while it is set aside.
 func (s *Spool) setAside(id ident.EpisodeID) string {
-	return filepath.Join(s.inQuarantine(id), "episode")
+	return filepath.Join(s.inQuarantine(id), setAsideName)
 }
 
 // removing is where an acknowledged episode's folder lies until it is removed.
