@@ -204,7 +204,7 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 			return err
 		case fi.IsDir() && name == "data/" && rel != ".":
 			return fs.SkipDir
-		case fi.IsDir(), strings.HasSuffix(file, disk.Partial), name == "data/" && !saved(rel):
+		case fi.IsDir(), strings.HasSuffix(file, disk.Partial), rel == disk.LockName, name == "data/" && !saved(rel):
 			return nil
 		}
 		entry := name
