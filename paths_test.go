@@ -15,16 +15,22 @@ import (
 var byPath = map[string][]string{
 	"os": {
 		"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename", "ReadFile", "WriteFile",
-		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS",
+		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS", "CreateTemp", "Chdir", "StartProcess",
 	},
 	"filepath": {"Walk", "WalkDir", "Glob", "EvalSymlinks"},
 	"unix": {
 		"Open", "Openat", "Openat2", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Fchownat", "Fchmodat", "Mkdir", "Mkdirat", "Rename", "Renameat",
 		"Renameat2", "Unlink", "Unlinkat", "Link", "Linkat", "Symlink", "Symlinkat", "Readlink", "Readlinkat", "Getxattr", "Setxattr", "Truncate",
+		"Creat", "Fstatat", "Statx", "Access", "Faccessat", "Faccessat2", "Mknod", "Mknodat", "Mkfifo", "Mkfifoat", "Rmdir", "Chdir", "Chroot", "Utimes", "UtimesNano", "UtimesNanoAt",
+		"Lgetxattr", "Lsetxattr", "Listxattr", "Llistxattr", "Removexattr", "InotifyAddWatch", "Mount", "Unmount", "OpenTree", "NameToHandleAt",
 	},
-	"syscall": {"Open", "Openat", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Mkdir", "Rename", "Unlink", "Link", "Symlink", "Readlink", "Truncate"},
-	"tls":     {"LoadX509KeyPair"},
-	"http":    {"ServeFile", "Dir"},
+	"syscall": {
+		"Open", "Openat", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Mkdir", "Rename", "Unlink", "Link", "Symlink", "Readlink", "Truncate",
+		"Creat", "Access", "Faccessat", "Fchmodat", "Fchownat", "Mkdirat", "Mknod", "Mknodat", "Mkfifo", "Rmdir", "Renameat", "Unlinkat", "Chdir", "Chroot", "Utimes", "UtimesNano",
+		"Getxattr", "Setxattr", "Listxattr", "Removexattr", "InotifyAddWatch", "Mount", "Unmount",
+	},
+	"tls":  {"LoadX509KeyPair"},
+	"http": {"ServeFile", "Dir"},
 }
 
 // TestPaths_GoThroughTheDisk keeps every path in the hands of internal/disk. A
@@ -45,7 +51,15 @@ func TestPaths_GoThroughTheDisk(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		for _, im := range f.Imports {
+			if short := strings.Trim(im.Path.Value, `"`); im.Name != nil && byPath[short[strings.LastIndex(short, "/")+1:]] != nil {
+				t.Errorf("%s: imports %s by another name, which this test does not know", fset.Position(im.Pos()), short)
+			}
+		}
 		ast.Inspect(f, func(n ast.Node) bool {
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Value == `"unix"` && path != "internal/peer/peer.go" && path != "receiver/server/server.go" {
+				t.Errorf("%s: dial a socket by peer.Dial, which connects to the socket and to nothing that its name leads to", fset.Position(lit.Pos()))
+			}
 			sel, ok := n.(*ast.SelectorExpr)
 			if !ok {
 				return true

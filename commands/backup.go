@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -75,6 +76,18 @@ func (a *app) backup(c *cli.Context) error {
 		// Its place is noted, and read from other folders than this one.
 		if file, err = filepath.Abs(file); err != nil {
 			return err
+		}
+		for _, dir := range []string{p.Data, p.Authority} {
+			// Its user could give it a name that doctor --fix hands to that user.
+			real, err1 := disk.OS{}.Real(dir)
+			target, err2 := disk.OS{}.Real(filepath.Dir(file))
+			if err := errors.Join(err1, err2); err != nil {
+				return fmt.Errorf("find where the backup goes: %w", err)
+			}
+			if rel, err := filepath.Rel(real, target); err == nil && filepath.IsLocal(rel) {
+				return fault.Fix(fmt.Errorf("%s lies in %s, which a service's user can change", file, dir),
+					"--to /root/receiver.tar.gz   # it holds the CA key")
+			}
 		}
 		if fi, err := disk.Stat(disk.OS{}, file); err == nil && !fi.Mode().IsRegular() {
 			return fault.Fix(fmt.Errorf("%s is no regular file", file), "name the file: --to "+filepath.Join(file, "receiver.tar.gz"))

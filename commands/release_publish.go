@@ -182,9 +182,13 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 
 // offeredBinaries returns what a new machine downloads: of the release that hosts
 // run, and where it has nothing for a platform, what this receiver has itself.
-func offeredBinaries(conf config.Receiver) ([]release.Artifact, error) {
+func offeredBinaries(conf config.Receiver, path string) ([]release.Artifact, error) {
 	dir := filepath.Join(conf.DataDir, "releases")
-	all, err := release.ReadUnsigned(disk.OS{}, dir)
+	own := installDir
+	if path != config.ReceiverPath { // an experiment of whoever runs this
+		own = dir
+	}
+	all, err := release.ReadUnsigned(disk.OS{}, own)
 	if err != nil {
 		return nil, err
 	}
@@ -192,9 +196,22 @@ func offeredBinaries(conf config.Receiver) ([]release.Artifact, error) {
 	if err != nil || !ok {
 		return all, err
 	}
-	for _, b := range best.Manifest.Artifacts {
+	keys, err := keysFrom(filepath.Join(conf.Authority.Dir, authority.ReleaseKeys))()
+	if err != nil {
+		return all, err
+	}
+	ring, err := release.ParseKeyring(keys)
+	if err != nil {
+		return all, err
+	}
+	// New machines run what is printed, as root; serve's user owns the folder of releases.
+	m, _, err := ring.Open([]byte(best.Offer.Manifest), []byte(best.Offer.Signature))
+	if err != nil {
+		return all, nil
+	}
+	for _, b := range m.Artifacts {
 		all = release.With(all, release.Artifact{
-			OS: b.OS, Arch: b.Arch, Version: best.Manifest.Version, Commit: best.Manifest.Commit, Digest: b.Digest, Size: b.Size,
+			OS: b.OS, Arch: b.Arch, Version: m.Version, Commit: m.Commit, Digest: b.Digest, Size: b.Size,
 		})
 	}
 	return all, nil

@@ -28,6 +28,7 @@ import (
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/peer"
 	"cis490/internal/pki"
 	"cis490/internal/release"
 	"cis490/internal/wire"
@@ -197,7 +198,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if c.TLS.Mode == "proxy" && addr == "serve:80" {
-			return new(net.Dialer).DialContext(ctx, "unix", c.TLS.Socket)
+			return peer.Dial(ctx, c.TLS.Socket)
 		}
 		if to, ok := local[addr]; ok {
 			addr = to

@@ -117,8 +117,8 @@ func TestReconcile_Repair(t *testing.T) {
 	if code != 75 || !strings.Contains(errs, "another shipper") || !strings.Contains(errs, "hint:") {
 		t.Errorf("beside a shipper: exit code %d, %q, %q", code, out, errs)
 	}
-	if n := len(r.names("data/shipped")); n != 4 {
-		t.Errorf("%d names in shipped, want 3 tarballs and the receipts", n)
+	if n := len(r.names("data/shipped")); n != 5 {
+		t.Errorf("%d names in shipped, want 3 tarballs, the receipts and the lock", n)
 	}
 }
 

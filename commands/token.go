@@ -80,7 +80,7 @@ func (a *app) tokenCreate(c *cli.Context) error {
 	}
 	var offered []release.Artifact
 	if !c.Bool("json") {
-		if offered, err = published(conf); err != nil {
+		if offered, err = published(conf, c.String("config")); err != nil {
 			return err
 		}
 	}
@@ -135,8 +135,8 @@ func writable(path string) error {
 }
 
 // published returns the binaries that a new machine can download here.
-func published(conf config.Receiver) ([]release.Artifact, error) {
-	all, err := offeredBinaries(conf)
+func published(conf config.Receiver, path string) ([]release.Artifact, error) {
+	all, err := offeredBinaries(conf, path)
 	if err != nil {
 		return nil, err
 	}

@@ -112,14 +112,14 @@ func (p *Plan) publish(dir string) step {
 				return p.copyBinary(blob, ours, 0o644)
 			}})
 		}
-		listed, err := release.ReadUnsigned(p.FS, p.at(dir))
+		listed, err := release.ReadUnsigned(p.FS, p.at(optDir)) // root's: token create believes it
 		if err != nil || !slices.Contains(listed, mine) {
 			// A list that cannot be read is made anew.
 			content, err := release.EncodeUnsigned(release.With(listed, mine))
 			if err != nil {
 				return nil, err
 			}
-			c, err := file{path: release.UnsignedPath(dir), content: content, owner: ours, mode: 0o644}.check(p)
+			c, err := file{path: release.UnsignedPath(optDir), content: content, owner: root, mode: 0o644}.check(p)
 			if err != nil {
 				return nil, err
 			}

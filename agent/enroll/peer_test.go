@@ -251,7 +251,9 @@ func (l *lab) names() string {
 	}
 	var names []string
 	for _, e := range entries {
-		names = append(names, e.Name())
+		if e.Name() != disk.LockName {
+			names = append(names, e.Name())
+		}
 	}
 	return strings.Join(names, " ")
 }

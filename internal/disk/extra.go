@@ -137,16 +137,37 @@ func (o OS) Free(name string) (int64, error) {
 	return int64(st.Bavail) * int64(st.Bsize), err // Bsize has another type on arm
 }
 
-// Lock takes flock(2) on the folder itself, so that no lock file is left behind.
-func (OS) Lock(name string) (io.Closer, error) {
-	d, err := OS{}.OpenFolder(name)
+// LockName is the file in a folder on which its lock is.
+const LockName = ".lock"
+
+// Lock takes flock(2) on a file in the folder, which it makes for the folder's owner
+// alone: whoever may list a folder can lock the folder itself, and keep its owner out.
+func (o OS) Lock(name string) (io.Closer, error) {
+	path := filepath.Join(name, LockName)
+	f, err := o.open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err == nil {
+		err = o.asFolder(f, name)
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	l, err := o.LockFile(path, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, err // not l: a nil *os.File in an interface is not nil
 	}
-	if err := flock(d); err != nil {
-		return nil, err
-	}
-	return d, nil
+	return l, nil
+}
+
+// asFolder gives a file that root has made to the owner of its folder.
+func (o OS) asFolder(f *os.File, dir string) error {
+	var st unix.Stat_t
+	return opened("stat", dir, unix.O_PATH, func(fd int) error {
+		if err := unix.Fstat(fd, &st); err != nil || os.Geteuid() != 0 {
+			return err
+		}
+		return f.Chown(int(st.Uid), int(st.Gid))
+	})
 }
 
 // LockFile takes flock(2) on a file, which it makes where it is missing. Held by

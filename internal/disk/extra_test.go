@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"cis490/internal/disk"
@@ -78,5 +79,39 @@ func TestRelink_IsNeverAbsent(t *testing.T) {
 		if got, err := disk.Readlink(disk.OS{}, dir+"/link"); err != nil || got != target {
 			t.Error(got, err)
 		}
+	}
+}
+
+// TestOS_LockIsTheOwners: whoever may list a folder, and locks it, keeps nobody out.
+func TestOS_LockIsTheOwners(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	d, err := os.Open(dir) // as any user can
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = d.Close() }()
+	if err := syscall.Flock(int(d.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, 65533, 65533); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := (disk.OS{}).Lock(dir)
+	if err != nil {
+		t.Fatalf("one who can list the folder keeps its owner out: %v", err)
+	}
+	defer func() { _ = l.Close() }()
+	at, err := os.Stat(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fi, err := os.Stat(filepath.Join(dir, disk.LockName))
+	if err != nil || fi.Mode().Perm() != 0o600 || fi.Sys().(*syscall.Stat_t).Uid != at.Sys().(*syscall.Stat_t).Uid {
+		t.Errorf("the lock's file: %v, %v; want one of the folder's owner alone", fi, err)
 	}
 }

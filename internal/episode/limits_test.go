@@ -46,8 +46,10 @@ func TestPack_Limits(t *testing.T) {
 			return os.Link(filepath.Join(dir, "meta.json"), filepath.Join(dir, "x"))
 		}, "other names"},
 		"a link from beyond": {func(t *testing.T, dir string) error { return linkFrom(t, filepath.Join(dir, "x")) }, "other names"},
-		"bytes, not UTF-8": {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\xff")) },
-			"not a path within the episode"},
+		"bytes, not UTF-8": {
+			func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\xff")) },
+			"not a path within the episode",
+		},
 		"an escape": {func(_ *testing.T, dir string) error { return file(filepath.Join(dir, "x\x1b[2J")) }, "control characters"},
 		"another's file": {func(t *testing.T, dir string) error {
 			if os.Geteuid() != 0 {
@@ -127,8 +129,10 @@ func linkFrom(t *testing.T, name string) error {
 // TestPack_TakesWhatInspectTakes: of any tree, packing and reading judge alike.
 func TestPack_TakesWhatInspectTakes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 90))
-	parts := []string{"a", "b.jsonl", "ü", "x y", "é\u0301", "-", ".hidden", "done.marker", "a\\b", "…", "\xff", "tab\t",
-		"del\x7f", "\u0085", strings.Repeat("n", 255), strings.Repeat("ü", 120)}
+	parts := []string{
+		"a", "b.jsonl", "ü", "x y", "é\u0301", "-", ".hidden", "done.marker", "a\\b", "…", "\xff", "tab\t",
+		"del\x7f", "\u0085", strings.Repeat("n", 255), strings.Repeat("ü", 120),
+	}
 	taken := 0
 	for range 400 {
 		files := map[string]string{"meta.json": least}

@@ -50,8 +50,10 @@ func pack(t testing.TB, dir string) ([]byte, episode.Packed, error) {
 }
 
 func TestPack_DependsOnContentAlone(t *testing.T) {
-	files := map[string]string{"meta.json": least, "b.jsonl": "b\n",
-		"a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": ""}
+	files := map[string]string{
+		"meta.json": least, "b.jsonl": "b\n",
+		"a.jsonl": string(bytes.Repeat([]byte("row of samples\n"), 1<<15)), "sub/x": "x", "done.marker": "",
+	}
 	one, two := t.TempDir(), t.TempDir()
 	write(t, one, files)
 	write(t, two, files)

@@ -274,3 +274,24 @@ func TestLast_IsTheLastWholeRow(t *testing.T) {
 		}
 	}
 }
+
+// TestRows_AHoleIsNoLedger: a file that takes no room and days to read is an error at
+// once, wherever its window begins.
+func TestRows_AHoleIsNoLedger(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "hole.jsonl")
+	if err := os.WriteFile(path, []byte(`{"at":"2026-01-01T00:00:00Z"}`+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, 8<<40); err != nil {
+		t.Skip(err)
+	}
+	for _, from := range []time.Time{{}, time.Now()} {
+		var failed error
+		for _, err := range ledger.Rows(disk.OS{}, path, "at", from) {
+			failed = err
+		}
+		if failed == nil || !strings.Contains(failed.Error(), "is this a ledger?") {
+			t.Errorf("from %v: %v", from, failed)
+		}
+	}
+}

@@ -88,8 +88,12 @@ func Last(fsys disk.FS, path, timeKey string) (Row, bool, error) {
 	return Row{at, line}, true, nil
 }
 
+// maxSkip is how many bytes without the end of a line are passed over. What has more is
+// no ledger, but perhaps a hole of terabytes, which takes no room and hours to read.
+const maxSkip = 16 * MaxLine
+
 // nextLine returns the next whole line without its newline, nil for one over
-// MaxLine, and the bytes it took. A last line without newline is io.EOF.
+// MaxLine, and the bytes it took. One over maxSkip is an error. A last line without newline is io.EOF.
 func nextLine(r *bufio.Reader, long *[]byte) (line []byte, took int64, err error) {
 	*long = (*long)[:0]
 	for {
@@ -105,6 +109,8 @@ func nextLine(r *bufio.Reader, long *[]byte) (line []byte, took int64, err error
 			return nil, took, nil
 		case !errors.Is(err, bufio.ErrBufferFull):
 			return nil, took, err
+		case took > maxSkip:
+			return nil, took, fmt.Errorf("no line ends within %d bytes: is this a ledger?", maxSkip)
 		case took <= MaxLine:
 			*long = append(*long, part...)
 		}

@@ -82,16 +82,19 @@ const maxAnswer = 16 << 20
 // Client returns a client of the service at a path; the host in its URLs is of no
 // matter.
 func Client(path string, timeout time.Duration) *http.Client {
-	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
-		// The socket itself: who owns its folder may put a link to another in its place.
-		socket, err := disk.OS{}.OpenSocket(path)
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = socket.Close() }() // only a name for it
-		return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
-	}
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }
 	return httpclient.New(&http.Transport{DialContext: dial, DisableKeepAlives: true}, httpclient.Bounds{Total: timeout, Answer: maxAnswer})
+}
+
+// Dial connects to the socket at a path itself: who owns its folder may put a link to
+// another in its place.
+func Dial(ctx context.Context, path string) (net.Conn, error) {
+	socket, err := disk.OS{}.OpenSocket(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = socket.Close() }() // only a name for it
+	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
 }
 
 // shorten returns a name for a path that fits into a socket's address, which has

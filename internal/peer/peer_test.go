@@ -66,3 +66,25 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 		}
 	}
 }
+
+// TestDial_ConnectsToNoOtherSocket: who owns the folder of a socket cannot have root
+// talk to another one.
+func TestDial_ConnectsToNoOtherSocket(t *testing.T) {
+	dir := t.TempDir()
+	l, err := peer.Listen(filepath.Join(dir, "of-another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	if err := os.Symlink("of-another", filepath.Join(dir, "http.sock")); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := peer.Dial(t.Context(), filepath.Join(dir, "http.sock")); err == nil {
+		t.Errorf("connected to %v through a symlink", c.RemoteAddr())
+	}
+	c, err := peer.Dial(t.Context(), filepath.Join(dir, "of-another"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+}

@@ -49,7 +49,8 @@ type unsigned struct {
 	Artifacts []Artifact `json:"artifacts"`
 }
 
-// UnsignedPath names the list of unsigned binaries in the folder of releases.
+// UnsignedPath names the list of unsigned binaries in a folder, which is root's own:
+// a new machine runs what a join token's line names.
 func UnsignedPath(dir string) string { return filepath.Join(dir, "unsigned.json") }
 
 // BlobPath names the file of a binary in the folder of releases.

@@ -526,6 +526,7 @@ func TestAuthority_FilesAndModes(t *testing.T) {
 		authority.KeyFile: 0o600, authority.ListenerFile: 0o600, authority.TokensFile: 0o600,
 		authority.ServerFile: 0o640, authority.IssuedFile: 0o640, roster.File: 0o640,
 		authority.CAFile: 0o644, authority.TrustFile: 0o644,
+		disk.LockName: 0o600, // or serve, which may list the folder, could keep bootstrap from starting
 	}
 	entries, err := os.ReadDir(filepath.Join(s.dir, "authority"))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/rand"
 	"errors"
 	"io"
 	"os"
@@ -158,3 +159,42 @@ func TestSave_AuthorityIsWhole(t *testing.T) {
 		}
 	}
 }
+
+// TestSave_OneFileSpoilsNoBackup: a file that is cut while it is saved, and folders
+// deeper than a path may be, are named, and all else is saved.
+func TestSave_OneFileSpoilsNoBackup(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, precious)
+	cut := filepath.Join(dir, "data/alerts.jsonl")
+	noise := make([]byte, 8<<20) // so that the backup is written out in the middle of it
+	_, _ = rand.Read(noise)
+	must(t, os.WriteFile(cut, noise, 0o640))
+	deep, err := os.OpenRoot(filepath.Join(dir, "data/archived"))
+	must(t, err)
+	for range 40 {
+		must(t, deep.Mkdir(strings.Repeat("d", 200), 0o755))
+		next, err := deep.OpenRoot(strings.Repeat("d", 200))
+		must(t, errors.Join(err, deep.Close()))
+		deep = next
+	}
+	must(t, deep.Close())
+	var out bytes.Buffer
+	h, err := backup.Save(writer(func(b []byte) (int, error) {
+		if out.Len() > 1<<20 {
+			must(t, os.Truncate(cut, 0))
+		}
+		return out.Write(b)
+	}), places(dir), "1", time.Now())
+	if err != nil || len(h.LeftOut) != 2 || !strings.Contains(h.LeftOut[0], "archived") || !strings.Contains(h.LeftOut[1], cut) {
+		t.Fatalf("left out %.300q, %v", h.LeftOut, err)
+	}
+	file := filepath.Join(t.TempDir(), "backup")
+	must(t, os.WriteFile(file, out.Bytes(), 0o600))
+	if h, err := backup.Restore(file, places(t.TempDir())); err != nil || h.Files < len(precious)-1 {
+		t.Errorf("restored %d files: %v", h.Files, err)
+	}
+}
+
+type writer func(b []byte) (int, error)
+
+func (w writer) Write(b []byte) (int, error) { return w(b) }

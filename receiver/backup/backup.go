@@ -197,6 +197,8 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 // regular file is never followed or waited for. In the folders of serve's user it is
 // left out; elsewhere it is an error, because the backup would lack what matters.
 func (h *Head) add(t *tar.Writer, name, at string) error {
+	mine := strings.HasPrefix(name, "config/") || name == "authority/"
+	var failed error // not serve's doing
 	err := disk.Walk(disk.OS{}, at, func(file string, fi fs.FileInfo) error {
 		rel, err := filepath.Rel(at, file)
 		switch {
@@ -204,7 +206,7 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 			return err
 		case fi.IsDir() && name == "data/" && rel != ".":
 			return fs.SkipDir
-		case fi.IsDir(), strings.HasSuffix(file, disk.Partial), name == "data/" && !saved(rel):
+		case fi.IsDir(), strings.HasSuffix(file, disk.Partial), rel == disk.LockName, name == "data/" && !saved(rel):
 			return nil
 		}
 		entry := name
@@ -216,15 +218,20 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 		case err == nil:
 			h.Files++
 		case !notSaved(err):
+			failed = err
 			return err
-		case strings.HasPrefix(name, "config/"), name == "authority/":
+		case mine:
 			return fault.Fix(err, "put a regular file in its place, or name the real folder in the config")
 		default:
 			h.LeftOut = append(h.LeftOut, err.Error())
 		}
 		return nil
 	})
-	if errors.Is(err, fs.ErrNotExist) && name != configEntry && name != "authority/" {
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && name != configEntry && name != "authority/":
+		return nil
+	case err != nil && failed == nil && !mine: // such as a folder that is too deep
+		h.LeftOut = append(h.LeftOut, err.Error())
 		return nil
 	}
 	return err
@@ -233,9 +240,30 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 // errTooLarge reports a file over maxFile.
 var errTooLarge = fmt.Errorf("larger than %d bytes", maxFile)
 
+// errShrank reports a file that was cut while it was saved.
+var errShrank = errors.New("could not be read to its end")
+
+// padded reads a file, and zeros once it ends before its time: a backup that has begun
+// an entry has to fill it.
+type padded struct {
+	f   io.Reader
+	err error
+}
+
+func (p *padded) Read(b []byte) (n int, err error) {
+	if p.err == nil {
+		n, p.err = p.f.Read(b)
+	}
+	if n == 0 && p.err != nil {
+		clear(b)
+		n = len(b)
+	}
+	return n, nil
+}
+
 // notSaved reports whether an error is about one file that cannot be in a backup.
 func notSaved(err error) bool {
-	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink) || errors.Is(err, errTooLarge)
+	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink) || errors.Is(err, errTooLarge) || errors.Is(err, errShrank)
 }
 
 func addFile(t *tar.Writer, name, file string) (err error) {
@@ -263,8 +291,12 @@ func addFile(t *tar.Writer, name, file string) (err error) {
 		return err
 	}
 	// A ledger may grow meanwhile; what was there is enough.
-	if _, err := io.CopyN(t, f, h.Size); err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
+	p := &padded{f: f}
+	if _, err := io.CopyN(t, p, h.Size); err != nil {
+		return fmt.Errorf("save %s: %w", file, err)
+	}
+	if p.err != nil {
+		return fmt.Errorf("%s: %w: %w", file, errShrank, p.err)
 	}
 	return nil
 }

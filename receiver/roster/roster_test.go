@@ -252,3 +252,15 @@ func TestView_ManyReadersWhileItGrows(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// TestView_AHoleIsNoRoster: what takes no room on the disk takes none in memory.
+func TestView_AHoleIsNoRoster(t *testing.T) {
+	dir := t.TempDir()
+	write(t, dir, rows(t, issued(roster.Enrolled, "1")))
+	if err := os.Truncate(filepath.Join(dir, roster.File), 8<<40); err != nil {
+		t.Skip(err)
+	}
+	if all, err := roster.Open(disk.OS{}, dir).All(); err == nil {
+		t.Errorf("a hole of 8 TiB is a roster: %v", all)
+	}
+}

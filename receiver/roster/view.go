@@ -1,6 +1,7 @@
 package roster
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -16,6 +17,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/ledger"
 )
 
 // View is the roster as its file has it now. Asking costs a stat while nothing
@@ -97,23 +99,31 @@ func (v *View) refresh() error {
 	}
 	// Up to the size of the stat, so that what is written meanwhile shows as a
 	// change at the next look.
-	rows, err := io.ReadAll(io.NewSectionReader(f, v.offset, fi.Size()-v.offset))
-	if err != nil {
-		v.info = nil // read it all again
-		return fmt.Errorf("read roster: %w", err)
-	}
-	for {
-		line, rest, whole := bytes.Cut(rows, []byte("\n"))
-		if !whole {
-			break // torn: the writer completes it or cuts it off
-		}
+	rows := bufio.NewScanner(io.NewSectionReader(f, v.offset, fi.Size()-v.offset))
+	rows.Buffer(nil, ledger.MaxLine)
+	rows.Split(whole)
+	for rows.Scan() {
+		line := rows.Bytes()
 		v.take(line)
 		v.offset += int64(len(line)) + 1
 		v.last = append(v.last[:0], line...)
-		rows = rest
+	}
+	if err := rows.Err(); err != nil {
+		v.info = nil // read it all again
+		return fmt.Errorf("read roster: %w", err)
 	}
 	v.info = fi
 	return nil
+}
+
+// whole splits off a line with its end. A torn one is none: the writer completes it or
+// cuts it off.
+func whole(data []byte, _ bool) (advance int, line []byte, err error) {
+	i := bytes.IndexByte(data, '\n')
+	if i < 0 {
+		return 0, nil, nil
+	}
+	return i + 1, data[:i], nil
 }
 
 // continues tells whether the file still has what was folded: the writer cuts

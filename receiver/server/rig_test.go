@@ -343,7 +343,7 @@ func (r *rig) files() []string {
 	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
 		root := filepath.Join(r.config.DataDir, dir)
 		must(r.t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
-			if err == nil && !e.IsDir() && e.Name() != "probe.partial" { // serve's look at the disk
+			if err == nil && !e.IsDir() && e.Name() != "probe.partial" && e.Name() != disk.LockName { // serve's look at the disk; archive's lock
 				rel, _ := filepath.Rel(r.config.DataDir, p)
 				all = append(all, rel)
 			}
