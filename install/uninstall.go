@@ -17,6 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 )
 
 // UninstallOptions say what to take off a machine.
@@ -226,6 +227,9 @@ func unshipped(fsys disk.FS, data string) (n int, size uint64, err error) {
 		return 0, 0, err
 	}
 	for _, d := range dirs {
+		if _, err := ident.ParseEpisodeID(d.Name()); err != nil {
+			continue // the recorder's user can make any name
+		}
 		dir := filepath.Join(data, "episodes", d.Name())
 		if _, err := fsys.Lstat(filepath.Join(dir, episode.DoneMarker)); err != nil || !d.IsDir() {
 			continue

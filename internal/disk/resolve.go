@@ -162,9 +162,12 @@ func (w *walk) link(name string) (target string, err error) {
 }
 
 // guarded reports that nobody but root and this user can change the names in a
-// folder; in a sticky one they are safe from all but their owners.
+// folder; in a sticky one they are safe from all but their owners. A folder that its
+// group may write counts as guarded only where user and group are this process's own:
+// elsewhere the bit may stand for the mask of an access control list.
 func guarded(st *unix.Stat_t) bool {
-	others := st.Mode&unix.S_IWOTH != 0 || st.Mode&unix.S_IWGRP != 0 && st.Gid != 0 && int(st.Gid) != os.Getegid()
+	own := os.Geteuid() != 0 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid()
+	others := st.Mode&unix.S_IWOTH != 0 || st.Mode&unix.S_IWGRP != 0 && !own
 	return trusted(st.Uid) && (!others || st.Mode&unix.S_ISVTX != 0)
 }
 
@@ -201,7 +204,11 @@ func within(op, name string, call func(dir int, base string) error) error {
 	if dir == "" {
 		dir = "."
 	}
-	return opened(op, dir, unix.O_PATH|unix.O_DIRECTORY, func(fd int) error { return call(fd, base) })
+	err := opened(op, dir, unix.O_PATH|unix.O_DIRECTORY, func(fd int) error { return call(fd, base) })
+	if p, ok := errors.AsType[*fs.PathError](err); ok {
+		p.Path = name
+	}
+	return err
 }
 
 // opened runs a call with the descriptor of a name.
