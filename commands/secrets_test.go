@@ -46,6 +46,10 @@ func TestErrors_ShowNoSecret(t *testing.T) {
 		{"serve", "--config", file("d.toml", good+"[tls]\nkey = '''-----BEGIN PRIVATE KEY-----\ns3cret'''\n")},
 		{"ship", "--ping", "--config", file("e.toml", "host = \""+token+"\"\n[receiver]\nurl = \"https://h/?key=s3cret\"\n")},
 		{"alerts", "silence", "lab-01", token, "--config", filepath.Join(dir, "c.toml")},
+		{"doctor", "--config", file("f.toml", "host = \"https://u:s3cret@h\"\n")}, {"doctor", "--json", "--config", file("g.toml", "public_url = \"https://u:s3cret@h\"\n")},
+		{"status", "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----"}, {"-------BEGIN PRIVATE KEY-----\ns3cret"},
+		{"host", "show", "Bearer baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"}, {"--baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"},
+		{"backup", "smtp://u:pass/s3cret@mail"}, {"backup", "smtp://u:p@ss#s3cret@mail"},
 		{"doctor", "--only", token}, {"episode", "show", token}, {"restore", "https://u:s3cret@h/x"},
 	} {
 		code, out, errs := runHere(t, args...)
