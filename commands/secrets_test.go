@@ -36,8 +36,16 @@ func TestErrors_ShowNoSecret(t *testing.T) {
 	}
 	const good = "public_url = \"https://h:1\"\n"
 	for _, args := range [][]string{
-		{"install", "lab-host", "--root", dir, "--join", token}, {"install", "lab-host", token}, {"install", token},
-		{"token", "create", token}, {"token", "revoke", token}, {"host", "show", token}, {"host", "show", "lab-01", token}, {token}, {"status", token}, {"--" + token},
+		{"install", "lab-host", "--root", dir, "--join", token},
+		{"install", "lab-host", token},
+		{"install", token},
+		{"token", "create", token},
+		{"token", "revoke", token},
+		{"host", "show", token},
+		{"host", "show", "lab-01", token},
+		{token},
+		{"status", token},
+		{"--" + token},
 		{"install", "receiver", "--root", dir + "/new", "--no-start", "--public-url", "https://admin:s3cret@h:8443/"},
 		{"install", "receiver", "--root", dir + "/other", "--no-start", "--public-url", "https://h:8443/?token=s3cret"},
 		{"config", "check", file("a.toml", good+"operator_file = \"s3cret\"\n")},
@@ -46,11 +54,17 @@ func TestErrors_ShowNoSecret(t *testing.T) {
 		{"serve", "--config", file("d.toml", good+"[tls]\nkey = '''-----BEGIN PRIVATE KEY-----\ns3cret'''\n")},
 		{"ship", "--ping", "--config", file("e.toml", "host = \""+token+"\"\n[receiver]\nurl = \"https://h/?key=s3cret\"\n")},
 		{"alerts", "silence", "lab-01", token, "--config", filepath.Join(dir, "c.toml")},
-		{"doctor", "--config", file("f.toml", "host = \"https://u:s3cret@h\"\n")}, {"doctor", "--json", "--config", file("g.toml", "public_url = \"https://u:s3cret@h\"\n")},
-		{"status", "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----"}, {"-------BEGIN PRIVATE KEY-----\ns3cret"},
-		{"host", "show", "Bearer baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"}, {"--baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"},
-		{"backup", "smtp://u:pass/s3cret@mail"}, {"backup", "smtp://u:p@ss#s3cret@mail"},
-		{"doctor", "--only", token}, {"episode", "show", token}, {"restore", "https://u:s3cret@h/x"},
+		{"doctor", "--config", file("f.toml", "host = \"https://u:s3cret@h\"\n")},
+		{"doctor", "--json", "--config", file("g.toml", "public_url = \"https://u:s3cret@h\"\n")},
+		{"status", "-----BEGIN PRIVATE KEY-----\ns3cret\n-----END PRIVATE KEY-----"},
+		{"-------BEGIN PRIVATE KEY-----\ns3cret"},
+		{"host", "show", "Bearer baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"},
+		{"--baleFvy3_ly-s3cretwedu2474fDt2vWa78BX6n7-GT"},
+		{"backup", "smtp://u:pass/s3cret@mail"},
+		{"backup", "smtp://u:p@ss#s3cret@mail"},
+		{"doctor", "--only", token},
+		{"episode", "show", token},
+		{"restore", "https://u:s3cret@h/x"},
 	} {
 		code, out, errs := runHere(t, args...)
 		if code == 0 || strings.Contains(out+errs, "s3cret") {
@@ -68,8 +82,15 @@ func TestOutput_HasNoHiddenCharacters(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{
-		{"status", evil}, {evil}, {"--" + evil}, {"config", "check", path}, {"config", "check", filepath.Join(dir, evil)}, {"doctor", "--only", evil},
-		{"doctor", "--role", "receiver", "--config", path}, {"host", "show", evil}, {"serve", "--log-level", evil},
+		{"status", evil},
+		{evil},
+		{"--" + evil},
+		{"config", "check", path},
+		{"config", "check", filepath.Join(dir, evil)},
+		{"doctor", "--only", evil},
+		{"doctor", "--role", "receiver", "--config", path},
+		{"host", "show", evil},
+		{"serve", "--log-level", evil},
 	} {
 		code, out, errs := runHere(t, args...)
 		if code == 0 || strings.ContainsAny(out+errs, "\x1b\r\u202e\u200b") || strings.Contains(out+errs, "\xff") {
