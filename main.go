@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"io"
+	"log"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,6 +18,7 @@ import (
 var buildVersion, buildCommit, buildDirty string
 
 func main() {
+	log.SetOutput(io.Discard) // net/http's: what a peer sent, past the writers of Env
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	code := commands.Main(ctx, os.Args, commands.Env{

@@ -45,10 +45,19 @@ type ward struct {
 func (a *app) wardOf(p placement, deep bool) ward {
 	if p.role == roleReceiver {
 		o, checks := a.receiverChecks(p, deep)
-		return ward{p.role, o.Config.PublicURL, checks}
+		return ward{p.role, named(o.Config.PublicURL, o.Err), checks}
 	}
 	o, checks := a.labHostChecks(p)
-	return ward{p.role, o.Config.Host, checks}
+	return ward{p.role, named(o.Config.Host, o.Err), checks}
+}
+
+// named returns what a config calls its machine. In a config that is wrong, that may
+// be a secret in the wrong place.
+func named(name string, err error) string {
+	if err != nil {
+		return ""
+	}
+	return name
 }
 
 // examine runs the checks.

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,7 +34,7 @@ func openEpisode(c *cli.Context, arg string) (opened, error) {
 	if id, ok := namesID(arg); ok {
 		return openByID(c, id)
 	}
-	return openPath(arg)
+	return openPath(c.Context, arg)
 }
 
 // namesID tells whether an argument is an id, and not a folder of that name.
@@ -57,7 +58,7 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 		}
 		for _, place := range places {
 			if _, err := (disk.OS{}).Lstat(place); err == nil {
-				return openPath(place)
+				return openPath(c.Context, place)
 			}
 		}
 	}
@@ -95,7 +96,7 @@ func placesOf(p placement, id ident.EpisodeID) (all []string, err error) {
 	return all, err
 }
 
-func openPath(path string) (o opened, err error) {
+func openPath(ctx context.Context, path string) (o opened, err error) {
 	path = strings.TrimSuffix(path, "/"+episode.DoneMarker)
 	fi, err := (disk.OS{}).Lstat(path)
 	if err != nil {
@@ -118,15 +119,21 @@ func openPath(path string) (o opened, err error) {
 	if err != nil {
 		return o, fmt.Errorf("open episode: %w", err)
 	}
-	o.close = func() error { return disk.RemoveAll(disk.OS{}, dir) }
-	if err := unpack(path, name, dir); err != nil {
-		return o, errors.Join(err, o.close())
+	remove := func() error { return disk.RemoveAll(disk.OS{}, dir) }
+	if err := unpack(ctx, path, name, dir); err != nil {
+		return o, errors.Join(err, remove())
+	}
+	// What reads it may not end in time when the program is asked to stop.
+	stop := context.AfterFunc(ctx, func() { _ = remove() })
+	o.close = func() error {
+		stop()
+		return remove()
 	}
 	o.files = episode.Folder(disk.OS{}, dir)
 	return o, nil
 }
 
-func unpack(path, name, dir string) error {
+func unpack(ctx context.Context, path, name, dir string) error {
 	id, err := ident.ParseEpisodeID(name)
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
@@ -135,7 +142,7 @@ func unpack(path, name, dir string) error {
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
 	}
-	err = errors.Join(episode.Unpack(disk.OS{}, f, id, dir), f.Close())
+	err = errors.Join(episode.Unpack(ctx, disk.OS{}, f, id, dir), f.Close())
 	if err != nil {
 		return fmt.Errorf("open episode %s: %w", path, err)
 	}

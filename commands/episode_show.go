@@ -126,7 +126,8 @@ func spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
 func (a *app) printShown(s shown) {
 	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
 	line := func(key, format string, args ...any) {
-		_, _ = fmt.Fprintf(w, key+"\t"+format+"\n", args...) // flushed below
+		// What an episode says of itself forges no line of its own.
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", key, check.Plain(fmt.Sprintf(format, args...), 400)) // flushed below
 	}
 	if r := s.Spool; r != nil {
 		line("state", "%s %s", r.State, r.why())
@@ -162,7 +163,7 @@ func (a *app) printShown(s shown) {
 	_, _ = fmt.Fprintln(w, "\nSOURCE\tROWS\tRATE\tMISSED\tLATE (p50, p99, max)")
 	for _, source := range slices.Sorted(maps.Keys(m.Rows)) {
 		k := m.Sampling[source]
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n", source, m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n", check.Plain(source, 40), m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
 	}
 	_, _ = fmt.Fprintf(w, "\nphase\t%s\n", ruler(s.whole))
 	for _, k := range s.curves {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 )
@@ -38,6 +39,10 @@ type verified struct {
 	Faults  []episode.Fault `json:"faults"`
 }
 
+// maxVerified bounds a line, in characters. What an episode says of itself is no line
+// of its own, which could be another's "sound".
+const maxVerified = 1000
+
 func (a *app) episodeVerify(c *cli.Context) error {
 	args, err := looseArgs(c)
 	if err != nil {
@@ -58,10 +63,10 @@ func (a *app) episodeVerify(c *cli.Context) error {
 			continue
 		}
 		if v.Sound {
-			a.printf("%s: sound, profile %s, %s, rows %s\n", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows))
+			a.printf("%s\n", check.Plain(fmt.Sprintf("%s: sound, profile %s, %s, rows %s", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows)), maxVerified))
 		}
 		for _, f := range v.Faults {
-			a.printf("%s: %s\n", v.Path, f)
+			a.printf("%s\n", check.Plain(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))
 		}
 	}
 	if c.Bool("json") {

@@ -41,7 +41,15 @@ func (a *app) interruptible(ctx context.Context, run func() int) int {
 	if strings.Contains(context.Cause(ctx).Error(), "interrupt") {
 		code = exitInterrupt
 	}
-	a.errorf("error: interrupted")
+	said := make(chan struct{})
+	go func() {
+		a.errorf("error: interrupted")
+		close(said)
+	}()
+	select {
+	case <-said:
+	case <-time.After(grace / 8): // nobody reads: a stopped terminal, a full pipe
+	}
 	return code
 }
 

@@ -1,6 +1,7 @@
 package episode
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // Overview is an episode as a person is shown it.
@@ -67,18 +69,39 @@ type rowFigures struct {
 	MemorySome int64 `json:"memory_some_us"`
 	IOSome     int64 `json:"io_some_us"`
 	Balloon    int64 `json:"balloon_bytes"`
-	Blocks     []struct {
-		ReadBytes  int64 `json:"read_bytes"`
-		WriteBytes int64 `json:"write_bytes"`
-	} `json:"blocks"`
+	Disks      disks `json:"blocks"`
 }
 
-func (r rowFigures) disks() int64 {
-	var sum int64
-	for _, b := range r.Blocks {
-		sum += b.ReadBytes + b.WriteBytes
+// disks is how many bytes all block devices moved. It keeps nothing of a list, which
+// may be as long as a row: rows of nothing but devices would fill the memory.
+type disks int64
+
+// maxBlocks bounds the block devices of a row, far above what a guest has.
+const maxBlocks = 1000
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (d *disks) UnmarshalJSON(b []byte) error {
+	*d = 0
+	dec := json.NewDecoder(bytes.NewReader(b))
+	if t, err := dec.Token(); err != nil || t == nil {
+		return err
+	} else if t != json.Delim('[') {
+		return fmt.Errorf("blocks: want a list, got %.20s", b)
 	}
-	return sum
+	for n := 1; dec.More(); n++ {
+		if n > maxBlocks {
+			return fmt.Errorf("blocks: more than %d", maxBlocks)
+		}
+		var block struct {
+			ReadBytes  int64 `json:"read_bytes"`
+			WriteBytes int64 `json:"write_bytes"`
+		}
+		if err := dec.Decode(&block); err != nil {
+			return err
+		}
+		*d += disks(block.ReadBytes + block.WriteBytes)
+	}
+	return nil
 }
 
 // figure says how a curve is read from rows. perSecond is what a second's growth
@@ -95,7 +118,7 @@ func figures() []figure {
 		{"proc", "memory", UnitBytes, func(r rowFigures) int64 { return r.RSS }, 0},
 		{"proc", "processes", UnitCount, func(r rowFigures) int64 { return r.Processes }, 0},
 		{"proc", "io", UnitRate, func(r rowFigures) int64 { return r.IO.ReadChars + r.IO.WriteChars }, 1},
-		{"qmp", "guest disks", UnitRate, rowFigures.disks, 1},
+		{"qmp", "guest disks", UnitRate, func(r rowFigures) int64 { return int64(r.Disks) }, 1},
 		{"qmp", "guest memory", UnitBytes, func(r rowFigures) int64 { return r.Balloon }, 0},
 		{"pressure", "host cpu stalls", UnitPercent, func(r rowFigures) int64 { return r.CPUSome }, 100.0 / 1e6},
 		{"pressure", "host memory stalls", UnitPercent, func(r rowFigures) int64 { return r.MemorySome }, 100.0 / 1e6},
@@ -132,6 +155,7 @@ const (
 	maxRows       = 2_000_000
 	maxGlance     = 256 << 20 // bytes, unpacked
 	maxGlanceRows = 200_000
+	maxLabel      = 100 // characters of a phase's name, or its event's
 )
 
 // ReadOverviewOf reads an episode out of its tarball, which may come from anyone,
@@ -173,7 +197,10 @@ func (g *gathering) file(name string, content io.Reader) error {
 		}
 		return nil
 	case name == LabelsFile:
-		return take(g, name, content, func(l Label) { g.labels = append(g.labels, l) })
+		return take(g, name, content, func(l Label) {
+			l.Phase, l.Event = plain.Line(l.Phase, maxLabel), plain.Line(l.Event, maxLabel)
+			g.labels = append(g.labels, l)
+		})
 	case name == EventsFile:
 		return take(g, name, content, func(e Event) { g.end = max(g.end, e.Mono) })
 	case telemetry && TelemetryFile(source) == name:

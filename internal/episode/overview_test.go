@@ -140,3 +140,26 @@ func TestReadOverviewOf(t *testing.T) {
 		t.Errorf("error %v, want that there is no meta.json", err)
 	}
 }
+
+// A row of nothing but block devices, and a phase whose name is as long as a row, are
+// not kept: an overview is read by serve, out of what any host sent.
+func TestReadOverview_KeepsNoLongLists(t *testing.T) {
+	fs := overviewFS()
+	fs["meta.json"] = file(`{"schema_version":1,"rows":{"qmp":2}}`)
+	rows := func(blocks string) *fstest.MapFile {
+		return file(`{"t_mono_ns":0,"blocks":null}`, `{"t_mono_ns":1000000000,"blocks":[`+blocks+`]}`)
+	}
+	fs["telemetry-qmp.jsonl"] = rows(`{"read_bytes":2},{"write_bytes":3}`)
+	fs["labels.jsonl"] = file(`{"phase":"a\nverdict accepted` + strings.Repeat("x", 1<<20) + `"}`)
+	o, err := episode.ReadOverview(fs)
+	if err != nil || o.Curves[0].Points[0].Value != 5 {
+		t.Errorf("%v, %+v", err, o.Curves)
+	}
+	if name := o.Phases[0].Name; len(name) > 200 || strings.Contains(name, "\n") {
+		t.Errorf("a phase's name of %d bytes: %.40q", len(name), name)
+	}
+	fs["telemetry-qmp.jsonl"] = rows(strings.Repeat("{},", 1<<20) + "{}")
+	if _, err := episode.ReadOverview(fs); err == nil || !strings.Contains(err.Error(), "more than 1000") {
+		t.Errorf("a million devices: %v", err)
+	}
+}

@@ -86,7 +86,7 @@ func TestPack_DependsOnContentAlone(t *testing.T) {
 		t.Errorf("size %d, want %d", pa.Size, len(a))
 	}
 	out := t.TempDir()
-	if err := episode.Unpack(disk.OS{}, bytes.NewReader(a), id, out); err != nil {
+	if err := episode.Unpack(t.Context(), disk.OS{}, bytes.NewReader(a), id, out); err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{}
@@ -211,7 +211,7 @@ func TestUnpack_NeverEscapes(t *testing.T) {
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := episode.Unpack(disk.OS{}, bytes.NewReader(entry(t, h, "")), id, dir); err == nil {
+		if err := episode.Unpack(t.Context(), disk.OS{}, bytes.NewReader(entry(t, h, "")), id, dir); err == nil {
 			t.Errorf("%q was unpacked", h.Name)
 		}
 		for _, d := range []string{parent, dir} {

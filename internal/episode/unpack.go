@@ -2,6 +2,7 @@ package episode
 
 import (
 	"archive/tar"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -63,9 +64,12 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 }
 
 // Unpack writes the files of a tarball into dir, which must exist, and never
-// outside of it; files that are there are not overwritten.
-func Unpack(fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
+// outside of it; files that are there are not overwritten. It ends with the context.
+func Unpack(ctx context.Context, fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
 	return Inspect(r, id, func(name string, _ int64, content io.Reader) error {
+		if err := context.Cause(ctx); err != nil {
+			return err
+		}
 		to := path.Join(dir, name)
 		if err := disk.MkdirAll(fsys, path.Dir(to), 0o755); err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
@@ -74,10 +78,23 @@ func Unpack(fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
 		if err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}
-		_, err = io.Copy(f, content)
+		_, err = io.Copy(f, &until{ctx, content})
 		if err := errors.Join(err, f.Close()); err != nil {
 			return fmt.Errorf("unpack %q: %w", name, err)
 		}
 		return nil
 	})
+}
+
+// until is a reader that fails once a context has ended.
+type until struct {
+	ctx context.Context
+	io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := context.Cause(u.ctx); err != nil {
+		return 0, err
+	}
+	return u.Reader.Read(p)
 }

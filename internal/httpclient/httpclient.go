@@ -47,14 +47,17 @@ func (r *Redirect) Error() string {
 // New returns a client that uses a transport within bounds. A redirect is an error
 // that wraps *Redirect. The transport is the client's from then on.
 func New(t *http.Transport, b Bounds) *http.Client {
-	t.DisableCompression = true
-	t.MaxResponseHeaderBytes = maxHeader
 	return &http.Client{Transport: Strict(t, b.Answer), Timeout: b.Total}
 }
 
 // Strict returns a RoundTripper that refuses redirects and answers of more than
-// maxAnswer bytes; 0 is no bound. It is for libraries that make their own clients.
-func Strict(t *http.Transport, maxAnswer int64) http.RoundTripper { return &strict{t, maxAnswer} }
+// maxAnswer bytes; 0 is no bound. The transport is its own from then on. It is for
+// libraries that make their own clients.
+func Strict(t *http.Transport, maxAnswer int64) http.RoundTripper {
+	t.DisableCompression = true
+	t.MaxResponseHeaderBytes = maxHeader
+	return &strict{t, maxAnswer}
+}
 
 type strict struct {
 	*http.Transport

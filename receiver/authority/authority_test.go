@@ -162,7 +162,7 @@ func (s *site) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
 		documented(s.t, res)
 	}
 	if res.StatusCode != http.StatusOK {
-		p, err := wire.ReadProblem(res)
+		p, err := wire.ReadLocalProblem(res)
 		if err != nil {
 			s.t.Fatal(err)
 		}

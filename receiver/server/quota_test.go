@@ -72,7 +72,7 @@ func TestQuota_Hourly(t *testing.T) {
 	}
 	res, err := a.client.Do(a.request(ep3, body))
 	must(t, err)
-	p, err := wire.ReadProblem(res)
+	p, err := wire.ReadLocalProblem(res)
 	must(t, err)
 	must(t, res.Body.Close())
 	if wait := res.Header.Get("Retry-After"); res.StatusCode != http.StatusTooManyRequests || p.Kind != wire.Busy || wait < "2150" || wait > "2165" {

@@ -134,7 +134,7 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 			a := r.enrol("lab-a")
 			res, err := a.client.Do(r.get(wire.ReadyzPath))
 			must(t, err)
-			p, err := wire.ReadProblem(res)
+			p, err := wire.ReadLocalProblem(res)
 			must(t, err)
 			must(t, res.Body.Close())
 			if p.Kind != wire.NotReady || !strings.Contains(p.Detail, c.tells) || !strings.Contains(p.Detail, c.file) || !strings.Contains(p.Fix, c.fix) {

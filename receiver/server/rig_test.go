@@ -307,7 +307,7 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 	defer func() { _ = res.Body.Close() }()
 	documented := h.r.documented(req, res)
 	if res.StatusCode >= 400 {
-		p, err := wire.ReadProblem(res)
+		p, err := wire.ReadLocalProblem(res)
 		if err != nil {
 			h.r.t.Fatalf("%s %s: %v", req.Method, req.URL.Path, err)
 		}

@@ -331,7 +331,7 @@ func TestTooLarge_FixFits(t *testing.T) {
 		req.URL.Path = path
 		res, err := a.client.Do(req)
 		must(t, err)
-		p, err := wire.ReadProblem(res)
+		p, err := wire.ReadLocalProblem(res)
 		must(t, err)
 		must(t, res.Body.Close())
 		if p.Kind != wire.TooLarge || strings.Contains(p.Fix, "episode_size") != raise {
