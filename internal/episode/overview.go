@@ -219,7 +219,7 @@ func take[T any](g *gathering, name string, content io.Reader, each func(T)) (fi
 			first = fmt.Errorf("read %s", Fault{name, line, fmt.Sprintf(format, args...)})
 		}
 	}
-	rowsOf(content, func(line int, row T) {
+	rowsOf(untilFault{content, &first}, func(line int, row T) {
 		if g.rows++; g.most > 0 && g.rows > g.most {
 			wrong(line, "more than %d rows", g.most)
 			return
@@ -227,6 +227,20 @@ func take[T any](g *gathering, name string, content io.Reader, each func(T)) (fi
 		each(row)
 	}, wrong)
 	return first
+}
+
+// untilFault ends a file at the first fault: what follows is not worth its decoding.
+type untilFault struct {
+	io.Reader
+	fault *error
+}
+
+// Read reads.
+func (r untilFault) Read(p []byte) (int, error) {
+	if *r.fault != nil {
+		return 0, io.EOF
+	}
+	return r.Reader.Read(p)
 }
 
 func (g *gathering) overview() Overview {

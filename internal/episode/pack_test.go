@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -245,4 +246,19 @@ func FuzzInspect(f *testing.F) {
 		})
 		_ = err // any error is right for what is no tarball
 	})
+}
+
+// full is a disk with little room.
+type full struct{ disk.OS }
+
+func (full) Free(string) (int64, error) { return 1 << 20, nil }
+
+func TestUnpack_LeavesRoom(t *testing.T) {
+	b := entry(t, tar.Header{Name: string(id) + "/x"}, "abc")
+	if err := episode.Unpack(t.Context(), full{}, bytes.NewReader(b), id, t.TempDir()); err == nil || !strings.Contains(err.Error(), "do not fit") {
+		t.Errorf("unpacked onto a disk with little room: %v", err)
+	}
+	if err := episode.Unpack(t.Context(), disk.OS{}, bytes.NewReader(b), id, t.TempDir()); err != nil {
+		t.Errorf("with room: %v", err)
+	}
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 )
 
@@ -63,12 +64,21 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 	}
 }
 
+// spare is how many bytes Unpack leaves free for others.
+const spare = 64 << 20
+
 // Unpack writes the files of a tarball into dir, which must exist, and never
 // outside of it; files that are there are not overwritten. It ends with the context.
 func Unpack(ctx context.Context, fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
-	return Inspect(r, id, func(name string, _ int64, content io.Reader) error {
+	return Inspect(r, id, func(name string, size int64, content io.Reader) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
+		}
+		if s, ok := fsys.(disk.Space); ok {
+			if free, err := s.Free(dir); err == nil && free-size < spare {
+				return fault.Fix(fmt.Errorf("unpack %q: %d bytes do not fit into %s, where %d are free", name, size, dir, free),
+					"TMPDIR=/var/tmp cis490 …   # or another folder with room")
+			}
 		}
 		to := path.Join(dir, name)
 		if err := disk.MkdirAll(fsys, path.Dir(to), 0o755); err != nil {
