@@ -163,7 +163,8 @@ func (a *app) printShown(s shown) {
 	_, _ = fmt.Fprintln(w, "\nSOURCE\tROWS\tRATE\tMISSED\tLATE (p50, p99, max)")
 	for _, source := range slices.Sorted(maps.Keys(m.Rows)) {
 		k := m.Sampling[source]
-		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n", check.Plain(source, 40), m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
+		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n",
+			check.Plain(source, 40), m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
 	}
 	_, _ = fmt.Fprintf(w, "\nphase\t%s\n", ruler(s.whole))
 	for _, k := range s.curves {

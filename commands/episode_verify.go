@@ -39,7 +39,7 @@ type verified struct {
 	Faults  []episode.Fault `json:"faults"`
 }
 
-// maxVerified bounds a line, in characters. What an episode says of itself is no line
+// maxVerified bounds a line, in characters. What an episode says of itself is not a line
 // of its own, which could be another's "sound".
 const maxVerified = 1000
 
@@ -63,7 +63,8 @@ func (a *app) episodeVerify(c *cli.Context) error {
 			continue
 		}
 		if v.Sound {
-			a.printf("%s\n", check.Plain(fmt.Sprintf("%s: sound, profile %s, %s, rows %s", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows)), maxVerified))
+			line := fmt.Sprintf("%s: sound, profile %s, %s, rows %s", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows))
+			a.printf("%s\n", check.Plain(line, maxVerified))
 		}
 		for _, f := range v.Faults {
 			a.printf("%s\n", check.Plain(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))

@@ -70,7 +70,7 @@ func TestRogueRecorder(t *testing.T) {
 		}
 	}
 
-	// A folder that is closed keeps nobody waiting, and is told of.
+	// A closed folder delays no other episode, and doctor reports it.
 	closed := "01ARZ3NDEKTSV4RRFFQ69G5FA3"
 	h.Run("cd " + spoolDir + "/episodes && " + asRec +
 		"sh -c 'umask 007; mkdir " + closed + " && cd " + closed + " && echo {} >meta.json && : >done.marker && chmod 0550 .'")

@@ -103,7 +103,7 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 // in terms of today's clock.
 func mainProcess(pid int) (time.Time, fs.FileInfo) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
-	program, err := os.Stat(filepath.Join(proc, "exe")) // the kernel's link, which is no path
+	program, err := os.Stat(filepath.Join(proc, "exe")) // the kernel's own link to the inode
 	if err != nil {
 		program = nil // another user's, for one who is not root
 	}

@@ -171,7 +171,7 @@ func TestOnce_BeyondTheLimits(t *testing.T) {
 }
 
 // TestRun_StuckFolder: a folder that its owner has closed keeps nobody waiting, is not
-// sent again, not even after a restart, and is told of; once it is open it goes.
+// sent again, not even after a restart, and is reported; once it is open it goes.
 func TestRun_StuckFolder(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)

@@ -71,7 +71,9 @@ func (s *Shipper) ping(ctx context.Context) error {
 
 // report is what a ping says.
 func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
-	p := wire.Ping{Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue().Bounded(), Leaving: leaving}
+	p := wire.Ping{
+		Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue().Bounded(), Leaving: leaving,
+	}
 	if !leaving {
 		p.Failing = s.Failing(ctx)
 		p.OS, p.Arch = s.Build.OS, s.Build.Arch

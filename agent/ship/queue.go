@@ -37,7 +37,7 @@ const smallBytes = 64 << 20
 
 func (c class) String() string { return [...]string{"small", "large"}[c] }
 
-// most returns the bytes that are packed of an episode of the class; 0 is no limit.
+// most returns the bytes that are packed of an episode of the class; 0 means unlimited.
 func (c class) most() int64 {
 	if c == small {
 		return smallBytes

@@ -13,7 +13,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// ErrStuck tells that a recorder's folder could not be moved or removed, as when its
+// ErrStuck reports that a recorder's folder could not be moved or removed, as when its
 // owner has closed it. All else was done: the episode is shipped, or set aside.
 var ErrStuck = errors.New("folder of the recorder stays in the way")
 
@@ -117,7 +117,7 @@ func (s *Spool) removeSome(name string, depth int, left *int) error {
 	}
 }
 
-// errForeign tells that a file may be by another user than the shipper's.
+// errForeign reports a file that another user than the shipper's may have written.
 var errForeign = errors.New("was not written by the shipper")
 
 // readOwn reads a small file that it believes, because only the user whose quarantine/

@@ -36,7 +36,7 @@ const (
 
 // Quarantine sets an episode aside. A tarball that may yet be needed as it is
 // stays with it: that of a conflict, and one whose directory is gone or changed. An
-// error that wraps ErrStuck tells that the folder alone is still in episodes/.
+// error that wraps ErrStuck reports that the folder alone is still in episodes/.
 func (s *Spool) Quarantine(r Reason) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

@@ -53,12 +53,12 @@ type Found struct {
 	// Stuck were shipped or set aside, and their folders could not be moved or
 	// removed; Settle tries again.
 	Stuck []ident.EpisodeID
-	// More tells that there are more names than are looked at.
+	// More reports that the folder has more names than Scan reads.
 	More bool
 }
 
 // Scan looks for episodes that known does not know yet. It looks into no directory
-// that is known, and passes over names that are no episode's.
+// that is known, and ignores names that are not episode ids.
 func (s *Spool) Scan(known func(ident.EpisodeID) bool) (Found, error) {
 	var f Found
 	entries, err := disk.ReadDirN(s.FS, s.episodes(), maxNames+1)

@@ -35,7 +35,7 @@ const maxSidecar = 64 << 10
 type Packing struct {
 	Packer Packer
 	Most   int64       // bytes of the directory; 0: no limit but that of an episode
-	Moved  func(n int) // if set, is told of progress
+	Moved  func(n int) // called with the bytes of each read; may be nil
 }
 
 // Tarball returns the durable tarball of an episode, packing it if it has none
@@ -60,7 +60,7 @@ func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tar
 	return t, s.publish(id)
 }
 
-// ErrChanged tells that a directory is not what it was when it was packed first.
+// ErrChanged reports that a directory is not what it was when it was packed first.
 var ErrChanged = errors.New("the directory is not what was packed first")
 
 // Repack packs an episode again whose first tarball arrived damaged. It returns

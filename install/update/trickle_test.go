@@ -14,7 +14,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// TestRemote_ATrickleEnds: a byte before each end of the patience is no progress.
+// TestRemote_ATrickleEnds: a byte just before each time limit does not count as progress.
 func TestRemote_ATrickleEnds(t *testing.T) {
 	for name, begin := range map[string]func(http.ResponseWriter) error{
 		"interim answers": func(w http.ResponseWriter) error { w.WriteHeader(http.StatusProcessing); return nil },

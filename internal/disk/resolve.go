@@ -44,7 +44,8 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	switch {
 	case err == nil:
 		return fd, nil
-	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM): // EPERM: also a filter that does not know openat2
+	// EPERM is also the answer of a filter that does not know openat2.
+	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
 		w := &walk{}
 		defer w.close()
 		return w.open(name, flags|unix.O_CLOEXEC, mode)

@@ -228,7 +228,7 @@ func TestPack_Changes(t *testing.T) {
 	}
 }
 
-// TestPack_Larger: a caller's limit is no fault of the episode.
+// TestPack_Larger: an episode over the caller's limit is not set aside.
 func TestPack_Larger(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"meta.json": least, "sub/a": strings.Repeat("x", 1000)})

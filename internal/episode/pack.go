@@ -35,7 +35,7 @@ type Unpackable struct {
 // Error names the file and the reason.
 func (e *Unpackable) Error() string { return fmt.Sprintf("pack episode: %q %s", e.File, e.Why) }
 
-// Larger tells that an episode has more bytes than Source.Most.
+// Larger reports that an episode has more bytes than Source.Most.
 type Larger struct{ Most int64 }
 
 // Error names the limit.
@@ -48,7 +48,7 @@ type Source struct {
 	Dir   string
 	ID    ident.EpisodeID
 	Most  int64       // bytes; beyond them Pack returns a *Larger. 0: MaxBytes
-	Moved func(n int) // if set, is told of each read
+	Moved func(n int) // called with the bytes of each read; may be nil
 }
 
 // Packed describes a tarball.

@@ -51,7 +51,7 @@ func New(t *http.Transport, b Bounds) *http.Client {
 }
 
 // Strict returns a RoundTripper that refuses redirects and answers of more than
-// maxAnswer bytes; 0 is no bound. The transport is its own from then on. It is for
+// maxAnswer bytes; 0 means unlimited. The transport is its own from then on. It is for
 // libraries that make their own clients.
 func Strict(t *http.Transport, maxAnswer int64) http.RoundTripper {
 	t.DisableCompression = true

@@ -13,7 +13,7 @@ const maxSources = 4096
 
 // Source returns the name of the client that an address is counted for: an IPv4
 // address itself, of IPv6 its /64, which one machine has whole. The address may
-// have a port. What is no address is one source, "".
+// have a port. Anything else is one source, "".
 func Source(address string) string {
 	at, err := netip.ParseAddrPort(address)
 	addr := at.Addr()

@@ -15,7 +15,7 @@ func newPool(places int, share func(group string) int) pool {
 }
 
 // add gives a connection a place in a group. It returns the connection that has to
-// go for it: where the group has more than limit (0 is no limit) one of the group,
+// go for it: where the group has more than limit (0 means unlimited) one of the group,
 // where the pool is full one of the largest group.
 func (p *pool) add(c *conn, group string, limit int) (victim *conn) {
 	c.pool, c.group = p, group

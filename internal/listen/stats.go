@@ -32,7 +32,8 @@ func (l *Listener) Stats() Stats {
 	s := Stats{
 		Unverified: l.unverified.n, Verified: l.verified.n, Transfers: l.transfers,
 		EvictedUnverified: l.counts.evictedUnverified, EvictedVerified: l.counts.evictedVerified, Refused: l.counts.refused,
-		HandshakesTooLong: l.counts.handshakesTooLong, HandshakesTimedOut: l.counts.handshakesTimedOut, HandshakesBroken: l.counts.handshakesBroken,
+		HandshakesTooLong: l.counts.handshakesTooLong, HandshakesTimedOut: l.counts.handshakesTimedOut,
+		HandshakesBroken: l.counts.handshakesBroken,
 	}
 	s.Recent, s.RecentFrom = l.recent.sum(time.Now())
 	return s

@@ -144,7 +144,9 @@ func New(o Options) (_ *Authority, err error) {
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
-	a.listener = listen.New(tcp, listen.Options{TLS: pki.ServerTLS(pki.NewPair(a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log})
+	a.listener = listen.New(tcp, listen.Options{
+		TLS: pki.ServerTLS(pki.NewPair(a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log,
+	})
 	// A port of 0 is whichever is free, also in the address that tokens carry.
 	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {
 		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))

@@ -77,7 +77,8 @@ func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
 		p.RetryAfter = int(refill.Seconds())
 	}
 	if say {
-		a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from, "status", p.Status, "kind", string(p.Kind), "err", p, "omitted", omitted)
+		a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from,
+			"status", p.Status, "kind", string(p.Kind), "err", p, "omitted", omitted)
 	}
 	refuse(w, p)
 }

@@ -44,7 +44,7 @@ func TestForwardedFor_IsWhatTheProxyAdded(t *testing.T) {
 }
 
 // TestDocuments_OfAHost: what does not fit the schema is refused, and one host's
-// report never spoils what is said of all.
+// report never makes the aggregate unreadable.
 func TestDocuments_OfAHost(t *testing.T) {
 	r := newRig(t)
 	a := r.enrol("lab-a")

@@ -153,7 +153,7 @@ func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
 	}
 }
 
-// One machine has a whole IPv6 network: another of its addresses is no new guesser.
+// One machine has a whole IPv6 network: another of its addresses has no guesses of its own.
 func TestSignIn_GuessesOfANetworkCountTogether(t *testing.T) {
 	r := newRig(t)
 	n := 0

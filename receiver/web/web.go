@@ -95,7 +95,10 @@ func New(o Options) (*Site, error) {
 	if o.Connections == nil {
 		o.Connections = func() listen.Stats { return listen.Stats{} }
 	}
-	s := &Site{o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery), ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn)}
+	s := &Site{
+		o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery),
+		ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn),
+	}
 	s.streams.closed = make(chan struct{})
 	var err error
 	if s.assets, err = loadAssets(); err != nil {

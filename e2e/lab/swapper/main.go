@@ -4,7 +4,7 @@
 //
 //	swapper /var/lib/cis490/releases/blobs /var/lib/cis490/releases/link
 //
-// A name that is missing for a while is no reason to end. At the end both names
+// It goes on while a name is missing. At the end both names
 // are as at the start, and the number of exchanges is printed.
 package main
 
