@@ -1,6 +1,56 @@
-//go:build off
-
+// Package off shows that the scenarios of the incidents can fail: each is told
+// once more with a binary in which the part that heals was switched off, and must
+// fail then. The source tree stays as it is; the builds read an overlay of it.
+// `make incidents-off` runs all, INCIDENT=04 one.
 package off
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// without is a change of one source file that switches a part off.
+type without struct{ part, file, old, with string }
+
+// TestParts_AreInTheSource: each change finds the text that it changes.
+func TestParts_AreInTheSource(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for scenario, w := range parts {
+		t.Run(scenario, func(t *testing.T) { w.overlay(t, root) })
+	}
+}
+
+// overlay writes the changed file, and what go build shall read in place of what.
+func (w without) overlay(t *testing.T, root string) string {
+	t.Helper()
+	path := filepath.Join(root, w.file)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(b), w.old) != 1 {
+		t.Fatalf("%s: want once: %q", w.file, w.old)
+	}
+	changed := filepath.Join(t.TempDir(), filepath.Base(w.file))
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(b), w.old, w.with, 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	overlay := changed + ".json"
+	if err := os.WriteFile(overlay, list, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return overlay
+}
 
 // parts names, by the name of the scenario, what heals the incident or names it.
 var parts = map[string]without{
@@ -98,7 +148,7 @@ var parts = map[string]without{
 	},
 	"18_NetworkGone": {
 		"the deadline on silence", "agent/client/request.go",
-		"s := &silence{limit: limit}", "limit *= 1000\n\ts := &silence{limit: limit}",
+		"	s := &silence{limit: limit, ", "	limit, working = 1000*limit, 1000*working\n	s := &silence{limit: limit, ",
 	},
 	"19_ReceiverRestored": {
 		"what hosts do about another store_id", "agent/ship/ping.go",
