@@ -8,6 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	labhealth "cis490/agent/health"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
@@ -44,7 +45,7 @@ func (a *app) alertsList(c *cli.Context) error {
 	if c.Bool("all") {
 		return a.alertsHistory(conf.DataDir, time.Now().Add(-c.Duration("since")), c.Bool("json"))
 	}
-	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	last, err := a.lastRun(conf, c.String("config"))
 	if err != nil {
 		return err
 	}
@@ -61,6 +62,15 @@ func (a *app) alertsList(c *cli.Context) error {
 	a.printAlerts(last.Open)
 	a.printf("%s\n", watched(last))
 	return nil
+}
+
+// lastRun reads what fleet-check found last. serve's user can write that file, so the
+// fixes in it are only those that this program gives itself.
+func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
+	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
+	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
+	return last, err
 }
 
 // watched says how many alerts are open and how old that knowledge is.

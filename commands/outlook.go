@@ -41,7 +41,7 @@ func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Ou
 		a.errorf("warning: some facts cannot be read: %v", err)
 	}
 	facts.Known = registry(labhealth.Checks(labhealth.Options{}))
-	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	last, err := a.lastRun(conf, path)
 	if err != nil {
 		a.errorf("warning: open alerts cannot be told: %v", err)
 	}

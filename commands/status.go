@@ -92,7 +92,7 @@ func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) erro
 	if err != nil {
 		return err
 	}
-	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	last, err := a.lastRun(conf, p.path)
 	if err != nil {
 		return err
 	}

@@ -137,7 +137,7 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	r := f.why(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
-		r.Fix = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
+		r.Fix = fixGone
 	}
 	return Finding{Since: since, Detail: detail, Reason: r}, true
 }
@@ -165,7 +165,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		}
 		return Finding{
 			Since: ran, Detail: fmt.Sprintf("its join token ran out at %s and was never used", stamp(ran)),
-			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: "on the receiver: sudo cis490 token create HOST   # then paste what it prints on HOST; if it is not wanted: sudo cis490 host decommission HOST"},
+			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: fixUnused},
 		}, true
 	}
 	return Finding{}, false
@@ -290,7 +290,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			}
 			return Finding{
 				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Plain(a.ID, 40), check.Plain(b.ID, 40)),
-				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: sudo sed -i 's/^host = .*/host = \"NEW-NAME\"/' /etc/cis490/lab-host.toml; then paste there what token create printed"},
+				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: fixTwoMachines},
 			}, true
 		}
 	}

@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,13 +28,22 @@ func facts(h *Host) *Facts {
 	return &Facts{
 		Now: now, Limits: limits(), Hosts: map[ident.Host]*Host{"lab-01": h},
 		Known: func(id string) (check.Check, bool) {
-			switch id {
-			case "disk.reserve", "cert.expiry", "gate.commit", "bearer.present", "clock.offset", "outbox.oldest", "episodes.recent", "version.stamp", "receiver.auth":
-				return check.Check{ID: id, Title: "Title of " + id, Fix: "on the lab host: fix " + id}, true
+			all := testChecks()
+			if i := slices.IndexFunc(all, func(c check.Check) bool { return c.ID == id }); i >= 0 {
+				return all[i], true
 			}
 			return check.Check{}, false
 		},
 	}
+}
+
+func testChecks() (all []check.Check) {
+	for _, id := range []string{
+		"disk.reserve", "cert.expiry", "gate.commit", "bearer.present", "clock.offset", "outbox.oldest", "episodes.recent", "version.stamp", "receiver.auth",
+	} {
+		all = append(all, check.Check{ID: id, Title: "Title of " + id, Fix: "on the lab host: fix " + id})
+	}
+	return all
 }
 
 func active(enrolled time.Duration) *roster.Host {
@@ -131,6 +141,9 @@ func TestJudge_Edges(t *testing.T) {
 			got = append(got, s)
 			if x.Reason.Text == "" || x.Fix == "" || x.Detail == "" || x.Since.IsZero() || x.Since.After(now) {
 				t.Errorf("%s: %s is incomplete: %+v", name, x.Symptom, x)
+			}
+			if a := alertOf(x, now); OwnFixes([]Alert{a}, testChecks())[0].Fix != a.Fix {
+				t.Errorf("%s: the fix is not among this version's own: %s", name, a.Fix)
 			}
 			if strings.Contains(x.Fix, "HOST") || strings.Contains(x.Fix, "the lab host") {
 				t.Errorf("%s: the fix names no machine: %s", name, x.Fix)

@@ -24,7 +24,7 @@ func tokenMisused(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Plain(r.MisusedFrom, 60), stamp(r.Misused)),
 		Reason: Reason{
 			Code: "token-stolen", Text: "its join token is in other hands, or its disk was copied; the second machine was refused",
-			Fix: "on the receiver: sudo cis490 host show " + string(name) + "   # is the machine that enrolled the right one? if not: sudo cis490 host decommission " + string(name),
+			Fix: fixMisused,
 		},
 	}, true
 }

@@ -3,7 +3,6 @@ package fleet
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"cis490/internal/check"
@@ -37,7 +36,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case h.Refused.At.After(since):
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
-		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: "nothing: it comes back when it is switched on"}
+		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
 	case alive && c.Offset.Abs() > skew:
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: "clock.offset"}
 	case len(ids) > 0:
@@ -53,7 +52,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
 		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 	}
-	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: "on HOST: sudo cis490 doctor   # once it is switched on; look at its network, too"}
+	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: fixNothing}
 	if !k.Valid && k.At.After(since) {
 		r.Text += fmt.Sprintf("; someone who claims to be it was refused at %s: %s", stamp(k.At), titleOf(k.Kind))
 	}
@@ -113,7 +112,7 @@ func (c Contact) gated() Reason {
 func gated(text string, blocked bool) Reason {
 	r := Reason{Code: "gated", Text: text, Check: gateCheck}
 	if blocked {
-		r.Fix = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; if its data is wanted after all, take its commit out of [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
+		r.Fix = fixBlocked
 	}
 	return r
 }
@@ -128,7 +127,7 @@ func (f *Facts) failing(h *Host, ids []string) Reason {
 			return Reason{Code: "failing-check", Text: fmt.Sprintf("alive, but not so: %s (%s)", c.Title, c.ID), Check: c.ID}
 		}
 	}
-	return Reason{Code: "failing-check", Text: "alive, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: "on HOST: sudo cis490 doctor"}
+	return Reason{Code: "failing-check", Text: "alive, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: fixDoctor}
 }
 
 // known returns the answer of a kind that this receiver gives; a kind out of a
@@ -138,7 +137,7 @@ func known(k wire.Kind) wire.Answer {
 	if i := slices.IndexFunc(all, func(a wire.Answer) bool { return a.Kind == k }); i >= 0 {
 		return all[i]
 	}
-	return wire.Answer{Kind: k, Title: check.Plain(string(k), 64), Fix: "on HOST: sudo cis490 doctor"}
+	return wire.Answer{Kind: k, Title: check.Plain(string(k), 64), Fix: fixDoctor}
 }
 
 func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
@@ -150,9 +149,5 @@ func (f *Facts) fix(x Finding) string {
 	if c, ok := f.Known(x.Reason.Check); ok && fix == "" {
 		fix = c.Fix
 	}
-	if x.Host == Receiver {
-		return fix
-	}
-	fix = strings.ReplaceAll(fix, "on the lab host", "on "+x.Host)
-	return strings.ReplaceAll(fix, "HOST", x.Host)
+	return forHost(fix, x.Host)
 }

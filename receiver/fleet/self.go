@@ -34,7 +34,7 @@ func receiverFindings(f *Facts) []Finding {
 	if off, n := f.medianOffset(); off.Abs() > skew {
 		out = append(out, Finding{
 			Symptom: ClockWrong, Detail: fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs())),
-			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced", Fix: "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"},
+			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced", Fix: fixClock},
 		})
 	}
 	return out

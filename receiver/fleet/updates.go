@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"cis490/internal/check"
@@ -22,11 +23,11 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || !f.speaks(name, StaleVersion, h.Heard.At) {
 		return Finding{}, false
 	}
-	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: "on HOST: sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager"}
+	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: fixNotUpdated}
 	switch u := h.Update; {
 	case u == nil:
 		r.Code, r.Text = "no-updates", "nothing keeps it on releases"
-		r.Fix = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
+		r.Fix = fixNoUpdates
 	case u.Refused != "":
 		r.Code, r.Text = "update-refused", "it does not take the release: "+check.Plain(u.Refused, 200)
 	case u.Trial != nil:
@@ -58,7 +59,7 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.Span(max(f.Now.Sub(b.At), 0)), check.Plain(h.Version, 40)),
 		Reason: Reason{
 			Code: "rolled-back", Text: "the new version failed there: " + check.Plain(b.Why, 200),
-			Fix: fmt.Sprintf("on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq %d; HOST keeps what it has", b.Seq),
+			Fix: strings.Replace(fixRolledBack, seqPlaceholder, fmt.Sprintf("--seq %d", b.Seq), 1),
 		},
 	}, true
 }

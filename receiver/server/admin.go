@@ -116,7 +116,7 @@ func AskArchive(ctx context.Context, dataDir string, h ident.Host, pairs []wire.
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	if res.StatusCode != http.StatusOK {
-		p, err := wire.ReadLocalProblem(res)
+		p, err := wire.ReadProblem(res)
 		if err != nil {
 			return nil, fmt.Errorf("ask serve: %w", err)
 		}

@@ -1,0 +1,66 @@
+package fleet
+
+import (
+	"regexp"
+	"strings"
+
+	"cis490/internal/check"
+	"cis490/internal/wire"
+)
+
+// Fixes that no check has. HOST stands for the host's name, N for a number.
+const (
+	fixLeft         = "nothing: it comes back when it is switched on"
+	fixNothing      = "on HOST: sudo cis490 doctor   # once it is switched on; look at its network, too"
+	fixGone         = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
+	fixDoctor       = "on HOST: sudo cis490 doctor"
+	fixBlocked      = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; if its data is wanted after all, take its commit out of [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
+	fixUnused       = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on HOST; if it is not wanted: sudo cis490 host decommission HOST"
+	fixTwoMachines  = "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: sudo sed -i 's/^host = .*/host = \"NEW-NAME\"/' /etc/cis490/lab-host.toml; then paste there what token create printed"
+	fixMisused      = "on the receiver: sudo cis490 host show HOST   # is the machine that enrolled the right one? if not: sudo cis490 host decommission HOST"
+	fixNotUpdated   = "on HOST: sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager"
+	fixNoUpdates    = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
+	fixRolledBack   = "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq N; HOST keeps what it has"
+	fixClock        = "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"
+	fixNotOurs      = "sudo cis490 fleet-check --dry-run   # the recorded fix is not one of this version's"
+	maxFix          = 500 // characters
+	seqPlaceholder  = "--seq N"
+	hostPlaceholder = "HOST"
+)
+
+// forHost returns a fix as it is told for a host.
+func forHost(fix, host string) string {
+	if host == Receiver {
+		return fix
+	}
+	return strings.ReplaceAll(strings.ReplaceAll(fix, "on the lab host", "on "+host), hostPlaceholder, host)
+}
+
+// OwnFixes returns the alerts with only those fixes that this version gives, by its
+// checks and by this package. Whoever can write the last run could have put another
+// command there, for root to paste.
+func OwnFixes(alerts []Alert, checks []check.Check) []Alert {
+	fixes := []string{
+		"", fixLeft, fixNothing, fixGone, fixDoctor, fixBlocked, fixUnused, fixTwoMachines, fixMisused, fixNotUpdated, fixNoUpdates, fixRolledBack, fixClock,
+	}
+	for _, c := range checks {
+		fixes = append(fixes, c.Fix)
+	}
+	for _, a := range wire.Answers() {
+		fixes = append(fixes, a.Fix)
+	}
+	number := regexp.MustCompile(`--seq \d+`)
+	known := map[string]bool{}
+	out := make([]Alert, len(alerts))
+	for i, a := range alerts {
+		clear(known)
+		for _, fix := range fixes {
+			known[check.Plain(forHost(fix, a.Host), maxFix)] = true
+		}
+		if !known[number.ReplaceAllString(a.Fix, seqPlaceholder)] {
+			a.Fix = fixNotOurs
+		}
+		out[i] = a
+	}
+	return out
+}
