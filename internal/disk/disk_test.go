@@ -55,6 +55,13 @@ func TestOS_ReplaceKeepsModeWhateverTheUmask(t *testing.T) {
 	if err != nil || fi.Mode().Perm() != 0o664 {
 		t.Errorf("mode %v, %v", fi.Mode(), err)
 	}
+	folder := filepath.Join(filepath.Dir(path), "a", "b")
+	if err := disk.MkdirAll(disk.OS{}, folder, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(filepath.Dir(folder)); err != nil || fi.Mode().Perm() != 0o755 {
+		t.Errorf("folder: mode %v, %v", fi.Mode(), err)
+	}
 }
 
 func TestReplace_FailedWriterLeavesNothing(t *testing.T) {

@@ -106,9 +106,18 @@ func (OS) Remove(name string) error {
 	})
 }
 
-// Mkdir makes a folder as mkdir(2) does.
-func (OS) Mkdir(name string, perm fs.FileMode) error {
-	return within("mkdir", name, func(dir int, base string) error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
+// Mkdir makes a folder, whose rights are perm whatever the umask.
+func (o OS) Mkdir(name string, perm fs.FileMode) error {
+	err := within("mkdir", name, func(dir int, base string) error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
+	if err != nil {
+		return err
+	}
+	// Only where the umask took something: in a setgid folder, chmod(2) by a user who is
+	// not of the group takes the bit away.
+	if fi, err := o.Lstat(name); err != nil || fi.Mode().Perm() == perm.Perm() {
+		return err
+	}
+	return o.Chmod(name, perm.Perm())
 }
 
 // OpenFolder opens a folder.
