@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"syscall"
 
 	"cis490/internal/disk"
@@ -61,10 +64,44 @@ func (s *Spool) moveOut(id ident.EpisodeID) error {
 			return fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
 		}
 	}
-	if err := s.removeTree(gone); err != nil {
-		return fmt.Errorf("remove %s: %w: %w", gone, ErrStuck, err)
+	return s.removeLeft(id)
+}
+
+// removeLeft removes the folder of a shipped episode that was moved out of its
+// owner's reach, and remembers it if that fails.
+func (s *Spool) removeLeft(id ident.EpisodeID) error {
+	err := s.removeTree(s.removing(id))
+	s.left.set(id, err != nil)
+	if err != nil {
+		return fmt.Errorf("remove %s: %w: %w", s.removing(id), ErrStuck, err)
 	}
 	return nil
+}
+
+// left are episodes whose folder in shipped/ could not be removed yet. They are in
+// memory, so that looking for them costs no listing of all that was shipped.
+type left struct {
+	mu  sync.Mutex
+	all map[ident.EpisodeID]bool
+}
+
+func (l *left) set(id ident.EpisodeID, is bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !is {
+		delete(l.all, id)
+		return
+	}
+	if l.all == nil {
+		l.all = map[ident.EpisodeID]bool{}
+	}
+	l.all[id] = true
+}
+
+func (l *left) ids() []ident.EpisodeID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Sorted(maps.Keys(l.all))
 }
 
 // Bounds of what is removed at once: more than any episode that was packed has. The

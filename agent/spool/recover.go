@@ -86,9 +86,14 @@ func (s *Spool) Recover() (Recovered, error) {
 			step(s.moveAside(id))
 		}
 	}
+	shipped, err := s.ids(s.shipped(), removingSuffix)
+	errs = append(errs, err)
+	for _, id := range shipped { // Settle removes them: there may be many
+		s.left.set(id, true)
+	}
 	gone, err := s.ids(s.quarantine(), removingSuffix)
 	errs = append(errs, err)
-	for _, id := range gone { // those in shipped/ are left to Settle: there may be many
+	for _, id := range gone {
 		err := s.removeTree(s.inQuarantine(id) + removingSuffix)
 		if err != nil {
 			err = fmt.Errorf("%w: %w", ErrStuck, err)

@@ -65,8 +65,8 @@ func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	}
 	var stuck error
 	for _, id := range ids {
-		if err := s.removeTree(s.removing(id)); err != nil { // one of before
-			stuck = fmt.Errorf("remove %s: %w: %w", s.removing(id), ErrStuck, err)
+		if err := s.removeLeft(id); err != nil { // one of before
+			stuck = err
 		} else if err := s.move(s.episode(id), s.removing(id)); err != nil {
 			stuck = fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
 		}
@@ -84,10 +84,11 @@ func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 			return fmt.Errorf("retire %s: %w", id, err)
 		}
 		if left != nil {
+			s.left.set(id, true)
 			continue
 		}
-		if err := s.removeTree(s.removing(id)); err != nil {
-			stuck = fmt.Errorf("remove %s: %w: %w", s.removing(id), ErrStuck, err)
+		if err := s.removeLeft(id); err != nil {
+			stuck = err
 		}
 	}
 	return stuck

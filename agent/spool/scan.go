@@ -81,13 +81,12 @@ func (s *Spool) Scan(known func(ident.EpisodeID) bool) (Found, error) {
 			f.Recording++
 		}
 	}
-	removing, err := s.ids(s.shipped(), removingSuffix)
-	for _, id := range removing {
+	for _, id := range s.left.ids() {
 		if !known(id) {
 			f.Stuck = append(f.Stuck, id)
 		}
 	}
-	return f, err
+	return f, nil
 }
 
 // Settle tries again to move a stuck folder out of the way.

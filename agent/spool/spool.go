@@ -58,6 +58,7 @@ type Options struct {
 type Spool struct {
 	Options
 	receipts *ledger.Ledger
+	left     left
 }
 
 // The endings of names, after the episode's id.
