@@ -89,7 +89,7 @@ bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./receiver/archive ./internal/ledger
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
-	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 10000 -seeds 5
+	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
 
 clean: ## remove what was built
