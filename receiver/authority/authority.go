@@ -62,7 +62,7 @@ const (
 
 // What unknown clients may have: places for connections, refused requests of one
 // address (at once, then one in each interval), and log lines about all of these. One
-// connection of an unknown client costs at most 40 KiB.
+// connection of an unknown client costs at most 75 KiB.
 const (
 	unverifiedConns = 256
 	verifiedConns   = 256
