@@ -19,13 +19,17 @@ const (
 	handshakeEvery   = 10 * time.Millisecond
 )
 
-// requestBytes is what an unverified client may send for a request, in bytes as they
-// come: a header and a small body. crypto/tls would keep 256 KiB of a message of the
-// handshake that comes after it, and decrypt records of one byte for as long as they come.
-const requestBytes = 20 << 10
+// What an unverified client may send for a request, in bytes as they come: until a
+// handler has it a header, from then on a small body; each may end within a record of
+// 16 KiB. crypto/tls would keep 256 KiB of a message of the handshake that comes after
+// it, and decrypt records of one byte for as long as they come.
+const (
+	headBytes = 20 << 10
+	bodyBytes = 36 << 10
+)
 
 // errTooLong reports a client that sends more than handshakeBytes before the handshake
-// is done, or more than requestBytes for a request.
+// is done, or than a request may have.
 var errTooLong = errors.New("more bytes than an unverified client may send")
 
 // conn is a TCP connection under TLS.
@@ -76,6 +80,19 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// handle notes that a handler has a request of the connection.
+func (c *conn) handle() {
+	c.served.Add(1)
+	c.budget.Store(bodyBytes)
+	c.handling.Store(true)
+}
+
+// handled notes that the handler is done.
+func (c *conn) handled() {
+	c.handling.Store(false)
+	c.budget.Store(headBytes)
+}
+
 // SetReadDeadline sets until when a Read may wait. Before a handler has its request, an
 // unverified client has a deadline also where net/http, which answers some requests by
 // itself, wants none.
@@ -110,7 +127,7 @@ func (l *Listener) handshake(c *conn) {
 		return
 	}
 	c.shaking = false
-	c.budget.Store(requestBytes)
+	c.budget.Store(headBytes)
 	_ = c.SetDeadline(time.Time{}) // as above
 	select {
 	case l.ready <- t:

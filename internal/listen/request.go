@@ -43,10 +43,8 @@ func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := &request{rc: http.NewResponseController(w)}
 		if q.conn, _ = r.Context().Value(connKey{}).(*conn); q.conn != nil {
-			q.conn.served.Add(1)
-			q.conn.budget.Store(requestBytes)
-			q.conn.handling.Store(true)
-			defer q.conn.handling.Store(false)
+			q.conn.handle()
+			defer q.conn.handled()
 			q.free = q.conn.client.Load() != nil
 		}
 		if !q.free {
