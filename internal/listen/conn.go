@@ -19,8 +19,18 @@ const (
 	handshakeEvery   = 10 * time.Millisecond
 )
 
-// errTooLong reports a client that sends more than handshakeBytes before it is done.
-var errTooLong = errors.New("the handshake is longer than any that a host sends")
+// What an unverified client may send for a request, in bytes as they come: until a
+// handler has it a header, from then on a small body; each may end within a record of
+// 16 KiB. crypto/tls would keep 256 KiB of a message of the handshake that comes after
+// it, and decrypt records of one byte for as long as they come.
+const (
+	headBytes = 20 << 10
+	bodyBytes = 36 << 10
+)
+
+// errTooLong reports a client that sends more than handshakeBytes before the handshake
+// is done, or than a request may have.
+var errTooLong = errors.New("more bytes than an unverified client may send")
 
 // conn is a TCP connection under TLS.
 type conn struct {
@@ -37,8 +47,9 @@ type conn struct {
 	idle          atomic.Bool  // waits for a request after another
 	begun, served atomic.Int64 // requests whose first byte came, and those that a handler got
 
-	budget  int  // bytes that may be read before the handshake ends
-	shaking bool // the handshake is in progress; only its goroutine reads
+	budget   atomic.Int64 // bytes that may be read of an unverified client
+	shaking  bool         // the handshake is in progress; only its goroutine reads
+	handling atomic.Bool  // a handler has a request of it
 }
 
 // Close closes the connection and gives its place back.
@@ -49,20 +60,47 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Read reads. During the handshake it reads a bounded number of bytes, and gives
-// the place among those that compute back while it waits for them.
+// Read reads. Of an unverified client it reads a bounded number of bytes, and during
+// the handshake it gives the place among those that compute back while it waits.
 func (c *conn) Read(p []byte) (int, error) {
-	if !c.shaking {
+	if c.client.Load() != nil {
 		return c.Conn.Read(p)
 	}
-	if c.budget <= 0 {
+	left := c.budget.Load()
+	if left <= 0 {
 		return 0, errTooLong
 	}
-	c.l.computing.give()
-	n, err := c.Conn.Read(p[:min(len(p), c.budget)])
-	c.l.computing.take(c.source)
-	c.budget -= n
+	p = p[:min(int64(len(p)), left)]
+	if c.shaking {
+		c.l.computing.give()
+		defer c.l.computing.take(c.source)
+	}
+	n, err := c.Conn.Read(p)
+	c.budget.Add(int64(-n))
 	return n, err
+}
+
+// handle notes that a handler has a request of the connection.
+func (c *conn) handle() {
+	c.served.Add(1)
+	c.budget.Store(bodyBytes)
+	c.handling.Store(true)
+}
+
+// handled notes that the handler is done.
+func (c *conn) handled() {
+	c.handling.Store(false)
+	c.budget.Store(headBytes)
+}
+
+// SetReadDeadline sets until when a Read may wait. Before a handler has its request, an
+// unverified client has a deadline also where net/http, which answers some requests by
+// itself, wants none.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if t.IsZero() && !c.handling.Load() && c.client.Load() == nil {
+		t = time.Now().Add(answerTimeout)
+	}
+	return c.Conn.SetReadDeadline(t)
 }
 
 // handshake completes a connection's handshake and hands it to Accept.
@@ -89,6 +127,7 @@ func (l *Listener) handshake(c *conn) {
 		return
 	}
 	c.shaking = false
+	c.budget.Store(headBytes)
 	_ = c.SetDeadline(time.Time{}) // as above
 	select {
 	case l.ready <- t:

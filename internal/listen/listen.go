@@ -140,7 +140,8 @@ func (l *Listener) admit(raw net.Conn) {
 		reset(raw)
 		return
 	}
-	c := &conn{Conn: raw, l: l, source: from, budget: handshakeBytes, shaking: true}
+	c := &conn{Conn: raw, l: l, source: from, shaking: true}
+	c.budget.Store(handshakeBytes)
 	l.mu.Lock()
 	l.seq++
 	c.seq = l.seq

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"sync"
@@ -42,7 +43,8 @@ func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := &request{rc: http.NewResponseController(w)}
 		if q.conn, _ = r.Context().Value(connKey{}).(*conn); q.conn != nil {
-			q.conn.served.Add(1)
+			q.conn.handle()
+			defer q.conn.handled()
 			q.free = q.conn.client.Load() != nil
 		}
 		if !q.free {
@@ -59,15 +61,19 @@ func bounded(next http.Handler) http.Handler {
 			out.last(http.StatusOK)
 		}
 		if out.linger && r.Header.Get("Expect") == "" && q.rc.Flush() == nil {
-			linger(r)
+			q.linger(r)
 		}
 	})
 }
 
 // linger waits until a client that still sends has seen its answer: of a connection
 // that is closed with bytes unread, TCP takes the answer away.
-func linger(r *http.Request) {
-	if _, err := io.CopyN(io.Discard, r.Body, lingerBytes); err != nil {
+func (q *request) linger(r *http.Request) {
+	_, err := io.CopyN(io.Discard, r.Body, lingerBytes)
+	if errors.Is(err, errTooLong) {
+		_, err = io.CopyN(io.Discard, q.conn.Conn, lingerBytes) // nobody decrypts any more
+	}
+	if err != nil {
 		return // the body ended, or the client sent nothing for too long
 	}
 	t := time.NewTimer(lingerTimeout)

@@ -33,6 +33,8 @@ func Server(h http.Handler, log *slog.Logger) *http.Server {
 			return context.WithValue(ctx, connKey{}, connOf(c))
 		},
 		ConnState: connState,
+		// Else net/http answers "OPTIONS *" by itself, without these bounds.
+		DisableGeneralOptionsHandler: true,
 		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
 	}
 }

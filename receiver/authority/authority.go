@@ -62,13 +62,20 @@ const (
 
 // What unknown clients may have: places for connections, refused requests of one
 // address (at once, then one in each interval), and log lines about all of these. One
-// connection of an unknown client costs at most 40 KiB.
+// connection of an unknown client costs at most 90 KiB.
 const (
 	unverifiedConns = 256
 	verifiedConns   = 256
 	hostConns       = 2
 	burst           = 20
 	refill          = 6 * time.Second
+)
+
+// How many certificates one host may have: at once (an answer may be lost), then one in
+// each interval. Each is a row of the roster, which serve reads, for good.
+const (
+	certBurst = 20
+	certEvery = 10 * time.Minute
 )
 
 // Options describe an authority.
@@ -96,6 +103,7 @@ type Authority struct {
 	roster   *roster.View
 	limit    *listen.Limiter // of refused requests, by address
 	lines    *listen.Lines   // about them
+	certs    *listen.Limiter // by host
 
 	mu     sync.Mutex // one change at a time; guards what follows
 	ca     ca
@@ -111,7 +119,10 @@ func New(o Options) (_ *Authority, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
 	}
-	a := &Authority{o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill)}
+	a := &Authority{
+		o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill),
+		certs: listen.NewLimiter(certBurst, certEvery, o.Now),
+	}
 	if a.names, err = serverNames(o); err != nil {
 		return nil, err
 	}

@@ -477,7 +477,7 @@ func TestAuthority_FailuresAreLimitedSuccessesNever(t *testing.T) {
 	if n := strings.Count(s.log.String(), "certificate refused"); n > 25 {
 		t.Errorf("a stranger wrote %d lines into the log", n)
 	}
-	for range 30 {
+	for range 10 {
 		if _, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret}); err != nil {
 			t.Fatalf("a rightful request was held back: %v", err)
 		}

@@ -103,6 +103,11 @@ func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
 // issue signs, records durably, and only then answers. The roster's row is
 // last: until it is there the certificate is worth nothing.
 func (a *Authority) issue(csr *x509.CertificateRequest, e roster.Event, how, bearer string) (wire.CertAnswer, error) {
+	if !a.certs.Allow(string(e.Host)) {
+		p := wire.NewProblem(wire.Busy, "%s has had %d certificates lately", e.Host, certBurst)
+		p.RetryAfter = 1 + int(a.certs.Wait(string(e.Host)).Seconds())
+		return wire.CertAnswer{}, p
+	}
 	cert, err := a.ca.Client(csr.PublicKey, e.Host, a.o.Now(), a.o.Config.CertLife.D())
 	if err != nil {
 		return wire.CertAnswer{}, err

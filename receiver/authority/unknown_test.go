@@ -3,6 +3,7 @@ package authority_test
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -71,5 +72,33 @@ func TestUnknown_FewLines(t *testing.T) {
 	}
 	if n := strings.Count(s.log.String(), "certificate refused"); n > 25 || n == 0 {
 		t.Errorf("%d lines about refused requests", n)
+	}
+}
+
+// A host that asks for certificates without end, by its token or its key, fills neither
+// the roster nor the time of others.
+func TestHost_FewCertificates(t *testing.T) {
+	s := newSite(t)
+	tok, csr := s.token("lab-01"), s.csr("lab-01")
+	ask := func(req wire.CertRequest) (n int) {
+		t.Helper()
+		for range 50 {
+			if _, err := s.post("lab-01", req); err == nil {
+				n++
+			} else if p, ok := errors.AsType[*wire.Problem](err); !ok || p.Kind != wire.Busy {
+				t.Fatal(err)
+			}
+		}
+		return n
+	}
+	if n := ask(wire.CertRequest{CSR: csr, Token: tok.Secret}) + ask(wire.CertRequest{CSR: csr}); n != 20 {
+		t.Errorf("%d certificates at once", n)
+	}
+	if _, err := s.post("lab-02", wire.CertRequest{CSR: s.csr("lab-02"), Token: s.token("lab-02").Secret}); err != nil {
+		t.Errorf("another host: %v", err)
+	}
+	s.clock.pass(time.Hour)
+	if n := ask(wire.CertRequest{CSR: csr}); n != 6 {
+		t.Errorf("%d certificates an hour later", n)
 	}
 }

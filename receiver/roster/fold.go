@@ -59,12 +59,26 @@ func (h *Host) become(s State, at time.Time) {
 	}
 }
 
-// issue notes a certificate, and forgets those that expired before it was made:
-// their dates refuse them, and a host that renews for years stays small.
+// maxValid is how many certificates of a host count: its last one, those of answers that
+// were lost, and those of a host that asks for more than it needs.
+const maxValid = 64
+
+// issue notes a certificate, and forgets those that expired before it was made, as their
+// dates refuse them, and the oldest of too many: a host that renews for years, or without
+// end, stays small.
 func (h *Host) issue(e Event) {
 	valid := make(map[string]time.Time, len(h.valid)+1)
 	maps.Copy(valid, h.valid)
 	maps.DeleteFunc(valid, func(_ string, expires time.Time) bool { return expires.Before(e.At) })
+	for len(valid) >= maxValid {
+		oldest := ""
+		for serial, expires := range valid {
+			if oldest == "" || expires.Before(valid[oldest]) {
+				oldest = serial
+			}
+		}
+		delete(valid, oldest)
+	}
 	valid[e.Serial] = e.Expires
 	h.valid, h.Key, h.CertExpires = valid, e.Key, e.Expires
 }

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -262,5 +263,28 @@ func TestView_AHoleIsNoRoster(t *testing.T) {
 	}
 	if all, err := roster.Open(disk.OS{}, dir).All(); err == nil {
 		t.Errorf("a hole of 8 TiB is a roster: %v", all)
+	}
+}
+
+// A host that renews without end stays small, and its last certificates count.
+func TestView_CountsTheLastCertificates(t *testing.T) {
+	dir := t.TempDir()
+	var all []roster.Event
+	for i := range 200 {
+		e := issued(roster.Renewed, strconv.Itoa(i))
+		e.Expires = time.Now().Add(time.Hour + time.Duration(i)*time.Second)
+		all = append(all, e)
+	}
+	write(t, dir, rows(t, all...))
+	h, _ := host(t, roster.Open(disk.OS{}, dir), "lab-01")
+	h.State = roster.Active
+	n := 0
+	for i := range 200 {
+		if h.Valid(strconv.Itoa(i)) {
+			n++
+		}
+	}
+	if n != 64 || !h.Valid("199") || !h.Valid("136") {
+		t.Errorf("%d certificates count", n)
 	}
 }

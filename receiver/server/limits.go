@@ -7,7 +7,7 @@ import (
 	"cis490/internal/listen"
 )
 
-// The places for connections. One of an unknown client costs at most 40 KiB (see
+// The places for connections. One of an unknown client costs at most 90 KiB (see
 // docs/security.md).
 const (
 	unverifiedConns = 1024
