@@ -71,11 +71,11 @@ const (
 	refill          = 6 * time.Second
 )
 
-// How many certificates one host may have: at once (an answer may be lost), then one in
-// each interval. Each is a row of the roster, which serve reads, for good.
+// How many certificates one host may have: at once (an answer may be lost), then some in
+// each certificate's life. Each is a row of the roster, which serve reads, for good.
 const (
 	certBurst = 20
-	certEvery = 10 * time.Minute
+	certShare = 50 // of a life: one more certificate
 )
 
 // Options describe an authority.
@@ -121,7 +121,7 @@ func New(o Options) (_ *Authority, err error) {
 	}
 	a := &Authority{
 		o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill),
-		certs: listen.NewLimiter(certBurst, certEvery, o.Now),
+		certs: listen.NewLimiter(certBurst, o.Config.CertLife.D()/certShare, o.Now),
 	}
 	if a.names, err = serverNames(o); err != nil {
 		return nil, err

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/config"
 	"cis490/internal/wire"
 )
 
@@ -97,8 +98,8 @@ func TestHost_FewCertificates(t *testing.T) {
 	if _, err := s.post("lab-02", wire.CertRequest{CSR: s.csr("lab-02"), Token: s.token("lab-02").Secret}); err != nil {
 		t.Errorf("another host: %v", err)
 	}
-	s.clock.pass(time.Hour)
-	if n := ask(wire.CertRequest{CSR: csr}); n != 6 {
-		t.Errorf("%d certificates an hour later", n)
+	s.clock.pass(config.DefaultReceiver().Authority.CertLife.D() / 10)
+	if n := ask(wire.CertRequest{CSR: csr}); n != 5 {
+		t.Errorf("%d certificates a tenth of a certificate's life later", n)
 	}
 }

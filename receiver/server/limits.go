@@ -10,7 +10,7 @@ import (
 // The places for connections. One of an unknown client costs at most 90 KiB (see
 // docs/security.md).
 const (
-	unverifiedConns = 1024
+	unverifiedConns = 768
 	verifiedConns   = 3072
 )
 
