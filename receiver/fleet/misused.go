@@ -14,7 +14,7 @@ const misusedFor = 24 * time.Hour
 
 // tokenMisused: the host's join token was tried by a second key. It was refused,
 // but one of the two machines is not the one that was meant.
-func tokenMisused(f *Facts, name ident.Host, h *Host) (Finding, bool) {
+func tokenMisused(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	r := h.Roster
 	if r == nil || r.Misused.IsZero() || f.Now.Sub(r.Misused) > misusedFor {
 		return Finding{}, false
