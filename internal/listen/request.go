@@ -14,6 +14,7 @@ const (
 	answerTimeout = 10 * time.Second // from the end of its header until its answer is taken
 	lingerTimeout = time.Second      // for a body that nobody reads, after the answer
 	lingerBytes   = 256 << 10        // of it
+	lingerRaw     = 4 << 20          // of it, as it comes, where no more is decrypted
 	maxRequests   = 100              // on one connection
 	turnTimeout   = time.Second      // after which a request that has its turn waits for something else
 )
@@ -71,7 +72,9 @@ func bounded(next http.Handler) http.Handler {
 func (q *request) linger(r *http.Request) {
 	_, err := io.CopyN(io.Discard, r.Body, lingerBytes)
 	if errors.Is(err, errTooLong) {
-		_, err = io.CopyN(io.Discard, q.conn.Conn, lingerBytes) // nobody decrypts any more
+		// Nothing is decrypted any more. It ends when the client has seen its answer and
+		// closes, or with the deadline.
+		_, err = io.CopyN(io.Discard, q.conn.Conn, lingerRaw)
 	}
 	if err != nil {
 		return // the body ended, or the client sent nothing for too long
