@@ -78,7 +78,7 @@ func adopt(f *os.File, fsys disk.FS, root string) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("take over the lock: %w", err)
 	}
-	if !os.SameFile(mine, there) {
+	if !disk.SameFile(mine, there) {
 		return nil, fmt.Errorf("take over the lock: the file that was handed over is not %s", path)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +131,7 @@ func (p *Plan) outdated(s UnitState, configPath string) string {
 
 func (p *Plan) otherBinary(s UnitState) string {
 	current, err := disk.Stat(p.FS, p.at(optDir+"/current/"+nameOfUs))
-	if p.newBinary || (s.Program != nil && err == nil && !os.SameFile(s.Program, current)) {
+	if p.newBinary || (s.Program != nil && err == nil && !disk.SameFile(s.Program, current)) {
 		return "runs another binary"
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/install"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
 
@@ -275,7 +276,7 @@ EOF
 	if err != nil {
 		t.Fatal(err)
 	}
-	if age := time.Since(states[0].Started); age < 0 || age > 10*time.Minute || !os.SameFile(states[0].Program, self) {
+	if age := time.Since(states[0].Started); age < 0 || age > 10*time.Minute || !disk.SameFile(states[0].Program, self) {
 		t.Errorf("main process: started %v, program %v", states[0].Started, states[0].Program)
 	}
 	states[0].Started, states[0].Program = time.Time{}, nil

@@ -170,8 +170,3 @@ func Exists(fsys FS, path string) bool {
 	_, err := fsys.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
-
-// SameFile tells whether two descriptions are of the same file, on any FS.
-func SameFile(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) || (a.Sys() != nil && a.Sys() == b.Sys())
-}

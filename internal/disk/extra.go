@@ -15,8 +15,8 @@ import (
 // file's content. A file system without them answers with an error that wraps
 // errors.ErrUnsupported; callers then do without.
 type Attrs interface {
-	// SetAttr sets an attribute; like content it is durable after the file's Sync.
-	SetAttr(name, attr string, value []byte) error
+	// SetAttr sets an attribute of an open file; like content it is durable after Sync.
+	SetAttr(f File, attr string, value []byte) error
 	// Attr reads an attribute of at most 256 bytes.
 	Attr(name, attr string) ([]byte, error)
 }
@@ -94,10 +94,12 @@ func (OS) Readlink(name string) (target string, err error) {
 }
 
 // SetAttr sets a user extended attribute.
-func (OS) SetAttr(name, attr string, value []byte) error {
-	return attrError("set", name, opened("open", name, unix.O_RDONLY|unix.O_NONBLOCK, func(fd int) error {
-		return unix.Fsetxattr(fd, "user."+attr, value, 0)
-	}))
+func (OS) SetAttr(f File, attr string, value []byte) error {
+	o, ok := f.(*os.File)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return attrError("set", o.Name(), unix.Fsetxattr(int(o.Fd()), "user."+attr, value, 0))
 }
 
 // Attr reads a user extended attribute.

@@ -21,7 +21,12 @@ func TestOS_AttrsSpaceLock(t *testing.T) {
 	if _, err := fsys.Attr(path, "cis490.test"); !errors.Is(err, errors.ErrUnsupported) {
 		t.Errorf("absent attribute: %v", err)
 	}
-	switch err := fsys.SetAttr(path, "cis490.test", []byte("v")); {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	switch err := fsys.SetAttr(f, "cis490.test", []byte("v")); {
 	case errors.Is(err, errors.ErrUnsupported): // such as an old tmpfs
 	case err != nil:
 		t.Error(err)

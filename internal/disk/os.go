@@ -173,16 +173,6 @@ func (OS) Lstat(name string) (fs.FileInfo, error) { return describe("lstat", nam
 // Stat describes what a name leads to.
 func (OS) Stat(name string) (fs.FileInfo, error) { return describe("stat", name, 0) }
 
-func describe(op, name string, flag int) (fs.FileInfo, error) {
-	fd, err := openPath(name, unix.O_PATH|flag, 0)
-	if err != nil {
-		return nil, wrap(op, name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	fi, err := f.Stat()
-	return fi, errors.Join(err, f.Close())
-}
-
 // SyncDir makes the names in a folder durable.
 func (o OS) SyncDir(name string) error {
 	d, err := o.OpenFolder(name)
@@ -213,7 +203,7 @@ func (f *flusher) Flush() error {
 	if err != nil {
 		return err
 	}
-	if was, err := f.d.Stat(); err != nil || !os.SameFile(was, now) {
+	if was, err := f.d.Stat(); err != nil || !SameFile(was, now) {
 		d, opening := OS{}.OpenFolder(f.dir)
 		if opening != nil {
 			return opening

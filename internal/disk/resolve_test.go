@@ -55,7 +55,6 @@ func operations(dir string) map[string]func() error {
 		"free":      func() error { _, err := o.Free(at(".")); return err },
 		"chown":     func() error { return o.Chown(at("secret"), os.Getuid(), os.Getgid()) },
 		"chmod":     func() error { return o.Chmod(at("secret"), 0o777) },
-		"setattr":   func() error { return o.SetAttr(at("secret"), "x", nil) },
 		"attr":      func() error { _, err := o.Attr(at("secret"), "x"); return err },
 		"resolve":   func() error { _, err := o.Real(at("secret")); return err },
 		"walk":      func() error { return disk.Walk(o, at("secret"), func(string, fs.FileInfo) error { return nil }) },
@@ -74,7 +73,7 @@ func TestOS_NoOperationFollowsPlantedLinks(t *testing.T) {
 	}
 	// The last name.
 	must(t, os.Symlink(filepath.Join(private, "secret"), filepath.Join(folder, "secret")))
-	for _, name := range []string{"read", "append", "truncate", "stat", "setattr", "attr", "resolve"} {
+	for _, name := range []string{"read", "append", "truncate", "stat", "attr", "resolve"} {
 		if err := operations(folder)[name](); !errors.Is(err, disk.ErrLink) {
 			t.Errorf("%s of a link: %v, want ErrLink", name, err)
 		}
@@ -234,5 +233,23 @@ func TestRemoveAll_RemovesLinksNotWhatTheyLeadTo(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(private, "secret")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestOS_DescribesAsPackageOS: kinds, rights, sizes and times are the same.
+func TestOS_DescribesAsPackageOS(t *testing.T) {
+	dir := t.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	must(t, os.WriteFile(at("file"), []byte("abc"), 0o640), os.Symlink("file", at("link")), syscall.Mkfifo(at("pipe"), 0o600),
+		os.Mkdir(at("folder"), 0o700), os.Chmod(at("folder"), 0o770|fs.ModeSetgid), os.WriteFile(at("suid"), nil, 0o600), os.Chmod(at("suid"), 0o755|fs.ModeSetuid))
+	for _, name := range []string{at("file"), at("link"), at("pipe"), at("folder"), at("suid"), "/tmp", "/dev/null", "/"} {
+		want, err := os.Lstat(name)
+		must(t, err)
+		got, err := (disk.OS{}).Lstat(name)
+		must(t, err)
+		if got.Name() != want.Name() || got.Mode() != want.Mode() || got.Size() != want.Size() || !got.ModTime().Equal(want.ModTime()) ||
+			got.IsDir() != want.IsDir() || !disk.SameFile(got, want) {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
 	}
 }

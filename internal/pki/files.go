@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io/fs"
-	"os"
 	"sync"
 	"time"
 
@@ -47,7 +46,7 @@ func (f *followed[T]) get() (T, error) {
 	if err != nil {
 		return none, err
 	}
-	if s := f.stamp; s.info != nil && os.SameFile(s.info, fi) && s.mtime.Equal(fi.ModTime()) && s.size == fi.Size() {
+	if s := f.stamp; s.info != nil && disk.SameFile(s.info, fi) && s.mtime.Equal(fi.ModTime()) && s.size == fi.Size() {
 		return f.value, nil
 	}
 	b, err := disk.ReadFile(disk.OS{}, f.path, disk.Small)

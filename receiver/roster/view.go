@@ -82,7 +82,7 @@ func (v *View) refresh() error {
 	if err != nil {
 		return fmt.Errorf("read roster: %w", err)
 	}
-	if v.info != nil && os.SameFile(fi, v.info) && fi.Size() == v.info.Size() && fi.ModTime().Equal(v.info.ModTime()) {
+	if v.info != nil && disk.SameFile(fi, v.info) && fi.Size() == v.info.Size() && fi.ModTime().Equal(v.info.ModTime()) {
 		return nil
 	}
 	f, err := v.fsys.OpenFile(v.path, os.O_RDONLY, 0)
@@ -93,7 +93,7 @@ func (v *View) refresh() error {
 	if fi, err = f.Stat(); err != nil {
 		return fmt.Errorf("read roster: %w", err)
 	}
-	if v.info == nil || !os.SameFile(fi, v.info) || !v.continues(f) {
+	if v.info == nil || !disk.SameFile(fi, v.info) || !v.continues(f) {
 		v.offset, v.last, v.damaged = 0, nil, 0
 		v.hosts = make(map[ident.Host]Host)
 	}

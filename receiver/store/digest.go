@@ -38,7 +38,11 @@ func (s *Store) digest(path string) (ident.Digest, error) {
 	if d, err = s.hash(path); err != nil {
 		return "", err
 	}
-	if err := s.setAttrs(path, d, ""); err != nil {
+	f, err := s.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err == nil {
+		err = errors.Join(s.setAttrs(f, d, ""), f.Close())
+	}
+	if err != nil {
 		s.o.Log.Debug("digest is not kept beside the file", "path", path, "err", err)
 	}
 	return d, nil
@@ -70,14 +74,14 @@ func (s *Store) attrs(path string) (ident.Digest, ident.Commit, error) {
 
 // setAttrs keeps digest and commit beside a tarball, where the file system can:
 // their bytes one after the other, as that fits into an inode and costs no block.
-func (s *Store) setAttrs(path string, d ident.Digest, c ident.Commit) error {
+func (s *Store) setAttrs(f disk.File, d ident.Digest, c ident.Commit) error {
 	attrs, ok := s.o.FS.(disk.Attrs)
 	if !ok {
 		return nil
 	}
 	b, err := hex.DecodeString(string(d) + string(c))
 	if err == nil {
-		err = attrs.SetAttr(path, attr, b)
+		err = attrs.SetAttr(f, attr, b)
 	}
 	if errors.Is(err, errors.ErrUnsupported) {
 		return nil

@@ -134,7 +134,7 @@ func (s *Store) stage(it intent, body io.Reader) (err error) {
 	if got != it.row.Digest {
 		return fmt.Errorf("%w: got %s", ErrDigest, got)
 	}
-	if err := s.setAttrs(path, got, it.row.Commit); err != nil {
+	if err := s.setAttrs(f, got, it.row.Commit); err != nil {
 		return fmt.Errorf("stage upload: %w", err)
 	}
 	if it.row.Size < alone {

@@ -1,0 +1,72 @@
+package disk
+
+import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// info describes a file by its descriptor, without the cost of an os.File. Sys returns
+// a *syscall.Stat_t, as that of package os does.
+type info struct {
+	name string
+	st   syscall.Stat_t
+}
+
+func describe(op, name string, flag int) (fs.FileInfo, error) {
+	i := &info{name: filepath.Base(name)}
+	err := opened(op, name, unix.O_PATH|flag, func(fd int) error { return syscall.Fstat(fd, &i.st) })
+	if err != nil {
+		return nil, err
+	}
+	return i, nil
+}
+
+func (i *info) Name() string       { return i.name }
+func (i *info) Size() int64        { return i.st.Size }
+func (i *info) ModTime() time.Time { return time.Unix(i.st.Mtim.Unix()) }
+func (i *info) IsDir() bool        { return i.Mode().IsDir() }
+func (i *info) Sys() any           { return &i.st }
+
+// Mode translates st_mode of stat(2).
+func (i *info) Mode() fs.FileMode {
+	mode := fs.FileMode(i.st.Mode & 0o777)
+	switch i.st.Mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		mode |= fs.ModeDir
+	case unix.S_IFLNK:
+		mode |= fs.ModeSymlink
+	case unix.S_IFIFO:
+		mode |= fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		mode |= fs.ModeSocket
+	case unix.S_IFBLK:
+		mode |= fs.ModeDevice
+	case unix.S_IFCHR:
+		mode |= fs.ModeDevice | fs.ModeCharDevice
+	}
+	if i.st.Mode&unix.S_ISUID != 0 {
+		mode |= fs.ModeSetuid
+	}
+	if i.st.Mode&unix.S_ISGID != 0 {
+		mode |= fs.ModeSetgid
+	}
+	if i.st.Mode&unix.S_ISVTX != 0 {
+		mode |= fs.ModeSticky
+	}
+	return mode
+}
+
+// SameFile tells whether two descriptions are of the same file, on any FS.
+func SameFile(a, b fs.FileInfo) bool {
+	x, ok := a.Sys().(*syscall.Stat_t)
+	y, ok2 := b.Sys().(*syscall.Stat_t)
+	if ok && ok2 {
+		return x.Dev == y.Dev && x.Ino == y.Ino
+	}
+	return os.SameFile(a, b) || (a.Sys() != nil && a.Sys() == b.Sys())
+}
