@@ -82,6 +82,7 @@ func (f *fleet) attacked(addresses int) {
 	var running []*exec.Cmd
 	for _, p := range []attack.Plan{serve, issue} {
 		cmd, err := p.Arm(f.Command(os.Args[0]))
+		cmd.Stderr = os.Stderr
 		if err == nil {
 			err = cmd.Start()
 		}

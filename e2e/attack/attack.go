@@ -85,12 +85,13 @@ func (p Plan) run() string {
 		if len(p.Only) > 0 && !slices.Contains(p.Only, name) {
 			continue
 		}
-		made[name] = &atomic.Int64{}
+		n, kind := &atomic.Int64{}, kinds[name]
+		made[name] = n
 		for range p.Workers {
 			workers.Go(func() {
 				for ctx.Err() == nil {
-					made[name].Add(1)
-					if kinds[name](ctx) != nil {
+					n.Add(1)
+					if kind(ctx) != nil {
 						rest(ctx, 5*time.Millisecond)
 					}
 				}
