@@ -35,7 +35,6 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	if name == "" {
 		return -1, unix.ENOENT
 	}
-	name = filepath.Clean(name)
 	if flags&unix.O_CREAT == 0 {
 		mode = 0
 	}
@@ -48,7 +47,7 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
 		w := &walk{}
 		defer w.close()
-		return w.open(name, flags|unix.O_CLOEXEC, mode)
+		return w.open(filepath.Clean(name), flags|unix.O_CLOEXEC, mode)
 	default:
 		return -1, err
 	}
@@ -198,18 +197,27 @@ func retry[T any](call func() (T, error)) (T, error) {
 
 // within runs a call with the descriptor of the folder that holds a name.
 func within(op, name string, call func(dir int, base string) error) error {
-	dir, base := filepath.Split(filepath.Clean(name))
+	dir, base := splitLast(name)
 	if base == "" || base == "." || base == ".." {
 		return &fs.PathError{Op: op, Path: name, Err: unix.EINVAL}
-	}
-	if dir == "" {
-		dir = "."
 	}
 	err := opened(op, dir, unix.O_PATH|unix.O_DIRECTORY, func(fd int) error { return call(fd, base) })
 	if p, ok := errors.AsType[*fs.PathError](err); ok {
 		p.Path = name
 	}
 	return err
+}
+
+// splitLast splits a name into the folder and the last name in it. It cleans only a name
+// that needs it: most come out of filepath.Join.
+func splitLast(name string) (dir, base string) {
+	if dir, base = filepath.Split(name); base == "" || base == "." || base == ".." {
+		dir, base = filepath.Split(filepath.Clean(name))
+	}
+	if dir == "" {
+		dir = "."
+	}
+	return dir, base
 }
 
 // opened runs a call with the descriptor of a name.
@@ -225,8 +233,9 @@ func opened(op, name string, flags int, call func(fd int) error) error {
 // within2 is within for two names.
 func within2(op, oldname, newname string, call func(olddir int, oldbase string, newdir int, newbase string) error) error {
 	err := within(op, oldname, func(olddir int, oldbase string) error {
-		if filepath.Dir(filepath.Clean(oldname)) == filepath.Dir(filepath.Clean(newname)) {
-			return call(olddir, oldbase, olddir, filepath.Base(filepath.Clean(newname)))
+		from, _ := splitLast(oldname)
+		if to, base := splitLast(newname); to == from {
+			return call(olddir, oldbase, olddir, base)
 		}
 		return within(op, newname, func(newdir int, newbase string) error { return call(olddir, oldbase, newdir, newbase) })
 	})
