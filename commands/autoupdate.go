@@ -154,7 +154,7 @@ func (a *app) offers(conf config.LabHost, log *slog.Logger) *update.Remote {
 	return &update.Remote{
 		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: a.env.Build.OS, Arch: a.env.Build.Arch, Agent: "cis490/" + a.env.Build.Version,
 		Roots: func() (*x509.CertPool, error) {
-			return pki.NewBundle(filepath.Join(conf.CertsDir, client.CAFile)).Get()
+			return pki.NewBundle(disk.OS{}, filepath.Join(conf.CertsDir, client.CAFile)).Get()
 		},
 		Idle: conf.Ship.IdleTimeout.D(), Log: log,
 	}

@@ -14,6 +14,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
+	"cis490/receiver/store"
 )
 
 // addrFileFlag is --addr-file of a command that listens.
@@ -57,10 +58,11 @@ func (a *app) serve(c *cli.Context) error {
 		return err
 	}
 	releases := a.rollout(conf, log)
+	held := disk.Hold(conf.DataDir, filepath.Join(conf.DataDir, store.StagedDir), conf.Authority.Dir)
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
-		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: disk.OS{},
-		Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: held,
+		Roster: roster.Open(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
 			// Each run replaces the file, also where nothing is found.
 			fi, err := disk.OS{}.Stat(filepath.Join(conf.DataDir, fleet.RunFile))

@@ -98,7 +98,7 @@ func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 	return &Client{
 		host: host, base: base, idle: c.Ship.IdleTimeout.D(),
 		agent: "cis490/" + v.Version,
-		roots: pki.NewBundle(filepath.Join(c.CertsDir, CAFile)),
+		roots: pki.NewBundle(disk.OS{}, filepath.Join(c.CertsDir, CAFile)),
 	}, nil
 }
 

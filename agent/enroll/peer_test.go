@@ -237,7 +237,7 @@ func (l *lab) works() bool {
 	if err != nil {
 		return false
 	}
-	if _, err := pki.NewBundle(filepath.Join(l.dir, client.CAFile)).Get(); err != nil {
+	if _, err := pki.NewBundle(disk.OS{}, filepath.Join(l.dir, client.CAFile)).Get(); err != nil {
 		return false
 	}
 	return pki.Serial(pair.Leaf) == l.peer.serial && strings.TrimSpace(l.file(client.BearerFile)) == l.peer.bearer

@@ -174,7 +174,7 @@ func (h *host) offered(ctx context.Context) check.Result {
 
 // get wants a 200 of a server that the CA in ca.crt vouches for.
 func (h *host) get(ctx context.Context, base, path string) check.Result {
-	roots, err := pki.NewBundle(h.cert(caFile)).Get()
+	roots, err := pki.NewBundle(disk.OS{}, h.cert(caFile)).Get()
 	if err != nil {
 		return check.Skipf("%s cannot be read here, so the server could not be known: %v", h.cert(caFile), err)
 	}

@@ -136,8 +136,10 @@ func (OS) Statfs(name string) (st unix.Statfs_t, err error) {
 // Free returns what is left to those who are not root.
 func (o OS) Free(name string) (int64, error) {
 	st, err := o.Statfs(name)
-	return int64(st.Bavail) * int64(st.Bsize), err // Bsize has another type on arm
+	return available(&st), err
 }
+
+func available(st *unix.Statfs_t) int64 { return int64(st.Bavail) * int64(st.Bsize) } // Bsize has another type on arm
 
 // LockName is the file in a folder on which its lock is.
 const LockName = ".lock"

@@ -26,6 +26,15 @@ func describe(op, name string, flag int) (fs.FileInfo, error) {
 	return i, nil
 }
 
+// infoOf describes a file by what fstatat(2) told of it.
+func infoOf(name string, st *unix.Stat_t) *info {
+	return &info{name, syscall.Stat_t{
+		Dev: st.Dev, Ino: st.Ino, Nlink: st.Nlink, Mode: st.Mode, Uid: st.Uid, Gid: st.Gid, Rdev: st.Rdev,
+		Size: st.Size, Blksize: st.Blksize, Blocks: st.Blocks,
+		Atim: syscall.Timespec(st.Atim), Mtim: syscall.Timespec(st.Mtim), Ctim: syscall.Timespec(st.Ctim),
+	}}
+}
+
 func (i *info) Name() string       { return i.name }
 func (i *info) Size() int64        { return i.st.Size }
 func (i *info) ModTime() time.Time { return time.Unix(i.st.Mtim.Unix()) }

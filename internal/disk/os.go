@@ -95,15 +95,17 @@ func (OS) Link(oldname, newname string) error {
 
 // Remove removes a name, or an empty folder.
 func (OS) Remove(name string) error {
-	return within("remove", name, func(dir int, base string) error {
-		err := unix.Unlinkat(dir, base, 0)
-		if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
-			if folder := unix.Unlinkat(dir, base, unix.AT_REMOVEDIR); !errors.Is(folder, unix.ENOTDIR) {
-				return folder
-			}
+	return within("remove", name, unlink)
+}
+
+func unlink(dir int, base string) error {
+	err := unix.Unlinkat(dir, base, 0)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) {
+		if folder := unix.Unlinkat(dir, base, unix.AT_REMOVEDIR); !errors.Is(folder, unix.ENOTDIR) {
+			return folder
 		}
-		return err
-	})
+	}
+	return err
 }
 
 // Mkdir makes a folder, whose rights are perm whatever the umask.

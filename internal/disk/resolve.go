@@ -239,6 +239,10 @@ func within2(op, oldname, newname string, call func(olddir int, oldbase string, 
 		}
 		return within(op, newname, func(newdir int, newbase string) error { return call(olddir, oldbase, newdir, newbase) })
 	})
+	return linkError(op, oldname, newname, err)
+}
+
+func linkError(op, oldname, newname string, err error) error {
 	if err == nil {
 		return nil
 	}

@@ -118,7 +118,7 @@ func (s *site) path(name string) string { return filepath.Join(s.dir, "authority
 
 func (s *site) roots() *x509.CertPool {
 	s.t.Helper()
-	p, err := pki.NewBundle(s.path(authority.TrustFile)).Get()
+	p, err := pki.NewBundle(disk.OS{}, s.path(authority.TrustFile)).Get()
 	if err != nil {
 		s.t.Fatal(err)
 	}

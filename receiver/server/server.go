@@ -113,7 +113,7 @@ func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	o.Log = o.Log.With("component", "serve")
 	s := &Server{
-		o: o, trust: newTrust(c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
+		o: o, trust: newTrust(o.FS, c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
 		unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
 	}
 	if c.TLS.Mode == "direct" {

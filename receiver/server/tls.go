@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/pki"
 )
 
@@ -33,8 +34,8 @@ func (k *keptPair) get() (*tls.Certificate, error) {
 	return c, nil
 }
 
-func newTrust(c config.Receiver) *pki.Bundle {
-	return pki.NewBundle(filepath.Join(c.Authority.Dir, "trust.pem"))
+func newTrust(fsys disk.FS, c config.Receiver) *pki.Bundle {
+	return pki.NewBundle(fsys, filepath.Join(c.Authority.Dir, "trust.pem"))
 }
 
 func (s *Server) tlsConfig() *tls.Config {
