@@ -158,7 +158,7 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 // and goes through no proxy.
 func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url string, body []byte) (_ []byte, err error) {
 	conf.Time = e.o.Now
-	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
+	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, DialContext: e.o.Dial}
 	cl := httpclient.New(tr, httpclient.Bounds{Total: askTimeout, Answer: maxFile})
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {

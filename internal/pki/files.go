@@ -23,6 +23,7 @@ func ParsePair(b []byte) (*tls.Certificate, error) {
 
 // followed is a file whose parsed content is kept until the file changes.
 type followed[T any] struct {
+	fsys  disk.FS
 	path  string
 	parse func([]byte) (T, error)
 
@@ -42,14 +43,14 @@ func (f *followed[T]) get() (T, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var none T
-	fi, err := disk.OS{}.Stat(f.path)
+	fi, err := disk.Stat(f.fsys, f.path)
 	if err != nil {
 		return none, err
 	}
 	if s := f.stamp; s.info != nil && disk.SameFile(s.info, fi) && s.mtime.Equal(fi.ModTime()) && s.size == fi.Size() {
 		return f.value, nil
 	}
-	b, err := disk.ReadFile(disk.OS{}, f.path, disk.Small)
+	b, err := disk.ReadFile(f.fsys, f.path, disk.Small)
 	if err != nil {
 		return none, err
 	}
@@ -66,14 +67,17 @@ func (f *followed[T]) get() (T, error) {
 type Pair struct{ f followed[*tls.Certificate] }
 
 // NewPair returns the pair at path; the file need not exist yet.
-func NewPair(path string) *Pair {
-	return &Pair{followed[*tls.Certificate]{path: path, parse: ParsePair}}
+func NewPair(path string) *Pair { return NewPairOn(disk.OS{}, path) }
+
+// NewPairOn is NewPair for a file on fsys.
+func NewPairOn(fsys disk.FS, path string) *Pair {
+	return &Pair{followed[*tls.Certificate]{fsys: fsys, path: path, parse: ParsePair}}
 }
 
 // NewPairOf is NewPair for a chain and a key in files of their own. A change is
 // seen when the chain's file changes; write that one last.
 func NewPairOf(certificate, key string) *Pair {
-	return &Pair{followed[*tls.Certificate]{path: certificate, parse: func(chain []byte) (*tls.Certificate, error) {
+	return &Pair{followed[*tls.Certificate]{fsys: disk.OS{}, path: certificate, parse: func(chain []byte) (*tls.Certificate, error) {
 		k, err := disk.ReadFile(disk.OS{}, key, disk.Small)
 		if err != nil {
 			return nil, err
@@ -93,8 +97,11 @@ func (p *Pair) Get() (*tls.Certificate, error) { return p.f.get() }
 type Bundle struct{ f followed[*x509.CertPool] }
 
 // NewBundle returns the bundle at path; the file need not exist yet.
-func NewBundle(path string) *Bundle {
-	return &Bundle{followed[*x509.CertPool]{path: path, parse: func(b []byte) (*x509.CertPool, error) {
+func NewBundle(path string) *Bundle { return NewBundleOn(disk.OS{}, path) }
+
+// NewBundleOn is NewBundle for a file on fsys.
+func NewBundleOn(fsys disk.FS, path string) *Bundle {
+	return &Bundle{followed[*x509.CertPool]{fsys: fsys, path: path, parse: func(b []byte) (*x509.CertPool, error) {
 		certs, err := ParseCerts(b)
 		if err != nil {
 			return nil, err

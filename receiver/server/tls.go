@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/pki"
 )
 
@@ -16,11 +17,11 @@ type keptPair struct {
 	last atomic.Pointer[tls.Certificate]
 }
 
-func newPair(c config.Receiver) *keptPair {
+func newPair(fsys disk.FS, c config.Receiver) *keptPair {
 	if c.TLS.Certificate != "" {
 		return &keptPair{pair: pki.NewPairOf(c.TLS.Certificate, c.TLS.Key)}
 	}
-	return &keptPair{pair: pki.NewPair(filepath.Join(c.Authority.Dir, "server.pem"))}
+	return &keptPair{pair: pki.NewPairOn(fsys, filepath.Join(c.Authority.Dir, "server.pem"))}
 }
 
 // get returns the certificate to use; the error tells why there is no newer one.
@@ -33,8 +34,8 @@ func (k *keptPair) get() (*tls.Certificate, error) {
 	return c, nil
 }
 
-func newTrust(c config.Receiver) *pki.Bundle {
-	return pki.NewBundle(filepath.Join(c.Authority.Dir, "trust.pem"))
+func newTrust(fsys disk.FS, c config.Receiver) *pki.Bundle {
+	return pki.NewBundleOn(fsys, filepath.Join(c.Authority.Dir, "trust.pem"))
 }
 
 func (s *Server) tlsConfig() *tls.Config {
