@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"cis490/agent/client"
@@ -18,6 +20,7 @@ import (
 	"cis490/agent/health"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
+	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -36,8 +39,10 @@ const (
 // Host is a lab host.
 type Host struct {
 	*Machine
-	id   ident.Host
-	conf config.LabHost
+	id      ident.Host
+	conf    config.LabHost
+	started atomic.Pointer[Binary]   // what the shipper that runs is
+	crashes map[string]*atomic.Int32 // of the shipper, by version
 }
 
 func newHost(w *World, n int) *Host {
@@ -45,10 +50,15 @@ func newHost(w *World, n int) *Host {
 	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name), conf: config.DefaultLabHost()}
 	h.conf.Host, h.conf.DataDir, h.conf.CertsDir = name, hostData, hostCerts
 	h.conf.Receiver.URL, h.conf.Authority.URL = receiverURL, authorityURL
+	h.crashes = map[string]*atomic.Int32{}
+	for n := range maxReleases {
+		h.crashes[binary(n).Version] = &atomic.Int32{}
+	}
 	h.services = []*Service{
 		{Name: "ship", Main: h.ship, First: time.Second},
 		{Name: "cert-fetch", Main: h.certFetch, Every: 5 * time.Minute, First: time.Duration(n+1) * 7 * time.Second},
 		{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
+		{Name: "autoupdate", Main: h.autoupdate, Every: 5 * time.Minute, First: time.Minute + time.Duration(n)*17*time.Second},
 		{Name: "record", Main: h.record, Every: recordEvery, First: time.Minute + time.Duration(n)*13*time.Second},
 	}
 	return h
@@ -57,9 +67,10 @@ func newHost(w *World, n int) *Host {
 // recordEvery is how often a host has an episode: a few within what may be silent.
 const recordEvery = 9 * time.Minute
 
-func (h *Host) build() version.Info {
-	return version.Info{Version: "1.0.0", Commit: ownCommit, OS: "linux", Arch: "amd64"}
-}
+// maxReleases bounds the releases of a run.
+const maxReleases = 40
+
+func (h *Host) build() version.Info { return h.running().Info }
 
 func (h *Host) client(p *Proc, certs string) (*client.Client, error) {
 	conf := h.conf
@@ -93,9 +104,26 @@ func (h *Host) ship(p *Proc) (err error) {
 	if err != nil {
 		log.Warn("starting without the state of the last run", "err", err)
 	}
+	b := h.running()
+	h.started.Store(&b)
+	if b.Crash > 0 && h.crashes[b.Version].Load() == 0 {
+		t := time.AfterFunc(b.Crash, func() {
+			h.w.trace(h.name, "the shipper of %s panics", b.Version)
+			h.crashes[b.Version].Add(1)
+			p.kill()
+		})
+		defer t.Stop()
+	}
 	s, err := ship.New(ship.Options{
-		Host: h.id, Config: h.conf.Ship, Build: h.build(), BootID: h.BootID(), Spool: sp, State: state,
+		Host: h.id, Config: h.conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
 		NewPacker: h.packer, Receiver: cl, Credentials: cl, Logger: log, Now: h.Clock.Now,
+		Update: func() *wire.Update {
+			u, err := update.ReadPublic(p.fs, hostOpt)
+			if err != nil {
+				return nil
+			}
+			return u
+		},
 	}, found.Interrupted)
 	if err != nil {
 		return err
@@ -103,7 +131,34 @@ func (h *Host) ship(p *Proc) (err error) {
 	return s.Run(p.ctx)
 }
 
-func (h *Host) packer() (spool.Packer, error) { return episode.NewPacker() }
+// packer packs as the encoder of the host's version does: another makes other bytes of
+// the same files.
+func (h *Host) packer() (spool.Packer, error) {
+	p, err := episode.NewPacker()
+	n := h.running().Encoder
+	if n == 0 {
+		return p, err
+	}
+	return encoder{p, n}, err
+}
+
+// encoder is a packer whose tarballs end in a frame that readers skip.
+type encoder struct {
+	spool.Packer
+	n int64
+}
+
+func (e encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
+	var b bytes.Buffer
+	p, err := e.Packer.Pack(ctx, &b, src)
+	if err != nil {
+		return p, err
+	}
+	b.Write([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, byte(e.n)})
+	p.Digest, p.Size = digestOf(b.Bytes()), int64(b.Len())
+	_, err = w.Write(b.Bytes())
+	return p, err
+}
 
 // certFetch is `cis490 cert-fetch`.
 func (h *Host) certFetch(p *Proc) error {

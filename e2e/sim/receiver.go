@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	labhealth "cis490/agent/health"
@@ -19,35 +20,43 @@ import (
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
+	rel "cis490/internal/release"
 	"cis490/internal/version"
 	"cis490/receiver/authority"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
 	rxhealth "cis490/receiver/health"
 	"cis490/receiver/notify"
+	"cis490/receiver/release"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 )
 
 // The receiver's names.
 const (
+	rxConfig     = "/sim/receiver/receiver.toml"
 	rxData       = "/sim/receiver/data"
 	rxAuthority  = "/sim/receiver/authority"
 	rxSocket     = "/sim/receiver/admin.sock"
 	receiverURL  = "https://receiver:8443"
 	authorityURL = "https://receiver:8444"
-	ownCommit    = ident.Commit("1111111111111111111111111111111111111111")
 )
+
+// ownCommit is the receiver's, and that of the hosts' first version.
+var ownCommit = binary(0).Commit
 
 // Receiver is the machine that collects.
 type Receiver struct {
 	*Machine
 	conf config.Receiver
-	toml string // a real file: the config that people edit
+	key  rel.SecretKey
+	seq  int // of the last release
+	// rollout is that of the serve that runs.
+	rollout atomic.Pointer[release.Rollout]
 }
 
-func newReceiver(w *World, toml string) *Receiver {
-	r := &Receiver{Machine: newMachine(w, "receiver", "10.0.0.1:4000", rxData), conf: config.DefaultReceiver(), toml: toml}
+func newReceiver(w *World) *Receiver {
+	r := &Receiver{Machine: newMachine(w, "receiver", "10.0.0.1:4000", rxData), conf: config.DefaultReceiver()}
 	r.conf.PublicURL, r.conf.DataDir, r.conf.Operator = receiverURL, rxData, "/sim/receiver/operator"
 	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
 	r.conf.Fleet.BackupOld = 0
@@ -81,8 +90,11 @@ func (r *Receiver) bootstrap(p *Proc) error {
 
 // serve is `cis490 serve`.
 func (r *Receiver) serve(p *Proc) error {
+	log := r.w.log(r.name, "serve")
+	releases := r.releases(p, log)
 	s, err := server.New(server.Options{
-		Config: r.conf, ConfigPath: r.toml, Build: r.build(), FS: p.fs, Roster: roster.Open(p.fs, rxAuthority),
+		Releases: releases, Offered: releases.Version,
+		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: roster.Open(p.fs, rxAuthority),
 		FleetCheck: func() time.Time {
 			fi, err := p.fs.Stat(filepath.Join(rxData, fleet.RunFile))
 			if err != nil {
@@ -90,11 +102,13 @@ func (r *Receiver) serve(p *Proc) error {
 			}
 			return fi.ModTime()
 		},
-		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Log: r.w.log(r.name, "serve"), Listen: p.Listen,
+		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Log: log, Listen: p.Listen,
 	})
 	if err != nil {
 		return err
 	}
+	r.rollout.Store(releases)
+	defer r.rollout.CompareAndSwap(releases, nil)
 	return s.Run(p.ctx)
 }
 
@@ -110,11 +124,14 @@ func registry(all []check.Check) func(id string) (check.Check, bool) {
 // fleetCheck is `cis490 fleet-check`, wired as package commands wires it.
 func (r *Receiver) fleetCheck(p *Proc) error {
 	log := r.w.log(r.name, "fleet-check")
-	g := gate.New(gate.Options{Own: ownCommit, Path: r.toml, Log: slog.New(slog.DiscardHandler)})
+	releases := r.releases(p, slog.New(slog.DiscardHandler))
+	g := gate.New(gate.Options{
+		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: slog.New(slog.DiscardHandler),
+	})
 	g.Refresh()
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge},
+		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version},
 		Limits: fleet.Limits{
 			SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(),
 			NeverReported: c.Fleet.NeverReported.D(), CertLife: c.Authority.CertLife.D(),

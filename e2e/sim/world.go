@@ -14,9 +14,12 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cis490/internal/disk"
+	rel "cis490/internal/release"
+	"cis490/receiver/authority"
 )
 
 // Plan is what a run does.
@@ -37,6 +40,7 @@ type World struct {
 	out   io.Writer // of the trace; nil: none
 	level slog.Level
 
+	blocked   atomic.Bool // the gate refuses the hosts' commit for good
 	mu        sync.Mutex
 	listeners map[string]*listener
 
@@ -49,13 +53,13 @@ type World struct {
 // peace is how long a run goes on after the last fault, until all is to be well.
 const peace = 4 * time.Hour
 
-// Run plays a plan, within a bubble, and returns what was wrong. dir is for the one
-// real file: the receiver's config.
-func Run(plan Plan, dir string, out io.Writer, level slog.Level) (*Report, error) {
+// Run plays a plan, within a bubble, and returns what was wrong. What it says
+// on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
+func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	w := &World{plan: plan, listeners: map[string]*listener{}, began: time.Now(), out: out, level: level}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.book = newBook(w)
-	w.recv = newReceiver(w, filepath.Join(dir, "receiver.toml"))
+	w.recv = newReceiver(w)
 	w.rx = w.recv.Machine
 	if err := w.configure(""); err != nil {
 		return nil, err
@@ -70,20 +74,35 @@ func Run(plan Plan, dir string, out io.Writer, level slog.Level) (*Report, error
 	if err := w.begin(); err != nil {
 		return nil, err
 	}
-	w.wg.Go(w.book.watch)
-	w.play()
+	w.wg.Go(w.watch)
+	w.play(false)
 	time.Sleep(peace)
-	w.book.final()
+	w.final()
 	return w.book.report(), nil
 }
 
 // begin starts all machines and enrols the hosts.
 func (w *World) begin() error {
-	w.early()
+	fsys := w.recv.person().fs
+	var err error
+	if w.recv.key, _, err = rel.NewKey(); err != nil {
+		return err
+	}
+	if err := disk.MkdirAll(fsys, rxAuthority, 0o750); err != nil {
+		return err
+	}
+	keys := rel.Keyring{w.recv.key.Public()}.String()
+	if err := disk.ReplaceBytes(fsys, filepath.Join(rxAuthority, authority.ReleaseKeys), 0o644, []byte(keys)); err != nil {
+		return err
+	}
+	w.play(true)
 	w.rx.Boot()
 	time.Sleep(10 * time.Second)
 	for _, h := range w.hosts {
 		if err := w.recv.admit(w.ctx, h); err != nil {
+			return err
+		}
+		if err := h.provision(); err != nil {
 			return err
 		}
 		h.Boot()
@@ -94,7 +113,11 @@ func (w *World) begin() error {
 // configure writes the receiver's config, with what a person wrote of the gate.
 func (w *World) configure(gate string) error {
 	text := "public_url = \"" + receiverURL + "\"\n[gate]\n" + gate + "\n"
-	return disk.ReplaceBytes(disk.OS{}, w.recv.toml, 0o600, []byte(text))
+	fsys := w.recv.person().fs
+	if err := disk.MkdirAll(fsys, filepath.Dir(rxConfig), 0o755); err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(fsys, rxConfig, 0o600, []byte(text))
 }
 
 // trace says what happened, with the simulated time.
