@@ -15,11 +15,35 @@ const settles = 100 * time.Minute
 func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 	now := time.Since(w.began)
 	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
-		ends := f.At + f.For
-		if f.Kind == "gate-block" {
-			ends = w.plan.Length + peace
+		return sort(f) && f.At <= now && now <= w.ends(f)+within
+	})
+}
+
+// ends is when a fault is over.
+func (w *World) ends(f Fault) time.Duration {
+	if f.Kind == "gate-block" {
+		return w.plan.Length + peace
+	}
+	return f.At + f.For
+}
+
+// shows tells whether the traces of a fault of a sort may show: while the receiver is
+// ill, none goes away.
+func (w *World) shows(sort func(Fault) bool) bool {
+	now := time.Since(w.began)
+	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
+		if !sort(f) || f.At > now {
+			return false
 		}
-		return sort(f) && f.At <= now && now <= ends+within
+		ends := w.ends(f)
+		for range w.plan.Faults { // in the order of their start
+			for _, g := range w.plan.Faults {
+				if kinds()[g.Kind].Party == OfReceiver && g.At <= ends+settles {
+					ends = max(ends, w.ends(g))
+				}
+			}
+		}
+		return now <= ends+settles
 	})
 }
 
@@ -27,7 +51,7 @@ func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 // about, of the one who is blamed.
 func (w *World) justify(a fleet.Alert) {
 	w.book.count()
-	receivers := w.recently(settles, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver })
+	receivers := w.shows(func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver })
 	if a.Host == fleet.Receiver {
 		if a.Symptom == fleet.ClockWrong && w.clocksDiffer() {
 			return
@@ -38,10 +62,10 @@ func (w *World) justify(a fleet.Alert) {
 		return
 	}
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
-	own := w.recently(settles, func(f Fault) bool {
+	own := w.shows(func(f Fault) bool {
 		k := kinds()[f.Kind]
 		return k.Party == OfHost && f.Who%len(w.hosts) == i || k.Party == OfPeople
-	})
+	}) || w.recv.seq > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
 	switch {
 	case own, a.Quiet:
 	case receivers:
