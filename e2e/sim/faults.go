@@ -3,6 +3,7 @@ package sim
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"time"
@@ -69,20 +70,24 @@ func kinds() map[string]Kind {
 	boot := func(_ *World, m *Machine, _ Fault) { m.Boot() }
 	rx := []string{fleet.DoctorFailing, fleet.DiskLow, fleet.IndexBroken}
 	return map[string]Kind{
-		"hole":       {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Hole, 0), end: way(Up, 0)},
-		"refuse":     {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Refuse, 0), end: way(Up, 0)},
-		"portal":     {Want: silence, Often: 2, Most: 6 * time.Hour, start: way(Portal, 0), end: way(Up, 0)},
-		"slow":       {Often: 1, Most: 2 * time.Hour, start: way(Up, 2*time.Second), end: way(Up, 0)},
-		"cut":        {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Cut(int(f.N%4000) + 1) }},
-		"lose":       {Often: 6, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%3) + 1) }},
-		"host-kill":  {Often: 3, start: kill("ship")},
-		"host-power": {Want: silence, Often: 3, Most: 30 * time.Hour, start: powerCut, end: boot},
-		"host-clock": {Often: 4, Most: 12 * time.Hour, start: step, end: back},
-		"host-full":  {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
-		"host-ro":    {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
-		"host-flaky": {Often: 2, Most: 2 * time.Hour, start: ail(Flaky), end: ail(Well)},
-		"host-dead":  {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
-		"host-hand":  {Often: 2, start: handTidies},
+		"hole":   {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Hole, 0), end: way(Up, 0)},
+		"refuse": {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Refuse, 0), end: way(Up, 0)},
+		"portal": {Want: silence, Often: 2, Most: 6 * time.Hour, start: way(Portal, 0), end: way(Up, 0)},
+		"slow":   {Often: 1, Most: 2 * time.Hour, start: way(Up, 2*time.Second), end: way(Up, 0)},
+		"cut":    {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Cut(int(f.N%4000) + 1) }},
+		"lose":   {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%3)+1, f.N&4 != 0, Up) }},
+		// The way breaks when the answer to an upload is on it.
+		"answer-dies": {Often: 4, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%2)+1, true, Refuse) }, end: way(Up, 0)},
+		"host-kill":   {Often: 3, start: kill("ship")},
+		"host-power":  {Want: silence, Often: 3, Most: 30 * time.Hour, start: powerCut, end: boot},
+		"host-clock":  {Often: 4, Most: 12 * time.Hour, start: step, end: back},
+		"host-full":   {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
+		"host-ro":     {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
+		"host-flaky":  {Often: 2, Most: 2 * time.Hour, start: ail(Flaky), end: ail(Well)},
+		"host-dead":   {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
+		"host-hand":   {Often: 2, start: handTidies},
+
+		"host-install": {Often: 2, start: handInstalls},
 
 		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
 		"release-zip":   {Party: OfPeople, Often: 2, start: publish(func(b *Binary, _ Fault) { b.Encoder = 1 })},
@@ -108,6 +113,9 @@ func kinds() map[string]Kind {
 		"gate-block": {Party: OfPeople, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
 	}
 }
+
+// Kinds returns the names of all kinds.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds())) }
 
 func (m *Machine) setIll(ill Ill) {
 	m.dmu.Lock()
@@ -137,6 +145,18 @@ func handTidies(_ *World, m *Machine, _ Fault) {
 			_ = m.disk.Remove(filepath.Join(outbox, e.Name()))
 		}
 	}
+}
+
+// handInstalls is a person who installs a build on a host, whose encoder is another.
+func handInstalls(w *World, m *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	b := binary(0)
+	b.Version, b.Encoder = "1.0.0-hand", 2
+	if err := h.install(b); err != nil {
+		w.trace(m.name, "not installed: %v", err)
+		return
+	}
+	m.Restart("ship")
 }
 
 // unmounted is a boot after which the data disk is not there.

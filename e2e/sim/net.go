@@ -30,13 +30,15 @@ type Link struct {
 	slow  time.Duration // each write takes so long
 	cut   int           // bytes until the connection that carries them is cut; 0: none
 	lose  int           // the n-th answer from now is lost with its connection; 0: none
+	puts  bool          // only answers to uploads count for that
+	then  Way           // how the way is from then on
 	conns map[*conn]bool
 }
 
 // Set changes the way. What is under way stalls in a hole, and is cut otherwise.
 func (l *Link) Set(w Way, slow time.Duration) {
 	l.mu.Lock()
-	l.way, l.slow = w, slow
+	l.way, l.slow, l.lose = w, slow, 0
 	conns := l.list()
 	l.mu.Unlock()
 	for _, c := range conns {
@@ -52,8 +54,13 @@ func (l *Link) Set(w Way, slow time.Duration) {
 // Cut cuts the connection that carries the n-th byte from now.
 func (l *Link) Cut(n int) { l.mu.Lock(); l.cut = n; l.mu.Unlock() }
 
-// Lose loses the n-th answer from now.
-func (l *Link) Lose(n int) { l.mu.Lock(); l.lose = n; l.mu.Unlock() }
+// Lose loses the n-th answer from now, or the n-th to an upload. The way is another from
+// then on.
+func (l *Link) Lose(n int, puts bool, then Way) {
+	l.mu.Lock()
+	l.lose, l.puts, l.then = n, puts, then
+	l.mu.Unlock()
+}
 
 func (l *Link) list() []*conn {
 	var all []*conn
@@ -75,21 +82,28 @@ func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool)
 			n, l.cut, cut = n+l.cut, 0, true
 		}
 	}
-	if c.server && l.lose > 0 && c.asked >= question {
-		if l.lose--; l.lose == 0 {
-			n, cut = 0, true
+	switch {
+	case c.server && c.asked >= question && n < small:
+		c.asked, c.upload = 0, true
+	case c.server:
+		if l.lose > 0 && c.asked >= question && (c.upload || !l.puts) {
+			if l.lose--; l.lose == 0 {
+				n, cut, l.way = 0, true, l.then
+			}
 		}
-	}
-	if c.server {
-		c.asked = 0
-	} else {
+		c.asked, c.upload = 0, false
+	default:
 		c.peer.asked += n
 	}
 	return l.slow, max(n, 0), cut
 }
 
-// question is how many bytes a request has at least: what an answer is to.
-const question = 300
+// question is how many bytes a request has at least, and small how many less than that
+// the interim answer has with which a server asks for the body of an upload.
+const (
+	question = 300
+	small    = 80
+)
 
 // half is one direction of a connection.
 type half struct {
@@ -111,7 +125,8 @@ type conn struct {
 	peer       *conn
 	link       *Link
 	server     bool
-	asked      int // bytes that came since this end wrote last; guarded by the link
+	asked      int  // bytes that came since this end wrote last; guarded by the link
+	upload     bool // it asked for a body; likewise
 	here       net.Addr
 	there      net.Addr
 	once       sync.Once

@@ -4,7 +4,9 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -61,7 +63,7 @@ func TestSim(t *testing.T) {
 	struck, states := map[string]int{}, map[[2]string]int{}
 	rules := map[string]int{}
 	for seed := from; seed < from+seeds; seed++ {
-		p := sim.NewPlan(uint64(seed), hosts, time.Duration(days)*24*time.Hour, nil)
+		p := sim.NewPlan(uint64(seed), hosts, time.Duration(days)*24*time.Hour, nil, without()...)
 		start := time.Now()
 		r := play(t, p, out, slog.LevelWarn)
 		for k, n := range r.States {
@@ -76,4 +78,40 @@ func TestSim(t *testing.T) {
 	}
 	t.Log(rules)
 	t.Log(states)
+}
+
+// broke tells whether a rule is among what was wrong.
+func broke(r *sim.Report, rule string) bool {
+	return slices.ContainsFunc(r.Wrong, func(v sim.Violation) bool { return v.Rule == rule })
+}
+
+// TestShrink shrinks what SEED breaks of RULE, and prints it as it can be kept.
+func TestShrink(t *testing.T) {
+	seed, rule := number("SEED", 0), os.Getenv("RULE")
+	if seed == 0 || rule == "" {
+		t.Skip("make sim-shrink SEED=n RULE=name")
+	}
+	p := sim.NewPlan(uint64(seed), number("HOSTS", 3), time.Duration(number("DAYS", 3))*24*time.Hour, nil, without()...)
+	p = sim.Shrink(p, func(p sim.Plan) bool { return broke(play(t, p, nil, 0), rule) })
+	fails := 0
+	const replays = 20
+	for range number("REPLAYS", replays) {
+		if broke(play(t, p, nil, 0), rule) {
+			fails++
+		}
+	}
+	t.Logf("fails in %d of %d replays:\n%s", fails, number("REPLAYS", replays), p.Source())
+}
+
+// without returns the kinds that are left out: WITHOUT, or all but ONLY.
+func without() []string {
+	out := strings.Fields(os.Getenv("WITHOUT"))
+	if only := strings.Fields(os.Getenv("ONLY")); len(only) > 0 {
+		for _, name := range sim.Kinds() {
+			if !slices.Contains(only, name) {
+				out = append(out, name)
+			}
+		}
+	}
+	return out
 }

@@ -1,10 +1,16 @@
 package sim
 
 import (
+	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
 	"cis490/receiver/fleet"
+	"cis490/receiver/store"
 )
 
 // settles is how long after a fault its traces may still show: what waits goes out after
@@ -22,7 +28,7 @@ func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 // ends is when a fault is over.
 func (w *World) ends(f Fault) time.Duration {
 	if f.Kind == "gate-block" {
-		return w.plan.Length + peace
+		return 1 << 62
 	}
 	return f.At + f.For
 }
@@ -94,6 +100,7 @@ func (w *World) watch() {
 		case <-tick.C:
 		}
 		w.watchJudging()
+		w.watchConcluded()
 		for _, f := range w.plan.Faults {
 			w.watchTold(f)
 		}
@@ -134,6 +141,36 @@ func (m *Machine) isIll() bool {
 	return m.ill != Well || m.bare != nil
 }
 
+// watchConcluded: what is stored is concluded on its host soon after it can be reached.
+func (w *World) watchConcluded() {
+	const soon = 3 * time.Hour
+	if now := time.Since(w.began); now%(30*time.Minute) >= checkEvery || w.recently(soon, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver }) {
+		return
+	}
+	for i, h := range w.hosts {
+		if w.recently(soon, func(f Fault) bool {
+			return kinds()[f.Kind].Party == OfHost && f.Who%len(w.hosts) == i && f.Kind != "host-clock"
+		}) {
+			continue
+		}
+		for _, name := range h.names("outbox") {
+			w.book.count()
+			id, ok := strings.CutSuffix(name, wire.TarballSuffix)
+			if ok && disk.Exists(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, h.name, name)) && w.book.older(ident.EpisodeID(id), soon) {
+				w.book.breaks("what is stored is concluded", "outbox", "%s of %s is stored, and waits on its host", id, h.name)
+			}
+		}
+	}
+}
+
+// older tells whether an episode was recorded so long ago.
+func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.episodes[id]
+	return f != nil && time.Since(f.at) > age
+}
+
 // watchTold: a fault that lasts is told, of the right one.
 func (w *World) watchTold(f Fault) {
 	k := kinds()[f.Kind]
@@ -144,7 +181,7 @@ func (w *World) watchTold(f Fault) {
 	// One thing at a time: what else is wrong may hide it, or explain it.
 	target := w.target(f)
 	if w.recently(told+settles, func(g Fault) bool {
-		return g != f && (kinds()[g.Kind].Party != OfHost || w.target(g) == target)
+		return g != f && (k.Party == OfPeople || kinds()[g.Kind].Party != OfHost || w.target(g) == target)
 	}) || f.At < told {
 		return
 	}

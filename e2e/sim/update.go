@@ -56,9 +56,9 @@ func (b Binary) bytes() []byte {
 	return out
 }
 
-// provision lays the first version where install would.
-func (h *Host) provision() error {
-	fsys, b := h.person().fs, binary(0)
+// install lays a version as a person's install does: it is current, and good.
+func (h *Host) install(b Binary) error {
+	fsys := h.person().fs
 	dir := filepath.Join(hostOpt, "versions", b.Version)
 	if err := disk.MkdirAll(fsys, dir, 0o755); err != nil {
 		return err
@@ -133,7 +133,7 @@ func (h *Host) autoupdate(p *Proc) error {
 	if good, err := h.binary("good"); err == nil && good.Version != before.Version {
 		h.w.trace(h.name, "%s is good", good.Version)
 		h.w.book.count()
-		if h.crashes[good.Version].Load() > 0 {
+		if n := h.crashes[good.Version]; n != nil && n.Load() > 0 {
 			h.w.book.breaks("good is what had a clean trial", "", "%s is good on %s, and its shipper crashed in its trial", good.Version, h.name)
 		}
 	}

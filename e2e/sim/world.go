@@ -102,7 +102,7 @@ func (w *World) begin() error {
 		if err := w.recv.admit(w.ctx, h); err != nil {
 			return err
 		}
-		if err := h.provision(); err != nil {
+		if err := h.install(binary(0)); err != nil {
 			return err
 		}
 		h.Boot()
