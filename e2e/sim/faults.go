@@ -87,6 +87,7 @@ func kinds() map[string]Kind {
 		"host-dead":   {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
 		"host-hand":   {Often: 2, start: handTidies},
 
+		"host-leaves":  {Often: 2, Most: 30 * time.Hour, start: leaves, end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() }},
 		"host-install": {Often: 2, start: handInstalls},
 
 		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
@@ -106,6 +107,11 @@ func kinds() map[string]Kind {
 		"rx-unmounted": {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: unmounted, end: mounted},
 		"rx-rotate":    {Party: OfReceiver, Often: 2, start: rotate},
 		"rx-restore":   {Party: OfReceiver, Often: 1, start: restore},
+
+		"nobody-hears": {
+			Party: OfReceiver, Often: 1, Most: 6 * time.Hour,
+			start: func(w *World, _ *Machine, _ Fault) { w.away.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.away.Store(false) },
+		},
 
 		"gate-wrong": {Party: OfPeople, Want: silence, Code: []string{"gated"}, Often: 3, Most: 5 * time.Hour, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]"), end: decide("")},
 		"gate-typo":  {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
@@ -157,6 +163,14 @@ func handInstalls(w *World, m *Machine, f Fault) {
 		return
 	}
 	m.Restart("ship")
+}
+
+// leaves is a person who shuts a host down.
+func leaves(w *World, m *Machine, f Fault) {
+	w.hosts[f.Who%len(w.hosts)].leaves.Store(true)
+	m.Stop("ship")
+	time.Sleep(15 * time.Second)
+	m.Off(faultdisk.All)
 }
 
 // unmounted is a boot after which the data disk is not there.

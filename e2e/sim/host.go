@@ -42,6 +42,7 @@ type Host struct {
 	id      ident.Host
 	conf    config.LabHost
 	started atomic.Pointer[Binary]   // what the shipper that runs is
+	leaves  atomic.Bool              // the machine is being shut down
 	crashes map[string]*atomic.Int32 // of the shipper, by version
 }
 
@@ -117,6 +118,7 @@ func (h *Host) ship(p *Proc) (err error) {
 	s, err := ship.New(ship.Options{
 		Host: h.id, Config: h.conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
 		NewPacker: h.packer, Receiver: cl, Credentials: cl, Logger: log, Now: h.Clock.Now,
+		Leaving: func(context.Context) bool { return h.leaves.Load() },
 		Update: func() *wire.Update {
 			u, err := update.ReadPublic(p.fs, hostOpt)
 			if err != nil {

@@ -45,7 +45,8 @@ type Service struct {
 	m        *Machine
 	proc     *Proc
 	active   bool
-	stopped  bool
+	stopped  bool // by hand: it is started at once
+	held     bool // until the next boot
 	restarts uint32
 	since    time.Time
 	again    chan struct{}
@@ -89,7 +90,7 @@ func (m *Machine) Boot() {
 	ctx, halt := context.WithCancel(m.w.ctx)
 	m.halt = halt
 	for _, s := range m.services {
-		s.m, s.restarts, s.again = m, 0, make(chan struct{}, 1)
+		s.m, s.restarts, s.held, s.again = m, 0, false, make(chan struct{}, 1)
 		m.w.wg.Go(func() { s.supervise(ctx) })
 	}
 }
@@ -152,6 +153,18 @@ func (m *Machine) Restart(name string) {
 	}
 }
 
+// Stop stops a service in order, until the next boot.
+func (m *Machine) Stop(name string) {
+	m.mu.Lock()
+	s := m.Service(name)
+	s.held = true
+	p := s.proc
+	m.mu.Unlock()
+	if p != nil {
+		p.end()
+	}
+}
+
 // restartAfter is how long a service manager waits before it starts a daemon anew.
 const restartAfter = 5 * time.Second
 
@@ -176,7 +189,9 @@ func (s *Service) supervise(ctx context.Context) {
 		if wait == 0 {
 			wait = restartAfter
 			s.m.mu.Lock()
-			if s.stopped {
+			if s.held {
+				wait = 1 << 62
+			} else if s.stopped {
 				s.stopped, wait = false, time.Millisecond
 			} else {
 				s.restarts++

@@ -92,6 +92,8 @@ func (p Plan) clashes(f Fault) bool {
 			return "host disk"
 		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted":
 			return "disk"
+		case "host-power", "host-leaves":
+			return "host"
 		case "rx-power", "rx-nobattery", "rx-clock":
 			return "receiver"
 		case "gate-wrong", "gate-typo":

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -60,6 +61,7 @@ func newReceiver(w *World) *Receiver {
 	r.conf.PublicURL, r.conf.DataDir, r.conf.Operator = receiverURL, rxData, "/sim/receiver/operator"
 	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
 	r.conf.Fleet.BackupOld = 0
+	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
 	r.services = []*Service{
 		{Name: "bootstrap", Main: r.bootstrap},
 		{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
@@ -153,6 +155,9 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		FS: p.fs, DataDir: rxData, Now: res.At, Open: res.Open, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
+		if r.w.away.Load() {
+			return errors.New("nobody takes it")
+		}
 		r.w.book.told(m)
 		return nil
 	}}})

@@ -41,6 +41,7 @@ type World struct {
 	level slog.Level
 
 	blocked   atomic.Bool // the gate refuses the hosts' commit for good
+	away      atomic.Bool // no person can be told
 	mu        sync.Mutex
 	listeners map[string]*listener
 
