@@ -2,31 +2,27 @@ package sim
 
 import (
 	"cmp"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
 )
 
 // NewPlan makes a plan out of a seed. Faults come in clusters, several at a time: what
-// breaks programs is seldom one thing. struck is how often each kind was struck before;
-// what was struck least comes first. Of the kinds, those
-// in without are left out.
-func NewPlan(seed uint64, hosts int, length time.Duration, struck map[string]int, without ...string) Plan {
+// breaks programs is seldom one thing. The first of a cluster goes round all kinds as
+// seeds do, so that the rare ones come too. Kinds in without are left out.
+func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Plan {
 	r := rand.New(rand.NewPCG(seed, 0x5e1f))
 	p := Plan{Seed: seed, Hosts: hosts, Length: length}
-	var names []string
-	all := kinds()
-	maps.DeleteFunc(all, func(name string, _ Kind) bool { return slices.Contains(without, name) })
-	for name, k := range all {
-		for range k.Often {
-			names = append(names, name)
+	var names, often []string
+	for _, name := range Kinds() {
+		if slices.Contains(without, name) {
+			continue
+		}
+		names = append(names, name)
+		for range kinds()[name].Often {
+			often = append(often, name)
 		}
 	}
-	slices.Sort(names)
-	rarest := slices.SortedFunc(maps.Keys(all), func(a, b string) int {
-		return cmp.Or(cmp.Compare(struck[a], struck[b]), cmp.Compare(a, b))
-	})
 	clusters := max(1, int(length/(12*time.Hour)))
 	for range clusters {
 		at := time.Duration(r.Int64N(int64(length))).Truncate(time.Second)
@@ -35,9 +31,9 @@ func NewPlan(seed uint64, hosts int, length time.Duration, struck map[string]int
 		}
 		who := r.IntN(max(hosts, 1))
 		for n := range 1 + r.IntN(4) {
-			f := Fault{Kind: names[r.IntN(len(names))], Who: who, N: r.Int64N(1 << 30)}
+			f := Fault{Kind: often[r.IntN(len(often))], Who: who, N: r.Int64N(1 << 30)}
 			if n == 0 && r.IntN(3) == 0 {
-				f.Kind = rarest[r.IntN(min(3, len(rarest)))]
+				f.Kind = names[seed%uint64(len(names))]
 			}
 			if r.IntN(3) == 0 {
 				f.Who = r.IntN(max(hosts, 1))

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -93,6 +94,21 @@ func (h *Host) running() Binary {
 		h.w.book.breaks("a machine has a working binary", h.name, "%s: %v", h.name, err)
 	}
 	return b
+}
+
+// onTrial tells whether what runs is not what is good.
+func (h *Host) onTrial() bool {
+	a, _ := h.disk.Readlink(filepath.Join(hostOpt, "current"))
+	b, _ := h.disk.Readlink(filepath.Join(hostOpt, "good"))
+	return a != b
+}
+
+// rolls tells whether a release is on its way to hosts.
+func (r *Receiver) rolls() bool {
+	p, err := rel.ReadRollout(r.disk, rxReleases)
+	return err == nil && slices.ContainsFunc(p.Releases, func(p *rel.Progress) bool {
+		return p.Stage == rel.StageCanary || p.Stage == rel.StageQuarter
+	})
 }
 
 // autoupdate is `cis490 autoupdate` over a model of the machine.
