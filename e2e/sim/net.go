@@ -306,12 +306,16 @@ func (l *listener) Close() error {
 
 func (l *listener) Addr() net.Addr { return addr(l.at) }
 
-// Listen opens a listener at "machine:port", or at a socket's path.
-func (p *Proc) Listen(network, address string) (net.Listener, error) {
-	if network == "tcp" {
-		address = p.m.name + address
-	}
-	l := &listener{p: p, local: network == "unix", at: address, ch: make(chan net.Conn), done: make(chan struct{})}
+// Listen opens a listener at a port of the machine.
+func (p *Proc) Listen(_, address string) (net.Listener, error) {
+	return p.listen(p.m.name+address, false)
+}
+
+// listenAdmin opens a listener at a socket's path.
+func (p *Proc) listenAdmin(path string) (net.Listener, error) { return p.listen(path, true) }
+
+func (p *Proc) listen(address string, local bool) (net.Listener, error) {
+	l := &listener{p: p, local: local, at: address, ch: make(chan net.Conn), done: make(chan struct{})}
 	w := p.m.w
 	w.mu.Lock()
 	defer w.mu.Unlock()

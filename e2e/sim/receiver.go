@@ -81,7 +81,7 @@ func (r *Receiver) build() version.Info {
 func (r *Receiver) bootstrap(p *Proc) error {
 	a, err := authority.New(authority.Options{
 		Config: r.conf.Authority, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
-		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen,
+		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin,
 	})
 	if err != nil {
 		return err

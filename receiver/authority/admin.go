@@ -13,14 +13,6 @@ import (
 	"cis490/internal/wire"
 )
 
-// listenOn opens a listener of this machine.
-func listenOn(network, address string) (net.Listener, error) {
-	if network == "unix" {
-		return listenAdmin(address)
-	}
-	return net.Listen(network, address)
-}
-
 // listenAdmin opens the Unix socket on which root asks. The folder's lock says
 // that what lies at the path is abandoned.
 func listenAdmin(path string) (net.Listener, error) {

@@ -89,8 +89,9 @@ type Options struct {
 	FS   disk.FS
 	Log  *slog.Logger
 	Now  func() time.Time
-	// Listen opens the listeners; nil is those of the machine.
+	// Listen and Admin open the listeners; nil is those of the machine.
 	Listen func(network, address string) (net.Listener, error)
+	Admin  func(path string) (net.Listener, error)
 	Notify func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
 }
 
@@ -122,7 +123,10 @@ func New(o Options) (_ *Authority, err error) {
 		o.Notify = func(string) {}
 	}
 	if o.Listen == nil {
-		o.Listen = listenOn
+		o.Listen = net.Listen
+	}
+	if o.Admin == nil {
+		o.Admin = listenAdmin
 	}
 	a := &Authority{
 		o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill),
@@ -168,7 +172,7 @@ func New(o Options) (_ *Authority, err error) {
 		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))
 		a.o.Config.URL = u.String()
 	}
-	a.admin, err = o.Listen("unix", o.Config.Socket)
+	a.admin, err = o.Admin(o.Config.Socket)
 	return a, err
 }
 
