@@ -60,6 +60,7 @@ func TestImports(t *testing.T) {
 		{"cis490/install", []string{"cis490/install", "cis490/internal", "cis490/assets"}, "what changes the machine stays apart from what runs on it"},
 		{"cis490/internal", []string{"cis490/internal"}, "leaves know nothing of who uses them"},
 		{"cis490/assets", nil, "assets are data"},
+		{"cis490/e2e/sim", []string{"cis490/e2e/sim", "cis490/agent", "cis490/receiver", "cis490/install/update", "cis490/internal"}, "the fleet in one process wires what ships, as commands does"},
 		{"cis490/e2e", []string{"cis490/e2e", "cis490/internal/wire", "cis490/internal/ident", "cis490/internal/check"}, "scenarios use the binary as a person does"},
 		{"cis490", []string{"cis490/commands", "cis490/internal/version"}, "main only starts commands"},
 	}
@@ -96,7 +97,7 @@ func TestFences(t *testing.T) {
 		"github.com/nicholas-fedor/shoutrrr":                      {"cis490/receiver/notify"},
 		"os/exec":                                                 {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
 		"os/signal":                                               {"cis490/e2e", "cis490/agent/orchestrate"},
-		"cis490/receiver/authority":                               {"cis490/commands"},
+		"cis490/receiver/authority":                               {"cis490/commands", "cis490/e2e/sim"},
 		"cis490/install":                                          {"cis490/commands", "cis490/install"},
 		"log":                                                     {},
 		"testing":                                                 {"cis490/e2e", "cis490/agent/client/peer", "cis490/internal/disk/rival"},

@@ -172,7 +172,7 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 			t.Errorf("cut after %d bytes: %q, then %q, %v", bytes, first, again, err)
 			return whole
 		}
-		pair, err := pki.NewPair(filepath.Join(certs, client.PairFile)).Get()
+		pair, err := pki.NewPair(disk.OS{}, filepath.Join(certs, client.PairFile)).Get()
 		if err != nil {
 			t.Fatal(err)
 		}

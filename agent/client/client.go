@@ -52,6 +52,7 @@ var ErrNoCredentials = errors.New("credentials are not there yet")
 
 // Client asks the receiver. Its methods may be called from many goroutines.
 type Client struct {
+	out    Outside
 	host   ident.Host
 	base   *url.URL
 	idle   time.Duration
@@ -71,6 +72,25 @@ type link struct {
 	http  *http.Client
 }
 
+// Outside is what a client has of its machine. What is nil is the real one's.
+type Outside struct {
+	FS   disk.FS
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Now  func() time.Time // by which the server's certificate is judged
+}
+
+// NewOn is New for a machine of which a test has a model.
+func NewOn(out Outside, c config.LabHost, v version.Info) (*Client, error) {
+	cl, err := New(c, v)
+	if err != nil {
+		return nil, err
+	}
+	cl.out = out
+	cl.roots = pki.NewBundle(out.FS, filepath.Join(c.CertsDir, CAFile))
+	cl.pair = pki.NewPair(out.FS, filepath.Join(c.CertsDir, PairFile))
+	return cl, nil
+}
+
 // New returns the client of a lab host. The credentials need not exist yet;
 // until they do, each request fails with ErrNoCredentials.
 func New(c config.LabHost, v version.Info) (*Client, error) {
@@ -78,7 +98,7 @@ func New(c config.LabHost, v version.Info) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	cl.pair = pki.NewPair(filepath.Join(c.CertsDir, PairFile))
+	cl.pair = pki.NewPair(disk.OS{}, filepath.Join(c.CertsDir, PairFile))
 	cl.bearer = filepath.Join(c.CertsDir, BearerFile)
 	return cl, nil
 }
@@ -96,7 +116,7 @@ func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 		return nil, fmt.Errorf("receiver url: %w", err)
 	}
 	return &Client{
-		host: host, base: base, idle: c.Ship.IdleTimeout.D(),
+		out: Outside{FS: disk.OS{}}, host: host, base: base, idle: c.Ship.IdleTimeout.D(),
 		agent: "cis490/" + v.Version,
 		roots: pki.NewBundle(disk.OS{}, filepath.Join(c.CertsDir, CAFile)),
 	}, nil
@@ -167,18 +187,21 @@ func (c *Client) link() (*http.Client, error) {
 // a time, which gains nothing from streams and frames, and pays for them.
 func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http.Transport {
 	name := c.base.Hostname()
-	dialer := &net.Dialer{Timeout: c.idle, KeepAlive: 15 * time.Second}
+	connect := c.out.Dial
+	if connect == nil {
+		connect = (&net.Dialer{Timeout: c.idle, KeepAlive: 15 * time.Second}).DialContext
+	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		// The transport dials apart from the request, so the limit is needed here
 		// too: names that never resolve, a peer that accepts and says nothing.
 		ctx, cancel := context.WithTimeout(ctx, c.idle)
 		defer cancel()
-		raw, err := dialer.DialContext(ctx, network, addr)
+		raw, err := connect(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
 		t := pki.ClientTLS(roots, pair)
-		t.ServerName, t.NextProtos = name, []string{"http/1.1"}
+		t.ServerName, t.NextProtos, t.Time = name, []string{"http/1.1"}, c.out.Now
 		conn := tls.Client(raw, t)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			return nil, errors.Join(err, raw.Close())
@@ -198,7 +221,7 @@ func (c *Client) readBearer() (string, error) {
 	if c.bearer == "" {
 		return "", nil
 	}
-	b, err := disk.ReadFile(disk.OS{}, c.bearer, disk.Small)
+	b, err := disk.ReadFile(c.out.FS, c.bearer, disk.Small)
 	if err != nil {
 		return "", noCredentials(err)
 	}

@@ -48,7 +48,7 @@ func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswe
 		out, err := attempt()
 		p, ours := errors.AsType[*wire.Problem](err)
 		switch {
-		case err == nil || errors.Is(err, ErrPin) || errors.Is(err, errOtherToken):
+		case err == nil || errors.Is(err, ErrPin) || errors.Is(err, errOtherToken) || errors.Is(err, pki.ErrValidity):
 			return out, err
 		case ours && p.Status != http.StatusTooManyRequests && p.Status < 500:
 			return out, fault.Fix(err, p.Fix)
@@ -138,7 +138,13 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 		roots.AddCert(c)
 	}
 	h, err := pki.VerifyClient(chain, roots, e.o.Now())
-	if errors.Is(err, pki.ErrValidity) {
+	switch {
+	case errors.Is(err, pki.ErrValidity) && enrolment:
+		// By whose clock? The answer is the authority's, and works when the clocks agree.
+		// Asking again would use up the certificates that this host may have.
+		e.o.Log.Warn("the certificate is not valid by this machine's clock; it is kept", "host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
+		err = nil
+	case errors.Is(err, pki.ErrValidity):
 		return clockFix(err, e.o.Now())
 	}
 	want, kerr := pki.KeyID(key.Public())
@@ -158,7 +164,7 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 // and goes through no proxy.
 func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url string, body []byte) (_ []byte, err error) {
 	conf.Time = e.o.Now
-	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}
+	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, DialContext: e.o.Dial}
 	cl := httpclient.New(tr, httpclient.Bounds{Total: askTimeout, Answer: maxFile})
 	req, err := http.NewRequestWithContext(ctx, method, url, bytes.NewReader(body))
 	if err != nil {

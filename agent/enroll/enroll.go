@@ -18,6 +18,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"time"
 
@@ -65,6 +66,8 @@ type Options struct {
 	Patience time.Duration
 	Log      *slog.Logger
 	Now      func() time.Time
+	// Dial connects to the authority; nil is the machine's network.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Enroller looks after one host's credentials.

@@ -408,3 +408,25 @@ func TestEnroll_AnotherUserIsToldWhoMay(t *testing.T) {
 		t.Errorf("run: %v, fix %q", err, fault.FixOf(err))
 	}
 }
+
+// TestEnroll_AClockAheadCostsOneCertificate: a host whose clock says that what it was
+// given has ended asks no more often for that, and works as soon as its clock is right.
+func TestEnroll_AClockAheadCostsOneCertificate(t *testing.T) {
+	l := newLab(t)
+	l.peer.life, l.patience = 10*time.Minute, 2*time.Second
+	l.now = func() time.Time { return time.Now().Add(30 * time.Minute) }
+	l.join(secret)
+	l.must(false, enroll.Enrolled)
+	if l.peer.count != 1 || !l.works() {
+		t.Errorf("after %d certificates the credentials work: %t; want 1", l.peer.count, l.works())
+	}
+	before := l.file(client.PairFile)
+	if _, err := l.run(false); err == nil || l.peer.count != 2 {
+		t.Errorf("a renewal that is of no use ends with %v after %d certificates, want an error after 2", err, l.peer.count)
+	}
+	l.now = time.Now
+	l.must(false, enroll.Nothing)
+	if l.file(client.PairFile) != before {
+		t.Error("the pair that works is gone")
+	}
+}

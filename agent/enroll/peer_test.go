@@ -78,7 +78,7 @@ func newPeer(t testing.TB) *peer {
 		t.Fatal(err)
 	}
 	srv := &http.Server{
-		Handler: http.HandlerFunc(p.serve), TLSConfig: pki.ServerTLS(pki.NewPair(file)),
+		Handler: http.HandlerFunc(p.serve), TLSConfig: pki.ServerTLS(pki.NewPair(disk.OS{}, file)),
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
 	done := make(chan error, 1)
@@ -233,7 +233,7 @@ func (l *lab) file(name string) string {
 // issued last.
 func (l *lab) works() bool {
 	l.t.Helper()
-	pair, err := pki.NewPair(filepath.Join(l.dir, client.PairFile)).Get()
+	pair, err := pki.NewPair(disk.OS{}, filepath.Join(l.dir, client.PairFile)).Get()
 	if err != nil {
 		return false
 	}

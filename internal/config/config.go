@@ -86,12 +86,17 @@ func (s Size) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint
 // LoadLabHost reads a lab host's config over the defaults. The unknown keys are
 // returned beside the config; every other fault is an error with exit code 78.
 func LoadLabHost(path string) (LabHost, []*Error, error) {
-	return load(path, DefaultLabHost(), LabHost.Validate)
+	return load(disk.OS{}, path, DefaultLabHost(), LabHost.Validate)
 }
 
 // LoadReceiver reads a receiver's config as LoadLabHost does a lab host's.
 func LoadReceiver(path string) (Receiver, []*Error, error) {
-	c, unknown, err := load(path, DefaultReceiver(), Receiver.Validate)
+	return LoadReceiverOn(disk.OS{}, path)
+}
+
+// LoadReceiverOn is LoadReceiver for a file on fsys.
+func LoadReceiverOn(fsys disk.FS, path string) (Receiver, []*Error, error) {
+	c, unknown, err := load(fsys, path, DefaultReceiver(), Receiver.Validate)
 	return c.derived(), unknown, err
 }
 
@@ -106,8 +111,8 @@ func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
 	return c.derived(), unknown, err
 }
 
-func load[C any](path string, c C, validate func(C) []error) (C, []*Error, error) {
-	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
+func load[C any](fsys disk.FS, path string, c C, validate func(C) []error) (C, []*Error, error) {
+	b, err := disk.ReadFile(fsys, path, disk.Small)
 	if err != nil {
 		return c, nil, unread(path, fmt.Errorf("read config: %w", err))
 	}

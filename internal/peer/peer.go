@@ -26,6 +26,9 @@ type key struct{}
 // WithCaller notes who is at the other end of a Unix socket; it is for
 // http.Server's ConnContext.
 func WithCaller(ctx context.Context, c net.Conn) context.Context {
+	if model, ok := c.(Model); ok {
+		return context.WithValue(ctx, key{}, model.Caller())
+	}
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return ctx
@@ -43,6 +46,13 @@ func WithCaller(ctx context.Context, c net.Conn) context.Context {
 		return ctx
 	}
 	return context.WithValue(ctx, key{}, *cred)
+}
+
+// Model is a connection of a listener that no kernel made, which knows who is at the
+// other end. It is for tests.
+type Model interface {
+	net.Conn
+	Caller() unix.Ucred
 }
 
 // Caller returns who asks; false where the kernel did not say.

@@ -67,8 +67,8 @@ func (f *followed[T]) get() (T, error) {
 type Pair struct{ f followed[*tls.Certificate] }
 
 // NewPair returns the pair at path; the file need not exist yet.
-func NewPair(path string) *Pair {
-	return &Pair{followed[*tls.Certificate]{fsys: disk.OS{}, path: path, parse: ParsePair}}
+func NewPair(fsys disk.FS, path string) *Pair {
+	return &Pair{followed[*tls.Certificate]{fsys: fsys, path: path, parse: ParsePair}}
 }
 
 // NewPairOf is NewPair for a chain and a key in files of their own. A change is

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 )
@@ -164,7 +165,7 @@ func TestPair_FollowsASwap(t *testing.T) {
 		}
 		return pki.Serial(c)
 	}
-	pair := pki.NewPair(path)
+	pair := pki.NewPair(disk.OS{}, path)
 	if _, err := pair.Get(); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("absent file: %v", err)
 	}

@@ -85,10 +85,13 @@ type Options struct {
 	Hostname  string // one more name in the server certificates; may be empty
 	// Root is the file with the root of a certificate that the receiver, or the
 	// proxy before it, has from elsewhere; empty if it is the authority's.
-	Root   string
-	FS     disk.FS
-	Log    *slog.Logger
-	Now    func() time.Time
+	Root string
+	FS   disk.FS
+	Log  *slog.Logger
+	Now  func() time.Time
+	// Listen and Admin open the listeners; nil is those of the machine.
+	Listen func(network, address string) (net.Listener, error)
+	Admin  func(path string) (net.Listener, error)
 	Notify func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
 }
 
@@ -118,6 +121,12 @@ type Authority struct {
 func New(o Options) (_ *Authority, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
+	}
+	if o.Listen == nil {
+		o.Listen = net.Listen
+	}
+	if o.Admin == nil {
+		o.Admin = listenAdmin
 	}
 	a := &Authority{
 		o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill),
@@ -151,19 +160,19 @@ func New(o Options) (_ *Authority, err error) {
 	if err := a.openBooks(); err != nil {
 		return nil, err
 	}
-	tcp, err := net.Listen("tcp", o.Config.Listen)
+	tcp, err := o.Listen("tcp", o.Config.Listen)
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
 	a.listener = listen.New(tcp, listen.Options{
-		TLS: pki.ServerTLS(pki.NewPair(a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log,
+		TLS: pki.ServerTLS(pki.NewPair(o.FS, a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log,
 	})
 	// A port of 0 is whichever is free, also in the address that tokens carry.
 	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {
 		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))
 		a.o.Config.URL = u.String()
 	}
-	a.admin, err = listenAdmin(o.Config.Socket)
+	a.admin, err = o.Admin(o.Config.Socket)
 	return a, err
 }
 

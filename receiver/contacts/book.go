@@ -51,7 +51,10 @@ func Open(o Options) *Book {
 		o.Log.Warn("contacts are begun anew", "err", err)
 	}
 	now := o.Now().UTC()
-	if !c.WrittenAt.IsZero() && c.Receiver.Ready {
+	switch {
+	case c.WrittenAt.IsZero(): // a first start is not ready yet either
+		c.Receiver.Outages = append(c.Receiver.Outages, Span{From: now})
+	case c.Receiver.Ready:
 		c.Receiver.Outages = append(c.Receiver.Outages, Span{From: c.WrittenAt})
 	}
 	c.V, c.Receiver.Version, c.Receiver.StartedAt, c.Receiver.Ready = 1, o.Version, now, false
@@ -123,7 +126,9 @@ func (b *Book) Ready(ready bool) {
 	case !ready:
 		r.Outages = latest(append(r.Outages, Span{From: now}), maxOutages)
 	case last >= 0 && r.Outages[last].To.IsZero():
-		r.Outages[last].To = now
+		if r.Outages[last].To = now; now.Equal(r.Outages[last].From) {
+			r.Outages = r.Outages[:last] // it was ready at once
+		}
 	}
 }
 

@@ -301,3 +301,21 @@ func TestSnapshots_HistoryIsShort(t *testing.T) {
 		t.Errorf("hosts %v, %v", hosts, err)
 	}
 }
+
+// TestBook_AFirstStartThatIsNotReadyIsAnOutage: nobody could send anything yet.
+func TestBook_AFirstStartThatIsNotReadyIsAnOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		b, began := contacts.Open(options(dir)), time.Now()
+		time.Sleep(time.Hour)
+		save(t, b)
+		if got := read(t, dir).Receiver.Outages; len(got) != 1 || !got[0].From.Equal(began) || !got[0].To.IsZero() {
+			t.Errorf("outages %v, want one that lasts since %s", got, began)
+		}
+		b.Ready(true)
+		save(t, b)
+		if got := read(t, dir).Receiver.Outages; len(got) != 1 || got[0].To.Sub(began) != time.Hour {
+			t.Errorf("outages %v, want one of an hour", got)
+		}
+	})
+}

@@ -48,10 +48,11 @@ type Options struct {
 	Source
 	Limits   Limits
 	Now      time.Time
-	Known    func(id string) (check.Check, bool) // the registry of lab hosts and receiver
-	Receiver []check.Row                         // the receiver's own checks; nil: not judged
-	DryRun   bool                                // write and tell nothing
-	Tell     func(Alert) error                   // syslog; called before the row is written
+	Known    func(id string) (check.Check, bool)         // the registry of lab hosts and receiver
+	Receiver []check.Row                                 // the receiver's own checks; nil: not judged
+	DryRun   bool                                        // write and tell nothing
+	Lock     func(dir string) (unlock func(), err error) // nil: by a file in the data folder
+	Tell     func(Alert) error                           // syslog; called before the row is written
 	Log      *slog.Logger
 }
 
@@ -65,8 +66,11 @@ type Result struct {
 // Run gathers, judges, tells and writes, once.
 func Run(o Options) (Result, error) {
 	o.Now = o.Now.UTC()
+	if o.Lock == nil {
+		o.Lock = lock
+	}
 	if !o.DryRun {
-		unlock, err := lock(o.DataDir)
+		unlock, err := o.Lock(o.DataDir)
 		if err != nil {
 			return Result{}, err
 		}

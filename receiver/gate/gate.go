@@ -33,6 +33,7 @@ var ErrNotLoaded = errors.New("the gate's list is not loaded yet")
 // Options describe a gate.
 type Options struct {
 	Own  ident.Commit // of this receiver's build; empty for a build without one
+	FS   disk.FS      // that has the file; nil is the machine's
 	Path string       // the config file that is followed
 	// Released returns the commits of the published releases; nil is none.
 	Released func() ([]ident.Commit, error)
@@ -61,7 +62,12 @@ type Rules struct {
 }
 
 // New returns a gate that was not loaded yet; see Refresh.
-func New(o Options) *Gate { return &Gate{o: o} }
+func New(o Options) *Gate {
+	if o.FS == nil {
+		o.FS = disk.OS{}
+	}
+	return &Gate{o: o}
+}
 
 // Run refreshes the gate until ctx ends.
 func (g *Gate) Run(ctx context.Context) error {
@@ -89,12 +95,12 @@ func (g *Gate) Refresh() {
 }
 
 func (g *Gate) refresh() error {
-	fi, err := disk.OS{}.Stat(g.o.Path)
+	fi, err := disk.Stat(g.o.FS, g.o.Path)
 	if err != nil {
 		return fmt.Errorf("read gate: %w", err)
 	}
 	if g.seen == nil || !disk.SameFile(fi, g.seen) || !fi.ModTime().Equal(g.seen.ModTime()) || fi.Size() != g.seen.Size() {
-		c, _, err := config.LoadReceiver(g.o.Path)
+		c, _, err := config.LoadReceiverOn(g.o.FS, g.o.Path)
 		if err != nil {
 			return fmt.Errorf("read gate: %w", err)
 		}

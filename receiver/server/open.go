@@ -66,7 +66,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	s.contacts = contacts.Open(notes)
-	rules := gate.Options{Own: o.Build.Commit, Path: o.ConfigPath, Log: o.Log.With("component", "gate")}
+	rules := gate.Options{Own: o.Build.Commit, FS: o.FS, Path: o.ConfigPath, Log: o.Log.With("component", "gate")}
 	if o.Releases != nil {
 		rules.Released, rules.Blocked = o.Releases.Commits, o.Releases.Blocked
 	}

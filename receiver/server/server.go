@@ -69,6 +69,8 @@ type Options struct {
 	// Notify tells the service manager a state, as sd_notify(3) has it; nil
 	// tells nobody.
 	Notify func(state string)
+	// Listen opens the listener; nil is net.Listen.
+	Listen func(network, address string) (net.Listener, error)
 	Now    func() time.Time
 	Log    *slog.Logger
 }
@@ -117,7 +119,7 @@ func New(o Options) (_ *Server, err error) {
 		unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
 	}
 	if c.TLS.Mode == "direct" {
-		s.pair = newPair(c)
+		s.pair = newPair(o.FS, c)
 	}
 	defer func() {
 		if err != nil {
@@ -149,7 +151,11 @@ func (s *Server) listen() (net.Listener, error) {
 		}
 		return fileListener{l}, nil
 	}
-	l, err := net.Listen("tcp", c.Listen)
+	open := s.o.Listen
+	if open == nil {
+		open = net.Listen
+	}
+	l, err := open("tcp", c.Listen)
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
 	}

@@ -17,11 +17,11 @@ type keptPair struct {
 	last atomic.Pointer[tls.Certificate]
 }
 
-func newPair(c config.Receiver) *keptPair {
+func newPair(fsys disk.FS, c config.Receiver) *keptPair {
 	if c.TLS.Certificate != "" {
 		return &keptPair{pair: pki.NewPairOf(c.TLS.Certificate, c.TLS.Key)}
 	}
-	return &keptPair{pair: pki.NewPair(filepath.Join(c.Authority.Dir, "server.pem"))}
+	return &keptPair{pair: pki.NewPair(fsys, filepath.Join(c.Authority.Dir, "server.pem"))}
 }
 
 // get returns the certificate to use; the error tells why there is no newer one.

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -78,7 +79,7 @@ func Start(tb testing.TB, change func(*Receiver)) *Receiver {
 	}
 	path := filepath.Join(tb.TempDir(), "server.pem")
 	r.issueServer(tb, path, r.Names, r.Life)
-	pair := pki.NewPair(path)
+	pair := pki.NewPair(disk.OS{}, path)
 	cert, err := pair.Get()
 	if err != nil {
 		tb.Fatal(err)

@@ -20,7 +20,14 @@ func (n *node) Facts(fi fs.FileInfo) disk.Facts {
 func (d *Disk) touch(n *node) {
 	d.changes++
 	n.changed = time.Unix(0, d.changes)
+	if d.now != nil {
+		n.mtime = d.now()
+	}
+	d.dirty[n] = true
 }
+
+// fill notes that the names in a folder were changed.
+func (d *Disk) fill(folder *node) { d.dirty[folder] = true }
 
 // Chown gives a file or folder to a user. Like the permissions of a file it is not
 // modelled beyond that: it is durable at once, and keeps nobody out.
@@ -53,6 +60,7 @@ func (d *Disk) Mkfifo(name string) error {
 	n = &node{mode: fs.ModeNamedPipe | 0o660, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 	d.touch(n)
 	parent.names[base] = n
+	d.fill(parent)
 	return nil
 }
 
@@ -75,6 +83,8 @@ func (d *Disk) Exchange(a, b string) error {
 		return wrap("exchange", a, err)
 	}
 	inA.names[nameA], inB.names[nameB] = nodeB, nodeA
+	d.fill(inA)
+	d.fill(inB)
 	return nil
 }
 

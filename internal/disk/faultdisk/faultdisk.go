@@ -11,6 +11,7 @@ import (
 	"errors"
 	"io/fs"
 	"path"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -53,6 +54,8 @@ type Disk struct {
 	lost  bool
 	// changes counts what was changed, as the time of it
 	changes int64
+	dirty   map[*node]bool   // what a Flush has to make durable
+	now     func() time.Time // of modification; nil: it is not modelled
 }
 
 var _ disk.FS = (*Disk)(nil)
@@ -77,7 +80,7 @@ func newDir() *node {
 
 // New returns an empty disk with the given folders, durable from the start.
 func New(dirs ...string) *Disk {
-	d := &Disk{root: newDir()}
+	d := &Disk{root: newDir(), dirty: map[*node]bool{}}
 	for _, dir := range dirs {
 		n := d.root
 		for _, name := range split(dir) {
@@ -90,6 +93,13 @@ func New(dirs ...string) *Disk {
 		}
 	}
 	return d
+}
+
+// SetClock gives the disk the time that modified files are stamped with.
+func (d *Disk) SetClock(now func() time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.now = now
 }
 
 // Arm sets a fault at the n-th call from now, 1 being the next one.
@@ -112,7 +122,7 @@ func (d *Disk) Reboot(s Survive) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.lost = 0, false
-	d.root = survivor(d.root, s, map[*node]*node{})
+	d.root, d.dirty = survivor(d.root, s, map[*node]*node{}), map[*node]bool{}
 }
 
 func survivor(n *node, s Survive, done map[*node]*node) *node {
@@ -197,11 +207,10 @@ func (d *Disk) find(name string) (parent *node, base string, n *node, err error)
 }
 
 func split(name string) []string {
-	var parts []string
-	for name = path.Clean("/" + name); name != "/"; name = path.Dir(name) {
-		parts = append([]string{path.Base(name)}, parts...)
+	if name = path.Clean("/" + name); name == "/" {
+		return nil
 	}
-	return parts
+	return strings.Split(name[1:], "/")
 }
 
 func wrap(op, name string, err error) error {

@@ -3,6 +3,7 @@ package faultdisk
 import (
 	"io"
 	"io/fs"
+	"slices"
 
 	"cis490/internal/disk"
 )
@@ -72,6 +73,7 @@ func (f *file) Write(p []byte) (int, error) {
 	if f.appends {
 		f.pos = len(f.n.data)
 	}
+	f.n.own(f.pos)
 	if end := f.pos + len(p); end > len(f.n.data) {
 		f.n.data = append(f.n.data, make([]byte, end-len(f.n.data))...)
 	}
@@ -89,8 +91,18 @@ func (f *file) Sync() error {
 	if err := f.d.step(); err != nil {
 		return wrap("sync", f.name, err)
 	}
-	f.n.durable = append([]byte(nil), f.n.data...)
+	f.n.keep()
 	return nil
+}
+
+// keep makes a file's content durable. The bytes are shared until they are written over.
+func (n *node) keep() { n.durable = n.data[:len(n.data):len(n.data)] }
+
+// own makes the content from an offset on fit to be written over.
+func (n *node) own(from int) {
+	if from < len(n.durable) {
+		n.data = slices.Clone(n.data)
+	}
 }
 
 func (f *file) Truncate(size int64) error {

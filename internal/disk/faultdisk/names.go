@@ -39,6 +39,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 	if n == nil {
 		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 		d.touch(n)
+		d.fill(parent)
 		parent.names[base] = n
 	}
 	if flag&os.O_TRUNC != 0 {
@@ -73,6 +74,8 @@ func (d *Disk) Rename(oldname, newname string) error {
 		over.links--
 	}
 	d.touch(n)
+	d.fill(from)
+	d.fill(to)
 	delete(from.names, oldBase)
 	to.names[newBase] = n
 	return nil
@@ -99,6 +102,7 @@ func (d *Disk) Link(oldname, newname string) error {
 		return wrap("link", newname, err)
 	}
 	to.names[base] = n
+	d.fill(to)
 	n.links++
 	d.touch(n)
 	return nil
@@ -119,6 +123,7 @@ func (d *Disk) Symlink(target, name string) error {
 	if err := d.step(); err != nil {
 		return wrap("symlink", name, err)
 	}
+	d.fill(parent)
 	parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 	return nil
 }
@@ -155,6 +160,7 @@ func (d *Disk) Remove(name string) error {
 		return wrap("remove", name, err)
 	}
 	delete(parent.names, base)
+	d.fill(parent)
 	n.links--
 	d.touch(n)
 	return nil
@@ -177,6 +183,8 @@ func (d *Disk) Mkdir(name string, perm fs.FileMode) error {
 	dir := newDir()
 	dir.uid = parent.uid
 	dir.mode = fs.ModeDir | perm
+	d.fill(parent)
+	d.fill(dir)
 	parent.names[base] = dir
 	return nil
 }
@@ -301,7 +309,10 @@ func (f *flusher) Flush() error {
 	if err := f.d.step(); err != nil {
 		return wrap("flush", f.dir, err)
 	}
-	f.root.flush()
+	for n := range f.d.dirty {
+		n.flush()
+	}
+	clear(f.d.dirty)
 	return nil
 }
 
@@ -310,12 +321,8 @@ func (f *flusher) Close() error { return nil }
 
 func (n *node) flush() {
 	if n.names == nil {
-		n.durable = append([]byte(nil), n.data...)
+		n.keep()
 		return
 	}
-	n.synced = map[string]*node{}
-	for name, child := range n.names {
-		child.flush()
-		n.synced[name] = child
-	}
+	n.synced = maps.Clone(n.names)
 }

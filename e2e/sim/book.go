@@ -1,0 +1,178 @@
+package sim
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/receiver/fleet"
+	"cis490/receiver/notify"
+)
+
+// book knows what is true, and notes what the programs do about it.
+type book struct {
+	w  *World
+	mu sync.Mutex
+
+	episodes map[ident.EpisodeID]*fact
+	runs     int
+	judged   time.Time            // last run of fleet-check that judged
+	open     map[fleet.Key]open   // what fires, by the last run that judged
+	rows     map[string]int       // rows by alert, state and hour
+	people   map[fleet.Key]bool   // what a person believes to be open
+	heard    map[string]time.Time // when a person, or the journal, was last told of somebody
+	wrong    []Violation
+	seen     map[string]bool // violations that were noted
+	checked  int
+	messages int
+	states   map[[2]string]int
+}
+
+type open struct {
+	fleet.Alert
+	at time.Time
+}
+
+// fact is an episode that was recorded whole.
+type fact struct {
+	host ident.Host
+	body string
+	at   time.Time
+}
+
+// Violation is an invariant that did not hold.
+type Violation struct {
+	Rule string        // stable name
+	At   time.Duration // since the run began
+	Text string
+}
+
+// Report is what a run came to.
+type Report struct {
+	Wrong    []Violation
+	Episodes int
+	Runs     int               // of fleet-check
+	Messages int               // that a person got
+	Checked  int               // invariants
+	States   map[[2]string]int // how often a kind of fault struck a state
+}
+
+func newBook(w *World) *book {
+	return &book{
+		w: w, episodes: map[ident.EpisodeID]*fact{}, seen: map[string]bool{}, open: map[fleet.Key]open{}, rows: map[string]int{},
+		people: map[fleet.Key]bool{}, heard: map[string]time.Time{}, states: map[[2]string]int{},
+	}
+}
+
+func (b *book) recorded(h ident.Host, id ident.EpisodeID, body string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.episodes[id] = &fact{h, body, time.Now()}
+}
+
+// said notes a line of the journal.
+func (b *book) said(a fleet.Alert) {
+	b.w.trace("receiver", "ALERT %s %s %s: %s (%s)", a.Host, a.Symptom, a.State, a.Detail, a.Code)
+	b.mu.Lock()
+	b.heard[a.Host] = time.Now()
+	key := fmt.Sprintf("%s %s %s in the hour %s", a.Host, a.Symptom, a.State, a.Hour.UTC().Format(time.RFC3339))
+	b.rows[key]++
+	again := b.rows[key] > 1
+	b.mu.Unlock()
+	if again && !b.w.recently(time.Hour, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver }) {
+		b.breaks("one row a symptom and hour", key, "told twice: %s", key)
+	}
+}
+
+// ran notes a run of fleet-check.
+func (b *book) ran(r fleet.Result, err error) {
+	b.mu.Lock()
+	b.runs++
+	b.mu.Unlock()
+	if err != nil || r.Skipped != "" {
+		return
+	}
+	now := time.Now()
+	next := map[fleet.Key]open{}
+	b.mu.Lock()
+	b.judged = now
+	for _, a := range r.Open {
+		next[a.Key()] = open{a, now}
+		if had, ok := b.open[a.Key()]; ok {
+			next[a.Key()] = open{a, had.at}
+		}
+	}
+	b.open = next
+	b.mu.Unlock()
+	for _, a := range r.Open {
+		b.w.justify(a)
+	}
+}
+
+// told notes what a person got.
+func (b *book) told(m notify.Message) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.messages++
+	for _, a := range m.Alerts {
+		b.heard[a.Host] = time.Now()
+		if b.people[a.Key()] = m.State == fleet.Firing; m.State != fleet.Firing {
+			delete(b.people, a.Key())
+		}
+	}
+}
+
+// breaks notes that an invariant does not hold; what says the same is noted once.
+func (b *book) breaks(rule, about, format string, args ...any) {
+	b.mu.Lock()
+	known := b.seen[rule+about]
+	b.seen[rule+about] = true
+	v := Violation{rule, time.Since(b.w.began), fmt.Sprintf(format, args...)}
+	if !known {
+		b.wrong = append(b.wrong, v)
+	}
+	b.mu.Unlock()
+	if !known {
+		b.w.trace("", "VIOLATION %s: %s", v.Rule, v.Text)
+	}
+}
+
+func (b *book) report() *Report {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return &Report{b.wrong, len(b.episodes), b.runs, b.messages, b.checked, b.states}
+}
+
+// States are those in which a fault may find what it strikes.
+func States() []string {
+	return []string{"idle", "uploading", "packing", "renewing", "in trial", "rolling out", "restarting", "ill already", "off"}
+}
+
+// struck notes in which state a fault found its target.
+func (b *book) struck(f Fault, m *Machine) {
+	state := "idle"
+	host := slices.IndexFunc(b.w.hosts, func(h *Host) bool { return h.Machine == m })
+	switch {
+	case !m.On():
+		state = "off"
+	case host >= 0 && b.w.hosts[host].onTrial():
+		state = "in trial"
+	case host >= 0 && m.Service("cert-fetch").running():
+		state = "renewing"
+	case host >= 0 && len(m.names("outbox")) > 0, host < 0 && b.w.hostsBusy():
+		state = "uploading"
+	case host >= 0 && len(m.names("episodes")) > 0:
+		state = "packing"
+	case host < 0 && b.w.recv.rolls():
+		state = "rolling out"
+	case host < 0 && !m.Service("serve").running():
+		state = "restarting"
+	case b.w.recently(0, func(g Fault) bool { return g != f && b.w.target(g) == m }):
+		state = "ill already"
+	}
+	b.mu.Lock()
+	b.states[[2]string{f.Kind, state}]++
+	b.mu.Unlock()
+}

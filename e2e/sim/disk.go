@@ -1,0 +1,296 @@
+package sim
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"strings"
+	"syscall"
+
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+)
+
+// Ill is what ails a machine's data disk.
+type Ill int
+
+// The ways in which a disk can be ill.
+const (
+	Well     Ill = iota
+	Full         // ENOSPC for what would take room
+	ReadOnly     // EROFS for every change
+	Flaky        // EIO for one change in eight
+	NoSync       // EIO for what would make something durable
+	Dead         // EIO for everything
+)
+
+// errKilled is what a process that was killed would see, if it could.
+var errKilled = errors.New("the process was killed")
+
+// procFS is the file system as one process has it. A process that was killed can do
+// nothing more.
+type procFS struct{ p *Proc }
+
+var (
+	_ disk.FS     = procFS{}
+	_ disk.Space  = procFS{}
+	_ disk.Locker = procFS{}
+	_ disk.Links  = procFS{}
+)
+
+// kind of a call: what it does to the disk.
+type kind int
+
+const (
+	look   kind = iota
+	change      // takes no room
+	grow
+	settle // makes durable
+)
+
+// on returns the disk that has the name, unless the call fails.
+func (f procFS) on(k kind, op, name string) (*faultdisk.Disk, error) {
+	m := f.p.m
+	if f.p.dead.Load() {
+		return nil, &fs.PathError{Op: op, Path: name, Err: errKilled}
+	}
+	m.dmu.Lock()
+	defer m.dmu.Unlock()
+	ours := strings.HasPrefix(name, m.data)
+	if ours && m.bare != nil {
+		return m.bare, nil
+	}
+	var err error
+	if ours {
+		switch {
+		case m.ill == Dead, m.ill == NoSync && k == settle:
+			err = syscall.EIO
+		case m.ill == Full && k == grow:
+			err = syscall.ENOSPC
+		case m.ill == ReadOnly && k != look && k != settle:
+			err = syscall.EROFS
+		case m.ill == Flaky && k != look && m.rand.IntN(8) == 0:
+			err = syscall.EIO
+		}
+	}
+	if err != nil {
+		return nil, &fs.PathError{Op: op, Path: name, Err: err}
+	}
+	return m.disk, nil
+}
+
+func (f procFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
+	k := look
+	if flag&(syscall.O_CREAT|syscall.O_TRUNC) != 0 {
+		k = grow
+	}
+	d, err := f.on(k, "open", name)
+	if err != nil {
+		return nil, err
+	}
+	in, err := d.OpenFile(name, flag, perm)
+	if err != nil {
+		return nil, err
+	}
+	return &procFile{f, name, in}, nil
+}
+
+func (f procFS) Rename(from, to string) error {
+	d, err := f.on(change, "rename", from)
+	if err == nil {
+		err = d.Rename(from, to)
+	}
+	return err
+}
+
+func (f procFS) Link(from, to string) error {
+	d, err := f.on(grow, "link", from)
+	if err == nil {
+		err = d.Link(from, to)
+	}
+	return err
+}
+
+func (f procFS) Symlink(target, name string) error {
+	d, err := f.on(grow, "symlink", name)
+	if err == nil {
+		err = d.Symlink(target, name)
+	}
+	return err
+}
+
+func (f procFS) Readlink(name string) (string, error) {
+	d, err := f.on(look, "readlink", name)
+	if err != nil {
+		return "", err
+	}
+	return d.Readlink(name)
+}
+
+func (f procFS) Remove(name string) error {
+	d, err := f.on(change, "remove", name)
+	if err == nil {
+		err = d.Remove(name)
+	}
+	return err
+}
+
+func (f procFS) Mkdir(name string, perm fs.FileMode) error {
+	d, err := f.on(grow, "mkdir", name)
+	if err == nil {
+		err = d.Mkdir(name, perm)
+	}
+	return err
+}
+
+func (f procFS) ReadDir(name string) ([]fs.DirEntry, error) {
+	d, err := f.on(look, "readdir", name)
+	if err != nil {
+		return nil, err
+	}
+	return d.ReadDir(name)
+}
+
+func (f procFS) Lstat(name string) (fs.FileInfo, error) {
+	d, err := f.on(look, "lstat", name)
+	if err != nil {
+		return nil, err
+	}
+	return d.Lstat(name)
+}
+
+func (f procFS) SyncDir(name string) error {
+	d, err := f.on(settle, "sync", name)
+	if err == nil {
+		err = d.SyncDir(name)
+	}
+	return err
+}
+
+func (f procFS) OpenFlush(dir string) (disk.Flusher, error) {
+	d, err := f.on(look, "open", dir)
+	if err != nil {
+		return nil, err
+	}
+	in, err := d.OpenFlush(dir)
+	if err != nil {
+		return nil, err
+	}
+	return procFlusher{f, dir, in}, nil
+}
+
+type procFlusher struct {
+	f   procFS
+	dir string
+	in  disk.Flusher
+}
+
+func (p procFlusher) Flush() error {
+	if _, err := p.f.on(settle, "syncfs", p.dir); err != nil {
+		return err
+	}
+	return p.in.Flush()
+}
+
+func (p procFlusher) Close() error { return p.in.Close() }
+
+// Chmod does nothing: rights are not modelled.
+func (f procFS) Chmod(name string, _ fs.FileMode) error {
+	_, err := f.on(change, "chmod", name)
+	return err
+}
+
+// Chown does nothing.
+func (f procFS) Chown(name string, _, _ int) error {
+	_, err := f.on(change, "chown", name)
+	return err
+}
+
+// Stat is Lstat: nothing here follows a symlink but Readlink's callers.
+func (f procFS) Stat(name string) (fs.FileInfo, error) { return f.Lstat(name) }
+
+// Free returns what a disk of ordinary size has left.
+func (f procFS) Free(name string) (int64, error) {
+	if _, err := f.on(look, "statfs", name); err != nil {
+		return 0, err
+	}
+	f.p.m.dmu.Lock()
+	defer f.p.m.dmu.Unlock()
+	if f.p.m.ill == Full {
+		return 0, nil
+	}
+	return 1 << 40, nil
+}
+
+// Lock takes a folder's lock for the life of the process.
+func (f procFS) Lock(name string) (io.Closer, error) {
+	if _, err := f.on(look, "lock", name); err != nil {
+		return nil, err
+	}
+	m := f.p.m
+	m.dmu.Lock()
+	defer m.dmu.Unlock()
+	if by := m.locks[name]; by != nil && !by.dead.Load() {
+		return nil, disk.ErrLocked
+	}
+	m.locks[name] = f.p
+	return lock{f.p, name}, nil
+}
+
+type lock struct {
+	p    *Proc
+	name string
+}
+
+func (l lock) Close() error {
+	m := l.p.m
+	m.dmu.Lock()
+	defer m.dmu.Unlock()
+	if m.locks[l.name] == l.p {
+		delete(m.locks, l.name)
+	}
+	return nil
+}
+
+type procFile struct {
+	f    procFS
+	name string
+	disk.File
+}
+
+func (p *procFile) do(k kind, op string) error { _, err := p.f.on(k, op, p.name); return err }
+
+func (p *procFile) Read(b []byte) (int, error) {
+	if err := p.do(look, "read"); err != nil {
+		return 0, err
+	}
+	return p.File.Read(b)
+}
+
+func (p *procFile) ReadAt(b []byte, off int64) (int, error) {
+	if err := p.do(look, "read"); err != nil {
+		return 0, err
+	}
+	return p.File.ReadAt(b, off)
+}
+
+func (p *procFile) Write(b []byte) (int, error) {
+	if err := p.do(grow, "write"); err != nil {
+		return 0, err
+	}
+	return p.File.Write(b)
+}
+
+func (p *procFile) Sync() error {
+	if err := p.do(settle, "sync"); err != nil {
+		return err
+	}
+	return p.File.Sync()
+}
+
+func (p *procFile) Truncate(n int64) error {
+	if err := p.do(change, "truncate"); err != nil {
+		return err
+	}
+	return p.File.Truncate(n)
+}

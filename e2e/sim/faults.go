@@ -1,0 +1,294 @@
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"cis490/internal/disk/faultdisk"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/index"
+	"cis490/receiver/store"
+)
+
+// Fault is something that goes wrong, from a moment on and for a while.
+type Fault struct {
+	Kind string
+	Who  int // index of the host; of no meaning where the receiver is struck
+	At   time.Duration
+	For  time.Duration
+	N    int64 // what a kind makes of it
+}
+
+// Party is who is to be blamed for a fault.
+type Party int
+
+// The parties.
+const (
+	OfHost     Party = iota // the host, or its way to the receiver
+	OfReceiver              // the receiver, and no host
+	OfPeople                // a decision: the gate's
+)
+
+// Kind is a way in which things go wrong.
+type Kind struct {
+	Party Party
+	// Want are the symptoms of which one must be open when the fault has lasted for
+	// Told; none: nobody has to be told.
+	Want []string
+	Code []string // reasons that are right; none: any
+	// Often weighs the kind among the others; Most bounds how long it lasts.
+	Often int
+	Most  time.Duration
+	start func(w *World, m *Machine, f Fault)
+	end   func(w *World, m *Machine, f Fault)
+}
+
+// told is how long a fault may last before somebody is told: what may be silent, the
+// time between two episodes and that of a run of fleet-check.
+const told = 60 * time.Minute
+
+var silence = []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.FatalOnly, fleet.NeverReported}
+
+// kinds are all the ways.
+func kinds() map[string]Kind {
+	way := func(to Way, slow time.Duration) func(*World, *Machine, Fault) {
+		return func(_ *World, m *Machine, _ Fault) { m.link.Set(to, slow) }
+	}
+	ail := func(ill Ill) func(*World, *Machine, Fault) {
+		return func(_ *World, m *Machine, _ Fault) { m.setIll(ill) }
+	}
+	kill := func(service string) func(*World, *Machine, Fault) {
+		return func(_ *World, m *Machine, _ Fault) { m.Kill(service) }
+	}
+	step := func(_ *World, m *Machine, f Fault) { m.Clock.Step(time.Duration(f.N) * time.Second) }
+	back := func(_ *World, m *Machine, f Fault) { m.Clock.Step(-time.Duration(f.N) * time.Second) }
+	boot := func(_ *World, m *Machine, _ Fault) { m.Boot() }
+	rx := []string{fleet.DoctorFailing, fleet.DiskLow, fleet.IndexBroken}
+	return map[string]Kind{
+		"hole":   {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Hole, 0), end: way(Up, 0)},
+		"refuse": {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Refuse, 0), end: way(Up, 0)},
+		"portal": {Want: silence, Often: 2, Most: 6 * time.Hour, start: way(Portal, 0), end: way(Up, 0)},
+		"slow":   {Often: 1, Most: 2 * time.Hour, start: way(Up, 2*time.Second), end: way(Up, 0)},
+		"cut":    {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Cut(int(f.N%4000) + 1) }},
+		"lose":   {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%3)+1, f.N&4 != 0, Up) }},
+		// The way breaks when the answer to an upload is on it.
+		"answer-dies": {Often: 4, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%2)+1, true, Refuse) }, end: way(Up, 0)},
+		"host-kill":   {Often: 3, start: kill("ship")},
+		"host-power":  {Want: silence, Often: 3, Most: 30 * time.Hour, start: powerCut, end: boot},
+		"host-clock":  {Often: 4, Most: 12 * time.Hour, start: step, end: back},
+		"host-full":   {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
+		"host-ro":     {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
+		"host-flaky":  {Often: 2, Most: 2 * time.Hour, start: ail(Flaky), end: ail(Well)},
+		"host-dead":   {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
+		"host-hand":   {Often: 2, start: handTidies},
+
+		"host-leaves":  {Often: 2, Most: 30 * time.Hour, start: leaves, end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() }},
+		"host-install": {Often: 2, start: handInstalls},
+
+		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
+		"release-zip":   {Party: OfPeople, Often: 2, start: publish(func(b *Binary, _ Fault) { b.Encoder = 1 })},
+		"release-crash": {Party: OfPeople, Often: 3, start: publish(func(b *Binary, f Fault) { b.Crash = time.Duration(f.N%600+30) * time.Second })},
+
+		"rx-kill":      {Party: OfReceiver, Often: 3, start: kill("serve")},
+		"rx-ca-kill":   {Party: OfReceiver, Often: 1, start: kill("bootstrap")},
+		"rx-power":     {Party: OfReceiver, Often: 3, Most: 6 * time.Hour, start: powerCut, end: boot},
+		"rx-nobattery": {Party: OfReceiver, Often: 2, Most: 3 * time.Hour, start: noBattery, end: back},
+		"rx-clock":     {Party: OfReceiver, Often: 3, Most: 12 * time.Hour, start: step, end: back},
+		"rx-full":      {Party: OfReceiver, Want: rx, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
+		"rx-ro":        {Party: OfReceiver, Want: rx, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
+		"rx-flaky":     {Party: OfReceiver, Often: 1, Most: time.Hour, start: ail(Flaky), end: ail(Well)},
+		"rx-nosync":    {Party: OfReceiver, Want: rx, Often: 2, Most: 6 * time.Hour, start: ail(NoSync), end: ail(Well)},
+		"rx-dead":      {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
+		"rx-unmounted": {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: unmounted, end: mounted},
+		"rx-rotate":    {Party: OfReceiver, Often: 2, start: rotate},
+		"rx-restore":   {Party: OfReceiver, Often: 1, start: restore},
+
+		"nobody-hears": {
+			Party: OfReceiver, Often: 1, Most: 6 * time.Hour,
+			start: func(w *World, _ *Machine, _ Fault) { w.away.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.away.Store(false) },
+		},
+
+		"gate-wrong": {Party: OfPeople, Want: silence, Code: []string{"gated"}, Often: 3, Most: 5 * time.Hour, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]"), end: decide("")},
+		"gate-typo":  {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
+		// Nobody takes it back.
+		"gate-block": {Party: OfPeople, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
+	}
+}
+
+// Kinds returns the names of all kinds.
+func Kinds() []string { return slices.Sorted(maps.Keys(kinds())) }
+
+func (m *Machine) setIll(ill Ill) {
+	m.dmu.Lock()
+	m.ill = ill
+	m.dmu.Unlock()
+}
+
+func powerCut(_ *World, m *Machine, f Fault) {
+	m.Off([]faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All}[f.N&3])
+}
+
+// noBattery is a power cut after which the machine is up at once, with a clock that is
+// where it was when the power went, or earlier, until something sets it right.
+func noBattery(w *World, m *Machine, f Fault) {
+	powerCut(w, m, f)
+	time.Sleep(time.Duration(-f.N) * time.Second / 2)
+	m.Clock.Step(time.Duration(f.N) * time.Second)
+	m.Boot()
+}
+
+// handTidies is a person who removes tarballs that wait, to make room.
+func handTidies(_ *World, m *Machine, _ Fault) {
+	outbox := filepath.Join(m.data, "outbox")
+	all, _ := m.disk.ReadDir(outbox)
+	for _, e := range all {
+		if filepath.Ext(e.Name()) == ".zst" {
+			_ = m.disk.Remove(filepath.Join(outbox, e.Name()))
+		}
+	}
+}
+
+// handInstalls is a person who installs a build on a host, whose encoder is another.
+func handInstalls(w *World, m *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	b := binary(0)
+	b.Version, b.Encoder = "1.0.0-hand", 2
+	if err := h.install(b); err != nil {
+		w.trace(m.name, "not installed: %v", err)
+		return
+	}
+	m.Restart("ship")
+}
+
+// leaves is a person who shuts a host down.
+func leaves(w *World, m *Machine, f Fault) {
+	w.hosts[f.Who%len(w.hosts)].leaves.Store(true)
+	m.Stop("ship")
+	time.Sleep(15 * time.Second)
+	m.Off(faultdisk.All)
+}
+
+// unmounted is a boot after which the data disk is not there.
+func unmounted(_ *World, m *Machine, _ Fault) {
+	m.Off(faultdisk.All)
+	bare := faultdisk.New(m.data)
+	bare.SetClock(m.Clock.Now)
+	m.dmu.Lock()
+	m.bare = bare
+	m.dmu.Unlock()
+	m.Boot()
+}
+
+func mounted(_ *World, m *Machine, _ Fault) {
+	m.Off(faultdisk.All)
+	m.dmu.Lock()
+	m.bare = nil
+	m.dmu.Unlock()
+	m.Boot()
+}
+
+// rotate renames a ledger, as a logrotate of the site's does.
+func rotate(_ *World, m *Machine, f Fault) {
+	name := []string{fleet.AlertsFile, contacts.RefusalsFile, index.File, fleet.RunFile}[f.N&3]
+	path := filepath.Join(m.data, name)
+	_ = m.disk.Rename(path, fmt.Sprintf("%s.%d", path, f.N))
+}
+
+// restore brings the ledgers back on an empty store, as `restore` does.
+func restore(_ *World, m *Machine, _ Fault) {
+	m.Off(faultdisk.All)
+	for _, name := range []string{store.EpisodesDir, store.StagedDir, store.IDFile, index.File} {
+		removeAll(m.disk, filepath.Join(m.data, name))
+	}
+	m.Boot()
+}
+
+func removeAll(d *faultdisk.Disk, path string) {
+	entries, _ := d.ReadDir(path)
+	for _, e := range entries {
+		removeAll(d, filepath.Join(path, e.Name()))
+	}
+	_ = d.Remove(path)
+}
+
+func decide(text string) func(*World, *Machine, Fault) {
+	return func(w *World, _ *Machine, _ Fault) {
+		if w.blocked.Load() {
+			return // decided for good
+		}
+		_ = w.configure(text)
+	}
+}
+
+// publish is a person who publishes a release, which is as it is.
+func publish(as func(*Binary, Fault)) func(*World, *Machine, Fault) {
+	return func(w *World, _ *Machine, f Fault) {
+		if err := w.recv.publish(func(b *Binary) { as(b, f) }); err != nil {
+			w.trace("receiver", "not published: %v", err)
+		}
+	}
+}
+
+// target returns the machine that a fault strikes.
+func (w *World) target(f Fault) *Machine {
+	if kinds()[f.Kind].Party == OfHost {
+		return w.hosts[f.Who%len(w.hosts)].Machine
+	}
+	return w.rx
+}
+
+// moment is the start or the end of a fault.
+type moment struct {
+	at    time.Duration
+	fault Fault
+	ends  bool
+}
+
+// moments are those of a plan in their order.
+func (p Plan) moments() []moment {
+	var all []moment
+	for _, f := range p.Faults {
+		all = append(all, moment{f.At, f, false})
+		if f.For > 0 {
+			all = append(all, moment{f.At + f.For, f, true})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+// play lets the faults come and go. Those of the start come before anything runs.
+func (w *World) play(before bool) {
+	for _, m := range w.plan.moments() {
+		if (m.at == 0 && !m.ends) != before {
+			continue
+		}
+		time.Sleep(time.Until(w.began.Add(m.at)))
+		w.strike(m)
+	}
+	if !before {
+		time.Sleep(time.Until(w.began.Add(w.plan.Length)))
+	}
+}
+
+func (w *World) strike(m moment) {
+	k, target := kinds()[m.fault.Kind], w.target(m.fault)
+	if m.ends {
+		w.trace(target.name, "-- %s ends", m.fault.Kind)
+		if k.end != nil {
+			k.end(w, target, m.fault)
+		}
+		return
+	}
+	w.trace(target.name, "-- %s for %s, n=%d", m.fault.Kind, m.fault.For, m.fault.N)
+	w.book.struck(m.fault, target)
+	k.start(w, target, m.fault)
+	if m.fault.Kind == "gate-block" {
+		w.blocked.Store(true)
+	}
+}

@@ -1,0 +1,211 @@
+package sim
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+	"cis490/receiver/store"
+)
+
+func (b *book) count() { b.mu.Lock(); b.checked++; b.mu.Unlock() }
+
+// names lists a folder below a machine's data.
+func (m *Machine) names(dir string) []string {
+	entries, _ := m.disk.ReadDir(filepath.Join(m.data, dir))
+	var all []string
+	for _, e := range entries {
+		all = append(all, e.Name())
+	}
+	return all
+}
+
+func (s *Service) running() bool {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.active
+}
+
+func (w *World) hostsBusy() bool {
+	return slices.ContainsFunc(w.hosts, func(h *Host) bool { return len(h.names("outbox"))+len(h.names("episodes")) > 0 })
+}
+
+// final holds what must be so in the end against what is.
+func (w *World) final() {
+	w.finalEpisodes()
+	w.finalLedgers()
+	w.finalAlerts()
+}
+
+// finalEpisodes: none is lost, changed or twice; what is stored is concluded on its host;
+// and all is stored that may be.
+func (w *World) finalEpisodes() {
+	b := w.book
+	b.mu.Lock()
+	facts := map[ident.EpisodeID]*fact{}
+	for id, f := range b.episodes {
+		if time.Since(f.at) > time.Hour { // what is newer is on its way
+			facts[id] = f
+		}
+	}
+	b.mu.Unlock()
+	rows := map[ident.EpisodeID]int{}
+	for r, err := range index.Rows(w.rx.disk, rxData, time.Time{}) {
+		if err != nil {
+			b.breaks("ledgers can be read", index.File, "%v", err)
+			break
+		}
+		if !r.Repaired && !r.Archived {
+			rows[r.Episode]++
+		}
+	}
+	places := map[ident.Host]map[string]string{}
+	for _, h := range w.hosts {
+		at := map[string]string{}
+		for _, dir := range []string{"shipped", "quarantine", "episodes", "outbox"} {
+			for _, name := range h.names(dir) {
+				id, _, _ := strings.Cut(name, ".")
+				at[id] = dir
+			}
+		}
+		places[h.id] = at
+	}
+	for id, f := range facts {
+		b.count()
+		at := places[f.host][string(id)]
+		content, err := readFile(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, string(f.host), string(id)+wire.TarballSuffix))
+		stored := err == nil
+		switch {
+		case !stored && at == "":
+			b.breaks("no episode is lost", "", "%s of %s is nowhere", id, f.host)
+		case !stored && at == "shipped":
+			b.breaks("what was shipped is stored", "", "%s of %s is shipped, and the receiver does not have it", id, f.host)
+		case stored && !holds(content, id, f.body):
+			b.breaks("no episode is changed", "", "%s of %s is stored with another content", id, f.host)
+		case stored && at == "quarantine":
+			b.breaks("what is stored is concluded", at, "%s of %s is stored and set aside on its host: %s", id, f.host, w.reason(f.host, id))
+		case stored && (at == "outbox" || at == "episodes"):
+			b.breaks("what is stored is concluded", at, "%s of %s is stored, and waits on its host", id, f.host)
+		case !stored && at == "quarantine" && !w.blocked.Load():
+			b.breaks("every queue drains", at, "%s of %s is set aside: %s", id, f.host, w.reason(f.host, id))
+		case !stored && !w.blocked.Load():
+			b.breaks("every queue drains", string(f.host), "%s of %s waits in %s", id, f.host, at)
+		case stored && rows[id] > 1:
+			b.breaks("no episode is there twice", "", "%s of %s has %d rows", id, f.host, rows[id])
+		}
+	}
+}
+
+func (w *World) reason(h ident.Host, id ident.EpisodeID) string {
+	for _, host := range w.hosts {
+		if host.id == h {
+			text, _ := readFile(host.disk, filepath.Join(hostData, "quarantine", string(id), "quarantine_reason.json"))
+			return strings.Join(strings.Fields(string(text)), " ")
+		}
+	}
+	return ""
+}
+
+// holds tells whether a tarball is that of an episode, with its content.
+func holds(tarball []byte, id ident.EpisodeID, body string) bool {
+	found := false
+	err := episode.Inspect(bytes.NewReader(tarball), id, func(name string, _ int64, r io.Reader) error {
+		text, err := io.ReadAll(r)
+		found = found || name == episode.TelemetryFile("proc") && string(text) == body
+		return err
+	})
+	return err == nil && found
+}
+
+// finalLedgers: each line can be read, times never decrease, and no time ends before it
+// begins.
+func (w *World) finalLedgers() {
+	for path, key := range map[string]string{
+		filepath.Join(rxData, index.File): index.TimeKey, filepath.Join(rxData, fleet.AlertsFile): "at",
+		filepath.Join(rxData, contacts.RefusalsFile): "at", filepath.Join(rxAuthority, roster.File): "at",
+	} {
+		w.ledger(w.rx, path, key)
+	}
+	for _, h := range w.hosts {
+		w.ledger(h.Machine, filepath.Join(hostData, "shipped", "receipts.jsonl"), "at")
+	}
+	w.book.count()
+	c, err := contacts.Read(w.rx.disk, rxData)
+	if err != nil {
+		w.book.breaks("ledgers can be read", contacts.File, "%v", err)
+	}
+	for _, o := range c.Receiver.Outages {
+		if !o.To.IsZero() && o.To.Before(o.From) {
+			w.book.breaks("no time ends before it begins", "", "an outage from %s to %s", o.From, o.To)
+		}
+	}
+}
+
+func (w *World) ledger(m *Machine, path, key string) {
+	w.book.count()
+	if !disk.Exists(m.disk, path) {
+		return
+	}
+	b, err := readFile(m.disk, path)
+	if err != nil {
+		w.book.breaks("ledgers can be read", path, "%s of %s: %v", path, m.name, err)
+		return
+	}
+	var last time.Time
+	for n, line := range strings.Split(strings.TrimSuffix(string(b), "\n"), "\n") {
+		if line == "" {
+			continue
+		}
+		var row map[string]json.RawMessage
+		var at time.Time
+		err := json.Unmarshal([]byte(line), &row)
+		if err == nil {
+			err = json.Unmarshal(row[key], &at)
+		}
+		if err != nil {
+			w.book.breaks("ledgers can be read", path, "%s of %s, line %d: %v: %.100q", path, m.name, n+1, err, line)
+			return
+		}
+		if at.Before(last) {
+			w.book.breaks("times never decrease", path, "%s of %s, line %d: %s after %s", path, m.name, n+1, at, last)
+			return
+		}
+		last = at
+	}
+}
+
+// finalAlerts: nothing fires without a cause, and a person knows that.
+func (w *World) finalAlerts() {
+	b := w.book
+	b.mu.Lock()
+	open, people := b.open, fmt.Sprint(b.people)
+	last := b.judged
+	told := len(b.people)
+	b.mu.Unlock()
+	b.count()
+	if w.blocked.Load() {
+		return
+	}
+	for k, a := range open {
+		if k.Symptom == fleet.RolledBack || k.Symptom == fleet.StaleVersion {
+			continue // until a person brings another release
+		}
+		b.breaks("no alert outlives its cause", k.Symptom, "%s %s: %s (%s)", k.Host, k.Symptom, a.Detail, a.Reason)
+	}
+	if told > len(open) && time.Since(last) < 2*checkEvery {
+		b.breaks("a person is told that it is over", "", "told and not taken back: %s", people)
+	}
+}

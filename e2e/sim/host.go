@@ -1,0 +1,268 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"cis490/agent/client"
+	"cis490/agent/enroll"
+	"cis490/agent/health"
+	"cis490/agent/ship"
+	"cis490/agent/spool"
+	"cis490/install/update"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+	"cis490/internal/version"
+	"cis490/internal/wire"
+)
+
+// The folders of a lab host.
+const (
+	hostData  = "/sim/host/data"
+	hostCerts = "/sim/host/certs"
+)
+
+// Host is a lab host.
+type Host struct {
+	*Machine
+	id      ident.Host
+	conf    config.LabHost
+	started atomic.Pointer[Binary]   // what the shipper that runs is
+	leaves  atomic.Bool              // the machine is being shut down
+	crashes map[string]*atomic.Int32 // of the shipper, by version
+}
+
+func newHost(w *World, n int) *Host {
+	name := fmt.Sprintf("lab-%02d", n+1)
+	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name), conf: config.DefaultLabHost()}
+	h.conf.Host, h.conf.DataDir, h.conf.CertsDir = name, hostData, hostCerts
+	h.conf.Receiver.URL, h.conf.Authority.URL = receiverURL, authorityURL
+	h.crashes = map[string]*atomic.Int32{}
+	for n := range maxReleases {
+		h.crashes[binary(n).Version] = &atomic.Int32{}
+	}
+	h.services = []*Service{
+		{Name: "ship", Main: h.ship, First: time.Second},
+		{Name: "cert-fetch", Main: h.certFetch, Every: 5 * time.Minute, First: time.Duration(n+1) * 7 * time.Second},
+		{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
+		{Name: "autoupdate", Main: h.autoupdate, Every: 5 * time.Minute, First: time.Minute + time.Duration(n)*17*time.Second},
+		{Name: "record", Main: h.record, Every: recordEvery, First: time.Minute + time.Duration(n)*13*time.Second},
+	}
+	return h
+}
+
+// recordEvery is how often a host has an episode: a few within what may be silent.
+const recordEvery = 9 * time.Minute
+
+// maxReleases bounds the releases of a run.
+const maxReleases = 40
+
+func (h *Host) build() version.Info { return h.running().Info }
+
+func (h *Host) client(p *Proc, certs string) (*client.Client, error) {
+	conf := h.conf
+	conf.CertsDir = certs
+	return client.NewOn(client.Outside{FS: p.fs, Dial: p.Dial, Now: h.Clock.Now}, conf, h.build())
+}
+
+// ship is `cis490 ship`.
+func (h *Host) ship(p *Proc) (err error) {
+	log := h.w.log(h.name, "ship")
+	cl, err := h.client(p, hostCerts)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	held, err := spool.Lock(p.fs, hostData)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, held.Close()) }()
+	sp, err := spool.Open(spool.Options{FS: p.fs, Dir: hostData, Now: h.Clock.Now, Logger: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sp.Close()) }()
+	found, err := sp.Recover()
+	if err != nil {
+		log.Error("spool not wholly recovered", "err", err)
+	}
+	state, err := spool.LoadState(p.fs, hostData)
+	if err != nil {
+		log.Warn("starting without the state of the last run", "err", err)
+	}
+	b := h.running()
+	h.started.Store(&b)
+	if b.Crash > 0 && h.crashes[b.Version].Load() == 0 {
+		t := time.AfterFunc(b.Crash, func() {
+			h.w.trace(h.name, "the shipper of %s panics", b.Version)
+			h.crashes[b.Version].Add(1)
+			p.kill()
+		})
+		defer t.Stop()
+	}
+	s, err := ship.New(ship.Options{
+		Host: h.id, Config: h.conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
+		NewPacker: h.packer, Receiver: cl, Credentials: cl, Logger: log, Now: h.Clock.Now,
+		Leaving: func(context.Context) bool { return h.leaves.Load() },
+		Update: func() *wire.Update {
+			u, err := update.ReadPublic(p.fs, hostOpt)
+			if err != nil {
+				return nil
+			}
+			return u
+		},
+	}, found.Interrupted)
+	if err != nil {
+		return err
+	}
+	return s.Run(p.ctx)
+}
+
+// packer packs as the encoder of the host's version does: another makes other bytes of
+// the same files.
+func (h *Host) packer() (spool.Packer, error) {
+	p, err := episode.NewPacker()
+	n := h.running().Encoder
+	if n == 0 {
+		return p, err
+	}
+	return encoder{p, n}, err
+}
+
+// encoder is a packer whose tarballs end in a frame that readers skip.
+type encoder struct {
+	spool.Packer
+	n int64
+}
+
+func (e encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
+	var b bytes.Buffer
+	p, err := e.Packer.Pack(ctx, &b, src)
+	if err != nil {
+		return p, err
+	}
+	b.Write([]byte{0x50, 0x2a, 0x4d, 0x18, 1, 0, 0, 0, byte(e.n)})
+	p.Digest, p.Size = digestOf(b.Bytes()), int64(b.Len())
+	_, err = w.Write(b.Bytes())
+	return p, err
+}
+
+// certFetch is `cis490 cert-fetch`.
+func (h *Host) certFetch(p *Proc) error {
+	e, err := enroll.New(enroll.Options{
+		FS: p.fs, Dir: hostCerts, Host: h.id, Authority: authorityURL, Patience: 10 * time.Second,
+		Log: h.w.log(h.name, "cert-fetch"), Now: h.Clock.Now, Dial: p.Dial,
+		Probe: func(ctx context.Context, dir string) error {
+			cl, err := h.client(p, dir)
+			if err != nil {
+				return err
+			}
+			defer cl.Close()
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+			defer cancel()
+			_, err = cl.Reconcile(ctx, []wire.Pair{})
+			return err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	r, err := e.Run(p.ctx, false)
+	if err != nil {
+		h.w.log(h.name, "cert-fetch").Warn("failed", "err", err)
+	} else if r != enroll.Nothing {
+		h.w.trace(h.name, "cert-fetch: %s", r)
+	}
+	return err
+}
+
+// healthCheck is `cis490 health-check`, with the checks that need no real machine.
+func (h *Host) healthCheck(p *Proc) error {
+	cl, err := h.client(p, hostCerts)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	row := check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass}
+	if _, err := health.Figures(p.fs, hostData); err != nil {
+		row.Status, row.Detail = check.Fail, err.Error()
+	}
+	b, err := json.Marshal(check.Report{
+		Schema: "cis490.doctor/1", Host: h.name, Role: "lab-host", Version: h.build().Version, Commit: string(h.build().Commit),
+		At: h.Clock.Now().UTC().Truncate(time.Second), Summary: check.Summary{Pass: 1}, Checks: []check.Row{row},
+	})
+	if err != nil {
+		return err
+	}
+	return cl.PutHealth(p.ctx, b)
+}
+
+// record stands for the recorder: it makes an episode whole, or leaves half of one.
+func (h *Host) record(p *Proc) error {
+	id, err := ident.NewEpisodeID(h.Clock.Now(), noise{h.Machine})
+	if err != nil {
+		return err
+	}
+	body := fmt.Sprintf("{\"host\":%q,\"episode\":%q}\n", h.name, id)
+	meta, err := json.Marshal(episode.Meta{
+		SchemaVersion: episode.MetaSchema, Episode: id, Host: h.id, Experiment: ident.Digest(strings.Repeat("0", 64)),
+		Code: episode.Code{Version: h.build().Version, Commit: h.build().Commit}, Verdict: episode.Accepted,
+	})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(hostData, "episodes", string(id))
+	if err := disk.MkdirAll(p.fs, dir, 0o770); err != nil {
+		return err
+	}
+	for _, f := range []struct{ name, content string }{
+		{episode.MetaFile, string(meta)}, {episode.TelemetryFile("proc"), body}, {episode.DoneMarker, ""},
+	} {
+		if err := disk.ReplaceBytes(p.fs, filepath.Join(dir, f.name), 0o660, []byte(f.content)); err != nil {
+			return err
+		}
+	}
+	h.w.book.recorded(h.id, id, body)
+	return nil
+}
+
+// noise is a machine's randomness for names.
+type noise struct{ m *Machine }
+
+func (n noise) Read(b []byte) (int, error) {
+	n.m.dmu.Lock()
+	defer n.m.dmu.Unlock()
+	for i := range b {
+		b[i] = byte(n.m.rand.Uint32())
+	}
+	return len(b), nil
+}
+
+func digestOf(b []byte) ident.Digest {
+	sum := sha256.Sum256(b)
+	return ident.Digest(hex.EncodeToString(sum[:]))
+}
+
+func readFile(fsys disk.FS, name string) ([]byte, error) {
+	f, err := fsys.OpenFile(name, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	b, err := io.ReadAll(f)
+	return b, errors.Join(err, f.Close())
+}

@@ -1,0 +1,386 @@
+package sim
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Way is how a link treats what is sent over it.
+type Way int
+
+// The ways.
+const (
+	Up     Way = iota
+	Refuse     // connections are reset, new ones refused: no name, no route
+	Hole       // nothing arrives, and nobody says so
+	Portal     // another machine answers
+)
+
+// Link is a lab host's way to the receiver.
+type Link struct {
+	mu    sync.Mutex
+	way   Way
+	slow  time.Duration // each write takes so long
+	cut   int           // bytes until the connection that carries them is cut; 0: none
+	lose  int           // the n-th answer from now is lost with its connection; 0: none
+	puts  bool          // only answers to uploads count for that
+	then  Way           // how the way is from then on
+	conns map[*conn]bool
+}
+
+// Set changes the way. What is under way stalls in a hole, and is cut otherwise.
+func (l *Link) Set(w Way, slow time.Duration) {
+	l.mu.Lock()
+	l.way, l.slow, l.lose = w, slow, 0
+	conns := l.list()
+	l.mu.Unlock()
+	for _, c := range conns {
+		if w == Refuse || w == Portal {
+			c.Reset()
+		} else {
+			c.in.wake()
+			c.out.wake()
+		}
+	}
+}
+
+// Cut cuts the connection that carries the n-th byte from now.
+func (l *Link) Cut(n int) { l.mu.Lock(); l.cut = n; l.mu.Unlock() }
+
+// Lose loses the n-th answer from now, or the n-th to an upload. The way is another from
+// then on.
+func (l *Link) Lose(n int, puts bool, then Way) {
+	l.mu.Lock()
+	l.lose, l.puts, l.then = n, puts, then
+	l.mu.Unlock()
+}
+
+func (l *Link) list() []*conn {
+	var all []*conn
+	for c := range l.conns {
+		all = append(all, c)
+	}
+	return all
+}
+
+func (l *Link) stalled() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.way == Hole }
+
+// carry tells what happens to bytes that an end writes: how long that takes, how many
+// arrive, and whether the connection is cut after them.
+func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.cut > 0 {
+		if l.cut -= n; l.cut <= 0 {
+			n, l.cut, cut = n+l.cut, 0, true
+		}
+	}
+	switch {
+	case c.server && c.asked >= question && n < small:
+		c.asked, c.upload = 0, true
+	case c.server:
+		if l.lose > 0 && c.asked >= question && (c.upload || !l.puts) {
+			if l.lose--; l.lose == 0 {
+				n, cut, l.way = 0, true, l.then
+			}
+		}
+		c.asked, c.upload = 0, false
+	default:
+		c.peer.asked += n
+	}
+	return l.slow, max(n, 0), cut
+}
+
+// question is how many bytes a request has at least, and small how many less than that
+// the interim answer has with which a server asks for the body of an upload.
+const (
+	question = 300
+	small    = 80
+)
+
+// half is one direction of a connection.
+type half struct {
+	mu       sync.Mutex
+	cond     *sync.Cond
+	buf      []byte
+	ended    bool // by its writer
+	reset    bool
+	deadline time.Time
+}
+
+func newHalf() *half { h := &half{}; h.cond = sync.NewCond(&h.mu); return h }
+
+func (h *half) wake() { h.mu.Lock(); h.cond.Broadcast(); h.mu.Unlock() }
+
+// conn is one end of a connection.
+type conn struct {
+	in, out    *half
+	peer       *conn
+	link       *Link
+	server     bool
+	asked      int  // bytes that came since this end wrote last; guarded by the link
+	upload     bool // it asked for a body; likewise
+	here       net.Addr
+	there      net.Addr
+	once       sync.Once
+	writeUntil time.Time
+}
+
+type addr string
+
+func (a addr) Network() string { return "tcp" }
+func (a addr) String() string  { return string(a) }
+
+// pair makes a connection; a is the client's end.
+func pair(l *Link, from, to string) (a, b *conn) {
+	x, y := newHalf(), newHalf()
+	a = &conn{in: x, out: y, link: l, here: addr(from), there: addr(to)}
+	b = &conn{in: y, out: x, link: l, server: true, here: addr(to), there: addr(from)}
+	a.peer, b.peer = b, a
+	l.mu.Lock()
+	l.conns[a] = true
+	l.mu.Unlock()
+	return a, b
+}
+
+func (c *conn) Read(p []byte) (int, error) {
+	h := c.in
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for {
+		switch {
+		case h.reset:
+			return 0, syscall.ECONNRESET
+		case !h.deadline.IsZero() && !time.Now().Before(h.deadline):
+			return 0, os.ErrDeadlineExceeded
+		case len(h.buf) > 0 && !c.link.stalled():
+			n := copy(p, h.buf)
+			h.buf = h.buf[n:]
+			h.cond.Broadcast()
+			return n, nil
+		case len(h.buf) == 0 && h.ended:
+			return 0, io.EOF
+		}
+		h.wait()
+	}
+}
+
+// wait waits for a change or the deadline; the lock is held.
+func (h *half) wait() {
+	if !h.deadline.IsZero() {
+		t := time.AfterFunc(time.Until(h.deadline), h.wake)
+		defer t.Stop()
+	}
+	h.cond.Wait()
+}
+
+// window is how many bytes may be under way.
+const window = 256 << 10
+
+func (c *conn) Write(p []byte) (int, error) {
+	slow, n, cut := c.link.carry(c, len(p))
+	if slow > 0 {
+		time.Sleep(slow)
+	}
+	h := c.out
+	h.mu.Lock()
+	for len(h.buf) > window && !h.reset && !h.ended {
+		if !c.writeUntil.IsZero() && !time.Now().Before(c.writeUntil) {
+			h.mu.Unlock()
+			return 0, os.ErrDeadlineExceeded
+		}
+		h.cond.Wait()
+	}
+	if h.reset || h.ended {
+		h.mu.Unlock()
+		return 0, syscall.EPIPE
+	}
+	h.buf = append(h.buf, p[:n]...)
+	h.cond.Broadcast()
+	h.mu.Unlock()
+	if cut {
+		c.Reset()
+		return n, syscall.ECONNRESET
+	}
+	return len(p), nil
+}
+
+// Close ends both directions in order.
+func (c *conn) Close() error { c.end(false); return nil }
+
+// Reset ends both directions at once.
+func (c *conn) Reset() { c.end(true) }
+
+func (c *conn) end(reset bool) {
+	for _, h := range []*half{c.in, c.out} {
+		h.mu.Lock()
+		h.ended = true
+		h.reset = h.reset || reset || h == c.in
+		h.cond.Broadcast()
+		h.mu.Unlock()
+	}
+	c.once.Do(func() {
+		a := c
+		if c.server {
+			a = c.peer
+		}
+		c.link.mu.Lock()
+		delete(c.link.conns, a)
+		c.link.mu.Unlock()
+	})
+}
+
+// Caller is root: only people on the machine itself ask a socket.
+func (c *local) Caller() unix.Ucred { return unix.Ucred{} }
+
+// local is a connection to a Unix socket.
+type local struct{ *conn }
+
+func (c *conn) LocalAddr() net.Addr  { return c.here }
+func (c *conn) RemoteAddr() net.Addr { return c.there }
+
+func (c *conn) SetDeadline(t time.Time) error {
+	_ = c.SetWriteDeadline(t)
+	return c.SetReadDeadline(t)
+}
+
+// kept is how long a server's end waits for the next request: for a ping more. A real
+// one closes sooner; but the handshakes are most of what a run would cost.
+const kept = 7 * time.Minute
+
+func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.server && time.Until(t) > 80*time.Second {
+		t = time.Now().Add(kept)
+	}
+	c.in.mu.Lock()
+	c.in.deadline = t
+	c.in.cond.Broadcast()
+	c.in.mu.Unlock()
+	return nil
+}
+
+func (c *conn) SetWriteDeadline(t time.Time) error {
+	c.out.mu.Lock()
+	c.writeUntil = t
+	c.out.mu.Unlock()
+	return nil
+}
+
+// listener is a process's.
+type listener struct {
+	p     *Proc
+	at    string
+	ch    chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+	local bool
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.ch:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *listener) Close() error {
+	l.once.Do(func() {
+		close(l.done)
+		l.p.m.w.mu.Lock()
+		defer l.p.m.w.mu.Unlock()
+		if l.p.m.w.listeners[l.at] == l {
+			delete(l.p.m.w.listeners, l.at)
+		}
+	})
+	return nil
+}
+
+func (l *listener) Addr() net.Addr { return addr(l.at) }
+
+// Listen opens a listener at a port of the machine.
+func (p *Proc) Listen(_, address string) (net.Listener, error) {
+	return p.listen(p.m.name+address, false)
+}
+
+// listenAdmin opens a listener at a socket's path.
+func (p *Proc) listenAdmin(path string) (net.Listener, error) { return p.listen(path, true) }
+
+func (p *Proc) listen(address string, local bool) (net.Listener, error) {
+	l := &listener{p: p, local: local, at: address, ch: make(chan net.Conn), done: make(chan struct{})}
+	w := p.m.w
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if p.dead.Load() {
+		return nil, net.ErrClosed
+	}
+	if w.listeners[address] != nil {
+		return nil, syscall.EADDRINUSE
+	}
+	w.listeners[address] = l
+	p.listeners = append(p.listeners, l)
+	return l, nil
+}
+
+// Dial connects as net.Dialer does, over the machine's link.
+func (p *Proc) Dial(ctx context.Context, _, address string) (net.Conn, error) {
+	if p.dead.Load() {
+		return nil, net.ErrClosed
+	}
+	w, link := p.m.w, p.m.link
+	link.mu.Lock()
+	way := link.way
+	link.mu.Unlock()
+	w.mu.Lock()
+	l := w.listeners[address]
+	if way == Portal {
+		l = nil
+	}
+	off := !w.rx.on && p.m != w.rx
+	w.mu.Unlock()
+	if way == Hole || off {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-p.ctx.Done():
+			return nil, net.ErrClosed
+		case <-time.After(127 * time.Second): // as long as Linux tries
+			return nil, syscall.ETIMEDOUT
+		}
+	}
+	time.Sleep(time.Millisecond) // a failure takes time too
+	if way == Portal {
+		a, b := pair(link, p.m.ip, address)
+		_, _ = b.Write([]byte("HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n"))
+		_ = b.Close()
+		return a, nil
+	}
+	if way == Refuse || l == nil {
+		return nil, syscall.ECONNREFUSED
+	}
+	a, b := pair(link, p.m.ip, address)
+	if !p.holds(a) || !l.p.holds(b) {
+		a.Reset()
+		return nil, syscall.ECONNREFUSED
+	}
+	var end net.Conn = b
+	if l.local {
+		end = &local{b}
+	}
+	select {
+	case l.ch <- end:
+		return a, nil
+	case <-l.done:
+	case <-ctx.Done():
+	}
+	a.Reset()
+	return nil, syscall.ECONNREFUSED
+}

@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"time"
+)
+
+// NewPlan makes a plan out of a seed. Faults come in clusters, several at a time: what
+// breaks programs is seldom one thing. The first of a cluster goes round all kinds as
+// seeds do, so that the rare ones come too. Kinds in without are left out.
+func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Plan {
+	r := rand.New(rand.NewPCG(seed, 0x5e1f))
+	p := Plan{Seed: seed, Hosts: hosts, Length: length}
+	var names, often []string
+	for _, name := range Kinds() {
+		if slices.Contains(without, name) {
+			continue
+		}
+		names = append(names, name)
+		for range kinds()[name].Often {
+			often = append(often, name)
+		}
+	}
+	clusters := max(1, int(length/(12*time.Hour)))
+	for range clusters {
+		at := time.Duration(r.Int64N(int64(length))).Truncate(time.Second)
+		if r.IntN(8) == 0 {
+			at = 0
+		}
+		who := r.IntN(max(hosts, 1))
+		for n := range 1 + r.IntN(4) {
+			f := Fault{Kind: often[r.IntN(len(often))], Who: who, N: r.Int64N(1 << 30)}
+			if n == 0 && r.IntN(3) == 0 {
+				f.Kind = names[seed%uint64(len(names))]
+			}
+			if r.IntN(3) == 0 {
+				f.Who = r.IntN(max(hosts, 1))
+			}
+			if f.At = at; at > 0 {
+				f.At += time.Duration(r.Int64N(int64(20 * time.Minute))).Truncate(time.Second)
+			}
+			if most := kinds()[f.Kind].Most; most > 0 {
+				f.For = lasting(r, most)
+			}
+			if f.Kind == "host-clock" || f.Kind == "rx-clock" {
+				f.N = steps[r.IntN(len(steps))]
+				if f.For = lasting(r, 12*time.Hour); f.At == 0 {
+					f.N = max(f.N, -f.N) // a machine that never ran is ahead, or right
+				}
+			}
+			if f.Kind == "rx-nobattery" {
+				f.N = -r.Int64N(7200) - 60
+			}
+			if !p.clashes(f) {
+				p.Faults = append(p.Faults, f)
+			}
+		}
+	}
+	slices.SortStableFunc(p.Faults, func(a, b Fault) int { return cmp.Compare(a.At, b.At) })
+	return p
+}
+
+// steps are how far clocks are off, in seconds.
+var steps = []int64{90, -90, 600, -600, 2700, -2700, 8 * 3600, -8 * 3600, 86400, -86400, 40 * 86400, -3 * 86400}
+
+// lasting is a time that is short more often than long.
+func lasting(r *rand.Rand, most time.Duration) time.Duration {
+	d := time.Duration(r.Int64N(int64(most)))
+	if r.IntN(2) == 0 {
+		d /= 8
+	}
+	return max(d, time.Minute).Truncate(time.Second)
+}
+
+// clashes tells whether another fault of the plan has hold of the same part at the
+// same time, so that the end of one would end the other.
+func (p Plan) clashes(f Fault) bool {
+	if f.For == 0 {
+		return false
+	}
+	group := func(kind string) string {
+		switch kind {
+		case "hole", "refuse", "portal", "slow", "answer-dies":
+			return "link"
+		case "host-full", "host-ro", "host-flaky", "host-dead":
+			return "host disk"
+		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted":
+			return "disk"
+		case "host-power", "host-leaves":
+			return "host"
+		case "rx-power", "rx-nobattery", "rx-clock":
+			return "receiver"
+		case "gate-wrong", "gate-typo":
+			return "gate"
+		}
+		return kind
+	}
+	host := kinds()[f.Kind].Party == OfHost
+	return slices.ContainsFunc(p.Faults, func(g Fault) bool {
+		return g.For > 0 && group(g.Kind) == group(f.Kind) && (!host || g.Who%p.Hosts == f.Who%p.Hosts) &&
+			g.At < f.At+f.For+time.Minute && f.At < g.At+g.For+time.Minute
+	})
+}

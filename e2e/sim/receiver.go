@@ -1,0 +1,250 @@
+package sim
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"path/filepath"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	labhealth "cis490/agent/health"
+	"cis490/internal/check"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/httpclient"
+	"cis490/internal/ident"
+	"cis490/internal/pki"
+	rel "cis490/internal/release"
+	"cis490/internal/version"
+	"cis490/receiver/authority"
+	"cis490/receiver/fleet"
+	"cis490/receiver/gate"
+	rxhealth "cis490/receiver/health"
+	"cis490/receiver/notify"
+	"cis490/receiver/release"
+	"cis490/receiver/roster"
+	"cis490/receiver/server"
+)
+
+// The receiver's names.
+const (
+	rxConfig     = "/sim/receiver/receiver.toml"
+	rxData       = "/sim/receiver/data"
+	rxAuthority  = "/sim/receiver/authority"
+	rxSocket     = "/sim/receiver/admin.sock"
+	receiverURL  = "https://receiver:8443"
+	authorityURL = "https://receiver:8444"
+)
+
+// ownCommit is the receiver's, and that of the hosts' first version.
+var ownCommit = binary(0).Commit
+
+// Receiver is the machine that collects.
+type Receiver struct {
+	*Machine
+	conf config.Receiver
+	key  rel.SecretKey
+	seq  int // of the last release
+	// rollout is that of the serve that runs.
+	rollout atomic.Pointer[release.Rollout]
+}
+
+func newReceiver(w *World) *Receiver {
+	r := &Receiver{Machine: newMachine(w, "receiver", "10.0.0.1:4000", rxData), conf: config.DefaultReceiver()}
+	r.conf.PublicURL, r.conf.DataDir, r.conf.Operator = receiverURL, rxData, "/sim/receiver/operator"
+	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
+	r.conf.Fleet.BackupOld = 0
+	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
+	r.services = []*Service{
+		{Name: "bootstrap", Main: r.bootstrap},
+		{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
+		{Name: "fleet-check", Main: r.fleetCheck, Every: checkEvery, First: 4 * time.Minute},
+	}
+	return r
+}
+
+// checkEvery is how often fleet-check runs.
+const checkEvery = 5 * time.Minute
+
+func (r *Receiver) build() version.Info {
+	return version.Info{Version: "1.0.0", Commit: ownCommit, OS: "linux", Arch: "amd64"}
+}
+
+// bootstrap is `cis490 bootstrap`.
+func (r *Receiver) bootstrap(p *Proc) error {
+	a, err := authority.New(authority.Options{
+		Config: r.conf.Authority, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
+		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin,
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { _ = a.Close() }()
+	return a.Run(p.ctx)
+}
+
+// serve is `cis490 serve`.
+func (r *Receiver) serve(p *Proc) error {
+	log := r.w.log(r.name, "serve")
+	releases := r.releases(p, log)
+	s, err := server.New(server.Options{
+		Releases: releases, Offered: releases.Version,
+		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: roster.Open(p.fs, rxAuthority),
+		FleetCheck: func() time.Time {
+			fi, err := p.fs.Stat(filepath.Join(rxData, fleet.RunFile))
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		},
+		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Log: log, Listen: p.Listen,
+	})
+	if err != nil {
+		return err
+	}
+	r.rollout.Store(releases)
+	defer r.rollout.CompareAndSwap(releases, nil)
+	return s.Run(p.ctx)
+}
+
+func registry(all []check.Check) func(id string) (check.Check, bool) {
+	return func(id string) (check.Check, bool) {
+		if i := slices.IndexFunc(all, func(c check.Check) bool { return c.ID == id }); i >= 0 {
+			return all[i], true
+		}
+		return check.Check{}, false
+	}
+}
+
+// fleetCheck is `cis490 fleet-check`, wired as package commands wires it.
+func (r *Receiver) fleetCheck(p *Proc) error {
+	log := r.w.log(r.name, "fleet-check")
+	releases := r.releases(p, slog.New(slog.DiscardHandler))
+	g := gate.New(gate.Options{
+		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: slog.New(slog.DiscardHandler),
+	})
+	g.Refresh()
+	c := r.conf
+	res, err := fleet.Run(fleet.Options{
+		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version},
+		Limits: fleet.Limits{
+			SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(),
+			NeverReported: c.Fleet.NeverReported.D(), CertLife: c.Authority.CertLife.D(),
+		},
+		Now: r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
+		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
+		Lock: func(string) (func(), error) { return func() {}, nil },
+	})
+	r.w.book.ran(res, err)
+	if err != nil {
+		log.Error("fleet-check failed", "err", err)
+		return err
+	}
+	if res.Skipped != "" {
+		log.Warn("skipped", "err", res.Skipped)
+		return nil
+	}
+	_, err = notify.Deliver(p.ctx, notify.Options{
+		FS: p.fs, DataDir: rxData, Now: res.At, Open: res.Open, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
+		Wait: func(context.Context, int) error { return nil }, Log: log,
+	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
+		if r.w.away.Load() {
+			return errors.New("nobody takes it")
+		}
+		r.w.book.told(m)
+		return nil
+	}}})
+	return err
+}
+
+// rows are those of the receiver's checks that can be judged here.
+func (r *Receiver) rows(p *Proc) []check.Row {
+	known := registry(rxhealth.Checks(rxhealth.Options{Config: r.conf, Now: r.Clock.Now}))
+	row := func(id string, status check.Status, detail string) check.Row {
+		c, _ := known(id)
+		return check.Row{ID: id, Title: c.Title, Status: status, Detail: detail, Fix: c.Fix, Hard: c.Severity == check.Hard}
+	}
+	judge := func(id string, err error) check.Row {
+		if err != nil {
+			return row(id, check.Fail, err.Error())
+		}
+		return row(id, check.Pass, "well")
+	}
+	ctx, cancel := context.WithTimeout(p.ctx, 10*time.Second)
+	defer cancel()
+	free, err := p.fs.Free(rxData)
+	if err == nil && free < int64(r.conf.Limits.DiskReserve) {
+		err = fmt.Errorf("%d bytes are free", free)
+	}
+	return []check.Row{
+		judge("receiver.ready", r.ask(ctx, p, receiverURL+"/readyz", "", nil, nil)),
+		judge("authority.reachable", r.ask(ctx, p, authorityURL+"/v1/health", "", nil, nil)),
+		judge("disk.reserve", err),
+	}
+}
+
+// ask asks one of this machine's servers; a socket stands for the address where given.
+func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out any) error {
+	t := &http.Transport{DisableKeepAlives: true, DialContext: p.Dial}
+	if socket != "" {
+		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return p.Dial(ctx, network, socket) }
+	} else {
+		pool, err := pki.NewBundle(p.fs, filepath.Join(rxAuthority, "trust.pem")).Get()
+		if err != nil {
+			return err
+		}
+		t.TLSClientConfig = pki.ClientTLS(pool, nil)
+		t.TLSClientConfig.Time = r.Clock.Now
+	}
+	method, body := http.MethodGet, &bytes.Buffer{}
+	if in != nil {
+		method = http.MethodPost
+		if err := json.NewEncoder(body).Encode(in); err != nil {
+			return err
+		}
+	}
+	req, err := http.NewRequestWithContext(ctx, method, url, body)
+	if err != nil {
+		return err
+	}
+	res, err := httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: 1 << 20}).Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s answers %d", url, res.StatusCode)
+	}
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// admit lets a person make a join token, and lays it where install would.
+func (r *Receiver) admit(ctx context.Context, h *Host) error {
+	p := r.person()
+	var made []authority.Made
+	if err := r.ask(ctx, p, "http://authority/v1/tokens", rxSocket, authority.TokenRequest{Hosts: []ident.Host{h.id}}, &made); err != nil {
+		return fmt.Errorf("make token: %w", err)
+	}
+	fsys := h.person().fs
+	if err := disk.MkdirAll(fsys, hostCerts, 0o750); err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(fsys, filepath.Join(hostCerts, "join-token"), 0o600, []byte(made[0].Token))
+}
+
+// person is a process of somebody who is logged in on the machine.
+func (m *Machine) person() *Proc {
+	p := &Proc{m: m, ctx: m.w.ctx, end: func() {}}
+	p.fs = procFS{p}
+	return p
+}

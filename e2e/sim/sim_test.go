@@ -1,0 +1,200 @@
+package sim_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"cis490/e2e/sim"
+)
+
+// play runs a plan in a bubble of its own.
+func play(t *testing.T, p sim.Plan, out io.Writer, level slog.Level) (r *sim.Report) {
+	t.Helper()
+	r = &sim.Report{}
+	synctest.Test(t, func(t *testing.T) {
+		report, err := sim.Run(p, out, level)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		r = report
+	})
+	return r
+}
+
+// TestPeace: without faults nothing is wrong, and nobody is told of anything.
+func TestPeace(t *testing.T) {
+	t.Parallel()
+	r := play(t, sim.Plan{Seed: 1, Hosts: 2, Length: 8 * time.Hour}, nil, 0)
+	if len(r.Wrong) > 0 || r.Messages > 0 {
+		t.Errorf("%+v", r)
+	}
+	if r.Episodes < 100 || r.Runs < 100 {
+		t.Errorf("%d episodes, %d runs of fleet-check: too little happens", r.Episodes, r.Runs)
+	}
+}
+
+// setting is a number of the command line.
+func setting(name string, usual int) int {
+	n, err := strconv.Atoi(os.Getenv("CIS490_SIM_" + name))
+	if err != nil {
+		return usual
+	}
+	return n
+}
+
+// planOf is the plan of a seed, as the command line wants it.
+func planOf(seed int) sim.Plan {
+	return sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(setting("DAYS", 2))*24*time.Hour, without()...)
+}
+
+// without returns the kinds of faults that are left out: all but those of ONLY.
+func without() (out []string) {
+	only := strings.Fields(os.Getenv("CIS490_SIM_ONLY"))
+	for _, name := range sim.Kinds() {
+		if len(only) > 0 && !slices.Contains(only, name) {
+			out = append(out, name)
+		}
+	}
+	return out
+}
+
+// TestSim plays as many seeds as SEEDS says, from FROM on.
+func TestSim(t *testing.T) {
+	seeds, from := setting("SEEDS", 0), setting("FROM", 1)
+	if seeds == 0 {
+		t.Skip("make sim")
+	}
+	var mu sync.Mutex
+	states, rules := map[string]map[string]int{}, map[string]int{}
+	checked, began := 0, time.Now()
+	t.Run("seed", func(t *testing.T) {
+		for seed := from; seed < from+seeds; seed++ {
+			t.Run(strconv.Itoa(seed), func(t *testing.T) {
+				t.Parallel()
+				p, start := planOf(seed), time.Now()
+				r := play(t, p, nil, 0)
+				for _, v := range r.Wrong {
+					say := t.Errorf
+					if why := known(v, p); why != "" {
+						say = func(format string, args ...any) { t.Helper(); t.Logf("known ("+why+"): "+format, args...) }
+					}
+					say("%s: %s: %s", v.At.Round(time.Minute), v.Rule, v.Text)
+				}
+				if t.Failed() {
+					t.Logf("make sim SEED=%d   # its trace; with SHRINK='%s' the smallest plan that does it", seed, r.Wrong[0].Rule)
+				}
+				t.Logf("took %s: %d faults, %d episodes, %d checks", time.Since(start).Round(10*time.Millisecond), len(p.Faults), r.Episodes, r.Checked)
+				mu.Lock()
+				defer mu.Unlock()
+				checked += r.Checked
+				for _, v := range r.Wrong {
+					rules[v.Rule]++
+				}
+				for k, n := range r.States {
+					if states[k[0]] == nil {
+						states[k[0]] = map[string]int{}
+					}
+					states[k[0]][k[1]] += n
+				}
+			})
+		}
+	})
+	t.Logf("%d seeds in %s, %d checks; broken rules: %v", seeds, time.Since(began).Round(time.Second), checked, rules)
+	t.Log(table(states))
+}
+
+// table tells how often each kind of fault struck each state.
+func table(states map[string]map[string]int) string {
+	var b strings.Builder
+	_, _ = fmt.Fprintf(&b, "%-14s", "struck while")
+	for _, s := range sim.States() {
+		_, _ = fmt.Fprintf(&b, "%13s", s)
+	}
+	for _, kind := range sim.Kinds() {
+		_, _ = fmt.Fprintf(&b, "\n%-14s", kind)
+		for _, s := range sim.States() {
+			_, _ = fmt.Fprintf(&b, "%13d", states[kind][s])
+		}
+	}
+	return b.String()
+}
+
+// TestSeed replays SEED with its trace; with SHRINK, the name of a rule that it breaks,
+// it prints the smallest plan that does, and how often that one does.
+func TestSeed(t *testing.T) {
+	seed, rule := setting("SEED", 0), os.Getenv("CIS490_SIM_SHRINK")
+	if seed == 0 {
+		t.Skip("make sim SEED=n")
+	}
+	p := planOf(seed)
+	if rule == "" {
+		t.Log(p.Source())
+		for _, v := range play(t, p, os.Stderr, slog.LevelWarn).Wrong {
+			t.Errorf("%s: %s: %s", v.At.Round(time.Minute), v.Rule, v.Text)
+		}
+		return
+	}
+	p = sim.Shrink(p, func(p sim.Plan) bool { return broke(play(t, p, nil, 0), rule) })
+	const replays = 20
+	fails := 0
+	for range replays {
+		if broke(play(t, p, nil, 0), rule) {
+			fails++
+		}
+	}
+	t.Logf("breaks %q in %d of %d replays:\n%s", rule, fails, replays, p.Source())
+}
+
+// broke tells whether a rule is among what was wrong.
+func broke(r *sim.Report, rule string) bool {
+	return slices.ContainsFunc(r.Wrong, func(v sim.Violation) bool { return v.Rule == rule })
+}
+
+// TestNewPlan_IsTheSeeds: a seed is one plan, and another seed another.
+func TestNewPlan_IsTheSeeds(t *testing.T) {
+	one, again, other := planOf(7), planOf(7), planOf(8)
+	if one.Source() != again.Source() || one.Source() == other.Source() {
+		t.Errorf("%s\n%s\n%s", one.Source(), again.Source(), other.Source())
+	}
+}
+
+// TestNewPlan_StrikesEverything: no kind of fault is out of reach.
+func TestNewPlan_StrikesEverything(t *testing.T) {
+	missing := map[string]bool{}
+	for _, name := range sim.Kinds() {
+		missing[name] = true
+	}
+	for seed := range 400 {
+		for _, f := range planOf(seed).Faults {
+			delete(missing, f.Kind)
+		}
+	}
+	if len(missing) > 0 {
+		t.Errorf("never chosen: %v", slices.Sorted(maps.Keys(missing)))
+	}
+}
+
+// TestShrink_KeepsWhatMatters: of many faults the one that breaks the rule is left.
+func TestShrink_KeepsWhatMatters(t *testing.T) {
+	p := sim.Plan{Seed: 1, Hosts: 3, Length: 48 * time.Hour}
+	for n := range 9 {
+		p.Faults = append(p.Faults, sim.Fault{Kind: "cut", At: time.Duration(n) * time.Hour, N: int64(n)})
+	}
+	p = sim.Shrink(p, func(p sim.Plan) bool {
+		return slices.ContainsFunc(p.Faults, func(f sim.Fault) bool { return f.N == 5 })
+	})
+	if len(p.Faults) != 1 || p.Faults[0].N != 5 || p.Hosts != 1 || p.Length > 6*time.Hour {
+		t.Errorf("left: %s", p.Source())
+	}
+}

@@ -1,0 +1,206 @@
+package sim
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/fleet"
+	"cis490/receiver/store"
+)
+
+// settles is how long after a fault its traces may still show: what waits goes out after
+// a wait of an hour at most, and fleet-check sees it then.
+const settles = 100 * time.Minute
+
+// recently tells whether a fault of a sort is there, or was within a while.
+func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
+	now := time.Since(w.began)
+	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
+		return sort(f) && f.At <= now && now <= w.ends(f)+within
+	})
+}
+
+// ends is when a fault is over.
+func (w *World) ends(f Fault) time.Duration {
+	if f.Kind == "gate-block" {
+		return 1 << 62
+	}
+	return f.At + f.For
+}
+
+// shows tells whether the traces of a fault of a sort may show: while the receiver is
+// ill, none goes away.
+func (w *World) shows(sort func(Fault) bool) bool {
+	now := time.Since(w.began)
+	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
+		if !sort(f) || f.At > now {
+			return false
+		}
+		ends := w.ends(f)
+		for range w.plan.Faults { // in the order of their start
+			for _, g := range w.plan.Faults {
+				if kinds()[g.Kind].Party == OfReceiver && g.At <= ends+settles {
+					ends = max(ends, w.ends(g))
+				}
+			}
+		}
+		return now <= ends+settles
+	})
+}
+
+// justify holds an open alert against what is true: there must be a fault that it is
+// about, of the one who is blamed.
+func (w *World) justify(a fleet.Alert) {
+	w.book.count()
+	receivers := w.shows(func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver })
+	if a.Host == fleet.Receiver {
+		if a.Symptom == fleet.ClockWrong && w.clocksDiffer() {
+			return
+		}
+		if !receivers {
+			w.book.breaks("no alert without a cause", a.Host+a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
+		}
+		return
+	}
+	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
+	own := w.shows(func(f Fault) bool {
+		k := kinds()[f.Kind]
+		return k.Party == OfHost && f.Who%len(w.hosts) == i || k.Party == OfPeople
+	}) || w.recv.seq > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
+	switch {
+	case own, a.Quiet:
+	case receivers:
+		w.book.breaks("no host is blamed for the receiver", a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
+	default:
+		w.book.breaks("no alert without a cause", a.Host+a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
+	}
+}
+
+// clocksDiffer tells whether the receiver and most hosts disagree by what counts, or did
+// a moment ago.
+func (w *World) clocksDiffer() bool {
+	return w.recently(settles, func(f Fault) bool {
+		return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" || f.Kind == "host-clock"
+	})
+}
+
+// watch holds what must be so all along against what is.
+func (w *World) watch() {
+	tick := time.NewTicker(checkEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-w.ctx.Done():
+			return
+		case <-tick.C:
+		}
+		w.watchJudging()
+		w.watchConcluded()
+		for _, f := range w.plan.Faults {
+			w.watchTold(f)
+		}
+	}
+}
+
+// unjudged is how long nothing may be judged while the receiver is up: its start, a run
+// and another.
+const unjudged = 40 * time.Minute
+
+// watchJudging: fleet-check judges again soon after whatever kept it from it.
+func (w *World) watchJudging() {
+	w.book.count()
+	if w.recently(unjudged, func(f Fault) bool {
+		return f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
+			w.rx.isIll() && kinds()[f.Kind].Party == OfReceiver
+	}) {
+		return
+	}
+	w.book.mu.Lock()
+	last := w.book.judged
+	w.book.mu.Unlock()
+	if ago := time.Since(later(last, w.began)); ago > unjudged {
+		w.book.breaks("fleet-check judges", "", "nothing was judged for %s", ago.Round(time.Minute))
+	}
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+func (m *Machine) isIll() bool {
+	m.dmu.Lock()
+	defer m.dmu.Unlock()
+	return m.ill != Well || m.bare != nil
+}
+
+// watchConcluded: what is stored is concluded on its host soon after it can be reached.
+func (w *World) watchConcluded() {
+	const soon = 3 * time.Hour
+	if now := time.Since(w.began); now%(30*time.Minute) >= checkEvery || w.recently(soon, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver }) {
+		return
+	}
+	for i, h := range w.hosts {
+		if w.recently(soon, func(f Fault) bool {
+			return kinds()[f.Kind].Party == OfHost && f.Who%len(w.hosts) == i && f.Kind != "host-clock"
+		}) {
+			continue
+		}
+		for _, name := range h.names("outbox") {
+			w.book.count()
+			id, ok := strings.CutSuffix(name, wire.TarballSuffix)
+			if ok && disk.Exists(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, h.name, name)) && w.book.older(ident.EpisodeID(id), soon) {
+				w.book.breaks("what is stored is concluded", "outbox", "%s of %s is stored, and waits on its host", id, h.name)
+			}
+		}
+	}
+}
+
+// older tells whether an episode was recorded so long ago.
+func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f := b.episodes[id]
+	return f != nil && time.Since(f.at) > age
+}
+
+// watchTold: a fault that lasts is told, of the right one.
+func (w *World) watchTold(f Fault) {
+	k := kinds()[f.Kind]
+	now := time.Since(w.began)
+	if len(k.Want) == 0 || now < f.At+told || now > f.At+f.For || now-checkEvery >= f.At+told {
+		return
+	}
+	// One thing at a time: what else is wrong may hide it, or explain it.
+	target := w.target(f)
+	if w.recently(told+settles, func(g Fault) bool {
+		return g != f && (k.Party == OfPeople || kinds()[g.Kind].Party != OfHost || w.target(g) == target)
+	}) || f.At < told {
+		return
+	}
+	w.book.count()
+	w.book.mu.Lock()
+	defer func() { w.book.mu.Unlock() }()
+	if k.Party == OfReceiver {
+		if at := w.book.heard[fleet.Receiver]; at.Before(w.began.Add(f.At)) {
+			go w.book.breaks("a fault that lasts is told", f.Kind, "%s has lasted for %s, and nobody was told", f.Kind, (now - f.At).Round(time.Minute))
+		}
+		return
+	}
+	var codes []string
+	for key, a := range w.book.open {
+		if (k.Party == OfPeople || key.Host == target.name) && slices.Contains(k.Want, key.Symptom) {
+			if codes = append(codes, a.Code); len(k.Code) == 0 || slices.Contains(k.Code, a.Code) {
+				return
+			}
+		}
+	}
+	go w.book.breaks("a fault that lasts is told", f.Kind, "%s at %s has lasted for %s; open for it: %v", f.Kind, target.name, (now - f.At).Round(time.Minute), codes)
+}

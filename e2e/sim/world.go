@@ -1,0 +1,177 @@
+// Package sim plays a fleet in one process: hosts, receiver, authority and those who
+// look after them, for weeks that take seconds, under faults that come from a seed.
+//
+// What ships, serves, issues, judges and tells is the product's own code. Only the
+// outermost things are models: the disk, the network, clocks, the service manager, the
+// recorder and the people. Time is that of a bubble of testing/synctest. The package
+// keeps no state; a plan says all that a run does, but for the order of goroutines.
+package sim
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"cis490/internal/disk"
+	rel "cis490/internal/release"
+	"cis490/receiver/authority"
+)
+
+// Plan is what a run does.
+type Plan struct {
+	Seed   uint64
+	Hosts  int
+	Length time.Duration // of the faults; some hours in peace follow
+	Faults []Fault
+}
+
+// World is a run.
+type World struct {
+	plan  Plan
+	ctx   context.Context
+	stop  context.CancelFunc
+	wg    sync.WaitGroup
+	began time.Time
+	out   io.Writer // of the trace; nil: none
+	level slog.Level
+
+	blocked   atomic.Bool // the gate refuses the hosts' commit for good
+	away      atomic.Bool // no person can be told
+	mu        sync.Mutex
+	listeners map[string]*listener
+
+	rx    *Machine
+	recv  *Receiver
+	hosts []*Host
+	book  *book
+}
+
+// peace is how long a run goes on after the last fault, until all is to be well.
+const peace = 4 * time.Hour
+
+// Run plays a plan, within a bubble, and returns what was wrong. What it says
+// on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
+func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
+	w := &World{plan: plan, listeners: map[string]*listener{}, began: time.Now(), out: out, level: level}
+	w.ctx, w.stop = context.WithCancel(context.Background())
+	w.book = newBook(w)
+	w.recv = newReceiver(w)
+	w.rx = w.recv.Machine
+	if err := w.configure(""); err != nil {
+		return nil, err
+	}
+	for n := range plan.Hosts {
+		w.hosts = append(w.hosts, newHost(w, n))
+	}
+	defer func() {
+		w.stop()
+		w.wg.Wait()
+	}()
+	if err := w.begin(); err != nil {
+		return nil, err
+	}
+	w.wg.Go(w.watch)
+	w.play(false)
+	time.Sleep(peace)
+	w.final()
+	return w.book.report(), nil
+}
+
+// begin starts all machines and enrols the hosts.
+func (w *World) begin() error {
+	fsys := w.recv.person().fs
+	var err error
+	if w.recv.key, _, err = rel.NewKey(); err != nil {
+		return err
+	}
+	if err := disk.MkdirAll(fsys, rxAuthority, 0o750); err != nil {
+		return err
+	}
+	keys := rel.Keyring{w.recv.key.Public()}.String()
+	if err := disk.ReplaceBytes(fsys, filepath.Join(rxAuthority, authority.ReleaseKeys), 0o644, []byte(keys)); err != nil {
+		return err
+	}
+	w.play(true)
+	w.rx.Boot()
+	time.Sleep(10 * time.Second)
+	for _, h := range w.hosts {
+		if err := w.recv.admit(w.ctx, h); err != nil {
+			return err
+		}
+		if err := h.install(binary(0)); err != nil {
+			return err
+		}
+		h.Boot()
+	}
+	return nil
+}
+
+// configure writes the receiver's config, with what a person wrote of the gate.
+func (w *World) configure(gate string) error {
+	text := "public_url = \"" + receiverURL + "\"\n[gate]\n" + gate + "\n"
+	fsys := w.recv.person().fs
+	if err := disk.MkdirAll(fsys, filepath.Dir(rxConfig), 0o755); err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(fsys, rxConfig, 0o600, []byte(text))
+}
+
+// trace says what happened, with the simulated time.
+func (w *World) trace(who, format string, args ...any) {
+	if w.out == nil {
+		return
+	}
+	at := time.Since(w.began)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	_, _ = fmt.Fprintf(w.out, "%3dd%s %-9s %s\n", int(at.Hours()/24), clockOf(at), who, fmt.Sprintf(format, args...))
+}
+
+func clockOf(d time.Duration) string {
+	d %= 24 * time.Hour
+	return fmt.Sprintf("%02d:%02d:%02d", int(d.Hours()), int(d.Minutes())%60, int(d.Seconds())%60)
+}
+
+// log is the log of a program.
+func (w *World) log(who, program string) *slog.Logger {
+	if w.out == nil {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(&logged{w: w, who: who, program: program})
+}
+
+// logged writes log lines into the trace.
+type logged struct {
+	w            *World
+	who, program string
+	attrs        []slog.Attr
+}
+
+func (l *logged) Enabled(_ context.Context, level slog.Level) bool { return level >= l.w.level }
+
+func (l *logged) Handle(_ context.Context, r slog.Record) error {
+	text := l.program + " " + r.Level.String() + " " + r.Message
+	add := func(a slog.Attr) bool {
+		text += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		return true
+	}
+	for _, a := range l.attrs {
+		add(a)
+	}
+	r.Attrs(add)
+	l.w.trace(l.who, "%s", text)
+	return nil
+}
+
+func (l *logged) WithAttrs(attrs []slog.Attr) slog.Handler {
+	c := *l
+	c.attrs = append(append([]slog.Attr{}, l.attrs...), attrs...)
+	return &c
+}
+
+func (l *logged) WithGroup(string) slog.Handler { return l }
