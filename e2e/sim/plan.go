@@ -23,14 +23,14 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			often = append(often, name)
 		}
 	}
-	clusters := max(1, int(length/(12*time.Hour)))
+	clusters := max(1, int(length/(8*time.Hour)))
 	for range clusters {
 		at := time.Duration(r.Int64N(int64(length))).Truncate(time.Second)
 		if r.IntN(8) == 0 {
 			at = 0
 		}
 		who := r.IntN(max(hosts, 1))
-		for n := range 1 + r.IntN(4) {
+		for n := range 1 + r.IntN(5) {
 			f := Fault{Kind: often[r.IntN(len(often))], Who: who, N: r.Int64N(1 << 30)}
 			if n == 0 && r.IntN(3) == 0 {
 				f.Kind = names[seed%uint64(len(names))]
