@@ -16,20 +16,20 @@ var kept = map[string]struct {
 }{
 	"a receiver is back with its clock behind": {
 		rule: "no time ends before it begins", until: clocks,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-nobattery", At: 2 * time.Hour, For: 40 * time.Minute, N: -2700},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-nobattery", At: time.Hour, For: 40 * time.Minute, N: -2700},
 		}},
 	},
 	"hosts are silent when a receiver's clock is set right": {
 		rule: "no host is blamed for the receiver", until: clocks,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-nobattery", At: 2 * time.Hour, For: 40 * time.Minute, N: -2700},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-nobattery", At: time.Hour, For: 40 * time.Minute, N: -2700},
 		}},
 	},
 	"a receiver's clock was ahead for a while": {
 		rule: "fleet-check judges", until: clocks,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-clock", At: 2 * time.Hour, For: 20 * time.Minute, N: 8 * 3600},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-clock", At: time.Hour, For: 20 * time.Minute, N: 8 * 3600},
 		}},
 	},
 	"a clock was far ahead at enrolment": {
@@ -40,65 +40,65 @@ var kept = map[string]struct {
 	},
 	"a receiver's disk is dead": {
 		rule: "a fault that lasts is told", until: alarm,
-		plan: sim.Plan{Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-dead", At: 3 * time.Hour, For: 90 * time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-dead", At: 70 * time.Minute, For: 90 * time.Minute},
 		}},
 	},
 	"a receiver's disk takes nothing": {
 		rule: "a fault that lasts is told", until: alarm,
-		plan: sim.Plan{Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-ro", At: 3 * time.Hour, For: 90 * time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-ro", At: 70 * time.Minute, For: 90 * time.Minute},
 		}},
 	},
 	"a receiver's disk makes nothing durable": {
 		rule: "a fault that lasts is told", until: alarm,
-		plan: sim.Plan{Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-nosync", At: 3 * time.Hour, For: 90 * time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-nosync", At: 70 * time.Minute, For: 90 * time.Minute},
 		}},
 	},
 	"a receiver's disk is not mounted": {
 		rule: "a fault that lasts is told", until: alarm,
-		plan: sim.Plan{Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
-			{Kind: "rx-unmounted", At: 3 * time.Hour, For: 90 * time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-unmounted", At: 70 * time.Minute, For: 90 * time.Minute},
 		}},
 	},
 	"alerts are rotated while one fires": {
 		rule: "a person is told that it is over", until: alarm,
-		plan: sim.Plan{Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
-			{Kind: "hole", At: 2 * time.Hour, For: 90 * time.Minute},
-			{Kind: "rx-rotate", At: 3*time.Hour + 31*time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "hole", At: time.Hour, For: 90 * time.Minute},
+			{Kind: "rx-rotate", At: 2*time.Hour + 31*time.Minute},
 		}},
 	},
 	"a crash in the trial, and then a power cut": {
 		rule: "good is what had a clean trial", until: updates,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "release-crash", At: 2 * time.Hour, N: 200},
-			{Kind: "host-power", At: 2*time.Hour + 6*time.Minute, For: time.Minute, N: 3},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "release-crash", At: time.Hour, N: 200},
+			{Kind: "host-power", At: time.Hour + 6*time.Minute, For: time.Minute, N: 3},
 		}},
 	},
 	"stored, the answer lost, and its commit held for another": {
 		rule: "what is stored is concluded", until: concluding,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "answer-dies", At: 2 * time.Hour, For: time.Hour, N: 2},
-			{Kind: "host-clock", At: 2*time.Hour + 10*time.Minute, For: 30 * time.Hour, N: -8 * 3600},
-			{Kind: "gate-block", At: 2*time.Hour + 40*time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "answer-dies", At: time.Hour, For: time.Hour, N: 2},
+			{Kind: "host-clock", At: time.Hour + 10*time.Minute, N: -8 * 3600},
+			{Kind: "gate-block", At: time.Hour + 40*time.Minute},
 		}},
 	},
 	"stored, the answer lost, and packed again by another encoder": {
 		rule: "what is stored is concluded", until: concluding,
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
-			{Kind: "answer-dies", At: 2 * time.Hour, For: time.Hour, N: 2},
-			{Kind: "host-hand", At: 2*time.Hour + 20*time.Minute},
-			{Kind: "host-install", At: 2*time.Hour + 30*time.Minute},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "answer-dies", At: time.Hour, For: time.Hour, N: 2},
+			{Kind: "host-hand", At: time.Hour + 20*time.Minute},
+			{Kind: "host-install", At: time.Hour + 30*time.Minute},
 		}},
 	},
 	"a receiver is not ready from its first start on": {
 		rule: "no host is blamed for the receiver",
-		plan: sim.Plan{Hosts: 1, Length: 3 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}}},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}}},
 	},
 	"a host's clock is far ahead when it enrols": {
 		rule: "no alert without a cause",
-		plan: sim.Plan{Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{{Kind: "host-clock", For: 90 * time.Minute, N: 40 * 86400}}},
+		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "host-clock", For: 90 * time.Minute, N: 40 * 86400}}},
 	},
 }
 

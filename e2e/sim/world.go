@@ -53,7 +53,7 @@ type World struct {
 }
 
 // peace is how long a run goes on after the last fault, until all is to be well.
-const peace = 4 * time.Hour
+const peace = 3 * time.Hour
 
 // Run plays a plan, within a bubble, and returns what was wrong. What it says
 // on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
