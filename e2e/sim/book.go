@@ -81,7 +81,7 @@ func (b *book) said(a fleet.Alert) {
 	b.rows[key]++
 	again := b.rows[key] > 1
 	b.mu.Unlock()
-	if again && !b.w.recently(time.Hour, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver }) {
+	if again && !b.w.recently(time.Hour, func(f Fault) bool { return b.w.kinds[f.Kind].Party == OfReceiver }) {
 		b.breaks("one row a symptom and hour", key, "told twice: %s", key)
 	}
 }

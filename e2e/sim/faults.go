@@ -236,7 +236,7 @@ func publish(as func(*Binary, Fault)) func(*World, *Machine, Fault) {
 
 // target returns the machine that a fault strikes.
 func (w *World) target(f Fault) *Machine {
-	if kinds()[f.Kind].Party == OfHost {
+	if w.kinds[f.Kind].Party == OfHost {
 		return w.hosts[f.Who%len(w.hosts)].Machine
 	}
 	return w.rx
@@ -277,7 +277,7 @@ func (w *World) play(before bool) {
 }
 
 func (w *World) strike(m moment) {
-	k, target := kinds()[m.fault.Kind], w.target(m.fault)
+	k, target := w.kinds[m.fault.Kind], w.target(m.fault)
 	if m.ends {
 		w.trace(target.name, "-- %s ends", m.fault.Kind)
 		if k.end != nil {

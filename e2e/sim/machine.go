@@ -49,7 +49,6 @@ type Service struct {
 	held     bool // until the next boot
 	restarts uint32
 	since    time.Time
-	again    chan struct{}
 }
 
 // Proc is a run of a service.
@@ -90,7 +89,7 @@ func (m *Machine) Boot() {
 	ctx, halt := context.WithCancel(m.w.ctx)
 	m.halt = halt
 	for _, s := range m.services {
-		s.m, s.restarts, s.held, s.again = m, 0, false, make(chan struct{}, 1)
+		s.m, s.restarts, s.held = m, 0, false
 		m.w.wg.Go(func() { s.supervise(ctx) })
 	}
 }
@@ -175,7 +174,6 @@ func (s *Service) supervise(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-s.again:
 		case <-t.C:
 		}
 		return ctx.Err() == nil
@@ -189,11 +187,12 @@ func (s *Service) supervise(ctx context.Context) {
 		if wait == 0 {
 			wait = restartAfter
 			s.m.mu.Lock()
-			if s.held {
+			switch {
+			case s.held:
 				wait = 1 << 62
-			} else if s.stopped {
+			case s.stopped:
 				s.stopped, wait = false, time.Millisecond
-			} else {
+			default:
 				s.restarts++
 			}
 			s.m.mu.Unlock()

@@ -11,7 +11,7 @@ import (
 // breaks programs is seldom one thing. The first of a cluster goes round all kinds as
 // seeds do, so that the rare ones come too. Kinds in without are left out.
 func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Plan {
-	r := rand.New(rand.NewPCG(seed, 0x5e1f))
+	r, all := rand.New(rand.NewPCG(seed, 0x5e1f)), kinds()
 	p := Plan{Seed: seed, Hosts: hosts, Length: length}
 	var names, often []string
 	for _, name := range Kinds() {
@@ -19,18 +19,18 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			continue
 		}
 		names = append(names, name)
-		for range kinds()[name].Often {
+		for range all[name].Often {
 			often = append(often, name)
 		}
 	}
-	clusters := max(1, int(length/(12*time.Hour)))
+	clusters := max(1, int(length/(8*time.Hour)))
 	for range clusters {
 		at := time.Duration(r.Int64N(int64(length))).Truncate(time.Second)
 		if r.IntN(8) == 0 {
 			at = 0
 		}
 		who := r.IntN(max(hosts, 1))
-		for n := range 1 + r.IntN(4) {
+		for n := range 1 + r.IntN(5) {
 			f := Fault{Kind: often[r.IntN(len(often))], Who: who, N: r.Int64N(1 << 30)}
 			if n == 0 && r.IntN(3) == 0 {
 				f.Kind = names[seed%uint64(len(names))]
@@ -41,7 +41,7 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			if f.At = at; at > 0 {
 				f.At += time.Duration(r.Int64N(int64(20 * time.Minute))).Truncate(time.Second)
 			}
-			if most := kinds()[f.Kind].Most; most > 0 {
+			if most := all[f.Kind].Most; most > 0 {
 				f.For = lasting(r, most)
 			}
 			if f.Kind == "host-clock" || f.Kind == "rx-clock" {

@@ -44,7 +44,7 @@ func (w *World) shows(sort func(Fault) bool) bool {
 		ends := w.ends(f)
 		for range w.plan.Faults { // in the order of their start
 			for _, g := range w.plan.Faults {
-				if kinds()[g.Kind].Party == OfReceiver && g.At <= ends+settles {
+				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+settles {
 					ends = max(ends, w.ends(g))
 				}
 			}
@@ -57,7 +57,7 @@ func (w *World) shows(sort func(Fault) bool) bool {
 // about, of the one who is blamed.
 func (w *World) justify(a fleet.Alert) {
 	w.book.count()
-	receivers := w.shows(func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver })
+	receivers := w.shows(func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver })
 	if a.Host == fleet.Receiver {
 		if a.Symptom == fleet.ClockWrong && w.clocksDiffer() {
 			return
@@ -69,7 +69,7 @@ func (w *World) justify(a fleet.Alert) {
 	}
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
 	own := w.shows(func(f Fault) bool {
-		k := kinds()[f.Kind]
+		k := w.kinds[f.Kind]
 		return k.Party == OfHost && f.Who%len(w.hosts) == i || k.Party == OfPeople
 	}) || w.recv.seq > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
 	switch {
@@ -116,7 +116,7 @@ func (w *World) watchJudging() {
 	w.book.count()
 	if w.recently(unjudged, func(f Fault) bool {
 		return f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
-			w.rx.isIll() && kinds()[f.Kind].Party == OfReceiver
+			w.rx.isIll() && w.kinds[f.Kind].Party == OfReceiver
 	}) {
 		return
 	}
@@ -144,12 +144,12 @@ func (m *Machine) isIll() bool {
 // watchConcluded: what is stored is concluded on its host soon after it can be reached.
 func (w *World) watchConcluded() {
 	const soon = 3 * time.Hour
-	if now := time.Since(w.began); now%(30*time.Minute) >= checkEvery || w.recently(soon, func(f Fault) bool { return kinds()[f.Kind].Party == OfReceiver }) {
+	if now := time.Since(w.began); now%(30*time.Minute) >= checkEvery || w.recently(soon, func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver }) {
 		return
 	}
 	for i, h := range w.hosts {
 		if w.recently(soon, func(f Fault) bool {
-			return kinds()[f.Kind].Party == OfHost && f.Who%len(w.hosts) == i && f.Kind != "host-clock"
+			return w.kinds[f.Kind].Party == OfHost && f.Who%len(w.hosts) == i && f.Kind != "host-clock"
 		}) {
 			continue
 		}
@@ -173,7 +173,7 @@ func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
 
 // watchTold: a fault that lasts is told, of the right one.
 func (w *World) watchTold(f Fault) {
-	k := kinds()[f.Kind]
+	k := w.kinds[f.Kind]
 	now := time.Since(w.began)
 	if len(k.Want) == 0 || now < f.At+told || now > f.At+f.For || now-checkEvery >= f.At+told {
 		return
@@ -181,7 +181,7 @@ func (w *World) watchTold(f Fault) {
 	// One thing at a time: what else is wrong may hide it, or explain it.
 	target := w.target(f)
 	if w.recently(told+settles, func(g Fault) bool {
-		return g != f && (k.Party == OfPeople || kinds()[g.Kind].Party != OfHost || w.target(g) == target)
+		return g != f && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
 	}) || f.At < told {
 		return
 	}

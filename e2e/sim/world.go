@@ -33,6 +33,7 @@ type Plan struct {
 // World is a run.
 type World struct {
 	plan  Plan
+	kinds map[string]Kind
 	ctx   context.Context
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
@@ -52,12 +53,12 @@ type World struct {
 }
 
 // peace is how long a run goes on after the last fault, until all is to be well.
-const peace = 4 * time.Hour
+const peace = 3 * time.Hour
 
 // Run plays a plan, within a bubble, and returns what was wrong. What it says
 // on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
 func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
-	w := &World{plan: plan, listeners: map[string]*listener{}, began: time.Now(), out: out, level: level}
+	w := &World{plan: plan, kinds: kinds(), listeners: map[string]*listener{}, began: time.Now(), out: out, level: level}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.book = newBook(w)
 	w.recv = newReceiver(w)

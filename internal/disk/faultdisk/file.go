@@ -96,7 +96,7 @@ func (f *file) Sync() error {
 }
 
 // keep makes a file's content durable. The bytes are shared until they are written over.
-func (n *node) keep() { n.durable = n.data[:len(n.data):len(n.data)] }
+func (n *node) keep() { n.durable = slices.Clip(n.data) }
 
 // own makes the content from an offset on fit to be written over.
 func (n *node) own(from int) {
