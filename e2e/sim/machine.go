@@ -62,7 +62,7 @@ type Proc struct {
 
 	cmu       sync.Mutex
 	conns     []*conn
-	listeners []*listener
+	listeners []*listener // guarded by the world's lock
 }
 
 func newMachine(w *World, name, ip, data string) *Machine {
@@ -237,7 +237,10 @@ func (p *Proc) kill() {
 	for _, c := range conns {
 		c.Reset()
 	}
-	for _, l := range p.listeners {
+	p.m.w.mu.Lock()
+	listeners := slices.Clone(p.listeners)
+	p.m.w.mu.Unlock()
+	for _, l := range listeners {
 		_ = l.Close()
 	}
 }

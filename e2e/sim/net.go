@@ -27,7 +27,7 @@ const (
 type Link struct {
 	mu    sync.Mutex
 	way   Way
-	slow  time.Duration // each write takes so long
+	slow  time.Duration // each write arrives so much later
 	cut   int           // bytes until the connection that carries them is cut; 0: none
 	lose  int           // the n-th answer from now is lost with its connection; 0: none
 	puts  bool          // only answers to uploads count for that
@@ -113,6 +113,7 @@ type half struct {
 	ended    bool // by its writer
 	reset    bool
 	deadline time.Time
+	arrives  time.Time // what is in buf
 }
 
 func newHalf() *half { h := &half{}; h.cond = sync.NewCond(&h.mu); return h }
@@ -121,16 +122,15 @@ func (h *half) wake() { h.mu.Lock(); h.cond.Broadcast(); h.mu.Unlock() }
 
 // conn is one end of a connection.
 type conn struct {
-	in, out    *half
-	peer       *conn
-	link       *Link
-	server     bool
-	asked      int  // bytes that came since this end wrote last; guarded by the link
-	upload     bool // it asked for a body; likewise
-	here       net.Addr
-	there      net.Addr
-	once       sync.Once
-	writeUntil time.Time
+	in, out *half
+	peer    *conn
+	link    *Link
+	server  bool
+	asked   int  // bytes that came since this end wrote last; guarded by the link
+	upload  bool // it asked for a body; likewise
+	here    net.Addr
+	there   net.Addr
+	once    sync.Once
 }
 
 type addr string
@@ -160,10 +160,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, syscall.ECONNRESET
 		case !h.deadline.IsZero() && !time.Now().Before(h.deadline):
 			return 0, os.ErrDeadlineExceeded
-		case len(h.buf) > 0 && !c.link.stalled():
+		case len(h.buf) > 0 && !c.link.stalled() && !time.Now().Before(h.arrives):
 			n := copy(p, h.buf)
 			h.buf = h.buf[n:]
-			h.cond.Broadcast()
 			return n, nil
 		case len(h.buf) == 0 && h.ended:
 			return 0, io.EOF
@@ -174,33 +173,29 @@ func (c *conn) Read(p []byte) (int, error) {
 
 // wait waits for a change or the deadline; the lock is held.
 func (h *half) wait() {
-	if !h.deadline.IsZero() {
-		t := time.AfterFunc(time.Until(h.deadline), h.wake)
+	until := h.deadline
+	if now := time.Now(); len(h.buf) > 0 && h.arrives.After(now) && (until.IsZero() || h.arrives.Before(until)) {
+		until = h.arrives
+	}
+	if !until.IsZero() {
+		t := time.AfterFunc(time.Until(until), h.wake)
 		defer t.Stop()
 	}
 	h.cond.Wait()
 }
 
-// window is how many bytes may be under way.
-const window = 256 << 10
-
+// Write never waits: net/http writes under a mutex, and a bubble's time stands still while
+// another goroutine waits for one. A slow link is slow for who reads.
 func (c *conn) Write(p []byte) (int, error) {
 	slow, n, cut := c.link.carry(c, len(p))
-	if slow > 0 {
-		time.Sleep(slow)
-	}
 	h := c.out
 	h.mu.Lock()
-	for len(h.buf) > window && !h.reset && !h.ended {
-		if !c.writeUntil.IsZero() && !time.Now().Before(c.writeUntil) {
-			h.mu.Unlock()
-			return 0, os.ErrDeadlineExceeded
-		}
-		h.cond.Wait()
-	}
 	if h.reset || h.ended {
 		h.mu.Unlock()
 		return 0, syscall.EPIPE
+	}
+	if slow > 0 {
+		h.arrives = later(h.arrives, time.Now()).Add(slow)
 	}
 	h.buf = append(h.buf, p[:n]...)
 	h.cond.Broadcast()
@@ -246,10 +241,7 @@ type local struct{ *conn }
 func (c *conn) LocalAddr() net.Addr  { return c.here }
 func (c *conn) RemoteAddr() net.Addr { return c.there }
 
-func (c *conn) SetDeadline(t time.Time) error {
-	_ = c.SetWriteDeadline(t)
-	return c.SetReadDeadline(t)
-}
+func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
 // kept is how long a server's end waits for the next request: for a ping more. A real
 // one closes sooner; but the handshakes are most of what a run would cost.
@@ -266,12 +258,8 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return nil
 }
 
-func (c *conn) SetWriteDeadline(t time.Time) error {
-	c.out.mu.Lock()
-	c.writeUntil = t
-	c.out.mu.Unlock()
-	return nil
-}
+// SetWriteDeadline does nothing: a Write never waits.
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // listener is a process's.
 type listener struct {
