@@ -1,0 +1,97 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ledger"
+	"cis490/receiver/index"
+)
+
+// knownFile lists the ids of the stores that serve used on this machine, one a line,
+// the last one used at the end.
+const knownFile = "ids"
+
+// expected ends the list where whatever store comes next is wanted.
+const expected = "new"
+
+// maxKnown is how many ids are kept.
+const maxKnown = 16
+
+// KnownDir returns the folder in which serve keeps the ids of its stores: beside the
+// config, because the data folder may be on a disk that is not mounted.
+func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(configPath), "store") }
+
+// Vanished returns an error if the data folder does not hold the store that was used
+// last: it holds none, or an older one. A store that was never used here is accepted,
+// as is one that lost only its id. Without a known folder it returns nil.
+func Vanished(fsys disk.FS, dataDir, knownDir string) error {
+	id, err := readID(fsys, dataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	path := filepath.Join(knownDir, knownFile)
+	known, err := readKnown(fsys, knownDir)
+	switch {
+	case err != nil && id == "":
+		return fault.Fix(fmt.Errorf("is there a store? %w", err), "sudo cis490 install receiver   # puts back who may read "+path)
+	case err != nil, len(known) == 0, id == known[len(known)-1], expected == known[len(known)-1]:
+		return nil // where the list cannot be read, a store that is there is believed
+	case id != "" && !slices.Contains(known, id):
+		return nil
+	}
+	what := "the store has vanished: %s has none, the last one was %s"
+	if id != "" {
+		what = "the store has vanished: %s has an older one than %s"
+	} else if _, rows, err := ledger.Last(fsys, filepath.Join(dataDir, index.File), index.TimeKey); err == nil && rows {
+		return nil
+	}
+	return fault.Fix(fmt.Errorf(what, dataDir, known[len(known)-1]),
+		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: echo "+expected+" | sudo -u cis490 tee -a "+path)
+}
+
+// Remember notes the id of the store that is used, where install made the folder.
+func Remember(fsys disk.FS, knownDir, id string) error {
+	if !disk.Exists(fsys, knownDir) {
+		return nil
+	}
+	known, err := readKnown(fsys, knownDir)
+	if err == nil && len(known) > 0 && known[len(known)-1] == id {
+		return nil
+	}
+	known = append(slices.DeleteFunc(known, func(old string) bool { return old == id || old == expected }), id)
+	return writeKnown(fsys, knownDir, known)
+}
+
+// ExpectAnother makes the next start accept whatever store there is, or make one.
+func ExpectAnother(fsys disk.FS, knownDir string) error {
+	known, err := readKnown(fsys, knownDir)
+	if err != nil || len(known) == 0 {
+		return err
+	}
+	return writeKnown(fsys, knownDir, append(known, expected))
+}
+
+func writeKnown(fsys disk.FS, knownDir string, known []string) error {
+	known = known[max(0, len(known)-maxKnown):]
+	return disk.ReplaceBytes(fsys, filepath.Join(knownDir, knownFile), 0o644, []byte(strings.Join(known, "\n")+"\n"))
+}
+
+func readKnown(fsys disk.FS, knownDir string) ([]string, error) {
+	b, err := disk.ReadFile(fsys, filepath.Join(knownDir, knownFile), disk.Small)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return strings.Fields(string(b)), err
+}
+
+func readID(fsys disk.FS, dataDir string) (string, error) {
+	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, IDFile), 256)
+	return strings.TrimSpace(string(b)), err
+}
