@@ -112,7 +112,7 @@ func (f *Facts) lasting(symptom string) time.Duration {
 
 // silent: took an episode within the lookback, none for longer than allowed.
 func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(later(h.Accepted, h.Heard.Back)) <= f.Limits.SilentAfter {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(h.sign(h.Heard.Back)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	r := f.why(h, h.Accepted)
@@ -128,7 +128,7 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	since := later(h.Accepted, h.Roster.EnrolledAt)
-	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(since) <= f.Limits.SilentAfter {
+	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(h.sign(since)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	detail := fmt.Sprintf("no episode for more than %s", machine.Span(f.Limits.Lookback))
@@ -151,7 +151,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(h.Roster.EnrolledAt) <= f.Limits.NeverReported {
+		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported {
 			return Finding{}, false
 		}
 		return Finding{
@@ -185,7 +185,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	firing = firing && held.Firing && !h.Accepted.After(held.Since)
 	if firing {
 		since = held.Since
-	} else if f.Now.Sub(r.At) > f.Limits.Lookback || (!h.Accepted.IsZero() && f.quiet(h.Accepted) <= f.Limits.SilentAfter) {
+	} else if f.Now.Sub(r.At) > f.Limits.Lookback || f.quiet(h.sign(time.Time{})) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	return Finding{
@@ -266,7 +266,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(g.Since) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
 	return Finding{

@@ -67,6 +67,7 @@ type Host struct {
 	Bare     time.Time    // last PUT without one
 	Refused  Refusal      // the last PUT that was refused for good
 	Since    time.Time    // of the first such PUT after Accepted
+	Failed   time.Time    // the last PUT that the receiver could not take through its own fault
 	Heard    Contact
 	Knock    Knock // the last contact that was refused
 	Snapshot Snapshot
@@ -156,6 +157,10 @@ type Key struct{ Host, Symptom string }
 
 // Key returns what the finding is about.
 func (f Finding) Key() Key { return Key{f.Host, f.Symptom} }
+
+// sign returns the last time at which the host shipped, or would have if the receiver
+// could have taken it, and not before a time.
+func (h *Host) sign(since time.Time) time.Time { return later(later(h.Accepted, h.Failed), since) }
 
 // quiet returns how long it has been since a time, without the time in which
 // the receiver was not ready.

@@ -204,6 +204,7 @@ func (f *Facts) refused(s Source, now time.Time) error {
 func (h *Host) contact(c *contacts.Contact) {
 	h.Accepted = later(h.Accepted, c.LastAccepted)
 	h.Bare = later(h.Bare, c.LastUnstamped)
+	h.Failed = c.LastFailed
 	if r := c.LastRefused; r != nil && contacts.ForGood(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 	}

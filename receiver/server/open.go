@@ -30,7 +30,7 @@ func (s *Server) open() (err error) {
 	defer func() {
 		if err != nil {
 			err = s.blame(err)
-			s.closed.Store(&lack{"data", err})
+			s.closed.Store(&lack{what: "data", why: err})
 			err = errors.Join(err, s.closeFiles())
 			return
 		}
@@ -145,6 +145,8 @@ func (s *Server) blame(err error) error {
 		return fault.Fix(err, "sudo mv "+path+" "+path+".away   # a folder is where the file belongs")
 	case errors.Is(err, unix.EROFS):
 		return fault.Fix(err, "sudo dmesg | tail; findmnt -T "+path+"   # mount it for writing again")
+	case errors.Is(err, unix.EIO) && fault.FixOf(err) == "":
+		return fault.Fix(err, "sudo dmesg | tail; findmnt -T "+path+"   # the disk fails: mend it, or move the receiver to another one")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fault.Fix(err, "df -h "+path+"   # free space there")
 	}

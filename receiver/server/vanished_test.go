@@ -87,7 +87,9 @@ func TestServe_AVanishedStoreIsNotMadeAnew(t *testing.T) {
 // of the receiver; and one whose store_id alone is gone, as its index shows.
 func TestServe_AStoreThatWasBroughtIsTaken(t *testing.T) {
 	for name, change := range map[string]func(data string) error{
-		"moved here":   func(data string) error { return os.WriteFile(filepath.Join(data, "store_id"), []byte("of-another-machine\n"), 0o640) },
+		"moved here": func(data string) error {
+			return os.WriteFile(filepath.Join(data, "store_id"), []byte("of-another-machine\n"), 0o640)
+		},
 		"without an id": func(data string) error { return os.Remove(filepath.Join(data, "store_id")) },
 	} {
 		t.Run(name, func(t *testing.T) {
