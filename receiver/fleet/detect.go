@@ -31,6 +31,7 @@ const (
 	IndexBroken     = "index-broken"
 	BackupOld       = "backup-old"
 	ClockWrong      = "clock"
+	DataBroken      = "data-broken"
 	receiverFailing = DoctorFailing
 )
 
@@ -51,7 +52,7 @@ func IsSymptom(s string) bool { return slices.Contains(Symptoms(), s) }
 
 // Symptoms returns all symptoms there are, of hosts and of the receiver.
 func Symptoms() []string {
-	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong}, maps.Keys(detectors()))
+	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong, DataBroken}, maps.Keys(detectors()))
 	slices.Sort(all)
 	return all
 }
@@ -124,7 +125,7 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 
 // gone: silent for longer than the lookback, until decommissioned.
 func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() {
+	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() || f.Unread {
 		return Finding{}, false
 	}
 	since := later(h.Accepted, h.Roster.EnrolledAt)
@@ -146,7 +147,7 @@ func (h *Host) everAccepted() bool { return !h.Accepted.IsZero() || h.Stored }
 
 // neverReported: its token was used or ran out, and no episode came since.
 func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Roster == nil || h.everAccepted() {
+	if h.Roster == nil || h.everAccepted() || f.Unread || h.Unread { // what it shipped may be what cannot be read
 		return Finding{}, false
 	}
 	switch h.Roster.State {

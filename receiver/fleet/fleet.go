@@ -33,7 +33,9 @@ type Facts struct {
 	Held     map[Key]Entry
 	Seen     map[Key]time.Time // since when a finding has been there, also before it counts
 	Known    func(id string) (check.Check, bool)
-	Unread   bool // facts of all hosts are missing, as a file could not be read
+	Unread   bool  // facts of all hosts are missing, as a file could not be read
+	Lost     bool  // the data folder cannot be used at all, so that the receiver's checks of it mean nothing
+	Broken   error // why the data folder could not be read, or not be written
 }
 
 // Limits are the thresholds.

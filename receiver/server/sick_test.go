@@ -1,11 +1,8 @@
 package server_test
 
 import (
-	"errors"
-	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -16,110 +13,12 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
+	"cis490/internal/disk/sickdisk"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
-
-// sickDisk is a disk that fails in the calls that hook names.
-type sickDisk struct {
-	disk.OS
-	hook atomic.Pointer[func(op, path string, size int64) error]
-}
-
-func (d *sickDisk) call(op, path string, size int64) error {
-	hook := d.hook.Load()
-	if hook == nil {
-		return nil
-	}
-	if err := (*hook)(op, path, size); err != nil {
-		return &fs.PathError{Op: op, Path: path, Err: err}
-	}
-	return nil
-}
-
-type sickFile struct {
-	disk.File
-	d    *sickDisk
-	path string
-	size int64
-}
-
-func (d *sickDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
-	op := "open"
-	if flag&os.O_CREATE != 0 {
-		op = "create"
-	}
-	if err := d.call(op, name, 0); err != nil {
-		return nil, err
-	}
-	f, err := d.OS.OpenFile(name, flag, perm)
-	if err != nil {
-		return nil, err
-	}
-	return &sickFile{File: f, d: d, path: name}, nil
-}
-
-func (f *sickFile) Write(p []byte) (int, error) {
-	f.size += int64(len(p))
-	if err := f.d.call("write", f.path, f.size); err != nil {
-		return 0, err
-	}
-	return f.File.Write(p)
-}
-
-func (f *sickFile) Sync() error {
-	return errors.Join(f.d.call("fsync", f.path, f.size), f.File.Sync())
-}
-
-func (d *sickDisk) SetAttr(f disk.File, attr string, value []byte) error {
-	s := f.(*sickFile)
-	if err := d.call("setattr", s.path, 0); err != nil {
-		return err
-	}
-	return d.OS.SetAttr(s.File, attr, value)
-}
-
-func (d *sickDisk) Lstat(name string) (fs.FileInfo, error) {
-	if err := d.call("lstat", name, 0); err != nil {
-		return nil, err
-	}
-	return d.OS.Lstat(name)
-}
-
-func (d *sickDisk) Link(from, to string) error {
-	if err := d.call("link", to, 0); err != nil {
-		return err
-	}
-	return d.OS.Link(from, to)
-}
-
-func (d *sickDisk) Mkdir(name string, perm fs.FileMode) error {
-	if err := d.call("mkdir", name, 0); err != nil {
-		return err
-	}
-	return d.OS.Mkdir(name, perm)
-}
-
-func (d *sickDisk) Free(name string) (int64, error) {
-	if err := d.call("statfs", name, 0); err != nil {
-		return 0, err
-	}
-	return d.OS.Free(name)
-}
-
-type sickFlusher struct {
-	disk.Flusher
-	d *sickDisk
-}
-
-func (d *sickDisk) OpenFlush(dir string) (disk.Flusher, error) {
-	f, err := d.OS.OpenFlush(dir)
-	return &sickFlusher{f, d}, err
-}
-
-func (f *sickFlusher) Flush() error { return errors.Join(f.d.call("syncfs", "", 0), f.Flusher.Flush()) }
 
 // TestPut_EachStepFails: whichever step of a PUT fails, the answer is a 5xx, the
 // receiver is not ready until it works again, the symptom is the receiver's, and the
@@ -159,7 +58,7 @@ func TestPut_EachStepFails(t *testing.T) {
 			t.Parallel()
 			passed := atomic.Int64{}
 			now := func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
-			d := &sickDisk{}
+			d := &sickdisk.Disk{}
 			r := newRig(t, func(r *rig) { r.fs, r.now = d, now })
 			a, b := r.enrol("lab-a"), r.enrol("lab-b")
 			body := "one"
@@ -187,7 +86,7 @@ func TestPut_EachStepFails(t *testing.T) {
 				}
 				return nil
 			}
-			d.hook.Store(&hook)
+			d.Fail(hook)
 			if status := put(); status < 500 {
 				t.Fatalf("PUT: %d", status)
 			}
@@ -234,7 +133,7 @@ func TestPut_EachStepFails(t *testing.T) {
 				t.Errorf("found %q, want %q", got, want)
 			}
 
-			d.hook.Store(nil)
+			d.Fail(nil)
 			r.eventually("it takes the episode", func() bool { status := put(); return status == 200 || status == 201 })
 			r.eventually("it is ready", func() bool { status, _ := ready(); return status == 200 })
 			if files := r.files(); len(files) > 3 {
@@ -250,7 +149,7 @@ func TestReady_WhatItNotesOfHosts(t *testing.T) {
 	for _, name := range []string{contacts.File, contacts.RefusalsFile, contacts.SnapshotsDir} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			d := &sickDisk{}
+			d := &sickdisk.Disk{}
 			r := newRig(t, func(r *rig) { r.fs = d })
 			a := r.enrol("lab-a")
 			part := filepath.Join(r.config.DataDir, name)
@@ -260,7 +159,7 @@ func TestReady_WhatItNotesOfHosts(t *testing.T) {
 				}
 				return nil
 			}
-			d.hook.Store(&hook)
+			d.Fail(hook)
 			a.do(a.request(ep1, "one", func(q *http.Request) { q.Header.Set(wire.HeaderCommit, string(other)) }))
 			report := func() {
 				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url("/v1/host-health/lab-a"), strings.NewReader(`{"schema":"cis490.doctor/1"}`))
@@ -274,7 +173,7 @@ func TestReady_WhatItNotesOfHosts(t *testing.T) {
 			if status, _, _ := a.do(a.request(ep2, "two")); status != 201 {
 				t.Errorf("an episode meanwhile: %d", status)
 			}
-			d.hook.Store(nil)
+			d.Fail(nil)
 			report()
 			r.eventually("it is ready", func() bool { return ready() == 200 })
 		})

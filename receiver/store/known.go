@@ -28,10 +28,16 @@ const maxKnown = 16
 // config, because the data folder may be on a disk that is not mounted.
 func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(configPath), "store") }
 
+// ErrVanished reports that the data folder does not hold the store that was used last.
+var ErrVanished = errors.New("the store has vanished")
+
 // Vanished returns an error if the data folder does not hold the store that was used
 // last: it holds none, or an older one. A store that was never used here is accepted,
-// as is one that lost only its id. Without a known folder it returns nil.
+// as is one that lost only its id. Without a folder of known ids it returns nil.
 func Vanished(fsys disk.FS, dataDir, knownDir string) error {
+	if knownDir == "" {
+		return nil
+	}
 	id, err := readID(fsys, dataDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -40,19 +46,19 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 	known, err := readKnown(fsys, knownDir)
 	switch {
 	case err != nil && id == "":
-		return fault.Fix(fmt.Errorf("is there a store? %w", err), "sudo cis490 install receiver   # puts back who may read "+path)
+		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err), "sudo cis490 install receiver   # puts back who may read "+path)
 	case err != nil, len(known) == 0, id == known[len(known)-1], expected == known[len(known)-1]:
 		return nil // where the list cannot be read, a store that is there is believed
 	case id != "" && !slices.Contains(known, id):
 		return nil
 	}
-	what := "the store has vanished: %s has none, the last one was %s"
+	what := "%w: %s has none, the last one was %s"
 	if id != "" {
-		what = "the store has vanished: %s has an older one than %s"
+		what = "%w: %s has an older one than %s"
 	} else if _, rows, err := ledger.Last(fsys, filepath.Join(dataDir, index.File), index.TimeKey); err == nil && rows {
 		return nil
 	}
-	return fault.Fix(fmt.Errorf(what, dataDir, known[len(known)-1]),
+	return fault.Fix(fmt.Errorf(what, ErrVanished, dataDir, known[len(known)-1]),
 		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: echo "+expected+" | sudo -u cis490 tee -a "+path)
 }
 
