@@ -45,7 +45,9 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 					beats++
 					return
 				}
-				var m struct{ Alerts []struct{ Host, Symptom, State string } }
+				var m struct {
+					Alerts []struct{ Host, Symptom, State string }
+				}
 				if err := json.NewDecoder(r.Body).Decode(&m); err != nil {
 					t.Error(err)
 				}

@@ -91,8 +91,8 @@ func TestRestore_BringsBackWhatCannotBeRebuilt(t *testing.T) {
 		t.Errorf("head %+v", h)
 	}
 	got := tree(t, to)
-	if ids := got["etc/store/ids"]; ids != "-rw-r--r-- fresh\nnew\n" { // or serve would wait for the store of before
-		t.Errorf("the stores that were used here: %q", ids)
+	if _, err := os.Stat(filepath.Join(to, "etc/store/new")); err != nil { // or serve would wait for the store of before
+		t.Error(err)
 	}
 	delete(got, "etc/store/ids")
 	if diff := cmp.Diff(want, got); diff != "" {

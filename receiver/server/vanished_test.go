@@ -74,7 +74,7 @@ func TestServe_AVanishedStoreIsNotMadeAnew(t *testing.T) {
 			p, err := wire.ReadLocalProblem(res)
 			must(t, err)
 			must(t, res.Body.Close())
-			if !strings.Contains(p.Fix, "echo new | sudo -u cis490 tee -a "+filepath.Join(r.dir, "store", "ids")) {
+			if !strings.Contains(p.Fix, "sudo mkdir "+filepath.Join(r.dir, "store", "new")) {
 				t.Errorf("the fix is %q", p.Fix)
 			}
 			another()

@@ -18,7 +18,8 @@ import (
 // the last one used at the end.
 const knownFile = "ids"
 
-// expected ends the list where whatever store comes next is wanted.
+// expected is a folder beside the list that is there while any store is accepted. It is a
+// folder because mkdir(1) as root follows no link that serve's user may have made.
 const expected = "new"
 
 // maxKnown is how many ids are kept.
@@ -47,7 +48,7 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 	switch {
 	case err != nil && id == "":
 		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err), "sudo cis490 install receiver   # puts back who may read "+path)
-	case err != nil, len(known) == 0, id == known[len(known)-1], expected == known[len(known)-1]:
+	case err != nil, len(known) == 0, id == known[len(known)-1], disk.Exists(fsys, filepath.Join(knownDir, expected)):
 		return nil // where the list cannot be read, a store that is there is believed
 	case id != "" && !slices.Contains(known, id):
 		return nil
@@ -59,7 +60,7 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 		return nil
 	}
 	return fault.Fix(fmt.Errorf(what, ErrVanished, dataDir, known[len(known)-1]),
-		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: echo "+expected+" | sudo -u cis490 tee -a "+path)
+		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: sudo mkdir "+filepath.Join(knownDir, expected))
 }
 
 // Remember notes the id of the store that is used, where install made the folder.
@@ -68,25 +69,26 @@ func Remember(fsys disk.FS, knownDir, id string) error {
 		return nil
 	}
 	known, err := readKnown(fsys, knownDir)
-	if err == nil && len(known) > 0 && known[len(known)-1] == id {
-		return nil
+	if err != nil || len(known) == 0 || known[len(known)-1] != id {
+		known = append(slices.DeleteFunc(known, func(old string) bool { return old == id }), id)
+		known = known[max(0, len(known)-maxKnown):]
+		err = disk.ReplaceBytes(fsys, filepath.Join(knownDir, knownFile), 0o644, []byte(strings.Join(known, "\n")+"\n"))
 	}
-	known = append(slices.DeleteFunc(known, func(old string) bool { return old == id || old == expected }), id)
-	return writeKnown(fsys, knownDir, known)
+	if err == nil {
+		err = fsys.Remove(filepath.Join(knownDir, expected))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return err
 }
 
 // ExpectAnother makes the next start accept whatever store there is, or make one.
 func ExpectAnother(fsys disk.FS, knownDir string) error {
-	known, err := readKnown(fsys, knownDir)
-	if err != nil || len(known) == 0 {
-		return err
+	if !disk.Exists(fsys, knownDir) {
+		return nil
 	}
-	return writeKnown(fsys, knownDir, append(known, expected))
-}
-
-func writeKnown(fsys disk.FS, knownDir string, known []string) error {
-	known = known[max(0, len(known)-maxKnown):]
-	return disk.ReplaceBytes(fsys, filepath.Join(knownDir, knownFile), 0o644, []byte(strings.Join(known, "\n")+"\n"))
+	return disk.MkdirAll(fsys, filepath.Join(knownDir, expected), 0o755)
 }
 
 func readKnown(fsys disk.FS, knownDir string) ([]string, error) {
