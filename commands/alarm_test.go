@@ -27,7 +27,7 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 		"alerts.jsonl is a folder": {func(data string) error { return os.Mkdir(filepath.Join(data, "alerts.jsonl"), 0o755) }, "data-broken", 2},
 		"the last run is a folder": {func(data string) error { return os.Mkdir(filepath.Join(data, "fleet-check.json"), 0o755) }, "data-broken", 2},
 		"the index is a folder":    {func(data string) error { return os.Mkdir(filepath.Join(data, "index.jsonl"), 0o755) }, "data-broken", 2},
-		"the data folder is gone":  {func(data string) error { return os.RemoveAll(data) }, "data-broken", 2},
+		"the data folder is gone":  {os.RemoveAll, "data-broken", 2},
 		"the data folder is a file": {func(data string) error {
 			if err := os.RemoveAll(data); err != nil {
 				return err

@@ -261,7 +261,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.Span(-left))
 	}
-	return Finding{Detail: detail, Reason: r}, true
+	return Finding{Detail: detail, Reason: f.unless("authority.reachable", r)}, true
 }
 
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.

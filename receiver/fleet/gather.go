@@ -113,8 +113,11 @@ func (f *Facts) missRoster(before int) int {
 			n++
 		}
 	}
-	if n > 0 || before == 0 || f.Unread {
-		return max(n, before)
+	switch {
+	case n > 0:
+		return n
+	case before == 0, f.Unread:
+		return before
 	}
 	f.Broken = errors.Join(f.Broken, fmt.Errorf("%w: it had %d", errRoster, before))
 	f.Unread, f.Away = true, append(f.Away, Span{To: f.Now})

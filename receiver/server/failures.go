@@ -89,12 +89,12 @@ func (f *failures) lacks(general bool, now time.Time) (all []lack) {
 		case x.general, now.Sub(x.at).Abs() > rememberFailure:
 			delete(f.by, k)
 		default:
-			all = append(all, lack{what: fmt.Sprintf("%s of %s", k.route, k.host), why: fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err), some: true})
+			all = append(all, lack{fmt.Sprintf("%s of %s", k.route, k.host), fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err), true})
 		}
 	}
 	slices.SortFunc(all, func(a, b lack) int { return cmp.Compare(a.what, b.what) })
 	if n := len(all) - shownFailures; n > 0 {
-		all = append(all[:shownFailures], lack{what: "and others", why: fmt.Errorf("%d more requests failed", n), some: true})
+		all = append(all[:shownFailures], lack{"and others", fmt.Errorf("%d more requests failed", n), true})
 	}
 	return all
 }

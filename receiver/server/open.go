@@ -30,7 +30,7 @@ func (s *Server) open() (err error) {
 	defer func() {
 		if err != nil {
 			err = s.blame(err)
-			s.closed.Store(&lack{what: "data", why: err})
+			s.closed.Store(&lack{"data", err, false})
 			err = errors.Join(err, s.closeFiles())
 			return
 		}

@@ -97,7 +97,7 @@ func (s *Server) look() []lack {
 	var missing []lack
 	lacks := func(what string, err error) {
 		if err != nil {
-			missing = append(missing, lack{what: what, why: s.blame(err)})
+			missing = append(missing, lack{what, s.blame(err), false})
 		}
 	}
 	if s.pair != nil {
@@ -123,14 +123,11 @@ func (s *Server) look() []lack {
 	lacks("space", s.store.Room(0))
 	some := s.failures.lacks(len(missing) > 0, s.o.Now())
 	// What serve notes of its hosts is what fleet-check judges them by.
-	for what, err := range map[string]error{"contacts": s.contacts.Unwritten(), "rejections": s.refusals.Unwritten()} {
-		if err != nil {
-			some = append(some, lack{what: what, why: err, some: true})
-		}
-	}
+	some = append(some, lack{"contacts", s.contacts.Unwritten(), true}, lack{"rejections", s.refusals.Unwritten(), true})
 	for _, l := range some {
-		l.why = s.blame(l.why)
-		missing = append(missing, l)
+		if l.why != nil {
+			missing = append(missing, lack{l.what, s.blame(l.why), true})
+		}
 	}
 	return missing
 }
