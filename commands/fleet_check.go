@@ -19,6 +19,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 	"cis490/receiver/roster"
+	"cis490/receiver/store"
 )
 
 func (a *app) fleetCheckCommand() *cli.Command {
@@ -55,15 +56,18 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	}
 	o.Log = log.With("component", "fleet")
 	r, err := fleet.Run(o)
-	if err != nil {
+	if r.At.IsZero() && r.Skipped == "" {
 		return err
+	}
+	if err != nil { // it ran, and what it found is delivered
+		o.Log.Error("not all of it could be written or said", "err", err)
 	}
 	var delivered map[string]notify.State
 	if !o.DryRun && r.Skipped == "" && c.String("data-dir") == "" {
 		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
-		return a.printJSON(struct {
+		return errors.Join(r.Unsaid, a.printJSON(struct {
 			At      time.Time     `json:"at"`
 			Hosts   int           `json:"hosts"`
 			Open    []fleet.Alert `json:"open"`
@@ -72,7 +76,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 			Skipped string        `json:"skipped,omitempty"`
 
 			Notify map[string]notify.State `json:"notify,omitempty"`
-		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped, delivered})
+		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped, delivered}))
 	}
 	if r.Skipped != "" {
 		a.errorf("warning: %s", r.Skipped)
@@ -86,7 +90,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		}
 	}
 	a.printf("%d hosts, %d open, %d new rows\n", r.Hosts, len(r.Open), told)
-	return nil
+	return r.Unsaid
 }
 
 func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, error) {
@@ -104,7 +108,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	}
 	o := fleet.Options{
 		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
-		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
+		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {
 		if _, err := (disk.OS{}).Stat(dir); err != nil {
@@ -117,6 +121,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		o.Tell = a.tell
 		return o, conf, nil
 	}
+	o.Spare, o.KnownStores = a.env.Getenv("RUNTIME_DIRECTORY"), store.KnownDir(c.String("config"))
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {

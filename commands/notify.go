@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 )
@@ -23,7 +22,7 @@ func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result,
 		return nil
 	}
 	states, err := notify.Deliver(ctx, notify.Options{
-		FS: disk.OS{}, DataDir: conf.DataDir, Now: r.At, Open: r.Open, RepeatAfter: conf.Notify.RepeatAfter.D(), Together: conf.Fleet.SilentAfter.D() / 3,
+		Memory: r.Memory, Now: r.At, Open: r.Open, Unwritten: r.Unwritten, Unsaid: r.Unsaid, RepeatAfter: conf.Notify.RepeatAfter.D(), Together: conf.Fleet.SilentAfter.D() / 3,
 		Wait: func(ctx context.Context, attempt int) error {
 			select {
 			case <-ctx.Done():

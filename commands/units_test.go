@@ -1,11 +1,17 @@
 package commands_test
 
 import (
+	"io"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 
 	"cis490/install"
+	"cis490/internal/config"
+	"cis490/internal/version"
+	"cis490/receiver/store"
 )
 
 // TestUnits_StartWhatTheProgramKnows holds units and command line together: what
@@ -33,5 +39,44 @@ func TestUnits_StartWhatTheProgramKnows(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// TestUnits_ReceiverRemembersItsStore: serve may write where it notes its store, and
+// starts after the disk with the data; fleet-check, which alerts when that is away,
+// starts without it and has somewhere else to write.
+func TestUnits_ReceiverRemembersItsStore(t *testing.T) {
+	data := install.UnitData{Exec: "/cis490", Good: "/cis490", Store: "/store", AuthorityDir: "/authority"}
+	for unit, want := range map[string][]string{
+		"cis490-receiver.service":     {"\nRequiresMountsFor=/store\n", "\nReadWritePaths=/store -" + store.KnownDir(config.ReceiverPath) + "\n"},
+		"cis490-bootstrap.service":    {"\nRequiresMountsFor=/authority\n"},
+		"cis490-fleet-health.service": {"\nReadWritePaths=-/store\n", "\nRuntimeDirectory=", "\nRuntimeDirectoryPreserve=yes\n"},
+	} {
+		content, err := install.Render(unit, data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range want {
+			if !strings.Contains(string(content), line) {
+				t.Errorf("%s lacks %q", unit, line)
+			}
+		}
+		if unit == "cis490-fleet-health.service" && strings.Contains(string(content), "\nRequiresMountsFor=") {
+			t.Errorf("%s waits for what it alerts of", unit)
+		}
+	}
+	dir := t.TempDir()
+	p, err := install.New(install.Options{
+		Role: install.Receiver, Root: dir, Binary: os.Args[0], PublicURL: "https://collector.lab:8443", Out: io.Discard,
+		Build: version.Info{Version: "1.0.0", OS: "linux", Arch: "amd64"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if fi, err := os.Stat(filepath.Join(dir, store.KnownDir(config.ReceiverPath))); err != nil || !fi.IsDir() {
+		t.Errorf("install makes no folder for it: %v", err)
 	}
 }

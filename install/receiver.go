@@ -36,6 +36,7 @@ func (p *Plan) receiver() ([]step, error) {
 	steps = append(steps,
 		p.keep("folders",
 			folder{configDir, root, 0o755},
+			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the disk of the data
 			// A lab host's data may lie below, whose recorder has to pass.
 			folder{p.rx.DataDir, ours, 0o751},
 			folder{releases, ours, 0o755},

@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/receiver/store"
+
 	labhealth "cis490/agent/health"
 	"cis490/internal/check"
 	"cis490/internal/config"
@@ -38,6 +40,7 @@ const (
 	rxConfig     = "/sim/receiver/receiver.toml"
 	rxData       = "/sim/receiver/data"
 	rxAuthority  = "/sim/receiver/authority"
+	rxSpare      = "/sim/receiver/run"
 	rxSocket     = "/sim/receiver/admin.sock"
 	receiverURL  = "https://receiver:8443"
 	authorityURL = "https://receiver:8444"
@@ -140,11 +143,13 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		},
 		Now: r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
-		Lock: func(string) (func(), error) { return func() {}, nil },
+		Lock: func(string) (func(), error) { return func() {}, nil }, Spare: rxSpare, KnownStores: store.KnownDir(rxConfig),
 	})
 	r.w.book.ran(res, err)
 	if err != nil {
 		log.Error("fleet-check failed", "err", err)
+	}
+	if err != nil && res.At.IsZero() {
 		return err
 	}
 	if res.Skipped != "" {
@@ -152,7 +157,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		return nil
 	}
 	_, err = notify.Deliver(p.ctx, notify.Options{
-		FS: p.fs, DataDir: rxData, Now: res.At, Open: res.Open, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
+		Memory: res.Memory, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
 		if r.w.away.Load() {

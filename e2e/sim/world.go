@@ -20,6 +20,7 @@ import (
 	"cis490/internal/disk"
 	rel "cis490/internal/release"
 	"cis490/receiver/authority"
+	"cis490/receiver/store"
 )
 
 // Plan is what a run does.
@@ -90,8 +91,10 @@ func (w *World) begin() error {
 	if w.recv.key, _, err = rel.NewKey(); err != nil {
 		return err
 	}
-	if err := disk.MkdirAll(fsys, rxAuthority, 0o750); err != nil {
-		return err
+	for _, dir := range []string{rxAuthority, rxSpare, store.KnownDir(rxConfig)} {
+		if err := disk.MkdirAll(fsys, dir, 0o750); err != nil {
+			return err
+		}
 	}
 	keys := rel.Keyring{w.recv.key.Public()}.String()
 	if err := disk.ReplaceBytes(fsys, filepath.Join(rxAuthority, authority.ReleaseKeys), 0o644, []byte(keys)); err != nil {

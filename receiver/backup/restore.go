@@ -17,10 +17,8 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/receiver/store"
 )
-
-// storeID is the name of the store's id in the data folder.
-const storeID = "store_id"
 
 // maxConfig bounds the config in a backup, in bytes.
 const maxConfig = 1 << 20
@@ -44,7 +42,10 @@ func Restore(file string, p Places) (h Head, err error) {
 	if _, err := walk(file, p, put); err != nil {
 		return h, fmt.Errorf("restore: %w", err)
 	}
-	if err := (disk.OS{}).Remove(filepath.Join(p.Data, storeID)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := store.ExpectAnother(disk.OS{}, store.KnownDir(p.Config)); err != nil { // or serve would miss it
+		return h, fmt.Errorf("restore: %w", err)
+	}
+	if err := (disk.OS{}).Remove(filepath.Join(p.Data, store.IDFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return h, fmt.Errorf("restore: %w", err)
 	}
 	if err := (disk.OS{}).SyncDir(p.Data); err != nil {

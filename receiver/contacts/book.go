@@ -39,6 +39,8 @@ type Book struct {
 	mu    sync.Mutex
 	c     Contacts
 	dirty bool
+	// unwritten is why the last Save failed.
+	unwritten error
 
 	saving sync.Mutex
 }
@@ -103,12 +105,18 @@ func (b *Book) Save() error {
 			return err
 		})
 	}
-	if err != nil {
-		b.mu.Lock()
-		b.dirty = true
-		b.mu.Unlock()
-	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.unwritten = err
+	b.dirty = b.dirty || err != nil
 	return err
+}
+
+// Unwritten returns why the book could not be written; nil if the last Save wrote it.
+func (b *Book) Unwritten() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.unwritten
 }
 
 // Ready notes whether episodes can be taken.
@@ -235,6 +243,11 @@ func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
 			c.LastUnstamped = now
 		}
 	})
+}
+
+// FailedPut notes that an episode could not be taken through a fault of the receiver.
+func (b *Book) FailedPut(h ident.Host) {
+	b.change(h, func(c *Contact, now time.Time) { c.LastFailed = now })
 }
 
 // Knock notes a contact whose identity was refused. proven tells that the

@@ -100,6 +100,7 @@ type Contact struct {
 	LastRefused      *Refused  `json:"last_refused,omitempty"`
 	RefusedSince     time.Time `json:"refused_since,omitzero"` // first refusal after the last acceptance
 	RefusedCount     uint64    `json:"refused_count,omitempty"`
+	LastFailed       time.Time `json:"last_failed,omitzero"`    // a PUT that the receiver could not take
 	LastUnstamped    time.Time `json:"last_unstamped,omitzero"` // a PUT without a commit
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
 	Serial           string    `json:"serial,omitempty"`

@@ -73,6 +73,8 @@ type Refusals struct {
 	mu      sync.Mutex
 	open    map[refusalKey]*counting
 	dropped uint64 // not noted, as too much is open
+	// unwritten is why the last Flush failed.
+	unwritten error
 }
 
 type refusalKey struct {
@@ -150,6 +152,21 @@ func (r *Refusals) Run(ctx context.Context) error {
 // Flush writes the first refusal of each window, and the repeats of windows
 // that ended; all of them if all is set. What could not be written is kept.
 func (r *Refusals) Flush(all bool) error {
+	err := r.flush(all)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unwritten = err
+	return err
+}
+
+// Unwritten returns why refusals could not be written; nil if the last Flush wrote them.
+func (r *Refusals) Unwritten() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.unwritten
+}
+
+func (r *Refusals) flush(all bool) error {
 	now := r.o.Now().UTC()
 	due := map[refusalKey]Refusal{}
 	r.mu.Lock()

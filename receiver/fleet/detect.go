@@ -31,6 +31,7 @@ const (
 	IndexBroken     = "index-broken"
 	BackupOld       = "backup-old"
 	ClockWrong      = "clock"
+	DataBroken      = "data-broken"
 	receiverFailing = DoctorFailing
 )
 
@@ -51,7 +52,7 @@ func IsSymptom(s string) bool { return slices.Contains(Symptoms(), s) }
 
 // Symptoms returns all symptoms there are, of hosts and of the receiver.
 func Symptoms() []string {
-	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong}, maps.Keys(detectors()))
+	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong, DataBroken}, maps.Keys(detectors()))
 	slices.Sort(all)
 	return all
 }
@@ -112,7 +113,7 @@ func (f *Facts) lasting(symptom string) time.Duration {
 
 // silent: took an episode within the lookback, none for longer than allowed.
 func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(later(h.Accepted, h.Heard.Back)) <= f.Limits.SilentAfter {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(h.sign(h.Heard.Back)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	r := f.why(h, h.Accepted)
@@ -124,11 +125,11 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 
 // gone: silent for longer than the lookback, until decommissioned.
 func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() {
+	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() || f.Unread {
 		return Finding{}, false
 	}
 	since := later(h.Accepted, h.Roster.EnrolledAt)
-	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(since) <= f.Limits.SilentAfter {
+	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(h.sign(since)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	detail := fmt.Sprintf("no episode for more than %s", machine.Span(f.Limits.Lookback))
@@ -146,12 +147,12 @@ func (h *Host) everAccepted() bool { return !h.Accepted.IsZero() || h.Stored }
 
 // neverReported: its token was used or ran out, and no episode came since.
 func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Roster == nil || h.everAccepted() {
+	if h.Roster == nil || h.everAccepted() || f.Unread || h.Unread { // what it shipped may be what cannot be read
 		return Finding{}, false
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(h.Roster.EnrolledAt) <= f.Limits.NeverReported {
+		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported {
 			return Finding{}, false
 		}
 		return Finding{
@@ -185,7 +186,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	firing = firing && held.Firing && !h.Accepted.After(held.Since)
 	if firing {
 		since = held.Since
-	} else if f.Now.Sub(r.At) > f.Limits.Lookback || (!h.Accepted.IsZero() && f.quiet(h.Accepted) <= f.Limits.SilentAfter) {
+	} else if f.Now.Sub(r.At) > f.Limits.Lookback || f.quiet(h.sign(time.Time{})) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	return Finding{
@@ -260,13 +261,13 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.Span(-left))
 	}
-	return Finding{Detail: detail, Reason: r}, true
+	return Finding{Detail: detail, Reason: f.unless("authority.reachable", r)}, true
 }
 
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(g.Since) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
 	return Finding{

@@ -22,6 +22,12 @@ const (
 	fixNoUpdates    = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
 	fixRolledBack   = "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq N; HOST keeps what it has"
 	fixClock        = "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"
+	fixVanished     = "on the receiver: sudo mount -a; sudo journalctl -u cis490-receiver -n 20 --no-pager   # is the disk with the data mounted? if it is gone for good, the log says how to begin anew"
+	fixRoster       = "on the receiver: sudo mount -a; sudo systemctl restart cis490-bootstrap; sudo ls -l /var/lib/cis490-authority   # is its disk mounted? if that is gone for good: sudo cis490 restore --help"
+	fixDisk         = "on the receiver: sudo dmesg | tail -n 30; sudo cis490 doctor --role receiver   # mend the disk, or move the receiver to another one: docs/operations.md"
+	fixNoSpace      = "on the receiver: df -h /var/lib/cis490; df -i /var/lib/cis490   # free space there, or remove what fills it with small files"
+	fixOwner        = "on the receiver: sudo cis490 install receiver; sudo cis490 doctor --fix   # give the data back to the user of serve"
+	fixData         = "on the receiver: sudo cis490 doctor --role receiver; sudo journalctl -u cis490-fleet-health -n 20 --no-pager"
 	fixNotOurs      = "sudo cis490 fleet-check --dry-run   # the recorded fix is not one of this version's"
 	maxFix          = 500 // characters
 	seqPlaceholder  = "--seq N"
@@ -42,6 +48,7 @@ func forHost(fix, host string) string {
 func OwnFixes(alerts []Alert, checks []check.Check) []Alert {
 	fixes := []string{
 		"", fixLeft, fixNothing, fixGone, fixDoctor, fixBlocked, fixUnused, fixTwoMachines, fixMisused, fixNotUpdated, fixNoUpdates, fixRolledBack, fixClock,
+		fixVanished, fixRoster, fixDisk, fixNoSpace, fixOwner, fixData,
 	}
 	for _, c := range checks {
 		fixes = append(fixes, c.Fix)

@@ -33,7 +33,9 @@ type Facts struct {
 	Held     map[Key]Entry
 	Seen     map[Key]time.Time // since when a finding has been there, also before it counts
 	Known    func(id string) (check.Check, bool)
-	Unread   bool // facts of all hosts are missing, as a file could not be read
+	Unread   bool  // facts of all hosts are missing, as a file could not be read
+	Lost     bool  // the data folder cannot be used at all, so that the receiver's checks of it mean nothing
+	Broken   error // why the data folder could not be read, or not be written
 }
 
 // Limits are the thresholds.
@@ -67,6 +69,7 @@ type Host struct {
 	Bare     time.Time    // last PUT without one
 	Refused  Refusal      // the last PUT that was refused for good
 	Since    time.Time    // of the first such PUT after Accepted
+	Failed   time.Time    // the last PUT that the receiver could not take through its own fault
 	Heard    Contact
 	Knock    Knock // the last contact that was refused
 	Snapshot Snapshot
@@ -156,6 +159,10 @@ type Key struct{ Host, Symptom string }
 
 // Key returns what the finding is about.
 func (f Finding) Key() Key { return Key{f.Host, f.Symptom} }
+
+// sign returns the last time at which the host shipped, or would have if the receiver
+// could have taken it, and not before a time.
+func (h *Host) sign(since time.Time) time.Time { return later(later(h.Accepted, h.Failed), since) }
 
 // quiet returns how long it has been since a time, without the time in which
 // the receiver was not ready.

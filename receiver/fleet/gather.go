@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path/filepath"
 	"time"
@@ -101,6 +102,30 @@ func (f *Facts) roster(v *roster.View) error {
 	}
 	return err
 }
+
+// missRoster notes that a roster has lost all its hosts since the last run, which had
+// so many: then no host can be told from a stranger, and none is judged. It returns how
+// many the next run is to expect.
+func (f *Facts) missRoster(before int) int {
+	n := 0
+	for _, h := range f.Hosts {
+		if h.Roster != nil {
+			n++
+		}
+	}
+	switch {
+	case n > 0:
+		return n
+	case before == 0, f.Unread:
+		return before
+	}
+	f.Broken = errors.Join(f.Broken, fmt.Errorf("%w: it had %d", errRoster, before))
+	f.Unread, f.Away = true, append(f.Away, Span{To: f.Now})
+	return before
+}
+
+// errRoster reports that the roster is not what it was.
+var errRoster = errors.New("the roster has no hosts")
 
 // taken is what matters here of a row of the index; the rest may be wrong.
 type taken struct {
@@ -204,6 +229,7 @@ func (f *Facts) refused(s Source, now time.Time) error {
 func (h *Host) contact(c *contacts.Contact) {
 	h.Accepted = later(h.Accepted, c.LastAccepted)
 	h.Bare = later(h.Bare, c.LastUnstamped)
+	h.Failed = c.LastFailed
 	if r := c.LastRefused; r != nil && contacts.ForGood(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 	}
@@ -233,6 +259,9 @@ func (h *Host) contact(c *contacts.Contact) {
 func (h *Host) rest(s Source, name ident.Host, now time.Time, l Limits) error {
 	if h.Accepted.IsZero() && !h.Stored {
 		_, err := s.FS.Lstat(filepath.Join(s.DataDir, "episodes", string(name)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
 		h.Stored = err == nil
 	}
 	if now.Sub(h.Heard.At) <= l.fresh() {

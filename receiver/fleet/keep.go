@@ -34,7 +34,7 @@ func (f *Facts) kept(found []Finding, last []Alert) []Finding {
 // unread tells whether facts are missing that an alert is judged by.
 func (f *Facts) unread(k Key) bool {
 	if k.Host == Receiver {
-		return f.Unread && k.Symptom == ClockWrong // the rest are its own checks
+		return f.Lost || f.Unread && k.Symptom == ClockWrong // the rest are its own checks
 	}
 	h := f.Hosts[ident.Host(k.Host)]
 	switch {

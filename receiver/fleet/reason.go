@@ -142,6 +142,17 @@ func known(k wire.Kind) wire.Answer {
 
 func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
 
+// unless returns a reason, or where a check of the receiver fails that the host depends
+// on, that one: nothing on the host would mend it.
+func (f *Facts) unless(id string, r Reason) Reason {
+	for _, row := range f.Receiver {
+		if row.ID == id && row.Status == check.Fail {
+			return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
+		}
+	}
+	return r
+}
+
 // fix returns what to paste, and where: the check's, by its id, out of this
 // receiver's own registry.
 func (f *Facts) fix(x Finding) string {

@@ -1,23 +1,16 @@
 package fleet
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"os"
-	"path/filepath"
-	"syscall"
+	"slices"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
-	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
-	"cis490/internal/machine"
 	"cis490/receiver/silences"
 )
 
@@ -28,12 +21,17 @@ const RunFile = "fleet-check.json"
 // Last is the content of RunFile: when fleet-check last ran, what was open
 // then, and what the next run has to remember.
 type Last struct {
-	At     time.Time             `json:"at"`
-	Hosts  int                   `json:"hosts"`
-	Open   []Alert               `json:"open"`
-	Errors []string              `json:"errors,omitempty"` // facts that could not be read
-	Seen   []Sight               `json:"seen,omitempty"`
-	Growth map[ident.Host]Growth `json:"growth,omitempty"`
+	At     time.Time `json:"at"`
+	Hosts  int       `json:"hosts"`
+	Open   []Alert   `json:"open"`
+	Errors []string  `json:"errors,omitempty"` // facts that could not be read
+	Seen   []Sight   `json:"seen,omitempty"`
+	// Rows is the time of the newest row of alerts.jsonl, and Unwritten are the rows
+	// that could not be appended to it yet.
+	Rows      time.Time             `json:"rows,omitzero"`
+	Roster    int                   `json:"roster,omitempty"` // hosts that the roster had
+	Unwritten []Alert               `json:"unwritten,omitempty"`
+	Growth    map[ident.Host]Growth `json:"growth,omitempty"`
 }
 
 // Sight is since when a finding has been there, counted or not.
@@ -48,12 +46,16 @@ type Options struct {
 	Source
 	Limits   Limits
 	Now      time.Time
-	Known    func(id string) (check.Check, bool)         // the registry of lab hosts and receiver
-	Receiver []check.Row                                 // the receiver's own checks; nil: not judged
-	DryRun   bool                                        // write and tell nothing
-	Lock     func(dir string) (unlock func(), err error) // nil: by a file in the data folder
-	Tell     func(Alert) error                           // syslog; called before the row is written
-	Log      *slog.Logger
+	Known    func(id string) (check.Check, bool) // the registry of lab hosts and receiver
+	Receiver []check.Row                         // the receiver's own checks; nil: not judged
+	DryRun   bool                                // write and tell nothing
+	// Spare is a folder for what cannot be written to the data folder; the service has
+	// one. KnownStores has the ids of the stores that were used; empty: none are known.
+	Spare, KnownStores string
+	Patience           time.Duration                               // how long the disk may take to read, and to write; 0: for ever
+	Lock               func(dir string) (unlock func(), err error) // nil: by a file in the data folder
+	Tell               func(Alert) error                           // syslog; called before the row is written
+	Log                *slog.Logger
 }
 
 // Result is what a run found and wrote.
@@ -61,125 +63,71 @@ type Result struct {
 	Last
 	Rows    []Alert // written, or with DryRun those that would be
 	Skipped string  // why nothing was judged; empty: it was
+	Memory  Memory  // for the delivery
+	Unsaid  error   // why syslog could not be told
 }
 
-// Run gathers, judges, tells and writes, once.
+// Run gathers, judges, tells and writes, once. A result that was judged is to be
+// delivered also beside an error: that is about what could not be written or said.
 func Run(o Options) (Result, error) {
 	o.Now = o.Now.UTC()
-	if o.Lock == nil {
-		o.Lock = lock
+	p, err := within(o.Patience, o.read, func(p past) { p.unlock() })
+	if errors.Is(err, errStuck) {
+		p, err = past{}.without(o, fmt.Errorf("%s: %w", o.DataDir, err)), nil
 	}
-	if !o.DryRun {
-		unlock, err := o.Lock(o.DataDir)
+	if err != nil {
+		return Result{}, err
+	}
+	defer p.unlock()
+	if o.Now.Before(p.state.Last) || o.Now.Before(p.last.At) {
+		return Result{Skipped: fmt.Sprintf("the clock is at %s, before the last run or row (%s): nothing is judged", stamp(o.Now), stamp(later(p.state.Last, p.last.At)))}, nil
+	}
+	facts, state := p.facts, p.state
+	next := Last{At: o.Now, Hosts: len(facts.Hosts), Roster: p.last.Roster}
+	if o.Roster != nil {
+		next.Roster = facts.missRoster(p.last.Roster)
+	}
+	for _, err := range append([]error{facts.Broken}, p.unread...) {
 		if err != nil {
-			return Result{}, err
+			next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
+			o.Log.Warn("fleet-check cannot read or write all of its data", "err", err)
 		}
-		defer unlock()
-	}
-	state, err := ReadState(o.FS, o.DataDir)
-	if err != nil {
-		return Result{}, fmt.Errorf("read %s: %w", AlertsFile, err)
-	}
-	last, err := ReadLast(o.FS, o.DataDir)
-	if err != nil {
-		o.Log.Warn("last run is forgotten", "err", err)
-	}
-	if o.Now.Before(state.Last) || o.Now.Before(last.At) {
-		return Result{Skipped: fmt.Sprintf("the clock is at %s, before the last run or row (%s): nothing is judged", stamp(o.Now), stamp(later(state.Last, last.At)))}, nil
-	}
-	facts, err := Gather(o.Source, o.Now, o.Limits)
-	next := Last{At: o.Now, Hosts: len(facts.Hosts)}
-	if err != nil {
-		next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
-		o.Log.Warn("some facts cannot be read", "err", err)
 	}
 	facts.Receiver, facts.Known = o.Receiver, o.Known
-	facts.Held, facts.Seen = state.Entries, last.seen()
-	next.Growth = facts.grow(last.Growth)
+	facts.Held, facts.Seen = state.Entries, p.last.seen()
+	next.Growth = facts.grow(p.last.Growth)
 	found, seen := Judge(facts)
-	found = append(found, facts.kept(found, last.Open)...)
+	found = append(found, facts.kept(found, p.last.Open)...)
 	for k, since := range seen {
 		next.Seen = append(next.Seen, Sight{k.Host, k.Symptom, since})
 	}
-	hush, err := silences.Read(o.FS, o.DataDir)
-	if err != nil { // then too much is told rather than too little
-		next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
-		o.Log.Warn("silences cannot be read", "err", err)
-	}
 	next.Open = []Alert{}
 	for i, x := range found {
-		found[i].Silenced = hush[silences.Key(x.Key())].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
+		found[i].Silenced = p.hush[silences.Key(x.Key())].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
 		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
-	r := Result{Last: next, Rows: state.Next(o.Now, found)}
+	r := Result{Last: next, Rows: state.Next(o.Now, found), Memory: p.memory}
 	for i, a := range r.Rows {
 		if a.State == Resolved {
 			e := Entry{Firing: true, Began: state.Entries[a.Key()].Began} // until this row
-			r.Rows[i].Silenced = hush[silences.Key(a.Key())].Covers(e.began(facts.Seen[a.Key()]), o.Now)
+			r.Rows[i].Silenced = p.hush[silences.Key(a.Key())].Covers(e.began(facts.Seen[a.Key()]), o.Now)
 		}
 	}
 	if o.DryRun {
 		return r, nil
 	}
-	return r, errors.Join(o.write(r.Rows), o.remember(next))
-}
-
-// write tells each row and appends it. Telling comes first: a crash between the
-// two repeats a line, it never loses one.
-func (o Options) write(rows []Alert) error {
-	if len(rows) == 0 {
-		return nil
+	r.Unsaid = o.tell(r.Rows)
+	kept, err := within(o.Patience, func() (Last, error) { return o.record(p, next, slices.Clone(r.Rows)) }, func(Last) {})
+	if errors.Is(err, errStuck) {
+		r.Memory.Lost = true
+		kept, _ = o.record(past{memory: r.Memory, rows: p.rows, queue: p.queue}, next, slices.Clone(r.Rows))
 	}
-	l, err := ledger.Open(ledger.Options{
-		FS: o.FS, Path: filepath.Join(o.DataDir, AlertsFile), TimeKey: timeKey, Perm: 0o640,
-		// The rows of a run are of one moment, so that its hour is theirs.
-		Now: func() time.Time { return o.Now },
-	})
-	var errs []error
-	for _, a := range rows {
-		if a.Told() && o.Tell != nil {
-			errs = append(errs, o.Tell(a))
-		}
-		if err == nil {
-			err = l.Append(func(at time.Time) any { a.At = at; return a })
-		}
+	r.Last = kept
+	if err != nil && facts.Broken != nil { // which was told
+		o.Log.Warn("rows of this run wait for the next one", "count", len(kept.Unwritten), "err", err)
+		err = nil
 	}
-	if l != nil {
-		errs = append(errs, l.Close())
-	}
-	return errors.Join(append(errs, err)...)
-}
-
-func (o Options) remember(l Last) error {
-	b, err := json.Marshal(l)
-	if err != nil {
-		return fmt.Errorf("remember this run: %w", err)
-	}
-	return disk.ReplaceBytes(o.FS, filepath.Join(o.DataDir, RunFile), 0o644, append(b, '\n'))
-}
-
-// ReadLast reads the last run; none is the zero Last.
-func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
-	var l Last
-	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, RunFile), 64<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &l)
-	}
-	if err != nil {
-		return Last{}, fmt.Errorf("read %s: %w", RunFile, err)
-	}
-	return l, nil
-}
-
-func (l Last) seen() map[Key]time.Time {
-	m := map[Key]time.Time{}
-	for _, s := range l.Seen {
-		m[Key{s.Host, s.Symptom}] = s.Since
-	}
-	return m
+	return r, errors.Join(r.Unsaid, err)
 }
 
 // grow carries on since when each outbox has not been smaller.
@@ -199,35 +147,6 @@ func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 		h.Growth, now[name] = g, g
 	}
 	return now
-}
-
-// lock makes sure that one fleet-check at a time works on the data, and that
-// what it writes is its owner's.
-func lock(dir string) (unlock func(), err error) {
-	d, err := disk.OS{}.OpenFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	fi, err := d.Stat()
-	if err == nil {
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-			owner := machine.UserName(st.Uid)
-			err = fault.Exit(fault.Fix(fmt.Errorf("%s belongs to %s: what this user wrote there would be in the way", dir, owner),
-				fmt.Sprintf("sudo -u %s cis490 fleet-check   # or only look: cis490 fleet-check --dry-run", owner)), fault.NoPerm)
-		}
-	}
-	if err = errors.Join(err, d.Close()); err != nil {
-		return nil, err
-	}
-	// Not the folder itself: that is serve's lock.
-	f, err := disk.OS{}.LockFile(filepath.Join(dir, "fleet-check.lock"), 0o600)
-	if errors.Is(err, disk.ErrLocked) {
-		err = fault.Exit(errors.New("another fleet-check is running"), fault.TempFail)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return func() { _ = f.Close() }, nil // the lock ends with it
 }
 
 // began is when an alert began that was first found at a time: then, where its row

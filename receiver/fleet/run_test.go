@@ -125,7 +125,7 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 	s.write(contacts.File, "{")
 	s.write(RunFile, "{")
 	r := s.must(now)
-	if got := symptoms(r.Rows); got != "lab-01 silent firing" {
+	if got := symptoms(r.Rows); got != "@receiver data-broken firing, lab-01 silent firing" {
 		t.Errorf("rows: %s", got)
 	}
 	if len(r.Errors) != 1 {
@@ -155,7 +155,7 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := s.must(now.Add(5 * time.Minute))
-			if got := symptoms(r.Rows); got != "" || len(r.Open) != 3 || len(r.Errors) != 1 {
+			if got := symptoms(r.Rows); got != "@receiver data-broken firing" || len(r.Open) != 4 || len(r.Errors) != 1 {
 				t.Errorf("while %s cannot be read: rows %q, open %q, told %v", broken, got, symptoms(r.Open), r.Errors)
 			}
 			for _, a := range r.Open {
@@ -169,7 +169,7 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			_ = os.Rename(path+".away", path)
 			s.write(snapshot, strings.Replace(failing, `"fail"`, `"ok"`, 1))
 			s.write(index.File, row("lab-01", now.Add(9*time.Minute))+row("lab-03", now.Add(9*time.Minute)))
-			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "lab-01 silent resolved, lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
+			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "@receiver data-broken resolved, lab-01 silent resolved, lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
 				t.Errorf("after it was well and read again: %s", got)
 			}
 		})
@@ -290,10 +290,11 @@ func TestRun_DryRunLeavesNoFile(t *testing.T) {
 func TestRun_TellsAgainRatherThanNever(t *testing.T) {
 	s := newScene(t)
 	s.write(index.File, row("lab-01", ago(31*time.Minute)))
-	if _, err := s.run(now, func(o *Options) { o.FS = full{disk.OS{}} }); !errors.Is(err, errFull) {
-		t.Errorf("got %v", err)
+	r, err := s.run(now, func(o *Options) { o.FS = full{disk.OS{}} })
+	if got := symptoms(r.Open); err != nil || got != "@receiver data-broken firing, lab-01 silent firing" {
+		t.Errorf("got %v, open %q", err, got)
 	}
-	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "lab-01 silent firing" || len(s.told) != 2 {
+	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "lab-01 silent firing" || len(s.told) != 3 {
 		t.Errorf("%s, told %v", got, s.told)
 	}
 }

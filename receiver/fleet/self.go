@@ -1,12 +1,16 @@
 package fleet
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
+	"syscall"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
+	"cis490/receiver/store"
 )
 
 // receiverFindings are the symptoms of the receiver itself, out of its own
@@ -17,6 +21,8 @@ func receiverFindings(f *Facts) []Finding {
 	for _, r := range f.Receiver {
 		symptom, ok := symptomOf[r.ID]
 		switch {
+		case ok && f.Lost: // of the mount point, or no verdict
+			continue
 		case ok && (r.Status == check.Fail || r.Status == check.Warn):
 		case r.Status == check.Fail && r.Hard:
 			symptom = DoctorFailing
@@ -30,6 +36,10 @@ func receiverFindings(f *Facts) []Finding {
 			continue
 		}
 		out = append(out, x)
+	}
+	if f.Broken != nil && !(noSpace(f.Broken) && slices.ContainsFunc(out, func(x Finding) bool { return x.Symptom == DiskLow })) {
+		text := "fleet-check cannot use the data folder"
+		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: Reason{Code: "data", Text: text, Fix: dataFix(f.Broken)}})
 	}
 	if off, n := f.medianOffset(); off.Abs() > skew {
 		out = append(out, Finding{
@@ -54,4 +64,24 @@ func (f *Facts) medianOffset() (time.Duration, int) {
 	}
 	slices.Sort(all)
 	return all[len(all)/2], len(all)
+}
+
+// noSpace reports whether a write failed because the disk has no room for it.
+func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
+// dataFix returns what mends a data folder.
+func dataFix(err error) string {
+	switch {
+	case errors.Is(err, store.ErrVanished):
+		return fixVanished
+	case errors.Is(err, errRoster):
+		return fixRoster
+	case noSpace(err):
+		return fixNoSpace
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, errOwner):
+		return fixOwner
+	case errors.Is(err, errStuck), errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
+		return fixDisk
+	}
+	return fixData
 }

@@ -40,7 +40,7 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Detail: fmt.Sprintf("runs version %s, is offered %s", check.Plain(h.Version, 40), check.Plain(h.Offered, 40)),
-		Reason: r,
+		Reason: f.unless("releases.signed", r),
 	}, true
 }
 

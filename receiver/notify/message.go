@@ -35,6 +35,9 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 	for _, a := range rows {
 		told, known := d.told(a.Key())
 		again := known && a.State == fleet.Firing
+		if a.State == fleet.Resolved && !a.Told() {
+			d.forget(a.Key()) // it ended unheard, as was wanted
+		}
 		switch {
 		case !a.Told(), a.State == fleet.Resolved && !known, again && a.At.Sub(told.At) < d.o.RepeatAfter:
 			continue
@@ -74,10 +77,15 @@ func (d *delivery) told(k fleet.Key) (Told, bool) {
 	return d.s.Told[i], true
 }
 
+// forget drops what the target believes of an alert.
+func (d *delivery) forget(k fleet.Key) {
+	d.s.Told = slices.DeleteFunc(d.s.Told, func(t Told) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
+}
+
 // note remembers that a message was taken.
 func (d *delivery) note(m Message) {
 	for _, a := range m.Alerts {
-		d.s.Told = slices.DeleteFunc(d.s.Told, func(t Told) bool { return t.Host == a.Host && t.Symptom == a.Symptom })
+		d.forget(a.Key())
 		if m.State == fleet.Firing {
 			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.At})
 		}

@@ -17,7 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"maps"
-	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,19 +49,26 @@ type Target struct {
 	Sync func(ctx context.Context, now time.Time, open, over []fleet.Alert) error
 	// Always calls Sync also where there is nothing to tell.
 	Always bool
+	// Last waits for all other targets, and is left out if one of them, or syslog,
+	// could not be told.
+	Last bool
 }
 
 // Options describe a delivery.
 type Options struct {
-	FS          disk.FS
-	DataDir     string
+	Memory      fleet.Memory
 	Now         time.Time
 	Open        []fleet.Alert // what the run found
+	Unwritten   []fleet.Alert // rows that alerts.jsonl does not have yet
+	Unsaid      error         // why syslog could not be told; nil: it was
 	RepeatAfter time.Duration // a fault that lasts is told again after this
 	Together    time.Duration // what follows for the same cause within this is one notification
 	Wait        func(ctx context.Context, attempt int) error
 	Log         *slog.Logger
 }
+
+// errUndelivered keeps a Last target from being called.
+var errUndelivered = errors.New("not called, because alerts could not be delivered")
 
 // State is what is known of a target.
 type State struct {
@@ -90,26 +97,21 @@ type Told struct {
 // Deliver tells each target what it was not told yet, and remembers how that
 // went. Failures are in the states; an error is that of the file.
 func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State, error) {
-	states, err := Read(o.FS, o.DataDir)
+	states, err := read(o.Memory)
 	if err != nil {
 		o.Log.Warn("what was told is forgotten", "err", err)
 	}
-	next := make([]State, len(targets))
-	var wg sync.WaitGroup
-	for i, t := range targets {
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, deadline)
-			defer cancel()
-			d := delivery{o: o, t: t, s: states[t.Name]}
-			d.s.Missing = time.Time{}
-			d.done(d.run(ctx))
-			next[i] = d.s
-		})
-	}
-	wg.Wait()
 	now := map[string]State{}
-	for i, t := range targets {
-		now[t.Name] = next[i]
+	first := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.Last })
+	undelivered := errors.Join(o.Unsaid, o.each(ctx, first, states, now)) != nil
+	for _, t := range targets {
+		if !t.Last {
+			continue
+		}
+		if undelivered {
+			t.Sync = func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error { return errUndelivered }
+		}
+		_ = o.each(ctx, []Target{t}, states, now) // its state has the error
 	}
 	kept := maps.Clone(now)
 	for name, s := range states {
@@ -124,13 +126,40 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	if err != nil {
 		return now, fmt.Errorf("remember what was told: %w", err)
 	}
-	return now, disk.ReplaceBytes(o.FS, filepath.Join(o.DataDir, File), 0o640, append(b, '\n'))
+	return now, o.Memory.Write(File, 0o640, append(b, '\n'))
+}
+
+// each tells some targets side by side, and notes how that went. The error is that of
+// those that could not be told.
+func (o Options) each(ctx context.Context, targets []Target, states, now map[string]State) error {
+	next, failed := make([]State, len(targets)), make([]error, len(targets))
+	var wg sync.WaitGroup
+	for i, t := range targets {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, deadline)
+			defer cancel()
+			d := delivery{o: o, t: t, s: states[t.Name]}
+			d.s.Missing = time.Time{}
+			failed[i] = d.run(ctx)
+			d.done(failed[i])
+			next[i] = d.s
+		})
+	}
+	wg.Wait()
+	for i, t := range targets {
+		now[t.Name] = next[i]
+	}
+	return errors.Join(failed...)
 }
 
 // Read returns what is remembered of each target, by name.
 func Read(fsys disk.FS, dataDir string) (map[string]State, error) {
+	return read(fleet.Memory{FS: fsys, Dir: dataDir})
+}
+
+func read(m fleet.Memory) (map[string]State, error) {
 	all := map[string]State{}
-	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, File), 64<<20)
+	b, err := m.Read(File, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
@@ -154,10 +183,7 @@ func (d *delivery) run(ctx context.Context) error {
 	if d.t.Sync != nil {
 		return d.sync(ctx)
 	}
-	rows, err := d.pending()
-	if err != nil {
-		return err
-	}
+	rows := d.pending()
 	for len(rows) > 0 {
 		n := 1 // the rows of one run of fleet-check have one time
 		for n < len(rows) && rows[n].At.Equal(rows[0].At) {
@@ -168,36 +194,12 @@ func (d *delivery) run(ctx context.Context) error {
 		}
 		d.s.Cursor, rows = rows[0].At, rows[n:]
 	}
-	return d.settle(ctx, d.o.Now, nil)
-}
-
-// pending returns the rows that the target was not told of. A new target is told
-// what is open, of the rows of this hour.
-func (d *delivery) pending() ([]fleet.Alert, error) {
-	fresh := d.s.Cursor.IsZero()
-	if fresh {
-		d.s.Cursor = d.o.Now.Truncate(time.Hour).Add(-1)
-	}
-	open := map[fleet.Key]bool{}
-	for _, a := range d.o.Open {
-		open[a.Key()] = true
-	}
-	var rows []fleet.Alert
-	for a, err := range fleet.ReadAlerts(d.o.FS, d.o.DataDir, d.s.Cursor) {
-		switch {
-		case err != nil:
-			return nil, err
-		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
-		case d.o.Now.Sub(a.At) > giveUp:
-			if a.Told() {
-				d.s.GivenUp++
-			}
-			d.s.Cursor = a.At
-		default:
-			rows = append(rows, a)
+	if over := d.over(); len(over) > 0 {
+		if err := d.tell(ctx, over); err != nil {
+			return err
 		}
 	}
-	return rows, nil
+	return d.settle(ctx, d.o.Now, nil)
 }
 
 func (d *delivery) sync(ctx context.Context) error {
@@ -234,7 +236,7 @@ func (d *delivery) try(ctx context.Context, send func(context.Context) error) er
 		if err == nil {
 			d.s.Success, d.s.Failing, d.s.Err = d.o.Now.UTC(), time.Time{}, ""
 		}
-		if err == nil || i == attempts || ctx.Err() != nil {
+		if err == nil || i == attempts || errors.Is(err, errUndelivered) || ctx.Err() != nil {
 			return err
 		}
 		if wait := d.o.Wait(ctx, i); wait != nil {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -26,9 +25,16 @@ type stage struct {
 	open []fleet.Alert
 	// together is how long hosts of one cause are collected.
 	together time.Duration
+
+	memory    fleet.Memory
+	unwritten []fleet.Alert
+	unsaid    error
 }
 
-func newStage(t *testing.T) *stage { return &stage{t: t, dir: t.TempDir()} }
+func newStage(t *testing.T) *stage {
+	dir := t.TempDir()
+	return &stage{t: t, dir: dir, memory: fleet.Memory{FS: disk.OS{}, Dir: dir}}
+}
 
 func firing(host, symptom, code string) fleet.Alert {
 	return fleet.Alert{V: 1, Host: host, Symptom: symptom, State: fleet.Firing, Code: code, Reason: "why " + code, Fix: "on " + host + ": fix it", Detail: "d", Since: now}
@@ -72,10 +78,7 @@ func (s *stage) track(a fleet.Alert) {
 
 func (s *stage) deliver(at time.Time, targets ...Target) map[string]State {
 	s.t.Helper()
-	states, err := Deliver(s.t.Context(), Options{
-		FS: disk.OS{}, DataDir: s.dir, Now: at, Open: s.open, RepeatAfter: 4 * time.Hour, Together: s.together,
-		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
-	}, targets)
+	states, err := Deliver(s.t.Context(), s.options(at), targets)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -71,13 +71,14 @@ func Targets(c config.Notify) []Target {
 	return all
 }
 
-// Beat returns the target that says that fleet-check ran; false without one.
+// Beat returns the target that says that fleet-check ran and that its alerts were
+// delivered; false without one.
 func Beat(c config.Notify) (Target, bool) {
 	if c.HeartbeatURL == "" {
 		return Target{}, false
 	}
 	client := newClient()
-	return Target{Name: Heartbeat, Always: true, Sync: func(ctx context.Context, _ time.Time, _, _ []fleet.Alert) error {
+	return Target{Name: Heartbeat, Always: true, Last: true, Sync: func(ctx context.Context, _ time.Time, _, _ []fleet.Alert) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.HeartbeatURL, nil)
 		if err != nil {
 			return errors.New("heartbeat_url is no URL")

@@ -112,6 +112,7 @@ func (s *Server) handler() http.Handler {
 		}
 		took := time.Since(start)
 		if open {
+			s.noteEnd(n, err)
 			s.measure(r, n, cw.status, took, err)
 		}
 		s.access(r, n, cw, took, err)

@@ -30,13 +30,18 @@ func (s *Server) open() (err error) {
 	defer func() {
 		if err != nil {
 			err = s.blame(err)
-			s.closed.Store(&lack{"data", err})
+			s.closed.Store(&lack{"data", err, false})
 			err = errors.Join(err, s.closeFiles())
 			return
 		}
 		s.closed.Store(nil)
 	}()
 	o, c := s.o, s.o.Config
+	known := store.KnownDir(o.ConfigPath)
+	// Before anything is made in the data folder.
+	if err := store.Vanished(o.FS, c.DataDir, known); err != nil {
+		return err
+	}
 	if err := disk.MkdirAll(o.FS, c.DataDir, 0o750); err != nil {
 		return fault.Fix(fmt.Errorf("open data folder: %w", err), "sudo cis490 install receiver   # makes it, with the right owner")
 	}
@@ -57,6 +62,9 @@ func (s *Server) open() (err error) {
 	})
 	if err != nil {
 		return err
+	}
+	if err := store.Remember(o.FS, known, s.store.ID()); err != nil {
+		o.Log.Warn("the store's id is not remembered; if its disk is away at the next start, a new store is made", "err", err)
 	}
 	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: o.Log.With("component", "contacts")}
 	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
@@ -137,6 +145,8 @@ func (s *Server) blame(err error) error {
 		return fault.Fix(err, "sudo mv "+path+" "+path+".away   # a folder is where the file belongs")
 	case errors.Is(err, unix.EROFS):
 		return fault.Fix(err, "sudo dmesg | tail; findmnt -T "+path+"   # mount it for writing again")
+	case errors.Is(err, unix.EIO) && fault.FixOf(err) == "":
+		return fault.Fix(err, "sudo dmesg | tail; findmnt -T "+path+"   # the disk fails: mend it, or move the receiver to another one")
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
 		return fault.Fix(err, "df -h "+path+"   # free space there")
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -50,6 +51,7 @@ func (h *health) forget() {
 type lack struct {
 	what string
 	why  error
+	some bool // other episodes can be taken all the same
 }
 
 func (l lack) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
@@ -72,6 +74,13 @@ func (s *Server) Missing() []string {
 	return missing
 }
 
+// able reports whether the last look found nothing that every episode needs.
+func (s *Server) able() bool {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	return !slices.ContainsFunc(s.health.missing, func(l lack) bool { return !l.some }) && !s.stopping.Load()
+}
+
 // fix is what mends the first of what is missing, as far as that is known.
 func (s *Server) fix() string {
 	s.health.mu.Lock()
@@ -88,7 +97,7 @@ func (s *Server) look() []lack {
 	var missing []lack
 	lacks := func(what string, err error) {
 		if err != nil {
-			missing = append(missing, lack{what, s.blame(err)})
+			missing = append(missing, lack{what, s.blame(err), false})
 		}
 	}
 	if s.pair != nil {
@@ -109,9 +118,17 @@ func (s *Server) look() []lack {
 	_, err = s.gate.Rules()
 	lacks("gate", err)
 	lacks("index", s.index.Healthy())
-	lacks("store", s.store.Writable())
+	lacks("store", s.store.Writable(s.failures.uploads()))
 	lacks("rows", s.store.Settle())
 	lacks("space", s.store.Room(0))
+	some := s.failures.lacks(len(missing) > 0, s.o.Now())
+	// What serve notes of its hosts is what fleet-check judges them by.
+	some = append(some, lack{"contacts", s.contacts.Unwritten(), true}, lack{"rejections", s.refusals.Unwritten(), true})
+	for _, l := range some {
+		if l.why != nil {
+			missing = append(missing, lack{l.what, s.blame(l.why), true})
+		}
+	}
 	return missing
 }
 
@@ -135,7 +152,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 			s.o.Log.Error("stuck", "err", err)
 		}
 		if begun {
-			s.contacts.Ready(len(missing) == 0)
+			s.contacts.Ready(s.able())
 		}
 		// Said when other things are missing, not when a figure changed.
 		what := s.missingNames()
@@ -152,6 +169,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-s.ill:
 		case <-tick.C:
 		}
 	}

@@ -104,6 +104,8 @@ type Server struct {
 	closed atomic.Pointer[lack]
 
 	health    health
+	failures  failures
+	ill       chan struct{} // a request failed here: look at once
 	silencing sync.Mutex
 	ended     sync.Once
 }
@@ -116,7 +118,7 @@ func New(o Options) (_ *Server, err error) {
 	o.Log = o.Log.With("component", "serve")
 	s := &Server{
 		o: o, trust: newTrust(o.FS, c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
-		unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
+		ill: make(chan struct{}, 1), unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
 	}
 	if c.TLS.Mode == "direct" {
 		s.pair = newPair(o.FS, c)

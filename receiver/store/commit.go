@@ -86,6 +86,14 @@ func (c *commits) run(b *commit) {
 	}
 }
 
+// try flushes the disk without an upload. Its failure counts for those under way.
+func (c *commits) try() error {
+	c.running.Lock()
+	defer c.running.Unlock()
+	_, err := c.flush()
+	return err
+}
+
 // flush flushes the disk, and returns how many flushes failed up to now. Who comes
 // from now on waits for the next.
 func (c *commits) flush() (failed int, err error) {

@@ -1,11 +1,14 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +16,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 )
 
 // promise is room that an upload in progress was given and has not used yet, so
@@ -75,12 +79,19 @@ func (s *Store) Room(size int64) error {
 // ending makes a start sweep it.
 const probeFile = "probe" + disk.Partial
 
+// probeDir is a folder that is made and removed for the same; no host has its name.
+const probeDir = ".probe"
+
 // Writable tells whether the store's disk takes writes and what is staged can get
-// its name, by doing so.
-func (s *Store) Writable() error {
+// its name, by doing so. A thorough trial, for when an upload failed, takes every step
+// of an upload but its row.
+func (s *Store) Writable(thorough bool) error {
 	path, name := s.staged(probeFile), filepath.Join(s.o.DataDir, EpisodesDir, probeFile)
 	err := disk.WriteSync(s.o.FS, path, filePerm, func(w io.Writer) error {
 		_, err := w.Write([]byte("probe\n"))
+		if f, ok := w.(disk.File); ok && thorough && err == nil {
+			err = s.setAttrs(f, ident.Digest(strings.Repeat("0", 2*sha256.Size)), "")
+		}
 		return err
 	})
 	if err != nil {
@@ -93,6 +104,9 @@ func (s *Store) Writable() error {
 	case errors.Is(err, os.ErrExist): // of a look that was cut off
 		err = nil
 	}
+	if thorough && err == nil {
+		err = s.rehearse()
+	}
 	for _, path := range []string{name, path} {
 		if e := s.o.FS.Remove(path); err == nil && !errors.Is(e, os.ErrNotExist) {
 			err = e
@@ -102,6 +116,18 @@ func (s *Store) Writable() error {
 		return fmt.Errorf("write to the store: %w", err)
 	}
 	return nil
+}
+
+// rehearse makes a folder, as for a host's first upload, and flushes the disk.
+func (s *Store) rehearse() error {
+	dir := filepath.Join(s.o.DataDir, EpisodesDir, probeDir)
+	if err := s.o.FS.Mkdir(dir, dirPerm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	if err := s.o.FS.Remove(dir); err != nil {
+		return err
+	}
+	return s.commits.try()
 }
 
 // busy knows since when the oldest call that waits for the disk has waited.

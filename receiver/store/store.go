@@ -23,7 +23,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -215,17 +214,17 @@ func (s *Store) staged(name string) string { return filepath.Join(s.o.DataDir, S
 
 func (s *Store) loadID() error {
 	path := filepath.Join(s.o.DataDir, IDFile)
-	b, err := disk.ReadFile(s.o.FS, path, 256)
+	id, err := readID(s.o.FS, s.o.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		raw := make([]byte, 16)
 		_, _ = rand.Read(raw) // never fails: crypto/rand.Read's word
-		b = []byte(hex.EncodeToString(raw) + "\n")
-		err = disk.ReplaceBytes(s.o.FS, path, filePerm, b)
+		id = hex.EncodeToString(raw)
+		err = disk.ReplaceBytes(s.o.FS, path, filePerm, []byte(id+"\n"))
 	}
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)
 	}
-	if s.id = strings.TrimSpace(string(b)); s.id == "" {
+	if s.id = id; s.id == "" {
 		return fault.Fix(fmt.Errorf("open store: %s is empty", path), "rm "+path+"   # a new one is made, and hosts compare what they shipped")
 	}
 	return nil

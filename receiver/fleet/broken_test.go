@@ -1,0 +1,413 @@
+package fleet
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/disk/sickdisk"
+	"cis490/internal/ident"
+	"cis490/receiver/contacts"
+	"cis490/receiver/index"
+	"cis490/receiver/roster"
+	"cis490/receiver/store"
+)
+
+// told returns which alerts syslog was told of since the last call.
+func (s *scene) heard() string {
+	var all []string
+	for _, line := range s.told {
+		f := strings.Fields(line)
+		all = append(all, strings.TrimPrefix(f[2], "host=")+" "+strings.TrimPrefix(f[3], "symptom=")+" "+strings.TrimPrefix(f[4], "state="))
+	}
+	s.told = nil
+	return strings.Join(all, ", ")
+}
+
+// rows returns the rows of alerts.jsonl, and at which minute each was.
+func (s *scene) rows() string {
+	s.t.Helper()
+	var all []string
+	for a, err := range ReadAlerts(disk.OS{}, s.dir, time.Time{}) {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if a.State != opening {
+			all = append(all, a.At.Format("04 ")+a.Host+" "+a.Symptom+" "+a.State)
+		}
+	}
+	return strings.Join(all, ", ")
+}
+
+// TestRun_TheDataFolderFails: whatever fails in the data folder, the run judges, tells
+// what it found, each thing once, and the fault itself; when the folder works again, all
+// rows are written with the times they had, and nothing is told twice.
+func TestRun_TheDataFolderFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		fails func(op, path string) bool
+		err   error
+		fix   string
+		blind bool // hosts cannot be judged
+	}{
+		"full":               {func(op, _ string) bool { return op == "write" }, unix.ENOSPC, fixNoSpace, false},
+		"without inodes":     {func(op, _ string) bool { return op == "create" || op == "mkdir" }, unix.ENOSPC, fixNoSpace, false},
+		"over its quota":     {func(op, _ string) bool { return op == "write" }, unix.EDQUOT, fixNoSpace, false},
+		"read-only":          {func(op, _ string) bool { return op != "open" && op != "read" && op != "lstat" && op != "readdir" }, unix.EROFS, fixDisk, false},
+		"not made durable":   {func(op, _ string) bool { return op == "fsync" }, unix.EIO, fixDisk, false},
+		"not removed":        {func(op, _ string) bool { return op == "remove" }, unix.EACCES, fixOwner, false},
+		"alerts of root":     {func(op, path string) bool { return op == "open" && filepath.Base(path) == AlertsFile }, unix.EACCES, fixOwner, false},
+		"alerts unreadable":  {func(op, path string) bool { return op == "read" && filepath.Base(path) == AlertsFile }, unix.EIO, fixDisk, false},
+		"index unreadable":   {func(op, path string) bool { return op == "read" && filepath.Base(path) == index.File }, unix.EIO, fixDisk, true},
+		"last run not there": {func(_, path string) bool { return strings.HasPrefix(filepath.Base(path), RunFile) }, unix.EIO, fixDisk, false},
+		"dead":               {func(string, string) bool { return true }, unix.EIO, fixDisk, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, d, spare, authority := newScene(t), &sickdisk.Disk{}, t.TempDir(), t.TempDir()
+			must(t, os.WriteFile(filepath.Join(authority, roster.File), []byte(enrolled("lab-03")), 0o600))
+			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+			run := func(minutes int) Result {
+				t.Helper()
+				r, err := s.run(at(minutes), func(o *Options) { o.FS, o.Spare, o.Roster = d, spare, roster.Open(d, authority) })
+				if err != nil {
+					t.Fatalf("minute %d: %v", minutes, err)
+				}
+				return r
+			}
+			s.write(index.File, row("lab-01", ago(40*time.Minute))+row("lab-02", ago(29*time.Minute))+row("lab-03", at(0)))
+			run(0)
+			if got := s.heard(); got != "lab-01 silent firing" {
+				t.Fatalf("before: %s", got)
+			}
+			d.Fail(func(op, path string, _ int64) error {
+				if strings.HasPrefix(path, s.dir) && c.fails(op, path) {
+					return c.err
+				}
+				return nil
+			})
+			r := run(5)
+			want := "@receiver data-broken firing, lab-02 silent firing"
+			if c.blind {
+				want = "@receiver data-broken firing"
+			}
+			if got := s.heard(); got != want {
+				t.Errorf("told %q, want %q", got, want)
+			}
+			if got := symptoms(r.Open); !strings.Contains(got, "lab-01 silent firing") {
+				t.Errorf("open: %s", got)
+			}
+			for _, a := range r.Open {
+				if a.Symptom == DataBroken && (a.Fix != c.fix || !strings.Contains(a.Detail, c.err.Error())) {
+					t.Errorf("fix %q, detail %q", a.Fix, a.Detail)
+				}
+			}
+			run(10)
+			if got := s.heard(); got != "" {
+				t.Errorf("told again: %s", got)
+			}
+
+			d.Fail(nil)
+			run(15)
+			want, rows := "@receiver data-broken resolved", "10 lab-01 silent firing, 15 @receiver data-broken firing, 15 lab-02 silent firing, 25 @receiver data-broken resolved"
+			if c.blind {
+				want = "lab-02 silent firing, @receiver data-broken resolved"
+				rows = "10 lab-01 silent firing, 15 @receiver data-broken firing, 25 lab-02 silent firing, 25 @receiver data-broken resolved"
+			}
+			if got := s.heard(); got != want {
+				t.Errorf("when it works again, told %q, want %q", got, want)
+			}
+			if got := s.rows(); got != rows {
+				t.Errorf("rows:  %s\nwant: %s", got, rows)
+			}
+			run(20)
+			if got := s.heard(); got != "" {
+				t.Errorf("told after that: %s", got)
+			}
+			if last, err := ReadLast(disk.OS{}, s.dir); err != nil || !last.At.Equal(at(20)) || len(last.Unwritten) > 0 {
+				t.Errorf("%+v, %v", last, err)
+			}
+		})
+	}
+}
+
+// hanging is a disk that does not answer while its channel is open.
+type hanging struct {
+	disk.OS
+	until chan struct{}
+}
+
+func (h hanging) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	<-h.until
+	return h.OS.OpenFile(name, flag, perm)
+}
+
+// TestRun_TheDiskHangs: a disk that does not answer is told of, and what the last run
+// knew to be open stays open.
+func TestRun_TheDiskHangs(t *testing.T) {
+	s, spare := newScene(t), t.TempDir()
+	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	spared := func(o *Options) { o.Spare, o.Patience = spare, time.Minute }
+	if _, err := s.run(now, spared); err != nil {
+		t.Fatal(err)
+	}
+	s.heard()
+	synctest.Test(t, func(t *testing.T) {
+		h := hanging{until: make(chan struct{})}
+		spareOnly := hangsIn{h, s.dir}
+		r, err := s.run(now.Add(5*time.Minute), func(o *Options) { spared(o); o.FS = spareOnly })
+		if err != nil || !r.Memory.Lost {
+			t.Errorf("%v, %+v", err, r.Memory)
+		}
+		if got := symptoms(r.Open); got != "@receiver data-broken firing, lab-01 silent firing" {
+			t.Errorf("open: %s", got)
+		}
+		if got := s.heard(); got != "@receiver data-broken firing" {
+			t.Errorf("told %s", got)
+		}
+		close(h.until)
+		synctest.Wait()
+	})
+	if _, err := s.run(now.Add(10*time.Minute), spared); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.heard(); got != "@receiver data-broken resolved" {
+		t.Errorf("when it answers: %s", got)
+	}
+}
+
+// hangsIn is a disk that hangs below one folder.
+type hangsIn struct {
+	hanging
+	dir string
+}
+
+func (h hangsIn) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	if strings.HasPrefix(name, h.dir) {
+		return h.hanging.OpenFile(name, flag, perm)
+	}
+	return h.OS.OpenFile(name, flag, perm)
+}
+
+// TestRun_TheStoreVanished: in the empty mount point of the data's disk no host is
+// judged and nothing is written.
+func TestRun_TheStoreVanished(t *testing.T) {
+	s, spare, known := newScene(t), t.TempDir(), t.TempDir()
+	rosterDir := t.TempDir()
+	spared := func(o *Options) {
+		o.Spare, o.KnownStores, o.Roster = spare, known, roster.Open(disk.OS{}, rosterDir)
+	}
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	run := func(minutes int) Result {
+		t.Helper()
+		r, err := s.run(at(minutes), spared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	// lab-01 is silent, lab-02 ships; both would have never reported to an empty store.
+	must(t, os.WriteFile(filepath.Join(rosterDir, roster.File), []byte(enrolled("lab-01")+enrolled("lab-02")), 0o600))
+	s.write(store.IDFile, "one\n")
+	must(t, os.WriteFile(filepath.Join(known, "ids"), []byte("one\n"), 0o600))
+	s.write(index.File, row("lab-01", ago(40*time.Minute))+row("lab-02", at(4)))
+	run(0)
+	s.heard()
+	must(t, os.Rename(s.dir, s.dir+".away"))
+	must(t, os.Mkdir(s.dir, 0o755))
+	r := run(5)
+	if got := symptoms(r.Open); got != "@receiver data-broken firing, lab-01 silent firing" || r.Open[0].Fix != fixVanished {
+		t.Errorf("open: %s, %q", got, r.Open[0].Fix)
+	}
+	if got := s.heard(); got != "@receiver data-broken firing" {
+		t.Errorf("told %s", got)
+	}
+	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
+		t.Errorf("left in the mount point: %v %v", left, err)
+	}
+	must(t, os.Remove(s.dir))
+	must(t, os.Rename(s.dir+".away", s.dir))
+	run(10)
+	if got := s.heard(); got != "@receiver data-broken resolved" {
+		t.Errorf("when it is back: %s", got)
+	}
+}
+
+// enrolled is a row of the roster.
+func enrolled(host string) string {
+	return `{"at":"2026-01-01T00:00:00Z","host":"` + host + `","event":"enrolled","serial":"40","expires":"2027-01-31T00:00:00Z"}` + "\n"
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRun_AlertsRotated: alerts.jsonl is taken away, or an older one is put in its
+// place, while alerts fire. Their end is written and told all the same.
+func TestRun_AlertsRotated(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"moved away": func(path string) error { return os.Rename(path, path+".1") },
+		"emptied":    func(path string) error { return os.Truncate(path, 0) },
+		"an older one": func(path string) error {
+			return os.WriteFile(path, []byte(`{"v":1,"at":"2026-02-01T00:00:00Z","host":"lab-09","symptom":"silent","state":"firing","since":"2026-02-01T00:00:00Z","hour":"2026-02-01T00:00:00Z"}`+"\n"), 0o600)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newScene(t)
+			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+			shipped := row("lab-01", ago(40*time.Minute)) + row("lab-02", ago(40*time.Minute))
+			s.write(index.File, shipped)
+			s.must(at(0))
+			s.heard()
+			must(t, spoil(filepath.Join(s.dir, AlertsFile)))
+			s.write(index.File, shipped+row("lab-01", at(3)))
+			s.must(at(5))
+			if got := s.heard(); !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") || strings.Contains(got, "lab-09") {
+				t.Errorf("told %q", got)
+			}
+			s.write(index.File, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
+			s.must(at(10))
+			if got := s.heard(); got != "lab-02 silent resolved" {
+				t.Errorf("then told %q", got)
+			}
+			if got := s.rows(); !strings.Contains(got, "15 lab-01 silent resolved") || !strings.Contains(got, "20 lab-02 silent resolved") {
+				t.Errorf("rows: %s", got)
+			}
+		})
+	}
+}
+
+// TestRun_AFolderOfAnotherUser: a person who is not its owner is refused; the service
+// tells of it, as its owner is what is wrong.
+func TestRun_AFolderOfAnotherUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	must(t, os.Chown(s.dir, 65534, 65534))
+	if _, err := s.run(now, nil); err == nil || len(s.told) > 0 {
+		t.Errorf("a person: %v, told %v", err, s.told)
+	}
+	spare := t.TempDir()
+	if _, err := s.run(now, func(o *Options) { o.Spare = spare }); err != nil {
+		t.Error(err)
+	}
+	if got := s.heard(); got != "@receiver data-broken firing, lab-01 silent firing" {
+		t.Errorf("the service told %q", got)
+	}
+	if _, err := os.Stat(filepath.Join(s.dir, AlertsFile)); err == nil {
+		t.Error("it wrote there")
+	}
+}
+
+// TestRun_ContactsOfHosts: a PUT that the receiver could not take speaks for its host.
+func TestRun_ContactsOfHosts(t *testing.T) {
+	for name, c := range map[string]struct {
+		failed time.Duration
+		want   string
+	}{
+		"it tries":         {5 * time.Minute, ""},
+		"it has given up":  {31 * time.Minute, "lab-01 silent firing"},
+		"it never tried":   {day * 400, "lab-01 silent firing"},
+		"it tried earlier": {50 * time.Minute, "lab-01 silent firing"},
+	} {
+		s := newScene(t)
+		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{
+			"lab-01": {LastAccepted: ago(40 * time.Minute), LastFailed: ago(c.failed)},
+		}})
+		if got := symptoms(s.must(now).Open); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// TestRun_TheRosterIsEmpty: a roster that had hosts and has none is the receiver's
+// fault, which no host is blamed for, until it has hosts again.
+func TestRun_TheRosterIsEmpty(t *testing.T) {
+	s := newScene(t)
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	s.write(index.File, row("lab-01", ago(25*time.Minute)))
+	s.write(roster.File, enrolled("lab-01"))
+	s.must(at(0))
+	for _, spoil := range []func() error{
+		func() error { return os.WriteFile(filepath.Join(s.dir, roster.File), nil, 0o600) },
+		func() error { return os.Remove(filepath.Join(s.dir, roster.File)) },
+	} {
+		must(t, spoil())
+		if got := symptoms(s.must(at(10)).Open); got != "@receiver data-broken firing" {
+			t.Errorf("open: %s", got)
+		}
+	}
+	s.write(roster.File, enrolled("lab-01"))
+	if got := symptoms(s.must(at(15)).Open); got != "lab-01 silent firing" {
+		t.Errorf("when it is back: %s", got)
+	}
+}
+
+// TestRun_WhetherAHostEverShipped: that a host's folder cannot be looked at does not make
+// it one that never reported.
+func TestRun_WhetherAHostEverShipped(t *testing.T) {
+	s, d := newScene(t), &sickdisk.Disk{}
+	s.write(roster.File, enrolled("lab-01"))
+	s.write("episodes/lab-01/x", "")
+	d.Fail(func(op, path string, _ int64) error {
+		if op == "lstat" && strings.Contains(path, "/episodes/") {
+			return unix.EIO
+		}
+		return nil
+	})
+	r, err := s.run(now, func(o *Options) { o.FS = d })
+	if got := symptoms(r.Open); err != nil || got != "@receiver data-broken firing" {
+		t.Errorf("%v, open: %s", err, got)
+	}
+}
+
+// TestJudge_WhatTheReceiverFailsIn: a host that is not renewed, or not updated, because
+// the receiver's part fails, is told with the receiver's fix.
+func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
+	ending := active(26 * day)
+	ending.CertExpires = now.Add(day)
+	h := &Host{Roster: ending, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, Version: "1", Offered: "2"}
+	for _, status := range []check.Status{check.Pass, check.Fail} {
+		f := facts(h)
+		f.Seen = map[Key]time.Time{{"lab-01", StaleVersion}: ago(2 * day)}
+		for _, id := range []string{"authority.reachable", "releases.signed"} {
+			f.Receiver = append(f.Receiver, check.Row{ID: id, Status: status, Detail: "no answer", Fix: "on the receiver: mend " + id, Hard: true})
+		}
+		fixes := map[string]string{}
+		found, _ := Judge(f)
+		for _, x := range found {
+			if x.Host == "lab-01" {
+				fixes[x.Symptom] = x.Fix
+			}
+		}
+		want := map[string]string{CertExpiring: "on the lab host: fix cert.expiry", StaleVersion: forHost(fixNoUpdates, "lab-01")}
+		want[CertExpiring] = forHost(want[CertExpiring], "lab-01")
+		if status == check.Fail {
+			want = map[string]string{CertExpiring: "on the receiver: mend authority.reachable", StaleVersion: "on the receiver: mend releases.signed"}
+		}
+		if diff := cmp.Diff(want, fixes); diff != "" {
+			t.Errorf("%s: %s", status, diff)
+		}
+	}
+}
+
+// TestRun_SyslogCannotBeTold: the rows are written, and the delivery knows.
+func TestRun_SyslogCannotBeTold(t *testing.T) {
+	s := newScene(t)
+	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	r, err := s.run(now, func(o *Options) { o.Tell = func(Alert) error { return unix.ECONNREFUSED } })
+	if err == nil || r.Unsaid == nil || s.rows() != "10 lab-01 silent firing" {
+		t.Errorf("%v, unsaid %v, rows %q", err, r.Unsaid, s.rows())
+	}
+}

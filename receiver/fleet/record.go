@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ledger"
+)
+
+// maxUnwritten bounds the rows that wait for alerts.jsonl, and how old they may be:
+// what is open is in each hour's rows again.
+const (
+	maxUnwritten    = 20_000
+	keepUnwritten   = 24 * time.Hour
+	maxRemembered   = 64 << 20
+	rememberedPerms = 0o644
+)
+
+// tell says each row to syslog. It comes before anything is written: a crash in
+// between repeats lines, it never loses one.
+func (o Options) tell(rows []Alert) error {
+	var errs []error
+	for _, a := range rows {
+		if a.Told() && o.Tell != nil {
+			errs = append(errs, o.Tell(a))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// record appends the rows that waited and the new ones to alerts.jsonl, as far as that
+// goes, and remembers the run. The rest waits for the next run.
+func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
+	wait := slices.Concat(p.queue, rows)
+	next.Rows = p.rows
+	var n int
+	var err error
+	if !p.memory.Lost && !p.memory.ReadOnly && len(wait) > 0 {
+		n, err = o.append(wait)
+	}
+	if n > 0 {
+		next.Rows = wait[n-1].At
+	}
+	for _, a := range wait[max(n, len(wait)-maxUnwritten):] {
+		if o.Now.Sub(a.At) <= keepUnwritten {
+			next.Unwritten = append(next.Unwritten, a)
+		}
+	}
+	b, bad := json.Marshal(next)
+	if bad == nil {
+		bad = p.memory.Write(RunFile, rememberedPerms, append(b, '\n'))
+	}
+	return next, errors.Join(err, bad)
+}
+
+// append returns how many of the rows it has appended to alerts.jsonl.
+func (o Options) append(rows []Alert) (n int, err error) {
+	at := rows[0].At // a row that waited keeps its time, so that nobody is told of it twice
+	l, err := ledger.Open(ledger.Options{
+		FS: o.FS, Path: filepath.Join(o.DataDir, AlertsFile), TimeKey: timeKey, Perm: 0o640,
+		Now: func() time.Time { return at },
+	})
+	if err != nil {
+		return 0, err
+	}
+	for i := range rows {
+		at = rows[i].At
+		if err = l.Append(func(at time.Time) any { rows[i].At = at; return rows[i] }); err != nil {
+			break
+		}
+		n++
+	}
+	return n, errors.Join(err, l.Close())
+}
+
+// ReadLast reads the last run; none is the zero Last.
+func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
+	return readLast(Memory{FS: fsys, Dir: dataDir})
+}
+
+func readLast(m Memory) (Last, error) {
+	var l Last
+	b, err := m.Read(RunFile, maxRemembered)
+	if errors.Is(err, fs.ErrNotExist) {
+		return l, nil
+	}
+	if err == nil {
+		err = json.Unmarshal(b, &l)
+	}
+	if err != nil {
+		return Last{}, fmt.Errorf("read %s: %w", RunFile, err)
+	}
+	return l, nil
+}
+
+func (l Last) seen() map[Key]time.Time {
+	m := map[Key]time.Time{}
+	for _, s := range l.Seen {
+		m[Key{s.Host, s.Symptom}] = s.Since
+	}
+	return m
+}

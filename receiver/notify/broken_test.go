@@ -1,0 +1,148 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"cis490/internal/disk/sickdisk"
+	"cis490/receiver/fleet"
+)
+
+// TestDeliver_HeartbeatStopsWithTheAlerts: the heartbeat says that alerts are delivered,
+// so it is not sent while one target, or syslog, cannot be told.
+func TestDeliver_HeartbeatStopsWithTheAlerts(t *testing.T) {
+	s, e, beats := newStage(t), &ear{}, 0
+	beat := Target{Name: Heartbeat, Always: true, Last: true, Sync: func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error {
+		beats++
+		return nil
+	}}
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
+	for i, step := range []struct {
+		deaf   bool
+		unsaid error
+		want   int
+	}{
+		{false, nil, 1}, {true, nil, 1}, {true, nil, 1}, {false, nil, 2}, {false, errors.New("no journal"), 2}, {false, nil, 3},
+	} {
+		e.deaf = step.deaf
+		s.rows(at(5*i), firing("lab-"+string(rune('a'+i)), fleet.Silent, "nothing"))
+		s.unsaid = step.unsaid
+		states := s.deliver(at(5*i), beat, e.target()) // in this order
+		if beats != step.want {
+			t.Errorf("step %d: %d beats, want %d", i, beats, step.want)
+		}
+		if told := step.deaf || step.unsaid != nil; told != !states[Heartbeat].Failing.IsZero() {
+			t.Errorf("step %d: %+v", i, states[Heartbeat])
+		}
+	}
+}
+
+// TestDeliver_WhereNothingCanBeWritten: rows that are not in alerts.jsonl are told once,
+// from memory; what was told is remembered in the spare folder; and later, when the rows
+// are written, nothing is told again.
+func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
+	for name, fails := range map[string]func(op, path string) bool{
+		"full":              func(op, _ string) bool { return op == "write" || op == "create" },
+		"dead":              func(string, string) bool { return true },
+		"alerts unreadable": func(op, path string) bool { return op == "read" && filepath.Base(path) == fleet.AlertsFile },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, e, d := newStage(t), &ear{}, &sickdisk.Disk{}
+			s.memory = fleet.Memory{FS: d, Dir: s.dir, Spare: t.TempDir()}
+			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+			s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
+			s.deliver(at(0), e.target())
+			e.titles()
+
+			d.Fail(func(op, path string, _ int64) error {
+				if strings.HasPrefix(path, s.dir) && fails(op, path) {
+					return unix.EIO
+				}
+				return nil
+			})
+			s.memory.ReadOnly = name != "alerts unreadable" // as the run finds
+			s.unwritten = s.pending(at(5), firing(fleet.Receiver, fleet.DataBroken, "data"))
+			s.deliver(at(5), e.target())
+			if got := e.titles(); got != "@receiver: data-broken" {
+				t.Errorf("told %q", got)
+			}
+			s.deliver(at(10), e.target())
+			if got := e.titles(); got != "" {
+				t.Errorf("told again %q", got)
+			}
+			s.unwritten = append(s.unwritten, s.pending(at(15), resolved("lab-1", fleet.Silent))...)
+			s.deliver(at(15), e.target())
+			if got := e.titles(); got != "lab-1: over: silent" {
+				t.Errorf("then told %q", got)
+			}
+
+			d.Fail(nil)
+			s.memory.ReadOnly = false
+			for _, a := range s.unwritten {
+				s.rows(a.At, a)
+			}
+			s.unwritten = nil
+			s.rows(at(20), resolved(fleet.Receiver, fleet.DataBroken))
+			s.deliver(at(20), e.target())
+			if got := e.titles(); got != "@receiver: over: data-broken" {
+				t.Errorf("when it works again: %q", got)
+			}
+		})
+	}
+}
+
+// TestDeliver_AlertsRotated: who was told of an alert hears of its end although no row
+// says it; not before it is over, not where it was silenced, and once.
+func TestDeliver_AlertsRotated(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.FatalOnly, "gated"), firing("lab-3", fleet.Gone, "nothing"))
+	s.deliver(at(0), e.target())
+	e.titles()
+	hushed := resolved("lab-3", fleet.Gone)
+	hushed.Silenced = true
+	s.rows(at(5), hushed)
+	if err := os.Rename(filepath.Join(s.dir, fleet.AlertsFile), filepath.Join(s.dir, "alerts.jsonl.1")); err != nil {
+		t.Fatal(err)
+	}
+	s.rows(at(6), hushed)
+	s.deliver(at(10), e.target())
+	if got := e.titles(); got != "" {
+		t.Errorf("while both are open: %q", got)
+	}
+	s.track(resolved("lab-1", fleet.Silent))
+	e.deaf = true
+	s.deliver(at(15), e.target())
+	e.deaf = false
+	s.deliver(at(20), e.target())
+	s.deliver(at(25), e.target())
+	if len(e.heard) != 1 || e.heard[0].Title != "cis490: lab-1: over: silent" || e.heard[0].Alerts[0].Since != now {
+		t.Errorf("when one is over: %+v", e.heard)
+	}
+}
+
+// pending are rows of a run that are not in alerts.jsonl.
+func (s *stage) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
+	for i := range rows {
+		rows[i].At, rows[i].Hour = at, at.Truncate(time.Hour)
+		s.track(rows[i])
+	}
+	return rows
+}
+
+// options are those of a run at a time.
+func (s *stage) options(at time.Time) Options {
+	return Options{
+		Memory: s.memory, Now: at, Open: s.open, Unwritten: s.unwritten, Unsaid: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
+		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
+	}
+}

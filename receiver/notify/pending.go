@@ -1,0 +1,77 @@
+package notify
+
+import (
+	"slices"
+	"time"
+
+	"cis490/receiver/fleet"
+)
+
+// pending returns the rows that the target was not told of. A new target is told
+// what is open, of the rows of this hour. Where the rows cannot be read, what is open
+// stands for them.
+func (d *delivery) pending() []fleet.Alert {
+	fresh := d.s.Cursor.IsZero()
+	if fresh {
+		d.s.Cursor = d.o.Now.Truncate(time.Hour).Add(-1)
+	}
+	open := map[fleet.Key]bool{}
+	for _, a := range d.o.Open {
+		open[a.Key()] = true
+	}
+	all, unread := d.rows()
+	var rows []fleet.Alert
+	for _, a := range all {
+		switch {
+		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
+		case d.o.Now.Sub(a.At) > giveUp:
+			if a.Told() {
+				d.s.GivenUp++
+			}
+			d.s.Cursor = a.At
+		default:
+			rows = append(rows, a)
+		}
+	}
+	if unread != nil {
+		d.o.Log.Warn("alerts cannot be read; what is open is told", "target", d.t.Name, "err", unread)
+		for _, a := range d.o.Open {
+			if _, told := d.told(a.Key()); !told && !slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() }) {
+				rows = append(rows, a)
+			}
+		}
+	}
+	return rows
+}
+
+// rows returns the rows of alerts.jsonl since the target was told last, and those that
+// are not in it yet.
+func (d *delivery) rows() (all []fleet.Alert, err error) {
+	m := d.o.Memory
+	if !m.Lost {
+		for a, bad := range fleet.ReadAlerts(m.FS, m.Dir, d.s.Cursor) {
+			if bad != nil {
+				err = bad
+				break
+			}
+			all = append(all, a)
+		}
+	}
+	return append(all, d.o.Unwritten...), err
+}
+
+// over returns the ends of alerts that the target was told of, are not open, and have no
+// row that says so, as when alerts.jsonl was rotated. Their time is that of what was
+// told, so that a repeat has the same key.
+func (d *delivery) over() (rows []fleet.Alert) {
+	has := func(all []fleet.Alert, t Told) bool {
+		return slices.ContainsFunc(all, func(a fleet.Alert) bool { return a.Host == t.Host && a.Symptom == t.Symptom })
+	}
+	for _, t := range d.s.Told {
+		if has(d.o.Open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
+			continue
+		}
+		rows = append(rows, fleet.Alert{V: 1, At: t.At, Host: t.Host, Symptom: t.Symptom, State: fleet.Resolved, Since: t.Since, Hour: t.At.Truncate(time.Hour)})
+	}
+	return rows
+}

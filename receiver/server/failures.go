@@ -1,0 +1,120 @@
+package server
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/contacts"
+)
+
+// rememberFailure is how long a failed request counts if its host does not repeat it.
+// Shippers retry within 10 minutes.
+const rememberFailure = 15 * time.Minute
+
+// shownFailures is how many hosts are named.
+const shownFailures = 3
+
+// failures are the requests of hosts that failed through a fault of the receiver: the
+// last one for each host and route, until it succeeds. They find what a trial of the
+// disk does not: a fault in one host's folder, or one that only large files meet.
+type failures struct {
+	mu sync.Mutex
+	by map[failureKey]*failure
+}
+
+type failureKey struct {
+	host  ident.Host
+	route contacts.Route
+}
+
+type failure struct {
+	at      time.Time
+	episode ident.EpisodeID // empty where the route has none
+	err     error
+	// general reports that the receiver could take no episodes at all, so that the
+	// failure counts no longer than that.
+	general bool
+}
+
+// note notes how a request ended, and reports whether that is news of a fault.
+func (f *failures) note(n *note, err error, now time.Time) bool {
+	k := failureKey{n.host, n.route}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err == nil {
+		if x := f.by[k]; x != nil && x.episode == n.episode {
+			delete(f.by, k)
+		}
+		return false
+	}
+	if _, refused := errors.AsType[*wire.Problem](err); refused {
+		return false // a refusal is an answer that was meant
+	}
+	if f.by == nil {
+		f.by = map[failureKey]*failure{}
+	}
+	_, known := f.by[k]
+	f.by[k] = &failure{at: now, episode: n.episode, err: err}
+	return !known
+}
+
+// uploads reports whether an upload is among them.
+func (f *failures) uploads() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k := range f.by {
+		if k.route == contacts.RouteEpisode {
+			return true
+		}
+	}
+	return false
+}
+
+// lacks returns the failures that are not explained by a general fault, and forgets
+// those that are over.
+func (f *failures) lacks(general bool, now time.Time) (all []lack) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for k, x := range f.by {
+		switch {
+		case general:
+			x.general = true
+		case x.general, now.Sub(x.at).Abs() > rememberFailure:
+			delete(f.by, k)
+		default:
+			all = append(all, lack{fmt.Sprintf("%s of %s", k.route, k.host), fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err), true})
+		}
+	}
+	slices.SortFunc(all, func(a, b lack) int { return cmp.Compare(a.what, b.what) })
+	if n := len(all) - shownFailures; n > 0 {
+		all = append(all[:shownFailures], lack{"and others", fmt.Errorf("%d more requests failed", n), true})
+	}
+	return all
+}
+
+// noteEnd notes how a host's request ended, so that a fault of the receiver is its own.
+func (s *Server) noteEnd(n *note, err error) {
+	if n.route == "" || !n.identified {
+		return
+	}
+	if s.failures.note(n, err, s.o.Now()) {
+		s.health.forget()
+		select {
+		case s.ill <- struct{}{}:
+		default:
+		}
+	}
+	if n.route != contacts.RouteEpisode || err == nil {
+		return
+	}
+	if p := problemOf(err); p.Status >= http.StatusInternalServerError && p.Kind != wire.Quota {
+		s.contacts.FailedPut(n.host)
+	}
+}

@@ -1,0 +1,105 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/internal/ledger"
+	"cis490/receiver/index"
+)
+
+// knownFile lists the ids of the stores that serve used on this machine, one a line,
+// the last one used at the end.
+const knownFile = "ids"
+
+// expected is a folder beside the list that is there while any store is accepted. It is a
+// folder because mkdir(1) as root follows no link that serve's user may have made.
+const expected = "new"
+
+// maxKnown is how many ids are kept.
+const maxKnown = 16
+
+// KnownDir returns the folder in which serve keeps the ids of its stores: beside the
+// config, because the data folder may be on a disk that is not mounted.
+func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(configPath), "store") }
+
+// ErrVanished reports that the data folder does not hold the store that was used last.
+var ErrVanished = errors.New("the store has vanished")
+
+// Vanished returns an error if the data folder does not hold the store that was used
+// last: it holds none, or an older one. A store that was never used here is accepted,
+// as is one that lost only its id. Without a folder of known ids it returns nil.
+func Vanished(fsys disk.FS, dataDir, knownDir string) error {
+	if knownDir == "" {
+		return nil
+	}
+	id, err := readID(fsys, dataDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	path := filepath.Join(knownDir, knownFile)
+	known, err := readKnown(fsys, knownDir)
+	switch {
+	case err != nil && id == "":
+		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err), "sudo cis490 install receiver   # puts back who may read "+path)
+	case err != nil, len(known) == 0, id == known[len(known)-1], disk.Exists(fsys, filepath.Join(knownDir, expected)):
+		return nil // where the list cannot be read, a store that is there is believed
+	case id != "" && !slices.Contains(known, id):
+		return nil
+	}
+	what := "%w: %s has none, the last one was %s"
+	if id != "" {
+		what = "%w: %s has an older one than %s"
+	} else if _, rows, err := ledger.Last(fsys, filepath.Join(dataDir, index.File), index.TimeKey); err == nil && rows {
+		return nil
+	}
+	return fault.Fix(fmt.Errorf(what, ErrVanished, dataDir, known[len(known)-1]),
+		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: sudo mkdir "+filepath.Join(knownDir, expected))
+}
+
+// Remember notes the id of the store that is used, where install made the folder.
+func Remember(fsys disk.FS, knownDir, id string) error {
+	if !disk.Exists(fsys, knownDir) {
+		return nil
+	}
+	known, err := readKnown(fsys, knownDir)
+	if err != nil || len(known) == 0 || known[len(known)-1] != id {
+		known = append(slices.DeleteFunc(known, func(old string) bool { return old == id }), id)
+		known = known[max(0, len(known)-maxKnown):]
+		err = disk.ReplaceBytes(fsys, filepath.Join(knownDir, knownFile), 0o644, []byte(strings.Join(known, "\n")+"\n"))
+	}
+	if err == nil {
+		err = fsys.Remove(filepath.Join(knownDir, expected))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return err
+}
+
+// ExpectAnother makes the next start accept whatever store there is, or make one.
+func ExpectAnother(fsys disk.FS, knownDir string) error {
+	if !disk.Exists(fsys, knownDir) {
+		return nil
+	}
+	return disk.MkdirAll(fsys, filepath.Join(knownDir, expected), 0o755)
+}
+
+func readKnown(fsys disk.FS, knownDir string) ([]string, error) {
+	b, err := disk.ReadFile(fsys, filepath.Join(knownDir, knownFile), disk.Small)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return strings.Fields(string(b)), err
+}
+
+func readID(fsys disk.FS, dataDir string) (string, error) {
+	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, IDFile), 256)
+	return strings.TrimSpace(string(b)), err
+}
