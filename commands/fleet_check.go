@@ -12,6 +12,7 @@ import (
 
 	labhealth "cis490/agent/health"
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
@@ -59,24 +60,19 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		return err
 	}
 	var delivered map[string]notify.State
-	if !o.DryRun && r.Skipped == "" && c.String("data-dir") == "" {
+	if !o.DryRun && c.String("data-dir") == "" {
 		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
 		return a.printJSON(struct {
-			At      time.Time     `json:"at"`
-			Hosts   int           `json:"hosts"`
-			Open    []fleet.Alert `json:"open"`
-			Rows    []fleet.Alert `json:"rows"`
-			Errors  []string      `json:"errors,omitempty"`
-			Skipped string        `json:"skipped,omitempty"`
+			At     time.Time     `json:"at"`
+			Hosts  int           `json:"hosts"`
+			Open   []fleet.Alert `json:"open"`
+			Rows   []fleet.Alert `json:"rows"`
+			Errors []string      `json:"errors,omitempty"`
 
 			Notify map[string]notify.State `json:"notify,omitempty"`
-		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped, delivered})
-	}
-	if r.Skipped != "" {
-		a.errorf("warning: %s", r.Skipped)
-		return nil
+		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, delivered})
 	}
 	a.printAlerts(r.Open)
 	told := 0
@@ -102,9 +98,10 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	if dir != "" {
 		conf.DataDir = dir
 	}
+	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
 		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
-		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
+		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"),
 	}
 	if dir != "" {
 		if _, err := (disk.OS{}).Stat(dir); err != nil {
@@ -117,6 +114,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		o.Tell = a.tell
 		return o, conf, nil
 	}
+	o.Clock = now
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
@@ -131,7 +129,7 @@ func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age",
+		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age", "clock.synced",
 	}
 	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
 }

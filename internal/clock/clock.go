@@ -57,7 +57,7 @@ func Read(fsys disk.FS) func() Reading {
 	boot := strings.TrimSpace(string(b))
 	return func() Reading {
 		var t unix.Timespec
-		r := Reading{Wall: time.Now().UTC()}
+		r := Reading{Wall: time.Now().UTC().Round(0)}
 		if err == nil && unix.ClockGettime(unix.CLOCK_BOOTTIME, &t) == nil {
 			r.Boot, r.Up = boot, time.Duration(t.Nano())
 		}
@@ -67,7 +67,7 @@ func Read(fsys disk.FS) func() Reading {
 
 // Wall returns readings that have the wall time only.
 func Wall(now func() time.Time) func() Reading {
-	return func() Reading { return Reading{Wall: now().UTC()} }
+	return func() Reading { return Reading{Wall: now().UTC().Round(0)} }
 }
 
 // Since returns how much time has passed since another reading of the same boot; false
@@ -78,7 +78,7 @@ func (r Reading) Since(o Reading) (time.Duration, bool) {
 
 // Advance takes the next reading. It returns false where stored times fit it as they are.
 func (l *Line) Advance(now Reading) (Shift, bool) {
-	now.Wall = now.Wall.UTC().Round(0)
+	now.Wall = now.Wall.UTC()
 	old := *l
 	l.Mark = now
 	if old.Mark.Wall.IsZero() {

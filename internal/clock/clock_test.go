@@ -93,7 +93,7 @@ func TestLine_AnyClock(t *testing.T) {
 		var s store
 		wall, up, boot := t0, time.Duration(0), 0
 		var ups []time.Duration // uptime at each fact of this boot
-		since := 0                // first fact of this boot
+		since := 0              // first fact of this boot
 		for range 60 {
 			d := time.Duration(rnd.Int64N(int64(20 * time.Minute)))
 			switch rnd.IntN(6) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -34,6 +35,7 @@ type Last struct {
 	Errors []string              `json:"errors,omitempty"` // facts that could not be read
 	Seen   []Sight               `json:"seen,omitempty"`
 	Growth map[ident.Host]Growth `json:"growth,omitempty"`
+	Clock  clock.Line            `json:"clock,omitzero"` // how the times in it lie
 }
 
 // Sight is since when a finding has been there, counted or not.
@@ -58,8 +60,7 @@ type Options struct {
 // Result is what a run found and wrote.
 type Result struct {
 	Last
-	Rows    []Alert // written, or with DryRun those that would be
-	Skipped string  // why nothing was judged; empty: it was
+	Rows []Alert // written, or with DryRun those that would be
 }
 
 // Run gathers, judges, tells and writes, once.
@@ -80,11 +81,10 @@ func Run(o Options) (Result, error) {
 	if err != nil {
 		o.Log.Warn("last run is forgotten", "err", err)
 	}
-	if o.Now.Before(state.Last) || o.Now.Before(last.At) {
-		return Result{Skipped: fmt.Sprintf("the clock is at %s, before the last run or row (%s): nothing is judged", stamp(o.Now), stamp(later(state.Last, last.At)))}, nil
-	}
+	last.bridge(o.reading(o.Now))
+	state.past(o.Now, last.seen())
 	facts, err := Gather(o.Source, o.Now, o.Limits)
-	next := Last{At: o.Now, Hosts: len(facts.Hosts)}
+	next := Last{At: o.Now, Hosts: len(facts.Hosts), Clock: last.Clock}
 	if err != nil {
 		next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
 		o.Log.Warn("some facts cannot be read", "err", err)
@@ -128,8 +128,8 @@ func (o Options) write(rows []Alert) error {
 	}
 	l, err := ledger.Open(ledger.Options{
 		FS: o.FS, Path: filepath.Join(o.DataDir, AlertsFile), TimeKey: timeKey, Perm: 0o640,
-		// The rows of a run are of one moment, so that its hour is theirs.
-		Now: func() time.Time { return o.Now },
+		// The rows of a run are of one moment.
+		Now: func() time.Time { return rows[0].At },
 	})
 	var errs []error
 	for _, a := range rows {

@@ -1,12 +1,9 @@
 package fleet
 
 import (
-	"fmt"
 	"slices"
-	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/machine"
 )
 
 // receiverFindings are the symptoms of the receiver itself, out of its own
@@ -31,27 +28,8 @@ func receiverFindings(f *Facts) []Finding {
 		}
 		out = append(out, x)
 	}
-	if off, n := f.medianOffset(); off.Abs() > skew {
-		out = append(out, Finding{
-			Symptom: ClockWrong, Detail: fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs())),
-			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced", Fix: fixClock},
-		})
+	if x, wrong := f.clockWrong(); wrong {
+		out = append(out, x)
 	}
 	return out
-}
-
-// medianOffset returns the middle of the offsets of the hosts heard of late; 0
-// where fewer than three were, as two cannot outvote one.
-func (f *Facts) medianOffset() (time.Duration, int) {
-	var all []time.Duration
-	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
-			all = append(all, h.Heard.Offset)
-		}
-	}
-	if len(all) < 3 {
-		return 0, len(all)
-	}
-	slices.Sort(all)
-	return all[len(all)/2], len(all)
 }

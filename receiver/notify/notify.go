@@ -94,6 +94,7 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	if err != nil {
 		o.Log.Warn("what was told is forgotten", "err", err)
 	}
+	past(states, o.Now.UTC())
 	next := make([]State, len(targets))
 	var wg sync.WaitGroup
 	for i, t := range targets {
@@ -143,6 +144,26 @@ func Read(fsys disk.FS, dataDir string) (map[string]State, error) {
 	return all, nil
 }
 
+// past keeps what was noted by a clock that was ahead from holding anything up: it is of
+// now at the latest. A cursor is a place among the rows, and stays.
+func past(states map[string]State, now time.Time) {
+	for name, s := range states {
+		times := []*time.Time{&s.Success, &s.Failing, &s.Missing}
+		for i := range s.Told {
+			times = append(times, &s.Told[i].At)
+		}
+		for i := range s.Causes {
+			times = append(times, &s.Causes[i].Since)
+		}
+		for _, t := range times {
+			if t.After(now) {
+				*t = now
+			}
+		}
+		states[name] = s
+	}
+}
+
 // delivery is what one target gets in one run.
 type delivery struct {
 	o Options
@@ -188,7 +209,7 @@ func (d *delivery) pending() ([]fleet.Alert, error) {
 		case err != nil:
 			return nil, err
 		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
-		case d.o.Now.Sub(a.At) > giveUp:
+		case d.o.Now.Sub(a.When()) > giveUp:
 			if a.Told() {
 				d.s.GivenUp++
 			}

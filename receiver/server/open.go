@@ -58,7 +58,7 @@ func (s *Server) open() (err error) {
 	if err != nil {
 		return err
 	}
-	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Log: o.Log.With("component", "contacts")}
+	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Log: o.Log.With("component", "contacts")}
 	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
 		return err
 	}

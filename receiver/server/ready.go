@@ -136,6 +136,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 		}
 		if begun {
 			s.contacts.Ready(len(missing) == 0)
+			s.bridgeSilences()
 		}
 		// Said when other things are missing, not when a figure changed.
 		what := s.missingNames()

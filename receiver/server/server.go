@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -70,6 +71,7 @@ type Options struct {
 	// tells nobody.
 	Notify func(state string)
 	Now    func() time.Time
+	Clock  func() clock.Reading // to notice its jumps; nil: Now alone
 	Log    *slog.Logger
 }
 
@@ -103,6 +105,7 @@ type Server struct {
 
 	health    health
 	silencing sync.Mutex
+	bridged   *contacts.Jump // the last one that silences were bridged over; nil: none yet
 	ended     sync.Once
 }
 
