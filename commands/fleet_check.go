@@ -12,6 +12,7 @@ import (
 
 	labhealth "cis490/agent/health"
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
@@ -56,31 +57,26 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	}
 	o.Log = log.With("component", "fleet")
 	r, err := fleet.Run(o)
-	if r.At.IsZero() && r.Skipped == "" {
+	if r.At.IsZero() {
 		return err
 	}
 	if err != nil { // it ran, and what it found is delivered
 		o.Log.Error("not all of it could be written or said", "err", err)
 	}
 	var delivered map[string]notify.State
-	if !o.DryRun && r.Skipped == "" && c.String("data-dir") == "" {
+	if !o.DryRun && c.String("data-dir") == "" {
 		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
 		return errors.Join(r.Unsaid, a.printJSON(struct {
-			At      time.Time     `json:"at"`
-			Hosts   int           `json:"hosts"`
-			Open    []fleet.Alert `json:"open"`
-			Rows    []fleet.Alert `json:"rows"`
-			Errors  []string      `json:"errors,omitempty"`
-			Skipped string        `json:"skipped,omitempty"`
+			At     time.Time     `json:"at"`
+			Hosts  int           `json:"hosts"`
+			Open   []fleet.Alert `json:"open"`
+			Rows   []fleet.Alert `json:"rows"`
+			Errors []string      `json:"errors,omitempty"`
 
 			Notify map[string]notify.State `json:"notify,omitempty"`
-		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, r.Skipped, delivered}))
-	}
-	if r.Skipped != "" {
-		a.errorf("warning: %s", r.Skipped)
-		return nil
+		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, delivered}))
 	}
 	a.printAlerts(r.Open)
 	told := 0
@@ -106,9 +102,10 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	if dir != "" {
 		conf.DataDir = dir
 	}
+	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
 		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
-		Now: time.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
+		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {
 		if _, err := (disk.OS{}).Stat(dir); err != nil {
@@ -122,6 +119,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		return o, conf, nil
 	}
 	o.Spare, o.KnownStores = a.env.Getenv("RUNTIME_DIRECTORY"), store.KnownDir(c.String("config"))
+	o.Clock = now
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
@@ -136,7 +134,7 @@ func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age",
+		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age", "clock.synced",
 	}
 	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
 }

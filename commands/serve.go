@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	labhealth "cis490/agent/health"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/receiver/fleet"
@@ -76,7 +77,7 @@ func (a *app) serve(c *cli.Context) error {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)
 		},
-		Now: time.Now, Log: log,
+		Now: time.Now, Clock: clock.Read(disk.OS{}), Log: log,
 	}
 	s, err := server.New(o)
 	if err != nil {

@@ -71,14 +71,17 @@ type Options struct {
 }
 
 // Enroller looks after one host's credentials.
-type Enroller struct{ o Options }
+type Enroller struct {
+	o         Options
+	authority time.Time // by its clock, at its last answer
+}
 
 // New returns the enroller of a host. It touches nothing yet.
 func New(o Options) (*Enroller, error) {
 	if _, err := ident.ParseHost(string(o.Host)); err != nil {
 		return nil, err
 	}
-	return &Enroller{o}, nil
+	return &Enroller{o: o}, nil
 }
 
 // Run does what is due: it enrols with the join token, renews at two thirds of
@@ -142,7 +145,12 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	case s.key == nil:
 		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("%s is not enrolled and has no join token", e.o.Host),
 			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
-	case force || e.due(s):
+	case force:
+		return e.renew(ctx, s)
+	case e.due(s):
+		if err := e.ownClock(ctx, s.leaf); err != nil {
+			return Nothing, err
+		}
 		return e.renew(ctx, s)
 	}
 	return Nothing, nil
@@ -150,7 +158,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 
 // due tells whether the certificate is to be renewed now, by this host's clock.
 func (e *Enroller) due(s state) bool {
-	return s.leaf == nil || !e.o.Now().Before(pki.RenewAt(s.leaf, string(e.o.Host)))
+	return s.leaf == nil || pki.Due(s.leaf, string(e.o.Host), e.o.Now())
 }
 
 // enrol asks with the join token, by a key that is durable before.

@@ -75,6 +75,7 @@ func TestEnroll_RecoversLongAfterExpiry(t *testing.T) {
 	l.must(false, enroll.Enrolled)
 	l.peer.life = 24 * time.Hour
 	l.now = func() time.Time { return time.Now().Add(50 * time.Minute) } // the server's own ends at 60
+	l.peer.now = l.now
 	l.must(false, enroll.Renewed)
 	if !l.works() {
 		t.Error("the credentials do not work")

@@ -47,38 +47,26 @@ type peer struct {
 	keys   []string                            // release keys, as its health tells them
 
 	stranger *wire.Problem // answers in place of the roots
+
+	file       string // with the server's certificate
+	serverLife time.Duration
 }
 
 func newPeer(t testing.TB) *peer {
 	t.Helper()
-	p := &peer{t: t, now: time.Now, life: time.Hour}
+	p := &peer{t: t, now: time.Now, life: time.Hour, serverLife: time.Hour, file: filepath.Join(t.TempDir(), "server.pem")}
 	var err error
 	if p.ca, err = pki.NewCA(time.Now()); err != nil {
 		t.Fatal(err)
 	}
 	p.pin = pki.PinOf(p.ca.Cert)
-	key, err := pki.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert, err := p.ca.Server(key.Public(), []string{"127.0.0.1"}, time.Now(), time.Hour)
-	if err != nil {
-		t.Fatal(err)
-	}
-	private, err := pki.EncodeKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	file := filepath.Join(t.TempDir(), "server.pem")
-	if err := os.WriteFile(file, append(pki.EncodeCerts(cert), private...), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	p.certify()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	srv := &http.Server{
-		Handler: http.HandlerFunc(p.serve), TLSConfig: pki.ServerTLS(pki.NewPair(disk.OS{}, file)),
+		Handler: http.HandlerFunc(p.serve), TLSConfig: pki.ServerTLS(pki.NewPair(disk.OS{}, p.file)),
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelInfo),
 	}
 	done := make(chan error, 1)
@@ -93,7 +81,29 @@ func newPeer(t testing.TB) *peer {
 	return p
 }
 
+// certify gives the server a certificate of its present time.
+func (p *peer) certify() {
+	p.t.Helper()
+	key, err := pki.NewKey()
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	cert, err := p.ca.Server(key.Public(), []string{"127.0.0.1"}, p.now(), p.serverLife)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	private, err := pki.EncodeKey(key)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	b := append(pki.EncodeCerts(cert), private...)
+	if err := disk.ReplaceBytes(disk.OS{}, p.file, 0o600, b); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
 func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", p.now().UTC().Format(http.TimeFormat))
 	if r.URL.Path == wire.CAPath {
 		if p.stranger != nil {
 			w.Header().Set("Content-Type", wire.ContentTypeProblem)

@@ -92,7 +92,7 @@ func (e *Enroller) tidy(s state) (state, error) {
 	if s.token != nil {
 		whose = s.pending
 	}
-	if leaf == nil || !sameKey(key, whose) || !e.o.Now().Before(pki.RenewAt(leaf, string(e.o.Host))) {
+	if leaf == nil || !sameKey(key, whose) || pki.Due(leaf, string(e.o.Host), e.o.Now()) {
 		s.next = false
 		return s, e.clearNext()
 	}

@@ -110,7 +110,8 @@ func (e *Enroller) serves(s state) bool {
 		return false
 	}
 	_, life := pki.Life(s.leaf)
-	return e.o.Now().Add(life / 10).Before(s.leaf.NotAfter)
+	now := e.o.Now()
+	return !now.Before(s.leaf.NotBefore) && now.Add(life/10).Before(s.leaf.NotAfter)
 }
 
 // swap puts the new files in place. Trust and bearer come first: they are right

@@ -91,7 +91,7 @@ func (b *book) ran(r fleet.Result, err error) {
 	b.mu.Lock()
 	b.runs++
 	b.mu.Unlock()
-	if err != nil || r.Skipped != "" {
+	if r.At.IsZero() {
 		return
 	}
 	now := time.Now()

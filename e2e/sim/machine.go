@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/internal/clock"
 	"cis490/internal/disk/faultdisk"
 )
 
@@ -31,6 +32,7 @@ type Machine struct {
 	mu       sync.Mutex // guards what follows
 	on       bool
 	boot     int
+	booted   time.Time
 	halt     context.CancelFunc
 	services []*Service
 }
@@ -77,6 +79,13 @@ func (m *Machine) BootID() string {
 	return fmt.Sprintf("%024x%08x", len(m.name)*7919+int(m.name[len(m.name)-1]), m.boot)
 }
 
+// reading is what the clocks of the process's machine say.
+func (p *Proc) reading() clock.Reading {
+	p.m.mu.Lock()
+	defer p.m.mu.Unlock()
+	return clock.Reading{Wall: p.m.Clock.Now().UTC().Round(0), Boot: p.m.BootID(), Up: time.Since(p.m.booted)}
+}
+
 // Boot starts the machine and its services.
 func (m *Machine) Boot() {
 	m.mu.Lock()
@@ -86,6 +95,7 @@ func (m *Machine) Boot() {
 	}
 	m.on = true
 	m.boot++
+	m.booted = time.Now()
 	ctx, halt := context.WithCancel(m.w.ctx)
 	m.halt = halt
 	for _, s := range m.services {

@@ -107,7 +107,7 @@ func (r *Receiver) serve(p *Proc) error {
 			}
 			return fi.ModTime()
 		},
-		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Log: log, Listen: p.Listen,
+		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen,
 	})
 	if err != nil {
 		return err
@@ -136,7 +136,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	g.Refresh()
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version},
+		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
 		Limits: fleet.Limits{
 			SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(),
 			NeverReported: c.Fleet.NeverReported.D(), CertLife: c.Authority.CertLife.D(),
@@ -151,10 +151,6 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	}
 	if err != nil && res.At.IsZero() {
 		return err
-	}
-	if res.Skipped != "" {
-		log.Warn("skipped", "err", res.Skipped)
-		return nil
 	}
 	_, err = notify.Deliver(p.ctx, notify.Options{
 		Memory: res.Memory, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,

@@ -6,6 +6,9 @@
 // opened, so two rows never run together. A failed write or fsync fails every
 // row of its batch, and the file is cut back to its last durable length.
 //
+// Time in a ledger never goes back, so that a window can be found. While the clock is
+// behind the last row, rows get that row's time, and what the clock said as "clock".
+//
 // Rows that wait at the same time share one fsync. The ledger keeps no rows in
 // memory: opening costs the last line, reading costs the rows of the window.
 package ledger
@@ -24,6 +27,9 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 )
+
+// clockKey is the field with what the clock said, where it was behind the row before.
+const clockKey = "clock"
 
 // MaxLine is the largest row, newline included, in bytes.
 const MaxLine = 1 << 20
@@ -140,14 +146,19 @@ func (l *Ledger) commit(batch []*pending) {
 	var buf bytes.Buffer
 	at := l.o.Now().UTC()
 	err := l.ready()
+	var clock []byte
 	if at.Before(l.last) {
-		at = l.last
+		clock = fmt.Appendf(nil, `,"%s":"%s"}`, clockKey, at.Format(time.RFC3339Nano))
+		at = l.last.Add(1) // so that a reader who has seen the last row sees this one, too
 	}
 	for i, p := range batch {
 		if err != nil {
 			break
 		}
 		line, bad := json.Marshal(p.build(at))
+		if bad == nil && clock != nil {
+			line = append(bytes.TrimSuffix(line, []byte("}")), clock...)
+		}
 		if bad == nil && len(line) >= MaxLine {
 			bad = fmt.Errorf("row of %d bytes is over the limit of %d", len(line), MaxLine)
 		}

@@ -20,6 +20,19 @@ type Row struct {
 	Line []byte // valid until the next row
 }
 
+// Clock returns what the clock said when the row was written, which is before At where
+// the clock was behind the row above.
+func (r Row) Clock() time.Time {
+	i := bytes.LastIndex(r.Line, []byte(`,"`+clockKey+`":"`))
+	if i < 0 || bytes.IndexByte(r.Line[i:], '}') != len(r.Line)-1-i { // a row's own is its last field
+		return r.At
+	}
+	if at, ok := rowTime(r.Line[i:], clockKey); ok && at.Before(r.At) {
+		return at
+	}
+	return r.At
+}
+
 // Rows yields the rows whose time is not before from, oldest first, without
 // reading what lies before them: the start is found by bisection. A missing
 // file is an empty one. A line that is torn, over MaxLine or without a time

@@ -27,3 +27,10 @@ func RenewAt(c *x509.Certificate, name string) time.Time {
 	part := float64(binary.BigEndian.Uint32(sum[:4])) / (1 << 32)
 	return made.Add(life*2/3 + time.Duration(part*float64(life/20)))
 }
+
+// Due reports whether a certificate is to be renewed at a time: from RenewAt on, and
+// before its start, because then the clock that it was made by was ahead, and it is
+// worth nothing for as long as that clock was wrong.
+func Due(c *x509.Certificate, name string, now time.Time) bool {
+	return now.Before(c.NotBefore) || !now.Before(RenewAt(c, name))
+}

@@ -33,6 +33,11 @@ const backdate = 7 * 24 * time.Hour
 // caLife is the life of a CA.
 const caLife = 10 * 365 * 24 * time.Hour
 
+// epoch returns a time that every clock of a working machine is past. A CA starts
+// then: its certificate is trusted because it is pinned, so its start protects nothing,
+// and one that was made by a clock that was ahead would be refused until that day.
+func epoch() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC) }
+
 // PEM block types.
 const (
 	certBlock = "CERTIFICATE"
@@ -170,8 +175,11 @@ type Issuer struct {
 	Key  crypto.Signer
 }
 
-// NewCA makes a CA.
+// NewCA makes a CA. It lives from the time of the epoch where the clock is behind that.
 func NewCA(now time.Time) (Issuer, error) {
+	if now.Before(epoch()) {
+		now = epoch()
+	}
 	k, err := NewKey()
 	if err != nil {
 		return Issuer{}, fmt.Errorf("make CA key: %w", err)
@@ -198,6 +206,7 @@ func (i Issuer) Cross(next *x509.Certificate, now, until time.Time) (*x509.Certi
 // chain: one that is cross-signed at each rotation grows, and every key is ours.
 func authority(t *x509.Certificate) {
 	t.IsCA, t.BasicConstraintsValid = true, true
+	t.NotBefore = epoch()
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 }
 

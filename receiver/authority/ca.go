@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ledger"
 	"cis490/internal/pki"
 	"cis490/receiver/roster"
 )
@@ -180,7 +181,13 @@ func (a *Authority) rotate() error {
 	if err != nil {
 		return err
 	}
-	cross, err := a.ca.Cross(next.Cert, now, now.Add(overlap))
+	from := now
+	if last, ok, err := ledger.Last(a.o.FS, a.path(roster.File), timeKey); err != nil {
+		return err
+	} else if ok && last.At.After(from) {
+		from = last.At // a clock that is behind must not end the overlap before it began
+	}
+	cross, err := a.ca.Cross(next.Cert, now, from.Add(overlap))
 	if err != nil {
 		return err
 	}

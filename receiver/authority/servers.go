@@ -92,7 +92,7 @@ func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
 	return slices.Equal(names, want) &&
 		pair.Leaf.CheckSignatureFrom(a.ca.Cert) == nil &&
 		len(pair.Certificate) == 1+len(a.ca.chain(now)) &&
-		!now.Before(pair.Leaf.NotBefore) && now.Before(pki.RenewAt(pair.Leaf, name))
+		!pki.Due(pair.Leaf, name, now)
 }
 
 // keepFresh looks after the server certificates until the context ends: often

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
@@ -28,6 +29,7 @@ type Options struct {
 	DataDir string
 	Version string // of this receiver
 	Now     func() time.Time
+	Clock   func() clock.Reading // nil: Now alone
 	Log     *slog.Logger
 }
 
@@ -41,6 +43,7 @@ type Book struct {
 	dirty bool
 	// unwritten is why the last Save failed.
 	unwritten error
+	tick      clock.Reading // of the last Save
 
 	saving sync.Mutex
 }
@@ -52,15 +55,53 @@ func Open(o Options) *Book {
 	if err != nil {
 		o.Log.Warn("contacts are begun anew", "err", err)
 	}
-	now := o.Now().UTC()
-	switch {
-	case c.WrittenAt.IsZero(): // a first start is not ready yet either
-		c.Receiver.Outages = append(c.Receiver.Outages, Span{From: now})
-	case c.Receiver.Ready:
-		c.Receiver.Outages = append(c.Receiver.Outages, Span{From: c.WrittenAt})
+	if o.Clock == nil {
+		o.Clock = clock.Wall(o.Now)
 	}
-	c.V, c.Receiver.Version, c.Receiver.StartedAt, c.Receiver.Ready = 1, o.Version, now, false
-	return &Book{o: o, c: c, dirty: true}
+	b := &Book{o: o, c: c, dirty: true}
+	now := b.now()
+	switch {
+	case b.c.WrittenAt.IsZero(): // a first start is not ready yet either
+		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: now})
+	case b.c.Receiver.Ready:
+		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: b.c.WrittenAt})
+	}
+	b.c.V, b.c.Receiver.Version, b.c.Receiver.StartedAt, b.c.Receiver.Ready = 1, o.Version, now, false
+	return b
+}
+
+// now returns the time for what is noted now, once the book fits it. The caller holds mu,
+// where there is another.
+func (b *Book) now() time.Time {
+	r := b.o.Clock()
+	if b.c.Bridge(r) {
+		b.dirty = true
+		jumps := b.c.Receiver.Jumps
+		b.o.Log.Warn("the clock jumped; times of before are moved along", "by", jumps[len(jumps)-1].By.Round(time.Second), "fix", "timedatectl set-ntp true")
+	}
+	return r.Wall
+}
+
+// awake notes as an outage that nothing ran here, as the machine slept or serve was
+// stopped. Each Save notices what has passed since the one before.
+func (b *Book) awake(now time.Time) {
+	last := b.tick
+	b.tick = b.c.Receiver.Clock.Mark
+	if passed, ok := b.tick.Since(last); ok && passed > beatEvery && b.c.Receiver.Ready {
+		b.c.Receiver.Outages = latest(append(b.c.Receiver.Outages, Span{From: now.Add(-passed), To: now}), maxOutages)
+		b.dirty = true
+	}
+}
+
+// Jumped returns the last jump of the clock that the book knows of.
+func (b *Book) Jumped() Jump {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now()
+	if n := len(b.c.Receiver.Jumps); n > 0 {
+		return b.c.Receiver.Jumps[n-1]
+	}
+	return Jump{}
 }
 
 // Run writes the book while it changes, until ctx ends, and then once more.
@@ -90,7 +131,8 @@ func (b *Book) Save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
 	b.mu.Lock()
-	now := b.o.Now().UTC()
+	now := b.now()
+	b.awake(now)
 	if !b.dirty && now.Sub(b.c.WrittenAt) < beatEvery {
 		b.mu.Unlock()
 		return nil
@@ -123,11 +165,10 @@ func (b *Book) Unwritten() error {
 func (b *Book) Ready(ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	r := &b.c.Receiver
+	now, r := b.now(), &b.c.Receiver
 	if ready == r.Ready {
 		return
 	}
-	now := b.o.Now().UTC()
 	r.Ready, b.dirty = ready, true
 	last := len(r.Outages) - 1
 	switch {
@@ -267,7 +308,7 @@ func (b *Book) Knock(h ident.Host, proven bool, from string, p *wire.Problem) {
 func (b *Book) Stranger(claim, from string, p *wire.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.o.Now().UTC()
+	now := b.now()
 	b.c.StrangerCount++
 	b.c.Strangers = knock(b.c.Strangers, Knock{
 		At: now, Since: now, Count: 1, Kind: p.Kind, From: from,
@@ -294,6 +335,7 @@ func (b *Book) Forget(keep func(ident.Host) bool) {
 func (b *Book) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	now := b.now()
 	c := b.c.Hosts[h]
 	if c == nil {
 		if len(b.c.Hosts) >= maxHosts {
@@ -302,7 +344,7 @@ func (b *Book) change(h ident.Host, f func(c *Contact, now time.Time)) {
 		c = &Contact{}
 		b.c.Hosts[h] = c
 	}
-	f(c, b.o.Now().UTC())
+	f(c, now)
 	b.dirty = true
 }
 

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
@@ -33,6 +34,7 @@ const (
 	maxStrangers = 20
 	maxBoots     = 4
 	maxOutages   = 50
+	maxJumps     = 20
 	maxFile      = 64 << 20
 )
 
@@ -57,6 +59,16 @@ type Receiver struct {
 	Outages []Span `json:"outages,omitempty"`
 	// Compared is the last full comparison of rows and files.
 	Compared *Compared `json:"compared,omitempty"`
+	// Clock is how the times in the book lie along the receiver's clock, and Jumps are
+	// the last jumps of that clock that the book was moved by, latest last.
+	Clock clock.Line `json:"clock,omitzero"`
+	Jumps []Jump     `json:"jumps,omitempty"`
+}
+
+// Jump is one jump of the receiver's clock.
+type Jump struct {
+	At time.Time     `json:"at"` // by the clock from then on
+	By time.Duration `json:"by_ns"`
 }
 
 // Compared is what a full comparison of rows and files found.

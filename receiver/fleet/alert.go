@@ -47,6 +47,9 @@ type Alert struct {
 	Silenced bool   `json:"silenced,omitempty"`
 	Open     []Held `json:"open,omitempty"` // of an opening row
 	More     int    `json:"more,omitempty"` // opening rows of this hour that follow
+	// Clock is when the row was written, where the clock was behind the row above, whose
+	// time is then this row's, too.
+	Clock time.Time `json:"clock,omitzero"`
 }
 
 // perOpening is how many alerts an opening row lists, so that it stays a row that
@@ -147,7 +150,7 @@ func (s *State) add(a Alert) {
 	case Firing:
 		e := s.Entries[a.Key()]
 		if !e.Firing {
-			e.Began = a.At
+			e.Began = a.When()
 		}
 		e.Firing, e.Since, e.Quiet, e.fired = true, a.Since, a.Quiet, true
 		s.Entries[a.Key()] = e
@@ -213,10 +216,17 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 	if !begun {
 		rows = append(openings(now, before), rows...)
 	}
-	for _, a := range rows {
-		s.add(a)
+	at := now
+	if now.Before(s.Last) { // after it, so that who was told of that row is told of these
+		at = s.Last.Add(1)
 	}
-	s.Last = now
+	for i := range rows {
+		if rows[i].At = at; !at.Equal(now) {
+			rows[i].Clock = now
+		}
+		s.add(rows[i])
+	}
+	s.Last = at
 	return rows
 }
 

@@ -4,17 +4,19 @@
 //
 // Every run judges anew from facts, so a crash at any point loses no
 // transition: what was not written is written by the next run. A row is
-// durable or not there at all. The package refuses to judge while the clock is
-// behind the last row, to take a fix from a host's text, and to write as a
-// user who does not own the data.
+// durable or not there at all. No fact counts as later than now, and none waits for
+// a time that a wrong clock gave it. The package refuses to take a fix from a host's
+// text, and to write as a user who does not own the data.
 package fleet
 
 import (
+	"slices"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -36,6 +38,7 @@ type Facts struct {
 	Unread   bool  // facts of all hosts are missing, as a file could not be read
 	Lost     bool  // the data folder cannot be used at all, so that the receiver's checks of it mean nothing
 	Broken   error // why the data folder could not be read, or not be written
+	book     contacts.Contacts
 }
 
 // Limits are the thresholds.
@@ -168,13 +171,15 @@ func (h *Host) sign(since time.Time) time.Time { return later(later(h.Accepted, 
 // the receiver was not ready.
 func (f *Facts) quiet(since time.Time) time.Duration {
 	d := f.Now.Sub(since)
-	for _, s := range f.Away {
+	away := slices.SortedFunc(slices.Values(f.Away), func(a, b Span) int { return a.From.Compare(b.From) })
+	for _, s := range away {
 		from, to := later(s.From, since), s.To
 		if to.After(f.Now) {
 			to = f.Now
 		}
 		if to.After(from) {
 			d -= to.Sub(from)
+			since = to // what two of them have in common counts once
 		}
 	}
 	return d

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
@@ -32,6 +33,16 @@ type Source struct {
 	Gate func(ident.Commit) (wire.Verdict, error)
 	// Offered returns the version that a host should run; nil: none is known.
 	Offered func(ident.Host) string
+	// Clock is a reading of this machine's clock, for the time since boot; its wall time
+	// is not looked at. Zero: DataDir is of another machine.
+	Clock clock.Reading
+}
+
+// reading returns the clock's reading at a time.
+func (s Source) reading(now time.Time) clock.Reading {
+	r := s.Clock
+	r.Wall = now
+	return r
 }
 
 // Gather reads the facts. What cannot be read is left out and returned beside
@@ -39,6 +50,8 @@ type Source struct {
 func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
 	book, err := contacts.Read(s.FS, s.DataDir)
+	book.Bridge(s.reading(now))
+	f.book = book
 	f.away(book, now)
 	for name, c := range book.Hosts {
 		h := f.host(name)
@@ -60,7 +73,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 			v, err := s.Gate(ident.Commit(h.Refused.Commit))
 			h.Refused.Blocked = err == nil && v.Blocked
 		}
-		err := h.rest(s, name, now, l)
+		err := h.rest(f, s, name)
 		h.Unread = err != nil
 		errs = append(errs, err)
 	}
@@ -98,7 +111,9 @@ func (f *Facts) roster(v *roster.View) error {
 	}
 	all, err := v.All()
 	for i := range all {
-		f.host(all[i].Name).Roster = &all[i]
+		r := &all[i]
+		r.EnrolledAt, r.Misused = f.past(r.EnrolledAt), f.past(r.Misused)
+		f.host(r.Name).Roster = r
 	}
 	return err
 }
@@ -186,11 +201,14 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 		if r.Repaired {
 			continue
 		}
-		h.Accepted = later(h.Accepted, line.At)
+		at := f.past(line.Clock())
+		if c := f.book.Hosts[r.Host]; c == nil || c.LastAccepted.IsZero() || at.After(f.book.WrittenAt) {
+			h.Accepted = later(h.Accepted, at)
+		}
 		if r.Commit == "" {
-			h.Bare = later(h.Bare, line.At)
+			h.Bare = later(h.Bare, at)
 		} else {
-			h.Stamped = later(h.Stamped, line.At)
+			h.Stamped = later(h.Stamped, at)
 		}
 	}
 	return nil
@@ -207,13 +225,15 @@ func (f *Facts) refused(s Source, now time.Time) error {
 			continue
 		}
 		h := f.host(r.Host)
+		r.First, r.Last = f.past(r.First), f.past(r.Last)
+		known := f.book.Hosts[r.Host] != nil && f.book.Hosts[r.Host].LastRefused != nil && !r.Last.After(f.book.WrittenAt)
 		switch {
-		case !r.Last.Before(h.Refused.At):
+		case !known && !r.Last.Before(h.Refused.At):
 			h.Refused = Refusal{At: r.Last, Kind: string(r.Kind), Status: r.Status, Commit: string(r.Commit), Detail: r.Detail}
 		case h.Refused.Kind == string(r.Kind):
 			h.Refused.Commit = string(r.Commit) // the contacts know of repeats, not of commits
 		}
-		if r.Last.After(h.Accepted) {
+		if !known && r.Last.After(h.Accepted) {
 			first := r.First
 			if !first.After(h.Accepted) {
 				first = r.Last
@@ -232,6 +252,7 @@ func (h *Host) contact(c *contacts.Contact) {
 	h.Failed = c.LastFailed
 	if r := c.LastRefused; r != nil && contacts.ForGood(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
+		h.Since = c.RefusedSince
 	}
 	h.Heard = Contact{
 		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving, Back: c.BackAt,
@@ -256,7 +277,7 @@ func (h *Host) contact(c *contacts.Contact) {
 }
 
 // rest reads what has a file for each host, only where it could matter.
-func (h *Host) rest(s Source, name ident.Host, now time.Time, l Limits) error {
+func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
 	if h.Accepted.IsZero() && !h.Stored {
 		_, err := s.FS.Lstat(filepath.Join(s.DataDir, "episodes", string(name)))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -264,7 +285,7 @@ func (h *Host) rest(s Source, name ident.Host, now time.Time, l Limits) error {
 		}
 		h.Stored = err == nil
 	}
-	if now.Sub(h.Heard.At) <= l.fresh() {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
 		fi, err := s.FS.Lstat(filepath.Join(s.DataDir, contacts.SnapshotsDir, string(name)+".json"))
 		if err != nil || fi.ModTime().Before(h.Heard.At) {
 			return nil // the ping is newer, or there is none
@@ -277,7 +298,7 @@ func (h *Host) rest(s Source, name ident.Host, now time.Time, l Limits) error {
 	if err != nil {
 		return err
 	}
-	h.Snapshot.At = snap.ReceivedAt
+	h.Snapshot.At = f.past(snap.ReceivedAt)
 	for _, row := range snap.Snapshot.Checks {
 		if row.Status == check.Fail {
 			h.Snapshot.Failing = append(h.Snapshot.Failing, check.Plain(row.ID, 64))

@@ -80,6 +80,7 @@ func (p *past) recall(o Options) (err error) {
 	if p.last, err = readLast(p.memory); err != nil {
 		o.Log.Warn("last run is forgotten", "err", err)
 	}
+	p.last.bridge(o.reading(o.Now))
 	p.state, err = State{Entries: map[Key]Entry{}}, nil
 	if !p.memory.Lost {
 		p.state, err = ReadState(o.FS, o.DataDir)
@@ -102,6 +103,7 @@ func (p *past) recall(o Options) (err error) {
 		p.state = p.last.state()
 	}
 	p.state.Last = p.rows
+	p.state.past(o.Now, p.last.seen())
 	return err
 }
 

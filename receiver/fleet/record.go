@@ -48,7 +48,7 @@ func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 		next.Rows = wait[n-1].At
 	}
 	for _, a := range wait[max(n, len(wait)-maxUnwritten):] {
-		if o.Now.Sub(a.At) <= keepUnwritten {
+		if o.Now.Sub(a.When()) <= keepUnwritten {
 			next.Unwritten = append(next.Unwritten, a)
 		}
 	}

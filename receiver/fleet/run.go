@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/receiver/silences"
@@ -32,6 +33,7 @@ type Last struct {
 	Roster    int                   `json:"roster,omitempty"` // hosts that the roster had
 	Unwritten []Alert               `json:"unwritten,omitempty"`
 	Growth    map[ident.Host]Growth `json:"growth,omitempty"`
+	Clock     clock.Line            `json:"clock,omitzero"` // how the times in it lie
 }
 
 // Sight is since when a finding has been there, counted or not.
@@ -61,10 +63,9 @@ type Options struct {
 // Result is what a run found and wrote.
 type Result struct {
 	Last
-	Rows    []Alert // written, or with DryRun those that would be
-	Skipped string  // why nothing was judged; empty: it was
-	Memory  Memory  // for the delivery
-	Unsaid  error   // why syslog could not be told
+	Rows   []Alert // written, or with DryRun those that would be
+	Memory Memory  // for the delivery
+	Unsaid error   // why syslog could not be told
 }
 
 // Run gathers, judges, tells and writes, once. A result that was judged is to be
@@ -79,11 +80,8 @@ func Run(o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer p.unlock()
-	if o.Now.Before(p.state.Last) || o.Now.Before(p.last.At) {
-		return Result{Skipped: fmt.Sprintf("the clock is at %s, before the last run or row (%s): nothing is judged", stamp(o.Now), stamp(later(p.state.Last, p.last.At)))}, nil
-	}
 	facts, state := p.facts, p.state
-	next := Last{At: o.Now, Hosts: len(facts.Hosts), Roster: p.last.Roster}
+	next := Last{At: o.Now, Hosts: len(facts.Hosts), Roster: p.last.Roster, Clock: p.last.Clock}
 	if o.Roster != nil {
 		next.Roster = facts.missRoster(p.last.Roster)
 	}

@@ -260,18 +260,6 @@ func TestRun_ReceiverAway(t *testing.T) {
 	}
 }
 
-func TestRun_JudgesNothingWhileTheClockIsBehind(t *testing.T) {
-	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(31*time.Minute)))
-	s.must(now)
-	before, _ := os.ReadFile(filepath.Join(s.dir, AlertsFile))
-	r := s.must(now.Add(-time.Second))
-	after, _ := os.ReadFile(filepath.Join(s.dir, AlertsFile))
-	if r.Skipped == "" || len(r.Rows) > 0 || string(before) != string(after) {
-		t.Errorf("%+v", r)
-	}
-}
-
 func TestRun_DryRunLeavesNoFile(t *testing.T) {
 	s := newScene(t)
 	s.write(index.File, row("lab-01", ago(31*time.Minute)))

@@ -2,14 +2,11 @@ package fleet
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"slices"
 	"syscall"
-	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/machine"
 	"cis490/receiver/store"
 )
 
@@ -41,29 +38,10 @@ func receiverFindings(f *Facts) []Finding {
 		text := "fleet-check cannot use the data folder"
 		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: Reason{Code: "data", Text: text, Fix: dataFix(f.Broken)}})
 	}
-	if off, n := f.medianOffset(); off.Abs() > skew {
-		out = append(out, Finding{
-			Symptom: ClockWrong, Detail: fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs())),
-			Reason: Reason{Code: "clock", Text: "most hosts agree on another time than the receiver", Check: "clock.synced", Fix: fixClock},
-		})
+	if x, wrong := f.clockWrong(); wrong {
+		out = append(out, x)
 	}
 	return out
-}
-
-// medianOffset returns the middle of the offsets of the hosts heard of late; 0
-// where fewer than three were, as two cannot outvote one.
-func (f *Facts) medianOffset() (time.Duration, int) {
-	var all []time.Duration
-	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
-			all = append(all, h.Heard.Offset)
-		}
-	}
-	if len(all) < 3 {
-		return 0, len(all)
-	}
-	slices.Sort(all)
-	return all[len(all)/2], len(all)
 }
 
 // noSpace reports whether a write failed because the disk has no room for it.

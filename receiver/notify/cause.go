@@ -26,7 +26,7 @@ type Cause struct {
 // When something is told depends on the times of rows alone, so that a repeat
 // after a crash says the same in the same notification.
 func (d *delivery) tell(ctx context.Context, rows []fleet.Alert) error {
-	if err := d.settle(ctx, rows[0].At, rows); err != nil {
+	if err := d.settle(ctx, rows[0].When(), rows); err != nil {
 		return err
 	}
 	var later []Message

@@ -39,7 +39,7 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 			d.forget(a.Key()) // it ended unheard, as was wanted
 		}
 		switch {
-		case !a.Told(), a.State == fleet.Resolved && !known, again && a.At.Sub(told.At) < d.o.RepeatAfter:
+		case !a.Told(), a.State == fleet.Resolved && !known, again && a.When().Sub(told.At) < d.o.RepeatAfter:
 			continue
 		case a.State == fleet.Resolved:
 			a.Code, a.Check = told.Code, told.Check
@@ -47,7 +47,7 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 		i := slices.IndexFunc(all, func(m Message) bool { return m.of(a.State, again, a.Code, a.Check) })
 		if i < 0 {
 			i = len(all)
-			all = append(all, Message{At: a.At, State: a.State, Again: again, Code: a.Code, Check: a.Check})
+			all = append(all, Message{At: a.When(), State: a.State, Again: again, Code: a.Code, Check: a.Check})
 		}
 		all[i].Alerts = append(all[i].Alerts, a)
 	}
@@ -87,7 +87,7 @@ func (d *delivery) note(m Message) {
 	for _, a := range m.Alerts {
 		d.forget(a.Key())
 		if m.State == fleet.Firing {
-			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.At})
+			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.When()})
 		}
 	}
 }

@@ -101,6 +101,7 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	if err != nil {
 		o.Log.Warn("what was told is forgotten", "err", err)
 	}
+	past(states, o.Now.UTC())
 	now := map[string]State{}
 	first := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.Last })
 	undelivered := errors.Join(o.Unsaid, o.each(ctx, first, states, now)) != nil
@@ -170,6 +171,26 @@ func read(m fleet.Memory) (map[string]State, error) {
 		return map[string]State{}, fmt.Errorf("read %s: %w", File, err)
 	}
 	return all, nil
+}
+
+// past keeps what was noted by a clock that was ahead from holding anything up: it is of
+// now at the latest. A cursor is a place among the rows, and stays.
+func past(states map[string]State, now time.Time) {
+	for name, s := range states {
+		times := []*time.Time{&s.Success, &s.Failing, &s.Missing}
+		for i := range s.Told {
+			times = append(times, &s.Told[i].At)
+		}
+		for i := range s.Causes {
+			times = append(times, &s.Causes[i].Since)
+		}
+		for _, t := range times {
+			if t.After(now) {
+				*t = now
+			}
+		}
+		states[name] = s
+	}
 }
 
 // delivery is what one target gets in one run.

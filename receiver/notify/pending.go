@@ -24,7 +24,7 @@ func (d *delivery) pending() []fleet.Alert {
 	for _, a := range all {
 		switch {
 		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
-		case d.o.Now.Sub(a.At) > giveUp:
+		case d.o.Now.Sub(a.When()) > giveUp:
 			if a.Told() {
 				d.s.GivenUp++
 			}

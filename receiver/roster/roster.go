@@ -44,6 +44,7 @@ type Event struct {
 	Expires time.Time    `json:"expires,omitzero"`        // of the token or the certificate
 	From    string       `json:"from,omitempty"`          // address that asked
 	Other   ident.Host   `json:"other,omitempty"`         // the host that this one replaces or is replaced by
+	Clock   time.Time    `json:"clock,omitzero"`          // when it happened, where the clock was behind the row above
 }
 
 // State is where a host stands.

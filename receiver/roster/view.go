@@ -143,5 +143,8 @@ func (v *View) take(line []byte) {
 		v.damaged++
 		return
 	}
+	if !e.Clock.IsZero() {
+		e.At = e.Clock
+	}
 	fold(v.hosts, e)
 }

@@ -166,3 +166,25 @@ func (s *Server) silence(x silences.Silence) (silences.Silence, error) {
 	x, err = book.Add(x)
 	return x, errors.Join(err, book.Close())
 }
+
+// bridgeSilences keeps silences that a clock made which was ahead from lasting longer
+// than they were meant to: at the start, and whenever the clock has jumped.
+func (s *Server) bridgeSilences() {
+	jump := s.contacts.Jumped()
+	if s.bridged != nil && *s.bridged == jump {
+		return
+	}
+	s.silencing.Lock()
+	defer s.silencing.Unlock()
+	all, err := silences.Read(s.o.FS, s.o.Config.DataDir)
+	if err == nil && len(all) > 0 {
+		var book *silences.Book
+		if book, err = silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now); err == nil {
+			err = errors.Join(book.Bridge(all, s.o.Now()), book.Close())
+		}
+	}
+	if err != nil {
+		s.o.Log.Warn("silences are not moved along with the clock: they may last too long", "err", err)
+	}
+	s.bridged = &jump
+}

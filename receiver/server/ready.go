@@ -153,6 +153,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 		}
 		if begun {
 			s.contacts.Ready(s.able())
+			s.bridgeSilences()
 		}
 		// Said when other things are missing, not when a figure changed.
 		what := s.missingNames()

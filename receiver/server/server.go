@@ -24,6 +24,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -72,6 +73,7 @@ type Options struct {
 	// Listen opens the listener; nil is net.Listen.
 	Listen func(network, address string) (net.Listener, error)
 	Now    func() time.Time
+	Clock  func() clock.Reading // to notice its jumps; nil: Now alone
 	Log    *slog.Logger
 }
 
@@ -107,6 +109,7 @@ type Server struct {
 	failures  failures
 	ill       chan struct{} // a request failed here: look at once
 	silencing sync.Mutex
+	bridged   *contacts.Jump // the last one that silences were bridged over; nil: none yet
 	ended     sync.Once
 }
 

@@ -37,6 +37,15 @@ type Silence struct {
 	Until   time.Time `json:"until,omitzero"` // zero: until the alert resolves
 	End     bool      `json:"end,omitempty"`  // tell again from now on
 	Comment string    `json:"comment,omitempty"`
+	Clock   time.Time `json:"clock,omitzero"` // when it was made, where the clock was behind the row above
+}
+
+// When returns when the silence was made.
+func (s Silence) When() time.Time {
+	if !s.Clock.IsZero() {
+		return s.Clock
+	}
+	return s.At
 }
 
 // Covers tells whether nobody is told of an alert that began to fire at a time.
@@ -47,7 +56,7 @@ func (s Silence) Covers(began, now time.Time) bool {
 	case s.At.IsZero() || s.End:
 		return false
 	case s.Until.IsZero():
-		return !s.At.Before(began)
+		return !s.When().Before(began)
 	}
 	return now.Before(s.Until)
 }
@@ -72,11 +81,29 @@ func (b *Book) Add(s Silence) (Silence, error) {
 	if s.Host == "" || s.Symptom == "" {
 		return Silence{}, errors.New("add silence: no host or no symptom")
 	}
-	s.V, s.Comment = 1, check.Plain(s.Comment, 200)
+	s.V, s.Comment, s.Clock = 1, check.Plain(s.Comment, 200), time.Time{}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	err := b.l.Append(func(at time.Time) any { s.At = at; return s })
 	return s, err
+}
+
+// Bridge makes the silences anew that a clock made which was ahead: each was made by
+// now at the latest, and lasts from now on no longer than it was meant to.
+func (b *Book) Bridge(all map[Key]Silence, now time.Time) error {
+	for _, s := range all {
+		made := s.When()
+		if !made.After(now) {
+			continue
+		}
+		if !s.Until.IsZero() {
+			s.Until = now.Add(s.Until.Sub(made))
+		}
+		if _, err := b.Add(s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Close closes the file.

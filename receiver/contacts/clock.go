@@ -1,0 +1,83 @@
+package contacts
+
+import (
+	"time"
+
+	"cis490/internal/clock"
+	"cis490/internal/ident"
+)
+
+// Bridge moves every time in the book that the receiver's clock gave it, so that it fits
+// a reading of that clock, and reports whether it had to. A Book does so by itself; a
+// reader does it for the time since the file was written.
+func (c *Contacts) Bridge(now clock.Reading) bool {
+	line := &c.Receiver.Clock
+	if line.Mark.Wall.IsZero() {
+		line.Mark.Wall = c.WrittenAt // an older version wrote it
+	}
+	shift, jumped := line.Advance(now)
+	if !jumped {
+		return false
+	}
+	c.move(shift)
+	c.Receiver.Jumps = latest(append(c.Receiver.Jumps, Jump{At: line.Mark.Wall, By: shift.After}), maxJumps)
+	return true
+}
+
+// Past returns the time of a fact that is stored elsewhere and cannot be later than now:
+// without the jumps back that came after it, and now where they do not explain it.
+func (r Receiver) Past(t, now time.Time) time.Time {
+	for i := len(r.Jumps) - 1; i >= 0 && t.After(now); i-- {
+		if j := r.Jumps[i]; j.By < 0 {
+			t = t.Add(j.By)
+		}
+	}
+	if t.After(now) {
+		return now
+	}
+	return t
+}
+
+// move moves the times in the book. Its lists are replaced: a copy may hold them.
+func (c *Contacts) move(s clock.Shift) {
+	c.WrittenAt = s.Move(c.WrittenAt)
+	r := &c.Receiver
+	r.StartedAt = s.Move(r.StartedAt)
+	r.Outages = moved(r.Outages, func(o *Span) { o.From, o.To = s.Move(o.From), s.Move(o.To) })
+	r.Jumps = moved(r.Jumps, func(j *Jump) { j.At = s.Move(j.At) })
+	if r.Compared != nil {
+		compared := *r.Compared
+		compared.At = s.Move(compared.At)
+		r.Compared = &compared
+	}
+	knocks := func(all []Knock) []Knock {
+		return moved(all, func(k *Knock) { k.At, k.Since = s.Move(k.At), s.Move(k.Since) })
+	}
+	c.Strangers = knocks(c.Strangers)
+	hosts := make(map[ident.Host]*Contact, len(c.Hosts))
+	for name, old := range c.Hosts {
+		h := *old
+		for _, t := range []*time.Time{
+			&h.LastContact, &h.LastPing, &h.LeavingAt, &h.BackAt, &h.LastAccepted, &h.RefusedSince, &h.LastUnstamped,
+		} {
+			*t = s.Move(*t)
+		}
+		h.Boots = moved(h.Boots, func(b *Boot) { b.First, b.Last = s.Move(b.First), s.Move(b.Last) })
+		if h.LastRefused != nil {
+			refused := *h.LastRefused
+			refused.At = s.Move(refused.At)
+			h.LastRefused = &refused
+		}
+		h.Proven, h.Claims = knocks(h.Proven), knocks(h.Claims)
+		hosts[name] = &h
+	}
+	c.Hosts = hosts
+}
+
+func moved[T any](all []T, move func(*T)) []T {
+	out := append([]T(nil), all...)
+	for i := range out {
+		move(&out[i])
+	}
+	return out
+}

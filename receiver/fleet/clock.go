@@ -1,0 +1,108 @@
+package fleet
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/clock"
+	"cis490/internal/machine"
+)
+
+// past returns the time of a fact that another file than the contacts has.
+func (f *Facts) past(t time.Time) time.Time { return f.book.Receiver.Past(t, f.Now) }
+
+// bridge moves the times of the last run so that they fit the clock's present reading.
+func (l *Last) bridge(now clock.Reading) {
+	if l.Clock.Mark.Wall.IsZero() {
+		l.Clock.Mark.Wall = l.At // an older version wrote it
+	}
+	shift, jumped := l.Clock.Advance(now)
+	if !jumped {
+		return
+	}
+	for i := range l.Seen {
+		l.Seen[i].Since = shift.Move(l.Seen[i].Since)
+	}
+	for name, g := range l.Growth {
+		g.Since = shift.Move(g.Since)
+		l.Growth[name] = g
+	}
+}
+
+// past keeps what fires from having begun later than now: then it began when it was
+// seen first.
+func (s *State) past(now time.Time, seen map[Key]time.Time) {
+	for k, e := range s.Entries {
+		for _, t := range []*time.Time{&e.Since, &e.Began} {
+			if t.After(now) {
+				*t = now
+				if at := seen[k]; !at.IsZero() && at.Before(now) {
+					*t = at
+				}
+			}
+		}
+		s.Entries[k] = e
+	}
+}
+
+// When returns when a row was written, which is before its At where the clock was
+// behind the row above.
+func (a Alert) When() time.Time {
+	if !a.Clock.IsZero() {
+		return a.Clock
+	}
+	return a.At
+}
+
+// clockWrong finds that the receiver's clock is wrong: by the hosts', where they are
+// enough to outvote it or nothing keeps it right, and by its own jumps, where nothing
+// shows that it is right now.
+func (f *Facts) clockWrong() (Finding, bool) {
+	x := Finding{Symptom: ClockWrong, Reason: Reason{Code: "clock", Check: "clock.synced", Fix: fixClock}}
+	unsynced := slices.ContainsFunc(f.Receiver, func(r check.Row) bool { return r.ID == "clock.synced" && r.Status == check.Warn })
+	off, n := f.hostsOffset()
+	if off.Abs() > skew && (n >= 3 || unsynced) {
+		x.Detail = fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs()))
+		x.Reason.Text = "most hosts agree on another time than the receiver"
+		return x, true
+	}
+	jumps := f.book.Receiver.Jumps
+	if n > 0 || !unsynced || len(jumps) == 0 {
+		return x, false
+	}
+	last := jumps[len(jumps)-1]
+	if last.By.Abs() <= skew || f.Now.Sub(last.At) > f.Limits.Lookback {
+		return x, false
+	}
+	way := "forward"
+	if last.By < 0 {
+		way = "back"
+	}
+	x.Detail = fmt.Sprintf("it jumped %s by %s at %s", way, machine.Span(last.By.Abs()), stamp(last.At))
+	x.Reason.Text = "the receiver's clock jumped, and nothing shows that it is right"
+	return x, true
+}
+
+// hostsOffset returns the middle of the offsets of the hosts heard of late. Two cannot
+// outvote one: of fewer than three, it is the smallest that all of them have.
+func (f *Facts) hostsOffset() (time.Duration, int) {
+	var all []time.Duration
+	for _, h := range f.Hosts {
+		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
+			all = append(all, h.Heard.Offset)
+		}
+	}
+	slices.Sort(all)
+	switch n := len(all); {
+	case n >= 3:
+		return all[n/2], n
+	case n > 0 && all[0] > 0:
+		return all[0], n
+	case n > 0 && all[n-1] < 0:
+		return all[n-1], n
+	default:
+		return 0, n
+	}
+}
