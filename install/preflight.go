@@ -37,6 +37,16 @@ func Preflight(ctx context.Context) error {
 	return namespaces(ctx)
 }
 
+// lasting refuses a folder on a file system that cannot keep data. On a machine that
+// has the role, the data is there already, and doctor says so.
+func (p *Plan) lasting(dir string) error {
+	err := machine.FileSystem(p.at(dir), false)
+	if err == nil || p.has(p.Role) {
+		return nil
+	}
+	return fmt.Errorf("%w (%s)", err, fault.FixOf(err))
+}
+
 // newEnough judges what systemctl --version prints, which begins "systemd 252 (".
 // A version that it cannot read is no reason to refuse.
 func newEnough(printed string) error {
