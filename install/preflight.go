@@ -71,7 +71,8 @@ func namespaces(ctx context.Context) error {
 	}
 	// A container that forbids mounts says EPERM: systemd then goes on without.
 	if err := namespace(ctx, syscall.CLONE_NEWNS); errors.Is(err, syscall.ENOSPC) {
-		return fault.Fix(fmt.Errorf("services cannot have a mount namespace here: %w", err), "sudo sysctl -w user.max_mnt_namespaces=10000   # and in /etc/sysctl.d")
+		return fault.Fix(fmt.Errorf("services cannot have a mount namespace here: %w", err),
+			"sudo sysctl -w user.max_mnt_namespaces=10000   # and in /etc/sysctl.d")
 	}
 	return nil
 }

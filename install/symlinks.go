@@ -29,7 +29,8 @@ func (p *Plan) resolve(file string, settings ...setting) (changed bool, err erro
 		was, now := fmt.Sprintf("# %s = %q", name, s.path), fmt.Sprintf("%s = %q", name, target)
 		content, made := p.writes[file]
 		if !made || !strings.Contains(string(content), was) {
-			return false, &config.Error{File: file, Key: s.key, Why: fmt.Sprintf("%q is a symlink: set %s = %q, where it leads", s.path, name, target)}
+			why := fmt.Sprintf("%q is a symlink: set %s = %q, where it leads", s.path, name, target)
+			return false, &config.Error{File: file, Key: s.key, Why: why}
 		}
 		p.writes[file] = []byte(strings.Replace(string(content), was, now, 1))
 		p.say("note     config: %s is a symlink: %s\n", s.path, now)

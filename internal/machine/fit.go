@@ -92,7 +92,8 @@ func judge(path, at string, kind, flags int64, programs bool) error {
 	case flags&unix.ST_RDONLY != 0:
 		return fault.Fix(fmt.Errorf("%s is on a file system that is mounted read-only", path), "sudo mount -o remount,rw "+mounted)
 	case programs && flags&unix.ST_NOEXEC != 0:
-		return fault.Fix(fmt.Errorf("%s is on a file system that is mounted noexec: no program runs there", path), "sudo mount -o remount,exec "+mounted+"   # and in /etc/fstab")
+		return fault.Fix(fmt.Errorf("%s is on a file system that is mounted noexec: no program runs there", path),
+			"sudo mount -o remount,exec "+mounted+"   # and in /etc/fstab")
 	case lacks != "":
 		return fault.Fix(fmt.Errorf("%s is on %s", path, lacks), "findmnt -T "+at+"   # keep it on a local disk, such as one with ext4 or XFS")
 	}
