@@ -92,6 +92,11 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 			if err := requireRoot("install"); err != nil {
 				return err
 			}
+			if !o.Update { // a machine that has the services already is for doctor to judge
+				if err := install.Preflight(c.Context); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	switch join := c.String("join"); join {

@@ -92,7 +92,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 
 // operatorPost asks this machine's serve for something with the operator token.
 func operatorPost(ctx context.Context, conf config.Receiver, path string, in, out any) error {
-	token, err := disk.ReadFile(disk.OS{}, conf.Operator, disk.Small)
+	token, err := disk.ReadText(disk.OS{}, conf.Operator, disk.Small)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func operatorPost(ctx context.Context, conf config.Receiver, path string, in, ou
 	if err != nil {
 		return fmt.Errorf("ask serve: %w", err)
 	}
-	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	r.Header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
 	res, err := client.Do(r)
 	if err != nil {
 		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "systemctl status cis490-receiver"), fault.Unavailable)

@@ -158,12 +158,12 @@ func uname(arch string) string {
 	return map[string]string{"amd64": "x86_64", "arm64": "aarch64", "arm": "armv7l", "386": "i686", "riscv64": "riscv64"}[arch]
 }
 
-// paste returns what a person pastes on new machines. curl may take any
-// certificate (-k): a new machine cannot know our CA, and the digest beside it
+// paste returns what a person pastes on new machines. curl, or wget, may take any
+// certificate: a new machine cannot know our CA, and the digest beside it
 // decides whether what came is run.
 func paste(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# On the new machine. -k, as it does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
+	fmt.Fprintf(&b, "# On the new machine, which does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
 	for _, m := range made {
 		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), m.Token)
 	}
@@ -176,12 +176,12 @@ func script(conf config.Receiver, offered []release.Artifact, made []authority.M
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n# On each new machine: sudo sh THIS-FILE [NAME]; without NAME its host name counts.\n" +
 		"# Each token is good once. Destroy this file when the last machine has joined.\n" +
-		"name=${1:-$(uname -n)}\ncase ${name%%.*} in\n")
+		"name=${1:-$(uname -n)}\ncase $(printf %s \"${name%%.*}\" | tr A-Z a-z) in\n")
 	for _, m := range made {
 		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, m.Token, m.Expires.Local().Format(time.RFC1123))
 	}
 	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
-		"dir=$(mktemp -d) || exit 1\ntrap 'rm -rf \"$dir\"' EXIT\ncd \"$dir\" || exit 1\n%secho \"$token\" | ./cis490 install lab-host --join -\n", download(conf, offered))
+		"%s%secho \"$token\" | ./cis490 install lab-host --join -\n", scratch, download(conf, offered))
 	return b.String()
 }
 
@@ -192,9 +192,23 @@ func download(conf config.Receiver, offered []release.Artifact) string {
 		cases = append(cases, fmt.Sprintf("%s) d=%s;;", uname(art.Arch), art.Digest))
 	}
 	url := strings.TrimSuffix(conf.PublicURL, "/") + wire.ReleaseBlobPrefix
-	return fmt.Sprintf("case $(uname -m) in %s *) d=none-for-$(uname -m);; esac\n"+
-		"curl -fsSk --retry 3 -o cis490 %s$d && echo \"$d  cis490\" | sha256sum -c - && chmod +x cis490 || rm -f cis490\n", strings.Join(cases, " "), url)
+	return fmt.Sprintf("case $(uname -m) in %[1]s *) d=none-for-$(uname -m);; esac\n"+
+		"if command -v curl >/dev/null; then curl -fsSk --retry 3 -o cis490 %[2]s$d\n"+
+		"else wget -q --no-check-certificate -O cis490 %[2]s$d; fi &&\n"+
+		"  echo \"$d  cis490\" | sha256sum -c - && chmod +x cis490 || rm -f cis490\n", strings.Join(cases, " "), url)
 }
+
+// scratch makes the folder that a join script works in, where the binary can run:
+// hardened machines mount /tmp noexec.
+const scratch = `for base in "${TMPDIR:-/tmp}" /var/tmp /root; do
+  dir=$(mktemp -d "$base/cis490.XXXXXX") || continue
+  printf '#!/bin/sh\n' >"$dir/try" && chmod +x "$dir/try" && "$dir/try" && break
+  rm -rf "$dir"; dir=
+done
+[ -n "$dir" ] || { echo "no folder was found that programs can run in: TMPDIR=FOLDER sh $0" >&2; exit 1; }
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+`
 
 func (a *app) tokenList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {

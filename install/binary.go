@@ -42,17 +42,25 @@ func (p *Plan) binary() step {
 	dir := p.versionDir()
 	target := filepath.Join(dir, nameOfUs)
 	return step{"binary", func(context.Context) ([]Change, error) {
+		var changes []Change
 		for _, d := range []string{optDir, filepath.Dir(dir), dir} {
-			if fi, err := p.FS.Lstat(p.at(d)); err == nil && !fi.IsDir() {
-				return nil, inTheWay(d, fi, "a folder")
+			if _, err := p.FS.Lstat(p.at(d)); errors.Is(err, fs.ErrNotExist) {
+				break // made with the binary, open to all
+			}
+			c, err := folder{d, root, 0o755}.check(p)
+			if err != nil {
+				return nil, err
+			}
+			if c != nil {
+				changes = append(changes, *c)
 			}
 		}
 		what, err := p.compareBinary(target)
 		if what == "" || err != nil {
-			return nil, err
+			return changes, err
 		}
 		p.newBinary = true
-		return []Change{{What: target + what, apply: func(context.Context) error { return p.copyBinary(target, root, 0o755) }}}, nil
+		return append(changes, Change{What: target + what, apply: func(context.Context) error { return p.copyBinary(target, root, 0o755) }}), nil
 	}}
 }
 

@@ -33,8 +33,16 @@ func (p *Plan) loadLabHost() error {
 	if err := errors.Join(err, p.refuseUnknown(unknown)); err != nil {
 		return wrong(config.LabHostPath, err)
 	}
+	again, err := p.resolve(config.LabHostPath, setting{"data_dir", p.lab.DataDir}, setting{"certs_dir", p.lab.CertsDir})
+	if again && err == nil {
+		p.lab, _, err = config.ParseLabHost(config.LabHostPath, p.writes[config.LabHostPath])
+	}
+	if err != nil {
+		return wrong(config.LabHostPath, err)
+	}
 	return wrong(config.LabHostPath, errors.Join(
 		p.sameAsToken(),
+		p.lasting(p.lab.DataDir),
 		visible(config.LabHostPath, "data_dir", p.lab.DataDir),
 		visible(config.LabHostPath, "certs_dir", p.lab.CertsDir)))
 }
@@ -85,6 +93,13 @@ func (p *Plan) loadReceiver() error {
 	if err != nil {
 		return wrong(config.ReceiverPath, err)
 	}
+	again, err := p.resolve(config.ReceiverPath, setting{"data_dir", p.rx.DataDir}, setting{"authority.dir", p.rx.Authority.Dir})
+	if again && err == nil {
+		p.rx, _, err = config.ParseReceiver(config.ReceiverPath, p.writes[config.ReceiverPath])
+	}
+	if err != nil {
+		return wrong(config.ReceiverPath, err)
+	}
 	var all []error
 	if p.PublicURL != "" && strings.TrimSuffix(p.PublicURL, "/") != strings.TrimSuffix(p.rx.PublicURL, "/") {
 		all = append(all, &config.Error{File: config.ReceiverPath, Key: "public_url", Why: fmt.Sprintf("is %q, but --public-url is %q", p.rx.PublicURL, p.PublicURL)})
@@ -95,6 +110,7 @@ func (p *Plan) loadReceiver() error {
 		}
 	}
 	return wrong(config.ReceiverPath, errors.Join(errors.Join(all...),
+		p.lasting(p.rx.DataDir), p.lasting(p.rx.Authority.Dir),
 		visible(config.ReceiverPath, "data_dir", p.rx.DataDir),
 		visible(config.ReceiverPath, "authority.dir", p.rx.Authority.Dir)))
 }

@@ -151,6 +151,9 @@ func (h *host) dns(ctx context.Context) check.Result {
 		return check.Passf("%s is an address", name)
 	}
 	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
+	if err != nil && strings.HasSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), ".local") {
+		return check.Failf("%v; names in .local are mostly known by mDNS alone, which services do not ask: add the address to /etc/hosts", err)
+	}
 	if err != nil {
 		return check.Failf("%v", err)
 	}

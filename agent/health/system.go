@@ -136,6 +136,12 @@ func (h *host) system() []check.Check {
 			Run: func(context.Context) check.Result { return h.users() },
 		},
 		{
+			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
+			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
+			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
+			Run: h.needsConfig(machine.Fit(data)),
+		},
+		{
 			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
 			Fix: here + "df -h " + data + "   # free space there; recording pauses below [orchestrate] disk_reserve, shipping goes on and frees some",
 			Doc: "More is free than [orchestrate] disk_reserve. Below it recording pauses.",

@@ -61,6 +61,18 @@ func New(tb testing.TB, packages ...string) *Lab {
 	return l
 }
 
+// NewOf is New with hosts of another release of Debian, such as "trixie".
+func NewOf(tb testing.TB, suite string) *Lab {
+	tb.Helper()
+	image := debian()
+	image.Suite = suite
+	l, err := open(tb, image)
+	if err != nil {
+		tb.Fatalf("lab: %v", err)
+	}
+	return l
+}
+
 func open(tb testing.TB, image recipe) (*Lab, error) {
 	if err := preflight(); err != nil {
 		return nil, err

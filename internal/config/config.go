@@ -137,8 +137,12 @@ func unread(path string, err error) error {
 // found here. Unknown keys are returned apart, for the caller to warn or refuse.
 func Parse[C any](name string, content []byte, c C, validate func(C) []error) (C, []*Error, error) {
 	defaults := c
+	content, err := disk.Text(content)
+	if err != nil {
+		return c, nil, fault.Exit(fault.Fix(&Error{File: name, Why: err.Error()}, "iconv -f UTF-16 -t UTF-8 "+name+"   # put what it prints into the file"), fault.Config)
+	}
 	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
-	err := dec.Decode(&c)
+	err = dec.Decode(&c)
 	var unknown []*Error
 	if strict, ok := errors.AsType[*toml.StrictMissingError](err); ok {
 		for _, e := range strict.Errors {

@@ -126,9 +126,26 @@ func active(u Unit) (check.Status, string) {
 	}
 	why := u.Active
 	if u.Result != "" && u.Result != "success" {
-		why += fmt.Sprintf(" (%s, exit status %d)", u.Result, u.Code)
+		why += fmt.Sprintf(" (%s, exit status %d%s)", u.Result, u.Code, beforeStart(u.Code))
 	}
 	return check.Fail, why
+}
+
+// beforeStart names the statuses with which systemd says that it could not even start
+// the program, and what about the machine is mostly the reason: see systemd.exec(5).
+func beforeStart(code int32) string {
+	why := map[int32]string{
+		200: "CHDIR, a folder is missing or closed",
+		203: "EXEC, the program cannot be run: noexec, SELinux or a folder that is closed",
+		217: "USER, the user is missing or has no user namespace",
+		218: "CAPABILITIES, which a container withholds",
+		226: "NAMESPACE, which a container forbids, or a folder that is missing",
+		228: "SECCOMP, which the kernel or a container lacks",
+	}[code]
+	if why != "" {
+		why = "/" + why
+	}
+	return why
 }
 
 func restarts(u Unit, now time.Time) (check.Status, string) {

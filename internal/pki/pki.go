@@ -23,6 +23,7 @@ import (
 	"net"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/ident"
 )
 
@@ -59,6 +60,10 @@ func EncodeKey(k crypto.Signer) ([]byte, error) {
 
 // ParseKey reads a key out of PEM that may hold other blocks too.
 func ParseKey(b []byte) (crypto.Signer, error) {
+	b, err := disk.Text(b)
+	if err != nil {
+		return nil, err
+	}
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		switch block.Type {
 		case keyBlock:
@@ -88,6 +93,10 @@ func EncodeCerts(certs ...*x509.Certificate) []byte {
 
 // ParseCerts reads every certificate out of PEM; none is an error.
 func ParseCerts(b []byte) ([]*x509.Certificate, error) {
+	b, err := disk.Text(b)
+	if err != nil {
+		return nil, err
+	}
 	var certs []*x509.Certificate
 	for block, rest := pem.Decode(b); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != certBlock {

@@ -33,11 +33,12 @@ func (t Token) String() string {
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseToken reads a token as it was pasted; surrounding blanks do not matter.
+// ParseToken reads a token as it was pasted; surrounding blanks, and the mark that
+// Windows puts before a text, do not matter.
 // Its errors never show the token.
 func ParseToken(s string) (Token, error) {
 	var t Token
-	body, ok := strings.CutPrefix(strings.TrimSpace(s), tokenPrefix)
+	body, ok := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(s, "\ufeff")), tokenPrefix)
 	if !ok {
 		return t, fmt.Errorf("join token does not start with %q", tokenPrefix)
 	}

@@ -170,7 +170,7 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, "backup.age:skip"},
 		"open token":    {func(t *testing.T, o *health.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn"},
 		"disk full":     {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 }, "disk.days:warn disk.reserve:fail"},
-		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip notifier.last:skip operator.token:skip receiver.ready:skip releases.signed:skip rows.files:skip server.cert:skip"},
+		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip machine.fit:skip notifier.last:skip operator.token:skip receiver.ready:skip releases.signed:skip rows.files:skip server.cert:skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := map[string]string{"/readyz": "ok", "/v1/health": "ok", gate: head}

@@ -47,6 +47,12 @@ func (r *receiver) system() []check.Check {
 			Run: r.needsConfig(machine.Kept(operator)), Repair: machine.Tighten(operator),
 		},
 		{
+			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
+			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
+			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
+			Run: r.needsConfig(machine.Fit(c.DataDir)),
+		},
+		{
 			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
 			Fix: here + "df -h " + c.DataDir + "   # free space there, or give it a larger disk",
 			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",

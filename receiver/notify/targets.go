@@ -54,11 +54,11 @@ func Targets(c config.Notify) []Target {
 		all = append(all, Target{Name: "webhook", Send: func(ctx context.Context, m Message) error {
 			header := http.Header{"Idempotency-Key": {m.Key}}
 			if c.WebhookTokenFile != "" {
-				b, err := disk.ReadFile(disk.OS{}, c.WebhookTokenFile, disk.Small)
+				token, err := disk.ReadText(disk.OS{}, c.WebhookTokenFile, disk.Small)
 				if err != nil {
 					return fmt.Errorf("read webhook token: %w", err)
 				}
-				header.Set("Authorization", "Bearer "+strings.TrimSpace(string(b)))
+				header.Set("Authorization", "Bearer "+strings.TrimSpace(token))
 			}
 			return post(ctx, client, c.WebhookURL, header, m)
 		}})
@@ -89,12 +89,12 @@ func Beat(c config.Notify) (Target, bool) {
 
 // readURLs reads a URL a line; empty lines and those that begin with # are none.
 func readURLs(path string) ([]string, error) {
-	b, err := disk.ReadFile(disk.OS{}, path, disk.Small)
+	text, err := disk.ReadText(disk.OS{}, path, disk.Small)
 	if err != nil {
 		return nil, fmt.Errorf("read urls_file: %w", err)
 	}
 	var urls []string
-	for line := range strings.Lines(string(b)) {
+	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
 			urls = append(urls, line)
 		}

@@ -36,8 +36,8 @@ func (s *Server) routes() map[string]handler {
 // operator lets only the holder of the operator token through.
 func (s *Server) operator(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		b, err := disk.ReadFile(s.o.FS, s.o.Config.Operator, 4096)
-		want := strings.TrimSpace(string(b))
+		text, err := disk.ReadText(s.o.FS, s.o.Config.Operator, 4096)
+		want := strings.TrimSpace(text)
 		if err != nil || want == "" {
 			return refuse(wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), fmt.Errorf("read operator token: %w", err))
 		}

@@ -30,8 +30,8 @@ const (
 // token reads the operator token. It is read each time, so that a new one counts
 // at once and ends every session.
 func (s *Site) token() (string, error) {
-	b, err := disk.ReadFile(s.o.FS, s.o.Operator, 4096)
-	token := strings.TrimSpace(string(b))
+	text, err := disk.ReadText(s.o.FS, s.o.Operator, 4096)
+	token := strings.TrimSpace(text)
 	if err != nil || token == "" {
 		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), orEmpty(err))
 	}

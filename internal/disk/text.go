@@ -1,0 +1,27 @@
+package disk
+
+import (
+	"bytes"
+	"errors"
+)
+
+// ErrUTF16 reports a text in UTF-16, as some editors and shells of Windows save it.
+var ErrUTF16 = errors.New("the text is UTF-16; save it as UTF-8, such as with: iconv -f UTF-16 -t UTF-8")
+
+// Text returns the content of a file that a person edits without the byte order mark
+// that some editors put first. It returns ErrUTF16 for a text in UTF-16.
+func Text(content []byte) ([]byte, error) {
+	if bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff}) {
+		return nil, ErrUTF16
+	}
+	return bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), nil
+}
+
+// ReadText is ReadFile for a file that a person edits: see Text.
+func ReadText(fsys FS, path string, limit int64) (string, error) {
+	content, err := ReadFile(fsys, path, limit)
+	if err == nil {
+		content, err = Text(content)
+	}
+	return string(content), err
+}

@@ -1,0 +1,32 @@
+package machine_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/machine"
+)
+
+type fixedUnits []machine.Unit
+
+func (f fixedUnits) Units(context.Context, ...string) ([]machine.Unit, error) { return f, nil }
+
+// TestUnitChecks_NameWhatTheMachineForbids: a service that systemd could not start is
+// reported with the reason, not only with a number.
+func TestUnitChecks_NameWhatTheMachineForbids(t *testing.T) {
+	for code, want := range map[int32]string{
+		203: "exit status 203/EXEC", 217: "exit status 217/USER", 226: "exit status 226/NAMESPACE", 1: "exit status 1)",
+	} {
+		ask := fixedUnits{{Name: "x.service", Load: "loaded", Active: "failed", Result: "exit-code", Code: code}}
+		for _, c := range machine.UnitChecks(ask, machine.UnitSet{Daemons: []string{"x.service"}}, "receiver", "true", time.Now) {
+			if c.ID != "units.active" {
+				continue
+			}
+			if r := c.Run(t.Context()); !strings.Contains(r.Detail, want) {
+				t.Errorf("%d: %s", code, r.Detail)
+			}
+		}
+	}
+}
