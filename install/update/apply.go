@@ -71,7 +71,8 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	}
 	if err := u.noteDown(ctx); err != nil { // whom would it blame?
 		u.s.Trial = nil
-		return Result{Did: Nothing, Version: t.Version, Note: fmt.Sprintf("services cannot be looked at, so version %s is not tried: %v", t.Version, err)}, nil
+		note := fmt.Sprintf("services cannot be looked at, so version %s is not tried: %v", t.Version, err)
+		return Result{Did: Nothing, Version: t.Version, Note: note}, nil
 	}
 	// Of a machine that ailed already nobody expects that it goes on recording.
 	u.s.Trial.Busy = now.Sub(before.LastShipped) < busyBefore && len(u.s.Trial.Baseline)+len(u.s.Trial.Down) == 0
@@ -167,8 +168,8 @@ func (u *Updater) spare(ctx context.Context, t Target, ails error) (Result, erro
 
 func (u *Updater) blameMachine(t Target, ails string) {
 	u.s.Spared = t.id()
-	u.s.Refused = fmt.Sprintf("release %s waits for this machine to be mended, on which version %s fails too (%s); once it is mended: "+
-		"sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
+	u.s.Refused = fmt.Sprintf("release %s waits for this machine to be mended, on which version %s fails too (%s); "+
+		"once it is mended: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
 }
 
 func (t *Trial) hadBadConfig() bool {
