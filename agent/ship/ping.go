@@ -66,6 +66,7 @@ func (s *Shipper) ping(ctx context.Context) error {
 		return err
 	}
 	s.heard(pong)
+	s.askHeld(ctx)
 	return nil
 }
 

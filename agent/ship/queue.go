@@ -63,6 +63,7 @@ type entry struct {
 	repack    bool          // its tarball arrived damaged
 	aside     *spool.Reason // to be set aside: the disk refused it before
 	noted     bool          // its receipt is durable: it only has to be moved out of the way
+	asked     bool          // while its commit is held, the receiver was asked whether it has it
 	attempts  int
 	notBefore time.Time
 }
@@ -188,7 +189,7 @@ func (q *queue) take(now time.Time, c class, from, to phase) (*entry, time.Time)
 			}
 			continue
 		}
-		e.phase = to
+		e.phase, e.asked = to, false
 		return e, time.Time{}
 	}
 	return nil, soonest
@@ -200,6 +201,40 @@ func (q *queue) isHeld(e *entry) bool {
 	}
 	_, held := q.holds[e.commit]
 	return held && !e.noted
+}
+
+// unasked returns the held episodes for which the receiver was not asked yet.
+func (q *queue) unasked() (all []*entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for _, e := range q.order {
+		if !e.asked && q.isHeld(e) && (e.phase == waiting || e.phase == packed) {
+			all = append(all, e)
+		}
+	}
+	return all
+}
+
+// asked notes that the receiver was asked for an episode.
+func (q *queue) asked(id ident.EpisodeID) *entry {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	e := q.byID[id]
+	if e != nil {
+		e.asked = true
+	}
+	return e
+}
+
+// conclude takes an episode that is stored to its end, unless a worker has it in hand.
+func (q *queue) conclude(e *entry) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e.phase != waiting && e.phase != packed {
+		return false
+	}
+	e.phase = retiring
+	return true
 }
 
 // hold keeps the episodes of a commit back.

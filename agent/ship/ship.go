@@ -208,7 +208,15 @@ func (s *Shipper) Once(ctx context.Context) error {
 	if f := s.queue.figures(); f.Waiting+f.Held > 0 {
 		err = s.ping(ctx)
 	}
-	for err == nil && s.queue.busy(s.Now(), s.canSend()) {
+	for asked := false; err == nil; {
+		if !s.queue.busy(s.Now(), s.canSend()) {
+			if asked {
+				break
+			}
+			asked = true
+			s.askHeld(ctx)
+			continue
+		}
 		select {
 		case <-wake:
 		case <-ctx.Done():

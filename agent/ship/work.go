@@ -198,6 +198,14 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 			s.mu.Unlock()
 		},
 	})
+	if err != nil && ActionOf(err) == wire.Conflict {
+		r, found, aerr := s.askEarlier(ctx, t, store)
+		if aerr != nil {
+			err = aerr // nothing is concluded before it is known
+		} else if found {
+			receipt, created, err = r, false, nil
+		}
+	}
 	if err != nil && ctx.Err() != nil {
 		s.queue.set(e, packed, time.Time{})
 		return
@@ -228,6 +236,9 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 		return
 	}
 	s.apply(e, err, policy, log)
+	if ActionOf(err) == wire.HoldCommit {
+		s.askHeld(ctx)
+	}
 }
 
 // retireLoop takes acknowledged episodes out of the way, those that come at the

@@ -103,7 +103,8 @@ func (s *Spool) Recover() (Recovered, error) {
 	errs = append(errs, s.remove(s.receiptsPath()+disk.Partial), s.recoverReceipts(tarballs, step))
 	for _, e := range entries { // digests whose tarball never came, or went
 		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
-		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") {
+		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") &&
+			s.whole(ident.EpisodeID(id)) != nil { // else it is packed again, and may have been sent
 			errs = append(errs, s.remove(filepath.Join(s.outbox(), e.Name())))
 		}
 	}
@@ -146,7 +147,7 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 		if r.Episode == "" || r.Lost {
 			continue
 		}
-		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest {
+		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest && t.Digest != r.Packed {
 			continue // not what was acknowledged: the receiver must say
 		}
 		step(s.Clear(id))

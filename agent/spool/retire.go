@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +23,9 @@ type Row struct {
 	Commit  ident.Commit    `json:"commit,omitempty"`
 	Stored  time.Time       `json:"stored_at,omitzero"`
 	StoreID string          `json:"store_id"`
+	// Packed is the digest of the tarball here, where the receiver has an earlier one
+	// of the same content.
+	Packed ident.Digest `json:"packed_sha256,omitempty"`
 	// Lost: the receiver named by StoreID does not have it (any more), so it goes
 	// out again.
 	Lost bool `json:"lost,omitempty"`
@@ -41,7 +45,14 @@ func (s *Spool) Note(batch []Acknowledged) error {
 	for i, a := range batch {
 		wg.Go(func() { // rows that wait together share one sync
 			errs[i] = s.receipts.Append(func(at time.Time) any {
-				return Row{at, a.Tarball.Episode, a.Tarball.Digest, a.Tarball.Size, a.Tarball.Commit, a.Receipt.StoredAt, a.Receipt.StoreID, false}
+				r := Row{
+					At: at, Episode: a.Tarball.Episode, Digest: a.Tarball.Digest, Size: a.Tarball.Size, Commit: a.Tarball.Commit,
+					Stored: a.Receipt.StoredAt, StoreID: a.Receipt.StoreID,
+				}
+				if slices.Contains(a.Tarball.Earlier, a.Receipt.Digest) {
+					r.Digest, r.Packed = a.Receipt.Digest, a.Tarball.Digest
+				}
+				return r
 			})
 		})
 	}
@@ -137,7 +148,11 @@ func (s *Spool) PutBack(r Row, storeID string) error {
 			return fmt.Errorf("note loss: %w", err)
 		}
 	}
-	err := s.writeSidecar(Tarball{Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit})
+	t := Tarball{Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit}
+	if r.Packed != "" {
+		t.Digest, t.Earlier = r.Packed, []ident.Digest{r.Digest}
+	}
+	err := s.writeSidecar(t)
 	if err != nil {
 		return err
 	}

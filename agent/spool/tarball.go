@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 
 	"cis490/internal/disk"
 	"cis490/internal/episode"
@@ -26,6 +27,8 @@ type Tarball struct {
 	Size     int64           `json:"size"`                     // bytes
 	Commit   ident.Commit    `json:"commit,omitempty"`
 	Repacked bool            `json:"repacked,omitempty"` // once more, after the receiver found it damaged
+	// Earlier are digests of tarballs of the same content that may have been sent.
+	Earlier []ident.Digest `json:"earlier_sha256,omitempty"`
 }
 
 // maxSidecar bounds the small JSON files in bytes.
@@ -54,10 +57,37 @@ func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tar
 	if err != nil {
 		return Tarball{}, err
 	}
+	if first, err := s.readSidecar(id); err == nil { // somebody removed its tarball
+		t.follow(first)
+	}
 	if err := s.writeSidecar(t); err != nil {
 		return Tarball{}, errors.Join(err, s.remove(s.partial(id)))
 	}
 	return t, s.publish(id)
+}
+
+const maxEarlier = 4
+
+// follow notes what may have been sent of the same content.
+func (t *Tarball) follow(first Tarball) {
+	if first.Content == "" || first.Content != t.Content {
+		return
+	}
+	t.Earlier = slices.Clone(first.Earlier)
+	if first.Digest != t.Digest {
+		t.Earlier = append(t.Earlier, first.Digest)
+	}
+	t.Earlier = t.Earlier[max(0, len(t.Earlier)-maxEarlier):]
+}
+
+// Noted returns the tarball that an episode has in the outbox, if its digest is noted.
+func (s *Spool) Noted(id ident.EpisodeID) (Tarball, bool) {
+	t, err := s.readSidecar(id)
+	if err != nil {
+		return t, false
+	}
+	fi, err := s.FS.Lstat(s.inOutbox(id, wire.TarballSuffix))
+	return t, err == nil && fi.Size() == t.Size
 }
 
 // ErrChanged reports that a directory is not what it was when it was packed first.
@@ -77,6 +107,7 @@ func (s *Spool) Repack(ctx context.Context, p Packing, first Tarball) (Tarball, 
 	if t.Digest != first.Digest && (first.Content == "" || t.Content != first.Content) {
 		return Tarball{}, errors.Join(ErrChanged, s.remove(s.partial(id)))
 	}
+	t.follow(first)
 	// Without its sidecar a tarball is read again, so a crash leaves no wrong digest.
 	err = errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
 	if err == nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"cis490/internal/disk"
@@ -32,6 +33,9 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 		if ctx.Err() != nil {
 			return Result{}, ctx.Err()
 		}
+		if _, gerr := u.o.Machine.SelfTest(ctx, u.path("good", binaryName)); gerr != nil {
+			return u.spare(ctx, t, gerr)
+		}
 		u.o.Log.Error("release does not run here", "version", t.Version, "err", err)
 		u.remember(t, fmt.Sprintf("it does not run here: %v", err))
 		u.s.Refused = fmt.Sprintf("release %s does not run here: %v", t.Version, err)
@@ -45,6 +49,13 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
+	ails := u.o.Machine.Converge(ctx, u.path("current", binaryName))
+	switch {
+	case ctx.Err() != nil:
+		return Result{}, ctx.Err()
+	case ails != nil && u.s.Spared == t.id():
+		return u.spare(ctx, t, ails)
+	}
 	u.keepBallast()
 	before := u.o.Machine.Examine(ctx, u.path("current", binaryName))
 	now := u.o.Now()
@@ -55,7 +66,14 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if before.Err != nil { // whoever judged the machine before could not either
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
 	}
-	u.noteDown(ctx)
+	if ails != nil {
+		u.s.Trial.Ails = clip(ails.Error())
+	}
+	if err := u.noteDown(ctx); err != nil { // whom would it blame?
+		u.s.Trial = nil
+		note := fmt.Sprintf("services cannot be looked at, so version %s is not tried: %v", t.Version, err)
+		return Result{Did: Nothing, Version: t.Version, Note: note}, nil
+	}
 	// Of a machine that ailed already nobody expects that it goes on recording.
 	u.s.Trial.Busy = now.Sub(before.LastShipped) < busyBefore && len(u.s.Trial.Baseline)+len(u.s.Trial.Down) == 0
 	u.o.Log.Info("release goes on trial", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
@@ -84,10 +102,19 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		if err := u.o.Machine.Restart(ctx); err != nil {
 			u.o.Log.Warn("with this config nothing runs", "err", err)
 		}
-		u.noteDown(ctx)
+		_ = u.noteDown(ctx)
 		t.Baseline = append(t.Baseline, u.o.Machine.Examine(ctx, u.path("current", binaryName)).Failing...)
+	case err != nil && t.Ails != "":
+		t.Spared = true
+		return u.giveUp(ctx, t.Ails)
+	case err != nil && t.diskWasFull() && strings.Contains(err.Error(), syscall.ENOSPC.Error()):
+		t.Spared = true
+		return u.giveUp(ctx, err.Error())
 	case err != nil:
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
+	}
+	if err := u.forgetEnded(); err != nil {
+		return Result{}, err
 	}
 	t.Phase, t.Looked = Watching, u.o.Now()
 	if err := u.save(); err != nil {
@@ -103,22 +130,46 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 const recorder = "cis490-orchestrator.service"
 
 // noteDown notes which daemons do not run, or would not if they were started anew,
-// for reasons that are not the version's.
-func (u *Updater) noteDown(ctx context.Context) {
+// or kept failing, for reasons that are not the version's.
+func (u *Updater) noteDown(ctx context.Context) error {
 	units, err := u.o.Machine.Units(ctx)
 	if err != nil {
-		return // none is excused
+		return err
 	}
 	u.s.Trial.Down = nil
 	noExperiment := slices.Contains(u.s.Trial.Baseline, "experiment.valid")
 	for _, d := range units {
-		if down := !d.Active && !d.Starting; !d.Masked && (down || noExperiment && d.Name == recorder) {
+		how, at := u.ended(d.Name, u.s.Trial.From)
+		fails := how != "" && u.o.Now().Sub(at).Abs() < busyBefore
+		if down := !d.Active && !d.Starting || fails; !d.Masked && (down || noExperiment && d.Name == recorder) {
 			u.s.Trial.Down = append(u.s.Trial.Down, d.Name)
 		}
 	}
 	if len(u.s.Trial.Down) > 0 { // this check fails for any of them; crashed looks at each
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, "units.active")
 	}
+	return nil
+}
+
+func (t *Trial) diskWasFull() bool {
+	return slices.Contains(t.Baseline, "disk.reserve") || slices.Contains(t.Baseline, "disk.inodes")
+}
+
+// spare leaves a release alone that the machine cannot take for a fault of its own:
+// nothing is held against it, and it is tried once the version before is well.
+func (u *Updater) spare(ctx context.Context, t Target, ails error) (Result, error) {
+	if ctx.Err() != nil {
+		return Result{}, ctx.Err()
+	}
+	u.blameMachine(t, ails.Error())
+	u.o.Log.Error("release is not tried", "version", t.Version, "err", u.s.Refused)
+	return Result{Did: Nothing, Version: t.Version, Note: u.s.Refused}, u.save()
+}
+
+func (u *Updater) blameMachine(t Target, ails string) {
+	u.s.Spared = t.id()
+	u.s.Refused = fmt.Sprintf("release %s waits for this machine to be mended, on which version %s fails too (%s); "+
+		"once it is mended: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
 }
 
 func (t *Trial) hadBadConfig() bool {

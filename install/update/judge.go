@@ -101,6 +101,9 @@ func (u *Updater) crashed(t *Trial, units []Daemon) string {
 		case !d.Active && !d.Starting:
 			return fmt.Sprintf("%s does not run: %s", d.Name, d.Why)
 		}
+		if how, _ := u.ended(d.Name, t.Folder); how != "" {
+			return fmt.Sprintf("%s ended and had to be started anew (%s)", d.Name, how)
+		}
 		if t.Restarts == nil {
 			t.Restarts = map[string]uint32{}
 		}

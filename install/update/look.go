@@ -117,7 +117,7 @@ func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Off
 		return nil, refuse("release %s has no binary for %s/%s", m.Version, u.o.OS, u.o.Arch)
 	}
 	t := target(m, b)
-	if i := slices.IndexFunc(u.s.Bad, func(b Bad) bool { return b.ID == t.id() }); i >= 0 {
+	if i := slices.IndexFunc(u.s.Bad, func(b Bad) bool { return b.ID == t.id() || b.ID == "" && b.Digest == t.Digest }); i >= 0 {
 		return nil, refuse("release %s failed on this machine at %s: %s", m.Version, u.s.Bad[i].At.Format("2006-01-02 15:04"), u.s.Bad[i].Why)
 	}
 	if u.holds("good", t) {

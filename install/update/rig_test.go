@@ -46,6 +46,8 @@ type rig struct {
 	restart   func() error
 	units     func(version string) []update.Daemon
 	findings  func(version string) update.Findings
+	selfTest  func() error
+	unitsErr  error
 	boot      string
 	gated     bool     // the receiver takes nothing of what good records
 	converged []string // versions whose install ran
@@ -204,6 +206,9 @@ func (r *rig) write(content io.Reader, target string, _ ident.Digest) error {
 
 func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
 	r.tests++
+	if r.selfTest != nil && r.selfTest() != nil {
+		return version.Info{}, r.selfTest()
+	}
 	b, err := disk.ReadFile(r.fs, binary, 1<<20)
 	if err != nil {
 		return version.Info{}, err
@@ -231,7 +236,9 @@ func (r *rig) Restart(context.Context) error {
 	return nil
 }
 
-func (r *rig) Units(context.Context) ([]update.Daemon, error) { return r.units(r.runs("current")), nil }
+func (r *rig) Units(context.Context) ([]update.Daemon, error) {
+	return r.units(r.runs("current")), r.unitsErr
+}
 
 func (r *rig) Examine(context.Context, string) update.Findings {
 	return r.findings(r.runs("current"))

@@ -47,7 +47,7 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 			return Result{}, ctx.Err()
 		}
 		err = errors.Join(err, u.o.Machine.Restart(ctx))
-		if fault.CodeOf(err) != fault.Config && t.Attempts < maxAttempts {
+		if fault.CodeOf(err) != fault.Config && t.Attempts < maxAttempts && !t.Spared {
 			// The next run tries again; until then at least the binary is the old one.
 			return Result{}, fmt.Errorf("go back to %s: %w", t.From, errors.Join(err, u.save()))
 		}
@@ -55,9 +55,13 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 		// between would not take the release either that mends it.
 		u.o.Log.Error("the install of the version before fails, so units stay as they are", "version", t.From, "err", err)
 	}
-	u.remember(t.Target, t.Why)
+	if t.Spared {
+		u.blameMachine(t.Target, t.Why)
+	} else {
+		u.remember(t.Target, t.Why)
+		u.s.Refused = fmt.Sprintf("release %s failed on this machine: %s", t.Version, t.Why)
+	}
 	u.s.Trial, u.s.Tag = nil, ""
-	u.s.Refused = fmt.Sprintf("release %s failed on this machine: %s", t.Version, t.Why)
 	if err := u.save(); err != nil {
 		return Result{}, err
 	}

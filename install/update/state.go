@@ -76,6 +76,8 @@ type Trial struct {
 	Restarts  map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
 	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before already
 	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either, or could not start
+	Ails      string            `json:"ails,omitempty"`     // how the install of the version before failed, right before
+	Spared    bool              `json:"spared,omitempty"`   // it is rolled back for a fault of the machine
 	Busy      bool              `json:"busy,omitempty"`     // it was well, and episodes were accepted in the hour before
 	Accepted  bool              `json:"accepted,omitempty"` // an episode was, since it began
 	Strikes   int               `json:"strikes,omitempty"`  // consecutive looks with failing checks
@@ -86,7 +88,7 @@ type Trial struct {
 // Bad is a version that failed here.
 type Bad struct {
 	wire.RolledBack
-	ID string `json:"id"`
+	ID string `json:"id"` // empty, where the state was lost: any with this binary
 }
 
 // State is what an update remembers.
@@ -100,9 +102,11 @@ type State struct {
 	// Hand is the highest seq that was known when a person brought Good; only a
 	// later release replaces it, or, where the gate refuses it, the offered one. 0: a
 	// release brought it.
-	Hand    uint64 `json:"hand,omitempty"`
-	Trial   *Trial `json:"trial,omitempty"`
-	Bad     []Bad  `json:"bad,omitempty"`
+	Hand  uint64 `json:"hand,omitempty"`
+	Trial *Trial `json:"trial,omitempty"`
+	Bad   []Bad  `json:"bad,omitempty"`
+	// Spared is what was not tried, or rolled back, for a fault of the machine.
+	Spared  string `json:"spared,omitempty"`
 	Refused string `json:"refused,omitempty"`
 	// Fetching is what was fetched last, Failures how often in a row that failed, and
 	// NotBefore when the next try is due.

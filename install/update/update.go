@@ -125,10 +125,10 @@ type Updater struct {
 // share.
 func New(o Options) (*Updater, error) {
 	u := &Updater{o: o}
-	for _, d := range []string{"state", "versions"} {
-		perm := fs.FileMode(0o755)
-		if d == "state" {
-			perm = 0o700
+	for _, d := range []string{"state", endedDir, "versions"} {
+		perm := fs.FileMode(0o700)
+		if d == "versions" {
+			perm = 0o755
 		}
 		if err := disk.MkdirAll(o.FS, u.path(d), perm); err != nil {
 			return nil, err
@@ -138,6 +138,11 @@ func New(o Options) (*Updater, error) {
 	if u.s, err = load(o.FS, u.path(stateFile)); err != nil {
 		// Nothing is lost by it that the machine does not show: see adopt.
 		o.Log.Error("state of updates is begun anew", "err", err)
+	}
+	if p, err := ReadPublic(o.FS, o.Dir); u.s.Good.Digest == "" && err == nil && p != nil {
+		for _, b := range p.RolledBack { // but for what failed here, which everybody may read
+			u.s.Bad = append(u.s.Bad, Bad{RolledBack: b})
+		}
 	}
 	return u, nil
 }

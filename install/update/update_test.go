@@ -345,8 +345,10 @@ func TestJudge_NoExperiment(t *testing.T) {
 func TestRollBack_InstallFails(t *testing.T) {
 	r := onDisk(t)
 	broken := errors.New("useradd: not found")
+	spoilt := false // by v2: before, v1's install is well
 	r.converge = func(v string) error {
-		if v == "v3" {
+		spoilt = spoilt || v == "v2"
+		if v == "v3" || !spoilt {
 			return nil
 		}
 		return broken

@@ -41,11 +41,13 @@ type Put struct {
 // Receiver is a receiver that can lie. Its functions are set before requests
 // arrive; each gets a request first and returns true when it has answered.
 type Receiver struct {
-	URL    string
-	CA     pki.Issuer
-	OnPut  func(http.ResponseWriter, *http.Request) bool
-	OnPing func(http.ResponseWriter, *http.Request) bool
-	Server *httptest.Server
+	URL string
+	CA  pki.Issuer
+	// LosesAnswer tells whose uploads are taken, and not answered.
+	LosesAnswer func(ident.EpisodeID) bool
+	OnPut       func(http.ResponseWriter, *http.Request) bool
+	OnPing      func(http.ResponseWriter, *http.Request) bool
+	Server      *httptest.Server
 	// Names and Life are of the server's certificate.
 	Names []string
 	Life  time.Duration
@@ -233,6 +235,9 @@ func (r *Receiver) put(w http.ResponseWriter, req *http.Request) {
 	r.mu.Lock()
 	r.puts = append(r.puts, p)
 	r.mu.Unlock()
+	if r.LosesAnswer != nil && r.LosesAnswer(id) {
+		panic(http.ErrAbortHandler)
+	}
 	if problem != nil {
 		Refuse(w, problem)
 		return
