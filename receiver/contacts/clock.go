@@ -58,7 +58,7 @@ func (c *Contacts) move(s clock.Shift) {
 	for name, old := range c.Hosts {
 		h := *old
 		for _, t := range []*time.Time{
-			&h.LastContact, &h.LastPing, &h.LeavingAt, &h.BackAt, &h.LastAccepted, &h.RefusedSince, &h.LastUnstamped,
+			&h.LastContact, &h.LastPing, &h.LeavingAt, &h.BackAt, &h.LastAccepted, &h.RefusedSince, &h.LastUnstamped, &h.LastFailed,
 		} {
 			*t = s.Move(*t)
 		}
