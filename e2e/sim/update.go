@@ -283,12 +283,12 @@ func (r *Receiver) releases(p *Proc, log *slog.Logger) *release.Rollout {
 
 // publish is a person who brings the next release and lets it go to hosts.
 func (r *Receiver) publish(change func(*Binary)) error {
-	r.seq++
-	b := binary(r.seq)
+	seq := int(r.seq.Add(1))
+	b := binary(seq)
 	change(&b)
 	content := b.bytes()
 	m := rel.Manifest{
-		V: 1, Product: rel.Product, Seq: uint64(r.seq), Version: b.Version, Commit: b.Commit,
+		V: 1, Product: rel.Product, Seq: uint64(seq), Version: b.Version, Commit: b.Commit,
 		Artifacts: []rel.Binary{{OS: "linux", Arch: "amd64", Blob: rel.Blob{Digest: digestOf(content), Size: int64(len(content))}}},
 	}
 	manifest, signature, err := r.key.Sign(m)
