@@ -44,7 +44,7 @@ const (
 )
 
 // ownCommit is the receiver's, and that of the hosts' first version.
-var ownCommit = binary(0).Commit
+const ownCommit = ident.Commit("0000000000000000000000000000000000000001")
 
 // Receiver is the machine that collects.
 type Receiver struct {

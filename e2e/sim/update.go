@@ -145,6 +145,10 @@ func (h *Host) autoupdate(p *Proc) error {
 		h.w.trace(h.name, "trial of %s begins", r.Version)
 	case update.RolledBack:
 		h.w.trace(h.name, "%s is rolled back: %s", r.Version, r.Note)
+		h.w.book.count()
+		if h.onTrial() {
+			h.w.book.breaks("what failed does not run", h.name, "%s was rolled back on %s, and is still current", r.Version, h.name)
+		}
 	}
 	if good, err := h.binary("good"); err == nil && good.Version != before.Version {
 		h.w.trace(h.name, "%s is good", good.Version)
