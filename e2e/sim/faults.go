@@ -37,8 +37,8 @@ const (
 // Kind is a way in which things go wrong.
 type Kind struct {
 	Party Party
-	// Want are the symptoms of which one must be open when the fault has lasted for
-	// Told; none: nobody has to be told.
+	// Want are the symptoms of which one must be open when the fault has lasted for so
+	// long (told); none: nobody has to be told.
 	Want []string
 	Code []string // reasons that are right; none: any
 	// Often weighs the kind among the others; Most bounds how long it lasts.
@@ -51,8 +51,6 @@ type Kind struct {
 // told is how long a fault may last before somebody is told: what may be silent, the
 // time between two episodes and that of a run of fleet-check.
 const told = 60 * time.Minute
-
-var silence = []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.FatalOnly, fleet.NeverReported}
 
 // kinds are all the ways.
 func kinds() map[string]Kind {
@@ -68,6 +66,7 @@ func kinds() map[string]Kind {
 	step := func(_ *World, m *Machine, f Fault) { m.Clock.Step(time.Duration(f.N) * time.Second) }
 	back := func(_ *World, m *Machine, f Fault) { m.Clock.Step(-time.Duration(f.N) * time.Second) }
 	boot := func(_ *World, m *Machine, _ Fault) { m.Boot() }
+	silence := []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.FatalOnly, fleet.NeverReported}
 	rx := []string{fleet.DoctorFailing, fleet.DiskLow, fleet.IndexBroken}
 	return map[string]Kind{
 		"hole":   {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Hole, 0), end: way(Up, 0)},

@@ -55,13 +55,14 @@ func newHost(w *World, n int) *Host {
 	for n := range maxReleases {
 		h.crashes[binary(n).Version] = &atomic.Int32{}
 	}
-	h.services = []*Service{
-		{Name: "ship", Main: h.ship, First: time.Second},
-		{Name: "cert-fetch", Main: h.certFetch, Every: 5 * time.Minute, First: time.Duration(n+1) * 7 * time.Second},
-		{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
-		{Name: "autoupdate", Main: h.autoupdate, Every: 5 * time.Minute, First: time.Minute + time.Duration(n)*17*time.Second},
-		{Name: "record", Main: h.record, Every: recordEvery, First: time.Minute + time.Duration(n)*13*time.Second},
-	}
+	h.enable(
+		&Service{Name: "ship", Main: h.ship, First: time.Second},
+		&Service{Name: "cert-fetch", Main: h.certFetch, Every: 5 * time.Minute, First: time.Duration(n+1) * 7 * time.Second},
+		&Service{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
+		&Service{Name: "autoupdate", Main: h.autoupdate, Every: 5 * time.Minute, First: time.Minute + time.Duration(n)*17*time.Second},
+		&Service{Name: "record", Main: h.record, Every: recordEvery, First: time.Minute + time.Duration(n)*13*time.Second},
+	)
+
 	return h
 }
 

@@ -74,8 +74,18 @@ func newMachine(w *World, name, ip, data string) *Machine {
 	return m
 }
 
+// enable gives the machine its services.
+func (m *Machine) enable(all ...*Service) {
+	for _, s := range all {
+		s.m = m
+	}
+	m.services = all
+}
+
 // BootID names the boot in systemd's form.
 func (m *Machine) BootID() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	return fmt.Sprintf("%024x%08x", len(m.name)*7919+int(m.name[len(m.name)-1]), m.boot)
 }
 
@@ -99,7 +109,7 @@ func (m *Machine) Boot() {
 	ctx, halt := context.WithCancel(m.w.ctx)
 	m.halt = halt
 	for _, s := range m.services {
-		s.m, s.restarts, s.held = m, 0, false
+		s.proc, s.active, s.restarts, s.held, s.stopped = nil, false, 0, false, false
 		m.w.wg.Go(func() { s.supervise(ctx) })
 	}
 }
@@ -193,6 +203,9 @@ func (s *Service) supervise(ctx context.Context) {
 	}
 	for {
 		s.run(ctx)
+		if ctx.Err() != nil {
+			return
+		}
 		wait := s.Every
 		if wait == 0 {
 			wait = restartAfter
@@ -230,7 +243,9 @@ func (s *Service) run(ctx context.Context) {
 	}
 	p.kill()
 	s.m.mu.Lock()
-	s.proc, s.active = nil, false
+	if s.proc == p { // of another boot, it may be another
+		s.proc, s.active = nil, false
+	}
 	s.m.mu.Unlock()
 }
 

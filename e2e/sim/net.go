@@ -332,8 +332,8 @@ func (p *Proc) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	if way == Portal {
 		l = nil
 	}
-	off := !w.rx.on && p.m != w.rx
 	w.mu.Unlock()
+	off := p.m != w.rx && !w.rx.On()
 	if way == Hole || off {
 		select {
 		case <-ctx.Done():

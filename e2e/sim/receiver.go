@@ -47,14 +47,14 @@ const (
 )
 
 // ownCommit is the receiver's, and that of the hosts' first version.
-var ownCommit = binary(0).Commit
+const ownCommit = ident.Commit("0000000000000000000000000000000000000001")
 
 // Receiver is the machine that collects.
 type Receiver struct {
 	*Machine
 	conf config.Receiver
 	key  rel.SecretKey
-	seq  int // of the last release
+	seq  atomic.Int64 // of the last release
 	// rollout is that of the serve that runs.
 	rollout atomic.Pointer[release.Rollout]
 }
@@ -65,11 +65,12 @@ func newReceiver(w *World) *Receiver {
 	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
 	r.conf.Fleet.BackupOld = 0
 	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
-	r.services = []*Service{
-		{Name: "bootstrap", Main: r.bootstrap},
-		{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
-		{Name: "fleet-check", Main: r.fleetCheck, Every: checkEvery, First: 4 * time.Minute},
-	}
+	r.enable(
+		&Service{Name: "bootstrap", Main: r.bootstrap},
+		&Service{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
+		&Service{Name: "fleet-check", Main: r.fleetCheck, Every: checkEvery, First: 4 * time.Minute},
+	)
+
 	return r
 }
 

@@ -71,7 +71,7 @@ func (w *World) justify(a fleet.Alert) {
 	own := w.shows(func(f Fault) bool {
 		k := w.kinds[f.Kind]
 		return k.Party == OfHost && f.Who%len(w.hosts) == i || k.Party == OfPeople
-	}) || w.recv.seq > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
+	}) || w.recv.seq.Load() > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
 	switch {
 	case own, a.Quiet:
 	case receivers:

@@ -145,6 +145,10 @@ func (h *Host) autoupdate(p *Proc) error {
 		h.w.trace(h.name, "trial of %s begins", r.Version)
 	case update.RolledBack:
 		h.w.trace(h.name, "%s is rolled back: %s", r.Version, r.Note)
+		h.w.book.count()
+		if h.onTrial() {
+			h.w.book.breaks("what failed does not run", h.name, "%s was rolled back on %s, and is still current", r.Version, h.name)
+		}
 	}
 	if good, err := h.binary("good"); err == nil && good.Version != before.Version {
 		h.w.trace(h.name, "%s is good", good.Version)
@@ -283,12 +287,12 @@ func (r *Receiver) releases(p *Proc, log *slog.Logger) *release.Rollout {
 
 // publish is a person who brings the next release and lets it go to hosts.
 func (r *Receiver) publish(change func(*Binary)) error {
-	r.seq++
-	b := binary(r.seq)
+	seq := int(r.seq.Add(1))
+	b := binary(seq)
 	change(&b)
 	content := b.bytes()
 	m := rel.Manifest{
-		V: 1, Product: rel.Product, Seq: uint64(r.seq), Version: b.Version, Commit: b.Commit,
+		V: 1, Product: rel.Product, Seq: uint64(seq), Version: b.Version, Commit: b.Commit,
 		Artifacts: []rel.Binary{{OS: "linux", Arch: "amd64", Blob: rel.Blob{Digest: digestOf(content), Size: int64(len(content))}}},
 	}
 	manifest, signature, err := r.key.Sign(m)
