@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/install/update"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -24,7 +25,7 @@ func (a *app) rollout(conf config.Receiver, log *slog.Logger) *release.Rollout {
 		FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
 		Known: func() (map[ident.Host]release.Told, error) { return told(conf) },
-		Now:   time.Now, Log: log.With("component", "rollout"),
+		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
 	})
 }
 
@@ -32,6 +33,7 @@ func (a *app) rollout(conf config.Receiver, log *slog.Logger) *release.Rollout {
 func told(conf config.Receiver) (map[ident.Host]release.Told, error) {
 	all := map[ident.Host]release.Told{}
 	book, err := contacts.Read(disk.OS{}, conf.DataDir)
+	book.Bridge(clock.Read(disk.OS{})())
 	for h, c := range book.Hosts {
 		all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 	}

@@ -192,7 +192,7 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			pong(o, func(p *wire.Pong) { p.Gate = wire.Verdict{Reason: "no"} })
 		}, "gate.commit:fail"},
 		"clock 121 s ahead": {func(_ *testing.T, o *health.Options) {
-			pong(o, func(p *wire.Pong) { p.ServerTime = now.Add(-121 * time.Second) })
+			pong(o, func(p *wire.Pong) { p.ServerTime, p.FleetCheck = now.Add(-121*time.Second), now.Add(-5*time.Minute) })
 		}, "clock.offset:fail"},
 		"clock 119 s behind": {func(_ *testing.T, o *health.Options) {
 			pong(o, func(p *wire.Pong) { p.ServerTime = now.Add(119 * time.Second) })
@@ -247,7 +247,8 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"stuck": {func(_ *testing.T, o *health.Options) {
 			o.Stuck = func() ([]ident.EpisodeID, error) { return []ident.EpisodeID{"01J00000000000000000000001"}, nil }
 		}, "episodes.stuck:warn"},
-		"nothing accepted": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) }, "episodes.recent:warn"},
+		"accepted in the future": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) }, "episodes.recent:warn"},
+		"nothing accepted":       {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) }, "episodes.recent:warn"},
 		"just woken": {func(_ *testing.T, o *health.Options) {
 			queue(o, wire.Queue{LastShipped: now.Add(-9 * time.Hour)})
 			o.Awake = func() time.Duration { return time.Minute }

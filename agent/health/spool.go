@@ -112,13 +112,16 @@ func (h *host) outbox(q wire.Queue) check.Result {
 func (h *host) recent(q wire.Queue) check.Result {
 	most := h.Config.Doctor.LastAccepted.D()
 	var age time.Duration
+	if machine.Future(q.LastShipped, h.Now()) {
+		q.LastShipped = time.Time{} // by a clock that was ahead: when it was cannot be told
+	}
 	if !q.LastShipped.IsZero() {
 		age = h.Now().Sub(q.LastShipped)
 		if age <= most {
 			return check.Passf("at %s", q.LastShipped.UTC().Format(time.RFC3339))
 		}
 	}
-	if at := h.enrolled(); q.LastShipped.IsZero() && h.Now().Sub(at) < most {
+	if at := h.enrolled(); q.LastShipped.IsZero() && !machine.Future(at, h.Now()) && h.Now().Sub(at) < most {
 		return check.Skipf("none yet: enrolled at %s", at.UTC().Format(time.RFC3339))
 	}
 	if awake := h.Awake(); awake < most {

@@ -42,12 +42,13 @@ type host struct {
 	dir  string
 	fs   disk.FS
 	n    int
+	now  func() time.Time
 	opts func(*ship.Options)
 }
 
 func newHost(t *testing.T, r *peer.Receiver) *host {
 	cfg := r.Config(t)
-	return &host{t: t, cfg: cfg, dir: cfg.DataDir, fs: disk.OS{}}
+	return &host{t: t, cfg: cfg, dir: cfg.DataDir, fs: disk.OS{}, now: time.Now}
 }
 
 // record writes a whole episode of a commit.
@@ -71,7 +72,7 @@ func (h *host) record(c ident.Commit) ident.EpisodeID {
 func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	h.t.Helper()
 	logger := slog.New(slog.NewTextHandler(h.t.Output(), nil))
-	sp, err := spool.Open(spool.Options{FS: h.fs, Dir: h.dir, Now: time.Now, Logger: logger})
+	sp, err := spool.Open(spool.Options{FS: h.fs, Dir: h.dir, Now: h.now, Logger: logger})
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	o := ship.Options{
 		Host: peer.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
 		Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
-		Receiver: cl, Credentials: cl, Logger: logger, Now: time.Now,
+		Receiver: cl, Credentials: cl, Logger: logger, Now: h.now,
 		Watch: ship.Watch(sp.EpisodesDir()),
 	}
 	if h.opts != nil {

@@ -121,6 +121,29 @@ func TestRun_QuarantineExpiresButForConflicts(t *testing.T) {
 	}
 }
 
+// TestRun_AClockAheadDiscardsNothing: what this host's clock alone takes for old is kept.
+func TestRun_AClockAheadDiscardsNothing(t *testing.T) {
+	r := peer.Start(t, nil)
+	h := newHost(t, r)
+	quickPings(h)
+	r.Refuse(bad, wire.NewProblem(wire.TooLarge, "no"))
+	large := h.record(bad)
+	if err := h.once(); err != nil {
+		t.Fatal(err)
+	}
+	h.cfg.Ship.QuarantineKeepDays = 7
+	h.now = func() time.Time { return time.Now().AddDate(0, 0, 20) }
+	s, stop := h.run()
+	h.until("reconciled", func() bool {
+		st, err := spool.LoadState(disk.OS{}, h.dir)
+		return err == nil && !st.ReconciledAt.IsZero() && s != nil
+	})
+	stop()
+	if n := h.names("quarantine"); len(n) != 1 || n[0] != string(large) {
+		t.Errorf("quarantine has %v", n)
+	}
+}
+
 // TestOnce_DamagedOnTheWay: one damaged arrival costs one packing more.
 func TestOnce_DamagedOnTheWay(t *testing.T) {
 	var puts atomic.Int32

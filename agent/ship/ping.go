@@ -88,7 +88,9 @@ func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 // heard takes in a pong: a new policy gives what was refused another chance, a
 // new store is compared with what was shipped.
 func (s *Shipper) heard(pong wire.Pong) {
+	ahead := s.Now().Sub(pong.ServerTime)
 	s.mu.Lock()
+	s.ahead = ahead
 	first := s.pong == nil
 	changed := first || s.pong.Policy != pong.Policy
 	otherStore := first || s.pong.StoreID != pong.StoreID

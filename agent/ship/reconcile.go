@@ -154,6 +154,14 @@ func (s *Shipper) ask(ctx context.Context, rows []spool.Row, storeID string) (ma
 	return stored, nil
 }
 
+// atMost returns the earlier of this clock's time and the receiver's: a clock that is
+// ahead must not make anything old that is then removed for good.
+func (s *Shipper) atMost() time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.Now().Add(-max(s.ahead, 0))
+}
+
 // prune removes the oldest of the confirmed beyond what is to be kept, and what
 // stands in the way of new episodes.
 func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
@@ -165,7 +173,7 @@ func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
 	for _, r := range confirmed {
 		total += r.Size
 	}
-	old := s.Now().AddDate(0, 0, -s.Config.ShippedKeepDays)
+	old := s.atMost().AddDate(0, 0, -s.Config.ShippedKeepDays)
 	for _, r := range confirmed { // by age
 		if !r.At.Before(old) && total <= int64(s.Config.ShippedKeepBytes) && room <= 0 {
 			continue
@@ -191,7 +199,7 @@ func (s *Shipper) expire() error {
 	if err != nil {
 		return err
 	}
-	old := s.Now().AddDate(0, 0, -s.Config.QuarantineKeepDays)
+	old := s.atMost().AddDate(0, 0, -s.Config.QuarantineKeepDays)
 	for _, id := range ids {
 		r, err := s.Spool.ReasonOf(id)
 		if err != nil || r.Kind == wire.OtherDigest || r.At.After(old) {

@@ -97,9 +97,10 @@ type Shipper struct {
 
 	mu         sync.Mutex // guards what follows
 	lane       lane
-	pong       *wire.Pong // the last one of this run
-	ready      bool       // credentials were there when last looked
-	lastReason error      // why a one-time run left something
+	pong       *wire.Pong    // the last one of this run
+	ahead      time.Duration // by how much this clock was ahead of the receiver's then
+	ready      bool          // credentials were there when last looked
+	lastReason error         // why a one-time run left something
 	moved      Moved
 
 	stuck int // folders, at the last scan; for the scan alone

@@ -45,6 +45,10 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	return check.Passf("until %s, %s left", until, Span(left))
 }
 
+// Future reports whether a stored time is so much later than now that a clock was ahead
+// then, or is behind now.
+func Future(at, now time.Time) bool { return at.After(now.Add(2 * time.Minute)) }
+
 // Fresh judges when fleet-check last ran; three of its intervals are too long,
 // also for the first run of what is there since a time.
 func Fresh(last, since, now time.Time) check.Result {
@@ -53,6 +57,8 @@ func Fresh(last, since, now time.Time) check.Result {
 		return check.Skipf("fleet-check has not run yet, which it does every %s", Span(FleetCheckEvery))
 	case last.IsZero():
 		return check.Failf("fleet-check has never run")
+	case Future(last, now):
+		return check.Failf("fleet-check last ran at %s, which is later than now: the receiver's clock was ahead, or is behind", last.UTC().Format(time.RFC3339))
 	case now.Sub(last) > most:
 		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(now.Sub(last)))
 	}

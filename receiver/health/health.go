@@ -28,7 +28,9 @@ type Options struct {
 	Unknown []*config.Error
 	Build   version.Info
 	Now     func() time.Time // nil: time.Now
-	Deep    bool             // compare every row with its file, not a sample
+	// Synced judges whether something keeps the clock right; nil: machine.ClockSynced.
+	Synced func(context.Context) check.Result
+	Deep   bool // compare every row with its file, not a sample
 
 	// Client reaches serve and authority from this machine, trusting the fleet's
 	// CA; nil: what asks them skips.
@@ -55,6 +57,9 @@ func Checks(o Options) []check.Check {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Synced == nil {
+		o.Synced = machine.ClockSynced
 	}
 	if o.Base == "" {
 		o.Base = o.Config.PublicURL

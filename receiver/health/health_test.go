@@ -1,6 +1,7 @@
 package health_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -133,7 +134,26 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, "rows.files:warn"},
 		"clock went back": {func(_ *testing.T, o *health.Options, _ map[string]string) {
 			o.Now = func() time.Time { return now.Add(-time.Hour) }
-		}, "clock.ledger:fail"},
+			o.Synced = func(context.Context) check.Result { return check.Warnf("not synchronised") }
+		}, "clock.ledger:fail fleetcheck.last:fail"},
+		"clock was ahead": {func(_ *testing.T, o *health.Options, _ map[string]string) {
+			o.Now = func() time.Time { return now.Add(-9 * time.Minute) }
+			o.Synced = func(context.Context) check.Result { return check.Passf("synchronised") }
+		}, ""},
+		"clock was ahead, and rows were written since": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			ahead := strings.Replace(row(1, 1<<40), now.Add(-9*time.Minute).Format(time.RFC3339), now.Add(40*24*time.Hour).Format(time.RFC3339), 1)
+			old := strings.Replace(ahead, "}\n", `,"clock":"`+now.Add(-25*time.Hour).Format(time.RFC3339)+"\"}\n", 1)
+			since := strings.Replace(strings.Replace(ahead, "1099511627776", "4", 1), "}\n", `,"clock":"`+now.Add(-time.Minute).Format(time.RFC3339)+"\"}\n", 1)
+			write(t, data(o, "index.jsonl"), ahead+old+since, 0o640)
+			remove(t, tarball(*o, 1))
+			o.Synced = func(context.Context) check.Result { return check.Warnf("not synchronised") }
+		}, "rows.files:fail"}, // and not disk.days
+		"fleet-check ran in the future": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T20:00:00Z"}`, 0o644)
+		}, "fleetcheck.last:fail"},
+		"backup of the future": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "last-backup.json"), `{"at":"2027-02-22T12:00:00Z"}`, 0o644)
+		}, "backup.age:warn"},
 		"open CA key": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},

@@ -51,20 +51,26 @@ func (r *receiver) ledgers() []check.Check {
 		{
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
 			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
-			Doc: "The last row of the index is not from the future. If it is, this clock went back, and fleet-check judges nothing until it has caught up.",
-			Run: r.needsConfig(func(context.Context) check.Result {
-				last, ok, err := ledger.Last(disk.OS{}, r.data(index.File), index.TimeKey)
-				switch {
-				case err != nil:
-					return machine.Unreadable(err)
-				case !ok:
-					return check.Passf("no row yet")
-				case last.At.After(r.Now().Add(time.Minute)):
-					return check.Failf("the last row is from %s, it is %s now", last.At.Format(time.RFC3339), r.Now().UTC().Format(time.RFC3339))
-				}
-				return check.Passf("last row at %s", last.At.Format(time.RFC3339))
-			}),
+			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it was ahead then. " +
+				"Nothing waits for that time; where something keeps the clock right, the row's time is the wrong one, and that is no failure.",
+			Run: r.needsConfig(r.clockOfIndex),
 		},
+	}
+}
+
+func (r *receiver) clockOfIndex(ctx context.Context) check.Result {
+	last, ok, err := ledger.Last(disk.OS{}, r.data(index.File), index.TimeKey)
+	switch at := last.Clock().UTC().Format(time.RFC3339); {
+	case err != nil:
+		return machine.Unreadable(err)
+	case !ok:
+		return check.Passf("no row yet")
+	case !machine.Future(last.Clock(), r.Now()):
+		return check.Passf("last row at %s", at)
+	case r.Synced(ctx).Status == check.Pass:
+		return check.Passf("the last row is from %s, when this clock was ahead; it is synchronised now", at)
+	default:
+		return check.Failf("the last row is from %s, it is %s now", at, r.Now().UTC().Format(time.RFC3339))
 	}
 }
 

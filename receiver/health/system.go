@@ -80,7 +80,7 @@ func (r *receiver) system() []check.Check {
 			ID: "clock.synced", Title: "Clock is kept right", Severity: check.Soft,
 			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony where it is not there",
 			Doc: "Something synchronises the kernel's clock. The receiver's time is the fleet's time.",
-			Run: machine.ClockSynced,
+			Run: r.Synced,
 		},
 		{
 			ID: "version.stamp", Title: "Build has a commit", Severity: check.Soft,
@@ -104,9 +104,14 @@ func (r *receiver) days(context.Context) check.Result {
 		return machine.Unreadable(err)
 	}
 	var day int64
-	for line, err := range ledger.Rows(disk.OS{}, r.data(index.File), index.TimeKey, r.Now().Add(-24*time.Hour)) {
+	now := r.Now()
+	from := now.Add(-24 * time.Hour)
+	for line, err := range ledger.Rows(disk.OS{}, r.data(index.File), index.TimeKey, from) {
 		if err != nil {
 			return machine.Unreadable(err)
+		}
+		if at := line.Clock(); at.Before(from) || at.After(now) {
+			continue // by a clock that was ahead
 		}
 		var row index.Row
 		if json.Unmarshal(line.Line, &row) == nil && !row.Archived && !row.Repaired {
@@ -146,6 +151,8 @@ func (r *receiver) backup(context.Context) check.Result {
 		since, what = ca.ModTime(), "none was made since the CA is there"
 	}
 	switch age := r.Now().Sub(since); {
+	case machine.Future(since, r.Now()):
+		return check.Warnf("%s, made at %s, which is later than now: how old it is cannot be told", what, since.UTC().Format(time.RFC3339))
 	case age > most:
 		return check.Warnf("%s, for %s", what, machine.Span(age))
 	case since.Equal(last.At):

@@ -39,6 +39,16 @@ type Row struct {
 	Commit     ident.Commit    `json:"commit,omitempty"` // empty only where a repair could not find it
 	Repaired   bool            `json:"repaired,omitempty"`
 	Archived   bool            `json:"archived,omitempty"`
+	Clock      time.Time       `json:"clock,omitzero"` // what the clock said, where it was behind the row above
+}
+
+// When returns when the row was written, which is before ReceivedAt where the clock was
+// behind the row above.
+func (r Row) When() time.Time {
+	if !r.Clock.IsZero() {
+		return r.Clock
+	}
+	return r.ReceivedAt
 }
 
 // Key names the episode of a row.
@@ -70,7 +80,7 @@ func Open(fsys disk.FS, dataDir string, now func() time.Time) (*Index, error) {
 // Append writes the row durably and returns it with the time it got.
 func (x *Index) Append(r Row) (Row, error) {
 	err := x.l.Append(func(at time.Time) any {
-		r.V, r.ReceivedAt = version, at
+		r.V, r.ReceivedAt, r.Clock = version, at, time.Time{}
 		return r
 	})
 	return r, err
@@ -82,7 +92,7 @@ func (x *Index) AppendAll(rows []Row) error {
 	build := make([]func(time.Time) any, len(rows))
 	for i := range rows {
 		build[i] = func(at time.Time) any {
-			rows[i].V, rows[i].ReceivedAt = version, at
+			rows[i].V, rows[i].ReceivedAt, rows[i].Clock = version, at, time.Time{}
 			return rows[i]
 		}
 	}

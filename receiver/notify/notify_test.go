@@ -180,6 +180,41 @@ func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 	}
 }
 
+// TestDeliver_AfterTheClockWasAhead: rows that follow those of a clock that was ahead are
+// told at once, repeated when they are due, and collected no longer than others.
+func TestDeliver_AfterTheClockWasAhead(t *testing.T) {
+	s, e := newStage(t), &ear{}
+	s.together = 10 * time.Minute
+	ahead := now.Add(8 * time.Hour)
+	s.rows(ahead, firing("lab-1", fleet.Silent, "nothing"))
+	s.deliver(ahead, e.target())
+	if got := e.titles(); got != "lab-1: silent" {
+		t.Fatalf("ahead: %q", got)
+	}
+	at := func(min int) time.Time { return now.Add(time.Duration(min) * time.Minute) }
+	for i, step := range []struct {
+		min  int
+		rows []fleet.Alert
+		want string
+	}{
+		{5, []fleet.Alert{firing("lab-2", fleet.Silent, "gated")}, "lab-2: silent"},
+		{10, []fleet.Alert{firing("lab-3", fleet.Silent, "nothing")}, ""}, // with those of its cause
+		{20, nil, "lab-3 too: silent"},
+		{65, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""},
+		{300, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, "lab-1: still silent"},
+		{305, []fleet.Alert{resolved("lab-2", fleet.Silent)}, "lab-2: over: silent"},
+	} {
+		for j := range step.rows {
+			step.rows[j].Clock = at(step.min)
+		}
+		s.rows(ahead.Add(time.Duration(i+1)), step.rows...)
+		s.deliver(at(step.min), e.target())
+		if got := e.titles(); got != step.want {
+			t.Errorf("minute %d: %q, want %q", step.min, got, step.want)
+		}
+	}
+}
+
 // TestDeliver_DeafForHours: nothing is lost, the order is kept, and it shows
 // since when it fails; what waited for more than a day is given up and counted.
 func TestDeliver_DeafForHours(t *testing.T) {

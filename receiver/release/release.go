@@ -21,6 +21,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	rel "cis490/internal/release"
@@ -50,6 +51,7 @@ type Options struct {
 	// cannot be told, they are waited for.
 	Known func() (map[ident.Host]Told, error)
 	Now   func() time.Time
+	Clock func() clock.Reading // to notice its jumps; nil: Now alone
 	Log   *slog.Logger
 }
 
@@ -75,6 +77,7 @@ type Rollout struct {
 	unread error     // why it is not known yet what was published; nil once it was read
 	deaf   time.Time // until then hosts may be unheard that have something to say
 	last   string    // failure that was logged
+	line   clock.Line
 }
 
 // state is rollout.json with what only serve needs of it.
@@ -88,11 +91,15 @@ type state struct {
 // Open reads how far releases came. While a disk does not let it, nothing is known,
 // offered or changed, and every Step tries again.
 func Open(o Options) *Rollout {
+	if o.Clock == nil {
+		o.Clock = clock.Wall(o.Now)
+	}
 	r := &Rollout{o: o, hosts: map[ident.Host]Told{}}
+	r.line.Advance(o.Clock())
 	if o.Known != nil {
 		known, err := o.Known()
 		if err != nil {
-			r.deaf = o.Now().Add(allPing)
+			r.deaf = o.Now().Round(0).Add(allPing)
 		}
 		maps.Copy(r.hosts, known)
 	}
@@ -141,7 +148,7 @@ func (r *Rollout) Run(ctx context.Context) error {
 func (r *Rollout) Ping(h ident.Host, p wire.Ping) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := Told{At: r.o.Now(), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
+	t := Told{At: r.o.Now().Round(0), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
 	if old := r.hosts[h]; p.OS == "" { // a farewell says less
 		t.OS, t.Arch, t.Update = old.OS, old.Arch, old.Update
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	rel "cis490/internal/release"
@@ -32,6 +33,8 @@ type rig struct {
 	heard map[ident.Host]release.Told // as contacts have it
 	// damaged is why contacts cannot be read.
 	damaged error
+	clock   func() clock.Reading
+	passed  time.Duration // since boot
 	r       *release.Rollout
 }
 
@@ -55,7 +58,7 @@ func (r *rig) open() {
 		FS: disk.OS{}, Dir: r.dir, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
 		Own:   func() (*wire.Update, error) { return r.own, nil },
 		Known: func() (map[ident.Host]release.Told, error) { return r.heard, r.damaged },
-		Now:   func() time.Time { return r.now }, Log: slog.New(slog.DiscardHandler),
+		Now:   func() time.Time { return r.now }, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
 	})
 	r.r.Step()
 }
@@ -276,6 +279,35 @@ func TestRollout_Canary(t *testing.T) {
 	r.r.Step()
 	if got := r.offered(1); len(got) != 2 {
 		t.Errorf("after the canary fell silent: %v", got)
+	}
+}
+
+// TestRollout_AClockThatIsSetRight: a jump of the clock is no day that a quarter of the
+// hosts had for a trial, and a time of the future is none that it still has.
+func TestRollout_AClockThatIsSetRight(t *testing.T) {
+	for _, off := range []time.Duration{-48 * time.Hour, 48 * time.Hour} {
+		r := newRig(t, 100)
+		r.clock = func() clock.Reading { return clock.Reading{Wall: r.now, Boot: "a", Up: r.passed} }
+		r.now = r.now.Add(off)
+		r.open()
+		r.publish(1)
+		r.own.Good.Seq = 1
+		r.passed += time.Second // of the order
+		r.passed += 5 * time.Minute
+		r.round()
+		r.prove(1, r.offered(1)...)
+		r.passed += 5 * time.Minute
+		r.round()
+		r.want("proven on the canary", 1, rel.StageQuarter)
+		r.now = r.now.Add(-off)
+		r.passed += 5 * time.Minute
+		r.round()
+		r.want("set right", 1, rel.StageQuarter)
+		for range 24*12 + 1 {
+			r.passed += 5 * time.Minute
+			r.round()
+		}
+		r.want("a day later", 1, rel.StageAll)
 	}
 }
 

@@ -55,6 +55,7 @@ func (r *Rollout) step() error {
 	if err != nil {
 		return err
 	}
+	r.bridge(&next)
 	if c := r.o.Build.Commit; c != "" && !slices.Contains(next.Own, c) {
 		next.Own = append(next.Own, c)
 		next.Own = next.Own[max(0, len(next.Own)-maxOwn):]
@@ -72,6 +73,31 @@ func (r *Rollout) step() error {
 		newest = newest && p.Stage == rel.StageWithdrawn
 	}
 	return r.keep(next)
+}
+
+// bridge keeps a jump of the clock from counting as time that a trial had, and what a
+// clock noted that was ahead from being later than now.
+func (r *Rollout) bridge(next *state) {
+	now := r.o.Clock()
+	shift, jumped := r.line.Advance(now)
+	move := func(t *time.Time) {
+		if jumped {
+			*t = shift.Move(*t)
+		}
+		if t.After(now.Wall) {
+			*t = now.Wall
+		}
+	}
+	for h, t := range r.hosts {
+		move(&t.At)
+		r.hosts[h] = t
+	}
+	for _, p := range next.Releases {
+		move(&p.Since)
+	}
+	if jumped {
+		r.deaf = shift.Move(r.deaf)
+	}
 }
 
 // read takes over the orders and manifests when there are new ones.

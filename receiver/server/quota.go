@@ -117,9 +117,13 @@ func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until 
 		if ctx.Err() != nil || !r.ReceivedAt.Before(until) {
 			break
 		}
+		at := r.When()
+		if now := q.now(); at.After(now) {
+			at = now // by a clock that was ahead
+		}
 		u := before[r.Host]
 		if u == nil {
-			u = &usage{at: r.ReceivedAt}
+			u = &usage{at: at}
 			before[r.Host] = u
 		}
 		switch {
@@ -129,7 +133,7 @@ func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until 
 			u.stored += r.Size
 		default:
 			u.stored += r.Size
-			u.flow(q.hourly, r.ReceivedAt)
+			u.flow(q.hourly, at)
 			u.taken += float64(r.Size)
 		}
 	}

@@ -34,6 +34,7 @@ type hostTally struct {
 // ingest counts the rows of the last 24 hours as they are appended. What it holds
 // grows with the hosts, not with history.
 type ingest struct {
+	o    Options
 	tail *ledger.Tail
 
 	mu    sync.Mutex
@@ -44,10 +45,15 @@ type ingest struct {
 }
 
 func newIngest(o Options) *ingest {
-	return &ingest{
-		tail:  ledger.NewTail(o.FS, filepath.Join(o.DataDir, index.File), index.TimeKey, o.Now().Add(-slotCount*slotLength)),
-		hosts: map[ident.Host]*hostTally{},
-	}
+	g := &ingest{o: o, hosts: map[ident.Host]*hostTally{}}
+	g.rewind(o.Now())
+	return g
+}
+
+// rewind makes follow count the last 24 hours from a time anew.
+func (g *ingest) rewind(now time.Time) {
+	g.slot = slotOf(now)
+	g.tail = ledger.NewTail(g.o.FS, filepath.Join(g.o.DataDir, index.File), index.TimeKey, now.Add(-slotCount*slotLength))
 }
 
 func slotOf(t time.Time) int64 { return t.Unix() / int64(slotLength/time.Second) }
@@ -55,6 +61,9 @@ func slotOf(t time.Time) int64 { return t.Unix() / int64(slotLength/time.Second)
 // follow counts what was appended since the last call. One goroutine calls it.
 func (g *ingest) follow(now time.Time) error {
 	g.mu.Lock()
+	if slotOf(now) < g.slot { // the clock was ahead
+		g.rewind(now)
+	}
 	g.turn(slotOf(now))
 	g.mu.Unlock()
 	err := g.tail.Read(g.begin, g.add)
@@ -70,7 +79,8 @@ func (g *ingest) begin() {
 	g.all, g.hosts = tally{}, map[ident.Host]*hostTally{}
 }
 
-// add counts a row. Rows of a repair or an archive are not news of the host.
+// add counts a row. Rows of a repair or an archive are not news of the host. A row of a
+// clock that was ahead is of this hour at the latest.
 func (g *ingest) add(line ledger.Row) {
 	var r index.Row
 	if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Archived || r.Repaired {
@@ -83,8 +93,7 @@ func (g *ingest) add(line ledger.Row) {
 		h = &hostTally{}
 		g.hosts[r.Host] = h
 	}
-	slot := slotOf(r.ReceivedAt)
-	g.turn(slot)
+	slot := min(slotOf(r.When()), g.slot)
 	if g.slot-slot < slotCount {
 		for _, t := range []*tally{&g.all, &h.tally} {
 			t.count[slot%slotCount]++

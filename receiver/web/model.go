@@ -153,7 +153,7 @@ func (s *Site) look(now time.Time) (*model, error) {
 		h := m.host(name)
 		h.Hours, _, _ = t.hours(s.ingest.slot)
 		if n := len(t.recent); n > 0 {
-			h.Accepted = t.recent[n-1].ReceivedAt
+			h.Accepted = t.recent[n-1].When()
 		}
 	}
 	s.ingest.mu.Unlock()

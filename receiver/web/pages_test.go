@@ -101,6 +101,31 @@ func TestFleet_SickFirstAndFiltered(t *testing.T) {
 	}
 }
 
+// A clock that was ahead for a while hides no hour, and what came then counts as now.
+func TestFleet_CountsAfterTheClockWasAhead(t *testing.T) {
+	r := newRig(t)
+	r.alerts()
+	r.write("index.jsonl", r.json(r.row("lab-01", 1, 2*time.Hour))+r.json(r.row("lab-01", 2, -40*24*time.Hour)))
+	r.start()
+	sum := func() string {
+		r.follow()
+		return regexp.MustCompile(`\d+ episodes, [^<]+ in 24 h`).FindString(r.signIn().get("/").body)
+	}
+	right := r.now
+	r.now = right.Add(40 * 24 * time.Hour)
+	if got := sum(); got != "1 episodes, 1000 B in 24 h" {
+		t.Errorf("while it is ahead: %q", got)
+	}
+	r.now = right
+	if got := sum(); got != "2 episodes, 2.0 KiB in 24 h" {
+		t.Errorf("set right: %q", got)
+	}
+	r.now = right.Add(23 * time.Hour)
+	if got := sum(); got != "1 episodes, 1000 B in 24 h" {
+		t.Errorf("when the first is a day old: %q", got)
+	}
+}
+
 // The last 24 hours are counted as the index grows, and leave as hours pass.
 func TestFleet_CountsAsTheIndexGrows(t *testing.T) {
 	r := newRig(t)

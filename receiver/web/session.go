@@ -63,14 +63,16 @@ func newSession(token string, now time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(what, code(token, "session", what)...))
 }
 
-// validSession tells whether a cookie's value is a session that has not ended.
+// validSession tells whether a cookie's value is a session that has not ended, and that
+// no clock which was ahead has made last longer than a session does.
 func validSession(token, value string, now time.Time) bool {
 	b, err := base64.RawURLEncoding.DecodeString(value)
 	if err != nil || len(b) != 8+16+sha256.Size {
 		return false
 	}
 	what, sum := b[:24], b[24:]
-	return hmac.Equal(sum, code(token, "session", what)) && now.Unix() < int64(binary.BigEndian.Uint64(what))
+	left := int64(binary.BigEndian.Uint64(what)) - now.Unix()
+	return hmac.Equal(sum, code(token, "session", what)) && left > 0 && left <= int64((sessionLife+time.Minute).Seconds())
 }
 
 // formCode is what a form of this session carries, and no other site can know.

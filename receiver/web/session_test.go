@@ -177,3 +177,20 @@ func TestFleet_TellsOfUnknownClients(t *testing.T) {
 		t.Errorf("the page does not: %s", page)
 	}
 }
+
+// A session that was begun while the clock was ahead ends when the clock is right,
+// rather than months later.
+func TestSession_OfAClockThatWasAhead(t *testing.T) {
+	r := newRig(t)
+	r.alerts()
+	right := r.now
+	r.now = right.Add(40 * 24 * time.Hour)
+	r.start().signIn()
+	if a := r.get("/"); a.status != http.StatusOK {
+		t.Fatalf("signed in: %d", a.status)
+	}
+	r.now = right
+	if a := r.get("/"); a.status != http.StatusSeeOther {
+		t.Errorf("set right: %d", a.status)
+	}
+}
