@@ -96,10 +96,6 @@ var kept = map[string]struct {
 		rule: "no host is blamed for the receiver",
 		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}}},
 	},
-	"a host's clock is far ahead when it enrols": {
-		rule: "no alert without a cause",
-		plan: sim.Plan{Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "host-clock", For: 90 * time.Minute, N: 40 * 86400}}},
-	},
 }
 
 // What is under way.
