@@ -25,9 +25,11 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 		beats int    // after both
 	}{
 		"alerts.jsonl is a folder": {func(data string) error { return os.Mkdir(filepath.Join(data, "alerts.jsonl"), 0o755) }, "data-broken", 2},
-		"the last run is a folder": {func(data string) error { return os.Mkdir(filepath.Join(data, "fleet-check.json"), 0o755) }, "data-broken", 2},
-		"the index is a folder":    {func(data string) error { return os.Mkdir(filepath.Join(data, "index.jsonl"), 0o755) }, "data-broken", 2},
-		"the data folder is gone":  {os.RemoveAll, "data-broken", 2},
+		"the last run is a folder": {func(data string) error {
+			return os.Mkdir(filepath.Join(data, "fleet-check.json"), 0o755)
+		}, "data-broken", 2},
+		"the index is a folder":   {func(data string) error { return os.Mkdir(filepath.Join(data, "index.jsonl"), 0o755) }, "data-broken", 2},
+		"the data folder is gone": {os.RemoveAll, "data-broken", 2},
 		"the data folder is a file": {func(data string) error {
 			if err := os.RemoveAll(data); err != nil {
 				return err
@@ -75,9 +77,10 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 			}
 			for range 2 {
 				var errOut bytes.Buffer
-				env := commands.Env{In: strings.NewReader(""), Out: io.Discard, Err: &errOut, Build: version.Info{Version: "1"}, Getenv: func(key string) string {
+				env := commands.Env{In: strings.NewReader(""), Out: io.Discard, Err: &errOut, Build: version.Info{Version: "1"}}
+				env.Getenv = func(key string) string {
 					return map[string]string{"RUNTIME_DIRECTORY": filepath.Join(dir, "spare")}[key]
-				}}
+				}
 				if code := commands.Main(t.Context(), []string{"cis490", "fleet-check", "--config", conf}, env); code != 0 {
 					t.Errorf("exit code %d: %s", code, errOut.String())
 				}

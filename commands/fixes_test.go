@@ -61,7 +61,8 @@ var onMachine = regexp.MustCompile(`^on (HOST|the lab host|the receiver): `)
 // that are there, or a comment; commands of ours exist, with their flags. Only
 // "nothing" is said in words.
 func TestFixes_CanBePasted(t *testing.T) {
-	tools := regexp.MustCompile(`^(sudo (-u cis490-rec )?)?(cis490|chmod|\./cis490|systemctl|journalctl|df|cat|getent|grep|chown|timedatectl|modprobe|dmesg|mount|ls) `)
+	tools := regexp.MustCompile(`^(sudo (-u cis490-rec )?)?(cis490|chmod|\./cis490|systemctl|journalctl|df|cat|getent|grep|chown|` +
+		`timedatectl|modprobe|dmesg|mount|ls) `)
 	ours := regexp.MustCompile(`(?:sudo |^|: |; )(?:\./)?cis490 ([a-z][^#;|&]*)`)
 	book, all := manual{}, fixes(t)
 	if len(all) < 90 {

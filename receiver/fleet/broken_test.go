@@ -57,10 +57,12 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 		fix   string
 		blind bool // hosts cannot be judged
 	}{
-		"full":               {func(op, _ string) bool { return op == "write" }, unix.ENOSPC, fixNoSpace, false},
-		"without inodes":     {func(op, _ string) bool { return op == "create" || op == "mkdir" }, unix.ENOSPC, fixNoSpace, false},
-		"over its quota":     {func(op, _ string) bool { return op == "write" }, unix.EDQUOT, fixNoSpace, false},
-		"read-only":          {func(op, _ string) bool { return op != "open" && op != "read" && op != "lstat" && op != "readdir" }, unix.EROFS, fixDisk, false},
+		"full":           {func(op, _ string) bool { return op == "write" }, unix.ENOSPC, fixNoSpace, false},
+		"without inodes": {func(op, _ string) bool { return op == "create" || op == "mkdir" }, unix.ENOSPC, fixNoSpace, false},
+		"over its quota": {func(op, _ string) bool { return op == "write" }, unix.EDQUOT, fixNoSpace, false},
+		"read-only": {func(op, _ string) bool {
+			return op != "open" && op != "read" && op != "lstat" && op != "readdir"
+		}, unix.EROFS, fixDisk, false},
 		"not made durable":   {func(op, _ string) bool { return op == "fsync" }, unix.EIO, fixDisk, false},
 		"not removed":        {func(op, _ string) bool { return op == "remove" }, unix.EACCES, fixOwner, false},
 		"alerts of root":     {func(op, path string) bool { return op == "open" && filepath.Base(path) == AlertsFile }, unix.EACCES, fixOwner, false},
@@ -115,7 +117,8 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 
 			d.Fail(nil)
 			run(15)
-			want, rows := "@receiver data-broken resolved", "10 lab-01 silent firing, 15 @receiver data-broken firing, 15 lab-02 silent firing, 25 @receiver data-broken resolved"
+			want = "@receiver data-broken resolved"
+			rows := "10 lab-01 silent firing, 15 @receiver data-broken firing, 15 lab-02 silent firing, 25 @receiver data-broken resolved"
 			if c.blind {
 				want = "lab-02 silent firing, @receiver data-broken resolved"
 				rows = "10 lab-01 silent firing, 15 @receiver data-broken firing, 25 lab-02 silent firing, 25 @receiver data-broken resolved"
@@ -258,7 +261,9 @@ func TestRun_AlertsRotated(t *testing.T) {
 		"moved away": func(path string) error { return os.Rename(path, path+".1") },
 		"emptied":    func(path string) error { return os.Truncate(path, 0) },
 		"an older one": func(path string) error {
-			return os.WriteFile(path, []byte(`{"v":1,"at":"2026-02-01T00:00:00Z","host":"lab-09","symptom":"silent","state":"firing","since":"2026-02-01T00:00:00Z","hour":"2026-02-01T00:00:00Z"}`+"\n"), 0o600)
+			const row = `{"v":1,"at":"2026-02-01T00:00:00Z","host":"lab-09","symptom":"silent","state":"firing","since":"2026-02-01T00:00:00Z",` +
+				`"hour":"2026-02-01T00:00:00Z"}` + "\n"
+			return os.WriteFile(path, []byte(row), 0o600)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -271,7 +276,8 @@ func TestRun_AlertsRotated(t *testing.T) {
 			must(t, spoil(filepath.Join(s.dir, AlertsFile)))
 			s.write(index.File, shipped+row("lab-01", at(3)))
 			s.must(at(5))
-			if got := s.heard(); !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") || strings.Contains(got, "lab-09") {
+			got := s.heard()
+			if !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") || strings.Contains(got, "lab-09") {
 				t.Errorf("told %q", got)
 			}
 			s.write(index.File, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
@@ -377,7 +383,8 @@ func TestRun_WhetherAHostEverShipped(t *testing.T) {
 func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 	ending := active(26 * day)
 	ending.CertExpires = now.Add(day)
-	h := &Host{Roster: ending, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, Version: "1", Offered: "2"}
+	h := &Host{Roster: ending, Accepted: ago(time.Minute), Version: "1", Offered: "2"}
+	h.Heard = Contact{At: ago(time.Minute), Any: ago(time.Minute)}
 	for _, status := range []check.Status{check.Pass, check.Fail} {
 		f := facts(h)
 		f.Seen = map[Key]time.Time{{"lab-01", StaleVersion}: ago(2 * day)}
@@ -409,5 +416,37 @@ func TestRun_SyslogCannotBeTold(t *testing.T) {
 	r, err := s.run(now, func(o *Options) { o.Tell = func(Alert) error { return unix.ECONNREFUSED } })
 	if err == nil || r.Unsaid == nil || s.rows() != "10 lab-01 silent firing" {
 		t.Errorf("%v, unsaid %v, rows %q", err, r.Unsaid, s.rows())
+	}
+}
+
+// TestRun_OneAlertOfOneFault: what a check of the receiver says of the same fault is not
+// told twice.
+func TestRun_OneAlertOfOneFault(t *testing.T) {
+	for name, c := range map[string]struct {
+		op, file, check, want string
+		err                   error
+	}{
+		"full":               {"write", "", "disk.reserve", "@receiver disk-low firing", unix.ENOSPC},
+		"full, none says so": {"write", "", "", "@receiver data-broken firing", unix.ENOSPC},
+		"index of root":      {"open", index.File, "ledger.index", "@receiver index-broken firing", unix.EACCES},
+		"contacts of root":   {"open", contacts.File, "ledger.index", "@receiver data-broken firing, @receiver index-broken firing", unix.EACCES},
+	} {
+		s, d := newScene(t), &sickdisk.Disk{}
+		s.write(index.File, row("lab-01", ago(time.Minute)))
+		d.Fail(func(op, path string, _ int64) error {
+			if op == c.op && (c.file == "" || filepath.Base(path) == c.file) {
+				return c.err
+			}
+			return nil
+		})
+		r, err := s.run(now, func(o *Options) {
+			o.FS = d
+			if c.check != "" {
+				o.Receiver = []check.Row{{ID: c.check, Status: check.Fail, Hard: true}}
+			}
+		})
+		if got := symptoms(r.Open); err != nil || got != c.want {
+			t.Errorf("%s: %v, open %q, want %q", name, err, got, c.want)
+		}
 	}
 }

@@ -267,7 +267,8 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() || n-g.Waiting < 10 || 2*n < 3*g.Waiting {
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() ||
+		n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
 	return Finding{

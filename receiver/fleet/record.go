@@ -13,13 +13,11 @@ import (
 	"cis490/internal/ledger"
 )
 
-// maxUnwritten bounds the rows that wait for alerts.jsonl, and how old they may be:
-// what is open is in each hour's rows again.
+// How many rows wait for alerts.jsonl, and for how long: what is open is in each hour's
+// rows again.
 const (
-	maxUnwritten    = 20_000
-	keepUnwritten   = 24 * time.Hour
-	maxRemembered   = 64 << 20
-	rememberedPerms = 0o644
+	maxUnwritten  = 20_000
+	keepUnwritten = 24 * time.Hour
 )
 
 // tell says each row to syslog. It comes before anything is written: a crash in
@@ -54,7 +52,7 @@ func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 	}
 	b, bad := json.Marshal(next)
 	if bad == nil {
-		bad = p.memory.Write(RunFile, rememberedPerms, append(b, '\n'))
+		bad = p.memory.Write(RunFile, 0o644, append(b, '\n'))
 	}
 	return next, errors.Join(err, bad)
 }
@@ -86,7 +84,7 @@ func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
 
 func readLast(m Memory) (Last, error) {
 	var l Last
-	b, err := m.Read(RunFile, maxRemembered)
+	b, err := m.Read(RunFile, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
 	}

@@ -3,10 +3,12 @@ package fleet
 import (
 	"errors"
 	"io/fs"
+	"path/filepath"
 	"slices"
 	"syscall"
 
 	"cis490/internal/check"
+	"cis490/receiver/index"
 	"cis490/receiver/store"
 )
 
@@ -34,14 +36,26 @@ func receiverFindings(f *Facts) []Finding {
 		}
 		out = append(out, x)
 	}
-	if f.Broken != nil && !(noSpace(f.Broken) && slices.ContainsFunc(out, func(x Finding) bool { return x.Symptom == DiskLow })) {
-		text := "fleet-check cannot use the data folder"
-		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: Reason{Code: "data", Text: text, Fix: dataFix(f.Broken)}})
+	if f.Broken != nil && !explained(f.Broken, out) {
+		r := Reason{Code: "data", Text: "fleet-check cannot use the data folder", Fix: dataFix(f.Broken)}
+		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: r})
 	}
 	if x, wrong := f.clockWrong(); wrong {
 		out = append(out, x)
 	}
 	return out
+}
+
+// explained reports whether a finding of a check is about the same fault.
+func explained(broken error, found []Finding) bool {
+	has := func(symptom string) bool {
+		return slices.ContainsFunc(found, func(x Finding) bool { return x.Symptom == symptom })
+	}
+	if noSpace(broken) && has(DiskLow) {
+		return true
+	}
+	at, ok := errors.AsType[*fs.PathError](broken)
+	return ok && filepath.Base(at.Path) == index.File && has(IndexBroken)
 }
 
 // noSpace reports whether a write failed because the disk has no room for it.

@@ -71,7 +71,9 @@ func (d *delivery) over() (rows []fleet.Alert) {
 		if has(d.o.Open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
 			continue
 		}
-		rows = append(rows, fleet.Alert{V: 1, At: t.At, Host: t.Host, Symptom: t.Symptom, State: fleet.Resolved, Since: t.Since, Hour: t.At.Truncate(time.Hour)})
+		rows = append(rows, fleet.Alert{
+			V: 1, At: t.At, Host: t.Host, Symptom: t.Symptom, State: fleet.Resolved, Since: t.Since, Hour: t.At.Truncate(time.Hour),
+		})
 	}
 	return rows
 }

@@ -89,7 +89,8 @@ func (f *failures) lacks(general bool, now time.Time) (all []lack) {
 		case x.general, now.Sub(x.at).Abs() > rememberFailure:
 			delete(f.by, k)
 		default:
-			all = append(all, lack{fmt.Sprintf("%s of %s", k.route, k.host), fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err), true})
+			why := fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err)
+			all = append(all, lack{fmt.Sprintf("%s of %s", k.route, k.host), why, true})
 		}
 	}
 	slices.SortFunc(all, func(a, b lack) int { return cmp.Compare(a.what, b.what) })

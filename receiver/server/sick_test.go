@@ -26,6 +26,7 @@ import (
 // that is silent is still found.
 func TestPut_EachStepFails(t *testing.T) {
 	big := strings.Repeat("b", 1<<20)
+	late := func(_ string, size int64) bool { return size > 900<<10 }
 	in := func(part string) func(string, int64) bool {
 		return func(path string, _ int64) bool { return strings.Contains(path, part) }
 	}
@@ -43,10 +44,10 @@ func TestPut_EachStepFails(t *testing.T) {
 		"make it without an inode":        {op: "create", at: in("/staged/"), err: unix.ENOSPC},
 		"make it beyond a disk quota":     {op: "create", at: in("/staged/lab-a"), err: unix.EDQUOT, alone: true},
 		"write it":                        {op: "write", at: in("/staged/"), err: unix.EIO},
-		"write the end of a large one":    {op: "write", at: func(_ string, size int64) bool { return size > 900<<10 }, err: unix.EIO, body: big, alone: true},
-		"write more than a file may have": {op: "write", at: func(_ string, size int64) bool { return size > 900<<10 }, err: unix.EFBIG, body: big, alone: true},
+		"write the end of a large one":    {op: "write", at: late, err: unix.EIO, body: big, alone: true},
+		"write more than a file may have": {op: "write", at: late, err: unix.EFBIG, body: big, alone: true},
 		"note its digest":                 {op: "setattr", at: in("/staged/"), err: unix.EIO},
-		"make a large one durable":        {op: "fsync", at: func(_ string, size int64) bool { return size > 900<<10 }, err: unix.EIO, body: big, alone: true},
+		"make a large one durable":        {op: "fsync", at: late, err: unix.EIO, body: big, alone: true},
 		"give it its name":                {op: "link", at: in("/episodes/"), err: unix.EIO},
 		"in the host's folder":            {op: "link", at: in("/episodes/lab-a/"), err: unix.EACCES, alone: true},
 		"make the host's folder":          {op: "mkdir", at: in("/episodes/"), err: unix.EMLINK},
@@ -109,7 +110,8 @@ func TestPut_EachStepFails(t *testing.T) {
 				res, err := fleet.Run(fleet.Options{
 					Source: fleet.Source{FS: disk.OS{}, DataDir: r.config.DataDir, Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
 					Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour, CertLife: time.Minute},
-					Now:    now(), Known: func(string) (check.Check, bool) { return check.Check{}, false }, Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),
+					Now:    now(), Known: func(string) (check.Check, bool) { return check.Check{}, false },
+					Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),
 				})
 				must(t, err)
 				for _, x := range res.Open {
@@ -162,7 +164,8 @@ func TestReady_WhatItNotesOfHosts(t *testing.T) {
 			d.Fail(hook)
 			a.do(a.request(ep1, "one", func(q *http.Request) { q.Header.Set(wire.HeaderCommit, string(other)) }))
 			report := func() {
-				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url("/v1/host-health/lab-a"), strings.NewReader(`{"schema":"cis490.doctor/1"}`))
+				in := strings.NewReader(`{"schema":"cis490.doctor/1"}`)
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url("/v1/host-health/lab-a"), in)
 				must(t, err)
 				req.Header.Set("Authorization", "Bearer "+a.bearer)
 				a.do(req)

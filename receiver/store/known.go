@@ -47,7 +47,8 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 	known, err := readKnown(fsys, knownDir)
 	switch {
 	case err != nil && id == "":
-		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err), "sudo cis490 install receiver   # puts back who may read "+path)
+		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err),
+			"sudo cis490 install receiver   # puts back who may read "+path)
 	case err != nil, len(known) == 0, id == known[len(known)-1], disk.Exists(fsys, filepath.Join(knownDir, expected)):
 		return nil // where the list cannot be read, a store that is there is believed
 	case id != "" && !slices.Contains(known, id):
