@@ -251,6 +251,22 @@ func TestClock_AheadForOneBoot(t *testing.T) {
 	}
 }
 
+// TestClock_HostsAreNotBlamed: each host's check says that its clock differs from the
+// receiver's, whose is wrong. It is told once, of the receiver.
+func TestClock_HostsAreNotBlamed(t *testing.T) {
+	x := newRx(t, 3)
+	x.set(8 * time.Hour)
+	x.pass(10, func() {})
+	for h := range x.on {
+		report := check.Report{Checks: []check.Row{{ID: offsetCheck, Status: check.Fail}}}
+		x.json("host-health/"+string(h)+".json", contacts.Snapshot{Host: h, ReceivedAt: x.r.Wall.Add(10 * time.Minute), Snapshot: report})
+	}
+	x.well(10, "snapshots say that the clocks differ")
+	if x.firing(ClockWrong) == nil {
+		t.Error("the receiver's clock is not told of")
+	}
+}
+
 // TestClock_Asleep: the receiver slept for 45 minutes. Whether serve or fleet-check wakes
 // up first, nobody was silent.
 func TestClock_Asleep(t *testing.T) {

@@ -37,6 +37,7 @@ type Facts struct {
 	Known    func(id string) (check.Check, bool)
 	Unread   bool // facts of all hosts are missing, as a file could not be read
 	book     contacts.Contacts
+	skewed   bool // it is the receiver's clock that is wrong, and not its hosts'
 }
 
 // Limits are the thresholds.
