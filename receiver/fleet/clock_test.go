@@ -63,6 +63,20 @@ func newRx(t *testing.T, hosts int) *rx {
 	return x
 }
 
+// lazy is a disk that makes nothing durable: no power is cut here.
+type lazy struct{ disk.OS }
+
+type lazyFile struct{ disk.File }
+
+func (lazyFile) Sync() error { return nil }
+
+func (l lazy) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	f, err := l.OS.OpenFile(name, flag, perm)
+	return lazyFile{f}, err
+}
+
+func (lazy) SyncDir(string) error { return nil }
+
 func (x *rx) clock() clock.Reading { return x.r }
 
 func (x *rx) wall() time.Time { return x.r.Wall }
@@ -70,10 +84,10 @@ func (x *rx) wall() time.Time { return x.r.Wall }
 func (x *rx) start() {
 	x.t.Helper()
 	var err error
-	if x.index, err = index.Open(disk.OS{}, x.dir, x.wall); err != nil {
+	if x.index, err = index.Open(lazy{}, x.dir, x.wall); err != nil {
 		x.t.Fatal(err)
 	}
-	x.book = contacts.Open(contacts.Options{FS: disk.OS{}, DataDir: x.dir, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
+	x.book = contacts.Open(contacts.Options{FS: lazy{}, DataDir: x.dir, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
 	x.book.Ready(true)
 	x.up = true
 	x.save()
@@ -126,7 +140,7 @@ func (x *rx) ship(h ident.Host) {
 func (x *rx) check() {
 	x.t.Helper()
 	r, err := x.run(x.r.Wall, func(o *Options) {
-		o.Clock, o.Receiver = x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
+		o.FS, o.Clock, o.Receiver = lazy{}, x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
 	})
 	if err != nil {
 		x.t.Fatal(err)
@@ -264,6 +278,15 @@ func TestClock_HostsAreNotBlamed(t *testing.T) {
 	x.well(10, "snapshots say that the clocks differ")
 	if x.firing(ClockWrong) == nil {
 		t.Error("the receiver's clock is not told of")
+	}
+}
+
+// TestFacts_QuietCountsNoOutageTwice: outages may have a stretch in common.
+func TestFacts_QuietCountsNoOutageTwice(t *testing.T) {
+	f := facts(nil)
+	f.Away = []Span{{ago(40 * time.Minute), ago(20 * time.Minute)}, {ago(90 * time.Minute), ago(30 * time.Minute)}, {ago(25 * time.Minute), ago(24 * time.Minute)}}
+	if got := f.quiet(ago(time.Hour)); got != 20*time.Minute {
+		t.Errorf("quiet for %v, want 20 min", got)
 	}
 }
 
