@@ -51,7 +51,7 @@ func newRx(t *testing.T, hosts int) *rx {
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%d", i+1))
 		x.on[h], x.quiet[h] = true, 0
-		b, _ := json.Marshal(roster.Event{At: ago(48 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
+		b, _ := json.Marshal(roster.Event{At: ago(1000 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
 		events = append(events, string(b)+"\n")
 	}
 	x.write(roster.File, strings.Join(events, ""))
