@@ -216,3 +216,6 @@ func (g *Guest) consoleTail() string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	return "console of guest " + g.Name + ":\n" + strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
+
+// SetClock sets how far the guest's clock is off when it is powered on the next time.
+func (g *Guest) SetClock(off time.Duration) { g.clock = off }

@@ -124,11 +124,11 @@ var parts = map[string]without{
 	},
 	"15_FastClock": {
 		"the clock as a reason", "receiver/fleet/reason.go",
-		"case alive && c.Offset.Abs() > skew:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
+		"case alive && c.Offset.Abs() > skew && !f.skewed:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
 	},
 	"15_SlowClock": {
 		"the clock as a reason", "receiver/fleet/reason.go",
-		"case alive && c.Offset.Abs() > skew:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
+		"case alive && c.Offset.Abs() > skew && !f.skewed:", "case alive && c.Offset.Abs() > 1000*24*time.Hour:",
 	},
 	"16_Cloned": {
 		"symptom cloned", "receiver/fleet/detect.go",

@@ -59,11 +59,11 @@ func (a Alert) When() time.Time {
 // clockWrong finds that the receiver's clock is wrong: by the hosts', where they are
 // enough to outvote it or nothing keeps it right, and by its own jumps, where nothing
 // shows that it is right now.
-func (f *Facts) clockWrong() (Finding, bool) {
-	x := Finding{Symptom: ClockWrong, Reason: Reason{Code: "clock", Check: "clock.synced", Fix: fixClock}}
+func (f *Facts) clockWrong() (x Finding, wrong bool) {
+	x = Finding{Symptom: ClockWrong, Reason: Reason{Code: "clock", Check: "clock.synced", Fix: fixClock}}
 	unsynced := slices.ContainsFunc(f.Receiver, func(r check.Row) bool { return r.ID == "clock.synced" && r.Status == check.Warn })
 	off, n := f.hostsOffset()
-	if off.Abs() > skew && (n >= 3 || unsynced) {
+	if f.skewed = off.Abs() > skew && (n >= 3 || unsynced); f.skewed {
 		x.Detail = fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs()))
 		x.Reason.Text = "most hosts agree on another time than the receiver"
 		return x, true

@@ -51,7 +51,7 @@ func newRx(t *testing.T, hosts int) *rx {
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%d", i+1))
 		x.on[h], x.quiet[h] = true, 0
-		b, _ := json.Marshal(roster.Event{At: ago(48 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
+		b, _ := json.Marshal(roster.Event{At: ago(1000 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
 		events = append(events, string(b)+"\n")
 	}
 	x.write(roster.File, strings.Join(events, ""))
@@ -63,6 +63,20 @@ func newRx(t *testing.T, hosts int) *rx {
 	return x
 }
 
+// lazy is a disk that makes nothing durable: no power is cut here.
+type lazy struct{ disk.OS }
+
+type lazyFile struct{ disk.File }
+
+func (lazyFile) Sync() error { return nil }
+
+func (l lazy) OpenFile(name string, flag int, perm os.FileMode) (disk.File, error) {
+	f, err := l.OS.OpenFile(name, flag, perm)
+	return lazyFile{f}, err
+}
+
+func (lazy) SyncDir(string) error { return nil }
+
 func (x *rx) clock() clock.Reading { return x.r }
 
 func (x *rx) wall() time.Time { return x.r.Wall }
@@ -70,10 +84,10 @@ func (x *rx) wall() time.Time { return x.r.Wall }
 func (x *rx) start() {
 	x.t.Helper()
 	var err error
-	if x.index, err = index.Open(disk.OS{}, x.dir, x.wall); err != nil {
+	if x.index, err = index.Open(lazy{}, x.dir, x.wall); err != nil {
 		x.t.Fatal(err)
 	}
-	x.book = contacts.Open(contacts.Options{FS: disk.OS{}, DataDir: x.dir, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
+	x.book = contacts.Open(contacts.Options{FS: lazy{}, DataDir: x.dir, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
 	x.book.Ready(true)
 	x.up = true
 	x.save()
@@ -126,7 +140,7 @@ func (x *rx) ship(h ident.Host) {
 func (x *rx) check() {
 	x.t.Helper()
 	r, err := x.run(x.r.Wall, func(o *Options) {
-		o.Clock, o.Receiver = x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
+		o.FS, o.Clock, o.Receiver = lazy{}, x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
 	})
 	if err != nil {
 		x.t.Fatal(err)
@@ -248,6 +262,31 @@ func TestClock_AheadForOneBoot(t *testing.T) {
 			}
 			at = a.At
 		}
+	}
+}
+
+// TestClock_HostsAreNotBlamed: each host's check says that its clock differs from the
+// receiver's, whose is wrong. It is told once, of the receiver.
+func TestClock_HostsAreNotBlamed(t *testing.T) {
+	x := newRx(t, 3)
+	x.set(8 * time.Hour)
+	x.pass(10, func() {})
+	for h := range x.on {
+		report := check.Report{Checks: []check.Row{{ID: offsetCheck, Status: check.Fail}}}
+		x.json("host-health/"+string(h)+".json", contacts.Snapshot{Host: h, ReceivedAt: x.r.Wall.Add(10 * time.Minute), Snapshot: report})
+	}
+	x.well(10, "snapshots say that the clocks differ")
+	if x.firing(ClockWrong) == nil {
+		t.Error("the receiver's clock is not told of")
+	}
+}
+
+// TestFacts_QuietCountsNoOutageTwice: outages may have a stretch in common.
+func TestFacts_QuietCountsNoOutageTwice(t *testing.T) {
+	f := facts(nil)
+	f.Away = []Span{{ago(40 * time.Minute), ago(20 * time.Minute)}, {ago(90 * time.Minute), ago(30 * time.Minute)}, {ago(25 * time.Minute), ago(24 * time.Minute)}}
+	if got := f.quiet(ago(time.Hour)); got != 20*time.Minute {
+		t.Errorf("quiet for %v, want 20 min", got)
 	}
 }
 

@@ -78,6 +78,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 		x.Fix = f.fix(x)
 		findings = append(findings, x)
 	}
+	own := receiverFindings(f) // first: hosts are judged by this clock
 	for _, name := range slices.Sorted(maps.Keys(f.Hosts)) {
 		h := f.Hosts[name]
 		if h.Roster != nil && h.Roster.State == roster.Gone {
@@ -90,7 +91,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			}
 		}
 	}
-	for _, x := range receiverFindings(f) {
+	for _, x := range own {
 		x.Host = Receiver
 		note(x, f.lasting(x.Symptom))
 	}
@@ -240,7 +241,7 @@ func (h *Host) failing(f *Facts) ([]string, time.Time) {
 		return h.Heard.Failing, h.Heard.At
 	}
 	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
-		return h.Snapshot.Failing, h.Snapshot.At
+		return slices.DeleteFunc(slices.Clone(h.Snapshot.Failing), func(id string) bool { return f.skewed && id == offsetCheck }), h.Snapshot.At
 	}
 	return nil, time.Time{}
 }

@@ -20,6 +20,9 @@ const (
 // gateCheck is the check of a host that the receiver's gate accepts its code.
 const gateCheck = "gate.commit"
 
+// offsetCheck is the check of a host that its clock agrees with the receiver's.
+const offsetCheck = "clock.offset"
+
 // skew is how far a host's clock may be off before it explains anything.
 const skew = 2 * time.Minute
 
@@ -37,8 +40,8 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
 		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
-	case alive && c.Offset.Abs() > skew:
-		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: "clock.offset"}
+	case alive && c.Offset.Abs() > skew && !f.skewed:
+		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: offsetCheck}
 	case len(ids) > 0:
 		return f.failing(h, ids)
 	case alive && c.Gated != "":
