@@ -28,7 +28,7 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 		"the last run is a folder": {func(data string) error {
 			return os.Mkdir(filepath.Join(data, "fleet-check.json"), 0o755)
 		}, "data-broken", 2},
-		"the index is a folder":   {func(data string) error { return os.Mkdir(filepath.Join(data, "index.jsonl"), 0o755) }, "data-broken", 2},
+		"the index is a folder":   {func(data string) error { return os.Mkdir(filepath.Join(data, "index.jsonl"), 0o755) }, "index-broken", 2},
 		"the data folder is gone": {os.RemoveAll, "data-broken", 2},
 		"the data folder is a file": {func(data string) error {
 			if err := os.RemoveAll(data); err != nil {
@@ -54,7 +54,7 @@ func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 					t.Error(err)
 				}
 				for _, a := range m.Alerts {
-					if a.Host == "@receiver" && a.Symptom == "data-broken" {
+					if a.Host == "@receiver" && (a.Symptom == "data-broken" || a.Symptom == "index-broken") {
 						heard = append(heard, a.Symptom)
 					}
 				}
