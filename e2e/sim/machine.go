@@ -91,9 +91,10 @@ func (m *Machine) BootID() string {
 
 // reading is what the clocks of the process's machine say.
 func (p *Proc) reading() clock.Reading {
+	boot := p.m.BootID()
 	p.m.mu.Lock()
 	defer p.m.mu.Unlock()
-	return clock.Reading{Wall: p.m.Clock.Now().UTC().Round(0), Boot: p.m.BootID(), Up: time.Since(p.m.booted)}
+	return clock.Reading{Wall: p.m.Clock.Now().UTC().Round(0), Boot: boot, Up: time.Since(p.m.booted)}
 }
 
 // Boot starts the machine and its services.
