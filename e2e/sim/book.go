@@ -87,7 +87,7 @@ func (b *book) said(a fleet.Alert) {
 }
 
 // ran notes a run of fleet-check.
-func (b *book) ran(r fleet.Result, err error) {
+func (b *book) ran(r fleet.Result) {
 	b.mu.Lock()
 	b.runs++
 	b.mu.Unlock()

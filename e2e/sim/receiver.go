@@ -146,7 +146,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
 		Lock: func(string) (func(), error) { return func() {}, nil }, Spare: rxSpare, KnownStores: store.KnownDir(rxConfig),
 	})
-	r.w.book.ran(res, err)
+	r.w.book.ran(res)
 	if err != nil {
 		log.Error("fleet-check failed", "err", err)
 	}
