@@ -112,6 +112,7 @@ func (h *Host) ship(p *Proc) (err error) {
 		t := time.AfterFunc(b.Crash, func() {
 			h.w.trace(h.name, "the shipper of %s panics", b.Version)
 			h.crashes[b.Version].Add(1)
+			h.noteCrash()
 			p.kill()
 		})
 		defer t.Stop()
@@ -132,6 +133,18 @@ func (h *Host) ship(p *Proc) (err error) {
 		return err
 	}
 	return s.Run(p.ctx)
+}
+
+// noteCrash is ExecStopPost= of the shipper's unit.
+func (h *Host) noteCrash() {
+	to, err := disk.Readlink(h.disk, filepath.Join(hostOpt, "current"))
+	if err == nil {
+		note := filepath.Join(hostOpt, "state/ended/cis490-shipper.service")
+		err = disk.ReplaceBytes(h.disk, note, 0o644, []byte(to+"\ncore-dump, exit status ABRT\n"))
+	}
+	if err != nil {
+		h.w.trace(h.name, "the crash is not noted: %s", err)
+	}
 }
 
 // packer packs as the encoder of the host's version does: another makes other bytes of
