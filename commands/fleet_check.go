@@ -134,7 +134,8 @@ func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age", "clock.synced",
+		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age",
+		"clock.synced",
 	}
 	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
 }

@@ -142,7 +142,8 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 	case errors.Is(err, pki.ErrValidity) && enrolment:
 		// By whose clock? The answer is the authority's, and works when the clocks agree.
 		// Asking again would use up the certificates that this host may have.
-		e.o.Log.Warn("the certificate is not valid by this machine's clock; it is kept", "host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
+		e.o.Log.Warn("the certificate is not valid by this machine's clock; it is kept",
+			"host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
 		err = nil
 	case errors.Is(err, pki.ErrValidity):
 		return clockFix(err, e.o.Now())
@@ -213,7 +214,8 @@ func (e *Enroller) ownClock(ctx context.Context, leaf *x509.Certificate) error {
 	if err != nil || e.authority.IsZero() || pki.Due(leaf, string(e.o.Host), e.authority) {
 		return nil
 	}
-	return clockFix(fmt.Errorf("the certificate is valid by the authority's clock, which says %s", e.authority.UTC().Format(time.RFC3339)), e.o.Now())
+	authority := e.authority.UTC().Format(time.RFC3339)
+	return clockFix(fmt.Errorf("the certificate is valid by the authority's clock, which says %s", authority), e.o.Now())
 }
 
 // compareClocks notes the authority's time and tells when this host's clock is off: it

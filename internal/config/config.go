@@ -139,7 +139,8 @@ func Parse[C any](name string, content []byte, c C, validate func(C) []error) (C
 	defaults := c
 	content, err := disk.Text(content)
 	if err != nil {
-		return c, nil, fault.Exit(fault.Fix(&Error{File: name, Why: err.Error()}, "iconv -f UTF-16 -t UTF-8 "+name+"   # put what it prints into the file"), fault.Config)
+		fix := "iconv -f UTF-16 -t UTF-8 " + name + "   # put what it prints into the file"
+		return c, nil, fault.Exit(fault.Fix(&Error{File: name, Why: err.Error()}, fix), fault.Config)
 	}
 	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()
 	err = dec.Decode(&c)

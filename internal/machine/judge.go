@@ -58,7 +58,8 @@ func Fresh(last, since, now time.Time) check.Result {
 	case last.IsZero():
 		return check.Failf("fleet-check has never run")
 	case Future(last, now):
-		return check.Failf("fleet-check last ran at %s, which is later than now: the receiver's clock was ahead, or is behind", last.UTC().Format(time.RFC3339))
+		return check.Failf("fleet-check last ran at %s, which is later than now: the receiver's clock was ahead, or is behind",
+			last.UTC().Format(time.RFC3339))
 	case now.Sub(last) > most:
 		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(now.Sub(last)))
 	}

@@ -77,7 +77,8 @@ func (b *Book) now() time.Time {
 	if b.c.Bridge(r) {
 		b.dirty = true
 		jumps := b.c.Receiver.Jumps
-		b.o.Log.Warn("the clock jumped; times of before are moved along", "by", jumps[len(jumps)-1].By.Round(time.Second), "fix", "timedatectl set-ntp true")
+		b.o.Log.Warn("the clock jumped; earlier times are moved along",
+			"by", jumps[len(jumps)-1].By.Round(time.Second), "fix", "timedatectl set-ntp true")
 	}
 	return r.Wall
 }

@@ -96,7 +96,8 @@ func (r *receiver) servers() []check.Check {
 		{
 			ID: "receiver.ready", Title: "Receiver takes episodes", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager; sudo cis490 install receiver",
-			Doc: "GET /readyz answers 200: server certificate, trusted CA, roster, gate, index, store and free space are all as serve needs them, and no request of a host failed through a fault of the receiver. The answer names what is missing.",
+			Doc: "GET /readyz answers 200: server certificate, trusted CA, roster, gate, index, store and free space are all as serve needs them, " +
+				"and no request of a host failed through a fault of the receiver. The answer names what is missing.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result { return r.get(ctx, r.Base, wire.ReadyzPath) }),
 		},
 		{

@@ -49,7 +49,8 @@ func (r *receiver) system() []check.Check {
 		{
 			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
-			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
+			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, " +
+				"and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
 			Run: r.needsConfig(machine.Fit(c.DataDir)),
 		},
 		{

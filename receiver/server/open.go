@@ -66,7 +66,9 @@ func (s *Server) open() (err error) {
 	if err := store.Remember(o.FS, known, s.store.ID()); err != nil {
 		o.Log.Warn("the store's id is not remembered; if its disk is away at the next start, a new store is made", "err", err)
 	}
-	notes := contacts.Options{FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Log: o.Log.With("component", "contacts")}
+	notes := contacts.Options{
+		FS: o.FS, DataDir: c.DataDir, Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Log: o.Log.With("component", "contacts"),
+	}
 	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
 		return err
 	}
