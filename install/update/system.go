@@ -216,15 +216,19 @@ func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, n
 	return out, err
 }
 
-// maxSaid bounds what is kept of a program's output: a build that is broken may
-// write without end.
-const maxSaid = 4 << 20
+// maxSaid bounds what is kept of a program's output, in bytes: a build that is broken
+// may write without end.
+const maxSaid = 1 << 20
 
-// tail keeps the end of what is written to it.
+// tail keeps the end of what is written to it: the last maxSaid bytes, and up to as many
+// before them, so that they are moved once for each maxSaid bytes and in place.
 type tail []byte
 
 // Write never fails.
 func (t *tail) Write(p []byte) (int, error) {
-	*t = append((*t)[max(0, min(len(*t), len(*t)+len(p)-maxSaid)):], p...)
+	if len(*t)+len(p) > 2*maxSaid {
+		*t = append((*t)[:0], (*t)[max(0, len(*t)-maxSaid):]...)
+	}
+	*t = append(*t, p...)
 	return len(p), nil
 }
