@@ -58,9 +58,14 @@ var errQuiet = errors.New("the result says it")
 // say.
 func verdict() error { return fault.Exit(errQuiet, fault.Failed) }
 
-// errorf prints one line on standard error.
+// errorf prints one line on standard error. In the journal it has the priority of an
+// error (sd-daemon(3)).
 func (a *app) errorf(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.env.Err, "cis490: "+format+"\n", args...) // nowhere to tell of it
+	prefix := "cis490: "
+	if toJournal() {
+		prefix = "<3>" + prefix
+	}
+	_, _ = fmt.Fprintf(a.env.Err, prefix+format+"\n", args...) // a failing standard error has no reader
 }
 
 // printf prints a part of the result; that nobody reads it is not an error.
