@@ -7,8 +7,11 @@ import (
 	"io/fs"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"syscall"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/check"
@@ -74,16 +77,42 @@ func Unfit(kind int64) string {
 // FileSystem returns an error with its fix if a folder is, or would be made, on a file
 // system that is read-only, lacks what data needs, or, for programs, mounted noexec.
 func FileSystem(path string, programs bool) error {
-	at := path
-	st, err := disk.OS{}.Statfs(at)
-	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
-		at = filepath.Dir(at)
-		st, err = disk.OS{}.Statfs(at)
-	}
+	at, st, err := nearest(path)
 	if err != nil {
 		return nil // whoever uses the folder reports it
 	}
 	return judge(path, at, int64(st.Type), int64(st.Flags), programs)
+}
+
+// nearest returns a folder, or the closest one above it that exists, and its file system.
+func nearest(path string) (at string, st unix.Statfs_t, err error) {
+	at = path
+	st, err = disk.OS{}.Statfs(at)
+	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		st, err = disk.OS{}.Statfs(at)
+	}
+	return at, st, err
+}
+
+// readOnly reports whether the file system of a folder is read-only for everyone. The
+// sandbox of a service shows the folder read-only too (ProtectSystem=strict), so the
+// options of the superblock decide, not those of the mount (proc_pid_mountinfo(5)).
+func readOnly(folder string) bool {
+	info, err := disk.Stat(disk.OS{}, folder)
+	if err != nil {
+		return false
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	mounts, err := procfs.GetMounts()
+	if !ok || err != nil {
+		return false
+	}
+	device := fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
+	return slices.ContainsFunc(mounts, func(m *procfs.MountInfo) bool {
+		_, ro := m.SuperOptions["ro"]
+		return ro && m.MajorMinorVer == device
+	})
 }
 
 func judge(path, at string, kind, flags int64, programs bool) error {
@@ -104,8 +133,12 @@ func judge(path, at string, kind, flags int64, programs bool) error {
 func Fit(data string) func(context.Context) check.Result {
 	return func(context.Context) check.Result {
 		err := UserNamespaces("/")
-		if err == nil {
-			err = FileSystem(data, false)
+		if at, st, serr := nearest(data); err == nil && serr == nil {
+			flags := int64(st.Flags)
+			if flags&unix.ST_RDONLY != 0 && !readOnly(at) {
+				flags &^= unix.ST_RDONLY
+			}
+			err = judge(data, at, int64(st.Type), flags, false)
 		}
 		if err != nil {
 			return check.Failf("%v (%s)", err, fault.FixOf(err))

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/check"
 	"cis490/internal/fault"
 	"cis490/internal/machine"
 )
@@ -90,6 +91,35 @@ func TestFileSystem_AsMounted(t *testing.T) {
 			}
 			if err != nil && !strings.Contains(fault.FixOf(err), "-T "+dir) {
 				t.Error(fault.FixOf(err))
+			}
+		})
+	}
+}
+
+// TestFit_InASandbox: a folder that only this process sees read-only is writable for
+// the services; a read-only file system is not. It mounts, so it needs root.
+func TestFit_InASandbox(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	for name, c := range map[string]struct {
+		flags uintptr
+		want  check.Status
+	}{
+		"a view of it is read-only": {unix.MS_BIND, check.Pass},
+		"it is read-only":           {0, check.Fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+				t.Skip(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+			if err := unix.Mount("none", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY|c.flags, ""); err != nil {
+				t.Fatal(err)
+			}
+			if r := machine.Fit(dir)(t.Context()); r.Status != c.want {
+				t.Errorf("%s: %s", r.Status, r.Detail)
 			}
 		})
 	}
