@@ -37,6 +37,7 @@ func (p *Plan) receiver() ([]step, error) {
 		p.keep("folders",
 			folder{configDir, root, 0o755},
 			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the disk of the data
+			folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
 			// A lab host's data may lie below, whose recorder has to pass.
 			folder{p.rx.DataDir, ours, 0o751},
 			folder{releases, ours, 0o755},

@@ -90,7 +90,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if err := disk.Relink(u.o.FS, filepath.Join("versions", t.Folder), u.path("current")); err != nil {
-		return Result{}, fmt.Errorf("make version %s current: %w", t.Version, err)
+		return Result{}, u.notIts(fmt.Errorf("make version %s current: %w", t.Version, err))
 	}
 	err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
@@ -114,7 +114,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
 	}
 	if err := u.forgetEnded(); err != nil {
-		return Result{}, err
+		return Result{}, u.notIts(err)
 	}
 	t.Phase, t.Looked = Watching, u.o.Now()
 	if err := u.save(); err != nil {
@@ -124,6 +124,12 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return u.watch(ctx)
+}
+
+// notIts takes back an attempt that a fault of the disk ended, and not the version.
+func (u *Updater) notIts(err error) error {
+	u.s.Trial.Attempts--
+	return errors.Join(err, u.save())
 }
 
 // recorder is the daemon that an experiment which nobody can read keeps from starting.

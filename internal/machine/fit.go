@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -127,6 +128,61 @@ func judge(path, at string, kind, flags int64, programs bool) error {
 		return fault.Fix(fmt.Errorf("%s is on %s", path, lacks), "findmnt -T "+at+"   # keep it on a local disk, such as one with ext4 or XFS")
 	}
 	return nil
+}
+
+// tried is what Takes needs of a disk.
+type tried interface {
+	disk.FS
+	disk.Locker
+	disk.Owners
+}
+
+// Takes returns an error with its fix if a folder, or the one in which it would be made, is
+// on a file system that cannot keep data safe. It tries what the program does there, in a
+// folder that it removes again. Where it may not write, it returns nil.
+func Takes(fsys tried, path string) error {
+	at := path
+	for at != filepath.Dir(at) {
+		if fi, err := disk.Stat(fsys, at); err == nil && fi.IsDir() {
+			break
+		}
+		at = filepath.Dir(at)
+	}
+	dir := filepath.Join(at, fmt.Sprintf(".cis490-trial-%d", os.Getpid()))
+	if fsys.Mkdir(dir, 0o700) != nil {
+		return nil // whoever uses the folder reports it
+	}
+	what, err := try(fsys, dir)
+	_ = disk.RemoveAll(fsys, dir) // it is empty, or the error says more
+	if errors.Is(err, disk.ErrUnsupported) || errors.Is(err, fs.ErrPermission) {
+		return fault.Fix(fmt.Errorf("%s is on a file system without %s: %w", path, what, err),
+			"findmnt -T "+at+"   # keep it on a local disk, such as one with ext4 or XFS")
+	}
+	return nil
+}
+
+// errMode reports a file that did not take its mode.
+var errMode = fmt.Errorf("a mode was set and is another: %w", disk.ErrUnsupported)
+
+func try(fsys tried, dir string) (what string, err error) {
+	name := filepath.Join(dir, "file")
+	if err := disk.ReplaceBytes(fsys, name, 0o600, []byte("x")); err != nil {
+		return "syncs", err
+	}
+	if err := disk.Chmod(fsys, name, 0o640); err != nil {
+		return "modes", err
+	}
+	if fi, err := fsys.Lstat(name); err == nil && fi.Mode().Perm() != 0o640 {
+		return "modes", errMode
+	}
+	if err := fsys.Link(name, filepath.Join(dir, "link")); err != nil {
+		return "links", err
+	}
+	lock, err := fsys.Lock(dir)
+	if err != nil {
+		return "locks", err
+	}
+	return "locks", errors.Join(lock.Close(), fsys.Remove(filepath.Join(dir, disk.LockName)))
 }
 
 // Fit is the check that the machine is one that the services can run on.

@@ -21,6 +21,8 @@ import (
 const (
 	// laggard is how long a host may hold a release up.
 	laggard = 24 * time.Hour
+	// decideWithin is how long a host has to begin a trial, or to tell why it does not.
+	decideWithin = 30 * time.Minute
 	// maxCanaries bounds how many hosts are tried one after the other when the
 	// first falls silent.
 	maxCanaries = 3
@@ -303,7 +305,7 @@ func (r *Rollout) choose(p *rel.Progress) {
 		return
 	}
 	for _, h := range p.Canaries {
-		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard {
+		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard && !r.declines(p, r.hosts[h]) {
 			return // it is on trial there
 		}
 	}
@@ -320,6 +322,12 @@ func (r *Rollout) choose(p *rel.Progress) {
 		p.Canaries, p.Since = append(p.Canaries, best), r.o.Now().UTC()
 		r.o.Log.Info("canary chosen", "version", p.Version, "seq", p.Seq, "host", string(best))
 	}
+}
+
+// declines reports whether a host was given time to try a release and did not take it,
+// for a reason that is not the release's: the machine cannot take any, for example.
+func (r *Rollout) declines(p *rel.Progress, t Told) bool {
+	return r.o.Now().Sub(p.Since) > decideWithin && t.Update != nil && t.Update.Trial == nil && t.Update.Refused != ""
 }
 
 // quarterDone tells whether all of the quarter that can be heard have proven the
