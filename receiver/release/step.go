@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,10 +54,7 @@ func (r *Rollout) step() error {
 	if err := r.read(); err != nil {
 		return err
 	}
-	next, err := r.copy()
-	if err != nil {
-		return err
-	}
+	next := r.state.clone()
 	r.bridge(&next)
 	if c := r.o.Build.Commit; c != "" && !slices.Contains(next.Own, c) {
 		next.Own = append(next.Own, c)
@@ -127,16 +125,26 @@ func (r *Rollout) read() error {
 	return nil
 }
 
-func (r *Rollout) copy() (next state, err error) {
-	b, err := json.Marshal(r.state)
-	if err == nil {
-		err = json.Unmarshal(b, &next)
+// clone returns a copy that shares nothing. Its times have no monotonic reading, as if
+// they had been read from the file.
+func (s state) clone() state {
+	next := s
+	next.Own = slices.Clone(s.Own)
+	next.Releases = make([]*rel.Progress, len(s.Releases))
+	for i, p := range s.Releases {
+		q := *p
+		q.Since, q.Ordered = q.Since.Round(0), q.Ordered.Round(0)
+		q.Canaries, q.Clean, q.RolledBack = slices.Clone(q.Canaries), slices.Clone(q.Clean), slices.Clone(q.RolledBack)
+		next.Releases[i] = &q
 	}
-	return next, err
+	return next
 }
 
 // keep makes the next state durable, and only then the one that counts.
 func (r *Rollout) keep(next state) error {
+	if reflect.DeepEqual(r.state, next) {
+		return nil // every two seconds
+	}
 	before, err := json.Marshal(r.state)
 	if err != nil {
 		return err
@@ -205,23 +213,32 @@ func (r *Rollout) to(p *rel.Progress, s rel.Stage, reason string) {
 
 // hear notes how the trials of a release ended, as far as hosts have told.
 func (r *Rollout) hear(p *rel.Progress) {
+	slices.Sort(p.Clean)
+	slices.Sort(p.RolledBack)
 	for h, t := range r.hosts {
 		if t.Update == nil {
 			continue
 		}
-		if t.Update.Good.Seq == p.Seq && !slices.Contains(p.Clean, h) {
-			p.Clean = append(p.Clean, h)
+		if t.Update.Good.Seq == p.Seq {
+			p.Clean = with(p.Clean, h)
 		}
 		for _, b := range t.Update.RolledBack {
 			// What failed before a person forced it through does not count again.
 			forced := p.Reason == "forced by hand" && b.At.Before(p.Since)
-			if b.Seq == p.Seq && !forced && !slices.Contains(p.RolledBack, h) {
-				p.RolledBack = append(p.RolledBack, h)
+			if b.Seq == p.Seq && !forced {
+				p.RolledBack = with(p.RolledBack, h)
 			}
 		}
 	}
-	slices.Sort(p.Clean)
-	slices.Sort(p.RolledBack)
+}
+
+// with returns a sorted list that has the host.
+func with(list []ident.Host, h ident.Host) []ident.Host {
+	i, found := slices.BinarySearch(list, h)
+	if found {
+		return list
+	}
+	return slices.Insert(list, i, h)
 }
 
 // move takes a release to its next stage when the trials of this one ended well,
