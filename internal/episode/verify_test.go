@@ -100,7 +100,7 @@ func TestVerify_FindsEachFault(t *testing.T) {
 		"thin":              {"telemetry-proc.jsonl", every(lines, 2), "25 rows where 49 were due"},
 		"torn row":          {"telemetry-proc.jsonl", telemetry()[:len(telemetry())-5], "telemetry-proc.jsonl:50: the line does not end"},
 		"clock back":        {"telemetry-proc.jsonl", lines[1] + lines[0] + without(0, 2), "telemetry-proc.jsonl:2: t_mono_ns 0 is not after"},
-		"wall steps":        {"telemetry-proc.jsonl", strings.Replace(telemetry(), `"t_wall_ns":2000000000`, `"t_wall_ns":9000000000`, 1), "come apart by 7s"},
+		"wall steps":        {"telemetry-proc.jsonl", strings.Replace(telemetry(), `"t_wall_ns":2000000000`, `"t_wall_ns":9000000000`, 1), "differ by 7s"},
 		"other source":      {"telemetry-proc.jsonl", strings.Replace(telemetry(), `"source":"proc"`, `"source":"qmp"`, 1), `:1: source "qmp"`},
 		"uncounted":         {"telemetry-qmp.jsonl", "", `meta.json counts no rows of "qmp"`},
 		"lost source":       {"telemetry-pressure.jsonl", "-", "telemetry-pressure.jsonl: missing"},

@@ -108,15 +108,15 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"many cpus":         {guest("kernel = \"/k\"\ncpus = 65"), "x:8:1: profile[0].machine.cpus: want 1 to 64, got 65"},
 		"qmp of a command":  {edit("proc_hz = 20", "qmp_hz = 20"), "x:18:1: profile[1].collectors.qmp_hz: only a [profile.machine] has QMP"},
 		"bad name":          {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
-		"same name":         {edit(`name = "b"`, `name = "a"`), `x:12:1: profile[1].name: a second profile of the name "a"`},
+		"same name":         {edit(`name = "b"`, `name = "a"`), `x:12:1: profile[1].name: duplicate profile name "a"`},
 		"bad stop":          {edit(`"budget"`, `"never"`), "x:15:1: profile[1].stop: want \"exit\" or \"budget\", got \"never\""},
 		"bad rate":          {edit("proc_hz = 20", "proc_hz = 5000"), "x:18:1: profile[1].collectors.proc_hz: want 0.1 to 100"},
 		"bad duration":      {edit(`"5s"`, `"5 parsecs"`), "x:10:10: "},
-		"no budget":         {edit("budget = \"5s\"\n", ""), "x:7:3: profile[0].phase[0].budget: want how long"},
+		"no budget":         {edit("budget = \"5s\"\n", ""), "x:7:3: profile[0].phase[0].budget: want the longest duration"},
 		"too long":          {last(`"1m"`, `"25h"`), "x:11:3: profile[1].phase: the budgets add up"},
 		"first event":       {edit(`event = "start"`, `event = "go"`), `x:9:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`},
-		"second start":      {edit(`event = "busy"`, `event = "start"`), `x:25:1: profile[1].phase[1].event: "start" has a meaning of its own`},
-		"failed phase":      {last(`name = "busy"`, `name = "failed"`), `x:24:1: profile[1].phase[1].name: "failed" is what a failed episode ends in`},
+		"second start":      {edit(`event = "busy"`, `event = "start"`), `x:25:1: profile[1].phase[1].event: "start" is reserved`},
+		"failed phase":      {last(`name = "busy"`, `name = "failed"`), `x:24:1: profile[1].phase[1].name: "failed" is reserved for failed episodes`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := experiment.Parse("x", []byte(c.content))

@@ -1,10 +1,10 @@
-// Package ident holds the grammar of the names that cross the wire: hosts,
-// episodes, commits and digests (spec §1).
+// Package ident defines the names that cross the wire: hosts, episodes, commits and
+// digests.
 //
-// Each name is parsed once, at the edge, into a type whose values cannot be
-// wrong; beyond that edge nothing checks again. All accepted names are a single
-// local path element, so that a file name can be built from them without
-// further thought. JSON and TOML decode straight into these types.
+// Each name is parsed once, where it enters the program, into a type whose values are
+// valid; code behind that does not check again. Every valid name is a single local path
+// element, so it can be part of a file name. JSON and TOML decode directly into these
+// types.
 package ident
 
 import (
@@ -29,14 +29,14 @@ type Commit string
 // Digest is a sha256 as 64 lower-case hex digits.
 type Digest string
 
-// The grammars. A compiled expression is immutable, hence no state.
+// The grammars. A compiled regexp is immutable.
 var (
 	hostRE   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
 	digestRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
 )
 
-// ParseHost returns s as a Host, or an error that states the grammar.
+// ParseHost returns s as a Host, or an error with the grammar.
 func ParseHost(s string) (Host, error) {
 	if !hostRE.MatchString(s) {
 		return "", fmt.Errorf("host %q: want 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'", clip(s))
@@ -44,7 +44,7 @@ func ParseHost(s string) (Host, error) {
 	return Host(s), nil
 }
 
-// ParseEpisodeID returns s as an EpisodeID, or an error that states the grammar.
+// ParseEpisodeID returns s as an EpisodeID, or an error with the grammar.
 func ParseEpisodeID(s string) (EpisodeID, error) {
 	id, err := ulid.ParseStrict(s)
 	if err != nil || id.String() != s {
@@ -56,10 +56,10 @@ func ParseEpisodeID(s string) (EpisodeID, error) {
 	return EpisodeID(s), nil
 }
 
-// maxYear is the last year that RFC 3339 can write. A ULID reaches to 10889.
+// maxYear is the last year in RFC 3339. A ULID reaches year 10889.
 const maxYear = 9999
 
-// ParseCommit returns s as a Commit, or an error that states the grammar.
+// ParseCommit returns s as a Commit, or an error with the grammar.
 func ParseCommit(s string) (Commit, error) {
 	if !commitRE.MatchString(s) {
 		return "", fmt.Errorf("commit %q: want 40 lower-case hex digits", clip(s))
@@ -67,7 +67,7 @@ func ParseCommit(s string) (Commit, error) {
 	return Commit(s), nil
 }
 
-// ParseDigest returns s as a Digest, or an error that states the grammar.
+// ParseDigest returns s as a Digest, or an error with the grammar.
 func ParseDigest(s string) (Digest, error) {
 	if !digestRE.MatchString(s) {
 		return "", fmt.Errorf("digest %q: want a sha256 as 64 lower-case hex digits", clip(s))
@@ -85,8 +85,8 @@ func NewEpisodeID(start time.Time, entropy io.Reader) (EpisodeID, error) {
 	return ParseEpisodeID(id.String())
 }
 
-// Time returns the start of the episode as its id has it, to the millisecond.
-// It is the host's clock, so it may be wrong; the receiver never judges by it.
+// Time returns the start of the episode from its id, in milliseconds. It comes from the
+// host's clock and may be wrong, so the receiver never depends on it.
 func (id EpisodeID) Time() time.Time {
 	u, err := ulid.ParseStrict(string(id))
 	if err != nil {
@@ -116,8 +116,7 @@ func parseInto[T ~string](dst *T, b []byte, parse func(string) (T, error)) error
 	return nil
 }
 
-// clip keeps hostile names from filling a log line, and a join token that stands
-// where a name belongs from being shown.
+// clip truncates long names in messages, and hides a join token that was given as a name.
 func clip(s string) string {
 	const most = 80
 	if strings.HasPrefix(s, "c490.") {

@@ -5,22 +5,22 @@ import (
 	"slices"
 )
 
-// Action is what the shipper does upon an answer to a PUT.
+// Action is what the shipper does after an answer to a PUT.
 type Action string
 
-// The actions of spec §3.
+// The actions.
 const (
-	Retire     Action = "retire"     // receipt durable, then out of the outbox
-	Quarantine Action = "quarantine" // set aside; tried once more when the policy changes
-	Conflict   Action = "conflict"   // set aside, never sent again by itself, never expires
-	HoldCommit Action = "hold"       // nothing more of this commit until the policy changes
-	Hourly     Action = "hourly"     // keep; back off to once per hour; a new certificate resets
+	Retire     Action = "retire"     // save the receipt, then move it out of the outbox
+	Quarantine Action = "quarantine" // quarantine; retry once when the policy changes
+	Conflict   Action = "conflict"   // quarantine; no automatic retry, no expiry
+	HoldCommit Action = "hold"       // send nothing of this commit until the policy changes
+	Hourly     Action = "hourly"     // keep; back off up to an hour; a new certificate resets
 	Repack     Action = "repack"     // pack again once, then quarantine
 	BackOff    Action = "back off"   // keep; full jitter, at most 10 minutes, Retry-After
 	Network    Action = "network"    // keep; full jitter, at most 45 seconds
 )
 
-// The kinds of refusal.
+// The kinds of problems.
 const (
 	Malformed     Kind = "malformed"
 	Unstamped     Kind = "unstamped"
@@ -51,23 +51,23 @@ const (
 	NeedsOperator Kind = "needs-operator"
 )
 
-// Answer is a row of the table: a refusal, its meaning, what fixes it, and what
-// the shipper does when it is the answer to a PUT.
+// Answer is a row of the table of problems: its meaning, its fix, and the shipper's action
+// after a PUT.
 type Answer struct {
 	Kind   Kind
 	Status int
 	Title  string
-	Fix    string // what to paste, and on which machine
+	Fix    string // the commands to run, and on which machine
 	Action Action
 }
 
-// Answers returns the whole table of refusals, in the order of their status.
-// 201 and 200 are Retire.
+// Answers returns the table of problems, sorted by status. The action of 200 and 201 is
+// Retire.
 func Answers() []Answer {
 	const (
 		doctor = "on the lab host: sudo cis490 doctor"
 		enroll = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host"
-		wait   = "nothing: it is sent again by itself"
+		wait   = "nothing: the sender retries"
 		rx     = "on the receiver: sudo cis490 doctor"
 	)
 	return []Answer{
@@ -101,7 +101,7 @@ func Answers() []Answer {
 	}
 }
 
-// AnswerOf returns the row of a kind; an unknown kind is Broken's.
+// AnswerOf returns the row of a kind, or that of Broken for an unknown kind.
 func AnswerOf(k Kind) Answer {
 	var broken Answer
 	for _, a := range Answers() {
@@ -115,13 +115,13 @@ func AnswerOf(k Kind) Answer {
 	return broken
 }
 
-// known reports whether the table has a kind.
+// known reports whether the table contains a kind.
 func known(k Kind) bool {
 	return slices.ContainsFunc(Answers(), func(a Answer) bool { return a.Kind == k })
 }
 
-// ActionOf returns what the shipper does upon a refusal by a receiver of ours.
-// A kind that a newer receiver invented is judged by its status.
+// ActionOf returns the shipper's action after a problem. The status decides for kinds that
+// only a newer receiver knows.
 func ActionOf(p *Problem) Action {
 	for _, a := range Answers() {
 		if a.Kind == p.Kind {

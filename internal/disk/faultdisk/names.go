@@ -13,7 +13,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// OpenFile opens as os.OpenFile does, for the flags that the program uses.
+// OpenFile is os.OpenFile, for the flags that the program uses.
 func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -49,7 +49,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, root: d.root}, nil
 }
 
-// Rename renames as os.Rename does, over an existing file too.
+// Rename is os.Rename; it replaces an existing file.
 func (d *Disk) Rename(oldname, newname string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -81,7 +81,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 	return nil
 }
 
-// Link links as os.Link does: never over an existing name.
+// Link is os.Link.
 func (d *Disk) Link(oldname, newname string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -108,8 +108,8 @@ func (d *Disk) Link(oldname, newname string) error {
 	return nil
 }
 
-// Symlink makes a symlink. Like any name it is durable after the folder's
-// SyncDir; nothing here follows it.
+// Symlink makes a symlink, durable after the folder's SyncDir. The disk does not follow
+// symlinks.
 func (d *Disk) Symlink(target, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -128,7 +128,7 @@ func (d *Disk) Symlink(target, name string) error {
 	return nil
 }
 
-// Readlink returns where a symlink leads.
+// Readlink returns a symlink's target.
 func (d *Disk) Readlink(name string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -202,7 +202,7 @@ func (d *Disk) SyncDir(name string) error {
 	}
 	for base, child := range n.names {
 		if child.names != nil && n.synced[base] != child {
-			d.root.forget(child) // where it was before
+			d.root.forget(child) // its previous name
 		}
 	}
 	n.synced = map[string]*node{}
@@ -210,8 +210,8 @@ func (d *Disk) SyncDir(name string) error {
 	return nil
 }
 
-// forget takes a folder's durable name out of wherever it is not any more: a folder
-// has one name, and no journal commits half of its rename.
+// forget removes a folder's durable name elsewhere, because a folder has one name and no
+// journal commits half of its rename.
 func (n *node) forget(folder *node) {
 	for base, child := range n.synced {
 		if child == folder && n.names[base] != folder {
@@ -225,7 +225,7 @@ func (n *node) forget(folder *node) {
 	}
 }
 
-// ReadDir lists a folder by name.
+// ReadDir lists a folder, sorted by name.
 func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -247,7 +247,7 @@ func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Lstat describes a name.
+// Lstat returns a name's FileInfo.
 func (d *Disk) Lstat(name string) (fs.FileInfo, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -283,7 +283,7 @@ func (i info) ModTime() time.Time { return i.at }
 func (i info) IsDir() bool        { return i.mode.IsDir() }
 func (i info) Sys() any           { return i.n } // identity: see disk.SameFile
 
-// OpenFlush prepares calls that make everything on the disk durable.
+// OpenFlush prepares calls that make the whole disk durable.
 func (d *Disk) OpenFlush(dir string) (disk.Flusher, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -299,7 +299,7 @@ type flusher struct {
 	dir  string
 }
 
-// Flush makes everything on the disk durable.
+// Flush makes the whole disk durable.
 func (f *flusher) Flush() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
