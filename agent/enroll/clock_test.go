@@ -122,7 +122,7 @@ func TestClock_OnlyThisHostsClockIsWrong(t *testing.T) {
 		s.peer.certify()
 		asked := s.peer.count
 		_, err := s.run(false)
-		if err == nil || !strings.Contains(fault.FixOf(err), "timedatectl set-ntp true") || !strings.Contains(err.Error(), "this machine's clock says") {
+		if err == nil || !strings.Contains(fault.FixOf(err), "timedatectl set-ntp true") || !strings.Contains(err.Error(), "this machine's clock:") {
 			t.Errorf("off by %v: %v, fix %q", off, err, fault.FixOf(err))
 		}
 		if s.peer.count != asked {

@@ -162,7 +162,7 @@ func TestEnroll_KeepsThePairThatTheReceiverTakes(t *testing.T) {
 	l.must(false, enroll.Enrolled)
 	before := l.file(client.PairFile)
 	l.probe = func(context.Context, string) error { return wire.NewProblem(wire.CertRevoked, "test") }
-	if _, err := l.run(true); err == nil || !strings.Contains(err.Error(), "the present one stays") {
+	if _, err := l.run(true); err == nil || !strings.Contains(err.Error(), "keeping the current one") {
 		t.Errorf("refused by the receiver: %v", err)
 	}
 	if l.file(client.PairFile) != before || l.names() != "bearer ca.crt lab-host.pem release-keys" {
