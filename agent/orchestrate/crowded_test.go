@@ -35,7 +35,7 @@ func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 		r.gate = &gatekeeper{gate: gate, fsys: disk.OS{}, path: dir + "/" + gateFile, now: time.Now, log: r.o.Log}
 		var busy atomic.Bool
 		busy.Store(true)
-		r.calm = func(context.Context, float64) bool { return !busy.Load() }
+		r.wakesInTime = func(context.Context, float64) bool { return !busy.Load() }
 		fill := func(slot int, last time.Duration) {
 			ctx, cancel := context.WithTimeout(t.Context(), last)
 			defer cancel()
@@ -55,7 +55,7 @@ func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 		busy.Store(false)
 		fill(1, 10*time.Minute)
 		if gate.n.Load() == first {
-			t.Error("the second slot never wanted to record on a calm host")
+			t.Error("the second slot never wanted to record on an idle host")
 		}
 	})
 }

@@ -267,7 +267,7 @@ func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
 		change func(*orchestrate.Options)
 		want   string
 	}{
-		"gate":   {func(o *orchestrate.Options) { o.Gate = gate(no) }, "the gate does not take commit " + commit + ": too old"},
+		"gate":   {func(o *orchestrate.Options) { o.Gate = gate(no) }, "the gate rejects commit " + commit + ": too old"},
 		"disk":   {func(o *orchestrate.Options) { o.DiskReserve = 1 << 60 }, "less than the reserve of 1.0 EiB"},
 		"outbox": {func(o *orchestrate.Options) { o.OutboxLimit = -1 }, "of episodes wait to be shipped"},
 	} {
@@ -415,7 +415,7 @@ func TestOnce_AWorkloadThatFillsTheDisk(t *testing.T) {
 	o.FS = small{work: filepath.Join(o.DataDir, "episodes", ".work"), room: 1 << 20}
 	o.DiskReserve = 1 << 20
 	_, err := open(t, o).Once(t.Context(), "")
-	if err == nil || !strings.Contains(err.Error(), "the disk has filled up") {
+	if err == nil || !strings.Contains(err.Error(), "the disk filled up") {
 		t.Errorf("error %v", err)
 	}
 	empty(t, o)
