@@ -18,7 +18,7 @@ func TestRules_AreTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	statuses := map[wire.Action][]string{wire.Retire: {"200", "201"}, wire.Network: {"none", "or not one of ours"}}
+	statuses := map[wire.Action][]string{wire.Retire: {"200", "201"}, wire.Network: {"none", "or not from a cis490 receiver"}}
 	for _, a := range wire.Answers() {
 		if a.Kind == wire.BadCSR {
 			continue // the authority's alone

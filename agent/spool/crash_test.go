@@ -141,7 +141,7 @@ func steps(t testing.TB) []step {
 }
 
 func retireOne(s *spool.Spool, a spool.Acknowledged) error {
-	if err := s.Note([]spool.Acknowledged{a}); err != nil {
+	if err := s.SaveReceipts([]spool.Acknowledged{a}); err != nil {
 		return err
 	}
 	return s.Clear(a.Tarball.Episode)

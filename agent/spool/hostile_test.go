@@ -219,7 +219,7 @@ func (h *hostile) step(s *spool.Spool, id ident.EpisodeID, moved map[string]int)
 	case 7:
 		found, err := s.Scan(func(ident.EpisodeID) bool { return false })
 		for _, id := range found.Stuck {
-			_ = s.Settle(id)
+			_ = s.RetryMove(id)
 		}
 		count("scan", err)
 	case 8:

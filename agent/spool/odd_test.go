@@ -82,11 +82,11 @@ func TestScan_OddNames(t *testing.T) {
 		if r.Done(id) || r.Waits(id) {
 			t.Errorf("%s waits", id)
 		}
-		if it := r.Look(id); it.Bytes != 0 || it.Commit != "" {
+		if it := r.Describe(id); it.Bytes != 0 || it.Commit != "" {
 			t.Errorf("%s: %+v", id, it)
 		}
 		// Even if one gets this far, by a swap, it goes as a name and nothing else.
-		r.must(r.Note([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id}, Receipt: wire.Receipt{Episode: id}}}))
+		r.must(r.SaveReceipts([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id}, Receipt: wire.Receipt{Episode: id}}}))
 		r.must(r.Clear(id))
 	}
 	if _, err := os.Stat(r.secrets + "/lab-host.pem"); err != nil {
@@ -107,14 +107,14 @@ func TestScan_ManyNames(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	it := r.Look(one)
+	it := r.Describe(one)
 	_, err := r.Tarball(t.Context(), packing(t), one)
 	t.Logf("%+v, %v, in %s", it, err, time.Since(began))
 	if it.Bytes == 0 || err == nil || !strings.Contains(err.Error(), "hard links") && !strings.Contains(err.Error(), "more than 10000") {
 		t.Errorf("%+v, %v", it, err)
 	}
 	// It is removed bit by bit, with what came in meanwhile.
-	r.must(r.Note([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: one}, Receipt: wire.Receipt{Episode: one}}}))
+	r.must(r.SaveReceipts([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: one}, Receipt: wire.Receipt{Episode: one}}}))
 	r.must(r.Clear(one))
 	if disk.Exists(disk.OS{}, r.path("episodes", string(one))) || disk.Exists(disk.OS{}, r.path("shipped", string(one)+".removing")) {
 		t.Error("its folder is still here")

@@ -184,7 +184,7 @@ func TestRemove_BesideASwapper(t *testing.T) {
 	found, err := r.Scan(func(ident.EpisodeID) bool { return false })
 	r.must(err)
 	for _, id := range found.Stuck {
-		r.must(r.Settle(id))
+		r.must(r.RetryMove(id))
 	}
 	rows, err := r.Shipped()
 	if err != nil || len(rows) != n {
