@@ -46,7 +46,7 @@ func TestApply_LockHandedOver(t *testing.T) {
 	if p, err = install.New(o); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "take over the lock") {
+	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "inherit the lock") {
 		t.Errorf("a lock that another holds: %v", err)
 	}
 }
