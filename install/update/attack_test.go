@@ -102,7 +102,7 @@ func TestAttack(t *testing.T) {
 		}, "99999999999 bytes"},
 		"truncated": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = rewrite(func(b []byte) []byte { return b[:3] })
-		}, "cut off after 3 of 8"},
+		}, "interrupted after 3 of 8"},
 		"endless body": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = func(w http.ResponseWriter, req *http.Request, _ []byte) bool {
 				for req.Context().Err() == nil {
@@ -122,7 +122,7 @@ func TestAttack(t *testing.T) {
 				}
 				return true
 			}
-		}, "no offer of a release"},
+		}, "not a release offer"},
 		"silence": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = func(_ http.ResponseWriter, req *http.Request, _ []byte) bool {
 				select {
@@ -134,7 +134,7 @@ func TestAttack(t *testing.T) {
 		}, "no byte for 2s"},
 		"mixed artifacts": {func(_ *testing.T, r *rig, _ *liar) {
 			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
-		}, "it says that it is version v0"},
+		}, "it reports version v0"},
 		"another arch's binary": {func(_ *testing.T, r *rig, _ *liar) {
 			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
 		}, "exec format error"},
@@ -146,7 +146,7 @@ func TestAttack(t *testing.T) {
 				_, _ = io.WriteString(w, "<html>log in")
 				return true
 			}
-		}, "no offer of a release"},
+		}, "not a release offer"},
 		"a redirect": {func(_ *testing.T, _ *rig, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				http.Redirect(w, req, "https://evil.example/", http.StatusFound)

@@ -95,7 +95,7 @@ func TestApply_NoBaseline(t *testing.T) {
 	r := onDisk(t)
 	r.unitsErr = errors.New("no bus")
 	r.publish("v2", 2)
-	if res := r.run(); res.Did != update.Nothing || !strings.Contains(res.Note, "cannot be looked at") {
+	if res := r.run(); res.Did != update.Nothing || !strings.Contains(res.Note, "cannot read the state of services") {
 		t.Errorf("%+v", res)
 	}
 	r.want("without a baseline", "v1", "v1")

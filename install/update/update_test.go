@@ -115,7 +115,7 @@ func TestRun_BadRelease(t *testing.T) {
 				}
 				return nil
 			}
-		}, 1, "does not lead to it"},
+		}, 1, "does not point to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := onDisk(t)
