@@ -297,11 +297,11 @@ func TestDoctor_TextIsGolden(t *testing.T) {
  warn  config.valid    Config is valid: DIR/lab-host.toml:4:1: bearer: unknown key
                        fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml
  ok    cert.host       Certificate names this host: lab-01
- FAIL  bearer.present  Bearer token is there: open DIR/certs/bearer: no such file or directory
+ FAIL  bearer.present  Bearer token exists: open DIR/certs/bearer: no such file or directory
                        fix: on the receiver: sudo cis490 token create lab-01   # then paste what it prints on the lab host
  skip  users.exist     Users exist: this host runs under one user
 
-1 ok, 1 to look at, 1 failed, 1 skipped
+1 ok, 1 warning, 1 failed, 1 skipped
 `
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Error(diff)

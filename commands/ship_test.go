@@ -58,7 +58,7 @@ func TestShip_Ping(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)
 	out, errs, code := r.on("ship", "--ping")
-	for _, want := range []string{r.url + " answers in ", "clock      0s off\n", "store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n", "gate       takes this build\n", "known as   " + siteHost + "\n"} {
+	for _, want := range []string{r.url + " answered in ", "clock      0s off\n", "store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n", "gate       accepts this build\n", "known as   " + siteHost + "\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing from %q; %s", want, out, errs)
 		}
@@ -86,7 +86,7 @@ func TestReconcile_Repair(t *testing.T) {
 	if _, errs, code := r.on("ship", "--once"); code != 0 {
 		t.Fatal(errs)
 	}
-	if out, _, code := r.on("reconcile"); code != 0 || out != "equal: the receiver has all 3 episodes that are kept in shipped\n" {
+	if out, _, code := r.on("reconcile"); code != 0 || out != "the receiver has all 3 shipped episodes\n" {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 	r.forget()
@@ -98,7 +98,7 @@ func TestReconcile_Repair(t *testing.T) {
 		t.Errorf("only asked, and yet it moved %v", left)
 	}
 	out, errs, code = r.on("reconcile", "--repair")
-	if code != 0 || !strings.Contains(out, "they wait in the outbox again") {
+	if code != 0 || !strings.Contains(out, "moved them back to the outbox") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	if out, errs, code = r.on("ship", "--once"); code != 0 || out != "3 shipped, 0 set aside, 0 left\n" {
@@ -135,7 +135,7 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 		t.Errorf("list: %s", out)
 	}
 	r.must(os.Remove(r.path("data/quarantine/" + string(id) + "/episode/x")))
-	if out, errs, code := r.on("episode", "retry", string(id)); code != 0 || out != string(id)+" waits again\n" {
+	if out, errs, code := r.on("episode", "retry", string(id)); code != 0 || out != string(id)+" moved back to the outbox\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	r.until("it is shipped, and nothing is left behind", func() bool {

@@ -125,7 +125,7 @@ func TestPage_CLI(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Commands
 
-Every command, made out of their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
+Every command, generated from their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
 output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document and nothing else there. Exit codes
 are in [exit-codes.md](exit-codes.md).
 
