@@ -175,7 +175,8 @@ func (c Receiver) Validate() []error {
 		}
 	}
 	for key, u := range map[string]string{
-		"notify.webhook_url": c.Notify.WebhookURL, "notify.alertmanager_url": c.Notify.AlertmanagerURL, "notify.heartbeat_url": c.Notify.HeartbeatURL,
+		"notify.webhook_url": c.Notify.WebhookURL, "notify.alertmanager_url": c.Notify.AlertmanagerURL,
+		"notify.heartbeat_url": c.Notify.HeartbeatURL,
 	} {
 		if u != "" {
 			p.webURL(key, u)

@@ -116,7 +116,7 @@ func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 	return f.Close()
 }
 
-// MkdirAll makes a folder and its parents durably. Existing folders are no error.
+// MkdirAll makes a folder and its parents durably. Existing folders are not errors.
 func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 	fi, err := Stat(fsys, path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {

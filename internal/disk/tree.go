@@ -117,7 +117,7 @@ func Walk(fsys FS, name string, visit func(path string, fi fs.FileInfo) error) e
 }
 
 // RemoveAll removes a name and everything below it without following symlinks. A missing
-// name is no error.
+// name is not an error.
 func RemoveAll(fsys FS, name string) error {
 	if t, ok := fsys.(interface{ RemoveAll(name string) error }); ok {
 		return t.RemoveAll(name)

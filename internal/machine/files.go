@@ -15,8 +15,8 @@ import (
 	"cis490/internal/disk"
 )
 
-// Want is the expected state of a file or directory. A missing one is no error here;
-// another check reports it.
+// Want is the expected state of a file or directory. A missing one is not an error
+// here: another check reports it.
 type Want struct {
 	Path  string
 	Dir   bool

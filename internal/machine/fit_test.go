@@ -12,8 +12,8 @@ import (
 	"cis490/internal/machine"
 )
 
-// TestUserNamespaces_TheSitesDropIn: a machine whose limit is 0 is refused, with a fix
-// after which it is not.
+// TestUserNamespaces_TheSitesDropIn: a machine whose limit is 0 is refused; with the fix
+// applied it is accepted.
 func TestUserNamespaces_TheSitesDropIn(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit, dropIn string
@@ -63,7 +63,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestFileSystem_AsMounted mounts what it judges, so it needs root.
+// TestFileSystem_AsMounted mounts file systems, so it needs root.
 func TestFileSystem_AsMounted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounts need root")
