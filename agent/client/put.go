@@ -59,7 +59,8 @@ func (c *Client) Put(ctx context.Context, t Tarball) (r wire.Receipt, created bo
 	}
 	want := wire.Receipt{Host: c.host, Episode: t.Episode, Digest: t.Digest, Size: t.Size, StoredAt: r.StoredAt, StoreID: r.StoreID}
 	if r != want || r.StoreID == "" || r.StoredAt.IsZero() {
-		return wire.Receipt{}, false, c.notOurs("the receipt is for %.80q of %.80q, sha256 %.80q, %d bytes, store %.80q", r.Episode, r.Host, r.Digest, r.Size, r.StoreID)
+		return wire.Receipt{}, false, c.notOurs("the receipt is for %.80q of %.80q, sha256 %.80q, %d bytes, store %.80q",
+			r.Episode, r.Host, r.Digest, r.Size, r.StoreID)
 	}
 	if t.Store != "" && r.StoreID != t.Store {
 		return wire.Receipt{}, false, fmt.Errorf("%w: the receipt names %.80q, not %.80q", ErrOtherStore, r.StoreID, t.Store)

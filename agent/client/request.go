@@ -107,7 +107,9 @@ func workingFor(size int64) time.Duration {
 
 // do sends a request and returns the response if its status is wanted, else a *wire.Problem
 // or another error. The caller closes the body.
-func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request), want ...int) (_ *http.Response, err error) {
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request),
+	want ...int,
+) (_ *http.Response, err error) {
 	h, err := c.link()
 	if err != nil {
 		return nil, err

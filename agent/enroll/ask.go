@@ -97,11 +97,14 @@ func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x
 		}
 	}
 	return nil, fault.Fix(fmt.Errorf("%w (pin %s)", ErrPin, pin),
-		"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints; if the error persists, another machine answers at "+url)
+		"on the receiver: sudo cis490 token create "+string(e.o.Host)+
+			", then paste what it prints; if the error persists, another machine answers at "+url)
 }
 
 // certificate requests a certificate and checks that the answer matches the request.
-func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url string, key crypto.Signer, secret string) (wire.CertAnswer, error) {
+func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url string, key crypto.Signer,
+	secret string,
+) (wire.CertAnswer, error) {
 	var out wire.CertAnswer
 	csr, err := pki.NewCSR(key, e.o.Host)
 	if err != nil {
@@ -122,7 +125,7 @@ func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url st
 }
 
 // judge rejects an answer that would not work.
-func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) error {
+func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrollment bool) error {
 	chain, err := pki.ParseCerts([]byte(a.Certificate))
 	if err != nil {
 		return fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
@@ -137,7 +140,7 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 	}
 	h, err := pki.VerifyClient(chain, roots, e.o.Now())
 	switch {
-	case errors.Is(err, pki.ErrValidity) && enrolment:
+	case errors.Is(err, pki.ErrValidity) && enrollment:
 		// By this host's clock only: the authority's clock decides, and the certificate
 		// works once they agree. Another request would use up the host's quota of
 		// certificates.
@@ -154,8 +157,8 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 		return fmt.Errorf("the authority's answer: %w", errors.Join(err, kerr, gerr))
 	case h != e.o.Host || want != got:
 		return fmt.Errorf("%w: it issued a certificate for %q to another key or host", wire.ErrNotOurs, h)
-	case enrolment && a.Bearer == "":
-		return fmt.Errorf("%w: an enrolment without a bearer", wire.ErrNotOurs)
+	case enrollment && a.Bearer == "":
+		return fmt.Errorf("%w: an enrollment without a bearer", wire.ErrNotOurs)
 	}
 	return nil
 }

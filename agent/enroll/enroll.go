@@ -130,7 +130,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	case s.next:
 		return e.promote(ctx, s)
 	case s.token != nil:
-		r, err := e.enrol(ctx, s)
+		r, err := e.enroll(ctx, s)
 		if err != nil && s.key != nil && e.due(s) {
 			// A rejected token must not block the renewal.
 			if _, rerr := e.renew(ctx, s); rerr != nil {
@@ -157,8 +157,8 @@ func (e *Enroller) due(s state) bool {
 	return s.leaf == nil || pki.Due(s.leaf, string(e.o.Host), e.o.Now())
 }
 
-// enrol requests a certificate with the join token, for a key that is durable already.
-func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
+// enroll requests a certificate with the join token, for a key that is durable already.
+func (e *Enroller) enroll(ctx context.Context, s state) (Result, error) {
 	if s.pending == nil {
 		key, err := e.makeKey(s)
 		if err != nil {
@@ -177,7 +177,7 @@ func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
 		return e.certificate(ctx, roots, s.token.Authority, s.pending, s.token.Secret)
 	})
 	if err != nil {
-		return Nothing, fmt.Errorf("enrol with %s: %w", s.token.Authority, err)
+		return Nothing, fmt.Errorf("enroll with %s: %w", s.token.Authority, err)
 	}
 	return e.install(ctx, s, s.pending, out)
 }

@@ -73,7 +73,8 @@ func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 		e.o.Log.Warn("the receiver rejected the first certificate", "host", e.o.Host, "err", err)
 	case what == Renewed && e.serves(s):
 		e.o.Log.Info("cannot test the new certificate with the receiver; keeping the current one for now", "host", e.o.Host, "err", err)
-		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("test the new certificate with the receiver: %w", err), "nothing: cert-fetch retries within 5 minutes"), fault.TempFail)
+		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("test the new certificate with the receiver: %w", err),
+			"nothing: cert-fetch retries within 5 minutes"), fault.TempFail)
 	}
 	if err := e.swap(); err != nil {
 		return Nothing, fmt.Errorf("install the new certificate: %w", err)
@@ -84,7 +85,8 @@ func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 		}
 	}
 	if fresh, err := e.load(); err == nil && fresh.leaf != nil {
-		e.o.Log.Info("installed a new certificate", "how", string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf), "expires", fresh.leaf.NotAfter)
+		e.o.Log.Info("installed a new certificate", "how", string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf),
+			"expires", fresh.leaf.NotAfter)
 	}
 	return what, nil
 }
