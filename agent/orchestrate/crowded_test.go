@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// asked is a gate that counts who wants to record, and lets nobody.
+// asked is a gate that counts the requests to record and denies each.
 type asked struct{ n atomic.Int32 }
 
 func (a *asked) Gate(context.Context, ident.Commit) (wire.Verdict, error) {
@@ -22,8 +22,8 @@ func (a *asked) Gate(context.Context, ident.Commit) (wire.Verdict, error) {
 	return wire.Verdict{}, errors.New("no")
 }
 
-// What others run on a host drowns the signal as much as too many recordings do:
-// then every slot but the first waits.
+// Other load on a host disturbs the recordings as much as too many slots do: then every
+// slot but the first waits.
 func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {

@@ -40,7 +40,7 @@ func TestThrottle_BacksOffAndRecovers(t *testing.T) {
 	for range recoverAfter / 2 {
 		step(good, 2)
 	}
-	step(late, 1) // the row of good episodes starts over
+	step(late, 1) // the count of good episodes starts over
 	for range recoverAfter - 1 {
 		step(good, 1)
 	}
