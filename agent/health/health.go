@@ -29,7 +29,7 @@ type Pinger interface {
 }
 
 // Options configure the checks. The zero value gives the registry itself (ids, titles,
-// fixes) on a machine that is no lab host.
+// fixes) on a machine that is not a lab host.
 type Options struct {
 	Path    string         // of the config file
 	Config  config.LabHost // defaults where Err is not nil

@@ -216,5 +216,6 @@ func Unreachable(err error) error {
 	if refusal(err) != nil {
 		return fault.Exit(fault.Fix(err, fixOf(err)), fault.Failed)
 	}
-	return fault.Exit(fault.Fix(err, "check the network and [receiver] url in /etc/cis490/lab-host.toml, then: cis490 ship --ping"), fault.Unavailable)
+	return fault.Exit(fault.Fix(err, "check the network and [receiver] url in /etc/cis490/lab-host.toml, then: cis490 ship --ping"),
+		fault.Unavailable)
 }

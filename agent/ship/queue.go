@@ -138,7 +138,8 @@ func (q *queue) add(id ident.EpisodeID, it spool.Item) {
 func (q *queue) drop(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if at, ok := slices.BinarySearchFunc(q.order, e.id, func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) }); ok {
+	byID := func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) }
+	if at, ok := slices.BinarySearchFunc(q.order, e.id, byID); ok {
 		q.order = slices.Delete(q.order, at, at+1)
 	}
 	delete(q.byID, e.id)

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestRules_AreTold: every answer has its rule, and docs/shipping.md tells of each
-// in the words of the code.
+// TestRules_AreTold: every answer has its rule, and docs/shipping.md describes each in the
+// words of the code.
 func TestRules_AreTold(t *testing.T) {
 	page, err := os.ReadFile("../../docs/shipping.md")
 	if err != nil {
