@@ -41,5 +41,5 @@ func (p *Plan) labHost() ([]step, error) {
 		steps = append(steps, p.joinToken())
 	}
 	steps = append(steps, p.mark(), units)
-	return append(steps, p.running(config.LabHostPath, p.enrolment())...), nil
+	return append(steps, p.running(config.LabHostPath, p.enrollment())...), nil
 }

@@ -34,7 +34,7 @@ type UninstallOptions struct {
 
 // Uninstall removes a role from this machine: it stops its services and removes its units
 // and the binary; data, config and users stay. It needs no valid config and no complete
-// install: missing parts are no error, and one failure does not stop the rest. It returns
+// install: missing parts are not errors, and one failure does not stop the rest. It returns
 // an error while a lab host has unshipped episodes, because nothing else would ship them.
 func Uninstall(ctx context.Context, o UninstallOptions) error {
 	if o.Root == "/" {

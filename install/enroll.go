@@ -49,10 +49,10 @@ func (p *Plan) joinToken() step {
 	}}
 }
 
-// enrolment waits a moment for the certificate, so that a person sees the result at once;
+// enrollment waits a moment for the certificate, so that a person sees the result at once;
 // the timer retries anyway.
-func (p *Plan) enrolment() step {
-	return step{"enrolment", func(context.Context) ([]Change, error) {
+func (p *Plan) enrollment() step {
+	return step{"enrollment", func(context.Context) ([]Change, error) {
 		switch {
 		case p.enrolled() && !p.tokenWaits():
 			return nil, nil
@@ -62,14 +62,14 @@ func (p *Plan) enrolment() step {
 		return []Change{{
 			What:     "join token not used yet: fetch the certificate",
 			Commands: []string{"systemctl start " + certFetch},
-			apply:    p.enrol,
+			apply:    p.enroll,
 		}}, nil
 	}}
 }
 
-// enrol runs cert-fetch and waits for a short time. A failure is not an error, because the
+// enroll runs cert-fetch and waits for a short time. A failure is not an error, because the
 // receiver may be down.
-func (p *Plan) enrol(ctx context.Context) error {
+func (p *Plan) enroll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, certWait)
 	defer cancel()
 	err := p.Manager.Systemctl(ctx, "start", certFetch)
