@@ -23,7 +23,8 @@ const (
 )
 
 func (a *app) releaseCommand() *cli.Command {
-	keys := &cli.StringFlag{Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490", EnvVars: []string{"CIS490_RELEASE_KEYS"}}
+	keys := &cli.StringFlag{Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490",
+		EnvVars: []string{"CIS490_RELEASE_KEYS"}}
 	seq := &cli.Uint64Flag{Name: "seq", Usage: "sequence `NUMBER` of the release: see cis490 release list"}
 	return &cli.Command{
 		Name:  "release",
@@ -54,7 +55,7 @@ func (a *app) releaseCommand() *cli.Command {
 		}, {
 			Name: "publish", Usage: "publish a signed release directory on this receiver", ArgsUsage: "DIR",
 			Description: "The first publication tells this receiver whose releases it takes; hosts learn it as\n" +
-				"they enrol or renew. Later ones must be signed by that key or its successor.\n\n" +
+				"they enroll or renew. Later ones must be signed by that key or its successor.\n\n" +
 				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
 			Flags: []cli.Flag{configFlag(config.ReceiverPath)}, Action: a.releasePublish,
 		}, {

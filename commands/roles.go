@@ -41,7 +41,7 @@ const (
 	roleReceiver = "receiver"
 )
 
-// roleConfig is a role of this machine and its config file.
+// placement is a role of this machine and its config file.
 type placement struct{ role, path string }
 
 // roleFlags are the flags that select a machine's roles.

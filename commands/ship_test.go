@@ -58,7 +58,9 @@ func TestShip_Ping(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)
 	out, errs, code := r.on("ship", "--ping")
-	for _, want := range []string{r.url + " answered in ", "clock      0s off\n", "store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n", "gate       accepts this build\n", "known as   " + siteHost + "\n"} {
+	for _, want := range []string{r.url + " answered in ", "clock      0s off\n",
+		"store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n",
+		"gate       accepts this build\n", "known as   " + siteHost + "\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing from %q; %s", want, out, errs)
 		}
@@ -68,7 +70,8 @@ func TestShip_Ping(t *testing.T) {
 	}
 	out, _, code = r.on("ship", "--ping", "--json")
 	var pong wire.Pong
-	if err := json.Unmarshal([]byte(out), &pong); err != nil || code != 0 || pong.StoreID != strings.TrimSpace(r.read("rx/store_id")) || pong.Policy == "" {
+	if err := json.Unmarshal([]byte(out), &pong); err != nil || code != 0 || pong.StoreID != strings.TrimSpace(r.read("rx/store_id")) ||
+		pong.Policy == "" {
 		t.Errorf("exit code %d, %q: %v", code, out, err)
 	}
 	if n := len(r.names("data/episodes")); n != 2 || r.stored() != 0 {
@@ -91,7 +94,8 @@ func TestReconcile_Repair(t *testing.T) {
 	}
 	r.forget()
 	out, errs, code := r.on("reconcile")
-	if code != 1 || strings.Count(out, "missing 01J") != 3 || !strings.Contains(out, "the receiver lacks 3 of 3 episodes\n") || !strings.Contains(errs, "reconcile --repair") {
+	if code != 1 || strings.Count(out, "missing 01J") != 3 || !strings.Contains(out, "the receiver lacks 3 of 3 episodes\n") ||
+		!strings.Contains(errs, "reconcile --repair") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	if left := r.names("data/outbox"); len(left) > 0 {
@@ -163,7 +167,8 @@ func TestShipOnce_Progress(t *testing.T) {
 	r.must(cmd.Wait())
 	r.must(tty.Close())
 	text := <-seen
-	if !regexp.MustCompile(`\r\x1b\[K\d shipped, \d+ KiB at \d+ KiB/s, \d left, about \ds to go`).MatchString(text) || !strings.HasSuffix(text, "\r\x1b[K") {
+	if !regexp.MustCompile(`\r\x1b\[K\d shipped, \d+ KiB at \d+ KiB/s, \d left, about \ds to go`).MatchString(text) ||
+		!strings.HasSuffix(text, "\r\x1b[K") {
 		t.Errorf("the terminal showed %q", text)
 	}
 	r.forget()
