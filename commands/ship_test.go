@@ -109,7 +109,7 @@ func TestReconcile_Repair(t *testing.T) {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	r.until("all are in their places", func() bool { return r.stored() == 3 })
-	if out, _, code = r.on("reconcile"); code != 0 || !strings.HasPrefix(out, "equal") {
+	if out, _, code = r.on("reconcile"); code != 0 || !strings.HasPrefix(out, "the receiver has all 3 ") {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 
