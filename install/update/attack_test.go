@@ -95,7 +95,7 @@ func TestAttack(t *testing.T) {
 			// Signed by our key, because one key may sign several products.
 			r.offer = wire.Offer{Manifest: strings.Replace(r.offer.Manifest, `"cis490"`, `"other1"`, 1)}
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
-		}, `product "other1"`},
+		}, `product is "other1"`},
 		"oversize": {func(_ *testing.T, r *rig, _ *liar) {
 			r.offer.Manifest = strings.Replace(r.offer.Manifest, `"size": 8`, `"size": 99999999999`, 1)
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
@@ -112,7 +112,7 @@ func TestAttack(t *testing.T) {
 				}
 				return true
 			}
-		}, "more than the 8 bytes"},
+		}, "exceeds the 8 bytes"},
 		"endless offer": {func(_ *testing.T, _ *rig, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				for req.Context().Err() == nil {
@@ -234,7 +234,7 @@ func TestRemote_WithoutAnythingToVerifyWith(t *testing.T) {
 		r.publish("v2", 2)
 		r.run()
 		r.want(name, "v2", "v1")
-		if !strings.Contains(r.log.String(), "cannot be verified") {
+		if !strings.Contains(r.log.String(), "cannot verify the receiver's certificate") {
 			t.Errorf("%s: not reported:\n%s", name, r.log.String())
 		}
 	}

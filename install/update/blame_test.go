@@ -66,7 +66,7 @@ func TestBlame_Machine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(res.Status.RolledBack) != 0 || !strings.Contains(res.Status.Refused, "v1 fails too") ||
+				if len(res.Status.RolledBack) != 0 || !strings.Contains(res.Status.Refused, "v1 fails on it too") ||
 					!strings.HasSuffix(res.Status.Refused, "sudo cis490 autoupdate") {
 					t.Fatalf("%+v %+v", res, res.Status)
 				}
