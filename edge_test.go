@@ -6,9 +6,9 @@ import (
 	"testing"
 )
 
-// TestEdges gives each way in and out one home: a document from another machine is
-// decoded by wire.Decode, a client is made by httpclient, and text leaves through the
-// writers that main passes on.
+// TestEdges gives each kind of input and output one package: wire.Decode decodes documents
+// from other machines, httpclient makes clients, and text is printed by the writers that
+// main passes on.
 func TestEdges(t *testing.T) {
 	rules := []struct {
 		pattern string
@@ -32,7 +32,8 @@ func TestEdges(t *testing.T) {
 			[]string{"receiver/server/http.go", "receiver/authority/http.go", "receiver/contacts/snapshots.go", "receiver/notify/targets.go"},
 			nil, "wire.Encode escapes what people and programs are sent",
 		},
-		{`\bos\.Std(out|err)\b|\bfmt\.Print`, nil, []string{"main.go", "agent/orchestrate/supervise.go", "e2e/"}, "text leaves through the Env that escapes it"},
+		{`\bos\.Std(out|err)\b|\bfmt\.Print`, nil, []string{"main.go", "agent/orchestrate/supervise.go", "e2e/"},
+			"text leaves through the Env that escapes it"},
 	}
 	for _, r := range rules {
 		bad := regexp.MustCompile(r.pattern)

@@ -1,4 +1,4 @@
-// Command cis490 runs a fleet of lab hosts and the receiver they ship to. See
+// Command cis490 runs a fleet of lab hosts and the receiver they ship episodes to. See
 // docs/architecture.md.
 package main
 
@@ -14,13 +14,13 @@ import (
 	"cis490/internal/version"
 )
 
-// Stamped by the Makefile with -ldflags -X.
+// Set by the Makefile with -ldflags -X.
 var buildVersion, buildCommit, buildDirty string
 
 func main() {
-	log.SetOutput(io.Discard) // net/http's: what a peer sent, past the writers of Env
+	log.SetOutput(io.Discard) // net/http logs unescaped text of clients here
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal kills the program
 	code := commands.Main(ctx, os.Args, commands.Env{
 		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
 		Build: version.Read(buildVersion, buildCommit, buildDirty),

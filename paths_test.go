@@ -9,33 +9,39 @@ import (
 	"testing"
 )
 
-// byPath are the functions that take a path and resolve it as it is at that moment:
-// what one with fewer rights can change on the way, they follow and wait for.
-// Package disk has one for each that does not.
+// byPath are the functions that take a path and resolve it at that moment: they follow, and
+// block on, whatever a less privileged user puts there. Package disk has a safe one for
+// each.
 var byPath = map[string][]string{
 	"os": {
-		"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename", "ReadFile", "WriteFile",
-		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS", "CreateTemp", "Chdir", "StartProcess",
+		"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename",
+		"ReadFile", "WriteFile",
+		"Mkdir", "MkdirAll", "ReadDir", "Symlink", "Link", "Stat", "Lstat", "Readlink", "Truncate", "DirFS", "CopyFS", "CreateTemp", "Chdir",
+		"StartProcess",
 	},
 	"filepath": {"Walk", "WalkDir", "Glob", "EvalSymlinks"},
 	"unix": {
-		"Open", "Openat", "Openat2", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Fchownat", "Fchmodat", "Mkdir", "Mkdirat", "Rename", "Renameat",
+		"Open", "Openat", "Openat2", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Fchownat", "Fchmodat", "Mkdir", "Mkdirat", "Rename",
+		"Renameat",
 		"Renameat2", "Unlink", "Unlinkat", "Link", "Linkat", "Symlink", "Symlinkat", "Readlink", "Readlinkat", "Getxattr", "Setxattr", "Truncate",
-		"Creat", "Fstatat", "Statx", "Access", "Faccessat", "Faccessat2", "Mknod", "Mknodat", "Mkfifo", "Mkfifoat", "Rmdir", "Chdir", "Chroot", "Utimes", "UtimesNano", "UtimesNanoAt",
+		"Creat", "Fstatat", "Statx", "Access", "Faccessat", "Faccessat2", "Mknod", "Mknodat", "Mkfifo", "Mkfifoat", "Rmdir", "Chdir", "Chroot",
+		"Utimes", "UtimesNano", "UtimesNanoAt",
 		"Lgetxattr", "Lsetxattr", "Listxattr", "Llistxattr", "Removexattr", "InotifyAddWatch", "Mount", "Unmount", "OpenTree", "NameToHandleAt",
 	},
 	"syscall": {
-		"Open", "Openat", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Mkdir", "Rename", "Unlink", "Link", "Symlink", "Readlink", "Truncate",
-		"Creat", "Access", "Faccessat", "Fchmodat", "Fchownat", "Mkdirat", "Mknod", "Mknodat", "Mkfifo", "Rmdir", "Renameat", "Unlinkat", "Chdir", "Chroot", "Utimes", "UtimesNano",
+		"Open", "Openat", "Stat", "Lstat", "Statfs", "Chmod", "Chown", "Lchown", "Mkdir", "Rename", "Unlink", "Link", "Symlink", "Readlink",
+		"Truncate",
+		"Creat", "Access", "Faccessat", "Fchmodat", "Fchownat", "Mkdirat", "Mknod", "Mknodat", "Mkfifo", "Rmdir", "Renameat", "Unlinkat", "Chdir",
+		"Chroot", "Utimes", "UtimesNano",
 		"Getxattr", "Setxattr", "Listxattr", "Removexattr", "InotifyAddWatch", "Mount", "Unmount",
 	},
 	"tls":  {"LoadX509KeyPair"},
 	"http": {"ServeFile", "Dir"},
 }
 
-// TestPaths_GoThroughTheDisk keeps every path in the hands of internal/disk. A
-// recorder has the least rights of all and reads /proc by descriptors of its own;
-// scenarios and test helpers prepare what they like.
+// TestPaths_GoThroughTheDisk: every path is opened by internal/disk. A recorder has the
+// least rights of all and reads /proc by descriptors of its own; scenarios and test helpers
+// prepare what they need.
 func TestPaths_GoThroughTheDisk(t *testing.T) {
 	homes := []string{
 		"internal/disk", "agent/client/peer", "e2e",
@@ -65,7 +71,8 @@ func TestPaths_GoThroughTheDisk(t *testing.T) {
 				return true
 			}
 			if pkg, ok := sel.X.(*ast.Ident); ok && pkg.Obj == nil && slices.Contains(byPath[pkg.Name], sel.Sel.Name) {
-				t.Errorf("%s: %s.%s takes a path: package disk has one that nobody with fewer rights can turn elsewhere", fset.Position(n.Pos()), pkg.Name, sel.Sel.Name)
+				t.Errorf("%s: %s.%s takes a path: package disk has one that nobody with fewer rights can turn elsewhere", fset.Position(n.Pos()),
+					pkg.Name, sel.Sel.Name)
 			}
 			return true
 		})

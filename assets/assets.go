@@ -1,7 +1,6 @@
 // Package assets holds the files that are built into the binary: unit templates,
-// example configs, the default experiment. It has no logic and imports nothing
-// of the project; what is wrong with an asset is found by the tests of who uses
-// it, not at run time.
+// example configs, the default experiment. It has no logic and imports nothing of the
+// project; the tests of the packages that use an asset find its errors, not run time.
 package assets
 
 import (
@@ -13,25 +12,24 @@ import (
 var files embed.FS
 
 // Units returns the unit templates: NAME.service.tmpl, NAME.timer.tmpl, and
-// parts.tmpl with what they share.
+// parts.tmpl with their common parts.
 func Units() fs.FS {
 	units, err := fs.Sub(files, "units")
-	if err != nil { // the name is valid: cannot be
+	if err != nil { // impossible: the name is valid
 		return files
 	}
 	return units
 }
 
 // Config returns the example config of a role ("lab-host" or "receiver"), nil
-// for any other. Keys that a machine must set hold REPLACE_ME.
+// for any other. Keys that a machine must set are REPLACE_ME.
 func Config(role string) []byte { return read("config/" + role + ".toml") }
 
-// RootCA returns the certificates, as PEM, that are trusted where no pin is
-// known; there may be none in it.
+// RootCA returns the certificates, as PEM, that hosts without a pin trust; it may be empty.
 func RootCA() []byte { return read("ca/root.pem") }
 
-// ReleaseKeys returns the minisign public keys, one a line, whose releases are
-// taken where the authority gave none; there may be none in it.
+// ReleaseKeys returns the minisign public keys, one a line, that hosts trust for releases
+// if the authority sent none; it may be empty.
 func ReleaseKeys() []byte { return read("ca/release-keys") }
 
 func read(name string) []byte {

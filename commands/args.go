@@ -7,8 +7,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// looseArgs returns the arguments of a command that takes flags before and after
-// them: the library stops at the first argument, people do not.
+// looseArgs returns the arguments of a command that accepts flags before and after them.
+// The cli library stops at the first argument.
 func looseArgs(c *cli.Context) ([]string, error) {
 	var args []string
 	given := c.Args().Slice()

@@ -33,16 +33,16 @@ import (
 func (a *app) autoupdateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "autoupdate",
-		Usage:     "keep this machine on the offered release, and in the state that it describes",
+		Usage:     "keep this machine on the offered release and repair its installation",
 		ArgsUsage: " ",
 		Description: "The timer runs it every few minutes; each run does one short step. A release that a\n" +
 			"trusted key signed is fetched and put on trial; one that crashes, fails its checks or\n" +
-			"brings no episode through is rolled back with its units. When nothing is new, what\n" +
-			"differs from what the version installs is mended: drop-ins, masked units and the config\n" +
-			"are the site's and left alone. docs/updates.md tells more.\n\n" +
+			"ships no episode is rolled back with its units. When there is nothing new, it repairs\n" +
+			"what differs from the installed version; drop-ins, masked units and the config belong\n" +
+			"to the site and are not changed. See docs/updates.md.\n\n" +
 			"Examples:\n   sudo cis490 autoupdate\n   sudo cis490 autoupdate --check --json",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, and change nothing; exit code 1 if there is anything"},
+			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, without changes; exit code 1 if there is anything"},
 			jsonFlag(),
 		},
 		Action: a.autoupdate,
@@ -74,7 +74,7 @@ func (a *app) autoupdate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }() // closing frees it
+	defer func() { _ = lock.Close() }() // releases the lock
 	u, err := update.New(a.updateOptions(installed, lock, log.With("component", "autoupdate")))
 	if err != nil {
 		return err
@@ -95,8 +95,8 @@ func (a *app) autoupdate(c *cli.Context) error {
 	return nil
 }
 
-// updateOptions gathers what an update of this machine needs to know. A config
-// that cannot be read is no obstacle: what is needed of it is remembered.
+// updateOptions returns the options of this machine's update. It works with an unreadable
+// config, because the last good one is saved.
 func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.Logger) update.Options {
 	sys := &update.System{Lock: lock}
 	o := update.Options{
@@ -110,7 +110,7 @@ func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.L
 			a.updateLabHost(&o, sys, log)
 		}
 	}
-	for _, role := range installed { // of a machine with both, the receiver's folder goes first
+	for _, role := range installed { // on a machine with both roles, the receiver's folder takes precedence
 		if role == install.Receiver {
 			a.updateReceiver(&o, log)
 		}
@@ -121,7 +121,7 @@ func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.L
 func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Logger) {
 	conf, err := rememberedLabHost(installDir)
 	if err != nil {
-		log.Error("the config cannot be read, so it is not known where releases come from", "path", config.LabHostPath, "err", err)
+		log.Error("cannot read the config, so the source of releases is unknown", "path", config.LabHostPath, "err", err)
 		return
 	}
 	o.Config = conf.Update
@@ -132,8 +132,8 @@ func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Log
 	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
 }
 
-// gated tells whether the receiver refuses what this build records; without a
-// commit it always does.
+// gated reports whether the gate rejects this build's recordings. It always does without a
+// commit.
 func (a *app) gated(ctx context.Context, conf config.LabHost) bool {
 	if a.env.Build.Commit == "" {
 		return true
@@ -149,10 +149,11 @@ func (a *app) gated(ctx context.Context, conf config.LabHost) bool {
 	return err == nil && !v.Accepted
 }
 
-// offers is where a lab host's releases come from.
+// offers returns the source of a lab host's releases.
 func (a *app) offers(conf config.LabHost, log *slog.Logger) *update.Remote {
 	return &update.Remote{
-		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: a.env.Build.OS, Arch: a.env.Build.Arch, Agent: "cis490/" + a.env.Build.Version,
+		URL: conf.Receiver.URL, Host: ident.Host(conf.Host), OS: a.env.Build.OS, Arch: a.env.Build.Arch,
+		Agent: "cis490/" + a.env.Build.Version,
 		Roots: func() (*x509.CertPool, error) {
 			return pki.NewBundle(disk.OS{}, filepath.Join(conf.CertsDir, client.CAFile)).Get()
 		},
@@ -163,7 +164,7 @@ func (a *app) offers(conf config.LabHost, log *slog.Logger) *update.Remote {
 func (a *app) updateReceiver(o *update.Options, log *slog.Logger) {
 	conf, _, err := config.LoadReceiver(config.ReceiverPath)
 	if err != nil {
-		log.Error("the config cannot be read, defaults are taken for where releases are", "path", config.ReceiverPath, "err", err)
+		log.Error("cannot read the config; using the default folder of releases", "path", config.ReceiverPath, "err", err)
 		conf = config.DefaultReceiver()
 	}
 	o.Config = conf.Update
@@ -171,9 +172,9 @@ func (a *app) updateReceiver(o *update.Options, log *slog.Logger) {
 	o.Source = update.Folder{FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), OS: o.OS, Arch: o.Arch}
 }
 
-// rememberedLabHost reads the config, and keeps a copy of one that is sound for
-// the day on which it is not: a config of a newer version, or a slip of a hand,
-// must not keep the update out that mends it.
+// rememberedLabHost reads the config and saves a copy of a valid one. It returns the copy
+// if the config is invalid, so that a mistake or a newer version's config cannot block the
+// update that fixes it.
 func rememberedLabHost(dir string) (config.LabHost, error) {
 	last := filepath.Join(dir, "state", "lab-host.toml")
 	conf, _, err := config.LoadLabHost(config.LabHostPath)
@@ -186,12 +187,12 @@ func rememberedLabHost(dir string) (config.LabHost, error) {
 	}
 	content, err := disk.ReadFile(disk.OS{}, config.LabHostPath, disk.Small)
 	if have, herr := disk.ReadFile(disk.OS{}, last, disk.Small); err == nil && (herr != nil || string(have) != string(content)) {
-		_ = disk.ReplaceBytes(disk.OS{}, last, 0o600, content) // on a full disk the older one stays
+		_ = disk.ReplaceBytes(disk.OS{}, last, 0o600, content) // on a full disk the older copy stays
 	}
 	return conf, nil
 }
 
-// keysFrom reads release keys where enrolment put them, else those built in.
+// keysFrom reads the release keys that enrollment stored, or else the built-in ones.
 func keysFrom(path string) func() (string, error) {
 	return func() (string, error) {
 		b, err := disk.ReadFile(disk.OS{}, path, 1<<16)
@@ -215,8 +216,7 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// checkUpdate tells what a run would do, and what differs from what the running
-// version describes.
+// checkUpdate prints what a run would do, and what differs from the installed version.
 func (a *app) checkUpdate(c *cli.Context, u *update.Updater, installed []install.Role) error {
 	r, err := u.Check(c.Context)
 	if err != nil {
@@ -264,13 +264,14 @@ func (a *app) printUpdate(c *cli.Context, r update.Result) error {
 	}
 	a.printf("%s\n", line)
 	if t := r.Status.Trial; t != nil {
-		a.printf("version %s is on trial: %s of %s\n", t.Version, time.Duration(t.Observed*float64(time.Second)).Round(time.Second), time.Duration(t.Needs*float64(time.Second)))
+		observed := time.Duration(t.Observed * float64(time.Second)).Round(time.Second)
+		a.printf("version %s is on trial: %s of %s\n", t.Version, observed, time.Duration(t.Needs*float64(time.Second)))
 	}
 	return nil
 }
 
-// installedBinary returns the path of this binary, which must be an installed
-// one: a copy from elsewhere would install itself by the way.
+// installedBinary returns the path of this binary, which must be an installed one, because
+// another copy would install itself.
 func installedBinary() (string, error) {
 	path, err := os.Executable()
 	if err != nil {

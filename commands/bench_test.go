@@ -74,12 +74,14 @@ func BenchmarkShipIdle(b *testing.B) {
 	for n := range 30000 {
 		id := fmt.Sprintf("00J%023d", n)
 		r.must(os.WriteFile(filepath.Join(data, "shipped", id+wire.TarballSuffix), nil, 0o644))
-		_, _ = fmt.Fprintf(&receipts, `{"at":"2026-01-01T00:00:00Z","episode":%q,"sha256":%q,"size":0,"store_id":"x"}`+"\n", id, strings.Repeat("0", 64))
+		_, _ = fmt.Fprintf(&receipts, `{"at":"2026-01-01T00:00:00Z","episode":%q,"sha256":%q,"size":0,"store_id":"x"}`+"\n", id,
+			strings.Repeat("0", 64))
 	}
 	r.must(os.WriteFile(filepath.Join(data, "shipped", "receipts.jsonl"), receipts.Bytes(), 0o644))
 	// Reconciled just now: the daily comparison is work, not idleness.
 	store := strings.TrimSpace(r.read("rx/store_id"))
-	r.must(os.WriteFile(filepath.Join(data, "shipper.json"), fmt.Appendf(nil, `{"store_id":%q,"reconciled_at":%q}`, store, time.Now().Format(time.RFC3339)), 0o644))
+	r.must(os.WriteFile(filepath.Join(data, "shipper.json"), fmt.Appendf(nil, `{"store_id":%q,"reconciled_at":%q}`, store,
+		time.Now().Format(time.RFC3339)), 0o644))
 	cmd := exec.Command("cis490", "ship", "--config", r.path("lab.toml"))
 	cmd.Stderr = r.create("ship.log")
 	r.must(cmd.Start())

@@ -22,17 +22,17 @@ import (
 func (a *app) certFetchCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "cert-fetch",
-		Usage:     "enrol this host, renew its certificate, recover it after expiry",
+		Usage:     "enroll this host, renew its certificate, or recover it after expiry",
 		ArgsUsage: " ",
-		Description: "Does what is due, which mostly is nothing; a timer runs it every 5 minutes. The\n" +
-			"daemons take a new certificate without a restart.\n\nExamples:\n" +
+		Description: "Does what is due, which is usually nothing; a timer runs it every 5 minutes. The\n" +
+			"daemons use a new certificate without a restart.\n\nExamples:\n" +
 			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json",
 		Flags: []cli.Flag{
 			configFlag(config.LabHostPath),
-			&cli.BoolFlag{Name: "renew", Usage: "renew now, though it is not due"},
-			&cli.BoolFlag{Name: "status", Usage: "tell what this host has and change nothing; exit code 1 unless it has a valid certificate"},
+			&cli.BoolFlag{Name: "renew", Usage: "renew now, even if it is not due"},
+			&cli.BoolFlag{Name: "status", Usage: "print this host's credentials; exit code 1 without a valid certificate"},
 			&cli.BoolFlag{Name: "json", Usage: "with --status: print it as JSON"},
-			&cli.DurationFlag{Name: "patience", Value: 10 * time.Second, Usage: "keep asking an authority out of reach for `TIME`"},
+			&cli.DurationFlag{Name: "patience", Value: 10 * time.Second, Usage: "retry for `TIME` while the authority is unreachable"},
 		},
 		Action: a.certFetch,
 	}
@@ -73,13 +73,13 @@ func (a *app) certFetch(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if r != enroll.Nothing || a.terminal(a.env.Out) { // the timer's journal need not say that all is well
+	if r != enroll.Nothing || a.terminal(a.env.Out) { // nothing due: keep the journal short
 		a.printf("%s: %s\n", conf.Host, r)
 	}
 	return nil
 }
 
-// probe asks the receiver something harmless with the credentials in a folder.
+// probe sends the receiver a harmless request with the credentials in a folder.
 func (a *app) probe(ctx context.Context, conf config.LabHost, dir string) error {
 	conf.CertsDir = dir
 	cl, err := client.New(conf, a.env.Build)
@@ -104,7 +104,7 @@ func (a *app) certStatus(c *cli.Context, e *enroll.Enroller) error {
 	case s.Enrolled:
 		a.printf("%s: certificate %s, valid until %s, renews at %s\n", s.Host, s.Serial, stamp(s.NotAfter), stamp(s.RenewAt))
 	case s.Token:
-		a.printf("%s: has a join token and is not enrolled yet\n", s.Host)
+		a.printf("%s: not enrolled yet, has a join token\n", s.Host)
 	default:
 		a.printf("%s: not enrolled\n", s.Host)
 	}
@@ -114,8 +114,8 @@ func (a *app) certStatus(c *cli.Context, e *enroll.Enroller) error {
 	return err
 }
 
-// becomeOwner makes root the user whose credentials these are, so that what it
-// writes can be read by that user's daemons.
+// becomeOwner changes root to the user that owns a folder, so that this user's daemons can
+// read new files.
 func becomeOwner(dir string) error {
 	if os.Geteuid() != 0 {
 		return nil

@@ -1,6 +1,6 @@
-// Package commands is the command line: each subcommand is a file that turns
-// flags and config into one call and its result into text. It is the only place
-// where agent, receiver and install meet; it holds no logic of theirs.
+// Package commands is the command line: each subcommand is a file that turns flags and
+// config into a call and its result into text. It is the only place where agent, receiver
+// and install meet, and contains none of their logic.
 package commands
 
 import (
@@ -16,7 +16,7 @@ import (
 	"cis490/internal/version"
 )
 
-// Env is what the program gets from the world around it.
+// Env is the program's environment.
 type Env struct {
 	In       io.Reader
 	Out, Err io.Writer
@@ -24,30 +24,32 @@ type Env struct {
 	Build    version.Info
 }
 
-// Main runs the program and returns its exit code. The context ends when the
-// program is asked to stop: a command may still be running when Main returns, so
-// the caller ends the program. What is printed has no hidden characters, and
-// errors and logs have no secrets.
+// Main runs the program and returns its exit code. The context ends when the program is
+// asked to stop. A command may still be running when Main returns, so the caller must exit.
+// Output has no hidden characters, and errors and logs contain no secrets.
 func Main(ctx context.Context, args []string, env Env) int {
 	env.Out, env.Err = plain.NewWriter(env.Out), maskWriter{plain.NewWriter(env.Err)}
 	a := &app{env: env, patient: new(atomic.Bool)}
 	return a.interruptible(ctx, func() int { return a.report(a.cli().RunContext(ctx, args)) })
 }
 
-// app is one run of the program.
+// app is a run of the program.
 type app struct {
 	env     Env
-	patient *atomic.Bool // set by stopsItself; copies of an app share it
+	patient *atomic.Bool // set by stopsItself; copies of app share it
 }
 
 // cli builds the command tree.
 func (a *app) cli() *cli.App {
 	c := &cli.App{
-		Name:                 "cis490",
-		Usage:                "record, ship and collect behaviour episodes with a fleet that heals itself",
-		Description:          "Start here:\n   cis490 demo                                   the whole system on this machine, no root\n   sudo cis490 install receiver --public-url URL  make this machine the receiver\n   sudo cis490 install lab-host --join -          make this machine a lab host",
+		Name:  "cis490",
+		Usage: "record, ship and collect behaviour episodes with a fleet that heals itself",
+		Description: "Start here:\n" +
+			"   cis490 demo                                   run the whole system on this machine, without root\n" +
+			"   sudo cis490 install receiver --public-url URL  make this machine the receiver\n" +
+			"   sudo cis490 install lab-host --join -          make this machine a lab host",
 		Version:              a.env.Build.Version,
-		HideVersion:          true, // `cis490 version` says more
+		HideVersion:          true, // `cis490 version` prints more
 		EnableBashCompletion: true,
 		Reader:               a.env.In,
 		Writer:               a.env.Out,
@@ -55,7 +57,7 @@ func (a *app) cli() *cli.App {
 		Flags:                logFlags(),
 		Commands:             a.commands(),
 		Action:               a.group,
-		// Errors rise to Main; nothing below it exits.
+		// Main handles errors; nothing below it exits.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
 	rejectUsage(c.Commands, a.group)
@@ -63,7 +65,7 @@ func (a *app) cli() *cli.App {
 	return c
 }
 
-// commands lists the subcommands in the order in which help shows them.
+// commands lists the subcommands in the order of the help text.
 func (a *app) commands() []*cli.Command {
 	return []*cli.Command{
 		a.demoCommand(),
@@ -96,8 +98,8 @@ func (a *app) commands() []*cli.Command {
 	}
 }
 
-// rejectUsage gives every command the same manners: a wrong flag or subcommand
-// is a usage error, not help on standard output with success.
+// rejectUsage makes a wrong flag or subcommand a usage error in every command. The library
+// would print help and exit with success.
 func rejectUsage(commands []*cli.Command, group cli.ActionFunc) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
@@ -121,7 +123,7 @@ func (a *app) group(c *cli.Context) error {
 	if c.Command == nil || c.Command.Name == "" || c.Command.Name == c.App.Name {
 		return cli.ShowAppHelp(c)
 	}
-	return usagef(c, "say which of its subcommands")
+	return usagef(c, "missing subcommand")
 }
 
 func usageError(c *cli.Context, err error, _ bool) error {
@@ -131,7 +133,7 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return usagef(c, "%w", err)
 }
 
-// noArgs refuses arguments.
+// noArgs returns a usage error if there are arguments.
 func noArgs(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef(c, "unexpected argument %q", c.Args().First())
@@ -139,7 +141,7 @@ func noArgs(c *cli.Context) error {
 	return nil
 }
 
-// stdin reads what was piped in, up to limit bytes.
+// stdin reads standard input, up to limit bytes.
 func (a *app) stdin(limit int64) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(a.env.In, limit))
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// shells are the shells that completion knows, with their scripts: each asks the
-// program itself what may come next, so that none grows old.
+// shells returns the completion scripts by shell. Each asks the program itself for
+// completions, so that a script never becomes outdated.
 func shells() map[string]string {
 	return map[string]string{
 		"bash": `_cis490() {
@@ -52,7 +52,7 @@ func (a *app) completionCommand() *cli.Command {
 	var leaves []*cli.Command
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		leaves = append(leaves, &cli.Command{
-			Name: shell, Usage: "print the completion of " + shell, ArgsUsage: " ",
+			Name: shell, Usage: "print the completion script for " + shell, ArgsUsage: " ",
 			Description: "Prints a script for " + shell + " that completes commands and flags.\n\nExample:\n   " + hint[shell],
 			Action: func(c *cli.Context) error {
 				if err := noArgs(c); err != nil {
@@ -63,13 +63,14 @@ func (a *app) completionCommand() *cli.Command {
 			},
 		})
 	}
-	return &cli.Command{Name: "completion", Usage: "print a shell's completion", Subcommands: leaves}
+	return &cli.Command{Name: "completion", Usage: "print a shell's completion script", Subcommands: leaves}
 }
 
 func (a *app) manCommand() *cli.Command {
 	return &cli.Command{
 		Name: "man", Usage: "print the manual page", ArgsUsage: " ",
-		Description: "Prints the manual page of all commands, made out of their help.\n\nExamples:\n   cis490 man | man -l -\n   cis490 man | sudo install -Dm644 /dev/stdin /usr/local/share/man/man8/cis490.8",
+		Description: "Prints the manual page of all commands, generated from their help.\n\n" +
+			"Examples:\n   cis490 man | man -l -\n   cis490 man | sudo install -Dm644 /dev/stdin /usr/local/share/man/man8/cis490.8",
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err
@@ -78,7 +79,7 @@ func (a *app) manCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			// A line that begins with a dot would be a request of troff.
+			// troff would interpret a leading dot as a request.
 			a.printf("%s", strings.ReplaceAll(page, "\n...", "\n\\&..."))
 			return nil
 		},

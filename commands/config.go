@@ -11,25 +11,25 @@ import (
 	"cis490/internal/fault"
 )
 
-// configFlag is --config of a command that reads one role's file.
+// configFlag is the --config flag of a command for one role.
 func configFlag(path string) cli.Flag {
 	return &cli.StringFlag{Name: "config", Value: path, EnvVars: []string{"CIS490_CONFIG"}, Usage: "read `FILE`"}
 }
 
-// jsonFlag is --json.
+// jsonFlag is the --json flag.
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON"}
 }
 
-// labHost loads the lab host's config and warns of unknown keys: a binary that
-// was rolled back must start with a newer file.
+// labHost loads the lab host's config and prints warnings for unknown keys, because a
+// rolled-back binary must accept a newer file.
 func (a *app) labHost(c *cli.Context) (config.LabHost, error) {
 	conf, unknown, err := config.LoadLabHost(c.String("config"))
 	a.warnUnknown(unknown)
 	return conf, err
 }
 
-// receiver loads the receiver's config as labHost does a lab host's.
+// receiver is labHost for the receiver's config.
 func (a *app) receiver(c *cli.Context) (config.Receiver, error) {
 	conf, unknown, err := config.LoadReceiver(c.String("config"))
 	a.warnUnknown(unknown)
@@ -47,10 +47,12 @@ func (a *app) configCommand() *cli.Command {
 		Name:  "config",
 		Usage: "check the config files",
 		Subcommands: []*cli.Command{{
-			Name:        "check",
-			Usage:       "tell everything that is wrong in the config files, with file, line and column",
-			ArgsUsage:   " ",
-			Description: "Without a flag it checks the files that this machine has. Unknown keys are errors\nhere; daemons only warn of them. Exit code 78 if anything is wrong.\n\nExamples:\n   cis490 config check\n   cis490 config check --lab-host ./lab-host.toml",
+			Name:      "check",
+			Usage:     "print all errors in the config files, with file, line and column",
+			ArgsUsage: " ",
+			Description: "Without a flag it checks the config files of this machine. Unknown keys are errors\n" +
+				"here, but only warnings for daemons. Exit code 78 if there is any error.\n\n" +
+				"Examples:\n   cis490 config check\n   cis490 config check --lab-host ./lab-host.toml",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "lab-host", Usage: "check `FILE` as a lab host's config"},
 				&cli.StringFlag{Name: "receiver", Usage: "check `FILE` as a receiver's config"},
@@ -69,7 +71,7 @@ func (a *app) configCheck(c *cli.Context) error {
 		lab, rx = ifExists(config.LabHostPath), ifExists(config.ReceiverPath)
 	}
 	if lab == "" && rx == "" {
-		return fault.Exit(fault.Fix(errors.New("this machine has no config file"),
+		return fault.Exit(fault.Fix(errors.New("no config file in /etc/cis490"),
 			"sudo cis490 install lab-host --join -   # or: sudo cis490 install receiver --public-url URL"), fault.Config)
 	}
 	var all []error
@@ -84,7 +86,7 @@ func (a *app) configCheck(c *cli.Context) error {
 	return errors.Join(all...)
 }
 
-// checked prints a file that is right, and returns all that is wrong with it.
+// checked prints that a file is valid, or returns all errors in it.
 func (a *app) checked(path string, unknown []*config.Error, err error) error {
 	if err != nil && len(unknown) == 0 {
 		return err // with its own fix

@@ -17,18 +17,18 @@ import (
 	"cis490/internal/ident"
 )
 
-// enough is how many accepted episodes of each host end `demo --once`.
+// enough is how many accepted episodes per host end `demo --once`.
 const enough = 3
 
 func (a *app) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
-		Usage:     "run the whole system on loopback: no root, no systemd",
+		Usage:     "run the whole system on loopback, without root or systemd",
 		ArgsUsage: " ",
-		Description: "Starts an authority, a receiver and lab hosts as real processes in a folder of\n" +
-			"their own. Each host enrols with a join token, records real episodes of a real\n" +
-			"child process and ships them over mutual TLS; a fleet-check runs every few\n" +
-			"seconds. Ctrl-C stops everything and removes the folder.\n\nExamples:\n" +
+		Description: "Starts an authority, a receiver and lab hosts as processes in a temporary folder.\n" +
+			"Each host enrolls with a join token, records episodes of a child process and ships\n" +
+			"them over mutual TLS; fleet-check runs every few seconds. Ctrl-C stops everything\n" +
+			"and removes the folder.\n\nExamples:\n" +
 			"   cis490 demo --hosts 3\n   cis490 demo --once --keep",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "hosts", Value: 1, Usage: "run `N` lab hosts"},
@@ -40,7 +40,7 @@ func (a *app) demoCommand() *cli.Command {
 	}
 }
 
-// demo is one run of the whole system.
+// demo is a run of the whole system.
 type demo struct {
 	a     *app
 	dir   string
@@ -58,14 +58,15 @@ func (a *app) demo(c *cli.Context) (err error) {
 		return usagef(c, "--hosts: want 1 to 50, got %d", n)
 	}
 	if a.env.Build.Commit == "" {
-		return fault.Exit(fault.Fix(errors.New("this binary carries no commit, and the receiver takes no episode without one"), "make demo"), fault.Config)
+		return fault.Exit(fault.Fix(errors.New("this binary has no commit, and the receiver rejects episodes without one"), "make demo"),
+			fault.Config)
 	}
-	// A Unix socket's path has at most 107 bytes: the system's short folder.
+	// In /tmp, because a Unix socket's path has at most 107 bytes.
 	dir := filepath.Join("/tmp", "cis490-demo-"+rand.Text()[:10])
 	if err := (disk.OS{}).Mkdir(dir, 0o700); err != nil {
 		return err
 	}
-	// The children die with the thread that started them, see children.
+	// The children die with the thread that started them; see children.
 	runtime.LockOSThread()
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
@@ -92,7 +93,7 @@ func (a *app) demo(c *cli.Context) (err error) {
 	return orStopped(c.Context, d.watch(ctx, c.Bool("once")))
 }
 
-// orStopped turns the error of an interrupted demo into a clean end.
+// orStopped turns the error of an interrupted demo into success.
 func orStopped(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -100,7 +101,7 @@ func orStopped(ctx context.Context, err error) error {
 	return err
 }
 
-// start brings everything up, in the order of an installation.
+// start starts everything, in the order of an installation.
 func (d *demo) start(ctx context.Context) error {
 	if err := (disk.OS{}).Mkdir(filepath.Join(d.dir, "logs"), 0o755); err != nil {
 		return err
@@ -205,7 +206,7 @@ func (d *demo) path(parts ...string) string {
 	return filepath.Join(append([]string{d.dir}, parts...)...)
 }
 
-// twoPorts finds two free ports of the loopback address.
+// twoPorts finds two free ports on the loopback address.
 func twoPorts() (first, second int, err error) {
 	var ports [2]int
 	for i := range ports {
@@ -213,7 +214,7 @@ func twoPorts() (first, second int, err error) {
 		if err != nil {
 			return 0, 0, err
 		}
-		defer func() { _ = l.Close() }() // held until both are known, so that they differ
+		defer func() { _ = l.Close() }() // open until both are known, so that they differ
 		ports[i] = l.Addr().(*net.TCPAddr).Port
 	}
 	return ports[0], ports[1], nil

@@ -18,19 +18,19 @@ import (
 	"cis490/internal/disk"
 )
 
-// children are the demo's processes. They get a process group each, so that
-// Ctrl-C reaches only the demo, which stops them in order; should the demo be
-// killed, the kernel ends them with it (Pdeathsig, hence the locked thread).
+// children are the demo's processes. Each has its own process group, so that Ctrl-C reaches
+// only the demo, which stops them in order. If the demo is killed, the kernel kills them
+// too (Pdeathsig, hence the locked thread).
 type children struct {
 	dir     string
 	exe     string
-	cancel  context.CancelFunc // of the repeated ones
+	cancel  context.CancelFunc // ends the repeated commands
 	repeats sync.WaitGroup
 
 	mu       sync.Mutex
 	stopping bool
 	running  []*child
-	died     chan error // the first that ended unasked
+	died     chan error // error of the first that ended by itself
 }
 
 type child struct {
@@ -40,11 +40,11 @@ type child struct {
 }
 
 func newChildren(dir string) *children {
-	// Not os.Executable: the link stays right when the file is replaced.
+	// Not os.Executable, because this link stays right when the file is replaced.
 	return &children{dir: dir, exe: "/proc/self/exe", cancel: func() {}, died: make(chan error, 1)}
 }
 
-// command prepares a run of this same program, its output in a log of its own.
+// command prepares a run of this program with its own log file.
 func (k *children) command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, k.exe, args...)
 	cmd.Args[0] = "cis490"
@@ -56,13 +56,13 @@ func (k *children) command(ctx context.Context, args ...string) *exec.Cmd {
 
 func (k *children) log(name string) string { return filepath.Join(k.dir, "logs", name+".log") }
 
-// start runs a daemon; that it ends unasked is told by died.
+// start starts a daemon. died receives an error if it ends by itself.
 func (k *children) start(name string, args ...string) error {
 	f, err := disk.OS{}.OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // the child has its own
+	defer func() { _ = f.Close() }() // the child has its own descriptor
 	cmd := k.command(context.Background(), args...)
 	cmd.Stdout, cmd.Stderr = f, f
 	if err := cmd.Start(); err != nil {
@@ -95,7 +95,7 @@ func (k *children) run(ctx context.Context, name string, args ...string) ([]byte
 	err := cmd.Run()
 	log := append(slices.Clip(errOut.Bytes()), out.Bytes()...)
 	if strings.HasPrefix(name, "token") {
-		log = errOut.Bytes() // its output is a secret
+		log = errOut.Bytes() // standard output is a secret
 	}
 	if f, ferr := (disk.OS{}).OpenFile(k.log(name), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); ferr == nil {
 		_, werr := f.Write(log)
@@ -107,7 +107,7 @@ func (k *children) run(ctx context.Context, name string, args ...string) ([]byte
 	return out.Bytes(), nil
 }
 
-// repeat runs a command every so often until stop.
+// repeat runs a command at intervals until stop.
 func (k *children) repeat(ctx context.Context, every time.Duration, name string, args ...string) {
 	ctx, k.cancel = context.WithCancel(ctx)
 	k.repeats.Go(func() {
@@ -150,7 +150,7 @@ func (k *children) waitFile(ctx context.Context, path string) error {
 	}
 }
 
-// maxTail bounds the end of a log that is read, in bytes.
+// maxTail bounds the part of a log that tail reads, in bytes.
 const maxTail = 64 << 10
 
 // tail returns the last lines of a child's log.
@@ -159,7 +159,7 @@ func (k *children) tail(name string) string {
 	if err != nil {
 		return err.Error()
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }()
 	fi, err := f.Stat()
 	if err != nil {
 		return err.Error()
@@ -172,7 +172,7 @@ func (k *children) tail(name string) string {
 	return strings.Join(lines[max(0, len(lines)-5):], "\n")
 }
 
-// stop ends all children, the last started first, and waits for them.
+// stop stops all children in reverse order and waits for them.
 func (k *children) stop() error {
 	k.cancel()
 	k.repeats.Wait()
@@ -182,7 +182,7 @@ func (k *children) stop() error {
 	k.mu.Unlock()
 	var errs []error
 	for _, c := range slices.Backward(running) {
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // it may have ended already
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
 		select {
 		case <-c.done:
 		case <-time.After(20 * time.Second):

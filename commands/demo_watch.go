@@ -16,7 +16,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// joinToken asks the authority for a host's join token, as a maintainer does.
+// joinToken requests a host's join token, like a maintainer.
 func (d *demo) joinToken(ctx context.Context, h ident.Host) (wire.Token, error) {
 	out, err := d.kids.run(ctx, "token-"+string(h), "token", "create", "--config", d.path("receiver.toml"), "--json", string(h))
 	if err != nil {
@@ -31,13 +31,13 @@ func (d *demo) joinToken(ctx context.Context, h ident.Host) (wire.Token, error) 
 	return wire.ParseToken(made[0].Token)
 }
 
-// lookAround says where everything is.
+// lookAround prints where everything is.
 func (d *demo) lookAround() {
 	d.a.printf(`The whole system is running in %s
 
-Dashboard: %s  (operator token: demo; the certificate is the demo's own)
+Dashboard: %s  (operator token: demo; certificate of the demo's own CA)
 
-Look around from another terminal:
+Try in another terminal:
    cis490 status --config %s
    cis490 doctor --config %s
    tail -f %s
@@ -45,7 +45,7 @@ Look around from another terminal:
 `, d.dir, d.url, d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
 }
 
-// accepted is what the demo reads of an index row.
+// accepted is the part of an index row that the demo reads.
 type accepted struct {
 	At      time.Time       `json:"received_at"`
 	Host    ident.Host      `json:"host"`
@@ -53,8 +53,8 @@ type accepted struct {
 	Size    int64           `json:"size"`
 }
 
-// watch prints each accepted episode until the demo is stopped or, with once,
-// every host has enough of them.
+// watch prints each accepted episode until the demo is stopped or, with once, every host
+// has enough episodes.
 func (d *demo) watch(ctx context.Context, once bool) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
@@ -74,10 +74,12 @@ func (d *demo) watch(ctx context.Context, once bool) error {
 			seen[e.Episode] = true
 			per[e.Host]++
 			bytes += e.Size
-			d.a.printf("%6.1fs  %s  episode %s accepted (%d of this host, %s)\n", time.Since(start).Seconds(), e.Host, e.Episode, per[e.Host], humanize.IBytes(uint64(e.Size)))
+			d.a.printf("%6.1fs  %s  episode %s accepted (%d of this host, %s)\n",
+				time.Since(start).Seconds(), e.Host, e.Episode, per[e.Host], humanize.IBytes(uint64(e.Size)))
 		}
 		if once && d.all(per) {
-			d.a.printf("\n%d hosts, %d episodes accepted, %s, in %.1fs; every one recorded from a real process, shipped over mutual TLS and durable before it was acknowledged\n",
+			d.a.printf("\n%d hosts, %d episodes accepted, %s, in %.1fs; "+
+				"each recorded from a process, shipped over mutual TLS and stored durably before its receipt\n",
 				len(d.hosts), len(seen), humanize.IBytes(uint64(bytes)), time.Since(start).Seconds())
 			return nil
 		}

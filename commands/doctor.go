@@ -17,42 +17,44 @@ import (
 func (a *app) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
-		Usage:     "check this machine and say how to fix what is wrong",
+		Usage:     "check this machine and print how to fix problems",
 		ArgsUsage: " ",
-		Description: "Runs every check of the machine's role, side by side, and prints for each one that is\n" +
-			"not well what to paste, and where. Some checks need root to see; without it they skip.\n" +
-			"Exit code 1 if a check fails, with --strict also if one warns. --json prints one document\n" +
-			"per role, as docs/doctor.schema.json describes it. docs/checks.md explains each check.\n\n" +
-			"Examples:\n   sudo cis490 doctor\n   sudo cis490 doctor --json | jq '.checks[] | select(.status == \"fail\")'\n   cis490 doctor --only cert.expiry --only dns.receiver",
+		Description: "Runs every check of the machine's role and prints, for each problem, the commands that\n" +
+			"fix it and where to run them. Some checks need root; without it they are skipped.\n" +
+			"Exit code 1 if a check fails, with --strict also on warnings. --json prints one document\n" +
+			"per role, described in docs/doctor.schema.json. docs/checks.md explains each check.\n\n" +
+			"Examples:\n   sudo cis490 doctor\n" +
+			"   sudo cis490 doctor --json | jq '.checks[] | select(.status == \"fail\")'\n" +
+			"   cis490 doctor --only cert.expiry --only dns.receiver",
 		Flags: append(roleFlags(), jsonFlag(),
 			&cli.StringSliceFlag{Name: "only", Usage: "run only the check `ID`; may be repeated"},
-			&cli.BoolFlag{Name: "list", Usage: "list the checks and run none"},
-			&cli.BoolFlag{Name: "strict", Usage: "let warnings fail too"},
-			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, and say what was done"},
+			&cli.BoolFlag{Name: "list", Usage: "list the checks without running them"},
+			&cli.BoolFlag{Name: "strict", Usage: "treat warnings as failures"},
+			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, and print what was done"},
 			&cli.BoolFlag{Name: "deep", Usage: "on a receiver: compare every row of the index with its file"},
 		),
 		Action: a.doctor,
 	}
 }
 
-// ward is a role's registry together with how its reports begin.
-type ward struct {
+// roleChecks is a role's registry, with the header of its reports.
+type roleChecks struct {
 	role, host string
 	checks     []check.Check
 }
 
-// wardOf builds the registry of a role on this machine.
-func (a *app) wardOf(p placement, deep bool) ward {
+// checksOf returns the registry of a role on this machine.
+func (a *app) checksOf(p placement, deep bool) roleChecks {
 	if p.role == roleReceiver {
 		o, checks := a.receiverChecks(p, deep)
-		return ward{p.role, named(o.Config.PublicURL, o.Err), checks}
+		return roleChecks{p.role, named(o.Config.PublicURL, o.Err), checks}
 	}
 	o, checks := a.labHostChecks(p)
-	return ward{p.role, named(o.Config.Host, o.Err), checks}
+	return roleChecks{p.role, named(o.Config.Host, o.Err), checks}
 }
 
-// named returns what a config calls its machine. In a config that is wrong, that may
-// be a secret in the wrong place.
+// named returns the host name of a valid config. In an invalid one it may be a misplaced
+// secret.
 func named(name string, err error) string {
 	if err != nil {
 		return ""
@@ -61,7 +63,7 @@ func named(name string, err error) string {
 }
 
 // examine runs the checks.
-func (a *app) examine(ctx context.Context, w ward) check.Report {
+func (a *app) examine(ctx context.Context, w roleChecks) check.Report {
 	r := check.Report{
 		Schema: check.Schema, Host: w.host, Role: w.role, Version: a.env.Build.Version, Commit: string(a.env.Build.Commit),
 		At: time.Now().UTC().Truncate(time.Second),
@@ -76,21 +78,21 @@ func (a *app) doctor(c *cli.Context) error {
 		return err
 	}
 	places, err := roles(c)
-	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // whatever this machine is
+	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // even without a role
 		places, err = []placement{{roleLabHost, config.LabHostPath}, {roleReceiver, config.ReceiverPath}}, nil
 	}
 	if err != nil {
 		return err
 	}
-	var wards []ward
+	var selected []roleChecks
 	for _, p := range places {
-		wards = append(wards, a.wardOf(p, c.Bool("deep")))
+		selected = append(selected, a.checksOf(p, c.Bool("deep")))
 	}
-	if err := only(c, wards); err != nil {
+	if err := only(c, selected); err != nil {
 		return err
 	}
 	bad := false
-	for i, w := range wards {
+	for i, w := range selected {
 		if c.Bool("list") {
 			a.listChecks(w, c.Bool("json"))
 			continue
@@ -117,26 +119,26 @@ func (a *app) doctor(c *cli.Context) error {
 	return nil
 }
 
-// only keeps the checks that --only names; a name that no role has is an error.
-func only(c *cli.Context, wards []ward) error {
+// only keeps the checks of --only. An id that no role has is an error.
+func only(c *cli.Context, selected []roleChecks) error {
 	wanted := c.StringSlice("only")
 	if len(wanted) == 0 {
 		return nil
 	}
 	for _, id := range wanted {
-		if !slices.ContainsFunc(wards, func(w ward) bool {
+		if !slices.ContainsFunc(selected, func(w roleChecks) bool {
 			return slices.ContainsFunc(w.checks, func(k check.Check) bool { return k.ID == id })
 		}) {
-			return usagef(c, "unknown check %q: cis490 doctor --list names them all", id)
+			return usagef(c, "unknown check %q: see cis490 doctor --list", id)
 		}
 	}
-	for i := range wards {
-		wards[i].checks = slices.DeleteFunc(wards[i].checks, func(k check.Check) bool { return !slices.Contains(wanted, k.ID) })
+	for i := range selected {
+		selected[i].checks = slices.DeleteFunc(selected[i].checks, func(k check.Check) bool { return !slices.Contains(wanted, k.ID) })
 	}
 	return nil
 }
 
-func (a *app) listChecks(w ward, asJSON bool) {
+func (a *app) listChecks(w roleChecks, asJSON bool) {
 	type entry struct {
 		Role     string         `json:"role"`
 		ID       string         `json:"id"`
@@ -150,7 +152,7 @@ func (a *app) listChecks(w ward, asJSON bool) {
 		all = append(all, entry{w.role, k.ID, k.Severity, k.Title, k.Fix, "docs/checks.md#" + w.role + "." + k.ID})
 	}
 	if asJSON {
-		_ = a.printJSON(all) // nobody reads it
+		_ = a.printJSON(all)
 		return
 	}
 	for _, e := range all {
@@ -158,9 +160,9 @@ func (a *app) listChecks(w ward, asJSON bool) {
 	}
 }
 
-// repair does what the checks that are not well offer to do by themselves. It
-// tells on standard error, so that --json stays JSON.
-func (a *app) repair(ctx context.Context, w ward) {
+// repair runs the Repair of checks with problems. It prints to standard error, so that
+// --json output stays JSON.
+func (a *app) repair(ctx context.Context, w roleChecks) {
 	for i, row := range check.Run(ctx, w.checks) {
 		repair := w.checks[i].Repair
 		if repair == nil || row.Status == check.Pass || row.Status == check.Skip {
@@ -176,9 +178,9 @@ func (a *app) repair(ctx context.Context, w ward) {
 	}
 }
 
-// writeReport prints a report for people: words, or symbols on a terminal.
+// writeReport prints a report for people, with symbols on a terminal.
 func writeReport(w io.Writer, r check.Report, terminal bool) {
-	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) } // nobody reads it
+	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	put("%s %s, version %s\n\n", r.Role, check.Plain(orDash(r.Host), 100), r.Version)
 	width := 0
 	for _, row := range r.Checks {
@@ -201,10 +203,14 @@ func writeReport(w io.Writer, r check.Report, terminal bool) {
 
 func tally(s check.Summary) string {
 	parts := []string{fmt.Sprintf("%d ok", s.Pass)}
+	warnings := "warnings"
+	if s.Warn == 1 {
+		warnings = "warning"
+	}
 	for _, p := range []struct {
 		n    int
 		word string
-	}{{s.Warn, "to look at"}, {s.Fail, "failed"}, {s.Skip, "skipped"}} {
+	}{{s.Warn, warnings}, {s.Fail, "failed"}, {s.Skip, "skipped"}} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
 		}
@@ -212,15 +218,15 @@ func tally(s check.Summary) string {
 	return strings.Join(parts, ", ")
 }
 
-// mark is a status in a column of its own.
+// mark returns a status as a column.
 func mark(s check.Status) string {
 	return map[check.Status]string{check.Pass: "ok  ", check.Warn: "warn", check.Fail: "FAIL", check.Skip: "skip"}[s]
 }
 
-// putMark prints a mark: a coloured symbol on a terminal.
+// putMark prints a status, as a coloured symbol on a terminal.
 func putMark(w io.Writer, s check.Status, terminal bool) {
 	if !terminal {
-		_, _ = io.WriteString(w, mark(s)) // nobody reads it
+		_, _ = io.WriteString(w, mark(s))
 		return
 	}
 	controlf(w, "%s", map[check.Status]string{
@@ -242,14 +248,14 @@ func orDash(s string) string {
 	return s
 }
 
-// doctorSummary runs a role's checks and prints the short form: how many are
-// well, and the others with what fixes them. Install ends with it.
+// doctorSummary runs a role's checks and prints the short form at the end of an install:
+// the numbers, then the problems with their fixes.
 func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error {
 	path := config.LabHostPath
 	if role == roleReceiver {
 		path = config.ReceiverPath
 	}
-	r := a.examine(ctx, a.wardOf(placement{role, path}, false))
+	r := a.examine(ctx, a.checksOf(placement{role, path}, false))
 	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r.Summary)); err != nil {
 		return err
 	}

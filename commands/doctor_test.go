@@ -56,11 +56,14 @@ func TestRegistry_IsComplete(t *testing.T) {
 // writes it.
 func TestChecksDoc_IsTheRegistry(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Checks\n\nWhat `cis490 doctor` looks at. A failing hard check keeps the machine from its work: doctor\nexits with 1, and the receiver hears of it with the next ping. A soft one only warns.\nGenerated from the registry by `go test ./commands -run TestChecksDoc -update`.\n")
+	b.WriteString("# Checks\n\nWhat `cis490 doctor` looks at. A failing hard check keeps the machine from its work: doctor\n" +
+		"exits with 1, and the receiver hears of it with the next ping. A soft one only warns.\n" +
+		"Generated from the registry by `go test ./commands -run TestChecksDoc -update`.\n")
 	for _, role := range []string{"Lab host", "Receiver"} {
 		fmt.Fprintf(&b, "\n## %s\n", role)
 		for _, k := range registries()[role] {
-			fmt.Fprintf(&b, "\n<a id=\"%s.%s\"></a>\n### %s\n%s (%s).\n%s\n\nFix:\n```\n%s\n```\n", strings.ReplaceAll(strings.ToLower(role), " ", "-"), k.ID, k.ID, k.Title, k.Severity, k.Doc, k.Fix)
+			fmt.Fprintf(&b, "\n<a id=\"%s.%s\"></a>\n### %s\n%s (%s).\n%s\n\nFix:\n```\n%s\n```\n",
+				strings.ReplaceAll(strings.ToLower(role), " ", "-"), k.ID, k.ID, k.Title, k.Severity, k.Doc, k.Fix)
 		}
 	}
 	path := filepath.Join("..", "docs", "checks.md")
@@ -122,9 +125,13 @@ func newMachine(t *testing.T) fakeMachine {
 	write("authority/ca.key", secret, 0o600)
 	write("data/.keep", "", 0o600)
 	write("rx/.keep", "", 0o600)
-	write("lab-host.toml", fmt.Sprintf("host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\nbearer = %q\n[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n[orchestrate]\ndisk_reserve = \"1KiB\"\n",
+	write("lab-host.toml", fmt.Sprintf("host = \"lab-01\"\ndata_dir = %q\ncerts_dir = %q\nbearer = %q\n"+
+		"[receiver]\nurl = \"https://127.0.0.1:1\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n[orchestrate]\ndisk_reserve = \"1KiB\"\n",
 		filepath.Join(m.dir, "data"), filepath.Join(m.dir, "certs"), secret), 0o600)
-	write("receiver.toml", fmt.Sprintf("public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\ndata_dir = %q\noperator_file = %q\ntoken = %q\n[authority]\ndir = %q\nlisten = \"127.0.0.1:1\"\n[limits]\ndisk_reserve = \"1KiB\"\n[notify]\nwebhook_url = \"https://127.0.0.1:1/%s\"\n",
+	write("receiver.toml", fmt.Sprintf("public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:1\"\ndata_dir = %q\n"+
+		"operator_file = %q\ntoken = %q\n"+
+		"[authority]\ndir = %q\nlisten = \"127.0.0.1:1\"\n[limits]\ndisk_reserve = \"1KiB\"\n"+
+		"[notify]\nwebhook_url = \"https://127.0.0.1:1/%s\"\n",
 		filepath.Join(m.dir, "rx"), filepath.Join(m.dir, "operator"), secret, filepath.Join(m.dir, "authority"), secret), 0o600)
 	return m
 }
@@ -212,7 +219,8 @@ func TestDoctor_KnowsTheLastBackup(t *testing.T) {
 		t.Fatal(err)
 	}
 	age := []string{"doctor", "--config", m.rx, "--only", "backup.age"}
-	if out, _, _ := run(t, age...); !strings.Contains(out, "warn  backup.age") || !strings.Contains(out, "fix: on the receiver: sudo cis490 backup ") {
+	if out, _, _ := run(t, age...); !strings.Contains(out, "warn  backup.age") ||
+		!strings.Contains(out, "fix: on the receiver: sudo cis490 backup ") {
 		t.Errorf("without a backup: %s", out)
 	}
 	file := filepath.Join(m.dir, "safe.tar.gz")
@@ -290,18 +298,19 @@ func TestDoctor_TextIsGolden(t *testing.T) {
 	if err := os.Remove(filepath.Join(m.dir, "certs", "bearer")); err != nil {
 		t.Fatal(err)
 	}
-	out, _, _ := run(t, "doctor", "--config", m.lab, "--only", "config.valid", "--only", "cert.host", "--only", "bearer.present", "--only", "users.exist")
+	out, _, _ := run(t, "doctor", "--config", m.lab, "--only", "config.valid", "--only", "cert.host", "--only", "bearer.present",
+		"--only", "users.exist")
 	out = strings.ReplaceAll(out, m.dir, "DIR")
 	want := `lab-host lab-01, version 1.2.3-test
 
  warn  config.valid    Config is valid: DIR/lab-host.toml:4:1: bearer: unknown key
                        fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml
  ok    cert.host       Certificate names this host: lab-01
- FAIL  bearer.present  Bearer token is there: open DIR/certs/bearer: no such file or directory
+ FAIL  bearer.present  Bearer token exists: open DIR/certs/bearer: no such file or directory
                        fix: on the receiver: sudo cis490 token create lab-01   # then paste what it prints on the lab host
  skip  users.exist     Users exist: this host runs under one user
 
-1 ok, 1 to look at, 1 failed, 1 skipped
+1 ok, 1 warning, 1 failed, 1 skipped
 `
 	if diff := cmp.Diff(want, out); diff != "" {
 		t.Error(diff)
@@ -377,7 +386,8 @@ func (s schema) errors(at string, v any) []string {
 			add("%v is below %v", v, *s.Minimum)
 		}
 	}
-	kinds := map[string]bool{"object": isA[map[string]any](v), "array": isA[[]any](v), "string": isA[string](v), "integer": isA[float64](v), "boolean": isA[bool](v), "": true}
+	kinds := map[string]bool{"object": isA[map[string]any](v), "array": isA[[]any](v), "string": isA[string](v), "integer": isA[float64](v),
+		"boolean": isA[bool](v), "": true}
 	if !kinds[s.Type] {
 		add("is no %s", s.Type)
 	}

@@ -5,7 +5,7 @@ import "github.com/urfave/cli/v2"
 func (a *app) episodeCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "episode",
-		Usage: "look at episodes",
+		Usage: "list, inspect and retry episodes",
 		Subcommands: []*cli.Command{
 			a.episodeListCommand(),
 			a.episodeShowCommand(),

@@ -20,16 +20,15 @@ import (
 	"cis490/internal/wire"
 )
 
-// opened is an episode whose files can be read as a folder.
+// opened is an episode whose files are readable as a folder.
 type opened struct {
-	name  string // of the folder or tarball, without its ending
-	path  string // as it was found
+	name  string // of the folder or tarball, without its suffix
+	path  string // of the folder or tarball
 	files fs.FS
 	close func() error
 }
 
-// openEpisode opens what a person names: a folder, a tarball, or the id of an
-// episode on this machine, wherever it lies.
+// openEpisode opens an episode by folder, tarball, or id on this machine.
 func openEpisode(c *cli.Context, arg string) (opened, error) {
 	if id, ok := namesID(arg); ok {
 		return openByID(c, id)
@@ -37,7 +36,7 @@ func openEpisode(c *cli.Context, arg string) (opened, error) {
 	return openPath(c.Context, arg)
 }
 
-// namesID tells whether an argument is an id, and not a folder of that name.
+// namesID reports whether an argument is an id, and not a folder of that name.
 func namesID(arg string) (ident.EpisodeID, bool) {
 	id, err := ident.ParseEpisodeID(arg)
 	if err != nil {
@@ -62,12 +61,12 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 			}
 		}
 	}
-	return opened{}, fault.Fix(fmt.Errorf("the files of episode %s are not on this machine, or not for this user to see", id),
-		"sudo cis490 episode list --shipped; or name its folder or tarball")
+	return opened{}, fault.Fix(fmt.Errorf("the files of episode %s are not on this machine, or not readable for this user", id),
+		"sudo cis490 episode list --shipped; or pass its folder or tarball")
 }
 
-// placesOf returns where a role may have an episode. A folder that is whole comes
-// first; it is what the tarball was made of.
+// placesOf returns where a role may have an episode: complete folders first, because the
+// tarball was made from them.
 func placesOf(p placement, id ident.EpisodeID) (all []string, err error) {
 	if p.role == roleReceiver {
 		conf, _, err := config.LoadReceiver(p.path)
@@ -104,7 +103,7 @@ func openPath(ctx context.Context, path string) (o opened, err error) {
 	}
 	if fi.Mode()&fs.ModeSymlink != 0 {
 		return o, fault.Exit(fault.Fix(fmt.Errorf("open episode: %s is a symlink", path),
-			"name what it points to: readlink -f "+path), fault.Usage)
+			"pass its target: readlink -f "+path), fault.Usage)
 	}
 	name, isTarball := strings.CutSuffix(filepath.Base(path), wire.TarballSuffix)
 	o = opened{name: name, path: path, close: func() error { return nil }}
@@ -123,7 +122,7 @@ func openPath(ctx context.Context, path string) (o opened, err error) {
 	if err := unpack(ctx, path, name, dir); err != nil {
 		return o, errors.Join(err, remove())
 	}
-	// What reads it may not end in time when the program is asked to stop.
+	// Readers may not stop in time when the program is asked to stop.
 	stop := context.AfterFunc(ctx, func() { _ = remove() })
 	o.close = func() error {
 		stop()

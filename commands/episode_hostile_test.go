@@ -14,7 +14,8 @@ func TestEpisode_ForgesNoLine(t *testing.T) {
 		t.Fatal(err)
 	}
 	const evil = `x\nforged\tsound, profile y`
-	meta := `{"schema_version":1,"episode":"01ARZ3NDEKTSV4RRFFQ69G5FA1","host":"lab-01","profile":"EVIL","code_version":{"version":"EVIL"},"notes":["EVIL"],"verdict":"EVIL","reason":"EVIL"`
+	meta := `{"schema_version":1,"episode":"01ARZ3NDEKTSV4RRFFQ69G5FA1","host":"lab-01","profile":"EVIL","code_version":{"version":"EVIL"},` +
+		`"notes":["EVIL"],"verdict":"EVIL","reason":"EVIL"`
 	for name, content := range map[string]string{
 		"labels.jsonl": `{"phase":"EVIL","event":"EVIL"}` + "\n", "events.jsonl": `{"source":"EVIL","event":"EVIL"}` + "\n", "done.marker": "",
 		"telemetry-proc.jsonl": `{"t_mono_ns":1,"source":"EVIL"}` + "\n", "meta.json": meta + `,"rows":{"proc":1}}`,

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// episodeRow is an episode as `episode list` and `episode show` tell of it.
+// episodeRow describes an episode in `episode list` and `episode show`.
 type episodeRow struct {
 	Episode ident.EpisodeID `json:"episode"`
 	State   string          `json:"state"` // waiting, held, quarantined or shipped
@@ -37,14 +37,15 @@ type episodeRow struct {
 func (a *app) episodeListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "list this host's episodes and where they are",
+		Usage:     "list this host's episodes and their states",
 		ArgsUsage: " ",
-		Description: "Waiting, held by the gate, or set aside; --shipped adds those that are kept after\nthe receiver acknowledged them.\n\n" +
+		Description: "Episodes that wait, are held by the gate or are in quarantine. --shipped adds those\n" +
+			"kept after the receiver acknowledged them.\n\n" +
 			"Example:\n   cis490 episode list --state quarantined",
 		Flags: []cli.Flag{
 			configFlag(config.LabHostPath), jsonFlag(),
 			&cli.BoolFlag{Name: "shipped", Usage: "also list shipped episodes"},
-			&cli.StringFlag{Name: "state", Usage: "only those in `STATE`: waiting, held, quarantined, shipped"},
+			&cli.StringFlag{Name: "state", Usage: "only episodes in `STATE`: waiting, held, quarantined, shipped"},
 		},
 		Action: a.episodeList,
 	}
@@ -73,7 +74,8 @@ func (a *app) episodeList(c *cli.Context) error {
 	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, "EPISODE\tSTATE\tSTART\tCOMMIT\tSIZE\tWHY") // flushed below
 	for _, r := range rows {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n", r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Commit, humanize.IBytes(uint64(r.Bytes)), r.why())
+		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n",
+			r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Commit, humanize.IBytes(uint64(r.Bytes)), r.why())
 	}
 	return w.Flush()
 }
@@ -91,11 +93,11 @@ func (r episodeRow) why() string {
 func (a *app) episodeRetryCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "retry",
-		Usage:     "let episodes that were set aside go out again",
+		Usage:     "move quarantined episodes back to the outbox",
 		ArgsUsage: "EPISODE…",
-		Description: "The shipper notices them by itself. What is refused again is set aside again.\n\n" +
+		Description: "The shipper finds them by itself. Rejected episodes return to the quarantine.\n\n" +
 			"Examples:\n   sudo cis490 episode retry 01J9Z3NDEKTSV4RRFFQ69G5FAV\n   sudo cis490 episode retry --all",
-		Flags:  []cli.Flag{configFlag(config.LabHostPath), &cli.BoolFlag{Name: "all", Usage: "all that are set aside, except conflicts"}},
+		Flags:  []cli.Flag{configFlag(config.LabHostPath), &cli.BoolFlag{Name: "all", Usage: "all quarantined episodes, except conflicts"}},
 		Action: a.episodeRetry,
 	}
 }
@@ -106,7 +108,7 @@ func (a *app) episodeRetry(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("all") == (len(args) > 0) {
-		return usagef(c, "want episodes or --all")
+		return usagef(c, "want episode ids or --all")
 	}
 	var want []ident.EpisodeID
 	for _, arg := range args {
@@ -120,7 +122,7 @@ func (a *app) episodeRetry(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	// As the shipper's user: what it moves lies in folders that others can change.
+	// As the shipper's user, because others can change some of the folders.
 	if err := becomeOwner(conf.DataDir); err != nil {
 		return err
 	}
@@ -139,19 +141,19 @@ func (a *app) episodeRetry(c *cli.Context) error {
 	var errs []error
 	for _, id := range want {
 		if !slices.Contains(aside, id) {
-			errs = append(errs, fault.Fix(fmt.Errorf("episode %s is not set aside", id), "cis490 episode list"))
+			errs = append(errs, fault.Fix(fmt.Errorf("episode %s is not in quarantine", id), "cis490 episode list"))
 			continue
 		}
 		if err := sp.Release(id); err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		a.printf("%s waits again\n", id)
+		a.printf("%s moved back to the outbox\n", id)
 	}
 	return errors.Join(errs...)
 }
 
-// readSpool looks at a spool that the shipper may be working on.
+// readSpool opens a spool that the shipper may be using.
 func readSpool(dir string) *spool.Spool {
 	return &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: dir, Now: time.Now, Logger: slog.New(slog.DiscardHandler)}}
 }
@@ -172,7 +174,7 @@ func episodeRows(dir string, shipped bool) ([]episodeRow, error) {
 		}
 	}
 	for _, id := range append(found.Whole, packed...) {
-		it := sp.Look(id)
+		it := sp.Describe(id)
 		r := episodeRow{Episode: id, State: "waiting", Commit: it.Commit, Bytes: it.Bytes, Packed: slices.Contains(packed, id)}
 		if h, held := state.Holds[it.Commit]; held {
 			r.State, r.Hold = "held", &h

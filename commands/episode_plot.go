@@ -16,12 +16,12 @@ import (
 func (a *app) episodePlotCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "plot",
-		Usage:     "draw an episode's figures over its phases",
+		Usage:     "plot an episode's metrics by phase",
 		ArgsUsage: "EPISODE|DIR|TARBALL",
-		Description: "One panel for each figure, one colour for each phase.\n\n" +
+		Description: "One panel per metric, one colour per phase.\n\n" +
 			"Example:\n   sudo cis490 episode plot 01J9Z3NDEKTSV4RRFFQ69G5FAV -o episode.svg",
 		Flags: append(roleFlags(),
-			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write `FILE`, an .svg; - is standard output", Value: "-"}),
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` (.svg); - is standard output", Value: "-"}),
 		Action: a.episodePlot,
 	}
 }
@@ -39,7 +39,7 @@ func (a *app) episodePlot(c *cli.Context) (err error) {
 		out = c.String("o")
 	}
 	if ext := filepath.Ext(out); out != "-" && ext != ".svg" {
-		return usagef(c, "%q is no .svg file", out)
+		return usagef(c, "%q is not an .svg file", out)
 	}
 	o, err := openEpisode(c, args[0])
 	if err != nil {
@@ -56,7 +56,7 @@ func (a *app) episodePlot(c *cli.Context) (err error) {
 	}
 	if out == "-" {
 		if a.terminal(a.env.Out) {
-			return usagef(c, "an SVG is not for a terminal: name a file with -o")
+			return usagef(c, "will not print SVG to a terminal: use -o FILE")
 		}
 		_, err := a.env.Out.Write(svg)
 		return err

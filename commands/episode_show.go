@@ -21,16 +21,15 @@ import (
 	"cis490/internal/plot"
 )
 
-// sparkWidth is how many characters a curve has.
+// sparkWidth is the number of characters of a curve.
 const sparkWidth = 60
 
 func (a *app) episodeShowCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "show",
-		Usage:     "tell all that is known here of one episode",
+		Usage:     "show an episode's state, phases and metrics",
 		ArgsUsage: "EPISODE|DIR|TARBALL",
-		Description: "Where it is, how it was recorded, its phases, the rows of each source and its figures\n" +
-			"over time.\n\n" +
+		Description: "Its location, recording conditions, phases, rows of each source and metrics over time.\n\n" +
 			"Examples:\n   sudo cis490 episode show 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +
 			"   cis490 episode show --json 01J9Z3NDEKTSV4RRFFQ69G5FAV.tar.zst | jq .phases",
 		Flags:  append(roleFlags(), jsonFlag()),
@@ -38,11 +37,11 @@ func (a *app) episodeShowCommand() *cli.Command {
 	}
 }
 
-// shown is what `episode show --json` prints.
+// shown is the output of `episode show --json`.
 type shown struct {
-	Path   string          `json:"path,omitempty"`  // "": its files are not here any more
-	Spool  *episodeRow     `json:"spool,omitempty"` // what this host's spool knows of it
-	Fault  string          `json:"fault,omitempty"` // why its files cannot be shown
+	Path   string          `json:"path,omitempty"`  // "": the files are gone
+	Spool  *episodeRow     `json:"spool,omitempty"` // its state in this host's spool
+	Fault  string          `json:"fault,omitempty"` // why its files are not readable
 	Meta   *episode.Meta   `json:"meta,omitempty"`
 	Phases []episode.Phase `json:"phases,omitempty"`
 	curves []episode.Curve
@@ -75,7 +74,7 @@ func (a *app) episodeShow(c *cli.Context) (err error) {
 			s.Meta, s.Phases, s.curves = &s.whole.Meta, s.whole.Phases, s.whole.Curves
 		case s.Spool == nil:
 			return fault.Fix(fmt.Errorf("show %s: %w", o.path, err), "cis490 episode verify "+o.path)
-		default: // where it is, and why, is worth telling all the same
+		default: // show its location and the error
 			s.Fault, err = err.Error(), nil
 		}
 	default:
@@ -88,8 +87,8 @@ func (a *app) episodeShow(c *cli.Context) (err error) {
 	return nil
 }
 
-// spoolRow returns what the spool of this machine, if it is a lab host, knows of an
-// episode that was named by its id.
+// spoolRow returns an episode's state in the spool of this machine, if it is a lab host and
+// arg is an id.
 func spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
 	id, ok := namesID(arg)
 	if !ok {
@@ -126,7 +125,7 @@ func spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
 func (a *app) printShown(s shown) {
 	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
 	line := func(key, format string, args ...any) {
-		// What an episode says of itself forges no line of its own.
+		// Plain, so that text from the episode cannot forge a line.
 		_, _ = fmt.Fprintf(w, "%s\t%s\n", key, check.Plain(fmt.Sprintf(format, args...), 400)) // flushed below
 	}
 	if r := s.Spool; r != nil {
@@ -176,7 +175,7 @@ func (a *app) printShown(s shown) {
 func seconds(ns int64) string { return fmt.Sprintf("%.3f s", float64(ns)/1e9) }
 func micro(us int64) string   { return (time.Duration(us) * time.Microsecond).String() }
 
-// ruler shows over the curves which phase each part belongs to.
+// ruler returns a line that shows the phase of each part of the curves.
 func ruler(o episode.Overview) string {
 	var b strings.Builder
 	for i := range sparkWidth {
@@ -185,7 +184,7 @@ func ruler(o episode.Overview) string {
 	return b.String()
 }
 
-// spark draws values from 0 to their largest; a blank is no value.
+// spark draws values from 0 to their maximum; a blank is a missing value.
 func spark(values []float64) string {
 	steps, most := []rune("▁▂▃▄▅▆▇█"), 0.0
 	for _, v := range values {

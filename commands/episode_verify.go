@@ -17,10 +17,10 @@ import (
 func (a *app) episodeVerifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "verify",
-		Usage:     "tell whether episodes are sound: schema, clocks, gaps, labels, row counts",
+		Usage:     "validate episodes: schema, clocks, gaps, labels, row counts",
 		ArgsUsage: "EPISODE|DIR|TARBALL…",
-		Description: "Reads episodes as a data user would. Prints one line for each that is sound, and\n" +
-			"every fault with its file and line for each that is not; exit code 1 then.\n\n" +
+		Description: "Reads episodes like a data user. Prints one line for each valid episode, and every\n" +
+			"error with its file and line for each invalid one; exit code 1 then.\n\n" +
 			"Examples:\n   sudo cis490 episode verify 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +
 			"   cis490 episode verify /var/lib/cis490/episodes/lab-01/*.tar.zst",
 		Flags:  append(roleFlags(), jsonFlag()),
@@ -28,7 +28,7 @@ func (a *app) episodeVerifyCommand() *cli.Command {
 	}
 }
 
-// verified is what `episode verify` tells of one episode.
+// verified is the result of `episode verify` for one episode.
 type verified struct {
 	Path    string          `json:"path"`
 	Episode ident.EpisodeID `json:"episode"`
@@ -39,8 +39,8 @@ type verified struct {
 	Faults  []episode.Fault `json:"faults"`
 }
 
-// maxVerified bounds a line, in characters. What an episode says of itself is not a line
-// of its own, which could be another's "sound".
+// maxVerified bounds a line of output, in characters. Text from the episode stays on one
+// line, so that it cannot forge another episode's result.
 const maxVerified = 1000
 
 func (a *app) episodeVerify(c *cli.Context) error {
@@ -81,7 +81,7 @@ func (a *app) episodeVerify(c *cli.Context) error {
 	return nil
 }
 
-// rowCounts lists row counts in a fixed order.
+// rowCounts formats row counts in a fixed order.
 func rowCounts(rows map[string]int) string {
 	var all []string
 	for _, source := range slices.Sorted(maps.Keys(rows)) {
@@ -103,5 +103,7 @@ func verify(c *cli.Context, arg string) (v verified, err error) {
 	if faults == nil {
 		faults = []episode.Fault{}
 	}
-	return verified{Path: o.path, Episode: m.Episode, Profile: m.Profile, Verdict: m.Verdict, Rows: m.Rows, Sound: len(faults) == 0, Faults: faults}, nil
+	return verified{
+		Path: o.path, Episode: m.Episode, Profile: m.Profile, Verdict: m.Verdict, Rows: m.Rows, Sound: len(faults) == 0, Faults: faults,
+	}, nil
 }

@@ -17,11 +17,11 @@ import (
 func (a *app) healthCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "health-check",
-		Usage:     "run doctor on this lab host and deliver what it found to the receiver",
+		Usage:     "run doctor on this lab host and send the report to the receiver",
 		ArgsUsage: " ",
-		Description: "The receiver keeps it as this host's snapshot, whatever code the host runs.\n" +
-			"Exit code 0 if it was delivered and no check fails, 1 if a check fails or the\n" +
-			"receiver refuses it, 69 if the receiver cannot be reached.\n\n" +
+		Description: "The receiver keeps the last health report of each host, whatever version the host runs.\n" +
+			"Exit code 0 if it was sent and no check fails, 1 if a check fails or the receiver\n" +
+			"rejects it, 69 if the receiver is unreachable.\n\n" +
 			"Example:\n   sudo -u cis490 cis490 health-check",
 		Flags:  []cli.Flag{configFlag(config.LabHostPath)},
 		Action: a.healthCheck,
@@ -36,7 +36,7 @@ func (a *app) healthCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	report := a.examine(c.Context, a.wardOf(placement{roleLabHost, c.String("config")}, false))
+	report := a.examine(c.Context, a.checksOf(placement{roleLabHost, c.String("config")}, false))
 	body, err := snapshot(report)
 	if err != nil {
 		return err
@@ -47,7 +47,7 @@ func (a *app) healthCheck(c *cli.Context) error {
 	}
 	defer cl.Close()
 	if err := cl.PutHealth(c.Context, body); err != nil {
-		err = fmt.Errorf("deliver snapshot: %w", err)
+		err = fmt.Errorf("send health report: %w", err)
 		if p := client.Refusal(err); p != nil {
 			return fault.Fix(err, p.Fix)
 		}
@@ -56,7 +56,7 @@ func (a *app) healthCheck(c *cli.Context) error {
 		}
 		return fault.Exit(fault.Fix(err, "cis490 doctor --only dns.receiver --only receiver.reachable"), fault.Unavailable)
 	}
-	a.printf("snapshot delivered to %s: %s\n", conf.Receiver.URL, tally(report.Summary))
+	a.printf("health report sent to %s: %s\n", conf.Receiver.URL, tally(report.Summary))
 	for _, row := range report.Checks {
 		if row.Status == check.Fail {
 			a.printf("  FAIL  %s: %s: %s\n        fix: %s\n", row.ID, row.Title, row.Detail, row.Fix)
@@ -68,8 +68,8 @@ func (a *app) healthCheck(c *cli.Context) error {
 	return nil
 }
 
-// snapshot encodes a report within the size that the receiver takes; what is
-// well loses its words first.
+// snapshot encodes a report within the size limit of the receiver. It drops the details of
+// passing checks first.
 func snapshot(r check.Report) ([]byte, error) {
 	b, err := json.Marshal(r)
 	if err != nil || len(b) <= wire.MaxSnapshot {

@@ -6,21 +6,19 @@ import (
 	"time"
 )
 
-// grace is how long a command has to end by itself after a signal. Most end at once
-// with their context; what cannot be interrupted (a read of standard input, a lock
-// that another process holds, a file system that does not answer) ends with the
-// program, as it does when power fails.
+// grace is how long a command may take to end after a signal. Most end at once with their
+// context. Operations that cannot be interrupted (reading standard input, waiting for a
+// lock, a hung file system) end with the program, as in a power failure.
 const grace = 800 * time.Millisecond
 
-// Exit codes of a program that a signal ended, as shells have them.
+// Exit codes after a signal, as in shells.
 const (
 	exitInterrupt = 130
 	exitTerminate = 143
 )
 
-// interruptible runs a command to its end, or to the end of the grace after the
-// context's. A command that called stopsItself has all the time it needs: systemd, or
-// a second signal, is what ends it.
+// interruptible runs a command until it ends, or until grace after the context ends. A
+// command that called stopsItself may take any time; systemd or a second signal kills it.
 func (a *app) interruptible(ctx context.Context, run func() int) int {
 	done := make(chan int, 1)
 	go func() { done <- run() }()
@@ -48,11 +46,11 @@ func (a *app) interruptible(ctx context.Context, run func() int) int {
 	}()
 	select {
 	case <-said:
-	case <-time.After(grace / 8): // nobody reads: a stopped terminal, a full pipe
+	case <-time.After(grace / 8): // blocked: a stopped terminal, a full pipe
 	}
 	return code
 }
 
-// stopsItself marks the running command as a daemon: it ends in good order, which
-// takes longer than the grace of others.
+// stopsItself marks the running command as a daemon, whose shutdown may take longer than
+// grace.
 func (a *app) stopsItself() { a.patient.Store(true) }

@@ -32,12 +32,14 @@ func TestInterrupt_EndsWhereverItWaits(t *testing.T) {
 		"demo":             onChildren("demo"),
 	}
 	for _, words := range []string{
-		"serve", "bootstrap", "ship", "ship --once", "ship --ping", "orchestrate", "orchestrate --once", "reconcile", "health-check", "cert-fetch",
+		"serve", "bootstrap", "ship", "ship --once", "ship --ping", "orchestrate", "orchestrate --once", "reconcile", "health-check",
+		"cert-fetch",
 		"doctor", "status", "fleet-check", "alerts list", "host list", "host list --watch", "token list", "ca rotate", "episode list",
 	} {
 		cases[words+", config is a FIFO"] = onFIFO(strings.Fields(words)...)
 	}
-	for _, words := range []string{"ship --once", "ship --ping", "ship", "reconcile", "health-check", "cert-fetch --renew", "orchestrate --once"} {
+	for _, words := range []string{"ship --once", "ship --ping", "ship", "reconcile", "health-check", "cert-fetch --renew",
+		"orchestrate --once"} {
 		cases[words+", receiver is silent"] = r.onReceiver(strings.Fields(words)...)
 	}
 	for _, words := range []string{"token list", "token create lab-09 --json", "host show lab-01", "host decommission lab-01", "ca show"} {
@@ -203,7 +205,8 @@ func (r *site) onSocket(name string, args ...string) waiting {
 		t.Cleanup(func() { _ = os.RemoveAll(dir) })
 		l, err := net.Listen("unix", filepath.Join(dir, name))
 		if err == nil {
-			err = os.WriteFile(filepath.Join(dir, "rx.toml"), []byte(r.read("rx.toml")+fmt.Sprintf("socket = %q\n", filepath.Join(dir, name))), 0o600)
+			err = os.WriteFile(filepath.Join(dir, "rx.toml"), []byte(r.read("rx.toml")+fmt.Sprintf("socket = %q\n", filepath.Join(dir, name))),
+				0o600)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -23,7 +23,9 @@ func TestJoinScript_OnMachinesAsTheyAre(t *testing.T) {
 	const binary = "#!/bin/sh\necho joined with $(cat)\n"
 	sum := sha256.Sum256([]byte(binary))
 	made := []authority.Made{{Host: "lab-07", Token: "c490.token"}}
-	text := script(config.Receiver{PublicURL: "https://r:1"}, []release.Artifact{{OS: "linux", Arch: "amd64", Digest: ident.Digest(hex.EncodeToString(sum[:]))}}, made)
+	text := script(config.Receiver{PublicURL: "https://r:1"}, []release.Artifact{
+		{OS: "linux", Arch: "amd64", Digest: ident.Digest(hex.EncodeToString(sum[:]))},
+	}, made)
 	for name, c := range map[string]struct {
 		host, client string
 		noexec       bool

@@ -29,14 +29,14 @@ func (a *app) orchestrateCommand() *cli.Command {
 		Name:      "orchestrate",
 		Usage:     "record episodes",
 		ArgsUsage: " ",
-		Description: "Runs the commands of the experiment, one per slot at a time, samples their processes\n" +
-			"and labels them by the events they report (docs/experiments.md). Records nothing\n" +
-			"while the gate does not take this build, the disk is short or the outbox is full.\n\n" +
+		Description: "Runs the commands of the experiment, one at a time per slot, samples their processes\n" +
+			"and labels the samples by the events they report (docs/experiments.md). Records nothing\n" +
+			"while the gate rejects this build, disk space is low or the outbox is full.\n\n" +
 			"Examples:\n   cis490 orchestrate --config /etc/cis490/lab-host.toml\n" +
 			"   sudo -u cis490-rec cis490 orchestrate --once --profile hash",
 		Flags: []cli.Flag{
 			configFlag(config.LabHostPath),
-			&cli.BoolFlag{Name: "once", Usage: "record one episode, print its meta.json and end; exit code 1 if its verdict is not accepted"},
+			&cli.BoolFlag{Name: "once", Usage: "record one episode and print its meta.json; exit code 1 if its verdict is not accepted"},
 			&cli.StringFlag{Name: "profile", Usage: "with --once: record the profile `NAME`"},
 			&cli.BoolFlag{Name: "supervise", Hidden: true, Usage: "run a slot's command, as a child of orchestrate"},
 		},
@@ -104,14 +104,14 @@ func (a *app) orchestrator(c *cli.Context, conf config.LabHost) (*orchestrate.Or
 		Supervisor: []string{"cis490", "orchestrate", "--supervise", "--"},
 		Entropy:    rand.Reader, Now: time.Now, Log: log.With("component", "orchestrate"),
 		Notify: func(state string) {
-			// Without a service manager there is nobody to tell.
+			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
 	})
 }
 
-// loadExperiment reads the experiment of the config, else the release's own: the
-// one that travelled beside the running binary, or that is built into it.
+// loadExperiment reads the experiment that the config names, else the release's: the file
+// beside the running binary, or the built-in one.
 func loadExperiment(path string) (experiment.Experiment, error) {
 	if path != "" {
 		return experiment.Load(path)
@@ -126,8 +126,8 @@ func loadExperiment(path string) (experiment.Experiment, error) {
 	return experiment.Parse("the release's experiment.toml", assets.Experiment())
 }
 
-// releaseExperiment reads the experiment of the release in a folder. One that is
-// there and cannot be read is an error: the built-in one is another experiment.
+// releaseExperiment reads the experiment of the release in a folder. An unreadable file is
+// an error, because the built-in experiment is a different one.
 func releaseExperiment(dir string) (experiment.Experiment, error) {
 	path := filepath.Join(dir, release.ExperimentFile)
 	if _, err := (disk.OS{}).Lstat(path); errors.Is(err, fs.ErrNotExist) {

@@ -21,17 +21,19 @@ import (
 func (a *app) reconcileCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "reconcile",
-		Usage:     "compare what this host shipped with what the receiver has",
+		Usage:     "compare this host's shipped episodes with the receiver's store",
 		ArgsUsage: " ",
-		Description: "Asks the receiver for every episode that is kept in shipped/. Exit code 1 if it lacks\n" +
-			"one. The shipper compares daily and sends again what is missing; --repair does so\nnow, while the shipper is stopped.\n\n" +
+		Description: "Asks the receiver about every episode in shipped/. Exit code 1 if one is missing.\n" +
+			"The shipper does this daily and sends missing episodes again; --repair does so now,\n" +
+			"while the shipper is stopped.\n\n" +
 			"Examples:\n   sudo cis490 reconcile\n   sudo -u cis490 cis490 reconcile --repair",
-		Flags:  []cli.Flag{configFlag(config.LabHostPath), jsonFlag(), &cli.BoolFlag{Name: "repair", Usage: "put what the receiver lacks back into the outbox"}},
+		Flags: []cli.Flag{configFlag(config.LabHostPath), jsonFlag(),
+			&cli.BoolFlag{Name: "repair", Usage: "move missing episodes back to the outbox"}},
 		Action: a.reconcile,
 	}
 }
 
-// reconciled is the result as --json prints it.
+// reconciled is the output of --json.
 type reconciled struct {
 	StoreID string            `json:"store_id"`
 	Shipped int               `json:"shipped"`
@@ -88,14 +90,15 @@ func (a *app) reconcile(c *cli.Context) error {
 		a.printReconciled(c, out)
 	}
 	if err == nil && len(missing) > 0 && !c.Bool("repair") {
-		err = fault.Fix(verdict(), "the shipper sends them again at its daily comparison; at once:\nsudo systemctl stop cis490-shipper && sudo -u cis490 cis490 reconcile --repair; sudo systemctl start cis490-shipper")
+		err = fault.Fix(verdict(), "nothing: the shipper sends them again at its daily comparison; to do it now:\n"+
+			"sudo systemctl stop cis490-shipper && sudo -u cis490 cis490 reconcile --repair; sudo systemctl start cis490-shipper")
 	}
 	return err
 }
 
 func (a *app) printReconciled(c *cli.Context, r reconciled) {
 	if len(r.Missing) == 0 {
-		a.printf("equal: the receiver has all %d episodes that are kept in shipped\n", r.Shipped)
+		a.printf("the receiver has all %d shipped episodes\n", r.Shipped)
 		return
 	}
 	for _, id := range r.Missing {
@@ -103,12 +106,12 @@ func (a *app) printReconciled(c *cli.Context, r reconciled) {
 	}
 	done := ""
 	if c.Bool("repair") {
-		done = "; they wait in the outbox again"
+		done = "; moved them back to the outbox"
 	}
 	a.printf("the receiver lacks %d of %d episodes%s\n", len(r.Missing), r.Shipped, done)
 }
 
-// putBack lets what is missing wait again; the shipper must not run meanwhile.
+// putBack moves missing episodes back to the outbox, while the shipper is stopped.
 func (a *app) putBack(c *cli.Context, conf config.LabHost, missing []spool.Row, storeID string) (err error) {
 	log, err := a.log(c)
 	if err != nil {

@@ -16,45 +16,46 @@ import (
 	"cis490/internal/release"
 )
 
-// The names of a maintainer's keys in their folder.
+// The files of a maintainer's keys.
 const (
 	currentKey = "release.key"
 	nextKey    = "next.key"
 )
 
 func (a *app) releaseCommand() *cli.Command {
-	keys := &cli.StringFlag{Name: "keys", Usage: "the maintainer's keys are in `DIR`", Value: "~/.config/cis490", EnvVars: []string{"CIS490_RELEASE_KEYS"}}
-	seq := &cli.Uint64Flag{Name: "seq", Usage: "of the release, as `NUMBER`: see cis490 release list"}
+	keys := &cli.StringFlag{Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490",
+		EnvVars: []string{"CIS490_RELEASE_KEYS"}}
+	seq := &cli.Uint64Flag{Name: "seq", Usage: "sequence `NUMBER` of the release: see cis490 release list"}
 	return &cli.Command{
 		Name:  "release",
-		Usage: "make releases, and see and steer how they reach the fleet",
-		Description: "The maintainer makes keys once, and signs what 'make dist' built. On the receiver a\n" +
-			"release is published; it then reaches the receiver itself, one host, one in four, all,\n" +
-			"each stage after the trials of the one before. docs/updates.md tells the whole story.",
+		Usage: "sign, publish, promote and withdraw releases",
+		Description: "The maintainer creates keys once, and signs what 'make dist' built. A published release\n" +
+			"goes to the receiver itself, then to one host, a quarter of the hosts, and all, each\n" +
+			"stage after the trials of the previous one. See docs/updates.md.",
 		Subcommands: []*cli.Command{{
-			Name: "keygen", Usage: "make the current and the next signing key", ArgsUsage: " ",
-			Description: "Keep the folder where only you can read it, and a copy of it elsewhere: hosts believe\n" +
-				"these two keys only. Existing keys are never replaced. They are minisign's: 'minisign -W'\n" +
-				"signs with them, too.\n\nExample:\n   cis490 release keygen",
+			Name: "keygen", Usage: "create the current and the next signing key", ArgsUsage: " ",
+			Description: "Keep the folder readable only for you, and keep a copy elsewhere: hosts trust only these\n" +
+				"two keys. Existing keys are never replaced. They are minisign keys, so 'minisign -W' can\n" +
+				"sign with them.\n\nExample:\n   cis490 release keygen",
 			Flags: []cli.Flag{keys}, Action: a.releaseKeygen,
 		}, {
 			Name: "sign", Usage: "write and sign the manifest of a release directory", ArgsUsage: "DIR",
-			Description: "DIR holds cis490-OS-ARCH for each platform and, where there is one, experiment.toml.\n" +
-				"Keys are made at the first use. A downgrade is an older directory, signed anew with a\n" +
-				"higher --seq. --next signs with the next key, which retires the current one: put the\n" +
-				"next one in its place afterwards.\n\n" +
+			Description: "DIR contains cis490-OS-ARCH for each platform and optionally experiment.toml. Missing\n" +
+				"keys are created. For a downgrade, sign an older directory again with a higher --seq.\n" +
+				"--next signs with the next key, which retires the current one: rename the next key to\n" +
+				"the current one afterwards.\n\n" +
 				"Example:\n   cis490 release sign --seq 12 --version v1.4.0 --commit $(git rev-parse HEAD) dist/v1.4.0",
 			Flags: []cli.Flag{
 				keys, seq,
-				&cli.StringFlag{Name: "version", Usage: "the binaries say that they are `VERSION`"},
-				&cli.StringFlag{Name: "commit", Usage: "and of `COMMIT`"},
+				&cli.StringFlag{Name: "version", Usage: "`VERSION` of the binaries"},
+				&cli.StringFlag{Name: "commit", Usage: "`COMMIT` of the binaries"},
 				&cli.BoolFlag{Name: "next", Usage: "sign with the next key"},
 			},
 			Action: a.releaseSign,
 		}, {
 			Name: "publish", Usage: "publish a signed release directory on this receiver", ArgsUsage: "DIR",
 			Description: "The first publication tells this receiver whose releases it takes; hosts learn it as\n" +
-				"they enrol or renew. Later ones must be signed by that key or its successor.\n\n" +
+				"they enroll or renew. Later ones must be signed by that key or its successor.\n\n" +
 				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
 			Flags: []cli.Flag{configFlag(config.ReceiverPath)}, Action: a.releasePublish,
 		}, {
@@ -108,7 +109,7 @@ func (a *app) releaseKeygen(c *cli.Context) error {
 		return err
 	}
 	if made == 0 {
-		a.errorf("the keys in %s are there already and stay", dir)
+		a.errorf("keys exist in %s; not changed", dir)
 	}
 	for _, name := range []string{currentKey, nextKey} {
 		k, err := readSecret(filepath.Join(dir, name))
@@ -120,7 +121,7 @@ func (a *app) releaseKeygen(c *cli.Context) error {
 	return nil
 }
 
-// makeKeys makes the keys that are missing.
+// makeKeys creates the missing keys.
 func makeKeys(dir string) (made int, err error) {
 	if err := disk.MkdirAll(disk.OS{}, dir, 0o700); err != nil {
 		return 0, err
@@ -167,10 +168,10 @@ func (a *app) releaseSign(c *cli.Context) error {
 		return err
 	}
 	if len(args) != 1 {
-		return usagef(c, "say which release directory")
+		return usagef(c, "missing argument DIR")
 	}
 	if c.Uint64("seq") == 0 || c.String("version") == "" {
-		return usagef(c, "say --seq NUMBER, above every one before, and --version VERSION")
+		return usagef(c, "missing --seq NUMBER (higher than all before) or --version VERSION")
 	}
 	commit, err := ident.ParseCommit(c.String("commit"))
 	if err != nil {
@@ -184,7 +185,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 	if made, err := makeKeys(keys); err != nil {
 		return err
 	} else if made > 0 {
-		a.errorf("made %d signing keys in %s: keep them where only you can read them, and a copy elsewhere", made, keys)
+		a.errorf("created %d signing keys in %s: keep the folder readable only for you, and a copy elsewhere", made, keys)
 	}
 	current, err := readSecret(filepath.Join(keys, currentKey))
 	if err != nil {
@@ -219,13 +220,13 @@ func (a *app) releaseSign(c *cli.Context) error {
 	return nil
 }
 
-// describe fills a manifest with what a release directory has.
+// describe adds the files of a release directory to a manifest.
 func describe(dir string, m *release.Manifest) error {
 	entries, err := disk.OS{}.ReadDir(dir)
 	if err != nil {
 		return err
 	}
-	for _, e := range entries { // by name, so that the manifest is the same each time
+	for _, e := range entries { // sorted, so that the manifest is deterministic
 		parts := strings.Split(e.Name(), "-")
 		if len(parts) != 3 || parts[0] != release.Product || !e.Type().IsRegular() {
 			continue
@@ -244,7 +245,7 @@ func describe(dir string, m *release.Manifest) error {
 		return err
 	}
 	if _, err := loadExperiment(filepath.Join(dir, release.ExperimentFile)); err != nil {
-		return err // no host could record it
+		return err // not a valid experiment
 	}
 	m.Experiment = &e
 	return nil

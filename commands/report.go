@@ -18,9 +18,9 @@ import (
 	"cis490/internal/plain"
 )
 
-// The program's voice. Results go to standard output, everything else to
-// standard error; an error is one line that says what and where, in lower case
-// and without a full stop, followed by the fix where one is known:
+// The program's output. Results go to standard output, everything else to standard error.
+// An error is one line with what and where, in lower case and without a full stop, followed
+// by a hint with the fix, if known:
 //
 //	cis490: error: read config: open /etc/cis490/lab-host.toml: no such file or directory
 //	cis490: hint: sudo cis490 install lab-host
@@ -50,12 +50,10 @@ func (a *app) report(err error) int {
 	return code
 }
 
-// errQuiet carries an exit code for a verdict that was already printed as the
-// command's result.
-var errQuiet = errors.New("the result says it")
+// errQuiet carries an exit code for a result that the command has printed already.
+var errQuiet = errors.New("already reported")
 
-// verdict ends a command whose result is bad news: exit code 1, nothing more to
-// say.
+// verdict ends a command whose result is a failure: exit code 1, without further output.
 func verdict() error { return fault.Exit(errQuiet, fault.Failed) }
 
 // errorf prints one line on standard error. In the journal it has the priority of an
@@ -65,35 +63,35 @@ func (a *app) errorf(format string, args ...any) {
 	if toJournal() {
 		prefix = "<3>" + prefix
 	}
-	_, _ = fmt.Fprintf(a.env.Err, prefix+format+"\n", args...) // a failing standard error has no reader
+	_, _ = fmt.Fprintf(a.env.Err, prefix+format+"\n", args...)
 }
 
-// printf prints a part of the result; that nobody reads it is not an error.
+// printf prints a part of the result. A write error does not matter.
 func (a *app) printf(format string, args ...any) { _, _ = fmt.Fprintf(a.env.Out, format, args...) }
 
-// controlf prints control sequences of our own, which the writers escape otherwise.
+// controlf prints control sequences, which the writers would escape.
 func controlf(w io.Writer, format string, args ...any) {
-	_, _ = fmt.Fprintf(plain.Below(w), format, args...) // nowhere to tell of it
+	_, _ = fmt.Fprintf(plain.Below(w), format, args...)
 }
 
-// clearLine goes back to the start of a terminal's line and clears it.
+// clearLine returns to the start of a terminal's line and clears it.
 const clearLine = "\r\x1b[K"
 
-// printJSON prints a result for programs.
+// printJSON prints a result as JSON.
 func (a *app) printJSON(v any) error {
 	enc := json.NewEncoder(a.env.Out)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)
 }
 
-// terminal tells whether a person watches the stream: colour and progress only
-// then, and never with NO_COLOR or a dumb terminal.
+// terminal reports whether w is an interactive terminal, for colour and progress. It is
+// false with NO_COLOR or a dumb terminal.
 func (a *app) terminal(w io.Writer) bool {
 	f, ok := plain.Below(w).(*os.File)
 	return ok && term.IsTerminal(int(f.Fd())) && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
 }
 
-// usagef is a usage error of a command, with where to read on.
+// usagef returns a usage error with a hint to the command's help.
 func usagef(c *cli.Context, format string, args ...any) error {
 	name := "cis490"
 	if c.Command != nil && c.Command.HelpName != "" {
@@ -102,7 +100,7 @@ func usagef(c *cli.Context, format string, args ...any) error {
 	return fault.Exit(fault.Fix(fmt.Errorf(format, args...), name+" --help"), fault.Usage)
 }
 
-// unknownCommand is the usage error for a word that is no subcommand.
+// unknownCommand returns the usage error for an unknown subcommand.
 func unknownCommand(c *cli.Context, word string, known []*cli.Command) error {
 	var names []string
 	for _, k := range known {
@@ -113,7 +111,7 @@ func unknownCommand(c *cli.Context, word string, known []*cli.Command) error {
 	return usagef(c, "unknown command %q%s", word, meant("", word, names))
 }
 
-// unknownFlag is the usage error for a flag that the command does not take.
+// unknownFlag returns the usage error for an unknown flag.
 func unknownFlag(c *cli.Context, word string) error {
 	flags := c.App.Flags
 	if c.Command != nil && len(c.Command.Flags) > 0 {
@@ -127,7 +125,7 @@ func unknownFlag(c *cli.Context, word string) error {
 	return usagef(c, "unknown flag \"--%s\"%s", check.Plain(word, 80), meant("--", word, names))
 }
 
-// meant asks whether one of the names was meant; "" where none is near.
+// meant returns a "did you mean" hint, or "" if no name is similar.
 func meant(dashes, word string, names []string) string {
 	best, at := "", 3
 	for _, name := range names {
@@ -141,7 +139,7 @@ func meant(dashes, word string, names []string) string {
 	return fmt.Sprintf(" (did you mean %q?)", dashes+best)
 }
 
-// requireRoot refuses to go on without root.
+// requireRoot returns an error without root.
 func requireRoot(what string) error {
 	if os.Geteuid() == 0 {
 		return nil

@@ -36,25 +36,25 @@ import (
 	rxhealth "cis490/receiver/health"
 )
 
-// The roles as reports name them.
+// The roles in reports.
 const (
 	roleLabHost  = "lab-host"
 	roleReceiver = "receiver"
 )
 
-// placement is a role that this machine has, and the config file of it.
+// placement is a role of this machine and its config file.
 type placement struct{ role, path string }
 
-// roleFlags choose among the roles of a machine.
+// roleFlags are the flags that select a machine's roles.
 func roleFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "config", EnvVars: []string{"CIS490_CONFIG"}, Usage: "read `FILE` (default: the files in /etc/cis490)"},
-		&cli.StringFlag{Name: "role", Usage: "only as `ROLE`: lab-host or receiver (default: those this machine has)"},
+		&cli.StringFlag{Name: "role", Usage: "only for `ROLE`: lab-host or receiver (default: this machine's roles)"},
 	}
 }
 
-// roles returns which roles to look at: those whose config file is there, or
-// the one of --config, or the one of --role whether it has a file or not.
+// roles returns the selected roles: the one of --config, the one of --role even without a
+// config file, or those with a config file.
 func roles(c *cli.Context) ([]placement, error) {
 	role, path := c.String("role"), c.String("config")
 	switch {
@@ -82,7 +82,7 @@ func roles(c *cli.Context) ([]placement, error) {
 	return all, nil
 }
 
-// roleOf tells by its keys whose config a file is.
+// roleOf guesses the role of a config file from its keys.
 func roleOf(path string) string {
 	_, lab, _ := config.LoadLabHost(path)
 	_, rx, _ := config.LoadReceiver(path)
@@ -92,8 +92,8 @@ func roleOf(path string) string {
 	return roleLabHost
 }
 
-// installed tells whether a config is the machine's own: only then are its
-// units systemd's and its files the service users'.
+// installed reports whether a config is the machine's own. Only then its units are in
+// systemd and its files belong to the service users.
 func (p placement) installed() bool {
 	return p.path == config.LabHostPath || p.path == config.ReceiverPath
 }
@@ -114,7 +114,7 @@ func unitsOf(r install.Role) machine.UnitSet {
 	return set
 }
 
-// labHostChecks returns the registry of a lab host with everything it looks at.
+// labHostChecks returns the registry of a lab host, with its inputs.
 func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 	conf, unknown, err := config.LoadLabHost(p.path)
 	o := labhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
@@ -140,8 +140,8 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 	return o, labhealth.Checks(o)
 }
 
-// offered returns the version that a lab host should run; empty: none is offered.
-// Whether the release can be believed is autoupdate's question.
+// offered returns the version that the receiver offers this host, or "". It does not verify
+// the release; autoupdate does.
 func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) {
 	offer, _, err := a.offers(conf, slog.New(slog.DiscardHandler)).Look(ctx, "")
 	if errors.Is(err, update.ErrNothing) {
@@ -157,7 +157,7 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 	return m.Version, nil
 }
 
-// receiverChecks returns the registry of a receiver with everything it looks at.
+// receiverChecks returns the registry of a receiver, with its inputs.
 func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.Check) {
 	conf, unknown, err := config.LoadReceiver(p.path)
 	o := rxhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
@@ -171,9 +171,9 @@ func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.
 	return o, rxhealth.Checks(o)
 }
 
-// localClient reaches this machine's serve and authority, whatever the public
-// name resolves to here, and believes only the fleet's CA and the system's. It
-// is nil where the CA certificate cannot be read.
+// localClient returns a client of this machine's serve and authority, whatever the public
+// name resolves to. It trusts only the fleet's CA and the system's CAs, and is nil if the
+// CA certificate is not readable.
 func localClient(c config.Receiver) (*http.Client, string) {
 	b, err := disk.ReadFile(disk.OS{}, filepath.Join(c.Authority.Dir, "trust.pem"), disk.Small)
 	if err != nil && c.TLS.Mode != "proxy" {
@@ -192,7 +192,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 		local[from] = to
 	}
 	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok {
-		local[from] = to // behind a proxy too: it is the authority that is asked about
+		local[from] = to // behind a proxy too, because this is the authority
 	}
 	if c.TLS.Mode == "proxy" {
 		base = "http://serve"
@@ -210,7 +210,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	return httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: wire.MaxAnswer}), base
 }
 
-// redirect returns the address in a public URL and the one to dial instead.
+// redirect returns the address in a public URL and the local one to dial instead.
 func redirect(public, listen string) (from, to string, ok bool) {
 	u, err := url.Parse(public)
 	if err != nil {

@@ -18,7 +18,8 @@ func runHere(t *testing.T, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
 	code = commands.Main(context.WithoutCancel(t.Context()), append([]string{"cis490"}, args...), commands.Env{
-		In: strings.NewReader(""), Out: &o, Err: &e, Getenv: func(string) string { return "" }, Build: version.Read("1.2.3-test", testCommit, "false"),
+		In: strings.NewReader(""), Out: &o, Err: &e, Getenv: func(string) string { return "" },
+		Build: version.Read("1.2.3-test", testCommit, "false"),
 	})
 	return code, o.String(), e.String()
 }

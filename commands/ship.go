@@ -28,17 +28,17 @@ import (
 func (a *app) shipCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "ship",
-		Usage:     "the outbox daemon: send whole episodes to the receiver",
+		Usage:     "run the outbox daemon, which sends complete episodes to the receiver",
 		ArgsUsage: " ",
-		Description: "Packs and sends what episodes/ holds, and keeps each episode until the receiver's\n" +
-			"receipt for it is durable here. Until this host is enrolled it waits and says so.\n\n" +
-			"Exit codes of --once: 0 nothing is left, 75 something is, 69 the receiver cannot be reached.\n\n" +
+		Description: "Packs and sends the episodes in episodes/, and keeps each until the receiver's receipt\n" +
+			"is stored durably. It waits until this host is enrolled.\n\n" +
+			"Exit codes of --once: 0 nothing is left, 75 something is left, 69 the receiver is unreachable.\n\n" +
 			"Examples:\n   cis490 ship --config /etc/cis490/lab-host.toml\n" +
 			"   sudo -u cis490 cis490 ship --ping",
 		Flags: []cli.Flag{
 			configFlag(config.LabHostPath),
-			&cli.BoolFlag{Name: "once", Usage: "ship what waits, then end"},
-			&cli.BoolFlag{Name: "ping", Usage: "only test the way to the receiver and the credentials"},
+			&cli.BoolFlag{Name: "once", Usage: "ship what waits, then exit"},
+			&cli.BoolFlag{Name: "ping", Usage: "only test the connection to the receiver and the credentials"},
 			jsonFlag(),
 		},
 		Action: a.ship,
@@ -50,7 +50,7 @@ func (a *app) ship(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("once") && c.Bool("ping") {
-		return usagef(c, "--once and --ping exclude each other")
+		return usagef(c, "--once and --ping are mutually exclusive")
 	}
 	if c.Bool("json") && !c.Bool("ping") {
 		return usagef(c, "--json needs --ping")
@@ -70,8 +70,7 @@ func (a *app) ship(c *cli.Context) error {
 	return a.shipSpool(c, conf, cl)
 }
 
-// shipSpool runs the shipper on the host's spool, which nobody else may do
-// meanwhile.
+// shipSpool runs the shipper on the host's spool, with exclusive access.
 func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) (err error) {
 	log, err := a.log(c)
 	if err != nil {
@@ -91,12 +90,12 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	}
 	defer func() { err = errors.Join(err, sp.Close()) }()
 	found, err := sp.Recover()
-	if err != nil { // what could not be mended waits for the next start
-		log.Error("spool not wholly recovered", "err", err, "fix", "on the lab host: sudo cis490 doctor")
+	if err != nil { // the next start tries the rest again
+		log.Error("spool not completely recovered", "err", err, "fix", "on the lab host: sudo cis490 doctor")
 	}
 	state, err := spool.LoadState(disk.OS{}, conf.DataDir)
 	if err != nil {
-		log.Warn("starting without the state of the last run", "err", err)
+		log.Warn("starting without the previous run's state", "err", err)
 	}
 	s, err := ship.New(ship.Options{
 		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state,
@@ -106,10 +105,10 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		Failing: a.failing(c),
 		Update:  updates,
 		Notify: func(state string) {
-			// Without a service manager there is nobody to tell.
+			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
-		// Without a systemd that answers, it is a restart of the program alone.
+		// Without an answer from systemd, only the program restarts.
 		Leaving: func(ctx context.Context) bool {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 			defer cancel()
@@ -128,7 +127,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	return a.shipOnce(c.Context, s)
 }
 
-// failing runs the checks that ask nobody else, for pings.
+// failing runs the local checks, for pings.
 func (a *app) failing(c *cli.Context) func(context.Context) []string {
 	o, _ := a.labHostChecks(placement{roleLabHost, c.String("config")})
 	checks := health.Local(o)
@@ -159,11 +158,12 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 	}
 }
 
-// progress is the line that a person watches: rate and what is left. Sizes on
-// disk tell how far it is, as an episode may be a thousand times another.
+// progress returns the progress line: rate and remaining work. It counts sizes on disk,
+// because episodes differ a thousandfold in size.
 func progress(m ship.Moved, took time.Duration, whole int64) string {
 	rate := float64(m.Bytes) / took.Seconds()
-	line := fmt.Sprintf("%d shipped, %s at %s/s, %d left", m.Episodes, humanize.IBytes(uint64(m.Bytes)), humanize.IBytes(uint64(rate)), m.Left.Waiting)
+	line := fmt.Sprintf("%d shipped, %s at %s/s, %d left",
+		m.Episodes, humanize.IBytes(uint64(m.Bytes)), humanize.IBytes(uint64(rate)), m.Left.Waiting)
 	if left := whole - m.Whole; m.Whole > 0 && left > 0 {
 		eta := time.Duration(float64(took) / float64(m.Whole) * float64(left))
 		line += fmt.Sprintf(", about %s to go", max(eta, time.Second).Round(time.Second))
@@ -182,13 +182,13 @@ func onceError(err error) error {
 	if left.Err != nil && ship.ActionOf(left.Err) == wire.Network {
 		return ship.Unreachable(err)
 	}
-	return fault.Exit(fault.Fix(err, "the shipper tries again by itself; what the receiver says: cis490 ship --ping"), fault.TempFail)
+	return fault.Exit(fault.Fix(err, "nothing: the shipper retries; to test the receiver: cis490 ship --ping"), fault.TempFail)
 }
 
 func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Client) error {
 	q, err := health.Figures(disk.OS{}, conf.DataDir)
 	if err != nil {
-		a.errorf("warning: queue not read: %v", err)
+		a.errorf("warning: cannot read the queue: %v", err)
 	}
 	start := time.Now()
 	pong, err := cl.Ping(c.Context, wire.Ping{
@@ -202,21 +202,21 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 		return a.printJSON(pong)
 	}
 	took := time.Since(start).Round(time.Millisecond)
-	a.printf("%s answers in %s\n", conf.Receiver.URL, took)
+	a.printf("%s answered in %s\n", conf.Receiver.URL, took)
 	a.printf("clock      %s off\n", time.Since(pong.ServerTime).Abs().Round(time.Second))
 	a.printf("store      %s\n", check.Plain(pong.StoreID, 80))
 	if pong.Gate.Accepted {
-		a.printf("gate       takes this build\n")
+		a.printf("gate       accepts this build\n")
 	} else {
-		a.printf("gate       does not take this build: %s\n", check.Plain(pong.Gate.Reason, 200))
+		a.printf("gate       rejects this build: %s\n", check.Plain(pong.Gate.Reason, 200))
 	}
 	a.printf("known as   %s\n", cl.Host())
 	return nil
 }
 
-// bootID tells two boots of a machine apart, and two machines under one name, in
-// systemd's form without dashes. The unit hands it over, as its /proc has none;
-// empty is unknown.
+// bootID identifies a boot, and so distinguishes two machines with one name, in systemd's
+// form without dashes. The unit passes it, because the service's /proc lacks it; empty
+// means unknown.
 func (a *app) bootID() string {
 	id := a.env.Getenv("CIS490_BOOT_ID")
 	if b, err := disk.ReadFile(disk.OS{}, "/proc/sys/kernel/random/boot_id", disk.Small); id == "" && err == nil {
@@ -225,11 +225,11 @@ func (a *app) bootID() string {
 	return strings.ReplaceAll(strings.TrimSpace(id), "-", "")
 }
 
-// updates returns how this machine's updates stand, for pings.
+// updates returns this machine's update status, for pings.
 func updates() *wire.Update {
 	u, err := update.ReadPublic(disk.OS{}, installDir)
 	if err != nil {
-		return nil // autoupdate writes it anew
+		return nil // autoupdate rewrites the file
 	}
 	return u
 }

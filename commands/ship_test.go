@@ -58,7 +58,9 @@ func TestShip_Ping(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)
 	out, errs, code := r.on("ship", "--ping")
-	for _, want := range []string{r.url + " answers in ", "clock      0s off\n", "store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n", "gate       takes this build\n", "known as   " + siteHost + "\n"} {
+	for _, want := range []string{r.url + " answered in ", "clock      0s off\n",
+		"store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n",
+		"gate       accepts this build\n", "known as   " + siteHost + "\n"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing from %q; %s", want, out, errs)
 		}
@@ -68,7 +70,8 @@ func TestShip_Ping(t *testing.T) {
 	}
 	out, _, code = r.on("ship", "--ping", "--json")
 	var pong wire.Pong
-	if err := json.Unmarshal([]byte(out), &pong); err != nil || code != 0 || pong.StoreID != strings.TrimSpace(r.read("rx/store_id")) || pong.Policy == "" {
+	if err := json.Unmarshal([]byte(out), &pong); err != nil || code != 0 || pong.StoreID != strings.TrimSpace(r.read("rx/store_id")) ||
+		pong.Policy == "" {
 		t.Errorf("exit code %d, %q: %v", code, out, err)
 	}
 	if n := len(r.names("data/episodes")); n != 2 || r.stored() != 0 {
@@ -86,26 +89,27 @@ func TestReconcile_Repair(t *testing.T) {
 	if _, errs, code := r.on("ship", "--once"); code != 0 {
 		t.Fatal(errs)
 	}
-	if out, _, code := r.on("reconcile"); code != 0 || out != "equal: the receiver has all 3 episodes that are kept in shipped\n" {
+	if out, _, code := r.on("reconcile"); code != 0 || out != "the receiver has all 3 shipped episodes\n" {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 	r.forget()
 	out, errs, code := r.on("reconcile")
-	if code != 1 || strings.Count(out, "missing 01J") != 3 || !strings.Contains(out, "the receiver lacks 3 of 3 episodes\n") || !strings.Contains(errs, "reconcile --repair") {
+	if code != 1 || strings.Count(out, "missing 01J") != 3 || !strings.Contains(out, "the receiver lacks 3 of 3 episodes\n") ||
+		!strings.Contains(errs, "reconcile --repair") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	if left := r.names("data/outbox"); len(left) > 0 {
 		t.Errorf("only asked, and yet it moved %v", left)
 	}
 	out, errs, code = r.on("reconcile", "--repair")
-	if code != 0 || !strings.Contains(out, "they wait in the outbox again") {
+	if code != 0 || !strings.Contains(out, "moved them back to the outbox") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	if out, errs, code = r.on("ship", "--once"); code != 0 || out != "3 shipped, 0 set aside, 0 left\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	r.until("all are in their places", func() bool { return r.stored() == 3 })
-	if out, _, code = r.on("reconcile"); code != 0 || !strings.HasPrefix(out, "equal") {
+	if out, _, code = r.on("reconcile"); code != 0 || !strings.HasPrefix(out, "the receiver has all 3 ") {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 
@@ -135,7 +139,7 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 		t.Errorf("list: %s", out)
 	}
 	r.must(os.Remove(r.path("data/quarantine/" + string(id) + "/episode/x")))
-	if out, errs, code := r.on("episode", "retry", string(id)); code != 0 || out != string(id)+" waits again\n" {
+	if out, errs, code := r.on("episode", "retry", string(id)); code != 0 || out != string(id)+" moved back to the outbox\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	r.until("it is shipped, and nothing is left behind", func() bool {
@@ -163,7 +167,8 @@ func TestShipOnce_Progress(t *testing.T) {
 	r.must(cmd.Wait())
 	r.must(tty.Close())
 	text := <-seen
-	if !regexp.MustCompile(`\r\x1b\[K\d shipped, \d+ KiB at \d+ KiB/s, \d left, about \ds to go`).MatchString(text) || !strings.HasSuffix(text, "\r\x1b[K") {
+	if !regexp.MustCompile(`\r\x1b\[K\d shipped, \d+ KiB at \d+ KiB/s, \d left, about \ds to go`).MatchString(text) ||
+		!strings.HasSuffix(text, "\r\x1b[K") {
 		t.Errorf("the terminal showed %q", text)
 	}
 	r.forget()

@@ -64,13 +64,15 @@ func newSite(tb testing.TB) *site {
 	r.must(err)
 	r.write("ca/roster.jsonl", append(row, '\n'))
 	r.write("operator", []byte("secret\n"))
-	r.write("rx.toml", fmt.Appendf(nil, "public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator_file = %q\n[authority]\ndir = %q\n", r.path("rx"), r.path("operator"), r.path("ca")))
+	r.write("rx.toml", fmt.Appendf(nil, "public_url = \"https://127.0.0.1:1\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator_file = %q\n"+
+		"[authority]\ndir = %q\n", r.path("rx"), r.path("operator"), r.path("ca")))
 	r.serve()
 	tb.Cleanup(r.stopServing)
 	r.url = "https://" + strings.TrimSpace(r.read("addr"))
 	// A restart comes back at the same address.
 	r.write("rx.toml", bytes.ReplaceAll([]byte(r.read("rx.toml")), []byte("127.0.0.1:0"), []byte(strings.TrimSpace(r.read("addr")))))
-	r.write("lab.toml", fmt.Appendf(nil, "host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = %q\n[authority]\nurl = %q\n", siteHost, r.path("data"), r.path("certs"), r.url, r.url))
+	r.write("lab.toml", fmt.Appendf(nil, "host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = %q\n[authority]\nurl = %q\n", siteHost,
+		r.path("data"), r.path("certs"), r.url, r.url))
 	r.ready()
 	return r
 }
@@ -100,7 +102,8 @@ func (r *site) record(n int, size int64) {
 		r.recorded++
 		id := ident.EpisodeID(fmt.Sprintf("01J%023d", r.recorded))
 		dir := filepath.Join(r.path("data"), "episodes", string(id))
-		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: siteHost, Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: testCommit}, Verdict: episode.Accepted})
+		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: siteHost,
+			Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: testCommit}, Verdict: episode.Accepted})
 		r.must(errors.Join(err, os.MkdirAll(dir, 0o770), os.WriteFile(filepath.Join(dir, episode.MetaFile), meta, 0o660)))
 		f, err := os.Create(filepath.Join(dir, "telemetry-proc.jsonl"))
 		r.must(err)
@@ -131,11 +134,14 @@ func (r *site) script() string {
 	var sh strings.Builder
 	fmt.Fprintf(&sh, "set -e\ncd %s\n", filepath.Join(r.path("data"), "episodes"))
 	for _, d := range dirs {
-		packed, err := exec.Command("sh", "-c", fmt.Sprintf("cd %s && tar c %s | zstd -q -3 -T0 | tee %s | sha256sum", filepath.Join(r.path("data"), "episodes"), d.Name(), r.path("packed"))).Output()
+		packed, err := exec.Command("sh", "-c", fmt.Sprintf("cd %s && tar c %s | zstd -q -3 -T0 | tee %s | sha256sum",
+			filepath.Join(r.path("data"), "episodes"), d.Name(), r.path("packed"))).Output()
 		r.must(err)
 		size, err := os.Stat(r.path("packed"))
 		r.must(err)
-		fmt.Fprintf(&sh, "tar c %s | zstd -q -3 -T0 | curl --http1.1 -H Transfer-Encoding: -fsS -o /dev/null -T - --cacert %[2]s/ca.crt --cert %[2]s/lab-host.pem --key %[2]s/lab-host.pem", d.Name(), r.path("certs"))
+		fmt.Fprintf(&sh, "tar c %s | zstd -q -3 -T0 | "+
+			"curl --http1.1 -H Transfer-Encoding: -fsS -o /dev/null -T - --cacert %[2]s/ca.crt --cert %[2]s/lab-host.pem --key %[2]s/lab-host.pem",
+			d.Name(), r.path("certs"))
 		for _, h := range []string{
 			"Authorization: Bearer bearer", "Content-Type: " + wire.ContentTypeEpisode, fmt.Sprint("Content-Length: ", size.Size()),
 			wire.HeaderDigest + ": " + string(packed[:64]), wire.HeaderSchema + ": " + wire.SchemaVersion, wire.HeaderHost + ": " + siteHost,

@@ -28,10 +28,10 @@ import (
 func (a *app) statusCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "status",
-		Usage:     "show how this machine and, on a receiver, its hosts are, on one screen",
+		Usage:     "show the state of this machine and, on a receiver, of its hosts",
 		ArgsUsage: " ",
-		Description: "On a receiver: whether it takes episodes, each host with its last accepted episode, and\n" +
-			"the open alerts. On a lab host: what waits, what was shipped, certificate, gate and update.\n\n" +
+		Description: "On a receiver: whether it accepts episodes, each host with its last accepted episode,\n" +
+			"and the open alerts. On a lab host: queue, certificate, gate and update.\n\n" +
 			"Examples:\n   sudo cis490 status\n   sudo cis490 status --json",
 		Flags:  append(roleFlags(), jsonFlag()),
 		Action: a.status,
@@ -209,7 +209,7 @@ func ago(t time.Time) string {
 	return machine.Span(max(time.Since(t), 0)) + " ago"
 }
 
-// labHostStatus is what status says of a lab host.
+// labHostStatus is the status of a lab host.
 type labHostStatus struct {
 	Role     string      `json:"role"`
 	Host     string      `json:"host"`

@@ -125,7 +125,7 @@ func TestPage_CLI(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Commands
 
-Every command, made out of their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
+Every command, generated from their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
 output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document and nothing else there. Exit codes
 are in [exit-codes.md](exit-codes.md).
 
@@ -165,7 +165,8 @@ func TestPage_ExitCodes(t *testing.T) {
 		got[m[1]] = m[2]
 	}
 	want := map[string]string{"0": "", fmt.Sprint(fault.Failed): "", "2": ""} // 2 is a crash
-	for name, code := range map[string]int{"USAGE": fault.Usage, "UNAVAILABLE": fault.Unavailable, "TEMPFAIL": fault.TempFail, "NOPERM": fault.NoPerm, "CONFIG": fault.Config} {
+	for name, code := range map[string]int{"USAGE": fault.Usage, "UNAVAILABLE": fault.Unavailable, "TEMPFAIL": fault.TempFail,
+		"NOPERM": fault.NoPerm, "CONFIG": fault.Config} {
 		want[fmt.Sprint(code)] = name
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

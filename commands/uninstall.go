@@ -16,23 +16,23 @@ import (
 
 func (a *app) uninstallCommand() *cli.Command {
 	flags := func(more ...cli.Flag) []cli.Flag {
-		return append(more, &cli.StringFlag{Name: "root", Usage: "remove the files below `DIR`, as from an image: no services, no root needed"})
+		return append(more, &cli.StringFlag{Name: "root", Usage: "remove the files below `DIR`, as from an image, without services or root"})
 	}
 	return &cli.Command{
 		Name:  "uninstall",
-		Usage: "take a role off this machine; data, config and users stay",
-		Description: "Ends and removes the role's services, and the binary if no other role is left here.\n" +
-			"A lab host with episodes that were not shipped is refused.\n\n" +
+		Usage: "remove a role from this machine; data, config and users stay",
+		Description: "Stops and removes the role's services, and the binary if no other role remains. Fails\n" +
+			"for a lab host with unshipped episodes.\n\n" +
 			"Example:\n   sudo cis490 uninstall lab-host",
 		Subcommands: []*cli.Command{
 			{
-				Name: "lab-host", Usage: "take the lab host off this machine", ArgsUsage: " ",
+				Name: "lab-host", Usage: "remove the lab host role from this machine", ArgsUsage: " ",
 				Description: "Example:\n   sudo cis490 uninstall lab-host",
-				Flags:       flags(&cli.BoolFlag{Name: "abandon-data", Usage: "also while episodes are not shipped; they stay on the disk"}),
+				Flags:       flags(&cli.BoolFlag{Name: "abandon-data", Usage: "even with unshipped episodes; they stay on the disk"}),
 				Action:      func(c *cli.Context) error { return a.uninstall(c, install.LabHost) },
 			},
 			{
-				Name: "receiver", Usage: "take the receiver off this machine", ArgsUsage: " ",
+				Name: "receiver", Usage: "remove the receiver role from this machine", ArgsUsage: " ",
 				Description: "Example:\n   sudo cis490 uninstall receiver",
 				Flags:       flags(),
 				Action:      func(c *cli.Context) error { return a.uninstall(c, install.Receiver) },
@@ -53,7 +53,7 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		if err := requireRoot("uninstall"); err != nil {
 			return err
 		}
-		// Without systemd there are no services to end, but files to remove.
+		// Without systemd there are no services to stop, only files to remove.
 		if install.Supported() == nil {
 			o.Manager = install.Systemd()
 		}
@@ -61,8 +61,8 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 	return install.Uninstall(c.Context, o)
 }
 
-// leave tells the receiver that this host is taken away on purpose. That it could
-// not be told is no reason to stay.
+// leave reports to the receiver that this host leaves on purpose. A failure does not stop
+// the uninstall.
 func (a *app) leave(ctx context.Context) {
 	conf, _, err := config.LoadLabHost(config.LabHostPath)
 	if err != nil {
@@ -76,8 +76,11 @@ func (a *app) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
 	q, _ := health.Figures(disk.OS{}, conf.DataDir)
-	_, err = cl.Ping(ctx, wire.Ping{Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(), Clock: time.Now().UTC(), Queue: q, Leaving: true})
+	_, err = cl.Ping(ctx, wire.Ping{
+		Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(),
+		Clock: time.Now().UTC(), Queue: q, Leaving: true,
+	})
 	if err != nil {
-		a.errorf("warning: the receiver was not told that this host leaves: %v", err)
+		a.errorf("warning: cannot report to the receiver that this host leaves: %v", err)
 	}
 }

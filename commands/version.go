@@ -4,11 +4,12 @@ import "github.com/urfave/cli/v2"
 
 func (a *app) versionCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "version",
-		Usage:       "tell which build this is",
-		ArgsUsage:   " ",
-		Description: "The commit is what the gate judges: an episode carries that of the binary that\nrecorded it.\n\nExample:\n   cis490 version --json",
-		Flags:       []cli.Flag{jsonFlag()},
+		Name:      "version",
+		Usage:     "print the version and commit of this build",
+		ArgsUsage: " ",
+		Description: "The gate decides by the commit: an episode carries the commit of the binary that\n" +
+			"recorded it.\n\nExample:\n   cis490 version --json",
+		Flags: []cli.Flag{jsonFlag()},
 		Action: func(c *cli.Context) error {
 			if err := noArgs(c); err != nil {
 				return err

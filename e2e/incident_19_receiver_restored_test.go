@@ -47,7 +47,7 @@ func TestIncident19_ReceiverRestored(t *testing.T) {
 	f.rx = fresh
 	back := time.Now()
 	for _, h := range f.hosts {
-		h.Eventually(2*time.Minute, "it notices that episodes were lost", "journalctl -u cis490-shipper -o cat | grep 'receiver has lost an episode'")
+		h.Eventually(2*time.Minute, "it notices that episodes were lost", "journalctl -u cis490-shipper -o cat | grep 'receiver lost an episode'")
 	}
 	detected := time.Since(back)
 	for _, r := range lost {

@@ -59,7 +59,7 @@ func emptied(h *lab.Host, limit time.Duration) time.Duration {
 // equal: both sides have the same, and nothing was set aside.
 func (f *fleet) equal(h *lab.Host) {
 	f.t.Helper()
-	if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "equal") {
+	if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "the receiver has all ") {
 		f.t.Errorf("%s: reconcile: %s", h.Name, r)
 	}
 	if aside := h.Run("ls " + spool + "/quarantine"); aside != "" {

@@ -53,7 +53,7 @@ func TestRecordingPauses(t *testing.T) {
 	// As if the last yes were older than it is believed for.
 	h.Run("rm -f /var/lib/cis490/data/episodes/.gate")
 	before := recorded(h)
-	refused := `test $(journalctl -u cis490-orchestrator -b --since "$(cat /root/since)" | grep -c 'the gate does not take commit') -ge 2`
+	refused := `test $(journalctl -u cis490-orchestrator -b --since "$(cat /root/since)" | grep -c 'the gate rejects commit') -ge 2`
 	h.Run("date '+%F %T' >/root/since; sleep 1; systemctl start cis490-orchestrator")
 	h.Eventually(2*time.Minute, "the recorder to tell of the gate's no", refused)
 	f.rx.CutOff()

@@ -59,7 +59,7 @@ func TestRogueRecorder(t *testing.T) {
 	is := func(id, what string) string {
 		return "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \"" + id + "\") | " + what + "'"
 	}
-	h.Eventually(time.Minute, "the pipe not to be believed", is(pipe, `.reason.detail | test("cannot be believed")`))
+	h.Eventually(time.Minute, "the pipe not to be believed", is(pipe, `.reason.detail | test("is not trustworthy")`))
 	h.Eventually(time.Minute, "the link not to be sent", is(link, `.reason.kind == "unpackable"`))
 	if out := h.Try(asRec + "ls " + spoolDir + "/quarantine"); out.Code == 0 {
 		t.Errorf("the recorder's user looks into quarantine: %s", out.Out)

@@ -39,7 +39,7 @@ func (s *soak) sameOnBothSides() {
 	}
 	aside := map[string]bool{}
 	for _, h := range s.hosts {
-		if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "equal") {
+		if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "the receiver has all ") {
 			s.t.Errorf("%s: reconcile: %s", h.Name, r)
 		}
 		var receipts []row

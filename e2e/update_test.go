@@ -151,7 +151,7 @@ func TestUpdate_BadAtOnce(t *testing.T) {
 	u := newBadUpdates(t)
 	for _, b := range []bad{
 		{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
-		{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not lead to it"},
+		{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n", "	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not point to it"},
 		{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n", "	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
 		{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "cis490-shipper.service"},
 		{"bad-unit", nil, []edit{

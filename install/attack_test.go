@@ -13,8 +13,8 @@ import (
 	"cis490/internal/disk/rival"
 )
 
-// TestReceiver_RacedByALink: root installs while the owner of the data folder
-// exchanges a folder in it with a link to one of root's.
+// TestReceiver_RacedByALink: root installs while the owner of the data folder swaps a
+// folder in it with a link to one of root's.
 func TestReceiver_RacedByALink(t *testing.T) {
 	for _, raced := range []string{"releases/blobs", "releases"} {
 		r := newRig(t)
@@ -33,7 +33,7 @@ func TestReceiver_RacedByALink(t *testing.T) {
 		for i := range 100 {
 			r.binary = r.carried("build " + strings.Repeat("x", i%7))
 			if p, err := install.New(r.options(install.Receiver)); err == nil {
-				_ = p.Apply(t.Context()) // it may refuse
+				_ = p.Apply(t.Context()) // it may fail
 			}
 		}
 		stop()
@@ -64,8 +64,8 @@ func modes(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// TestReceiver_WhatIsNoFile: what the data folder's owner puts in the place of a file
-// keeps no install waiting, and is replaced.
+// TestReceiver_WhatIsNoFile: whatever the data folder's owner puts in the place of a file,
+// install does not block on it and replaces it.
 func TestReceiver_WhatIsNoFile(t *testing.T) {
 	for what, plant := range map[string]func(path string) error{
 		"pipe": func(path string) error { return syscall.Mkfifo(path, 0o600) },
@@ -94,8 +94,8 @@ func TestReceiver_WhatIsNoFile(t *testing.T) {
 	}
 }
 
-// TestReceiver_RefusesALinkedFolder: a folder of the plan that its owner has
-// replaced by a link is named, and nothing behind it is changed.
+// TestReceiver_RefusesALinkedFolder: the error names a folder of the plan that its owner
+// has replaced by a link, and nothing behind the link is changed.
 func TestReceiver_RefusesALinkedFolder(t *testing.T) {
 	for _, folder := range []string{"/var/lib/cis490/releases", "/var/lib/cis490/releases/blobs"} {
 		r := newRig(t)
@@ -122,8 +122,8 @@ func TestReceiver_RefusesALinkedFolder(t *testing.T) {
 	}
 }
 
-// TestOperator_IsAPipe: an install that finds a pipe in the place of the operator's
-// token names it and does not wait.
+// TestOperator_IsAPipe: if a pipe is in the place of the operator's token, install reports
+// it and does not block.
 func TestOperator_IsAPipe(t *testing.T) {
 	r := newRig(t)
 	r.apply(r.options(install.Receiver))
@@ -140,8 +140,8 @@ func TestOperator_IsAPipe(t *testing.T) {
 	}
 }
 
-// TestUninstall_CountsEpisodesOnly: pipes, links and what they lead to are no
-// episodes, and keep no uninstall waiting.
+// TestUninstall_CountsEpisodesOnly: pipes, links and what they point to are not
+// episodes, and do not block an uninstall.
 func TestUninstall_CountsEpisodesOnly(t *testing.T) {
 	r := newRig(t)
 	r.apply(r.options(install.LabHost))

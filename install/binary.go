@@ -22,13 +22,13 @@ import (
 
 var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
 
-// validVersion tells whether a version can name a folder.
+// validVersion reports whether a version can name a folder.
 func validVersion(v string) bool {
 	return versionRE.MatchString(v) && !strings.HasSuffix(v, disk.Partial)
 }
 
-// versionDir is where this binary's version is kept. One that is installed stays
-// in its folder, whatever its name: two builds may call themselves the same.
+// versionDir is the folder of this binary's version. An installed binary stays in its
+// folder, whatever its name, because two builds may have the same version.
 func (p *Plan) versionDir() string {
 	name := p.Build.Version
 	if dir, ok := p.installedIn(); ok {
@@ -37,7 +37,7 @@ func (p *Plan) versionDir() string {
 	return filepath.Join(optDir, "versions", name)
 }
 
-// binary is the step that puts this binary into its version's folder.
+// binary copies this binary into its version's folder.
 func (p *Plan) binary() step {
 	dir := p.versionDir()
 	target := filepath.Join(dir, nameOfUs)
@@ -45,7 +45,7 @@ func (p *Plan) binary() step {
 		var changes []Change
 		for _, d := range []string{p.behind(optDir), filepath.Dir(dir), dir} {
 			if _, err := p.FS.Lstat(p.at(d)); errors.Is(err, fs.ErrNotExist) {
-				break // made with the binary, open to all
+				break // copyBinary makes it
 			}
 			c, err := folder{d, root, 0o755}.check(p)
 			if err != nil {
@@ -64,7 +64,7 @@ func (p *Plan) binary() step {
 	}}
 }
 
-// compareBinary tells how the file at target is not this binary, "" if it is.
+// compareBinary returns how the file at target differs from this binary, or "".
 func (p *Plan) compareBinary(target string) (string, error) {
 	fi, err := p.FS.Lstat(p.at(target))
 	switch {
@@ -92,38 +92,37 @@ func (p *Plan) compareBinary(target string) (string, error) {
 }
 
 func (p *Plan) copyBinary(target string, o owner, mode fs.FileMode) error {
-	// Through memory: the target may be the source, with a wrong owner or mode.
+	// Through memory, because the target may be the source, with a wrong owner or mode.
 	content, err := disk.ReadFile(p.FS, p.Binary, release.MaxBinary)
 	if err != nil {
 		return fmt.Errorf("read this binary: %w", err)
 	}
 	f := file{path: target, content: content, owner: o, mode: mode}
 	if err := f.write(p); err != nil {
-		return fault.Fix(err, "df -h "+filepath.Dir(target)+"   # is there room?")
+		return fault.Fix(err, "df -h "+filepath.Dir(target)+"   # check the free space")
 	}
 	return nil
 }
 
-// links is the step that makes this version the one that runs. A person who
-// brings a binary vouches for it, so it becomes good as well. An installed
-// binary that converges its own machine (an update on trial does) leaves good
-// alone, unless there is none.
+// links makes this version current. It also becomes good if a person installs it. An
+// installed binary that restores its own machine, as in an update's trial, changes good
+// only if good has no binary.
 func (p *Plan) links() step {
 	target := filepath.Join("versions", filepath.Base(p.versionDir()))
-	things := []kept{link{path: optDir + "/current", target: target, changed: func() { p.newBinary = true }}}
+	things := []resource{link{path: optDir + "/current", target: target, changed: func() { p.newBinary = true }}}
 	if good := optDir + "/good"; !p.installed() || !p.runnable(good) {
 		things = append(things, link{path: good, target: target})
 	}
-	return p.keep("links", append(things, link{path: command, target: optDir + "/current/" + nameOfUs})...)
+	return p.ensure("links", append(things, link{path: command, target: optDir + "/current/" + nameOfUs})...)
 }
 
-// installed tells whether this binary runs from a version's folder.
+// installed reports whether this binary runs from a version's folder.
 func (p *Plan) installed() bool {
 	_, ok := p.installedIn()
 	return ok
 }
 
-// installedIn returns the name of the version's folder that this binary is in.
+// installedIn returns the name of the version's folder that contains this binary.
 func (p *Plan) installedIn() (folder string, ok bool) {
 	real, err := disk.OS{}.Real(p.Binary)
 	if err != nil {
@@ -138,15 +137,14 @@ func (p *Plan) installedIn() (folder string, ok bool) {
 	return folder, name == nameOfUs && real == same && validVersion(folder)
 }
 
-// runnable tells whether a version's folder behind a symlink has a binary.
+// runnable reports whether a symlink leads to a version's folder with a binary.
 func (p *Plan) runnable(link string) bool {
 	fi, err := disk.Stat(p.FS, filepath.Join(p.at(link), nameOfUs))
 	return err == nil && fi.Mode().IsRegular() && fi.Size() > 0
 }
 
-// holds reports whether a file has the content of this digest and size. What is
-// missing or not a regular file has not. It reads no more than size bytes of a file
-// in a folder of another user.
+// holds reports whether a regular file has the given digest and size. It reads at most size
+// bytes, because another user may own the folder.
 func holds(fsys disk.FS, path string, digest ident.Digest, size int64) (bool, error) {
 	fi, err := fsys.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -163,7 +161,7 @@ func holds(fsys disk.FS, path string, digest ident.Digest, size int64) (bool, er
 	return ident.Digest(hex.EncodeToString(sum[:])) == digest, nil
 }
 
-// digestOf reads a file through.
+// digestOf returns the digest of a file.
 func digestOf(fsys disk.FS, path string) (ident.Digest, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -177,7 +175,7 @@ func digestOf(fsys disk.FS, path string) (ident.Digest, error) {
 	return ident.Digest(hex.EncodeToString(h.Sum(nil))), nil
 }
 
-// startsWith tells whether a file begins with a mark.
+// startsWith reports whether a file begins with a mark.
 func startsWith(fsys disk.FS, path string, mark []byte) (bool, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {

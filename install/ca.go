@@ -14,21 +14,20 @@ import (
 	"cis490/internal/pki"
 )
 
-// caKeyFile is where the authority keeps its CA, key and certificate in one.
+// caKeyFile is the authority's CA: key and certificate in one file.
 const caKeyFile = "ca.key"
 
-// loadCA reads the CA that was brought along, and refuses one that the
-// authority could not issue with.
+// loadCA reads the site's own CA and checks that the authority can use it.
 func (p *Plan) loadCA() ([]byte, error) {
 	switch {
 	case p.CACert == "" && p.CAKey == "":
 		return nil, nil
 	case p.CACert == "" || p.CAKey == "":
-		return nil, fault.Exit(errors.New("a CA is a certificate and its key: give both --ca-cert and --ca-key"), fault.Usage)
+		return nil, fault.Exit(errors.New("--ca-cert and --ca-key must be used together"), fault.Usage)
 	}
 	bring := func(path string, err error) error {
-		return fault.Exit(fault.Fix(fmt.Errorf("CA brought along: %s: %w", path, err),
-			"openssl x509 -noout -text -in "+p.CACert+"   # want a CA's certificate in PEM, with its key, unencrypted"), fault.Usage)
+		return fault.Exit(fault.Fix(fmt.Errorf("read the CA: %s: %w", path, err),
+			"openssl x509 -noout -text -in "+p.CACert+"   # need a CA certificate in PEM, and its unencrypted key"), fault.Usage)
 	}
 	b, err := disk.ReadFile(p.FS, p.CACert, maxText)
 	if err != nil {
@@ -47,10 +46,10 @@ func (p *Plan) loadCA() ([]byte, error) {
 	}
 	cert := certs[0]
 	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
-		return nil, bring(p.CACert, errors.New("key and certificate do not belong together"))
+		return nil, bring(p.CACert, errors.New("key and certificate do not match"))
 	}
 	if now := p.Now(); !cert.IsCA || now.Before(cert.NotBefore) || !now.Before(cert.NotAfter) {
-		return nil, bring(p.CACert, fmt.Errorf("it is not a CA's, or not valid now (%s to %s)", cert.NotBefore, cert.NotAfter))
+		return nil, bring(p.CACert, fmt.Errorf("not a CA certificate, or not valid now (%s to %s)", cert.NotBefore, cert.NotAfter))
 	}
 	private, err := pki.EncodeKey(key)
 	if err != nil {
@@ -59,9 +58,8 @@ func (p *Plan) loadCA() ([]byte, error) {
 	return append(private, pki.EncodeCerts(cert)...), nil
 }
 
-// ca is the step that gives the authority the CA that was brought along, before
-// it makes one itself. It never takes the place of another: every host would
-// have to join again.
+// ca installs the site's own CA before the authority makes one. It never replaces a CA,
+// because every host would have to join again.
 func (p *Plan) ca(content []byte) step {
 	return step{"CA", func(context.Context) ([]Change, error) {
 		if content == nil {
@@ -77,11 +75,11 @@ func (p *Plan) ca(content []byte) step {
 		}
 		if err == nil && !sameCA(have, content) {
 			return nil, wrong(config.ReceiverPath, fault.Fix(
-				fmt.Errorf("the authority has another CA already: %s", f.path),
-				"sudo cis490 install receiver   # without --ca-cert and --ca-key keeps it; sudo cis490 ca rotate makes a new one"))
+				fmt.Errorf("the authority already has another CA: %s", f.path),
+				"sudo cis490 install receiver   # without --ca-cert and --ca-key, to keep it; or: sudo cis490 ca rotate, to make a new one"))
 		}
 		if err == nil {
-			return nil, nil // the authority's own from now on
+			return nil, nil // the authority owns the file from now on
 		}
 		c, err := f.check(p)
 		if c == nil {
@@ -91,7 +89,7 @@ func (p *Plan) ca(content []byte) step {
 	}}
 }
 
-// sameCA tells whether two files start with the same CA certificate.
+// sameCA reports whether two files start with the same CA certificate.
 func sameCA(a, b []byte) bool {
 	ca, errA := pki.ParseCerts(a)
 	cb, errB := pki.ParseCerts(b)

@@ -74,7 +74,7 @@ func TestCA_BroughtAlongIsTakenOnceAndNeverReplaced(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "another CA already") || fault.FixOf(err) == "" {
+	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "already has another CA") || fault.FixOf(err) == "" {
 		t.Errorf("another CA: %v", err)
 	}
 	if now, err := os.ReadFile(path); err != nil || string(now) != string(b) {

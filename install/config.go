@@ -15,13 +15,13 @@ import (
 	"cis490/internal/fault"
 )
 
-// loadLabHost reads the lab host's config, or makes it out of the join token.
+// loadLabHost reads the lab host's config, or makes it from the join token.
 func (p *Plan) loadLabHost() error {
 	content, err := disk.ReadFile(p.FS, p.at(config.LabHostPath), maxText)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && p.Token == "":
-		return fault.Exit(fault.Fix(errors.New("this machine has no "+config.LabHostPath+" and no join token was given"),
-			"sudo cis490 token create HOST   # on the receiver: prints what to paste here"), fault.Usage)
+		return fault.Exit(fault.Fix(errors.New(config.LabHostPath+" does not exist and no join token was given"),
+			"sudo cis490 token create HOST   # on the receiver: prints the command to paste here"), fault.Usage)
 	case errors.Is(err, fs.ErrNotExist):
 		content = fill(assets.Config(string(LabHost)), string(p.token.Host), p.token.Receiver, p.token.Authority)
 		p.writes[config.LabHostPath] = content
@@ -47,8 +47,8 @@ func (p *Plan) loadLabHost() error {
 		visible(config.LabHostPath, "certs_dir", p.lab.CertsDir)))
 }
 
-// sameAsToken refuses a token that is meant for another host or another fleet
-// than the config: one of the two is a mistake, and only a person knows which.
+// sameAsToken rejects a join token for another host or fleet than the config's, because
+// only a person can tell which of them is wrong.
 func (p *Plan) sameAsToken() error {
 	if p.Token == "" {
 		return nil
@@ -69,13 +69,13 @@ func (p *Plan) sameAsToken() error {
 	return errors.Join(all...)
 }
 
-// loadReceiver reads the receiver's config, or makes it out of the public URL.
+// loadReceiver reads the receiver's config, or makes it from the public URL.
 func (p *Plan) loadReceiver() error {
 	content, err := disk.ReadFile(p.FS, p.at(config.ReceiverPath), maxText)
 	made := false
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && p.PublicURL == "":
-		return fault.Exit(fault.Fix(errors.New("this machine has no "+config.ReceiverPath+" and no address was given"),
+		return fault.Exit(fault.Fix(errors.New(""+config.ReceiverPath+" does not exist and no public URL was given"),
 			"sudo cis490 install receiver --public-url https://NAME:8443"), fault.Usage)
 	case errors.Is(err, fs.ErrNotExist):
 		made = true
@@ -102,11 +102,15 @@ func (p *Plan) loadReceiver() error {
 	}
 	var all []error
 	if p.PublicURL != "" && strings.TrimSuffix(p.PublicURL, "/") != strings.TrimSuffix(p.rx.PublicURL, "/") {
-		all = append(all, &config.Error{File: config.ReceiverPath, Key: "public_url", Why: fmt.Sprintf("is %q, but --public-url is %q", p.rx.PublicURL, p.PublicURL)})
+		all = append(all, &config.Error{
+			File: config.ReceiverPath, Key: "public_url", Why: fmt.Sprintf("is %q, but --public-url is %q", p.rx.PublicURL, p.PublicURL),
+		})
 	}
 	for key, socket := range map[string]string{"authority.socket": p.rx.Authority.Socket, "tls.socket": p.rx.TLS.Socket} {
 		if runtime, writes := socketFolder(socket); runtime == "" && writes[0] == "/run" {
-			all = append(all, &config.Error{File: config.ReceiverPath, Key: key, Why: fmt.Sprintf("%q needs a folder of its own, such as /run/cis490-authority", socket)})
+			all = append(all, &config.Error{
+				File: config.ReceiverPath, Key: key, Why: fmt.Sprintf("%q needs its own folder, such as /run/cis490-authority", socket),
+			})
 		}
 	}
 	return wrong(config.ReceiverPath, errors.Join(errors.Join(all...),
@@ -119,7 +123,7 @@ func wrong(path string, err error) error {
 	return fault.Exit(fault.Fix(err, "sudoedit "+path+"   # then: cis490 config check"), fault.Config)
 }
 
-// fill puts values into the places that the example leaves open, in order.
+// fill replaces the placeholders of an example, in order.
 func fill(example []byte, values ...string) []byte {
 	s := string(example)
 	for _, v := range values {
@@ -128,13 +132,12 @@ func fill(example []byte, values ...string) []byte {
 	return []byte(s)
 }
 
-// fillReceiver makes a receiver's config that listens on the port which the
-// public URL has.
+// fillReceiver makes a receiver's config that listens on the port of the public URL.
 func fillReceiver(public string) []byte {
 	s := string(fill(assets.Config(string(Receiver)), public))
 	u, err := url.Parse(public)
 	if err != nil {
-		return []byte(s) // refused when it is read
+		return []byte(s) // an error when the config is read
 	}
 	port := u.Port()
 	if port == "" {
@@ -146,11 +149,11 @@ func fillReceiver(public string) []byte {
 	return []byte(s)
 }
 
-// config is the step that writes the config if there is none. An existing one is
-// the site's; it only has to be readable for the services, and holds no secret.
+// config writes the config if there is none. An existing one belongs to the site; it
+// contains no secrets and only has to be readable for the services.
 func (p *Plan) config(path string) step {
 	if content, missing := p.writes[path]; missing {
-		return p.keep("config", file{path: path, content: content, owner: root, mode: configMode})
+		return p.ensure("config", file{path: path, content: content, owner: root, mode: configMode})
 	}
 	return step{"config", func(context.Context) ([]Change, error) {
 		fi, err := p.FS.Lstat(p.at(path))

@@ -16,8 +16,8 @@ receiver.url = "https://collector.lab:8443"
 authority.url = "https://collector.lab:8444"
 `
 
-// TestNew_RefusesBeforeAnythingChanges lists what cannot become a machine of the
-// role; each is told with its place and its fix, and nothing is left behind.
+// TestNew_RefusesBeforeAnythingChanges lists what prevents an installation; each
+// error names the place and the fix, and nothing is left behind.
 func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 	for name, c := range map[string]struct {
 		role   install.Role
@@ -37,14 +37,19 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 			install.LabHost, strings.Replace(labConfig, "collector", "other", 1), nil, fault.Config,
 			`receiver.url: is "https://other.lab:8443", but the join token is for "https://collector.lab:8443"`,
 		},
-		"an unknown key":    {install.LabHost, labConfig + "hots = 1\n", nil, fault.Config, `lab-host.toml:4:1: hots: unknown key`},
-		"a placeholder":     {install.LabHost, strings.Replace(labConfig, "lab-01", "REPLACE_ME", 1), nil, fault.Config, `lab-host.toml:1:1: host: `},
-		"data in /home":     {install.LabHost, "data_dir = \"/home/me/data\"\n" + labConfig, nil, fault.Config, "services do not see /home"},
-		"no URL":            {install.Receiver, "", func(o *install.Options) { o.PublicURL = "" }, fault.Usage, "no address was given"},
-		"a bad URL":         {install.Receiver, "", func(o *install.Options) { o.PublicURL = "collector.lab" }, fault.Usage, `public URL "collector.lab"`},
-		"another URL":       {install.Receiver, "public_url = \"https://other.lab:8443\"\n", nil, fault.Config, `public_url: is "https://other.lab:8443"`},
-		"a socket in /run":  {install.Receiver, "public_url = \"https://collector.lab:8443\"\nauthority.socket = \"/run/a.sock\"\n", nil, fault.Config, "needs a folder of its own"},
-		"a version as path": {install.LabHost, "", func(o *install.Options) { o.Build.Version = "../../etc" }, fault.Failed, "not fit for a folder's name"},
+		"an unknown key": {install.LabHost, labConfig + "hots = 1\n", nil, fault.Config, `lab-host.toml:4:1: hots: unknown key`},
+		"a placeholder": {install.LabHost, strings.Replace(labConfig, "lab-01", "REPLACE_ME", 1), nil, fault.Config,
+			`lab-host.toml:1:1: host: `},
+		"data in /home": {install.LabHost, "data_dir = \"/home/me/data\"\n" + labConfig, nil, fault.Config, "services cannot see /home"},
+		"no URL":        {install.Receiver, "", func(o *install.Options) { o.PublicURL = "" }, fault.Usage, "no public URL was given"},
+		"a bad URL": {install.Receiver, "", func(o *install.Options) { o.PublicURL = "collector.lab" }, fault.Usage,
+			`public URL "collector.lab"`},
+		"another URL": {install.Receiver, "public_url = \"https://other.lab:8443\"\n", nil, fault.Config,
+			`public_url: is "https://other.lab:8443"`},
+		"a socket in /run": {install.Receiver, "public_url = \"https://collector.lab:8443\"\nauthority.socket = \"/run/a.sock\"\n", nil,
+			fault.Config, "needs its own folder"},
+		"a version as path": {install.LabHost, "", func(o *install.Options) { o.Build.Version = "../../etc" }, fault.Failed,
+			"not a valid folder name"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -61,7 +66,7 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 				t.Fatalf("error %v, code %d", err, fault.CodeOf(err))
 			}
 			if c.code != fault.Failed && fault.FixOf(err) == "" {
-				t.Error("no fix is told")
+				t.Error("the error has no fix")
 			}
 			if len(o.Token) > 10 && strings.Contains(err.Error(), o.Token) {
 				t.Error("the token is shown")
@@ -75,7 +80,7 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 
 func TestConfig_WrittenOnceAndNeverEdited(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	got, unknown, err := config.ParseLabHost("x", []byte(r.read("etc/cis490/lab-host.toml")))
 	if err != nil || len(unknown) > 0 {
@@ -92,7 +97,8 @@ func TestConfig_WrittenOnceAndNeverEdited(t *testing.T) {
 	if r.read("etc/cis490/lab-host.toml") != own {
 		t.Error("the site's config was changed")
 	}
-	if !r.exists("srv/cis490/outbox") || !strings.Contains(r.read("etc/systemd/system/cis490-shipper.service"), "ReadWritePaths=/srv/cis490\n") {
+	if !r.exists("srv/cis490/outbox") ||
+		!strings.Contains(r.read("etc/systemd/system/cis490-shipper.service"), "ReadWritePaths=/srv/cis490\n") {
 		t.Error("the site's data_dir is not followed")
 	}
 }

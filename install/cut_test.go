@@ -16,8 +16,8 @@ var osFS = disk.OS{}
 
 var errCut = errors.New("cut off")
 
-// cutOff is the machine's file system until a number of changes was made; from
-// then on nothing works, as for a process that was killed.
+// cutOff is the machine's file system until a number of changes was made; then every call
+// fails, as for a process that was killed.
 type cutOff struct {
 	disk.OS
 	after, made int
@@ -68,7 +68,7 @@ func (c *cutOff) SyncDir(name string) error {
 	return c.OS.SyncDir(name)
 }
 
-// timeless leaves times and random tokens out of a tree.
+// timeless removes times and random tokens from a tree.
 func timeless(tree map[string]string) map[string]string {
 	stamp := regexp.MustCompile(` \d{4}-\d\d-\d\d \S+ \S+ \S+( m=\S+)?`)
 	out := map[string]string{}

@@ -15,10 +15,10 @@ import (
 	"github.com/rogpeppe/go-internal/diff"
 )
 
-// maxText bounds the files that are compared as a whole, in bytes.
+// maxText bounds files that are compared as a whole, in bytes.
 const maxText = 1 << 20
 
-// folder is a directory with an owner and a mode; what is in it is not touched.
+// folder is a directory with an owner and a mode; its content is not changed.
 type folder struct {
 	path  string
 	owner owner
@@ -52,13 +52,13 @@ func (f folder) check(p *Plan) (*Change, error) {
 	return &Change{What: f.path + what, apply: func(context.Context) error { return set(p, f.path, f.owner, f.mode) }}, nil
 }
 
-// file is a file with the wanted content.
+// file is a file with a given content.
 type file struct {
 	path    string
 	content []byte
 	owner   owner
 	mode    fs.FileMode
-	secret  bool // its content is never shown
+	secret  bool // never print the content
 }
 
 func (f file) check(p *Plan) (*Change, error) {
@@ -111,10 +111,10 @@ func (f file) write(p *Plan) error {
 	})
 }
 
-// link is a symlink; rename(2) puts it in place, so that the name is never absent.
+// link is a symlink. rename(2) installs it, so that the name always exists.
 type link struct {
 	path, target string
-	changed      func() // told when the check finds it elsewhere; may be nil
+	changed      func() // called when the check finds another target; may be nil
 }
 
 func (l link) check(p *Plan) (*Change, error) {
@@ -129,7 +129,7 @@ func (l link) check(p *Plan) (*Change, error) {
 	case fi.IsDir():
 		return nil, inTheWay(l.path, fi, "a symlink")
 	case fi.Mode()&fs.ModeSymlink == 0:
-		what = "is no symlink"
+		what = "is not a symlink"
 	default:
 		target, err := disk.Readlink(p.FS, path)
 		if err != nil {
@@ -151,7 +151,7 @@ func (l link) check(p *Plan) (*Change, error) {
 	}}, nil
 }
 
-// inTheWay says that a name is taken by something that is not ours to remove.
+// inTheWay is the error for a name that something else already uses.
 func inTheWay(path string, fi fs.FileInfo, wanted string) error {
 	is := "a file"
 	switch {
@@ -161,5 +161,5 @@ func inTheWay(path string, fi fs.FileInfo, wanted string) error {
 		is = "a symlink"
 	}
 	return fault.Fix(fmt.Errorf("%s is %s where %s belongs", path, is, wanted),
-		fmt.Sprintf("sudo mv %s %s.old   # look at it, then install again", path, path))
+		fmt.Sprintf("sudo mv %s %s.old   # check it, then install again", path, path))
 }

@@ -1,14 +1,13 @@
-// Package install converges a machine on a role: users, folders, binary, config,
-// units, enrolment, running services. It is the only code that changes a machine
-// outside the program's own data.
+// Package install brings a machine to the state of a role: users, folders, binary, config,
+// units, enrollment, running services. It is the only code that changes a machine outside
+// the program's own data.
 //
-// A plan is a list of steps, each of which finds what differs from what is wanted
-// and can mend exactly that; so a second run changes nothing, a dry run is the
-// same walk without mending, and an install that was cut off at any point is
-// finished by the next one. Files are replaced as a whole or not at all. What is
-// the site's stays the site's: an existing config is never edited, drop-ins and
-// masked units are left alone, no folder is changed below the ones the plan
-// names, and no symlink is followed on the way to them.
+// A plan is a list of steps. Each step finds differences from the wanted state and can fix
+// exactly those. So a second run changes nothing, a dry run is the same without the fixes,
+// and the next run finishes an interrupted install. Files are replaced as a whole or not at
+// all. What belongs to the site stays: install never edits an existing config, leaves
+// drop-ins and masked units alone, changes no folder below the ones in the plan, and
+// follows no symlink on the way to them.
 package install
 
 import (
@@ -29,64 +28,64 @@ import (
 	"cis490/internal/wire"
 )
 
-// Where things are; config files may name other folders for data.
+// Paths; config files may set other data folders.
 const (
 	optDir     = "/opt/cis490"
 	stateDir   = optDir + "/state"
 	command    = "/usr/local/bin/cis490"
 	configDir  = "/etc/cis490"
 	unitDir    = "/etc/systemd/system"
-	nameOfUs   = "cis490"     // user and group; also the binary's file name
+	nameOfUs   = "cis490"     // user, group and binary name
 	recorder   = "cis490-rec" // user that runs workloads
 	authority  = "cis490-ca"  // user that holds the CA key
 	configMode = 0o644
 )
 
-// Options say what to install and where.
+// Options configure an install.
 type Options struct {
 	Role Role
-	// Root is the machine's root folder; below any other than "" or "/" files are
-	// written as for an image: no owners, users or services, and no need for root.
+	// Root is the machine's root folder. With any other than "" or "/", files are written
+	// as for an image: without owners, users and services, and without root privileges.
 	Root   string
-	Binary string // path of the binary to install: the running one
+	Binary string // path of the running binary, which is installed
 	Build  version.Info
-	// Token is the join token of a lab host as it was pasted, or "".
+	// Token is the join token of a lab host as pasted, or "".
 	Token string
-	// PublicURL is the receiver's address; needed while there is no config.
+	// PublicURL is the receiver's address, required while there is no config.
 	PublicURL string
-	// CACert and CAKey are files with a CA that the site brings along; empty: the
-	// authority makes one at its first start.
+	// CACert and CAKey are files with the site's own CA. If empty, the authority makes one
+	// at its first start.
 	CACert, CAKey string
 	NoStart       bool // enable services, but do not start or restart them
 	Out           io.Writer
-	Manager       Manager // nil: services are not touched
+	Manager       Manager // nil: do not change services
 	FS            disk.FS // nil: the machine's
 	Now           func() time.Time
-	// Update says that an update runs this: unknown config keys are told, not
-	// refused, as the config may be of a newer version; so is a daemon that does not
-	// run, as the update judges that; and there is no summary.
+	// Update means that an update runs this install. Unknown config keys are then warnings,
+	// because the config may be of a newer version; a daemon that does not run is left to
+	// the trial; and there is no summary.
 	Update bool
-	// Held is the lock that the caller holds and hands over; nil takes it.
+	// Held is the lock, if the caller holds it; nil means to take it.
 	Held *os.File
-	// Summary ends an install that changed the machine itself, such as a doctor
-	// run; nil is none. Its findings are not the install's failure.
+	// Summary runs after a changing install, such as a doctor run; nil means none. Its
+	// findings do not fail the install.
 	Summary func(context.Context, io.Writer) error
 }
 
-// Plan is what one install does.
+// Plan is the list of steps of an install.
 type Plan struct {
 	Options
 	lab       config.LabHost
 	rx        config.Receiver
 	token     wire.Token
 	steps     []step
-	writes    map[string][]byte // config content that is to be written, by path
-	touched   map[string]bool   // units whose file this run changes
-	newBinary bool              // this run changes what current is
+	writes    map[string][]byte // config files to write, by path
+	touched   map[string]bool   // units whose files this run changes
+	newBinary bool              // this run changes current
 }
 
-// New makes the plan. It reads the config, so that nothing is changed on a
-// machine that could not be brought to an end; it changes nothing.
+// New makes a plan. It reads the config first, so that an install that cannot be finished
+// changes nothing.
 func New(o Options) (*Plan, error) {
 	if o.Root == "/" {
 		o.Root = ""
@@ -99,7 +98,7 @@ func New(o Options) (*Plan, error) {
 	}
 	p := &Plan{Options: o, writes: map[string][]byte{}, touched: map[string]bool{}}
 	if !validVersion(o.Build.Version) {
-		return nil, fmt.Errorf("version %q of this binary is not fit for a folder's name", o.Build.Version)
+		return nil, fmt.Errorf("version %q of this binary is not a valid folder name", o.Build.Version)
 	}
 	if o.Token != "" {
 		t, err := wire.ParseToken(o.Token)
@@ -123,17 +122,17 @@ func New(o Options) (*Plan, error) {
 	return p, nil
 }
 
-// Supported refuses a machine that is not run by systemd.
+// Supported returns an error on a machine without systemd.
 func Supported() error {
 	if p := service.Platform(); p != platform {
-		return fault.Fix(fmt.Errorf("this machine is run by %q, services need systemd", p),
-			"cis490 demo   # the whole system, without services, on any Linux")
+		return fault.Fix(fmt.Errorf("the services need systemd, this machine runs %q", p),
+			"cis490 demo   # runs the whole system without services, on any Linux")
 	}
 	return nil
 }
 
-// Apply brings the machine to what is wanted, and prints a line per step. It
-// stops at the first step that fails: later ones build on it.
+// Apply executes the plan and prints a line per step. It stops at the first step that
+// fails, because later steps depend on it.
 func (p *Plan) Apply(ctx context.Context) error {
 	if !p.image() && os.Geteuid() != 0 {
 		return fault.Exit(fault.Fix(errors.New("install needs root"), "run it again with sudo"), fault.NoPerm)
@@ -175,13 +174,13 @@ func (p *Plan) lock(ctx context.Context) (unlock func(), err error) {
 	return Lock(ctx, p.FS, p.Root)
 }
 
-// Drift prints what differs from what is wanted and returns how much does.
+// Drift prints the differences from the wanted state and returns their number.
 func (p *Plan) Drift(ctx context.Context) (int, error) {
 	return p.look(ctx, func(s step, c Change) { p.say("drift    %s: %s\n", s.name, c.What) })
 }
 
-// DryRun prints what Apply would do: each change, the difference of each text
-// file and each command. It returns the number of changes.
+// DryRun prints what Apply would do: each change, the diff of each text file and each
+// command. It returns the number of changes.
 func (p *Plan) DryRun(ctx context.Context) (int, error) {
 	return p.look(ctx, func(s step, c Change) {
 		p.say("change   %s: %s\n%s", s.name, c.What, c.Diff)
@@ -191,13 +190,13 @@ func (p *Plan) DryRun(ctx context.Context) (int, error) {
 	})
 }
 
-// image tells that files are written for another machine.
+// image reports whether files are written for another machine.
 func (p *Plan) image() bool { return p.Root != "" }
 
-// at returns where a path of the machine is.
+// at returns a path below Root.
 func (p *Plan) at(path string) string { return filepath.Join(p.Root, path) }
 
-// say prints a part of the result; that nobody reads it is not an error.
+// say prints a part of the result. A write error does not matter.
 func (p *Plan) say(format string, args ...any) {
 	if p.Out != nil {
 		_, _ = fmt.Fprintf(p.Out, format, args...)

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fault"
 )
 
-// enrols makes the rig's cert-fetch work as the real one: it uses the token up.
-func (r *rig) enrols() {
+// enrolls makes the rig's cert-fetch work as the real one: it uses the token up.
+func (r *rig) enrolls() {
 	r.manager.fetch = func() error {
 		r.write("etc/cis490/certs/lab-host.pem", "certificate")
 		return os.Remove(r.path("etc/cis490/certs/join-token"))
@@ -26,7 +26,7 @@ func TestApply_TwiceChangesNothing(t *testing.T) {
 	for _, role := range []install.Role{install.LabHost, install.Receiver} {
 		t.Run(string(role), func(t *testing.T) {
 			r := newRig(t)
-			r.enrols()
+			r.enrolls()
 			out, calls := r.apply(r.options(role))
 			if !strings.Contains(out, "changed  units: ") || len(calls) == 0 {
 				t.Fatalf("the first install did nothing: %s\n%v", out, calls)
@@ -48,11 +48,12 @@ func TestApply_TwiceChangesNothing(t *testing.T) {
 
 func TestApply_StartsWhatARoleHas(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	_, calls := r.apply(r.options(install.LabHost))
 	want := []string{
 		"daemon-reload",
-		"enable --quiet cis490-shipper.service cis490-orchestrator.service cis490-cert-fetch.timer cis490-doctor-check.timer cis490-autoupdate.timer",
+		"enable --quiet cis490-shipper.service cis490-orchestrator.service " +
+			"cis490-cert-fetch.timer cis490-doctor-check.timer cis490-autoupdate.timer",
 		"start cis490-cert-fetch.service",
 		"start cis490-shipper.service",
 		"start cis490-orchestrator.service",
@@ -78,7 +79,8 @@ func TestDryRun_ChangesNothing(t *testing.T) {
 	if diff := cmp.Diff(before, r.tree()); diff != "" || len(r.manager.calls) > 0 {
 		t.Error(diff, r.manager.calls)
 	}
-	for _, want := range []string{"+host = \"lab-01\"", "+ExecStart=/usr/local/bin/cis490 ship", "$ systemctl daemon-reload", "$ systemctl start cis490-shipper.service"} {
+	for _, want := range []string{"+host = \"lab-01\"", "+ExecStart=/usr/local/bin/cis490 ship", "$ systemctl daemon-reload",
+		"$ systemctl start cis490-shipper.service"} {
 		if !strings.Contains(r.out.String(), want) {
 			t.Errorf("%q is not shown", want)
 		}
@@ -88,19 +90,19 @@ func TestDryRun_ChangesNothing(t *testing.T) {
 	}
 }
 
-// TestApply_GoesOnWhereItWasCutOff stops an install at every change it makes to
-// the disk; the next one must bring the machine to where one install brings it.
+// TestApply_GoesOnWhereItWasCutOff stops an install at every change it makes to the disk;
+// the next one must reach the same state as an uninterrupted one.
 func TestApply_GoesOnWhereItWasCutOff(t *testing.T) {
 	t.Parallel()
 	for _, role := range []install.Role{install.LabHost, install.Receiver} {
 		t.Run(string(role), func(t *testing.T) {
 			t.Parallel()
 			whole := newRig(t)
-			whole.enrols()
+			whole.enrolls()
 			whole.apply(whole.options(role))
 			for n := 1; ; n++ {
 				r := newRig(t)
-				r.enrols()
+				r.enrolls()
 				o := r.options(role)
 				cut := &cutOff{after: n}
 				o.FS = cut
@@ -132,7 +134,7 @@ func TestApply_GoesOnWhereItWasCutOff(t *testing.T) {
 
 func TestApply_OverWhatIsBroken(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	want := timeless(r.tree())
 	for name, damage := range map[string]func() error{
@@ -154,7 +156,7 @@ func TestApply_OverWhatIsBroken(t *testing.T) {
 		}
 		r.apply(r.options(install.LabHost))
 		got := timeless(r.tree())
-		// What was abandoned lies beside, and is replaced when its turn comes.
+		// What was abandoned is beside it, and is replaced by the next attempt.
 		delete(got, "/opt/cis490/good.partial")
 		delete(got, "/opt/cis490/versions/v1.0.0/cis490.partial")
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -205,11 +207,11 @@ func TestApply_RefusesWhatIsInTheWay(t *testing.T) {
 	}
 }
 
-// TestLinks_AnInstalledBinaryDoesNotVouchForItself: during a trial the new
-// version's own install runs, and must leave the way back.
+// TestLinks_AnInstalledBinaryDoesNotVouchForItself: during a trial the new version's own
+// install runs, and must keep the way back.
 func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	r.write("opt/cis490/versions/v2.0.0/cis490", "second build")
 	if err := os.Chmod(r.path("opt/cis490/versions/v2.0.0/cis490"), 0o755); err != nil {
@@ -222,7 +224,7 @@ func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
 			t.Errorf("%s points to %q, want %q", link, got, want)
 		}
 	}
-	// A person who brings a binary vouches for it.
+	// A binary that a person brings is trusted.
 	r.binary, r.version = r.carried("third build"), "v3.0.0"
 	r.apply(r.options(install.LabHost))
 	for _, link := range []string{"current", "good"} {
@@ -234,13 +236,13 @@ func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
 
 func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	const waiting = "etc/cis490/certs/join-token"
 	r.apply(r.options(install.LabHost))
 	if out, calls := r.apply(r.options(install.LabHost)); len(calls) > 0 || r.exists(waiting) {
 		t.Errorf("the same token was used again: %s", out)
 	}
-	// A new token is a new enrolment: the roster may have this host no more.
+	// A new token is a new enrollment: this host may have been removed from the roster.
 	o := r.options(install.LabHost)
 	again := token("lab-01")
 	again.Secret = "another"
@@ -259,7 +261,7 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	if !strings.Contains(out, "no certificate yet") {
 		t.Errorf("nothing is said of the missing certificate:\n%s", out)
 	}
-	// Without a token nothing is fetched, and nothing is forgotten.
+	// Without a token nothing is fetched, and the state is kept.
 	o.Token = ""
 	if err := os.Remove(r.path(waiting)); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,7 @@ import (
 	"cis490/internal/config"
 )
 
-// labHost is the plan of a lab host, top to bottom.
+// labHost returns the steps of a lab host.
 func (p *Plan) labHost() ([]step, error) {
 	if err := p.loadLabHost(); err != nil {
 		return nil, err
@@ -22,13 +22,13 @@ func (p *Plan) labHost() ([]step, error) {
 		steps = append(steps, p.users(nameOfUs, recorder))
 	}
 	steps = append(steps,
-		p.keep("folders",
+		p.ensure("folders",
 			folder{configDir, root, 0o755},
 			folder{p.lab.CertsDir, ours, 0o755},
 			folder{p.lab.DataDir, ours, 0o755},
-			// What the recorder makes in here belongs to the shipper's group.
+			// Files that the recorder creates here get the shipper's group (setgid).
 			folder{data("episodes"), owner{recorder, nameOfUs}, 0o770 | fs.ModeSetgid},
-			// The recorder looks how full it is, before it records more.
+			// The recorder reads how full the outbox is.
 			folder{data("outbox"), ours, 0o755},
 			folder{data("shipped"), ours, 0o750},
 			folder{data("quarantine"), ours, 0o750},
@@ -41,5 +41,5 @@ func (p *Plan) labHost() ([]step, error) {
 		steps = append(steps, p.joinToken())
 	}
 	steps = append(steps, p.mark(), units)
-	return append(steps, p.running(config.LabHostPath, p.enrolment())...), nil
+	return append(steps, p.running(config.LabHostPath, p.enrollment())...), nil
 }

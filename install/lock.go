@@ -14,22 +14,21 @@ import (
 	"cis490/internal/fault"
 )
 
-// lockWait is how long an install waits for another one, or for an update.
+// lockWait is how long an install waits for another install or an update.
 const lockWait = time.Minute
 
-// Lock takes the lock that installs and updates share, below root ("" is this
-// machine), and waits for it up to a minute. The kernel frees it with the
-// process, so that none is left behind.
+// Lock takes the lock that installs and updates share, below root ("" is this machine), and
+// waits for it up to a minute. The kernel releases it with the process.
 func Lock(ctx context.Context, fsys disk.FS, root string) (unlock func(), err error) {
 	f, err := Hold(ctx, fsys, root)
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil // closing frees it
+	return func() { _ = f.Close() }, nil // releases the lock
 }
 
-// Hold is Lock for one that hands the lock over to an install it starts: the
-// child inherits the open file, and with it the lock.
+// Hold is Lock for a caller that passes the lock to an install it starts: the child
+// inherits the open file, and so the lock.
 func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 	dir := filepath.Join(root, stateDir)
 	if err := disk.MkdirAll(fsys, filepath.Dir(dir), 0o755); err != nil {
@@ -43,7 +42,7 @@ func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 		return nil, err
 	}
 	f, ok := opened.(*os.File)
-	if !ok { // a child can inherit nothing else
+	if !ok { // a child can inherit only an *os.File
 		return nil, errors.Join(fmt.Errorf("lock %s: %w", dir, errors.ErrUnsupported), opened.Close())
 	}
 	ctx, cancel := context.WithTimeout(ctx, lockWait)
@@ -59,30 +58,30 @@ func Hold(ctx context.Context, fsys disk.FS, root string) (*os.File, error) {
 		select {
 		case <-ctx.Done():
 			_ = f.Close()
-			return nil, fault.Exit(fault.Fix(errors.New("another install or an update is running"),
-				"journalctl -u cis490-autoupdate -n 20   # then try again"), fault.TempFail)
+			return nil, fault.Exit(fault.Fix(errors.New("another install or update is running"),
+				"journalctl -u cis490-autoupdate -n 20   # then retry"), fault.TempFail)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}
 }
 
-// adopt checks that an inherited descriptor is the lock below root, and holds
-// it: the same open file has it already, of another one it would be taken now.
+// adopt checks that an inherited descriptor is the lock file below root, and takes the
+// lock: the same open file holds it already, another one gets it only if it is free.
 func adopt(f *os.File, fsys disk.FS, root string) (unlock func(), err error) {
 	path := filepath.Join(root, stateDir, "lock")
 	there, err := fsys.Lstat(path)
 	if err != nil {
-		return nil, fmt.Errorf("take over the lock: %w", err)
+		return nil, fmt.Errorf("inherit the lock: %w", err)
 	}
 	mine, err := f.Stat()
 	if err != nil {
-		return nil, fmt.Errorf("take over the lock: %w", err)
+		return nil, fmt.Errorf("inherit the lock: %w", err)
 	}
 	if !disk.SameFile(mine, there) {
-		return nil, fmt.Errorf("take over the lock: the file that was handed over is not %s", path)
+		return nil, fmt.Errorf("inherit the lock: the inherited file is not %s", path)
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, fault.Exit(fmt.Errorf("take over the lock: %w", err), fault.TempFail)
+		return nil, fault.Exit(fmt.Errorf("inherit the lock: %w", err), fault.TempFail)
 	}
-	return func() {}, nil // it is the caller's to free
+	return func() {}, nil // the caller releases it
 }

@@ -10,13 +10,13 @@ import (
 	"cis490/install"
 )
 
-// TestModes_WhateverTheUmask: an install under a closed umask makes all that services
-// and people need readable, and one that was closed later is drift that install mends.
+// TestModes_WhateverTheUmask: an install under a restrictive umask makes everything that
+// services and people need readable, and install repairs a mode that was restricted later.
 func TestModes_WhateverTheUmask(t *testing.T) {
 	old := syscall.Umask(0o077)
 	t.Cleanup(func() { syscall.Umask(old) })
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	open := []string{"opt/cis490", "opt/cis490/versions", "opt/cis490/versions/v1.0.0", "opt/cis490/versions/v1.0.0/cis490", "etc/cis490"}
 	for _, name := range open {

@@ -39,7 +39,7 @@ func (o owner) ids() (uid, gid int, err error) {
 	return uid, gid, err
 }
 
-// differs tells how owner and mode are not as wanted, "" if they are.
+// differs returns how owner or mode differ from the wanted ones, or "".
 func differs(fi fs.FileInfo, p *Plan, o owner, mode fs.FileMode) string {
 	const bits = fs.ModePerm | fs.ModeSetgid | fs.ModeSetuid | fs.ModeSticky
 	if have := fi.Mode() & bits; have != mode {
@@ -50,9 +50,9 @@ func differs(fi fs.FileInfo, p *Plan, o owner, mode fs.FileMode) string {
 	}
 	uid, gid, err := o.ids()
 	st, ok := fi.Sys().(*syscall.Stat_t)
-	// An owner that does not exist yet owns nothing.
+	// A user that does not exist yet owns nothing.
 	if err != nil || !ok || int(st.Uid) != uid || int(st.Gid) != gid {
-		return fmt.Sprintf(" does not belong to %s: give it to them", o)
+		return fmt.Sprintf(" is not owned by %s: set the owner", o)
 	}
 	return ""
 }
@@ -68,7 +68,7 @@ func own(p *Plan, f *os.File, o owner) error {
 	return f.Chown(uid, gid)
 }
 
-// set gives a file or a folder its owner and mode. It follows no symlink.
+// set sets the owner and mode of a file or folder. It follows no symlinks.
 func set(p *Plan, path string, o owner, mode fs.FileMode) error {
 	if !p.image() {
 		uid, gid, err := o.ids()
@@ -82,10 +82,10 @@ func set(p *Plan, path string, o owner, mode fs.FileMode) error {
 	return disk.Chmod(p.FS, p.at(path), mode)
 }
 
-// readable is the change that lets everybody read a file.
+// readable is the change that makes a file readable for everybody.
 func readable(p *Plan, path string, fi fs.FileInfo) Change {
 	mode := fi.Mode().Perm() | 0o444
-	return Change{What: fmt.Sprintf("%s cannot be read by the services: set %s", path, octal(mode)), apply: func(context.Context) error {
+	return Change{What: fmt.Sprintf("%s is not readable for the services: set %s", path, octal(mode)), apply: func(context.Context) error {
 		return disk.Chmod(p.FS, p.at(path), mode)
 	}}
 }

@@ -9,24 +9,23 @@ import (
 	"cis490/internal/fault"
 )
 
-// Change is one difference between the machine and what is wanted.
+// Change is a difference between the machine and the wanted state.
 type Change struct {
-	What     string   // what differs, and what is done about it
-	Diff     []byte   // for a text file without secrets, the unified diff
-	Commands []string // programs that are run
-	// apply mends it; nil is told, not mended.
+	What     string   // the difference and the fix
+	Diff     []byte   // unified diff of a text file without secrets
+	Commands []string // commands that the fix runs
+	// apply fixes the difference; nil means that it is only printed.
 	apply func(context.Context) error
 }
 
-// step is one thing that a machine of a role has. Check finds what differs and
-// changes nothing; each difference carries what mends it. Checks of later steps
-// see what earlier ones mended, but in a dry run they do not.
+// step is a part of the wanted state. check finds differences and changes nothing; each
+// Change contains its fix. Later checks see earlier fixes, but not in a dry run.
 type step struct {
 	name  string
 	check func(context.Context) ([]Change, error)
 }
 
-// note is a fact to tell that is no drift.
+// note is a fact to print that is not a difference.
 func note(what string) Change { return Change{What: what} }
 
 func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
@@ -58,9 +57,9 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 	return changed, errors.Join(failed...)
 }
 
-// look walks the steps without changing anything. What cannot be judged is told,
-// and the walk goes on; if it is only for want of rights and nothing else
-// differs, the answer is not known.
+// look runs the checks of all steps without their fixes. It prints errors and continues. If
+// checks failed only for lack of permission and nothing else differs, it returns an error,
+// because the result is unknown.
 func (p *Plan) look(ctx context.Context, show func(step, Change)) (drift int, err error) {
 	var unseen error
 	for _, s := range p.steps {
@@ -90,19 +89,19 @@ func (p *Plan) look(ctx context.Context, show func(step, Change)) (drift int, er
 		}
 	}
 	if drift == 0 && unseen != nil {
-		return 0, fault.Exit(fault.Fix(fmt.Errorf("not everything can be seen: %w", unseen), "run it again with sudo"), fault.NoPerm)
+		return 0, fault.Exit(fault.Fix(fmt.Errorf("not everything is readable: %w", unseen), "run it again with sudo"), fault.NoPerm)
 	}
 	return drift, nil
 }
 
-// kept is one thing in the file system that has a wanted state.
-type kept interface {
-	// check returns what differs, or nil.
+// resource is something in the file system with a wanted state.
+type resource interface {
+	// check returns the difference, or nil.
 	check(p *Plan) (*Change, error)
 }
 
-// keep is a step over things in the file system.
-func (p *Plan) keep(name string, things ...kept) step {
+// ensure is a step of resources.
+func (p *Plan) ensure(name string, things ...resource) step {
 	return step{name, func(context.Context) ([]Change, error) {
 		var changes []Change
 		for _, t := range things {

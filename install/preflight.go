@@ -14,15 +14,15 @@ import (
 	"cis490/internal/machine"
 )
 
-// oldestSystemd is the version that the units are written for: that of Debian 12.
+// oldestSystemd is the minimum version for the units (Debian 12).
 const oldestSystemd = 252
 
-// Preflight refuses a machine that the services could not run on, before anything on
-// it is changed.
+// Preflight returns an error if the services could not run on this machine. It changes
+// nothing.
 func Preflight(ctx context.Context) error {
 	out, err := exec.CommandContext(ctx, "systemctl", "--version").Output()
 	if err != nil {
-		return fmt.Errorf("ask systemd for its version: %w", err)
+		return fmt.Errorf("query systemd's version: %w", err)
 	}
 	if err := newEnough(string(out)); err != nil {
 		return err
@@ -38,8 +38,8 @@ func Preflight(ctx context.Context) error {
 	return namespaces(ctx)
 }
 
-// lasting refuses a folder on a file system that cannot keep data. On a machine that
-// has the role, the data is there already, and doctor says so.
+// lasting returns an error if a folder is on a file system that cannot keep data. It
+// accepts the folder if the role is installed already; doctor reports it then.
 func (p *Plan) lasting(dir string) error {
 	err := machine.FileSystem(p.at(dir), false)
 	if err == nil || p.has(p.Role) {
@@ -48,8 +48,8 @@ func (p *Plan) lasting(dir string) error {
 	return fmt.Errorf("%w (%s)", err, fault.FixOf(err))
 }
 
-// tried refuses folders for data on a file system that does not do what data needs, before
-// anything is changed: not every such file system has a number that is known.
+// tried rejects data folders on a file system without what data needs, before anything is
+// changed. It tries, because not every such file system has a known number.
 func (p *Plan) tried() error {
 	if p.has(p.Role) {
 		return nil
@@ -66,8 +66,8 @@ func (p *Plan) tried() error {
 	return nil
 }
 
-// newEnough judges what systemctl --version prints, which begins "systemd 252 (".
-// A version that it cannot read is no reason to refuse.
+// newEnough checks the output of systemctl --version, which begins "systemd 252 (". It
+// accepts an unknown format.
 func newEnough(printed string) error {
 	fields := strings.Fields(printed)
 	if len(fields) < 2 {
@@ -76,19 +76,19 @@ func newEnough(printed string) error {
 	number, _, _ := strings.Cut(fields[1], "~") // 255~rc1
 	number, _, _ = strings.Cut(number, ".")
 	if v, err := strconv.Atoi(number); err == nil && v < oldestSystemd {
-		return fault.Fix(fmt.Errorf("systemd %d is too old for the services, which need %d or newer", v, oldestSystemd),
-			"cat /etc/os-release   # upgrade to a release that has it, such as Debian 12, Ubuntu 24.04 or RHEL 9; nothing was changed")
+		return fault.Fix(fmt.Errorf("systemd %d is too old, the services need %d or newer", v, oldestSystemd),
+			"cat /etc/os-release   # upgrade to a release with a newer systemd, such as Debian 12, Ubuntu 24.04 or RHEL 9; nothing was changed")
 	}
 	return nil
 }
 
 // namespaces tries what systemd does for each service, because limits, containers and
-// kernels all can forbid it, and each shows it elsewhere.
+// kernels can each forbid it in another way.
 func namespaces(ctx context.Context) error {
 	if err := namespace(ctx, syscall.CLONE_NEWUSER); err != nil && !machine.SharesUsers("/") {
 		return fault.Fix(fmt.Errorf("services cannot have a user namespace here: %w", err), machine.NoUserNamespaces)
 	}
-	// A container that forbids mounts says EPERM: systemd then goes on without.
+	// A container that forbids mounts returns EPERM: systemd then continues without.
 	if err := namespace(ctx, syscall.CLONE_NEWNS); errors.Is(err, syscall.ENOSPC) {
 		return fault.Fix(fmt.Errorf("services cannot have a mount namespace here: %w", err),
 			"sudo sysctl -w user.max_mnt_namespaces=10000   # and in /etc/sysctl.d")
@@ -102,6 +102,6 @@ func namespace(ctx context.Context, flag uintptr) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	_ = cmd.Wait() // that it started is the answer
+	_ = cmd.Wait() // it started, which is all that matters
 	return nil
 }

@@ -28,8 +28,8 @@ func TestNewEnough(t *testing.T) {
 	}
 }
 
-// limits are what a machine may forbid: each is set in a user namespace of its own, so
-// that this machine's stay as they are.
+// limits are what a machine may forbid. Each is set in a user namespace of its own, so that
+// this machine's limits stay as they are.
 const limits = "CIS490_TEST_LIMITS"
 
 func TestNamespaces_AsTheKernelAnswers(t *testing.T) {

@@ -11,9 +11,9 @@ import (
 	"cis490/internal/release"
 )
 
-// publishRelease is the step that publishes the release directory which this
-// binary was brought in, so that one folder on a stick makes a receiver and all
-// its hosts. The command that publishes does it: it has the rules.
+// publishRelease publishes the release directory that contains this binary, so that one
+// folder on a USB stick sets up a receiver and all its hosts. It runs `cis490 release
+// publish`, which has the rules.
 func (p *Plan) publishRelease(releases string) step {
 	return step{"release", func(context.Context) ([]Change, error) {
 		dir := filepath.Dir(p.Binary)
@@ -33,7 +33,7 @@ func (p *Plan) publishRelease(releases string) step {
 		}
 		b, err := release.ReadDirectory(p.FS, dir, ring)
 		if err != nil {
-			// This machine is the receiver with or without it.
+			// The machine becomes a receiver anyway.
 			return []Change{note(fmt.Sprintf("%s is not published: %v", dir, err))}, nil
 		}
 		if same, err := b.Same(p.FS, releases); err != nil || same {
@@ -43,7 +43,8 @@ func (p *Plan) publishRelease(releases string) step {
 			return nil, nil
 		}
 		if all, err := release.List(p.FS, releases); err == nil && len(all) > 0 && b.Manifest.Seq < all[0].Manifest.Seq {
-			return []Change{note(fmt.Sprintf("%s is not published: seq %d is below %d, which is published", dir, b.Manifest.Seq, all[0].Manifest.Seq))}, nil
+			const text = "%s is not published: seq %d is lower than %d, which is published"
+			return []Change{note(fmt.Sprintf(text, dir, b.Manifest.Seq, all[0].Manifest.Seq))}, nil
 		}
 		cmd := []string{p.Binary, "release", "publish", dir}
 		return []Change{{

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/release"
 )
 
-// receiver is the plan of a receiver, top to bottom.
+// receiver returns the steps of a receiver.
 func (p *Plan) receiver() ([]step, error) {
 	if err := p.loadReceiver(); err != nil {
 		return nil, err
@@ -34,15 +34,15 @@ func (p *Plan) receiver() ([]step, error) {
 		steps = append(steps, p.users(nameOfUs, authority))
 	}
 	steps = append(steps,
-		p.keep("folders",
+		p.ensure("folders",
 			folder{configDir, root, 0o755},
-			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the disk of the data
+			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the data disk
 			folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
-			// A lab host's data may lie below, whose recorder has to pass.
+			// The recorder of a lab host with data below needs to pass.
 			folder{p.rx.DataDir, ours, 0o751},
 			folder{releases, ours, 0o755},
 			folder{filepath.Join(releases, "blobs"), ours, 0o755},
-			// What the authority makes in here can be read by the receiver.
+			// The receiver can read files that the authority creates here.
 			folder{p.rx.Authority.Dir, owner{authority, nameOfUs}, 0o750 | fs.ModeSetgid},
 		),
 		p.binary(),
@@ -58,15 +58,14 @@ func (p *Plan) receiver() ([]step, error) {
 	return append(steps, p.running(config.ReceiverPath)...), nil
 }
 
-// operator is the step that makes the token for the operator's part of the API,
-// if there is none.
+// operator makes the token for the operator's API, if there is none.
 func (p *Plan) operator() step {
 	return step{"operator token", func(context.Context) ([]Change, error) {
 		f := file{path: p.rx.Operator, owner: owner{"root", nameOfUs}, mode: 0o640, secret: true}
 		fi, err := p.FS.Lstat(p.at(f.path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || (err == nil && fi.Mode().IsRegular() && fi.Size() == 0):
-			return []Change{{What: f.path + " is missing: make a new token", apply: func(context.Context) error {
+			return []Change{{What: f.path + " is missing: create a new token", apply: func(context.Context) error {
 				secret := make([]byte, 32)
 				if _, err := rand.Read(secret); err != nil {
 					return err
@@ -87,8 +86,8 @@ func (p *Plan) operator() step {
 	}}
 }
 
-// publish is the step that offers this binary for the download line of a join
-// token. It is not a release: nobody signed it.
+// publish offers this binary for the install command of a join token. It is not a release,
+// because it has no signature.
 func (p *Plan) publish(dir string) step {
 	return step{"download", func(context.Context) ([]Change, error) {
 		digest, err := digestOf(p.FS, p.Binary)
@@ -110,13 +109,13 @@ func (p *Plan) publish(dir string) step {
 			return nil, err
 		}
 		if !same {
-			changes = append(changes, Change{What: blob + " is not this binary: copy it there", apply: func(context.Context) error {
+			changes = append(changes, Change{What: blob + " is not this binary: copy it", apply: func(context.Context) error {
 				return p.copyBinary(blob, ours, 0o644)
 			}})
 		}
-		listed, err := release.ReadUnsigned(p.FS, p.at(optDir)) // root's: token create believes it
+		listed, err := release.ReadUnsigned(p.FS, p.at(optDir)) // owned by root, because token create trusts it
 		if err != nil || !slices.Contains(listed, mine) {
-			// A list that cannot be read is made anew.
+			// Replace an unreadable list.
 			content, err := release.EncodeUnsigned(release.With(listed, mine))
 			if err != nil {
 				return nil, err

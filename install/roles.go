@@ -1,6 +1,6 @@
 package install
 
-// Role is what a machine is for.
+// Role is the purpose of a machine.
 type Role string
 
 // The two roles. A machine may have both.
@@ -16,7 +16,7 @@ func (r Role) other() Role {
 	return LabHost
 }
 
-// daemons returns the role's long-running services in the order of their start.
+// daemons returns the role's long-running services, in start order.
 func (r Role) daemons() []string {
 	if r == LabHost {
 		return []string{"cis490-shipper.service", "cis490-orchestrator.service"}
@@ -24,7 +24,7 @@ func (r Role) daemons() []string {
 	return []string{"cis490-bootstrap.service", "cis490-receiver.service"}
 }
 
-// timers returns the role's timers; each starts the service of its name.
+// timers returns the role's timers; each starts the service with its name.
 func (r Role) timers() []string {
 	if r == LabHost {
 		return []string{"cis490-cert-fetch.timer", "cis490-doctor-check.timer", autoupdateTimer}
@@ -41,6 +41,6 @@ func (r Role) Units() []string {
 	return units
 }
 
-const autoupdateTimer = "cis490-autoupdate.timer" // both roles have it
+const autoupdateTimer = "cis490-autoupdate.timer" // in both roles
 
 func serviceOf(timer string) string { return timer[:len(timer)-len(".timer")] + ".service" }

@@ -19,37 +19,37 @@ import (
 	"cis490/internal/fault"
 )
 
-// Manager is the machine's service manager, as far as install needs it. Units
-// are named with their ending.
+// Manager is the part of the service manager that install needs. Unit names include their
+// suffix.
 type Manager interface {
-	// States describes units in the order given; one that does not exist has a
-	// zero state but for its name.
+	// States describes units in the given order. A unit that does not exist has only a
+	// name.
 	States(ctx context.Context, units ...string) ([]UnitState, error)
-	// Systemctl runs one of its commands that is not about running a service.
+	// Systemctl runs a systemctl command that does not start or stop a service.
 	Systemctl(ctx context.Context, args ...string) error
 	Start(ctx context.Context, unit string) error
 	Stop(ctx context.Context, unit string) error
 	Restart(ctx context.Context, unit string) error
 }
 
-// UnitState is what the service manager knows of a unit.
+// UnitState is a unit's state in the service manager.
 type UnitState struct {
 	Name       string
-	Known      bool // it has a unit file, or had one when it was started
+	Known      bool // has a unit file, or had one when it was started
 	Masked     bool
 	Enabled    bool
-	Active     bool        // running, or on its way to it
-	NeedReload bool        // its file or a drop-in changed since it was read
-	Started    time.Time   // of the main process; zero if there is none
-	Program    fs.FileInfo // what the main process runs; nil if there is none
+	Active     bool        // running or starting
+	NeedReload bool        // its file or a drop-in changed since the last reload
+	Started    time.Time   // start of the main process; zero if there is none
+	Program    fs.FileInfo // binary of the main process; nil if there is none
 }
 
-// platform is what the service library calls a machine that systemd runs.
+// platform is the service library's name for systemd.
 const platform = "linux-systemd"
 
-// Systemd returns the Manager of a machine that systemd runs. Services are
-// controlled through kardianos/service; for units, timers and properties, which
-// that library does not know, systemctl is asked.
+// Systemd returns the Manager of a machine with systemd. It controls services through
+// kardianos/service, and uses systemctl for units, timers and properties, which that
+// library does not support.
 func Systemd() Manager { return systemd{} }
 
 type systemd struct{}
@@ -61,12 +61,12 @@ func (systemd) States(ctx context.Context, units ...string) ([]UnitState, error)
 	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return nil, fmt.Errorf("ask systemd about units: %w: %s", err, strings.TrimSpace(said.String()))
+		return nil, fmt.Errorf("query systemd for units: %w: %s", err, strings.TrimSpace(said.String()))
 	}
 	return parseShow(string(out), units, mainProcess), nil
 }
 
-// parseShow reads what systemctl show printed about units.
+// parseShow parses the output of systemctl show.
 func parseShow(out string, units []string, process func(pid int) (time.Time, fs.FileInfo)) []UnitState {
 	states := make([]UnitState, len(units))
 	blocks := strings.Split(strings.TrimSpace(out), "\n\n")
@@ -88,7 +88,7 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 		switch v["ActiveState"] {
 		case "active", "reloading":
 			s.Active = true
-		case "activating": // waiting for a restart is not running
+		case "activating": // auto-restart means waiting for a restart
 			s.Active = v["SubState"] != "auto-restart"
 		}
 		if pid, err := strconv.Atoi(v["MainPID"]); err == nil && pid > 0 {
@@ -98,20 +98,20 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 	return states
 }
 
-// mainProcess tells since when a process runs and what. Its age is counted on a
-// clock that runs through suspension and is never set, so that the start is told
-// in terms of today's clock.
+// mainProcess returns when a process started, and its binary. It measures the process's age
+// on a clock that includes suspend and is never set, so that the start fits the current
+// wall clock.
 func mainProcess(pid int) (time.Time, fs.FileInfo) {
 	proc := filepath.Join("/proc", strconv.Itoa(pid))
 	program, err := os.Stat(filepath.Join(proc, "exe")) // the kernel's own link to the inode
 	if err != nil {
-		program = nil // another user's, for one who is not root
+		program = nil // not readable without root
 	}
 	stat, err := disk.ReadFile(disk.OS{}, filepath.Join(proc, "stat"), disk.Small)
 	if err != nil {
 		return time.Time{}, program
 	}
-	// Past the name, which may hold anything, starttime is the 20th field.
+	// After the name, which may contain anything, starttime is the 20th field.
 	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &now); err != nil || len(fields) < 20 {
@@ -146,7 +146,7 @@ func (systemd) control(ctx context.Context, verb, unit string, do func(service.S
 	name, isService := strings.CutSuffix(unit, ".service")
 	var err error
 	if isService {
-		err = errors.New("the service library knows no systemd")
+		err = errors.New("the service library does not support systemd")
 		for _, system := range service.AvailableSystems() {
 			if system.String() != platform {
 				continue
@@ -160,13 +160,13 @@ func (systemd) control(ctx context.Context, verb, unit string, do func(service.S
 		err = execute(ctx, "systemctl", verb, unit)
 	}
 	if err != nil {
-		return fault.Fix(fmt.Errorf("%s %s: %w", verb, unit, err), fmt.Sprintf("journalctl -u %s -n 30   # why", unit))
+		return fault.Fix(fmt.Errorf("%s %s: %w", verb, unit, err), fmt.Sprintf("journalctl -u %s -n 30   # for the reason", unit))
 	}
 	return nil
 }
 
-// foreground is the program that the service library would run: ours run in the
-// foreground and know nothing of it.
+// foreground is a stub for the service library: the program's daemons run in the foreground
+// and do not use it.
 type foreground struct{}
 
 // Start does nothing.

@@ -12,7 +12,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// reload is the step after which systemd knows the unit files as they are.
+// reload makes systemd read the current unit files.
 func (p *Plan) reload() step {
 	return step{"systemd", func(ctx context.Context) ([]Change, error) {
 		var old []string
@@ -33,14 +33,14 @@ func (p *Plan) reload() step {
 		}
 		slices.Sort(old)
 		which := strings.Join(old, ", ")
-		if len(old) > 3 { // the step before named them
+		if len(old) > 3 { // the previous step printed them
 			which = fmt.Sprintf("%d unit files", len(old))
 		}
 		return []Change{p.systemctl("has not read "+which+" as now written: reload", "daemon-reload")}, nil
 	}}
 }
 
-// enable is the step after which everything comes back after a boot.
+// enable enables the units at boot.
 func (p *Plan) enable() step {
 	return step{"boot", func(ctx context.Context) ([]Change, error) {
 		states, err := p.Manager.States(ctx, p.wanted()...)
@@ -60,7 +60,7 @@ func (p *Plan) enable() step {
 	}}
 }
 
-// wanted returns what is enabled and running on a machine of the role.
+// wanted returns the units that are enabled and running on a machine of the role.
 func (p *Plan) wanted() []string { return append(p.Role.daemons(), p.Role.timers()...) }
 
 func (p *Plan) systemctl(what string, args ...string) Change {
@@ -69,8 +69,8 @@ func (p *Plan) systemctl(what string, args ...string) Change {
 	}}
 }
 
-// services is the step after which everything runs, as it is now: a daemon that
-// was started before its unit, its config or the binary changed is started anew.
+// services starts what is not running, and restarts a daemon that was started before its
+// unit, its config or the binary changed.
 func (p *Plan) services(configPath string) step {
 	return step{"services", func(ctx context.Context) ([]Change, error) {
 		states, err := p.Manager.States(ctx, p.wanted()...)
@@ -84,7 +84,7 @@ func (p *Plan) services(configPath string) step {
 				changes = append(changes, note(s.Name+" is masked: left alone"))
 			case !s.Active:
 				changes = append(changes, p.control(s.Name, "is not running", "start", p.Manager.Start))
-			case strings.HasSuffix(s.Name, ".timer"): // a reload is enough for those
+			case strings.HasSuffix(s.Name, ".timer"): // a reload is enough for timers
 			default:
 				if why := p.outdated(s, configPath); why != "" {
 					changes = append(changes, p.control(s.Name, why, "restart", p.Manager.Restart))
@@ -96,8 +96,8 @@ func (p *Plan) services(configPath string) step {
 	}}
 }
 
-// neighbours restarts the other role's daemons where the binary changed under
-// them; nothing else of the other role is this install's.
+// neighbours restarts the other role's daemons if their binary changed. Nothing else of the
+// other role is changed.
 func (p *Plan) neighbours(ctx context.Context) ([]Change, error) {
 	if !p.has(p.Role.other()) {
 		return nil, nil
@@ -115,7 +115,7 @@ func (p *Plan) neighbours(ctx context.Context) ([]Change, error) {
 	return changes, nil
 }
 
-// outdated tells why a running daemon is not what a start would bring, or "".
+// outdated returns why a running daemon needs a restart, or "".
 func (p *Plan) outdated(s UnitState, configPath string) string {
 	if why := p.otherBinary(s); why != "" {
 		return why
@@ -137,10 +137,10 @@ func (p *Plan) otherBinary(s UnitState) string {
 	return ""
 }
 
-// newerThan tells whether a file changed after a daemon was started. A time in
-// the future is a clock that was wrong, and proves nothing.
+// newerThan reports whether a file changed after a daemon was started. A time in the future
+// comes from a wrong clock and proves nothing.
 func (p *Plan) newerThan(s UnitState, path string) bool {
-	// The start of a process is known to a tick of 10 ms.
+	// The start of a process is accurate to a tick of 10 ms.
 	const tick = 20 * time.Millisecond
 	fi, err := disk.Stat(p.FS, p.at(path))
 	return err == nil && !s.Started.IsZero() && fi.ModTime().After(s.Started.Add(tick)) && !fi.ModTime().After(p.Now())
@@ -160,9 +160,9 @@ func (p *Plan) control(unit, why, verb string, do func(context.Context, string) 
 	}
 }
 
-// judgedLater is a daemon that an update finds down after it tried to start it.
-// Whether the version is to blame or the machine is for the judge of the trial to
-// say: what did not run before keeps no release out.
+// judgedLater is the error of a daemon that does not run after an update started it. The
+// trial decides whether the version or the machine is to blame: a daemon that did not run
+// before does not fail a release.
 type judgedLater struct{ error }
 
 func (p *Plan) daemonDown(ctx context.Context, unit string) bool {
@@ -170,7 +170,7 @@ func (p *Plan) daemonDown(ctx context.Context, unit string) bool {
 	return err == nil && strings.HasSuffix(unit, ".service") && !states[0].Active
 }
 
-// running is the tail of both plans: what the service manager has to know and do.
+// running returns the last steps of both plans: those of the service manager.
 func (p *Plan) running(configPath string, between ...step) []step {
 	if p.Manager == nil {
 		return nil
@@ -182,8 +182,8 @@ func (p *Plan) running(configPath string, between ...step) []step {
 	return append(append(steps, between...), p.services(configPath))
 }
 
-// refuseUnknown turns unknown config keys into the error that they are when a
-// person installs. An update goes on: the key may be of the version it replaces.
+// refuseUnknown returns unknown config keys as errors when a person installs. An update
+// only prints them, because the key may be of the previous version.
 func (p *Plan) refuseUnknown(unknown []*config.Error) error {
 	var all []error
 	for _, e := range unknown {

@@ -15,8 +15,8 @@ import (
 	"cis490/internal/fault"
 )
 
-// TestServices_RestartsExactlyWhatChanged guards against an installer that tells
-// people to restart while the old code runs on.
+// TestServices_RestartsExactlyWhatChanged: install restarts the services of changed files
+// itself, and no others.
 func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 	const shipper, recorder = "cis490-shipper.service", "cis490-orchestrator.service"
 	for name, c := range map[string]struct {
@@ -73,11 +73,11 @@ func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.enrols()
+			r.enrolls()
 			r.apply(r.options(install.LabHost))
 			for _, u := range r.manager.units {
 				if !u.Started.IsZero() {
-					u.Started = time.Now().Add(time.Second) // the files' times have ticks too
+					u.Started = time.Now().Add(time.Second) // file times have a coarse clock too
 				}
 			}
 			old := time.Now().Add(-time.Minute)
@@ -107,10 +107,10 @@ func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 	}
 }
 
-// TestServices_OneThatFailsDoesNotKeepTheRestDown and says how to look at it.
+// TestServices_OneThatFailsDoesNotKeepTheRestDown: and the note says how to inspect it.
 func TestServices_OneThatFailsDoesNotKeepTheRestDown(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.manager.fail = "start cis490-shipper.service"
 	p, err := install.New(r.options(install.LabHost))
 	if err != nil {
@@ -124,8 +124,8 @@ func TestServices_OneThatFailsDoesNotKeepTheRestDown(t *testing.T) {
 	}
 }
 
-// TestServices_UpdateLeavesTheVerdict of a daemon that does not start to the judge
-// of the trial. What still runs as it was, and a timer, are failures of the install.
+// TestServices_UpdateLeavesTheVerdict: a daemon that does not start is left to the judge of
+// the trial. A service that still runs as before, and a timer, are failures of the install.
 func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
 	const recorder, timer = "cis490-orchestrator.service", "cis490-doctor-check.timer"
 	for name, c := range map[string]struct {
@@ -141,7 +141,7 @@ func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
-			r.enrols()
+			r.enrolls()
 			r.apply(r.options(install.LabHost))
 			r.binary, r.version = r.carried("second build"), "v2.0.0"
 			r.manager.fail = c.fail
@@ -157,7 +157,8 @@ func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
 				t.Errorf("%v\n%s", err, r.out.String())
 			}
 			unit := strings.TrimPrefix(c.fail, "start ")
-			if said := r.out.String(); !c.fails && (!strings.Contains(said, "note     services: "+c.fail) || strings.Contains(said, "changed  services: "+unit)) {
+			if said := r.out.String(); !c.fails &&
+				(!strings.Contains(said, "note     services: "+c.fail) || strings.Contains(said, "changed  services: "+unit)) {
 				t.Errorf("it says\n%s", said)
 			}
 		})
@@ -179,10 +180,10 @@ func TestServices_NoStart(t *testing.T) {
 	}
 }
 
-// TestServices_TheOtherRoleGetsTheNewBinaryToo as both run the same file.
+// TestServices_TheOtherRoleGetsTheNewBinaryToo: both roles run the same file.
 func TestServices_TheOtherRoleGetsTheNewBinaryToo(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.Receiver))
 	r.apply(r.options(install.LabHost))
 	if out, calls := r.apply(r.options(install.Receiver)); len(calls) > 0 {
@@ -203,7 +204,7 @@ func TestServices_TheOtherRoleGetsTheNewBinaryToo(t *testing.T) {
 
 func TestUnits_OfAnEarlierVersionGo(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	const dir = "etc/systemd/system/"
 	ours := "# Written by 'cis490 install', long ago\n[Service]\n"
 	r.write(dir+"cis490-watchdog.service", ours)
@@ -221,8 +222,8 @@ func TestUnits_OfAnEarlierVersionGo(t *testing.T) {
 	}
 }
 
-// TestSystemd_ReadsWhatSystemctlPrints runs a systemctl that prints what the real
-// one did.
+// TestSystemd_ReadsWhatSystemctlPrints runs a systemctl that prints recorded output of the
+// real one.
 func TestSystemd_ReadsWhatSystemctlPrints(t *testing.T) {
 	dir := t.TempDir()
 	script := `#!/bin/sh
@@ -290,7 +291,8 @@ EOF
 		t.Error(diff)
 	}
 
-	err = errors.Join(m.Start(t.Context(), "a.service"), m.Restart(t.Context(), "a.service"), m.Stop(t.Context(), "c.timer"), m.Systemctl(t.Context(), "daemon-reload"))
+	err = errors.Join(m.Start(t.Context(), "a.service"), m.Restart(t.Context(), "a.service"), m.Stop(t.Context(), "c.timer"),
+		m.Systemctl(t.Context(), "daemon-reload"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ func (p *Plan) sudoFinds(ctx context.Context) {
 		return
 	}
 	p.say("note     sudo does not look in %s: type sudo %s, or have sudo look there:\n"+
-		"         echo 'Defaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"' | sudo tee /etc/sudoers.d/cis490\n",
+		"         echo 'Defaults secure_path=\"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\"' |"+
+		" sudo tee /etc/sudoers.d/cis490\n",
 		filepath.Dir(command), command)
 }

@@ -12,24 +12,25 @@ import (
 // A setting is a key of a config that names a folder.
 type setting struct{ key, path string }
 
-// resolve names in a config that install makes the folders that symlinks lead to. An
-// existing config is the site's: there a symlink is an error that says what to set.
+// resolve replaces symlinked folders by their targets in a config that install writes. In
+// an existing config, which belongs to the site, a symlink is an error with the value to
+// set.
 func (p *Plan) resolve(file string, settings ...setting) (changed bool, err error) {
 	for _, s := range settings {
 		fi, err := p.FS.Lstat(p.at(s.path))
 		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
-			continue // what else is wrong with it, its step reports
+			continue // its step reports other errors
 		}
 		target, err := disk.OS{}.Real(p.at(s.path))
 		if err != nil {
-			return false, &config.Error{File: file, Key: s.key, Why: fmt.Sprintf("%q is a symlink that leads to no folder: %v", s.path, err)}
+			return false, &config.Error{File: file, Key: s.key, Why: fmt.Sprintf("%q is a dangling symlink: %v", s.path, err)}
 		}
 		target = strings.TrimPrefix(target, p.Root)
 		name := s.key[strings.LastIndexByte(s.key, '.')+1:]
 		was, now := fmt.Sprintf("# %s = %q", name, s.path), fmt.Sprintf("%s = %q", name, target)
 		content, made := p.writes[file]
 		if !made || !strings.Contains(string(content), was) {
-			why := fmt.Sprintf("%q is a symlink: set %s = %q, where it leads", s.path, name, target)
+			why := fmt.Sprintf("%q is a symlink: set %s = %q, its target", s.path, name, target)
 			return false, &config.Error{File: file, Key: s.key, Why: why}
 		}
 		p.writes[file] = []byte(strings.Replace(string(content), was, now, 1))

@@ -23,8 +23,8 @@ func (r *rig) link(name string) {
 	}
 }
 
-// TestSymlinks_AreResolvedOnce: a new config names where a symlink leads; one that is
-// there already is refused with what to set, and never with a fix that hides the data.
+// TestSymlinks_AreResolvedOnce: a new config names the target of a symlink; an existing
+// config is refused with the value to set, and never with a fix that hides the data.
 func TestSymlinks_AreResolvedOnce(t *testing.T) {
 	for _, c := range []struct {
 		role            install.Role
@@ -32,13 +32,14 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 		config          string
 	}{
 		{install.Receiver, "var/lib/cis490", "data_dir", "\ndata_dir = \"/big/disk\"\n", "public_url = \"https://collector.lab:8443\"\n"},
-		{install.Receiver, "var/lib/cis490-authority", "authority.dir", "\ndir = \"/big/disk\"\n", "public_url = \"https://collector.lab:8443\"\n"},
+		{install.Receiver, "var/lib/cis490-authority", "authority.dir", "\ndir = \"/big/disk\"\n",
+			"public_url = \"https://collector.lab:8443\"\n"},
 		{install.LabHost, "var/lib/cis490/data", "data_dir", "\ndata_dir = \"/big/disk\"\n", labConfig},
 		{install.LabHost, "etc/cis490/certs", "certs_dir", "\ncerts_dir = \"/big/disk\"\n", labConfig},
 	} {
 		t.Run(c.key+" of a new "+string(c.role), func(t *testing.T) {
 			r := newRig(t)
-			r.enrols()
+			r.enrolls()
 			r.link(c.link)
 			out, _ := r.apply(r.options(c.role))
 			path := "etc/cis490/" + string(c.role) + ".toml"
@@ -54,7 +55,8 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 			r.write("etc/cis490/"+string(c.role)+".toml", c.config)
 			r.link(c.link)
 			_, err := install.New(r.options(c.role))
-			if err == nil || !strings.Contains(err.Error(), "is a symlink: set "+strings.TrimSpace(c.want)) || !strings.HasPrefix(fault.FixOf(err), "sudoedit ") {
+			if err == nil || !strings.Contains(err.Error(), "is a symlink: set "+strings.TrimSpace(c.want)) ||
+				!strings.HasPrefix(fault.FixOf(err), "sudoedit ") {
 				t.Errorf("%v: %s", err, fault.FixOf(err))
 			}
 		})
@@ -65,7 +67,7 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 // is where it leads. uninstall removes nothing there that is not its own.
 func TestSymlinks_ProgramFolder(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.link("opt/cis490")
 	r.write("big/disk/of-the-site", "kept")
 	r.apply(r.options(install.LabHost))

@@ -20,23 +20,22 @@ import (
 	"cis490/internal/ident"
 )
 
-// UninstallOptions say what to take off a machine.
+// UninstallOptions configure an uninstall.
 type UninstallOptions struct {
 	Role        Role
 	Root        string // as in Options
-	AbandonData bool   // also while episodes are not shipped
+	AbandonData bool   // even if episodes are not shipped
 	Out         io.Writer
-	Manager     Manager // nil: services are not touched
+	Manager     Manager // nil: do not change services
 	FS          disk.FS // nil: the machine's
-	// Stopped is called once the services have ended; may be nil.
+	// Stopped is called after the services have stopped; may be nil.
 	Stopped func(context.Context)
 }
 
-// Uninstall takes a role off this machine: its services end and its units and
-// binary go; data, config and users stay. It needs no valid config and no whole
-// install: what is gone already is no error, and what fails does not keep the
-// rest from being done. While a lab host has episodes that were not shipped it
-// refuses, as nobody else would bring them in.
+// Uninstall removes a role from this machine: it stops its services and removes its units
+// and the binary; data, config and users stay. It needs no valid config and no complete
+// install: missing parts are not errors, and one failure does not stop the rest. It returns
+// an error while a lab host has unshipped episodes, because nothing else would ship them.
 func Uninstall(ctx context.Context, o UninstallOptions) error {
 	if o.Root == "/" {
 		o.Root = ""
@@ -69,8 +68,8 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 
 type uninstall struct{ Plan }
 
-// services stops and disables: the timers first, so that none starts a service
-// behind our back.
+// services stops and disables the units, timers first, so that no timer starts a service
+// meanwhile.
 func (u *uninstall) services(ctx context.Context) error {
 	if u.Manager == nil {
 		return nil
@@ -107,7 +106,7 @@ func (u *uninstall) services(ctx context.Context) error {
 	return errors.Join(all...)
 }
 
-// going returns the units that no role left on this machine has.
+// going returns the units that no remaining role has.
 func (u *uninstall) going() []string {
 	units := u.Role.Units()
 	if u.has(u.Role.other()) {
@@ -117,7 +116,7 @@ func (u *uninstall) going() []string {
 	return units
 }
 
-// units removes the unit files. Masks and drop-ins are the site's.
+// units removes the unit files. Masks and drop-ins belong to the site.
 func (u *uninstall) units(ctx context.Context) error {
 	var all []error
 	units := u.going()
@@ -130,7 +129,7 @@ func (u *uninstall) units(ctx context.Context) error {
 			continue
 		}
 		all = append(all, u.remove(path))
-		// Where the file was gone already, disabling could not remove these.
+		// If the file was missing, disabling did not remove these links.
 		for _, dir := range wants {
 			if err := u.FS.Remove(filepath.Join(u.at(unitDir), dir, unit)); !errors.Is(err, fs.ErrNotExist) {
 				all = append(all, err)
@@ -142,13 +141,13 @@ func (u *uninstall) units(ctx context.Context) error {
 	}
 	all = append(all, u.Manager.Systemctl(ctx, "daemon-reload"))
 	for _, unit := range units {
-		// It fails for a unit that systemd has forgotten already, as it should.
+		// It fails for a unit that systemd has unloaded.
 		_ = u.Manager.Systemctl(ctx, "reset-failed", unit)
 	}
 	return errors.Join(all...)
 }
 
-// wants returns the folders of links that enable units.
+// wants returns the *.wants folders, which hold the links that enable units.
 func (u *uninstall) wants() (dirs []string, err error) {
 	entries, err := readDir(u.FS, u.at(unitDir))
 	for _, e := range entries {
@@ -159,13 +158,13 @@ func (u *uninstall) wants() (dirs []string, err error) {
 	return dirs, err
 }
 
-// program removes the binary, unless the other role still runs it.
+// program removes the binary, unless the other role uses it.
 func (u *uninstall) program() error {
 	if u.has(u.Role.other()) {
 		if err := u.FS.Remove(u.at(u.Role.marker())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		u.say("note     this machine is also a %s: binary kept; sudo cis490 install %[1]s brings its units up to date\n", u.Role.other())
+		u.say("note     this machine is also a %s: kept the binary; to update its units: sudo cis490 install %[1]s\n", u.Role.other())
 		return nil
 	}
 	var all []error
@@ -211,7 +210,7 @@ func (u *uninstall) remove(path string) error {
 	return err
 }
 
-// refuseUnshipped returns an error that says how much is not shipped yet.
+// refuseUnshipped returns an error with the number of unshipped episodes, if any.
 func (u *uninstall) refuseUnshipped() error {
 	dir := config.DefaultLabHost().DataDir
 	if c, _, err := config.LoadLabHost(u.at(config.LabHostPath)); err == nil {
@@ -221,7 +220,7 @@ func (u *uninstall) refuseUnshipped() error {
 	}
 	n, size, err := unshipped(u.FS, u.at(dir))
 	if err != nil {
-		return fault.Fix(fmt.Errorf("count unshipped episodes: %w", err), "--abandon-data uninstalls all the same; the data stays in "+dir)
+		return fault.Fix(fmt.Errorf("count unshipped episodes: %w", err), "--abandon-data uninstalls anyway; the data stays in "+dir)
 	}
 	if n == 0 {
 		return nil
@@ -235,9 +234,8 @@ func (u *uninstall) refuseUnshipped() error {
 			"sudo cis490 uninstall lab-host --abandon-data   # or leave them where they are")
 }
 
-// unshipped counts the episodes that are whole and not shipped: each once, also
-// while its folder and its tarball both exist. What is not an episode's folder or
-// file is passed over.
+// unshipped counts the complete, unshipped episodes: each once, even if both its folder and
+// its tarball exist. It ignores other names.
 func unshipped(fsys disk.FS, data string) (n int, size uint64, err error) {
 	sizes := map[string]uint64{}
 	dirs, err := readDir(fsys, filepath.Join(data, "episodes"))
@@ -246,7 +244,7 @@ func unshipped(fsys disk.FS, data string) (n int, size uint64, err error) {
 	}
 	for _, d := range dirs {
 		if _, err := ident.ParseEpisodeID(d.Name()); err != nil {
-			continue // the recorder's user can make any name
+			continue // the recorder's user can create any name
 		}
 		dir := filepath.Join(data, "episodes", d.Name())
 		if _, err := fsys.Lstat(filepath.Join(dir, episode.DoneMarker)); err != nil || !d.IsDir() {

@@ -20,7 +20,7 @@ func (r *rig) uninstall(role install.Role, abandon bool) error {
 
 func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	const units = "etc/systemd/system/"
 	r.write(units+"cis490-shipper.service.d/site.conf", "[Service]\n")
@@ -29,7 +29,7 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 	if err := relink(r.path(maskedTimer), "/dev/null"); err != nil {
 		t.Fatal(err)
 	}
-	// A file that went missing left its link behind.
+	// A file that is missing left its link behind.
 	if err := os.MkdirAll(r.path(units+"multi-user.target.wants"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -41,7 +41,7 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 	}
 	r.write("etc/cis490/lab-host.toml", "no TOML at all")
 
-	for range 2 { // the second time there is nothing to do, which is no error
+	for range 2 { // the second time there is nothing to do, which is not an error
 		if err := r.uninstall(install.LabHost, false); err != nil {
 			t.Fatal(err)
 		}
@@ -52,7 +52,8 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 			t.Errorf("%s is left", path)
 		}
 	}
-	for _, kept := range []string{maskedTimer, units + "cis490-shipper.service.d/site.conf", "var/lib/cis490/data/shipped/receipts.jsonl", "etc/cis490/lab-host.toml", "etc/cis490/certs/lab-host.pem"} {
+	for _, kept := range []string{maskedTimer, units + "cis490-shipper.service.d/site.conf", "var/lib/cis490/data/shipped/receipts.jsonl",
+		"etc/cis490/lab-host.toml", "etc/cis490/certs/lab-host.pem"} {
 		if !r.exists(kept) {
 			t.Errorf("%s is gone", kept)
 		}
@@ -61,7 +62,7 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 
 func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	r.manager.fail = "stop cis490-shipper.service"
 	err := r.uninstall(install.LabHost, false)
@@ -83,11 +84,11 @@ func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
 	}
 }
 
-// TestUninstall_RefusesWhileEpisodesAreUnshipped counts each episode once, also
-// one that is packed while its folder still exists.
+// TestUninstall_RefusesWhileEpisodesAreUnshipped counts each episode once, also one that is
+// packed while its folder still exists.
 func TestUninstall_RefusesWhileEpisodesAreUnshipped(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	const data = "var/lib/cis490/data/"
 	r.write(data+"episodes/01A/done.marker", "")
@@ -114,7 +115,7 @@ func TestUninstall_RefusesWhileEpisodesAreUnshipped(t *testing.T) {
 
 func TestUninstall_KeepsTheOtherRole(t *testing.T) {
 	r := newRig(t)
-	r.enrols()
+	r.enrolls()
 	r.apply(r.options(install.Receiver))
 	r.apply(r.options(install.LabHost))
 	if err := r.uninstall(install.LabHost, false); err != nil {

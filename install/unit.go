@@ -11,18 +11,18 @@ import (
 	"cis490/assets"
 )
 
-// UnitData is what the unit templates are rendered with.
+// UnitData is the input of the unit templates.
 type UnitData struct {
-	Exec string // the command: /usr/local/bin/cis490
-	Good string // the version that has proven itself: /opt/cis490/good/cis490
+	Exec string // the command, /usr/local/bin/cis490
+	Good string // the last version that passed its trial, /opt/cis490/good/cis490
 
 	DataDir, CertsDir string // lab host
 	KVM               bool   // this machine has the group kvm
 
 	Store        string // the receiver's data_dir
 	AuthorityDir string
-	// The folders of sockets: below /run systemd makes them (the path is then
-	// relative), elsewhere they only become writable.
+	// The folders of sockets. systemd makes folders below /run (the path is then relative);
+	// others only become writable.
 	ReceiverRuntime, AuthorityRuntime string
 	ReceiverWrites, AuthorityWrites   []string
 	ReceiverLowPort, AuthorityLowPort bool // the port is below 1024
@@ -30,8 +30,8 @@ type UnitData struct {
 	DoctorCheck bool // this machine has cis490-doctor-check
 }
 
-// Render returns the unit file of the given name, such as
-// "cis490-shipper.service". It depends on its arguments alone.
+// Render returns the unit file with the given name, such as "cis490-shipper.service". It
+// depends only on its arguments.
 func Render(name string, data UnitData) ([]byte, error) {
 	file := name + ".tmpl"
 	t, err := template.New(file).
@@ -48,8 +48,7 @@ func Render(name string, data UnitData) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// quotePath joins path elements and writes them so that systemd reads the same
-// path, whatever it holds.
+// quotePath joins path elements and quotes the result for a unit file.
 func quotePath(elements ...string) (string, error) {
 	path := filepath.Join(elements...)
 	if path == "" {

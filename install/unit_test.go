@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the rendered units into the golden files")
 
-// unitVariants are the meaningful machines; beside the plain ones, one with every
-// option on, as it is the pair that shows a line break lost in a template.
+// unitVariants are the different machines: besides the plain ones, one with every option
+// on, because that pair shows a line break lost in a template.
 func unitVariants() map[string]struct {
 	role install.Role
 	data install.UnitData
@@ -81,9 +81,9 @@ func TestRender_Golden(t *testing.T) {
 	}
 }
 
-// TestRender_Systemd asks systemd's own reader, which ignores what it does not
-// understand with a mere warning, and its rating of the sandbox: a service that
-// is not root's may reach at most 2.5, the update, which is, at most 4.0.
+// TestRender_Systemd runs systemd's own parser, which only warns about what it ignores, and
+// its rating of the sandbox: a service that does not run as root may rate at most 2.5; the
+// update, which does, at most 4.0.
 func TestRender_Systemd(t *testing.T) {
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {

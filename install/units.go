@@ -14,14 +14,15 @@ import (
 	"cis490/internal/disk"
 )
 
-// unitMark begins every unit file of ours; only such are ever removed.
+// unitMark is the first line of every unit file of this program; only such files are
+// removed.
 var unitMark = []byte("# Written by 'cis490 install'")
 
-// has tells whether a role is installed on this machine.
+// has reports whether a role is installed on this machine.
 func (p *Plan) has(r Role) bool { return slices.Contains(Roles(p.Root), r) }
 
-// Roles returns the roles that are installed on the machine below root ("" is
-// this one). A config alone is none: uninstall keeps it.
+// Roles returns the installed roles of the machine below root ("" is this one). A config
+// without a role marker does not count, because uninstall keeps it.
 func Roles(root string) []Role {
 	var roles []Role
 	for _, r := range []Role{LabHost, Receiver} {
@@ -32,17 +33,18 @@ func Roles(root string) []Role {
 	return roles
 }
 
-// marker names the file that says that a role is installed; everybody may know.
+// marker returns the path of the file that marks a role as installed; everybody can read
+// it.
 func (r Role) marker() string { return filepath.Join(optDir, "role-"+string(r)) }
 
-// mark is the step that writes it, before the units: whatever an install that is
-// cut off leaves behind then belongs to a role.
+// mark writes the marker, before the units, so that every file of an interrupted install
+// belongs to a role.
 func (p *Plan) mark() step {
-	return p.keep("role", file{path: p.Role.marker(), owner: root, mode: 0o644})
+	return p.ensure("role", file{path: p.Role.marker(), owner: root, mode: 0o644})
 }
 
-// units is the step that writes the role's unit files and removes ours that
-// neither role has any more.
+// units writes the role's unit files and removes those of this program that no role has any
+// more.
 func (p *Plan) units(data UnitData) (step, error) {
 	contents := map[string][]byte{}
 	for _, unit := range p.Role.Units() {
@@ -78,14 +80,14 @@ func (p *Plan) units(data UnitData) (step, error) {
 	}}, nil
 }
 
-// masked tells whether a unit's name is given to /dev/null, as systemctl mask
-// does.
+// masked reports whether a unit's name is a symlink to /dev/null, as made by systemctl
+// mask.
 func (p *Plan) masked(path string) bool {
 	target, err := disk.Readlink(p.FS, p.at(path))
 	return err == nil && target == "/dev/null"
 }
 
-// leftOver returns the unit files of ours that no role on this machine has.
+// leftOver returns this program's unit files that no role on this machine has.
 func (p *Plan) leftOver() ([]string, error) {
 	wanted := p.Role.Units()
 	if p.has(p.Role.other()) {
@@ -99,7 +101,8 @@ func (p *Plan) leftOver() ([]string, error) {
 	for _, e := range entries {
 		name := e.Name()
 		ending := filepath.Ext(name)
-		if !e.Type().IsRegular() || !strings.HasPrefix(name, "cis490-") || (ending != ".service" && ending != ".timer") || slices.Contains(wanted, name) {
+		wrongEnding := ending != ".service" && ending != ".timer"
+		if !e.Type().IsRegular() || !strings.HasPrefix(name, "cis490-") || wrongEnding || slices.Contains(wanted, name) {
 			continue
 		}
 		mine, err := startsWith(p.FS, filepath.Join(p.at(unitDir), name), unitMark)
@@ -115,7 +118,7 @@ func (p *Plan) leftOver() ([]string, error) {
 
 func (p *Plan) removal(unit string) Change {
 	path := p.at(filepath.Join(unitDir, unit))
-	c := Change{What: unit + " is of an earlier version: remove it"}
+	c := Change{What: unit + " is from an earlier version: remove it"}
 	if p.Manager != nil {
 		c.Commands = []string{"systemctl disable --now " + unit}
 	}
@@ -130,7 +133,7 @@ func (p *Plan) removal(unit string) Change {
 	return c
 }
 
-// labHostData is what the units of a lab host are rendered with.
+// labHostData returns the template input of a lab host's units.
 func (p *Plan) labHostData() UnitData {
 	return UnitData{
 		Exec: command, Good: optDir + "/good/" + nameOfUs,
@@ -140,7 +143,7 @@ func (p *Plan) labHostData() UnitData {
 	}
 }
 
-// receiverData is what the units of a receiver are rendered with.
+// receiverData returns the template input of a receiver's units.
 func (p *Plan) receiverData() UnitData {
 	d := UnitData{
 		Exec: command, Good: optDir + "/good/" + nameOfUs,
@@ -156,8 +159,8 @@ func (p *Plan) receiverData() UnitData {
 	return d
 }
 
-// socketFolder tells what a unit needs so that its socket can be made: a runtime
-// folder, relative to /run, or another folder to write.
+// socketFolder returns what a unit needs to create its socket: a runtime folder, relative
+// to /run, or another folder that must be writable.
 func socketFolder(socket string) (runtime string, writes []string) {
 	dir := filepath.Dir(socket)
 	if rel, ok := strings.CutPrefix(dir, "/run/"); ok {
@@ -166,7 +169,7 @@ func socketFolder(socket string) (runtime string, writes []string) {
 	return "", []string{dir}
 }
 
-// lowPort tells whether an address has a port that takes a capability to open.
+// lowPort reports whether an address has a port that needs a capability to open.
 func lowPort(address string) bool {
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
@@ -176,11 +179,12 @@ func lowPort(address string) bool {
 	return err == nil && n > 0 && n < 1024
 }
 
-// visible refuses a folder that the sandbox of the units hides.
+// visible rejects a folder that the sandbox of the units hides.
 func visible(file, key, path string) error {
 	for _, hidden := range []string{"/home", "/root", "/run/user", "/tmp", "/var/tmp", "/dev", "/proc", "/sys"} {
 		if path == hidden || strings.HasPrefix(path, hidden+"/") {
-			return &config.Error{File: file, Key: key, Why: fmt.Sprintf("%q cannot be used: services do not see %s; take a folder elsewhere, such as below /var/lib or /srv", path, hidden)}
+			const why = "%q cannot be used: services cannot see %s; use another folder, such as below /var/lib or /srv"
+			return &config.Error{File: file, Key: key, Why: fmt.Sprintf(why, path, hidden)}
 		}
 	}
 	return nil

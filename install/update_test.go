@@ -9,8 +9,8 @@ import (
 	"cis490/install"
 )
 
-// TestApply_LockHandedOver: the install that an update starts does not wait for
-// the lock that the update holds; what only claims to be that lock is refused.
+// TestApply_LockHandedOver: the install that an update starts does not wait for the lock
+// that the update holds; a descriptor that only claims to be that lock is refused.
 func TestApply_LockHandedOver(t *testing.T) {
 	r := newRig(t)
 	o := r.options(install.LabHost)
@@ -36,7 +36,7 @@ func TestApply_LockHandedOver(t *testing.T) {
 	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "is not") {
 		t.Errorf("another file is taken for the lock: %v", err)
 	}
-	// The same file, but opened anew: another one holds the lock.
+	// The same file, but opened a second time: another process holds the lock.
 	again, err := os.Open(r.path("opt/cis490/state/lock"))
 	if err != nil {
 		t.Fatal(err)
@@ -46,13 +46,13 @@ func TestApply_LockHandedOver(t *testing.T) {
 	if p, err = install.New(o); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "take over the lock") {
+	if err := p.Apply(t.Context()); err == nil || !strings.Contains(err.Error(), "inherit the lock") {
 		t.Errorf("a lock that another holds: %v", err)
 	}
 }
 
-// TestApply_UpdateTakesUnknownKeys: a config of a newer version keeps no update
-// and no rollback out; a person is told.
+// TestApply_UpdateTakesUnknownKeys: a config of a newer version does not block
+// an update or a rollback; install reports the unknown key to a person.
 func TestApply_UpdateTakesUnknownKeys(t *testing.T) {
 	r := newRig(t)
 	o := r.options(install.LabHost)
@@ -60,7 +60,7 @@ func TestApply_UpdateTakesUnknownKeys(t *testing.T) {
 	r.write("etc/cis490/lab-host.toml", "new_key = 1\n"+r.read("etc/cis490/lab-host.toml"))
 	o.Token = ""
 	if _, err := install.New(o); err == nil {
-		t.Error("a person is not told of the unknown key")
+		t.Error("the unknown key is not reported to a person")
 	}
 	o.Update = true
 	if out, _ := r.apply(o); !strings.Contains(out, "new_key") {
@@ -68,8 +68,8 @@ func TestApply_UpdateTakesUnknownKeys(t *testing.T) {
 	}
 }
 
-// TestApply_InstalledStaysInItsFolder: two builds that call themselves the same
-// have folders of their own; the install of one on trial leaves good alone.
+// TestApply_InstalledStaysInItsFolder: two builds with the same version have folders of
+// their own; the install of one on trial does not change good.
 func TestApply_InstalledStaysInItsFolder(t *testing.T) {
 	r := newRig(t)
 	o := r.options(install.LabHost)

@@ -10,8 +10,7 @@ import (
 	"cis490/internal/fault"
 )
 
-// users is the step that gives each name a system user and a group. Users that
-// exist are left as they are.
+// users creates a system user and a group for each name. Existing users are not changed.
 func (p *Plan) users(names ...string) step {
 	return step{"users", func(context.Context) ([]Change, error) {
 		var changes []Change
@@ -28,13 +27,13 @@ func (p *Plan) users(names ...string) step {
 	}}
 }
 
-// groupExists tells whether this machine has a group.
+// groupExists reports whether this machine has a group.
 func groupExists(name string) bool {
 	_, err := user.LookupGroup(name)
 	return err == nil
 }
 
-// run is a change that a program of the system makes.
+// run is a change that a system command makes.
 func run(what, name string, args ...string) Change {
 	line := name + " " + strings.Join(args, " ")
 	return Change{What: what, Commands: []string{line}, apply: func(ctx context.Context) error {
@@ -42,8 +41,8 @@ func run(what, name string, args ...string) Change {
 	}}
 }
 
-// execute runs a program and returns what it said if it fails. The directories
-// of administration are searched too: su without - leaves them out of PATH.
+// execute runs a command; its error includes the output. It also searches the
+// administration directories, which su without - leaves out of PATH.
 func execute(ctx context.Context, name string, args ...string) error {
 	path, err := exec.LookPath(name)
 	if err != nil {
@@ -52,7 +51,7 @@ func execute(ctx context.Context, name string, args ...string) error {
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	if err != nil {
 		line := name + " " + strings.Join(args, " ")
-		return fault.Fix(fmt.Errorf("run %s: %w: %s", line, err, strings.TrimSpace(string(out))), "sudo "+line+"   # see what it says")
+		return fault.Fix(fmt.Errorf("run %s: %w: %s", line, err, strings.TrimSpace(string(out))), "sudo "+line+"   # prints the error")
 	}
 	return nil
 }

@@ -11,7 +11,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Ping tells the receiver how this host is, and returns what it says.
+// Ping sends this host's state and returns the receiver's answer.
 func (c *Client) Ping(ctx context.Context, p wire.Ping) (wire.Pong, error) {
 	var out wire.Pong
 	if err := c.ask(ctx, http.MethodPost, wire.PingPath, p, &out); err != nil {
@@ -35,7 +35,7 @@ func (c *Client) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconci
 	return out, nil
 }
 
-// PutHealth sends a doctor snapshot, JSON of at most wire.MaxSnapshot bytes.
+// PutHealth sends a health report: JSON of at most wire.MaxSnapshot bytes.
 func (c *Client) PutHealth(ctx context.Context, snapshot []byte) error {
 	res, err := c.do(ctx, http.MethodPut, wire.HostHealthPath+"/"+string(c.host), bytes.NewReader(snapshot), func(r *http.Request) {
 		r.Header.Set("Content-Type", wire.ContentTypeJSON)
@@ -46,9 +46,9 @@ func (c *Client) PutHealth(ctx context.Context, snapshot []byte) error {
 	return res.Body.Close()
 }
 
-// Gate asks whether episodes recorded by a commit would be taken.
+// Gate asks whether the receiver accepts episodes that a commit recorded.
 func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, error) {
-	// accepted must be there: an empty object is no verdict.
+	// An answer without accepted, such as an empty object, is invalid.
 	var out struct {
 		Accepted *bool `json:"accepted"`
 		wire.Verdict
@@ -63,9 +63,9 @@ func (c *Client) Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, e
 	return out.Verdict, nil
 }
 
-// Get asks for a path of the receiver with more headers (If-None-Match, Range)
-// and returns an answer of status 200, 206 or 304, whose body the caller closes.
-// The body too ends when the receiver is silent.
+// Get requests a path with extra headers (If-None-Match, Range). It returns a response of
+// status 200, 206 or 304, whose body the caller closes. The idle timeout applies to the
+// body too.
 func (c *Client) Get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	res, err := c.do(ctx, http.MethodGet, path, nil, func(r *http.Request) {
 		maps.Copy(r.Header, header)
@@ -79,7 +79,7 @@ func (c *Client) Get(ctx context.Context, path string, header http.Header) (*htt
 	return res, nil
 }
 
-// Refusal returns the refusal by a receiver of ours that err is, or nil.
+// Refusal returns the *wire.Problem in err, or nil.
 func Refusal(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p

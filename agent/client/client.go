@@ -1,18 +1,17 @@
-// Package client is the one transport of a lab host: ship, health-check,
-// orchestrate and reconcile all speak to the receiver through it (spec §3).
+// Package client is a lab host's HTTP client: ship, health-check, orchestrate and reconcile
+// reach the receiver through it. Package wire defines the requests.
 //
-// A renewed certificate, CA bundle or bearer is used from the next request on,
-// without a restart. An answer is either a value that was asked for, a
-// *wire.Problem (a refusal by a receiver of ours), or some other error, which
-// says nothing about the request: no network, another server, an answer that
-// does not fit the question. Only the first two may change what happens to an
+// A renewed certificate, CA bundle or bearer is used from the next request on, without a
+// restart. A request returns the requested value, a *wire.Problem (the receiver rejected
+// it), or another error, which says nothing about the request: no network, another server,
+// an answer that does not match the request. Only the first two may change the state of an
 // episode.
 //
-// It keeps no files. It refuses to follow a redirect, to go through a proxy
-// that the environment names, and to wait for a peer that has been silent for
-// longer than the idle timeout. How long a transfer takes as a whole is not limited.
-// A small answer has to be there within the idle timeout after the connection is, and
-// be read within another; interim answers do not put that off.
+// The client writes no files. It follows no redirects, ignores the environment's proxy
+// settings, and gives up on a server that stays silent for the idle timeout. The total
+// duration of a transfer is not limited. A small answer must begin within the idle timeout
+// after the connection exists, and end within another; interim (1xx) answers do not extend
+// that.
 package client
 
 import (
@@ -46,11 +45,11 @@ const (
 	BearerFile = "bearer"
 )
 
-// ErrNoCredentials tells that this host has not been enrolled yet, or that its
-// credentials cannot be read: no request was sent.
-var ErrNoCredentials = errors.New("credentials are not there yet")
+// ErrNoCredentials means that this host is not enrolled yet, or that its credentials cannot
+// be read. No request was sent.
+var ErrNoCredentials = errors.New("credentials not found")
 
-// Client asks the receiver. Its methods may be called from many goroutines.
+// Client sends requests to the receiver. Its methods are safe for concurrent use.
 type Client struct {
 	out    Outside
 	host   ident.Host
@@ -65,21 +64,21 @@ type Client struct {
 	current link
 }
 
-// link is the transport together with the credentials it was made for.
+// link is a transport and the credentials that it was made with.
 type link struct {
 	roots *x509.CertPool
 	pair  *tls.Certificate
 	http  *http.Client
 }
 
-// Outside is what a client has of its machine. What is nil is the real one's.
+// Outside holds a client's access to its machine. A nil field means the real machine.
 type Outside struct {
 	FS   disk.FS
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	Now  func() time.Time // by which the server's certificate is judged
+	Now  func() time.Time // verifies the server's certificate
 }
 
-// NewOn is New for a machine of which a test has a model.
+// NewOn is New for a simulated machine in tests.
 func NewOn(out Outside, c config.LabHost, v version.Info) (*Client, error) {
 	cl, err := New(c, v)
 	if err != nil {
@@ -103,9 +102,8 @@ func New(c config.LabHost, v version.Info) (*Client, error) {
 	return cl, nil
 }
 
-// Anonymous returns a client that needs nothing but the CA certificate, for
-// what anyone may ask: the gate and releases. The recorder, which may read no
-// credential, uses it.
+// Anonymous returns a client without credentials, for what anyone may request: the gate and
+// releases. The recorder uses it, because its user may read no credentials.
 func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 	host, err := ident.ParseHost(c.Host)
 	if err != nil {
@@ -125,8 +123,8 @@ func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 // Host returns the host that this client speaks for.
 func (c *Client) Host() ident.Host { return c.host }
 
-// Ready returns nil when the credentials are there and can be read, else an
-// ErrNoCredentials that names the file. It sends nothing.
+// Ready returns nil when the credentials can be read, else an ErrNoCredentials that names
+// the file. It sends nothing.
 func (c *Client) Ready() error {
 	if _, err := c.link(); err != nil {
 		return err
@@ -135,8 +133,8 @@ func (c *Client) Ready() error {
 	return err
 }
 
-// Certificate returns the certificate that the next request shows, which tells
-// whether a new one has come.
+// Certificate returns the certificate that the next request will use, so that a caller can
+// detect a renewed one.
 func (c *Client) Certificate() (*x509.Certificate, error) {
 	if c.pair == nil {
 		return nil, ErrNoCredentials
@@ -157,7 +155,7 @@ func (c *Client) Close() {
 	}
 }
 
-// link returns the transport for the credentials as the files have them now.
+// link returns a transport for the credentials in the files now.
 func (c *Client) link() (*http.Client, error) {
 	roots, err := c.roots.Get()
 	if err != nil {
@@ -175,16 +173,16 @@ func (c *Client) link() (*http.Client, error) {
 		return l.http, nil
 	}
 	if c.current.http != nil {
-		// What is in flight ends on the old connection, which then times out.
+		// Requests in flight end on the old connection, which then times out.
 		c.current.http.CloseIdleConnections()
 	}
 	c.current = link{roots, pair, httpclient.New(c.newTransport(roots, pair), httpclient.Bounds{})} // do bounds each request
 	return c.current.http, nil
 }
 
-// newTransport has no Proxy, so that the environment of a person's shell cannot
-// send episodes elsewhere. It speaks HTTP/1.1: a host has one upload under way at
-// a time, which gains nothing from streams and frames, and pays for them.
+// newTransport sets no Proxy, so that a shell's environment cannot redirect episodes. It
+// speaks HTTP/1.1, because a host uploads one episode at a time and gains nothing from
+// HTTP/2.
 func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http.Transport {
 	name := c.base.Hostname()
 	connect := c.out.Dial
@@ -192,8 +190,8 @@ func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http
 		connect = (&net.Dialer{Timeout: c.idle, KeepAlive: 15 * time.Second}).DialContext
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
-		// The transport dials apart from the request, so the limit is needed here
-		// too: names that never resolve, a peer that accepts and says nothing.
+		// The transport dials independently of the request, so the limit is needed here
+		// too, for names that never resolve and servers that accept and stay silent.
 		ctx, cancel := context.WithTimeout(ctx, c.idle)
 		defer cancel()
 		raw, err := connect(ctx, network, addr)
@@ -237,18 +235,18 @@ func noCredentials(err error) error {
 		"sudo systemctl start cis490-cert-fetch   # then: journalctl -u cis490-cert-fetch")
 }
 
-// ErrSilence tells that no byte went either way for the idle timeout.
+// ErrSilence means that no byte was sent or received for the idle timeout.
 var ErrSilence = errors.New("the receiver is silent")
 
-// notOurs returns that an answer cannot have come from a receiver of ours. The next
-// request makes a connection of its own: a captive portal that keeps this one would
-// otherwise be asked again and again, also when the name leads elsewhere by then.
+// notOurs returns an error for an answer that no cis490 receiver sends. The next request
+// opens a new connection, because a captive portal could keep the current one alive and
+// answer for ever.
 func (c *Client) notOurs(format string, args ...any) error {
 	c.forget()
 	return fmt.Errorf("%w: "+format, append([]any{wire.ErrNotOurs}, args...)...)
 }
 
-// forget leaves all connections to those who use them now.
+// forget drops all connections; requests in flight keep theirs.
 func (c *Client) forget() {
 	c.Close()
 	c.mu.Lock()

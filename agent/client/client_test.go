@@ -163,9 +163,11 @@ func TestPut_Silence(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// Until the test ends: a server that does not read does not see a client go.
+			// Until the test ends: a server that does not read does not notice that the
+			// client has gone.
 			hang := func(w http.ResponseWriter, _ *http.Request) bool { begin(w); <-t.Context().Done(); return true }
-			_, c := start(t, func(r *peer.Receiver) { r.OnPut = hang }, func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
+			_, c := start(t, func(r *peer.Receiver) { r.OnPut = hang },
+				func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
 			_, _, err := c.Put(t.Context(), tarball(bytes.Repeat([]byte{1}, 16<<20)))
 			if !errors.Is(err, client.ErrSilence) {
 				t.Errorf("got %v, want ErrSilence", err)
@@ -174,7 +176,7 @@ func TestPut_Silence(t *testing.T) {
 	}
 }
 
-// A transfer may take far longer than the idle timeout, as long as it moves.
+// A transfer may take far longer than the idle timeout while it makes progress.
 func TestPut_SlowIsNotSilent(t *testing.T) {
 	_, c := start(t, nil, func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(500 * time.Millisecond) })
 	body := bytes.Repeat([]byte{7}, 20)
@@ -323,8 +325,8 @@ func TestPingLies(t *testing.T) {
 	}
 }
 
-// TestForeignAnswer: who answers in the receiver's place is not asked again over the
-// connection that led to him, however long he keeps it.
+// TestForeignAnswer: after a foreign answer the client does not reuse the connection,
+// however long the peer keeps it open.
 func TestForeignAnswer(t *testing.T) {
 	html := func(status int) func(http.ResponseWriter) {
 		return func(w http.ResponseWriter) {
@@ -334,7 +336,8 @@ func TestForeignAnswer(t *testing.T) {
 		}
 	}
 	for name, answer := range map[string]func(http.ResponseWriter){
-		"page": html(200), "redirect": html(302), "not found": html(404), "forbidden": html(403), "empty": func(w http.ResponseWriter) { w.WriteHeader(404) },
+		"page": html(200), "redirect": html(302), "not found": html(404), "forbidden": html(403),
+		"empty":      func(w http.ResponseWriter) { w.WriteHeader(404) },
 		"other JSON": func(w http.ResponseWriter) { peer.JSON(w, 200, map[string]any{"success": true}) },
 	} {
 		var from []string
@@ -362,6 +365,6 @@ func TestForeignAnswer(t *testing.T) {
 }
 
 func TestMain(m *testing.M) {
-	log.SetOutput(io.Discard) // net/http tells of each handshake that fails
+	log.SetOutput(io.Discard) // net/http logs each failed handshake
 	os.Exit(m.Run())
 }

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestPing_EndlessAnswers: whatever a peer sends on, a small answer has an end.
+// TestPing_EndlessAnswers: a small answer is bounded, whatever a peer keeps sending.
 func TestPing_EndlessAnswers(t *testing.T) {
 	slowly := func(r *http.Request, step func() error) {
 		tick := time.NewTicker(20 * time.Millisecond) // the slowness under test
@@ -56,11 +56,12 @@ func TestPing_EndlessAnswers(t *testing.T) {
 	}
 }
 
-// TestPing_AbsurdAnswers are not a receiver's of ours.
+// TestPing_AbsurdAnswers: absurd answers are not from a cis490 receiver.
 func TestPing_AbsurdAnswers(t *testing.T) {
 	const sound = `"policy":"p","store_id":"s","gate":{}`
 	for name, body := range map[string]string{
-		"deep":            `{"server_time":"2026-01-01T00:00:00Z",` + sound + `,"x":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) + `}`,
+		"deep": `{"server_time":"2026-01-01T00:00:00Z",` + sound + `,"x":` + strings.Repeat("[", 5000) + strings.Repeat("]", 5000) +
+			`}`,
 		"a year too late": `{"server_time":"9999-12-31T23:59:59-23:59",` + sound + `}`,
 		"two answers":     `{"server_time":"2026-01-01T00:00:00Z",` + sound + `}{}`,
 		"two policies":    `{"server_time":"2026-01-01T00:00:00Z","policy":"q",` + sound + `}`,
@@ -76,7 +77,7 @@ func TestPing_AbsurdAnswers(t *testing.T) {
 	}
 }
 
-// TestRedirect_IsNamed for a question and for an upload.
+// TestRedirect_IsNamed: for a ping and for an upload.
 func TestRedirect_IsNamed(t *testing.T) {
 	lead := func(w http.ResponseWriter, r *http.Request) bool {
 		http.Redirect(w, r, "https://portal.example/login?token=s3cret", http.StatusTemporaryRedirect)
@@ -86,7 +87,8 @@ func TestRedirect_IsNamed(t *testing.T) {
 	_, ping := c.Ping(t.Context(), wire.Ping{})
 	_, _, put := c.Put(t.Context(), tarball([]byte("x")))
 	for _, err := range []error{ping, put} {
-		if !errors.Is(err, wire.ErrNotOurs) || !strings.Contains(err.Error(), "https://portal.example/login") || strings.Contains(err.Error(), "s3cret") {
+		if !errors.Is(err, wire.ErrNotOurs) || !strings.Contains(err.Error(), "https://portal.example/login") ||
+			strings.Contains(err.Error(), "s3cret") {
 			t.Error(err)
 		}
 	}

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// ErrTarball tells that the tarball could not be read here: not the receiver's
-// doing, nor the network's.
+// ErrTarball means that the tarball could not be read on this host. Neither the receiver
+// nor the network is at fault.
 var ErrTarball = errors.New("read tarball")
 
 // Tarball is what Put sends.
@@ -22,19 +22,18 @@ type Tarball struct {
 	Episode ident.EpisodeID
 	Digest  ident.Digest
 	Size    int64        // bytes
-	Commit  ident.Commit // that recorded it, from meta.json; empty: not stamped
-	// Store is the store that the receipt must name; empty: any.
+	Commit  ident.Commit // the recorder's, from meta.json; may be empty
+	// Store is the store id that the receipt must name; empty accepts any.
 	Store string
-	// Open opens the tarball at its start; it is called at most once, and not
-	// at all if the receiver needs no body to answer.
+	// Open opens the tarball. Put calls it at most once, and not at all if the receiver
+	// answers before the body.
 	Open func() (io.ReadCloser, error)
-	// Sent, if set, is told how many more bytes went out.
+	// Sent, if set, is called with the number of further bytes sent.
 	Sent func(n int)
 }
 
-// Put ships an episode. Without an error the receipt is for exactly this
-// episode, digest and size of this host; created is false if the receiver had it
-// already.
+// Put uploads an episode. The receipt matches this host, episode, digest and size; created
+// is false if the receiver had the episode already.
 func (c *Client) Put(ctx context.Context, t Tarball) (r wire.Receipt, created bool, err error) {
 	up := &upload{t: t}
 	res, err := c.do(ctx, http.MethodPut, wire.EpisodePath(c.host, t.Episode), up, func(r *http.Request) {
@@ -60,7 +59,8 @@ func (c *Client) Put(ctx context.Context, t Tarball) (r wire.Receipt, created bo
 	}
 	want := wire.Receipt{Host: c.host, Episode: t.Episode, Digest: t.Digest, Size: t.Size, StoredAt: r.StoredAt, StoreID: r.StoreID}
 	if r != want || r.StoreID == "" || r.StoredAt.IsZero() {
-		return wire.Receipt{}, false, c.notOurs("the receipt is for %.80q of %.80q, sha256 %.80q, %d bytes, store %.80q", r.Episode, r.Host, r.Digest, r.Size, r.StoreID)
+		return wire.Receipt{}, false, c.notOurs("the receipt is for %.80q of %.80q, sha256 %.80q, %d bytes, store %.80q",
+			r.Episode, r.Host, r.Digest, r.Size, r.StoreID)
 	}
 	if t.Store != "" && r.StoreID != t.Store {
 		return wire.Receipt{}, false, fmt.Errorf("%w: the receipt names %.80q, not %.80q", ErrOtherStore, r.StoreID, t.Store)
@@ -68,13 +68,13 @@ func (c *Client) Put(ctx context.Context, t Tarball) (r wire.Receipt, created bo
 	return r, res.StatusCode == http.StatusCreated, nil
 }
 
-// ErrOtherStore tells that a receipt came from another store than the last pong.
-// The next ping tells which it is.
+// ErrOtherStore means that a receipt came from another store than the last pong. The next
+// ping returns the current one.
 var ErrOtherStore = fmt.Errorf("%w: another store", wire.ErrNotOurs)
 
-// upload opens the tarball at the first read and remembers its own failure, so
-// that it is not taken for the network's. The transport may still be reading
-// when the answer is there, hence the lock.
+// upload opens the tarball at the first read and records a read failure, so that it is not
+// mistaken for a network fault. It needs the lock because the transport may still read
+// after the answer arrived.
 type upload struct {
 	t     Tarball
 	touch func()
@@ -104,13 +104,13 @@ func (u *upload) Read(p []byte) (int, error) {
 	}
 	n, err := u.r.Read(p)
 	u.left -= int64(n)
-	if err == nil && n > 0 && u.left == 0 { // the transport asks for no more, or too late
+	if err == nil && n > 0 && u.left == 0 { // check here: the transport stops reading at Size
 		extra, _ := u.r.Read(make([]byte, 1))
 		u.left -= int64(extra)
 	}
 	switch {
 	case errors.Is(err, io.EOF) && u.left != 0, u.left < 0:
-		u.err = fmt.Errorf("%w: is not of %d bytes", ErrTarball, u.t.Size)
+		u.err = fmt.Errorf("%w: size is not %d bytes", ErrTarball, u.t.Size)
 		return 0, u.err
 	case err != nil && !errors.Is(err, io.EOF):
 		u.err = fmt.Errorf("%w: %w", ErrTarball, err)
@@ -125,7 +125,7 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close is called by the transport, whether or not it read anything.
+// Close is called by the transport, even if it read nothing.
 func (u *upload) Close() error {
 	u.mu.Lock()
 	defer u.mu.Unlock()

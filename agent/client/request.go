@@ -19,21 +19,20 @@ import (
 	"cis490/internal/wire"
 )
 
-// silence ends a request when nothing has moved for a while. Every byte of an
-// upload or of a long answer that moves puts the end off.
+// silence cancels a request after a while without progress. Each byte of an upload or of a
+// long answer restarts the timer.
 type silence struct {
 	ctx   context.Context
 	end   context.CancelCauseFunc
 	limit time.Duration
 	timer *time.Timer
-	// working is how long after the last byte interim answers may put the end off.
+	// working is how long after the last byte interim answers may restart the timer.
 	working time.Duration
 	last    atomic.Int64 // when the last byte moved, in nanoseconds since start
 	start   time.Time
 }
 
-// maxInterim bounds the interim answers to one request: a receiver of ours sends a
-// few a minute.
+// maxInterim bounds the interim answers to one request; the receiver sends a few a minute.
 const maxInterim = 10_000
 
 func watch(ctx context.Context, limit, working time.Duration) *silence {
@@ -43,7 +42,7 @@ func watch(ctx context.Context, limit, working time.Duration) *silence {
 	interim := 0
 	s.ctx = httptrace.WithClientTrace(s.ctx, &httptrace.ClientTrace{
 		GotConn: func(httptrace.GotConnInfo) { s.touch() },
-		// An interim answer (102) says that the receiver is at work.
+		// A 102 means that the receiver is working.
 		Got1xxResponse: func(int, textproto.MIMEHeader) error {
 			if interim++; interim > maxInterim {
 				return fmt.Errorf("%w: more than %d interim answers", wire.ErrNotOurs, maxInterim)
@@ -67,7 +66,7 @@ func (s *silence) stop() {
 	s.end(nil)
 }
 
-// explain puts the cause of a cancelled request in the place of its symptom.
+// explain replaces the error of a cancelled request by its cause.
 func (s *silence) explain(err error) error {
 	if cause := context.Cause(s.ctx); err != nil && errors.Is(cause, ErrSilence) {
 		return cause
@@ -75,12 +74,12 @@ func (s *silence) explain(err error) error {
 	return err
 }
 
-// answer is a response whose body is under watch; Close ends the watch.
+// answer is a response whose body is subject to the timer; Close stops it.
 type answer struct {
 	io.ReadCloser
 	s *silence
-	// long: as long as bytes come, it may take as long as it takes. Other answers
-	// are small: one that trickles is no better than silence.
+	// long: a download may take any time while bytes arrive. Other answers are small, and
+	// one that trickles is treated like silence.
 	long bool
 }
 
@@ -89,7 +88,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	if n > 0 && a.long {
 		a.s.touch()
 	}
-	// Also an end of the body: a peer may send it because this side gave up.
+	// At EOF too, because a server may end the body after this side gave up.
 	return n, a.s.explain(err)
 }
 
@@ -99,17 +98,18 @@ func (a *answer) Close() error {
 	return err
 }
 
-// workingFor is how long a receiver may work on an upload after its last byte, with
-// nothing but interim answers: half an hour, and a second for each MiB. The answer to
-// any other request comes within the idle timeout.
+// workingFor is how long a receiver may process an upload after its last byte while it
+// sends only interim answers: half an hour, plus a second for each MiB. Any other answer
+// must come within the idle timeout.
 func workingFor(size int64) time.Duration {
 	return 30*time.Minute + time.Duration(size>>20)*time.Second
 }
 
-// do sends a request and returns the answer if its status is one of those
-// wanted, otherwise a *wire.Problem or what else went wrong. The caller closes
-// the body.
-func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request), want ...int) (_ *http.Response, err error) {
+// do sends a request and returns the response if its status is wanted, else a *wire.Problem
+// or another error. The caller closes the body.
+func (c *Client) do(ctx context.Context, method, path string, body io.Reader, prepare func(*http.Request),
+	want ...int,
+) (_ *http.Response, err error) {
 	h, err := c.link()
 	if err != nil {
 		return nil, err
@@ -148,8 +148,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	}
 	res, err := h.Do(req)
 	if err != nil {
-		// The next try begins with a new connection, not with one that may lead
-		// into nothing.
+		// Retry on a new connection; this one may be dead.
 		h.CloseIdleConnections()
 		if redirect, ok := errors.AsType[*httpclient.Redirect](err); ok {
 			return nil, c.notOurs("%s %s: %w", method, path, redirect)
@@ -173,7 +172,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 	return nil, p
 }
 
-// ask sends JSON, if any, and reads a JSON answer of at most wire.MaxAnswer.
+// ask sends JSON, if any, and decodes a JSON answer of at most wire.MaxAnswer bytes.
 func (c *Client) ask(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {
@@ -194,7 +193,7 @@ func (c *Client) ask(ctx context.Context, method, path string, in, out any) erro
 	return errors.Join(c.decode(res, out), res.Body.Close())
 }
 
-// decode reads the JSON that a receiver of ours answers with.
+// decode decodes a JSON answer.
 func (c *Client) decode(res *http.Response, out any) error {
 	b, err := io.ReadAll(io.LimitReader(res.Body, wire.MaxAnswer+1))
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestWatch_InterimAnswersAloneEnd: they put the end off for as long as a receiver may
-// work on what it has, and not for ever.
+// TestWatch_InterimAnswersAloneEnd: interim answers extend the timeout only as long as a
+// receiver may work on an upload.
 func TestWatch_InterimAnswersAloneEnd(t *testing.T) {
 	for name, c := range map[string]struct {
 		size    int64 // of the upload; negative: another request

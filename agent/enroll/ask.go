@@ -22,26 +22,26 @@ import (
 	"cis490/internal/wire"
 )
 
-// ErrPin tells that a server does not have the root that the join token names.
-// The token's secret was not sent.
+// ErrPin means that a server does not have the root that the join token names. The token's
+// secret was not sent.
 var ErrPin = errors.New("the server does not have the root that the join token names; the token was not sent")
 
-// errOtherToken tells that the join token was replaced or taken away while its
-// authority was out of reach: what is due has to be looked at anew.
+// errOtherToken means that the join token changed while the authority could not be reached.
+// The run starts over.
 var errOtherToken = errors.New("the join token has changed")
 
-// askTimeout bounds one request, from the first byte to the last.
+// askTimeout bounds one request as a whole.
 const askTimeout = 15 * time.Second
 
-// maxPause is the longest pause between two attempts of one run: a fleet that
-// waits for its authority is whole again soon after it returns.
+// maxPause is the longest pause between two attempts of one run, so that a fleet recovers
+// soon after its authority does.
 const maxPause = 30 * time.Second
 
-// clockTolerance is how far this host's clock may be off without a word.
+// clockTolerance is the largest clock difference without a warning.
 const clockTolerance = 2 * time.Minute
 
-// patiently repeats an attempt while nobody of ours answers, or the answer is to
-// come again. Refusals are final for this run.
+// patiently repeats an attempt while the authority cannot be reached or asks to retry
+// later. Rejections are final for this run.
 func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswer, error)) (wire.CertAnswer, error) {
 	until := time.Now().Add(e.o.Patience)
 	for wait := 200 * time.Millisecond; ; wait = min(2*wait, maxPause) {
@@ -53,11 +53,11 @@ func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswe
 		case ours && p.Status != http.StatusTooManyRequests && p.Status < 500:
 			return out, fault.Fix(err, p.Fix)
 		case ours:
-			err = fault.Exit(fault.Fix(err, "nothing: it is tried again within 5 minutes"), fault.TempFail)
+			err = fault.Exit(fault.Fix(err, "nothing: cert-fetch retries within 5 minutes"), fault.TempFail)
 		default:
 			err = fault.Exit(err, fault.Unavailable)
 			if fault.FixOf(err) == "" {
-				err = fault.Fix(err, "nothing: it is tried again within 5 minutes; if it stays, on this machine: sudo cis490 doctor")
+				err = fault.Fix(err, "nothing: cert-fetch retries within 5 minutes; if the error persists, on this machine: sudo cis490 doctor")
 			}
 		}
 		pause := wait/2 + rand.N(wait/2)
@@ -72,15 +72,14 @@ func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswe
 	}
 }
 
-// pinned fetches the authority's roots over a connection that proves nothing,
-// and returns the one that the token's pin names: what is said next is said only
-// to a server that chains to it.
+// pinned fetches the authority's roots over an unverified connection and returns the root
+// that the token's pin names. Later requests verify the server against it.
 func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x509.CertPool, error) {
 	conf := pki.ClientTLS(nil, nil)
-	conf.InsecureSkipVerify = true // the pin decides, and nothing secret is sent here
+	conf.InsecureSkipVerify = true // the pin verifies the answer; this request holds no secret
 	res, err := e.send(ctx, conf, http.MethodGet, strings.TrimSuffix(url, "/")+wire.CAPath, nil)
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
-		// Nobody knows yet who says so: its words are not shown, least of all as a fix.
+		// The server is not verified, so its text is not shown, least of all as a fix.
 		return nil, fmt.Errorf("%w: status %d instead of its roots", wire.ErrNotOurs, p.Status)
 	}
 	if err != nil {
@@ -98,12 +97,14 @@ func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x
 		}
 	}
 	return nil, fault.Fix(fmt.Errorf("%w (pin %s)", ErrPin, pin),
-		"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints; if it comes again, another machine answers at "+url)
+		"on the receiver: sudo cis490 token create "+string(e.o.Host)+
+			", then paste what it prints; if the error persists, another machine answers at "+url)
 }
 
-// certificate asks for a certificate and believes the answer only if it is what
-// was asked for.
-func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url string, key crypto.Signer, secret string) (wire.CertAnswer, error) {
+// certificate requests a certificate and checks that the answer matches the request.
+func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url string, key crypto.Signer,
+	secret string,
+) (wire.CertAnswer, error) {
 	var out wire.CertAnswer
 	csr, err := pki.NewCSR(key, e.o.Host)
 	if err != nil {
@@ -123,8 +124,8 @@ func (e *Enroller) certificate(ctx context.Context, roots *x509.CertPool, url st
 	return out, e.judge(out, key, secret != "")
 }
 
-// judge refuses an answer that would not work.
-func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) error {
+// judge rejects an answer that would not work.
+func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrollment bool) error {
 	chain, err := pki.ParseCerts([]byte(a.Certificate))
 	if err != nil {
 		return fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
@@ -139,10 +140,11 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 	}
 	h, err := pki.VerifyClient(chain, roots, e.o.Now())
 	switch {
-	case errors.Is(err, pki.ErrValidity) && enrolment:
-		// By whose clock? The answer is the authority's, and works when the clocks agree.
-		// Asking again would use up the certificates that this host may have.
-		e.o.Log.Warn("the certificate is not valid by this machine's clock; it is kept",
+	case errors.Is(err, pki.ErrValidity) && enrollment:
+		// By this host's clock only: the authority's clock decides, and the certificate
+		// works once they agree. Another request would use up the host's quota of
+		// certificates.
+		e.o.Log.Warn("the certificate is not valid by this machine's clock; keeping it",
 			"host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
 		err = nil
 	case errors.Is(err, pki.ErrValidity):
@@ -155,14 +157,14 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrolment bool) e
 		return fmt.Errorf("the authority's answer: %w", errors.Join(err, kerr, gerr))
 	case h != e.o.Host || want != got:
 		return fmt.Errorf("%w: it issued a certificate for %q to another key or host", wire.ErrNotOurs, h)
-	case enrolment && a.Bearer == "":
-		return fmt.Errorf("%w: an enrolment without a bearer", wire.ErrNotOurs)
+	case enrollment && a.Bearer == "":
+		return fmt.Errorf("%w: an enrollment without a bearer", wire.ErrNotOurs)
 	}
 	return nil
 }
 
-// send makes one request and returns the body of a 200. It follows no redirect
-// and goes through no proxy.
+// send makes one request and returns the body of a 200. It follows no redirects and uses no
+// proxy.
 func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url string, body []byte) (_ []byte, err error) {
 	conf.Time = e.o.Now
 	tr := &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, DialContext: e.o.Dial}
@@ -198,16 +200,16 @@ func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url strin
 	return b, nil
 }
 
-// ownClock returns an error where it is this host's clock that is wrong, and not the
-// certificate: the authority, by whose clock certificates live, holds it for good.
-// Another one would not be valid here either, and each is a row of the roster for good.
+// ownClock returns an error if this host's clock is wrong and the authority, whose clock
+// decides, considers the certificate valid. Another certificate would not be valid here
+// either, and each issued one stays in the ledger for good.
 func (e *Enroller) ownClock(ctx context.Context, leaf *x509.Certificate) error {
 	if leaf == nil || pki.CheckValidity(leaf, e.o.Now()) == nil {
 		return nil
 	}
 	roots, err := e.roots()
 	if err != nil {
-		return nil // which the renewal reports
+		return nil // the renewal reports it
 	}
 	e.authority = time.Time{}
 	_, err = e.send(ctx, pki.ClientTLS(roots, nil), http.MethodGet, strings.TrimSuffix(e.o.Authority, "/")+wire.AuthorityHealthPath, nil)
@@ -215,11 +217,11 @@ func (e *Enroller) ownClock(ctx context.Context, leaf *x509.Certificate) error {
 		return nil
 	}
 	authority := e.authority.UTC().Format(time.RFC3339)
-	return clockFix(fmt.Errorf("the certificate is valid by the authority's clock, which says %s", authority), e.o.Now())
+	return clockFix(fmt.Errorf("the certificate is valid by the authority's clock (%s)", authority), e.o.Now())
 }
 
-// compareClocks notes the authority's time and tells when this host's clock is off: it
-// still enrols and ships, but what it records carries wrong times.
+// compareClocks stores the authority's time and warns when this host's clock differs. The
+// host still enrolls and ships, but its recordings carry wrong times.
 func (e *Enroller) compareClocks(date string) {
 	at, err := http.ParseTime(date)
 	if err != nil {
@@ -232,6 +234,6 @@ func (e *Enroller) compareClocks(date string) {
 }
 
 func clockFix(err error, now time.Time) error {
-	return fault.Fix(fmt.Errorf("%w; this machine's clock says %s", err, now.UTC().Format(time.RFC3339)),
+	return fault.Fix(fmt.Errorf("%w; this machine's clock: %s", err, now.UTC().Format(time.RFC3339)),
 		"timedatectl   # if the time is wrong: sudo timedatectl set-ntp true")
 }

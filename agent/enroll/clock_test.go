@@ -17,13 +17,13 @@ import (
 
 const days = 24 * time.Hour
 
-// skewed is a host and its authority, each with a clock that is off by so much.
+// skewed is a host and its authority, each with its own clock error.
 type skewed struct {
 	*lab
 	host, authority time.Duration
 }
 
-// newSkewed makes an authority whose CA and server certificate are of its own time.
+// newSkewed makes an authority whose CA and server certificate are issued by its own clock.
 func newSkewed(t *testing.T, host, authority time.Duration) *skewed {
 	t.Helper()
 	s := &skewed{lab: newLab(t)}
@@ -56,8 +56,8 @@ func (s *skewed) valid() bool {
 	return pki.CheckValidity(pair.Leaf, s.now()) == nil
 }
 
-// Host and authority, and with it the CA, are 40 days ahead at enrollment, and then right:
-// a certificate that is not valid yet is renewed by itself.
+// Host, authority and CA are 40 days ahead at enrollment and are then corrected: a
+// certificate that is not valid yet is renewed without help.
 func TestClock_AheadAtEnrollmentThenRight(t *testing.T) {
 	s := newSkewed(t, 40*days, 40*days)
 	s.join(secret)
@@ -77,8 +77,8 @@ func TestClock_AheadAtEnrollmentThenRight(t *testing.T) {
 	s.must(false, enroll.Nothing)
 }
 
-// The receiver cannot be asked about the renewed certificate, and the present one is
-// not valid yet: nothing is lost by taking the new one.
+// The receiver cannot be asked about the renewed certificate, and the present one is not
+// valid yet: installing the new one loses nothing.
 func TestClock_AheadThenRightWhileTheReceiverIsAway(t *testing.T) {
 	s := newSkewed(t, 40*days, 40*days)
 	s.join(secret)
@@ -91,8 +91,8 @@ func TestClock_AheadThenRightWhileTheReceiverIsAway(t *testing.T) {
 	}
 }
 
-// A renewed certificate waits to be shown to the receiver while the clocks are set
-// right: it is not valid any more, and another is asked for.
+// A renewed certificate waits to be tested with the receiver while the clocks are
+// corrected: it is not valid anymore, and another one is requested.
 func TestClock_ARenewalThatWaitsIsOfTheWrongTime(t *testing.T) {
 	s := newSkewed(t, 0, 0)
 	s.join(secret)
@@ -111,7 +111,7 @@ func TestClock_ARenewalThatWaitsIsOfTheWrongTime(t *testing.T) {
 }
 
 // Only this host's clock is wrong: no certificate would be valid by it, so none is
-// asked for, and the error names the clock.
+// requested, and the error names the clock.
 func TestClock_OnlyThisHostsClockIsWrong(t *testing.T) {
 	for _, off := range []time.Duration{-10 * days, 40 * days} {
 		s := newSkewed(t, 0, 0)
@@ -122,7 +122,8 @@ func TestClock_OnlyThisHostsClockIsWrong(t *testing.T) {
 		s.peer.certify()
 		asked := s.peer.count
 		_, err := s.run(false)
-		if err == nil || !strings.Contains(fault.FixOf(err), "timedatectl set-ntp true") || !strings.Contains(err.Error(), "this machine's clock says") {
+		if err == nil || !strings.Contains(fault.FixOf(err), "timedatectl set-ntp true") ||
+			!strings.Contains(err.Error(), "this machine's clock:") {
 			t.Errorf("off by %v: %v, fix %q", off, err, fault.FixOf(err))
 		}
 		if s.peer.count != asked {

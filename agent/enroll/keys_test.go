@@ -9,8 +9,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestTakeKeys: a host that was enrolled before there were release keys takes
-// them at its next run, once: what it has is never replaced.
+// TestTakeKeys: a host that was enrolled before there were release keys installs them at
+// its next run; existing keys are never replaced.
 func TestTakeKeys(t *testing.T) {
 	l := newLab(t)
 	l.peer.alter = func(a *wire.CertAnswer) { a.ReleaseKeys = nil }

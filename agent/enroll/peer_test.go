@@ -25,8 +25,8 @@ import (
 
 const secret = "the-secret-of-the-token"
 
-// peer is an authority in memory that follows the contract, unless a test makes
-// it lie. It records all that it was sent.
+// peer is an authority in memory that follows the protocol unless a test makes it
+// misbehave. It records every request.
 type peer struct {
 	t   testing.TB
 	url string
@@ -39,7 +39,7 @@ type peer struct {
 	got    []string                            // bodies
 	bound  ident.Digest                        // the key that used the token first
 	issued ident.Digest                        // the key last issued to
-	bearer string                              // of the last enrolment
+	bearer string                              // of the last enrollment
 	serial string                              // of the last certificate
 	count  int                                 // certificates issued
 	lie    func(http.ResponseWriter, int) bool // answers in its place; gets the number of the request
@@ -81,7 +81,7 @@ func newPeer(t testing.TB) *peer {
 	return p
 }
 
-// certify gives the server a certificate of its present time.
+// certify gives the server a certificate by its present clock.
 func (p *peer) certify() {
 	p.t.Helper()
 	key, err := pki.NewKey()
@@ -198,7 +198,8 @@ type lab struct {
 }
 
 func newLab(t testing.TB) *lab {
-	return &lab{t: t, dir: t.TempDir(), peer: newPeer(t), fs: disk.OS{}, now: time.Now, probe: func(context.Context, string) error { return nil }}
+	return &lab{t: t, dir: t.TempDir(), peer: newPeer(t), fs: disk.OS{}, now: time.Now,
+		probe: func(context.Context, string) error { return nil }}
 }
 
 func (l *lab) join(secret string) {
@@ -239,8 +240,7 @@ func (l *lab) file(name string) string {
 	return string(b)
 }
 
-// works tells whether the credentials in the folder are those that the peer
-// issued last.
+// works reports whether the credentials in the folder are the last that the peer issued.
 func (l *lab) works() bool {
 	l.t.Helper()
 	pair, err := pki.NewPair(disk.OS{}, filepath.Join(l.dir, client.PairFile)).Get()

@@ -18,24 +18,24 @@ import (
 	"cis490/internal/wire"
 )
 
-// maxFile bounds what is read of a file here, in bytes.
+// maxFile bounds the size of a file here, in bytes.
 const maxFile = 1 << 20
 
-// state is what certs_dir has.
+// state is the content of certs_dir.
 type state struct {
 	key     crypto.Signer     // of the pair; nil if there is none
 	leaf    *x509.Certificate // nil if there is none that fits the key
 	bearer  bool
 	token   *wire.Token
-	damaged error         // why the join token that is there cannot be used
+	damaged error         // why the join token cannot be used
 	pending crypto.Signer // the key made for this token
-	stray   bool          // a pending key that is not this token's
-	next    bool          // new credentials are complete and wait to be swapped in
+	stray   bool          // a pending key of another token
+	next    bool          // complete new credentials await the swap
 }
 
-// look reads certs_dir. What is there but cannot be used counts as not there; that
-// a join token is cut is for a person to mend, and told.
-func (e *Enroller) look() (state, error) {
+// load reads certs_dir. It treats unusable files as missing, except that it reports a
+// damaged join token, which only a person can replace.
+func (e *Enroller) load() (state, error) {
 	var s state
 	b, err := e.read(client.PairFile)
 	if err != nil {
@@ -62,8 +62,8 @@ func (e *Enroller) look() (state, error) {
 	return s, nil
 }
 
-// tidy finishes what an earlier run could not: it removes the token and key of
-// an enrolment that is complete, and what belongs to none.
+// tidy finishes an earlier run: it removes the token and key of a completed enrollment, and
+// files that belong to none.
 func (e *Enroller) tidy(s state) (state, error) {
 	if s.token != nil && s.bearer && s.leaf != nil && sameKey(s.pending, s.key) {
 		if err := e.forgetToken(); err != nil {
@@ -78,7 +78,7 @@ func (e *Enroller) tidy(s state) (state, error) {
 		s.stray = false
 	}
 	if !s.next {
-		if disk.Exists(e.o.FS, e.path(nextDir)) { // begun or ended halfway
+		if disk.Exists(e.o.FS, e.path(nextDir)) { // incomplete
 			return s, e.clearNext()
 		}
 		return s, nil
@@ -99,8 +99,8 @@ func (e *Enroller) tidy(s state) (state, error) {
 	return s, nil
 }
 
-// forgetToken removes the token first: with a token but without its key, the
-// next run would make another key, which the authority takes for a thief's.
+// forgetToken removes the token first: with a token but without its key, the next run would
+// make another key, which the authority would reject as a second use of the token.
 func (e *Enroller) forgetToken() error {
 	return errors.Join(e.remove(TokenFile), e.remove(PendingFile))
 }
@@ -121,7 +121,7 @@ func (e *Enroller) readToken() (*wire.Token, error) {
 	return &t, nil
 }
 
-// read returns a file's content, nil if there is none.
+// read returns a file's content, or nil if it does not exist.
 func (e *Enroller) read(name string) ([]byte, error) {
 	b, err := disk.ReadFile(e.o.FS, e.path(name), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -140,8 +140,8 @@ func (e *Enroller) remove(name string) error {
 	return nil
 }
 
-// parsePair returns the key of a pair, and its certificate if that fits the
-// key: a pair whose certificate is damaged can still prove who it is.
+// parsePair returns the key of a pair, and the certificate if it matches. With a damaged
+// certificate, the key still proves the identity.
 func parsePair(b []byte) (crypto.Signer, *x509.Certificate) {
 	if b == nil {
 		return nil, nil
@@ -166,8 +166,8 @@ func sameKey(a, b crypto.Signer) bool {
 	return errA == nil && errB == nil && ka == kb
 }
 
-// pendingFor starts a pending key's file: it says for which token the key was
-// made, without saying the token.
+// pendingFor returns the first line of a pending key's file: the hash of the token's
+// secret.
 func pendingFor(t *wire.Token) string {
 	sum := sha256.Sum256([]byte(t.Secret))
 	return "# made for the join token with sha256 " + string(ident.Digest(hex.EncodeToString(sum[:]))) + "\n"

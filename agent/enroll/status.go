@@ -8,13 +8,13 @@ import (
 	"cis490/internal/pki"
 )
 
-// Status is what a host has of its identity.
+// Status describes a host's identity.
 type Status struct {
 	Host      ident.Host `json:"host"`
 	Authority string     `json:"authority"`
 	Enrolled  bool       `json:"enrolled"`
 	Valid     bool       `json:"valid"` // by this machine's clock
-	Due       bool       `json:"due"`   // the next run has something to do
+	Due       bool       `json:"due"`   // the next run enrolls or renews
 	Token     bool       `json:"join_token"`
 	Bearer    bool       `json:"bearer"`
 	Serial    string     `json:"serial,omitempty"`
@@ -24,7 +24,7 @@ type Status struct {
 
 // Status reads certs_dir and changes nothing.
 func (e *Enroller) Status() (Status, error) {
-	s, err := e.look()
+	s, err := e.load()
 	if err = errors.Join(err, s.damaged); err != nil {
 		return Status{}, err
 	}

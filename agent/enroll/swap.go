@@ -17,13 +17,13 @@ import (
 	"cis490/internal/wire"
 )
 
-// install writes an answer beside the present credentials and swaps it in.
+// install writes an answer beside the current credentials and swaps it in.
 func (e *Enroller) install(ctx context.Context, s state, key crypto.Signer, a wire.CertAnswer) (Result, error) {
 	private, err := pki.EncodeKey(key)
 	if err != nil {
 		return Nothing, err
 	}
-	if err := e.clearNext(); err != nil { // a bearer of an earlier answer must not slip in
+	if err := e.clearNext(); err != nil { // an earlier answer's bearer must not remain
 		return Nothing, err
 	}
 	if err := disk.MkdirAll(e.o.FS, e.path(nextDir), 0o700); err != nil {
@@ -45,15 +45,15 @@ func (e *Enroller) install(ctx context.Context, s state, key crypto.Signer, a wi
 			return Nothing, err
 		}
 	}
-	// Last: with it the new credentials are complete.
+	// Last: the pair marks the new credentials as complete.
 	if err := put(client.PairFile, a.Certificate+string(private)); err != nil {
 		return Nothing, err
 	}
 	return e.promote(ctx, s)
 }
 
-// promote shows the new credentials to the receiver and swaps them in, unless it
-// refuses them, or cannot be asked while the present ones still serve.
+// promote tests the new credentials with the receiver and swaps them in, unless the
+// receiver rejects them, or does not answer while the current ones still work.
 func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 	what := Renewed
 	if s.token != nil {
@@ -68,29 +68,31 @@ func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 		if clr := e.clearNext(); clr != nil {
 			return Nothing, clr
 		}
-		return Nothing, fault.Fix(fmt.Errorf("the receiver refuses the new certificate, the present one stays: %w", err), p.Fix)
+		return Nothing, fault.Fix(fmt.Errorf("the receiver rejected the new certificate; keeping the current one: %w", err), p.Fix)
 	case refused:
-		e.o.Log.Warn("the receiver refuses the first certificate", "host", e.o.Host, "err", err)
+		e.o.Log.Warn("the receiver rejected the first certificate", "host", e.o.Host, "err", err)
 	case what == Renewed && e.serves(s):
-		e.o.Log.Info("the receiver could not be asked about the new certificate, the present one stays for now", "host", e.o.Host, "err", err)
-		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("show the new certificate to the receiver: %w", err), "nothing: it is tried again within 5 minutes"), fault.TempFail)
+		e.o.Log.Info("cannot test the new certificate with the receiver; keeping the current one for now", "host", e.o.Host, "err", err)
+		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("test the new certificate with the receiver: %w", err),
+			"nothing: cert-fetch retries within 5 minutes"), fault.TempFail)
 	}
 	if err := e.swap(); err != nil {
-		return Nothing, fmt.Errorf("put the new certificate in place: %w", err)
+		return Nothing, fmt.Errorf("install the new certificate: %w", err)
 	}
 	if s.token != nil {
 		if err := e.forgetToken(); err != nil {
 			return Nothing, err
 		}
 	}
-	if fresh, err := e.look(); err == nil && fresh.leaf != nil {
-		e.o.Log.Info("took a new certificate", "how", string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf), "expires", fresh.leaf.NotAfter)
+	if fresh, err := e.load(); err == nil && fresh.leaf != nil {
+		e.o.Log.Info("installed a new certificate", "how", string(what), "host", e.o.Host, "serial", pki.Serial(fresh.leaf),
+			"expires", fresh.leaf.NotAfter)
 	}
 	return what, nil
 }
 
-// probe asks the receiver with the new credentials. A renewal brings no bearer:
-// the present one is shown with it.
+// probe pings the receiver with the new credentials. A renewal has no new bearer, so the
+// current one is used.
 func (e *Enroller) probe(ctx context.Context, s state) error {
 	if s.token == nil {
 		b, err := e.read(client.BearerFile)
@@ -104,7 +106,7 @@ func (e *Enroller) probe(ctx context.Context, s state) error {
 	return e.o.Probe(ctx, e.path(nextDir))
 }
 
-// serves tells whether the present pair can be relied on for a while yet.
+// serves reports whether the current pair is valid for a while yet.
 func (e *Enroller) serves(s state) bool {
 	if s.leaf == nil || !s.bearer {
 		return false
@@ -114,9 +116,9 @@ func (e *Enroller) serves(s state) bool {
 	return !now.Before(s.leaf.NotBefore) && now.Add(life/10).Before(s.leaf.NotAfter)
 }
 
-// swap puts the new files in place. Trust and bearer come first: they are right
-// for the new pair, and at an enrolment the old pair is worth nothing any more.
-// The rename of the pair ends it; before it, the next run begins again.
+// swap installs the new files. Trust and bearer come first: they fit the new pair, and an
+// enrollment makes the old pair worthless. The rename of the pair completes the swap; after
+// a crash before it, the next run repeats the swap.
 func (e *Enroller) swap() error {
 	for _, f := range []struct {
 		name  string
@@ -131,7 +133,7 @@ func (e *Enroller) swap() error {
 			continue
 		}
 		if f.fresh {
-			e.o.Log.Info("took release keys from the authority", "path", e.path(f.name))
+			e.o.Log.Info("installed release keys from the authority", "path", e.path(f.name))
 		}
 		if have, err := e.read(f.name); err == nil && string(have) == string(b) {
 			continue
@@ -149,15 +151,15 @@ func (e *Enroller) swap() error {
 	return e.clearNext()
 }
 
-// clearNext removes the new credentials, the pair first: without it they do not
-// count.
+// clearNext removes the new credentials, the pair first, because they count only with the
+// pair.
 func (e *Enroller) clearNext() error {
 	for _, name := range []string{client.PairFile, client.BearerFile, client.CAFile, ReleaseKeysFile} {
 		if err := errors.Join(e.remove(nextDir+"/"+name), e.remove(nextDir+"/"+name+disk.Partial)); err != nil {
 			return err
 		}
 	}
-	if err := e.remove(nextDir); !errors.Is(err, syscall.ENOTEMPTY) { // what is not ours may stay
+	if err := e.remove(nextDir); !errors.Is(err, syscall.ENOTEMPTY) { // other files may remain
 		return err
 	}
 	return nil

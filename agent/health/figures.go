@@ -13,9 +13,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// Figures reads what waits in a data folder, beside the shipper that works on
-// it: nothing is opened for writing, and what moves meanwhile may count as
-// either. Folders that are not there yet are empty.
+// Figures counts the episodes in a data folder while the shipper may be running. It opens
+// nothing for writing. An episode that moves meanwhile may count in either state. Missing
+// folders are empty.
 func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 	var q wire.Queue
 	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
@@ -24,7 +24,7 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 		return q, err
 	}
 	q.LastShipped = st.LastShipped
-	// The state is saved now and then, a receipt with each episode.
+	// The state is saved at intervals, but a receipt with each episode.
 	last, ok, err := ledger.Last(fsys, filepath.Join(dir, "shipped", "receipts.jsonl"), "at")
 	if err != nil {
 		return q, err
@@ -49,7 +49,7 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 		waiting[id] = true
 	}
 	for id := range waiting {
-		it := s.Look(id)
+		it := s.Describe(id)
 		q.Bytes += it.Bytes
 		if _, held := st.Holds[it.Commit]; held {
 			q.Held++
@@ -68,15 +68,15 @@ func Figures(fsys disk.FS, dir string) (wire.Queue, error) {
 	return q, nil
 }
 
-// Unreached reads from a data folder when the receiver was last out of reach, or
-// this host asleep; zero for never.
+// Unreached returns when the receiver was last unreachable or this host asleep; zero for
+// never.
 func Unreached(fsys disk.FS, dir string) (time.Time, error) {
 	st, err := spool.LoadState(fsys, dir)
 	return st.Unreached, err
 }
 
-// Stuck returns the episodes whose folders could not be moved or removed after they
-// were shipped or set aside.
+// Stuck returns the shipped or quarantined episodes whose folders could not be moved or
+// removed.
 func Stuck(fsys disk.FS, dir string) ([]ident.EpisodeID, error) {
 	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
 	found, err := s.Scan(func(ident.EpisodeID) bool { return false })
@@ -86,7 +86,7 @@ func Stuck(fsys disk.FS, dir string) ([]ident.EpisodeID, error) {
 	return found.Stuck, err
 }
 
-// Reasons counts what a data folder has set aside, by reason.
+// Reasons counts the quarantined episodes by reason.
 func Reasons(fsys disk.FS, dir string) (map[string]int, error) {
 	s := &spool.Spool{Options: spool.Options{FS: fsys, Dir: dir}}
 	ids, err := s.Quarantined()

@@ -1,11 +1,10 @@
-// Package health is the registry of a lab host's checks: what doctor prints,
-// health-check ships, install uses as preflight and a ping names.
+// Package health is the registry of a lab host's checks, used by doctor, health-check,
+// install (preflight) and pings.
 //
-// It changes nothing, except what the Repair of two checks says it does. It
-// keeps no state, so a crash costs nothing. No check needs another to pass:
-// with a broken config, without network, systemd or root each finds, passes or
-// skips by itself. It refuses to print a secret: credentials are read to be
-// judged and only their names, times and modes are told.
+// Checks change nothing, except for the Repair of two of them, and keep no state. No check
+// depends on another: with a broken config, or without network, systemd or root, each
+// passes, fails or skips by itself. No check prints a secret, only file names, times and
+// modes.
 package health
 
 import (
@@ -24,13 +23,13 @@ import (
 	"cis490/internal/wire"
 )
 
-// Pinger asks the receiver with this host's credentials.
+// Pinger pings the receiver with this host's credentials.
 type Pinger interface {
 	Ping(ctx context.Context, p wire.Ping) (wire.Pong, error)
 }
 
-// Options say what is checked. The zero value gives the registry: the checks'
-// ids, titles and fixes, of use where no lab host is.
+// Options configure the checks. The zero value gives the registry itself (ids, titles,
+// fixes) on a machine that is not a lab host.
 type Options struct {
 	Path    string         // of the config file
 	Config  config.LabHost // defaults where Err is not nil
@@ -39,23 +38,23 @@ type Options struct {
 	Build   version.Info
 	Now     func() time.Time // nil: time.Now
 
-	Receiver   Pinger                            // nil: what needs the receiver skips
-	Queue      func() (wire.Queue, error)        // of the spool; nil: the spool's checks skip
-	Unreached  func() (time.Time, error)         // the receiver was out of reach last; nil: never
-	Quarantine func() (map[string]int, error)    // how many are set aside, by reason; nil: skip
-	Stuck      func() ([]ident.EpisodeID, error) // whose folders stay in the way; nil: skip
+	Receiver   Pinger                            // nil: checks that need the receiver skip
+	Queue      func() (wire.Queue, error)        // nil: the spool's checks skip
+	Unreached  func() (time.Time, error)         // when the receiver was last unreachable; nil: never
+	Quarantine func() (map[string]int, error)    // quarantined episodes by reason; nil: skip
+	Stuck      func() ([]ident.EpisodeID, error) // episodes whose folders cannot be moved; nil: skip
 	Experiment func() (name string, err error)   // parses the experiment; nil: skip
-	Updates    func() (*wire.Update, error)      // as autoupdate noted them; nil: skip
-	// Offered asks for the version that this host should run, empty for none; nil: skip.
+	Updates    func() (*wire.Update, error)      // the status that autoupdate wrote; nil: skip
+	// Offered returns the version offered to this host, or empty; nil: skip.
 	Offered  func(context.Context) (string, error)
-	Systemd  machine.Asker        // nil: no systemd runs this host
+	Systemd  machine.Asker        // nil: no systemd on this host
 	Units    machine.UnitSet      // the units of the role
-	User     string               // owner of the data; empty: whoever owns data_dir
-	Recorder string               // owner of episodes/; empty: not judged
+	User     string               // owner of the data; empty: the owner of data_dir
+	Recorder string               // owner of episodes/; empty: not checked
 	Awake    func() time.Duration // nil: machine.Awake
 }
 
-// host is one doctor run's view: the options with what several checks share.
+// host holds the options of one doctor run and the answers that several checks share.
 type host struct {
 	Options
 	pong  func() (wire.Pong, error)
@@ -64,12 +63,12 @@ type host struct {
 
 const here = "on the lab host: "
 
-// Checks returns the registry in the order in which doctor prints it.
+// Checks returns the registry, in the order that doctor prints.
 func Checks(o Options) []check.Check {
 	h := newHost(o)
 	all := h.local()
 	at := len(all)
-	for i, c := range all { // the network's come after the credentials'
+	for i, c := range all { // network checks come after the credentials
 		if c.ID == "units.enabled" {
 			at = i
 			break
@@ -84,8 +83,8 @@ func Checks(o Options) []check.Check {
 	return all
 }
 
-// Local returns the checks that ask nobody else: a ping carries the ids of
-// those of them that fail.
+// Local returns the checks that send no requests. A ping carries the ids of those that
+// fail.
 func Local(o Options) []check.Check { return newHost(o).local() }
 
 func newHost(o Options) *host {
@@ -109,9 +108,9 @@ func newHost(o Options) *host {
 	return h
 }
 
-// ping asks the receiver once for all checks of a run. It tells the same as the
-// shipper's pings do, so that a doctor run does not blur what the receiver
-// knows; but for the boot id, which sandboxes show differently.
+// ping pings the receiver once for all checks of a run. It sends the same fields as the
+// shipper's pings, so that the receiver's record of the host stays the same, but no boot
+// id, which differs inside a sandbox.
 func (h *host) ping() (wire.Pong, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 	defer cancel()
@@ -134,7 +133,8 @@ func (h *host) local() []check.Check {
 	all := []check.Check{{
 		ID: "config.valid", Title: "Config is valid", Severity: check.Hard,
 		Fix: here + "sudo cis490 config check   # then edit " + h.Path,
-		Doc: "The config file can be read, every value is one that the program takes, and every key is known. An unknown key is a warning: the daemons ignore it.",
+		Doc: "The config file can be read, every value is valid, and every key is known. " +
+			"An unknown key is a warning: the daemons ignore it.",
 		Run: func(context.Context) check.Result { return machine.Config(h.Path, h.Err, h.Unknown) },
 	}}
 	all = append(all, h.credentials()...)
@@ -144,11 +144,11 @@ func (h *host) local() []check.Check {
 	return append(all, h.system()...)
 }
 
-// needsConfig skips a check that makes no sense without a config.
+// needsConfig skips a check when the config cannot be read.
 func (h *host) needsConfig(run func(context.Context) check.Result) func(context.Context) check.Result {
 	return func(ctx context.Context) check.Result {
 		if h.Err != nil {
-			return check.Skipf("the config cannot be read")
+			return check.Skipf("the config is not readable")
 		}
 		return run(ctx)
 	}
@@ -156,8 +156,8 @@ func (h *host) needsConfig(run func(context.Context) check.Result) func(context.
 
 func (h *host) cert(name string) string { return filepath.Join(h.Config.CertsDir, name) }
 
-// told is a finding with the fix that the error itself carries, for the detail.
-func told(err error) string {
+// withFix returns an error's text with its fix.
+func withFix(err error) string {
 	if fix := fault.FixOf(err); fix != "" {
 		return err.Error() + " (" + fix + ")"
 	}

@@ -41,7 +41,7 @@ func (u units) Units(_ context.Context, names ...string) ([]machine.Unit, error)
 	return all, nil
 }
 
-// healthy is a lab host on which all is well.
+// healthy is a lab host that passes every check.
 func healthy(t *testing.T) health.Options {
 	t.Helper()
 	dir := t.TempDir()
@@ -76,12 +76,12 @@ func healthy(t *testing.T) health.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	enrol(t, o, ca, "lab-01", now)
+	enroll(t, o, ca, "lab-01", now)
 	return o
 }
 
-// enrol writes credentials issued at a time.
-func enrol(t *testing.T, o health.Options, ca pki.Issuer, host ident.Host, at time.Time) {
+// enroll writes credentials issued at a time.
+func enroll(t *testing.T, o health.Options, ca pki.Issuer, host ident.Host, at time.Time) {
 	t.Helper()
 	key, err := pki.NewKey()
 	if err != nil {
@@ -109,7 +109,7 @@ func put(t *testing.T, o health.Options, name, content string) {
 	}
 }
 
-// joined sets when the certificate came.
+// joined sets the time of enrollment.
 func joined(t *testing.T, o health.Options, at time.Time) {
 	t.Helper()
 	if err := os.Chtimes(filepath.Join(o.Config.CertsDir, "lab-host.pem"), at, at); err != nil {
@@ -117,14 +117,14 @@ func joined(t *testing.T, o health.Options, at time.Time) {
 	}
 }
 
-// about keeps what does not depend on the machine that the test runs on.
+// about drops the checks that depend on the machine that runs the test.
 func about(checks []check.Check) []check.Check {
-	elsewhere := []string{"receiver.reachable", "authority.reachable", "version.installed", "kvm.device", "clock.synced", "users.exist", "disk.inodes"}
+	elsewhere := []string{"receiver.reachable", "authority.reachable", "version.installed", "kvm.device", "clock.synced", "users.exist",
+		"disk.inodes"}
 	return slices.DeleteFunc(checks, func(c check.Check) bool { return slices.Contains(elsewhere, c.ID) })
 }
 
-// TestChecks_EachFindsItsFault spoils one thing at a time: only the checks
-// that are about it may notice.
+// TestChecks_EachFindsItsFault breaks one thing at a time: only the checks for it may fail.
 func TestChecks_EachFindsItsFault(t *testing.T) {
 	unreached := func(o *health.Options, at time.Time) {
 		o.Unreached = func() (time.Time, error) { return at, nil }
@@ -161,11 +161,14 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		spoil func(t *testing.T, o *health.Options)
 		want  string
 	}{
-		"nothing":           {func(*testing.T, *health.Options) {}, ""},
-		"not enrolled":      {func(t *testing.T, o *health.Options) { remove(t, *o, "lab-host.pem") }, "cert.expiry:skip cert.host:skip cert.present:fail cert.trusted:skip" + asks + " receiver.auth:skip"},
-		"no bearer":         {func(t *testing.T, o *health.Options) { remove(t, *o, "bearer") }, "bearer.present:fail" + asks + " receiver.auth:skip"},
-		"no CA certificate": {func(t *testing.T, o *health.Options) { remove(t, *o, "ca.crt") }, "cert.trusted:fail" + asks + " receiver.auth:skip"},
-		"another's name":    {func(_ *testing.T, o *health.Options) { o.Config.Host = "lab-02" }, "cert.host:fail"},
+		"nothing": {func(*testing.T, *health.Options) {}, ""},
+		"not enrolled": {func(t *testing.T, o *health.Options) { remove(t, *o, "lab-host.pem") },
+			"cert.expiry:skip cert.host:skip cert.present:fail cert.trusted:skip" + asks + " receiver.auth:skip"},
+		"no bearer": {func(t *testing.T, o *health.Options) { remove(t, *o, "bearer") },
+			"bearer.present:fail" + asks + " receiver.auth:skip"},
+		"no CA certificate": {func(t *testing.T, o *health.Options) { remove(t, *o, "ca.crt") },
+			"cert.trusted:fail" + asks + " receiver.auth:skip"},
+		"another's name": {func(_ *testing.T, o *health.Options) { o.Config.Host = "lab-02" }, "cert.host:fail"},
 		"expired": {func(_ *testing.T, o *health.Options) {
 			at := now.Add(31 * 24 * time.Hour)
 			o.Now = func() time.Time { return at }
@@ -183,11 +186,12 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			enrol(t, *o, ca, "lab-01", now)
+			enroll(t, *o, ca, "lab-01", now)
 		}, "cert.trusted:fail"},
-		"key of another": {func(t *testing.T, o *health.Options) { put(t, *o, "lab-host.pem", "junk") }, "cert.expiry:fail cert.host:fail cert.present:fail cert.trusted:fail"},
-		"no commit":      {func(_ *testing.T, o *health.Options) { o.Build.Commit = "" }, "gate.commit:skip version.stamp:fail"},
-		"dirty":          {func(_ *testing.T, o *health.Options) { o.Build.Dirty = true }, "version.stamp:warn"},
+		"key of another": {func(t *testing.T, o *health.Options) { put(t, *o, "lab-host.pem", "junk") },
+			"cert.expiry:fail cert.host:fail cert.present:fail cert.trusted:fail"},
+		"no commit": {func(_ *testing.T, o *health.Options) { o.Build.Commit = "" }, "gate.commit:skip version.stamp:fail"},
+		"dirty":     {func(_ *testing.T, o *health.Options) { o.Build.Dirty = true }, "version.stamp:warn"},
 		"gated": {func(_ *testing.T, o *health.Options) {
 			pong(o, func(p *wire.Pong) { p.Gate = wire.Verdict{Reason: "no"} })
 		}, "gate.commit:fail"},
@@ -214,9 +218,12 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
 			joined(t, *o, now.Add(-16*time.Minute))
 		}, "fleetcheck.fresh:warn"},
-		"bad bearer":      {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) }, "clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail"},
-		"receiver broken": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) }, "clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
-		"captive portal":  {func(_ *testing.T, o *health.Options) { refuse(o, wire.ErrNotOurs) }, "clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
+		"bad bearer": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail"},
+		"receiver broken": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
+		"captive portal": {func(_ *testing.T, o *health.Options) { refuse(o, wire.ErrNotOurs) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
 		"waits 30:01": {func(_ *testing.T, o *health.Options) {
 			queue(o, wire.Queue{Waiting: 1, Oldest: now.Add(-30*time.Minute - time.Second)})
 		}, "outbox.oldest:fail"},
@@ -247,8 +254,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"stuck": {func(_ *testing.T, o *health.Options) {
 			o.Stuck = func() ([]ident.EpisodeID, error) { return []ident.EpisodeID{"01J00000000000000000000001"}, nil }
 		}, "episodes.stuck:warn"},
-		"accepted in the future": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) }, "episodes.recent:warn"},
-		"nothing accepted":       {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) }, "episodes.recent:warn"},
+		"accepted in the future": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) },
+			"episodes.recent:warn"},
+		"nothing accepted": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) },
+			"episodes.recent:warn"},
 		"just woken": {func(_ *testing.T, o *health.Options) {
 			queue(o, wire.Queue{LastShipped: now.Add(-9 * time.Hour)})
 			o.Awake = func() time.Duration { return time.Minute }
@@ -272,7 +281,9 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		}, "update.state:warn"},
 		"release rolled back": {func(_ *testing.T, o *health.Options) {
 			o.Updates = func() (*wire.Update, error) {
-				return &wire.Update{Good: wire.Running{Seq: 1}, RolledBack: []wire.RolledBack{{Running: wire.Running{Version: "2", Seq: 2}, Why: "it crashed"}}}, nil
+				return &wire.Update{Good: wire.Running{Seq: 1}, RolledBack: []wire.RolledBack{
+					{Running: wire.Running{Version: "2", Seq: 2}, Why: "it crashed"},
+				}}, nil
 			}
 		}, "update.state:warn"},
 		"a better release since": {func(_ *testing.T, o *health.Options) {
@@ -305,12 +316,15 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"timer stopped": {func(_ *testing.T, o *health.Options) {
 			unit(o, "b.timer", func(u *machine.Unit) { u.Active = "inactive" })
 		}, "timers.scheduled:fail"},
-		"timer elapsed": {func(_ *testing.T, o *health.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) }, "timers.scheduled:fail"},
+		"timer elapsed": {func(_ *testing.T, o *health.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) },
+			"timers.scheduled:fail"},
 		"timer's run failed": {func(_ *testing.T, o *health.Options) {
 			unit(o, "b.service", func(u *machine.Unit) { u.Result, u.Code = "exit-code", 1 })
 		}, "timers.result:warn"},
-		"no systemd":        {func(_ *testing.T, o *health.Options) { o.Systemd = none{} }, "timers.result:skip timers.scheduled:skip units.active:skip units.enabled:skip units.restarts:skip"},
-		"systemd is broken": {func(_ *testing.T, o *health.Options) { o.Systemd = broken{} }, "timers.result:warn timers.scheduled:fail units.active:fail units.enabled:fail units.restarts:warn"},
+		"no systemd": {func(_ *testing.T, o *health.Options) { o.Systemd = none{} },
+			"timers.result:skip timers.scheduled:skip units.active:skip units.enabled:skip units.restarts:skip"},
+		"systemd is broken": {func(_ *testing.T, o *health.Options) { o.Systemd = broken{} },
+			"timers.result:warn timers.scheduled:fail units.active:fail units.enabled:fail units.restarts:warn"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := healthy(t)
@@ -346,8 +360,8 @@ func (broken) Units(context.Context, ...string) ([]machine.Unit, error) {
 	return nil, errors.New("the bus is on strike")
 }
 
-// TestChecks_WithABrokenConfigJudgeTheRest: what needs the config skips, and the
-// receiver is not asked.
+// TestChecks_WithABrokenConfigJudgeTheRest: checks that need the config skip, and the
+// receiver is not called.
 func TestChecks_WithABrokenConfigJudgeTheRest(t *testing.T) {
 	o := healthy(t)
 	o.Config, o.Err = config.LabHost{}, errors.New("x.toml:1:1: no")
@@ -364,8 +378,8 @@ func TestChecks_WithABrokenConfigJudgeTheRest(t *testing.T) {
 	}
 }
 
-// TestPing_TellsWhatFails: doctor's own ping carries the failing hard checks that
-// need no network, and is sent once for all checks.
+// TestPing_TellsWhatFails: doctor's own ping carries the failing hard checks that need no
+// network, and is sent once for all checks.
 func TestPing_TellsWhatFails(t *testing.T) {
 	o := healthy(t)
 	o.Build.Commit = ""

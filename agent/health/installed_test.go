@@ -9,8 +9,8 @@ import (
 	"cis490/internal/check"
 )
 
-// TestInstalled: what runs is what is installed, also where install runs from the
-// place that its binary was carried to.
+// TestInstalled: the running binary is the installed one, even if install ran from a copy
+// elsewhere.
 func TestInstalled(t *testing.T) {
 	dir := t.TempDir()
 	write := func(name, content string) string {

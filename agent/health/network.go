@@ -1,6 +1,7 @@
 package health
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -21,47 +22,53 @@ func (h *host) remote() []check.Check {
 	return []check.Check{
 		{
 			ID: "dns.receiver", Title: "Receiver's name resolves", Severity: check.Hard,
-			Fix: here + "getent hosts " + h.hostOf(h.Config.Receiver.URL) + "   # silent: check the network and VPN; a line in /etc/hosts also does",
+			Fix: here + "getent hosts " + h.hostOf(h.Config.Receiver.URL) +
+				"   # no output: check the network and VPN; a line in /etc/hosts also works",
 			Doc: "The name in [receiver] url has an address.",
 			Run: h.needsConfig(h.dns),
 		},
 		{
-			ID: "receiver.reachable", Title: "Receiver can be reached", Severity: check.Hard,
-			Fix: here + "sudo cis490 doctor --only dns.receiver --only receiver.reachable   # check the network, VPN and firewall; where many hosts say so, on the receiver: sudo cis490 doctor",
-			Doc: "A TLS connection to the receiver succeeds with the CA in ca.crt and GET /healthz answers 200. It needs no credentials of this host, so it tells a broken path from refused credentials.",
+			ID: "receiver.reachable", Title: "Receiver is reachable", Severity: check.Hard,
+			Fix: here + "sudo cis490 doctor --only dns.receiver --only receiver.reachable   " +
+				"# check the network, VPN and firewall; if many hosts fail, on the receiver: sudo cis490 doctor",
+			Doc: "A TLS connection to the receiver succeeds with the CA in ca.crt, and GET /healthz answers 200. " +
+				"It uses no credentials of this host, so it distinguishes a broken path from rejected credentials.",
 			Run: h.needsConfig(func(ctx context.Context) check.Result {
 				return h.get(ctx, h.Config.Receiver.URL, wire.HealthzPath)
 			}),
 		},
 		{
-			ID: "authority.reachable", Title: "Authority can be reached", Severity: check.Soft,
+			ID: "authority.reachable", Title: "Authority is reachable", Severity: check.Soft,
 			Fix: "on the receiver: systemctl status --no-pager cis490-bootstrap; sudo cis490 doctor --role receiver",
-			Doc: "The server that renews certificates answers. It may be away for days before a certificate runs out.",
+			Doc: "The server that renews certificates answers. It may be down for days before a certificate expires.",
 			Run: h.needsConfig(func(ctx context.Context) check.Result {
 				return h.get(ctx, h.Config.Authority.URL, wire.AuthorityHealthPath)
 			}),
 		},
 		{
 			ID: "receiver.auth", Title: "Receiver accepts this host", Severity: check.Hard, Fix: enrollFix,
-			Doc: "A ping with this host's certificate and bearer is answered; a refusal says why.",
-			Run: h.asked(func(p wire.Pong) check.Result { return check.Passf("store %s, policy %.12s", p.StoreID, p.Policy) }, true),
+			Doc: "The receiver answers a ping with this host's certificate and bearer. A rejection names the reason.",
+			Run: h.onPong(func(p wire.Pong) check.Result { return check.Passf("store %s, policy %.12s", p.StoreID, p.Policy) }, true),
 		},
 		{
-			ID: "clock.offset", Title: "Clock agrees with the receiver's", Severity: check.Hard,
+			ID: "clock.offset", Title: "Clock matches the receiver's", Severity: check.Hard,
 			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
-			Doc: "Episodes carry this host's time. The difference from the receiver's clock is at most [doctor] clock_skew.",
-			Run: h.asked(func(p wire.Pong) check.Result {
+			Doc: "Episodes carry this host's time. It differs from the receiver's by at most [doctor] clock_skew.",
+			Run: h.onPong(func(p wire.Pong) check.Result {
 				return offset(h.Now().Sub(p.ServerTime), h.Config.Doctor.ClockSkew.D())
 			}, false),
 		},
 		{
 			ID: "gate.commit", Title: "Gate accepts the running code", Severity: check.Hard,
-			Fix: here + "sudo systemctl start cis490-autoupdate   # brings a released build; or on the receiver: add the commit to [gate] extra_commits in /etc/cis490/receiver.toml, or take it out of blocked_commits there",
-			Doc: "Episodes recorded by a build that the gate refuses are never taken, so nothing is recorded until the build or the gate changes.",
-			Run: h.asked(func(p wire.Pong) check.Result {
+			Fix: here + "sudo systemctl start cis490-autoupdate   # installs a released build; or on the receiver: add the commit to " +
+				"[gate] extra_commits in /etc/cis490/receiver.toml, or remove it from blocked_commits there",
+			Doc: "The receiver rejects episodes recorded by a build that the gate rejects, " +
+				"so nothing is recorded until the build or the gate changes.",
+			Run: h.onPong(func(p wire.Pong) check.Result {
 				switch {
 				case !p.Gate.Accepted:
-					return check.Failf("commit %s is refused: %s; the receiver's own is %s", orNone(string(h.Build.Commit)), p.Gate.Reason, orNone(string(p.Gate.HeadCommit)))
+					return check.Failf("commit %s is rejected: %s; the receiver runs %s",
+						cmp.Or(string(h.Build.Commit), "(none)"), p.Gate.Reason, cmp.Or(string(p.Gate.HeadCommit), "(none)"))
 				case h.Build.Commit == "":
 					return check.Skipf("this build has no commit")
 				}
@@ -69,16 +76,18 @@ func (h *host) remote() []check.Check {
 			}, false),
 		},
 		{
-			ID: "version.offered", Title: "Running is what is offered", Severity: check.Soft,
+			ID: "version.offered", Title: "Running the offered version", Severity: check.Soft,
 			Fix: here + "sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager",
-			Doc: "The receiver offers this host the version that it runs, or none. Another one is taken within minutes; a day later the receiver tells of it.",
+			Doc: "This host runs the version that the receiver offers it, if any. " +
+				"A new version is installed within minutes; after a day without it the receiver raises an alert.",
 			Run: h.needsConfig(h.offered),
 		},
 		{
-			ID: "fleetcheck.fresh", Title: "Someone watches the fleet", Severity: check.Soft,
+			ID: "fleetcheck.fresh", Title: "Fleet monitoring is running", Severity: check.Soft,
 			Fix: "on the receiver: sudo systemctl start cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
-			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
-			Run: h.asked(func(p wire.Pong) check.Result {
+			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. " +
+				"While it does not run there are no alerts, and a silent host looks healthy.",
+			Run: h.onPong(func(p wire.Pong) check.Result {
 				joined := p.ServerTime.Add(h.enrolled().Sub(h.Now())) // by the receiver's clock
 				return machine.Fresh(p.FleetCheck, joined, p.ServerTime)
 			}, false),
@@ -97,9 +106,9 @@ func offset(d, most time.Duration) check.Result {
 	return check.Passf("%s", d.Round(time.Millisecond))
 }
 
-// asked is a check on the receiver's answer to the ping. Only one of them, with
-// own set, tells of a ping that failed; to the others it is a reason to skip.
-func (h *host) asked(judge func(wire.Pong) check.Result, own bool) func(context.Context) check.Result {
+// onPong is a check of the answer to a ping. Only the check with own set reports a failed
+// ping; the others skip.
+func (h *host) onPong(judge func(wire.Pong) check.Result, own bool) func(context.Context) check.Result {
 	return h.needsConfig(func(context.Context) check.Result {
 		if h.Receiver == nil {
 			return check.Skipf("no client")
@@ -107,9 +116,9 @@ func (h *host) asked(judge func(wire.Pong) check.Result, own bool) func(context.
 		for _, name := range []string{pairFile, bearerFile, caFile} {
 			f, err := disk.OS{}.Open(h.cert(name))
 			if err != nil {
-				return check.Skipf("%s cannot be read here, so nothing can be asked", h.cert(name))
+				return check.Skipf("%s is not readable, so the receiver cannot be pinged", h.cert(name))
 			}
-			_ = f.Close() // only opened to see whether it can be
+			_ = f.Close() // opened only to test access
 		}
 		p, err := h.pong()
 		if err == nil {
@@ -126,12 +135,11 @@ func (h *host) asked(judge func(wire.Pong) check.Result, own bool) func(context.
 		case refusal.Status >= http.StatusInternalServerError:
 			return check.Warnf("%v", refusal)
 		}
-		return check.Failf("%v", told(refusal))
+		return check.Failf("%v", withFix(refusal))
 	})
 }
 
-// unreached tells that not even a connection came about, which is another
-// check's finding.
+// unreached reports whether even the connection failed, which receiver.reachable reports.
 func unreached(err error) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "dial"
@@ -152,7 +160,7 @@ func (h *host) dns(ctx context.Context) check.Result {
 	}
 	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
 	if err != nil && strings.HasSuffix(strings.ToLower(strings.TrimSuffix(name, ".")), ".local") {
-		return check.Failf("%v; names in .local are mostly known by mDNS alone, which services do not ask: add the address to /etc/hosts", err)
+		return check.Failf("%v; most .local names resolve by mDNS only, which services do not use: add the address to /etc/hosts", err)
 	}
 	if err != nil {
 		return check.Failf("%v", err)
@@ -162,7 +170,7 @@ func (h *host) dns(ctx context.Context) check.Result {
 
 func (h *host) offered(ctx context.Context) check.Result {
 	if h.Offered == nil {
-		return check.Skipf("nothing keeps this host on releases")
+		return check.Skipf("updates are not configured on this host")
 	}
 	switch version, err := h.Offered(ctx); {
 	case err != nil:
@@ -170,24 +178,17 @@ func (h *host) offered(ctx context.Context) check.Result {
 	case version == "":
 		return check.Skipf("no release is offered")
 	case version != h.Build.Version:
-		return check.Warnf("version %s is offered, %s runs", version, orNone(h.Build.Version))
+		return check.Warnf("the receiver offers version %s, this host runs %s", version, cmp.Or(h.Build.Version, "(none)"))
 	}
 	return check.Passf("version %s", h.Build.Version)
 }
 
-// get wants a 200 of a server that the CA in ca.crt vouches for.
+// get expects a 200 from a server that the CA in ca.crt issued.
 func (h *host) get(ctx context.Context, base, path string) check.Result {
 	roots, err := pki.NewBundle(disk.OS{}, h.cert(caFile)).Get()
 	if err != nil {
-		return check.Skipf("%s cannot be read here, so the server could not be known: %v", h.cert(caFile), err)
+		return check.Skipf("%s is not readable, so the server cannot be verified: %v", h.cert(caFile), err)
 	}
 	t := &http.Transport{TLSClientConfig: pki.ClientTLS(roots, nil), DisableKeepAlives: true}
 	return machine.Get(ctx, httpclient.New(t, httpclient.Bounds{Total: check.Timeout, Answer: wire.MaxAnswer}), base, path)
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "(none)"
-	}
-	return s
 }

@@ -20,20 +20,22 @@ const shipLog = here + "sudo journalctl -u cis490-shipper -n 20 --no-pager; sudo
 func (h *host) spool() []check.Check {
 	return []check.Check{
 		{
-			ID: "outbox.oldest", Title: "Nothing waits for long", Severity: check.Hard, Fix: shipLog,
-			Doc: "No episode has waited to be shipped for [doctor] outbox_oldest in which this machine was on and the receiver could take it. Episodes held for the gate do not count: they wait for another build or gate.",
-			Run: h.spooled(h.oldest),
+			ID: "outbox.oldest", Title: "No episode waits too long", Severity: check.Hard, Fix: shipLog,
+			Doc: "No episode has waited for longer than [doctor] outbox_oldest while this machine was on and the receiver was reachable. " +
+				"Episodes held by the gate do not count: they wait for another build or gate.",
+			Run: h.onQueue(h.oldest),
 		},
 		{
 			ID: "outbox.count", Title: "Outbox has room", Severity: check.Soft, Fix: shipLog,
-			Doc: "What waits and what is held takes less than four fifths of [orchestrate] outbox_limit; at the limit recording pauses.",
-			Run: h.spooled(h.outbox),
+			Doc: "Waiting and held episodes take less than four fifths of [orchestrate] outbox_limit. At the limit recording pauses.",
+			Run: h.onQueue(h.outbox),
 		},
 		{
-			ID: "outbox.held", Title: "Nothing is held for the gate", Severity: check.Soft,
-			Fix: "on the receiver: sudo cis490 host show HOST   # if its data is wanted, add the commit to [gate] extra_commits in /etc/cis490/receiver.toml; otherwise nothing: what is held stays on the lab host",
-			Doc: "Episodes whose recording commit the gate refuses are kept and sent when the gate's policy changes.",
-			Run: h.spooled(func(q wire.Queue) check.Result {
+			ID: "outbox.held", Title: "No episode is held by the gate", Severity: check.Soft,
+			Fix: "on the receiver: sudo cis490 host show HOST   # if its data is wanted, add the commit to [gate] extra_commits in " +
+				"/etc/cis490/receiver.toml; otherwise nothing: held episodes stay on the lab host",
+			Doc: "Episodes whose recording commit the gate rejects are kept, and sent when the gate's policy changes.",
+			Run: h.onQueue(func(q wire.Queue) check.Result {
 				if q.Held > 0 {
 					return check.Warnf("%d episodes are held", q.Held)
 				}
@@ -41,30 +43,32 @@ func (h *host) spool() []check.Check {
 			}),
 		},
 		{
-			ID: "quarantine.count", Title: "Nothing was set aside", Severity: check.Soft,
-			Fix: here + "sudo cis490 episode list --state quarantined   # tells why; one that is worth another try: sudo cis490 episode retry EPISODE",
-			Doc: "Episodes that the receiver refused for what they are (malformed, too large, another digest stored) are kept in quarantine with the reason.",
+			ID: "quarantine.count", Title: "Quarantine is empty", Severity: check.Soft,
+			Fix: here + "sudo cis490 episode list --state quarantined   # shows the reasons; to retry one: sudo cis490 episode retry EPISODE",
+			Doc: "Episodes that the receiver rejected for their content (malformed, too large, another digest stored) " +
+				"are kept in quarantine with the reason.",
 			Run: h.needsConfig(h.quarantined),
 		},
 		{
 			ID: "episodes.stuck", Title: "Folders of shipped episodes can be removed", Severity: check.Soft,
 			Fix: here + "sudo -u cis490-rec chmod -R u+rwX,g+rwX /var/lib/cis490/data/episodes   " +
-				"# the shipper then removes them by itself; what stays, in shipped/ID.removing: sudo rm -rf --one-file-system",
-			Doc: "What the recorder's user left of an episode that was shipped or set aside could be moved out of episodes/ and removed. " +
-				"A folder that is closed to the shipper takes room, is never shipped again, and keeps no other episode waiting.",
+				"# the shipper then removes them; for those left in shipped/ID.removing: sudo rm -rf --one-file-system",
+			Doc: "The recorder's folders of shipped and quarantined episodes could be moved out of episodes/ and removed. " +
+				"A folder that the shipper cannot access takes disk space, is not shipped again, and does not block other episodes.",
 			Run: h.needsConfig(h.stuck),
 		},
 		{
-			ID: "episodes.recent", Title: "An episode was accepted lately", Severity: check.Soft,
+			ID: "episodes.recent", Title: "An episode was accepted recently", Severity: check.Soft,
 			Fix: here + "sudo journalctl -u cis490-orchestrator -u cis490-shipper -n 40 --no-pager",
-			Doc: "The receiver accepted an episode within [doctor] last_accepted. Not judged before the machine has been awake for as long.",
-			Run: h.spooled(h.recent),
+			Doc: "The receiver accepted an episode within [doctor] last_accepted. " +
+				"Checked only after the machine was awake for that long.",
+			Run: h.onQueue(h.recent),
 		},
 	}
 }
 
-// spooled is a check on the queue's figures.
-func (h *host) spooled(judge func(wire.Queue) check.Result) func(context.Context) check.Result {
+// onQueue is a check of the queue's figures.
+func (h *host) onQueue(judge func(wire.Queue) check.Result) func(context.Context) check.Result {
 	return h.needsConfig(func(context.Context) check.Result {
 		if h.queue == nil {
 			return check.Skipf("no spool")
@@ -79,19 +83,19 @@ func (h *host) spooled(judge func(wire.Queue) check.Result) func(context.Context
 
 func (h *host) oldest(q wire.Queue) check.Result {
 	if q.Waiting == 0 || q.Oldest.IsZero() {
-		return check.Passf("nothing waits")
+		return check.Passf("no episode waits")
 	}
 	now := h.Now()
-	detail := fmt.Sprintf("%d wait, the oldest for %s", q.Waiting, machine.Span(max(now.Sub(q.Oldest), 0)))
+	detail := fmt.Sprintf("%d waiting, the oldest for %s", q.Waiting, machine.Span(max(now.Sub(q.Oldest), 0)))
 	since := q.Oldest
 	if h.Unreached != nil {
 		at, err := h.Unreached()
 		if err != nil {
 			return machine.Unreadable(err)
 		}
-		if at.After(since) && !at.After(now) { // a time in the future is a clock that was wrong
+		if at.After(since) && !at.After(now) { // a future time comes from a wrong clock
 			since = at
-			detail += ", the receiver was last out of reach " + machine.Span(now.Sub(at)) + " ago"
+			detail += ", the receiver was last unreachable " + machine.Span(now.Sub(at)) + " ago"
 		}
 	}
 	if min(now.Sub(since), h.Awake()) > h.Config.Doctor.OutboxOldest.D() {
@@ -113,7 +117,7 @@ func (h *host) recent(q wire.Queue) check.Result {
 	most := h.Config.Doctor.LastAccepted.D()
 	var age time.Duration
 	if machine.Future(q.LastShipped, h.Now()) {
-		q.LastShipped = time.Time{} // by a clock that was ahead: when it was cannot be told
+		q.LastShipped = time.Time{} // a clock was ahead: the time is unknown
 	}
 	if !q.LastShipped.IsZero() {
 		age = h.Now().Sub(q.LastShipped)
@@ -125,12 +129,12 @@ func (h *host) recent(q wire.Queue) check.Result {
 		return check.Skipf("none yet: enrolled at %s", at.UTC().Format(time.RFC3339))
 	}
 	if awake := h.Awake(); awake < most {
-		return check.Skipf("this machine is awake for %s only", machine.Span(awake))
+		return check.Skipf("this machine has been awake for only %s", machine.Span(awake))
 	}
 	if q.LastShipped.IsZero() {
-		return check.Warnf("none was accepted yet")
+		return check.Warnf("no episode was accepted yet")
 	}
-	return check.Warnf("the last one at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.Span(age))
+	return check.Warnf("the last at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.Span(age))
 }
 
 func (h *host) stuck(context.Context) check.Result {
@@ -142,9 +146,9 @@ func (h *host) stuck(context.Context) check.Result {
 		return machine.Unreadable(err)
 	}
 	if len(ids) > 0 {
-		return check.Warnf("%d folders cannot be moved or removed, the first is that of %s", len(ids), ids[0])
+		return check.Warnf("%d folders cannot be moved or removed, the first of episode %s", len(ids), ids[0])
 	}
-	return check.Passf("nothing is left")
+	return check.Passf("none")
 }
 
 func (h *host) quarantined(context.Context) check.Result {

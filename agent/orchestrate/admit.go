@@ -20,22 +20,20 @@ import (
 )
 
 const (
-	// gateFile, in the episodes' folder, keeps the gate's last word, so that a
-	// host that was refused does not record again because it was restarted
-	// while the receiver is away.
+	// gateFile, in episodes/, stores the gate's last answer, so that a rejected commit does
+	// not record again after a restart while the receiver is down.
 	gateFile = ".gate"
-	// gateFor is how long a yes is believed before the gate is asked again.
+	// gateFor is how long an acceptance is valid before the gate is asked again.
 	gateFor = 5 * time.Minute
-	// askAgain is how long after a gate that was not reached it is asked again.
+	// askAgain is the pause before another request after a failed one.
 	askAgain = time.Minute
-	// askFor bounds one asking.
+	// askFor bounds one request.
 	askFor = 30 * time.Second
-	// waitAgain is the pause before what kept a slot from recording is looked
-	// at again.
+	// waitAgain is the pause before a slot that may not record checks again.
 	waitAgain = 30 * time.Second
 )
 
-// admit returns why no episode may begin now, or nil.
+// admit returns nil if an episode may begin now, else the reason.
 func (r *Orchestrator) admit(ctx context.Context) error {
 	if err := r.gate.ask(ctx); err != nil {
 		return err
@@ -61,32 +59,32 @@ func (r *Orchestrator) admit(ctx context.Context) error {
 
 func size(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 
-// waiting returns the bytes of recorded episodes and of tarballs that are not
-// shipped. Where the outbox is closed to this user, what is packed is left to
-// the disk reserve.
+// waiting returns the bytes of episodes and tarballs that are not shipped yet. If this user
+// cannot read the outbox, only the disk reserve limits the tarballs.
 func (r *Orchestrator) waiting() (int64, error) {
 	var sum int64
 	episodes, err := r.o.FS.ReadDir(r.episodes)
 	if err != nil {
-		return 0, fmt.Errorf("look at waiting episodes: %w", err)
+		return 0, fmt.Errorf("list waiting episodes: %w", err)
 	}
 	for _, e := range episodes {
 		if _, err := ident.ParseEpisodeID(e.Name()); err == nil && e.IsDir() {
 			n, err := sizes(r.o.FS, filepath.Join(r.episodes, e.Name()))
 			if err != nil {
-				return 0, fmt.Errorf("look at waiting episodes: %w", err)
+				return 0, fmt.Errorf("list waiting episodes: %w", err)
 			}
 			sum += n
 		}
 	}
 	n, err := sizes(r.o.FS, filepath.Join(r.o.DataDir, "outbox"))
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		return 0, fmt.Errorf("look at the outbox: %w", err)
+		return 0, fmt.Errorf("list the outbox: %w", err)
 	}
 	return sum + n, nil
 }
 
-// sizes sums the files of a folder; what vanishes meanwhile was shipped.
+// sizes returns the total size of a folder's files. Files that vanish meanwhile were
+// shipped.
 func sizes(fsys disk.FS, dir string) (int64, error) {
 	files, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -104,7 +102,7 @@ func sizes(fsys disk.FS, dir string) (int64, error) {
 	return sum, nil
 }
 
-// gatekeeper asks the gate and remembers its word.
+// gatekeeper asks the gate and remembers its answer.
 type gatekeeper struct {
 	gate   Gate
 	commit ident.Commit
@@ -114,25 +112,25 @@ type gatekeeper struct {
 	log    *slog.Logger
 
 	mu   sync.Mutex
-	last word
+	last answer
 	read bool
 }
 
-// word is what the gate last said, as it is kept.
-type word struct {
+// answer is the gate's last answer, as stored in gateFile.
+type answer struct {
 	Commit  ident.Commit `json:"commit"`
 	At      time.Time    `json:"at"`
 	Verdict wire.Verdict `json:"verdict"`
 }
 
-// ask returns nil if recording is worth while: the gate's last word was yes, or
-// it has not spoken yet and cannot be reached. After a no it is asked at every
-// call, and no silence of the receiver turns it into a yes.
+// ask returns nil if the gate's last answer was an acceptance, or if there is none yet and
+// the gate cannot be reached. After a rejection it asks at every call; an unreachable
+// receiver does not change the rejection.
 func (g *gatekeeper) ask(ctx context.Context) error {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.read {
-		g.recall()
+		g.load()
 	}
 	known := g.last.Commit == g.commit
 	if age := g.now().Sub(g.last.At); known && g.last.Verdict.Accepted && age >= 0 && age < gateFor {
@@ -144,16 +142,16 @@ func (g *gatekeeper) ask(ctx context.Context) error {
 	switch {
 	case err == nil:
 		changed := !known || v.Accepted != g.last.Verdict.Accepted
-		g.last = word{g.commit, g.now().UTC(), v}
+		g.last = answer{g.commit, g.now().UTC(), v}
 		if changed {
-			g.keep()
+			g.save()
 		}
 	case known && !g.last.Verdict.Accepted:
-		return g.refusal(fmt.Sprintf("; it cannot be asked now: %v", err))
+		return g.refusal(fmt.Sprintf("; it cannot be reached now: %v", err))
 	default:
-		g.log.Warn("gate not reached, recording all the same", "err", err)
-		// Not asked again at once, as asking may take its time to fail.
-		g.last = word{g.commit, g.now().Add(askAgain - gateFor).UTC(), wire.Verdict{Accepted: true, Reason: "not reached"}}
+		g.log.Warn("cannot reach the gate; recording anyway", "err", err)
+		// Wait before the next request, because a request may take long to fail.
+		g.last = answer{g.commit, g.now().Add(askAgain - gateFor).UTC(), wire.Verdict{Accepted: true, Reason: "not reached"}}
 		return nil
 	}
 	if !v.Accepted {
@@ -163,30 +161,31 @@ func (g *gatekeeper) ask(ctx context.Context) error {
 }
 
 func (g *gatekeeper) refusal(more string) error {
-	return fault.Fix(fmt.Errorf("the gate does not take commit %s: %s%s", g.commit, g.last.Verdict.Reason, more),
-		"nothing on this host: autoupdate fetches the release that is taken; to take this commit, on the receiver: gate.extra_commits in /etc/cis490/receiver.toml")
+	return fault.Fix(fmt.Errorf("the gate rejects commit %s: %s%s", g.commit, g.last.Verdict.Reason, more),
+		"nothing on this host: autoupdate installs an accepted release; to accept this commit, on the receiver: "+
+			"gate.extra_commits in /etc/cis490/receiver.toml")
 }
 
-func (g *gatekeeper) recall() {
+func (g *gatekeeper) load() {
 	g.read = true
 	b, err := disk.ReadFile(g.fsys, g.path, 1<<16)
 	if err == nil {
 		err = json.Unmarshal(b, &g.last)
 	}
 	if err != nil {
-		g.last = word{}
+		g.last = answer{}
 		if !errors.Is(err, fs.ErrNotExist) {
-			g.log.Warn("gate's last word is lost", "path", g.path, "err", err)
+			g.log.Warn("cannot read the gate's last answer", "path", g.path, "err", err)
 		}
 	}
 }
 
-func (g *gatekeeper) keep() {
+func (g *gatekeeper) save() {
 	b, err := json.Marshal(g.last)
 	if err == nil {
 		err = disk.ReplaceBytes(g.fsys, g.path, filePerm, append(b, '\n'))
 	}
 	if err != nil {
-		g.log.Warn("gate's last word is not kept", "path", g.path, "err", err)
+		g.log.Warn("cannot save the gate's last answer", "path", g.path, "err", err)
 	}
 }

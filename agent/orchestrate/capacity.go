@@ -14,17 +14,16 @@ import (
 )
 
 const (
-	// coresPerSlot and memoryPerSlot keep the machine's own signal readable: a
-	// host with as many recordings as cores shows its scheduler, not the
-	// workloads. diskPerSlot is room beyond the reserve for what one writes.
+	// coresPerSlot and memoryPerSlot limit the slots, because a host with as many
+	// recordings as cores measures its scheduler, not the workloads. diskPerSlot is the
+	// space beyond the reserve for one recording.
 	coresPerSlot  = 2
 	memoryPerSlot = 1 << 30
 	diskPerSlot   = 512 << 20
-	// beatEvery is how often a recording shows that it goes on.
+	// beatEvery is how often a recording reports progress.
 	beatEvery = time.Second
-	// stuckAfter is how long a busy slot may show nothing before the watchdog
-	// is no longer fed. Ending a tree takes a grace and a kill, writing a slow
-	// disk: less than this.
+	// stuckAfter is how long a busy slot may make no progress before the watchdog is no
+	// longer fed. It is longer than ending a process tree or writing to a slow disk takes.
 	stuckAfter = 2 * time.Minute
 )
 
@@ -34,7 +33,7 @@ func (r *Orchestrator) slots() int {
 	if n == 0 {
 		free, err := r.o.FS.Free(r.episodes)
 		if err != nil {
-			free = 0 // told before each episode, where it matters
+			free = 0 // admit reports it before each episode
 		}
 		n = room{runtime.NumCPU(), memory(r.fs), free - r.o.DiskReserve}.slots(r.o.Experiment.Profiles)
 	}
@@ -44,14 +43,14 @@ func (r *Orchestrator) slots() int {
 	return n
 }
 
-// room is what a host has for recordings.
+// room is a host's capacity for recordings.
 type room struct {
 	cores        int
 	memory, disk int64 // bytes that could be used now
 }
 
-// slots returns how many of the most demanding profile there is room for; at least
-// one. A machine takes its own on top of what every slot does.
+// slots returns how many recordings of the most demanding profile fit; at least one. A
+// virtual machine's demands come on top of a slot's.
 func (r room) slots(profiles []experiment.Profile) int {
 	cores, bytes := coresPerSlot, int64(memoryPerSlot)
 	for _, p := range profiles {
@@ -61,7 +60,7 @@ func (r room) slots(profiles []experiment.Profile) int {
 	return int(max(1, min(int64(r.cores/cores), r.memory/bytes, r.disk/diskPerSlot)))
 }
 
-// memory returns the bytes that could be used now, 0 if it is unknown.
+// memory returns the available memory in bytes, or 0 if unknown.
 func memory(fs procfs.FS) int64 {
 	m, err := fs.Meminfo()
 	if err != nil || m.MemAvailableBytes == nil {
@@ -70,7 +69,7 @@ func memory(fs procfs.FS) int64 {
 	return int64(min(*m.MemAvailableBytes, math.MaxInt64))
 }
 
-// loadMeter measures what the machine bears between two moments.
+// loadMeter measures the machine's load between two moments.
 type loadMeter struct {
 	fs          procfs.FS
 	busy, total float64 // seconds of all cores since boot
@@ -103,7 +102,7 @@ func (m loadMeter) read(slots int) episode.Load {
 	return l
 }
 
-// beat is when a slot last showed that it goes on; waiting counts as going on.
+// beat is when a slot last made progress. A waiting slot counts as making progress.
 type beat struct{ last atomic.Int64 }
 
 const waitingForWork = -1
@@ -144,7 +143,7 @@ func (r *Orchestrator) watch(ctx context.Context) {
 // watchEvery is how often the watchdog is fed; the unit allows 180 seconds.
 const watchEvery = 20 * time.Second
 
-// sleep waits, and tells whether the context is still there.
+// sleep waits for d. It returns false if the context ended.
 func sleep(ctx context.Context, d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()

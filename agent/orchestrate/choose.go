@@ -17,12 +17,11 @@ import (
 	"cis490/internal/ident"
 )
 
-// counterFile, in the episodes' folder, counts the host's recordings.
+// counterFile, in episodes/, counts the host's recordings.
 const counterFile = ".counter"
 
-// choose returns the profile for a host's n-th recording, by weight. It is a
-// function of nothing else, so hosts differ without a coordinator and meta.json
-// explains why an episode is what it is.
+// choose returns the profile for a host's n-th recording, by weight. It depends on nothing
+// else, so hosts differ without coordination and meta.json explains the choice.
 func choose(profiles []experiment.Profile, host ident.Host, n uint64) experiment.Profile {
 	sum := sha256.Sum256([]byte(string(host) + "\x00" + strconv.FormatUint(n, 10)))
 	var total uint64
@@ -39,8 +38,8 @@ func choose(profiles []experiment.Profile, host ident.Host, n uint64) experiment
 	return profiles[len(profiles)-1] // not reached: at is below the sum of the weights
 }
 
-// counter is the number of recordings this host has begun, kept on disk. A
-// number is never given twice, also when its recording came to nothing.
+// counter is the number of recordings that this host has begun. It is stored on disk, and a
+// number is never reused, even if its recording failed.
 type counter struct {
 	fsys disk.FS
 	path string
@@ -64,7 +63,8 @@ func (c *counter) next() (uint64, error) {
 	}
 	n++
 	if err := disk.ReplaceBytes(c.fsys, c.path, filePerm, []byte(strconv.FormatUint(n, 10)+"\n")); err != nil {
-		return 0, fault.Fix(fmt.Errorf("count episodes: %w", err), "ls -ld "+filepath.Dir(c.path)+"   # must be a folder that the user of this service may write")
+		return 0, fault.Fix(fmt.Errorf("count episodes: %w", err),
+			"ls -ld "+filepath.Dir(c.path)+"   # must be a folder that the user of this service may write")
 	}
 	return n, nil
 }

@@ -24,8 +24,8 @@ func run(host string, from, n uint64) string {
 	return b.String()
 }
 
-// What a host recorded as its n-th must be explicable for years, so these
-// letters may never change.
+// The n-th choice of a host must be reproducible for years, so these letters may never
+// change.
 func TestChoose_IsPinned(t *testing.T) {
 	if got, want := run("lab-01", 1, 24), "bbbbabacbccaabcaccabcbbb"; got != want {
 		t.Errorf("lab-01: %s, want %s", got, want)

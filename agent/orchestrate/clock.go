@@ -7,17 +7,17 @@ import (
 
 // stamp is one moment of an episode.
 type stamp struct {
-	wall int64 // nanoseconds of the Unix epoch, as the clock had it then
+	wall int64 // wall clock, in nanoseconds since the Unix epoch
 	mono int64 // nanoseconds since the episode's origin
 }
 
-// clock gives every collector and every event of one episode the same origin.
-// The wall clock may step while it runs; mono never does.
+// clock gives all collectors and events of an episode the same origin. The wall clock may
+// step during an episode; mono never does.
 type clock struct {
 	now    func() time.Time
 	origin time.Time
 	wall   int64        // of the origin
-	step   atomic.Int64 // the farthest that wall and mono came apart, in nanoseconds
+	step   atomic.Int64 // largest difference between wall and mono, in nanoseconds
 }
 
 func newClock(now func() time.Time) *clock {
@@ -35,10 +35,10 @@ func (c *clock) stamp() stamp {
 	return s
 }
 
-// stepped returns how far the wall clock stepped, at most.
+// stepped returns the largest step of the wall clock.
 func (c *clock) stepped() time.Duration { return time.Duration(c.step.Load()) }
 
-// at returns when a moment of the episode is due, for timers.
+// at returns the time of a moment of the episode, for timers.
 func (c *clock) at(mono int64) time.Time { return c.origin.Add(time.Duration(mono)) }
 
 // back returns the moment d before s.

@@ -10,11 +10,10 @@ import (
 	"time"
 )
 
-// benchFor is how long each of the two watches its tree.
+// benchFor is how long each of the two samples its tree.
 const benchFor = 10 * time.Second
 
-// quietTree is three processes that do nothing, so that what is spent is spent by
-// whoever watches.
+// quietTree is three idle processes, so that all CPU time is the sampler's.
 const quietTree = "sleep 600 & sleep 600 & echo event busy >&3; echo event quiet >&3; exec sleep 600"
 
 // BenchmarkRecording is the cost of a slot that records at 10 Hz, everything
@@ -43,8 +42,8 @@ func BenchmarkRecording(b *testing.B) {
 	}
 }
 
-// top returns the share of a core that top needs for the same tree at 10 Hz, 0
-// where there is no top.
+// top returns the share of a core that top needs for the same tree at 10 Hz, 0 if it is not
+// installed.
 func top(b *testing.B) float64 {
 	b.Helper()
 	path, err := exec.LookPath("top")
@@ -63,7 +62,8 @@ func top(b *testing.B) float64 {
 			pids = append(pids, fmt.Sprint(pid))
 		}
 	}
-	cmd := exec.CommandContext(b.Context(), path, "-b", "-d", "0.1", "-n", fmt.Sprint(int(benchFor.Seconds()*10)), "-p", strings.Join(pids, ","))
+	cmd := exec.CommandContext(b.Context(), path, "-b", "-d", "0.1", "-n", fmt.Sprint(int(benchFor.Seconds()*10)),
+		"-p", strings.Join(pids, ","))
 	cmd.Env = append(os.Environ(), "TERM=dumb")
 	begin := time.Now()
 	err = cmd.Run()

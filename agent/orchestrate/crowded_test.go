@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// asked is a gate that counts who wants to record, and lets nobody.
+// asked is a gate that counts the requests to record and denies each.
 type asked struct{ n atomic.Int32 }
 
 func (a *asked) Gate(context.Context, ident.Commit) (wire.Verdict, error) {
@@ -22,8 +22,8 @@ func (a *asked) Gate(context.Context, ident.Commit) (wire.Verdict, error) {
 	return wire.Verdict{}, errors.New("no")
 }
 
-// What others run on a host drowns the signal as much as too many recordings do:
-// then every slot but the first waits.
+// Other load on a host disturbs the recordings as much as too many slots do: then every
+// slot but the first waits.
 func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -35,7 +35,7 @@ func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 		r.gate = &gatekeeper{gate: gate, fsys: disk.OS{}, path: dir + "/" + gateFile, now: time.Now, log: r.o.Log}
 		var busy atomic.Bool
 		busy.Store(true)
-		r.calm = func(context.Context, float64) bool { return !busy.Load() }
+		r.wakesInTime = func(context.Context, float64) bool { return !busy.Load() }
 		fill := func(slot int, last time.Duration) {
 			ctx, cancel := context.WithTimeout(t.Context(), last)
 			defer cancel()
@@ -55,7 +55,7 @@ func TestFill_WaitsWhileTheHostIsCrowded(t *testing.T) {
 		busy.Store(false)
 		fill(1, 10*time.Minute)
 		if gate.n.Load() == first {
-			t.Error("the second slot never wanted to record on a calm host")
+			t.Error("the second slot never wanted to record on an idle host")
 		}
 	})
 }

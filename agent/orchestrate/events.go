@@ -20,21 +20,20 @@ import (
 const (
 	// maxLine bounds one line of the event protocol, in bytes.
 	maxLine = 4096
-	// maxConns bounds the programs that report at the same time.
+	// maxConns bounds the concurrent connections.
 	maxConns = 64
 	// maxDetail bounds an event's detail, in characters.
 	maxDetail = 500
 )
 
-// report is something that happened during an episode.
+// report is an event during an episode.
 type report struct {
 	at                    stamp
 	source, event, detail string
 }
 
-// listener takes the workload's events, by a socket in its folder and by the
-// one it inherits. A line is stamped when it is received, before anything else
-// is done with it.
+// listener reads the workload's events from a socket in its folder and from an inherited
+// one. It stamps each line at once when it arrives.
 type listener struct {
 	clock *clock
 	out   chan<- report
@@ -50,10 +49,10 @@ type listener struct {
 	wg    sync.WaitGroup
 }
 
-// listen opens both sockets. Reports are sent on out until close returns.
+// listen opens both sockets. It sends reports on out until close returns.
 func listen(path string, c *clock, out chan<- report) (*listener, error) {
 	if len(path) > 107 {
-		return nil, fmt.Errorf("listen for events: %s is longer than the 107 bytes a socket's path may have: choose a shorter data_dir", path)
+		return nil, fmt.Errorf("listen for events: %s is longer than the 107 bytes of a socket's path: choose a shorter data_dir", path)
 	}
 	l := &listener{clock: c, out: out, path: path, conns: map[net.Conn]bool{}, accepted: make(chan struct{})}
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -74,11 +73,11 @@ func listen(path string, c *clock, out chan<- report) (*listener, error) {
 	return l, nil
 }
 
-// started releases the workload's end, once the workload has it.
+// started closes the inherited end here, once the workload has it.
 func (l *listener) started() { _ = l.child.Close() }
 
-// drain waits until what was sent before now has been received, at most for
-// the given time, and takes no more after it.
+// drain waits, at most for the given time, until everything sent before has been read. It
+// accepts nothing after it.
 func (l *listener) drain(within time.Duration) {
 	_ = l.ln.SetDeadline(time.Unix(1, 0))
 	<-l.accepted
@@ -86,25 +85,25 @@ func (l *listener) drain(within time.Duration) {
 	l.mu.Lock()
 	l.ended = true
 	for c := range l.conns {
-		_ = c.SetReadDeadline(time.Now().Add(within)) // a closed one has ended anyway
+		_ = c.SetReadDeadline(time.Now().Add(within)) // fails only on a closed connection
 	}
 	l.mu.Unlock()
 	_ = l.ln.Close()
 	l.wg.Wait()
 }
 
-// waiting takes the connections that nobody has accepted yet: who made them may
-// have reported and ended before the machine came to it.
+// waiting accepts the pending connections, whose programs may have reported and ended
+// already.
 func (l *listener) waiting() {
 	raw, err := l.ln.SyscallConn()
 	if err != nil {
 		return
 	}
 	_ = raw.Control(func(fd uintptr) {
-		for range maxConns { // who goes on connecting must not keep the recording from its end
+		for range maxConns { // bounded, so that endless connecting cannot block the end
 			next, _, err := unix.Accept4(int(fd), unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK)
 			if err != nil {
-				return // it does not block: none is left
+				return // non-blocking: none left
 			}
 			f := os.NewFile(uintptr(next), "events")
 			c, err := net.FileConn(f)
@@ -115,7 +114,7 @@ func (l *listener) waiting() {
 	})
 }
 
-// close ends all, without waiting for what may still come.
+// close closes everything without waiting for more events.
 func (l *listener) close() {
 	_ = l.child.Close()
 	l.drain(0)
@@ -129,7 +128,7 @@ func (l *listener) accept() {
 			return
 		}
 		if err != nil {
-			time.Sleep(10 * time.Millisecond) // out of descriptors: others will be freed
+			time.Sleep(10 * time.Millisecond) // out of descriptors; some will be freed
 			continue
 		}
 		l.serve(c)
@@ -172,7 +171,7 @@ func (l *listener) read(c io.Reader) {
 			n = 0
 		}
 		if err != nil {
-			if n > 0 { // the last line needs no newline
+			if n > 0 { // a last line without a newline
 				l.line(at, string(buf[:n]))
 			}
 			return

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// TestListener_LastWords: what a program sent before its end counts, also when
-// nobody had accepted its connection yet.
+// TestListener_LastWords: events that a program sent before its end count, even if its
+// connection was not accepted yet.
 func TestListener_LastWords(t *testing.T) {
 	for range 200 {
 		out := make(chan report, 10)

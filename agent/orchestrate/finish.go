@@ -14,11 +14,10 @@ import (
 	"cis490/internal/episode"
 )
 
-// stepNoted is how far the wall clock may drift from the monotonic one within
-// an episode before meta.json says that it stepped.
+// stepNoted is the smallest step of the wall clock that meta.json records.
 const stepNoted = 200 * time.Millisecond
 
-// meta returns what is known of the episode when it begins.
+// meta returns the metadata known when the episode begins.
 func (r *recording) meta() episode.Meta {
 	return episode.Meta{
 		SchemaVersion: episode.MetaSchema,
@@ -35,7 +34,7 @@ func (r *recording) meta() episode.Meta {
 	}
 }
 
-// judge fills in what is known when it is over.
+// judge fills in the metadata known at the end.
 func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 	meta.Verdict, meta.Reason = line.verdict()
 	for _, s := range r.samplers {
@@ -58,7 +57,7 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 	}
 }
 
-// finish makes the episode whole: everything durable, then done.marker.
+// finish completes the episode: it makes everything durable, then writes done.marker.
 func (r *recording) finish(meta episode.Meta, line *timeline) error {
 	if err := writeRows(r.o.FS, filepath.Join(r.dir, episode.EventsFile), line.sorted()); err != nil {
 		return err
@@ -77,11 +76,11 @@ func (r *recording) finish(meta episode.Meta, line *timeline) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", episode.MetaFile, err)
 	}
-	// Whole from the first moment, as the shipper takes the episode when it sees
-	// the marker: one that was written under its name was packed while it changed.
+	// The marker appears complete, by rename, because the shipper takes the episode as soon
+	// as it sees it.
 	err = disk.ReplaceBytes(r.o.FS, filepath.Join(r.dir, episode.DoneMarker), filePerm, []byte(string(meta.Verdict)+"\n"))
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(r.o.FS, r.dir) {
-		return nil // the shipper waits for the marker alone, and was quicker
+		return nil // the shipper has taken it already
 	}
 	return err
 }
@@ -102,18 +101,18 @@ func writeRows[T any](fsys disk.FS, path string, rows []T) error {
 	return nil
 }
 
-// remove takes away what there is of the episode.
+// remove deletes the episode's files.
 func (r *recording) remove() error { return removeEpisode(r.o.FS, r.dir) }
 
-// removeEpisode removes an episode's folder, the marker first, so that at no
-// moment a whole one lacks files.
+// removeEpisode deletes an episode's folder, the marker first, so that no complete episode
+// ever lacks files.
 func removeEpisode(fsys disk.FS, dir string) error {
 	files, err := fsys.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("remove half episode: %w", err)
+		return fmt.Errorf("remove incomplete episode: %w", err)
 	}
 	all := []error{fsys.Remove(filepath.Join(dir, episode.DoneMarker)), fsys.SyncDir(dir)}
 	for _, f := range files {
@@ -127,18 +126,18 @@ func removeEpisode(fsys disk.FS, dir string) error {
 		}
 	}
 	if err := errors.Join(bad...); err != nil {
-		return fmt.Errorf("remove half episode: %w", err)
+		return fmt.Errorf("remove incomplete episode: %w", err)
 	}
 	return nil
 }
 
-// removeWork removes a working folder and whatever a workload made of it. It is
-// no data, so nothing of it need be durable.
+// removeWork deletes a working folder and everything that a workload made in it. It holds
+// no data, so durability does not matter.
 func removeWork(dir string) error {
 	if err := os.RemoveAll(dir); err == nil {
 		return nil
 	}
-	// Folders that the workload has locked against itself.
+	// A workload may have removed its own access to folders.
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, _ error) error {
 		if d != nil && d.IsDir() {
 			return os.Chmod(path, 0o700)

@@ -47,8 +47,8 @@ func alive(pid int) bool { return !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH
 
 func TestOnce_EndsWhateverTheCommandLeaves(t *testing.T) {
 	t.Parallel()
-	// One forks away twice into a session of its own with no environment, one
-	// ignores SIGTERM, one is stopped.
+	// One forks twice into a session of its own with no environment, one ignores SIGTERM,
+	// one is stopped.
 	o := options(t, profile(`
 echo event busy >&3; echo event quiet >&3
 (setsid env -i sh -c 'echo event pid $$ >&3; echo $$ >>pids; exec sleep 600' &)
@@ -82,8 +82,8 @@ sleep 0.2`))
 	}
 }
 
-// A workload is the same user as its recorder: without confinement it could
-// spoil what other episodes recorded, or end its own recorder.
+// A workload has the user of its recorder: without confinement it could damage what other
+// episodes recorded, or kill its recorder.
 func TestOnce_AWorkloadReachesNoFurtherThanItsFolder(t *testing.T) {
 	t.Parallel()
 	o := options(t, profile(""))
@@ -92,7 +92,8 @@ func TestOnce_AWorkloadReachesNoFurtherThanItsFolder(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(episodes, other), 0o770); err != nil {
 		t.Fatal(err)
 	}
-	files := []string{filepath.Join(episodes, other, episode.DoneMarker), filepath.Join(episodes, other, episode.MetaFile), filepath.Join(episodes, ".counter")}
+	files := []string{filepath.Join(episodes, other, episode.DoneMarker), filepath.Join(episodes, other, episode.MetaFile),
+		filepath.Join(episodes, ".counter")}
 	for _, f := range files {
 		if err := os.WriteFile(f, []byte("7\n"), 0o666); err != nil {
 			t.Fatal(err)
@@ -138,7 +139,7 @@ b 20; sleep 0.3; exit 0`))
 	if meta.Verdict != episode.Accepted {
 		t.Errorf("verdict %s: %s", meta.Verdict, meta.Reason)
 	}
-	// Everything below this test is gone: no process has it as subreaper.
+	// Every process below this test has ended: none has it as subreaper.
 	out, err := filepath.Glob("/proc/self/task/*/children")
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +179,7 @@ func TestOnce_AbandonedWhenStopped(t *testing.T) {
 	empty(t, o)
 }
 
-// await waits for a condition that another process brings about.
+// await waits for a condition that another process makes true.
 func await(t *testing.T, ok func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
@@ -267,7 +268,7 @@ func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
 		change func(*orchestrate.Options)
 		want   string
 	}{
-		"gate":   {func(o *orchestrate.Options) { o.Gate = gate(no) }, "the gate does not take commit " + commit + ": too old"},
+		"gate":   {func(o *orchestrate.Options) { o.Gate = gate(no) }, "the gate rejects commit " + commit + ": too old"},
 		"disk":   {func(o *orchestrate.Options) { o.DiskReserve = 1 << 60 }, "less than the reserve of 1.0 EiB"},
 		"outbox": {func(o *orchestrate.Options) { o.OutboxLimit = -1 }, "of episodes wait to be shipped"},
 	} {
@@ -283,10 +284,10 @@ func TestOnce_RefusesWhatCouldNotBeShipped(t *testing.T) {
 	}
 }
 
-// A host that was refused 19 hours of episodes recorded on because only
-// shipping asked the gate.
+// A host recorded 19 hours of episodes that were then refused, because only the shipper
+// asked the gate.
 func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
-	// Not in parallel: what others fork holds the folder's lock until it executes.
+	// Not in parallel: a fork of another test holds the folder's lock until it executes.
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))
 	answer, away := wire.Verdict{}, error(nil)
 	o.Gate = gate(func() (wire.Verdict, error) { return answer, away })
@@ -319,7 +320,7 @@ func TestGate_ANoOutlivesRestartAndSilence(t *testing.T) {
 
 func TestRun_FillsSlotsUntilStopped(t *testing.T) {
 	t.Parallel()
-	// Once a second, so that also a busy machine is in time for two slots.
+	// Once a second, so that a busy machine is in time for two slots as well.
 	o := options(t, strings.Replace(profile("echo event busy >&3; echo event quiet >&3; sleep 0.2"), "proc_hz = 20", "proc_hz = 1", 1))
 	o.MaxSlots, o.Rest = 2, 10*time.Millisecond
 	states := make(chan string, 100)
@@ -363,7 +364,8 @@ func TestRun_FillsSlotsUntilStopped(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if id, err := ident.ParseEpisodeID(e.Name()); err == nil && !disk.Exists(disk.OS{}, filepath.Join(o.DataDir, "episodes", string(id), episode.DoneMarker)) {
+		if id, err := ident.ParseEpisodeID(e.Name()); err == nil &&
+			!disk.Exists(disk.OS{}, filepath.Join(o.DataDir, "episodes", string(id), episode.DoneMarker)) {
 			t.Errorf("half episode left: %s", id)
 		}
 	}
@@ -389,7 +391,7 @@ func TestOnce_WallClockSteps(t *testing.T) {
 	}
 }
 
-// small is a file system on which the working folder counts against little room.
+// small is a file system with little room, of which the working folder takes a part.
 type small struct {
 	disk.OS
 	work string
@@ -415,14 +417,14 @@ func TestOnce_AWorkloadThatFillsTheDisk(t *testing.T) {
 	o.FS = small{work: filepath.Join(o.DataDir, "episodes", ".work"), room: 1 << 20}
 	o.DiskReserve = 1 << 20
 	_, err := open(t, o).Once(t.Context(), "")
-	if err == nil || !strings.Contains(err.Error(), "the disk has filled up") {
+	if err == nil || !strings.Contains(err.Error(), "the disk filled up") {
 		t.Errorf("error %v", err)
 	}
 	empty(t, o)
 }
 
-// A workload of the same user may kill the supervisor, where the kernel cannot
-// confine it: that is no episode, and what it started is told, not forgotten.
+// A workload of the same user may kill the supervisor if the kernel cannot confine it: no
+// episode results, and the processes that it started are reported.
 func TestOnce_TheSupervisorIsKilled(t *testing.T) {
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3; sleep 9"))
 	done := make(chan error, 1)
@@ -449,7 +451,7 @@ func TestOnce_TheSupervisorIsKilled(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	for _, pid := range orphans {
-		await(t, func() bool { return !alive(pid) }) // whoever adopted it waits for it
+		await(t, func() bool { return !alive(pid) }) // its new parent reaps it
 	}
 	empty(t, o)
 }

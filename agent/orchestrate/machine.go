@@ -16,10 +16,10 @@ import (
 	"cis490/internal/fault"
 )
 
-// probeFor bounds the start of the machine that shows whether KVM works.
+// probeFor bounds the test start of a machine with KVM.
 const probeFor = 20 * time.Second
 
-// board is what QEMU calls the parts of a machine of this computer's kind.
+// board holds QEMU's names for a machine of this architecture.
 type board struct{ program, pkg, machine, console string }
 
 func boardOf(arch string) (board, error) {
@@ -29,16 +29,16 @@ func boardOf(arch string) (board, error) {
 	case "arm64":
 		return board{"qemu-system-aarch64", "qemu-system-arm", "virt", "ttyAMA0"}, nil
 	}
-	return board{}, fmt.Errorf("no machine of QEMU is known here for %s", arch)
+	return board{}, fmt.Errorf("no QEMU machine type defined for %s", arch)
 }
 
-// hypervisor knows how machines are run on this host.
+// hypervisor runs virtual machines on this host.
 type hypervisor struct {
 	board board
-	err   error // of the board
+	err   error // from boardOf
 
 	once  sync.Once
-	noKVM string // why there is only software emulation; "" with KVM
+	noKVM string // why KVM is unavailable, or ""
 }
 
 func newHypervisor() *hypervisor {
@@ -46,9 +46,9 @@ func newHypervisor() *hypervisor {
 	return &hypervisor{board: b, err: err}
 }
 
-// argv returns the command that runs a machine whose events go to one socket and
-// whose QMP to another, both of them listening already. note tells of software
-// emulation. What is missing is an error, as such an episode could only fail.
+// argv returns the command that runs a machine. Its events and its QMP go to two sockets
+// that are already listening. note mentions software emulation. A missing program or file
+// is an error, because the episode could only fail.
 func (h *hypervisor) argv(ctx context.Context, m experiment.Machine, events, qmp string) (argv []string, note string, err error) {
 	if h.err != nil {
 		return nil, "", h.err
@@ -58,7 +58,8 @@ func (h *hypervisor) argv(ctx context.Context, m experiment.Machine, events, qmp
 	}
 	for _, path := range []string{m.Kernel, m.Initrd, m.Disk} {
 		if err := readable(path); err != nil {
-			return nil, "", fault.Fix(fmt.Errorf("run a machine: %w", err), "put the file on this host, readable for user cis490-rec, or take the profile out of the experiment")
+			return nil, "", fault.Fix(fmt.Errorf("run a machine: %w", err),
+				"put the file on this host, readable for user cis490-rec, or remove the profile from the experiment")
 		}
 	}
 	h.once.Do(func() { h.noKVM = h.probe(ctx) })
@@ -73,7 +74,7 @@ func (b board) argv(m experiment.Machine, accel, events, qmp string) []string {
 	a := []string{
 		b.program, "-nodefaults", "-no-user-config", "-display", "none",
 		"-machine", b.machine, "-accel", accel, "-cpu", "max", "-smp", fmt.Sprint(m.CPUs), "-m", fmt.Sprintf("%dM", m.Memory>>20),
-		// A machine that resets itself ends; else it would report its phases anew.
+		// A machine that resets itself ends; otherwise it would report its phases again.
 		"-no-reboot",
 		"-serial", "stdio", // the console is the command's output
 		"-device", "virtio-rng-pci", "-device", "virtio-balloon-pci",
@@ -81,7 +82,7 @@ func (b board) argv(m experiment.Machine, accel, events, qmp string) []string {
 		"-chardev", "socket,id=port,path=" + quoted(events),
 		"-device", "virtio-serial-pci", "-device", "virtserialport,chardev=port,name=cis490.events",
 	}
-	if b.console == "ttyS0" { // a second serial port, which needs no driver
+	if b.console == "ttyS0" { // a second serial port needs no driver
 		a = append(a, "-chardev", "socket,id=serial,path="+quoted(events), "-serial", "chardev:serial")
 	}
 	if m.Kernel != "" {
@@ -95,13 +96,13 @@ func (b board) argv(m experiment.Machine, accel, events, qmp string) []string {
 		if strings.HasSuffix(m.Disk, ".qcow2") {
 			format = "qcow2"
 		}
-		// What the machine writes goes to a file in its folder (TMPDIR).
+		// The machine's disk writes go to a file in its folder (TMPDIR).
 		a = append(a, "-drive", "if=virtio,snapshot=on,format="+format+",file="+quoted(m.Disk))
 	}
 	return a
 }
 
-// quoted protects a path within an option of QEMU, where a comma ends a value.
+// quoted escapes a path in a QEMU option, where a comma ends a value.
 func quoted(path string) string { return strings.ReplaceAll(path, ",", ",,") }
 
 func readable(path string) error {
@@ -115,15 +116,15 @@ func readable(path string) error {
 	return f.Close()
 }
 
-// probe returns why KVM is not to be had, or "". That /dev/kvm opens says little:
-// a host that is a guest itself may have one that cannot run this processor. So a
-// machine is started, held before its first instruction, and asked.
+// probe returns why KVM is unavailable, or "". An openable /dev/kvm is not enough: on a
+// host that is itself a guest, it may not run this CPU. So probe starts a machine, stopped
+// before its first instruction, and queries it.
 func (h *hypervisor) probe(ctx context.Context) string {
 	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
 	if err != nil {
 		return err.Error()
 	}
-	_ = f.Close() // nothing was written
+	_ = f.Close() // opened only to test access
 	ctx, cancel := context.WithTimeout(ctx, probeFor)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, h.board.program, "-nodefaults", "-no-user-config", "-display", "none",
@@ -140,7 +141,7 @@ func (h *hypervisor) probe(ctx context.Context) string {
 	case err != nil:
 		return err.Error()
 	case !strings.Contains(string(answer), `"enabled": true`):
-		return "QEMU did not turn it on"
+		return "QEMU did not enable it"
 	}
 	return ""
 }

@@ -63,7 +63,8 @@ func machine(t *testing.T, sector string) string {
 	toml := strings.Replace(profile(""), `command = ["/bin/sh", "-c", '''''']`, "", 1)
 	toml = strings.ReplaceAll(toml, `"2s"`, `"20s"`)
 	toml = strings.Replace(toml, "proc_hz = 20", "proc_hz = 10", 1)
-	return strings.Replace(toml, "[profile.collectors]", fmt.Sprintf("[profile.machine]\ndisk = %q\nmemory = \"32MiB\"\n[profile.collectors]\nqmp_hz = 10", path), 1)
+	guest := fmt.Sprintf("[profile.machine]\ndisk = %q\nmemory = \"32MiB\"\n[profile.collectors]\nqmp_hz = 10", path)
+	return strings.Replace(toml, "[profile.collectors]", guest, 1)
 }
 
 type qmpRow struct {
@@ -88,7 +89,7 @@ func TestOnce_AMachine(t *testing.T) {
 	if got, want := phases(t, dir), "clean<start working<busy dormant<quiet"; got != want {
 		t.Errorf("labels %s, want %s", got, want)
 	}
-	// The last row may be of the moment of its end.
+	// The last row may be from the moment of its end.
 	samples := rows[qmpRow](t, filepath.Join(dir, episode.TelemetryFile("qmp")))
 	if len(samples) < 5 || len(samples) != meta.Rows["qmp"] {
 		t.Fatalf("%d rows of QMP, meta says %d", len(samples), meta.Rows["qmp"])
@@ -107,7 +108,7 @@ func TestOnce_AMachine(t *testing.T) {
 	if !seen["qemu-system-x86"] {
 		t.Errorf("processes seen: %v", seen)
 	}
-	if got := uses(t, dir, "shutdown"); got != "" { // one, which decides nothing
+	if got := uses(t, dir, "shutdown"); got != "" { // one, which ends nothing
 		t.Errorf("shutdown of QMP: %q", got)
 	}
 	if notes := strings.Join(meta.Notes, "; "); !disk.Exists(disk.OS{}, "/dev/kvm") && !strings.Contains(notes, "software emulation") {
@@ -118,11 +119,12 @@ func TestOnce_AMachine(t *testing.T) {
 	}
 }
 
-// A machine that resets itself would report its phases anew.
+// A machine that resets itself would report its phases a second time.
 func TestOnce_AMachineThatResetsItself(t *testing.T) {
 	t.Parallel()
 	meta, dir := one(t, options(t, machine(t, strings.Replace(bootSector, outAtPowerOff, outAtReset, 1))))
-	if got, want := phases(t, dir), "clean<start working<busy dormant<quiet failed<failed"; got != want || !strings.Contains(meta.Reason, "guest-reset") {
+	if got, want := phases(t, dir), "clean<start working<busy dormant<quiet failed<failed"; got != want ||
+		!strings.Contains(meta.Reason, "guest-reset") {
 		t.Errorf("labels %s, want %s; %s", got, want, meta.Reason)
 	}
 }
@@ -142,7 +144,7 @@ func TestOnce_AMachineWhoseFilesAreMissingIsNoEpisode(t *testing.T) {
 
 func TestOnce_AMachineOfAStrangeDisk(t *testing.T) {
 	t.Parallel()
-	// It starts from nothing and waits for ever: no event, no phase.
+	// It has nothing to boot and waits without end: no event, no phase.
 	o := options(t, strings.Replace(machine(t, ""), `"20s"`, `"1s"`, 1))
 	meta, dir := one(t, o)
 	if got, want := phases(t, dir), "clean<start failed<budget"; got != want || meta.Verdict != episode.Failed {

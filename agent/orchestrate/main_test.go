@@ -43,7 +43,7 @@ func (g gate) Gate(context.Context, ident.Commit) (wire.Verdict, error) { return
 
 func yes() (wire.Verdict, error) { return wire.Verdict{Accepted: true}, nil }
 
-// log is a logger whose lines can be read while it is written.
+// log is a logger whose lines can be read while it is written to.
 type log struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
@@ -132,7 +132,7 @@ func open(t testing.TB, o orchestrate.Options) *orchestrate.Orchestrator {
 	return r
 }
 
-// one records one episode and returns what it left.
+// one records one episode and returns its directory.
 func one(t testing.TB, o orchestrate.Options) (episode.Meta, string) {
 	t.Helper()
 	meta, err := open(t, o).Once(t.Context(), "")
@@ -174,7 +174,7 @@ func phases(t *testing.T, dir string) string {
 	return strings.Join(all, " ")
 }
 
-// uses returns what became of the events of that name.
+// uses returns how the events of a name were used.
 func uses(t *testing.T, dir, event string) string {
 	t.Helper()
 	var all []string

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// watched is a file system that looks for a marker without its content whenever
-// something is created, as a shipper may look at any moment.
+// watched is a file system that, at every create, checks for a marker without content,
+// because a shipper may look at any moment.
 type watched struct {
 	disk.OS
 	t   *testing.T
@@ -32,8 +32,8 @@ func (w watched) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, e
 	return f, err
 }
 
-// In the fleet lab a shipper took an episode the moment its marker had a name, and
-// set it aside because the marker changed while it was packed.
+// In the fleet lab a shipper read an episode as soon as its marker had a name, and
+// quarantined it because the marker changed while it was packed.
 func TestOnce_TheMarkerAppearsWhole(t *testing.T) {
 	t.Parallel()
 	o := options(t, profile("echo event busy >&3; echo event quiet >&3"))

@@ -1,13 +1,12 @@
-// Package orchestrate records episodes: it runs the commands of an experiment,
-// samples what their processes do, and labels it by what they report.
+// Package orchestrate records episodes: it runs the commands of an experiment, samples
+// their processes, and labels the samples by the events that the commands report.
 //
-// It promises that an episode with done.marker is whole and durable, that no
-// phase begins because of a clock, and that nothing a command starts outlives
-// its episode. On a crash there may be half episodes, without done.marker;
-// the next start removes them, and the processes end by themselves as their
-// supervisor sees the recorder go. It refuses to record what could never be
-// accepted: without a stamped commit, after the gate's no, without room on the
-// disk. It ships nothing, and needs no credential.
+// An episode with done.marker is complete and durable, no phase begins because of a clock,
+// and no process that a command starts outlives its episode. A crash may leave incomplete
+// episodes without done.marker, which the next start removes; their processes end when the
+// supervisor's pipe to the recorder closes. Nothing is recorded that the receiver would
+// reject or the disk cannot hold: without a commit, after a rejection by the gate, below
+// the disk reserve. The package ships nothing and needs no credentials.
 package orchestrate
 
 import (
@@ -32,7 +31,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Gate tells whether the receiver takes what a commit records.
+// Gate reports whether the receiver accepts recordings of a commit.
 type Gate interface {
 	Gate(ctx context.Context, commit ident.Commit) (wire.Verdict, error)
 }
@@ -44,50 +43,49 @@ type FS interface {
 	disk.Locker
 }
 
-// Options configure an Orchestrator. All fields without a comment on their
-// zero value are required.
+// Options configure an Orchestrator. All fields are required unless their comment gives a
+// zero value.
 type Options struct {
 	FS          FS
-	DataDir     string // episodes/ lies in it
+	DataDir     string // contains episodes/
 	Host        ident.Host
 	Build       version.Info
 	Experiment  experiment.Experiment
 	Gate        Gate
-	MaxSlots    int           // 0: as many as the machine bears
+	MaxSlots    int           // 0: as many as the machine's resources allow
 	Rest        time.Duration // between two episodes of a slot
 	DiskReserve int64         // bytes
 	OutboxLimit int64         // bytes
-	// Supervisor is the argument list with which this program runs Supervise;
-	// a profile's command is added to it.
+	// Supervisor is the argument list with which this program runs Supervise; a profile's
+	// command follows it.
 	Supervisor []string
 	Proc       string    // the mounted procfs; "" is /proc
 	Entropy    io.Reader // for episode ids
 	Now        func() time.Time
 	Log        *slog.Logger
-	// Notify tells the service manager of "READY=1" and "WATCHDOG=1"; nil tells
-	// nobody.
+	// Notify sends "READY=1" and "WATCHDOG=1" to the service manager. It may be nil.
 	Notify func(state string)
 }
 
 // Orchestrator records episodes into one data folder.
 type Orchestrator struct {
-	o        Options
-	episodes string
-	fs       procfs.FS
-	gate     *gatekeeper
-	counter  counter
-	machines *hypervisor
-	busy     atomic.Int32 // slots that record now
-	beats    []*beat
-	throttle *throttle
-	calm     func(ctx context.Context, hz float64) bool
+	o           Options
+	episodes    string
+	fs          procfs.FS
+	gate        *gatekeeper
+	counter     counter
+	machines    *hypervisor
+	busy        atomic.Int32 // slots that are recording
+	beats       []*beat
+	throttle    *throttle
+	wakesInTime func(ctx context.Context, hz float64) bool
 }
 
-// New checks that this program can record at all: that it has a commit, and the
-// machine a /proc. Both are exits with 78, as a restart would not help.
+// New checks that this program can record at all: the build has a commit and the machine a
+// /proc. It fails with exit code 78, because a restart would not help.
 func New(o Options) (*Orchestrator, error) {
 	if o.Build.Commit == "" {
-		return nil, fault.Exit(fault.Fix(errors.New("this build carries no code commit, so no receiver would take what it records: recording nothing"),
+		return nil, fault.Exit(fault.Fix(errors.New("this build has no commit, so a receiver would reject its recordings: recording nothing"),
 			"install a released cis490 ('cis490 version' must show a commit), or build it in a git checkout with: make build"), fault.Config)
 	}
 	if o.Proc == "" {
@@ -98,14 +96,14 @@ func New(o Options) (*Orchestrator, error) {
 		return nil, fault.Exit(fmt.Errorf("record from /proc: %w", err), fault.Config)
 	}
 	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, machines: newHypervisor()}
-	r.calm = func(ctx context.Context, hz float64) bool { return calm(ctx, hz, time.Now) }
+	r.wakesInTime = func(ctx context.Context, hz float64) bool { return wakesInTime(ctx, hz, time.Now) }
 	r.gate = &gatekeeper{gate: o.Gate, commit: o.Build.Commit, fsys: o.FS, path: filepath.Join(r.episodes, gateFile), now: o.Now, log: o.Log}
 	r.counter = counter{fsys: o.FS, path: filepath.Join(r.episodes, counterFile)}
 	return r, nil
 }
 
-// Run records in all slots until the context ends. It returns early only with
-// an error that waiting does not mend.
+// Run records in all slots until the context ends. It returns early only with an error that
+// waiting does not fix.
 func (r *Orchestrator) Run(ctx context.Context) error {
 	unlock, err := r.open()
 	if err != nil {
@@ -128,7 +126,7 @@ func (r *Orchestrator) Run(ctx context.Context) error {
 	for slot := range slots {
 		wg.Go(func() {
 			if errs[slot] = r.fill(ctx, slot); errs[slot] != nil {
-				cancel() // what stops one slot stops all
+				cancel() // an error of one slot stops all
 			}
 		})
 	}
@@ -137,8 +135,7 @@ func (r *Orchestrator) Run(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// Once records one episode of the named profile, or with "" of the one whose
-// turn it is.
+// Once records one episode of the named profile, or of the next profile if the name is "".
 func (r *Orchestrator) Once(ctx context.Context, profile string) (episode.Meta, error) {
 	unlock, err := r.open()
 	if err != nil {
@@ -152,14 +149,13 @@ func (r *Orchestrator) Once(ctx context.Context, profile string) (episode.Meta, 
 	return r.one(ctx, 0, profile)
 }
 
-// open makes sure that this is the only recorder of the folder, and clears away
-// what another has left unfinished.
+// open locks the folder against other recorders and removes incomplete episodes.
 func (r *Orchestrator) open() (unlock func(), err error) {
 	held, err := r.lock()
 	if err != nil {
 		return nil, err
 	}
-	unlock = func() { _ = held.Close() } // a lock has nothing to lose
+	unlock = func() { _ = held.Close() } // a lock holds no data
 	if err := r.sweep(); err != nil {
 		unlock()
 		return nil, err
@@ -167,9 +163,9 @@ func (r *Orchestrator) open() (unlock func(), err error) {
 	return unlock, nil
 }
 
-// fill records one episode after the other in a slot.
+// fill records one episode after another in a slot.
 func (r *Orchestrator) fill(ctx context.Context, slot int) error {
-	// Slots begin apart, so that their processes do not all start at once.
+	// Stagger the slots, so that their processes do not all start at once.
 	pause := time.Duration(slot) * r.o.Rest / time.Duration(len(r.beats))
 	hz, crowded := fastest(r.o.Experiment.Profiles), false
 	for {
@@ -177,14 +173,14 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 		if !sleep(ctx, pause) {
 			return nil
 		}
-		if !r.throttle.open(slot) {
+		if !r.throttle.allows(slot) {
 			pause = waitAgain
 			continue
 		}
-		// One slot records under any load, and tells of it in meta.json.
-		if slot > 0 && !r.calm(ctx, hz) {
+		// The first slot records under any load, and meta.json records the load.
+		if slot > 0 && !r.wakesInTime(ctx, hz) {
 			if !crowded && ctx.Err() == nil {
-				r.o.Log.Warn("slot waits: this host does not wake its sampler in time", "slot", slot)
+				r.o.Log.Warn("slot waits: this host wakes its sampler too late", "slot", slot)
 			}
 			crowded, pause = true, waitAgain
 			continue
@@ -204,12 +200,14 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 			r.o.Log.Info("recording abandoned", "episode", meta.Episode)
 			return nil
 		case err != nil:
-			r.o.Log.Error("episode not recorded", "episode", meta.Episode, "profile", meta.Profile, "err", err, "fix", fault.FixOf(err), "wait", waitAgain)
+			r.o.Log.Error("episode not recorded", "episode", meta.Episode, "profile", meta.Profile, "err", err,
+				"fix", fault.FixOf(err), "wait", waitAgain)
 			pause = waitAgain
 		default:
 			pause = r.o.Rest
-			if before, after := r.throttle.heed(meta); before != after {
-				r.o.Log.Warn("slots fitted to what the host bears", "slots", after, "before", before, "jitter_p99_us", meta.Sampling[processSource].JitterP99US, "load", meta.Load.Busy)
+			if before, after := r.throttle.observe(meta); before != after {
+				r.o.Log.Warn("adjusted the number of slots to the host's load", "slots", after, "before", before,
+					"jitter_p99_us", meta.Sampling[processSource].JitterP99US, "load", meta.Load.Busy)
 			}
 		}
 	}
@@ -238,12 +236,13 @@ func (r *Orchestrator) one(ctx context.Context, slot int, name string) (episode.
 	}
 	r.busy.Add(1)
 	defer r.busy.Add(-1)
-	r.o.Log.Debug("recording begins", "episode", id, "profile", profile.Name, "slot", slot)
+	r.o.Log.Debug("recording started", "episode", id, "profile", profile.Name, "slot", slot)
 	meta, err := rec.record(ctx)
 	if err != nil {
 		meta.Episode, meta.Profile, meta.Verdict = id, profile.Name, episode.Abandoned
 		return meta, fmt.Errorf("record episode %s of profile %q: %w", id, profile.Name, err)
 	}
-	r.o.Log.Info("episode recorded", "episode", id, "profile", profile.Name, "verdict", meta.Verdict, "reason", meta.Reason, "dur", meta.End.Sub(meta.Start))
+	r.o.Log.Info("episode recorded", "episode", id, "profile", profile.Name, "verdict", meta.Verdict, "reason", meta.Reason,
+		"dur", meta.End.Sub(meta.Start))
 	return meta, nil
 }

@@ -6,12 +6,12 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// pressureSource is the stalls of the whole machine, which tell how much a
-// reader may trust that what the process tree shows is the workload's own doing.
+// pressureSource samples the stalls of the whole machine. They show how much other load may
+// have affected the process tree.
 const pressureSource = "pressure"
 
-// pressureRow is a row of telemetry-pressure.jsonl: time in microseconds, since
-// boot, in which some or all tasks waited for a resource.
+// pressureRow is a row of telemetry-pressure.jsonl: the time since boot, in microseconds,
+// in which some or all tasks waited for a resource.
 type pressureRow struct {
 	head
 	CPUSome    uint64 `json:"cpu_some_us"`

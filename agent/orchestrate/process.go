@@ -7,16 +7,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// processSource is the process tree of the command, from /proc.
+// processSource samples the command's process tree from /proc.
 const processSource = "proc"
 
-// tickMS is what a clock tick of /proc is in milliseconds: USER_HZ is 100 on
-// every architecture that this program is built for.
+// tickMS is a clock tick of /proc in milliseconds. USER_HZ is 100 on every architecture
+// that this program is built for.
 const tickMS = 10
 
-// processRow is a row of telemetry-proc.jsonl: the tree at one moment. Times
-// and bytes are sums since the start of the command, and include processes
-// that began and ended between two rows; the rest is of this moment.
+// processRow is a row of telemetry-proc.jsonl: the process tree at one moment. Times and
+// bytes are sums since the command's start, and include processes that began and ended
+// between two rows; the other fields are current values.
 type processRow struct {
 	head
 	Processes int           `json:"processes"`
@@ -25,11 +25,11 @@ type processRow struct {
 	SystemMS  int64         `json:"system_ms"`
 	RSS       int64         `json:"rss_bytes"`
 	FDs       int           `json:"fds"`
-	IO        *ioCounts     `json:"io,omitempty"` // absent where the kernel does not tell
-	Procs     []processStat `json:"procs"`        // empty before the command and after it
+	IO        *ioCounts     `json:"io,omitempty"` // absent if the kernel does not report it
+	Procs     []processStat `json:"procs"`        // empty before and after the command
 }
 
-// ioCounts are bytes and calls; read and write are what reached the disks.
+// ioCounts are bytes and calls; Read and Write count bytes that reached the disks.
 type ioCounts struct {
 	ReadChars  int64 `json:"rchar"`
 	WriteChars int64 `json:"wchar"`
@@ -39,12 +39,12 @@ type ioCounts struct {
 	Write      int64 `json:"write_bytes"`
 }
 
-// processStat is one process. Its times do not include its children's. The
-// scheduler's counts are of its main thread.
+// processStat is one process. Its times exclude its children's. The scheduler's counts are
+// those of its main thread.
 type processStat struct {
 	PID      int       `json:"pid"`
 	PPID     int       `json:"ppid"`
-	Start    uint64    `json:"start_ticks"` // since boot: with pid, its identity
+	Start    uint64    `json:"start_ticks"` // since boot; with the pid it identifies the process
 	Command  string    `json:"comm"`
 	State    string    `json:"state"`
 	UserMS   int64     `json:"user_ms"`
@@ -61,20 +61,20 @@ type processStat struct {
 	IO       *ioCounts `json:"io,omitempty"`
 }
 
-// processCollector samples the tree below a supervisor. The kernel adds the
-// times and bytes of a process to its parent's when it is waited for, at the
-// top to the supervisor's, so no process is missed for being short.
+// processCollector samples the tree below a supervisor. The kernel adds the times and bytes
+// of a process to its parent's, at the top to the supervisor's, when the parent waits for
+// it. So even short processes are counted.
 type processCollector struct {
 	tree *tree
 	fs   procfs.FS
 	root int
 
-	last   map[int]uint64 // the processes of the last row, by id: when they began
-	base   *ioCounts      // what the supervisor itself had done before
+	last   map[int]uint64 // start times of the last row's processes, by id
+	base   *ioCounts      // the supervisor's own counts before the command
 	cuser  int64
 	csys   int64
 	begun  bool
-	user   int64 // the sums of the last row: they never fall
+	user   int64 // the last row's sums, which never decrease
 	system int64
 	io     ioCounts
 }
@@ -85,9 +85,9 @@ func (c *processCollector) sample(at stamp) (any, error) {
 		return nil, err
 	}
 	row := processRow{head: head{at.wall, at.mono, processSource}, Procs: []processStat{}}
-	// From the top down, so that what a process was told of its children is
-	// older than what is read of them: nothing is counted twice. What ends
-	// meanwhile is missing for one row, hence the sums of the row before.
+	// From the top down, so that a parent's counts of its children are older than the
+	// children's own counts: nothing is counted twice. A process that ends meanwhile is
+	// missing in one row, hence the sums of the previous row.
 	user, system, io, err := c.supervisor()
 	if err != nil {
 		return nil, err
@@ -125,17 +125,16 @@ func (c *processCollector) sample(at stamp) (any, error) {
 	return row, nil
 }
 
-// kill ends what the last row had, and what is below it, when there is no
-// supervisor any more to do so; main is the command itself, which may have
-// begun after the last row. An id that is another process's by now is not
-// touched.
+// kill kills the last row's processes and their descendants when the supervisor is gone.
+// main is the command itself, which may have started after the last row. A reused pid is
+// not killed.
 func (c *processCollector) kill(main int) {
 	if p, err := c.fs.Proc(main); err == nil && c.last[main] == 0 {
 		if s, err := p.Stat(); err == nil && s.Session == main {
 			c.last[main] = s.Starttime
 		}
 	}
-	for range 50 { // what forks meanwhile is found in the next round
+	for range 50 { // the next round finds new forks
 		found := false
 		for pid, start := range c.last {
 			p, err := c.fs.Proc(pid)
@@ -151,7 +150,7 @@ func (c *processCollector) kill(main int) {
 				all = nil // ended meanwhile
 			}
 			for _, id := range append(all, pid) {
-				_ = unix.Kill(id, unix.SIGKILL) // it may have ended
+				_ = unix.Kill(id, unix.SIGKILL) // fails if it has ended
 			}
 		}
 		if !found {
@@ -161,7 +160,7 @@ func (c *processCollector) kill(main int) {
 	}
 }
 
-// supervisor returns what the supervisor was told of processes that have ended.
+// supervisor returns the counts of ended processes that the supervisor has collected.
 func (c *processCollector) supervisor() (user, system int64, io ioCounts, err error) {
 	s, err := c.tree.stat(c.root)
 	if err != nil {
@@ -182,8 +181,7 @@ func (c *processCollector) supervisor() (user, system int64, io ioCounts, err er
 	return (s.cutime - c.cuser) * tickMS, (s.cstime - c.csys) * tickMS, io, nil
 }
 
-// read returns one process, and the user and system milliseconds of children
-// that it has waited for.
+// read returns one process, and the user and system milliseconds of its collected children.
 func (c *processCollector) read(pid int) (processStat, [2]int64, error) {
 	s, err := c.tree.stat(pid)
 	if err != nil {
@@ -209,7 +207,7 @@ func (c *ioCounts) add(o ioCounts, sign int64) {
 	c.Write += sign * o.Write
 }
 
-// atLeast raises each count to the other's.
+// atLeast raises each count to at least that of o.
 func (c *ioCounts) atLeast(o ioCounts) {
 	c.ReadChars = max(c.ReadChars, o.ReadChars)
 	c.WriteChars = max(c.WriteChars, o.WriteChars)

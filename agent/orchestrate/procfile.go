@@ -11,22 +11,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// procReader reads files of processes below a mounted procfs. It makes half the
-// system calls of os.ReadFile, which asks each file whether it can be polled,
-// and uses one buffer: ten times a second for every process of a slot, that
-// decides whether recording costs less than a percent of a core.
+// procReader reads files of processes in a mounted procfs. It makes half the system calls
+// of os.ReadFile, which tries to poll each file, and reuses one buffer. Ten reads a second
+// for every process of a slot must cost less than a percent of a core.
 type procReader struct {
 	proc string
 	buf  []byte
 }
 
-// read returns a file of a process; the bytes are good until the next read.
+// read returns the content of a process's file, valid until the next read.
 func (r *procReader) read(pid int, name string) ([]byte, error) {
 	fd, err := unix.Open(r.path(pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer unix.Close(fd) //nolint:errcheck // read-only
 	for n := 0; ; {
 		if n == len(r.buf) {
 			r.buf = append(r.buf, make([]byte, 4<<10)...)
@@ -48,13 +47,13 @@ func (r *procReader) path(pid int, name string) string {
 	return r.proc + "/" + strconv.Itoa(pid) + "/" + name
 }
 
-// stat returns what proc_pid_stat(5) says of a process.
+// stat parses proc_pid_stat(5).
 func (r *procReader) stat(pid int) (s procStat, err error) {
 	b, err := r.read(pid, "stat")
 	if err != nil {
 		return s, err
 	}
-	// The name may hold anything, brackets and spaces included.
+	// The name may contain anything, including brackets and spaces.
 	begin, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
 	if begin < 0 || end < begin {
 		return s, fmt.Errorf("read stat of process %d: no name in %q", pid, b)
@@ -64,7 +63,7 @@ func (r *procReader) stat(pid int) (s procStat, err error) {
 		return s, fmt.Errorf("read stat of process %d: %d fields", pid, len(fields))
 	}
 	s.comm, s.state = string(b[begin+1:end]), string(fields[0])
-	// field is numbered as in the manual; the state is the third.
+	// Fields are numbered as in the manual; the state is the third.
 	field := func(n int) int64 {
 		v, e := strconv.ParseInt(string(fields[n-3]), 10, 64)
 		err = errors.Join(err, e)
@@ -77,7 +76,7 @@ func (r *procReader) stat(pid int) (s procStat, err error) {
 	return s, err
 }
 
-// procStat is the part of proc_pid_stat(5) that is recorded: times in ticks, sizes in bytes.
+// procStat holds the recorded part of proc_pid_stat(5): times in ticks, sizes in bytes.
 type procStat struct {
 	comm, state                  string
 	ppid, threads                int
@@ -87,7 +86,7 @@ type procStat struct {
 	rss                          int64
 }
 
-// io returns nil where the counts are not to be had.
+// io returns nil if the counts are unavailable.
 func (r *procReader) io(pid int) (*ioCounts, error) {
 	b, err := r.read(pid, "io")
 	if errors.Is(err, os.ErrPermission) || errors.Is(err, os.ErrNotExist) {
@@ -108,8 +107,8 @@ func (r *procReader) io(pid int) (*ioCounts, error) {
 	return &c, nil
 }
 
-// sched returns the times on a processor and waiting for one, in nanoseconds, and
-// the slices; nothing for a zombie or a kernel without schedstat.
+// sched returns the time on a CPU and waiting for one, in nanoseconds, and the number of
+// time slices. All are 0 for a zombie or a kernel without schedstat.
 func (r *procReader) sched(pid int) (run, wait, slices uint64) {
 	b, err := r.read(pid, "schedstat")
 	if err != nil {
@@ -124,7 +123,7 @@ func (r *procReader) sched(pid int) (run, wait, slices uint64) {
 	return v[0], v[1], v[2]
 }
 
-// descriptors returns how many a process has open, 0 when it has none any more.
+// descriptors returns the number of open descriptors, 0 if the process has ended.
 func (r *procReader) descriptors(pid int) int {
 	var st unix.Stat_t
 	if unix.Stat(r.path(pid, "fd"), &st) == nil && st.Size > 0 {
@@ -150,7 +149,7 @@ func (r *procReader) threads(pid int) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(dir) //nolint:errcheck // nothing was written
+	defer unix.Close(dir) //nolint:errcheck // read-only
 	var names []string
 	for buf := make([]byte, 4<<10); ; {
 		n, err := unix.ReadDirent(dir, buf)

@@ -11,8 +11,8 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// What is read here is what a library of the field reads, for a process that
-// stands still: one with a name of many brackets and spaces.
+// The parser agrees with the procfs library, for a sleeping process whose name has many
+// brackets and spaces.
 func TestProcReader_ReadsWhatProcfsReads(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "a) S 1 (b")
 	sleep, err := exec.LookPath("sleep")
@@ -37,7 +37,7 @@ func TestProcReader_ReadsWhatProcfsReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// It stands still once it sleeps.
+	// It sleeps: its numbers do not change.
 	for {
 		before, err := p.Stat()
 		if err != nil {

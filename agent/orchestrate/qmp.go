@@ -14,18 +14,17 @@ import (
 	"cis490/internal/experiment"
 )
 
-// qmpSource is what QEMU tells of its machine.
+// qmpSource samples QEMU's statistics of its machine.
 const qmpSource = "qmp"
 
 const (
-	// qmpFor bounds one answer. QEMU answers between two steps of its machine,
-	// and a disk that stands still may hold it up.
+	// qmpFor bounds one answer. A stalled disk may delay QEMU.
 	qmpFor = 5 * time.Second
 	// maxQMPEvents bounds the events of one machine.
 	maxQMPEvents = 1000
 )
 
-// errMachineOver says that the machine has ended, so there is nothing to ask.
+// errMachineOver means that the machine has ended and cannot be queried.
 var errMachineOver = errors.New("the machine has ended")
 
 // qmpRow is a row of telemetry-qmp.jsonl: sums since the machine's start.
@@ -33,7 +32,7 @@ type qmpRow struct {
 	head
 	Status  string      `json:"status"`
 	Running bool        `json:"running"`
-	Balloon int64       `json:"balloon_bytes"` // memory that the machine has now
+	Balloon int64       `json:"balloon_bytes"` // current memory of the machine
 	Blocks  []blockStat `json:"blocks"`
 }
 
@@ -49,8 +48,8 @@ type blockStat struct {
 	WriteNS    int64  `json:"write_ns"`
 }
 
-// monitor is our end of a machine's QMP. It listens and QEMU connects, so there
-// is no moment at which one of both must wait for a file to appear.
+// monitor is the recorder's end of a machine's QMP socket. It listens and QEMU connects, so
+// neither must wait for a file to appear.
 type monitor struct {
 	clock *clock
 	out   chan<- report
@@ -59,11 +58,11 @@ type monitor struct {
 	conn    net.Conn
 	answers chan qmpMessage
 	over    chan struct{} // closed when QEMU has closed its end
-	mu      sync.Mutex    // of conn, which close may need before connect is over
+	mu      sync.Mutex    // guards conn: close may run before connect returns
 	closed  bool
 }
 
-// qmpMessage is whatever QEMU sends.
+// qmpMessage is any message of QEMU.
 type qmpMessage struct {
 	Return json.RawMessage `json:"return"`
 	Error  *struct {
@@ -81,7 +80,7 @@ func newMonitor(path string, c *clock, out chan<- report) (*monitor, error) {
 	return &monitor{clock: c, out: out, ln: ln, answers: make(chan qmpMessage), over: make(chan struct{})}, nil
 }
 
-// connect waits for QEMU and agrees on the protocol. The sampler calls it once.
+// connect waits for QEMU and negotiates the protocol. The sampler calls it once.
 func (m *monitor) connect(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = m.ln.Close() })
 	defer stop()
@@ -103,14 +102,14 @@ func (m *monitor) connect(ctx context.Context) error {
 	return m.ask("qmp_capabilities", nil)
 }
 
-// read turns what QEMU sends into answers and reports.
+// read turns QEMU's messages into answers and reports.
 func (m *monitor) read(conn net.Conn) {
 	defer close(m.over)
 	events := 0
 	for dec := json.NewDecoder(conn); ; {
 		var msg qmpMessage
 		if err := dec.Decode(&msg); err != nil {
-			return // closed by either side; a machine that talks nonsense is none
+			return // closed by either side, or invalid
 		}
 		at := m.clock.stamp()
 		switch {
@@ -121,14 +120,14 @@ func (m *monitor) read(conn net.Conn) {
 		case msg.Return != nil || msg.Error != nil:
 			select {
 			case m.answers <- msg:
-			case <-time.After(qmpFor): // nobody waits any more
+			case <-time.After(qmpFor): // the request has timed out
 			}
 		}
 	}
 }
 
-// event reports what happened to the machine. One that reset itself has failed:
-// it was told to end there, and would begin anew.
+// event reports a machine's event. A reset counts as a failure: -no-reboot ends the machine
+// there, and it would have started over.
 func (m *monitor) event(at stamp, msg qmpMessage) {
 	m.out <- report{at, qmpSource, strings.ToLower(msg.Event), check.Plain(string(msg.Data), maxDetail)}
 	var why struct{ Reason string }
@@ -211,8 +210,8 @@ func (m *monitor) ask(command string, into any) error {
 	}
 }
 
-// drain waits until QEMU has closed its end, at most for the given time, so that
-// what it told before its end is heard.
+// drain waits, at most for the given time, until QEMU has closed its end, so that its last
+// events are read.
 func (m *monitor) drain(within time.Duration) {
 	if m == nil {
 		return
@@ -223,8 +222,8 @@ func (m *monitor) drain(within time.Duration) {
 	}
 }
 
-// close ends all; nothing is reported after it returns. There is nothing to end of
-// a command's, which is nil.
+// close closes everything; nothing is reported after it returns. A command has a nil
+// monitor.
 func (m *monitor) close() {
 	if m == nil {
 		return

@@ -15,29 +15,28 @@ import (
 	"cis490/internal/ident"
 )
 
-// The rights of an episode: the shipper takes it through its group, which comes
-// from the setgid bit of the folder above.
+// The permissions of an episode: the shipper gets access through its group, which comes
+// from the setgid bit of the parent folder.
 const (
 	dirPerm  = 0o770
 	filePerm = 0o660
 )
 
-// workDir, in the episodes' folder, holds the folder each slot's command runs in.
+// workDir, in episodes/, holds the working folder of each slot.
 const workDir = ".work"
 
-// errAbandoned is returned for a recording that was stopped before its end.
+// errAbandoned is returned for a recording that was stopped early.
 var errAbandoned = errors.New("recording abandoned")
 
-// outputFor is how long after a failed command's end its last words are waited
-// for: they lie in a pipe that another goroutine empties.
+// outputFor is how long to wait for a failed command's last output, which another goroutine
+// reads from a pipe.
 const outputFor = 200 * time.Millisecond
 
-// drainFor is how long after the command's end its last events are waited for.
-// They were sent before it, so they lie in the socket already; a crowded machine may be
-// late to read them.
+// drainFor is how long to wait for a command's last events. They are in the socket already,
+// but a busy machine may read them late.
 const drainFor = 250 * time.Millisecond
 
-// recording is one episode while it is recorded.
+// recording is an episode being recorded.
 type recording struct {
 	*Orchestrator
 	id      ident.EpisodeID
@@ -53,17 +52,17 @@ type recording struct {
 	processes *processCollector
 	monitor   *monitor // nil for a command
 	load      loadMeter
-	beside    int32 // slots that recorded when this one began, itself included
+	beside    int32 // slots recording at the start, including this one
 	notes     []string
 }
 
-// note keeps a sentence for meta.json.
+// note adds a sentence to meta.json.
 func (r *recording) note(format string, args ...any) {
 	r.notes = append(r.notes, fmt.Sprintf(format, args...))
 }
 
-// record records one episode. On any error, and when the context ends, nothing
-// of it is left behind; what it returns without an error is whole and durable.
+// record records one episode. On an error, or when the context ends, it removes the
+// episode; otherwise the episode is complete and durable.
 func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
 	defer func() {
 		if clean := removeWork(r.work); clean != nil {
@@ -89,8 +88,7 @@ func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
 	return meta, r.finish(meta, line)
 }
 
-// prepare makes the folders, and remembers the episode as half: it has no
-// done.marker.
+// prepare makes the folders. Without done.marker the episode counts as incomplete.
 func (r *recording) prepare() error {
 	if err := removeWork(r.work); err != nil {
 		return fmt.Errorf("clear working folder: %w", err)
@@ -98,12 +96,11 @@ func (r *recording) prepare() error {
 	if err := os.MkdirAll(r.work, 0o700); err != nil {
 		return fmt.Errorf("make working folder: %w", err)
 	}
-	// The setgid bit comes from the folder above; asking for it is forbidden in
-	// the service (RestrictSUIDSGID).
+	// The setgid bit is inherited; the service may not set it (RestrictSUIDSGID).
 	return disk.MkdirAll(r.o.FS, r.dir, dirPerm)
 }
 
-// run runs the command from its start to the end of its last process.
+// run runs the command until its last process has ended.
 func (r *recording) run(ctx context.Context) (line *timeline, left int, err error) {
 	socket := filepath.Join(r.work, "events")
 	events, err := listen(socket, r.clock, r.reports)
@@ -124,7 +121,7 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	sampling, stopSampling := context.WithCancel(context.Background())
 	failed, sampled := r.sample(sampling, w.pid)
 
-	// Before the command can do anything: its first event comes after this.
+	// The command starts after this, so all its events have later stamps.
 	line = newTimeline(r.profile, r.clock.stamp())
 	if err = w.start(); err == nil {
 		if w.unconfined != "" {
@@ -134,13 +131,13 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	}
 	stopSampling()
 	rest := make(chan struct{})
-	go func() { // what is still reported must find a reader
+	go func() { // reports until close need a reader
 		defer close(rest)
 		for rep := range r.reports {
-			r.take(line, rep)
+			r.apply(line, rep)
 		}
 	}()
-	sampled.Wait() // while the supervisor is there to be sampled
+	sampled.Wait() // the last row needs the supervisor
 	left, stopErr := w.stop(r.profile.Grace.D())
 	if stopErr != nil {
 		r.processes.kill(w.main)
@@ -156,8 +153,7 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	return line, left, errors.Join(err, stopErr)
 }
 
-// argv returns what is run: the profile's command, or its machine, which then has
-// a monitor.
+// argv returns the profile's command, or that of its machine, which also gets a monitor.
 func (r *recording) argv(ctx context.Context, events string) ([]string, error) {
 	if r.profile.Machine == nil {
 		return r.profile.Command, nil
@@ -174,8 +170,8 @@ func (r *recording) argv(ctx context.Context, events string) ([]string, error) {
 	return argv, err
 }
 
-// sample starts the collectors and returns when each has its first row, but for
-// those that wait for the command; what goes wrong with one comes on failed.
+// sample starts the collectors. It returns when each has its first row, except those that
+// wait for the command. Their errors arrive on failed.
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
 	r.processes = &processCollector{tree: newTree(r.o.Proc), fs: r.fs, root: root, last: map[int]uint64{}}
@@ -202,7 +198,7 @@ func (r *recording) sample(ctx context.Context, root int) (failed chan error, do
 	return failed, done
 }
 
-// follow turns what happens into labels until the recording is over.
+// follow turns events into labels until the recording is over.
 func (r *recording) follow(ctx context.Context, line *timeline, w *workload, events *listener, failed <-chan error) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
@@ -218,7 +214,7 @@ func (r *recording) follow(ctx context.Context, line *timeline, w *workload, eve
 		case err := <-failed:
 			return err
 		case rep := <-r.reports:
-			r.take(line, rep)
+			r.apply(line, rep)
 		case end := <-w.ended:
 			return r.exited(ctx, line, end, w, events)
 		case <-timer.C:
@@ -228,24 +224,25 @@ func (r *recording) follow(ctx context.Context, line *timeline, w *workload, eve
 	return nil
 }
 
-// room returns an error when the command is about to take the disk from the
-// rest of the host: half of the reserve is kept for the shipper and the system.
+// room returns an error if the command fills the disk: half of the reserve stays for the
+// shipper and the system.
 func (r *recording) room() error {
 	free, err := r.o.FS.Free(r.episodes)
 	if err != nil {
 		return err
 	}
 	if free < r.o.DiskReserve/2 {
-		return fmt.Errorf("the disk has filled up to %s free while the command ran, half of the reserve is %s", size(free), size(r.o.DiskReserve/2))
+		return fmt.Errorf("the disk filled up to %s free while the command ran; half of the reserve is %s",
+			size(free), size(r.o.DiskReserve/2))
 	}
 	return nil
 }
 
-// exited handles the end of the command, after what it reported before it.
+// exited handles the end of the command, after its last events.
 func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *workload, events *listener) error {
 	at := r.clock.stamp()
 	if end.signaled {
-		// A stop of the service signals the workload and us at the same time.
+		// A stop of the service signals the workload and the recorder together.
 		select {
 		case <-ctx.Done():
 			return errAbandoned
@@ -264,7 +261,7 @@ func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *w
 			if rep.at.mono > at.mono { // sent before the end, read after it
 				rep.at = at
 			}
-			r.take(line, rep)
+			r.apply(line, rep)
 		case <-drained:
 			open, drained = false, nil
 		}
@@ -279,7 +276,7 @@ func (r *recording) exited(ctx context.Context, line *timeline, end ending, w *w
 	return nil
 }
 
-func (r *recording) take(line *timeline, rep report) {
+func (r *recording) apply(line *timeline, rep report) {
 	if rep.source == sourceWorkload {
 		line.workload(rep.at, rep.event, rep.detail)
 	} else {

@@ -75,7 +75,7 @@ func TestOnce_RecordsARealTree(t *testing.T) {
 	if samples[0].Processes != 0 || samples[0].UserMS != 0 {
 		t.Errorf("the first row is not of before the command: %+v", samples[0])
 	}
-	// What was still open is closed again: nothing but the episode is left.
+	// Every file is closed again: only the episode is left.
 	if left, err := os.ReadDir(filepath.Join(o.DataDir, "episodes", ".work")); err != nil || len(left) > 0 {
 		t.Errorf("working folders: %v, %v", left, err)
 	}

@@ -17,11 +17,11 @@ import (
 
 // collector reads one source.
 type collector interface {
-	// sample returns one row for the given moment. The row carries the stamp.
+	// sample returns one row with the given stamp.
 	sample(at stamp) (any, error)
 }
 
-// head is what every row begins with.
+// head is the start of every row.
 type head struct {
 	Wall   int64  `json:"t_wall_ns"`
 	Mono   int64  `json:"t_mono_ns"`
@@ -36,13 +36,13 @@ type sampler struct {
 	clock  *clock
 	fsys   disk.FS
 	dir    string
-	// required says that an episode without this source is none.
+	// required means that the episode fails without this source.
 	required bool
 	out      chan<- report
-	beat     func() // told at every row
-	start    func() // told once, after the first row or when there will be none
-	// connect waits for a source that is there only after the command's start; nil
-	// for one that is there before.
+	beat     func() // called at every row
+	start    func() // called once, after the first row or on failure
+	// connect waits for a source that exists only after the command's start. nil means that
+	// it exists before.
 	connect func(context.Context) error
 
 	rows   int
@@ -50,8 +50,8 @@ type sampler struct {
 	jitter []int64 // nanoseconds
 }
 
-// run samples until the context ends and makes the rows durable. The file is
-// there also when there was nothing to write, and events say why.
+// run samples until the context ends and makes the rows durable. Without rows the file is
+// empty, and events report the reason.
 func (s *sampler) run(ctx context.Context) (err error) {
 	defer s.start()
 	path := filepath.Join(s.dir, episode.TelemetryFile(s.source))
@@ -60,7 +60,7 @@ func (s *sampler) run(ctx context.Context) (err error) {
 		return fmt.Errorf("record %s: %w", s.source, err)
 	}
 	w := bufio.NewWriterSize(f, 64<<10)
-	s.tell("started", fmt.Sprintf("%g Hz", s.hz))
+	s.report("started", fmt.Sprintf("%g Hz", s.hz))
 	var last error
 	if s.connect != nil {
 		s.start()
@@ -77,30 +77,29 @@ func (s *sampler) run(ctx context.Context) (err error) {
 	case last != nil && s.required:
 		return fmt.Errorf("record %s: %w", s.source, last)
 	case last != nil && s.rows == 0:
-		s.tell("unavailable", last.Error())
-	case errors.Is(last, errMachineOver): // as every machine is at some time
+		s.report("unavailable", last.Error())
+	case errors.Is(last, errMachineOver): // every machine ends
 	case last != nil:
-		s.tell("ended_early", last.Error())
+		s.report("ended_early", last.Error())
 	}
-	s.tell("finished", fmt.Sprintf("%d rows, %d missed", s.rows, s.missed))
+	s.report("finished", fmt.Sprintf("%d rows, %d missed", s.rows, s.missed))
 	return nil
 }
 
-// loop returns why there was nothing more to read, or nil when the context
-// ended. The first row is of before the command, the last of after it, so that
-// also the shortest episode shows what it did.
+// loop samples until the context ends, or returns why it cannot. The first row precedes the
+// command and the last follows it, so that even the shortest episode shows its effect.
 func (s *sampler) loop(ctx context.Context, rows *json.Encoder) error {
 	period := int64(float64(time.Second) / s.hz)
 	due := s.clock.stamp().mono
 	err := s.row(s.clock.stamp(), rows)
 	if err == nil {
-		s.tell("first_row", "")
+		s.report("first_row", "")
 	}
 	s.start()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for err == nil {
-		// The due times are fixed, so that delays do not add up.
+		// Due times are fixed, so that delays do not accumulate.
 		due += period
 		if behind := s.clock.stamp().mono - due; behind > 0 {
 			skip := behind / period
@@ -133,11 +132,11 @@ func (s *sampler) row(at stamp, rows *json.Encoder) error {
 	return nil
 }
 
-func (s *sampler) tell(event, detail string) {
+func (s *sampler) report(event, detail string) {
 	s.out <- report{s.clock.stamp(), s.source, event, detail}
 }
 
-// sampling tells how well the rate was kept.
+// sampling returns how well the rate was kept.
 func (s *sampler) sampling() episode.Sampling {
 	r := episode.Sampling{Hz: s.hz, Missed: s.missed}
 	if n := len(s.jitter); n > 0 {

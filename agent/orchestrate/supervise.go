@@ -15,48 +15,47 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The descriptors that a supervisor inherits, beside its control on 0 and the
-// workload's output on 1 and 2.
+// The descriptors that a supervisor inherits, beside its control pipe (0) and the
+// workload's output (1 and 2).
 const (
 	fdEvents = 3
 	fdStatus = 4
 )
 
-// errNoProcess is what /proc and kill say of a process that has ended.
+// errNoProcess is the error of /proc and kill for an ended process.
 const errNoProcess = syscall.ESRCH
 
 const (
-	// killFor bounds how long processes are killed that do not die.
+	// killFor bounds how long it tries to kill processes.
 	killFor = 10 * time.Second
-	// orphanGrace is the grace when the recorder itself is gone.
+	// orphanGrace is the grace period when the recorder is gone.
 	orphanGrace = time.Second
-	// oomScore makes the kernel take a workload before anything of the host's.
+	// oomScore makes the kernel kill a workload before the host's own processes.
 	oomScore = "500"
 )
 
-// Supervise is the other side of a slot: a process of its own that starts the
-// command, adopts whatever the command leaves behind, and ends all of it. As
-// it is the nearest subreaper, no process can leave its tree by forking away or
-// by a new session. When the recorder dies, its control pipe closes and the
-// tree is ended all the same.
+// Supervise runs a slot's command in a separate process, adopts every process that the
+// command leaves behind, and ends all of them. It is a subreaper, so no process can leave
+// its tree by forking or by a new session. When the recorder dies, its control pipe closes
+// and the tree ends too.
 //
-// Control lines on descriptor 0: "go" starts the command, "stop MS" ends the
-// tree with a grace in milliseconds, and so does the end of the pipe. Status
-// lines on descriptor 4: "unconfined WHY", "started PID", "exit CODE", "signal NAME", "refused
-// WHY" and, last, "done LEFT" with how many outlived the command.
+// Control lines on descriptor 0: "go" starts the command, "stop MS" ends the tree with a
+// grace period in milliseconds, and so does the end of the pipe. Status lines on descriptor
+// 4: "unconfined WHY", "started PID", "exit CODE", "signal NAME", "refused WHY" and, last,
+// "done LEFT" with the number of processes that outlived the command.
 func Supervise(proc string, argv []string) error {
 	if len(argv) == 0 {
 		return fmt.Errorf("supervise: no command")
 	}
 	s := supervisor{tree: newTree(proc), status: os.NewFile(fdStatus, "status"), exits: make(chan struct{}, 1)}
-	unix.CloseOnExec(fdStatus) // the workload must not speak for us
-	// The service manager signals the whole group; the recorder decides.
+	unix.CloseOnExec(fdStatus) // the workload must not write status lines
+	// The service manager signals the whole group, but the recorder decides.
 	ignored := make(chan os.Signal, 1)
 	signal.Notify(ignored, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return s.refuse(fmt.Errorf("become subreaper: %w", err))
 	}
-	// Raising one's own score is always allowed; where it is not, nothing is lost.
+	// Raising its own score needs no privilege; a failure does not matter.
 	_ = os.WriteFile("/proc/self/oom_score_adj", []byte(oomScore), 0)
 
 	control := control(os.Stdin)
@@ -83,10 +82,10 @@ func Supervise(proc string, argv []string) error {
 type supervisor struct {
 	tree   *tree
 	status io.Writer
-	exits  chan struct{} // closed when there is no child any more
+	exits  chan struct{} // closed when no child is left
 }
 
-// control yields the lines of the control pipe.
+// control returns the lines of the control pipe.
 func control(r io.Reader) <-chan string {
 	lines := make(chan string)
 	go func() {
@@ -124,7 +123,7 @@ func (s *supervisor) start(argv []string) error {
 	if note != "" {
 		s.say("unconfined %s", note)
 	}
-	_ = events.Close() // the workload's now
+	_ = events.Close() // the workload has it now
 	main := cmd.Process.Pid
 	s.say("started %d", main)
 	go s.reap(main)
@@ -151,8 +150,8 @@ func (s *supervisor) reap(main int) {
 	}
 }
 
-// end asks the tree to end, then makes it. It returns how many processes there
-// were when it began.
+// end terminates the tree, then kills it. It returns the number of processes at the
+// beginning.
 func (s *supervisor) end(grace time.Duration) int {
 	found := s.signal(unix.SIGTERM, unix.SIGCONT)
 	select {
@@ -161,7 +160,7 @@ func (s *supervisor) end(grace time.Duration) int {
 	case <-time.After(grace):
 	}
 	for until := time.Now().Add(killFor); time.Now().Before(until); {
-		// Stopped first, so that what forks cannot outrun the killing.
+		// Stop them first, so that forks cannot outrun the kill.
 		s.signal(unix.SIGSTOP)
 		s.signal(unix.SIGKILL)
 		select {
@@ -176,11 +175,11 @@ func (s *supervisor) end(grace time.Duration) int {
 func (s *supervisor) signal(signals ...unix.Signal) int {
 	pids, err := s.tree.below(os.Getpid())
 	if err != nil {
-		return 0 // nothing below: told by the end of waiting
+		return 0 // nothing left; s.exits reports it
 	}
 	for _, pid := range pids {
 		for _, sig := range signals {
-			_ = unix.Kill(pid, sig) // it may have ended
+			_ = unix.Kill(pid, sig) // fails if it has ended
 		}
 	}
 	return len(pids)

@@ -16,8 +16,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// lock makes sure that no other recorder works in the folder: its half
-// episodes are not ours to sweep.
+// lock locks the folder, because sweep would remove another recorder's incomplete episodes.
 func (r *Orchestrator) lock() (io.Closer, error) {
 	if err := disk.MkdirAll(r.o.FS, r.episodes, dirPerm); err != nil {
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: %w", r.episodes, err),
@@ -30,18 +29,18 @@ func (r *Orchestrator) lock() (io.Closer, error) {
 	}
 	held, err := r.o.FS.Lock(r.episodes)
 	if errors.Is(err, disk.ErrLocked) {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("another recorder works in %s", r.episodes),
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("another recorder uses %s", r.episodes),
 			"sudo systemctl stop cis490-orchestrator   # then again"), fault.TempFail)
 	}
 	return held, err
 }
 
-// sweep removes what a crash has left: half episodes and working folders. A
-// half episode is never shipped, so nothing is lost that anyone could have.
+// sweep removes what a crash left: incomplete episodes, which are never shipped, and
+// working folders.
 func (r *Orchestrator) sweep() error {
 	all, err := r.o.FS.ReadDir(r.episodes)
 	if err != nil {
-		return fmt.Errorf("sweep half episodes: %w", err)
+		return fmt.Errorf("remove incomplete episodes: %w", err)
 	}
 	half := 0
 	for _, e := range all {
@@ -50,7 +49,7 @@ func (r *Orchestrator) sweep() error {
 			continue
 		}
 		if _, err := r.o.FS.Lstat(filepath.Join(dir, episode.DoneMarker)); !errors.Is(err, fs.ErrNotExist) {
-			continue // whole, or not to be seen: not ours to judge
+			continue // complete, or not readable
 		}
 		if err := removeEpisode(r.o.FS, dir); err != nil {
 			return fmt.Errorf("sweep: %w", err)
@@ -58,7 +57,7 @@ func (r *Orchestrator) sweep() error {
 		half++
 	}
 	if half > 0 {
-		r.o.Log.Warn("half episodes of a crash removed", "count", half)
+		r.o.Log.Warn("removed incomplete episodes of a crash", "count", half)
 	}
 	for _, name := range []string{counterFile, gateFile} {
 		if err := r.o.FS.Remove(filepath.Join(r.episodes, name+disk.Partial)); err != nil && !errors.Is(err, fs.ErrNotExist) {

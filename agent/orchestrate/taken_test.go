@@ -9,8 +9,8 @@ import (
 	"cis490/internal/episode"
 )
 
-// quickShipper is a disk on which a whole episode is shipped and gone before the
-// recorder has looked up from writing its marker.
+// quickShipper is a disk on which a complete episode is shipped and removed before the
+// recorder returns from writing its marker.
 type quickShipper struct {
 	disk.OS
 	taken *int

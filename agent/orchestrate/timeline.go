@@ -9,23 +9,22 @@ import (
 	"cis490/internal/experiment"
 )
 
-// maxEvents bounds the events of one episode; a workload that reports more is
-// cut short, and a note says so.
+// maxEvents bounds the events of one episode. Further events are dropped, and meta.json
+// records it.
 const maxEvents = 10_000
 
-// Who reports an event, beside the collectors.
+// Sources of events, beside the collectors.
 const (
 	sourceSelf     = "orchestrate"
 	sourceWorkload = "workload"
 )
 
-// eventBudget is reported by ourselves when a phase's budget is over.
+// eventBudget is the orchestrator's event at the end of a phase's budget.
 const eventBudget = "budget"
 
-// timeline turns events into labels. It is told what happened and when, and
-// does nothing by itself, so the same events give the same labels always.
-// Schedule times are budgets only: the clock can end a recording or fail it,
-// but no phase ever begins by it.
+// timeline turns events into labels. It is a pure function of events and their times, so
+// the same events always give the same labels. Schedule times are only budgets: the clock
+// can end or fail a recording, but never begins a phase.
 type timeline struct {
 	profile experiment.Profile
 	phase   int // index of the current phase
@@ -34,7 +33,7 @@ type timeline struct {
 	labels  []episode.Label
 	dropped int
 	over    bool
-	reason  string // why it failed; "" if it did not
+	reason  string // why it failed, or ""
 }
 
 // newTimeline begins the first phase.
@@ -45,19 +44,19 @@ func newTimeline(p experiment.Profile, at stamp) *timeline {
 	return t
 }
 
-// deadline is when the current phase's budget is over.
+// deadline returns the end of the current phase's budget.
 func (t *timeline) deadline() int64 {
 	return t.begun.mono + int64(t.profile.Phases[t.phase].Budget)
 }
 
-// note keeps an event that is not the workload's, such as a collector's.
+// note records an event that is not the workload's, such as a collector's.
 func (t *timeline) note(at stamp, source, event, detail string) {
 	t.add(at, source, event, detail, "")
 }
 
-// workload handles an event that the workload reported.
+// workload handles an event of the workload.
 func (t *timeline) workload(at stamp, event, detail string) {
-	t.tick(at) // an event after the budget is late, whoever of the two was seen first
+	t.tick(at) // an event after the budget is late, in whichever order they arrive
 	t.add(at, sourceWorkload, event, detail, t.judge(at, event, detail))
 }
 
@@ -88,8 +87,8 @@ func (t *timeline) judge(at stamp, event, detail string) episode.Use {
 	return episode.UseBegan
 }
 
-// exit handles the end of the command: in the last phase with status 0 it is
-// the end of the recording, before that or otherwise it fails it.
+// exit handles the end of the command. In the last phase, with status 0, it ends the
+// recording; otherwise it fails the recording.
 func (t *timeline) exit(at stamp, how string, clean bool) {
 	t.tick(at)
 	use := episode.UseLate
@@ -104,7 +103,7 @@ func (t *timeline) exit(at stamp, how string, clean bool) {
 	t.add(at, sourceSelf, experiment.EventExit, how, use)
 }
 
-// tick handles that time has passed.
+// tick handles the passing of time.
 func (t *timeline) tick(at stamp) {
 	late := at.mono - t.deadline()
 	if t.over || late < 0 {
@@ -142,7 +141,7 @@ func (t *timeline) label(at stamp, phase, event string) {
 }
 
 func (t *timeline) add(at stamp, source, event, detail string, use episode.Use) {
-	// What decided a label is always kept; only noise is cut.
+	// Events that decide a label are always kept; only others are dropped.
 	decides := use == episode.UseBegan || use == episode.UseEnded || use == episode.UseFailed
 	if len(t.events) >= maxEvents && !decides && source == sourceWorkload {
 		t.dropped++
@@ -159,8 +158,8 @@ func (t *timeline) verdict() (episode.Verdict, string) {
 	return episode.Accepted, ""
 }
 
-// sorted returns the events in the order in which they happened: those who
-// report do so side by side, so they may be heard in another.
+// sorted returns the events by time, because concurrent sources may deliver them out of
+// order.
 func (t *timeline) sorted() []episode.Event {
 	slices.SortStableFunc(t.events, func(a, b episode.Event) int { return cmp.Compare(a.Mono, b.Mono) })
 	return t.events

@@ -27,8 +27,8 @@ func at(s float64) stamp {
 	return stamp{wall: int64(1e18 + s*1e9), mono: int64(s * 1e9)}
 }
 
-// play tells a timeline a story: "SECONDS EVENT" for the workload's events,
-// "SECONDS !CODE" for the command's end, "SECONDS" for time that passed.
+// play runs a script against a timeline: "SECONDS EVENT" for the workload's events,
+// "SECONDS !CODE" for the command's end, "SECONDS" for elapsed time.
 func play(t *testing.T, stop string, story ...string) *timeline {
 	t.Helper()
 	line := newTimeline(testProfile(stop), at(0))
@@ -50,7 +50,7 @@ func play(t *testing.T, stop string, story ...string) *timeline {
 	return line
 }
 
-func told(line *timeline) (labels, uses []string) {
+func summarize(line *timeline) (labels, uses []string) {
 	for _, l := range line.labels {
 		labels = append(labels, fmt.Sprintf("%g %s<%s", float64(l.Mono)/1e9, l.Phase, l.Event))
 	}
@@ -151,7 +151,7 @@ func TestTimeline(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			line := play(t, c.stop, c.story...)
-			labels, uses := told(line)
+			labels, uses := summarize(line)
 			if diff := cmp.Diff(c.labels, labels); diff != "" {
 				t.Errorf("labels: %s", diff)
 			}

@@ -11,11 +11,11 @@ import (
 	"github.com/prometheus/procfs"
 )
 
-// tree finds the processes below one.
+// tree lists the processes below a process.
 type tree struct {
 	procReader
-	// scan looks through all processes of the machine for their parents, where
-	// the kernel keeps no list of children (CONFIG_PROC_CHILDREN).
+	// scan reads the parents of all processes, for kernels without lists of children
+	// (CONFIG_PROC_CHILDREN).
 	scan bool
 }
 
@@ -25,9 +25,8 @@ func newTree(proc string) *tree {
 	return &tree{procReader: procReader{proc: proc}, scan: err != nil}
 }
 
-// below returns the ids of all processes below root, parents before children.
-// A process that ends meanwhile may be missing; what is below it then is found
-// the next time, as it moves up to the supervisor.
+// below returns the ids of all processes below root, parents before children. If a process
+// ends meanwhile, the next call finds its children, because they move up to the supervisor.
 func (t *tree) below(root int) ([]int, error) {
 	children := t.children
 	if t.scan {
@@ -60,7 +59,7 @@ func (t *tree) below(root int) ([]int, error) {
 	return all, nil
 }
 
-// parents maps each process of the machine to its children.
+// parents returns the children of each process of the machine.
 func (t *tree) parents() (map[int][]int, error) {
 	fsys, err := procfs.NewFS(t.proc)
 	if err != nil {
@@ -79,7 +78,7 @@ func (t *tree) parents() (map[int][]int, error) {
 	return children, nil
 }
 
-// gone tells whether an error of /proc means that the process has ended.
+// gone reports whether an error of /proc means that the process has ended.
 func gone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, errNoProcess)
 }

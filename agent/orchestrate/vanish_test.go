@@ -32,7 +32,8 @@ func (f fakeProc) write(pid int, name, content string) {
 // has waited for.
 func (f fakeProc) process(pid, ppid, ticks, waited int, children ...int) {
 	f.t.Helper()
-	f.write(pid, "stat", fmt.Sprintf("%d (work) S %d 1 1 0 -1 0 0 0 0 0 %d 0 %d 0 20 0 1 0 %d 4096 2 18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n", pid, ppid, ticks, waited, 100+pid))
+	f.write(pid, "stat", fmt.Sprintf("%d (work) S %d 1 1 0 -1 0 0 0 0 0 %d 0 %d 0 20 0 1 0 %d 4096 2 18446744073709551615"+
+		strings.Repeat(" 0", 27)+"\n", pid, ppid, ticks, waited, 100+pid))
 	f.write(pid, "io", "rchar: 10\nwchar: 0\nsyscr: 1\nsyscw: 0\nread_bytes: 0\nwrite_bytes: 0\ncancelled_write_bytes: 0\n")
 	f.write(pid, "schedstat", "1 2 3\n")
 	f.write(pid, "fd/0", "")
@@ -46,8 +47,8 @@ func (f fakeProc) remove(pid int, name string) {
 	}
 }
 
-// Processes end between any two reads of their entry: then a row lacks them and is
-// a row all the same, and what was counted once is never taken back.
+// Processes end between any two reads of their entry: then a row lacks them but is still
+// written, and counters never decrease.
 func TestProcessCollector_AnEntryVanishesBetweenReads(t *testing.T) {
 	for name, vanish := range map[string]func(fakeProc){
 		"nothing":                func(fakeProc) {},
@@ -83,7 +84,7 @@ func TestProcessCollector_AnEntryVanishesBetweenReads(t *testing.T) {
 			if r.UserMS != 120 || r.Procs[0].PID != 20 {
 				t.Errorf("after: %d ms, %+v", r.UserMS, r.Procs)
 			}
-			// Its parent has waited for it: now its time is the parent's.
+			// Its parent has reaped it: now its time is the parent's.
 			f.remove(30, "")
 			f.process(20, 10, 5, 9)
 			if r := row(); r.Processes != 1 || r.UserMS != 140 {
@@ -93,7 +94,7 @@ func TestProcessCollector_AnEntryVanishesBetweenReads(t *testing.T) {
 	}
 }
 
-// When the supervisor itself is gone there is nothing to sample: that is an error.
+// If the supervisor itself has ended there is nothing to sample: that is an error.
 func TestProcessCollector_TheSupervisorVanishes(t *testing.T) {
 	f := fakeProc{t, t.TempDir()}
 	f.process(10, 1, 0, 0)

@@ -18,17 +18,16 @@ import (
 	"cis490/internal/check"
 )
 
-// workload is the command of one episode and all processes it begets, under a
-// supervisor.
+// workload is the command of one episode and all its processes, under a supervisor.
 type workload struct {
 	pid     int // the supervisor's
 	main    int // the command's, once it is started
 	control io.WriteCloser
 	ended   chan ending // one value when the command has ended
-	started chan error  // one value: nil, or why it was not
-	done    chan int    // one value: how many outlived the command; -1 if unknown
+	started chan error  // one value: nil, or the error
+	done    chan int    // one value: the number that outlived the command, or -1
 	output  *tail
-	// unconfined says why the command may do more than it should; "" if not.
+	// unconfined is why the command is not confined, or "".
 	unconfined string
 	wait       func() error
 }
@@ -40,23 +39,23 @@ type ending struct {
 	signaled bool
 }
 
-// command describes what a supervisor is to start.
+// command describes the supervisor's command.
 type command struct {
-	supervisor []string // our own argv that runs Supervise, without the command
+	supervisor []string // this program's argv that runs Supervise, without the command
 	argv       []string
 	dir        string
 	events     string   // path of the socket
 	child      *os.File // the inherited end
 }
 
-// workloadPath is where a command's programs are looked for.
+// workloadPath is the PATH of a command.
 const workloadPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// spawn starts the supervisor, which holds the command until start.
+// spawn starts the supervisor, which starts the command upon start.
 func spawn(c command) (w *workload, err error) {
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: append(append([]string{}, c.supervisor...), c.argv...)}
 	cmd.Dir = c.dir
-	// Nothing of our own environment: no secret, no notify socket.
+	// Nothing of the recorder's environment: no secrets, no notify socket.
 	cmd.Env = []string{
 		"PATH=" + workloadPath, "LANG=C",
 		"HOME=" + c.dir, "TMPDIR=" + c.dir, "CIS490_EVENTS=" + c.events,
@@ -76,7 +75,7 @@ func spawn(c command) (w *workload, err error) {
 	if w.control, err = cmd.StdinPipe(); err == nil {
 		err = cmd.Start()
 	}
-	_, _ = statusTheirs.Close(), outTheirs.Close() // the supervisor's now
+	_, _ = statusTheirs.Close(), outTheirs.Close() // the supervisor has them now
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("start supervisor: %w", err), statusOurs.Close(), outOurs.Close())
 	}
@@ -89,7 +88,7 @@ func spawn(c command) (w *workload, err error) {
 	return w, nil
 }
 
-// start lets the command begin and returns when it has.
+// start starts the command and waits until it runs.
 func (w *workload) start() error {
 	if _, err := io.WriteString(w.control, "go\n"); err != nil {
 		return fmt.Errorf("start command: %w", err)
@@ -97,13 +96,13 @@ func (w *workload) start() error {
 	return <-w.started
 }
 
-// stop ends the whole tree and returns how many processes outlived the command.
+// stop ends the whole tree and returns the number of processes that outlived the command.
 func (w *workload) stop(grace time.Duration) (int, error) {
 	_, err := fmt.Fprintf(w.control, "stop %d\n", grace.Milliseconds())
 	err = errors.Join(err, w.control.Close())
 	select {
 	case left := <-w.done:
-		// Its exit says nothing that the status lines did not.
+		// Its exit status adds nothing to the status lines.
 		_ = w.wait()
 		if left < 0 {
 			return 0, errors.Join(errors.New("the supervisor of the command ended before it"), err)
@@ -114,17 +113,17 @@ func (w *workload) stop(grace time.Duration) (int, error) {
 	}
 }
 
-// listen turns status lines into values; the end of the pipe ends all waits.
+// listen parses status lines; the end of the pipe ends all waits.
 func (w *workload) listen(r io.ReadCloser) {
 	begun, over, left := false, false, -1
 	for lines := bufio.NewScanner(r); lines.Scan(); {
 		verb, rest, _ := strings.Cut(lines.Text(), " ")
 		switch verb {
 		case "unconfined":
-			w.unconfined = rest // read after started
+			w.unconfined = rest // read after a value on started
 		case "started":
 			begun = true
-			w.main, _ = strconv.Atoi(rest) // our own line
+			w.main, _ = strconv.Atoi(rest) // written by Supervise
 			w.started <- nil
 		case "refused":
 			begun = true
@@ -148,7 +147,7 @@ func (w *workload) listen(r io.ReadCloser) {
 	w.done <- left
 }
 
-// tail keeps the last output of a workload, to say why it failed.
+// tail keeps the last output of a workload, for the reason of a failure.
 type tail struct {
 	mu  sync.Mutex
 	buf []byte
@@ -166,7 +165,7 @@ func (t *tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// wait returns the last line once there is one, "" if none comes in time.
+// wait returns the last line of output, or "" if none comes in time.
 func (t *tail) wait(limit time.Duration) string {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -182,7 +181,7 @@ func (t *tail) wait(limit time.Duration) string {
 	}
 }
 
-// last returns the last line, for a message.
+// last returns the last line of output.
 func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()

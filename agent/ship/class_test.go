@@ -23,7 +23,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// sparse gives an episode a file of so many bytes that takes no room.
+// sparse gives an episode a file of so many bytes that uses no disk space.
 func (h *host) sparse(id ident.EpisodeID, bytes int64) {
 	h.t.Helper()
 	name := filepath.Join(h.dir, "episodes", string(id), "sub", "telemetry-large.jsonl")
@@ -32,7 +32,7 @@ func (h *host) sparse(id ident.EpisodeID, bytes int64) {
 	}
 }
 
-// holding blocks with an episode until it is let go.
+// holding blocks with an episode until it is released.
 type holding struct {
 	spool.Packer
 	ship.Receiver
@@ -58,8 +58,8 @@ func (p holding) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool,
 	return p.Receiver.Put(ctx, t)
 }
 
-// TestRun_SmallDoesNotWait: while a large episode is packed, or sent, small ones that
-// came after it are packed and sent.
+// TestRun_SmallDoesNotWait: while a large episode is packed or sent, smaller ones that came
+// later are packed and sent.
 func TestRun_SmallDoesNotWait(t *testing.T) {
 	for _, stage := range []string{"packed", "sent"} {
 		t.Run(stage, func(t *testing.T) {
@@ -117,8 +117,8 @@ func TestRun_NoPackerForNothing(t *testing.T) {
 	}
 }
 
-// TestRun_RefusalStopsBothSizes: a small and a large episode of a refused commit cost
-// one refusal.
+// TestRun_RefusalStopsBothSizes: a small and a large episode of a refused commit cost one
+// refusal together.
 func TestRun_RefusalStopsBothSizes(t *testing.T) {
 	for range 20 {
 		r := peer.Start(t, nil)
@@ -142,7 +142,8 @@ func TestRun_RefusalStopsBothSizes(t *testing.T) {
 	}
 }
 
-// TestOnce_BeyondTheLimits: what no reader takes is set aside at once, with the reason.
+// TestOnce_BeyondTheLimits: an episode over the limits of readers is quarantined at once,
+// with the reason.
 func TestOnce_BeyondTheLimits(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
@@ -170,8 +171,8 @@ func TestOnce_BeyondTheLimits(t *testing.T) {
 	t.Logf("took %s", time.Since(start))
 }
 
-// TestRun_StuckFolder: a folder that its owner has closed keeps nobody waiting, is not
-// sent again, not even after a restart, and is reported; once it is open it goes.
+// TestRun_StuckFolder: a folder that its owner has closed delays no other episode, is not
+// sent again, not even after a restart, and is reported; once it is open it is moved.
 func TestRun_StuckFolder(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)

@@ -19,7 +19,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// closable is a disk with a folder that can be closed to the shipper, as by chmod.
+// closable is a disk with a folder that can be made inaccessible to the shipper, as by
+// chmod.
 type closable struct {
 	disk.FS
 	folder string
@@ -48,8 +49,8 @@ func (c *closable) Rename(from, to string) error {
 	return c.FS.Rename(from, to)
 }
 
-// TestRun_ClosedFolder: what was acknowledged while the episodes could not be moved
-// out of the way is moved later, and neither sent again nor noted twice.
+// TestRun_ClosedFolder: episodes that were acknowledged while they could not be moved are
+// moved later, and neither sent again nor recorded twice.
 func TestRun_ClosedFolder(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
@@ -77,7 +78,7 @@ func TestRun_ClosedFolder(t *testing.T) {
 	}
 }
 
-// closes closes the folder once an upload has been answered.
+// closes makes the folder inaccessible once an upload has been answered.
 type closes struct {
 	ship.Receiver
 	c *closable

@@ -31,7 +31,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	log.SetOutput(io.Discard) // net/http tells of each connection that a lie cuts
+	log.SetOutput(io.Discard) // net/http logs each connection that a fake answer cuts
 	os.Exit(m.Run())
 }
 
@@ -51,13 +51,14 @@ func newHost(t *testing.T, r *peer.Receiver) *host {
 	return &host{t: t, cfg: cfg, dir: cfg.DataDir, fs: disk.OS{}, now: time.Now}
 }
 
-// record writes a whole episode of a commit.
+// record writes a complete episode of a commit.
 func (h *host) record(c ident.Commit) ident.EpisodeID {
 	h.t.Helper()
 	h.n++
 	id := ident.EpisodeID(fmt.Sprintf("01J%023d", h.n))
 	dir := filepath.Join(h.dir, "episodes", string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: peer.Host, Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: c}, Verdict: episode.Accepted})
+	meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: peer.Host,
+		Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: c}, Verdict: episode.Accepted})
 	err = errors.Join(err, os.MkdirAll(dir, 0o770),
 		os.WriteFile(filepath.Join(dir, episode.MetaFile), meta, 0o660),
 		os.WriteFile(filepath.Join(dir, "telemetry-proc.jsonl"), fmt.Appendf(nil, `{"n":%d}`+"\n", h.n), 0o660),
@@ -106,7 +107,7 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	return s, sp
 }
 
-// once ships what waits with a fresh shipper.
+// once ships the queue with a new shipper.
 func (h *host) once() error {
 	h.t.Helper()
 	s, sp := h.start()

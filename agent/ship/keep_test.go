@@ -24,7 +24,7 @@ import (
 
 func quickPings(h *host) { h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond) }
 
-// TestRun_KeepsShippedWithinLimits: only what the receiver has just confirmed is
+// TestRun_KeepsShippedWithinLimits: only episodes that the receiver has just confirmed are
 // removed, and only beyond the limits.
 func TestRun_KeepsShippedWithinLimits(t *testing.T) {
 	r := peer.Start(t, nil)
@@ -121,7 +121,7 @@ func TestRun_QuarantineExpiresButForConflicts(t *testing.T) {
 	}
 }
 
-// TestRun_AClockAheadDiscardsNothing: what this host's clock alone takes for old is kept.
+// TestRun_AClockAheadDiscardsNothing: what looks old only by this host's clock is kept.
 func TestRun_AClockAheadDiscardsNothing(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
@@ -144,7 +144,7 @@ func TestRun_AClockAheadDiscardsNothing(t *testing.T) {
 	}
 }
 
-// TestOnce_DamagedOnTheWay: one damaged arrival costs one packing more.
+// TestOnce_DamagedOnTheWay: one upload that arrives damaged costs one more packing.
 func TestOnce_DamagedOnTheWay(t *testing.T) {
 	var puts atomic.Int32
 	r := peer.Start(t, func(r *peer.Receiver) {
@@ -163,7 +163,7 @@ func TestOnce_DamagedOnTheWay(t *testing.T) {
 	}
 }
 
-// TestOnce_Bandwidth: the limit holds for the sum of what is sent.
+// TestOnce_Bandwidth: the limit applies to the sum of what is sent.
 func TestOnce_Bandwidth(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
@@ -175,7 +175,7 @@ func TestOnce_Bandwidth(t *testing.T) {
 	if err := h.once(); err != nil {
 		t.Fatal(err)
 	}
-	// Some 4,400 bytes, of which a quarter of a second's worth may go at once.
+	// Some 4,400 bytes, of which a quarter of a second's worth may be sent at once.
 	if took := time.Since(start); took < 500*time.Millisecond {
 		t.Errorf("4,400 bytes at 4,000 per second took %s", took)
 	}

@@ -24,7 +24,7 @@ func receiptOf(r *http.Request) wire.Receipt {
 	}
 }
 
-// receipt answers with a receipt that was spoilt.
+// receipt answers with a modified receipt.
 func receipt(spoil func(*wire.Receipt)) func(*peer.Receiver) {
 	return put(func(w http.ResponseWriter, r *http.Request) {
 		rec := receiptOf(r)
@@ -40,7 +40,7 @@ func put(lie func(http.ResponseWriter, *http.Request)) func(*peer.Receiver) {
 	}
 }
 
-// problem answers with a status and what may look like a problem of ours.
+// problem answers with a status and a body that may look like a problem of cis490.
 func problem(status int, text string) func(*peer.Receiver) {
 	return put(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", wire.ContentTypeProblem)
@@ -49,8 +49,8 @@ func problem(status int, text string) func(*peer.Receiver) {
 	})
 }
 
-// TestOnce_LyingPeersChangeNothing: whatever answers in the receiver's place, the
-// episode stays where it is.
+// TestOnce_LyingPeersChangeNothing: whatever answers in the receiver's place, the episode
+// stays in the outbox.
 func TestOnce_LyingPeersChangeNothing(t *testing.T) {
 	for name, spoil := range map[string]func(*peer.Receiver){
 		"portal":   put(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") }),

@@ -19,8 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// check looks whether all that must hold does: at every step for some episodes,
-// now and then for all.
+// check asserts the invariants: at every step for some episodes, sometimes for all.
 func (m *model) check(all bool) {
 	m.mu.Lock()
 	for key, c := range m.refused {
@@ -47,16 +46,16 @@ func (m *model) check(all bool) {
 	}
 }
 
-// sound tells whether the disk has worked since a while before then, and the host
-// has had the time to write down what was then.
+// sound reports whether the disk had worked for a while before then, so that the host had
+// time to write the state of that moment.
 func (m *model) sound(then time.Time) bool {
 	return then.After(m.faulty.Add(time.Second)) && time.Since(then) > 5*time.Second
 }
 
-// counts tells whether a refusal is still one under the policy of now.
+// counts reports whether a refusal is still valid under the current policy.
 func (m *model) counts(key refusalKey) bool { return key.epoch == m.epoch || key.epoch == ever }
 
-// isDurable tells whether the host knows of a refusal after a restart.
+// isDurable reports whether the host knows of a refusal after a restart.
 func (m *model) isDurable(key refusalKey) bool {
 	policy := fmt.Sprint("policy-", key.epoch)
 	switch what := key.what.(type) {
@@ -70,8 +69,8 @@ func (m *model) isDurable(key refusalKey) bool {
 	return false
 }
 
-// forgive allows once more what was refused and not noted before the crash; what
-// had been noted must still be.
+// forgive allows one more refusal for those that were not durable before the crash; durable
+// ones must still be known.
 func (m *model) forgive(st spool.State) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -86,7 +85,7 @@ func (m *model) forgive(st spool.State) {
 	}
 }
 
-// where tells where on the host an episode is as a whole.
+// where returns the places of the host that have the complete episode.
 func (m *model) where(id ident.EpisodeID) string {
 	for place, file := range map[string]string{
 		"episodes":   path.Join("episodes", string(id), episode.DoneMarker),
@@ -102,9 +101,8 @@ func (m *model) where(id ident.EpisodeID) string {
 	return ""
 }
 
-// noOrphans wants of a spool that was just recovered nothing that belongs to no
-// episode. A digest stays while its episode waits to be packed again: it may have been
-// sent.
+// noOrphans asserts that a spool that was just recovered has no file without an episode.
+// A digest stays while its episode waits to be packed again: it may have been sent.
 func (m *model) noOrphans() {
 	entries, err := m.disk.ReadDir(path.Join(modelDir, "outbox"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -126,7 +124,7 @@ func (m *model) noOrphans() {
 	}
 }
 
-// heal lets everything be well, and wants all episodes in their places.
+// heal ends all faults, and asserts that all episodes reach their places.
 func (m *model) heal() {
 	m.disk.Arm(0, faultdisk.Fail)
 	m.mu.Lock()
@@ -164,8 +162,7 @@ func (m *model) heal() {
 	}
 }
 
-// met wants every status of the table and every lie to have been answered to
-// something that was sent.
+// met asserts that every status of the table and every fake answer was given to an upload.
 func met(t *testing.T, answers map[string]int) {
 	if uint64(*modelSteps)**modelSeeds < enoughSteps {
 		return
@@ -181,7 +178,7 @@ func met(t *testing.T, answers map[string]int) {
 	}
 }
 
-// tidy wants nothing left behind once the shipper has ended.
+// tidy asserts that nothing is left behind once the shipper has ended.
 func (m *model) tidy() {
 	m.stop()
 	m.end()
@@ -193,7 +190,7 @@ func (m *model) tidy() {
 	}
 }
 
-// orphanDirs names what the outbox and episodes still hold.
+// orphanDirs lists what is still in the outbox and in episodes.
 func (m *model) orphanDirs() string {
 	var left []string
 	for _, dir := range []string{"episodes", "outbox"} {

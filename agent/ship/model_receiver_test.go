@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// world is the model's receiver, with what a test knows of it and of the
-// network to it. Its epoch is counted up with each change of policy.
+// world is the model's receiver, and what a test knows of it and of the network to it. Its
+// epoch increases with each change of policy.
 type world struct {
 	mu       sync.Mutex
 	rnd      *rand.Rand
@@ -37,14 +37,13 @@ type world struct {
 	stored   map[ident.EpisodeID]ident.Digest
 	truth    map[ident.EpisodeID]ident.Digest // what must ever be sent
 
-	confirmed map[ident.EpisodeID]bool // told to be stored by a reconcile
+	confirmed map[ident.EpisodeID]bool // reported as stored by a reconcile
 	refused   map[refusalKey]*refusals
 	answers   map[string]int // how often each was given
 	requests  int
 }
 
-// refusalKey names what may be refused once: a commit or an episode, by one
-// policy.
+// refusalKey names what may be refused once: a commit or an episode, by one policy.
 type refusalKey struct {
 	what  any
 	epoch int
@@ -56,19 +55,19 @@ type refusals struct {
 	durable    bool // seen on the host's disk
 }
 
-// lies are what may happen beside an honest answer and a refusal. A hang ends
-// with the program alone.
+// lies are the answers that are neither honest nor a refusal. A hang ends only with the
+// program.
 var lies = append([]string{"down", "lost answer", "not ours", "other store", "unreadable"}, hangs...)
 
 var hangs = []string{"hang pack", "hang put", "hang ping", "hang reconcile"}
 
-// ever is the epoch of what no policy lets go again.
+// ever is the epoch of refusals that no policy lifts.
 const ever = -1
 
 func (w *world) policy() string  { return fmt.Sprintf("policy-%d", w.epoch) }
 func (w *world) storeID() string { return fmt.Sprintf("store-%d", w.store) }
 
-// travel takes as long as a step of the work does; with a hang it does not end.
+// travel takes as long as one step; with a hang it does not end.
 func (w *world) travel(ctx context.Context, what string, most time.Duration) error {
 	w.mu.Lock()
 	w.requests++
@@ -92,7 +91,7 @@ func (w *world) travel(ctx context.Context, what string, most time.Duration) err
 	}
 }
 
-// sick returns the error of a receiver that answers no question, or nil.
+// sick returns the error of a receiver that fails every request, or nil.
 func (w *world) sick() error {
 	switch a := wire.AnswerOf(wire.Kind(w.mode)); {
 	case w.mode == "down":
@@ -109,7 +108,7 @@ func (w *world) sick() error {
 	return nil
 }
 
-// Put answers as the table says.
+// Put answers as the mode says.
 func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, error) {
 	if err := w.travel(ctx, "put", 2*time.Second); err != nil {
 		return wire.Receipt{}, false, err
@@ -154,7 +153,7 @@ func (w *world) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, 
 	return rec, created, err
 }
 
-// count notes what was answered other than with a receipt.
+// count counts the answers other than receipts.
 func (w *world) count(err error) {
 	if p := client.Refusal(err); p != nil {
 		w.answers[fmt.Sprint(p.Status)]++
@@ -163,7 +162,7 @@ func (w *world) count(err error) {
 	}
 }
 
-// letIn judges an upload by its header, before any of the body is asked for.
+// letIn checks an upload by its header, before the body is sent.
 func (w *world) letIn(t client.Tarball) error {
 	if time.Now().Before(w.noPuts) {
 		w.fail("%s is sent %s before Retry-After is over", t.Episode, time.Until(w.noPuts))
@@ -189,7 +188,7 @@ func (w *world) letIn(t client.Tarball) error {
 	return nil
 }
 
-// take is the rest, once the body is here.
+// take handles the rest, once the body has arrived.
 func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
 	if digestOf(b) != w.truth[t.Episode] || t.Digest != w.truth[t.Episode] || t.Size != int64(len(b)) {
 		w.fail("%s is sent as %s with a body of %s, not as %s", t.Episode, t.Digest, digestOf(b), w.truth[t.Episode])
@@ -214,8 +213,8 @@ func (w *world) take(t client.Tarball, b []byte) (wire.Receipt, bool, error) {
 	return rec, true, nil
 }
 
-// refuse counts a refusal: it may be heard once per policy, a damaged body once
-// more, a conflict never again.
+// refuse counts a refusal: one per policy is allowed, one more for a damaged body, and only
+// one ever for a conflict.
 func (w *world) refuse(what any, k wire.Kind) error {
 	key := refusalKey{what, w.epoch}
 	if k == wire.OtherDigest {
@@ -275,7 +274,7 @@ func (w *world) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconcil
 	return out, nil
 }
 
-// Ready and Certificate are of credentials that come and go.
+// Ready and Certificate model credentials that appear and disappear.
 func (w *world) Ready() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

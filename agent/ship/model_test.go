@@ -38,16 +38,15 @@ var (
 	modelSeeds = flag.Uint64("seeds", 2, "seeds of TestModel")
 )
 
-// enoughSteps is how many steps, of all seeds, meet all that can happen.
+// enoughSteps is how many steps, of all seeds together, cover every answer.
 const enoughSteps = 50_000
 
-// TestModel lets a shipper work through the steps of a world in which anything
-// may happen at any time: new episodes, crashes at any call to the disk with any
-// part of the unsynced data lost, restarts, a failing disk, every answer of the
-// table and every lie, other policies, other stores, jumps of the clock, hangs,
-// certificates that come and go. After each step: nothing is lost; nothing is
-// refused twice by one policy, neither an episode nor a commit; what is sent is
-// what was recorded; and in the end all is where it belongs.
+// TestModel runs a shipper through random steps in which anything may happen at any time:
+// new episodes, crashes at any call to the disk with any part of the unsynced data lost,
+// restarts, a failing disk, every answer of the table and every fake one, other policies,
+// other stores, jumps of the clock, hangs, certificates that appear and disappear. After
+// each step: nothing is lost; no episode or commit is refused twice by one policy; what is
+// sent is what was recorded; and in the end everything is where it belongs.
 func TestModel(t *testing.T) {
 	var mu sync.Mutex
 	answers := map[string]int{}
@@ -125,18 +124,19 @@ func newModel(t *testing.T, seed uint64) *model {
 }
 
 func (m *model) fatalf(format string, args ...any) {
-	// A panic, as it may be the shipper's goroutine that finds it.
-	panic(fmt.Sprintf(format, args...) + "\nthe last steps:\n" + strings.Join(m.history[max(0, len(m.history)-30):], "\n") + "\nthe shipper's log:\n" + m.log.String())
+	// A panic, because the shipper's goroutine may be the one that finds it.
+	panic(fmt.Sprintf(format, args...) + "\nthe last steps:\n" + strings.Join(m.history[max(0, len(m.history)-30):], "\n") +
+		"\nthe shipper's log:\n" + m.log.String())
 }
 
 func (m *model) now() time.Time { return time.Now().Add(m.clock) }
 
-// tarballOf returns a real, if not compressed, tarball of an episode that is
-// nothing but meta.json.
+// tarballOf returns a valid, uncompressed tarball of an episode that has only meta.json.
 func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 	var plain bytes.Buffer
 	w := tar.NewWriter(&plain)
-	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: string(id) + "/" + episode.MetaFile, Size: int64(len(meta)), Mode: 0o644}) // to memory
+	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: string(id) + "/" + episode.MetaFile, Size: int64(len(meta)),
+		Mode: 0o644}) // to memory
 	_, _ = w.Write(meta)
 	_ = w.Close()
 	n := plain.Len()
@@ -146,7 +146,7 @@ func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 	return append(frame, plain.Bytes()...)
 }
 
-// Pack packs as the real one does, in memory.
+// Pack packs in memory, with the same result as the real packer.
 func (m *model) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
 	id := src.ID
 	m.mu.Lock()
@@ -205,7 +205,7 @@ func (m *model) run(steps int) {
 	m.t.Logf("%d episodes, answers: %v", len(m.ids), m.answers)
 }
 
-// step lets one thing happen.
+// step performs one random step.
 func (m *model) step() string {
 	switch d := m.dice.IntN(100); {
 	case d < 25:
@@ -248,7 +248,7 @@ func (m *model) step() string {
 	return "time passes"
 }
 
-// record writes whole episodes, durably.
+// record writes complete episodes, durably.
 func (m *model) record(n int) string {
 	for range n {
 		id := ident.EpisodeID(fmt.Sprintf("01J%023d", len(m.ids)))
@@ -289,7 +289,7 @@ func (m *model) record(n int) string {
 	return fmt.Sprint(n, " new episodes")
 }
 
-// onSoundDisk does what is not under test.
+// onSoundDisk runs preparation that is not under test.
 func (m *model) onSoundDisk(do func() error) {
 	m.disk.Arm(0, faultdisk.Fail)
 	m.faults = false
@@ -298,7 +298,7 @@ func (m *model) onSoundDisk(do func() error) {
 	}
 }
 
-// turn changes how the receiver, or the way to it, behaves.
+// turn changes how the receiver, or the network to it, behaves.
 func (m *model) turn() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -307,13 +307,13 @@ func (m *model) turn() string {
 		if n := m.dice.IntN(len(lies) + len(wire.Answers())); n < len(lies) {
 			m.mode = lies[n]
 		} else {
-			m.mode = string(wire.Answers()[n-len(lies)].Kind) // those of one episode are no mode
+			m.mode = string(wire.Answers()[n-len(lies)].Kind) // answers about one episode are not a mode
 		}
 	}
 	return fmt.Sprintf("mode %q, pings answered %t", m.mode, m.pings)
 }
 
-// change brings another policy.
+// change switches to another policy.
 func (m *model) change() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -330,7 +330,7 @@ func (m *model) change() string {
 	return fmt.Sprintf("policy %d, gated %v", m.epoch, m.gated)
 }
 
-// replace makes the receiver one that was restored, with a part of its episodes.
+// replace makes the receiver a restored one, with a part of its episodes.
 func (m *model) replace() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -343,11 +343,11 @@ func (m *model) replace() string {
 	return fmt.Sprint("store ", m.store)
 }
 
-// forget loses an episode without a word.
+// forget loses an episode silently.
 func (m *model) forget() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, id := range m.ids { // not in the order of a map: a seed is a story
+	for _, id := range m.ids { // not in the order of a map: a seed is reproducible
 		if m.dice.IntN(20) == 0 {
 			delete(m.stored, id)
 		}
@@ -388,8 +388,9 @@ func (m *model) start() {
 	conf := config.DefaultLabHost().Ship
 	conf.ShippedKeepDays = 1
 	s, err := ship.New(ship.Options{
-		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return m, nil },
-		Receiver: m.world, Credentials: m.world, Logger: logger, Now: m.now, Watch: m.watch,
+		Host: "lab-01", Config: conf, Build: version.Info{Version: "1.2.3"}, Spool: sp, State: state,
+		NewPacker: func() (spool.Packer, error) { return m, nil },
+		Receiver:  m.world, Credentials: m.world, Logger: logger, Now: m.now, Watch: m.watch,
 		Notify: func(s string) {
 			if s == "WATCHDOG=trigger" {
 				m.stuck.Store(true)
@@ -407,7 +408,7 @@ func (m *model) start() {
 	}()
 }
 
-// watch tells of new episodes as inotify does.
+// watch reports new episodes as inotify does.
 func (m *model) watch(ctx context.Context, found func(ident.EpisodeID)) error {
 	noticed := m.noticed
 	for {
@@ -431,7 +432,7 @@ func (m *model) end() {
 	_ = m.spool.Close() // after a loss of power it fails
 }
 
-// kill ends the shipper with the power of its disk.
+// kill cuts the shipper's disk off and ends it.
 func (m *model) kill(s faultdisk.Survive) {
 	m.disk.Arm(1, faultdisk.PowerLoss)
 	close(m.killed)

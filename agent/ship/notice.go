@@ -17,37 +17,37 @@ import (
 	"cis490/internal/ident"
 )
 
-// scanLoop is the backstop of watchLoop.
+// scanLoop finds the episodes that watchLoop missed.
 func (s *Shipper) scanLoop(ctx context.Context) {
 	for {
-		s.pulse.busy("scan")
+		s.watchdog.busy("scan")
 		found, err := s.scan()
 		if err != nil {
 			s.Logger.Warn("episodes not scanned", "err", err)
 		}
-		s.settle(found)
-		s.pulse.idle("scan")
+		s.retryStuck(found)
+		s.watchdog.idle("scan")
 		if !s.sleep(ctx, s.Now().Add(s.Config.ScanEvery.D()), nil) {
 			return
 		}
 	}
 }
 
-// scan adds the whole episodes that the queue does not know.
+// scan adds the complete episodes that the queue does not contain.
 func (s *Shipper) scan() (spool.Found, error) {
 	found, err := s.Spool.Scan(s.queue.knows)
 	if err != nil {
-		s.Logger.Warn("episodes not scanned", "err", err) // its owner may have closed the folder
+		s.Logger.Warn("episodes not scanned", "err", err) // the recorder's user may have removed our access
 	}
-	// Also tarballs without a directory, which a person may have let go.
+	// Tarballs without a directory too: a person may have run `episode retry`.
 	tarballs, err := s.Spool.Packed()
 	if err != nil {
 		return found, err
 	}
 	for _, id := range append(found.Whole, tarballs...) {
-		s.pulse.advance("scan")
+		s.watchdog.advance("scan")
 		if !s.queue.knows(id) && s.Spool.Waits(id) {
-			s.queue.add(id, s.Spool.Look(id))
+			s.queue.add(id, s.Spool.Describe(id))
 		}
 	}
 	s.queue.mu.Lock()
@@ -56,13 +56,13 @@ func (s *Shipper) scan() (spool.Found, error) {
 	return found, nil
 }
 
-// settle tries again to move the folders out of the way that were stuck. How many
-// stay so is logged when that changes.
-func (s *Shipper) settle(found spool.Found) {
+// retryStuck tries again to move the folders that could not be moved. It logs their number
+// when it changes.
+func (s *Shipper) retryStuck(found spool.Found) {
 	stuck, first := 0, error(nil)
 	for _, id := range found.Stuck {
-		s.pulse.advance("scan")
-		if err := s.Spool.Settle(id); err != nil {
+		s.watchdog.advance("scan")
+		if err := s.Spool.RetryMove(id); err != nil {
 			stuck++
 			first = cmp.Or(first, err)
 		}
@@ -73,20 +73,20 @@ func (s *Shipper) settle(found spool.Found) {
 	}
 	s.stuck = stuck
 	if found.More {
-		s.Logger.Warn("too many names in episodes/: not all are looked at", "host", s.Host)
+		s.Logger.Warn("too many entries in episodes/: some were skipped", "host", s.Host)
 	}
 }
 
-// watchLoop notices new work at once.
+// watchLoop adds new episodes as soon as their marker appears.
 func (s *Shipper) watchLoop(ctx context.Context) {
 	if s.Watch == nil {
 		return
 	}
 	err := s.Watch(ctx, func(id ident.EpisodeID) {
-		s.pulse.busy("watch")
-		defer s.pulse.idle("watch")
+		s.watchdog.busy("watch")
+		defer s.watchdog.idle("watch")
 		if !s.queue.knows(id) && s.Spool.Done(id) {
-			s.queue.add(id, s.Spool.Look(id))
+			s.queue.add(id, s.Spool.Describe(id))
 		}
 	})
 	if err != nil && ctx.Err() == nil {
@@ -94,25 +94,25 @@ func (s *Shipper) watchLoop(ctx context.Context) {
 	}
 }
 
-// Watch tells of episodes in dir that may have become whole, by inotify, until
-// the context ends. What it misses the scan finds.
+// Watch returns a function that reports episodes in dir that may be complete, by inotify,
+// until the context ends. The scan finds those that it misses.
 func Watch(dir string) func(ctx context.Context, found func(ident.EpisodeID)) error {
 	return func(ctx context.Context, found func(ident.EpisodeID)) error {
 		w, err := fsnotify.NewWatcher()
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
-		defer func() { _ = w.Close() }() // nothing to lose
+		defer func() { _ = w.Close() }()
 		if err := w.Add(dir); err != nil {
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
-		// Recordings that began before the watch did.
+		// Recordings that began before the watch.
 		entries, err := disk.ReadDirN(disk.OS{}, dir, 10*maxWatched)
 		if err != nil {
 			return fmt.Errorf("watch %s: %w", dir, err)
 		}
 		for _, e := range entries {
-			look(w, filepath.Join(dir, e.Name()), found)
+			watchEpisode(w, filepath.Join(dir, e.Name()), found)
 		}
 		for {
 			select {
@@ -130,22 +130,21 @@ func Watch(dir string) func(ctx context.Context, found func(ident.EpisodeID)) er
 					continue
 				}
 				if filepath.Dir(ev.Name) == filepath.Clean(dir) {
-					look(w, ev.Name, found)
+					watchEpisode(w, ev.Name, found)
 				} else if strings.HasSuffix(ev.Name, "/"+episode.DoneMarker) {
-					look(w, filepath.Dir(ev.Name), found)
+					watchEpisode(w, filepath.Dir(ev.Name), found)
 				}
 			}
 		}
 	}
 }
 
-// maxWatched bounds the recordings that are watched at once: far more than a host has
-// slots.
+// maxWatched bounds the recordings that are watched at once; a host has far fewer slots.
 const maxWatched = 1000
 
-// look tells of an episode that is whole and watches one that is not yet. The
-// marker may come between the two, so it is looked for once more.
-func look(w *fsnotify.Watcher, path string, found func(ident.EpisodeID)) {
+// watchEpisode reports a complete episode and watches an incomplete one. It checks for the
+// marker again after adding the watch, because the marker may appear in between.
+func watchEpisode(w *fsnotify.Watcher, path string, found func(ident.EpisodeID)) {
 	id, err := ident.ParseEpisodeID(filepath.Base(path))
 	if err != nil {
 		return

@@ -11,14 +11,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// apply does what the table says upon a refusal or a fault. policy is the
-// receiver's when the episode was sent.
+// apply executes the rule for a rejection or a fault. policy is the receiver's policy when
+// the episode was sent.
 func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	action := ActionOf(err)
 	rule := ruleOf(action)
 	p := refusal(err)
 	if rule.settled {
-		s.settled()
+		s.resetUplink()
 	}
 	if p != nil {
 		log = log.With("status", p.Status, "fix", p.Fix)
@@ -29,11 +29,11 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	switch action {
 	case wire.Quarantine, wire.Conflict:
 		log.Error("episode refused; it is set aside", "err", err)
-		s.freshly(e.id)
+		s.markRefused(e.id)
 		s.setAside(e, reasonOf(p, e, policy))
 	case wire.HoldCommit:
 		log.Error("commit refused; its episodes wait for the gate", "commit", e.commit, "err", err)
-		s.freshly(e.commit)
+		s.markRefused(e.commit)
 		h := spool.Hold{At: s.Now().UTC().Round(0), Policy: policy, Detail: p.Detail, Fix: p.Fix}
 		s.remember(func(st *spool.State) {
 			if st.Holds == nil {
@@ -46,7 +46,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	case wire.Repack:
 		if e.tarball.Repacked {
 			log.Error("episode refused again after it was packed anew; it is set aside", "err", err)
-			s.freshly(e.id)
+			s.markRefused(e.id)
 			s.setAside(e, reasonOf(p, e, policy))
 			return
 		}
@@ -60,7 +60,8 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 		}
 		wait := s.pause(rule, time.Duration(retryAfter)*time.Second, err, false)
 		log.Warn("episode not shipped; it waits", "wait", wait, "err", err)
-		// Others go first when the line opens, should it be this one's fault.
+		// Other episodes go first when the uplink closes, in case this one caused the
+		// fault.
 		notBefore := time.Time{}
 		if action == wire.BackOff {
 			notBefore = s.Now().Add(max(wait, s.wait(e.attempts)))
@@ -69,32 +70,33 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	}
 }
 
-// pause closes the line for a while; byPing tells that the next pong opens it.
+// pause opens the uplink's circuit breaker for a while; byPing means that the next pong
+// closes it.
 func (s *Shipper) pause(rule Rule, retryAfter time.Duration, err error, byPing bool) time.Duration {
 	s.mu.Lock()
-	wait := s.lane.fail(s.Now(), rule, retryAfter)
-	s.lane.detail, s.lane.byPing, s.lane.serial = err.Error(), byPing, ""
+	wait := s.uplink.fail(s.Now(), rule, retryAfter)
+	s.uplink.detail, s.uplink.byPing, s.uplink.serial = err.Error(), byPing, ""
 	if rule.Action == wire.Network {
-		s.lane.ping = true // the next request is a cheap one
+		s.uplink.ping = true // the next request is a cheap one
 	}
 	if rule.Action == wire.Hourly {
-		s.lane.serial = s.serial()
+		s.uplink.serial = s.serial()
 	}
-	pause := s.lane.pause()
+	pause := s.uplink.pause()
 	s.mu.Unlock()
 	if pause != nil {
 		s.remember(func(st *spool.State) { st.Pause = pause })
 	}
 	if rule.Action != wire.Hourly { // that is about this host's credentials
-		s.outOfReach()
+		s.markUnreached()
 	}
 	return wait
 }
 
-// outOfReach remembers that nothing could be shipped until now through no fault of
+// markUnreached saves the time until which nothing could be shipped for a reason outside
 // this host.
-func (s *Shipper) outOfReach() {
-	const often = 10 * time.Second // to save it
+func (s *Shipper) markUnreached() {
+	const often = 10 * time.Second // at most one save per this interval
 	now := s.Now().UTC().Round(0)
 	s.stateMu.Lock()
 	noted := s.state.Unreached
@@ -104,11 +106,11 @@ func (s *Shipper) outOfReach() {
 	}
 }
 
-// settled opens the line: the receiver works.
-func (s *Shipper) settled() {
+// resetUplink ends the uplink's wait, because the receiver answered.
+func (s *Shipper) resetUplink() {
 	s.mu.Lock()
-	had := s.lane.pause() != nil
-	s.lane.open()
+	had := s.uplink.pause() != nil
+	s.uplink.reset()
 	s.mu.Unlock()
 	if had {
 		s.remember(func(st *spool.State) { st.Pause = nil })
@@ -123,44 +125,44 @@ func (s *Shipper) serial() string {
 	return c.SerialNumber.String()
 }
 
-// openLane tells whether an episode may go out now, otherwise when to look
-// again. Where a pong is needed first, it asks for it.
-func (s *Shipper) openLane(ctx context.Context) (until time.Time, open bool) {
-	const look = 5 * time.Second // for credentials, which come as files
+// uplinkReady reports whether an episode may be sent now, and if not, when to check again.
+// It pings first where a pong is required.
+func (s *Shipper) uplinkReady(ctx context.Context) (until time.Time, open bool) {
+	const recheck = 5 * time.Second // for credentials, which come as files
 	if err := s.Credentials.Ready(); err != nil {
 		s.awaitCredentials(err)
-		return s.Now().Add(look), false
+		return s.Now().Add(recheck), false
 	}
 	s.haveCredentials()
 	s.mu.Lock()
-	until, ping := s.lane.until, s.lane.ping
-	renewed := s.lane.action == wire.Hourly && s.lane.serial != "" && s.lane.serial != s.serial()
-	hourly := s.lane.action == wire.Hourly
+	until, ping := s.uplink.until, s.uplink.ping
+	renewed := s.uplink.action == wire.Hourly && s.uplink.serial != "" && s.uplink.serial != s.serial()
+	hourly := s.uplink.action == wire.Hourly
 	s.mu.Unlock()
 	now := s.Now()
 	switch {
 	case renewed:
-		s.Logger.Info("a new certificate has come; trying again")
-		s.settled()
+		s.Logger.Info("found a new certificate; retrying")
+		s.resetUplink()
 	case until.After(now):
-		if soon := now.Add(look); hourly && until.After(soon) {
+		if soon := now.Add(recheck); hourly && until.After(soon) {
 			until = soon
 		}
 		return until, false
 	}
 	if ping {
 		if err := s.ping(ctx); err != nil {
-			return s.Now().Add(time.Millisecond), false // the lane knows how long
+			return s.Now().Add(time.Millisecond), false // the uplink holds the wait
 		}
 	}
 	return time.Time{}, true
 }
 
-// canSend tells whether the line is open, for a run that does not wait.
+// canSend reports whether the uplink is ready, without waiting or pinging.
 func (s *Shipper) canSend() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return !s.lane.until.After(s.Now()) && !s.lane.ping
+	return !s.uplink.until.After(s.Now()) && !s.uplink.ping
 }
 
 func (s *Shipper) awaitCredentials(err error) {
@@ -180,13 +182,13 @@ func (s *Shipper) haveCredentials() {
 	s.ready = true
 	s.mu.Unlock()
 	if first {
-		s.Logger.Info("credentials are there", "host", s.Host)
+		s.Logger.Info("found credentials", "host", s.Host)
 		s.Notify("STATUS=shipping")
 	}
 }
 
-// setAside quarantines an episode. If that fails it is tried again later, and
-// the episode is not sent meanwhile.
+// setAside quarantines an episode. If that fails, it retries later and the episode is not
+// sent meanwhile.
 func (s *Shipper) setAside(e *entry, r spool.Reason) {
 	r.At, r.Episode = s.Now().UTC().Round(0), e.id
 	if r.Commit == "" {

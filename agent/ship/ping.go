@@ -12,21 +12,20 @@ import (
 	"cis490/internal/wire"
 )
 
-// pingLoop lets the receiver hear of this host, whether or not there is
-// anything to ship.
+// pingLoop pings the receiver at intervals, even when there is nothing to ship.
 func (s *Shipper) pingLoop(ctx context.Context) {
 	for {
 		every := s.Config.PingEvery.D()
-		if !s.sleep(ctx, s.Now().Add(every*9/10+s.lane.jitter(every/5)), nil) {
+		if !s.sleep(ctx, s.Now().Add(every*9/10+s.uplink.jitter(every/5)), nil) {
 			return
 		}
 		if s.Credentials.Ready() == nil {
-			_ = s.ping(ctx) // it has logged what is wrong
+			_ = s.ping(ctx) // ping logs the error
 		}
 	}
 }
 
-// ping tells the receiver how this host is, and takes in what it says.
+// ping sends this host's state to the receiver and handles the answer.
 func (s *Shipper) ping(ctx context.Context) error {
 	select {
 	case s.pinging <- struct{}{}:
@@ -34,8 +33,8 @@ func (s *Shipper) ping(ctx context.Context) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	s.pulse.busy("ping")
-	defer s.pulse.idle("ping")
+	s.watchdog.busy("ping")
+	defer s.watchdog.idle("ping")
 	s.mu.Lock()
 	s.refused = map[any]bool{}
 	s.mu.Unlock()
@@ -44,14 +43,14 @@ func (s *Shipper) ping(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		s.note(err)
+		s.setLastReason(err)
 		rule := ruleOf(ActionOf(err))
-		if !rule.pauses { // a newer receiver's word: be patient
+		if !rule.pauses { // an action that only a newer receiver knows
 			rule = ruleOf(wire.BackOff)
 		}
 		s.mu.Lock()
-		// What an episode was answered stays so: the wait may be one that was asked for.
-		closed := s.lane.until.After(s.Now()) && !s.lane.byPing
+		// An upload's answer takes precedence: the receiver may have asked for this wait.
+		closed := s.uplink.until.After(s.Now()) && !s.uplink.byPing
 		s.mu.Unlock()
 		if closed {
 			s.Logger.Warn("ping not answered", "host", s.Host, "err", err, "fix", fixOf(err))
@@ -65,12 +64,12 @@ func (s *Shipper) ping(ctx context.Context) error {
 		s.Logger.Warn("ping not answered", "host", s.Host, "wait", wait, "err", err, "fix", fixOf(err))
 		return err
 	}
-	s.heard(pong)
+	s.handlePong(pong)
 	s.askHeld(ctx)
 	return nil
 }
 
-// report is what a ping says.
+// report returns the body of a ping.
 func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 	p := wire.Ping{
 		Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue().Bounded(), Leaving: leaving,
@@ -85,9 +84,9 @@ func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 	return p
 }
 
-// heard takes in a pong: a new policy gives what was refused another chance, a
-// new store is compared with what was shipped.
-func (s *Shipper) heard(pong wire.Pong) {
+// handlePong retries rejected episodes when the policy changed, and reconciles when the
+// store changed.
+func (s *Shipper) handlePong(pong wire.Pong) {
 	ahead := s.Now().Sub(pong.ServerTime)
 	s.mu.Lock()
 	s.ahead = ahead
@@ -96,24 +95,24 @@ func (s *Shipper) heard(pong wire.Pong) {
 	otherStore := first || s.pong.StoreID != pong.StoreID
 	recheck := s.recheck
 	s.recheck = len(s.refused) > 0
-	s.pong, s.lane.ping = &pong, false
-	byPing := s.lane.byPing
+	s.pong, s.uplink.ping = &pong, false
+	byPing := s.uplink.byPing
 	s.mu.Unlock()
 	if byPing {
-		s.settled()
+		s.resetUplink()
 	}
 	if changed || recheck {
 		s.newPolicy(pong.Policy)
 	}
 	if otherStore {
-		s.askReconcile()
+		s.requestReconcile()
 	}
 	s.queue.poke()
 }
 
-// newPolicy lets go what was refused under another policy.
+// newPolicy releases what was rejected under another policy.
 func (s *Shipper) newPolicy(policy string) {
-	if free := s.queue.unhold(func(c ident.Commit, h spool.Hold) bool { return h.Policy != policy && !s.isFresh(c) }); len(free) > 0 {
+	if free := s.queue.unhold(func(c ident.Commit, h spool.Hold) bool { return h.Policy != policy && !s.refusedSincePing(c) }); len(free) > 0 {
 		s.Logger.Info("policy changed; held commits are tried again", "commits", len(free))
 		s.remember(func(st *spool.State) {
 			for _, c := range free {
@@ -128,16 +127,16 @@ func (s *Shipper) newPolicy(policy string) {
 	}
 	for _, id := range ids {
 		r, err := s.Spool.ReasonOf(id)
-		if err != nil || !r.Retry || r.Policy == policy || s.isFresh(id) {
+		if err != nil || !r.Retry || r.Policy == policy || s.refusedSincePing(id) {
 			continue
 		}
-		s.pulse.advance("ping")
+		s.watchdog.advance("ping")
 		s.release(id)
 	}
 }
 
-// freshly notes a refusal that a pong on its way may not know of.
-func (s *Shipper) freshly(commitOrEpisode any) {
+// markRefused records a rejection that a pong in flight may not reflect.
+func (s *Shipper) markRefused(commitOrEpisode any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.refused == nil {
@@ -146,7 +145,7 @@ func (s *Shipper) freshly(commitOrEpisode any) {
 	s.refused[commitOrEpisode], s.recheck = true, true
 }
 
-func (s *Shipper) isFresh(commitOrEpisode any) bool {
+func (s *Shipper) refusedSincePing(commitOrEpisode any) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.refused[commitOrEpisode]
@@ -158,10 +157,10 @@ func (s *Shipper) release(id ident.EpisodeID) {
 		return
 	}
 	s.Logger.Info("policy changed; a refused episode is tried once more", "host", s.Host, "episode", id)
-	s.queue.add(id, s.Spool.Look(id))
+	s.queue.add(id, s.Spool.Describe(id))
 }
 
-// sleepLoop says when the machine goes to sleep and is back.
+// sleepLoop notifies the receiver before the machine sleeps, and pings after it resumes.
 func (s *Shipper) sleepLoop(ctx context.Context) {
 	if s.Sleeps == nil {
 		return
@@ -169,25 +168,25 @@ func (s *Shipper) sleepLoop(ctx context.Context) {
 	err := s.Sleeps(ctx, func(asleep bool) {
 		if asleep {
 			s.Logger.Info("this machine goes to sleep", "host", s.Host)
-			s.leave(ctx)
+			s.sendLeaving(ctx)
 			return
 		}
-		s.outOfReach()
+		s.markUnreached()
 		if s.Credentials.Ready() == nil {
-			_ = s.ping(ctx) // it has logged what is wrong
+			_ = s.ping(ctx) // ping logs the error
 		}
 	})
 	if err != nil && ctx.Err() == nil {
-		s.Logger.Info("the receiver is not told of sleep", "host", s.Host, "err", err)
+		s.Logger.Info("cannot report sleep to the receiver", "host", s.Host, "err", err)
 	}
 }
 
-// leaveFor is how long a host that goes down tries to say so: enough for a
-// receiver that is being restarted.
+// leaveFor is how long a host that shuts down tries to notify the receiver: long enough for
+// a receiver that restarts.
 const leaveFor = 10 * time.Second
 
-// leave says that this host stops on purpose, so that its silence alarms nobody.
-func (s *Shipper) leave(ctx context.Context) {
+// sendLeaving reports a planned stop, so that the host's silence raises no alert.
+func (s *Shipper) sendLeaving(ctx context.Context) {
 	if s.Credentials.Ready() != nil {
 		return
 	}
@@ -200,13 +199,13 @@ func (s *Shipper) leave(ctx context.Context) {
 		}
 		action := ActionOf(err)
 		if again := action == wire.Network || action == wire.BackOff; !again || !s.sleep(ctx, s.Now().Add(time.Second), nil) {
-			s.Logger.Warn("receiver not told that this host leaves", "host", s.Host, "err", err)
+			s.Logger.Warn("cannot report the shutdown to the receiver", "host", s.Host, "err", err)
 			return
 		}
 	}
 }
 
-// Unreachable gives an error of the receiver's line its exit code.
+// Unreachable gives an error of a request to the receiver its exit code.
 func Unreachable(err error) error {
 	if err == nil {
 		return nil
@@ -217,5 +216,6 @@ func Unreachable(err error) error {
 	if refusal(err) != nil {
 		return fault.Exit(fault.Fix(err, fixOf(err)), fault.Failed)
 	}
-	return fault.Exit(fault.Fix(err, "check the network and [receiver] url in /etc/cis490/lab-host.toml, then: cis490 ship --ping"), fault.Unavailable)
+	return fault.Exit(fault.Fix(err, "check the network and [receiver] url in /etc/cis490/lab-host.toml, then: cis490 ship --ping"),
+		fault.Unavailable)
 }

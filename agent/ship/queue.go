@@ -11,7 +11,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// phase is where an episode that waits is.
+// phase is the next or current step of an episode in the queue.
 type phase int
 
 const (
@@ -22,8 +22,8 @@ const (
 	retiring
 )
 
-// class parts the episodes by size. Each has a worker of its own for packing and one
-// for sending, so that a small episode never waits for a large one.
+// class divides episodes by size. Each class has its own packing and sending worker, so
+// that a small episode never waits for a large one.
 type class int
 
 const (
@@ -31,13 +31,12 @@ const (
 	large
 )
 
-// smallBytes is how many bytes on disk a small episode has at most: a matter of
-// seconds to pack.
+// smallBytes is the largest size on disk of a small episode, which packs within seconds.
 const smallBytes = 64 << 20
 
 func (c class) String() string { return [...]string{"small", "large"}[c] }
 
-// most returns the bytes that are packed of an episode of the class; 0 means unlimited.
+// most returns the limit in bytes for packing an episode of the class; 0 means unlimited.
 func (c class) most() int64 {
 	if c == small {
 		return smallBytes
@@ -52,7 +51,7 @@ func classOf(bytes int64) class {
 	return small
 }
 
-// entry is an episode of the queue.
+// entry is an episode in the queue.
 type entry struct {
 	id        ident.EpisodeID
 	phase     phase
@@ -61,14 +60,14 @@ type entry struct {
 	bytes     int64
 	tarball   spool.Tarball
 	repack    bool          // its tarball arrived damaged
-	aside     *spool.Reason // to be set aside: the disk refused it before
-	noted     bool          // its receipt is durable: it only has to be moved out of the way
-	asked     bool          // while its commit is held, the receiver was asked whether it has it
+	aside     *spool.Reason // set aside for this reason; the last attempt failed
+	noted     bool          // its receipt is durable; only the move to shipped/ is left
+	asked     bool          // its commit is held, and the receiver was asked whether it is stored
 	attempts  int
 	notBefore time.Time
 }
 
-// queue is what waits, oldest first. It is in memory alone and made anew from
+// queue holds the waiting episodes, oldest first. It lives in memory and is rebuilt from
 // the disk at start.
 type queue struct {
 	mu        sync.Mutex
@@ -79,15 +78,15 @@ type queue struct {
 	wake      map[chan struct{}]bool
 }
 
-// maxAhead bounds the tarballs of a class that are packed ahead of the one that is
-// sent, as each takes room beside its directory.
+// maxAhead bounds the tarballs of a class that are packed before they can be sent, because
+// each takes disk space beside its directory.
 const maxAhead = 8
 
 func newQueue() *queue {
 	return &queue{byID: map[ident.EpisodeID]*entry{}, holds: map[ident.Commit]spool.Hold{}, wake: map[chan struct{}]bool{}}
 }
 
-// watch returns a channel that gets a token whenever the queue changed.
+// watch returns a channel that receives a token when the queue changes.
 func (q *queue) watch() chan struct{} {
 	c := make(chan struct{}, 1)
 	q.mu.Lock()
@@ -96,7 +95,7 @@ func (q *queue) watch() chan struct{} {
 	return c
 }
 
-// changed is called with the lock held.
+// changed requires the lock.
 func (q *queue) changed() {
 	for c := range q.wake {
 		select {
@@ -118,7 +117,7 @@ func (q *queue) knows(id ident.EpisodeID) bool {
 	return q.byID[id] != nil
 }
 
-// add lets an episode wait; one that is known is left as it is.
+// add appends an episode, unless the queue has it already.
 func (q *queue) add(id ident.EpisodeID, it spool.Item) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -135,18 +134,19 @@ func (q *queue) add(id ident.EpisodeID, it spool.Item) {
 	q.changed()
 }
 
-// drop takes an episode out of the queue.
+// drop removes an episode from the queue.
 func (q *queue) drop(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if at, ok := slices.BinarySearchFunc(q.order, e.id, func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) }); ok {
+	byID := func(e *entry, id ident.EpisodeID) int { return strings.Compare(string(e.id), string(id)) }
+	if at, ok := slices.BinarySearchFunc(q.order, e.id, byID); ok {
 		q.order = slices.Delete(q.order, at, at+1)
 	}
 	delete(q.byID, e.id)
 	q.changed()
 }
 
-// set moves an episode to another phase, not to be taken before a time.
+// set moves an episode to another phase, where no worker takes it before notBefore.
 func (q *queue) set(e *entry, to phase, notBefore time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -154,7 +154,7 @@ func (q *queue) set(e *entry, to phase, notBefore time.Time) {
 	q.changed()
 }
 
-// grow makes an episode a large one that has grown since it was added.
+// grow moves an episode to the large class, because it grew after it was added.
 func (q *queue) grow(e *entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -162,8 +162,8 @@ func (q *queue) grow(e *entry) {
 	q.changed()
 }
 
-// take returns the next episode of a class in the phase from, now in the phase to,
-// and otherwise when to look again (zero: after a change).
+// take moves the next episode of a class from one phase to another and returns it. With no
+// such episode it returns when to try again; zero means after the next change.
 func (q *queue) take(now time.Time, c class, from, to phase) (*entry, time.Time) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,7 +174,7 @@ func (q *queue) take(now time.Time, c class, from, to phase) (*entry, time.Time)
 			continue
 		}
 		later := e.notBefore.After(now)
-		// Those that cannot go out now must not keep others from being packed.
+		// Episodes that cannot be sent now must not block packing others.
 		if e.phase == sending || e.phase == packed && !later {
 			if ahead++; from == waiting && ahead >= maxAhead {
 				return nil, time.Time{}
@@ -203,7 +203,7 @@ func (q *queue) isHeld(e *entry) bool {
 	return held && !e.noted
 }
 
-// unasked returns the held episodes for which the receiver was not asked yet.
+// unasked returns the held episodes about which the receiver was not asked yet.
 func (q *queue) unasked() (all []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -215,8 +215,8 @@ func (q *queue) unasked() (all []*entry) {
 	return all
 }
 
-// asked notes that the receiver was asked for an episode.
-func (q *queue) asked(id ident.EpisodeID) *entry {
+// markAsked records that the receiver was asked about an episode.
+func (q *queue) markAsked(id ident.EpisodeID) *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := q.byID[id]
@@ -226,7 +226,8 @@ func (q *queue) asked(id ident.EpisodeID) *entry {
 	return e
 }
 
-// conclude takes an episode that is stored to its end, unless a worker has it in hand.
+// conclude starts to retire a stored episode. It returns false if a worker is processing
+// the episode.
 func (q *queue) conclude(e *entry) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -237,7 +238,7 @@ func (q *queue) conclude(e *entry) bool {
 	return true
 }
 
-// hold keeps the episodes of a commit back.
+// hold stops sending the episodes of a commit.
 func (q *queue) hold(c ident.Commit, h spool.Hold) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -245,7 +246,7 @@ func (q *queue) hold(c ident.Commit, h spool.Hold) {
 	q.changed()
 }
 
-// unhold lets the commits go that free tells, and returns them.
+// unhold releases the commits for which free returns true, and returns them.
 func (q *queue) unhold(free func(ident.Commit, spool.Hold) bool) (gone []ident.Commit) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -261,7 +262,7 @@ func (q *queue) unhold(free func(ident.Commit, spool.Hold) bool) (gone []ident.C
 	return gone
 }
 
-// figures returns what a ping says of the queue, without what is set aside.
+// figures returns the queue's part of a ping, without the quarantine.
 func (q *queue) figures() wire.Queue {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -283,7 +284,7 @@ func (q *queue) figures() wire.Queue {
 	return f
 }
 
-// busy tells whether a worker has an episode in hand or could take one now.
+// busy reports whether a worker is processing an episode or could start one now.
 func (q *queue) busy(now time.Time, canSend bool) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -291,11 +292,7 @@ func (q *queue) busy(now time.Time, canSend bool) bool {
 		switch e.phase {
 		case packing, sending, retiring:
 			return true
-		case waiting:
-			if canSend && !q.isHeld(e) && !e.notBefore.After(now) {
-				return true
-			}
-		case packed:
+		case waiting, packed:
 			if canSend && !q.isHeld(e) && !e.notBefore.After(now) {
 				return true
 			}
@@ -304,8 +301,8 @@ func (q *queue) busy(now time.Time, canSend bool) bool {
 	return false
 }
 
-// note marks an episode as one that only has to be moved out of the way.
-func (q *queue) note(id ident.EpisodeID) *entry {
+// markNoted records that an episode's receipt is durable.
+func (q *queue) markNoted(id ident.EpisodeID) *entry {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	e := q.byID[id]

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// askReconcile wakes the loop for a store that is another.
-func (s *Shipper) askReconcile() {
+// requestReconcile wakes reconcileLoop after the store changed.
+func (s *Shipper) requestReconcile() {
 	s.mu.Lock()
 	s.reconcileAfter = time.Time{}
 	s.mu.Unlock()
@@ -22,8 +22,8 @@ func (s *Shipper) askReconcile() {
 	}
 }
 
-// makeRoom asks for a reconcile, and for what it confirms to be removed, oldest
-// first, until so many bytes are free.
+// makeRoom requests a reconcile that removes confirmed episodes, oldest first, until the
+// given number of bytes is free.
 func (s *Shipper) makeRoom(bytes int64) {
 	s.mu.Lock()
 	s.room = max(s.room, bytes)
@@ -34,8 +34,8 @@ func (s *Shipper) makeRoom(bytes int64) {
 	}
 }
 
-// reconcileLoop compares shipped/ with the receiver, daily and when its store is
-// another, from the first pong on.
+// reconcileLoop compares shipped/ with the receiver's store, daily and when the store
+// changes, starting after the first pong.
 func (s *Shipper) reconcileLoop(ctx context.Context) {
 	attempt := 0
 	for {
@@ -47,9 +47,9 @@ func (s *Shipper) reconcileLoop(ctx context.Context) {
 		if next.IsZero() || next.After(s.Now()) {
 			continue
 		}
-		s.pulse.busy("reconcile")
+		s.watchdog.busy("reconcile")
 		err := s.reconcileOnce(ctx, storeID)
-		s.pulse.idle("reconcile")
+		s.watchdog.idle("reconcile")
 		if err == nil {
 			attempt = 0
 			continue
@@ -65,8 +65,8 @@ func (s *Shipper) reconcileLoop(ctx context.Context) {
 	}
 }
 
-// nextReconcile returns when the next one is due (zero: not before a pong), and
-// with which store.
+// nextReconcile returns when the next reconcile is due, and with which store. Zero means
+// not before a pong.
 func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	s.mu.Lock()
 	pong, after, room := s.pong, s.reconcileAfter, s.room
@@ -79,7 +79,7 @@ func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	s.stateMu.Unlock()
 	now := s.Now()
 	at = last.Add(s.Config.ReconcileEvery.D())
-	if with != pong.StoreID || last.After(now) || room > 0 { // also if the clock was wrong
+	if with != pong.StoreID || last.After(now) || room > 0 { // or the clock was wrong
 		at = now
 	}
 	if after.After(at) {
@@ -88,8 +88,8 @@ func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	return at, pong.StoreID
 }
 
-// reconcileOnce asks which shipped episodes the store has, sends again what it
-// has not, and removes of what it has the oldest beyond the limits.
+// reconcileOnce asks which shipped episodes the store has. It sends the missing ones again
+// and prunes confirmed ones beyond the limits.
 func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 	rows, err := s.Spool.Shipped()
 	if err != nil {
@@ -98,7 +98,7 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 	var confirmed []spool.Row
 	var again int
 	for part := range slices.Chunk(rows, wire.MaxPairs) {
-		s.pulse.advance("reconcile")
+		s.watchdog.advance("reconcile")
 		stored, err := s.ask(ctx, part, storeID)
 		if err != nil {
 			return err
@@ -109,15 +109,15 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 				continue
 			}
 			if s.queue.knows(r.Episode) {
-				continue // its directory is not out of the way yet
+				continue // its directory is not moved yet
 			}
 			if err := s.Spool.PutBack(r, storeID); err != nil {
 				return err
 			}
-			s.pulse.advance("reconcile")
+			s.watchdog.advance("reconcile")
 			again++
-			s.Logger.Warn("receiver has lost an episode; it is sent again", "host", s.Host, "episode", r.Episode, "digest", r.Digest)
-			s.queue.add(r.Episode, s.Spool.Look(r.Episode))
+			s.Logger.Warn("receiver lost an episode; sending it again", "host", s.Host, "episode", r.Episode, "digest", r.Digest)
+			s.queue.add(r.Episode, s.Spool.Describe(r.Episode))
 		}
 	}
 	removed, err := s.prune(confirmed)
@@ -127,7 +127,7 @@ func (s *Shipper) reconcileOnce(ctx context.Context, storeID string) error {
 	if err := s.expire(); err != nil {
 		return err
 	}
-	if err := s.Spool.Shorten(); err != nil { // another day
+	if err := s.Spool.Shorten(); err != nil { // the next reconcile tries again
 		s.Logger.Warn("receipts not shortened", "err", err)
 	}
 	s.remember(func(st *spool.State) { st.StoreID, st.ReconciledAt = storeID, s.Now().UTC().Round(0) })
@@ -154,16 +154,16 @@ func (s *Shipper) ask(ctx context.Context, rows []spool.Row, storeID string) (ma
 	return stored, nil
 }
 
-// atMost returns the earlier of this clock's time and the receiver's: a clock that is
-// ahead must not make anything old that is then removed for good.
+// atMost returns the earlier of this host's time and the receiver's, because a clock that
+// is ahead would let prune and expire delete too early.
 func (s *Shipper) atMost() time.Time {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.Now().Add(-max(s.ahead, 0))
 }
 
-// prune removes the oldest of the confirmed beyond what is to be kept, and what
-// stands in the way of new episodes.
+// prune removes the oldest confirmed episodes beyond the configured limits, and more of
+// them where packing needs the space.
 func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
 	s.mu.Lock()
 	room := s.room
@@ -181,7 +181,7 @@ func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
 		if err := s.Spool.Prune(r.Episode); err != nil {
 			return removed, err
 		}
-		s.pulse.advance("reconcile")
+		s.watchdog.advance("reconcile")
 		total -= r.Size
 		room -= r.Size
 		removed++
@@ -189,8 +189,8 @@ func (s *Shipper) prune(confirmed []spool.Row) (removed int, err error) {
 	return removed, nil
 }
 
-// expire removes what was set aside longer ago than it is to be kept; conflicts
-// stay, as nobody else has their content.
+// expire removes quarantined episodes after quarantine_keep_days. Conflicts stay, because
+// no other copy of their content exists.
 func (s *Shipper) expire() error {
 	if s.Config.QuarantineKeepDays == 0 {
 		return nil
@@ -205,7 +205,7 @@ func (s *Shipper) expire() error {
 		if err != nil || r.Kind == wire.OtherDigest || r.At.After(old) {
 			continue
 		}
-		if err := s.Spool.Discard(id); err != nil { // its owner may have closed it
+		if err := s.Spool.Discard(id); err != nil { // the recorder's user may have removed our access
 			s.Logger.Warn("episode not discarded; that is tried again", "host", s.Host, "episode", id, "err", err)
 			continue
 		}

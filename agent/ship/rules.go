@@ -6,54 +6,53 @@ import (
 	"cis490/internal/wire"
 )
 
-// Rule says what an action of the wire's table of answers does to the episode
-// and to the line to the receiver.
+// Rule defines what an action of package wire does to the episode and to the uplink.
 type Rule struct {
 	Action wire.Action
-	Does   string // for people: docs/shipping.md tells it
+	Does   string // the description in docs/shipping.md
 
-	// pauses: nothing is sent for a while, as the fault is not the episode's. The
-	// wait grows from first to most and is jittered.
+	// pauses: nothing is sent for a while, because the episode did not cause the fault. The
+	// wait grows from first to most, with jitter.
 	pauses      bool
 	first, most time.Duration
-	// settled: the receiver works; waits grown on its account start over.
+	// settled: the receiver works, so the uplink's wait starts over.
 	settled bool
 }
 
-// Rules returns the one table of what the shipper does upon an outcome.
+// Rules returns the shipper's action for each outcome.
 func Rules() []Rule {
 	return []Rule{
 		{
 			Action: wire.Retire, settled: true,
-			Does: "receipt durable, then out of the outbox",
+			Does: "saves the receipt durably, then moves the tarball to `shipped/`",
 		},
 		{
 			Action: wire.Quarantine, settled: true,
-			Does: "set aside; sent once more by itself when the policy changes",
+			Does: "quarantines the episode; retries once when the policy changes",
 		},
 		{
 			Action: wire.Conflict, settled: true,
-			Does: "set aside with its tarball; never sent again by itself, never expires",
+			Does: "quarantines the episode with its tarball; no automatic retry, no expiry",
 		},
 		{
 			Action: wire.HoldCommit, settled: true,
-			Does: "nothing more of this commit is sent until the policy changes; kept, never expires",
+			Does: "holds all episodes of this commit until the policy changes; no expiry",
 		},
 		{
 			Action: wire.Repack, settled: true,
-			Does: "packed again once, then set aside",
+			Does: "packs the episode again once, then quarantines it",
 		},
 		{
 			Action: wire.Hourly, pauses: true, first: time.Minute, most: time.Hour,
-			Does: "kept; nothing is sent for a wait that grows to an hour; a new certificate ends it",
+			Does: "keeps the episode; sends nothing for a wait that grows to an hour, or until there is a new certificate",
 		},
 		{
 			Action: wire.BackOff, pauses: true, first: time.Second, most: 10 * time.Minute,
-			Does: "kept; waits with full jitter up to 10 minutes, Retry-After if that is longer",
+			Does: "keeps the episode; waits with full jitter up to 10 minutes, or `Retry-After` if longer",
 		},
 		{
 			Action: wire.Network, pauses: true, first: time.Second, most: 45 * time.Second,
-			Does: "kept; waits with full jitter up to 45 seconds, then pings before it sends",
+			Does: "keeps the episode; waits with full jitter up to 45 seconds, then pings before the next upload",
 		},
 	}
 }
@@ -69,8 +68,8 @@ func ruleOf(a wire.Action) Rule {
 	return network
 }
 
-// ActionOf returns the action upon the error of a request: the table's for a
-// refusal by a receiver of ours, Network for everything else.
+// ActionOf returns the action for a request's error: the one that package wire defines for
+// a rejection by a receiver, else Network.
 func ActionOf(err error) wire.Action {
 	if err == nil {
 		return wire.Retire

@@ -11,14 +11,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestRules_AreTold: every answer has its rule, and docs/shipping.md tells of each
-// in the words of the code.
+// TestRules_AreTold: every answer has its rule, and docs/shipping.md describes each in the
+// words of the code.
 func TestRules_AreTold(t *testing.T) {
 	page, err := os.ReadFile("../../docs/shipping.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	statuses := map[wire.Action][]string{wire.Retire: {"200", "201"}, wire.Network: {"none", "or not one of ours"}}
+	statuses := map[wire.Action][]string{wire.Retire: {"200", "201"}, wire.Network: {"none", "or not from a cis490 receiver"}}
 	for _, a := range wire.Answers() {
 		if a.Kind == wire.BadCSR {
 			continue // the authority's alone

@@ -1,18 +1,15 @@
-// Package ship is the outbox daemon: it finds whole episodes, packs the next
-// while the last uploads, and does with each what the receiver's answer asks
-// for, by the one table in Rules.
+// Package ship empties the outbox. It finds complete episodes, packs the next while the
+// previous one uploads, and handles each of the receiver's answers by the table in Rules.
 //
-// Nothing is lost: an episode leaves the host only against a durable receipt,
-// and what a receiver has lost goes out again. Nothing is repeated for long: a
-// refused episode is sent once per policy of the receiver, a refused commit
-// once per policy for all its episodes, and a sick receiver hears from a host
-// once per growing wait. Nothing stops the queue: each episode waits for itself.
-// All of this holds across a crash at any point (package spool), and the holds
-// and the longer waits are kept across restarts.
+// Nothing is lost: an episode leaves the host only against a durable receipt, and an
+// episode that the receiver lost is sent again. Retries are bounded: a rejected episode is
+// sent once per policy of the receiver, a rejected commit once per policy for all its
+// episodes, and a failing receiver gets one request per growing wait. No episode blocks the
+// queue. All of this survives a crash at any point (package spool), and holds and long
+// waits survive restarts.
 //
-// It never removes an episode that was refused, unless quarantine_keep_days is
-// set and nobody looked at it for that long; and only an answer by a
-// receiver of ours sets anything aside.
+// It removes a rejected episode only after quarantine_keep_days, where that is set, and it
+// quarantines only upon an answer of a cis490 receiver.
 package ship
 
 import (
@@ -36,14 +33,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// Receiver is what the shipper asks of the receiver; *client.Client does it.
+// Receiver is the part of *client.Client that sends requests.
 type Receiver interface {
 	Put(context.Context, client.Tarball) (r wire.Receipt, created bool, err error)
 	Ping(context.Context, wire.Ping) (wire.Pong, error)
 	Reconcile(context.Context, []wire.Pair) (wire.Reconciled, error)
 }
 
-// Credentials tells whether this host is enrolled; *client.Client does.
+// Credentials is the part of *client.Client that reports whether this host is enrolled.
 type Credentials interface {
 	Ready() error
 	Certificate() (*x509.Certificate, error)
@@ -62,78 +59,77 @@ type Options struct {
 	BootID      string
 	Spool       *spool.Spool
 	State       spool.State
-	NewPacker   func() (spool.Packer, error) // called when there is something to pack
+	NewPacker   func() (spool.Packer, error) // called when the first episode is packed
 	Receiver    Receiver
 	Credentials Credentials
 	Logger      *slog.Logger
 	Now         func() time.Time
-	// Watch sends the ids of episodes that may have become whole, until the
-	// context ends; nil leaves noticing to the scan.
+	// Watch reports episodes that may be complete, until the context ends. With nil, only
+	// the scan finds episodes.
 	Watch func(ctx context.Context, found func(ident.EpisodeID)) error
-	// Failing returns the ids of failing hard checks, for pings; may be nil.
+	// Failing returns the ids of failing hard checks, for pings. It may be nil.
 	Failing func(context.Context) []string
-	// Update returns how this machine's updates stand; nil: nothing updates it.
+	// Update returns the update status; nil means that this machine is not updated.
 	Update func() *wire.Update
-	// Notify tells the service manager; may be nil.
+	// Notify sends a state to the service manager. It may be nil.
 	Notify func(state string)
-	// Leaving tells, at the end of Run, whether the whole machine goes down; the
-	// receiver is then told. nil: it never does.
+	// Leaving reports, at the end of Run, whether the machine shuts down; the receiver is
+	// then notified. nil means never.
 	Leaving func(context.Context) bool
-	// Sleeps calls before and after each sleep of the machine, until the context
-	// ends; may be nil.
+	// Sleeps calls change before and after each sleep of the machine, until the context
+	// ends. It may be nil.
 	Sleeps func(ctx context.Context, change func(asleep bool)) error
 }
 
 // Shipper ships the episodes of one spool.
 type Shipper struct {
 	Options
-	queue *queue
-	pulse *pulse
-	limit *rate.Limiter
+	queue    *queue
+	watchdog *watchdog
+	limit    *rate.Limiter
 
 	stateMu sync.Mutex
 	state   spool.State
 	savedAt time.Time
 
-	mu         sync.Mutex // guards what follows
-	lane       lane
+	mu         sync.Mutex // guards the fields below
+	uplink     uplink
 	pong       *wire.Pong    // the last one of this run
-	ahead      time.Duration // by how much this clock was ahead of the receiver's then
-	ready      bool          // credentials were there when last looked
-	lastReason error         // why a one-time run left something
+	ahead      time.Duration // this clock minus the receiver's, at that pong
+	ready      bool          // credentials existed at the last check
+	lastReason error         // why Once left an episode
 	moved      Moved
 
-	stuck int // folders, at the last scan; for the scan alone
+	stuck int // folders that could not be moved at the last scan; used by scanLoop only
 
-	reconcileAfter time.Time // a reconcile failed: not before then
+	reconcileAfter time.Time // earliest retry of a failed reconcile
 
-	// What was refused since the last ping went out: its pong may be older than
-	// the refusal, and must not let go what a newer policy holds.
-	refused map[any]bool // of commits and episodes
-	// recheck: what is set aside is looked through at the next pong, even if that
-	// tells the same policy as the last one.
+	// Rejected commits and episodes since the last ping was sent. Its pong may be older
+	// than the rejection, and must not release them.
+	refused map[any]bool
+	// recheck: the next pong reviews the quarantine even if its policy is the same.
 	recheck bool
-	// room is how many bytes the disk lacked for packing: shipped/ makes room.
+	// room is how many bytes packing lacked; prune frees them from shipped/.
 	room int64
 
-	pinging   chan struct{} // held during a ping
-	door      chan struct{} // held while an upload is not let in yet
+	pinging   chan struct{} // semaphore: one ping at a time
+	door      chan struct{} // semaphore: one upload at a time waits for the receiver's 100 Continue
 	reconcile chan struct{}
 	done      chan spool.Acknowledged
 }
 
-// Moved counts what a run did, for a progress line.
+// Moved counts what a run has shipped, for a progress line.
 type Moved struct {
 	Episodes int   // acknowledged
 	Bytes    int64 // sent
-	Whole    int64 // bytes on disk of what was sent, and of the sent share of the one under way
+	Whole    int64 // size on disk of the sent episodes, and of the sent share of the current one
 	SetAside int
 	Left     wire.Queue
 }
 
-// New returns a shipper and takes up what was on disk; the spool has been
-// recovered. interrupted are the episodes that were being packed when the last
-// run ended; they go last for a while, as they may be what ended it.
+// New returns a shipper with the state and queue read from a recovered spool. interrupted
+// are the episodes that were being packed when the last run ended; they go last for a
+// while, because one of them may have crashed it.
 func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
@@ -142,12 +138,12 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 		o.Failing = func(context.Context) []string { return nil }
 	}
 	s := &Shipper{
-		Options: o, queue: newQueue(), pulse: newPulse(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,
-		lane:      lane{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
+		Options: o, queue: newQueue(), watchdog: newWatchdog(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,
+		uplink:    uplink{jitter: func(d time.Duration) time.Duration { return rand.N(max(d, 1)) }, ping: true},
 		reconcile: make(chan struct{}, 1), pinging: make(chan struct{}, 1), door: make(chan struct{},
 			1), done: make(chan spool.Acknowledged, maxAhead),
 	}
-	s.lane.resume(o.Now(), o.State.Pause)
+	s.uplink.resume(o.Now(), o.State.Pause)
 	maps.Copy(s.queue.holds, o.State.Holds)
 	if _, err := s.scan(); err != nil {
 		return nil, err
@@ -155,14 +151,14 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 	for _, id := range interrupted {
 		if e := s.queue.byID[id]; e != nil {
 			e.attempts, e.notBefore = 1, o.Now().Add(time.Minute)
-			o.Logger.Warn("episode was being packed when the last run ended; it goes last for a while", "episode", id)
+			o.Logger.Warn("episode was being packed when the last run ended; it goes to the end of the queue for a minute", "episode", id)
 		}
 	}
 	return s, nil
 }
 
-// Run ships until the context ends, tells the receiver if the whole machine goes
-// down, and returns nil.
+// Run ships until the context ends. It notifies the receiver if the machine shuts down, and
+// returns nil.
 func (s *Shipper) Run(ctx context.Context) error {
 	s.Notify("READY=1")
 	s.Logger.Info("shipper started", "waiting", s.queue.figures().Waiting)
@@ -170,19 +166,19 @@ func (s *Shipper) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, work := range append(s.workers(), s.pingLoop, s.scanLoop, s.reconcileLoop, s.feedLoop, s.watchLoop, s.sleepLoop) {
+	for _, work := range append(s.workers(), s.pingLoop, s.scanLoop, s.reconcileLoop, s.watchdogLoop, s.watchLoop, s.sleepLoop) {
 		wg.Go(func() { work(ctx) })
 	}
 	<-ctx.Done()
 	s.Notify("STOPPING=1")
 	if s.Leaving != nil && s.Leaving(context.WithoutCancel(ctx)) {
-		s.leave(ctx)
+		s.sendLeaving(ctx)
 	}
 	s.remember(func(*spool.State) {})
 	return nil
 }
 
-// workers are what moves episodes.
+// workers returns the loops that pack, send and retire episodes.
 func (s *Shipper) workers() []func(context.Context) {
 	all := []func(context.Context){s.retireLoop}
 	for _, c := range []class{small, large} {
@@ -191,11 +187,11 @@ func (s *Shipper) workers() []func(context.Context) {
 	return all
 }
 
-// Once ships what waits now and returns nil when nothing is left to ship. What
-// it must leave is an error that says why.
+// Once ships what waits now and returns nil when nothing is left. A *LeftError counts the
+// episodes it had to leave.
 func (s *Shipper) Once(ctx context.Context) error {
-	// A person asks: try all of it now.
-	s.lane.until = time.Time{}
+	// A person asked: ignore all waits.
+	s.uplink.until = time.Time{}
 	for _, e := range s.queue.order {
 		e.notBefore = time.Time{}
 	}
@@ -237,13 +233,13 @@ func (s *Shipper) Once(ctx context.Context) error {
 	return nil
 }
 
-// LeftError tells that a one-time run left episodes waiting.
+// LeftError reports that Once left episodes waiting.
 type LeftError struct {
 	Queue wire.Queue
 	Err   error // the last refusal or fault; may be nil
 }
 
-// Error counts what was left and tells the last reason.
+// Error returns the number of episodes and the last error.
 func (e *LeftError) Error() string {
 	text := fmt.Sprintf("%d episodes are left, %d of them held by the gate", e.Queue.Waiting+e.Queue.Held, e.Queue.Held)
 	if e.Err != nil {
@@ -252,10 +248,10 @@ func (e *LeftError) Error() string {
 	return text
 }
 
-// Unwrap returns the last reason.
+// Unwrap returns the last error.
 func (e *LeftError) Unwrap() error { return e.Err }
 
-// Moved returns what this run has done so far.
+// Moved returns what this run has shipped so far.
 func (s *Shipper) Moved() Moved {
 	s.mu.Lock()
 	m := s.moved
@@ -264,7 +260,7 @@ func (s *Shipper) Moved() Moved {
 	return m
 }
 
-// Queue returns the figures that pings carry.
+// Queue returns the queue's figures for a ping.
 func (s *Shipper) Queue() wire.Queue {
 	f := s.queue.figures()
 	if ids, err := s.Spool.Quarantined(); err == nil {
@@ -276,8 +272,8 @@ func (s *Shipper) Queue() wire.Queue {
 	return f
 }
 
-// remember changes the state and makes it durable. That it could not be saved is
-// told, and no reason to stop: it costs a request too many after a restart.
+// remember changes the state and saves it. A failed save is logged only: it costs one
+// redundant request after a restart.
 func (s *Shipper) remember(change func(*spool.State)) {
 	s.stateMu.Lock()
 	defer s.stateMu.Unlock()
@@ -288,8 +284,8 @@ func (s *Shipper) remember(change func(*spool.State)) {
 	}
 }
 
-// sleep waits for a time (zero: for ever), a token or the end of the context,
-// and returns whether to go on.
+// sleep waits until a time (zero: for ever), a token or the end of the context. It returns
+// false when the context ended.
 func (s *Shipper) sleep(ctx context.Context, until time.Time, wake <-chan struct{}) bool {
 	var timer <-chan time.Time
 	if !until.IsZero() {

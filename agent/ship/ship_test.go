@@ -220,7 +220,7 @@ func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
 	}
 }
 
-// A restart of the program must not quieten the alarm about a host that stays.
+// A restart of the program must not suppress the alert about a host that stays on.
 func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	var down atomic.Int32 // so many pings are not answered
 	r := peer.Start(t, func(r *peer.Receiver) {
@@ -269,8 +269,8 @@ func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	}
 }
 
-// TestOnce_UnpackableIsSetAside: what cannot become a tarball is set aside, and
-// keeps nobody waiting: neither a pipe that nobody writes to nor a link out.
+// TestOnce_UnpackableIsSetAside: what cannot become a tarball is quarantined and delays no
+// other episode: neither a pipe without a writer nor a link to the outside.
 func TestOnce_UnpackableIsSetAside(t *testing.T) {
 	elsewhere := filepath.Join(t.TempDir(), "elsewhere")
 	if err := os.WriteFile(elsewhere, []byte("{}"), 0o600); err != nil {
@@ -316,7 +316,7 @@ func TestOnce_UnpackableIsSetAside(t *testing.T) {
 	}
 }
 
-// TestRun_LinkedFolderIsLeftAlone: what an episode's name leads to elsewhere is
+// TestRun_LinkedFolderIsLeftAlone: the target of a link in the place of an episode is
 // neither sent nor removed.
 func TestRun_LinkedFolderIsLeftAlone(t *testing.T) {
 	r := peer.Start(t, nil)

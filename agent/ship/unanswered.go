@@ -8,8 +8,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// askHeld asks for the episodes whose commit is held and that have a tarball: the
-// answer to an upload of before may be lost, and they are not sent again.
+// askHeld asks the receiver about held episodes that have a tarball. Held episodes are not
+// sent again, and the answer to an earlier upload may be lost.
 func (s *Shipper) askHeld(ctx context.Context) {
 	s.mu.Lock()
 	pong := s.pong
@@ -19,11 +19,11 @@ func (s *Shipper) askHeld(ctx context.Context) {
 	}
 	var rows []spool.Row
 	for _, e := range s.queue.unasked() {
-		if t, ok := s.Spool.Noted(e.id); ok {
+		if t, ok := s.Spool.PackedTarball(e.id); ok {
 			rows = append(rows, spool.Row{Episode: e.id, Digest: t.Digest, Size: t.Size, Commit: t.Commit})
 			continue
 		}
-		s.queue.asked(e.id)
+		s.queue.markAsked(e.id)
 	}
 	for part := range slices.Chunk(rows, wire.MaxPairs) {
 		stored, err := s.ask(ctx, part, pong.StoreID)
@@ -34,7 +34,7 @@ func (s *Shipper) askHeld(ctx context.Context) {
 			return
 		}
 		for _, r := range part {
-			e := s.queue.asked(r.Episode)
+			e := s.queue.markAsked(r.Episode)
 			if !stored[r.Episode] || e == nil || !s.queue.conclude(e) {
 				continue
 			}
@@ -42,15 +42,15 @@ func (s *Shipper) askHeld(ctx context.Context) {
 			t := spool.Tarball{Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit}
 			select {
 			case s.done <- spool.Acknowledged{Tarball: t, Receipt: s.receiptOf(t, pong.StoreID)}:
-			case <-ctx.Done(): // the next run asks
+			case <-ctx.Done(): // the next run asks again
 				return
 			}
 		}
 	}
 }
 
-// askEarlier asks for what was sent of an episode before its tarball was packed anew,
-// by another encoder, and returns what the store has of it.
+// askEarlier asks whether the store has an earlier tarball of the episode, made by another
+// encoder, and returns its receipt.
 func (s *Shipper) askEarlier(ctx context.Context, t spool.Tarball, storeID string) (r wire.Receipt, found bool, err error) {
 	for _, d := range t.Earlier {
 		stored, err := s.ask(ctx, []spool.Row{{Episode: t.Episode, Digest: d}}, storeID)
@@ -66,7 +66,7 @@ func (s *Shipper) askEarlier(ctx context.Context, t spool.Tarball, storeID strin
 	return r, false, nil
 }
 
-// receiptOf is what a reconcile tells of an episode.
+// receiptOf makes the receipt of an episode that a reconcile confirmed.
 func (s *Shipper) receiptOf(t spool.Tarball, storeID string) wire.Receipt {
 	return wire.Receipt{Host: s.Host, Episode: t.Episode, Digest: t.Digest, Size: t.Size, StoreID: storeID}
 }

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// lose has the receiver store an episode whose answer never comes.
+// lose makes the receiver store an episode whose answer is lost.
 func (h *host) lose(r *peer.Receiver, id ident.EpisodeID) {
 	h.t.Helper()
 	r.LosesAnswer = func(ident.EpisodeID) bool { return true }
@@ -29,7 +29,8 @@ func (h *host) lose(r *peer.Receiver, id ident.EpisodeID) {
 	r.LosesAnswer = nil
 }
 
-// concluded tells whether an episode is shipped, and nothing of it waits or is set aside.
+// concluded reports whether an episode is shipped, and nothing of it waits or is
+// quarantined.
 func (h *host) concluded(id ident.EpisodeID) {
 	h.t.Helper()
 	if got := h.names("quarantine"); len(got) != 0 {
@@ -41,8 +42,8 @@ func (h *host) concluded(id ident.EpisodeID) {
 	}
 }
 
-// TestHeld_StoredIsConcluded: what was stored, and whose answer was lost, gets its
-// receipt although its commit is held; what is not stored goes on waiting.
+// TestHeld_StoredIsConcluded: an episode that was stored, but whose answer was lost, gets
+// its receipt although its commit is held; one that is not stored still waits.
 func TestHeld_StoredIsConcluded(t *testing.T) {
 	for name, then := range map[string]func(h *host) error{
 		"held in this run": func(h *host) error { return h.once() },
@@ -52,7 +53,7 @@ func TestHeld_StoredIsConcluded(t *testing.T) {
 		},
 		"receiver out of reach when it is asked first": func(h *host) error {
 			real := h.opts
-			h.opts = func(o *ship.Options) { o.Receiver = deaf{o.Receiver} }
+			h.opts = func(o *ship.Options) { o.Receiver = noReconcile{o.Receiver} }
 			_ = h.once()
 			h.opts = real
 			return h.once()
@@ -79,14 +80,14 @@ func TestHeld_StoredIsConcluded(t *testing.T) {
 	}
 }
 
-// deaf cannot reconcile.
-type deaf struct{ ship.Receiver }
+// noReconcile fails every reconcile.
+type noReconcile struct{ ship.Receiver }
 
-func (deaf) Reconcile(context.Context, []wire.Pair) (wire.Reconciled, error) {
+func (noReconcile) Reconcile(context.Context, []wire.Pair) (wire.Reconciled, error) {
 	return wire.Reconciled{}, errors.New("no route to host")
 }
 
-// encoder packs the same content to other bytes, as another version of it does.
+// encoder packs the same content to other bytes, as another version of zstd does.
 type encoder struct{ spool.Packer }
 
 func (p encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error) {
@@ -101,8 +102,8 @@ func (p encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (epi
 	return packed, err
 }
 
-// TestConflict_EarlierIsAskedFor: stored, answer lost, and packed again by another
-// encoder: what was sent first is asked for before anything is concluded.
+// TestConflict_EarlierIsAskedFor: stored, answer lost, and packed again by another encoder:
+// the receiver is asked for the earlier digest before anything is concluded.
 func TestConflict_EarlierIsAskedFor(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)
@@ -119,7 +120,7 @@ func TestConflict_EarlierIsAskedFor(t *testing.T) {
 	}
 	h.opts = func(o *ship.Options) {
 		another(o)
-		o.Receiver = deaf{o.Receiver}
+		o.Receiver = noReconcile{o.Receiver}
 	}
 	if err := h.once(); err == nil {
 		t.Error("concluded without an answer")
@@ -133,7 +134,7 @@ func TestConflict_EarlierIsAskedFor(t *testing.T) {
 	}
 	h.concluded(id)
 
-	// A store that loses it is given what is here, and that is no conflict either.
+	// A store that loses it is sent the local tarball, and that is not a conflict either.
 	r.Forget(id)
 	sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
 	rows, err := sp.Shipped()
@@ -142,7 +143,7 @@ func TestConflict_EarlierIsAskedFor(t *testing.T) {
 	}
 }
 
-// TestConflict_OtherContent: another content stays a conflict.
+// TestConflict_OtherContent: different content stays a conflict.
 func TestConflict_OtherContent(t *testing.T) {
 	r := peer.Start(t, nil)
 	h := newHost(t, r)

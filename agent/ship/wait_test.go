@@ -10,7 +10,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// waitsOf lets one episode meet a receiver that answers in one way for a day, and
+// waitsOf runs one episode for a day against a receiver that gives one kind of answer, and
 // returns the times between its requests.
 func waitsOf(t *testing.T, mode string) (waits []time.Duration, m *model) {
 	m = newModel(t, 1)
@@ -42,8 +42,8 @@ func waitsOf(t *testing.T, mode string) (waits []time.Duration, m *model) {
 	return waits, m
 }
 
-// TestWaits: no wait is longer than the table allows, and a sick receiver hears
-// less and less, from all episodes together.
+// TestWaits: no wait is longer than the table allows, and a failing receiver gets fewer and
+// fewer requests, from all episodes together.
 func TestWaits(t *testing.T) {
 	for mode, want := range map[string]struct {
 		longest time.Duration
@@ -68,12 +68,12 @@ func TestWaits(t *testing.T) {
 					t.Errorf("%d requests in a day, longest wait %s; want at most %d and %s", len(waits), longest, want.most, want.longest)
 				}
 				t.Logf("%d requests in a day, longest wait %s", len(waits), longest)
-				// Doctor does not hold it against this host, but for its credentials.
+				// Doctor blames this host only for its credentials.
 				st, err := spool.LoadState(m.disk, modelDir)
 				if err != nil || st.Unreached.IsZero() != want.ours || !want.ours && time.Since(st.Unreached) > 11*time.Minute {
 					t.Errorf("after a day: out of reach at %s, %v", st.Unreached, err)
 				}
-				// What ends it ends it for all, without a restart.
+				// What ends the wait ends it for all, without a restart.
 				m.mu.Lock()
 				m.mode = ""
 				m.serial++
@@ -93,8 +93,8 @@ func TestWaits(t *testing.T) {
 	}
 }
 
-// TestRetryAfter: an episode's answer says when to come again; pings that fail or
-// go well meanwhile change nothing about that.
+// TestRetryAfter: Retry-After of an episode's answer applies, whatever happens to pings
+// meanwhile.
 func TestRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newModel(t, 1)
@@ -128,8 +128,8 @@ func TestRetryAfter(t *testing.T) {
 	})
 }
 
-// TestHang: a packer, disk or request that never comes back is ended within three
-// minutes, and the queue goes on.
+// TestHang: a packer, disk or request that never returns is ended within three minutes, and
+// the queue continues.
 func TestHang(t *testing.T) {
 	for _, mode := range hangs {
 		t.Run(mode, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { hang(t, mode) }) })

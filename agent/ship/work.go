@@ -17,7 +17,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// packLoop makes the tarballs of a class, at low priority so that recordings go first.
+// packLoop packs the episodes of a class, at low priority so that recordings go first.
 func (s *Shipper) packLoop(ctx context.Context, c class) {
 	lowPriority()
 	wake := s.queue.watch()
@@ -27,24 +27,24 @@ func (s *Shipper) packLoop(ctx context.Context, c class) {
 		e, again := s.queue.take(s.Now(), c, waiting, packing)
 		if e == nil {
 			if c == large {
-				packer = nil // its buffers are for the rare case
+				packer = nil // frees its buffers; large episodes are rare
 			}
 			if !s.sleep(ctx, again, wake) {
 				return
 			}
 			continue
 		}
-		s.pulse.busy(worker)
+		s.watchdog.busy(worker)
 		if packer == nil {
 			var err error
 			if packer, err = s.NewPacker(); err != nil {
 				s.packLater(e, err)
-				s.pulse.idle(worker)
+				s.watchdog.idle(worker)
 				continue
 			}
 		}
-		s.pack(ctx, e, spool.Packing{Packer: packer, Most: c.most(), Moved: func(int) { s.pulse.advance(worker) }})
-		s.pulse.idle(worker)
+		s.pack(ctx, e, spool.Packing{Packer: packer, Most: c.most(), Moved: func(int) { s.watchdog.advance(worker) }})
+		s.watchdog.idle(worker)
 	}
 }
 
@@ -83,7 +83,7 @@ func (s *Shipper) pack(ctx context.Context, e *entry, p spool.Packing) {
 	case errors.Is(err, spool.ErrChanged):
 		s.damaged(e, spool.Changed, "the tarball arrived damaged and "+err.Error())
 	case errors.Is(err, fs.ErrNotExist):
-		s.Logger.Warn("episode is gone; somebody removed it", "host", s.Host, "episode", e.id)
+		s.Logger.Warn("episode not found; its directory was removed", "host", s.Host, "episode", e.id)
 		s.queue.drop(e)
 	case err != nil:
 		s.packLater(e, err)
@@ -98,21 +98,22 @@ func (s *Shipper) pack(ctx context.Context, e *entry, p spool.Packing) {
 	}
 }
 
-// damaged sets an episode aside, with its tarball, that cannot be packed again. It may
-// be the way that damages it: whole, it can go out another time.
+// damaged quarantines an episode, with its tarball, that arrived damaged and cannot be
+// packed again. The tarball itself may be whole and the network at fault, so it may be
+// retried.
 func (s *Shipper) damaged(e *entry, k wire.Kind, detail string) {
-	s.freshly(e.id)
+	s.markRefused(e.id)
 	s.setAside(e, spool.Reason{
 		Kind: k, Detail: detail, Digest: e.tarball.Digest, Commit: e.commit,
 		Policy: s.policy(), Retry: true, Fix: "on the lab host: sudo cis490 episode retry " + string(e.id),
 	})
 }
 
-// packLater lets an episode wait for a while upon a fault that is not its own.
+// packLater delays an episode after a fault that it did not cause.
 func (s *Shipper) packLater(e *entry, err error) {
 	e.attempts++
 	wait := s.wait(e.attempts)
-	s.note(err)
+	s.setLastReason(err)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		s.makeRoom(max(2*e.bytes, 64<<20))
 	}
@@ -120,7 +121,7 @@ func (s *Shipper) packLater(e *entry, err error) {
 	s.queue.set(e, waiting, s.Now().Add(wait))
 }
 
-// policy returns the receiver's as of the last pong.
+// policy returns the receiver's policy of the last pong.
 func (s *Shipper) policy() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -130,9 +131,9 @@ func (s *Shipper) policy() string {
 	return s.pong.Policy
 }
 
-// sendLoop sends the tarballs of a class, one at a time. Both classes share the door:
-// a refusal comes before the receiver asks for the first byte, so one that holds for
-// others too is heard before they are sent.
+// sendLoop sends the tarballs of a class, one at a time. Both classes share the door: the
+// receiver rejects an upload before its first byte, so a rejection that holds for other
+// episodes too arrives before they are sent.
 func (s *Shipper) sendLoop(ctx context.Context, c class) {
 	wake := s.queue.watch()
 	worker := "send " + c.String()
@@ -144,26 +145,26 @@ func (s *Shipper) sendLoop(ctx context.Context, c class) {
 			}
 			continue
 		}
-		s.pulse.busy(worker)
+		s.watchdog.busy(worker)
 		letIn := sync.OnceFunc(func() { <-s.door })
 		s.send(ctx, e, func() {
 			letIn()
-			s.pulse.advance(worker)
+			s.watchdog.advance(worker)
 		})
 		letIn()
-		s.pulse.idle(worker)
+		s.watchdog.idle(worker)
 	}
 }
 
-// nextToSend returns an episode that may go out now, and holds the door for it, or
-// otherwise when to look again (zero: after a change).
+// nextToSend returns an episode to send now and keeps the door for it. With no such episode
+// it returns when to try again; zero means after the next change.
 func (s *Shipper) nextToSend(ctx context.Context, c class) (e *entry, until time.Time) {
 	select {
 	case s.door <- struct{}{}:
 	case <-ctx.Done():
 		return nil, time.Time{}
 	}
-	until, open := s.openLane(ctx)
+	until, open := s.uplinkReady(ctx)
 	if open {
 		e, until = s.queue.take(s.Now(), c, packed, sending)
 	}
@@ -173,8 +174,8 @@ func (s *Shipper) nextToSend(ctx context.Context, c class) (e *entry, until time
 	return e, until
 }
 
-// send uploads a tarball; moves is called as it goes, the first time when the receiver
-// has asked for it.
+// send uploads a tarball. It calls moves on progress, first when the receiver has accepted
+// the request.
 func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 	t := e.tarball
 	start := s.Now()
@@ -201,7 +202,7 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 	if err != nil && ActionOf(err) == wire.Conflict {
 		r, found, aerr := s.askEarlier(ctx, t, store)
 		if aerr != nil {
-			err = aerr // nothing is concluded before it is known
+			err = aerr // unknown: the conflict is not final yet
 		} else if found {
 			receipt, created, err = r, false, nil
 		}
@@ -211,27 +212,28 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 		return
 	}
 	e.attempts++
-	log := s.Logger.With("host", s.Host, "episode", e.id, "digest", t.Digest, "bytes", t.Size, "attempt", e.attempts, "dur", s.Now().Sub(start).Round(time.Millisecond))
+	log := s.Logger.With("host", s.Host, "episode", e.id, "digest", t.Digest, "bytes", t.Size, "attempt", e.attempts,
+		"dur", s.Now().Sub(start).Round(time.Millisecond))
 	if err == nil {
 		status := 200
 		if created {
 			status = 201
 		}
 		log.Info("episode shipped", "status", status)
-		s.settled()
+		s.resetUplink()
 		s.queue.set(e, retiring, time.Time{})
 		select {
 		case s.done <- spool.Acknowledged{Tarball: t, Receipt: receipt}:
-		case <-ctx.Done(): // it is sent again and answered with the same receipt
+		case <-ctx.Done(): // the next run sends it again and gets the same receipt
 		}
 		return
 	}
-	s.note(err)
+	s.setLastReason(err)
 	if errors.Is(err, client.ErrTarball) {
-		// This host's fault, and not for ever: nobody has refused the episode.
+		// A local fault that may pass: the receiver did not reject the episode.
 		e.repack = s.Spool.Done(e.id)
 		wait := s.wait(e.attempts)
-		log.Warn("tarball cannot be read; it waits to be packed again", "wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		log.Warn("cannot read the tarball; packing it again later", "wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
 		s.queue.set(e, waiting, s.Now().Add(wait))
 		return
 	}
@@ -241,8 +243,8 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 	}
 }
 
-// retireLoop takes acknowledged episodes out of the way, those that come at the
-// same time together. It ends only when all that were acknowledged are handled.
+// retireLoop moves acknowledged episodes to shipped/, in batches. It ends only when all
+// acknowledged episodes are handled.
 func (s *Shipper) retireLoop(ctx context.Context) {
 	for {
 		var batch []spool.Acknowledged
@@ -260,17 +262,17 @@ func (s *Shipper) retireLoop(ctx context.Context) {
 				more = false
 			}
 		}
-		s.pulse.busy("retire")
+		s.watchdog.busy("retire")
 		s.retire(batch)
-		s.pulse.idle("retire")
+		s.watchdog.idle("retire")
 	}
 }
 
 func (s *Shipper) retire(batch []spool.Acknowledged) {
-	if err := s.Spool.Note(batch); err != nil {
+	if err := s.Spool.SaveReceipts(batch); err != nil {
 		wait := s.wait(1)
-		s.note(err)
-		s.Logger.Warn("receipts not noted; the episodes stay and are sent again", "host", s.Host, "wait", wait, "err", err)
+		s.setLastReason(err)
+		s.Logger.Warn("receipts not saved; sending the episodes again", "host", s.Host, "wait", wait, "err", err)
 		for _, a := range batch {
 			s.queue.set(s.queue.get(a.Tarball.Episode), waiting, s.Now().Add(wait))
 		}
@@ -283,17 +285,17 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 	}
 	together := s.Spool.Clear(ids...)
 	for _, id := range ids {
-		e := s.queue.note(id)
+		e := s.queue.markNoted(id)
 		if together == nil {
 			s.retired(e)
-		} else { // one of them must not keep the others
+		} else { // one failed: clear each by itself
 			s.clear(e)
 		}
 	}
 }
 
-// clear moves an episode, whose receipt is noted, out of the way. If that fails it is
-// tried again later; the episode is not sent again.
+// clear moves an episode with a durable receipt to shipped/. If that fails, it retries
+// later; the episode is not sent again.
 func (s *Shipper) clear(e *entry) {
 	err := s.Spool.Clear(e.id)
 	if errors.Is(err, spool.ErrStuck) {
@@ -302,8 +304,9 @@ func (s *Shipper) clear(e *entry) {
 	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)
-		s.note(err)
-		s.Logger.Warn("episode shipped, but not moved out of the way; that is tried again", "host", s.Host, "episode", e.id, "wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
+		s.setLastReason(err)
+		s.Logger.Warn("episode shipped, but not moved out of the way; that is tried again", "host", s.Host, "episode", e.id,
+			"wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
 		s.queue.set(e, waiting, s.Now().Add(wait))
 		return
 	}
@@ -317,8 +320,7 @@ func (s *Shipper) retired(e *entry) {
 	s.queue.drop(e)
 }
 
-// shippedNow notes the time of the last success, on disk not more often than
-// doctor needs.
+// shippedNow records the time of the last success, and saves it at most every ten seconds.
 func (s *Shipper) shippedNow() {
 	now := s.Now().UTC().Round(0)
 	s.stateMu.Lock()
@@ -330,23 +332,23 @@ func (s *Shipper) shippedNow() {
 	}
 }
 
-// note keeps the last reason for which something was left.
-func (s *Shipper) note(err error) {
+// setLastReason records why an episode was left.
+func (s *Shipper) setLastReason(err error) {
 	s.mu.Lock()
 	s.lastReason = err
 	s.mu.Unlock()
 }
 
-// wait returns how long one episode waits by itself after its n-th fault.
+// wait returns how long an episode waits after its n-th fault.
 func (s *Shipper) wait(n int) time.Duration {
 	limit := 10 * time.Minute
 	if n < 10 {
 		limit = min(limit, time.Second<<n)
 	}
-	return max(s.lane.jitter(limit), 100*time.Millisecond)
+	return max(s.uplink.jitter(limit), 100*time.Millisecond)
 }
 
-// fixOf returns what to paste against an error.
+// fixOf returns the commands that fix an error.
 func fixOf(err error) string {
 	if p := refusal(err); p != nil {
 		return p.Fix

@@ -39,11 +39,12 @@ func packing(t testing.TB) spool.Packing {
 	return spool.Packing{Packer: p}
 }
 
-// record puts a whole episode on the disk, durably.
+// record writes a complete episode, durably.
 func record(t *testing.T, fsys disk.FS, id ident.EpisodeID) {
 	t.Helper()
 	at := path.Join(dir, "episodes", string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: 1, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: commit}})
+	meta, err := json.Marshal(episode.Meta{SchemaVersion: 1, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
+		Code: episode.Code{Commit: commit}})
 	err = errors.Join(err, disk.MkdirAll(fsys, at, 0o770),
 		disk.ReplaceBytes(fsys, path.Join(at, episode.MetaFile), 0o660, meta),
 		disk.ReplaceBytes(fsys, path.Join(at, episode.DoneMarker), 0o660, nil))
@@ -53,16 +54,17 @@ func record(t *testing.T, fsys disk.FS, id ident.EpisodeID) {
 }
 
 func open(fsys disk.FS) (*spool.Spool, error) {
-	return spool.Open(spool.Options{FS: fsys, Dir: dir, Now: func() time.Time { return time.Unix(1.7e9, 0) }, Logger: slog.New(slog.DiscardHandler)})
+	return spool.Open(spool.Options{FS: fsys, Dir: dir, Now: func() time.Time { return time.Unix(1.7e9, 0) },
+		Logger: slog.New(slog.DiscardHandler)})
 }
 
-// step is a transition with what must be before and after it.
+// step is a transition with the states before and after it.
 type step struct {
 	name  string
 	setup func(*testing.T, disk.FS, *spool.Spool)
 	do    func(disk.FS, *spool.Spool) error
-	// after is how often the episode is in each place once the step was done
-	// again to its end.
+	// after is how often the episode is in each place once the step was repeated to its
+	// end.
 	after string
 }
 
@@ -141,7 +143,7 @@ func steps(t testing.TB) []step {
 }
 
 func retireOne(s *spool.Spool, a spool.Acknowledged) error {
-	if err := s.Note([]spool.Acknowledged{a}); err != nil {
+	if err := s.SaveReceipts([]spool.Acknowledged{a}); err != nil {
 		return err
 	}
 	return s.Clear(a.Tarball.Episode)
@@ -152,14 +154,15 @@ func history(t *testing.T, s *spool.Spool) {
 	t.Helper()
 	for n := range 120 {
 		id := ident.EpisodeID(fmt.Sprintf("00J%023d", n))
-		err := retireOne(s, spool.Acknowledged{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))}, Receipt: wire.Receipt{Episode: id}})
+		err := retireOne(s, spool.Acknowledged{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))},
+			Receipt: wire.Receipt{Episode: id}})
 		if err := errors.Join(err, s.Prune(id)); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// places tells where the directory and the tarball are.
+// places returns where the directory and the tarball are.
 func places(f disk.FS) string {
 	var dirs, tarballs []string
 	for _, d := range []string{"episodes/" + string(one), "quarantine/" + string(one) + "/episode"} {
@@ -175,9 +178,9 @@ func places(f disk.FS) string {
 	return fmt.Sprintf("dir=%s tarball=%s", strings.Join(dirs, "+"), strings.Join(tarballs, "+"))
 }
 
-// TestCrash cuts each transition off at each of its calls, in each way. After a
-// restart the episode is somewhere as a whole, and done again the transition
-// ends as if it had not been cut off.
+// TestCrash stops each transition at each of its calls, in each way. After a restart the
+// complete episode is somewhere, and the repeated transition ends as if it had not been
+// stopped.
 func TestCrash(t *testing.T) {
 	faults := map[string]func(f *faultdisk.Disk, n int) (reboot func()){
 		"killed": func(f *faultdisk.Disk, n int) func() {
@@ -254,7 +257,7 @@ func TestCrash(t *testing.T) {
 	}
 }
 
-// again opens the spool as a restart does.
+// again opens the spool as after a restart.
 func again(t *testing.T, f disk.FS, n int) *spool.Spool {
 	t.Helper()
 	s, err := open(f)
@@ -267,7 +270,7 @@ func again(t *testing.T, f disk.FS, n int) *spool.Spool {
 	return s
 }
 
-// noOrphans wants no file in the outbox beyond tarballs and their digests.
+// noOrphans asserts that the outbox has only tarballs and their digests.
 func noOrphans(t *testing.T, f disk.FS, n int) {
 	t.Helper()
 	entries, err := f.ReadDir(path.Join(dir, "outbox"))
@@ -275,13 +278,14 @@ func noOrphans(t *testing.T, f disk.FS, n int) {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if name := e.Name(); name != string(one)+wire.TarballSuffix && (name != string(one)+".json" || !strings.Contains(places(f), "tarball=outbox")) {
+		if name := e.Name(); name != string(one)+wire.TarballSuffix &&
+			(name != string(one)+".json" || !strings.Contains(places(f), "tarball=outbox")) {
 			t.Fatalf("call %d: %s is left in the outbox", n, name)
 		}
 	}
 }
 
-// TestShorten: what is read at each start follows what is kept, not what was.
+// TestShorten: what is read at each start depends on what is kept, not on the history.
 func TestShorten(t *testing.T) {
 	f := faultdisk.New("/")
 	s, err := open(f)
@@ -313,8 +317,8 @@ func TestShorten(t *testing.T) {
 	}
 }
 
-// A digest that went out once must be the one that goes out again, whatever the
-// packer would make of the directory now.
+// A digest that was sent once must be sent again, whatever the packer would make of the
+// directory now.
 func TestTarball_IsNotPackedTwice(t *testing.T) {
 	f := faultdisk.New("/")
 	s, err := open(f)

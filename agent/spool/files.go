@@ -16,11 +16,12 @@ import (
 	"cis490/internal/ident"
 )
 
-// ErrStuck reports that a recorder's folder could not be moved or removed, as when its
-// owner has closed it. All else was done: the episode is shipped, or set aside.
-var ErrStuck = errors.New("folder of the recorder stays in the way")
+// ErrStuck means that a recorder's folder could not be moved or removed, for example
+// because its owner removed our access. Everything else was done: the episode is shipped or
+// quarantined.
+var ErrStuck = errors.New("the recorder's folder cannot be moved")
 
-// move renames; that it was done before is fine.
+// move renames a file; it succeeds if that was done before.
 func (s *Spool) move(from, to string) error {
 	err := s.FS.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(s.FS, from) {
@@ -29,7 +30,7 @@ func (s *Spool) move(from, to string) error {
 	if err != nil {
 		return err
 	}
-	// A power cut may have left both names to one file; rename(2) leaves both too.
+	// After a power cut, or rename(2) itself, both names may link to one file.
 	a, err := s.FS.Lstat(from)
 	if err != nil {
 		return nil
@@ -40,7 +41,7 @@ func (s *Spool) move(from, to string) error {
 	return nil
 }
 
-// remove removes a file; that it is gone is fine.
+// remove removes a file, if it exists.
 func (s *Spool) remove(name string) error {
 	if err := s.FS.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -48,12 +49,12 @@ func (s *Spool) remove(name string) error {
 	return nil
 }
 
-// moveOut moves the folder of a shipped episode to where its owner cannot reach its
-// name, and removes it there.
+// moveOut moves a shipped episode's folder to shipped/, which the recorder's user cannot
+// write, and removes it there.
 func (s *Spool) moveOut(id ident.EpisodeID) error {
 	gone := s.removing(id)
 	if disk.Exists(s.FS, s.inShipped(id)) && disk.Exists(s.FS, s.episode(id)) {
-		err := s.removeTree(gone) // one of before
+		err := s.removeTree(gone) // left by an earlier attempt
 		if err == nil {
 			err = s.move(s.episode(id), gone)
 		}
@@ -67,8 +68,8 @@ func (s *Spool) moveOut(id ident.EpisodeID) error {
 	return s.removeLeft(id)
 }
 
-// removeLeft removes the folder of a shipped episode that was moved out of its
-// owner's reach, and remembers it if that fails.
+// removeLeft removes a shipped episode's folder that moveOut moved. It remembers the
+// episode if that fails.
 func (s *Spool) removeLeft(id ident.EpisodeID) error {
 	err := s.removeTree(s.removing(id))
 	s.left.set(id, err != nil)
@@ -78,8 +79,8 @@ func (s *Spool) removeLeft(id ident.EpisodeID) error {
 	return nil
 }
 
-// left are episodes whose folder in shipped/ could not be removed yet. They are in
-// memory, so that looking for them costs no listing of all that was shipped.
+// left holds the episodes whose folder in shipped/ could not be removed yet, in memory, so
+// that finding them needs no listing of shipped/.
 type left struct {
 	mu  sync.Mutex
 	all map[ident.EpisodeID]bool
@@ -104,16 +105,16 @@ func (l *left) ids() []ident.EpisodeID {
 	return slices.Sorted(maps.Keys(l.all))
 }
 
-// Bounds of what is removed at once: more than any episode that was packed has. The
-// rest of a larger tree is left to the next call.
+// Bounds of one removal: more than any packed episode has. The next call removes the rest
+// of a larger tree.
 const (
 	removeAtOnce = 20_000 // names
 	removePart   = 1_000  // names listed at once
 	removeDepth  = 32
 )
 
-// removeTree removes a directory and all in it, following nothing. It lies where its
-// owner cannot reach its name, but may still be at work within.
+// removeTree removes a directory and its content without following links. The recorder's
+// user cannot reach the directory's name, but may still write inside it.
 func (s *Spool) removeTree(dir string) error {
 	left := removeAtOnce
 	return s.removeSome(dir, removeDepth, &left)
@@ -154,12 +155,12 @@ func (s *Spool) removeSome(name string, depth int, left *int) error {
 	}
 }
 
-// errForeign reports a file that another user than the shipper's may have written.
-var errForeign = errors.New("was not written by the shipper")
+// errForeign means that another user than the shipper's may have written a file.
+var errForeign = errors.New("not written by the shipper")
 
-// readOwn reads a small file that it believes, because only the user whose quarantine/
-// is can have written it. The caller makes sure that it is about what it should be: in
-// a folder of the recorder's it may be one that was written for another purpose.
+// readOwn reads a small file, but only if the user that owns quarantine/ owns it too. The
+// caller checks that the content fits the name, because in the recorder's folder it may be
+// a file written for another purpose.
 func (s *Spool) readOwn(name string) (b []byte, err error) {
 	f, err := s.FS.OpenFile(name, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -180,7 +181,7 @@ func (s *Spool) readOwn(name string) (b []byte, err error) {
 	return b, err
 }
 
-// isOwn tells whether a folder or a regular file is of the owner of quarantine/.
+// isOwn reports whether the owner of quarantine/ owns a folder or regular file.
 func (s *Spool) isOwn(fi fs.FileInfo) bool {
 	at, err := s.FS.Lstat(s.quarantine())
 	if err != nil {

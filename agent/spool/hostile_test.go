@@ -22,9 +22,8 @@ import (
 // The users of the tests: the recorder's owns episodes/ and what is below.
 const recorder, shipper = 1000, 990
 
-// hostile is the shipper's disk, on which the recorder's user does something before
-// any call: by name in episodes/, and by descriptors it holds in its folders wherever
-// they were moved to.
+// hostile is the shipper's disk, on which the recorder's user acts before any call: by name
+// in episodes/, and by descriptors of its folders wherever they were moved to.
 type hostile struct {
 	*faultdisk.Disk
 	t       *testing.T
@@ -46,7 +45,7 @@ func (h *hostile) attack() {
 	}
 	episodes := path.Join(dir, "episodes")
 	other := path.Join(episodes, string(h.victims[h.rnd.IntN(len(h.victims))]))
-	// None of these is wanted to succeed: names may be gone.
+	// Each of these may fail: names may be gone.
 	if len(at) == 0 {
 		_ = h.Symlink("/secret", path.Join(episodes, string(id)))
 		_ = h.Chown(path.Join(episodes, string(id)), recorder)
@@ -65,7 +64,7 @@ func (h *hostile) attack() {
 	case 2:
 		_ = errors.Join(h.Disk.Remove(name), h.Mkfifo(name))
 	case 3:
-		_ = errors.Join(h.Disk.Remove(name), h.Link("/secret/key", name)) // where the kernel lets it
+		_ = errors.Join(h.Disk.Remove(name), h.Link("/secret/key", name)) // if the kernel allows it
 	case 4:
 		_ = h.Link(path.Join(dir, "shipped", "receipts.jsonl"), name)
 	case 5:
@@ -109,9 +108,9 @@ type file struct {
 
 func (f file) Read(p []byte) (int, error) { f.h.attack(); return f.File.Read(p) }
 
-// TestHostile: whatever the recorder's user does to its episodes at whatever moment,
-// a tarball holds nothing but its files, the shipper's own files stay as they are, and
-// the episodes that it leaves alone get where they belong.
+// TestHostile: whatever the recorder's user does to its episodes, and whenever, a tarball
+// contains only its files, the shipper's own files stay unchanged, and the episodes that it
+// does not touch arrive where they belong.
 func TestHostile(t *testing.T) {
 	seeds, steps := 300, 60
 	if testing.Short() {
@@ -184,7 +183,7 @@ func TestHostile(t *testing.T) {
 	}
 }
 
-// step does to an episode one thing that the shipper does.
+// step performs one of the shipper's actions on an episode.
 func (h *hostile) step(s *spool.Spool, id ident.EpisodeID, moved map[string]int) {
 	ctx, p := h.t.Context(), packing(h.t)
 	count := func(what string, err error) {
@@ -219,7 +218,7 @@ func (h *hostile) step(s *spool.Spool, id ident.EpisodeID, moved map[string]int)
 	case 7:
 		found, err := s.Scan(func(ident.EpisodeID) bool { return false })
 		for _, id := range found.Stuck {
-			_ = s.Settle(id)
+			_ = s.RetryMove(id)
 		}
 		count("scan", err)
 	case 8:
@@ -229,7 +228,7 @@ func (h *hostile) step(s *spool.Spool, id ident.EpisodeID, moved map[string]int)
 	}
 }
 
-// check wants nothing of the shipper's to have been touched, or to have left.
+// check asserts that nothing of the shipper's was changed or leaked.
 func (h *hostile) check(s *spool.Spool, secret []byte) {
 	h.t.Helper()
 	for _, name := range []string{"/secret/key", "/secret/done.marker"} {
@@ -267,7 +266,7 @@ func (h *hostile) check(s *spool.Spool, secret []byte) {
 	}
 }
 
-// settle wants the episodes that were left alone whole where the shipper put them.
+// settle asserts that untouched episodes are complete where the shipper put them.
 func (h *hostile) settle(s *spool.Spool, honest []ident.EpisodeID) {
 	h.t.Helper()
 	if _, err := s.Recover(); err != nil {

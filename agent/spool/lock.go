@@ -10,17 +10,17 @@ import (
 	"cis490/internal/fault"
 )
 
-// ErrLocked tells that another shipper works on the spool.
-var ErrLocked = errors.New("another shipper works on this spool")
+// ErrLocked means that another shipper uses the spool.
+var ErrLocked = errors.New("another shipper uses this spool")
 
-// Lockable is a disk on which one process can keep others out.
+// Lockable is a disk with exclusive locks.
 type Lockable interface {
 	disk.FS
 	disk.Locker
 }
 
-// Lock keeps other shippers off a data directory until it is closed or the process
-// ends. The lock is on shipped/, which the recorder's user cannot open.
+// Lock locks a data directory against other shippers until it is closed or the process
+// ends. The lock is in shipped/, which the recorder's user cannot open.
 func Lock(fsys Lockable, dir string) (io.Closer, error) {
 	shipped := filepath.Join(dir, "shipped")
 	if err := disk.MkdirAll(fsys, shipped, 0o750); err != nil {
@@ -29,7 +29,7 @@ func Lock(fsys Lockable, dir string) (io.Closer, error) {
 	held, err := fsys.Lock(shipped)
 	if errors.Is(err, disk.ErrLocked) {
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("%w (%s)", ErrLocked, dir),
-			"it ships by itself: journalctl -u cis490-shipper; to ship by hand: sudo systemctl stop cis490-shipper"), fault.TempFail)
+			"nothing: the service ships: journalctl -u cis490-shipper; to ship by hand: sudo systemctl stop cis490-shipper"), fault.TempFail)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("lock spool: %w", err)

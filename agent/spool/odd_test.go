@@ -32,7 +32,7 @@ func TestRepack_GivesWhatWasPackedFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	older := first
-	older.Digest = ident.Digest(strings.Repeat("a", 64)) // by an encoder of then
+	older.Digest = ident.Digest(strings.Repeat("a", 64)) // by an older encoder
 	if again, err := s.Repack(t.Context(), p, older); err != nil || again.Content != first.Content || !again.Repacked {
 		t.Errorf("the same content by another encoder: %+v, %v", again, err)
 	}
@@ -42,7 +42,7 @@ func TestRepack_GivesWhatWasPackedFirst(t *testing.T) {
 	if again, err := s.Repack(t.Context(), p, first); !errors.Is(err, spool.ErrChanged) {
 		t.Fatalf("another content: %+v, %v; want ErrChanged", again, err)
 	}
-	// With its tarball it is set aside, and let go again as it was packed first.
+	// With its tarball it is quarantined, and released as it was packed first.
 	if err := s.Quarantine(spool.Reason{Episode: one, Kind: spool.Changed, Detail: "because"}); err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestRepack_GivesWhatWasPackedFirst(t *testing.T) {
 	}
 }
 
-// TestScan_OddNames: one bad name stops nothing.
+// TestScan_OddNames: one bad name does not stop the scan.
 func TestScan_OddNames(t *testing.T) {
 	r := newRealSpool(t)
 	good := ident.EpisodeID("01J00000000000000000000005")
@@ -78,15 +78,16 @@ func TestScan_OddNames(t *testing.T) {
 	if err != nil || len(found.Whole) != 1 || found.Whole[0] != good || len(found.Stuck) != 0 {
 		t.Errorf("found %+v, %v; want %s alone", found, err, good)
 	}
-	for _, id := range []ident.EpisodeID{"01J00000000000000000000001", "01J00000000000000000000002", "01J00000000000000000000003", "01J00000000000000000000007"} {
+	for _, id := range []ident.EpisodeID{"01J00000000000000000000001", "01J00000000000000000000002", "01J00000000000000000000003",
+		"01J00000000000000000000007"} {
 		if r.Done(id) || r.Waits(id) {
 			t.Errorf("%s waits", id)
 		}
-		if it := r.Look(id); it.Bytes != 0 || it.Commit != "" {
+		if it := r.Describe(id); it.Bytes != 0 || it.Commit != "" {
 			t.Errorf("%s: %+v", id, it)
 		}
-		// Even if one gets this far, by a swap, it goes as a name and nothing else.
-		r.must(r.Note([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id}, Receipt: wire.Receipt{Episode: id}}}))
+		// Even if a swap lets one get this far, only its name is removed.
+		r.must(r.SaveReceipts([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: id}, Receipt: wire.Receipt{Episode: id}}}))
 		r.must(r.Clear(id))
 	}
 	if _, err := os.Stat(r.secrets + "/lab-host.pem"); err != nil {
@@ -94,7 +95,7 @@ func TestScan_OddNames(t *testing.T) {
 	}
 }
 
-// TestScan_ManyNames: a folder full of names costs no minutes, and neither does a
+// TestScan_ManyNames: a folder full of names does not cost minutes, and neither does a
 // folder of an episode.
 func TestScan_ManyNames(t *testing.T) {
 	r := newRealSpool(t)
@@ -107,27 +108,28 @@ func TestScan_ManyNames(t *testing.T) {
 		}
 	}
 	began := time.Now()
-	it := r.Look(one)
+	it := r.Describe(one)
 	_, err := r.Tarball(t.Context(), packing(t), one)
 	t.Logf("%+v, %v, in %s", it, err, time.Since(began))
 	if it.Bytes == 0 || err == nil || !strings.Contains(err.Error(), "hard links") && !strings.Contains(err.Error(), "more than 10000") {
 		t.Errorf("%+v, %v", it, err)
 	}
-	// It is removed bit by bit, with what came in meanwhile.
-	r.must(r.Note([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: one}, Receipt: wire.Receipt{Episode: one}}}))
+	// It is removed in steps, together with what arrived meanwhile.
+	r.must(r.SaveReceipts([]spool.Acknowledged{{Tarball: spool.Tarball{Episode: one}, Receipt: wire.Receipt{Episode: one}}}))
 	r.must(r.Clear(one))
 	if disk.Exists(disk.OS{}, r.path("episodes", string(one))) || disk.Exists(disk.OS{}, r.path("shipped", string(one)+".removing")) {
 		t.Error("its folder is still here")
 	}
 }
 
-// TestRecover_LetGoByAnOlderVersion: a version before this one moves quarantine/<id>
-// as a whole to episodes/<id>, where nothing would find the recording in it.
+// TestRecover_LetGoByAnOlderVersion: an older version moves quarantine/<id> as a whole to
+// episodes/<id>, where the recording in it would not be found.
 func TestRecover_LetGoByAnOlderVersion(t *testing.T) {
 	r := newRealSpool(t)
 	r.record(one, "episodes")
 	r.must(r.Quarantine(spool.Reason{Episode: one, Kind: wire.TooLarge, Detail: "because", Retry: true}))
-	r.must(errors.Join(os.Remove(r.path("quarantine", string(one), episode.ReasonFile)), os.Rename(r.path("quarantine", string(one)), r.path("episodes", string(one)))))
+	r.must(errors.Join(os.Remove(r.path("quarantine", string(one), episode.ReasonFile)),
+		os.Rename(r.path("quarantine", string(one)), r.path("episodes", string(one)))))
 	r.must(r.Close())
 	r.open()
 	if !r.Done(one) || disk.Exists(disk.OS{}, r.path("quarantine", string(one))) {

@@ -14,47 +14,46 @@ import (
 	"cis490/internal/wire"
 )
 
-// Reason is quarantine_reason.json.
+// Reason is the content of quarantine_reason.json.
 type Reason struct {
 	At      time.Time       `json:"at"`
 	Episode ident.EpisodeID `json:"episode"`
-	Kind    wire.Kind       `json:"kind"`             // of the refusal; "unpackable" where it was never sent
-	Status  int             `json:"status,omitempty"` // of the refusal
+	Kind    wire.Kind       `json:"kind"`             // of the rejection, or Unpackable or Changed
+	Status  int             `json:"status,omitempty"` // of the rejection
 	Detail  string          `json:"detail"`
 	Fix     string          `json:"fix"`
 	Commit  ident.Commit    `json:"commit,omitempty"`
 	Digest  ident.Digest    `json:"sha256,omitempty"`
-	Policy  string          `json:"policy,omitempty"` // of the receiver when it refused
-	Retry   bool            `json:"retry"`            // once more by itself, when the policy changes
+	Policy  string          `json:"policy,omitempty"` // the receiver's when it rejected the episode
+	Retry   bool            `json:"retry"`            // once, when the policy changes
 }
 
-// Kinds of what was set aside here, and not by a receiver's answer.
+// Kinds of episodes that the shipper itself quarantined.
 const (
-	Unpackable wire.Kind = "unpackable" // before it was sent
-	Changed    wire.Kind = "changed"    // its directory, after its tarball was sent
+	Unpackable wire.Kind = "unpackable" // could not be packed
+	Changed    wire.Kind = "changed"    // the directory changed after its tarball was sent
 )
 
-// Quarantine sets an episode aside. A tarball that may yet be needed as it is
-// stays with it: that of a conflict, and one whose directory is gone or changed. An
-// error that wraps ErrStuck reports that the folder alone is still in episodes/.
+// Quarantine sets an episode aside. It keeps the tarball of a conflict and one whose
+// directory is gone or changed, because they cannot be made again. An error that wraps
+// ErrStuck means that only the folder is still in episodes/.
 func (s *Spool) Quarantine(r Reason) error {
 	b, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return fmt.Errorf("note reason: %w", err)
+		return fmt.Errorf("save reason: %w", err)
 	}
-	// The reason comes first: with it alone, the rest can be done at any time.
+	// The reason comes first: Recover can do the rest from it.
 	if err := disk.ReplaceBytes(s.FS, s.inOutbox(r.Episode, reasonSuffix), 0o640, append(b, '\n')); err != nil {
-		return fmt.Errorf("note reason: %w", err)
+		return fmt.Errorf("save reason: %w", err)
 	}
 	return s.finishQuarantine(r)
 }
 
-// finishQuarantine does the rest once the reason is durable in the outbox. The
-// recorder's folder comes last, so that the episode is set aside also where that
-// stays in the way.
+// finishQuarantine does the rest once the reason is durable in the outbox. It moves the
+// recorder's folder last, so that a stuck folder does not block the rest.
 func (s *Spool) finishQuarantine(r Reason) error {
 	id, dir := r.Episode, s.inQuarantine(r.Episode)
-	if err := s.adopt(id); err != nil {
+	if err := s.migrate(id); err != nil {
 		return fmt.Errorf("quarantine %s: %w", id, err)
 	}
 	if err := s.FS.Mkdir(dir, 0o750); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -79,7 +78,7 @@ func (s *Spool) finishQuarantine(r Reason) error {
 	return s.moveAside(id)
 }
 
-// moveAside moves the folder of an episode that is set aside to its reason.
+// moveAside moves a quarantined episode's folder to its reason.
 func (s *Spool) moveAside(id ident.EpisodeID) error {
 	if !disk.Exists(s.FS, s.episode(id)) {
 		return nil
@@ -93,15 +92,15 @@ func (s *Spool) moveAside(id ident.EpisodeID) error {
 	return nil
 }
 
-// Quarantined returns the ids of what is set aside, by age.
+// Quarantined returns the ids of the quarantined episodes, oldest first.
 func (s *Spool) Quarantined() ([]ident.EpisodeID, error) { return s.ids(s.quarantine(), "") }
 
 func (s *Spool) reasonOf(id ident.EpisodeID) string {
 	return filepath.Join(s.inQuarantine(id), episode.ReasonFile)
 }
 
-// ReasonOf returns why an episode was set aside. It returns an error for a reason
-// that someone else than the shipper may have written.
+// ReasonOf returns why an episode was quarantined. It returns an error if someone other
+// than the shipper may have written the reason.
 func (s *Spool) ReasonOf(id ident.EpisodeID) (Reason, error) {
 	return s.readReason(s.reasonOf(id), id)
 }
@@ -116,7 +115,7 @@ func (s *Spool) readReason(path string, id ident.EpisodeID) (Reason, error) {
 		return Reason{}, fmt.Errorf("read %s: %w", path, err)
 	}
 	if r.Episode != id {
-		return Reason{}, fmt.Errorf("read %s: it is of episode %q", path, r.Episode)
+		return Reason{}, fmt.Errorf("read %s: it names episode %q", path, r.Episode)
 	}
 	return r, nil
 }

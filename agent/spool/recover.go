@@ -11,18 +11,18 @@ import (
 	"cis490/internal/wire"
 )
 
-// Recovered tells what Recover found half done.
+// Recovered is the result of Recover.
 type Recovered struct {
-	// Interrupted episodes were being packed when the program ended, so they may
-	// be what ended it.
+	// Interrupted episodes were being packed when the program ended, so one of them may
+	// have crashed it.
 	Interrupted []ident.EpisodeID
 	Finished    int // transitions completed
-	// Stuck tells how many folders of the recorder could not be moved or removed.
+	// Stuck is how many of the recorder's folders could not be moved or removed.
 	Stuck int
 }
 
-// Recover finishes or takes back what a crash left half done. It goes on after
-// an error with one episode; what failed is as it was and can be tried again.
+// Recover finishes or rolls back what a crash interrupted. An error with one episode does
+// not stop the others; the episode stays unchanged for another try.
 func (s *Spool) Recover() (Recovered, error) {
 	var out Recovered
 	entries, err := s.FS.ReadDir(s.outbox())
@@ -31,7 +31,7 @@ func (s *Spool) Recover() (Recovered, error) {
 	}
 	var errs []error
 	step := func(err error) {
-		if errors.Is(err, ErrStuck) { // all else is done: Scan finds it again
+		if errors.Is(err, ErrStuck) { // everything else is done; Scan reports it
 			out.Stuck++
 			return
 		}
@@ -54,7 +54,7 @@ func (s *Spool) Recover() (Recovered, error) {
 			errs = append(errs, s.remove(path))
 		case reasonSuffix + disk.Partial, metaSuffix + disk.Partial:
 			errs = append(errs, s.remove(path))
-		case removingSuffix: // of an older version, which had them here
+		case removingSuffix: // from an older version
 			step(errors.Join(s.move(path, s.removing(id)), s.FS.SyncDir(s.shipped()), s.FS.SyncDir(s.outbox())))
 		case reasonSuffix:
 			r, err := s.readReason(path, id)
@@ -67,10 +67,10 @@ func (s *Spool) Recover() (Recovered, error) {
 	}
 	recorded, err := disk.ReadDirN(s.FS, s.episodes(), maxNames)
 	if err != nil {
-		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may close it
+		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may have removed our access
 	}
 	for _, e := range recorded {
-		if id, err := ident.ParseEpisodeID(e.Name()); err == nil && s.isLetGo(id) { // released below
+		if id, err := ident.ParseEpisodeID(e.Name()); err == nil && s.wasReleased(id) { // finishRelease below releases it
 			step(errors.Join(s.move(s.episode(id), s.inQuarantine(id)), s.FS.SyncDir(s.quarantine()), s.FS.SyncDir(s.episodes())))
 		}
 	}
@@ -78,8 +78,8 @@ func (s *Spool) Recover() (Recovered, error) {
 	errs = append(errs, err)
 	for _, id := range quarantined {
 		switch {
-		case s.isOld(id):
-			step(s.adoptOne(id))
+		case s.isLegacy(id):
+			step(s.requarantine(id))
 		case !disk.Exists(s.FS, s.reasonOf(id)):
 			step(s.finishRelease(id))
 		case disk.Exists(s.FS, s.episode(id)):
@@ -88,7 +88,7 @@ func (s *Spool) Recover() (Recovered, error) {
 	}
 	shipped, err := s.ids(s.shipped(), removingSuffix)
 	errs = append(errs, err)
-	for _, id := range shipped { // Settle removes them: there may be many
+	for _, id := range shipped { // there may be many: RetryMove removes them
 		s.left.set(id, true)
 	}
 	gone, err := s.ids(s.quarantine(), removingSuffix)
@@ -101,10 +101,10 @@ func (s *Spool) Recover() (Recovered, error) {
 		step(err)
 	}
 	errs = append(errs, s.remove(s.receiptsPath()+disk.Partial), s.recoverReceipts(tarballs, step))
-	for _, e := range entries { // digests whose tarball never came, or went
+	for _, e := range entries { // sidecars without a tarball
 		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
 		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") &&
-			s.whole(ident.EpisodeID(id)) != nil { // else it is packed again, and may have been sent
+			s.whole(ident.EpisodeID(id)) != nil { // otherwise it is packed again, and its first tarball may have been sent
 			errs = append(errs, s.remove(filepath.Join(s.outbox(), e.Name())))
 		}
 	}
@@ -114,7 +114,7 @@ func (s *Spool) Recover() (Recovered, error) {
 	return out, nil
 }
 
-// recoverReceipts completes what was acknowledged, or put back, and not moved.
+// recoverReceipts moves episodes that were acknowledged or put back, but not moved.
 func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(error)) error {
 	here := map[ident.EpisodeID]Row{}
 	for id := range tarballs {
@@ -122,7 +122,7 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 	}
 	dirs, err := disk.ReadDirN(s.FS, s.episodes(), maxNames)
 	if err != nil {
-		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may close it
+		s.Logger.Warn("episodes not read", "err", err) // the recorder's user may have removed our access
 	}
 	for _, e := range dirs {
 		if id, err := ident.ParseEpisodeID(e.Name()); err == nil {
@@ -148,7 +148,7 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 			continue
 		}
 		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest && t.Digest != r.Packed {
-			continue // not what was acknowledged: the receiver must say
+			continue // another tarball than the acknowledged one: send it
 		}
 		step(s.Clear(id))
 	}

@@ -11,18 +11,18 @@ import (
 	"cis490/internal/wire"
 )
 
-// Release lets a quarantined episode wait for shipping again. If that fails it stays
-// set aside, for the same reason.
+// Release moves a quarantined episode back to the outbox. On an error it stays quarantined
+// for the same reason.
 func (s *Spool) Release(id ident.EpisodeID) error {
 	dir := s.inQuarantine(id)
 	if !disk.Exists(s.FS, dir) {
 		return nil
 	}
-	if err := s.adoptOne(id); err != nil {
+	if err := s.requarantine(id); err != nil {
 		return fmt.Errorf("release %s: %w", id, err)
 	}
 	r, known := s.ReasonOf(id)
-	// Without its reason it is known to be on its way out.
+	// Removing the reason marks the release; Recover finishes it.
 	err := errors.Join(s.remove(s.reasonOf(id)), s.FS.SyncDir(dir))
 	if err == nil {
 		err = s.finishRelease(id)
@@ -38,7 +38,7 @@ func (s *Spool) Release(id ident.EpisodeID) error {
 
 func (s *Spool) finishRelease(id ident.EpisodeID) error {
 	dir := s.inQuarantine(id)
-	// The tarball first: without it, the folder would be packed anew.
+	// The tarball first: without it, the folder would be packed again.
 	err := errors.Join(
 		s.move(filepath.Join(dir, string(id)+wire.TarballSuffix), s.inOutbox(id, wire.TarballSuffix)),
 		s.FS.SyncDir(s.outbox()), s.FS.SyncDir(dir))
@@ -51,7 +51,7 @@ func (s *Spool) finishRelease(id ident.EpisodeID) error {
 	return errors.Join(s.remove(dir), s.FS.SyncDir(s.quarantine()))
 }
 
-// Discard removes an episode that is set aside, for good.
+// Discard deletes a quarantined episode.
 func (s *Spool) Discard(id ident.EpisodeID) error {
 	gone := s.inQuarantine(id) + removingSuffix
 	err := errors.Join(s.removeTree(gone), s.move(s.inQuarantine(id), gone), s.FS.SyncDir(s.quarantine()))
@@ -64,16 +64,15 @@ func (s *Spool) Discard(id ident.EpisodeID) error {
 	return nil
 }
 
-// oldSuffix is of a folder that an older version set aside and that is being given
-// the layout of today.
+// oldSuffix marks an older version's quarantine folder during its migration.
 const oldSuffix = ".old"
 
-// adopt gives the layout of today to what an older version set aside, which moved the
-// recorder's own folder to quarantine/<id>, with reason and tarball in it. The reason
-// is durable in the outbox.
-func (s *Spool) adopt(id ident.EpisodeID) error {
+// migrate converts an older version's quarantine/<id>, which is the recorder's own folder
+// with reason and tarball in it, to the current layout. The reason is durable in the
+// outbox.
+func (s *Spool) migrate(id ident.EpisodeID) error {
 	dir, old := s.inQuarantine(id), s.inQuarantine(id)+oldSuffix
-	if s.isOld(id) {
+	if s.isLegacy(id) {
 		if err := errors.Join(s.move(dir, old), s.FS.SyncDir(s.quarantine())); err != nil {
 			return err
 		}
@@ -90,20 +89,20 @@ func (s *Spool) adopt(id ident.EpisodeID) error {
 	if err := s.move(filepath.Join(old, tarball), filepath.Join(dir, tarball)); err != nil {
 		return err
 	}
-	// Only here does nobody change it any more.
+	// Only from here on can the recorder's user not change it.
 	if fi, err := s.FS.Lstat(filepath.Join(dir, tarball)); err == nil && (fi.IsDir() || !s.isOwn(fi) || disk.LinkCount(fi) > 1) {
 		if err := s.removeTree(filepath.Join(dir, tarball)); err != nil {
 			return err
 		}
 	}
 	if err := s.remove(filepath.Join(old, episode.ReasonFile)); err != nil {
-		s.Logger.Warn("old reason not removed", "episode", id, "err", err) // it is never packed
+		s.Logger.Warn("old reason not removed", "episode", id, "err", err) // the packer ignores it
 	}
 	return errors.Join(s.move(old, s.setAside(id)), s.FS.SyncDir(dir), s.FS.SyncDir(s.quarantine()))
 }
 
-// isOld tells whether quarantine/<id> is, or may be, the recorder's own folder.
-func (s *Spool) isOld(id ident.EpisodeID) bool {
+// isLegacy reports whether quarantine/<id> is, or may be, the recorder's own folder.
+func (s *Spool) isLegacy(id ident.EpisodeID) bool {
 	fi, err := s.FS.Lstat(s.inQuarantine(id))
 	if err != nil {
 		return false
@@ -111,9 +110,9 @@ func (s *Spool) isOld(id ident.EpisodeID) bool {
 	return !s.isOwn(fi) || fi.IsDir() && disk.Exists(s.FS, filepath.Join(s.inQuarantine(id), episode.DoneMarker))
 }
 
-// isLetGo tells whether episodes/<id> is a folder of quarantine/ that an older
-// version let go as a whole: a machine may go back to one for a while.
-func (s *Spool) isLetGo(id ident.EpisodeID) bool {
+// wasReleased reports whether episodes/<id> is a whole quarantine folder that an older
+// version released. A rollback may run one for a while.
+func (s *Spool) wasReleased(id ident.EpisodeID) bool {
 	fi, err := s.FS.Lstat(s.episode(id))
 	if err != nil || !fi.IsDir() || !s.isOwn(fi) || s.whole(id) == nil || disk.Exists(s.FS, s.inQuarantine(id)) {
 		return false
@@ -122,17 +121,17 @@ func (s *Spool) isLetGo(id ident.EpisodeID) bool {
 	return err == nil && within.IsDir()
 }
 
-// adoptOne sets an episode aside anew that an older version did, for the same reason if
-// that can be believed.
-func (s *Spool) adoptOne(id ident.EpisodeID) error {
-	if !s.isOld(id) {
+// requarantine quarantines an older version's episode in the current layout, with the same
+// reason if the shipper wrote it.
+func (s *Spool) requarantine(id ident.EpisodeID) error {
+	if !s.isLegacy(id) {
 		return nil
 	}
 	r, err := s.ReasonOf(id)
 	if err != nil {
 		r = Reason{
 			At: s.Now().UTC().Round(0), Episode: id, Kind: Unpackable,
-			Detail: "was set aside by an older version, whose reason cannot be believed: " + err.Error(),
+			Detail: "was quarantined by an older version, whose reason file is not trustworthy: " + err.Error(),
 			Fix:    "on the lab host: sudo cis490 episode retry " + string(id),
 		}
 	}

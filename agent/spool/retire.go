@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Row is a line of receipts.jsonl. The last row of an episode holds.
+// Row is a line of receipts.jsonl. An episode's last row counts.
 type Row struct {
 	At      time.Time       `json:"at"`
 	Episode ident.EpisodeID `json:"episode"`
@@ -23,27 +23,27 @@ type Row struct {
 	Commit  ident.Commit    `json:"commit,omitempty"`
 	Stored  time.Time       `json:"stored_at,omitzero"`
 	StoreID string          `json:"store_id"`
-	// Packed is the digest of the tarball here, where the receiver has an earlier one
-	// of the same content.
+	// Packed is the digest of the local tarball, where the receiver has an earlier one with
+	// the same content.
 	Packed ident.Digest `json:"packed_sha256,omitempty"`
-	// Lost: the receiver named by StoreID does not have it (any more), so it goes
-	// out again.
+	// Lost means that the store StoreID does not have the episode (any more), so it is sent
+	// again.
 	Lost bool `json:"lost,omitempty"`
 }
 
-// Acknowledged is a tarball with the receiver's receipt for it.
+// Acknowledged is a tarball with its receipt.
 type Acknowledged struct {
 	Tarball Tarball
 	Receipt wire.Receipt
 }
 
-// Note makes receipts durable. After an error any of them may be; the episodes wait
-// and may be sent again, which the receiver answers with the same receipt.
-func (s *Spool) Note(batch []Acknowledged) error {
+// SaveReceipts makes receipts durable. After an error any of them may be durable; the
+// episodes may be sent again, and get the same receipt.
+func (s *Spool) SaveReceipts(batch []Acknowledged) error {
 	errs := make([]error, len(batch))
 	var wg sync.WaitGroup
 	for i, a := range batch {
-		wg.Go(func() { // rows that wait together share one sync
+		wg.Go(func() { // concurrent appends share one sync
 			errs[i] = s.receipts.Append(func(at time.Time) any {
 				r := Row{
 					At: at, Episode: a.Tarball.Episode, Digest: a.Tarball.Digest, Size: a.Tarball.Size, Commit: a.Tarball.Commit,
@@ -58,16 +58,15 @@ func (s *Spool) Note(batch []Acknowledged) error {
 	}
 	wg.Wait()
 	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("note receipt: %w", err)
+		return fmt.Errorf("save receipt: %w", err)
 	}
 	return nil
 }
 
-// Clear moves episodes whose receipts are noted out of outbox and episodes. After an
-// error any of them may be where they were, for another call or Recover to move; after
-// one that wraps ErrStuck, nothing is left to do but that. The directory leaves with
-// one rename: half of it under its own name could be taken for an episode of other
-// content.
+// Clear moves episodes with durable receipts out of outbox/ and episodes/. After an error
+// any of them may still be there, for another call or Recover; after one that wraps
+// ErrStuck, only their folders are. One rename moves a folder, because half a folder under
+// its name could be mistaken for another episode.
 func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	for _, id := range ids {
 		if err := s.move(s.inOutbox(id, wire.TarballSuffix), s.inShipped(id)); err != nil {
@@ -76,7 +75,7 @@ func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	}
 	var stuck error
 	for _, id := range ids {
-		if err := s.removeLeft(id); err != nil { // one of before
+		if err := s.removeLeft(id); err != nil { // left by an earlier attempt
 			stuck = err
 		} else if err := s.move(s.episode(id), s.removing(id)); err != nil {
 			stuck = fmt.Errorf("move %s: %w: %w", s.episode(id), ErrStuck, err)
@@ -85,7 +84,7 @@ func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	if err := s.FS.SyncDir(s.shipped()); err != nil {
 		return fmt.Errorf("retire: %w", err)
 	}
-	// Lost, the folders come back, and what lies in shipped/ tells what they are.
+	// If the sync is lost the folders reappear, and the tarballs in shipped/ identify them.
 	left := s.FS.SyncDir(s.episodes())
 	if left != nil {
 		stuck = fmt.Errorf("retire: %w: %w", ErrStuck, left)
@@ -105,8 +104,8 @@ func (s *Spool) Clear(ids ...ident.EpisodeID) error {
 	return stuck
 }
 
-// Shipped returns the last row of every episode whose tarball is in shipped/, by
-// age. It reads the receipts from their start, which reconciling does once a day.
+// Shipped returns the last row of every episode whose tarball is in shipped/, oldest first.
+// It reads all receipts, which only the daily reconcile needs.
 func (s *Spool) Shipped() ([]Row, error) {
 	ids, err := s.ids(s.shipped(), wire.TarballSuffix)
 	if err != nil {
@@ -136,8 +135,7 @@ func (s *Spool) Shipped() ([]Row, error) {
 	return with, nil
 }
 
-// PutBack returns a shipped tarball, which the store does not have, to the
-// outbox.
+// PutBack returns a shipped tarball that the store lacks to the outbox.
 func (s *Spool) PutBack(r Row, storeID string) error {
 	if !r.Lost {
 		err := s.receipts.Append(func(at time.Time) any {
@@ -145,7 +143,7 @@ func (s *Spool) PutBack(r Row, storeID string) error {
 			return r
 		})
 		if err != nil {
-			return fmt.Errorf("note loss: %w", err)
+			return fmt.Errorf("save loss: %w", err)
 		}
 	}
 	t := Tarball{Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit}
@@ -164,9 +162,8 @@ func (s *Spool) PutBack(r Row, storeID string) error {
 	return nil
 }
 
-// Prune removes a shipped tarball; the caller has just heard from the receiver
-// that it has it. While the episode's folder is stuck the tarball stays, as the sign
-// that the folder is not to be shipped.
+// Prune removes a shipped tarball; the caller knows from the receiver that it is stored.
+// While the episode's folder is stuck the tarball stays, to mark the folder as shipped.
 func (s *Spool) Prune(id ident.EpisodeID) error {
 	if disk.Exists(s.FS, s.episode(id)) {
 		return nil
@@ -177,12 +174,11 @@ func (s *Spool) Prune(id ident.EpisodeID) error {
 	return nil
 }
 
-// someRows is how many receipts of no use are no reason to rewrite the file.
+// someRows is how many obsolete receipts do not justify a rewrite.
 const someRows = 100
 
-// Shorten throws away the receipts of episodes that have left this host, once
-// they are the most of them: the file is read at each start and each reconcile,
-// which must not cost more from year to year.
+// Shorten removes the receipts of episodes that have left this host, once they are the
+// majority. Every start and reconcile reads the file, so it must not grow for ever.
 func (s *Spool) Shorten() error {
 	all, here := 0, 0
 	err := s.eachRow(func(r Row) {
@@ -200,8 +196,8 @@ func (s *Spool) Shorten() error {
 	})
 }
 
-// isHere tells whether an episode's receipt is of use. Those on their way from
-// the outbox to shipped/ are found in one of them, in this order.
+// isHere reports whether an episode still needs its receipt. An episode moving from the
+// outbox to shipped/ is found in one of them, in this order.
 func (s *Spool) isHere(id ident.EpisodeID) bool {
 	return disk.Exists(s.FS, s.episode(id)) || disk.Exists(s.FS, s.inOutbox(id, wire.TarballSuffix)) || disk.Exists(s.FS, s.inShipped(id))
 }

@@ -12,16 +12,16 @@ import (
 	"cis490/internal/wire"
 )
 
-// maxNames bounds how many names of episodes/ are looked at, so that a million of
-// them cost no minutes. It is beyond all that a host has ever queued.
+// maxNames bounds the names read from episodes/: more than any host ever queues, few enough
+// to read within seconds.
 const maxNames = 100_000
 
-// Done tells whether an episode's directory is there, whole, and waits to be
-// shipped. A symlink to one does not count: what it leads to is not ours to read.
+// Done reports whether an episode's directory is complete and not shipped or quarantined. A
+// symlink does not count, because its target is not the recorder's.
 func (s *Spool) Done(id ident.EpisodeID) bool { return s.whole(id) == nil && !s.settled(id) }
 
-// whole returns fs.ErrNotExist where an episode's directory is not there, or not
-// whole, and another error where that cannot be told.
+// whole returns fs.ErrNotExist if an episode's directory is missing or incomplete, and
+// another error if that is unknown.
 func (s *Spool) whole(id ident.EpisodeID) error {
 	dir, err := s.FS.Lstat(s.episode(id))
 	if err != nil {
@@ -40,25 +40,25 @@ func (s *Spool) whole(id ident.EpisodeID) error {
 	return nil
 }
 
-// settled tells whether an episode was shipped or set aside, so that a folder of its
-// name in episodes/ is one that could not be moved out of the way.
+// settled reports whether an episode was shipped or quarantined, so that its folder in
+// episodes/ is a stuck one.
 func (s *Spool) settled(id ident.EpisodeID) bool {
 	return disk.Exists(s.FS, s.inShipped(id)) || disk.Exists(s.FS, s.reasonOf(id))
 }
 
-// Found is what Scan found in episodes/, by age.
+// Found is the result of Scan, oldest first.
 type Found struct {
 	Whole     []ident.EpisodeID
-	Recording int // not whole yet
-	// Stuck were shipped or set aside, and their folders could not be moved or
-	// removed; Settle tries again.
+	Recording int // incomplete
+	// Stuck were shipped or quarantined, but their folders could not be moved or removed.
+	// RetryMove tries again.
 	Stuck []ident.EpisodeID
-	// More reports that the folder has more names than Scan reads.
+	// More means that the folder has more names than Scan reads.
 	More bool
 }
 
-// Scan looks for episodes that known does not know yet. It looks into no directory
-// that is known, and ignores names that are not episode ids.
+// Scan finds the episodes for which known returns false. It reads no directory of known
+// episodes, and ignores names that are not episode ids.
 func (s *Spool) Scan(known func(ident.EpisodeID) bool) (Found, error) {
 	var f Found
 	entries, err := disk.ReadDirN(s.FS, s.episodes(), maxNames+1)
@@ -89,8 +89,8 @@ func (s *Spool) Scan(known func(ident.EpisodeID) bool) (Found, error) {
 	return f, nil
 }
 
-// Settle tries again to move a stuck folder out of the way.
-func (s *Spool) Settle(id ident.EpisodeID) error {
+// RetryMove tries again to move a stuck folder.
+func (s *Spool) RetryMove(id ident.EpisodeID) error {
 	if disk.Exists(s.FS, s.reasonOf(id)) {
 		return s.moveAside(id)
 	}
@@ -100,21 +100,20 @@ func (s *Spool) Settle(id ident.EpisodeID) error {
 // Packed returns the ids of the tarballs in the outbox.
 func (s *Spool) Packed() ([]ident.EpisodeID, error) { return s.ids(s.outbox(), wire.TarballSuffix) }
 
-// Waits tells whether an episode waits to be shipped, as a directory or as a
-// tarball.
+// Waits reports whether an episode waits to be shipped, in a directory or a tarball.
 func (s *Spool) Waits(id ident.EpisodeID) bool {
 	return s.Done(id) || disk.Exists(s.FS, s.inOutbox(id, wire.TarballSuffix))
 }
 
-// Item is what the queue needs to know of an episode that waits.
+// Item describes a waiting episode for the queue.
 type Item struct {
-	Commit ident.Commit // "" where none was stamped or it cannot be read
+	Commit ident.Commit // "" if there is none or meta.json is not readable
 	Bytes  int64        // on disk, of the directory or else of the tarball
 }
 
-// Look returns what is known of a waiting episode without packing it. What its
-// directory says is for the order of the queue only.
-func (s *Spool) Look(id ident.EpisodeID) Item {
+// Describe returns the commit and size of a waiting episode without packing it. The
+// directory's values only order the queue.
+func (s *Spool) Describe(id ident.EpisodeID) Item {
 	t, err := s.readSidecar(id)
 	if err == nil && s.whole(id) != nil {
 		return Item{t.Commit, t.Size}
@@ -128,7 +127,7 @@ func (s *Spool) Look(id ident.EpisodeID) Item {
 	return it
 }
 
-// ids returns the ids of the names in a folder that end in suffix.
+// ids returns the episode ids in a folder whose names end in suffix.
 func (s *Spool) ids(dir, suffix string) ([]ident.EpisodeID, error) {
 	entries, err := s.FS.ReadDir(dir)
 	if err != nil {

@@ -6,21 +6,19 @@
 //	quarantine/<id>/          set aside: quarantine_reason.json, the recorder's folder
 //	                          as episode/, and <id>.tar.zst if that is still needed
 //
-// The recorder's user owns episodes/ and is hostile by design: it may change names,
-// keep files open and run on. So nothing in an episode's folder is believed beyond
-// "done.marker is here". What is believed (tarball, digest, reason, receipt) lies in
-// folders that only the shipper's user can write. A folder is removed, or set aside,
-// in a place where the recorder cannot reach its name. A folder that cannot be moved
-// or removed is passed over (ErrStuck): it is counted, and no other episode waits.
+// The recorder's user owns episodes/ and may be hostile: it may rename files, keep them
+// open and continue to write. So the shipper takes nothing from an episode's folder on
+// trust except that done.marker exists. Tarballs, digests, reasons and receipts lie in
+// folders that only the shipper's user can write. A folder is quarantined or removed in a
+// place where the recorder cannot reach its name. A folder that cannot be moved or removed
+// is skipped and counted (ErrStuck), and blocks no other episode.
 //
-// Every step from one state to the next can be cut off by a crash at any call
-// and done again: Recover finishes or takes back what it finds half done. A
-// tarball and its digest are durable before they are handed out, so an episode
-// that was sent once is never sent as other bytes. A receipt is durable before
-// anything is removed.
+// A crash may interrupt any step from one state to the next; Recover finishes it or rolls
+// it back. A tarball and its digest are durable before they are handed out, so a sent
+// episode is never sent with other bytes. A receipt is durable before anything is removed.
 //
-// It decides nothing: package ship does. It removes nothing that the receiver
-// has not acknowledged, except tarballs that can be packed again.
+// Package ship makes the decisions. The spool removes only what the receiver has
+// acknowledged, and tarballs that can be packed again.
 package spool
 
 import (
@@ -38,14 +36,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// Packer packs the directory of an episode; *episode.Packer does.
+// Packer is the interface of *episode.Packer.
 type Packer interface {
 	Pack(ctx context.Context, w io.Writer, src episode.Source) (episode.Packed, error)
 }
 
 var _ Packer = (*episode.Packer)(nil)
 
-// Options describe a spool.
+// Options configure a spool.
 type Options struct {
 	FS     disk.FS
 	Dir    string // data_dir
@@ -53,23 +51,22 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Spool is a lab host's data directory. One goroutine at a time may work on one
-// episode; different episodes may be worked on at the same time.
+// Spool is a lab host's data directory. Calls for different episodes may run concurrently;
+// calls for one episode may not.
 type Spool struct {
 	Options
 	receipts *ledger.Ledger
 	left     left
 }
 
-// The endings of names, after the episode's id.
+// Suffixes after the episode's id.
 const (
 	metaSuffix     = ".json"        // digest and size of the tarball
 	reasonSuffix   = ".reason.json" // a quarantine in progress
-	removingSuffix = ".removing"    // in shipped/ and quarantine/: a folder on its way out
+	removingSuffix = ".removing"    // in shipped/ and quarantine/: a folder that is being removed
 )
 
-// Open makes the folders that are missing and opens the receipts. Recover comes
-// next.
+// Open creates missing folders and opens the receipts. The caller calls Recover next.
 func Open(o Options) (*Spool, error) {
 	s := &Spool{Options: o}
 	for _, d := range []string{s.episodes(), s.outbox(), s.shipped(), s.quarantine()} {
@@ -113,15 +110,15 @@ func (s *Spool) inQuarantine(id ident.EpisodeID) string {
 	return filepath.Join(s.quarantine(), string(id))
 }
 
-// setAsideName is the recorder's folder within quarantine/<id>/.
+// setAsideName is the name of the recorder's folder in quarantine/<id>/.
 const setAsideName = "episode"
 
-// setAside is where an episode's folder lies while it is set aside.
+// setAside returns where a quarantined episode's folder is.
 func (s *Spool) setAside(id ident.EpisodeID) string {
 	return filepath.Join(s.inQuarantine(id), setAsideName)
 }
 
-// removing is where an acknowledged episode's folder lies until it is removed.
+// removing returns where a shipped episode's folder is until it is removed.
 func (s *Spool) removing(id ident.EpisodeID) string {
 	return filepath.Join(s.shipped(), string(id)+removingSuffix)
 }

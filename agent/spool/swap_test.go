@@ -55,7 +55,7 @@ func newRealSpool(t *testing.T) *realSpool {
 	return r
 }
 
-// open opens the spool as a start does.
+// open opens the spool as the program does.
 func (r *realSpool) open() {
 	var err error
 	r.Spool, err = spool.Open(spool.Options{FS: disk.OS{}, Dir: r.dir, Now: time.Now, Logger: slog.New(slog.DiscardHandler)})
@@ -82,7 +82,7 @@ func (r *realSpool) give(name string) {
 	}))
 }
 
-// record writes a whole episode with a subfolder into a folder of the spool.
+// record writes a complete episode with a subfolder into a folder of the spool.
 func (r *realSpool) record(id ident.EpisodeID, in string) {
 	at := filepath.Join(in, string(id))
 	meta, err := json.Marshal(episode.Meta{
@@ -123,8 +123,8 @@ func (r *realSpool) link(target, name string) {
 	r.must(errors.Join(os.Symlink(target, r.path(name)), os.Lchown(r.path(name), nobodys, nobodys)))
 }
 
-// TestPack_BesideASwapper: the episode's folder, a folder and a file of it are
-// exchanged for links to the host's credentials, a thousand times.
+// TestPack_BesideASwapper: the episode's folder, a folder and a file of it are swapped with
+// links to the host's credentials, a thousand times.
 func TestPack_BesideASwapper(t *testing.T) {
 	for _, what := range []struct{ name, target string }{
 		{string(one), "certs"},
@@ -159,8 +159,8 @@ func TestPack_BesideASwapper(t *testing.T) {
 	}
 }
 
-// TestRemove_BesideASwapper: while an episode is removed a folder of it is exchanged
-// for a link to what was shipped.
+// TestRemove_BesideASwapper: while an episode is removed, a folder of it is swapped with a
+// link to shipped episodes.
 func TestRemove_BesideASwapper(t *testing.T) {
 	r := newRealSpool(t)
 	const n = 200
@@ -184,7 +184,7 @@ func TestRemove_BesideASwapper(t *testing.T) {
 	found, err := r.Scan(func(ident.EpisodeID) bool { return false })
 	r.must(err)
 	for _, id := range found.Stuck {
-		r.must(r.Settle(id))
+		r.must(r.RetryMove(id))
 	}
 	rows, err := r.Shipped()
 	if err != nil || len(rows) != n {
@@ -198,8 +198,8 @@ func TestRemove_BesideASwapper(t *testing.T) {
 	}
 }
 
-// TestRecover_OldQuarantine: an older version left reason and tarball in the
-// recorder's own folder, which may have put anything in their place.
+// TestRecover_OldQuarantine: an older version left reason and tarball in the recorder's own
+// folder, where the recorder may have replaced them.
 func TestRecover_OldQuarantine(t *testing.T) {
 	reason := func(r *realSpool, id ident.EpisodeID) []byte {
 		b, err := json.Marshal(spool.Reason{Episode: id, Kind: wire.TooLarge, Detail: "because", Policy: "p", Retry: true})

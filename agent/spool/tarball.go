@@ -18,33 +18,31 @@ import (
 	"cis490/internal/wire"
 )
 
-// Tarball is a packed episode whose bytes and digest are durable. As JSON it is
-// the file beside it.
+// Tarball describes a durable tarball. Its JSON is the sidecar file.
 type Tarball struct {
 	Episode  ident.EpisodeID `json:"episode"`
 	Digest   ident.Digest    `json:"sha256"`
 	Content  ident.Digest    `json:"content_sha256,omitempty"` // before compression; see episode.Packed
 	Size     int64           `json:"size"`                     // bytes
 	Commit   ident.Commit    `json:"commit,omitempty"`
-	Repacked bool            `json:"repacked,omitempty"` // once more, after the receiver found it damaged
-	// Earlier are digests of tarballs of the same content that may have been sent.
+	Repacked bool            `json:"repacked,omitempty"` // packed again after it arrived damaged
+	// Earlier are the digests of tarballs with the same content that may have been sent.
 	Earlier []ident.Digest `json:"earlier_sha256,omitempty"`
 }
 
-// maxSidecar bounds the small JSON files in bytes.
+// maxSidecar bounds small JSON files, in bytes.
 const maxSidecar = 64 << 10
 
-// Packing is how an episode is packed.
+// Packing configures how an episode is packed.
 type Packing struct {
 	Packer Packer
 	Most   int64       // bytes of the directory; 0: no limit but that of an episode
 	Moved  func(n int) // called with the bytes of each read; may be nil
 }
 
-// Tarball returns the durable tarball of an episode, packing it if it has none
-// yet. An *episode.Unpackable or a missing directory is the episode's own fault, and
-// an *episode.Larger asks for another limit; after any other error the next try may
-// succeed.
+// Tarball returns the durable tarball of an episode. It packs the episode if needed. An
+// *episode.Unpackable or a missing directory is permanent, an *episode.Larger asks for
+// another limit, and after any other error a retry may succeed.
 func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tarball, error) {
 	fi, err := s.FS.Lstat(s.inOutbox(id, wire.TarballSuffix))
 	switch {
@@ -57,8 +55,8 @@ func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tar
 	if err != nil {
 		return Tarball{}, err
 	}
-	if first, err := s.readSidecar(id); err == nil { // somebody removed its tarball
-		t.follow(first)
+	if first, err := s.readSidecar(id); err == nil { // its tarball was removed
+		t.inherit(first)
 	}
 	if err := s.writeSidecar(t); err != nil {
 		return Tarball{}, errors.Join(err, s.remove(s.partial(id)))
@@ -68,8 +66,9 @@ func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tar
 
 const maxEarlier = 4
 
-// follow notes what may have been sent of the same content.
-func (t *Tarball) follow(first Tarball) {
+// inherit adds an earlier tarball with the same content to t.Earlier, because it may have
+// been sent.
+func (t *Tarball) inherit(first Tarball) {
 	if first.Content == "" || first.Content != t.Content {
 		return
 	}
@@ -80,8 +79,8 @@ func (t *Tarball) follow(first Tarball) {
 	t.Earlier = t.Earlier[max(0, len(t.Earlier)-maxEarlier):]
 }
 
-// Noted returns the tarball that an episode has in the outbox, if its digest is noted.
-func (s *Spool) Noted(id ident.EpisodeID) (Tarball, bool) {
+// PackedTarball returns an episode's tarball in the outbox, if its sidecar matches.
+func (s *Spool) PackedTarball(id ident.EpisodeID) (Tarball, bool) {
 	t, err := s.readSidecar(id)
 	if err != nil {
 		return t, false
@@ -90,12 +89,12 @@ func (s *Spool) Noted(id ident.EpisodeID) (Tarball, bool) {
 	return t, err == nil && fi.Size() == t.Size
 }
 
-// ErrChanged reports that a directory is not what it was when it was packed first.
-var ErrChanged = errors.New("the directory is not what was packed first")
+// ErrChanged means that a directory changed since it was first packed.
+var ErrChanged = errors.New("the directory changed since it was packed")
 
-// Repack packs an episode again whose first tarball arrived damaged. It returns
-// ErrChanged if that would give another content, and fs.ErrNotExist if the directory
-// is gone; the first tarball is then left as it is.
+// Repack packs an episode again, because its first tarball arrived damaged. It returns
+// ErrChanged if the content differs, and fs.ErrNotExist if the directory is gone; the first
+// tarball then stays.
 func (s *Spool) Repack(ctx context.Context, p Packing, first Tarball) (Tarball, error) {
 	id := first.Episode
 	t, err := s.pack(ctx, p, id)
@@ -103,12 +102,12 @@ func (s *Spool) Repack(ctx context.Context, p Packing, first Tarball) (Tarball, 
 		return Tarball{}, err
 	}
 	t.Repacked = true
-	// Another version of the encoder makes other bytes of the same files.
+	// Another version of the encoder makes other bytes from the same files.
 	if t.Digest != first.Digest && (first.Content == "" || t.Content != first.Content) {
 		return Tarball{}, errors.Join(ErrChanged, s.remove(s.partial(id)))
 	}
-	t.follow(first)
-	// Without its sidecar a tarball is read again, so a crash leaves no wrong digest.
+	t.inherit(first)
+	// A tarball without a sidecar is hashed again, so a crash leaves no wrong digest.
 	err = errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
 	if err == nil {
 		err = s.publish(id)
@@ -126,14 +125,14 @@ func (s *Spool) partial(id ident.EpisodeID) string {
 	return s.inOutbox(id, wire.TarballSuffix) + disk.Partial
 }
 
-// pack writes the partial file of a tarball durably.
+// pack writes and syncs the partial file of a tarball.
 func (s *Spool) pack(ctx context.Context, p Packing, id ident.EpisodeID) (Tarball, error) {
 	if err := s.whole(id); err != nil {
 		return Tarball{}, fmt.Errorf("pack %s: look for its directory: %w", id, err)
 	}
 	var packed episode.Packed
 	err := disk.WriteSync(s.FS, s.partial(id), 0o640, func(w io.Writer) (err error) {
-		st := &steady{w: w}
+		st := &writebackWriter{w: w}
 		packed, err = p.Packer.Pack(ctx, st, episode.Source{FS: s.FS, Dir: s.episode(id), ID: id, Most: p.Most, Moved: p.Moved})
 		return errors.Join(err, st.wait())
 	})
@@ -143,8 +142,8 @@ func (s *Spool) pack(ctx context.Context, p Packing, id ident.EpisodeID) (Tarbal
 	return Tarball{Episode: id, Digest: packed.Digest, Content: packed.Content, Size: packed.Size, Commit: packed.Meta.Code.Commit}, nil
 }
 
-// publish gives the partial file its name. One sync is for that of the sidecar too: a
-// tarball without one is read again.
+// publish renames the partial file. Its sync covers the sidecar too, because a tarball
+// without one is hashed again.
 func (s *Spool) publish(id ident.EpisodeID) error {
 	if err := s.FS.Rename(s.partial(id), s.inOutbox(id, wire.TarballSuffix)); err != nil {
 		return errors.Join(err, s.remove(s.partial(id)))
@@ -155,11 +154,11 @@ func (s *Spool) publish(id ident.EpisodeID) error {
 	return nil
 }
 
-// existing describes a tarball that is in the outbox already. It may have been
-// sent, so it stays as it is; its digest is the one noted, or read anew.
+// existing describes a tarball that is in the outbox already. The tarball may have been
+// sent, so it stays; its digest comes from the sidecar, or from the file.
 func (s *Spool) existing(id ident.EpisodeID, size int64) (Tarball, error) {
 	if t, err := s.readSidecar(id); err == nil && t.Size == size {
-		// It may be of a run whose SyncDir failed.
+		// An earlier run's SyncDir may have failed.
 		return t, s.FS.SyncDir(s.outbox())
 	}
 	t := Tarball{Episode: id}
@@ -182,13 +181,13 @@ func (s *Spool) existing(id ident.EpisodeID, size int64) (Tarball, error) {
 	return t, s.FS.SyncDir(s.outbox())
 }
 
-// commitOf reads the commit out of the tarball, which is what was taken.
+// commitOf reads the commit from the tarball.
 func (s *Spool) commitOf(id ident.EpisodeID) (ident.Commit, error) {
 	f, err := s.open(id)
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = f.Close() }() // only read
+	defer func() { _ = f.Close() }()
 	var m episode.Meta
 	err = episode.Inspect(f, id, func(name string, size int64, r io.Reader) error {
 		if name != episode.MetaFile || size > maxMeta {
@@ -197,7 +196,7 @@ func (s *Spool) commitOf(id ident.EpisodeID) (ident.Commit, error) {
 		return json.NewDecoder(r).Decode(&m)
 	})
 	if err != nil {
-		return "", &episode.Unpackable{File: string(id) + wire.TarballSuffix, Why: "cannot be used: " + err.Error()}
+		return "", &episode.Unpackable{File: string(id) + wire.TarballSuffix, Why: "is not usable: " + err.Error()}
 	}
 	return m.Code.Commit, nil
 }
@@ -214,14 +213,14 @@ func (s *Spool) open(id ident.EpisodeID) (disk.File, error) {
 func (s *Spool) writeSidecar(t Tarball) error {
 	b, err := json.Marshal(t)
 	if err != nil {
-		return fmt.Errorf("note digest: %w", err)
+		return fmt.Errorf("save digest: %w", err)
 	}
 	err = disk.WriteSync(s.FS, s.inOutbox(t.Episode, metaSuffix), 0o640, func(w io.Writer) error {
 		_, err := w.Write(append(b, '\n'))
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("note digest: %w", err)
+		return fmt.Errorf("save digest: %w", err)
 	}
 	return nil
 }
@@ -233,25 +232,24 @@ func (s *Spool) readSidecar(id ident.EpisodeID) (Tarball, error) {
 		return t, err
 	}
 	if err := json.Unmarshal(b, &t); err != nil || t.Episode != id || t.Digest == "" {
-		return Tarball{}, fmt.Errorf("digest beside the tarball of %s is not usable: %w", id, errors.Join(err, fs.ErrInvalid))
+		return Tarball{}, fmt.Errorf("sidecar of %s is not usable: %w", id, errors.Join(err, fs.ErrInvalid))
 	}
 	return t, nil
 }
 
-// steady makes what is written durable bit by bit beside the packing, so that the
-// sync at the end of a large tarball neither takes minutes nor starves the
-// recordings of the disk.
-type steady struct {
+// writebackWriter syncs after every writebackEvery bytes while packing goes on, so that the final sync of
+// a large tarball is short and does not starve the recordings of the disk.
+type writebackWriter struct {
 	w    io.Writer
 	owed int
 	sync chan error // of the sync in progress
 }
 
-const steadyBytes = 32 << 20
+const writebackEvery = 32 << 20
 
-func (s *steady) Write(b []byte) (int, error) {
+func (s *writebackWriter) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
-	if s.owed += n; err != nil || s.owed < steadyBytes {
+	if s.owed += n; err != nil || s.owed < writebackEvery {
 		return n, err
 	}
 	s.owed = 0
@@ -266,8 +264,8 @@ func (s *steady) Write(b []byte) (int, error) {
 	return n, nil
 }
 
-// wait returns the error of the sync in progress, which no later sync repeats.
-func (s *steady) wait() error {
+// wait returns the error of the sync in progress. A later sync would not report it again.
+func (s *writebackWriter) wait() error {
 	if s.sync == nil {
 		return nil
 	}

@@ -15,18 +15,19 @@ import (
 	"cis490/internal/wire"
 )
 
-// Bounds of applying.
+// Limits of applying a version.
 const (
-	maxAttempts = 3               // a version that takes the machine down with it
-	watchEvery  = 2 * time.Second // looks during the watch
-	busyBefore  = time.Hour       // a host that had episodes accepted so lately has work
+	maxAttempts = 3               // of a version that crashes the machine
+	watchEvery  = 2 * time.Second // interval of checks during the watch
+	busyBefore  = time.Hour       // a host with an accepted episode in this time is busy
 )
 
-// apply puts a version on trial: it must run at all, then current names it, its
-// own install converges the machine, and it is watched for an early crash.
+// apply puts a version on trial: its self-test must succeed, then current points to it, its
+// own install brings the machine to its state, and it is watched for an early crash.
 func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if !u.present("good") {
-		return Result{}, fault.Fix(errors.New("nothing on this machine has proven itself that could be gone back to"), "sudo /opt/cis490/current/cis490 install lab-host   # or receiver")
+		return Result{}, fault.Fix(errors.New("no version has passed its trial on this machine, so a rollback would be impossible"),
+			"sudo /opt/cis490/current/cis490 install lab-host   # or receiver")
 	}
 	binary := u.path("versions", t.Folder, binaryName)
 	if err := u.selfTest(ctx, binary, t); err != nil {
@@ -63,44 +64,45 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 		Target: t, From: filepath.Base(good), Phase: Applying, Began: now, Looked: now, Boot: u.o.Machine.Boot(),
 		Baseline: before.Failing,
 	}
-	if before.Err != nil { // whoever judged the machine before could not either
+	if before.Err != nil { // doctor failed before this version too
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
 	}
 	if ails != nil {
 		u.s.Trial.Ails = clip(ails.Error())
 	}
-	if err := u.noteDown(ctx); err != nil { // whom would it blame?
+	if err := u.noteDown(ctx); err != nil { // without a baseline the trial would be unfair
 		u.s.Trial = nil
-		note := fmt.Sprintf("services cannot be looked at, so version %s is not tried: %v", t.Version, err)
+		note := fmt.Sprintf("cannot read the state of services, so version %s is not tried: %v", t.Version, err)
 		return Result{Did: Nothing, Version: t.Version, Note: note}, nil
 	}
-	// Of a machine that ailed already nobody expects that it goes on recording.
+	// A machine with failures before the trial need not go on recording.
 	u.s.Trial.Busy = now.Sub(before.LastShipped) < busyBefore && len(u.s.Trial.Baseline)+len(u.s.Trial.Down) == 0
-	u.o.Log.Info("release goes on trial", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
+	u.o.Log.Info("starting the trial of a release", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
 	return u.resume(ctx)
 }
 
-// resume applies what is intended, from whatever an interruption left.
+// resume applies the intended version, also after an interruption.
 func (u *Updater) resume(ctx context.Context) (Result, error) {
 	t := u.s.Trial
 	if t.Attempts++; t.Attempts > maxAttempts {
-		return u.giveUp(ctx, fmt.Sprintf("it was applied %d times and did not come to an end", maxAttempts))
+		return u.giveUp(ctx, fmt.Sprintf("it was applied %d times and never finished", maxAttempts))
 	}
 	if err := u.save(); err != nil {
 		return Result{}, err
 	}
 	if err := disk.Relink(u.o.FS, filepath.Join("versions", t.Folder), u.path("current")); err != nil {
-		return Result{}, u.notIts(fmt.Errorf("make version %s current: %w", t.Version, err))
+		return Result{}, u.uncount(fmt.Errorf("make version %s current: %w", t.Version, err))
 	}
 	err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, ctx.Err()
 	case err != nil && fault.CodeOf(err) == fault.Config && t.hadBadConfig():
-		// The config was not readable before either; that must not keep the fix out.
-		u.o.Log.Warn("the config cannot be read, so units stay as they are", "err", err)
+		// The config was invalid before, too. It must not keep out a release that may fix
+		// it.
+		u.o.Log.Warn("cannot read the config; leaving the units unchanged", "err", err)
 		if err := u.o.Machine.Restart(ctx); err != nil {
-			u.o.Log.Warn("with this config nothing runs", "err", err)
+			u.o.Log.Warn("services do not run with this config", "err", err)
 		}
 		_ = u.noteDown(ctx)
 		t.Baseline = append(t.Baseline, u.o.Machine.Examine(ctx, u.path("current", binaryName)).Failing...)
@@ -114,7 +116,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
 	}
 	if err := u.forgetEnded(); err != nil {
-		return Result{}, u.notIts(err)
+		return Result{}, u.uncount(err)
 	}
 	t.Phase, t.Looked = Watching, u.o.Now()
 	if err := u.save(); err != nil {
@@ -126,17 +128,17 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 	return u.watch(ctx)
 }
 
-// notIts takes back an attempt that a fault of the disk ended, and not the version.
-func (u *Updater) notIts(err error) error {
+// uncount takes back an attempt that ended because of the disk, not the version.
+func (u *Updater) uncount(err error) error {
 	u.s.Trial.Attempts--
 	return errors.Join(err, u.save())
 }
 
-// recorder is the daemon that an experiment which nobody can read keeps from starting.
+// recorder is the daemon that cannot start with an unreadable experiment.
 const recorder = "cis490-orchestrator.service"
 
-// noteDown notes which daemons do not run, or would not if they were started anew,
-// or kept failing, for reasons that are not the version's.
+// noteDown records which daemons do not run, would not start again, or kept failing, for
+// reasons other than the new version.
 func (u *Updater) noteDown(ctx context.Context) error {
 	units, err := u.o.Machine.Units(ctx)
 	if err != nil {
@@ -151,7 +153,7 @@ func (u *Updater) noteDown(ctx context.Context) error {
 			u.s.Trial.Down = append(u.s.Trial.Down, d.Name)
 		}
 	}
-	if len(u.s.Trial.Down) > 0 { // this check fails for any of them; crashed looks at each
+	if len(u.s.Trial.Down) > 0 { // the check fails for any of them; crashed checks each
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, "units.active")
 	}
 	return nil
@@ -161,21 +163,21 @@ func (t *Trial) diskWasFull() bool {
 	return slices.Contains(t.Baseline, "disk.reserve") || slices.Contains(t.Baseline, "disk.inodes")
 }
 
-// spare leaves a release alone that the machine cannot take for a fault of its own:
-// nothing is held against it, and it is tried once the version before is well.
+// spare postpones a release because of a fault of the machine. The release does not count
+// as failed, and is tried when the previous version works again.
 func (u *Updater) spare(ctx context.Context, t Target, ails error) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
 	u.blameMachine(t, ails.Error())
-	u.o.Log.Error("release is not tried", "version", t.Version, "err", u.s.Refused)
+	u.o.Log.Error("postponed a release", "version", t.Version, "err", u.s.Refused)
 	return Result{Did: Nothing, Version: t.Version, Note: u.s.Refused}, u.save()
 }
 
 func (u *Updater) blameMachine(t Target, ails string) {
 	u.s.Spared = t.id()
-	u.s.Refused = fmt.Sprintf("release %s waits for this machine to be mended, on which version %s fails too (%s); "+
-		"once it is mended: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
+	u.s.Refused = fmt.Sprintf("release %s waits until this machine works again: version %s fails on it too (%s); "+
+		"after the repair: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
 }
 
 func (t *Trial) hadBadConfig() bool {
@@ -187,50 +189,51 @@ func (t *Trial) hadBadConfig() bool {
 	return false
 }
 
-// watch looks closely for a while, so that what crashes at once is gone at once.
+// watch checks often for a while, so that a version that crashes early is rolled back at
+// once.
 func (u *Updater) watch(ctx context.Context) (Result, error) {
 	t := u.s.Trial
 	for waited := time.Duration(0); waited < u.o.Config.Watch.D(); waited += watchEvery {
 		u.o.Pause(ctx, watchEvery)
 		if ctx.Err() != nil {
-			break // the next run goes on
+			break // the next run continues
 		}
 		units, err := u.o.Machine.Units(ctx)
 		if err != nil {
-			continue // says nothing about the version
+			continue // not the version's fault
 		}
 		if why := u.crashed(t, units); why != "" {
 			return u.giveUp(ctx, why)
 		}
 	}
-	t.Looked = u.o.Now().Add(-u.o.Config.Watch.D()) // the watch was observation
+	t.Looked = u.o.Now().Add(-u.o.Config.Watch.D()) // the watch counts as observed
 	if err := u.save(); err != nil {
 		return Result{}, err
 	}
 	return Result{Did: Began, Version: t.Version}, nil
 }
 
-// selfTest runs a binary and holds what it says against what the manifest does.
+// selfTest runs a binary and compares its version with the manifest.
 func (u *Updater) selfTest(ctx context.Context, binary string, t Target) error {
 	info, err := u.o.Machine.SelfTest(ctx, binary)
 	switch {
 	case err != nil:
 		return err
 	case info.Version != t.Version || info.Commit != t.Commit:
-		return fmt.Errorf("it says that it is version %s of commit %s, the manifest says %s of %s", info.Version, info.Commit, t.Version, t.Commit)
+		return fmt.Errorf("it reports version %s of commit %s, the manifest names %s of %s", info.Version, info.Commit, t.Version, t.Commit)
 	case info.OS != u.o.OS || info.Arch != u.o.Arch:
 		return fmt.Errorf("it is for %s/%s, this machine is %s/%s", info.OS, info.Arch, u.o.OS, u.o.Arch)
 	}
 	return nil
 }
 
-// remember keeps a version from being tried here again.
+// remember records a failed version, so that it is not tried again here.
 func (u *Updater) remember(t Target, why string) {
 	u.s.Bad = append(u.s.Bad, Bad{ID: t.id(), RolledBack: wire.RolledBack{Running: t.Running, At: u.o.Now().UTC(), Why: clip(why)}})
 	u.s.Bad = u.s.Bad[max(0, len(u.s.Bad)-maxBad):]
 }
 
-// tell makes what happened public and known to the receiver.
+// tell publishes the update status and reports it to the receiver.
 func (u *Updater) tell(ctx context.Context) error {
 	if err := u.publish(); err != nil {
 		return err
@@ -239,7 +242,7 @@ func (u *Updater) tell(ctx context.Context) error {
 	return nil
 }
 
-// clip makes a reason one line of bounded length.
+// clip turns a reason into one line of bounded length.
 func clip(s string) string {
 	const most = 400
 	s = strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ")

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// liar is a receiver that can lie in every way that a network can.
+// liar is a receiver that can send every wrong answer that a network can.
 type liar struct {
 	r     *rig
 	offer func(w http.ResponseWriter, req *http.Request) bool // true: it answered
@@ -43,7 +43,7 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// remote makes a rig whose source is a server, and whose binaries go through
+// remote makes a rig whose source is a server, and whose binaries are applied by
 // selfupdate.
 func remote(t *testing.T) (*rig, *liar, *httptest.Server) {
 	t.Helper()
@@ -67,8 +67,8 @@ func remote(t *testing.T) (*rig, *liar, *httptest.Server) {
 	return r, l, s
 }
 
-// TestAttack: whatever a receiver, or someone in its place, offers: what no
-// trusted key vouches for is refused, the reason is logged, nothing is changed.
+// TestAttack: whatever a receiver, or someone in its place, offers, an artifact without a
+// signature of a trusted key is refused, the reason is logged, and nothing is changed.
 func TestAttack(t *testing.T) {
 	rewrite := func(f func([]byte) []byte) func(http.ResponseWriter, *http.Request, []byte) bool {
 		return func(w http.ResponseWriter, _ *http.Request, b []byte) bool {
@@ -92,17 +92,17 @@ func TestAttack(t *testing.T) {
 			l.blob = rewrite(func(b []byte) []byte { return append([]byte("X"), b[1:]...) })
 		}, "sha256"},
 		"other product": {func(_ *testing.T, r *rig, _ *liar) {
-			// Signed by our key, as one key may sign several products.
+			// Signed by our key, because one key may sign several products.
 			r.offer = wire.Offer{Manifest: strings.Replace(r.offer.Manifest, `"cis490"`, `"other1"`, 1)}
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
-		}, `product "other1"`},
+		}, `product is "other1"`},
 		"oversize": {func(_ *testing.T, r *rig, _ *liar) {
 			r.offer.Manifest = strings.Replace(r.offer.Manifest, `"size": 8`, `"size": 99999999999`, 1)
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
 		}, "99999999999 bytes"},
 		"truncated": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = rewrite(func(b []byte) []byte { return b[:3] })
-		}, "cut off after 3 of 8"},
+		}, "interrupted after 3 of 8"},
 		"endless body": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = func(w http.ResponseWriter, req *http.Request, _ []byte) bool {
 				for req.Context().Err() == nil {
@@ -112,7 +112,7 @@ func TestAttack(t *testing.T) {
 				}
 				return true
 			}
-		}, "more than the 8 bytes"},
+		}, "exceeds the 8 bytes"},
 		"endless offer": {func(_ *testing.T, _ *rig, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				for req.Context().Err() == nil {
@@ -122,7 +122,7 @@ func TestAttack(t *testing.T) {
 				}
 				return true
 			}
-		}, "no offer of a release"},
+		}, "not a release offer"},
 		"silence": {func(_ *testing.T, _ *rig, l *liar) {
 			l.blob = func(_ http.ResponseWriter, req *http.Request, _ []byte) bool {
 				select {
@@ -134,7 +134,7 @@ func TestAttack(t *testing.T) {
 		}, "no byte for 2s"},
 		"mixed artifacts": {func(_ *testing.T, r *rig, _ *liar) {
 			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
-		}, "it says that it is version v0"},
+		}, "it reports version v0"},
 		"another arch's binary": {func(_ *testing.T, r *rig, _ *liar) {
 			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
 		}, "exec format error"},
@@ -146,7 +146,7 @@ func TestAttack(t *testing.T) {
 				_, _ = io.WriteString(w, "<html>log in")
 				return true
 			}
-		}, "no offer of a release"},
+		}, "not a release offer"},
 		"a redirect": {func(_ *testing.T, _ *rig, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				http.Redirect(w, req, "https://evil.example/", http.StatusFound)
@@ -194,14 +194,15 @@ func TestAttack_Replay(t *testing.T) {
 	}
 	r.want("older seq", "v2", "v2")
 
-	// The downgrade that is meant is a higher seq that names older binaries.
+	// An intended downgrade is a higher seq that names older binaries.
 	r.publish("v1", 6)
 	for range 3 {
 		r.run()
 	}
 	r.want("meant", "v1", "v1")
 
-	// Keys: the release names a next key; signed by it, the old one is retired.
+	// Keys: the release names a next key; the next release is signed by it, and the old key
+	// is retired.
 	next, _, err := release.NewKey()
 	must(t, err)
 	r.publish("v3", 7, func(m *release.Manifest) { m.NextKey = next.Public().String() })
@@ -220,25 +221,26 @@ func TestAttack_Replay(t *testing.T) {
 	r.want("retired key", "v4", "v4")
 }
 
-// TestRemote_WithoutAnythingToVerifyWith: a host that lost its CA certificate is
-// updated all the same; the signature decides.
+// TestRemote_WithoutAnythingToVerifyWith: a host that lost its CA certificate is still
+// updated; the signature decides.
 func TestRemote_WithoutAnythingToVerifyWith(t *testing.T) {
 	for name, roots := range map[string]func() (*x509.CertPool, error){
 		"no CA certificate": func() (*x509.CertPool, error) { return nil, errors.New("ca.crt: no such file") },
 		"another CA":        func() (*x509.CertPool, error) { return x509.NewCertPool(), nil },
 	} {
 		r, _, s := remote(t)
-		r.source = &update.Remote{URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: time.Second, Roots: roots, Log: slog.New(slog.NewTextHandler(&r.log, nil))}
+		r.source = &update.Remote{URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: time.Second, Roots: roots,
+			Log: slog.New(slog.NewTextHandler(&r.log, nil))}
 		r.publish("v2", 2)
 		r.run()
 		r.want(name, "v2", "v1")
-		if !strings.Contains(r.log.String(), "cannot be verified") {
-			t.Errorf("%s: not told:\n%s", name, r.log.String())
+		if !strings.Contains(r.log.String(), "cannot verify the receiver's certificate") {
+			t.Errorf("%s: not reported:\n%s", name, r.log.String())
 		}
 	}
 }
 
-// TestFetch_GoesOn: a transfer that is cut off goes on where it was.
+// TestFetch_GoesOn: an interrupted transfer is resumed.
 func TestFetch_GoesOn(t *testing.T) {
 	r, l, s := remote(t)
 	content := "v2 amd64"
@@ -268,8 +270,8 @@ func TestFetch_GoesOn(t *testing.T) {
 	}
 }
 
-// TestFetch_Busy: a receiver that serves others is asked again when it says, also
-// after many times; a release that cannot be had delays no other.
+// TestFetch_Busy: a busy receiver is asked again when it says, also after many times; a
+// release that cannot be fetched delays no other.
 func TestFetch_Busy(t *testing.T) {
 	r, l, _ := remote(t)
 	r.publish("v2", 2)
@@ -295,8 +297,8 @@ func TestFetch_Busy(t *testing.T) {
 	}
 }
 
-// TestFetch_Pauses: a release that cannot be had is asked for less and less often,
-// and delays no other.
+// TestFetch_Pauses: a release that cannot be fetched is requested less and less often, and
+// delays no other.
 func TestFetch_Pauses(t *testing.T) {
 	r, l, _ := remote(t)
 	r.publish("v2", 2)
@@ -319,7 +321,7 @@ func TestFetch_Pauses(t *testing.T) {
 	}
 }
 
-// signRaw signs what release would not: another tool with the same key can.
+// signRaw signs what package release would refuse: another tool with the same key can.
 func (r *rig) signRaw(manifest string) string {
 	r.t.Helper()
 	return signRaw(r.t, r.key, manifest)

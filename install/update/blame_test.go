@@ -14,7 +14,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// fails has a daemon's unit note a failure, as ExecStopPost does.
+// fails makes a daemon's unit record a failure, as ExecStopPost does.
 func (r *rig) fails(unit string) {
 	r.t.Helper()
 	to, err := disk.Readlink(r.fs, r.path("current"))
@@ -22,9 +22,9 @@ func (r *rig) fails(unit string) {
 	must(r.t, disk.ReplaceBytes(r.fs, r.path("state", "ended", unit), 0o600, []byte(to+"\ncore-dump, exit status ABRT\n")))
 }
 
-// TestBlame_Machine: what fails with the version before too is the machine's fault:
-// it is told as that with a command, nothing is held against the release, it is tried
-// at most once while that lasts, and taken when it is over.
+// TestBlame_Machine: what also fails with the previous version is the machine's fault:
+// the report says so and has a command, the release is not blamed, it is tried at most once
+// while the fault lasts, and applied when it is over.
 func TestBlame_Machine(t *testing.T) {
 	ill := true
 	for name, spoil := range map[string]func(r *rig){
@@ -70,7 +70,7 @@ func TestBlame_Machine(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(res.Status.RolledBack) != 0 || !strings.Contains(res.Status.Refused, "v1 fails too") ||
+				if len(res.Status.RolledBack) != 0 || !strings.Contains(res.Status.Refused, "v1 fails on it too") ||
 					!strings.HasSuffix(res.Status.Refused, "sudo cis490 autoupdate") {
 					t.Fatalf("%+v %+v", res, res.Status)
 				}
@@ -83,7 +83,7 @@ func TestBlame_Machine(t *testing.T) {
 	}
 }
 
-// TestBlame_Release: a release that the version before does not fail with has failed.
+// TestBlame_Release: if the previous version does not fail, the release is at fault.
 func TestBlame_Release(t *testing.T) {
 	r := onDisk(t)
 	r.converge = failsFor("v2", errors.New("write unit: no space left on device"))
@@ -93,13 +93,13 @@ func TestBlame_Release(t *testing.T) {
 	}
 }
 
-// TestApply_NoBaseline: where nobody can tell how the services are, nothing is tried
-// that could be blamed for them.
+// TestApply_NoBaseline: if the state of the services cannot be read, nothing is tried that
+// could be blamed for it.
 func TestApply_NoBaseline(t *testing.T) {
 	r := onDisk(t)
 	r.unitsErr = errors.New("no bus")
 	r.publish("v2", 2)
-	if res := r.run(); res.Did != update.Nothing || !strings.Contains(res.Note, "cannot be looked at") {
+	if res := r.run(); res.Did != update.Nothing || !strings.Contains(res.Note, "cannot read the state of services") {
 		t.Errorf("%+v", res)
 	}
 	r.want("without a baseline", "v1", "v1")
@@ -109,8 +109,8 @@ func TestApply_NoBaseline(t *testing.T) {
 	}
 }
 
-// TestApply_FailedBefore: a daemon that kept failing with the version before is no
-// fault of the new one; one that failed long ago is no excuse.
+// TestApply_FailedBefore: a daemon that kept failing with the previous version is not held
+// against the new one; a failure long ago is not an excuse.
 func TestApply_FailedBefore(t *testing.T) {
 	for name, c := range map[string]struct {
 		age  time.Duration
@@ -138,7 +138,7 @@ func TestApply_FailedBefore(t *testing.T) {
 }
 
 // TestJudge_FailureIsRemembered: a daemon that failed in its trial has failed, whatever
-// sets the service manager's counter back before the next look.
+// resets the service manager's counter before the next run.
 func TestJudge_FailureIsRemembered(t *testing.T) {
 	for name, forget := range map[string]func(r *rig){
 		"power cut":                        func(r *rig) { r.boot = "boot-2" },
@@ -163,8 +163,8 @@ func TestJudge_FailureIsRemembered(t *testing.T) {
 	}
 }
 
-// TestJudge_StoppedByInstall: what an install stopped is no failure of the version that
-// it brings, nor is what another version's daemon did.
+// TestJudge_StoppedByInstall: a daemon that an install stopped is not a failure of the
+// version that it brings, nor is a failure of another version's daemon.
 func TestJudge_StoppedByInstall(t *testing.T) {
 	r := onDisk(t)
 	r.converge = func(v string) error {
@@ -184,7 +184,7 @@ func TestJudge_StoppedByInstall(t *testing.T) {
 	}
 }
 
-// TestNew_LostState: what failed here is not tried again because the state was lost.
+// TestNew_LostState: what failed here is not tried again after the state was lost.
 func TestNew_LostState(t *testing.T) {
 	for name, lose := range map[string]func(r *rig) error{
 		"removed": func(r *rig) error { return r.fs.Remove(r.path("state", "autoupdate.json")) },

@@ -22,9 +22,9 @@ func signRaw(t testing.TB, k release.SecretKey, manifest string) string {
 	return string(minisign.Sign(private, []byte(manifest)))
 }
 
-// TestCrash_AtEveryStep loses power, or fails, at every single call of an update
-// that ends well and of one that is rolled back. At every moment what current
-// names runs; afterwards the machine comes to the end it would have come to.
+// TestCrash_AtEveryStep loses power, or fails, at every single call of an update that
+// succeeds and of one that is rolled back. At every moment the target of current runs;
+// afterwards the machine reaches the same end as without the fault.
 func TestCrash_AtEveryStep(t *testing.T) {
 	for name, c := range map[string]struct {
 		bad  bool

@@ -1,6 +1,7 @@
 package update
 
 import (
+	"cmp"
 	"path/filepath"
 	"strings"
 	"time"
@@ -8,15 +9,15 @@ import (
 	"cis490/internal/disk"
 )
 
-// endedDir holds what ExecStopPost of the daemons' units notes, durably, when one
-// fails: a file per unit, with what current led to and how it ended. It outlives
-// what the service manager counts, which a reboot or a restart by hand sets back.
+// endedDir holds a file per failed daemon, which its unit's ExecStopPost writes durably:
+// the target of current, and how the daemon ended. It survives reboots and manual restarts,
+// which reset the service manager's counters.
 const (
 	endedDir = "state/ended"
 	maxEnded = 4096
 )
 
-// ended tells how a version's daemon failed last, and when; "" where it did not.
+// ended returns how a version's daemon last failed, and when; "" if it did not.
 func (u *Updater) ended(unit, folder string) (how string, at time.Time) {
 	path := u.path(endedDir, unit)
 	b, err := disk.ReadFile(u.o.FS, path, maxEnded)
@@ -30,10 +31,10 @@ func (u *Updater) ended(unit, folder string) (how string, at time.Time) {
 	if fi, err := u.o.FS.Lstat(path); err == nil {
 		at = fi.ModTime()
 	}
-	return orWord(clip(how), "it is not known how"), at
+	return cmp.Or(clip(how), "unknown cause"), at
 }
 
-// forgetEnded begins anew: what ended until now was stopped by an install.
+// forgetEnded removes all records, because install itself stopped daemons until now.
 func (u *Updater) forgetEnded() error {
 	u.clear(u.path(endedDir), func(string) bool { return true })
 	return u.o.FS.SyncDir(u.path(endedDir))

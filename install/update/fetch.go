@@ -15,29 +15,26 @@ import (
 	"cis490/internal/wire"
 )
 
-// unverified ends the name of a download: it says that nothing may be done with
-// the content but to verify it.
+// unverified is the suffix of a download whose content is not verified yet.
 const unverified = ".unverified"
 
-// Pauses after fetches that fail again: the first, doubled each time, up to the
-// longest.
+// Pauses after repeated fetch failures: the first, doubled each time, up to the longest.
 const (
 	firstPause   = 5 * time.Minute
 	longestPause = 6 * time.Hour
 )
 
-// fetch brings what a target consists of, verified and durable, into its folder.
-// Where that is not possible now it tells why; what came already is kept, and the
-// next run goes on from there.
+// fetch downloads a target into its folder, verified and durable. If that is not possible
+// now, why is the reason; partial downloads are kept, and the next run continues.
 func (u *Updater) fetch(ctx context.Context, t Target) (ready bool, why string, err error) {
 	if have, err := u.identify(t.Folder); err == nil && have == t.id() {
 		return true, "", nil
 	}
-	if u.s.Fetching != t.id() { // what kept another release out says nothing of this one
+	if u.s.Fetching != t.id() { // failures of another release do not count
 		u.s.Fetching, u.s.Failures, u.s.NotBefore = t.id(), 0, time.Time{}
 	}
 	if wait := u.s.NotBefore.Sub(u.o.Now()); wait > 0 && wait <= longestPause {
-		return false, fmt.Sprintf("fetching version %s is tried again in %s", t.Version, wait.Round(time.Second)), nil
+		return false, fmt.Sprintf("next attempt to fetch version %s in %s", t.Version, wait.Round(time.Second)), nil
 	}
 	before := u.arrived(t)
 	err = u.bring(ctx, t)
@@ -58,9 +55,8 @@ func (u *Updater) fetch(ctx context.Context, t Target) (ready bool, why string, 
 	return false, fmt.Sprintf("version %s could not be fetched: %v", t.Version, err), u.save()
 }
 
-// pauseAfter returns how long to wait after a fetch that did not come to an end.
-// A receiver that serves others says itself when to come again, and a transfer
-// that got further is no failure: neither makes the pauses longer.
+// pauseAfter returns the pause after an incomplete fetch. A busy receiver sends its own
+// Retry-After, and progress is not a failure; neither makes the pauses longer.
 func (u *Updater) pauseAfter(err error, further bool) time.Duration {
 	if p, ok := errors.AsType[*wire.Problem](err); ok && p.RetryAfter > 0 {
 		return time.Duration(p.RetryAfter) * time.Second
@@ -69,12 +65,12 @@ func (u *Updater) pauseAfter(err error, further bool) time.Duration {
 		u.s.Failures = 0
 	}
 	if u.s.Failures++; u.s.Failures == 1 {
-		return 0 // the timer's own is enough
+		return 0 // the timer's interval is enough
 	}
 	return min(firstPause<<min(u.s.Failures-2, 10), longestPause)
 }
 
-// arrived returns how many bytes of a target's binary came so far.
+// arrived returns how many bytes of a target's binary are downloaded.
 func (u *Updater) arrived(t Target) int64 {
 	fi, err := u.o.FS.Lstat(u.path(fetchDir, string(t.Digest)+unverified))
 	if err != nil {
@@ -84,7 +80,7 @@ func (u *Updater) arrived(t Target) int64 {
 }
 
 func (u *Updater) bring(ctx context.Context, t Target) error {
-	// The folder counts when its binary is there, so the binary is last.
+	// The folder counts once its binary exists, so the binary is last.
 	dir := u.path("versions", t.Folder)
 	for _, d := range []string{dir, u.path(fetchDir)} {
 		if err := disk.MkdirAll(u.o.FS, d, 0o755); err != nil {
@@ -126,29 +122,29 @@ func (u *Updater) bring(ctx context.Context, t Target) error {
 	}
 	err = u.o.Machine.Prepare(f, dir+"/"+binaryName, t.Digest)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return fmt.Errorf("put version %s into its folder: %w", t.Version, err)
+		return fmt.Errorf("write version %s into its folder: %w", t.Version, err)
 	}
 	if have, err := u.identify(t.Folder); err != nil || have != t.id() {
-		return errors.Join(fmt.Errorf("version %s did not reach its folder", t.Version), err)
+		return errors.Join(fmt.Errorf("version %s is not in its folder", t.Version), err)
 	}
 	return u.remove(path)
 }
 
-// verify refuses content that is not what the signed manifest names; the
-// download is then begun anew.
+// verify returns an error if content differs from the signed manifest, and removes the
+// download.
 func (u *Updater) verify(path, download string, want release.Blob) error {
 	got, err := u.digest(path)
 	if err != nil {
 		return err
 	}
 	if got != want.Digest {
-		return errors.Join(fmt.Errorf("what came has sha256 %s, the signed manifest says %s", got, want.Digest), u.remove(download))
+		return errors.Join(fmt.Errorf("the downloaded file has sha256 %s, the signed manifest names %s", got, want.Digest), u.remove(download))
 	}
 	return nil
 }
 
-// download brings a blob's bytes, going on where an earlier run was cut off, and
-// never takes more than the manifest says.
+// download fetches a blob. It continues an interrupted download and reads at most the size
+// in the manifest.
 func (u *Updater) download(ctx context.Context, want release.Blob) (path string, err error) {
 	path = u.path(fetchDir, string(want.Digest)+unverified)
 	have := int64(0)
@@ -173,11 +169,11 @@ func (u *Updater) download(ctx context.Context, want release.Blob) (path string,
 	if err != nil {
 		return "", err
 	}
-	if from != have { // it does not go on where we are: from the start
+	if from != have { // another offset: start over
 		err = f.Truncate(0)
 		have = 0
 		if err == nil && from != 0 {
-			err = fmt.Errorf("the answer begins at byte %d", from)
+			err = fmt.Errorf("the answer starts at byte %d", from)
 		}
 	}
 	var n int64
@@ -189,9 +185,9 @@ func (u *Updater) download(ctx context.Context, want release.Blob) (path string,
 	}
 	switch {
 	case have+n > want.Size:
-		return "", errors.Join(fmt.Errorf("more than the %d bytes came that the manifest says", want.Size), u.remove(path))
+		return "", errors.Join(fmt.Errorf("the download exceeds the %d bytes in the manifest", want.Size), u.remove(path))
 	case have+n < want.Size:
-		return "", fmt.Errorf("cut off after %d of %d bytes", have+n, want.Size)
+		return "", fmt.Errorf("interrupted after %d of %d bytes", have+n, want.Size)
 	}
 	return path, nil
 }
@@ -203,8 +199,8 @@ func (u *Updater) remove(path string) error {
 	return nil
 }
 
-// prune removes versions that are neither current nor good, downloads, and all
-// but the last logs. What cannot be removed now is tried again another time.
+// prune removes versions that are neither current nor good, downloads, and all but the
+// latest logs. What fails to be removed is tried again later.
 func (u *Updater) prune() {
 	u.clear(u.path("versions"), func(name string) bool { return !u.inUse(name) })
 	u.clear(u.path(fetchDir), func(string) bool { return true })
@@ -212,14 +208,14 @@ func (u *Updater) prune() {
 	if err != nil {
 		return
 	}
-	for i, e := range logs { // their names begin with their time
+	for i, e := range logs { // names start with the time
 		if i < len(logs)-keptLogs {
 			_ = u.o.FS.Remove(u.path(logDir, e.Name()))
 		}
 	}
 }
 
-// clear removes entries of a folder, and what is in them.
+// clear removes the unwanted entries of a folder, recursively.
 func (u *Updater) clear(dir string, unwanted func(name string) bool) {
 	entries, err := u.o.FS.ReadDir(dir)
 	if err != nil {
@@ -234,7 +230,7 @@ func (u *Updater) clear(dir string, unwanted func(name string) bool) {
 			u.clear(path, func(string) bool { return true })
 		}
 		if err := u.o.FS.Remove(path); err != nil {
-			u.o.Log.Warn("not removed", "path", path, "err", err)
+			u.o.Log.Warn("cannot remove", "path", path, "err", err)
 		}
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// Folder is the source of the receiver itself: its own folder of releases. It
-// works while serve does not, and is the first to run what is published there.
+// Folder is the receiver's own Source: its folder of releases. It works while serve does
+// not, so that the receiver is the first to run a new release.
 type Folder struct {
 	FS       disk.FS
 	Dir      string
@@ -26,8 +26,7 @@ type Folder struct {
 
 var _ Source = Folder{}
 
-// Look returns the newest release that was not withdrawn and has a binary for
-// this machine.
+// Look returns the newest release that is not withdrawn and has a binary for this machine.
 func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) {
 	all, err := release.List(f.FS, f.Dir)
 	if err != nil {
@@ -45,7 +44,7 @@ func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) 
 	for _, p := range rollout.Releases {
 		withdrawn[p.Seq] = p.Stage == release.StageWithdrawn
 	}
-	for _, o := range orders { // also those that serve has not carried out yet
+	for _, o := range orders { // including orders that serve has not carried out yet
 		if p := rollout.Of(o.Seq); o.Verb != release.OrderPublish && (p == nil || o.At.After(p.Ordered)) {
 			withdrawn[o.Seq] = o.Verb == release.OrderWithdraw
 		}

@@ -15,9 +15,9 @@ import (
 	"cis490/internal/release"
 )
 
-// TestFolder_WhatIsNoFile: an update of the receiver, which runs as root, waits for
-// no pipe that the owner of the releases puts among them, reads no file without end,
-// and names it.
+// TestFolder_WhatIsNoFile: an update of the receiver, which runs as root, does not block on
+// a pipe that the owner of the releases puts among them, does not read an endless file, and
+// names it.
 func TestFolder_WhatIsNoFile(t *testing.T) {
 	digest := ident.Digest(strings.Repeat("a", 64))
 	const order = `{"at":"2026-03-01T12:00:00Z","order":"publish","seq":1}` + "\n"
@@ -47,7 +47,8 @@ func TestFolder_WhatIsNoFile(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "blobs"), 0o755), syscall.Mkfifo(release.BlobPath(dir, digest), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := (update.Folder{FS: disk.OS{}, Dir: dir}).Blob(t.Context(), digest, 0); err == nil || !strings.Contains(err.Error(), string(digest)) {
+	if _, _, err := (update.Folder{FS: disk.OS{}, Dir: dir}).Blob(t.Context(), digest, 0); err == nil ||
+		!strings.Contains(err.Error(), string(digest)) {
 		t.Errorf("a pipe as a binary: %v", err)
 	}
 }

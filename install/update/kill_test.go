@@ -17,8 +17,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// childVariable makes this test binary a machine that updates itself in a folder
-// until it is killed.
+// childVariable makes this test binary a machine that updates itself in a folder until it
+// is killed.
 const childVariable = "CIS490_TEST_UPDATE"
 
 func TestMain(m *testing.M) {
@@ -65,8 +65,8 @@ func TestChild(t *testing.T) {
 	}
 }
 
-// TestKill kills the updating process at 50 random moments: what current names
-// always runs, and in the end the update came through, or was rolled back.
+// TestKill kills the updating process at 50 random moments: the target of current always
+// runs, and in the end the update was applied or rolled back.
 func TestKill(t *testing.T) {
 	kills := 0
 	for round := 0; kills < 50; round++ {
@@ -88,7 +88,7 @@ func TestKill(t *testing.T) {
 			cmd.Env = append(os.Environ(), childVariable+"="+dir, childVariable+"_HOURS="+strconv.Itoa(8*try))
 			must(t, cmd.Start())
 			killed := make(chan bool, 1)
-			if try < 6 { // then it may come to its end
+			if try < 6 { // the later ones may finish
 				timer := time.AfterFunc(time.Duration(rand.Int64N(int64(120*time.Millisecond))), func() { killed <- cmd.Process.Kill() == nil })
 				_ = cmd.Wait() // killed, mostly
 				timer.Stop()

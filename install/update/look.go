@@ -17,37 +17,36 @@ import (
 	"cis490/internal/wire"
 )
 
-// refusal is why an offer is not taken. It is told, and the machine stays as it
-// is.
+// refusal is why an offer is rejected. It is reported, and the machine stays unchanged.
 type refusal struct{ error }
 
 func refuse(format string, args ...any) error { return refusal{fmt.Errorf(format, args...)} }
 
-// look asks what is offered and remembers what came of it. A target is returned
-// when something is to be fetched.
+// look requests the offer and records the result. It returns a target if there is something
+// to fetch.
 func (u *Updater) look(ctx context.Context) (*Target, string, error) {
 	before := u.s.Refused
 	target, note, err := u.ask(ctx, u.s.Tag)
 	if err != nil {
 		return nil, "", err
 	}
-	if u.s.Refused != "" && u.s.Refused != before { // once, not every five minutes
-		u.o.Log.Error("what the receiver offers is refused", "err", u.s.Refused)
+	if u.s.Refused != "" && u.s.Refused != before { // log it once, not every five minutes
+		u.o.Log.Error("rejected the offered release", "err", u.s.Refused)
 	}
 	return target, note, u.save()
 }
 
-// ask is look without remembering.
+// ask is look without recording the result.
 func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) {
 	if u.o.Source == nil {
-		return nil, "it is not known where releases come from", nil
+		return nil, "the source of releases is unknown", nil
 	}
 	ring, err := u.keys()
 	if err != nil {
 		return nil, "", err
 	}
 	if len(ring) == 0 {
-		return nil, "this machine has no release key yet: cert-fetch brings it", nil
+		return nil, "this machine has no release key yet: cert-fetch requests it", nil
 	}
 	offer, newTag, err := u.o.Source.Look(ctx, tag)
 	switch {
@@ -59,7 +58,7 @@ func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) 
 	case ctx.Err() != nil:
 		return nil, "", ctx.Err()
 	case err != nil:
-		return nil, "releases cannot be asked for: " + err.Error(), nil
+		return nil, "cannot request releases: " + err.Error(), nil
 	}
 	target, err := u.consider(ctx, ring, offer)
 	if r, ok := errors.AsType[refusal](err); ok {
@@ -71,13 +70,13 @@ func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) 
 	}
 	u.s.Refused = ""
 	if u.s.Tag = newTag; target != nil || u.s.Hand > 0 {
-		u.s.Tag = "" // until it is done, it is looked at again; and the gate may change its mind
+		u.s.Tag = "" // check the offer again until it is installed, or the gate changes
 	}
 	return target, "", nil
 }
 
-// keys returns who is believed. The first keys are taken from where enrolment
-// put them; from then on only releases change them.
+// keys returns the trusted keys. Enrollment provides the first ones; after that only
+// releases change them.
 func (u *Updater) keys() (release.Keyring, error) {
 	if u.s.Keys == "" && u.o.Keys != nil {
 		text, err := u.o.Keys()
@@ -89,13 +88,13 @@ func (u *Updater) keys() (release.Keyring, error) {
 			return nil, err
 		}
 		if u.s.Keys = ring.String(); len(ring) > 0 {
-			u.o.Log.Info("took release keys", "keys", len(ring), "id", ring[0].ID())
+			u.o.Log.Info("installed release keys", "keys", len(ring), "id", ring[0].ID())
 		}
 	}
 	return release.ParseKeyring(u.s.Keys)
 }
 
-// consider judges an offer: nil where there is nothing to do about it.
+// consider checks an offer. It returns nil if there is nothing to do.
 func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Offer) (*Target, error) {
 	m, signer, err := ring.Open([]byte(o.Manifest), []byte(o.Signature))
 	if err != nil {
@@ -104,13 +103,13 @@ func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Off
 	b, ok := m.For(u.o.OS, u.o.Arch)
 	if seen := u.s.Seen[signer.ID()]; m.Seq < seen {
 		if ok && u.holds("good", target(m, b)) {
-			return nil, nil // what failed here, or was withdrawn, came after it
+			return nil, nil // a newer release failed here or was withdrawn
 		}
 		return nil, refuse("release %s has seq %d, but %d was seen already", m.Version, m.Seq, seen)
 	}
 	u.s.Seen[signer.ID()] = m.Seq
 	if after := ring.After(m, signer); after.String() != u.s.Keys {
-		u.o.Log.Info("the keys of releases change", "id", after[0].ID(), "seq", m.Seq)
+		u.o.Log.Info("the release keys changed", "id", after[0].ID(), "seq", m.Seq)
 		u.s.Keys = after.String()
 	}
 	if !ok {
@@ -128,12 +127,13 @@ func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Off
 		if u.o.Gated == nil || !u.o.Gated(ctx) {
 			return nil, nil
 		}
-		u.o.Log.Warn("the receiver takes nothing of the version that was brought by hand; going back to the release", "version", u.s.Good.Version, "release", m.Version)
+		u.o.Log.Warn("the gate rejects the version installed by hand; going back to the offered release",
+			"version", u.s.Good.Version, "release", m.Version)
 	}
 	return u.place(t)
 }
 
-// target is a release as it is for a platform.
+// target is a release for one platform.
 func target(m release.Manifest, b release.Binary) Target {
 	return Target{
 		Running: wire.Running{Version: m.Version, Digest: b.Digest, Seq: m.Seq},
@@ -141,7 +141,7 @@ func target(m release.Manifest, b release.Binary) Target {
 	}
 }
 
-// holds tells whether what a symlink leads to is a target already.
+// holds reports whether a symlink points to a folder with the target.
 func (u *Updater) holds(link string, t Target) bool {
 	to, err := disk.Readlink(u.o.FS, u.path(link))
 	if err != nil {
@@ -151,8 +151,8 @@ func (u *Updater) holds(link string, t Target) bool {
 	return err == nil && have == t.id()
 }
 
-// place finds the folder for a target: one that has it, or one that is free. The
-// name of the version is not enough where another build has it.
+// place finds a folder for a target: one that contains it, or a free one. The version is
+// not enough as a name if another build has the same version.
 func (u *Updater) place(t Target) (*Target, error) {
 	sum := sha256.Sum256([]byte(t.id()))
 	for _, name := range []string{t.Version, t.Version + "+" + hex.EncodeToString(sum[:6])} {
@@ -165,7 +165,7 @@ func (u *Updater) place(t Target) (*Target, error) {
 	return nil, fmt.Errorf("no folder is free for version %s", t.Version)
 }
 
-// inUse tells whether a folder is current's or good's.
+// inUse reports whether current or good points to a folder.
 func (u *Updater) inUse(folder string) bool {
 	for _, link := range []string{"current", "good"} {
 		if to, err := disk.Readlink(u.o.FS, u.path(link)); err == nil && filepath.Base(to) == folder {
@@ -175,7 +175,7 @@ func (u *Updater) inUse(folder string) bool {
 	return false
 }
 
-// identify returns what a version's folder holds, as Target.id has it.
+// identify returns the id of a version's folder, like Target.id.
 func (u *Updater) identify(folder string) (string, error) {
 	dir := u.path("versions", folder)
 	d, err := u.digest(filepath.Join(dir, binaryName))
@@ -201,7 +201,7 @@ func (u *Updater) digest(path string) (ident.Digest, error) {
 	return ident.Digest(hex.EncodeToString(h.Sum(nil))), nil
 }
 
-// present tells whether a symlink leads to a folder with a binary.
+// present reports whether a symlink points to a folder with a binary.
 func (u *Updater) present(link string) bool {
 	to, err := disk.Readlink(u.o.FS, u.path(link))
 	if err != nil {

@@ -18,16 +18,15 @@ import (
 	"cis490/internal/release"
 )
 
-// prepare lets selfupdate check the content and write it, and makes the result
-// durable, which selfupdate does not; nor is its commit used, which leaves a
-// moment without a binary. It reads everything into memory, so the content is
-// bounded.
+// prepare uses selfupdate to verify and write content, and makes the result durable, which
+// selfupdate does not. It does not use selfupdate's commit, which leaves a moment without a
+// binary. selfupdate reads everything into memory, so the content is bounded.
 func prepare(content io.Reader, target string, d ident.Digest) error {
 	sum, err := hex.DecodeString(string(d))
 	if err != nil {
 		return err
 	}
-	fsys := disk.OS{} // selfupdate writes there
+	fsys := disk.OS{} // selfupdate writes to it
 	written := filepath.Join(filepath.Dir(target), "."+filepath.Base(target)+".new")
 	if err := fsys.Remove(written); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -36,7 +35,7 @@ func prepare(content io.Reader, target string, d ident.Digest) error {
 		TargetPath: target, TargetMode: 0o755, Checksum: sum, Hash: crypto.SHA256, OldSavePath: target + ".old",
 	})
 	if err != nil {
-		_ = fsys.Remove(written) // the first error is the one to tell
+		_ = fsys.Remove(written) // the first error matters
 		return err
 	}
 	if err := disk.Chmod(fsys, written, 0o755); err != nil {
@@ -46,7 +45,7 @@ func prepare(content io.Reader, target string, d ident.Digest) error {
 	if err != nil {
 		return err
 	}
-	// selfupdate ignores what Close says: what is on the disk decides.
+	// selfupdate ignores errors of Close, so check the file itself.
 	err = f.Sync()
 	if fi, serr := f.Stat(); serr != nil || fi.Size() == 0 {
 		err = errors.Join(err, serr, fmt.Errorf("%s is empty", written))

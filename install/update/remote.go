@@ -21,17 +21,17 @@ import (
 	"cis490/internal/wire"
 )
 
-// Remote is the source of a lab host: the receiver. It shows no certificate, so
-// that a host without one is kept up to date too. Where the receiver's own cannot
-// be verified, it is asked all the same: the signature of a release decides, and
-// the certificate that would mend the host may come with the release.
+// Remote is a lab host's Source: the receiver. It uses no client certificate, so that a
+// host without one is updated too. If the receiver's certificate cannot be verified, it
+// downloads anyway: the release's signature protects it, and the release may contain the CA
+// certificate that the host lacks.
 type Remote struct {
-	URL      string // of the receiver
+	URL      string // the receiver's
 	Host     ident.Host
 	OS, Arch string
 	Agent    string // User-Agent
 	Roots    func() (*x509.CertPool, error)
-	Idle     time.Duration // of silence, after which a transfer is given up
+	Idle     time.Duration // idle timeout of a transfer
 	Log      *slog.Logger
 
 	unverified bool
@@ -39,21 +39,21 @@ type Remote struct {
 
 var _ Source = (*Remote)(nil)
 
-// Look asks what this host should run.
+// Look requests the offer for this host.
 func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, error) {
 	q := url.Values{"os": {r.OS}, "arch": {r.Arch}, "host": {string(r.Host)}}
 	header := http.Header{}
 	if tag != "" {
 		header.Set("If-None-Match", tag)
 	}
-	// A small answer: it has to be there as a whole.
+	// The answer is small, so limit its total time.
 	ctx, cancel := context.WithTimeoutCause(ctx, 2*r.Idle, fmt.Errorf("no whole answer within %s", 2*r.Idle))
 	defer cancel()
 	res, err := r.get(ctx, wire.ReleasesPath+"?"+q.Encode(), header)
 	if err != nil {
 		return wire.Offer{}, "", err
 	}
-	defer func() { _ = res.Body.Close() }() // read or given up
+	defer func() { _ = res.Body.Close() }() // read or abandoned
 	switch res.StatusCode {
 	case http.StatusNotModified:
 		return wire.Offer{}, tag, ErrUnchanged
@@ -74,12 +74,12 @@ func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, erro
 	}
 	var o wire.Offer
 	if err := wire.Decode(b, &o); err != nil || len(b) > wire.MaxAnswer || o.Manifest == "" {
-		return wire.Offer{}, "", fmt.Errorf("%w: the answer is no offer of a release: %d bytes, %.60q", wire.ErrNotOurs, len(b), b)
+		return wire.Offer{}, "", fmt.Errorf("%w: the answer is not a release offer: %d bytes, %.60q", wire.ErrNotOurs, len(b), b)
 	}
 	return o, res.Header.Get("ETag"), nil
 }
 
-// Blob fetches a blob, from an offset on if the receiver does that.
+// Blob fetches a blob from an offset on, if the receiver supports that.
 func (r *Remote) Blob(ctx context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
 	header := http.Header{}
 	if offset > 0 {
@@ -115,8 +115,8 @@ func rangeStart(header string) (int64, error) {
 	return from, nil
 }
 
-// get asks, first with a verified server. Only its certificate can make it ask
-// an unverified one.
+// get sends a request to a verified server. Only a certificate that cannot be verified
+// makes it fall back to an unverified one.
 func (r *Remote) get(ctx context.Context, path string, header http.Header) (*http.Response, error) {
 	roots, err := r.Roots()
 	if err == nil && !r.unverified {
@@ -127,16 +127,16 @@ func (r *Remote) get(ctx context.Context, path string, header http.Header) (*htt
 		}
 	}
 	if !r.unverified {
-		r.Log.Warn("the receiver's certificate cannot be verified; releases are asked for all the same, their signature decides", "err", err)
+		r.Log.Warn("cannot verify the receiver's certificate; downloading releases anyway, their signature protects them", "err", err)
 		r.unverified = true
 	}
 	conf := pki.ClientTLS(nil, nil)
-	conf.InsecureSkipVerify = true // nothing secret is sent, and nothing believed without a signature
+	conf.InsecureSkipVerify = true // nothing secret is sent, and content needs a signature
 	return r.send(ctx, conf, path, header)
 }
 
-// send makes one request. It follows no redirect and goes through no proxy, and
-// gives up after Idle without a byte.
+// send makes one request. It follows no redirects, uses no proxy, and gives up after Idle
+// without a byte.
 func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header http.Header) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	silent := time.AfterFunc(r.Idle, func() { cancel(fmt.Errorf("no byte for %s", r.Idle)) })
@@ -169,18 +169,18 @@ func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header
 	return res, nil
 }
 
-// progress is how many bytes put the end of a transfer off. Less is silence: a byte
-// before each end would hold the transfer for ever.
+// progress is how many bytes restart the idle timer. One byte at a time would keep the
+// transfer open for ever.
 const progress = 4 << 10
 
-// watched is a body whose progress puts the end off.
+// watched is a body whose progress restarts the idle timer.
 type watched struct {
 	io.ReadCloser
 	ctx    context.Context
 	silent *time.Timer
 	idle   time.Duration
 	stop   func()
-	moved  int // bytes since the end was put off
+	moved  int // bytes since the timer was restarted
 }
 
 func (w *watched) Read(p []byte) (int, error) {
@@ -190,7 +190,7 @@ func (w *watched) Read(p []byte) (int, error) {
 		w.silent.Reset(w.idle)
 	}
 	if cause := context.Cause(w.ctx); err != nil && cause != nil {
-		err = cause // also in place of an end, which a peer may send because this side gave up
+		err = cause // even at EOF, because the server may end the body after this side gave up
 	}
 	return n, err
 }

@@ -26,8 +26,8 @@ import (
 
 const commit = ident.Commit("0123456789abcdef0123456789abcdef01234567")
 
-// rig is a machine with version v1 installed, and a source of releases. A binary
-// is the text "VERSION ARCH"; what runs is what current leads to.
+// rig is a machine with version v1 installed, and a source of releases. A binary is the
+// text "VERSION ARCH"; current points to the one that runs.
 type rig struct {
 	t   testing.TB
 	fs  disk.FS
@@ -129,7 +129,7 @@ func (r *rig) try() (update.Result, error) {
 	return u.Run(r.t.Context())
 }
 
-// run makes one run, five minutes after the last.
+// run performs one run, five minutes after the last.
 func (r *rig) run() update.Result {
 	r.t.Helper()
 	r.now = r.now.Add(5 * time.Minute)
@@ -140,7 +140,7 @@ func (r *rig) run() update.Result {
 	return res
 }
 
-// runs is what a symlink leads to, and what the binary there says it is.
+// runs is the target of a symlink, and the version that the binary there reports.
 func (r *rig) runs(link string) string {
 	to, err := disk.Readlink(r.fs, r.path(link))
 	if err != nil {
@@ -170,7 +170,7 @@ func (r *rig) versions() string {
 	return strings.Join(names, " ")
 }
 
-// The rig as a source.
+// The rig implements the source.
 
 func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
 	r.step("look")
@@ -193,7 +193,7 @@ func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser
 	return io.NopCloser(bytes.NewReader(b[from:])), from, nil
 }
 
-// The rig as a machine.
+// The rig implements the machine.
 
 func (r *rig) step(name string) {
 	if r.at != nil {
@@ -280,7 +280,7 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// exists tells whether anything is left below a folder of downloads.
+// exists reports whether anything is left in a folder of downloads.
 func (r *rig) leftovers() (names []string) {
 	entries, err := r.fs.ReadDir(r.path("state", "fetch"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

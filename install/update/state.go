@@ -15,43 +15,43 @@ import (
 	"cis490/internal/wire"
 )
 
-// The files below /opt/cis490 that are an update's own.
+// The files of updates below /opt/cis490.
 const (
-	stateFile   = "state/autoupdate.json" // root's: State
-	ballastFile = "state/ballast"         // given up when the disk is full
-	fetchDir    = "state/fetch"           // downloads that are not verified yet
-	logDir      = "state/rolled-back"     // what failed versions said
-	PublicFile  = "autoupdate.json"       // everybody's: wire.Update
+	stateFile   = "state/autoupdate.json" // State; for root only
+	ballastFile = "state/ballast"         // deleted when the disk is full
+	fetchDir    = "state/fetch"           // unverified downloads
+	logDir      = "state/rolled-back"     // logs of failed versions
+	PublicFile  = "autoupdate.json"       // wire.Update; for everybody
 	binaryName  = "cis490"
 )
 
-// Bounds of what is kept.
+// Limits of the state.
 const (
 	maxState    = 1 << 20
 	maxBad      = 32
 	ballastSize = 1 << 20
 )
 
-// Phase is where a trial stands.
+// Phase is the phase of a trial.
 type Phase string
 
 // The phases of a trial.
 const (
-	Applying    Phase = "applying"     // current is swapped, the machine converges
-	Watching    Phase = "observing"    // it runs and is judged
-	RollingBack Phase = "rolling-back" // it failed; good comes back
+	Applying    Phase = "applying"     // current is switched, install runs
+	Watching    Phase = "observing"    // it runs and is observed
+	RollingBack Phase = "rolling-back" // it failed; good is being restored
 )
 
-// Target is a release as it is for this machine.
+// Target is a release for this machine.
 type Target struct {
 	wire.Running
 	Commit     ident.Commit  `json:"commit,omitempty"`
 	Size       int64         `json:"size"`
 	Experiment *release.Blob `json:"experiment,omitempty"`
-	Folder     string        `json:"folder"` // below versions
+	Folder     string        `json:"folder"` // in versions/
 }
 
-// id names what a version's folder holds.
+// id identifies the content of a version's folder.
 func (t Target) id() string {
 	if t.Experiment == nil {
 		return string(t.Digest)
@@ -59,57 +59,58 @@ func (t Target) id() string {
 	return string(t.Digest) + "+" + string(t.Experiment.Digest)
 }
 
-// Trial is a version that is not proven here yet.
+// Trial is a version on trial.
 type Trial struct {
 	Target
 	From     string    `json:"from"` // the folder to go back to
 	Phase    Phase     `json:"phase"`
 	Began    time.Time `json:"began"`
 	Attempts int       `json:"attempts"` // to apply it
-	// Observed is the uptime that was seen; Looked and Boot are when and in which
-	// boot of the machine it was looked at last.
+	// Observed is the observed uptime; Looked and Boot are the time and boot id of the last
+	// check.
 	Observed config.Duration `json:"observed"`
 	Looked   time.Time       `json:"looked"`
-	// Unreached is what was observed when the receiver was last out of reach.
+	// Unreached is the value of Observed when the receiver was last unreachable.
 	Unreached config.Duration   `json:"unreached,omitempty"`
 	Boot      string            `json:"boot"`
-	Restarts  map[string]uint32 `json:"restarts,omitempty"` // of daemons, that are not the trial's
-	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before already
-	Down      []string          `json:"down,omitempty"`     // daemons that did not run before either, or could not start
-	Ails      string            `json:"ails,omitempty"`     // how the install of the version before failed, right before
-	Spared    bool              `json:"spared,omitempty"`   // it is rolled back for a fault of the machine
-	Busy      bool              `json:"busy,omitempty"`     // it was well, and episodes were accepted in the hour before
-	Accepted  bool              `json:"accepted,omitempty"` // an episode was, since it began
-	Strikes   int               `json:"strikes,omitempty"`  // consecutive looks with failing checks
-	Waiting   string            `json:"waiting,omitempty"`  // for what, beside time
-	Why       string            `json:"why,omitempty"`      // it is rolled back
+	Restarts  map[string]uint32 `json:"restarts,omitempty"` // restarts of daemons before the trial
+	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before
+	Down      []string          `json:"down,omitempty"`     // daemons that did not run before, or could not start
+	Ails      string            `json:"ails,omitempty"`     // how the previous version's install failed, just before
+	Spared    bool              `json:"spared,omitempty"`   // rolled back for a fault of the machine
+	Busy      bool              `json:"busy,omitempty"`     // healthy before, with episodes accepted in the last hour
+	Accepted  bool              `json:"accepted,omitempty"` // an episode was accepted since it began
+	Strikes   int               `json:"strikes,omitempty"`  // consecutive runs with failing checks
+	Waiting   string            `json:"waiting,omitempty"`  // what it waits for, beside time
+	Why       string            `json:"why,omitempty"`      // why it is rolled back
 }
 
 // Bad is a version that failed here.
 type Bad struct {
 	wire.RolledBack
-	ID string `json:"id"` // empty, where the state was lost: any with this binary
+	ID string `json:"id"` // empty if the state was lost: any with this binary
 }
 
-// State is what an update remembers.
+// State is the durable state of updates.
 type State struct {
 	V    int               `json:"v"`
-	Tag  string            `json:"tag,omitempty"`  // of the offer that was looked at last, if nothing is left to do about it
-	Keys string            `json:"keys,omitempty"` // who is believed, one a line
+	Tag  string            `json:"tag,omitempty"`  // of the last offer, if nothing is left to do about it
+	Keys string            `json:"keys,omitempty"` // trusted keys, one a line
 	Seen map[string]uint64 `json:"seen,omitempty"` // highest seq by key
-	// Good is what proved itself last.
+	// Good is the last version that passed its trial.
 	Good wire.Running `json:"good"`
-	// Hand is the highest seq that was known when a person brought Good; only a
-	// later release replaces it, or, where the gate refuses it, the offered one. 0: a
-	// release brought it.
+	// Hand is the highest known seq when a person installed Good. Only a later release
+	// replaces Good, or, if the gate rejects Good, the offered one. 0 means that a release
+	// installed it.
 	Hand  uint64 `json:"hand,omitempty"`
 	Trial *Trial `json:"trial,omitempty"`
 	Bad   []Bad  `json:"bad,omitempty"`
-	// Spared is what was not tried, or rolled back, for a fault of the machine.
+	// Spared is the id of a version that was postponed or rolled back for a fault of the
+	// machine.
 	Spared  string `json:"spared,omitempty"`
 	Refused string `json:"refused,omitempty"`
-	// Fetching is what was fetched last, Failures how often in a row that failed, and
-	// NotBefore when the next try is due.
+	// Fetching is the id of the last fetched version, Failures its consecutive failures,
+	// and NotBefore the time of the next attempt.
 	Fetching  string    `json:"fetching,omitempty"`
 	Failures  int       `json:"failures,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
@@ -134,8 +135,8 @@ func load(fsys disk.FS, path string) (State, error) {
 	return s, nil
 }
 
-// save makes the state durable. On a full disk it gives up the ballast, so that
-// a version which filled it can still be rolled back.
+// save makes the state durable. On a full disk it deletes the ballast, so that a version
+// that filled the disk can still be rolled back.
 func (u *Updater) save() error {
 	b, err := json.MarshalIndent(u.s, "", "  ")
 	if err != nil {
@@ -143,33 +144,32 @@ func (u *Updater) save() error {
 	}
 	write := func() error { return disk.ReplaceBytes(u.o.FS, u.path(stateFile), 0o600, append(b, '\n')) }
 	if err = write(); errors.Is(err, syscall.ENOSPC) {
-		u.o.Log.Warn("the disk is full, the space kept for going back is given up")
+		u.o.Log.Warn("the disk is full; using the space reserved for a rollback")
 		u.drop()
 		err = write()
 	}
 	if err != nil {
-		return fmt.Errorf("remember where the update stands: %w", err)
+		return fmt.Errorf("save the update state: %w", err)
 	}
 	return nil
 }
 
-// drop frees the space that was kept for going back.
+// drop frees the space reserved for a rollback.
 func (u *Updater) drop() {
-	_ = u.o.FS.Remove(u.path(ballastFile)) // there may be none
+	_ = u.o.FS.Remove(u.path(ballastFile)) // may not exist
 }
 
-// keepBallast keeps some space for going back; a disk that is full already gets
-// none.
+// keepBallast reserves space for a rollback, unless the disk is full already.
 func (u *Updater) keepBallast() {
 	if fi, err := u.o.FS.Lstat(u.path(ballastFile)); err == nil && fi.Size() == ballastSize {
 		return
 	}
 	if err := disk.ReplaceBytes(u.o.FS, u.path(ballastFile), 0o600, make([]byte, ballastSize)); err != nil {
-		u.o.Log.Warn("no space is kept for going back", "err", err)
+		u.o.Log.Warn("cannot reserve space for a rollback", "err", err)
 	}
 }
 
-// public is what everybody may know.
+// public returns the public update status.
 func (s *State) public(c config.Update) *wire.Update {
 	p := &wire.Update{Good: s.Good, Refused: s.Refused}
 	if t := s.Trial; t != nil {
@@ -184,7 +184,7 @@ func (s *State) public(c config.Update) *wire.Update {
 	return p
 }
 
-// publish writes the public file if what it says has changed.
+// publish writes the public file if its content changed.
 func (u *Updater) publish() error {
 	b, err := json.MarshalIndent(u.s.public(u.o.Config), "", "  ")
 	if err != nil {
@@ -196,12 +196,12 @@ func (u *Updater) publish() error {
 		return nil
 	}
 	if err := disk.ReplaceBytes(u.o.FS, path, 0o644, b); err != nil {
-		return fmt.Errorf("tell where the update stands: %w", err)
+		return fmt.Errorf("publish the update status: %w", err)
 	}
 	return nil
 }
 
-// ReadPublic reads the public file below dir; nil where there is none.
+// ReadPublic reads the public file below dir. It returns nil if there is none.
 func ReadPublic(fsys disk.FS, dir string) (*wire.Update, error) {
 	path := dir + "/" + PublicFile
 	b, err := disk.ReadFile(fsys, path, maxState)

@@ -22,7 +22,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// How long a program that is run here may take. A version that hangs has failed.
+// Time limits of commands. A version that hangs has failed.
 const (
 	testLimit    = time.Minute
 	installLimit = 10 * time.Minute
@@ -30,31 +30,31 @@ const (
 	reportLimit  = time.Minute
 )
 
-// own are the checks that are about this machine alone: what they find cannot be
-// the network's or the receiver's doing.
+// own lists the checks of the machine itself, which neither the network nor the receiver
+// can fail.
 const own = " config.valid version.stamp units.enabled units.active timers.scheduled files.owner files.secret users.exist" +
 	" disk.reserve disk.inodes experiment.valid receiver.ready gate.loaded ledger.index ledger.alerts ca.key operator.token "
 
-// System is the Machine of a real one: systemd, and the binaries' own commands.
+// System is the Machine of a real machine: systemd, and the binaries' own commands.
 type System struct {
-	Roles   []string // as install takes them
+	Roles   []string // names of roles for install
 	Daemons []string // services of these roles
-	Lock    *os.File // that installs share; handed to the ones started here
-	// Queue returns what waits to be shipped; nil on a machine that ships nothing.
+	Lock    *os.File // the lock of installs, inherited by child installs
+	// Queue returns the shipper's queue; nil on a machine that ships nothing.
 	Queue func() (wire.Queue, error)
-	// Reach tells whether the receiver takes this host's credentials, as asked by
-	// this, the proven version; nil on a machine that ships nothing.
+	// Reach returns nil if the receiver accepts this host's credentials, used by the good
+	// version; nil on a machine that ships nothing.
 	Reach func(ctx context.Context) error
 }
 
 var _ Machine = (*System)(nil)
 
-// Prepare checks content by its digest and puts it, durably, at target.
+// Prepare verifies content by its digest and writes it, durably, to target.
 func (*System) Prepare(content io.Reader, target string, d ident.Digest) error {
 	return prepare(content, target, d)
 }
 
-// SelfTest runs a binary that is not used yet and returns what it says it is.
+// SelfTest runs an unused binary and returns the version that it reports.
 func (s *System) SelfTest(ctx context.Context, binary string) (version.Info, error) {
 	var info version.Info
 	out, err := s.run(ctx, testLimit, nil, binary, "version", "--json")
@@ -67,11 +67,11 @@ func (s *System) SelfTest(ctx context.Context, binary string) (version.Info, err
 	return info, nil
 }
 
-// Converge runs the binary's own install for each role, under our lock. The exit
-// code of an install that fails is the error's.
+// Converge runs the binary's own install for each role, under the shared lock. Its error
+// has the install's exit code.
 func (s *System) Converge(ctx context.Context, binary string) error {
 	for _, role := range s.Roles {
-		// The first extra file is the child's descriptor 3.
+		// The first extra file is descriptor 3 in the child.
 		_, err := s.run(ctx, installLimit, []*os.File{s.Lock}, binary, "install", role, "--update", "3")
 		if err != nil {
 			code := fault.Failed
@@ -84,7 +84,7 @@ func (s *System) Converge(ctx context.Context, binary string) error {
 	return nil
 }
 
-// Restart restarts the daemons, for when no install can.
+// Restart restarts the daemons when install fails.
 func (s *System) Restart(ctx context.Context) error {
 	if _, err := s.run(ctx, installLimit, nil, "systemctl", "daemon-reload"); err != nil {
 		return err
@@ -93,7 +93,7 @@ func (s *System) Restart(ctx context.Context) error {
 	return err
 }
 
-// Units tells how the daemons are.
+// Units returns the state of the daemons.
 func (s *System) Units(ctx context.Context) ([]Daemon, error) {
 	units, err := machine.Systemd{}.Units(ctx, s.Daemons...)
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *System) Units(ctx context.Context) ([]Daemon, error) {
 	return all, nil
 }
 
-// Examine asks the doctor of the running version, and what became of the work.
+// Examine runs the doctor of the running version, and reads the queue.
 func (s *System) Examine(ctx context.Context, current string) Findings {
 	var f Findings
 	f.Failing, f.Err = s.doctor(ctx, current)
@@ -146,7 +146,7 @@ func (s *System) doctor(ctx context.Context, current string) ([]string, error) {
 			break
 		}
 		if jerr != nil {
-			return nil, errors.Join(fmt.Errorf("read what doctor found: %w", jerr), err)
+			return nil, errors.Join(fmt.Errorf("parse doctor's report: %w", jerr), err)
 		}
 		for _, row := range r.Checks {
 			if row.Status == check.Fail && strings.Contains(own, " "+row.ID+" ") {
@@ -155,12 +155,12 @@ func (s *System) doctor(ctx context.Context, current string) ([]string, error) {
 		}
 	}
 	if reports == 0 {
-		return nil, errors.Join(errors.New("doctor says nothing"), err)
+		return nil, errors.Join(errors.New("doctor printed no report"), err)
 	}
 	return failing, nil
 }
 
-// Boot tells one boot from another.
+// Boot returns the boot id.
 func (*System) Boot() string {
 	b, err := disk.ReadFile(disk.OS{}, "/proc/sys/kernel/random/boot_id", 64)
 	if err != nil {
@@ -169,7 +169,7 @@ func (*System) Boot() string {
 	return strings.TrimSpace(string(b))
 }
 
-// Logs returns what the units said since a moment, as far as there is a journal.
+// Logs returns the units' logs since a time, as far as there is a journal.
 func (s *System) Logs(ctx context.Context, since time.Time) []byte {
 	out, err := s.run(ctx, reportLimit, nil, "journalctl", "--quiet", "--no-pager", "--output=short-precise", "--lines=5000",
 		fmt.Sprintf("--since=@%d", since.Unix()), "--unit=cis490-*")
@@ -179,8 +179,8 @@ func (s *System) Logs(ctx context.Context, since time.Time) []byte {
 	return out
 }
 
-// Report pings the receiver and has a snapshot sent. That it cannot be reached is
-// no fault of an update: the shipper tells it later.
+// Report pings the receiver and sends a health report. A failure does not matter here: the
+// shipper reports later.
 func (s *System) Report(ctx context.Context, good string) {
 	if s.Queue == nil {
 		return
@@ -189,9 +189,9 @@ func (s *System) Report(ctx context.Context, good string) {
 	_, _ = s.run(ctx, reportLimit, nil, "systemctl", "start", "--no-block", "cis490-doctor-check.service")
 }
 
-// run runs a program to its end or its limit, with nothing of our environment but
-// the path, and returns its output, of more than maxSaid its end. Of a failure the
-// last it said is told.
+// run runs a command until it ends or reaches its limit, with only PATH of the environment.
+// It returns the output, truncated to its end of maxSaid bytes. The error includes the end
+// of stderr.
 func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, name string, args ...string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -201,13 +201,13 @@ func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, n
 	cmd.Env = []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
 	cmd.ExtraFiles = files
 	cmd.Dir = "/"
-	// Whatever it started ends with it.
+	// Kill the whole process group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	err := cmd.Run()
 	if ctx.Err() != nil && err != nil {
-		err = fmt.Errorf("it did not end within %s", limit)
+		err = fmt.Errorf("it did not finish within %s", limit)
 	}
 	if err != nil {
 		text := strings.TrimSpace(string(said))
@@ -216,12 +216,12 @@ func (*System) run(ctx context.Context, limit time.Duration, files []*os.File, n
 	return out, err
 }
 
-// maxSaid bounds what is kept of a program's output, in bytes: a build that is broken
-// may write without end.
+// maxSaid bounds the stored output of a command, in bytes, because a broken build may write
+// without end.
 const maxSaid = 1 << 20
 
-// tail keeps the end of what is written to it: the last maxSaid bytes, and up to as many
-// before them, so that they are moved once for each maxSaid bytes and in place.
+// tail keeps the end of its input: the last maxSaid bytes, and up to as many before them,
+// so that bytes are moved rarely and in place.
 type tail []byte
 
 // Write never fails.

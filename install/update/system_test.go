@@ -10,8 +10,8 @@ import (
 	"cis490/install/update"
 )
 
-// TestSelfTest_KeepsTheEndOfEndlessOutput: what a broken build writes does not fill
-// the memory of the one that tries it.
+// TestSelfTest_KeepsTheEndOfEndlessOutput: the output of a broken build does not fill the
+// memory of the updater.
 func TestSelfTest_KeepsTheEndOfEndlessOutput(t *testing.T) {
 	build := filepath.Join(t.TempDir(), "cis490")
 	script := "#!/bin/sh\nhead -c 96M /dev/zero\nhead -c 96M /dev/zero >&2\necho the end >&2\nexit 1\n"
@@ -26,7 +26,7 @@ func TestSelfTest_KeepsTheEndOfEndlessOutput(t *testing.T) {
 		t.Errorf("it says %.1000q", err)
 	}
 	runtime.ReadMemStats(&now)
-	// All that was ever allocated, so that it does not matter when memory was collected.
+	// All that was ever allocated, so that the time of garbage collection does not matter.
 	if used := now.TotalAlloc - before.TotalAlloc; used > 64<<20 {
 		t.Errorf("it allocated %d MiB for 192 MiB of output", used>>20)
 	}

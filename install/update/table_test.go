@@ -17,7 +17,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// blamed returns who is told to be at fault for a release that does not run here, and why.
+// blamed returns who is reported to be at fault for a release that does not run here, and why.
 func blamed(res update.Result) string {
 	st := res.Status
 	switch {
@@ -157,7 +157,7 @@ func TestTrial_KilledAgainAndAgain(t *testing.T) {
 }
 
 // TestTrial_EachStepFails: a step that fails for a reason of the disk, the network or the
-// service manager is told with that reason, blames no release, and is done again.
+// service manager is reported with that reason, blames no release, and is repeated.
 func TestTrial_EachStepFails(t *testing.T) {
 	on := func(op, part string, err error) func(*rig, *sickdisk.Disk) {
 		return func(_ *rig, d *sickdisk.Disk) {
@@ -170,8 +170,8 @@ func TestTrial_EachStepFails(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		fail func(*rig, *sickdisk.Disk)
-		told string
+		fail    func(*rig, *sickdisk.Disk)
+		reports string
 	}{
 		"the offer is not to be had":     {func(r *rig, _ *sickdisk.Disk) { r.source = unreachable{} }, "no route to host"},
 		"the binary is not to be had":    {func(r *rig, _ *sickdisk.Disk) { clear(r.blobs) }, "no such blob"},
@@ -193,14 +193,14 @@ func TestTrial_EachStepFails(t *testing.T) {
 			r.publish("v2", 2)
 			source := r.source
 			c.fail(r, d)
-			var told []string
+			var reports []string
 			for range 4 {
 				r.now = r.now.Add(11 * time.Minute)
 				res, err := r.try()
-				told = append(told, fmt.Sprint(err, res.Note, " ", blamedOr(res)))
+				reports = append(reports, fmt.Sprint(err, res.Note, " ", blamedOr(res)))
 			}
-			if all := strings.Join(told, "\n"); !strings.Contains(all, c.told) || strings.Contains(all, "release: ") {
-				t.Errorf("told:\n%s\nwant %q", all, c.told)
+			if all := strings.Join(reports, "\n"); !strings.Contains(all, c.reports) || strings.Contains(all, "release: ") {
+				t.Errorf("reports:\n%s\nwant %q", all, c.reports)
 			}
 			d.Fail(nil)
 			r.unitsErr, r.source = nil, source

@@ -1,18 +1,16 @@
-// Package update keeps a machine on the release that it is offered, and in the
-// state which that release describes (spec §9).
+// Package update keeps a machine on the release that it is offered, and in the state that
+// the release describes. docs/updates.md describes it for people.
 //
-// A run does one step from durable state: it looks for a release, fetches it,
-// puts it on trial, or judges the trial that is under way. What `current` names
-// always runs: a version's folder is complete and has run before the symlink is
-// swapped, which is one rename; the intent is durable before, so that a reboot, a
-// power cut or a kill anywhere is only a step that is done again. `good` is what
-// proved itself last; it is what runs this code, judges its successor, and is gone
-// back to, with its own units, by its own install.
+// A run does one step from durable state: it looks for a release, fetches it, puts it on
+// trial, or checks the current trial. `current` always points to a complete version that
+// has run: one rename switches it, and the intent is durable before, so that a reboot,
+// power cut or kill anywhere only repeats a step. `good` is the last version that passed
+// its trial. It runs this code and checks the next version; a rollback switches `current`
+// to it and runs its install, which restores its units.
 //
-// It refuses what no trusted key signed, what is older than what that key signed
-// before, what is not for this machine, and what failed here once. It never goes
-// back because the receiver cannot be reached: only the new version's own
-// behaviour counts.
+// Rejected are releases without a trusted signature, older ones than the same key signed
+// before, ones for another platform, and ones that failed here before. An unreachable
+// receiver never causes a rollback: only the new version's own behaviour counts.
 package update
 
 import (
@@ -33,79 +31,79 @@ import (
 	"cis490/internal/wire"
 )
 
-// Source is where releases come from: the receiver, or, on the receiver itself,
-// its folder.
+// Source is where releases come from: the receiver, or, on the receiver itself, its folder
+// of releases.
 type Source interface {
-	// Look returns what is offered to this machine; ErrNothing where that is
-	// nothing, ErrUnchanged where it is what the tag stands for.
+	// Look returns the offer for this machine, ErrNothing if there is none, or ErrUnchanged
+	// if it still has the given tag.
 	Look(ctx context.Context, tag string) (o wire.Offer, newTag string, err error)
-	// Blob returns content from an offset on, which may be less than was asked for.
+	// Blob returns content from an offset on, which may be lower than requested.
 	Blob(ctx context.Context, d ident.Digest, offset int64) (body io.ReadCloser, from int64, err error)
 }
 
-// What a source may say.
+// The results of Look without an offer.
 var (
 	ErrNothing   = errors.New("no release is offered to this machine")
 	ErrUnchanged = errors.New("the offer has not changed")
 )
 
-// Machine is what an update does to the machine beside its own files.
+// Machine contains what an update does to the machine, besides its own files.
 type Machine interface {
-	// Prepare checks content by its digest and puts it, durably, at target.
+	// Prepare verifies content by its digest and writes it, durably, to target.
 	Prepare(content io.Reader, target string, d ident.Digest) error
-	// SelfTest runs a binary that is not used yet and returns what it says it is.
+	// SelfTest runs an unused binary and returns the version that it reports.
 	SelfTest(ctx context.Context, binary string) (version.Info, error)
 	// Converge runs the binary's own install for each role.
 	Converge(ctx context.Context, binary string) error
-	// Restart restarts the daemons, for when no install can.
+	// Restart restarts the daemons when install fails.
 	Restart(ctx context.Context) error
-	// Units tells how the daemons are.
+	// Units returns the state of the daemons.
 	Units(ctx context.Context) ([]Daemon, error)
-	// Examine asks the running version's doctor, and what became of the work.
+	// Examine runs the running version's doctor, and reads the queue.
 	Examine(ctx context.Context, current string) Findings
-	// Boot tells one boot from another.
+	// Boot returns the boot id.
 	Boot() string
-	// Logs returns what the units said since a moment.
+	// Logs returns the units' logs since a time.
 	Logs(ctx context.Context, since time.Time) []byte
-	// Report tells the receiver, as far as it can be reached.
+	// Report reports to the receiver, if it is reachable.
 	Report(ctx context.Context, good string)
 }
 
-// Options describe a machine that is kept up to date.
+// Options describe a machine to update.
 type Options struct {
 	FS  disk.FS
 	Dir string // /opt/cis490
-	// Command is the symlink that units start, /usr/local/bin/cis490; "" is none.
+	// Command is the symlink that units start, /usr/local/bin/cis490; "" means none.
 	Command string
-	Source  Source // nil: none is known, the machine is only repaired
+	Source  Source // nil: unknown, so the machine is only repaired
 	Machine Machine
-	// Keys returns the public keys that this machine was given, for the first time
-	// that it needs them; later ones come from releases alone.
+	// Keys returns the public keys from enrollment, for the first use. Later keys come from
+	// releases alone.
 	Keys func() (string, error)
-	// Gated tells whether the receiver refuses what this version records, as far as
-	// it can be asked; nil on a machine that records nothing.
+	// Gated reports whether the gate rejects this version's recordings; nil on a machine
+	// that records nothing.
 	Gated  func(ctx context.Context) bool
 	OS     string
 	Arch   string
 	Config config.Update
 	Now    func() time.Time
-	// Pause waits between two looks during the watch; it ends with ctx.
+	// Pause waits between two checks during the watch; it ends with ctx.
 	Pause func(ctx context.Context, d time.Duration)
 	Log   *slog.Logger
 }
 
-// Result is what a run came to.
+// Result is the result of a run.
 type Result struct {
 	Did     Did          `json:"did"`
-	Version string       `json:"version,omitempty"` // that it was about
-	Note    string       `json:"note,omitempty"`    // why not more
+	Version string       `json:"version,omitempty"` // the version concerned
+	Note    string       `json:"note,omitempty"`    // why nothing more was done
 	Status  *wire.Update `json:"status"`
 }
 
-// Did says what a run did.
+// Did is what a run did.
 type Did string
 
-// What a run can do.
+// The values of Did.
 const (
 	Nothing    Did = "nothing new"
 	Repaired   Did = "nothing new; the machine is as its version describes"
@@ -115,14 +113,13 @@ const (
 	RolledBack Did = "rolled back"
 )
 
-// Updater is one machine's update.
+// Updater updates one machine.
 type Updater struct {
 	o Options
 	s State
 }
 
-// New returns the updater of a machine; the caller holds the lock that installs
-// share.
+// New returns the updater of a machine. The caller holds the lock that installs share.
 func New(o Options) (*Updater, error) {
 	u := &Updater{o: o}
 	for _, d := range []string{"state", endedDir, "versions"} {
@@ -136,11 +133,11 @@ func New(o Options) (*Updater, error) {
 	}
 	var err error
 	if u.s, err = load(o.FS, u.path(stateFile)); err != nil {
-		// Nothing is lost by it that the machine does not show: see adopt.
-		o.Log.Error("state of updates is begun anew", "err", err)
+		// The machine itself shows everything else: see adopt.
+		o.Log.Error("lost the update state; starting over", "err", err)
 	}
 	if p, err := ReadPublic(o.FS, o.Dir); u.s.Good.Digest == "" && err == nil && p != nil {
-		for _, b := range p.RolledBack { // but for what failed here, which everybody may read
+		for _, b := range p.RolledBack { // failed versions, from the public file
 			u.s.Bad = append(u.s.Bad, Bad{RolledBack: b})
 		}
 	}
@@ -185,7 +182,7 @@ func (u *Updater) Run(ctx context.Context) (r Result, err error) {
 	return u.repair(ctx, note)
 }
 
-// Check tells what a run would do, and changes nothing.
+// Check returns what a run would do, without changes.
 func (u *Updater) Check(ctx context.Context) (Result, error) {
 	r := Result{Did: Nothing, Status: u.s.public(u.o.Config)}
 	if t := u.s.Trial; t != nil {
@@ -198,20 +195,20 @@ func (u *Updater) Check(ctx context.Context) (Result, error) {
 	u.s = before
 	r.Note = note
 	if target != nil {
-		r.Did, r.Version, r.Note = Began, target.Version, "it would be fetched and put on trial"
+		r.Did, r.Version, r.Note = Began, target.Version, "a run would fetch it and put it on trial"
 	}
 	return r, err
 }
 
-// repair lets the running version's own install mend what differs from what it
-// describes; what the site masked or added it leaves alone.
+// repair runs the current version's own install, which fixes differences from its state. It
+// leaves the site's masks and drop-ins alone.
 func (u *Updater) repair(ctx context.Context, note string) (Result, error) {
 	current := u.path("current", binaryName)
 	if !u.present("current") {
-		u.o.Log.Error("what was installed is gone, going back to what has proven itself", "path", u.path("current"))
+		u.o.Log.Error("the current version is missing; going back to the good one", "path", u.path("current"))
 		good, err := disk.Readlink(u.o.FS, u.path("good"))
 		if err != nil {
-			return Result{}, fmt.Errorf("repair: neither current nor good can be followed: %w", err)
+			return Result{}, fmt.Errorf("repair: cannot read current or good: %w", err)
 		}
 		if err := disk.Relink(u.o.FS, good, u.path("current")); err != nil {
 			return Result{}, err

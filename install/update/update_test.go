@@ -14,8 +14,8 @@ import (
 
 func onDisk(t *testing.T) *rig { return newRig(t, disk.OS{}, t.TempDir()) }
 
-// TestRun_GoodRelease: fetched, tried, proven, and the old version pruned once
-// two newer ones are there.
+// TestRun_GoodRelease: fetched, tried, proven; the old version is pruned once two newer
+// ones exist.
 func TestRun_GoodRelease(t *testing.T) {
 	r := onDisk(t)
 	if res := r.run(); res.Did != update.Repaired || r.converged[0] != "v1" {
@@ -57,7 +57,7 @@ func TestRun_GoodRelease(t *testing.T) {
 }
 
 // TestRun_BadRelease: however a version fails, the old one comes back with its
-// units, its logs are kept, the failure is told, and it is not tried again.
+// units, its logs are kept, the failure is reported, and it is not tried again.
 func TestRun_BadRelease(t *testing.T) {
 	down := func(why string) func(string) []update.Daemon {
 		return func(v string) []update.Daemon {
@@ -115,7 +115,7 @@ func TestRun_BadRelease(t *testing.T) {
 				}
 				return nil
 			}
-		}, 1, "does not lead to it"},
+		}, 1, "does not point to it"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := onDisk(t)
@@ -131,7 +131,8 @@ func TestRun_BadRelease(t *testing.T) {
 			if last := r.converged[len(r.converged)-1]; last != "v1" {
 				t.Errorf("the last install was %s's", last)
 			}
-			if !strings.Contains(res.Note, c.why) || len(res.Status.RolledBack) != 1 || res.Status.RolledBack[0].Seq != 2 || res.Status.Trial != nil {
+			if !strings.Contains(res.Note, c.why) || len(res.Status.RolledBack) != 1 || res.Status.RolledBack[0].Seq != 2 ||
+				res.Status.Trial != nil {
 				t.Errorf("%+v, want …%s…", res, c.why)
 			}
 			logs, err := r.fs.ReadDir(r.path("state", "rolled-back"))
@@ -148,7 +149,7 @@ func TestRun_BadRelease(t *testing.T) {
 			if res := r.run(); res.Did != update.Repaired || r.tests != tests {
 				t.Errorf("tried again: %+v", res)
 			}
-			// The same binary under a higher seq is the same failure; a mended one is not.
+			// The same binary under a higher seq is the same failure; a fixed one is not.
 			r.publish("v2", 3)
 			if res := r.run(); res.Did != update.Repaired || !strings.Contains(res.Note, "failed on this machine") {
 				t.Errorf("replay: %+v", res)
@@ -166,8 +167,8 @@ func failsFor(v string, err error) func(string) error {
 	}
 }
 
-// TestJudge_ReceiverDown: while the receiver cannot be reached there is no
-// verdict, for as long as it lasts; when it is back, the trial ends well.
+// TestJudge_ReceiverDown: while the receiver cannot be reached the trial has no
+// verdict, however long that lasts; when it is back, the trial ends well.
 func TestJudge_ReceiverDown(t *testing.T) {
 	r := onDisk(t)
 	f := update.Findings{Waiting: 9, Oldest: r.now}
@@ -180,7 +181,7 @@ func TestJudge_ReceiverDown(t *testing.T) {
 		}
 	}
 	f.Reaches = true
-	for range 3 { // the shipper has not noticed yet
+	for range 3 { // the shipper has not reconnected yet
 		if res := r.run(); res.Did != update.Observing || res.Note != "an episode to be accepted" {
 			t.Fatalf("receiver is back: %+v", res)
 		}
@@ -192,8 +193,8 @@ func TestJudge_ReceiverDown(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
-// TestJudge_ReceiverBack: what brings nothing through to a receiver that is back
-// has failed.
+// TestJudge_ReceiverBack: a version that ships nothing to a receiver that is back has
+// failed.
 func TestJudge_ReceiverBack(t *testing.T) {
 	r := onDisk(t)
 	f := update.Findings{Waiting: 9, Oldest: r.now}
@@ -216,7 +217,8 @@ func TestJudge_ReceiverBack(t *testing.T) {
 	}
 }
 
-// TestJudge_WhatIsNotItsFault: what failed before, and a masked unit, are not.
+// TestJudge_WhatIsNotItsFault: earlier failures and a masked unit are not blamed on the
+// version.
 func TestJudge_WhatIsNotItsFault(t *testing.T) {
 	r := onDisk(t)
 	shipped := r.now
@@ -234,8 +236,8 @@ func TestJudge_WhatIsNotItsFault(t *testing.T) {
 	}
 }
 
-// TestJudge_Reboots: uptime is what was observed, in however many boots; being
-// off is none, and a counter that starts anew is no crash.
+// TestJudge_Reboots: uptime is summed over boots; time off does not count, and a
+// counter that starts at zero again is not a crash.
 func TestJudge_Reboots(t *testing.T) {
 	r := onDisk(t)
 	since := r.now
@@ -254,8 +256,8 @@ func TestJudge_Reboots(t *testing.T) {
 	}
 }
 
-// TestJudge_Sleeps: a laptop that slept in mid-trial was not observed meanwhile, so
-// what has not come through by then still has its time.
+// TestJudge_Sleeps: time that a laptop slept during a trial does not count, so an episode
+// that was not shipped by then still has time.
 func TestJudge_Sleeps(t *testing.T) {
 	for name, f := range map[string]update.Findings{
 		"work waited":     {Reaches: true, Waiting: 1},
@@ -278,8 +280,8 @@ func TestJudge_Sleeps(t *testing.T) {
 	}
 }
 
-// TestApply_BrokenConfig: a config that nobody can read keeps no release out,
-// though no daemon starts with it any more.
+// TestApply_BrokenConfig: a config that cannot be read does not block a release, although
+// no daemon starts with it.
 func TestApply_BrokenConfig(t *testing.T) {
 	r := onDisk(t)
 	restarted := false
@@ -301,8 +303,8 @@ func TestApply_BrokenConfig(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
-// TestJudge_WhatDidNotRunBefore: a daemon that did not run with the version before
-// either is not the new one's fault; one that ran is.
+// TestJudge_WhatDidNotRunBefore: a daemon that did not run with the previous version is not
+// the new one's fault; one that ran is.
 func TestJudge_WhatDidNotRunBefore(t *testing.T) {
 	r := onDisk(t)
 	restarts := uint32(0)
@@ -317,9 +319,8 @@ func TestJudge_WhatDidNotRunBefore(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
-// TestJudge_NoExperiment: where nobody can read the experiment, a recorder that the
-// update started anew, and that ended for it, is not the version's fault; what else
-// ends is.
+// TestJudge_NoExperiment: if the experiment cannot be read, a recorder that the update
+// restarted, and that ended for that reason, is not the version's fault; any other end is.
 func TestJudge_NoExperiment(t *testing.T) {
 	for daemon, runs := range map[string]string{"cis490-orchestrator.service": "v2", "cis490-shipper.service": "v1"} {
 		r := onDisk(t)
@@ -340,8 +341,8 @@ func TestJudge_NoExperiment(t *testing.T) {
 	}
 }
 
-// TestRollBack_InstallFails: going back comes to an end, too, where the good
-// version's own install fails: the next release is taken, which may mend that.
+// TestRollBack_InstallFails: a rollback also ends if the good version's own install fails:
+// the next release is applied, which may repair it.
 func TestRollBack_InstallFails(t *testing.T) {
 	r := onDisk(t)
 	broken := errors.New("useradd: not found")
@@ -373,8 +374,8 @@ func TestRollBack_InstallFails(t *testing.T) {
 	r.want("the release that mends it", "v3", "v3")
 }
 
-// TestSettle_Hand: a version brought by hand ends a trial, and only a later
-// release replaces it.
+// TestSettle_Hand: a version installed by hand ends a trial, and only a later release
+// replaces it.
 func TestSettle_Hand(t *testing.T) {
 	r := onDisk(t)
 	r.publish("v2", 2)
@@ -394,9 +395,8 @@ func TestSettle_Hand(t *testing.T) {
 	r.want("a later release", "v3", "hand")
 }
 
-// TestSettle_HandGated: a version brought by hand of which the receiver takes
-// nothing gives way to the release that is offered, also where the gate changes its
-// mind later.
+// TestSettle_HandGated: a version installed by hand whose episodes the receiver refuses is
+// replaced by the offered release, also if the gate changes later.
 func TestSettle_HandGated(t *testing.T) {
 	r := onDisk(t)
 	r.publish("v2", 2)
@@ -417,7 +417,7 @@ func TestSettle_HandGated(t *testing.T) {
 	r.want("refused by the gate", "v2", "hand")
 }
 
-// TestSettle_LostState: what runs without having proven itself is on trial.
+// TestSettle_LostState: a running version without a verdict is on trial.
 func TestSettle_LostState(t *testing.T) {
 	r := onDisk(t)
 	r.publish("v2", 2)
@@ -433,7 +433,7 @@ func TestSettle_LostState(t *testing.T) {
 	r.want("in the end", "v2", "v2")
 }
 
-// TestRepair_CurrentGone: without current, what has proven itself comes back.
+// TestRepair_CurrentGone: without current, the good version is restored.
 func TestRepair_CurrentGone(t *testing.T) {
 	r := onDisk(t)
 	must(t, r.fs.Remove(r.path("current")))

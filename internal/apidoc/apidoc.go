@@ -1,7 +1,8 @@
-// Package apidoc holds answers against docs/openapi.yaml, for the tests of those
-// who give them. It is no part of the program, and keeps nothing that a crash could
-// harm. It refuses a document that OpenAPI's own schema does not allow, and an
-// operation without tag, id or summary.
+// Package apidoc validates answers against docs/openapi.yaml in tests. It is not part of
+// the program.
+//
+// It rejects a document that does not match OpenAPI's own schema, and an operation without
+// tag, id or summary.
 package apidoc
 
 import (
@@ -24,15 +25,15 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// openAPI is the schema of documents of OpenAPI 3.1, as its makers publish it.
+// openAPI is the published schema of OpenAPI 3.1 documents.
 //
 //go:embed oas31.json
 var openAPI []byte
 
-// here is the document's name among the schemas.
+// here is the document's URL among the schemas.
 const here = "https://collector.lab/openapi.yaml"
 
-// Doc is the document. Its methods may be called from many goroutines.
+// Doc is the document. Its methods are safe for concurrent use.
 type Doc struct {
 	paths map[string]map[string]operation // by path and lower-case method
 	all   any
@@ -51,7 +52,7 @@ type operation struct {
 	} `yaml:"responses"`
 }
 
-// Open reads the document, which must be sound in itself.
+// Open reads and validates the document.
 func Open(path string) (*Doc, error) {
 	b, err := disk.ReadFile(disk.OS{}, path, 16<<20)
 	if err != nil {
@@ -85,13 +86,13 @@ func Open(path string) (*Doc, error) {
 	return d, nil
 }
 
-// sound holds the document against OpenAPI's schema.
+// sound validates the document against OpenAPI's schema.
 func (d *Doc) sound() error {
 	meta, err := jsonschema.UnmarshalJSON(bytes.NewReader(openAPI))
 	if err != nil {
 		return err
 	}
-	// As JSON knows it: numbers, and keys that are strings.
+	// Convert YAML to JSON types: numbers, and string keys.
 	b, err := json.Marshal(d.all)
 	if err != nil {
 		return err
@@ -109,8 +110,7 @@ func (d *Doc) sound() error {
 	return s.Validate(d.all)
 }
 
-// Operations returns what the document has under the tags, as "GET /v1/fleet",
-// ordered.
+// Operations returns the sorted operations with the given tags, such as "GET /v1/fleet".
 func (d *Doc) Operations(tags ...string) []string {
 	var all []string
 	for at, methods := range d.paths {
@@ -124,8 +124,8 @@ func (d *Doc) Operations(tags ...string) []string {
 	return all
 }
 
-// Check holds an answer against the document: its status, type and body. It reads
-// the body and leaves another in its place.
+// Check validates an answer's status, type and body against the document. It reads the body
+// and replaces it by a copy.
 func (d *Doc) Check(r *http.Request, res *http.Response) error {
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
@@ -157,17 +157,17 @@ func (d *Doc) check(r *http.Request, res *http.Response, body []byte) error {
 	if answer.Ref != "" {
 		place = answer.Ref
 	}
-	told, err := d.lookup(place)
+	doc, err := d.lookup(place)
 	if err != nil {
 		return err
 	}
-	for name, h := range object(told, "headers") {
+	for name, h := range object(doc, "headers") {
 		if want, _ := h.(map[string]any)["required"].(bool); want && res.Header.Get(name) == "" {
 			return fmt.Errorf("header %s is missing", name)
 		}
 	}
-	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")) // "" is in no document
-	content := object(told, "content")
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")) // "" never matches
+	content := object(doc, "content")
 	if _, ok := content[kind]; !ok && (len(content) > 0 || len(body) > 0) {
 		return fmt.Errorf("content type %q is not documented", kind)
 	}
@@ -177,7 +177,7 @@ func (d *Doc) check(r *http.Request, res *http.Response, body []byte) error {
 	return d.fits(place+"/content/"+escape(kind)+"/schema", body)
 }
 
-// fits holds a body against a schema; a field that is not told is a fault too.
+// fits validates a body against a schema. An undocumented field is an error too.
 func (d *Doc) fits(place string, body []byte) error {
 	s, err := d.schema(place)
 	if err != nil {
@@ -206,8 +206,8 @@ func (d *Doc) schema(place string) (*jsonschema.Schema, error) {
 	return s, err
 }
 
-// find returns the path of the document that a request's path is of: the one with
-// the fewest variables.
+// find returns the documented path that matches a request's path, with the fewest
+// variables.
 func (d *Doc) find(path string) string {
 	best, fewest := "", 1<<10
 	for at := range d.paths {

@@ -1,11 +1,9 @@
-// Package check runs the checks that doctor prints, health-check ships, install
-// uses as preflight and ping reports: one registry per role, many mouths (spec
-// §7).
+// Package check runs the checks that doctor prints, health-check ships, install uses as
+// preflight and pings report. Each role has one registry.
 //
-// A check is a function from a context to a result with evidence; its id,
-// title, severity and fix are data, so that the receiver can name the fix by id
-// without trusting a host's text. A check that panics or outlives its timeout
-// is a finding, never a crash.
+// A check is a function that returns a result with evidence. Its id, title, severity and
+// fix are data, so that the receiver can look up a fix by id without trusting a host's
+// text. A check that panics or exceeds its timeout becomes a failure, not a crash.
 package check
 
 import (
@@ -17,43 +15,43 @@ import (
 	"cis490/internal/plain"
 )
 
-// Status is a check's verdict.
+// Status is the outcome of a check.
 type Status string
 
-// The four verdicts.
+// The four outcomes.
 const (
 	Pass Status = "pass"
 	Warn Status = "warn"
 	Fail Status = "fail"
-	Skip Status = "skip" // could not be judged here, which is no fault
+	Skip Status = "skip" // could not be checked here; not a failure
 )
 
-// Severity tells whether a failure keeps the machine from its work.
+// Severity determines what a failure means for the machine.
 type Severity string
 
-// A failing hard check fails the machine and is told in each ping; a failing
-// soft one warns.
+// A failing hard check fails the machine and is reported in pings. A failing soft check is
+// a warning.
 const (
 	Hard Severity = "hard"
 	Soft Severity = "soft"
 )
 
-// Result is what a check found.
+// Result is the outcome of a check with its evidence.
 type Result struct {
 	Status Status
-	Detail string // evidence: what was seen, where
+	Detail string // evidence: what was found, and where
 }
 
-// Passf returns that all is well, with what was seen.
+// Passf returns a Pass with a formatted detail.
 func Passf(format string, args ...any) Result { return Result{Pass, fmt.Sprintf(format, args...)} }
 
-// Warnf returns a finding that does not keep the machine from its work.
+// Warnf returns a Warn: a finding that does not stop the machine's work.
 func Warnf(format string, args ...any) Result { return Result{Warn, fmt.Sprintf(format, args...)} }
 
-// Failf returns a failure.
+// Failf returns a Fail.
 func Failf(format string, args ...any) Result { return Result{Fail, fmt.Sprintf(format, args...)} }
 
-// Skipf returns that the check could not be judged here.
+// Skipf returns a Skip: the check could not run here.
 func Skipf(format string, args ...any) Result { return Result{Skip, fmt.Sprintf(format, args...)} }
 
 // Check is one entry of a registry.
@@ -61,22 +59,22 @@ type Check struct {
 	ID       string // stable, dotted: "cert.expiry"
 	Title    string
 	Severity Severity
-	Fix      string // what to paste, and on which machine
-	Doc      string // what it looks at and why that matters, for docs/checks.md
-	// Run judges; it must honour the context.
+	Fix      string // the commands to run, and on which machine
+	Doc      string // what it checks and why it matters, for docs/checks.md
+	// Run runs the check. It must honour the context.
 	Run func(context.Context) Result
-	// Repair does what doctor --fix may do, and says what it did; nil is
-	// nothing that is safe to do unasked.
+	// Repair does what doctor --fix may do, and returns what it did. nil means that nothing
+	// is safe to do automatically.
 	Repair func(context.Context) (string, error)
 }
 
-// Row is one check's outcome as doctor prints and ships it.
+// Row is a check's outcome in doctor's output and reports.
 type Row struct {
 	ID     string `json:"id"`
 	Title  string `json:"title"`
 	Status Status `json:"status"`
 	Detail string `json:"detail,omitempty"`
-	Fix    string `json:"fix,omitempty"` // only beside warn and fail
+	Fix    string `json:"fix,omitempty"` // only with warn and fail
 	TookMS int64  `json:"took_ms"`
 	Hard   bool   `json:"hard"`
 }
@@ -84,7 +82,7 @@ type Row struct {
 // Timeout bounds each check.
 const Timeout = 10 * time.Second
 
-// Run runs the checks side by side and returns their rows in order.
+// Run runs the checks concurrently and returns their rows in order.
 func Run(ctx context.Context, checks []Check) []Row {
 	rows := make([]Row, len(checks))
 	var wg sync.WaitGroup
@@ -112,20 +110,23 @@ func run(ctx context.Context, c Check) Row {
 	select {
 	case r = <-done:
 	case <-ctx.Done():
-		r = Failf("no verdict within %s", Timeout)
+		r = Failf("no result within %s", Timeout)
 	}
-	// A soft check has no failures, only warnings.
+	// A soft check cannot fail, only warn.
 	if c.Severity == Soft && r.Status == Fail {
 		r.Status = Warn
 	}
-	row := Row{ID: c.ID, Title: c.Title, Status: r.Status, Detail: Plain(r.Detail, 500), TookMS: time.Since(start).Milliseconds(), Hard: c.Severity == Hard}
+	row := Row{
+		ID: c.ID, Title: c.Title, Status: r.Status, Detail: Plain(r.Detail, 500),
+		TookMS: time.Since(start).Milliseconds(), Hard: c.Severity == Hard,
+	}
 	if r.Status == Warn || r.Status == Fail {
 		row.Fix = c.Fix
 	}
 	return row
 }
 
-// Failing returns the ids of failing hard checks, as pings carry them.
+// Failing returns the ids of failed hard checks, as in pings.
 func Failing(rows []Row) []string {
 	var ids []string
 	for _, r := range rows {
@@ -136,6 +137,6 @@ func Failing(rows []Row) []string {
 	return ids
 }
 
-// Plain makes text from elsewhere harmless to show: one line, no hidden characters,
-// at most limit characters.
+// Plain makes untrusted text safe to display: one line, no hidden characters, at most limit
+// characters.
 func Plain(s string, limit int) string { return plain.Line(s, limit) }

@@ -27,7 +27,7 @@ func TestRun_EveryEndIsARow(t *testing.T) {
 			{ID: "b.fail", Status: check.Fail, Detail: "bad [31m row", Fix: "mend it", Hard: true},
 			{ID: "c.soft", Status: check.Warn, Detail: "bad", Fix: "mend it"},
 			{ID: "d.panic", Status: check.Fail, Detail: "check panicked: oh", Fix: "tell us", Hard: true},
-			{ID: "e.hang", Status: check.Fail, Detail: "no verdict within 10s", Fix: "wait", Hard: true},
+			{ID: "e.hang", Status: check.Fail, Detail: "no result within 10s", Fix: "wait", Hard: true},
 			{ID: "f.skip", Status: check.Skip, Detail: "no systemd"},
 		}
 		got := check.Run(t.Context(), checks)

@@ -5,27 +5,28 @@ import (
 	"time"
 )
 
-// Schema names the form of a Report; docs/doctor.schema.json describes it.
+// Schema identifies the format of a Report, which docs/doctor.schema.json describes.
 const Schema = "cis490.doctor/1"
 
-// Report is one doctor run: what `doctor --json` prints and a snapshot holds.
+// Report is the result of one doctor run: the output of `doctor --json`, and a host's
+// health report.
 type Report struct {
 	Schema  string    `json:"schema"`
 	Host    string    `json:"host"`
 	Role    string    `json:"role"` // "lab-host" or "receiver"
 	Version string    `json:"version"`
-	Commit  string    `json:"commit"` // of the build; empty where it has none
+	Commit  string    `json:"commit"` // the build's commit, or empty
 	At      time.Time `json:"at"`
 	Summary Summary   `json:"summary"`
 	Checks  []Row     `json:"checks"`
 }
 
-// MaxRows bounds the rows of a report that a receiver takes.
+// MaxRows bounds the rows of a report that the receiver accepts.
 const MaxRows = 500
 
-// Check makes a report from elsewhere fit to keep: it cuts and cleans every text, as
-// Plain does, and counts the summary anew. It returns an error if there are more than
-// MaxRows rows, or if a row has a status that is none.
+// Check sanitizes a report from another machine: it truncates and cleans every text like
+// Plain, and recomputes the summary. It returns an error if there are more than MaxRows
+// rows or a status is invalid.
 func (r *Report) Check() error {
 	if len(r.Checks) > MaxRows {
 		return fmt.Errorf("%d checks, want at most %d", len(r.Checks), MaxRows)
@@ -46,7 +47,7 @@ func (r *Report) Check() error {
 	return nil
 }
 
-// Summary is how many rows have each status.
+// Summary counts the rows by status.
 type Summary struct {
 	Pass int `json:"pass"`
 	Warn int `json:"warn"`
@@ -54,7 +55,7 @@ type Summary struct {
 	Skip int `json:"skip"`
 }
 
-// Summarize counts rows by status.
+// Summarize counts the rows by status.
 func Summarize(rows []Row) Summary {
 	var s Summary
 	for _, r := range rows {

@@ -1,15 +1,15 @@
-// Package clock notices that the wall clock jumped, and says by how much stored times
-// have to move so that they fit the present clock.
+// Package clock detects jumps of the wall clock and computes by how much stored times must
+// move to fit the current clock.
 //
-// Every fact has the wall time of when it was stored, and wall time may be wrong: a
-// machine without a battery clock starts where it was switched off, another starts hours
-// ahead, and both are set right at some moment while programs run. A Reading has the time
-// since boot beside the wall time. Within one boot the difference of the two shows each
-// jump exactly, also over a restart of a program. Over a reboot only this is certain: what
-// was stored is not later than now.
+// Stored facts carry wall time, which may be wrong: a machine without a battery clock
+// starts at the time of its last shutdown, another starts hours ahead, and both are
+// corrected while programs run. A Reading holds the wall time and the time since boot.
+// Within one boot, program restarts included, the difference of the two shows each jump
+// exactly. Across a reboot only one thing is certain: what was stored is not later than
+// now.
 //
-// It never says which clock is right. It keeps order and age: a fact that is moved is as
-// old as it was, and none changes places with another.
+// The package does not decide which clock is right. It preserves order and age: moved facts
+// keep their age and their order.
 package clock
 
 import (
@@ -21,33 +21,33 @@ import (
 	"cis490/internal/disk"
 )
 
-// Tolerance is how much wall time may run ahead of the time since boot, or behind it,
-// without being a jump.
+// Tolerance is the largest difference between the advance of wall time and of time since
+// boot that is not a jump.
 const Tolerance = 5 * time.Second
 
-// tick keeps facts of two boots apart that would have the same time.
+// tick separates facts of two boots that would have the same time.
 const tick = time.Millisecond
 
-// Reading is what a machine's clocks said at one moment.
+// Reading is a reading of a machine's clocks.
 type Reading struct {
 	Wall time.Time     `json:"wall"`
-	Boot string        `json:"boot_id,omitempty"` // empty: not known
+	Boot string        `json:"boot_id,omitempty"` // empty: unknown
 	Up   time.Duration `json:"up_ns,omitempty"`   // time since boot, sleep included
 }
 
-// Line is how stored times lie along the clock. The zero Line has none yet.
+// Line maps stored times to the current clock. The zero Line has no readings.
 type Line struct {
-	Mark  Reading   `json:"mark"`           // the last reading
-	Start time.Time `json:"start,omitzero"` // of the present boot, by the present clock
-	// End is the last mark of the boots before. Where the clock was behind it at the
-	// start, what they stored lies before Start for now, and moves back when the clock
-	// is set right.
+	Mark  Reading   `json:"mark"`           // last reading
+	Start time.Time `json:"start,omitzero"` // start of the current boot, by the current clock
+	// End is the last mark of the previous boots. If the clock was behind End at the start,
+	// their facts are moved before Start for now, and move back when the clock is
+	// corrected.
 	End time.Time `json:"end,omitzero"`
 }
 
-// Shift is how far stored times move: those of the present boot, and those before it.
+// Shift is by how much stored times move: those of the current boot, and those before it.
 type Shift struct {
-	Start         time.Time // of the present boot, by the clock of before
+	Start         time.Time // start of the current boot, by the previous clock
 	Before, After time.Duration
 }
 
@@ -65,18 +65,18 @@ func Read(fsys disk.FS) func() Reading {
 	}
 }
 
-// Wall returns readings that have the wall time only.
+// Wall returns a function that reads only the wall time.
 func Wall(now func() time.Time) func() Reading {
 	return func() Reading { return Reading{Wall: now().UTC().Round(0)} }
 }
 
-// Since returns how much time has passed since another reading of the same boot; false
-// where that is not known.
+// Since returns the time passed since another reading of the same boot. It returns false if
+// that is unknown.
 func (r Reading) Since(o Reading) (time.Duration, bool) {
 	return r.Up - o.Up, r.Boot != "" && r.Boot == o.Boot
 }
 
-// Advance takes the next reading. It returns false where stored times fit it as they are.
+// Advance records the next reading. It returns false if stored times need not move.
 func (l *Line) Advance(now Reading) (Shift, bool) {
 	now.Wall = now.Wall.UTC()
 	old := *l
@@ -101,7 +101,7 @@ func (l *Line) Advance(now Reading) (Shift, bool) {
 	return Shift{Start: old.Start, Before: by, After: by}, by != 0
 }
 
-// older returns where the times of the boots before end.
+// older returns the end of the times of previous boots.
 func (l Line) older() time.Time {
 	if last := l.Start.Add(-tick); !l.End.IsZero() && last.Before(l.End) {
 		return last
@@ -109,7 +109,7 @@ func (l Line) older() time.Time {
 	return l.End
 }
 
-// Move returns where a stored time lies after the shift. No time stays none.
+// Move returns a stored time after the shift. A zero time stays zero.
 func (s Shift) Move(t time.Time) time.Time {
 	switch {
 	case t.IsZero():

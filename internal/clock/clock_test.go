@@ -31,7 +31,7 @@ func (s *store) read(r clock.Reading) (jumped bool) {
 	return jumped
 }
 
-// note stores a fact of now.
+// note stores a fact with the current time.
 func (s *store) note(r clock.Reading) { s.read(r); s.facts = append(s.facts, r.Wall) }
 
 func TestLine_Stories(t *testing.T) {
@@ -44,7 +44,7 @@ func TestLine_Stories(t *testing.T) {
 			[]clock.Reading{at("a", t0, 0), at("a", t0.Add(min(5)), min(5)), at("b", t0.Add(min(60)), 0)},
 			[]time.Time{t0, t0.Add(min(5)), t0.Add(min(60))},
 		},
-		"slewing is no jump": {
+		"slewing is not a jump": {
 			[]clock.Reading{at("a", t0, 0), at("a", t0.Add(min(5)+time.Second), min(5))},
 			[]time.Time{t0, t0.Add(min(5) + time.Second)},
 		},
@@ -85,8 +85,8 @@ func TestLine_Stories(t *testing.T) {
 	}
 }
 
-// TestLine_AnyClock: whatever the clock does, no fact is later than now, none changes
-// places with another, and those of one boot are as old as they are.
+// TestLine_AnyClock: whatever the clock does, no fact is later than now, facts keep their
+// order, and those of one boot keep their age.
 func TestLine_AnyClock(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))

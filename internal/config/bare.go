@@ -7,13 +7,13 @@ import (
 	"github.com/pelletier/go-toml/v2"
 )
 
-// bareNumbers refuses what the decoder takes for a Duration or Size without
-// asking it: a number without a unit would be so many nanoseconds, and a negative
-// one a size that nothing fits.
+// bareNumbers rejects numbers that the decoder accepts for a Duration or Size without
+// calling UnmarshalText: a number without a unit would mean nanoseconds, and a negative
+// size fits nothing.
 func bareNumbers(content []byte, c any) []error {
 	var tree map[string]any
 	if err := toml.Unmarshal(content, &tree); err != nil {
-		return nil // the decoding into c tells it
+		return nil // the decoding into c reports it
 	}
 	var p problems
 	p.bare("", tree, reflect.TypeOf(c))

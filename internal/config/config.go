@@ -1,11 +1,10 @@
 // Package config reads /etc/cis490/lab-host.toml and receiver.toml.
 //
-// Every default is in this package, in one readable block per role; the example
-// files in assets/config are the manual and a test holds them equal. Reading is
-// pure: whether a path exists or a port is free is doctor's business. Validate
-// tells all that is wrong at once. Unknown keys are returned apart: daemons warn
-// of them (a rolled-back binary must still start), install and `config check`
-// refuse them.
+// Every default is in this package, in one block per role; the example files in
+// assets/config are the manual, and a test keeps them equal. Reading has no side effects:
+// doctor checks whether a path exists or a port is free. Validate reports all errors at
+// once. Unknown keys are returned separately: daemons log a warning (a rolled-back binary
+// must still start), install and `config check` reject them.
 package config
 
 import (
@@ -22,21 +21,21 @@ import (
 	"cis490/internal/fault"
 )
 
-// Where the config files are unless a flag or CIS490_CONFIG says otherwise.
+// The config files' default paths, without a flag or CIS490_CONFIG.
 const (
 	LabHostPath  = "/etc/cis490/lab-host.toml"
 	ReceiverPath = "/etc/cis490/receiver.toml"
 )
 
-// Error is one thing wrong in a config file.
+// Error is an error in a config file.
 type Error struct {
 	File      string
-	Line, Col int // 0 where the position is not known
+	Line, Col int // 0 if unknown
 	Key       string
 	Why       string
 }
 
-// Error tells file:line:col, the key and what is wrong with it.
+// Error returns file:line:col, the key and the reason.
 func (e *Error) Error() string {
 	at := e.File
 	if e.Line > 0 {
@@ -51,7 +50,7 @@ func (e *Error) Error() string {
 // Duration is a time.Duration written as "90s", "5m" or "24h".
 type Duration time.Duration
 
-// UnmarshalText parses a duration; negative ones are refused.
+// UnmarshalText parses a duration and rejects negative ones.
 func (d *Duration) UnmarshalText(b []byte) error {
 	v, err := time.ParseDuration(string(b))
 	if err != nil || v < 0 {
@@ -61,10 +60,10 @@ func (d *Duration) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText writes the duration as it is read.
+// MarshalText formats the duration.
 func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
-// D returns the duration in the standard library's type.
+// D returns d as a time.Duration.
 func (d Duration) D() time.Duration { return time.Duration(d) }
 
 // Size is a number of bytes written as "64KiB", "2GiB" or "1GB".
@@ -83,13 +82,13 @@ func (s *Size) UnmarshalText(b []byte) error {
 // MarshalText writes the size in IEC units.
 func (s Size) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint64(s))), nil }
 
-// LoadLabHost reads a lab host's config over the defaults. The unknown keys are
-// returned beside the config; every other fault is an error with exit code 78.
+// LoadLabHost reads a lab host's config over the defaults. It returns unknown keys
+// separately; every other problem is an error with exit code 78.
 func LoadLabHost(path string) (LabHost, []*Error, error) {
 	return load(disk.OS{}, path, DefaultLabHost(), LabHost.Validate)
 }
 
-// LoadReceiver reads a receiver's config as LoadLabHost does a lab host's.
+// LoadReceiver is LoadLabHost for a receiver's config.
 func LoadReceiver(path string) (Receiver, []*Error, error) {
 	return LoadReceiverOn(disk.OS{}, path)
 }
@@ -100,12 +99,12 @@ func LoadReceiverOn(fsys disk.FS, path string) (Receiver, []*Error, error) {
 	return c.derived(), unknown, err
 }
 
-// ParseLabHost is LoadLabHost for content at hand; name is for messages.
+// ParseLabHost is LoadLabHost for the given content; name is for messages.
 func ParseLabHost(name string, content []byte) (LabHost, []*Error, error) {
 	return Parse(name, content, DefaultLabHost(), LabHost.Validate)
 }
 
-// ParseReceiver is LoadReceiver for content at hand; name is for messages.
+// ParseReceiver is LoadReceiver for the given content; name is for messages.
 func ParseReceiver(name string, content []byte) (Receiver, []*Error, error) {
 	c, unknown, err := Parse(name, content, DefaultReceiver(), Receiver.Validate)
 	return c.derived(), unknown, err
@@ -119,27 +118,26 @@ func load[C any](fsys disk.FS, path string, c C, validate func(C) []error) (C, [
 	return Parse(path, b, c, validate)
 }
 
-// unread tells what mends a file that is not there, not for this user, or no file.
+// unread adds the fix for a file that is missing, not readable or not a file.
 func unread(path string, err error) error {
 	fix, code := "ls -ld "+path+"   # must be a file", fault.Config
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		fix = "sudo cis490 install lab-host   # or receiver: writes it where it is absent"
+		fix = "sudo cis490 install lab-host   # or receiver: writes it if absent"
 	case errors.Is(err, fs.ErrPermission):
 		fix, code = "run it again with sudo; of a service: ls -ld "+path+"   # its user must be able to read it", fault.NoPerm
 	}
 	return fault.Exit(fault.Fix(err, fix), code)
 }
 
-// Parse reads TOML over the defaults in c, for every file of ours that is TOML.
-// validate judges the values and returns *Error with dotted keys, indexed where
-// they are in an array of tables ("profile[1].phase[0].budget"); the places are
-// found here. Unknown keys are returned apart, for the caller to warn or refuse.
+// Parse reads a TOML file over the defaults in c. validate returns *Error with dotted keys,
+// indexed in arrays of tables ("profile[1].phase[0].budget"); Parse adds the positions.
+// Unknown keys are returned separately, for the caller to log or reject.
 func Parse[C any](name string, content []byte, c C, validate func(C) []error) (C, []*Error, error) {
 	defaults := c
 	content, err := disk.Text(content)
 	if err != nil {
-		fix := "iconv -f UTF-16 -t UTF-8 " + name + "   # put what it prints into the file"
+		fix := "iconv -f UTF-16 -t UTF-8 " + name + "   # save its output as the file"
 		return c, nil, fault.Exit(fault.Fix(&Error{File: name, Why: err.Error()}, fix), fault.Config)
 	}
 	dec := toml.NewDecoder(bytes.NewReader(content)).DisallowUnknownFields()

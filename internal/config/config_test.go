@@ -44,7 +44,8 @@ func TestExamples_EqualTheDefaults(t *testing.T) {
 	}
 	wantRx := config.DefaultReceiver()
 	wantRx.PublicURL, wantRx.Authority.URL = gotRx.PublicURL, "https://collector.lab:8444"
-	wantRx.Authority.Names, wantRx.Gate.ExtraCommits, wantRx.Gate.BlockedCommits = gotRx.Authority.Names, gotRx.Gate.ExtraCommits, gotRx.Gate.BlockedCommits
+	wantRx.Authority.Names, wantRx.Gate.ExtraCommits, wantRx.Gate.BlockedCommits = gotRx.Authority.Names, gotRx.Gate.ExtraCommits,
+		gotRx.Gate.BlockedCommits
 	if diff := cmp.Diff(wantRx, gotRx); diff != "" {
 		t.Error(diff)
 	}
@@ -74,7 +75,7 @@ func TestParse_NamesPlaceAndFix(t *testing.T) {
 	}
 }
 
-// TestLoad_NamesWhatMendsIt: install writes nothing where there is a file.
+// TestLoad_NamesWhatMendsIt: install does not write where a file exists.
 func TestLoad_NamesWhatMendsIt(t *testing.T) {
 	dir := t.TempDir()
 	closed := filepath.Join(dir, "closed.toml")
@@ -99,8 +100,8 @@ func TestLoad_NamesWhatMendsIt(t *testing.T) {
 	}
 }
 
-// TestParse_RefusesWhatTheDecoderTakesUnread: a period without a unit would be
-// nanoseconds, a commit that is written wrongly would block nothing.
+// TestParse_RefusesWhatTheDecoderTakesUnread: a period without a unit would be nanoseconds,
+// and a misspelt commit would block nothing.
 func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 	const url = "public_url = \"https://r:1\"\n"
 	for content, want := range map[string]string{
@@ -117,20 +118,23 @@ func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 			t.Errorf("%q: %v, want …%s…", content, err, want)
 		}
 	}
-	if _, _, err := config.ParseReceiver("x", []byte(url+"[limits]\nhost_quota = 0\nepisode_size = 4096\nidle_timeout = \"60s\"\n")); err != nil {
+	limits := "[limits]\nhost_quota = 0\nepisode_size = 4096\nidle_timeout = \"60s\"\n"
+	if _, _, err := config.ParseReceiver("x", []byte(url+limits)); err != nil {
 		t.Errorf("a size in bytes: %v", err)
 	}
 }
 
 func TestParse_UnknownKeyIsToldButDoesNotStop(t *testing.T) {
-	c, unknown, err := config.ParseLabHost("x", []byte("hots = \"y\"\nhost = \"lab-01\"\n[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n[ship]\nping_evry = \"1m\"\n"))
+	c, unknown, err := config.ParseLabHost("x", []byte("hots = \"y\"\nhost = \"lab-01\"\n"+
+		"[receiver]\nurl = \"https://r:1\"\n[authority]\nurl = \"https://r:2\"\n[ship]\nping_evry = \"1m\"\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if c.Host != "lab-01" || len(unknown) != 2 {
 		t.Fatalf("host %q, unknown %v", c.Host, unknown)
 	}
-	for i, want := range []string{`x:1:1: hots: unknown key (did you mean "host"?)`, `x:8:1: ship.ping_evry: unknown key (did you mean "ship.ping_every"?)`} {
+	for i, want := range []string{`x:1:1: hots: unknown key (did you mean "host"?)`,
+		`x:8:1: ship.ping_evry: unknown key (did you mean "ship.ping_every"?)`} {
 		if got := unknown[i].Error(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -152,12 +156,17 @@ func FuzzParse(f *testing.F) {
 // TestErrors_ShowNoValue: a secret in the wrong place is in no error, whatever key it
 // stands under and whatever type it has.
 func TestErrors_ShowNoValue(t *testing.T) {
-	secrets := []string{`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`, "\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret"}
+	secrets := []string{`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`,
+		"\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret"}
 	for _, key := range []string{
-		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url", "authority.listen",
-		"authority.dir", "authority.socket", "authority.token_ttl", "authority.names", "gate.enabled", "gate.extra_commits", "gate.blocked_commits", "limits.episode_size",
-		"limits.uploads", "limits.idle_timeout", "fleet.silent_after", "notify.urls_file", "notify.webhook_url", "notify.webhook_token_file", "notify.alertmanager_url",
-		"notify.heartbeat_url", "notify.repeat_after", "host", "certs_dir", "receiver.url", "ship.ping_every", "ship.bandwidth_per_second", "orchestrate.experiment",
+		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url",
+		"authority.listen",
+		"authority.dir", "authority.socket", "authority.token_ttl", "authority.names", "gate.enabled", "gate.extra_commits",
+		"gate.blocked_commits", "limits.episode_size",
+		"limits.uploads", "limits.idle_timeout", "fleet.silent_after", "notify.urls_file", "notify.webhook_url", "notify.webhook_token_file",
+		"notify.alertmanager_url",
+		"notify.heartbeat_url", "notify.repeat_after", "host", "certs_dir", "receiver.url", "ship.ping_every", "ship.bandwidth_per_second",
+		"orchestrate.experiment",
 	} {
 		for _, secret := range secrets {
 			content := []byte(key + " = " + secret + "\n")

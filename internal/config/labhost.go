@@ -17,7 +17,7 @@ type LabHost struct {
 	Update      Update      `toml:"update"`
 }
 
-// Endpoint is a server of ours.
+// Endpoint is a server of the fleet.
 type Endpoint struct {
 	URL string `toml:"url"`
 }
@@ -37,23 +37,23 @@ type Ship struct {
 // Orchestrate configures recording.
 type Orchestrate struct {
 	Experiment  string   `toml:"experiment"` // path; empty: the release's own
-	MaxSlots    int      `toml:"max_slots"`  // 0: as many as the machine bears
+	MaxSlots    int      `toml:"max_slots"`  // 0: as many as the machine's resources allow
 	Rest        Duration `toml:"rest"`       // between two episodes of a slot
 	DiskReserve Size     `toml:"disk_reserve"`
 	OutboxLimit Size     `toml:"outbox_limit"`
 }
 
-// Doctor configures the checks' thresholds.
+// Doctor configures the thresholds of checks.
 type Doctor struct {
 	OutboxOldest Duration `toml:"outbox_oldest"`
 	LastAccepted Duration `toml:"last_accepted"`
 	ClockSkew    Duration `toml:"clock_skew"`
 }
 
-// Update configures how a new version proves itself, on either role.
+// Update configures the trial of a new version, for both roles.
 type Update struct {
 	Trial Duration `toml:"trial"` // observed uptime
-	Watch Duration `toml:"watch"` // for an early crash, right after the start
+	Watch Duration `toml:"watch"` // for an early crash after the start
 }
 
 // DefaultUpdate holds the defaults of updates.
@@ -86,11 +86,11 @@ func DefaultLabHost() LabHost {
 	}
 }
 
-// Validate returns everything that is wrong, as *Error with the key.
+// Validate returns all errors as *Error with the key.
 func (c LabHost) Validate() []error {
 	var p problems
 	if _, err := ident.ParseHost(c.Host); err != nil {
-		p.add("host", "set the name this host was given with its join token: 1 to 63 of a-z, 0-9 and '-'")
+		p.add("host", "set the name in this host's join token: 1 to 63 of a-z, 0-9 and '-'")
 	}
 	p.absolute("data_dir", c.DataDir)
 	p.absolute("certs_dir", c.CertsDir)

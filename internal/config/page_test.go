@@ -13,7 +13,7 @@ import (
 
 var update = flag.Bool("update", false, "write docs/configuration.md")
 
-// docs/configuration.md says what the example files say; `make golden` writes it.
+// docs/configuration.md has the text of the example files; `make golden` writes it.
 func TestPage_IsTheExamples(t *testing.T) {
 	var page strings.Builder
 	page.WriteString("# Configuration\n\n" +
@@ -46,8 +46,7 @@ func TestPage_IsTheExamples(t *testing.T) {
 	}
 }
 
-// describe turns an example into a list: what a comment says, and the keys and
-// values below it.
+// describe turns an example into a list: each comment, with the keys and values below it.
 func describe(text string) string {
 	key := regexp.MustCompile(`^(# )?([a-z_]+) = (.*)$`)
 	var out strings.Builder
@@ -58,7 +57,7 @@ func describe(text string) string {
 			words, keys = nil, nil
 		}
 	}
-	_, text, _ = strings.Cut(text, "\n\n") // what stands above all keys is for who edits the file
+	_, text, _ = strings.Cut(text, "\n\n") // the text above all keys is for the file's editor
 	for line := range strings.Lines(text) {
 		line = strings.TrimSpace(line)
 		switch m := key.FindStringSubmatch(line); {

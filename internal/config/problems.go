@@ -15,8 +15,8 @@ import (
 	"cis490/internal/ident"
 )
 
-// problems collects what a Validate finds. None shows a value of the file that could
-// be a secret in the wrong place.
+// problems collects the errors of a Validate. Errors contain no values of the file that
+// could be misplaced secrets.
 type problems struct{ all []error }
 
 func (p *problems) add(key, format string, args ...any) {
@@ -31,19 +31,21 @@ func (p *problems) absolute(key, path string) {
 
 func (p *problems) httpsURL(key, s string) {
 	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) || u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+	wrong := err != nil || u.Scheme != "https" || u.Hostname() == "" || u.Port() != "" && !isPort(u.Port()) ||
+		u.User != nil || strings.TrimSuffix(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != ""
+	if wrong {
 		p.add(key, `want "https://NAME:PORT"`)
 	}
 }
 
-// webURL does not show the value, as its path may be a secret.
+// webURL does not print the value, because its path may be a secret.
 func (p *problems) webURL(key, s string) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil || (u.Scheme != "https" && u.Scheme != "http") || u.Host == "":
 		p.add(key, `want "https://NAME/PATH"`)
 	case u.User != nil:
-		p.add(key, "a password does not belong in this file: put a generic:// URL into urls_file")
+		p.add(key, "move the password out of this file: put a generic:// URL into urls_file")
 	}
 }
 
@@ -53,7 +55,7 @@ func (p *problems) address(key, s string) {
 	}
 }
 
-// isPort tells whether a port, or a service's name, is one that can be listened on.
+// isPort reports whether s is a port number or service name.
 func isPort(s string) bool {
 	_, err := net.LookupPort("tcp", s)
 	return s != "" && err == nil
@@ -65,7 +67,7 @@ func (p *problems) positive(key string, v int64) {
 	}
 }
 
-// lasting refuses what is no time to wait for anything: a unit that was mistyped.
+// lasting rejects durations below a second, which are mistyped units.
 func (p *problems) lasting(key string, d Duration) {
 	if d.D() < time.Second {
 		p.add(key, "want 1s or more, got %s", d.D())
@@ -78,14 +80,14 @@ func (p *problems) notNegative(key string, v int64) {
 	}
 }
 
-// commits judges what the decoder takes for a commit unread: one that is written
-// wrongly would block nothing.
+// commits validates commits, which the decoder does not, because an invalid commit would
+// block nothing.
 func (p *problems) commits(key string, all []ident.Commit) {
 	for i, c := range all {
 		_, err := ident.ParseCommit(string(c))
 		switch {
 		case err == nil:
-		case len(c) <= 12 && strings.Trim(string(c), "0123456789abcdef") == "": // abbreviated: no secret
+		case len(c) <= 12 && strings.Trim(string(c), "0123456789abcdef") == "": // abbreviated, not a secret
 			p.add(key, "%v", err)
 		default:
 			p.add(key, "commit %d: want 40 lower-case hex digits", i+1)
@@ -99,9 +101,8 @@ func hours(n int64) Duration   { return Duration(time.Duration(n) * time.Hour) }
 
 func dotted(key []string) string { return strings.Join(key, ".") }
 
-// position finds where a dotted key is set, so that a value that only Validate
-// can judge is named with its line too. A key that is not set is placed at the
-// head of its table; 0, 0 if the file has neither.
+// position returns where a dotted key is set, so that errors of Validate have a line. A key
+// that is not set gets the position of its table; 0, 0 if the file has neither.
 func position(content []byte, key string) (line, col int) {
 	p := unstable.Parser{}
 	p.Reset(content)
@@ -129,8 +130,8 @@ func position(content []byte, key string) (line, col int) {
 	return line, col
 }
 
-// indexed returns the dotted key of an expression, with the index of each array
-// of tables on the way; seen counts how many of each have begun.
+// indexed returns the dotted key of an expression, with the index in each array of tables.
+// seen counts the elements of each.
 func indexed(e *unstable.Node, table string, seen map[string]int) string {
 	var path string
 	if e.Kind == unstable.KeyValue {
@@ -151,7 +152,7 @@ func indexed(e *unstable.Node, table string, seen map[string]int) string {
 	return path
 }
 
-// didYouMean returns a hint with the known key that is at most two edits away.
+// didYouMean returns a hint with a known key that is at most two edits away.
 func didYouMean(key string, c any) string {
 	best, at := "", 3
 	for _, known := range keysOf(reflect.TypeOf(c), "") {

@@ -23,12 +23,12 @@ type Receiver struct {
 	Notify    Notify      `toml:"notify"`
 }
 
-// TLS says where serve's certificate comes from.
+// TLS configures serve's certificate.
 type TLS struct {
 	Mode         string `toml:"mode"` // "direct" or "proxy"
 	Certificate  string `toml:"certificate"`
 	Key          string `toml:"key"`
-	Root         string `toml:"root"` // of a certificate that is not the authority's: hosts are told to trust it
+	Root         string `toml:"root"` // CA of a certificate that the authority did not issue; sent to hosts
 	Socket       string `toml:"socket"`
 	ClientHeader string `toml:"client_header"`
 }
@@ -39,14 +39,14 @@ type Authority struct {
 	URL        string   `toml:"url"` // empty: public_url's host with the authority's port
 	Dir        string   `toml:"dir"`
 	Socket     string   `toml:"socket"`
-	Names      []string `toml:"names"` // more names and addresses in the server certificates
+	Names      []string `toml:"names"` // additional names and addresses in server certificates
 	CertLife   Duration `toml:"cert_life"`
 	ServerLife Duration `toml:"server_life"`
 	TokenTTL   Duration `toml:"token_ttl"`
 }
 
-// Gate says which code commits may ship, beside the receiver's own and the
-// published releases'.
+// Gate configures which code commits may ship, in addition to the receiver's own and those
+// of published releases.
 type Gate struct {
 	Enabled        bool           `toml:"enabled"`
 	ExtraCommits   []ident.Commit `toml:"extra_commits"`
@@ -57,9 +57,9 @@ type Gate struct {
 type Limits struct {
 	EpisodeSize Size     `toml:"episode_size"`
 	DiskReserve Size     `toml:"disk_reserve"`
-	Uploads     int      `toml:"uploads"`     // at the same time
-	HostQuota   Size     `toml:"host_quota"`  // stored of one host; 0 is no bound
-	HostHourly  Size     `toml:"host_hourly"` // taken of one host in an hour; 0 is no bound
+	Uploads     int      `toml:"uploads"`     // concurrent
+	HostQuota   Size     `toml:"host_quota"`  // stored per host; 0: no limit
+	HostHourly  Size     `toml:"host_hourly"` // accepted per host and hour; 0: no limit
 	IdleTimeout Duration `toml:"idle_timeout"`
 }
 
@@ -68,11 +68,11 @@ type FleetHealth struct {
 	SilentAfter   Duration `toml:"silent_after"`
 	Lookback      Duration `toml:"lookback"`
 	NeverReported Duration `toml:"never_reported"`
-	BackupOld     Duration `toml:"backup_old"` // 0: a backup's age is not judged
+	BackupOld     Duration `toml:"backup_old"` // 0: backups may have any age
 }
 
-// Notify says who is told of alerts, beside the journal. URLs that hold secrets
-// are in a file of their own.
+// Notify configures the recipients of alerts, beside the journal. URLs with secrets are in
+// a separate file.
 type Notify struct {
 	URLsFile         string   `toml:"urls_file"`
 	WebhookURL       string   `toml:"webhook_url"`
@@ -84,8 +84,8 @@ type Notify struct {
 
 // Rollout configures how releases reach the fleet.
 type Rollout struct {
-	CanaryHeard Duration `toml:"canary_heard"` // a host that was silent for longer is no canary
-	Downloads   int      `toml:"downloads"`    // at the same time
+	CanaryHeard Duration `toml:"canary_heard"` // a canary must have pinged within this time
+	Downloads   int      `toml:"downloads"`    // concurrent
 }
 
 // DefaultReceiver holds every default of a receiver.
@@ -122,7 +122,7 @@ func DefaultReceiver() Receiver {
 	}
 }
 
-// Validate returns everything that is wrong, as *Error with the key.
+// Validate returns all errors as *Error with the key.
 func (c Receiver) Validate() []error {
 	var p problems
 	p.httpsURL("public_url", c.PublicURL)
@@ -175,7 +175,8 @@ func (c Receiver) Validate() []error {
 		}
 	}
 	for key, u := range map[string]string{
-		"notify.webhook_url": c.Notify.WebhookURL, "notify.alertmanager_url": c.Notify.AlertmanagerURL, "notify.heartbeat_url": c.Notify.HeartbeatURL,
+		"notify.webhook_url": c.Notify.WebhookURL, "notify.alertmanager_url": c.Notify.AlertmanagerURL,
+		"notify.heartbeat_url": c.Notify.HeartbeatURL,
 	} {
 		if u != "" {
 			p.webURL(key, u)
@@ -185,7 +186,7 @@ func (c Receiver) Validate() []error {
 	return p.all
 }
 
-// derived fills what follows from other keys.
+// derived fills in values that depend on other keys.
 func (c Receiver) derived() Receiver {
 	if c.Authority.URL == "" {
 		if u, err := url.Parse(c.PublicURL); err == nil && u.Host != "" {

@@ -1,11 +1,10 @@
-// Package disk is the only way this program changes files whose loss would
-// matter, so that "durable" means one thing everywhere and a test can make any
-// single step fail.
+// Package disk makes all changes to files whose loss would matter, so that "durable" means
+// the same everywhere and tests can fail any single step.
 //
-// FS is the seam: OS is the machine's file system, package faultdisk a disk that
-// fails, writes short or loses power at a chosen call. On a crash the helpers
-// promise: Replace leaves the old content or the new one, never a mixture;
-// Publish never overwrites; what they returned nil for survives a power cut.
+// FS is the interface. OS is the machine's file system; package faultdisk is a disk in
+// memory that fails, writes short or loses power at a chosen call. After a crash, Replace
+// has left the old content or the new, never a mixture; Publish has overwritten nothing;
+// and everything for which a function returned nil survives a power cut.
 package disk
 
 import (
@@ -25,9 +24,9 @@ type File interface {
 	io.Writer
 	io.Closer
 	Stat() (fs.FileInfo, error)
-	// Sync makes content and size durable. After an error nothing that was
-	// written since the last success may be believed, also if a later Sync
-	// succeeds (the kernel marks failed pages clean).
+	// Sync makes content and size durable. After an error, everything written since the
+	// last success may be lost, even if a later Sync succeeds, because the kernel marks
+	// failed pages clean.
 	Sync() error
 	Truncate(size int64) error
 }
@@ -42,36 +41,35 @@ type FS interface {
 	Mkdir(name string, perm fs.FileMode) error
 	ReadDir(name string) ([]fs.DirEntry, error)
 	Lstat(name string) (fs.FileInfo, error)
-	// SyncDir makes the names in a directory durable.
+	// SyncDir makes the names in a folder durable.
 	SyncDir(name string) error
-	// OpenFlush prepares flushes of the file system that has the folder.
+	// OpenFlush prepares flushes of the file system that contains a folder.
 	OpenFlush(dir string) (Flusher, error)
 }
 
-// Flusher makes many files durable at once. It is for one goroutine at a time.
+// Flusher makes many files durable at once. It is not safe for concurrent use.
 type Flusher interface {
-	// Flush makes durable all that was written before it to the file system:
-	// content, attributes and names, also what other programs wrote. If it fails,
-	// nothing may be believed that was written since the last success, also if a
-	// later Flush succeeds.
+	// Flush makes everything durable that was written to the file system before: content,
+	// attributes and names, of other programs too. After an error, everything written since
+	// the last success may be lost, even if a later Flush succeeds.
 	Flush() error
 	Close() error
 }
 
-// Partial is the ending of a file that is still being written; start-up sweeps
-// remove what carries it.
+// Partial is the suffix of a file that is still being written. Start-up sweeps remove such
+// files.
 const Partial = ".partial"
 
-// Replace writes a file as a whole: after a crash it has the old content or the
-// new, and after a nil return the new one, durably. The file in progress is
-// path+".partial"; callers make sure that one process at a time writes a path.
+// Replace writes a whole file: after a crash it has the old content or the new, and after a
+// nil return the new content is durable. It writes to path+".partial" first; callers make
+// sure that only one process at a time writes a path.
 func Replace(fsys FS, path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
 	tmp := path + Partial
 	if err := WriteSync(fsys, tmp, perm, write); err != nil {
 		return err
 	}
 	if err := fsys.Rename(tmp, path); err != nil {
-		return errors.Join(fmt.Errorf("put %s in place: %w", path, err), fsys.Remove(tmp))
+		return errors.Join(fmt.Errorf("rename %s into place: %w", path, err), fsys.Remove(tmp))
 	}
 	if err := fsys.SyncDir(filepath.Dir(path)); err != nil {
 		return fmt.Errorf("make %s durable: %w", path, err)
@@ -79,7 +77,7 @@ func Replace(fsys FS, path string, perm fs.FileMode, write func(io.Writer) error
 	return nil
 }
 
-// ReplaceBytes is Replace for content at hand.
+// ReplaceBytes is Replace with the given content.
 func ReplaceBytes(fsys FS, path string, perm fs.FileMode, content []byte) error {
 	return Replace(fsys, path, perm, func(w io.Writer) error {
 		_, err := w.Write(content)
@@ -87,11 +85,11 @@ func ReplaceBytes(fsys FS, path string, perm fs.FileMode, content []byte) error 
 	})
 }
 
-// WriteSync writes a new file (or over an abandoned one) and makes its content
-// durable, but not yet its name. On an error no file is left behind. perm is
-// what the file gets whatever the umask.
+// WriteSync creates a file, or replaces an abandoned one, and makes its content durable,
+// but not its name. On an error it removes the file. The file gets perm whatever the umask
+// is.
 func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) error) (err error) {
-	// An abandoned one may have other rights or be another's: make it anew.
+	// An abandoned file may have other permissions or another owner.
 	if err := fsys.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove abandoned file: %w", err)
 	}
@@ -101,7 +99,7 @@ func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 	}
 	defer func() {
 		if err != nil {
-			_ = fsys.Remove(path) // the first error is the one to tell
+			_ = fsys.Remove(path) // the first error matters
 		}
 	}()
 	if o, ok := f.(*os.File); ok {
@@ -118,7 +116,7 @@ func WriteSync(fsys FS, path string, perm fs.FileMode, write func(io.Writer) err
 	return f.Close()
 }
 
-// MkdirAll makes a folder and its parents durably; existing ones are fine.
+// MkdirAll makes a folder and its parents durably. Existing folders are not errors.
 func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 	fi, err := Stat(fsys, path)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
@@ -132,7 +130,7 @@ func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 		} else if !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		fi, err = Stat(fsys, path) // made by another meanwhile, or a link to nowhere
+		fi, err = Stat(fsys, path) // made concurrently, or a dangling link
 	}
 	if err == nil && !fi.IsDir() {
 		err = wrap("mkdir", path, errors.New("exists and is not a directory"))
@@ -140,8 +138,8 @@ func MkdirAll(fsys FS, path string, perm fs.FileMode) error {
 	return err
 }
 
-// Small bounds the files that people and their tools write, in bytes: configs,
-// certificates, keys, tokens.
+// Small bounds the size of files that people and their tools write (configs, certificates,
+// keys, tokens), in bytes.
 const Small = 1 << 20
 
 // ReadFile reads a whole file of at most limit bytes.
@@ -164,8 +162,8 @@ func readAll(f File, path string, limit int64) ([]byte, error) {
 	return b, nil
 }
 
-// Exists tells whether a name exists; an error other than its absence counts as
-// existing, so that nothing is made over what cannot be seen.
+// Exists reports whether a name exists. If Lstat fails for another reason, Exists returns
+// true, so that nothing overwrites an invisible file.
 func Exists(fsys FS, path string) bool {
 	_, err := fsys.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)

@@ -12,9 +12,9 @@ import (
 	"cis490/internal/disk/faultdisk"
 )
 
-// TestReplace_OldOrNewAtEveryStep: after any fault and any loss of power the file
-// has the old content or the new; the new one if Replace said so; and nothing
-// else is left behind where no power was lost.
+// TestReplace_OldOrNewAtEveryStep: after any fault and any loss of power the file has the
+// old content or the new; the new one if Replace returned nil; and nothing else is left
+// behind unless power was lost.
 func TestReplace_OldOrNewAtEveryStep(t *testing.T) {
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
 		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
@@ -66,7 +66,7 @@ func TestOS_ReplaceKeepsModeWhateverTheUmask(t *testing.T) {
 
 func TestReplace_FailedWriterLeavesNothing(t *testing.T) {
 	dir := t.TempDir()
-	// A directory in place of the file: the rename fails.
+	// With a directory in place of the file, the rename fails.
 	if err := os.Mkdir(filepath.Join(dir, "f"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,8 @@ func TestMkdirAll(t *testing.T) {
 func TestReadFile_RegularOnly(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
-	err := errors.Join(os.WriteFile(at("file"), []byte("abc"), 0o600), os.Symlink("file", at("link")), syscall.Mkfifo(at("pipe"), 0o600), os.Mkdir(at("folder"), 0o700))
+	err := errors.Join(os.WriteFile(at("file"), []byte("abc"), 0o600), os.Symlink("file", at("link")), syscall.Mkfifo(at("pipe"), 0o600),
+		os.Mkdir(at("folder"), 0o700))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,8 +133,8 @@ func TestReadFile_RegularOnly(t *testing.T) {
 	}
 }
 
-// What is mounted or put in the folder's place is not flushed by the old one's
-// descriptor: that is told, once.
+// A folder that was mounted or put in the place of the old one is not flushed by the old
+// one's descriptor: that is reported once.
 func TestFlush_TellsOfAnotherFolder(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := os.Mkdir(dir, 0o755); err != nil {

@@ -11,37 +11,36 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Attrs is what a file system offers that keeps small named values beside a
-// file's content. A file system without them answers with an error that wraps
-// errors.ErrUnsupported; callers then do without.
+// Attrs is implemented by a file system with extended attributes. On one without them a
+// call returns an error that wraps errors.ErrUnsupported.
 type Attrs interface {
-	// SetAttr sets an attribute of an open file; like content it is durable after Sync.
+	// SetAttr sets an attribute of an open file. It is durable after Sync, like content.
 	SetAttr(f File, attr string, value []byte) error
 	// Attr reads an attribute of at most 256 bytes.
 	Attr(name, attr string) ([]byte, error)
 }
 
-// Space is what a file system offers that knows how much room it has.
+// Space is implemented by a file system that knows its free space.
 type Space interface {
 	// Free returns the bytes that this process may still write under name.
 	Free(name string) (int64, error)
 }
 
-// Locker is what a file system offers on which one process can keep others out.
+// Locker is implemented by a file system with exclusive locks.
 type Locker interface {
-	// Lock takes the lock on a folder; held by another process it fails with
-	// ErrLocked. It is given back by Close and by the end of the process.
+	// Lock locks a folder. It fails with ErrLocked if another process holds the lock.
+	// Close, or the end of the process, releases it.
 	Lock(name string) (io.Closer, error)
 }
 
-// Links is what a file system offers that has symlinks.
+// Links is implemented by a file system with symlinks.
 type Links interface {
 	Symlink(target, name string) error
 	Readlink(name string) (string, error)
 }
 
-// Relink points a symlink elsewhere, durably: after a crash it leads to the old
-// target or to the new one, and the name is never absent.
+// Relink changes a symlink's target, durably: after a crash the link has the old target or
+// the new one, and always exists.
 func Relink(fsys FS, target, name string) error {
 	l, ok := fsys.(Links)
 	if !ok {
@@ -60,7 +59,7 @@ func Relink(fsys FS, target, name string) error {
 	return fsys.SyncDir(filepath.Dir(name))
 }
 
-// Readlink returns where a symlink leads, without following further.
+// Readlink returns a symlink's target.
 func Readlink(fsys FS, name string) (string, error) {
 	l, ok := fsys.(Links)
 	if !ok {
@@ -69,7 +68,7 @@ func Readlink(fsys FS, name string) (string, error) {
 	return l.Readlink(name)
 }
 
-// ErrLocked tells that another process holds the lock.
+// ErrLocked means that another process holds the lock.
 var ErrLocked = errors.New("in use by another process")
 
 var (
@@ -79,12 +78,12 @@ var (
 	_ Links  = OS{}
 )
 
-// Symlink makes a symlink as os.Symlink does.
+// Symlink is os.Symlink.
 func (OS) Symlink(target, name string) error {
 	return within("symlink", name, func(dir int, base string) error { return unix.Symlinkat(target, dir, base) })
 }
 
-// Readlink reads a symlink as os.Readlink does.
+// Readlink is os.Readlink.
 func (OS) Readlink(name string) (target string, err error) {
 	err = opened("readlink", name, unix.O_PATH|unix.O_NOFOLLOW, func(fd int) error {
 		target, err = readlink(fd)
@@ -127,13 +126,13 @@ func attrError(op, name string, err error) error {
 	}
 }
 
-// Statfs describes the file system that holds a name.
+// Statfs describes the file system that contains a name.
 func (OS) Statfs(name string) (st unix.Statfs_t, err error) {
 	err = opened("statfs", name, unix.O_PATH, func(fd int) error { return unix.Fstatfs(fd, &st) })
 	return st, err
 }
 
-// Free returns what is left to those who are not root.
+// Free returns the bytes available to users other than root.
 func (o OS) Free(name string) (int64, error) {
 	st, err := o.Statfs(name)
 	return available(&st), err
@@ -141,11 +140,11 @@ func (o OS) Free(name string) (int64, error) {
 
 func available(st *unix.Statfs_t) int64 { return int64(st.Bavail) * int64(st.Bsize) } // Bsize has another type on arm
 
-// LockName is the file in a folder on which its lock is.
+// LockName is the name of a folder's lock file.
 const LockName = ".lock"
 
-// Lock takes flock(2) on a file in the folder, which it makes for the folder's owner
-// alone: whoever may list a folder can lock the folder itself, and keep its owner out.
+// Lock takes flock(2) on a file in the folder, which only the folder's owner can open. A
+// lock on the folder itself could be taken by anyone who may list it.
 func (o OS) Lock(name string) (io.Closer, error) {
 	path := filepath.Join(name, LockName)
 	f, err := o.open(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
@@ -163,7 +162,7 @@ func (o OS) Lock(name string) (io.Closer, error) {
 	return l, nil
 }
 
-// asFolder gives a file that root has made to the owner of its folder.
+// asFolder gives a file that root created to its folder's owner.
 func (o OS) asFolder(f *os.File, dir string) error {
 	var st unix.Stat_t
 	return opened("stat", dir, unix.O_PATH, func(fd int) error {
@@ -174,9 +173,9 @@ func (o OS) asFolder(f *os.File, dir string) error {
 	})
 }
 
-// LockFile takes flock(2) on a file, which it makes where it is missing. Held by
-// another process it fails with ErrLocked. Close and the end of the process give
-// the lock back, and leave the file.
+// LockFile takes flock(2) on a file, and creates the file if needed. It fails with
+// ErrLocked if another process holds the lock. Close, or the end of the process, releases
+// it; the file stays.
 func (o OS) LockFile(name string, perm fs.FileMode) (*os.File, error) {
 	f, err := o.open(name, os.O_RDWR|os.O_CREATE, perm)
 	if err == nil {
@@ -199,8 +198,8 @@ func flock(f *os.File) error {
 	return nil
 }
 
-// BeginWrite tells the disk to begin writing a part of a file, without waiting for
-// it. It makes nothing durable: that and its failure are for Sync to tell.
+// BeginWrite starts writeback of a part of a file without waiting. It makes nothing
+// durable; Sync does that, and reports errors.
 func BeginWrite(f File, off, n int64) error {
 	o, ok := f.(*os.File)
 	if !ok {

@@ -87,7 +87,7 @@ func TestRelink_IsNeverAbsent(t *testing.T) {
 	}
 }
 
-// TestOS_LockIsTheOwners: whoever may list a folder, and locks it, keeps nobody out.
+// TestOS_LockIsTheOwners: a user who may only list a folder cannot lock it.
 func TestOS_LockIsTheOwners(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.Chmod(dir, 0o755); err != nil {

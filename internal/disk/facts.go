@@ -10,21 +10,21 @@ import (
 	"time"
 )
 
-// Facts are what fs.FileInfo hides. A file system of its own has them in what
-// FileInfo.Sys returns, by a method Facts.
+// Facts holds file metadata that fs.FileInfo lacks. An FS other than OS provides it by a
+// method Facts on FileInfo.Sys.
 type Facts struct {
 	Owner   int // user id
-	Links   int // names of the file
+	Links   int // hard links
 	Changed time.Time
 }
 
-// Owner returns the user id of a file's owner; ok is false where it is unknown.
+// Owner returns the user id of a file's owner; ok is false if unknown.
 func Owner(fi fs.FileInfo) (uid int, ok bool) {
 	f, ok := factsOf(fi)
 	return f.Owner, ok
 }
 
-// LinkCount returns how many names a file has, 1 where that is unknown.
+// LinkCount returns a file's number of hard links, 1 if unknown.
 func LinkCount(fi fs.FileInfo) int {
 	if f, ok := factsOf(fi); ok {
 		return f.Links
@@ -32,8 +32,8 @@ func LinkCount(fi fs.FileInfo) int {
 	return 1
 }
 
-// Changed returns when a file's content, rights or names last changed. Unlike the
-// time of modification its owner cannot set it.
+// Changed returns when a file's content, mode or links last changed. Unlike the
+// modification time, its owner cannot set it.
 func Changed(fi fs.FileInfo) time.Time {
 	if f, ok := factsOf(fi); ok {
 		return f.Changed
@@ -51,14 +51,13 @@ func factsOf(fi fs.FileInfo) (Facts, bool) {
 	return Facts{}, false
 }
 
-// Lister is what a file system offers that lists a part of a folder.
+// Lister is implemented by a file system that can list a part of a folder.
 type Lister interface {
 	ReadDirN(name string, n int) ([]fs.DirEntry, error)
 }
 
-// ReadDirN lists at most n entries of a folder, sorted by name, so that a folder
-// with millions of them costs no more than n. Which ones it lists of a larger
-// folder is not defined.
+// ReadDirN lists at most n entries of a folder, sorted by name, at the cost of n entries.
+// Of a larger folder it lists arbitrary ones.
 func ReadDirN(fsys FS, name string, n int) ([]fs.DirEntry, error) {
 	l, ok := fsys.(Lister)
 	if !ok {
@@ -72,7 +71,7 @@ func ReadDirN(fsys FS, name string, n int) ([]fs.DirEntry, error) {
 
 var _ Lister = OS{}
 
-// ReadDirN lists at most n entries of a folder, in no order.
+// ReadDirN lists at most n entries of a folder, unsorted.
 func (o OS) ReadDirN(name string, n int) ([]fs.DirEntry, error) {
 	d, err := o.OpenFolder(name)
 	if err != nil {

@@ -12,13 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// heldFor is how long a held folder is used before it is looked at again: a folder that
-// was moved away or mounted over is noticed after that.
+// heldFor is how long a held folder is used before it is checked again. A folder that was
+// moved or mounted over is noticed after that.
 const heldFor = time.Second
 
-// Held is OS with some folders held open. A name in one of them costs one system call,
-// where OS resolves the whole path and closes it again. It is for a service that works
-// in few folders for as long as it lives.
+// Held is OS with some folders held open. An operation on a name in such a folder needs one
+// system call, while OS resolves the whole path. It is for a service that works in a few
+// folders for its whole life.
 type Held struct {
 	OS
 	folders map[string]*heldFolder // by path with a slash at its end
@@ -26,7 +26,7 @@ type Held struct {
 
 type heldFolder struct {
 	mu   sync.Mutex
-	at   *os.File // nil: it could not be opened
+	at   *os.File // nil: not open
 	seen time.Time
 }
 
@@ -37,7 +37,8 @@ var (
 	_ Attrs  = (*Held)(nil)
 )
 
-// Hold returns OS with folders held, from their first use on; none need exist yet.
+// Hold returns an OS that holds the given folders open from their first use. They need not
+// exist yet.
 func Hold(folders ...string) *Held {
 	h := &Held{folders: map[string]*heldFolder{}}
 	for _, f := range folders {
@@ -46,7 +47,7 @@ func Hold(folders ...string) *Held {
 	return h
 }
 
-// folder returns an open folder, nil if it is none of the held ones or cannot be opened.
+// folder returns an open folder, or nil if the path is not held or cannot be opened.
 func (h *Held) folder(path string) *os.File {
 	f := h.folders[path]
 	if f == nil {
@@ -65,10 +66,10 @@ func (h *Held) folder(path string) *os.File {
 	now := os.NewFile(uintptr(fd), path)
 	f.seen = time.Now()
 	if f.at != nil && sameFolder(f.at, now) {
-		_ = now.Close() // only looked at
+		_ = now.Close() // same folder
 		return f.at
 	}
-	// The one before may be in use: it is closed when it is no longer reachable.
+	// The previous file may be in use; the garbage collector closes it.
 	f.at = now
 	return f.at
 }
@@ -79,8 +80,8 @@ func sameFolder(a, b *os.File) bool {
 	return err == nil && err2 == nil && SameFile(x, y)
 }
 
-// in runs a call with the descriptor of the held folder of a name, and returns
-// errElsewhere where there is none.
+// in runs a call with the descriptor of the held folder that contains a name. It returns
+// errElsewhere if there is none.
 func (h *Held) in(op, name string, call func(dir int, base string) error) error {
 	dir, base := splitLast(name)
 	f := h.folder(dir)
@@ -92,10 +93,10 @@ func (h *Held) in(op, name string, call func(dir int, base string) error) error 
 	return wrap(op, name, err)
 }
 
-// errElsewhere tells that OS has to resolve the path.
-var errElsewhere = errors.New("not by a held folder")
+// errElsewhere means that OS must resolve the path.
+var errElsewhere = errors.New("not in a held folder")
 
-// Lstat describes a name.
+// Lstat returns a name's FileInfo.
 func (h *Held) Lstat(name string) (fs.FileInfo, error) {
 	var st unix.Stat_t
 	err := h.in("lstat", name, func(dir int, base string) error { return unix.Fstatat(dir, base, &st, unix.AT_SYMLINK_NOFOLLOW) })
@@ -108,7 +109,7 @@ func (h *Held) Lstat(name string) (fs.FileInfo, error) {
 	return infoOf(filepath.Base(name), &st), nil
 }
 
-// Stat describes what a name leads to.
+// Stat returns the FileInfo of a name, following symlinks.
 func (h *Held) Stat(name string) (fs.FileInfo, error) {
 	if fi, err := h.Lstat(name); err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 		return fi, err
@@ -116,8 +117,8 @@ func (h *Held) Stat(name string) (fs.FileInfo, error) {
 	return h.OS.Stat(name)
 }
 
-// OpenFile opens a regular file. One that is made anew needs no other look; all others
-// are opened by their path.
+// OpenFile opens a regular file. It creates a file (O_EXCL) in the held folder; all other
+// files are opened by path.
 func (h *Held) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	if flag&os.O_EXCL == 0 {
 		return h.OS.OpenFile(name, flag, perm)
@@ -136,7 +137,7 @@ func (h *Held) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// Link links a name in a held folder to another.
+// Link makes a hard link from a name in a held folder.
 func (h *Held) Link(oldname, newname string) error {
 	err := h.in("link", oldname, func(olddir int, oldbase string) error {
 		return within("link", newname, func(newdir int, newbase string) error {
@@ -149,7 +150,7 @@ func (h *Held) Link(oldname, newname string) error {
 	return linkError("link", oldname, newname, err)
 }
 
-// Remove removes a name, or an empty folder.
+// Remove removes a name or an empty folder.
 func (h *Held) Remove(name string) error {
 	err := h.in("remove", name, unlink)
 	if errors.Is(err, errElsewhere) {
@@ -158,7 +159,7 @@ func (h *Held) Remove(name string) error {
 	return err
 }
 
-// Free returns what is left to those who are not root.
+// Free returns the bytes available to users other than root.
 func (h *Held) Free(name string) (int64, error) {
 	var st unix.Statfs_t
 	f := h.folder(filepath.Clean(name) + "/")

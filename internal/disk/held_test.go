@@ -12,7 +12,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// TestHeld_IsOS compares what each call does to what OS does, in a held folder and
+// TestHeld_IsOS compares the effect of each call with that of OS, in a held folder and
 // beside it.
 func TestHeld_IsOS(t *testing.T) {
 	run := func(fsys disk.FS, dir string) (out []string) {
@@ -80,8 +80,8 @@ func TestHeld_IsOS(t *testing.T) {
 	}
 }
 
-// TestHeld_Moved moves a held folder away and puts another in its place: a second later
-// that one is used.
+// TestHeld_Moved moves a held folder away and puts another in its place: a second later the
+// new one is used.
 func TestHeld_Moved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := filepath.Join(t.TempDir(), "held")
@@ -111,7 +111,7 @@ func TestHeld_Moved(t *testing.T) {
 	})
 }
 
-// TestHeld_FreeAsOS asks how much room is left.
+// TestHeld_FreeAsOS compares the free space.
 func TestHeld_FreeAsOS(t *testing.T) {
 	dir := t.TempDir()
 	want, err := disk.OS{}.Free(dir)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// info describes a file by its descriptor, without the cost of an os.File. Sys returns
-// a *syscall.Stat_t, as that of package os does.
+// info is the FileInfo of a descriptor, without the cost of an os.File. Like package os,
+// Sys returns a *syscall.Stat_t.
 type info struct {
 	name string
 	st   syscall.Stat_t
@@ -26,7 +26,7 @@ func describe(op, name string, flag int) (fs.FileInfo, error) {
 	return i, nil
 }
 
-// infoOf describes a file by what fstatat(2) told of it.
+// infoOf converts the result of fstatat(2).
 func infoOf(name string, st *unix.Stat_t) *info {
 	return &info{name, syscall.Stat_t{
 		Dev: st.Dev, Ino: st.Ino, Nlink: st.Nlink, Mode: st.Mode, Uid: st.Uid, Gid: st.Gid, Rdev: st.Rdev,
@@ -41,7 +41,7 @@ func (i *info) ModTime() time.Time { return time.Unix(i.st.Mtim.Unix()) }
 func (i *info) IsDir() bool        { return i.Mode().IsDir() }
 func (i *info) Sys() any           { return &i.st }
 
-// Mode translates st_mode of stat(2).
+// Mode converts st_mode.
 func (i *info) Mode() fs.FileMode {
 	mode := fs.FileMode(i.st.Mode & 0o777)
 	switch i.st.Mode & unix.S_IFMT {
@@ -70,7 +70,7 @@ func (i *info) Mode() fs.FileMode {
 	return mode
 }
 
-// SameFile tells whether two descriptions are of the same file, on any FS.
+// SameFile reports whether two FileInfos describe the same file, on any FS.
 func SameFile(a, b fs.FileInfo) bool {
 	x, ok := a.Sys().(*syscall.Stat_t)
 	y, ok2 := b.Sys().(*syscall.Stat_t)

@@ -12,16 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OS is the machine's file system, as one who has more rights than others may use
-// it: see openPath for which symlinks are followed. It waits for no pipe, opens
-// nothing but regular files, and not one that a hard link brought into another
-// owner's folder.
+// OS is the machine's file system, safe for a process with more rights than the owners of
+// the folders it works in. It follows only trusted symlinks (see openPath), never blocks on
+// a pipe, opens only regular files, and rejects a hard link to another owner's file.
 type OS struct{}
 
 var _ FS = OS{}
 
-// OpenFile opens a regular file, or makes one, as open(2) does. Anything else is
-// an error that wraps ErrNotRegular, without waiting for it.
+// OpenFile opens or creates a regular file like open(2). For anything else it returns an
+// error that wraps ErrNotRegular, without blocking.
 func (o OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 	f, err := o.open(name, flag, perm)
 	if err != nil {
@@ -34,12 +33,12 @@ func (o OS) OpenFile(name string, flag int, perm fs.FileMode) (File, error) {
 func (o OS) Open(name string) (*os.File, error) { return o.open(name, os.O_RDONLY, 0) }
 
 func (OS) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	flags := flag &^ unix.O_TRUNC // not before it is known what the file is
+	flags := flag &^ unix.O_TRUNC // only after the type is checked
 	if flag&unix.O_EXCL == 0 {
 		flags |= unix.O_NONBLOCK | unix.O_NOCTTY
 	}
 	fd, err := openPath(name, flags, uint32(perm.Perm()))
-	if errors.Is(err, unix.ENXIO) { // a socket, or a pipe that nobody reads
+	if errors.Is(err, unix.ENXIO) { // a socket, or a pipe without a reader
 		err = ErrNotRegular
 	}
 	if err == nil && flag&unix.O_EXCL == 0 {
@@ -56,9 +55,9 @@ func (OS) open(name string, flag int, perm fs.FileMode) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// usable refuses what is not a regular file, and a file of several names whose
-// owner is not its folder's: a hard link (link(2)) brings a file to where its
-// owner never put it.
+// usable rejects anything but a regular file, and a file with several names whose owner
+// differs from its folder's, because a hard link can bring a file to where its owner did
+// not put it.
 func usable(fd int, name string) error {
 	var st, dir unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -81,19 +80,19 @@ func usable(fd int, name string) error {
 	return err
 }
 
-// Rename renames as rename(2) does.
+// Rename is rename(2).
 func (OS) Rename(oldname, newname string) error {
 	return within2("rename", oldname, newname, unix.Renameat)
 }
 
-// Link links as link(2) does.
+// Link is link(2).
 func (OS) Link(oldname, newname string) error {
 	return unsupported(within2("link", oldname, newname, func(olddir int, oldbase string, newdir int, newbase string) error {
 		return unix.Linkat(olddir, oldbase, newdir, newbase, 0)
 	}))
 }
 
-// Remove removes a name, or an empty folder.
+// Remove removes a name or an empty folder.
 func (OS) Remove(name string) error {
 	return within("remove", name, unlink)
 }
@@ -108,14 +107,14 @@ func unlink(dir int, base string) error {
 	return err
 }
 
-// Mkdir makes a folder, whose rights are perm whatever the umask.
+// Mkdir makes a folder with the mode perm, whatever the umask is.
 func (o OS) Mkdir(name string, perm fs.FileMode) error {
 	err := within("mkdir", name, func(dir int, base string) error { return unix.Mkdirat(dir, base, uint32(perm.Perm())) })
 	if err != nil {
 		return err
 	}
-	// Only where the umask took something: in a setgid folder, chmod(2) by a user who is
-	// not of the group takes the bit away.
+	// Only if the umask removed bits: in a setgid folder, chmod(2) by a user outside the
+	// group clears the setgid bit.
 	if fi, err := o.Lstat(name); err != nil || fi.Mode().Perm() == perm.Perm() {
 		return err
 	}
@@ -131,8 +130,8 @@ func (OS) OpenFolder(name string) (*os.File, error) {
 	return os.NewFile(uintptr(fd), name), nil
 }
 
-// OpenSocket opens a Unix socket as a name that connect(2) takes, without
-// connecting to it.
+// OpenSocket opens a Unix socket, without connecting, so that connect(2) can use its
+// descriptor's name.
 func (OS) OpenSocket(name string) (*os.File, error) {
 	fd, err := openPath(name, unix.O_PATH|unix.O_NOFOLLOW, 0)
 	if err != nil {
@@ -160,19 +159,19 @@ func (o OS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// entry is a name in a folder. Package os would look at it by its path.
+// entry is a name in a folder. Package os would resolve its path again for Info.
 type entry struct {
 	fs.DirEntry
 	dir string
 }
 
-// Info describes the name as Lstat does.
+// Info returns the FileInfo of the name, like Lstat.
 func (e entry) Info() (fs.FileInfo, error) { return OS{}.Lstat(filepath.Join(e.dir, e.Name())) }
 
-// Lstat describes a name, and does not follow it if it is a symlink.
+// Lstat returns a name's FileInfo; it does not follow a symlink.
 func (OS) Lstat(name string) (fs.FileInfo, error) { return describe("lstat", name, unix.O_NOFOLLOW) }
 
-// Stat describes what a name leads to.
+// Stat returns the FileInfo of a name, following symlinks.
 func (OS) Stat(name string) (fs.FileInfo, error) { return describe("stat", name, 0) }
 
 // SyncDir makes the names in a folder durable.
@@ -184,8 +183,8 @@ func (o OS) SyncDir(name string) error {
 	return errors.Join(unsupported(d.Sync()), d.Close())
 }
 
-// OpenFlush prepares syncfs(2), which since Linux 5.8 reports every failed write
-// since its descriptor was opened or reported last.
+// OpenFlush prepares syncfs(2), which since Linux 5.8 reports every failed write since the
+// descriptor was opened or last reported one.
 func (o OS) OpenFlush(dir string) (Flusher, error) {
 	d, err := o.OpenFolder(dir)
 	if err != nil {
@@ -199,7 +198,7 @@ type flusher struct {
 	d   *os.File
 }
 
-// Flush fails once if another file system was mounted at the folder meanwhile.
+// Flush fails once if another file system was mounted at the folder.
 func (f *flusher) Flush() error {
 	now, err := OS{}.Stat(f.dir)
 	if err != nil {
@@ -210,12 +209,12 @@ func (f *flusher) Flush() error {
 		if opening != nil {
 			return opening
 		}
-		err = errors.Join(fmt.Errorf("%s is another folder than before", f.dir), err, f.d.Close())
+		err = errors.Join(fmt.Errorf("%s was replaced by another folder", f.dir), err, f.d.Close())
 		f.d = d
 		return err
 	}
 	return unsupported(wrap("syncfs", f.dir, unix.Syncfs(int(f.d.Fd()))))
 }
 
-// Close gives the descriptor back.
+// Close closes the descriptor.
 func (f *flusher) Close() error { return f.d.Close() }

@@ -11,26 +11,24 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLink reports a symlink that another user than root or this one made, or could
-// have put where it is. It is not followed.
-var ErrLink = errors.New("a symlink that another user could have made; use the path it stands for")
+// ErrLink means that a symlink is not followed, because a user other than root or this one
+// made it or could have put it there.
+var ErrLink = errors.New("a symlink that another user could have made; use its target's path")
 
-// ErrNotRegular reports a name that is not a regular file: a folder, a pipe, a
-// socket, a device.
+// ErrNotRegular means that a name is a folder, a pipe, a socket or a device.
 var ErrNotRegular = errors.New("not a regular file")
 
-// maxLinks bounds the symlinks on the way to one name, as path_resolution(7) does.
+// maxLinks bounds the symlinks on the way to a name, like path_resolution(7).
 const maxLinks = 40
 
-// openPath opens a name for this package: flags and mode are those of open(2).
+// openPath opens a name for this package; flags and mode are those of open(2).
 //
-// Whoever can write to a folder on the way can swap what is in it at any moment,
-// so a check followed by a use is no protection. openat2(2) refuses symlinks in
-// one step; then every folder on the way is a real one, and those who could move
-// it own what is in it anyway. Only where that finds a symlink, the way is walked
-// folder by folder, and a symlink is followed if nobody but root and this user can
-// have put it there. So an administrator may link /var elsewhere, and a service
-// cannot link its own folder to one of root's.
+// Whoever can write to a folder of the path can swap its entries at any moment, so a check
+// before use does not help. openat2(2) rejects symlinks atomically; every folder of the
+// path is then a real one, and whoever could move it owns its content anyway. Only if there
+// is a symlink, openPath walks the path folder by folder, and follows a symlink that only
+// root or this user can have put there. So an administrator may link /var elsewhere, but a
+// service cannot link its own folder to one of root's.
 func openPath(name string, flags int, mode uint32) (int, error) {
 	if name == "" {
 		return -1, unix.ENOENT
@@ -43,7 +41,7 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	switch {
 	case err == nil:
 		return fd, nil
-	// EPERM is also the answer of a filter that does not know openat2.
+	// A seccomp filter that does not know openat2 also returns EPERM.
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
 		w := &walk{}
 		defer w.close()
@@ -53,11 +51,11 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// walk is the way to a name, one folder at a time.
+// walk resolves a path, one folder at a time.
 type walk struct {
-	dir int // the folder reached
-	// ours reports that nobody but root and this user could have changed the way
-	// to this folder, or what is in it.
+	dir int // the current folder
+	// ours means that only root and this user could have changed the path to this folder,
+	// or its entries.
 	ours  bool
 	links int
 }
@@ -73,7 +71,7 @@ func (w *walk) start(at string) error {
 	return w.enter(fd)
 }
 
-// enter goes on from a folder, whose descriptor it owns from then on.
+// enter moves to a folder and takes ownership of its descriptor.
 func (w *walk) enter(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -103,7 +101,7 @@ func (w *walk) open(name string, flags int, mode uint32) (int, error) {
 		itself := last && flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0
 		target, err := w.link(part)
 		if errors.Is(err, unix.ENOENT) && last {
-			err = nil // open(2) may make it
+			err = nil // open(2) may create it
 		}
 		switch {
 		case err != nil:
@@ -141,8 +139,8 @@ func (w *walk) open(name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// link returns where a symlink in the folder leads, "" for any other name. It
-// refuses one that another user owns.
+// link returns a symlink's target, or "" for any other name. A symlink of another user
+// makes the walk untrusted.
 func (w *walk) link(name string) (target string, err error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(w.dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -161,10 +159,10 @@ func (w *walk) link(name string) (target string, err error) {
 	return target, err
 }
 
-// guarded reports that nobody but root and this user can change the names in a
-// folder; in a sticky one they are safe from all but their owners. A folder that its
-// group may write counts as guarded only where user and group are this process's own:
-// elsewhere the bit may stand for the mask of an access control list.
+// guarded reports whether only root and this user can change a folder's entries; in a
+// sticky folder only their owners can. A group-writable folder is guarded only if user and
+// group are this process's own, because otherwise the bit may be the mask of an access
+// control list.
 func guarded(st *unix.Stat_t) bool {
 	own := os.Geteuid() != 0 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid()
 	others := st.Mode&unix.S_IWOTH != 0 || st.Mode&unix.S_IWGRP != 0 && !own
@@ -173,19 +171,19 @@ func guarded(st *unix.Stat_t) bool {
 
 func trusted(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
 
-// split returns the parts of a path; ".." stays, for openat(2) to judge.
+// split returns the parts of a path. It keeps "..", which openat(2) resolves.
 func split(path string) []string {
 	return strings.FieldsFunc(path, func(r rune) bool { return r == filepath.Separator })
 }
 
-// readlink returns where the symlink behind a descriptor leads.
+// readlink returns the target of an open symlink.
 func readlink(fd int) (string, error) {
 	b := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(fd, "", b)
 	return string(b[:max(n, 0)]), err
 }
 
-// retry repeats a call that a signal cut off.
+// retry repeats a call that a signal interrupted.
 func retry[T any](call func() (T, error)) (T, error) {
 	for {
 		v, err := call()
@@ -195,7 +193,7 @@ func retry[T any](call func() (T, error)) (T, error) {
 	}
 }
 
-// within runs a call with the descriptor of the folder that holds a name.
+// within runs a call with the descriptor of the folder that contains a name.
 func within(op, name string, call func(dir int, base string) error) error {
 	dir, base := splitLast(name)
 	if base == "" || base == "." || base == ".." {
@@ -208,8 +206,8 @@ func within(op, name string, call func(dir int, base string) error) error {
 	return err
 }
 
-// splitLast splits a name into the folder and the last name in it. It cleans only a name
-// that needs it: most come out of filepath.Join.
+// splitLast splits a name into its folder and last part. It cleans only names that need it,
+// because most come from filepath.Join.
 func splitLast(name string) (dir, base string) {
 	if dir, base = filepath.Split(name); base == "" || base == "." || base == ".." {
 		dir, base = filepath.Split(filepath.Clean(name))

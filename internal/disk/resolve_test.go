@@ -21,13 +21,14 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// shared returns a folder that everybody may change, so that what is in it may be
-// anybody's, beside a folder that only this user may.
+// shared returns a folder that everybody may change, so that its names may be anybody's,
+// beside a folder that only this user may change.
 func shared(t *testing.T) (folder, private string) {
 	t.Helper()
 	dir := t.TempDir()
 	folder, private = filepath.Join(dir, "shared"), filepath.Join(dir, "private")
-	must(t, os.Mkdir(folder, 0o755), os.Chmod(folder, 0o777), os.Mkdir(private, 0o700), os.WriteFile(filepath.Join(private, "secret"), []byte("secret"), 0o600))
+	must(t, os.Mkdir(folder, 0o755), os.Chmod(folder, 0o777), os.Mkdir(private, 0o700),
+		os.WriteFile(filepath.Join(private, "secret"), []byte("secret"), 0o600))
 	return folder, private
 }
 
@@ -61,8 +62,8 @@ func operations(dir string) map[string]func() error {
 	}
 }
 
-// TestOS_NoOperationFollowsPlantedLinks: a folder on the way is a symlink that
-// somebody else could have put there.
+// TestOS_NoOperationFollowsPlantedLinks: a folder of the path is a symlink that another
+// user could have put there.
 func TestOS_NoOperationFollowsPlantedLinks(t *testing.T) {
 	folder, private := shared(t)
 	must(t, os.Symlink(private, filepath.Join(folder, "data")))
@@ -93,7 +94,7 @@ func TestOS_NoOperationFollowsPlantedLinks(t *testing.T) {
 	}
 }
 
-// TestOS_FollowsLinksOfItsOwn: what an administrator links elsewhere is used there.
+// TestOS_FollowsLinksOfItsOwn: links that an administrator made are followed.
 func TestOS_FollowsLinksOfItsOwn(t *testing.T) {
 	dir := t.TempDir()
 	real := filepath.Join(dir, "real")
@@ -129,7 +130,7 @@ func TestOS_FollowsLinksOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestOS_OpensRegularFilesOnly: nothing else is waited for.
+// TestOS_OpensRegularFilesOnly: opening anything else does not block.
 func TestOS_OpensRegularFilesOnly(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -145,8 +146,8 @@ func TestOS_OpensRegularFilesOnly(t *testing.T) {
 	}
 }
 
-// TestOS_RefusesHardLinksOfOthers: a link to another user's file in one's own
-// folder is opened by nobody with more rights, and not cut to nothing on the way.
+// TestOS_RefusesHardLinksOfOthers: a hard link to another user's file in one's own folder
+// is not opened by a more privileged user, nor truncated.
 func TestOS_RefusesHardLinksOfOthers(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("needs root: gives a folder to another user")
@@ -178,7 +179,7 @@ func TestOS_RefusesLinksOwnedByOthers(t *testing.T) {
 	if _, err := disk.ReadFile(disk.OS{}, link, 10); !errors.Is(err, disk.ErrLink) {
 		t.Errorf("read: %v", err)
 	}
-	// Below a folder of another user's, nothing is.
+	// Below a folder of another user, none is.
 	theirs := filepath.Join(private, "theirs")
 	must(t, os.Mkdir(theirs, 0o755), os.Symlink(private, filepath.Join(theirs, "up")), os.Chown(theirs, 65534, 65534))
 	if _, err := disk.ReadFile(disk.OS{}, filepath.Join(theirs, "up", "secret"), 10); !errors.Is(err, disk.ErrLink) {
@@ -186,8 +187,8 @@ func TestOS_RefusesLinksOwnedByOthers(t *testing.T) {
 	}
 }
 
-// TestOS_HoldsAgainstASwapper: while a folder and a symlink change places at full
-// speed, no operation reaches what the symlink leads to.
+// TestOS_HoldsAgainstASwapper: while a folder and a symlink are swapped at full speed, no
+// operation reaches the symlink's target.
 func TestOS_HoldsAgainstASwapper(t *testing.T) {
 	folder, private := shared(t)
 	data, link := filepath.Join(folder, "data"), filepath.Join(folder, "link")
@@ -221,7 +222,7 @@ func TestOS_HoldsAgainstASwapper(t *testing.T) {
 	}
 }
 
-// TestRemoveAll_RemovesLinksNotWhatTheyLeadTo, at any depth.
+// TestRemoveAll_RemovesLinksNotWhatTheyLeadTo: at any depth.
 func TestRemoveAll_RemovesLinksNotWhatTheyLeadTo(t *testing.T) {
 	folder, private := shared(t)
 	at := filepath.Join(folder, "tree")
@@ -236,12 +237,13 @@ func TestRemoveAll_RemovesLinksNotWhatTheyLeadTo(t *testing.T) {
 	}
 }
 
-// TestOS_DescribesAsPackageOS: kinds, rights, sizes and times are the same.
+// TestOS_DescribesAsPackageOS: kinds, modes, sizes and times are the same.
 func TestOS_DescribesAsPackageOS(t *testing.T) {
 	dir := t.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must(t, os.WriteFile(at("file"), []byte("abc"), 0o640), os.Symlink("file", at("link")), syscall.Mkfifo(at("pipe"), 0o600),
-		os.Mkdir(at("folder"), 0o700), os.Chmod(at("folder"), 0o770|fs.ModeSetgid), os.WriteFile(at("suid"), nil, 0o600), os.Chmod(at("suid"), 0o755|fs.ModeSetuid))
+		os.Mkdir(at("folder"), 0o700), os.Chmod(at("folder"), 0o770|fs.ModeSetgid), os.WriteFile(at("suid"), nil, 0o600),
+		os.Chmod(at("suid"), 0o755|fs.ModeSetuid))
 	for _, name := range []string{at("file"), at("link"), at("pipe"), at("folder"), at("suid"), "/tmp", "/dev/null", "/"} {
 		want, err := os.Lstat(name)
 		must(t, err)

@@ -5,11 +5,11 @@ import (
 	"errors"
 )
 
-// ErrUTF16 reports a text in UTF-16, as some editors and shells of Windows save it.
+// ErrUTF16 means that a text is UTF-16, which some Windows editors and shells write.
 var ErrUTF16 = errors.New("the text is UTF-16; save it as UTF-8, such as with: iconv -f UTF-16 -t UTF-8")
 
-// Text returns the content of a file that a person edits without the byte order mark
-// that some editors put first. It returns ErrUTF16 for a text in UTF-16.
+// Text returns the content of a file without a leading byte order mark. It returns ErrUTF16
+// for UTF-16.
 func Text(content []byte) ([]byte, error) {
 	if bytes.HasPrefix(content, []byte{0xff, 0xfe}) || bytes.HasPrefix(content, []byte{0xfe, 0xff}) {
 		return nil, ErrUTF16
@@ -17,7 +17,7 @@ func Text(content []byte) ([]byte, error) {
 	return bytes.TrimPrefix(content, []byte("\xef\xbb\xbf")), nil
 }
 
-// ReadText is ReadFile for a file that a person edits: see Text.
+// ReadText is ReadFile and Text.
 func ReadText(fsys FS, path string, limit int64) (string, error) {
 	content, err := ReadFile(fsys, path, limit)
 	if err == nil {

@@ -10,19 +10,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Owners is what a file system offers whose names have owners and rights.
+// Owners is implemented by a file system with owners and modes.
 type Owners interface {
-	// Chown and Chmod act on what a name is at one moment: a regular file of one
-	// name, a folder or a socket, never a symlink or what it leads to.
+	// Chown and Chmod act on a regular file with one name, a folder or a socket, never on a
+	// symlink or its target.
 	Chown(name string, uid, gid int) error
 	Chmod(name string, mode fs.FileMode) error
-	// Stat describes what a name leads to.
+	// Stat returns the FileInfo of a name, following symlinks.
 	Stat(name string) (fs.FileInfo, error)
 }
 
 var _ Owners = OS{}
 
-// Chown gives a name to a user and a group.
+// Chown sets the owner and group of a name.
 func (OS) Chown(name string, uid, gid int) error {
 	return opened("chown", name, unix.O_PATH|unix.O_NOFOLLOW, func(fd int) error {
 		if err := single(fd); err != nil {
@@ -32,7 +32,7 @@ func (OS) Chown(name string, uid, gid int) error {
 	})
 }
 
-// Chmod sets a name's mode.
+// Chmod sets the mode of a name.
 func (OS) Chmod(name string, mode fs.FileMode) error {
 	return opened("chmod", name, unix.O_PATH|unix.O_NOFOLLOW, func(fd int) error {
 		if err := single(fd); err != nil {
@@ -46,7 +46,8 @@ func (OS) Chmod(name string, mode fs.FileMode) error {
 	})
 }
 
-// single refuses what has other names, or is none of the kinds that have owners of ours.
+// single rejects a file with several names, and types other than regular files, folders and
+// sockets.
 func single(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -56,13 +57,13 @@ func single(fd int) error {
 	case kind == unix.S_IFDIR, (kind == unix.S_IFREG || kind == unix.S_IFSOCK) && st.Nlink == 1:
 		return nil
 	case kind == unix.S_IFREG:
-		return fmt.Errorf("%w: it has other names (hard links)", ErrNotRegular)
+		return fmt.Errorf("%w: it has several names (hard links)", ErrNotRegular)
 	default:
 		return ErrNotRegular
 	}
 }
 
-// Chown gives a name on fsys to a user and a group.
+// Chown sets the owner and group of a name on fsys.
 func Chown(fsys FS, name string, uid, gid int) error {
 	o, ok := fsys.(Owners)
 	if !ok {
@@ -80,7 +81,7 @@ func Chmod(fsys FS, name string, mode fs.FileMode) error {
 	return o.Chmod(name, mode)
 }
 
-// Stat describes what a name on fsys leads to.
+// Stat returns the FileInfo of a name on fsys, following symlinks.
 func Stat(fsys FS, name string) (fs.FileInfo, error) {
 	if o, ok := fsys.(Owners); ok {
 		return o.Stat(name)
@@ -88,9 +89,9 @@ func Stat(fsys FS, name string) (fs.FileInfo, error) {
 	return fsys.Lstat(name)
 }
 
-// Walk visits a name and all below it, folders before what is in them, by name. It
-// follows no symlink: one is visited as what it is. A visit that returns
-// fs.SkipDir passes a folder over; any other error ends the walk.
+// Walk visits a name and everything below it, folders before their entries, sorted by name.
+// It follows no symlinks. A visit that returns fs.SkipDir skips a folder; any other error
+// ends the walk.
 func Walk(fsys FS, name string, visit func(path string, fi fs.FileInfo) error) error {
 	fi, err := fsys.Lstat(name)
 	if err == nil {
@@ -107,7 +108,7 @@ func Walk(fsys FS, name string, visit func(path string, fi fs.FileInfo) error) e
 		return err
 	}
 	for _, e := range entries {
-		// What is gone since it was listed is not there to be visited.
+		// Skip entries that were removed meanwhile.
 		if err := Walk(fsys, filepath.Join(name, e.Name()), visit); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -115,8 +116,8 @@ func Walk(fsys FS, name string, visit func(path string, fi fs.FileInfo) error) e
 	return nil
 }
 
-// RemoveAll removes a name and all below it, following nothing. What is gone
-// already is not missed.
+// RemoveAll removes a name and everything below it without following symlinks. A missing
+// name is not an error.
 func RemoveAll(fsys FS, name string) error {
 	if t, ok := fsys.(interface{ RemoveAll(name string) error }); ok {
 		return t.RemoveAll(name)
@@ -140,7 +141,7 @@ func RemoveAll(fsys FS, name string) error {
 	return nil
 }
 
-// RemoveAll removes a tree of any depth by descriptors (os.Root.RemoveAll).
+// RemoveAll removes a tree of any depth, by descriptors (os.Root.RemoveAll).
 func (OS) RemoveAll(name string) error {
 	return within("remove", name, func(dir int, base string) error {
 		root, err := os.OpenRoot(fmt.Sprintf("/proc/self/fd/%d", dir))
@@ -151,7 +152,7 @@ func (OS) RemoveAll(name string) error {
 	})
 }
 
-// Real returns the path that a name leads to, without symlinks.
+// Real returns the path of a name with all symlinks resolved.
 func (OS) Real(name string) (real string, err error) {
 	err = opened("resolve", name, unix.O_PATH, func(fd int) error {
 		real, err = os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))

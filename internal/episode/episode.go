@@ -1,10 +1,10 @@
-// Package episode is the form of an episode: the files of its directory, its
+// Package episode defines the format of an episode: the files of its directory, its
 // meta.json, and the tarball it is shipped as.
 //
-// A directory is whole when it holds done.marker, which the recorder writes last,
-// after everything else is durable; without it the directory is half an episode
-// and is never shipped. A tarball is a pure function of the directory's content,
-// so packing twice gives the same digest.
+// A directory is complete when it holds done.marker, which the recorder writes last, after
+// everything else is durable; without it the directory is half an episode and is never
+// shipped. A tarball is a pure function of the directory's content, so packing twice gives
+// the same digest.
 package episode
 
 import (
@@ -38,8 +38,8 @@ const maxMeta = 1 << 20
 // Verdict says how a recording ended.
 type Verdict string
 
-// The verdicts. Only accepted and failed episodes are shipped: failed is data
-// too (the phase labels say so), abandoned is half a recording.
+// The verdicts. Only accepted and failed episodes are shipped: a failed one is data too
+// (its phase labels say so), an abandoned one is half a recording.
 const (
 	Accepted  Verdict = "accepted"
 	Failed    Verdict = "failed"
@@ -66,19 +66,19 @@ type Meta struct {
 	Start         time.Time       `json:"start"`
 	End           time.Time       `json:"end"`
 	Rows          map[string]int  `json:"rows"` // per source
-	// Sampling tells per source how well the rate was kept.
+	// Sampling is how well each source kept its rate.
 	Sampling map[string]Sampling `json:"sampling,omitempty"`
 	Load     Load                `json:"load"`
-	// ClockStepMS is how far the wall clock stepped during the recording; 0 if
-	// it went on with the monotonic one.
+	// ClockStepMS is how far the wall clock was stepped during the recording; 0 if it ran
+	// with the monotonic one.
 	ClockStepMS int64    `json:"clock_step_ms,omitempty"`
 	Verdict     Verdict  `json:"verdict"`
 	Reason      string   `json:"reason,omitempty"` // why not accepted
 	Notes       []string `json:"notes,omitempty"`  // such as "no KVM: software emulation"
 }
 
-// Sampling is how well one source's rate was kept. Jitter is how far after its
-// due time a sample was begun.
+// Sampling is how well one source kept its rate. Jitter is the delay between a sample's due
+// time and its start.
 type Sampling struct {
 	Hz          float64 `json:"hz"`
 	Missed      int     `json:"missed"` // due times that passed without a sample
@@ -87,7 +87,7 @@ type Sampling struct {
 	JitterMaxUS int64   `json:"jitter_max_us"`
 }
 
-// Load is what the whole machine bore during the recording.
+// Load is the load of the whole machine during the recording.
 type Load struct {
 	Cores int     `json:"cores"`
 	Busy  float64 `json:"busy"`  // share of all cores' time, 0 to 1
@@ -115,14 +115,14 @@ type Event struct {
 	Source string `json:"source"`
 	Event  string `json:"event"`
 	Detail string `json:"detail,omitempty"`
-	// Use is what became of a workload's event.
+	// Use is how a workload's event was used.
 	Use Use `json:"use,omitempty"`
 }
 
-// Use says what became of an event.
+// Use is how an event was used.
 type Use string
 
-// What becomes of an event.
+// How events are used.
 const (
 	UseBegan   Use = "began"   // a phase, at the event's own time
 	UseEnded   Use = "ended"   // the last phase
@@ -133,7 +133,7 @@ const (
 	UseNote    Use = "note"    // begins no phase of this profile: kept for the reader
 )
 
-// Label is a row of labels.jsonl: from here on, this phase.
+// Label is a row of labels.jsonl: from here on, the phase is Phase.
 type Label struct {
 	Wall  int64  `json:"t_wall_ns"`
 	Mono  int64  `json:"t_mono_ns"`

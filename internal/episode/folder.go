@@ -10,8 +10,8 @@ import (
 	"cis490/internal/disk"
 )
 
-// Folder returns an episode's directory for reading. It follows no link, opens only
-// regular files, never waits for one, and lists no more names than an episode has.
+// Folder returns an episode's directory for reading. It follows no link, opens only regular
+// files, never blocks on one, and lists at most MaxFiles names.
 func Folder(fsys disk.FS, dir string) fs.FS { return folder{fsys, dir} }
 
 type folder struct {

@@ -9,10 +9,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// frames compresses a stream as zstd frames of frameSize bytes each, several at
-// the same time. Where one frame ends depends on the content alone, so the
-// result does too, however many cores there are; any zstd reads it as one stream.
-// Memory is bounded by the frames in flight.
+// frames compresses a stream as zstd frames of frameSize bytes each, several at the same
+// time. Frames end at fixed offsets of the content, so the result does not depend on the
+// number of cores; any zstd reads it as one stream. Memory is bounded by the frames in
+// flight.
 type frames struct {
 	z     *zstd.Encoder
 	w     io.Writer
@@ -22,7 +22,7 @@ type frames struct {
 	limit int
 	err   error
 
-	// content is the digest of the stream before compression, made beside it.
+	// content is the digest of the stream before compression, computed in parallel.
 	content hash.Hash
 	last    chan struct{} // of the frame before: closed when it was hashed
 }
@@ -48,7 +48,7 @@ func newFrames() (*frames, error) {
 	return &frames{z: z, limit: n, content: sha256.New()}, nil
 }
 
-// reset starts a stream to w; one that was given up is forgotten.
+// reset starts a stream to w and drops an unfinished one.
 func (f *frames) reset(w io.Writer) {
 	for _, b := range f.busy {
 		<-b.done
@@ -61,7 +61,7 @@ func (f *frames) reset(w io.Writer) {
 	}
 }
 
-// Write takes bytes of the stream.
+// Write adds bytes to the stream.
 func (f *frames) Write(p []byte) (int, error) {
 	n := len(p)
 	for len(p) > 0 && f.err == nil {
@@ -78,7 +78,7 @@ func (f *frames) Write(p []byte) (int, error) {
 	return n - len(p), f.err
 }
 
-// Close writes what is left of the stream; the writer below stays open.
+// Close writes the rest of the stream; the underlying writer stays open.
 func (f *frames) Close() error {
 	if f.cur != nil && len(f.cur.in) > 0 {
 		f.compress()
@@ -109,7 +109,7 @@ func (f *frames) compress() {
 		if before != nil {
 			<-before
 		}
-		_, _ = f.content.Write(b.in) // never fails: hash.Hash's word
+		_, _ = f.content.Write(b.in) // a hash.Hash never returns an error
 		close(b.done)
 	}()
 	if len(f.busy) > f.limit {

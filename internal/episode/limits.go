@@ -7,19 +7,19 @@ import (
 	"unicode"
 )
 
-// The limits of an episode. Pack and Inspect share them: what one takes, the
-// other does too.
+// The limits of an episode. Pack and Inspect share them, so that each accepts what the
+// other does.
 const (
 	MaxFiles = 10_000
-	// MaxBytes is of all files together. It is a limit on sizes, not on blocks: a
-	// file system that compresses, or has not written yet, has fewer blocks for an
-	// honest file, so holes say nothing and are packed as the zeros they read as.
+	// MaxBytes is for all files together. It limits sizes, not blocks: a file system that
+	// compresses, or has not written yet, has fewer blocks for an honest file, so holes
+	// prove nothing and are packed as the zeros they read as.
 	MaxBytes = 64 << 30
 	maxDepth = 8    // folders above a file; a recorder makes none
 	maxName  = 1024 // bytes of a file's name with its folders
 )
 
-// tally holds the files of an episode against the limits.
+// tally counts the files of an episode against the limits.
 type tally struct {
 	files int
 	bytes int64

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/episode"
 )
 
-// TestPack_Limits: what an episode may hold is decided before a byte is read.
+// TestPack_Limits: the limits of an episode are checked before a byte is read.
 func TestPack_Limits(t *testing.T) {
 	sparse := func(size int64) func(*testing.T, string) error {
 		return func(_ *testing.T, dir string) error {
@@ -126,7 +126,7 @@ func linkFrom(t *testing.T, name string) error {
 	return errors.Join(os.WriteFile(from, []byte("secret"), 0o644), os.Link(from, name))
 }
 
-// TestPack_TakesWhatInspectTakes: of any tree, packing and reading judge alike.
+// TestPack_TakesWhatInspectTakes: packing and reading accept the same trees.
 func TestPack_TakesWhatInspectTakes(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(4, 90))
 	parts := []string{
@@ -183,7 +183,7 @@ func TestPack_TakesWhatInspectTakes(t *testing.T) {
 	}
 }
 
-// TestPack_Changes: also what hides itself is seen: content changed with the time set
+// TestPack_Changes: hidden changes are detected too: content changed with the time set
 // back, a second name, another file in the place.
 func TestPack_Changes(t *testing.T) {
 	for name, change := range map[string]func(file string) error{
@@ -228,7 +228,7 @@ func TestPack_Changes(t *testing.T) {
 	}
 }
 
-// TestPack_Larger: an episode over the caller's limit is not set aside.
+// TestPack_Larger: an episode over the caller's limit is not quarantined.
 func TestPack_Larger(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, map[string]string{"meta.json": least, "sub/a": strings.Repeat("x", 1000)})

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/plain"
 )
 
-// Overview is an episode as a person is shown it.
+// Overview is an episode as it is shown to people.
 type Overview struct {
 	Meta   Meta
 	Phases []Phase
@@ -54,7 +54,7 @@ const (
 	UnitCount   = "count"
 )
 
-// rowFigures is what curves are made of: the keys of all sources together.
+// rowFigures has the keys of all sources that curves are made of.
 type rowFigures struct {
 	Mono      int64 `json:"t_mono_ns"`
 	UserMS    int64 `json:"user_ms"`
@@ -72,8 +72,8 @@ type rowFigures struct {
 	Disks      disks `json:"blocks"`
 }
 
-// disks is how many bytes all block devices moved. It keeps nothing of a list, which
-// may be as long as a row: rows of nothing but devices would fill the memory.
+// disks is how many bytes all block devices moved. It decodes without keeping the list,
+// which may be as long as a row: rows full of devices would fill the memory.
 type disks int64
 
 // maxBlocks bounds the block devices of a row, far above what a guest has.
@@ -104,8 +104,8 @@ func (d *disks) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// figure says how a curve is read from rows. perSecond is what a second's growth
-// of the value is multiplied with; 0: the value is of the moment.
+// figure says how a curve is read from rows. If perSecond is not 0, the curve is the
+// value's growth per second times perSecond, else the value itself.
 type figure struct {
 	source, name, unit string
 	value              func(rowFigures) int64
@@ -126,8 +126,8 @@ func figures() []figure {
 	}
 }
 
-// ReadOverview reads an episode's directory. It reads what is there: whether that
-// is sound is for Verify to tell.
+// ReadOverview reads an episode's directory. It reads what is there; Verify says whether it
+// is sound.
 func ReadOverview(fsys fs.FS) (Overview, error) {
 	g := gathering{sources: map[string][]rowFigures{}, most: maxRows}
 	names := []string{MetaFile, LabelsFile, EventsFile}
@@ -140,7 +140,7 @@ func ReadOverview(fsys fs.FS) (Overview, error) {
 		if err != nil {
 			return Overview{}, err
 		}
-		if i == 0 { // it tells which sources there are
+		if i == 0 { // it lists the sources
 			for source := range g.meta.Rows {
 				names = append(names, TelemetryFile(source))
 			}
@@ -149,8 +149,8 @@ func ReadOverview(fsys fs.FS) (Overview, error) {
 	return g.overview(), nil
 }
 
-// maxRows bounds what ReadOverview takes. Those of ReadOverviewOf are far above what is
-// recorded too, and within what a small receiver can spare.
+// maxRows bounds what ReadOverview accepts. The limits of ReadOverviewOf are far above what
+// is recorded as well, and within the memory of a small receiver.
 const (
 	maxRows       = 2_000_000
 	maxGlance     = 256 << 20 // bytes, unpacked
@@ -158,8 +158,8 @@ const (
 	maxLabel      = 100 // characters of a phase's name, or its event's
 )
 
-// ReadOverviewOf reads an episode out of its tarball, which may come from anyone,
-// in one pass and without writing anything. What is too large is an error.
+// ReadOverviewOf reads an episode from its tarball, which may come from anyone, in one pass
+// and without writing anything. An episode that is too large is an error.
 func ReadOverviewOf(tarball io.Reader, id ident.EpisodeID) (Overview, error) {
 	g := gathering{sources: map[string][]rowFigures{}, most: maxGlanceRows}
 	err := inspect(tarball, id, maxGlance, func(name string, _ int64, content io.Reader) error { return g.file(name, content) })
@@ -172,17 +172,17 @@ func ReadOverviewOf(tarball io.Reader, id ident.EpisodeID) (Overview, error) {
 	return g.overview(), nil
 }
 
-// gathering is an overview in the making: files come in any order.
+// gathering is an unfinished overview: files come in any order.
 type gathering struct {
 	meta    *Meta
 	labels  []Label
 	end     int64
 	sources map[string][]rowFigures
 	rows    int
-	most    int // rows that it takes; 0: any number
+	most    int // rows that it accepts; 0: any number
 }
 
-// file takes what an overview needs of a file.
+// file reads what an overview needs of a file.
 func (g *gathering) file(name string, content io.Reader) error {
 	source, telemetry := strings.CutPrefix(strings.TrimSuffix(name, ".jsonl"), TelemetryPrefix)
 	switch {
@@ -212,7 +212,7 @@ func (g *gathering) file(name string, content io.Reader) error {
 	return nil
 }
 
-// take decodes a file of rows; the first that does not decode is an error.
+// take decodes a file of rows; it returns the first that does not decode as an error.
 func take[T any](g *gathering, name string, content io.Reader, each func(T)) (first error) {
 	wrong := func(line int, format string, args ...any) {
 		if first == nil {
@@ -229,13 +229,13 @@ func take[T any](g *gathering, name string, content io.Reader, each func(T)) (fi
 	return first
 }
 
-// untilFault ends a file at the first fault: what follows is not worth its decoding.
+// untilFault ends a file at the first fault; the rest is not worth decoding.
 type untilFault struct {
 	io.Reader
 	fault *error
 }
 
-// Read reads.
+// Read implements io.Reader.
 func (r untilFault) Read(p []byte) (int, error) {
 	if *r.fault != nil {
 		return 0, io.EOF
@@ -276,9 +276,9 @@ func (f figure) points(rows []rowFigures) []Point {
 	return all
 }
 
-// Buckets returns the curve's mean in each of n equal parts of the time from 0 to
-// end. A part between two points has the nearer one's value; one that is farther
-// than points usually are from each other is NaN: there the source was silent.
+// Buckets returns the curve's mean in each of n equal parts of the time from 0 to end. A
+// part between two points has the value of the nearer one; if it is farther from both than
+// points usually are from each other, it is NaN: the source wrote nothing there.
 func (c Curve) Buckets(n int, end int64) []float64 {
 	sums, counts := make([]float64, n), make([]int, n)
 	for _, p := range c.Points {
@@ -311,8 +311,8 @@ func (c Curve) near(mono int64) float64 {
 	return at
 }
 
-// PhaseAt returns the index of the phase that most of a bucket belongs to, as
-// Buckets divides the time; -1 before the first.
+// PhaseAt returns the index of the phase that most of a bucket belongs to, with the time
+// divided as in Buckets; -1 before the first.
 func (o Overview) PhaseAt(i, n int) int {
 	middle := int64((float64(i) + 0.5) / float64(n) * float64(o.End))
 	at := -1
@@ -331,7 +331,7 @@ func bucket(mono int64, n int, end int64) int {
 	return min(max(int(float64(mono)/float64(end)*float64(n)), 0), n-1)
 }
 
-// Max returns the curve's largest value, 0 for one without points.
+// Max returns the curve's largest value, 0 if it has no points.
 func (c Curve) Max() float64 {
 	most := 0.0
 	for _, p := range c.Points {

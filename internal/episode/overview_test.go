@@ -21,8 +21,9 @@ func file(lines ...string) *fstest.MapFile {
 
 func overviewFS() fstest.MapFS {
 	return fstest.MapFS{
-		"meta.json":    file(`{"schema_version":1,"episode":"01J0000000000000000000000A","profile":"hash","rows":{"proc":3,"pressure":1}}`),
-		"events.jsonl": file(`{"t_mono_ns":0,"source":"orchestrate","event":"start"}`, `{"t_mono_ns":4000000000,"source":"orchestrate","event":"exit"}`),
+		"meta.json": file(`{"schema_version":1,"episode":"01J0000000000000000000000A","profile":"hash","rows":{"proc":3,"pressure":1}}`),
+		"events.jsonl": file(`{"t_mono_ns":0,"source":"orchestrate","event":"start"}`,
+			`{"t_mono_ns":4000000000,"source":"orchestrate","event":"exit"}`),
 		"labels.jsonl": file(`{"t_mono_ns":0,"phase":"clean","event":"start"}`, `{"t_mono_ns":1000000000,"phase":"busy","event":"go"}`),
 		"telemetry-proc.jsonl": file(
 			`{"t_mono_ns":0,"rss_bytes":10,"user_ms":0,"system_ms":0,"io":{"rchar":0,"wchar":0}}`,
@@ -37,7 +38,8 @@ func TestReadOverview(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.End != 4e9 || len(o.Phases) != 2 || o.Phases[0].End != 1e9 || o.Phases[1] != (episode.Phase{Name: "busy", Event: "go", Begin: 1e9, End: 4e9}) {
+	if o.End != 4e9 || len(o.Phases) != 2 || o.Phases[0].End != 1e9 ||
+		o.Phases[1] != (episode.Phase{Name: "busy", Event: "go", Begin: 1e9, End: 4e9}) {
 		t.Errorf("end %d, phases %+v", o.End, o.Phases)
 	}
 	got := map[string][]episode.Point{}
@@ -68,7 +70,8 @@ func TestReadOverview(t *testing.T) {
 }
 
 func TestCurve_Buckets(t *testing.T) {
-	c := episode.Curve{Points: []episode.Point{{Mono: 0, Value: 1}, {Mono: 10, Value: 3}, {Mono: 40, Value: 5}, {Mono: 45, Value: 7}, {Mono: 100, Value: 9}}}
+	c := episode.Curve{Points: []episode.Point{{Mono: 0, Value: 1}, {Mono: 10, Value: 3}, {Mono: 40, Value: 5}, {Mono: 45, Value: 7},
+		{Mono: 100, Value: 9}}}
 	got := c.Buckets(10, 100)
 	want := []float64{1, 3, 3, 5, 6, 7, 7, math.NaN(), 9, 9} // points are 25 apart, usually
 	for i := range want {
@@ -98,7 +101,7 @@ func TestReadOverview_TellsWhereItCannotRead(t *testing.T) {
 	}
 }
 
-// What is read out of a tarball in one pass is what is read from the directory.
+// Reading a tarball in one pass gives the same as reading the directory.
 func TestReadOverviewOf(t *testing.T) {
 	files := map[string]string{}
 	for name, f := range overviewFS() {
@@ -141,8 +144,8 @@ func TestReadOverviewOf(t *testing.T) {
 	}
 }
 
-// A row of nothing but block devices, and a phase whose name is as long as a row, are
-// not kept: an overview is read by serve, out of what any host sent.
+// A row of nothing but block devices, and a phase whose name is as long as a row, are not
+// kept: serve reads overviews of what any host sent.
 func TestReadOverview_KeepsNoLongLists(t *testing.T) {
 	fs := overviewFS()
 	fs["meta.json"] = file(`{"schema_version":1,"rows":{"qmp":2}}`)

@@ -21,12 +21,12 @@ import (
 	"cis490/internal/ident"
 )
 
-// ReasonFile says, beside a quarantined episode, why it was set aside. Older
-// versions wrote it into the episode's own folder, so it is never packed.
+// ReasonFile is the file beside a quarantined episode with the reason. Older versions wrote
+// it into the episode's own folder, so it is never packed.
 const ReasonFile = "quarantine_reason.json"
 
-// Unpackable tells that an episode's directory cannot become a tarball, through
-// no fault of the disk or the program: it is to be set aside.
+// Unpackable reports that an episode's directory cannot become a tarball, which is not the
+// fault of the disk or the program: quarantine it.
 type Unpackable struct {
 	File string // within the directory
 	Why  string
@@ -41,8 +41,8 @@ type Larger struct{ Most int64 }
 // Error names the limit.
 func (e *Larger) Error() string { return fmt.Sprintf("pack episode: more than %d bytes", e.Most) }
 
-// Source is what a Packer reads: an episode's directory, whose owner may be hostile
-// and change it at any time.
+// Source is what a Packer reads: an episode's directory, whose owner may be hostile and
+// change it at any time.
 type Source struct {
 	FS    disk.FS
 	Dir   string
@@ -76,12 +76,12 @@ func NewPacker() (*Packer, error) {
 	return &Packer{z: z, buf: make([]byte, 256<<10)}, nil
 }
 
-// Pack writes the tarball of a directory to w: every file below id/, sorted,
-// without owner, rights or times, so that it depends on names and content alone.
-// It returns an *Unpackable for what Inspect would refuse, for links and special
-// files, for files with other names or another owner, for files that cannot be
-// read or that change meanwhile, and for a meta.json that is not of a whole
-// episode of this id. Limits are checked before anything is read.
+// Pack writes the tarball of a directory to w: every file below id/, sorted, without owner,
+// mode or times, so that it depends on names and content alone. It returns an *Unpackable
+// for what Inspect would refuse, for links and special files, for files with other names or
+// another owner, for files that cannot be read or that change meanwhile, and for a
+// meta.json that does not describe a complete episode of this id. Limits are checked before
+// anything is read.
 func (p *Packer) Pack(ctx context.Context, w io.Writer, src Source) (Packed, error) {
 	s, err := surveyOf(src)
 	if err != nil {
@@ -110,11 +110,11 @@ type packing struct {
 	*survey
 	ctx  context.Context
 	out  *tar.Writer
-	meta bytes.Buffer // what was packed of meta.json
+	meta bytes.Buffer // meta.json, as packed
 }
 
 func (t *packing) file(s surveyed) error {
-	// Not blocking, should it have become a pipe since it was listed.
+	// Do not block: it may have become a pipe since it was listed.
 	f, err := t.FS.OpenFile(path.Join(t.Dir, s.name), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return Unreadable(s.name, err)
@@ -148,8 +148,8 @@ func (t *packing) file(s surveyed) error {
 	return nil
 }
 
-// same tells whether nothing happened to a file between two looks at it. Its owner
-// can set the time of modification back, but not that of the change.
+// same reports whether a file is unchanged between two stats. Its owner can set the
+// modification time back, but not the change time.
 func same(a, b fs.FileInfo) bool {
 	return a.Mode() == b.Mode() && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) &&
 		disk.Changed(a).Equal(disk.Changed(b)) && disk.LinkCount(a) == disk.LinkCount(b)
@@ -180,7 +180,7 @@ func (t *packing) copy(w io.Writer, f io.Reader, name string, left int64) error 
 	return nil
 }
 
-// metaOf decodes the meta.json that was packed, not what lies there now.
+// metaOf decodes the meta.json that was packed, not the one that is on disk now.
 func (t *packing) metaOf() (Meta, error) {
 	var m Meta
 	why := ""
@@ -200,8 +200,8 @@ func (t *packing) metaOf() (Meta, error) {
 	return m, nil
 }
 
-// Unreadable tells faults of a file, which make an *Unpackable, from those of the
-// whole program, which are no reason to set an episode aside.
+// Unreadable tells a file's faults, which make an *Unpackable, from those of the whole
+// program, which are not a reason to quarantine an episode.
 func Unreadable(name string, err error) error {
 	for _, all := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EINTR} {
 		if errors.Is(err, all) {
@@ -225,6 +225,6 @@ type summed struct {
 func (s *summed) Write(b []byte) (int, error) {
 	n, err := s.w.Write(b)
 	s.n += int64(n)
-	_, _ = s.h.Write(b[:n]) // never fails: hash.Hash's word
+	_, _ = s.h.Write(b[:n]) // a hash.Hash never returns an error
 	return n, err
 }

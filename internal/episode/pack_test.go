@@ -244,7 +244,7 @@ func FuzzInspect(f *testing.F) {
 			}
 			return err
 		})
-		_ = err // any error is right for what is no tarball
+		_ = err // any error will do
 	})
 }
 
@@ -255,7 +255,8 @@ func (full) Free(string) (int64, error) { return 1 << 20, nil }
 
 func TestUnpack_LeavesRoom(t *testing.T) {
 	b := entry(t, tar.Header{Name: string(id) + "/x"}, "abc")
-	if err := episode.Unpack(t.Context(), full{}, bytes.NewReader(b), id, t.TempDir()); err == nil || !strings.Contains(err.Error(), "do not fit") {
+	if err := episode.Unpack(t.Context(), full{}, bytes.NewReader(b), id, t.TempDir()); err == nil ||
+		!strings.Contains(err.Error(), "do not fit") {
 		t.Errorf("unpacked onto a disk with little room: %v", err)
 	}
 	if err := episode.Unpack(t.Context(), disk.OS{}, bytes.NewReader(b), id, t.TempDir()); err != nil {

@@ -17,14 +17,14 @@ type survey struct {
 	owner  int // of the directory
 }
 
-// surveyed is a file with what it was when it was listed.
+// surveyed is a file and its stat when it was listed.
 type surveyed struct {
 	name string
 	info fs.FileInfo
 }
 
-// surveyOf lists an episode within its limits: at most MaxFiles names, and Most
-// bytes by the files' sizes. A directory that is gone is fs.ErrNotExist.
+// surveyOf lists an episode within its limits: at most MaxFiles names, and Most bytes by
+// the files' sizes. If the directory is gone, it returns fs.ErrNotExist.
 func surveyOf(src Source) (*survey, error) {
 	if src.Most == 0 {
 		src.Most = MaxBytes
@@ -94,7 +94,7 @@ func (s *survey) add(name string) error {
 	return nil
 }
 
-// kind says what a name leads to that is not packed.
+// kind names a file type that is not packed.
 func kind(fi fs.FileInfo) string {
 	switch {
 	case fi.Mode()&fs.ModeSymlink != 0:
@@ -105,9 +105,9 @@ func kind(fi fs.FileInfo) string {
 	return "neither a file nor a directory (" + fi.Mode().Type().String() + ")"
 }
 
-// Bytes returns the size of an episode's files by their sizes, following nothing.
-// It looks at no more names than an episode may have, so that it costs no more for
-// a directory with a million of them; such a directory cannot be packed anyway.
+// Bytes returns the total size of an episode's files without following links. It reads at
+// most as many names as an episode may have, so that a directory with a million of them
+// costs no more; such a directory cannot be packed anyway.
 func Bytes(src Source) int64 {
 	s := &survey{Source: src, tally: tally{most: MaxBytes}}
 	if at, err := src.FS.Lstat(src.Dir); err != nil || !at.IsDir() {
@@ -120,7 +120,7 @@ func Bytes(src Source) int64 {
 func (s *survey) sum(dir string, depth int) {
 	entries, err := disk.ReadDirN(s.FS, path.Join(s.Dir, dir), MaxFiles-s.listed+1)
 	if err != nil || depth > maxDepth {
-		return // what cannot be read has no size that matters: it is not packed
+		return // what cannot be read is not packed, so its size does not matter
 	}
 	s.listed += len(entries)
 	for _, e := range entries {

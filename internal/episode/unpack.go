@@ -18,14 +18,14 @@ import (
 	"cis490/internal/ident"
 )
 
-// Inspect reads the tarball of an episode and hands over each file, by its name
-// within the episode, without writing anything. Names that leave the episode,
-// other kinds of entries, and tarballs beyond all measure are errors.
+// Inspect reads the tarball of an episode and calls visit with every file, by its name
+// within the episode, without writing anything. Names that leave the episode, other kinds
+// of entries, and tarballs over the limits are errors.
 func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
 	return inspect(r, id, MaxBytes, visit)
 }
 
-// inspect is Inspect of a tarball that has at most so many bytes unpacked.
+// inspect is Inspect with a limit on the unpacked bytes.
 func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(uint64(most)))
@@ -38,7 +38,7 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 	for sum := (&tally{most: most}); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			// What follows the end mark would be shipped and never seen.
+			// What follows the end mark would be shipped but never seen.
 			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-sum.bytes)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}
@@ -67,8 +67,8 @@ func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string
 // spare is how many bytes Unpack leaves free for others.
 const spare = 64 << 20
 
-// Unpack writes the files of a tarball into dir, which must exist, and never
-// outside of it; files that are there are not overwritten. It ends with the context.
+// Unpack writes the files of a tarball into dir, which must exist, and never outside of it;
+// it does not overwrite files. It stops when the context ends.
 func Unpack(ctx context.Context, fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
 	return Inspect(r, id, func(name string, size int64, content io.Reader) error {
 		if err := context.Cause(ctx); err != nil {

@@ -18,7 +18,7 @@ type Fault struct {
 	Why  string `json:"why"`
 }
 
-// String tells file:line and what is wrong.
+// String returns the fault as file:line: why.
 func (f Fault) String() string {
 	if f.Line > 0 {
 		return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Why)
@@ -29,30 +29,30 @@ func (f Fault) String() string {
 const (
 	// maxRow bounds one line, in bytes: a row of thousands of processes fits.
 	maxRow = 16 << 20
-	// maxFaults bounds what is told of one episode; the rest is counted.
+	// maxFaults bounds the faults that are listed; the rest is counted.
 	maxFaults = 50
-	// gapPeriods and gapLeast say which silence of a source is a gap, fillLeast
-	// which share of the due rows must be there.
+	// A silence of a source longer than gapPeriods periods and gapLeast is a gap; at least
+	// the share fillLeast of the due rows must exist.
 	gapPeriods = 10
 	gapLeast   = time.Second
 	fillLeast  = 0.8
-	// maxEvents bounds what is kept of one episode, far above what is recorded.
+	// maxEvents bounds the events that are kept in memory, far above what is recorded.
 	maxEvents = 200_000
-	// clockSlack is how far wall and monotonic clock may come apart between
-	// rows; beyond it meta.json must tell of the step.
+	// clockSlack is how far wall and monotonic clock may drift apart between rows; a larger
+	// difference must be in meta.json as a step.
 	clockSlack = 250 * time.Millisecond
 )
 
-// Verify reads an episode's directory as a data user would and returns all that
-// is wrong: files that are missing or do not decode, clocks that go back, rows
-// that meta.json does not count, gaps that the rate does not allow, labels that
-// no event explains, sources that fell silent without a reason.
+// Verify reads an episode's directory as a data user would and returns everything that is
+// wrong: files that are missing or do not decode, clocks that go back, rows that meta.json
+// does not count, gaps that the rate does not allow, labels that no event explains, sources
+// that stopped without a reason.
 func Verify(fsys fs.FS) (Meta, []Fault) {
 	v := verifier{fsys: fsys}
 	if f, err := fsys.Open(DoneMarker); err != nil {
 		v.fault(DoneMarker, 0, "missing: this is half an episode")
 	} else {
-		_ = f.Close() // only looked for
+		_ = f.Close() // only its existence matters
 	}
 	if !v.meta() {
 		return v.m, v.faults
@@ -83,12 +83,12 @@ func (v *verifier) fault(file string, line int, format string, args ...any) {
 	v.faults = append(v.faults, Fault{file, line, fmt.Sprintf(format, args...)})
 }
 
-// meta tells whether the rest can be judged at all.
+// meta checks meta.json and reports whether the rest can be checked.
 func (v *verifier) meta() bool {
 	f, err := v.fsys.Open(MetaFile)
 	if err == nil {
 		var b []byte
-		b, err = io.ReadAll(io.LimitReader(f, maxMeta)) // cut off, it does not decode
+		b, err = io.ReadAll(io.LimitReader(f, maxMeta)) // a truncated one does not decode
 		err = errors.Join(err, f.Close())
 		if err == nil {
 			err = json.Unmarshal(b, &v.m)
@@ -178,7 +178,7 @@ func (v *verifier) labels() {
 // labelFailed is the phase that a failed episode ends in.
 const labelFailed = "failed"
 
-// explained tells whether an event of the label's own time began it.
+// explained reports whether an event at the label's own time began it.
 func (v *verifier) explained(l Label) bool {
 	use := UseBegan
 	if l.Phase == labelFailed {
@@ -245,7 +245,7 @@ func (v *verifier) source(source string, want int) {
 	v.lifecycle(file, source, n)
 }
 
-// lifecycle wants a reason in the events for what is not there.
+// lifecycle requires an event that explains each source's rows, or their absence.
 func (v *verifier) lifecycle(file, source string, n int) {
 	seen := map[string]bool{}
 	for _, e := range v.all {
@@ -264,7 +264,7 @@ func (v *verifier) lifecycle(file, source string, n int) {
 	}
 }
 
-// clocks wants both clocks to go together.
+// clocks requires both clocks to advance together.
 func (v *verifier) clocks(file string, line int, wall, mono int64) {
 	if wall <= 0 || mono < 0 {
 		v.fault(file, line, "t_wall_ns %d, t_mono_ns %d: not set, or before the origin", wall, mono)
@@ -274,7 +274,7 @@ func (v *verifier) clocks(file string, line int, wall, mono int64) {
 		v.offset = wall - mono
 	}
 	if apart := time.Duration(wall - mono - v.offset); apart.Abs() > clockSlack && v.m.ClockStepMS == 0 {
-		v.fault(file, line, "wall and monotonic clock come apart by %s, and %s tells of no step", apart.Round(time.Millisecond), MetaFile)
+		v.fault(file, line, "wall and monotonic clock differ by %s, but %s has no clock step", apart.Round(time.Millisecond), MetaFile)
 	}
 }
 
@@ -289,7 +289,7 @@ func eachRow[T any](v *verifier, file string, each func(line int, row T)) {
 	rowsOf(f, each, func(line int, format string, args ...any) { v.fault(file, line, format, args...) })
 }
 
-// rowsOf hands over each row of a file, or what is wrong with its line.
+// rowsOf calls each for every row of a file, or wrong for a line that does not decode.
 func rowsOf[T any](f io.Reader, each func(line int, row T), wrong func(line int, format string, args ...any)) {
 	r := bufio.NewReader(f)
 	for line := 1; ; line++ {

@@ -1,10 +1,9 @@
-// Package experiment reads experiment.toml: what a lab host records.
+// Package experiment reads experiment.toml, which defines what a lab host records.
 //
-// It promises that an Experiment that was parsed can be recorded: every default
-// is filled in, every name is sound, every fault of the file was told at once
-// with its place. It refuses unknown keys, as a misspelt budget would record
-// wrong labels for months, and it looks at nothing but the content: whether a
-// command exists shows when it is run.
+// A parsed Experiment can be recorded: every default is filled in and every name is valid.
+// Parse reports all errors of the file at once, with their positions. It rejects unknown
+// keys, because a misspelt budget would record wrong labels for months. It checks only the
+// content: a missing command shows up when it is run.
 package experiment
 
 import (
@@ -24,19 +23,19 @@ import (
 // Schema is the version of experiment.toml that this package reads.
 const Schema = 1
 
-// Event and label names with a meaning of their own.
+// Event and label names with a special meaning.
 const (
-	EventStart  = "start"  // the command was started; begins the first phase
+	EventStart  = "start"  // the command has started; begins the first phase
 	EventEnd    = "end"    // a workload that does not exit ends its last phase
 	EventFailed = "failed" // a workload gives up
 	EventExit   = "exit"   // the command ended
-	LabelFailed = "failed" // the phase an episode ends in when its labels cannot be trusted
+	LabelFailed = "failed" // last phase of an episode whose labels cannot be trusted
 )
 
 // How the last phase of a profile ends.
 const (
 	StopExit   = "exit"   // the command exits 0 or reports end, within the budget
-	StopBudget = "budget" // when its budget is over; for what runs for ever
+	StopBudget = "budget" // at the end of its budget, for commands that run for ever
 )
 
 // The defaults of a profile.
@@ -49,7 +48,7 @@ const (
 // Experiment is experiment.toml.
 type Experiment struct {
 	Schema   int       `toml:"schema"`
-	Name     string    `toml:"name"`      // for people; the digest is what counts
+	Name     string    `toml:"name"`      // for people; the digest identifies the experiment
 	MaxSlots int       `toml:"max_slots"` // ceiling for every host; 0: none
 	Profiles []Profile `toml:"profile"`
 
@@ -57,28 +56,28 @@ type Experiment struct {
 	Digest ident.Digest `toml:"-"`
 }
 
-// Profile is one behaviour that is recorded.
+// Profile is a recorded behaviour.
 type Profile struct {
 	Name       string          `toml:"name"`
 	Weight     int             `toml:"weight"`  // share of the episodes
-	Command    []string        `toml:"command"` // argv; run in an empty folder of its own
-	Machine    *Machine        `toml:"machine"` // or a virtual machine; nil: a command
+	Command    []string        `toml:"command"` // argv; runs in its own empty folder
+	Machine    *Machine        `toml:"machine"` // a virtual machine; nil: Command
 	Stop       string          `toml:"stop"`    // StopExit or StopBudget
 	Grace      config.Duration `toml:"grace"`   // between SIGTERM and SIGKILL
 	Collectors Collectors      `toml:"collectors"`
 	Phases     []Phase         `toml:"phase"`
 }
 
-// Collectors says how often each source is sampled.
+// Collectors sets the sampling rates.
 type Collectors struct {
 	ProcHz     float64 `toml:"proc_hz"`     // the process tree of the command
 	PressureHz float64 `toml:"pressure_hz"` // stalls of the whole machine
-	QMPHz      float64 `toml:"qmp_hz"`      // what QEMU tells of its machine
+	QMPHz      float64 `toml:"qmp_hz"`      // QEMU's statistics of its machine
 }
 
-// Phase is a part of a profile that gets one label. It begins at its event's
-// own time and lasts at most its budget: the next phase's event must come
-// within it. No phase ever begins because of a clock.
+// Phase is a part of a profile with one label. It begins at the time of its event and lasts
+// at most its budget, within which the next phase's event must arrive. No phase begins
+// because of a clock.
 type Phase struct {
 	Name   string          `toml:"name"`
 	Event  string          `toml:"event"`
@@ -88,7 +87,7 @@ type Phase struct {
 // nameRE is the grammar of profile, phase and event names.
 var nameRE = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
 
-// ValidName tells whether s may name a profile, a phase or an event.
+// ValidName reports whether s may name a profile, a phase or an event.
 func ValidName(s string) bool { return nameRE.MatchString(s) }
 
 // Load reads an experiment from a file.
@@ -101,15 +100,16 @@ func Load(path string) (Experiment, error) {
 	return Parse(path, b)
 }
 
-// Parse reads an experiment; name is for messages. Every error is an exit 78
-// and names file:line:col of everything that is wrong.
+// Parse reads an experiment; name is for messages. Its error has exit code 78 and the
+// file:line:col of every problem.
 func Parse(name string, content []byte) (Experiment, error) {
 	e, unknown, err := config.Parse(name, content, Experiment{}, validate)
 	for _, u := range unknown {
 		err = errors.Join(err, u)
 	}
 	if err != nil {
-		return Experiment{}, fault.Exit(fault.Fix(err, "edit "+name+" (docs/experiments.md), then: sudo systemctl restart cis490-orchestrator"), fault.Config)
+		return Experiment{}, fault.Exit(fault.Fix(err,
+			"edit "+name+" (docs/experiments.md), then: sudo systemctl restart cis490-orchestrator"), fault.Config)
 	}
 	sum := sha256.Sum256(content)
 	e.Digest = ident.Digest(hex.EncodeToString(sum[:]))
@@ -119,7 +119,7 @@ func Parse(name string, content []byte) (Experiment, error) {
 	return e, nil
 }
 
-// Profile returns the profile of that name.
+// Profile returns the profile with the given name.
 func (e Experiment) Profile(name string) (Profile, bool) {
 	for _, p := range e.Profiles {
 		if p.Name == name {
@@ -129,8 +129,8 @@ func (e Experiment) Profile(name string) (Profile, bool) {
 	return Profile{}, false
 }
 
-// Budget returns the longest that an episode of the profile can last, without
-// the grace its processes get at the end.
+// Budget returns the longest duration of an episode, without the grace period of its
+// processes.
 func (p Profile) Budget() time.Duration {
 	var sum time.Duration
 	for _, ph := range p.Phases {

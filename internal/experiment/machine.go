@@ -17,13 +17,13 @@ const (
 	maxCPUs       = 64
 )
 
-// Machine is a virtual machine of QEMU, which a profile may have in place of a
-// command. It is started from its kernel, or else from its disk, has no network,
-// and forgets what it wrote: the files named here are only read.
+// Machine is a QEMU virtual machine that a profile may have in place of a command. It boots
+// from its kernel, or else from its disk, and has no network. It discards its writes: the
+// files named here are only read.
 type Machine struct {
 	Kernel string      `toml:"kernel"` // path
 	Initrd string      `toml:"initrd"` // path; "": none
-	Append string      `toml:"append"` // more of the kernel's command line
+	Append string      `toml:"append"` // appended to the kernel's command line
 	Disk   string      `toml:"disk"`   // path; qcow2 by its name, else raw; "": none
 	Memory config.Size `toml:"memory"`
 	CPUs   int         `toml:"cpus"`
@@ -38,8 +38,8 @@ func (m *Machine) fill() {
 	}
 }
 
-// Demands returns the cores and the bytes of memory that the machine takes, 0 and 0
-// for a command, of which nobody knows.
+// Demands returns the cores and the bytes of memory that the machine uses. They are 0 for a
+// command, whose demands are unknown.
 func (p Profile) Demands() (cores int, memory int64) {
 	if p.Machine == nil {
 		return 0, 0
@@ -49,7 +49,7 @@ func (p Profile) Demands() (cores int, memory int64) {
 
 func (f *faults) machine(at string, m Machine) {
 	if m.Kernel == "" && m.Disk == "" {
-		f.add(at+"kernel", "want a kernel or a disk to start from")
+		f.add(at+"kernel", "want a kernel or a disk to boot from")
 	}
 	if m.Kernel == "" && m.Initrd+m.Append != "" {
 		f.add(at+"kernel", "initrd and append want a kernel")

@@ -7,9 +7,8 @@ import (
 	"cis490/internal/config"
 )
 
-// Bounds of what one profile may ask for: an episode is held open for at most
-// maxEpisode, and no source is read more than maxHz times a second, as the
-// reading itself would show in the data.
+// Bounds of a profile: an episode lasts at most maxEpisode, and no source is sampled more
+// than maxHz times a second, because the sampling itself would show in the data.
 const (
 	maxEpisode = 24 * time.Hour
 	maxGrace   = time.Minute
@@ -18,7 +17,7 @@ const (
 	maxWeight  = 1_000_000
 )
 
-// faults collects what is wrong, each as *config.Error with the dotted key.
+// faults collects errors, each an *config.Error with the dotted key.
 type faults struct{ all []error }
 
 func (f *faults) add(key, format string, args ...any) {
@@ -48,7 +47,7 @@ func validate(e Experiment) []error {
 		at := fmt.Sprintf("profile[%d].", i)
 		f.name(at+"name", p.Name)
 		if names[p.Name] {
-			f.add(at+"name", "a second profile of the name %q", p.Name)
+			f.add(at+"name", "duplicate profile name %q", p.Name)
 		}
 		names[p.Name] = true
 		f.profile(at, p)
@@ -101,16 +100,16 @@ func (f *faults) rate(key string, hz float64) {
 func (f *faults) phase(at string, i int, ph Phase, begins map[string]string) {
 	f.name(at+"name", ph.Name)
 	if ph.Name == LabelFailed {
-		f.add(at+"name", "%q is what a failed episode ends in", ph.Name)
+		f.add(at+"name", "%q is reserved for failed episodes", ph.Name)
 	}
 	if ph.Budget <= 0 {
-		f.add(at+"budget", `want how long the phase may last at most, such as "30s"`)
+		f.add(at+"budget", `want the longest duration of the phase, such as "30s"`)
 	}
 	switch {
 	case i == 0 && ph.Event != EventStart:
 		f.add(at+"event", "the first phase begins at %q, got %q", EventStart, ph.Event)
 	case i > 0 && (ph.Event == EventStart || ph.Event == EventEnd || ph.Event == EventFailed || ph.Event == EventExit):
-		f.add(at+"event", "%q has a meaning of its own; choose another", ph.Event)
+		f.add(at+"event", "%q is reserved; choose another name", ph.Event)
 	case begins[ph.Event] != "":
 		f.add(at+"event", "%q begins phase %q already", ph.Event, begins[ph.Event])
 	default:

@@ -1,19 +1,19 @@
-// Package fault gives an error the two things a person and a unit need from it:
-// the fix (what to paste) and the exit code (spec §2).
+// Package fault attaches to an error what a person and a service unit need from it: the fix
+// (the commands to run) and the exit code.
 //
-// Layers that know the remedy attach it; only commands/report.go prints it.
-// Both travel through wrapping, and errors.Is and errors.As see the cause.
+// The layer that knows the remedy attaches it; only commands/report.go prints it. Both
+// survive wrapping, and errors.Is and errors.As see the cause.
 package fault
 
 import "errors"
 
-// Exit codes, named as in sysexits(3) so that systemd prints their names. 2 is
-// left to a Go panic.
+// Exit codes, named as in sysexits(3), so that systemd prints their names. A Go panic exits
+// with 2.
 const (
-	Failed      = 1  // failed, or the verdict is bad
+	Failed      = 1  // failed, or a check failed
 	Usage       = 64 // wrong flag, argument or subcommand
-	Unavailable = 69 // the peer cannot be reached
-	TempFail    = 75 // try again
+	Unavailable = 69 // the server cannot be reached
+	TempFail    = 75 // retry later
 	NoPerm      = 77 // needs root, or the wrong owner
 	Config      = 78 // configuration
 )
@@ -32,8 +32,8 @@ type coded struct {
 
 func (e *coded) Unwrap() error { return e.error }
 
-// Fix returns err with the command or sentence that fixes it; nil stays nil.
-// The outermost fix wins, as the caller knows more about what was asked.
+// Fix returns err with the command or sentence that fixes it, or nil for nil. The outermost
+// fix wins, because the caller knows more about the operation.
 func Fix(err error, fix string) error {
 	if err == nil {
 		return nil
@@ -49,7 +49,7 @@ func FixOf(err error) string {
 	return ""
 }
 
-// Exit returns err with an exit code; nil stays nil.
+// Exit returns err with an exit code, or nil for nil.
 func Exit(err error, code int) error {
 	if err == nil {
 		return nil
@@ -57,7 +57,7 @@ func Exit(err error, code int) error {
 	return &coded{err, code}
 }
 
-// CodeOf returns the exit code of err: 0 for nil, Failed where none was given.
+// CodeOf returns the exit code of err: 0 for nil, Failed if none is attached.
 func CodeOf(err error) int {
 	if err == nil {
 		return 0

@@ -1,10 +1,9 @@
-// Package httpclient makes every HTTP client of the program. A server may be anything
-// that answers at an address: a captive portal, a proxy, another service, a liar.
+// Package httpclient makes every HTTP client of the program. The server may be anything
+// that answers at an address: a captive portal, a proxy, another service, an attacker.
 //
-// No client follows a redirect: net/http turns a redirected POST into a GET without a
-// body, whose 200 says nothing about what was posted, and it carries credentials to
-// where the Location leads. No client decompresses, so that an answer is as large as
-// what was read of it. The package keeps no state.
+// No client follows redirects: net/http turns a redirected POST into a GET without a body,
+// whose 200 says nothing about the POST, and it sends credentials to the Location. No
+// client decompresses, so that an answer is as large as the bytes read.
 package httpclient
 
 import (
@@ -18,25 +17,25 @@ import (
 	"cis490/internal/plain"
 )
 
-// Bounds limit one exchange. What is zero is for the caller to bound.
+// Bounds limit one exchange. The caller must bound what is zero.
 type Bounds struct {
-	Total  time.Duration // from the dial to the last byte of the answer
-	Answer int64         // size of the answer's body, in bytes
+	Total  time.Duration // from the dial to the answer's last byte
+	Answer int64         // the answer's body, in bytes
 }
 
-// maxHeader bounds the header of an answer, in bytes, interim answers included.
+// maxHeader bounds the headers of an answer, interim answers included, in bytes.
 const maxHeader = 64 << 10
 
-// ErrTooLarge reports that the body of an answer is over its bound.
+// ErrTooLarge means that an answer's body exceeds its bound.
 var ErrTooLarge = errors.New("the answer is too large")
 
-// Redirect is the error of a request that was answered with a redirect.
+// Redirect is the error of a request that got a redirect.
 type Redirect struct {
 	Status   int
 	Location string // without user, password, query and fragment; may be empty
 }
 
-// Error names the Location.
+// Error includes the Location.
 func (r *Redirect) Error() string {
 	if r.Location == "" {
 		return fmt.Sprintf("answered with status %d, a redirect without a Location", r.Status)
@@ -44,15 +43,15 @@ func (r *Redirect) Error() string {
 	return fmt.Sprintf("answered with status %d, a redirect to %s, which is not followed", r.Status, r.Location)
 }
 
-// New returns a client that uses a transport within bounds. A redirect is an error
-// that wraps *Redirect. The transport is the client's from then on.
+// New returns a client that uses a transport within bounds. A redirect is an error that
+// wraps *Redirect. The client owns the transport.
 func New(t *http.Transport, b Bounds) *http.Client {
 	return &http.Client{Transport: Strict(t, b.Answer), Timeout: b.Total}
 }
 
-// Strict returns a RoundTripper that refuses redirects and answers of more than
-// maxAnswer bytes; 0 means unlimited. The transport is its own from then on. It is for
-// libraries that make their own clients.
+// Strict returns a RoundTripper that rejects redirects and answers of more than maxAnswer
+// bytes; 0 means unlimited. It owns the transport. It is for libraries that make their own
+// clients.
 func Strict(t *http.Transport, maxAnswer int64) http.RoundTripper {
 	t.DisableCompression = true
 	t.MaxResponseHeaderBytes = maxHeader
@@ -71,7 +70,7 @@ func (s *strict) RoundTrip(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if res.StatusCode/100 == 3 && res.StatusCode != http.StatusNotModified {
-		_ = res.Body.Close() // its content does not matter
+		_ = res.Body.Close() // its content is not used
 		return nil, &Redirect{res.StatusCode, Redact(res.Header.Get("Location"))}
 	}
 	if s.maxAnswer > 0 {
@@ -80,7 +79,7 @@ func (s *strict) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// bounded is a body that may have left more bytes.
+// bounded is a body limited to left bytes.
 type bounded struct {
 	io.ReadCloser
 	left int64
@@ -97,8 +96,8 @@ func (b *bounded) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Redact returns a URL that can be shown: without user, password, query and fragment.
-// What is not a URL is not shown.
+// Redact returns a URL that is safe to display: without user, password, query and fragment.
+// It returns "" for anything but a URL.
 func Redact(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || raw == "" {

@@ -84,7 +84,7 @@ func TestNew_BoundsTheAnswer(t *testing.T) {
 	}
 }
 
-// TestNew_InterimAnswersEnd: they are part of the header's bound, and of the time.
+// TestNew_InterimAnswersEnd: they count against the limits of header size and time.
 func TestNew_InterimAnswersEnd(t *testing.T) {
 	ended := make(chan struct{})
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {

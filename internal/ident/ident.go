@@ -1,10 +1,10 @@
-// Package ident holds the grammar of the names that cross the wire: hosts,
-// episodes, commits and digests (spec §1).
+// Package ident defines the names that cross the wire: hosts, episodes, commits and
+// digests.
 //
-// Each name is parsed once, at the edge, into a type whose values cannot be
-// wrong; beyond that edge nothing checks again. All accepted names are a single
-// local path element, so that a file name can be built from them without
-// further thought. JSON and TOML decode straight into these types.
+// Each name is parsed once, where it enters the program, into a type whose values are
+// valid; code behind that does not check again. Every valid name is a single local path
+// element, so it can be part of a file name. JSON and TOML decode directly into these
+// types.
 package ident
 
 import (
@@ -28,7 +28,7 @@ type Commit string
 // Digest is a sha256 as 64 lower-case hex digits.
 type Digest string
 
-// isHost tells whether s matches [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?.
+// isHost reports whether s matches [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?.
 func isHost(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
 		return false
@@ -41,7 +41,7 @@ func isHost(s string) bool {
 	return true
 }
 
-// isHex tells whether s matches [0-9a-f]{n}.
+// isHex reports whether s matches [0-9a-f]{n}.
 func isHex(s string, n int) bool {
 	if len(s) != n {
 		return false
@@ -54,7 +54,7 @@ func isHex(s string, n int) bool {
 	return true
 }
 
-// ParseHost returns s as a Host, or an error that states the grammar.
+// ParseHost returns s as a Host, or an error with the grammar.
 func ParseHost(s string) (Host, error) {
 	if !isHost(s) {
 		return "", fmt.Errorf("host %q: want 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'", clip(s))
@@ -62,7 +62,7 @@ func ParseHost(s string) (Host, error) {
 	return Host(s), nil
 }
 
-// ParseEpisodeID returns s as an EpisodeID, or an error that states the grammar.
+// ParseEpisodeID returns s as an EpisodeID, or an error with the grammar.
 func ParseEpisodeID(s string) (EpisodeID, error) {
 	id, err := ulid.ParseStrict(s)
 	if err != nil || id.String() != s {
@@ -74,10 +74,10 @@ func ParseEpisodeID(s string) (EpisodeID, error) {
 	return EpisodeID(s), nil
 }
 
-// maxYear is the last year that RFC 3339 can write. A ULID reaches to 10889.
+// maxYear is the last year in RFC 3339. A ULID reaches year 10889.
 const maxYear = 9999
 
-// ParseCommit returns s as a Commit, or an error that states the grammar.
+// ParseCommit returns s as a Commit, or an error with the grammar.
 func ParseCommit(s string) (Commit, error) {
 	if !isHex(s, 40) {
 		return "", fmt.Errorf("commit %q: want 40 lower-case hex digits", clip(s))
@@ -85,7 +85,7 @@ func ParseCommit(s string) (Commit, error) {
 	return Commit(s), nil
 }
 
-// ParseDigest returns s as a Digest, or an error that states the grammar.
+// ParseDigest returns s as a Digest, or an error with the grammar.
 func ParseDigest(s string) (Digest, error) {
 	if !isHex(s, 64) {
 		return "", fmt.Errorf("digest %q: want a sha256 as 64 lower-case hex digits", clip(s))
@@ -103,8 +103,8 @@ func NewEpisodeID(start time.Time, entropy io.Reader) (EpisodeID, error) {
 	return ParseEpisodeID(id.String())
 }
 
-// Time returns the start of the episode as its id has it, to the millisecond.
-// It is the host's clock, so it may be wrong; the receiver never judges by it.
+// Time returns the start of the episode from its id, in milliseconds. It comes from the
+// host's clock and may be wrong, so the receiver never depends on it.
 func (id EpisodeID) Time() time.Time {
 	u, err := ulid.ParseStrict(string(id))
 	if err != nil {
@@ -134,8 +134,7 @@ func parseInto[T ~string](dst *T, b []byte, parse func(string) (T, error)) error
 	return nil
 }
 
-// clip keeps hostile names from filling a log line, and a join token that stands
-// where a name belongs from being shown.
+// clip truncates long names in messages, and hides a join token that was given as a name.
 func clip(s string) string {
 	const most = 80
 	if strings.HasPrefix(s, "c490.") {

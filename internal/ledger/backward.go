@@ -23,11 +23,11 @@ type Place struct {
 	Offset int64
 }
 
-// Backward yields the rows that start before an offset, newest first; an offset
-// below 0 is the end of the file. With needles, only blocks and lines that hold
-// all of them are looked at, which is most of the speed of a search; of a block
-// without a match a Place with no Line tells how far the search is. Lines that
-// cross the start of a block are yielded with the block before.
+// Backward yields the rows that start before an offset, newest first; an offset below 0 is
+// the end of the file. With needles, only blocks and lines that contain all of them are
+// parsed, which makes a search fast; for a block without a match it yields a Place with no
+// Line, which tells how far the search has come. A line that crosses the start of a block
+// is yielded with the block before.
 func Backward(fsys disk.FS, path, timeKey string, before int64, needles ...[]byte) iter.Seq2[Place, error] {
 	return func(yield func(Place, error) bool) {
 		f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
@@ -74,8 +74,8 @@ func Backward(fsys disk.FS, path, timeKey string, before int64, needles ...[]byt
 	}
 }
 
-// backward reads the whole lines that lie before end; those of the block's start
-// are left to the next, unless there is only one.
+// backward reads the whole lines before end. The line that the block's start cuts is left
+// to the next call.
 func backward(f io.ReaderAt, end int64, buf []byte) (start int64, block []byte, err error) {
 	for size := int64(len(buf)); ; size *= 2 {
 		start = max(0, end-size)
@@ -86,7 +86,7 @@ func backward(f io.ReaderAt, end int64, buf []byte) (start int64, block []byte, 
 		if _, err := f.ReadAt(block, start); err != nil && !errors.Is(err, io.EOF) {
 			return 0, nil, err
 		}
-		// A last line that is torn is no row.
+		// A torn last line is not a row.
 		if cut := bytes.LastIndexByte(block, '\n') + 1; cut < len(block) {
 			block = block[:cut]
 		}
@@ -111,8 +111,8 @@ func holds(b []byte, needles [][]byte) bool {
 	return true
 }
 
-// Start returns an offset such that all rows before it are older than a time, and
-// none that is a few kilobytes after it, for Backward.
+// Start returns an offset for Backward: every row before it is older than at, and at most a
+// few kilobytes of older rows follow it.
 func Start(fsys disk.FS, path, timeKey string, at time.Time) (int64, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -10,8 +10,8 @@ import (
 	"cis490/internal/ledger"
 )
 
-// TestLedger_KeepsWhatTheClockSaid: while the clock is behind the last row, rows keep
-// their order, and when they were written.
+// TestLedger_KeepsWhatTheClockSaid: while the clock is behind the last row, rows keep their
+// order and the clock's reading.
 func TestLedger_KeepsWhatTheClockSaid(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.jsonl")
 	start := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
@@ -41,7 +41,7 @@ func TestLedger_KeepsWhatTheClockSaid(t *testing.T) {
 	}
 }
 
-// TestLedger_AnyClock: whatever the clock does, no row is lost, none changes places, and
+// TestLedger_AnyClock: whatever the clock does, no row is lost, rows keep their order, and
 // a window has each row that was written in it.
 func TestLedger_AnyClock(t *testing.T) {
 	for seed := range uint64(20) {

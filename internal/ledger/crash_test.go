@@ -10,9 +10,9 @@ import (
 	"cis490/internal/ledger"
 )
 
-// TestLedger_CrashAtEveryStep fails every single call of a short story in every
-// way, then loses power in every way: each acknowledged row is there once, none
-// is torn, and the ledger goes on.
+// TestLedger_CrashAtEveryStep fails every single call of a short story in every way, then
+// loses power in every way: each acknowledged row is there once, none is torn, and rows can
+// be appended again.
 func TestLedger_CrashAtEveryStep(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {

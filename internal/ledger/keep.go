@@ -8,17 +8,17 @@ import (
 	"cis490/internal/disk"
 )
 
-// Keep rewrites the ledger with only the rows that keep wants, and its last row,
-// so that it need not grow for ever. Rows appended meanwhile wait. After a crash,
-// and after an error, the ledger is the old one or the new one as a whole.
+// Keep rewrites the ledger with only the rows that keep wants, and its last row, so that it
+// need not grow without bound. Rows appended meanwhile wait. After a crash or an error the
+// ledger is the old one or the new one, never a mix.
 func (l *Ledger) Keep(keep func(Row) bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err := l.ready(); err != nil {
 		return err
 	}
-	// The next Append finds another file at the path and opens it; until its name
-	// is durable, nothing is appended.
+	// The next Append finds a new file at the path and opens it; until its name is durable,
+	// nothing is appended.
 	if err := disk.Replace(l.o.FS, l.o.Path, l.o.Perm, func(w io.Writer) error { return l.copy(w, keep) }); err != nil {
 		return fmt.Errorf("shorten ledger: %w", err)
 	}

@@ -1,16 +1,17 @@
-// Package ledger keeps the *.jsonl files: append-only, one JSON object a line,
-// readable with jq, written by one process each (spec §4).
+// Package ledger reads and writes the *.jsonl files: append-only, one JSON object a line,
+// readable with jq, written by one process each (docs/architecture.md).
 //
-// Promises on a crash: a row whose Append returned nil is there; a row is there
-// as a whole or not at all; a torn last line is cut off when the ledger is
-// opened, so two rows never run together. A failed write or fsync fails every
-// row of its batch, and the file is cut back to its last durable length.
+// On a crash: a row whose Append returned nil is there; a row is there as a whole or not at
+// all; a torn last line is cut off when the ledger is opened, so two rows never run
+// together. A failed write or fsync fails every row of its batch, and the file is cut back
+// to its last durable length.
 //
-// Time in a ledger never goes back, so that a window can be found. While the clock is
-// behind the last row, rows get that row's time, and what the clock said as "clock".
+// Time in a ledger never goes back, so that a time window can be found by bisection. While
+// the clock is behind the last row, rows get that row's time plus a nanosecond, and the
+// clock's reading as "clock".
 //
-// Rows that wait at the same time share one fsync. The ledger keeps no rows in
-// memory: opening costs the last line, reading costs the rows of the window.
+// Rows that wait at the same time share one fsync. The ledger keeps no rows in memory:
+// opening costs the last line, reading costs the rows of the window.
 package ledger
 
 import (
@@ -28,7 +29,8 @@ import (
 	"cis490/internal/fault"
 )
 
-// clockKey is the field with what the clock said, where it was behind the row before.
+// clockKey is the field with the clock's reading, in rows written while it was behind the
+// row before.
 const clockKey = "clock"
 
 // MaxLine is the largest row, newline included, in bytes.
@@ -53,7 +55,7 @@ type Ledger struct {
 	mu      sync.Mutex // guards what follows, held during a batch's write and fsync
 	f       disk.File
 	durable int64     // length up to which all is known to be on disk
-	cut     bool      // a batch failed: what lies beyond durable is not ours to believe
+	cut     bool      // a batch failed: the bytes beyond durable are not acknowledged rows
 	last    time.Time // time of the last row
 	closed  bool
 
@@ -82,8 +84,8 @@ func (l *Ledger) Append(build func(at time.Time) any) error {
 	return l.append([]func(at time.Time) any{build})
 }
 
-// AppendAll writes rows beside each other, all of them durably or, on an error
-// of the disk, none; one that cannot be encoded keeps none of the others out.
+// AppendAll writes several rows: all of them durably or, on an error of the disk, none. A
+// row that cannot be encoded does not keep the others out.
 func (l *Ledger) AppendAll(build []func(at time.Time) any) error {
 	if len(build) == 0 {
 		return nil
@@ -101,7 +103,7 @@ func (l *Ledger) append(build []func(at time.Time) any) error {
 	l.queue = append(l.queue, rows...)
 	l.queueMu.Unlock()
 
-	// Whoever gets the lock writes for all who wait; the others find an answer.
+	// Whoever gets the lock writes for all who wait; the others find their result.
 	l.mu.Lock()
 	l.queueMu.Lock()
 	batch := l.queue
@@ -120,8 +122,8 @@ func (l *Ledger) append(build []func(at time.Time) any) error {
 	return err
 }
 
-// Healthy tells whether the next Append can be expected to work, by checking
-// that the open file is still the one at the path and can be written.
+// Healthy reports whether the next Append can be expected to work: the open file is still
+// the one at the path and can be written.
 func (l *Ledger) Healthy() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -149,7 +151,7 @@ func (l *Ledger) commit(batch []*pending) {
 	var clock []byte
 	if at.Before(l.last) {
 		clock = fmt.Appendf(nil, `,"%s":"%s"}`, clockKey, at.Format(time.RFC3339Nano))
-		at = l.last.Add(1) // so that a reader who has seen the last row sees this one, too
+		at = l.last.Add(1) // so that a reader who has seen the last row sees this one too
 	}
 	for i, p := range batch {
 		if err != nil {
@@ -162,7 +164,7 @@ func (l *Ledger) commit(batch []*pending) {
 		if bad == nil && len(line) >= MaxLine {
 			bad = fmt.Errorf("row of %d bytes is over the limit of %d", len(line), MaxLine)
 		}
-		if bad != nil { // its own fault, not its neighbours'
+		if bad != nil { // only this row fails
 			p.done <- fmt.Errorf("append to %s: %w", l.o.Path, bad)
 			batch[i] = nil
 			continue
@@ -189,8 +191,8 @@ func (l *Ledger) write(rows []byte) error {
 		err = l.f.Sync()
 	}
 	if err != nil {
-		// What reached the disk is unknown: cut it off and start from a new
-		// descriptor next time. The cut may fail too; reopen cuts again.
+		// What reached the disk is unknown: cut it off and start from a new descriptor next
+		// time. The cut may fail too; reopen cuts again.
 		err = errors.Join(err, l.f.Truncate(l.durable), l.f.Close())
 		l.f, l.cut = nil, true
 		return fmt.Errorf("append to %s: %w", l.o.Path, err)
@@ -199,8 +201,8 @@ func (l *Ledger) write(rows []byte) error {
 	return nil
 }
 
-// ready makes sure that the file at the path is open. A file that was replaced
-// or cut by another hand is opened anew rather than written behind its back.
+// ready makes sure that the file at the path is open. A file that another process replaced
+// or cut is opened again.
 func (l *Ledger) ready() error {
 	if l.closed {
 		return ErrClosed
@@ -235,7 +237,7 @@ func (l *Ledger) reopen() (err error) {
 		return fmt.Errorf("open ledger: %w", err)
 	}
 	if !fi.Mode().IsRegular() {
-		return fmt.Errorf("open ledger %s: is no regular file", l.o.Path)
+		return fmt.Errorf("open ledger %s: not a regular file", l.o.Path)
 	}
 	whole, lastLine, err := tail(f, fi.Size())
 	if err != nil {
@@ -249,8 +251,8 @@ func (l *Ledger) reopen() (err error) {
 			return fmt.Errorf("cut torn line of %s: %w", l.o.Path, err)
 		}
 	}
-	// One sync for the cut, for rows that a crash left unsynced and, with the
-	// folder, for the name of a new file.
+	// One sync covers the cut, rows that a crash left unsynced and, with the folder's, the
+	// name of a new file.
 	if err := errors.Join(f.Sync(), l.o.FS.SyncDir(filepath.Dir(l.o.Path))); err != nil {
 		return fmt.Errorf("open ledger %s: %w", l.o.Path, err)
 	}

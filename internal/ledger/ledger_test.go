@@ -116,8 +116,8 @@ func TestLedger_ManyWritersEachRowOnce(t *testing.T) {
 	}
 }
 
-// TestLedger_Keep: rows that are appended while others are thrown away are there,
-// and so is the last one.
+// TestLedger_Keep: rows that are appended while others are dropped are there, and so is the
+// last one.
 func TestLedger_Keep(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.jsonl")
 	l := open(t, path, time.Now)
@@ -188,7 +188,7 @@ func TestRows_WindowEqualsFilter(t *testing.T) {
 			buf.WriteString("garbage, no time\n")
 		}
 		if i == 3000 {
-			pad = strings.Repeat("z", 2*ledger.MaxLine) // an oversize line is passed over
+			pad = strings.Repeat("z", 2*ledger.MaxLine) // an oversize line is skipped
 		}
 		b, err := json.Marshal(row{At: time.Unix(int64(i/3), 0).UTC(), N: i, S: pad})
 		if err != nil {
@@ -227,8 +227,8 @@ func TestLedger_CloseThenAppend(t *testing.T) {
 	}
 }
 
-// FuzzOpen: whatever the file held, whole earlier lines survive, the torn end
-// is gone, and the next row stands on a line of its own.
+// FuzzOpen: whatever the file contained, complete earlier lines survive, the torn end is
+// removed, and the next row is a line of its own.
 func FuzzOpen(f *testing.F) {
 	f.Add([]byte("{\"at\":\"2026-01-01T00:00:00Z\"}\n{\"at\":"))
 	f.Add([]byte("\n\n"))
@@ -275,8 +275,8 @@ func TestLast_IsTheLastWholeRow(t *testing.T) {
 	}
 }
 
-// TestRows_AHoleIsNoLedger: a file that takes no room and days to read is an error at
-// once, wherever its window begins.
+// TestRows_AHoleIsNoLedger: a sparse file that would take days to read is an error at once,
+// wherever its window begins.
 func TestRows_AHoleIsNoLedger(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hole.jsonl")
 	if err := os.WriteFile(path, []byte(`{"at":"2026-01-01T00:00:00Z"}`+"\n"), 0o600); err != nil {

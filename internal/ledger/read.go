@@ -20,8 +20,8 @@ type Row struct {
 	Line []byte // valid until the next row
 }
 
-// Clock returns what the clock said when the row was written, which is before At where
-// the clock was behind the row above.
+// Clock returns the clock's reading when the row was written. It is before At if the clock
+// was behind the row above.
 func (r Row) Clock() time.Time {
 	i := bytes.LastIndex(r.Line, []byte(`,"`+clockKey+`":"`))
 	if i < 0 || bytes.IndexByte(r.Line[i:], '}') != len(r.Line)-1-i { // a row's own is its last field
@@ -33,10 +33,9 @@ func (r Row) Clock() time.Time {
 	return r.At
 }
 
-// Rows yields the rows whose time is not before from, oldest first, without
-// reading what lies before them: the start is found by bisection. A missing
-// file is an empty one. A line that is torn, over MaxLine or without a time
-// is skipped. After an error the sequence ends.
+// Rows yields the rows whose time is not before from, oldest first. It finds the first by
+// bisection, without reading older ones. A missing file yields nothing. A line that is
+// torn, over MaxLine or without a time is skipped. After an error the sequence ends.
 func Rows(fsys disk.FS, path, timeKey string, from time.Time) iter.Seq2[Row, error] {
 	return func(yield func(Row, error) bool) {
 		f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
@@ -78,8 +77,8 @@ func Rows(fsys disk.FS, path, timeKey string, from time.Time) iter.Seq2[Row, err
 	}
 }
 
-// Last returns the last whole row of a ledger, false where there is none. Its
-// time is zero if the line has none.
+// Last returns the last whole row of a ledger, false if it has none. Its time is zero if
+// the line has none.
 func Last(fsys disk.FS, path, timeKey string) (Row, bool, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -101,12 +100,13 @@ func Last(fsys disk.FS, path, timeKey string) (Row, bool, error) {
 	return Row{at, line}, true, nil
 }
 
-// maxSkip is how many bytes without the end of a line are passed over. What has more is
-// no ledger, but perhaps a hole of terabytes, which takes no room and hours to read.
+// maxSkip bounds a run of bytes without a newline. A file that has a longer one is not a
+// ledger, but perhaps a sparse file of terabytes, which would take hours to read.
 const maxSkip = 16 * MaxLine
 
-// nextLine returns the next whole line without its newline, nil for one over
-// MaxLine, and the bytes it took. One over maxSkip is an error. A last line without newline is io.EOF.
+// nextLine returns the next whole line without its newline, nil for one over MaxLine, and
+// how many bytes it read. A line over maxSkip is an error. A last line without newline is
+// io.EOF.
 func nextLine(r *bufio.Reader, long *[]byte) (line []byte, took int64, err error) {
 	*long = (*long)[:0]
 	for {
@@ -130,8 +130,8 @@ func nextLine(r *bufio.Reader, long *[]byte) (line []byte, took int64, err error
 	}
 }
 
-// bisect returns an offset at which a line starts, such that no row before it
-// is at or after from. Lines without a time are passed over.
+// bisect returns an offset at which a line starts, such that no row before it is at or
+// after from. Lines without a time are skipped.
 func bisect(f io.ReaderAt, size int64, timeKey string, from time.Time) (int64, error) {
 	lo, hi := int64(0), size // the answer is a line start in [lo, hi]
 	for hi-lo > 4096 {

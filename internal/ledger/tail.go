@@ -13,8 +13,8 @@ import (
 	"cis490/internal/disk"
 )
 
-// Tail follows a ledger that another hand writes: each Read yields what was
-// appended since the one before. It is for one goroutine.
+// Tail follows a ledger that another process writes: each Read yields the rows appended
+// since the one before. It is for one goroutine.
 type Tail struct {
 	fsys          disk.FS
 	path, timeKey string

@@ -25,8 +25,8 @@ func lines(from, to int) string {
 	return b.String()
 }
 
-// A follower sees each row once, waits for a torn one, and begins anew when the
-// writer cut rows off, also where the file has grown past its old length since.
+// A follower reads each row once, waits for a torn one, and starts again when the writer
+// cut rows off, also if the file has grown past its old length since.
 func TestTail_FollowsAndBeginsAnew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "x.jsonl")
 	tail := ledger.NewTail(disk.OS{}, path, "at", time.Date(2026, 1, 1, 0, 0, 2, 0, time.UTC))

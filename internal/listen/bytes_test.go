@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// records is a client that writes TLS records of its own making after a handshake.
+// records is a client that writes arbitrary TLS records after a handshake.
 type records struct {
 	net.Conn
 	aead cipher.AEAD
@@ -67,8 +67,8 @@ func (r *records) record(kind byte, content []byte) []byte {
 	return r.aead.Seal(head, nonce, plain, head)
 }
 
-// After the handshake an unverified client sends no more than a request may have,
-// whatever it is: crypto/tls would keep 256 KiB of a certificate message.
+// After the handshake an unverified client may send only as much as a request may have, of
+// any kind: crypto/tls would buffer 256 KiB of a certificate message.
 func TestListener_FewBytesBeforeARequest(t *testing.T) {
 	f := newFixture(t, 8, 4)
 	for name, kind := range map[string]byte{"a message of the handshake": 22, "a header in small records": 23} {
@@ -96,7 +96,7 @@ func TestListener_FewBytesBeforeARequest(t *testing.T) {
 	})
 }
 
-// Requests that net/http would answer by itself have the bounds of all others.
+// Requests that net/http answers itself have the same limits as all others.
 func TestServer_BoundsWhatNetHTTPAnswers(t *testing.T) {
 	for name, text := range map[string]string{
 		"OPTIONS *":   "OPTIONS * HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",

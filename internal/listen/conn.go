@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// What a handshake may cost. An address may begin so many at once (many hosts may
-// share one behind a gateway), and then one each handshakeEvery.
+// The cost of handshakes. An address may begin handshakeBurst of them at once, because many
+// hosts may share one behind a gateway, and then one each handshakeEvery.
 const (
 	handshakeTimeout = 10 * time.Second
 	handshakeBytes   = 16 << 10 // a ClientHello and a chain of a few certificates
@@ -19,40 +19,39 @@ const (
 	handshakeEvery   = 10 * time.Millisecond
 )
 
-// What an unverified client may send for a request, in bytes as they come: until a
-// handler has it a header, from then on a small body; each may end within a record of
-// 16 KiB. crypto/tls would keep 256 KiB of a message of the handshake that comes after
-// it, and decrypt records of one byte for as long as they come.
+// The bytes that an unverified client may send per request: a header before a handler runs,
+// then a small body; each limit includes a TLS record of 16 KiB. crypto/tls alone would
+// buffer 256 KiB of a post-handshake message, and decrypt one-byte records without end.
 const (
 	headBytes = 20 << 10
 	bodyBytes = 36 << 10
 )
 
-// errTooLong reports a client that sends more than handshakeBytes before the handshake
-// is done, or than a request may have.
+// errTooLong means that a client sent more than handshakeBytes during the handshake, or
+// more than a request may have.
 var errTooLong = errors.New("more bytes than an unverified client may send")
 
-// conn is a TCP connection under TLS.
+// conn is the TCP connection below TLS.
 type conn struct {
 	net.Conn
 	l      *Listener
 	source string
 	seq    uint64
 
-	pool   *pool // these three are guarded by the listener's lock
+	pool   *pool // the listener's lock guards pool, group and gone
 	group  string
 	gone   bool
-	client atomic.Pointer[string] // who was verified on it; nil: nobody
+	client atomic.Pointer[string] // the verified client; nil: none
 
-	idle          atomic.Bool  // waits for a request after another
-	begun, served atomic.Int64 // requests whose first byte came, and those that a handler got
+	idle          atomic.Bool  // waits for the next request
+	begun, served atomic.Int64 // requests received, and requests passed to a handler
 
-	budget   atomic.Int64 // bytes that may be read of an unverified client
+	budget   atomic.Int64 // bytes that may still be read from an unverified client
 	shaking  bool         // the handshake is in progress; only its goroutine reads
-	handling atomic.Bool  // a handler has a request of it
+	handling atomic.Bool  // a handler is running
 }
 
-// Close closes the connection and gives its place back.
+// Close closes the connection and frees its place.
 func (c *conn) Close() error {
 	c.l.mu.Lock()
 	c.l.forget(c)
@@ -60,8 +59,8 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// Read reads. Of an unverified client it reads a bounded number of bytes, and during
-// the handshake it gives the place among those that compute back while it waits.
+// Read reads a bounded number of bytes from an unverified client. During the handshake it
+// gives up its computing turn while it waits.
 func (c *conn) Read(p []byte) (int, error) {
 	if c.client.Load() != nil {
 		return c.Conn.Read(p)
@@ -80,22 +79,21 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// handle notes that a handler has a request of the connection.
+// handle records that a handler runs for a request of the connection.
 func (c *conn) handle() {
 	c.served.Add(1)
 	c.budget.Store(bodyBytes)
 	c.handling.Store(true)
 }
 
-// handled notes that the handler is done.
+// handled records that the handler has returned.
 func (c *conn) handled() {
 	c.handling.Store(false)
 	c.budget.Store(headBytes)
 }
 
-// SetReadDeadline sets until when a Read may wait. Before a handler has its request, an
-// unverified client has a deadline also where net/http, which answers some requests by
-// itself, wants none.
+// SetReadDeadline sets the deadline of Read. Until a handler runs, an unverified client has
+// a deadline even where net/http, which answers some requests itself, sets none.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if t.IsZero() && !c.handling.Load() && c.client.Load() == nil {
 		t = time.Now().Add(answerTimeout)
@@ -103,15 +101,15 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// handshake completes a connection's handshake and hands it to Accept.
+// handshake completes a connection's handshake and passes it to Accept.
 func (l *Listener) handshake(c *conn) {
-	_ = c.SetDeadline(time.Now().Add(handshakeTimeout)) // fails where it was evicted: so does the handshake
+	_ = c.SetDeadline(time.Now().Add(handshakeTimeout)) // fails after an eviction, as does the handshake
 	t := tls.Server(c, l.o.TLS)
 	l.computing.take(c.source)
 	l.mu.Lock()
 	gone := c.gone
 	l.mu.Unlock()
-	if gone { // while it waited
+	if gone { // evicted while it waited
 		l.computing.give()
 		return
 	}
@@ -123,7 +121,7 @@ func (l *Listener) handshake(c *conn) {
 			l.counts.failed(err)
 		}
 		l.mu.Unlock()
-		_ = t.Close() // it failed already
+		_ = t.Close() // the handshake's error matters
 		return
 	}
 	c.shaking = false
@@ -132,11 +130,11 @@ func (l *Listener) handshake(c *conn) {
 	select {
 	case l.ready <- t:
 	case <-l.done:
-		_ = t.Close() // nobody serves it
+		_ = t.Close() // the listener is closed
 	}
 }
 
-// failed counts a handshake that was not completed.
+// failed counts a failed handshake by its cause.
 func (n *counts) failed(err error) {
 	switch {
 	case errors.Is(err, errTooLong):
@@ -148,7 +146,7 @@ func (n *counts) failed(err error) {
 	}
 }
 
-// connOf returns the connection under TLS; nil for one of another listener.
+// connOf returns the connection below TLS, or nil for one of another listener.
 func connOf(c net.Conn) *conn {
 	if t, ok := c.(*tls.Conn); ok {
 		c = t.NetConn()

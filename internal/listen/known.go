@@ -2,15 +2,15 @@ package listen
 
 import "time"
 
-// Where clients were verified is remembered for so long after the last time: hosts
-// ask every few minutes.
+// A client's address is remembered for knownFor after its last verified request; hosts send
+// one every few minutes.
 const (
 	knownFor = 30 * time.Minute
 	maxKnown = 8192 // clients, each at one of its addresses
 )
 
-// known are the addresses from which clients were verified lately, and how many each.
-// Only a verified client can add one.
+// known counts the recently verified clients by address. Only a verified client can add an
+// entry.
 type known struct {
 	at    map[string]map[string]time.Time // address, client, last time
 	n     int
@@ -19,7 +19,7 @@ type known struct {
 
 func newKnown() known { return known{at: map[string]map[string]time.Time{}} }
 
-// add notes that a client was verified at an address.
+// add records that a client was verified at an address.
 func (k *known) add(source, client string, now time.Time) {
 	if now.Sub(k.swept) > time.Minute {
 		k.sweep(now)
@@ -38,7 +38,7 @@ func (k *known) add(source, client string, now time.Time) {
 	clients[client] = now
 }
 
-// clients returns how many clients an address has.
+// clients returns the number of clients at an address.
 func (k *known) clients(source string) int { return len(k.at[source]) }
 
 func (k *known) sweep(now time.Time) {

@@ -8,12 +8,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// maxSources is how many addresses are remembered at the same time.
+// maxSources bounds the remembered addresses.
 const maxSources = 4096
 
-// Source returns the name of the client that an address is counted for: an IPv4
-// address itself, of IPv6 its /64, which one machine has whole. The address may
-// have a port. Anything else is one source, "".
+// Source returns the key under which an address is counted: an IPv4 address, or the /64 of
+// an IPv6 address, because a machine has a whole /64. The address may include a port.
+// Anything else is "".
 func Source(address string) string {
 	at, err := netip.ParseAddrPort(address)
 	addr := at.Addr()
@@ -33,8 +33,8 @@ func Source(address string) string {
 	return p.String()
 }
 
-// Limiter allows each source a burst of events, then one in each interval. It
-// remembers a bounded number of sources.
+// Limiter allows each source a burst of events, then one in each interval. It remembers a
+// bounded number of sources.
 type Limiter struct {
 	burst int
 	every time.Duration
@@ -44,7 +44,7 @@ type Limiter struct {
 	sources map[string]*rate.Limiter
 }
 
-// NewLimiter returns a limiter of which each source has its whole burst.
+// NewLimiter returns a limiter in which each source has its whole burst left.
 func NewLimiter(burst int, every time.Duration, now func() time.Time) *Limiter {
 	return &Limiter{burst: burst, every: every, now: now, sources: map[string]*rate.Limiter{}}
 }
@@ -63,7 +63,7 @@ func (l *Limiter) Allow(source string) bool {
 	return s.AllowN(now, 1)
 }
 
-// Wait returns how long a source has to wait for its next event. It counts none.
+// Wait returns how long a source must wait for its next event. It does not count one.
 func (l *Limiter) Wait(source string) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -74,9 +74,9 @@ func (l *Limiter) Wait(source string) time.Duration {
 	return time.Duration(max(0, 1-s.TokensAt(l.now())) * float64(l.every))
 }
 
-// makeRoom forgets sources that have their whole burst, and if they are few any
-// others up to a half: who has that many addresses is not held back by one more, and
-// must not make each event cost a walk through all of them.
+// makeRoom forgets sources that have their whole burst left, and if these are few,
+// arbitrary others down to a half. An attacker with that many addresses gains little from
+// one more, and must not make every event scan the whole map.
 func (l *Limiter) makeRoom(now time.Time) {
 	if len(l.sources) < maxSources {
 		return
@@ -94,20 +94,20 @@ func (l *Limiter) makeRoom(now time.Time) {
 	}
 }
 
-// Lines bounds the log lines of a kind: a burst, then one in each interval.
+// Lines limits log lines of a kind: a burst, then one in each interval.
 type Lines struct {
 	mu      sync.Mutex
 	rate    *rate.Limiter
 	omitted int
 }
 
-// NewLines returns bounds of which nothing is used.
+// NewLines returns an unused limit.
 func NewLines(burst int, every time.Duration) *Lines {
 	return &Lines{rate: rate.NewLimiter(rate.Every(every), burst)}
 }
 
-// Next reports whether a line may be logged now, and how many were omitted since the
-// last one. It costs no more than a line that is omitted may.
+// Next reports whether a line may be logged now, and how many were omitted since the last.
+// It is cheap when the line is omitted.
 func (l *Lines) Next() (omitted int, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

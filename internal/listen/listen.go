@@ -1,14 +1,12 @@
-// Package listen bounds what clients can use up before they have proven who they
-// are: connections, handshakes, the bytes and the time of a request, and log lines.
+// Package listen bounds the resources of unverified clients: connections, handshakes, bytes
+// and time of a request, and log lines.
 //
-// A connection is unverified until a request on it proved a client; see Verified.
-// Unverified connections share a small pool of places, verified ones have places
-// of their own, so neither takes the other's. Where a pool is full, a newcomer takes
-// the place of the oldest connection of the address (or client) that has most, also
-// in the middle of its request; so clients that hold many connections evict each
-// other, and not the one that has few. An address at which clients were verified
-// lately may have as many more. Everything is in memory: a crash closes all
-// connections, and there is nothing to recover.
+// A connection is unverified until a request on it verifies its client; see Verified.
+// Unverified and verified connections have separate pools. When a pool is full, a new
+// connection replaces the oldest one of the address (or client) with the most connections,
+// even in the middle of a request; so clients with many connections evict each other, and
+// not a client with few. An address with recently verified clients may have as many more.
+// All state is in memory, and a crash closes all connections.
 package listen
 
 import (
@@ -23,17 +21,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spareFiles is how many descriptors are left for files.
+// spareFiles is the number of descriptors reserved for files.
 const spareFiles = 512
 
-// sayEvery is how often a line about connections is logged at most.
+// sayEvery is the shortest interval between log lines about connections.
 const sayEvery = time.Minute
 
-// Options describe a listener.
+// Options configure a Listener.
 type Options struct {
 	TLS        *tls.Config
-	Unverified int // places for unverified connections
-	Verified   int // places for verified ones
+	Unverified int // maximum of unverified connections
+	Verified   int // maximum of verified connections
 	Log        *slog.Logger
 }
 
@@ -45,8 +43,8 @@ type Listener struct {
 	done  chan struct{}
 	once  sync.Once
 
-	computing  *turns // of handshakes that do not wait for their client
-	answering  *turns // of requests, likewise
+	computing  *turns // turns for handshakes
+	answering  *turns // turns for requests
 	handshakes *Limiter
 	evictions  *Lines
 	unread     *Lines
@@ -61,8 +59,8 @@ type Listener struct {
 	recent     recent
 }
 
-// New returns a listener on top of one for TCP. Where the process may open few
-// descriptors, there are fewer places than the options say.
+// New returns a listener on top of a TCP listener. If the process may open few descriptors,
+// it reduces the pools.
 func New(inner net.Listener, o Options) *Listener {
 	var limit unix.Rlimit
 	all := o.Unverified + o.Verified
@@ -79,7 +77,7 @@ func New(inner net.Listener, o Options) *Listener {
 		known:  newKnown(),
 		recent: newRecent(),
 	}
-	// An address with very many clients must not take what all others need.
+	// An address with very many clients must not take the whole pool.
 	most := max(1, o.Unverified/16)
 	l.unverified = newPool(o.Unverified, func(source string) int { return min(1+l.known.clients(source), most) })
 	l.verified = newPool(o.Verified, func(string) int { return 1 })
@@ -87,7 +85,7 @@ func New(inner net.Listener, o Options) *Listener {
 	return l
 }
 
-// Addr returns the address that is listened on.
+// Addr returns the listener's address.
 func (l *Listener) Addr() net.Addr { return l.inner.Addr() }
 
 // Close stops listening. Connections that Accept returned stay open.
@@ -106,7 +104,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// accept takes connections until the listener is closed.
+// accept accepts connections until the listener is closed.
 func (l *Listener) accept() {
 	const first, last = 5 * time.Millisecond, time.Second
 	for wait := first; ; {
@@ -115,7 +113,7 @@ func (l *Listener) accept() {
 		case errors.Is(err, net.ErrClosed):
 			l.once.Do(func() { close(l.done) })
 			return
-		case err != nil: // no descriptor, for example: wait until there is one
+		case err != nil: // out of descriptors, for example: wait
 			select {
 			case <-l.done:
 				return
@@ -129,7 +127,7 @@ func (l *Listener) accept() {
 	}
 }
 
-// admit gives a new connection a place and starts its handshake, or closes it.
+// admit adds a new connection to the pool and starts its handshake, or closes it.
 func (l *Listener) admit(raw net.Conn) {
 	from := Source(raw.RemoteAddr().String())
 	if !l.handshakes.Allow(from) {
@@ -154,8 +152,8 @@ func (l *Listener) admit(raw net.Conn) {
 	go l.handshake(c)
 }
 
-// evict forgets a connection that lost its place and counts it; the lock is held.
-// The caller resets the connection when it has given the lock back.
+// evict removes a connection that lost its place and counts it. It requires the lock. The
+// caller resets the connection after it releases the lock.
 func (l *Listener) evict(c *conn) {
 	if c == nil {
 		return
@@ -173,7 +171,7 @@ func (l *Listener) evict(c *conn) {
 	}
 }
 
-// forget gives a connection's place back; the lock is held.
+// forget frees a connection's place. It requires the lock.
 func (l *Listener) forget(c *conn) {
 	switch {
 	case c.pool == &l.verified:
@@ -187,7 +185,7 @@ func (l *Listener) forget(c *conn) {
 	c.gone = true
 }
 
-// move gives a connection a place in another pool; a nil pool is that of transfers.
+// move moves a connection to another pool; nil is the pool of transfers.
 func (l *Listener) move(c *conn, to *pool, group string, limit int) {
 	l.mu.Lock()
 	if c.gone || c.pool == to && c.group == group {
@@ -215,11 +213,11 @@ func (l *Listener) move(c *conn, to *pool, group string, limit int) {
 	}
 }
 
-// reset closes a connection at once. The kernel keeps nothing of it, also where the
-// client takes no data.
+// reset closes a connection at once and discards unsent data, even if the client reads
+// nothing.
 func reset(c net.Conn) {
 	if t, ok := c.(*net.TCPConn); ok {
-		_ = t.SetLinger(0) // closed all the same
+		_ = t.SetLinger(0) // the close works anyway
 	}
-	_ = c.Close() // whoever serves the connection sees it
+	_ = c.Close() // its handler gets an error
 }

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// fixture is a server of which a test chooses the bounds. A request with ?as=NAME
-// is one of that client.
+// fixture is a server whose limits a test chooses. A request with ?as=NAME is one of that
+// client.
 type fixture struct {
 	t    *testing.T
 	l    *Listener
@@ -88,7 +88,7 @@ func (f *fixture) tls(n byte) *tls.Conn {
 	return tls.Client(f.dial(n), &tls.Config{InsecureSkipVerify: true})
 }
 
-// get asks on a connection that stays open, and returns the status.
+// get sends a request on a connection that stays open, and returns the status.
 func get(c io.ReadWriter, path, more string) (int, error) {
 	if _, err := fmt.Fprintf(c, "GET %s HTTP/1.1\r\nHost: x\r\n%s\r\n", path, more); err != nil {
 		return 0, err
@@ -111,8 +111,8 @@ func closed(t *testing.T, c net.Conn) string {
 	return string(b)
 }
 
-// Verified clients keep their connections, and a client with one connection gets
-// through, while others hold as many as they can, each in its own way.
+// Verified clients keep their connections, and a client with one connection is served,
+// while others hold as many as they can, each in another way.
 func TestListener_ManyConnectionsEvictEachOther(t *testing.T) {
 	hold := map[string]func(f *fixture, n byte){
 		"that say nothing":   func(f *fixture, n byte) { f.dial(n) },
@@ -148,14 +148,16 @@ func TestListener_ManyConnectionsEvictEachOther(t *testing.T) {
 			if status, err := get(kept, "/?as=lab-01", ""); err != nil || status != 200 {
 				t.Errorf("the verified one: %d, %v", status, err)
 			}
-			if s := f.l.Stats(); s.EvictedVerified != 0 || s.EvictedUnverified < 50 || s.Unverified > 12 || s.Verified != 1 || s.RecentFrom != "127.0.0.2" && s.RecentFrom != "127.0.0.3" {
+			if s := f.l.Stats(); s.EvictedVerified != 0 || s.EvictedUnverified < 50 || s.Unverified > 12 || s.Verified != 1 ||
+				s.RecentFrom != "127.0.0.2" && s.RecentFrom != "127.0.0.3" {
 				t.Errorf("counted %+v", s)
 			}
 		})
 	}
 }
 
-// One client cannot take the places of others: beyond its limit it loses its own.
+// One client cannot take the places of others: beyond its limit it loses its own
+// connections.
 func TestListener_AClientHasALimit(t *testing.T) {
 	f := newFixture(t, 12, 12)
 	other := f.tls(1)
@@ -180,7 +182,7 @@ func TestListener_AClientHasALimit(t *testing.T) {
 	}
 }
 
-// A handshake is cut where it is longer than any of a host, whatever its records.
+// A handshake is cut off if it is longer than any of a host, whatever its records.
 func TestListener_LongHandshakes(t *testing.T) {
 	f := newFixture(t, 12, 12)
 	for _, record := range []string{
@@ -200,8 +202,8 @@ func TestListener_LongHandshakes(t *testing.T) {
 	}
 }
 
-// Whoever stalls is given up after ten seconds: in the handshake, in a header, in a
-// body, before an answer is taken.
+// A client that stalls is disconnected after ten seconds: in the handshake, in a header, in
+// a body, before it reads an answer.
 func TestServer_GivesUpWhoStalls(t *testing.T) {
 	f := newFixture(t, 100, 12)
 	for name, text := range map[string]string{
@@ -223,7 +225,7 @@ func TestServer_GivesUpWhoStalls(t *testing.T) {
 	}
 }
 
-// A refusal goes out before the body came, the connection is closed after it, and a
+// A refusal is sent before the body has arrived, the connection is closed after it, and a
 // client that still sends sees it.
 func TestServer_RefusesBeforeTheBody(t *testing.T) {
 	f := newFixture(t, 100, 12)
@@ -247,7 +249,7 @@ func TestServer_RefusesBeforeTheBody(t *testing.T) {
 	}
 }
 
-// Of many requests at once the first refusal is the last answer, if the client gets it.
+// Of many pipelined requests the first refusal is the last answer, if the client gets it.
 func TestServer_AnswersNoRequestAfterARefusal(t *testing.T) {
 	f := newFixture(t, 100, 12)
 	c := f.tls(1)
@@ -257,7 +259,7 @@ func TestServer_AnswersNoRequestAfterARefusal(t *testing.T) {
 	}
 }
 
-// What no client of ours speaks is refused.
+// Protocols that no cis490 client speaks are refused.
 func TestServer_SpeaksHTTP1Only(t *testing.T) {
 	f := newFixture(t, 100, 12)
 	c := tls.Client(f.dial(1), &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}})

@@ -1,12 +1,12 @@
 package listen
 
-// pool is a number of places for connections, in groups of one address or one
-// client.
+// pool is a bounded set of connections, grouped by address or client.
 type pool struct {
 	max    int
 	n      int
 	groups map[string][]*conn // oldest first
-	// share returns how many connections a group may have for each one of another.
+	// share returns the weight of a group: how many connections it may have per connection
+	// of another.
 	share func(group string) int
 }
 
@@ -14,9 +14,9 @@ func newPool(places int, share func(group string) int) pool {
 	return pool{max: places, groups: map[string][]*conn{}, share: share}
 }
 
-// add gives a connection a place in a group. It returns the connection that has to
-// go for it: where the group has more than limit (0 means unlimited) one of the group,
-// where the pool is full one of the largest group.
+// add adds a connection to a group. It returns the connection to evict: one of the group if
+// the group exceeds limit (0 means unlimited), or one of the largest group if the pool is
+// full.
 func (p *pool) add(c *conn, group string, limit int) (victim *conn) {
 	c.pool, c.group = p, group
 	p.groups[group] = append(p.groups[group], c)
@@ -30,8 +30,8 @@ func (p *pool) add(c *conn, group string, limit int) (victim *conn) {
 	return nil
 }
 
-// largest returns the group that has most connections for its share; of several such
-// groups the one with the oldest connection.
+// largest returns the group with the most connections for its weight, and among equals the
+// one with the oldest connection.
 func (p *pool) largest() (group []*conn) {
 	share := 1
 	for name, g := range p.groups {
@@ -43,10 +43,9 @@ func (p *pool) largest() (group []*conn) {
 	return group
 }
 
-// oldest returns a group's oldest connection that waits for a request, else its
-// oldest.
+// oldest returns a group's oldest idle connection, else its oldest.
 func oldest(group []*conn) *conn {
-	for _, c := range group[:len(group)-1] { // the last one is the newcomer, or alone
+	for _, c := range group[:len(group)-1] { // without the newest
 		if c.idle.Load() {
 			return c
 		}
@@ -54,7 +53,7 @@ func oldest(group []*conn) *conn {
 	return group[0]
 }
 
-// remove takes a connection's place away.
+// remove removes a connection from the pool.
 func (p *pool) remove(c *conn) {
 	if c.pool != p {
 		return

@@ -14,7 +14,7 @@ type from string
 func (f from) Network() string { return "tcp" }
 func (f from) String() string  { return string(f) }
 
-// piped is a connection that says nothing.
+// piped is a connection without traffic.
 type piped struct {
 	net.Conn
 	remote from
@@ -22,12 +22,12 @@ type piped struct {
 
 func (p piped) RemoteAddr() net.Addr { return p.remote }
 
-// none is a listener that nobody connects to.
+// none is a listener without connections.
 type none struct{ net.Listener }
 
 func (none) Accept() (net.Conn, error) { return nil, net.ErrClosed }
 
-// arrive lets connections of addresses come and returns how many of each are left.
+// arrive opens connections from addresses and returns how many of each are left.
 func arrive(t *testing.T, l *Listener, addresses ...string) {
 	t.Helper()
 	for _, a := range addresses {
@@ -47,7 +47,7 @@ func quiet(unverified int) *Listener {
 	return New(none{}, Options{Unverified: unverified, Verified: 10, Log: slog.New(slog.DiscardHandler)})
 }
 
-// The addresses of one IPv6 network are one client: they evict each other.
+// The addresses of one IPv6 network are one client: they evict each other's connections.
 func TestPool_GroupsAddresses(t *testing.T) {
 	l := quiet(8)
 	arrive(t, l, "[2001:db8:0:1::1]:1", "192.0.2.7:1", "[2001:db8:0:2::1]:1", "[::ffff:192.0.2.8]:1")
@@ -64,8 +64,8 @@ func TestPool_GroupsAddresses(t *testing.T) {
 	}
 }
 
-// From more addresses than there are places, each with one connection: an address of
-// hosts that were verified lately is not the one that loses.
+// With more addresses than places, each with one connection, an address of recently
+// verified hosts is not the one that loses.
 func TestPool_KnownAddressesStay(t *testing.T) {
 	l := quiet(32)
 	l.mu.Lock()
@@ -83,8 +83,8 @@ func TestPool_KnownAddressesStay(t *testing.T) {
 	}
 }
 
-// Nothing that clients choose fills memory: not the addresses that are remembered,
-// not the clients, not what was counted.
+// Nothing that clients choose fills the memory: addresses, clients and counters are
+// bounded.
 func TestListener_RemembersABoundedNumber(t *testing.T) {
 	l := quiet(16)
 	for i := range 20_000 {

@@ -9,26 +9,26 @@ import (
 	"time"
 )
 
-// What a request of an unverified client may have.
+// The limits of a request of an unverified client.
 const (
-	answerTimeout = 10 * time.Second // from the end of its header until its answer is taken
-	lingerTimeout = time.Second      // for a body that nobody reads, after the answer
-	lingerBytes   = 256 << 10        // of it
-	lingerRaw     = 4 << 20          // of it, as it comes, where no more is decrypted
+	answerTimeout = 10 * time.Second // from the end of the header until the answer is sent
+	lingerTimeout = time.Second      // for an unread body, after the answer
+	lingerBytes   = 256 << 10        // bytes of the unread body
+	lingerRaw     = 4 << 20          // bytes of it that are not decrypted any more
 	maxRequests   = 100              // on one connection
-	turnTimeout   = time.Second      // after which a request that has its turn waits for something else
+	turnTimeout   = time.Second      // after which a request gives up its turn
 )
 
-// request is one request and whether its client is verified.
+// request is a request and whether its client is verified.
 type request struct {
 	conn *conn // nil behind a proxy
 	rc   *http.ResponseController
 
 	mu          sync.Mutex
 	turn        *time.Timer // runs while the request has its turn
-	free        bool        // of the bounds for unverified clients
+	free        bool        // not subject to the limits of unverified clients
 	until       time.Time
-	read, write time.Time // the deadlines that the handler wants; zero is none
+	read, write time.Time // the handler's deadlines; zero is none
 }
 
 type requestKey struct{}
@@ -38,8 +38,8 @@ func requestOf(ctx context.Context) *request {
 	return q
 }
 
-// bounded gives each request of an unverified client its deadlines. They hold
-// whatever the handler does: it may ask for earlier ones only.
+// bounded sets the deadlines of each request of an unverified client. The handler can only
+// shorten them.
 func bounded(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		q := &request{rc: http.NewResponseController(w)}
@@ -51,14 +51,14 @@ func bounded(next http.Handler) http.Handler {
 		if !q.free {
 			q.bind()
 			q.take()
-			defer q.give() // also where the handler panics
+			defer q.give() // in case the handler panics
 		}
 		out := &response{ResponseWriter: w, q: q, body: r.ContentLength != 0}
-		in := r.WithContext(context.WithValue(r.Context(), requestKey{}, q)) // a copy: net/http looks at its own body
+		in := r.WithContext(context.WithValue(r.Context(), requestKey{}, q)) // a copy, because net/http checks its own body
 		in.Body = waiting{r.Body, q}
 		next.ServeHTTP(out, in)
 		q.give()
-		if !out.sent { // net/http answers
+		if !out.sent { // net/http sends the header
 			out.last(http.StatusOK)
 		}
 		if out.linger && r.Header.Get("Expect") == "" && q.rc.Flush() == nil {
@@ -67,17 +67,16 @@ func bounded(next http.Handler) http.Handler {
 	})
 }
 
-// linger waits until a client that still sends has seen its answer: of a connection
-// that is closed with bytes unread, TCP takes the answer away.
+// linger waits until a client that is still sending has read its answer, because closing a
+// TCP connection with unread bytes discards the answer.
 func (q *request) linger(r *http.Request) {
 	_, err := io.CopyN(io.Discard, r.Body, lingerBytes)
 	if errors.Is(err, errTooLong) {
-		// Nothing is decrypted any more. It ends when the client has seen its answer and
-		// closes, or with the deadline.
+		// Stop decrypting. It ends when the client closes, or at the deadline.
 		_, err = io.CopyN(io.Discard, q.conn.Conn, lingerRaw)
 	}
 	if err != nil {
-		return // the body ended, or the client sent nothing for too long
+		return // end of the body, or deadline
 	}
 	t := time.NewTimer(lingerTimeout)
 	defer t.Stop()
@@ -87,9 +86,9 @@ func (q *request) linger(r *http.Request) {
 	}
 }
 
-// Verified notes that a request proved to be of a client. Its connection gets a
-// place among the verified ones: one client has at most limit of them, and what it
-// has beyond that it loses, idle ones first.
+// Verified records that a request was verified as a client's. Its connection moves to the
+// verified pool, where one client has at most limit connections; further ones are evicted,
+// idle ones first.
 func Verified(ctx context.Context, client string, limit int) {
 	q := requestOf(ctx)
 	if q == nil {
@@ -104,8 +103,8 @@ func Verified(ctx context.Context, client string, limit int) {
 	q.release()
 }
 
-// Unverified notes that a request proved nothing: what an earlier one on the same
-// connection proved counts no more.
+// Unverified records that a request was not verified; an earlier verified request on the
+// same connection counts no more.
 func Unverified(ctx context.Context) {
 	q := requestOf(ctx)
 	if q == nil {
@@ -122,7 +121,7 @@ func Unverified(ctx context.Context) {
 	}
 }
 
-// IsVerified tells whether the client of a request is verified.
+// IsVerified reports whether a request's client is verified.
 func IsVerified(ctx context.Context) bool {
 	q := requestOf(ctx)
 	if q == nil {
@@ -133,9 +132,9 @@ func IsVerified(ctx context.Context) bool {
 	return q.free
 }
 
-// Transfer frees a request of the bounds for unverified clients until done is
-// called: a long answer that anyone may have. Its connection keeps its place
-// meanwhile. The caller bounds how many there are, and how slow.
+// Transfer exempts a request from the limits of unverified clients until done is called,
+// for a long answer to anyone. Its connection counts in no pool meanwhile. The caller
+// bounds the number and duration of transfers.
 func Transfer(ctx context.Context) (done func()) {
 	q := requestOf(ctx)
 	if q == nil || IsVerified(ctx) {
@@ -156,8 +155,8 @@ func Transfer(ctx context.Context) (done func()) {
 	}
 }
 
-// take waits for the request's turn: unverified clients' requests compute a few at a
-// time, so that many of them leave the processors to verified ones.
+// take waits for the request's turn. Only a few requests of unverified clients compute at a
+// time, so that verified ones get CPU time.
 func (q *request) take() {
 	if q.conn == nil {
 		return
@@ -168,14 +167,14 @@ func (q *request) take() {
 	q.turn = time.AfterFunc(turnTimeout, func() { q.give() })
 }
 
-// give ends the request's turn, and reports whether it had one.
+// give ends the request's turn and reports whether it had one.
 func (q *request) give() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.end()
 }
 
-// end is give with the lock held.
+// end is give for a caller that holds the lock.
 func (q *request) end() bool {
 	if q.turn == nil {
 		return false
@@ -186,7 +185,7 @@ func (q *request) end() bool {
 	return true
 }
 
-// wait waits for the client in f, without a turn.
+// wait runs f, which waits for the client, without a turn.
 func (q *request) wait(f func()) {
 	if had := q.give(); had {
 		defer q.take()
@@ -194,26 +193,27 @@ func (q *request) wait(f func()) {
 	f()
 }
 
-// waiting is the body of a request, which waits for the client without a turn.
+// waiting is a request's body whose reads wait without a turn.
 type waiting struct {
 	io.ReadCloser
 	q *request
 }
 
-// Read reads.
+// Read implements io.Reader.
 func (b waiting) Read(p []byte) (n int, err error) {
 	b.q.wait(func() { n, err = b.ReadCloser.Read(p) })
 	return n, err
 }
 
-// bind sets the deadlines of an unverified client; the lock is held, or not needed.
+// bind sets the deadlines of an unverified client. It requires the lock, or that no other
+// goroutine uses the request.
 func (q *request) bind() {
 	q.until = time.Now().Add(answerTimeout)
-	_ = q.rc.SetReadDeadline(earlier(q.read, q.until)) // not supported by test recorders only
+	_ = q.rc.SetReadDeadline(earlier(q.read, q.until)) // fails only in test recorders
 	_ = q.rc.SetWriteDeadline(earlier(q.write, q.until))
 }
 
-// release sets the deadlines that the handler wants.
+// release sets the handler's deadlines.
 func (q *request) release() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -226,7 +226,7 @@ func (q *request) release() {
 	_ = q.rc.SetWriteDeadline(q.write)
 }
 
-// earlier returns the earlier of a deadline, of which zero is none, and a bound.
+// earlier returns the earlier of a deadline (zero: none) and a bound.
 func earlier(t, bound time.Time) time.Time {
 	if t.IsZero() || t.After(bound) {
 		return bound
@@ -234,20 +234,20 @@ func earlier(t, bound time.Time) time.Time {
 	return t
 }
 
-// response is a ResponseWriter that keeps to a request's bounds.
+// response is a ResponseWriter that enforces a request's limits.
 type response struct {
 	http.ResponseWriter
 	q    *request
 	body bool // the request has one
 	sent bool
-	// linger: the answer went out before the body came, and the connection is closed.
+	// linger: the answer is sent before the body arrived, and the connection is closed.
 	linger bool
 }
 
-// Unwrap lets http.ResponseController through.
+// Unwrap is for http.ResponseController.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// SetReadDeadline is what http.ResponseController calls.
+// SetReadDeadline implements http.ResponseController's method.
 func (w *response) SetReadDeadline(t time.Time) error {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -257,7 +257,7 @@ func (w *response) SetReadDeadline(t time.Time) error {
 	return w.q.rc.SetReadDeadline(t)
 }
 
-// SetWriteDeadline is what http.ResponseController calls.
+// SetWriteDeadline implements http.ResponseController's method.
 func (w *response) SetWriteDeadline(t time.Time) error {
 	w.q.mu.Lock()
 	defer w.q.mu.Unlock()
@@ -267,10 +267,9 @@ func (w *response) SetWriteDeadline(t time.Time) error {
 	return w.q.rc.SetWriteDeadline(t)
 }
 
-// WriteHeader sends the head of an answer. An unverified client that is refused, or
-// whose request has a body, gets no more on this connection: the answer goes out
-// before the body came, and the rest of it is waited for no longer than it takes a
-// client to see the answer.
+// WriteHeader sends the header. After a rejection, or for a request with a body, it closes
+// an unverified client's connection: the answer is sent before the body arrives, and the
+// rest of the body is read only until the client has read the answer.
 func (w *response) WriteHeader(status int) {
 	if status >= http.StatusOK && !w.sent {
 		w.sent = true
@@ -289,7 +288,7 @@ func (w *response) last(status int) {
 	}
 	w.Header().Set("Connection", "close")
 	if w.linger = w.body; w.linger {
-		_ = q.rc.SetReadDeadline(time.Now().Add(lingerTimeout)) // not supported by test recorders only
+		_ = q.rc.SetReadDeadline(time.Now().Add(lingerTimeout)) // fails only in test recorders
 	}
 }
 
@@ -302,7 +301,7 @@ func (w *response) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// ReadFrom lets net/http send a file by the kernel where it can.
+// ReadFrom implements io.ReaderFrom.
 func (w *response) ReadFrom(r io.Reader) (n int64, err error) {
 	if !w.sent {
 		w.WriteHeader(http.StatusOK)

@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// What any client may have of a server.
+// The limits of any client.
 const (
-	headerTimeout = 10 * time.Second // from the first byte on; also for the TLS handshake
-	keepAlive     = 90 * time.Second // a connection that waits for a request
+	headerTimeout = 10 * time.Second // from the first byte; also for the TLS handshake
+	keepAlive     = 90 * time.Second // for an idle connection
 	maxHeader     = 8 << 10          // bytes; net/http allows 4 KiB more
 )
 
-// Server returns an HTTP server with the bounds of this package, for connections of
-// a Listener or of a Unix socket behind a proxy. It speaks HTTP/1.1 alone: HTTP/2
-// would let a client that proved nothing hold hundreds of streams, windows and
-// tables on one connection (docs/decisions/0008-http-1-only.md).
+// Server returns an HTTP server with this package's limits, for a Listener or a Unix socket
+// behind a proxy. It speaks only HTTP/1.1, because HTTP/2 lets an unverified client hold
+// hundreds of streams, windows and tables on one connection
+// (docs/decisions/0008-http-1-only.md).
 func Server(h http.Handler, log *slog.Logger) *http.Server {
 	only := new(http.Protocols)
 	only.SetHTTP1(true)
@@ -33,15 +33,15 @@ func Server(h http.Handler, log *slog.Logger) *http.Server {
 			return context.WithValue(ctx, connKey{}, connOf(c))
 		},
 		ConnState: connState,
-		// Else net/http answers "OPTIONS *" by itself, without these bounds.
+		// Otherwise net/http answers "OPTIONS *" itself, without these limits.
 		DisableGeneralOptionsHandler: true,
-		// No ReadTimeout and no WriteTimeout: they would end a long transfer.
+		// No ReadTimeout and WriteTimeout, because they would end long transfers.
 	}
 }
 
 type connKey struct{}
 
-// connState follows what connections do, for http.Server.
+// connState tracks connection states for http.Server.
 func connState(c net.Conn, state http.ConnState) {
 	in := connOf(c)
 	if in == nil {
@@ -54,7 +54,7 @@ func connState(c net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		in.idle.Store(true)
 	case http.StateClosed:
-		// What net/http refuses by itself no handler sees.
+		// No handler sees a request that net/http itself rejects.
 		if in.begun.Load() <= in.served.Load() {
 			return
 		}

@@ -2,16 +2,16 @@ package listen
 
 import "time"
 
-// Stats is what a listener counted since it began, and what is open now.
+// Stats are a listener's counters since its start, and its open connections.
 type Stats struct {
-	Unverified, Verified, Transfers    int // connections that are open
+	Unverified, Verified, Transfers    int // open connections
 	EvictedUnverified, EvictedVerified uint64
-	Refused                            uint64 // connections of addresses with too many handshakes
-	HandshakesTooLong                  uint64 // of more bytes than a host sends
+	Refused                            uint64 // connections from addresses with too many handshakes
+	HandshakesTooLong                  uint64 // with more bytes than a host sends
 	HandshakesTimedOut                 uint64
-	HandshakesBroken                   uint64 // broken off, or not TLS 1.3
-	// Recent is how many connections of unverified clients were evicted or refused
-	// in the last ten minutes, and RecentFrom the address with most of them.
+	HandshakesBroken                   uint64 // aborted, or not TLS 1.3
+	// Recent is how many connections of unverified clients were evicted or rejected in the
+	// last ten minutes, and RecentFrom is the address with the most of them.
 	Recent     int
 	RecentFrom string
 }
@@ -21,8 +21,7 @@ type counts struct {
 	handshakesTooLong, handshakesTimedOut, handshakesBroken uint64
 }
 
-// Stats returns what was counted. A nil listener, of a server behind a proxy, has
-// counted nothing.
+// Stats returns the counters. They are zero for a nil listener, of a server behind a proxy.
 func (l *Listener) Stats() Stats {
 	if l == nil {
 		return Stats{}
@@ -39,15 +38,15 @@ func (l *Listener) Stats() Stats {
 	return s
 }
 
-// Of the last minutes it is remembered how much came, and from which addresses: of
-// a few of them in each minute, those that came most.
+// Recent events are counted per minute, with a few addresses per minute: those with the
+// most events.
 const (
 	minutes       = 10
 	remembered    = 16
 	recentMinutes = time.Minute
 )
 
-// recent counts events of the last minutes.
+// recent counts the events of the last minutes.
 type recent struct {
 	began time.Time
 	slots [minutes]slot
@@ -61,8 +60,8 @@ type slot struct {
 
 func newRecent() recent { return recent{began: time.Now()} }
 
-// add counts an event. Where the address is one too many, it takes over the count of
-// the least: the one with most is right, which is all that is asked for.
+// add counts an event. A new address beyond the limit takes over the lowest count, so the
+// address with the most events stays right.
 func (r *recent) add(from string, now time.Time) {
 	minute := int64(now.Sub(r.began) / recentMinutes)
 	s := &r.slots[minute%minutes]
@@ -83,7 +82,7 @@ func (r *recent) add(from string, now time.Time) {
 	s.from[from]++
 }
 
-// sum returns how many events there were, and the address with most.
+// sum returns the number of events, and the address with the most.
 func (r *recent) sum(now time.Time) (n int, top string) {
 	minute := int64(now.Sub(r.began) / recentMinutes)
 	all := map[string]int{}

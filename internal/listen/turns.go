@@ -2,20 +2,20 @@ package listen
 
 import "sync"
 
-// turns are places for those that compute. Where all are taken, addresses take turns,
-// so that one with few connections does not wait for those of one with many.
+// turns is a semaphore that serves waiting addresses in turn, so that an address with few
+// connections does not wait behind one with many.
 type turns struct {
 	mu      sync.Mutex
 	free    int
-	waiting map[string][]chan struct{} // by address, who came first first
-	order   []string                   // of the addresses that wait
+	waiting map[string][]chan struct{} // by address, in order of arrival
+	order   []string                   // waiting addresses
 }
 
 func newTurns(places int) *turns {
 	return &turns{free: places, waiting: map[string][]chan struct{}{}}
 }
 
-// take waits for a place.
+// take waits for a turn.
 func (t *turns) take(source string) {
 	t.mu.Lock()
 	if t.free > 0 {
@@ -32,7 +32,7 @@ func (t *turns) take(source string) {
 	<-mine
 }
 
-// give gives a place back, to the next address if one waits.
+// give ends a turn; the next waiting address gets it.
 func (t *turns) give() {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// An address with one connection waits for one of each other address, and not for
+// An address with one connection waits for one connection of each other address, not for
 // all of them.
 func TestTurns_AddressesTakeTurns(t *testing.T) {
 	turn := newTurns(1)

@@ -15,23 +15,21 @@ import (
 	"cis490/internal/disk"
 )
 
-// Want says how a file or directory should be kept. A name that does not exist
-// is fine: whether it must is another check's question.
+// Want is the expected state of a file or directory. A missing one is not an error
+// here: another check reports it.
 type Want struct {
 	Path  string
 	Dir   bool
-	Owner string      // user; empty: not judged
-	Group string      // group; empty: not judged
-	Most  fs.FileMode // permission bits that may be set at most
-	Need  fs.FileMode // bits that must be set, setgid (fs.ModeSetgid) included
+	Owner string      // user; empty: not checked
+	Group string      // group; empty: not checked
+	Most  fs.FileMode // allowed permission bits
+	Need  fs.FileMode // required bits, including setgid (fs.ModeSetgid)
 }
 
-// nobody is the id that a sandbox shows for users it does not map; who they are
-// cannot be seen from inside.
+// nobody is the id that a sandbox shows for users it does not map.
 const nobody = 65534
 
-// problem says what is wrong with a name, "" for nothing. A name that is not
-// there is fs.ErrNotExist.
+// problem returns what differs from w, or "". A missing name is fs.ErrNotExist.
 func (w Want) problem() (string, error) {
 	fi, err := disk.OS{}.Lstat(w.Path)
 	if err != nil {
@@ -52,7 +50,7 @@ func (w Want) problem() (string, error) {
 		bad = append(bad, fmt.Sprintf("is of group %s, not %s", group, w.Group))
 	}
 	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
-		bad = append(bad, fmt.Sprintf("has mode %#o, at most %#o is right", fi.Mode().Perm(), w.Most))
+		bad = append(bad, fmt.Sprintf("has mode %#o, want at most %#o", fi.Mode().Perm(), w.Most))
 	}
 	if w.Need&^fi.Mode() != 0 {
 		bad = append(bad, fmt.Sprintf("has mode %s, lacks %s", fi.Mode(), w.Need&^fi.Mode()))
@@ -63,7 +61,7 @@ func (w Want) problem() (string, error) {
 	return w.Path + " " + strings.Join(bad, " and "), nil
 }
 
-// Kept is the check that names are kept as wanted.
+// Kept returns a check that files match wants.
 func Kept(wants []Want) func(context.Context) check.Result {
 	return func(context.Context) check.Result {
 		var bad []string
@@ -86,18 +84,17 @@ func Kept(wants []Want) func(context.Context) check.Result {
 		case len(bad) > 0:
 			return check.Failf("%s", strings.Join(bad, "; "))
 		case hidden > 0 && seen == 0:
-			return check.Skipf("%d of the names cannot be seen by this user: run doctor with sudo", hidden)
+			return check.Skipf("%d files are not visible to this user: run doctor with sudo", hidden)
 		case hidden > 0:
-			return check.Passf("%d as they should be, %d not visible to this user", seen, hidden)
+			return check.Passf("%d files are correct, %d are not visible to this user", seen, hidden)
 		}
-		return check.Passf("%d as they should be", seen)
+		return check.Passf("%d files are correct", seen)
 	}
 }
 
-// Tighten takes surplus permissions away from the files among wants, and gives
-// a ledger that root took back to its owner. It touches only the named regular
-// files with a single name, follows no symlink, goes into no directory, and
-// says what it did.
+// Tighten removes excess permissions of the files in wants, and gives a ledger that root
+// took back to its owner. It changes only the named regular files with a single name,
+// follows no symlinks, enters no directory, and returns what it did.
 func Tighten(wants []Want) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) {
 		var did []string
@@ -130,7 +127,7 @@ func tighten(w Want) (did []string, err error) {
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok || !fi.Mode().IsRegular() || st.Nlink != 1 {
-		return nil, fmt.Errorf("leave %s alone: it is no regular file with a single name", w.Path)
+		return nil, fmt.Errorf("not changed: %s is not a regular file with a single name", w.Path)
 	}
 	if over := fi.Mode().Perm() &^ w.Most; over != 0 {
 		if err := (disk.OS{}).Chmod(w.Path, fi.Mode().Perm()&w.Most); err != nil {
@@ -154,7 +151,7 @@ func tighten(w Want) (did []string, err error) {
 		if err := (disk.OS{}).Chown(w.Path, uid, gid); err != nil {
 			return did, err
 		}
-		did = append(did, fmt.Sprintf("gave %s to %s", w.Path, w.Owner))
+		did = append(did, fmt.Sprintf("changed the owner of %s to %s", w.Path, w.Owner))
 	}
 	return did, nil
 }
@@ -168,7 +165,7 @@ func kind(m fs.FileMode) string {
 	case m.IsRegular():
 		return "a regular file"
 	}
-	return "no regular file"
+	return "not a regular file"
 }
 
 func groupName(gid uint32) string {

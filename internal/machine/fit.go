@@ -23,7 +23,7 @@ import (
 // dropIns is the folder of the site's settings for all of the program's services.
 const dropIns = "/etc/systemd/system/cis490-.service.d"
 
-// NoUserNamespaces is the fix where services cannot have a user namespace.
+// NoUserNamespaces is the fix if services cannot have a user namespace.
 const NoUserNamespaces = "sudo mkdir -p " + dropIns + " && printf '[Service]\\nPrivateUsers=no\\n' | sudo tee " + dropIns +
 	"/users.conf   # services then share the machine's user ids; or raise user.max_user_namespaces"
 
@@ -45,18 +45,18 @@ func SharesUsers(root string) bool {
 	return false
 }
 
-// UserNamespaces returns an error with its fix if the machine's limit lets no service
-// have a user namespace, which the units ask for. root is the machine's root folder.
+// UserNamespaces returns an error with its fix if the machine's limit forbids the user
+// namespaces that the units ask for. root is the machine's root folder.
 func UserNamespaces(root string) error {
 	limit := "/proc/sys/user/max_user_namespaces"
 	text, err := disk.ReadText(disk.OS{}, filepath.Join(root, limit), disk.Small)
 	if err != nil || strings.TrimSpace(text) != "0" || SharesUsers(root) {
-		return nil // without the file, the kernel's own answer decides: see install
+		return nil // without the file, install tests the kernel
 	}
 	return fault.Fix(errors.New(limit+" is 0: services with PrivateUsers=yes do not start (status 217/USER)"), NoUserNamespaces)
 }
 
-// unfit are file systems on which the program's files cannot be kept safe.
+// unfit lists file systems that cannot hold the program's files safely.
 var unfit = map[int64]struct{ name, lacks string }{
 	unix.MSDOS_SUPER_MAGIC: {"FAT", "owners, modes and links"},
 	unix.EXFAT_SUPER_MAGIC: {"exFAT", "owners, modes and links"},
@@ -66,7 +66,7 @@ var unfit = map[int64]struct{ name, lacks string }{
 	unix.CIFS_SUPER_MAGIC:  {"SMB", "owners, links and a sync of folders"},
 }
 
-// Unfit names a file system that lacks what the program's data needs, "" for others.
+// Unfit returns what a file system lacks for the program's data, or "".
 func Unfit(kind int64) string {
 	u, ok := unfit[kind&0xffffffff] // signed, and 32 bits wide on some machines
 	if !ok {
@@ -75,12 +75,12 @@ func Unfit(kind int64) string {
 	return u.name + ", which lacks " + u.lacks
 }
 
-// FileSystem returns an error with its fix if a folder is, or would be made, on a file
-// system that is read-only, lacks what data needs, or, for programs, mounted noexec.
+// FileSystem returns an error with its fix if a folder is, or would be, on a file system
+// that is read-only, lacks what data needs, or, for programs, is mounted noexec.
 func FileSystem(path string, programs bool) error {
 	at, st, err := nearest(path)
 	if err != nil {
-		return nil // whoever uses the folder reports it
+		return nil // the folder's users report it
 	}
 	return judge(path, at, int64(st.Type), int64(st.Flags), programs)
 }
@@ -185,7 +185,7 @@ func try(fsys tried, dir string) (what string, err error) {
 	return "locks", errors.Join(lock.Close(), fsys.Remove(filepath.Join(dir, disk.LockName)))
 }
 
-// Fit is the check that the machine is one that the services can run on.
+// Fit returns a check that the machine can run the services.
 func Fit(data string) func(context.Context) check.Result {
 	return func(context.Context) check.Result {
 		err := UserNamespaces("/")
@@ -199,6 +199,6 @@ func Fit(data string) func(context.Context) check.Result {
 		if err != nil {
 			return check.Failf("%v (%s)", err, fault.FixOf(err))
 		}
-		return check.Passf("limits and file system allow the services")
+		return check.Passf("limits and file system suit the services")
 	}
 }

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/machine"
 )
 
-// TestUserNamespaces_TheSitesDropIn: a machine whose limit is 0 is refused, with a fix
-// after which it is not.
+// TestUserNamespaces_TheSitesDropIn: a machine whose limit is 0 is refused; with the fix
+// applied it is accepted.
 func TestUserNamespaces_TheSitesDropIn(t *testing.T) {
 	for name, c := range map[string]struct {
 		limit, dropIn string
@@ -69,7 +69,7 @@ func TestUnfit(t *testing.T) {
 	}
 }
 
-// TestFileSystem_AsMounted mounts what it judges, so it needs root.
+// TestFileSystem_AsMounted mounts file systems, so it needs root.
 func TestFileSystem_AsMounted(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("mounts need root")
@@ -178,7 +178,8 @@ func TestTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			err := machine.Takes(c.s, filepath.Join(dir, "not", "there"))
-			if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(fault.FixOf(err), "-T "+dir)) {
+			said := err != nil && strings.Contains(err.Error(), c.want) && strings.Contains(fault.FixOf(err), "-T "+dir)
+			if said != (c.want != "") {
 				t.Errorf("%v, want %q", err, c.want)
 			}
 			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {

@@ -16,7 +16,7 @@ import (
 // FleetCheckEvery is how often fleet-check runs.
 const FleetCheckEvery = 5 * time.Minute
 
-// Config judges how reading a config file went.
+// Config is the check of reading a config file.
 func Config(path string, err error, unknown []*config.Error) check.Result {
 	switch {
 	case err != nil:
@@ -29,8 +29,8 @@ func Config(path string, err error, unknown []*config.Error) check.Result {
 	return check.Passf("%s", path)
 }
 
-// Expiry judges how much of a certificate's life is left: its last sixth is a
-// warning, as it should have been renewed at two thirds.
+// Expiry is the check of a certificate's remaining life. The last sixth is a warning,
+// because it should have been renewed at two thirds.
 func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	left := c.NotAfter.Sub(now)
 	until := c.NotAfter.UTC().Format(time.RFC3339)
@@ -40,7 +40,7 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	case left <= 0:
 		return check.Failf("expired at %s, %s ago", until, Span(-left))
 	case left < c.NotAfter.Sub(c.NotBefore)/6:
-		return check.Warnf("ends at %s, in %s, and was not renewed", until, Span(left))
+		return check.Warnf("expires at %s, in %s, and was not renewed", until, Span(left))
 	}
 	return check.Passf("until %s, %s left", until, Span(left))
 }
@@ -49,12 +49,12 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 // then, or is behind now.
 func Future(at, now time.Time) bool { return at.After(now.Add(2 * time.Minute)) }
 
-// Fresh judges when fleet-check last ran; three of its intervals are too long,
-// also for the first run of what is there since a time.
+// Fresh checks when fleet-check last ran. More than three intervals are too long, counted
+// from since if it never ran.
 func Fresh(last, since, now time.Time) check.Result {
 	switch most := 3 * FleetCheckEvery; {
 	case last.IsZero() && now.Sub(since) <= most:
-		return check.Skipf("fleet-check has not run yet, which it does every %s", Span(FleetCheckEvery))
+		return check.Skipf("fleet-check has not run yet; it runs every %s", Span(FleetCheckEvery))
 	case last.IsZero():
 		return check.Failf("fleet-check has never run")
 	case Future(last, now):
@@ -66,7 +66,7 @@ func Fresh(last, since, now time.Time) check.Result {
 	return check.Passf("fleet-check last ran at %s", last.UTC().Format(time.RFC3339))
 }
 
-// Get wants a 200 to a GET, and says what else it got.
+// Get expects a 200 to a GET, and reports any other answer.
 func Get(ctx context.Context, c *http.Client, base, path string) check.Result {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(base, "/")+path, nil)
 	if err != nil {
@@ -77,7 +77,7 @@ func Get(ctx context.Context, c *http.Client, base, path string) check.Result {
 	if err != nil {
 		return check.Failf("%v", err)
 	}
-	body, _ := io.ReadAll(io.LimitReader(res.Body, 400)) // only for the message
+	body, _ := io.ReadAll(io.LimitReader(res.Body, 400)) // best effort, for the message
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK {
 		return check.Failf("GET %s%s: %s: %s", base, path, res.Status, body)
@@ -85,7 +85,7 @@ func Get(ctx context.Context, c *http.Client, base, path string) check.Result {
 	return check.Passf("%s answers in %s", base, time.Since(start).Round(time.Millisecond))
 }
 
-// Span writes a duration as people say it, in its largest units.
+// Span formats a duration for people, in its largest units.
 func Span(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:

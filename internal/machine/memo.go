@@ -5,12 +5,11 @@ import (
 	"time"
 )
 
-// shared is how long an answer serves the checks of one run.
+// shared is how long a result serves the checks of one run.
 const shared = 3 * time.Second
 
-// Share returns f such that checks that run side by side ask it once: an answer
-// serves for a few seconds, and then it is asked anew, as registries are run
-// again and again by a daemon.
+// Share wraps f so that concurrent checks share one call. A result is valid for a few
+// seconds, because a daemon runs the checks again and again.
 func Share[T any](f func() (T, error)) func() (T, error) {
 	var (
 		mu  sync.Mutex

@@ -9,12 +9,12 @@ import (
 	"github.com/coreos/go-systemd/v22/login1"
 )
 
-// ErrNoLogind tells that the machine has no logind that can be asked.
-var ErrNoLogind = errors.New("logind cannot be asked here")
+// ErrNoLogind means that logind is not available.
+var ErrNoLogind = errors.New("logind is not available")
 
-// Sleeps calls change before the machine goes to sleep and after it is back,
-// until the context ends. Where logind permits it, going to sleep waits for
-// change (at most the few seconds that logind allows).
+// Sleeps calls change before the machine goes to sleep and after it resumes, until the
+// context ends. If logind permits it, sleep is delayed until change returns, by at most a
+// few seconds.
 func Sleeps(ctx context.Context, change func(asleep bool)) error {
 	conn, err := login1.New()
 	if err != nil {
@@ -22,14 +22,13 @@ func Sleeps(ctx context.Context, change func(asleep bool)) error {
 	}
 	defer conn.Close()
 	signals := conn.Subscribe("PrepareForSleep")
-	// Refused, as to a user without a session it may be, the message races the
-	// sleep: no worse than before.
+	// Without permission (a user without a session) the message races the sleep.
 	inhibit := func() *os.File {
 		f, _ := conn.Inhibit("sleep", "cis490", "tells the receiver first", "delay")
 		return f
 	}
 	lock := inhibit()
-	defer func() { _ = lock.Close() }() // nil is fine: os.File says so
+	defer func() { _ = lock.Close() }() // works with nil
 	for {
 		select {
 		case <-ctx.Done():

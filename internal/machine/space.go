@@ -16,13 +16,13 @@ import (
 	"cis490/internal/disk"
 )
 
-// Space is what a file system has, in bytes and files.
+// Space describes a file system in bytes and files.
 type Space struct {
-	Free, Total           int64 // free for a user that is not root
-	FreeFiles, TotalFiles int64 // both 0 where the file system does not count them
+	Free, Total           int64 // free for users other than root
+	FreeFiles, TotalFiles int64 // both 0 if the file system does not count them
 }
 
-// SpaceOf returns the space of the file system that holds a path.
+// SpaceOf returns the space of the file system that contains a path.
 func SpaceOf(path string) (Space, error) {
 	s, err := disk.OS{}.Statfs(path)
 	if err != nil {
@@ -32,15 +32,15 @@ func SpaceOf(path string) (Space, error) {
 	return Space{int64(s.Bavail) * size, int64(s.Blocks) * size, int64(s.Ffree), int64(s.Files)}, nil
 }
 
-// Reserve is the check that the file system of dir keeps more than a reserve
-// free. It warns from one and a half times the reserve on, so that the warning
-// comes before the stop.
+// Reserve is the check that the file system of dir has more than a reserve free. It warns
+// below one and a half times the reserve, before the limit is reached.
 func Reserve(dir string, reserve int64) check.Result {
 	s, err := SpaceOf(dir)
 	if err != nil {
 		return Unreadable(err)
 	}
-	free := fmt.Sprintf("%s: %s free of %s, reserve %s", dir, humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.Total)), humanize.IBytes(uint64(reserve)))
+	free := fmt.Sprintf("%s: %s free of %s, reserve %s", dir,
+		humanize.IBytes(uint64(s.Free)), humanize.IBytes(uint64(s.Total)), humanize.IBytes(uint64(reserve)))
 	switch {
 	case s.Free < reserve:
 		return check.Failf("%s", free)
@@ -50,7 +50,7 @@ func Reserve(dir string, reserve int64) check.Result {
 	return check.Passf("%s", free)
 }
 
-// Inodes is the check that a file system has room for more files.
+// Inodes is the check that a file system has inodes left.
 func Inodes(dir string) check.Result {
 	s, err := SpaceOf(dir)
 	if err != nil {
@@ -70,8 +70,8 @@ func Inodes(dir string) check.Result {
 	return check.Passf("%s", detail)
 }
 
-// Unreadable is the result for what this user may not look at: no fault of the
-// machine's.
+// Unreadable is the result for something that this user may not read, or that failed to be
+// read.
 func Unreadable(err error) check.Result {
 	if errors.Is(err, fs.ErrPermission) {
 		return check.Skipf("%v: run doctor with sudo", err)
@@ -79,21 +79,21 @@ func Unreadable(err error) check.Result {
 	return check.Failf("%v", err)
 }
 
-// ClockSynced is the check that something keeps the clock right, as the kernel
-// knows it (timesyncd, chrony and ntpd all tell it).
+// ClockSynced is the check that the kernel's clock is synchronized (by timesyncd, chrony or
+// ntpd).
 func ClockSynced(context.Context) check.Result {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	if err != nil {
-		return check.Skipf("ask the kernel: %v", err)
+		return check.Skipf("query the kernel: %v", err)
 	}
 	if state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0 {
-		return check.Warnf("the kernel's clock is not synchronised")
+		return check.Warnf("the kernel's clock is not synchronized")
 	}
-	return check.Passf("synchronised, off by at most %s", time.Duration(t.Maxerror)*time.Microsecond)
+	return check.Passf("synchronized, maximum error %s", time.Duration(t.Maxerror)*time.Microsecond)
 }
 
-// Awake returns how long the machine has run, without the time it slept.
+// Awake returns how long the machine has run, without its sleep.
 func Awake() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
@@ -102,7 +102,7 @@ func Awake() time.Duration {
 	return time.Duration(t.Nano())
 }
 
-// UserName names a user id, or returns it as a number.
+// UserName returns the name of a user id, or the id as text.
 func UserName(uid uint32) string {
 	id := strconv.FormatUint(uint64(uid), 10)
 	if u, err := user.LookupId(id); err == nil {

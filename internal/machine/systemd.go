@@ -1,10 +1,8 @@
-// Package machine reads the state of the machine it runs on: systemd's units,
-// disks, owners of files, the kernel's clock; and it holds the checks on them
-// that lab hosts and receiver share.
+// Package machine reads the state of the machine: systemd units, disks, file owners and the
+// kernel's clock. It contains the checks of them that lab hosts and the receiver share.
 //
-// It works for any user and changes nothing, but for what a check's Repair says
-// it does. A machine without systemd, or without a bus, is ErrNoSystemd: a
-// check then skips.
+// It works for any user and changes nothing, except in a check's Repair. On a machine
+// without systemd or D-Bus, calls return ErrNoSystemd and checks skip.
 package machine
 
 import (
@@ -18,10 +16,10 @@ import (
 	"github.com/coreos/go-systemd/v22/dbus"
 )
 
-// ErrNoSystemd tells that the machine has no systemd that can be asked.
-var ErrNoSystemd = errors.New("systemd cannot be asked here")
+// ErrNoSystemd means that systemd is not available.
+var ErrNoSystemd = errors.New("systemd is not available")
 
-// Unit is a unit as systemd has it, in systemd's own words.
+// Unit is a unit's state, in systemd's terms.
 type Unit struct {
 	Name     string
 	Load     string    // "loaded", "not-found", "masked"…
@@ -31,15 +29,14 @@ type Unit struct {
 	Result   string    // of the last run: "success", "exit-code", "watchdog", "timeout"…
 	Code     int32     // exit status of the last run of a service
 	Since    time.Time // when it became active
-	Restarts uint32    // by systemd itself, since the last start by hand
+	Restarts uint32    // automatic restarts since the last manual start
 	Last     time.Time // a timer's last run, a service's last exit
 }
 
-// Systemd asks the machine's systemd over D-Bus.
+// Systemd queries the machine's systemd over D-Bus.
 type Systemd struct{}
 
-// Units returns the named units in order; a unit without a file is there with
-// Load "not-found".
+// Units returns the named units in order. A unit without a file has Load "not-found".
 func (Systemd) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -50,15 +47,15 @@ func (Systemd) Units(ctx context.Context, names ...string) ([]Unit, error) {
 	for _, name := range names {
 		u, err := unit(ctx, conn, name)
 		if err != nil {
-			return nil, fmt.Errorf("ask systemd for %s: %w", name, err)
+			return nil, fmt.Errorf("query systemd for %s: %w", name, err)
 		}
 		units = append(units, u)
 	}
 	return units, nil
 }
 
-// State returns the state of the whole system in systemd's word: "running",
-// "degraded", "stopping" and others.
+// State returns the state of the whole system: "running", "degraded", "stopping" and
+// others.
 func (Systemd) State(ctx context.Context) (string, error) {
 	conn, err := dbus.NewWithContext(ctx)
 	if err != nil {
@@ -67,7 +64,7 @@ func (Systemd) State(ctx context.Context) (string, error) {
 	defer conn.Close()
 	p, err := conn.SystemStateContext(ctx)
 	if err != nil {
-		return "", fmt.Errorf("ask systemd for its state: %w", err)
+		return "", fmt.Errorf("query systemd's state: %w", err)
 	}
 	state, _ := p.Value.Value().(string)
 	return state, nil
@@ -110,7 +107,7 @@ func text(p map[string]any, key string) string {
 	return s
 }
 
-// stamp reads a time in microseconds since 1970; 0 and "never" are no time.
+// stamp converts microseconds since 1970; 0 and "never" are the zero time.
 func stamp(p map[string]any, key string) time.Time {
 	us, _ := p[key].(uint64)
 	if us == 0 || us > math.MaxInt64 {

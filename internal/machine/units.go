@@ -10,25 +10,25 @@ import (
 	"cis490/internal/check"
 )
 
-// Asker is who tells the state of units; Systemd is one.
+// Asker returns the state of units. Systemd implements it.
 type Asker interface {
 	Units(ctx context.Context, names ...string) ([]Unit, error)
 }
 
-// UnitSet says which units a role has.
+// UnitSet lists the units of a role.
 type UnitSet struct {
 	Daemons []string // services that should run
 	Timers  []string // each with a service of the same name
 }
 
-// UnitChecks are the checks on a role's units. The fix is the role's install,
-// which converges; a unit that the site masked is the site's business.
+// UnitChecks returns the checks of a role's units. Their fix is the role's install, which
+// restores units. Units that the site masked stay masked.
 func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time.Time) []check.Check {
 	var runs []string
 	for _, t := range set.Timers {
 		runs = append(runs, strings.TrimSuffix(t, ".timer")+".service")
 	}
-	// One question for all checks of a run: systemd answers them together.
+	// One query for all checks of a run.
 	state := Share(func() (map[string]Unit, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 		defer cancel()
@@ -43,7 +43,7 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 	each := func(names []string, judge func(Unit) (status check.Status, why string), good string) func(context.Context) check.Result {
 		return func(context.Context) check.Result {
 			if ask == nil || len(names) == 0 {
-				return check.Skipf("this machine runs it without systemd")
+				return check.Skipf("this machine runs without systemd")
 			}
 			units, err := state()
 			if err != nil {
@@ -71,7 +71,8 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		}
 	}
 	fix := "on the " + machine + ": sudo " + install
-	logs := "on the " + machine + ": sudo " + install + "; sudo journalctl -b -p warning -u 'cis490-*' -n 20 --no-pager   # starts what is stopped; the journal says why it was"
+	logs := "on the " + machine + ": sudo " + install + "; sudo journalctl -b -p warning -u 'cis490-*' -n 20 --no-pager   " +
+		"# starts stopped services; the journal shows why they stopped"
 	return []check.Check{
 		{
 			ID: "units.enabled", Title: "Units are enabled", Severity: check.Hard, Fix: fix,
@@ -80,21 +81,22 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		},
 		{
 			ID: "units.active", Title: "Services are running", Severity: check.Hard, Fix: logs,
-			Doc: "The role's daemons are active. What keeps one from running is in its journal.",
+			Doc: "The role's daemons are active. The journal shows why one is not running.",
 			Run: each(set.Daemons, active, "all running"),
 		},
 		{
 			ID: "units.restarts", Title: "Services stay up", Severity: check.Soft, Fix: logs,
-			Doc: "systemd did not have to restart a daemon three times since it was last started by hand, the latest within a day. A restart by the watchdog shows as a hang.",
-			Run: each(set.Daemons, func(u Unit) (check.Status, string) { return restarts(u, now()) }, "no restarts of late"),
+			Doc: "systemd did not restart a daemon three times or more since its last manual start, the latest within a day. " +
+				"A restart by the watchdog means that the daemon hung.",
+			Run: each(set.Daemons, func(u Unit) (check.Status, string) { return restarts(u, now()) }, "no recent restarts"),
 		},
 		{
 			ID: "timers.scheduled", Title: "Timers are scheduled", Severity: check.Hard, Fix: fix,
-			Doc: "Every timer of the role is active and waits for its next time: updates, certificates and snapshots come from them.",
+			Doc: "Every timer of the role is active and waits for its next time: updates, certificates and health reports depend on them.",
 			Run: each(set.Timers, scheduled, "all scheduled"),
 		},
 		{
-			ID: "timers.result", Title: "What timers start succeeds", Severity: check.Soft, Fix: logs,
+			ID: "timers.result", Title: "Timer jobs succeed", Severity: check.Soft, Fix: logs,
 			Doc: "The last run of each timer's service succeeded.",
 			Run: each(runs, lastRun, "all last runs succeeded"),
 		},
@@ -108,7 +110,7 @@ func enabled(u Unit) (check.Status, string) {
 	case u.Load == "not-found":
 		return check.Fail, "not installed"
 	case u.Load != "loaded":
-		return check.Fail, "cannot be loaded (" + u.Load + ")"
+		return check.Fail, "not loadable (" + u.Load + ")"
 	case strings.HasPrefix(u.File, "enabled") || u.File == "static":
 		return check.Pass, ""
 	}
@@ -131,12 +133,12 @@ func active(u Unit) (check.Status, string) {
 	return check.Fail, why
 }
 
-// beforeStart names the statuses with which systemd says that it could not even start
-// the program, and what about the machine is mostly the reason: see systemd.exec(5).
+// beforeStart explains the exit statuses with which systemd reports that it could not start
+// the program; see systemd.exec(5).
 func beforeStart(code int32) string {
 	why := map[int32]string{
-		200: "CHDIR, a folder is missing or closed",
-		203: "EXEC, the program cannot be run: noexec, SELinux or a folder that is closed",
+		200: "CHDIR, a folder is missing or not accessible",
+		203: "EXEC, the program cannot be run: noexec, SELinux or a folder without access",
 		217: "USER, the user is missing or has no user namespace",
 		218: "CAPABILITIES, which a container withholds",
 		226: "NAMESPACE, which a container forbids, or a folder that is missing",
@@ -162,7 +164,7 @@ func scheduled(u Unit) (check.Status, string) {
 	case u.Load == "not-found":
 		return check.Fail, "not installed"
 	case u.Active == "active":
-		return check.Fail, "has no next time"
+		return check.Fail, "has no next run"
 	}
 	return check.Fail, u.Active
 }

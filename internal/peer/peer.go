@@ -1,7 +1,5 @@
-// Package peer is for services that only root may ask, on this machine: HTTP over
-// a Unix socket, where the kernel says who is at the other end. It keeps nothing
-// that a crash could harm: a socket that a dead process left is made anew. It
-// refuses to judge what a caller may do beyond who it is.
+// Package peer serves HTTP over a Unix socket to local users that the kernel identifies,
+// for services that only root may use. It does not decide what an identified caller may do.
 package peer
 
 import (
@@ -23,8 +21,8 @@ import (
 
 type key struct{}
 
-// WithCaller notes who is at the other end of a Unix socket; it is for
-// http.Server's ConnContext.
+// WithCaller stores the credentials of the process at the other end of a Unix socket in a
+// context, for http.Server's ConnContext.
 func WithCaller(ctx context.Context, c net.Conn) context.Context {
 	if model, ok := c.(Model); ok {
 		return context.WithValue(ctx, key{}, model.Caller())
@@ -48,24 +46,23 @@ func WithCaller(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, key{}, *cred)
 }
 
-// Model is a connection of a listener that no kernel made, which knows who is at the
-// other end. It is for tests.
+// Model is a simulated connection that knows its caller, for tests.
 type Model interface {
 	net.Conn
 	Caller() unix.Ucred
 }
 
-// Caller returns who asks; false where the kernel did not say.
+// Caller returns the caller's credentials; false if the kernel reported none.
 func Caller(ctx context.Context) (unix.Ucred, bool) {
 	cred, ok := ctx.Value(key{}).(unix.Ucred)
 	return cred, ok
 }
 
-// Permitted lets root in, and the user that the service runs as.
+// Permitted reports whether the caller is root or the service's own user.
 func Permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred.Uid) == own }
 
-// Listen listens at a path, however long it is, for its user and root. What lies
-// there is taken for abandoned: the caller knows that no living process has it.
+// Listen listens at a path of any length, for its user and root. It removes an existing
+// socket: the caller knows that no living process uses it.
 func Listen(path string) (_ net.Listener, err error) {
 	if err := (disk.OS{}).Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove abandoned socket: %w", err)
@@ -79,40 +76,40 @@ func Listen(path string) (_ net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // the short name is another's by then
+	l.SetUnlinkOnClose(false) // the short name may belong to another file by then
 	if err := (disk.OS{}).Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
 
-// maxAnswer bounds an answer, in bytes: a roster of 10,000 hosts has 3 MB.
+// maxAnswer bounds an answer, in bytes; a roster of 10,000 hosts has 3 MB.
 const maxAnswer = 16 << 20
 
-// Client returns a client of the service at a path; the host in its URLs is of no
-// matter.
+// Client returns a client of the service at a path. The host in its URLs is ignored.
 func Client(path string, timeout time.Duration) *http.Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, path) }
-	return httpclient.New(&http.Transport{DialContext: dial, DisableKeepAlives: true}, httpclient.Bounds{Total: timeout, Answer: maxAnswer})
+	return httpclient.New(&http.Transport{DialContext: dial, DisableKeepAlives: true},
+		httpclient.Bounds{Total: timeout, Answer: maxAnswer})
 }
 
-// Dial connects to the socket at a path itself: who owns its folder may put a link to
-// another in its place.
+// Dial connects to the socket at a path, and never to the target of a symlink that the
+// folder's owner may have put there.
 func Dial(ctx context.Context, path string) (net.Conn, error) {
 	socket, err := disk.OS{}.OpenSocket(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = socket.Close() }() // only a name for it
+	defer func() { _ = socket.Close() }()
 	return (&net.Dialer{}).DialContext(ctx, "unix", fmt.Sprintf("/proc/self/fd/%d", socket.Fd()))
 }
 
-// shorten returns a name for a path that fits into a socket's address, which has
-// 108 bytes, until done is called.
+// shorten returns a name for a path that fits into the 108 bytes of a socket's address. It
+// is valid until done is called.
 func shorten(path string) (short string, done func(), err error) {
 	dir, err := disk.OS{}.OpenFolder(filepath.Dir(path))
 	if err != nil {
 		return "", nil, err
 	}
-	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() { _ = dir.Close() }, nil // only looked up in
+	return fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), filepath.Base(path)), func() { _ = dir.Close() }, nil
 }

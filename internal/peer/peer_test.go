@@ -13,8 +13,8 @@ import (
 	"cis490/internal/peer"
 )
 
-// Another user cannot be at the other end of a socket in a test without root,
-// hence the rule by itself.
+// In a test without root no other user can be at the other end of a socket, so the rule is
+// tested by itself.
 func TestPermitted(t *testing.T) {
 	for _, c := range []struct {
 		uid  uint32
@@ -30,8 +30,8 @@ func TestPermitted(t *testing.T) {
 	}
 }
 
-// TestListen_LongPathAndCaller: a socket works under a path that is too long for
-// its address, in place of an abandoned one, and tells who asks.
+// TestListen_LongPathAndCaller: a socket works under a path that is too long for its
+// address, replaces an abandoned one, and reports the caller.
 func TestListen_LongPathAndCaller(t *testing.T) {
 	path := filepath.Join(t.TempDir(), strings.Repeat("long", 50), "admin.sock")
 	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
@@ -67,8 +67,8 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 	}
 }
 
-// TestDial_ConnectsToNoOtherSocket: who owns the folder of a socket cannot have root
-// talk to another one.
+// TestDial_ConnectsToNoOtherSocket: the owner of a socket's folder cannot redirect root to
+// another socket.
 func TestDial_ConnectsToNoOtherSocket(t *testing.T) {
 	dir := t.TempDir()
 	l, err := peer.Listen(filepath.Join(dir, "of-another"))

@@ -18,8 +18,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// A chain that costs more to verify than one of a host's is refused before any of its
-// signatures is checked.
+// A chain that is more expensive to verify than a host's is refused before any signature is
+// checked.
 func TestVerifyChain_Bounds(t *testing.T) {
 	issuer, roots := ca(t, time.Now())
 	signer := func(k crypto.Signer, err error) crypto.Signer {
@@ -51,7 +51,8 @@ func TestVerifyChain_Bounds(t *testing.T) {
 		"a long name":       {key(t), 1, func(c *x509.Certificate) { c.DNSNames = []string{strings.Repeat("x", 9000)} }, "over the limit"},
 	} {
 		tmpl := &x509.Certificate{
-			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: string(host)}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: string(host)}, NotBefore: time.Now().Add(-time.Hour),
+			NotAfter: time.Now().Add(time.Hour),
 			KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		}
 		if c.change != nil {

@@ -11,8 +11,8 @@ import (
 	"cis490/internal/disk"
 )
 
-// ParsePair reads a chain and its key out of one PEM file's content, and checks
-// that they belong together. Leaf is set.
+// ParsePair parses a PEM file with a chain and its key, and checks that they match. Leaf is
+// set.
 func ParsePair(b []byte) (*tls.Certificate, error) {
 	pair, err := tls.X509KeyPair(b, b)
 	if err != nil {
@@ -21,7 +21,7 @@ func ParsePair(b []byte) (*tls.Certificate, error) {
 	return &pair, nil
 }
 
-// followed is a file whose parsed content is kept until the file changes.
+// followed caches a file's parsed content until the file changes.
 type followed[T any] struct {
 	fsys  disk.FS
 	path  string
@@ -32,7 +32,7 @@ type followed[T any] struct {
 	value T
 }
 
-// stamp tells two states of a file apart; a swap by rename changes the inode.
+// stamp identifies a state of a file. A rename changes the inode.
 type stamp struct {
 	info  fs.FileInfo
 	mtime time.Time
@@ -62,17 +62,17 @@ func (f *followed[T]) get() (T, error) {
 	return v, nil
 }
 
-// Pair follows a file with a certificate chain and its key, so that a renewed
-// pair is used from the next handshake on, without a restart.
+// Pair follows a file with a certificate chain and its key, so that a renewed pair is used
+// from the next handshake on, without a restart.
 type Pair struct{ f followed[*tls.Certificate] }
 
-// NewPair returns the pair at path; the file need not exist yet.
+// NewPair returns the pair at path, which need not exist yet.
 func NewPair(fsys disk.FS, path string) *Pair {
 	return &Pair{followed[*tls.Certificate]{fsys: fsys, path: path, parse: ParsePair}}
 }
 
-// NewPairOf is NewPair for a chain and a key in files of their own. A change is
-// seen when the chain's file changes; write that one last.
+// NewPairOf is NewPair for separate files. It reloads when the certificate file changes, so
+// write that file last.
 func NewPairOf(certificate, key string) *Pair {
 	return &Pair{followed[*tls.Certificate]{fsys: disk.OS{}, path: certificate, parse: func(chain []byte) (*tls.Certificate, error) {
 		k, err := disk.ReadFile(disk.OS{}, key, disk.Small)
@@ -87,13 +87,13 @@ func NewPairOf(certificate, key string) *Pair {
 	}}}
 }
 
-// Get returns the pair as the file has it now.
+// Get returns the file's current pair.
 func (p *Pair) Get() (*tls.Certificate, error) { return p.f.get() }
 
 // Bundle follows a file with trusted CA certificates.
 type Bundle struct{ f followed[*x509.CertPool] }
 
-// NewBundle returns the bundle at path; the file need not exist yet.
+// NewBundle returns the bundle at path, which need not exist yet.
 func NewBundle(fsys disk.FS, path string) *Bundle {
 	return &Bundle{followed[*x509.CertPool]{fsys: fsys, path: path, parse: func(b []byte) (*x509.CertPool, error) {
 		certs, err := ParseCerts(b)
@@ -108,20 +108,19 @@ func NewBundle(fsys disk.FS, path string) *Bundle {
 	}}}
 }
 
-// Get returns the pool as the file has it now.
+// Get returns the file's current pool.
 func (b *Bundle) Get() (*x509.CertPool, error) { return b.f.get() }
 
-// ServerTLS returns the config of our listeners: TLS 1.3, no session tickets (a
-// resumed session would skip the certificate), a client certificate requested
-// without a hint and verified by the handlers, so that a bad one gets an answer
-// that says why.
+// ServerTLS returns the config of the fleet's listeners: TLS 1.3 and no session tickets,
+// because a resumed session skips the certificate. A client certificate is requested
+// without a hint and verified by the handlers, so that a rejection can state its reason.
 func ServerTLS(pair *Pair) *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		SessionTicketsDisabled: true,
 		ClientAuth:             tls.RequestClientCert,
 		NextProtos:             []string{"http/1.1"},
-		// Before a handler sees the chain it is held in memory for the connection.
+		// The chain stays in memory for the life of the connection.
 		VerifyPeerCertificate: func(chain [][]byte, _ [][]*x509.Certificate) error {
 			if len(chain) > maxChain {
 				return errLong
@@ -132,13 +131,13 @@ func ServerTLS(pair *Pair) *tls.Config {
 	}
 }
 
-// ClientTLS returns the config for one connection to a server of ours. pair may
-// be nil for requests that need no identity.
+// ClientTLS returns the config for a connection to a server of the fleet. pair may be nil
+// for requests without identity.
 func ClientTLS(roots *x509.CertPool, pair *tls.Certificate) *tls.Config {
 	c := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots}
 	if pair != nil {
-		// Not Certificates: those are held back when the server gives a hint
-		// that an older CA does not meet.
+		// Not Certificates, because those are withheld when the server's hint does not
+		// match an older CA.
 		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return pair, nil }
 	}
 	return c

@@ -1,10 +1,9 @@
-// Package pki makes, reads and checks the certificates of the fleet: one CA
-// (ECDSA P-256), server certificates for receiver and authority, and client
-// certificates whose common name is the host.
+// Package pki makes, parses and verifies the fleet's certificates: one CA (ECDSA P-256),
+// server certificates for receiver and authority, and client certificates whose common name
+// is the host.
 //
-// It touches no file but through Pair and Bundle, which follow a file that is
-// swapped by rename. It refuses keys and requests that policy does not allow;
-// it never decides whether a host may have a certificate.
+// It reads files only in Pair and Bundle. It rejects keys and requests that the policy
+// forbids; callers decide whether a host may have a certificate.
 package pki
 
 import (
@@ -27,16 +26,15 @@ import (
 	"cis490/internal/ident"
 )
 
-// backdate is how far before now a certificate starts, for hosts whose clock is
-// slow.
+// backdate is how far before now a certificate starts, for hosts with slow clocks.
 const backdate = 7 * 24 * time.Hour
 
 // caLife is the life of a CA.
 const caLife = 10 * 365 * 24 * time.Hour
 
-// epoch returns a time that every clock of a working machine is past. A CA starts
-// then: its certificate is trusted because it is pinned, so its start protects nothing,
-// and one that was made by a clock that was ahead would be refused until that day.
+// epoch returns a time before the current time of any working clock. A CA's validity starts
+// then: it is trusted because it is pinned, so its start protects nothing, and a start in
+// the future (from a clock that was ahead) would make it invalid until then.
 func epoch() time.Time { return time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC) }
 
 // PEM block types.
@@ -58,7 +56,7 @@ func EncodeKey(k crypto.Signer) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}), nil
 }
 
-// ParseKey reads a key out of PEM that may hold other blocks too.
+// ParseKey parses a key from PEM that may contain other blocks.
 func ParseKey(b []byte) (crypto.Signer, error) {
 	b, err := disk.Text(b)
 	if err != nil {
@@ -91,7 +89,7 @@ func EncodeCerts(certs ...*x509.Certificate) []byte {
 	return b
 }
 
-// ParseCerts reads every certificate out of PEM; none is an error.
+// ParseCerts parses all certificates from PEM. None is an error.
 func ParseCerts(b []byte) ([]*x509.Certificate, error) {
 	b, err := disk.Text(b)
 	if err != nil {
@@ -114,14 +112,14 @@ func ParseCerts(b []byte) ([]*x509.Certificate, error) {
 	return certs, nil
 }
 
-// PinOf returns the sha256 of a certificate, as join tokens carry it.
+// PinOf returns the sha256 of a certificate, as in join tokens.
 func PinOf(c *x509.Certificate) ident.Digest {
 	sum := sha256.Sum256(c.Raw)
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-// KeyID returns the sha256 of a public key's SubjectPublicKeyInfo, which tells
-// whether two certificates or requests are of the same key.
+// KeyID returns the sha256 of a public key's SubjectPublicKeyInfo, which identifies a key
+// across certificates and requests.
 func KeyID(pub crypto.PublicKey) (ident.Digest, error) {
 	der, err := x509.MarshalPKIXPublicKey(pub)
 	if err != nil {
@@ -131,10 +129,10 @@ func KeyID(pub crypto.PublicKey) (ident.Digest, error) {
 	return ident.Digest(hex.EncodeToString(sum[:])), nil
 }
 
-// Serial returns a certificate's serial number as the ledgers write it, in hex.
+// Serial returns a certificate's serial number in hex, as in the ledgers.
 func Serial(c *x509.Certificate) string { return hex.EncodeToString(c.SerialNumber.Bytes()) }
 
-// NewCSR returns a certificate request in PEM, signed by the key it is for.
+// NewCSR returns a PEM certificate request, signed by its own key.
 func NewCSR(k crypto.Signer, h ident.Host) ([]byte, error) {
 	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{
 		Subject: pkix.Name{CommonName: string(h)}, DNSNames: []string{string(h)},
@@ -145,8 +143,8 @@ func NewCSR(k crypto.Signer, h ident.Host) ([]byte, error) {
 	return pem.EncodeToMemory(&pem.Block{Type: csrBlock, Bytes: der}), nil
 }
 
-// ParseCSR reads a request and refuses all that policy does not allow: another
-// name, other extensions, a weak key, a signature by another key.
+// ParseCSR parses a request and rejects what the policy forbids: another name, other
+// extensions, a weak key, or a signature by another key.
 func ParseCSR(b []byte, h ident.Host) (*x509.CertificateRequest, error) {
 	block, rest := pem.Decode(b)
 	if block == nil || block.Type != csrBlock || len(rest) > 0 {
@@ -156,22 +154,23 @@ func ParseCSR(b []byte, h ident.Host) (*x509.CertificateRequest, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read certificate request: %w", err)
 	}
-	// First, as a signature by a key of another kind may cost seconds to check.
+	// First, because verifying the signature of another kind of key may take seconds.
 	if k, ok := r.PublicKey.(*ecdsa.PublicKey); !ok || k.Curve != elliptic.P256() {
 		return nil, errors.New("want an ECDSA P-256 key")
 	}
 	if err := r.CheckSignature(); err != nil {
 		return nil, fmt.Errorf("request is not signed by its own key: %w", err)
 	}
-	// Counted too: of two common names the text shows the last one only.
+	// Count names too: String shows only the last of two common names.
 	if r.Subject.String() != "CN="+string(h) || len(r.Subject.Names) != 1 {
 		return nil, fmt.Errorf("subject is %.80q, want CN=%s alone", r.Subject.String(), h)
 	}
-	if len(r.EmailAddresses)+len(r.IPAddresses)+len(r.URIs) > 0 || len(r.DNSNames) > 1 || (len(r.DNSNames) == 1 && r.DNSNames[0] != string(h)) {
+	others := len(r.EmailAddresses) + len(r.IPAddresses) + len(r.URIs)
+	if others > 0 || len(r.DNSNames) > 1 || (len(r.DNSNames) == 1 && r.DNSNames[0] != string(h)) {
 		return nil, fmt.Errorf("request names more than %s", h)
 	}
 	for _, e := range r.Extensions {
-		if !e.Id.Equal([]int{2, 5, 29, 17}) { // subjectAltName, judged above
+		if !e.Id.Equal([]int{2, 5, 29, 17}) { // subjectAltName, checked above
 			return nil, fmt.Errorf("request asks for extension %s", e.Id)
 		}
 	}
@@ -184,7 +183,7 @@ type Issuer struct {
 	Key  crypto.Signer
 }
 
-// NewCA makes a CA. It lives from the time of the epoch where the clock is behind that.
+// NewCA makes a CA. Its life starts at now, or at epoch if the clock is behind that.
 func NewCA(now time.Time) (Issuer, error) {
 	if now.Before(epoch()) {
 		now = epoch()
@@ -203,23 +202,23 @@ func NewCA(now time.Time) (Issuer, error) {
 	return Issuer{c, k}, err
 }
 
-// Cross signs the certificate of the CA that comes after this one, so that who
-// knows only this one accepts what the next one issues, until the given time.
+// Cross signs the next CA's certificate, so that clients which know only this CA accept the
+// next one's certificates until the given time.
 func (i Issuer) Cross(next *x509.Certificate, now, until time.Time) (*x509.Certificate, error) {
 	t := template(next.Subject.CommonName, now, until.Sub(now))
 	authority(t)
 	return i.sign(t, next.PublicKey)
 }
 
-// authority makes a template one of a CA. There is no limit on the length of a
-// chain: one that is cross-signed at each rotation grows, and every key is ours.
+// authority makes t a CA template. The length of a chain is not limited, because
+// cross-signing at each rotation extends it and every key is the fleet's own.
 func authority(t *x509.Certificate) {
 	t.IsCA, t.BasicConstraintsValid = true, true
 	t.NotBefore = epoch()
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 }
 
-// Client issues a lab host's certificate: CN and SAN are the host, client
+// Client issues a lab host's certificate: CN and SAN are the host, for client
 // authentication only.
 func (i Issuer) Client(pub crypto.PublicKey, h ident.Host, now time.Time, life time.Duration) (*x509.Certificate, error) {
 	t := template(string(h), now, life)
@@ -228,8 +227,7 @@ func (i Issuer) Client(pub crypto.PublicKey, h ident.Host, now time.Time, life t
 	return i.sign(t, pub)
 }
 
-// Server issues a server certificate for names and addresses; the first is its
-// common name.
+// Server issues a server certificate for names and addresses. The first is its common name.
 func (i Issuer) Server(pub crypto.PublicKey, names []string, now time.Time, life time.Duration) (*x509.Certificate, error) {
 	if len(names) == 0 {
 		return nil, errors.New("issue server certificate: no name")
@@ -259,7 +257,7 @@ func (i Issuer) sign(t *x509.Certificate, pub crypto.PublicKey) (*x509.Certifica
 
 func template(cn string, now time.Time, life time.Duration) *x509.Certificate {
 	serial := make([]byte, 16)
-	_, _ = rand.Read(serial) // never fails: crypto/rand.Read's word
+	_, _ = rand.Read(serial) // never fails
 	serial[0] = serial[0]&0x7f | 0x40
 	return &x509.Certificate{
 		SerialNumber: new(big.Int).SetBytes(serial),

@@ -125,8 +125,8 @@ func TestParseCSR_RefusesWhatPolicyDoesNotAllow(t *testing.T) {
 	}
 }
 
-// A stranger chooses the key, and with it what a signature costs to check: that of
-// a large RSA key takes seconds.
+// An unknown client chooses the key, and with it the cost of a signature check: a large RSA
+// key takes seconds.
 func TestParseCSR_NoSignatureByAWrongKeyIsChecked(t *testing.T) {
 	k, err := rsa.GenerateKey(rand.Reader, 1024)
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"cis490/internal/pki"
 )
 
-// TestParse_AsWindowsSavesIt: a byte order mark costs neither the key nor the first
+// TestParse_AsWindowsSavesIt: a byte order mark breaks neither the key nor the first
 // certificate of a bundle.
 func TestParse_AsWindowsSavesIt(t *testing.T) {
 	issuer, _ := ca(t, time.Now())

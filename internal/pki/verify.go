@@ -13,17 +13,17 @@ import (
 	"cis490/internal/ident"
 )
 
-// What VerifyClient finds wrong. ErrValidity comes with the host, whose chain is
-// otherwise valid, so it may explain the host's silence; the other is a claim.
+// The errors of VerifyClient. With ErrValidity the host is verified, so the error may
+// explain its silence; with the others the name is only claimed.
 var (
 	ErrNoCert   = errors.New("no client certificate was sent")
 	ErrChain    = errors.New("client certificate is not from this fleet's CA")
 	ErrValidity = errors.New("client certificate is outside its validity")
 )
 
-// What a client may present: hosts send their certificate alone, and one beneath a
-// CA of the site's own a few more. The sender chooses the keys, and with their number
-// and kind what the chain costs to verify.
+// Limits on a client's chain: hosts send only their certificate, and hosts below a site's
+// own CA a few more. The sender chooses the number and kind of keys, and so the cost of
+// verification.
 const (
 	maxChain = 4
 	maxDER   = 8 << 10 // bytes of one certificate
@@ -32,9 +32,9 @@ const (
 
 var errLong = fmt.Errorf("more than %d certificates were sent", maxChain)
 
-// VerifyClient checks a presented chain (leaf first) against the roots and
-// returns the host it was issued to. The time is checked last: on ErrValidity
-// the host is returned too. Revocation is the caller's to check.
+// VerifyClient verifies a chain (leaf first) against the roots and returns the host it was
+// issued to. It checks the time last: with ErrValidity it returns the host too. The caller
+// checks revocation.
 func VerifyClient(chain []*x509.Certificate, roots *x509.CertPool, now time.Time) (ident.Host, error) {
 	h, err := VerifyChain(chain, roots)
 	if err != nil {
@@ -51,8 +51,8 @@ func CheckValidity(c *x509.Certificate, now time.Time) error {
 	return nil
 }
 
-// VerifyChain is VerifyClient without the time: its result for a chain and roots
-// never changes.
+// VerifyChain is VerifyClient without the time, so its result for a chain and roots never
+// changes.
 func VerifyChain(chain []*x509.Certificate, roots *x509.CertPool) (ident.Host, error) {
 	if len(chain) == 0 {
 		return "", ErrNoCert
@@ -65,7 +65,7 @@ func VerifyChain(chain []*x509.Certificate, roots *x509.CertPool) (ident.Host, e
 	for _, c := range chain[1:] {
 		between.AddCert(c)
 	}
-	// First at a time when the leaf was valid: is it ours at all?
+	// At a time when the leaf was valid, to find out whether the fleet's CA issued it.
 	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
 	_, err := leaf.Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: between, CurrentTime: middle,
@@ -76,12 +76,12 @@ func VerifyChain(chain []*x509.Certificate, roots *x509.CertPool) (ident.Host, e
 	}
 	h, err := ident.ParseHost(leaf.Subject.CommonName)
 	if err != nil || leaf.IsCA {
-		return "", fmt.Errorf("%w: its name is not a host's", ErrChain)
+		return "", fmt.Errorf("%w: its name is not a host name", ErrChain)
 	}
 	return h, nil
 }
 
-// cheap refuses a chain that costs more to verify than one of a host's.
+// cheap rejects a chain that costs more to verify than a host's.
 func cheap(chain []*x509.Certificate) error {
 	if len(chain) > maxChain {
 		return errLong
@@ -94,14 +94,14 @@ func cheap(chain []*x509.Certificate) error {
 		case ed25519.PublicKey:
 		case *ecdsa.PublicKey:
 			if k.Curve != elliptic.P256() && k.Curve != elliptic.P384() {
-				return fmt.Errorf("a key on curve %s is not taken", k.Curve.Params().Name)
+				return fmt.Errorf("keys on curve %s are not accepted", k.Curve.Params().Name)
 			}
 		case *rsa.PublicKey:
 			if k.N.BitLen() > maxRSA {
 				return fmt.Errorf("an RSA key of %d bits is over the limit of %d", k.N.BitLen(), maxRSA)
 			}
 		default:
-			return errors.New("a key of this kind is not taken")
+			return errors.New("keys of this kind are not accepted")
 		}
 	}
 	return nil

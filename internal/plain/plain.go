@@ -1,11 +1,9 @@
-// Package plain is the exit of text to people and to other programs: terminal, log,
-// JSON, HTML and messages.
+// Package plain escapes text for output to people and programs: terminals, logs, JSON, HTML
+// and messages.
 //
-// Text may come from a host, a receiver, a file or a command line. Its control
-// characters move a cursor or hide a line, and its bidirectional overrides reorder
-// what is read. Escape makes such characters visible as \uXXXX, which is also how
-// JSON writes them: escaped JSON has the same value. The package keeps no state
-// beside the bytes of an incomplete character in a Writer.
+// Text may come from a host, a receiver, a file or a command line. Control characters can
+// move a cursor or hide a line, and bidirectional overrides reorder text. Escape replaces
+// such characters by \uXXXX, as in JSON, so that escaped JSON keeps its value.
 package plain
 
 import (
@@ -19,9 +17,8 @@ import (
 	"unicode/utf8"
 )
 
-// hidden reports whether a reader cannot see the character: control and format
-// characters, line and paragraph separators, private use, unassigned code points,
-// and letters without a shape.
+// hidden reports whether a character is invisible: control and format characters, line and
+// paragraph separators, private use, unassigned code points, and ignorable characters.
 func hidden(r rune) bool {
 	if r < utf8.RuneSelf {
 		return r < ' ' || r == 0x7f
@@ -29,8 +26,8 @@ func hidden(r rune) bool {
 	return !unicode.IsGraphic(r) || unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// Escape returns b with its hidden characters, except newline and tab, as \uXXXX,
-// and each byte that is not UTF-8 as \ufffd. It returns b itself if there is none.
+// Escape returns b with hidden characters, except newline and tab, as \uXXXX, and each
+// invalid UTF-8 byte as \ufffd. It returns b itself if there are none.
 func Escape(b []byte) []byte {
 	for i := 0; i < len(b); {
 		r, n := utf8.DecodeRune(b[i:])
@@ -64,11 +61,11 @@ func escapeFrom(b []byte, at int) []byte {
 	return out
 }
 
-// Line returns s as one line of at most limit characters: each hidden character is a
-// space. An ellipsis stands for what was cut.
+// Line returns s as one line of at most limit characters. Hidden characters become spaces,
+// and an ellipsis marks a cut.
 func Line(s string, limit int) string {
 	if len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
-		return s // the most texts
+		return s // the usual case
 	}
 	var out strings.Builder
 	n := 0
@@ -84,18 +81,17 @@ func Line(s string, limit int) string {
 	return out.String()
 }
 
-// Writer escapes what is written to it. Its methods may be called from many
-// goroutines.
+// Writer escapes everything written to it. Its methods are safe for concurrent use.
 type Writer struct {
 	w    io.Writer
 	mu   sync.Mutex
-	rest []byte // the begin of a character whose end is not written yet
+	rest []byte // an incomplete character at the end of the last Write
 }
 
 // NewWriter returns a Writer that writes to w.
 func NewWriter(w io.Writer) *Writer { return &Writer{w: w} }
 
-// Write escapes p and writes it. It returns len(p) unless the writer below fails.
+// Write escapes p and writes it. It returns len(p) unless the underlying writer fails.
 func (w *Writer) Write(p []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -119,11 +115,11 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Below returns the writer below this one.
+// Below returns the underlying writer.
 func (w *Writer) Below() io.Writer { return w.w }
 
-// Below returns the writer below a Writer, for control sequences of our own, and any
-// other writer as it is.
+// Below returns the underlying writer of a Writer, for trusted control sequences, and any
+// other writer unchanged.
 func Below(w io.Writer) io.Writer {
 	if p, ok := w.(interface{ Below() io.Writer }); ok {
 		return p.Below()

@@ -1,8 +1,7 @@
-// Package plot draws an episode's figures over its phases, as SVG.
+// Package plot draws an episode's metrics by phase as SVG.
 //
-// It works in memory alone, so a crash leaves nothing behind. Text of the episode
-// is escaped and capped, and it refuses to draw what no recording has: hundreds of
-// phases, or no rows at all.
+// It works in memory. It escapes and truncates the episode's text, and rejects what no
+// recording has: hundreds of phases, or no rows.
 package plot
 
 import (
@@ -17,7 +16,7 @@ import (
 	"cis490/internal/episode"
 )
 
-// The size of a plot in pixels, and how many points a line has.
+// The size of a plot in pixels, and the number of points of a line.
 const (
 	width     = 1000
 	panelTop  = 60 // for the title and the legend
@@ -26,15 +25,14 @@ const (
 	maxPhases = 60
 )
 
-// SVG draws one panel for each figure below each other, for a light or a dark
-// page. A phase is a colour: each has a line of its own that has no values outside
-// of it.
+// SVG draws one panel per metric, for a light or a dark page. Each phase has its own
+// colour: a separate line without values outside the phase.
 func SVG(o episode.Overview, dark bool) ([]byte, error) {
 	if len(o.Curves) == 0 {
-		return nil, errors.New("no source has rows to draw")
+		return nil, errors.New("no rows to draw")
 	}
 	if len(o.Phases) > maxPhases {
-		return nil, fmt.Errorf("%d phases are more than can be told apart", len(o.Phases))
+		return nil, fmt.Errorf("%d phases are too many to draw", len(o.Phases))
 	}
 	theme := charts.GetTheme(charts.ThemeLight)
 	if dark {
@@ -56,9 +54,13 @@ func SVG(o episode.Overview, dark bool) ([]byte, error) {
 		opt := panelOf(o, curve, names)
 		opt.Theme = theme
 		if i == 0 {
-			opt.Title.Text = check.Plain(fmt.Sprintf("%s  %s  %s on %s: %s", o.Meta.Episode, o.Meta.Start.UTC().Format("2006-01-02 15:04"), o.Meta.Profile, o.Meta.Host, o.Meta.Verdict), 160)
+			m := o.Meta
+			title := fmt.Sprintf("%s  %s  %s on %s: %s", m.Episode, m.Start.UTC().Format("2006-01-02 15:04"), m.Profile, m.Host, m.Verdict)
+			opt.Title.Text = check.Plain(title, 160)
 			opt.Title.FontStyle.FontSize = 12
-			opt.Legend = charts.LegendOption{SeriesNames: names, Theme: theme, Offset: charts.OffsetStr{Left: charts.PositionRight}, Symbol: charts.SymbolSquare}
+			opt.Legend = charts.LegendOption{
+				SeriesNames: names, Theme: theme, Offset: charts.OffsetStr{Left: charts.PositionRight}, Symbol: charts.SymbolSquare,
+			}
 		}
 		if err := child.LineChart(opt); err != nil {
 			return nil, err
@@ -101,7 +103,7 @@ func panelOf(o episode.Overview, curve episode.Curve, names []string) charts.Lin
 	return opt
 }
 
-// Figure writes a value of a curve for people.
+// Figure formats a value of a curve.
 func Figure(unit string, v float64) string {
 	switch unit {
 	case episode.UnitBytes:

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/ident"
 )
 
-// Bundle is a whole release as it was read from a release directory: a signed
-// manifest, and all that it names.
+// Bundle is a complete release from a release directory: a signed manifest, and all files
+// that it names.
 type Bundle struct {
 	Manifest  Manifest
 	Signer    Key
@@ -23,8 +23,8 @@ type Bundle struct {
 	blobs     map[ident.Digest][]byte
 }
 
-// ReadDirectory reads a release directory whose manifest a key of the ring
-// signed. It refuses one that lacks a file, or has another file in its place.
+// ReadDirectory reads a release directory whose manifest was signed by a key of the ring.
+// It returns an error if a file is missing or differs.
 func ReadDirectory(fsys disk.FS, dir string, ring Keyring) (Bundle, error) {
 	b := Bundle{blobs: map[ident.Digest][]byte{}}
 	var err error
@@ -61,7 +61,7 @@ func ReadDirectory(fsys disk.FS, dir string, ring Keyring) (Bundle, error) {
 	return b, nil
 }
 
-// Describe returns the blob of a file in a release directory that is being made.
+// Describe returns the blob of a file in a new release directory.
 func Describe(fsys disk.FS, path string, limit int64) (Blob, error) {
 	b, err := disk.ReadFile(fsys, path, limit)
 	if err != nil {
@@ -70,8 +70,8 @@ func Describe(fsys disk.FS, path string, limit int64) (Blob, error) {
 	return Blob{digestOf(b), int64(len(b))}, nil
 }
 
-// Publish puts a release into the folder of releases, durably. It does not yet
-// count: see Order. What is there already is not written again.
+// Publish writes a release to the folder of releases, durably. The release counts only with
+// its order; see Order. Existing files are not written again.
 func (b Bundle) Publish(fsys disk.FS, to string) error {
 	if err := disk.MkdirAll(fsys, filepath.Join(to, "blobs"), 0o755); err != nil {
 		return err
@@ -98,10 +98,9 @@ func (b Bundle) Publish(fsys disk.FS, to string) error {
 	return nil
 }
 
-// Same tells whether the release of this seq is published already, byte for byte,
-// with its order and all that it names: what a publication that was cut off, or a
-// lost file, left out is for publishing it again to add. Another one under the same
-// seq is an error: hosts may have seen it.
+// Same reports whether this release is published completely: byte for byte, with its order
+// and all files. An incomplete one is published again. Another release with the same seq is
+// an error, because hosts may have seen it.
 func (b Bundle) Same(fsys disk.FS, to string) (bool, error) {
 	path, signature := signedPaths(to, b.Manifest.Seq)
 	have, err := disk.ReadFile(fsys, path, MaxManifest)

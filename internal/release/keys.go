@@ -14,8 +14,7 @@ import (
 // Key is a minisign public key.
 type Key struct{ public minisign.PublicKey }
 
-// ParseKey reads a public key: the line that `minisign -P` takes, or a .pub file
-// of minisign's.
+// ParseKey parses a public key: the line for `minisign -P`, or a minisign .pub file.
 func ParseKey(s string) (Key, error) {
 	var k Key
 	if err := k.public.UnmarshalText([]byte(strings.TrimSpace(s))); err != nil {
@@ -24,13 +23,13 @@ func ParseKey(s string) (Key, error) {
 	return k, nil
 }
 
-// String returns the line that `minisign -P` takes.
+// String returns the line for `minisign -P`.
 func (k Key) String() string { return k.public.String() }
 
-// ID returns the key's id as minisign shows it.
+// ID returns the key's id in minisign's format.
 func (k Key) ID() string { return fmt.Sprintf("%016X", k.public.ID()) }
 
-// File returns the key as minisign's .pub file.
+// File returns the key as a minisign .pub file.
 func (k Key) File() ([]byte, error) {
 	b, err := k.public.MarshalText()
 	return append(b, '\n'), err
@@ -39,8 +38,8 @@ func (k Key) File() ([]byte, error) {
 // SecretKey signs releases.
 type SecretKey struct{ private minisign.PrivateKey }
 
-// NewKey makes a key and returns it with the file to keep it in. The file is not
-// encrypted: its rights protect it.
+// NewKey makes a key and returns it with the content of its file. The file is not
+// encrypted; its permissions protect it.
 func NewKey() (SecretKey, []byte, error) {
 	_, private, err := minisign.GenerateKey(rand.Reader)
 	if err != nil {
@@ -51,8 +50,8 @@ func NewKey() (SecretKey, []byte, error) {
 	return k, b, err
 }
 
-// ParseSecretKey reads a secret key of NewKey's or of `minisign -G`; password is
-// for one that is encrypted.
+// ParseSecretKey parses a secret key of NewKey or `minisign -G`. password is for an
+// encrypted one.
 func ParseSecretKey(b []byte, password string) (SecretKey, error) {
 	b = []byte(strings.TrimSpace(string(b)))
 	var k SecretKey
@@ -68,20 +67,20 @@ func ParseSecretKey(b []byte, password string) (SecretKey, error) {
 	return k, nil
 }
 
-// File returns the key as the file that ParseSecretKey reads, not encrypted.
+// File returns the unencrypted file that ParseSecretKey parses.
 func (k SecretKey) File() ([]byte, error) {
 	b, err := k.private.MarshalText()
 	return append(b, '\n'), err
 }
 
-// Public returns the key that verifies.
+// Public returns the public key.
 func (k SecretKey) Public() Key {
 	public, _ := k.private.Public().(minisign.PublicKey)
 	return Key{public}
 }
 
-// Sign returns the manifest's signature file, prehashed as minisign makes them
-// by default, and the same one each time.
+// Sign returns the manifest and its signature file, prehashed like minisign's default. It
+// is deterministic.
 func (k SecretKey) Sign(m Manifest) (manifest, signature []byte, err error) {
 	manifest, err = m.Encode()
 	if err != nil {
@@ -95,14 +94,14 @@ func (k SecretKey) Sign(m Manifest) (manifest, signature []byte, err error) {
 	return manifest, append(r.SignWithComments(k.private, trusted, "signature of "+Product+" release"), '\n'), nil
 }
 
-// ErrSignature tells that no trusted key signed a manifest.
+// ErrSignature means that no trusted key signed a manifest.
 var ErrSignature = errors.New("no trusted key signed this")
 
-// Keyring is whom a machine believes about releases: the current key and, after
-// it, the next one. No more than two.
+// Keyring holds the keys that a machine trusts for releases: the current one, then the next
+// one.
 type Keyring []Key
 
-// ParseKeyring reads keys, one a line; empty lines and comments are passed over.
+// ParseKeyring parses keys, one a line. It skips empty lines and comments.
 func ParseKeyring(text string) (Keyring, error) {
 	var ring Keyring
 	for line := range strings.Lines(text) {
@@ -121,7 +120,7 @@ func ParseKeyring(text string) (Keyring, error) {
 	return ring, nil
 }
 
-// String returns what ParseKeyring reads.
+// String returns the format that ParseKeyring parses.
 func (r Keyring) String() string {
 	var b strings.Builder
 	for _, k := range r {
@@ -130,11 +129,11 @@ func (r Keyring) String() string {
 	return b.String()
 }
 
-// Open verifies the signature of a manifest and reads it. It returns the key
-// that signed. Nothing of the content is looked at before.
+// Open verifies a manifest's signature, then parses it. It returns the key that signed.
 func (r Keyring) Open(manifest, signature []byte) (Manifest, Key, error) {
 	if len(manifest) > MaxManifest || len(signature) > maxSignature {
-		return Manifest{}, Key{}, fmt.Errorf("%w: manifest of %d and signature of %d bytes are too large", ErrManifest, len(manifest), len(signature))
+		return Manifest{}, Key{}, fmt.Errorf("%w: manifest of %d and signature of %d bytes are too large",
+			ErrManifest, len(manifest), len(signature))
 	}
 	var sig minisign.Signature
 	if err := sig.UnmarshalText(signature); err != nil {
@@ -150,9 +149,8 @@ func (r Keyring) Open(manifest, signature []byte) (Manifest, Key, error) {
 	return Manifest{}, Key{}, fmt.Errorf("%w: the signature is by key %016X", ErrSignature, sig.KeyID)
 }
 
-// After returns whom to believe once a release signed by a key of the ring was
-// seen: one signed by the next key retires the current one, and a release may
-// name the key to come.
+// After returns the keyring after a release signed by signer: a signature by the next key
+// retires the current one, and a release may name a new next key.
 func (r Keyring) After(m Manifest, signer Key) Keyring {
 	i := slices.IndexFunc(r, func(k Key) bool { return k.String() == signer.String() })
 	if i < 0 {

@@ -11,27 +11,27 @@ import (
 	"cis490/internal/ident"
 )
 
-// Product is the only product whose manifests are taken.
+// Product is the only accepted product of a manifest.
 const Product = "cis490"
 
-// Limits in bytes. What is larger is no release of ours.
+// Limits in bytes.
 const (
 	MaxBinary     = 64 << 20
 	MaxExperiment = 1 << 20
-	MaxManifest   = 24 << 10 // with its signature it fits into one answer
+	MaxManifest   = 24 << 10 // fits into one answer with its signature
 	maxSignature  = 4 << 10
 )
 
-// The names of a release directory's files, beside the binaries.
+// The files of a release directory, beside the binaries.
 const (
 	ManifestFile   = "manifest.json"
 	SignatureFile  = "manifest.json.minisig"
 	ExperimentFile = "experiment.toml"
-	PublicKeyFile  = "release.pub" // of the key that signed, in minisign's form
+	PublicKeyFile  = "release.pub" // the signing key, in minisign's format
 )
 
-// Manifest says what a release is. Seq orders releases and is what a host goes
-// by: a downgrade is a manifest with a higher Seq that names older binaries.
+// Manifest describes a release. Seq orders releases, and hosts follow it: a downgrade is a
+// manifest with a higher Seq that names older binaries.
 type Manifest struct {
 	V          int          `json:"v"`
 	Product    string       `json:"product"`
@@ -39,13 +39,13 @@ type Manifest struct {
 	Version    string       `json:"version"`
 	Commit     ident.Commit `json:"commit"`
 	Artifacts  []Binary     `json:"artifacts"`
-	Experiment *Blob        `json:"experiment,omitempty"` // what orchestrate records with it
-	// NextKey is the minisign public key that may sign in the place of the one
-	// that signed this.
+	Experiment *Blob        `json:"experiment,omitempty"` // the experiment for orchestrate
+	// NextKey is the minisign public key that may replace the one that signed this
+	// manifest.
 	NextKey string `json:"next_key,omitempty"`
 }
 
-// Blob is content by its digest.
+// Blob identifies content by its digest.
 type Blob struct {
 	Digest ident.Digest `json:"sha256"`
 	Size   int64        `json:"size"` // bytes
@@ -66,8 +66,7 @@ var (
 	platformRE = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
 )
 
-// ValidVersion tells whether a version may name a release, and with it a folder
-// and a file.
+// ValidVersion reports whether a version may name a release, and so a folder and a file.
 func ValidVersion(v string) bool {
 	return versionRE.MatchString(v) && !bytes.HasSuffix([]byte(v), []byte(disk.Partial))
 }
@@ -82,7 +81,7 @@ func (m Manifest) For(goos, arch string) (Binary, bool) {
 	return Binary{}, false
 }
 
-// Blobs returns the digests of everything the release consists of.
+// Blobs returns all blobs of the release.
 func (m Manifest) Blobs() []Blob {
 	var all []Blob
 	for _, a := range m.Artifacts {
@@ -94,7 +93,7 @@ func (m Manifest) Blobs() []Blob {
 	return all
 }
 
-// Encode returns the bytes that are signed: the same ones for the same release.
+// Encode returns the signed bytes. It is deterministic.
 func (m Manifest) Encode() ([]byte, error) {
 	if err := m.validate(); err != nil {
 		return nil, err
@@ -109,11 +108,11 @@ func (m Manifest) Encode() ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// ErrManifest tells that a manifest is not one of ours, or not sound.
-var ErrManifest = errors.New("manifest refused")
+// ErrManifest means that a manifest is invalid or of another product.
+var ErrManifest = errors.New("manifest rejected")
 
-// parse reads a manifest. It is not exported: only a signature makes it worth
-// reading, see Keyring.Open. A key that a later version adds is passed over.
+// parse parses a manifest. Only Keyring.Open calls it for untrusted bytes, after it
+// verified the signature. Unknown keys are ignored.
 func parse(b []byte) (Manifest, error) {
 	if len(b) > MaxManifest {
 		return Manifest{}, fmt.Errorf("%w: %d bytes are over the limit of %d", ErrManifest, len(b), MaxManifest)
@@ -131,23 +130,23 @@ func (m Manifest) validate() error {
 	}
 	switch {
 	case m.Product != Product:
-		return bad("it is of product %q, not %q", m.Product, Product)
+		return bad("product is %q, not %q", m.Product, Product)
 	case m.V != 1:
-		return bad("form %d is not known here", m.V)
+		return bad("version %d of the format is unknown", m.V)
 	case m.Seq == 0:
 		return bad("seq is missing")
 	case !ValidVersion(m.Version):
-		return bad("version %q is not fit for a file's name", m.Version)
+		return bad("version %q is not a valid file name", m.Version)
 	case m.Commit == "":
 		return bad("commit is missing")
 	case len(m.Artifacts) == 0:
-		return bad("it names no binary")
+		return bad("no binaries")
 	}
 	seen := map[string]bool{}
 	for _, a := range m.Artifacts {
 		switch {
 		case !platformRE.MatchString(a.OS) || !platformRE.MatchString(a.Arch):
-			return bad("platform %q/%q is none", a.OS, a.Arch)
+			return bad("platform %q/%q is invalid", a.OS, a.Arch)
 		case seen[a.FileName()]:
 			return bad("two binaries for %s/%s", a.OS, a.Arch)
 		case a.Digest == "":

@@ -15,33 +15,33 @@ import (
 	"cis490/internal/wire"
 )
 
-// Verb is what a person ordered about a release.
+// Verb is a maintainer's order about a release.
 type Verb string
 
-// The orders. A later one about the same release goes before an earlier one.
+// The orders. A later order about a release overrides an earlier one.
 const (
 	OrderPublish  Verb = "publish"
-	OrderPromote  Verb = "promote"  // to the next stage, though trials are not over
-	OrderWithdraw Verb = "withdraw" // stops the offer; with Block its commit leaves the gate
+	OrderPromote  Verb = "promote"  // to the next stage before trials end
+	OrderWithdraw Verb = "withdraw" // stops the offer; with Block the gate rejects its commit
 )
 
-// Order is a row of orders.jsonl, the ledger of what people said about releases.
+// Order is a row of orders.jsonl, the ledger of orders about releases.
 type Order struct {
 	At      time.Time    `json:"at"`
 	Verb    Verb         `json:"order"`
 	Seq     uint64       `json:"seq"`
 	Version string       `json:"version,omitempty"`
 	Commit  ident.Commit `json:"commit,omitempty"`
-	Force   bool         `json:"force,omitempty"` // promote: to all hosts at once, also after a withdrawal
+	Force   bool         `json:"force,omitempty"` // promote: to all hosts at once, even after a withdrawal
 	Block   bool         `json:"block,omitempty"`
 	Reason  string       `json:"reason,omitempty"`
 }
 
 func ordersPath(dir string) string { return filepath.Join(dir, "orders.jsonl") }
 
-// Give appends an order, durably. One process at a time may do so. Each is later
-// than the one before, also by a clock that was set back: what is not later than
-// what was carried out last would never be.
+// Give appends an order, durably. Only one process at a time may call it. Each order is
+// later than the one before, even if the clock was set back, because the rollout ignores
+// orders that are not later than the last one it carried out.
 func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
 	l, err := ledger.Open(ledger.Options{FS: fsys, Path: ordersPath(dir), TimeKey: "at", Perm: 0o644, Now: now})
 	if err != nil {
@@ -60,11 +60,10 @@ func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
 	})
 }
 
-// maxOrders bounds orders.jsonl, in bytes. It has a row for each order that a person gave.
+// maxOrders bounds orders.jsonl, in bytes.
 const maxOrders = 16 << 20
 
-// Orders returns all orders, oldest first. It refuses a file that is larger than
-// people can have made it.
+// Orders returns all orders, oldest first. A file over maxOrders is an error.
 func Orders(fsys disk.FS, dir string) ([]Order, error) {
 	if fi, err := fsys.Lstat(ordersPath(dir)); err == nil && fi.Size() > maxOrders {
 		return nil, fmt.Errorf("read %s: larger than %d bytes", ordersPath(dir), maxOrders)
@@ -83,16 +82,16 @@ func Orders(fsys disk.FS, dir string) ([]Order, error) {
 	return all, nil
 }
 
-// Published is a release as the receiver offers it.
+// Published is a release that the receiver may offer.
 type Published struct {
 	Manifest Manifest
 	At       time.Time
 	Offer    wire.Offer
 }
 
-// List returns the releases that an order published, newest seq first. Their
-// signatures are not verified here: hosts do that, with keys of their own. One whose
-// signature was lost has an empty one, which nobody takes.
+// List returns the releases with a publish order, newest seq first. It does not verify
+// signatures: hosts do, with their own keys. A release whose signature file was lost has an
+// empty one, which no host accepts.
 func List(fsys disk.FS, dir string) ([]Published, error) {
 	orders, err := Orders(fsys, dir)
 	if err != nil {

@@ -57,8 +57,8 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-// TestSign_MinisignVerifies: the tool that everybody has says the same of our
-// files as we do, and a secret key of its own signs for us.
+// TestSign_MinisignVerifies: the minisign tool accepts our signatures, and its secret keys
+// sign for us.
 func TestSign_MinisignVerifies(t *testing.T) {
 	tool, err := exec.LookPath("minisign")
 	if err != nil {
@@ -81,7 +81,8 @@ func TestSign_MinisignVerifies(t *testing.T) {
 		t.Fatal(err)
 	}
 	write(t, filepath.Join(dir, "x.pub"), string(public))
-	if out, err := exec.Command(tool, "-V", "-p", filepath.Join(dir, "x.pub"), "-m", filepath.Join(dir, release.ManifestFile)).CombinedOutput(); err != nil {
+	if out, err := exec.Command(tool, "-V", "-p", filepath.Join(dir, "x.pub"), "-m",
+		filepath.Join(dir, release.ManifestFile)).CombinedOutput(); err != nil {
 		t.Errorf("minisign -V -p: %v\n%s", err, out)
 	}
 
@@ -109,7 +110,7 @@ func TestSign_MinisignVerifies(t *testing.T) {
 	}
 }
 
-// TestOpen_Refuses is the part of the attack table that is about manifests.
+// TestOpen_Refuses has the rows of the attack table about manifests.
 func TestOpen_Refuses(t *testing.T) {
 	k, other := newKey(t), newKey(t)
 	good := directory(t, k, nil)
@@ -191,7 +192,7 @@ func TestAfter_TheNextKeyRetiresTheCurrent(t *testing.T) {
 	if _, err := open(ring, a, b); !errors.Is(err, release.ErrSignature) {
 		t.Errorf("the retired key still signs: %v", err)
 	}
-	same, err := open(ring, b, b) // the key to come is its own: nothing changes
+	same, err := open(ring, b, b) // the next key is its own: nothing changes
 	if err != nil || same.String() != ring.String() {
 		t.Errorf("%v\n%s", err, same)
 	}
@@ -238,7 +239,8 @@ func TestPublish_CountsWithItsOrder(t *testing.T) {
 	if same, err := b.Same(disk.OS{}, to); !same || err != nil {
 		t.Error(same, err)
 	}
-	other, err := release.ReadDirectory(disk.OS{}, directory(t, k, func(m *release.Manifest) { m.Version = "v1.2.1" }), release.Keyring{k.Public()})
+	other, err := release.ReadDirectory(disk.OS{}, directory(t, k, func(m *release.Manifest) { m.Version = "v1.2.1" }),
+		release.Keyring{k.Public()})
 	must(t, err)
 	if same, err := other.Same(disk.OS{}, to); same || err == nil {
 		t.Error("another release under the same seq is taken for the same")
@@ -270,7 +272,7 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// FuzzOpen: whatever is sent, what comes back unsigned is an error.
+// FuzzOpen: whatever is sent, anything unsigned is an error.
 func FuzzOpen(f *testing.F) {
 	k, _, err := release.NewKey()
 	if err != nil {
@@ -284,8 +286,8 @@ func FuzzOpen(f *testing.F) {
 	})
 }
 
-// TestGive_AClockThatWasSetBack: an order is later than the one before it, or who
-// carries orders out would take it for one that was.
+// TestGive_AClockThatWasSetBack: an order is later than the one before it, or a reader
+// would mistake it for an executed one.
 func TestGive_AClockThatWasSetBack(t *testing.T) {
 	dir, now := t.TempDir(), time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for range 3 {

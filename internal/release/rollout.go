@@ -12,10 +12,10 @@ import (
 	"cis490/internal/ident"
 )
 
-// Stage is how far a release has come.
+// Stage is the progress of a release.
 type Stage string
 
-// The stages, in their order; a withdrawn release is offered to nobody.
+// The stages, in order. A withdrawn release is offered to no host.
 const (
 	StageReceiver  Stage = "receiver" // the receiver itself
 	StageCanary    Stage = "canary"   // one host
@@ -24,7 +24,7 @@ const (
 	StageWithdrawn Stage = "withdrawn"
 )
 
-// Progress is how far one release has come, and why.
+// Progress is a release's stage, with the reason.
 type Progress struct {
 	Seq      uint64       `json:"seq"`
 	Version  string       `json:"version"`
@@ -32,29 +32,28 @@ type Progress struct {
 	Stage    Stage        `json:"stage"`
 	Since    time.Time    `json:"since"`
 	Reason   string       `json:"reason,omitempty"`
-	Canaries []ident.Host `json:"canaries,omitempty"` // more than one only if the first fell silent
-	// Clean and RolledBack are the hosts whose trial ended, and how; they tell it
-	// in their pings.
+	Canaries []ident.Host `json:"canaries,omitempty"` // more than one only if the first stopped pinging
+	// Clean and RolledBack are the hosts whose trial ended, as reported in their pings.
 	Clean      []ident.Host `json:"clean,omitempty"`
 	RolledBack []ident.Host `json:"rolled_back,omitempty"`
-	Blocked    bool         `json:"blocked,omitempty"` // its commit is outside the gate
+	Blocked    bool         `json:"blocked,omitempty"` // the gate rejects its commit
 	// Ordered is the time of the last order that was carried out.
 	Ordered time.Time `json:"ordered,omitzero"`
 }
 
-// Rollout is rollout.json: how far each release has come. serve writes it.
+// Rollout is rollout.json, the progress of all releases. serve writes it.
 type Rollout struct {
 	V        int         `json:"v"`
 	Releases []*Progress `json:"releases"` // newest seq first
 }
 
-// MaxRollout bounds rollout.json, in bytes: it names every host for every release.
+// MaxRollout bounds rollout.json, in bytes; it names every host for every release.
 const MaxRollout = 64 << 20
 
-// RolloutPath names the file in the folder of releases.
+// RolloutPath returns the file in the folder of releases.
 func RolloutPath(dir string) string { return filepath.Join(dir, "rollout.json") }
 
-// ReadRollout reads it; none yet is an empty one.
+// ReadRollout reads rollout.json; a missing file is an empty rollout.
 func ReadRollout(fsys disk.FS, dir string) (Rollout, error) {
 	b, err := disk.ReadFile(fsys, RolloutPath(dir), MaxRollout)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +69,7 @@ func ReadRollout(fsys disk.FS, dir string) (Rollout, error) {
 	return r, nil
 }
 
-// Of returns the progress of a release, nil if it has none yet.
+// Of returns the progress of a release, or nil.
 func (r Rollout) Of(seq uint64) *Progress {
 	for _, p := range r.Releases {
 		if p.Seq == seq {
@@ -80,8 +79,8 @@ func (r Rollout) Of(seq uint64) *Progress {
 	return nil
 }
 
-// Best returns what a new machine should run: the newest release that all hosts
-// are offered, else the newest that is not withdrawn.
+// Best returns the release for a new machine: the newest at StageAll, else the newest that
+// is not withdrawn.
 func Best(fsys disk.FS, dir string) (Published, bool, error) {
 	all, err := List(fsys, dir)
 	if err != nil {

@@ -1,21 +1,17 @@
-// Package release is the form of what a receiver offers to hosts, and who is
-// believed about it (spec §9).
+// Package release defines what a receiver offers to hosts, and which signatures they trust.
 //
-// A release is a manifest that names binaries by their digest, and a minisign
-// signature of exactly its bytes. The signing key lives with the maintainer and
-// never on the receiver: a receiver that lies can withhold a release, but not
-// make one. Hosts trust a current key and a next one; Keyring has the rules.
-// What is published lies in the folder of releases: the binaries below blobs/,
-// the signed manifests below signed/, what people ordered about them in
-// orders.jsonl, and how far each came in rollout.json. A publication is complete
-// when its order is written, which is the last thing; a crash before leaves files
-// that mean nothing.
+// A release is a manifest that names binaries by digest, with a minisign signature of its
+// bytes. The signing key stays with the maintainer, never on the receiver: a malicious
+// receiver can withhold a release, but not make one. Hosts trust a current key and a next
+// one; see Keyring. The folder of releases holds the binaries in blobs/, the signed
+// manifests in signed/, the maintainer's orders in orders.jsonl, and the progress of each
+// release in rollout.json. The order is written last and completes a publication; after a
+// crash before it, the files have no effect.
 //
-// An unsigned list holds what was installed by hand on the receiver itself. It
-// is good for the paste line of a join token, which carries the digest; no host
-// ever updates from it. Readers never trust a name or a size from a list further
-// than the digest of the bytes, and refuse a manifest with anything in it that
-// they do not understand fully: a path, another product, a binary named twice.
+// The unsigned list names binaries that were installed by hand on the receiver. It serves
+// the install command of a join token, which carries the digest; hosts never update from
+// it. Readers trust names and sizes of a list only as far as the digest matches, and reject
+// a manifest with anything unexpected: a path, another product, a binary named twice.
 package release
 
 import (
@@ -41,7 +37,7 @@ type Artifact struct {
 	Size    int64        `json:"size"` // bytes
 }
 
-// maxList bounds a list in bytes.
+// maxList bounds a list, in bytes.
 const maxList = 1 << 20
 
 type unsigned struct {
@@ -49,16 +45,16 @@ type unsigned struct {
 	Artifacts []Artifact `json:"artifacts"`
 }
 
-// UnsignedPath names the list of unsigned binaries in a folder, which is root's own:
-// a new machine runs what a join token's line names.
+// UnsignedPath returns the list of unsigned binaries in a folder. Root must own the folder,
+// because new machines run what a join token's command names.
 func UnsignedPath(dir string) string { return filepath.Join(dir, "unsigned.json") }
 
-// BlobPath names the file of a binary in the folder of releases.
+// BlobPath returns the file of a binary in the folder of releases.
 func BlobPath(dir string, digest ident.Digest) string {
 	return filepath.Join(dir, "blobs", string(digest))
 }
 
-// ReadUnsigned returns the unsigned binaries; none where there is no list yet.
+// ReadUnsigned returns the unsigned binaries, or none if there is no list.
 func ReadUnsigned(fsys disk.FS, dir string) ([]Artifact, error) {
 	b, err := disk.ReadFile(fsys, UnsignedPath(dir), maxList)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -74,8 +70,7 @@ func ReadUnsigned(fsys disk.FS, dir string) ([]Artifact, error) {
 	return list.Artifacts, nil
 }
 
-// EncodeUnsigned returns the content of the list, in an order that does not
-// depend on the order given.
+// EncodeUnsigned returns the content of the list, sorted.
 func EncodeUnsigned(artifacts []Artifact) ([]byte, error) {
 	sorted := slices.SortedFunc(slices.Values(artifacts), func(a, b Artifact) int {
 		return strings.Compare(a.platform(), b.platform())
@@ -87,7 +82,7 @@ func EncodeUnsigned(artifacts []Artifact) ([]byte, error) {
 	return append(b, '\n'), nil
 }
 
-// With returns the list with a in the place of the binary for its platform.
+// With returns the list with a in place of the binary for its platform.
 func With(artifacts []Artifact, a Artifact) []Artifact {
 	others := slices.DeleteFunc(slices.Clone(artifacts), func(b Artifact) bool { return b.platform() == a.platform() })
 	return append(others, a)

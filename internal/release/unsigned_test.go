@@ -30,7 +30,7 @@ func TestUnsigned_KeepsOnePerPlatform(t *testing.T) {
 	if _, err := release.ReadUnsigned(disk.OS{}, dir); err == nil {
 		t.Error("a cut list was read")
 	}
-	// Digests are judged when read: these two are none.
+	// Digests are validated when read: these two are invalid.
 	if err := os.WriteFile(release.UnsignedPath(dir), content, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,10 @@
-// Package version says which build this is: the one source for `cis490
-// version`, the commit header, meta.json and the gate.
+// Package version identifies this build, for `cis490 version`, the commit header, meta.json
+// and the gate.
 //
-// The values are stamped into main by the Makefile (-X main.buildVersion, -X
-// main.buildCommit, -X main.buildDirty); a plain `go build` falls back to what the Go
-// tool recorded about the checkout. A build with neither carries no commit, and
-// an episode recorded by it would be refused: orchestrate then records nothing.
+// The Makefile stamps the values into main (-X main.buildVersion, -X main.buildCommit, -X
+// main.buildDirty); a plain `go build` falls back to what the Go tool recorded about the
+// checkout. A build with neither has no commit, and the receiver would reject its episodes,
+// so orchestrate records nothing.
 package version
 
 import (
@@ -14,7 +14,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// Info describes one build. The zero Commit means that none was stamped.
+// Info describes a build. Commit is empty if it has none.
 type Info struct {
 	Version string       `json:"version"`
 	Commit  ident.Commit `json:"commit"`
@@ -24,8 +24,8 @@ type Info struct {
 	Arch    string       `json:"arch"`
 }
 
-// Read returns the build's description from the stamped values, where they are
-// empty from what the Go tool recorded. A stamp that is no commit counts as none.
+// Read returns the build's description from the stamped values, or from what the Go tool
+// recorded. An invalid commit counts as none.
 func Read(version, commit, dirty string) Info {
 	info := Info{Version: version, Dirty: dirty == "true", Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH}
 	if commit == "" {

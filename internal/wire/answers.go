@@ -5,22 +5,22 @@ import (
 	"slices"
 )
 
-// Action is what the shipper does upon an answer to a PUT.
+// Action is what the shipper does after an answer to a PUT.
 type Action string
 
-// The actions of spec §3.
+// The actions.
 const (
-	Retire     Action = "retire"     // receipt durable, then out of the outbox
-	Quarantine Action = "quarantine" // set aside; tried once more when the policy changes
-	Conflict   Action = "conflict"   // set aside, never sent again by itself, never expires
-	HoldCommit Action = "hold"       // nothing more of this commit until the policy changes
-	Hourly     Action = "hourly"     // keep; back off to once per hour; a new certificate resets
+	Retire     Action = "retire"     // save the receipt, then move it out of the outbox
+	Quarantine Action = "quarantine" // quarantine; retry once when the policy changes
+	Conflict   Action = "conflict"   // quarantine; no automatic retry, no expiry
+	HoldCommit Action = "hold"       // send nothing of this commit until the policy changes
+	Hourly     Action = "hourly"     // keep; back off up to an hour; a new certificate resets
 	Repack     Action = "repack"     // pack again once, then quarantine
 	BackOff    Action = "back off"   // keep; full jitter, at most 10 minutes, Retry-After
 	Network    Action = "network"    // keep; full jitter, at most 45 seconds
 )
 
-// The kinds of refusal.
+// The kinds of problems.
 const (
 	Malformed     Kind = "malformed"
 	Unstamped     Kind = "unstamped"
@@ -51,57 +51,71 @@ const (
 	NeedsOperator Kind = "needs-operator"
 )
 
-// Answer is a row of the table: a refusal, its meaning, what fixes it, and what
-// the shipper does when it is the answer to a PUT.
+// Answer is a row of the table of problems: its meaning, its fix, and the shipper's action
+// after a PUT.
 type Answer struct {
 	Kind   Kind
 	Status int
 	Title  string
-	Fix    string // what to paste, and on which machine
+	Fix    string // the commands to run, and on which machine
 	Action Action
 }
 
-// Answers returns the whole table of refusals, in the order of their status.
-// 201 and 200 are Retire.
+// Answers returns the table of problems, sorted by status. The action of 200 and 201 is
+// Retire.
 func Answers() []Answer {
 	const (
 		doctor = "on the lab host: sudo cis490 doctor"
 		enroll = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host"
-		wait   = "nothing: it is sent again by itself"
+		wait   = "nothing: the sender retries"
 		rx     = "on the receiver: sudo cis490 doctor"
 	)
 	return []Answer{
 		{Malformed, http.StatusBadRequest, "malformed request", doctor, Quarantine},
-		{Unstamped, http.StatusBadRequest, "no code commit", "on the lab host: sudo systemctl start cis490-autoupdate   # brings a released build; cis490 version must show a commit", Quarantine},
+		{Unstamped, http.StatusBadRequest, "no code commit",
+			"on the lab host: sudo systemctl start cis490-autoupdate   # brings a released build; cis490 version must show a commit", Quarantine},
 		{BadCSR, http.StatusBadRequest, "certificate request refused", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
 		{Unauthorized, http.StatusUnauthorized, "no valid client certificate", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
-		{CertExpired, http.StatusUnauthorized, "client certificate is outside its validity", "nothing: cert-fetch renews it within 5 minutes; if not, on the lab host: sudo cis490 cert-fetch --renew", Hourly},
+		{CertExpired, http.StatusUnauthorized, "client certificate is outside its validity",
+			"nothing: cert-fetch renews it within 5 minutes; if not, on the lab host: sudo cis490 cert-fetch --renew", Hourly},
 		{CertRevoked, http.StatusUnauthorized, "client certificate is revoked", enroll, Hourly},
 		{BadBearer, http.StatusUnauthorized, "bad bearer token", enroll, Hourly},
-		{NeedsOperator, http.StatusUnauthorized, "operator token needed", "on the receiver: sudo cat /etc/cis490/operator   # is what 'Authorization: Bearer' carries", Hourly},
+		{NeedsOperator, http.StatusUnauthorized, "operator token needed",
+			"on the receiver: sudo cat /etc/cis490/operator   # is what 'Authorization: Bearer' carries", Hourly},
 		{BadToken, http.StatusUnauthorized, "join token refused", enroll, Hourly},
 		{NotThisKey, http.StatusUnauthorized, "key is not the one last issued to this host", enroll, Hourly},
-		{OtherHost, http.StatusForbidden, "certificate names another host", "on the lab host: sudo cis490 doctor --only cert.host   # shows both names: set host in /etc/cis490/lab-host.toml to the one of the certificate", Hourly},
+		{OtherHost, http.StatusForbidden, "certificate names another host",
+			"on the lab host: sudo cis490 doctor --only cert.host   " +
+				"# shows both names: set host in /etc/cis490/lab-host.toml to the one of the certificate", Hourly},
 		{Decommission, http.StatusForbidden, "host is decommissioned", "on the receiver: sudo cis490 host readmit HOST", Hourly},
 		{UnknownHost, http.StatusForbidden, "host is not in the roster", enroll, Hourly},
 		{TokenUsed, http.StatusForbidden, "join token was used with another key", enroll, Hourly},
 		{TokenExpired, http.StatusForbidden, "join token has run out", enroll, Hourly},
-		{NotFound, http.StatusNotFound, "no such resource", "nothing: the path is wrong, or its sender and the receiver are of different versions", BackOff},
-		{BadMethod, http.StatusMethodNotAllowed, "method not allowed here", "nothing: the method is wrong, or its sender and the receiver are of different versions", BackOff},
+		{NotFound, http.StatusNotFound, "no such resource",
+			"nothing: the path is wrong, or its sender and the receiver are of different versions", BackOff},
+		{BadMethod, http.StatusMethodNotAllowed, "method not allowed here",
+			"nothing: the method is wrong, or its sender and the receiver are of different versions", BackOff},
 		{TimedOut, http.StatusRequestTimeout, "no byte for too long", wait, BackOff},
-		{OtherDigest, http.StatusConflict, "another digest is stored under this episode", "on the lab host: sudo cis490 episode list --state quarantined   # what is stored is never overwritten", Conflict},
-		{Gated, http.StatusPreconditionFailed, "code commit is outside the gate", "nothing: autoupdate brings a released build; to accept this commit, add it to [gate] extra_commits in /etc/cis490/receiver.toml on the receiver", HoldCommit},
-		{TooLarge, http.StatusRequestEntityTooLarge, "too large", "on the receiver: grep -n episode_size /etc/cis490/receiver.toml   # raise it, then: sudo systemctl restart cis490-receiver", Quarantine},
+		{OtherDigest, http.StatusConflict, "another digest is stored under this episode",
+			"on the lab host: sudo cis490 episode list --state quarantined   # what is stored is never overwritten", Conflict},
+		{Gated, http.StatusPreconditionFailed, "code commit is outside the gate",
+			"nothing: autoupdate brings a released build; to accept this commit, add it to [gate] " +
+				"extra_commits in /etc/cis490/receiver.toml on the receiver", HoldCommit},
+		{TooLarge, http.StatusRequestEntityTooLarge, "too large",
+			"on the receiver: grep -n episode_size /etc/cis490/receiver.toml   " +
+				"# raise it, then: sudo systemctl restart cis490-receiver", Quarantine},
 		{BadDigest, http.StatusUnprocessableEntity, "body does not match its digest", wait, Repack},
 		{Busy, http.StatusTooManyRequests, "too many requests", wait, BackOff},
 		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
 		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
-		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)", "on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff},
-		{Quota, http.StatusInsufficientStorage, "the host's quota is used up", "on the receiver: grep -n host_quota /etc/cis490/receiver.toml   # raise it, then: sudo systemctl restart cis490-receiver", BackOff},
+		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)",
+			"on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff},
+		{Quota, http.StatusInsufficientStorage, "the host's quota is used up",
+			"on the receiver: grep -n host_quota /etc/cis490/receiver.toml   # raise it, then: sudo systemctl restart cis490-receiver", BackOff},
 	}
 }
 
-// AnswerOf returns the row of a kind; an unknown kind is Broken's.
+// AnswerOf returns the row of a kind, or that of Broken for an unknown kind.
 func AnswerOf(k Kind) Answer {
 	var broken Answer
 	for _, a := range Answers() {
@@ -115,13 +129,13 @@ func AnswerOf(k Kind) Answer {
 	return broken
 }
 
-// known reports whether the table has a kind.
+// known reports whether the table contains a kind.
 func known(k Kind) bool {
 	return slices.ContainsFunc(Answers(), func(a Answer) bool { return a.Kind == k })
 }
 
-// ActionOf returns what the shipper does upon a refusal by a receiver of ours.
-// A kind that a newer receiver invented is judged by its status.
+// ActionOf returns the shipper's action after a problem. The status decides for kinds that
+// only a newer receiver knows.
 func ActionOf(p *Problem) Action {
 	for _, a := range Answers() {
 		if a.Kind == p.Kind {

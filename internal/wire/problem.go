@@ -14,15 +14,15 @@ import (
 	"cis490/internal/plain"
 )
 
-// Kind names a refusal; it is the last part of a problem's type.
+// Kind identifies a problem; it is the last part of the problem's type.
 type Kind string
 
-// typePrefix makes a kind into the URI that RFC 9457 asks for. A tag URI (RFC
-// 4151) names without promising a page.
+// typePrefix turns a kind into the URI that RFC 9457 requires. A tag URI (RFC 4151) needs
+// no page behind it.
 const typePrefix = "tag:cis490,2026:problem:"
 
-// Problem is an RFC 9457 refusal. It is an error, so that a handler returns it
-// and a client gets it back.
+// Problem is an RFC 9457 problem: the answer to a rejected request. Handlers return it as
+// an error, and clients get it back.
 type Problem struct {
 	Kind       Kind         `json:"-"`
 	Status     int          `json:"status"`
@@ -31,19 +31,20 @@ type Problem struct {
 	Fix        string       `json:"fix"`
 	YourCommit ident.Commit `json:"your_commit,omitempty"`
 	HeadCommit ident.Commit `json:"head_commit,omitempty"`
-	// Policy is the receiver's when it refused; a refusal holds until it changes.
+	// Policy is the receiver's policy at the rejection, which holds until the policy
+	// changes.
 	Policy     string `json:"policy,omitempty"`
-	RetryAfter int    `json:"-"` // seconds, sent as a header; 0 is none
+	RetryAfter int    `json:"-"` // seconds, sent as a header; 0: none
 }
 
-// NewProblem returns the problem of a kind, with a detail that says what and
-// where. Its status, title and fix come from the table of answers.
+// NewProblem returns a problem of a kind with a formatted detail. Status, title and fix
+// come from the table.
 func NewProblem(k Kind, detail string, args ...any) *Problem {
 	a := AnswerOf(k)
 	return &Problem{Kind: k, Status: a.Status, Title: a.Title, Fix: a.Fix, Detail: fmt.Sprintf(detail, args...)}
 }
 
-// Error tells title and detail.
+// Error returns status, title and detail.
 func (p *Problem) Error() string {
 	if p.Detail == "" {
 		return fmt.Sprintf("%d %s", p.Status, p.Title)
@@ -60,7 +61,7 @@ func (p *Problem) MarshalJSON() ([]byte, error) {
 	}{typePrefix + string(p.Kind), (*plain)(p)})
 }
 
-// UnmarshalJSON takes a problem of ours; any other is an error.
+// UnmarshalJSON rejects problems of other programs.
 func (p *Problem) UnmarshalJSON(b []byte) error {
 	type plain Problem
 	v := struct {
@@ -72,20 +73,19 @@ func (p *Problem) UnmarshalJSON(b []byte) error {
 	}
 	kind, ours := strings.CutPrefix(v.Type, typePrefix)
 	if !ours {
-		return fmt.Errorf("problem type %.80q is not ours", v.Type)
+		return fmt.Errorf("problem type %.80q is not a cis490 problem", v.Type)
 	}
 	p.Kind = Kind(kind)
 	return nil
 }
 
-// ErrNotOurs tells that an answer did not come from a receiver of ours: a
-// captive portal, a proxy, another server. It says nothing about the request.
+// ErrNotOurs means that an answer is not from a cis490 receiver, but from a captive portal,
+// a proxy or another server. It says nothing about the request.
 var ErrNotOurs = errors.New("the answer is not from a cis490 receiver")
 
-// ReadProblem reads the refusal out of an answer; anything that is not a
-// problem of ours, with the status that its kind has, is ErrNotOurs. Title and fix are
-// this build's own: a fix is pasted into a shell of root, on machines that a receiver
-// must not make run anything.
+// ReadProblem reads the problem from a response. Anything but a cis490 problem with the
+// status of its kind is ErrNotOurs. Title and fix come from this build's table, because
+// people paste fixes into root shells and a receiver must not choose them.
 func ReadProblem(r *http.Response) (*Problem, error) {
 	p, err := ReadLocalProblem(r)
 	if err != nil {
@@ -98,8 +98,8 @@ func ReadProblem(r *http.Response) (*Problem, error) {
 	return p, nil
 }
 
-// ReadLocalProblem is ReadProblem of a service of this machine: title and fix are the
-// service's. Each text of the problem is one line without hidden characters.
+// ReadLocalProblem is ReadProblem for a service on this machine: title and fix are the
+// service's. Each text becomes one line without hidden characters.
 func ReadLocalProblem(r *http.Response) (*Problem, error) {
 	kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if kind != ContentTypeProblem {
@@ -119,7 +119,7 @@ func ReadLocalProblem(r *http.Response) (*Problem, error) {
 	if p.Status != r.StatusCode {
 		return nil, fmt.Errorf("%w: status %d with a problem of status %d", ErrNotOurs, r.StatusCode, p.Status)
 	}
-	// A kind that is not in the table is a newer receiver's.
+	// Only a newer receiver sends an unknown kind.
 	if want := AnswerOf(p.Kind).Status; known(p.Kind) && p.Status != want {
 		return nil, fmt.Errorf("%w: status %d with a problem of type %s, whose status is %d", ErrNotOurs, r.StatusCode, p.Kind, want)
 	}
@@ -130,8 +130,8 @@ func ReadLocalProblem(r *http.Response) (*Problem, error) {
 	return p, nil
 }
 
-// retryAfter reads the header's seconds, at most an hour's; dates are not used
-// by receivers of ours, and depend on two clocks.
+// retryAfter parses the header's seconds, at most an hour. Dates are ignored: receivers do
+// not send them, and they depend on two clocks.
 func retryAfter(v string) int {
 	n, err := strconv.Atoi(v)
 	if err != nil || n < 0 {

@@ -11,11 +11,10 @@ import (
 	"cis490/internal/ident"
 )
 
-// tokenPrefix starts every join token, so that a person and a secret scanner
-// know one when they see it.
+// tokenPrefix starts every join token, so that people and secret scanners recognize it.
 const tokenPrefix = "c490."
 
-// Token is a join token: what a new machine needs to become one named lab host.
+// Token is a join token: what a new machine needs to become a certain lab host.
 type Token struct {
 	Host      ident.Host   `json:"host"`
 	Receiver  string       `json:"receiver"`  // URL
@@ -24,18 +23,17 @@ type Token struct {
 	Secret    string       `json:"secret"`
 }
 
-// String returns the token as it is pasted.
+// String returns the token's text form.
 func (t Token) String() string {
 	b, err := json.Marshal(t)
-	if err != nil { // strings only: cannot be
+	if err != nil { // cannot fail: strings only
 		return ""
 	}
 	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ParseToken reads a token as it was pasted; surrounding blanks, and the mark that
-// Windows puts before a text, do not matter.
-// Its errors never show the token.
+// ParseToken parses a token's text form. It ignores surrounding blanks and a byte order
+// mark. Its errors never contain the token.
 func ParseToken(s string) (Token, error) {
 	var t Token
 	body, ok := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(s, "\ufeff")), tokenPrefix)
@@ -50,7 +48,7 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, errors.New("join token is cut or changed: paste the whole line")
 	}
 	if t.Host == "" || t.Pin == "" || t.Secret == "" || !isHTTPS(t.Receiver) || !isHTTPS(t.Authority) {
-		return Token{}, errors.New("join token lacks a part: make a new one")
+		return Token{}, errors.New("join token is incomplete: create a new one")
 	}
 	return t, nil
 }

@@ -9,7 +9,8 @@ import (
 
 func TestParseToken_OutOfAFileOfWindows(t *testing.T) {
 	want := wire.Token{
-		Host: "lab-01", Receiver: "https://r:1", Authority: "https://r:2", Secret: "s", Pin: "0000000000000000000000000000000000000000000000000000000000000000",
+		Host: "lab-01", Receiver: "https://r:1", Authority: "https://r:2", Secret: "s",
+		Pin: "0000000000000000000000000000000000000000000000000000000000000000",
 	}
 	if got, err := wire.ParseToken("\ufeff" + want.String() + "\r\n"); err != nil || got != want {
 		t.Error(got, err)

@@ -1,6 +1,6 @@
-// Package wire is the contract between lab hosts and receiver, and the one home
-// of its paths, headers, bodies and answers (spec §3). Both sides compile
-// against it; docs/protocol.md is checked against its table.
+// Package wire is the contract between lab hosts and receiver: paths, headers, bodies and
+// answers. Both sides compile against it, and a test keeps docs/protocol.md equal to its
+// table.
 package wire
 
 import (
@@ -9,7 +9,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// Paths. Those with a pattern are for http.ServeMux.
+// Paths; patterns are for http.ServeMux.
 const (
 	EpisodePattern    = "PUT /v1/episodes/{host}/{file}"
 	PingPath          = "/v1/ping"
@@ -24,7 +24,7 @@ const (
 	MetricsPath       = "/metrics"
 	ReadyzPath        = "/readyz"
 
-	// The authority's own paths, on its own listener.
+	// The authority's paths, on its own listener.
 	CAPath              = "/v1/ca"
 	AuthorityHealthPath = "/v1/health"
 	CertPrefix          = "/v1/cert/"
@@ -33,7 +33,7 @@ const (
 // TarballSuffix ends the file name of an episode on the wire and on disk.
 const TarballSuffix = ".tar.zst"
 
-// EpisodePath returns the path that an episode is PUT to.
+// EpisodePath returns the path for the PUT of an episode.
 func EpisodePath(h ident.Host, id ident.EpisodeID) string {
 	return "/v1/episodes/" + string(h) + "/" + string(id) + TarballSuffix
 }
@@ -56,11 +56,10 @@ const (
 const (
 	MaxSnapshot = 64 << 10
 	MaxPing     = 16 << 10
-	MaxAnswer   = 64 << 10 // what a client reads of an answer to a PUT or ping
+	MaxAnswer   = 64 << 10 // limit of a client for an answer to a PUT or ping
 )
 
-// Receipt is the body of a 200 and 201: the receiver's word that the episode is
-// durable there.
+// Receipt is the body of a 200 or 201: the episode is durable in the store.
 type Receipt struct {
 	Host     ident.Host      `json:"host"`
 	Episode  ident.EpisodeID `json:"episode"`
@@ -70,10 +69,10 @@ type Receipt struct {
 	StoreID  string          `json:"store_id"`
 }
 
-// Queue is what a lab host says of its outbox in a ping.
+// Queue describes a lab host's outbox in a ping.
 type Queue struct {
 	Waiting     int       `json:"waiting"`
-	Held        int       `json:"held"` // waiting for the gate
+	Held        int       `json:"held"` // held by the gate
 	Quarantined int       `json:"quarantined"`
 	Bytes       int64     `json:"bytes"` // of waiting and held
 	Oldest      time.Time `json:"oldest,omitzero"`
@@ -89,53 +88,52 @@ type Ping struct {
 	Clock   time.Time    `json:"clock"`
 	Queue   Queue        `json:"queue"`
 	Failing []string     `json:"failing,omitempty"` // ids of failing hard checks
-	Leaving bool         `json:"leaving,omitempty"` // about to stop on purpose
+	Leaving bool         `json:"leaving,omitempty"` // about to stop
 	OS      string       `json:"os,omitempty"`      // as GOOS
 	Arch    string       `json:"arch,omitempty"`    // as GOARCH
-	Update  *Update      `json:"update,omitempty"`  // absent where nothing keeps the host on releases
+	Update  *Update      `json:"update,omitempty"`  // absent if the host is not updated
 }
 
-// Update is what a host tells of its updates, and the content of the public
-// file /opt/cis490/autoupdate.json.
+// Update is a machine's update status in its pings, and the content of the public file
+// /opt/cis490/autoupdate.json.
 type Update struct {
-	Good  Running `json:"good"`            // what has proven itself here
-	Trial *Trial  `json:"trial,omitempty"` // nil: none is under way
-	// RolledBack are the binaries that failed here, latest last, at most MaxRolledBack.
+	Good  Running `json:"good"`            // last version that passed its trial here
+	Trial *Trial  `json:"trial,omitempty"` // nil: none in progress
+	// RolledBack lists the binaries that failed here, latest last, at most MaxRolledBack.
 	RolledBack []RolledBack `json:"rolled_back,omitempty"`
-	// Refused is why what the receiver offers is not taken; empty: it is, or
-	// nothing new is offered.
+	// Refused is why the offered release was rejected; empty if none was.
 	Refused string `json:"refused,omitempty"`
 }
 
-// MaxRolledBack bounds what a ping tells of failed binaries.
+// MaxRolledBack bounds the failed binaries in a ping.
 const MaxRolledBack = 8
 
-// Running names one build by its binary.
+// Running identifies a build by its binary.
 type Running struct {
 	Version string       `json:"version"`
 	Digest  ident.Digest `json:"sha256,omitempty"`
-	Seq     uint64       `json:"seq,omitempty"` // 0: brought by hand
+	Seq     uint64       `json:"seq,omitempty"` // 0: installed by hand
 }
 
-// Trial is a new version that is not proven on its host yet.
+// Trial is a new version on trial.
 type Trial struct {
 	Running
 	Phase    string    `json:"phase"` // applying, observing, rolling-back
 	Since    time.Time `json:"since"`
-	Observed float64   `json:"observed_seconds"` // of the uptime that it needs
+	Observed float64   `json:"observed_seconds"` // uptime so far
 	Needs    float64   `json:"needs_seconds"`
-	Waiting  string    `json:"waiting,omitempty"` // for what, beside time
+	Waiting  string    `json:"waiting,omitempty"` // what it waits for, beside time
 }
 
-// RolledBack is a binary that failed on its host.
+// RolledBack is a binary that failed its trial on this host.
 type RolledBack struct {
 	Running
 	At  time.Time `json:"at"`
 	Why string    `json:"why"`
 }
 
-// Offer is the body of GET /v1/releases: a manifest and its minisign signature,
-// byte for byte.
+// Offer is the body of GET /v1/releases: a manifest and its minisign signature, byte for
+// byte.
 type Offer struct {
 	Manifest  string `json:"manifest"`
 	Signature string `json:"signature"`
@@ -147,16 +145,16 @@ type Pong struct {
 	HeadCommit ident.Commit `json:"head_commit,omitempty"`
 	Gate       Verdict      `json:"gate"`     // for the ping's commit
 	Policy     string       `json:"policy"`   // digest of gate, limits and receiver version
-	StoreID    string       `json:"store_id"` // changes when the receiver was restored
+	StoreID    string       `json:"store_id"` // changes when the receiver is restored
 	FleetCheck time.Time    `json:"fleet_check,omitzero"`
 }
 
-// Verdict is the gate's word on a commit, and the body of GET /v1/gate/{commit}.
+// Verdict is the gate's answer about a commit, and the body of GET /v1/gate/{commit}.
 type Verdict struct {
 	Accepted   bool         `json:"accepted"`
 	HeadCommit ident.Commit `json:"head_commit,omitempty"`
 	Reason     string       `json:"reason,omitempty"`
-	Blocked    bool         `json:"blocked,omitempty"` // on purpose: no list of accepted commits helps
+	Blocked    bool         `json:"blocked,omitempty"` // by blocked_commits
 }
 
 // Pair names an episode by content.
@@ -165,12 +163,12 @@ type Pair struct {
 	Digest  ident.Digest    `json:"sha256"`
 }
 
-// Reconcile is the body of POST /v1/reconcile, at most MaxPairs of them.
+// Reconcile is the body of POST /v1/reconcile, with at most MaxPairs episodes.
 type Reconcile struct {
 	Episodes []Pair `json:"episodes"`
 }
 
-// Reconciled says which of the given pairs are stored, archived ones included.
+// Reconciled lists the given pairs that are stored, archived ones included.
 type Reconciled struct {
 	StoreID string            `json:"store_id"`
 	Stored  []ident.EpisodeID `json:"stored"`
@@ -182,7 +180,7 @@ const MaxPairs = 1000
 // CertRequest is the body of the authority's POST /v1/cert/{host}.
 type CertRequest struct {
 	CSR   string `json:"csr"`             // PEM
-	Token string `json:"token,omitempty"` // the secret of a join token; empty: the CSR's key is the proof
+	Token string `json:"token,omitempty"` // a join token's secret; empty: the CSR's key is the proof
 }
 
 // CertAnswer is the authority's answer.
@@ -190,24 +188,24 @@ type CertAnswer struct {
 	Certificate string   `json:"certificate"` // PEM chain, leaf first
 	CA          string   `json:"ca"`          // PEM trust bundle
 	ReleaseKeys []string `json:"release_keys,omitempty"`
-	Bearer      string   `json:"bearer,omitempty"` // at enrolment only
+	Bearer      string   `json:"bearer,omitempty"` // only at enrollment
 }
 
 // Silence is the body of POST /v1/alerts/{host}/{symptom}/silence.
 type Silence struct {
 	Until   time.Time `json:"until,omitzero"` // zero: until the alert resolves
-	End     bool      `json:"end,omitempty"`  // tell again from now on
+	End     bool      `json:"end,omitempty"`  // end the silence now
 	Comment string    `json:"comment,omitempty"`
 }
 
-// AuthorityHealth is the authority's answer to GET /v1/health. The keys are for
-// hosts that were enrolled before there were any.
+// AuthorityHealth is the authority's answer to GET /v1/health. The keys are for hosts that
+// enrolled before there were any.
 type AuthorityHealth struct {
 	Status      string   `json:"status"`
 	ReleaseKeys []string `json:"release_keys,omitempty"`
 }
 
-// HostHealth is one snapshot as GET /v1/host-health lists it.
+// HostHealth is a health report, as listed by GET /v1/host-health.
 type HostHealth struct {
 	Host       ident.Host `json:"host"`
 	ReceivedAt time.Time  `json:"received_at"`

@@ -84,7 +84,7 @@ func FuzzProblem(f *testing.F) {
 	})
 }
 
-// A receiver built without a commit still speaks to hosts.
+// A receiver built without a commit still talks to hosts.
 func TestPong_WithoutAHeadCommit(t *testing.T) {
 	b, err := json.Marshal(wire.Pong{Policy: "p"})
 	if err != nil {

@@ -2,15 +2,12 @@ package release
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -373,30 +370,6 @@ func (r *Rollout) takesPart(p *rel.Progress, t Told) bool {
 	}
 	_, ok := r.list[i].Manifest.For(t.OS, t.Arch)
 	return ok
-}
-
-// offers tells whether a release at its stage is for this host.
-func offers(p *rel.Progress, h ident.Host) bool {
-	if p == nil {
-		return false
-	}
-	switch p.Stage {
-	case rel.StageAll:
-		return true
-	case rel.StageQuarter:
-		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h) || (h != "" && inQuarter(p.Seq, h))
-	case rel.StageCanary:
-		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h)
-	}
-	return false
-}
-
-// inQuarter draws one host in four, others for each release.
-func inQuarter(seq uint64, h ident.Host) bool { return draw(seq, h)%4 == 0 }
-
-func draw(seq uint64, h ident.Host) uint32 {
-	sum := sha256.Sum256([]byte(strconv.FormatUint(seq, 10) + "/" + string(h)))
-	return binary.BigEndian.Uint32(sum[:4])
 }
 
 func orWord(s, other string) string {

@@ -1,6 +1,6 @@
-// Package peer is a receiver for tests: real TLS, certificates of a real CA and
-// an honest memory, whose every answer a test can replace by a lie. It keeps
-// what it is given in memory only, and no program imports it.
+// Package peer is a fake receiver for tests: real TLS, certificates of a real CA, and a
+// correct in-memory store, with hooks that replace any answer by a false one. Only tests
+// import it.
 package peer
 
 import (
@@ -27,28 +27,28 @@ import (
 	"cis490/internal/wire"
 )
 
-// Host is the lab host that the receiver knows.
+// Host is the lab host that the receiver accepts.
 const Host ident.Host = "lab-01"
 
-// Put is one PUT that arrived.
+// Put is a PUT that arrived.
 type Put struct {
 	Episode ident.EpisodeID
 	Digest  ident.Digest
 	Commit  ident.Commit
-	Status  int // as answered; 0 when a lie answered
+	Status  int // 0 when a hook answered
 }
 
-// Receiver is a receiver that can lie. Its functions are set before requests
-// arrive; each gets a request first and returns true when it has answered.
+// Receiver is a fake receiver. Its hooks are set before requests arrive. Each hook gets a
+// request first and returns true when it answered.
 type Receiver struct {
 	URL string
 	CA  pki.Issuer
-	// LosesAnswer tells whose uploads are taken, and not answered.
+	// LosesAnswer reports whose uploads are stored but not answered.
 	LosesAnswer func(ident.EpisodeID) bool
 	OnPut       func(http.ResponseWriter, *http.Request) bool
 	OnPing      func(http.ResponseWriter, *http.Request) bool
 	Server      *httptest.Server
-	// Names and Life are of the server's certificate.
+	// Names and Life describe the server's certificate.
 	Names []string
 	Life  time.Duration
 
@@ -114,7 +114,7 @@ func (r *Receiver) Config(tb testing.TB) config.LabHost {
 	return c
 }
 
-// IssueHost writes new credentials of the host, swapped in by rename.
+// IssueHost writes new credentials of the host and renames them into place.
 func (r *Receiver) IssueHost(tb testing.TB) {
 	tb.Helper()
 	key, err := pki.NewKey()
@@ -134,7 +134,7 @@ func (r *Receiver) IssueHost(tb testing.TB) {
 	swap(tb, filepath.Join(r.certs, "bearer"), []byte("bearer-of-"+string(Host)+"\n"))
 }
 
-// RemoveCredentials takes the host's credentials away.
+// RemoveCredentials deletes the host's credentials.
 func (r *Receiver) RemoveCredentials(tb testing.TB) {
 	tb.Helper()
 	for _, f := range []string{"ca.crt", "lab-host.pem", "bearer"} {
@@ -168,8 +168,7 @@ func swap(tb testing.TB, path string, content []byte) {
 	}
 }
 
-// Become makes the receiver one with another store and policy, and forgets what
-// is stored if the store is another.
+// Become changes the receiver's store id and policy. A new store is empty.
 func (r *Receiver) Become(store, policy string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -186,14 +185,14 @@ func (r *Receiver) Refuse(c ident.Commit, p *wire.Problem) {
 	r.refuse[c] = p
 }
 
-// Forget drops a stored episode, as a disk that lies does.
+// Forget drops a stored episode, like a disk that lost it.
 func (r *Receiver) Forget(id ident.EpisodeID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	delete(r.stored, id)
 }
 
-// Stored returns the digests of what is stored.
+// Stored returns the digests of the stored episodes.
 func (r *Receiver) Stored() map[ident.EpisodeID]ident.Digest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -204,7 +203,7 @@ func (r *Receiver) Stored() map[ident.EpisodeID]ident.Digest {
 	return out
 }
 
-// Puts returns the PUTs so far that were not answered by a lie.
+// Puts returns the PUTs so far, without those that a hook answered.
 func (r *Receiver) Puts() []Put {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -312,7 +311,7 @@ func (r *Receiver) gate(w http.ResponseWriter, req *http.Request) {
 	JSON(w, http.StatusOK, wire.Verdict{Accepted: p == nil})
 }
 
-// Refuse answers with a problem as a receiver of ours does.
+// Refuse answers with a problem document.
 func Refuse(w http.ResponseWriter, p *wire.Problem) {
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))

@@ -8,7 +8,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// Facts returns what disk.Owner and its siblings tell of a file that was described.
+// Facts returns the metadata of a file for disk.Owner and its siblings.
 func (n *node) Facts(fi fs.FileInfo) disk.Facts {
 	if i, ok := fi.(info); ok {
 		return i.facts
@@ -16,7 +16,7 @@ func (n *node) Facts(fi fs.FileInfo) disk.Facts {
 	return disk.Facts{Links: 1}
 }
 
-// touch notes that a file was changed, at a time that no other change has.
+// touch marks a file as changed, at a unique time.
 func (d *Disk) touch(n *node) {
 	d.changes++
 	n.changed = time.Unix(0, d.changes)
@@ -26,14 +26,14 @@ func (d *Disk) touch(n *node) {
 	d.dirty[n] = true
 }
 
-// fill notes that a name in a folder was changed.
+// fill marks a name in a folder as changed.
 func (d *Disk) fill(folder *node, base string) {
 	folder.changes[base] = true
 	d.dirty[folder] = true
 }
 
-// Chown gives a file or folder to a user. Like the permissions of a file it is not
-// modelled beyond that: it is durable at once, and keeps nobody out.
+// Chown sets an owner. Like permissions it is not modelled further: it is durable at once
+// and restricts no access.
 func (d *Disk) Chown(name string, uid int) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -46,7 +46,7 @@ func (d *Disk) Chown(name string, uid int) error {
 	return nil
 }
 
-// Mkfifo makes a named pipe. Opened, it says so in its Stat and does not block.
+// Mkfifo makes a named pipe. Opening it does not block; Stat shows its type.
 func (d *Disk) Mkfifo(name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -67,7 +67,7 @@ func (d *Disk) Mkfifo(name string) error {
 	return nil
 }
 
-// Exchange swaps two names, as renameat2(2) does.
+// Exchange swaps two names like renameat2(2).
 func (d *Disk) Exchange(a, b string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -91,7 +91,7 @@ func (d *Disk) Exchange(a, b string) error {
 	return nil
 }
 
-// holds tells whether a folder is another one or lies below it.
+// holds reports whether below is the folder itself or inside it.
 func (n *node) holds(below *node) bool {
 	if n == below {
 		return true

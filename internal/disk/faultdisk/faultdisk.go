@@ -1,10 +1,10 @@
-// Package faultdisk is a file system in memory that knows what would survive a
-// power cut, and that fails on demand, for tests of what must be crash-safe.
+// Package faultdisk is a file system in memory that models power cuts and fails on demand,
+// for tests of crash safety.
 //
-// It keeps two states: what programs see, and what is durable. File.Sync makes a
-// file's content durable, SyncDir a folder's names; nothing else does. The
-// disk counts calls that change something or make it durable; at a chosen call it
-// fails, writes short, or loses power. Permissions are not modelled.
+// It keeps two states: the one that programs see, and the durable one. Only File.Sync makes
+// a file's content durable, and only SyncDir a folder's names. It counts the calls that
+// change something or make it durable; at a chosen call it fails, writes short, or loses
+// power. Permissions are not modelled.
 package faultdisk
 
 import (
@@ -19,7 +19,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// ErrPowerLost is what every call returns between a loss of power and Reboot.
+// ErrPowerLost is the error of every call between a power cut and Reboot.
 var ErrPowerLost = errors.New("power lost")
 
 // Fault is what happens at the chosen call.
@@ -33,10 +33,10 @@ const (
 	PowerLoss              // the call has no effect, and nothing works until Reboot
 )
 
-// Survive says what of the unsynced state a power cut leaves.
+// Survive selects the unsynced state that survives a power cut.
 type Survive int
 
-// The ways a power cut can go: a journal may have committed any part.
+// The outcomes of a power cut: a journal may have committed any part.
 const (
 	Nothing  Survive = iota // neither unsynced names nor unsynced data
 	Names                   // all names, but no unsynced data: files may be empty or short
@@ -44,7 +44,7 @@ const (
 	All                     // everything: a killed process, not a power cut
 )
 
-// Disk is the file system; the zero value is not ready, use New.
+// Disk is the file system. Use New; the zero value is not usable.
 type Disk struct {
 	mu    sync.Mutex
 	root  *node
@@ -52,10 +52,10 @@ type Disk struct {
 	at    int // 0: no fault armed
 	fault Fault
 	lost  bool
-	// changes counts what was changed, as the time of it
+	// changes counts the changes and serves as their time.
 	changes int64
-	dirty   map[*node]bool   // what a Flush has to make durable
-	now     func() time.Time // of modification; nil: it is not modelled
+	dirty   map[*node]bool   // changed since the last Flush
+	now     func() time.Time // for modification times; nil: not modelled
 }
 
 var _ disk.FS = (*Disk)(nil)
@@ -99,14 +99,14 @@ func New(dirs ...string) *Disk {
 	return d
 }
 
-// SetClock gives the disk the time that modified files are stamped with.
+// SetClock sets the clock for modification times.
 func (d *Disk) SetClock(now func() time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.now = now
 }
 
-// Arm sets a fault at the n-th call from now, 1 being the next one.
+// Arm sets a fault at the n-th call from now; 1 is the next call.
 func (d *Disk) Arm(n int, f Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -120,8 +120,8 @@ func (d *Disk) Calls() int {
 	return d.calls
 }
 
-// Reboot brings the power back: what programs see is now what survived. Open
-// files of before are dead.
+// Reboot restores the power: programs now see what survived. Files opened before stay
+// closed.
 func (d *Disk) Reboot(s Survive) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -171,7 +171,7 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	return m
 }
 
-// tear writes the first half of what was written over older content.
+// tear applies the first half of an overwrite to the old content.
 func tear(old, written []byte) {
 	from, to := 0, len(old)
 	for from < to && old[from] == written[from] {
@@ -183,7 +183,7 @@ func tear(old, written []byte) {
 	copy(old[from:], written[from:from+(to-from)/2])
 }
 
-// step counts a call and returns the error that it must fail with.
+// step counts a call and returns its error.
 func (d *Disk) step() error {
 	if d.lost {
 		return ErrPowerLost
@@ -203,7 +203,7 @@ func (d *Disk) step() error {
 	}
 }
 
-// find returns the node of a name, and the folder that it is or would be in.
+// find returns the node of a name, and the folder that contains or would contain it.
 func (d *Disk) find(name string) (parent *node, base string, n *node, err error) {
 	n = d.root
 	for _, part := range split(name) {

@@ -21,7 +21,7 @@ type file struct {
 
 var _ disk.File = (*file)(nil)
 
-// alive fails for what a closed file and one of before a reboot cannot do.
+// alive returns an error for a closed file and for one opened before a reboot.
 func (f *file) alive() error {
 	switch {
 	case f.closed:
@@ -96,10 +96,10 @@ func (f *file) Sync() error {
 	return nil
 }
 
-// keep makes a file's content durable. The bytes are shared until they are written over.
+// keep makes a file's content durable. The bytes are shared until overwritten.
 func (n *node) keep() { n.durable = slices.Clip(n.data) }
 
-// own makes the content from an offset on fit to be written over.
+// own makes the content from an offset on safe to overwrite.
 func (n *node) own(from int) {
 	if from < len(n.durable) {
 		n.data = slices.Clone(n.data)

@@ -12,7 +12,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// OpenFile opens as os.OpenFile does, for the flags that the program uses.
+// OpenFile is os.OpenFile, for the flags that the program uses.
 func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -48,7 +48,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, root: d.root}, nil
 }
 
-// Rename renames as os.Rename does, over an existing file too.
+// Rename is os.Rename; it replaces an existing file.
 func (d *Disk) Rename(oldname, newname string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -80,7 +80,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 	return nil
 }
 
-// Link links as os.Link does: never over an existing name.
+// Link is os.Link.
 func (d *Disk) Link(oldname, newname string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -107,8 +107,8 @@ func (d *Disk) Link(oldname, newname string) error {
 	return nil
 }
 
-// Symlink makes a symlink. Like any name it is durable after the folder's
-// SyncDir; nothing here follows it.
+// Symlink makes a symlink, durable after the folder's SyncDir. The disk does not follow
+// symlinks.
 func (d *Disk) Symlink(target, name string) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -127,7 +127,7 @@ func (d *Disk) Symlink(target, name string) error {
 	return nil
 }
 
-// Readlink returns where a symlink leads.
+// Readlink returns a symlink's target.
 func (d *Disk) Readlink(name string) (string, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -205,8 +205,8 @@ func (d *Disk) SyncDir(name string) error {
 	return nil
 }
 
-// commit makes a name of a folder durable as it is now. A folder has one name, and no
-// journal commits half of its rename: where it was before, it is not any more.
+// commit makes a name in a folder durable as it is now. It removes a folder's previous
+// durable name, because a folder has one name and no journal commits half of its rename.
 func (n *node) commit(base string) {
 	if was := n.synced[base]; was != nil && was.home == n && was.base == base {
 		was.home = nil
@@ -225,7 +225,7 @@ func (n *node) commit(base string) {
 	}
 }
 
-// ReadDir lists a folder by name.
+// ReadDir lists a folder, sorted by name.
 func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -247,7 +247,7 @@ func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, nil
 }
 
-// Lstat describes a name.
+// Lstat returns a name's FileInfo.
 func (d *Disk) Lstat(name string) (fs.FileInfo, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -283,7 +283,7 @@ func (i info) ModTime() time.Time { return i.at }
 func (i info) IsDir() bool        { return i.mode.IsDir() }
 func (i info) Sys() any           { return i.n } // identity: see disk.SameFile
 
-// OpenFlush prepares calls that make everything on the disk durable.
+// OpenFlush prepares calls that make the whole disk durable.
 func (d *Disk) OpenFlush(dir string) (disk.Flusher, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -299,7 +299,7 @@ type flusher struct {
 	dir  string
 }
 
-// Flush makes everything on the disk durable.
+// Flush makes the whole disk durable.
 func (f *flusher) Flush() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()

@@ -1,5 +1,5 @@
-// Package rival is another user of a folder, for tests: one with fewer rights, who
-// gives nothing up and exchanges names as fast as the kernel allows.
+// Package rival simulates, in tests, another user of a folder, with fewer rights, who swaps
+// names as fast as the kernel allows.
 package rival
 
 import (
@@ -14,8 +14,7 @@ import (
 // User is the rival's user and group id.
 const User = 65534
 
-// Give gives a folder and all below it to the rival. It skips the test for those who
-// cannot.
+// Give changes the owner of a tree to the rival. It skips the test without root.
 func Give(tb testing.TB, dir string) {
 	tb.Helper()
 	if os.Geteuid() != 0 {
@@ -32,8 +31,8 @@ func Give(tb testing.TB, dir string) {
 	}
 }
 
-// Exchange exchanges two names in a loop, as renameat2(2) does, until stop is
-// called, which leaves them as they were. It is an error if it never could.
+// Exchange swaps two names in a loop, by renameat2(2), until stop is called, which restores
+// them. It fails the test if no swap succeeded.
 func Exchange(tb testing.TB, a, b string) (stop func()) {
 	tb.Helper()
 	over := make(chan struct{})
@@ -56,7 +55,7 @@ func Exchange(tb testing.TB, a, b string) (stop func()) {
 		close(over)
 		loop.Wait()
 		if n%2 == 1 {
-			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) // or one of them is gone
+			_ = unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE) // fails if one was removed
 		}
 		if n == 0 {
 			tb.Errorf("%s and %s were never exchanged", a, b)

@@ -1,6 +1,6 @@
-// Package sickdisk is the machine's disk with calls that fail, for tests of what must
-// work, or alert, on a disk that does not. Package faultdisk is for what a crash leaves;
-// here it matters how real files, attributes and locks behave beside the fault.
+// Package sickdisk is the machine's disk with calls that fail, for tests of programs on a
+// broken disk. Package faultdisk models crashes; here real files, attributes and locks work
+// beside the fault.
 package sickdisk
 
 import (
@@ -13,11 +13,11 @@ import (
 )
 
 // Fault returns the error of a call, or nil. Op is "open", "create", "read", "write",
-// "fsync", "syncdir", "setattr", "lstat", "link", "mkdir", "rename", "remove", "readdir", "statfs"
-// or "syncfs"; size is the length of what was written to the file so far.
+// "fsync", "syncdir", "setattr", "lstat", "link", "mkdir", "rename", "remove", "readdir",
+// "statfs" or "syncfs"; size is the number of bytes written to the file so far.
 type Fault func(op, path string, size int64) error
 
-// Disk is package disk's OS, but for the calls that fail. The zero value is well.
+// Disk is disk.OS except for the failing calls. The zero value has none.
 type Disk struct {
 	disk.OS
 	fault atomic.Pointer[Fault]
@@ -29,7 +29,7 @@ var _ interface {
 	disk.Space
 } = (*Disk)(nil)
 
-// Fail sets the fault of all calls from now on; nil mends the disk.
+// Fail sets the fault of all later calls; nil ends it.
 func (d *Disk) Fail(f Fault) {
 	if f == nil {
 		d.fault.Store(nil)

@@ -3,28 +3,11 @@ package ship
 import (
 	"context"
 	"io"
-	"runtime"
 
-	"golang.org/x/sys/unix"
 	"golang.org/x/time/rate"
 )
 
-// lowPriority keeps the calling goroutine on a thread of its own that gives way
-// to recordings, in CPU and disk. The thread ends with the goroutine.
-func lowPriority() {
-	runtime.LockOSThread()
-	const (
-		self         = 0
-		ofProcess    = 1
-		bestEffort7  = 2<<13 | 7
-		niceOfPacker = 10
-	)
-	// Refused, it packs at the usual priority.
-	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceOfPacker)
-	_, _, _ = unix.Syscall(unix.SYS_IOPRIO_SET, ofProcess, self, bestEffort7)
-}
-
-// bandwidth returns the limit that all uploads share; nil is none.
+// bandwidth returns the rate limiter that all uploads share, or nil for no limit.
 func bandwidth(perSecond int) *rate.Limiter {
 	if perSecond <= 0 {
 		return nil
@@ -32,7 +15,7 @@ func bandwidth(perSecond int) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), min(max(perSecond/4, 1), 64<<10))
 }
 
-// limited reads no faster than the configured bandwidth.
+// limited wraps r to read at most at the configured bandwidth.
 func (s *Shipper) limited(ctx context.Context, r io.ReadCloser) io.ReadCloser {
 	if s.limit == nil {
 		return r

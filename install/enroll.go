@@ -11,20 +11,19 @@ import (
 	"cis490/internal/disk"
 )
 
-// The files in certs_dir that enrolment is about.
+// The files of an enrollment in certs_dir.
 const (
 	certFile  = "lab-host.pem"
 	tokenFile = "join-token"
 )
 
-// certWait is how long an install waits for the first certificate.
+// certWait is how long install waits for the first certificate.
 const certWait = 20 * time.Second
 
 const certFetch = "cis490-cert-fetch.service"
 
-// joinToken is the step that hands the token to cert-fetch, which removes it
-// once it was used. Which token was handed over is remembered (as a digest), so
-// that the same line can be pasted twice.
+// joinToken writes the token for cert-fetch, which removes it after use. It remembers the
+// digest of the token, so that pasting the same command twice is harmless.
 func (p *Plan) joinToken() step {
 	text := strings.TrimSpace(p.Token)
 	sum := sha256.Sum256([]byte(text))
@@ -50,27 +49,27 @@ func (p *Plan) joinToken() step {
 	}}
 }
 
-// enrolment is the step that waits a moment for the certificate, so that a
-// person sees at once whether it works; the timer goes on trying anyway.
-func (p *Plan) enrolment() step {
-	return step{"enrolment", func(context.Context) ([]Change, error) {
+// enrollment waits a moment for the certificate, so that a person sees the result at once;
+// the timer retries anyway.
+func (p *Plan) enrollment() step {
+	return step{"enrollment", func(context.Context) ([]Change, error) {
 		switch {
 		case p.enrolled() && !p.tokenWaits():
 			return nil, nil
 		case !p.tokenWaits() && p.Token == "":
-			return []Change{note("this host has neither a certificate nor a join token; on the receiver: sudo cis490 token create " + p.lab.Host)}, nil
+			return []Change{note("no certificate and no join token; on the receiver: sudo cis490 token create " + p.lab.Host)}, nil
 		}
 		return []Change{{
-			What:     "this host has a join token to use: fetch its certificate",
+			What:     "join token not used yet: fetch the certificate",
 			Commands: []string{"systemctl start " + certFetch},
-			apply:    p.enrol,
+			apply:    p.enroll,
 		}}, nil
 	}}
 }
 
-// enrol runs cert-fetch to its end, if that comes soon. That it brings nothing is
-// told, not an error: the receiver may be down today.
-func (p *Plan) enrol(ctx context.Context) error {
+// enroll runs cert-fetch and waits for a short time. A failure is not an error, because the
+// receiver may be down.
+func (p *Plan) enroll(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, certWait)
 	defer cancel()
 	err := p.Manager.Systemctl(ctx, "start", certFetch)
@@ -81,7 +80,7 @@ func (p *Plan) enrol(ctx context.Context) error {
 	if err != nil && ctx.Err() == nil {
 		why = ": " + err.Error()
 	}
-	p.say("note     enrolment: no certificate yet%s; it is tried again every 5 minutes, see: journalctl -u cis490-cert-fetch\n", why)
+	p.say("note     enrollment: no certificate yet%s; cert-fetch retries every 5 minutes, see: journalctl -u cis490-cert-fetch\n", why)
 	return nil
 }
 

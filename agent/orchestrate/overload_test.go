@@ -18,39 +18,39 @@ func sampled(p99us int64, missed int) episode.Meta {
 }
 
 func TestThrottle_BacksOffAndRecovers(t *testing.T) {
-	calm, late, missing := sampled(9_000, 1), sampled(60_000, 0), sampled(9_000, 5)
+	good, late, missing := sampled(9_000, 1), sampled(60_000, 0), sampled(9_000, 5)
 	th := newThrottle(3)
 	step := func(m episode.Meta, want int) {
 		t.Helper()
-		if _, now := th.heed(m); now != want {
+		if _, now := th.observe(m); now != want {
 			t.Fatalf("%d slots, want %d", now, want)
 		}
 	}
-	step(calm, 3)
+	step(good, 3)
 	step(late, 2)
 	step(missing, 1)
 	step(late, 1) // never none
-	if !th.open(0) || th.open(1) {
+	if !th.allows(0) || th.allows(1) {
 		t.Error("with one slot left the first may record, and it alone")
 	}
-	for range easeAfter - 1 {
-		step(calm, 1)
+	for range recoverAfter - 1 {
+		step(good, 1)
 	}
-	step(calm, 2)
-	for range easeAfter / 2 {
-		step(calm, 2)
+	step(good, 2)
+	for range recoverAfter / 2 {
+		step(good, 2)
 	}
-	step(late, 1) // the row of calm ones begins anew
-	for range easeAfter - 1 {
-		step(calm, 1)
+	step(late, 1) // the count of good episodes starts over
+	for range recoverAfter - 1 {
+		step(good, 1)
 	}
-	step(calm, 2)
-	for range 3 * easeAfter {
-		th.heed(calm)
+	step(good, 2)
+	for range 3 * recoverAfter {
+		th.observe(good)
 	}
-	step(calm, 3) // never more than the host's own
-	if th.heed(episode.Meta{}); !th.open(2) {
-		t.Error("an episode without samples is no strain")
+	step(good, 3) // never more than the host's own
+	if th.observe(episode.Meta{}); !th.allows(2) {
+		t.Error("an episode without samples is not overloaded")
 	}
 }
 
@@ -76,13 +76,13 @@ func TestCalm(t *testing.T) {
 			"late for a rate":  {50, map[int]time.Duration{3: 12 * time.Millisecond, 9: 12 * time.Millisecond}, false},
 			"not for a slower": {10, map[int]time.Duration{3: 12 * time.Millisecond, 9: 12 * time.Millisecond}, true},
 		} {
-			if got := calm(t.Context(), c.hz, late(c.delays)); got != c.want {
-				t.Errorf("%s: calm %t", name, got)
+			if got := wakesInTime(t.Context(), c.hz, late(c.delays)); got != c.want {
+				t.Errorf("%s: good %t", name, got)
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if calm(ctx, 100, time.Now) {
+		if wakesInTime(ctx, 100, time.Now) {
 			t.Error("a recorder that is stopped begins an episode")
 		}
 	})

@@ -131,10 +131,10 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 	net := newLine(t, auth.Addr().String())
 	url := "https://" + net.listener.Addr().String()
 
-	// enrol makes a host whose network breaks after so many bytes; whole says that
+	// join makes a host whose network breaks after so many bytes; whole says that
 	// it did not.
 	var total, lost, unheard int
-	enrol := func(h ident.Host, bytes int) (whole bool) {
+	join := func(h ident.Host, bytes int) (whole bool) {
 		made, err := authority.At(c.Socket).CreateTokens(ctx, authority.TokenRequest{Hosts: []ident.Host{h}})
 		if err != nil {
 			t.Fatal(err)
@@ -190,16 +190,16 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 		}
 		return whole
 	}
-	if !enrol("lab-whole", -1) || total == 0 {
-		t.Fatal("a whole line does not carry an enrolment")
+	if !join("lab-whole", -1) || total == 0 {
+		t.Fatal("a whole line does not carry an enrollment")
 	}
 	size, points := total, 60
 	for i := range points {
-		if enrol(ident.Host(fmt.Sprintf("lab-%d", i)), i*size/points) {
+		if join(ident.Host(fmt.Sprintf("lab-%d", i)), i*size/points) {
 			t.Errorf("cut after %d of %d bytes, and nothing was lost", i*size/points, size)
 		}
 	}
-	enrol("lab-last", size-1)
+	join("lab-last", size-1)
 	t.Logf("%d bytes, cut at %d points: %d answers lost after the issue, %d requests cut before it", size, points+1, lost, unheard)
 	if lost < 3 || unheard < 3 {
 		t.Error("want cuts both before and after the certificate was issued")
