@@ -11,7 +11,6 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
@@ -121,7 +120,7 @@ type contact struct {
 
 // heard reads the contacts. Without them the roster is still worth showing.
 func (a *app) heard(conf config.Receiver) contacts.Contacts {
-	all, err := contacts.Read(disk.OS{}, conf.DataDir)
+	all, err := contacts.Read(stored(conf).Docs)
 	if err != nil {
 		a.errorf("warning: who was heard and when cannot be told: %v", err)
 	}

@@ -15,7 +15,6 @@ import (
 	"golang.org/x/term"
 
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/receiver/authority"
@@ -63,7 +62,7 @@ func (a *app) fleetView(ctx context.Context, conf config.Receiver) (v fleetView,
 		return v, err
 	}
 	v.heard, v.symptoms = a.heard(conf), map[string][]string{}
-	if v.last, err = fleet.ReadLast(disk.OS{}, conf.DataDir); err != nil {
+	if v.last, err = fleet.ReadLast(stored(conf).Docs); err != nil {
 		a.errorf("warning: open alerts cannot be told: %v", err)
 	}
 	for _, x := range v.last.Open {

@@ -16,12 +16,13 @@ import (
 
 // fleetSource is where fleet-check, and who explains a host, read their facts.
 func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
-	quiet := slog.New(slog.DiscardHandler) // serve says what is wrong with either
-	releases := a.rollout(conf, quiet)
+	quiet := slog.New(slog.DiscardHandler) // serve logs what is wrong with either
+	back := backend(conf, disk.OS{}, path, quiet)
+	releases := a.rollout(conf, back, quiet)
 	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
 	g.Refresh()
 	return fleet.Source{
-		FS: disk.OS{}, DataDir: conf.DataDir, Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		Backend: back, Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
 		Gate: g.Judge, Offered: releases.Version,
 	}
 }
@@ -29,7 +30,7 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 func limitsOf(conf config.Receiver) fleet.Limits {
 	return fleet.Limits{
 		SilentAfter: conf.Fleet.SilentAfter.D(), Lookback: conf.Fleet.Lookback.D(),
-		NeverReported: conf.Fleet.NeverReported.D(), CertLife: conf.Authority.CertLife.D(),
+		NeverReported: conf.Fleet.NeverReported.D(),
 	}
 }
 

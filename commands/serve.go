@@ -12,7 +12,8 @@ import (
 	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/receiver/fleet"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -58,19 +59,21 @@ func (a *app) serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	releases := a.rollout(conf, log)
 	held := disk.Hold(conf.DataDir, filepath.Join(conf.DataDir, store.StagedDir), conf.Authority.Dir)
+	back := backend(conf, held, c.String("config"), log)
+	releases := a.rollout(conf, back, log)
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: held,
+		Backend: back, Credentials: local.Credentials(held, conf),
 		Roster: roster.Open(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
-			// Each run replaces the file, also where nothing is found.
-			fi, err := disk.OS{}.Stat(filepath.Join(conf.DataDir, fleet.RunFile))
+			// Each run replaces the document, even if nothing is found.
+			d, err := back.Docs.Stat(receiver.FleetCheckDoc)
 			if err != nil {
 				return time.Time{}
 			}
-			return fi.ModTime()
+			return d.Saved
 		},
 		Known: registry(labhealth.Checks(labhealth.Options{})),
 		Notify: func(state string) {

@@ -21,7 +21,6 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
 	"cis490/receiver/roster"
 )
 
@@ -140,7 +139,7 @@ func readiness(r check.Row) string {
 // hostsOf lists the hosts that the roster, the contacts or the last day's index
 // know, decommissioned ones without recent episodes left out.
 func hostsOf(conf config.Receiver, now time.Time) ([]hostStatus, error) {
-	book, err := contacts.Read(disk.OS{}, conf.DataDir)
+	book, err := contacts.Read(stored(conf).Docs)
 	if err != nil {
 		return nil, err
 	}
@@ -162,7 +161,7 @@ func hostsOf(conf config.Receiver, now time.Time) ([]hostStatus, error) {
 		h := at(name)
 		h.Accepted, h.Contact, h.Queue, h.Version = k.LastAccepted, k.LastContact, k.Queue, check.Plain(k.Version, 40)
 	}
-	for row, err := range index.Rows(disk.OS{}, conf.DataDir, now.Add(-24*time.Hour)) {
+	for row, err := range stored(conf).Index.Since(now.Add(-24 * time.Hour)) {
 		if err != nil {
 			return nil, err
 		}

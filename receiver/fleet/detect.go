@@ -183,7 +183,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	if since.IsZero() {
 		since = r.At
 	}
-	held, firing := f.Held[Key{string(name), FatalOnly}]
+	held, firing := f.Held[Key{Host: string(name), Symptom: FatalOnly}]
 	firing = firing && held.Firing && !h.Accepted.After(held.Since)
 	if firing {
 		since = held.Since
@@ -228,7 +228,7 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 // silent for the whole lookback. A fault is not over because its host fell silent.
 func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
 	most := f.Limits.fresh()
-	if f.Held[Key{string(name), symptom}].Firing {
+	if f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
 		most = f.Limits.Lookback
 	}
 	return f.Now.Sub(at) <= most
@@ -253,7 +253,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	heard := later(h.Heard.At, h.Knock.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
-	if left >= f.Limits.CertLife/6 || f.Now.Sub(heard) > f.Limits.Lookback {
+	if !h.Roster.Ending(f.Now) || f.Now.Sub(heard) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}

@@ -20,10 +20,6 @@ import (
 	"cis490/receiver/roster"
 )
 
-// Receiver is who a symptom of the receiver itself is told of; no host can have
-// this name.
-const Receiver = "@receiver"
-
 // Facts are all that is known at the time of a run. Detectors look at nothing
 // else.
 type Facts struct {
@@ -47,7 +43,6 @@ type Limits struct {
 	SilentAfter   time.Duration
 	Lookback      time.Duration
 	NeverReported time.Duration
-	CertLife      time.Duration
 }
 
 // fresh is how old a ping may be to speak for now: by default three are missed.
@@ -158,11 +153,8 @@ type Reason struct {
 	Fix   string // where no check has it
 }
 
-// Key names one alert.
-type Key struct{ Host, Symptom string }
-
 // Key returns what the finding is about.
-func (f Finding) Key() Key { return Key{f.Host, f.Symptom} }
+func (f Finding) Key() Key { return Key{Host: f.Host, Symptom: f.Symptom} }
 
 // sign returns the last time at which the host shipped, or would have if the receiver
 // could have taken it, and not before a time.

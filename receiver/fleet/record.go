@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"cis490/internal/disk"
-	"cis490/internal/ledger"
+	"cis490/receiver"
 )
 
 // How many rows wait for alerts.jsonl, and for how long: what is open is in each hour's
@@ -25,7 +23,7 @@ const (
 func (o Options) tell(rows []Alert) error {
 	var errs []error
 	for _, a := range rows {
-		if a.Told() && o.Tell != nil {
+		if a.Notify() && o.Tell != nil {
 			errs = append(errs, o.Tell(a))
 		}
 	}
@@ -52,39 +50,33 @@ func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 	}
 	b, bad := json.Marshal(next)
 	if bad == nil {
-		bad = p.memory.Write(RunFile, 0o644, append(b, '\n'))
+		bad = p.memory.Write(receiver.FleetCheckDoc, append(b, '\n'))
 	}
 	return next, errors.Join(err, bad)
 }
 
-// append returns how many of the rows it has appended to alerts.jsonl.
+// append returns how many of the rows it has appended to the alerts: those of one run,
+// which have one time, with one write. A row that waited keeps its time, so that it is
+// not notified twice.
 func (o Options) append(rows []Alert) (n int, err error) {
-	at := rows[0].At // a row that waited keeps its time, so that nobody is told of it twice
-	l, err := ledger.Open(ledger.Options{
-		FS: o.FS, Path: filepath.Join(o.DataDir, AlertsFile), TimeKey: timeKey, Perm: 0o640,
-		Now: func() time.Time { return at },
-	})
-	if err != nil {
-		return 0, err
-	}
-	for i := range rows {
-		at = rows[i].At
-		if err = l.Append(func(at time.Time) any { rows[i].At = at; return rows[i] }); err != nil {
-			break
+	for n < len(rows) && err == nil {
+		end := n + 1
+		for end < len(rows) && rows[end].At.Equal(rows[n].At) {
+			end++
 		}
-		n++
+		if err = o.Alerts.Append(rows[n:end]); err == nil {
+			n = end
+		}
 	}
-	return n, errors.Join(err, l.Close())
+	return n, errors.Join(err, o.Alerts.Close())
 }
 
-// ReadLast reads the last run; none is the zero Last.
-func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
-	return readLast(Memory{FS: fsys, Dir: dataDir})
-}
+// ReadLast returns the last run; the zero Last if there was none.
+func ReadLast(docs receiver.Docs) (Last, error) { return readLast(Memory{Data: docs}) }
 
 func readLast(m Memory) (Last, error) {
 	var l Last
-	b, err := m.Read(RunFile, 64<<20)
+	b, err := m.Read(receiver.FleetCheckDoc, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
 	}
@@ -92,7 +84,7 @@ func readLast(m Memory) (Last, error) {
 		err = json.Unmarshal(b, &l)
 	}
 	if err != nil {
-		return Last{}, fmt.Errorf("read %s: %w", RunFile, err)
+		return Last{}, fmt.Errorf("read %s: %w", receiver.FleetCheckDoc, err)
 	}
 	return l, nil
 }
@@ -100,7 +92,7 @@ func readLast(m Memory) (Last, error) {
 func (l Last) seen() map[Key]time.Time {
 	m := map[Key]time.Time{}
 	for _, s := range l.Seen {
-		m[Key{s.Host, s.Symptom}] = s.Since
+		m[Key{Host: s.Host, Symptom: s.Symptom}] = s.Since
 	}
 	return m
 }

@@ -2,11 +2,8 @@ package health
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -16,17 +13,15 @@ import (
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 )
-
-// runFile is fleet-check's; it says when it last ran.
-const runFile = "fleet-check.json"
 
 // nowhere is a commit that no gate lists: what is said of it tells whether
 // there is a list at all.
 const nowhere = "0000000000000000000000000000000000000000"
 
-func (r *receiver) gate(ctx context.Context) check.Result {
+func (r *registry) gate(ctx context.Context) check.Result {
 	if r.Client == nil {
 		return check.Skipf("serve cannot be asked from here")
 	}
@@ -63,7 +58,7 @@ func (r *receiver) gate(ctx context.Context) check.Result {
 	return check.Passf("head commit %s", v.HeadCommit)
 }
 
-func (r *receiver) serverCert(context.Context) check.Result {
+func (r *registry) serverCert(context.Context) check.Result {
 	path := r.Config.TLS.Certificate
 	if path == "" {
 		if r.Config.TLS.Mode == "proxy" {
@@ -83,7 +78,7 @@ func (r *receiver) serverCert(context.Context) check.Result {
 }
 
 // notifier judges who is told of alerts by how the last delivery to each went.
-func (r *receiver) notifier(context.Context) check.Result {
+func (r *registry) notifier(context.Context) check.Result {
 	n := r.Config.Notify
 	names := []string{}
 	for _, t := range notify.Targets(n) {
@@ -95,7 +90,7 @@ func (r *receiver) notifier(context.Context) check.Result {
 	if len(names) == 0 {
 		return check.Skipf("[notify] names nobody: alerts go to the journal only")
 	}
-	states, err := notify.Read(disk.OS{}, r.Config.DataDir)
+	states, err := notify.Read(r.Backend.Docs)
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -125,23 +120,10 @@ func (r *receiver) notifier(context.Context) check.Result {
 	return check.Passf("%s", strings.Join(good, ", "))
 }
 
-func (r *receiver) fleetCheck(context.Context) check.Result {
-	b, err := disk.ReadFile(disk.OS{}, r.data(runFile), disk.Small)
-	var last struct {
-		At time.Time `json:"at"`
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+func (r *registry) fleetCheck(context.Context) check.Result {
+	last, err := fleet.ReadLast(r.Backend.Docs)
+	if err != nil {
 		return machine.Unreadable(err)
-	default:
-		if err := json.Unmarshal(b, &last); err != nil {
-			return check.Failf("%s: %v", r.data(runFile), err)
-		}
 	}
-	var since time.Time // when serve first ran
-	if fi, err := (disk.OS{}).Lstat(r.data("store_id")); err == nil {
-		since = fi.ModTime()
-	}
-	return machine.Fresh(last.At, since, r.Now())
+	return machine.Fresh(last.At, r.Backend.Since(), r.Now())
 }

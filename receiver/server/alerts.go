@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/silences"
@@ -30,11 +30,11 @@ func (s *Server) fleetRoutes() map[string]handler {
 
 // alerts returns the last run of fleet-check, with the silences of now.
 func (s *Server) alerts() (fleet.Last, error) {
-	last, err := fleet.ReadLast(s.o.FS, s.o.Config.DataDir)
+	last, err := fleet.ReadLast(s.o.Backend.Docs)
 	if err != nil {
 		return last, err
 	}
-	hush, err := fleet.Silenced(s.o.FS, s.o.Config.DataDir, s.o.Now())
+	hush, err := fleet.Silenced(s.o.Backend, s.o.Now())
 	for i, a := range last.Open {
 		_, last.Open[i].Silenced = hush[a.Key()]
 	}
@@ -94,7 +94,7 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	book, err := contacts.Read(s.o.FS, s.o.Config.DataDir)
+	book, err := contacts.Read(s.o.Backend.Docs)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 		return wire.NewProblem(wire.Malformed, "until %s is over", in.Until.UTC().Format(time.RFC3339))
 	}
 	if in.Until.IsZero() && !in.End {
-		open, err := fleet.Began(s.o.FS, s.o.Config.DataDir)
+		open, err := fleet.Began(s.o.Backend)
 		if err != nil {
 			return err
 		}
@@ -147,7 +147,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open, so the silence needs an end", k.Symptom, k.Host)
 		}
 	}
-	row, err := s.silence(silences.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
+	row, err := s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
 	if err != nil {
 		return err
 	}
@@ -155,36 +155,20 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusCreated, row)
 }
 
-// silence makes a silence durable. The file is opened for it: silences are rare.
-func (s *Server) silence(x silences.Silence) (silences.Silence, error) {
-	s.silencing.Lock()
-	defer s.silencing.Unlock()
-	book, err := silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now)
-	if err != nil {
-		return x, err
-	}
-	x, err = book.Add(x)
-	return x, errors.Join(err, book.Close())
+// silence stores a silence durably.
+func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
+	return silences.Add(s.o.Backend.Silences, x)
 }
 
-// bridgeSilences keeps silences that a clock made which was ahead from lasting longer
-// than they were meant to: at the start, and whenever the clock has jumped.
+// bridgeSilences corrects the silences that were made while the clock was ahead, so that
+// they last no longer than they were meant to: at the start, and after each jump.
 func (s *Server) bridgeSilences() {
 	jump := s.contacts.Jumped()
 	if s.bridged != nil && *s.bridged == jump {
 		return
 	}
-	s.silencing.Lock()
-	defer s.silencing.Unlock()
-	all, err := silences.Read(s.o.FS, s.o.Config.DataDir)
-	if err == nil && len(all) > 0 {
-		var book *silences.Book
-		if book, err = silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now); err == nil {
-			err = errors.Join(book.Bridge(all, s.o.Now()), book.Close())
-		}
-	}
-	if err != nil {
-		s.o.Log.Warn("silences are not moved along with the clock: they may last too long", "err", err)
+	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now()); err != nil {
+		s.o.Log.Warn("cannot correct silences after a jump of the clock; they may last too long", "err", err)
 	}
 	s.bridged = &jump
 }

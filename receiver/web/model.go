@@ -3,16 +3,14 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
@@ -79,23 +77,23 @@ type alertView struct {
 	By       string
 }
 
-// lastRun is what fleet-check wrote, kept while its file does not change.
+// lastRun is what fleet-check wrote, kept while its document does not change.
 type lastRun struct {
-	info fs.FileInfo
-	last fleet.Last
+	version string
+	last    fleet.Last
 }
 
 func (s *Site) lastRun() (fleet.Last, error) {
 	k := &s.board.last
-	fi, err := s.o.FS.Lstat(filepath.Join(s.o.DataDir, fleet.RunFile))
-	if err == nil && k.info != nil && disk.SameFile(fi, k.info) && fi.ModTime().Equal(k.info.ModTime()) {
+	doc, err := s.o.Backend.Docs.Stat(receiver.FleetCheckDoc)
+	if err == nil && doc.Version == k.version {
 		return k.last, nil
 	}
-	last, err := fleet.ReadLast(s.o.FS, s.o.DataDir)
+	last, err := fleet.ReadLast(s.o.Backend.Docs)
 	if err != nil {
 		return last, err
 	}
-	k.info, k.last = fi, last
+	k.version, k.last = doc.Version, last
 	return last, nil
 }
 
@@ -119,10 +117,8 @@ func (s *Site) look(now time.Time) (*model, error) {
 		Crowd:   s.o.Connections(),
 		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.Strangers, Reserve: s.o.Reserve,
 	}
-	if space, ok := s.o.FS.(disk.Space); ok {
-		if m.Free, err = space.Free(s.o.DataDir); err != nil {
-			return nil, err
-		}
+	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
+		return nil, err
 	}
 	for i := range all {
 		m.host(all[i].Name).Roster = &all[i]
