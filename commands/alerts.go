@@ -49,13 +49,6 @@ func (a *app) alertsList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	hush, err := fleet.Silenced(stored(conf), time.Now())
-	if err != nil {
-		return err
-	}
-	for i, x := range last.Open {
-		_, last.Open[i].Silenced = hush[x.Key()]
-	}
 	if c.Bool("json") {
 		return a.printJSON(orEmpty(last.Open))
 	}
@@ -67,7 +60,7 @@ func (a *app) alertsList(c *cli.Context) error {
 // lastRun reads what fleet-check found last. serve's user can write that file, so the
 // fixes in it are only those that this program gives itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
-	last, err := fleet.ReadLast(stored(conf).Docs)
+	last, err := fleet.ReadOpen(stored(conf), time.Now())
 	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
 	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
 	return last, err

@@ -104,7 +104,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	}
 	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
-		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
+		Source: a.fleetSource(conf, c.String("config")), Limits: fleet.LimitsOf(conf),
 		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {

@@ -27,17 +27,10 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 	}
 }
 
-func limitsOf(conf config.Receiver) fleet.Limits {
-	return fleet.Limits{
-		SilentAfter: conf.Fleet.SilentAfter.D(), Lookback: conf.Fleet.Lookback.D(),
-		NeverReported: conf.Fleet.NeverReported.D(),
-	}
-}
-
 // outlook explains a host by the facts of now and by the alerts that are open.
 // What cannot be read is said, and does not hide the rest.
 func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Outlook, []fleet.Alert) {
-	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), limitsOf(conf))
+	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), fleet.LimitsOf(conf))
 	if err != nil {
 		a.errorf("warning: some facts cannot be read: %v", err)
 	}

@@ -148,11 +148,8 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{
 		Source: fleet.Source{Backend: r.backend(p, log), Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
-		Limits: fleet.Limits{
-			SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(),
-			NeverReported: c.Fleet.NeverReported.D(),
-		},
-		Now: r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
+		Limits: fleet.LimitsOf(c),
+		Now:    r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
 		Spare: local.Folder(p.fs, rxSpare),
 	})
@@ -164,7 +161,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		return err
 	}
 	_, err = notify.Deliver(p.ctx, notify.Options{
-		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
+		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
 		if r.w.away.Load() {

@@ -81,7 +81,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 func (f *Facts) hostsOffset() (time.Duration, int) {
 	var all []time.Duration
 	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
+		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
 			all = append(all, h.Heard.Offset)
 		}
 	}

@@ -227,7 +227,7 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 // is fresh, and, where the symptom fires, until the host says otherwise or was
 // silent for the whole lookback. A fault is not over because its host fell silent.
 func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
-	most := f.Limits.fresh()
+	most := f.Limits.Fresh()
 	if f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
 		most = f.Limits.Lookback
 	}
@@ -237,7 +237,7 @@ func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
 // failing returns the ids of hard checks that failed last, if that is recent
 // enough to speak for now.
 func (h *Host) failing(f *Facts) ([]string, time.Time) {
-	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() && !h.Heard.At.Before(h.Snapshot.At) {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() && !h.Heard.At.Before(h.Snapshot.At) {
 		return h.Heard.Failing, h.Heard.At
 	}
 	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
@@ -268,7 +268,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() ||
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.trend() ||
 		n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
@@ -288,7 +288,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			if b.Last.Before(to) {
 				to = b.Last
 			}
-			if !to.After(from) || f.Now.Sub(to) > f.Limits.hour() {
+			if !to.After(from) || f.Now.Sub(to) > f.Limits.trend() {
 				continue
 			}
 			return Finding{

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -45,16 +46,26 @@ type Limits struct {
 	NeverReported time.Duration
 }
 
-// fresh is how old a ping may be to speak for now: by default three are missed.
-func (l Limits) fresh() time.Duration { return l.SilentAfter / 2 }
+// LimitsOf returns the thresholds that a config sets.
+func LimitsOf(c config.Receiver) Limits {
+	return Limits{SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(), NeverReported: c.Fleet.NeverReported.D()}
+}
 
-// steady is how long a finding that may pass by itself has to last before it
-// counts; by default four minutes, so that two runs must see it.
+// The windows that follow SilentAfter, because all of them are about how often a host
+// pings; in brackets what they are by default.
+
+// Fresh is how old a ping may be to speak for now [15 min: three are missed].
+func (l Limits) Fresh() time.Duration { return l.SilentAfter / 2 }
+
+// Together is how long hosts with one cause are collected for one notification [10 min].
+func (l Limits) Together() time.Duration { return l.SilentAfter / 3 }
+
+// steady is how long a finding that may pass by itself has to last before it counts
+// [4 min, so that two runs must see it].
 func (l Limits) steady() time.Duration { return l.SilentAfter * 2 / 15 }
 
-// hour is the time over which pings are compared with each other, by default an
-// hour.
-func (l Limits) hour() time.Duration { return 2 * l.SilentAfter }
+// trend is the time over which pings are compared with each other [1 h].
+func (l Limits) trend() time.Duration { return 2 * l.SilentAfter }
 
 // Span is a stretch of time.
 type Span struct{ From, To time.Time }

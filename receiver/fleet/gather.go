@@ -240,7 +240,7 @@ func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
 		}
 		h.Stored = has
 	}
-	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
 		d, err := contacts.StatSnapshot(s.Docs, name)
 		if err != nil || d.Saved.Before(h.Heard.At) {
 			return nil // the ping is newer, or there is none

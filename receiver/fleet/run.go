@@ -175,8 +175,8 @@ func Began(b receiver.Backend) (map[Key]time.Time, error) {
 	return open, nil
 }
 
-// Silenced returns the silences that hold now, by the alert that they cover.
-func Silenced(b receiver.Backend, now time.Time) (map[Key]receiver.Silence, error) {
+// ActiveSilences returns the silences that hold now, by the alert that they cover.
+func ActiveSilences(b receiver.Backend, now time.Time) (map[Key]receiver.Silence, error) {
 	all, err := silences.Read(b.Silences)
 	if err != nil || len(all) == 0 {
 		return nil, err
@@ -193,4 +193,18 @@ func Silenced(b receiver.Backend, now time.Time) (map[Key]receiver.Silence, erro
 		}
 	}
 	return hold, nil
+}
+
+// ReadOpen returns the last run with the silences of now. If only the silences cannot be
+// read, it returns the run with the error.
+func ReadOpen(b receiver.Backend, now time.Time) (Last, error) {
+	last, err := ReadLast(b.Docs)
+	if err != nil {
+		return last, err
+	}
+	active, err := ActiveSilences(b, now)
+	for i, a := range last.Open {
+		_, last.Open[i].Silenced = active[a.Key()]
+	}
+	return last, err
 }

@@ -35,7 +35,7 @@ func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
 	if len(s.told) != 1 || symptoms(next.Rows) != "lab-01 silent firing" || !next.Open[0].Silenced {
 		t.Errorf("silenced: told %q, rows %+v", s.told, next.Rows)
 	}
-	if hold, err := Silenced(onDisk(s.dir), now.Add(time.Hour)); err != nil || len(hold) != 1 {
+	if hold, err := ActiveSilences(onDisk(s.dir), now.Add(time.Hour)); err != nil || len(hold) != 1 {
 		t.Errorf("%v %v", hold, err)
 	}
 	shipped := row("lab-01", ago(31*time.Minute)) + row("lab-01", now.Add(61*time.Minute))
@@ -68,7 +68,7 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 		t.Errorf("open since %v, %v", open, err)
 	}
 	s.silence(at(41), receiver.Silence{})
-	if hold, err := Silenced(onDisk(s.dir), at(42)); err != nil || len(hold) != 1 {
+	if hold, err := ActiveSilences(onDisk(s.dir), at(42)); err != nil || len(hold) != 1 {
 		t.Errorf("holds %v, %v", hold, err)
 	}
 	for _, minutes := range []int{45, 60, 65} { // the row of the next hour comes in between

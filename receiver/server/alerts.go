@@ -28,21 +28,8 @@ func (s *Server) fleetRoutes() map[string]handler {
 	}
 }
 
-// alerts returns the last run of fleet-check, with the silences of now.
-func (s *Server) alerts() (fleet.Last, error) {
-	last, err := fleet.ReadLast(s.o.Backend.Docs)
-	if err != nil {
-		return last, err
-	}
-	hush, err := fleet.Silenced(s.o.Backend, s.o.Now())
-	for i, a := range last.Open {
-		_, last.Open[i].Silenced = hush[a.Key()]
-	}
-	return last, err
-}
-
 func (s *Server) getAlerts(w http.ResponseWriter, _ *http.Request) error {
-	last, err := s.alerts()
+	last, err := fleet.ReadOpen(s.o.Backend, s.o.Now())
 	if err != nil {
 		return err
 	}
@@ -80,6 +67,7 @@ func (s *Server) getSnapshots(w http.ResponseWriter, r *http.Request) error {
 // hostOfFleet is what GET /v1/fleet tells of a host.
 type hostOfFleet struct {
 	Host         ident.Host   `json:"host"`
+	Health       fleet.Health `json:"health"`
 	LastContact  time.Time    `json:"last_contact,omitzero"`
 	LastAccepted time.Time    `json:"last_accepted,omitzero"`
 	Version      string       `json:"version,omitempty"`
@@ -90,7 +78,7 @@ type hostOfFleet struct {
 }
 
 func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
-	last, err := s.alerts()
+	last, err := fleet.ReadOpen(s.o.Backend, s.o.Now())
 	if err != nil {
 		return err
 	}
@@ -98,18 +86,30 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	symptoms := map[string][]string{}
-	for _, a := range last.Open {
-		symptoms[a.Host] = append(symptoms[a.Host], a.Symptom)
+	all, err := s.o.Roster.All()
+	if err != nil {
+		return err
 	}
+	known := fleet.Known{Roster: all, Hosts: book.Hosts, Open: last.Open, Fresh: s.limits().Fresh()}
 	hosts := []hostOfFleet{}
-	for name, c := range book.Hosts {
-		hosts = append(hosts, hostOfFleet{
-			Host: name, LastContact: c.LastContact, LastAccepted: c.LastAccepted, Version: check.Plain(c.Version, 80), Commit: c.Commit,
-			Leaving: c.Leaving, Queue: c.Queue, Symptoms: symptoms[string(name)],
-		})
+	for _, x := range fleet.Join(known, s.o.Now()) {
+		if x.Health == fleet.Decommissioned {
+			continue
+		}
+		h := hostOfFleet{Host: x.Name, Health: x.Health, Symptoms: x.Symptoms()}
+		if c := x.Contact; c != nil {
+			h.LastContact, h.LastAccepted, h.Version, h.Commit = c.LastContact, c.LastAccepted, check.Plain(c.Version, 80), c.Commit
+			h.Leaving, h.Queue = c.Leaving, c.Queue
+		}
+		hosts = append(hosts, h)
 	}
 	slices.SortFunc(hosts, func(a, b hostOfFleet) int { return strings.Compare(string(a.Host), string(b.Host)) })
+	var own []string
+	for _, a := range last.Open {
+		if a.Host == fleet.Receiver {
+			own = append(own, a.Symptom)
+		}
+	}
 	missing := s.Missing()
 	return answer(w, http.StatusOK, struct {
 		Ready      bool          `json:"ready"`
@@ -118,8 +118,11 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 		Alerts     int           `json:"alerts"`
 		Symptoms   []string      `json:"receiver_symptoms,omitempty"`
 		Hosts      []hostOfFleet `json:"hosts"`
-	}{len(missing) == 0, missing, last.At, len(last.Open), symptoms[fleet.Receiver], hosts})
+	}{len(missing) == 0, missing, last.At, len(last.Open), own, hosts})
 }
+
+// limits are the thresholds that fleet-check judges by.
+func (s *Server) limits() fleet.Limits { return fleet.LimitsOf(s.o.Config) }
 
 // postSilence asks that nobody be told of an alert, or ends that. Without an end
 // of its own it is for an alert that is open.

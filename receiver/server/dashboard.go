@@ -15,6 +15,7 @@ func (s *Server) dashboard() (*web.Site, error) {
 	return web.New(web.Options{
 		Backend: o.Backend, Operator: o.Credentials.Operator, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
+		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.crowd.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
 	})
@@ -27,7 +28,7 @@ var _ web.Silences = hushed{}
 
 // Active returns the silences that hold at a time.
 func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
-	all, err := fleet.Silenced(h.s.o.Backend, now)
+	all, err := fleet.ActiveSilences(h.s.o.Backend, now)
 	out := make(map[fleet.Key]web.Silence, len(all))
 	for k, x := range all {
 		out[k] = web.Silence{Until: x.Until, By: x.Comment}

@@ -109,7 +109,7 @@ func (r *rig) start() *rig {
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Silences: r.quiet, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
+		Silences: r.quiet, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
 		Now: func() time.Time { return r.now }, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	must(r.t, err)

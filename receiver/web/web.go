@@ -50,6 +50,8 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences keeps silences; nil shows no button.
 	Silences Silences
+	// Fresh is how old a contact may be to speak for now.
+	Fresh time.Duration
 	// Connections returns what the listener counted; nil: nothing.
 	Connections func() listen.Stats
 	// From returns the address of who asks.
