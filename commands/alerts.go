@@ -43,18 +43,11 @@ func (a *app) alertsList(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("all") {
-		return a.alertsHistory(conf.DataDir, time.Now().Add(-c.Duration("since")), c.Bool("json"))
+		return a.alertsHistory(conf, c.String("config"), time.Now().Add(-c.Duration("since")), c.Bool("json"))
 	}
 	last, err := a.lastRun(conf, c.String("config"))
 	if err != nil {
 		return err
-	}
-	hush, err := fleet.Silenced(disk.OS{}, conf.DataDir, time.Now())
-	if err != nil {
-		return err
-	}
-	for i, x := range last.Open {
-		_, last.Open[i].Silenced = hush[x.Key()]
 	}
 	if c.Bool("json") {
 		return a.printJSON(orEmpty(last.Open))
@@ -67,7 +60,7 @@ func (a *app) alertsList(c *cli.Context) error {
 // lastRun reads what fleet-check found last. serve's user can write that file, so the
 // fixes in it are only those that this program gives itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
-	last, err := fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}.Last()
+	last, err := fleet.ReadOpen(stored(conf, path), time.Now())
 	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
 	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
 	return last, err
@@ -92,12 +85,12 @@ func openAlerts(n int) string {
 	return fmt.Sprintf("%d open alerts", n)
 }
 
-func (a *app) alertsHistory(dir string, from time.Time, asJSON bool) error {
-	if _, err := (disk.OS{}).Stat(dir); errors.Is(err, fs.ErrPermission) {
+func (a *app) alertsHistory(conf config.Receiver, path string, from time.Time, asJSON bool) error {
+	if _, err := (disk.OS{}).Stat(conf.DataDir); errors.Is(err, fs.ErrPermission) {
 		return err
 	}
 	rows := []fleet.Alert{}
-	for x, err := range fleet.ReadAlerts(disk.OS{}, dir, from) {
+	for x, err := range stored(conf, path).Alerts.Since(from) {
 		if err != nil {
 			return err
 		}

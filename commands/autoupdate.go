@@ -28,6 +28,7 @@ import (
 	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
+	"cis490/receiver/local"
 )
 
 func (a *app) autoupdateCommand() *cli.Command {
@@ -169,7 +170,7 @@ func (a *app) updateReceiver(o *update.Options, log *slog.Logger) {
 	}
 	o.Config = conf.Update
 	o.Keys = keysFrom(filepath.Join(conf.Authority.Dir, authority.ReleaseKeys))
-	o.Source = update.Folder{FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), OS: o.OS, Arch: o.Arch}
+	o.Source = update.Folder{FS: disk.OS{}, Dir: local.ReleasesDir(conf.DataDir), OS: o.OS, Arch: o.Arch}
 }
 
 // rememberedLabHost reads the config and saves a copy of a valid one. It returns the copy

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/backup"
+	"cis490/receiver/local"
 )
 
 // backupDir is where backups go unless --to says otherwise.
@@ -106,7 +107,7 @@ func (a *app) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := backup.Remember(p.Data, backup.Note{At: h.At, File: file}); err != nil {
+	if err := backup.Remember(local.Folder(disk.OS{}, p.Data), backup.Note{At: h.At, File: file}); err != nil {
 		return err
 	}
 	for _, path := range h.LeftOut {

@@ -18,9 +18,9 @@ import (
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/notify"
 	"cis490/receiver/roster"
-	"cis490/receiver/store"
 )
 
 func (a *app) fleetCheckCommand() *cli.Command {
@@ -104,7 +104,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	}
 	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
-		Source: a.fleetSource(conf, c.String("config")), Limits: limitsOf(conf),
+		Source: a.fleetSource(conf, c.String("config")), Limits: fleet.LimitsOf(conf),
 		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {
@@ -112,13 +112,16 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 			return o, conf, err
 		}
 		o.Gate = nil // its config is another one
+		o.Present = func() error { return nil }
 		if _, err := (disk.OS{}).Stat(filepath.Join(dir, roster.File)); err == nil {
 			o.Roster = roster.Open(disk.OS{}, dir)
 		}
 		o.Tell = a.tell
 		return o, conf, nil
 	}
-	o.Spare, o.KnownStores = a.env.Getenv("RUNTIME_DIRECTORY"), store.KnownDir(c.String("config"))
+	if dir := a.env.Getenv("RUNTIME_DIRECTORY"); dir != "" {
+		o.Spare = local.Folder(disk.OS{}, dir)
+	}
 	o.Clock = now
 	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
 	o.Tell = a.tell

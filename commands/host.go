@@ -11,8 +11,8 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
@@ -119,17 +119,22 @@ type contact struct {
 	From      string    `json:"from,omitempty"`
 }
 
-// heard reads the contacts. Without them the roster is still worth showing.
-func (a *app) heard(conf config.Receiver) contacts.Contacts {
-	all, err := contacts.Read(disk.OS{}, conf.DataDir)
+// joined returns what is known of each host. Without the contacts the roster is still
+// worth showing.
+func (a *app) joined(conf config.Receiver, back receiver.Backend, hosts []roster.Host, open []fleet.Alert) map[ident.Host]*fleet.Status {
+	book, err := contacts.Read(back.Docs)
 	if err != nil {
-		a.errorf("warning: who was heard and when cannot be told: %v", err)
+		a.errorf("warning: cannot read last-contact data: %v", err)
 	}
-	return all
+	by := map[ident.Host]*fleet.Status{}
+	known := fleet.Known{Roster: hosts, Hosts: book.Hosts, Open: open, Fresh: fleet.LimitsOf(conf).Fresh()}
+	for _, x := range fleet.Join(known, time.Now()) {
+		by[x.Name] = x
+	}
+	return by
 }
 
-func contactOf(all contacts.Contacts, h ident.Host) *contact {
-	k := all.Hosts[h]
+func contactOf(k *contacts.Contact) *contact {
 	if k == nil {
 		return nil
 	}
@@ -169,17 +174,19 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	heard := contactOf(a.heard(conf), h.Name)
 	outlook, alerts := a.outlook(conf, c.String("config"), h.Name)
+	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
+	heard := contactOf(x.Contact)
 	if c.Bool("json") {
 		return a.printJSON(struct {
 			roster.Host
+			Health fleet.Health `json:"health"`
 			*contact
 			fleet.Outlook
 			Alerts []fleet.Alert `json:"alerts"`
-		}{h, heard, outlook, alerts})
+		}{h, x.Health, heard, outlook, alerts})
 	}
-	a.printf("host         %s\nstate        %s since %s\n", h.Name, h.State, stamp(h.Since))
+	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, stamp(h.Since))
 	for _, line := range []struct {
 		label string
 		at    time.Time

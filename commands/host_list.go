@@ -15,11 +15,10 @@ import (
 	"golang.org/x/term"
 
 	"cis490/internal/config"
-	"cis490/internal/disk"
+	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/receiver/authority"
-	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
@@ -29,10 +28,9 @@ const watchEvery = 2 * time.Second
 
 // fleetView is what the roster, the contacts and fleet-check say of all hosts.
 type fleetView struct {
-	hosts    []roster.Host
-	heard    contacts.Contacts
-	last     fleet.Last
-	symptoms map[string][]string // by host, of open alerts
+	hosts []roster.Host
+	last  fleet.Last
+	by    map[ident.Host]*fleet.Status
 }
 
 func (a *app) hostList(c *cli.Context) error {
@@ -46,36 +44,34 @@ func (a *app) hostList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := a.fleetView(c.Context, conf)
+	v, err := a.fleetView(c.Context, conf, c.String("config"))
 	switch {
 	case err != nil:
 		return err
 	case c.Bool("watch"):
-		return a.hostWatch(c.Context, conf, v)
+		return a.hostWatch(c.Context, conf, c.String("config"), v)
 	case c.Bool("json"):
 		return a.printJSON(v.rows())
 	}
 	return a.hostTable(v, len(v.hosts))
 }
 
-func (a *app) fleetView(ctx context.Context, conf config.Receiver) (v fleetView, err error) {
+func (a *app) fleetView(ctx context.Context, conf config.Receiver, path string) (v fleetView, err error) {
 	if v.hosts, err = authority.At(conf.Authority.Socket).Hosts(ctx); err != nil {
 		return v, err
 	}
-	v.heard, v.symptoms = a.heard(conf), map[string][]string{}
-	memory := fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}
-	if v.last, err = memory.Last(); err != nil {
+	back := stored(conf, path)
+	if v.last, err = fleet.ReadOpen(back, time.Now()); err != nil {
 		a.errorf("warning: open alerts cannot be told: %v", err)
 	}
-	for _, x := range v.last.Open {
-		v.symptoms[x.Host] = append(v.symptoms[x.Host], x.Symptom)
-	}
+	v.by = a.joined(conf, back, v.hosts, v.last.Open)
 	return v, nil
 }
 
 // hostRow is a host as --json prints it.
 type hostRow struct {
 	roster.Host
+	Health fleet.Health `json:"health"`
 	*contact
 	Symptoms []string `json:"symptoms,omitempty"`
 }
@@ -83,31 +79,32 @@ type hostRow struct {
 func (v fleetView) rows() []hostRow {
 	rows := []hostRow{}
 	for _, h := range v.hosts {
-		rows = append(rows, hostRow{h, contactOf(v.heard, h.Name), v.symptoms[string(h.Name)]})
+		x := v.by[h.Name]
+		rows = append(rows, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms()})
 	}
 	return rows
 }
 
 // hostTable prints the first hosts of a view.
 func (a *app) hostTable(v fleetView, most int) error {
-	return a.table("HOST\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tALERTS\tNOTE", func(row func(...any)) {
+	return a.table("HOST\tHEALTH\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tALERTS\tNOTE", func(row func(...any)) {
 		for _, h := range v.rows()[:min(most, len(v.hosts))] {
 			last, version := "-", "-"
 			if k := h.contact; k != nil {
 				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
 			}
-			row(h.Name, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, orDash(strings.Join(h.Symptoms, ", ")), note(h.Host))
+			row(h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, orDash(strings.Join(h.Symptoms, ", ")), note(h.Host))
 		}
 	})
 }
 
 // hostWatch shows a view, and again whenever it has changed: on a terminal in the
 // place of the one before, as far as that has room. It ends with the context.
-func (a *app) hostWatch(ctx context.Context, conf config.Receiver, v fleetView) error {
+func (a *app) hostWatch(ctx context.Context, conf config.Receiver, path string, v fleetView) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	screen, shown := a.terminal(a.env.Out), ""
-	for err := error(nil); ; v, err = a.fleetView(ctx, conf) {
+	for err := error(nil); ; v, err = a.fleetView(ctx, conf, path) {
 		text := ""
 		if err == nil {
 			text, err = a.page(v, a.height())
@@ -137,8 +134,8 @@ func (a *app) hostWatch(ctx context.Context, conf config.Receiver, v fleetView) 
 
 // page is a view as text: the sick first, and as many hosts as fit.
 func (a *app) page(v fleetView, lines int) (string, error) {
-	sick := func(h roster.Host) int { return min(len(v.symptoms[string(h.Name)]), 1) }
-	slices.SortStableFunc(v.hosts, func(x, y roster.Host) int { return sick(y) - sick(x) })
+	urgency := func(h roster.Host) int { return slices.Index(fleet.Healths(), v.by[h.Name].Health) }
+	slices.SortStableFunc(v.hosts, func(x, y roster.Host) int { return urgency(x) - urgency(y) })
 	var b bytes.Buffer
 	on := *a
 	on.env.Out = &b
@@ -148,7 +145,13 @@ func (a *app) page(v fleetView, lines int) (string, error) {
 	if left := len(v.hosts) - lines; left > 0 {
 		on.printf("and %d more\n", left)
 	}
-	if own := v.symptoms[fleet.Receiver]; len(own) > 0 {
+	var own []string
+	for _, x := range v.last.Open {
+		if x.Host == fleet.Receiver {
+			own = append(own, x.Symptom)
+		}
+	}
+	if len(own) > 0 {
 		on.printf("the receiver itself: %s\n", strings.Join(own, ", "))
 	}
 	on.printf("%s at the check of %s", openAlerts(len(v.last.Open)), stamp(v.last.At))

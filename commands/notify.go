@@ -22,8 +22,8 @@ func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result,
 		return nil
 	}
 	states, err := notify.Deliver(ctx, notify.Options{
-		Memory: r.Memory, Now: r.At, Open: r.Open, Unwritten: r.Unwritten, Unsaid: r.Unsaid,
-		RepeatAfter: conf.Notify.RepeatAfter.D(), Together: conf.Fleet.SilentAfter.D() / 3,
+		Memory: r.Memory, Alerts: r.Alerts, Now: r.At, Open: r.Open, Unwritten: r.Unwritten, Unsaid: r.Unsaid,
+		RepeatAfter: conf.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(conf).Together(),
 		Wait: func(ctx context.Context, attempt int) error {
 			select {
 			case <-ctx.Done():

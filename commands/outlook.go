@@ -16,27 +16,21 @@ import (
 
 // fleetSource is where fleet-check, and who explains a host, read their facts.
 func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
-	quiet := slog.New(slog.DiscardHandler) // serve says what is wrong with either
-	releases := a.rollout(conf, quiet)
+	quiet := slog.New(slog.DiscardHandler) // serve logs what is wrong with either
+	back := backend(conf, disk.OS{}, path, quiet)
+	releases := a.rollout(conf, back, quiet)
 	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
 	g.Refresh()
 	return fleet.Source{
-		FS: disk.OS{}, DataDir: conf.DataDir, Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		Backend: back, Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
 		Gate: g.Judge, Offered: releases.Version,
-	}
-}
-
-func limitsOf(conf config.Receiver) fleet.Limits {
-	return fleet.Limits{
-		SilentAfter: conf.Fleet.SilentAfter.D(), Lookback: conf.Fleet.Lookback.D(),
-		NeverReported: conf.Fleet.NeverReported.D(), CertLife: conf.Authority.CertLife.D(),
 	}
 }
 
 // outlook explains a host by the facts of now and by the alerts that are open.
 // What cannot be read is said, and does not hide the rest.
 func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Outlook, []fleet.Alert) {
-	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), limitsOf(conf))
+	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), fleet.LimitsOf(conf))
 	if err != nil {
 		a.errorf("warning: some facts cannot be read: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/release"
 	"cis490/receiver/authority"
+	"cis490/receiver/local"
 )
 
 func (a *app) releasePublish(c *cli.Context) error {
@@ -41,7 +42,7 @@ func (a *app) releasePublish(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	to := filepath.Join(conf.DataDir, "releases")
+	to := local.ReleasesDir(conf.DataDir)
 	if again, err := b.Same(disk.OS{}, to); err != nil {
 		return fault.Fix(err, "cis490 release sign --seq N …   # with a higher one: see cis490 release list")
 	} else if again {
@@ -107,7 +108,7 @@ func (a *app) releaseList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(conf.DataDir, "releases")
+	dir := local.ReleasesDir(conf.DataDir)
 	all, err := release.List(disk.OS{}, dir)
 	if err != nil {
 		return err
@@ -158,7 +159,7 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(conf.DataDir, "releases")
+	dir := local.ReleasesDir(conf.DataDir)
 	all, err := release.List(disk.OS{}, dir)
 	if err != nil {
 		return err
@@ -183,7 +184,7 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 // offeredBinaries returns what a new machine downloads: of the release that hosts
 // run, and where it has nothing for a platform, what this receiver has itself.
 func offeredBinaries(conf config.Receiver, path string) ([]release.Artifact, error) {
-	dir := filepath.Join(conf.DataDir, "releases")
+	dir := local.ReleasesDir(conf.DataDir)
 	own := installDir
 	if path != config.ReceiverPath { // an experiment of whoever runs this
 		own = dir

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"log/slog"
-	"path/filepath"
 	"time"
 
 	"cis490/install/update"
@@ -11,8 +10,11 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 	"cis490/receiver/release"
+	"cis490/receiver/store"
 )
 
 // installDir is where versions and the state of updates are.
@@ -20,22 +22,39 @@ const installDir = "/opt/cis490"
 
 // rollout opens what hosts are offered. On a receiver that runs from elsewhere
 // (a demo) nothing keeps this machine up to date, and nothing is said of it.
-func (a *app) rollout(conf config.Receiver, log *slog.Logger) *release.Rollout {
+func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *release.Rollout {
 	return release.Open(release.Options{
-		FS: disk.OS{}, Dir: filepath.Join(conf.DataDir, "releases"), Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
+		Releases: back.Releases, Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
-		Known: func() (map[ident.Host]release.Told, error) { return told(conf) },
+		Known: func() (map[ident.Host]release.Told, error) { return told(back) },
 		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
 	})
 }
 
 // told returns what hosts said before this start of serve.
-func told(conf config.Receiver) (map[ident.Host]release.Told, error) {
+func told(back receiver.Backend) (map[ident.Host]release.Told, error) {
 	all := map[ident.Host]release.Told{}
-	book, err := contacts.Read(disk.OS{}, conf.DataDir)
+	book, err := contacts.Read(back.Docs)
 	book.Bridge(clock.Read(disk.OS{})())
 	for h, c := range book.Hosts {
 		all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 	}
 	return all, err
+}
+
+// backend returns the receiver's state on a file system, as the config at a path has it.
+func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) receiver.Backend {
+	o := local.Options{
+		FS: fsys, Dir: conf.DataDir, Known: store.KnownDir(path), Now: time.Now,
+		Reserve: int64(conf.Limits.DiskReserve), Log: log.With("component", "store"),
+	}
+	if path == config.ReceiverPath {
+		o.Spare = fleet.SpareDir
+	}
+	return local.Open(o)
+}
+
+// stored returns the state of the receiver with a config file, for reading.
+func stored(conf config.Receiver, path string) receiver.Backend {
+	return backend(conf, disk.OS{}, path, slog.New(slog.DiscardHandler))
 }

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -58,16 +59,17 @@ func (a *app) serve(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	releases := a.rollout(conf, log)
 	held := disk.Hold(conf.DataDir, filepath.Join(conf.DataDir, store.StagedDir), conf.Authority.Dir)
+	back := backend(conf, held, c.String("config"), log)
+	releases := a.rollout(conf, back, log)
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: held,
+		Backend: back, Credentials: local.Credentials(held, conf),
 		Roster: roster.Open(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
-			return fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}.Ran()
+			return fleet.Ran(back) // each run replaces the document, even if nothing is found
 		},
-		Spare: fleet.SpareDir,
 		Known: registry(labhealth.Checks(labhealth.Options{})),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.

@@ -17,7 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/wire"
-	"cis490/receiver/silences"
+	"cis490/receiver"
 )
 
 func (a *app) alertsSilenceCommand() *cli.Command {
@@ -60,7 +60,7 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	var done silences.Silence
+	var done receiver.Silence
 	if err := operatorPost(c.Context, conf, wire.AlertsPath+"/"+args[0]+"/"+args[1]+"/silence", in, &done); err != nil {
 		return err
 	}

@@ -19,9 +19,9 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
 	"cis490/receiver/roster"
 )
 
@@ -77,6 +77,7 @@ type receiverStatus struct {
 type hostStatus struct {
 	Host     ident.Host      `json:"host"`
 	State    roster.State    `json:"state,omitempty"`
+	Health   fleet.Health    `json:"health"`
 	Accepted time.Time       `json:"last_accepted,omitzero"`
 	Episode  ident.EpisodeID `json:"last_episode,omitempty"`
 	Episodes int             `json:"episodes_24h"`
@@ -108,7 +109,7 @@ func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) erro
 			s.Ready = check.Run(ctx, []check.Check{k})[0]
 		}
 	}
-	if s.Hosts, err = hostsOf(conf, time.Now()); err != nil {
+	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
 		return err
 	}
 	if asJSON {
@@ -139,8 +140,8 @@ func readiness(r check.Row) string {
 
 // hostsOf lists the hosts that the roster, the contacts or the last day's index
 // know, decommissioned ones without recent episodes left out.
-func hostsOf(conf config.Receiver, now time.Time) ([]hostStatus, error) {
-	book, err := contacts.Read(disk.OS{}, conf.DataDir)
+func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, now time.Time) ([]hostStatus, error) {
+	book, err := contacts.Read(back.Docs)
 	if err != nil {
 		return nil, err
 	}
@@ -149,30 +150,40 @@ func hostsOf(conf config.Receiver, now time.Time) ([]hostStatus, error) {
 		return nil, err
 	}
 	by := map[ident.Host]*hostStatus{}
-	at := func(h ident.Host) *hostStatus {
-		if by[h] == nil {
-			by[h] = &hostStatus{Host: h}
-		}
-		return by[h]
-	}
-	for _, h := range known {
-		at(h.Name).State = h.State
-	}
-	for name, k := range book.Hosts {
-		h := at(name)
-		h.Accepted, h.Contact, h.Queue, h.Version = k.LastAccepted, k.LastContact, k.Queue, check.Plain(k.Version, 40)
-	}
-	for row, err := range index.Rows(disk.OS{}, conf.DataDir, now.Add(-24*time.Hour)) {
+	for row, err := range back.Index.Since(now.Add(-24 * time.Hour)) {
 		if err != nil {
 			return nil, err
 		}
 		if row.Archived {
 			continue
 		}
-		h := at(row.Host)
+		h := by[row.Host]
+		if h == nil {
+			h = &hostStatus{}
+			by[row.Host] = h
+		}
 		h.Accepted, h.Episode = row.ReceivedAt, row.Episode
 		h.Episodes++
 		h.Bytes += row.Size
+	}
+	joined := fleet.Known{
+		Roster: known, Hosts: book.Hosts, Shipped: slices.Collect(maps.Keys(by)), Open: open, Fresh: fleet.LimitsOf(conf).Fresh(),
+	}
+	for _, x := range fleet.Join(joined, now) {
+		h := by[x.Name]
+		if h == nil {
+			h = &hostStatus{}
+			by[x.Name] = h
+		}
+		if h.Host, h.Health = x.Name, x.Health; x.Roster != nil {
+			h.State = x.Roster.State
+		}
+		if k := x.Contact; k != nil {
+			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Plain(k.Version, 40)
+			if h.Episodes == 0 {
+				h.Accepted = k.LastAccepted
+			}
+		}
 	}
 	list := []hostStatus{}
 	for _, name := range slices.Sorted(maps.Keys(by)) {
@@ -196,7 +207,7 @@ func writeHosts(w io.Writer, hosts []hostStatus) error {
 	}
 	line("HOST", "STATE", "LAST ACCEPTED", "EPISODE", "24 H", "SIZE", "WAITING", "VERSION")
 	for _, h := range hosts {
-		line(string(h.Host), orDash(string(h.State)), ago(h.Accepted), orDash(string(h.Episode)), humanize.Comma(int64(h.Episodes)),
+		line(string(h.Host), orDash(string(h.Health)), ago(h.Accepted), orDash(string(h.Episode)), humanize.Comma(int64(h.Episodes)),
 			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), orDash(h.Version))
 	}
 	return t.Flush()

@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"cis490/internal/disk/faultdisk"
-	"cis490/receiver/contacts"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/store"
 )
 
@@ -193,7 +193,7 @@ func mounted(_ *World, m *Machine, _ Fault) {
 
 // rotate renames a ledger, as a logrotate of the site's does.
 func rotate(_ *World, m *Machine, f Fault) {
-	name := []string{fleet.AlertsFile, contacts.RefusalsFile, index.File, fleet.RunFile}[f.N&3]
+	name := []string{local.AlertsFile, local.RejectionsFile, local.IndexFile, receiver.FleetCheckDoc}[f.N&3]
 	path := filepath.Join(m.data, name)
 	_ = m.disk.Rename(path, fmt.Sprintf("%s.%d", path, f.N))
 }
@@ -201,7 +201,7 @@ func rotate(_ *World, m *Machine, f Fault) {
 // restore brings the ledgers back on an empty store, as `restore` does.
 func restore(_ *World, m *Machine, _ Fault) {
 	m.Off(faultdisk.All)
-	for _, name := range []string{store.EpisodesDir, store.StagedDir, store.IDFile, index.File} {
+	for _, name := range []string{store.EpisodesDir, store.StagedDir, store.IDFile, local.IndexFile} {
 		removeAll(m.disk, filepath.Join(m.data, name))
 	}
 	m.Boot()

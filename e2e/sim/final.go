@@ -14,9 +14,10 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/store"
 )
@@ -63,9 +64,9 @@ func (w *World) finalEpisodes() {
 	}
 	b.mu.Unlock()
 	rows := map[ident.EpisodeID]int{}
-	for r, err := range index.Rows(w.rx.disk, rxData, time.Time{}) {
+	for r, err := range local.Open(local.Options{FS: w.rx.disk, Dir: rxData}).Index.Since(time.Time{}) {
 		if err != nil {
-			b.breaks("ledgers can be read", index.File, "%v", err)
+			b.breaks("ledgers can be read", local.IndexFile, "%v", err)
 			break
 		}
 		if !r.Repaired && !r.Archived {
@@ -134,8 +135,8 @@ func holds(tarball []byte, id ident.EpisodeID, body string) bool {
 // begins.
 func (w *World) finalLedgers() {
 	for path, key := range map[string]string{
-		filepath.Join(rxData, index.File): index.TimeKey, filepath.Join(rxData, fleet.AlertsFile): "at",
-		filepath.Join(rxData, contacts.RefusalsFile): "at", filepath.Join(rxAuthority, roster.File): "at",
+		filepath.Join(rxData, local.IndexFile): "received_at", filepath.Join(rxData, local.AlertsFile): "at",
+		filepath.Join(rxData, local.RejectionsFile): "at", filepath.Join(rxAuthority, roster.File): "at",
 	} {
 		w.ledger(w.rx, path, key)
 	}
@@ -143,9 +144,9 @@ func (w *World) finalLedgers() {
 		w.ledger(h.Machine, filepath.Join(hostData, "shipped", "receipts.jsonl"), "at")
 	}
 	w.book.count()
-	c, err := contacts.Read(w.rx.disk, rxData)
+	c, err := contacts.Read(local.Folder(w.rx.disk, rxData))
 	if err != nil {
-		w.book.breaks("ledgers can be read", contacts.File, "%v", err)
+		w.book.breaks("ledgers can be read", receiver.ContactsDoc, "%v", err)
 	}
 	for _, o := range c.Receiver.Outages {
 		if !o.To.IsZero() && o.To.Before(o.From) {

@@ -233,10 +233,10 @@ func (c *conn) end(reset bool) {
 }
 
 // Caller is root: only people on the machine itself ask a socket.
-func (c *local) Caller() unix.Ucred { return unix.Ucred{} }
+func (c *unixConn) Caller() unix.Ucred { return unix.Ucred{} }
 
-// local is a connection to a Unix socket.
-type local struct{ *conn }
+// unixConn is a connection to a Unix socket.
+type unixConn struct{ *conn }
 
 func (c *conn) LocalAddr() net.Addr  { return c.here }
 func (c *conn) RemoteAddr() net.Addr { return c.there }
@@ -361,7 +361,7 @@ func (p *Proc) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 	}
 	var end net.Conn = b
 	if l.local {
-		end = &local{b}
+		end = &unixConn{b}
 	}
 	select {
 	case l.ch <- end:

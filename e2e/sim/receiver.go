@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cis490/receiver/store"
-
 	labhealth "cis490/agent/health"
 	"cis490/internal/check"
 	"cis490/internal/config"
@@ -25,14 +23,17 @@ import (
 	"cis490/internal/pki"
 	rel "cis490/internal/release"
 	"cis490/internal/version"
+	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
 	rxhealth "cis490/receiver/health"
+	"cis490/receiver/local"
 	"cis490/receiver/notify"
 	"cis490/receiver/release"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
+	"cis490/receiver/store"
 )
 
 // The receiver's names.
@@ -98,15 +99,17 @@ func (r *Receiver) bootstrap(p *Proc) error {
 func (r *Receiver) serve(p *Proc) error {
 	log := r.w.log(r.name, "serve")
 	releases := r.releases(p, log)
+	back := r.backend(p, log)
 	s, err := server.New(server.Options{
 		Releases: releases, Offered: releases.Version,
 		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: roster.Open(p.fs, rxAuthority),
+		Backend: back, Credentials: local.Credentials(p.fs, r.conf),
 		FleetCheck: func() time.Time {
-			fi, err := p.fs.Stat(filepath.Join(rxData, fleet.RunFile))
+			d, err := back.Docs.Stat(receiver.FleetCheckDoc)
 			if err != nil {
 				return time.Time{}
 			}
-			return fi.ModTime()
+			return d.Saved
 		},
 		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen,
 	})
@@ -116,6 +119,13 @@ func (r *Receiver) serve(p *Proc) error {
 	r.rollout.Store(releases)
 	defer r.rollout.CompareAndSwap(releases, nil)
 	return s.Run(p.ctx)
+}
+
+// backend is the receiver's state, as a process uses it.
+func (r *Receiver) backend(p *Proc, log *slog.Logger) receiver.Backend {
+	return local.Open(local.Options{
+		FS: p.fs, Dir: rxData, Known: store.KnownDir(rxConfig), Now: r.Clock.Now, Reserve: int64(r.conf.Limits.DiskReserve), Log: log,
+	})
 }
 
 func registry(all []check.Check) func(id string) (check.Check, bool) {
@@ -137,14 +147,11 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	g.Refresh()
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{FS: p.fs, DataDir: rxData, Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
-		Limits: fleet.Limits{
-			SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(),
-			NeverReported: c.Fleet.NeverReported.D(), CertLife: c.Authority.CertLife.D(),
-		},
-		Now: r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
+		Source: fleet.Source{Backend: r.backend(p, log), Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
+		Limits: fleet.LimitsOf(c),
+		Now:    r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
-		Lock: func(string) (func(), error) { return func() {}, nil }, Spare: rxSpare, KnownStores: store.KnownDir(rxConfig),
+		Spare: local.Folder(p.fs, rxSpare),
 	})
 	r.w.book.ran(res)
 	if err != nil {
@@ -154,7 +161,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		return err
 	}
 	_, err = notify.Deliver(p.ctx, notify.Options{
-		Memory: res.Memory, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: c.Fleet.SilentAfter.D() / 3,
+		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
 		if r.w.away.Load() {

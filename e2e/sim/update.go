@@ -24,6 +24,7 @@ import (
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 	"cis490/receiver/release"
 )
 
@@ -273,10 +274,10 @@ func (s system) Report(context.Context, string)         {}
 // releases is what serve offers.
 func (r *Receiver) releases(p *Proc, log *slog.Logger) *release.Rollout {
 	return release.Open(release.Options{
-		FS: p.fs, Dir: rxReleases, Heard: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
+		Releases: r.backend(p, log).Releases, Heard: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
 		Known: func() (map[ident.Host]release.Told, error) {
 			all := map[ident.Host]release.Told{}
-			book, err := contacts.Read(p.fs, rxData)
+			book, err := contacts.Read(local.Folder(p.fs, rxData))
 			for h, c := range book.Hosts {
 				all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 			}

@@ -10,7 +10,7 @@ import (
 	"syscall"
 	"testing"
 
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // TestProxy_BehindCaddy: serve listens on a Unix socket, a real Caddy speaks TLS
@@ -86,7 +86,7 @@ func TestProxy_BehindCaddy(t *testing.T) {
 }
 
 // rowsSettled is rows, once there are so many of them.
-func (r *rig) rowsSettled(n int) map[index.Key][]index.Row {
+func (r *rig) rowsSettled(n int) map[receiver.Key][]receiver.Entry {
 	r.t.Helper()
 	r.eventually("the rows are settled", func() bool { return len(r.rows()) >= n })
 	return r.rows()

@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 const kills = 200
@@ -38,7 +38,7 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 	r.write("receiver.toml", "listen = \""+r.addr+"\"\n"+withoutListen(string(conf)))
 
 	var mu sync.Mutex
-	acked, again := map[index.Key]ident.Digest{}, 0
+	acked, again := map[receiver.Key]ident.Digest{}, 0
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	for i := range 8 {
@@ -56,7 +56,7 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 					status, err := h.put(id, body, digest)
 					if err == nil && (status == http.StatusCreated || status == http.StatusOK) {
 						mu.Lock()
-						acked[index.Key{Host: h.name, Episode: id}] = digest
+						acked[receiver.Key{Host: h.name, Episode: id}] = digest
 						if status == http.StatusOK {
 							again++
 						}

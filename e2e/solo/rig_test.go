@@ -33,7 +33,8 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -277,10 +278,10 @@ func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.D
 	return res.StatusCode, nil
 }
 
-func (r *rig) rows() map[index.Key][]index.Row {
+func (r *rig) rows() map[receiver.Key][]receiver.Entry {
 	r.t.Helper()
-	rows := map[index.Key][]index.Row{}
-	for row, err := range index.Rows(disk.OS{}, r.path("data"), time.Time{}) {
+	rows := map[receiver.Key][]receiver.Entry{}
+	for row, err := range local.Open(local.Options{FS: disk.OS{}, Dir: r.path("data")}).Index.Since(time.Time{}) {
 		must(r.t, err)
 		rows[row.Key()] = append(rows[row.Key()], row)
 	}

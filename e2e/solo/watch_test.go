@@ -23,7 +23,9 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 )
 
 // The fleet that is watched here: as many hosts as a receiver is for, and the
@@ -59,7 +61,7 @@ func watchedData(t *testing.T, history int) string {
 	}
 	b, err := json.Marshal(book)
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(dir, contacts.File), b, 0o600))
+	must(t, os.WriteFile(filepath.Join(dir, receiver.ContactsDoc), b, 0o600))
 	return dir
 }
 
@@ -123,8 +125,7 @@ func TestBench_HostHealth(t *testing.T) {
 			ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass, Detail: "as it should be, with some evidence", TookMS: 3, Hard: true,
 		})
 	}
-	store, err := contacts.OpenSnapshots(disk.OS{}, r.path("data"))
-	must(t, err)
+	store := contacts.NewSnapshots(local.Folder(disk.OS{}, r.path("data")))
 	for i := range watchedHosts {
 		_, err := store.Put(ident.Host(fmt.Sprintf("lab-%04d", i)), time.Now(), snapshot)
 		must(t, err)

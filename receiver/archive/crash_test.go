@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"strings"
 	"testing"
@@ -15,8 +16,9 @@ import (
 	"cis490/internal/disk/faultdisk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/archive"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/store"
 )
 
@@ -25,41 +27,41 @@ const (
 	target = "/archive"
 )
 
-var episodes = []index.Key{
+var episodes = []receiver.Key{
 	{Host: "lab-a", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
 	{Host: "lab-a", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA2"},
 	{Host: "lab-b", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
 }
 
-func content(k index.Key) string { return strings.Repeat(string(k.Host)+string(k.Episode), 5) }
+func content(k receiver.Key) string { return strings.Repeat(string(k.Host)+string(k.Episode), 5) }
 
-func digest(k index.Key) ident.Digest {
+func digest(k receiver.Key) ident.Digest {
 	sum := sha256.Sum256([]byte(content(k)))
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-// receiver is index and store, as serve opens them.
-type receiver struct {
-	x *index.Index
+// rx is index and store, as serve opens them.
+type rx struct {
+	x receiver.Log[receiver.Entry]
 	s *store.Store
 }
 
-func open(d *faultdisk.Disk) (*receiver, error) {
-	x, err := index.Open(d, data, time.Now)
+func open(d *faultdisk.Disk) (*rx, error) {
+	x, err := openIndex(d, data, time.Now)
 	if err != nil {
 		return nil, err
 	}
 	s, err := store.Open(store.Options{FS: d, DataDir: data, Index: x, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
-	return &receiver{x, s}, err
+	return &rx{x, s}, err
 }
 
-func (r *receiver) put(k index.Key) error {
-	u := store.Upload{Host: k.Host, Episode: k.Episode, Digest: digest(k), Size: int64(len(content(k)))}
+func (r *rx) put(k receiver.Key) error {
+	u := receiver.Upload{Host: k.Host, Episode: k.Episode, Digest: digest(k), Size: int64(len(content(k)))}
 	_, _, err := r.s.Receive(u, strings.NewReader(content(k)), func() error { return nil })
 	return err
 }
 
-func (r *receiver) archive(d *faultdisk.Disk) (archive.Result, error) {
+func (r *rx) archive(d *faultdisk.Disk) (archive.Result, error) {
 	return archive.Run(context.Background(), archive.Options{
 		FS: d, DataDir: data, To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour),
 		Archive: func(_ context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
@@ -75,9 +77,9 @@ func (r *receiver) archive(d *faultdisk.Disk) (archive.Result, error) {
 
 // check holds what must be true at any time: each episode is known, its tarball
 // is in the store or whole at the target, and each has its row once.
-func (r *receiver) check(d *faultdisk.Disk, all bool) error {
-	rows, archived := map[index.Key]int{}, map[index.Key]int{}
-	for row, err := range index.Rows(d, data, time.Time{}) {
+func (r *rx) check(d *faultdisk.Disk, all bool) error {
+	rows, archived := map[receiver.Key]int{}, map[receiver.Key]int{}
+	for row, err := range rowsIn(d, data) {
 		if err != nil {
 			return err
 		}
@@ -232,4 +234,15 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	if _, err := archive.Run(cancelled, archive.Options{FS: d, DataDir: data, To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
+}
+
+// openIndex opens the index of a data folder.
+func openIndex(fsys disk.FS, dir string, now func() time.Time) (receiver.Log[receiver.Entry], error) {
+	x := local.Open(local.Options{FS: fsys, Dir: dir, Now: now}).Index
+	return x, x.Open()
+}
+
+// rowsIn yields all rows of its index.
+func rowsIn(fsys disk.FS, dir string) iter.Seq2[receiver.Entry, error] {
+	return local.Open(local.Options{FS: fsys, Dir: dir}).Index.Since(time.Time{})
 }

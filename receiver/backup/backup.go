@@ -31,6 +31,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/receiver"
 )
 
 // Schema names the format; it is in the first entry of each backup.
@@ -109,9 +110,6 @@ func saved(name string) bool {
 // caKey is the authority's, and what a backup is for.
 const caKey = "ca.key"
 
-// NoteFile is the name of the last backup's note in the data folder.
-const NoteFile = "last-backup.json"
-
 // Note is when the last backup was made, and where it was put.
 type Note struct {
 	At   time.Time `json:"at"`
@@ -119,18 +117,18 @@ type Note struct {
 }
 
 // Remember notes a backup that is durable, for those who judge its age.
-func Remember(dataDir string, n Note) error {
+func Remember(docs receiver.Docs, n Note) error {
 	b, err := json.Marshal(n)
 	if err != nil {
 		return fmt.Errorf("note the backup: %w", err)
 	}
-	return disk.ReplaceBytes(disk.OS{}, filepath.Join(dataDir, NoteFile), 0o644, append(b, '\n'))
+	return docs.Save(receiver.BackupDoc, append(b, '\n'))
 }
 
-// Last returns the note of the last backup; none is the zero Note.
-func Last(dataDir string) (Note, error) {
+// Last returns the note of the last backup; the zero Note if there was none.
+func Last(docs receiver.Docs) (Note, error) {
 	var n Note
-	b, err := disk.ReadFile(disk.OS{}, filepath.Join(dataDir, NoteFile), maxHead)
+	b, err := docs.Load(receiver.BackupDoc, maxHead)
 	if errors.Is(err, fs.ErrNotExist) {
 		return n, nil
 	}
@@ -138,7 +136,7 @@ func Last(dataDir string) (Note, error) {
 		err = json.Unmarshal(b, &n)
 	}
 	if err != nil {
-		return Note{}, fmt.Errorf("read %s: %w", NoteFile, err)
+		return Note{}, fmt.Errorf("read %s: %w", receiver.BackupDoc, err)
 	}
 	return n, nil
 }

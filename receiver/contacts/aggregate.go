@@ -8,25 +8,17 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
-	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/plain"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
-// stamp tells a file from the one that takes its place.
-type stamp struct {
-	size int64
-	at   time.Time
-}
-
-// listed is a snapshot that was there when it was looked at.
+// listed is a snapshot that was there when the document was begun.
 type listed struct {
-	host  ident.Host
-	stamp stamp
+	host ident.Host
+	doc  receiver.Doc
 }
 
 // List looks at which snapshots there are and returns their entity tag, which
@@ -34,7 +26,7 @@ type listed struct {
 // file by file, so that it costs the memory of a few. What a file holds is looked
 // through once, and again when it is another file.
 func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) {
-	hosts, err := snapshotHosts(s.fs, s.dir)
+	hosts, err := s.hosts()
 	if err != nil {
 		return "", nil, err
 	}
@@ -42,10 +34,10 @@ func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) 
 	sum := sha256.New()
 	for _, h := range hosts {
 		l := listed{host: h}
-		if fi, err := s.fs.Lstat(s.path(h)); err == nil {
-			l.stamp = stamp{fi.Size(), fi.ModTime()}
+		if d, err := s.docs.Stat(reportName(h)); err == nil {
+			l.doc = d
 		}
-		_, _ = fmt.Fprintf(sum, "%s %d %d\n", h, l.stamp.size, l.stamp.at.UnixNano()) // never fails
+		_, _ = fmt.Fprintf(sum, "%s %s\n", h, l.doc.Version) // never fails
 		all = append(all, l)
 	}
 	tag = `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`
@@ -111,23 +103,13 @@ func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
 	}
 }
 
-// load reads a file that is probably as large as it was listed. What cannot be
-// read, or is larger than any snapshot, is nothing.
+// load returns a document's content; none if it cannot be read.
 func (s *Snapshots) load(l listed) []byte {
-	f, err := s.fs.OpenFile(s.path(l.host), os.O_RDONLY, 0)
+	b, err := s.docs.Load(reportName(l.host), maxSnapshot)
 	if err != nil {
 		return nil
 	}
-	b := make([]byte, min(l.stamp.size, maxSnapshot)+1)
-	n, err := io.ReadFull(f, b)
-	if err == nil { // it is another by now
-		n = 0
-		if b, err = disk.ReadFile(s.fs, s.path(l.host), maxSnapshot); err == nil {
-			n = len(b)
-		}
-	}
-	_ = f.Close() // only read
-	return b[:n]
+	return b
 }
 
 // sound tells whether content is a snapshot's.
@@ -135,19 +117,19 @@ func (s *Snapshots) sound(l listed, content []byte) bool {
 	s.seeing.Lock()
 	known := s.good[l.host]
 	s.seeing.Unlock()
-	if known == l.stamp && known.size == int64(len(content)+1) {
+	if known != "" && known == l.doc.Version && l.doc.Size == int64(len(content)+1) {
 		return true
 	}
 	// A receiver of an older version kept the sender's bytes.
 	if wire.Decode(content, &Snapshot{}) != nil || !bytes.Equal(plain.Escape(content), content) {
 		return false
 	}
-	s.markGood(l.host, l.stamp)
+	s.markGood(l.host, l.doc)
 	return true
 }
 
-func (s *Snapshots) markGood(h ident.Host, is stamp) {
+func (s *Snapshots) markGood(h ident.Host, d receiver.Doc) {
 	s.seeing.Lock()
 	defer s.seeing.Unlock()
-	s.good[h] = is
+	s.good[h] = d.Version
 }

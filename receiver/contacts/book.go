@@ -3,17 +3,15 @@ package contacts
 import (
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/clock"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 // How often the file is written when something changed, and when nothing did:
@@ -25,12 +23,12 @@ const (
 
 // Options describe a book.
 type Options struct {
-	FS      disk.FS
-	DataDir string
-	Version string // of this receiver
-	Now     func() time.Time
-	Clock   func() clock.Reading // nil: Now alone
-	Log     *slog.Logger
+	Docs       receiver.Docs
+	Rejections receiver.Log[receiver.Rejection]
+	Version    string // of this receiver
+	Now        func() time.Time
+	Clock      func() clock.Reading // nil: Now alone
+	Log        *slog.Logger
 }
 
 // Book is the writing side of contacts.json. Its methods may be called from
@@ -51,7 +49,7 @@ type Book struct {
 // Open reads what was written last. What cannot be read is replaced by an empty
 // book, and said: it holds nothing that the fleet does not tell again.
 func Open(o Options) *Book {
-	c, err := Read(o.FS, o.DataDir)
+	c, err := Read(o.Docs)
 	if err != nil {
 		o.Log.Warn("contacts are begun anew", "err", err)
 	}
@@ -143,10 +141,7 @@ func (b *Book) Save() error {
 	b.dirty = false
 	b.mu.Unlock()
 	if err == nil {
-		err = disk.Replace(b.o.FS, filepath.Join(b.o.DataDir, File), 0o640, func(w io.Writer) error {
-			_, err := w.Write(content)
-			return err
-		})
+		err = b.o.Docs.Save(receiver.ContactsDoc, content)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -273,7 +268,7 @@ func (b *Book) Accepted(h ident.Host) {
 // broken says nothing of the episode, and must not hide why one is refused for good.
 func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
-		if !ForGood(p.Status) {
+		if !receiver.Permanent(p.Status) {
 			return
 		}
 		c.LastRefused = &Refused{now, p.Status, p.Kind, check.Plain(p.Detail, 200)}

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver/local"
 )
 
 var t0 = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
@@ -30,7 +31,7 @@ func newPi(t *testing.T) *pi {
 }
 
 func (p *pi) start() {
-	p.b = Open(Options{FS: disk.OS{}, DataDir: p.dir, Clock: func() clock.Reading { return p.r }, Log: slog.New(slog.DiscardHandler)})
+	p.b = Open(Options{Docs: local.Open(local.Options{FS: disk.OS{}, Dir: p.dir}).Docs, Clock: func() clock.Reading { return p.r }, Log: slog.New(slog.DiscardHandler)})
 	p.b.Ready(true)
 }
 

@@ -17,16 +17,18 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 )
 
 func options(dir string) contacts.Options {
-	return contacts.Options{FS: disk.OS{}, DataDir: dir, Version: "1", Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	return contacts.Options{Docs: backend(dir).Docs, Rejections: backend(dir).Rejections, Version: "1", Now: time.Now, Log: slog.New(slog.DiscardHandler)}
 }
 
 func read(t *testing.T, dir string) contacts.Contacts {
 	t.Helper()
-	c, err := contacts.Read(disk.OS{}, dir)
+	c, err := contacts.Read(backend(dir).Docs)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +87,7 @@ func TestBook_StaysBounded(t *testing.T) {
 		b.Ping("lab-a", wire.Ping{BootID: fmt.Sprintf("boot-%d", i), Version: strings.Repeat("v", 9999), Failing: make([]string, 999)})
 	}
 	save(t, b)
-	fi, err := os.Stat(filepath.Join(dir, contacts.File))
+	fi, err := os.Stat(filepath.Join(dir, receiver.ContactsDoc))
 	if err != nil || fi.Size() > 32<<10 {
 		t.Errorf("size %d, %v", fi.Size(), err)
 	}
@@ -119,7 +121,7 @@ func TestBook_PingAndLeaving(t *testing.T) {
 
 func TestBook_BrokenFileBeginsAnew(t *testing.T) {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, contacts.File), []byte("{"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, receiver.ContactsDoc), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	b := contacts.Open(options(dir))
@@ -144,19 +146,16 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 		go func() { done <- r.Run(ctx) }()
 		const week = 7 * 24 * 3600
 		for range week {
-			r.Note(contacts.Refusal{Host: "lab-a", Proven: true, Route: contacts.RouteEpisode, Status: 412, Kind: wire.Gated, Detail: strings.Repeat("d", 999)})
+			r.Note(receiver.Rejection{Host: "lab-a", Proven: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Detail: strings.Repeat("d", 999)})
 			time.Sleep(time.Second)
 		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Close(); err != nil {
-			t.Fatal(err)
-		}
 		var rows, count uint64
 		last := time.Time{}
-		for row, err := range contacts.ReadRefusals(disk.OS{}, dir, time.Time{}) {
+		for row, err := range backend(dir).Rejections.Since(time.Time{}) {
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -165,7 +164,7 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 		if count != week || rows > 2*7*24+2 {
 			t.Errorf("%d refusals in %d rows", count, rows)
 		}
-		if fi, err := os.Stat(filepath.Join(dir, contacts.RefusalsFile)); err != nil || fi.Size() > 200<<10 {
+		if fi, err := os.Stat(filepath.Join(dir, local.RejectionsFile)); err != nil || fi.Size() > 200<<10 {
 			t.Errorf("the file has %d bytes, %v", fi.Size(), err)
 		}
 		if ago := time.Since(last); ago > 3*time.Second {
@@ -188,26 +187,23 @@ func TestRefusals_FileIsBounded(t *testing.T) {
 	largest := int64(0)
 	for range hours {
 		for i := range hosts {
-			r.Note(contacts.Refusal{Host: ident.Host(fmt.Sprintf("lab-%d", i)), Route: contacts.RoutePing, Status: 401, Kind: wire.BadBearer, Detail: strings.Repeat("d", 200)})
+			r.Note(receiver.Rejection{Host: ident.Host(fmt.Sprintf("lab-%d", i)), Route: receiver.RoutePing, Status: 401, Kind: wire.BadBearer, Detail: strings.Repeat("d", 200)})
 		}
 		now = now.Add(time.Hour)
 		if err := r.Flush(false); err != nil {
 			t.Fatal(err)
 		}
-		fi, err := os.Stat(filepath.Join(dir, contacts.RefusalsFile))
+		fi, err := os.Stat(filepath.Join(dir, local.RejectionsFile))
 		if err != nil {
 			t.Fatal(err)
 		}
 		largest = max(largest, fi.Size())
 	}
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
 	if largest > 70<<20 || largest < 60<<20 {
 		t.Errorf("the file had up to %d bytes", largest)
 	}
 	count := uint64(0)
-	for row, err := range contacts.ReadRefusals(disk.OS{}, dir, now.Add(-4*time.Hour)) {
+	for row, err := range backend(dir).Rejections.Since(now.Add(-4 * time.Hour)) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -227,7 +223,7 @@ func TestBook_ForgedNames(t *testing.T) {
 		b.Stranger(fmt.Sprintf("made-up-%d", i), "192.0.2.1", p)
 	}
 	save(t, b)
-	fi, err := os.Stat(filepath.Join(dir, contacts.File))
+	fi, err := os.Stat(filepath.Join(dir, receiver.ContactsDoc))
 	if err != nil || fi.Size() > 16<<10 {
 		t.Errorf("size %d, %v", fi.Size(), err)
 	}
@@ -241,10 +237,7 @@ func TestBook_ForgedNames(t *testing.T) {
 func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
 	for _, letter := range []string{"x", "<", "&", "\u2028", "é", "\u202e", "\x7f", `\"`} {
 		dir := t.TempDir()
-		s, err := contacts.OpenSnapshots(disk.OS{}, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := contacts.NewSnapshots(backend(dir).Docs)
 		row := `{"id":"a.b","status":"pass","detail":"` + strings.Repeat(letter, 500) + `"},`
 		body := `{"schema":"cis490.doctor/1","checks":[` + strings.Repeat(row, min(wire.MaxSnapshot/len(row)-1, check.MaxRows)-1) + row[:len(row)-1] + `]}`
 		var want check.Report
@@ -256,7 +249,7 @@ func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-01")
+		got, err := contacts.ReadSnapshot(backend(dir).Docs, "lab-01")
 		if diff := cmp.Diff(want, got.Snapshot); err != nil || diff != "" {
 			t.Errorf("%q: %v, %s", letter, err, diff)
 		}
@@ -273,10 +266,7 @@ func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
 
 func TestSnapshots_HistoryIsShort(t *testing.T) {
 	dir := t.TempDir()
-	s, err := contacts.OpenSnapshots(disk.OS{}, dir)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := contacts.NewSnapshots(backend(dir).Docs)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	for i := range 20 {
 		first, err := s.Put("lab-a", at.Add(time.Duration(i)*time.Hour), check.Report{Version: fmt.Sprint("n", i)})
@@ -284,11 +274,11 @@ func TestSnapshots_HistoryIsShort(t *testing.T) {
 			t.Errorf("%d: first %t, %v", i, first, err)
 		}
 	}
-	got, err := contacts.ReadSnapshot(disk.OS{}, dir, "lab-a")
+	got, err := contacts.ReadSnapshot(backend(dir).Docs, "lab-a")
 	if err != nil || got.Snapshot.Version != "n19" || !got.ReceivedAt.Equal(at.Add(19*time.Hour)) {
 		t.Errorf("%+v, %v", got.Snapshot, err)
 	}
-	b, err := os.ReadFile(filepath.Join(dir, contacts.SnapshotsDir, "lab-a.history.jsonl"))
+	b, err := os.ReadFile(filepath.Join(dir, receiver.HealthReports, "lab-a.history.jsonl"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,9 +286,8 @@ func TestSnapshots_HistoryIsShort(t *testing.T) {
 	if len(lines) != 8 || !strings.Contains(lines[7], `"n18"`) || !strings.Contains(lines[0], `"n11"`) {
 		t.Errorf("history %q", lines)
 	}
-	hosts, err := contacts.SnapshotHosts(disk.OS{}, dir)
-	if err != nil || len(hosts) != 1 || hosts[0] != ident.Host("lab-a") {
-		t.Errorf("hosts %v, %v", hosts, err)
+	if _, all := list(t, s); len(all.Hosts) != 1 || all.Hosts[0].Host != "lab-a" {
+		t.Errorf("%+v", all)
 	}
 }
 
@@ -318,4 +307,8 @@ func TestBook_AFirstStartThatIsNotReadyIsAnOutage(t *testing.T) {
 			t.Errorf("outages %v, want one of an hour", got)
 		}
 	})
+}
+
+func backend(dir string) receiver.Backend {
+	return local.Open(local.Options{FS: disk.OS{}, Dir: dir})
 }

@@ -9,8 +9,8 @@ import (
 	"unicode/utf8"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 )
 
@@ -26,10 +26,7 @@ func FuzzReport(f *testing.F) {
 	f.Add([]byte(`{"x":` + strings.Repeat("[", 15) + strings.Repeat("]", 15) + `}`))
 	f.Add([]byte("{\"host\":\"\xff\"}"))
 	dir := f.TempDir()
-	s, err := contacts.OpenSnapshots(disk.OS{}, dir)
-	if err != nil {
-		f.Fatal(err)
-	}
+	s := contacts.NewSnapshots(backend(dir).Docs)
 	if _, err := s.Put("lab-00", time.Now(), check.Report{}); err != nil {
 		f.Fatal(err)
 	}
@@ -80,14 +77,11 @@ func TestSnapshots_OfAnOlderReceiver(t *testing.T) {
 		"cut":          frame(`{}`)[:20],
 	} {
 		dir := t.TempDir()
-		s, err := contacts.OpenSnapshots(disk.OS{}, dir)
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := contacts.NewSnapshots(backend(dir).Docs)
 		if _, err := s.Put("lab-02", time.Now(), check.Report{Host: "lab-02"}); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(filepath.Join(dir, contacts.SnapshotsDir, "lab-01.json"), []byte(content), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, receiver.HealthReports, "lab-01.json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if _, all := list(t, s); len(all.Hosts) != 1 || all.Hosts[0].Host != "lab-02" || len(all.Unreadable) != 1 || all.Unreadable[0] != "lab-01" {

@@ -15,17 +15,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"cis490/internal/clock"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
-
-// File is the name of the contacts in the receiver's data folder.
-const File = "contacts.json"
 
 // What the file is bounded by.
 const (
@@ -130,11 +126,6 @@ type Boot struct {
 	Last  time.Time `json:"last"`
 }
 
-// ForGood tells whether sending the same again could not help.
-func ForGood(status int) bool {
-	return status >= 400 && status < 500 && status != 408 && status != 429
-}
-
 // Refused is the answer to a PUT that was refused for good.
 type Refused struct {
 	At     time.Time `json:"at"`
@@ -155,12 +146,11 @@ type Knock struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Read reads the contacts as serve last wrote them; a missing file is an empty
-// one.
-func Read(fsys disk.FS, dataDir string) (Contacts, error) {
+// Read returns the contacts as serve last wrote them. If there are none yet, they are
+// empty.
+func Read(docs receiver.Docs) (Contacts, error) {
 	c := Contacts{V: 1, Hosts: map[ident.Host]*Contact{}}
-	path := filepath.Join(dataDir, File)
-	b, err := disk.ReadFile(fsys, path, maxFile)
+	b, err := docs.Load(receiver.ContactsDoc, maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return c, nil
 	}
@@ -168,7 +158,7 @@ func Read(fsys disk.FS, dataDir string) (Contacts, error) {
 		err = json.Unmarshal(b, &c)
 	}
 	if err != nil {
-		return Contacts{Hosts: map[ident.Host]*Contact{}}, fmt.Errorf("read %s: %w", path, err)
+		return Contacts{Hosts: map[ident.Host]*Contact{}}, fmt.Errorf("read %s: %w", receiver.ContactsDoc, err)
 	}
 	if c.Hosts == nil {
 		c.Hosts = map[ident.Host]*Contact{}

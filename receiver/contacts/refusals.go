@@ -2,24 +2,16 @@ package contacts
 
 import (
 	"context"
-	"encoding/json"
-	"iter"
-	"path/filepath"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
-
-// RefusalsFile is the name of the refusals in the receiver's data folder.
-const RefusalsFile = "rejections.jsonl"
-
-// refusalsKey is the time field of its rows.
-const refusalsKey = "at"
 
 // A first refusal is written within flushEvery; its repeats are counted and
 // written as one row when the window ends.
@@ -29,46 +21,10 @@ const (
 	maxOpen    = 20_000
 )
 
-// maxRefusals is how large the file may get, in bytes; then its older half goes.
-// A day in which each of 2,000 hosts is refused for one reason takes half of it.
-const maxRefusals = 64 << 20
-
-// Route says what was refused.
-type Route string
-
-// The routes of hosts.
-const (
-	RouteEpisode   Route = "episode"
-	RoutePing      Route = "ping"
-	RouteReconcile Route = "reconcile"
-	RouteSnapshot  Route = "host-health"
-)
-
-// Refusal is a row of rejections.jsonl: the first refusal of its kind in an
-// hour, or (Repeats) how many more of them there were.
-type Refusal struct {
-	V       int             `json:"v"`
-	At      time.Time       `json:"at"`
-	Host    ident.Host      `json:"host,omitempty"` // empty: no host of the roster
-	Proven  bool            `json:"proven"`         // the certificate's chain is valid
-	Route   Route           `json:"route"`
-	Status  int             `json:"status"`
-	Kind    wire.Kind       `json:"kind"`
-	Detail  string          `json:"detail,omitempty"`
-	Episode ident.EpisodeID `json:"episode,omitempty"`
-	Commit  ident.Commit    `json:"commit,omitempty"`
-	Count   uint64          `json:"count"`
-	First   time.Time       `json:"first"`
-	Last    time.Time       `json:"last"`
-	Repeats bool            `json:"repeats,omitempty"`
-}
-
 // Refusals is the writing side of rejections.jsonl. Note does not wait for the
 // disk.
 type Refusals struct {
-	o    Options
-	path string
-	l    *ledger.Ledger
+	o Options
 
 	mu      sync.Mutex
 	open    map[refusalKey]*counting
@@ -80,28 +36,26 @@ type Refusals struct {
 type refusalKey struct {
 	host   ident.Host
 	proven bool
-	route  Route
+	route  receiver.Route
 	kind   wire.Kind
 }
 
 type counting struct {
-	row     Refusal // count, first and last are of what is not written yet
+	row     receiver.Rejection // count, first and last are of what is not written yet
 	began   time.Time
 	written bool // the first one is in the file
 }
 
-// OpenRefusals opens or creates rejections.jsonl.
+// OpenRefusals opens the log of rejections.
 func OpenRefusals(o Options) (*Refusals, error) {
-	path := filepath.Join(o.DataDir, RefusalsFile)
-	l, err := ledger.Open(ledger.Options{FS: o.FS, Path: path, TimeKey: refusalsKey, Perm: 0o640, Now: o.Now})
-	if err != nil {
+	if err := o.Rejections.Open(); err != nil {
 		return nil, err
 	}
-	return &Refusals{o: o, path: path, l: l, open: map[refusalKey]*counting{}}, nil
+	return &Refusals{o: o, open: map[refusalKey]*counting{}}, nil
 }
 
 // Note counts a refusal. At, Count, First and Last are filled in.
-func (r *Refusals) Note(row Refusal) {
+func (r *Refusals) Note(row receiver.Rejection) {
 	now := r.o.Now().UTC()
 	k := refusalKey{row.Host, row.Proven, row.Route, row.Kind}
 	r.mu.Lock()
@@ -123,9 +77,6 @@ func (r *Refusals) Note(row Refusal) {
 	row.Detail = check.Plain(row.Detail, 200)
 	c.row = row
 }
-
-// Close closes the file; what is counted but not flushed is lost.
-func (r *Refusals) Close() error { return r.l.Close() }
 
 // Run writes refusals until ctx ends, then those that are counted.
 func (r *Refusals) Run(ctx context.Context) error {
@@ -168,7 +119,7 @@ func (r *Refusals) Unwritten() error {
 
 func (r *Refusals) flush(all bool) error {
 	now := r.o.Now().UTC()
-	due := map[refusalKey]Refusal{}
+	due := map[refusalKey]receiver.Rejection{}
 	r.mu.Lock()
 	for k, c := range r.open {
 		over := all || now.Sub(c.began) >= window
@@ -188,11 +139,7 @@ func (r *Refusals) flush(all bool) error {
 	if len(due) == 0 {
 		return nil
 	}
-	rows := make([]func(time.Time) any, 0, len(due))
-	for _, row := range due {
-		rows = append(rows, func(at time.Time) any { row.At = at; return row })
-	}
-	if err := r.l.AppendAll(rows); err != nil {
+	if err := r.o.Rejections.Append(slices.Collect(maps.Values(due))); err != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -208,34 +155,5 @@ func (r *Refusals) flush(all bool) error {
 		}
 	}
 	r.mu.Unlock()
-	return r.bound()
-}
-
-// bound drops the older half of a file that has grown too large.
-func (r *Refusals) bound() error {
-	fi, err := r.o.FS.Lstat(r.path)
-	if err != nil || fi.Size() <= maxRefusals {
-		return err
-	}
-	left := fi.Size()
-	return r.l.Keep(func(row ledger.Row) bool {
-		left -= int64(len(row.Line)) + 1
-		return left < maxRefusals/2
-	})
-}
-
-// ReadRefusals yields the refusals written at from or later, oldest first. A damaged
-// row is passed over. After an error the sequence ends.
-func ReadRefusals(fsys disk.FS, dataDir string, from time.Time) iter.Seq2[Refusal, error] {
-	return func(yield func(Refusal, error) bool) {
-		for line, err := range ledger.Rows(fsys, filepath.Join(dataDir, RefusalsFile), refusalsKey, from) {
-			var r Refusal
-			if err == nil && json.Unmarshal(line.Line, &r) != nil {
-				continue
-			}
-			if !yield(r, err) || err != nil {
-				return
-			}
-		}
-	}
+	return nil
 }

@@ -5,19 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
-
-// SnapshotsDir is the folder of snapshots in the receiver's data folder.
-const SnapshotsDir = "host-health"
 
 // A host's last snapshots are kept beside the latest, the latest last.
 const (
@@ -33,26 +29,21 @@ type Snapshot struct {
 	Snapshot   check.Report `json:"snapshot"`
 }
 
-// Snapshots is the folder of snapshots; serve writes it.
+// Snapshots stores the hosts' health reports; serve writes them.
 type Snapshots struct {
-	fs  disk.FS
-	dir string
-	mu  sync.Mutex // a host that sends twice at a time gets one after the other
+	docs receiver.Docs
+	mu   sync.Mutex // a host that sends twice at a time gets one after the other
 
 	seeing sync.Mutex
-	good   map[ident.Host]stamp // files that hold what they should
+	good   map[ident.Host]string // versions of documents that hold what they should
 }
 
-// OpenSnapshots opens the folder, making it.
-func OpenSnapshots(fsys disk.FS, dataDir string) (*Snapshots, error) {
-	s := &Snapshots{fs: fsys, dir: filepath.Join(dataDir, SnapshotsDir), good: map[ident.Host]stamp{}}
-	if err := disk.MkdirAll(fsys, s.dir, 0o750); err != nil {
-		return nil, fmt.Errorf("open snapshots: %w", err)
-	}
-	return s, nil
+// NewSnapshots returns the health reports among the documents.
+func NewSnapshots(docs receiver.Docs) *Snapshots {
+	return &Snapshots{docs: docs, good: map[ident.Host]string{}}
 }
 
-func (s *Snapshots) path(h ident.Host) string { return filepath.Join(s.dir, string(h)+".json") }
+func reportName(h ident.Host) string { return receiver.HealthReports + string(h) + ".json" }
 
 // Put stores a host's snapshot durably and reports whether it is the first.
 func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool, err error) {
@@ -63,71 +54,67 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool,
 	row = append(row, '\n')
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	path := s.path(h)
-	before, err := disk.ReadFile(s.fs, path, maxSnapshot)
+	before, err := s.docs.Load(reportName(h), maxSnapshot)
 	first = errors.Is(err, fs.ErrNotExist)
 	if err == nil {
 		if err := s.remember(h, before); err != nil {
 			return false, err
 		}
 	}
-	if err := disk.ReplaceBytes(s.fs, path, 0o640, row); err != nil {
+	if err := s.docs.Save(reportName(h), row); err != nil {
 		return false, fmt.Errorf("keep snapshot: %w", err)
 	}
-	if fi, err := s.fs.Lstat(path); err == nil {
-		s.markGood(h, stamp{fi.Size(), fi.ModTime()})
+	if d, err := s.docs.Stat(reportName(h)); err == nil {
+		s.markGood(h, d)
 	}
 	return first, nil
 }
 
 // remember moves the snapshot that is about to be replaced into the history.
 func (s *Snapshots) remember(h ident.Host, row []byte) error {
-	path := filepath.Join(s.dir, string(h)+historyEnding)
-	b, err := disk.ReadFile(s.fs, path, (maxHistory+1)*maxSnapshot)
+	name := receiver.HealthReports + string(h) + historyEnding
+	b, err := s.docs.Load(name, (maxHistory+1)*maxSnapshot)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		b = nil // too large or unreadable: a history is not worth a refusal
 	}
 	rows := latest(bytes.SplitAfter(b, []byte("\n")), maxHistory) // the last is empty
-	if err := disk.ReplaceBytes(s.fs, path, 0o640, append(bytes.Join(rows, nil), row...)); err != nil {
+	if err := s.docs.Save(name, append(bytes.Join(rows, nil), row...)); err != nil {
 		return fmt.Errorf("keep snapshot: %w", err)
 	}
 	return nil
 }
 
-// ErrSnapshot reports that a snapshot's file holds something else.
+// ErrSnapshot reports that a snapshot's document holds something else.
 var ErrSnapshot = errors.New("file is not a snapshot")
 
+// StatSnapshot describes a host's latest snapshot; fs.ErrNotExist if there is none.
+func StatSnapshot(docs receiver.Docs, h ident.Host) (receiver.Doc, error) {
+	return docs.Stat(reportName(h))
+}
+
 // ReadSnapshot returns a host's latest snapshot. It returns fs.ErrNotExist if there is
-// none, and ErrSnapshot if the file holds something else.
-func ReadSnapshot(fsys disk.FS, dataDir string, h ident.Host) (Snapshot, error) {
+// none, and ErrSnapshot if the document holds something else.
+func ReadSnapshot(docs receiver.Docs, h ident.Host) (Snapshot, error) {
 	var s Snapshot
-	path := filepath.Join(dataDir, SnapshotsDir, string(h)+".json")
-	b, err := disk.ReadFile(fsys, path, maxSnapshot)
+	b, err := docs.Load(reportName(h), maxSnapshot)
 	if err != nil {
 		return s, err
 	}
 	if err := wire.Decode(b, &s); err != nil {
-		return Snapshot{}, fmt.Errorf("%w: %s: %w", ErrSnapshot, path, err)
+		return Snapshot{}, fmt.Errorf("%w: %s: %w", ErrSnapshot, reportName(h), err)
 	}
 	return s, nil
 }
 
-// SnapshotHosts returns the hosts that a snapshot is kept of, ordered.
-func SnapshotHosts(fsys disk.FS, dataDir string) ([]ident.Host, error) {
-	return snapshotHosts(fsys, filepath.Join(dataDir, SnapshotsDir))
-}
-
-func snapshotHosts(fsys disk.FS, dir string) ([]ident.Host, error) {
-	entries, err := fsys.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
+// hosts returns the hosts that have a snapshot, ordered.
+func (s *Snapshots) hosts() ([]ident.Host, error) {
+	names, err := s.docs.Names(receiver.HealthReports)
 	if err != nil {
 		return nil, fmt.Errorf("list snapshots: %w", err)
 	}
 	var hosts []ident.Host
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), ".json")
+	for _, name := range names {
+		name, ok := strings.CutSuffix(strings.TrimPrefix(name, receiver.HealthReports), ".json")
 		if h, err := ident.ParseHost(name); ok && err == nil {
 			hosts = append(hosts, h)
 		}

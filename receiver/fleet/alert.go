@@ -1,81 +1,33 @@
 package fleet
 
 import (
-	"encoding/json"
-	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
-	"cis490/internal/ledger"
+	"cis490/receiver"
 )
 
-// AlertsFile is the name of the alerts in the receiver's data folder.
-const AlertsFile = "alerts.jsonl"
+// The values of the domain that this package is about.
+type (
+	Alert = receiver.Alert
+	Key   = receiver.AlertKey
+	Held  = receiver.OpenAlert
+)
 
-// timeKey is the time field of its rows.
-const timeKey = "at"
-
-// The states of an alert. A row of the third kind opens an hour: it lists what
-// was firing before it, so that no reader needs what lies before that hour.
+// The states of an alert, and the host of the receiver's own.
 const (
-	Firing   = "firing"
-	Resolved = "resolved"
-	opening  = "open"
+	Firing   = receiver.Firing
+	Resolved = receiver.Resolved
+	opening  = receiver.Opening
+	Receiver = receiver.Itself
 )
-
-// Alert is a row of alerts.jsonl.
-type Alert struct {
-	V       int       `json:"v"`
-	At      time.Time `json:"at"`
-	Host    string    `json:"host,omitempty"` // "@receiver" for the receiver itself
-	Symptom string    `json:"symptom,omitempty"`
-	State   string    `json:"state"`
-	Since   time.Time `json:"since,omitzero"`
-	Hour    time.Time `json:"hour"` // the bucket
-	Detail  string    `json:"detail,omitempty"`
-	Reason  string    `json:"reason,omitempty"`
-	Code    string    `json:"reason_code,omitempty"`
-	Check   string    `json:"check,omitempty"`
-	Fix     string    `json:"fix,omitempty"`
-	Quiet   bool      `json:"quiet,omitempty"` // nobody is told: the host left cleanly
-	// Silenced tells that nobody is told, as someone asked for.
-	Silenced bool   `json:"silenced,omitempty"`
-	Open     []Held `json:"open,omitempty"` // of an opening row
-	More     int    `json:"more,omitempty"` // opening rows of this hour that follow
-	// Clock is when the row was written, where the clock was behind the row above, whose
-	// time is then this row's, too.
-	Clock time.Time `json:"clock,omitzero"`
-}
 
 // perOpening is how many alerts an opening row lists, so that it stays a row that
 // the ledger takes however long the hosts' names are.
 const perOpening = 2000
-
-// Held is an alert in an opening row.
-type Held struct {
-	Host    string    `json:"host"`
-	Symptom string    `json:"symptom"`
-	Since   time.Time `json:"since"`
-	Began   time.Time `json:"began,omitzero"` // first row of this firing
-	Quiet   bool      `json:"quiet,omitempty"`
-}
-
-// Key returns what the alert is about.
-func (a Alert) Key() Key { return Key{a.Host, a.Symptom} }
-
-// Told tells whether anyone is to be told of the row.
-func (a Alert) Told() bool { return a.State != opening && !a.Quiet && !a.Silenced }
-
-// Line is the alert as one greppable line for syslog.
-func (a Alert) Line() string {
-	return fmt.Sprintf("cis490 fleet-alert host=%s symptom=%s state=%s since=%s reason=%q fix=%q detail=%q",
-		a.Host, a.Symptom, a.State, stamp(a.Since), a.Reason, a.Fix, a.Detail)
-}
 
 // Entry is what the rows so far say of one key.
 type Entry struct {
@@ -95,25 +47,24 @@ type State struct {
 	Entries map[Key]Entry
 }
 
-// ReadState reads the state out of the last hour that has rows; where that does
-// not list all that was firing before it, out of all rows.
-func ReadState(fsys disk.FS, dataDir string) (State, error) {
-	path := filepath.Join(dataDir, AlertsFile)
-	last, ok, err := ledger.Last(fsys, path, timeKey)
+// ReadState returns the state by the rows of the last hour that has any or, if those do
+// not list all alerts that fired before, by all rows.
+func ReadState(alerts receiver.Log[Alert]) (State, error) {
+	last, ok, err := alerts.Last()
 	if err != nil || !ok {
 		return State{Entries: map[Key]Entry{}}, err
 	}
-	s, err := readState(fsys, dataDir, last.At.Truncate(time.Hour))
+	s, err := readState(alerts, last.Truncate(time.Hour))
 	if err == nil && s.more > 0 {
-		s, err = readState(fsys, dataDir, time.Time{})
+		s, err = readState(alerts, time.Time{})
 	}
-	s.Last = last.At
+	s.Last = last
 	return s, err
 }
 
-func readState(fsys disk.FS, dataDir string, from time.Time) (State, error) {
+func readState(alerts receiver.Log[Alert], from time.Time) (State, error) {
 	s := State{Entries: map[Key]Entry{}}
-	for a, err := range ReadAlerts(fsys, dataDir, from) {
+	for a, err := range alerts.Since(from) {
 		if err != nil {
 			return s, err
 		}
@@ -122,30 +73,13 @@ func readState(fsys disk.FS, dataDir string, from time.Time) (State, error) {
 	return s, nil
 }
 
-// ReadAlerts yields the rows at from or later, oldest first; what is no alert is
-// passed over. After an error the sequence ends.
-func ReadAlerts(fsys disk.FS, dataDir string, from time.Time) func(yield func(Alert, error) bool) {
-	return func(yield func(Alert, error) bool) {
-		for row, err := range ledger.Rows(fsys, filepath.Join(dataDir, AlertsFile), timeKey, from) {
-			if err != nil {
-				yield(Alert{}, err)
-				return
-			}
-			var a Alert
-			if json.Unmarshal(row.Line, &a) == nil && !yield(a, nil) {
-				return
-			}
-		}
-	}
-}
-
 func (s *State) add(a Alert) {
 	s.turn(a.Hour)
 	switch a.State {
 	case opening:
 		s.more = a.More
 		for _, h := range a.Open {
-			s.Entries[Key{h.Host, h.Symptom}] = Entry{Firing: true, Since: h.Since, Began: h.Began, Quiet: h.Quiet}
+			s.Entries[Key{Host: h.Host, Symptom: h.Symptom}] = Entry{Firing: true, Since: h.Since, Began: h.Began, Quiet: h.Quiet}
 		}
 	case Firing:
 		e := s.Entries[a.Key()]
@@ -179,7 +113,7 @@ func (s *State) held() []Held {
 	var all []Held
 	for k, e := range s.Entries {
 		if e.Firing {
-			all = append(all, Held{k.Host, k.Symptom, e.Since, e.Began, e.Quiet})
+			all = append(all, Held{Host: k.Host, Symptom: k.Symptom, Since: e.Since, Began: e.Began, Quiet: e.Quiet})
 		}
 	}
 	slices.SortFunc(all, func(a, b Held) int { return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom) })
@@ -205,7 +139,7 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 		}
 	}
 	for _, h := range before {
-		k := Key{h.Host, h.Symptom}
+		k := Key{Host: h.Host, Symptom: h.Symptom}
 		if e := s.Entries[k]; !there[k] && !e.resolved {
 			rows = append(rows, Alert{V: 1, At: now, Host: h.Host, Symptom: h.Symptom, State: Resolved, Since: h.Since, Hour: hour, Quiet: h.Quiet})
 		}

@@ -10,12 +10,13 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/receiver/local"
 )
 
 // appendRows writes rows as a run does.
 func appendRows(t *testing.T, dir string, rows []Alert) {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, local.AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func appendRows(t *testing.T, dir string, rows []Alert) {
 
 func state(t *testing.T, dir string) State {
 	t.Helper()
-	s, err := ReadState(disk.OS{}, dir)
+	s, err := ReadState(onDisk(dir).Alerts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,7 +56,7 @@ func TestRows_KeepTheirRules(t *testing.T) {
 				at = at.Add(time.Duration(rnd.IntN(300)) * time.Minute) // switched off
 			}
 			for i := range 4 {
-				if k := (Key{fmt.Sprint("lab-", i), Silent}); rnd.IntN(4) == 0 {
+				if k := (Key{Host: fmt.Sprint("lab-", i), Symptom: Silent}); rnd.IntN(4) == 0 {
 					present[k] = !present[k]
 				}
 			}
@@ -99,7 +100,7 @@ func inspect(t *testing.T, seed uint64, dir string) {
 	t.Helper()
 	perHour := map[string]int{}
 	last := map[Key]string{}
-	for a, err := range ReadAlerts(disk.OS{}, dir, time.Time{}) {
+	for a, err := range on(disk.OS{}, dir).Alerts.Since(time.Time{}) {
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 )
 
@@ -51,12 +51,12 @@ func BenchmarkRun(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := os.WriteFile(filepath.Join(dir, contacts.File), c, 0o600); err != nil {
+			if err := os.WriteFile(filepath.Join(dir, receiver.ContactsDoc), c, 0o600); err != nil {
 				b.Fatal(err)
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				facts, err := Gather(Source{FS: disk.OS{}, DataDir: dir}, now, limits())
+				facts, err := Gather(Source{Backend: onDisk(dir)}, now, limits())
 				if err != nil || len(facts.Hosts) != 2000 {
 					b.Fatal(len(facts.Hosts), err)
 				}

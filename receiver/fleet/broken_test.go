@@ -15,8 +15,9 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/disk/sickdisk"
 	"cis490/internal/ident"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/store"
 )
@@ -36,7 +37,7 @@ func (s *scene) heard() string {
 func (s *scene) rows() string {
 	s.t.Helper()
 	var all []string
-	for a, err := range ReadAlerts(disk.OS{}, s.dir, time.Time{}) {
+	for a, err := range on(disk.OS{}, s.dir).Alerts.Since(time.Time{}) {
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -65,10 +66,10 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 		}, unix.EROFS, fixDisk, false},
 		"not made durable":   {func(op, _ string) bool { return op == "fsync" }, unix.EIO, fixDisk, false},
 		"not removed":        {func(op, _ string) bool { return op == "remove" }, unix.EACCES, fixOwner, false},
-		"alerts of root":     {func(op, path string) bool { return op == "open" && filepath.Base(path) == AlertsFile }, unix.EACCES, fixOwner, false},
-		"alerts unreadable":  {func(op, path string) bool { return op == "read" && filepath.Base(path) == AlertsFile }, unix.EIO, fixDisk, false},
-		"index unreadable":   {func(op, path string) bool { return op == "read" && filepath.Base(path) == index.File }, unix.EIO, fixDisk, true},
-		"last run not there": {func(_, path string) bool { return strings.HasPrefix(filepath.Base(path), RunFile) }, unix.EIO, fixDisk, false},
+		"alerts of root":     {func(op, path string) bool { return op == "open" && filepath.Base(path) == local.AlertsFile }, unix.EACCES, fixOwner, false},
+		"alerts unreadable":  {func(op, path string) bool { return op == "read" && filepath.Base(path) == local.AlertsFile }, unix.EIO, fixDisk, false},
+		"index unreadable":   {func(op, path string) bool { return op == "read" && filepath.Base(path) == local.IndexFile }, unix.EIO, fixDisk, true},
+		"last run not there": {func(_, path string) bool { return strings.HasPrefix(filepath.Base(path), receiver.FleetCheckDoc) }, unix.EIO, fixDisk, false},
 		"dead":               {func(string, string) bool { return true }, unix.EIO, fixDisk, true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,13 +78,15 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 			run := func(minutes int) Result {
 				t.Helper()
-				r, err := s.run(at(minutes), func(o *Options) { o.FS, o.Spare, o.Roster = d, spare, roster.Open(d, authority) })
+				r, err := s.run(at(minutes), func(o *Options) {
+					o.Backend, o.Spare, o.Roster = on(d, s.dir), local.Folder(d, spare), roster.Open(d, authority)
+				})
 				if err != nil {
 					t.Fatalf("minute %d: %v", minutes, err)
 				}
 				return r
 			}
-			s.write(index.File, row("lab-01", ago(40*time.Minute))+row("lab-02", ago(29*time.Minute))+row("lab-03", at(0)))
+			s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+row("lab-02", ago(29*time.Minute))+row("lab-03", at(0)))
 			run(0)
 			if got := s.heard(); got != "lab-01 silent firing" {
 				t.Fatalf("before: %s", got)
@@ -133,7 +136,7 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 			if got := s.heard(); got != "" {
 				t.Errorf("told after that: %s", got)
 			}
-			if last, err := ReadLast(disk.OS{}, s.dir); err != nil || !last.At.Equal(at(20)) || len(last.Unwritten) > 0 {
+			if last, err := ReadLast(onDisk(s.dir)); err != nil || !last.At.Equal(at(20)) || len(last.Unwritten) > 0 {
 				t.Errorf("%+v, %v", last, err)
 			}
 		})
@@ -155,8 +158,8 @@ func (h hanging) OpenFile(name string, flag int, perm os.FileMode) (disk.File, e
 // knew to be open stays open.
 func TestRun_TheDiskHangs(t *testing.T) {
 	s, spare := newScene(t), t.TempDir()
-	s.write(index.File, row("lab-01", ago(40*time.Minute)))
-	spared := func(o *Options) { o.Spare, o.Patience = spare, time.Minute }
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
+	spared := func(o *Options) { o.Spare, o.Patience = local.Folder(disk.OS{}, spare), time.Minute }
 	if _, err := s.run(now, spared); err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +167,7 @@ func TestRun_TheDiskHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := hanging{until: make(chan struct{})}
 		spareOnly := hangsIn{h, s.dir}
-		r, err := s.run(now.Add(5*time.Minute), func(o *Options) { spared(o); o.FS = spareOnly })
+		r, err := s.run(now.Add(5*time.Minute), func(o *Options) { spared(o); o.Backend = on(spareOnly, s.dir) })
 		if err != nil || !r.Memory.Lost {
 			t.Errorf("%v, %+v", err, r.Memory)
 		}
@@ -205,7 +208,8 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	rosterDir := t.TempDir()
 	rows := []check.Row{{ID: "rows.files", Status: check.Fail}, {ID: "disk.reserve", Status: check.Pass}}
 	spared := func(o *Options) {
-		o.Spare, o.KnownStores, o.Roster, o.Receiver = spare, known, roster.Open(disk.OS{}, rosterDir), rows
+		o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: s.dir, Known: known})
+		o.Spare, o.Roster, o.Receiver = local.Folder(disk.OS{}, spare), roster.Open(disk.OS{}, rosterDir), rows
 	}
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	run := func(minutes int) Result {
@@ -220,7 +224,7 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(rosterDir, roster.File), []byte(enrolled("lab-01")+enrolled("lab-02")), 0o600))
 	s.write(store.IDFile, "one\n")
 	must(t, os.WriteFile(filepath.Join(known, "ids"), []byte("one\n"), 0o600))
-	s.write(index.File, row("lab-01", ago(40*time.Minute))+row("lab-02", at(4)))
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+row("lab-02", at(4)))
 	run(0)
 	s.heard()
 	must(t, os.Rename(s.dir, s.dir+".away"))
@@ -274,17 +278,17 @@ func TestRun_AlertsRotated(t *testing.T) {
 			s := newScene(t)
 			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 			shipped := row("lab-01", ago(40*time.Minute)) + row("lab-02", ago(40*time.Minute))
-			s.write(index.File, shipped)
+			s.write(local.IndexFile, shipped)
 			s.must(at(0))
 			s.heard()
-			must(t, spoil(filepath.Join(s.dir, AlertsFile)))
-			s.write(index.File, shipped+row("lab-01", at(3)))
+			must(t, spoil(filepath.Join(s.dir, local.AlertsFile)))
+			s.write(local.IndexFile, shipped+row("lab-01", at(3)))
 			s.must(at(5))
 			got := s.heard()
 			if !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") || strings.Contains(got, "lab-09") {
 				t.Errorf("told %q", got)
 			}
-			s.write(index.File, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
+			s.write(local.IndexFile, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
 			s.must(at(10))
 			if got := s.heard(); got != "lab-02 silent resolved" {
 				t.Errorf("then told %q", got)
@@ -303,19 +307,19 @@ func TestRun_AFolderOfAnotherUser(t *testing.T) {
 		t.Skip("needs root")
 	}
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	must(t, os.Chown(s.dir, 65534, 65534))
 	if _, err := s.run(now, nil); err == nil || len(s.told) > 0 {
 		t.Errorf("a person: %v, told %v", err, s.told)
 	}
 	spare := t.TempDir()
-	if _, err := s.run(now, func(o *Options) { o.Spare = spare }); err != nil {
+	if _, err := s.run(now, func(o *Options) { o.Spare = local.Folder(disk.OS{}, spare) }); err != nil {
 		t.Error(err)
 	}
 	if got := s.heard(); got != "@receiver data-broken firing, lab-01 silent firing" {
 		t.Errorf("the service told %q", got)
 	}
-	if _, err := os.Stat(filepath.Join(s.dir, AlertsFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(s.dir, local.AlertsFile)); err == nil {
 		t.Error("it wrote there")
 	}
 }
@@ -332,7 +336,7 @@ func TestRun_ContactsOfHosts(t *testing.T) {
 		"it tried earlier": {50 * time.Minute, "lab-01 silent firing"},
 	} {
 		s := newScene(t)
-		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{
+		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{
 			"lab-01": {LastAccepted: ago(40 * time.Minute), LastFailed: ago(c.failed)},
 		}})
 		if got := symptoms(s.must(now).Open); got != c.want {
@@ -346,7 +350,7 @@ func TestRun_ContactsOfHosts(t *testing.T) {
 func TestRun_TheRosterIsEmpty(t *testing.T) {
 	s := newScene(t)
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
-	s.write(index.File, row("lab-01", ago(25*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(25*time.Minute)))
 	s.write(roster.File, enrolled("lab-01"))
 	s.must(at(0))
 	for _, spoil := range []func() error{
@@ -376,7 +380,7 @@ func TestRun_WhetherAHostEverShipped(t *testing.T) {
 		}
 		return nil
 	})
-	r, err := s.run(now, func(o *Options) { o.FS = d })
+	r, err := s.run(now, func(o *Options) { o.Backend = on(d, s.dir) })
 	if got := symptoms(r.Open); err != nil || got != "@receiver data-broken firing" {
 		t.Errorf("%v, open: %s", err, got)
 	}
@@ -391,7 +395,7 @@ func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 	h.Heard = Contact{At: ago(time.Minute), Any: ago(time.Minute)}
 	for _, status := range []check.Status{check.Pass, check.Fail} {
 		f := facts(h)
-		f.Seen = map[Key]time.Time{{"lab-01", StaleVersion}: ago(2 * day)}
+		f.Seen = map[Key]time.Time{{Host: "lab-01", Symptom: StaleVersion}: ago(2 * day)}
 		for _, id := range []string{"authority.reachable", "releases.signed"} {
 			f.Receiver = append(f.Receiver, check.Row{ID: id, Status: status, Detail: "no answer", Fix: "on the receiver: mend " + id, Hard: true})
 		}
@@ -436,7 +440,7 @@ func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 // TestRun_SyslogCannotBeTold: the rows are written, and the delivery knows.
 func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	r, err := s.run(now, func(o *Options) { o.Tell = func(Alert) error { return unix.ECONNREFUSED } })
 	if err == nil || r.Unsaid == nil || s.rows() != "10 lab-01 silent firing" {
 		t.Errorf("%v, unsaid %v, rows %q", err, r.Unsaid, s.rows())
@@ -452,11 +456,11 @@ func TestRun_OneAlertOfOneFault(t *testing.T) {
 	}{
 		"full":               {"write", "", "disk.reserve", "@receiver disk-low firing", unix.ENOSPC},
 		"full, none says so": {"write", "", "", "@receiver data-broken firing", unix.ENOSPC},
-		"index of root":      {"open", index.File, "ledger.index", "@receiver index-broken firing", unix.EACCES},
-		"contacts of root":   {"open", contacts.File, "ledger.index", "@receiver data-broken firing, @receiver index-broken firing", unix.EACCES},
+		"index of root":      {"open", local.IndexFile, "ledger.index", "@receiver index-broken firing", unix.EACCES},
+		"contacts of root":   {"open", receiver.ContactsDoc, "ledger.index", "@receiver data-broken firing, @receiver index-broken firing", unix.EACCES},
 	} {
 		s, d := newScene(t), &sickdisk.Disk{}
-		s.write(index.File, row("lab-01", ago(time.Minute)))
+		s.write(local.IndexFile, row("lab-01", ago(time.Minute)))
 		d.Fail(func(op, path string, _ int64) error {
 			if op == c.op && (c.file == "" || filepath.Base(path) == c.file) {
 				return c.err
@@ -464,7 +468,7 @@ func TestRun_OneAlertOfOneFault(t *testing.T) {
 			return nil
 		})
 		r, err := s.run(now, func(o *Options) {
-			o.FS = d
+			o.Backend = on(d, s.dir)
 			if c.check != "" {
 				o.Receiver = []check.Row{{ID: c.check, Status: check.Fail, Hard: true}}
 			}

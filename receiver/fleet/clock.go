@@ -47,15 +47,6 @@ func (s *State) past(now time.Time, seen map[Key]time.Time) {
 	}
 }
 
-// When returns when a row was written, which is before its At where the clock was
-// behind the row above.
-func (a Alert) When() time.Time {
-	if !a.Clock.IsZero() {
-		return a.Clock
-	}
-	return a.At
-}
-
 // clockWrong finds that the receiver's clock is wrong: by the hosts', where they are
 // enough to outvote it or nothing keeps it right, and by its own jumps, where nothing
 // shows that it is right now.
@@ -90,7 +81,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 func (f *Facts) hostsOffset() (time.Duration, int) {
 	var all []time.Duration
 	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
+		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
 			all = append(all, h.Heard.Offset)
 		}
 	}

@@ -18,8 +18,9 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -32,7 +33,7 @@ type rx struct {
 	up     bool // serve runs
 	minute int
 	book   *contacts.Book
-	index  *index.Index
+	index  receiver.Log[receiver.Entry]
 	on     map[ident.Host]bool
 	offset map[ident.Host]time.Duration // of a host's clock, from the true time
 	off    time.Duration                // of this one
@@ -83,11 +84,11 @@ func (x *rx) wall() time.Time { return x.r.Wall }
 
 func (x *rx) start() {
 	x.t.Helper()
-	var err error
-	if x.index, err = index.Open(lazy{}, x.dir, x.wall); err != nil {
+	x.index = local.Open(local.Options{FS: lazy{}, Dir: x.dir, Now: x.wall}).Index
+	if err := x.index.Open(); err != nil {
 		x.t.Fatal(err)
 	}
-	x.book = contacts.Open(contacts.Options{FS: lazy{}, DataDir: x.dir, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
+	x.book = contacts.Open(contacts.Options{Docs: on(lazy{}, x.dir).Docs, Clock: x.clock, Log: slog.New(slog.DiscardHandler)})
 	x.book.Ready(true)
 	x.up = true
 	x.save()
@@ -128,7 +129,7 @@ func (x *rx) boot(away, off time.Duration) {
 
 func (x *rx) ship(h ident.Host) {
 	x.t.Helper()
-	if _, err := x.index.Append(index.Row{Host: h, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)), Commit: ident.Commit(strings.Repeat("a", 40))}); err != nil {
+	if err := x.index.Append([]receiver.Entry{{Host: h, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)), Commit: ident.Commit(strings.Repeat("a", 40))}}); err != nil {
 		x.t.Fatal(err)
 	}
 	x.book.Heard(h, "192.0.2.1", "1", now.Add(1e4*time.Hour))
@@ -140,7 +141,7 @@ func (x *rx) ship(h ident.Host) {
 func (x *rx) check() {
 	x.t.Helper()
 	r, err := x.run(x.r.Wall, func(o *Options) {
-		o.FS, o.Clock, o.Receiver = lazy{}, x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
+		o.Backend, o.Clock, o.Receiver = on(lazy{}, x.dir), x.r, []check.Row{{ID: "clock.synced", Status: x.synced}}
 	})
 	if err != nil {
 		x.t.Fatal(err)
@@ -256,7 +257,7 @@ func TestClock_AheadForOneBoot(t *testing.T) {
 			}
 		}
 		at := time.Time{}
-		for a, err := range ReadAlerts(disk.OS{}, x.dir, time.Time{}) {
+		for a, err := range on(disk.OS{}, x.dir).Alerts.Since(time.Time{}) {
 			if err != nil || a.At.Before(at) || a.When().After(x.r.Wall.Add(8*time.Hour)) {
 				t.Fatalf("row %+v after %s, %v", a, at, err)
 			}
@@ -310,8 +311,8 @@ func TestClock_RefusalsOfAWrongTime(t *testing.T) {
 	x.set(8 * time.Hour)
 	x.pass(6, func() {})
 	x.book.RefusedPut("lab-1", wire.NewProblem(wire.Gated, "not in the list"))
-	x.json(contacts.RefusalsFile, contacts.Refusal{
-		V: 1, At: x.r.Wall, Host: "lab-1", Proven: true, Route: contacts.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1, First: x.r.Wall, Last: x.r.Wall,
+	x.json(local.RejectionsFile, receiver.Rejection{
+		V: 1, At: x.r.Wall, Host: "lab-1", Proven: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1, First: x.r.Wall, Last: x.r.Wall,
 	})
 	x.set(0)
 	x.well(60, "right")
@@ -377,13 +378,13 @@ func TestClock_AnyClock(t *testing.T) {
 		}
 		rows := 0
 		at := time.Time{}
-		for r, err := range index.Rows(disk.OS{}, x.dir, time.Time{}) {
+		for r, err := range onDisk(x.dir).Index.Since(time.Time{}) {
 			if err != nil || r.ReceivedAt.Before(at) {
 				t.Fatalf("seed %d: row of %s after %s, %v", seed, r.ReceivedAt, at, err)
 			}
 			rows, at = rows+1, r.ReceivedAt
 		}
-		if b, err := os.ReadFile(filepath.Join(x.dir, index.File)); err != nil || strings.Count(string(b), "\n") != rows {
+		if b, err := os.ReadFile(filepath.Join(x.dir, local.IndexFile)); err != nil || strings.Count(string(b), "\n") != rows {
 			t.Errorf("seed %d: %d rows can be read, %v", seed, rows, err)
 		}
 	}

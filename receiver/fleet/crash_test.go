@@ -9,7 +9,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 )
 
 // TestRun_CutOffAtEveryCall: the run that finds a fault, or the one that finds
@@ -43,7 +43,7 @@ func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, su
 	s := newScene(t)
 	d := faultdisk.New(s.dir)
 	put := func(content string) {
-		if err := disk.ReplaceBytes(d, filepath.Join(s.dir, index.File), 0o600, []byte(content)); err != nil {
+		if err := disk.ReplaceBytes(d, filepath.Join(s.dir, local.IndexFile), 0o600, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -56,7 +56,7 @@ func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, su
 		}
 		if i == broken {
 			d.Arm(at, fault)
-			_, err := s.run(when, func(o *Options) { o.FS = d })
+			_, err := s.run(when, func(o *Options) { o.Backend = on(d, s.dir) })
 			reached = d.Calls() >= at
 			d.Reboot(survive)
 			if err == nil && !reached {
@@ -64,12 +64,12 @@ func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, su
 			}
 			continue
 		}
-		if _, err := s.run(when, func(o *Options) { o.FS = d }); err != nil {
+		if _, err := s.run(when, func(o *Options) { o.Backend = on(d, s.dir) }); err != nil {
 			t.Fatalf("%s: run %d: %v", name, i, err)
 		}
 	}
 	count := map[string]int{}
-	for a, err := range ReadAlerts(d, s.dir, time.Time{}) {
+	for a, err := range on(d, s.dir).Alerts.Since(time.Time{}) {
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

@@ -190,7 +190,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	if since.IsZero() {
 		since = r.At
 	}
-	held, firing := f.Held[Key{string(name), FatalOnly}]
+	held, firing := f.Held[Key{Host: string(name), Symptom: FatalOnly}]
 	firing = firing && held.Firing && !h.Accepted.After(held.Since)
 	if firing {
 		since = held.Since
@@ -234,8 +234,8 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 // is fresh, and, where the symptom fires, until the host says otherwise or was
 // silent for the whole lookback. A fault is not over because its host fell silent.
 func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
-	most := f.Limits.fresh()
-	if f.Held[Key{string(name), symptom}].Firing {
+	most := f.Limits.Fresh()
+	if f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
 		most = f.Limits.Lookback
 	}
 	return f.Now.Sub(at) <= most
@@ -244,7 +244,7 @@ func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
 // failing returns the ids of hard checks that failed last, if that is recent
 // enough to speak for now.
 func (h *Host) failing(f *Facts) ([]string, time.Time) {
-	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() && !h.Heard.At.Before(h.Snapshot.At) {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() && !h.Heard.At.Before(h.Snapshot.At) {
 		return h.Heard.Failing, h.Heard.At
 	}
 	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
@@ -260,7 +260,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	heard := later(h.Heard.At, h.Knock.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
-	if left >= f.Limits.CertLife/6 || f.Now.Sub(heard) > f.Limits.Lookback {
+	if !h.Roster.Ending(f.Now) || f.Now.Sub(heard) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
@@ -275,7 +275,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.hour() ||
+	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.trend() ||
 		n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}
@@ -295,7 +295,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			if b.Last.Before(to) {
 				to = b.Last
 			}
-			if !to.After(from) || f.Now.Sub(to) > f.Limits.hour() {
+			if !to.After(from) || f.Now.Sub(to) > f.Limits.trend() {
 				continue
 			}
 			return Finding{

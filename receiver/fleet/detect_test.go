@@ -21,7 +21,7 @@ var now = time.Date(2026, 3, 1, 0, 10, 0, 0, time.UTC)
 func ago(d time.Duration) time.Time { return now.Add(-d) }
 
 func limits() Limits {
-	return Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour, CertLife: 30 * 24 * time.Hour}
+	return Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour}
 }
 
 func facts(h *Host) *Facts {
@@ -47,7 +47,7 @@ func testChecks() (all []check.Check) {
 }
 
 func active(enrolled time.Duration) *roster.Host {
-	return &roster.Host{Name: "lab-01", State: roster.Active, EnrolledAt: ago(enrolled), CertExpires: now.Add(20 * 24 * time.Hour)}
+	return &roster.Host{Name: "lab-01", State: roster.Active, EnrolledAt: ago(enrolled), CertIssued: ago(10 * 24 * time.Hour), CertExpires: now.Add(20 * 24 * time.Hour)}
 }
 
 func refused(at time.Duration, k wire.Kind) Refusal {
@@ -117,8 +117,11 @@ func TestJudge_Edges(t *testing.T) {
 		"token ran out 61 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(61 * time.Minute)}}, nil, "never-reported/token-unused"},
 		"its token was revoked": {Host{Roster: &roster.Host{State: roster.Pending}}, nil, ""},
 
-		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
-		"time enough": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
+		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
+		// Each certificate is judged by its own life, whatever cert_life is today.
+		"a year's certificate": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(315 * day), CertExpires: now.Add(50 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
+		"a three days' one":    {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(2 * day), CertIssued: ago(2 * day), CertExpires: now.Add(day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
+		"time enough":          {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
 
 		"outbox grew":            {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
 		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
@@ -158,7 +161,7 @@ func TestJudge_Edges(t *testing.T) {
 // TestJudge_FatalOnlyHolds: a host that holds its episodes after the first
 // refusal is still refused a day later, until one is taken.
 func TestJudge_FatalOnlyHolds(t *testing.T) {
-	k := Key{"lab-01", FatalOnly}
+	k := Key{Host: "lab-01", Symptom: FatalOnly}
 	since := ago(3 * day)
 	for name, c := range map[string]struct {
 		accepted time.Time
@@ -191,7 +194,7 @@ func TestJudge_FailingChecksMustLast(t *testing.T) {
 	if len(found) != 1 || found[0].Fix != "on lab-01: fix disk.reserve" || !found[0].Since.Equal(now) {
 		t.Fatalf("later: %+v", found)
 	}
-	f.Seen, f.Held = nil, map[Key]Entry{{"lab-01", DoctorFailing}: {Firing: true}}
+	f.Seen, f.Held = nil, map[Key]Entry{{Host: "lab-01", Symptom: DoctorFailing}: {Firing: true}}
 	if found, _ = Judge(f); len(found) != 1 {
 		t.Errorf("a firing one stopped as its sighting was forgotten: %+v", found)
 	}
@@ -222,8 +225,8 @@ func TestJudge_AFaultIsNotOverAsItsHostFellSilent(t *testing.T) {
 		})
 		f.Seen, f.Held = map[Key]time.Time{}, map[Key]Entry{}
 		for _, symptom := range []string{DoctorFailing, StaleVersion, BacklogGrowing} {
-			f.Seen[Key{"lab-01", symptom}] = ago(2 * day)
-			f.Held[Key{"lab-01", symptom}] = Entry{Firing: c.firing}
+			f.Seen[Key{Host: "lab-01", Symptom: symptom}] = ago(2 * day)
+			f.Held[Key{Host: "lab-01", Symptom: symptom}] = Entry{Firing: c.firing}
 		}
 		found, _ := Judge(f)
 		var got []string
@@ -269,7 +272,7 @@ func TestJudge_TheReceiverItself(t *testing.T) {
 		{ID: "units.restarts", Status: check.Warn},
 		{ID: "receiver.ready", Status: check.Fail, Hard: true, Fix: "look"},
 	}
-	f.Seen = map[Key]time.Time{{Receiver, DoctorFailing}: ago(time.Hour)}
+	f.Seen = map[Key]time.Time{{Host: Receiver, Symptom: DoctorFailing}: ago(time.Hour)}
 	for i := range 3 {
 		f.Hosts[ident.Host(fmt.Sprintf("lab-1%d", i))] = &Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Offset: time.Hour}}
 	}

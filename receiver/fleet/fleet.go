@@ -14,15 +14,12 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
-
-// Receiver is who a symptom of the receiver itself is told of; no host can have
-// this name.
-const Receiver = "@receiver"
 
 // Facts are all that is known at the time of a run. Detectors look at nothing
 // else.
@@ -47,19 +44,28 @@ type Limits struct {
 	SilentAfter   time.Duration
 	Lookback      time.Duration
 	NeverReported time.Duration
-	CertLife      time.Duration
 }
 
-// fresh is how old a ping may be to speak for now: by default three are missed.
-func (l Limits) fresh() time.Duration { return l.SilentAfter / 2 }
+// LimitsOf returns the thresholds that a config sets.
+func LimitsOf(c config.Receiver) Limits {
+	return Limits{SilentAfter: c.Fleet.SilentAfter.D(), Lookback: c.Fleet.Lookback.D(), NeverReported: c.Fleet.NeverReported.D()}
+}
 
-// steady is how long a finding that may pass by itself has to last before it
-// counts; by default four minutes, so that two runs must see it.
+// The windows that follow SilentAfter, because all of them are about how often a host
+// pings; in brackets what they are by default.
+
+// Fresh is how old a ping may be to speak for now [15 min: three are missed].
+func (l Limits) Fresh() time.Duration { return l.SilentAfter / 2 }
+
+// Together is how long hosts with one cause are collected for one notification [10 min].
+func (l Limits) Together() time.Duration { return l.SilentAfter / 3 }
+
+// steady is how long a finding that may pass by itself has to last before it counts
+// [4 min, so that two runs must see it].
 func (l Limits) steady() time.Duration { return l.SilentAfter * 2 / 15 }
 
-// hour is the time over which pings are compared with each other, by default an
-// hour.
-func (l Limits) hour() time.Duration { return 2 * l.SilentAfter }
+// trend is the time over which pings are compared with each other [1 h].
+func (l Limits) trend() time.Duration { return 2 * l.SilentAfter }
 
 // Span is a stretch of time.
 type Span struct{ From, To time.Time }
@@ -158,11 +164,8 @@ type Reason struct {
 	Fix   string // where no check has it
 }
 
-// Key names one alert.
-type Key struct{ Host, Symptom string }
-
 // Key returns what the finding is about.
-func (f Finding) Key() Key { return Key{f.Host, f.Symptom} }
+func (f Finding) Key() Key { return Key{Host: f.Host, Symptom: f.Symptom} }
 
 // sign returns the last time at which the host shipped, or would have if the receiver
 // could have taken it, and not before a time.

@@ -1,22 +1,17 @@
 package fleet
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/clock"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
-	"cis490/receiver/index"
 	"cis490/receiver/roster"
 )
 
@@ -26,15 +21,14 @@ const beat = 2*time.Minute + 30*time.Second
 
 // Source is where facts are read from.
 type Source struct {
-	FS      disk.FS
-	DataDir string       // of the receiver, or a copy of it
-	Roster  *roster.View // nil: no roster, so only hosts that ship are known
+	receiver.Backend              // the receiver's, or a copy of it
+	Roster           *roster.View // nil: no roster, so only hosts that ship are known
 	// Gate judges the commit that a host runs; nil: not judged.
 	Gate func(ident.Commit) (wire.Verdict, error)
 	// Offered returns the version that a host should run; nil: none is known.
 	Offered func(ident.Host) string
 	// Clock is a reading of this machine's clock, for the time since boot; its wall time
-	// is not looked at. Zero: DataDir is of another machine.
+	// is not used. Zero: the backend is another machine's.
 	Clock clock.Reading
 }
 
@@ -49,7 +43,7 @@ func (s Source) reading(now time.Time) clock.Reading {
 // them, joined; a broken ledger must not hide what the others say.
 func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
-	book, err := contacts.Read(s.FS, s.DataDir)
+	book, err := contacts.Read(s.Docs)
 	book.Bridge(s.reading(now))
 	f.book = book
 	f.away(book, now)
@@ -142,66 +136,28 @@ func (f *Facts) missRoster(before int) int {
 // errRoster reports that the roster is not what it was.
 var errRoster = errors.New("the roster has no hosts")
 
-// taken is what matters here of a row of the index; the rest may be wrong.
-type taken struct {
-	Host     ident.Host `json:"host"`
-	Commit   string     `json:"commit"`
-	Repaired bool       `json:"repaired"`
-	Archived bool       `json:"archived"`
-}
+// indexError is a failure to read the index.
+type indexError struct{ error }
 
-// quick reads a row of the form that this receiver writes, in a tenth of the time
-// that decoding takes; false for any other form.
-func quick(line []byte) (r taken, ok bool) {
-	rest, ok := bytes.CutPrefix(line, []byte(`{"v":1,"received_at":"`))
-	if !ok || bytes.IndexByte(line, '\\') >= 0 || bytes.IndexByte(rest, '{') >= 0 {
-		return r, false
-	}
-	_, rest, ok = bytes.Cut(rest, []byte(`"`))
-	if !ok {
-		return r, false
-	}
-	rest, ok = bytes.CutPrefix(rest, []byte(`,"host":"`))
-	if !ok {
-		return r, false
-	}
-	host, rest, ok := bytes.Cut(rest, []byte(`"`))
-	if !ok || !bytes.HasSuffix(rest, []byte("}")) {
-		return r, false
-	}
-	var err error
-	if r.Host, err = ident.ParseHost(string(host)); err != nil {
-		return r, false
-	}
-	if _, commit, has := bytes.Cut(rest, []byte(`,"commit":"`)); has {
-		commit, _, _ = bytes.Cut(commit, []byte(`"`))
-		r.Commit = string(commit)
-	}
-	r.Repaired = bytes.Contains(rest, []byte(`,"repaired":true`))
-	r.Archived = bytes.Contains(rest, []byte(`,"archived":true`))
-	return r, true
-}
+// Unwrap returns the storage's error.
+func (e indexError) Unwrap() error { return e.error }
 
 // accepted reads the window of the index. Rows of a repair or an archive are
 // not news of the host.
 func (f *Facts) accepted(s Source, now time.Time) error {
-	for line, err := range ledger.Rows(s.FS, filepath.Join(s.DataDir, index.File), index.TimeKey, now.Add(-f.Limits.Lookback)) {
+	for r, err := range s.Index.Since(now.Add(-f.Limits.Lookback)) {
 		if err != nil {
-			return err
+			return indexError{err}
 		}
-		r, ok := quick(line.Line)
-		if !ok && json.Unmarshal(line.Line, &r) != nil {
+		if r.Archived {
 			continue
-		}
-		if r.Host == "" || r.Archived {
-			continue // one bad row must not hide the others
 		}
 		h := f.host(r.Host)
 		h.Stored = true
 		if r.Repaired {
 			continue
 		}
-		at := f.past(line.Clock())
+		at := f.past(r.When())
 		if c := f.book.Hosts[r.Host]; c == nil || c.LastAccepted.IsZero() || at.After(f.book.WrittenAt) {
 			h.Accepted = later(h.Accepted, at)
 		}
@@ -216,12 +172,11 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 
 // refused reads the window of the refusals: PUTs that were refused for good.
 func (f *Facts) refused(s Source, now time.Time) error {
-	for line, err := range ledger.Rows(s.FS, filepath.Join(s.DataDir, contacts.RefusalsFile), timeKey, now.Add(-f.Limits.Lookback)) {
+	for r, err := range s.Rejections.Since(now.Add(-f.Limits.Lookback)) {
 		if err != nil {
 			return err
 		}
-		var r contacts.Refusal
-		if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || !r.Proven || r.Route != contacts.RouteEpisode || !contacts.ForGood(r.Status) {
+		if r.Host == "" || !r.Proven || r.Route != receiver.RouteEpisode || !receiver.Permanent(r.Status) {
 			continue
 		}
 		h := f.host(r.Host)
@@ -250,7 +205,7 @@ func (h *Host) contact(c *contacts.Contact) {
 	h.Accepted = later(h.Accepted, c.LastAccepted)
 	h.Bare = later(h.Bare, c.LastUnstamped)
 	h.Failed = c.LastFailed
-	if r := c.LastRefused; r != nil && contacts.ForGood(r.Status) {
+	if r := c.LastRefused; r != nil && receiver.Permanent(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 		h.Since = c.RefusedSince
 	}
@@ -279,19 +234,19 @@ func (h *Host) contact(c *contacts.Contact) {
 // rest reads what has a file for each host, only where it could matter.
 func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
 	if h.Accepted.IsZero() && !h.Stored {
-		_, err := s.FS.Lstat(filepath.Join(s.DataDir, "episodes", string(name)))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		has, err := s.Episodes.HasAny(name)
+		if err != nil {
 			return err
 		}
-		h.Stored = err == nil
+		h.Stored = has
 	}
-	if f.Now.Sub(h.Heard.At) <= f.Limits.fresh() {
-		fi, err := s.FS.Lstat(filepath.Join(s.DataDir, contacts.SnapshotsDir, string(name)+".json"))
-		if err != nil || fi.ModTime().Before(h.Heard.At) {
+	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
+		d, err := contacts.StatSnapshot(s.Docs, name)
+		if err != nil || d.Saved.Before(h.Heard.At) {
 			return nil // the ping is newer, or there is none
 		}
 	}
-	snap, err := contacts.ReadSnapshot(s.FS, s.DataDir, name)
+	snap, err := contacts.ReadSnapshot(s.Docs, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, contacts.ErrSnapshot) {
 		return nil // one host's file does not stop the others' check
 	}

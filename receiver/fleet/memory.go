@@ -3,99 +3,64 @@ package fleet
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
-	"cis490/internal/disk"
+	"cis490/receiver"
 )
 
-// Memory is where fleet-check keeps what its next run needs: the data folder, and
-// while that cannot be written the spare folder, which does not survive a boot.
+// Memory stores what the next run of fleet-check needs: in the backend and, while that
+// cannot be written, in a spare folder that does not survive a boot.
 type Memory struct {
-	FS    disk.FS
-	Dir   string // the receiver's data folder
-	Spare string // empty: none
-	// Lost is set while the data folder must not be touched: it hangs, or it is the
-	// empty mount point of a disk. ReadOnly is set while it cannot be written.
+	Data  receiver.Docs
+	Spare receiver.Docs // nil: none
+	// Lost is set while the backend must not be used: its disk hangs, or is not mounted.
+	// ReadOnly is set while it cannot be written.
 	Lost, ReadOnly bool
 }
 
-// unwritten ends the name of a file in the spare folder that is newer than the one in
-// the data folder; any other there is a copy, for when the data folder is lost.
+// unwritten ends the name of a spare document that is newer than the backend's; any
+// other one there is a copy, for when the backend is lost.
 const unwritten = ".new"
 
-// Read returns the content of a file of at most limit bytes, as it was last written.
+// Read returns a document of at most limit bytes, as it was last written.
 func (m Memory) Read(name string, limit int64) (b []byte, err error) {
-	if m.Spare != "" {
-		if b, err = disk.ReadFile(m.FS, filepath.Join(m.Spare, name+unwritten), limit); !errors.Is(err, fs.ErrNotExist) {
+	if m.Spare != nil {
+		if b, err = m.Spare.Load(name+unwritten, limit); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
 		}
 	}
 	err = fs.ErrNotExist
 	if !m.Lost {
-		b, err = disk.ReadFile(m.FS, filepath.Join(m.Dir, name), limit)
+		b, err = m.Data.Load(name, limit)
 	}
-	if m.Spare == "" || !m.Lost && (err == nil || errors.Is(err, fs.ErrNotExist)) {
+	if m.Spare == nil || !m.Lost && (err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return b, err
 	}
-	if kept, bad := disk.ReadFile(m.FS, filepath.Join(m.Spare, name), limit); bad == nil {
+	if kept, bad := m.Spare.Load(name, limit); bad == nil {
 		return kept, nil
 	}
 	return b, err
 }
 
-// Write replaces a file in the data folder, or else in the spare folder. An error says
-// that the data folder failed though it could be written before, or that no folder
-// has the file.
-func (m Memory) Write(name string, perm fs.FileMode, content []byte) (err error) {
+// Write replaces a document in the backend or, if that fails, in the spare folder. It
+// returns an error if the backend failed that could be written before, or if neither
+// has the document.
+func (m Memory) Write(name string, content []byte) (err error) {
 	if !m.Lost && !m.ReadOnly {
-		err = disk.ReplaceBytes(m.FS, filepath.Join(m.Dir, name), perm, content)
+		err = m.Data.Save(name, content)
 	}
-	if m.Spare == "" {
+	if m.Spare == nil {
 		return err
 	}
-	spare := filepath.Join(m.Spare, name)
 	if m.Lost || m.ReadOnly || err != nil {
-		return errors.Join(err, disk.ReplaceBytes(m.FS, spare+unwritten, perm, content))
+		return errors.Join(err, m.Spare.Save(name+unwritten, content))
 	}
-	if err = m.FS.Remove(spare + unwritten); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err = m.Spare.Remove(name + unwritten); err != nil {
 		return err
 	}
-	_ = disk.ReplaceBytes(m.FS, spare, perm, content) // the data folder has it
+	_ = m.Spare.Save(name, content) // the backend has it
 	return nil
-}
-
-// try finds out whether the data folder takes what a run writes.
-func (m Memory) try() error {
-	size := int64(4 << 10)
-	if fi, err := m.FS.Lstat(filepath.Join(m.Dir, RunFile)); err == nil {
-		if !fi.Mode().IsRegular() {
-			return fmt.Errorf("%s: %w", filepath.Join(m.Dir, RunFile), disk.ErrNotRegular)
-		}
-		size = max(size, fi.Size())
-	}
-	path := filepath.Join(m.Dir, RunFile+disk.Partial)
-	err := disk.WriteSync(m.FS, path, 0o600, func(w io.Writer) error {
-		_, err := w.Write(make([]byte, size))
-		return err
-	})
-	if err == nil {
-		err = m.FS.Remove(path)
-	}
-	if err != nil {
-		return err
-	}
-	f, err := m.FS.OpenFile(filepath.Join(m.Dir, AlertsFile), os.O_WRONLY|os.O_APPEND, 0)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		err = f.Close()
-	}
-	return err
 }
 
 // errStuck reports that the disk did not answer in time.

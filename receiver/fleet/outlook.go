@@ -47,7 +47,7 @@ func (f *Facts) Outlook(name ident.Host) Outlook {
 	}
 	f.nextOfVersion(h, say)
 	if r := h.Roster; r != nil && r.State == roster.Active && !r.CertExpires.IsZero() {
-		renew := r.CertExpires.Add(-f.Limits.CertLife / 3)
+		renew := r.CertExpires.Add(-r.CertLife() / 3)
 		switch {
 		case r.CertExpires.Before(f.Now):
 			say("its certificate is over; cert-fetch there asks for a new one every 5 minutes, which its old key entitles it to")

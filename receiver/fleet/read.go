@@ -4,17 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"path/filepath"
 	"slices"
 	"syscall"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/fault"
-	"cis490/internal/machine"
+	"cis490/receiver"
 	"cis490/receiver/silences"
-	"cis490/receiver/store"
 )
 
 // past is what a run has read before it judges.
@@ -25,7 +21,7 @@ type past struct {
 	rows   time.Time // of the newest row of alerts.jsonl that is known
 	queue  []Alert   // rows of earlier runs that are not in alerts.jsonl yet
 	facts  *Facts
-	hush   map[silences.Key]silences.Silence
+	hush   map[receiver.AlertKey]receiver.Silence
 	unread []error // what could not be read
 	unlock func()
 }
@@ -33,25 +29,23 @@ type past struct {
 // read reads all that a run needs. Only another run, and a user who must not write
 // here, are errors; what else is wrong with the data folder is a fact.
 func (o Options) read() (past, error) {
-	p := past{memory: Memory{FS: o.FS, Dir: o.DataDir, Spare: o.Spare}, unlock: func() {}}
-	if gone := store.Vanished(o.FS, o.DataDir, o.KnownStores); errors.Is(gone, store.ErrVanished) {
+	p := past{memory: Memory{Data: o.Docs, Spare: o.Spare}, unlock: func() {}}
+	if gone := o.Present(); errors.Is(gone, receiver.ErrVanished) {
 		return p.without(o, gone), nil
 	}
 	broken := error(nil)
 	if !o.DryRun {
-		take := o.Lock
-		if take == nil {
-			take = func(dir string) (func(), error) { return lock(dir, o.Spare == "") }
-		}
-		unlock, err := take(o.DataDir)
+		unlock, err := o.lease()
 		switch {
-		case errors.Is(err, disk.ErrLocked), fault.CodeOf(err) == fault.NoPerm:
+		case errors.Is(err, receiver.ErrLeased), fault.CodeOf(err) == fault.NoPerm:
 			return p, err
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
 			return p.without(o, err), nil
 		case err == nil:
 			p.unlock = unlock
-			err = p.memory.try()
+			if err = o.Docs.Writable(receiver.FleetCheckDoc); err == nil {
+				err = o.Alerts.Healthy()
+			}
 		}
 		broken, p.memory.ReadOnly = err, err != nil
 	}
@@ -59,7 +53,7 @@ func (o Options) read() (past, error) {
 	broken = errors.Join(broken, err)
 	p.facts, err = Gather(o.Source, o.Now, o.Limits)
 	p.facts.Broken = errors.Join(broken, err)
-	if p.hush, err = silences.Read(o.FS, o.DataDir); err != nil { // then too much is told rather than too little
+	if p.hush, err = silences.Read(o.Silences); err != nil { // then too much is told rather than too little
 		p.unread = append(p.unread, err)
 	}
 	return p, nil
@@ -67,7 +61,7 @@ func (o Options) read() (past, error) {
 
 // without is what a run knows that cannot use the data folder at all.
 func (p past) without(o Options, why error) past {
-	p.memory = Memory{FS: o.FS, Dir: o.DataDir, Spare: o.Spare, Lost: true}
+	p.memory = Memory{Data: o.Docs, Spare: o.Spare, Lost: true}
 	p.facts = &Facts{Now: o.Now, Limits: o.Limits, Unread: true, Lost: true, Broken: why}
 	p.unlock = func() {}
 	_ = p.recall(o) // reads the spare folder
@@ -83,10 +77,10 @@ func (p *past) recall(o Options) (err error) {
 	p.last.bridge(o.reading(o.Now))
 	p.state, err = State{Entries: map[Key]Entry{}}, nil
 	if !p.memory.Lost {
-		p.state, err = ReadState(o.FS, o.DataDir)
+		p.state, err = ReadState(o.Alerts)
 	}
 	if err != nil {
-		err = fmt.Errorf("read %s: %w", AlertsFile, err)
+		err = fmt.Errorf("read alerts: %w", err)
 	}
 	p.rows = later(p.state.Last, p.last.Rows)
 	forgot := p.memory.Lost || err != nil || p.state.Last.Before(p.last.Rows)
@@ -139,38 +133,21 @@ func (s *State) has(a Alert) bool {
 	return e.resolved
 }
 
-// errOwner reports that another user owns the data folder.
-var errOwner = errors.New("has another owner")
-
-// lock makes sure that one fleet-check at a time works on the data, and that what it
-// writes is its owner's. A person who is another user is refused; the service goes on,
-// as it has to tell of a folder that is not its own.
-func lock(dir string, person bool) (unlock func(), err error) {
-	d, err := disk.OS{}.OpenFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	fi, err := d.Stat()
-	if err == nil {
-		if st, ok := fi.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() {
-			owner := machine.UserName(st.Uid)
-			err = fmt.Errorf("%s %w: it belongs to %s, not to %s", dir, errOwner, owner, machine.UserName(uint32(os.Geteuid())))
-			if person {
-				err = fault.Exit(fault.Fix(fmt.Errorf("%s belongs to %s: what this user wrote there would be in the way", dir, owner),
-					fmt.Sprintf("sudo -u %s cis490 fleet-check   # or only look: cis490 fleet-check --dry-run", owner)), fault.NoPerm)
-			}
-		}
-	}
-	if err = errors.Join(err, d.Close()); err != nil {
-		return nil, err
-	}
-	// Not the folder itself: that is serve's lock.
-	f, err := disk.OS{}.LockFile(filepath.Join(dir, "fleet-check.lock"), 0o600)
-	if errors.Is(err, disk.ErrLocked) {
+// lease makes sure that one fleet-check at a time works on the data, and that its owner
+// owns what it writes. A person who is another user is refused; the service goes on,
+// because it has to report a backend that is not its own.
+func (o Options) lease() (release func(), err error) {
+	held, err := o.Lease(receiver.Checking)
+	other, foreign := errors.AsType[*receiver.OwnerError](err)
+	switch {
+	case errors.Is(err, receiver.ErrLeased):
 		err = fault.Exit(fmt.Errorf("another fleet-check is running: %w", err), fault.TempFail)
+	case foreign && o.Spare == nil:
+		err = fault.Exit(fault.Fix(fmt.Errorf("%s belongs to %s: what this user wrote there would be in the way", other.Path, other.Owner),
+			fmt.Sprintf("sudo -u %s cis490 fleet-check   # or only look: cis490 fleet-check --dry-run", other.Owner)), fault.NoPerm)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return func() { _ = f.Close() }, nil // the lock ends with it
+	return func() { _ = held.Close() }, nil // the lease ends with it
 }

@@ -31,7 +31,7 @@ const skew = 2 * time.Minute
 func (f *Facts) why(h *Host, since time.Time) Reason {
 	c, k := h.Heard, h.Knock
 	heard := later(c.At, c.Any)
-	alive := f.Now.Sub(c.At) <= f.Limits.fresh()
+	alive := f.Now.Sub(c.At) <= f.Limits.Fresh()
 	ids, _ := h.failing(f)
 	switch {
 	case k.Valid && k.At.After(since) && k.At.After(heard):

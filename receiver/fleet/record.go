@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"time"
 
-	"cis490/internal/disk"
-	"cis490/internal/ledger"
+	"cis490/receiver"
 )
 
 // How many rows wait for alerts.jsonl, and for how long: what is open is in each hour's
@@ -25,7 +23,7 @@ const (
 func (o Options) tell(rows []Alert) error {
 	var errs []error
 	for _, a := range rows {
-		if a.Told() && o.Tell != nil {
+		if a.Notify() && o.Tell != nil {
 			errs = append(errs, o.Tell(a))
 		}
 	}
@@ -52,60 +50,52 @@ func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 	}
 	b, bad := json.Marshal(next)
 	if bad == nil {
-		bad = p.memory.Write(RunFile, 0o644, append(b, '\n'))
+		bad = p.memory.Write(receiver.FleetCheckDoc, append(b, '\n'))
 	}
 	return next, errors.Join(err, bad)
 }
 
-// append returns how many of the rows it has appended to alerts.jsonl.
+// append returns how many of the rows it has appended to the alerts: those of one run,
+// which have one time, with one write. A row that waited keeps its time, so that it is
+// not notified twice.
 func (o Options) append(rows []Alert) (n int, err error) {
-	at := rows[0].At // a row that waited keeps its time, so that nobody is told of it twice
-	l, err := ledger.Open(ledger.Options{
-		FS: o.FS, Path: filepath.Join(o.DataDir, AlertsFile), TimeKey: timeKey, Perm: 0o640,
-		Now: func() time.Time { return at },
-	})
-	if err != nil {
-		return 0, err
-	}
-	for i := range rows {
-		at = rows[i].At
-		if err = l.Append(func(at time.Time) any { rows[i].At = at; return rows[i] }); err != nil {
-			break
+	for n < len(rows) && err == nil {
+		end := n + 1
+		for end < len(rows) && rows[end].At.Equal(rows[n].At) {
+			end++
 		}
-		n++
+		if err = o.Alerts.Append(rows[n:end]); err == nil {
+			n = end
+		}
 	}
-	return n, errors.Join(err, l.Close())
+	return n, errors.Join(err, o.Alerts.Close())
 }
 
-// SpareDir is the folder in which fleet-check's service keeps what the data folder does
-// not take.
-const SpareDir = "/run/cis490-fleet-health"
-
-// ReadLast reads the last run; none is the zero Last.
-func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
-	return readLast(Memory{FS: fsys, Dir: dataDir})
+// ReadLast returns the last run as it was last written, also while the backend is broken;
+// the zero Last if there was none.
+func ReadLast(b receiver.Backend) (Last, error) {
+	return readLast(Memory{Data: b.Docs, Spare: b.Spare})
 }
 
-// Ran returns when the last run ended, by the files that it replaced; zero if there is none.
-func (m Memory) Ran() (at time.Time) {
-	paths := []string{filepath.Join(m.Dir, RunFile)}
-	if m.Spare != "" {
-		paths = append(paths, filepath.Join(m.Spare, RunFile), filepath.Join(m.Spare, RunFile+unwritten))
-	}
-	for _, path := range paths {
-		if fi, err := m.FS.Lstat(path); err == nil && fi.ModTime().After(at) {
-			at = fi.ModTime()
+// Ran returns when the last run ended, by the document that it replaced; zero if there
+// was none.
+func Ran(b receiver.Backend) (at time.Time) {
+	saved := func(docs receiver.Docs, name string) {
+		if d, err := docs.Stat(name); err == nil && d.Saved.After(at) {
+			at = d.Saved
 		}
+	}
+	saved(b.Docs, receiver.FleetCheckDoc)
+	if b.Spare != nil {
+		saved(b.Spare, receiver.FleetCheckDoc)
+		saved(b.Spare, receiver.FleetCheckDoc+unwritten)
 	}
 	return at
 }
 
-// Last reads the last run as it was written last, also while the data folder is broken.
-func (m Memory) Last() (Last, error) { return readLast(m) }
-
 func readLast(m Memory) (Last, error) {
 	var l Last
-	b, err := m.Read(RunFile, 64<<20)
+	b, err := m.Read(receiver.FleetCheckDoc, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return l, nil
 	}
@@ -113,7 +103,7 @@ func readLast(m Memory) (Last, error) {
 		err = json.Unmarshal(b, &l)
 	}
 	if err != nil {
-		return Last{}, fmt.Errorf("read %s: %w", RunFile, err)
+		return Last{}, fmt.Errorf("read %s: %w", receiver.FleetCheckDoc, err)
 	}
 	return l, nil
 }
@@ -121,7 +111,7 @@ func readLast(m Memory) (Last, error) {
 func (l Last) seen() map[Key]time.Time {
 	m := map[Key]time.Time{}
 	for _, s := range l.Seen {
-		m[Key{s.Host, s.Symptom}] = s.Since
+		m[Key{Host: s.Host, Symptom: s.Symptom}] = s.Since
 	}
 	return m
 }

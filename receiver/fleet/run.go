@@ -10,16 +10,12 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/clock"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/receiver"
 	"cis490/receiver/silences"
 )
 
-// RunFile is the name of the last run in the receiver's data folder. It can be
-// thrown away: the next run makes it anew.
-const RunFile = "fleet-check.json"
-
-// Last is the content of RunFile: when fleet-check last ran, what was open
+// Last is the document receiver.FleetCheckDoc, which can be thrown away: when fleet-check last ran, what was open
 // then, and what the next run has to remember.
 type Last struct {
 	At     time.Time `json:"at"`
@@ -51,21 +47,20 @@ type Options struct {
 	Known    func(id string) (check.Check, bool) // the registry of lab hosts and receiver
 	Receiver []check.Row                         // the receiver's own checks; nil: not judged
 	DryRun   bool                                // write and tell nothing
-	// Spare is a folder for what cannot be written to the data folder; the service has
-	// one. KnownStores has the ids of the stores that were used; empty: none are known.
-	Spare, KnownStores string
-	Patience           time.Duration                               // how long the disk may take to read, and to write; 0: for ever
-	Lock               func(dir string) (unlock func(), err error) // nil: by a file in the data folder
-	Tell               func(Alert) error                           // syslog; called before the row is written
-	Log                *slog.Logger
+	// Spare stores what cannot be written to the backend; only the service has one.
+	Spare    receiver.Docs
+	Patience time.Duration     // how long the disk may take to read, and to write; 0: for ever
+	Tell     func(Alert) error // syslog; called before the row is written
+	Log      *slog.Logger
 }
 
 // Result is what a run found and wrote.
 type Result struct {
 	Last
 	Rows   []Alert // written, or with DryRun those that would be
-	Memory Memory  // for the delivery
-	Unsaid error   // why syslog could not be told
+	Memory Memory  // for the delivery, as are the Alerts
+	Alerts receiver.Log[Alert]
+	Unsaid error // why syslog could not be told
 }
 
 // Run gathers, judges, tells and writes, once. A result that was judged is to be
@@ -74,7 +69,7 @@ func Run(o Options) (Result, error) {
 	o.Now = o.Now.UTC()
 	p, err := within(o.Patience, o.read, func(p past) { p.unlock() })
 	if errors.Is(err, errStuck) {
-		p, err = past{}.without(o, fmt.Errorf("%s: %w", o.DataDir, err)), nil
+		p, err = past{}.without(o, fmt.Errorf("%s: %w", o.Name, err)), nil
 	}
 	if err != nil {
 		return Result{}, err
@@ -101,14 +96,14 @@ func Run(o Options) (Result, error) {
 	}
 	next.Open = []Alert{}
 	for i, x := range found {
-		found[i].Silenced = p.hush[silences.Key(x.Key())].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
+		found[i].Silenced = p.hush[x.Key()].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
 		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
-	r := Result{Last: next, Rows: state.Next(o.Now, found), Memory: p.memory}
+	r := Result{Last: next, Rows: state.Next(o.Now, found), Memory: p.memory, Alerts: o.Alerts}
 	for i, a := range r.Rows {
 		if a.State == Resolved {
 			e := Entry{Firing: true, Began: state.Entries[a.Key()].Began} // until this row
-			r.Rows[i].Silenced = p.hush[silences.Key(a.Key())].Covers(e.began(facts.Seen[a.Key()]), o.Now)
+			r.Rows[i].Silenced = p.hush[a.Key()].Covers(e.began(facts.Seen[a.Key()]), o.Now)
 		}
 	}
 	if o.DryRun {
@@ -157,12 +152,12 @@ func (e Entry) began(seen time.Time) time.Time {
 }
 
 // Began returns when each alert began that is open, by its rows or by the last run.
-func Began(fsys disk.FS, dataDir string) (map[Key]time.Time, error) {
-	state, err := ReadState(fsys, dataDir)
+func Began(b receiver.Backend) (map[Key]time.Time, error) {
+	state, err := ReadState(b.Alerts)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", AlertsFile, err)
+		return nil, fmt.Errorf("read alerts: %w", err)
 	}
-	last, err := ReadLast(fsys, dataDir)
+	last, err := ReadLast(b)
 	if err != nil {
 		last = Last{} // it can be thrown away: the rows know nearly all
 	}
@@ -180,22 +175,36 @@ func Began(fsys disk.FS, dataDir string) (map[Key]time.Time, error) {
 	return open, nil
 }
 
-// Silenced returns the silences that hold now, by the alert that they cover.
-func Silenced(fsys disk.FS, dataDir string, now time.Time) (map[Key]silences.Silence, error) {
-	all, err := silences.Read(fsys, dataDir)
+// ActiveSilences returns the silences that hold now, by the alert that they cover.
+func ActiveSilences(b receiver.Backend, now time.Time) (map[Key]receiver.Silence, error) {
+	all, err := silences.Read(b.Silences)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	open, err := Began(fsys, dataDir)
+	open, err := Began(b)
 	if err != nil {
 		return nil, err
 	}
-	hold := map[Key]silences.Silence{}
+	hold := map[Key]receiver.Silence{}
 	for k, s := range all {
-		began, ok := open[Key(k)]
+		began, ok := open[k]
 		if s.Covers(began, now) && (ok || !s.Until.IsZero()) {
-			hold[Key(k)] = s
+			hold[k] = s
 		}
 	}
 	return hold, nil
+}
+
+// ReadOpen returns the last run with the silences of now. If only the silences cannot be
+// read, it returns the run with the error.
+func ReadOpen(b receiver.Backend, now time.Time) (Last, error) {
+	last, err := ReadLast(b)
+	if err != nil {
+		return last, err
+	}
+	active, err := ActiveSilences(b, now)
+	for i, a := range last.Open {
+		_, last.Open[i].Silenced = active[a.Key()]
+	}
+	return last, err
 }

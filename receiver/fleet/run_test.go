@@ -16,8 +16,9 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -29,6 +30,13 @@ type scene struct {
 }
 
 func newScene(t *testing.T) *scene { t.Helper(); return &scene{t: t, dir: t.TempDir()} }
+
+// on is the backend of a data folder on a disk.
+func on(fsys disk.FS, dir string) receiver.Backend {
+	return local.Open(local.Options{FS: fsys, Dir: dir})
+}
+
+func onDisk(dir string) receiver.Backend { return on(disk.OS{}, dir) }
 
 func (s *scene) write(name, content string) {
 	s.t.Helper()
@@ -51,14 +59,14 @@ func (s *scene) json(name string, v any) {
 }
 
 func row(host ident.Host, at time.Time) string {
-	b, _ := json.Marshal(index.Row{V: 1, ReceivedAt: at, Host: host, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Commit: ident.Commit(strings.Repeat("a", 40))})
+	b, _ := json.Marshal(receiver.Entry{V: 1, ReceivedAt: at, Host: host, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)), Commit: ident.Commit(strings.Repeat("a", 40))})
 	return string(b) + "\n"
 }
 
 func (s *scene) run(at time.Time, change func(*Options)) (Result, error) {
 	s.t.Helper()
 	o := Options{
-		Source: Source{FS: disk.OS{}, DataDir: s.dir, Roster: roster.Open(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
+		Source: Source{Backend: onDisk(s.dir), Roster: roster.Open(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
 		Known: facts(nil).Known, Log: slog.New(slog.DiscardHandler),
 		Tell: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
 	}
@@ -89,14 +97,14 @@ func symptoms(all []Alert) string {
 
 func TestRun_SilentAndResolved(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(31*time.Minute))+row("lab-02", ago(time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute))+row("lab-02", ago(time.Minute)))
 	if got := symptoms(s.must(now).Rows); got != "lab-01 silent firing" {
 		t.Errorf("rows: %s", got)
 	}
 	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "" {
 		t.Errorf("five minutes later: %s", got)
 	}
-	s.write(index.File, row("lab-01", ago(31*time.Minute))+row("lab-02", now.Add(8*time.Minute))+row("lab-01", now.Add(8*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute))+row("lab-02", now.Add(8*time.Minute))+row("lab-01", now.Add(8*time.Minute)))
 	r := s.must(now.Add(10 * time.Minute))
 	if got := symptoms(r.Rows); got != "lab-01 silent resolved" || len(r.Open) != 0 {
 		t.Errorf("after it shipped: %s, open %v", got, r.Open)
@@ -108,7 +116,7 @@ func TestRun_SilentAndResolved(t *testing.T) {
 	if diff := cmp.Diff(want, s.told); diff != "" {
 		t.Error(diff)
 	}
-	last, err := ReadLast(disk.OS{}, s.dir)
+	last, err := ReadLast(onDisk(s.dir))
 	if err != nil || !last.At.Equal(now.Add(10*time.Minute)) || last.Hosts != 2 {
 		t.Errorf("last run: %+v, %v", last, err)
 	}
@@ -120,10 +128,10 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 	junk := `{"received_at":"` + ago(40*time.Minute).Format(time.RFC3339) + `","host":"` + strings.Repeat("x", 1<<20) + "\"}\n" +
 		`{"received_at":"` + ago(40*time.Minute).Format(time.RFC3339) + `","host":7}` + "\n" + "no JSON\n"
 	more := strings.Replace(row("lab-01", ago(35*time.Minute)), `{"v":1`, `{"v":9,"new":{"a":[1]}`, 1)
-	s.write(index.File, junk+more+`{"received_at":"`+now.Format(time.RFC3339)+`","host":"lab-01"`)
-	s.write(contacts.RefusalsFile, junk)
-	s.write(contacts.File, "{")
-	s.write(RunFile, "{")
+	s.write(local.IndexFile, junk+more+`{"received_at":"`+now.Format(time.RFC3339)+`","host":"lab-01"`)
+	s.write(local.RejectionsFile, junk)
+	s.write(receiver.ContactsDoc, "{")
+	s.write(receiver.FleetCheckDoc, "{")
 	r := s.must(now)
 	if got := symptoms(r.Rows); got != "@receiver data-broken firing, lab-01 silent firing" {
 		t.Errorf("rows: %s", got)
@@ -136,14 +144,14 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 // TestRun_UnreadFactsEndNothing: an alert is not resolved because what showed it
 // could not be read; it is once it can be read again.
 func TestRun_UnreadFactsEndNothing(t *testing.T) {
-	snapshot := filepath.Join(contacts.SnapshotsDir, "lab-02.json")
-	for _, broken := range []string{index.File, contacts.File, roster.File, snapshot} {
+	snapshot := filepath.Join(receiver.HealthReports, "lab-02.json")
+	for _, broken := range []string{local.IndexFile, receiver.ContactsDoc, roster.File, snapshot} {
 		t.Run(broken, func(t *testing.T) {
 			s := newScene(t)
-			s.write(index.File, row("lab-01", ago(31*time.Minute)))
+			s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 			failing := `{"v":1,"received_at":"` + ago(time.Minute).Format(time.RFC3339) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
 			s.write(snapshot, failing)
-			s.json(contacts.File, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
+			s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
 			s.json(roster.File, roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)})
 			s.must(now.Add(-5 * time.Minute))
 			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing, lab-03 never-reported firing" {
@@ -168,7 +176,7 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			}
 			_ = os.Rename(path+".away", path)
 			s.write(snapshot, strings.Replace(failing, `"fail"`, `"ok"`, 1))
-			s.write(index.File, row("lab-01", now.Add(9*time.Minute))+row("lab-03", now.Add(9*time.Minute)))
+			s.write(local.IndexFile, row("lab-01", now.Add(9*time.Minute))+row("lab-03", now.Add(9*time.Minute)))
 			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "@receiver data-broken resolved, lab-01 silent resolved, lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
 				t.Errorf("after it was well and read again: %s", got)
 			}
@@ -182,7 +190,7 @@ func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {
 	s := newScene(t)
 	r := strings.Replace(row("lab-01", ago(time.Minute)), `}`, `,"repaired":true}`, 1)
 	a := strings.Replace(row("lab-01", ago(time.Minute)), `}`, `,"archived":true}`, 1)
-	s.write(index.File, row("lab-01", ago(40*time.Minute))+r+a)
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+r+a)
 	if got := symptoms(s.must(now).Rows); got != "lab-01 silent firing" {
 		t.Errorf("rows: %s", got)
 	}
@@ -192,8 +200,8 @@ func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {
 func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
 	for status, want := range map[int]string{400: "lab-01 fatal-only firing", 412: "lab-01 fatal-only firing", 408: "", 429: "", 503: "", 507: ""} {
 		s := newScene(t)
-		s.json(contacts.RefusalsFile, contacts.Refusal{V: 1, At: ago(time.Minute), Host: "lab-01", Proven: true, Route: contacts.RouteEpisode, Status: status, Kind: wire.Gated, Count: 1, First: ago(time.Minute), Last: ago(time.Minute)})
-		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastPing: now, LastRefused: &contacts.Refused{At: ago(time.Minute), Status: status}}}})
+		s.json(local.RejectionsFile, receiver.Rejection{V: 1, At: ago(time.Minute), Host: "lab-01", Proven: true, Route: receiver.RouteEpisode, Status: status, Kind: wire.Gated, Count: 1, First: ago(time.Minute), Last: ago(time.Minute)})
+		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastPing: now, LastRefused: &contacts.Refused{At: ago(time.Minute), Status: status}}}})
 		if got := symptoms(s.must(now).Rows); got != want {
 			t.Errorf("%d: %q, want %q", status, got, want)
 		}
@@ -205,7 +213,7 @@ func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
 func TestRun_FatalOnlyHoldsUntilOneIsTaken(t *testing.T) {
 	s := newScene(t)
 	at := ago(time.Minute)
-	b := contacts.Open(contacts.Options{FS: disk.OS{}, DataDir: s.dir, Now: func() time.Time { return at }, Log: slog.New(slog.DiscardHandler)})
+	b := contacts.Open(contacts.Options{Docs: onDisk(s.dir).Docs, Now: func() time.Time { return at }, Log: slog.New(slog.DiscardHandler)})
 	check := func(want string) {
 		t.Helper()
 		if err := b.Save(); err != nil {
@@ -236,8 +244,8 @@ func TestRun_AForgedKnockIsAClaim(t *testing.T) {
 		"certificate-expired": {Claims: knock, Proven: knock},
 	} {
 		s := newScene(t)
-		s.write(index.File, row("lab-01", ago(31*time.Minute)))
-		s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": c}})
+		s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
+		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": c}})
 		r := s.must(now)
 		if len(r.Open) != 1 || r.Open[0].Code != want || strings.Contains(r.Open[0].Reason, "forged") == (want == "nothing") {
 			t.Errorf("want %s: %+v", want, r.Open)
@@ -249,12 +257,12 @@ func TestRun_AForgedKnockIsAClaim(t *testing.T) {
 // took nothing since.
 func TestRun_ReceiverAway(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(45*time.Minute)))
-	s.json(contacts.File, contacts.Contacts{WrittenAt: ago(44 * time.Minute), Receiver: contacts.Receiver{Ready: true}})
+	s.write(local.IndexFile, row("lab-01", ago(45*time.Minute)))
+	s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: ago(44 * time.Minute), Receiver: contacts.Receiver{Ready: true}})
 	if got := symptoms(s.must(now).Rows); got != "" {
 		t.Errorf("while it is away: %s", got)
 	}
-	s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true, Outages: []contacts.Span{{From: ago(44 * time.Minute), To: ago(time.Minute)}}}})
+	s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true, Outages: []contacts.Span{{From: ago(44 * time.Minute), To: ago(time.Minute)}}}})
 	if got := symptoms(s.must(now.Add(time.Minute)).Rows); got != "" {
 		t.Errorf("when it is back: %s", got)
 	}
@@ -262,7 +270,7 @@ func TestRun_ReceiverAway(t *testing.T) {
 
 func TestRun_DryRunLeavesNoFile(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	r, err := s.run(now, func(o *Options) { o.DryRun = true })
 	if err != nil || symptoms(r.Rows) != "lab-01 silent firing" || len(s.told) > 0 {
 		t.Errorf("%s, %v, told %v", symptoms(r.Rows), err, s.told)
@@ -277,8 +285,8 @@ func TestRun_DryRunLeavesNoFile(t *testing.T) {
 // told is told again.
 func TestRun_TellsAgainRatherThanNever(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(31*time.Minute)))
-	r, err := s.run(now, func(o *Options) { o.FS = full{disk.OS{}} })
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
+	r, err := s.run(now, func(o *Options) { o.Backend = on(full{disk.OS{}}, s.dir) })
 	if got := symptoms(r.Open); err != nil || got != "@receiver data-broken firing, lab-01 silent firing" {
 		t.Errorf("got %v, open %q", err, got)
 	}
@@ -304,18 +312,18 @@ func (f full) OpenFile(name string, flag int, perm os.FileMode) (disk.File, erro
 func TestRun_HostileTextStaysInert(t *testing.T) {
 	s := newScene(t)
 	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)_" // as long as a boot id
-	s.write(index.File, row("lab-01", ago(40*time.Minute)))
-	s.json(contacts.File, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
+	s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
 		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
 		Version: evil,
 	}}})
 	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: check.Report{Checks: []check.Row{{ID: "i", Status: check.Fail, Fix: "f"}}}})
-	s.json(RunFile, Last{At: ago(5 * time.Minute), Seen: []Sight{{"lab-01", DoctorFailing, ago(5 * time.Minute)}}})
+	s.json(receiver.FleetCheckDoc, Last{At: ago(5 * time.Minute), Seen: []Sight{{"lab-01", DoctorFailing, ago(5 * time.Minute)}}})
 	r := s.must(now)
 	if got := symptoms(r.Rows); got != "lab-01 cloned firing, lab-01 doctor-failing firing, lab-01 silent firing" {
 		t.Errorf("rows: %s", got)
 	}
-	b, err := os.ReadFile(filepath.Join(s.dir, AlertsFile))
+	b, err := os.ReadFile(filepath.Join(s.dir, local.AlertsFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +348,7 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 // snapshot says why.
 func TestRun_SnapshotSpeaksWhereNoPingDoes(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(40*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	report := check.Report{Checks: []check.Row{{ID: "disk.reserve", Status: check.Fail}, {ID: "kvm.device", Status: check.Warn}}}
 	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: ago(10 * time.Minute), Snapshot: report})
 	r := s.must(now)

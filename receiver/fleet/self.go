@@ -3,13 +3,11 @@ package fleet
 import (
 	"errors"
 	"io/fs"
-	"path/filepath"
 	"slices"
 	"syscall"
 
 	"cis490/internal/check"
-	"cis490/receiver/index"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // receiverFindings are the symptoms of the receiver itself, out of its own
@@ -54,8 +52,8 @@ func explained(broken error, found []Finding) bool {
 	if noSpace(broken) && has(DiskLow) {
 		return true
 	}
-	at, ok := errors.AsType[*fs.PathError](broken)
-	return ok && filepath.Base(at.Path) == index.File && has(IndexBroken)
+	_, ok := errors.AsType[indexError](broken)
+	return ok && has(IndexBroken)
 }
 
 // noSpace reports whether a write failed because the disk has no room for it.
@@ -63,14 +61,17 @@ func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.I
 
 // dataFix returns what mends a data folder.
 func dataFix(err error) string {
+	if _, foreign := errors.AsType[*receiver.OwnerError](err); foreign {
+		return fixOwner
+	}
 	switch {
-	case errors.Is(err, store.ErrVanished):
+	case errors.Is(err, receiver.ErrVanished):
 		return fixVanished
 	case errors.Is(err, errRoster):
 		return fixRoster
 	case noSpace(err):
 		return fixNoSpace
-	case errors.Is(err, fs.ErrPermission), errors.Is(err, errOwner):
+	case errors.Is(err, fs.ErrPermission):
 		return fixOwner
 	case errors.Is(err, errStuck), errors.Is(err, syscall.EIO), errors.Is(err, syscall.EROFS):
 		return fixDisk

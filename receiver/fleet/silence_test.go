@@ -6,22 +6,20 @@ import (
 	"time"
 
 	"cis490/internal/disk"
-	"cis490/receiver/index"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/silences"
 )
 
 // silence adds a row as serve does.
-func (s *scene) silence(at time.Time, x silences.Silence) {
+func (s *scene) silence(at time.Time, x receiver.Silence) {
 	s.t.Helper()
 	x.Host, x.Symptom = "lab-01", Silent
-	b, err := silences.Open(disk.OS{}, s.dir, func() time.Time { return at })
-	if err != nil {
+	l := local.Open(local.Options{FS: disk.OS{}, Dir: s.dir, Now: func() time.Time { return at }}).Silences
+	if _, err := silences.Add(l, x); err != nil {
 		s.t.Fatal(err)
 	}
-	if _, err := b.Add(x); err != nil {
-		s.t.Fatal(err)
-	}
-	if err := b.Close(); err != nil {
+	if err := l.Close(); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -30,18 +28,18 @@ func (s *scene) silence(at time.Time, x silences.Silence) {
 // of the kind speaks again; an opening row of the next hour carries it on.
 func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
 	s := newScene(t)
-	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	s.must(now)
-	s.silence(now.Add(time.Minute), silences.Silence{})
+	s.silence(now.Add(time.Minute), receiver.Silence{})
 	next := s.must(now.Add(time.Hour))
 	if len(s.told) != 1 || symptoms(next.Rows) != "lab-01 silent firing" || !next.Open[0].Silenced {
 		t.Errorf("silenced: told %q, rows %+v", s.told, next.Rows)
 	}
-	if hold, err := Silenced(disk.OS{}, s.dir, now.Add(time.Hour)); err != nil || len(hold) != 1 {
+	if hold, err := ActiveSilences(onDisk(s.dir), now.Add(time.Hour)); err != nil || len(hold) != 1 {
 		t.Errorf("%v %v", hold, err)
 	}
 	shipped := row("lab-01", ago(31*time.Minute)) + row("lab-01", now.Add(61*time.Minute))
-	s.write(index.File, shipped)
+	s.write(local.IndexFile, shipped)
 	over := s.must(now.Add(62 * time.Minute))
 	if len(s.told) != 1 || symptoms(over.Rows) != "lab-01 silent resolved" {
 		t.Errorf("its end: told %q, rows %+v", s.told, over.Rows)
@@ -57,20 +55,20 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 	s := newScene(t)
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	shipped := row("lab-01", ago(31*time.Minute))
-	s.write(index.File, shipped)
+	s.write(local.IndexFile, shipped)
 	s.must(now)
 	shipped += row("lab-01", at(4))
-	s.write(index.File, shipped)
+	s.write(local.IndexFile, shipped)
 	s.must(at(5)) // resolved
 	back := s.must(at(40))
 	if len(back.Rows) != 0 || len(back.Open) != 1 || len(s.told) != 2 {
 		t.Fatalf("back within the hour: %+v, told %q", back, s.told)
 	}
-	if open, err := Began(disk.OS{}, s.dir); err != nil || !open[Key{"lab-01", Silent}].Equal(at(40)) {
+	if open, err := Began(onDisk(s.dir)); err != nil || !open[Key{Host: "lab-01", Symptom: Silent}].Equal(at(40)) {
 		t.Errorf("open since %v, %v", open, err)
 	}
-	s.silence(at(41), silences.Silence{})
-	if hold, err := Silenced(disk.OS{}, s.dir, at(42)); err != nil || len(hold) != 1 {
+	s.silence(at(41), receiver.Silence{})
+	if hold, err := ActiveSilences(onDisk(s.dir), at(42)); err != nil || len(hold) != 1 {
 		t.Errorf("holds %v, %v", hold, err)
 	}
 	for _, minutes := range []int{45, 60, 65} { // the row of the next hour comes in between
@@ -78,7 +76,7 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 			t.Errorf("at %d min: %+v", minutes, r.Open)
 		}
 	}
-	s.write(index.File, shipped+row("lab-01", at(69)))
+	s.write(local.IndexFile, shipped+row("lab-01", at(69)))
 	if r := s.must(at(70)); symptoms(r.Rows) != "lab-01 silent resolved" || len(s.told) != 2 {
 		t.Errorf("its end: %+v, told %q", r.Rows, s.told)
 	}
@@ -90,8 +88,8 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 // TestRun_SilenceWithAnEnd holds until then, over alerts that come and go.
 func TestRun_SilenceWithAnEnd(t *testing.T) {
 	s := newScene(t)
-	s.silence(now.Add(-time.Hour), silences.Silence{Until: now.Add(90 * time.Minute), Comment: "a\x1b[31m\nmove"})
-	s.write(index.File, row("lab-01", ago(31*time.Minute)))
+	s.silence(now.Add(-time.Hour), receiver.Silence{Until: now.Add(90 * time.Minute), Comment: "a\x1b[31m\nmove"})
+	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	s.must(now)
 	s.must(now.Add(time.Hour))
 	if len(s.told) != 0 {
@@ -101,14 +99,14 @@ func TestRun_SilenceWithAnEnd(t *testing.T) {
 	if len(s.told) != 1 || !strings.Contains(s.told[0], "state=firing") {
 		t.Errorf("after its end: %q", s.told)
 	}
-	s.silence(now.Add(121*time.Minute), silences.Silence{Until: now.Add(9 * time.Hour)})
-	s.silence(now.Add(122*time.Minute), silences.Silence{End: true})
+	s.silence(now.Add(121*time.Minute), receiver.Silence{Until: now.Add(9 * time.Hour)})
+	s.silence(now.Add(122*time.Minute), receiver.Silence{End: true})
 	s.must(now.Add(3 * time.Hour))
 	if len(s.told) != 2 {
 		t.Errorf("ended by hand: %q", s.told)
 	}
-	all, err := silences.Read(disk.OS{}, s.dir)
-	if err != nil || len(all) != 1 || !all[silences.Key{Host: "lab-01", Symptom: Silent}].End {
+	all, err := silences.Read(onDisk(s.dir).Silences)
+	if err != nil || len(all) != 1 || !all[receiver.AlertKey{Host: "lab-01", Symptom: Silent}].End {
 		t.Errorf("%v %v", all, err)
 	}
 }

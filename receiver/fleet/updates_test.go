@@ -44,7 +44,7 @@ func TestJudge_Updates(t *testing.T) {
 		}
 		c.h.Accepted = ago(time.Minute)
 		f := facts(&c.h)
-		f.Seen = map[Key]time.Time{{"lab-01", StaleVersion}: ago(c.seen)}
+		f.Seen = map[Key]time.Time{{Host: "lab-01", Symptom: StaleVersion}: ago(c.seen)}
 		found, _ := Judge(f)
 		var got []string
 		for _, x := range found {

@@ -15,9 +15,12 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/internal/version"
 	"cis490/internal/wire"
+	"cis490/receiver"
+	"cis490/receiver/local"
 )
 
 // Options say what is checked. The zero value gives the registry.
@@ -27,6 +30,7 @@ type Options struct {
 	Err     error           // why the config could not be read
 	Unknown []*config.Error
 	Build   version.Info
+	Backend receiver.Backend // the zero Backend: that of Config
 	Now     func() time.Time // nil: time.Now
 	// Synced judges whether something keeps the clock right; nil: machine.ClockSynced.
 	Synced func(context.Context) check.Result
@@ -39,13 +43,11 @@ type Options struct {
 	Systemd machine.Asker // nil: no systemd runs this receiver
 	Units   machine.UnitSet
 	User    string // owner of the data; empty: not judged
-	// Spare is where fleet-check keeps its last run while the data folder is broken.
-	Spare string
 	// AuthorityUser owns the authority's files; empty: not judged.
 	AuthorityUser string
 }
 
-type receiver struct{ Options }
+type registry struct{ Options }
 
 const here = "on the receiver: "
 
@@ -66,7 +68,10 @@ func Checks(o Options) []check.Check {
 	if o.Base == "" {
 		o.Base = o.Config.PublicURL
 	}
-	r := &receiver{o}
+	if o.Backend.Index == nil {
+		o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: o.Config.DataDir, Now: o.Now})
+	}
+	r := &registry{o}
 	all := []check.Check{{
 		ID: "config.valid", Title: "Config is valid", Severity: check.Hard,
 		Fix: here + "sudo cis490 config check   # then edit " + r.Path,
@@ -80,7 +85,7 @@ func Checks(o Options) []check.Check {
 }
 
 // needsConfig skips a check that makes no sense without a config.
-func (r *receiver) needsConfig(run func(context.Context) check.Result) func(context.Context) check.Result {
+func (r *registry) needsConfig(run func(context.Context) check.Result) func(context.Context) check.Result {
 	return func(ctx context.Context) check.Result {
 		if r.Err != nil {
 			return check.Skipf("the config cannot be read")
@@ -89,11 +94,11 @@ func (r *receiver) needsConfig(run func(context.Context) check.Result) func(cont
 	}
 }
 
-func (r *receiver) data(name string) string { return filepath.Join(r.Config.DataDir, name) }
+func (r *registry) data(name string) string { return filepath.Join(r.Config.DataDir, name) }
 
-func (r *receiver) authority(name string) string { return filepath.Join(r.Config.Authority.Dir, name) }
+func (r *registry) authority(name string) string { return filepath.Join(r.Config.Authority.Dir, name) }
 
-func (r *receiver) servers() []check.Check {
+func (r *registry) servers() []check.Check {
 	return []check.Check{
 		{
 			ID: "receiver.ready", Title: "Receiver takes episodes", Severity: check.Hard,
@@ -143,7 +148,7 @@ func (r *receiver) servers() []check.Check {
 	}
 }
 
-func (r *receiver) get(ctx context.Context, base, path string) check.Result {
+func (r *registry) get(ctx context.Context, base, path string) check.Result {
 	if r.Client == nil {
 		return check.Skipf("the fleet's CA certificate cannot be read here, so the server could not be known")
 	}

@@ -2,28 +2,22 @@ package health
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
-	"cis490/internal/ledger"
 	"cis490/internal/machine"
-	"cis490/receiver/fleet"
-	"cis490/receiver/index"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // sample is how many of the newest rows are compared with their files.
 const sample = 200
 
-func (r *receiver) ledgers() []check.Check {
-	own := r.owned("index.jsonl", "alerts.jsonl", "rejections.jsonl", "contacts.json", fleet.RunFile, "store_id")
+func (r *registry) ledgers() []check.Check {
+	own := r.owned("index.jsonl", "alerts.jsonl", "rejections.jsonl", "contacts.json", receiver.FleetCheckDoc, "store_id")
 	return []check.Check{
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,
@@ -59,14 +53,21 @@ func (r *receiver) ledgers() []check.Check {
 	}
 }
 
-func (r *receiver) clockOfIndex(ctx context.Context) check.Result {
-	last, ok, err := ledger.Last(disk.OS{}, r.data(index.File), index.TimeKey)
-	switch at := last.Clock().UTC().Format(time.RFC3339); {
+func (r *registry) clockOfIndex(ctx context.Context) check.Result {
+	var last receiver.Entry
+	var err error
+	ok := false
+	for found, bad := range r.Backend.Index.Before(receiver.Query{}) {
+		if last, ok, err = found.Row, found.Match, bad; ok || err != nil {
+			break
+		}
+	}
+	switch at := last.When().UTC().Format(time.RFC3339); {
 	case err != nil:
 		return machine.Unreadable(err)
 	case !ok:
 		return check.Passf("no row yet")
-	case !machine.Future(last.Clock(), r.Now()):
+	case !machine.Future(last.When(), r.Now()):
 		return check.Passf("last row at %s", at)
 	case r.Synced(ctx).Status == check.Pass:
 		return check.Passf("the last row is from %s, when this clock was ahead; it is synchronised now", at)
@@ -75,14 +76,14 @@ func (r *receiver) clockOfIndex(ctx context.Context) check.Result {
 	}
 }
 
-func (r *receiver) userOr(name string) string {
+func (r *registry) userOr(name string) string {
 	if r.User != "" {
 		return r.User
 	}
 	return name
 }
 
-func (r *receiver) owned(names ...string) []machine.Want {
+func (r *registry) owned(names ...string) []machine.Want {
 	var all []machine.Want
 	for _, n := range names {
 		all = append(all, machine.Want{Path: r.data(n), Owner: r.User, Most: 0o644, Need: 0o600})
@@ -90,7 +91,7 @@ func (r *receiver) owned(names ...string) []machine.Want {
 	return all
 }
 
-func (r *receiver) folders() []machine.Want {
+func (r *registry) folders() []machine.Want {
 	return []machine.Want{
 		{Path: r.Config.DataDir, Dir: true, Owner: r.User, Most: 0o755, Need: 0o700},
 		{Path: r.data("episodes"), Dir: true, Owner: r.User, Most: 0o755, Need: 0o700},
@@ -102,7 +103,7 @@ func (r *receiver) folders() []machine.Want {
 // appendable judges owner and kind by name; as the owner it also opens the file
 // for appending, which no reading of modes can replace (read-only disks,
 // attributes, sandboxes). It writes nothing.
-func (r *receiver) appendable(name string) func(context.Context) check.Result {
+func (r *registry) appendable(name string) func(context.Context) check.Result {
 	kept := machine.Kept(r.owned(name))
 	return func(ctx context.Context) check.Result {
 		path := r.data(name)
@@ -126,93 +127,26 @@ func (r *receiver) appendable(name string) func(context.Context) check.Result {
 	}
 }
 
-// rows compares rows of the index with files, the newest or all.
-func (r *receiver) rows(ctx context.Context) check.Result {
-	from := time.Time{}
-	if !r.Deep {
-		from = r.Now().Add(-24 * time.Hour)
-	}
-	var seen, lost, unread int
-	var example string
-	perHost := map[string]int{}
-	ring := make([]index.Row, 0, sample)
-	compare := func(row index.Row) {
-		fi, err := disk.OS{}.Lstat(filepath.Join(r.Config.DataDir, "episodes", string(row.Host), string(row.Episode)+".tar.zst"))
-		if errors.Is(err, fs.ErrNotExist) {
-			if _, archived, bad := store.Archived(disk.OS{}, r.Config.DataDir, row.Key()); archived && bad == nil {
-				return
-			}
-		}
-		if err != nil || fi.Size() != row.Size {
-			lost++
-			if example == "" {
-				example = fmt.Sprintf("%s/%s", row.Host, row.Episode)
-			}
-		}
-	}
-	for line, err := range ledger.Rows(disk.OS{}, r.data(index.File), index.TimeKey, from) {
-		if err != nil {
-			return machine.Unreadable(err)
-		}
-		if ctx.Err() != nil {
-			return check.Skipf("not done in time: %d rows compared", seen)
-		}
-		var row index.Row
-		if json.Unmarshal(line.Line, &row) != nil || row.Host == "" || row.Episode == "" {
-			unread++
-			continue
-		}
-		if row.Archived {
-			continue
-		}
-		switch {
-		case r.Deep:
-			seen++
-			perHost[string(row.Host)]++
-			compare(row)
-		case len(ring) < sample:
-			ring = append(ring, row)
-			seen++
-		default:
-			ring[seen%sample] = row
-			seen++
-		}
-	}
-	for _, row := range ring {
-		compare(row)
-	}
-	if !r.Deep {
-		seen = len(ring)
-	}
-	switch {
-	case lost > 0:
-		return check.Failf("%d of %d rows have no file of their size, such as %s", lost, seen, example)
-	case unread > 0:
-		return check.Warnf("%d rows cannot be read, %d are as they should be", unread, seen)
-	}
+// rows compares rows of the index with tarballs, the newest or all.
+func (r *registry) rows(ctx context.Context) check.Result {
+	newest := sample
 	if r.Deep {
-		return r.without(perHost, seen)
+		newest = 0
 	}
-	return check.Passf("%d rows have their files", seen)
-}
-
-// without counts files that have no row, host by host.
-func (r *receiver) without(rows map[string]int, seen int) check.Result {
-	hosts, err := disk.OS{}.ReadDir(r.data("episodes"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	c, err := r.Backend.Episodes.Check(ctx, newest, r.Now())
+	switch {
+	case ctx.Err() != nil:
+		return check.Skipf("not done in time: %d rows compared", c.Rows)
+	case err != nil:
 		return machine.Unreadable(err)
+	case c.Lost > 0:
+		return check.Failf("%d of %d rows have no file of their size, such as %s", c.Lost, c.Rows, c.Example)
+	case c.Damaged > 0:
+		return check.Warnf("%d rows cannot be read, %d are as they should be", c.Damaged, c.Rows)
+	case c.Unindexed != "":
+		return check.Warnf("%s: serve adds the missing rows at its next start", c.Unindexed)
+	case r.Deep:
+		return check.Passf("%d rows and their files agree", c.Rows)
 	}
-	for _, h := range hosts {
-		if !h.IsDir() {
-			continue
-		}
-		files, err := disk.OS{}.ReadDir(filepath.Join(r.data("episodes"), h.Name()))
-		if err != nil {
-			return machine.Unreadable(err)
-		}
-		if len(files) > rows[h.Name()] {
-			return check.Warnf("%s has %d files and %d rows: serve adds the missing rows at its next start", h.Name(), len(files), rows[h.Name()])
-		}
-	}
-	return check.Passf("%d rows and their files agree", seen)
+	return check.Passf("%d rows have their files", c.Rows)
 }

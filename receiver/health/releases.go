@@ -17,9 +17,8 @@ const maxKeys = 16 << 10
 
 // releases judges whether hosts that have this receiver's release keys can take
 // what is published.
-func (r *receiver) releases(context.Context) check.Result {
-	dir := r.data("releases")
-	all, err := release.List(disk.OS{}, dir)
+func (r *registry) releases(context.Context) check.Result {
+	all, err := r.Backend.Releases.List()
 	switch {
 	case err != nil:
 		return machine.Unreadable(err)
@@ -37,7 +36,7 @@ func (r *receiver) releases(context.Context) check.Result {
 	if err != nil {
 		return check.Failf("%s: %v", r.authority("release-keys"), err)
 	}
-	progress, err := release.ReadRollout(disk.OS{}, dir)
+	progress, err := r.Backend.Releases.Rollout()
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -50,7 +49,7 @@ func (r *receiver) releases(context.Context) check.Result {
 			return check.Failf("release %s, seq %d: %v", check.Plain(p.Manifest.Version, 40), p.Manifest.Seq, err)
 		}
 		for _, b := range m.Blobs() {
-			if fi, err := (disk.OS{}).Lstat(release.BlobPath(dir, b.Digest)); err != nil || fi.Size() != b.Size {
+			if size, err := r.Backend.Releases.BlobSize(b.Digest); err != nil || size != b.Size {
 				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Plain(m.Version, 40), m.Seq, b.Digest)
 			}
 		}

@@ -21,7 +21,7 @@ import (
 // there is a list at all.
 const nowhere = "0000000000000000000000000000000000000000"
 
-func (r *receiver) gate(ctx context.Context) check.Result {
+func (r *registry) gate(ctx context.Context) check.Result {
 	if r.Client == nil {
 		return check.Skipf("serve cannot be asked from here")
 	}
@@ -58,7 +58,7 @@ func (r *receiver) gate(ctx context.Context) check.Result {
 	return check.Passf("head commit %s", v.HeadCommit)
 }
 
-func (r *receiver) serverCert(context.Context) check.Result {
+func (r *registry) serverCert(context.Context) check.Result {
 	path := r.Config.TLS.Certificate
 	if path == "" {
 		if r.Config.TLS.Mode == "proxy" {
@@ -78,7 +78,7 @@ func (r *receiver) serverCert(context.Context) check.Result {
 }
 
 // notifier judges who is told of alerts by how the last delivery to each went.
-func (r *receiver) notifier(context.Context) check.Result {
+func (r *registry) notifier(context.Context) check.Result {
 	n := r.Config.Notify
 	names := []string{}
 	for _, t := range notify.Targets(n) {
@@ -90,7 +90,7 @@ func (r *receiver) notifier(context.Context) check.Result {
 	if len(names) == 0 {
 		return check.Skipf("[notify] names nobody: alerts go to the journal only")
 	}
-	states, err := notify.Read(disk.OS{}, r.Config.DataDir)
+	states, err := notify.Read(r.Backend.Docs)
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -120,14 +120,10 @@ func (r *receiver) notifier(context.Context) check.Result {
 	return check.Passf("%s", strings.Join(good, ", "))
 }
 
-func (r *receiver) fleetCheck(context.Context) check.Result {
-	last, err := fleet.Memory{FS: disk.OS{}, Dir: r.Config.DataDir, Spare: r.Spare}.Last()
+func (r *registry) fleetCheck(context.Context) check.Result {
+	last, err := fleet.ReadLast(r.Backend)
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	var since time.Time // when serve first ran
-	if fi, err := (disk.OS{}).Lstat(r.data("store_id")); err == nil {
-		since = fi.ModTime()
-	}
-	return machine.Fresh(last.At, since, r.Now())
+	return machine.Fresh(last.At, r.Backend.Since(), r.Now())
 }

@@ -2,7 +2,6 @@ package health
 
 import (
 	"context"
-	"encoding/json"
 	"os"
 	"syscall"
 	"time"
@@ -11,16 +10,14 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
-	"cis490/internal/ledger"
 	"cis490/internal/machine"
 	"cis490/receiver/backup"
-	"cis490/receiver/index"
 )
 
 // warnDays is how many days ahead a full disk is told.
 const warnDays = 3
 
-func (r *receiver) system() []check.Check {
+func (r *registry) system() []check.Check {
 	c := r.Config
 	secrets := []machine.Want{
 		{Path: r.authority("ca.key"), Owner: r.AuthorityUser, Most: 0o600},
@@ -99,7 +96,7 @@ func (r *receiver) system() []check.Check {
 
 // days foretells when the disk reaches its reserve, at the rate of the last 24
 // hours.
-func (r *receiver) days(context.Context) check.Result {
+func (r *registry) days(context.Context) check.Result {
 	s, err := machine.SpaceOf(r.Config.DataDir)
 	if err != nil {
 		return machine.Unreadable(err)
@@ -107,15 +104,14 @@ func (r *receiver) days(context.Context) check.Result {
 	var day int64
 	now := r.Now()
 	from := now.Add(-24 * time.Hour)
-	for line, err := range ledger.Rows(disk.OS{}, r.data(index.File), index.TimeKey, from) {
+	for row, err := range r.Backend.Index.Since(from) {
 		if err != nil {
 			return machine.Unreadable(err)
 		}
-		if at := line.Clock(); at.Before(from) || at.After(now) {
+		if at := row.When(); at.Before(from) || at.After(now) {
 			continue // by a clock that was ahead
 		}
-		var row index.Row
-		if json.Unmarshal(line.Line, &row) == nil && !row.Archived && !row.Repaired {
+		if !row.Archived && !row.Repaired {
 			day += row.Size
 		}
 	}
@@ -134,7 +130,7 @@ func (r *receiver) days(context.Context) check.Result {
 
 // backup judges the last backup's age; where there is none, or only of an older
 // CA, the age of the CA.
-func (r *receiver) backup(context.Context) check.Result {
+func (r *registry) backup(context.Context) check.Result {
 	most := r.Config.Fleet.BackupOld.D()
 	if most == 0 {
 		return check.Skipf("[fleet] backup_old says that backups are made elsewhere")
@@ -143,7 +139,7 @@ func (r *receiver) backup(context.Context) check.Result {
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	last, err := backup.Last(r.Config.DataDir)
+	last, err := backup.Last(r.Backend.Docs)
 	if err != nil {
 		return machine.Unreadable(err)
 	}

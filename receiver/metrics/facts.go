@@ -90,7 +90,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		moment("fleet_check_timestamp_seconds", last.At)
 		open := map[string]int{}
 		for _, a := range last.Open {
-			if a.Told() {
+			if a.Notify() {
 				open[a.Symptom]++
 			}
 		}

@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/disk/sickdisk"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 )
 
 // TestDeliver_HeartbeatStopsWithTheAlerts: the heartbeat says that alerts are delivered,
@@ -53,11 +54,11 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 	for name, fails := range map[string]func(op, path string) bool{
 		"full":              func(op, _ string) bool { return op == "write" || op == "create" },
 		"dead":              func(string, string) bool { return true },
-		"alerts unreadable": func(op, path string) bool { return op == "read" && filepath.Base(path) == fleet.AlertsFile },
+		"alerts unreadable": func(op, path string) bool { return op == "read" && filepath.Base(path) == local.AlertsFile },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, e, d := newStage(t), &ear{}, &sickdisk.Disk{}
-			s.memory = fleet.Memory{FS: d, Dir: s.dir, Spare: t.TempDir()}
+			s.memory, s.alerts = fleet.Memory{Data: on(d, s.dir).Docs, Spare: local.Folder(d, t.TempDir())}, on(d, s.dir).Alerts
 			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 			s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
 			s.deliver(at(0), e.target())
@@ -111,7 +112,7 @@ func TestDeliver_AlertsRotated(t *testing.T) {
 	hushed := resolved("lab-3", fleet.Gone)
 	hushed.Silenced = true
 	s.rows(at(5), hushed)
-	if err := os.Rename(filepath.Join(s.dir, fleet.AlertsFile), filepath.Join(s.dir, "alerts.jsonl.1")); err != nil {
+	if err := os.Rename(filepath.Join(s.dir, local.AlertsFile), filepath.Join(s.dir, "alerts.jsonl.1")); err != nil {
 		t.Fatal(err)
 	}
 	s.rows(at(6), hushed)
@@ -142,7 +143,7 @@ func (s *stage) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
 // options are those of a run at a time.
 func (s *stage) options(at time.Time) Options {
 	return Options{
-		Memory: s.memory, Now: at, Open: s.open, Unwritten: s.unwritten, Unsaid: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
+		Memory: s.memory, Alerts: s.alerts, Now: at, Open: s.open, Unwritten: s.unwritten, Unsaid: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
 		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -35,11 +35,11 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 	for _, a := range rows {
 		told, known := d.told(a.Key())
 		again := known && a.State == fleet.Firing
-		if a.State == fleet.Resolved && !a.Told() {
+		if a.State == fleet.Resolved && !a.Notify() {
 			d.forget(a.Key()) // it ended unheard, as was wanted
 		}
 		switch {
-		case !a.Told(), a.State == fleet.Resolved && !known, again && a.When().Sub(told.At) < d.o.RepeatAfter:
+		case !a.Notify(), a.State == fleet.Resolved && !known, again && a.When().Sub(told.At) < d.o.RepeatAfter:
 			continue
 		case a.State == fleet.Resolved:
 			a.Code, a.Check = told.Code, told.Check

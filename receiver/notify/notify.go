@@ -22,13 +22,9 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
 )
-
-// File is the name of what is remembered of each target in the receiver's data
-// folder. fleet-check writes it.
-const File = "notify.json"
 
 // Limits of a delivery.
 const (
@@ -57,6 +53,7 @@ type Target struct {
 // Options describe a delivery.
 type Options struct {
 	Memory      fleet.Memory
+	Alerts      receiver.Log[fleet.Alert]
 	Now         time.Time
 	Open        []fleet.Alert // what the run found
 	Unwritten   []fleet.Alert // rows that alerts.jsonl does not have yet
@@ -127,7 +124,7 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	if err != nil {
 		return now, fmt.Errorf("remember what was told: %w", err)
 	}
-	return now, o.Memory.Write(File, 0o640, append(b, '\n'))
+	return now, o.Memory.Write(receiver.NotifyDoc, append(b, '\n'))
 }
 
 // each tells some targets side by side, and notes how that went. The error is that of
@@ -154,13 +151,13 @@ func (o Options) each(ctx context.Context, targets []Target, states, now map[str
 }
 
 // Read returns what is remembered of each target, by name.
-func Read(fsys disk.FS, dataDir string) (map[string]State, error) {
-	return read(fleet.Memory{FS: fsys, Dir: dataDir})
+func Read(docs receiver.Docs) (map[string]State, error) {
+	return read(fleet.Memory{Data: docs})
 }
 
 func read(m fleet.Memory) (map[string]State, error) {
 	all := map[string]State{}
-	b, err := m.Read(File, 64<<20)
+	b, err := m.Read(receiver.NotifyDoc, 64<<20)
 	if errors.Is(err, fs.ErrNotExist) {
 		return all, nil
 	}
@@ -168,7 +165,7 @@ func read(m fleet.Memory) (map[string]State, error) {
 		err = json.Unmarshal(b, &all)
 	}
 	if err != nil {
-		return map[string]State{}, fmt.Errorf("read %s: %w", File, err)
+		return map[string]State{}, fmt.Errorf("read %s: %w", receiver.NotifyDoc, err)
 	}
 	return all, nil
 }
@@ -228,7 +225,7 @@ func (d *delivery) sync(ctx context.Context) error {
 	there := map[fleet.Key]bool{}
 	var told []Told
 	for _, a := range d.o.Open {
-		if a.Told() {
+		if a.Notify() {
 			open = append(open, a)
 			there[a.Key()] = true
 			told = append(told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})

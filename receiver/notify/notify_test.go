@@ -13,7 +13,9 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 )
 
 var now = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
@@ -27,13 +29,14 @@ type stage struct {
 	together time.Duration
 
 	memory    fleet.Memory
+	alerts    receiver.Log[fleet.Alert]
 	unwritten []fleet.Alert
 	unsaid    error
 }
 
 func newStage(t *testing.T) *stage {
 	dir := t.TempDir()
-	return &stage{t: t, dir: dir, memory: fleet.Memory{FS: disk.OS{}, Dir: dir}}
+	return &stage{t: t, dir: dir, memory: fleet.Memory{Data: on(disk.OS{}, dir).Docs}, alerts: on(disk.OS{}, dir).Alerts}
 }
 
 func firing(host, symptom, code string) fleet.Alert {
@@ -47,7 +50,7 @@ func resolved(host, symptom string) fleet.Alert {
 // rows writes the rows of a run.
 func (s *stage) rows(at time.Time, rows ...fleet.Alert) {
 	s.t.Helper()
-	f, err := os.OpenFile(filepath.Join(s.dir, fleet.AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.dir, local.AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -278,7 +281,7 @@ func TestDeliver_ATargetThatIsBack(t *testing.T) {
 	}
 	s.deliver(at(20))
 	s.deliver(at(20 + 25*60))
-	if states, err := Read(disk.OS{}, s.dir); err != nil || len(states) != 0 {
+	if states, err := Read(on(disk.OS{}, s.dir).Docs); err != nil || len(states) != 0 {
 		t.Errorf("a day later: %v, %v", states, err)
 	}
 }
@@ -326,10 +329,10 @@ func TestDeliver_AtLeastOnce(t *testing.T) {
 				}
 			}
 			s.rows(at, rows...)
-			before, _ := os.ReadFile(filepath.Join(s.dir, File))
+			before, _ := os.ReadFile(filepath.Join(s.dir, receiver.NotifyDoc))
 			s.deliver(at, target)
 			if rnd.IntN(4) == 0 && before != nil { // cut off before it remembers
-				if err := os.WriteFile(filepath.Join(s.dir, File), before, 0o600); err != nil {
+				if err := os.WriteFile(filepath.Join(s.dir, receiver.NotifyDoc), before, 0o600); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -347,4 +350,8 @@ func TestDeliver_AtLeastOnce(t *testing.T) {
 			return
 		}
 	}
+}
+
+func on(fsys disk.FS, dir string) receiver.Backend {
+	return local.Open(local.Options{FS: fsys, Dir: dir})
 }

@@ -25,7 +25,7 @@ func (d *delivery) pending() []fleet.Alert {
 		switch {
 		case !a.At.After(d.s.Cursor) || a.Symptom == "" || (fresh && !open[a.Key()]):
 		case d.o.Now.Sub(a.When()) > giveUp:
-			if a.Told() {
+			if a.Notify() {
 				d.s.GivenUp++
 			}
 			d.s.Cursor = a.At
@@ -47,9 +47,8 @@ func (d *delivery) pending() []fleet.Alert {
 // rows returns the rows of alerts.jsonl since the target was told last, and those that
 // are not in it yet.
 func (d *delivery) rows() (all []fleet.Alert, err error) {
-	m := d.o.Memory
-	if !m.Lost {
-		for a, bad := range fleet.ReadAlerts(m.FS, m.Dir, d.s.Cursor) {
+	if !d.o.Memory.Lost {
+		for a, bad := range d.o.Alerts.Since(d.s.Cursor) {
 			if bad != nil {
 				err = bad
 				break

@@ -22,11 +22,11 @@ import (
 	"time"
 
 	"cis490/internal/clock"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	rel "cis490/internal/release"
 	"cis490/internal/version"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 // stepEvery is how soon an order or a report counts.
@@ -40,10 +40,9 @@ const maxOwn = 20
 
 // Options describe a rollout.
 type Options struct {
-	FS    disk.FS
-	Dir   string        // the folder of releases
-	Heard time.Duration // a host that was silent for longer takes no part
-	Build version.Info  // of this receiver
+	Releases receiver.Releases
+	Heard    time.Duration // a host that was silent for longer takes no part
+	Build    version.Info  // of this receiver
 	// Own tells how this machine's own updates stand; nil where nothing keeps it
 	// up to date, and a person promotes.
 	Own func() (*wire.Update, error)
@@ -72,7 +71,7 @@ type Rollout struct {
 	state  state
 	list   []rel.Published // newest first
 	orders []rel.Order
-	seen   fs.FileInfo // of orders.jsonl, as it was read
+	seen   string // version of the orders, as they were read
 	hosts  map[ident.Host]Told
 	unread error     // why it is not known yet what was published; nil once it was read
 	deaf   time.Time // until then hosts may be unheard that have something to say
@@ -105,7 +104,7 @@ func Open(o Options) *Rollout {
 	}
 	// Nothing is written yet: another serve may hold the folder.
 	if r.unread = r.load(); r.unread != nil {
-		o.Log.Error("releases cannot be read", "path", o.Dir, "err", r.unread)
+		o.Log.Error("cannot read releases", "err", r.unread)
 	}
 	return r
 }
@@ -114,9 +113,8 @@ func Open(o Options) *Rollout {
 // begun anew: hosts tell again what they run, and nothing is offered to more of them
 // meanwhile.
 func (r *Rollout) load() error {
-	path := rel.RolloutPath(r.o.Dir)
 	r.state = state{Rollout: rel.Rollout{V: 1}}
-	b, err := disk.ReadFile(r.o.FS, path, rel.MaxRollout)
+	b, err := r.o.Releases.LoadRollout()
 	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
@@ -124,7 +122,7 @@ func (r *Rollout) load() error {
 		err = json.Unmarshal(b, &r.state)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.o.Log.Error("rollout is begun anew", "path", path, "err", err)
+		r.o.Log.Error("cannot read the rollout; it begins anew", "err", err)
 		r.state = state{Rollout: rel.Rollout{V: 1}}
 	}
 	return r.read()

@@ -18,6 +18,7 @@ import (
 	rel "cis490/internal/release"
 	"cis490/internal/version"
 	"cis490/internal/wire"
+	"cis490/receiver/local"
 	"cis490/receiver/release"
 )
 
@@ -42,12 +43,13 @@ func newRig(t *testing.T, hosts int) *rig {
 	t.Helper()
 	key, _, err := rel.NewKey()
 	must(t, err)
-	r := &rig{t: t, dir: t.TempDir(), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]release.Told{}}
+	r := &rig{t: t, dir: local.ReleasesDir(t.TempDir()), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]release.Told{}}
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%02d", i))
 		r.hosts = append(r.hosts, h)
 		r.told[h] = &wire.Update{}
 	}
+	must(t, os.MkdirAll(r.dir, 0o755))
 	r.open()
 	return r
 }
@@ -55,7 +57,7 @@ func newRig(t *testing.T, hosts int) *rig {
 // open starts the rollout, as each start of serve does.
 func (r *rig) open() {
 	r.r = release.Open(release.Options{
-		FS: disk.OS{}, Dir: r.dir, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
+		Releases: local.Open(local.Options{FS: disk.OS{}, Dir: filepath.Dir(r.dir)}).Releases, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
 		Own:   func() (*wire.Update, error) { return r.own, nil },
 		Known: func() (map[ident.Host]release.Told, error) { return r.heard, r.damaged },
 		Now:   func() time.Time { return r.now }, Clock: r.clock, Log: slog.New(slog.DiscardHandler),

@@ -3,15 +3,12 @@ package release
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"reflect"
 	"slices"
 	"strings"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	rel "cis490/internal/release"
 )
@@ -46,7 +43,7 @@ func (r *Rollout) step() error {
 		if r.unread = r.load(); r.unread != nil {
 			return r.unread
 		}
-		r.o.Log.Info("releases can be read now", "path", r.o.Dir)
+		r.o.Log.Info("read releases")
 	}
 	if err := r.read(); err != nil {
 		return err
@@ -99,26 +96,26 @@ func (r *Rollout) bridge(next *state) {
 
 // read takes over the orders and manifests when there are new ones.
 func (r *Rollout) read() error {
-	fi, err := r.o.FS.Lstat(r.o.Dir + "/orders.jsonl")
-	if errors.Is(err, fs.ErrNotExist) {
-		r.list, r.orders, r.seen = nil, nil, nil
+	version, err := r.o.Releases.Version()
+	if err != nil {
+		return err
+	}
+	if version == "" {
+		r.list, r.orders, r.seen = nil, nil, ""
 		return nil
 	}
-	if err != nil {
-		return err
-	}
-	if r.seen != nil && fi.Size() == r.seen.Size() && fi.ModTime().Equal(r.seen.ModTime()) {
+	if version == r.seen {
 		return nil
 	}
-	orders, err := rel.Orders(r.o.FS, r.o.Dir)
+	orders, err := r.o.Releases.Orders()
 	if err != nil {
 		return err
 	}
-	list, err := rel.List(r.o.FS, r.o.Dir)
+	list, err := r.o.Releases.List()
 	if err != nil {
 		return err
 	}
-	r.orders, r.list, r.seen = orders, list, fi
+	r.orders, r.list, r.seen = orders, list, version
 	return nil
 }
 
@@ -150,10 +147,7 @@ func (r *Rollout) keep(next state) error {
 	if err != nil || bytes.Equal(before, after) {
 		return err
 	}
-	if err := disk.MkdirAll(r.o.FS, r.o.Dir, 0o755); err != nil {
-		return err
-	}
-	if err := disk.ReplaceBytes(r.o.FS, rel.RolloutPath(r.o.Dir), 0o644, append(after, '\n')); err != nil {
+	if err := r.o.Releases.SaveRollout(append(after, '\n')); err != nil {
 		return err
 	}
 	for _, p := range next.Releases {

@@ -47,6 +47,14 @@ type Event struct {
 	Clock   time.Time    `json:"clock,omitzero"`          // when it happened, where the clock was behind the row above
 }
 
+// when returns when the event happened.
+func (e Event) when() time.Time {
+	if !e.Clock.IsZero() {
+		return e.Clock
+	}
+	return e.At
+}
+
 // State is where a host stands.
 type State string
 
@@ -65,12 +73,28 @@ type Host struct {
 	Bearer       ident.Digest         `json:"-"`
 	Key          ident.Digest         `json:"key,omitempty"` // last issued to
 	CertExpires  time.Time            `json:"certificate_expires,omitzero"`
+	CertIssued   time.Time            `json:"-"`
 	TokenExpires time.Time            `json:"token_expires,omitzero"` // of a token that is not yet used
 	EnrolledAt   time.Time            `json:"enrolled_at,omitzero"`
 	Misused      time.Time            `json:"token_misused,omitzero"`       // when a thief last tried its latest token
 	MisusedFrom  string               `json:"token_misused_from,omitempty"` // and from where
 	Other        ident.Host           `json:"other,omitempty"`              // replaces it, or is replaced by it
 	valid        map[string]time.Time // serials issued since the last enrolment, and when they expire
+}
+
+// CertLife returns the life of the certificate that was issued last, which may be another
+// than the one that the config asks for today.
+func (h Host) CertLife() time.Duration {
+	if h.CertIssued.IsZero() {
+		return 0
+	}
+	return h.CertExpires.Sub(h.CertIssued)
+}
+
+// Ending reports whether the certificate is in the last sixth of its life or over.
+// Renewal begins in the last third.
+func (h Host) Ending(now time.Time) bool {
+	return !h.CertExpires.IsZero() && h.CertExpires.Sub(now) < h.CertLife()/6
 }
 
 // Valid tells whether a certificate's serial is one that this host may use:

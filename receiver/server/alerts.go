@@ -2,7 +2,6 @@ package server
 
 import (
 	"bufio"
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/silences"
@@ -28,24 +28,8 @@ func (s *Server) fleetRoutes() map[string]handler {
 	}
 }
 
-// alerts returns the last run of fleet-check, with the silences of now.
-func (s *Server) alerts() (fleet.Last, error) {
-	last, err := fleet.Memory{FS: s.o.FS, Dir: s.o.Config.DataDir, Spare: s.o.Spare}.Last()
-	if err != nil {
-		return last, err
-	}
-	hush, err := fleet.Silenced(s.o.FS, s.o.Config.DataDir, s.o.Now())
-	if err != nil { // the data folder is broken, which is an alert itself
-		s.o.Log.Warn("alerts are shown without their silences", "err", err)
-	}
-	for i, a := range last.Open {
-		_, last.Open[i].Silenced = hush[a.Key()]
-	}
-	return last, nil
-}
-
 func (s *Server) getAlerts(w http.ResponseWriter, _ *http.Request) error {
-	last, err := s.alerts()
+	last, err := fleet.ReadOpen(s.o.Backend, s.o.Now())
 	if err != nil {
 		return err
 	}
@@ -83,6 +67,7 @@ func (s *Server) getSnapshots(w http.ResponseWriter, r *http.Request) error {
 // hostOfFleet is what GET /v1/fleet tells of a host.
 type hostOfFleet struct {
 	Host         ident.Host   `json:"host"`
+	Health       fleet.Health `json:"health"`
 	LastContact  time.Time    `json:"last_contact,omitzero"`
 	LastAccepted time.Time    `json:"last_accepted,omitzero"`
 	Version      string       `json:"version,omitempty"`
@@ -93,26 +78,38 @@ type hostOfFleet struct {
 }
 
 func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
-	last, err := s.alerts()
+	last, err := fleet.ReadOpen(s.o.Backend, s.o.Now())
 	if err != nil {
 		return err
 	}
-	book, err := contacts.Read(s.o.FS, s.o.Config.DataDir)
+	book, err := contacts.Read(s.o.Backend.Docs)
 	if err != nil {
 		return err
 	}
-	symptoms := map[string][]string{}
-	for _, a := range last.Open {
-		symptoms[a.Host] = append(symptoms[a.Host], a.Symptom)
+	all, err := s.o.Roster.All()
+	if err != nil {
+		return err
 	}
+	known := fleet.Known{Roster: all, Hosts: book.Hosts, Open: last.Open, Fresh: s.limits().Fresh()}
 	hosts := []hostOfFleet{}
-	for name, c := range book.Hosts {
-		hosts = append(hosts, hostOfFleet{
-			Host: name, LastContact: c.LastContact, LastAccepted: c.LastAccepted, Version: check.Plain(c.Version, 80), Commit: c.Commit,
-			Leaving: c.Leaving, Queue: c.Queue, Symptoms: symptoms[string(name)],
-		})
+	for _, x := range fleet.Join(known, s.o.Now()) {
+		if x.Health == fleet.Decommissioned {
+			continue
+		}
+		h := hostOfFleet{Host: x.Name, Health: x.Health, Symptoms: x.Symptoms()}
+		if c := x.Contact; c != nil {
+			h.LastContact, h.LastAccepted, h.Version, h.Commit = c.LastContact, c.LastAccepted, check.Plain(c.Version, 80), c.Commit
+			h.Leaving, h.Queue = c.Leaving, c.Queue
+		}
+		hosts = append(hosts, h)
 	}
 	slices.SortFunc(hosts, func(a, b hostOfFleet) int { return strings.Compare(string(a.Host), string(b.Host)) })
+	var own []string
+	for _, a := range last.Open {
+		if a.Host == fleet.Receiver {
+			own = append(own, a.Symptom)
+		}
+	}
 	missing := s.Missing()
 	return answer(w, http.StatusOK, struct {
 		Ready      bool          `json:"ready"`
@@ -121,8 +118,11 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 		Alerts     int           `json:"alerts"`
 		Symptoms   []string      `json:"receiver_symptoms,omitempty"`
 		Hosts      []hostOfFleet `json:"hosts"`
-	}{len(missing) == 0, missing, last.At, len(last.Open), symptoms[fleet.Receiver], hosts})
+	}{len(missing) == 0, missing, last.At, len(last.Open), own, hosts})
 }
+
+// limits are the thresholds that fleet-check judges by.
+func (s *Server) limits() fleet.Limits { return fleet.LimitsOf(s.o.Config) }
 
 // postSilence asks that nobody be told of an alert, or ends that. Without an end
 // of its own it is for an alert that is open.
@@ -142,7 +142,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 		return wire.NewProblem(wire.Malformed, "until %s is over", in.Until.UTC().Format(time.RFC3339))
 	}
 	if in.Until.IsZero() && !in.End {
-		open, err := fleet.Began(s.o.FS, s.o.Config.DataDir)
+		open, err := fleet.Began(s.o.Backend)
 		if err != nil {
 			return err
 		}
@@ -150,7 +150,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open, so the silence needs an end", k.Symptom, k.Host)
 		}
 	}
-	row, err := s.silence(silences.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
+	row, err := s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
 	if err != nil {
 		return err
 	}
@@ -158,36 +158,20 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusCreated, row)
 }
 
-// silence makes a silence durable. The file is opened for it: silences are rare.
-func (s *Server) silence(x silences.Silence) (silences.Silence, error) {
-	s.silencing.Lock()
-	defer s.silencing.Unlock()
-	book, err := silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now)
-	if err != nil {
-		return x, err
-	}
-	x, err = book.Add(x)
-	return x, errors.Join(err, book.Close())
+// silence stores a silence durably.
+func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
+	return silences.Add(s.o.Backend.Silences, x)
 }
 
-// bridgeSilences keeps silences that a clock made which was ahead from lasting longer
-// than they were meant to: at the start, and whenever the clock has jumped.
+// bridgeSilences corrects the silences that were made while the clock was ahead, so that
+// they last no longer than they were meant to: at the start, and after each jump.
 func (s *Server) bridgeSilences() {
 	jump := s.contacts.Jumped()
 	if s.bridged != nil && *s.bridged == jump {
 		return
 	}
-	s.silencing.Lock()
-	defer s.silencing.Unlock()
-	all, err := silences.Read(s.o.FS, s.o.Config.DataDir)
-	if err == nil && len(all) > 0 {
-		var book *silences.Book
-		if book, err = silences.Open(s.o.FS, s.o.Config.DataDir, s.o.Now); err == nil {
-			err = errors.Join(book.Bridge(all, s.o.Now()), book.Close())
-		}
-	}
-	if err != nil {
-		s.o.Log.Warn("silences are not moved along with the clock: they may last too long", "err", err)
+	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now()); err != nil {
+		s.o.Log.Warn("cannot correct silences after a jump of the clock; they may last too long", "err", err)
 	}
 	s.bridged = &jump
 }

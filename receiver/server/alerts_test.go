@@ -10,8 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/receiver"
 	"cis490/receiver/fleet"
-	"cis490/receiver/silences"
+	"cis490/receiver/local"
 )
 
 // TestAlerts_Story: the operator sees what is open, and silences it; a refused
@@ -22,7 +23,7 @@ func TestAlerts_Story(t *testing.T) {
 	now := time.Now().UTC()
 	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.AlertsFile), append(row, '\n'), 0o600))
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, local.AlertsFile), append(row, '\n'), 0o600))
 	last, err := json.Marshal(fleet.Last{
 		At: now, Open: []fleet.Alert{
 			{V: 1, At: now, Host: "lab-a", Symptom: fleet.Unstamped, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)},
@@ -31,10 +32,10 @@ func TestAlerts_Story(t *testing.T) {
 		Seen: []fleet.Sight{{Host: "lab-a", Symptom: fleet.Unstamped, Since: now}},
 	})
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.RunFile), last, 0o600))
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, receiver.FleetCheckDoc), last, 0o600))
 	soon, past := now.Add(time.Hour).Format(time.RFC3339), now.Add(-time.Hour).Format(time.RFC3339)
 
-	file := filepath.Join(r.config.DataDir, silences.File)
+	file := filepath.Join(r.config.DataDir, local.SilencesFile)
 	for i, s := range []struct {
 		method, path, body, bearer string
 		status                     int

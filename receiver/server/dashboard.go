@@ -4,8 +4,8 @@ import (
 	"time"
 
 	"cis490/internal/listen"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
-	"cis490/receiver/silences"
 	"cis490/receiver/web"
 )
 
@@ -13,8 +13,9 @@ import (
 func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
-		FS: o.FS, DataDir: o.Config.DataDir, Operator: o.Config.Operator, Roster: o.Roster, Build: o.Build,
+		Backend: o.Backend, Operator: o.Credentials.Operator, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
+		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.crowd.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
 	})
@@ -27,7 +28,7 @@ var _ web.Silences = hushed{}
 
 // Active returns the silences that hold at a time.
 func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
-	all, err := fleet.Silenced(h.s.o.FS, h.s.o.Config.DataDir, now)
+	all, err := fleet.ActiveSilences(h.s.o.Backend, now)
 	out := make(map[fleet.Key]web.Silence, len(all))
 	for k, x := range all {
 		out[k] = web.Silence{Until: x.Until, By: x.Comment}
@@ -37,6 +38,6 @@ func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 
 // Silence makes a silence durable.
 func (h hushed) Silence(k fleet.Key, until time.Time, by string) error {
-	_, err := h.s.silence(silences.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
+	_, err := h.s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
 	return err
 }

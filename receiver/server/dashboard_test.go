@@ -14,7 +14,9 @@ import (
 	"testing"
 	"time"
 
+	"cis490/receiver"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 )
 
 // TestDashboard_Story: the operator signs in to serve itself, sees an alert come
@@ -68,10 +70,10 @@ func TestDashboard_Story(t *testing.T) {
 	now := time.Now().UTC()
 	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.AlertsFile), append(row, '\n'), 0o600))
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, local.AlertsFile), append(row, '\n'), 0o600))
 	last, err := json.Marshal(fleet.Last{At: now, Open: []fleet.Alert{{Host: "lab-a", Symptom: fleet.Silent, Since: now, Fix: "on lab-a: sudo x"}}})
 	must(t, err)
-	must(t, os.WriteFile(filepath.Join(r.config.DataDir, fleet.RunFile), last, 0o600))
+	must(t, os.WriteFile(filepath.Join(r.config.DataDir, receiver.FleetCheckDoc), last, 0o600))
 	for {
 		if !next() {
 			t.Fatal("the stream ended before it told of the alert")

@@ -8,16 +8,14 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
-	"cis490/receiver/index"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // putEpisode takes an episode, in the order of spec §3: identity, stored
 // already, gate and limits, stage, durable, identity again, publish, row, answer.
 func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) {
 	n := noteOf(r)
-	n.route = contacts.RouteEpisode
+	n.route = receiver.RouteEpisode
 	host, id, err := episodePath(r)
 	if err != nil {
 		return err
@@ -66,7 +64,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	defer func() { booked(created) }()
 
 	in := s.body(w, r)
-	var row index.Row
+	var row receiver.Entry
 	row, created, err = s.store.Receive(u, in, func() error {
 		in.done()
 		_, err := s.identify(r, host) // it may have changed while the body came
@@ -89,7 +87,7 @@ func under(policy func() string, err error) error {
 	return err
 }
 
-func (s *Server) receipt(w http.ResponseWriter, status int, row index.Row) error {
+func (s *Server) receipt(w http.ResponseWriter, status int, row receiver.Entry) error {
 	s.contacts.Accepted(row.Host)
 	return answer(w, status, wire.Receipt{
 		Host: row.Host, Episode: row.Episode, Digest: row.Digest, Size: row.Size,
@@ -97,16 +95,16 @@ func (s *Server) receipt(w http.ResponseWriter, status int, row index.Row) error
 	})
 }
 
-func conflict(have index.Row, u store.Upload) error {
+func conflict(have receiver.Entry, u receiver.Upload) error {
 	return wire.NewProblem(wire.OtherDigest, "stored is %s with %d bytes, sent is %s with %d", have.Digest, have.Size, u.Digest, u.Size)
 }
 
-func receiveProblem(err error, row index.Row, u store.Upload) error {
-	var bad *store.BodyError
+func receiveProblem(err error, row receiver.Entry, u receiver.Upload) error {
+	var bad *receiver.BodyError
 	switch {
-	case errors.Is(err, store.ErrConflict):
+	case errors.Is(err, receiver.ErrConflict):
 		return conflict(row, u)
-	case errors.Is(err, store.ErrDigest):
+	case errors.Is(err, receiver.ErrDigest):
 		return refuse(wire.NewProblem(wire.BadDigest, "the body is not what %s says", wire.HeaderDigest), err)
 	case errors.As(err, &bad):
 		return bodyProblem(err)
@@ -133,8 +131,8 @@ func episodePath(r *http.Request) (ident.Host, ident.EpisodeID, error) {
 
 // uploadOf reads the headers of a PUT. The commit may be missing here: whether
 // it is needed is decided after whether the episode is stored already.
-func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (store.Upload, error) {
-	u := store.Upload{Host: host, Episode: id, Size: r.ContentLength}
+func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Upload, error) {
+	u := receiver.Upload{Host: host, Episode: id, Size: r.ContentLength}
 	for _, name := range []string{wire.HeaderDigest, wire.HeaderSchema, wire.HeaderHost, wire.HeaderEpisode, wire.HeaderCommit, "Content-Type"} {
 		sent := r.Header.Values(name)
 		if len(sent) == 0 && name != wire.HeaderCommit {
@@ -172,7 +170,7 @@ func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (store.Uploa
 }
 
 // gated refuses an upload whose commit the gate does not accept.
-func (s *Server) gated(u store.Upload) error {
+func (s *Server) gated(u receiver.Upload) error {
 	if u.Commit == "" {
 		return wire.NewProblem(wire.Unstamped, "header %s is missing", wire.HeaderCommit)
 	}

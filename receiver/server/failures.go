@@ -11,7 +11,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
+	"cis490/receiver"
 )
 
 // rememberFailure is how long a failed request counts if its host does not repeat it.
@@ -31,7 +31,7 @@ type failures struct {
 
 type failureKey struct {
 	host  ident.Host
-	route contacts.Route
+	route receiver.Route
 }
 
 type failure struct {
@@ -70,7 +70,7 @@ func (f *failures) uploads() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for k := range f.by {
-		if k.route == contacts.RouteEpisode {
+		if k.route == receiver.RouteEpisode {
 			return true
 		}
 	}
@@ -112,7 +112,7 @@ func (s *Server) noteEnd(n *note, err error) {
 		default:
 		}
 	}
-	if n.route != contacts.RouteEpisode || err == nil {
+	if n.route != receiver.RouteEpisode || err == nil {
 		return
 	}
 	if p := problemOf(err); p.Status >= http.StatusInternalServerError && p.Kind != wire.Quota {

@@ -11,7 +11,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // FuzzUpload: whatever path and headers say, the request is refused as malformed,
@@ -34,7 +34,7 @@ func FuzzUpload(f *testing.F) {
 		}
 		r.SetPathValue("host", host)
 		r.SetPathValue("file", file)
-		var u store.Upload
+		var u receiver.Upload
 		h, e, err := episodePath(r)
 		if err == nil {
 			u, err = uploadOf(r, h, e)

@@ -386,7 +386,7 @@ func TestNotes_KnocksContactsRefusals(t *testing.T) {
 		t.Fatal(status)
 	}
 	r.stop()
-	c, err := contacts.Read(r.fs, r.config.DataDir)
+	c, err := contacts.Read(r.backend().Docs)
 	must(t, err)
 	k := c.Hosts["lab-a"]
 	if k == nil || k.LastAccepted.IsZero() || k.LastRefused == nil || k.LastRefused.Kind != wire.Unstamped || k.RefusedCount != 0 {
@@ -399,7 +399,7 @@ func TestNotes_KnocksContactsRefusals(t *testing.T) {
 		t.Errorf("%d hosts, %d strangers of %d", len(c.Hosts), len(c.Strangers), c.StrangerCount)
 	}
 	var count, rows uint64
-	for row, err := range contacts.ReadRefusals(r.fs, r.config.DataDir, time.Time{}) {
+	for row, err := range r.backend().Rejections.Since(time.Time{}) {
 		must(t, err)
 		rows++
 		if row.Host == "lab-a" && row.Kind == wire.Unstamped {
@@ -424,7 +424,7 @@ func TestNotes_DecommissionedHostsAreForgotten(t *testing.T) {
 	r.stop()
 	r.start()
 	r.eventually("it is forgotten", func() bool {
-		c, err := contacts.Read(r.fs, r.config.DataDir)
+		c, err := contacts.Read(r.backend().Docs)
 		must(t, err)
 		return len(c.Hosts) == 1 && c.Hosts["lab-a"] != nil
 	})

@@ -12,7 +12,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
+	"cis490/receiver"
 	"cis490/receiver/gate"
 )
 
@@ -22,7 +22,7 @@ const maxReconcile = 256 << 10
 // ping notes that a host was heard and tells it what it may ship.
 func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	n := noteOf(r)
-	n.route = contacts.RoutePing
+	n.route = receiver.RoutePing
 	host, err := s.identify(r, "")
 	if err != nil {
 		return err
@@ -90,7 +90,7 @@ func (s *Server) policyNow() func() string {
 
 // reconcile tells which of a host's episodes are stored.
 func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
-	noteOf(r).route = contacts.RouteReconcile
+	noteOf(r).route = receiver.RouteReconcile
 	host, err := s.identify(r, "")
 	if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 
 // putSnapshot keeps a host's doctor run; it is never gated.
 func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
-	noteOf(r).route = contacts.RouteSnapshot
+	noteOf(r).route = receiver.RouteSnapshot
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)

@@ -16,8 +16,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // handler is a route's code: it answers, or returns why not.
@@ -39,7 +38,7 @@ func problemOf(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
 	}
-	if errors.Is(err, store.ErrFull) {
+	if errors.Is(err, receiver.ErrFull) {
 		p := wire.NewProblem(wire.Full, "free space is at the reserve")
 		p.RetryAfter = 60
 		return p
@@ -50,7 +49,7 @@ func problemOf(err error) *wire.Problem {
 // note is what a request leaves: its line in the log, its row among the
 // refusals.
 type note struct {
-	route      contacts.Route
+	route      receiver.Route
 	host       ident.Host // proven, or a claim
 	proven     bool
 	known      bool // host is in the roster
@@ -200,7 +199,7 @@ func (s *Server) answerProblem(w *counted, r *http.Request, n *note, p *wire.Pro
 }
 
 func (s *Server) noteRefusal(n *note, p *wire.Problem) {
-	row := contacts.Refusal{
+	row := receiver.Rejection{
 		Proven: n.proven, Route: n.route, Status: p.Status, Kind: p.Kind, Detail: p.Detail,
 		Episode: n.episode, Commit: n.commit,
 	}
@@ -210,7 +209,7 @@ func (s *Server) noteRefusal(n *note, p *wire.Problem) {
 		row.Detail = "host " + string(n.host) + ": " + row.Detail
 	}
 	s.refusals.Note(row)
-	if n.identified && n.route == contacts.RouteEpisode {
+	if n.identified && n.route == receiver.RouteEpisode {
 		s.contacts.RefusedPut(n.host, p)
 	}
 }
@@ -223,7 +222,7 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 	switch {
 	case err != nil && w.status >= http.StatusInternalServerError:
 		level = slog.LevelWarn
-	case err == nil && (r.Method == http.MethodGet || n.route == contacts.RoutePing || n.route == contacts.RouteSnapshot),
+	case err == nil && (r.Method == http.MethodGet || n.route == receiver.RoutePing || n.route == receiver.RouteSnapshot),
 		w.status == http.StatusNotFound && r.URL.Path == wire.ReleasesPath:
 		level = slog.LevelDebug // what every host repeats; the contacts have it
 	}

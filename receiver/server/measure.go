@@ -4,10 +4,9 @@ import (
 	"net/http"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
 	"cis490/receiver/metrics"
 )
@@ -22,12 +21,7 @@ func (s *Server) measures() *metrics.Metrics {
 			r, err := s.gate.Rules()
 			return r.Enabled, len(r.Accepted), err
 		},
-		Free: func() (int64, error) {
-			if space, ok := o.FS.(disk.Space); ok {
-				return space.Free(o.Config.DataDir)
-			}
-			return 0, nil
-		},
+		Free: o.Backend.Episodes.Free,
 		Certificate: func() time.Time {
 			if s.pair == nil {
 				return time.Time{}
@@ -37,7 +31,7 @@ func (s *Server) measures() *metrics.Metrics {
 			}
 			return time.Time{}
 		},
-		FleetCheck: func() (fleet.Last, error) { return fleet.ReadLast(o.FS, o.Config.DataDir) },
+		FleetCheck: func() (fleet.Last, error) { return fleet.ReadLast(o.Backend) },
 		Log:        o.Log.With("component", "metrics"),
 	})
 }
@@ -60,7 +54,7 @@ func (s *Server) measure(r *http.Request, n *note, status int, took time.Duratio
 	if err != nil {
 		kind = problemOf(err).Kind
 	}
-	if n.route == contacts.RouteEpisode {
+	if n.route == receiver.RouteEpisode {
 		s.metrics.Ingest(status, kind, n.bytes)
 	}
 	if n.route != "" && !n.identified && err != nil && status < http.StatusInternalServerError {

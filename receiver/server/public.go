@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -36,9 +35,8 @@ func (s *Server) routes() map[string]handler {
 // operator lets only the holder of the operator token through.
 func (s *Server) operator(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		text, err := disk.ReadText(s.o.FS, s.o.Config.Operator, 4096)
-		want := strings.TrimSpace(text)
-		if err != nil || want == "" {
+		want, err := s.o.Credentials.Operator()
+		if err != nil {
 			return refuse(wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), fmt.Errorf("read operator token: %w", err))
 		}
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
@@ -56,7 +54,7 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
-	snap, err := contacts.ReadSnapshot(s.o.FS, s.o.Config.DataDir, host)
+	snap, err := contacts.ReadSnapshot(s.o.Backend.Docs, host)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wire.NewProblem(wire.NotFound, "no snapshot of %s was received", host)
 	}

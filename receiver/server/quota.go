@@ -6,10 +6,9 @@ import (
 	"sync"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // quotas bound what one host may fill: the bytes that are stored of it, and those
@@ -101,7 +100,7 @@ func (q *quotas) gone(h ident.Host, size int64) {
 // count adds what the index has from before a time; later rows are of uploads
 // that were booked. A repaired row has the time of its repair, at which nothing
 // was taken.
-func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until time.Time) error {
+func (q *quotas) count(ctx context.Context, index receiver.Log[receiver.Entry], until time.Time) error {
 	from := time.Time{}
 	switch {
 	case q.stored == 0 && q.hourly == 0:
@@ -110,7 +109,7 @@ func (q *quotas) count(ctx context.Context, fsys disk.FS, dataDir string, until 
 		from = until.Add(-takenFor)
 	}
 	before := map[ident.Host]*usage{}
-	for r, err := range index.Rows(fsys, dataDir, from) {
+	for r, err := range index.Since(from) {
 		if err != nil {
 			return fmt.Errorf("count what is stored of each host: %w", err)
 		}

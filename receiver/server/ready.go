@@ -97,7 +97,7 @@ func (s *Server) look() []lack {
 	var missing []lack
 	lacks := func(what string, err error) {
 		if err != nil {
-			missing = append(missing, lack{what, s.blame(err), false})
+			missing = append(missing, lack{what, s.o.Backend.Explain(err), false})
 		}
 	}
 	if s.pair != nil {
@@ -117,16 +117,15 @@ func (s *Server) look() []lack {
 	}
 	_, err = s.gate.Rules()
 	lacks("gate", err)
-	lacks("index", s.index.Healthy())
-	lacks("store", s.store.Writable(s.failures.uploads()))
-	lacks("rows", s.store.Settle())
-	lacks("space", s.store.Room(0))
+	for _, c := range s.store.Conditions(s.failures.uploads()) {
+		lacks(c.What, c.Err)
+	}
 	some := s.failures.lacks(len(missing) > 0, s.o.Now())
 	// What serve notes of its hosts is what fleet-check judges them by.
 	some = append(some, lack{"contacts", s.contacts.Unwritten(), true}, lack{"rejections", s.refusals.Unwritten(), true})
 	for _, l := range some {
 		if l.why != nil {
-			missing = append(missing, lack{l.what, s.blame(l.why), true})
+			missing = append(missing, lack{l.what, s.o.Backend.Explain(l.why), true})
 		}
 	}
 	return missing
@@ -196,7 +195,7 @@ func (s *Server) forget(ctx context.Context) error {
 
 // count counts what is stored of each host, for the quotas.
 func (s *Server) count(ctx context.Context) error {
-	if err := s.quotas.count(ctx, s.o.FS, s.o.Config.DataDir, s.began); err != nil {
+	if err := s.quotas.count(ctx, s.o.Backend.Index, s.began); err != nil {
 		s.o.Log.Error("host_quota holds for new episodes only, until serve is started again", "err", err)
 	}
 	return nil

@@ -8,19 +8,13 @@ import (
 	"io/fs"
 	"math"
 	"net/http"
-	"path/filepath"
 	"strings"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 )
-
-// releasesDir is where releases are published, in the data folder.
-const releasesDir = "releases"
 
 // sendChunk is how much is sent under one deadline, in bytes.
 const sendChunk = 1 << 20
@@ -66,7 +60,7 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
-	f, err := disk.OS{}.Open(release.BlobPath(filepath.Join(s.o.Config.DataDir, releasesDir), d))
+	f, err := s.o.Backend.Releases.Blob(d)
 	if errors.Is(err, fs.ErrNotExist) {
 		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
 	}

@@ -27,7 +27,8 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/version"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -150,6 +151,7 @@ func (r *rig) start() {
 	r.t.Helper()
 	s, err := server.New(server.Options{
 		Config: r.config, ConfigPath: filepath.Join(r.dir, "receiver.toml"), FS: r.fs,
+		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
 		Roster: roster.Open(disk.OS{}, r.config.Authority.Dir), Now: r.now,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -168,6 +170,18 @@ func (r *rig) start() {
 		}
 	})
 	r.t.Cleanup(r.stop)
+}
+
+func (r *rig) backend() receiver.Backend {
+	return local.Open(local.Options{
+		FS: r.fs, Dir: r.config.DataDir, Known: store.KnownDir(filepath.Join(r.dir, "receiver.toml")), Now: r.now,
+		Reserve: int64(r.config.Limits.DiskReserve), Log: slog.New(slog.NewTextHandler(r.log, nil)),
+	})
+}
+
+// healthy is the backend on the machine's own disk.
+func (r *rig) healthy() receiver.Backend {
+	return local.Open(local.Options{FS: disk.OS{}, Dir: r.config.DataDir})
 }
 
 func must(t testing.TB, err error) {
@@ -353,10 +367,10 @@ func (r *rig) files() []string {
 	return all
 }
 
-func (r *rig) rows() []index.Row {
+func (r *rig) rows() []receiver.Entry {
 	r.t.Helper()
-	var rows []index.Row
-	for row, err := range index.Rows(disk.OS{}, r.config.DataDir, time.Time{}) {
+	var rows []receiver.Entry
+	for row, err := range r.backend().Index.Since(time.Time{}) {
 		must(r.t, err)
 		rows = append(rows, row)
 	}

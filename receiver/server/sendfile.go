@@ -2,9 +2,9 @@ package server
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
-	"os"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -38,7 +38,7 @@ func (c fileConn) ReadFrom(r io.Reader) (sent int64, err error) {
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c.Conn}, r)
 	}
-	file, ok := part.R.(*os.File)
+	file, ok := part.R.(interface{ Fd() uintptr })
 	if !ok {
 		return io.Copy(struct{ io.Writer }{c.Conn}, r)
 	}
@@ -52,7 +52,7 @@ func (c fileConn) ReadFrom(r io.Reader) (sent int64, err error) {
 			case errors.Is(err, unix.EINTR):
 				continue
 			case err != nil:
-				failed = os.NewSyscallError("sendfile", err)
+				failed = fmt.Errorf("sendfile: %w", err)
 				return true
 			case n == 0:
 				return true // the file ends here

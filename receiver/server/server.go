@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
@@ -32,13 +31,12 @@ import (
 	"cis490/internal/listen"
 	"cis490/internal/pki"
 	"cis490/internal/version"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
-	"cis490/receiver/index"
 	"cis490/receiver/metrics"
 	"cis490/receiver/release"
 	"cis490/receiver/roster"
-	"cis490/receiver/store"
 	"cis490/receiver/web"
 )
 
@@ -57,14 +55,14 @@ type Options struct {
 	Config     config.Receiver
 	ConfigPath string // followed by the gate
 	Build      version.Info
-	FS         disk.FS
-	Roster     Roster
+	Backend    receiver.Backend
+	receiver.Credentials
+	FS     disk.FS // has config and sockets
+	Roster Roster
 	// Releases are those that hosts are offered; nil is none.
 	Releases *release.Rollout
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
-	// Spare is where fleet-check keeps its last run while the data folder is broken.
-	Spare string
 	// Known finds a check of the lab hosts' registry, for the dashboard.
 	Known func(id string) (check.Check, bool)
 	// Offered returns the version that a host should run; nil: none is known.
@@ -82,9 +80,7 @@ type Options struct {
 // Server is a receiver that listens.
 type Server struct {
 	o         Options
-	lock      io.Closer
-	index     *index.Index
-	store     *store.Store
+	store     receiver.Store
 	gate      *gate.Gate
 	contacts  *contacts.Book
 	refusals  *contacts.Refusals
@@ -107,12 +103,11 @@ type Server struct {
 	// makes may be read.
 	closed atomic.Pointer[lack]
 
-	health    health
-	failures  failures
-	ill       chan struct{} // a request failed here: look at once
-	silencing sync.Mutex
-	bridged   *contacts.Jump // the last one that silences were bridged over; nil: none yet
-	ended     sync.Once
+	health   health
+	failures failures
+	ill      chan struct{}  // a request failed here: look at once
+	bridged  *contacts.Jump // the last one that silences were bridged over; nil: none yet
+	ended    sync.Once
 }
 
 // New opens the receiver's files, settles what a crash left, and listens. Files
@@ -122,18 +117,18 @@ func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	o.Log = o.Log.With("component", "serve")
 	s := &Server{
-		o: o, trust: newTrust(o.FS, c), uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
+		o: o, trust: o.Trust, uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
 		ill: make(chan struct{}, 1), unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
 	}
-	if c.TLS.Mode == "direct" {
-		s.pair = newPair(o.FS, c)
+	if o.Pair != nil {
+		s.pair = &keptPair{pair: o.Pair}
 	}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := s.open(); errors.Is(err, disk.ErrLocked) {
+	if err := s.open(); errors.Is(err, receiver.ErrLeased) {
 		return nil, err
 	}
 	if s.listener, err = s.listen(); err != nil {
@@ -245,7 +240,7 @@ func (s *Server) Close() (err error) {
 				err = e
 			}
 		}
-		err = errors.Join(err, s.closeFiles())
+		err = errors.Join(err, s.closeStore())
 	})
 	return err
 }

@@ -15,8 +15,10 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/disk/sickdisk"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -78,7 +80,7 @@ func TestPut_EachStepFails(t *testing.T) {
 			}
 
 			r.eventually("it is noted as ready", func() bool {
-				book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+				book, err := contacts.Read(r.healthy().Docs)
 				return err == nil && book.Receiver.Ready
 			})
 			hook := func(op, path string, size int64) error {
@@ -97,7 +99,7 @@ func TestPut_EachStepFails(t *testing.T) {
 				t.Errorf("readyz does not say why: %s", detail)
 			}
 			written := func() bool { // the contacts, at this time
-				book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+				book, err := contacts.Read(r.healthy().Docs)
 				return err == nil && !book.WrittenAt.Before(now().Add(-time.Minute)) && book.Receiver.Ready == c.alone
 			}
 			r.eventually("its state is noted", written)
@@ -108,8 +110,8 @@ func TestPut_EachStepFails(t *testing.T) {
 					row.Status = check.Fail
 				}
 				res, err := fleet.Run(fleet.Options{
-					Source: fleet.Source{FS: disk.OS{}, DataDir: r.config.DataDir, Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
-					Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour, CertLife: time.Minute},
+					Source: fleet.Source{Backend: r.healthy(), Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
+					Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour},
 					Now:    now(), Known: func(string) (check.Check, bool) { return check.Check{}, false },
 					Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),
 				})
@@ -148,7 +150,7 @@ func TestPut_EachStepFails(t *testing.T) {
 // TestReady_WhatItNotesOfHosts: what serve notes of its hosts is what fleet-check
 // judges by, so it is not ready while it cannot write that.
 func TestReady_WhatItNotesOfHosts(t *testing.T) {
-	for _, name := range []string{contacts.File, contacts.RefusalsFile, contacts.SnapshotsDir} {
+	for _, name := range []string{receiver.ContactsDoc, local.RejectionsFile, receiver.HealthReports} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := &sickdisk.Disk{}

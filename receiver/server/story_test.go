@@ -15,7 +15,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -351,7 +350,7 @@ func TestPing_LeavingIsDurable(t *testing.T) {
 	if status, _, body := a.do(req); status != http.StatusOK {
 		t.Fatalf("%d %s", status, body)
 	}
-	book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+	book, err := contacts.Read(r.healthy().Docs)
 	must(t, err)
 	if h := book.Hosts["lab-a"]; h == nil || !h.Leaving {
 		t.Errorf("what is on the disk does not say that it left: %+v", h)

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/silences"
 )
 
@@ -15,31 +17,28 @@ var t0 = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 	dir := t.TempDir()
 	now := t0.Add(8 * time.Hour)
-	b, err := silences.Open(disk.OS{}, dir, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	add := func(s silences.Silence) {
+	l := local.Open(local.Options{FS: disk.OS{}, Dir: dir, Now: func() time.Time { return now }}).Silences
+	add := func(s receiver.Silence) {
 		t.Helper()
-		if _, err := b.Add(s); err != nil {
+		if _, err := silences.Add(l, s); err != nil {
 			t.Fatal(err)
 		}
 	}
-	read := func() map[silences.Key]silences.Silence {
+	read := func() map[receiver.AlertKey]receiver.Silence {
 		t.Helper()
-		all, err := silences.Read(disk.OS{}, dir)
+		all, err := silences.Read(l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return all
 	}
-	add(silences.Silence{Host: "lab-1", Symptom: "silent"})
-	add(silences.Silence{Host: "lab-2", Symptom: "silent", Until: now.Add(2 * time.Hour)})
+	add(receiver.Silence{Host: "lab-1", Symptom: "silent"})
+	add(receiver.Silence{Host: "lab-2", Symptom: "silent", Until: now.Add(2 * time.Hour)})
 	now = t0.Add(time.Minute) // set right
-	if err := b.Bridge(read(), now); err != nil {
+	if err := silences.Bridge(l, now); err != nil {
 		t.Fatal(err)
 	}
-	add(silences.Silence{Host: "lab-3", Symptom: "silent"})
+	add(receiver.Silence{Host: "lab-3", Symptom: "silent"})
 	for _, c := range []struct {
 		host       string
 		began, now time.Duration
@@ -53,15 +52,15 @@ func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 		{"lab-3", 0, time.Hour, true},
 		{"lab-3", time.Hour, time.Hour, false},
 	} {
-		s := read()[silences.Key{Host: c.host, Symptom: "silent"}]
+		s := read()[receiver.AlertKey{Host: c.host, Symptom: "silent"}]
 		if got := s.Covers(t0.Add(c.began), t0.Add(c.now)); got != c.want {
 			t.Errorf("%s: an alert that began after %v is covered after %v: %v", c.host, c.began, c.now, got)
 		}
 	}
-	if err := b.Bridge(read(), now); err != nil || len(read()) != 3 {
+	if err := silences.Bridge(l, now); err != nil || len(read()) != 3 {
 		t.Errorf("bridged twice: %v", err)
 	}
-	if err := b.Close(); err != nil {
+	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
 }

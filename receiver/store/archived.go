@@ -17,7 +17,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // ArchivedDir has a list for each host of whose episodes some were moved out: what
@@ -35,7 +35,7 @@ const (
 )
 
 // listLine writes a row as a list has it; its time is when it was archived.
-func listLine(r index.Row) string {
+func listLine(r receiver.Entry) string {
 	c := string(r.Commit)
 	if c == "" {
 		c = noCommit
@@ -43,12 +43,12 @@ func listLine(r index.Row) string {
 	return fmt.Sprintf("%s %s %s %019d %s\n", r.Episode, r.Digest, c, r.Size, r.ReceivedAt.UTC().Format(listTime))
 }
 
-func parseListLine(h ident.Host, line string) (r index.Row, err error) {
+func parseListLine(h ident.Host, line string) (r receiver.Entry, err error) {
 	f := strings.Fields(line)
 	if len(line) != listWidth || len(f) != 5 {
 		return r, damaged(h, line)
 	}
-	r = index.Row{Host: h, Archived: true}
+	r = receiver.Entry{Host: h, Archived: true}
 	var errs [5]error
 	r.Episode, errs[0] = ident.ParseEpisodeID(f[0])
 	r.Digest, errs[1] = ident.ParseDigest(f[1])
@@ -70,7 +70,7 @@ func listPath(dataDir string, h ident.Host) string {
 
 // Archived returns an episode that was moved out, for any process. Its time is
 // when it was archived.
-func Archived(fsys disk.FS, dataDir string, k index.Key) (r index.Row, found bool, err error) {
+func Archived(fsys disk.FS, dataDir string, k receiver.Key) (r receiver.Entry, found bool, err error) {
 	f, err := fsys.OpenFile(listPath(dataDir, k.Host), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return r, false, nil
@@ -104,7 +104,7 @@ func Archived(fsys disk.FS, dataDir string, k index.Key) (r index.Row, found boo
 }
 
 // addToList merges rows, ordered by episode, into their host's list.
-func (s *Store) addToList(h ident.Host, rows []index.Row) error {
+func (s *Store) addToList(h ident.Host, rows []receiver.Entry) error {
 	path := listPath(s.o.DataDir, h)
 	old, err := s.o.FS.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -149,10 +149,10 @@ func (s *Store) addToList(h ident.Host, rows []index.Row) error {
 func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (done []ident.EpisodeID, freed int64, err error) {
 	s.archiving.Lock()
 	defer s.archiving.Unlock()
-	var add, again []index.Row // to the list; in the list with the tarball still there
+	var add, again []receiver.Entry // to the list; in the list with the tarball still there
 	now := s.o.Now().UTC()
 	for id, d := range want {
-		k := index.Key{Host: h, Episode: id}
+		k := receiver.Key{Host: h, Episode: id}
 		defer s.keys.lock(k)() // nobody else waits for a second one
 		r, here, err := s.look(k)
 		if err != nil {
@@ -178,11 +178,11 @@ func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (do
 	return done, freed, nil
 }
 
-func (s *Store) archive(h ident.Host, add, again []index.Row) (freed int64, err error) {
+func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64, err error) {
 	if len(add)+len(again) == 0 {
 		return 0, nil
 	}
-	slices.SortFunc(add, func(a, b index.Row) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
+	slices.SortFunc(add, func(a, b receiver.Entry) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
 	// Also where it has them all: that it is durable is not known.
 	if err := s.addToList(h, add); err != nil {
 		return 0, err
@@ -192,7 +192,7 @@ func (s *Store) archive(h ident.Host, add, again []index.Row) (freed int64, err 
 		return 0, err
 	}
 	rows = append(rows, add...)
-	if err := s.o.Index.AppendAll(rows); err != nil {
+	if err := s.o.Index.Append(rows); err != nil {
 		return 0, err
 	}
 	for _, r := range append(again, add...) {
@@ -208,11 +208,11 @@ func (s *Store) archive(h ident.Host, add, again []index.Row) (freed int64, err 
 
 // withoutArchivedRow returns those of the rows in a list whose row in the index a
 // failure left out. It reads the index from when they were listed.
-func (s *Store) withoutArchivedRow(listed []index.Row) ([]index.Row, error) {
+func (s *Store) withoutArchivedRow(listed []receiver.Entry) ([]receiver.Entry, error) {
 	if len(listed) == 0 {
 		return nil, nil
 	}
-	owed, from := map[index.Key]index.Row{}, listed[0].ReceivedAt
+	owed, from := map[receiver.Key]receiver.Entry{}, listed[0].ReceivedAt
 	for _, r := range listed {
 		owed[r.Key()] = r
 		if r.ReceivedAt.Before(from) {
@@ -220,7 +220,7 @@ func (s *Store) withoutArchivedRow(listed []index.Row) ([]index.Row, error) {
 		}
 	}
 	// The day is for a clock that was set back.
-	for r, err := range index.Rows(s.o.FS, s.o.DataDir, from.Add(-24*time.Hour)) {
+	for r, err := range s.o.Index.Since(from.Add(-24 * time.Hour)) {
 		if err != nil {
 			return nil, err
 		}
@@ -228,7 +228,7 @@ func (s *Store) withoutArchivedRow(listed []index.Row) ([]index.Row, error) {
 			delete(owed, r.Key())
 		}
 	}
-	out := make([]index.Row, 0, len(owed))
+	out := make([]receiver.Entry, 0, len(owed))
 	for _, r := range owed {
 		out = append(out, r)
 	}

@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"cis490/internal/disk"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // commits make linked uploads durable, and then their rows: those that wait at
@@ -61,7 +61,7 @@ func (c *commits) run(b *commit) {
 	defer c.running.Unlock()
 	failed, err := c.flush()
 	b.err = make([]error, len(b.intents))
-	var rows []index.Row
+	var rows []receiver.Entry
 	for i, it := range b.intents {
 		switch {
 		case err != nil:
@@ -74,7 +74,7 @@ func (c *commits) run(b *commit) {
 			rows = append(rows, it.row)
 		}
 	}
-	err = c.index.AppendAll(rows)
+	err = c.index.Append(rows)
 	for i, it := range b.intents {
 		switch {
 		case b.err[i] != nil:

@@ -12,21 +12,11 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // exactAtOnce is how many files are compared one by one in memory at a time.
 const exactAtOnce = 200_000
-
-// Comparison is what the full comparison of rows and files found.
-type Comparison struct {
-	At       time.Time `json:"at"`
-	Rows     int       `json:"rows"`
-	Files    int       `json:"files"`
-	Repaired int       `json:"repaired"`        // files that lacked their row and have it now
-	NoFile   int       `json:"no_file"`         // rows whose tarball is gone
-	First    string    `json:"first,omitempty"` // one of those, for a person
-}
 
 // tally tells whether two sets of names are the same without holding them:
 // their number and the sum of their hashes.
@@ -38,8 +28,8 @@ type tally struct {
 // Compare compares all rows with all files, both ways, and appends the rows that
 // are missing. It takes as long as reading the index and listing the files takes;
 // memory grows with hosts, not with episodes. It is for the background.
-func (s *Store) Compare(ctx context.Context) (Comparison, error) {
-	c := Comparison{At: s.o.Now().UTC()}
+func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
+	c := receiver.Comparison{At: s.o.Now().UTC()}
 	seed := maphash.MakeSeed()
 	files, rows := map[ident.Host]tally{}, map[ident.Host]tally{}
 	hosts, err := s.hosts()
@@ -58,7 +48,7 @@ func (s *Store) Compare(ctx context.Context) (Comparison, error) {
 		files[h] = t
 		c.Files += t.n
 	}
-	for r, err := range index.Rows(s.o.FS, s.o.DataDir, time.Time{}) {
+	for r, err := range s.o.Index.Since(time.Time{}) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return c, err
 		}
@@ -100,11 +90,11 @@ func union(a, b map[ident.Host]tally) map[ident.Host]bool {
 }
 
 // compareClosely compares the rows and files of some hosts one by one.
-func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Comparison) error {
+func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *receiver.Comparison) error {
 	if len(hosts) == 0 {
 		return nil
 	}
-	these, owed := map[ident.Host]bool{}, map[index.Key]bool{} // owed: the files that no row was seen of
+	these, owed := map[ident.Host]bool{}, map[receiver.Key]bool{} // owed: the files that no row was seen of
 	for _, h := range hosts {
 		these[h] = true
 		ids, err := s.episodes(ctx, h)
@@ -112,11 +102,11 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Compa
 			return err
 		}
 		for _, id := range ids {
-			owed[index.Key{Host: h, Episode: id}] = true
+			owed[receiver.Key{Host: h, Episode: id}] = true
 		}
 	}
-	rowed := map[index.Key]bool{}
-	for r, err := range index.Rows(s.o.FS, s.o.DataDir, time.Time{}) {
+	rowed := map[receiver.Key]bool{}
+	for r, err := range s.o.Index.Since(time.Time{}) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
@@ -156,7 +146,7 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *Compa
 
 // oweRow appends the row of a file that has none. An upload in progress holds
 // the episode's lock until its row is there.
-func (s *Store) oweRow(k index.Key, c *Comparison) error {
+func (s *Store) oweRow(k receiver.Key, c *receiver.Comparison) error {
 	defer s.keys.lock(k)()
 	_, settling := s.intentOf(k)
 	r, there, err := s.look(k)
@@ -166,13 +156,13 @@ func (s *Store) oweRow(k index.Key, c *Comparison) error {
 	// A new file may be of an upload that ended after the index was read. Old
 	// ones need no look: were the index lost, that would be a look per file.
 	if since := c.At.Add(-time.Hour); r.ReceivedAt.After(since) {
-		found, err := s.o.Index.Find(since, map[index.Key]bool{k: true})
+		found, err := s.findRows(since, map[receiver.Key]bool{k: true})
 		if err != nil || found[k] {
 			return err
 		}
 	}
 	r.Repaired = true
-	if _, err := s.o.Index.Append(r); err != nil {
+	if _, err := s.appendEntry(r); err != nil {
 		return fmt.Errorf("index episode: %w", err)
 	}
 	c.Repaired++

@@ -11,7 +11,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 func TestCompare_BothWays(t *testing.T) {
@@ -22,7 +22,7 @@ func TestCompare_BothWays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	compare := func() store.Comparison {
+	compare := func() receiver.Comparison {
 		t.Helper()
 		c, err := r.s.Compare(t.Context())
 		if err != nil {

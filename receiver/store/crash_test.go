@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"strings"
 	"testing"
@@ -14,36 +15,37 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/store"
 )
 
 const commit = ident.Commit("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 
-var uploads = []store.Upload{ // content is the episode's id
+var uploads = []receiver.Upload{ // content is the episode's id
 	upload("lab-a", "01ARZ3NDEKTSV4RRFFQ69G5FA1"),
 	upload("lab-a", "01ARZ3NDEKTSV4RRFFQ69G5FA2"),
 	upload("lab-b", "01ARZ3NDEKTSV4RRFFQ69G5FA1"),
 }
 
-func upload(h ident.Host, id ident.EpisodeID) store.Upload {
+func upload(h ident.Host, id ident.EpisodeID) receiver.Upload {
 	content := string(h) + string(id)
 	sum := sha256.Sum256([]byte(content))
-	return store.Upload{Host: h, Episode: id, Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(content)), Commit: commit}
+	return receiver.Upload{Host: h, Episode: id, Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(content)), Commit: commit}
 }
 
-func body(u store.Upload) io.Reader { return strings.NewReader(string(u.Host) + string(u.Episode)) }
+func body(u receiver.Upload) io.Reader { return strings.NewReader(string(u.Host) + string(u.Episode)) }
 
 func admitted() error { return nil }
 
-// receiver is index and store, as serve opens them.
-type receiver struct {
-	x *index.Index
+// rx is index and store, as serve opens them.
+type rx struct {
+	x receiver.Log[receiver.Entry]
 	s *store.Store
 }
 
-func open(fsys disk.FS, dir string) (*receiver, error) {
-	x, err := index.Open(fsys, dir, time.Now)
+func open(fsys disk.FS, dir string) (*rx, error) {
+	x, err := openIndex(fsys, dir, time.Now)
 	if err != nil {
 		return nil, err
 	}
@@ -51,18 +53,18 @@ func open(fsys disk.FS, dir string) (*receiver, error) {
 	if err != nil {
 		return nil, errors.Join(err, x.Close())
 	}
-	return &receiver{x, s}, nil
+	return &rx{x, s}, nil
 }
 
 // put is what the server does with an upload: 200 for what is stored, else receive.
-func (r *receiver) put(u store.Upload) error {
+func (r *rx) put(u receiver.Upload) error {
 	have, found, err := r.s.Lookup(u.Host, u.Episode)
 	if err != nil {
 		return err
 	}
 	if found {
 		if have.Digest != u.Digest {
-			return store.ErrConflict
+			return receiver.ErrConflict
 		}
 		return nil
 	}
@@ -72,12 +74,12 @@ func (r *receiver) put(u store.Upload) error {
 
 // check holds what must be true at any time: what was acknowledged is stored
 // and has one row, and every row has its file.
-func (r *receiver) check(fsys disk.FS, dir string, acked map[store.Upload]bool) error {
+func (r *rx) check(fsys disk.FS, dir string, acked map[receiver.Upload]bool) error {
 	if err := r.s.Settle(); err != nil { // serve does it in the background
 		return err
 	}
-	rows := map[index.Key]int{}
-	for row, err := range index.Rows(fsys, dir, time.Time{}) {
+	rows := map[receiver.Key]int{}
+	for row, err := range rowsIn(fsys, dir) {
 		if err != nil {
 			return err
 		}
@@ -88,7 +90,7 @@ func (r *receiver) check(fsys disk.FS, dir string, acked map[store.Upload]bool) 
 		}
 	}
 	for _, u := range uploads {
-		n := rows[index.Key{Host: u.Host, Episode: u.Episode}]
+		n := rows[receiver.Key{Host: u.Host, Episode: u.Episode}]
 		if n > 1 || acked[u] && n == 0 {
 			return fmt.Errorf("%s %s has %d rows, acknowledged %t", u.Host, u.Episode, n, acked[u])
 		}
@@ -160,8 +162,8 @@ func TestCrash_WhileRecovering(t *testing.T) {
 
 // story receives all uploads, as far as the disk lets it; acked are those that were
 // acknowledged, and r is nil if the store could not be opened.
-func story(d *faultdisk.Disk, dir string) (r *receiver, acked map[store.Upload]bool) {
-	acked = map[store.Upload]bool{}
+func story(d *faultdisk.Disk, dir string) (r *rx, acked map[receiver.Upload]bool) {
+	acked = map[receiver.Upload]bool{}
 	r, err := open(d, dir)
 	if err != nil {
 		return nil, acked
@@ -218,4 +220,15 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bo
 		return done, fmt.Errorf("staged name stays: %s", e.Name())
 	}
 	return done, nil
+}
+
+// openIndex opens the index of a data folder.
+func openIndex(fsys disk.FS, dir string, now func() time.Time) (receiver.Log[receiver.Entry], error) {
+	x := local.Open(local.Options{FS: fsys, Dir: dir, Now: now}).Index
+	return x, x.Open()
+}
+
+// rowsIn yields all rows of its index.
+func rowsIn(fsys disk.FS, dir string) iter.Seq2[receiver.Entry, error] {
+	return local.Open(local.Options{FS: fsys, Dir: dir}).Index.Since(time.Time{})
 }

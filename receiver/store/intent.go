@@ -13,24 +13,24 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // intent is a staged upload; its name carries all that the row needs, so that a
 // restart needs nothing else to finish it.
 type intent struct {
 	name    string
-	row     index.Row
+	row     receiver.Entry
 	epoch   int  // of the commits, from before it was written
 	durable bool // so that only the row is missing
 }
 
-func newIntent(u Upload) intent {
+func newIntent(u receiver.Upload) intent {
 	salt := make([]byte, 4)
 	_, _ = rand.Read(salt) // never fails: crypto/rand.Read's word
 	return intent{
 		name: strings.Join([]string{string(u.Host), string(u.Episode), string(u.Digest), string(u.Commit), hex.EncodeToString(salt)}, "."),
-		row:  index.Row{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit},
+		row:  receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit},
 	}
 }
 
@@ -47,12 +47,12 @@ func parseIntent(name string) (it intent, ok bool) {
 	if errors.Join(err1, err2, err3, err4) != nil {
 		return it, false
 	}
-	return intent{name: name, row: index.Row{Host: h, Episode: id, Digest: d, Commit: c}}, true
+	return intent{name: name, row: receiver.Entry{Host: h, Episode: id, Digest: d, Commit: c}}, true
 }
 
 // publish brings a linked upload to its end: durable, row durable, staged name
 // gone.
-func (s *Store) publish(it intent) (index.Row, error) {
+func (s *Store) publish(it intent) (receiver.Entry, error) {
 	switch err := s.commits.add(&it); {
 	case err != nil && it.durable:
 		// It stays as it is, as its row may have reached the disk.
@@ -71,7 +71,7 @@ func (s *Store) settle(it intent) (err error) {
 		return s.withdraw(it)
 	}
 	it.row.Repaired = true
-	if it.row, err = s.o.Index.Append(it.row); err != nil {
+	if it.row, err = s.appendEntry(it.row); err != nil {
 		return fmt.Errorf("index episode: %w", err)
 	}
 	s.done(it)
@@ -107,7 +107,7 @@ func (s *Store) recover() error {
 	if err != nil {
 		return err
 	}
-	owed, want := []intent{}, map[index.Key]bool{}
+	owed, want := []intent{}, map[receiver.Key]bool{}
 	from := s.o.Now()
 	for _, e := range entries {
 		it, ok := parseIntent(e.Name())
@@ -139,7 +139,7 @@ func (s *Store) recover() error {
 		return nil
 	}
 	// A row is written after its file; the day is for a clock that was set back.
-	found, err := s.o.Index.Find(from.Add(-24*time.Hour), want)
+	found, err := s.findRows(from.Add(-24*time.Hour), want)
 	if err != nil {
 		return err
 	}
@@ -168,10 +168,10 @@ func (s *Store) again(old intent) error {
 	if err := s.o.FS.Remove(s.path(k)); err != nil {
 		return err
 	}
-	it := newIntent(Upload{k.Host, k.Episode, old.row.Digest, old.row.Size, old.row.Commit})
+	it := newIntent(receiver.Upload{Host: k.Host, Episode: k.Episode, Digest: old.row.Digest, Size: old.row.Size, Commit: old.row.Commit})
 	it.row.Repaired = true
 	_, _, err = s.take(it, f, func() error { return nil })
-	if errors.Is(err, ErrDigest) {
+	if errors.Is(err, receiver.ErrDigest) {
 		s.o.Log.Warn("half an upload removed", "host", k.Host, "episode", k.Episode, "err", err)
 		return nil
 	}

@@ -3,14 +3,14 @@ package store
 import (
 	"sync"
 
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // keyLocks is a lock for each episode that is being worked on, and none for the
 // others.
 type keyLocks struct {
 	mu   sync.Mutex
-	held map[index.Key]*keyLock
+	held map[receiver.Key]*keyLock
 }
 
 type keyLock struct {
@@ -19,10 +19,10 @@ type keyLock struct {
 }
 
 // lock waits for the episode's lock and returns its unlock.
-func (l *keyLocks) lock(k index.Key) (unlock func()) {
+func (l *keyLocks) lock(k receiver.Key) (unlock func()) {
 	l.mu.Lock()
 	if l.held == nil {
-		l.held = map[index.Key]*keyLock{}
+		l.held = map[receiver.Key]*keyLock{}
 	}
 	e := l.held[k]
 	if e == nil {

@@ -10,8 +10,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
-	"cis490/internal/ledger"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // knownFile lists the ids of the stores that serve used on this machine, one a line,
@@ -29,13 +28,10 @@ const maxKnown = 16
 // config, because the data folder may be on a disk that is not mounted.
 func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(configPath), "store") }
 
-// ErrVanished reports that the data folder does not hold the store that was used last.
-var ErrVanished = errors.New("the store has vanished")
-
 // Vanished returns an error if the data folder does not hold the store that was used
 // last: it holds none, or an older one. A store that was never used here is accepted,
-// as is one that lost only its id. Without a folder of known ids it returns nil.
-func Vanished(fsys disk.FS, dataDir, knownDir string) error {
+// as is one that lost only its id, but whose index has rows. Without a folder of known ids it returns nil.
+func Vanished(fsys disk.FS, dataDir, knownDir string, hasRows func() bool) error {
 	if knownDir == "" {
 		return nil
 	}
@@ -47,7 +43,7 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 	known, err := readKnown(fsys, knownDir)
 	switch {
 	case err != nil && id == "":
-		return fault.Fix(fmt.Errorf("%w, or there was none: %w", ErrVanished, err),
+		return fault.Fix(fmt.Errorf("%w, or there was none: %w", receiver.ErrVanished, err),
 			"sudo cis490 install receiver   # puts back who may read "+path)
 	case err != nil, len(known) == 0, id == known[len(known)-1], disk.Exists(fsys, filepath.Join(knownDir, expected)):
 		return nil // where the list cannot be read, a store that is there is believed
@@ -57,10 +53,10 @@ func Vanished(fsys disk.FS, dataDir, knownDir string) error {
 	what := "%w: %s has none, the last one was %s"
 	if id != "" {
 		what = "%w: %s has an older one than %s"
-	} else if _, rows, err := ledger.Last(fsys, filepath.Join(dataDir, index.File), index.TimeKey); err == nil && rows {
+	} else if hasRows() {
 		return nil
 	}
-	return fault.Fix(fmt.Errorf(what, ErrVanished, dataDir, known[len(known)-1]),
+	return fault.Fix(fmt.Errorf(what, receiver.ErrVanished, dataDir, known[len(known)-1]),
 		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: sudo mkdir "+filepath.Join(knownDir, expected))
 }
 

@@ -13,7 +13,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // alone is from how many bytes on an upload is made durable by itself first, so
@@ -24,41 +24,15 @@ const alone = 1 << 20
 // last sync, and everyone's flush, finds little left to do.
 const behind = 4 << 20
 
-// What keeps an upload from being stored, beside the disk's own errors.
-var (
-	ErrConflict = errors.New("another digest is stored under this episode")
-	ErrDigest   = errors.New("body does not match its digest")
-	ErrFull     = errors.New("disk is full (a reserve is kept)")
-)
-
-// BodyError is a fault in reading the body: the sender's or the network's, not
-// the disk's.
-type BodyError struct{ Err error }
-
-// Error tells what was wrong with the body.
-func (e *BodyError) Error() string { return "read body: " + e.Err.Error() }
-
-// Unwrap returns the reader's own error.
-func (e *BodyError) Unwrap() error { return e.Err }
-
-// Upload is what a host says of the tarball it sends.
-type Upload struct {
-	Host    ident.Host
-	Episode ident.EpisodeID
-	Digest  ident.Digest
-	Size    int64 // bytes; the body must have exactly that many
-	Commit  ident.Commit
-}
-
 // Receive takes an upload in the full order of durability. admit is asked after
 // the body was read and before it is published; its error ends the upload.
 // created is false where another upload of the same content was first. On an
 // error nothing is stored, unless only the row is missing: then the next try
 // finds the tarball.
-func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.Row, created bool, err error) {
+func (s *Store) Receive(u receiver.Upload, body io.Reader, admit func() error) (r receiver.Entry, created bool, err error) {
 	defer func() {
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			err = fmt.Errorf("%w: %w", ErrFull, err)
+			err = fmt.Errorf("%w: %w", receiver.ErrFull, err)
 		}
 	}()
 	promise, err := s.promise(u.Size)
@@ -69,7 +43,7 @@ func (s *Store) Receive(u Upload, body io.Reader, admit func() error) (r index.R
 	return s.take(newIntent(u), &promised{body, promise}, admit)
 }
 
-func (s *Store) take(it intent, body io.Reader, admit func() error) (r index.Row, created bool, err error) {
+func (s *Store) take(it intent, body io.Reader, admit func() error) (r receiver.Entry, created bool, err error) {
 	it.epoch = s.commits.epoch()
 	linked := false
 	defer func() {
@@ -87,7 +61,7 @@ func (s *Store) take(it intent, body io.Reader, admit func() error) (r index.Row
 	defer s.busy.begin(s.o.Now())()
 	r, stored, err := s.lookup(it.row.Key())
 	if err == nil && stored && r.Digest != it.row.Digest {
-		err = ErrConflict
+		err = receiver.ErrConflict
 	}
 	if stored || err != nil {
 		return r, false, err
@@ -132,7 +106,7 @@ func (s *Store) stage(it intent, body io.Reader) (err error) {
 		return err
 	}
 	if got != it.row.Digest {
-		return fmt.Errorf("%w: got %s", ErrDigest, got)
+		return fmt.Errorf("%w: got %s", receiver.ErrDigest, got)
 	}
 	if err := s.setAttrs(f, got, it.row.Commit); err != nil {
 		return fmt.Errorf("stage upload: %w", err)
@@ -159,7 +133,7 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 			if errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
-			return "", &BodyError{fmt.Errorf("after %d of %d bytes: %w", n+int64(got), size, err)}
+			return "", &receiver.BodyError{Err: fmt.Errorf("after %d of %d bytes: %w", n+int64(got), size, err)}
 		}
 		sum.Write(part)
 		if _, err := f.Write(part); err != nil {
@@ -176,9 +150,9 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 	// announced length.
 	switch n, err := io.ReadFull(body, buf[:1]); {
 	case n > 0:
-		return "", &BodyError{fmt.Errorf("there is more than %d bytes", size)}
+		return "", &receiver.BodyError{Err: fmt.Errorf("there is more than %d bytes", size)}
 	case !errors.Is(err, io.EOF):
-		return "", &BodyError{fmt.Errorf("no end after %d bytes: %w", size, err)}
+		return "", &receiver.BodyError{Err: fmt.Errorf("no end after %d bytes: %w", size, err)}
 	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
 }

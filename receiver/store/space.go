@@ -17,6 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/receiver"
 )
 
 // promise is room that an upload in progress was given and has not used yet, so
@@ -59,7 +60,7 @@ func (r *promised) Read(b []byte) (int, error) {
 }
 
 // Room tells whether size more bytes would leave the reserve free, uploads in
-// progress counted as if done; ErrFull if not.
+// progress counted as if done; receiver.ErrFull if not.
 func (s *Store) Room(size int64) error {
 	space, ok := s.o.FS.(disk.Space)
 	if !ok {
@@ -70,7 +71,7 @@ func (s *Store) Room(size int64) error {
 		return err
 	}
 	if left := free - s.promised.Load() - size; left < s.o.Reserve {
-		return fmt.Errorf("%w: %d bytes would be left of a reserve of %d", ErrFull, left, s.o.Reserve)
+		return fmt.Errorf("%w: %d bytes would be left of a reserve of %d", receiver.ErrFull, left, s.o.Reserve)
 	}
 	return nil
 }

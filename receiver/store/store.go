@@ -21,6 +21,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -31,7 +32,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // The store's names in the data folder.
@@ -50,11 +51,10 @@ const (
 // attr is the attribute of a tarball: the bytes of its digest, then of its commit.
 const attr = "cis490.sha256"
 
-// Index is where the rows go.
+// Index is the log that the rows go to.
 type Index interface {
-	Append(index.Row) (index.Row, error)
-	AppendAll([]index.Row) error
-	Find(from time.Time, want map[index.Key]bool) (map[index.Key]bool, error)
+	Append([]receiver.Entry) error
+	Since(time.Time) iter.Seq2[receiver.Entry, error]
 }
 
 // Options describe a store.
@@ -79,7 +79,7 @@ type Store struct {
 	archiving sync.Mutex
 
 	mu      sync.Mutex
-	pending map[index.Key]intent // what a failure left between name and row
+	pending map[receiver.Key]intent // what a failure left between name and row
 
 	promised atomic.Int64 // bytes of uploads in progress that are not written yet
 	busy     busy
@@ -88,7 +88,7 @@ type Store struct {
 
 // Open opens the store, making its folders, and settles what a crash left.
 func Open(o Options) (_ *Store, err error) {
-	s := &Store{o: o, pending: map[index.Key]intent{}, commits: commits{index: o.Index}}
+	s := &Store{o: o, pending: map[receiver.Key]intent{}, commits: commits{index: o.Index}}
 	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
@@ -119,14 +119,14 @@ func (s *Store) ID() string { return s.id }
 
 // Lookup returns what is stored of an episode. What a failure left is settled
 // first; while it cannot be, that is the error.
-func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (index.Row, bool, error) {
-	k := index.Key{Host: h, Episode: id}
+func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
+	k := receiver.Key{Host: h, Episode: id}
 	defer s.keys.lock(k)()
 	return s.lookup(k)
 }
 
 // lookup is Lookup for a caller that has the key's lock.
-func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
+func (s *Store) lookup(k receiver.Key) (r receiver.Entry, found bool, err error) {
 	if r, found, err = s.look(k); found || err != nil {
 		return r, found, err
 	}
@@ -137,7 +137,7 @@ func (s *Store) lookup(k index.Key) (r index.Row, found bool, err error) {
 }
 
 // look is lookup without what was moved out.
-func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
+func (s *Store) look(k receiver.Key) (r receiver.Entry, found bool, err error) {
 	if it, ok := s.intentOf(k); ok {
 		if err := s.settle(it); err != nil {
 			return r, false, err
@@ -158,7 +158,7 @@ func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
 	if err != nil {
 		return r, false, fmt.Errorf("look up episode: %w", err)
 	}
-	r = index.Row{ReceivedAt: fi.ModTime().UTC(), Host: k.Host, Episode: k.Episode, Digest: d, Size: fi.Size(), Commit: s.commit(path)}
+	r = receiver.Entry{ReceivedAt: fi.ModTime().UTC(), Host: k.Host, Episode: k.Episode, Digest: d, Size: fi.Size(), Commit: s.commit(path)}
 	return r, true, nil
 }
 
@@ -166,7 +166,7 @@ func (s *Store) look(k index.Key) (r index.Row, found bool, err error) {
 // its row, and returns what keeps it from that.
 func (s *Store) Settle() error {
 	s.mu.Lock()
-	keys := make([]index.Key, 0, len(s.pending))
+	keys := make([]receiver.Key, 0, len(s.pending))
 	for k := range s.pending {
 		keys = append(keys, k)
 	}
@@ -183,7 +183,28 @@ func (s *Store) Settle() error {
 	return fmt.Errorf("%d episodes wait for their index row or removal: %w", len(bad), bad[0])
 }
 
-func (s *Store) intentOf(k index.Key) (intent, bool) {
+// appendEntry appends one row and returns it with the time that it got.
+func (s *Store) appendEntry(e receiver.Entry) (receiver.Entry, error) {
+	rows := []receiver.Entry{e}
+	err := s.o.Index.Append(rows)
+	return rows[0], err
+}
+
+// findRows returns those of the wanted episodes that have a row received at a time or later.
+func (s *Store) findRows(from time.Time, want map[receiver.Key]bool) (map[receiver.Key]bool, error) {
+	found := map[receiver.Key]bool{}
+	for r, err := range s.o.Index.Since(from) {
+		if err != nil {
+			return nil, err
+		}
+		if want[r.Key()] {
+			found[r.Key()] = true
+		}
+	}
+	return found, nil
+}
+
+func (s *Store) intentOf(k receiver.Key) (intent, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	it, ok := s.pending[k]
@@ -196,7 +217,7 @@ func (s *Store) setIntent(it intent) {
 	s.pending[it.row.Key()] = it
 }
 
-func (s *Store) dropIntent(k index.Key) {
+func (s *Store) dropIntent(k receiver.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.pending, k)
@@ -206,7 +227,7 @@ func (s *Store) hostDir(h ident.Host) string {
 	return filepath.Join(s.o.DataDir, EpisodesDir, string(h))
 }
 
-func (s *Store) path(k index.Key) string {
+func (s *Store) path(k receiver.Key) string {
 	return filepath.Join(s.hostDir(k.Host), string(k.Episode)+wire.TarballSuffix)
 }
 

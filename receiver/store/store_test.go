@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"cis490/internal/disk"
-	"cis490/receiver/index"
+	"cis490/receiver"
 	"cis490/receiver/store"
 )
 
-func openT(t *testing.T, fsys disk.FS, dir string) *receiver {
+func openT(t *testing.T, fsys disk.FS, dir string) *rx {
 	t.Helper()
 	r, err := open(fsys, dir)
 	if err != nil {
@@ -28,7 +28,7 @@ func openT(t *testing.T, fsys disk.FS, dir string) *receiver {
 	return r
 }
 
-func (r *receiver) close(t *testing.T) {
+func (r *rx) close(t *testing.T) {
 	t.Helper()
 	if err := r.x.Close(); err != nil {
 		t.Error(err)
@@ -48,10 +48,10 @@ func names(t *testing.T, dir string) []string {
 	return all
 }
 
-func rowsOf(t *testing.T, dir string) []index.Row {
+func rowsOf(t *testing.T, dir string) []receiver.Entry {
 	t.Helper()
-	var rows []index.Row
-	for r, err := range index.Rows(disk.OS{}, dir, time.Time{}) {
+	var rows []receiver.Entry
+	for r, err := range rowsIn(disk.OS{}, dir) {
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,12 +71,12 @@ func TestReceive_RefusalLeavesNothing(t *testing.T) {
 	longer.Size++
 	for _, c := range []struct {
 		name  string
-		u     store.Upload
+		u     receiver.Upload
 		body  io.Reader
 		admit func() error
 		want  error
 	}{
-		{"wrong digest", wrong, body(u), admitted, store.ErrDigest},
+		{"wrong digest", wrong, body(u), admitted, receiver.ErrDigest},
 		{"short", longer, body(u), admitted, io.ErrUnexpectedEOF},
 		{"cut", u, io.MultiReader(strings.NewReader("lab"), iotest.ErrReader(broken)), admitted, broken},
 		{"not admitted any more", u, body(u), func() error { return broken }, broken},
@@ -109,7 +109,7 @@ func TestReceive_RaceOfTheSameEpisode(t *testing.T) {
 					}
 					_, isNew, err := r.s.Receive(u, b, admitted)
 					switch {
-					case errors.Is(err, store.ErrConflict):
+					case errors.Is(err, receiver.ErrConflict):
 						conflict.Add(1)
 					case err != nil:
 						t.Error(err)
@@ -144,24 +144,17 @@ type failing struct {
 	broken atomic.Bool
 }
 
-func (f *failing) Append(r index.Row) (index.Row, error) {
-	if f.broken.Load() {
-		return r, errors.New("no space for a row")
-	}
-	return f.Index.Append(r)
-}
-
-func (f *failing) AppendAll(r []index.Row) error {
+func (f *failing) Append(r []receiver.Entry) error {
 	if f.broken.Load() {
 		return errors.New("no space for rows")
 	}
-	return f.Index.AppendAll(r)
+	return f.Index.Append(r)
 }
 
 func TestRow_MissingIsRepairedByRetryOrRestart(t *testing.T) {
 	for _, restart := range []bool{false, true} {
 		dir := t.TempDir()
-		x, err := index.Open(disk.OS{}, dir, time.Now)
+		x, err := openIndex(disk.OS{}, dir, time.Now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -287,7 +280,7 @@ func (n narrow) Free(string) (int64, error) { return n.free, nil }
 
 func TestReceive_KeepsTheReserve(t *testing.T) {
 	dir := t.TempDir()
-	x, err := index.Open(disk.OS{}, dir, time.Now)
+	x, err := openIndex(disk.OS{}, dir, time.Now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +306,7 @@ func TestReceive_KeepsTheReserve(t *testing.T) {
 	if _, err := pw.Write([]byte("l")); err != nil { // it is in progress now
 		t.Fatal(err)
 	}
-	if _, _, err := s.Receive(upload("lab-c", u.Episode), body(upload("lab-c", u.Episode)), admitted); !errors.Is(err, store.ErrFull) {
+	if _, _, err := s.Receive(upload("lab-c", u.Episode), body(upload("lab-c", u.Episode)), admitted); !errors.Is(err, receiver.ErrFull) {
 		t.Errorf("beside one in progress: %v", err)
 	}
 	_ = pw.CloseWithError(io.ErrClosedPipe)

@@ -14,7 +14,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -35,7 +35,7 @@ func large(t testing.TB, rows int) *rig {
 		}
 	}
 	r.alerts(open...)
-	f, err := os.Create(filepath.Join(r.dir, index.File))
+	f, err := os.Create(filepath.Join(r.dir, local.IndexFile))
 	must(t, err)
 	w := bufio.NewWriterSize(f, 1<<20)
 	for i := range rows {

@@ -6,20 +6,17 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/plain"
 	"cis490/internal/plot"
 	"cis490/internal/wire"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // plotSuffix names the plot of an episode, beside its tarball.
@@ -36,7 +33,7 @@ const maxShown = 60
 type episodePage struct {
 	Host   ident.Host
 	ID     ident.EpisodeID
-	Row    *index.Row // nil: not found in the time that a page has
+	Row    *receiver.Entry // nil: not found in the time that a page has
 	Meta   *episode.Meta
 	Phases []episode.Phase
 	Unread string // why its tarball is not shown
@@ -124,10 +121,9 @@ func (s *Site) overview(ctx context.Context, host ident.Host, id ident.EpisodeID
 	return episode.ReadOverviewOf(f, id)
 }
 
-// openTarball opens what the store keeps of an episode.
-func (s *Site) openTarball(host ident.Host, id ident.EpisodeID) (*os.File, error) {
-	path := filepath.Join(s.o.DataDir, "episodes", string(host), string(id)+wire.TarballSuffix)
-	f, err := disk.OS{}.Open(path)
+// openTarball opens the stored tarball of an episode.
+func (s *Site) openTarball(host ident.Host, id ident.EpisodeID) (receiver.Tarball, error) {
+	f, err := s.o.Backend.Episodes.Open(receiver.Key{Host: host, Episode: id})
 	if errors.Is(err, fs.ErrNotExist) {
 		err = wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
 	}

@@ -13,11 +13,12 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
-	"cis490/receiver/index"
+	"cis490/receiver"
+	"cis490/receiver/local"
 )
 
 // tarball packs an episode of a host whose texts are as given.
-func (r *rig) tarball(row index.Row, text string) []byte {
+func (r *rig) tarball(row receiver.Entry, text string) []byte {
 	r.t.Helper()
 	dir := r.t.TempDir()
 	meta := episode.Meta{
@@ -49,8 +50,8 @@ func TestEpisode_PageAndPlot(t *testing.T) {
 	r.alerts()
 	whole, archived, torn := r.row("lab-01", 1, time.Hour), r.row("lab-01", 2, time.Minute), r.row("lab-02", 3, time.Second)
 	archived.Archived = true
-	r.write(index.File, r.json(whole)+r.json(archived)+r.json(torn))
-	at := func(row index.Row) string { return "/episodes/" + string(row.Host) + "/" + string(row.Episode) }
+	r.write(local.IndexFile, r.json(whole)+r.json(archived)+r.json(torn))
+	at := func(row receiver.Entry) string { return "/episodes/" + string(row.Host) + "/" + string(row.Episode) }
 	r.write(at(whole)+".tar.zst", string(r.tarball(whole, evil+strings.Repeat("A", 5000))))
 	r.write(at(torn)+".tar.zst", "torn")
 	r.start().signIn()

@@ -1,20 +1,17 @@
 package web
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // How many rows a search shows, and how long it looks before it says how far it
@@ -27,7 +24,7 @@ const (
 type episodesPage struct {
 	Host, Text, From, Until string
 	Wrong                   []string // what of the question was not understood
-	Rows                    []index.Row
+	Rows                    []receiver.Entry
 	Older                   string    // where the search goes on
 	Reached                 time.Time // how far back it is
 }
@@ -35,12 +32,10 @@ type episodesPage struct {
 // hexRE is the beginning of a commit or a digest.
 var hexRE = regexp.MustCompile(`^[0-9a-f]{6,64}$`)
 
-// question is a search of the index.
+// question is a search of the index, and how far back it goes.
 type question struct {
-	needles     [][]byte
-	hex         string // what commit or digest begins with
-	from, until time.Time
-	before      int64
+	receiver.Query
+	from time.Time
 }
 
 // episodes searches the index from its end. It reads what it needs for one page,
@@ -58,29 +53,29 @@ func (s *Site) episodes(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (p *episodesPage) question(before string) question {
-	q := question{before: -1}
+	q := question{Query: receiver.Query{Cursor: before}}
 	wrong := func(format string, args ...any) { p.Wrong = append(p.Wrong, fmt.Sprintf(format, args...)) }
 	if p.Host != "" {
 		h, err := ident.ParseHost(p.Host)
 		if err != nil {
 			wrong("%s", err)
 		}
-		q.needles = append(q.needles, fmt.Appendf(nil, `"host":%q`, h))
+		q.Host = string(h)
 	}
 	if id, err := ident.ParseEpisodeID(strings.ToUpper(p.Text)); err == nil {
-		q.needles = append(q.needles, fmt.Appendf(nil, `"episode":%q`, id))
+		q.Episode = id
 		// It was received after it began, by the host's clock: a day is left for
 		// one that is wrong.
 		q.from = id.Time().Add(-24 * time.Hour)
 	} else if text := strings.ToLower(p.Text); hexRE.MatchString(text) {
-		q.hex, q.needles = text, append(q.needles, fmt.Appendf(nil, `:"%s`, text))
+		q.Prefix = text
 	} else if text != "" {
 		wrong("%q is neither an episode, nor at least 6 digits of a commit or digest", p.Text)
 	}
 	for _, x := range []struct {
 		text string
 		to   *time.Time
-	}{{p.From, &q.from}, {p.Until, &q.until}} {
+	}{{p.From, &q.from}, {p.Until, &q.Until}} {
 		if x.text == "" {
 			continue
 		}
@@ -89,13 +84,6 @@ func (p *episodesPage) question(before string) question {
 			wrong("time %q: want 2026-01-31 or 2026-01-31T08:00, in UTC", x.text)
 		}
 		*x.to = t
-	}
-	if before != "" {
-		n, err := strconv.ParseInt(before, 10, 64)
-		if err != nil || n < 0 {
-			wrong("the page to go on from is %q", check.Plain(before, 20))
-		}
-		q.before = n
 	}
 	return q
 }
@@ -110,51 +98,36 @@ func parseTime(s string) (t time.Time, err error) {
 }
 
 func (s *Site) search(r *http.Request, p *episodesPage, q question) error {
-	path := filepath.Join(s.o.DataDir, index.File)
-	if q.before < 0 && !q.until.IsZero() {
-		at, err := ledger.Start(s.o.FS, path, index.TimeKey, q.until.Add(time.Minute))
-		if err != nil {
-			return err
-		}
-		// Start may be a little early: rows after it are few.
-		q.before = at + 64<<10
-	}
 	limit := time.Now().Add(searchTime)
-	for place, err := range ledger.Backward(s.o.FS, path, index.TimeKey, q.before, q.needles...) {
+	for found, err := range s.o.Backend.Index.Before(q.Query) {
+		if errors.Is(err, receiver.ErrCursor) {
+			p.Wrong = append(p.Wrong, fmt.Sprintf("the page to go on from is %q", check.Plain(q.Cursor, 20)))
+			return nil
+		}
 		if err != nil {
 			return err
 		}
 		if r.Context().Err() != nil {
 			return nil
 		}
-		if time.Now().After(limit) && place.Offset > 0 {
-			p.Older = p.link(place.Offset)
-			return nil
+		if !found.At.IsZero() {
+			if p.Reached = found.At; found.At.Before(q.from) {
+				return nil
+			}
 		}
-		if place.Line == nil {
-			continue
+		if found.Match {
+			p.Rows = append(p.Rows, found.Row)
 		}
-		p.Reached = place.At
-		if place.At.Before(q.from) {
-			return nil
-		}
-		var row index.Row
-		if !q.until.IsZero() && place.At.After(q.until) || json.Unmarshal(place.Line, &row) != nil {
-			continue
-		}
-		if !strings.HasPrefix(string(row.Digest), q.hex) && !strings.HasPrefix(string(row.Commit), q.hex) {
-			continue // it is the beginning of something else
-		}
-		if p.Rows = append(p.Rows, row); len(p.Rows) >= maxFound && place.Offset > 0 {
-			p.Older = p.link(place.Offset)
+		if found.Cursor != "" && (len(p.Rows) >= maxFound || time.Now().After(limit)) {
+			p.Older = p.link(found.Cursor)
 			return nil
 		}
 	}
 	return nil
 }
 
-func (p *episodesPage) link(before int64) string {
-	v := url.Values{"before": {strconv.FormatInt(before, 10)}}
+func (p *episodesPage) link(before string) string {
+	v := url.Values{"before": {before}}
 	for k, x := range map[string]string{"host": p.Host, "q": p.Text, "from": p.From, "until": p.Until} {
 		if x != "" {
 			v.Set(k, x)

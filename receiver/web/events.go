@@ -100,7 +100,7 @@ func (m *model) mark() uint64 {
 		_, _ = fmt.Fprintf(h, "%s %s %t\n", a.Host, a.Symptom, a.Silenced) // never fails
 	}
 	for _, x := range m.Hosts {
-		_, _ = fmt.Fprintf(h, "%s %s\n", x.Name, x.State)
+		_, _ = fmt.Fprintf(h, "%s %s\n", x.Name, x.Health)
 	}
 	_, _ = fmt.Fprint(h, m.Missing, m.Counting)
 	return h.Sum64()

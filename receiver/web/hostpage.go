@@ -1,22 +1,18 @@
 package web
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/http"
-	"path/filepath"
 	"slices"
 	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
 )
 
 // How much of a host's past is shown.
@@ -32,7 +28,7 @@ type hostPage struct {
 	Snapshot *snapshotView
 	Unread   string // why there is a snapshot and it is not shown
 	History  []turn
-	Recent   []index.Row
+	Recent   []receiver.Entry
 	Knocks   []knockView
 }
 
@@ -96,7 +92,7 @@ func (s *Site) host(w http.ResponseWriter, r *http.Request) error {
 // snapshot reads a host's latest snapshot; none is nil. Its text is the host's:
 // capped here, escaped where it is shown.
 func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
-	snap, err := contacts.ReadSnapshot(s.o.FS, s.o.DataDir, name)
+	snap, err := contacts.ReadSnapshot(s.o.Backend.Docs, name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -137,21 +133,16 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 func (s *Site) history(name ident.Host, from time.Time) ([]turn, error) {
 	var all []turn
 	open := map[string]time.Time{} // since when, by symptom
-	needle := []byte(fmt.Sprintf(`"host":%q`, name))
 	var rows []fleet.Alert
-	for p, err := range ledger.Backward(s.o.FS, filepath.Join(s.o.DataDir, fleet.AlertsFile), "at", -1, needle) {
+	for p, err := range s.o.Backend.Alerts.Before(receiver.Query{Host: string(name)}) {
 		if err != nil {
 			return nil, err
 		}
-		if p.Line == nil {
-			continue
-		}
-		if p.At.Before(from) || len(rows) >= 50*historyRows {
+		if !p.At.IsZero() && p.At.Before(from) || len(rows) >= 50*historyRows {
 			break
 		}
-		var a fleet.Alert
-		if json.Unmarshal(p.Line, &a) == nil && a.Host == string(name) {
-			rows = append(rows, a)
+		if p.Match {
+			rows = append(rows, p.Row)
 		}
 	}
 	for _, a := range slices.Backward(rows) {

@@ -1,14 +1,11 @@
 package web
 
 import (
-	"encoding/json"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
-	"cis490/receiver/index"
+	"cis490/receiver"
 )
 
 // What is counted of the last 24 hours, and how often the index is looked at.
@@ -28,14 +25,14 @@ type tally struct {
 // hostTally is a host's tally with its newest rows, latest last.
 type hostTally struct {
 	tally
-	recent []index.Row
+	recent []receiver.Entry
 }
 
 // ingest counts the rows of the last 24 hours as they are appended. What it holds
 // grows with the hosts, not with history.
 type ingest struct {
 	o    Options
-	tail *ledger.Tail
+	tail receiver.Follower[receiver.Entry]
 
 	mu    sync.Mutex
 	slot  int64 // the running hour, in hours since 1970
@@ -53,7 +50,7 @@ func newIngest(o Options) *ingest {
 // rewind makes follow count the last 24 hours from a time anew.
 func (g *ingest) rewind(now time.Time) {
 	g.slot = slotOf(now)
-	g.tail = ledger.NewTail(g.o.FS, filepath.Join(g.o.DataDir, index.File), index.TimeKey, now.Add(-slotCount*slotLength))
+	g.tail = g.o.Backend.Index.Follow(now.Add(-slotCount * slotLength))
 }
 
 func slotOf(t time.Time) int64 { return t.Unix() / int64(slotLength/time.Second) }
@@ -81,10 +78,9 @@ func (g *ingest) begin() {
 
 // add counts a row. Rows of a repair or an archive are not news of the host. A row of a
 // clock that was ahead is of this hour at the latest.
-func (g *ingest) add(line ledger.Row) {
-	var r index.Row
-	if json.Unmarshal(line.Line, &r) != nil || r.Host == "" || r.Archived || r.Repaired {
-		return // one bad row must not hide the others
+func (g *ingest) add(r receiver.Entry) {
+	if r.Archived || r.Repaired {
+		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -130,7 +126,7 @@ func (t *tally) hours(slot int64) (counts [slotCount]uint32, episodes uint64, by
 }
 
 // of returns what a host brought, and its newest rows, newest first.
-func (g *ingest) of(h ident.Host) (counts [slotCount]uint32, recent []index.Row) {
+func (g *ingest) of(h ident.Host) (counts [slotCount]uint32, recent []receiver.Entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	t := g.hosts[h]

@@ -3,39 +3,18 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
-	"path/filepath"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/roster"
 )
-
-// What a host is to the one who looks, sick ones first.
-type state string
-
-const (
-	sick     state = "sick"     // an alert is open
-	silenced state = "silenced" // every open alert of it is silenced
-	quiet    state = "no word"  // not heard for longer than a few pings, and not judged yet
-	healthy  state = "healthy"
-	off      state = "off"      // left cleanly
-	expected state = "expected" // its token was made, it has not enrolled
-	gone     state = "decommissioned"
-)
-
-// order is the order of the rows, and of the filter's choices.
-func order() []state { return []state{sick, silenced, quiet, healthy, off, expected, gone} }
-
-// heardWithin is three pings.
-const heardWithin = 16 * time.Minute
 
 // model is the fleet at one moment; it is never changed once made.
 type model struct {
@@ -44,7 +23,7 @@ type model struct {
 	byName    map[ident.Host]*hostView
 	Alerts    []alertView // open ones, those of the receiver first
 	Checked   time.Time   // when fleet-check last ran
-	Count     map[state]int
+	Count     map[fleet.Health]int
 	Open      int // alerts that are not silenced
 	Missing   []string
 	Receiver  contacts.Receiver
@@ -60,15 +39,11 @@ type model struct {
 
 // hostView is one host as its row and page show it.
 type hostView struct {
-	Name     ident.Host
-	State    state
-	Roster   *roster.Host      // nil: not in the roster
-	Contact  *contacts.Contact // nil: never heard
+	*fleet.Status
 	Alerts   []alertView
 	Hours    [slotCount]uint32
 	Accepted time.Time
 	CertEnds time.Time
-	Offered  string
 }
 
 // alertView is an open alert.
@@ -79,23 +54,23 @@ type alertView struct {
 	By       string
 }
 
-// lastRun is what fleet-check wrote, kept while its file does not change.
+// lastRun is what fleet-check wrote, kept while its document does not change.
 type lastRun struct {
-	info fs.FileInfo
-	last fleet.Last
+	version string
+	last    fleet.Last
 }
 
 func (s *Site) lastRun() (fleet.Last, error) {
 	k := &s.board.last
-	fi, err := s.o.FS.Lstat(filepath.Join(s.o.DataDir, fleet.RunFile))
-	if err == nil && k.info != nil && disk.SameFile(fi, k.info) && fi.ModTime().Equal(k.info.ModTime()) {
+	doc, err := s.o.Backend.Docs.Stat(receiver.FleetCheckDoc)
+	if err == nil && doc.Version == k.version {
 		return k.last, nil
 	}
-	last, err := fleet.ReadLast(s.o.FS, s.o.DataDir)
+	last, err := fleet.ReadLast(s.o.Backend)
 	if err != nil {
 		return last, err
 	}
-	k.info, k.last = fi, last
+	k.version, k.last = doc.Version, last
 	return last, nil
 }
 
@@ -114,34 +89,26 @@ func (s *Site) look(now time.Time) (*model, error) {
 		return nil, err
 	}
 	book := s.o.Contacts()
+	open, views := make([]fleet.Alert, len(last.Open)), map[string][]alertView{}
 	m := &model{
-		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[state]int{},
+		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
 		Crowd:   s.o.Connections(),
 		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.Strangers, Reserve: s.o.Reserve,
 	}
-	if space, ok := s.o.FS.(disk.Space); ok {
-		if m.Free, err = space.Free(s.o.DataDir); err != nil {
-			return nil, err
-		}
+	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
+		return nil, err
 	}
-	for i := range all {
-		m.host(all[i].Name).Roster = &all[i]
-	}
-	for name, c := range book.Hosts {
-		m.host(name).Contact = c
-	}
-	for _, a := range last.Open {
+	for i, a := range last.Open {
 		v := alertView{Alert: a}
 		if x, ok := silences[a.Key()]; ok {
 			v.Silenced, v.Until, v.By = true, x.Until, x.By
 		} else if !a.Quiet {
 			m.Open++
 		}
+		v.Alert.Silenced = v.Silenced
+		open[i] = v.Alert
 		m.Alerts = append(m.Alerts, v)
-		if h, err := ident.ParseHost(a.Host); err == nil {
-			h := m.host(h)
-			h.Alerts = append(h.Alerts, v)
-		}
+		views[a.Host] = append(views[a.Host], v)
 	}
 	slices.SortStableFunc(m.Alerts, func(a, b alertView) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Since.Compare(b.Since), strings.Compare(a.Host, b.Host))
@@ -149,26 +116,20 @@ func (s *Site) look(now time.Time) (*model, error) {
 	s.ingest.mu.Lock()
 	m.Counting = !s.ingest.ready
 	m.Hours, m.Episodes, m.Bytes = s.ingest.all.hours(s.ingest.slot)
-	for name, t := range s.ingest.hosts {
-		h := m.host(name)
-		h.Hours, _, _ = t.hours(s.ingest.slot)
-		if n := len(t.recent); n > 0 {
-			h.Accepted = t.recent[n-1].When()
+	known := fleet.Known{Roster: all, Hosts: book.Hosts, Shipped: slices.Collect(maps.Keys(s.ingest.hosts)), Open: open, Offered: s.o.Offered, Fresh: s.o.Fresh}
+	for _, status := range fleet.Join(known, now) {
+		h := &hostView{Status: status, Alerts: views[string(status.Name)]}
+		m.Hosts, m.byName[h.Name] = append(m.Hosts, h), h
+		m.Count[h.Health]++
+		if t := s.ingest.hosts[h.Name]; t != nil {
+			h.Hours, _, _ = t.hours(s.ingest.slot)
+			if n := len(t.recent); n > 0 {
+				h.Accepted = t.recent[n-1].When()
+			}
 		}
+		h.settle()
 	}
 	s.ingest.mu.Unlock()
-	for _, h := range m.Hosts {
-		h.settle(now)
-		h.Offered = s.o.Offered(h.Name)
-		m.Count[h.State]++
-	}
-	place := map[state]int{}
-	for i, st := range order() {
-		place[st] = i
-	}
-	slices.SortFunc(m.Hosts, func(a, b *hostView) int {
-		return cmp.Or(cmp.Compare(place[a.State], place[b.State]), strings.Compare(string(a.Name), string(b.Name)))
-	})
 	return m, nil
 }
 
@@ -184,18 +145,8 @@ func rank(a alertView) int {
 	return 1
 }
 
-func (m *model) host(name ident.Host) *hostView {
-	h := m.byName[name]
-	if h == nil {
-		h = &hostView{Name: name}
-		m.byName[name] = h
-		m.Hosts = append(m.Hosts, h)
-	}
-	return h
-}
-
-// settle decides what the host is, from all that is known of it.
-func (h *hostView) settle(now time.Time) {
+// settle completes when the host last shipped and when its certificate ends.
+func (h *hostView) settle() {
 	if c := h.Contact; c != nil {
 		if c.LastAccepted.After(h.Accepted) {
 			h.Accepted = c.LastAccepted
@@ -204,25 +155,6 @@ func (h *hostView) settle(now time.Time) {
 	}
 	if h.Roster != nil && h.Roster.CertExpires.After(h.CertEnds) {
 		h.CertEnds = h.Roster.CertExpires
-	}
-	loud := slices.ContainsFunc(h.Alerts, func(a alertView) bool { return !a.Silenced && !a.Quiet })
-	hushed := slices.ContainsFunc(h.Alerts, func(a alertView) bool { return a.Silenced })
-	left := h.Contact != nil && h.Contact.Leaving
-	switch {
-	case h.Roster != nil && h.Roster.State == roster.Gone:
-		h.State = gone
-	case loud:
-		h.State = sick
-	case hushed:
-		h.State = silenced
-	case left:
-		h.State = off
-	case h.Roster != nil && h.Roster.State == roster.Pending:
-		h.State = expected
-	case h.Contact == nil || now.Sub(h.Contact.LastContact) > heardWithin:
-		h.State = quiet
-	default:
-		h.State = healthy
 	}
 }
 

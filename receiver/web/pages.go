@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"cis490/internal/check"
+	"cis490/receiver/fleet"
 )
 
 // perPage bounds a page: 2,000 rows are no page that a phone shows.
@@ -17,7 +18,7 @@ type fleetPage struct {
 	*model
 	Query    string
 	State    string
-	States   []state
+	States   []fleet.Health
 	Rows     []*hostView
 	Found    int
 	From, To int
@@ -38,7 +39,7 @@ func (s *Site) fleet(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	p := fleetPage{model: m, Query: check.Plain(strings.TrimSpace(q.Get("q")), 80), State: check.Plain(q.Get("state"), 20), States: order()}
+	p := fleetPage{model: m, Query: check.Plain(strings.TrimSpace(q.Get("q")), 80), State: check.Plain(q.Get("state"), 20), States: fleet.Healths()}
 	var rows []*hostView
 	for _, h := range m.Hosts {
 		if p.shows(h) {
@@ -66,7 +67,7 @@ func (s *Site) fleet(w http.ResponseWriter, r *http.Request) error {
 // shows tells whether a host is asked for. Decommissioned ones are only shown
 // when they are.
 func (p *fleetPage) shows(h *hostView) bool {
-	if p.State != "" && string(h.State) != p.State || p.State == "" && h.State == gone {
+	if p.State != "" && string(h.Health) != p.State || p.State == "" && h.Health == fleet.Decommissioned {
 		return false
 	}
 	if p.Query == "" || strings.Contains(string(h.Name), strings.ToLower(p.Query)) {

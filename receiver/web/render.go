@@ -21,6 +21,7 @@ import (
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/internal/wire"
+	"cis490/receiver/roster"
 )
 
 //go:embed static templates
@@ -64,7 +65,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
 		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
-		"soon":    func(t time.Time) bool { return !t.IsZero() && t.Sub(s.o.Now()) < soonEnds },
+		"ending":  func(h *roster.Host) bool { return h != nil && h.Ending(s.o.Now()) },
 		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }, "nanos": func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
 		"seconds": func(x float64) string { return machine.Span(time.Duration(x * float64(time.Second))) },
 		"span":    func(a, b time.Time) string { return b.Sub(a).Round(time.Millisecond).String() },
@@ -136,9 +137,6 @@ func bars(counts [slotCount]uint32) template.HTML {
 	}
 	return template.HTML(`<svg viewBox="0 0 71 16" preserveAspectRatio="none" aria-hidden="true"><path class="base" d="M0 15.7h71"/><path d="` + d.String() + `"/></svg>`)
 }
-
-// soonEnds is when a certificate's end is near: renewal begins at ten days.
-const soonEnds = 7 * 24 * time.Hour
 
 // thousands sets groups of digits apart.
 func thousands(digits string) string {

@@ -20,13 +20,15 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/version"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/index"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/web"
 )
@@ -98,13 +100,16 @@ func newRig(t testing.TB) *rig {
 func (r *rig) start() *rig {
 	r.t.Helper()
 	var err error
+	conf := config.DefaultReceiver()
+	conf.Operator = filepath.Join(r.dir, "operator")
 	r.site, err = web.New(web.Options{
-		FS: disk.OS{}, DataDir: r.dir, Operator: filepath.Join(r.dir, "operator"), Roster: r, Build: version.Info{Version: "1.0.0"},
+		Backend: local.Open(local.Options{FS: disk.OS{}, Dir: r.dir}), Roster: r, Build: version.Info{Version: "1.0.0"},
 		Contacts: func() contacts.Contacts { return r.book }, Missing: func() []string { return r.missing },
+		Operator: local.Credentials(disk.OS{}, conf).Operator,
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Silences: r.quiet, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
+		Silences: r.quiet, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
 		Now: func() time.Time { return r.now }, Log: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	must(r.t, err)
@@ -147,15 +152,15 @@ func (r *rig) json(v any) string {
 }
 
 func (r *rig) alerts(open ...fleet.Alert) {
-	r.write(fleet.RunFile, r.json(fleet.Last{At: r.now, Open: open}))
+	r.write(receiver.FleetCheckDoc, r.json(fleet.Last{At: r.now, Open: open}))
 }
 
 // row is an index row, so long ago.
-func (r *rig) row(h ident.Host, i int, ago time.Duration) index.Row {
+func (r *rig) row(h ident.Host, i int, ago time.Duration) receiver.Entry {
 	at := r.now.Add(-ago)
 	id, err := ident.NewEpisodeID(at.Add(-time.Minute), strings.NewReader(fmt.Sprintf("%010d", i)))
 	must(r.t, err)
-	return index.Row{V: 1, ReceivedAt: at, Host: h, Episode: id, Digest: ident.Digest(fmt.Sprintf("%064x", i)), Size: 1000, Commit: ident.Commit(strings.Repeat("c", 40))}
+	return receiver.Entry{V: 1, ReceivedAt: at, Host: h, Episode: id, Digest: ident.Digest(fmt.Sprintf("%064x", i)), Size: 1000, Commit: ident.Commit(strings.Repeat("c", 40))}
 }
 
 type answer struct {

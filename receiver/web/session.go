@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
 )
@@ -30,19 +29,11 @@ const (
 // token reads the operator token. It is read each time, so that a new one counts
 // at once and ends every session.
 func (s *Site) token() (string, error) {
-	text, err := disk.ReadText(s.o.FS, s.o.Operator, 4096)
-	token := strings.TrimSpace(text)
-	if err != nil || token == "" {
-		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), orEmpty(err))
+	token, err := s.o.Operator()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), err)
 	}
 	return token, nil
-}
-
-func orEmpty(err error) error {
-	if err == nil {
-		return fmt.Errorf("the file is empty")
-	}
-	return err
 }
 
 // A session is stateless: its end and a nonce, and their code by a key that only

@@ -20,11 +20,11 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
@@ -36,9 +36,8 @@ type Roster interface {
 
 // Options describe a dashboard.
 type Options struct {
-	FS       disk.FS
-	DataDir  string
-	Operator string // file of the operator token
+	Backend  receiver.Backend
+	Operator func() (string, error) // reads the operator token
 	Roster   Roster
 	Build    version.Info
 	// Contacts returns what serve knows of the hosts now.
@@ -51,6 +50,8 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences keeps silences; nil shows no button.
 	Silences Silences
+	// Fresh is how old a contact may be to speak for now.
+	Fresh time.Duration
 	// Connections returns what the listener counted; nil: nothing.
 	Connections func() listen.Stats
 	// From returns the address of who asks.

@@ -1,4 +1,4 @@
-package fleet
+package local
 
 import (
 	"encoding/json"
@@ -6,17 +6,24 @@ import (
 	"testing"
 	"time"
 
-	"cis490/receiver/index"
+	"cis490/internal/ident"
+	"cis490/internal/ledger"
+	"cis490/receiver"
 )
+
+var now = time.Date(2026, 3, 1, 0, 10, 0, 5, time.UTC)
 
 // TestQuick_ReadsWhatDecodingReads, or leaves the row to it.
 func TestQuick_ReadsWhatDecodingReads(t *testing.T) {
-	full := index.Row{V: 1, ReceivedAt: now, Host: "lab-01", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Size: 7, Commit: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}
-	bare, repaired, archived := full, full, full
-	bare.Commit, repaired.Repaired, archived.Archived = "", true, true
+	full := receiver.Entry{
+		V: 1, ReceivedAt: now, Digest: ident.Digest(strings.Repeat("ab", 32)), Host: "lab-01", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+		Size: 7, Commit: "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+	}
+	bare, repaired, archived, behind := full, full, full, full
+	bare.Commit, repaired.Repaired, archived.Archived, behind.Clock = "", true, true, now.Add(-time.Hour)
 	took := 0
 	var lines []string
-	for _, r := range []index.Row{full, bare, repaired, archived} {
+	for _, r := range []receiver.Entry{full, bare, repaired, archived, behind} {
 		b, err := json.Marshal(r)
 		if err != nil {
 			t.Fatal(err)
@@ -32,17 +39,17 @@ func TestQuick_ReadsWhatDecodingReads(t *testing.T) {
 		lines[0][:len(lines[0])-1], `{"v":1,"received_at":"`, `{"v":1,"received_at":"`+now.Format(time.RFC3339)+`","host":"lab-01`, "", "{}",
 	)
 	for _, line := range lines {
-		got, ok := quick([]byte(line))
+		got, ok := quickEntry(ledger.Row{At: now, Line: []byte(line)})
 		if !ok {
 			continue
 		}
 		took++
-		var want taken
-		if err := json.Unmarshal([]byte(line), &want); err != nil || got != want {
+		var want receiver.Entry
+		if err := json.Unmarshal([]byte(line), &want); err != nil || got != want { // the times are all in UTC
 			t.Errorf("%s: %+v, decoding gives %+v, %v", line, got, want, err)
 		}
 	}
-	if took != 4 {
-		t.Errorf("took %d of the rows that this receiver writes, want 4", took)
+	if took != 5 {
+		t.Errorf("took %d of the rows that this receiver writes, want 5", took)
 	}
 }

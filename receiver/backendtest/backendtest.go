@@ -1,0 +1,247 @@
+// Package backendtest checks that a backend keeps the promises of package receiver.
+// Each backend runs the same cases; a backend that passes can take the place of another.
+//
+// It keeps nothing and repairs nothing: it opens what a Maker makes, uses it as the
+// receiver's processes do, and reopens it as a start after a crash does.
+package backendtest
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/receiver"
+)
+
+// Maker opens the same storage again each time, as another process would.
+type Maker func() receiver.Backend
+
+const commit = ident.Commit("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
+
+// uploads are of two hosts; the content of each is derived from its name.
+func uploads() []receiver.Upload {
+	var all []receiver.Upload
+	for _, k := range []receiver.Key{
+		{Host: "lab-a", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+		{Host: "lab-a", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA2"},
+		{Host: "lab-b", Episode: "01ARZ3NDEKTSV4RRFFQ69G5FA1"},
+	} {
+		text := content(k)
+		sum := sha256.Sum256([]byte(text))
+		all = append(all, receiver.Upload{
+			Host: k.Host, Episode: k.Episode, Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(text)), Commit: commit,
+		})
+	}
+	return all
+}
+
+func content(k receiver.Key) string { return string(k.Host) + "/" + string(k.Episode) }
+
+func admitted() error { return nil }
+
+// Run runs every case against empty storage of its own.
+func Run(t *testing.T, empty func(t *testing.T) Maker) {
+	for name, check := range map[string]func(Maker) error{
+		"episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "search": search, "follow": follow,
+		"documents": documents, "leases": leases,
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := check(empty(t)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// Story is what receiver and fleet-check do with a backend, for a test that lets the
+// storage fail in between: it returns how far it came, and the first error.
+func Story(b receiver.Backend) (acked map[receiver.Key]bool, err error) {
+	acked = map[receiver.Key]bool{}
+	s, err := b.Serve()
+	if err != nil {
+		return acked, err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for i, u := range uploads() {
+		k := receiver.Key{Host: u.Host, Episode: u.Episode}
+		if _, _, err := s.Receive(u, strings.NewReader(content(k)), admitted); err != nil {
+			return acked, err
+		}
+		acked[k] = true
+		if err := b.Docs.Save(receiver.ContactsDoc, fmt.Appendf(nil, "version %d", i)); err != nil {
+			return acked, err
+		}
+		if err := b.Rejections.Append([]receiver.Rejection{{V: 1, Host: u.Host, Count: 1}, {V: 1, Host: u.Host, Count: 2}}); err != nil {
+			return acked, err
+		}
+	}
+	return acked, nil
+}
+
+// After checks the promises after Story was cut off and the storage works again.
+func After(b receiver.Backend, acked map[receiver.Key]bool) error {
+	s, err := b.Serve()
+	if err != nil {
+		return fmt.Errorf("serve again: %w", err)
+	}
+	defer func() { _ = s.Close() }()
+	count := map[receiver.Key]int{}
+	for e, err := range b.Index.Since(time.Time{}) {
+		if err != nil {
+			return err
+		}
+		count[e.Key()]++
+	}
+	for _, u := range uploads() {
+		k := receiver.Key{Host: u.Host, Episode: u.Episode}
+		have, found, err := s.Lookup(u.Host, u.Episode)
+		switch {
+		case err != nil:
+			return err
+		case acked[k] && (!found || have.Digest != u.Digest):
+			return fmt.Errorf("%v was acknowledged and is lost", k)
+		case found && count[k] != 1:
+			return fmt.Errorf("%v is stored and has %d rows", k, count[k])
+		case !found && count[k] != 0:
+			return fmt.Errorf("%v is not stored and has %d rows", k, count[k])
+		}
+		if _, _, err := s.Receive(u, strings.NewReader(content(k)), admitted); err != nil {
+			return fmt.Errorf("send %v again: %w", k, err)
+		}
+	}
+	doc, err := b.Docs.Load(receiver.ContactsDoc, 100)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) || err == nil && !strings.HasPrefix(string(doc), "version ") {
+		return fmt.Errorf("a document is %q, %w", doc, err)
+	}
+	var last time.Time
+	n := 0
+	for r, err := range b.Rejections.Since(time.Time{}) {
+		if err != nil {
+			return err
+		}
+		if r.At.Before(last) {
+			return errors.New("the time of a row decreases")
+		}
+		last, n = r.At, n+1
+	}
+	if want := 2 * (len(acked) - 1); n < want { // the last two may not have been appended yet
+		return fmt.Errorf("%d rows were appended, %d are there", want, n)
+	}
+	return nil
+}
+
+func episodes(open Maker) (err error) {
+	b := open()
+	if has, err := b.Episodes.HasAny("lab-a"); err != nil || has {
+		return fmt.Errorf("an empty backend has episodes: %v, %w", has, err)
+	}
+	if _, err := Story(b); err != nil {
+		return err
+	}
+	b = open()
+	s, err := b.Serve()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	for _, u := range uploads() {
+		k := receiver.Key{Host: u.Host, Episode: u.Episode}
+		e, created, err := s.Receive(u, strings.NewReader(content(k)), admitted)
+		if err != nil || created || e.Digest != u.Digest {
+			return fmt.Errorf("the same upload again: %+v, created %v, %w", e, created, err)
+		}
+		f, err := b.Episodes.Open(k)
+		if err != nil {
+			return err
+		}
+		got, err := io.ReadAll(f)
+		if err = errors.Join(err, f.Close()); err != nil || string(got) != content(k) {
+			return fmt.Errorf("a tarball is %q, %w", got, err)
+		}
+	}
+	n := 0
+	for x, err := range b.Episodes.List(context.Background()) {
+		if err != nil || x.Err != nil {
+			return errors.Join(err, x.Err)
+		}
+		n++
+	}
+	c, err := b.Episodes.Check(context.Background(), 0, time.Now())
+	if err != nil || n != 3 || c.Rows != 3 || c.Lost+c.Damaged != 0 || c.Unindexed != "" {
+		return fmt.Errorf("%d are listed, %+v, %w", n, c, err)
+	}
+	if missing := s.Conditions(true); len(missing) > 0 {
+		return fmt.Errorf("not ready: %v", missing)
+	}
+	return nil
+}
+
+func rejected(open Maker) (err error) {
+	b := open()
+	s, err := b.Serve()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	u := uploads()[0]
+	k := receiver.Key{Host: u.Host, Episode: u.Episode}
+	refused := errors.New("not admitted any more")
+	wrong, longer := u, u
+	wrong.Digest = uploads()[1].Digest
+	longer.Size++
+	for _, c := range []struct {
+		u     receiver.Upload
+		admit func() error
+		want  error
+	}{{wrong, admitted, receiver.ErrDigest}, {longer, admitted, io.ErrUnexpectedEOF}, {u, func() error { return refused }, refused}} {
+		if _, _, err := s.Receive(c.u, strings.NewReader(content(k)), c.admit); !errors.Is(err, c.want) {
+			return fmt.Errorf("got %w, want %w", err, c.want)
+		}
+		if _, found, err := s.Lookup(u.Host, u.Episode); found || err != nil {
+			return fmt.Errorf("after %w: found %v, %w", c.want, found, err)
+		}
+	}
+	if _, _, err := s.Receive(u, strings.NewReader(content(k)), admitted); err != nil {
+		return err
+	}
+	other := uploads()[2]
+	other.Host, other.Episode = u.Host, u.Episode
+	if _, _, err := s.Receive(other, strings.NewReader("lab-b/01ARZ3NDEKTSV4RRFFQ69G5FA1"), admitted); !errors.Is(err, receiver.ErrConflict) {
+		return fmt.Errorf("other content: %w", err)
+	}
+	return nil
+}
+
+func archived(open Maker) (err error) {
+	b := open()
+	if _, err := Story(b); err != nil {
+		return err
+	}
+	s, err := b.Serve()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	u := uploads()[0]
+	want := map[ident.EpisodeID]ident.Digest{u.Episode: u.Digest, uploads()[1].Episode: u.Digest}
+	done, freed, err := s.Archive(u.Host, want)
+	if err != nil || !slices.Equal(done, []ident.EpisodeID{u.Episode}) || freed != u.Size {
+		return fmt.Errorf("archived %v, %d bytes, %w", done, freed, err)
+	}
+	if e, found, err := s.Lookup(u.Host, u.Episode); err != nil || !found || !e.Archived || e.Digest != u.Digest {
+		return fmt.Errorf("an archived episode: %+v, %v, %w", e, found, err)
+	}
+	if _, err := b.Episodes.Open(receiver.Key{Host: u.Host, Episode: u.Episode}); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("its tarball: %w", err)
+	}
+	return nil
+}

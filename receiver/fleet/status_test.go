@@ -1,0 +1,49 @@
+package fleet
+
+import (
+	"testing"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/receiver/contacts"
+	"cis490/receiver/roster"
+)
+
+// TestJoin_OneWordForEachHost: the most urgent word that fits, whoever asks.
+func TestJoin_OneWordForEachHost(t *testing.T) {
+	heard := func(ago time.Duration) *contacts.Contact { return &contacts.Contact{LastContact: now.Add(-ago)} }
+	left := heard(time.Hour)
+	left.Leaving = true
+	alert := func(host string, silenced, quiet bool) Alert {
+		return Alert{Host: host, Symptom: Silent, State: Firing, Silenced: silenced, Quiet: quiet}
+	}
+	all := Join(Known{
+		Roster: []roster.Host{
+			{Name: "sick", State: roster.Active}, {Name: "gone", State: roster.Gone}, {Name: "pending", State: roster.Pending},
+			{Name: "never", State: roster.Active},
+		},
+		Hosts: map[ident.Host]*contacts.Contact{
+			"sick": heard(0), "gone": heard(0), "muted": heard(0), "left": left, "late": heard(16 * time.Minute), "well": heard(14 * time.Minute),
+		},
+		Open: []Alert{
+			alert("sick", true, false), alert("sick", false, false), alert("gone", false, false), alert("muted", true, false),
+			alert("left", false, true), alert(Receiver, false, false),
+		},
+		Fresh: limits().Fresh(),
+	}, now)
+	want := []struct {
+		name   ident.Host
+		health Health
+	}{
+		{"sick", Sick}, {"muted", Silenced}, {"late", NotReporting}, {"never", NotReporting}, {"well", Healthy}, {"left", Off},
+		{"pending", Expected}, {"gone", Decommissioned},
+	}
+	if len(all) != len(want) {
+		t.Fatalf("%d hosts, want %d", len(all), len(want))
+	}
+	for i, w := range want {
+		if all[i].Name != w.name || all[i].Health != w.health {
+			t.Errorf("%d: %s is %s, want %s is %s", i, all[i].Name, all[i].Health, w.name, w.health)
+		}
+	}
+}

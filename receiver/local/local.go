@@ -1,0 +1,127 @@
+// Package local is the backend that keeps everything in a data folder: tarballs by
+// host, *.jsonl files for the logs, and a file for each document.
+//
+// It keeps the promises of package receiver by those of internal/disk and
+// internal/ledger: a document is replaced by rename, a row is one line that is synced,
+// a torn last line is cut when a log is opened. It refuses to follow what serve's user
+// could have put in the place of a file. Package store has the tarballs.
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ledger"
+	"cis490/internal/machine"
+	"cis490/receiver"
+	"cis490/receiver/store"
+)
+
+// The logs' names in the data folder.
+const (
+	IndexFile      = "index.jsonl"
+	RejectionsFile = "rejections.jsonl"
+	AlertsFile     = "alerts.jsonl"
+	SilencesFile   = "silences.jsonl"
+)
+
+// Options describe a backend.
+type Options struct {
+	FS  disk.FS
+	Dir string // the data folder
+	// Known has the ids of the stores that were used on this machine; empty: none are known.
+	Known string
+	// Spare is a folder for documents that fleet-check cannot write to Dir; empty: none.
+	Spare string
+	Now   func() time.Time // for rows that are appended; nil: time.Now
+	// Reserve is how many bytes stay free, and Log has repairs; both are for Serve.
+	Reserve int64
+	Log     *slog.Logger
+}
+
+// Open returns the backend of a data folder. It opens no file yet.
+func Open(o Options) receiver.Backend {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	logs := serveLogs{newLog(o, indexFormat()), newLog(o, rejectionFormat()), newLog(o, silenceFormat())}
+	b := receiver.Backend{
+		Name:       o.Dir,
+		Episodes:   episodes{o},
+		Index:      logs.index,
+		Rejections: logs.rejections,
+		Alerts:     newLog(o, alertFormat()),
+		Silences:   logs.silences,
+		Docs:       Folder(o.FS, o.Dir),
+		Releases:   releases{o.FS, ReleasesDir(o.Dir)},
+		Lease:      o.lease,
+		Serve:      func() (receiver.Store, error) { return o.serve(logs) },
+		Explain:    o.explain,
+		Since: func() time.Time {
+			fi, err := o.FS.Lstat(filepath.Join(o.Dir, store.IDFile))
+			if err != nil {
+				return time.Time{}
+			}
+			return fi.ModTime()
+		},
+		Present: func() error { return store.Vanished(o.FS, o.Dir, o.Known, o.hasRows) },
+	}
+	if o.Spare != "" {
+		b.Spare = Folder(disk.OS{}, o.Spare)
+	}
+	return b
+}
+
+// hasRows reports whether the index has a row.
+func (o Options) hasRows() bool {
+	_, ok, err := ledger.Last(o.FS, filepath.Join(o.Dir, IndexFile), receivedAt)
+	return ok && err == nil
+}
+
+// lease takes the lock of one kind of work. A disk without locks has one process.
+func (o Options) lease(w receiver.Work) (c io.Closer, err error) {
+	locker, ok := o.FS.(disk.Locker)
+	switch {
+	case !ok:
+		return nobody{}, nil
+	case w == receiver.Checking: // not the folder itself, which serve has
+		if err := o.owned(); err != nil {
+			return nil, err
+		}
+		c, err = disk.OS{}.LockFile(filepath.Join(o.Dir, "fleet-check.lock"), 0o600)
+	case w == receiver.Moving:
+		c, err = locker.Lock(filepath.Join(o.Dir, store.EpisodesDir))
+	default:
+		c, err = locker.Lock(o.Dir)
+	}
+	if errors.Is(err, disk.ErrLocked) {
+		err = fmt.Errorf("%w: %w", receiver.ErrLeased, err)
+	}
+	return c, err
+}
+
+// owned returns an OwnerError if the data folder belongs to another user: files that
+// this user made there would be in the owner's way.
+func (o Options) owned() error {
+	d, err := disk.OS{}.OpenFolder(o.Dir)
+	if err != nil {
+		return err
+	}
+	fi, err := d.Stat()
+	if uid, ok := disk.Owner(fi); err == nil && ok && uid != os.Geteuid() {
+		err = &receiver.OwnerError{Path: o.Dir, Owner: machine.UserName(uint32(uid)), User: machine.UserName(uint32(os.Geteuid()))}
+	}
+	return errors.Join(err, d.Close())
+}
+
+// nobody is the lease of a disk that one process has.
+type nobody struct{}
+
+// Close does nothing.
+func (nobody) Close() error { return nil }

@@ -1,0 +1,74 @@
+package local
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/internal/release"
+	"cis490/receiver"
+)
+
+// ReleasesDir returns the folder with what is published, for those who publish.
+func ReleasesDir(data string) string { return filepath.Join(data, "releases") }
+
+// releases is that folder.
+type releases struct {
+	fs  disk.FS
+	dir string
+}
+
+// List reads the signed manifests.
+func (r releases) List() ([]release.Published, error) { return release.List(r.fs, r.dir) }
+
+// Orders reads orders.jsonl.
+func (r releases) Orders() ([]release.Order, error) { return release.Orders(r.fs, r.dir) }
+
+// Version looks at orders.jsonl, which only grows.
+func (r releases) Version() (string, error) {
+	fi, err := r.fs.Lstat(filepath.Join(r.dir, "orders.jsonl"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%d-%d", fi.Size(), fi.ModTime().UnixNano()), nil
+}
+
+// Rollout reads rollout.json.
+func (r releases) Rollout() (release.Rollout, error) { return release.ReadRollout(r.fs, r.dir) }
+
+// LoadRollout reads rollout.json.
+func (r releases) LoadRollout() ([]byte, error) {
+	return disk.ReadFile(r.fs, release.RolloutPath(r.dir), release.MaxRollout)
+}
+
+// SaveRollout replaces rollout.json.
+func (r releases) SaveRollout(content []byte) error {
+	if err := disk.MkdirAll(r.fs, r.dir, 0o755); err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(r.fs, release.RolloutPath(r.dir), 0o644, content)
+}
+
+// Blob opens the file. The kernel can send it by itself if it is the machine's own.
+func (r releases) Blob(d ident.Digest) (receiver.Tarball, error) {
+	f, err := disk.OS{}.Open(release.BlobPath(r.dir, d))
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// BlobSize looks at the file.
+func (r releases) BlobSize(d ident.Digest) (int64, error) {
+	fi, err := r.fs.Lstat(release.BlobPath(r.dir, d))
+	if err != nil {
+		return 0, err
+	}
+	return fi.Size(), nil
+}

@@ -1,0 +1,27 @@
+package receiver
+
+import (
+	"cis490/internal/ident"
+	"cis490/internal/release"
+)
+
+// Releases has what is published, what people ordered about it, and how far each
+// release came.
+type Releases interface {
+	// List returns the releases that an order published, newest first.
+	List() ([]release.Published, error)
+	// Orders returns all orders, oldest first.
+	Orders() ([]release.Order, error)
+	// Version differs after each order; empty if there is none.
+	Version() (string, error)
+	// Rollout returns how far the releases came.
+	Rollout() (release.Rollout, error)
+	// LoadRollout returns the document behind Rollout, or fs.ErrNotExist.
+	LoadRollout() ([]byte, error)
+	// SaveRollout replaces that document durably.
+	SaveRollout([]byte) error
+	// Blob opens a published file; fs.ErrNotExist if it is not published.
+	Blob(ident.Digest) (Tarball, error)
+	// BlobSize returns the size of a published file.
+	BlobSize(ident.Digest) (int64, error)
+}
