@@ -23,7 +23,7 @@ func blamed(res update.Result) string {
 	switch {
 	case len(st.RolledBack) > 0:
 		return "release: " + st.RolledBack[len(st.RolledBack)-1].Why
-	case strings.Contains(st.Refused, "waits for this machine to be mended"):
+	case strings.Contains(st.Refused, "waits until this machine works again"):
 		return "machine: " + st.Refused
 	case st.Refused != "":
 		return "offer: " + st.Refused
@@ -123,7 +123,7 @@ func TestTrial_KilledAgainAndAgain(t *testing.T) {
 	for step, want := range map[string]string{
 		"look": "nobody", "fetch": "nobody", "write": "nobody", "self-test of v2": "nobody",
 		"install of v1": "nobody", "doctor of v1": "nobody", "services of v1": "nobody",
-		"install of v2":  "release: it was applied 3 times and did not come to an end",
+		"install of v2":  "release: it was applied 3 times and never finished",
 		"services of v2": "nobody", // this process is the version before: it is not the release that dies
 		"doctor of v2":   "nobody",
 	} {
@@ -173,8 +173,8 @@ func TestTrial_EachStepFails(t *testing.T) {
 		fail    func(*rig, *sickdisk.Disk)
 		reports string
 	}{
-		"the offer is not to be had":     {func(r *rig, _ *sickdisk.Disk) { r.source = unreachable{} }, "no route to host"},
-		"the binary is not to be had":    {func(r *rig, _ *sickdisk.Disk) { clear(r.blobs) }, "no such blob"},
+		"the offer cannot be fetched":    {func(r *rig, _ *sickdisk.Disk) { r.source = unreachable{} }, "no route to host"},
+		"the binary cannot be fetched":   {func(r *rig, _ *sickdisk.Disk) { clear(r.blobs) }, "no such blob"},
 		"no room for the binary":         {on("write", "/fetch/", unix.ENOSPC), "no space left"},
 		"the binary is not made durable": {on("fsync", "/fetch/", unix.EIO), "input/output error"},
 		"no folder for the version":      {on("mkdir", "/versions/v2", unix.ENOSPC), "no space left"},
