@@ -12,6 +12,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/release"
 	"cis490/receiver/store"

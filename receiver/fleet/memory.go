@@ -9,6 +9,9 @@ import (
 	"cis490/receiver"
 )
 
+// SpareDir is the folder of fleet-check's service for what it cannot write to the backend.
+const SpareDir = "/run/cis490-fleet-health"
+
 // Memory stores what the next run of fleet-check needs: in the backend and, while that
 // cannot be written, in a spare folder that does not survive a boot.
 type Memory struct {

@@ -18,7 +18,7 @@ import (
 	"cis490/internal/disk/sickdisk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
@@ -43,8 +43,8 @@ func (r *rig) judged(by *host) string {
 		row.Status = check.Fail
 	}
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{FS: disk.OS{}, DataDir: r.config.DataDir, Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
-		Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour, CertLife: time.Minute},
+		Source: fleet.Source{Backend: r.healthy(), Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
+		Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour},
 		Now:    r.now(), Known: func(string) (check.Check, bool) { return check.Check{}, false },
 		Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),
 	})
@@ -91,12 +91,12 @@ func TestPing_EachStepFails(t *testing.T) {
 			fail: folder("authority/roster.jsonl"), away: "authority/roster.jsonl", status: 503, ready: "roster",
 			also: "@receiver data-broken, ",
 		},
-		"note it":                          {fail: on("create", unix.EIO, contacts.File), status: 200, ready: "contacts"},
-		"note it on a full disk":           {fail: on("write", unix.ENOSPC, contacts.File), status: 200, ready: "contacts"},
-		"note it for good":                 {fail: on("rename", unix.EIO, contacts.File), status: 200, ready: "contacts"},
-		"note that it leaves":              {fail: on("create", unix.EIO, contacts.File), leaving: true, status: 500, ready: "contacts"},
-		"note for good that it leaves":     {fail: on("fsync", unix.EIO, contacts.File), leaving: true, status: 500, ready: "contacts"},
-		"note that it leaves, on no space": {fail: on("write", unix.ENOSPC, contacts.File), leaving: true, status: 500, ready: "contacts"},
+		"note it":                          {fail: on("create", unix.EIO, receiver.ContactsDoc), status: 200, ready: "contacts"},
+		"note it on a full disk":           {fail: on("write", unix.ENOSPC, receiver.ContactsDoc), status: 200, ready: "contacts"},
+		"note it for good":                 {fail: on("rename", unix.EIO, receiver.ContactsDoc), status: 200, ready: "contacts"},
+		"note that it leaves":              {fail: on("create", unix.EIO, receiver.ContactsDoc), leaving: true, status: 500, ready: "contacts"},
+		"note for good that it leaves":     {fail: on("fsync", unix.EIO, receiver.ContactsDoc), leaving: true, status: 500, ready: "contacts"},
+		"note that it leaves, on no space": {fail: on("write", unix.ENOSPC, receiver.ContactsDoc), leaving: true, status: 500, ready: "contacts"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
