@@ -19,6 +19,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
@@ -112,7 +113,7 @@ func TestPing_EachStepFails(t *testing.T) {
 				}
 			}
 			r.eventually("it is noted as ready", func() bool {
-				book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+				book, err := contacts.Read(r.healthy().Docs)
 				return err == nil && book.Receiver.Ready
 			})
 			c.fail(r, d)
@@ -152,7 +153,7 @@ func TestPing_EachStepFails(t *testing.T) {
 			r.eventually("it is ready", func() bool { status, _ := ready(); return status == 200 })
 			ship()
 			r.eventually("it is noted", func() bool {
-				book, err := contacts.Read(disk.OS{}, r.config.DataDir)
+				book, err := contacts.Read(r.healthy().Docs)
 				return err == nil && book.Receiver.Ready && !book.WrittenAt.Before(r.now().Add(-time.Minute))
 			})
 			if got := r.judged(a); got != "" {
