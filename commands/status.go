@@ -21,6 +21,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -144,7 +145,7 @@ func hostsOf(conf config.Receiver, open []fleet.Alert, now time.Time) ([]hostSta
 	if err != nil {
 		return nil, err
 	}
-	known, err := roster.Open(disk.OS{}, conf.Authority.Dir).All()
+	known, err := local.Roster(disk.OS{}, conf.Authority.Dir).All()
 	if err != nil {
 		return nil, err
 	}

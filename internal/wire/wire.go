@@ -206,10 +206,3 @@ type AuthorityHealth struct {
 	Status      string   `json:"status"`
 	ReleaseKeys []string `json:"release_keys,omitempty"`
 }
-
-// HostHealth is one snapshot as GET /v1/host-health lists it.
-type HostHealth struct {
-	Host       ident.Host `json:"host"`
-	ReceivedAt time.Time  `json:"received_at"`
-	Snapshot   any        `json:"snapshot"`
-}
