@@ -24,6 +24,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -208,7 +209,7 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 
 func hostOf(t *testing.T, dir string, h ident.Host) roster.Host {
 	t.Helper()
-	known, _, err := roster.Open(disk.OS{}, dir).Host(h)
+	known, _, err := local.Roster(disk.OS{}, dir).Host(h)
 	if err != nil {
 		t.Fatal(err)
 	}

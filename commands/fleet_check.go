@@ -20,7 +20,6 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/notify"
-	"cis490/receiver/roster"
 )
 
 func (a *app) fleetCheckCommand() *cli.Command {
@@ -113,8 +112,8 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		}
 		o.Gate = nil // its config is another one
 		o.Present = func() error { return nil }
-		if _, err := (disk.OS{}).Stat(filepath.Join(dir, roster.File)); err == nil {
-			o.Roster = roster.Open(disk.OS{}, dir)
+		if _, err := (disk.OS{}).Stat(filepath.Join(dir, local.RosterFile)); err == nil {
+			o.Roster = local.Roster(disk.OS{}, dir)
 		}
 		o.Tell = a.tell
 		return o, conf, nil

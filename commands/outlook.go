@@ -11,7 +11,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
-	"cis490/receiver/roster"
+	"cis490/receiver/local"
 )
 
 // fleetSource is where fleet-check, and who explains a host, read their facts.
@@ -22,7 +22,7 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
 	g.Refresh()
 	return fleet.Source{
-		Backend: back, Roster: roster.Open(disk.OS{}, conf.Authority.Dir),
+		Backend: back, Roster: local.Roster(disk.OS{}, conf.Authority.Dir),
 		Gate: g.Judge, Offered: releases.Version,
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"cis490/internal/disk"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
-	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
 )
@@ -66,7 +65,7 @@ func (a *app) serve(c *cli.Context) error {
 		Releases: releases, Offered: releases.Version,
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: held,
 		Backend: back, Credentials: local.Credentials(held, conf),
-		Roster: roster.Open(held, conf.Authority.Dir),
+		Roster: local.Roster(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
 			return fleet.Ran(back) // each run replaces the document, even if nothing is found
 		},

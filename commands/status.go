@@ -22,6 +22,7 @@ import (
 	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -145,7 +146,7 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 	if err != nil {
 		return nil, err
 	}
-	known, err := roster.Open(disk.OS{}, conf.Authority.Dir).All()
+	known, err := local.Roster(disk.OS{}, conf.Authority.Dir).All()
 	if err != nil {
 		return nil, err
 	}

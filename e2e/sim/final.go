@@ -18,7 +18,6 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
-	"cis490/receiver/roster"
 	"cis490/receiver/store"
 )
 
@@ -136,7 +135,7 @@ func holds(tarball []byte, id ident.EpisodeID, body string) bool {
 func (w *World) finalLedgers() {
 	for path, key := range map[string]string{
 		filepath.Join(rxData, local.IndexFile): "received_at", filepath.Join(rxData, local.AlertsFile): "at",
-		filepath.Join(rxData, local.RejectionsFile): "at", filepath.Join(rxAuthority, roster.File): "at",
+		filepath.Join(rxData, local.RejectionsFile): "at", filepath.Join(rxAuthority, local.RosterFile): "at",
 	} {
 		w.ledger(w.rx, path, key)
 	}

@@ -31,7 +31,6 @@ import (
 	"cis490/receiver/local"
 	"cis490/receiver/notify"
 	"cis490/receiver/release"
-	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
 )
@@ -102,7 +101,7 @@ func (r *Receiver) serve(p *Proc) error {
 	back := r.backend(p, log)
 	s, err := server.New(server.Options{
 		Releases: releases, Offered: releases.Version,
-		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: roster.Open(p.fs, rxAuthority),
+		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: local.Roster(p.fs, rxAuthority),
 		Backend: back, Credentials: local.Credentials(p.fs, r.conf),
 		FleetCheck: func() time.Time {
 			d, err := back.Docs.Stat(receiver.FleetCheckDoc)
@@ -147,7 +146,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	g.Refresh()
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{Backend: r.backend(p, log), Roster: roster.Open(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
+		Source: fleet.Source{Backend: r.backend(p, log), Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
 		Limits: fleet.LimitsOf(c),
 		Now:    r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,

@@ -90,7 +90,7 @@ func newRig(t testing.TB, conf string) *rig {
 	r.write("authority/trust.pem", string(pki.EncodeCerts(r.ca.Cert)))
 	cert, key := r.serverPair()
 	r.write("authority/server.pem", cert+key)
-	r.write("authority/"+roster.File, "")
+	r.write("authority/"+local.RosterFile, "")
 	r.write("operator", "secret\n")
 	r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator_file = %q\n%s\n[authority]\ndir = %q\n",
 		r.path("data"), r.path("operator"), conf, r.path("authority")))
@@ -211,7 +211,7 @@ func (r *rig) enrol(name ident.Host) *host {
 		Bearer: digestOf([]byte("bearer-" + name)), Expires: time.Now().Add(24 * time.Hour),
 	})
 	must(r.t, err)
-	f, err := os.OpenFile(r.path("authority/"+roster.File), os.O_APPEND|os.O_WRONLY, 0)
+	f, err := os.OpenFile(r.path("authority/"+local.RosterFile), os.O_APPEND|os.O_WRONLY, 0)
 	must(r.t, err)
 	_, err = f.Write(append(b, '\n'))
 	must(r.t, err)

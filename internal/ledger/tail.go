@@ -20,9 +20,10 @@ type Tail struct {
 	path, timeKey string
 	from          time.Time
 
-	info   fs.FileInfo // of the file at the last read; nil before the first
-	offset int64       // what lies before it was yielded
-	last   []byte      // the last line before offset, to notice that the file was cut and grew again
+	info    fs.FileInfo // of the file at the last read; nil before the first
+	offset  int64       // what lies before it was yielded
+	last    []byte      // the last line before offset, to notice that the file was cut and grew again
+	skipped int         // lines without a time
 }
 
 // NewTail returns a tail that begins with the rows at from or later. The file
@@ -41,7 +42,7 @@ func (t *Tail) Read(begin func(), yield func(Row)) error {
 	if err != nil {
 		return err
 	}
-	if t.info != nil && disk.SameFile(fi, t.info) && fi.Size() == t.offset {
+	if t.info != nil && disk.SameFile(fi, t.info) && fi.Size() == t.offset && fi.ModTime().Equal(t.info.ModTime()) {
 		return nil
 	}
 	f, err := t.fsys.OpenFile(t.path, os.O_RDONLY, 0)
@@ -54,7 +55,7 @@ func (t *Tail) Read(begin func(), yield func(Row)) error {
 	}
 	if t.info == nil || !disk.SameFile(fi, t.info) || !t.continues(f, fi.Size()) {
 		begin()
-		t.last, t.info = nil, nil
+		t.last, t.info, t.skipped = nil, nil, 0
 		if t.offset, err = bisect(f, fi.Size(), t.timeKey, t.from); err != nil {
 			return fmt.Errorf("read %s: %w", t.path, err)
 		}
@@ -73,11 +74,17 @@ func (t *Tail) Read(begin func(), yield func(Row)) error {
 		}
 		t.offset += took
 		t.last = append(t.last[:0], line...)
-		if at, ok := rowTime(line, t.timeKey); ok && !at.Before(t.from) {
+		switch at, ok := rowTime(line, t.timeKey); {
+		case !ok:
+			t.skipped++
+		case !at.Before(t.from):
 			yield(Row{at, line})
 		}
 	}
 }
+
+// Skipped returns how many lines without a time Read has passed over.
+func (t *Tail) Skipped() int { return t.skipped }
 
 // continues tells whether the file still has what was yielded.
 func (t *Tail) continues(f io.ReaderAt, size int64) bool {

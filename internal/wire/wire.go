@@ -204,10 +204,3 @@ type AuthorityHealth struct {
 	Status      string   `json:"status"`
 	ReleaseKeys []string `json:"release_keys,omitempty"`
 }
-
-// HostHealth is a health report, as listed by GET /v1/host-health.
-type HostHealth struct {
-	Host       ident.Host `json:"host"`
-	ReceivedAt time.Time  `json:"received_at"`
-	Snapshot   any        `json:"snapshot"`
-}

@@ -21,7 +21,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
-	"cis490/receiver/roster"
+	"cis490/receiver/local"
 )
 
 // request makes a certificate request for lab-01, changed as an attacker likes.
@@ -133,7 +133,7 @@ func TestAttack_Requests(t *testing.T) {
 				}
 				secret = ""
 			}
-			issued, events, tokens := lines(t, s.path(authority.IssuedFile)), lines(t, s.path(roster.File)), lines(t, s.path(authority.TokensFile))
+			issued, events, tokens := lines(t, s.path(authority.IssuedFile)), lines(t, s.path(local.RosterFile)), lines(t, s.path(authority.TokensFile))
 			logged := strings.Count(s.log.String(), "certificate refused")
 			for name, csr := range attacks {
 				a, err := s.post("lab-01", wire.CertRequest{CSR: string(csr), Token: secret})
@@ -146,7 +146,7 @@ func TestAttack_Requests(t *testing.T) {
 			if n := lines(t, s.path(authority.IssuedFile)); n != issued {
 				t.Errorf("%d certificates were issued", n-issued)
 			}
-			if lines(t, s.path(roster.File)) != events || lines(t, s.path(authority.TokensFile)) != tokens {
+			if lines(t, s.path(local.RosterFile)) != events || lines(t, s.path(authority.TokensFile)) != tokens {
 				t.Error("refused requests left rows: a token was bound, or the roster changed")
 			}
 			if n := strings.Count(s.log.String(), "certificate refused") - logged; n != len(attacks) {

@@ -37,10 +37,11 @@ import (
 	"cis490/internal/listen"
 	"cis490/internal/peer"
 	"cis490/internal/pki"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
-// The files in the authority's folder, beside roster.File.
+// The files in the authority's folder, beside local.RosterFile.
 const (
 	KeyFile       = "ca.key"        // key and certificate of the CA, and what still trusts older ones; 0600
 	CAFile        = "ca.crt"        // the CA's certificate
@@ -234,7 +235,7 @@ func (a *Authority) Healthy() error {
 }
 
 func (a *Authority) openBooks() (err error) {
-	if a.events, err = a.open(roster.File, groupMode); err != nil {
+	if a.events, err = a.open(local.RosterFile, groupMode); err != nil {
 		return err
 	}
 	if a.issued, err = a.open(IssuedFile, groupMode); err != nil {
@@ -243,10 +244,10 @@ func (a *Authority) openBooks() (err error) {
 	if a.tokens, err = openTokens(a.o.FS, a.path(TokensFile), a.o.Now); err != nil {
 		return err
 	}
-	a.roster = roster.Open(a.o.FS, a.o.Config.Dir)
+	a.roster = local.Roster(a.o.FS, a.o.Config.Dir)
 	n, err := a.roster.Damaged()
 	if err == nil && n > 0 {
-		a.o.Log.Warn("rows of the roster cannot be read", "path", a.path(roster.File), "rows", n)
+		a.o.Log.Warn("rows of the roster cannot be read", "path", a.path(local.RosterFile), "rows", n)
 	}
 	return err
 }

@@ -22,6 +22,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -186,7 +187,7 @@ func (s *site) csr(h ident.Host) string {
 
 func (s *site) host(h ident.Host) roster.Host {
 	s.t.Helper()
-	got, _, err := roster.Open(disk.OS{}, filepath.Join(s.dir, "authority")).Host(h)
+	got, _, err := local.Roster(disk.OS{}, filepath.Join(s.dir, "authority")).Host(h)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -253,7 +254,7 @@ func TestAuthority_EnrolsThenRenews(t *testing.T) {
 	if n := lines(t, s.path(authority.IssuedFile)); n != 2 {
 		t.Errorf("issued.jsonl has %d rows, want 2", n)
 	}
-	for _, name := range []string{roster.File, authority.TokensFile, authority.IssuedFile} {
+	for _, name := range []string{local.RosterFile, authority.TokensFile, authority.IssuedFile} {
 		b, err := os.ReadFile(s.path(name))
 		if err != nil {
 			t.Fatal(err)
@@ -310,14 +311,14 @@ func TestAuthority_ThiefOfAUsedTokenIsRefusedAndRecordedOnceAnHour(t *testing.T)
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: mine, Token: tok.Secret}); err != nil {
 		t.Fatal(err)
 	}
-	before := lines(t, s.path(roster.File))
+	before := lines(t, s.path(local.RosterFile))
 	for range 3 {
 		_, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: tok.Secret})
 		wantKind(t, err, wire.TokenUsed)
 	}
 	h := s.host("lab-01")
-	if h.Misused.IsZero() || h.MisusedFrom != "127.0.0.1" || lines(t, s.path(roster.File)) != before+1 {
-		t.Errorf("the roster has %+v after %d new rows, want one misuse from 127.0.0.1", h, lines(t, s.path(roster.File))-before)
+	if h.Misused.IsZero() || h.MisusedFrom != "127.0.0.1" || lines(t, s.path(local.RosterFile)) != before+1 {
+		t.Errorf("the roster has %+v after %d new rows, want one misuse from 127.0.0.1", h, lines(t, s.path(local.RosterFile))-before)
 	}
 	if !strings.Contains(s.log.String(), "level=WARN msg=\"join token used with another key\"") {
 		t.Error("no warning was logged")
@@ -524,7 +525,7 @@ func TestAuthority_FilesAndModes(t *testing.T) {
 	s := newSite(t)
 	want := map[string]os.FileMode{
 		authority.KeyFile: 0o600, authority.ListenerFile: 0o600, authority.TokensFile: 0o600,
-		authority.ServerFile: 0o640, authority.IssuedFile: 0o640, roster.File: 0o640,
+		authority.ServerFile: 0o640, authority.IssuedFile: 0o640, local.RosterFile: 0o640,
 		authority.CAFile: 0o644, authority.TrustFile: 0o644,
 		disk.LockName: 0o600, // or serve, which may list the folder, could keep bootstrap from starting
 	}

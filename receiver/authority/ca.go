@@ -14,7 +14,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ledger"
 	"cis490/internal/pki"
-	"cis490/receiver/roster"
+	"cis490/receiver/local"
 )
 
 // overlap is how long the CA before the present one is still trusted. A host
@@ -100,7 +100,7 @@ func (a *Authority) openCA() error {
 
 // neverIssued refuses to make a CA in the place of one that was lost.
 func (a *Authority) neverIssued() error {
-	for _, name := range []string{CAFile, TrustFile, IssuedFile, roster.File} {
+	for _, name := range []string{CAFile, TrustFile, IssuedFile, local.RosterFile} {
 		if fi, err := a.o.FS.Lstat(a.path(name)); err == nil && fi.Size() > 0 {
 			return fault.Fix(fmt.Errorf("the CA key %s is missing, but %s exists", a.path(KeyFile), name),
 				"sudo cis490 restore   # from a backup; a new CA would make every host join again")
@@ -183,7 +183,7 @@ func (a *Authority) rotate() error {
 		return err
 	}
 	from := now
-	if last, ok, err := ledger.Last(a.o.FS, a.path(roster.File), timeKey); err != nil {
+	if last, ok, err := ledger.Last(a.o.FS, a.path(local.RosterFile), timeKey); err != nil {
 		return err
 	} else if ok && last.At.After(from) {
 		from = last.At // a clock that is behind must not end the overlap before it began

@@ -18,7 +18,6 @@ import (
 	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/local"
-	"cis490/receiver/roster"
 	"cis490/receiver/store"
 )
 
@@ -74,12 +73,12 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, d, spare, authority := newScene(t), &sickdisk.Disk{}, t.TempDir(), t.TempDir()
-			must(t, os.WriteFile(filepath.Join(authority, roster.File), []byte(enrolled("lab-03")), 0o600))
+			must(t, os.WriteFile(filepath.Join(authority, local.RosterFile), []byte(enrolled("lab-03")), 0o600))
 			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 			run := func(minutes int) Result {
 				t.Helper()
 				r, err := s.run(at(minutes), func(o *Options) {
-					o.Backend, o.Spare, o.Roster = on(d, s.dir), local.Folder(d, spare), roster.Open(d, authority)
+					o.Backend, o.Spare, o.Roster = on(d, s.dir), local.Folder(d, spare), local.Roster(d, authority)
 				})
 				if err != nil {
 					t.Fatalf("minute %d: %v", minutes, err)
@@ -209,7 +208,7 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	rows := []check.Row{{ID: "rows.files", Status: check.Fail}, {ID: "disk.reserve", Status: check.Pass}}
 	spared := func(o *Options) {
 		o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: s.dir, Known: known})
-		o.Spare, o.Roster, o.Receiver = local.Folder(disk.OS{}, spare), roster.Open(disk.OS{}, rosterDir), rows
+		o.Spare, o.Roster, o.Receiver = local.Folder(disk.OS{}, spare), local.Roster(disk.OS{}, rosterDir), rows
 	}
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	run := func(minutes int) Result {
@@ -221,7 +220,7 @@ func TestRun_TheStoreVanished(t *testing.T) {
 		return r
 	}
 	// lab-01 is silent, lab-02 ships; both would have never reported to an empty store.
-	must(t, os.WriteFile(filepath.Join(rosterDir, roster.File), []byte(enrolled("lab-01")+enrolled("lab-02")), 0o600))
+	must(t, os.WriteFile(filepath.Join(rosterDir, local.RosterFile), []byte(enrolled("lab-01")+enrolled("lab-02")), 0o600))
 	s.write(store.IDFile, "one\n")
 	must(t, os.WriteFile(filepath.Join(known, "ids"), []byte("one\n"), 0o600))
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+row("lab-02", at(4)))
@@ -351,18 +350,18 @@ func TestRun_TheRosterIsEmpty(t *testing.T) {
 	s := newScene(t)
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	s.write(local.IndexFile, row("lab-01", ago(25*time.Minute)))
-	s.write(roster.File, enrolled("lab-01"))
+	s.write(local.RosterFile, enrolled("lab-01"))
 	s.must(at(0))
 	for _, spoil := range []func() error{
-		func() error { return os.WriteFile(filepath.Join(s.dir, roster.File), nil, 0o600) },
-		func() error { return os.Remove(filepath.Join(s.dir, roster.File)) },
+		func() error { return os.WriteFile(filepath.Join(s.dir, local.RosterFile), nil, 0o600) },
+		func() error { return os.Remove(filepath.Join(s.dir, local.RosterFile)) },
 	} {
 		must(t, spoil())
 		if got := symptoms(s.must(at(10)).Open); got != "@receiver data-broken firing" {
 			t.Errorf("open: %s", got)
 		}
 	}
-	s.write(roster.File, enrolled("lab-01"))
+	s.write(local.RosterFile, enrolled("lab-01"))
 	if got := symptoms(s.must(at(15)).Open); got != "lab-01 silent firing" {
 		t.Errorf("when it is back: %s", got)
 	}
@@ -372,7 +371,7 @@ func TestRun_TheRosterIsEmpty(t *testing.T) {
 // it one that never reported.
 func TestRun_WhetherAHostEverShipped(t *testing.T) {
 	s, d := newScene(t), &sickdisk.Disk{}
-	s.write(roster.File, enrolled("lab-01"))
+	s.write(local.RosterFile, enrolled("lab-01"))
 	s.write("episodes/lab-01/x", "")
 	d.Fail(func(op, path string, _ int64) error {
 		if op == "lstat" && strings.Contains(path, "/episodes/") {

@@ -55,7 +55,7 @@ func newRx(t *testing.T, hosts int) *rx {
 		b, _ := json.Marshal(roster.Event{At: ago(1000 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
 		events = append(events, string(b)+"\n")
 	}
-	x.write(roster.File, strings.Join(events, ""))
+	x.write(local.RosterFile, strings.Join(events, ""))
 	x.start()
 	for h := range x.on {
 		x.ship(h)

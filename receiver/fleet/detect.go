@@ -15,24 +15,23 @@ import (
 
 // The symptoms.
 const (
-	Silent          = "silent"
-	FatalOnly       = "fatal-only"
-	Unstamped       = "unstamped"
-	NeverReported   = "never-reported"
-	Gone            = "gone"
-	DoctorFailing   = "doctor-failing"
-	CertExpiring    = "cert-expiring"
-	BacklogGrowing  = "backlog-growing"
-	Cloned          = "cloned"
-	TokenMisused    = "token-misused"
-	StaleVersion    = "stale-version"
-	RolledBack      = "update-rolled-back"
-	DiskLow         = "disk-low"
-	IndexBroken     = "index-broken"
-	BackupOld       = "backup-old"
-	ClockWrong      = "clock"
-	DataBroken      = "data-broken"
-	receiverFailing = DoctorFailing
+	Silent         = "silent"
+	FatalOnly      = "fatal-only"
+	Unstamped      = "unstamped"
+	NeverReported  = "never-reported"
+	Gone           = "gone"
+	DoctorFailing  = "doctor-failing"
+	CertExpiring   = "cert-expiring"
+	BacklogGrowing = "backlog-growing"
+	Cloned         = "cloned"
+	TokenMisused   = "token-misused"
+	StaleVersion   = "stale-version"
+	RolledBack     = "update-rolled-back"
+	DiskLow        = "disk-low"
+	IndexBroken    = "index-broken"
+	BackupOld      = "backup-old"
+	ClockWrong     = "clock"
+	DataBroken     = "data-broken"
 )
 
 // detector finds one symptom of one host.

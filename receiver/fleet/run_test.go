@@ -66,7 +66,7 @@ func row(host ident.Host, at time.Time) string {
 func (s *scene) run(at time.Time, change func(*Options)) (Result, error) {
 	s.t.Helper()
 	o := Options{
-		Source: Source{Backend: onDisk(s.dir), Roster: roster.Open(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
+		Source: Source{Backend: onDisk(s.dir), Roster: local.Roster(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
 		Known: facts(nil).Known, Log: slog.New(slog.DiscardHandler),
 		Tell: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
 	}
@@ -145,14 +145,14 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 // could not be read; it is once it can be read again.
 func TestRun_UnreadFactsEndNothing(t *testing.T) {
 	snapshot := filepath.Join(receiver.HealthReports, "lab-02.json")
-	for _, broken := range []string{local.IndexFile, receiver.ContactsDoc, roster.File, snapshot} {
+	for _, broken := range []string{local.IndexFile, receiver.ContactsDoc, local.RosterFile, snapshot} {
 		t.Run(broken, func(t *testing.T) {
 			s := newScene(t)
 			s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 			failing := `{"v":1,"received_at":"` + ago(time.Minute).Format(time.RFC3339) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
 			s.write(snapshot, failing)
 			s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
-			s.json(roster.File, roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)})
+			s.json(local.RosterFile, roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)})
 			s.must(now.Add(-5 * time.Minute))
 			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing, lab-03 never-reported firing" {
 				t.Fatalf("before: %s", got)

@@ -21,7 +21,7 @@ func (r *registry) ledgers() []check.Check {
 	return []check.Check{
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,
-			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("index.jsonl") + "",
+			Fix: here + "sudo chown " + r.userOr("cis490") + ": " + r.data("index.jsonl"),
 			Doc: "index.jsonl is a regular file of serve's user. Where a tool run as root has made it root's, serve answers 5xx and hosts keep their episodes.",
 			Run: r.needsConfig(r.appendable("index.jsonl")), Repair: machine.Tighten(own[:1]),
 		},

@@ -80,5 +80,5 @@ func (h *Host) issue(e Event) {
 		delete(valid, oldest)
 	}
 	valid[e.Serial] = e.Expires
-	h.valid, h.Key, h.CertIssued, h.CertExpires = valid, e.Key, e.when(), e.Expires
+	h.valid, h.Key, h.CertIssued, h.CertExpires = valid, e.Key, e.At, e.Expires
 }

@@ -13,12 +13,6 @@ import (
 	"cis490/internal/ident"
 )
 
-// File is the roster's name in the authority's folder.
-const File = "roster.jsonl"
-
-// TimeKey is the time field of its rows.
-const TimeKey = "at"
-
 // Kind says what happened to a host.
 type Kind string
 
@@ -45,14 +39,6 @@ type Event struct {
 	From    string       `json:"from,omitempty"`          // address that asked
 	Other   ident.Host   `json:"other,omitempty"`         // the host that this one replaces or is replaced by
 	Clock   time.Time    `json:"clock,omitzero"`          // when it happened, where the clock was behind the row above
-}
-
-// when returns when the event happened.
-func (e Event) when() time.Time {
-	if !e.Clock.IsZero() {
-		return e.Clock
-	}
-	return e.At
 }
 
 // State is where a host stands.

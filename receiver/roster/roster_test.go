@@ -14,6 +14,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -39,14 +40,14 @@ func rows(t testing.TB, events ...roster.Event) []byte {
 
 func write(t testing.TB, dir string, b []byte) {
 	t.Helper()
-	if err := os.WriteFile(filepath.Join(dir, roster.File), b, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, local.RosterFile), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 }
 
 func add(t testing.TB, dir string, b []byte) {
 	t.Helper()
-	f, err := os.OpenFile(filepath.Join(dir, roster.File), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, local.RosterFile), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestView_States(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
 			write(t, dir, rows(t, c.events...))
-			h, ok := host(t, roster.Open(disk.OS{}, dir), "lab-01")
+			h, ok := host(t, local.Roster(disk.OS{}, dir), "lab-01")
 			if !ok || h.State != c.state {
 				t.Fatalf("state %q (%v), want %q", h.State, ok, c.state)
 			}
@@ -117,7 +118,7 @@ func TestView_ReplacedHostIsDecommissionedByTheSameRow(t *testing.T) {
 	dir := t.TempDir()
 	e := roster.Event{Host: "lab-02", Event: roster.Enrolled, Serial: "b", Other: "lab-01"}
 	write(t, dir, rows(t, issued(roster.Enrolled, "a"), e))
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	if h, _ := host(t, v, "lab-01"); h.State != roster.Gone || h.Other != "lab-02" || h.Valid("a") {
 		t.Errorf("the replaced host is %+v", h)
 	}
@@ -131,7 +132,7 @@ func TestView_ANewTokenEndsTheMisuseOfTheOldOne(t *testing.T) {
 	misused := roster.Event{Host: "lab-01", Event: roster.TokenMisused, From: "192.0.2.1"}
 	dir := t.TempDir()
 	write(t, dir, rows(t, made, issued(roster.Enrolled, "a"), misused))
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	if h, _ := host(t, v, "lab-01"); h.Misused.IsZero() || h.MisusedFrom != "192.0.2.1" {
 		t.Errorf("misuse is not shown: %+v", h)
 	}
@@ -144,7 +145,7 @@ func TestView_ANewTokenEndsTheMisuseOfTheOldOne(t *testing.T) {
 func TestView_RevokedTokenLeavesNoHost(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, rows(t, roster.Event{Host: "lab-01", Event: roster.TokenMade}, roster.Event{Host: "lab-01", Event: roster.TokenRevoked}))
-	if _, ok := host(t, roster.Open(disk.OS{}, dir), "lab-01"); ok {
+	if _, ok := host(t, local.Roster(disk.OS{}, dir), "lab-01"); ok {
 		t.Error("a host whose only token was revoked should not exist")
 	}
 }
@@ -154,7 +155,7 @@ func TestView_ForgetsExpiredSerials(t *testing.T) {
 	first := issued(roster.Enrolled, "a")
 	first.Expires = start.Add(time.Second)
 	write(t, dir, rows(t, first, issued(roster.Renewed, "b")))
-	h, _ := host(t, roster.Open(disk.OS{}, dir), "lab-01")
+	h, _ := host(t, local.Roster(disk.OS{}, dir), "lab-01")
 	if h.Valid("a") || !h.Valid("b") {
 		t.Error("want the expired serial forgotten, the new one valid")
 	}
@@ -162,7 +163,7 @@ func TestView_ForgetsExpiredSerials(t *testing.T) {
 
 func TestView_FollowsTheFile(t *testing.T) {
 	dir := t.TempDir()
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	if all, err := v.All(); err != nil || len(all) != 0 {
 		t.Fatalf("All before the file = %v, %v", all, err)
 	}
@@ -190,7 +191,7 @@ func TestView_FollowsTheFile(t *testing.T) {
 	if !before.Valid("b") {
 		t.Error("a host that was handed out changed")
 	}
-	if err := os.Remove(filepath.Join(dir, roster.File)); err != nil {
+	if err := os.Remove(filepath.Join(dir, local.RosterFile)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := v.All(); err == nil {
@@ -200,7 +201,7 @@ func TestView_FollowsTheFile(t *testing.T) {
 
 func TestView_ReadsAnewWhatWasCutOrReplaced(t *testing.T) {
 	dir := t.TempDir()
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	one, two := rows(t, issued(roster.Enrolled, "a")), rows(t, issued(roster.Renewed, "b"))
 	write(t, dir, append(append([]byte{}, one...), two...))
 	host(t, v, "lab-01")
@@ -213,7 +214,7 @@ func TestView_ReadsAnewWhatWasCutOrReplaced(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "new"), rows(t, issued(roster.Enrolled, "d")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, roster.File)); err != nil {
+	if err := os.Rename(filepath.Join(dir, "new"), filepath.Join(dir, local.RosterFile)); err != nil {
 		t.Fatal(err)
 	}
 	if h, _ := host(t, v, "lab-01"); h.Valid("a") || !h.Valid("d") {
@@ -224,7 +225,7 @@ func TestView_ReadsAnewWhatWasCutOrReplaced(t *testing.T) {
 func TestView_CountsDamagedRows(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, append([]byte("garbage\n{\"host\":\"NOT A HOST\"}\n"), rows(t, issued(roster.Enrolled, "a"))...))
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	if n, err := v.Damaged(); err != nil || n != 2 {
 		t.Errorf("Damaged = %d, %v; want 2", n, err)
 	}
@@ -236,7 +237,7 @@ func TestView_CountsDamagedRows(t *testing.T) {
 func TestView_ManyReadersWhileItGrows(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, rows(t, issued(roster.Enrolled, "a")))
-	v := roster.Open(disk.OS{}, dir)
+	v := local.Roster(disk.OS{}, dir)
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -258,10 +259,10 @@ func TestView_ManyReadersWhileItGrows(t *testing.T) {
 func TestView_AHoleIsNoRoster(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, rows(t, issued(roster.Enrolled, "1")))
-	if err := os.Truncate(filepath.Join(dir, roster.File), 8<<40); err != nil {
+	if err := os.Truncate(filepath.Join(dir, local.RosterFile), 8<<40); err != nil {
 		t.Skip(err)
 	}
-	if all, err := roster.Open(disk.OS{}, dir).All(); err == nil {
+	if all, err := local.Roster(disk.OS{}, dir).All(); err == nil {
 		t.Errorf("a hole of 8 TiB is a roster: %v", all)
 	}
 }
@@ -276,7 +277,7 @@ func TestView_CountsTheLastCertificates(t *testing.T) {
 		all = append(all, e)
 	}
 	write(t, dir, rows(t, all...))
-	h, _ := host(t, roster.Open(disk.OS{}, dir), "lab-01")
+	h, _ := host(t, local.Roster(disk.OS{}, dir), "lab-01")
 	h.State = roster.Active
 	n := 0
 	for i := range 200 {

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -303,7 +304,7 @@ func (r *rig) get(p string) *http.Request {
 
 func TestServe_FollowsTheAuthority(t *testing.T) {
 	r := newRig(t, func(r *rig) {
-		for _, f := range []string{"server.pem", "trust.pem", roster.File} {
+		for _, f := range []string{"server.pem", "trust.pem", local.RosterFile} {
 			must(r.t, os.Remove(filepath.Join(r.config.Authority.Dir, f)))
 		}
 	})

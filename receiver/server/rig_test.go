@@ -133,7 +133,7 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 	r := &rig{t: t, dir: dir, config: c, fs: disk.OS{}, log: &lines{}, now: time.Now}
 	must(t, os.Mkdir(c.Authority.Dir, 0o755))
 	r.write("operator", "s3cret\n")
-	r.write("authority/"+roster.File, "") // an authority that has admitted nobody yet
+	r.write("authority/"+local.RosterFile, "") // an authority that has admitted nobody yet
 	r.gate("")
 	var err error
 	r.ca, err = pki.NewCA(time.Now())
@@ -153,7 +153,7 @@ func (r *rig) start() {
 		Config: r.config, ConfigPath: filepath.Join(r.dir, "receiver.toml"), FS: r.fs,
 		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
-		Roster: roster.Open(disk.OS{}, r.config.Authority.Dir), Now: r.now,
+		Roster: local.Roster(disk.OS{}, r.config.Authority.Dir), Now: r.now,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	})
 	if err != nil {
@@ -219,7 +219,7 @@ func (r *rig) event(e roster.Event) {
 	e.At = time.Now().UTC()
 	b, err := json.Marshal(e)
 	must(r.t, err)
-	f, err := os.OpenFile(filepath.Join(r.config.Authority.Dir, roster.File), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	f, err := os.OpenFile(filepath.Join(r.config.Authority.Dir, local.RosterFile), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	must(r.t, err)
 	_, err = f.Write(append(b, '\n'))
 	must(r.t, err)

@@ -19,7 +19,6 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
-	"cis490/receiver/roster"
 )
 
 // TestPut_EachStepFails: whichever step of a PUT fails, the answer is a 5xx, the
@@ -110,7 +109,7 @@ func TestPut_EachStepFails(t *testing.T) {
 					row.Status = check.Fail
 				}
 				res, err := fleet.Run(fleet.Options{
-					Source: fleet.Source{Backend: r.healthy(), Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
+					Source: fleet.Source{Backend: r.healthy(), Roster: local.Roster(disk.OS{}, r.config.Authority.Dir)},
 					Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour},
 					Now:    now(), Known: func(string) (check.Check, bool) { return check.Check{}, false },
 					Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),

@@ -19,6 +19,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -197,7 +198,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		{"no room in the hour", func(r *rig) { r.config.Limits.HostHourly = 1 }, nil, 429, wire.Busy},
 		{"no room in the quota", func(r *rig) { r.config.Limits.HostQuota = 10 }, nil, 507, wire.Quota},
 		{"no room on the disk", func(r *rig) { r.config.Limits.DiskReserve = 1 << 60 }, nil, 507, wire.Full},
-		{"no roster", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, roster.File))) }, nil, 503, wire.NotReady},
+		{"no roster", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, local.RosterFile))) }, nil, 503, wire.NotReady},
 		{"no trusted CA", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "trust.pem"))) }, nil, 503, wire.NotReady},
 		{"no list of the gate", func(r *rig) { must(t, os.Remove(filepath.Join(r.dir, "receiver.toml"))) }, nil, 503, wire.NotReady},
 		{"no files", func(r *rig) { must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "index.jsonl"), 0o755)) }, nil, 503, wire.NotReady},
