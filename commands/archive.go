@@ -15,6 +15,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/archive"
+	"cis490/receiver/local"
 	"cis490/receiver/server"
 )
 
@@ -66,7 +67,7 @@ func (a *app) archive(c *cli.Context) error {
 	done, err := archive.Run(c.Context, archive.Options{
 		FS: disk.OS{}, DataDir: conf.DataDir, To: to, Before: before, Limit: int64(conf.Limits.EpisodeSize), DryRun: c.Bool("dry-run"),
 		Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
-			return server.AskArchive(ctx, conf.DataDir, h, pairs)
+			return server.AskArchive(ctx, local.AdminSocket(conf.DataDir), h, pairs)
 		},
 		Moved: func(r archive.Result) {
 			if watched {

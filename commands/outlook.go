@@ -12,6 +12,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
+	"cis490/receiver/release"
 )
 
 // fleetSource is where fleet-check, and who explains a host, read their facts.
@@ -19,12 +20,19 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 	quiet := slog.New(slog.DiscardHandler) // serve logs what is wrong with either
 	back := backend(conf, disk.OS{}, path, quiet)
 	releases := a.rollout(conf, back, quiet)
-	g := gate.New(gate.Options{Own: a.env.Build.Commit, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: quiet})
+	g := a.gate(disk.OS{}, path, releases, quiet)
 	g.Refresh()
 	return fleet.Source{
 		Backend: back, Roster: local.Roster(disk.OS{}, conf.Authority.Dir),
 		Gate: g.Judge, Offered: releases.Version,
 	}
+}
+
+// gate follows the config at a path, and the releases.
+func (a *app) gate(fsys disk.FS, path string, releases *release.Rollout, log *slog.Logger) *gate.Gate {
+	return gate.New(gate.Options{
+		Own: a.env.Build.Commit, FS: fsys, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: log.With("component", "gate"),
+	})
 }
 
 // outlook explains a host by the facts of now and by the alerts that are open.

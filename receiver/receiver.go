@@ -14,6 +14,7 @@ import (
 	"io"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/pki"
 )
 
@@ -36,6 +37,9 @@ type Backend struct {
 	// Serve opens the store for uploads, repairs what a crash left, and opens the logs
 	// that serve writes. It returns ErrLeased while another process serves.
 	Serve func() (Store, error)
+	// Checks judge the storage itself, for doctor: who owns it (empty: not judged), and
+	// whether the reserve of so many bytes is free.
+	Checks func(owner string, reserve int64) []check.Check
 	// Explain adds what is wrong with the storage, and what mends it, to its error.
 	Explain func(error) error
 	// Since returns when serve first ran; the zero time if it never did.

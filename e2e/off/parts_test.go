@@ -68,7 +68,7 @@ var parts = map[string]without{
 	},
 	"04_IndexOwnedByRoot": {
 		"owing the row of a stored tarball", "receiver/store/store.go",
-		"if it, ok := s.intentOf(k); ok {", `if it, ok := s.intentOf(k); ok && s.id == "" {`,
+		"if it, ok := s.stagedOf(k); ok {", `if it, ok := s.stagedOf(k); ok && s.id == "" {`,
 	},
 	"05_AuthorityDown": {
 		"asking for a certificate again", "assets/units/cis490-cert-fetch.service.tmpl",

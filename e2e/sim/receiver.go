@@ -101,7 +101,7 @@ func (r *Receiver) serve(p *Proc) error {
 	back := r.backend(p, log)
 	s, err := server.New(server.Options{
 		Releases: releases, Offered: releases.Version,
-		Config: r.conf, ConfigPath: rxConfig, Build: r.build(), FS: p.fs, Roster: local.Roster(p.fs, rxAuthority),
+		Config: r.conf, Build: r.build(), Gate: r.gate(p, releases, log), Roster: local.Roster(p.fs, rxAuthority),
 		Backend: back, Credentials: local.Credentials(p.fs, r.conf),
 		FleetCheck: func() time.Time {
 			d, err := back.Docs.Stat(receiver.FleetCheckDoc)
@@ -118,6 +118,12 @@ func (r *Receiver) serve(p *Proc) error {
 	r.rollout.Store(releases)
 	defer r.rollout.CompareAndSwap(releases, nil)
 	return s.Run(p.ctx)
+}
+
+func (r *Receiver) gate(p *Proc, releases *release.Rollout, log *slog.Logger) *gate.Gate {
+	return gate.New(gate.Options{
+		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: log,
+	})
 }
 
 // backend is the receiver's state, as a process uses it.
@@ -140,9 +146,7 @@ func registry(all []check.Check) func(id string) (check.Check, bool) {
 func (r *Receiver) fleetCheck(p *Proc) error {
 	log := r.w.log(r.name, "fleet-check")
 	releases := r.releases(p, slog.New(slog.DiscardHandler))
-	g := gate.New(gate.Options{
-		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: slog.New(slog.DiscardHandler),
-	})
+	g := r.gate(p, releases, slog.New(slog.DiscardHandler))
 	g.Refresh()
 	c := r.conf
 	res, err := fleet.Run(fleet.Options{

@@ -1,5 +1,5 @@
 // Package archive copies old tarballs out of the receiver's store, for `cis490
-// archive` (spec §10). It only reads the store: that an episode is archived is
+// archive`. It only reads the store: that an episode is archived is
 // noted, and its tarball removed, by serve, which writes the store's files.
 //
 // Each copy is written beside its name, made durable, read back and compared by

@@ -1,6 +1,6 @@
 // Package authority issues the identities of the fleet. It alone reads the CA
 // key and alone writes roster, tokens, issued certificates and the server
-// certificates (spec §8); everyone else asks it, over HTTPS with a join token
+// certificates; everyone else asks it, over HTTPS with a join token
 // or the key last issued to the host, or as root over a Unix socket.
 //
 // Promises on a crash: what an answer handed out was recorded durably before;

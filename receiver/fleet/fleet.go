@@ -1,6 +1,6 @@
 // Package fleet finds the sick hosts: facts about them, which it only reads,
 // go through pure detectors and become symptoms, and these become rows of
-// alerts.jsonl (spec §6).
+// alerts.jsonl.
 //
 // Every run judges anew from facts, so a crash at any point loses no
 // transition: what was not written is written by the next run. A row is

@@ -1,4 +1,4 @@
-// Package gate decides which code commits may ship (spec §9): the receiver's
+// Package gate decides which code commits may ship: the receiver's
 // own, every published release's and extra_commits, but not blocked_commits.
 //
 // The list follows the config file and the releases while serve runs. An edit

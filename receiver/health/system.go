@@ -3,6 +3,7 @@ package health
 import (
 	"context"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -30,7 +31,7 @@ func (r *registry) system() []check.Check {
 			operator = append(operator, machine.Want{Path: path, Most: 0o640})
 		}
 	}
-	return []check.Check{
+	secret := []check.Check{
 		{
 			ID: "ca.key", Title: "CA key is private", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0600 " + r.authority("ca.key"),
@@ -43,31 +44,14 @@ func (r *registry) system() []check.Check {
 			Doc: "The token for the dashboard and the operator's part of the API, and the files of secrets that [notify] names, are not readable by everyone.",
 			Run: r.needsConfig(machine.Kept(operator)), Repair: machine.Tighten(operator),
 		},
-		{
-			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
-			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
-			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, " +
-				"and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
-			Run: r.needsConfig(machine.Fit(c.DataDir)),
-		},
-		{
-			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
-			Fix: here + "df -h " + c.DataDir + "   # free space there, or give it a larger disk",
-			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",
-			Run: r.needsConfig(func(context.Context) check.Result { return machine.Reserve(c.DataDir, int64(c.Limits.DiskReserve)) }),
-		},
-		{
-			ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
-			Fix: here + "df -h " + c.DataDir + "   # free space there, or give it a larger disk: docs/operations.md says how the receiver moves",
-			Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
-			Run: r.needsConfig(r.days),
-		},
-		{
-			ID: "disk.inodes", Title: "Disk has room for files", Severity: check.Hard,
-			Fix: here + "df -i " + c.DataDir + "   # remove what fills it with small files",
-			Doc: "The file system still has inodes: without them no file can be made however much space is free.",
-			Run: r.needsConfig(func(context.Context) check.Result { return machine.Inodes(c.DataDir) }),
-		},
+	}
+	lasts := check.Check{
+		ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
+		Fix: here + "df -h " + r.Backend.Name + "   # free space there, or give it a larger disk: docs/operations.md says how the receiver moves",
+		Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
+		Run: r.needsConfig(r.days),
+	}
+	rest := []check.Check{
 		{
 			ID: "backup.age", Title: "Backup is recent", Severity: check.Soft,
 			Fix: here + "sudo cis490 backup   # then move the file to another machine: it holds the CA key",
@@ -92,12 +76,14 @@ func (r *registry) system() []check.Check {
 			},
 		},
 	}
+	first, last := r.storage("machine.fit", "disk.reserve"), r.storage("disk.inodes")
+	return slices.Concat(secret, first, []check.Check{lasts}, last, rest)
 }
 
 // days foretells when the disk reaches its reserve, at the rate of the last 24
 // hours.
 func (r *registry) days(context.Context) check.Result {
-	s, err := machine.SpaceOf(r.Config.DataDir)
+	free, err := r.Backend.Episodes.Free()
 	if err != nil {
 		return machine.Unreadable(err)
 	}
@@ -115,7 +101,7 @@ func (r *registry) days(context.Context) check.Result {
 			day += row.Size
 		}
 	}
-	left := max(s.Free-int64(r.Config.Limits.DiskReserve), 0)
+	left := max(free-int64(r.Config.Limits.DiskReserve), 0)
 	rate := humanize.IBytes(uint64(max(day, 0))) + " a day"
 	switch {
 	case day <= 0:

@@ -63,6 +63,7 @@ func Open(o Options) receiver.Backend {
 		Lease:      o.lease,
 		Serve:      func() (receiver.Store, error) { return o.serve(logs) },
 		Explain:    o.explain,
+		Checks:     o.checks,
 		Since: func() time.Time {
 			fi, err := o.FS.Lstat(filepath.Join(o.Dir, store.IDFile))
 			if err != nil {

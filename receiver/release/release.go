@@ -1,4 +1,4 @@
-// Package release decides which host is offered which release (spec §9): the
+// Package release decides which host is offered which release: the
 // receiver itself first, then one host, one in four, all.
 //
 // A release moves on by itself when the trials of a stage ended well, as hosts

@@ -1,5 +1,5 @@
 // Package roster is what the receiver knows of the hosts that should exist: the
-// authority writes it, serve and fleet-check read it (spec §4, §8).
+// authority writes it, serve and fleet-check read it.
 //
 // roster.jsonl is a ledger of events; folding it gives each host's state. It
 // holds no secret: bearers and tokens are there as sha256 only. A reader sees a

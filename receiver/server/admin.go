@@ -9,8 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
-	"os"
-	"path/filepath"
 	"syscall"
 	"time"
 
@@ -19,10 +17,6 @@ import (
 	"cis490/internal/peer"
 	"cis490/internal/wire"
 )
-
-// adminSocket is where root asks serve for what only the writer of its files may
-// do. It is no part of the API on the network: the operator's token is not enough.
-const adminSocket = "admin.sock"
 
 // archiveTimeout bounds one question; serve answers after its disk has. Its header
 // comes within adminHeader.
@@ -36,9 +30,14 @@ type Archived struct {
 	Archived []ident.EpisodeID `json:"archived"`
 }
 
-// admin answers root over the Unix socket until ctx ends.
+// admin answers root over a Unix socket until ctx ends: it may ask for what only the
+// process that serves can do. The socket is not part of the API on the network, and the
+// operator token is not enough for it.
 func (s *Server) admin(ctx context.Context) error {
-	l, err := peer.Listen(filepath.Join(s.o.Config.DataDir, adminSocket))
+	if s.o.Admin == "" {
+		return nil
+	}
+	l, err := peer.Listen(s.o.Admin)
 	if err != nil {
 		s.o.Log.Error("cis490 archive cannot be answered", "err", err)
 		return nil
@@ -49,7 +48,7 @@ func (s *Server) admin(ctx context.Context) error {
 		ReadHeaderTimeout: adminHeader, ConnContext: peer.WithCaller,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			cw := &counted{ResponseWriter: w, idle: archiveTimeout}
-			if cred, known := peer.Caller(r.Context()); known && peer.Permitted(cred, os.Geteuid()) {
+			if cred, known := peer.Caller(r.Context()); known && peer.Permitted(cred, syscall.Geteuid()) {
 				mux.ServeHTTP(cw, r)
 			} else {
 				p := wire.NewProblem(wire.Unauthorized, "user %d may not ask serve", cred.Uid)
@@ -93,9 +92,9 @@ func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, Archived{done})
 }
 
-// AskArchive asks the serve that has the data folder to let go of a host's
-// tarballs, and returns those that are archived.
-func AskArchive(ctx context.Context, dataDir string, h ident.Host, pairs []wire.Pair) (_ []ident.EpisodeID, err error) {
+// AskArchive asks the serve at a socket to remove a host's tarballs that were copied, and
+// returns those that are archived.
+func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) (_ []ident.EpisodeID, err error) {
 	b, err := json.Marshal(wire.Reconcile{Episodes: pairs})
 	if err != nil {
 		return nil, fmt.Errorf("ask serve: %w", err)
@@ -104,7 +103,7 @@ func AskArchive(ctx context.Context, dataDir string, h ident.Host, pairs []wire.
 	if err != nil {
 		return nil, fmt.Errorf("ask serve: %w", err)
 	}
-	res, err := peer.Client(filepath.Join(dataDir, adminSocket), archiveTimeout).Do(r)
+	res, err := peer.Client(socket, archiveTimeout).Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("serve is not running, which notes what is archived: %w", err),

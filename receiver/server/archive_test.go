@@ -17,6 +17,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/archive"
+	"cis490/receiver/local"
 	"cis490/receiver/server"
 )
 
@@ -42,7 +43,7 @@ func TestArchive_IsStillKnown(t *testing.T) {
 		return archive.Run(t.Context(), archive.Options{
 			Limit: 1 << 30, FS: disk.OS{}, DataDir: r.config.DataDir, To: to, Before: time.Now().Add(time.Second),
 			Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
-				return server.AskArchive(ctx, r.config.DataDir, h, pairs)
+				return server.AskArchive(ctx, local.AdminSocket(r.config.DataDir), h, pairs)
 			},
 		})
 	}

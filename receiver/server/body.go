@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
-	"os"
 	"time"
 
 	"cis490/internal/wire"
@@ -58,7 +58,7 @@ func (b *body) done() { _ = b.rc.SetReadDeadline(time.Time{}) }
 // bodyProblem tells a sender what was wrong with its body. A body that ended
 // early is never judged as malformed: the network may have cut it.
 func bodyProblem(err error) error {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
+	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
 		return refuse(wire.NewProblem(wire.TimedOut, "less than %d bytes arrived within the idle timeout", progress), err)
 	}
 	return refuse(wire.NewProblem(wire.TimedOut, "the body ended before its announced length"), err)

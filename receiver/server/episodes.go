@@ -11,7 +11,7 @@ import (
 	"cis490/receiver"
 )
 
-// putEpisode takes an episode, in the order of spec §3: identity, stored
+// putEpisode takes an episode, in this order: identity, stored
 // already, gate and limits, stage, durable, identity again, publish, row, answer.
 func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) {
 	n := noteOf(r)
@@ -174,7 +174,7 @@ func (s *Server) gated(u receiver.Upload) error {
 	if u.Commit == "" {
 		return wire.NewProblem(wire.Unstamped, "header %s is missing", wire.HeaderCommit)
 	}
-	v, err := s.gate.Judge(u.Commit)
+	v, err := s.o.Gate.Judge(u.Commit)
 	if err != nil {
 		return notReady(err)
 	}

@@ -41,11 +41,11 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	if s.o.Releases != nil {
 		s.o.Releases.Ping(host, p)
 	}
-	rules, err := s.gate.Rules()
+	rules, err := s.o.Gate.Rules()
 	if err != nil {
 		return notReady(err)
 	}
-	verdict, err := s.gate.Judge(p.Commit)
+	verdict, err := s.o.Gate.Judge(p.Commit)
 	if err != nil {
 		return notReady(err)
 	}
@@ -78,7 +78,7 @@ func (s *Server) policy(rules gate.Rules) (string, error) {
 // policyNow returns the policy of this moment, to be digested when it is needed;
 // before the gate is loaded it is empty.
 func (s *Server) policyNow() func() string {
-	rules, err := s.gate.Rules()
+	rules, err := s.o.Gate.Rules()
 	return func() string {
 		if err != nil {
 			return ""

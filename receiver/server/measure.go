@@ -18,7 +18,7 @@ func (s *Server) measures() *metrics.Metrics {
 		Build: o.Build, Contacts: s.contacts.Copy, Missing: s.Missing, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
 		Connections: func() listen.Stats { return s.crowd.Stats() },
 		Gate: func() (bool, int, error) {
-			r, err := s.gate.Rules()
+			r, err := s.o.Gate.Rules()
 			return r.Enabled, len(r.Accepted), err
 		},
 		Free: o.Backend.Episodes.Free,

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"cis490/receiver/contacts"
-	"cis490/receiver/gate"
 )
 
 func (s *Server) opened() bool { return s.closed.Load() == nil }
@@ -35,12 +34,7 @@ func (s *Server) open() (err error) {
 	}
 	s.snapshots = contacts.NewSnapshots(o.Backend.Docs)
 	s.contacts = contacts.Open(notes)
-	rules := gate.Options{Own: o.Build.Commit, FS: o.FS, Path: o.ConfigPath, Log: o.Log.With("component", "gate")}
-	if o.Releases != nil {
-		rules.Released, rules.Blocked = o.Releases.Commits, o.Releases.Blocked
-	}
-	s.gate = gate.New(rules)
-	s.gate.Refresh()
+	o.Gate.Refresh()
 	s.metrics = s.measures()
 	if s.web, err = s.dashboard(); err != nil {
 		return err

@@ -69,7 +69,7 @@ func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
-	v, err := s.gate.Judge(c)
+	v, err := s.o.Gate.Judge(c)
 	if err != nil {
 		return notReady(err)
 	}

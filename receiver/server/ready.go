@@ -115,7 +115,7 @@ func (s *Server) look() []lack {
 	if l := s.closed.Load(); l != nil {
 		return append(missing, *l)
 	}
-	_, err = s.gate.Rules()
+	_, err = s.o.Gate.Rules()
 	lacks("gate", err)
 	for _, c := range s.store.Conditions(s.failures.uploads()) {
 		lacks(c.What, c.Err)

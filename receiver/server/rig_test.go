@@ -28,6 +28,7 @@ import (
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/gate"
 	"cis490/receiver/local"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
@@ -150,7 +151,8 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	s, err := server.New(server.Options{
-		Config: r.config, ConfigPath: filepath.Join(r.dir, "receiver.toml"), FS: r.fs,
+		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs),
+		Gate:    gate.New(gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: slog.New(slog.NewTextHandler(r.log, nil))}),
 		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
 		Roster: local.Roster(disk.OS{}, r.config.Authority.Dir), Now: r.now,

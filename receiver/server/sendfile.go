@@ -12,15 +12,19 @@ import (
 
 // fileListener gives connections of a Unix socket what Go gives those of TCP only:
 // the kernel sends a file by itself. Over TLS nobody can, as it must be encrypted.
-type fileListener struct{ *net.UnixListener }
+type fileListener struct{ net.Listener }
 
 // Accept waits for the next connection.
 func (l fileListener) Accept() (net.Conn, error) {
-	c, err := l.AcceptUnix()
+	c, err := l.Listener.Accept()
 	if err != nil {
 		return nil, err
 	}
-	raw, err := c.SyscallConn()
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return c, nil
+	}
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		return nil, err
 	}

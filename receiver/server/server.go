@@ -1,4 +1,4 @@
-// Package server is `cis490 serve`: the receiver's HTTP side (spec §3).
+// Package server is `cis490 serve`: the receiver's HTTP side.
 //
 // It takes episodes from lab hosts whose certificate, serial, bearer and roster
 // entry agree, one host never for another, and answers 2xx only after store and
@@ -12,7 +12,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,7 +24,6 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
@@ -52,12 +50,12 @@ type Roster interface {
 
 // Options describe a server.
 type Options struct {
-	Config     config.Receiver
-	ConfigPath string // followed by the gate
-	Build      version.Info
-	Backend    receiver.Backend
+	Config  config.Receiver
+	Build   version.Info
+	Backend receiver.Backend
 	receiver.Credentials
-	FS     disk.FS // has config and sockets
+	Gate   *gate.Gate
+	Admin  string // the socket for root; empty: none
 	Roster Roster
 	// Releases are those that hosts are offered; nil is none.
 	Releases *release.Rollout
@@ -70,7 +68,7 @@ type Options struct {
 	// Notify tells the service manager a state, as sd_notify(3) has it; nil
 	// tells nobody.
 	Notify func(state string)
-	// Listen opens the listener; nil is net.Listen.
+	// Listen opens the listener: of network "tcp", or behind a proxy "unix".
 	Listen func(network, address string) (net.Listener, error)
 	Now    func() time.Time
 	Clock  func() clock.Reading // to notice its jumps; nil: Now alone
@@ -81,7 +79,6 @@ type Options struct {
 type Server struct {
 	o         Options
 	store     receiver.Store
-	gate      *gate.Gate
 	contacts  *contacts.Book
 	refusals  *contacts.Refusals
 	snapshots *contacts.Snapshots
@@ -140,24 +137,13 @@ func New(o Options) (_ *Server, err error) {
 func (s *Server) listen() (net.Listener, error) {
 	c := s.o.Config
 	if c.TLS.Mode == "proxy" {
-		// The socket of a serve that was killed; a living one holds the store's lock.
-		if err := s.o.FS.Remove(c.TLS.Socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("listen: %w", err)
-		}
-		l, err := net.ListenUnix("unix", &net.UnixAddr{Name: c.TLS.Socket, Net: "unix"})
-		if err == nil {
-			err = disk.Chmod(s.o.FS, c.TLS.Socket, 0o660)
-		}
+		l, err := s.o.Listen("unix", c.TLS.Socket)
 		if err != nil {
-			return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ls -ld "+c.TLS.Socket+"   # its folder must be this service's, its group the proxy's")
+			return nil, err
 		}
 		return fileListener{l}, nil
 	}
-	open := s.o.Listen
-	if open == nil {
-		open = net.Listen
-	}
-	l, err := open("tcp", c.Listen)
+	l, err := s.o.Listen("tcp", c.Listen)
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
 	}
@@ -181,7 +167,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin} {
+			for _, work := range []func(context.Context) error{s.o.Gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {

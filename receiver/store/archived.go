@@ -154,7 +154,7 @@ func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (do
 	for id, d := range want {
 		k := receiver.Key{Host: h, Episode: id}
 		defer s.keys.lock(k)() // nobody else waits for a second one
-		r, here, err := s.look(k)
+		r, here, err := s.lookupTarball(k)
 		if err != nil {
 			return nil, 0, err
 		}
@@ -206,8 +206,7 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 	return freed, s.o.FS.SyncDir(s.hostDir(h))
 }
 
-// withoutArchivedRow returns those of the rows in a list whose row in the index a
-// failure left out. It reads the index from when they were listed.
+// withoutArchivedRow returns the archived entries that have no row in the index. It reads the index from when they were listed.
 func (s *Store) withoutArchivedRow(listed []receiver.Entry) ([]receiver.Entry, error) {
 	if len(listed) == 0 {
 		return nil, nil

@@ -9,9 +9,9 @@ import (
 	"cis490/receiver"
 )
 
-// commits make linked uploads durable, and then their rows: those that wait at
+// groupCommit makes linked uploads durable, and then their rows: those that wait at
 // the same time share one flush of the disk and one append.
-type commits struct {
+type groupCommit struct {
 	disk  disk.Flusher
 	index Index
 
@@ -24,19 +24,19 @@ type commits struct {
 
 type commit struct {
 	done    chan struct{}
-	intents []*intent
+	uploads []*stagedUpload
 	err     []error // of each
 }
 
 // epoch is to be asked for before the first write that a commit shall cover.
-func (c *commits) epoch() int {
+func (c *groupCommit) epoch() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failed
 }
 
 // add makes an upload durable and appends its row, with the time that it gets.
-func (c *commits) add(it *intent) error {
+func (c *groupCommit) add(it *stagedUpload) error {
 	c.mu.Lock()
 	b := c.next
 	first := b == nil
@@ -44,8 +44,8 @@ func (c *commits) add(it *intent) error {
 		b = &commit{done: make(chan struct{})}
 		c.next = b
 	}
-	i := len(b.intents)
-	b.intents = append(b.intents, it)
+	i := len(b.uploads)
+	b.uploads = append(b.uploads, it)
 	c.mu.Unlock()
 	if first {
 		c.run(b)
@@ -56,13 +56,13 @@ func (c *commits) add(it *intent) error {
 }
 
 // run waits for the commit before it, so that as many as can share one.
-func (c *commits) run(b *commit) {
+func (c *groupCommit) run(b *commit) {
 	c.running.Lock()
 	defer c.running.Unlock()
 	failed, err := c.flush()
-	b.err = make([]error, len(b.intents))
+	b.err = make([]error, len(b.uploads))
 	var rows []receiver.Entry
-	for i, it := range b.intents {
+	for i, it := range b.uploads {
 		switch {
 		case err != nil:
 			b.err[i] = fmt.Errorf("make episode durable: %w", err)
@@ -75,7 +75,7 @@ func (c *commits) run(b *commit) {
 		}
 	}
 	err = c.index.Append(rows)
-	for i, it := range b.intents {
+	for i, it := range b.uploads {
 		switch {
 		case b.err[i] != nil:
 		case err != nil:
@@ -87,7 +87,7 @@ func (c *commits) run(b *commit) {
 }
 
 // try flushes the disk without an upload. Its failure counts for those under way.
-func (c *commits) try() error {
+func (c *groupCommit) try() error {
 	c.running.Lock()
 	defer c.running.Unlock()
 	_, err := c.flush()
@@ -96,7 +96,7 @@ func (c *commits) try() error {
 
 // flush flushes the disk, and returns how many flushes failed up to now. Who comes
 // from now on waits for the next.
-func (c *commits) flush() (failed int, err error) {
+func (c *groupCommit) flush() (failed int, err error) {
 	c.mu.Lock()
 	c.next = nil
 	c.mu.Unlock()

@@ -137,20 +137,20 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *recei
 		}
 	}
 	for k := range owed {
-		if err := s.oweRow(k, c); err != nil {
+		if err := s.repairRow(k, c); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// oweRow appends the row of a file that has none. An upload in progress holds
+// repairRow appends the row of a file that has none. An upload in progress holds
 // the episode's lock until its row is there.
-func (s *Store) oweRow(k receiver.Key, c *receiver.Comparison) error {
+func (s *Store) repairRow(k receiver.Key, c *receiver.Comparison) error {
 	defer s.keys.lock(k)()
-	_, settling := s.intentOf(k)
-	r, there, err := s.look(k)
-	if err != nil || !there || settling { // look has appended it
+	_, settling := s.stagedOf(k)
+	r, there, err := s.lookupTarball(k)
+	if err != nil || !there || settling { // lookupTarball has appended it
 		return err
 	}
 	// A new file may be of an upload that ended after the index was read. Old

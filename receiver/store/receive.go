@@ -16,13 +16,13 @@ import (
 	"cis490/receiver"
 )
 
-// alone is from how many bytes on an upload is made durable by itself first, so
-// that those who share its flush do not wait for it.
-const alone = 1 << 20
+// syncInlineMin is from how many bytes on an upload is synced by itself before the group
+// commit, so that those who share its flush do not wait for it.
+const syncInlineMin = 1 << 20
 
-// behind is after how many bytes an upload's way to the disk is begun, so that its
-// last sync, and everyone's flush, finds little left to do.
-const behind = 4 << 20
+// writebackEvery is how many bytes an upload writes before writeback starts, so that the
+// final sync, and everyone's flush, has little left to do.
+const writebackEvery = 4 << 20
 
 // Receive takes an upload in the full order of durability. admit is asked after
 // the body was read and before it is published; its error ends the upload.
@@ -35,15 +35,15 @@ func (s *Store) Receive(u receiver.Upload, body io.Reader, admit func() error) (
 			err = fmt.Errorf("%w: %w", receiver.ErrFull, err)
 		}
 	}()
-	promise, err := s.promise(u.Size)
+	reservation, err := s.reserve(u.Size)
 	if err != nil {
 		return r, false, err
 	}
-	defer promise.end()
-	return s.take(newIntent(u), &promised{body, promise}, admit)
+	defer reservation.end()
+	return s.receive(newStaged(u), &reservedBody{body, reservation}, admit)
 }
 
-func (s *Store) take(it intent, body io.Reader, admit func() error) (r receiver.Entry, created bool, err error) {
+func (s *Store) receive(it stagedUpload, body io.Reader, admit func() error) (r receiver.Entry, created bool, err error) {
 	it.epoch = s.commits.epoch()
 	linked := false
 	defer func() {
@@ -59,7 +59,7 @@ func (s *Store) take(it intent, body io.Reader, admit func() error) (r receiver.
 	}
 	defer s.keys.lock(it.row.Key())()
 	defer s.busy.begin(s.o.Now())()
-	r, stored, err := s.lookup(it.row.Key())
+	r, stored, err := s.lookupLocked(it.row.Key())
 	if err == nil && stored && r.Digest != it.row.Digest {
 		err = receiver.ErrConflict
 	}
@@ -74,23 +74,8 @@ func (s *Store) take(it intent, body io.Reader, admit func() error) (r receiver.
 	return r, err == nil, err
 }
 
-// link gives a staged upload its name.
-func (s *Store) link(it intent) error {
-	k := it.row.Key()
-	err := s.o.FS.Link(s.staged(it.name), s.path(k))
-	if errors.Is(err, fs.ErrNotExist) { // the host's first
-		if err = s.o.FS.Mkdir(s.hostDir(k.Host), dirPerm); err == nil || errors.Is(err, fs.ErrExist) {
-			err = s.o.FS.Link(s.staged(it.name), s.path(k))
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("publish episode: %w", err)
-	}
-	return nil
-}
-
 // stage writes the body under a staged name, if it is what was announced.
-func (s *Store) stage(it intent, body io.Reader) (err error) {
+func (s *Store) stage(it stagedUpload, body io.Reader) (err error) {
 	path := s.staged(it.name)
 	f, err := s.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
 	if err != nil {
@@ -111,7 +96,7 @@ func (s *Store) stage(it intent, body io.Reader) (err error) {
 	if err := s.setAttrs(f, got, it.row.Commit); err != nil {
 		return fmt.Errorf("stage upload: %w", err)
 	}
-	if it.row.Size < alone {
+	if it.row.Size < syncInlineMin {
 		return nil
 	}
 	defer s.busy.begin(s.o.Now())()
@@ -139,7 +124,7 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 		if _, err := f.Write(part); err != nil {
 			return "", fmt.Errorf("stage upload: %w", err)
 		}
-		if n += int64(got); n-begun >= behind {
+		if n += int64(got); n-begun >= writebackEvery {
 			if err := disk.BeginWrite(f, begun, n-begun); err != nil {
 				return "", fmt.Errorf("stage upload: %w", err)
 			}
@@ -155,6 +140,45 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 		return "", &receiver.BodyError{Err: fmt.Errorf("no end after %d bytes: %w", size, err)}
 	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
+}
+
+// link gives a staged upload its name.
+func (s *Store) link(it stagedUpload) error {
+	k := it.row.Key()
+	err := s.o.FS.Link(s.staged(it.name), s.path(k))
+	if errors.Is(err, fs.ErrNotExist) { // the host's first
+		if err = s.o.FS.Mkdir(s.hostDir(k.Host), dirPerm); err == nil || errors.Is(err, fs.ErrExist) {
+			err = s.o.FS.Link(s.staged(it.name), s.path(k))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("publish episode: %w", err)
+	}
+	return nil
+}
+
+// publish brings a linked upload to its end: durable, row durable, staged name
+// gone.
+func (s *Store) publish(it stagedUpload) (receiver.Entry, error) {
+	switch err := s.commits.add(&it); {
+	case err != nil && it.durable:
+		// It stays as it is, as its row may have reached the disk.
+		s.setStaged(it)
+		return it.row, err
+	case err != nil:
+		return it.row, errors.Join(err, s.rollback(it))
+	}
+	s.done(it)
+	return it.row, nil
+}
+
+// done removes the staged name of what has its row.
+func (s *Store) done(it stagedUpload) {
+	s.dropStaged(it.row.Key())
+	if err := s.discard(it.name); err != nil {
+		// The episode is safe; the next start finds the row and removes the name.
+		s.o.Log.Warn("staged name stays", "host", it.row.Host, "episode", it.row.Episode, "err", err)
+	}
 }
 
 func (s *Store) discard(name string) error {

@@ -20,18 +20,18 @@ import (
 	"cis490/receiver"
 )
 
-// promise is room that an upload in progress was given and has not used yet, so
+// reservation is room that an upload in progress was given and has not used yet, so
 // that uploads at the same time are not promised the same room.
-type promise struct {
+type reservation struct {
 	s    *Store
 	left int64
 }
 
-func (s *Store) promise(size int64) (*promise, error) {
+func (s *Store) reserve(size int64) (*reservation, error) {
 	// Promised first and taken back if refused: two that come together are
 	// rather both refused than both let in.
-	p := &promise{s, size}
-	s.promised.Add(size)
+	p := &reservation{s, size}
+	s.reserved.Add(size)
 	if err := s.Room(0); err != nil {
 		p.end()
 		return nil, err
@@ -39,21 +39,21 @@ func (s *Store) promise(size int64) (*promise, error) {
 	return p, nil
 }
 
-func (p *promise) use(n int64) {
+func (p *reservation) use(n int64) {
 	n = min(n, p.left)
 	p.left -= n
-	p.s.promised.Add(-n)
+	p.s.reserved.Add(-n)
 }
 
-func (p *promise) end() { p.use(p.left) }
+func (p *reservation) end() { p.use(p.left) }
 
-// promised is a body that uses up its promise as it is read.
-type promised struct {
+// reservedBody is a body that uses up its reservation as it is read.
+type reservedBody struct {
 	io.Reader
-	p *promise
+	p *reservation
 }
 
-func (r *promised) Read(b []byte) (int, error) {
+func (r *reservedBody) Read(b []byte) (int, error) {
 	n, err := r.Reader.Read(b)
 	r.p.use(int64(n))
 	return n, err
@@ -70,7 +70,7 @@ func (s *Store) Room(size int64) error {
 	if err != nil {
 		return err
 	}
-	if left := free - s.promised.Load() - size; left < s.o.Reserve {
+	if left := free - s.reserved.Load() - size; left < s.o.Reserve {
 		return fmt.Errorf("%w: %d bytes would be left of a reserve of %d", receiver.ErrFull, left, s.o.Reserve)
 	}
 	return nil

@@ -1,5 +1,5 @@
 // Package store keeps the tarballs and gets each one's row into the index, such
-// that a success answer means durable (spec §3).
+// that a success answer means durable.
 //
 // An upload is staged under staged/ while it is hashed, then linked to
 // episodes/<host>/<id>.tar.zst, which fails if that name exists. One flush makes
@@ -74,21 +74,21 @@ type Store struct {
 	o       Options
 	id      string
 	keys    keyLocks
-	commits commits
+	commits groupCommit
 
 	archiving sync.Mutex
 
 	mu      sync.Mutex
-	pending map[receiver.Key]intent // what a failure left between name and row
+	pending map[receiver.Key]stagedUpload // what a failure left between name and row
 
-	promised atomic.Int64 // bytes of uploads in progress that are not written yet
+	reserved atomic.Int64 // bytes of uploads in progress that are not written yet
 	busy     busy
 	buffers  buffers
 }
 
 // Open opens the store, making its folders, and settles what a crash left.
 func Open(o Options) (_ *Store, err error) {
-	s := &Store{o: o, pending: map[receiver.Key]intent{}, commits: commits{index: o.Index}}
+	s := &Store{o: o, pending: map[receiver.Key]stagedUpload{}, commits: groupCommit{index: o.Index}}
 	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir} {
 		if err := disk.MkdirAll(o.FS, filepath.Join(o.DataDir, d), dirPerm); err != nil {
 			return nil, fault.Fix(fmt.Errorf("open store: %w", err),
@@ -122,12 +122,12 @@ func (s *Store) ID() string { return s.id }
 func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
 	k := receiver.Key{Host: h, Episode: id}
 	defer s.keys.lock(k)()
-	return s.lookup(k)
+	return s.lookupLocked(k)
 }
 
-// lookup is Lookup for a caller that has the key's lock.
-func (s *Store) lookup(k receiver.Key) (r receiver.Entry, found bool, err error) {
-	if r, found, err = s.look(k); found || err != nil {
+// lookupLocked is Lookup for a caller that has the key's lock.
+func (s *Store) lookupLocked(k receiver.Key) (r receiver.Entry, found bool, err error) {
+	if r, found, err = s.lookupTarball(k); found || err != nil {
 		return r, found, err
 	}
 	if r, found, err = Archived(s.o.FS, s.o.DataDir, k); err != nil {
@@ -136,10 +136,10 @@ func (s *Store) lookup(k receiver.Key) (r receiver.Entry, found bool, err error)
 	return r, found, err
 }
 
-// look is lookup without what was moved out.
-func (s *Store) look(k receiver.Key) (r receiver.Entry, found bool, err error) {
-	if it, ok := s.intentOf(k); ok {
-		if err := s.settle(it); err != nil {
+// lookupTarball is lookupLocked without archived episodes.
+func (s *Store) lookupTarball(k receiver.Key) (r receiver.Entry, found bool, err error) {
+	if it, ok := s.stagedOf(k); ok {
+		if err := s.finish(it); err != nil {
 			return r, false, err
 		}
 	}
@@ -162,65 +162,11 @@ func (s *Store) look(k receiver.Key) (r receiver.Entry, found bool, err error) {
 	return r, true, nil
 }
 
-// Settle tries again to settle what failures left between a tarball's name and
-// its row, and returns what keeps it from that.
-func (s *Store) Settle() error {
-	s.mu.Lock()
-	keys := make([]receiver.Key, 0, len(s.pending))
-	for k := range s.pending {
-		keys = append(keys, k)
-	}
-	s.mu.Unlock()
-	var bad []error
-	for _, k := range keys {
-		if _, _, err := s.Lookup(k.Host, k.Episode); err != nil {
-			bad = append(bad, err)
-		}
-	}
-	if len(bad) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%d episodes wait for their index row or removal: %w", len(bad), bad[0])
-}
-
 // appendEntry appends one row and returns it with the time that it got.
 func (s *Store) appendEntry(e receiver.Entry) (receiver.Entry, error) {
 	rows := []receiver.Entry{e}
 	err := s.o.Index.Append(rows)
 	return rows[0], err
-}
-
-// findRows returns those of the wanted episodes that have a row received at a time or later.
-func (s *Store) findRows(from time.Time, want map[receiver.Key]bool) (map[receiver.Key]bool, error) {
-	found := map[receiver.Key]bool{}
-	for r, err := range s.o.Index.Since(from) {
-		if err != nil {
-			return nil, err
-		}
-		if want[r.Key()] {
-			found[r.Key()] = true
-		}
-	}
-	return found, nil
-}
-
-func (s *Store) intentOf(k receiver.Key) (intent, bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	it, ok := s.pending[k]
-	return it, ok
-}
-
-func (s *Store) setIntent(it intent) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.pending[it.row.Key()] = it
-}
-
-func (s *Store) dropIntent(k receiver.Key) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.pending, k)
 }
 
 func (s *Store) hostDir(h ident.Host) string {

@@ -1,0 +1,156 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/receiver"
+)
+
+// recover looks through the staged names that a crash left: half uploads go,
+// those without a row are taken once more.
+func (s *Store) recover() error {
+	entries, err := s.o.FS.ReadDir(filepath.Join(s.o.DataDir, StagedDir))
+	if err != nil {
+		return err
+	}
+	owed, want := []stagedUpload{}, map[receiver.Key]bool{}
+	from := s.o.Now()
+	for _, e := range entries {
+		it, ok := parseStaged(e.Name())
+		if !ok && !strings.HasSuffix(e.Name(), disk.Partial) {
+			s.o.Log.Warn("file of another hand among the staged uploads", "path", s.staged(e.Name()))
+			continue
+		}
+		staged, err := s.o.FS.Lstat(s.staged(e.Name()))
+		if err != nil {
+			return err
+		}
+		final, err := s.o.FS.Lstat(s.path(it.row.Key()))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		if !ok || err != nil || !disk.SameFile(staged, final) {
+			if err := s.discard(e.Name()); err != nil {
+				return err
+			}
+			continue
+		}
+		it.row.Size = staged.Size()
+		owed, want[it.row.Key()] = append(owed, it), true
+		if staged.ModTime().Before(from) {
+			from = staged.ModTime()
+		}
+	}
+	if len(owed) == 0 {
+		return nil
+	}
+	// A row is written after its file; the day is for a clock that was set back.
+	found, err := s.findRows(from.Add(-24*time.Hour), want)
+	if err != nil {
+		return err
+	}
+	for _, it := range owed {
+		if !found[it.row.Key()] {
+			if err := s.retry(it); err != nil {
+				return err
+			}
+		}
+		if err := s.discard(it.name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// retry takes an upload once more from its staged name. It was never acknowledged,
+// so one that is damaged may go: its host sends it again.
+func (s *Store) retry(old stagedUpload) error {
+	k := old.row.Key()
+	f, err := s.o.FS.OpenFile(s.staged(old.name), os.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // only read
+	if err := s.o.FS.Remove(s.path(k)); err != nil {
+		return err
+	}
+	it := newStaged(receiver.Upload{Host: k.Host, Episode: k.Episode, Digest: old.row.Digest, Size: old.row.Size, Commit: old.row.Commit})
+	it.row.Repaired = true
+	_, _, err = s.receive(it, f, func() error { return nil })
+	if errors.Is(err, receiver.ErrDigest) {
+		s.o.Log.Warn("half an upload removed", "host", k.Host, "episode", k.Episode, "err", err)
+		return nil
+	}
+	if err == nil {
+		s.o.Log.Info("row repaired", "host", k.Host, "episode", k.Episode)
+	}
+	return err
+}
+
+// Settle tries again to settle what failures left between a tarball's name and
+// its row, and returns what keeps it from that.
+func (s *Store) Settle() error {
+	s.mu.Lock()
+	keys := make([]receiver.Key, 0, len(s.pending))
+	for k := range s.pending {
+		keys = append(keys, k)
+	}
+	s.mu.Unlock()
+	var bad []error
+	for _, k := range keys {
+		if _, _, err := s.Lookup(k.Host, k.Episode); err != nil {
+			bad = append(bad, err)
+		}
+	}
+	if len(bad) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d episodes wait for their index row or removal: %w", len(bad), bad[0])
+}
+
+// finish completes what a failure left.
+func (s *Store) finish(it stagedUpload) (err error) {
+	if !it.durable {
+		return s.rollback(it)
+	}
+	it.row.Repaired = true
+	if it.row, err = s.appendEntry(it.row); err != nil {
+		return fmt.Errorf("index episode: %w", err)
+	}
+	s.done(it)
+	return nil
+}
+
+// rollback removes what may not be durable: to flush it again and believe that
+// would be wrong.
+func (s *Store) rollback(it stagedUpload) error {
+	for _, path := range []string{s.path(it.row.Key()), s.staged(it.name)} { // the staged name, as the proof, last
+		if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.setStaged(it)
+			return fmt.Errorf("remove episode that is not durable: %w", err)
+		}
+	}
+	s.dropStaged(it.row.Key())
+	return nil
+}
+
+// findRows returns those of the wanted episodes that have a row received at a time or later.
+func (s *Store) findRows(from time.Time, want map[receiver.Key]bool) (map[receiver.Key]bool, error) {
+	found := map[receiver.Key]bool{}
+	for r, err := range s.o.Index.Since(from) {
+		if err != nil {
+			return nil, err
+		}
+		if want[r.Key()] {
+			found[r.Key()] = true
+		}
+	}
+	return found, nil
+}
