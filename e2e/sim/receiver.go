@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -149,8 +150,10 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	g := r.gate(p, releases, slog.New(slog.DiscardHandler))
 	g.Refresh()
 	c := r.conf
+	back := r.backend(p, log)
+	back.Lease = func(receiver.Work) (io.Closer, error) { return io.NopCloser(nil), nil } // one runs at a time
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{Backend: r.backend(p, log), Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
+		Source: fleet.Source{Backend: back, Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
 		Limits: fleet.LimitsOf(c),
 		Now:    r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,

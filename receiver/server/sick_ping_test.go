@@ -21,7 +21,7 @@ import (
 	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
-	"cis490/receiver/roster"
+	"cis490/receiver/local"
 )
 
 // ping sends a host's ping.
@@ -44,7 +44,7 @@ func (r *rig) judged(by *host) string {
 		row.Status = check.Fail
 	}
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{Backend: r.healthy(), Roster: roster.Open(disk.OS{}, r.config.Authority.Dir)},
+		Source: fleet.Source{Backend: r.healthy(), Roster: local.Roster(disk.OS{}, r.config.Authority.Dir)},
 		Limits: fleet.Limits{SilentAfter: 30 * time.Minute, Lookback: 24 * time.Hour, NeverReported: time.Hour},
 		Now:    r.now(), Known: func(string) (check.Check, bool) { return check.Check{}, false },
 		Receiver: []check.Row{row}, Log: slog.New(slog.DiscardHandler),
