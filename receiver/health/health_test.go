@@ -122,6 +122,11 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"watched 16 ago": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T11:44:00Z"}`, 0o644)
 		}, "fleetcheck.last:fail"},
+		"watched, kept elsewhere": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T11:44:00Z"}`, 0o644)
+			o.Spare = t.TempDir()
+			write(t, filepath.Join(o.Spare, "fleet-check.json.new"), `{"at":"2026-03-01T11:58:00Z"}`, 0o644)
+		}, ""},
 		"index of another": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.User = "nobody-such" }, "files.owner:fail ledger.index:fail"},
 		"index is a link": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			link(t, data(o, "index.jsonl"), data(o, "other"))
