@@ -18,34 +18,43 @@ import (
 // the eyes of that program alone. Time since boot, and the times of files, stay as they are.
 const clockFile = "/etc/lab-clock"
 
-// clockSource is added to the package time. The file is read ten times a second at most.
+// clockSource is added to the package time. The runtime calls time.Now where nothing may be
+// read, so a goroutine reads the file, ten times a second.
 const clockSource = `package time
 
 import "sync/atomic"
 
-var labOffset, labRead atomic.Int64
+var labOffset atomic.Int64
 
-var _ = labSeconds(runtimeNano()) // before anything asks
+var _ = labFollow() // before anything asks
 
-func labSeconds(mono int64) (off int64) {
-	last := labRead.Load()
-	if last != 0 && mono-last < int64(Second/10) || !labRead.CompareAndSwap(last, mono) {
-		return labOffset.Load()
-	}
-	if fd, err := open("` + clockFile + `"); err == nil {
-		b := make([]byte, 20)
-		n, _ := read(fd, b)
-		closefd(fd)
-		for _, c := range b[:max(n, 0)] {
-			if c >= '0' && c <= '9' {
-				off = off*10 + int64(c-'0')
-			}
+func labFollow() bool {
+	labOffset.Store(labRead())
+	go func() {
+		for {
+			Sleep(Second / 10)
+			labOffset.Store(labRead())
 		}
-		if n > 0 && b[0] == '-' {
-			off = -off
+	}()
+	return true
+}
+
+func labRead() (off int64) {
+	fd, err := open("` + clockFile + `")
+	if err != nil {
+		return 0
+	}
+	b := make([]byte, 20)
+	n, _ := read(fd, b)
+	closefd(fd)
+	for _, c := range b[:max(n, 0)] {
+		if c >= '0' && c <= '9' {
+			off = off*10 + int64(c-'0')
 		}
 	}
-	labOffset.Store(off)
+	if b[0] == '-' {
+		off = -off
+	}
 	return off
 }
 `
@@ -73,7 +82,7 @@ func clockOverlay() (string, error) {
 		return "", fmt.Errorf("read the package time: %w", err)
 	}
 	const now, read = "\nfunc Now() Time {\n", "\tsec, nsec, mono := runtimeNow()\n"
-	changed := strings.Replace(string(source), now+read, now+read+"\tsec += labSeconds(runtimeNano())\n", 1)
+	changed := strings.Replace(string(source), now+read, now+read+"\tsec += labOffset.Load()\n", 1)
 	if changed == string(source) {
 		return "", errors.New("time.Now is not as this lab knows it")
 	}

@@ -13,7 +13,7 @@ import (
 func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
-		FS: o.FS, DataDir: o.Config.DataDir, Operator: o.Config.Operator, Roster: o.Roster, Build: o.Build,
+		FS: o.FS, DataDir: o.Config.DataDir, Spare: o.Spare, Operator: o.Config.Operator, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
 		Connections: func() listen.Stats { return s.crowd.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),

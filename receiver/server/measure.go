@@ -37,7 +37,7 @@ func (s *Server) measures() *metrics.Metrics {
 			}
 			return time.Time{}
 		},
-		FleetCheck: func() (fleet.Last, error) { return fleet.ReadLast(o.FS, o.Config.DataDir) },
+		FleetCheck: fleet.Memory{FS: o.FS, Dir: o.Config.DataDir, Spare: o.Spare}.Last,
 		Log:        o.Log.With("component", "metrics"),
 	})
 }

@@ -3,8 +3,6 @@ package web
 import (
 	"cmp"
 	"fmt"
-	"io/fs"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -79,23 +77,23 @@ type alertView struct {
 	By       string
 }
 
-// lastRun is what fleet-check wrote, kept while its file does not change.
+// lastRun is what fleet-check wrote, kept until it runs again.
 type lastRun struct {
-	info fs.FileInfo
+	at   time.Time
 	last fleet.Last
 }
 
 func (s *Site) lastRun() (fleet.Last, error) {
-	k := &s.board.last
-	fi, err := s.o.FS.Lstat(filepath.Join(s.o.DataDir, fleet.RunFile))
-	if err == nil && k.info != nil && disk.SameFile(fi, k.info) && fi.ModTime().Equal(k.info.ModTime()) {
+	k, m := &s.board.last, fleet.Memory{FS: s.o.FS, Dir: s.o.DataDir, Spare: s.o.Spare}
+	at := m.Ran()
+	if !at.IsZero() && at.Equal(k.at) {
 		return k.last, nil
 	}
-	last, err := fleet.ReadLast(s.o.FS, s.o.DataDir)
+	last, err := m.Last()
 	if err != nil {
 		return last, err
 	}
-	k.info, k.last = fi, last
+	k.at, k.last = at, last
 	return last, nil
 }
 

@@ -38,6 +38,7 @@ type Roster interface {
 type Options struct {
 	FS       disk.FS
 	DataDir  string
+	Spare    string // where fleet-check keeps its last run while DataDir is broken
 	Operator string // file of the operator token
 	Roster   Roster
 	Build    version.Info
