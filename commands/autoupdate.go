@@ -281,8 +281,17 @@ func installedBinary() (string, error) {
 	if path, err = (disk.OS{}).Real(path); err != nil {
 		return "", err
 	}
-	if !strings.HasPrefix(path, installDir+"/versions/") {
+	if !inVersions(installDir, path) {
 		return "", fault.Exit(fault.Fix(fmt.Errorf("%s is not an installed binary", path), "sudo /usr/local/bin/cis490 autoupdate"), fault.Usage)
 	}
 	return path, nil
+}
+
+// inVersions reports whether a program, by its real path, is a version that install put
+// below dir, which may be a symlink, or be below one.
+func inVersions(dir, program string) bool {
+	if real, err := (disk.OS{}).Real(dir); err == nil {
+		dir = real
+	}
+	return strings.HasPrefix(program, dir+"/versions/")
 }

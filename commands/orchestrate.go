@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -120,7 +119,7 @@ func loadExperiment(path string) (experiment.Experiment, error) {
 	if err != nil {
 		return experiment.Experiment{}, fmt.Errorf("find the release's experiment: %w", err)
 	}
-	if strings.HasPrefix(self, installDir+"/versions/") {
+	if inVersions(installDir, self) {
 		return releaseExperiment(filepath.Dir(self))
 	}
 	return experiment.Parse("the release's experiment.toml", assets.Experiment())

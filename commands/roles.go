@@ -162,6 +162,7 @@ func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.
 	o := rxhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
 	if err == nil {
 		o.Client, o.Base = localClient(conf)
+		o.Backend = stored(conf, p.path)
 	}
 	if p.installed() {
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver)

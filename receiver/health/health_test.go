@@ -16,9 +16,11 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/pki"
 	"cis490/internal/version"
 	"cis490/receiver/health"
+	"cis490/receiver/local"
 )
 
 var now = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -122,6 +124,12 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"watched 16 ago": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T11:44:00Z"}`, 0o644)
 		}, "fleetcheck.last:fail"},
+		"watched, kept elsewhere": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			write(t, data(o, "fleet-check.json"), `{"at":"2026-03-01T11:44:00Z"}`, 0o644)
+			spare := t.TempDir()
+			o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: o.Config.DataDir, Now: o.Now, Spare: spare})
+			write(t, filepath.Join(spare, "fleet-check.json.new"), `{"at":"2026-03-01T11:58:00Z"}`, 0o644)
+		}, ""},
 		"index of another": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.User = "nobody-such" }, "files.owner:fail ledger.index:fail"},
 		"index is a link": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			link(t, data(o, "index.jsonl"), data(o, "other"))

@@ -271,13 +271,13 @@ func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
 // enrol makes a host that the roster knows.
 func (r *rig) enrol(name ident.Host) *host {
 	r.t.Helper()
-	h := r.stranger(r.ca, name, time.Now(), time.Hour)
+	h := r.stranger(r.ca, name, time.Now(), 24*time.Hour)
 	h.enrolled()
 	return h
 }
 
 func (h *host) enrolled() {
-	h.r.event(roster.Event{Host: h.name, Event: roster.Enrolled, Serial: h.serial, Bearer: digestOf([]byte(h.bearer)), Expires: time.Now().Add(time.Hour)})
+	h.r.event(roster.Event{Host: h.name, Event: roster.Enrolled, Serial: h.serial, Bearer: digestOf([]byte(h.bearer)), Expires: time.Now().Add(24 * time.Hour)})
 }
 
 func digestOf(b []byte) ident.Digest {

@@ -11,7 +11,6 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
-	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 )
@@ -54,23 +53,23 @@ type alertView struct {
 	By       string
 }
 
-// lastRun is what fleet-check wrote, kept while its document does not change.
+// lastRun is what fleet-check wrote, kept until it runs again.
 type lastRun struct {
-	version string
-	last    fleet.Last
+	at   time.Time
+	last fleet.Last
 }
 
 func (s *Site) lastRun() (fleet.Last, error) {
 	k := &s.board.last
-	doc, err := s.o.Backend.Docs.Stat(receiver.FleetCheckDoc)
-	if err == nil && doc.Version == k.version {
+	at := fleet.Ran(s.o.Backend)
+	if !at.IsZero() && at.Equal(k.at) {
 		return k.last, nil
 	}
 	last, err := fleet.ReadLast(s.o.Backend)
 	if err != nil {
 		return last, err
 	}
-	k.version, k.last = doc.Version, last
+	k.at, k.last = at, last
 	return last, nil
 }
 
