@@ -105,6 +105,8 @@ type Shipper struct {
 
 	stuck int // folders, at the last scan; for the scan alone
 
+	unnoted int // batches of receipts in a row that could not be noted; for retireLoop alone
+
 	reconcileAfter time.Time // a reconcile failed: not before then
 
 	// What was refused since the last ping went out: its pong may be older than

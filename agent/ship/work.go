@@ -268,7 +268,8 @@ func (s *Shipper) retireLoop(ctx context.Context) {
 
 func (s *Shipper) retire(batch []spool.Acknowledged) {
 	if err := s.Spool.Note(batch); err != nil {
-		wait := s.wait(1)
+		s.unnoted++
+		wait := s.wait(s.unnoted)
 		s.note(err)
 		s.Logger.Warn("receipts not noted; the episodes stay and are sent again", "host", s.Host, "wait", wait, "err", err)
 		for _, a := range batch {
@@ -276,6 +277,7 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 		}
 		return
 	}
+	s.unnoted = 0
 	s.shippedNow()
 	ids := make([]ident.EpisodeID, len(batch))
 	for i, a := range batch {
