@@ -102,6 +102,8 @@ type Shipper struct {
 
 	stuck int // folders that could not be moved at the last scan; used by scanLoop only
 
+	unsaved int // batches of receipts in a row that could not be saved; used by retireLoop only
+
 	reconcileAfter time.Time // earliest retry of a failed reconcile
 
 	// Rejected commits and episodes since the last ping was sent. Its pong may be older

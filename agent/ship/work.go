@@ -270,7 +270,8 @@ func (s *Shipper) retireLoop(ctx context.Context) {
 
 func (s *Shipper) retire(batch []spool.Acknowledged) {
 	if err := s.Spool.SaveReceipts(batch); err != nil {
-		wait := s.wait(1)
+		s.unsaved++
+		wait := s.wait(s.unsaved)
 		s.setLastReason(err)
 		s.Logger.Warn("receipts not saved; sending the episodes again", "host", s.Host, "wait", wait, "err", err)
 		for _, a := range batch {
@@ -278,6 +279,7 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 		}
 		return
 	}
+	s.unsaved = 0
 	s.shippedNow()
 	ids := make([]ident.EpisodeID, len(batch))
 	for i, a := range batch {
