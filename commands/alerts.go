@@ -67,7 +67,7 @@ func (a *app) alertsList(c *cli.Context) error {
 // lastRun reads what fleet-check found last. serve's user can write that file, so the
 // fixes in it are only those that this program gives itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
-	last, err := fleet.ReadLast(disk.OS{}, conf.DataDir)
+	last, err := fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}.Last()
 	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
 	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
 	return last, err

@@ -63,7 +63,8 @@ func (a *app) fleetView(ctx context.Context, conf config.Receiver) (v fleetView,
 		return v, err
 	}
 	v.heard, v.symptoms = a.heard(conf), map[string][]string{}
-	if v.last, err = fleet.ReadLast(disk.OS{}, conf.DataDir); err != nil {
+	memory := fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}
+	if v.last, err = memory.Last(); err != nil {
 		a.errorf("warning: open alerts cannot be told: %v", err)
 	}
 	for _, x := range v.last.Open {

@@ -56,9 +56,14 @@ var errQuiet = errors.New("already reported")
 // verdict ends a command whose result is a failure: exit code 1, without further output.
 func verdict() error { return fault.Exit(errQuiet, fault.Failed) }
 
-// errorf prints one line on standard error.
+// errorf prints one line on standard error. In the journal it has the priority of an
+// error (sd-daemon(3)).
 func (a *app) errorf(format string, args ...any) {
-	_, _ = fmt.Fprintf(a.env.Err, "cis490: "+format+"\n", args...)
+	prefix := "cis490: "
+	if toJournal() {
+		prefix = "<3>" + prefix
+	}
+	_, _ = fmt.Fprintf(a.env.Err, prefix+format+"\n", args...)
 }
 
 // printf prints a part of the result. A write error does not matter.

@@ -32,6 +32,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/release"
 	"cis490/internal/wire"
+	"cis490/receiver/fleet"
 	rxhealth "cis490/receiver/health"
 )
 
@@ -165,7 +166,7 @@ func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.
 	}
 	if p.installed() {
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver)
-		o.User, o.AuthorityUser = "cis490", "cis490-ca"
+		o.User, o.AuthorityUser, o.Spare = "cis490", "cis490-ca", fleet.SpareDir
 	}
 	return o, rxhealth.Checks(o)
 }

@@ -22,13 +22,19 @@ var (
 // Write writes p with secrets replaced by an ellipsis. It returns len(p) unless the
 // underlying writer fails.
 func (m maskWriter) Write(p []byte) (int, error) {
-	b := bearers.ReplaceAll(p, []byte("${1}…${2}"))
-	b = pem.ReplaceAll(b, []byte("a PEM block"))
-	b = joinTokens.ReplaceAll(b, []byte("c490.…"))
-	b = userinfo.ReplaceAll(b, []byte("${1}…@"))
-	b = inQuery.ReplaceAll(b, []byte("${1}…"))
-	if _, err := m.Writer.Write(b); err != nil {
+	if _, err := m.Writer.Write(mask(p)); err != nil {
 		return 0, err
 	}
 	return len(p), nil
+}
+
+// maskAndEscape returns what a maskWriter would write.
+func maskAndEscape(b []byte) []byte { return plain.Escape(mask(b)) }
+
+func mask(b []byte) []byte {
+	b = bearers.ReplaceAll(b, []byte("${1}…${2}"))
+	b = pem.ReplaceAll(b, []byte("a PEM block"))
+	b = joinTokens.ReplaceAll(b, []byte("c490.…"))
+	b = userinfo.ReplaceAll(b, []byte("${1}…@"))
+	return inQuery.ReplaceAll(b, []byte("${1}…"))
 }

@@ -65,13 +65,9 @@ func (a *app) serve(c *cli.Context) error {
 		Config: conf, ConfigPath: c.String("config"), Build: a.env.Build, FS: held,
 		Roster: roster.Open(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
-			// Each run replaces the file, also where nothing is found.
-			fi, err := disk.OS{}.Stat(filepath.Join(conf.DataDir, fleet.RunFile))
-			if err != nil {
-				return time.Time{}
-			}
-			return fi.ModTime()
+			return fleet.Memory{FS: disk.OS{}, Dir: conf.DataDir, Spare: fleet.SpareDir}.Ran()
 		},
+		Spare: fleet.SpareDir,
 		Known: registry(labhealth.Checks(labhealth.Options{})),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.

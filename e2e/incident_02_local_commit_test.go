@@ -25,7 +25,7 @@ func TestIncident02_LocalCommit(t *testing.T) {
 	h.Run("/root/local install lab-host")
 	before := recorded(h)
 	h.Eventually(time.Minute, "the recorder says loudly why it stopped",
-		"journalctl -u cis490-orchestrator --no-pager | grep 'level=WARN.*not recording.*the gate rejects commit "+commitOf("local")+"'")
+		"journalctl -u cis490-orchestrator -p warning --no-pager | grep 'level=WARN.*not recording.*the gate rejects commit "+commitOf("local")+"'")
 	detected := time.Since(changed)
 	if r := h.Try("cis490 doctor --only gate.commit"); r.Code != 1 {
 		t.Errorf("doctor about the gate: %s", r)

@@ -50,6 +50,8 @@ func TestIncident05_AuthorityDown(t *testing.T) {
 	installed := time.Since(began)
 	done := time.Now()
 	tireless.Eventually(time.Minute, "the shipper says what it waits for", "journalctl -u cis490-shipper | grep 'waiting for credentials'")
+	// The fix of units.active, as printed.
+	f.hosts[0].Run("sudo journalctl -b -p warning -u 'cis490-*' -n 20 --no-pager | grep 'waiting for credentials'")
 	detected := time.Since(done)
 	time.Sleep(max(installed, time.Minute))
 	if rows := f.rx.Try("wc -l < /var/lib/cis490-authority/issued.jsonl").Out; rows != "0\n" {

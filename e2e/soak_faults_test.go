@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"time"
-
-	"cis490/e2e/lab"
 )
 
 // A fault is what may strike, and how the surroundings end it again. What has no
@@ -86,6 +84,8 @@ func hostFaults() []fault {
 			mended: "test $(systemctl show -p Restart --value cis490-shipper) = on-failure",
 		},
 		{name: "folder closed by hand", weight: 1, strike: does("chmod 700 " + spool + "/episodes"), may: []string{ails}, mended: "test $(stat -c %a " + spool + "/episodes) = 2770"},
+		{name: "clock is off", weight: 2, strike: (*hit).stepClock, end: (*hit).rightClock, must: []string{ails}, may: back},
+		{name: "clock is off for a moment", weight: 1, least: 5 * s, most: 20 * s, strike: (*hit).stepClock, end: (*hit).rightClock, may: back},
 		{name: "junk among the episodes", weight: 2, strike: (*hit).junk},
 	}
 }
@@ -96,6 +96,8 @@ func receiverFaults() []fault {
 	back := []string{"all:" + ails, "all:silent/failing-check", "all:silent/not-shipping", "all:silent/not-recording"}
 	ready := []string{"doctor-failing/receiver.ready", "doctor-failing/units.active"}
 	authority := []string{"doctor-failing/authority.reachable", "doctor-failing/units.active"}
+	// Episodes are stamped by their host's clock, and the index by the receiver's.
+	ledger := append([]string{"all:" + ails, "doctor-failing/clock.ledger"}, ready...)
 	const serves = "curl -fsk https://collector.lab:8443/readyz"
 	return []fault{
 		{name: "receiver killed", weight: 2, receiver: true, strike: does(signal("KILL", "cis490-receiver")), mended: serves},
@@ -123,6 +125,18 @@ func receiverFaults() []fault {
 		{name: "authority killed", weight: 1, receiver: true, strike: does(signal("KILL", "cis490-bootstrap")), mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority hangs", weight: 1, receiver: true, strike: does(signal("STOP", "cis490-bootstrap")), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
 		{name: "authority stopped by hand", weight: 1, receiver: true, strike: does("systemctl stop cis490-bootstrap"), may: authority, mended: "curl -fsk https://collector.lab:8444/v1/health"},
+		{
+			name: "receiver's clock is off", weight: 2, receiver: true, all: true, strike: (*hit).stepClock, end: (*hit).rightClock,
+			must: []string{"clock/clock"}, may: ledger,
+		},
+		{
+			name: "receiver's clock is off for a moment", weight: 1, receiver: true, all: true, least: 5 * s, most: 20 * s,
+			strike: (*hit).stepClock, end: (*hit).rightClock, may: append(ledger, "clock/clock"),
+		},
+		{
+			name: "receiver's power cut, back with a wrong clock", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s,
+			strike: (*hit).crashLosingTime, end: (*hit).powerOnThenRight, may: append(ledger, "clock/clock"),
+		},
 		{name: "good release", weight: 1, good: true, receiver: true, all: true, strike: (*hit).release},
 		{
 			name: "fleet-check's timer disabled", weight: 1, receiver: true, strike: does("systemctl disable --now cis490-fleet-health.timer"),
@@ -160,6 +174,27 @@ func (h *hit) portal(*soak) {
 	h.at.Run(`sed -i /collector/d /etc/hosts && echo "$(getent hosts switch.lab | cut -d' ' -f1) collector.lab" >> /etc/hosts`)
 }
 
+// clockOff is by how much clocks are stepped: longer than a host may be silent, and less
+// than what a certificate has left when it is renewed.
+const clockOff = 7 * time.Minute
+
+func (h *hit) stepClock(*soak) { h.at.StepClock([]time.Duration{clockOff, -clockOff}[h.choice%2]) }
+
+func (h *hit) rightClock(*soak) { h.at.StepClock(0) }
+
+// crashLosingTime cuts the power of a machine without a battery for its clock.
+func (h *hit) crashLosingTime(s *soak) {
+	h.crash(s)
+	h.stepClock(s)
+}
+
+// powerOnThenRight boots, and sets the clock right a while later.
+func (h *hit) powerOnThenRight(s *soak) {
+	h.powerOn(s)
+	time.Sleep(checkEvery)
+	h.rightClock(s)
+}
+
 // junk leaves a folder among the episodes that looks like one and is none.
 func (h *hit) junk(s *soak) {
 	id := fmt.Sprintf("01J%023d", time.Now().UnixMicro())
@@ -173,7 +208,7 @@ func (h *hit) junk(s *soak) {
 // as a daemon that is killed in mid-trial is held against it.
 func (h *hit) release(s *soak) {
 	version := fmt.Sprintf("v%d", s.seq+1)
-	s.publish(version, lab.BinaryWith(s.t, version, commitOf(version)))
+	s.publish(version, s.binary(version))
 	h.mended = `jq -e '[.hosts[].update.good.version] | all(. == "` + version + `")' /var/lib/cis490/contacts.json && jq -e '.good.version == "` + version + `"' /opt/cis490/autoupdate.json`
 }
 

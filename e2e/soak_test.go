@@ -81,8 +81,11 @@ type soak struct {
 
 	off     map[*lab.Host]bool     // without power
 	taken   map[string][]time.Time // when the receiver took each host's episodes
-	read    int                    // bytes of the index
-	checked time.Time              // fleet-check's last run that was looked at
+	read    map[string]int         // bytes of the ledgers that were looked at
+	ran     time.Time              // by the receiver's clock, fleet-check's last run that was looked at
+	checked time.Time              // when it was looked at
+	fired   map[string]time.Time   // when each "host symptom" had its last firing row
+	last    map[string]string      // the state of its last row
 	aside   map[string]bool        // episodes that are to be set aside
 	judged  map[string]bool        // alerts that no fault explains
 	samples []sample
@@ -95,9 +98,10 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	u := &updates{fleet: &fleet{Lab: lab.New(t), t: t}, keys: t.TempDir()}
 	f := u.fleet
 	source := rand.New(rand.NewPCG(seed, seed))
-	s := &soak{updates: u, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, judged: map[string]bool{}, taken: map[string][]time.Time{}}
+	s := &soak{updates: u, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, judged: map[string]bool{}, taken: map[string][]time.Time{},
+		read: map[string]int{}, fired: map[string]time.Time{}, last: map[string]string{}}
 	f.rx = f.Boot("collector", lab.WithTmpfs("/var/lib/cis490", "768M"))
-	v1 := lab.BinaryWith(t, "v1", commitOf("v1"))
+	v1 := s.binary("v1")
 	f.rx.Push(v1, "/root/v1/cis490-linux-amd64")
 	f.rx.Write("/etc/cis490/receiver.toml", `public_url = "https://collector.lab:8443"
 [authority]
@@ -141,6 +145,11 @@ last_accepted = "90s"
 	s.faults, s.places = newDeck(source, dealt(append(hostFaults(), receiverFaults()...))), newDeck(source, f.hosts)
 	s.draw()
 	return s
+}
+
+// binary builds a version for machines whose clocks can be stepped.
+func (s *soak) binary(version string) string {
+	return lab.BinaryWith(s.t, version, commitOf(version), lab.OwnClock(s.t))
 }
 
 // hastyTrial is how long a release has to prove itself.

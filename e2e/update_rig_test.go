@@ -45,7 +45,13 @@ type updates struct {
 
 func newUpdates(t *testing.T, hosts []string, options ...lab.Option) *updates {
 	t.Helper()
-	u := &updates{fleet: &fleet{Lab: lab.New(t), t: t}, keys: t.TempDir()}
+	return updatesIn(t, lab.New(t), hosts, options...)
+}
+
+// updatesIn is newUpdates in a lab of the scenario's own making.
+func updatesIn(t *testing.T, l *lab.Lab, hosts []string, options ...lab.Option) *updates {
+	t.Helper()
+	u := &updates{fleet: &fleet{Lab: l, t: t}, keys: t.TempDir()}
 	u.rx = u.Boot("collector")
 	v1 := lab.BinaryWith(t, "v1", commitOf("v1"))
 	u.rx.Push(v1, "/root/v1/cis490-linux-amd64")

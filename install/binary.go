@@ -43,7 +43,7 @@ func (p *Plan) binary() step {
 	target := filepath.Join(dir, nameOfUs)
 	return step{"binary", func(context.Context) ([]Change, error) {
 		var changes []Change
-		for _, d := range []string{optDir, filepath.Dir(dir), dir} {
+		for _, d := range []string{p.behind(optDir), filepath.Dir(dir), dir} {
 			if _, err := p.FS.Lstat(p.at(d)); errors.Is(err, fs.ErrNotExist) {
 				break // copyBinary makes it
 			}

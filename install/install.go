@@ -137,6 +137,9 @@ func (p *Plan) Apply(ctx context.Context) error {
 	if !p.image() && os.Geteuid() != 0 {
 		return fault.Exit(fault.Fix(errors.New("install needs root"), "run it again with sudo"), fault.NoPerm)
 	}
+	if err := p.tried(); err != nil {
+		return err
+	}
 	unlock, err := p.lock(ctx)
 	if err != nil {
 		return err
@@ -154,6 +157,9 @@ func (p *Plan) Apply(ctx context.Context) error {
 		p.say("%s: in sync, nothing changed\n", p.Role)
 	} else {
 		p.say("%s: %d changed\n", p.Role, changed)
+	}
+	if !p.image() && !p.Update {
+		p.sudoFinds(ctx)
 	}
 	if p.Summary == nil || p.image() || p.NoStart || p.Update {
 		return nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/machine"
 )
@@ -45,6 +46,24 @@ func (p *Plan) lasting(dir string) error {
 		return nil
 	}
 	return fmt.Errorf("%w (%s)", err, fault.FixOf(err))
+}
+
+// tried rejects data folders on a file system without what data needs, before anything is
+// changed. It tries, because not every such file system has a known number.
+func (p *Plan) tried() error {
+	if p.has(p.Role) {
+		return nil
+	}
+	dirs := []string{p.lab.DataDir}
+	if p.Role == Receiver {
+		dirs = []string{p.rx.DataDir, p.rx.Authority.Dir}
+	}
+	for _, dir := range dirs {
+		if err := machine.Takes(disk.OS{}, p.at(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // newEnough checks the output of systemctl --version, which begins "systemd 252 (". It

@@ -37,6 +37,7 @@ func (p *Plan) receiver() ([]step, error) {
 		p.ensure("folders",
 			folder{configDir, root, 0o755},
 			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the data disk
+			folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
 			// The recorder of a lab host with data below needs to pass.
 			folder{p.rx.DataDir, ours, 0o751},
 			folder{releases, ours, 0o755},

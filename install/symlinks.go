@@ -39,3 +39,17 @@ func (p *Plan) resolve(file string, settings ...setting) (changed bool, err erro
 	}
 	return changed, nil
 }
+
+// behind returns where a symlink in the place of a folder leads, such as to a larger disk;
+// the path itself if it is not one. Who may have made it, package disk judges.
+func (p *Plan) behind(path string) string {
+	fi, err := p.FS.Lstat(p.at(path))
+	if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
+		return path
+	}
+	real, err := disk.OS{}.Real(p.at(path))
+	if err != nil {
+		return path
+	}
+	return "/" + strings.TrimPrefix(strings.TrimPrefix(real, p.Root), "/")
+}

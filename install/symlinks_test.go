@@ -62,3 +62,32 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 		})
 	}
 }
+
+// TestSymlinks_ProgramFolder: a symlink in the place of /opt/cis490 stays, and the program
+// is where it leads. uninstall removes nothing there that is not its own.
+func TestSymlinks_ProgramFolder(t *testing.T) {
+	r := newRig(t)
+	r.enrolls()
+	r.link("opt/cis490")
+	r.write("big/disk/of-the-site", "kept")
+	r.apply(r.options(install.LabHost))
+	if out, n := r.drift(r.options(install.LabHost)); n != 0 {
+		t.Errorf("drift:\n%s", out)
+	}
+	if fi, err := os.Lstat(r.path("opt/cis490")); err != nil || fi.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("%v %v", fi, err)
+	}
+	if _, err := os.Stat(r.path("big/disk/versions/v1.0.0/cis490")); err != nil {
+		t.Error(err)
+	}
+	if err := r.uninstall(install.LabHost, true); err != nil {
+		t.Fatal(err)
+	}
+	entries, err := os.ReadDir(r.path("big/disk"))
+	if err != nil || len(entries) != 1 || entries[0].Name() != "of-the-site" {
+		t.Errorf("%v %v", entries, err)
+	}
+	if _, err := os.Lstat(r.path("opt/cis490")); !os.IsNotExist(err) {
+		t.Error(err)
+	}
+}

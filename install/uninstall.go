@@ -171,14 +171,32 @@ func (u *uninstall) program() error {
 	if target, err := disk.Readlink(u.FS, u.at(command)); err == nil && strings.HasPrefix(target, optDir+"/") {
 		all = append(all, u.remove(command))
 	}
-	if _, err := u.FS.Lstat(u.at(optDir)); err == nil {
-		if err := disk.RemoveAll(u.FS, u.at(optDir)); err != nil {
-			all = append(all, err)
-		} else {
-			u.say("removed  %s\n", optDir)
+	fi, err := u.FS.Lstat(u.at(optDir))
+	if err != nil {
+		return errors.Join(all...)
+	}
+	if fi.Mode()&fs.ModeSymlink != 0 { // only what is ours, wherever it leads
+		entries, err := u.FS.ReadDir(u.at(optDir))
+		all = append(all, err)
+		for _, e := range entries {
+			if isOurs(e.Name()) {
+				all = append(all, disk.RemoveAll(u.FS, filepath.Join(u.at(optDir), e.Name())))
+			}
 		}
 	}
+	if all = append(all, disk.RemoveAll(u.FS, u.at(optDir))); errors.Join(all...) == nil {
+		u.say("removed  %s\n", optDir)
+	}
 	return errors.Join(all...)
+}
+
+// isOurs reports whether a name in optDir is one of ours.
+func isOurs(name string) bool {
+	switch name {
+	case "versions", "current", "good", "state", "autoupdate.json", "unsigned.json":
+		return true
+	}
+	return name == "role-"+string(LabHost) || name == "role-"+string(Receiver)
 }
 
 func (u *uninstall) remove(path string) error {

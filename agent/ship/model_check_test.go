@@ -102,6 +102,7 @@ func (m *model) where(id ident.EpisodeID) string {
 }
 
 // noOrphans asserts that a spool that was just recovered has no file without an episode.
+// A digest stays while its episode waits to be packed again: it may have been sent.
 func (m *model) noOrphans() {
 	entries, err := m.disk.ReadDir(path.Join(modelDir, "outbox"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -113,7 +114,8 @@ func (m *model) noOrphans() {
 	}
 	for _, name := range names {
 		id, sidecar := strings.CutSuffix(name, ".json")
-		if sidecar && slices.Contains(names, id+wire.TarballSuffix) {
+		waits := disk.Exists(m.disk, path.Join(modelDir, "episodes", id, episode.DoneMarker))
+		if sidecar && (waits || slices.Contains(names, id+wire.TarballSuffix)) {
 			continue
 		}
 		if _, err := ident.ParseEpisodeID(strings.TrimSuffix(name, wire.TarballSuffix)); err != nil {

@@ -2,6 +2,8 @@ package lab
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -29,10 +31,15 @@ func Binary(tb testing.TB) string {
 }
 
 // BinaryWith is Binary with another version and commit stamped in, for scenarios
-// about updates and the gate. The code is the same.
-func BinaryWith(tb testing.TB, version, commit string) string {
+// about updates and the gate. The code is the same, unless flags of go build change it.
+func BinaryWith(tb testing.TB, version, commit string, flags ...string) string {
 	tb.Helper()
-	path, err := build(version+"+"+commit, ".", "-s -w -X main.buildVersion="+version+" -X main.buildCommit="+commit)
+	name := version + "+" + commit
+	if len(flags) > 0 {
+		sum := sha256.Sum256([]byte(strings.Join(flags, "\n")))
+		name += "+" + hex.EncodeToString(sum[:4])
+	}
+	path, err := build(name, ".", "-s -w -X main.buildVersion="+version+" -X main.buildCommit="+commit, flags...)
 	if err != nil {
 		tb.Fatalf("lab: build version %s: %v", version, err)
 	}
@@ -42,7 +49,7 @@ func BinaryWith(tb testing.TB, version, commit string) string {
 // build builds a program of the source tree. It keeps binaries in a folder that is
 // named after, and swept with, this process: the next one must not test what an
 // older source tree gave.
-func build(name, pkg, flags string) (string, error) {
+func build(name, pkg, link string, flags ...string) (string, error) {
 	root, err := projectRoot()
 	if err != nil {
 		return "", err
@@ -72,7 +79,8 @@ func build(name, pkg, flags string) (string, error) {
 	if _, err := os.Stat(path); err == nil {
 		return path, nil
 	}
-	if _, err := output(root, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags="+flags, "-o", path+".partial", pkg); err != nil {
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=" + link, "-o", path + ".partial"}, flags...)
+	if _, err := output(root, "go", append(args, pkg)...); err != nil {
 		return "", err
 	}
 	return path, os.Rename(path+".partial", path)

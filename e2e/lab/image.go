@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -96,7 +97,11 @@ func (r recipe) build(dir string, run *run) error {
 		return err
 	}
 	if err := cmd.Wait(); err != nil {
-		return fmt.Errorf("mmdebstrap: %w\n%s", err, bytes.TrimSpace(out.Bytes()))
+		err = fmt.Errorf("mmdebstrap: %w\n%s", err, bytes.TrimSpace(out.Bytes()))
+		if noMirror.Match(out.Bytes()) {
+			err = fmt.Errorf("%w: %w", errMirror, err)
+		}
+		return err
 	}
 	for path, content := range r.Files {
 		file := filepath.Join(dir, path)
@@ -122,6 +127,12 @@ func (r recipe) build(dir string, run *run) error {
 	}
 	return nil
 }
+
+// errMirror reports that the mirrors do not have what an image is made of.
+var errMirror = errors.New("not to be had from the mirrors")
+
+// noMirror matches what apt says then.
+var noMirror = regexp.MustCompile(`does not have a Release file|Failed to fetch|Could not resolve|Unable to locate package`)
 
 // aptSources returns this machine's own list of Debian mirrors where it has one
 // for the suite, and nothing otherwise: mmdebstrap then knows where to look.

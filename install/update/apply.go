@@ -91,7 +91,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	if err := disk.Relink(u.o.FS, filepath.Join("versions", t.Folder), u.path("current")); err != nil {
-		return Result{}, fmt.Errorf("make version %s current: %w", t.Version, err)
+		return Result{}, u.uncount(fmt.Errorf("make version %s current: %w", t.Version, err))
 	}
 	err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
@@ -116,7 +116,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
 	}
 	if err := u.forgetEnded(); err != nil {
-		return Result{}, err
+		return Result{}, u.uncount(err)
 	}
 	t.Phase, t.Looked = Watching, u.o.Now()
 	if err := u.save(); err != nil {
@@ -126,6 +126,12 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		return Result{}, err
 	}
 	return u.watch(ctx)
+}
+
+// uncount takes back an attempt that ended because of the disk, not the version.
+func (u *Updater) uncount(err error) error {
+	u.s.Trial.Attempts--
+	return errors.Join(err, u.save())
 }
 
 // recorder is the daemon that cannot start with an unreadable experiment.

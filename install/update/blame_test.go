@@ -2,6 +2,10 @@ package update_test
 
 import (
 	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -198,5 +202,39 @@ func TestNew_LostState(t *testing.T) {
 				t.Errorf("%+v", res)
 			}
 		})
+	}
+}
+
+// TestRun_ManyBadReleases: a machine on which each release fails keeps a bounded number of
+// files of them, so that an update that never ends well does not fill its disk.
+func TestRun_ManyBadReleases(t *testing.T) {
+	r := onDisk(t)
+	r.converge = func(v string) error {
+		if v == "v1" {
+			return nil
+		}
+		return errors.New("cut off")
+	}
+	var after []int
+	for seq := uint64(2); seq < 50; seq++ {
+		r.publish(fmt.Sprintf("v%d", seq), seq)
+		if res := r.run(); res.Did != update.RolledBack {
+			t.Fatalf("release %d: %+v", seq, res)
+		}
+		files := 0
+		must(t, filepath.WalkDir(r.path(), func(_ string, d fs.DirEntry, err error) error {
+			if err == nil && d.Type().IsRegular() {
+				files++
+			}
+			return err
+		}))
+		after = append(after, files)
+	}
+	if most := slices.Max(after); most > after[8] {
+		t.Errorf("%d files after 9 releases, later up to %d", after[8], most)
+	}
+	r.want("in the end", "v1", "v1")
+	if got := r.versions(); got != "v1" {
+		t.Errorf("versions: %s", got)
 	}
 }

@@ -84,15 +84,24 @@ func crashAt(t *testing.T, name string, bad bool, ends string, n int, fault faul
 	}
 	d.Reboot(survive)
 	sound("after the reboot")
+	var last update.Result
 	for range 6 {
 		r.now = r.now.Add(7 * time.Hour) // past the pause of a failed fetch
-		if _, err := r.try(); err != nil {
+		var err error
+		if last, err = r.try(); err != nil {
 			t.Fatalf("%s, call %d, fault %d, survivor %d: run after the reboot: %v\n%s", name, n, fault, survive, err, r.log.String())
 		}
 		sound("later")
 	}
 	if c, g := r.runs("current"), r.runs("good"); c != ends || g != ends {
 		t.Fatalf("%s, call %d, fault %d, survivor %d: in the end current is %s, good %s\n%s", name, n, fault, survive, c, g, r.log.String())
+	}
+	want := "nobody"
+	if bad {
+		want = "release: ship does not run: crashed"
+	}
+	if got := blamed(last); got != want {
+		t.Errorf("%s, call %d, fault %d, survivor %d: blamed %q, want %q", name, n, fault, survive, got, want)
 	}
 	return false
 }

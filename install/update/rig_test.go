@@ -53,6 +53,7 @@ type rig struct {
 	converged []string // versions whose install ran
 	reports   int
 	tests     int
+	at        func(step string) // each step that asks or changes the machine
 }
 
 func newRig(t testing.TB, fsys disk.FS, dir string) *rig {
@@ -172,6 +173,7 @@ func (r *rig) versions() string {
 // The rig implements the source.
 
 func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
+	r.step("look")
 	now := fmt.Sprintf("%x", sha256.Sum256([]byte(r.offer.Manifest+r.offer.Signature)))
 	switch {
 	case r.offer.Manifest == "":
@@ -183,6 +185,7 @@ func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
 }
 
 func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser, int64, error) {
+	r.step("fetch")
 	b, ok := r.blobs[d]
 	if !ok {
 		return nil, 0, errors.New("no such blob")
@@ -192,7 +195,14 @@ func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser
 
 // The rig implements the machine.
 
+func (r *rig) step(name string) {
+	if r.at != nil {
+		r.at(name)
+	}
+}
+
 func (r *rig) Prepare(content io.Reader, target string, d ident.Digest) error {
+	r.step("write")
 	return r.prepare(content, target, d)
 }
 
@@ -206,6 +216,7 @@ func (r *rig) write(content io.Reader, target string, _ ident.Digest) error {
 
 func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
 	r.tests++
+	r.step("self-test of " + filepath.Base(filepath.Dir(binary)))
 	if r.selfTest != nil && r.selfTest() != nil {
 		return version.Info{}, r.selfTest()
 	}
@@ -222,6 +233,7 @@ func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
 
 func (r *rig) Converge(context.Context, string) error {
 	v := r.runs("current")
+	r.step("install of " + v)
 	r.converged = append(r.converged, v)
 	if r.converge != nil {
 		return r.converge(v)
@@ -230,6 +242,7 @@ func (r *rig) Converge(context.Context, string) error {
 }
 
 func (r *rig) Restart(context.Context) error {
+	r.step("restart")
 	if r.restart != nil {
 		return r.restart()
 	}
@@ -237,18 +250,28 @@ func (r *rig) Restart(context.Context) error {
 }
 
 func (r *rig) Units(context.Context) ([]update.Daemon, error) {
-	return r.units(r.runs("current")), r.unitsErr
+	v := r.runs("current")
+	r.step("services of " + v)
+	return r.units(v), r.unitsErr
 }
 
 func (r *rig) Examine(context.Context, string) update.Findings {
-	return r.findings(r.runs("current"))
+	v := r.runs("current")
+	r.step("doctor of " + v)
+	return r.findings(v)
 }
 
 func (r *rig) Boot() string { return r.boot }
 
-func (r *rig) Logs(context.Context, time.Time) []byte { return []byte("panic: it hurts\n") }
+func (r *rig) Logs(context.Context, time.Time) []byte {
+	r.step("logs")
+	return []byte("panic: it hurts\n")
+}
 
-func (r *rig) Report(context.Context, string) { r.reports++ }
+func (r *rig) Report(context.Context, string) {
+	r.step("report")
+	r.reports++
+}
 
 func must(t testing.TB, err error) {
 	t.Helper()

@@ -193,7 +193,7 @@ func flock(f *os.File) error {
 		err = ErrLocked
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
+		return errors.Join(fmt.Errorf("lock %s: %w", f.Name(), unsupported(err)), f.Close())
 	}
 	return nil
 }

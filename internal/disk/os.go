@@ -87,9 +87,9 @@ func (OS) Rename(oldname, newname string) error {
 
 // Link is link(2).
 func (OS) Link(oldname, newname string) error {
-	return within2("link", oldname, newname, func(olddir int, oldbase string, newdir int, newbase string) error {
+	return unsupported(within2("link", oldname, newname, func(olddir int, oldbase string, newdir int, newbase string) error {
 		return unix.Linkat(olddir, oldbase, newdir, newbase, 0)
-	})
+	}))
 }
 
 // Remove removes a name or an empty folder.
@@ -180,7 +180,7 @@ func (o OS) SyncDir(name string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(d.Sync(), d.Close())
+	return errors.Join(unsupported(d.Sync()), d.Close())
 }
 
 // OpenFlush prepares syncfs(2), which since Linux 5.8 reports every failed write since the
@@ -213,7 +213,7 @@ func (f *flusher) Flush() error {
 		f.d = d
 		return err
 	}
-	return wrap("syncfs", f.dir, unix.Syncfs(int(f.d.Fd())))
+	return unsupported(wrap("syncfs", f.dir, unix.Syncfs(int(f.d.Fd()))))
 }
 
 // Close closes the descriptor.

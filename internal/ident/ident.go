@@ -10,7 +10,6 @@ package ident
 import (
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"time"
 
@@ -29,16 +28,35 @@ type Commit string
 // Digest is a sha256 as 64 lower-case hex digits.
 type Digest string
 
-// The grammars. A compiled regexp is immutable.
-var (
-	hostRE   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
-	commitRE = regexp.MustCompile(`^[0-9a-f]{40}$`)
-	digestRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
-)
+// isHost reports whether s matches [a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?.
+func isHost(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// isHex reports whether s matches [0-9a-f]{n}.
+func isHex(s string, n int) bool {
+	if len(s) != n {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'f') && (c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
 
 // ParseHost returns s as a Host, or an error with the grammar.
 func ParseHost(s string) (Host, error) {
-	if !hostRE.MatchString(s) {
+	if !isHost(s) {
 		return "", fmt.Errorf("host %q: want 1 to 63 of a-z, 0-9 and '-', not starting or ending with '-'", clip(s))
 	}
 	return Host(s), nil
@@ -61,7 +79,7 @@ const maxYear = 9999
 
 // ParseCommit returns s as a Commit, or an error with the grammar.
 func ParseCommit(s string) (Commit, error) {
-	if !commitRE.MatchString(s) {
+	if !isHex(s, 40) {
 		return "", fmt.Errorf("commit %q: want 40 lower-case hex digits", clip(s))
 	}
 	return Commit(s), nil
@@ -69,7 +87,7 @@ func ParseCommit(s string) (Commit, error) {
 
 // ParseDigest returns s as a Digest, or an error with the grammar.
 func ParseDigest(s string) (Digest, error) {
-	if !digestRE.MatchString(s) {
+	if !isHex(s, 64) {
 		return "", fmt.Errorf("digest %q: want a sha256 as 64 lower-case hex digits", clip(s))
 	}
 	return Digest(s), nil

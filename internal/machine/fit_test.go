@@ -1,6 +1,10 @@
 package machine_test
 
 import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/machine"
 )
@@ -92,5 +98,96 @@ func TestFileSystem_AsMounted(t *testing.T) {
 				t.Error(fault.FixOf(err))
 			}
 		})
+	}
+}
+
+// TestFit_InASandbox: a folder that only this process sees read-only is writable for
+// the services; a read-only file system is not. It mounts, so it needs root.
+func TestFit_InASandbox(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("mounts need root")
+	}
+	for name, c := range map[string]struct {
+		flags uintptr
+		want  check.Status
+	}{
+		"a view of it is read-only": {unix.MS_BIND, check.Pass},
+		"it is read-only":           {0, check.Fail},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			if err := unix.Mount("none", dir, "tmpfs", 0, ""); err != nil {
+				t.Skip(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(dir, 0) })
+			if err := unix.Mount("none", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY|c.flags, ""); err != nil {
+				t.Fatal(err)
+			}
+			if r := machine.Fit(dir)(t.Context()); r.Status != c.want {
+				t.Errorf("%s: %s", r.Status, r.Detail)
+			}
+		})
+	}
+}
+
+// share is a disk on which a call fails as on a file system that lacks it.
+type share struct {
+	disk.OS
+	links, syncs, locks, modes error
+}
+
+func (s share) Link(from, to string) error { return errors.Join(s.links, s.OS.Link(from, to)) }
+
+func (s share) SyncDir(name string) error { return errors.Join(s.syncs, s.OS.SyncDir(name)) }
+
+func (s share) Chmod(name string, mode fs.FileMode) error {
+	if errors.Is(s.modes, errIgnored) {
+		return nil
+	}
+	return errors.Join(s.modes, s.OS.Chmod(name, mode))
+}
+
+func (s share) Lock(name string) (io.Closer, error) {
+	if s.locks != nil {
+		return nil, s.locks
+	}
+	return s.OS.Lock(name)
+}
+
+var errIgnored = errors.New("ignored")
+
+// TestTakes: whichever call a file system lacks, the folder is refused with its name before
+// anything is left there. A fault that passes by, and a folder that may not be written, are
+// for whoever uses them.
+func TestTakes(t *testing.T) {
+	lacks := func(errno error) error { return fmt.Errorf("%w: %w", errno, disk.ErrUnsupported) }
+	for name, c := range map[string]struct {
+		s    share
+		want string
+	}{
+		"local":               {share{}, ""},
+		"FAT":                 {share{links: unix.EPERM}, "without links"},
+		"exFAT over FUSE":     {share{links: lacks(unix.ENOSYS)}, "without links"},
+		"SMB":                 {share{syncs: lacks(unix.EINVAL)}, "without syncs"},
+		"NFS without lockd":   {share{locks: lacks(unix.ENOLCK)}, "without locks"},
+		"modes are refused":   {share{modes: unix.EPERM}, "without modes"},
+		"modes are ignored":   {share{modes: errIgnored}, "without modes"},
+		"the disk is full":    {share{syncs: unix.ENOSPC}, ""},
+		"the disk is failing": {share{links: unix.EIO}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			err := machine.Takes(c.s, filepath.Join(dir, "not", "there"))
+			said := err != nil && strings.Contains(err.Error(), c.want) && strings.Contains(fault.FixOf(err), "-T "+dir)
+			if said != (c.want != "") {
+				t.Errorf("%v, want %q", err, c.want)
+			}
+			if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+				t.Errorf("left: %v %v", left, err)
+			}
+		})
+	}
+	if err := machine.Takes(disk.OS{}, "/proc/not/there"); err != nil {
+		t.Error(err)
 	}
 }

@@ -86,9 +86,11 @@ type Options struct {
 	// Root is the file with the root of a certificate that the receiver, or the
 	// proxy before it, has from elsewhere; empty if it is the authority's.
 	Root string
-	FS   disk.FS
-	Log  *slog.Logger
-	Now  func() time.Time
+	// Known is KnownFile of the config; empty: it is not noted which CA there is.
+	Known string
+	FS    disk.FS
+	Log   *slog.Logger
+	Now   func() time.Time
 	// Listen and Admin open the listeners; nil is those of the machine.
 	Listen func(network, address string) (net.Listener, error)
 	Admin  func(path string) (net.Listener, error)

@@ -77,7 +77,7 @@ func (c ca) encode(now time.Time) ([]byte, error) {
 func (a *Authority) openCA() error {
 	b, err := disk.ReadFile(a.o.FS, a.path(KeyFile), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := a.neverIssued(); err != nil {
+		if err := errors.Join(a.neverIssued(), a.neverKnown()); err != nil {
 			return err
 		}
 		made, err := pki.NewCA(a.o.Now())
@@ -158,6 +158,7 @@ func (a *Authority) adopt(c ca) error {
 // publishCA writes what others read of the CA, where it is not so already.
 func (a *Authority) publishCA() error {
 	return errors.Join(
+		a.remember(),
 		a.converge(TrustFile, publicMode, pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
 		a.converge(CAFile, publicMode, pki.EncodeCerts(a.ca.Cert)))
 }

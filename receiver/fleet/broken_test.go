@@ -413,6 +413,26 @@ func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 	}
 }
 
+// TestJudge_AReceiverThatNeverOpened: no host has to have reported to a receiver that
+// could not take anything yet.
+func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
+	for _, c := range []struct {
+		status check.Status
+		heard  bool // it was open once
+		want   int
+	}{{check.Pass, false, 1}, {check.Fail, true, 1}, {check.Fail, false, 0}} {
+		f := facts(&Host{Roster: active(2 * time.Hour)})
+		f.Receiver = []check.Row{{ID: "receiver.ready", Status: c.status}}
+		if c.heard {
+			f.book.WrittenAt = ago(time.Minute)
+		}
+		found, _ := Judge(f)
+		if len(found) != c.want {
+			t.Errorf("ready: %s, heard: %v: found %v", c.status, c.heard, found)
+		}
+	}
+}
+
 // TestRun_SyslogCannotBeTold: the rows are written, and the delivery knows.
 func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s := newScene(t)

@@ -153,7 +153,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported {
+		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported || f.neverOpened() {
 			return Finding{}, false
 		}
 		return Finding{
@@ -171,6 +171,13 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		}, true
 	}
 	return Finding{}, false
+}
+
+// neverOpened reports whether serve has never been able to take an episode: it keeps no
+// contacts before.
+func (f *Facts) neverOpened() bool {
+	_, fails := f.fails("receiver.ready")
+	return fails && f.book.WrittenAt.IsZero()
 }
 
 // fatalOnly: sends, and every PUT is refused for good; until one is taken.

@@ -148,12 +148,19 @@ func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
 // unless returns a reason, or where a check of the receiver fails that the host depends
 // on, that one: nothing on the host would mend it.
 func (f *Facts) unless(id string, r Reason) Reason {
-	for _, row := range f.Receiver {
-		if row.ID == id && row.Status == check.Fail {
-			return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
-		}
+	if row, fails := f.fails(id); fails {
+		return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
 	}
 	return r
+}
+
+// fails returns the receiver's own check of an id, if it fails.
+func (f *Facts) fails(id string) (check.Row, bool) {
+	i := slices.IndexFunc(f.Receiver, func(r check.Row) bool { return r.ID == id && r.Status == check.Fail })
+	if i < 0 {
+		return check.Row{}, false
+	}
+	return f.Receiver[i], true
 }
 
 // fix returns what to paste, and where: the check's, by its id, out of this

@@ -77,10 +77,31 @@ func (o Options) append(rows []Alert) (n int, err error) {
 	return n, errors.Join(err, l.Close())
 }
 
+// SpareDir is the folder in which fleet-check's service keeps what the data folder does
+// not take.
+const SpareDir = "/run/cis490-fleet-health"
+
 // ReadLast reads the last run; none is the zero Last.
 func ReadLast(fsys disk.FS, dataDir string) (Last, error) {
 	return readLast(Memory{FS: fsys, Dir: dataDir})
 }
+
+// Ran returns when the last run ended, by the files that it replaced; zero if there is none.
+func (m Memory) Ran() (at time.Time) {
+	paths := []string{filepath.Join(m.Dir, RunFile)}
+	if m.Spare != "" {
+		paths = append(paths, filepath.Join(m.Spare, RunFile), filepath.Join(m.Spare, RunFile+unwritten))
+	}
+	for _, path := range paths {
+		if fi, err := m.FS.Lstat(path); err == nil && fi.ModTime().After(at) {
+			at = fi.ModTime()
+		}
+	}
+	return at
+}
+
+// Last reads the last run as it was written last, also while the data folder is broken.
+func (m Memory) Last() (Last, error) { return readLast(m) }
 
 func readLast(m Memory) (Last, error) {
 	var l Last

@@ -39,6 +39,8 @@ type Options struct {
 	Systemd machine.Asker // nil: no systemd runs this receiver
 	Units   machine.UnitSet
 	User    string // owner of the data; empty: not judged
+	// Spare is where fleet-check keeps its last run while the data folder is broken.
+	Spare string
 	// AuthorityUser owns the authority's files; empty: not judged.
 	AuthorityUser string
 }

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ledger"
 	"cis490/internal/machine"
+	"cis490/receiver/fleet"
 	"cis490/receiver/index"
 	"cis490/receiver/store"
 )
@@ -22,7 +23,7 @@ import (
 const sample = 200
 
 func (r *receiver) ledgers() []check.Check {
-	own := r.owned("index.jsonl", "alerts.jsonl", "rejections.jsonl", "contacts.json", runFile, "store_id")
+	own := r.owned("index.jsonl", "alerts.jsonl", "rejections.jsonl", "contacts.json", fleet.RunFile, "store_id")
 	return []check.Check{
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,

@@ -2,11 +2,8 @@ package health
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/http"
 	"strings"
 	"time"
@@ -16,11 +13,9 @@ import (
 	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 )
-
-// runFile is fleet-check's; it says when it last ran.
-const runFile = "fleet-check.json"
 
 // nowhere is a commit that no gate lists: what is said of it tells whether
 // there is a list at all.
@@ -126,18 +121,9 @@ func (r *receiver) notifier(context.Context) check.Result {
 }
 
 func (r *receiver) fleetCheck(context.Context) check.Result {
-	b, err := disk.ReadFile(disk.OS{}, r.data(runFile), disk.Small)
-	var last struct {
-		At time.Time `json:"at"`
-	}
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
+	last, err := fleet.Memory{FS: disk.OS{}, Dir: r.Config.DataDir, Spare: r.Spare}.Last()
+	if err != nil {
 		return machine.Unreadable(err)
-	default:
-		if err := json.Unmarshal(b, &last); err != nil {
-			return check.Failf("%s: %v", r.data(runFile), err)
-		}
 	}
 	var since time.Time // when serve first ran
 	if fi, err := (disk.OS{}).Lstat(r.data("store_id")); err == nil {

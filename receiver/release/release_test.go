@@ -337,6 +337,35 @@ func TestRollout_CanaryRefuses(t *testing.T) {
 	r.want("proven on the second canary", 1, rel.StageAll)
 }
 
+// TestRollout_CanaryDeclines: one that tells that it does not take the release, because the
+// machine cannot, is followed by another soon. What it told of an earlier release does not
+// count until it had time to look.
+func TestRollout_CanaryDeclines(t *testing.T) {
+	r := newRig(t, 2)
+	r.publish(1)
+	r.own.Good.Seq = 1
+	r.round()
+	first := r.offered(1)
+	r.told[first[0]] = &wire.Update{Refused: "release v1 waits for this machine to be mended"}
+	for range 6 {
+		r.round()
+	}
+	if got := r.offered(1); len(got) != 1 {
+		t.Fatalf("canaries within the half hour: %v", got)
+	}
+	r.round()
+	if got := r.offered(1); len(got) != 2 {
+		t.Fatalf("after the half hour: %v", got)
+	}
+	for _, h := range r.hosts {
+		if h != first[0] {
+			r.prove(1, h)
+		}
+	}
+	r.round()
+	r.want("proven on the second canary", 1, rel.StageQuarter)
+}
+
 func TestRollout_Orders(t *testing.T) {
 	r := newRig(t, 20)
 	r.publish(1)

@@ -2,14 +2,12 @@ package release
 
 import (
 	"bytes"
-	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -21,6 +19,8 @@ import (
 const (
 	// laggard is how long a host may hold a release up.
 	laggard = 24 * time.Hour
+	// decideWithin is how long a host has to begin a trial, or to tell why it does not.
+	decideWithin = 30 * time.Minute
 	// maxCanaries bounds how many hosts are tried one after the other when the
 	// first falls silent.
 	maxCanaries = 3
@@ -51,10 +51,7 @@ func (r *Rollout) step() error {
 	if err := r.read(); err != nil {
 		return err
 	}
-	next, err := r.copy()
-	if err != nil {
-		return err
-	}
+	next := r.state.clone()
 	r.bridge(&next)
 	if c := r.o.Build.Commit; c != "" && !slices.Contains(next.Own, c) {
 		next.Own = append(next.Own, c)
@@ -125,16 +122,26 @@ func (r *Rollout) read() error {
 	return nil
 }
 
-func (r *Rollout) copy() (next state, err error) {
-	b, err := json.Marshal(r.state)
-	if err == nil {
-		err = json.Unmarshal(b, &next)
+// clone returns a copy that shares nothing. Its times have no monotonic reading, as if
+// they had been read from the file.
+func (s state) clone() state {
+	next := s
+	next.Own = slices.Clone(s.Own)
+	next.Releases = make([]*rel.Progress, len(s.Releases))
+	for i, p := range s.Releases {
+		q := *p
+		q.Since, q.Ordered = q.Since.Round(0), q.Ordered.Round(0)
+		q.Canaries, q.Clean, q.RolledBack = slices.Clone(q.Canaries), slices.Clone(q.Clean), slices.Clone(q.RolledBack)
+		next.Releases[i] = &q
 	}
-	return next, err
+	return next
 }
 
 // keep makes the next state durable, and only then the one that counts.
 func (r *Rollout) keep(next state) error {
+	if reflect.DeepEqual(r.state, next) {
+		return nil // every two seconds
+	}
 	before, err := json.Marshal(r.state)
 	if err != nil {
 		return err
@@ -203,23 +210,32 @@ func (r *Rollout) to(p *rel.Progress, s rel.Stage, reason string) {
 
 // hear notes how the trials of a release ended, as far as hosts have told.
 func (r *Rollout) hear(p *rel.Progress) {
+	slices.Sort(p.Clean)
+	slices.Sort(p.RolledBack)
 	for h, t := range r.hosts {
 		if t.Update == nil {
 			continue
 		}
-		if t.Update.Good.Seq == p.Seq && !slices.Contains(p.Clean, h) {
-			p.Clean = append(p.Clean, h)
+		if t.Update.Good.Seq == p.Seq {
+			p.Clean = with(p.Clean, h)
 		}
 		for _, b := range t.Update.RolledBack {
 			// What failed before a person forced it through does not count again.
 			forced := p.Reason == "forced by hand" && b.At.Before(p.Since)
-			if b.Seq == p.Seq && !forced && !slices.Contains(p.RolledBack, h) {
-				p.RolledBack = append(p.RolledBack, h)
+			if b.Seq == p.Seq && !forced {
+				p.RolledBack = with(p.RolledBack, h)
 			}
 		}
 	}
-	slices.Sort(p.Clean)
-	slices.Sort(p.RolledBack)
+}
+
+// with returns a sorted list that has the host.
+func with(list []ident.Host, h ident.Host) []ident.Host {
+	i, found := slices.BinarySearch(list, h)
+	if found {
+		return list
+	}
+	return slices.Insert(list, i, h)
 }
 
 // move takes a release to its next stage when the trials of this one ended well,
@@ -303,7 +319,7 @@ func (r *Rollout) choose(p *rel.Progress) {
 		return
 	}
 	for _, h := range p.Canaries {
-		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard {
+		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard && !r.declines(p, r.hosts[h]) {
 			return // it is on trial there
 		}
 	}
@@ -320,6 +336,12 @@ func (r *Rollout) choose(p *rel.Progress) {
 		p.Canaries, p.Since = append(p.Canaries, best), r.o.Now().UTC()
 		r.o.Log.Info("canary chosen", "version", p.Version, "seq", p.Seq, "host", string(best))
 	}
+}
+
+// declines reports whether a host was given time to try a release and did not take it,
+// for a reason that is not the release's: the machine cannot take any, for example.
+func (r *Rollout) declines(p *rel.Progress, t Told) bool {
+	return r.o.Now().Sub(p.Since) > decideWithin && t.Update != nil && t.Update.Trial == nil && t.Update.Refused != ""
 }
 
 // quarterDone tells whether all of the quarter that can be heard have proven the
@@ -348,30 +370,6 @@ func (r *Rollout) takesPart(p *rel.Progress, t Told) bool {
 	}
 	_, ok := r.list[i].Manifest.For(t.OS, t.Arch)
 	return ok
-}
-
-// offers tells whether a release at its stage is for this host.
-func offers(p *rel.Progress, h ident.Host) bool {
-	if p == nil {
-		return false
-	}
-	switch p.Stage {
-	case rel.StageAll:
-		return true
-	case rel.StageQuarter:
-		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h) || (h != "" && inQuarter(p.Seq, h))
-	case rel.StageCanary:
-		return slices.Contains(p.Canaries, h) || slices.Contains(p.Clean, h)
-	}
-	return false
-}
-
-// inQuarter draws one host in four, others for each release.
-func inQuarter(seq uint64, h ident.Host) bool { return draw(seq, h)%4 == 0 }
-
-func draw(seq uint64, h ident.Host) uint32 {
-	sum := sha256.Sum256([]byte(strconv.FormatUint(seq, 10) + "/" + string(h)))
-	return binary.BigEndian.Uint32(sum[:4])
 }
 
 func orWord(s, other string) string {

@@ -223,8 +223,9 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 	switch {
 	case err != nil && w.status >= http.StatusInternalServerError:
 		level = slog.LevelWarn
-	case err == nil && r.Method == http.MethodGet:
-		level = slog.LevelDebug // polls
+	case err == nil && (r.Method == http.MethodGet || n.route == contacts.RoutePing || n.route == contacts.RouteSnapshot),
+		w.status == http.StatusNotFound && r.URL.Path == wire.ReleasesPath:
+		level = slog.LevelDebug // what every host repeats; the contacts have it
 	}
 	omitted := 0
 	if level > slog.LevelDebug && !n.identified && !listen.IsVerified(r.Context()) {

@@ -63,6 +63,8 @@ type Options struct {
 	Releases *release.Rollout
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
+	// Spare is where fleet-check keeps its last run while the data folder is broken.
+	Spare string
 	// Known finds a check of the lab hosts' registry, for the dashboard.
 	Known func(id string) (check.Check, bool)
 	// Offered returns the version that a host should run; nil: none is known.

@@ -26,8 +26,11 @@ func (d *Disk) touch(n *node) {
 	d.dirty[n] = true
 }
 
-// fill marks a folder's names as changed.
-func (d *Disk) fill(folder *node) { d.dirty[folder] = true }
+// fill marks a name in a folder as changed.
+func (d *Disk) fill(folder *node, base string) {
+	folder.changes[base] = true
+	d.dirty[folder] = true
+}
 
 // Chown sets an owner. Like permissions it is not modelled further: it is durable at once
 // and restricts no access.
@@ -60,7 +63,7 @@ func (d *Disk) Mkfifo(name string) error {
 	n = &node{mode: fs.ModeNamedPipe | 0o660, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 	d.touch(n)
 	parent.names[base] = n
-	d.fill(parent)
+	d.fill(parent, base)
 	return nil
 }
 
@@ -83,8 +86,8 @@ func (d *Disk) Exchange(a, b string) error {
 		return wrap("exchange", a, err)
 	}
 	inA.names[nameA], inB.names[nameB] = nodeB, nodeA
-	d.fill(inA)
-	d.fill(inB)
+	d.fill(inA, nameA)
+	d.fill(inB, nameB)
 	return nil
 }
 

@@ -72,10 +72,13 @@ type node struct {
 	durable []byte
 	names   map[string]*node // of a folder: nil for a file
 	synced  map[string]*node
+	changes map[string]bool // names that may differ in the two
+	home    *node           // the folder that durably has this one, by which name
+	base    string
 }
 
 func newDir() *node {
-	return &node{mode: fs.ModeDir | 0o755, names: map[string]*node{}, synced: map[string]*node{}}
+	return &node{mode: fs.ModeDir | 0o755, names: map[string]*node{}, synced: map[string]*node{}, changes: map[string]bool{}}
 }
 
 // New returns an empty disk with the given folders, durable from the start.
@@ -87,7 +90,8 @@ func New(dirs ...string) *Disk {
 			next := n.names[name]
 			if next == nil {
 				next = newDir()
-				n.names[name], n.synced[name] = next, next
+				n.names[name] = next
+				n.commit(name)
 			}
 			n = next
 		}
@@ -125,6 +129,13 @@ func (d *Disk) Reboot(s Survive) {
 	d.root, d.dirty = survivor(d.root, s, map[*node]*node{}), map[*node]bool{}
 }
 
+// Copy returns a disk with the same content, durable.
+func (d *Disk) Copy() *Disk {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return &Disk{root: survivor(d.root, All, map[*node]*node{}), dirty: map[*node]bool{}}
+}
+
 func survivor(n *node, s Survive, done map[*node]*node) *node {
 	if m, ok := done[n]; ok {
 		return m
@@ -150,11 +161,12 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	if s == Nothing {
 		from = n.synced
 	}
-	m.names, m.synced = map[string]*node{}, map[string]*node{}
+	m.names, m.synced, m.changes = map[string]*node{}, map[string]*node{}, map[string]bool{}
 	for name, child := range from {
 		c := survivor(child, s, done)
 		c.links++
-		m.names[name], m.synced[name] = c, c
+		m.names[name] = c
+		m.commit(name)
 	}
 	return m
 }

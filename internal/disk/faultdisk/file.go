@@ -92,6 +92,7 @@ func (f *file) Sync() error {
 		return wrap("sync", f.name, err)
 	}
 	f.n.keep()
+	delete(f.d.dirty, f.n)
 	return nil
 }
 

@@ -2,7 +2,6 @@ package faultdisk
 
 import (
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"slices"
@@ -39,7 +38,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 	if n == nil {
 		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 		d.touch(n)
-		d.fill(parent)
+		d.fill(parent, base)
 		parent.names[base] = n
 	}
 	if flag&os.O_TRUNC != 0 {
@@ -74,8 +73,8 @@ func (d *Disk) Rename(oldname, newname string) error {
 		over.links--
 	}
 	d.touch(n)
-	d.fill(from)
-	d.fill(to)
+	d.fill(from, oldBase)
+	d.fill(to, newBase)
 	delete(from.names, oldBase)
 	to.names[newBase] = n
 	return nil
@@ -102,7 +101,7 @@ func (d *Disk) Link(oldname, newname string) error {
 		return wrap("link", newname, err)
 	}
 	to.names[base] = n
-	d.fill(to)
+	d.fill(to, base)
 	n.links++
 	d.touch(n)
 	return nil
@@ -123,7 +122,7 @@ func (d *Disk) Symlink(target, name string) error {
 	if err := d.step(); err != nil {
 		return wrap("symlink", name, err)
 	}
-	d.fill(parent)
+	d.fill(parent, base)
 	parent.names[base] = &node{target: target, mode: fs.ModeSymlink | 0o777, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
 	return nil
 }
@@ -160,9 +159,11 @@ func (d *Disk) Remove(name string) error {
 		return wrap("remove", name, err)
 	}
 	delete(parent.names, base)
-	d.fill(parent)
+	d.fill(parent, base)
 	n.links--
-	d.touch(n)
+	if d.touch(n); n.links <= 0 {
+		delete(d.dirty, n)
+	}
 	return nil
 }
 
@@ -183,8 +184,7 @@ func (d *Disk) Mkdir(name string, perm fs.FileMode) error {
 	dir := newDir()
 	dir.uid = parent.uid
 	dir.mode = fs.ModeDir | perm
-	d.fill(parent)
-	d.fill(dir)
+	d.fill(parent, base)
 	parent.names[base] = dir
 	return nil
 }
@@ -200,28 +200,28 @@ func (d *Disk) SyncDir(name string) error {
 	if err := d.step(); err != nil {
 		return wrap("sync", name, err)
 	}
-	for base, child := range n.names {
-		if child.names != nil && n.synced[base] != child {
-			d.root.forget(child) // its previous name
-		}
-	}
-	n.synced = map[string]*node{}
-	maps.Copy(n.synced, n.names)
+	n.flush()
+	delete(d.dirty, n)
 	return nil
 }
 
-// forget removes a folder's durable name elsewhere, because a folder has one name and no
-// journal commits half of its rename.
-func (n *node) forget(folder *node) {
-	for base, child := range n.synced {
-		if child == folder && n.names[base] != folder {
-			delete(n.synced, base)
-		}
+// commit makes a name in a folder durable as it is now. It removes a folder's previous
+// durable name, because a folder has one name and no journal commits half of its rename.
+func (n *node) commit(base string) {
+	if was := n.synced[base]; was != nil && was.home == n && was.base == base {
+		was.home = nil
 	}
-	for _, child := range n.names {
-		if child.names != nil {
-			child.forget(folder)
-		}
+	child, ok := n.names[base]
+	if !ok {
+		delete(n.synced, base)
+		return
+	}
+	if h := child.home; h != nil && h.names[child.base] != child && h.synced[child.base] == child {
+		delete(h.synced, child.base)
+	}
+	n.synced[base] = child
+	if child.names != nil {
+		child.home, child.base = n, base
 	}
 }
 
@@ -324,5 +324,8 @@ func (n *node) flush() {
 		n.keep()
 		return
 	}
-	n.synced = maps.Clone(n.names)
+	for base := range n.changes {
+		n.commit(base)
+	}
+	clear(n.changes)
 }

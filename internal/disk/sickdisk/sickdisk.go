@@ -13,8 +13,8 @@ import (
 )
 
 // Fault returns the error of a call, or nil. Op is "open", "create", "read", "write",
-// "fsync", "setattr", "lstat", "link", "mkdir", "rename", "remove", "readdir", "statfs" or
-// "syncfs"; size is the number of bytes written to the file so far.
+// "fsync", "syncdir", "setattr", "lstat", "link", "mkdir", "rename", "remove", "readdir",
+// "statfs" or "syncfs"; size is the number of bytes written to the file so far.
 type Fault func(op, path string, size int64) error
 
 // Disk is disk.OS except for the failing calls. The zero value has none.
@@ -116,6 +116,14 @@ func (d *Disk) Lstat(name string) (fs.FileInfo, error) {
 		return nil, err
 	}
 	return d.OS.Lstat(name)
+}
+
+// SyncDir makes the names in a folder durable.
+func (d *Disk) SyncDir(name string) error {
+	if err := d.call("syncdir", name, 0); err != nil {
+		return err
+	}
+	return d.OS.SyncDir(name)
 }
 
 // Link gives a file another name.

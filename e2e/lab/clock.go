@@ -1,0 +1,109 @@
+package lab
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// All hosts of a lab share the machine's clock. A program that was built with OwnClock
+// adds what is in clockFile, in seconds: then each host has a wall clock of its own, in
+// the eyes of that program alone. Time since boot, and the times of files, stay as they are.
+const clockFile = "/etc/lab-clock"
+
+// clockSource is added to the package time. The file is read ten times a second at most.
+const clockSource = `package time
+
+import "sync/atomic"
+
+var labOffset, labRead atomic.Int64
+
+var _ = labSeconds(runtimeNano()) // before anything asks
+
+func labSeconds(mono int64) (off int64) {
+	last := labRead.Load()
+	if last != 0 && mono-last < int64(Second/10) || !labRead.CompareAndSwap(last, mono) {
+		return labOffset.Load()
+	}
+	if fd, err := open("` + clockFile + `"); err == nil {
+		b := make([]byte, 20)
+		n, _ := read(fd, b)
+		closefd(fd)
+		for _, c := range b[:max(n, 0)] {
+			if c >= '0' && c <= '9' {
+				off = off*10 + int64(c-'0')
+			}
+		}
+		if n > 0 && b[0] == '-' {
+			off = -off
+		}
+	}
+	labOffset.Store(off)
+	return off
+}
+`
+
+// OwnClock returns the flag for BinaryWith that gives each host a clock of its own.
+func OwnClock(tb testing.TB) string {
+	tb.Helper()
+	overlay, err := clockOverlay()
+	if err != nil {
+		tb.Fatalf("lab: build the clock: %v", err)
+	}
+	return "-overlay=" + overlay
+}
+
+// clockOverlay writes a copy of the package time, and what go build reads to take it. It is
+// named after its content, and stays in the cache.
+func clockOverlay() (string, error) {
+	goroot, err := output(".", "go", "env", "GOROOT")
+	if err != nil {
+		return "", err
+	}
+	original := filepath.Join(goroot, "src", "time", "time.go")
+	source, err := os.ReadFile(original)
+	if err != nil {
+		return "", fmt.Errorf("read the package time: %w", err)
+	}
+	const now, read = "\nfunc Now() Time {\n", "\tsec, nsec, mono := runtimeNow()\n"
+	changed := strings.Replace(string(source), now+read, now+read+"\tsec += labSeconds(runtimeNano())\n", 1)
+	if changed == string(source) {
+		return "", errors.New("time.Now is not as this lab knows it")
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.Sum256([]byte(changed + clockSource))
+	dir := filepath.Join(cache, "clock-"+hex.EncodeToString(sum[:6]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", err
+	}
+	replace, err := json.Marshal(map[string]map[string]string{"Replace": {
+		original: filepath.Join(dir, "time.go"),
+		filepath.Join(goroot, "src", "time", "lab.go"): filepath.Join(dir, "lab.go"),
+	}})
+	if err != nil {
+		return "", err
+	}
+	for name, content := range map[string]string{"time.go": changed, "lab.go": clockSource, "overlay.json": string(replace)} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
+			return "", err
+		}
+	}
+	return filepath.Join(dir, "overlay.json"), nil
+}
+
+// StepClock steps the wall clock of a host whose programs have a clock of their own, to so
+// much ahead of this machine's (negative: behind). The host may be off.
+func (h *Host) StepClock(off time.Duration) {
+	h.lab.tb.Helper()
+	h.Write(clockFile, fmt.Sprintln(int64(off/time.Second)), 0o644)
+}
