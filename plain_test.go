@@ -27,7 +27,10 @@ func unplain() map[string]string {
 // unfinished lists what is not yet rewritten. It only shrinks.
 func unfinished() []string {
 	return []string{
-		"receiver/", "e2e/", "commands/",
+		"receiver/", "e2e/",
+		"commands/alerts.go", "commands/archive.go", "commands/backup.go",
+		"commands/fleet_check.go", "commands/host.go", "commands/host_list.go", "commands/notify.go", "commands/outlook.go",
+		"commands/release_publish.go", "commands/rollout.go", "commands/silence.go", "commands/token.go",
 		"docs/checks.md", // generated from receiver/health too
 		"docs/testing.md",
 		"plain_test.go", // has the phrases

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/version"
 )
 
-// TestFleetCheck_DeliversWhatItCannotWrite: who is told of what, when the data folder
-// fails in one way or another. The command ends with 0, as it ran.
+// TestFleetCheck_DeliversWhatItCannotWrite: the notifications when the data folder fails in
+// one way or another. The exit code is 0, because the command ran.
 func TestFleetCheck_DeliversWhatItCannotWrite(t *testing.T) {
 	for name, c := range map[string]struct {
 		spoil func(data string) error

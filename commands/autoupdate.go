@@ -69,7 +69,8 @@ func (a *app) autoupdate(c *cli.Context) error {
 	}
 	installed := install.Roles("")
 	if len(installed) == 0 {
-		return fault.Exit(fault.Fix(errors.New("this machine has no role yet"), "sudo ./cis490 install lab-host --join -   # or: install receiver"), fault.Config)
+		return fault.Exit(fault.Fix(errors.New("this machine has no role yet"),
+			"sudo ./cis490 install lab-host --join -   # or: install receiver"), fault.Config)
 	}
 	lock, err := install.Hold(c.Context, disk.OS{}, "")
 	if err != nil {

@@ -14,12 +14,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// BenchmarkShip compares the way of episodes from their directories to the
-// receiver's word with what a person would type: tar, zstd and curl, given
-// digest and length for nothing, and the priority of the shipper's unit. One run
-// of each per round; ratio is how many times faster ship is, cpu-ratio how many
-// times less CPU it and the receiver need, which says more on a busy machine.
-// peak-MiB is the most memory that ship had.
+// BenchmarkShip compares shipping, from directories to receipts, with the commands that a
+// person would type: tar, zstd and curl, with digest and length precomputed, and the
+// priority of the shipper's unit. Each round runs both; ratio is how many times faster ship
+// is, cpu-ratio how many times less CPU it and the receiver need, which is more reliable on
+// a busy machine. peak-MiB is the peak memory of ship.
 func BenchmarkShip(b *testing.B) {
 	many, large := 2000, int64(1<<30)
 	if testing.Short() {
@@ -61,8 +60,8 @@ func (c *cost) add(o cost) {
 	c.said = o.said
 }
 
-// BenchmarkShipIdle tells what a shipper costs that has nothing to do beside
-// 30,000 retired and 1,000 held episodes: cpu-% of one core.
+// BenchmarkShipIdle measures an idle shipper with 30,000 retired and 1,000 held episodes:
+// cpu-% of one core.
 func BenchmarkShipIdle(b *testing.B) {
 	r := newSite(b)
 	r.record(1000, 1<<10)
@@ -78,7 +77,7 @@ func BenchmarkShipIdle(b *testing.B) {
 			strings.Repeat("0", 64))
 	}
 	r.must(os.WriteFile(filepath.Join(data, "shipped", "receipts.jsonl"), receipts.Bytes(), 0o644))
-	// Reconciled just now: the daily comparison is work, not idleness.
+	// Reconciled just now: the daily comparison does not count as idle.
 	store := strings.TrimSpace(r.read("rx/store_id"))
 	r.must(os.WriteFile(filepath.Join(data, "shipper.json"), fmt.Appendf(nil, `{"store_id":%q,"reconciled_at":%q}`, store,
 		time.Now().Format(time.RFC3339)), 0o644))

@@ -9,11 +9,11 @@ import (
 	"testing"
 )
 
-// documented is a command line of ours as README or docs have it.
+// documented is a cis490 command line in README or docs.
 type documented struct{ file, line string }
 
-// commandLines reads every command line of ours out of the Markdown: those in
-// code blocks, and those between backticks.
+// commandLines reads every cis490 command line in the Markdown: in code blocks, and between
+// backticks.
 func commandLines(t *testing.T) []documented {
 	t.Helper()
 	files, err := filepath.Glob("../docs/*.md")
@@ -56,8 +56,7 @@ func commandLines(t *testing.T) []documented {
 	return all
 }
 
-// Every command that README and docs show is one that this build has, with flags
-// that it takes.
+// Every command in README and docs exists in this build, with its flags.
 func TestDocs_CommandsExist(t *testing.T) {
 	all := commandLines(t)
 	if len(all) < 30 {
@@ -69,14 +68,14 @@ func TestDocs_CommandsExist(t *testing.T) {
 	}
 }
 
-// manual is what commands say of themselves, by path.
+// manual has the help text of commands, by path.
 type manual map[string]struct {
 	below []string
 	text  string
 }
 
-// look finds the command and flags of a command line in the manual; where is who
-// shows it.
+// look checks the command and flags of a command line against the manual; where is the file
+// that shows it.
 func (m manual) look(t *testing.T, where, line string) {
 	t.Helper()
 	var path []string

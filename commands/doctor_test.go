@@ -20,14 +20,14 @@ import (
 	rxhealth "cis490/receiver/health"
 )
 
-// registries are both roles' checks.
+// registries are the checks of both roles.
 func registries() map[string][]check.Check {
 	return map[string][]check.Check{
 		"Lab host": labhealth.Checks(labhealth.Options{}), "Receiver": rxhealth.Checks(rxhealth.Options{}),
 	}
 }
 
-// TestRegistry_IsComplete: every check says what a person needs to act.
+// TestRegistry_IsComplete: every check has what a person needs to act.
 func TestRegistry_IsComplete(t *testing.T) {
 	total := 0
 	for role, checks := range registries() {
@@ -52,8 +52,7 @@ func TestRegistry_IsComplete(t *testing.T) {
 	}
 }
 
-// TestChecksDoc_IsTheRegistry holds docs/checks.md equal to the registry; -update
-// writes it.
+// TestChecksDoc_IsTheRegistry compares docs/checks.md with the registry; -update writes it.
 func TestChecksDoc_IsTheRegistry(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("# Checks\n\nWhat `cis490 doctor` looks at. A failing hard check keeps the machine from its work: doctor\n" +
@@ -81,8 +80,8 @@ func TestChecksDoc_IsTheRegistry(t *testing.T) {
 	}
 }
 
-// fakeMachine is a lab host's and a receiver's files in a folder, with secrets that
-// must not be seen again.
+// fakeMachine is the files of a lab host and a receiver in a folder, with secrets that must
+// not be printed.
 type fakeMachine struct{ dir, lab, rx string }
 
 const secret = "S3CR3T-never-to-be-seen"
@@ -136,8 +135,8 @@ func newMachine(t *testing.T) fakeMachine {
 	return m
 }
 
-// TestDoctor_JSONIsOfItsSchema validates what doctor prints for both roles, with
-// good, absent and broken configs, and that no secret is in it.
+// TestDoctor_JSONIsOfItsSchema validates doctor's output for both roles, with good, missing
+// and broken configs, and checks that it has no secret.
 func TestDoctor_JSONIsOfItsSchema(t *testing.T) {
 	schema := readSchema(t)
 	m := newMachine(t)
@@ -207,7 +206,7 @@ func TestDoctor_ExitCodeIsOfTheWorstRow(t *testing.T) {
 	}
 }
 
-// TestDoctor_KnowsTheLastBackup by what backup left, wherever it put the file.
+// TestDoctor_KnowsTheLastBackup from the note of backup, wherever the file is.
 func TestDoctor_KnowsTheLastBackup(t *testing.T) {
 	m := newMachine(t)
 	ca := filepath.Join(m.dir, "authority", "ca.crt")
@@ -291,8 +290,8 @@ func TestDoctor_FixTightensCredentialsAndNothingElse(t *testing.T) {
 	}
 }
 
-// TestDoctor_TextIsGolden pins how a report looks, without what differs between
-// machines.
+// TestDoctor_TextIsGolden compares a report with a golden file, without what differs
+// between machines.
 func TestDoctor_TextIsGolden(t *testing.T) {
 	m := newMachine(t)
 	if err := os.Remove(filepath.Join(m.dir, "certs", "bearer")); err != nil {
@@ -317,7 +316,7 @@ func TestDoctor_TextIsGolden(t *testing.T) {
 	}
 }
 
-// schema is as much of JSON Schema as doctor.schema.json uses.
+// schema is the part of JSON Schema that doctor.schema.json uses.
 type schema struct {
 	Const      any               `json:"const"`
 	Enum       []any             `json:"enum"`
@@ -328,7 +327,7 @@ type schema struct {
 	Required   []string          `json:"required"`
 	Properties map[string]schema `json:"properties"`
 	Items      *schema           `json:"items"`
-	// The rest is for people; anything else would be passed over unseen.
+	// The rest is for people; any other keyword would be ignored silently.
 	Schema, ID, Title, Description any
 }
 
@@ -365,7 +364,7 @@ func (s schema) errors(at string, v any) []string {
 		for k, x := range v {
 			p, ok := s.Properties[k]
 			if !ok {
-				add("%s is not in the schema", k) // ours to document, though readers pass over it
+				add("%s is not in the schema", k) // must be documented, although readers ignore it
 				continue
 			}
 			bad = append(bad, p.errors(at+"."+k, x)...)
@@ -389,7 +388,7 @@ func (s schema) errors(at string, v any) []string {
 	kinds := map[string]bool{"object": isA[map[string]any](v), "array": isA[[]any](v), "string": isA[string](v), "integer": isA[float64](v),
 		"boolean": isA[bool](v), "": true}
 	if !kinds[s.Type] {
-		add("is no %s", s.Type)
+		add("want type %s", s.Type)
 	}
 	return bad
 }

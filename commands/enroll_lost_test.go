@@ -28,8 +28,8 @@ import (
 	"cis490/receiver/roster"
 )
 
-// line is a network that breaks after so many bytes towards the client, all
-// connections counted, and stays broken until it is mended.
+// line is a network that breaks after so many bytes towards the client, over all
+// connections, and stays broken until it is repaired.
 type line struct {
 	listener net.Listener
 	to       string
@@ -65,7 +65,7 @@ func newLine(t *testing.T, to string) *line {
 	return n
 }
 
-// breakAfter sets the bytes until it breaks and returns those carried before.
+// breakAfter sets the bytes until it breaks and returns how many it carried before.
 func (n *line) breakAfter(bytes int) (sent int) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -107,10 +107,10 @@ func (n *line) carry(c net.Conn) {
 	}
 }
 
-// TestEnrolment_AnswerLostAtEveryPoint: real authority, real host, and a network
-// that breaks anywhere in what the authority says: in a handshake, in the middle
-// of the certificate, before its last byte. Asking again with the same key
-// succeeds, and what the host then holds is what the roster knows.
+// TestEnrolment_AnswerLostAtEveryPoint: real authority, real host, and a network that
+// breaks at any point of the authority's answer: in a handshake, within the certificate,
+// before its last byte. A second request with the same key succeeds, and the host's
+// credentials are those in the roster.
 func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 	dir := t.TempDir()
 	c := config.DefaultReceiver().Authority
@@ -132,8 +132,8 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 	net := newLine(t, auth.Addr().String())
 	url := "https://" + net.listener.Addr().String()
 
-	// join makes a host whose network breaks after so many bytes; whole says that
-	// it did not.
+	// join makes a host whose network breaks after so many bytes; whole reports that it did
+	// not.
 	var total, lost, unheard int
 	join := func(h ident.Host, bytes int) (whole bool) {
 		made, err := authority.At(c.Socket).CreateTokens(ctx, authority.TokenRequest{Hosts: []ident.Host{h}})

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestEpisode_ForgesNoLine: what an episode says of itself is never a line of its own.
+// TestEpisode_ForgesNoLine: text of an episode never becomes an output line of its own.
 func TestEpisode_ForgesNoLine(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "01ARZ3NDEKTSV4RRFFQ69G5FA1")
 	if err := os.Mkdir(dir, 0o755); err != nil {

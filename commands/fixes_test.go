@@ -15,8 +15,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// fixes returns what the program says to paste: of every check, of every refusal,
-// and what stands elsewhere in the code as a text that names a machine.
+// fixes returns the fixes of the program: of every check and every refusal, and those
+// elsewhere in the code that name a machine.
 func fixes(t *testing.T) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -57,9 +57,8 @@ func fixes(t *testing.T) map[string]string {
 
 var onMachine = regexp.MustCompile(`^on (HOST|the lab host|the receiver): `)
 
-// TestFixes_CanBePasted: what follows the machine's name is a command with tools
-// that are there, or a comment; commands of ours exist, with their flags. Only
-// "nothing" is said in words.
+// TestFixes_CanBePasted: after the machine's name comes a command with installed tools, or
+// a comment; cis490 commands exist, with their flags. Only "nothing" is in words.
 func TestFixes_CanBePasted(t *testing.T) {
 	tools := regexp.MustCompile(`^(sudo (-u cis490-rec )?)?(cis490|chmod|\./cis490|systemctl|journalctl|df|cat|getent|grep|chown|` +
 		`timedatectl|modprobe|dmesg|mount|ls) `)

@@ -15,12 +15,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// waiting is a place where a command waits: it returns arguments, and a function that
-// reports whether the command of a process has come there.
+// waiting is a place where a command blocks: it returns arguments, and a function that
+// reports whether the process has reached it.
 type waiting func(t *testing.T) (args []string, stdin *os.File, there func(pid int) bool)
 
-// TestInterrupt_EndsWhereverItWaits: one signal is enough, for every command that can
-// wait for somebody else. Its own limits are minutes.
+// TestInterrupt_EndsWhereverItWaits: one signal ends every command that can wait for
+// another process. Its own timeouts are minutes.
 func TestInterrupt_EndsWhereverItWaits(t *testing.T) {
 	r := newSite(t)
 	r.record(1, 1<<10)
@@ -109,7 +109,7 @@ func onStdin(args ...string) waiting {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { _, _ = in.Close(), out.Close() })
-		return append(args, t.TempDir()), in, func(int) bool { // it has read what there is
+		return append(args, t.TempDir()), in, func(int) bool { // it has read all input
 			n, err := unix.IoctlGetInt(int(in.Fd()), unix.TIOCINQ)
 			return err == nil && n == 0
 		}
@@ -143,7 +143,7 @@ func onLock(args ...string) waiting {
 	}
 }
 
-// onChildren waits until a command has children, which is how demo lives.
+// onChildren waits until a command has children, as demo does.
 func onChildren(args ...string) waiting {
 	return func(*testing.T) ([]string, *os.File, func(int) bool) {
 		return args, nil, func(pid int) bool {
@@ -174,7 +174,7 @@ func onFIFO(args ...string) waiting {
 	}
 }
 
-// onReceiver lets a command ask a receiver that accepts and says nothing.
+// onReceiver runs a command against a receiver that accepts connections and sends nothing.
 func (r *site) onReceiver(args ...string) waiting {
 	return func(t *testing.T) ([]string, *os.File, func(int) bool) {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -195,7 +195,7 @@ func (r *site) onReceiver(args ...string) waiting {
 	}
 }
 
-// onSocket lets a command ask an authority that accepts and says nothing.
+// onSocket runs a command against an authority that accepts connections and sends nothing.
 func (r *site) onSocket(name string, args ...string) waiting {
 	return func(t *testing.T) ([]string, *os.File, func(int) bool) {
 		dir, err := os.MkdirTemp("/tmp", "cis490-test-") //nolint:usetesting // a socket's path is short
@@ -240,7 +240,7 @@ func accepted(t *testing.T, l net.Listener) func(int) bool {
 	}
 }
 
-// TestInterrupt_NobodyReads: a command whose output nobody reads ends, too.
+// TestInterrupt_NobodyReads: a command whose output nobody reads ends too.
 func TestInterrupt_NobodyReads(t *testing.T) {
 	r, w, err := os.Pipe()
 	if err != nil {

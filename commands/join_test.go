@@ -17,8 +17,8 @@ import (
 	"cis490/receiver/authority"
 )
 
-// TestJoinScript_OnMachinesAsTheyAre runs the script of token create --out where the host
-// name is in capitals or has dots, where curl is missing, and where /tmp is noexec.
+// TestJoinScript_OnMachinesAsTheyAre runs the script of token create --out on hosts whose
+// name has capitals or dots, that lack curl, or whose /tmp is noexec.
 func TestJoinScript_OnMachinesAsTheyAre(t *testing.T) {
 	const binary = "#!/bin/sh\necho joined with $(cat)\n"
 	sum := sha256.Sum256([]byte(binary))

@@ -14,8 +14,8 @@ import (
 
 var kills = flag.Int("kills", 12, "how often TestShip_Killed kills the shipper")
 
-// TestShip_Killed kills the shipper again and again at any moment of its work,
-// and now and then the receiver too. In the end both sides have the same, once.
+// TestShip_Killed kills the shipper repeatedly at random moments, and sometimes the
+// receiver. In the end both sides have the same episodes, once each.
 func TestShip_Killed(t *testing.T) {
 	r := newSite(t)
 	var restarts, amid int
@@ -24,7 +24,7 @@ func TestShip_Killed(t *testing.T) {
 		ship := exec.Command("cis490", "ship", "--config", r.path("lab.toml"))
 		ship.Stderr = r.create("ship.log")
 		r.must(ship.Start())
-		// It starts, pings and then works: most often it is hit in the midst of it.
+		// It starts, pings and then works: most kills hit it at work.
 		before := r.stored()
 		r.until("it ships, or is about to", func() bool { return r.stored() > before || rand.IntN(20) == 0 })
 		time.Sleep(time.Duration(rand.IntN(40)) * time.Millisecond)
@@ -67,7 +67,7 @@ func TestShip_Killed(t *testing.T) {
 	}
 }
 
-// stored counts the tarballs that the receiver has.
+// stored counts the receiver's tarballs.
 func (r *site) stored() int {
 	all, err := filepath.Glob(filepath.Join(r.path("rx"), "episodes", siteHost, "*"))
 	r.must(err)

@@ -25,7 +25,7 @@ func TestReleaseExperiment(t *testing.T) {
 	if e, err := releaseExperiment(dir); err != nil || e.Name != "brought-along" || e.Digest == own.Digest {
 		t.Errorf("beside the binary: %q, %v", e.Name, err)
 	}
-	// What a release brought and is damaged is no reason to record something else.
+	// A damaged experiment of a release is not replaced by another one.
 	if err := os.WriteFile(path, brought[:len(brought)/2], 0o644); err != nil {
 		t.Fatal(err)
 	}

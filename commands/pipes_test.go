@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestPipes: a pipe in the place of any file below data_dir, which the service's user
-// can put there, keeps no command of root waiting. What needs the file says its name.
+// TestPipes: a pipe in the place of any file below data_dir, which the service's user can
+// put there, does not block a command of root. A command that needs the file names it.
 func TestPipes(t *testing.T) {
 	for name, all := range map[string]struct {
 		config string

@@ -9,7 +9,7 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// TestPrometheusRules_NameEverySymptom, and promtool, where it is, takes them.
+// TestPrometheusRules_NameEverySymptom: and promtool, if installed, accepts them.
 func TestPrometheusRules_NameEverySymptom(t *testing.T) {
 	const path = "../docs/prometheus-rules.yml"
 	b, err := os.ReadFile(path)

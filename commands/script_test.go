@@ -19,7 +19,7 @@ import (
 	"cis490/internal/version"
 )
 
-// testCommit is what the scripts' binary says of itself.
+// testCommit is the commit of the scripts' binary.
 const testCommit = "0123456789abcdef0123456789abcdef01234567"
 
 var update = flag.Bool("update", false, "write what the commands print into the scripts and golden files")
@@ -43,9 +43,9 @@ func testEnv() commands.Env {
 	}
 }
 
-// TestScripts runs the command line as a user sees it. Beside testscript's own
-// commands there are `exits CODE CMD…`, which runs a command and wants its exit
-// code, and `waitfile FILE`, which waits until a file has content.
+// TestScripts runs the command line as a user sees it. It adds to testscript's commands:
+// `exits CODE CMD…` runs a command and compares its exit code, and `waitfile FILE` waits
+// until a file has content.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",

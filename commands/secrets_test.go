@@ -24,7 +24,7 @@ func runHere(t *testing.T, args ...string) (code int, out, errs string) {
 	return code, o.String(), e.String()
 }
 
-// TestErrors_ShowNoSecret: a secret that stands in the wrong place is in no error.
+// TestErrors_ShowNoSecret: a secret in the wrong place does not appear in an error.
 func TestErrors_ShowNoSecret(t *testing.T) {
 	const token = "c490.eyJob3N0IjoibGFiLTAxIiwi-s3cretXYZ"
 	dir := t.TempDir()
@@ -74,7 +74,7 @@ func TestErrors_ShowNoSecret(t *testing.T) {
 	}
 }
 
-// TestOutput_HasNoHiddenCharacters: of an argument, a file name and a config.
+// TestOutput_HasNoHiddenCharacters: neither of an argument, nor of a file name or a config.
 func TestOutput_HasNoHiddenCharacters(t *testing.T) {
 	const evil = "a\x1b[31m\u202eb\u200b\rc\xff"
 	dir := t.TempDir()
@@ -100,8 +100,8 @@ func TestOutput_HasNoHiddenCharacters(t *testing.T) {
 	}
 }
 
-// TestShip_AnImpossibleNameStopsNothing: a ULID of the year 10889 has a time that no
-// ping could carry.
+// TestShip_AnImpossibleNameStopsNothing: a ULID of the year 10889 has a time that a ping
+// cannot carry.
 func TestShip_AnImpossibleNameStopsNothing(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)

@@ -113,7 +113,7 @@ func TestReconcile_Repair(t *testing.T) {
 		t.Errorf("exit code %d, %q", code, out)
 	}
 
-	// Beside a shipper it moves nothing, and says what to do.
+	// While a shipper runs it moves nothing, and the fix says what to do.
 	r.daemon()
 	r.until("the shipper has compared", func() bool { return strings.Contains(r.read("ship.log"), "reconciled") })
 	r.forget()
@@ -126,8 +126,7 @@ func TestReconcile_Repair(t *testing.T) {
 	}
 }
 
-// TestEpisodeRetry_BesideShipper: what a person lets go is shipped by the shipper
-// that runs, at once.
+// TestEpisodeRetry_BesideShipper: the running shipper ships a released episode at once.
 func TestEpisodeRetry_BesideShipper(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)
@@ -147,8 +146,8 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 	})
 }
 
-// TestShipOnce_Progress: a person at a terminal sees bytes, rate and how long it
-// still takes; a file gets none of it.
+// TestShipOnce_Progress: a terminal shows bytes, rate and remaining time; a file gets none
+// of it.
 func TestShipOnce_Progress(t *testing.T) {
 	r := newSite(t)
 	config := r.read("lab.toml")

@@ -26,7 +26,7 @@ import (
 
 const siteHost = "lab-01"
 
-// site is a receiver, run as a program, and a lab host that it knows.
+// site is a receiver, run as a program, and a lab host in its roster.
 type site struct {
 	tb  testing.TB
 	dir string
@@ -69,7 +69,7 @@ func newSite(tb testing.TB) *site {
 	r.serve()
 	tb.Cleanup(r.stopServing)
 	r.url = "https://" + strings.TrimSpace(r.read("addr"))
-	// A restart comes back at the same address.
+	// A restarted receiver has the same address.
 	r.write("rx.toml", bytes.ReplaceAll([]byte(r.read("rx.toml")), []byte("127.0.0.1:0"), []byte(strings.TrimSpace(r.read("addr")))))
 	r.write("lab.toml", fmt.Appendf(nil, "host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = %q\n[authority]\nurl = %q\n", siteHost,
 		r.path("data"), r.path("certs"), r.url, r.url))
@@ -91,7 +91,7 @@ func (r *site) stopServing() {
 	_ = r.serving.Wait()
 }
 
-// record writes n episodes, whose rows are like telemetry, of about size bytes.
+// record writes n episodes with telemetry-like rows, of about size bytes.
 func (r *site) record(n int, size int64) {
 	block := new(bytes.Buffer)
 	for block.Len() < int(min(size, 16<<20)) {
@@ -112,12 +112,12 @@ func (r *site) record(n int, size int64) {
 			_, err := f.Write(rows[:min(left, int64(len(rows)))])
 			r.must(err)
 		}
-		// What is written back during the race would slow one of the two.
+		// Writeback during the benchmark would slow down one of the two.
 		r.must(errors.Join(f.Sync(), f.Close(), os.WriteFile(filepath.Join(dir, episode.DoneMarker), nil, 0o660)))
 	}
 }
 
-// restamp gives all episodes another commit.
+// restamp changes the commit of all episodes.
 func (r *site) restamp(commit string) {
 	all, err := filepath.Glob(filepath.Join(r.path("data"), "episodes", "*", episode.MetaFile))
 	r.must(err)
@@ -127,7 +127,7 @@ func (r *site) restamp(commit string) {
 	}
 }
 
-// script writes what a person would type for every episode.
+// script writes the commands that a person would type for every episode.
 func (r *site) script() string {
 	dirs, err := os.ReadDir(filepath.Join(r.path("data"), "episodes"))
 	r.must(err)
@@ -155,7 +155,7 @@ func (r *site) script() string {
 	return r.path("typed.sh")
 }
 
-// forget makes the receiver one that has nothing, as a new machine in its place.
+// forget replaces the receiver by an empty one, like a new machine.
 func (r *site) forget() {
 	r.stopServing()
 	r.must(os.RemoveAll(r.path("rx")))
@@ -169,8 +169,8 @@ func (r *site) ready() {
 	})
 }
 
-// cost is what a command took: time, CPU time of it and the receiver together,
-// and its most memory, in KiB; and what it said.
+// cost is what a command used: time, CPU time of it and the receiver together, and its peak
+// memory in KiB; and its output.
 type cost struct {
 	time, cpu time.Duration
 	peak      int
@@ -192,7 +192,7 @@ func (r *site) timed(args ...string) (c cost) {
 	for {
 		select {
 		case <-tick.C:
-			// Not by getrusage(2): that of a child begins with its parent's.
+			// Not by getrusage(2): a child's starts with its parent's.
 			status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
 			_, after, _ := strings.Cut(string(status), "VmHWM:")
 			var kib int

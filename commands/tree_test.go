@@ -26,7 +26,7 @@ func run(t *testing.T, args ...string) (out, errOut string, code int) {
 	return o.String(), e.String(), code
 }
 
-// subcommands reads the names out of a command's help.
+// subcommands reads the names from a command's help.
 func subcommands(t *testing.T, path ...string) []string {
 	t.Helper()
 	out, errOut, code := run(t, append(path, "--help")...)
@@ -47,15 +47,14 @@ func subcommands(t *testing.T, path ...string) []string {
 	return names
 }
 
-// leaf is a command without subcommands, as its help tells of it.
+// leaf is a command without subcommands, as in its help.
 type leaf struct {
 	path  []string
 	help  string
 	flags []string
 }
 
-// leaves walks the whole tree of commands; inner hears of those that have
-// subcommands.
+// leaves walks the whole tree of commands; inner is called for those that have subcommands.
 func leaves(t *testing.T, inner func(path []string)) (all []leaf) {
 	t.Helper()
 	var walk func(path []string)
@@ -79,9 +78,9 @@ func leaves(t *testing.T, inner func(path []string)) (all []leaf) {
 	return all
 }
 
-// TestTree_Manners walks every command: its help says what it does with an example
-// of itself, with flags that it has; a flag or a word that it does not know is a
-// usage error with empty output, that names what was meant.
+// TestTree_Manners walks every command: its help has a description and an example, with
+// flags that exist; an unknown flag or word is a usage error with empty output, and
+// suggests the right one.
 func TestTree_Manners(t *testing.T) {
 	refuses := func(want string, args ...string) {
 		t.Helper()
@@ -153,8 +152,7 @@ are in [exit-codes.md](exit-codes.md).
 	}
 }
 
-// docs/exit-codes.md has every code that a command ends with, under systemd's name
-// for it, and no other.
+// docs/exit-codes.md has every exit code, under systemd's name for it, and no other.
 func TestPage_ExitCodes(t *testing.T) {
 	b, err := os.ReadFile("../docs/exit-codes.md")
 	if err != nil {

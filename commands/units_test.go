@@ -14,8 +14,8 @@ import (
 	"cis490/receiver/store"
 )
 
-// TestUnits_StartWhatTheProgramKnows holds units and command line together: what
-// a unit starts must be a subcommand, with flags and values that it takes.
+// TestUnits_StartWhatTheProgramKnows compares units and command line: what a unit starts
+// must be a subcommand, with its flags and values.
 func TestUnits_StartWhatTheProgramKnows(t *testing.T) {
 	exec := regexp.MustCompile(`(?m)^ExecStart=(\S+) (.+)$`)
 	data := install.UnitData{
@@ -42,9 +42,9 @@ func TestUnits_StartWhatTheProgramKnows(t *testing.T) {
 	}
 }
 
-// TestUnits_ReceiverRemembersItsStore: serve may write where it notes its store, and
-// starts after the disk with the data; fleet-check, which alerts when that is away,
-// starts without it and has somewhere else to write.
+// TestUnits_ReceiverRemembersItsStore: serve may write the note of its store, and starts
+// after the disk with the data; fleet-check, which alerts if that disk is missing, starts
+// without it and has another folder to write to.
 func TestUnits_ReceiverRemembersItsStore(t *testing.T) {
 	data := install.UnitData{Exec: "/cis490", Good: "/cis490", Store: "/store", AuthorityDir: "/authority"}
 	for unit, want := range map[string][]string{

@@ -6,11 +6,11 @@ import (
 	"path/filepath"
 )
 
-// sudoFinds notes if sudo does not look for programs where this one is: by its default on
-// RHEL, for example. Then every command that is printed with sudo says "command not found".
+// sudoFinds prints a note if sudo's secure_path lacks the program's folder, as by default on
+// RHEL: every printed command with sudo would fail with "command not found".
 func (p *Plan) sudoFinds(ctx context.Context) {
 	if exec.CommandContext(ctx, "sudo", "-n", "true").Run() != nil {
-		return // there is none, or root may not use it
+		return // sudo is not installed, or root may not use it
 	}
 	if exec.CommandContext(ctx, "sudo", "-n", "sh", "-c", "command -v "+nameOfUs).Run() == nil {
 		return

@@ -40,8 +40,8 @@ func (p *Plan) resolve(file string, settings ...setting) (changed bool, err erro
 	return changed, nil
 }
 
-// behind returns where a symlink in the place of a folder leads, such as to a larger disk;
-// the path itself if it is not one. Who may have made it, package disk judges.
+// behind returns the target of a symlink in the place of a folder, such as a folder on a
+// larger disk; the path itself if it is not a symlink. Package disk checks who made it.
 func (p *Plan) behind(path string) string {
 	fi, err := p.FS.Lstat(p.at(path))
 	if err != nil || fi.Mode()&fs.ModeSymlink == 0 {

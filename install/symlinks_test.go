@@ -64,7 +64,7 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 }
 
 // TestSymlinks_ProgramFolder: a symlink in the place of /opt/cis490 stays, and the program
-// is where it leads. uninstall removes nothing there that is not its own.
+// is in its target. uninstall removes only its own files there.
 func TestSymlinks_ProgramFolder(t *testing.T) {
 	r := newRig(t)
 	r.enrolls()

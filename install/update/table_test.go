@@ -17,7 +17,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// blamed returns who is reported to be at fault for a release that does not run here, and why.
+// blamed returns what is reported as the cause if a release does not run here.
 func blamed(res update.Result) string {
 	st := res.Status
 	switch {
@@ -34,7 +34,7 @@ func blamed(res update.Result) string {
 // killed ends a run in the middle, as SIGKILL or a power cut does.
 type killed struct{}
 
-// survives makes a run, and reports whether it came to its end.
+// survives performs a run, and reports whether it finished.
 func (r *rig) survives() (res update.Result, err error, alive bool) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -47,7 +47,7 @@ func (r *rig) survives() (res update.Result, err error, alive bool) {
 	return res, err, true
 }
 
-// How a machine and a release can be, and who is to blame then.
+// trials are states of a machine and a release, with what is to blame.
 var trials = map[string]struct {
 	spoil  func(*rig)
 	blamed string
@@ -74,8 +74,8 @@ var trials = map[string]struct {
 	"nothing new runs here": {func(r *rig) { r.selfTest = func() error { return errors.New("permission denied") } }, "machine: ", "v1"},
 }
 
-// TestTrial_KilledAtEachStep: whatever step of a trial the process is killed in, the
-// trial goes on later and blames the one that it would have blamed.
+// TestTrial_KilledAtEachStep: if the process is killed in any step of a trial, the trial
+// continues later with the same verdict.
 func TestTrial_KilledAtEachStep(t *testing.T) {
 	for name, c := range trials {
 		t.Run(name, func(t *testing.T) {
@@ -116,15 +116,14 @@ func TestTrial_KilledAtEachStep(t *testing.T) {
 	}
 }
 
-// TestTrial_KilledAgainAndAgain: a release that takes the machine down with each try is
-// blamed for it; where the version before does so too, or nothing of the release ran, it
-// is not.
+// TestTrial_KilledAgainAndAgain: a release that crashes the machine in each attempt is
+// blamed, unless the previous version does so too, or nothing of the release ran.
 func TestTrial_KilledAgainAndAgain(t *testing.T) {
 	for step, want := range map[string]string{
 		"look": "nobody", "fetch": "nobody", "write": "nobody", "self-test of v2": "nobody",
 		"install of v1": "nobody", "doctor of v1": "nobody", "services of v1": "nobody",
 		"install of v2":  "release: it was applied 3 times and never finished",
-		"services of v2": "nobody", // this process is the version before: it is not the release that dies
+		"services of v2": "nobody", // this process is the previous version: the release did not crash
 		"doctor of v2":   "nobody",
 	} {
 		t.Run(step, func(t *testing.T) {
@@ -222,7 +221,7 @@ func TestTrial_EachStepFails(t *testing.T) {
 	}
 }
 
-// unreachable is a source out of reach.
+// unreachable is a source that cannot be reached.
 type unreachable struct{}
 
 var errRoute = errors.New("no route to host")

@@ -156,9 +156,8 @@ func (s share) Lock(name string) (io.Closer, error) {
 
 var errIgnored = errors.New("ignored")
 
-// TestTakes: whichever call a file system lacks, the folder is refused with its name before
-// anything is left there. A fault that passes by, and a folder that may not be written, are
-// for whoever uses them.
+// TestTakes: a folder whose file system lacks one of the calls is refused by its name, and
+// nothing is left there. Temporary faults and missing rights are not reported here.
 func TestTakes(t *testing.T) {
 	lacks := func(errno error) error { return fmt.Errorf("%w: %w", errno, disk.ErrUnsupported) }
 	for name, c := range map[string]struct {
