@@ -208,3 +208,16 @@ func (e episodes) unindexed(c *receiver.Checked, rows map[ident.Host]int) error 
 	}
 	return nil
 }
+
+// Tarballs returns where an episode is in a data folder, if any host has stored it.
+func Tarballs(fsys disk.FS, dir string, id ident.EpisodeID) (paths []string, err error) {
+	hosts, err := fsys.ReadDir(filepath.Join(dir, store.EpisodesDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	e := episodes{Options{FS: fsys, Dir: dir}}
+	for _, h := range hosts {
+		paths = append(paths, e.path(receiver.Key{Host: ident.Host(h.Name()), Episode: id}))
+	}
+	return paths, err
+}
