@@ -12,8 +12,8 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/ledger"
 	"cis490/internal/wire"
+	"cis490/receiver/local"
 )
 
 // joinToken requests a host's join token, like a maintainer.
@@ -45,27 +45,18 @@ Try in another terminal:
 `, d.dir, d.url, d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
 }
 
-// accepted is the part of an index row that the demo reads.
-type accepted struct {
-	At      time.Time       `json:"received_at"`
-	Host    ident.Host      `json:"host"`
-	Episode ident.EpisodeID `json:"episode"`
-	Size    int64           `json:"size"`
-}
-
 // watch prints each accepted episode until the demo is stopped or, with once, every host
 // has enough episodes.
 func (d *demo) watch(ctx context.Context, once bool) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	start := time.Now()
+	start, index := time.Now(), local.Open(local.Options{FS: disk.OS{}, Dir: d.path("receiver")}).Index
 	seen := map[ident.EpisodeID]bool{}
 	per := map[ident.Host]int{}
 	var bytes int64
 	for {
-		for row, err := range ledger.Rows(disk.OS{}, d.path("receiver", "index.jsonl"), "received_at", time.Time{}) {
-			var e accepted
-			if err := errors.Join(err, json.Unmarshal(row.Line, &e)); err != nil {
+		for e, err := range index.Since(time.Time{}) {
+			if err != nil {
 				return err
 			}
 			if seen[e.Episode] {

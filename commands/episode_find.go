@@ -18,6 +18,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver/local"
 )
 
 // opened is an episode whose files are readable as a folder.
@@ -73,14 +74,7 @@ func placesOf(p placement, id ident.EpisodeID) (all []string, err error) {
 		if err != nil {
 			return nil, err
 		}
-		hosts, err := (disk.OS{}).ReadDir(filepath.Join(conf.DataDir, "episodes"))
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		for _, h := range hosts {
-			all = append(all, filepath.Join(conf.DataDir, "episodes", h.Name(), string(id)+wire.TarballSuffix))
-		}
-		return all, err
+		return local.Tarballs(disk.OS{}, conf.DataDir, id)
 	}
 	conf, _, err := config.LoadLabHost(p.path)
 	for _, place := range []string{

@@ -19,14 +19,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/store"
+	"cis490/receiver"
 )
 
 // How much is copied before serve is asked to let go of it.
@@ -37,8 +36,8 @@ const (
 
 // Options describe a run.
 type Options struct {
-	FS      disk.FS
-	DataDir string    // the receiver's
+	Backend receiver.Backend
+	FS      disk.FS   // has the target
 	To      string    // the folder that gets HOST/EPISODE.tar.zst
 	Before  time.Time // episodes that were stored before are moved
 	// Archive asks serve to note copies and to remove its tarballs, and returns
@@ -82,31 +81,33 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	r := run{Options: o}
 	// Two runs would write over each other's copies: the one could name what the
 	// other has just begun, and serve let go of the whole.
-	if l, ok := o.FS.(disk.Locker); ok {
-		lock, err := l.Lock(filepath.Join(o.DataDir, store.EpisodesDir))
-		if errors.Is(err, disk.ErrLocked) {
-			err = fault.Exit(fault.Fix(fmt.Errorf("another archive is at work: %w", err), "wait for its end, then again"), fault.TempFail)
-		}
-		if err != nil {
-			return r.done, err
-		}
-		defer func() { _ = lock.Close() }() // a lock has nothing to lose
+	lease, err := o.Backend.Lease(receiver.Moving)
+	if errors.Is(err, receiver.ErrLeased) {
+		err = fault.Exit(fault.Fix(fmt.Errorf("another archive is at work: %w", err), "wait for its end, then again"), fault.TempFail)
 	}
-	hosts, err := o.FS.ReadDir(filepath.Join(o.DataDir, store.EpisodesDir))
 	if err != nil {
-		return r.done, fmt.Errorf("list hosts: %w", err)
+		return r.done, err
 	}
-	for _, e := range hosts {
-		h, err := ident.ParseHost(e.Name())
-		if err != nil || !e.IsDir() {
-			continue
+	defer func() { _ = lease.Close() }() // a lease has nothing to lose
+	batch := copied{sizes: map[ident.EpisodeID]int64{}}
+	for e, err := range o.Backend.Episodes.List(ctx) {
+		if batch.host != e.Host && err == nil {
+			if err := r.letGo(ctx, &batch); err != nil {
+				return r.done, fmt.Errorf("archive %s: %w", batch.host, err)
+			}
+			batch.host = e.Host
 		}
-		err = r.host(ctx, h)
-		if notOurs(err) { // the folder itself; the other hosts' are moved
-			r.done.Left = append(r.done.Left, fmt.Sprintf("%s: %s", h, err))
+		if err == nil {
+			err = r.episode(ctx, &batch, e)
+		}
+		if notOurs(err) { // the host's folder; the other hosts' are moved
+			r.done.Left = append(r.done.Left, fmt.Sprintf("%s: %s", e.Host, err))
 		} else if err != nil {
-			return r.done, fmt.Errorf("archive %s: %w", h, err)
+			return r.done, fmt.Errorf("archive %s: %w", e.Host, err)
 		}
+	}
+	if err := r.letGo(ctx, &batch); err != nil {
+		return r.done, fmt.Errorf("archive %s: %w", batch.host, err)
 	}
 	return r.done, nil
 }
@@ -116,69 +117,49 @@ type run struct {
 	done Result
 }
 
-// copied is what waits for serve to let go of it.
+// copied is what waits for serve to let go of it: episodes of one host.
 type copied struct {
+	host  ident.Host
 	pairs []wire.Pair
 	sizes map[ident.EpisodeID]int64
 	bytes int64
 }
 
-func (r *run) host(ctx context.Context, h ident.Host) error {
-	from, to := filepath.Join(r.DataDir, store.EpisodesDir, string(h)), filepath.Join(r.To, string(h))
-	entries, err := r.FS.ReadDir(from)
-	if err != nil {
+func (r *run) episode(ctx context.Context, batch *copied, e receiver.Stored) error {
+	switch {
+	case !e.At.Before(r.Before):
+		return nil
+	case e.Err != nil:
+		r.leave(e.Host, e.Episode, e.Err)
+		return nil
+	case e.Size > r.Limit:
+		r.leave(e.Host, e.Episode, fmt.Errorf("larger than limits.episode_size, %d bytes", r.Limit))
+		return nil
+	case r.DryRun:
+		r.done.Episodes++
+		r.done.Bytes += e.Size
+		return nil
+	}
+	to := filepath.Join(r.To, string(e.Host))
+	if err := disk.MkdirAll(r.FS, to, 0o750); err != nil {
 		return err
 	}
-	batch := copied{sizes: map[ident.EpisodeID]int64{}}
-	for _, e := range entries {
-		name, ok := strings.CutSuffix(e.Name(), wire.TarballSuffix)
-		id, err := ident.ParseEpisodeID(name)
-		if !ok || err != nil {
-			continue
-		}
-		fi, err := r.FS.Lstat(filepath.Join(from, e.Name()))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err := errors.Join(err, ctx.Err()); err != nil {
-			return err
-		}
-		if !fi.ModTime().Before(r.Before) {
-			continue
-		}
-		if !fi.Mode().IsRegular() {
-			r.leave(h, id, disk.ErrNotRegular)
-			continue
-		}
-		if fi.Size() > r.Limit {
-			r.leave(h, id, fmt.Errorf("larger than limits.episode_size, %d bytes", r.Limit))
-			continue
-		}
-		if r.DryRun {
-			r.done.Episodes++
-			r.done.Bytes += fi.Size()
-			continue
-		}
-		if err := disk.MkdirAll(r.FS, to, 0o750); err != nil {
-			return err
-		}
-		d, err := r.copy(filepath.Join(from, e.Name()), filepath.Join(to, e.Name()))
-		if errors.Is(err, errOther) || errors.Is(err, errNoCopy) || notOurs(err) {
-			r.leave(h, id, err)
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		batch.pairs = append(batch.pairs, wire.Pair{Episode: id, Digest: d})
-		batch.sizes[id] = fi.Size()
-		if batch.bytes += fi.Size(); len(batch.pairs) >= batchFiles || batch.bytes >= batchBytes {
-			if err := r.letGo(ctx, h, to, &batch); err != nil {
-				return err
-			}
-		}
+	d, err := r.copy(e.Key, filepath.Join(to, string(e.Episode)+wire.TarballSuffix))
+	switch {
+	case errors.Is(err, errOther), errors.Is(err, errNoCopy), notOurs(err):
+		r.leave(e.Host, e.Episode, err)
+		return nil
+	case errors.Is(err, errGone):
+		return nil
+	case err != nil:
+		return err
 	}
-	return r.letGo(ctx, h, to, &batch)
+	batch.pairs = append(batch.pairs, wire.Pair{Episode: e.Episode, Digest: d})
+	batch.sizes[e.Episode] = e.Size
+	if batch.bytes += e.Size; len(batch.pairs) >= batchFiles || batch.bytes >= batchBytes {
+		return r.letGo(ctx, batch)
+	}
+	return nil
 }
 
 // notOurs reports whether an error is about a name that serve did not make: a link,
@@ -193,10 +174,11 @@ func (r *run) leave(h ident.Host, id ident.EpisodeID, why error) {
 }
 
 // letGo makes the copies' names durable and asks serve to let go of the tarballs.
-func (r *run) letGo(ctx context.Context, h ident.Host, to string, b *copied) error {
+func (r *run) letGo(ctx context.Context, b *copied) error {
 	if len(b.pairs) == 0 {
 		return nil
 	}
+	h, to := b.host, filepath.Join(r.To, string(b.host))
 	// The target too: the host's folder may be of a run that failed to make it durable.
 	if err := errors.Join(r.FS.SyncDir(r.To), r.FS.SyncDir(to)); err != nil {
 		return err
@@ -213,7 +195,7 @@ func (r *run) letGo(ctx context.Context, h ident.Host, to string, b *copied) err
 	for id := range b.sizes {
 		r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: serve has it with another digest, or is still at it", h, id))
 	}
-	*b = copied{sizes: map[ident.EpisodeID]int64{}}
+	*b = copied{host: h, sizes: map[ident.EpisodeID]int64{}}
 	if r.Moved != nil {
 		r.Moved(r.done)
 	}
@@ -225,20 +207,30 @@ var (
 	errNoCopy = errors.New("what is at the target is no file of its own")
 )
 
+// errGone reports a tarball that was archived after it was listed.
+var errGone = errors.New("the tarball is gone")
+
 // copy makes a copy that is compared with what was read, and returns its digest.
 // Its name is not durable yet.
-func (r *run) copy(from, to string) (ident.Digest, error) {
+func (r *run) copy(k receiver.Key, to string) (_ ident.Digest, err error) {
+	from, err := r.Backend.Episodes.Open(k)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", errGone
+	}
+	if err != nil {
+		return "", err
+	}
+	defer func() { _ = from.Close() }() // only read
 	if fi, err := r.FS.Lstat(to); !errors.Is(err, fs.ErrNotExist) {
-		// Through a symlink or a bind mount it would be compared with itself.
-		own, err0 := r.FS.Lstat(from)
-		if err := errors.Join(err, err0); err != nil {
+		if err != nil {
 			return "", err
 		}
-		if !fi.Mode().IsRegular() || disk.SameFile(fi, own) {
+		// Through a symlink or a bind mount it would be compared with itself.
+		if !fi.Mode().IsRegular() || sameFile(fi, from) {
 			return "", fmt.Errorf("%w: %s", errNoCopy, to)
 		}
 		there, err1 := r.digest(to)
-		here, err2 := r.digest(from)
+		here, err2 := r.read(from, io.Discard)
 		if err := errors.Join(err1, err2); err != nil {
 			return "", err
 		}
@@ -248,12 +240,14 @@ func (r *run) copy(from, to string) (ident.Digest, error) {
 		return here, r.sync(to)
 	}
 	partial := to + disk.Partial
-	sum := sha256.New()
-	err := disk.WriteSync(r.FS, partial, 0o640, func(w io.Writer) error { return r.read(from, io.MultiWriter(w, sum)) })
+	var want ident.Digest
+	err = disk.WriteSync(r.FS, partial, 0o640, func(w io.Writer) (err error) {
+		want, err = r.read(from, w)
+		return err
+	})
 	if err != nil {
 		return "", err
 	}
-	want := ident.Digest(hex.EncodeToString(sum.Sum(nil)))
 	got, err := r.digest(partial)
 	if err == nil && got != want {
 		err = fmt.Errorf("%s was read back as %s, written was %s", partial, got, want)
@@ -267,6 +261,16 @@ func (r *run) copy(from, to string) (ident.Digest, error) {
 	return want, nil
 }
 
+// sameFile reports whether a name at the target leads to the store's own file.
+func sameFile(fi fs.FileInfo, from receiver.Tarball) bool {
+	f, ok := from.(interface{ Stat() (fs.FileInfo, error) })
+	if !ok {
+		return false
+	}
+	own, err := f.Stat()
+	return err != nil || disk.SameFile(fi, own)
+}
+
 // sync makes a copy durable that an earlier run has left.
 func (r *run) sync(path string) error {
 	f, err := r.FS.OpenFile(path, os.O_RDWR, 0)
@@ -277,17 +281,18 @@ func (r *run) sync(path string) error {
 }
 
 func (r *run) digest(path string) (ident.Digest, error) {
-	sum := sha256.New()
-	err := r.read(path, sum)
-	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), err
-}
-
-func (r *run) read(path string, w io.Writer) error {
 	f, err := r.FS.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
-		return err
+		return "", err
 	}
-	// A file that grows meanwhile gets another digest than serve has, and stays.
-	_, err = io.Copy(w, io.LimitReader(f, r.Limit+1))
-	return errors.Join(err, f.Close())
+	d, err := r.read(f, io.Discard)
+	return d, errors.Join(err, f.Close())
+}
+
+// read copies a tarball to w and returns its digest. One that grows meanwhile gets
+// another digest than serve has, and stays.
+func (r *run) read(from io.Reader, w io.Writer) (ident.Digest, error) {
+	sum := sha256.New()
+	_, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(from, r.Limit+1))
+	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), err
 }

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/archive"
+	"cis490/receiver/local"
 )
 
 // onDisk makes a store of one episode on a real disk, and a target.
@@ -19,12 +20,12 @@ func onDisk(t *testing.T) (o archive.Options, tarball, copied string) {
 	t.Helper()
 	dir := t.TempDir()
 	o = archive.Options{
-		FS: disk.OS{}, DataDir: filepath.Join(dir, "data"), To: filepath.Join(dir, "archive"),
+		FS: disk.OS{}, Backend: local.Open(local.Options{FS: disk.OS{}, Dir: filepath.Join(dir, "data")}), To: filepath.Join(dir, "archive"),
 		Before: time.Now().Add(time.Hour), Limit: 1 << 20,
 	}
 	k := episodes[0]
 	name := filepath.Join(string(k.Host), string(k.Episode)+wire.TarballSuffix)
-	tarball, copied = filepath.Join(o.DataDir, "episodes", name), filepath.Join(o.To, name)
+	tarball, copied = filepath.Join(o.Backend.Name, "episodes", name), filepath.Join(o.To, name)
 	for _, at := range []string{tarball, copied} {
 		if err := os.MkdirAll(filepath.Dir(at), 0o755); err != nil {
 			t.Fatal(err)

@@ -28,11 +28,11 @@ func TestRun_RacedByALink(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, target := range map[string]string{filepath.Dir(tarball): away, tarball: secret} {
-		link := filepath.Join(o.DataDir, "link")
+		link := filepath.Join(o.Backend.Name, "link")
 		if err := os.Symlink(target, link); err != nil {
 			t.Fatal(err)
 		}
-		rival.Give(t, o.DataDir)
+		rival.Give(t, o.Backend.Name)
 		stop := rival.Exchange(t, name, link)
 		for range 200 {
 			_, _ = archive.Run(t.Context(), o) // it may refuse
@@ -64,7 +64,7 @@ func TestRun_LeavesWhatIsNoTarball(t *testing.T) {
 			t.Fatal(err)
 		}
 		// Of another host too, whose whole folder is none.
-		if err := os.Symlink("/etc", filepath.Join(o.DataDir, "episodes", "aaa")); err != nil {
+		if err := os.Symlink("/etc", filepath.Join(o.Backend.Name, "episodes", "aaa")); err != nil {
 			t.Fatal(err)
 		}
 		got, err := archive.Run(t.Context(), o)
@@ -83,8 +83,8 @@ func TestRun_LeavesWhatIsNoTarball(t *testing.T) {
 // TestRun_LeavesAHardLink: a file of root's is not the store's by another name.
 func TestRun_LeavesAHardLink(t *testing.T) {
 	o, tarball, copied := onDisk(t)
-	rival.Give(t, o.DataDir)
-	secret := filepath.Join(filepath.Dir(o.DataDir), "secret")
+	rival.Give(t, o.Backend.Name)
+	secret := filepath.Join(filepath.Dir(o.Backend.Name), "secret")
 	err := errors.Join(os.Remove(tarball), os.WriteFile(secret, []byte("SECRET"), 0o600), os.Link(secret, tarball))
 	if err != nil {
 		t.Fatal(err)
@@ -107,10 +107,10 @@ func TestCheck_FollowsNoLinkOfAnother(t *testing.T) {
 		t.Fatal(err)
 	}
 	rival.Give(t, theirs)
-	if err := archive.Check(o.DataDir, filepath.Join(theirs, "archive")); err == nil {
+	if err := archive.Check(o.Backend.Name, filepath.Join(theirs, "archive")); err == nil {
 		t.Error("the link was followed")
 	}
-	if err := archive.Check(o.DataDir, o.To); err != nil {
+	if err := archive.Check(o.Backend.Name, o.To); err != nil {
 		t.Error(err)
 	}
 }

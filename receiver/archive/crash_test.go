@@ -63,7 +63,7 @@ func (r *rx) put(k receiver.Key) error {
 
 func (r *rx) archive(d *faultdisk.Disk) (archive.Result, error) {
 	return archive.Run(context.Background(), archive.Options{
-		FS: d, DataDir: data, To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour),
+		FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour),
 		Archive: func(_ context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 			want := map[ident.EpisodeID]ident.Digest{}
 			for _, p := range pairs {
@@ -217,7 +217,7 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	if err := r.check(d, false); err != nil {
 		t.Error(err)
 	}
-	got, err = archive.Run(t.Context(), archive.Options{FS: d, DataDir: data, To: target, Limit: 1 << 20, Before: time.Now().Add(-time.Hour)})
+	got, err = archive.Run(t.Context(), archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(-time.Hour)})
 	if err != nil || got.Episodes != 0 {
 		t.Errorf("young ones: %+v, %v", got, err)
 	}
@@ -231,7 +231,7 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := archive.Run(cancelled, archive.Options{FS: d, DataDir: data, To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(err, context.Canceled) {
+	if _, err := archive.Run(cancelled, archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

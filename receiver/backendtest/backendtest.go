@@ -51,7 +51,7 @@ func admitted() error { return nil }
 // Run runs every case against empty storage of its own.
 func Run(t *testing.T, empty func(t *testing.T) Maker) {
 	for name, check := range map[string]func(Maker) error{
-		"episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "search": search, "follow": follow,
+		"stored episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "search": search, "follow": follow,
 		"documents": documents, "leases": leases,
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -32,6 +32,8 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver"
+	"cis490/receiver/local"
+	"cis490/receiver/store"
 )
 
 // Schema names the format; it is in the first entry of each backup.
@@ -76,8 +78,8 @@ func (p Places) entries() map[string]string {
 		"config/operator": p.Operator,
 		"authority/":      p.Authority,
 		"data/":           p.Data,
-		"releases/":       filepath.Join(p.Data, "releases"),
-		"archived/":       filepath.Join(p.Data, "archived"), // or hosts would send those again
+		"releases/":       local.ReleasesDir(p.Data),
+		"archived/":       filepath.Join(p.Data, store.ArchivedDir), // or hosts would send those again
 	}
 }
 
@@ -104,7 +106,7 @@ func (p Places) place(name string) (string, bool) {
 // saved tells whether a file directly in the data folder is saved: the ledgers
 // but the index, and what is known of the hosts.
 func saved(name string) bool {
-	return name == "contacts.json" || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != "index.jsonl"
+	return name == receiver.ContactsDoc || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
 }
 
 // caKey is the authority's, and what a backup is for.

@@ -285,7 +285,7 @@ func TestClock_HostsAreNotBlamed(t *testing.T) {
 // TestFacts_QuietCountsNoOutageTwice: outages may have a stretch in common.
 func TestFacts_QuietCountsNoOutageTwice(t *testing.T) {
 	f := facts(nil)
-	f.Away = []Span{{ago(40 * time.Minute), ago(20 * time.Minute)}, {ago(90 * time.Minute), ago(30 * time.Minute)}, {ago(25 * time.Minute), ago(24 * time.Minute)}}
+	f.Away = []contacts.Span{{From: ago(40 * time.Minute), To: ago(20 * time.Minute)}, {From: ago(90 * time.Minute), To: ago(30 * time.Minute)}, {From: ago(25 * time.Minute), To: ago(24 * time.Minute)}}
 	if got := f.quiet(ago(time.Hour)); got != 20*time.Minute {
 		t.Errorf("quiet for %v, want 20 min", got)
 	}

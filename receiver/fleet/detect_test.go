@@ -12,6 +12,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -60,7 +61,7 @@ func TestJudge_Edges(t *testing.T) {
 	seconds := func(m, s int) time.Duration { return time.Duration(m)*time.Minute + time.Duration(s)*time.Second }
 	for name, c := range map[string]struct {
 		h    Host
-		away []Span
+		away []contacts.Span
 		want string // symptoms and codes of reasons
 	}{
 		"ships":                           {Host{Roster: active(day), Accepted: ago(time.Minute)}, nil, ""},
@@ -72,11 +73,11 @@ func TestJudge_Edges(t *testing.T) {
 		"beyond a day":                    {Host{Roster: active(48 * time.Hour), Accepted: ago(day + 1)}, nil, "gone/nothing"},
 		"beyond a day, times forgotten":   {Host{Roster: active(72 * time.Hour), Stored: true}, nil, "gone/nothing"},
 		"decommissioned":                  {Host{Roster: &roster.Host{State: roster.Gone}, Accepted: ago(time.Hour), Bare: ago(time.Minute)}, nil, ""},
-		"receiver was down for it all":    {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(44 * time.Minute), now}}, ""},
-		"receiver was down 20 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(40 * time.Minute), ago(20 * time.Minute)}}, ""},
-		"receiver was down 10 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(40 * time.Minute), ago(30 * time.Minute)}}, "silent/nothing"},
-		"receiver down before it":         {Host{Accepted: ago(45 * time.Minute)}, []Span{{ago(3 * time.Hour), ago(2 * time.Hour)}}, "silent/nothing"},
-		"receiver was off for three days": {Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []Span{{ago(3 * day), ago(5 * time.Minute)}}, ""},
+		"receiver was down for it all":    {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(44 * time.Minute), To: now}}, ""},
+		"receiver was down 20 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(20 * time.Minute)}}, ""},
+		"receiver was down 10 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(30 * time.Minute)}}, "silent/nothing"},
+		"receiver down before it":         {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(3 * time.Hour), To: ago(2 * time.Hour)}}, "silent/nothing"},
+		"receiver was off for three days": {Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []contacts.Span{{From: ago(3 * day), To: ago(5 * time.Minute)}}, ""},
 
 		"alive, nothing recorded": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute)}}, nil, "silent/not-recording"},
 		"alive, all waits":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping"},
@@ -126,11 +127,11 @@ func TestJudge_Edges(t *testing.T) {
 		"outbox grew":            {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
 		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
 		"grew by a little":       {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
-		"rebooted":               {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(8 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+		"rebooted":               {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(8 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, ""},
 		"token tried by a thief": {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(time.Hour)}}, nil, "token-misused/token-stolen"},
 		"that was long ago":      {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(25 * time.Hour)}}, nil, ""},
-		"two under one name":     {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(3 * time.Minute)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, "cloned/two-machines"},
-		"were two, long ago":     {Host{Accepted: ago(time.Minute), Boots: []Boot{{"a", ago(9 * time.Hour), ago(6 * time.Hour)}, {"b", ago(7 * time.Hour), ago(time.Minute)}}}, nil, ""},
+		"two under one name":     {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(3 * time.Minute)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, "cloned/two-machines"},
+		"were two, long ago":     {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(6 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, ""},
 	} {
 		f := facts(&c.h)
 		f.Away = c.away

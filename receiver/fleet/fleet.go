@@ -27,8 +27,8 @@ type Facts struct {
 	Now      time.Time
 	Limits   Limits
 	Hosts    map[ident.Host]*Host
-	Away     []Span      // when the receiver was not ready to take anything
-	Receiver []check.Row // its own checks
+	Away     []contacts.Span // when the receiver was not ready to take anything
+	Receiver []check.Row     // its own checks
 	Held     map[Key]Entry
 	Seen     map[Key]time.Time // since when a finding has been there, also before it counts
 	Known    func(id string) (check.Check, bool)
@@ -67,9 +67,6 @@ func (l Limits) steady() time.Duration { return l.SilentAfter * 2 / 15 }
 // trend is the time over which pings are compared with each other [1 h].
 func (l Limits) trend() time.Duration { return 2 * l.SilentAfter }
 
-// Span is a stretch of time.
-type Span struct{ From, To time.Time }
-
 // Host is what is known of one host. A zero time is "never, as far as is known".
 type Host struct {
 	Roster   *roster.Host // nil: the roster does not have it
@@ -83,7 +80,7 @@ type Host struct {
 	Heard    Contact
 	Knock    Knock // the last contact that was refused
 	Snapshot Snapshot
-	Boots    []Boot // the last few boot ids that it was heard under
+	Boots    []contacts.Boot // the last few boot ids that it was heard under
 	Growth   Growth
 	Version  string       // that it runs, as it says
 	Offered  string       // that it should run; empty: none is offered
@@ -100,12 +97,6 @@ type Refusal struct {
 	Detail string
 	// Blocked tells that the gate refuses that commit on purpose, as it is now.
 	Blocked bool
-}
-
-// Boot is a boot id, when it was first heard and when last.
-type Boot struct {
-	ID          string
-	First, Last time.Time
 }
 
 // Contact is the last ping, and when the host was heard at all.
@@ -175,7 +166,7 @@ func (h *Host) sign(since time.Time) time.Time { return later(later(h.Accepted, 
 // the receiver was not ready.
 func (f *Facts) quiet(since time.Time) time.Duration {
 	d := f.Now.Sub(since)
-	away := slices.SortedFunc(slices.Values(f.Away), func(a, b Span) int { return a.From.Compare(b.From) })
+	away := slices.SortedFunc(slices.Values(f.Away), func(a, b contacts.Span) int { return a.From.Compare(b.From) })
 	for _, s := range away {
 		from, to := later(s.From, since), s.To
 		if to.After(f.Now) {

@@ -90,12 +90,12 @@ func (f *Facts) away(c contacts.Contacts, now time.Time) {
 		if o.To.IsZero() {
 			o.To = now
 		}
-		f.Away = append(f.Away, Span{o.From, o.To})
+		f.Away = append(f.Away, o)
 	}
 	n := len(c.Receiver.Outages)
 	running := n > 0 && c.Receiver.Outages[n-1].To.IsZero()
 	if !c.WrittenAt.IsZero() && !running && now.Sub(c.WrittenAt) > beat {
-		f.Away = append(f.Away, Span{c.WrittenAt, now})
+		f.Away = append(f.Away, contacts.Span{From: c.WrittenAt, To: now})
 	}
 }
 
@@ -129,7 +129,7 @@ func (f *Facts) missRoster(before int) int {
 		return before
 	}
 	f.Broken = errors.Join(f.Broken, fmt.Errorf("%w: it had %d", errRoster, before))
-	f.Unread, f.Away = true, append(f.Away, Span{To: f.Now})
+	f.Unread, f.Away = true, append(f.Away, contacts.Span{To: f.Now})
 	return before
 }
 
@@ -219,7 +219,7 @@ func (h *Host) contact(c *contacts.Contact) {
 		if n := len(b.ID); n != len("00000000-0000-0000-0000-000000000000") && n != len("00000000000000000000000000000000") {
 			continue // a host that could not tell; a container's has no dashes
 		}
-		h.Boots = append(h.Boots, Boot{b.ID, b.First, b.Last})
+		h.Boots = append(h.Boots, b)
 	}
 	// A knock that is proven counts before any claim.
 	if n := len(c.Proven); n > 0 {

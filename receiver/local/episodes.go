@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"iter"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -30,13 +32,36 @@ func (e episodes) path(k receiver.Key) string {
 	return filepath.Join(e.dir(k.Host), string(k.Episode)+wire.TarballSuffix)
 }
 
-// Open opens the file. The kernel can send it by itself where it is the machine's own.
-func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) {
-	f, err := disk.OS{}.Open(e.path(k))
+// Open opens the file.
+func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) { return openFile(e.o.FS, e.path(k)) }
+
+// section is an open file that can be sought in.
+type section struct {
+	*io.SectionReader
+	disk.File
+}
+
+// Read reads at the present place.
+func (s section) Read(b []byte) (int, error) { return s.SectionReader.Read(b) }
+
+// ReadAt reads at an offset.
+func (s section) ReadAt(b []byte, off int64) (int, error) { return s.SectionReader.ReadAt(b, off) }
+
+// openFile opens a file for reading. If it is the machine's own, the kernel can send it
+// by itself.
+func openFile(fsys disk.FS, path string) (receiver.Tarball, error) {
+	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	if own, ok := f.(*os.File); ok {
+		return own, nil
+	}
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return section{io.NewSectionReader(f, 0, fi.Size()), f}, nil
 }
 
 // HasAny looks whether the host's folder is there.
@@ -182,4 +207,17 @@ func (e episodes) unindexed(c *receiver.Checked, rows map[ident.Host]int) error 
 		}
 	}
 	return nil
+}
+
+// Tarballs returns where an episode is in a data folder, if any host has stored it.
+func Tarballs(fsys disk.FS, dir string, id ident.EpisodeID) (paths []string, err error) {
+	hosts, err := fsys.ReadDir(filepath.Join(dir, store.EpisodesDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	e := episodes{Options{FS: fsys, Dir: dir}}
+	for _, h := range hosts {
+		paths = append(paths, e.path(receiver.Key{Host: ident.Host(h.Name()), Episode: id}))
+	}
+	return paths, err
 }

@@ -55,13 +55,9 @@ func (r releases) SaveRollout(content []byte) error {
 	return disk.ReplaceBytes(r.fs, release.RolloutPath(r.dir), 0o644, content)
 }
 
-// Blob opens the file. The kernel can send it by itself if it is the machine's own.
+// Blob opens the file.
 func (r releases) Blob(d ident.Digest) (receiver.Tarball, error) {
-	f, err := disk.OS{}.Open(release.BlobPath(r.dir, d))
-	if err != nil {
-		return nil, err
-	}
-	return f, nil
+	return openFile(r.fs, release.BlobPath(r.dir, d))
 }
 
 // BlobSize looks at the file.

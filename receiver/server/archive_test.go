@@ -41,7 +41,7 @@ func TestArchive_IsStillKnown(t *testing.T) {
 	to := t.TempDir()
 	run := func() (archive.Result, error) {
 		return archive.Run(t.Context(), archive.Options{
-			Limit: 1 << 30, FS: disk.OS{}, DataDir: r.config.DataDir, To: to, Before: time.Now().Add(time.Second),
+			Limit: 1 << 30, FS: disk.OS{}, Backend: local.Open(local.Options{FS: disk.OS{}, Dir: r.config.DataDir}), To: to, Before: time.Now().Add(time.Second),
 			Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 				return server.AskArchive(ctx, local.AdminSocket(r.config.DataDir), h, pairs)
 			},
