@@ -65,7 +65,7 @@ func (a *app) archive(c *cli.Context) error {
 	}
 	watched := a.terminal(a.env.Err)
 	done, err := archive.Run(c.Context, archive.Options{
-		FS: disk.OS{}, Backend: stored(conf), To: to, Before: before, Limit: int64(conf.Limits.EpisodeSize), DryRun: c.Bool("dry-run"),
+		FS: disk.OS{}, Backend: stored(conf, c.String("config")), To: to, Before: before, Limit: int64(conf.Limits.EpisodeSize), DryRun: c.Bool("dry-run"),
 		Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 			return server.AskArchive(ctx, local.AdminSocket(conf.DataDir), h, pairs)
 		},
