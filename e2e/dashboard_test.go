@@ -118,7 +118,7 @@ func TestDashboard(t *testing.T) {
 	if c.text(`String(window.cis490same)`) != "true" {
 		t.Error("the page was loaded anew")
 	}
-	c.until(5*time.Second, "its history has the end", `document.querySelector("#history").textContent.includes("was over")`)
+	c.until(5*time.Second, "its history has the end", `document.querySelector("#history").textContent.includes("resolved")`)
 	c.do(chromedp.Navigate("https://collector.lab:8443/episodes?host=lab-02"), chromedp.WaitVisible(chromedp.CSS("table")))
 	c.named()
 	c.shoot("episodes")

@@ -49,22 +49,22 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case alive && c.Held > 0 && c.Waiting == 0:
 		return gated(fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), false)
 	case alive && c.Waiting > 0:
-		return Reason{Code: "not-shipping", Text: fmt.Sprintf("alive, %d episodes wait and none arrives", c.Waiting), Check: "outbox.oldest"}
+		return Reason{Code: "not-shipping", Text: fmt.Sprintf("online, %d episodes wait and none arrives", c.Waiting), Check: "outbox.oldest"}
 	case alive:
-		return Reason{Code: "not-recording", Text: "alive but not recording", Check: "episodes.recent"}
+		return Reason{Code: "not-recording", Text: "online but not recording", Check: "episodes.recent"}
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
 		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 	}
-	r := Reason{Code: reasonNothing, Text: "nothing at all since " + stamp(later(heard, since)), Fix: fixNothing}
+	r := Reason{Code: reasonNothing, Text: "no contact since " + stamp(later(heard, since)), Fix: fixNothing}
 	if !k.Valid && k.At.After(since) {
-		r.Text += fmt.Sprintf("; someone who claims to be it was refused at %s: %s", stamp(k.At), titleOf(k.Kind))
+		r.Text += fmt.Sprintf("; an unverified client with its name was rejected at %s: %s", stamp(k.At), titleOf(k.Kind))
 	}
 	return r
 }
 
 // knocked is the reason that a refused contact with a valid chain gives.
 func (f *Facts) knocked(k Knock) Reason {
-	r := Reason{Code: "refused", Text: fmt.Sprintf("knocked and refused at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
+	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
 	switch wire.Kind(k.Kind) {
 	case wire.CertExpired:
 		r = Reason{Code: reasonExpired, Text: fmt.Sprintf("certificate is outside its validity, refused at %s", stamp(k.At)), Check: "cert.expiry"}
@@ -127,10 +127,10 @@ func (f *Facts) failing(h *Host, ids []string) Reason {
 			return h.Heard.gated() // the receiver knows more of it
 		}
 		if c, ok := f.Known(id); ok {
-			return Reason{Code: "failing-check", Text: fmt.Sprintf("alive, but not so: %s (%s)", c.Title, c.ID), Check: c.ID}
+			return Reason{Code: "failing-check", Text: fmt.Sprintf("online, but a check fails: %s (%s)", c.ID, c.Title), Check: c.ID}
 		}
 	}
-	return Reason{Code: "failing-check", Text: "alive, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: fixDoctor}
+	return Reason{Code: "failing-check", Text: "online, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: fixDoctor}
 }
 
 // known returns the answer of a kind that this receiver gives; a kind out of a

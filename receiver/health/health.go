@@ -122,13 +122,13 @@ func (r *registry) servers() []check.Check {
 			}),
 		},
 		{
-			ID: "server.cert", Title: "Server certificate is in its life", Severity: check.Hard,
+			ID: "server.cert", Title: "Server certificate is valid", Severity: check.Hard,
 			Fix: here + "sudo systemctl restart cis490-bootstrap   # issues a new one; one of your own in [tls] certificate is yours to renew",
 			Doc: "The certificate that serve shows hosts has not run out. The authority renews its own in time.",
 			Run: r.needsConfig(r.serverCert),
 		},
 		{
-			ID: "fleetcheck.last", Title: "Fleet-check runs", Severity: check.Hard,
+			ID: "fleetcheck.last", Title: "Fleet monitoring is running", Severity: check.Hard,
 			Fix: here + "sudo systemctl enable --now cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
 			Doc: "fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
 			Run: r.needsConfig(r.fleetCheck),
@@ -140,7 +140,7 @@ func (r *registry) servers() []check.Check {
 			Run: r.needsConfig(r.releases),
 		},
 		{
-			ID: "notifier.last", Title: "Alerts reach those who are told", Severity: check.Hard,
+			ID: "notifier.last", Title: "Notifications are delivered", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then mend the target, or [notify] in " + r.Path,
 			Doc: "The last delivery to each target of [notify] worked. A failure that lasts for a quarter of an hour fails; what was not delivered is kept for a day and tried by each fleet-check.",
 			Run: r.needsConfig(r.notifier),

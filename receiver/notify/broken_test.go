@@ -82,7 +82,7 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 			}
 			s.unwritten = append(s.unwritten, s.pending(at(15), resolved("lab-1", fleet.Silent))...)
 			s.deliver(at(15), e.target())
-			if got := e.titles(); got != "lab-1: over: silent" {
+			if got := e.titles(); got != "[RESOLVED] lab-1: silent" {
 				t.Errorf("then told %q", got)
 			}
 
@@ -94,7 +94,7 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 			s.unwritten = nil
 			s.rows(at(20), resolved(fleet.Receiver, fleet.DataBroken))
 			s.deliver(at(20), e.target())
-			if got := e.titles(); got != "@receiver: over: data-broken" {
+			if got := e.titles(); got != "[RESOLVED] @receiver: data-broken" {
 				t.Errorf("when it works again: %q", got)
 			}
 		})
@@ -126,7 +126,7 @@ func TestDeliver_AlertsRotated(t *testing.T) {
 	e.deaf = false
 	s.deliver(at(20), e.target())
 	s.deliver(at(25), e.target())
-	if len(e.heard) != 1 || e.heard[0].Title != "cis490: lab-1: over: silent" || e.heard[0].Alerts[0].Since != now {
+	if len(e.heard) != 1 || e.heard[0].Title != "cis490: [RESOLVED] lab-1: silent" || e.heard[0].Alerts[0].Since != now {
 		t.Errorf("when one is over: %+v", e.heard)
 	}
 }

@@ -105,7 +105,7 @@ func (m Message) words() (title, text string) {
 	what := strings.Join(symptoms, ", ")
 	switch {
 	case m.State == fleet.Resolved:
-		title = fmt.Sprintf("cis490: %s: over: %s", who, what)
+		title = fmt.Sprintf("cis490: [RESOLVED] %s: %s", who, what)
 	case m.Again:
 		title = fmt.Sprintf("cis490: %s: still %s", who, what)
 	default:

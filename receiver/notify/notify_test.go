@@ -131,7 +131,7 @@ func TestDeliver_Story(t *testing.T) {
 		{5, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"), firing("lab-3", fleet.Gone, "nothing"), firing("lab-4", fleet.FatalOnly, "gated"), quiet, silenced}, "3 hosts: silent, gone | lab-4: fatal-only"},
 		{10, nil, ""},
 		{60, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""}, // the hour's row is no news
-		{65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)}, "lab-2: over: silent | lab-4: over: fatal-only"},
+		{65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)}, "[RESOLVED] lab-2: silent | [RESOLVED] lab-4: fatal-only"},
 		{245, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")}, "lab-1: still silent | lab-5: silent"},
 		{250, []fleet.Alert{resolved("lab-s", fleet.Silent)}, ""},
 	} {
@@ -168,10 +168,10 @@ func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 		{9, down("lab-5"), ""},
 		{10, down("lab-6"), "3 hosts too: silent"}, // lab-6 waits for the next round
 		{15, nil, ""},
-		{16, []fleet.Alert{resolved("lab-1", fleet.Silent)}, "lab-1: over: silent"},
+		{16, []fleet.Alert{resolved("lab-1", fleet.Silent)}, "[RESOLVED] lab-1: silent"},
 		{17, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-3", fleet.Silent)}, ""},
 		{18, []fleet.Alert{resolved("lab-6", fleet.Silent)}, "lab-6 too: silent"}, // its end is news: it cannot wait
-		{19, down("lab-3"), "3 hosts too: over: silent"},                          // lab-2, lab-3, lab-6: lab-3 is back already
+		{19, down("lab-3"), "[RESOLVED] 3 hosts too: silent"},                          // lab-2, lab-3, lab-6: lab-3 is back already
 		{30, nil, "lab-3 too: silent"},
 		{60, down("lab-7"), "lab-7: silent"},
 	} {
@@ -205,7 +205,7 @@ func TestDeliver_AfterTheClockWasAhead(t *testing.T) {
 		{20, nil, "lab-3 too: silent"},
 		{65, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""},
 		{300, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, "lab-1: still silent"},
-		{305, []fleet.Alert{resolved("lab-2", fleet.Silent)}, "lab-2: over: silent"},
+		{305, []fleet.Alert{resolved("lab-2", fleet.Silent)}, "[RESOLVED] lab-2: silent"},
 	} {
 		for j := range step.rows {
 			step.rows[j].Clock = at(step.min)
@@ -231,12 +231,12 @@ func TestDeliver_DeafForHours(t *testing.T) {
 	if x := states["ear"]; !x.Failing.Equal(now) || x.Err != "deaf" || !x.Success.IsZero() || e.calls != 2*attempts {
 		t.Errorf("%+v, %d calls", x, e.calls)
 	}
-	if got := other.titles(); got != "lab-1: silent | lab-1: over: silent" {
+	if got := other.titles(); got != "lab-1: silent | [RESOLVED] lab-1: silent" {
 		t.Errorf("the other target: %q", got)
 	}
 	e.deaf = false
 	states = s.deliver(now.Add(2*time.Hour), e.target(), second)
-	if got := e.titles(); got != "lab-1: silent | lab-1: over: silent" || !states["ear"].Failing.IsZero() {
+	if got := e.titles(); got != "lab-1: silent | [RESOLVED] lab-1: silent" || !states["ear"].Failing.IsZero() {
 		t.Errorf("when it hears again: %q, %+v", got, states["ear"])
 	}
 	e.deaf = true
@@ -276,7 +276,7 @@ func TestDeliver_ATargetThatIsBack(t *testing.T) {
 	}
 	s.deliver(at(10))
 	s.deliver(at(15), e.target())
-	if got := e.titles(); got != "lab-01: over: silent" {
+	if got := e.titles(); got != "[RESOLVED] lab-01: silent" {
 		t.Errorf("when it is back: %q", got)
 	}
 	s.deliver(at(20))

@@ -232,7 +232,7 @@ func TestHost_HistoryIsTurnsNotHours(t *testing.T) {
 	r.write(local.AlertsFile, file.String())
 	r.start().signIn()
 	page := r.get("/hosts/lab-01").body
-	if strings.Count(page, "<time ") != 2 || !strings.Contains(page, "began: why") || !strings.Contains(page, "was over") {
+	if strings.Count(page, "<time ") != 2 || !strings.Contains(page, "began: why") || !strings.Contains(page, "resolved") {
 		t.Errorf("history:\n%s", page)
 	}
 }
