@@ -38,7 +38,7 @@ func BenchmarkShip(b *testing.B) {
 				typed.add(r.timed("sh", script))
 				r.forget()
 				ship.add(r.timed("cis490", "ship", "--once", "--config", r.path("lab.toml")))
-				if !strings.Contains(ship.said, fmt.Sprintf("%d shipped, 0 set aside, 0 left", c.episodes)) {
+				if !strings.Contains(ship.said, fmt.Sprintf("%d shipped, 0 quarantined, 0 left", c.episodes)) {
 					b.Fatal(ship.said)
 				}
 				r.forget()

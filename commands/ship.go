@@ -152,7 +152,7 @@ func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {
 				controlf(a.env.Err, clearLine)
 			}
 			m := s.Moved()
-			a.printf("%d shipped, %d set aside, %d left\n", m.Episodes, m.SetAside, m.Left.Waiting+m.Left.Held)
+			a.printf("%d shipped, %d quarantined, %d left\n", m.Episodes, m.SetAside, m.Left.Waiting+m.Left.Held)
 			return onceError(err)
 		}
 	}

@@ -105,7 +105,7 @@ func TestReconcile_Repair(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "moved them back to the outbox") {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
-	if out, errs, code = r.on("ship", "--once"); code != 0 || out != "3 shipped, 0 set aside, 0 left\n" {
+	if out, errs, code = r.on("ship", "--once"); code != 0 || out != "3 shipped, 0 quarantined, 0 left\n" {
 		t.Errorf("exit code %d, %q, %q", code, out, errs)
 	}
 	r.until("all are in their places", func() bool { return r.stored() == 3 })
@@ -133,7 +133,7 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 	id := ident.EpisodeID(r.names("data/episodes")[0])
 	r.must(os.Symlink("/etc/passwd", r.path("data/episodes/"+string(id)+"/x")))
 	r.daemon()
-	r.until("one is set aside, the other shipped", func() bool { return r.stored() == 1 && len(r.names("data/quarantine")) == 1 })
+	r.until("one is quarantined, the other shipped", func() bool { return r.stored() == 1 && len(r.names("data/quarantine")) == 1 })
 	if out, _, _ := r.on("episode", "list"); !regexp.MustCompile(string(id) + " +quarantined .*symlink").MatchString(out) {
 		t.Errorf("list: %s", out)
 	}

@@ -80,7 +80,7 @@ func (f file) check(p *Plan) (*Change, error) {
 		if err != nil && fi.Size() <= maxText {
 			return nil, err
 		}
-		what = f.path + " differs: write it anew"
+		what = f.path + " differs: write it again"
 		if err == nil && bytes.Equal(old, f.content) {
 			what = differs(fi, p, f.owner, f.mode)
 			if what == "" {

@@ -240,7 +240,7 @@ var ErrSilence = errors.New("the receiver is silent")
 
 // notOurs returns an error for an answer that no cis490 receiver sends. The next request
 // opens a new connection, because a captive portal could keep the current one alive and
-// answer for ever.
+// answer without end.
 func (c *Client) notOurs(format string, args ...any) error {
 	c.forget()
 	return fmt.Errorf("%w: "+format, append([]any{wire.ErrNotOurs}, args...)...)

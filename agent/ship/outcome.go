@@ -28,7 +28,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	}
 	switch action {
 	case wire.Quarantine, wire.Conflict:
-		log.Error("episode refused; it is set aside", "err", err)
+		log.Error("episode refused; moved to quarantine", "err", err)
 		s.markRefused(e.id)
 		s.setAside(e, reasonOf(p, e, policy))
 	case wire.HoldCommit:
@@ -45,7 +45,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 		s.queue.set(e, packed, time.Time{})
 	case wire.Repack:
 		if e.tarball.Repacked {
-			log.Error("episode refused again after it was packed anew; it is set aside", "err", err)
+			log.Error("episode refused again after it was packed again; moved to quarantine", "err", err)
 			s.markRefused(e.id)
 			s.setAside(e, reasonOf(p, e, policy))
 			return
@@ -195,16 +195,16 @@ func (s *Shipper) setAside(e *entry, r spool.Reason) {
 		r.Commit = e.commit
 	}
 	if r.Kind == spool.Unpackable {
-		s.Logger.Error("episode cannot be packed; it is set aside", "host", s.Host, "episode", e.id, "err", r.Detail, "fix", r.Fix)
+		s.Logger.Error("episode cannot be packed; moved to quarantine", "host", s.Host, "episode", e.id, "err", r.Detail, "fix", r.Fix)
 	}
 	err := s.Spool.Quarantine(r)
 	if errors.Is(err, spool.ErrStuck) {
-		s.Logger.Warn("episode set aside, but not its folder; that is tried again", "host", s.Host, "episode", e.id, "err",
+		s.Logger.Warn("episode quarantined, but its folder could not be moved; retrying", "host", s.Host, "episode", e.id, "err",
 			err, "fix", "on the lab host: sudo cis490 doctor")
 	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)
-		s.Logger.Error("episode not set aside; it waits", "host", s.Host, "episode", e.id, "wait", wait, "err", err)
+		s.Logger.Error("episode not quarantined; it waits", "host", s.Host, "episode", e.id, "wait", wait, "err", err)
 		e.aside = &r
 		s.queue.set(e, waiting, s.Now().Add(wait))
 		return

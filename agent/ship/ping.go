@@ -153,7 +153,7 @@ func (s *Shipper) refusedSincePing(commitOrEpisode any) bool {
 
 func (s *Shipper) release(id ident.EpisodeID) {
 	if err := s.Spool.Release(id); err != nil {
-		s.Logger.Warn("episode stays set aside", "host", s.Host, "episode", id, "err", err)
+		s.Logger.Warn("episode stays in quarantine", "host", s.Host, "episode", id, "err", err)
 		return
 	}
 	s.Logger.Info("policy changed; a refused episode is tried once more", "host", s.Host, "episode", id)

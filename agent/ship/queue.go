@@ -60,7 +60,7 @@ type entry struct {
 	bytes     int64
 	tarball   spool.Tarball
 	repack    bool          // its tarball arrived damaged
-	aside     *spool.Reason // set aside for this reason; the last attempt failed
+	aside     *spool.Reason // to quarantine for this reason; the last attempt failed
 	noted     bool          // its receipt is durable; only the move to shipped/ is left
 	asked     bool          // its commit is held, and the receiver was asked whether it is stored
 	attempts  int

@@ -209,7 +209,7 @@ func (s *Shipper) expire() error {
 			s.Logger.Warn("episode not discarded; that is tried again", "host", s.Host, "episode", id, "err", err)
 			continue
 		}
-		s.Logger.Warn("episode discarded; it was set aside too long", "host", s.Host, "episode", id, "err", r.Detail)
+		s.Logger.Warn("episode deleted; it was in quarantine too long", "host", s.Host, "episode", id, "err", r.Detail)
 	}
 	return nil
 }

@@ -286,7 +286,7 @@ func (s *Shipper) remember(change func(*spool.State)) {
 	}
 }
 
-// sleep waits until a time (zero: for ever), a token or the end of the context. It returns
+// sleep waits until a time (zero: none), a token or the end of the context. It returns
 // false when the context ended.
 func (s *Shipper) sleep(ctx context.Context, until time.Time, wake <-chan struct{}) bool {
 	var timer <-chan time.Time

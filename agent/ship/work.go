@@ -71,7 +71,7 @@ func (s *Shipper) pack(ctx context.Context, e *entry, p spool.Packing) {
 	if u, ok := errors.AsType[*episode.Unpackable](err); ok {
 		s.setAside(e, spool.Reason{
 			Kind: spool.Unpackable, Detail: u.Error(),
-			Fix: "on the lab host: sudo cis490 episode retry " + string(e.id) + "   # once the file is mended or deleted",
+			Fix: "on the lab host: sudo cis490 episode retry " + string(e.id) + "   # once the file is repaired or deleted",
 		})
 		return
 	}

@@ -178,7 +178,7 @@ func (s *Spool) Prune(id ident.EpisodeID) error {
 const someRows = 100
 
 // Shorten removes the receipts of episodes that have left this host, once they are the
-// majority. Every start and reconcile reads the file, so it must not grow for ever.
+// majority. Every start and reconcile reads the file, so it must not grow without bound.
 func (s *Spool) Shorten() error {
 	all, here := 0, 0
 	err := s.eachRow(func(r Row) {

@@ -3,7 +3,7 @@
 //	episodes/<id>/            recorded; whole once it holds done.marker
 //	outbox/<id>.tar.zst       packed, durable, its digest beside it in <id>.json
 //	shipped/<id>.tar.zst      the receiver's receipt is durable in receipts.jsonl
-//	quarantine/<id>/          set aside: quarantine_reason.json, the recorder's folder
+//	quarantine/<id>/          quarantined: quarantine_reason.json, the recorder's folder
 //	                          as episode/, and <id>.tar.zst if that is still needed
 //
 // The recorder's user owns episodes/ and may be hostile: it may rename files, keep them

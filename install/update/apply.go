@@ -35,7 +35,7 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 			return Result{}, ctx.Err()
 		}
 		if _, gerr := u.o.Machine.SelfTest(ctx, u.path("good", binaryName)); gerr != nil {
-			return u.spare(ctx, t, gerr)
+			return u.postpone(ctx, t, gerr)
 		}
 		u.o.Log.Error("release does not run here", "version", t.Version, "err", err)
 		u.remember(t, fmt.Sprintf("it does not run here: %v", err))
@@ -50,12 +50,12 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	ails := u.o.Machine.Converge(ctx, u.path("current", binaryName))
+	failure := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, ctx.Err()
-	case ails != nil && u.s.Spared == t.id():
-		return u.spare(ctx, t, ails)
+	case failure != nil && u.s.Postponed == t.id():
+		return u.postpone(ctx, t, failure)
 	}
 	u.keepBallast()
 	before := u.o.Machine.Examine(ctx, u.path("current", binaryName))
@@ -67,8 +67,8 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if before.Err != nil { // doctor failed before this version too
 		u.s.Trial.Baseline = append(u.s.Trial.Baseline, doctorItself)
 	}
-	if ails != nil {
-		u.s.Trial.Ails = clip(ails.Error())
+	if failure != nil {
+		u.s.Trial.PrevFailure = clip(failure.Error())
 	}
 	if err := u.noteDown(ctx); err != nil { // without a baseline the trial would be unfair
 		u.s.Trial = nil
@@ -106,11 +106,11 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 		}
 		_ = u.noteDown(ctx)
 		t.Baseline = append(t.Baseline, u.o.Machine.Examine(ctx, u.path("current", binaryName)).Failing...)
-	case err != nil && t.Ails != "":
-		t.Spared = true
-		return u.giveUp(ctx, t.Ails)
+	case err != nil && t.PrevFailure != "":
+		t.Postponed = true
+		return u.giveUp(ctx, t.PrevFailure)
 	case err != nil && t.diskWasFull() && strings.Contains(err.Error(), syscall.ENOSPC.Error()):
-		t.Spared = true
+		t.Postponed = true
 		return u.giveUp(ctx, err.Error())
 	case err != nil:
 		return u.giveUp(ctx, fmt.Sprintf("its install failed: %v", err))
@@ -163,21 +163,21 @@ func (t *Trial) diskWasFull() bool {
 	return slices.Contains(t.Baseline, "disk.reserve") || slices.Contains(t.Baseline, "disk.inodes")
 }
 
-// spare postpones a release because of a fault of the machine. The release does not count
+// postpone defers a release because of a fault of the machine. The release does not count
 // as failed, and is tried when the previous version works again.
-func (u *Updater) spare(ctx context.Context, t Target, ails error) (Result, error) {
+func (u *Updater) postpone(ctx context.Context, t Target, failure error) (Result, error) {
 	if ctx.Err() != nil {
 		return Result{}, ctx.Err()
 	}
-	u.blameMachine(t, ails.Error())
+	u.postponeFor(t, failure.Error())
 	u.o.Log.Error("postponed a release", "version", t.Version, "err", u.s.Refused)
 	return Result{Did: Nothing, Version: t.Version, Note: u.s.Refused}, u.save()
 }
 
-func (u *Updater) blameMachine(t Target, ails string) {
-	u.s.Spared = t.id()
+func (u *Updater) postponeFor(t Target, failure string) {
+	u.s.Postponed = t.id()
 	u.s.Refused = fmt.Sprintf("release %s waits until this machine works again: version %s fails on it too (%s); "+
-		"after the repair: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(ails))
+		"after the repair: sudo cis490 autoupdate", t.Version, u.s.Good.Version, clip(failure))
 }
 
 func (t *Trial) hadBadConfig() bool {

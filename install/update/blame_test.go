@@ -74,7 +74,7 @@ func TestBlame_Machine(t *testing.T) {
 					!strings.HasSuffix(res.Status.Refused, "sudo cis490 autoupdate") {
 					t.Fatalf("%+v %+v", res, res.Status)
 				}
-				r.want("while the machine ails", "v1", "v1")
+				r.want("while the machine is broken", "v1", "v1")
 			}
 			if ill = false; r.run().Did != update.Began {
 				t.Errorf("not tried once the machine was mended:\n%s", r.log.String())

@@ -170,7 +170,7 @@ func (r *Remote) send(ctx context.Context, conf *tls.Config, path string, header
 }
 
 // progress is how many bytes restart the idle timer. One byte at a time would keep the
-// transfer open for ever.
+// transfer open without end.
 const progress = 4 << 10
 
 // watched is a body whose progress restarts the idle timer.

@@ -46,7 +46,7 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 			return Result{}, ctx.Err()
 		}
 		err = errors.Join(err, u.o.Machine.Restart(ctx))
-		if fault.CodeOf(err) != fault.Config && t.Attempts < maxAttempts && !t.Spared {
+		if fault.CodeOf(err) != fault.Config && t.Attempts < maxAttempts && !t.Postponed {
 			// The next run tries again; at least the binary is the old one already.
 			return Result{}, fmt.Errorf("roll back to %s: %w", t.From, errors.Join(err, u.save()))
 		}
@@ -54,8 +54,8 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 		// would also keep out the release that fixes it.
 		u.o.Log.Error("the install of the previous version failed; leaving the units unchanged", "version", t.From, "err", err)
 	}
-	if t.Spared {
-		u.blameMachine(t.Target, t.Why)
+	if t.Postponed {
+		u.postponeFor(t.Target, t.Why)
 	} else {
 		u.remember(t.Target, t.Why)
 		u.s.Refused = fmt.Sprintf("release %s failed on this machine: %s", t.Version, t.Why)

@@ -71,18 +71,18 @@ type Trial struct {
 	Observed config.Duration `json:"observed"`
 	Looked   time.Time       `json:"looked"`
 	// Unreached is the value of Observed when the receiver was last unreachable.
-	Unreached config.Duration   `json:"unreached,omitempty"`
-	Boot      string            `json:"boot"`
-	Restarts  map[string]uint32 `json:"restarts,omitempty"` // restarts of daemons before the trial
-	Baseline  []string          `json:"baseline,omitempty"` // checks that failed before
-	Down      []string          `json:"down,omitempty"`     // daemons that did not run before, or could not start
-	Ails      string            `json:"ails,omitempty"`     // how the previous version's install failed, just before
-	Spared    bool              `json:"spared,omitempty"`   // rolled back for a fault of the machine
-	Busy      bool              `json:"busy,omitempty"`     // healthy before, with episodes accepted in the last hour
-	Accepted  bool              `json:"accepted,omitempty"` // an episode was accepted since it began
-	Strikes   int               `json:"strikes,omitempty"`  // consecutive runs with failing checks
-	Waiting   string            `json:"waiting,omitempty"`  // what it waits for, beside time
-	Why       string            `json:"why,omitempty"`      // why it is rolled back
+	Unreached   config.Duration   `json:"unreached,omitempty"`
+	Boot        string            `json:"boot"`
+	Restarts    map[string]uint32 `json:"restarts,omitempty"` // restarts of daemons before the trial
+	Baseline    []string          `json:"baseline,omitempty"` // checks that failed before
+	Down        []string          `json:"down,omitempty"`     // daemons that did not run before, or could not start
+	PrevFailure string            `json:"ails,omitempty"`     // how the previous version's install failed, just before
+	Postponed   bool              `json:"spared,omitempty"`   // rolled back for a fault of the machine
+	Busy        bool              `json:"busy,omitempty"`     // healthy before, with episodes accepted in the last hour
+	Accepted    bool              `json:"accepted,omitempty"` // an episode was accepted since it began
+	Strikes     int               `json:"strikes,omitempty"`  // consecutive runs with failing checks
+	Waiting     string            `json:"waiting,omitempty"`  // what it waits for, beside time
+	Why         string            `json:"why,omitempty"`      // why it is rolled back
 }
 
 // Bad is a version that failed here.
@@ -105,10 +105,10 @@ type State struct {
 	Hand  uint64 `json:"hand,omitempty"`
 	Trial *Trial `json:"trial,omitempty"`
 	Bad   []Bad  `json:"bad,omitempty"`
-	// Spared is the id of a version that was postponed or rolled back for a fault of the
+	// Postponed is the id of a version that was postponed or rolled back for a fault of the
 	// machine.
-	Spared  string `json:"spared,omitempty"`
-	Refused string `json:"refused,omitempty"`
+	Postponed string `json:"spared,omitempty"`
+	Refused   string `json:"refused,omitempty"`
 	// Fetching is the id of the last fetched version, Failures its consecutive failures,
 	// and NotBefore the time of the next attempt.
 	Fetching  string    `json:"fetching,omitempty"`

@@ -29,7 +29,7 @@ type Ship struct {
 	ReconcileEvery     Duration `toml:"reconcile_every"`
 	ShippedKeepDays    int      `toml:"shipped_keep_days"`
 	ShippedKeepBytes   Size     `toml:"shipped_keep_bytes"`
-	QuarantineKeepDays int      `toml:"quarantine_keep_days"` // 0: for ever
+	QuarantineKeepDays int      `toml:"quarantine_keep_days"` // 0: no limit
 	BandwidthPerSecond Size     `toml:"bandwidth_per_second"` // 0: no limit
 	IdleTimeout        Duration `toml:"idle_timeout"`
 }

@@ -35,7 +35,7 @@ const (
 // How the last phase of a profile ends.
 const (
 	StopExit   = "exit"   // the command exits 0 or reports end, within the budget
-	StopBudget = "budget" // at the end of its budget, for commands that run for ever
+	StopBudget = "budget" // at the end of its budget, for commands that never end
 )
 
 // The defaults of a profile.
