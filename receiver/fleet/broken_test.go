@@ -433,6 +433,17 @@ func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 	}
 }
 
+// TestJudge_AReceiverThatOpenedLate: hosts have their time from when it took episodes.
+func TestJudge_AReceiverThatOpenedLate(t *testing.T) {
+	for began, want := range map[time.Duration]int{time.Minute: 0, 2 * time.Hour: 1} {
+		f := facts(&Host{Roster: active(3 * time.Hour)})
+		f.book.WrittenAt, f.book.BeganAt = ago(time.Minute), ago(began)
+		if found, _ := Judge(f); len(found) != want {
+			t.Errorf("open for %s: found %v", began, found)
+		}
+	}
+}
+
 // TestRun_SyslogCannotBeTold: the rows are written, and the delivery knows.
 func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s := newScene(t)

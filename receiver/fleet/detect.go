@@ -153,7 +153,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported || f.neverOpened() {
+		if f.quiet(later(h.sign(h.Roster.EnrolledAt), f.book.BeganAt)) <= f.Limits.NeverReported || f.neverOpened() {
 			return Finding{}, false
 		}
 		return Finding{
