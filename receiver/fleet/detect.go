@@ -85,6 +85,9 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			continue
 		}
 		for symptom, found := range detectors() {
+			if f.overtaken(h) && !f.Held[Key{string(name), symptom}].Firing {
+				continue // it is turned away for the receiver's clock
+			}
 			if x, ok := found(f, name, h); ok {
 				x.Host, x.Symptom = string(name), symptom
 				note(x, f.lasting(symptom))
