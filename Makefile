@@ -11,7 +11,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint e2e sim soak incidents-off docs-check fuzz golden bench crashtest clean
+.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off docs-check fuzz golden bench crashtest clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -75,6 +75,9 @@ sim: ## play a fleet in one process, SEEDS=50 of DAYS=2 with HOSTS=3; SEED=n is 
 
 incidents-off: ## show that each incident's scenario fails without what heals it (INCIDENT=04 for one)
 	go test -tags off -count=1 -timeout 120m -parallel 3 -v -run '^TestOff$$/^$(INCIDENT)' ./e2e/off
+
+sim-off: ## show by which seed and rule the simulator notices that a healing part is missing (INCIDENT=04 for one)
+	go test -tags off -count=1 -timeout 0 -v -run '^TestSimOff$$/^$(INCIDENT)' ./e2e/off
 
 docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
 	go test -count=1 -run '^(TestDocs_|TestPage_)' ./commands ./internal/config

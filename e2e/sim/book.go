@@ -75,15 +75,24 @@ func (b *book) recorded(h ident.Host, id ident.EpisodeID, body string) {
 // said notes a line of the journal.
 func (b *book) said(a fleet.Alert) {
 	b.w.trace("receiver", "ALERT %s %s %s: %s (%s)", a.Host, a.Symptom, a.State, a.Detail, a.Code)
+	b.w.quiet(a)
 	b.mu.Lock()
 	b.heard[a.Host] = time.Now()
 	key := fmt.Sprintf("%s %s %s in the hour %s", a.Host, a.Symptom, a.State, a.Hour.UTC().Format(time.RFC3339))
 	b.rows[key]++
 	again := b.rows[key] > 1
 	b.mu.Unlock()
-	if again && !b.w.recently(time.Hour, func(f Fault) bool { return b.w.kinds[f.Kind].Party == OfReceiver }) {
+	if again && !b.w.recently(time.Hour, repeats) {
 		b.breaks("one row a symptom and hour", key, "told twice: %s", key)
 	}
+}
+
+// repeats tells whether a fault may cut a run off between its line of the journal and the
+// note of it, or take the note away.
+func repeats(f Fault) bool {
+	return slices.Contains([]string{
+		"rx-power", "rx-nobattery", "rx-unmounted", "rx-restore", "rx-rotate", "rx-flaky", "rx-dead", "rx-clock", "rx-spot", "rx-root",
+	}, f.Kind)
 }
 
 // ran notes a run of fleet-check.

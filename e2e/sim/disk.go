@@ -22,7 +22,11 @@ const (
 	Flaky        // EIO for one change in eight
 	NoSync       // EIO for what would make something durable
 	Dead         // EIO for everything
+	Low          // less than the reserve is left; nothing fails
 )
+
+// lowRoom is what a disk that runs full has left, in bytes: less than any reserve.
+const lowRoom = 1 << 30
 
 // errKilled is what a process that was killed would see, if it could.
 var errKilled = errors.New("the process was killed")
@@ -56,6 +60,9 @@ func (f procFS) on(k kind, op, name string) (*faultdisk.Disk, error) {
 	}
 	m.dmu.Lock()
 	defer m.dmu.Unlock()
+	if m.spot != "" && strings.HasPrefix(name, m.spot) && (op == "open" || op == "read" || op == "write") {
+		return nil, &fs.PathError{Op: op, Path: name, Err: m.spotErr}
+	}
 	ours := strings.HasPrefix(name, m.data)
 	if ours && m.bare != nil {
 		return m.bare, nil
@@ -216,8 +223,11 @@ func (f procFS) Free(name string) (int64, error) {
 	}
 	f.p.m.dmu.Lock()
 	defer f.p.m.dmu.Unlock()
-	if f.p.m.ill == Full {
+	switch f.p.m.ill {
+	case Full:
 		return 0, nil
+	case Low:
+		return lowRoom, nil
 	}
 	return 1 << 40, nil
 }

@@ -52,6 +52,10 @@ type Kind struct {
 // time between two episodes and that of a run of fleet-check.
 const told = 60 * time.Minute
 
+// longTold is an age at which it must still be told: what an episode may be old for a host
+// to be silent is over.
+const longTold = 26 * time.Hour
+
 // kinds are all the ways.
 func kinds() map[string]Kind {
 	way := func(to Way, slow time.Duration) func(*World, *Machine, Fault) {
@@ -68,7 +72,7 @@ func kinds() map[string]Kind {
 	boot := func(_ *World, m *Machine, _ Fault) { m.Boot() }
 	silence := []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.FatalOnly, fleet.NeverReported}
 	rx := []string{fleet.DoctorFailing, fleet.DiskLow, fleet.IndexBroken}
-	return map[string]Kind{
+	all := map[string]Kind{
 		"hole":   {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Hole, 0), end: way(Up, 0)},
 		"refuse": {Want: silence, Often: 3, Most: 6 * time.Hour, start: way(Refuse, 0), end: way(Up, 0)},
 		"portal": {Want: silence, Often: 2, Most: 6 * time.Hour, start: way(Portal, 0), end: way(Up, 0)},
@@ -78,7 +82,7 @@ func kinds() map[string]Kind {
 		// The way breaks when the answer to an upload is on it.
 		"answer-dies": {Often: 4, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%2)+1, true, Refuse) }, end: way(Up, 0)},
 		"host-kill":   {Often: 3, start: kill("ship")},
-		"host-power":  {Want: silence, Often: 3, Most: 30 * time.Hour, start: powerCut, end: boot},
+		"host-power":  {Want: silence, Often: 3, Most: 40 * time.Hour, start: powerCut, end: boot},
 		"host-clock":  {Often: 4, Most: 12 * time.Hour, start: step, end: back},
 		"host-full":   {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
 		"host-ro":     {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
@@ -116,7 +120,31 @@ func kinds() map[string]Kind {
 		"gate-typo":  {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
 		// Nobody takes it back.
 		"gate-block": {Party: OfPeople, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
+
+		"rx-low":    {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
+		"crawl":     {Often: 1, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Set(Up, time.Duration(f.N%120+5)*time.Second) }, end: way(Up, 0)},
+		"host-idle": {Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: idle(true), end: idle(false)},
+		"rx-unwatched": {
+			Party: OfReceiver, Often: 1, Most: 6 * time.Hour,
+			start: func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(false) },
+		},
+		"rx-oldrelease": {
+			Party: OfPeople, Often: 1, Most: 2 * time.Hour,
+			start: func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(false) },
+		},
+		"host-clock-idle": {
+			Want: []string{fleet.Silent}, Code: []string{"clock"}, Often: 1, Most: 3 * time.Hour,
+			start: func(w *World, m *Machine, f Fault) { idle(true)(w, m, f); step(w, m, f) }, end: func(w *World, m *Machine, f Fault) { back(w, m, f); idle(false)(w, m, f) },
+		},
 	}
+	maps.Copy(all, spots())
+	maps.Copy(all, peoples())
+	maps.Copy(all, timely())
+	return all
+}
+
+func idle(yes bool) func(*World, *Machine, Fault) {
+	return func(w *World, _ *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].idle.Store(yes) }
 }
 
 // Kinds returns the names of all kinds.
@@ -136,9 +164,11 @@ func powerCut(_ *World, m *Machine, f Fault) {
 // where it was when the power went, or earlier, until something sets it right.
 func noBattery(w *World, m *Machine, f Fault) {
 	powerCut(w, m, f)
-	time.Sleep(time.Duration(-f.N) * time.Second / 2)
-	m.Clock.Step(time.Duration(f.N) * time.Second)
-	m.Boot()
+	w.wg.Go(func() {
+		time.Sleep(min(time.Duration(-f.N)*time.Second, f.For) / 2)
+		m.Clock.Step(time.Duration(f.N) * time.Second)
+		m.Boot()
+	})
 }
 
 // handTidies is a person who removes tarballs that wait, to make room.
@@ -199,8 +229,11 @@ func rotate(_ *World, m *Machine, f Fault) {
 }
 
 // restore brings the ledgers back on an empty store, as `restore` does.
-func restore(_ *World, m *Machine, _ Fault) {
+func restore(w *World, m *Machine, _ Fault) {
 	m.Off(faultdisk.All)
+	if err := store.ExpectAnother(m.person().fs, store.KnownDir(rxConfig)); err != nil {
+		w.trace(m.name, "%v", err)
+	}
 	for _, name := range []string{store.EpisodesDir, store.StagedDir, store.IDFile, local.IndexFile} {
 		removeAll(m.disk, filepath.Join(m.data, name))
 	}

@@ -62,16 +62,18 @@ func (w *World) finalEpisodes() {
 		}
 	}
 	b.mu.Unlock()
-	rows := map[ident.EpisodeID]int{}
+	rows, known := map[ident.EpisodeID]int{}, map[ident.EpisodeID]bool{}
 	for r, err := range local.Open(local.Options{FS: w.rx.disk, Dir: rxData}).Index.Since(time.Time{}) {
 		if err != nil {
 			b.breaks("ledgers can be read", local.IndexFile, "%v", err)
 			break
 		}
+		known[r.Episode] = true
 		if !r.Repaired && !r.Archived {
 			rows[r.Episode]++
 		}
 	}
+	rotated := slices.ContainsFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-rotate" }) // rows went to the old file
 	places := map[ident.Host]map[string]string{}
 	for _, h := range w.hosts {
 		at := map[string]string{}
@@ -103,6 +105,8 @@ func (w *World) finalEpisodes() {
 			b.breaks("every queue drains", at, "%s of %s is set aside: %s", id, f.host, w.reason(f.host, id))
 		case !stored && !w.blocked.Load():
 			b.breaks("every queue drains", string(f.host), "%s of %s waits in %s", id, f.host, at)
+		case stored && !known[id] && !rotated:
+			b.breaks("what is stored has a row", "", "%s of %s is stored, and the index does not have it", id, f.host)
 		case stored && rows[id] > 1:
 			b.breaks("no episode is there twice", "", "%s of %s has %d rows", id, f.host, rows[id])
 		}

@@ -43,6 +43,9 @@ type Host struct {
 	conf    config.LabHost
 	started atomic.Pointer[Binary]   // what the shipper that runs is
 	leaves  atomic.Bool              // the machine is being shut down
+	idle    atomic.Bool              // nothing is recorded
+	twin    atomic.Pointer[Host]     // has the same credentials
+	seen    atomic.Uint64            // seq of the newest release that was offered
 	crashes map[string]*atomic.Int32 // of the shipper, by version
 }
 
@@ -77,6 +80,10 @@ func (h *Host) build() version.Info { return h.running().Info }
 func (h *Host) client(p *Proc, certs string) (*client.Client, error) {
 	conf := h.conf
 	conf.CertsDir = certs
+	return h.clientOf(p, conf)
+}
+
+func (h *Host) clientOf(p *Proc, conf config.LabHost) (*client.Client, error) {
 	return client.NewOn(client.Outside{FS: p.fs, Dial: p.Dial, Now: h.Clock.Now}, conf, h.build())
 }
 
@@ -228,6 +235,9 @@ func (h *Host) healthCheck(p *Proc) error {
 
 // record stands for the recorder: it makes an episode whole, or leaves half of one.
 func (h *Host) record(p *Proc) error {
+	if h.idle.Load() {
+		return nil
+	}
 	id, err := ident.NewEpisodeID(h.Clock.Now(), noise{h.Machine})
 	if err != nil {
 		return err

@@ -76,6 +76,18 @@ var kept = map[string]sim.Plan{
 			{Kind: "host-install", At: time.Hour + 30*time.Minute},
 		},
 	},
+	"a host's receipts belong to root": { // no host asks without end
+		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "host-root", At: time.Hour, For: 40 * time.Minute, N: 3 * 128}},
+	},
+	"a receiver's disk takes nothing from its first start on": { // no host is blamed for the receiver
+		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-ro", For: 2 * time.Hour}},
+	},
+	"a receiver's clock jumps past the certificates of its hosts": { // no host is blamed for the receiver
+		Hosts: 2, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 20 * time.Minute, N: 40 * 86400}},
+	},
+	"a receiver's disk is dead at its first start": { // no host is blamed for the receiver
+		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-dead", For: 73*time.Minute + 50*time.Second}},
+	},
 	"a receiver is not ready from its first start on": { // no host is blamed for the receiver
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}},
 	},

@@ -23,11 +23,14 @@ type Machine struct {
 	disk  *faultdisk.Disk
 	link  *Link
 
-	dmu   sync.Mutex // guards what follows
-	rand  *rand.Rand
-	ill   Ill
-	bare  *faultdisk.Disk // the mount point, while the data disk is not mounted
-	locks map[string]*Proc
+	dmu  sync.Mutex // guards what follows
+	rand *rand.Rand
+	ill  Ill
+	// spot is a file that cannot be opened, read or written, and why.
+	spot    string
+	spotErr error
+	bare    *faultdisk.Disk // the mount point, while the data disk is not mounted
+	locks   map[string]*Proc
 
 	mu       sync.Mutex // guards what follows
 	on       bool

@@ -33,12 +33,22 @@ type Link struct {
 	puts  bool          // only answers to uploads count for that
 	then  Way           // how the way is from then on
 	conns map[*conn]bool
+
+	hour     time.Time // since when answers are counted
+	answers  int
+	hammered bool // too many: the way stays shut, or time would stand still
 }
+
+// most is how many answers a host may need in an hour, after the longest absence.
+const most = 1000
 
 // Set changes the way. What is under way stalls in a hole, and is cut otherwise.
 func (l *Link) Set(w Way, slow time.Duration) {
 	l.mu.Lock()
 	l.way, l.slow, l.lose = w, slow, 0
+	if l.hammered {
+		l.way = Refuse
+	}
 	conns := l.list()
 	l.mu.Unlock()
 	for _, c := range conns {
@@ -86,6 +96,9 @@ func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool)
 	case c.server && c.asked >= question && n < small:
 		c.asked, c.upload = 0, true
 	case c.server:
+		if c.asked >= question && l.tooMany() {
+			n, cut = 0, true
+		}
 		if l.lose > 0 && c.asked >= question && (c.upload || !l.puts) {
 			if l.lose--; l.lose == 0 {
 				n, cut, l.way = 0, true, l.then
@@ -96,6 +109,17 @@ func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool)
 		c.peer.asked += n
 	}
 	return l.slow, max(n, 0), cut
+}
+
+// tooMany counts an answer; the lock is held.
+func (l *Link) tooMany() bool {
+	if now := time.Now(); now.Sub(l.hour) > time.Hour {
+		l.hour, l.answers = now, 0
+	}
+	if l.answers++; l.answers > most {
+		l.hammered, l.way = true, Refuse
+	}
+	return l.hammered
 }
 
 // question is how many bytes a request has at least, and small how many less than that

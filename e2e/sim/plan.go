@@ -41,6 +41,9 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			if f.At = at; at > 0 {
 				f.At += time.Duration(r.Int64N(int64(20 * time.Minute))).Truncate(time.Second)
 			}
+			if at == 0 && f.Kind == "ca-spot" {
+				f.At = 10 * time.Minute // people begin with tokens
+			}
 			if most := all[f.Kind].Most; most > 0 {
 				f.For = lasting(r, most)
 			}
@@ -49,6 +52,9 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 				if f.For = lasting(r, 12*time.Hour); f.At == 0 {
 					f.N = max(f.N, -f.N) // a machine that never ran is ahead, or right
 				}
+			}
+			if f.Kind == "host-clock-idle" {
+				f.N = steps[2+r.IntN(4)] // as far as connections still work
 			}
 			if f.Kind == "rx-nobattery" {
 				f.N = -r.Int64N(7200) - 60
@@ -82,16 +88,22 @@ func (p Plan) clashes(f Fault) bool {
 	}
 	group := func(kind string) string {
 		switch kind {
-		case "hole", "refuse", "portal", "slow", "answer-dies":
+		case "hole", "refuse", "portal", "slow", "crawl", "answer-dies":
 			return "link"
 		case "host-full", "host-ro", "host-flaky", "host-dead":
 			return "host disk"
-		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted":
+		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted", "rx-low":
 			return "disk"
 		case "host-power", "host-leaves":
 			return "host"
 		case "rx-power", "rx-nobattery", "rx-clock":
 			return "receiver"
+		case "rx-spot", "rx-root", "ca-spot":
+			return "spot"
+		case "host-spot", "host-root":
+			return "host spot"
+		case "host-idle", "host-clock-idle":
+			return "recorder"
 		case "gate-wrong", "gate-typo":
 			return "gate"
 		}

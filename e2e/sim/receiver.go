@@ -145,6 +145,9 @@ func registry(all []check.Check) func(id string) (check.Check, bool) {
 
 // fleetCheck is `cis490 fleet-check`, wired as package commands wires it.
 func (r *Receiver) fleetCheck(p *Proc) error {
+	if r.w.unwatched.Load() {
+		return nil
+	}
 	log := r.w.log(r.name, "fleet-check")
 	releases := r.releases(p, slog.New(slog.DiscardHandler))
 	g := r.gate(p, releases, slog.New(slog.DiscardHandler))

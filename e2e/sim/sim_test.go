@@ -152,6 +152,21 @@ func TestSeed(t *testing.T) {
 	t.Logf("breaks %q in %d of %d replays:\n%s", rule, fails, replays, p.Source())
 }
 
+// TestSearch plays seeds one after the other until one breaks a rule.
+func TestSearch(t *testing.T) {
+	seeds, from := setting("SEARCH", 0), setting("FROM", 1)
+	if seeds == 0 {
+		t.Skip("make sim-off")
+	}
+	for seed := from; seed < from+seeds; seed++ {
+		if r := play(t, planOf(seed), nil, 0); len(r.Wrong) > 0 {
+			t.Logf("FOUND seed %d breaks %q: %s", seed, r.Wrong[0].Rule, r.Wrong[0].Text)
+			return
+		}
+	}
+	t.Logf("%d seeds break nothing", seeds)
+}
+
 // broke tells whether a rule is among what was wrong.
 func broke(r *sim.Report, rule string) bool {
 	return slices.ContainsFunc(r.Wrong, func(v sim.Violation) bool { return v.Rule == rule })

@@ -33,24 +33,34 @@ func (w *World) ends(f Fault) time.Duration {
 	return f.At + f.For
 }
 
-// shows tells whether the traces of a fault of a sort may show: while the receiver is
-// ill, none goes away.
+// shows tells whether the traces of a fault of a sort may show.
 func (w *World) shows(sort func(Fault) bool) bool {
 	now := time.Since(w.began)
-	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
-		if !sort(f) || f.At > now {
-			return false
+	for i, f := range w.plan.Faults {
+		if f.At <= now && now <= w.traces[i] && sort(f) {
+			return true
 		}
+	}
+	return false
+}
+
+// tracesOf returns until when those of each fault may show: while the receiver is ill, none
+// goes away.
+func (w *World) tracesOf() []time.Duration {
+	var all []time.Duration
+	for _, f := range w.plan.Faults {
 		ends := w.ends(f)
-		for range w.plan.Faults { // in the order of their start
+		for grown := true; grown; {
+			grown = false
 			for _, g := range w.plan.Faults {
-				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+settles {
-					ends = max(ends, w.ends(g))
+				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+settles && w.ends(g) > ends {
+					ends, grown = w.ends(g), true
 				}
 			}
 		}
-		return now <= ends+settles
-	})
+		all = append(all, ends+settles)
+	}
+	return all
 }
 
 // justify holds an open alert against what is true: there must be a fault that it is
@@ -101,6 +111,11 @@ func (w *World) watch() {
 		}
 		w.watchJudging()
 		w.watchConcluded()
+		w.watchTrials()
+		w.watchRollout()
+		w.watchReserve()
+		w.watchGate()
+		w.watchLinks()
 		for _, f := range w.plan.Faults {
 			w.watchTold(f)
 		}
@@ -115,7 +130,7 @@ const unjudged = 40 * time.Minute
 func (w *World) watchJudging() {
 	w.book.count()
 	if w.recently(unjudged, func(f Fault) bool {
-		return f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
+		return f.Kind == "rx-unwatched" || f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
 			w.rx.isIll() && w.kinds[f.Kind].Party == OfReceiver
 	}) {
 		return
@@ -175,12 +190,13 @@ func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
 func (w *World) watchTold(f Fault) {
 	k := w.kinds[f.Kind]
 	now := time.Since(w.began)
-	if len(k.Want) == 0 || now < f.At+told || now > f.At+f.For || now-checkEvery >= f.At+told {
+	due := func(age time.Duration) bool { return now >= f.At+age && now-checkEvery < f.At+age }
+	if len(k.Want) == 0 || now > f.At+f.For || !due(told) && !due(longTold) {
 		return
 	}
 	// One thing at a time: what else is wrong may hide it, or explain it.
 	target := w.target(f)
-	if w.recently(told+settles, func(g Fault) bool {
+	if w.recently(now-f.At+settles, func(g Fault) bool {
 		return g != f && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
 	}) || f.At < told {
 		return

@@ -144,6 +144,10 @@ func (h *Host) autoupdate(p *Proc) error {
 	switch r.Did {
 	case update.Began:
 		h.w.trace(h.name, "trial of %s begins", r.Version)
+		h.w.book.count()
+		if n := h.seen.Load(); n > 0 && r.Version == binary(0).Version || n > 1 && r.Version == binary(1).Version {
+			h.w.book.breaks("no older release is taken", h.name, "%s tries %s, and was offered the release %d before", h.name, r.Version, n)
+		}
 	case update.RolledBack:
 		h.w.trace(h.name, "%s is rolled back: %s", r.Version, r.Note)
 		h.w.book.count()
@@ -183,9 +187,16 @@ func (o offers) Look(_ context.Context, tag string) (wire.Offer, string, error) 
 		return wire.Offer{}, "", err
 	}
 	p, ok := r.Offer("linux", "amd64", o.h.id)
+	if o.h.w.oldOffer.Load() {
+		if p, err = o.h.w.recv.oldest(); err != nil {
+			return wire.Offer{}, "", err
+		}
+		ok, tag = true, ""
+	}
 	if !ok {
 		return wire.Offer{}, "", update.ErrNothing
 	}
+	o.h.seen.Store(max(o.h.seen.Load(), p.Manifest.Seq))
 	next := strconv.FormatUint(p.Manifest.Seq, 10)
 	if next == tag {
 		return wire.Offer{}, tag, update.ErrUnchanged
@@ -270,6 +281,18 @@ func (s system) Examine(ctx context.Context, _ string) update.Findings {
 func (s system) Boot() string                           { return s.h.BootID() }
 func (s system) Logs(context.Context, time.Time) []byte { return nil }
 func (s system) Report(context.Context, string)         {}
+
+// oldest returns the release that was published first.
+func (r *Receiver) oldest() (rel.Published, error) {
+	list, err := rel.List(r.disk, rxReleases)
+	if err == nil && len(list) == 0 {
+		err = update.ErrNothing
+	}
+	if err != nil {
+		return rel.Published{}, err
+	}
+	return list[len(list)-1], nil
+}
 
 // releases is what serve offers.
 func (r *Receiver) releases(p *Proc, log *slog.Logger) *release.Rollout {

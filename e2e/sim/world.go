@@ -33,17 +33,20 @@ type Plan struct {
 
 // World is a run.
 type World struct {
-	plan  Plan
-	kinds map[string]Kind
-	ctx   context.Context
-	stop  context.CancelFunc
-	wg    sync.WaitGroup
-	began time.Time
-	out   io.Writer // of the trace; nil: none
-	level slog.Level
+	plan   Plan
+	kinds  map[string]Kind
+	traces []time.Duration // until when those of each fault may show
+	ctx    context.Context
+	stop   context.CancelFunc
+	wg     sync.WaitGroup
+	began  time.Time
+	out    io.Writer // of the trace; nil: none
+	level  slog.Level
 
 	blocked   atomic.Bool // the gate refuses the hosts' commit for good
 	away      atomic.Bool // no person can be told
+	unwatched atomic.Bool // nobody starts fleet-check
+	oldOffer  atomic.Bool // the oldest release is offered
 	mu        sync.Mutex
 	listeners map[string]*listener
 
@@ -51,6 +54,10 @@ type World struct {
 	recv  *Receiver
 	hosts []*Host
 	book  *book
+	trial map[*Host]time.Time // since when it is seen on trial, with nothing in its way
+	step  rolling
+	low   int // the fault that lets the disk run full; -1: none was seen
+	kept  int // episodes stored then
 }
 
 // peace is how long a run goes on after the last fault, until all is to be well.
@@ -60,8 +67,9 @@ const peace = 3 * time.Hour
 // on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
 func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	time.Sleep(time.Until(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))) // a bubble begins in the year 2000
-	w := &World{plan: plan, kinds: kinds(), listeners: map[string]*listener{}, began: time.Now(), out: out, level: level}
+	w := &World{plan: plan, kinds: kinds(), listeners: map[string]*listener{}, trial: map[*Host]time.Time{}, low: -1, began: time.Now(), out: out, level: level}
 	w.ctx, w.stop = context.WithCancel(context.Background())
+	w.traces = w.tracesOf()
 	w.book = newBook(w)
 	w.recv = newReceiver(w)
 	w.rx = w.recv.Machine

@@ -60,7 +60,7 @@ func Open(o Options) *Book {
 	now := b.now()
 	switch {
 	case b.c.WrittenAt.IsZero(): // a first start is not ready yet either
-		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: now})
+		b.c.BeganAt, b.c.Receiver.Outages = now, append(b.c.Receiver.Outages, Span{From: now})
 	case b.c.Receiver.Ready:
 		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: b.c.WrittenAt})
 	}

@@ -40,7 +40,7 @@ func (r Receiver) Past(t, now time.Time) time.Time {
 
 // move moves the times in the book. Its lists are replaced: a copy may hold them.
 func (c *Contacts) move(s clock.Shift) {
-	c.WrittenAt = s.Move(c.WrittenAt)
+	c.WrittenAt, c.BeganAt = s.Move(c.WrittenAt), s.Move(c.BeganAt)
 	r := &c.Receiver
 	r.StartedAt = s.Move(r.StartedAt)
 	r.Outages = moved(r.Outages, func(o *Span) { o.From, o.To = s.Move(o.From), s.Move(o.To) })

@@ -38,6 +38,7 @@ const (
 type Contacts struct {
 	V         int                     `json:"v"`
 	WrittenAt time.Time               `json:"written_at"`
+	BeganAt   time.Time               `json:"began_at,omitzero"` // what was before is not known
 	Receiver  Receiver                `json:"receiver"`
 	Hosts     map[ident.Host]*Contact `json:"hosts"`
 	// Strangers are the last requests whose sender is no host of the roster.

@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -432,6 +433,52 @@ func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 		found, _ := Judge(f)
 		if len(found) != c.want {
 			t.Errorf("ready: %s, heard: %v: found %v", c.status, c.heard, found)
+		}
+	}
+}
+
+// TestJudge_AReceiverThatOpenedLate: hosts have their time from when it took episodes.
+func TestJudge_AReceiverThatOpenedLate(t *testing.T) {
+	for began, want := range map[time.Duration]int{time.Minute: 0, 2 * time.Hour: 1} {
+		f := facts(&Host{Roster: active(3 * time.Hour)})
+		f.book.WrittenAt, f.book.BeganAt = ago(time.Minute), ago(began)
+		if found, _ := Judge(f); len(found) != want {
+			t.Errorf("open for %s: found %v", began, found)
+		}
+	}
+}
+
+// TestJudge_TheClockJumpedPastCertificates: it is the receiver's clock, unless it is one
+// host's certificate of many.
+func TestJudge_TheClockJumpedPastCertificates(t *testing.T) {
+	for _, c := range []struct {
+		expired int
+		by      time.Duration
+		want    string
+	}{
+		{3, 40 * day, "@receiver clock"},
+		{2, 40 * day, "@receiver clock"},
+		{1, 40 * day, "lab-00 cert-expiring"},
+		{3, 2 * day, "lab-00 cert-expiring, lab-01 cert-expiring, lab-02 cert-expiring"},
+		{3, -40 * day, "lab-00 cert-expiring, lab-01 cert-expiring, lab-02 cert-expiring"},
+	} {
+		f := facts(nil)
+		f.Hosts = map[ident.Host]*Host{}
+		for i := range 3 {
+			r := active(day)
+			if i < c.expired {
+				r.CertExpires = ago(10 * day)
+			}
+			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{Roster: r, Accepted: ago(20 * time.Minute), Heard: Contact{At: ago(20 * time.Minute)}}
+		}
+		f.book.Receiver.Jumps = []contacts.Jump{{At: ago(time.Minute), By: c.by}}
+		var got []string
+		found, _ := Judge(f)
+		for _, x := range found {
+			got = append(got, x.Host+" "+x.Symptom)
+		}
+		if strings.Join(got, ", ") != c.want {
+			t.Errorf("%d certificates, a jump by %s: %v, want %s", c.expired, c.by, got, c.want)
 		}
 	}
 }

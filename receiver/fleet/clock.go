@@ -8,6 +8,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/machine"
+	"cis490/receiver/roster"
 )
 
 // past returns the time of a fact that another file than the contacts has.
@@ -60,6 +61,11 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 		return x, true
 	}
 	jumps := f.book.Receiver.Jumps
+	if n := f.overtake(); n > 0 {
+		x.Detail = fmt.Sprintf("it jumped forward by %s, past the end of %d hosts' certificates", machine.Span(f.overtook), n)
+		x.Reason.Text = "most hosts' certificates expired when the receiver's clock jumped"
+		return x, true
+	}
 	if n > 0 || !unsynced || len(jumps) == 0 {
 		return x, false
 	}
@@ -74,6 +80,41 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	x.Detail = fmt.Sprintf("it jumped %s by %s at %s", way, machine.Span(last.By.Abs()), stamp(last.At))
 	x.Reason.Text = "the receiver's clock jumped, and nothing shows that it is right"
 	return x, true
+}
+
+// overtake sets overtook where the certificates of most hosts expired because the clock
+// jumped, and returns of how many.
+func (f *Facts) overtake() (n int) {
+	by, active := time.Duration(0), 0
+	for _, j := range f.book.Receiver.Jumps {
+		if f.Now.Sub(j.At) <= f.Limits.Lookback {
+			by += j.By
+		}
+	}
+	f.overtook = max(by, 0)
+	for _, h := range f.Hosts {
+		if h.Roster == nil || h.Roster.State != roster.Active {
+			continue
+		}
+		active++
+		if f.overtaken(h) {
+			n++
+		}
+	}
+	if 2*n <= active {
+		f.overtook, n = 0, 0
+	}
+	return n
+}
+
+// overtaken reports whether a host's certificate expired because the receiver's clock
+// jumped: nothing on the host mends that.
+func (f *Facts) overtaken(h *Host) bool {
+	if f.overtook == 0 || h.Roster == nil {
+		return false
+	}
+	end := h.Roster.CertExpires
+	return end.Before(f.Now) && end.After(f.Now.Add(-f.overtook))
 }
 
 // hostsOffset returns the middle of the offsets of the hosts heard of late. Two cannot

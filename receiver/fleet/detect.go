@@ -84,6 +84,9 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			continue
 		}
 		for symptom, found := range detectors() {
+			if f.overtaken(h) && !f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
+				continue // it is turned away for the receiver's clock
+			}
 			if x, ok := found(f, name, h); ok {
 				x.Host, x.Symptom = string(name), symptom
 				note(x, f.lasting(symptom))
@@ -152,7 +155,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(h.sign(h.Roster.EnrolledAt)) <= f.Limits.NeverReported || f.neverOpened() {
+		if f.quiet(later(h.sign(h.Roster.EnrolledAt), f.book.BeganAt)) <= f.Limits.NeverReported || f.neverOpened() {
 			return Finding{}, false
 		}
 		return Finding{

@@ -36,7 +36,8 @@ type Facts struct {
 	Lost     bool  // the data folder cannot be used at all, so that the receiver's checks of it mean nothing
 	Broken   error // why the data folder could not be read, or not be written
 	book     contacts.Contacts
-	skewed   bool // it is the receiver's clock that is wrong, and not its hosts'
+	skewed   bool          // it is the receiver's clock that is wrong, and not its hosts'
+	overtook time.Duration // by how much that clock jumped past the certificates of most hosts
 }
 
 // Limits are the thresholds.

@@ -1,0 +1,153 @@
+//go:build off
+
+package off
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// simulated says which faults the simulator is given, so that it notices that a part is
+// missing; or why it cannot.
+type simulated struct {
+	only    string
+	outside string
+	hosts   int // 0: 2
+	days    int // 0: 1
+}
+
+// sims are those of the parts, by the name of the scenario.
+func sims() map[string]simulated {
+	const (
+		systemd  = "the service manager is a model"
+		recorder = "the recorder is a model"
+	)
+	return map[string]simulated{
+		"01_RefusedForEver":            {only: "gate-wrong"},
+		"02_LocalCommit":               {outside: recorder},
+		"03_EmptyList":                 {only: "release rx-spot rx-root"},
+		"04_IndexOwnedByRoot":          {only: "rx-spot rx-root rx-flaky"},
+		"05_AuthorityDown":             {outside: systemd},
+		"06_ShipperHangs":              {outside: systemd},
+		"07_InstallAgain":              {outside: "install is not part of it"},
+		"07_InstallOverBroken":         {outside: "install is not part of it"},
+		"08_SickHostRedMonitor":        {outside: "the exit code is package commands'"},
+		"09_CertificateExpired":        {only: "host-power rx-clock host-leaves", days: 3},
+		"10_BadUpdate":                 {only: "release-crash"},
+		"10_CanaryOff":                 {only: "canary-off"},
+		"11_PowerCutReceiver":          {outside: "it is the call into the kernel"},
+		"11_PowerCutUpdate":            {only: "trial-power"},
+		"12_ReceiverDiskFull":          {only: "rx-low"},
+		"13_HostDiskFull":              {outside: recorder},
+		"14_NeverReportedAndGone":      {only: "host-power", days: 3},
+		"15_FastClock":                 {only: "host-clock-idle"},
+		"15_SlowClock":                 {only: "host-clock-idle"},
+		"16_Cloned":                    {only: "host-cloned"},
+		"16_FalseRelease":              {only: "release rx-oldrelease"},
+		"16_StolenToken":               {only: "impostor"},
+		"17_FleetCheckStopped":         {outside: "doctor reads the real machine"},
+		"18_NetworkGone":               {only: "hole slow"},
+		"19_ReceiverRestored":          {only: "rx-restore"},
+		"20_CaptivePortalAndGateWrong": {only: "gate-wrong portal"},
+		"21_FalseAlarms":               {only: "host-leaves"},
+	}
+}
+
+// TestSimOff searches, for each part, a seed of the simulator that breaks a rule without
+// the part, and does not with it.
+func TestSimOff(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	with := build(t, root, "")
+	known := sims()
+	for _, name := range slices.Sorted(maps.Keys(parts)) {
+		t.Run(name, func(t *testing.T) {
+			s, ok := known[name]
+			switch {
+			case !ok:
+				t.Fatal("say which faults notice that it is off, or why none can")
+			case s.outside != "":
+				t.Skipf("| %s | %s | outside: %s |", name, parts[name].part, s.outside)
+			}
+			without := build(t, root, parts[name].overlay(t, root))
+			for from := 1; ; {
+				seed, rule := search(t, without, s, from, seedsOff-from+1)
+				if seed == 0 {
+					t.Fatalf("| %s | %s | NOT NOTICED in %d seeds of %s |", name, parts[name].part, seedsOff, s.only)
+				}
+				if again, other := search(t, with, s, seed, 1); again == 0 || other != rule {
+					t.Logf("| %s | %s | seed %d of %s: %s |", name, parts[name].part, seed, s.only, rule)
+					return
+				}
+				t.Logf("seed %d breaks %q with the part as well", seed, rule)
+				from = seed + 1
+			}
+		})
+	}
+}
+
+// seedsOff is within how many seeds a part that is off has to be noticed.
+const seedsOff = 200
+
+// build returns the simulator's test program, built with an overlay.
+func build(t *testing.T, root, overlay string) string {
+	t.Helper()
+	bin := filepath.Join(t.TempDir(), "sim.test")
+	args := []string{"test", "-c", "-ldflags=-s -w", "-o", bin}
+	if overlay != "" {
+		args = append(args, "-overlay", overlay)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", append(args, "./e2e/sim")...)
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return bin
+}
+
+var found = regexp.MustCompile(`(?m)FOUND seed (\d+) breaks "([^"]*)"`)
+
+// search returns the first seed that breaks a rule, and which; 0: none does.
+func search(t *testing.T, bin string, s simulated, from, seeds int) (int, string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), bin, "-test.run=^TestSearch$", "-test.v", "-test.timeout=0")
+	set := func(name string, value any) { cmd.Env = append(cmd.Env, fmt.Sprintf("CIS490_SIM_%s=%v", name, value)) }
+	cmd.Env = append(os.Environ(), "GOGC=400", "GODEBUG=tlsmlkem=0")
+	set("SEARCH", seeds)
+	set("FROM", from)
+	set("ONLY", s.only)
+	set("HOSTS", max(s.hosts, 2))
+	set("DAYS", max(s.days, 1))
+	out, err := cmd.CombinedOutput()
+	m := found.FindStringSubmatch(string(out))
+	if m == nil {
+		if err != nil { // a panic or a race is noticed as well
+			return from, "it runs: " + lastLine(string(out))
+		}
+		return 0, ""
+	}
+	seed, err := strconv.Atoi(m[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return seed, m[2]
+}
+
+func lastLine(out string) string {
+	for line := range strings.SplitSeq(out, "\n") {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
+			return line
+		}
+	}
+	return strings.TrimSpace(out[max(0, len(out)-200):])
+}

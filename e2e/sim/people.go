@@ -1,0 +1,109 @@
+package sim
+
+import (
+	"time"
+
+	"cis490/internal/disk/faultdisk"
+	"cis490/internal/wire"
+	"cis490/receiver/fleet"
+)
+
+// peoples are what people do, on purpose or by mistake.
+func peoples() map[string]Kind {
+	return map[string]Kind{
+		"decommission": {Often: 2, Most: 6 * time.Hour, start: decommission, end: readmit},
+		"host-cloned":  {Want: []string{fleet.Cloned}, Often: 2, Most: 5 * time.Hour, start: cloned, end: cloneOff},
+		"impostor":     {Party: OfPeople, Often: 1, start: impostor},
+		"ca-rotate":    {Party: OfPeople, Often: 1, start: rotateCA},
+	}
+}
+
+// insist does something every five minutes until it succeeds, as a person does who is
+// needed.
+func (w *World) insist(who, what string, do func() error) {
+	w.wg.Go(func() {
+		for {
+			err := do()
+			if err == nil {
+				w.trace(who, "%s", what)
+				return
+			}
+			w.trace(who, "%s: %v", what, err)
+			select {
+			case <-w.ctx.Done():
+				return
+			case <-time.After(5 * time.Minute):
+			}
+		}
+	})
+}
+
+// change asks the authority for a change, at its socket.
+func (r *Receiver) change(path string) error {
+	return r.ask(r.w.ctx, r.person(), "http://authority"+path, rxSocket, struct{}{}, nil)
+}
+
+func decommission(w *World, m *Machine, _ Fault) {
+	w.insist("receiver", "decommission "+m.name, func() error { return w.recv.change("/v1/hosts/" + m.name + "/decommission") })
+}
+
+// readmit lets a host in again, with a new token.
+func readmit(w *World, m *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	w.insist("receiver", "readmit "+m.name, func() error {
+		if err := w.recv.change("/v1/hosts/" + m.name + "/readmit"); err != nil {
+			return err
+		}
+		return w.recv.admit(w.ctx, h)
+	})
+}
+
+// rotateCA is a person who begins a new CA, beside the old one.
+func rotateCA(w *World, _ *Machine, _ Fault) {
+	w.insist("receiver", "rotate the CA", func() error { return w.recv.change("/v1/ca/rotate") })
+}
+
+// cloned is a person who copies a host's disk into a second machine, where no recorder runs.
+func cloned(w *World, _ *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	if _, err := h.binary("current"); err != nil {
+		return // nothing is installed yet
+	}
+	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostData), id: h.id, conf: h.conf, crashes: h.crashes}
+	twin.disk = h.disk.Copy()
+	twin.disk.SetClock(twin.Clock.Now)
+	twin.enable(
+		&Service{Name: "ship", Main: twin.ship, First: time.Second},
+		&Service{Name: "cert-fetch", Main: twin.certFetch, Every: 5 * time.Minute, First: 30 * time.Second},
+	)
+	h.twin.Store(twin)
+	twin.Boot()
+}
+
+func cloneOff(w *World, _ *Machine, f Fault) {
+	if twin := w.hosts[f.Who%len(w.hosts)].twin.Swap(nil); twin != nil {
+		twin.Off(faultdisk.All)
+	}
+}
+
+// impostor is who has a host's credentials and speaks for another.
+func impostor(w *World, m *Machine, f Fault) {
+	h, other := w.hosts[f.Who%len(w.hosts)], w.hosts[(f.Who+1)%len(w.hosts)]
+	if _, err := h.binary("current"); err != nil || h == other {
+		return // nothing is installed yet
+	}
+	w.wg.Go(func() {
+		conf := h.conf
+		conf.Host = other.name
+		cl, err := h.clientOf(m.person(), conf)
+		if err != nil {
+			return
+		}
+		defer cl.Close()
+		w.book.count()
+		_, err = cl.Ping(w.ctx, wire.Ping{Version: h.build().Version, BootID: h.BootID(), Clock: h.Clock.Now().UTC()})
+		if err == nil {
+			w.book.breaks("nobody speaks for another", "", "%s was heard as %s", h.name, other.name)
+		}
+	})
+}

@@ -1,0 +1,135 @@
+package sim
+
+import (
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/internal/ident"
+	rel "cis490/internal/release"
+	"cis490/receiver/fleet"
+	"cis490/receiver/store"
+)
+
+// inPeace is how long nothing may have been wrong before a step that stands still is held
+// against the programs.
+const inPeace = 4 * time.Hour
+
+// calm tells whether nothing was wrong with a host and the receiver within a while.
+func (w *World) calm(within time.Duration, h *Host) bool {
+	return h.On() && !w.recently(within, func(f Fault) bool {
+		switch f.Kind {
+		case "release", "release-zip", "release-crash", "trial-power", "canary-off":
+			return false
+		}
+		return w.kinds[f.Kind].Party != OfHost || w.target(f) == h.Machine
+	})
+}
+
+// watchTrials: a trial ends, one way or the other.
+func (w *World) watchTrials() {
+	for _, h := range w.hosts {
+		if !h.onTrial() || !w.calm(0, h) {
+			delete(w.trial, h)
+			continue
+		}
+		w.book.count()
+		if w.trial[h].IsZero() {
+			w.trial[h] = time.Now()
+		}
+		if lasts := time.Since(w.trial[h]); lasts > inPeace {
+			w.book.breaks("a trial ends", h.name, "%s has been on trial for %s", h.name, lasts.Round(time.Minute))
+		}
+	}
+}
+
+// rolling is a step of the newest release.
+type rolling struct {
+	seq      uint64
+	stage    rel.Stage
+	canaries int
+	since    time.Time
+}
+
+// watchRollout: a release does not wait for a host that cannot be heard, while another can
+// try it.
+func (w *World) watchRollout() {
+	p := w.recv.newest()
+	if p == nil || p.Stage != rel.StageCanary {
+		w.step = rolling{}
+		return
+	}
+	if now := (rolling{p.Seq, p.Stage, len(p.Canaries), w.step.since}); now != w.step {
+		now.since = time.Now()
+		w.step = now
+	}
+	i := slices.IndexFunc(w.hosts, func(h *Host) bool {
+		return !slices.Contains(p.Canaries, h.id) && h.build().Commit != p.Commit && !h.onTrial() && w.calm(inPeace, h)
+	})
+	if i < 0 {
+		return
+	}
+	w.book.count()
+	if lasts := time.Since(w.step.since); lasts > inPeace {
+		w.book.breaks("a release moves on", p.Version, "%s waits for %v for %s, and %s could try it", p.Version, p.Canaries, lasts.Round(time.Minute), w.hosts[i].name)
+	}
+}
+
+// watchReserve: what is below the reserve is not used up.
+func (w *World) watchReserve() {
+	now := time.Since(w.began)
+	i := slices.IndexFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-low" && f.At+time.Minute < now && now < f.At+f.For })
+	if i < 0 {
+		return
+	}
+	w.book.count()
+	n := 0
+	for _, h := range w.hosts {
+		n += len(w.rx.names(filepath.Join(store.EpisodesDir, h.name)))
+	}
+	if w.low == i && n > w.kept {
+		w.book.breaks("the reserve stays free", "", "%d episodes were stored on a disk that has less than its reserve", n-w.kept)
+	}
+	w.low, w.kept = i, n
+}
+
+// watchGate: what the gate refuses waits where it is.
+func (w *World) watchGate() {
+	for _, h := range w.hosts {
+		for _, id := range h.names("quarantine") {
+			w.book.count()
+			if text := w.reason(h.id, ident.EpisodeID(id)); strings.Contains(text, `"status": 412`) || strings.Contains(text, `"status":412`) {
+				w.book.breaks("what the gate refuses waits", h.name, "%s of %s is set aside: %s", id, h.name, text)
+			}
+		}
+	}
+}
+
+// watchLinks: no host asks without end.
+func (w *World) watchLinks() {
+	for _, h := range w.hosts {
+		w.book.count()
+		h.link.mu.Lock()
+		hammered := h.link.hammered
+		h.link.mu.Unlock()
+		if hammered {
+			w.book.breaks("no host asks without end", h.name, "%s had %d answers within an hour", h.name, most)
+		}
+	}
+}
+
+// quiet: nobody is told of a host that said that it leaves.
+func (w *World) quiet(a fleet.Alert) {
+	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
+	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() {
+		return
+	}
+	if w.recently(told+settles, func(f Fault) bool {
+		return f.Kind != "host-leaves" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
+	}) {
+		return
+	}
+	w.book.count()
+	w.book.breaks("nobody is told of a host that left", "", "%s left in order, and: %s (%s)", a.Host, a.Detail, a.Code)
+}

@@ -1,0 +1,106 @@
+package sim
+
+import (
+	"time"
+
+	"cis490/internal/disk/faultdisk"
+	rel "cis490/internal/release"
+)
+
+// timely are faults that wait for their moment.
+func timely() map[string]Kind {
+	return map[string]Kind{
+		"trial-power": {Party: OfPeople, Often: 2, start: trialPower},
+		"canary-off":  {Party: OfPeople, Often: 1, Most: 8 * time.Hour, start: canaryOff},
+	}
+}
+
+// await waits for a moment, for so long at most.
+func (w *World) await(most time.Duration, moment func() bool) bool {
+	for range most / (30 * time.Second) {
+		if moment() {
+			return true
+		}
+		select {
+		case <-w.ctx.Done():
+			return false
+		case <-time.After(30 * time.Second):
+		}
+	}
+	return false
+}
+
+// trialPower publishes a release, and cuts the power of the first host that tries it.
+func trialPower(w *World, m *Machine, f Fault) {
+	publish(func(*Binary, Fault) {})(w, m, f)
+	w.wg.Go(func() {
+		var h *Host
+		if !w.await(3*time.Hour, func() bool { h = w.trying(); return h != nil }) {
+			return
+		}
+		time.Sleep(time.Duration(f.N%300) * time.Second)
+		if w.ctx.Err() != nil {
+			return
+		}
+		w.trace(h.name, "-- the power fails in the trial")
+		h.Off([]faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All}[f.N&3])
+		time.Sleep(time.Minute)
+		h.Boot()
+	})
+}
+
+// trying returns a host on which a version is on trial.
+func (w *World) trying() *Host {
+	for _, h := range w.hosts {
+		if h.On() && h.onTrial() {
+			return h
+		}
+	}
+	return nil
+}
+
+// canaryOff publishes a release, and takes the power from the host that has to try it
+// first.
+func canaryOff(w *World, m *Machine, f Fault) {
+	publish(func(*Binary, Fault) {})(w, m, f)
+	w.wg.Go(func() {
+		var h *Host
+		found := w.await(time.Hour, func() bool {
+			p := w.recv.newest()
+			if p == nil || p.Stage != rel.StageCanary || len(p.Canaries) == 0 {
+				return false
+			}
+			for _, other := range w.hosts {
+				if other.id == p.Canaries[0] {
+					h = other
+				}
+			}
+			return h != nil
+		})
+		if !found || !h.On() {
+			return
+		}
+		w.trace(h.name, "-- the canary is switched off for %s", f.For)
+		h.Off(faultdisk.All)
+		select {
+		case <-w.ctx.Done():
+		case <-time.After(f.For):
+			h.Boot()
+		}
+	})
+}
+
+// newest returns how far the newest release came that is not withdrawn; nil: there is
+// none.
+func (r *Receiver) newest() *rel.Progress {
+	all, err := rel.ReadRollout(r.disk, rxReleases)
+	if err != nil {
+		return nil
+	}
+	for _, p := range all.Releases {
+		if p.Stage != rel.StageWithdrawn {
+			return p
+		}
+	}
+	return nil
+}
