@@ -63,9 +63,8 @@ func TestPaths_GoThroughTheDisk(t *testing.T) {
 			}
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			if lit, ok := n.(*ast.BasicLit); ok && lit.Value == `"unix"` &&
-				path != "internal/peer/peer.go" && path != "receiver/server/server.go" {
-				t.Errorf("%s: dial with peer.Dial, which does not follow a swapped socket name", fset.Position(lit.Pos()))
+			if lit, ok := n.(*ast.BasicLit); ok && lit.Value == `"unix"` && path != "internal/peer/peer.go" && path != "receiver/server/server.go" {
+				t.Errorf("%s: dial a socket by peer.Dial, which connects to the socket and to nothing that its name leads to", fset.Position(lit.Pos()))
 			}
 			sel, ok := n.(*ast.SelectorExpr)
 			if !ok {
