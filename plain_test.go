@@ -33,6 +33,7 @@ func unfinished() []string {
 		"commands/release_publish.go", "commands/rollout.go", "commands/silence.go", "commands/token.go",
 		"docs/checks.md", // generated from receiver/health too
 		"docs/testing.md",
+		"layout_test.go", "paths_test.go", "storage_test.go", // change with the receiver's backend
 		"plain_test.go", // has the phrases
 	}
 }
