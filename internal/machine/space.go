@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -77,20 +76,6 @@ func Unreadable(err error) check.Result {
 		return check.Skipf("%v: run doctor with sudo", err)
 	}
 	return check.Failf("%v", err)
-}
-
-// ClockSynced is the check that the kernel's clock is synchronized (by timesyncd, chrony or
-// ntpd).
-func ClockSynced(context.Context) check.Result {
-	var t unix.Timex
-	state, err := unix.Adjtimex(&t)
-	if err != nil {
-		return check.Skipf("query the kernel: %v", err)
-	}
-	if state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0 {
-		return check.Warnf("the kernel's clock is not synchronized")
-	}
-	return check.Passf("synchronized, maximum error %s", time.Duration(t.Maxerror)*time.Microsecond)
 }
 
 // Awake returns how long the machine has run, without its sleep.
