@@ -223,14 +223,19 @@ func (h *Host) healthCheck(p *Proc) error {
 	if _, err := health.Figures(p.fs, hostData); err != nil {
 		row.Status, row.Detail = check.Fail, err.Error()
 	}
-	b, err := json.Marshal(check.Report{
-		Schema: "cis490.doctor/1", Host: h.name, Role: "lab-host", Version: h.build().Version, Commit: string(h.build().Commit),
-		At: h.Clock.Now().UTC().Truncate(time.Second), Summary: check.Summary{Pass: 1}, Checks: []check.Row{row},
-	})
+	b, err := h.report(h.name, row)
 	if err != nil {
 		return err
 	}
 	return cl.PutHealth(p.ctx, b)
+}
+
+// report is a health report in the name of a host.
+func (h *Host) report(name string, rows ...check.Row) ([]byte, error) {
+	return json.Marshal(check.Report{
+		Schema: "cis490.doctor/1", Host: name, Role: "lab-host", Version: h.build().Version, Commit: string(h.build().Commit),
+		At: h.Clock.Now().UTC().Truncate(time.Second), Summary: check.Summary{Pass: len(rows)}, Checks: rows,
+	})
 }
 
 // record stands for the recorder: it makes an episode whole, or leaves half of one.

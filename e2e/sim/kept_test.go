@@ -83,7 +83,7 @@ var kept = map[string]sim.Plan{
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-ro", For: 2 * time.Hour}},
 	},
 	"a receiver's clock jumps past the certificates of its hosts": { // no host is blamed for the receiver
-		Hosts: 2, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 20 * time.Minute, N: 40 * 86400}},
+		Hosts: 2, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 8 * time.Minute, N: 40 * 86400}},
 	},
 	"a receiver's disk is dead at its first start": { // no host is blamed for the receiver
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-dead", For: 73*time.Minute + 50*time.Second}},
