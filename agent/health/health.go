@@ -102,9 +102,9 @@ func newHost(o Options) *host {
 	}
 	h := &host{Options: o}
 	if o.Queue != nil {
-		h.queue = machine.Share(o.Queue)
+		h.queue = machine.CacheBriefly(o.Queue)
 	}
-	h.pong = machine.Share(h.ping)
+	h.pong = machine.CacheBriefly(h.ping)
 	return h
 }
 
