@@ -61,7 +61,7 @@ func (a *app) alertsList(c *cli.Context) error {
 // fixes in it are only those that this program gives itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 	last, err := fleet.ReadOpen(stored(conf, path), time.Now())
-	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
+	_, checks := a.receiverChecks(roleConfig{roleReceiver, path}, false)
 	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
 	return last, err
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -138,11 +139,11 @@ func (a *app) releaseList(c *cli.Context) error {
 			for _, h := range p.Canaries {
 				canaries = append(canaries, string(h))
 			}
-			stage := orDash(string(p.Stage))
+			stage := cmp.Or(string(p.Stage), "-")
 			if p.Blocked {
 				stage += ", blocked"
 			}
-			row(p.Seq, p.Version, stage, stamp(p.Since), orDash(strings.Join(canaries, " ")), len(p.Clean), len(p.RolledBack), orDash(p.Reason))
+			row(p.Seq, p.Version, stage, stamp(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack), cmp.Or(p.Reason, "-"))
 		}
 	})
 }

@@ -129,7 +129,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 
 // failing runs the local checks, for pings.
 func (a *app) failing(c *cli.Context) func(context.Context) []string {
-	o, _ := a.labHostChecks(placement{roleLabHost, c.String("config")})
+	o, _ := a.labHostChecks(roleConfig{roleLabHost, c.String("config")})
 	checks := health.Local(o)
 	return func(ctx context.Context) []string { return check.Failing(check.Run(ctx, checks)) }
 }

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -88,7 +89,7 @@ type hostStatus struct {
 	Version  string          `json:"version,omitempty"`
 }
 
-func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) error {
+func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) error {
 	conf, unknown, err := config.LoadReceiver(p.path)
 	a.warnUnknown(unknown)
 	if err != nil {
@@ -208,8 +209,8 @@ func writeHosts(w io.Writer, hosts []hostStatus) error {
 	}
 	line("HOST", "STATE", "LAST ACCEPTED", "EPISODE", "24 H", "SIZE", "WAITING", "VERSION")
 	for _, h := range hosts {
-		line(string(h.Host), orDash(string(h.Health)), ago(h.Accepted), orDash(string(h.Episode)), humanize.Comma(int64(h.Episodes)),
-			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), orDash(h.Version))
+		line(string(h.Host), cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
+			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
 	}
 	return t.Flush()
 }
@@ -231,7 +232,7 @@ type labHostStatus struct {
 	Checks   []check.Row `json:"checks"`
 }
 
-func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error {
+func (a *app) statusLabHost(ctx context.Context, p roleConfig, asJSON bool) error {
 	o, all := a.labHostChecks(p)
 	if o.Err != nil {
 		return o.Err
