@@ -52,7 +52,7 @@ func TestCrash_AtEveryStep(t *testing.T) {
 func crashAt(t *testing.T, name string, bad bool, ends string, n int, fault faultdisk.Fault, survive faultdisk.Survive) (over bool) {
 	t.Helper()
 	d := faultdisk.New("/opt/cis490")
-	r := newRig(t, d, "/opt/cis490")
+	r := newHarness(t, d, "/opt/cis490")
 	if bad {
 		r.units = func(v string) []update.Daemon {
 			return []update.Daemon{{Name: "ship", Active: v == "v1", Why: "crashed"}}
