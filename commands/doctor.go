@@ -171,10 +171,10 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 		}
 		did, err := repair(ctx)
 		if did != "" {
-			a.errorf("fixed %s: %s", row.ID, check.Plain(did, 2000))
+			a.errorf("fixed %s: %s", row.ID, check.Sanitize(did, 2000))
 		}
 		if err != nil {
-			a.errorf("warning: fix %s: %s", row.ID, check.Plain(err.Error(), 500))
+			a.errorf("warning: fix %s: %s", row.ID, check.Sanitize(err.Error(), 500))
 		}
 	}
 }
@@ -182,7 +182,7 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 // writeReport prints a report for people, with symbols on a terminal.
 func writeReport(w io.Writer, r check.Report, terminal bool) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	put("%s %s, version %s\n\n", r.Role, check.Plain(cmp.Or(r.Host, "-"), 100), r.Version)
+	put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
 	width := 0
 	for _, row := range r.Checks {
 		width = max(width, len(row.ID))

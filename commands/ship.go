@@ -204,11 +204,11 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 	took := time.Since(start).Round(time.Millisecond)
 	a.printf("%s answered in %s\n", conf.Receiver.URL, took)
 	a.printf("clock      %s off\n", time.Since(pong.ServerTime).Abs().Round(time.Second))
-	a.printf("store      %s\n", check.Plain(pong.StoreID, 80))
+	a.printf("store      %s\n", check.Sanitize(pong.StoreID, 80))
 	if pong.Gate.Accepted {
 		a.printf("gate       accepts this build\n")
 	} else {
-		a.printf("gate       rejects this build: %s\n", check.Plain(pong.Gate.Reason, 200))
+		a.printf("gate       rejects this build: %s\n", check.Sanitize(pong.Gate.Reason, 200))
 	}
 	a.printf("known as   %s\n", cl.Host())
 	return nil

@@ -181,7 +181,7 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 			h.State = x.Roster.State
 		}
 		if k := x.Contact; k != nil {
-			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Plain(k.Version, 40)
+			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Sanitize(k.Version, 40)
 			if h.Episodes == 0 {
 				h.Accepted = k.LastAccepted
 			}

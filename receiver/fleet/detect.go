@@ -301,7 +301,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 				continue
 			}
 			return Finding{
-				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Plain(a.ID, 40), check.Plain(b.ID, 40)),
+				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Sanitize(a.ID, 40), check.Sanitize(b.ID, 40)),
 				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: fixTwoMachines},
 			}, true
 		}

@@ -46,14 +46,14 @@ func (r *registry) releases(context.Context) check.Result {
 		}
 		m, _, err := ring.Open([]byte(p.Offer.Manifest), []byte(p.Offer.Signature))
 		if err != nil {
-			return check.Failf("release %s, seq %d: %v", check.Plain(p.Manifest.Version, 40), p.Manifest.Seq, err)
+			return check.Failf("release %s, seq %d: %v", check.Sanitize(p.Manifest.Version, 40), p.Manifest.Seq, err)
 		}
 		for _, b := range m.Blobs() {
 			if size, err := r.Backend.Releases.BlobSize(b.Digest); err != nil || size != b.Size {
-				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Plain(m.Version, 40), m.Seq, b.Digest)
+				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Sanitize(m.Version, 40), m.Seq, b.Digest)
 			}
 		}
 		break // the newest is what hosts are offered; older ones may be signed by retired keys
 	}
-	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Plain(all[0].Manifest.Version, 40)))
+	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Sanitize(all[0].Manifest.Version, 40)))
 }

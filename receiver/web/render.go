@@ -61,8 +61,8 @@ func (s *Site) asset(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Site) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
-		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Plain, "where": where, "paste": paste,
-		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
+		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where, "paste": paste,
+		"days": s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
 		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
 		"ending":  func(h *roster.Host) bool { return h != nil && h.Ending(s.o.Now()) },
