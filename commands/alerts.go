@@ -72,9 +72,9 @@ func watched(last fleet.Last) string {
 	case last.At.IsZero():
 		return "fleet-check has not run yet"
 	case age > 3*machine.FleetCheckEvery:
-		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.Span(age) + " ago: it should run every 5 minutes"
+		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.HumanDuration(age) + " ago: it should run every 5 minutes"
 	default:
-		return openAlerts(len(last.Open)) + ", checked " + machine.Span(age) + " ago"
+		return openAlerts(len(last.Open)) + ", checked " + machine.HumanDuration(age) + " ago"
 	}
 }
 

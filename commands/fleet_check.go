@@ -185,7 +185,7 @@ func (a *app) printAlerts(open []fleet.Alert) {
 		case x.Quiet:
 			mark = " (nobody is told)"
 		}
-		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.Span(time.Since(x.Since)), x.Detail, cmp.Or(x.Reason, "-"), cmp.Or(x.Fix, "-"))
+		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.HumanDuration(time.Since(x.Since)), x.Detail, cmp.Or(x.Reason, "-"), cmp.Or(x.Fix, "-"))
 	}
 }
 

@@ -219,7 +219,7 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return machine.Span(max(time.Since(t), 0)) + " ago"
+	return machine.HumanDuration(max(time.Since(t), 0)) + " ago"
 }
 
 // labHostStatus is the status of a lab host.

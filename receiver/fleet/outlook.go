@@ -34,7 +34,7 @@ func (f *Facts) Outlook(name ident.Host) Outlook {
 			say("it is turned away, and nobody is told of its silence; readmit it, or leave it so")
 			return o
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
-			say("it may join until %s; if it does not, that is told after %s", stamp(r.TokenExpires), machine.Span(f.Limits.NeverReported))
+			say("it may join until %s; if it does not, that is told after %s", stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported))
 			return o
 		}
 	}

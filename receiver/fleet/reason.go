@@ -41,7 +41,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
 		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
 	case alive && c.Offset.Abs() > skew && !f.skewed:
-		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: offsetCheck}
+		return Reason{Code: "clock", Text: "its clock is off by " + machine.HumanDuration(c.Offset.Abs()), Check: offsetCheck}
 	case len(ids) > 0:
 		return f.failing(h, ids)
 	case alive && c.Gated != "":

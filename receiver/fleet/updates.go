@@ -56,7 +56,7 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	version := check.Sanitize(b.Version, 40)
 	return Finding{
 		Since:  b.At,
-		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.Span(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
+		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.HumanDuration(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
 		Reason: Reason{
 			Code: "rolled-back", Text: "the new version failed there: " + check.Sanitize(b.Why, 200),
 			Fix: strings.Replace(fixRolledBack, seqPlaceholder, fmt.Sprintf("--seq %d", b.Seq), 1),
