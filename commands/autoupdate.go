@@ -24,8 +24,8 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/manifest"
 	"cis490/internal/pki"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
@@ -204,7 +204,7 @@ func keysFrom(path string) func() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := release.ParseKeyring(string(b)); err != nil {
+		if _, err := manifest.ParseKeyring(string(b)); err != nil {
 			return "", fault.Fix(fmt.Errorf("%s: %w", path, err), "sudo rm "+path+" && sudo cis490 cert-fetch --renew")
 		}
 		return string(b), nil

@@ -29,9 +29,9 @@ import (
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/manifest"
 	"cis490/internal/peer"
 	"cis490/internal/pki"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 	rxhealth "cis490/receiver/health"
 )
@@ -150,7 +150,7 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	var m release.Manifest
+	var m manifest.Manifest
 	if err := wire.Decode([]byte(offer.Manifest), &m); err != nil {
 		return "", fmt.Errorf("read offer: %w", err)
 	}

@@ -17,7 +17,7 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -81,7 +81,7 @@ func TestAttack(t *testing.T) {
 		why    string
 	}{
 		"wrong key": {func(t *testing.T, r *harness, _ *liar) {
-			k, _, err := release.NewKey()
+			k, _, err := manifest.NewKey()
 			must(t, err)
 			r.publishBy(k, "v2", 2)
 		}, "no trusted key"},
@@ -133,13 +133,13 @@ func TestAttack(t *testing.T) {
 			}
 		}, "no byte for 2s"},
 		"mixed artifacts": {func(_ *testing.T, r *harness, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
 		}, "it reports version v0"},
 		"another arch's binary": {func(_ *testing.T, r *harness, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
 		}, "exec format error"},
 		"no binary for this arch": {func(_ *testing.T, r *harness, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Arch = "arm64" })
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Arch = "arm64" })
 		}, "no binary for linux/amd64"},
 		"a captive portal": {func(_ *testing.T, _ *harness, l *liar) {
 			l.offer = func(w http.ResponseWriter, _ *http.Request) bool {
@@ -203,9 +203,9 @@ func TestAttack_Replay(t *testing.T) {
 
 	// Keys: the release names a next key; the next release is signed by it, and the old key
 	// is retired.
-	next, _, err := release.NewKey()
+	next, _, err := manifest.NewKey()
 	must(t, err)
-	r.publish("v3", 7, func(m *release.Manifest) { m.NextKey = next.Public().String() })
+	r.publish("v3", 7, func(m *manifest.Manifest) { m.NextKey = next.Public().String() })
 	for range 3 {
 		r.run()
 	}

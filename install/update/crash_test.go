@@ -9,11 +9,11 @@ import (
 
 	"cis490/install/update"
 	"cis490/internal/disk/faultdisk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // signRaw signs any text with minisign itself.
-func signRaw(t testing.TB, k release.SecretKey, manifest string) string {
+func signRaw(t testing.TB, k manifest.SecretKey, manifest string) string {
 	t.Helper()
 	text, err := k.File()
 	must(t, err)

@@ -19,7 +19,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 )
@@ -32,7 +32,7 @@ type harness struct {
 	t   testing.TB
 	fs  disk.FS
 	dir string
-	key release.SecretKey
+	key manifest.SecretKey
 	now time.Time
 	log bytes.Buffer
 
@@ -58,7 +58,7 @@ type harness struct {
 
 func newHarness(t testing.TB, fsys disk.FS, dir string) *harness {
 	t.Helper()
-	key, _, err := release.NewKey()
+	key, _, err := manifest.NewKey()
 	must(t, err)
 	r := &harness{
 		t: t, fs: fsys, dir: dir, key: key, boot: "boot-1", now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
@@ -85,16 +85,16 @@ func (r *harness) place(folder, content string) {
 }
 
 // publish makes a release of a binary and offers it.
-func (r *harness) publish(v string, seq uint64, change ...func(*release.Manifest)) {
+func (r *harness) publish(v string, seq uint64, change ...func(*manifest.Manifest)) {
 	r.t.Helper()
 	r.publishBy(r.key, v, seq, change...)
 }
 
-func (r *harness) publishBy(k release.SecretKey, v string, seq uint64, change ...func(*release.Manifest)) {
+func (r *harness) publishBy(k manifest.SecretKey, v string, seq uint64, change ...func(*manifest.Manifest)) {
 	r.t.Helper()
-	m := release.Manifest{
-		V: 1, Product: release.Product, Seq: seq, Version: v, Commit: commit,
-		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: r.blob(v + " amd64")}},
+	m := manifest.Manifest{
+		V: 1, Product: manifest.Product, Seq: seq, Version: v, Commit: commit,
+		Artifacts: []manifest.Binary{{OS: "linux", Arch: "amd64", Blob: r.blob(v + " amd64")}},
 	}
 	for _, f := range change {
 		f(&m)
@@ -104,11 +104,11 @@ func (r *harness) publishBy(k release.SecretKey, v string, seq uint64, change ..
 	r.offer = wire.Offer{Manifest: string(manifest), Signature: string(signature)}
 }
 
-func (r *harness) blob(content string) release.Blob {
+func (r *harness) blob(content string) manifest.Blob {
 	sum := sha256.Sum256([]byte(content))
 	d := ident.Digest(hex.EncodeToString(sum[:]))
 	r.blobs[d] = []byte(content)
-	return release.Blob{Digest: d, Size: int64(len(content))}
+	return manifest.Blob{Digest: d, Size: int64(len(content))}
 }
 
 func (r *harness) updater() (*update.Updater, error) {

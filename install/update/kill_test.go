@@ -13,7 +13,7 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -49,7 +49,7 @@ func TestChild(t *testing.T) {
 	must(t, json.Unmarshal(b, &s))
 	hours, err := strconv.Atoi(os.Getenv(childVariable + "_HOURS"))
 	must(t, err)
-	key, err := release.ParseSecretKey([]byte(s.Secret), "")
+	key, err := manifest.ParseSecretKey([]byte(s.Secret), "")
 	must(t, err)
 	r := &harness{
 		t: t, fs: disk.OS{}, dir: filepath.Join(dir, "opt"), key: key, boot: "boot", offer: s.Offer, blobs: s.Blobs,

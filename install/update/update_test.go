@@ -9,7 +9,7 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 func onDisk(t *testing.T) *harness { return newHarness(t, disk.OS{}, t.TempDir()) }
@@ -22,7 +22,7 @@ func TestRun_GoodRelease(t *testing.T) {
 		t.Errorf("nothing offered: %+v", res)
 	}
 	for i, v := range []string{"v2", "v3"} {
-		r.publish(v, uint64(i+2), func(m *release.Manifest) {
+		r.publish(v, uint64(i+2), func(m *manifest.Manifest) {
 			b := r.blob("schema = 1 # " + v)
 			m.Experiment = &b
 		})

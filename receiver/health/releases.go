@@ -9,7 +9,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // maxKeys bounds the file of release keys.
@@ -32,7 +32,7 @@ func (r *registry) releases(context.Context) check.Result {
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	ring, err := release.ParseKeyring(string(keys))
+	ring, err := manifest.ParseKeyring(string(keys))
 	if err != nil {
 		return check.Failf("%s: %v", r.authority("release-keys"), err)
 	}
@@ -41,7 +41,7 @@ func (r *registry) releases(context.Context) check.Result {
 		return machine.Unreadable(err)
 	}
 	for _, p := range all {
-		if g := progress.Of(p.Manifest.Seq); g != nil && g.Stage == release.StageWithdrawn {
+		if g := progress.Of(p.Manifest.Seq); g != nil && g.Stage == manifest.StageWithdrawn {
 			continue
 		}
 		m, _, err := ring.Open([]byte(p.Offer.Manifest), []byte(p.Offer.Signature))
