@@ -30,7 +30,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/manifest"
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	rxhealth "cis490/receiver/health"
@@ -200,7 +200,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if c.TLS.Mode == "proxy" && addr == "serve:80" {
-			return peer.Dial(ctx, c.TLS.Socket)
+			return peercred.Dial(ctx, c.TLS.Socket)
 		}
 		if to, ok := local[addr]; ok {
 			addr = to
