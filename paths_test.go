@@ -44,7 +44,7 @@ var byPath = map[string][]string{
 // prepare what they need.
 func TestPaths_GoThroughTheDisk(t *testing.T) {
 	homes := []string{
-		"internal/disk", "agent/client/peer", "e2e",
+		"internal/disk", "agent/client/clienttest", "e2e",
 		"agent/orchestrate",  // has the least rights, and its own way through /proc
 		"install/service.go", // which program a process of /proc runs
 	}
