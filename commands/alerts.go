@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
@@ -62,7 +62,7 @@ func (a *app) alertsList(c *cli.Context) error {
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 	last, err := fleet.ReadOpen(stored(conf, path), time.Now())
 	_, checks := a.receiverChecks(roleConfig{roleReceiver, path}, false)
-	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
+	last.Open = fleet.OwnFixes(last.Open, append(checks, labchecks.Checks(labchecks.Options{})...))
 	return last, err
 }
 

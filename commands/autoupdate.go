@@ -14,9 +14,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	labchecks "cis490/agent/checks"
 	"cis490/agent/client"
 	"cis490/agent/enroll"
-	labhealth "cis490/agent/health"
 	"cis490/assets"
 	"cis490/install"
 	"cis490/install/update"
@@ -129,7 +129,7 @@ func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Log
 	o.Config = conf.Update
 	o.Keys = keysFrom(filepath.Join(conf.CertsDir, enroll.ReleaseKeysFile))
 	o.Source = a.offers(conf, log)
-	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+	sys.Queue = func() (wire.Queue, error) { return labchecks.Figures(disk.OS{}, conf.DataDir) }
 	o.Gated = func(ctx context.Context) bool { return a.gated(ctx, conf) }
 	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/config"
@@ -105,7 +105,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
 		Source: a.fleetSource(conf, c.String("config")), Limits: fleet.LimitsOf(conf),
-		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
+		Now: now.Wall, Known: registry(labchecks.Checks(labchecks.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {
 		if _, err := (disk.OS{}).Stat(dir); err != nil {

@@ -18,8 +18,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	labchecks "cis490/agent/checks"
 	"cis490/agent/client"
-	labhealth "cis490/agent/health"
 	"cis490/install"
 	"cis490/install/update"
 	"cis490/internal/check"
@@ -115,17 +115,17 @@ func unitsOf(r install.Role) machine.UnitSet {
 }
 
 // labHostChecks returns the registry of a lab host, with its inputs.
-func (a *app) labHostChecks(p roleConfig) (labhealth.Options, []check.Check) {
+func (a *app) labHostChecks(p roleConfig) (labchecks.Options, []check.Check) {
 	conf, unknown, err := config.LoadLabHost(p.path)
-	o := labhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
+	o := labchecks.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
 	if err == nil {
 		if cl, err := client.New(conf, a.env.Build); err == nil {
 			o.Receiver = cl
 		}
-		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
-		o.Unreached = func() (time.Time, error) { return labhealth.Unreached(disk.OS{}, conf.DataDir) }
-		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
-		o.Stuck = func() ([]ident.EpisodeID, error) { return labhealth.Stuck(disk.OS{}, conf.DataDir) }
+		o.Queue = func() (wire.Queue, error) { return labchecks.Figures(disk.OS{}, conf.DataDir) }
+		o.Unreached = func() (time.Time, error) { return labchecks.Unreached(disk.OS{}, conf.DataDir) }
+		o.Quarantine = func() (map[string]int, error) { return labchecks.Reasons(disk.OS{}, conf.DataDir) }
+		o.Stuck = func() ([]ident.EpisodeID, error) { return labchecks.Stuck(disk.OS{}, conf.DataDir) }
 		o.Experiment = func() (string, error) {
 			e, err := loadExperiment(conf.Orchestrate.Experiment)
 			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", cmp.Or(e.Name, "-"), len(e.Profiles), e.Digest), err
@@ -137,7 +137,7 @@ func (a *app) labHostChecks(p roleConfig) (labhealth.Options, []check.Check) {
 		o.Updates = func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) }
 		o.Offered = func(ctx context.Context) (string, error) { return a.offered(ctx, conf) }
 	}
-	return o, labhealth.Checks(o)
+	return o, labchecks.Checks(o)
 }
 
 // offered returns the version that the receiver offers this host, or "". It does not verify

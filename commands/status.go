@@ -12,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
@@ -240,7 +240,7 @@ func (a *app) statusLabHost(ctx context.Context, p roleConfig, asJSON bool) erro
 	a.warnUnknown(o.Unknown)
 	s := labHostStatus{Role: p.role, Host: o.Config.Host, Receiver: o.Config.Receiver.URL, Version: a.env.Build.Version}
 	var err error
-	if s.Queue, err = labhealth.Figures(disk.OS{}, o.Config.DataDir); err != nil {
+	if s.Queue, err = labchecks.Figures(disk.OS{}, o.Config.DataDir); err != nil {
 		return err
 	}
 	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit", "update.state"}
