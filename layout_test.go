@@ -106,7 +106,7 @@ func TestFences(t *testing.T) {
 		"cis490/receiver/authority": {"cis490/commands", "cis490/e2e/sim"},
 		"cis490/install":            {"cis490/commands", "cis490/install"},
 		"log":                       {},
-		"testing":                   {"cis490/e2e", "cis490/agent/client/peer", "cis490/internal/disk/rival", "cis490/receiver/backendtest"},
+		"testing":                   {"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {

@@ -44,7 +44,7 @@ var byPath = map[string][]string{
 // prepare what they need.
 func TestPaths_GoThroughTheDisk(t *testing.T) {
 	homes := []string{
-		"internal/disk", "agent/client/peer", "e2e",
+		"internal/disk", "agent/client/clienttest", "e2e",
 		"agent/orchestrate",  // has the least rights, and its own way through /proc
 		"install/service.go", // which program a process of /proc runs
 	}
@@ -63,7 +63,7 @@ func TestPaths_GoThroughTheDisk(t *testing.T) {
 			}
 		}
 		ast.Inspect(f, func(n ast.Node) bool {
-			dials := path == "internal/peer/peer.go" || path == "receiver/local/socket.go" || path == "receiver/server/server.go"
+			dials := path == "internal/peercred/peercred.go" || path == "receiver/local/socket.go" || path == "receiver/server/server.go"
 			if lit, ok := n.(*ast.BasicLit); ok && lit.Value == `"unix"` && !dials {
 				t.Errorf("%s: dial a socket by peer.Dial, which connects to the socket and to nothing that its name leads to", fset.Position(lit.Pos()))
 			}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
@@ -61,8 +61,8 @@ func (a *app) alertsList(c *cli.Context) error {
 // fixes in it are only those that this program gives itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 	last, err := fleet.ReadOpen(stored(conf, path), time.Now())
-	_, checks := a.receiverChecks(placement{roleReceiver, path}, false)
-	last.Open = fleet.OwnFixes(last.Open, append(checks, labhealth.Checks(labhealth.Options{})...))
+	_, checks := a.receiverChecks(roleConfig{roleReceiver, path}, false)
+	last.Open = fleet.OwnFixes(last.Open, append(checks, labchecks.Checks(labchecks.Options{})...))
 	return last, err
 }
 
@@ -72,9 +72,9 @@ func watched(last fleet.Last) string {
 	case last.At.IsZero():
 		return "fleet-check has not run yet"
 	case age > 3*machine.FleetCheckEvery:
-		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.Span(age) + " ago: it should run every 5 minutes"
+		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.HumanDuration(age) + " ago: it should run every 5 minutes"
 	default:
-		return openAlerts(len(last.Open)) + ", checked " + machine.Span(age) + " ago"
+		return openAlerts(len(last.Open)) + ", checked " + machine.HumanDuration(age) + " ago"
 	}
 }
 

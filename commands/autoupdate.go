@@ -14,9 +14,9 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	labchecks "cis490/agent/checks"
 	"cis490/agent/client"
 	"cis490/agent/enroll"
-	labhealth "cis490/agent/health"
 	"cis490/assets"
 	"cis490/install"
 	"cis490/install/update"
@@ -24,8 +24,8 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/manifest"
 	"cis490/internal/pki"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
@@ -129,7 +129,7 @@ func (a *app) updateLabHost(o *update.Options, sys *update.System, log *slog.Log
 	o.Config = conf.Update
 	o.Keys = keysFrom(filepath.Join(conf.CertsDir, enroll.ReleaseKeysFile))
 	o.Source = a.offers(conf, log)
-	sys.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
+	sys.Queue = func() (wire.Queue, error) { return labchecks.Figures(disk.OS{}, conf.DataDir) }
 	o.Gated = func(ctx context.Context) bool { return a.gated(ctx, conf) }
 	sys.Reach = func(ctx context.Context) error { return a.probe(ctx, conf, conf.CertsDir) }
 }
@@ -204,7 +204,7 @@ func keysFrom(path string) func() (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if _, err := release.ParseKeyring(string(b)); err != nil {
+		if _, err := manifest.ParseKeyring(string(b)); err != nil {
 			return "", fault.Fix(fmt.Errorf("%s: %w", path, err), "sudo rm "+path+" && sudo cis490 cert-fetch --renew")
 		}
 		return string(b), nil

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -44,7 +45,7 @@ type roleChecks struct {
 }
 
 // checksOf returns the registry of a role on this machine.
-func (a *app) checksOf(p placement, deep bool) roleChecks {
+func (a *app) checksOf(p roleConfig, deep bool) roleChecks {
 	if p.role == roleReceiver {
 		o, checks := a.receiverChecks(p, deep)
 		return roleChecks{p.role, named(o.Config.PublicURL, o.Err), checks}
@@ -79,7 +80,7 @@ func (a *app) doctor(c *cli.Context) error {
 	}
 	places, err := roles(c)
 	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // even without a role
-		places, err = []placement{{roleLabHost, config.LabHostPath}, {roleReceiver, config.ReceiverPath}}, nil
+		places, err = []roleConfig{{roleLabHost, config.LabHostPath}, {roleReceiver, config.ReceiverPath}}, nil
 	}
 	if err != nil {
 		return err
@@ -170,10 +171,10 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 		}
 		did, err := repair(ctx)
 		if did != "" {
-			a.errorf("fixed %s: %s", row.ID, check.Plain(did, 2000))
+			a.errorf("fixed %s: %s", row.ID, check.Sanitize(did, 2000))
 		}
 		if err != nil {
-			a.errorf("warning: fix %s: %s", row.ID, check.Plain(err.Error(), 500))
+			a.errorf("warning: fix %s: %s", row.ID, check.Sanitize(err.Error(), 500))
 		}
 	}
 }
@@ -181,7 +182,7 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 // writeReport prints a report for people, with symbols on a terminal.
 func writeReport(w io.Writer, r check.Report, terminal bool) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	put("%s %s, version %s\n\n", r.Role, check.Plain(orDash(r.Host), 100), r.Version)
+	put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
 	width := 0
 	for _, row := range r.Checks {
 		width = max(width, len(row.ID))
@@ -241,13 +242,6 @@ func blank(terminal bool) string {
 	return "    "
 }
 
-func orDash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
-}
-
 // doctorSummary runs a role's checks and prints the short form at the end of an install:
 // the numbers, then the problems with their fixes.
 func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error {
@@ -255,7 +249,7 @@ func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error
 	if role == roleReceiver {
 		path = config.ReceiverPath
 	}
-	r := a.examine(ctx, a.checksOf(placement{role, path}, false))
+	r := a.examine(ctx, a.checksOf(roleConfig{role, path}, false))
 	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r.Summary)); err != nil {
 		return err
 	}

@@ -14,7 +14,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/pki"
 	rxhealth "cis490/receiver/health"
@@ -23,7 +23,7 @@ import (
 // registries are the checks of both roles.
 func registries() map[string][]check.Check {
 	return map[string][]check.Check{
-		"Lab host": labhealth.Checks(labhealth.Options{}), "Receiver": rxhealth.Checks(rxhealth.Options{}),
+		"Lab host": labchecks.Checks(labchecks.Options{}), "Receiver": rxhealth.Checks(rxhealth.Options{}),
 	}
 }
 

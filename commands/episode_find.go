@@ -68,7 +68,7 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 
 // placesOf returns where a role may have an episode: complete folders first, because the
 // tarball was made from them.
-func placesOf(p placement, id ident.EpisodeID) (all []string, err error) {
+func placesOf(p roleConfig, id ident.EpisodeID) (all []string, err error) {
 	if p.role == roleReceiver {
 		conf, _, err := config.LoadReceiver(p.path)
 		if err != nil {

@@ -83,9 +83,9 @@ func (a *app) episodeList(c *cli.Context) error {
 func (r episodeRow) why() string {
 	switch {
 	case r.Reason != nil:
-		return check.Plain(r.Reason.Detail, 80)
+		return check.Sanitize(r.Reason.Detail, 80)
 	case r.Hold != nil:
-		return check.Plain(r.Hold.Detail, 80)
+		return check.Sanitize(r.Hold.Detail, 80)
 	}
 	return ""
 }

@@ -126,12 +126,12 @@ func (a *app) printShown(s shown) {
 	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
 	line := func(key, format string, args ...any) {
 		// Plain, so that text from the episode cannot forge a line.
-		_, _ = fmt.Fprintf(w, "%s\t%s\n", key, check.Plain(fmt.Sprintf(format, args...), 400)) // flushed below
+		_, _ = fmt.Fprintf(w, "%s\t%s\n", key, check.Sanitize(fmt.Sprintf(format, args...), 400)) // flushed below
 	}
 	if r := s.Spool; r != nil {
 		line("state", "%s %s", r.State, r.why())
 		if r.Reason != nil {
-			line("fix", "%s", check.Plain(r.Reason.Fix, 300))
+			line("fix", "%s", check.Sanitize(r.Reason.Fix, 300))
 		}
 		if r.Receipt != nil {
 			line("receipt", "%s, %s", r.Receipt.Digest, humanize.IBytes(uint64(r.Receipt.Size)))
@@ -141,7 +141,7 @@ func (a *app) printShown(s shown) {
 		line("files", "%s", s.Path)
 	}
 	if s.Meta == nil {
-		line("fault", "%s", check.Plain(s.Fault, 300))
+		line("fault", "%s", check.Sanitize(s.Fault, 300))
 		_ = w.Flush()
 		return
 	}
@@ -150,10 +150,10 @@ func (a *app) printShown(s shown) {
 	line("profile", "%s of experiment %.12s", m.Profile, m.Experiment)
 	line("code", "%s (%.12s)", m.Code.Version, m.Code.Commit)
 	line("recorded", "%s, %s", m.Start.UTC().Format("2006-01-02 15:04:05 MST"), m.End.Sub(m.Start).Round(time.Millisecond))
-	line("verdict", "%s %s", m.Verdict, check.Plain(m.Reason, 300))
+	line("verdict", "%s %s", m.Verdict, check.Sanitize(m.Reason, 300))
 	line("host load", "%.0f %% of %d cores, %d slots", 100*m.Load.Busy, m.Load.Cores, m.Load.Slots)
 	for _, n := range m.Notes {
-		line("note", "%s", check.Plain(n, 300))
+		line("note", "%s", check.Sanitize(n, 300))
 	}
 	_, _ = fmt.Fprintln(w, "\nPHASE\tBEGINS\tLASTS\tEVENT")
 	for i, p := range s.Phases {
@@ -163,7 +163,7 @@ func (a *app) printShown(s shown) {
 	for _, source := range slices.Sorted(maps.Keys(m.Rows)) {
 		k := m.Sampling[source]
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%g Hz\t%d\t%s, %s, %s\n",
-			check.Plain(source, 40), m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
+			check.Sanitize(source, 40), m.Rows[source], k.Hz, k.Missed, micro(k.JitterP50US), micro(k.JitterP99US), micro(k.JitterMaxUS))
 	}
 	_, _ = fmt.Fprintf(w, "\nphase\t%s\n", ruler(s.whole))
 	for _, k := range s.curves {

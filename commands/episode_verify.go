@@ -64,10 +64,10 @@ func (a *app) episodeVerify(c *cli.Context) error {
 		}
 		if v.Sound {
 			line := fmt.Sprintf("%s: sound, profile %s, %s, rows %s", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows))
-			a.printf("%s\n", check.Plain(line, maxVerified))
+			a.printf("%s\n", check.Sanitize(line, maxVerified))
 		}
 		for _, f := range v.Faults {
-			a.printf("%s\n", check.Plain(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))
+			a.printf("%s\n", check.Sanitize(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))
 		}
 	}
 	if c.Bool("json") {

@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,7 +11,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/config"
@@ -104,7 +105,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	now := clock.Read(disk.OS{})()
 	o := fleet.Options{
 		Source: a.fleetSource(conf, c.String("config")), Limits: fleet.LimitsOf(conf),
-		Now: now.Wall, Known: registry(labhealth.Checks(labhealth.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
+		Now: now.Wall, Known: registry(labchecks.Checks(labchecks.Options{})), DryRun: c.Bool("dry-run"), Patience: time.Minute,
 	}
 	if dir != "" {
 		if _, err := (disk.OS{}).Stat(dir); err != nil {
@@ -122,7 +123,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		o.Spare = local.Folder(disk.OS{}, dir)
 	}
 	o.Clock = now
-	o.Receiver = a.receiverRows(c, placement{roleReceiver, c.String("config")})
+	o.Receiver = a.receiverRows(c, roleConfig{roleReceiver, c.String("config")})
 	o.Tell = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
 		o.Tell = tellJournal
@@ -132,7 +133,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 
 // receiverRows runs those of the receiver's checks that its own symptoms come
 // from, and that can be judged from within the sandbox of fleet-check's unit.
-func (a *app) receiverRows(c *cli.Context, p placement) []check.Row {
+func (a *app) receiverRows(c *cli.Context, p roleConfig) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
@@ -184,7 +185,7 @@ func (a *app) printAlerts(open []fleet.Alert) {
 		case x.Quiet:
 			mark = " (nobody is told)"
 		}
-		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.Span(time.Since(x.Since)), x.Detail, orDash(x.Reason), orDash(x.Fix))
+		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.HumanDuration(time.Since(x.Since)), x.Detail, cmp.Or(x.Reason, "-"), cmp.Or(x.Fix, "-"))
 	}
 }
 

@@ -36,7 +36,7 @@ func (a *app) healthCheck(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	report := a.examine(c.Context, a.checksOf(placement{roleLabHost, c.String("config")}, false))
+	report := a.examine(c.Context, a.checksOf(roleConfig{roleLabHost, c.String("config")}, false))
 	body, err := snapshot(report)
 	if err != nil {
 		return err

@@ -138,7 +138,7 @@ func contactOf(k *contacts.Contact) *contact {
 	if k == nil {
 		return nil
 	}
-	return &contact{LastHeard: k.LastContact, Version: check.Plain(k.Version, 40), From: k.From}
+	return &contact{LastHeard: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
 }
 
 // note says what is remarkable about a host.

@@ -93,7 +93,7 @@ func (a *app) hostTable(v fleetView, most int) error {
 			if k := h.contact; k != nil {
 				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
 			}
-			row(h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, orDash(strings.Join(h.Symptoms, ", ")), note(h.Host))
+			row(h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(h.Symptoms, ", "), "-"), note(h.Host))
 		}
 	})
 }

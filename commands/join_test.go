@@ -13,7 +13,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/receiver/authority"
 )
 
@@ -23,7 +23,7 @@ func TestJoinScript_OnMachinesAsTheyAre(t *testing.T) {
 	const binary = "#!/bin/sh\necho joined with $(cat)\n"
 	sum := sha256.Sum256([]byte(binary))
 	made := []authority.Made{{Host: "lab-07", Token: "c490.token"}}
-	text := script(config.Receiver{PublicURL: "https://r:1"}, []release.Artifact{
+	text := script(config.Receiver{PublicURL: "https://r:1"}, []manifest.Artifact{
 		{OS: "linux", Arch: "amd64", Digest: ident.Digest(hex.EncodeToString(sum[:]))},
 	}, made)
 	for name, c := range map[string]struct {

@@ -20,7 +20,7 @@ import (
 	"cis490/internal/episode"
 	"cis490/internal/experiment"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 func (a *app) orchestrateCommand() *cli.Command {
@@ -128,7 +128,7 @@ func loadExperiment(path string) (experiment.Experiment, error) {
 // releaseExperiment reads the experiment of the release in a folder. An unreadable file is
 // an error, because the built-in experiment is a different one.
 func releaseExperiment(dir string) (experiment.Experiment, error) {
-	path := filepath.Join(dir, release.ExperimentFile)
+	path := filepath.Join(dir, manifest.ExperimentFile)
 	if _, err := (disk.OS{}).Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return experiment.Parse("the release's experiment.toml", assets.Experiment())
 	}

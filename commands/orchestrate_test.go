@@ -8,7 +8,7 @@ import (
 
 	"cis490/assets"
 	"cis490/internal/fault"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 func TestReleaseExperiment(t *testing.T) {
@@ -17,7 +17,7 @@ func TestReleaseExperiment(t *testing.T) {
 	if err != nil || own.Name != "everyday-loads" {
 		t.Errorf("without a file: %q, %v", own.Name, err)
 	}
-	path := filepath.Join(dir, release.ExperimentFile)
+	path := filepath.Join(dir, manifest.ExperimentFile)
 	brought := bytes.Replace(assets.Experiment(), []byte("everyday-loads"), []byte("brought-along"), 1)
 	if err := os.WriteFile(path, brought, 0o644); err != nil {
 		t.Fatal(err)

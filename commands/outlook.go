@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -42,7 +42,7 @@ func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Ou
 	if err != nil {
 		a.errorf("warning: some facts cannot be read: %v", err)
 	}
-	facts.Known = registry(labhealth.Checks(labhealth.Options{}))
+	facts.Known = registry(labchecks.Checks(labchecks.Options{}))
 	last, err := a.lastRun(conf, path)
 	if err != nil {
 		a.errorf("warning: open alerts cannot be told: %v", err)

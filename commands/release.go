@@ -13,7 +13,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // The files of a maintainer's keys.
@@ -71,7 +71,7 @@ func (a *app) releaseCommand() *cli.Command {
 				&cli.BoolFlag{Name: "force", Usage: "to all hosts, whatever trials said"},
 			},
 			Action: func(c *cli.Context) error {
-				return a.releaseOrder(c, release.Order{Verb: release.OrderPromote, Force: c.Bool("force")})
+				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderPromote, Force: c.Bool("force")})
 			},
 		}, {
 			Name: "withdraw", Usage: "offer a release to nobody any more", ArgsUsage: " ",
@@ -84,7 +84,7 @@ func (a *app) releaseCommand() *cli.Command {
 				&cli.StringFlag{Name: "reason", Usage: "`WHY`, for who looks later"},
 			},
 			Action: func(c *cli.Context) error {
-				return a.releaseOrder(c, release.Order{Verb: release.OrderWithdraw, Block: c.Bool("block"), Reason: c.String("reason")})
+				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderWithdraw, Block: c.Bool("block"), Reason: c.String("reason")})
 			},
 		}},
 	}
@@ -131,7 +131,7 @@ func makeKeys(dir string) (made int, err error) {
 		if disk.Exists(disk.OS{}, path) {
 			continue
 		}
-		k, content, err := release.NewKey()
+		k, content, err := manifest.NewKey()
 		if err != nil {
 			return made, err
 		}
@@ -150,12 +150,12 @@ func makeKeys(dir string) (made int, err error) {
 	return made, nil
 }
 
-func readSecret(path string) (release.SecretKey, error) {
+func readSecret(path string) (manifest.SecretKey, error) {
 	b, err := disk.ReadFile(disk.OS{}, path, 1<<16)
 	if err != nil {
-		return release.SecretKey{}, fault.Fix(err, "cis490 release keygen")
+		return manifest.SecretKey{}, fault.Fix(err, "cis490 release keygen")
 	}
-	k, err := release.ParseSecretKey(b, "")
+	k, err := manifest.ParseSecretKey(b, "")
 	if err != nil {
 		return k, fmt.Errorf("%s: %w", path, err)
 	}
@@ -178,7 +178,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 		return usagef(c, "--commit: %w", err)
 	}
 	dir, keys := args[0], a.keyDir(c)
-	m := release.Manifest{V: 1, Product: release.Product, Seq: c.Uint64("seq"), Version: c.String("version"), Commit: commit}
+	m := manifest.Manifest{V: 1, Product: manifest.Product, Seq: c.Uint64("seq"), Version: c.String("version"), Commit: commit}
 	if err := describe(dir, &m); err != nil {
 		return err
 	}
@@ -200,7 +200,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 	if c.Bool("next") {
 		signer = next
 	}
-	manifest, signature, err := signer.Sign(m)
+	encoded, signature, err := signer.Sign(m)
 	if err != nil {
 		return err
 	}
@@ -211,7 +211,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 	for _, f := range []struct {
 		name    string
 		content []byte
-	}{{release.PublicKeyFile, public}, {release.SignatureFile, signature}, {release.ManifestFile, manifest}} {
+	}{{manifest.PublicKeyFile, public}, {manifest.SignatureFile, signature}, {manifest.ManifestFile, encoded}} {
 		if err := disk.ReplaceBytes(disk.OS{}, filepath.Join(dir, f.name), 0o644, f.content); err != nil {
 			return err
 		}
@@ -221,30 +221,30 @@ func (a *app) releaseSign(c *cli.Context) error {
 }
 
 // describe adds the files of a release directory to a manifest.
-func describe(dir string, m *release.Manifest) error {
+func describe(dir string, m *manifest.Manifest) error {
 	entries, err := disk.OS{}.ReadDir(dir)
 	if err != nil {
 		return err
 	}
 	for _, e := range entries { // sorted, so that the manifest is deterministic
 		parts := strings.Split(e.Name(), "-")
-		if len(parts) != 3 || parts[0] != release.Product || !e.Type().IsRegular() {
+		if len(parts) != 3 || parts[0] != manifest.Product || !e.Type().IsRegular() {
 			continue
 		}
-		b, err := release.Describe(disk.OS{}, filepath.Join(dir, e.Name()), release.MaxBinary)
+		b, err := manifest.Describe(disk.OS{}, filepath.Join(dir, e.Name()), manifest.MaxBinary)
 		if err != nil {
 			return err
 		}
-		m.Artifacts = append(m.Artifacts, release.Binary{OS: parts[1], Arch: parts[2], Blob: b})
+		m.Artifacts = append(m.Artifacts, manifest.Binary{OS: parts[1], Arch: parts[2], Blob: b})
 	}
-	e, err := release.Describe(disk.OS{}, filepath.Join(dir, release.ExperimentFile), release.MaxExperiment)
+	e, err := manifest.Describe(disk.OS{}, filepath.Join(dir, manifest.ExperimentFile), manifest.MaxExperiment)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if _, err := loadExperiment(filepath.Join(dir, release.ExperimentFile)); err != nil {
+	if _, err := loadExperiment(filepath.Join(dir, manifest.ExperimentFile)); err != nil {
 		return err // not a valid experiment
 	}
 	m.Experiment = &e

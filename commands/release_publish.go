@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,7 +14,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
 )
@@ -35,8 +36,8 @@ func (a *app) releasePublish(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	b, err := release.ReadDirectory(disk.OS{}, args[0], ring)
-	if errors.Is(err, release.ErrSignature) {
+	b, err := manifest.ReadDirectory(disk.OS{}, args[0], ring)
+	if errors.Is(err, manifest.ErrSignature) {
 		return fault.Fix(err, "cat "+keys+"   # these keys are believed; a new key must be named by a release that one of them signed")
 	}
 	if err != nil {
@@ -49,7 +50,7 @@ func (a *app) releasePublish(c *cli.Context) error {
 		a.printf("%s, seq %d, is published already\n", b.Manifest.Version, b.Manifest.Seq)
 		return nil
 	}
-	all, err := release.List(disk.OS{}, to)
+	all, err := manifest.List(disk.OS{}, to)
 	if err != nil {
 		return err
 	}
@@ -70,8 +71,8 @@ func (a *app) releasePublish(c *cli.Context) error {
 	if err := b.Publish(disk.OS{}, to); err != nil {
 		return err
 	}
-	o := release.Order{Verb: release.OrderPublish, Seq: b.Manifest.Seq, Version: b.Manifest.Version, Commit: b.Manifest.Commit}
-	if err := release.Give(disk.OS{}, to, time.Now, o); err != nil {
+	o := manifest.Order{Verb: manifest.OrderPublish, Seq: b.Manifest.Seq, Version: b.Manifest.Version, Commit: b.Manifest.Commit}
+	if err := manifest.Give(disk.OS{}, to, time.Now, o); err != nil {
 		return err
 	}
 	a.printf("published %s, seq %d: this receiver tries it first; see cis490 release list\n", b.Manifest.Version, b.Manifest.Seq)
@@ -80,16 +81,16 @@ func (a *app) releasePublish(c *cli.Context) error {
 
 // trusted returns whose releases this receiver takes: those that it knows, at the
 // very first time the one that comes with the release.
-func trusted(keys, dir string) (release.Keyring, error) {
+func trusted(keys, dir string) (manifest.Keyring, error) {
 	text := current(keys)
 	if text == "" {
-		b, err := disk.ReadFile(disk.OS{}, filepath.Join(dir, release.PublicKeyFile), 1<<16)
+		b, err := disk.ReadFile(disk.OS{}, filepath.Join(dir, manifest.PublicKeyFile), 1<<16)
 		if err != nil {
 			return nil, fault.Fix(fmt.Errorf("read the release's public key: %w", err), "cis490 release sign …   # where the maintainer's keys are: writes it")
 		}
 		text = string(b)
 	}
-	return release.ParseKeyring(text)
+	return manifest.ParseKeyring(text)
 }
 
 func current(keys string) string {
@@ -109,17 +110,17 @@ func (a *app) releaseList(c *cli.Context) error {
 		return err
 	}
 	dir := local.ReleasesDir(conf.DataDir)
-	all, err := release.List(disk.OS{}, dir)
+	all, err := manifest.List(disk.OS{}, dir)
 	if err != nil {
 		return err
 	}
-	rollout, err := release.ReadRollout(disk.OS{}, dir)
+	rollout, err := manifest.ReadRollout(disk.OS{}, dir)
 	if err != nil {
 		return err
 	}
-	list := []release.Progress{}
+	list := []manifest.Progress{}
 	for _, p := range all {
-		row := release.Progress{Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve"}
+		row := manifest.Progress{Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve"}
 		if known := rollout.Of(p.Manifest.Seq); known != nil {
 			row = *known
 		}
@@ -138,17 +139,17 @@ func (a *app) releaseList(c *cli.Context) error {
 			for _, h := range p.Canaries {
 				canaries = append(canaries, string(h))
 			}
-			stage := orDash(string(p.Stage))
+			stage := cmp.Or(string(p.Stage), "-")
 			if p.Blocked {
 				stage += ", blocked"
 			}
-			row(p.Seq, p.Version, stage, stamp(p.Since), orDash(strings.Join(canaries, " ")), len(p.Clean), len(p.RolledBack), orDash(p.Reason))
+			row(p.Seq, p.Version, stage, stamp(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack), cmp.Or(p.Reason, "-"))
 		}
 	})
 }
 
 // releaseOrder notes what a person ordered; serve carries it out.
-func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
+func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
@@ -160,7 +161,7 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 		return err
 	}
 	dir := local.ReleasesDir(conf.DataDir)
-	all, err := release.List(disk.OS{}, dir)
+	all, err := manifest.List(disk.OS{}, dir)
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 			return err
 		}
 		o.Version, o.Commit = p.Manifest.Version, p.Manifest.Commit
-		if err := release.Give(disk.OS{}, dir, time.Now, o); err != nil {
+		if err := manifest.Give(disk.OS{}, dir, time.Now, o); err != nil {
 			return err
 		}
 		a.printf("%s, seq %d: %s ordered; serve carries it out within seconds\n", o.Version, o.Seq, o.Verb)
@@ -183,17 +184,17 @@ func (a *app) releaseOrder(c *cli.Context, o release.Order) error {
 
 // offeredBinaries returns what a new machine downloads: of the release that hosts
 // run, and where it has nothing for a platform, what this receiver has itself.
-func offeredBinaries(conf config.Receiver, path string) ([]release.Artifact, error) {
+func offeredBinaries(conf config.Receiver, path string) ([]manifest.Artifact, error) {
 	dir := local.ReleasesDir(conf.DataDir)
 	own := installDir
 	if path != config.ReceiverPath { // an experiment of whoever runs this
 		own = dir
 	}
-	all, err := release.ReadUnsigned(disk.OS{}, own)
+	all, err := manifest.ReadUnsigned(disk.OS{}, own)
 	if err != nil {
 		return nil, err
 	}
-	best, ok, err := release.Best(disk.OS{}, dir)
+	best, ok, err := manifest.Best(disk.OS{}, dir)
 	if err != nil || !ok {
 		return all, err
 	}
@@ -201,7 +202,7 @@ func offeredBinaries(conf config.Receiver, path string) ([]release.Artifact, err
 	if err != nil {
 		return all, err
 	}
-	ring, err := release.ParseKeyring(keys)
+	ring, err := manifest.ParseKeyring(keys)
 	if err != nil {
 		return all, err
 	}
@@ -211,7 +212,7 @@ func offeredBinaries(conf config.Receiver, path string) ([]release.Artifact, err
 		return all, nil
 	}
 	for _, b := range m.Artifacts {
-		all = release.With(all, release.Artifact{
+		all = manifest.With(all, manifest.Artifact{
 			OS: b.OS, Arch: b.Arch, Version: m.Version, Commit: m.Commit, Digest: b.Digest, Size: b.Size,
 		})
 	}

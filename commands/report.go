@@ -122,7 +122,7 @@ func unknownFlag(c *cli.Context, word string) error {
 		names = append(names, f.Names()[0])
 	}
 	word = strings.TrimLeft(word, "-")
-	return usagef(c, "unknown flag \"--%s\"%s", check.Plain(word, 80), meant("--", word, names))
+	return usagef(c, "unknown flag \"--%s\"%s", check.Sanitize(word, 80), meant("--", word, names))
 }
 
 // meant returns a "did you mean" hint, or "" if no name is similar.

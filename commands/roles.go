@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -17,8 +18,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	labchecks "cis490/agent/checks"
 	"cis490/agent/client"
-	labhealth "cis490/agent/health"
 	"cis490/install"
 	"cis490/install/update"
 	"cis490/internal/check"
@@ -28,9 +29,9 @@ import (
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
-	"cis490/internal/peer"
+	"cis490/internal/manifest"
+	"cis490/internal/peercred"
 	"cis490/internal/pki"
-	"cis490/internal/release"
 	"cis490/internal/wire"
 	rxhealth "cis490/receiver/health"
 )
@@ -41,8 +42,8 @@ const (
 	roleReceiver = "receiver"
 )
 
-// placement is a role of this machine and its config file.
-type placement struct{ role, path string }
+// roleConfig is a role of this machine and its config file.
+type roleConfig struct{ role, path string }
 
 // roleFlags are the flags that select a machine's roles.
 func roleFlags() []cli.Flag {
@@ -54,22 +55,22 @@ func roleFlags() []cli.Flag {
 
 // roles returns the selected roles: the one of --config, the one of --role even without a
 // config file, or those with a config file.
-func roles(c *cli.Context) ([]placement, error) {
+func roles(c *cli.Context) ([]roleConfig, error) {
 	role, path := c.String("role"), c.String("config")
 	switch {
 	case role != "" && role != roleLabHost && role != roleReceiver:
 		return nil, usagef(c, "unknown role %q: want lab-host or receiver", role)
 	case path != "" && role == "":
-		return []placement{{roleOf(path), path}}, nil
+		return []roleConfig{{roleOf(path), path}}, nil
 	case path != "":
-		return []placement{{role, path}}, nil
+		return []roleConfig{{role, path}}, nil
 	case role == roleLabHost:
-		return []placement{{role, config.LabHostPath}}, nil
+		return []roleConfig{{role, config.LabHostPath}}, nil
 	case role == roleReceiver:
-		return []placement{{role, config.ReceiverPath}}, nil
+		return []roleConfig{{role, config.ReceiverPath}}, nil
 	}
-	var all []placement
-	for _, p := range []placement{{roleReceiver, config.ReceiverPath}, {roleLabHost, config.LabHostPath}} {
+	var all []roleConfig
+	for _, p := range []roleConfig{{roleReceiver, config.ReceiverPath}, {roleLabHost, config.LabHostPath}} {
 		if _, err := (disk.OS{}).Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
 			all = append(all, p)
 		}
@@ -93,7 +94,7 @@ func roleOf(path string) string {
 
 // installed reports whether a config is the machine's own. Only then its units are in
 // systemd and its files belong to the service users.
-func (p placement) installed() bool {
+func (p roleConfig) installed() bool {
 	return p.path == config.LabHostPath || p.path == config.ReceiverPath
 }
 
@@ -114,20 +115,20 @@ func unitsOf(r install.Role) machine.UnitSet {
 }
 
 // labHostChecks returns the registry of a lab host, with its inputs.
-func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
+func (a *app) labHostChecks(p roleConfig) (labchecks.Options, []check.Check) {
 	conf, unknown, err := config.LoadLabHost(p.path)
-	o := labhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
+	o := labchecks.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now}
 	if err == nil {
 		if cl, err := client.New(conf, a.env.Build); err == nil {
 			o.Receiver = cl
 		}
-		o.Queue = func() (wire.Queue, error) { return labhealth.Figures(disk.OS{}, conf.DataDir) }
-		o.Unreached = func() (time.Time, error) { return labhealth.Unreached(disk.OS{}, conf.DataDir) }
-		o.Quarantine = func() (map[string]int, error) { return labhealth.Reasons(disk.OS{}, conf.DataDir) }
-		o.Stuck = func() ([]ident.EpisodeID, error) { return labhealth.Stuck(disk.OS{}, conf.DataDir) }
+		o.Queue = func() (wire.Queue, error) { return labchecks.Figures(disk.OS{}, conf.DataDir) }
+		o.Unreached = func() (time.Time, error) { return labchecks.Unreached(disk.OS{}, conf.DataDir) }
+		o.Quarantine = func() (map[string]int, error) { return labchecks.Reasons(disk.OS{}, conf.DataDir) }
+		o.Stuck = func() ([]ident.EpisodeID, error) { return labchecks.Stuck(disk.OS{}, conf.DataDir) }
 		o.Experiment = func() (string, error) {
 			e, err := loadExperiment(conf.Orchestrate.Experiment)
-			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", orDash(e.Name), len(e.Profiles), e.Digest), err
+			return fmt.Sprintf("%s, %d profiles, sha256 %.12s…", cmp.Or(e.Name, "-"), len(e.Profiles), e.Digest), err
 		}
 	}
 	if p.installed() {
@@ -136,7 +137,7 @@ func (a *app) labHostChecks(p placement) (labhealth.Options, []check.Check) {
 		o.Updates = func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) }
 		o.Offered = func(ctx context.Context) (string, error) { return a.offered(ctx, conf) }
 	}
-	return o, labhealth.Checks(o)
+	return o, labchecks.Checks(o)
 }
 
 // offered returns the version that the receiver offers this host, or "". It does not verify
@@ -149,7 +150,7 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 	if err != nil {
 		return "", err
 	}
-	var m release.Manifest
+	var m manifest.Manifest
 	if err := wire.Decode([]byte(offer.Manifest), &m); err != nil {
 		return "", fmt.Errorf("read offer: %w", err)
 	}
@@ -157,7 +158,7 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 }
 
 // receiverChecks returns the registry of a receiver, with its inputs.
-func (a *app) receiverChecks(p placement, deep bool) (rxhealth.Options, []check.Check) {
+func (a *app) receiverChecks(p roleConfig, deep bool) (rxhealth.Options, []check.Check) {
 	conf, unknown, err := config.LoadReceiver(p.path)
 	o := rxhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
 	if err == nil {
@@ -199,7 +200,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	}
 	dial := func(ctx context.Context, network, addr string) (net.Conn, error) {
 		if c.TLS.Mode == "proxy" && addr == "serve:80" {
-			return peer.Dial(ctx, c.TLS.Socket)
+			return peercred.Dial(ctx, c.TLS.Socket)
 		}
 		if to, ok := local[addr]; ok {
 			addr = to

@@ -8,7 +8,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -70,7 +70,7 @@ func (a *app) serve(c *cli.Context) error {
 		FleetCheck: func() time.Time {
 			return fleet.Ran(back) // each run replaces the document, even if nothing is found
 		},
-		Known: registry(labhealth.Checks(labhealth.Options{})),
+		Known: registry(labchecks.Checks(labchecks.Options{})),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)

@@ -11,8 +11,8 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"cis490/agent/checks"
 	"cis490/agent/client"
-	"cis490/agent/health"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/install/update"
@@ -129,8 +129,8 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 
 // failing runs the local checks, for pings.
 func (a *app) failing(c *cli.Context) func(context.Context) []string {
-	o, _ := a.labHostChecks(placement{roleLabHost, c.String("config")})
-	checks := health.Local(o)
+	o, _ := a.labHostChecks(roleConfig{roleLabHost, c.String("config")})
+	checks := checks.Local(o)
 	return func(ctx context.Context) []string { return check.Failing(check.Run(ctx, checks)) }
 }
 
@@ -186,7 +186,7 @@ func onceError(err error) error {
 }
 
 func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Client) error {
-	q, err := health.Figures(disk.OS{}, conf.DataDir)
+	q, err := checks.Figures(disk.OS{}, conf.DataDir)
 	if err != nil {
 		a.errorf("warning: cannot read the queue: %v", err)
 	}
@@ -204,11 +204,11 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 	took := time.Since(start).Round(time.Millisecond)
 	a.printf("%s answered in %s\n", conf.Receiver.URL, took)
 	a.printf("clock      %s off\n", time.Since(pong.ServerTime).Abs().Round(time.Second))
-	a.printf("store      %s\n", check.Plain(pong.StoreID, 80))
+	a.printf("store      %s\n", check.Sanitize(pong.StoreID, 80))
 	if pong.Gate.Accepted {
 		a.printf("gate       accepts this build\n")
 	} else {
-		a.printf("gate       rejects this build: %s\n", check.Plain(pong.Gate.Reason, 200))
+		a.printf("gate       rejects this build: %s\n", check.Sanitize(pong.Gate.Reason, 200))
 	}
 	a.printf("known as   %s\n", cl.Host())
 	return nil

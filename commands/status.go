@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"maps"
@@ -11,7 +12,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/install/update"
 	"cis490/internal/check"
 	"cis490/internal/config"
@@ -88,7 +89,7 @@ type hostStatus struct {
 	Version  string          `json:"version,omitempty"`
 }
 
-func (a *app) statusReceiver(ctx context.Context, p placement, asJSON bool) error {
+func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) error {
 	conf, unknown, err := config.LoadReceiver(p.path)
 	a.warnUnknown(unknown)
 	if err != nil {
@@ -180,7 +181,7 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 			h.State = x.Roster.State
 		}
 		if k := x.Contact; k != nil {
-			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Plain(k.Version, 40)
+			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Sanitize(k.Version, 40)
 			if h.Episodes == 0 {
 				h.Accepted = k.LastAccepted
 			}
@@ -208,8 +209,8 @@ func writeHosts(w io.Writer, hosts []hostStatus) error {
 	}
 	line("HOST", "STATE", "LAST ACCEPTED", "EPISODE", "24 H", "SIZE", "WAITING", "VERSION")
 	for _, h := range hosts {
-		line(string(h.Host), orDash(string(h.Health)), ago(h.Accepted), orDash(string(h.Episode)), humanize.Comma(int64(h.Episodes)),
-			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), orDash(h.Version))
+		line(string(h.Host), cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
+			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
 	}
 	return t.Flush()
 }
@@ -218,7 +219,7 @@ func ago(t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return machine.Span(max(time.Since(t), 0)) + " ago"
+	return machine.HumanDuration(max(time.Since(t), 0)) + " ago"
 }
 
 // labHostStatus is the status of a lab host.
@@ -231,7 +232,7 @@ type labHostStatus struct {
 	Checks   []check.Row `json:"checks"`
 }
 
-func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error {
+func (a *app) statusLabHost(ctx context.Context, p roleConfig, asJSON bool) error {
 	o, all := a.labHostChecks(p)
 	if o.Err != nil {
 		return o.Err
@@ -239,7 +240,7 @@ func (a *app) statusLabHost(ctx context.Context, p placement, asJSON bool) error
 	a.warnUnknown(o.Unknown)
 	s := labHostStatus{Role: p.role, Host: o.Config.Host, Receiver: o.Config.Receiver.URL, Version: a.env.Build.Version}
 	var err error
-	if s.Queue, err = labhealth.Figures(disk.OS{}, o.Config.DataDir); err != nil {
+	if s.Queue, err = labchecks.Figures(disk.OS{}, o.Config.DataDir); err != nil {
 		return err
 	}
 	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit", "update.state"}

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
 )
@@ -78,7 +78,7 @@ func (a *app) tokenCreate(c *cli.Context) error {
 			return usagef(c, "--replaces: %w", err)
 		}
 	}
-	var offered []release.Artifact
+	var offered []manifest.Artifact
 	if !c.Bool("json") {
 		if offered, err = published(conf, c.String("config")); err != nil {
 			return err
@@ -135,12 +135,12 @@ func writable(path string) error {
 }
 
 // published returns the binaries that a new machine can download here.
-func published(conf config.Receiver, path string) ([]release.Artifact, error) {
+func published(conf config.Receiver, path string) ([]manifest.Artifact, error) {
 	all, err := offeredBinaries(conf, path)
 	if err != nil {
 		return nil, err
 	}
-	var linux []release.Artifact
+	var linux []manifest.Artifact
 	for _, art := range all {
 		if art.OS == "linux" && uname(art.Arch) != "" {
 			linux = append(linux, art)
@@ -161,7 +161,7 @@ func uname(arch string) string {
 // paste returns what a person pastes on new machines. curl, or wget, may take any
 // certificate: a new machine cannot know our CA, and the digest beside it
 // decides whether what came is run.
-func paste(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
+func paste(conf config.Receiver, offered []manifest.Artifact, made []authority.Made) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# On the new machine, which does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
 	for _, m := range made {
@@ -172,7 +172,7 @@ func paste(conf config.Receiver, offered []release.Artifact, made []authority.Ma
 
 // script returns what many new machines run, each finding its own token by its
 // name: for a stick that goes round, or a tool that brings files.
-func script(conf config.Receiver, offered []release.Artifact, made []authority.Made) string {
+func script(conf config.Receiver, offered []manifest.Artifact, made []authority.Made) string {
 	var b strings.Builder
 	b.WriteString("#!/bin/sh\n# On each new machine: sudo sh THIS-FILE [NAME]; without NAME its host name counts.\n" +
 		"# Each token is good once. Destroy this file when the last machine has joined.\n" +
@@ -186,7 +186,7 @@ func script(conf config.Receiver, offered []release.Artifact, made []authority.M
 }
 
 // download returns the lines that bring the binary for the machine they run on.
-func download(conf config.Receiver, offered []release.Artifact) string {
+func download(conf config.Receiver, offered []manifest.Artifact) string {
 	cases := make([]string, 0, len(offered))
 	for _, art := range offered {
 		cases = append(cases, fmt.Sprintf("%s) d=%s;;", uname(art.Arch), art.Digest))

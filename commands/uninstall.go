@@ -6,8 +6,8 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/agent/checks"
 	"cis490/agent/client"
-	"cis490/agent/health"
 	"cis490/install"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -75,7 +75,7 @@ func (a *app) leave(ctx context.Context) {
 	defer cl.Close()
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
 	defer cancel()
-	q, _ := health.Figures(disk.OS{}, conf.DataDir)
+	q, _ := checks.Figures(disk.OS{}, conf.DataDir)
 	_, err = cl.Ping(ctx, wire.Ping{
 		Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(),
 		Clock: time.Now().UTC(), Queue: q, Leaving: true,

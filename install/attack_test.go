@@ -17,7 +17,7 @@ import (
 // folder in it with a link to one of root's.
 func TestReceiver_RacedByALink(t *testing.T) {
 	for _, raced := range []string{"releases/blobs", "releases"} {
-		r := newRig(t)
+		r := newHarness(t)
 		data, away := r.path("/var/lib/cis490"), filepath.Join(t.TempDir(), "away")
 		r.apply(r.options(install.Receiver))
 		if err := os.MkdirAll(filepath.Join(away, "blobs"), 0o700); err != nil {
@@ -73,7 +73,7 @@ func TestReceiver_WhatIsNoFile(t *testing.T) {
 		"hole": func(path string) error { return errors.Join(os.WriteFile(path, nil, 0o600), os.Truncate(path, 8<<30)) },
 	} {
 		for _, file := range []string{"blobs/*", "blobs/*.partial"} {
-			r := newRig(t)
+			r := newHarness(t)
 			r.apply(r.options(install.Receiver))
 			path := r.path("/var/lib/cis490/releases/" + file)
 			if found, err := filepath.Glob(path); err == nil && len(found) == 1 {
@@ -98,7 +98,7 @@ func TestReceiver_WhatIsNoFile(t *testing.T) {
 // has replaced by a link, and nothing behind the link is changed.
 func TestReceiver_RefusesALinkedFolder(t *testing.T) {
 	for _, folder := range []string{"/var/lib/cis490/releases", "/var/lib/cis490/releases/blobs"} {
-		r := newRig(t)
+		r := newHarness(t)
 		r.apply(r.options(install.Receiver))
 		away := filepath.Join(t.TempDir(), "away")
 		if err := os.Mkdir(away, 0o700); err != nil {
@@ -125,7 +125,7 @@ func TestReceiver_RefusesALinkedFolder(t *testing.T) {
 // TestOperator_IsAPipe: if a pipe is in the place of the operator's token, install reports
 // it and does not block.
 func TestOperator_IsAPipe(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.apply(r.options(install.Receiver))
 	path := r.path("/etc/cis490/operator")
 	if err := errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600)); err != nil {
@@ -143,7 +143,7 @@ func TestOperator_IsAPipe(t *testing.T) {
 // TestUninstall_CountsEpisodesOnly: pipes, links and what they point to are not
 // episodes, and do not block an uninstall.
 func TestUninstall_CountsEpisodesOnly(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.apply(r.options(install.LabHost))
 	data := r.path("/var/lib/cis490/data")
 	away := filepath.Join(t.TempDir(), "away")

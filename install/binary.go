@@ -17,7 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
@@ -93,7 +93,7 @@ func (p *Plan) compareBinary(target string) (string, error) {
 
 func (p *Plan) copyBinary(target string, o owner, mode fs.FileMode) error {
 	// Through memory, because the target may be the source, with a wrong owner or mode.
-	content, err := disk.ReadFile(p.FS, p.Binary, release.MaxBinary)
+	content, err := disk.ReadFile(p.FS, p.Binary, manifest.MaxBinary)
 	if err != nil {
 		return fmt.Errorf("read this binary: %w", err)
 	}

@@ -42,7 +42,7 @@ func newCA(t *testing.T) pki.Issuer {
 }
 
 func TestCA_BroughtAlongIsTakenOnceAndNeverReplaced(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	ca := newCA(t)
 	o := r.options(install.Receiver)
 	o.CACert, o.CAKey = bring(t, ca)
@@ -94,7 +94,7 @@ func TestCA_ThatCannotIssueIsRefused(t *testing.T) {
 		"no CA":         {Cert: server, Key: other.Key},
 		"ran out":       ca,
 	} {
-		r := newRig(t)
+		r := newHarness(t)
 		o := r.options(install.Receiver)
 		if name == "ran out" {
 			o.Now = later

@@ -52,7 +52,7 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 			"not a valid folder name"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+			r := newHarness(t)
 			if c.config != "" {
 				r.write("etc/cis490/"+string(c.role)+".toml", c.config)
 			}
@@ -79,7 +79,7 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 }
 
 func TestConfig_WrittenOnceAndNeverEdited(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	got, unknown, err := config.ParseLabHost("x", []byte(r.read("etc/cis490/lab-host.toml")))
@@ -109,7 +109,7 @@ func TestConfig_ReceiverListensOnItsPublicPort(t *testing.T) {
 		"https://collector.lab:9443": ":9443",
 		"https://collector.lab":      ":443",
 	} {
-		r := newRig(t)
+		r := newHarness(t)
 		o := r.options(install.Receiver)
 		o.PublicURL = url
 		r.apply(o)

@@ -14,8 +14,8 @@ import (
 	"cis490/internal/fault"
 )
 
-// enrolls makes the rig's cert-fetch work as the real one: it uses the token up.
-func (r *rig) enrolls() {
+// enrolls makes the harness's cert-fetch work as the real one: it uses the token up.
+func (r *harness) enrolls() {
 	r.manager.fetch = func() error {
 		r.write("etc/cis490/certs/lab-host.pem", "certificate")
 		return os.Remove(r.path("etc/cis490/certs/join-token"))
@@ -25,7 +25,7 @@ func (r *rig) enrolls() {
 func TestApply_TwiceChangesNothing(t *testing.T) {
 	for _, role := range []install.Role{install.LabHost, install.Receiver} {
 		t.Run(string(role), func(t *testing.T) {
-			r := newRig(t)
+			r := newHarness(t)
 			r.enrolls()
 			out, calls := r.apply(r.options(role))
 			if !strings.Contains(out, "changed  units: ") || len(calls) == 0 {
@@ -47,7 +47,7 @@ func TestApply_TwiceChangesNothing(t *testing.T) {
 }
 
 func TestApply_StartsWhatARoleHas(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	_, calls := r.apply(r.options(install.LabHost))
 	want := []string{
@@ -67,7 +67,7 @@ func TestApply_StartsWhatARoleHas(t *testing.T) {
 }
 
 func TestDryRun_ChangesNothing(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	p, err := install.New(r.options(install.LabHost))
 	if err != nil {
 		t.Fatal(err)
@@ -97,11 +97,11 @@ func TestApply_GoesOnWhereItWasCutOff(t *testing.T) {
 	for _, role := range []install.Role{install.LabHost, install.Receiver} {
 		t.Run(string(role), func(t *testing.T) {
 			t.Parallel()
-			whole := newRig(t)
+			whole := newHarness(t)
 			whole.enrolls()
 			whole.apply(whole.options(role))
 			for n := 1; ; n++ {
-				r := newRig(t)
+				r := newHarness(t)
 				r.enrolls()
 				o := r.options(role)
 				cut := &cutOff{after: n}
@@ -133,7 +133,7 @@ func TestApply_GoesOnWhereItWasCutOff(t *testing.T) {
 }
 
 func TestApply_OverWhatIsBroken(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	want := timeless(r.tree())
@@ -175,7 +175,7 @@ func TestApply_RefusesWhatIsInTheWay(t *testing.T) {
 		"a symlink for a folder": {link: "var/lib/cis490/data/outbox"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t)
+			r := newHarness(t)
 			at := c.file + c.dir + c.link
 			if err := os.MkdirAll(filepath.Dir(r.path(at)), 0o755); err != nil {
 				t.Fatal(err)
@@ -210,7 +210,7 @@ func TestApply_RefusesWhatIsInTheWay(t *testing.T) {
 // TestLinks_AnInstalledBinaryDoesNotVouchForItself: during a trial the new version's own
 // install runs, and must keep the way back.
 func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	r.write("opt/cis490/versions/v2.0.0/cis490", "second build")
@@ -235,7 +235,7 @@ func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
 }
 
 func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	const waiting = "etc/cis490/certs/join-token"
 	r.apply(r.options(install.LabHost))
@@ -275,7 +275,7 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 }
 
 func TestOperatorToken_IsMadeOnce(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.apply(r.options(install.Receiver))
 	first := r.read("etc/cis490/operator")
 	if len(strings.TrimSpace(first)) != 43 {
@@ -292,7 +292,7 @@ func TestOperatorToken_IsMadeOnce(t *testing.T) {
 }
 
 func TestLock_OneAtATime(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	p, err := install.New(r.options(install.LabHost))
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 func TestModes_WhateverTheUmask(t *testing.T) {
 	old := syscall.Umask(0o077)
 	t.Cleanup(func() { syscall.Umask(old) })
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	open := []string{"opt/cis490", "opt/cis490/versions", "opt/cis490/versions/v1.0.0", "opt/cis490/versions/v1.0.0/cis490", "etc/cis490"}

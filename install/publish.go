@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 
 	"cis490/internal/disk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // publishRelease publishes the release directory that contains this binary, so that one
@@ -17,21 +17,21 @@ import (
 func (p *Plan) publishRelease(releases string) step {
 	return step{"release", func(context.Context) ([]Change, error) {
 		dir := filepath.Dir(p.Binary)
-		if p.image() || p.installed() || !disk.Exists(p.FS, filepath.Join(dir, release.SignatureFile)) {
+		if p.image() || p.installed() || !disk.Exists(p.FS, filepath.Join(dir, manifest.SignatureFile)) {
 			return nil, nil
 		}
 		keys, err := disk.ReadFile(p.FS, filepath.Join(p.rx.Authority.Dir, "release-keys"), maxText)
 		if errors.Is(err, fs.ErrNotExist) {
-			keys, err = disk.ReadFile(p.FS, filepath.Join(dir, release.PublicKeyFile), maxText)
+			keys, err = disk.ReadFile(p.FS, filepath.Join(dir, manifest.PublicKeyFile), maxText)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read release keys: %w", err)
 		}
-		ring, err := release.ParseKeyring(string(keys))
+		ring, err := manifest.ParseKeyring(string(keys))
 		if err != nil {
 			return nil, err
 		}
-		b, err := release.ReadDirectory(p.FS, dir, ring)
+		b, err := manifest.ReadDirectory(p.FS, dir, ring)
 		if err != nil {
 			// The machine becomes a receiver anyway.
 			return []Change{note(fmt.Sprintf("%s is not published: %v", dir, err))}, nil
@@ -42,7 +42,7 @@ func (p *Plan) publishRelease(releases string) step {
 			}
 			return nil, nil
 		}
-		if all, err := release.List(p.FS, releases); err == nil && len(all) > 0 && b.Manifest.Seq < all[0].Manifest.Seq {
+		if all, err := manifest.List(p.FS, releases); err == nil && len(all) > 0 && b.Manifest.Seq < all[0].Manifest.Seq {
 			const text = "%s is not published: seq %d is lower than %d, which is published"
 			return []Change{note(fmt.Sprintf(text, dir, b.Manifest.Seq, all[0].Manifest.Seq))}, nil
 		}

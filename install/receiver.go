@@ -12,7 +12,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // receiver returns the steps of a receiver.
@@ -98,11 +98,11 @@ func (p *Plan) publish(dir string) step {
 		if err != nil {
 			return nil, fmt.Errorf("read this binary: %w", err)
 		}
-		mine := release.Artifact{
+		mine := manifest.Artifact{
 			OS: p.Build.OS, Arch: p.Build.Arch, Version: p.Build.Version,
 			Commit: p.Build.Commit, Digest: digest, Size: fi.Size(),
 		}
-		blob := release.BlobPath(dir, digest)
+		blob := manifest.BlobPath(dir, digest)
 		var changes []Change
 		same, err := holds(p.FS, p.at(blob), digest, fi.Size())
 		if err != nil {
@@ -113,14 +113,14 @@ func (p *Plan) publish(dir string) step {
 				return p.copyBinary(blob, ours, 0o644)
 			}})
 		}
-		listed, err := release.ReadUnsigned(p.FS, p.at(optDir)) // owned by root, because token create trusts it
+		listed, err := manifest.ReadUnsigned(p.FS, p.at(optDir)) // owned by root, because token create trusts it
 		if err != nil || !slices.Contains(listed, mine) {
 			// Replace an unreadable list.
-			content, err := release.EncodeUnsigned(release.With(listed, mine))
+			content, err := manifest.EncodeUnsigned(manifest.With(listed, mine))
 			if err != nil {
 				return nil, err
 			}
-			c, err := file{path: release.UnsignedPath(optDir), content: content, owner: root, mode: 0o644}.check(p)
+			c, err := file{path: manifest.UnsignedPath(optDir), content: content, owner: root, mode: 0o644}.check(p)
 			if err != nil {
 				return nil, err
 			}

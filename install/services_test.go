@@ -20,59 +20,59 @@ import (
 func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 	const shipper, recorder = "cis490-shipper.service", "cis490-orchestrator.service"
 	for name, c := range map[string]struct {
-		change func(r *rig) error
+		change func(r *harness) error
 		want   []string
 	}{
-		"nothing": {func(*rig) error { return nil }, nil},
-		"a unit was edited": {func(r *rig) error {
+		"nothing": {func(*harness) error { return nil }, nil},
+		"a unit was edited": {func(r *harness) error {
 			return replace(r.path("etc/systemd/system/"+shipper), "[Service]\n")
 		}, []string{"daemon-reload", "restart " + shipper}},
-		"a unit was written, then the install was cut off": {func(r *rig) error {
+		"a unit was written, then the install was cut off": {func(r *harness) error {
 			r.manager.unit(shipper).NeedReload = true
 			return os.Chtimes(r.path("etc/systemd/system/"+shipper), time.Time{}, time.Now())
 		}, []string{"daemon-reload", "restart " + shipper}},
-		"a drop-in was added by the site": {func(r *rig) error {
+		"a drop-in was added by the site": {func(r *harness) error {
 			r.manager.unit(shipper).NeedReload = true
 			return nil
 		}, []string{"daemon-reload"}},
-		"a timer was edited": {func(r *rig) error {
+		"a timer was edited": {func(r *harness) error {
 			return replace(r.path("etc/systemd/system/cis490-cert-fetch.timer"), "[Timer]\n")
 		}, []string{"daemon-reload"}},
-		"the config was edited": {func(r *rig) error {
+		"the config was edited": {func(r *harness) error {
 			return os.Chtimes(r.path("etc/cis490/lab-host.toml"), time.Time{}, time.Now())
 		}, []string{"restart " + shipper, "restart " + recorder}},
-		"the config has a time in the future": {func(r *rig) error {
+		"the config has a time in the future": {func(r *harness) error {
 			return os.Chtimes(r.path("etc/cis490/lab-host.toml"), time.Time{}, time.Now().Add(time.Hour))
 		}, nil},
-		"another binary runs": {func(r *rig) error {
+		"another binary runs": {func(r *harness) error {
 			fi, err := os.Stat(r.binary)
 			r.manager.unit(recorder).Program = fi
 			return err
 		}, []string{"restart " + recorder}},
-		"a new version": {func(r *rig) error {
+		"a new version": {func(r *harness) error {
 			r.binary, r.version = r.carried("second build"), "v2.0.0"
 			return nil
 		}, []string{"restart " + shipper, "restart " + recorder}},
-		"the same version, built anew": {func(r *rig) error {
+		"the same version, built anew": {func(r *harness) error {
 			r.binary = r.carried("second build")
 			return nil
 		}, []string{"restart " + shipper, "restart " + recorder}},
-		"a service is down": {func(r *rig) error {
+		"a service is down": {func(r *harness) error {
 			r.manager.unit(shipper).Active = false
 			return nil
 		}, []string{"start " + shipper}},
-		"a timer is off": {func(r *rig) error {
+		"a timer is off": {func(r *harness) error {
 			*r.manager.unit("cis490-doctor-check.timer") = install.UnitState{Name: "cis490-doctor-check.timer"}
 			return nil
 		}, []string{"enable --quiet cis490-doctor-check.timer", "start cis490-doctor-check.timer"}},
-		"a unit is masked": {func(r *rig) error {
+		"a unit is masked": {func(r *harness) error {
 			*r.manager.unit(shipper) = install.UnitState{Name: shipper, Masked: true}
 			return relink(r.path("etc/systemd/system/"+shipper), "/dev/null")
 		}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newHarness(t)
 			r.enrolls()
 			r.apply(r.options(install.LabHost))
 			for _, u := range r.manager.units {
@@ -109,7 +109,7 @@ func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 
 // TestServices_OneThatFailsDoesNotKeepTheRestDown: and the note says how to inspect it.
 func TestServices_OneThatFailsDoesNotKeepTheRestDown(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.manager.fail = "start cis490-shipper.service"
 	p, err := install.New(r.options(install.LabHost))
@@ -130,17 +130,17 @@ func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
 	const recorder, timer = "cis490-orchestrator.service", "cis490-doctor-check.timer"
 	for name, c := range map[string]struct {
 		fail   string
-		before func(*rig)
+		before func(*harness)
 		fails  bool
 	}{
-		"was down":         {"start " + recorder, func(r *rig) { r.manager.unit(recorder).Active = false }, false},
-		"goes down":        {"start " + recorder, func(r *rig) { r.manager.ends = recorder }, false},
-		"runs the old one": {"start " + recorder, func(*rig) {}, true},
-		"timer":            {"start " + timer, func(r *rig) { r.manager.unit(timer).Active = false }, true},
+		"was down":         {"start " + recorder, func(r *harness) { r.manager.unit(recorder).Active = false }, false},
+		"goes down":        {"start " + recorder, func(r *harness) { r.manager.ends = recorder }, false},
+		"runs the old one": {"start " + recorder, func(*harness) {}, true},
+		"timer":            {"start " + timer, func(r *harness) { r.manager.unit(timer).Active = false }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := newRig(t)
+			r := newHarness(t)
 			r.enrolls()
 			r.apply(r.options(install.LabHost))
 			r.binary, r.version = r.carried("second build"), "v2.0.0"
@@ -166,7 +166,7 @@ func TestServices_UpdateLeavesTheVerdict(t *testing.T) {
 }
 
 func TestServices_NoStart(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	o := r.options(install.LabHost)
 	o.NoStart = true
 	_, calls := r.apply(o)
@@ -182,7 +182,7 @@ func TestServices_NoStart(t *testing.T) {
 
 // TestServices_TheOtherRoleGetsTheNewBinaryToo: both roles run the same file.
 func TestServices_TheOtherRoleGetsTheNewBinaryToo(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.Receiver))
 	r.apply(r.options(install.LabHost))
@@ -203,7 +203,7 @@ func TestServices_TheOtherRoleGetsTheNewBinaryToo(t *testing.T) {
 }
 
 func TestUnits_OfAnEarlierVersionGo(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	const dir = "etc/systemd/system/"
 	ours := "# Written by 'cis490 install', long ago\n[Service]\n"

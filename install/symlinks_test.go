@@ -11,7 +11,7 @@ import (
 )
 
 // link makes a symlink to a folder on a larger disk.
-func (r *rig) link(name string) {
+func (r *harness) link(name string) {
 	r.t.Helper()
 	for _, dir := range []string{r.path("big/disk"), filepath.Dir(r.path(name))} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -38,7 +38,7 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 		{install.LabHost, "etc/cis490/certs", "certs_dir", "\ncerts_dir = \"/big/disk\"\n", labConfig},
 	} {
 		t.Run(c.key+" of a new "+string(c.role), func(t *testing.T) {
-			r := newRig(t)
+			r := newHarness(t)
 			r.enrolls()
 			r.link(c.link)
 			out, _ := r.apply(r.options(c.role))
@@ -51,7 +51,7 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 			}
 		})
 		t.Run(c.key+" of a "+string(c.role)+" with a config", func(t *testing.T) {
-			r := newRig(t)
+			r := newHarness(t)
 			r.write("etc/cis490/"+string(c.role)+".toml", c.config)
 			r.link(c.link)
 			_, err := install.New(r.options(c.role))
@@ -66,7 +66,7 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 // TestSymlinks_ProgramFolder: a symlink in the place of /opt/cis490 stays, and the program
 // is in its target. uninstall removes only its own files there.
 func TestSymlinks_ProgramFolder(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.link("opt/cis490")
 	r.write("big/disk/of-the-site", "kept")

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/fault"
 )
 
-func (r *rig) uninstall(role install.Role, abandon bool) error {
+func (r *harness) uninstall(role install.Role, abandon bool) error {
 	r.t.Helper()
 	r.out.Reset()
 	r.manager.calls = nil
@@ -19,7 +19,7 @@ func (r *rig) uninstall(role install.Role, abandon bool) error {
 }
 
 func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	const units = "etc/systemd/system/"
@@ -61,7 +61,7 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 }
 
 func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	r.manager.fail = "stop cis490-shipper.service"
@@ -87,7 +87,7 @@ func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
 // TestUninstall_RefusesWhileEpisodesAreUnshipped counts each episode once, also one that is
 // packed while its folder still exists.
 func TestUninstall_RefusesWhileEpisodesAreUnshipped(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.LabHost))
 	const data = "var/lib/cis490/data/"
@@ -114,7 +114,7 @@ func TestUninstall_RefusesWhileEpisodesAreUnshipped(t *testing.T) {
 }
 
 func TestUninstall_KeepsTheOtherRole(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.enrolls()
 	r.apply(r.options(install.Receiver))
 	r.apply(r.options(install.LabHost))

@@ -12,7 +12,7 @@ import (
 // TestApply_LockHandedOver: the install that an update starts does not wait for the lock
 // that the update holds; a descriptor that only claims to be that lock is refused.
 func TestApply_LockHandedOver(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	o := r.options(install.LabHost)
 	r.apply(o)
 	held, err := install.Hold(t.Context(), osFS, r.root)
@@ -54,7 +54,7 @@ func TestApply_LockHandedOver(t *testing.T) {
 // TestApply_UpdateTakesUnknownKeys: a config of a newer version does not block
 // an update or a rollback; install reports the unknown key to a person.
 func TestApply_UpdateTakesUnknownKeys(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	o := r.options(install.LabHost)
 	r.apply(o)
 	r.write("etc/cis490/lab-host.toml", "new_key = 1\n"+r.read("etc/cis490/lab-host.toml"))
@@ -71,7 +71,7 @@ func TestApply_UpdateTakesUnknownKeys(t *testing.T) {
 // TestApply_InstalledStaysInItsFolder: two builds with the same version have folders of
 // their own; the install of one on trial does not change good.
 func TestApply_InstalledStaysInItsFolder(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	o := r.options(install.LabHost)
 	r.apply(o)
 	r.write("opt/cis490/versions/v1.0.0+abc/cis490", "second build")

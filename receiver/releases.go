@@ -2,20 +2,20 @@ package receiver
 
 import (
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // Releases has what is published, what people ordered about it, and how far each
 // release came.
 type Releases interface {
 	// List returns the releases that an order published, newest first.
-	List() ([]release.Published, error)
+	List() ([]manifest.Published, error)
 	// Orders returns all orders, oldest first.
-	Orders() ([]release.Order, error)
+	Orders() ([]manifest.Order, error)
 	// Version differs after each order; empty if there is none.
 	Version() (string, error)
 	// Rollout returns how far the releases came.
-	Rollout() (release.Rollout, error)
+	Rollout() (manifest.Rollout, error)
 	// LoadRollout returns the document behind Rollout, or fs.ErrNotExist.
 	LoadRollout() ([]byte, error)
 	// SaveRollout replaces that document durably.

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"cis490/agent/client"
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/internal/config"
 	"cis490/internal/ident"
 	"cis490/internal/version"
@@ -34,9 +34,9 @@ func tarball(content []byte) client.Tarball {
 	}
 }
 
-func start(t *testing.T, change func(*peer.Receiver), config func(*config.LabHost)) (*peer.Receiver, *client.Client) {
+func start(t *testing.T, change func(*clienttest.Receiver), config func(*config.LabHost)) (*clienttest.Receiver, *client.Client) {
 	t.Helper()
-	r := peer.Start(t, change)
+	r := clienttest.Start(t, change)
 	c := r.Config(t)
 	if config != nil {
 		config(&c)
@@ -93,9 +93,9 @@ func TestPut_LyingPeers(t *testing.T) {
 	receipt := func(change func(*wire.Receipt)) func(http.ResponseWriter, *http.Request) bool {
 		return func(w http.ResponseWriter, r *http.Request) bool {
 			_, _ = io.Copy(io.Discard, r.Body)
-			rec := wire.Receipt{Host: peer.Host, Episode: episode, Digest: tb.Digest, Size: tb.Size, StoredAt: time.Now(), StoreID: "store-1"}
+			rec := wire.Receipt{Host: clienttest.Host, Episode: episode, Digest: tb.Digest, Size: tb.Size, StoredAt: time.Now(), StoreID: "store-1"}
 			change(&rec)
-			peer.JSON(w, http.StatusCreated, rec)
+			clienttest.JSON(w, http.StatusCreated, rec)
 			return true
 		}
 	}
@@ -120,7 +120,7 @@ func TestPut_LyingPeers(t *testing.T) {
 			return true
 		},
 		"redirect with a problem": func(w http.ResponseWriter, _ *http.Request) bool {
-			peer.Refuse(w, &wire.Problem{Kind: wire.Malformed, Status: 302})
+			clienttest.Refuse(w, &wire.Problem{Kind: wire.Malformed, Status: 302})
 			return true
 		},
 		"cut after the last byte": func(_ http.ResponseWriter, r *http.Request) bool {
@@ -137,7 +137,7 @@ func TestPut_LyingPeers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, c := start(t, func(r *peer.Receiver) { r.OnPut = lie }, nil)
+			_, c := start(t, func(r *clienttest.Receiver) { r.OnPut = lie }, nil)
 			tb := tb
 			tb.Store = "store-1"
 			_, _, err := c.Put(t.Context(), tb)
@@ -166,7 +166,7 @@ func TestPut_Silence(t *testing.T) {
 			// Until the test ends: a server that does not read does not notice that the
 			// client has gone.
 			hang := func(w http.ResponseWriter, _ *http.Request) bool { begin(w); <-t.Context().Done(); return true }
-			_, c := start(t, func(r *peer.Receiver) { r.OnPut = hang },
+			_, c := start(t, func(r *clienttest.Receiver) { r.OnPut = hang },
 				func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
 			_, _, err := c.Put(t.Context(), tarball(bytes.Repeat([]byte{1}, 16<<20)))
 			if !errors.Is(err, client.ErrSilence) {
@@ -242,7 +242,7 @@ func TestCredentials(t *testing.T) {
 
 func TestRenewedCertificateIsShown(t *testing.T) {
 	serials := make(chan string, 2)
-	r, c := start(t, func(r *peer.Receiver) {
+	r, c := start(t, func(r *clienttest.Receiver) {
 		r.OnPing = func(_ http.ResponseWriter, req *http.Request) bool {
 			serials <- req.TLS.PeerCertificates[0].SerialNumber.String()
 			return false
@@ -263,8 +263,8 @@ func TestRenewedCertificateIsShown(t *testing.T) {
 }
 
 func TestServerIsNotTheReceiver(t *testing.T) {
-	another := peer.Start(t, nil)
-	r := peer.Start(t, nil)
+	another := clienttest.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	for name, change := range map[string]func(*config.LabHost){
 		"another CA":  func(c *config.LabHost) { c.Receiver.URL = another.URL },
 		"wrong name":  func(c *config.LabHost) { c.Receiver.URL = "https://localhost" + r.URL[len("https://127.0.0.1"):] },
@@ -314,9 +314,9 @@ func TestAsking(t *testing.T) {
 }
 
 func TestPingLies(t *testing.T) {
-	_, c := start(t, func(r *peer.Receiver) {
+	_, c := start(t, func(r *clienttest.Receiver) {
 		r.OnPing = func(w http.ResponseWriter, _ *http.Request) bool {
-			peer.JSON(w, 200, map[string]any{"success": true})
+			clienttest.JSON(w, 200, map[string]any{"success": true})
 			return true
 		}
 	}, nil)
@@ -338,10 +338,10 @@ func TestForeignAnswer(t *testing.T) {
 	for name, answer := range map[string]func(http.ResponseWriter){
 		"page": html(200), "redirect": html(302), "not found": html(404), "forbidden": html(403),
 		"empty":      func(w http.ResponseWriter) { w.WriteHeader(404) },
-		"other JSON": func(w http.ResponseWriter) { peer.JSON(w, 200, map[string]any{"success": true}) },
+		"other JSON": func(w http.ResponseWriter) { clienttest.JSON(w, 200, map[string]any{"success": true}) },
 	} {
 		var from []string
-		_, c := start(t, func(r *peer.Receiver) {
+		_, c := start(t, func(r *clienttest.Receiver) {
 			r.OnPing = func(w http.ResponseWriter, q *http.Request) bool {
 				if from = append(from, q.RemoteAddr); len(from) > 1 {
 					return false

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"cis490/agent/client"
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/internal/config"
 	"cis490/internal/wire"
 )
@@ -47,7 +47,7 @@ func TestPing_EndlessAnswers(t *testing.T) {
 			})
 		},
 	} {
-		_, c := start(t, func(r *peer.Receiver) {
+		_, c := start(t, func(r *clienttest.Receiver) {
 			r.OnPing = func(w http.ResponseWriter, q *http.Request) bool { lie(w, q); return true }
 		}, func(c *config.LabHost) { c.Ship.IdleTimeout = config.Duration(300 * time.Millisecond) })
 		if _, err := c.Ping(t.Context(), wire.Ping{}); !errors.Is(err, client.ErrSilence) {
@@ -68,7 +68,7 @@ func TestPing_AbsurdAnswers(t *testing.T) {
 		"not UTF-8":       "{\"server_time\":\"2026-01-01T00:00:00Z\"," + sound + ",\"x\":\"\xff\"}",
 		"endless list":    `{"server_time":"2026-01-01T00:00:00Z",` + sound + `,"x":[` + strings.Repeat("0,", wire.MaxAnswer) + `0]}`,
 	} {
-		_, c := start(t, func(r *peer.Receiver) {
+		_, c := start(t, func(r *clienttest.Receiver) {
 			r.OnPing = func(w http.ResponseWriter, _ *http.Request) bool { _, _ = io.WriteString(w, body); return true }
 		}, nil)
 		if _, err := c.Ping(t.Context(), wire.Ping{}); !errors.Is(err, wire.ErrNotOurs) {
@@ -83,7 +83,7 @@ func TestRedirect_IsNamed(t *testing.T) {
 		http.Redirect(w, r, "https://portal.example/login?token=s3cret", http.StatusTemporaryRedirect)
 		return true
 	}
-	_, c := start(t, func(r *peer.Receiver) { r.OnPing, r.OnPut = lead, lead }, nil)
+	_, c := start(t, func(r *clienttest.Receiver) { r.OnPing, r.OnPut = lead, lead }, nil)
 	_, ping := c.Ping(t.Context(), wire.Ping{})
 	_, _, put := c.Put(t.Context(), tarball([]byte("x")))
 	for _, err := range []error{ping, put} {

@@ -187,8 +187,8 @@ func (l *listener) line(at stamp, s string) {
 	verb, rest, _ := strings.Cut(s, " ")
 	name, detail, _ := strings.Cut(strings.TrimSpace(rest), " ")
 	if verb != "event" || !experiment.ValidName(name) || len(s) >= maxLine {
-		l.out <- report{at, "events", "malformed", check.Plain(s, maxDetail)}
+		l.out <- report{at, "events", "malformed", check.Sanitize(s, maxDetail)}
 		return
 	}
-	l.out <- report{at, sourceWorkload, name, check.Plain(strings.TrimSpace(detail), maxDetail)}
+	l.out <- report{at, sourceWorkload, name, check.Sanitize(strings.TrimSpace(detail), maxDetail)}
 }

@@ -137,7 +137,7 @@ func (h *hypervisor) probe(ctx context.Context) string {
 	answer, err := cmd.Output()
 	switch {
 	case err != nil && said.last() != "":
-		return check.Plain(errors.Join(err, errors.New(said.last())).Error(), 300)
+		return check.Sanitize(errors.Join(err, errors.New(said.last())).Error(), 300)
 	case err != nil:
 		return err.Error()
 	case !strings.Contains(string(answer), `"enabled": true`):

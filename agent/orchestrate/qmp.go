@@ -129,7 +129,7 @@ func (m *monitor) read(conn net.Conn) {
 // event reports a machine's event. A reset counts as a failure: -no-reboot ends the machine
 // there, and it would have started over.
 func (m *monitor) event(at stamp, msg qmpMessage) {
-	m.out <- report{at, qmpSource, strings.ToLower(msg.Event), check.Plain(string(msg.Data), maxDetail)}
+	m.out <- report{at, qmpSource, strings.ToLower(msg.Event), check.Sanitize(string(msg.Data), maxDetail)}
 	var why struct{ Reason string }
 	if msg.Event != "SHUTDOWN" || json.Unmarshal(msg.Data, &why) != nil {
 		return
@@ -195,7 +195,7 @@ func (m *monitor) ask(command string, into any) error {
 	case a := <-m.answers:
 		switch {
 		case a.Error != nil:
-			return fmt.Errorf("QMP %s: %s", command, check.Plain(a.Error.Desc, maxDetail))
+			return fmt.Errorf("QMP %s: %s", command, check.Sanitize(a.Error.Desc, maxDetail))
 		case into == nil:
 			return nil
 		}

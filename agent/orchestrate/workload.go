@@ -186,5 +186,5 @@ func (t *tail) last() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	lines := strings.Split(strings.TrimSpace(string(t.buf)), "\n")
-	return check.Plain(lines[len(lines)-1], 200)
+	return check.Sanitize(lines[len(lines)-1], 200)
 }

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"cis490/agent/client"
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/config"
@@ -63,7 +63,7 @@ func (p holding) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool,
 func TestRun_SmallDoesNotWait(t *testing.T) {
 	for _, stage := range []string{"packed", "sent"} {
 		t.Run(stage, func(t *testing.T) {
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			h := newHost(t, r)
 			id := h.record(good)
 			h.sparse(id, 65<<20)
@@ -101,7 +101,7 @@ func TestRun_SmallDoesNotWait(t *testing.T) {
 
 // TestRun_NoPackerForNothing: a host without large episodes has one packer.
 func TestRun_NoPackerForNothing(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	made := 0
 	h.opts = func(o *ship.Options) {
@@ -121,7 +121,7 @@ func TestRun_NoPackerForNothing(t *testing.T) {
 // refusal together.
 func TestRun_RefusalStopsBothSizes(t *testing.T) {
 	for range 20 {
-		r := peer.Start(t, nil)
+		r := clienttest.Start(t, nil)
 		r.Refuse(bad, wire.NewProblem(wire.Gated, "not you"))
 		h := newHost(t, r)
 		large := h.record(bad)
@@ -145,7 +145,7 @@ func TestRun_RefusalStopsBothSizes(t *testing.T) {
 // TestOnce_BeyondTheLimits: an episode over the limits of readers is quarantined at once,
 // with the reason.
 func TestOnce_BeyondTheLimits(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	huge, many, other := h.record(good), h.record(good), h.record(good)
 	h.sparse(huge, 8<<40)
@@ -174,7 +174,7 @@ func TestOnce_BeyondTheLimits(t *testing.T) {
 // TestRun_StuckFolder: a folder that its owner has closed delays no other episode, is not
 // sent again, not even after a restart, and is reported; once it is open it is moved.
 func TestRun_StuckFolder(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	h.cfg.Ship.ScanEvery = config.Duration(50 * time.Millisecond)
 	id := h.record(good)

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"cis490/agent/client"
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -52,7 +52,7 @@ func (c *closable) Rename(from, to string) error {
 // TestRun_ClosedFolder: episodes that were acknowledged while they could not be moved are
 // moved later, and neither sent again nor recorded twice.
 func TestRun_ClosedFolder(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	h.cfg.Ship.ScanEvery = config.Duration(100 * time.Millisecond)
 	c := &closable{FS: disk.OS{}, folder: filepath.Join(h.dir, "episodes")}

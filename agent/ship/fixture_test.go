@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"cis490/agent/client"
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/config"
@@ -46,7 +46,7 @@ type host struct {
 	opts func(*ship.Options)
 }
 
-func newHost(t *testing.T, r *peer.Receiver) *host {
+func newHost(t *testing.T, r *clienttest.Receiver) *host {
 	cfg := r.Config(t)
 	return &host{t: t, cfg: cfg, dir: cfg.DataDir, fs: disk.OS{}, now: time.Now}
 }
@@ -57,7 +57,7 @@ func (h *host) record(c ident.Commit) ident.EpisodeID {
 	h.n++
 	id := ident.EpisodeID(fmt.Sprintf("01J%023d", h.n))
 	dir := filepath.Join(h.dir, "episodes", string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: peer.Host,
+	meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: clienttest.Host,
 		Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: c}, Verdict: episode.Accepted})
 	err = errors.Join(err, os.MkdirAll(dir, 0o770),
 		os.WriteFile(filepath.Join(dir, episode.MetaFile), meta, 0o660),
@@ -92,7 +92,7 @@ func (h *host) start() (*ship.Shipper, *spool.Spool) {
 	}
 	h.t.Cleanup(cl.Close)
 	o := ship.Options{
-		Host: peer.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
+		Host: clienttest.Host, Config: h.cfg.Ship, Build: version.Info{Version: "1.2.3", Commit: good}, BootID: "boot-1",
 		Spool: sp, State: state, NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
 		Receiver: cl, Credentials: cl, Logger: logger, Now: h.now,
 		Watch: ship.Watch(sp.EpisodesDir()),

@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/config"
@@ -27,7 +27,7 @@ func quickPings(h *host) { h.cfg.Ship.PingEvery = config.Duration(50 * time.Mill
 // TestRun_KeepsShippedWithinLimits: only episodes that the receiver has just confirmed are
 // removed, and only beyond the limits.
 func TestRun_KeepsShippedWithinLimits(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	quickPings(h)
 	h.cfg.Ship.ReconcileEvery = config.Duration(100 * time.Millisecond)
@@ -61,7 +61,7 @@ func (f *full) Pack(ctx context.Context, w io.Writer, src episode.Source) (episo
 }
 
 func TestRun_ShippedMakesRoom(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	quickPings(h)
 	for range 8 {
@@ -87,7 +87,7 @@ func TestRun_ShippedMakesRoom(t *testing.T) {
 }
 
 func TestRun_QuarantineExpiresButForConflicts(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	quickPings(h)
 	r.Refuse(good, wire.NewProblem(wire.OtherDigest, "no"))
@@ -123,7 +123,7 @@ func TestRun_QuarantineExpiresButForConflicts(t *testing.T) {
 
 // TestRun_AClockAheadDiscardsNothing: what looks old only by this host's clock is kept.
 func TestRun_AClockAheadDiscardsNothing(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	quickPings(h)
 	r.Refuse(bad, wire.NewProblem(wire.TooLarge, "no"))
@@ -147,12 +147,12 @@ func TestRun_AClockAheadDiscardsNothing(t *testing.T) {
 // TestOnce_DamagedOnTheWay: one upload that arrives damaged costs one more packing.
 func TestOnce_DamagedOnTheWay(t *testing.T) {
 	var puts atomic.Int32
-	r := peer.Start(t, func(r *peer.Receiver) {
+	r := clienttest.Start(t, func(r *clienttest.Receiver) {
 		r.OnPut = func(w http.ResponseWriter, _ *http.Request) bool {
 			if puts.Add(1) > 1 {
 				return false
 			}
-			peer.Refuse(w, wire.NewProblem(wire.BadDigest, "after 3 bytes"))
+			clienttest.Refuse(w, wire.NewProblem(wire.BadDigest, "after 3 bytes"))
 			return true
 		}
 	})
@@ -165,7 +165,7 @@ func TestOnce_DamagedOnTheWay(t *testing.T) {
 
 // TestOnce_Bandwidth: the limit applies to the sum of what is sent.
 func TestOnce_Bandwidth(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	h.cfg.Ship.BandwidthPerSecond = 4000
 	for range 12 {

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/episode"
@@ -19,29 +19,29 @@ import (
 func receiptOf(r *http.Request) wire.Receipt {
 	n, _ := io.Copy(io.Discard, r.Body)
 	return wire.Receipt{
-		Host: peer.Host, Episode: ident.EpisodeID(r.Header.Get(wire.HeaderEpisode)), Digest: ident.Digest(r.Header.Get(wire.HeaderDigest)),
+		Host: clienttest.Host, Episode: ident.EpisodeID(r.Header.Get(wire.HeaderEpisode)), Digest: ident.Digest(r.Header.Get(wire.HeaderDigest)),
 		Size: n, StoredAt: time.Now(), StoreID: "store-1",
 	}
 }
 
 // receipt answers with a modified receipt.
-func receipt(spoil func(*wire.Receipt)) func(*peer.Receiver) {
+func receipt(spoil func(*wire.Receipt)) func(*clienttest.Receiver) {
 	return put(func(w http.ResponseWriter, r *http.Request) {
 		rec := receiptOf(r)
 		spoil(&rec)
-		peer.JSON(w, http.StatusCreated, rec)
+		clienttest.JSON(w, http.StatusCreated, rec)
 	})
 }
 
 // put answers every PUT.
-func put(lie func(http.ResponseWriter, *http.Request)) func(*peer.Receiver) {
-	return func(r *peer.Receiver) {
+func put(lie func(http.ResponseWriter, *http.Request)) func(*clienttest.Receiver) {
+	return func(r *clienttest.Receiver) {
 		r.OnPut = func(w http.ResponseWriter, req *http.Request) bool { lie(w, req); return true }
 	}
 }
 
 // problem answers with a status and a body that may look like a problem of cis490.
-func problem(status int, text string) func(*peer.Receiver) {
+func problem(status int, text string) func(*clienttest.Receiver) {
 	return put(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", wire.ContentTypeProblem)
 		w.WriteHeader(status)
@@ -52,13 +52,13 @@ func problem(status int, text string) func(*peer.Receiver) {
 // TestOnce_LyingPeersChangeNothing: whatever answers in the receiver's place, the episode
 // stays in the outbox.
 func TestOnce_LyingPeersChangeNothing(t *testing.T) {
-	for name, spoil := range map[string]func(*peer.Receiver){
+	for name, spoil := range map[string]func(*clienttest.Receiver){
 		"portal":   put(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>log in</html>") }),
 		"404":      put(http.NotFound),
 		"400":      put(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "bad request", http.StatusBadRequest) }),
 		"redirect": put(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/elsewhere", http.StatusFound) }),
 		"redirect to another episode": put(func(w http.ResponseWriter, r *http.Request) {
-			http.Redirect(w, r, wire.EpisodePath(peer.Host, "01J00000000000000000000009"), http.StatusPermanentRedirect)
+			http.Redirect(w, r, wire.EpisodePath(clienttest.Host, "01J00000000000000000000009"), http.StatusPermanentRedirect)
 		}),
 		"empty 200": put(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }),
 		"204": put(func(w http.ResponseWriter, r *http.Request) {
@@ -72,7 +72,7 @@ func TestOnce_LyingPeersChangeNothing(t *testing.T) {
 		"receipt cut off": put(func(w http.ResponseWriter, r *http.Request) {
 			rec := receiptOf(r)
 			w.Header().Set("Content-Length", "5000")
-			peer.JSON(w, http.StatusCreated, rec)
+			clienttest.JSON(w, http.StatusCreated, rec)
 			panic(http.ErrAbortHandler)
 		}),
 		"receipt for another digest":     receipt(func(r *wire.Receipt) { r.Digest = ident.Digest(make([]byte, 64)) }),
@@ -97,12 +97,12 @@ func TestOnce_LyingPeersChangeNothing(t *testing.T) {
 			_, _ = io.Copy(io.Discard, r.Body) // else the server does not see that the host has gone
 			<-r.Context().Done()
 		}),
-		"wrong server name":   func(r *peer.Receiver) { r.Names = []string{"elsewhere.example"} },
-		"expired certificate": func(r *peer.Receiver) { r.Life = -time.Minute },
+		"wrong server name":   func(r *clienttest.Receiver) { r.Names = []string{"elsewhere.example"} },
+		"expired certificate": func(r *clienttest.Receiver) { r.Life = -time.Minute },
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := peer.Start(t, spoil)
+			r := clienttest.Start(t, spoil)
 			h := newHost(t, r)
 			h.cfg.Ship.IdleTimeout = config.Duration(2 * time.Second)
 			id := h.record(good)

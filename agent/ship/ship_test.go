@@ -13,7 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/config"
@@ -24,7 +24,7 @@ import (
 )
 
 func TestOnce_ShipsAndRetires(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	for range 20 {
 		h.record(good)
@@ -49,7 +49,7 @@ func TestOnce_ShipsAndRetires(t *testing.T) {
 func TestOnce_OutcomeOfEachAnswer(t *testing.T) {
 	for _, a := range wire.Answers() {
 		t.Run(string(a.Kind), func(t *testing.T) {
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			r.Refuse(good, wire.NewProblem(a.Kind, "because"))
 			h := newHost(t, r)
 			id := h.record(good)
@@ -106,7 +106,7 @@ func (h *host) checkAside(id ident.EpisodeID, a wire.Answer) {
 
 // The older system re-sent 4,465 refused episodes at 1 per second for 5 hours.
 func TestRun_GateRefusesACommitOnce(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	r.Refuse(bad, wire.NewProblem(wire.Gated, "not you"))
 	h := newHost(t, r)
 	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
@@ -146,7 +146,7 @@ func TestRun_GateRefusesACommitOnce(t *testing.T) {
 }
 
 func TestRun_QuarantinedOncePerPolicy(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	r.Refuse(bad, wire.NewProblem(wire.TooLarge, "no"))
 	h := newHost(t, r)
 	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
@@ -171,7 +171,7 @@ func TestRun_QuarantinedOncePerPolicy(t *testing.T) {
 }
 
 func TestRun_ReceiverLosesWhatItStored(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	h.cfg.Ship.PingEvery = config.Duration(50 * time.Millisecond)
 	for range 10 {
@@ -194,7 +194,7 @@ func TestRun_ReceiverLosesWhatItStored(t *testing.T) {
 }
 
 func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	r.RemoveCredentials(t)
 	h := newHost(t, r)
 	states := make(chan string, 1000)
@@ -223,7 +223,7 @@ func TestRun_WaitsForCredentialsAndNewWork(t *testing.T) {
 // A restart of the program must not suppress the alert about a host that stays on.
 func TestRun_SaysLeavingOnlyWithTheMachine(t *testing.T) {
 	var down atomic.Int32 // so many pings are not answered
-	r := peer.Start(t, func(r *peer.Receiver) {
+	r := clienttest.Start(t, func(r *clienttest.Receiver) {
 		r.OnPing = func(w http.ResponseWriter, _ *http.Request) bool {
 			if down.Add(-1) < 0 {
 				return false
@@ -296,7 +296,7 @@ func TestOnce_UnpackableIsSetAside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			h := newHost(t, r)
 			spoilt, other := h.record(good), h.record(good)
 			if err := spoil(filepath.Join(h.dir, "episodes", string(spoilt))); err != nil {
@@ -319,7 +319,7 @@ func TestOnce_UnpackableIsSetAside(t *testing.T) {
 // TestRun_LinkedFolderIsLeftAlone: the target of a link in the place of an episode is
 // neither sent nor removed.
 func TestRun_LinkedFolderIsLeftAlone(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	_, stop := h.run()
 	first := h.record(good)

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"testing"
 
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/disk"
@@ -44,7 +44,7 @@ func (d doubling) Reconcile(ctx context.Context, pairs []wire.Pair) (wire.Reconc
 // TestHeld_DoubledAnswer: an answer that names an episode twice, or one that was not asked
 // for, concludes what was asked for once, and nothing else.
 func TestHeld_DoubledAnswer(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	h.n = 1
 	stored := h.record(good)
@@ -71,7 +71,7 @@ func TestHeld_DoubledAnswer(t *testing.T) {
 func TestHeld_ReceiverRestored(t *testing.T) {
 	for name, concluded := range map[string]bool{"before it was asked": false, "after it was concluded": true} {
 		t.Run(name, func(t *testing.T) {
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			h := newHost(t, r)
 			h.n = 1
 			lost := h.record(good)
@@ -109,7 +109,7 @@ func TestHeld_ReceiverRestored(t *testing.T) {
 func TestConflict_EmptiedOutbox(t *testing.T) {
 	for name, another := range map[string]bool{"the same encoder": false, "another encoder": true} {
 		t.Run(name, func(t *testing.T) {
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			h := newHost(t, r)
 			id := h.record(good)
 			h.lose(r, id)

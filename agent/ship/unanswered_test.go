@@ -10,7 +10,7 @@ import (
 	"slices"
 	"testing"
 
-	"cis490/agent/client/peer"
+	"cis490/agent/client/clienttest"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/disk"
@@ -20,7 +20,7 @@ import (
 )
 
 // lose makes the receiver store an episode whose answer is lost.
-func (h *host) lose(r *peer.Receiver, id ident.EpisodeID) {
+func (h *host) lose(r *clienttest.Receiver, id ident.EpisodeID) {
 	h.t.Helper()
 	r.LosesAnswer = func(ident.EpisodeID) bool { return true }
 	if err := h.once(); err == nil || r.Stored()[id] == "" {
@@ -60,7 +60,7 @@ func TestHeld_StoredIsConcluded(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := peer.Start(t, nil)
+			r := clienttest.Start(t, nil)
 			h := newHost(t, r)
 			h.n = 1
 			stored := h.record(good)
@@ -105,7 +105,7 @@ func (p encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (epi
 // TestConflict_EarlierIsAskedFor: stored, answer lost, and packed again by another encoder:
 // the receiver is asked for the earlier digest before anything is concluded.
 func TestConflict_EarlierIsAskedFor(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	id := h.record(good)
 	h.lose(r, id)
@@ -145,7 +145,7 @@ func TestConflict_EarlierIsAskedFor(t *testing.T) {
 
 // TestConflict_OtherContent: different content stays a conflict.
 func TestConflict_OtherContent(t *testing.T) {
-	r := peer.Start(t, nil)
+	r := clienttest.Start(t, nil)
 	h := newHost(t, r)
 	id := h.record(good)
 	h.lose(r, id)

@@ -143,7 +143,7 @@ var parts = map[string]without{
 		"case named != \"\" && named != host:", "case named != \"\" && host == \"\":",
 	},
 	"17_FleetCheckStopped": {
-		"the hosts' check of when fleet-check last ran", "agent/health/network.go",
+		"the hosts' check of when fleet-check last ran", "agent/checks/network.go",
 		"return machine.Fresh(p.FleetCheck, joined, p.ServerTime)", "return machine.Fresh(p.ServerTime, joined, p.ServerTime)",
 	},
 	"18_NetworkGone": {

@@ -15,9 +15,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cis490/agent/checks"
 	"cis490/agent/client"
 	"cis490/agent/enroll"
-	"cis490/agent/health"
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/install/update"
@@ -220,7 +220,7 @@ func (h *Host) healthCheck(p *Proc) error {
 	}
 	defer cl.Close()
 	row := check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass}
-	if _, err := health.Figures(p.fs, hostData); err != nil {
+	if _, err := checks.Figures(p.fs, hostData); err != nil {
 		row.Status, row.Detail = check.Fail, err.Error()
 	}
 	b, err := h.report(h.name, row)

@@ -15,14 +15,14 @@ import (
 	"sync/atomic"
 	"time"
 
-	labhealth "cis490/agent/health"
+	labchecks "cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
+	rel "cis490/internal/manifest"
 	"cis490/internal/pki"
-	rel "cis490/internal/release"
 	"cis490/internal/version"
 	"cis490/receiver"
 	"cis490/receiver/authority"
@@ -111,7 +111,7 @@ func (r *Receiver) serve(p *Proc) error {
 			}
 			return d.Saved
 		},
-		Known: registry(labhealth.Checks(labhealth.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen,
+		Known: registry(labchecks.Checks(labchecks.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen,
 	})
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	res, err := fleet.Run(fleet.Options{
 		Source: fleet.Source{Backend: back, Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
 		Limits: fleet.LimitsOf(c),
-		Now:    r.Clock.Now(), Known: registry(labhealth.Checks(labhealth.Options{})), Receiver: r.rows(p),
+		Now:    r.Clock.Now(), Known: registry(labchecks.Checks(labchecks.Options{})), Receiver: r.rows(p),
 		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
 		Spare: local.Folder(p.fs, rxSpare),
 	})

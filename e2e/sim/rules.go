@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 	"cis490/receiver/fleet"
 	"cis490/receiver/store"
 )

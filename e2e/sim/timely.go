@@ -4,7 +4,7 @@ import (
 	"time"
 
 	"cis490/internal/disk/faultdisk"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 )
 
 // timely are faults that wait for their moment.

@@ -14,13 +14,13 @@ import (
 	"syscall"
 	"time"
 
+	"cis490/agent/checks"
 	"cis490/agent/enroll"
-	"cis490/agent/health"
 	"cis490/install/update"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -265,7 +265,7 @@ func (s system) Units(context.Context) ([]update.Daemon, error) {
 
 func (s system) Examine(ctx context.Context, _ string) update.Findings {
 	var f update.Findings
-	if q, err := health.Figures(s.p.fs, hostData); err == nil {
+	if q, err := checks.Figures(s.p.fs, hostData); err == nil {
 		f.Waiting, f.Oldest, f.Recording, f.LastShipped = q.Waiting, q.Oldest, q.Recording, q.LastShipped
 	}
 	if cl, err := s.h.client(s.p, hostCerts); err == nil {

@@ -18,7 +18,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 	"cis490/receiver/authority"
 	"cis490/receiver/store"
 )

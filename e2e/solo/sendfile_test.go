@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -34,7 +34,7 @@ func TestBlob_KernelSends(t *testing.T) {
 	must(t, err)
 	r.write("receiver.toml", string(conf)+"[tls]\nmode = \"proxy\"\nsocket = "+strconv.Quote(socket)+"\n")
 	must(t, os.MkdirAll(r.path("data/releases/blobs"), 0o755))
-	must(t, os.WriteFile(release.BlobPath(filepath.Join(r.dir, "data/releases"), digestOf(blob)), blob, 0o644))
+	must(t, os.WriteFile(manifest.BlobPath(filepath.Join(r.dir, "data/releases"), digestOf(blob)), blob, 0o644))
 	r.start()
 	trace := exec.Command("strace", "-f", "-qq", "-o", r.path("trace"), "-e", "trace=sendfile,write", "-p", strconv.Itoa(r.pid()))
 	must(t, trace.Start())

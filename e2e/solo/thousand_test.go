@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -32,7 +32,7 @@ func TestThousandHosts_Fetch(t *testing.T) {
 	_, _ = rand.Read(blob)
 	digest := digestOf(blob)
 	must(t, os.MkdirAll(r.path("data/releases/blobs"), 0o755))
-	must(t, os.WriteFile(release.BlobPath(filepath.Join(r.dir, "data/releases"), digest), blob, 0o644))
+	must(t, os.WriteFile(manifest.BlobPath(filepath.Join(r.dir, "data/releases"), digest), blob, 0o644))
 	r.start()
 	lab := r.enrol("lab-a")
 

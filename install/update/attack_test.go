@@ -17,13 +17,13 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
 // liar is a receiver that can send every wrong answer that a network can.
 type liar struct {
-	r     *rig
+	r     *harness
 	offer func(w http.ResponseWriter, req *http.Request) bool // true: it answered
 	blob  func(w http.ResponseWriter, req *http.Request, content []byte) bool
 	asked []string
@@ -43,9 +43,9 @@ func (l *liar) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// remote makes a rig whose source is a server, and whose binaries are applied by
+// remote makes a harness whose source is a server, and whose binaries are applied by
 // selfupdate.
-func remote(t *testing.T) (*rig, *liar, *httptest.Server) {
+func remote(t *testing.T) (*harness, *liar, *httptest.Server) {
 	t.Helper()
 	r := onDisk(t)
 	l := &liar{r: r}
@@ -77,33 +77,33 @@ func TestAttack(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		attack func(t *testing.T, r *rig, l *liar)
+		attack func(t *testing.T, r *harness, l *liar)
 		why    string
 	}{
-		"wrong key": {func(t *testing.T, r *rig, _ *liar) {
-			k, _, err := release.NewKey()
+		"wrong key": {func(t *testing.T, r *harness, _ *liar) {
+			k, _, err := manifest.NewKey()
 			must(t, err)
 			r.publishBy(k, "v2", 2)
 		}, "no trusted key"},
-		"tampered manifest": {func(_ *testing.T, r *rig, _ *liar) {
+		"tampered manifest": {func(_ *testing.T, r *harness, _ *liar) {
 			r.offer.Manifest = strings.Replace(r.offer.Manifest, `"seq": 2`, `"seq": 3`, 1)
 		}, "no trusted key"},
-		"tampered binary": {func(_ *testing.T, _ *rig, l *liar) {
+		"tampered binary": {func(_ *testing.T, _ *harness, l *liar) {
 			l.blob = rewrite(func(b []byte) []byte { return append([]byte("X"), b[1:]...) })
 		}, "sha256"},
-		"other product": {func(_ *testing.T, r *rig, _ *liar) {
+		"other product": {func(_ *testing.T, r *harness, _ *liar) {
 			// Signed by our key, because one key may sign several products.
 			r.offer = wire.Offer{Manifest: strings.Replace(r.offer.Manifest, `"cis490"`, `"other1"`, 1)}
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
 		}, `product is "other1"`},
-		"oversize": {func(_ *testing.T, r *rig, _ *liar) {
+		"oversize": {func(_ *testing.T, r *harness, _ *liar) {
 			r.offer.Manifest = strings.Replace(r.offer.Manifest, `"size": 8`, `"size": 99999999999`, 1)
 			r.offer.Signature = r.signRaw(r.offer.Manifest)
 		}, "99999999999 bytes"},
-		"truncated": {func(_ *testing.T, _ *rig, l *liar) {
+		"truncated": {func(_ *testing.T, _ *harness, l *liar) {
 			l.blob = rewrite(func(b []byte) []byte { return b[:3] })
 		}, "interrupted after 3 of 8"},
-		"endless body": {func(_ *testing.T, _ *rig, l *liar) {
+		"endless body": {func(_ *testing.T, _ *harness, l *liar) {
 			l.blob = func(w http.ResponseWriter, req *http.Request, _ []byte) bool {
 				for req.Context().Err() == nil {
 					if _, err := w.Write(make([]byte, 1<<16)); err != nil {
@@ -113,7 +113,7 @@ func TestAttack(t *testing.T) {
 				return true
 			}
 		}, "exceeds the 8 bytes"},
-		"endless offer": {func(_ *testing.T, _ *rig, l *liar) {
+		"endless offer": {func(_ *testing.T, _ *harness, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				for req.Context().Err() == nil {
 					if _, err := w.Write(bytes.Repeat([]byte(" "), 1<<16)); err != nil {
@@ -123,7 +123,7 @@ func TestAttack(t *testing.T) {
 				return true
 			}
 		}, "not a release offer"},
-		"silence": {func(_ *testing.T, _ *rig, l *liar) {
+		"silence": {func(_ *testing.T, _ *harness, l *liar) {
 			l.blob = func(_ http.ResponseWriter, req *http.Request, _ []byte) bool {
 				select {
 				case <-req.Context().Done():
@@ -132,22 +132,22 @@ func TestAttack(t *testing.T) {
 				return true
 			}
 		}, "no byte for 2s"},
-		"mixed artifacts": {func(_ *testing.T, r *rig, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
+		"mixed artifacts": {func(_ *testing.T, r *harness, _ *liar) {
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Blob = r.blob("v0 amd64") })
 		}, "it reports version v0"},
-		"another arch's binary": {func(_ *testing.T, r *rig, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
+		"another arch's binary": {func(_ *testing.T, r *harness, _ *liar) {
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Blob = r.blob("v2 arm64") })
 		}, "exec format error"},
-		"no binary for this arch": {func(_ *testing.T, r *rig, _ *liar) {
-			r.publish("v2", 2, func(m *release.Manifest) { m.Artifacts[0].Arch = "arm64" })
+		"no binary for this arch": {func(_ *testing.T, r *harness, _ *liar) {
+			r.publish("v2", 2, func(m *manifest.Manifest) { m.Artifacts[0].Arch = "arm64" })
 		}, "no binary for linux/amd64"},
-		"a captive portal": {func(_ *testing.T, _ *rig, l *liar) {
+		"a captive portal": {func(_ *testing.T, _ *harness, l *liar) {
 			l.offer = func(w http.ResponseWriter, _ *http.Request) bool {
 				_, _ = io.WriteString(w, "<html>log in")
 				return true
 			}
 		}, "not a release offer"},
-		"a redirect": {func(_ *testing.T, _ *rig, l *liar) {
+		"a redirect": {func(_ *testing.T, _ *harness, l *liar) {
 			l.offer = func(w http.ResponseWriter, req *http.Request) bool {
 				http.Redirect(w, req, "https://evil.example/", http.StatusFound)
 				return true
@@ -203,9 +203,9 @@ func TestAttack_Replay(t *testing.T) {
 
 	// Keys: the release names a next key; the next release is signed by it, and the old key
 	// is retired.
-	next, _, err := release.NewKey()
+	next, _, err := manifest.NewKey()
 	must(t, err)
-	r.publish("v3", 7, func(m *release.Manifest) { m.NextKey = next.Public().String() })
+	r.publish("v3", 7, func(m *manifest.Manifest) { m.NextKey = next.Public().String() })
 	for range 3 {
 		r.run()
 	}
@@ -322,13 +322,13 @@ func TestFetch_Pauses(t *testing.T) {
 }
 
 // signRaw signs what package release would refuse: another tool with the same key can.
-func (r *rig) signRaw(manifest string) string {
+func (r *harness) signRaw(manifest string) string {
 	r.t.Helper()
 	return signRaw(r.t, r.key, manifest)
 }
 
 // identityOf returns the binary in a version's folder, "" if there is none.
-func (r *rig) identityOf(folder string) string {
+func (r *harness) identityOf(folder string) string {
 	b, err := disk.ReadFile(r.fs, r.path("versions", folder, "cis490"), 1<<20)
 	if err != nil {
 		return ""

@@ -15,7 +15,7 @@ import (
 )
 
 // fails makes a daemon's unit record a failure, as ExecStopPost does.
-func (r *rig) fails(unit string) {
+func (r *harness) fails(unit string) {
 	r.t.Helper()
 	to, err := disk.Readlink(r.fs, r.path("current"))
 	must(r.t, err)
@@ -27,8 +27,8 @@ func (r *rig) fails(unit string) {
 // while the fault lasts, and applied when it is over.
 func TestBlame_Machine(t *testing.T) {
 	ill := true
-	for name, spoil := range map[string]func(r *rig){
-		"both installs fail": func(r *rig) {
+	for name, spoil := range map[string]func(r *harness){
+		"both installs fail": func(r *harness) {
 			r.converge = func(string) error {
 				if ill {
 					return errors.New("data folder is a link")
@@ -36,7 +36,7 @@ func TestBlame_Machine(t *testing.T) {
 				return nil
 			}
 		},
-		"nothing can be run from the disk": func(r *rig) {
+		"nothing can be run from the disk": func(r *harness) {
 			r.selfTest = func() error {
 				if ill {
 					return errors.New("permission denied")
@@ -44,7 +44,7 @@ func TestBlame_Machine(t *testing.T) {
 				return nil
 			}
 		},
-		"the disk was full": func(r *rig) {
+		"the disk was full": func(r *harness) {
 			r.findings = func(string) update.Findings {
 				if ill {
 					return update.Findings{Failing: []string{"disk.reserve"}}
@@ -140,11 +140,11 @@ func TestApply_FailedBefore(t *testing.T) {
 // TestJudge_FailureIsRemembered: a daemon that failed in its trial has failed, whatever
 // resets the service manager's counter before the next run.
 func TestJudge_FailureIsRemembered(t *testing.T) {
-	for name, forget := range map[string]func(r *rig){
-		"power cut":                        func(r *rig) { r.boot = "boot-2" },
-		"restart by hand, or reset-failed": func(*rig) {},
-		"the state of updates is lost":     func(r *rig) { must(t, r.fs.Remove(r.path("state", "autoupdate.json"))) },
-		"the machine is off for a week": func(r *rig) {
+	for name, forget := range map[string]func(r *harness){
+		"power cut":                        func(r *harness) { r.boot = "boot-2" },
+		"restart by hand, or reset-failed": func(*harness) {},
+		"the state of updates is lost":     func(r *harness) { must(t, r.fs.Remove(r.path("state", "autoupdate.json"))) },
+		"the machine is off for a week": func(r *harness) {
 			r.boot = "boot-2"
 			r.now = r.now.Add(7 * 24 * time.Hour)
 		},
@@ -186,9 +186,9 @@ func TestJudge_StoppedByInstall(t *testing.T) {
 
 // TestNew_LostState: what failed here is not tried again after the state was lost.
 func TestNew_LostState(t *testing.T) {
-	for name, lose := range map[string]func(r *rig) error{
-		"removed": func(r *rig) error { return r.fs.Remove(r.path("state", "autoupdate.json")) },
-		"destroyed": func(r *rig) error {
+	for name, lose := range map[string]func(r *harness) error{
+		"removed": func(r *harness) error { return r.fs.Remove(r.path("state", "autoupdate.json")) },
+		"destroyed": func(r *harness) error {
 			return disk.ReplaceBytes(r.fs, r.path("state", "autoupdate.json"), 0o600, []byte("{"))
 		},
 	} {

@@ -9,11 +9,11 @@ import (
 
 	"cis490/install/update"
 	"cis490/internal/disk/faultdisk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // signRaw signs any text with minisign itself.
-func signRaw(t testing.TB, k release.SecretKey, manifest string) string {
+func signRaw(t testing.TB, k manifest.SecretKey, manifest string) string {
 	t.Helper()
 	text, err := k.File()
 	must(t, err)
@@ -52,7 +52,7 @@ func TestCrash_AtEveryStep(t *testing.T) {
 func crashAt(t *testing.T, name string, bad bool, ends string, n int, fault faultdisk.Fault, survive faultdisk.Survive) (over bool) {
 	t.Helper()
 	d := faultdisk.New("/opt/cis490")
-	r := newRig(t, d, "/opt/cis490")
+	r := newHarness(t, d, "/opt/cis490")
 	if bad {
 		r.units = func(v string) []update.Daemon {
 			return []update.Daemon{{Name: "ship", Active: v == "v1", Why: "crashed"}}

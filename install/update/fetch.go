@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -87,7 +87,7 @@ func (u *Updater) bring(ctx context.Context, t Target) error {
 			return err
 		}
 	}
-	experiment := dir + "/" + release.ExperimentFile
+	experiment := dir + "/" + manifest.ExperimentFile
 	if t.Experiment == nil {
 		if err := u.remove(experiment); err != nil {
 			return err
@@ -108,7 +108,7 @@ func (u *Updater) bring(ctx context.Context, t Target) error {
 			return errors.Join(err, u.remove(experiment))
 		}
 	}
-	blob := release.Blob{Digest: t.Digest, Size: t.Size}
+	blob := manifest.Blob{Digest: t.Digest, Size: t.Size}
 	path, err := u.download(ctx, blob)
 	if err != nil {
 		return err
@@ -132,7 +132,7 @@ func (u *Updater) bring(ctx context.Context, t Target) error {
 
 // verify returns an error if content differs from the signed manifest, and removes the
 // download.
-func (u *Updater) verify(path, download string, want release.Blob) error {
+func (u *Updater) verify(path, download string, want manifest.Blob) error {
 	got, err := u.digest(path)
 	if err != nil {
 		return err
@@ -145,7 +145,7 @@ func (u *Updater) verify(path, download string, want release.Blob) error {
 
 // download fetches a blob. It continues an interrupted download and reads at most the size
 // in the manifest.
-func (u *Updater) download(ctx context.Context, want release.Blob) (path string, err error) {
+func (u *Updater) download(ctx context.Context, want manifest.Blob) (path string, err error) {
 	path = u.path(fetchDir, string(want.Digest)+unverified)
 	have := int64(0)
 	if fi, err := u.o.FS.Lstat(path); err == nil {

@@ -12,7 +12,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -28,25 +28,25 @@ var _ Source = Folder{}
 
 // Look returns the newest release that is not withdrawn and has a binary for this machine.
 func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) {
-	all, err := release.List(f.FS, f.Dir)
+	all, err := manifest.List(f.FS, f.Dir)
 	if err != nil {
 		return wire.Offer{}, "", err
 	}
-	rollout, err := release.ReadRollout(f.FS, f.Dir)
+	rollout, err := manifest.ReadRollout(f.FS, f.Dir)
 	if err != nil {
 		return wire.Offer{}, "", err
 	}
-	orders, err := release.Orders(f.FS, f.Dir)
+	orders, err := manifest.Orders(f.FS, f.Dir)
 	if err != nil {
 		return wire.Offer{}, "", err
 	}
 	withdrawn := map[uint64]bool{}
 	for _, p := range rollout.Releases {
-		withdrawn[p.Seq] = p.Stage == release.StageWithdrawn
+		withdrawn[p.Seq] = p.Stage == manifest.StageWithdrawn
 	}
 	for _, o := range orders { // including orders that serve has not carried out yet
-		if p := rollout.Of(o.Seq); o.Verb != release.OrderPublish && (p == nil || o.At.After(p.Ordered)) {
-			withdrawn[o.Seq] = o.Verb == release.OrderWithdraw
+		if p := rollout.Of(o.Seq); o.Verb != manifest.OrderPublish && (p == nil || o.At.After(p.Ordered)) {
+			withdrawn[o.Seq] = o.Verb == manifest.OrderWithdraw
 		}
 	}
 	for _, p := range all {
@@ -64,7 +64,7 @@ func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) 
 
 // Blob opens a published blob.
 func (f Folder) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
-	file, err := f.FS.OpenFile(release.BlobPath(f.Dir, d), os.O_RDONLY, 0)
+	file, err := f.FS.OpenFile(manifest.BlobPath(f.Dir, d), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, fmt.Errorf("binary %s is not published here", d)
 	}
@@ -74,5 +74,5 @@ func (f Folder) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCl
 	return struct {
 		io.Reader
 		io.Closer
-	}{io.NewSectionReader(file, offset, release.MaxBinary+1-offset), file}, offset, nil
+	}{io.NewSectionReader(file, offset, manifest.MaxBinary+1-offset), file}, offset, nil
 }

@@ -12,7 +12,7 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // TestFolder_WhatIsNoFile: an update of the receiver, which runs as root, does not block on
@@ -44,7 +44,7 @@ func TestFolder_WhatIsNoFile(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	if err := errors.Join(os.Mkdir(filepath.Join(dir, "blobs"), 0o755), syscall.Mkfifo(release.BlobPath(dir, digest), 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(filepath.Join(dir, "blobs"), 0o755), syscall.Mkfifo(manifest.BlobPath(dir, digest), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := (update.Folder{FS: disk.OS{}, Dir: dir}).Blob(t.Context(), digest, 0); err == nil ||

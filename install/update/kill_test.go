@@ -13,7 +13,7 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// saved is a rig between processes.
+// saved is a harness between processes.
 type saved struct {
 	Secret string                  `json:"secret"`
 	Offer  wire.Offer              `json:"offer"`
@@ -49,9 +49,9 @@ func TestChild(t *testing.T) {
 	must(t, json.Unmarshal(b, &s))
 	hours, err := strconv.Atoi(os.Getenv(childVariable + "_HOURS"))
 	must(t, err)
-	key, err := release.ParseSecretKey([]byte(s.Secret), "")
+	key, err := manifest.ParseSecretKey([]byte(s.Secret), "")
 	must(t, err)
-	r := &rig{
+	r := &harness{
 		t: t, fs: disk.OS{}, dir: filepath.Join(dir, "opt"), key: key, boot: "boot", offer: s.Offer, blobs: s.Blobs,
 		now: time.Date(2026, 5, 1, 12+hours, 0, 0, 0, time.UTC),
 	}
@@ -72,7 +72,7 @@ func TestKill(t *testing.T) {
 	for round := 0; kills < 50; round++ {
 		dir := t.TempDir()
 		must(t, os.Mkdir(filepath.Join(dir, "opt"), 0o755))
-		r := newRig(t, disk.OS{}, filepath.Join(dir, "opt"))
+		r := newHarness(t, disk.OS{}, filepath.Join(dir, "opt"))
 		r.publish("v2", 2)
 		bad, ends := round%2 == 1, "v2"
 		if bad {

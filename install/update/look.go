@@ -13,7 +13,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -77,13 +77,13 @@ func (u *Updater) ask(ctx context.Context, tag string) (*Target, string, error) 
 
 // keys returns the trusted keys. Enrollment provides the first ones; after that only
 // releases change them.
-func (u *Updater) keys() (release.Keyring, error) {
+func (u *Updater) keys() (manifest.Keyring, error) {
 	if u.s.Keys == "" && u.o.Keys != nil {
 		text, err := u.o.Keys()
 		if err != nil {
 			return nil, fmt.Errorf("read release keys: %w", err)
 		}
-		ring, err := release.ParseKeyring(text)
+		ring, err := manifest.ParseKeyring(text)
 		if err != nil {
 			return nil, err
 		}
@@ -91,11 +91,11 @@ func (u *Updater) keys() (release.Keyring, error) {
 			u.o.Log.Info("installed release keys", "keys", len(ring), "id", ring[0].ID())
 		}
 	}
-	return release.ParseKeyring(u.s.Keys)
+	return manifest.ParseKeyring(u.s.Keys)
 }
 
 // consider checks an offer. It returns nil if there is nothing to do.
-func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Offer) (*Target, error) {
+func (u *Updater) consider(ctx context.Context, ring manifest.Keyring, o wire.Offer) (*Target, error) {
 	m, signer, err := ring.Open([]byte(o.Manifest), []byte(o.Signature))
 	if err != nil {
 		return nil, refusal{err}
@@ -134,7 +134,7 @@ func (u *Updater) consider(ctx context.Context, ring release.Keyring, o wire.Off
 }
 
 // target is a release for one platform.
-func target(m release.Manifest, b release.Binary) Target {
+func target(m manifest.Manifest, b manifest.Binary) Target {
 	return Target{
 		Running: wire.Running{Version: m.Version, Digest: b.Digest, Seq: m.Seq},
 		Commit:  m.Commit, Size: b.Size, Experiment: m.Experiment,
@@ -182,7 +182,7 @@ func (u *Updater) identify(folder string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if e, err := u.digest(filepath.Join(dir, release.ExperimentFile)); err == nil {
+	if e, err := u.digest(filepath.Join(dir, manifest.ExperimentFile)); err == nil {
 		return string(d) + "+" + string(e), nil
 	}
 	return string(d), nil
@@ -194,7 +194,7 @@ func (u *Updater) digest(path string) (ident.Digest, error) {
 		return "", err
 	}
 	h := sha256.New()
-	_, err = io.Copy(h, io.LimitReader(f, release.MaxBinary+1))
+	_, err = io.Copy(h, io.LimitReader(f, manifest.MaxBinary+1))
 	if err := errors.Join(err, f.Close()); err != nil {
 		return "", fmt.Errorf("read %s: %w", path, err)
 	}

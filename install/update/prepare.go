@@ -15,7 +15,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // prepare uses selfupdate to verify and write content, and makes the result durable, which
@@ -31,7 +31,7 @@ func prepare(content io.Reader, target string, d ident.Digest) error {
 	if err := fsys.Remove(written); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	err = selfupdate.PrepareAndCheckBinary(io.LimitReader(content, release.MaxBinary+1), selfupdate.Options{
+	err = selfupdate.PrepareAndCheckBinary(io.LimitReader(content, manifest.MaxBinary+1), selfupdate.Options{
 		TargetPath: target, TargetMode: 0o755, Checksum: sum, Hash: crypto.SHA256, OldSavePath: target + ".old",
 	})
 	if err != nil {

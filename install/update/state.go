@@ -11,7 +11,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 )
 
@@ -45,10 +45,10 @@ const (
 // Target is a release for this machine.
 type Target struct {
 	wire.Running
-	Commit     ident.Commit  `json:"commit,omitempty"`
-	Size       int64         `json:"size"`
-	Experiment *release.Blob `json:"experiment,omitempty"`
-	Folder     string        `json:"folder"` // in versions/
+	Commit     ident.Commit   `json:"commit,omitempty"`
+	Size       int64          `json:"size"`
+	Experiment *manifest.Blob `json:"experiment,omitempty"`
+	Folder     string         `json:"folder"` // in versions/
 }
 
 // id identifies the content of a version's folder.

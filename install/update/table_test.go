@@ -35,7 +35,7 @@ func blamed(res update.Result) string {
 type killed struct{}
 
 // survives performs a run, and reports whether it finished.
-func (r *rig) survives() (res update.Result, err error, alive bool) {
+func (r *harness) survives() (res update.Result, err error, alive bool) {
 	defer func() {
 		if p := recover(); p != nil {
 			if _, ok := p.(killed); !ok {
@@ -49,19 +49,19 @@ func (r *rig) survives() (res update.Result, err error, alive bool) {
 
 // trials are states of a machine and a release, with what is to blame.
 var trials = map[string]struct {
-	spoil  func(*rig)
+	spoil  func(*harness)
 	blamed string
 	runs   string // in the end
 }{
-	"good": {func(*rig) {}, "nobody", "v2"},
-	"its daemon does not run": {func(r *rig) {
+	"good": {func(*harness) {}, "nobody", "v2"},
+	"its daemon does not run": {func(r *harness) {
 		r.units = func(v string) []update.Daemon {
 			return []update.Daemon{{Name: "ship", Active: v != "v2", Why: "crashed"}}
 		}
 	}, "release: ship does not run: crashed", "v1"},
-	"its install fails": {func(r *rig) { r.converge = failsFor("v2", errors.New("cut off")) },
+	"its install fails": {func(r *harness) { r.converge = failsFor("v2", errors.New("cut off")) },
 		"release: its install failed: cut off", "v1"},
-	"it does not run here": {func(r *rig) {
+	"it does not run here": {func(r *harness) {
 		r.at = func(step string) {
 			r.selfTest = nil
 			if step == "self-test of v2" {
@@ -69,10 +69,10 @@ var trials = map[string]struct {
 			}
 		}
 	}, "release: it does not run here: illegal instruction", "v1"},
-	"each install fails": {func(r *rig) {
+	"each install fails": {func(r *harness) {
 		r.converge = func(string) error { return errors.New("data folder is a symlink") }
 	}, "machine: ", "v1"},
-	"nothing new runs here": {func(r *rig) { r.selfTest = func() error { return errors.New("permission denied") } }, "machine: ", "v1"},
+	"nothing new runs here": {func(r *harness) { r.selfTest = func() error { return errors.New("permission denied") } }, "machine: ", "v1"},
 }
 
 // TestTrial_KilledAtEachStep: if the process is killed in any step of a trial, the trial
@@ -159,8 +159,8 @@ func TestTrial_KilledAgainAndAgain(t *testing.T) {
 // TestTrial_EachStepFails: a step that fails for a reason of the disk, the network or the
 // service manager is reported with that reason, blames no release, and is repeated.
 func TestTrial_EachStepFails(t *testing.T) {
-	on := func(op, part string, err error) func(*rig, *sickdisk.Disk) {
-		return func(_ *rig, d *sickdisk.Disk) {
+	on := func(op, part string, err error) func(*harness, *sickdisk.Disk) {
+		return func(_ *harness, d *sickdisk.Disk) {
 			d.Fail(func(o, path string, _ int64) error {
 				if o == op && strings.Contains(path, part) {
 					return err
@@ -170,11 +170,11 @@ func TestTrial_EachStepFails(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		fail    func(*rig, *sickdisk.Disk)
+		fail    func(*harness, *sickdisk.Disk)
 		reports string
 	}{
-		"the offer cannot be fetched":    {func(r *rig, _ *sickdisk.Disk) { r.source = unreachable{} }, "no route to host"},
-		"the binary cannot be fetched":   {func(r *rig, _ *sickdisk.Disk) { clear(r.blobs) }, "no such blob"},
+		"the offer cannot be fetched":    {func(r *harness, _ *sickdisk.Disk) { r.source = unreachable{} }, "no route to host"},
+		"the binary cannot be fetched":   {func(r *harness, _ *sickdisk.Disk) { clear(r.blobs) }, "no such blob"},
 		"no room for the binary":         {on("write", "/fetch/", unix.ENOSPC), "no space left"},
 		"the binary is not made durable": {on("fsync", "/fetch/", unix.EIO), "input/output error"},
 		"no folder for the version":      {on("mkdir", "/versions/v2", unix.ENOSPC), "no space left"},
@@ -183,13 +183,13 @@ func TestTrial_EachStepFails(t *testing.T) {
 		"current is not swapped":         {on("rename", "/current", unix.EIO), "input/output error"},
 		"the failures are not forgotten": {on("syncdir", "/state/ended", unix.EIO), "input/output error"},
 		"it is not published":            {on("create", "/autoupdate.json", unix.EACCES), "permission denied"},
-		"services cannot be asked":       {func(r *rig, _ *sickdisk.Disk) { r.unitsErr = errors.New("no bus") }, "no bus"},
+		"services cannot be asked":       {func(r *harness, _ *sickdisk.Disk) { r.unitsErr = errors.New("no bus") }, "no bus"},
 		"good is not swapped":            {on("rename", "/good", unix.EIO), "input/output error"},
 		"the disk is read-only":          {on("create", "/", unix.EROFS), "read-only file system"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := &sickdisk.Disk{}
-			r := newRig(t, d, t.TempDir())
+			r := newHarness(t, d, t.TempDir())
 			r.publish("v2", 2)
 			source := r.source
 			c.fail(r, d)

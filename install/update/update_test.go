@@ -9,10 +9,10 @@ import (
 	"cis490/install/update"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
-func onDisk(t *testing.T) *rig { return newRig(t, disk.OS{}, t.TempDir()) }
+func onDisk(t *testing.T) *harness { return newHarness(t, disk.OS{}, t.TempDir()) }
 
 // TestRun_GoodRelease: fetched, tried, proven; the old version is pruned once two newer
 // ones exist.
@@ -22,7 +22,7 @@ func TestRun_GoodRelease(t *testing.T) {
 		t.Errorf("nothing offered: %+v", res)
 	}
 	for i, v := range []string{"v2", "v3"} {
-		r.publish(v, uint64(i+2), func(m *release.Manifest) {
+		r.publish(v, uint64(i+2), func(m *manifest.Manifest) {
 			b := r.blob("schema = 1 # " + v)
 			m.Experiment = &b
 		})
@@ -65,14 +65,14 @@ func TestRun_BadRelease(t *testing.T) {
 		}
 	}
 	for name, c := range map[string]struct {
-		spoil func(*rig)
+		spoil func(*harness)
 		runs  int // until it is rolled back, the first included
 		why   string
 	}{
-		"exits at start":       {func(r *rig) { r.units = down("exit-code, exit status 1") }, 1, "does not run"},
-		"watchdog":             {func(r *rig) { r.units = down("watchdog") }, 1, "watchdog"},
-		"failing install step": {func(r *rig) { r.converge = failsFor("v2", errors.New("units: cut off")) }, 1, "its install failed"},
-		"crashes late": {func(r *rig) {
+		"exits at start":       {func(r *harness) { r.units = down("exit-code, exit status 1") }, 1, "does not run"},
+		"watchdog":             {func(r *harness) { r.units = down("watchdog") }, 1, "watchdog"},
+		"failing install step": {func(r *harness) { r.converge = failsFor("v2", errors.New("units: cut off")) }, 1, "its install failed"},
+		"crashes late": {func(r *harness) {
 			began := r.now
 			r.units = func(v string) []update.Daemon {
 				d := update.Daemon{Name: "ship", Active: true}
@@ -82,7 +82,7 @@ func TestRun_BadRelease(t *testing.T) {
 				return []update.Daemon{d}
 			}
 		}, 2, "had to be restarted"},
-		"fails its checks": {func(r *rig) {
+		"fails its checks": {func(r *harness) {
 			r.findings = func(v string) update.Findings {
 				if v == "v2" {
 					return update.Findings{Failing: []string{"disk.reserve"}}
@@ -90,7 +90,7 @@ func TestRun_BadRelease(t *testing.T) {
 				return update.Findings{}
 			}
 		}, 3, "disk.reserve"},
-		"doctor crashes": {func(r *rig) {
+		"doctor crashes": {func(r *harness) {
 			r.findings = func(v string) update.Findings {
 				if v == "v2" {
 					return update.Findings{Err: errors.New("exit status 2")}
@@ -98,17 +98,17 @@ func TestRun_BadRelease(t *testing.T) {
 				return update.Findings{}
 			}
 		}, 3, "doctor"},
-		"cannot ship": {func(r *rig) {
+		"cannot ship": {func(r *harness) {
 			oldest := r.now
 			r.findings = func(string) update.Findings {
 				return update.Findings{Reaches: true, Waiting: 3, Oldest: oldest}
 			}
 		}, 5, "none was accepted"},
-		"stops recording": {func(r *rig) {
+		"stops recording": {func(r *harness) {
 			shipped := r.now
 			r.findings = func(string) update.Findings { return update.Findings{Reaches: true, LastShipped: shipped} }
 		}, 13, "nothing was recorded"},
-		"removes its own symlink": {func(r *rig) {
+		"removes its own symlink": {func(r *harness) {
 			r.converge = func(v string) error {
 				if v == "v2" {
 					return r.fs.Remove(r.path("current"))

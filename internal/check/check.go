@@ -117,7 +117,7 @@ func run(ctx context.Context, c Check) Row {
 		r.Status = Warn
 	}
 	row := Row{
-		ID: c.ID, Title: c.Title, Status: r.Status, Detail: Plain(r.Detail, 500),
+		ID: c.ID, Title: c.Title, Status: r.Status, Detail: Sanitize(r.Detail, 500),
 		TookMS: time.Since(start).Milliseconds(), Hard: c.Severity == Hard,
 	}
 	if r.Status == Warn || r.Status == Fail {
@@ -137,6 +137,6 @@ func Failing(rows []Row) []string {
 	return ids
 }
 
-// Plain makes untrusted text safe to display: one line, no hidden characters, at most limit
+// Sanitize makes untrusted text safe to display: one line, no hidden characters, at most limit
 // characters.
-func Plain(s string, limit int) string { return plain.Line(s, limit) }
+func Sanitize(s string, limit int) string { return plain.Line(s, limit) }

@@ -48,7 +48,7 @@ func TestPlain(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\nb\tc\x1b]0;x\a": "a b c ]0;x…", "héllo": "héllo", "\xff\xfe": "  ", "12345678901": "1234567890…", "\u202eabc": " abc",
 	} {
-		if got := check.Plain(in, 10); got != want {
+		if got := check.Sanitize(in, 10); got != want {
 			t.Errorf("Plain(%q) = %q, want %q", in, got, want)
 		}
 	}

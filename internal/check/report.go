@@ -25,14 +25,14 @@ type Report struct {
 const MaxRows = 500
 
 // Check sanitizes a report from another machine: it truncates and cleans every text like
-// Plain, and recomputes the summary. It returns an error if there are more than MaxRows
+// Sanitize, and recomputes the summary. It returns an error if there are more than MaxRows
 // rows or a status is invalid.
 func (r *Report) Check() error {
 	if len(r.Checks) > MaxRows {
 		return fmt.Errorf("%d checks, want at most %d", len(r.Checks), MaxRows)
 	}
-	r.Schema, r.Host, r.Role = Plain(r.Schema, 40), Plain(r.Host, 100), Plain(r.Role, 20)
-	r.Version, r.Commit = Plain(r.Version, 100), Plain(r.Commit, 64)
+	r.Schema, r.Host, r.Role = Sanitize(r.Schema, 40), Sanitize(r.Host, 100), Sanitize(r.Role, 20)
+	r.Version, r.Commit = Sanitize(r.Version, 100), Sanitize(r.Commit, 64)
 	for i := range r.Checks {
 		row := &r.Checks[i]
 		switch row.Status {
@@ -40,8 +40,8 @@ func (r *Report) Check() error {
 		default:
 			return fmt.Errorf("checks[%d].status: want pass, warn, fail or skip, got %.20q", i, row.Status)
 		}
-		row.ID, row.Title = Plain(row.ID, 64), Plain(row.Title, 200)
-		row.Detail, row.Fix = Plain(row.Detail, 500), Plain(row.Fix, 1000)
+		row.ID, row.Title = Sanitize(row.ID, 64), Sanitize(row.Title, 200)
+		row.Detail, row.Fix = Sanitize(row.Detail, 500), Sanitize(row.Fix, 1000)
 	}
 	r.Summary = Summarize(r.Checks)
 	return nil

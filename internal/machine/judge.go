@@ -38,11 +38,11 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	case now.Before(c.NotBefore):
 		return check.Failf("not valid before %s: is this clock right?", c.NotBefore.UTC().Format(time.RFC3339))
 	case left <= 0:
-		return check.Failf("expired at %s, %s ago", until, Span(-left))
+		return check.Failf("expired at %s, %s ago", until, HumanDuration(-left))
 	case left < c.NotAfter.Sub(c.NotBefore)/6:
-		return check.Warnf("expires at %s, in %s, and was not renewed", until, Span(left))
+		return check.Warnf("expires at %s, in %s, and was not renewed", until, HumanDuration(left))
 	}
-	return check.Passf("until %s, %s left", until, Span(left))
+	return check.Passf("until %s, %s left", until, HumanDuration(left))
 }
 
 // Future reports whether a stored time is so much later than now that a clock was ahead
@@ -54,14 +54,14 @@ func Future(at, now time.Time) bool { return at.After(now.Add(2 * time.Minute)) 
 func Fresh(last, since, now time.Time) check.Result {
 	switch most := 3 * FleetCheckEvery; {
 	case last.IsZero() && now.Sub(since) <= most:
-		return check.Skipf("fleet-check has not run yet; it runs every %s", Span(FleetCheckEvery))
+		return check.Skipf("fleet-check has not run yet; it runs every %s", HumanDuration(FleetCheckEvery))
 	case last.IsZero():
 		return check.Failf("fleet-check has never run")
 	case Future(last, now):
 		return check.Failf("fleet-check last ran at %s, which is later than now: the receiver's clock was ahead, or is behind",
 			last.UTC().Format(time.RFC3339))
 	case now.Sub(last) > most:
-		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), Span(now.Sub(last)))
+		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), HumanDuration(now.Sub(last)))
 	}
 	return check.Passf("fleet-check last ran at %s", last.UTC().Format(time.RFC3339))
 }
@@ -85,8 +85,8 @@ func Get(ctx context.Context, c *http.Client, base, path string) check.Result {
 	return check.Passf("%s answers in %s", base, time.Since(start).Round(time.Millisecond))
 }
 
-// Span formats a duration for people, in its largest units.
-func Span(d time.Duration) string {
+// HumanDuration formats a duration for people, in its largest units.
+func HumanDuration(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%d days", int(d.Hours()/24))

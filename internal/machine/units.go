@@ -29,7 +29,7 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		runs = append(runs, strings.TrimSuffix(t, ".timer")+".service")
 	}
 	// One query for all checks of a run.
-	state := Share(func() (map[string]Unit, error) {
+	state := CacheBriefly(func() (map[string]Unit, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 		defer cancel()
 		all := append(append(append([]string{}, set.Daemons...), set.Timers...), runs...)

@@ -43,7 +43,7 @@ func SVG(o episode.Overview, dark bool) ([]byte, error) {
 	p.FilledRect(0, 0, width, height, theme.GetBackgroundColor(), theme.GetBackgroundColor(), 0)
 	names := make([]string, len(o.Phases))
 	for i, phase := range o.Phases {
-		names[i] = check.Plain(phase.Name, 40)
+		names[i] = check.Sanitize(phase.Name, 40)
 	}
 	for i, curve := range o.Curves {
 		top := panelTop + i*panel
@@ -56,7 +56,7 @@ func SVG(o episode.Overview, dark bool) ([]byte, error) {
 		if i == 0 {
 			m := o.Meta
 			title := fmt.Sprintf("%s  %s  %s on %s: %s", m.Episode, m.Start.UTC().Format("2006-01-02 15:04"), m.Profile, m.Host, m.Verdict)
-			opt.Title.Text = check.Plain(title, 160)
+			opt.Title.Text = check.Sanitize(title, 160)
 			opt.Title.FontStyle.FontSize = 12
 			opt.Legend = charts.LegendOption{
 				SeriesNames: names, Theme: theme, Offset: charts.OffsetStr{Left: charts.PositionRight}, Symbol: charts.SymbolSquare,

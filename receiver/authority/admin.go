@@ -9,7 +9,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 	"cis490/internal/wire"
 )
 
@@ -19,7 +19,7 @@ func listenAdmin(path string) (net.Listener, error) {
 	if err := disk.MkdirAll(disk.OS{}, filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
 	}
-	l, err := peer.Listen(path)
+	l, err := peercred.Listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("listen: %w", err)
 	}
@@ -93,8 +93,8 @@ func (a *Authority) adminRoutes() http.Handler {
 
 func (a *Authority) onlyRoot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		cred, ok := peer.Caller(r.Context())
-		if !ok || !peer.Permitted(cred, os.Getuid()) {
+		cred, ok := peercred.Caller(r.Context())
+		if !ok || !peercred.Permitted(cred, os.Getuid()) {
 			a.o.Log.Warn("refused at the admin socket", "uid", cred.Uid, "pid", cred.Pid, "path", r.URL.Path)
 			p := wire.NewProblem(wire.Unauthorized, "user %d may not ask the authority", cred.Uid)
 			p.Title, p.Fix = "needs root", "run it again with sudo"
@@ -107,6 +107,6 @@ func (a *Authority) onlyRoot(next http.Handler) http.Handler {
 
 // caller says who asks, for log and roster.
 func caller(r *http.Request) string {
-	cred, _ := peer.Caller(r.Context())
+	cred, _ := peercred.Caller(r.Context())
 	return fmt.Sprintf("admin uid=%d", cred.Uid)
 }

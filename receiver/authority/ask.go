@@ -14,7 +14,7 @@ import (
 
 	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -27,7 +27,7 @@ type Asker struct {
 
 // At returns the asker for an authority's socket.
 func At(socket string) *Asker {
-	return &Asker{socket, peer.Client(socket, time.Minute)}
+	return &Asker{socket, peercred.Client(socket, time.Minute)}
 }
 
 // CreateTokens makes a join token for each host, or for none.

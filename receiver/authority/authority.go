@@ -35,7 +35,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ledger"
 	"cis490/internal/listen"
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 	"cis490/internal/pki"
 	"cis490/receiver/local"
 	"cis490/receiver/roster"
@@ -186,7 +186,7 @@ func (a *Authority) Addr() net.Addr { return a.listener.Addr() }
 // Close is to be called after it.
 func (a *Authority) Run(ctx context.Context) error {
 	public := listen.Server(a.publicRoutes(), a.o.Log)
-	admin := &http.Server{Handler: a.adminRoutes(), ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, ConnContext: peer.WithCaller}
+	admin := &http.Server{Handler: a.adminRoutes(), ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, ConnContext: peercred.WithCaller}
 	a.o.Notify("READY=1")
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return served(public.Serve(a.listener)) })

@@ -196,17 +196,17 @@ func (b *Book) Heard(h ident.Host, from, serial string, until time.Time) {
 func (b *Book) Ping(h ident.Host, p wire.Ping) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastPing = now
-		c.Version, c.Commit, c.Queue = check.Plain(p.Version, 80), p.Commit, p.Queue
+		c.Version, c.Commit, c.Queue = check.Sanitize(p.Version, 80), p.Commit, p.Queue
 		c.ClockOffset = p.Clock.Sub(now).Seconds()
 		if p.Clock.IsZero() {
 			c.ClockOffset = 0
 		}
 		c.Failing = nil
 		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
-			c.Failing = append(c.Failing, check.Plain(id, 64))
+			c.Failing = append(c.Failing, check.Sanitize(id, 64))
 		}
 		if p.OS != "" { // a farewell says less
-			c.OS, c.Arch, c.Update = check.Plain(p.OS, 16), check.Plain(p.Arch, 16), plainUpdate(p.Update)
+			c.OS, c.Arch, c.Update = check.Sanitize(p.OS, 16), check.Sanitize(p.Arch, 16), plainUpdate(p.Update)
 		}
 		switch {
 		case p.Leaving && !c.Leaving:
@@ -217,7 +217,7 @@ func (b *Book) Ping(h ident.Host, p wire.Ping) {
 		if c.Leaving = p.Leaving; !p.Leaving {
 			c.LeavingAt = time.Time{}
 		}
-		c.boot(check.Plain(p.BootID, 64), now)
+		c.boot(check.Sanitize(p.BootID, 64), now)
 	})
 }
 
@@ -227,17 +227,17 @@ func plainUpdate(u *wire.Update) *wire.Update {
 		return nil
 	}
 	running := func(r wire.Running) wire.Running {
-		r.Version = check.Plain(r.Version, 100)
+		r.Version = check.Sanitize(r.Version, 100)
 		return r
 	}
-	out := &wire.Update{Good: running(u.Good), Refused: check.Plain(u.Refused, 400)}
+	out := &wire.Update{Good: running(u.Good), Refused: check.Sanitize(u.Refused, 400)}
 	if t := u.Trial; t != nil {
 		c := *t
-		c.Running, c.Phase, c.Waiting = running(t.Running), check.Plain(t.Phase, 20), check.Plain(t.Waiting, 400)
+		c.Running, c.Phase, c.Waiting = running(t.Running), check.Sanitize(t.Phase, 20), check.Sanitize(t.Waiting, 400)
 		out.Trial = &c
 	}
 	for _, b := range u.RolledBack[max(0, len(u.RolledBack)-wire.MaxRolledBack):] {
-		b.Running, b.Why = running(b.Running), check.Plain(b.Why, 400)
+		b.Running, b.Why = running(b.Running), check.Sanitize(b.Why, 400)
 		out.RolledBack = append(out.RolledBack, b)
 	}
 	return out
@@ -271,7 +271,7 @@ func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
 		if !receiver.Permanent(p.Status) {
 			return
 		}
-		c.LastRefused = &Refused{now, p.Status, p.Kind, check.Plain(p.Detail, 200)}
+		c.LastRefused = &Refused{now, p.Status, p.Kind, check.Sanitize(p.Detail, 200)}
 		c.RefusedCount++
 		if c.RefusedSince.IsZero() {
 			c.RefusedSince = now
@@ -291,7 +291,7 @@ func (b *Book) FailedPut(h ident.Host) {
 // certificate's chain is valid, so that it was this host.
 func (b *Book) Knock(h ident.Host, proven bool, from string, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
-		k := Knock{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Plain(p.Detail, 200)}
+		k := Knock{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Sanitize(p.Detail, 200)}
 		if proven {
 			c.Proven = knock(c.Proven, k, maxKnocks)
 		} else {
@@ -308,7 +308,7 @@ func (b *Book) Stranger(claim, from string, p *wire.Problem) {
 	b.c.StrangerCount++
 	b.c.Strangers = knock(b.c.Strangers, Knock{
 		At: now, Since: now, Count: 1, Kind: p.Kind, From: from,
-		Claim: check.Plain(claim, 80), Detail: check.Plain(p.Detail, 200),
+		Claim: check.Sanitize(claim, 80), Detail: check.Sanitize(p.Detail, 200),
 	}, maxStrangers)
 	b.dirty = true
 }

@@ -74,7 +74,7 @@ func (r *Refusals) Note(row receiver.Rejection) {
 		first = now
 	}
 	row.V, row.Count, row.First, row.Last = 1, count+1, first, now
-	row.Detail = check.Plain(row.Detail, 200)
+	row.Detail = check.Sanitize(row.Detail, 200)
 	c.row = row
 }
 

@@ -186,7 +186,7 @@ func openings(now time.Time, all []Held) []Alert {
 func alertOf(x Finding, now time.Time) Alert {
 	return Alert{
 		V: 1, At: now, Host: x.Host, Symptom: x.Symptom, State: Firing, Since: x.Since.UTC(), Hour: now.Truncate(time.Hour),
-		Detail: check.Plain(x.Detail, 500), Reason: check.Plain(x.Reason.Text, 300), Code: x.Reason.Code, Check: x.Reason.Check,
-		Fix: check.Plain(x.Fix, maxFix), Quiet: x.Quiet, Silenced: x.Silenced,
+		Detail: check.Sanitize(x.Detail, 500), Reason: check.Sanitize(x.Reason.Text, 300), Code: x.Reason.Code, Check: x.Reason.Check,
+		Fix: check.Sanitize(x.Fix, maxFix), Quiet: x.Quiet, Silenced: x.Silenced,
 	}
 }

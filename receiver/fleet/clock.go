@@ -56,13 +56,13 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	unsynced := slices.ContainsFunc(f.Receiver, func(r check.Row) bool { return r.ID == "clock.synced" && r.Status == check.Warn })
 	off, n := f.hostsOffset()
 	if f.skewed = off.Abs() > skew && (n >= 3 || unsynced); f.skewed {
-		x.Detail = fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.Span(off.Abs()))
+		x.Detail = fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.HumanDuration(off.Abs()))
 		x.Reason.Text = "most hosts agree on another time than the receiver"
 		return x, true
 	}
 	jumps := f.book.Receiver.Jumps
 	if n := f.overtake(); n > 0 {
-		x.Detail = fmt.Sprintf("it jumped forward by %s, past the end of %d hosts' certificates", machine.Span(f.overtook), n)
+		x.Detail = fmt.Sprintf("it jumped forward by %s, past the end of %d hosts' certificates", machine.HumanDuration(f.overtook), n)
 		x.Reason.Text = "most hosts' certificates expired when the receiver's clock jumped"
 		return x, true
 	}
@@ -77,7 +77,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	if last.By < 0 {
 		way = "back"
 	}
-	x.Detail = fmt.Sprintf("it jumped %s by %s at %s", way, machine.Span(last.By.Abs()), stamp(last.At))
+	x.Detail = fmt.Sprintf("it jumped %s by %s at %s", way, machine.HumanDuration(last.By.Abs()), stamp(last.At))
 	x.Reason.Text = "the receiver's clock jumped, and nothing shows that it is right"
 	return x, true
 }

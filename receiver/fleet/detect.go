@@ -122,7 +122,7 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	r := f.why(h, h.Accepted)
 	return Finding{
 		Since: h.Accepted, Reason: r, Quiet: r.Code == reasonLeft,
-		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.Span(f.Now.Sub(h.Accepted)), stamp(h.Accepted)),
+		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted)),
 	}, true
 }
 
@@ -135,9 +135,9 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(h.sign(since)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
-	detail := fmt.Sprintf("no episode for more than %s", machine.Span(f.Limits.Lookback))
+	detail := fmt.Sprintf("no episode for more than %s", machine.HumanDuration(f.Limits.Lookback))
 	if !h.Accepted.IsZero() {
-		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.Span(f.Now.Sub(h.Accepted)), stamp(h.Accepted))
+		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted))
 	}
 	r := f.why(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
@@ -266,10 +266,10 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
-	detail := fmt.Sprintf("certificate ends at %s, in %s", stamp(h.Roster.CertExpires), machine.Span(left))
+	detail := fmt.Sprintf("certificate ends at %s, in %s", stamp(h.Roster.CertExpires), machine.HumanDuration(left))
 	if left <= 0 {
 		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
-		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.Span(-left))
+		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.HumanDuration(-left))
 	}
 	return Finding{Detail: detail, Reason: f.unless("authority.reachable", r)}, true
 }
@@ -301,7 +301,7 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 				continue
 			}
 			return Finding{
-				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Plain(a.ID, 40), check.Plain(b.ID, 40)),
+				Since: from, Detail: fmt.Sprintf("boot ids %.8s and %.8s take turns", check.Sanitize(a.ID, 40), check.Sanitize(b.ID, 40)),
 				Reason: Reason{Code: "two-machines", Text: "two machines use this host's credentials", Fix: fixTwoMachines},
 			}, true
 		}

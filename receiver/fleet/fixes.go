@@ -62,7 +62,7 @@ func OwnFixes(alerts []Alert, checks []check.Check) []Alert {
 	for i, a := range alerts {
 		clear(known)
 		for _, fix := range fixes {
-			known[check.Plain(forHost(fix, a.Host), maxFix)] = true
+			known[check.Sanitize(forHost(fix, a.Host), maxFix)] = true
 		}
 		if !known[number.ReplaceAllString(a.Fix, seqPlaceholder)] {
 			a.Fix = fixNotOurs

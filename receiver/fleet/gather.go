@@ -55,7 +55,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 		}
 		if s.Gate != nil && !c.LastPing.IsZero() {
 			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {
-				h.Heard.Gated, h.Heard.Blocked = check.Plain(v.Reason, 200), v.Blocked
+				h.Heard.Gated, h.Heard.Blocked = check.Sanitize(v.Reason, 200), v.Blocked
 			}
 		}
 	}
@@ -256,7 +256,7 @@ func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
 	h.Snapshot.At = f.past(snap.ReceivedAt)
 	for _, row := range snap.Snapshot.Checks {
 		if row.Status == check.Fail {
-			h.Snapshot.Failing = append(h.Snapshot.Failing, check.Plain(row.ID, 64))
+			h.Snapshot.Failing = append(h.Snapshot.Failing, check.Sanitize(row.ID, 64))
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ func tokenMisused(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Since:  r.Misused,
-		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Plain(r.MisusedFrom, 60), stamp(r.Misused)),
+		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Sanitize(r.MisusedFrom, 60), stamp(r.Misused)),
 		Reason: Reason{
 			Code: "token-stolen", Text: "its join token is in other hands, or its disk was copied; the second machine was refused",
 			Fix: fixMisused,

@@ -34,7 +34,7 @@ func (f *Facts) Outlook(name ident.Host) Outlook {
 			say("it is turned away, and nobody is told of its silence; readmit it, or leave it so")
 			return o
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
-			say("it may join until %s; if it does not, that is told after %s", stamp(r.TokenExpires), machine.Span(f.Limits.NeverReported))
+			say("it may join until %s; if it does not, that is told after %s", stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported))
 			return o
 		}
 	}
@@ -72,7 +72,7 @@ func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
 		say("it records nothing new: %s", h.Heard.Gated)
 		switch {
 		case h.Offered != "" && h.Offered != h.Version:
-			say("its autoupdate looks every 5 minutes and brings version %s; from then on it records and ships", check.Plain(h.Offered, 40))
+			say("its autoupdate looks every 5 minutes and brings version %s; from then on it records and ships", check.Sanitize(h.Offered, 40))
 		case h.Heard.Blocked:
 			say("no release is published that would bring it another commit: publish one, or take its commit out of [gate] blocked_commits in receiver.toml")
 		default:
@@ -95,12 +95,12 @@ func (f *Facts) nextOfVersion(h *Host, say func(string, ...any)) {
 	if h.Offered == "" || h.Offered == h.Version || h.Heard.Gated != "" {
 		return
 	}
-	version := check.Plain(h.Offered, 40)
+	version := check.Sanitize(h.Offered, 40)
 	switch u := h.Update; {
 	case u != nil && u.Refused != "":
-		say("it does not take version %s: %s", version, check.Plain(u.Refused, 200))
+		say("it does not take version %s: %s", version, check.Sanitize(u.Refused, 200))
 	case u != nil && u.Trial != nil:
-		say("version %s is on trial there, and stays or is rolled back by itself", check.Plain(u.Trial.Version, 40))
+		say("version %s is on trial there, and stays or is rolled back by itself", check.Sanitize(u.Trial.Version, 40))
 	default:
 		say("its autoupdate looks every 5 minutes and brings version %s", version)
 	}

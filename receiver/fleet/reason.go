@@ -41,7 +41,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
 		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
 	case alive && c.Offset.Abs() > skew && !f.skewed:
-		return Reason{Code: "clock", Text: "its clock is off by " + machine.Span(c.Offset.Abs()), Check: offsetCheck}
+		return Reason{Code: "clock", Text: "its clock is off by " + machine.HumanDuration(c.Offset.Abs()), Check: offsetCheck}
 	case len(ids) > 0:
 		return f.failing(h, ids)
 	case alive && c.Gated != "":
@@ -76,7 +76,7 @@ func (f *Facts) knocked(k Knock) Reason {
 		r.Code, r.Check = "other-host", "cert.host"
 	}
 	if k.Detail != "" {
-		r.Text += " (" + check.Plain(k.Detail, 200) + ")"
+		r.Text += " (" + check.Sanitize(k.Detail, 200) + ")"
 	}
 	return r
 }
@@ -87,7 +87,7 @@ func (f *Facts) refusal(r Refusal) Reason {
 	out := Reason{Code: "refused", Text: fmt.Sprintf("refused with %d: %s", r.Status, titleOf(r.Kind)), Fix: known(kind).Fix}
 	switch kind {
 	case wire.Gated:
-		text := fmt.Sprintf("the gate refuses commit %.12s", check.Plain(r.Commit, 40))
+		text := fmt.Sprintf("the gate refuses commit %.12s", check.Sanitize(r.Commit, 40))
 		switch {
 		case r.Commit == "":
 			text = "the gate refuses its commit"
@@ -130,7 +130,7 @@ func (f *Facts) failing(h *Host, ids []string) Reason {
 			return Reason{Code: "failing-check", Text: fmt.Sprintf("online, but a check fails: %s (%s)", c.ID, c.Title), Check: c.ID}
 		}
 	}
-	return Reason{Code: "failing-check", Text: "online, but a check fails that this receiver does not know: " + check.Plain(ids[0], 64), Fix: fixDoctor}
+	return Reason{Code: "failing-check", Text: "online, but a check fails that this receiver does not know: " + check.Sanitize(ids[0], 64), Fix: fixDoctor}
 }
 
 // known returns the answer of a kind that this receiver gives; a kind out of a
@@ -140,7 +140,7 @@ func known(k wire.Kind) wire.Answer {
 	if i := slices.IndexFunc(all, func(a wire.Answer) bool { return a.Kind == k }); i >= 0 {
 		return all[i]
 	}
-	return wire.Answer{Kind: k, Title: check.Plain(string(k), 64), Fix: fixDoctor}
+	return wire.Answer{Kind: k, Title: check.Sanitize(string(k), 64), Fix: fixDoctor}
 }
 
 func titleOf(kind string) string { return known(wire.Kind(kind)).Title }

@@ -82,7 +82,7 @@ func Run(o Options) (Result, error) {
 	}
 	for _, err := range append([]error{facts.Broken}, p.unread...) {
 		if err != nil {
-			next.Errors = append(next.Errors, check.Plain(err.Error(), 500))
+			next.Errors = append(next.Errors, check.Sanitize(err.Error(), 500))
 			o.Log.Warn("fleet-check cannot read or write all of its data", "err", err)
 		}
 	}

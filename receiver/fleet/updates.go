@@ -29,17 +29,17 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 		r.Code, r.Text = "no-updates", "nothing keeps it on releases"
 		r.Fix = fixNoUpdates
 	case u.Refused != "":
-		r.Code, r.Text = "update-refused", "it does not take the release: "+check.Plain(u.Refused, 200)
+		r.Code, r.Text = "update-refused", "it does not take the release: "+check.Sanitize(u.Refused, 200)
 	case u.Trial != nil:
-		r.Code, r.Text = "trial", fmt.Sprintf("version %s is on trial there since %s", check.Plain(u.Trial.Version, 40), stamp(u.Trial.Since))
+		r.Code, r.Text = "trial", fmt.Sprintf("version %s is on trial there since %s", check.Sanitize(u.Trial.Version, 40), stamp(u.Trial.Since))
 		if u.Trial.Waiting != "" {
-			r.Text += ", waiting for " + check.Plain(u.Trial.Waiting, 100)
+			r.Text += ", waiting for " + check.Sanitize(u.Trial.Waiting, 100)
 		}
 	case len(u.RolledBack) > 0 && u.RolledBack[len(u.RolledBack)-1].Version == h.Offered:
-		r.Code, r.Text = "rolled-back", "it tried the release and went back: "+check.Plain(u.RolledBack[len(u.RolledBack)-1].Why, 200)
+		r.Code, r.Text = "rolled-back", "it tried the release and went back: "+check.Sanitize(u.RolledBack[len(u.RolledBack)-1].Why, 200)
 	}
 	return Finding{
-		Detail: fmt.Sprintf("runs version %s, is offered %s", check.Plain(h.Version, 40), check.Plain(h.Offered, 40)),
+		Detail: fmt.Sprintf("runs version %s, is offered %s", check.Sanitize(h.Version, 40), check.Sanitize(h.Offered, 40)),
 		Reason: f.unless("releases.signed", r),
 	}, true
 }
@@ -53,12 +53,12 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	if b.Seq == 0 || h.Update.Good.Seq >= b.Seq || f.Now.Sub(b.At) > rolledBackFor || b.At.After(f.Now.Add(skew)) {
 		return Finding{}, false
 	}
-	version := check.Plain(b.Version, 40)
+	version := check.Sanitize(b.Version, 40)
 	return Finding{
 		Since:  b.At,
-		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.Span(max(f.Now.Sub(b.At), 0)), check.Plain(h.Version, 40)),
+		Detail: fmt.Sprintf("version %s was tried and rolled back at %s, %s ago; version %s runs", version, stamp(b.At), machine.HumanDuration(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
 		Reason: Reason{
-			Code: "rolled-back", Text: "the new version failed there: " + check.Plain(b.Why, 200),
+			Code: "rolled-back", Text: "the new version failed there: " + check.Sanitize(b.Why, 200),
 			Fix: strings.Replace(fixRolledBack, seqPlaceholder, fmt.Sprintf("--seq %d", b.Seq), 1),
 		},
 	}, true

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 )
 
 // maxKeys bounds the file of release keys.
@@ -32,7 +32,7 @@ func (r *registry) releases(context.Context) check.Result {
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	ring, err := release.ParseKeyring(string(keys))
+	ring, err := manifest.ParseKeyring(string(keys))
 	if err != nil {
 		return check.Failf("%s: %v", r.authority("release-keys"), err)
 	}
@@ -41,19 +41,19 @@ func (r *registry) releases(context.Context) check.Result {
 		return machine.Unreadable(err)
 	}
 	for _, p := range all {
-		if g := progress.Of(p.Manifest.Seq); g != nil && g.Stage == release.StageWithdrawn {
+		if g := progress.Of(p.Manifest.Seq); g != nil && g.Stage == manifest.StageWithdrawn {
 			continue
 		}
 		m, _, err := ring.Open([]byte(p.Offer.Manifest), []byte(p.Offer.Signature))
 		if err != nil {
-			return check.Failf("release %s, seq %d: %v", check.Plain(p.Manifest.Version, 40), p.Manifest.Seq, err)
+			return check.Failf("release %s, seq %d: %v", check.Sanitize(p.Manifest.Version, 40), p.Manifest.Seq, err)
 		}
 		for _, b := range m.Blobs() {
 			if size, err := r.Backend.Releases.BlobSize(b.Digest); err != nil || size != b.Size {
-				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Plain(m.Version, 40), m.Seq, b.Digest)
+				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Sanitize(m.Version, 40), m.Seq, b.Digest)
 			}
 		}
 		break // the newest is what hosts are offered; older ones may be signed by retired keys
 	}
-	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Plain(all[0].Manifest.Version, 40)))
+	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Sanitize(all[0].Manifest.Version, 40)))
 }

@@ -9,7 +9,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/receiver/health"
 )
 
@@ -37,26 +37,26 @@ func TestReleases(t *testing.T) {
 	}
 	judge(check.Skip, "no signed release")
 
-	ours, _, err := release.NewKey()
+	ours, _, err := manifest.NewKey()
 	must(err)
-	theirs, _, err := release.NewKey()
+	theirs, _, err := manifest.NewKey()
 	must(err)
 	from := t.TempDir()
 	write(t, filepath.Join(from, "cis490-linux-amd64"), "binary", 0o755)
-	blob, err := release.Describe(disk.OS{}, filepath.Join(from, "cis490-linux-amd64"), release.MaxBinary)
+	blob, err := manifest.Describe(disk.OS{}, filepath.Join(from, "cis490-linux-amd64"), manifest.MaxBinary)
 	must(err)
-	manifest, signature, err := ours.Sign(release.Manifest{
-		V: 1, Product: release.Product, Seq: 7, Version: "v1.2.0", Commit: o.Build.Commit,
-		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: blob}},
+	encoded, signature, err := ours.Sign(manifest.Manifest{
+		V: 1, Product: manifest.Product, Seq: 7, Version: "v1.2.0", Commit: o.Build.Commit,
+		Artifacts: []manifest.Binary{{OS: "linux", Arch: "amd64", Blob: blob}},
 	})
 	must(err)
-	write(t, filepath.Join(from, release.ManifestFile), string(manifest), 0o644)
-	write(t, filepath.Join(from, release.SignatureFile), string(signature), 0o644)
-	b, err := release.ReadDirectory(disk.OS{}, from, release.Keyring{ours.Public()})
+	write(t, filepath.Join(from, manifest.ManifestFile), string(encoded), 0o644)
+	write(t, filepath.Join(from, manifest.SignatureFile), string(signature), 0o644)
+	b, err := manifest.ReadDirectory(disk.OS{}, from, manifest.Keyring{ours.Public()})
 	must(err)
 	must(os.MkdirAll(to, 0o755))
 	must(b.Publish(disk.OS{}, to))
-	must(release.Give(disk.OS{}, to, time.Now, release.Order{Verb: release.OrderPublish, Seq: 7}))
+	must(manifest.Give(disk.OS{}, to, time.Now, manifest.Order{Verb: manifest.OrderPublish, Seq: 7}))
 
 	judge(check.Fail, "release-keys is not there")
 	write(t, keys, theirs.Public().String()+"\n", 0o644)
@@ -66,6 +66,6 @@ func TestReleases(t *testing.T) {
 	remove(t, filepath.Join(to, "signed", "7.json.minisig"))
 	judge(check.Fail, "seq 7")
 	must(b.Publish(disk.OS{}, to))
-	remove(t, release.BlobPath(to, blob.Digest))
+	remove(t, manifest.BlobPath(to, blob.Digest))
 	judge(check.Fail, "is not there, or not of its size")
 }

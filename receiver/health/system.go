@@ -137,7 +137,7 @@ func (r *registry) backup(context.Context) check.Result {
 	case machine.Future(since, r.Now()):
 		return check.Warnf("%s, made at %s, which is later than now: how old it is cannot be told", what, since.UTC().Format(time.RFC3339))
 	case age > most:
-		return check.Warnf("%s, for %s", what, machine.Span(age))
+		return check.Warnf("%s, for %s", what, machine.HumanDuration(age))
 	case since.Equal(last.At):
 		return check.Passf("%s, made at %s", last.File, since.Format(time.RFC3339))
 	}

@@ -8,7 +8,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/receiver"
 )
 
@@ -22,10 +22,10 @@ type releases struct {
 }
 
 // List reads the signed manifests.
-func (r releases) List() ([]release.Published, error) { return release.List(r.fs, r.dir) }
+func (r releases) List() ([]manifest.Published, error) { return manifest.List(r.fs, r.dir) }
 
 // Orders reads orders.jsonl.
-func (r releases) Orders() ([]release.Order, error) { return release.Orders(r.fs, r.dir) }
+func (r releases) Orders() ([]manifest.Order, error) { return manifest.Orders(r.fs, r.dir) }
 
 // Version looks at orders.jsonl, which only grows.
 func (r releases) Version() (string, error) {
@@ -40,11 +40,11 @@ func (r releases) Version() (string, error) {
 }
 
 // Rollout reads rollout.json.
-func (r releases) Rollout() (release.Rollout, error) { return release.ReadRollout(r.fs, r.dir) }
+func (r releases) Rollout() (manifest.Rollout, error) { return manifest.ReadRollout(r.fs, r.dir) }
 
 // LoadRollout reads rollout.json.
 func (r releases) LoadRollout() ([]byte, error) {
-	return disk.ReadFile(r.fs, release.RolloutPath(r.dir), release.MaxRollout)
+	return disk.ReadFile(r.fs, manifest.RolloutPath(r.dir), manifest.MaxRollout)
 }
 
 // SaveRollout replaces rollout.json.
@@ -52,17 +52,17 @@ func (r releases) SaveRollout(content []byte) error {
 	if err := disk.MkdirAll(r.fs, r.dir, 0o755); err != nil {
 		return err
 	}
-	return disk.ReplaceBytes(r.fs, release.RolloutPath(r.dir), 0o644, content)
+	return disk.ReplaceBytes(r.fs, manifest.RolloutPath(r.dir), 0o644, content)
 }
 
 // Blob opens the file.
 func (r releases) Blob(d ident.Digest) (receiver.Tarball, error) {
-	return openFile(r.fs, release.BlobPath(r.dir, d))
+	return openFile(r.fs, manifest.BlobPath(r.dir, d))
 }
 
 // BlobSize looks at the file.
 func (r releases) BlobSize(d ident.Digest) (int64, error) {
-	fi, err := r.fs.Lstat(release.BlobPath(r.dir, d))
+	fi, err := r.fs.Lstat(manifest.BlobPath(r.dir, d))
 	if err != nil {
 		return 0, err
 	}

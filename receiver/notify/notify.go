@@ -268,7 +268,7 @@ func (d *delivery) done(err error) {
 	if err == nil {
 		return
 	}
-	d.s.Err = check.Plain(err.Error(), 300)
+	d.s.Err = check.Sanitize(err.Error(), 300)
 	if d.s.Failing.IsZero() {
 		d.s.Failing = d.o.Now.UTC()
 	}

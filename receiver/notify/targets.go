@@ -165,7 +165,7 @@ func send(raw, scheme string, m Message) error {
 	switch scheme {
 	case "smtp", "ntfy", "gotify", "pushover": // those with a headline of their own
 		text = m.Text
-		params.SetTitle(check.Plain(m.Title, 200))
+		params.SetTitle(check.Sanitize(m.Title, 200))
 	}
 	if err := service.Send(string(plain.Escape([]byte(text))), &params); err != nil {
 		return scrub(raw, err)

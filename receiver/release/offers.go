@@ -7,7 +7,7 @@ import (
 	"strconv"
 
 	"cis490/internal/ident"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 )
 
 // offers reports whether a release at its stage is for this host.

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/clock"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/local"

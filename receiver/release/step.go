@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
-	rel "cis490/internal/release"
+	rel "cis490/internal/manifest"
 )
 
 const (

@@ -14,7 +14,7 @@ import (
 
 	"cis490/internal/fault"
 	"cis490/internal/ident"
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 	"cis490/internal/wire"
 )
 
@@ -37,7 +37,7 @@ func (s *Server) admin(ctx context.Context) error {
 	if s.o.Admin == "" {
 		return nil
 	}
-	l, err := peer.Listen(s.o.Admin)
+	l, err := peercred.Listen(s.o.Admin)
 	if err != nil {
 		s.o.Log.Error("cis490 archive cannot be answered", "err", err)
 		return nil
@@ -45,10 +45,10 @@ func (s *Server) admin(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/archive/{host}", routed(s.archive))
 	server := &http.Server{
-		ReadHeaderTimeout: adminHeader, ConnContext: peer.WithCaller,
+		ReadHeaderTimeout: adminHeader, ConnContext: peercred.WithCaller,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			cw := &counted{ResponseWriter: w, idle: archiveTimeout}
-			if cred, known := peer.Caller(r.Context()); known && peer.Permitted(cred, syscall.Geteuid()) {
+			if cred, known := peercred.Caller(r.Context()); known && peercred.Permitted(cred, syscall.Geteuid()) {
 				mux.ServeHTTP(cw, r)
 			} else {
 				p := wire.NewProblem(wire.Unauthorized, "user %d may not ask serve", cred.Uid)
@@ -103,7 +103,7 @@ func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.P
 	if err != nil {
 		return nil, fmt.Errorf("ask serve: %w", err)
 	}
-	res, err := peer.Client(socket, archiveTimeout).Do(r)
+	res, err := peercred.Client(socket, archiveTimeout).Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("serve is not running, which notes what is archived: %w", err),

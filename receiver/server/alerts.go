@@ -98,7 +98,7 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 		}
 		h := hostOfFleet{Host: x.Name, Health: x.Health, Symptoms: x.Symptoms()}
 		if c := x.Contact; c != nil {
-			h.LastContact, h.LastAccepted, h.Version, h.Commit = c.LastContact, c.LastAccepted, check.Plain(c.Version, 80), c.Commit
+			h.LastContact, h.LastAccepted, h.Version, h.Commit = c.LastContact, c.LastAccepted, check.Sanitize(c.Version, 80), c.Commit
 			h.Leaving, h.Queue = c.Leaving, c.Queue
 		}
 		hosts = append(hosts, h)

@@ -234,7 +234,7 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 		}
 	}
 	attrs := []slog.Attr{
-		slog.String("method", check.Plain(r.Method, 16)), slog.String("path", check.Plain(r.URL.Path, 160)),
+		slog.String("method", check.Sanitize(r.Method, 16)), slog.String("path", check.Sanitize(r.URL.Path, 160)),
 		slog.Int("status", w.status), slog.String("from", s.from(r)), slog.Duration("dur", took),
 	}
 	if n.host != "" {
@@ -247,7 +247,7 @@ func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration
 		attrs = append(attrs, slog.Int64("bytes", n.bytes))
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("err", check.Plain(err.Error(), 400)))
+		attrs = append(attrs, slog.String("err", check.Sanitize(err.Error(), 400)))
 	}
 	if omitted > 0 {
 		attrs = append(attrs, slog.Int("omitted", omitted))

@@ -22,7 +22,7 @@ func Add(l Log, s receiver.Silence) (receiver.Silence, error) {
 	if s.Host == "" || s.Symptom == "" {
 		return receiver.Silence{}, errors.New("add silence: no host or no symptom")
 	}
-	s.V, s.Comment, s.Clock = 1, check.Plain(s.Comment, 200), time.Time{}
+	s.V, s.Comment, s.Clock = 1, check.Sanitize(s.Comment, 200), time.Time{}
 	rows := []receiver.Silence{s}
 	err := l.Append(rows)
 	return rows[0], err

@@ -79,7 +79,7 @@ func (s *Site) episode(w http.ResponseWriter, r *http.Request, host ident.Host, 
 	case errors.As(err, &known):
 		p.Unread = known.Detail
 	case err != nil:
-		p.Unread = check.Plain(err.Error(), 300)
+		p.Unread = check.Sanitize(err.Error(), 300)
 	default:
 		p.Meta, p.Phases, p.Plot = &o.Meta, o.Phases[:min(len(o.Phases), maxShown)], len(o.Curves) > 0
 	}
@@ -95,7 +95,7 @@ func (s *Site) plot(w http.ResponseWriter, r *http.Request, host ident.Host, id 
 	}
 	svg, err := plot.SVG(o, r.URL.Query().Has("dark"))
 	if err != nil {
-		return wire.NewProblem(wire.NotFound, "episode %s has no plot: %s", id, check.Plain(err.Error(), 200))
+		return wire.NewProblem(wire.NotFound, "episode %s has no plot: %s", id, check.Sanitize(err.Error(), 200))
 	}
 	svg = plain.Escape(svg)
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'")

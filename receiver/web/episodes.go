@@ -42,7 +42,7 @@ type question struct {
 // and at most for a moment; the next page goes on from there.
 func (s *Site) episodes(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
-	p := episodesPage{Host: check.Plain(v.Get("host"), 63), Text: check.Plain(strings.TrimSpace(v.Get("q")), 64), From: check.Plain(v.Get("from"), 20), Until: check.Plain(v.Get("until"), 20)}
+	p := episodesPage{Host: check.Sanitize(v.Get("host"), 63), Text: check.Sanitize(strings.TrimSpace(v.Get("q")), 64), From: check.Sanitize(v.Get("from"), 20), Until: check.Sanitize(v.Get("until"), 20)}
 	q := p.question(v.Get("before"))
 	if len(p.Wrong) == 0 {
 		if err := s.search(r, &p, q); err != nil {
@@ -101,7 +101,7 @@ func (s *Site) search(r *http.Request, p *episodesPage, q question) error {
 	limit := time.Now().Add(searchTime)
 	for found, err := range s.o.Backend.Index.Before(q.Query) {
 		if errors.Is(err, receiver.ErrCursor) {
-			p.Wrong = append(p.Wrong, fmt.Sprintf("the page to go on from is %q", check.Plain(q.Cursor, 20)))
+			p.Wrong = append(p.Wrong, fmt.Sprintf("the page to go on from is %q", check.Sanitize(q.Cursor, 20)))
 			return nil
 		}
 		if err != nil {

@@ -72,7 +72,7 @@ func (s *Site) host(w http.ResponseWriter, r *http.Request) error {
 	p := hostPage{hostView: h, At: m.At}
 	_, p.Recent = s.ingest.of(name)
 	if p.Snapshot, err = s.snapshot(name); err != nil {
-		p.Unread = check.Plain(err.Error(), 200)
+		p.Unread = check.Sanitize(err.Error(), 200)
 	}
 	if p.History, err = s.history(name, m.At.Add(-historyBack)); err != nil {
 		return err
@@ -100,13 +100,13 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 		return nil, err
 	}
 	rep := snap.Snapshot
-	v := &snapshotView{At: rep.At, Received: snap.ReceivedAt, Version: check.Plain(rep.Version, 80)}
+	v := &snapshotView{At: rep.At, Received: snap.ReceivedAt, Version: check.Sanitize(rep.Version, 80)}
 	severity := map[check.Status]int{check.Fail: 0, check.Warn: 1, check.Skip: 2, check.Pass: 3}
 	for _, c := range rep.Checks {
 		if _, ok := severity[c.Status]; !ok {
 			c.Status = check.Skip
 		}
-		row := check.Row{ID: check.Plain(c.ID, 64), Title: check.Plain(c.Title, 120), Status: c.Status, Detail: check.Plain(c.Detail, 500), Hard: c.Hard}
+		row := check.Row{ID: check.Sanitize(c.ID, 64), Title: check.Sanitize(c.Title, 120), Status: c.Status, Detail: check.Sanitize(c.Detail, 500), Hard: c.Hard}
 		if known, ok := s.o.Known(row.ID); ok {
 			row.Title = known.Title
 			if row.Status == check.Fail || row.Status == check.Warn {
@@ -155,7 +155,7 @@ func (s *Site) history(name ident.Host, from time.Time) ([]turn, error) {
 		} else {
 			delete(open, a.Symptom)
 		}
-		all = append(all, turn{at, check.Plain(a.Symptom, 40), a.State, check.Plain(a.Reason, 300)})
+		all = append(all, turn{at, check.Sanitize(a.Symptom, 40), a.State, check.Sanitize(a.Reason, 300)})
 	}
 	slices.Reverse(all)
 	return all[:min(len(all), historyRows)], nil

@@ -162,7 +162,7 @@ func (h *hostView) Version() string {
 	if h.Contact == nil {
 		return ""
 	}
-	return check.Plain(h.Contact.Version, 40)
+	return check.Sanitize(h.Contact.Version, 40)
 }
 
 // Behind tells whether the host runs another version than it is offered.

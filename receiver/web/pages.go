@@ -39,7 +39,7 @@ func (s *Site) fleet(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	p := fleetPage{model: m, Query: check.Plain(strings.TrimSpace(q.Get("q")), 80), State: check.Plain(q.Get("state"), 20), States: fleet.Healths()}
+	p := fleetPage{model: m, Query: check.Sanitize(strings.TrimSpace(q.Get("q")), 80), State: check.Sanitize(q.Get("state"), 20), States: fleet.Healths()}
 	var rows []*hostView
 	for _, h := range m.Hosts {
 		if p.shows(h) {

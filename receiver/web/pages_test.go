@@ -13,7 +13,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/contacts"
@@ -246,16 +246,16 @@ func TestReleases_ShowTheirWay(t *testing.T) {
 		t.Errorf("%d %s", page.status, page.body)
 	}
 	r.book.Hosts["lab-01"] = &contacts.Contact{LastContact: r.now, Version: "v2"}
-	manifest, err := release.Manifest{
-		V: 1, Product: release.Product, Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)),
-		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: release.Blob{Digest: ident.Digest(strings.Repeat("e", 64)), Size: 1}}},
+	encoded, err := manifest.Manifest{
+		V: 1, Product: manifest.Product, Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)),
+		Artifacts: []manifest.Binary{{OS: "linux", Arch: "amd64", Blob: manifest.Blob{Digest: ident.Digest(strings.Repeat("e", 64)), Size: 1}}},
 	}.Encode()
 	must(t, err)
-	r.write("releases/signed/7.json", string(manifest))
+	r.write("releases/signed/7.json", string(encoded))
 	r.write("releases/signed/7.json.minisig", "signature")
-	must(t, release.Give(disk.OS{}, filepath.Join(r.dir, "releases"), func() time.Time { return r.now }, release.Order{Verb: release.OrderPublish, Seq: 7}))
-	r.write("releases/rollout.json", r.json(release.Rollout{V: 1, Releases: []*release.Progress{{
-		Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)), Stage: release.StageCanary, Since: r.now, Canaries: []ident.Host{"lab-01"}, Clean: []ident.Host{"lab-01"}, Reason: evil,
+	must(t, manifest.Give(disk.OS{}, filepath.Join(r.dir, "releases"), func() time.Time { return r.now }, manifest.Order{Verb: manifest.OrderPublish, Seq: 7}))
+	r.write("releases/rollout.json", r.json(manifest.Rollout{V: 1, Releases: []*manifest.Progress{{
+		Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)), Stage: manifest.StageCanary, Since: r.now, Canaries: []ident.Host{"lab-01"}, Clean: []ident.Host{"lab-01"}, Reason: evil,
 	}}}))
 	r.now = r.now.Add(2 * time.Second)
 	page := r.get("/releases").body

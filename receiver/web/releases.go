@@ -4,7 +4,7 @@ import (
 	"net/http"
 	"time"
 
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/receiver/roster"
 )
 
@@ -16,7 +16,7 @@ type releasesPage struct {
 
 // releaseView is a release and how far it has come.
 type releaseView struct {
-	release.Progress
+	manifest.Progress
 	Runs, Offered int // hosts that say so, and hosts that are offered it
 }
 
@@ -45,7 +45,7 @@ func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
 		offered[h.Offered]++
 	}
 	for _, x := range all {
-		v := releaseView{Progress: release.Progress{Seq: x.Manifest.Seq, Version: x.Manifest.Version, Commit: x.Manifest.Commit, Since: x.At, Reason: "waits for serve"}}
+		v := releaseView{Progress: manifest.Progress{Seq: x.Manifest.Seq, Version: x.Manifest.Version, Commit: x.Manifest.Commit, Since: x.At, Reason: "waits for serve"}}
 		if known := rollout.Of(x.Manifest.Seq); known != nil {
 			v.Progress = *known
 		}

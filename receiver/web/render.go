@@ -61,13 +61,13 @@ func (s *Site) asset(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Site) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
-		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Plain, "where": where, "paste": paste,
-		"days": s.days, "short": func(v any) string { return check.Plain(fmt.Sprint(v), 12) },
+		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where, "paste": paste,
+		"days": s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
 		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
 		"ending":  func(h *roster.Host) bool { return h != nil && h.Ending(s.o.Now()) },
 		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }, "nanos": func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
-		"seconds": func(x float64) string { return machine.Span(time.Duration(x * float64(time.Second))) },
+		"seconds": func(x float64) string { return machine.HumanDuration(time.Duration(x * float64(time.Second))) },
 		"span":    func(a, b time.Time) string { return b.Sub(a).Round(time.Millisecond).String() },
 		"signed": func(d float64) string {
 			return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s"
@@ -151,7 +151,7 @@ func ago(now, t time.Time) string {
 		return "never"
 	}
 	if d := now.Sub(t); d >= time.Second {
-		return machine.Span(d) + " ago"
+		return machine.HumanDuration(d) + " ago"
 	}
 	return "now"
 }
@@ -175,7 +175,7 @@ func (s *Site) days(t time.Time) string {
 	case left <= 0:
 		return "expired"
 	case left < 48*time.Hour:
-		return machine.Span(left)
+		return machine.HumanDuration(left)
 	}
 	return fmt.Sprintf("%d d", int(left.Hours()/24))
 }

@@ -159,7 +159,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 	from, next := s.o.From(r), local(r.PostForm.Get("next"))
 	if wait := s.limit.Wait(listen.Source(from)); wait > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(wait.Seconds())+1))
-		return s.render(w, r, http.StatusTooManyRequests, "signin", "Sign in", signInPage{next, fmt.Sprintf("too many tries from %s: wait %d seconds", check.Plain(from, 64), int(wait.Seconds())+1)})
+		return s.render(w, r, http.StatusTooManyRequests, "signin", "Sign in", signInPage{next, fmt.Sprintf("too many tries from %s: wait %d seconds", check.Sanitize(from, 64), int(wait.Seconds())+1)})
 	}
 	token, err := s.token()
 	if err != nil {

@@ -45,7 +45,7 @@ func (s *Site) silence(w http.ResponseWriter, r *http.Request) error {
 		open = open || a.Key() == k
 	}
 	if !open {
-		return wire.NewProblem(wire.NotFound, "there is no open alert %.80q of %.80q: it may have resolved", check.Plain(k.Symptom, 80), check.Plain(k.Host, 80))
+		return wire.NewProblem(wire.NotFound, "there is no open alert %.80q of %.80q: it may have resolved", check.Sanitize(k.Symptom, 80), check.Sanitize(k.Host, 80))
 	}
 	until := time.Time{}
 	switch v := r.PostForm.Get("for"); v {
@@ -59,7 +59,7 @@ func (s *Site) silence(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return wire.NewProblem(wire.Malformed, "how long is %.20q", v)
 	}
-	if err := s.o.Silences.Silence(k, until, "dashboard, from "+check.Plain(s.o.From(r), 64)); err != nil {
+	if err := s.o.Silences.Silence(k, until, "dashboard, from "+check.Sanitize(s.o.From(r), 64)); err != nil {
 		return err
 	}
 	s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "until", until, "from", s.o.From(r))

@@ -1,4 +1,4 @@
-package health
+package checks
 
 import (
 	"cmp"
@@ -101,7 +101,7 @@ func offset(d, most time.Duration) check.Result {
 		if d < 0 {
 			way = "behind"
 		}
-		return check.Failf("this clock is %s %s the receiver's", machine.Span(d.Abs()), way)
+		return check.Failf("this clock is %s %s the receiver's", machine.HumanDuration(d.Abs()), way)
 	}
 	return check.Passf("%s", d.Round(time.Millisecond))
 }

@@ -1,11 +1,11 @@
-package health_test
+package checks_test
 
 import (
 	"os"
 	"path/filepath"
 	"testing"
 
-	"cis490/agent/health"
+	"cis490/agent/checks"
 	"cis490/internal/check"
 )
 
@@ -32,11 +32,11 @@ func TestInstalled(t *testing.T) {
 	for self, want := range map[string]check.Status{
 		one: check.Pass, two: check.Warn, write("carried/cis490", "one"): check.Pass, write("other/cis490", "new"): check.Warn,
 	} {
-		if r := health.Installed(self, current); r.Status != want {
+		if r := checks.Installed(self, current); r.Status != want {
 			t.Errorf("%s: %+v, want %s", self, r, want)
 		}
 	}
-	if r := health.Installed(one, filepath.Join(dir, "absent")); r.Status != check.Skip {
+	if r := checks.Installed(one, filepath.Join(dir, "absent")); r.Status != check.Skip {
 		t.Errorf("not installed: %+v", r)
 	}
 }

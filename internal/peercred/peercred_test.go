@@ -1,4 +1,4 @@
-package peer_test
+package peercred_test
 
 import (
 	"net/http"
@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/peer"
+	"cis490/internal/peercred"
 )
 
 // In a test without root no other user can be at the other end of a socket, so the rule is
@@ -21,11 +21,11 @@ func TestPermitted(t *testing.T) {
 		own  int
 		want bool
 	}{{0, 990, true}, {990, 990, true}, {991, 990, false}, {1000, 0, false}} {
-		if got := peer.Permitted(unix.Ucred{Uid: c.uid}, c.own); got != c.want {
+		if got := peercred.Permitted(unix.Ucred{Uid: c.uid}, c.own); got != c.want {
 			t.Errorf("user %d asks a service of user %d: %v", c.uid, c.own, got)
 		}
 	}
-	if _, known := peer.Caller(t.Context()); known {
+	if _, known := peercred.Caller(t.Context()); known {
 		t.Error("nobody is known")
 	}
 }
@@ -38,7 +38,7 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		l, err := peer.Listen(path)
+		l, err := peercred.Listen(path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -46,15 +46,15 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 			t.Errorf("socket: %v, %v", fi, err)
 		}
 		s := &http.Server{
-			ReadHeaderTimeout: time.Second, ConnContext: peer.WithCaller,
+			ReadHeaderTimeout: time.Second, ConnContext: peercred.WithCaller,
 			Handler: http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-				if cred, known := peer.Caller(r.Context()); !known || int(cred.Pid) != os.Getpid() {
+				if cred, known := peercred.Caller(r.Context()); !known || int(cred.Pid) != os.Getpid() {
 					t.Errorf("asked by %+v, %t", cred, known)
 				}
 			}),
 		}
 		go func() { _ = s.Serve(l) }()
-		res, err := peer.Client(path, time.Second).Get("http://service/")
+		res, err := peercred.Client(path, time.Second).Get("http://service/")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +71,7 @@ func TestListen_LongPathAndCaller(t *testing.T) {
 // another socket.
 func TestDial_ConnectsToNoOtherSocket(t *testing.T) {
 	dir := t.TempDir()
-	l, err := peer.Listen(filepath.Join(dir, "of-another"))
+	l, err := peercred.Listen(filepath.Join(dir, "of-another"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,10 +79,10 @@ func TestDial_ConnectsToNoOtherSocket(t *testing.T) {
 	if err := os.Symlink("of-another", filepath.Join(dir, "http.sock")); err != nil {
 		t.Fatal(err)
 	}
-	if c, err := peer.Dial(t.Context(), filepath.Join(dir, "http.sock")); err == nil {
+	if c, err := peercred.Dial(t.Context(), filepath.Join(dir, "http.sock")); err == nil {
 		t.Errorf("connected to %v through a symlink", c.RemoteAddr())
 	}
-	c, err := peer.Dial(t.Context(), filepath.Join(dir, "of-another"))
+	c, err := peercred.Dial(t.Context(), filepath.Join(dir, "of-another"))
 	if err != nil {
 		t.Fatal(err)
 	}

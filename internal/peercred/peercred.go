@@ -1,6 +1,6 @@
-// Package peer serves HTTP over a Unix socket to local users that the kernel identifies,
+// Package peercred serves HTTP over a Unix socket to local users that the kernel identifies,
 // for services that only root may use. It does not decide what an identified caller may do.
-package peer
+package peercred
 
 import (
 	"context"

@@ -8,9 +8,9 @@ import (
 // shared is how long a result serves the checks of one run.
 const shared = 3 * time.Second
 
-// Share wraps f so that concurrent checks share one call. A result is valid for a few
+// CacheBriefly wraps f so that concurrent checks share one call. A result is valid for a few
 // seconds, because a daemon runs the checks again and again.
-func Share[T any](f func() (T, error)) func() (T, error) {
+func CacheBriefly[T any](f func() (T, error)) func() (T, error) {
 	var (
 		mu  sync.Mutex
 		at  time.Time

@@ -1,11 +1,11 @@
-package health_test
+package checks_test
 
 import (
 	"context"
 	"strings"
 	"testing"
 
-	"cis490/agent/health"
+	"cis490/agent/checks"
 	"cis490/internal/config"
 )
 
@@ -16,7 +16,7 @@ func TestDNS_NamesOfMulticast(t *testing.T) {
 	for name, warned := range map[string]bool{"collector.local": true, "COLLECTOR.Local.": true, "collector.lab": false, "local": false} {
 		c := config.DefaultLabHost()
 		c.Host, c.Receiver.URL = "lab-01", "https://"+name+":8443"
-		for _, k := range health.Checks(health.Options{Config: c}) {
+		for _, k := range checks.Checks(checks.Options{Config: c}) {
 			if k.ID != "dns.receiver" {
 				continue
 			}

@@ -19,20 +19,20 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
-	"cis490/internal/release"
+	"cis490/internal/manifest"
 	"cis490/internal/version"
 	"cis490/internal/wire"
 )
 
 const commit = ident.Commit("0123456789abcdef0123456789abcdef01234567")
 
-// rig is a machine with version v1 installed, and a source of releases. A binary is the
+// harness is a machine with version v1 installed, and a source of releases. A binary is the
 // text "VERSION ARCH"; current points to the one that runs.
-type rig struct {
+type harness struct {
 	t   testing.TB
 	fs  disk.FS
 	dir string
-	key release.SecretKey
+	key manifest.SecretKey
 	now time.Time
 	log bytes.Buffer
 
@@ -56,11 +56,11 @@ type rig struct {
 	at        func(step string) // each step that asks or changes the machine
 }
 
-func newRig(t testing.TB, fsys disk.FS, dir string) *rig {
+func newHarness(t testing.TB, fsys disk.FS, dir string) *harness {
 	t.Helper()
-	key, _, err := release.NewKey()
+	key, _, err := manifest.NewKey()
 	must(t, err)
-	r := &rig{
+	r := &harness{
 		t: t, fs: fsys, dir: dir, key: key, boot: "boot-1", now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
 		blobs: map[ident.Digest][]byte{},
 	}
@@ -74,27 +74,27 @@ func newRig(t testing.TB, fsys disk.FS, dir string) *rig {
 	return r
 }
 
-func (r *rig) path(parts ...string) string {
+func (r *harness) path(parts ...string) string {
 	return filepath.Join(append([]string{r.dir}, parts...)...)
 }
 
-func (r *rig) place(folder, content string) {
+func (r *harness) place(folder, content string) {
 	r.t.Helper()
 	must(r.t, disk.MkdirAll(r.fs, r.path("versions", folder), 0o755))
 	must(r.t, disk.ReplaceBytes(r.fs, r.path("versions", folder, "cis490"), 0o755, []byte(content)))
 }
 
 // publish makes a release of a binary and offers it.
-func (r *rig) publish(v string, seq uint64, change ...func(*release.Manifest)) {
+func (r *harness) publish(v string, seq uint64, change ...func(*manifest.Manifest)) {
 	r.t.Helper()
 	r.publishBy(r.key, v, seq, change...)
 }
 
-func (r *rig) publishBy(k release.SecretKey, v string, seq uint64, change ...func(*release.Manifest)) {
+func (r *harness) publishBy(k manifest.SecretKey, v string, seq uint64, change ...func(*manifest.Manifest)) {
 	r.t.Helper()
-	m := release.Manifest{
-		V: 1, Product: release.Product, Seq: seq, Version: v, Commit: commit,
-		Artifacts: []release.Binary{{OS: "linux", Arch: "amd64", Blob: r.blob(v + " amd64")}},
+	m := manifest.Manifest{
+		V: 1, Product: manifest.Product, Seq: seq, Version: v, Commit: commit,
+		Artifacts: []manifest.Binary{{OS: "linux", Arch: "amd64", Blob: r.blob(v + " amd64")}},
 	}
 	for _, f := range change {
 		f(&m)
@@ -104,14 +104,14 @@ func (r *rig) publishBy(k release.SecretKey, v string, seq uint64, change ...fun
 	r.offer = wire.Offer{Manifest: string(manifest), Signature: string(signature)}
 }
 
-func (r *rig) blob(content string) release.Blob {
+func (r *harness) blob(content string) manifest.Blob {
 	sum := sha256.Sum256([]byte(content))
 	d := ident.Digest(hex.EncodeToString(sum[:]))
 	r.blobs[d] = []byte(content)
-	return release.Blob{Digest: d, Size: int64(len(content))}
+	return manifest.Blob{Digest: d, Size: int64(len(content))}
 }
 
-func (r *rig) updater() (*update.Updater, error) {
+func (r *harness) updater() (*update.Updater, error) {
 	return update.New(update.Options{
 		FS: r.fs, Dir: r.dir, Source: r.source, Machine: r, Keys: func() (string, error) { return r.key.Public().String(), nil },
 		Gated: func(context.Context) bool { return r.gated },
@@ -121,7 +121,7 @@ func (r *rig) updater() (*update.Updater, error) {
 	})
 }
 
-func (r *rig) try() (update.Result, error) {
+func (r *harness) try() (update.Result, error) {
 	u, err := r.updater()
 	if err != nil {
 		return update.Result{}, err
@@ -130,7 +130,7 @@ func (r *rig) try() (update.Result, error) {
 }
 
 // run performs one run, five minutes after the last.
-func (r *rig) run() update.Result {
+func (r *harness) run() update.Result {
 	r.t.Helper()
 	r.now = r.now.Add(5 * time.Minute)
 	res, err := r.try()
@@ -141,7 +141,7 @@ func (r *rig) run() update.Result {
 }
 
 // runs is the target of a symlink, and the version that the binary there reports.
-func (r *rig) runs(link string) string {
+func (r *harness) runs(link string) string {
 	to, err := disk.Readlink(r.fs, r.path(link))
 	if err != nil {
 		return err.Error()
@@ -153,14 +153,14 @@ func (r *rig) runs(link string) string {
 	return strings.TrimSuffix(string(b), " amd64")
 }
 
-func (r *rig) want(what, current, good string) {
+func (r *harness) want(what, current, good string) {
 	r.t.Helper()
 	if c, g := r.runs("current"), r.runs("good"); c != current || g != good {
 		r.t.Errorf("%s: current runs %s, good %s; want %s, %s\n%s", what, c, g, current, good, r.log.String())
 	}
 }
 
-func (r *rig) versions() string {
+func (r *harness) versions() string {
 	entries, err := r.fs.ReadDir(r.path("versions"))
 	must(r.t, err)
 	var names []string
@@ -170,9 +170,9 @@ func (r *rig) versions() string {
 	return strings.Join(names, " ")
 }
 
-// The rig implements the source.
+// The harness implements the source.
 
-func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
+func (r *harness) Look(_ context.Context, tag string) (wire.Offer, string, error) {
 	r.step("look")
 	now := fmt.Sprintf("%x", sha256.Sum256([]byte(r.offer.Manifest+r.offer.Signature)))
 	switch {
@@ -184,7 +184,7 @@ func (r *rig) Look(_ context.Context, tag string) (wire.Offer, string, error) {
 	return r.offer, now, nil
 }
 
-func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser, int64, error) {
+func (r *harness) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser, int64, error) {
 	r.step("fetch")
 	b, ok := r.blobs[d]
 	if !ok {
@@ -193,20 +193,20 @@ func (r *rig) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser
 	return io.NopCloser(bytes.NewReader(b[from:])), from, nil
 }
 
-// The rig implements the machine.
+// The harness implements the machine.
 
-func (r *rig) step(name string) {
+func (r *harness) step(name string) {
 	if r.at != nil {
 		r.at(name)
 	}
 }
 
-func (r *rig) Prepare(content io.Reader, target string, d ident.Digest) error {
+func (r *harness) Prepare(content io.Reader, target string, d ident.Digest) error {
 	r.step("write")
 	return r.prepare(content, target, d)
 }
 
-func (r *rig) write(content io.Reader, target string, _ ident.Digest) error {
+func (r *harness) write(content io.Reader, target string, _ ident.Digest) error {
 	b, err := io.ReadAll(content)
 	if err != nil {
 		return err
@@ -214,7 +214,7 @@ func (r *rig) write(content io.Reader, target string, _ ident.Digest) error {
 	return disk.ReplaceBytes(r.fs, target, 0o755, b)
 }
 
-func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
+func (r *harness) SelfTest(_ context.Context, binary string) (version.Info, error) {
 	r.tests++
 	r.step("self-test of " + filepath.Base(filepath.Dir(binary)))
 	if r.selfTest != nil && r.selfTest() != nil {
@@ -231,7 +231,7 @@ func (r *rig) SelfTest(_ context.Context, binary string) (version.Info, error) {
 	return version.Info{Version: v, Commit: commit, OS: "linux", Arch: arch}, nil
 }
 
-func (r *rig) Converge(context.Context, string) error {
+func (r *harness) Converge(context.Context, string) error {
 	v := r.runs("current")
 	r.step("install of " + v)
 	r.converged = append(r.converged, v)
@@ -241,7 +241,7 @@ func (r *rig) Converge(context.Context, string) error {
 	return nil
 }
 
-func (r *rig) Restart(context.Context) error {
+func (r *harness) Restart(context.Context) error {
 	r.step("restart")
 	if r.restart != nil {
 		return r.restart()
@@ -249,26 +249,26 @@ func (r *rig) Restart(context.Context) error {
 	return nil
 }
 
-func (r *rig) Units(context.Context) ([]update.Daemon, error) {
+func (r *harness) Units(context.Context) ([]update.Daemon, error) {
 	v := r.runs("current")
 	r.step("services of " + v)
 	return r.units(v), r.unitsErr
 }
 
-func (r *rig) Examine(context.Context, string) update.Findings {
+func (r *harness) Examine(context.Context, string) update.Findings {
 	v := r.runs("current")
 	r.step("doctor of " + v)
 	return r.findings(v)
 }
 
-func (r *rig) Boot() string { return r.boot }
+func (r *harness) Boot() string { return r.boot }
 
-func (r *rig) Logs(context.Context, time.Time) []byte {
+func (r *harness) Logs(context.Context, time.Time) []byte {
 	r.step("logs")
 	return []byte("panic: it hurts\n")
 }
 
-func (r *rig) Report(context.Context, string) {
+func (r *harness) Report(context.Context, string) {
 	r.step("report")
 	r.reports++
 }
@@ -281,7 +281,7 @@ func must(t testing.TB, err error) {
 }
 
 // exists reports whether anything is left in a folder of downloads.
-func (r *rig) leftovers() (names []string) {
+func (r *harness) leftovers() (names []string) {
 	entries, err := r.fs.ReadDir(r.path("state", "fetch"))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.t.Fatal(err)

@@ -20,9 +20,9 @@ import (
 
 const commit = "0123456789abcdef0123456789abcdef01234567"
 
-// rig is a machine below a temporary folder with a service manager that
+// harness is a machine below a temporary folder with a service manager that
 // remembers what it was asked.
-type rig struct {
+type harness struct {
 	t       *testing.T
 	root    string
 	binary  string
@@ -31,16 +31,16 @@ type rig struct {
 	out     bytes.Buffer
 }
 
-func newRig(t *testing.T) *rig {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	r := &rig{t: t, root: t.TempDir(), version: "v1.0.0"}
+	r := &harness{t: t, root: t.TempDir(), version: "v1.0.0"}
 	r.binary = r.carried("first build")
 	r.manager = &manager{root: r.root, units: map[string]*install.UnitState{}}
 	return r
 }
 
 // carried makes a binary outside the machine, as a person brings it.
-func (r *rig) carried(content string) string {
+func (r *harness) carried(content string) string {
 	r.t.Helper()
 	path := filepath.Join(r.t.TempDir(), "cis490")
 	if err := os.WriteFile(path, []byte(content), 0o755); err != nil {
@@ -49,7 +49,7 @@ func (r *rig) carried(content string) string {
 	return path
 }
 
-func (r *rig) options(role install.Role) install.Options {
+func (r *harness) options(role install.Role) install.Options {
 	o := install.Options{
 		Role: role, Root: r.root, Binary: r.binary, Manager: r.manager, Out: &r.out,
 		Build: version.Info{Version: r.version, Commit: commit, OS: "linux", Arch: "amd64"},
@@ -70,7 +70,7 @@ func token(host string) wire.Token {
 }
 
 // apply installs and returns what was printed and asked of the manager.
-func (r *rig) apply(o install.Options) (out string, calls []string) {
+func (r *harness) apply(o install.Options) (out string, calls []string) {
 	r.t.Helper()
 	r.out.Reset()
 	r.manager.calls = nil
@@ -85,7 +85,7 @@ func (r *rig) apply(o install.Options) (out string, calls []string) {
 }
 
 // drift returns what --check prints, and how much differs.
-func (r *rig) drift(o install.Options) (string, int) {
+func (r *harness) drift(o install.Options) (string, int) {
 	r.t.Helper()
 	r.out.Reset()
 	p, err := install.New(o)
@@ -99,9 +99,9 @@ func (r *rig) drift(o install.Options) (string, int) {
 	return r.out.String(), n
 }
 
-func (r *rig) path(name string) string { return filepath.Join(r.root, name) }
+func (r *harness) path(name string) string { return filepath.Join(r.root, name) }
 
-func (r *rig) write(name, content string) {
+func (r *harness) write(name, content string) {
 	r.t.Helper()
 	if err := os.MkdirAll(filepath.Dir(r.path(name)), 0o755); err != nil {
 		r.t.Fatal(err)
@@ -111,7 +111,7 @@ func (r *rig) write(name, content string) {
 	}
 }
 
-func (r *rig) read(name string) string {
+func (r *harness) read(name string) string {
 	r.t.Helper()
 	b, err := os.ReadFile(r.path(name))
 	if err != nil {
@@ -120,13 +120,13 @@ func (r *rig) read(name string) string {
 	return string(b)
 }
 
-func (r *rig) exists(name string) bool {
+func (r *harness) exists(name string) bool {
 	_, err := os.Lstat(r.path(name))
 	return err == nil
 }
 
 // tree describes everything below the root: modes, times, targets, content.
-func (r *rig) tree() map[string]string {
+func (r *harness) tree() map[string]string {
 	r.t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(r.root, func(path string, d fs.DirEntry, err error) error {

@@ -1,11 +1,11 @@
-// Package health is the registry of a lab host's checks, used by doctor, health-check,
+// Package checks is the registry of a lab host's checks, used by doctor, health-check,
 // install (preflight) and pings.
 //
 // Checks change nothing, except for the Repair of two of them, and keep no state. No check
 // depends on another: with a broken config, or without network, systemd or root, each
 // passes, fails or skips by itself. No check prints a secret, only file names, times and
 // modes.
-package health
+package checks
 
 import (
 	"context"
@@ -102,9 +102,9 @@ func newHost(o Options) *host {
 	}
 	h := &host{Options: o}
 	if o.Queue != nil {
-		h.queue = machine.Share(o.Queue)
+		h.queue = machine.CacheBriefly(o.Queue)
 	}
-	h.pong = machine.Share(h.ping)
+	h.pong = machine.CacheBriefly(h.ping)
 	return h
 }
 

@@ -1,7 +1,7 @@
-// Package peer is a fake receiver for tests: real TLS, certificates of a real CA, and a
+// Package clienttest is a fake receiver for tests: real TLS, certificates of a real CA, and a
 // correct in-memory store, with hooks that replace any answer by a false one. Only tests
 // import it.
-package peer
+package clienttest
 
 import (
 	"crypto/sha256"

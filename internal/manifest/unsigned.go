@@ -1,4 +1,4 @@
-// Package release defines what a receiver offers to hosts, and which signatures they trust.
+// Package manifest defines what a receiver offers to hosts, and which signatures they trust.
 //
 // A release is a manifest that names binaries by digest, with a minisign signature of its
 // bytes. The signing key stays with the maintainer, never on the receiver: a malicious
@@ -12,7 +12,7 @@
 // the install command of a join token, which carries the digest; hosts never update from
 // it. Readers trust names and sizes of a list only as far as the digest matches, and reject
 // a manifest with anything unexpected: a path, another product, a binary named twice.
-package release
+package manifest
 
 import (
 	"encoding/json"

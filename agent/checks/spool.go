@@ -1,4 +1,4 @@
-package health
+package checks
 
 import (
 	"context"
@@ -86,7 +86,7 @@ func (h *host) oldest(q wire.Queue) check.Result {
 		return check.Passf("no episode waits")
 	}
 	now := h.Now()
-	detail := fmt.Sprintf("%d waiting, the oldest for %s", q.Waiting, machine.Span(max(now.Sub(q.Oldest), 0)))
+	detail := fmt.Sprintf("%d waiting, the oldest for %s", q.Waiting, machine.HumanDuration(max(now.Sub(q.Oldest), 0)))
 	since := q.Oldest
 	if h.Unreached != nil {
 		at, err := h.Unreached()
@@ -95,7 +95,7 @@ func (h *host) oldest(q wire.Queue) check.Result {
 		}
 		if at.After(since) && !at.After(now) { // a future time comes from a wrong clock
 			since = at
-			detail += ", the receiver was last unreachable " + machine.Span(now.Sub(at)) + " ago"
+			detail += ", the receiver was last unreachable " + machine.HumanDuration(now.Sub(at)) + " ago"
 		}
 	}
 	if min(now.Sub(since), h.Awake()) > h.Config.Doctor.OutboxOldest.D() {
@@ -129,12 +129,12 @@ func (h *host) recent(q wire.Queue) check.Result {
 		return check.Skipf("none yet: enrolled at %s", at.UTC().Format(time.RFC3339))
 	}
 	if awake := h.Awake(); awake < most {
-		return check.Skipf("this machine has been awake for only %s", machine.Span(awake))
+		return check.Skipf("this machine has been awake for only %s", machine.HumanDuration(awake))
 	}
 	if q.LastShipped.IsZero() {
 		return check.Warnf("no episode was accepted yet")
 	}
-	return check.Warnf("the last at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.Span(age))
+	return check.Warnf("the last at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.HumanDuration(age))
 }
 
 func (h *host) stuck(context.Context) check.Result {

@@ -1,4 +1,4 @@
-package health_test
+package checks_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"cis490/agent/health"
+	"cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/ident"
@@ -42,7 +42,7 @@ func (u units) Units(_ context.Context, names ...string) ([]machine.Unit, error)
 }
 
 // healthy is a lab host that passes every check.
-func healthy(t *testing.T) health.Options {
+func healthy(t *testing.T) checks.Options {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.DefaultLabHost()
@@ -53,7 +53,7 @@ func healthy(t *testing.T) health.Options {
 			t.Fatal(err)
 		}
 	}
-	o := health.Options{
+	o := checks.Options{
 		Config: c, Build: version.Info{Version: "1.0", Commit: commit}, Now: func() time.Time { return now },
 		Receiver: pinger(func(wire.Ping) (wire.Pong, error) {
 			return wire.Pong{ServerTime: now, StoreID: "s", Policy: "p", Gate: wire.Verdict{Accepted: true}, FleetCheck: now.Add(-time.Minute)}, nil
@@ -81,7 +81,7 @@ func healthy(t *testing.T) health.Options {
 }
 
 // enroll writes credentials issued at a time.
-func enroll(t *testing.T, o health.Options, ca pki.Issuer, host ident.Host, at time.Time) {
+func enroll(t *testing.T, o checks.Options, ca pki.Issuer, host ident.Host, at time.Time) {
 	t.Helper()
 	key, err := pki.NewKey()
 	if err != nil {
@@ -102,7 +102,7 @@ func enroll(t *testing.T, o health.Options, ca pki.Issuer, host ident.Host, at t
 	}
 }
 
-func put(t *testing.T, o health.Options, name, content string) {
+func put(t *testing.T, o checks.Options, name, content string) {
 	t.Helper()
 	if err := os.WriteFile(filepath.Join(o.Config.CertsDir, name), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
@@ -110,7 +110,7 @@ func put(t *testing.T, o health.Options, name, content string) {
 }
 
 // joined sets the time of enrollment.
-func joined(t *testing.T, o health.Options, at time.Time) {
+func joined(t *testing.T, o checks.Options, at time.Time) {
 	t.Helper()
 	if err := os.Chtimes(filepath.Join(o.Config.CertsDir, "lab-host.pem"), at, at); err != nil {
 		t.Fatal(err)
@@ -126,211 +126,211 @@ func about(checks []check.Check) []check.Check {
 
 // TestChecks_EachFindsItsFault breaks one thing at a time: only the checks for it may fail.
 func TestChecks_EachFindsItsFault(t *testing.T) {
-	unreached := func(o *health.Options, at time.Time) {
+	unreached := func(o *checks.Options, at time.Time) {
 		o.Unreached = func() (time.Time, error) { return at, nil }
 	}
-	queue := func(o *health.Options, q wire.Queue) {
+	queue := func(o *checks.Options, q wire.Queue) {
 		if q.LastShipped.IsZero() {
 			q.LastShipped = now
 		}
 		o.Queue = func() (wire.Queue, error) { return q, nil }
 	}
-	pong := func(o *health.Options, change func(*wire.Pong)) {
+	pong := func(o *checks.Options, change func(*wire.Pong)) {
 		o.Receiver = pinger(func(wire.Ping) (wire.Pong, error) {
 			p := wire.Pong{ServerTime: now, StoreID: "s", Gate: wire.Verdict{Accepted: true}, FleetCheck: now}
 			change(&p)
 			return p, nil
 		})
 	}
-	refuse := func(o *health.Options, err error) {
+	refuse := func(o *checks.Options, err error) {
 		o.Receiver = pinger(func(wire.Ping) (wire.Pong, error) { return wire.Pong{}, err })
 	}
-	unit := func(o *health.Options, name string, change func(*machine.Unit)) {
+	unit := func(o *checks.Options, name string, change func(*machine.Unit)) {
 		all := o.Systemd.(units)
 		u := all[name]
 		change(&u)
 		all[name] = u
 	}
-	remove := func(t *testing.T, o health.Options, name string) {
+	remove := func(t *testing.T, o checks.Options, name string) {
 		if err := os.Remove(filepath.Join(o.Config.CertsDir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	const asks = " clock.offset:skip fleetcheck.fresh:skip gate.commit:skip"
 	for name, c := range map[string]struct {
-		spoil func(t *testing.T, o *health.Options)
+		spoil func(t *testing.T, o *checks.Options)
 		want  string
 	}{
-		"nothing": {func(*testing.T, *health.Options) {}, ""},
-		"not enrolled": {func(t *testing.T, o *health.Options) { remove(t, *o, "lab-host.pem") },
+		"nothing": {func(*testing.T, *checks.Options) {}, ""},
+		"not enrolled": {func(t *testing.T, o *checks.Options) { remove(t, *o, "lab-host.pem") },
 			"cert.expiry:skip cert.host:skip cert.present:fail cert.trusted:skip" + asks + " receiver.auth:skip"},
-		"no bearer": {func(t *testing.T, o *health.Options) { remove(t, *o, "bearer") },
+		"no bearer": {func(t *testing.T, o *checks.Options) { remove(t, *o, "bearer") },
 			"bearer.present:fail" + asks + " receiver.auth:skip"},
-		"no CA certificate": {func(t *testing.T, o *health.Options) { remove(t, *o, "ca.crt") },
+		"no CA certificate": {func(t *testing.T, o *checks.Options) { remove(t, *o, "ca.crt") },
 			"cert.trusted:fail" + asks + " receiver.auth:skip"},
-		"another's name": {func(_ *testing.T, o *health.Options) { o.Config.Host = "lab-02" }, "cert.host:fail"},
-		"expired": {func(_ *testing.T, o *health.Options) {
+		"another's name": {func(_ *testing.T, o *checks.Options) { o.Config.Host = "lab-02" }, "cert.host:fail"},
+		"expired": {func(_ *testing.T, o *checks.Options) {
 			at := now.Add(31 * 24 * time.Hour)
 			o.Now = func() time.Time { return at }
 			queue(o, wire.Queue{LastShipped: at})
 			pong(o, func(p *wire.Pong) { p.ServerTime, p.FleetCheck = at, at })
 		}, "cert.expiry:fail"},
-		"not renewed": {func(_ *testing.T, o *health.Options) {
+		"not renewed": {func(_ *testing.T, o *checks.Options) {
 			at := now.Add(26 * 24 * time.Hour)
 			o.Now = func() time.Time { return at }
 			queue(o, wire.Queue{LastShipped: at})
 			pong(o, func(p *wire.Pong) { p.ServerTime, p.FleetCheck = at, at })
 		}, "cert.expiry:warn"},
-		"other fleet": {func(t *testing.T, o *health.Options) {
+		"other fleet": {func(t *testing.T, o *checks.Options) {
 			ca, err := pki.NewCA(now)
 			if err != nil {
 				t.Fatal(err)
 			}
 			enroll(t, *o, ca, "lab-01", now)
 		}, "cert.trusted:fail"},
-		"key of another": {func(t *testing.T, o *health.Options) { put(t, *o, "lab-host.pem", "junk") },
+		"key of another": {func(t *testing.T, o *checks.Options) { put(t, *o, "lab-host.pem", "junk") },
 			"cert.expiry:fail cert.host:fail cert.present:fail cert.trusted:fail"},
-		"no commit": {func(_ *testing.T, o *health.Options) { o.Build.Commit = "" }, "gate.commit:skip version.stamp:fail"},
-		"dirty":     {func(_ *testing.T, o *health.Options) { o.Build.Dirty = true }, "version.stamp:warn"},
-		"gated": {func(_ *testing.T, o *health.Options) {
+		"no commit": {func(_ *testing.T, o *checks.Options) { o.Build.Commit = "" }, "gate.commit:skip version.stamp:fail"},
+		"dirty":     {func(_ *testing.T, o *checks.Options) { o.Build.Dirty = true }, "version.stamp:warn"},
+		"gated": {func(_ *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.Gate = wire.Verdict{Reason: "no"} })
 		}, "gate.commit:fail"},
-		"clock 121 s ahead": {func(_ *testing.T, o *health.Options) {
+		"clock 121 s ahead": {func(_ *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.ServerTime, p.FleetCheck = now.Add(-121*time.Second), now.Add(-5*time.Minute) })
 		}, "clock.offset:fail"},
-		"clock 119 s behind": {func(_ *testing.T, o *health.Options) {
+		"clock 119 s behind": {func(_ *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.ServerTime = now.Add(119 * time.Second) })
 		}, ""},
-		"watcher dead": {func(_ *testing.T, o *health.Options) {
+		"watcher dead": {func(_ *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = now.Add(-16 * time.Minute) })
 		}, "fleetcheck.fresh:warn"},
-		"another version is offered": {func(_ *testing.T, o *health.Options) {
+		"another version is offered": {func(_ *testing.T, o *checks.Options) {
 			o.Offered = func(context.Context) (string, error) { return "2.0", nil }
 		}, "version.offered:warn"},
-		"no version is offered": {func(_ *testing.T, o *health.Options) {
+		"no version is offered": {func(_ *testing.T, o *checks.Options) {
 			o.Offered = func(context.Context) (string, error) { return "", nil }
 		}, "version.offered:skip"},
-		"watched soon": {func(t *testing.T, o *health.Options) {
+		"watched soon": {func(t *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
 			joined(t, *o, now.Add(-15*time.Minute))
 		}, "fleetcheck.fresh:skip"},
-		"never watched": {func(t *testing.T, o *health.Options) {
+		"never watched": {func(t *testing.T, o *checks.Options) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
 			joined(t, *o, now.Add(-16*time.Minute))
 		}, "fleetcheck.fresh:warn"},
-		"bad bearer": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) },
+		"bad bearer": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) },
 			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail"},
-		"receiver broken": {func(_ *testing.T, o *health.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) },
+		"receiver broken": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) },
 			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
-		"captive portal": {func(_ *testing.T, o *health.Options) { refuse(o, wire.ErrNotOurs) },
+		"captive portal": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.ErrNotOurs) },
 			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
-		"waits 30:01": {func(_ *testing.T, o *health.Options) {
+		"waits 30:01": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 1, Oldest: now.Add(-30*time.Minute - time.Second)})
 		}, "outbox.oldest:fail"},
-		"waits 29:59": {func(_ *testing.T, o *health.Options) {
+		"waits 29:59": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 1, Oldest: now.Add(-30*time.Minute + time.Second)})
 		}, ""},
-		"the receiver is back": {func(_ *testing.T, o *health.Options) {
+		"the receiver is back": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
 			unreached(o, now.Add(-29*time.Minute))
 		}, ""},
-		"the receiver was back for long": {func(_ *testing.T, o *health.Options) {
+		"the receiver was back for long": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
 			unreached(o, now.Add(-31*time.Minute))
 		}, "outbox.oldest:fail"},
-		"the receiver was out of reach in the future": {func(_ *testing.T, o *health.Options) {
+		"the receiver was out of reach in the future": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour)})
 			unreached(o, now.Add(time.Hour))
 		}, "outbox.oldest:fail"},
-		"waits since before it was switched on": {func(_ *testing.T, o *health.Options) {
+		"waits since before it was switched on": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 9, Oldest: now.Add(-9 * time.Hour), LastShipped: now})
 			o.Awake = func() time.Duration { return 29 * time.Minute }
 		}, ""},
-		"held":               {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{Held: 4}) }, "outbox.held:warn"},
-		"outbox nearly full": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{Waiting: 4, Bytes: 17 << 30}) }, "outbox.count:warn"},
-		"quarantined": {func(_ *testing.T, o *health.Options) {
+		"held":               {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{Held: 4}) }, "outbox.held:warn"},
+		"outbox nearly full": {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{Waiting: 4, Bytes: 17 << 30}) }, "outbox.count:warn"},
+		"quarantined": {func(_ *testing.T, o *checks.Options) {
 			o.Quarantine = func() (map[string]int, error) { return map[string]int{"malformed": 2}, nil }
 		}, "quarantine.count:warn"},
-		"stuck": {func(_ *testing.T, o *health.Options) {
+		"stuck": {func(_ *testing.T, o *checks.Options) {
 			o.Stuck = func() ([]ident.EpisodeID, error) { return []ident.EpisodeID{"01J00000000000000000000001"}, nil }
 		}, "episodes.stuck:warn"},
-		"accepted in the future": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) },
+		"accepted in the future": {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) },
 			"episodes.recent:warn"},
-		"nothing accepted": {func(_ *testing.T, o *health.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) },
+		"nothing accepted": {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) },
 			"episodes.recent:warn"},
-		"just woken": {func(_ *testing.T, o *health.Options) {
+		"just woken": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{LastShipped: now.Add(-9 * time.Hour)})
 			o.Awake = func() time.Duration { return time.Minute }
 		}, "episodes.recent:skip"},
-		"disk full": {func(_ *testing.T, o *health.Options) { o.Config.Orchestrate.DiskReserve = 1 << 60 }, "disk.reserve:fail"},
-		"open key": {func(t *testing.T, o *health.Options) {
+		"disk full": {func(_ *testing.T, o *checks.Options) { o.Config.Orchestrate.DiskReserve = 1 << 60 }, "disk.reserve:fail"},
+		"open key": {func(t *testing.T, o *checks.Options) {
 			if err := os.Chmod(filepath.Join(o.Config.CertsDir, "lab-host.pem"), 0o640); err != nil {
 				t.Fatal(err)
 			}
 		}, "files.secret:fail"},
-		"open folder": {func(t *testing.T, o *health.Options) {
+		"open folder": {func(t *testing.T, o *checks.Options) {
 			if err := os.Chmod(o.Config.DataDir, 0o777); err != nil {
 				t.Fatal(err)
 			}
 		}, "files.owner:fail"},
-		"bad experiment": {func(_ *testing.T, o *health.Options) {
+		"bad experiment": {func(_ *testing.T, o *checks.Options) {
 			o.Experiment = func() (string, error) { return "", errors.New("x.toml:1:1: no") }
 		}, "experiment.valid:fail"},
-		"release refused": {func(_ *testing.T, o *health.Options) {
+		"release refused": {func(_ *testing.T, o *checks.Options) {
 			o.Updates = func() (*wire.Update, error) { return &wire.Update{Refused: "no trusted key signed this"}, nil }
 		}, "update.state:warn"},
-		"release rolled back": {func(_ *testing.T, o *health.Options) {
+		"release rolled back": {func(_ *testing.T, o *checks.Options) {
 			o.Updates = func() (*wire.Update, error) {
 				return &wire.Update{Good: wire.Running{Seq: 1}, RolledBack: []wire.RolledBack{
 					{Running: wire.Running{Version: "2", Seq: 2}, Why: "it crashed"},
 				}}, nil
 			}
 		}, "update.state:warn"},
-		"a better release since": {func(_ *testing.T, o *health.Options) {
+		"a better release since": {func(_ *testing.T, o *checks.Options) {
 			o.Updates = func() (*wire.Update, error) {
 				return &wire.Update{Good: wire.Running{Seq: 3}, RolledBack: []wire.RolledBack{{Running: wire.Running{Seq: 2}}}}, nil
 			}
 		}, ""},
-		"release on trial": {func(_ *testing.T, o *health.Options) {
+		"release on trial": {func(_ *testing.T, o *checks.Options) {
 			o.Updates = func() (*wire.Update, error) { return &wire.Update{Trial: &wire.Trial{Needs: 600}}, nil }
 		}, ""},
-		"no updates": {func(_ *testing.T, o *health.Options) { o.Updates = nil }, "update.state:skip"},
-		"unit missing": {func(_ *testing.T, o *health.Options) {
+		"no updates": {func(_ *testing.T, o *checks.Options) { o.Updates = nil }, "update.state:skip"},
+		"unit missing": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { *u = machine.Unit{Load: "not-found", Active: "inactive"} })
 		}, "units.active:fail units.enabled:fail"},
-		"unit disabled": {func(_ *testing.T, o *health.Options) {
+		"unit disabled": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { u.File = "disabled" })
 		}, "units.enabled:fail"},
-		"unit masked": {func(_ *testing.T, o *health.Options) {
+		"unit masked": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { u.Load, u.File, u.Active = "masked", "masked", "inactive" })
 		}, "units.enabled:warn"},
-		"unit failed": {func(_ *testing.T, o *health.Options) {
+		"unit failed": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { u.Active, u.Result, u.Code = "failed", "exit-code", 78 })
 		}, "units.active:fail"},
-		"unit restarts": {func(_ *testing.T, o *health.Options) {
+		"unit restarts": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { u.Restarts, u.Since = 3, now.Add(-time.Hour) })
 		}, "units.restarts:warn"},
-		"restarted long ago": {func(_ *testing.T, o *health.Options) {
+		"restarted long ago": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "a.service", func(u *machine.Unit) { u.Restarts, u.Since = 9, now.Add(-25*time.Hour) })
 		}, ""},
-		"timer stopped": {func(_ *testing.T, o *health.Options) {
+		"timer stopped": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "b.timer", func(u *machine.Unit) { u.Active = "inactive" })
 		}, "timers.scheduled:fail"},
-		"timer elapsed": {func(_ *testing.T, o *health.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) },
+		"timer elapsed": {func(_ *testing.T, o *checks.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) },
 			"timers.scheduled:fail"},
-		"timer's run failed": {func(_ *testing.T, o *health.Options) {
+		"timer's run failed": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "b.service", func(u *machine.Unit) { u.Result, u.Code = "exit-code", 1 })
 		}, "timers.result:warn"},
-		"no systemd": {func(_ *testing.T, o *health.Options) { o.Systemd = none{} },
+		"no systemd": {func(_ *testing.T, o *checks.Options) { o.Systemd = none{} },
 			"timers.result:skip timers.scheduled:skip units.active:skip units.enabled:skip units.restarts:skip"},
-		"systemd is broken": {func(_ *testing.T, o *health.Options) { o.Systemd = broken{} },
+		"systemd is broken": {func(_ *testing.T, o *checks.Options) { o.Systemd = broken{} },
 			"timers.result:warn timers.scheduled:fail units.active:fail units.enabled:fail units.restarts:warn"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := healthy(t)
 			c.spoil(t, &o)
 			var got []string
-			for _, r := range check.Run(t.Context(), about(health.Checks(o))) {
+			for _, r := range check.Run(t.Context(), about(checks.Checks(o))) {
 				if r.Status != check.Pass {
 					got = append(got, fmt.Sprintf("%s:%s", r.ID, r.Status))
 				}
@@ -367,7 +367,7 @@ func TestChecks_WithABrokenConfigJudgeTheRest(t *testing.T) {
 	o.Config, o.Err = config.LabHost{}, errors.New("x.toml:1:1: no")
 	o.Receiver = pinger(func(wire.Ping) (wire.Pong, error) { t.Error("asked"); return wire.Pong{}, nil })
 	seen := map[check.Status]int{}
-	for _, r := range check.Run(t.Context(), health.Checks(o)) {
+	for _, r := range check.Run(t.Context(), checks.Checks(o)) {
 		seen[r.Status]++
 		if r.Status == check.Fail && r.ID != "config.valid" && r.ID != "users.exist" {
 			t.Errorf("%+v", r)
@@ -388,7 +388,7 @@ func TestPing_TellsWhatFails(t *testing.T) {
 		got = append(got, p)
 		return wire.Pong{ServerTime: now, FleetCheck: now}, nil
 	})
-	check.Run(t.Context(), health.Checks(o))
+	check.Run(t.Context(), checks.Checks(o))
 	if len(got) != 1 || !slices.Equal(got[0].Failing, []string{"version.stamp"}) || got[0].BootID != "" || !got[0].Clock.Equal(now) {
 		t.Errorf("%+v", got)
 	}
