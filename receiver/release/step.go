@@ -119,13 +119,11 @@ func (r *Rollout) read() error {
 	return nil
 }
 
-// clone returns a copy that shares nothing. Its times have no monotonic reading, as if
-// they had been read from the file.
+// clone returns a copy that shares nothing, with times as the file would have them.
 func (s state) clone() state {
-	next := s
-	next.Own = slices.Clone(s.Own)
-	next.Releases = make([]*rel.Progress, len(s.Releases))
-	for i, p := range s.Releases {
+	next := state{s.Rollout, slices.Clone(s.Own)}
+	next.Releases = slices.Clone(s.Releases)
+	for i, p := range next.Releases {
 		q := *p
 		q.Since, q.Ordered = q.Since.Round(0), q.Ordered.Round(0)
 		q.Canaries, q.Clean, q.RolledBack = slices.Clone(q.Canaries), slices.Clone(q.Clean), slices.Clone(q.RolledBack)
