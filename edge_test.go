@@ -32,8 +32,11 @@ func TestEdges(t *testing.T) {
 			[]string{"receiver/server/http.go", "receiver/authority/http.go", "receiver/contacts/snapshots.go", "receiver/notify/targets.go"},
 			nil, "wire.Encode escapes what people and programs are sent",
 		},
-		{`\bos\.Std(out|err)\b|\bfmt\.Print`, nil, []string{"main.go", "agent/orchestrate/supervise.go", "e2e/"},
-			"text leaves through the Env that escapes it"},
+		{
+			`\bos\.Std(out|err)\b|\bfmt\.Print`, nil,
+			[]string{"main.go", "agent/orchestrate/supervise.go", "e2e/"},
+			"text leaves through the Env that escapes it",
+		},
 	}
 	for _, r := range rules {
 		bad := regexp.MustCompile(r.pattern)

@@ -29,12 +29,12 @@ func TestHandler_SendsLevelsAndFields(t *testing.T) {
 	host := log.With("host", "lab-07")
 	log.Debug("below the level")
 	host.Info("ping", "n", 3)
-	host.Warn("not shipped", "err", errors.New("a secret"), "is-it", true)
+	host.Warn("not shipped", "err", errors.New("a secret"), "is_it", true)
 	log.Error("over")
 	want := []entry{
 		{"level=INFO msg=ping host=lab-07 n=3", 6, map[string]string{"CIS490_HOST": "lab-07", "CIS490_N": "3"}},
 		{
-			`level=WARN msg="not shipped" host=lab-07 err="a …" is-it=true`, 4,
+			`level=WARN msg="not shipped" host=lab-07 err="a …" is_it=true`, 4,
 			map[string]string{"CIS490_HOST": "lab-07", "CIS490_ERR": "a …", "CIS490_IS_IT": "true"},
 		},
 		{"level=ERROR msg=over", 3, nil},

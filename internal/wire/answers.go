@@ -72,46 +72,68 @@ func Answers() []Answer {
 	)
 	return []Answer{
 		{Malformed, http.StatusBadRequest, "malformed request", doctor, Quarantine},
-		{Unstamped, http.StatusBadRequest, "no code commit",
-			"on the lab host: sudo systemctl start cis490-autoupdate   # brings a released build; cis490 version must show a commit", Quarantine},
+		{
+			Unstamped, http.StatusBadRequest, "no code commit",
+			"on the lab host: sudo systemctl start cis490-autoupdate   # brings a released build; cis490 version must show a commit", Quarantine,
+		},
 		{BadCSR, http.StatusBadRequest, "certificate request refused", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
 		{Unauthorized, http.StatusUnauthorized, "no valid client certificate", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
-		{CertExpired, http.StatusUnauthorized, "client certificate is outside its validity",
-			"nothing: cert-fetch renews it within 5 minutes; if not, on the lab host: sudo cis490 cert-fetch --renew", Hourly},
+		{
+			CertExpired, http.StatusUnauthorized, "client certificate is outside its validity",
+			"nothing: cert-fetch renews it within 5 minutes; if not, on the lab host: sudo cis490 cert-fetch --renew", Hourly,
+		},
 		{CertRevoked, http.StatusUnauthorized, "client certificate is revoked", enroll, Hourly},
 		{BadBearer, http.StatusUnauthorized, "bad bearer token", enroll, Hourly},
-		{NeedsOperator, http.StatusUnauthorized, "operator token needed",
-			"on the receiver: sudo cat /etc/cis490/operator   # is what 'Authorization: Bearer' carries", Hourly},
+		{
+			NeedsOperator, http.StatusUnauthorized, "operator token needed",
+			"on the receiver: sudo cat /etc/cis490/operator   # is what 'Authorization: Bearer' carries", Hourly,
+		},
 		{BadToken, http.StatusUnauthorized, "join token refused", enroll, Hourly},
 		{NotThisKey, http.StatusUnauthorized, "key is not the one last issued to this host", enroll, Hourly},
-		{OtherHost, http.StatusForbidden, "certificate names another host",
+		{
+			OtherHost, http.StatusForbidden, "certificate names another host",
 			"on the lab host: sudo cis490 doctor --only cert.host   " +
-				"# shows both names: set host in /etc/cis490/lab-host.toml to the one of the certificate", Hourly},
+				"# shows both names: set host in /etc/cis490/lab-host.toml to the one of the certificate", Hourly,
+		},
 		{Decommission, http.StatusForbidden, "host is decommissioned", "on the receiver: sudo cis490 host readmit HOST", Hourly},
 		{UnknownHost, http.StatusForbidden, "host is not in the roster", enroll, Hourly},
 		{TokenUsed, http.StatusForbidden, "join token was used with another key", enroll, Hourly},
 		{TokenExpired, http.StatusForbidden, "join token has run out", enroll, Hourly},
-		{NotFound, http.StatusNotFound, "no such resource",
-			"nothing: the path is wrong, or its sender and the receiver are of different versions", BackOff},
-		{BadMethod, http.StatusMethodNotAllowed, "method not allowed here",
-			"nothing: the method is wrong, or its sender and the receiver are of different versions", BackOff},
+		{
+			NotFound, http.StatusNotFound, "no such resource",
+			"nothing: the path is wrong, or its sender and the receiver are of different versions", BackOff,
+		},
+		{
+			BadMethod, http.StatusMethodNotAllowed, "method not allowed here",
+			"nothing: the method is wrong, or its sender and the receiver are of different versions", BackOff,
+		},
 		{TimedOut, http.StatusRequestTimeout, "no byte for too long", wait, BackOff},
-		{OtherDigest, http.StatusConflict, "another digest is stored under this episode",
-			"on the lab host: sudo cis490 episode list --state quarantined   # what is stored is never overwritten", Conflict},
-		{Gated, http.StatusPreconditionFailed, "code commit is outside the gate",
+		{
+			OtherDigest, http.StatusConflict, "another digest is stored under this episode",
+			"on the lab host: sudo cis490 episode list --state quarantined   # what is stored is never overwritten", Conflict,
+		},
+		{
+			Gated, http.StatusPreconditionFailed, "code commit is outside the gate",
 			"nothing: autoupdate brings a released build; to accept this commit, add it to [gate] " +
-				"extra_commits in /etc/cis490/receiver.toml on the receiver", HoldCommit},
-		{TooLarge, http.StatusRequestEntityTooLarge, "too large",
+				"extra_commits in /etc/cis490/receiver.toml on the receiver", HoldCommit,
+		},
+		{
+			TooLarge, http.StatusRequestEntityTooLarge, "too large",
 			"on the receiver: grep -n episode_size /etc/cis490/receiver.toml   " +
-				"# raise it, then: sudo systemctl restart cis490-receiver", Quarantine},
+				"# raise it, then: sudo systemctl restart cis490-receiver", Quarantine,
+		},
 		{BadDigest, http.StatusUnprocessableEntity, "body does not match its digest", wait, Repack},
 		{Busy, http.StatusTooManyRequests, "too many requests", wait, BackOff},
 		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
 		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
-		{Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)",
-			"on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff},
-		{Quota, http.StatusInsufficientStorage, "the host's quota is used up",
-			"on the receiver: grep -n host_quota /etc/cis490/receiver.toml   # raise it, then: sudo systemctl restart cis490-receiver", BackOff},
+		{
+			Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)",
+			"on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff,
+		},
+		{
+			Quota, http.StatusInsufficientStorage, "the host's quota is used up",
+			"on the receiver: grep -n host_quota /etc/cis490/receiver.toml   # raise it, then: sudo systemctl restart cis490-receiver", BackOff,
+		},
 	}
 }
 

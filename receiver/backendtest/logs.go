@@ -90,9 +90,13 @@ func search(open Maker) error {
 		first int
 		n     int
 	}{
-		{receiver.Query{}, 299, 300}, {receiver.Query{Host: "lab-1"}, 298, 100}, {receiver.Query{Episode: all[7].Episode}, 7, 1},
-		{receiver.Query{Prefix: string(digest(9))[:64]}, 9, 1}, {receiver.Query{Prefix: "aaaaaa", Host: "lab-2"}, 299, 100},
-		{receiver.Query{Host: "lab-9"}, 0, 0}, {receiver.Query{Until: all[0].ReceivedAt.Add(-time.Hour)}, 0, 0},
+		{receiver.Query{}, 299, 300},
+		{receiver.Query{Host: "lab-1"}, 298, 100},
+		{receiver.Query{Episode: all[7].Episode}, 7, 1},
+		{receiver.Query{Prefix: string(digest(9))[:64]}, 9, 1},
+		{receiver.Query{Prefix: "aaaaaa", Host: "lab-2"}, 299, 100},
+		{receiver.Query{Host: "lab-9"}, 0, 0},
+		{receiver.Query{Until: all[0].ReceivedAt.Add(-time.Hour)}, 0, 0},
 	} {
 		got, _, err := find(c.q, 1000)
 		if err != nil || len(got) != c.n || c.n > 0 && got[0] != c.first {

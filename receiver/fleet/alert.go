@@ -10,7 +10,7 @@ import (
 	"cis490/receiver"
 )
 
-// The values of the domain that this package is about.
+// Alert, Key and Held are the values of the domain that this package is about.
 type (
 	Alert = receiver.Alert
 	Key   = receiver.AlertKey

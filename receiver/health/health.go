@@ -94,8 +94,6 @@ func (r *registry) needsConfig(run func(context.Context) check.Result) func(cont
 	}
 }
 
-func (r *registry) data(name string) string { return filepath.Join(r.Config.DataDir, name) }
-
 func (r *registry) authority(name string) string { return filepath.Join(r.Config.Authority.Dir, name) }
 
 func (r *registry) servers() []check.Check {

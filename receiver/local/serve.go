@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -87,8 +88,8 @@ func (s *served) Conditions(thorough bool) []receiver.Condition {
 
 // Close closes what serve opened, the last first.
 func (s *served) Close() (err error) {
-	for i := len(s.closers) - 1; i >= 0; i-- {
-		err = errors.Join(err, s.closers[i].Close())
+	for _, c := range slices.Backward(s.closers) {
+		err = errors.Join(err, c.Close())
 	}
 	s.closers = nil
 	return err

@@ -13,7 +13,7 @@ import (
 func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
-		Backend: o.Backend, Operator: o.Credentials.Operator, Roster: o.Roster, Build: o.Build,
+		Backend: o.Backend, Operator: o.Operator, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
 		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.crowd.Stats() },

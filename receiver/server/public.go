@@ -35,7 +35,7 @@ func (s *Server) routes() map[string]handler {
 // operator lets only the holder of the operator token through.
 func (s *Server) operator(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		want, err := s.o.Credentials.Operator()
+		want, err := s.o.Operator()
 		if err != nil {
 			return refuse(wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), fmt.Errorf("read operator token: %w", err))
 		}
