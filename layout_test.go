@@ -54,18 +54,30 @@ type rule struct {
 // agent, receiver and install meet.
 func TestImports(t *testing.T) {
 	rules := []rule{
-		{"cis490/commands", []string{"cis490/agent", "cis490/receiver", "cis490/install", "cis490/internal", "cis490/assets"},
-			"commands wires everything"},
+		{
+			"cis490/commands",
+			[]string{"cis490/agent", "cis490/receiver", "cis490/install", "cis490/internal", "cis490/assets"},
+			"commands wires everything",
+		},
 		{"cis490/agent", []string{"cis490/agent", "cis490/internal"}, "a lab host must not depend on receiver or installer"},
 		{"cis490/receiver", []string{"cis490/receiver", "cis490/internal"}, "the receiver must not depend on a lab host's code"},
-		{"cis490/install", []string{"cis490/install", "cis490/internal", "cis490/assets"},
-			"what changes the machine stays apart from what runs on it"},
+		{
+			"cis490/install",
+			[]string{"cis490/install", "cis490/internal", "cis490/assets"},
+			"what changes the machine stays apart from what runs on it",
+		},
 		{"cis490/internal", []string{"cis490/internal"}, "leaves know nothing of who uses them"},
 		{"cis490/assets", nil, "assets are data"},
-		{"cis490/e2e/sim", []string{"cis490/e2e/sim", "cis490/agent", "cis490/receiver", "cis490/install/update", "cis490/internal"},
-			"the fleet in one process wires what ships, as commands does"},
-		{"cis490/e2e", []string{"cis490/e2e", "cis490/internal/wire", "cis490/internal/ident", "cis490/internal/check"},
-			"scenarios use the binary as a person does"},
+		{
+			"cis490/e2e/sim",
+			[]string{"cis490/e2e/sim", "cis490/agent", "cis490/receiver", "cis490/install/update", "cis490/internal"},
+			"the fleet in one process wires what ships, as commands does",
+		},
+		{
+			"cis490/e2e",
+			[]string{"cis490/e2e", "cis490/internal/wire", "cis490/internal/ident", "cis490/internal/check"},
+			"scenarios use the binary as a person does",
+		},
 		{"cis490", []string{"cis490/commands", "cis490/internal/version"}, "main only starts commands"},
 	}
 	for _, p := range packages(t) {
@@ -235,8 +247,10 @@ func TestFileBudget(t *testing.T) {
 
 // TestTopLevel holds the list of folders that the project may have.
 func TestTopLevel(t *testing.T) {
-	allowed := map[string]bool{"commands": true, "agent": true, "receiver": true, "install": true, "assets": true, "docs": true,
-		"internal": true, "e2e": true}
+	allowed := map[string]bool{
+		"commands": true, "agent": true, "receiver": true, "install": true, "assets": true, "docs": true,
+		"internal": true, "e2e": true,
+	}
 	entries, err := os.ReadDir(".")
 	if err != nil {
 		t.Fatal(err)

@@ -385,8 +385,10 @@ func (s schema) errors(at string, v any) []string {
 			add("%v is below %v", v, *s.Minimum)
 		}
 	}
-	kinds := map[string]bool{"object": isA[map[string]any](v), "array": isA[[]any](v), "string": isA[string](v), "integer": isA[float64](v),
-		"boolean": isA[bool](v), "": true}
+	kinds := map[string]bool{
+		"object": isA[map[string]any](v), "array": isA[[]any](v), "string": isA[string](v), "integer": isA[float64](v),
+		"boolean": isA[bool](v), "": true,
+	}
 	if !kinds[s.Type] {
 		add("want type %s", s.Type)
 	}

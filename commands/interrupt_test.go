@@ -38,8 +38,10 @@ func TestInterrupt_EndsWhereverItWaits(t *testing.T) {
 	} {
 		cases[words+", config is a FIFO"] = onFIFO(strings.Fields(words)...)
 	}
-	for _, words := range []string{"ship --once", "ship --ping", "ship", "reconcile", "health-check", "cert-fetch --renew",
-		"orchestrate --once"} {
+	for _, words := range []string{
+		"ship --once", "ship --ping", "ship", "reconcile", "health-check", "cert-fetch --renew",
+		"orchestrate --once",
+	} {
 		cases[words+", receiver is silent"] = r.onReceiver(strings.Fields(words)...)
 	}
 	for _, words := range []string{"token list", "token create lab-09 --json", "host show lab-01", "host decommission lab-01", "ca show"} {

@@ -27,8 +27,10 @@ func (a *app) reconcileCommand() *cli.Command {
 			"The shipper does this daily and sends missing episodes again; --repair does so now,\n" +
 			"while the shipper is stopped.\n\n" +
 			"Examples:\n   sudo cis490 reconcile\n   sudo -u cis490 cis490 reconcile --repair",
-		Flags: []cli.Flag{configFlag(config.LabHostPath), jsonFlag(),
-			&cli.BoolFlag{Name: "repair", Usage: "move missing episodes back to the outbox"}},
+		Flags: []cli.Flag{
+			configFlag(config.LabHostPath), jsonFlag(),
+			&cli.BoolFlag{Name: "repair", Usage: "move missing episodes back to the outbox"},
+		},
 		Action: a.reconcile,
 	}
 }

@@ -23,8 +23,10 @@ const (
 )
 
 func (a *app) releaseCommand() *cli.Command {
-	keys := &cli.StringFlag{Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490",
-		EnvVars: []string{"CIS490_RELEASE_KEYS"}}
+	keys := &cli.StringFlag{
+		Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490",
+		EnvVars: []string{"CIS490_RELEASE_KEYS"},
+	}
 	seq := &cli.Uint64Flag{Name: "seq", Usage: "sequence `NUMBER` of the release: see cis490 release list"}
 	return &cli.Command{
 		Name:  "release",

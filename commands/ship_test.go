@@ -58,9 +58,11 @@ func TestShip_Ping(t *testing.T) {
 	r := newSite(t)
 	r.record(2, 1<<10)
 	out, errs, code := r.on("ship", "--ping")
-	for _, want := range []string{r.url + " answered in ", "clock      0s off\n",
+	for _, want := range []string{
+		r.url + " answered in ", "clock      0s off\n",
 		"store      " + strings.TrimSpace(r.read("rx/store_id")) + "\n",
-		"gate       accepts this build\n", "known as   " + siteHost + "\n"} {
+		"gate       accepts this build\n", "known as   " + siteHost + "\n",
+	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing from %q; %s", want, out, errs)
 		}

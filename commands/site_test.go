@@ -102,8 +102,10 @@ func (r *site) record(n int, size int64) {
 		r.recorded++
 		id := ident.EpisodeID(fmt.Sprintf("01J%023d", r.recorded))
 		dir := filepath.Join(r.path("data"), "episodes", string(id))
-		meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: siteHost,
-			Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: testCommit}, Verdict: episode.Accepted})
+		meta, err := json.Marshal(episode.Meta{
+			SchemaVersion: episode.MetaSchema, Episode: id, Host: siteHost,
+			Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: testCommit}, Verdict: episode.Accepted,
+		})
 		r.must(errors.Join(err, os.MkdirAll(dir, 0o770), os.WriteFile(filepath.Join(dir, episode.MetaFile), meta, 0o660)))
 		f, err := os.Create(filepath.Join(dir, "telemetry-proc.jsonl"))
 		r.must(err)

@@ -163,8 +163,10 @@ func TestPage_ExitCodes(t *testing.T) {
 		got[m[1]] = m[2]
 	}
 	want := map[string]string{"0": "", fmt.Sprint(fault.Failed): "", "2": ""} // 2 is a crash
-	for name, code := range map[string]int{"USAGE": fault.Usage, "UNAVAILABLE": fault.Unavailable, "TEMPFAIL": fault.TempFail,
-		"NOPERM": fault.NoPerm, "CONFIG": fault.Config} {
+	for name, code := range map[string]int{
+		"USAGE": fault.Usage, "UNAVAILABLE": fault.Unavailable, "TEMPFAIL": fault.TempFail,
+		"NOPERM": fault.NoPerm, "CONFIG": fault.Config,
+	} {
 		want[fmt.Sprint(code)] = name
 	}
 	if diff := cmp.Diff(want, got); diff != "" {

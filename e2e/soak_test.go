@@ -98,8 +98,10 @@ func newSoak(t *testing.T, seed uint64) *soak {
 	u := &updates{fleet: &fleet{Lab: lab.New(t), t: t}, keys: t.TempDir()}
 	f := u.fleet
 	source := rand.New(rand.NewPCG(seed, seed))
-	s := &soak{updates: u, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, judged: map[string]bool{}, taken: map[string][]time.Time{},
-		read: map[string]int{}, fired: map[string]time.Time{}, last: map[string]string{}}
+	s := &soak{
+		updates: u, rand: source, off: map[*lab.Host]bool{}, aside: map[string]bool{}, judged: map[string]bool{}, taken: map[string][]time.Time{},
+		read: map[string]int{}, fired: map[string]time.Time{}, last: map[string]string{},
+	}
 	f.rx = f.Boot("collector", lab.WithTmpfs("/var/lib/cis490", "768M"))
 	v1 := s.binary("v1")
 	f.rx.Push(v1, "/root/v1/cis490-linux-amd64")

@@ -38,18 +38,28 @@ func TestNew_RefusesBeforeAnythingChanges(t *testing.T) {
 			`receiver.url: is "https://other.lab:8443", but the join token is for "https://collector.lab:8443"`,
 		},
 		"an unknown key": {install.LabHost, labConfig + "hots = 1\n", nil, fault.Config, `lab-host.toml:4:1: hots: unknown key`},
-		"a placeholder": {install.LabHost, strings.Replace(labConfig, "lab-01", "REPLACE_ME", 1), nil, fault.Config,
-			`lab-host.toml:1:1: host: `},
+		"a placeholder": {
+			install.LabHost, strings.Replace(labConfig, "lab-01", "REPLACE_ME", 1), nil, fault.Config,
+			`lab-host.toml:1:1: host: `,
+		},
 		"data in /home": {install.LabHost, "data_dir = \"/home/me/data\"\n" + labConfig, nil, fault.Config, "services cannot see /home"},
 		"no URL":        {install.Receiver, "", func(o *install.Options) { o.PublicURL = "" }, fault.Usage, "no public URL was given"},
-		"a bad URL": {install.Receiver, "", func(o *install.Options) { o.PublicURL = "collector.lab" }, fault.Usage,
-			`public URL "collector.lab"`},
-		"another URL": {install.Receiver, "public_url = \"https://other.lab:8443\"\n", nil, fault.Config,
-			`public_url: is "https://other.lab:8443"`},
-		"a socket in /run": {install.Receiver, "public_url = \"https://collector.lab:8443\"\nauthority.socket = \"/run/a.sock\"\n", nil,
-			fault.Config, "needs its own folder"},
-		"a version as path": {install.LabHost, "", func(o *install.Options) { o.Build.Version = "../../etc" }, fault.Failed,
-			"not a valid folder name"},
+		"a bad URL": {
+			install.Receiver, "", func(o *install.Options) { o.PublicURL = "collector.lab" }, fault.Usage,
+			`public URL "collector.lab"`,
+		},
+		"another URL": {
+			install.Receiver, "public_url = \"https://other.lab:8443\"\n", nil, fault.Config,
+			`public_url: is "https://other.lab:8443"`,
+		},
+		"a socket in /run": {
+			install.Receiver, "public_url = \"https://collector.lab:8443\"\nauthority.socket = \"/run/a.sock\"\n", nil,
+			fault.Config, "needs its own folder",
+		},
+		"a version as path": {
+			install.LabHost, "", func(o *install.Options) { o.Build.Version = "../../etc" }, fault.Failed,
+			"not a valid folder name",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newHarness(t)

@@ -79,8 +79,10 @@ func TestDryRun_ChangesNothing(t *testing.T) {
 	if diff := cmp.Diff(before, r.tree()); diff != "" || len(r.manager.calls) > 0 {
 		t.Error(diff, r.manager.calls)
 	}
-	for _, want := range []string{"+host = \"lab-01\"", "+ExecStart=/usr/local/bin/cis490 ship", "$ systemctl daemon-reload",
-		"$ systemctl start cis490-shipper.service"} {
+	for _, want := range []string{
+		"+host = \"lab-01\"", "+ExecStart=/usr/local/bin/cis490 ship", "$ systemctl daemon-reload",
+		"$ systemctl start cis490-shipper.service",
+	} {
 		if !strings.Contains(r.out.String(), want) {
 			t.Errorf("%q is not shown", want)
 		}

@@ -32,8 +32,10 @@ func TestSymlinks_AreResolvedOnce(t *testing.T) {
 		config          string
 	}{
 		{install.Receiver, "var/lib/cis490", "data_dir", "\ndata_dir = \"/big/disk\"\n", "public_url = \"https://collector.lab:8443\"\n"},
-		{install.Receiver, "var/lib/cis490-authority", "authority.dir", "\ndir = \"/big/disk\"\n",
-			"public_url = \"https://collector.lab:8443\"\n"},
+		{
+			install.Receiver, "var/lib/cis490-authority", "authority.dir", "\ndir = \"/big/disk\"\n",
+			"public_url = \"https://collector.lab:8443\"\n",
+		},
 		{install.LabHost, "var/lib/cis490/data", "data_dir", "\ndata_dir = \"/big/disk\"\n", labConfig},
 		{install.LabHost, "etc/cis490/certs", "certs_dir", "\ncerts_dir = \"/big/disk\"\n", labConfig},
 	} {

@@ -52,8 +52,10 @@ func TestUninstall_LeavesDataAndTheSitesOwn(t *testing.T) {
 			t.Errorf("%s is left", path)
 		}
 	}
-	for _, kept := range []string{maskedTimer, units + "cis490-shipper.service.d/site.conf", "var/lib/cis490/data/shipped/receipts.jsonl",
-		"etc/cis490/lab-host.toml", "etc/cis490/certs/lab-host.pem"} {
+	for _, kept := range []string{
+		maskedTimer, units + "cis490-shipper.service.d/site.conf", "var/lib/cis490/data/shipped/receipts.jsonl",
+		"etc/cis490/lab-host.toml", "etc/cis490/certs/lab-host.pem",
+	} {
 		if !r.exists(kept) {
 			t.Errorf("%s is gone", kept)
 		}

@@ -119,8 +119,10 @@ func joined(t *testing.T, o checks.Options, at time.Time) {
 
 // about drops the checks that depend on the machine that runs the test.
 func about(checks []check.Check) []check.Check {
-	elsewhere := []string{"receiver.reachable", "authority.reachable", "version.installed", "kvm.device", "clock.synced", "users.exist",
-		"disk.inodes"}
+	elsewhere := []string{
+		"receiver.reachable", "authority.reachable", "version.installed", "kvm.device", "clock.synced", "users.exist",
+		"disk.inodes",
+	}
 	return slices.DeleteFunc(checks, func(c check.Check) bool { return slices.Contains(elsewhere, c.ID) })
 }
 
@@ -162,12 +164,18 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		want  string
 	}{
 		"nothing": {func(*testing.T, *checks.Options) {}, ""},
-		"not enrolled": {func(t *testing.T, o *checks.Options) { remove(t, *o, "lab-host.pem") },
-			"cert.expiry:skip cert.host:skip cert.present:fail cert.trusted:skip" + asks + " receiver.auth:skip"},
-		"no bearer": {func(t *testing.T, o *checks.Options) { remove(t, *o, "bearer") },
-			"bearer.present:fail" + asks + " receiver.auth:skip"},
-		"no CA certificate": {func(t *testing.T, o *checks.Options) { remove(t, *o, "ca.crt") },
-			"cert.trusted:fail" + asks + " receiver.auth:skip"},
+		"not enrolled": {
+			func(t *testing.T, o *checks.Options) { remove(t, *o, "lab-host.pem") },
+			"cert.expiry:skip cert.host:skip cert.present:fail cert.trusted:skip" + asks + " receiver.auth:skip",
+		},
+		"no bearer": {
+			func(t *testing.T, o *checks.Options) { remove(t, *o, "bearer") },
+			"bearer.present:fail" + asks + " receiver.auth:skip",
+		},
+		"no CA certificate": {
+			func(t *testing.T, o *checks.Options) { remove(t, *o, "ca.crt") },
+			"cert.trusted:fail" + asks + " receiver.auth:skip",
+		},
 		"another's name": {func(_ *testing.T, o *checks.Options) { o.Config.Host = "lab-02" }, "cert.host:fail"},
 		"expired": {func(_ *testing.T, o *checks.Options) {
 			at := now.Add(31 * 24 * time.Hour)
@@ -188,8 +196,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			}
 			enroll(t, *o, ca, "lab-01", now)
 		}, "cert.trusted:fail"},
-		"key of another": {func(t *testing.T, o *checks.Options) { put(t, *o, "lab-host.pem", "junk") },
-			"cert.expiry:fail cert.host:fail cert.present:fail cert.trusted:fail"},
+		"key of another": {
+			func(t *testing.T, o *checks.Options) { put(t, *o, "lab-host.pem", "junk") },
+			"cert.expiry:fail cert.host:fail cert.present:fail cert.trusted:fail",
+		},
 		"no commit": {func(_ *testing.T, o *checks.Options) { o.Build.Commit = "" }, "gate.commit:skip version.stamp:fail"},
 		"dirty":     {func(_ *testing.T, o *checks.Options) { o.Build.Dirty = true }, "version.stamp:warn"},
 		"gated": {func(_ *testing.T, o *checks.Options) {
@@ -218,12 +228,18 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			pong(o, func(p *wire.Pong) { p.FleetCheck = time.Time{} })
 			joined(t, *o, now.Add(-16*time.Minute))
 		}, "fleetcheck.fresh:warn"},
-		"bad bearer": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) },
-			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail"},
-		"receiver broken": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) },
-			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
-		"captive portal": {func(_ *testing.T, o *checks.Options) { refuse(o, wire.ErrNotOurs) },
-			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn"},
+		"bad bearer": {
+			func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.BadBearer, "")) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:fail",
+		},
+		"receiver broken": {
+			func(_ *testing.T, o *checks.Options) { refuse(o, wire.NewProblem(wire.NotReady, "")) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn",
+		},
+		"captive portal": {
+			func(_ *testing.T, o *checks.Options) { refuse(o, wire.ErrNotOurs) },
+			"clock.offset:skip fleetcheck.fresh:skip gate.commit:skip receiver.auth:warn",
+		},
 		"waits 30:01": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{Waiting: 1, Oldest: now.Add(-30*time.Minute - time.Second)})
 		}, "outbox.oldest:fail"},
@@ -254,10 +270,14 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"stuck": {func(_ *testing.T, o *checks.Options) {
 			o.Stuck = func() ([]ident.EpisodeID, error) { return []ident.EpisodeID{"01J00000000000000000000001"}, nil }
 		}, "episodes.stuck:warn"},
-		"accepted in the future": {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) },
-			"episodes.recent:warn"},
-		"nothing accepted": {func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) },
-			"episodes.recent:warn"},
+		"accepted in the future": {
+			func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(8 * time.Hour)}) },
+			"episodes.recent:warn",
+		},
+		"nothing accepted": {
+			func(_ *testing.T, o *checks.Options) { queue(o, wire.Queue{LastShipped: now.Add(-31 * time.Minute)}) },
+			"episodes.recent:warn",
+		},
 		"just woken": {func(_ *testing.T, o *checks.Options) {
 			queue(o, wire.Queue{LastShipped: now.Add(-9 * time.Hour)})
 			o.Awake = func() time.Duration { return time.Minute }
@@ -316,15 +336,21 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"timer stopped": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "b.timer", func(u *machine.Unit) { u.Active = "inactive" })
 		}, "timers.scheduled:fail"},
-		"timer elapsed": {func(_ *testing.T, o *checks.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) },
-			"timers.scheduled:fail"},
+		"timer elapsed": {
+			func(_ *testing.T, o *checks.Options) { unit(o, "b.timer", func(u *machine.Unit) { u.Sub = "elapsed" }) },
+			"timers.scheduled:fail",
+		},
 		"timer's run failed": {func(_ *testing.T, o *checks.Options) {
 			unit(o, "b.service", func(u *machine.Unit) { u.Result, u.Code = "exit-code", 1 })
 		}, "timers.result:warn"},
-		"no systemd": {func(_ *testing.T, o *checks.Options) { o.Systemd = none{} },
-			"timers.result:skip timers.scheduled:skip units.active:skip units.enabled:skip units.restarts:skip"},
-		"systemd is broken": {func(_ *testing.T, o *checks.Options) { o.Systemd = broken{} },
-			"timers.result:warn timers.scheduled:fail units.active:fail units.enabled:fail units.restarts:warn"},
+		"no systemd": {
+			func(_ *testing.T, o *checks.Options) { o.Systemd = none{} },
+			"timers.result:skip timers.scheduled:skip units.active:skip units.enabled:skip units.restarts:skip",
+		},
+		"systemd is broken": {
+			func(_ *testing.T, o *checks.Options) { o.Systemd = broken{} },
+			"timers.result:warn timers.scheduled:fail units.active:fail units.enabled:fail units.restarts:warn",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := healthy(t)

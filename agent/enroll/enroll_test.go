@@ -32,8 +32,10 @@ func TestEnroll_FirstThenNothingThenRenewal(t *testing.T) {
 	if got := l.names(); got != "bearer ca.crt lab-host.pem release-keys" {
 		t.Errorf("files: %s", got)
 	}
-	for name, want := range map[string]os.FileMode{client.PairFile: 0o600, client.BearerFile: 0o600, client.CAFile: 0o644,
-		enroll.ReleaseKeysFile: 0o644} {
+	for name, want := range map[string]os.FileMode{
+		client.PairFile: 0o600, client.BearerFile: 0o600, client.CAFile: 0o644,
+		enroll.ReleaseKeysFile: 0o644,
+	} {
 		fi, err := os.Stat(filepath.Join(l.dir, name))
 		if err != nil || fi.Mode() != want {
 			t.Errorf("%s: mode %v, %v", name, fi.Mode(), err)

@@ -198,8 +198,10 @@ type lab struct {
 }
 
 func newLab(t testing.TB) *lab {
-	return &lab{t: t, dir: t.TempDir(), peer: newPeer(t), fs: disk.OS{}, now: time.Now,
-		probe: func(context.Context, string) error { return nil }}
+	return &lab{
+		t: t, dir: t.TempDir(), peer: newPeer(t), fs: disk.OS{}, now: time.Now,
+		probe: func(context.Context, string) error { return nil },
+	}
 }
 
 func (l *lab) join(secret string) {

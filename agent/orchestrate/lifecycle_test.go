@@ -92,8 +92,10 @@ func TestOnce_AWorkloadReachesNoFurtherThanItsFolder(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(episodes, other), 0o770); err != nil {
 		t.Fatal(err)
 	}
-	files := []string{filepath.Join(episodes, other, episode.DoneMarker), filepath.Join(episodes, other, episode.MetaFile),
-		filepath.Join(episodes, ".counter")}
+	files := []string{
+		filepath.Join(episodes, other, episode.DoneMarker), filepath.Join(episodes, other, episode.MetaFile),
+		filepath.Join(episodes, ".counter"),
+	}
 	for _, f := range files {
 		if err := os.WriteFile(f, []byte("7\n"), 0o666); err != nil {
 			t.Fatal(err)

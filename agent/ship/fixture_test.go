@@ -57,8 +57,10 @@ func (h *host) record(c ident.Commit) ident.EpisodeID {
 	h.n++
 	id := ident.EpisodeID(fmt.Sprintf("01J%023d", h.n))
 	dir := filepath.Join(h.dir, "episodes", string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: episode.MetaSchema, Episode: id, Host: clienttest.Host,
-		Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: c}, Verdict: episode.Accepted})
+	meta, err := json.Marshal(episode.Meta{
+		SchemaVersion: episode.MetaSchema, Episode: id, Host: clienttest.Host,
+		Experiment: ident.Digest(strings.Repeat("0", 64)), Code: episode.Code{Commit: c}, Verdict: episode.Accepted,
+	})
 	err = errors.Join(err, os.MkdirAll(dir, 0o770),
 		os.WriteFile(filepath.Join(dir, episode.MetaFile), meta, 0o660),
 		os.WriteFile(filepath.Join(dir, "telemetry-proc.jsonl"), fmt.Appendf(nil, `{"n":%d}`+"\n", h.n), 0o660),

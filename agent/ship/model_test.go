@@ -135,8 +135,10 @@ func (m *model) now() time.Time { return time.Now().Add(m.clock) }
 func tarballOf(id ident.EpisodeID, meta []byte) []byte {
 	var plain bytes.Buffer
 	w := tar.NewWriter(&plain)
-	_ = w.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: string(id) + "/" + episode.MetaFile, Size: int64(len(meta)),
-		Mode: 0o644}) // to memory
+	_ = w.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeReg, Name: string(id) + "/" + episode.MetaFile, Size: int64(len(meta)),
+		Mode: 0o644,
+	}) // to memory
 	_, _ = w.Write(meta)
 	_ = w.Close()
 	n := plain.Len()

@@ -43,8 +43,10 @@ func packing(t testing.TB) spool.Packing {
 func record(t *testing.T, fsys disk.FS, id ident.EpisodeID) {
 	t.Helper()
 	at := path.Join(dir, "episodes", string(id))
-	meta, err := json.Marshal(episode.Meta{SchemaVersion: 1, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
-		Code: episode.Code{Commit: commit}})
+	meta, err := json.Marshal(episode.Meta{
+		SchemaVersion: 1, Episode: id, Host: "lab-01", Experiment: ident.Digest(strings.Repeat("0", 64)),
+		Code: episode.Code{Commit: commit},
+	})
 	err = errors.Join(err, disk.MkdirAll(fsys, at, 0o770),
 		disk.ReplaceBytes(fsys, path.Join(at, episode.MetaFile), 0o660, meta),
 		disk.ReplaceBytes(fsys, path.Join(at, episode.DoneMarker), 0o660, nil))
@@ -54,8 +56,10 @@ func record(t *testing.T, fsys disk.FS, id ident.EpisodeID) {
 }
 
 func open(fsys disk.FS) (*spool.Spool, error) {
-	return spool.Open(spool.Options{FS: fsys, Dir: dir, Now: func() time.Time { return time.Unix(1.7e9, 0) },
-		Logger: slog.New(slog.DiscardHandler)})
+	return spool.Open(spool.Options{
+		FS: fsys, Dir: dir, Now: func() time.Time { return time.Unix(1.7e9, 0) },
+		Logger: slog.New(slog.DiscardHandler),
+	})
 }
 
 // step is a transition with the states before and after it.
@@ -154,8 +158,10 @@ func history(t *testing.T, s *spool.Spool) {
 	t.Helper()
 	for n := range 120 {
 		id := ident.EpisodeID(fmt.Sprintf("00J%023d", n))
-		err := retireOne(s, spool.Acknowledged{Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))},
-			Receipt: wire.Receipt{Episode: id}})
+		err := retireOne(s, spool.Acknowledged{
+			Tarball: spool.Tarball{Episode: id, Digest: ident.Digest(strings.Repeat("0", 64))},
+			Receipt: wire.Receipt{Episode: id},
+		})
 		if err := errors.Join(err, s.Prune(id)); err != nil {
 			t.Fatal(err)
 		}

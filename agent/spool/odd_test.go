@@ -78,8 +78,10 @@ func TestScan_OddNames(t *testing.T) {
 	if err != nil || len(found.Whole) != 1 || found.Whole[0] != good || len(found.Stuck) != 0 {
 		t.Errorf("found %+v, %v; want %s alone", found, err, good)
 	}
-	for _, id := range []ident.EpisodeID{"01J00000000000000000000001", "01J00000000000000000000002", "01J00000000000000000000003",
-		"01J00000000000000000000007"} {
+	for _, id := range []ident.EpisodeID{
+		"01J00000000000000000000001", "01J00000000000000000000002", "01J00000000000000000000003",
+		"01J00000000000000000000007",
+	} {
 		if r.Done(id) || r.Waits(id) {
 			t.Errorf("%s waits", id)
 		}

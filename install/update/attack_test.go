@@ -229,8 +229,10 @@ func TestRemote_WithoutAnythingToVerifyWith(t *testing.T) {
 		"another CA":        func() (*x509.CertPool, error) { return x509.NewCertPool(), nil },
 	} {
 		r, _, s := remote(t)
-		r.source = &update.Remote{URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: time.Second, Roots: roots,
-			Log: slog.New(slog.NewTextHandler(&r.log, nil))}
+		r.source = &update.Remote{
+			URL: s.URL, Host: "lab-01", OS: "linux", Arch: "amd64", Idle: time.Second, Roots: roots,
+			Log: slog.New(slog.NewTextHandler(&r.log, nil)),
+		}
 		r.publish("v2", 2)
 		r.run()
 		r.want(name, "v2", "v1")

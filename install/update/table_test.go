@@ -59,8 +59,10 @@ var trials = map[string]struct {
 			return []update.Daemon{{Name: "ship", Active: v != "v2", Why: "crashed"}}
 		}
 	}, "release: ship does not run: crashed", "v1"},
-	"its install fails": {func(r *harness) { r.converge = failsFor("v2", errors.New("cut off")) },
-		"release: its install failed: cut off", "v1"},
+	"its install fails": {
+		func(r *harness) { r.converge = failsFor("v2", errors.New("cut off")) },
+		"release: its install failed: cut off", "v1",
+	},
 	"it does not run here": {func(r *harness) {
 		r.at = func(step string) {
 			r.selfTest = nil

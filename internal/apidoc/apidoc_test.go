@@ -32,10 +32,16 @@ func TestCheck_CanFail(t *testing.T) {
 		{"another type", "GET", "/healthz", 200, http.Header{"Content-Type": {"text/html"}}, `{"status":"ok"}`, false},
 		{"no such path", "GET", "/health", 200, nil, `{"status":"ok"}`, false},
 		{"no such method", "POST", "/healthz", 200, nil, `{"status":"ok"}`, false},
-		{"busy", "PUT", "/v1/episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", 429,
-			http.Header{"Content-Type": {"application/problem+json"}, "Retry-After": {"5"}}, problem, true},
-		{"busy, for how long?", "PUT", "/v1/episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", 429,
-			http.Header{"Content-Type": {"application/problem+json"}}, problem, false},
+		{
+			"busy", "PUT", "/v1/episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", 429,
+			http.Header{"Content-Type": {"application/problem+json"}, "Retry-After": {"5"}},
+			problem, true,
+		},
+		{
+			"busy, for how long?", "PUT", "/v1/episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst", 429,
+			http.Header{"Content-Type": {"application/problem+json"}},
+			problem, false,
+		},
 		{"no time", "GET", "/v1/alerts", 200, nil, `{"open":[],"fleet_check":"yesterday"}`, false},
 	} {
 		if c.header == nil {

@@ -133,8 +133,10 @@ func TestParse_UnknownKeyIsToldButDoesNotStop(t *testing.T) {
 	if c.Host != "lab-01" || len(unknown) != 2 {
 		t.Fatalf("host %q, unknown %v", c.Host, unknown)
 	}
-	for i, want := range []string{`x:1:1: hots: unknown key (did you mean "host"?)`,
-		`x:8:1: ship.ping_evry: unknown key (did you mean "ship.ping_every"?)`} {
+	for i, want := range []string{
+		`x:1:1: hots: unknown key (did you mean "host"?)`,
+		`x:8:1: ship.ping_evry: unknown key (did you mean "ship.ping_every"?)`,
+	} {
 		if got := unknown[i].Error(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -156,8 +158,10 @@ func FuzzParse(f *testing.F) {
 // TestErrors_ShowNoValue: a secret in the wrong place is in no error, whatever key it
 // stands under and whatever type it has.
 func TestErrors_ShowNoValue(t *testing.T) {
-	secrets := []string{`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`,
-		"\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret"}
+	secrets := []string{
+		`"s3cret"`, `"smtp://u:s3cret@mail.example/?from=x"`, `"https://u:s3cret@h/p?token=s3cret"`,
+		"\"\"\"-----BEGIN PRIVATE KEY-----\ns3cret\n\"\"\"", `["s3cret"]`, `{ s3cret = 1 }`, "s3cret",
+	}
 	for _, key := range []string{
 		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url",
 		"authority.listen",

@@ -70,8 +70,13 @@ func TestReadOverview(t *testing.T) {
 }
 
 func TestCurve_Buckets(t *testing.T) {
-	c := episode.Curve{Points: []episode.Point{{Mono: 0, Value: 1}, {Mono: 10, Value: 3}, {Mono: 40, Value: 5}, {Mono: 45, Value: 7},
-		{Mono: 100, Value: 9}}}
+	c := episode.Curve{Points: []episode.Point{
+		{Mono: 0, Value: 1},
+		{Mono: 10, Value: 3},
+		{Mono: 40, Value: 5},
+		{Mono: 45, Value: 7},
+		{Mono: 100, Value: 9},
+	}}
 	got := c.Buckets(10, 100)
 	want := []float64{1, 3, 3, 5, 6, 7, 7, math.NaN(), 9, 9} // points are 25 apart, usually
 	for i := range want {

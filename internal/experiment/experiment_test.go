@@ -97,18 +97,26 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"wrong type":  {edit("weight = 1", `weight = "much"`), "x:5:10: "},
 		"unknown key": {edit("weight = 1", "wieght = 1"), `x:5:1: profile.wieght: unknown key (did you mean "profile.weight"?)`},
 		"missing key": {edit("weight = 1\n", ""), "x:3:3: profile[0].weight: want 1 to 1000000, got 0"},
-		"unknown phase key": {edit(`budget = "5s"`, `budgte = "5s"`),
-			`x:10:1: profile.phase.budgte: unknown key (did you mean "profile.phase.budget"?)`},
+		"unknown phase key": {
+			edit(`budget = "5s"`, `budgte = "5s"`),
+			`x:10:1: profile.phase.budgte: unknown key (did you mean "profile.phase.budget"?)`,
+		},
 		"no command": {edit(`command = ["/bin/true"]`, "command = []"), "x:6:1: profile[0].command: want a program"},
-		"both": {edit("budget = \"5s\"\n", "budget = \"5s\"\n[profile.machine]\nkernel = \"/k\"\n"),
-			"x:6:1: profile[0].command: want a command or a machine, got both"},
+		"both": {
+			edit("budget = \"5s\"\n", "budget = \"5s\"\n[profile.machine]\nkernel = \"/k\"\n"),
+			"x:6:1: profile[0].command: want a command or a machine, got both",
+		},
 		"empty machine":   {guest("memory = \"1 GiB\""), "x:6:2: profile[0].machine.kernel: want a kernel or a disk"},
 		"initrd alone":    {guest("disk = \"/d\"\ninitrd = \"/i\""), "profile[0].machine.kernel: initrd and append want a kernel"},
 		"relative kernel": {guest(`kernel = "vmlinuz"`), `x:7:1: profile[0].machine.kernel: want an absolute, clean path, got "vmlinuz"`},
-		"little memory": {guest("kernel = \"/k\"\nmemory = \"1 MiB\""),
-			"x:8:1: profile[0].machine.memory: want 16 MiB to 1 TiB, got 1.0 MiB"},
-		"misspelt memory": {guest("kernel = \"/k\"\nmemroy = \"1 GiB\""),
-			`x:8:1: profile.machine.memroy: unknown key (did you mean "profile.machine.memory"?)`},
+		"little memory": {
+			guest("kernel = \"/k\"\nmemory = \"1 MiB\""),
+			"x:8:1: profile[0].machine.memory: want 16 MiB to 1 TiB, got 1.0 MiB",
+		},
+		"misspelt memory": {
+			guest("kernel = \"/k\"\nmemroy = \"1 GiB\""),
+			`x:8:1: profile.machine.memroy: unknown key (did you mean "profile.machine.memory"?)`,
+		},
 		"many cpus":        {guest("kernel = \"/k\"\ncpus = 65"), "x:8:1: profile[0].machine.cpus: want 1 to 64, got 65"},
 		"qmp of a command": {edit("proc_hz = 20", "qmp_hz = 20"), "x:18:1: profile[1].collectors.qmp_hz: only a [profile.machine] has QMP"},
 		"bad name":         {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
@@ -118,11 +126,15 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"bad duration":     {edit(`"5s"`, `"5 parsecs"`), "x:10:10: "},
 		"no budget":        {edit("budget = \"5s\"\n", ""), "x:7:3: profile[0].phase[0].budget: want the longest duration"},
 		"too long":         {last(`"1m"`, `"25h"`), "x:11:3: profile[1].phase: the budgets add up"},
-		"first event": {edit(`event = "start"`, `event = "go"`),
-			`x:9:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`},
+		"first event": {
+			edit(`event = "start"`, `event = "go"`),
+			`x:9:1: profile[0].phase[0].event: the first phase begins at "start", got "go"`,
+		},
 		"second start": {edit(`event = "busy"`, `event = "start"`), `x:25:1: profile[1].phase[1].event: "start" is reserved`},
-		"failed phase": {last(`name = "busy"`, `name = "failed"`),
-			`x:24:1: profile[1].phase[1].name: "failed" is reserved for failed episodes`},
+		"failed phase": {
+			last(`name = "busy"`, `name = "failed"`),
+			`x:24:1: profile[1].phase[1].name: "failed" is reserved for failed episodes`,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := experiment.Parse("x", []byte(c.content))

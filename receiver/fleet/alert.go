@@ -10,11 +10,14 @@ import (
 	"cis490/receiver"
 )
 
-// Alert, Key and Held are the values of the domain that this package is about.
+// The values of the domain that this package is about.
 type (
+	// Alert is a row of the alerts.
 	Alert = receiver.Alert
-	Key   = receiver.AlertKey
-	Held  = receiver.OpenAlert
+	// Key names an alert.
+	Key = receiver.AlertKey
+	// Held is a firing alert in an opening row.
+	Held = receiver.OpenAlert
 )
 
 // The states of an alert, and the host of the receiver's own.

@@ -19,7 +19,9 @@ func TestJoin_OneWordForEachHost(t *testing.T) {
 	}
 	all := Join(Known{
 		Roster: []roster.Host{
-			{Name: "sick", State: roster.Active}, {Name: "gone", State: roster.Gone}, {Name: "pending", State: roster.Pending},
+			{Name: "sick", State: roster.Active},
+			{Name: "gone", State: roster.Gone},
+			{Name: "pending", State: roster.Pending},
 			{Name: "never", State: roster.Active},
 		},
 		Hosts: map[ident.Host]*contacts.Contact{
@@ -35,8 +37,14 @@ func TestJoin_OneWordForEachHost(t *testing.T) {
 		name   ident.Host
 		health Health
 	}{
-		{"sick", Sick}, {"muted", Silenced}, {"late", NotReporting}, {"never", NotReporting}, {"well", Healthy}, {"left", Off},
-		{"pending", Expected}, {"gone", Decommissioned},
+		{"sick", Sick},
+		{"muted", Silenced},
+		{"late", NotReporting},
+		{"never", NotReporting},
+		{"well", Healthy},
+		{"left", Off},
+		{"pending", Expected},
+		{"gone", Decommissioned},
 	}
 	if len(all) != len(want) {
 		t.Fatalf("%d hosts, want %d", len(all), len(want))

@@ -171,7 +171,7 @@ func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 		{16, []fleet.Alert{resolved("lab-1", fleet.Silent)}, "[RESOLVED] lab-1: silent"},
 		{17, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-3", fleet.Silent)}, ""},
 		{18, []fleet.Alert{resolved("lab-6", fleet.Silent)}, "lab-6 too: silent"}, // its end is news: it cannot wait
-		{19, down("lab-3"), "[RESOLVED] 3 hosts too: silent"},                          // lab-2, lab-3, lab-6: lab-3 is back already
+		{19, down("lab-3"), "[RESOLVED] 3 hosts too: silent"},                     // lab-2, lab-3, lab-6: lab-3 is back already
 		{30, nil, "lab-3 too: silent"},
 		{60, down("lab-7"), "lab-7: silent"},
 	} {
