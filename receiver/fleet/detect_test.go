@@ -272,6 +272,7 @@ func TestJudge_TheReceiverItself(t *testing.T) {
 		{ID: "ledger.index", Status: check.Fail, Hard: true, Detail: "owned by root", Fix: "chown"},
 		{ID: "units.restarts", Status: check.Warn},
 		{ID: "receiver.ready", Status: check.Fail, Hard: true, Fix: "look"},
+		{ID: "backup.age", Status: check.Warn, Detail: "made later than now"}, // by a wrong clock
 	}
 	f.Seen = map[Key]time.Time{{Host: Receiver, Symptom: DoctorFailing}: ago(time.Hour)}
 	for i := range 3 {

@@ -39,6 +39,10 @@ func receiverFindings(f *Facts) []Finding {
 		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: r})
 	}
 	if x, wrong := f.clockWrong(); wrong {
+		// A wrong clock does not know how old a backup is.
+		if !f.Held[Key{Host: Receiver, Symptom: BackupOld}].Firing {
+			out = slices.DeleteFunc(out, func(x Finding) bool { return x.Symptom == BackupOld })
+		}
 		out = append(out, x)
 	}
 	return out
