@@ -106,7 +106,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 // lasting is for how long a finding has to be there before it counts.
 func (f *Facts) lasting(symptom string) time.Duration {
 	switch symptom {
-	case DoctorFailing:
+	case DoctorFailing, BackupOld: // by then it is known whether the clock is wrong
 		return f.Limits.steady()
 	case StaleVersion:
 		return behindFor

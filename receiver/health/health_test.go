@@ -162,6 +162,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"backup of the future": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "last-backup.json"), `{"at":"2027-02-22T12:00:00Z"}`, 0o644)
 		}, "backup.age:warn"},
+		"CA of the future, never backed up": {func(t *testing.T, o *health.Options, _ map[string]string) {
+			remove(t, data(o, "last-backup.json"))
+			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(24*time.Hour))
+		}, "backup.age:skip"},
 		"open CA key": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},

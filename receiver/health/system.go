@@ -134,6 +134,8 @@ func (r *registry) backup(context.Context) check.Result {
 		since, what = ca.ModTime(), "none was made since the CA is there"
 	}
 	switch age := r.Now().Sub(since); {
+	case machine.Future(since, r.Now()) && !since.Equal(last.At): // the clock's fault, and no backup mends it
+		return check.Skipf("the CA was made at %s, which is later than now", since.UTC().Format(time.RFC3339))
 	case machine.Future(since, r.Now()):
 		return check.Warnf("%s, made at %s, which is later than now: how old it is cannot be told", what, since.UTC().Format(time.RFC3339))
 	case age > most:
