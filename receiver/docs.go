@@ -19,7 +19,7 @@ type Docs interface {
 	Load(name string, limit int64) ([]byte, error)
 	// Save replaces a document durably.
 	Save(name string, content []byte) error
-	// Remove removes a document; one that is not there is no error.
+	// Remove removes a document; it is not an error if there is none.
 	Remove(name string) error
 	// Stat describes a document, or returns fs.ErrNotExist.
 	Stat(name string) (Doc, error)

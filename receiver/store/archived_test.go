@@ -11,8 +11,8 @@ import (
 	"cis490/receiver/store"
 )
 
-// TestArchive_DamagedList: a list that another hand or the disk damaged is said to
-// be so, and neither it nor a tarball is touched.
+// TestArchive_DamagedList: Archive reports a damaged list, and changes neither the list
+// nor a tarball.
 func TestArchive_DamagedList(t *testing.T) {
 	dir := t.TempDir()
 	r := openT(t, disk.OS{}, dir)

@@ -113,7 +113,7 @@ func TestOpen_DamagedRow(t *testing.T) {
 	}
 	lines := bytes.SplitAfter(b, []byte("\n"))
 	copy(lines[1][70:], bytes.Repeat([]byte{0}, len(lines[1])-71)) // a block of zeros, the time still there
-	strange := []byte(`{"received_at":"2026-01-01T00:00:00Z","kind":"of another hand"}` + "\n")
+	strange := []byte(`{"received_at":"2026-01-01T00:00:00Z","kind":"of another program"}` + "\n")
 	if err := os.WriteFile(path, bytes.Join([][]byte{strange, lines[0], lines[1], lines[2]}, nil), 0o640); err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func (s *Store) recover() error {
 	for _, e := range entries {
 		it, ok := parseStaged(e.Name())
 		if !ok && !strings.HasSuffix(e.Name(), disk.Partial) {
-			s.o.Log.Warn("file of another hand among the staged uploads", "path", s.staged(e.Name()))
+			s.o.Log.Warn("unknown file among the staged uploads", "path", s.staged(e.Name()))
 			continue
 		}
 		staged, err := s.o.FS.Lstat(s.staged(e.Name()))

@@ -28,7 +28,7 @@ func newStaged(u receiver.Upload) stagedUpload {
 	}
 }
 
-// parseStaged reads a staged name back; ok is false for a file of another hand.
+// parseStaged reads a staged name back; ok is false for any other file.
 func parseStaged(name string) (it stagedUpload, ok bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) != 5 {
