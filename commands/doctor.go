@@ -242,14 +242,9 @@ func blank(terminal bool) string {
 	return "    "
 }
 
-// doctorSummary runs a role's checks and prints the short form at the end of an install:
-// the numbers, then the problems with their fixes.
-func (a *app) doctorSummary(ctx context.Context, w io.Writer, role string) error {
-	path := config.LabHostPath
-	if role == roleReceiver {
-		path = config.ReceiverPath
-	}
-	r := a.examine(ctx, a.checksOf(roleConfig{role, path}, false))
+// doctorSummary prints the short form of a report: the numbers, then the problems with
+// their fixes.
+func doctorSummary(w io.Writer, r check.Report) error {
 	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r.Summary)); err != nil {
 		return err
 	}

@@ -71,8 +71,7 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	o := install.Options{
 		Role: role, Root: c.String("root"), Binary: binary, Build: a.env.Build,
 		PublicURL: c.String("public-url"), CACert: c.String("ca-cert"), CAKey: c.String("ca-key"), NoStart: c.Bool("no-start"), Out: a.env.Out,
-		// Findings of doctor are printed, but do not fail the install.
-		Summary: func(ctx context.Context, w io.Writer) error { return a.doctorSummary(ctx, w, string(role)) },
+		Summary: func(ctx context.Context, w io.Writer) error { return a.installed(ctx, w, string(role)) },
 	}
 	if c.IsSet("update") {
 		o.Update = true

@@ -243,7 +243,7 @@ func (a *app) statusLabHost(ctx context.Context, p roleConfig, asJSON bool) erro
 	if s.Queue, err = labchecks.Figures(disk.OS{}, o.Config.DataDir); err != nil {
 		return err
 	}
-	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit", "update.state"}
+	shown := []string{"units.active", "cert.expiry", "receiver.auth", "gate.commit", "update.state", "version.offered"}
 	var some []check.Check
 	for _, id := range shown {
 		if k, ok := registry(all)(id); ok {

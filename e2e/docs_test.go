@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -134,9 +135,28 @@ func newDesk(t *testing.T, names ...string) *desk {
 		m.Run("useradd -m ada && echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada")
 		if strings.HasPrefix(m.Name, "collector") {
 			m.Push(lab.Binary(t), "/home/ada/bin/cis490") // what make build leaves
+			d.pushRelease(m)                              // what make dist leaves
 		}
 	}
 	return d
+}
+
+// pushRelease puts a signed release directory on a machine.
+func (d *desk) pushRelease(m *lab.Host) {
+	d.t.Helper()
+	binary, dir := lab.Binary(d.t), d.t.TempDir()
+	sign := fmt.Sprintf("cp %[1]s %[2]s/cis490-linux-%[3]s && %[1]s release sign --keys %[4]s --seq 1"+
+		" --version 0.0.0-lab --commit $(git rev-parse HEAD) %[2]s", binary, dir, runtime.GOARCH, d.t.TempDir())
+	if out, err := exec.Command("sh", "-c", sign).CombinedOutput(); err != nil {
+		d.t.Fatalf("sign a release: %v\n%s", err, out)
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	for _, e := range entries {
+		m.Push(filepath.Join(dir, e.Name()), "/home/ada/dist/0.0.0-lab/"+e.Name())
+	}
 }
 
 // as runs a step's command as that person, who waits a minute at most, and watches
@@ -227,6 +247,29 @@ func TestReadme(t *testing.T) {
 	if took := time.Since(began); took > 10*time.Minute {
 		t.Errorf("from nothing to a healthy fleet: %s", took)
 	}
+	// What is not done yet is a warning with its fix, and no longer one once it is done.
+	checks := map[string]string{
+		"release.published": "sudo cis490 release publish", "notify.target": "/etc/cis490/notify", "backup.made": "sudo cis490 backup",
+	}
+	warned := func(want bool) {
+		t.Helper()
+		out := d.rx.Run("cis490 doctor")
+		for id, fix := range checks {
+			_, row, found := strings.Cut(out, "warn  "+id)
+			_, row, _ = strings.Cut(row, "\n")
+			row, _, _ = strings.Cut(row, "\n")
+			if found != want || want && (!strings.Contains(row, "fix: on the receiver: ") || !strings.Contains(row, fix)) {
+				t.Errorf("warning of %s: %t, want %t, with its fix %q:\n%s", id, found, want, fix, out)
+			}
+		}
+	}
+	warned(true)
+	if out := d.hosts[0].Run("cis490 status"); !strings.Contains(out, "no release published yet") {
+		t.Errorf("a host does not say that there is no release:\n%s", out)
+	}
+	d.follow(stepsOf(t, "../README.md", "## Before you leave it alone"))
+	warned(false)
+	d.hosts[0].Eventually(2*time.Minute, "the release reaches the host", "! cis490 status | grep 'no release published yet'")
 }
 
 // TestDocs follows the quickstart on fresh machines, and then every other page on

@@ -27,6 +27,9 @@ const (
 	ReceiverPath = "/etc/cis490/receiver.toml"
 )
 
+// NotifyURLsPath is the default of [notify] urls_file. A missing file there is not an error.
+const NotifyURLsPath = "/etc/cis490/notify"
+
 // Error is an error in a config file.
 type Error struct {
 	File      string

@@ -118,7 +118,7 @@ func DefaultReceiver() Receiver {
 		},
 		Update:  DefaultUpdate(),
 		Rollout: Rollout{CanaryHeard: hours(1), Downloads: 16},
-		Notify:  Notify{RepeatAfter: hours(4)},
+		Notify:  Notify{URLsFile: NotifyURLsPath, RepeatAfter: hours(4)},
 	}
 }
 

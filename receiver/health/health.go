@@ -79,6 +79,7 @@ func Checks(o Options) []check.Check {
 		Run: func(context.Context) check.Result { return machine.Config(r.Path, r.Err, r.Unknown) },
 	}}
 	all = append(all, r.servers()...)
+	all = append(all, r.setup()...)
 	all = append(all, machine.UnitChecks(r.Systemd, r.Units, "receiver", "cis490 install receiver", r.Now)...)
 	all = append(all, r.ledgers()...)
 	return append(all, r.system()...)

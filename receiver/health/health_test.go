@@ -65,8 +65,8 @@ func healthy(t *testing.T, serve map[string]string) health.Options {
 	for i := 1; i <= 2; i++ {
 		write(t, tarball(o, i), "body", 0o640)
 	}
-	o.Config.Notify.HeartbeatURL = "https://beat.example/secret"
-	write(t, filepath.Join(o.Config.DataDir, "notify.json"), `{"heartbeat":{"last_success":"2026-03-01T11:59:00Z"}}`, 0o640)
+	o.Config.Notify.HeartbeatURL, o.Config.Notify.WebhookURL = "https://beat.example/secret", "https://hook.example/secret"
+	write(t, filepath.Join(o.Config.DataDir, "notify.json"), `{"heartbeat":{"last_success":"2026-03-01T11:59:00Z"},"webhook":{"last_success":"2026-03-01T11:59:00Z"}}`, 0o640)
 	return o
 }
 
@@ -165,11 +165,11 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"CA of the future, never backed up": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			remove(t, data(o, "last-backup.json"))
 			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(24*time.Hour))
-		}, "backup.age:skip"},
+		}, "backup.age:skip backup.made:warn"},
 		"open CA key": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},
-		"nobody is told": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Notify.HeartbeatURL = "" }, "notifier.last:skip"},
+		"nobody is told": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Notify = config.Notify{} }, "notifier.last:skip notify.target:warn"},
 		"never told":     {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:skip"},
 		"deaf for 15 min": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:45:00Z"}}`, 0o640)
@@ -187,11 +187,11 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"backup older than 7 days": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "last-backup.json"), `{"at":"2026-02-22T11:59:59Z"}`, 0o644)
 		}, "backup.age:warn"},
-		"no backup in 30 days": {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "last-backup.json")) }, "backup.age:warn"},
+		"no backup in 30 days": {func(t *testing.T, o *health.Options, _ map[string]string) { remove(t, data(o, "last-backup.json")) }, "backup.age:warn backup.made:warn"},
 		"no backup, new CA": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			remove(t, data(o, "last-backup.json"))
 			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(-7*24*time.Hour))
-		}, "backup.age:skip"},
+		}, "backup.age:skip backup.made:warn"},
 		"backup of another CA": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			write(t, data(o, "last-backup.json"), `{"at":"2026-02-20T12:00:00Z"}`, 0o644)
 			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(-8*24*time.Hour))
@@ -199,10 +199,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"backed up elsewhere": {func(t *testing.T, o *health.Options, _ map[string]string) {
 			remove(t, data(o, "last-backup.json"))
 			o.Config.Fleet.BackupOld = 0
-		}, "backup.age:skip"},
+		}, "backup.age:skip backup.made:skip"},
 		"open token":    {func(t *testing.T, o *health.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn"},
 		"disk full":     {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 }, "disk.days:warn disk.reserve:fail"},
-		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip machine.fit:skip notifier.last:skip operator.token:skip receiver.ready:skip releases.signed:skip rows.files:skip server.cert:skip"},
+		"broken config": {func(_ *testing.T, o *health.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip backup.made:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip machine.fit:skip notifier.last:skip notify.target:skip operator.token:skip receiver.ready:skip release.published:skip releases.signed:skip rows.files:skip server.cert:skip"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := map[string]string{"/readyz": "ok", "/v1/health": "ok", gate: head}
@@ -210,7 +210,7 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			c.spoil(t, &o, serve)
 			var got []string
 			for _, r := range check.Run(t.Context(), health.Checks(o)) {
-				if r.Status != check.Pass && r.ID != "clock.synced" && (r.ID != "releases.signed" || name == "broken config") && !strings.HasPrefix(r.ID, "units.") && !strings.HasPrefix(r.ID, "timers.") {
+				if r.Status != check.Pass && r.ID != "clock.synced" && (r.ID != "releases.signed" && r.ID != "release.published" || name == "broken config") && !strings.HasPrefix(r.ID, "units.") && !strings.HasPrefix(r.ID, "timers.") {
 					got = append(got, fmt.Sprintf("%s:%s", r.ID, r.Status))
 				}
 				if strings.Contains(r.Detail, "secret") {

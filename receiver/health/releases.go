@@ -23,7 +23,7 @@ func (r *registry) releases(context.Context) check.Result {
 	case err != nil:
 		return machine.Unreadable(err)
 	case len(all) == 0:
-		return check.Skipf("no signed release is published: hosts do not update")
+		return check.Skipf("no release is published yet")
 	}
 	keys, err := disk.ReadFile(disk.OS{}, r.authority("release-keys"), maxKeys)
 	if errors.Is(err, fs.ErrNotExist) {

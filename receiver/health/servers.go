@@ -88,7 +88,7 @@ func (r *registry) notifier(context.Context) check.Result {
 		names = append(names, notify.Heartbeat)
 	}
 	if len(names) == 0 {
-		return check.Skipf("[notify] names nobody: alerts go to the journal only")
+		return check.Skipf("[notify] has no target")
 	}
 	states, err := notify.Read(r.Backend.Docs)
 	if err != nil {

@@ -15,6 +15,9 @@ import (
 	"cis490/receiver/backup"
 )
 
+// backupFix is the command that makes a backup.
+const backupFix = "sudo cis490 backup   # then move the file to another machine: it holds the CA key"
+
 // warnDays is how many days ahead a full disk is told.
 const warnDays = 3
 
@@ -54,7 +57,7 @@ func (r *registry) system() []check.Check {
 	rest := []check.Check{
 		{
 			ID: "backup.age", Title: "Backup is recent", Severity: check.Soft,
-			Fix: here + "sudo cis490 backup   # then move the file to another machine: it holds the CA key",
+			Fix: here + backupFix,
 			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without one a lost disk means a new token for every host, by hand.",
 			Run: r.needsConfig(r.backup),
 		},

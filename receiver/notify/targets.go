@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"net/http"
 	"net/url"
@@ -43,7 +44,8 @@ func Targets(c config.Notify) []Target {
 	if c.URLsFile != "" {
 		guardLibrary()
 		urls, err := readURLs(c.URLsFile)
-		if err != nil {
+		unset := c.URLsFile == config.NotifyURLsPath && errors.Is(err, fs.ErrNotExist) // the default
+		if err != nil && !unset {
 			all = append(all, Target{Name: "urls_file", Always: true, Sync: func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error { return err }})
 		}
 		for _, u := range urls {
