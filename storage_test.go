@@ -22,7 +22,7 @@ func TestStorage_IsBehindTheBackend(t *testing.T) {
 		"receiver/archive":   "writes copies to a folder elsewhere",
 		"receiver/backup":    "saves and restores the files of the local backend, the config and the authority",
 		"receiver/gate":      "follows the config file",
-		"receiver/health":    "judges config, keys and certificates on this machine",
+		"receiver/checks":    "judges config, keys and certificates on this machine",
 		"receiver/notify":    "reads files of secrets that the config names",
 	}
 	files := []string{"os", "path/filepath", "cis490/internal/disk", "cis490/internal/ledger"}

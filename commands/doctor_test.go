@@ -17,13 +17,13 @@ import (
 	labchecks "cis490/agent/checks"
 	"cis490/internal/check"
 	"cis490/internal/pki"
-	rxhealth "cis490/receiver/health"
+	rxchecks "cis490/receiver/checks"
 )
 
 // registries are the checks of both roles.
 func registries() map[string][]check.Check {
 	return map[string][]check.Check{
-		"Lab host": labchecks.Checks(labchecks.Options{}), "Receiver": rxhealth.Checks(rxhealth.Options{}),
+		"Lab host": labchecks.Checks(labchecks.Options{}), "Receiver": rxchecks.Checks(rxchecks.Options{}),
 	}
 }
 

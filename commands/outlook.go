@@ -12,7 +12,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 )
 
 // fleetSource is where fleet-check, and who explains a host, read their facts.
@@ -29,7 +29,7 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 }
 
 // gate follows the config at a path, and the releases.
-func (a *app) gate(fsys disk.FS, path string, releases *release.Rollout, log *slog.Logger) *gate.Gate {
+func (a *app) gate(fsys disk.FS, path string, releases *rollout.Controller, log *slog.Logger) *gate.Gate {
 	return gate.New(gate.Options{
 		Own: a.env.Build.Commit, FS: fsys, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: log.With("component", "gate"),
 	})

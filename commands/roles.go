@@ -33,7 +33,7 @@ import (
 	"cis490/internal/peercred"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
-	rxhealth "cis490/receiver/health"
+	rxchecks "cis490/receiver/checks"
 )
 
 // The roles in reports.
@@ -158,9 +158,9 @@ func (a *app) offered(ctx context.Context, conf config.LabHost) (string, error) 
 }
 
 // receiverChecks returns the registry of a receiver, with its inputs.
-func (a *app) receiverChecks(p roleConfig, deep bool) (rxhealth.Options, []check.Check) {
+func (a *app) receiverChecks(p roleConfig, deep bool) (rxchecks.Options, []check.Check) {
 	conf, unknown, err := config.LoadReceiver(p.path)
-	o := rxhealth.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
+	o := rxchecks.Options{Path: p.path, Config: conf, Err: err, Unknown: unknown, Build: a.env.Build, Now: time.Now, Deep: deep}
 	if err == nil {
 		o.Client, o.Base = localClient(conf)
 		o.Backend = stored(conf, p.path)
@@ -169,7 +169,7 @@ func (a *app) receiverChecks(p roleConfig, deep bool) (rxhealth.Options, []check
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver)
 		o.User, o.AuthorityUser = "cis490", "cis490-ca"
 	}
-	return o, rxhealth.Checks(o)
+	return o, rxchecks.Checks(o)
 }
 
 // localClient returns a client of this machine's serve and authority, whatever the public

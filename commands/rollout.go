@@ -14,7 +14,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 	"cis490/receiver/store"
 )
 
@@ -23,22 +23,22 @@ const installDir = "/opt/cis490"
 
 // rollout opens what hosts are offered. On a receiver that runs from elsewhere
 // (a demo) nothing keeps this machine up to date, and nothing is said of it.
-func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *release.Rollout {
-	return release.Open(release.Options{
+func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *rollout.Controller {
+	return rollout.Open(rollout.Options{
 		Releases: back.Releases, Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
-		Known: func() (map[ident.Host]release.Told, error) { return told(back) },
+		Known: func() (map[ident.Host]rollout.Report, error) { return told(back) },
 		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
 	})
 }
 
 // told returns what hosts said before this start of serve.
-func told(back receiver.Backend) (map[ident.Host]release.Told, error) {
-	all := map[ident.Host]release.Told{}
+func told(back receiver.Backend) (map[ident.Host]rollout.Report, error) {
+	all := map[ident.Host]rollout.Report{}
 	book, err := contacts.Read(back.Docs)
 	book.Bridge(clock.Read(disk.OS{})())
 	for h, c := range book.Hosts {
-		all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
+		all[h] = rollout.Report{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 	}
 	return all, err
 }

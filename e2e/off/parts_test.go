@@ -63,7 +63,7 @@ var parts = map[string]without{
 		"	if err := r.gate.ask(ctx); err != nil {\n		return err\n	}\n", "",
 	},
 	"03_EmptyList": {
-		"telling a list that is not known from one that is empty", "receiver/release/release.go",
+		"telling a list that is not known from one that is empty", "receiver/rollout/rollout.go",
 		"	if r.unread != nil {\n		return nil, r.unread\n	}\n", "",
 	},
 	"04_IndexOwnedByRoot": {
@@ -99,7 +99,7 @@ var parts = map[string]without{
 		`back := filepath.Join("versions", t.From)`, `back := filepath.Join("versions", t.Folder)`,
 	},
 	"10_CanaryOff": {
-		"a second canary when the first falls silent", "receiver/release/step.go",
+		"a second canary when the first falls silent", "receiver/rollout/step.go",
 		"maxCanaries = 3", "maxCanaries = 1",
 	},
 	"11_PowerCutReceiver": {

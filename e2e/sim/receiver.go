@@ -26,12 +26,12 @@ import (
 	"cis490/internal/version"
 	"cis490/receiver"
 	"cis490/receiver/authority"
+	rxchecks "cis490/receiver/checks"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
-	rxhealth "cis490/receiver/health"
 	"cis490/receiver/local"
 	"cis490/receiver/notify"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
 )
@@ -57,7 +57,7 @@ type Receiver struct {
 	key  rel.SecretKey
 	seq  atomic.Int64 // of the last release
 	// rollout is that of the serve that runs.
-	rollout atomic.Pointer[release.Rollout]
+	rollout atomic.Pointer[rollout.Controller]
 }
 
 func newReceiver(w *World) *Receiver {
@@ -121,7 +121,7 @@ func (r *Receiver) serve(p *Proc) error {
 	return s.Run(p.ctx)
 }
 
-func (r *Receiver) gate(p *Proc, releases *release.Rollout, log *slog.Logger) *gate.Gate {
+func (r *Receiver) gate(p *Proc, releases *rollout.Controller, log *slog.Logger) *gate.Gate {
 	return gate.New(gate.Options{
 		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: log,
 	})
@@ -184,7 +184,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 
 // rows are those of the receiver's checks that can be judged here.
 func (r *Receiver) rows(p *Proc) []check.Row {
-	known := registry(rxhealth.Checks(rxhealth.Options{Config: r.conf, Now: r.Clock.Now}))
+	known := registry(rxchecks.Checks(rxchecks.Options{Config: r.conf, Now: r.Clock.Now}))
 	row := func(id string, status check.Status, detail string) check.Row {
 		c, _ := known(id)
 		return check.Row{ID: id, Title: c.Title, Status: status, Detail: detail, Fix: c.Fix, Hard: c.Severity == check.Hard}

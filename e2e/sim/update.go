@@ -25,7 +25,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
 	"cis490/receiver/local"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 )
 
 // The folders of versions and of releases.
@@ -169,7 +169,7 @@ func (h *Host) autoupdate(p *Proc) error {
 // way there is open.
 type offers struct{ h *Host }
 
-func (o offers) rollout() (*release.Rollout, error) {
+func (o offers) rollout() (*rollout.Controller, error) {
 	l := o.h.link
 	l.mu.Lock()
 	up := l.way == Up
@@ -295,14 +295,14 @@ func (r *Receiver) oldest() (rel.Published, error) {
 }
 
 // releases is what serve offers.
-func (r *Receiver) releases(p *Proc, log *slog.Logger) *release.Rollout {
-	return release.Open(release.Options{
+func (r *Receiver) releases(p *Proc, log *slog.Logger) *rollout.Controller {
+	return rollout.Open(rollout.Options{
 		Releases: r.backend(p, log).Releases, Heard: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
-		Known: func() (map[ident.Host]release.Told, error) {
-			all := map[ident.Host]release.Told{}
+		Known: func() (map[ident.Host]rollout.Report, error) {
+			all := map[ident.Host]rollout.Report{}
 			book, err := contacts.Read(local.Folder(p.fs, rxData))
 			for h, c := range book.Hosts {
-				all[h] = release.Told{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
+				all[h] = rollout.Report{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 			}
 			return all, err
 		},

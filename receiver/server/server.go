@@ -33,7 +33,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
 	"cis490/receiver/metrics"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 	"cis490/receiver/roster"
 	"cis490/receiver/web"
 )
@@ -58,7 +58,7 @@ type Options struct {
 	Admin  string // the socket for root; empty: none
 	Roster Roster
 	// Releases are those that hosts are offered; nil is none.
-	Releases *release.Rollout
+	Releases *rollout.Controller
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
 	// Known finds a check of the lab hosts' registry, for the dashboard.

@@ -1,4 +1,4 @@
-package health_test
+package checks_test
 
 import (
 	"os"
@@ -10,7 +10,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/manifest"
-	"cis490/receiver/health"
+	"cis490/receiver/checks"
 )
 
 // TestReleases: hosts could take what is published, or the check says why not.
@@ -20,7 +20,7 @@ func TestReleases(t *testing.T) {
 	keys := filepath.Join(o.Config.Authority.Dir, "release-keys")
 	judge := func(want check.Status, part string) {
 		t.Helper()
-		for _, k := range health.Checks(o) {
+		for _, k := range checks.Checks(o) {
 			if k.ID != "releases.signed" {
 				continue
 			}

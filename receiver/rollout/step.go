@@ -1,4 +1,4 @@
-package release
+package rollout
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ const (
 )
 
 // Step carries out orders and moves releases on.
-func (r *Rollout) Step() {
+func (r *Controller) Step() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	err := r.step()
@@ -38,7 +38,7 @@ func (r *Rollout) Step() {
 	}
 }
 
-func (r *Rollout) step() error {
+func (r *Controller) step() error {
 	if r.unread != nil {
 		if r.unread = r.load(); r.unread != nil {
 			return r.unread
@@ -71,7 +71,7 @@ func (r *Rollout) step() error {
 
 // bridge keeps a jump of the clock from counting as time that a trial had, and what a
 // clock noted that was ahead from being later than now.
-func (r *Rollout) bridge(next *state) {
+func (r *Controller) bridge(next *state) {
 	now := r.o.Clock()
 	shift, jumped := r.line.Advance(now)
 	move := func(t *time.Time) {
@@ -95,7 +95,7 @@ func (r *Rollout) bridge(next *state) {
 }
 
 // read takes over the orders and manifests when there are new ones.
-func (r *Rollout) read() error {
+func (r *Controller) read() error {
 	version, err := r.o.Releases.Version()
 	if err != nil {
 		return err
@@ -133,7 +133,7 @@ func (s state) clone() state {
 }
 
 // keep makes the next state durable, and only then the one that counts.
-func (r *Rollout) keep(next state) error {
+func (r *Controller) keep(next state) error {
 	if reflect.DeepEqual(r.state, next) {
 		return nil // every two seconds
 	}
@@ -158,7 +158,7 @@ func (r *Rollout) keep(next state) error {
 }
 
 // carryOut does what a person ordered, once.
-func (r *Rollout) carryOut(next *state, o rel.Order) {
+func (r *Controller) carryOut(next *state, o rel.Order) {
 	p := next.Of(o.Seq)
 	if o.Verb == rel.OrderPublish && p == nil {
 		i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == o.Seq })
@@ -196,12 +196,12 @@ func (r *Rollout) carryOut(next *state, o rel.Order) {
 
 func pad(n uint64) string { return fmt.Sprintf("%020d", n) }
 
-func (r *Rollout) to(p *rel.Progress, s rel.Stage, reason string) {
+func (r *Controller) to(p *rel.Progress, s rel.Stage, reason string) {
 	p.Stage, p.Since, p.Reason = s, r.o.Now().UTC(), reason
 }
 
 // hear notes how the trials of a release ended, as far as hosts have told.
-func (r *Rollout) hear(p *rel.Progress) {
+func (r *Controller) hear(p *rel.Progress) {
 	slices.Sort(p.Clean)
 	slices.Sort(p.RolledBack)
 	for h, t := range r.hosts {
@@ -232,7 +232,7 @@ func with(list []ident.Host, h ident.Host) []ident.Host {
 
 // move takes a release to its next stage when the trials of this one ended well,
 // and withdraws it when they did not.
-func (r *Rollout) move(p *rel.Progress, newest bool) {
+func (r *Controller) move(p *rel.Progress, newest bool) {
 	if why := r.failed(p); why != "" {
 		r.to(p, rel.StageWithdrawn, why)
 		return
@@ -255,7 +255,7 @@ func (r *Rollout) move(p *rel.Progress, newest bool) {
 	}
 }
 
-func (r *Rollout) failed(p *rel.Progress) string {
+func (r *Controller) failed(p *rel.Progress) string {
 	if r.o.Own != nil {
 		if own, err := r.o.Own(); err == nil && own != nil {
 			for _, b := range own.RolledBack {
@@ -276,7 +276,7 @@ func (r *Rollout) failed(p *rel.Progress) string {
 	return ""
 }
 
-func (r *Rollout) why(h ident.Host, seq uint64) string {
+func (r *Controller) why(h ident.Host, seq uint64) string {
 	if u := r.hosts[h].Update; u != nil {
 		for _, b := range u.RolledBack {
 			if b.Seq == seq {
@@ -289,7 +289,7 @@ func (r *Rollout) why(h ident.Host, seq uint64) string {
 
 // provenHere tells whether the receiver's own trial ended well. A release without
 // a binary for the receiver cannot be tried on it.
-func (r *Rollout) provenHere(p *rel.Progress) bool {
+func (r *Controller) provenHere(p *rel.Progress) bool {
 	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
 	if i < 0 {
 		return false
@@ -306,7 +306,7 @@ func (r *Rollout) provenHere(p *rel.Progress) bool {
 
 // choose finds a canary where there is none that can be heard, or the last one had
 // a day and came to no end.
-func (r *Rollout) choose(p *rel.Progress) {
+func (r *Controller) choose(p *rel.Progress) {
 	if len(p.Canaries) >= maxCanaries {
 		return
 	}
@@ -332,13 +332,13 @@ func (r *Rollout) choose(p *rel.Progress) {
 
 // declines reports whether a host was given time to try a release and did not take it,
 // for a reason that is not the release's: the machine cannot take any, for example.
-func (r *Rollout) declines(p *rel.Progress, t Told) bool {
+func (r *Controller) declines(p *rel.Progress, t Report) bool {
 	return r.o.Now().Sub(p.Since) > decideWithin && t.Update != nil && t.Update.Trial == nil && t.Update.Refused != ""
 }
 
 // quarterDone tells whether all of the quarter that can be heard have proven the
 // release, or had a day for it.
-func (r *Rollout) quarterDone(p *rel.Progress) bool {
+func (r *Controller) quarterDone(p *rel.Progress) bool {
 	if r.o.Now().Before(r.deaf) {
 		return false
 	}
@@ -355,7 +355,7 @@ func (r *Rollout) quarterDone(p *rel.Progress) bool {
 }
 
 // takesPart tells whether a host can be expected to try a release now.
-func (r *Rollout) takesPart(p *rel.Progress, t Told) bool {
+func (r *Controller) takesPart(p *rel.Progress, t Report) bool {
 	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
 	if i < 0 || t.Update == nil || t.Leaving || r.o.Now().Sub(t.At) >= r.o.Heard {
 		return false

@@ -1,4 +1,4 @@
-package release_test
+package rollout_test
 
 import (
 	"encoding/json"
@@ -19,7 +19,7 @@ import (
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver/local"
-	"cis490/receiver/release"
+	"cis490/receiver/rollout"
 )
 
 // rig is a receiver's folder of releases and a fleet that tells what it likes.
@@ -31,19 +31,19 @@ type rig struct {
 	own   *wire.Update
 	hosts []ident.Host
 	told  map[ident.Host]*wire.Update
-	heard map[ident.Host]release.Told // as contacts have it
+	heard map[ident.Host]rollout.Report // as contacts have it
 	// damaged is why contacts cannot be read.
 	damaged error
 	clock   func() clock.Reading
 	passed  time.Duration // since boot
-	r       *release.Rollout
+	r       *rollout.Controller
 }
 
 func newRig(t *testing.T, hosts int) *rig {
 	t.Helper()
 	key, _, err := rel.NewKey()
 	must(t, err)
-	r := &rig{t: t, dir: local.ReleasesDir(t.TempDir()), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]release.Told{}}
+	r := &rig{t: t, dir: local.ReleasesDir(t.TempDir()), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]rollout.Report{}}
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%02d", i))
 		r.hosts = append(r.hosts, h)
@@ -56,10 +56,10 @@ func newRig(t *testing.T, hosts int) *rig {
 
 // open starts the rollout, as each start of serve does.
 func (r *rig) open() {
-	r.r = release.Open(release.Options{
+	r.r = rollout.Open(rollout.Options{
 		Releases: local.Open(local.Options{FS: disk.OS{}, Dir: filepath.Dir(r.dir)}).Releases, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
 		Own:   func() (*wire.Update, error) { return r.own, nil },
-		Known: func() (map[ident.Host]release.Told, error) { return r.heard, r.damaged },
+		Known: func() (map[ident.Host]rollout.Report, error) { return r.heard, r.damaged },
 		Now:   func() time.Time { return r.now }, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
 	})
 	r.r.Step()
@@ -102,7 +102,7 @@ func (r *rig) round() {
 	r.now = r.now.Add(5 * time.Minute)
 	for _, h := range r.hosts {
 		r.r.Ping(h, wire.Ping{OS: "linux", Arch: "amd64", Update: r.told[h]})
-		r.heard[h] = release.Told{At: r.now, OS: "linux", Arch: "amd64", Update: r.told[h]}
+		r.heard[h] = rollout.Report{At: r.now, OS: "linux", Arch: "amd64", Update: r.told[h]}
 	}
 	r.r.Step()
 }

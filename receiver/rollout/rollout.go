@@ -1,4 +1,4 @@
-// Package release decides which host is offered which release: the
+// Package rollout decides which host is offered which release: the
 // receiver itself first, then one host, one in four, all.
 //
 // A release moves on by itself when the trials of a stage ended well, as hosts
@@ -8,7 +8,7 @@
 // through orders.jsonl. It holds no key and makes nothing up: it offers what was
 // signed elsewhere, or nothing. It refuses to go on while it has not heard of a
 // trial's end.
-package release
+package rollout
 
 import (
 	"context"
@@ -48,14 +48,14 @@ type Options struct {
 	Own func() (*wire.Update, error)
 	// Known returns what hosts told before this start; nil is nothing. While it
 	// cannot be told, they are waited for.
-	Known func() (map[ident.Host]Told, error)
+	Known func() (map[ident.Host]Report, error)
 	Now   func() time.Time
 	Clock func() clock.Reading // to notice its jumps; nil: Now alone
 	Log   *slog.Logger
 }
 
-// Told is what a host said of itself last.
-type Told struct {
+// Report is what a host said of itself last.
+type Report struct {
 	At       time.Time
 	OS, Arch string
 	Update   *wire.Update
@@ -63,8 +63,8 @@ type Told struct {
 	Leaving  bool
 }
 
-// Rollout is the live state. Its methods may be called from many goroutines.
-type Rollout struct {
+// Controller is the live state. Its methods may be called from many goroutines.
+type Controller struct {
 	o Options
 
 	mu     sync.Mutex
@@ -72,7 +72,7 @@ type Rollout struct {
 	list   []rel.Published // newest first
 	orders []rel.Order
 	seen   string // version of the orders, as they were read
-	hosts  map[ident.Host]Told
+	hosts  map[ident.Host]Report
 	unread error     // why it is not known yet what was published; nil once it was read
 	deaf   time.Time // until then hosts may be unheard that have something to say
 	last   string    // failure that was logged
@@ -89,11 +89,11 @@ type state struct {
 
 // Open reads how far releases came. While a disk does not let it, nothing is known,
 // offered or changed, and every Step tries again.
-func Open(o Options) *Rollout {
+func Open(o Options) *Controller {
 	if o.Clock == nil {
 		o.Clock = clock.Wall(o.Now)
 	}
-	r := &Rollout{o: o, hosts: map[ident.Host]Told{}}
+	r := &Controller{o: o, hosts: map[ident.Host]Report{}}
 	r.line.Advance(o.Clock())
 	if o.Known != nil {
 		known, err := o.Known()
@@ -112,7 +112,7 @@ func Open(o Options) *Rollout {
 // load reads how far releases came, and which there are. A damaged rollout.json is
 // begun anew: hosts tell again what they run, and nothing is offered to more of them
 // meanwhile.
-func (r *Rollout) load() error {
+func (r *Controller) load() error {
 	r.state = state{Rollout: rel.Rollout{V: 1}}
 	b, err := r.o.Releases.LoadRollout()
 	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable && !errors.Is(err, fs.ErrNotExist) {
@@ -129,7 +129,7 @@ func (r *Rollout) load() error {
 }
 
 // Run keeps the rollout going until ctx ends.
-func (r *Rollout) Run(ctx context.Context) error {
+func (r *Controller) Run(ctx context.Context) error {
 	tick := time.NewTicker(stepEvery)
 	defer tick.Stop()
 	for {
@@ -143,10 +143,10 @@ func (r *Rollout) Run(ctx context.Context) error {
 }
 
 // Ping takes in what a host told, whose identity was verified.
-func (r *Rollout) Ping(h ident.Host, p wire.Ping) {
+func (r *Controller) Ping(h ident.Host, p wire.Ping) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	t := Told{At: r.o.Now().Round(0), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
+	t := Report{At: r.o.Now().Round(0), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
 	if old := r.hosts[h]; p.OS == "" { // a farewell says less
 		t.OS, t.Arch, t.Update = old.OS, old.Arch, old.Update
 	}
@@ -155,7 +155,7 @@ func (r *Rollout) Ping(h ident.Host, p wire.Ping) {
 
 // Offer returns what a host should run, and its seq; false where that is nothing.
 // Who asks is not verified: nothing here is secret, and nothing is noted.
-func (r *Rollout) Offer(goos, arch string, h ident.Host) (rel.Published, bool) {
+func (r *Controller) Offer(goos, arch string, h ident.Host) (rel.Published, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, p := range r.list {
@@ -167,7 +167,7 @@ func (r *Rollout) Offer(goos, arch string, h ident.Host) (rel.Published, bool) {
 }
 
 // Version returns the version that a host should run, "" if none is offered.
-func (r *Rollout) Version(h ident.Host) string {
+func (r *Controller) Version(h ident.Host) string {
 	r.mu.Lock()
 	t := r.hosts[h]
 	r.mu.Unlock()
@@ -181,7 +181,7 @@ func (r *Rollout) Version(h ident.Host) string {
 // Commits returns the commits whose episodes are taken: of every release that was
 // published, also of those withdrawn, and of what this receiver ran itself. An error
 // tells that they are not known yet, which is not that there are none.
-func (r *Rollout) Commits() ([]ident.Commit, error) {
+func (r *Controller) Commits() ([]ident.Commit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.unread != nil {
@@ -195,7 +195,7 @@ func (r *Rollout) Commits() ([]ident.Commit, error) {
 }
 
 // Blocked returns the commits that a person put outside the gate.
-func (r *Rollout) Blocked() []ident.Commit {
+func (r *Controller) Blocked() []ident.Commit {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var all []ident.Commit

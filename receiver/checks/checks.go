@@ -1,11 +1,11 @@
-// Package health is the registry of the receiver's checks: what doctor prints
+// Package checks is the registry of the receiver's checks: what doctor prints
 // there, and what fleet-check takes for the receiver's own symptoms.
 //
 // It changes nothing, except what the Repair of two checks says it does. It
 // keeps no state, so a crash costs nothing. Each check judges by itself: with a
 // broken config, a stopped serve, no systemd or no root it finds, passes or
 // skips. It refuses to read keys: of secrets only owner and mode are told.
-package health
+package checks
 
 import (
 	"context"
