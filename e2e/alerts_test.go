@@ -10,12 +10,13 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestEverySickHostIsNamed: what can be wrong with a host, one each; all is found
-// and named with its reason and its fix, and over once the fix is pasted.
-func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts have the machine to themselves
+// TestEverySickHostIsNamed gives each host another fault. Each has an alert with its reason
+// and fix, and the alert is resolved after the fix was pasted.
+func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts need the whole machine
 	f := &fleet{Lab: lab.New(t), t: t}
 	f.rx = f.BootAll("collector")[0]
-	f.hosts = append(f.BootAll("lab-stopped", "lab-expired", "lab-bearer", "lab-gated", "lab-bare", "lab-timer", "lab-dns", "lab-off", "lab-two", "lab-copy"),
+	f.hosts = append(f.BootAll("lab-stopped", "lab-expired", "lab-bearer", "lab-gated", "lab-bare", "lab-timer", "lab-dns", "lab-off",
+		"lab-two", "lab-copy"),
 		f.Boot("lab-full", lab.WithTmpfs("/var/lib/cis490", "96M")))
 	f.rx.Push(lab.Binary(t), "/root/cis490")
 	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
@@ -23,17 +24,18 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 		switch h.Name {
 		case "lab-copy":
 			continue
-		case "lab-expired": // its certificate is short-lived, and nobody renews it
-			f.rx.Run(`cp -a /etc/cis490/receiver.toml /root/ && sed -i 's/^# cert_life = .*/cert_life = "70s"/' /etc/cis490/receiver.toml && systemctl restart cis490-bootstrap`)
+		case "lab-expired": // has a short-lived certificate without renewal
+			f.rx.Run(`cp -a /etc/cis490/receiver.toml /root/ && sed -i 's/^# cert_life = .*/cert_life = "70s"/' /etc/cis490/receiver.toml && ` +
+				`systemctl restart cis490-bootstrap`)
 			f.join(h)
 			f.rx.Run(`cp -a /root/receiver.toml /etc/cis490/ && systemctl restart cis490-bootstrap`)
 			h.Run("systemctl stop cis490-cert-fetch.timer")
 		default:
 			f.join(h)
 		}
-		f.quick(h)
+		f.speedUp(h)
 	}
-	f.watchedAt(time.Minute)
+	f.watchFleetAt(time.Minute)
 	f.rx.Run("cis490 token create --ttl 1m lab-never")
 	for _, h := range f.hosts {
 		if h.Name != "lab-copy" {
@@ -47,7 +49,7 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 	host("lab-bearer").Run("printf %064d 0 > /etc/cis490/certs/bearer")
 	for name, stamp := range map[string]string{"lab-gated": commit, "lab-bare": ""} {
 		host(name).Push(lab.BinaryWith(t, "0.0.1-"+name, stamp), "/root/other")
-		host(name).Try("/root/other install lab-host") // without a commit nothing is recorded, which it says
+		host(name).Try("/root/other install lab-host") // a build without a commit records nothing
 	}
 	host("lab-timer").Run("systemctl disable --now cis490-cert-fetch.timer")
 	host("lab-dns").Run("sed -i /collector/d /etc/hosts")
@@ -59,17 +61,18 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 	for _, file := range []string{"lab-host.toml", "experiment.toml", "certs/ca.crt", "certs/lab-host.pem", "certs/bearer"} {
 		copied.Write("/etc/cis490/"+file, two.Read("/etc/cis490/"+file), 0o600)
 	}
-	copied.Run("chmod 644 /etc/cis490/*.toml /etc/cis490/certs/ca.crt && /root/cis490 install lab-host && chown -R cis490: /etc/cis490/certs && systemctl restart cis490-shipper")
-	unmended(copied)
+	copied.Run("chmod 644 /etc/cis490/*.toml /etc/cis490/certs/ca.crt && /root/cis490 install lab-host && " +
+		"chown -R cis490: /etc/cis490/certs && systemctl restart cis490-shipper")
+	delayAutoupdate(copied)
 
 	limit := 5 * time.Minute
-	index := f.waitOpen(limit, "@receiver", "index-broken", "ledger.index")
+	index := f.waitAlert(limit, "@receiver", "index-broken", "ledger.index")
 	t.Logf("index: %s; %s", index.Reason, index.Fix)
 	f.paste(index.Fix)
-	f.waitWell(time.Minute, "@receiver")
+	f.waitAllResolved(time.Minute, "@receiver")
 
-	// The first to be pasted, as two machines count as two for a while after.
-	sick := map[string]alert{"lab-two": f.waitOpen(limit, "lab-two", "cloned", "two-machines")}
+	// Pasted first, because two machines count as cloned for a while afterwards.
+	sick := map[string]alert{"lab-two": f.waitAlert(limit, "lab-two", "cloned", "two-machines")}
 	create, there, _ := strings.Cut(strings.ReplaceAll(sick["lab-two"].Fix, "NEW-NAME", "lab-copy"), "   # then on one of the two machines: ")
 	copied.Run(strings.TrimSuffix(there, "; then paste there what token create printed"))
 	f.paste(create + "   # then paste what it prints on lab-copy")
@@ -88,7 +91,7 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 		{"lab-dns", "silent", "nothing"},
 		{"lab-off", "silent", "nothing"},
 	} {
-		a := f.waitOpen(limit, want.host, want.symptom, want.code)
+		a := f.waitAlert(limit, want.host, want.symptom, want.code)
 		t.Logf("%s %s: %s\n    fix: %s", a.Host, a.Symptom, a.Reason, a.Fix)
 		sick[a.Host] = a
 	}
@@ -102,11 +105,11 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 	journal := f.rx.Run("journalctl -p warning -t cis490 -g 'cis490 fleet-alert' --no-pager -o cat")
 	for name := range sick {
 		if !strings.Contains(journal, "cis490 fleet-alert host="+name+" ") {
-			t.Errorf("the journal has no line of %s", name)
+			t.Errorf("the journal has no line about %s", name)
 		}
 	}
 
-	// These need hands or a decision, which the fix says in words.
+	// These need manual work or a decision; their fix describes it.
 	host("lab-off").Start()
 	host("lab-full").Run("rm /var/lib/cis490/filler")
 	if r := host("lab-dns").Try("sudo cis490 doctor"); !strings.Contains(r.Out, "getent hosts collector.lab") {
@@ -116,5 +119,5 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts h
 	f.rx.Run(`sed -i 's/^# extra_commits = .*/extra_commits = ["` + commit + `"]/' /etc/cis490/receiver.toml`)
 	host("lab-bare").Run("/root/cis490 install lab-host")
 	f.paste(strings.Split(sick["lab-never"].Fix, "   #")[0])
-	f.mend(limit, "lab-stopped", "lab-bearer", "lab-expired", "lab-timer")
+	f.pasteFixes(limit, "lab-stopped", "lab-bearer", "lab-expired", "lab-timer")
 }

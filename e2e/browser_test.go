@@ -26,23 +26,24 @@ import (
 	"cis490/e2e/lab"
 )
 
-// chromium is Debian's Chromium in the lab's network, with one page.
+// chromium is Debian's Chromium with one page, in the lab's network.
 type chromium struct {
 	t   *testing.T
 	ctx context.Context
 
-	mu  sync.Mutex
-	bad []string // what its console had to complain of
+	mu     sync.Mutex
+	errors []string // errors and warnings of the console
 }
 
-// newChromium starts the browser; name is how it knows the receiver.
+// newChromium starts the browser. It resolves name to addr.
 func newChromium(t *testing.T, l *lab.Lab, name, addr string) *chromium {
 	t.Helper()
 	enter := l.Command("chromium")
 	c := &chromium{t: t}
 	var cancel context.CancelFunc
 	c.ctx, cancel = chromedp.NewContext(context.Background(), chromedp.WithAllocatorOptions(
-		chromedp.ExecPath("chromium"), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.NoFirstRun, chromedp.IgnoreCertErrors,
+		chromedp.ExecPath("chromium"), chromedp.WSURLReadTimeout(2*time.Minute), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.NoFirstRun, chromedp.IgnoreCertErrors,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-background-networking", true),
 		chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true), chromedp.Flag("lang", "en-US"),
 		chromedp.UserDataDir(t.TempDir()), chromedp.Flag("host-resolver-rules", "MAP "+name+" "+addr),
@@ -67,7 +68,7 @@ func newChromium(t *testing.T, l *lab.Lab, name, addr string) *chromium {
 	return c
 }
 
-// call sends a command of the protocol to the page.
+// call sends a DevTools command to the page.
 func call[P, R any](c *chromium, command cdp.Command[P, R], params P) R {
 	c.t.Helper()
 	r, err := chromedp.Run(c.ctx, func(ctx context.Context, t *chromedp.Target) (R, error) { return cdp.Call(ctx, t, command, params) })
@@ -86,7 +87,7 @@ func (c *chromium) listen(event any) {
 		if e.Type == runtime.ConsoleAPICalledTypeError || e.Type == runtime.ConsoleAPICalledTypeWarning {
 			text = fmt.Sprint(e.Type, e.Args)
 		}
-	case *log.EventEntryAdded: // refused by the policy, not found, and the like
+	case *log.EventEntryAdded: // such as blocked by the content policy, or not found
 		if e.Entry.Level == log.EntryLevelError || e.Entry.Level == log.EntryLevelWarning {
 			text = fmt.Sprint(e.Entry.Source, ": ", e.Entry.Text, " ", e.Entry.URL)
 		}
@@ -94,24 +95,24 @@ func (c *chromium) listen(event any) {
 	if text != "" {
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.bad = append(c.bad, text)
+		c.errors = append(c.errors, text)
 	}
 }
 
-// complaints returns what the console had to complain of so far.
-func (c *chromium) complaints() []string {
+// consoleErrors returns the errors and warnings of the console so far.
+func (c *chromium) consoleErrors() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.bad)
+	return slices.Clone(c.errors)
 }
 
-// do does something in the page, within a minute.
+// do runs actions in the page, within a minute.
 func (c *chromium) do(actions ...chromedp.Action[chromedp.Void]) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, time.Minute)
 	defer cancel()
 	if err := chromedp.Do(ctx, actions...); err != nil {
-		c.t.Fatalf("chromium: %v\n%s", err, strings.Join(c.complaints(), "\n"))
+		c.t.Fatalf("chromium: %v\n%s", err, strings.Join(c.consoleErrors(), "\n"))
 	}
 }
 
@@ -121,8 +122,8 @@ func (c *chromium) run(script string) {
 	c.do(chromedp.Evaluate[chromedp.Void](script))
 }
 
-// text returns what a script in the page says.
-func (c *chromium) text(script string) string {
+// eval returns the result of a script in the page.
+func (c *chromium) eval(script string) string {
 	c.t.Helper()
 	s, err := chromedp.Run(c.ctx, chromedp.Evaluate[string](script, chromedp.EvalAwaitPromise))
 	if err != nil {
@@ -131,51 +132,54 @@ func (c *chromium) text(script string) string {
 	return s
 }
 
-// until waits until a script in the page says true.
-func (c *chromium) until(limit time.Duration, what, script string) {
+// waitFor waits until a script in the page returns true.
+func (c *chromium) waitFor(limit time.Duration, what, script string) {
 	c.t.Helper()
 	for end := time.Now().Add(limit); ; time.Sleep(200 * time.Millisecond) {
-		if c.text("String(Boolean("+script+"))") == "true" {
+		if c.eval("String(Boolean("+script+"))") == "true" {
 			return
 		}
 		if time.Now().After(end) {
-			c.t.Fatalf("chromium: %s: not within %s; the page says:\n%s", what, limit, c.text("document.body.innerText"))
+			c.t.Fatalf("chromium: %s: not within %s; text of the page:\n%s", what, limit, c.eval("document.body.innerText"))
 		}
 	}
 }
 
-// look is how a page is looked at.
-type look struct {
+// A viewport is a size of the page and a color scheme.
+type viewport struct {
 	name          string
 	width, height int64
 	dark          bool
 }
 
-func looks() []look {
-	return []look{{"light", 1200, 900, false}, {"dark", 1200, 900, true}, {"phone", 390, 844, false}}
+func viewports() []viewport {
+	return []viewport{{"light", 1200, 900, false}, {"dark", 1200, 900, true}, {"phone", 390, 844, false}}
 }
 
-func (c *chromium) see(l look) {
+func (c *chromium) setViewport(l viewport) {
 	c.t.Helper()
 	scheme := "light"
 	if l.dark {
 		scheme = "dark"
 	}
-	call(c, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: l.width, Height: l.height, DeviceScaleFactor: 1, Mobile: l.width < 600})
-	call(c, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}})
+	call(c, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{
+		Width: l.width, Height: l.height, DeviceScaleFactor: 1, Mobile: l.width < 600,
+	})
+	call(c, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
 }
 
-// shoot takes a picture of the page in every look, and checks each: nothing is
-// cut off at the side, and text can be read. The pictures are kept where
-// $CIS490_IMAGES says.
-func (c *chromium) shoot(name string) {
+// screenshot checks the page in each viewport: nothing is wider than the page, and the
+// contrast of text is sufficient. It saves pictures in $CIS490_IMAGES.
+func (c *chromium) screenshot(name string) {
 	c.t.Helper()
-	for _, l := range looks() {
-		c.see(l)
-		if over := c.text(`String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
+	for _, l := range viewports() {
+		c.setViewport(l)
+		if over := c.eval(`String(document.documentElement.scrollWidth - document.documentElement.clientWidth)`); over != "0" {
 			c.t.Errorf("%s, %s: %s pixels too wide", name, l.name, over)
 		}
-		if low := c.text(contrast); low != "" {
+		if low := c.eval(contrast); low != "" {
 			c.t.Errorf("%s, %s: contrast below 4.5:\n%s", name, l.name, low)
 		}
 		dir := os.Getenv("CIS490_IMAGES")
@@ -190,16 +194,18 @@ func (c *chromium) shoot(name string) {
 			c.t.Fatal(err)
 		}
 	}
-	c.see(looks()[0])
+	c.setViewport(viewports()[0])
 }
 
-// contrast lists the texts of the page whose contrast is below what WCAG's AA
-// asks for.
+// contrast lists the texts of the page whose contrast is below WCAG AA.
 const contrast = `(() => {
   const rgb = (s) => s.match(/[\d.]+/g).map(Number);
   const lum = ([r, g, b]) => { const f = (v) => (v /= 255) <= .03928 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
     return .2126 * f(r) + .7152 * f(g) + .0722 * f(b); };
-  const back = (e) => { for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; } return [255, 255, 255]; };
+  const back = (e) => {
+    for (; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] !== 0) return c; }
+    return [255, 255, 255];
+  };
   const low = [];
   for (const e of document.querySelectorAll("body *")) {
     if (!e.checkVisibility() || ![...e.childNodes].some((n) => n.nodeType === 3 && n.textContent.trim())) continue;
@@ -210,9 +216,9 @@ const contrast = `(() => {
   return low.join("\n");
 })()`
 
-// named checks that everything that can be operated has a name, as a screen
-// reader tells it, and that the page has its landmarks.
-func (c *chromium) named() {
+// checkAccessibleNames checks that every control has an accessible name, and that the page
+// has its landmarks.
+func (c *chromium) checkAccessibleNames() {
 	c.t.Helper()
 	count := map[string]int{}
 	for _, n := range call(c, accessibility.GetFullAXTree, accessibility.GetFullAXTreeParams{}).Nodes {
@@ -225,7 +231,8 @@ func (c *chromium) named() {
 		if n.Name != nil {
 			name = strings.Trim(string(n.Name.Value), `"`)
 		}
-		if slices.Contains([]string{"textbox", "searchbox", "combobox", "button", "link", "table", "navigation"}, role) && name == "" && role != "table" {
+		controls := []string{"textbox", "searchbox", "combobox", "button", "link", "navigation"}
+		if slices.Contains(controls, role) && name == "" {
 			c.t.Errorf("a %s has no name", role)
 		}
 	}
@@ -236,15 +243,15 @@ func (c *chromium) named() {
 	}
 }
 
-// tabs presses Tab so often, and checks that the focus goes down the page, on
-// what can be seen. It returns what was focused.
-func (c *chromium) tabs(n int) []string {
+// tabThrough presses Tab n times, and checks that the focus moves down the page over
+// visible elements. It returns the names of the focused elements.
+func (c *chromium) tabThrough(n int) []string {
 	c.t.Helper()
 	c.run(`document.activeElement.blur(), window.cis490before = null`)
 	var all []string
 	for range n {
 		c.do(chromedp.KeyEvent(kb.Tab))
-		got := c.text(`(() => {
+		got := c.eval(`(() => {
   const e = document.activeElement, before = window.cis490before, box = e.getBoundingClientRect();
   if (e === document.body) return "";
   window.cis490before = e;

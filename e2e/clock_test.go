@@ -12,23 +12,27 @@ import (
 	"cis490/e2e/lab"
 )
 
-// wrongRx is a receiver that is a virtual machine, so that its clock is its own.
-type wrongRx struct {
+// skewedReceiver is a receiver with a wrong clock: a virtual machine.
+type skewedReceiver struct {
 	*lab.Guest
 	t *testing.T
 }
 
-func newWrongRx(t *testing.T, l *lab.Lab, off time.Duration) *wrongRx {
+func newSkewedReceiver(t *testing.T, l *lab.Lab, off time.Duration) *skewedReceiver {
 	t.Helper()
-	rx := &wrongRx{l.BootGuest("collector", off), t}
+	rx := &skewedReceiver{l.BootGuest("collector", off), t}
 	rx.Push(lab.Binary(t), "/root/cis490")
-	rx.Run(fmt.Sprintf("mkdir -p /etc/cis490 && cat >/etc/cis490/receiver.toml <<'end'\npublic_url = \"https://collector.lab:8443\"\n[fleet]\nsilent_after = %q\nend\ncd /root && ./cis490 install receiver", silentAfter))
-	rx.Run(fmt.Sprintf("mkdir -p /etc/systemd/system/cis490-fleet-health.timer.d && printf '[Timer]\\nOnBootSec=\\nOnUnitActiveSec=\\nOnBootSec=1s\\nOnUnitInactiveSec=%s\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' >/etc/systemd/system/cis490-fleet-health.timer.d/lab.conf && systemctl daemon-reload && systemctl restart cis490-fleet-health.timer", checkEvery))
+	rx.Run(fmt.Sprintf("mkdir -p /etc/cis490 && cat >/etc/cis490/receiver.toml <<'end'\n"+
+		"public_url = \"https://collector.lab:8443\"\n[fleet]\nsilent_after = %q\nend\ncd /root && ./cis490 install receiver", silentAfter))
+	rx.Run(fmt.Sprintf("mkdir -p /etc/systemd/system/cis490-fleet-health.timer.d && "+
+		"printf '[Timer]\\nOnBootSec=\\nOnUnitActiveSec=\\nOnBootSec=1s\\nOnUnitInactiveSec=%s\\nRandomizedDelaySec=0\\nAccuracySec=1s\\n' "+
+		">/etc/systemd/system/cis490-fleet-health.timer.d/lab.conf && systemctl daemon-reload && "+
+		"systemctl restart cis490-fleet-health.timer", checkEvery))
 	return rx
 }
 
-// again cuts the power, and boots with a clock that is off.
-func (rx *wrongRx) again(off time.Duration) {
+// rebootWithClock cuts the power and boots with this clock offset.
+func (rx *skewedReceiver) rebootWithClock(off time.Duration) {
 	rx.t.Helper()
 	rx.CutPower()
 	rx.SetClock(off)
@@ -36,14 +40,14 @@ func (rx *wrongRx) again(off time.Duration) {
 	rx.Eventually(3*time.Minute, "readiness", "curl -fsk https://localhost:8443/readyz")
 }
 
-// right sets the clock right.
-func (rx *wrongRx) right() {
+// correctClock sets the clock to this machine's.
+func (rx *skewedReceiver) correctClock() {
 	rx.t.Helper()
 	rx.Run(fmt.Sprintf("date -s @%d", time.Now().Unix()))
 }
 
-// news waits for two more episodes of a host.
-func (rx *wrongRx) news(host string) {
+// waitTwoEpisodes waits for two new episodes of a host.
+func (rx *skewedReceiver) waitTwoEpisodes(host string) {
 	rx.t.Helper()
 	count := fmt.Sprintf(`grep -c '"host":"%s"' /var/lib/cis490/index.jsonl || true`, host)
 	var n int
@@ -51,8 +55,8 @@ func (rx *wrongRx) news(host string) {
 	rx.Eventually(4*time.Minute, "episodes of "+host, fmt.Sprintf(`test $(%s) -ge %d`, count, n+2))
 }
 
-// told returns the rows of alerts.jsonl as "host symptom state".
-func (rx *wrongRx) told() (all []string) {
+// alertRows returns the rows of alerts.jsonl as "host symptom state".
+func (rx *skewedReceiver) alertRows() (all []string) {
 	rx.t.Helper()
 	for line := range strings.Lines(rx.Run("cat /var/lib/cis490/alerts.jsonl 2>/dev/null || true")) {
 		var a alert
@@ -63,43 +67,45 @@ func (rx *wrongRx) told() (all []string) {
 	return all
 }
 
-// TestClock_ReceiverBehindThenAhead: the receiver's power is cut, and it is back a day
-// behind; later it is 8 hours ahead for one boot. Each time it is set right while it
-// runs. No host that ships is called silent, one that stopped is, and fleet-check never
-// waits for a time.
+// TestClock_ReceiverBehindThenAhead: after a power cut the receiver's clock is a day
+// behind; after another, 8 hours ahead. Each time the clock is corrected while it runs. No
+// shipping host becomes silent, a stopped host does, and fleet-check never waits for the
+// clock to catch up.
 func TestClock_ReceiverBehindThenAhead(t *testing.T) {
 	t.Parallel()
 	lab.NeedGuests(t)
 	l := lab.New(t)
-	rx := newWrongRx(t, l, 0)
+	rx := newSkewedReceiver(t, l, 0)
 	hosts := l.BootAll("lab-01", "lab-02")
 	for _, h := range hosts {
 		h.Run("echo " + rx.Addr + " collector.lab collector >>/etc/hosts")
-		h.Write("/etc/cis490/experiment.toml", quick, 0o644)
+		h.Write("/etc/cis490/experiment.toml", shortExperiment, 0o644)
 		h.Write("/etc/cis490/lab-host.toml", busyConfig(h.Name, 5*time.Second, authorityURL)+"[ship]\nping_every = \"15s\"\n", 0o644)
 		h.Run("cd /root\n" + rx.Run("cis490 token create "+h.Name))
-		unmended(h)
+		delayAutoupdate(h)
 	}
-	rx.news("lab-01")
-	rx.news("lab-02")
+	rx.waitTwoEpisodes("lab-01")
+	rx.waitTwoEpisodes("lab-02")
 	for _, off := range []time.Duration{-24 * time.Hour, 8 * time.Hour} {
-		rx.again(off)
-		rx.news("lab-01")
-		rx.news("lab-02")
+		rx.rebootWithClock(off)
+		rx.waitTwoEpisodes("lab-01")
+		rx.waitTwoEpisodes("lab-02")
 		began := time.Now()
-		rx.Eventually(4*time.Minute, "the alert of the receiver's clock", `cis490 alerts list --json | jq -se 'any(.[0][]; .host == "@receiver" and .symptom == "clock")'`)
-		t.Logf("off by %v: told after %s", off, time.Since(began).Round(time.Second))
-		rx.right()
+		rx.Eventually(4*time.Minute, "the alert of the receiver's clock",
+			`cis490 alerts list --json | jq -se 'any(.[0][]; .host == "@receiver" and .symptom == "clock")'`)
+		t.Logf("off by %v: alert after %s", off, time.Since(began).Round(time.Second))
+		rx.correctClock()
 		began = time.Now()
-		rx.Eventually(2*time.Minute, "a run of fleet-check by the right clock", `jq -e 'now - (.at | sub("\\.[0-9]+"; "") | fromdate) | . > -5 and . < 60' /var/lib/cis490/fleet-check.json`)
-		t.Logf("set right: judged after %s", time.Since(began).Round(time.Second))
+		rx.Eventually(2*time.Minute, "a run of fleet-check by the correct clock",
+			`jq -e 'now - (.at | sub("\\.[0-9]+"; "") | fromdate) | . > -5 and . < 60' /var/lib/cis490/fleet-check.json`)
+		t.Logf("corrected: fleet-check ran after %s", time.Since(began).Round(time.Second))
 		rx.Eventually(3*time.Minute, "the end of the clock's alert", `cis490 alerts list --json | jq -se 'all(.[0][]; .symptom != "clock")'`)
-		rx.news("lab-01")
-		rx.news("lab-02")
+		rx.waitTwoEpisodes("lab-01")
+		rx.waitTwoEpisodes("lab-02")
 	}
-	for _, row := range rx.told() {
+	for _, row := range rx.alertRows() {
 		if strings.HasSuffix(row, " firing") && row != "@receiver clock firing" {
-			t.Errorf("told: %s", row)
+			t.Errorf("false alert: %s", row)
 		}
 	}
 	if out := rx.Run(`jq -r '.receiver.outages[] | select(.to and .to < .from) | tojson' /var/lib/cis490/contacts.json`); out != "" {
@@ -110,29 +116,33 @@ func TestClock_ReceiverBehindThenAhead(t *testing.T) {
 	}
 	hosts[1].Run("systemctl stop cis490-orchestrator cis490-shipper")
 	began := time.Now()
-	rx.Eventually(silentAfter+3*time.Minute, "the alert of lab-02", `cis490 alerts list --json | jq -se 'any(.[0][]; .host == "lab-02" and .symptom == "silent")'`)
-	t.Logf("lab-02 stopped: told after %s", time.Since(began).Round(time.Second))
+	rx.Eventually(silentAfter+3*time.Minute, "the alert of lab-02",
+		`cis490 alerts list --json | jq -se 'any(.[0][]; .host == "lab-02" and .symptom == "silent")'`)
+	t.Logf("lab-02 stopped: alert after %s", time.Since(began).Round(time.Second))
 }
 
-// TestClock_AheadAtEnrollment: receiver, CA and lab host are 40 days ahead when the host
-// enrolls, and then right: its certificate is renewed by itself, and it ships.
+// TestClock_AheadAtEnrollment: the clocks of receiver and lab host are 40 days ahead when
+// the host enrolls, and are then corrected. The host renews its certificate by itself and
+// ships.
 func TestClock_AheadAtEnrollment(t *testing.T) {
 	t.Parallel()
 	lab.NeedGuests(t)
 	const ahead = 40 * 24 * time.Hour
 	l := lab.New(t)
-	rx := newWrongRx(t, l, ahead)
+	rx := newSkewedReceiver(t, l, ahead)
 	g := l.BootGuest("lab-01", ahead)
 	g.Run("echo " + rx.Addr + " collector.lab collector >>/etc/hosts")
-	g.Run("mkdir -p /etc/cis490 /etc/systemd/system/cis490-cert-fetch.timer.d && cat >/etc/cis490/experiment.toml <<'end'\n" + quick + "end")
+	g.Run("mkdir -p /etc/cis490 /etc/systemd/system/cis490-cert-fetch.timer.d && cat >/etc/cis490/experiment.toml <<'end'\n" +
+		shortExperiment + "end")
 	g.Run("cat >/etc/cis490/lab-host.toml <<'end'\n" + busyConfig("lab-01", 5*time.Second, authorityURL) + "end")
-	g.Run("printf '[Timer]\\nOnBootSec=1s\\nOnUnitActiveSec=10s\\nRandomizedDelaySec=0\\n' >/etc/systemd/system/cis490-cert-fetch.timer.d/lab.conf")
+	g.Run("printf '[Timer]\\nOnBootSec=1s\\nOnUnitActiveSec=10s\\nRandomizedDelaySec=0\\n' " +
+		">/etc/systemd/system/cis490-cert-fetch.timer.d/lab.conf")
 	g.Run("cd /root\n" + rx.Run("cis490 token create lab-01"))
-	rx.news("lab-01")
-	rx.right()
+	rx.waitTwoEpisodes("lab-01")
+	rx.correctClock()
 	g.Run(fmt.Sprintf("date -s @%d", time.Now().Unix()))
 	began := time.Now()
 	g.Eventually(4*time.Minute, "a certificate that is valid", "cis490 cert-fetch --status")
-	t.Logf("set right: renewed after %s", time.Since(began).Round(time.Second))
-	rx.news("lab-01")
+	t.Logf("corrected: renewed after %s", time.Since(began).Round(time.Second))
+	rx.waitTwoEpisodes("lab-01")
 }

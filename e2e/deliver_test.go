@@ -9,52 +9,58 @@ import (
 	"time"
 )
 
-// ear listens on port 8080: it notes each request as a line of /root/heard, and
-// answers 200.
-const ear = `use IO::Socket::INET; $| = 1;
+// webhookServer is a fake webhook on port 8080. It appends each request as a line to
+// /root/requests and answers 200.
+const webhookServer = `use IO::Socket::INET; $| = 1;
 my $l = IO::Socket::INET->new(LocalPort => 8080, Listen => 9, ReuseAddr => 1) or die $!;
 while (my $c = $l->accept) {
   my ($line, $n, $key, $body) = (scalar <$c>, 0, "", "");
   while (<$c>) { s/\r\n$//; last if $_ eq ""; $n = $1 if /^Content-Length: (\d+)/i; $key = $1 if /^Idempotency-Key: (\w+)/i }
   read $c, $body, $n if $n;
-  $line =~ s/ HTTP.*//s; open my $f, ">>", "/root/heard"; print $f "$line key=$key $body\n"; close $f;
+  $line =~ s/ HTTP.*//s; open my $f, ">>", "/root/requests"; print $f "$line key=$key $body\n"; close $f;
   print $c "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"; close $c;
 }`
 
-// TestDeliveryFails: nobody listens where alerts go. That shows in the journal, in
-// doctor and, when it lasts, as an alert of its own; nothing is lost, and who
-// listens again is told everything once, and that it is over.
+// TestDeliveryFails: the webhook is down. The journal, doctor and, after a while, an alert
+// report it. Once the webhook is up, it gets each notification once, including the
+// resolved ones.
 func TestDeliveryFails(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	office := f.Boot("office")
-	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"webhook_url": "http://office.lab:8080/hook", "heartbeat_url": "http://office.lab:8080/beat"})
-	f.watched()
+	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{
+		"webhook_url": "http://office.lab:8080/hook", "heartbeat_url": "http://office.lab:8080/beat",
+	})
+	f.watchFleet()
 	f.rx.Run("chown root:root /var/lib/cis490/index.jsonl")
-	index := f.waitOpen(time.Minute, "@receiver", "index-broken", "ledger.index")
+	index := f.waitAlert(time.Minute, "@receiver", "index-broken", "ledger.index")
 
 	notifier := "cis490 doctor --only notifier.last"
-	f.rx.Eventually(time.Minute, "doctor warns of both", notifier+" | tee /tmp/d | grep -q 'warn  notifier.last.*webhook since' && grep -q 'heartbeat since' /tmp/d")
+	f.rx.Eventually(time.Minute, "doctor warns of both", notifier+" | tee /tmp/d | grep -q 'warn  notifier.last.*webhook since' && "+
+		"grep -q 'heartbeat since' /tmp/d")
 	f.rx.Run("journalctl -u cis490-fleet-health -o cat --no-pager | grep 'alerts are not delivered' | grep webhook")
 	f.paste(index.Fix)
-	// As if that had been so for 16 minutes.
-	f.rx.Run(`systemctl stop cis490-fleet-health.timer && since=$(date -u -d '16 minutes ago' +%FT%TZ) && sed -i "s/\"failing_since\":\"[^\"]*\"/\"failing_since\":\"$since\"/g" /var/lib/cis490/notify.json && systemctl start cis490-fleet-health.timer`)
-	deaf := f.waitOpen(time.Minute, "@receiver", "doctor-failing", "notifier.last")
-	t.Logf("%s; %s", deaf.Reason, deaf.Fix)
+	// As if delivery had failed for 16 minutes.
+	f.rx.Run(`systemctl stop cis490-fleet-health.timer && since=$(date -u -d '16 minutes ago' +%FT%TZ) && ` +
+		`sed -i "s/\"failing_since\":\"[^\"]*\"/\"failing_since\":\"$since\"/g" /var/lib/cis490/notify.json && ` +
+		`systemctl start cis490-fleet-health.timer`)
+	undelivered := f.waitAlert(time.Minute, "@receiver", "doctor-failing", "notifier.last")
+	t.Logf("%s; %s", undelivered.Reason, undelivered.Fix)
 	if r := f.rx.Try(notifier); r.Code != 1 || !strings.Contains(r.Out, "FAIL  notifier.last") {
-		t.Errorf("doctor when nobody was told for 16 minutes: %s", r)
+		t.Errorf("doctor does not fail notifier.last after 16 minutes: %s", r)
 	}
 
-	office.Write("/root/ear.pl", ear, 0o644)
-	office.Run("systemd-run --unit=ear perl /root/ear.pl")
-	f.rx.Eventually(time.Minute, "doctor is content", notifier)
-	f.waitWell(time.Minute, "@receiver")
-	office.Eventually(time.Minute, "both ends are told", `test $(grep -c '"state":"resolved".*"title":"cis490: @receiver' /root/heard) -ge 2`)
-	told, keys := map[string]int{}, map[string]bool{}
-	for line := range strings.Lines(office.Read("/root/heard")) {
+	office.Write("/root/webhook.pl", webhookServer, 0o644)
+	office.Run("systemd-run --unit=webhook perl /root/webhook.pl")
+	f.rx.Eventually(time.Minute, "doctor reports no fault", notifier)
+	f.waitAllResolved(time.Minute, "@receiver")
+	office.Eventually(time.Minute, "both alerts are notified as resolved",
+		`test $(grep -c '"state":"resolved".*"title":"cis490: @receiver' /root/requests) -ge 2`)
+	notified, keys := map[string]int{}, map[string]bool{}
+	for line := range strings.Lines(office.Read("/root/requests")) {
 		head, body, _ := strings.Cut(line, " {")
 		if strings.HasPrefix(head, "GET /beat") {
-			told["beat"]++
+			notified["beat"]++
 			continue
 		}
 		var m struct {
@@ -66,10 +72,11 @@ func TestDeliveryFails(t *testing.T) {
 		}
 		keys[m.Key] = true
 		for _, a := range m.Alerts {
-			told[a.Symptom+" "+m.State]++
+			notified[a.Symptom+" "+m.State]++
 		}
 	}
-	if told["beat"] < 2 || told["index-broken firing"] != 1 || told["index-broken resolved"] != 1 || told["doctor-failing resolved"] < 1 {
-		t.Errorf("told: %v", told)
+	if notified["beat"] < 2 || notified["index-broken firing"] != 1 || notified["index-broken resolved"] != 1 ||
+		notified["doctor-failing resolved"] < 1 {
+		t.Errorf("notified: %v", notified)
 	}
 }

@@ -17,33 +17,32 @@ import (
 	"cis490/e2e/lab"
 )
 
-// What counts as a command in the Markdown, and where it is run:
+// Which Markdown is a command, and where it runs:
 //
-//   - A block whose language is sh: each line, in the order of the page, by a person
-//     with sudo. "sh on=lab-01" is for that machine, "sh on=source" for the source
-//     tree, and without a name it is for the receiver, collector. "as=root" is for
-//     root. Variables that a line sets are there in the page's later lines.
-//   - Text between backticks that begins with sudo or make, or with cis490 and has a
-//     flag, and in which everything is concrete: no word in capitals and no "…"
-//     stands for something else. It is run after the blocks of its page, on the
-//     receiver, or where it fails there, on the host. Of make it is tried whether
-//     there is such a target.
+//   - Each line of a block whose language is sh, in the order of the page, as a user with
+//     sudo. "sh on=lab-01" runs on that machine, "sh on=source" in the source tree, a plain
+//     "sh" on the receiver, collector. "as=root" runs as root. Later lines of the page see
+//     the variables that a line sets.
+//   - Text between backticks that begins with "sudo" or "make", or with "cis490" and has a
+//     flag, without placeholders: no word in capitals, no "…". It runs after the blocks of
+//     its page, on the receiver or, if it fails there, on the host. For make, only the
+//     target must exist.
 //
-// Everything else is a form, a name or a picture.
+// Everything else is not run.
 
-// step is a command of a page.
+// A step is a command of a page.
 type step struct {
 	page, on, command string
 	inline, root      bool
 }
 
-// followedElsewhere are the sections whose commands another scenario follows.
-func followedElsewhere() map[string]string {
+// coveredElsewhere maps sections to the scenario that runs their commands.
+func coveredElsewhere() map[string]string {
 	return map[string]string{"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver"}
 }
 
-// notHere are commands that a machine of the lab cannot carry out, and why.
-func notHere() map[string]string {
+// unsupported maps commands that a machine of the lab cannot run to the reason.
+func unsupported() map[string]string {
 	return map[string]string{"sudo timedatectl set-ntp true": "a container has the clock of the machine it runs on"}
 }
 
@@ -53,16 +52,16 @@ func stepsOf(t *testing.T, file, section string) []step {
 	var blocks, inline []step
 	for part := range strings.SplitSeq("\n"+readFile(t, file), "\n## ") {
 		heading, _, _ := strings.Cut("## "+part, "\n")
-		if section != "" && heading != section || section == "" && followedElsewhere()[heading] != "" {
+		if section != "" && heading != section || section == "" && coveredElsewhere()[heading] != "" {
 			continue
 		}
 		for i, text := range regexp.MustCompile("(?m)^ *```").Split(part, -1) {
 			if i%2 == 1 {
-				blocks = append(blocks, blockOf(filepath.Base(file), text)...)
+				blocks = append(blocks, stepsOfBlock(filepath.Base(file), text)...)
 				continue
 			}
 			for _, m := range regexp.MustCompile("`([^`\n]+)`").FindAllStringSubmatch(text, -1) {
-				if isCommand(m[1]) && notHere()[m[1]] == "" {
+				if isCommand(m[1]) && unsupported()[m[1]] == "" {
 					inline = append(inline, step{page: filepath.Base(file), on: "collector", command: m[1], inline: true})
 				}
 			}
@@ -71,8 +70,8 @@ func stepsOf(t *testing.T, file, section string) []step {
 	return append(blocks, inline...)
 }
 
-// blockOf returns the commands of a block, which begins with its language.
-func blockOf(page, text string) []step {
+// stepsOfBlock returns the commands of a block. Its first line has the language.
+func stepsOfBlock(page, text string) []step {
 	info, body, _ := strings.Cut(text, "\n")
 	words := strings.Fields(info)
 	if len(words) == 0 || words[0] != "sh" {
@@ -99,7 +98,7 @@ func isCommand(text string) bool {
 	return regexp.MustCompile(`^sudo [a-z]|^make \S|^cis490 .*\s--`).MatchString(text)
 }
 
-// The rule tells commands from forms and names.
+// The rule distinguishes commands from placeholders and names.
 func TestPages_WhatIsACommand(t *testing.T) {
 	for text, want := range map[string]bool{
 		"sudo cis490 doctor": true, "sudo cis490 host show HOST": false, "cis490 serve": false, "cis490 doctor --deep": true,
@@ -113,18 +112,18 @@ func TestPages_WhatIsACommand(t *testing.T) {
 	}
 }
 
-// desk is machines that have what a page begins with: a person with sudo, names
-// that resolve, and the binary that was built.
-type desk struct {
+// docsMachines are machines as a page expects them: a user with sudo, names that resolve,
+// and a built binary on the receiver.
+type docsMachines struct {
 	*fleet
 	machines map[string]*lab.Host
 	paste    string
-	vars     map[string]string // of each page on each machine: the lines that set them
+	vars     map[string]string // by page and machine, the lines that set variables
 }
 
-func newDesk(t *testing.T, names ...string) *desk {
+func newDocsMachines(t *testing.T, names ...string) *docsMachines {
 	t.Helper()
-	d := &desk{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}, vars: map[string]string{}}
+	d := &docsMachines{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}, vars: map[string]string{}}
 	for i, m := range d.BootAll(names...) {
 		d.machines[m.Name] = m
 		if i == 0 {
@@ -142,7 +141,7 @@ func newDesk(t *testing.T, names ...string) *desk {
 }
 
 // pushRelease puts a signed release directory on a machine.
-func (d *desk) pushRelease(m *lab.Host) {
+func (d *docsMachines) pushRelease(m *lab.Host) {
 	d.t.Helper()
 	binary, dir := lab.Binary(d.t), d.t.TempDir()
 	sign := fmt.Sprintf("cp %[1]s %[2]s/cis490-linux-%[3]s && %[1]s release sign --keys %[4]s --seq 1"+
@@ -159,9 +158,9 @@ func (d *desk) pushRelease(m *lab.Host) {
 	}
 }
 
-// as runs a step's command as that person, who waits a minute at most, and watches
+// runAs runs a step's command as that user, for a minute at most; a command with --watch
 // for ten seconds.
-func (d *desk) as(m *lab.Host, s step, command string) lab.Result {
+func (d *docsMachines) runAs(m *lab.Host, s step, command string) lab.Result {
 	d.t.Helper()
 	place := s.page + " on " + m.Name
 	if variable.MatchString(command) {
@@ -179,27 +178,27 @@ func (d *desk) as(m *lab.Host, s step, command string) lab.Result {
 	return m.Try("timeout " + limit + person + " env HOME=/home/ada sh -c 'cd /home/ada && . ./paste'")
 }
 
-// variable is a line that sets one.
+// variable matches a line that sets a variable.
 var variable = regexp.MustCompile(`^[a-z]+=`)
 
-// follow runs the steps, and reports each that fails.
-func (d *desk) follow(steps []step) {
+// follow runs the steps, and reports each failure.
+func (d *docsMachines) follow(steps []step) {
 	d.t.Helper()
 	for _, s := range steps {
 		began := time.Now()
-		out := d.take(s)
+		out := d.runStep(s)
 		d.t.Logf("%s: %s$ %s (%.1f s)", s.page, s.on, s.command, time.Since(began).Seconds())
 		if out != "" {
-			d.t.Errorf("%s says: `%s`\non %s it fails: %s", s.page, s.command, s.on, out)
+			d.t.Errorf("%s: `%s` failed on %s: %s", s.page, s.command, s.on, out)
 		}
 	}
 }
 
-// take runs one step and returns what is wrong with it.
-func (d *desk) take(s step) string {
+// runStep runs one step and returns the failure, or "".
+func (d *docsMachines) runStep(s step) string {
 	d.t.Helper()
 	if make, ok := strings.CutPrefix(s.command, "make "); ok {
-		// The tests and the demo are run by themselves; here it counts that they exist.
+		// Other tests run these targets; here they must exist.
 		c := exec.Command("sh", "-c", "make -n "+make)
 		c.Dir = ".."
 		if out, err := c.CombinedOutput(); err != nil {
@@ -209,7 +208,7 @@ func (d *desk) take(s step) string {
 	}
 	m := d.machines[s.on]
 	if m == nil {
-		return "there is no such machine"
+		return "unknown machine"
 	}
 	command := s.command
 	switch {
@@ -218,36 +217,36 @@ func (d *desk) take(s step) string {
 	case strings.HasSuffix(command, "cis490 status") && !s.inline:
 		d.waitAccepted(d.hosts[0], 1, time.Minute) // "seconds later"
 	}
-	r := d.as(m, s, command)
-	if s.inline && !well(s, r) {
-		r = d.as(d.hosts[0], s, command)
+	r := d.runAs(m, s, command)
+	if s.inline && !succeeded(s, r) {
+		r = d.runAs(d.hosts[0], s, command)
 	}
 	switch {
-	case !well(s, r):
+	case !succeeded(s, r):
 		return r.String()
 	case strings.Contains(command, "token create lab-01"):
 		d.paste = r.Out
 	case strings.HasSuffix(command, "cis490 status") && !strings.Contains(r.Out, "lab-01"):
-		return "it does not show lab-01:\n" + r.Out
+		return "the output does not show lab-01:\n" + r.Out
 	}
 	return ""
 }
 
-// well tells whether a step did what it should: watching ends by the clock.
-func well(s step, r lab.Result) bool {
+// succeeded reports whether a step succeeded. A command with --watch ends by its timeout.
+func succeeded(s step, r lab.Result) bool {
 	return r.Code == 0 || r.Code == 124 && strings.Contains(s.command, "--watch")
 }
 
-// TestReadme follows the README's way to a real fleet on fresh machines.
+// TestReadme runs the README's section "A real fleet" on fresh machines.
 func TestReadme(t *testing.T) {
 	t.Parallel()
-	d := newDesk(t, "collector", "lab-01")
+	d := newDocsMachines(t, "collector", "lab-01")
 	began := time.Now()
 	d.follow(stepsOf(t, "../README.md", "## A real fleet"))
 	if took := time.Since(began); took > 10*time.Minute {
-		t.Errorf("from nothing to a healthy fleet: %s", took)
+		t.Errorf("setting up a healthy fleet took %s", took)
 	}
-	// What is not done yet is a warning with its fix, and no longer one once it is done.
+	// Missing steps are warnings with their fix, until they are done.
 	checks := map[string]string{
 		"release.published": "sudo cis490 release publish", "notify.target": "/etc/cis490/notify", "backup.made": "sudo cis490 backup",
 	}
@@ -265,16 +264,15 @@ func TestReadme(t *testing.T) {
 	}
 	warned(true)
 	if out := d.hosts[0].Run("cis490 status"); !strings.Contains(out, "no release published yet") {
-		t.Errorf("a host does not say that there is no release:\n%s", out)
+		t.Errorf("status of a host does not show that no release is published:\n%s", out)
 	}
 	d.follow(stepsOf(t, "../README.md", "## Before you leave it alone"))
 	warned(false)
 	d.hosts[0].Eventually(2*time.Minute, "the release reaches the host", "! cis490 status | grep 'no release published yet'")
 }
 
-// TestDocs follows the quickstart on fresh machines, and then every other page on
-// these. checks.md and cli.md are made out of the registry and the commands, which
-// have their own tests.
+// TestDocs runs the quickstart on fresh machines, and then every other page on the same
+// machines. checks.md and cli.md are generated from code that has its own tests.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	pages, err := filepath.Glob("../docs/*.md")
@@ -282,7 +280,7 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := []string{"../docs/quickstart.md", "../docs/operations.md", "../docs/coming-from-python.md"}
-	last := "../docs/security.md" // it takes identities away
+	last := "../docs/security.md" // revokes identities
 	steps := []step{}
 	for _, page := range append(first, append(slices.DeleteFunc(pages, func(p string) bool {
 		return slices.Contains(first, p) || p == last || p == "../docs/checks.md" || p == "../docs/cli.md"
@@ -291,9 +289,9 @@ func TestDocs(t *testing.T) {
 	}
 	steps = append(steps, stepsOf(t, "../README.md", "## Try it")...)
 	if len(steps) < 40 {
-		t.Fatalf("the pages have only %d commands", len(steps))
+		t.Fatalf("the pages have %d commands, want at least 40", len(steps))
 	}
-	newDesk(t, "collector", "lab-01", "collector-2").follow(steps)
+	newDocsMachines(t, "collector", "lab-01", "collector-2").follow(steps)
 }
 
 // readFile returns a file of the project.

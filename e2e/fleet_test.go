@@ -1,8 +1,8 @@
 //go:build e2e
 
-// Package e2e holds the scenarios of the fleet lab: what the program promises,
-// told on real systemd machines with the binary a person would install. Each
-// file is a story; `make e2e` runs all, `make e2e SCENARIO=TestName` one.
+// Package e2e has the scenarios of the fleet lab. Each tests a promise of the program on
+// real systemd machines, with the binary that users install. `make e2e` runs all,
+// `make e2e SCENARIO=TestName` one.
 package e2e
 
 import (
@@ -15,7 +15,7 @@ import (
 	"cis490/e2e/lab"
 )
 
-// fleet is a receiver and its lab hosts, installed as the README says.
+// A fleet is a receiver and its lab hosts.
 type fleet struct {
 	*lab.Lab
 	t     *testing.T
@@ -23,14 +23,13 @@ type fleet struct {
 	hosts []*lab.Host
 }
 
-// newFleet boots the machines and installs them: the README's commands and
-// nothing else.
+// newFleet boots machines and installs them with the README's commands.
 func newFleet(t *testing.T, names ...string) *fleet {
 	t.Helper()
 	return fleetIn(t, lab.New(t), names...)
 }
 
-// fleetIn is newFleet in a lab of the scenario's own making.
+// fleetIn is newFleet in an existing lab.
 func fleetIn(t *testing.T, l *lab.Lab, names ...string) *fleet {
 	t.Helper()
 	f := &fleet{Lab: l, t: t}
@@ -44,13 +43,13 @@ func fleetIn(t *testing.T, l *lab.Lab, names ...string) *fleet {
 	return f
 }
 
-// join pastes on the host what token create prints on the receiver.
+// join runs token create on the receiver and pastes its output on the host.
 func (f *fleet) join(h *lab.Host) {
 	f.t.Helper()
 	h.Run("cd /root\n" + f.rx.Run("cis490 token create "+h.Name))
 }
 
-// row is what a scenario reads of the receiver's index.
+// A row is an entry of the receiver's index, or a host's receipt.
 type row struct {
 	ReceivedAt time.Time `json:"received_at"`
 	Host       string    `json:"host"`
@@ -68,16 +67,16 @@ func (f *fleet) index() []row {
 	return rows
 }
 
-// waitAccepted waits until the receiver has n episodes of the host.
+// waitAccepted waits until the receiver has at least n episodes of the host.
 func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
 	f.t.Helper()
 	f.rx.Eventually(limit, fmt.Sprintf("%d accepted episodes of %s", n, h.Name),
 		fmt.Sprintf(`test $(grep -c '"host":"%s"' /var/lib/cis490/index.jsonl) -ge %d`, h.Name, n))
 }
 
-// nothingLostNothingTwice compares the receiver's rows with its files, and both
-// with what the hosts hold a receipt for.
-func (f *fleet) nothingLostNothingTwice() {
+// checkEachStoredOnce checks that each row of the receiver has its file and the other way
+// round, that no episode has two rows, and that each receipt of a host has its row.
+func (f *fleet) checkEachStoredOnce() {
 	f.t.Helper()
 	seen, sums := map[string]row{}, sumsOf(f.rx)
 	for _, r := range f.index() {
@@ -86,7 +85,7 @@ func (f *fleet) nothingLostNothingTwice() {
 		}
 		seen[r.Episode] = r
 		if got := sums[fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode)]; got != r.Digest {
-			f.t.Errorf("row without its file: %v: %q", r, got)
+			f.t.Errorf("row %v: its file has digest %q", r, got)
 		}
 	}
 	if len(sums) != len(seen) {
@@ -99,13 +98,13 @@ func (f *fleet) nothingLostNothingTwice() {
 		}
 		for _, r := range receipts {
 			if seen[r.Episode].Digest != r.Digest {
-				f.t.Errorf("%s holds a receipt for %s that the receiver does not know", h.Name, r.Episode)
+				f.t.Errorf("%s has a receipt for %s, the receiver has no such row", h.Name, r.Episode)
 			}
 		}
 	}
 }
 
-// sumsOf returns the digests of the files that a receiver has, by their paths.
+// sumsOf returns the digests of a receiver's tarballs, by path.
 func sumsOf(rx interface{ Run(command string) string }) map[string]string {
 	sums := map[string]string{}
 	for line := range strings.Lines(rx.Run("cd /var/lib/cis490/episodes && find . -type f -exec sha256sum {} +")) {

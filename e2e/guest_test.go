@@ -10,8 +10,8 @@ import (
 	"cis490/e2e/lab"
 )
 
-// guestInit is the first process of the guest: it loads the drivers of its disk,
-// its balloon and its virtio port, and reports once by each of the two ways.
+// guestInit is the guest's first process. It loads the drivers of disk, balloon and virtio
+// port, and reports one event over the serial port and one over the virtio port.
 const guestInit = `#!/bin/busybox sh
 /bin/busybox --install -s /bin
 mount -t devtmpfs none /dev; mount -t proc none /proc; mount -t sysfs none /sys
@@ -25,7 +25,7 @@ sleep 2
 poweroff -f
 `
 
-// guestBuild makes kernel, initramfs and disk of the guest on the host.
+// guestBuild builds the guest's kernel, initramfs and disk on the host.
 const guestBuild = `set -e
 mkdir -p /srv/guest/root/bin /srv/guest/root/dev /srv/guest/root/proc /srv/guest/root/sys && cd /srv/guest
 cp /bin/busybox root/bin/
@@ -64,9 +64,9 @@ event = "reading"
 budget = "1m"
 `
 
-// TestGuest: Debian's cloud kernel with a small initramfs runs under QEMU as a
-// profile, within the sandbox of the real unit. The guest reports its phases, and
-// the episode on the receiver has what /proc and QMP tell of it.
+// TestGuest records a QEMU guest with Debian's cloud kernel in the sandbox of the real
+// unit. The guest reports its phases, and the receiver's episode has the rows of /proc
+// and QMP.
 func TestGuest(t *testing.T) {
 	t.Parallel()
 	f := fleetIn(t, lab.New(t, "qemu-system-x86", "linux-image-cloud-amd64", "busybox-static", "cpio"), "lab-01")
@@ -74,9 +74,10 @@ func TestGuest(t *testing.T) {
 	h.Write("/root/init", guestInit, 0o755)
 	h.Run(guestBuild)
 	h.Write("/etc/cis490/experiment.toml", guestExperiment, 0o644)
-	h.Write("/etc/cis490/lab-host.toml", h.Run(`sed -e 's/^# *rest = .*/rest = "1s"/' -e 's|^# *experiment = .*|experiment = "/etc/cis490/experiment.toml"|' /etc/cis490/lab-host.toml`)+"\n", 0o644)
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1s", "experiment": "/etc/cis490/experiment.toml"})
 	h.Run("systemctl restart cis490-orchestrator")
-	find := `for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do test -e $e || continue; zstd -dcq $e | tar -xO --wildcards '*/meta.json' | jq -se '.[0].profile == "debian"' >/dev/null && echo $e && exit; done; false`
+	find := `for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do test -e $e || continue; zstd -dcq $e | ` +
+		`tar -xO --wildcards '*/meta.json' | jq -se '.[0].profile == "debian"' >/dev/null && echo $e && exit; done; false`
 	tarball := f.rx.Eventually(5*time.Minute, "an episode of the guest", find)
 	h.Run("systemctl stop cis490-orchestrator")
 	f.rx.Run("mkdir -p /root/e && cd /root/e && zstd -dcq " + tarball + " | tar -x --strip-components=1")
@@ -91,7 +92,8 @@ func TestGuest(t *testing.T) {
 	if got := f.rx.Run(`jq -r 'select(.event == "booted") | .detail' /root/e/events.jsonl`); !strings.Contains(got, "cloud-amd64") {
 		t.Errorf("the guest's kernel is %q", got)
 	}
-	if notes := f.rx.Run("jq -r '.notes // [] | .[]' /root/e/meta.json"); !strings.Contains(notes, "software emulation: open /dev/kvm") || strings.Contains(notes, "could reach beyond its folder") {
+	if notes := f.rx.Run("jq -r '.notes // [] | .[]' /root/e/meta.json"); !strings.Contains(notes, "software emulation: open /dev/kvm") ||
+		strings.Contains(notes, "could reach beyond its folder") {
 		t.Errorf("notes of a host without KVM: %q", notes)
 	}
 	for what, test := range map[string]string{
@@ -99,8 +101,9 @@ func TestGuest(t *testing.T) {
 		"its CPU time":      `jq -e -s '.[-1].user_ms > 500' /root/e/telemetry-proc.jsonl`,
 		"a running machine": `jq -e -s 'any(.[]; .running and .status == "running" and .balloon_bytes == 268435456)' /root/e/telemetry-qmp.jsonl`,
 		"what it has read":  `jq -e -s 'any(.[]; .blocks[0].read_bytes >= 16777216)' /root/e/telemetry-qmp.jsonl`,
-		"its end":           `jq -e -s 'any(.[]; .source == "qmp" and .event == "shutdown" and (.detail | contains("guest-shutdown")))' /root/e/events.jsonl`,
-		"a sound episode":   "cis490 episode verify " + tarball,
+		"its end": `jq -e -s 'any(.[]; .source == "qmp" and .event == "shutdown" and (.detail | contains("guest-shutdown")))' ` +
+			`/root/e/events.jsonl`,
+		"a sound episode": "cis490 episode verify " + tarball,
 	} {
 		if r := f.rx.Try(test); r.Code != 0 {
 			t.Errorf("the episode does not show %s: %s", what, r)

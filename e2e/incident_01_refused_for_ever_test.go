@@ -11,19 +11,19 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestIncident01_RefusedForEver: the receiver's code moved on, and a host re-sent
-// thousands of refused episodes, one per second, for five hours; nobody knew. Now the
-// host asks once, and once more when the gate's list changes; the rest is held. The
-// host updates itself and ships again, and what is held goes out when the gate takes
-// its commit after all.
+// TestIncident01_RefusedForEver: after an update of the receiver, a host re-sent
+// thousands of refused episodes, one a second, for five hours, and nobody noticed. Now the
+// host sends one, and one more when the gate's list changes; it holds the rest. The host
+// updates itself and ships again. When the gate accepts the old commit, the held episodes
+// are shipped too.
 func TestIncident01_RefusedForEver(t *testing.T) {
 	t.Parallel()
 	const waiting = 4465
 	u := newUpdates(t, nil)
 	h := u.add("lab-01")
-	unmended(h) // its autoupdate is not due for a while
-	u.watchedAt(40 * time.Second)
-	// The host runs v0, which was never published; a line in the config let it in.
+	delayAutoupdate(h)
+	u.watchFleetAt(40 * time.Second)
+	// The host runs v0, which was never published; the config accepts its commit.
 	h.Push(lab.BinaryWith(t, "v0", commitOf("v0")), "/root/v0")
 	right := u.rx.Read("/etc/cis490/receiver.toml")
 	extra := func(commits string) {
@@ -34,33 +34,34 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 	h.Run("/root/v0 install lab-host")
 	u.rx.Eventually(time.Minute, "an episode of v0", "grep '"+commitOf("v0")+"' /var/lib/cis490/index.jsonl")
 	h.Run("systemctl stop cis490-orchestrator")
-	emptied(h, time.Minute)
+	waitDrained(h, time.Minute)
 	h.Run("systemctl stop cis490-shipper")
-	supply(h, waiting, 1)
+	addEpisodes(h, waiting, 1)
 
-	// The receiver moves on, and nobody thinks of v0.
+	// The receiver is updated, and its config no longer accepts v0.
 	u.publish("v2", lab.BinaryWith(t, "v2", commitOf("v2")))
-	u.on(u.rx, "v2", 2*time.Minute)
+	u.waitVersion(u.rx, "v2", 2*time.Minute)
 	extra("")
 	u.rx.Eventually(time.Minute, "v0 is refused", "curl -fsk https://localhost:8443/v1/gate/"+commitOf("v0")+" | grep '\"accepted\":false'")
 	began := time.Now()
 	h.Run("systemctl start cis490-shipper")
-	h.Eventually(time.Minute, "all are held", fmt.Sprintf("test $(cis490 status --json | jq '.. | .held? // empty' | sort -n | tail -1) -eq %d", waiting))
+	h.Eventually(time.Minute, "all are held", fmt.Sprintf("test $(cis490 status --json | jq '.. | .held? // empty' | sort -n | "+
+		"tail -1) -eq %d", waiting))
 	refusals := func() string {
 		return u.rx.Run("journalctl -u cis490-receiver | grep -c 'method=PUT.*status=412' || true")
 	}
-	a := u.waitOpen(2*time.Minute, "lab-01", "fatal-only", "gated")
+	a := u.waitAlert(2*time.Minute, "lab-01", "fatal-only", "gated")
 	detected := time.Since(began)
 	t.Logf("%s; %s", a.Reason, a.Fix)
 	if !strings.Contains(a.Reason, commitOf("v0")[:12]) || !strings.Contains(a.Fix, "lab-01") {
-		t.Errorf("the alert does not say what and where: %+v", a)
+		t.Errorf("the alert does not name the commit and the host: %+v", a)
 	}
-	time.Sleep(time.Until(began.Add(time.Minute))) // then, that was sixty more
+	time.Sleep(time.Until(began.Add(time.Minute))) // in the incident: sixty more PUTs
 	if n := refusals(); n != "1" {
 		t.Errorf("%s PUTs of one commit were refused under one policy, want 1", n)
 	}
-	extra(`"` + strings.Repeat("c", 40) + `"`) // another list, as bad for v0
-	u.rx.Eventually(time.Minute, "it asks once more", "test $(journalctl -u cis490-receiver | grep -c 'method=PUT.*status=412') -eq 2")
+	extra(`"` + strings.Repeat("c", 40) + `"`) // another list, without v0
+	u.rx.Eventually(time.Minute, "the host sends one more", "test $(journalctl -u cis490-receiver | grep -c 'method=PUT.*status=412') -eq 2")
 	time.Sleep(10 * time.Second)
 	if n := refusals(); n != "2" {
 		t.Errorf("%s PUTs were refused under two policies, want 2", n)
@@ -68,22 +69,22 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 
 	u.rx.Run("cis490 release promote --seq 2 --force")
 	due := time.Now()
-	every(h, "cis490-autoupdate", 8*time.Second)
-	u.on(h, "v2", 3*time.Minute)
+	setTimer(h, "cis490-autoupdate", 8*time.Second)
+	u.waitVersion(h, "v2", 3*time.Minute)
 	u.rx.Eventually(time.Minute, "an episode of v2", "grep '\"lab-01\".*"+commitOf("v2")+"' /var/lib/cis490/index.jsonl")
-	u.waitOver(time.Minute, "lab-01", "fatal-only")
+	u.waitResolved(time.Minute, "lab-01", "fatal-only")
 	healed := time.Since(due)
 	if n := refusals(); n != "2" {
-		t.Errorf("%s PUTs were refused after the update, want no more than the 2 before", n)
+		t.Errorf("%s PUTs were refused after the update, want the 2 before it", n)
 	}
 	extra(old)
-	hold(h)
+	stopAutoupdate(h)
 	h.Run("systemctl stop cis490-orchestrator")
-	t.Logf("all %d that were held are shipped %s after the gate took them", waiting, emptied(h, 8*time.Minute))
-	u.equal(h)
-	u.nothingLostNothingTwice()
+	t.Logf("all %d held episodes were shipped %s after the gate accepted them", waiting, waitDrained(h, 8*time.Minute))
+	u.checkReconciled(h)
+	u.checkEachStoredOnce()
 	if r := u.rx.Try(fmt.Sprintf("test $(grep -c %s /var/lib/cis490/index.jsonl) -ge %d", commitOf("v0"), waiting)); r.Code != 0 {
-		t.Errorf("not all that was held is stored: %s", r)
+		t.Errorf("not all held episodes are stored: %s", r)
 	}
-	measured(t, detected, healed)
+	reportTimes(t, detected, healed)
 }

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// hang stops the shipper two seconds after each of its starts, so that it has told
-// the receiver of itself and hangs in the midst of an upload.
+// hang stops the shipper two seconds after each start: it has pinged the receiver, and
+// hangs in the middle of an upload.
 const hang = `systemd-run --quiet --unit=hang sh -c '
 last=0
 while sleep 0.2; do
@@ -18,34 +18,34 @@ while sleep 0.2; do
 	sleep 2; kill -STOP $pid; last=$pid
 done'`
 
-// TestIncident06_ShipperHangs: the shipper hung while systemd called it active, the
-// backlog grew, and nobody saw. Now a watchdog that progress feeds restarts it, and
-// it goes on; where it hangs again and again, the alert says that the backlog grows.
-// The watchdog's three minutes are twenty seconds here.
+// TestIncident06_ShipperHangs: the shipper hung while systemd showed it as active, the
+// backlog grew, and nobody noticed. Now the watchdog, which only progress resets, restarts
+// the shipper. If it hangs repeatedly, an alert reports the growing backlog. The watchdog
+// expires after 20 seconds here instead of three minutes.
 func TestIncident06_ShipperHangs(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	h.Write("/etc/systemd/system/cis490-shipper.service.d/lab.conf", "[Service]\nWatchdogSec=20\nRestartSec=1\n", 0o644)
 	h.Run("systemctl daemon-reload")
-	set(h, "/etc/cis490/lab-host.toml", map[string]string{"bandwidth_per_second": "256 KiB"})
-	quiet(h)
-	f.watchedAt(70 * time.Second)
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"bandwidth_per_second": "256 KiB"})
+	stopRecording(h)
+	f.watchFleetAt(70 * time.Second)
 
 	restarts := func() string { return h.Run("systemctl show -p NRestarts --value cis490-shipper") }
 	if n := restarts(); n != "0" {
 		t.Fatalf("%s restarts of a shipper that is well", n)
 	}
-	supply(h, 3, 1<<10)
+	addEpisodes(h, 3, 1<<10)
 	h.Eventually(time.Minute, "an upload is under way", "ls "+spool+"/outbox/*.tar.zst")
 	hung := time.Now()
 	h.Run("kill -STOP $(systemctl show -p MainPID --value cis490-shipper)")
 	if state := h.Run("systemctl is-active cis490-shipper"); state != "active" {
-		t.Errorf("systemd calls a shipper that hangs %s, want active as it did then", state)
+		t.Errorf("systemd shows a hanging shipper as %s, want active as in the incident", state)
 	}
 	h.Eventually(time.Minute, "the watchdog notices", "journalctl -u cis490-shipper | grep -q 'Watchdog timeout'")
 	detected := time.Since(hung)
-	emptied(h, 2*time.Minute) // what was being packed goes last for a minute: it may be what hung
+	waitDrained(h, 2*time.Minute) // a restarted shipper sends the episode it was packing last
 	healed := time.Since(hung) - detected
 	if n := restarts(); n != "1" {
 		t.Errorf("%s restarts, want 1", n)
@@ -56,21 +56,21 @@ func TestIncident06_ShipperHangs(t *testing.T) {
 	symptom := `cis490 alerts list --json | jq -se 'any(.[0][]; .host == "lab-01" and .symptom == "backlog-growing")'`
 	for f.rx.Try(symptom).Code != 0 {
 		if time.Since(began) > 4*time.Minute {
-			t.Fatalf("nobody says that the backlog grows: %s\n%s", f.rx.Run("cis490 alerts list"), h.Journal("cis490-shipper"))
+			t.Fatalf("no alert of a growing backlog: %s\n%s", f.rx.Run("cis490 alerts list"), h.Journal("cis490-shipper"))
 		}
-		supply(h, 3, 1<<10)
+		addEpisodes(h, 3, 1<<10)
 		time.Sleep(10 * time.Second)
 	}
-	a := f.waitOpen(time.Minute, "lab-01", "backlog-growing", "backlog")
-	t.Logf("hung again and again: after %s: %s; %s", time.Since(began).Round(time.Second), a.Reason, a.Fix)
+	a := f.waitAlert(time.Minute, "lab-01", "backlog-growing", "backlog")
+	t.Logf("repeated hangs: after %s: %s; %s", time.Since(began).Round(time.Second), a.Reason, a.Fix)
 	if !strings.Contains(a.Reason, "shipping hangs") || !strings.HasPrefix(a.Fix, "on lab-01: ") {
-		t.Errorf("the alert does not say what and where: %+v", a)
+		t.Errorf("the alert does not name the cause and the host: %+v", a)
 	}
 	h.Run("systemctl stop hang")
 	h.Run("sed -i 's/^bandwidth_per_second.*/bandwidth_per_second = \"0 B\"/' /etc/cis490/lab-host.toml")
-	emptied(h, 4*time.Minute)
-	f.equal(h)
-	f.nothingLostNothingTwice()
-	f.waitOver(time.Minute, "lab-01", "backlog-growing")
-	measured(t, detected, healed)
+	waitDrained(h, 4*time.Minute)
+	f.checkReconciled(h)
+	f.checkEachStoredOnce()
+	f.waitResolved(time.Minute, "lab-01", "backlog-growing")
+	reportTimes(t, detected, healed)
 }

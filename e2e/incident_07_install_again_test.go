@@ -12,15 +12,16 @@ import (
 	"cis490/e2e/lab"
 )
 
-// state is what an install that changes nothing must leave as it is: each file's
-// time and content, and when each service was started.
-const state = `find /opt/cis490 /etc/cis490 /etc/systemd/system /usr/local/bin/cis490 \( -name lock -o -name autoupdate.json \) -prune -o \( -type f -o -type l \) -printf '%p %T@ %u:%g %m %l\n' | sort
+// installState prints what an install without changes must not touch: times, owners and
+// modes of files, and the start times of services.
+const installState = `find /opt/cis490 /etc/cis490 /etc/systemd/system /usr/local/bin/cis490 \
+  \( -name lock -o -name autoupdate.json \) -prune -o \( -type f -o -type l \) -printf '%p %T@ %u:%g %m %l\n' | sort
 systemctl show -p Id,ExecMainStartTimestampMonotonic,MainPID cis490-shipper cis490-orchestrator cis490-receiver cis490-bootstrap`
 
-// TestIncident07_InstallAgain: an install copied itself onto itself and aborted, and
-// another left the old code running. Now it may be run from any place and any number of
-// times: a second one changes nothing; what was changed by hand is named, shown and
-// mended; another build is running afterwards; what belongs to the site is left alone.
+// TestIncident07_InstallAgain: an install copied its binary onto itself and aborted, and
+// another left the old code running. Now install can run from any folder and any number of
+// times: a second run changes nothing; changes by hand are reported, shown as a diff and
+// repaired; a new build is running afterwards; drop-ins and masks of the site stay.
 func TestIncident07_InstallAgain(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
@@ -34,27 +35,30 @@ func TestIncident07_InstallAgain(t *testing.T) {
 		{f.rx, "install receiver", "cis490-receiver.service"},
 		{h, "install lab-host", "cis490-shipper.service"},
 	} {
-		before := m.h.Run(state)
+		before := m.h.Run(installState)
 		out := m.h.Run("cis490 " + m.install)
 		if regexp.MustCompile(`(?m)^\s*changed`).MatchString(out) {
 			t.Errorf("%s: a second install changed something:\n%s", m.h.Name, out)
 		}
-		if after := m.h.Run(state); after != before {
-			t.Errorf("%s: a second install left a trace:\nbefore:\n%s\nafter:\n%s", m.h.Name, before, after)
+		if after := m.h.Run(installState); after != before {
+			t.Errorf("%s: a second install changed files or services:\nbefore:\n%s\nafter:\n%s", m.h.Name, before, after)
 		}
 		if r := m.h.Try("cis490 " + m.install + " --check"); r.Code != 0 {
 			t.Errorf("%s: --check right after install: %s", m.h.Name, r)
 		}
 
-		// The site's own: a drop-in and a masked timer.
-		m.h.Run("mkdir -p /etc/systemd/system/" + m.unit + ".d && printf '[Service]\\nEnvironment=SITE=1\\n' > /etc/systemd/system/" + m.unit + ".d/site.conf && systemctl daemon-reload")
-		m.h.Run("systemctl disable --now cis490-autoupdate.timer && mv /etc/systemd/system/cis490-autoupdate.timer /root/ && systemctl mask cis490-autoupdate.timer")
-		// A hand in our own.
+		// Changes that belong to the site: a drop-in and a masked timer.
+		m.h.Run("mkdir -p /etc/systemd/system/" + m.unit + ".d && printf '[Service]\\nEnvironment=SITE=1\\n' > /etc/systemd/system/" +
+			m.unit + ".d/site.conf && systemctl daemon-reload")
+		m.h.Run("systemctl disable --now cis490-autoupdate.timer && mv /etc/systemd/system/cis490-autoupdate.timer /root/ && " +
+			"systemctl mask cis490-autoupdate.timer")
+		// A change by hand of a file that install owns.
 		m.h.Run("sed -i 's/^WatchdogSec=.*/WatchdogSec=7/' /etc/systemd/system/" + m.unit)
 		if r := m.h.Try("cis490 " + m.install + " --check"); r.Code != 1 || !strings.Contains(r.Out+r.Err, m.unit) {
 			t.Errorf("%s: --check of an edited unit: %s", m.h.Name, r)
 		}
-		if r := m.h.Try("cis490 " + m.install + " --dry-run"); !strings.Contains(r.Out, "-WatchdogSec=7") || !strings.Contains(r.Out, "+WatchdogSec=180") {
+		if r := m.h.Try("cis490 " + m.install + " --dry-run"); !strings.Contains(r.Out, "-WatchdogSec=7") ||
+			!strings.Contains(r.Out, "+WatchdogSec=180") {
 			t.Errorf("%s: --dry-run shows no diff: %s", m.h.Name, r)
 		}
 		if unit := m.h.Read("/etc/systemd/system/" + m.unit); !strings.Contains(unit, "WatchdogSec=7\n") {
@@ -71,33 +75,35 @@ func TestIncident07_InstallAgain(t *testing.T) {
 			t.Errorf("%s: the mask is gone: %s", m.h.Name, masked)
 		}
 	}
-	f.fromAnyPlace(h)
-	f.anotherBuild()
+	f.checkInstallFromAnywhere(h)
+	f.checkNewBuildRuns()
 }
 
-// fromAnyPlace: wherever the binary lies, and however it is called, the state is the
-// same after it has installed itself.
-func (f *fleet) fromAnyPlace(h *lab.Host) {
+// checkInstallFromAnywhere checks that an install changes nothing, wherever the binary
+// lies and however it is called.
+func (f *fleet) checkInstallFromAnywhere(h *lab.Host) {
 	f.t.Helper()
-	before := h.Run(state)
+	before := h.Run(installState)
 	h.Run(`mkdir -p "/srv/a b" && cp /root/cis490 "/srv/a b/" && ln -s ../opt/cis490/current /srv/link`)
 	for _, place := range []string{
-		"cd / && /opt/cis490/current/cis490", "cd /opt/cis490/current && ./cis490", "cd /opt/cis490/versions/* && ./cis490", "/usr/local/bin/cis490",
-		"/srv/link/cis490", "/opt/cis490/good/cis490", "cd /tmp && /root/cis490", `"/srv/a b/cis490"`, "cd /srv && mkdir gone && cd gone && rmdir ../gone && /root/cis490",
+		"cd / && /opt/cis490/current/cis490", "cd /opt/cis490/current && ./cis490", "cd /opt/cis490/versions/* && ./cis490",
+		"/usr/local/bin/cis490", "/srv/link/cis490", "/opt/cis490/good/cis490", "cd /tmp && /root/cis490", `"/srv/a b/cis490"`,
+		"cd /srv && mkdir gone && cd gone && rmdir ../gone && /root/cis490",
 	} {
 		for range 2 {
 			if r := h.Try(place + " install lab-host"); r.Code != 0 {
 				f.t.Errorf("%s install lab-host: %s", place, r)
 			}
-			if after := h.Run(state); after != before {
-				f.t.Errorf("%s left a trace:\nbefore:\n%s\nafter:\n%s", place, before, after)
+			if after := h.Run(installState); after != before {
+				f.t.Errorf("%s changed files or services:\nbefore:\n%s\nafter:\n%s", place, before, after)
 			}
 		}
 	}
 }
 
-// anotherBuild: after its install nothing runs the old code, on either machine.
-func (f *fleet) anotherBuild() {
+// checkNewBuildRuns checks on both machines that no service runs the old code after the
+// install of another build.
+func (f *fleet) checkNewBuildRuns() {
 	f.t.Helper()
 	var detected, healed time.Duration
 	for _, m := range []struct {
@@ -126,16 +132,16 @@ func (f *fleet) anotherBuild() {
 			f.t.Errorf("%s: --check after another build's install: %s", m.h.Name, r)
 		}
 	}
-	measured(f.t, detected, healed)
+	reportTimes(f.t, detected, healed)
 }
 
-// TestIncident07_InstallOverBroken: a half-done or damaged install is no obstacle.
+// TestIncident07_InstallOverBroken: install repairs a partial or damaged install.
 func TestIncident07_InstallOverBroken(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)
-	h.Write("/etc/cis490/lab-host.toml", quickRest(h), 0o644)
+	h.Write("/etc/cis490/lab-host.toml", shortRestConfig(h), 0o644)
 	for name, damage := range map[string]string{
 		"symlinks point nowhere": "rm /opt/cis490/current && ln -s versions/none /opt/cis490/current",
 		"binary is half written": `for b in /opt/cis490/versions/*/cis490; do head -c 1000 $b > $b.x && mv $b.x $b; done`,
@@ -144,15 +150,16 @@ func TestIncident07_InstallOverBroken(t *testing.T) {
 		"folder has other owner": "chown root:root /var/lib/cis490/data/outbox && chmod 700 /var/lib/cis490/data/outbox",
 		"services are disabled":  "systemctl disable --now cis490-shipper cis490-orchestrator cis490-cert-fetch.timer",
 		"user is gone":           "systemctl stop cis490-orchestrator; userdel cis490-rec",
-		"service runs old code":  "cp -a /opt/cis490/versions /opt/cis490/v2 && rm -rf /opt/cis490/versions && mv /opt/cis490/v2 /opt/cis490/versions",
+		"service runs old code": "cp -a /opt/cis490/versions /opt/cis490/v2 && rm -rf /opt/cis490/versions && " +
+			"mv /opt/cis490/v2 /opt/cis490/versions",
 	} {
 		h.Run(damage)
 		h.Run("/root/cis490 install lab-host")
 		if r := h.Try("cis490 install lab-host --check"); r.Code != 0 {
-			t.Errorf("%s: still drifted after install: %s", name, r)
+			t.Errorf("%s: drift after install: %s", name, r)
 		}
 		if r := h.Try("systemctl is-enabled cis490-shipper cis490-orchestrator cis490-cert-fetch.timer"); r.Code != 0 {
-			t.Errorf("%s: not everything comes back after a boot: %s", name, r)
+			t.Errorf("%s: not all units are enabled: %s", name, r)
 		}
 		n := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
 		f.rx.Eventually(90*time.Second, "an episode after: "+name, fmt.Sprintf("test $(wc -l < /var/lib/cis490/index.jsonl) -gt %d", n))

@@ -8,28 +8,28 @@ import (
 	"time"
 )
 
-// TestIncident08_SickHostRedMonitor: a sick host made the monitor's own unit red, so
-// that nobody looked at red any more. Now the unit tells only whether fleet-check ran:
-// it stays green while a host is sick, which the alert tells, and is red when it could
-// not run, until it can again.
+// TestIncident08_SickHostRedMonitor: a sick host made the monitor's own unit fail, and
+// people began to ignore failed units. Now the unit's state reports only whether
+// fleet-check ran: it stays green while a host is sick, which an alert reports, and fails
+// while fleet-check cannot run.
 func TestIncident08_SickHostRedMonitor(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01", "lab-02")
 	for _, h := range f.hosts {
-		f.quick(h)
+		f.speedUp(h)
 	}
-	f.watchedAt(30 * time.Second)
+	f.watchFleetAt(30 * time.Second)
 	for _, h := range f.hosts {
 		f.waitAccepted(h, 1, time.Minute)
 	}
 	sick := time.Now()
 	f.hosts[0].Run("systemctl stop cis490-shipper")
-	a := f.waitOpen(2*time.Minute, "lab-01", "silent", "failing-check")
+	a := f.waitAlert(2*time.Minute, "lab-01", "silent", "failing-check")
 	detected := time.Since(sick)
 	t.Logf("%s; %s", a.Reason, a.Fix)
 
 	const ran = "/var/lib/cis490/fleet-check.json"
-	next := func() { // run of fleet-check, begun after now
+	next := func() { // waits for a run of fleet-check that begins after now
 		t.Helper()
 		f.rx.Run("touch /root/now")
 		f.rx.Eventually(time.Minute, "fleet-check runs", "test "+ran+" -nt /root/now && ! systemctl is-active -q cis490-fleet-health.service")
@@ -51,7 +51,7 @@ func TestIncident08_SickHostRedMonitor(t *testing.T) {
 	f.rx.Write("/etc/cis490/receiver.toml", right+"= nonsense\n", 0o644)
 	f.rx.Eventually(time.Minute, "the unit is red, as fleet-check cannot run", "systemctl is-failed cis490-fleet-health.service")
 	if why := f.rx.Run("systemctl show -p ExecMainStatus --value cis490-fleet-health.service"); why != "78" {
-		t.Errorf("exit code %s of a fleet-check without its config, want 78", why)
+		t.Errorf("exit code %s of fleet-check with a broken config, want 78", why)
 	}
 	f.rx.Write("/etc/cis490/receiver.toml", right, 0o644)
 	mended := time.Now()
@@ -60,9 +60,9 @@ func TestIncident08_SickHostRedMonitor(t *testing.T) {
 	t.Logf("the unit is green %s after fleet-check can run again", time.Since(mended).Round(100*time.Millisecond))
 	f.paste(a.Fix)
 	cured := time.Now()
-	f.waitOver(2*time.Minute, "lab-01", "silent")
+	f.waitResolved(2*time.Minute, "lab-01", "silent")
 	if n := f.rx.Run(`cis490 alerts list --all --json | jq '[.[] | select(.host == "lab-02")] | length'`); n != "0" {
-		t.Errorf("%s rows about the host that is well", n)
+		t.Errorf("%s rows about the healthy host", n)
 	}
-	measured(t, detected, time.Since(cured))
+	reportTimes(t, detected, time.Since(cured))
 }

@@ -18,10 +18,10 @@ const (
 	perHost   = 600
 )
 
-// TestIncident11_PowerCutReceiver: the receiver's power is cut three times in the midst of uploads.
-// It is a virtual machine, whose page cache and the write cache of whose disk are
-// lost. Each time it comes back by itself with every episode that a host holds a
-// receipt for; in the end all are there, and none twice.
+// TestIncident11_PowerCutReceiver cuts the receiver's power three times during uploads. The
+// receiver is a virtual machine that loses its page cache and its disk's write cache. Each
+// time it recovers by itself with every episode that a host has a receipt for. At the end
+// each episode is stored once.
 func TestIncident11_PowerCutReceiver(t *testing.T) {
 	t.Parallel()
 	lab.NeedGuests(t)
@@ -33,22 +33,22 @@ func TestIncident11_PowerCutReceiver(t *testing.T) {
 	for i, h := range hosts {
 		h.Run("echo " + rx.Addr + " collector.lab collector >>/etc/hosts")
 		h.Run("cd /root\n" + rx.Run("cis490 token create "+h.Name))
-		quiet(h)
-		supply(h, perHost, []int{2, 100}[i]) // of the journal, and staged
+		stopRecording(h)
+		addEpisodes(h, perHost, []int{2, 100}[i]) // KiB
 	}
 	var healed time.Duration
 	for range powerCuts {
-		before := len(stored(t, rx))
+		before := len(storedRows(t, rx))
 		deadline := time.Now().Add(5 * time.Minute)
-		for len(stored(t, rx)) < before+100 {
+		for len(storedRows(t, rx)) < before+100 {
 			if time.Now().After(deadline) {
-				t.Fatalf("no uploads under way: %s", hosts[0].Journal("cis490-shipper"))
+				t.Fatalf("no uploads: %s", hosts[0].Journal("cis490-shipper"))
 			}
 			time.Sleep(time.Second)
 		}
 		time.Sleep(rand.N(3 * time.Second))
 		rx.CutPower()
-		for _, h := range hosts { // or one that was lost might be sent again before it is looked for
+		for _, h := range hosts { // else a host could send a lost episode again before the check
 			h.CutOff()
 		}
 		rx.PowerOn()
@@ -60,47 +60,48 @@ func TestIncident11_PowerCutReceiver(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		healed = max(healed, time.Since(began))
-		rows := stored(t, rx)
-		t.Logf("power cut: %d receipts, %d rows, %s repaired", acknowledged(t, hosts, rows), len(rows), rx.Run(`grep -c '"repaired":true' /var/lib/cis490/index.jsonl || true`))
-		haveBodies(t, rx, rows)
+		rows := storedRows(t, rx)
+		t.Logf("power cut: %d receipts, %d rows, %s repaired", countReceipts(t, hosts, rows), len(rows),
+			rx.Run(`grep -c '"repaired":true' /var/lib/cis490/index.jsonl || true`))
+		checkFiles(t, rx, rows)
 		if t.Failed() {
-			t.FailNow() // what is lost is not found again
+			t.FailNow() // the hosts would send lost episodes again
 		}
 		for _, h := range hosts {
 			h.Reconnect()
 		}
 	}
 	for _, h := range hosts {
-		t.Logf("%s: all shipped %s later", h.Name, emptied(h, 10*time.Minute))
+		t.Logf("%s: all shipped %s later", h.Name, waitDrained(h, 10*time.Minute))
 		if r := h.Try("sudo -u cis490 cis490 reconcile"); r.Code != 0 || !strings.HasPrefix(r.Out, "the receiver has all ") {
 			t.Errorf("%s: reconcile: %s", h.Name, r)
 		}
 	}
-	measured(t, 0, healed) // from the boot on; what was cut is found by looking, not by an alarm
-	rows := stored(t, rx)
-	if n := acknowledged(t, hosts, rows); n != len(rows) || n < len(hosts)*perHost {
+	reportTimes(t, 0, healed) // from the boot on; no alert reports a power cut
+	rows := storedRows(t, rx)
+	if n := countReceipts(t, hosts, rows); n != len(rows) || n < len(hosts)*perHost {
 		t.Errorf("%d receipts, %d rows", n, len(rows))
 	}
-	if files := haveBodies(t, rx, rows); files != len(rows) {
+	if files := checkFiles(t, rx, rows); files != len(rows) {
 		t.Errorf("%d files for %d rows", files, len(rows))
 	}
 }
 
-// haveBodies checks that each row has its file with the row's digest, and counts the
-// files.
-func haveBodies(t *testing.T, rx *lab.Guest, rows map[string]row) int {
+// checkFiles checks that each row has its file with the row's digest, and returns the
+// number of files.
+func checkFiles(t *testing.T, rx *lab.Guest, rows map[string]row) int {
 	t.Helper()
 	sums := sumsOf(rx)
 	for _, r := range rows {
 		if got := sums[fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode)]; got != r.Digest {
-			t.Errorf("row without its file: %v: %q", r, got)
+			t.Errorf("row %v: its file has digest %q", r, got)
 		}
 	}
 	return len(sums)
 }
 
-// stored returns the receiver's rows by episode; one that is there twice is told.
-func stored(t *testing.T, rx *lab.Guest) map[string]row {
+// storedRows returns the receiver's rows by episode, and fails the test for duplicates.
+func storedRows(t *testing.T, rx *lab.Guest) map[string]row {
 	t.Helper()
 	rows := map[string]row{}
 	for line := range strings.Lines(rx.Run("cat /var/lib/cis490/index.jsonl")) {
@@ -116,8 +117,8 @@ func stored(t *testing.T, rx *lab.Guest) map[string]row {
 	return rows
 }
 
-// acknowledged counts the hosts' receipts; one without its row is told.
-func acknowledged(t *testing.T, hosts []*lab.Host, rows map[string]row) (n int) {
+// countReceipts counts the hosts' receipts, and fails the test for each without a row.
+func countReceipts(t *testing.T, hosts []*lab.Host, rows map[string]row) (n int) {
 	t.Helper()
 	for _, h := range hosts {
 		for line := range strings.Lines(h.Run("cat " + spool + "/shipped/receipts.jsonl")) {
@@ -126,7 +127,7 @@ func acknowledged(t *testing.T, hosts []*lab.Host, rows map[string]row) (n int) 
 				continue // being written
 			}
 			if n++; rows[r.Episode].Digest != r.Digest {
-				t.Errorf("%s holds a receipt for %s that the receiver does not know", h.Name, r.Episode)
+				t.Errorf("%s has a receipt for %s, the receiver has no such row", h.Name, r.Episode)
 			}
 		}
 	}

@@ -11,15 +11,16 @@ import (
 	"cis490/e2e/lab"
 )
 
-// smallDisk is a machine whose data is on a disk of 256 MiB.
+// smallDisk gives a machine a data disk of 256 MiB.
 var smallDisk = lab.WithTmpfs("/var/lib/cis490", "256M")
 
-// leave fills such a disk until so many MiB are free.
-func leave(h *lab.Host, mib int) {
-	h.Run(fmt.Sprintf("rm -f /var/lib/cis490/ballast; fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (%d<<20) )) /var/lib/cis490/ballast", mib))
+// leaveFree fills a small disk until mib MiB are free.
+func leaveFree(h *lab.Host, mib int) {
+	h.Run(fmt.Sprintf("rm -f /var/lib/cis490/ballast; fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | "+
+		"tail -1) - (%d<<20) )) /var/lib/cis490/ballast", mib))
 }
 
-// freeMiB is what is free on such a disk.
+// freeMiB returns the free space of a small disk.
 func freeMiB(h *lab.Host) int {
 	n, err := strconv.Atoi(h.Run("df --output=avail -B1M /var/lib/cis490 | tail -1 | tr -d ' '"))
 	if err != nil {
@@ -28,59 +29,59 @@ func freeMiB(h *lab.Host) int {
 	return n
 }
 
-// TestIncident12_ReceiverDiskFull: the receiver's disk runs full. The alert comes
-// while it still takes everything; then it answers 507 before a reserve is touched,
-// hosts back off and lose nothing, and all goes on when there is room again.
+// TestIncident12_ReceiverDiskFull: the receiver's disk fills up. The alert comes while it
+// still accepts everything. Then it answers 507 before it uses its reserve; hosts back off
+// and lose nothing. Shipping resumes when there is space again.
 func TestIncident12_ReceiverDiskFull(t *testing.T) {
 	t.Parallel()
 	f := &fleet{Lab: lab.New(t), t: t}
 	f.rx = f.Boot("collector", smallDisk)
 	f.rx.Push(lab.Binary(t), "/root/cis490")
 	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
-	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"disk_reserve": "64 MiB"})
+	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{"disk_reserve": "64 MiB"})
 	f.hosts = f.BootAll("lab-01", "lab-02")
 	for _, h := range f.hosts {
 		f.join(h)
-		quiet(h)
+		stopRecording(h)
 	}
-	f.watched()
+	f.watchFleet()
 
-	leave(f.rx, 90) // less than one and a half times the reserve
+	leaveFree(f.rx, 90) // less than one and a half times the reserve
 	began := time.Now()
-	a := f.waitOpen(time.Minute, "@receiver", "disk-low", "disk.reserve")
+	a := f.waitAlert(time.Minute, "@receiver", "disk-low", "disk.reserve")
 	detected := time.Since(began)
 	t.Logf("%s; %s", a.Reason, a.Fix)
 	for _, h := range f.hosts {
-		supply(h, 2, 1<<10)
-		emptied(h, time.Minute)
+		addEpisodes(h, 2, 1<<10)
+		waitDrained(h, time.Minute)
 	}
 	full := "journalctl -u cis490-receiver --no-pager | grep -c 'status=507' || true"
 	if n := f.rx.Run(full); n != "0" {
-		t.Errorf("%s episodes were turned away while there was room", n)
+		t.Errorf("%s episodes were refused while there was space", n)
 	}
 
-	leave(f.rx, 66)
+	leaveFree(f.rx, 66)
 	for _, h := range f.hosts {
-		supply(h, 2, 4<<10)
-		h.Eventually(time.Minute, "the receiver says that it is full", "journalctl -u cis490-shipper | grep -q 'status=507'")
+		addEpisodes(h, 2, 4<<10)
+		h.Eventually(time.Minute, "the receiver answers 507", "journalctl -u cis490-shipper | grep -q 'status=507'")
 	}
 	time.Sleep(40 * time.Second)
 	if n := f.rx.Run(full); n != "2" && n != "3" && n != "4" {
-		t.Errorf("%s PUTs in 40 s, though both hosts were told to wait for a minute", n)
+		t.Errorf("%s PUTs in 40 s, although both hosts got a Retry-After of a minute", n)
 	}
 	if n := freeMiB(f.rx); n < 62 {
-		t.Errorf("the reserve was used: %d MiB are free of 64", n)
+		t.Errorf("the reserve of 64 MiB was used: %d MiB are free", n)
 	}
 	f.rx.Run("rm /var/lib/cis490/ballast")
 	room := time.Now()
 	for _, h := range f.hosts {
-		emptied(h, 3*time.Minute) // a wait grows while it is full
+		waitDrained(h, 3*time.Minute) // waits grow while the disk is full
 	}
 	healed := time.Since(room)
 	for _, h := range f.hosts {
-		f.equal(h)
+		f.checkReconciled(h)
 	}
-	f.nothingLostNothingTwice()
-	f.waitOver(time.Minute, "@receiver", "disk-low")
-	measured(t, detected, healed)
+	f.checkEachStoredOnce()
+	f.waitResolved(time.Minute, "@receiver", "disk-low")
+	reportTimes(t, detected, healed)
 }

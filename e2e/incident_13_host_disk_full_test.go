@@ -11,32 +11,33 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestIncident13_HostDiskFull: a host records while its receiver is away, until its
-// disk is nearly full. The recorder pauses before the reserve is used; when the
-// receiver is back, shipping goes on, frees space, and recording resumes, without a
-// hand on the host.
+// TestIncident13_HostDiskFull: a host records while its receiver is unreachable, until its
+// disk is nearly full. The recorder pauses before it uses the reserve. When the receiver
+// is back, shipping frees space and recording resumes, without action on the host.
 func TestIncident13_HostDiskFull(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t)
 	h := f.Boot("lab-01", smallDisk)
 	f.hosts = []*lab.Host{h}
 	f.join(h)
-	set(h, "/etc/cis490/lab-host.toml", map[string]string{"disk_reserve": "64 MiB", "rest": "1s", "shipped_keep_bytes": "8 MiB", "reconcile_every": "10s"})
-	quiet(h)
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"disk_reserve": "64 MiB", "rest": "1s", "shipped_keep_bytes": "8 MiB",
+		"reconcile_every": "10s"})
+	stopRecording(h)
 
 	f.rx.CutOff()
 	h.Run("systemctl start cis490-orchestrator")
-	supply(h, 45, 4<<10)
+	addEpisodes(h, 45, 4<<10)
 	began := time.Now()
-	h.Eventually(2*time.Minute, "recording pauses", "journalctl -u cis490-orchestrator | grep 'not recording.*less than the reserve of 64 MiB'")
+	h.Eventually(2*time.Minute, "recording pauses", "journalctl -u cis490-orchestrator | "+
+		"grep 'not recording.*less than the reserve of 64 MiB'")
 	detected := time.Since(began)
 	if r := h.Try("cis490 doctor --only disk.reserve"); r.Code != 1 || !strings.Contains(r.Out, "fix:") {
-		t.Errorf("doctor does not say it: %s", r)
+		t.Errorf("doctor does not fail disk.reserve: %s", r)
 	}
-	before := recorded(h)
-	time.Sleep(40 * time.Second) // it looks again every 30
-	if now := recorded(h); now != before {
-		t.Errorf("recording %s was begun below the reserve, the last one was %s", now, before)
+	before := recordingCount(h)
+	time.Sleep(40 * time.Second) // the recorder checks every 30 s
+	if now := recordingCount(h); now != before {
+		t.Errorf("recording %s began below the reserve, the last one before was %s", now, before)
 	}
 	if n := freeMiB(h); n < 16 {
 		t.Errorf("the reserve was used up: %d MiB are free", n)
@@ -44,14 +45,14 @@ func TestIncident13_HostDiskFull(t *testing.T) {
 	f.rx.Reconnect()
 	back := time.Now()
 	h.Eventually(4*time.Minute, "shipping frees space", "test $(df --output=avail -B1M /var/lib/cis490 | tail -1) -gt 64")
-	h.Eventually(2*time.Minute, "recording goes on", fmt.Sprintf("test $(cat %s/episodes/.counter) -gt %s", spool, before))
+	h.Eventually(2*time.Minute, "recording resumes", fmt.Sprintf("test $(cat %s/episodes/.counter) -gt %s", spool, before))
 	healed := time.Since(back)
 	h.Run("systemctl stop cis490-orchestrator")
-	emptied(h, 3*time.Minute)
+	waitDrained(h, 3*time.Minute)
 	if r := h.Try("journalctl --no-pager -u 'cis490-*' | grep -i 'no space left'"); r.Out != "" {
-		t.Errorf("the disk was full in earnest: %s", r.Out)
+		t.Errorf("the disk was full: %s", r.Out)
 	}
-	f.equal(h)
-	f.nothingLostNothingTwice()
-	measured(t, detected, healed)
+	f.checkReconciled(h)
+	f.checkEachStoredOnce()
+	reportTimes(t, detected, healed)
 }

@@ -30,23 +30,23 @@ func TestFirstEpisode(t *testing.T) {
 		if failed := h.Run("systemctl list-units --failed --no-legend 'cis490-*'"); failed != "" {
 			t.Errorf("%s: failed units:\n%s", h.Name, failed)
 		}
-		unitsAreSound(t, h)
+		checkUnits(t, h)
 		if r := h.Try("cis490 doctor"); r.Code != 0 {
 			t.Errorf("%s: doctor: %s", h.Name, r)
 		}
 	}
-	for _, h := range f.hosts { // what root finds well is well in a service's sandbox, too
+	for _, h := range f.hosts { // doctor must also pass in the sandbox of its service
 		if status := h.Run("systemctl start cis490-doctor-check && systemctl show -p ExecMainStatus --value cis490-doctor-check"); status != "0" {
 			t.Errorf("%s: health-check ended with %s:\n%s", h.Name, status, h.Journal("cis490-doctor-check"))
 		}
 	}
-	f.nothingLostNothingTwice()
+	f.checkEachStoredOnce()
 }
 
-// unitsAreSound: systemd-analyze has nothing to say about any unit, and rates
-// each unprivileged service at most 1.2. The update, which installs as root, has at
-// most 4.0: docs/security.md says why not less.
-func unitsAreSound(t *testing.T, h *lab.Host) {
+// checkUnits checks that systemd-analyze verify reports nothing, and that the exposure of
+// each unprivileged service is at most 1.2. autoupdate, which installs as root, has at most
+// 4.0; docs/security.md has the reason.
+func checkUnits(t *testing.T, h *lab.Host) {
 	t.Helper()
 	units := strings.Fields(h.Run("cd /etc/systemd/system && ls -d cis490-*.service cis490-*.timer"))
 	if r := h.Try("systemd-analyze verify --recursive-errors=no " + strings.Join(units, " ")); r.Code != 0 || r.Err != "" || r.Out != "" {

@@ -10,8 +10,8 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestMachines_TooOld: a machine whose systemd is too old is refused with the reason, and
-// nothing on it was changed.
+// TestMachines_TooOld: install rejects a machine with an old systemd, prints the reason and
+// changes nothing.
 func TestMachines_TooOld(t *testing.T) {
 	h := lab.NewOf(t, "bullseye").Boot("lab-01")
 	h.Push(lab.Binary(t), "/root/cis490")
@@ -21,54 +21,57 @@ func TestMachines_TooOld(t *testing.T) {
 			t.Errorf("install %s: %s", role, r)
 		}
 	}
-	if left := h.Run("ls -d /opt/cis490 /etc/cis490 /var/lib/cis490 /etc/systemd/system/cis490-* 2>/dev/null; getent passwd cis490 || :"); left != "" {
+	if left := h.Run("ls -d /opt/cis490 /etc/cis490 /var/lib/cis490 /etc/systemd/system/cis490-* 2>/dev/null; getent passwd cis490 || " +
+		":"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 }
 
-// TestMachines_Newer: receiver and lab host on the next release of Debian.
+// TestMachines_Newer runs receiver and lab host on the next release of Debian.
 func TestMachines_Newer(t *testing.T) {
 	u := updatesIn(t, lab.NewOf(t, "trixie"), nil)
 	h := u.Boot("lab-01")
 	u.join(h)
-	u.lives(h)
+	u.checkLifecycle(h)
 }
 
-// TestMachines_Hardened: a lab host with a closed umask, /tmp noexec, a name in capitals,
-// no curl, and /opt and /var/lib/cis490 on another disk joins with the script.
+// TestMachines_Hardened joins a lab host with umask 077, /tmp noexec, a name in capitals,
+// no curl, and /opt and /var/lib/cis490 on another disk.
 func TestMachines_Hardened(t *testing.T) {
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
 	h.Run(`mkdir -p /big/opt /big/data && rmdir /opt && ln -s /big/opt /opt && ln -s /big/data /var/lib/cis490
 mount -t tmpfs -o noexec none /tmp && hostname LAB-01
-printf '#!/bin/sh\nwhile [ $# -gt 1 ]; do case $1 in -O) to=$2;; esac; shift; done\nexec /usr/bin/curl.real -fsSk -o $to $1\n' >/usr/local/bin/wget
+printf '#!/bin/sh\nwhile [ $# -gt 1 ]; do case $1 in -O) to=$2;; esac; shift; done
+exec /usr/bin/curl.real -fsSk -o $to $1\n' >/usr/local/bin/wget
 chmod +x /usr/local/bin/wget && mv /usr/bin/curl /usr/bin/curl.real`)
 	u.rx.Run("cis490 token create lab-01 --out /root/join.sh")
 	h.Run("cat >/root/join.sh <<'END'\n" + u.rx.Run("cat /root/join.sh") + "\nEND\numask 077 && sh /root/join.sh")
 	h.Run("mv /usr/bin/curl.real /usr/bin/curl")
-	u.lives(h)
+	u.checkLifecycle(h)
 }
 
-// TestMachines_OptIsALink: a lab host whose /opt/cis490 is itself a symlink to a larger disk.
+// TestMachines_OptIsALink joins a lab host whose /opt/cis490 is a symlink to another disk.
 func TestMachines_OptIsALink(t *testing.T) {
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
 	h.Run("mkdir -p /big/cis490 && ln -s /big/cis490 /opt/cis490")
 	u.join(h)
-	u.lives(h)
+	u.checkLifecycle(h)
 }
 
-// TestMachines_SharedUsers: with the drop-in that install and doctor name, the services run
-// without a user namespace.
+// TestMachines_SharedUsers: with the drop-in that install and doctor print, the services
+// run without a user namespace.
 func TestMachines_SharedUsers(t *testing.T) {
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
-	h.Run(`mkdir -p /etc/systemd/system/cis490-.service.d && printf '[Service]\nPrivateUsers=no\n' >/etc/systemd/system/cis490-.service.d/users.conf`)
+	h.Run(`mkdir -p /etc/systemd/system/cis490-.service.d && printf '[Service]\nPrivateUsers=no\n' ` +
+		`>/etc/systemd/system/cis490-.service.d/users.conf`)
 	u.join(h)
 	if got := h.Run("systemctl show -p PrivateUsers cis490-shipper cis490-orchestrator"); strings.Contains(got, "yes") {
-		t.Errorf("the drop-in does not count: %s", got)
+		t.Errorf("the drop-in has no effect: %s", got)
 	}
-	u.lives(h)
+	u.checkLifecycle(h)
 }
 
 // hardening is what Debian's package hardening-runtime sets at boot.
@@ -76,9 +79,9 @@ const hardening = `kernel.dmesg_restrict=1 kernel.kptr_restrict=2 kernel.perf_ev
 kernel.yama.ptrace_scope=2 kernel.sysrq=0 fs.protected_fifos=2 fs.protected_hardlinks=1 fs.protected_regular=2
 fs.protected_symlinks=1 fs.suid_dumpable=0 net.core.bpf_jit_harden=2 user.max_user_namespaces=0`
 
-// TestMachines_NoUserNamespaces: a lab host with the kernel settings of hardening-runtime,
-// which only a machine with its own kernel can have, is refused before anything was
-// changed, with a fix that works. It is a guest, so it is slow.
+// TestMachines_NoUserNamespaces: install rejects a lab host with the kernel settings of
+// hardening-runtime, changes nothing, and prints a fix that works. Only a guest has its own
+// kernel settings.
 func TestMachines_NoUserNamespaces(t *testing.T) {
 	lab.NeedGuests(t)
 	u := newUpdates(t, nil)
@@ -89,14 +92,15 @@ func TestMachines_NoUserNamespaces(t *testing.T) {
 	if r.Code == 0 || !strings.Contains(r.Out, "user namespace") || !strings.Contains(r.Out, "PrivateUsers=no") {
 		t.Fatalf("install: %s", r)
 	}
-	if left := g.Run("ls -d /opt/cis490 /etc/cis490 /var/lib/cis490 /etc/systemd/system/cis490-*.service 2>/dev/null; getent passwd cis490 || :"); left != "" {
+	if left := g.Run("ls -d /opt/cis490 /etc/cis490 /var/lib/cis490 /etc/systemd/system/cis490-*.service 2>/dev/null; " +
+		"getent passwd cis490 || :"); left != "" {
 		t.Errorf("left behind:\n%s", left)
 	}
 	_, fix, _ := strings.Cut(r.Out, "hint: ")
 	fix, _, _ = strings.Cut(fix, "\n")
 	g.Run(fix)
 	g.Run(paste)
-	u.lives(g)
+	u.checkLifecycle(g)
 }
 
 // anyMachine is a Host or a Guest.
@@ -106,9 +110,10 @@ type anyMachine interface {
 	Eventually(limit time.Duration, what, command string) string
 }
 
-// lives: a machine that has joined ships; a second install changes nothing, doctor finds
-// no fault, the next release proves itself, and uninstall leaves no service.
-func (u *updates) lives(m anyMachine) {
+// checkLifecycle checks that a joined machine ships, a second install changes nothing,
+// doctor reports no fault, the next release passes its trial, and uninstall leaves no
+// service.
+func (u *updates) checkLifecycle(m anyMachine) {
 	u.t.Helper()
 	shipped := func(version string) {
 		u.t.Helper()
@@ -121,16 +126,18 @@ func (u *updates) lives(m anyMachine) {
 	if r := m.Try("cis490 doctor"); r.Code != 0 {
 		u.t.Errorf("doctor: %s", r)
 	}
-	m.Run("cat >/etc/cis490/experiment.toml <<'END'\n" + light + "END\n" + hurried("lab-host.toml", "cis490-shipper cis490-orchestrator"))
+	m.Run("cat >/etc/cis490/experiment.toml <<'END'\n" + lightExperiment + "END\n" +
+		fastUpdates("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	u.publish("v2", lab.BinaryWith(u.t, "v2", commitOf("v2")))
 	u.rx.Run("cis490 release promote --seq 2 --force")
-	m.Eventually(6*time.Minute, "v2 has proven itself", `jq -e '.good.version == "v2" and .trial == null' /opt/cis490/autoupdate.json`)
+	m.Eventually(6*time.Minute, "v2 has passed its trial", `jq -e '.good.version == "v2" and .trial == null' /opt/cis490/autoupdate.json`)
 	shipped("v2")
 	if r := m.Try("cis490 doctor"); r.Code != 0 {
 		u.t.Errorf("doctor of v2: %s", r)
 	}
 	m.Run("cis490 uninstall lab-host --abandon-data")
-	if left := m.Run("ls -d /etc/systemd/system/cis490-*.timer /etc/systemd/system/cis490-*.service /usr/local/bin/cis490 2>/dev/null || :"); left != "" {
+	if left := m.Run("ls -d /etc/systemd/system/cis490-*.timer /etc/systemd/system/cis490-*.service /usr/local/bin/cis490 2>/dev/null || " +
+		":"); left != "" {
 		u.t.Errorf("uninstall left:\n%s", left)
 	}
 }

@@ -11,21 +11,21 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestMoveReceiver moves the receiver to a new machine as docs/operations.md says,
-// while its hosts record. Nobody touches a host; no episode is lost, none is there
-// twice.
+// TestMoveReceiver moves the receiver to a new machine with the commands of
+// docs/operations.md, while its hosts record. The hosts need no action, and each episode is
+// stored once.
 func TestMoveReceiver(t *testing.T) {
 	t.Parallel()
-	f := site(t, "", "lab-01", "lab-02")
+	f := newSite(t, "", "lab-01", "lab-02")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	for _, h := range f.hosts {
-		busy(h, 2*time.Second, authorityURL)
+		writeBusyConfig(h, 2*time.Second, authorityURL)
 		f.join(h)
 	}
 	for _, h := range f.hosts {
 		f.waitAccepted(h, 2, 2*time.Minute)
 	}
-	// The page's commands, as they are written.
+	// The commands of the page.
 	old, fresh := f.rx, f.Boot("collector-2")
 	machines := map[string]*lab.Host{"collector": old, "collector-2": fresh}
 	fresh.Push(lab.Binary(t), "/root/bin/cis490")
@@ -34,10 +34,10 @@ func TestMoveReceiver(t *testing.T) {
 		if s.inline {
 			continue
 		}
-		if strings.HasPrefix(s.command, "sudo rm -rf") { // the file is brought
+		if strings.HasPrefix(s.command, "sudo rm -rf") { // by now the file was copied
 			fresh.RunIn(old.Run("base64 -w0 /root/receiver.tgz"), "base64 -d > /root/receiver.tgz")
 			old.PowerOff()
-			f.lead(fresh)
+			f.redirectName(fresh)
 		}
 		if strings.HasPrefix(s.command, "sudo tar -C / --xattrs --numeric-owner -c") {
 			before = f.index()
@@ -46,31 +46,32 @@ func TestMoveReceiver(t *testing.T) {
 	}
 	f.rx = fresh
 	for _, h := range f.hosts {
-		f.waitAccepted(h, countOf(before, h.Name)+2, 3*time.Minute)
+		f.waitAccepted(h, countEpisodes(before, h.Name)+2, 3*time.Minute)
 	}
 	for i, r := range f.index()[:len(before)] {
 		if r != before[i] {
-			t.Errorf("row %d was %v, is %v", i, before[i], r)
+			t.Errorf("row %d was %v and is %v", i, before[i], r)
 		}
 	}
 	for _, h := range f.hosts {
 		h.Run("systemctl stop cis490-orchestrator cis490-shipper")
 	}
-	f.nothingLostNothingTwice()
-	if sick := fresh.Try("cis490 doctor"); strings.Contains(sick.Out, "FAIL") {
-		t.Errorf("doctor on the new machine:\n%s", sick.Out)
+	f.checkEachStoredOnce()
+	if r := fresh.Try("cis490 doctor"); strings.Contains(r.Out, "FAIL") {
+		t.Errorf("doctor on the new machine:\n%s", r.Out)
 	}
 }
 
-// lead lets the receiver's name lead to another machine.
-func (f *fleet) lead(to *lab.Host) {
+// redirectName makes the receiver's name resolve to another machine.
+func (f *fleet) redirectName(to *lab.Host) {
 	f.t.Helper()
 	for _, m := range append([]*lab.Host{to}, f.hosts...) {
-		m.Run(fmt.Sprintf(`sed '/collector\.lab/d' /etc/hosts > /tmp/hosts && echo '%s collector.lab collector' >> /tmp/hosts && cat /tmp/hosts > /etc/hosts`, to.Addr))
+		m.Run(fmt.Sprintf(`sed '/collector\.lab/d' /etc/hosts > /tmp/hosts && echo '%s collector.lab collector' >> /tmp/hosts && `+
+			`cat /tmp/hosts > /etc/hosts`, to.Addr))
 	}
 }
 
-func countOf(rows []row, host string) (n int) {
+func countEpisodes(rows []row, host string) (n int) {
 	for _, r := range rows {
 		if r.Host == host {
 			n++

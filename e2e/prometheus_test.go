@@ -15,9 +15,9 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestPrometheus lets Debian's Prometheus scrape the receiver as the docs say, and
-// asks it every question of the Grafana dashboard that docs/ has: each has an
-// answer, but those about what did not happen.
+// TestPrometheus scrapes the receiver with Debian's Prometheus, and runs every query of
+// the Grafana dashboard in docs/. Each returns a series, except queries for events that
+// did not happen.
 func TestPrometheus(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
@@ -45,7 +45,8 @@ func TestPrometheus(t *testing.T) {
     static_configs:
       - targets: ["%s:8443"]
 `, write("operator", f.rx.Run("cat /etc/cis490/operator")), write("ca.crt", f.rx.Read("/var/lib/cis490-authority/trust.pem")), f.rx.Addr))
-	server := f.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--web.listen-address=127.0.0.1:9090")
+	server := f.Command("prometheus", "--config.file="+config, "--storage.tsdb.path="+filepath.Join(dir, "data"),
+		"--web.listen-address=127.0.0.1:9090")
 	log, err := os.Create(filepath.Join(dir, "log"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,7 +60,7 @@ func TestPrometheus(t *testing.T) {
 		_ = server.Wait()
 		_ = log.Close()
 	})
-	ask := func(query string) int { return answers(t, f.Lab, query) }
+	ask := func(query string) int { return countSeries(t, f.Lab, query) }
 	for end := time.Now().Add(2 * time.Minute); ask(`up{job="cis490"} == 1`) == 0; time.Sleep(time.Second) {
 		if time.Now().After(end) {
 			b, _ := os.ReadFile(log.Name())
@@ -69,28 +70,28 @@ func TestPrometheus(t *testing.T) {
 	time.Sleep(5 * time.Second) // a rate needs two samples
 	queries := dashboardQueries(t)
 	if len(queries) < 10 {
-		t.Fatalf("the dashboard asks only %d questions", len(queries))
+		t.Fatalf("the dashboard has %d queries, want at least 10", len(queries))
 	}
 	quiet := regexp.MustCompile(`cis490_alerts_open|cis490_knocks_total`)
 	for _, q := range queries {
 		if n := ask(q); n == 0 && !quiet.MatchString(q) {
-			t.Errorf("no answer to %s", q)
+			t.Errorf("no series for %s", q)
 		}
 	}
 	if n := ask(`cis490_host_last_contact_timestamp_seconds{host="lab-01"} > time() - 600`); n != 1 {
-		t.Errorf("%d answers about lab-01", n)
+		t.Errorf("%d series of lab-01, want 1", n)
 	}
 	if n := ask(`cis490_ingest_total{outcome="stored"} >= 1`); n != 1 {
-		t.Errorf("%d answers about what was stored", n)
+		t.Errorf("%d series of stored episodes, want 1", n)
 	}
 }
 
-// answers returns how many series answer a query.
-func answers(t *testing.T, l *lab.Lab, query string) int {
+// countSeries returns the number of series of a query.
+func countSeries(t *testing.T, l *lab.Lab, query string) int {
 	t.Helper()
 	out, err := l.Command("curl", "-sS", "--max-time", "10", "--data-urlencode", "query="+query, "http://127.0.0.1:9090/api/v1/query").Output()
 	if err != nil {
-		return 0 // it starts
+		return 0 // Prometheus is starting
 	}
 	var a struct {
 		Status, Error string
@@ -105,7 +106,7 @@ func answers(t *testing.T, l *lab.Lab, query string) int {
 	return len(a.Data.Result)
 }
 
-// dashboardQueries reads the questions out of the Grafana dashboard.
+// dashboardQueries returns the queries of the Grafana dashboard.
 func dashboardQueries(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile("../docs/grafana-dashboard.json")

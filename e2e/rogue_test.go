@@ -14,9 +14,9 @@ const (
 	asRec    = "setpriv --reuid=cis490-rec --regid=cis490-rec --clear-groups "
 )
 
-// TestRogueRecorder: the recorder's user attacks a thousand packs and removals, each
-// with a swapper at full speed, and then plants what an older version would have
-// believed. Nothing of the host's is sent or removed, and the shipper goes on.
+// TestRogueRecorder: the recorder's user attacks the packing and removal of a thousand
+// episodes by exchanging names in a loop, and then plants files that an older version
+// trusted. The shipper sends and removes no file of the host, and keeps running.
 func TestRogueRecorder(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
@@ -34,17 +34,17 @@ func TestRogueRecorder(t *testing.T) {
 	for range 4 {
 		n += h.Rogue(spoolDir+"/episodes", tries/4, commit)
 	}
-	h.Eventually(3*time.Minute, "all of them out of the way",
+	h.Eventually(3*time.Minute, "all attacked episodes are shipped or quarantined",
 		"cd "+spoolDir+`; test -z "$(find episodes -maxdepth 1 -type d -name '01*')" && ! ls -d shipped/*.removing outbox/*.zst 2>/dev/null`)
 	taken := h.Run("cd " + spoolDir + "; ls shipped/*.zst | wc -l; ls quarantine | wc -l")
-	t.Logf("%d exchanges beside %d episodes; shipped and set aside: %s", n, tries, strings.ReplaceAll(taken, "\n", ", "))
+	t.Logf("%d exchanges, %d episodes; shipped, quarantined: %s", n, tries, strings.ReplaceAll(taken, "\n", ", "))
 	var shipped, aside int
 	if _, err := fmt.Sscan(taken, &shipped, &aside); err != nil || shipped+aside < tries*3/4 || n < tries {
-		t.Errorf("%d shipped, %d set aside, %v: too few were attacked to say much", shipped, aside, err)
+		t.Errorf("%d shipped, %d quarantined, %v: too few for a result", shipped, aside, err)
 	}
 
-	// What an older version set aside: the recorder's own folder, with a pipe as the
-	// reason, or a link to the key as the tarball.
+	// An older version quarantined the recorder's folder: here with a pipe as the reason, and
+	// with a link to the key as the tarball.
 	pipe, link := "01ARZ3NDEKTSV4RRFFQ69G5FA1", "01ARZ3NDEKTSV4RRFFQ69G5FA2"
 	quarantine := spoolDir + "/quarantine"
 	for _, id := range []string{pipe, link} {
@@ -59,10 +59,10 @@ func TestRogueRecorder(t *testing.T) {
 	is := func(id, what string) string {
 		return "timeout 10 cis490 episode list --json | jq -e '.[] | select(.episode == \"" + id + "\") | " + what + "'"
 	}
-	h.Eventually(time.Minute, "the pipe not to be believed", is(pipe, `.reason.detail | test("is not trustworthy")`))
-	h.Eventually(time.Minute, "the link not to be sent", is(link, `.reason.kind == "unpackable"`))
+	h.Eventually(time.Minute, "the pipe is not trusted", is(pipe, `.reason.detail | test("is not trustworthy")`))
+	h.Eventually(time.Minute, "the link is not sent", is(link, `.reason.kind == "unpackable"`))
 	if out := h.Try(asRec + "ls " + spoolDir + "/quarantine"); out.Code == 0 {
-		t.Errorf("the recorder's user looks into quarantine: %s", out.Out)
+		t.Errorf("the recorder's user can list quarantine: %s", out.Out)
 	}
 	for _, command := range []string{"status", "episode list --shipped", "doctor", "episode show " + pipe, "episode verify " + link} {
 		if r := h.Try("timeout 60 cis490 " + command); r.Code == 124 {
@@ -70,22 +70,23 @@ func TestRogueRecorder(t *testing.T) {
 		}
 	}
 
-	// A closed folder delays no other episode, and doctor reports it.
+	// An unreadable folder delays no other episode, and doctor reports it.
 	closed := "01ARZ3NDEKTSV4RRFFQ69G5FA3"
 	h.Run("cd " + spoolDir + "/episodes && " + asRec +
 		"sh -c 'umask 007; mkdir " + closed + " && cd " + closed + " && echo {} >meta.json && : >done.marker && chmod 0550 .'")
 	stored := f.accepted(h)
 	h.Run("systemctl start cis490-orchestrator")
 	f.waitAccepted(h, stored+1, 2*time.Minute)
-	h.Eventually(time.Minute, "doctor to tell of it", "cis490 doctor --json --only episodes.stuck | jq -e '.checks[0].status == \"warn\"'")
+	h.Eventually(time.Minute, "doctor reports the stuck episode",
+		"cis490 doctor --json --only episodes.stuck | jq -e '.checks[0].status == \"warn\"'")
 	h.Run(asRec + "chmod 0770 " + spoolDir + "/episodes/" + closed)
-	h.Eventually(2*time.Minute, "it to be out of the way", "! test -e "+spoolDir+"/episodes/"+closed)
+	h.Eventually(2*time.Minute, "the episode is packed", "! test -e "+spoolDir+"/episodes/"+closed)
 
 	if after := h.Run(guarded); after != before {
 		t.Errorf("the credentials were\n%s\nand are\n%s", before, after)
 	}
 	if now := h.Run("systemctl show -p NRestarts --value cis490-shipper"); now != restarts {
-		t.Errorf("the shipper restarted by itself: %s times, before %s", now, restarts)
+		t.Errorf("the shipper has restarted %s times, before the attack %s", now, restarts)
 	}
 	h.Run(`set -e; cd ` + spoolDir + `/shipped; jq -r .episode receipts.jsonl | sort -u >/root/receipts
 ls | sed -n 's/\.tar\.zst$//p' | sort >/root/tarballs; diff /root/receipts /root/tarballs`)
@@ -93,6 +94,6 @@ ls | sed -n 's/\.tar\.zst$//p' | sort >/root/tarballs; diff /root/receipts /root
 	f.rx.Write("/root/bearer", strings.TrimSpace(bearer)+"\nPRIVATE KEY\nstore_id\n", 0o600)
 	found := f.rx.Try(`for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do zstd -dcq $e | grep -aFqf /root/bearer && echo $e; done`).Out
 	if found != "" {
-		t.Errorf("these hold what only the shipper may read: %s", found)
+		t.Errorf("episodes with content that only the shipper may read: %s", found)
 	}
 }

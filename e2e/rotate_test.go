@@ -15,12 +15,11 @@ import (
 	"time"
 )
 
-// TestRotateEverySecret follows the commands of docs/security.md, with a CA that
-// the site brought along. After each of them what was stolen is worth nothing, and
-// both hosts go on shipping.
+// TestRotateEverySecret runs the commands of docs/security.md, with a CA of the site. After
+// each, a stolen copy of the secret is rejected, and both hosts keep shipping.
 func TestRotateEverySecret(t *testing.T) {
 	t.Parallel()
-	f := site(t, "", "lab-01", "lab-02")
+	f := newSite(t, "", "lab-01", "lab-02")
 	own, key := ownCA(t)
 	f.rx.Write("/root/ca.crt", own, 0o644)
 	f.rx.Write("/root/ca.key", key, 0o600)
@@ -30,7 +29,7 @@ func TestRotateEverySecret(t *testing.T) {
 	}
 	h := f.hosts[0]
 	for _, m := range f.hosts {
-		busy(m, time.Second, authorityURL)
+		writeBusyConfig(m, time.Second, authorityURL)
 		f.join(m)
 	}
 	ship := func(after string) {
@@ -42,15 +41,16 @@ func TestRotateEverySecret(t *testing.T) {
 	}
 	ship("installed")
 
-	// A host: who has what it had before is turned away.
-	h.Run("mkdir /root/stolen && cp -a /etc/cis490/certs /root/stolen/ && sed 's,^host = .*,&\\ncerts_dir = \"/root/stolen/certs\",' /etc/cis490/lab-host.toml > /root/stolen/lab-host.toml")
+	// A host: its earlier credentials are rejected.
+	h.Run("mkdir /root/stolen && cp -a /etc/cis490/certs /root/stolen/ && " +
+		"sed 's,^host = .*,&\\ncerts_dir = \"/root/stolen/certs\",' /etc/cis490/lab-host.toml > /root/stolen/lab-host.toml")
 	thief := "cis490 ship --ping --config /root/stolen/lab-host.toml"
 	if r := h.Try(thief); r.Code != 0 {
-		t.Fatalf("the thief's copy does not work, so that its refusal would prove nothing: %s", r)
+		t.Fatalf("the thief's copy does not work before the rotation: %s", r)
 	}
 	f.join(h)
 	if r := h.Try(thief); r.Code == 0 || !strings.Contains(r.Err, "revoked") {
-		t.Errorf("what was stolen before the new enrolment: %s", r)
+		t.Errorf("credentials stolen before the new enrollment: %s", r)
 	}
 	ship("a host has a new key")
 
@@ -69,7 +69,8 @@ func TestRotateEverySecret(t *testing.T) {
 	serving := "sha256sum /var/lib/cis490-authority/server.pem /var/lib/cis490-authority/authority.pem"
 	before := f.rx.Run(serving)
 	f.rx.Run("rm /var/lib/cis490-authority/server.pem /var/lib/cis490-authority/authority.pem")
-	f.rx.Eventually(90*time.Second, "new server certificates", "test -e /var/lib/cis490-authority/server.pem && test -e /var/lib/cis490-authority/authority.pem")
+	f.rx.Eventually(90*time.Second, "new server certificates",
+		"test -e /var/lib/cis490-authority/server.pem && test -e /var/lib/cis490-authority/authority.pem")
 	if f.rx.Run(serving) == before {
 		t.Error("the server certificates are the old ones")
 	}
@@ -78,7 +79,7 @@ func TestRotateEverySecret(t *testing.T) {
 	// The CA.
 	f.rx.Run("cis490 ca rotate")
 	for _, m := range f.hosts {
-		m.Run("cis490 cert-fetch --renew") // in earnest: three weeks
+		m.Run("cis490 cert-fetch --renew") // in real operation: within three weeks
 	}
 	f.rx.Run("cis490 ca retire")
 	if n := f.rx.Run("grep -c BEGIN /var/lib/cis490-authority/trust.pem"); n != "1" {
@@ -94,13 +95,13 @@ func TestRotateEverySecret(t *testing.T) {
 	}
 	f.rx.RunIn(strings.TrimSpace(old), "cat > /root/old")
 	for file, want := range map[string]string{"/root/old": "401", "/etc/cis490/operator": "200"} {
-		f.rx.Eventually(60*time.Second, "answer "+want+" to the token in "+file,
+		f.rx.Eventually(60*time.Second, "status "+want+" for the token in "+file,
 			`test $(curl -sk -o /dev/null -w '%{http_code}' -H "Authorization: Bearer $(cat `+file+`)" https://collector.lab:8443/v1/fleet) = `+want)
 	}
 	ship("the operator token is new")
 }
 
-// ownCA makes a CA as a site may have one, in PEM.
+// ownCA creates a CA of the site, in PEM.
 func ownCA(t *testing.T) (cert, key string) {
 	t.Helper()
 	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

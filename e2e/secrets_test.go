@@ -10,8 +10,8 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestSecrets: no secret shows in units, process lists, environments or
-// journals, and each user can read only its own.
+// TestSecrets: units, process lists, environments and journals contain no secret, and each
+// user can read only its own.
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	f := &fleet{Lab: lab.New(t), t: t}
@@ -33,7 +33,7 @@ func TestSecrets(t *testing.T) {
 	}
 	for name, secret := range secrets {
 		if len(secret) < 20 {
-			t.Fatalf("%s is too short to look for: %q", name, secret)
+			t.Fatalf("%s is too short to search for: %q", name, secret)
 		}
 		for _, m := range []*lab.Host{f.rx, h} {
 			m.Write("/root/needle", secret, 0o600)
@@ -47,14 +47,14 @@ func TestSecrets(t *testing.T) {
 				"doctor":      "cis490 doctor --json | grep -Ff /root/needle",
 			} {
 				if r := m.Try(command); strings.TrimSpace(r.Out) != "" {
-					t.Errorf("%s: the %s shows in %s", m.Name, name, where)
+					t.Errorf("%s: %s contains the %s", m.Name, where, name)
 				}
 			}
 			m.Run("rm /root/needle")
 		}
 	}
 
-	// Who may not read what.
+	// Files that a user must not read.
 	for _, c := range []struct {
 		h          *lab.Host
 		user, what string
@@ -72,13 +72,13 @@ func TestSecrets(t *testing.T) {
 			t.Errorf("%s: user %s can read %s", c.h.Name, c.user, c.what)
 		}
 	}
-	whoOwnsServeOwnsNoIdentity(t, f.rx)
+	checkServeUserIsConfined(t, f.rx)
 }
 
-// whoOwnsServeOwnsNoIdentity: an attacker who runs what he likes as serve's user,
-// outside of its sandbox even, cannot make, change or read what identities are
-// made of. That each attempt would work as root shows that it is one.
-func whoOwnsServeOwnsNoIdentity(t *testing.T, rx *lab.Host) {
+// checkServeUserIsConfined checks that serve's user, even outside its sandbox, cannot
+// create, change or read identities. As root the same commands work, which shows that they
+// are valid attempts.
+func checkServeUserIsConfined(t *testing.T, rx *lab.Host) {
 	t.Helper()
 	const dir = "/var/lib/cis490-authority/"
 	attempts := map[string]string{
@@ -109,14 +109,17 @@ func whoOwnsServeOwnsNoIdentity(t *testing.T, rx *lab.Host) {
 	if after := rx.Run("sha256sum " + dir + "* /etc/cis490/receiver.toml"); after != before {
 		t.Errorf("files of the authority changed:\nbefore:\n%s\nafter:\n%s", before, after)
 	}
-	for _, what := range []string{"read the CA key", "read the tokens", "list tokens", "speak to the admin socket", "look into the authority", "make a file there"} {
+	for _, what := range []string{
+		"read the CA key", "read the tokens", "list tokens", "speak to the admin socket", "look into the authority", "make a file there",
+	} {
 		if r := rx.Try(attempts[what]); r.Code != 0 {
-			t.Errorf("not even root can %s, so that the attempt proves nothing: %s", what, r)
+			t.Errorf("not even root can %s, so the attempt proves nothing: %s", what, r)
 		}
 	}
 }
 
-// between returns what of s starts with prefix and ends before end.
+// between returns the part of s from prefix up to one of the characters of end, a newline
+// or a quote.
 func between(s, prefix, end string) string {
 	i := strings.Index(s, prefix)
 	if i < 0 {
@@ -129,7 +132,7 @@ func between(s, prefix, end string) string {
 	return s
 }
 
-// middle returns a line from within the last PEM block.
+// middle returns the second line of the last PEM block.
 func middle(pem string) string {
 	i := strings.LastIndex(pem, "-----BEGIN")
 	if i < 0 {

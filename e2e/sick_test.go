@@ -16,15 +16,14 @@ import (
 	"cis490/e2e/lab"
 )
 
-// pace is how much faster than a real one this fleet is watched: a host is silent
-// after 90 seconds rather than 30 minutes, fleet-check runs every 15 seconds.
-// Nothing but config and drop-ins of the site is changed for it.
+// The lab's pace: a host is silent after 90 seconds instead of 30 minutes, and fleet-check
+// runs every 15 seconds. Only config and drop-ins of the site are changed for that.
 const (
 	silentAfter = 90 * time.Second
 	checkEvery  = 15 * time.Second
 )
 
-// alert is what a scenario reads of `cis490 alerts list --json`.
+// An alert is an entry of `cis490 alerts list --json`.
 type alert struct {
 	Host    string `json:"host"`
 	Symptom string `json:"symptom"`
@@ -36,22 +35,22 @@ type alert struct {
 	Quiet   bool   `json:"quiet"`
 }
 
-// watched makes the receiver judge its fleet at the lab's pace.
-func (f *fleet) watched() {
+// watchFleet makes fleet-check run at the lab's pace.
+func (f *fleet) watchFleet() {
 	f.t.Helper()
-	f.watchedAt(silentAfter)
+	f.watchFleetAt(silentAfter)
 }
 
-// watchedAt is watched with another time after which a host is silent.
-func (f *fleet) watchedAt(silent time.Duration) {
+// watchFleetAt is watchFleet with another silent_after.
+func (f *fleet) watchFleetAt(silent time.Duration) {
 	f.t.Helper()
-	set(f.rx, "/etc/cis490/receiver.toml", map[string]string{"silent_after": silent.String(), "never_reported": "1m"})
-	every(f.rx, "cis490-fleet-health", checkEvery)
+	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{"silent_after": silent.String(), "never_reported": "1m"})
+	setTimer(f.rx, "cis490-fleet-health", checkEvery)
 	f.rx.Run("cis490 config check && systemctl restart cis490-receiver")
 }
 
-// set gives keys of a config other values than their defaults.
-func set(h *lab.Host, path string, values map[string]string) {
+// setConfig sets keys of a config that are commented out, to strings.
+func setConfig(h *lab.Host, path string, values map[string]string) {
 	config := h.Read(path)
 	for key, value := range values {
 		config = regexp.MustCompile(`(?m)^# `+key+` = .*$`).ReplaceAllString(config, fmt.Sprintf("%s = %q", key, value))
@@ -59,33 +58,35 @@ func set(h *lab.Host, path string, values map[string]string) {
 	h.Write(path, config, 0o644)
 }
 
-// every sets a timer's interval, as a site would.
-func every(h *lab.Host, timer string, d time.Duration) {
+// setTimer sets a timer's interval by a drop-in of the site.
+func setTimer(h *lab.Host, timer string, d time.Duration) {
 	h.Write("/etc/systemd/system/"+timer+".timer.d/lab.conf", fmt.Sprintf(
 		"[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnBootSec=1s\nOnUnitInactiveSec=%s\nRandomizedDelaySec=0\nAccuracySec=1s\n", d), 0o644)
 	h.Run("systemctl daemon-reload && systemctl restart " + timer + ".timer")
 }
 
-// quick makes a host ping, record and check itself at the lab's pace. What mends
-// it by itself is off: a scenario wants to see what a person is told.
-func (f *fleet) quick(h *lab.Host) {
+// speedUp makes a host ping, record and run doctor at the lab's pace. Autoupdate is off,
+// so that it does not repair the host before an alert.
+func (f *fleet) speedUp(h *lab.Host) {
 	f.t.Helper()
-	h.Write("/etc/cis490/experiment.toml", light, 0o644)
-	set(h, "/etc/cis490/lab-host.toml", map[string]string{
-		"experiment": "/etc/cis490/experiment.toml", "ping_every": "15s", "rest": "5s", "outbox_oldest": "90s", "last_accepted": "90s", "disk_reserve": "32 MiB",
+	h.Write("/etc/cis490/experiment.toml", lightExperiment, 0o644)
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{
+		"experiment": "/etc/cis490/experiment.toml", "ping_every": "15s", "rest": "5s",
+		"outbox_oldest": "90s", "last_accepted": "90s", "disk_reserve": "32 MiB",
 	})
 	h.Run("cis490 config check && systemctl restart cis490-shipper cis490-orchestrator")
-	every(h, "cis490-doctor-check", 20*time.Second)
-	unmended(h)
+	setTimer(h, "cis490-doctor-check", 20*time.Second)
+	delayAutoupdate(h)
 }
 
-// unmended puts autoupdate off, which would mend what a person shall be told.
-func unmended(h *lab.Host) {
+// delayAutoupdate delays autoupdate by a day, so that it does not repair the fault under
+// test.
+func delayAutoupdate(h *lab.Host) {
 	h.Write("/etc/systemd/system/cis490-autoupdate.timer.d/lab.conf", "[Timer]\nOnBootSec=\nOnUnitActiveSec=\nOnActiveSec=1d\n", 0o644)
 	h.Run("systemctl daemon-reload && systemctl restart cis490-autoupdate.timer")
 }
 
-// open returns the alerts that are open now.
+// open returns the open alerts.
 func (f *fleet) open() []alert {
 	f.t.Helper()
 	var all []alert
@@ -95,7 +96,7 @@ func (f *fleet) open() []alert {
 	return all
 }
 
-// rows returns all rows of alerts.jsonl that say something of a host.
+// rows returns all rows of alerts.jsonl.
 func (f *fleet) rows() []alert {
 	f.t.Helper()
 	var all []alert
@@ -105,26 +106,28 @@ func (f *fleet) rows() []alert {
 	return all
 }
 
-// waitOpen waits for an alert with this reason.
-func (f *fleet) waitOpen(limit time.Duration, host, symptom, code string) alert {
+// waitAlert waits for an open alert with this reason code, and returns it.
+func (f *fleet) waitAlert(limit time.Duration, host, symptom, code string) alert {
 	f.t.Helper()
 	f.rx.Eventually(limit, fmt.Sprintf("alert of %s: %s, because %s", host, symptom, code), fmt.Sprintf(
-		`cis490 alerts list --json | tee /tmp/open | jq -se 'any(.[0][]; .host == "%s" and .symptom == "%s" and .reason_code == "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host, symptom, code))
+		`cis490 alerts list --json | tee /tmp/open | jq -se 'any(.[0][]; .host == "%s" and .symptom == "%s" and .reason_code == "%s")' || `+
+			`{ jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host, symptom, code))
 	for _, a := range f.open() {
 		if a.Host == host && a.Symptom == symptom && a.Code == code {
 			return a
 		}
 	}
-	f.t.Fatalf("alert of %s: %s came and went", host, symptom)
+	f.t.Fatalf("alert of %s: %s was open for a moment only", host, symptom)
 	return alert{}
 }
 
-// waitWell waits until no alert of the host is open, and the last row of each says
-// that it is over.
-func (f *fleet) waitWell(limit time.Duration, host string) {
+// waitAllResolved waits until the host has no open alert, and checks that the last row of
+// each symptom is resolved.
+func (f *fleet) waitAllResolved(limit time.Duration, host string) {
 	f.t.Helper()
 	f.rx.Eventually(limit, "no open alert of "+host, fmt.Sprintf(
-		`cis490 alerts list --json | tee /tmp/open | jq -se 'all(.[0][]; .host != "%s")' || { jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host))
+		`cis490 alerts list --json | tee /tmp/open | jq -se 'all(.[0][]; .host != "%s")' || `+
+			`{ jq -c '.[]|[.host,.symptom,.reason_code,.reason]' /tmp/open; false; }`, host))
 	last := map[string]string{}
 	for _, a := range f.rows() {
 		if a.Host == host {
@@ -133,30 +136,30 @@ func (f *fleet) waitWell(limit time.Duration, host string) {
 	}
 	for symptom, state := range last {
 		if state != "resolved" {
-			f.t.Errorf("%s: the last row of %s says %s", host, symptom, state)
+			f.t.Errorf("%s: the last row of %s has state %q", host, symptom, state)
 		}
 	}
 }
 
-// mend does what a person does who only pastes: the fix of each alert of these
-// hosts, as it comes, until no alert of any host is open and none comes any more. A
-// host whose certificate is renewed may have more to say.
-func (f *fleet) mend(limit time.Duration, hosts ...string) {
+// pasteFixes pastes the fix of each alert of these hosts, until no alert of any host has
+// been open for three runs of fleet-check. One fix may lead to another alert: a host with
+// a renewed certificate can report more.
+func (f *fleet) pasteFixes(limit time.Duration, hosts ...string) {
 	f.t.Helper()
 	pasted := map[string]bool{}
 	before := ""
-	calm := time.Now()
-	for end := time.Now().Add(limit); time.Since(calm) < 3*checkEvery; time.Sleep(time.Second) {
+	lastOpen := time.Now()
+	for end := time.Now().Add(limit); time.Since(lastOpen) < 3*checkEvery; time.Sleep(time.Second) {
 		still := ""
 		for _, a := range f.open() {
-			calm = time.Now()
+			lastOpen = time.Now()
 			still += " " + a.Host + ":" + a.Symptom
 			if slices.Contains(hosts, a.Host) && !pasted[a.Fix] {
 				pasted[a.Fix] = true
 				f.paste(a.Fix)
 			}
 			if time.Now().After(end) {
-				f.t.Fatalf("not mended after %s: %+v", limit, a)
+				f.t.Fatalf("still open after %s: %+v", limit, a)
 			}
 		}
 		if still != before {
@@ -170,25 +173,25 @@ func (f *fleet) mend(limit time.Duration, hosts ...string) {
 	}
 	for what, state := range last {
 		if state != "resolved" {
-			f.t.Errorf("the last row of %s says %s", what, state)
+			f.t.Errorf("the last row of %s has state %q", what, state)
 		}
 	}
 }
 
-// paste runs what a fix says, as printed, on the machine that it names. What it
-// prints "then paste on" the other machine is pasted there.
+// paste runs a fix as printed, on the machine that it names. If the fix ends with "then
+// paste what it prints on" another machine, paste does that too.
 func (f *fleet) paste(fix string) {
 	f.t.Helper()
 	on, command, ok := strings.Cut(fix, ": ")
 	if !ok {
-		f.t.Fatalf("fix names no machine: %q", fix)
+		f.t.Fatalf("fix without a machine: %q", fix)
 	}
 	_, then, _ := strings.Cut(command, "# then paste what it prints on ")
 	machine := f.rx
 	if name, is := strings.CutPrefix(on, "on lab"); is {
 		machine = f.Host("lab" + name)
 	} else if on != "on the receiver" {
-		f.t.Fatalf("fix names no machine: %q", fix)
+		f.t.Fatalf("fix for an unknown machine: %q", fix)
 	}
 	out := machine.Run(command)
 	if then != "" {
@@ -197,7 +200,7 @@ func (f *fleet) paste(fix string) {
 	}
 }
 
-// writeTemp puts content into a file of its own on this machine.
+// writeTemp writes a temporary file on this machine and returns its path.
 func writeTemp(t *testing.T, content string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "file")

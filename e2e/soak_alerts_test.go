@@ -12,11 +12,11 @@ import (
 	"cis490/e2e/lab"
 )
 
-// settled is how long nothing may come after a fault has healed before that is
-// believed: each host has pinged, and fleet-check has run on it.
-const settled = 2 * checkEvery
+// settleTime is how long no alert may come before a fault counts as healed: each host has
+// pinged, and fleet-check has run afterwards.
+const settleTime = 2 * checkEvery
 
-// dated is an alert of a run, or a row.
+// dated is an open alert of a run of fleet-check, or a row of alerts.jsonl.
 type dated struct {
 	alert
 	At    time.Time `json:"at"`
@@ -25,8 +25,8 @@ type dated struct {
 
 func (a dated) what() string { return a.Symptom + "/" + a.Code }
 
-// look takes in what fleet-check found last, and what the receiver has taken.
-func (s *soak) look() {
+// observe reads the last result of fleet-check and the receiver's new rows.
+func (s *soak) observe() {
 	s.t.Helper()
 	if s.off[s.rx] {
 		return
@@ -62,7 +62,7 @@ func (s *soak) look() {
 	s.readAlerts()
 }
 
-// added returns the whole rows that a ledger of the receiver's has got since.
+// added returns the whole rows that a ledger of the receiver has had since the last call.
 func (s *soak) added(path string) string {
 	rows := s.rx.Try(fmt.Sprintf("tail -c +%d %s", s.read[path]+1, path)).Out
 	rows = rows[:strings.LastIndexByte(rows, '\n')+1]
@@ -70,8 +70,8 @@ func (s *soak) added(path string) string {
 	return rows
 }
 
-// readIndex notes when the receiver took which host's episodes. The rows themselves have
-// the time of the receiver's clock, which is one of the faults.
+// readIndex stores when the receiver accepted episodes of each host. It uses this machine's
+// clock, because a wrong clock of the receiver is one of the faults.
 func (s *soak) readIndex() {
 	for line := range strings.Lines(s.added("/var/lib/cis490/index.jsonl")) {
 		var r row
@@ -82,7 +82,7 @@ func (s *soak) readIndex() {
 	}
 }
 
-// readAlerts: each row that fires is of a fault.
+// readAlerts checks that a fault explains each firing row.
 func (s *soak) readAlerts() {
 	for line := range strings.Lines(s.added("/var/lib/cis490/alerts.jsonl")) {
 		var a dated
@@ -90,7 +90,7 @@ func (s *soak) readAlerts() {
 			s.t.Fatalf("alerts.jsonl: %q: %v", line, err)
 		}
 		if a.Symptom == "" {
-			continue // it opens an hour
+			continue // a row that opens an hour
 		}
 		what := a.Host + " " + a.Symptom
 		s.last[what] = a.State
@@ -101,9 +101,9 @@ func (s *soak) readAlerts() {
 	}
 }
 
-// explains returns the fault that an alert is right for. One that no fault explains
-// is false, and so is one without a fix, or of which somebody is told though the
-// host has left cleanly.
+// explains returns the fault that explains an alert. An alert without such a fault fails
+// the test; so does one without a fix, and one that notifies although the host has left
+// cleanly.
 func (s *soak) explains(a dated, at time.Time) *hit {
 	for _, h := range s.hits {
 		if at.Before(h.struck) || !h.closed.IsZero() && at.After(h.closed) {
@@ -112,14 +112,14 @@ func (s *soak) explains(a dated, at time.Time) *hit {
 		right := append(slices.Clone(h.must), h.may...)
 		if a.Host == h.machine() && slices.Contains(right, a.what()) || a.Host != h.machine() && slices.Contains(right, "all:"+a.what()) {
 			if a.Fix == "" || a.Quiet != (a.Code == "left") {
-				s.t.Errorf("%s: the alert is not as it should be: %+v", h.name, a)
+				s.t.Errorf("%s: alert without a fix, or with a wrong quiet: %+v", h.name, a)
 			}
 			return h
 		}
 	}
 	if once := fmt.Sprint(a.Host, a.what(), a.Since); !s.judged[once] {
 		s.judged[once] = true
-		s.t.Errorf("false alert: %s %s %s: %s; under way:%s", at.Format(time.TimeOnly), a.Host, a.what(), a.Reason, s.underWay())
+		s.t.Errorf("false alert: %s %s %s: %s; active faults:%s", at.Format(time.TimeOnly), a.Host, a.what(), a.Reason, s.underWay())
 	}
 	return nil
 }
@@ -131,7 +131,7 @@ func (s *soak) underWay() (names string) {
 	return names
 }
 
-// machine is how alerts name the machine that is struck.
+// machine returns the alerts' name of the machine.
 func (h *hit) machine() string {
 	if h.receiver {
 		return "@receiver"
@@ -139,7 +139,7 @@ func (h *hit) machine() string {
 	return h.at.Name
 }
 
-// missing returns the alerts that have to come and have not.
+// missing returns the required alerts that have not come.
 func (s *soak) missing(h *hit) (missing []string) {
 	for _, want := range h.must {
 		machines := []string{h.machine()}
@@ -159,17 +159,17 @@ func (s *soak) missing(h *hit) (missing []string) {
 	return missing
 }
 
-// well tells whether, and since when, a fault has healed: what it broke is whole,
-// each host that it touched has shipped two episodes since, and no alert of it is
-// open any more.
-func (s *soak) well(h *hit) (since time.Time, ok bool) {
+// healedSince returns since when a fault is healed, and whether it is. A fault is healed
+// when its mended command works, each touched host has shipped two episodes since, and no
+// alert of the fault is open.
+func (s *soak) healedSince(h *hit) (since time.Time, ok bool) {
 	if h.mended != "" && h.mendedAt.IsZero() {
 		if h.at.Try(h.mended).Code != 0 {
 			return since, false
 		}
 		h.mendedAt = time.Now()
 	}
-	since = later(h.mendedAt, h.ended)
+	since = latest(h.mendedAt, h.ended)
 	touched := []*lab.Host{h.at}
 	if h.receiver {
 		touched = s.untouched()
@@ -180,47 +180,46 @@ func (s *soak) well(h *hit) (since time.Time, ok bool) {
 		if len(taken) < i+2 {
 			return since, false
 		}
-		since = later(since, taken[i+1])
+		since = latest(since, taken[i+1])
 	}
 	if !h.open.IsZero() {
 		if h.calm.IsZero() {
 			return since, false
 		}
-		since = later(since, h.calm)
+		since = latest(since, h.calm)
 	}
-	return since, h.calm.After(h.open) && s.checked.Sub(since) > settled
+	return since, h.calm.After(h.open) && s.checked.Sub(since) > settleTime
 }
 
-// untouched are the hosts that no fault of their own keeps from shipping.
+// untouched returns the hosts without a fault of their own.
 func (s *soak) untouched() []*lab.Host {
 	return slices.DeleteFunc(slices.Clone(s.hosts), func(m *lab.Host) bool {
 		return slices.ContainsFunc(s.active(), func(h *hit) bool { return h.at == m })
 	})
 }
 
-func later(a, b time.Time) time.Time {
+func latest(a, b time.Time) time.Time {
 	if a.After(b) {
 		return a
 	}
 	return b
 }
 
-// alertsWereRight: each row was of a fault, each alert that had to come has one,
-// and nothing is open.
-func (s *soak) alertsWereRight() {
-	s.look()
+// checkAlerts checks that each open alert had a firing row, and that all are resolved.
+func (s *soak) checkAlerts() {
+	s.observe()
 	for _, h := range s.hits {
 		for key, at := range h.alerted {
 			host, what, _ := strings.Cut(key, " ")
 			symptom, _, _ := strings.Cut(what, "/")
 			if fired := s.fired[host+" "+symptom]; fired.Before(at.Add(-time.Hour)) {
-				s.t.Errorf("%s was open at %s, and has no row of that hour", key, at)
+				s.t.Errorf("%s was open at %s, without a firing row in that hour", key, at)
 			}
 		}
 	}
 	for what, state := range s.last {
 		if state != "resolved" {
-			s.t.Errorf("the last row of %s says %s", what, state)
+			s.t.Errorf("the last row of %s has state %q", what, state)
 		}
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// opensPortal answers at the switch in the place of any server: a page for each
-// request, and a certificate that nobody trusts.
-func (s *soak) opensPortal() {
+// startPortal starts a captive portal at the switch. It answers each request with a page,
+// and has a certificate that no host trusts.
+func (s *soak) startPortal() {
 	dir := s.t.TempDir()
 	key, cert := filepath.Join(dir, "key"), filepath.Join(dir, "cert")
 	if out, err := exec.Command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
@@ -29,10 +29,10 @@ func (s *soak) opensPortal() {
 	s.t.Cleanup(func() { _ = server.Process.Kill(); _ = server.Wait() })
 }
 
-// sameOnBothSides: each host's receipts are the receiver's rows, rows have their
-// files, and nothing was set aside but what was junk.
-func (s *soak) sameOnBothSides() {
-	s.nothingLostNothingTwice()
+// checkBothSides checks that each host's receipts match the receiver's rows, rows have
+// their files, and only junk is quarantined.
+func (s *soak) checkBothSides() {
+	s.checkEachStoredOnce()
 	stored := map[string]int{}
 	for _, r := range s.index() {
 		stored[r.Host]++
@@ -53,9 +53,10 @@ func (s *soak) sameOnBothSides() {
 		if len(once) != stored[h.Name] || len(once) != len(receipts) {
 			s.t.Errorf("%s: %d receipts of %d episodes, the receiver has %d", h.Name, len(receipts), len(once), stored[h.Name])
 		}
-		for id := range strings.FieldsSeq(h.Run("journalctl --no-pager -o cat -u cis490-orchestrator | grep 'episode recorded' | grep -o 'episode=[0-9A-Z]*' | cut -c9-")) {
+		for id := range strings.FieldsSeq(h.Run("journalctl --no-pager -o cat -u cis490-orchestrator | grep 'episode recorded' | " +
+			"grep -o 'episode=[0-9A-Z]*' | cut -c9-")) {
 			if !once[id] {
-				s.t.Errorf("%s: episode %s was recorded, and has no receipt", h.Name, id)
+				s.t.Errorf("%s: episode %s was recorded and has no receipt", h.Name, id)
 			}
 		}
 		for id := range strings.FieldsSeq(h.Run("ls " + spool + "/quarantine")) {
@@ -63,21 +64,21 @@ func (s *soak) sameOnBothSides() {
 		}
 		for _, command := range []string{"cis490 doctor", "cis490 install lab-host --check"} {
 			if r := h.Try(command); r.Code != 0 && !strings.Contains(r.Out, "autoupdate") {
-				s.t.Errorf("%s, in the end: %s: %s", h.Name, command, r)
+				s.t.Errorf("%s, at the end: %s: %s", h.Name, command, r)
 			}
 		}
 	}
 	if !maps.Equal(aside, s.aside) {
-		s.t.Errorf("set aside: %v, want %v", aside, s.aside)
+		s.t.Errorf("quarantined: %v, want %v", aside, s.aside)
 	}
 	if r := s.rx.Try("cis490 doctor --deep && cis490 install receiver --check"); r.Code != 0 {
-		s.t.Errorf("the receiver, in the end: %s", r)
+		s.t.Errorf("the receiver, at the end: %s", r)
 	}
-	s.t.Logf("%d episodes: as many rows, files and receipts", len(s.index()))
+	s.t.Logf("%d episodes, each with row, file and receipt", len(s.index()))
 }
 
-// table tells for each fault how often it struck, and how long it took.
-func (s *soak) table() {
+// logTable logs, for each kind of fault, its count and times.
+func (s *soak) logTable() {
 	type times struct{ detect, heal []time.Duration }
 	by := map[string]*times{}
 	for _, h := range s.hits {
@@ -94,13 +95,13 @@ func (s *soak) table() {
 	fmt.Fprintf(&text, "%-32s %5s  %-17s  %s\n", "fault", "count", "detected (med/max)", "healed (med/max)")
 	for _, name := range slices.Sorted(maps.Keys(by)) {
 		t := by[name]
-		fmt.Fprintf(&text, "%-32s %5d  %-17s  %s\n", name, len(t.heal), spread(t.detect), spread(t.heal))
+		fmt.Fprintf(&text, "%-32s %5d  %-17s  %s\n", name, len(t.heal), medianAndMax(t.detect), medianAndMax(t.heal))
 	}
 	s.t.Logf("\n%s", text.String())
 }
 
-// spread is the median and the longest.
-func spread(all []time.Duration) string {
+// medianAndMax formats the median and the longest of the durations.
+func medianAndMax(all []time.Duration) string {
 	if len(all) == 0 {
 		return "-"
 	}
@@ -108,8 +109,7 @@ func spread(all []time.Duration) string {
 	return fmt.Sprintf("%.0fs / %.0fs", all[len(all)/2].Seconds(), all[len(all)-1].Seconds())
 }
 
-// detection is how long the first alert took, or the last of those that had to
-// come.
+// detection returns the time from the strike to the first alert.
 func (h *hit) detection() (time.Duration, bool) {
 	if len(h.alerted) == 0 {
 		return 0, false
@@ -118,11 +118,11 @@ func (h *hit) detection() (time.Duration, bool) {
 	return all[0].Sub(h.struck), true
 }
 
-// times tells of a hit that has healed.
-func (h *hit) times() string {
+// describeTimes formats the times of a healed hit.
+func (h *hit) describeTimes() string {
 	detected := "no alert"
 	if d, ok := h.detection(); ok {
 		detected = fmt.Sprintf("alert after %.0fs", d.Seconds())
 	}
-	return fmt.Sprintf("%s, ended after %.0fs, well %.0fs later", detected, h.ended.Sub(h.struck).Seconds(), h.healed.Sub(h.ended).Seconds())
+	return fmt.Sprintf("%s, ended after %.0fs, healed %.0fs later", detected, h.ended.Sub(h.struck).Seconds(), h.healed.Sub(h.ended).Seconds())
 }

@@ -12,18 +12,19 @@ import (
 	"cis490/e2e/lab"
 )
 
-// What counts as flat: in the second half of a time daemons need, in the middle,
-// at most so much more than in the first. Shorter times tell nothing.
+// Memory and open files are flat if their median in the second half of a daemon's life is
+// at most this much above that of the first half. Shorter lives are not compared.
 const (
 	flatLife   = 5 * time.Minute
 	flatKiB    = 4 << 10
 	flatFiles  = 4
-	flatConns  = soakHosts        // of the receiver's files, which come and go with its hosts
-	sampleFrom = 30 * time.Second // not while it starts
+	flatConns  = soakHosts        // more for the receiver: a connection for each host
+	sampleFrom = 30 * time.Second // samples of a starting daemon do not count
 	sampleEach = 30 * time.Second
 )
 
-// sample is what a daemon needed at a time. Life names one run of it.
+// A sample is a daemon's memory, in KiB, and open files at a time. Life names one run of the
+// daemon.
 type sample struct {
 	at         time.Time
 	life       string
@@ -32,10 +33,11 @@ type sample struct {
 }
 
 const sampleScript = `for u in $(systemctl list-units --plain --no-legend --state=running 'cis490-*.service' | cut -d' ' -f1); do
-	p=$(systemctl show -p MainPID --value $u); test "$p" -gt 0 && echo $u $(cut -d' ' -f22 /proc/$p/stat) $(grep VmRSS /proc/$p/status | tr -dc 0-9) $(ls /proc/$p/fd | wc -l)
+	p=$(systemctl show -p MainPID --value $u); test "$p" -gt 0 &&
+	echo $u $(cut -d' ' -f22 /proc/$p/stat) $(grep VmRSS /proc/$p/status | tr -dc 0-9) $(ls /proc/$p/fd | wc -l)
 done; true`
 
-// sample notes what each daemon needs now.
+// sample samples each daemon.
 func (s *soak) sample() {
 	s.sampled = time.Now()
 	for _, m := range append([]*lab.Host{s.rx}, s.hosts...) {
@@ -46,7 +48,7 @@ func (s *soak) sample() {
 			x := sample{at: time.Now()}
 			var started int
 			if _, err := fmt.Sscan(line, &x.unit, &started, &x.rss, &x.files); err != nil {
-				continue // it ended meanwhile
+				continue // the daemon has ended
 			}
 			x.unit = strings.TrimSuffix(strings.TrimPrefix(x.unit, "cis490-"), ".service")
 			switch x.unit {
@@ -64,9 +66,9 @@ func (s *soak) sampleSometimes() {
 	}
 }
 
-// nothingGrew: memory and open files were flat, over the life of each daemon and
-// over all lives of each kind of daemon in turn.
-func (s *soak) nothingGrew() {
+// checkNoGrowth checks that memory and open files were flat, over each life of a daemon and
+// over all lives of each unit.
+func (s *soak) checkNoGrowth() {
 	began := map[string]time.Time{}
 	of := map[string][]sample{}
 	for _, x := range s.samples {
@@ -98,12 +100,12 @@ func (s *soak) nothingGrew() {
 		}
 		if name == all[0].unit {
 			s.t.Logf("%-12s %d samples, first and second half: %d and %d KiB, %d and %d open files; at most %d KiB and %d files", name, len(all),
-				memory[0], memory[1], open[0], open[1], rss(slices.MaxFunc(all, byOf(rss))), files(slices.MaxFunc(all, byOf(files))))
+				memory[0], memory[1], open[0], open[1], rss(slices.MaxFunc(all, compareBy(rss))), files(slices.MaxFunc(all, compareBy(files))))
 		}
 	}
 }
 
-func byOf(of func(sample) int) func(a, b sample) int {
+func compareBy(of func(sample) int) func(a, b sample) int {
 	return func(a, b sample) int { return of(a) - of(b) }
 }
 

@@ -14,22 +14,21 @@ import (
 	"cis490/e2e/lab"
 )
 
-// The pace of the soak is that of `watched`: a twentieth of the real one. So are the
-// timers of what mends hosts by itself.
+// The soak runs at the pace of watchFleet, twenty times the real one. So do the timers that
+// repair hosts.
 const (
 	soakHosts  = 10
 	soakLanes  = 4                // faults at the same time
-	strikeAt   = 40 * time.Second // one each, and one after another when it is late
+	strikeAt   = 40 * time.Second // interval of strikes
 	mendEvery  = 20 * time.Second
-	alertLimit = 5 * time.Minute  // for an alert to come
-	healLimit  = 10 * time.Minute // for all to be well after a fault's end
+	alertLimit = 5 * time.Minute  // from a strike to its alert
+	healLimit  = 10 * time.Minute // from the end of a fault until it is healed
 )
 
-// TestSoak: ten hosts record and ship for CIS490_SOAK_HOURS while faults of the
-// list strike at random, several at a time; CIS490_SOAK_SEED gives the same faults in
-// the same order. Nobody mends anything. In the end both sides have the same, each
-// alert was of a fault and right, each fault that asks for one had it, and no
-// daemon has grown.
+// TestSoak: ten hosts record and ship for CIS490_SOAK_HOURS while random faults strike,
+// several at a time. The same CIS490_SOAK_SEED gives the same faults in the same order. The
+// product alone repairs the fleet. At the end both sides have the same episodes, each alert
+// had a fault, each fault had its required alerts, and no daemon has grown.
 func TestSoak(t *testing.T) {
 	hours, err := strconv.ParseFloat(os.Getenv("CIS490_SOAK_HOURS"), 64)
 	if err != nil || hours <= 0 {
@@ -44,7 +43,7 @@ func TestSoak(t *testing.T) {
 	s.sample()
 	began := time.Now()
 	for struck := 0; ; time.Sleep(time.Second) {
-		s.look()
+		s.observe()
 		for _, h := range s.active() {
 			s.step(h)
 		}
@@ -63,37 +62,37 @@ func TestSoak(t *testing.T) {
 		t.Errorf("%d faults, want %d", faults, least)
 	}
 	s.sample()
-	s.nothingGrew()
-	s.rest()
-	s.sameOnBothSides()
-	s.alertsWereRight()
-	s.table()
+	s.checkNoGrowth()
+	s.stopAndDrain()
+	s.checkBothSides()
+	s.checkAlerts()
+	s.logTable()
 }
 
-// soak is a fleet under faults.
+// A soak is a fleet under faults.
 type soak struct {
 	*updates
 	faults *deck[fault]
 	places *deck[*lab.Host]
 	rand   *rand.Rand
-	next   *hit   // drawn, and not struck yet
-	hits   []*hit // in the order of striking
+	next   *hit   // the next to strike
+	hits   []*hit // in the order of their strikes
 
-	off     map[*lab.Host]bool     // without power
-	taken   map[string][]time.Time // when the receiver took each host's episodes
-	read    map[string]int         // bytes of the ledgers that were looked at
-	ran     time.Time              // by the receiver's clock, fleet-check's last run that was looked at
-	checked time.Time              // when it was looked at
+	off     map[*lab.Host]bool     // powered off
+	taken   map[string][]time.Time // when the receiver accepted each host's episodes
+	read    map[string]int         // bytes read of each ledger
+	ran     time.Time              // last observed run of fleet-check, by the receiver's clock
+	checked time.Time              // when it was observed
 	fired   map[string]time.Time   // when each "host symptom" had its last firing row
 	last    map[string]string      // the state of its last row
-	aside   map[string]bool        // episodes that are to be set aside
-	judged  map[string]bool        // alerts that no fault explains
+	aside   map[string]bool        // episodes that must be quarantined
+	judged  map[string]bool        // false alerts that were reported
 	samples []sample
 	sampled time.Time
 }
 
-// newSoak is a fleet of which each host ships; the places of its data are small
-// disks, which can be filled.
+// newSoak returns a fleet whose hosts all ship. Their data is on small disks, which a fault
+// can fill.
 func newSoak(t *testing.T, seed uint64) *soak {
 	u := &updates{fleet: &fleet{Lab: lab.New(t), t: t}, keys: t.TempDir()}
 	f := u.fleet
@@ -118,13 +117,13 @@ never_reported = "1m"
 	watchdog(f.rx, "cis490-receiver", "cis490-bootstrap")
 	f.rx.Run("cp /root/v1/cis490-linux-amd64 /root/cis490 && chmod +x /root/cis490 && /root/cis490 install receiver")
 	u.publish("v1", v1)
-	u.rx.Run("cis490 release promote --seq 1 --force") // all run it already
-	every(f.rx, "cis490-fleet-health", checkEvery)
-	every(f.rx, "cis490-autoupdate", mendEvery)
+	u.rx.Run("cis490 release promote --seq 1 --force") // all machines run it already
+	setTimer(f.rx, "cis490-fleet-health", checkEvery)
+	setTimer(f.rx, "cis490-autoupdate", mendEvery)
 	for i := range soakHosts {
 		h := f.Boot(fmt.Sprintf("lab-%02d", i+1), lab.WithTmpfs(spool, "64M"))
 		f.hosts = append(f.hosts, h)
-		h.Write("/etc/cis490/experiment.toml", quick, 0o644)
+		h.Write("/etc/cis490/experiment.toml", shortExperiment, 0o644)
 		h.Write("/etc/cis490/lab-host.toml", busyConfig(h.Name, 5*time.Second, authorityURL)+`disk_reserve = "16 MiB"
 [ship]
 ping_every = "15s"
@@ -137,14 +136,14 @@ last_accepted = "90s"
 		watchdog(h, "cis490-shipper", "cis490-orchestrator")
 		f.join(h)
 		for _, timer := range []string{"cis490-autoupdate", "cis490-cert-fetch"} {
-			every(h, timer, mendEvery)
+			setTimer(h, timer, mendEvery)
 		}
 	}
 	for _, h := range f.hosts {
 		f.waitAccepted(h, 2, time.Minute)
 	}
-	s.opensPortal()
-	s.faults, s.places = newDeck(source, dealt(append(hostFaults(), receiverFaults()...))), newDeck(source, f.hosts)
+	s.startPortal()
+	s.faults, s.places = newDeck(source, weighted(append(hostFaults(), receiverFaults()...))), newDeck(source, f.hosts)
 	s.draw()
 	return s
 }
@@ -154,7 +153,7 @@ func (s *soak) binary(version string) string {
 	return lab.BinaryWith(s.t, version, commitOf(version), lab.OwnClock(s.t))
 }
 
-// hastyTrial is how long a release has to prove itself.
+// hastyTrial is the config of short trials.
 const hastyTrial = `[update]
 trial = "30s"
 watch = "4s"
@@ -168,7 +167,7 @@ func watchdog(h *lab.Host, units ...string) {
 	h.Run("systemctl daemon-reload")
 }
 
-// deck deals its cards in a random order, all of them before any comes again.
+// A deck deals its cards in random order, each once before any is dealt again.
 type deck[T any] struct {
 	rand  *rand.Rand
 	cards []T
@@ -194,13 +193,13 @@ type hit struct {
 	fault
 	at     *lab.Host
 	lasts  time.Duration
-	choice int // of what the fault leaves open
+	choice int // random, for faults with variants
 
 	struck, ended, healed time.Time
-	closed                time.Time            // when it was clear that it has healed
+	closed                time.Time            // when the test knew that it had healed
 	mendedAt              time.Time            // when its command first worked
 	alerted               map[string]time.Time // when each of its alerts was first open, as "host symptom/reason"
-	open, calm            time.Time            // fleet-check's last run with an alert of it, the first one after that without
+	open, calm            time.Time            // last run of fleet-check with its alert, first run without
 }
 
 // draw decides the next hit, by nothing but the seed.
@@ -224,15 +223,15 @@ func (s *soak) active() []*hit {
 	return all
 }
 
-// strike strikes the next hit, unless it has to wait: for a free lane, for its
-// machine, for a receiver that hears it, or as one of the two is of all hosts.
+// strike strikes the next hit. It returns false if the hit must wait: for a free lane, for
+// its machine, for the receiver, or because it or an active fault affects all hosts.
 func (s *soak) strike() bool {
 	h, active := s.next, s.active()
 	if len(active) >= soakLanes || h.all && len(active) > 0 {
 		return false
 	}
 	for _, other := range active {
-		if other.at == h.at || other.all || h.told && other.receiver {
+		if other.at == h.at || other.all || h.needsReceiver && other.receiver {
 			return false
 		}
 	}
@@ -242,12 +241,12 @@ func (s *soak) strike() bool {
 	s.hits = append(s.hits, h)
 	h.strike(h, s)
 	if h.end == nil && len(h.must) == 0 {
-		s.ends(h)
+		s.markEnded(h)
 	}
 	return true
 }
 
-// step takes a hit from its strike to its end, and on until all is well.
+// step ends a hit when its time has come, and closes it once it is healed.
 func (s *soak) step(h *hit) {
 	now := time.Now()
 	if h.ended.IsZero() {
@@ -260,19 +259,19 @@ func (s *soak) step(h *hit) {
 			if h.end != nil {
 				h.end(h, s)
 			}
-			s.ends(h)
+			s.markEnded(h)
 		}
 		return
 	}
-	at, well := s.well(h)
+	at, well := s.healedSince(h)
 	switch {
 	case well:
 		h.healed, h.closed = at, now
-		s.t.Logf("%s  %-32s %s: %s", at.Format(time.TimeOnly), h.name, h.at.Name, h.times())
+		s.t.Logf("%s  %-32s %s: %s", at.Format(time.TimeOnly), h.name, h.at.Name, h.describeTimes())
 	case now.Sub(h.ended) > healLimit:
-		s.t.Fatalf("%s at %s is not well %s after its end", h.name, h.at.Name, healLimit)
+		s.t.Fatalf("%s at %s is not healed %s after its end", h.name, h.at.Name, healLimit)
 	}
 }
 
-// ends notes that from here on nothing but the product mends.
-func (s *soak) ends(h *hit) { h.ended = time.Now() }
+// markEnded stores when a hit ended. From then on, only the product repairs.
+func (s *soak) markEnded(h *hit) { h.ended = time.Now() }

@@ -10,26 +10,25 @@ import (
 	"cis490/e2e/lab"
 )
 
-// raced is a command of root that works in a folder of user cis490, who meanwhile
-// exchanges a name in it with a link to a folder of root, as fast as it can.
-type raced struct {
+// A race is a command of root in a folder of user cis490, who meanwhile exchanges a name
+// in that folder with a link to a folder of root, in a loop.
+type race struct {
 	name, command string
 	tries         int
-	folder, link  string // exchanged, relative to the data folder
+	folder, link  string // the exchanged names, relative to the data folder
 	prepare       string // run as user cis490 before each try
 }
 
-// The folders of root that the links lead to. What is in the first is run as root
-// at the next reload; nobody but root may read the second.
+// The links lead to these folders of root. systemd runs files in generators as root at the
+// next reload; only root may read secrets.
 const (
 	generators = "/etc/systemd/system-generators"
 	secrets    = "/root/secrets"
 	bounty     = "only root may read this"
 )
 
-// TestSwappedFolders: user cis490 cannot make a command of root write, give away or
-// copy anything outside of its own folders, however fast it exchanges a folder with
-// a link.
+// TestSwappedFolders: by exchanging a folder with a link, user cis490 cannot make a command
+// of root write, chown or copy anything outside the user's own folders.
 func TestSwappedFolders(t *testing.T) {
 	t.Parallel()
 	f := &fleet{Lab: lab.New(t), t: t}
@@ -37,7 +36,7 @@ func TestSwappedFolders(t *testing.T) {
 	f.rx = rx
 	rx.Push(lab.Binary(t), "/root/rel/cis490-linux-amd64")
 	rx.Run("cp /root/rel/cis490-linux-amd64 /root/cis490 && cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
-	rx.Run("systemctl stop cis490-autoupdate.timer cis490-fleet-health.timer") // runs are this test's
+	rx.Run("systemctl stop cis490-autoupdate.timer cis490-fleet-health.timer") // the test starts them
 	rx.Write("/etc/systemd/system/cis490-autoupdate.service.d/lab.conf", "[Unit]\nStartLimitIntervalSec=0\n", 0o644)
 	rx.Run("systemctl daemon-reload")
 	rx.Run(fmt.Sprintf("cis490 release sign --keys /root/keys --seq 1 --version v1 --commit %040x /root/rel", 1))
@@ -52,10 +51,10 @@ func TestSwappedFolders(t *testing.T) {
 	watched := "stat -c '%n %U:%G %a %Y' $(find /etc/trap " + generators + " " + secrets + " /etc/cron.d)"
 	before := rx.Run(watched)
 
-	// Whether what was just made has what only root may read.
+	// stolen succeeds if a backup or the archive has content that only root may read.
 	const stolen = "{ tar -xzOf /root/backup.tar.gz; cat /srv/archive/*/*; } 2>/dev/null | grep -a '" + bounty + "'"
 	const noBlobs = "rm -f releases/blobs/*; true"
-	for _, r := range []raced{
+	for _, r := range []race{
 		{"install", "cis490 install receiver", 250, "releases/blobs", "releases/generators", noBlobs},
 		{"install, parent", "cis490 install receiver", 150, "releases", "trap", noBlobs},
 		{"autoupdate", "systemctl start cis490-autoupdate.service", 150, "releases/blobs", "releases/generators", noBlobs},
@@ -78,14 +77,14 @@ func TestSwappedFolders(t *testing.T) {
 			out := rx.Try(fmt.Sprintf(`for i in $(seq %d); do %ssh /run/prepare 2>/dev/null; timeout 60 sh /root/raced >/root/raced.log 2>&1
 case $? in 0) printf x;; 124|99) cat /root/raced.log >&2; exit 1;; esac; done`, min(left, 50), as))
 			if ok += len(out.Out); out.Code != 0 {
-				t.Errorf("%s hangs, or has what only root may read: %s", r.name, out)
+				t.Errorf("%s hangs, or copied content that only root may read: %s", r.name, out)
 				break
 			}
 		}
 		n := stop()
 		t.Logf("%s: %d tries, %d of them succeeded, %d exchanges", r.name, r.tries, ok, n)
 		if n < r.tries {
-			t.Errorf("%s: exchanged only %d times", r.name, n)
+			t.Errorf("%s: %d exchanges, want at least one for each try", r.name, n)
 		}
 		if after := rx.Run(watched); after != before {
 			t.Errorf("%s changed folders of root:\nbefore:\n%s\nafter:\n%s", r.name, before, after)

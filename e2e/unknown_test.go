@@ -15,7 +15,7 @@ import (
 	"cis490/e2e/attack"
 )
 
-// TestMain lets this program be the attacker too.
+// TestMain runs this program as an attacker if attack.Arm started it.
 func TestMain(m *testing.M) {
 	if attack.Process() {
 		return
@@ -23,45 +23,48 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// A probe sends, again and again over new connections, what the host's shipper sends,
-// and notes how long each answer took.
+// probe uploads a shipped episode again in a loop, over new connections, and logs status
+// and time of each answer.
 const probe = `#!/bin/sh
 c=/etc/cis490/certs
 file=$(ls /var/lib/cis490/data/shipped/*.tar.zst | tail -1); id=$(basename $file .tar.zst); sum=$(sha256sum $file | cut -c1-64)
 while sleep 0.5; do
-  curl -sS -o /dev/null -w '%{http_code} %{time_total}\n' --max-time 20 --cacert $c/ca.crt --cert $c/lab-host.pem --key $c/lab-host.pem -T $file \
-    -H "Authorization: Bearer $(cat $c/bearer)" -H 'Content-Type: application/zstd' -H 'X-Schema-Version: 1' -H "X-Content-SHA256: $sum" -H "X-Lab-Host: $(uname -n)" \
-    -H "X-Episode-Id: $id" -H "X-Cis490-Code-Commit: $(cis490 version --json | jq -r .commit)" https://collector.lab:8443/v1/episodes/$(uname -n)/$id.tar.zst 2>&1
+  curl -sS -o /dev/null -w '%{http_code} %{time_total}\n' --max-time 20 \
+    --cacert $c/ca.crt --cert $c/lab-host.pem --key $c/lab-host.pem -T $file \
+    -H "Authorization: Bearer $(cat $c/bearer)" -H 'Content-Type: application/zstd' -H 'X-Schema-Version: 1' \
+    -H "X-Content-SHA256: $sum" -H "X-Lab-Host: $(uname -n)" -H "X-Episode-Id: $id" \
+    -H "X-Cis490-Code-Commit: $(cis490 version --json | jq -r .commit)" \
+    https://collector.lab:8443/v1/episodes/$(uname -n)/$id.tar.zst 2>&1
 done >>/tmp/probe
 `
 
-// TestUnknownClients: every kind of attack at once, on receiver and authority, from 2
-// and from 100 addresses, for CIS490_ATTACK_FOR (30 s by default). Ten hosts record and
-// ship all the while: an upload takes 2 s at most, no host is silent, serve stays within
-// 128 MiB and the authority within 64 MiB, and the attack is seen.
+// TestUnknownClients attacks receiver and authority in every way at once, from 2 and from
+// 100 addresses, for CIS490_ATTACK_FOR (30 s by default). Ten hosts record and ship
+// meanwhile: an upload takes 2 s at most, no host is silent, serve needs at most 128 MiB and
+// the authority 64 MiB, and metrics and page show the attack.
 func TestUnknownClients(t *testing.T) {
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))
 	}
-	f := site(t, "[fleet]\nsilent_after = \"45s\"\n", names...)
+	f := newSite(t, "[fleet]\nsilent_after = \"45s\"\n", names...)
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	for _, h := range f.hosts {
-		busy(h, 2*time.Second, authorityURL)
+		writeBusyConfig(h, 2*time.Second, authorityURL)
 		f.join(h)
 	}
-	f.watched()
+	f.watchFleet()
 	for _, h := range f.hosts {
 		f.waitAccepted(h, 1, time.Minute)
 		h.Write("/tmp/probe.sh", probe, 0o755)
 		h.Run("systemd-run --quiet --unit=probe /tmp/probe.sh")
 	}
 	for _, addresses := range []int{2, 100} {
-		f.attacked(addresses)
+		f.attack(addresses)
 	}
 }
 
-func (f *fleet) attacked(addresses int) {
+func (f *fleet) attack(addresses int) {
 	f.t.Helper()
 	length, err := time.ParseDuration(cmp.Or(os.Getenv("CIS490_ATTACK_FOR"), "30s"))
 	if err != nil {
@@ -71,7 +74,7 @@ func (f *fleet) attacked(addresses int) {
 	issue := attack.Plan{Addr: f.rx.Addr + ":8444", For: length, Workers: 30, Get: "/v1/ca", Post: "/v1/cert/lab-01"}
 	for i := range addresses {
 		from := fmt.Sprintf("10.49.200.%d", i+1)
-		_ = f.Command("ip", "addr", "add", from+"/16", "dev", "switch").Run() // it may be there
+		_ = f.Command("ip", "addr", "add", from+"/16", "dev", "switch").Run() // may exist
 		serve.From, issue.From = append(serve.From, from), append(issue.From, from)
 	}
 	for _, h := range f.hosts {
@@ -92,22 +95,24 @@ func (f *fleet) attacked(addresses int) {
 		running = append(running, cmd)
 	}
 	f.rx.Eventually(30*time.Second, "the attack is in the metrics",
-		`curl -fsSk -H "Authorization: Bearer $(cat /etc/cis490/operator)" https://collector.lab:8443/metrics | grep -E 'cis490_connections_(evicted_total.state="unverified"|refused_total).* [1-9]'`)
+		`curl -fsSk -H "Authorization: Bearer $(cat /etc/cis490/operator)" https://collector.lab:8443/metrics | `+
+			`grep -E 'cis490_connections_(evicted_total.state="unverified"|refused_total).* [1-9]'`)
 	for _, cmd := range running {
 		if err := cmd.Wait(); err != nil {
 			f.t.Errorf("an attacker failed: %v", err)
 		}
 	}
-	slowest, answers := f.probed()
+	slowest, answers := f.probeResults()
 	if slowest > 2 || answers < 10*int(length.Seconds())/4 {
 		f.t.Errorf("%d addresses: %d probes were answered, the slowest took %.2f s", addresses, answers, slowest)
 	}
-	if page := f.rx.Run(`curl -fsSk -H "Authorization: Bearer $(cat /etc/cis490/operator)" https://collector.lab:8443/`); !strings.Contains(page, "Unknown clients: ") {
+	if page := f.rx.Run(`curl -fsSk -H "Authorization: Bearer $(cat /etc/cis490/operator)" ` +
+		`https://collector.lab:8443/`); !strings.Contains(page, "Unknown clients: ") {
 		f.t.Errorf("the page does not show the attack")
 	}
 	memory := map[string]int{}
 	for unit, limit := range map[string]int{"cis490-receiver": 128, "cis490-bootstrap": 64} {
-		memory[unit] = f.peak(unit)
+		memory[unit] = f.peakMemory(unit)
 		if memory[unit] > limit {
 			f.t.Errorf("%d addresses: %s had %d MiB", addresses, unit, memory[unit])
 		}
@@ -117,12 +122,15 @@ func (f *fleet) attacked(addresses int) {
 			f.t.Errorf("%d addresses: %s is silent", addresses, a.Host)
 		}
 	}
-	lines := f.rx.Run("journalctl -q -o cat --since @" + strings.TrimSpace(began) + ` -u cis490-receiver -u cis490-bootstrap | grep -cE 'status=4|refused|too many|cannot be read' || true`)
-	f.t.Logf("%d addresses, %s: slowest of %d probes %.2f s; %d episodes stored; memory %v MiB; lines about unknown clients: %s", addresses, length, answers, slowest, len(f.index())-before, memory, lines)
+	lines := f.rx.Run("journalctl -q -o cat --since @" + strings.TrimSpace(began) +
+		` -u cis490-receiver -u cis490-bootstrap | grep -cE 'status=4|refused|too many|cannot be read' || true`)
+	f.t.Logf("%d addresses, %s: slowest of %d probes %.2f s; %d episodes stored; memory %v MiB; lines about unknown clients: %s",
+		addresses, length, answers, slowest, len(f.index())-before, memory, lines)
 }
 
-// probed returns the slowest answer of all hosts' probes, in seconds, and how many came.
-func (f *fleet) probed() (slowest float64, answers int) {
+// probeResults returns the slowest answer of all hosts' probes, in seconds, and the number
+// of answers.
+func (f *fleet) probeResults() (slowest float64, answers int) {
 	f.t.Helper()
 	for _, h := range f.hosts {
 		for line := range strings.Lines(h.Read("/tmp/probe")) {
@@ -137,8 +145,8 @@ func (f *fleet) probed() (slowest float64, answers int) {
 	return slowest, answers
 }
 
-// peak returns the most memory that a unit's process had, in MiB.
-func (f *fleet) peak(unit string) int {
+// peakMemory returns the peak memory of a unit's process, in MiB.
+func (f *fleet) peakMemory(unit string) int {
 	f.t.Helper()
 	out := f.rx.Run("grep VmHWM /proc/$(systemctl show -p MainPID --value " + unit + ")/status")
 	var kib int

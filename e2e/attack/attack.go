@@ -1,10 +1,9 @@
-// Package attack is a client that proved nothing and wants to use a server up: every
-// way that the project knows to cost a receiver or an authority memory, connections,
-// time or log lines, at once and from many addresses. Scenarios start it as a process
-// of its own, so that its work is not taken for the server's.
+// Package attack is an unverified client that tries to exhaust a server: it costs a
+// receiver or an authority memory, connections, time and log lines, in every known way at
+// once and from many addresses. Scenarios run it in a separate process, so that its own
+// cost is not counted as the server's.
 //
-// It keeps nothing. It stops when its time is over, and at the latest when the process
-// that started it ends.
+// It stops when its time has passed, or when its parent process ends.
 package attack
 
 import (
@@ -24,24 +23,24 @@ import (
 	"time"
 )
 
-// variable holds the plan of a process that attacks.
-const variable = "CIS490_ATTACK"
+// planVariable holds the plan of an attacking process, as JSON.
+const planVariable = "CIS490_ATTACK"
 
-// Plan is what is attacked, from where and for how long.
+// A Plan is the target, the sources and the length of an attack.
 type Plan struct {
 	Addr    string        // host and port of the server
 	From    []string      // local addresses
 	For     time.Duration // how long
-	Workers int           // connections at a time of each kind
+	Workers int           // concurrent connections of each kind
 	Get     string        // a path that anyone may get
-	Post    string        // a path that takes a body of a verified client
-	Form    string        // a path that takes a body of anyone; may be empty
-	Only    []string      // kinds; empty is all
+	Post    string        // a path that accepts a body from verified clients
+	Form    string        // a path that accepts a body from anyone; may be empty
+	Only    []string      // kinds; empty means all
 }
 
-// Process runs a plan and returns true if this process was started for one.
+// Process runs a plan and returns true if this process was started by Arm.
 func Process() bool {
-	text := os.Getenv(variable)
+	text := os.Getenv(planVariable)
 	if text == "" {
 		return false
 	}
@@ -53,14 +52,14 @@ func Process() bool {
 	return true
 }
 
-// Arm makes a command, of a program whose main function calls Process, run a plan. Its
-// priority is low: on another machine an attacker takes no processor from the server.
+// Arm makes a command run a plan. The program's main function must call Process. Its
+// priority is low, because a remote attacker does not use the server's processors.
 func (p Plan) Arm(cmd *exec.Cmd) (*exec.Cmd, error) {
 	b, err := json.Marshal(p)
 	if err != nil {
 		return nil, fmt.Errorf("encode plan: %w", err)
 	}
-	cmd.Env = append(os.Environ(), variable+"="+string(b))
+	cmd.Env = append(os.Environ(), planVariable+"="+string(b))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	return cmd, nil
 }
@@ -68,11 +67,11 @@ func (p Plan) Arm(cmd *exec.Cmd) (*exec.Cmd, error) {
 // attacker is a running plan.
 type attacker struct {
 	Plan
-	chains map[string]*tls.Certificate // that clients come with
+	chains map[string]*tls.Certificate // client certificates
 	next   atomic.Uint64
 }
 
-// run attacks and returns how many connections each kind made.
+// run attacks and returns the number of connections of each kind.
 func (p Plan) run() string {
 	_ = syscall.Setpriority(syscall.PRIO_PROCESS, 0, 19) // else it is only less fair
 	a := &attacker{Plan: p, chains: chains()}
@@ -92,7 +91,7 @@ func (p Plan) run() string {
 				for ctx.Err() == nil {
 					n.Add(1)
 					if kind(ctx) != nil {
-						rest(ctx, 5*time.Millisecond)
+						pause(ctx, 5*time.Millisecond)
 					}
 				}
 			})
@@ -106,7 +105,7 @@ func (p Plan) run() string {
 	return out.String()
 }
 
-func rest(ctx context.Context, d time.Duration) {
+func pause(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -115,8 +114,8 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// dial connects from the next of the local addresses. The connection is reset when it
-// is closed, so that ports do not run out, and at the end.
+// dial connects from the next local address. Closing resets the connection, so that local
+// ports do not run out.
 func (a *attacker) dial(ctx context.Context) (net.Conn, error) {
 	from := a.From[a.next.Add(1)%uint64(len(a.From))]
 	d := net.Dialer{Timeout: 10 * time.Second, LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}
@@ -131,8 +130,8 @@ func (a *attacker) dial(ctx context.Context) (net.Conn, error) {
 	return c, c.SetDeadline(time.Now().Add(a.For + time.Minute))
 }
 
-// open is dial with TLS, and with one of the chains.
-func (a *attacker) open(ctx context.Context, chain string) (*tls.Conn, error) {
+// dialTLS is dial with TLS and one of the chains as client certificate.
+func (a *attacker) dialTLS(ctx context.Context, chain string) (*tls.Conn, error) {
 	raw, err := a.dial(ctx)
 	if err != nil {
 		return nil, err

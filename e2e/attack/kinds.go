@@ -17,15 +17,15 @@ import (
 	"time"
 )
 
-// kinds returns what one connection of each kind does.
+// kinds returns the attacks; each uses one connection.
 func (a *attacker) kinds() map[string]func(context.Context) error {
 	host := "\r\nHost: x\r\n"
 	post := "POST " + a.Post + " HTTP/1.1" + host
 	get := "GET " + a.Get + " HTTP/1.1" + host
-	// say sends a text, and then a part again and again, and waits for the end.
-	say := func(chain, text, again string, every time.Duration) func(context.Context) error {
+	// send sends a text, repeats a part at an interval, and waits for the end.
+	send := func(chain, text, again string, every time.Duration) func(context.Context) error {
 		return func(ctx context.Context) error {
-			c, err := a.open(ctx, chain)
+			c, err := a.dialTLS(ctx, chain)
 			if err != nil {
 				return err
 			}
@@ -54,21 +54,21 @@ func (a *attacker) kinds() map[string]func(context.Context) error {
 			}
 			return hold(ctx, c, strings.Repeat("\x16\x03\x01\x00\x01\x01", 10_000), "", 0)
 		},
-		"idle":              say("", "", "", 0),
-		"half-header":       say("", get+"X-A: ", "a", 500*time.Millisecond),
-		"large-header":      say("", get+strings.Repeat("X-Aaaaaaaa: b\r\n", 1000), "a", time.Second),
-		"huge-url":          say("", "GET /"+strings.Repeat("a", 15<<10)+" HTTP/1.1"+host+"\r\n", "", 0),
-		"no-body":           say("", post+"Content-Length: 1000\r\n\r\n", "", 0),
-		"expect":            say("", post+"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n", "", 0),
-		"body-of-get":       say("", get+"Content-Length: 100000\r\n\r\n", "a", 100*time.Millisecond),
-		"pipelined-refused": say("", strings.Repeat(post+"Content-Length: 0\r\n\r\n", 1000), "", 0),
-		"never-reads":       deaf(a, strings.Repeat(get+"\r\n", 1000)),
-		"ranges":            say("", get+"Range: bytes="+strings.Repeat("0-0,", 2000)+"0-0\r\n\r\n", "", 0),
-		"http2":             say("", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "", 0),
-		"long-chain":        say("long", post+"Content-Length: 0\r\n\r\n", "", 0),
-		"short-chain":       say("short", strings.Repeat(post+"Content-Length: 0\r\n\r\n", 50), "", 0),
+		"idle":              send("", "", "", 0),
+		"half-header":       send("", get+"X-A: ", "a", 500*time.Millisecond),
+		"large-header":      send("", get+strings.Repeat("X-Aaaaaaaa: b\r\n", 1000), "a", time.Second),
+		"huge-url":          send("", "GET /"+strings.Repeat("a", 15<<10)+" HTTP/1.1"+host+"\r\n", "", 0),
+		"no-body":           send("", post+"Content-Length: 1000\r\n\r\n", "", 0),
+		"expect":            send("", post+"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n", "", 0),
+		"body-of-get":       send("", get+"Content-Length: 100000\r\n\r\n", "a", 100*time.Millisecond),
+		"pipelined-refused": send("", strings.Repeat(post+"Content-Length: 0\r\n\r\n", 1000), "", 0),
+		"never-reads":       neverRead(a, strings.Repeat(get+"\r\n", 1000)),
+		"ranges":            send("", get+"Range: bytes="+strings.Repeat("0-0,", 2000)+"0-0\r\n\r\n", "", 0),
+		"http2":             send("", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\x00\x00\x00\x04\x00\x00\x00\x00\x00", "", 0),
+		"long-chain":        send("long", post+"Content-Length: 0\r\n\r\n", "", 0),
+		"short-chain":       send("short", strings.Repeat(post+"Content-Length: 0\r\n\r\n", 50), "", 0),
 		"churn": func(ctx context.Context) error {
-			c, err := a.open(ctx, "")
+			c, err := a.dialTLS(ctx, "")
 			if err != nil {
 				return err
 			}
@@ -77,14 +77,16 @@ func (a *attacker) kinds() map[string]func(context.Context) error {
 	}
 	if a.Form != "" {
 		form := "POST " + a.Form + " HTTP/1.1" + host + "Content-Type: application/x-www-form-urlencoded\r\n"
-		all["guess"] = say("", form+"Content-Length: 7\r\n\r\ntoken=x", "", 0)
-		all["endless-chunks"] = say("", form+"Transfer-Encoding: chunked\r\n\r\n", "1;"+strings.Repeat("x", 2000)+"\r\na\r\n", 20*time.Millisecond)
-		all["form-expect"] = say("", form+"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n", "", 0)
+		all["guess"] = send("", form+"Content-Length: 7\r\n\r\ntoken=x", "", 0)
+		all["endless-chunks"] = send("", form+"Transfer-Encoding: chunked\r\n\r\n", "1;"+strings.Repeat("x", 2000)+"\r\na\r\n",
+			20*time.Millisecond)
+		all["form-expect"] = send("", form+"Content-Length: 1000\r\nExpect: 100-continue\r\n\r\n", "", 0)
 	}
 	return all
 }
 
-// hold sends, reads what comes, and ends when the server closes or the time is over.
+// hold sends text, then again at each interval, and discards answers. It returns when the
+// server closes the connection or the context ends.
 func hold(ctx context.Context, c net.Conn, text, again string, every time.Duration) error {
 	defer context.AfterFunc(ctx, func() { _ = raw(c).Close() })()
 	ended := make(chan struct{})
@@ -116,10 +118,10 @@ func wait(ended <-chan struct{}) error {
 	return nil
 }
 
-// deaf sends requests and takes no answer.
-func deaf(a *attacker, text string) func(context.Context) error {
+// neverRead sends requests and never reads an answer.
+func neverRead(a *attacker, text string) func(context.Context) error {
 	return func(ctx context.Context) error {
-		c, err := a.open(ctx, "")
+		c, err := a.dialTLS(ctx, "")
 		if err != nil {
 			return err
 		}
@@ -140,8 +142,8 @@ func raw(c net.Conn) net.Conn {
 	return c
 }
 
-// chains returns what clients come with: a leaf with 120 intermediates of one name
-// that could each have issued the other, and one with as many as are taken.
+// chains returns client certificates: one with 120 intermediates of the same name, each a
+// possible issuer of the others, and one with the longest accepted chain.
 func chains() map[string]*tls.Certificate {
 	return map[string]*tls.Certificate{"long": chain(elliptic.P521(), 120), "short": chain(elliptic.P384(), 3)}
 }

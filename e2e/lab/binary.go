@@ -15,8 +15,8 @@ import (
 	"testing"
 )
 
-// Binary builds cis490 from the source tree, stamped with the commit that is
-// checked out, and returns the path of the file. A test process builds it once.
+// Binary builds cis490 from the source tree, stamped with the checked-out commit, and
+// returns its path. Each test process builds it once.
 func Binary(tb testing.TB) string {
 	tb.Helper()
 	root, err := projectRoot()
@@ -30,8 +30,8 @@ func Binary(tb testing.TB) string {
 	return BinaryWith(tb, "0.0.0-lab", commit)
 }
 
-// BinaryWith is Binary with another version and commit stamped in, for scenarios
-// about updates and the gate. The code is the same, unless flags of go build change it.
+// BinaryWith is Binary with another version and commit, for scenarios about updates and
+// the gate. Only flags, which go to go build, can change the code.
 func BinaryWith(tb testing.TB, version, commit string, flags ...string) string {
 	tb.Helper()
 	name := version + "+" + commit
@@ -46,9 +46,8 @@ func BinaryWith(tb testing.TB, version, commit string, flags ...string) string {
 	return path
 }
 
-// build builds a program of the source tree. It keeps binaries in a folder that is
-// named after, and swept with, this process: the next one must not test what an
-// older source tree gave.
+// build builds a package of the source tree and returns the path of the binary. The
+// folder belongs to this process, so that the next one does not test an older source tree.
 func build(name, pkg, link string, flags ...string) (string, error) {
 	root, err := projectRoot()
 	if err != nil {
@@ -86,7 +85,7 @@ func build(name, pkg, link string, flags ...string) (string, error) {
 	return path, os.Rename(path+".partial", path)
 }
 
-// sweepBinaries removes what processes that are gone have built.
+// sweepBinaries removes the binaries of processes that have ended.
 func sweepBinaries(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -108,7 +107,7 @@ func sweepBinaries(dir string) error {
 	return nil
 }
 
-// processName names a process for good: its id and the moment it started.
+// processName returns a name that no other process ever gets: pid and start time.
 func processName(pid string) (string, error) {
 	stat, err := os.ReadFile(filepath.Join("/proc", pid, "stat"))
 	if err != nil {
@@ -119,7 +118,7 @@ func processName(pid string) (string, error) {
 	return id + "-" + afterName[19], nil
 }
 
-// projectRoot finds the folder of go.mod; tests run in the one of their package.
+// projectRoot returns the folder of go.mod. Tests run in the folder of their package.
 func projectRoot() (string, error) {
 	dir, err := os.Getwd()
 	if err != nil {

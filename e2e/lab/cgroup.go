@@ -14,10 +14,10 @@ import (
 	"time"
 )
 
-// start starts a process in a cgroup of the run. Everything is in one: what a host
-// runs, the lab's own commands included, in the host's.
+// start starts a process in a cgroup of the run. A host's cgroup has all its processes,
+// including those that the lab starts in it.
 func (r *run) start(group string, cmd *exec.Cmd) error {
-	return r.make(func() error {
+	return r.create(func() error {
 		dir, err := r.cgroup(group)
 		if err != nil {
 			return err
@@ -51,8 +51,8 @@ func (r *run) cgroup(group string) (string, error) {
 	return filepath.Join(mounted[i].path, r.name(), group), nil
 }
 
-// killCgroup kills what runs in the cgroup dir and below, and waits for its end.
-// A cgroup that is not there has nothing to kill.
+// killCgroup kills all processes in the cgroup dir and below, and waits until they have
+// ended. A missing cgroup is not an error.
 func killCgroup(ctx context.Context, dir string) error {
 	err := os.WriteFile(filepath.Join(dir, "cgroup.kill"), []byte("1"), 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,8 +93,8 @@ func removeCgroups(ctx context.Context, name string) error {
 	return errors.Join(failures...)
 }
 
-// removeCgroupTree removes the folders from the leaves up; false asks for another
-// try, as the kernel takes a moment to let go of a process that was killed.
+// removeCgroupTree removes the folders from the leaves up. It returns false while a
+// folder is busy: the kernel needs a moment to release a killed process.
 func removeCgroupTree(dir string) (bool, error) {
 	var dirs []string
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {

@@ -17,11 +17,11 @@ import (
 	"cis490/e2e/lab"
 )
 
-// endVariable makes TestVictim run, as another process, and says how it ends.
+// endVariable makes TestVictim run in another process; its value is how it ends.
 const endVariable = "CIS490_LAB_TEST_END"
 
-// TestVictim is what the tests below start: a lab with a running host, a host that
-// is off, a small disk and a program at the switch, which then ends in some bad way.
+// TestVictim is started by the tests below. It has a running host, a stopped host, a
+// small disk and a program at the switch, and then ends badly.
 func TestVictim(t *testing.T) {
 	end := os.Getenv(endVariable)
 	if end == "" {
@@ -105,8 +105,8 @@ func victim(t *testing.T, end, logs string) *exec.Cmd {
 	return cmd
 }
 
-// endBySignal starts a victim, sends it the signal once it is up, and returns the
-// id of its lab when it has ended.
+// endBySignal starts a victim, sends it the signal once it is up, waits for its end and
+// returns the id of its lab.
 func endBySignal(t *testing.T, signal syscall.Signal) string {
 	t.Helper()
 	cmd := victim(t, "signal", t.TempDir())
@@ -150,8 +150,7 @@ func expectNothingLeft(t *testing.T, id string) {
 	}
 }
 
-// traces lists what carries the lab's id: processes, mounts, namespaces, cgroups
-// and folders.
+// traces lists all processes, mounts, namespaces, cgroups and folders with the lab's id.
 func traces(t *testing.T, id string) []string {
 	t.Helper()
 	const script = `

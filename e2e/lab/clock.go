@@ -13,20 +13,20 @@ import (
 	"time"
 )
 
-// All hosts of a lab share the machine's clock. A program that was built with OwnClock
-// adds what is in clockFile, in seconds: then each host has a wall clock of its own, in
-// the eyes of that program alone. Time since boot, and the times of files, stay as they are.
+// clockFile holds the offset of a host's wall clock, in seconds. All hosts of a lab share
+// the machine's clock; only programs built with OwnClock add the offset. Time since boot
+// and file times do not change.
 const clockFile = "/etc/lab-clock"
 
-// clockSource is added to the package time. It reads the file ten times a second, in a
-// goroutine of its own: the scheduler asks for the time too, and may not make system calls.
+// clockSource is added to package time. A goroutine reads the file ten times a second:
+// the scheduler calls time.Now too, and must not make system calls.
 const clockSource = `package time
 
 import "sync/atomic"
 
 var labOffset atomic.Int64
 
-var _ = labFollow() // before anything asks
+var _ = labFollow() // before the first call of Now
 
 func labFollow() bool {
 	labRead()
@@ -58,7 +58,7 @@ func labRead() {
 }
 `
 
-// OwnClock returns the flag for BinaryWith that gives each host a clock of its own.
+// OwnClock returns the flag for BinaryWith that makes the program use its host's clock.
 func OwnClock(tb testing.TB) string {
 	tb.Helper()
 	overlay, err := clockOverlay()
@@ -68,8 +68,8 @@ func OwnClock(tb testing.TB) string {
 	return "-overlay=" + overlay
 }
 
-// clockOverlay writes a copy of the package time, and what go build reads to take it. It is
-// named after its content, and stays in the cache.
+// clockOverlay writes a changed copy of package time and the overlay file for go build.
+// The folder is named after its content and stays in the cache.
 func clockOverlay() (string, error) {
 	goroot, err := output(".", "go", "env", "GOROOT")
 	if err != nil {
@@ -83,7 +83,7 @@ func clockOverlay() (string, error) {
 	const now, read = "\nfunc Now() Time {\n", "\tsec, nsec, mono := runtimeNow()\n"
 	changed := strings.Replace(string(source), now+read, now+read+"\tsec += labOffset.Load()\n", 1)
 	if changed == string(source) {
-		return "", errors.New("time.Now is not as this lab knows it")
+		return "", errors.New("cannot change time.Now: its source differs from what this lab expects")
 	}
 	cache, err := cacheDir()
 	if err != nil {
@@ -109,8 +109,8 @@ func clockOverlay() (string, error) {
 	return filepath.Join(dir, "overlay.json"), nil
 }
 
-// StepClock steps the wall clock of a host whose programs have a clock of their own, to so
-// much ahead of this machine's (negative: behind). The host may be off.
+// StepClock sets how far the host's wall clock is ahead of this machine's (negative:
+// behind), for programs built with OwnClock. The host may be off.
 func (h *Host) StepClock(off time.Duration) {
 	h.lab.tb.Helper()
 	h.Write(clockFile, fmt.Sprintln(int64(off/time.Second)), 0o644)

@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// commandLimit bounds every command, so that one that hangs fails its scenario
-// and leaves logs, before the test binary's own timeout ends both.
+// commandLimit bounds every command: a command that hangs fails its scenario, with logs,
+// before the timeout of the test binary.
 const commandLimit = 5 * time.Minute
 
-// A Result is what a command inside a host said. Code is its exit code, 128 plus
-// the signal's number for one that was killed, as in a shell.
+// A Result is the output of a command on a host. Code is its exit code, or 128 plus the
+// signal's number, as in a shell.
 type Result struct {
 	Out, Err string
 	Code     int
@@ -28,7 +28,7 @@ func (h *Host) Run(command string) string {
 	return h.RunIn("", command)
 }
 
-// RunIn is Run with text on the command's standard input. The text is never shown.
+// RunIn is Run with text on standard input. The text never appears in logs.
 func (h *Host) RunIn(stdin, command string) string {
 	h.lab.tb.Helper()
 	res := h.try(stdin, command)
@@ -44,9 +44,8 @@ func (h *Host) Try(command string) Result {
 	return h.try("", command)
 }
 
-// Eventually repeats a shell command until it exits with 0, and returns its
-// standard output. When that does not happen within the limit, the test ends with
-// what was waited for and what the command said last.
+// Eventually repeats a shell command until it exits with 0, and returns its standard
+// output. After the limit the test ends with what and the last output.
 func (h *Host) Eventually(limit time.Duration, what, command string) string {
 	h.lab.tb.Helper()
 	return eventually(h.lab.tb, h.Name, limit, what, command, func(ctx context.Context) (Result, error) {
@@ -67,7 +66,7 @@ func eventually(tb testing.TB, name string, limit time.Duration, what, command s
 		if err != nil {
 			res = Result{Err: err.Error(), Code: -1}
 		}
-		if ctx.Err() == nil || last == (Result{}) { // an answer cut short says less than the one before
+		if ctx.Err() == nil || last == (Result{}) { // an interrupted command has less output than the one before
 			last = res
 		}
 		return res.Code == 0, nil
@@ -78,8 +77,8 @@ func eventually(tb testing.TB, name string, limit time.Duration, what, command s
 	return strings.TrimSuffix(last.Out, "\n")
 }
 
-// Journal returns the host's journal for a unit, over all its boots, or the whole
-// journal for "". It can be read while the host is off, too.
+// Journal returns the journal of a unit over all boots, or the whole journal for "". The
+// host may be off.
 func (h *Host) Journal(unit string) string {
 	h.lab.tb.Helper()
 	text, err := h.journal(unit)

@@ -10,8 +10,7 @@ import (
 	"syscall"
 )
 
-// mountOverlay makes a host's disk in dir: root shows the image, and what the host
-// changes lands in upper.
+// mountOverlay mounts a host's disk at dir/root. Changes to the image go to dir/upper.
 func mountOverlay(image, dir string) error {
 	upper, work, root := filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "root")
 	for _, d := range []string{upper, work, root} {
@@ -26,8 +25,8 @@ func mountOverlay(image, dir string) error {
 	return nil
 }
 
-// A tmpfs is a small disk of a host, mounted from outside so that it outlives the
-// host's mount namespace.
+// A tmpfs is a small disk of a host. It is mounted outside the host's mount namespace, so
+// it survives a reboot.
 type tmpfs struct{ path, size string }
 
 func (t tmpfs) mountIn(root string) error {
@@ -43,7 +42,7 @@ func (t tmpfs) mountIn(root string) error {
 
 type mount struct{ path, kind string }
 
-// mounts lists what is mounted on this machine, in the order of mounting.
+// mounts lists the mounts of this machine, in the order of mounting.
 func mounts() ([]mount, error) {
 	text, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -61,8 +60,8 @@ func mounts() ([]mount, error) {
 	return list, nil
 }
 
-// removeTree unmounts what is mounted in dir and removes dir. It never deletes
-// through a mount that stays: that could be anything.
+// removeTree unmounts everything below dir and removes dir. If a mount stays, it removes
+// nothing, because the mount could lead anywhere.
 func removeTree(dir string) error {
 	mounted, err := mounts()
 	if err != nil {
@@ -73,7 +72,7 @@ func removeTree(dir string) error {
 			continue
 		}
 		err := syscall.Unmount(m.path, 0)
-		if errors.Is(err, syscall.EBUSY) { // a process of the test stands in it
+		if errors.Is(err, syscall.EBUSY) { // the working directory of a process
 			err = syscall.Unmount(m.path, syscall.MNT_DETACH)
 		}
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// command runs a program inside the running host, as root, in all its namespaces.
+// command runs a program as root in all namespaces of the running host.
 func (h *Host) command(ctx context.Context, stdin io.Reader, argv ...string) (Result, error) {
 	if h.machine == nil {
 		return Result{}, errOff
@@ -23,12 +23,13 @@ func (h *Host) command(ctx context.Context, stdin io.Reader, argv ...string) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	enter := []string{"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root", "--wd", "--"}
+	enter := []string{"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
+		"--wd", "--"}
 	return h.execute(ctx, stdin, append(enter, argv...))
 }
 
-// onDisk runs a script on the host's files: inside while the host is on, so that
-// it sees the host's own mounts, and on the bare disk while it is off.
+// onDisk runs a script on the host's files. While the host is on, the script runs inside
+// and sees the host's mounts; otherwise it sees the disk alone.
 func (h *Host) onDisk(stdin io.Reader, script string, args ...string) (Result, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), commandLimit)
 	defer cancel()
@@ -46,9 +47,9 @@ func (h *Host) onDisk(stdin io.Reader, script string, args ...string) (Result, e
 	return res, err
 }
 
-// execute runs a program of this machine in the host's cgroup, so that it dies
-// with the host. Its output goes to files, not pipes: a process it leaves in the
-// background may keep them open without holding up the test.
+// execute runs a program of this machine in the host's cgroup, so that it is killed with
+// the host. Its output goes to files, not pipes, because background processes may keep
+// them open after the program has ended.
 func (h *Host) execute(ctx context.Context, stdin io.Reader, argv []string) (Result, error) {
 	outputs := make([]*os.File, 2)
 	for i := range outputs {
@@ -71,10 +72,10 @@ func (h *Host) execute(ctx context.Context, stdin io.Reader, argv []string) (Res
 	if err := h.lab.run.start(h.Name, cmd); err != nil {
 		return Result{}, err
 	}
-	awake := keepAwake(cmd.Process)
+	stop := keepRunning(cmd.Process)
 	runErr := cmd.Wait()
-	awake()
-	res := Result{Out: readBack(outputs[0]), Err: readBack(outputs[1])}
+	stop()
+	res := Result{Out: readAll(outputs[0]), Err: readAll(outputs[1])}
 	exit, exited := errors.AsType[*exec.ExitError](runErr)
 	switch {
 	case ctx.Err() != nil:
@@ -87,11 +88,11 @@ func (h *Host) execute(ctx context.Context, stdin io.Reader, argv []string) (Res
 	return res, nil
 }
 
-// keepAwake resumes nsenter until it is told to end. A host that goes down stops
-// all processes before it kills them; nsenter then stops too, with its command, but
-// nobody resumes it, and the host waits for ever until it has buried the command.
-func keepAwake(p *os.Process) (end func()) {
-	over := make(chan struct{})
+// keepRunning sends SIGCONT to nsenter until stop is called. A host that shuts down stops
+// all processes before it kills them. That stops nsenter too, and the host would wait
+// forever for the command that nsenter has to reap.
+func keepRunning(p *os.Process) (stop func()) {
+	ended := make(chan struct{})
 	go func() {
 		ticker := time.NewTicker(100 * time.Millisecond)
 		defer ticker.Stop()
@@ -99,12 +100,12 @@ func keepAwake(p *os.Process) (end func()) {
 			select {
 			case <-ticker.C:
 				_ = p.Signal(syscall.SIGCONT)
-			case <-over:
+			case <-ended:
 				return
 			}
 		}
 	}()
-	return func() { close(over) }
+	return func() { close(ended) }
 }
 
 func exitCode(exit *exec.ExitError) int {
@@ -114,9 +115,9 @@ func exitCode(exit *exec.ExitError) int {
 	return exit.ExitCode()
 }
 
-// readBack reads from the start without moving the offset, which a process left in
-// the background may share.
-func readBack(f *os.File) string {
+// readAll reads a file from the start. It does not move the offset, which a background
+// process may share.
+func readAll(f *os.File) string {
 	text, err := io.ReadAll(io.NewSectionReader(f, 0, 64<<20))
 	if err != nil {
 		return fmt.Sprintf("(read output: %v)", err)

@@ -23,15 +23,15 @@ func (h *Host) Push(local, path string) {
 	h.put(f, path, info.Mode())
 }
 
-// Write puts a file with this content on the host, owned by root; folders on the
-// way are made. A file that was there is replaced in one step, so a program that
-// runs from it is not disturbed. Files can be written while the host is off.
+// Write writes a file on the host, owned by root, and creates its parent folders. It
+// replaces an existing file by a rename, so a running program keeps its file. The host
+// may be off.
 func (h *Host) Write(path, content string, mode fs.FileMode) {
 	h.lab.tb.Helper()
 	h.put(strings.NewReader(content), path, mode)
 }
 
-// Read returns the content of a file on the host, also while the host is off.
+// Read returns the content of a file on the host. The host may be off.
 func (h *Host) Read(path string) string {
 	h.lab.tb.Helper()
 	res, err := h.onDisk(nil, `cat -- "$1"`, path)

@@ -13,32 +13,32 @@ import (
 	"time"
 )
 
-// A guest is emulated, as a machine's KVM may be there and not work: half a minute
-// where a host takes a second, and more on busy processors.
+// Guests are emulated, because KVM may exist and not work. A boot takes half a minute, more on
+// a busy machine.
 const (
 	guestBootLimit = 6 * time.Minute
 	shellPort      = "1"
 	exitMark       = "\nlab-exit "
 )
 
-// A Guest is a virtual machine on the lab's switch: with its own kernel, its own
-// clock, and a page cache that is lost when its power is cut. It costs minutes and
-// half a gigabyte of memory, so it is for what a Host cannot show.
+// A Guest is a virtual machine on the lab's switch, with its own kernel and clock, and a
+// page cache that a power cut loses. It costs minutes and half a gigabyte of memory: use
+// it only where a Host is not enough.
 type Guest struct {
 	// Name is the guest's name; Addr its address on the lab's switch.
 	Name, Addr string
 
 	lab   *Lab
 	dir   string
-	clock time.Duration // how far its clock is off when it is powered on
-	qemu  []string      // what runs it
-	power *exec.Cmd     // it, running; ended is closed when it is not any more
-	ended chan struct{}
+	clock time.Duration // offset of its clock at the next PowerOn
+	qemu  []string      // command line
+	power *exec.Cmd     // the running qemu
+	ended chan struct{} // closed when qemu has ended
 }
 
-// BootGuest adds a virtual machine whose clock is off by so much (negative: slow),
-// and returns once it takes commands. It knows the names of the hosts that are
-// there by now; they do not know its name.
+// BootGuest adds a virtual machine whose clock is ahead by clock (negative: behind), and
+// returns once it takes commands. It knows the names of the hosts booted before; they do
+// not know its name.
 func (l *Lab) BootGuest(name string, clock time.Duration) *Guest {
 	l.tb.Helper()
 	g := &Guest{Name: name, lab: l, dir: filepath.Join(l.run.dir, "guests", name), clock: clock}
@@ -59,8 +59,7 @@ func (l *Lab) BootGuest(name string, clock time.Duration) *Guest {
 	return g
 }
 
-// PowerOn boots the guest from the disk as it is, and returns once it takes
-// commands.
+// PowerOn boots the guest from its disk, and returns once it takes commands.
 func (g *Guest) PowerOn() {
 	g.lab.tb.Helper()
 	began := time.Now()
@@ -70,8 +69,7 @@ func (g *Guest) PowerOn() {
 	g.lab.tb.Logf("lab %s: guest %s (%s) is up after %v", g.lab.run.id, g.Name, g.Addr, time.Since(began).Round(time.Second))
 }
 
-// CutPower ends the guest at once. What it had not made durable is lost: its page
-// cache, and what its disk had in a write cache.
+// CutPower kills the guest. Its page cache and its disk's write cache are lost.
 func (g *Guest) CutPower() {
 	g.lab.tb.Helper()
 	if err := g.power.Process.Kill(); err != nil {
@@ -80,7 +78,7 @@ func (g *Guest) CutPower() {
 	<-g.ended
 }
 
-// build makes the guest's disks and its network.
+// build creates the guest's disks and network.
 func (g *Guest) build(number int) error {
 	l := g.lab
 	cache, err := cacheDir()
@@ -102,7 +100,7 @@ func (g *Guest) build(number int) error {
 	tap := "tap" + strconv.Itoa(number)
 	g.qemu = []string{
 		"--net=" + netnsPath(l.network.name("")), "--",
-		// What a machine has to itself, however busy the others are.
+		// A real machine has its own processors.
 		"nice", "-n", "-10", "qemu-system-x86_64",
 		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "768", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "file:" + g.console(),
@@ -113,7 +111,7 @@ func (g *Guest) build(number int) error {
 		"-netdev", "tap,id=net,ifname=" + tap + ",script=no,downscript=no",
 		"-device", fmt.Sprintf("virtio-net-pci,netdev=net,mac=52:54:00:49:00:%02x", number),
 	}
-	return l.run.make(func() error {
+	return l.run.create(func() error {
 		if err := os.MkdirAll(g.dir, 0o755); err != nil {
 			return fmt.Errorf("make the guest's folder: %w", err)
 		}
@@ -138,7 +136,7 @@ func (g *Guest) boot() error {
 	}
 	ended := make(chan struct{})
 	g.power, g.ended = qemu, ended
-	go func() { _ = qemu.Wait(); close(ended) }() // how it ended, its state tells
+	go func() { _ = qemu.Wait(); close(ended) }() // ProcessState has the result
 	ctx, cancel := context.WithTimeout(l.tb.Context(), guestBootLimit)
 	defer cancel()
 	return poll(ctx, time.Second, func() (bool, error) {
@@ -152,8 +150,8 @@ func (g *Guest) boot() error {
 	})
 }
 
-// Run runs a shell command as root in the guest and returns what it said, on both
-// outputs, without the last newline. The test ends when the command fails.
+// Run runs a shell command as root in the guest and returns its standard output and error
+// without the last newline. The test ends when the command fails.
 func (g *Guest) Run(command string) string {
 	g.lab.tb.Helper()
 	r := g.Try(command)
@@ -191,11 +189,12 @@ func (g *Guest) Push(local, path string) {
 	}
 }
 
-// command sends a script to the guest's shell and reads to the end.
+// command sends a script to the guest's shell and reads its output to the end.
 func (g *Guest) command(ctx context.Context, script string) (Result, error) {
 	const peer = `exec 3<>"/dev/tcp/$1/$2" && cat >&3 && exec cat <&3`
 	cmd := exec.CommandContext(ctx, "nsenter", "--net="+netnsPath(g.lab.network.name("")), "--", "bash", "-c", peer, "bash", g.Addr, shellPort)
-	cmd.Stdin = strings.NewReader("(\n" + script + "\n) </dev/null 2>&1; printf '" + strings.ReplaceAll(exitMark, "\n", `\n`) + "%d\\n' $?; exit\n")
+	cmd.Stdin = strings.NewReader("(\n" + script + "\n) </dev/null 2>&1; printf '" + strings.ReplaceAll(exitMark, "\n", `\n`) +
+		"%d\\n' $?; exit\n")
 	out, err := cmd.Output()
 	text := string(out)
 	at := strings.LastIndex(text, exitMark)
@@ -217,5 +216,5 @@ func (g *Guest) consoleTail() string {
 	return "console of guest " + g.Name + ":\n" + strings.Join(lines[max(0, len(lines)-30):], "\n")
 }
 
-// SetClock sets how far the guest's clock is off when it is powered on the next time.
+// SetClock sets how far the guest's clock is ahead at the next PowerOn.
 func (g *Guest) SetClock(off time.Duration) { g.clock = off }

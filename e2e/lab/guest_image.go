@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// guestDebian is the hosts' image with a kernel, and with what lets a test in: a
-// guest takes its name and address from a second disk, and commands on a port.
+// guestDebian is the hosts' image with a kernel. A guest reads its name and address from
+// a second disk, and takes commands on a port.
 func guestDebian() recipe {
 	r := debian()
 	r.Packages = append(r.Packages, "linux-image-cloud-amd64", "initramfs-tools")
@@ -37,9 +37,8 @@ ExecStart=/usr/bin/perl /usr/local/lib/lab-shell.pl
 	return r
 }
 
-// shellServer gives each connection a shell. A socket unit would do that, too, but
-// for each command have systemd start a service, which takes an emulated processor
-// longer than the command.
+// shellServer runs a shell for each connection. A socket unit would start a service for
+// each command, which takes an emulated processor longer than the command.
 const shellServer = `use IO::Socket::INET;
 use POSIX ":sys_wait_h";
 $SIG{CHLD} = sub { 1 while waitpid(-1, WNOHANG) > 0 };
@@ -56,8 +55,8 @@ for (;;) {
 }
 `
 
-// ensureGuestDisk returns a disk with the image, which guests use without
-// changing it; it is made beside the image when it is not there.
+// ensureGuestDisk returns a read-only disk with the image, and creates it beside the image
+// if it does not exist.
 func ensureGuestDisk(image string, run *run) (string, error) {
 	disk := image + "-6G.ext4"
 	lock, err := flock(image+".lock", 0)
@@ -69,7 +68,7 @@ func ensureGuestDisk(image string, run *run) (string, error) {
 		return disk, nil
 	}
 	partial := filepath.Join(run.dir, "disk.partial")
-	err = run.make(func() error {
+	err = run.create(func() error {
 		_, err := output(run.dir, "mkfs.ext4", "-q", "-d", image, partial, "6G")
 		return err
 	})
@@ -79,7 +78,7 @@ func ensureGuestDisk(image string, run *run) (string, error) {
 	return disk, os.Rename(partial, disk)
 }
 
-// kernelOf finds the image's kernel and its initial file system.
+// kernelOf returns the paths of the image's kernel and initial file system.
 func kernelOf(image string) (kernel, initrd string, err error) {
 	found, err := filepath.Glob(filepath.Join(image, "boot", "vmlinuz-*"))
 	if err != nil || len(found) != 1 {
@@ -88,7 +87,7 @@ func kernelOf(image string) (kernel, initrd string, err error) {
 	return found[0], strings.Replace(found[0], "vmlinuz-", "initrd.img-", 1), nil
 }
 
-// writeSeed makes the disk from which a guest takes what is its own.
+// writeSeed writes the disk with the guest's name, address and known hosts.
 func (g *Guest) writeSeed() error {
 	var names strings.Builder
 	names.WriteString("127.0.0.1 localhost\n" + g.Addr + " " + g.Name + ".lab " + g.Name + "\n")
@@ -100,7 +99,8 @@ func (g *Guest) writeSeed() error {
 	for name, content := range map[string]string{
 		"etc/hosts":    names.String(),
 		"etc/hostname": g.Name + "\n",
-		"lab/setup.sh": "hostname " + g.Name + "\nip link set lo up\nfor n in /sys/class/net/e*; do ip addr add " + g.Addr + prefix + " dev ${n##*/}; ip link set ${n##*/} up; done\n",
+		"lab/setup.sh": "hostname " + g.Name + "\nip link set lo up\nfor n in /sys/class/net/e*; do ip addr add " + g.Addr + prefix +
+			" dev ${n##*/}; ip link set ${n##*/} up; done\n",
 	} {
 		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(content))}); err != nil {
 			return err
@@ -116,7 +116,7 @@ func (g *Guest) writeSeed() error {
 	return os.WriteFile(filepath.Join(g.dir, "seed.tar"), b.Bytes(), 0o644)
 }
 
-// push sends a file through the shell.
+// push sends a file through the guest's shell.
 func (g *Guest) push(local, path string) error {
 	info, err := os.Stat(local)
 	if err != nil {
@@ -126,7 +126,7 @@ func (g *Guest) push(local, path string) error {
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf("base64 -d >'%s' <<'lab-end' && chmod %o '%s'\n%s\nlab-end", path, info.Mode().Perm(), path, wrapped(content))
+	script := fmt.Sprintf("base64 -d >'%s' <<'lab-end' && chmod %o '%s'\n%s\nlab-end", path, info.Mode().Perm(), path, base64Lines(content))
 	r := g.Try(script)
 	if r.Code != 0 {
 		return fmt.Errorf("%s", r)
@@ -134,8 +134,8 @@ func (g *Guest) push(local, path string) error {
 	return nil
 }
 
-// wrapped returns content in base64, in lines that a shell can read.
-func wrapped(content []byte) string {
+// base64Lines encodes content in base64, in lines of 76 characters.
+func base64Lines(content []byte) string {
 	text := base64.StdEncoding.EncodeToString(content)
 	var b strings.Builder
 	for len(text) > 76 {

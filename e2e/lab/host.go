@@ -10,15 +10,14 @@ import (
 	"time"
 )
 
-// How long a host may take to come up or go down. A host needs a second or two;
-// a whole fleet starting on two busy cores needs more.
+// Limits for a boot and a shutdown. A host needs a second or two; a fleet that starts on
+// two busy cores needs more.
 const (
 	bootLimit     = 2 * time.Minute
 	powerOffLimit = 2 * time.Minute
 )
 
-// A Host is one machine of the lab. Its disk lives as long as the lab, so what
-// was written is still there after PowerOff, Crash and Start.
+// A Host is one machine of the lab. Its disk survives PowerOff, Crash and Start.
 type Host struct {
 	// Name is the host's name; Addr its address on the lab's switch.
 	Name, Addr string
@@ -33,8 +32,8 @@ type Host struct {
 // An Option changes how a host is built.
 type Option func(*Host)
 
-// WithTmpfs gives the host a separate small disk at path, for scenarios in which
-// it runs full. Size is as in mount(8): "64M". It survives PowerOff and Crash.
+// WithTmpfs mounts a separate small disk at path, for scenarios that fill it. Size is as
+// in mount(8): "64M". The disk survives PowerOff and Crash.
 func WithTmpfs(path, size string) Option {
 	return func(h *Host) { h.tmpfs = append(h.tmpfs, tmpfs{path, size}) }
 }
@@ -50,9 +49,9 @@ func newHost(l *Lab, name string, number int, options []Option) *Host {
 	return h
 }
 
-// create makes the host's disk and network, and boots it.
+// create creates the host's disk and network, and boots it.
 func (h *Host) create() error {
-	if err := h.lab.run.make(h.build); err != nil {
+	if err := h.lab.run.create(h.build); err != nil {
 		return err
 	}
 	return h.boot()
@@ -76,37 +75,35 @@ func (h *Host) build() error {
 	return h.lab.network.attach(h)
 }
 
-// Start boots a host that is off, with the disk it had, and returns once systemd
-// inside has finished starting.
+// Start boots a host that is off, and returns once systemd has finished starting.
 func (h *Host) Start() {
 	h.lab.tb.Helper()
 	if h.on() {
-		h.lab.tb.Fatalf("lab: start %s: it is running", h.Name)
+		h.lab.tb.Fatalf("lab: start %s: already running", h.Name)
 	}
 	if err := h.boot(); err != nil {
 		h.lab.tb.Fatalf("lab: start %s: %v", h.Name, err)
 	}
 }
 
-// PowerOff shuts the host down cleanly and returns when it is off.
+// PowerOff shuts the host down cleanly, and returns when it is off.
 func (h *Host) PowerOff() {
 	h.lab.tb.Helper()
 	m := h.mustBeOn("power off")
 	ctx, cancel := context.WithTimeout(context.Background(), powerOffLimit)
 	defer cancel()
-	// The answer may be lost, as the host goes away under the command.
+	// The host may be gone before the command ends.
 	_, _ = h.command(ctx, nil, "systemctl", "poweroff", "--no-wall")
 	select {
 	case <-m.ended:
 	case <-ctx.Done():
-		h.lab.tb.Fatalf("lab: power off %s: it is still up after %v\n%s", h.Name, powerOffLimit, h.consoleTail())
+		h.lab.tb.Fatalf("lab: power off %s: still up after %v\n%s", h.Name, powerOffLimit, h.consoleTail())
 	}
 	h.halt("power off")
 }
 
-// Crash stops the host at once: every process is killed, nothing is shut down.
-// What the host had written is kept, synced or not: the kernel is this machine's,
-// and it did not crash. Log lines on their way into the journal are lost.
+// Crash kills every process of the host at once. Written data stays, synced or not,
+// because the kernel is this machine's. Log lines on their way to the journal are lost.
 func (h *Host) Crash() {
 	h.lab.tb.Helper()
 	h.mustBeOn("crash")
@@ -145,8 +142,8 @@ func (h *Host) boot() error {
 	return nil
 }
 
-// systemState waits until systemd is running or degraded. Before systemd listens,
-// its client fails in various ways; all of them mean "ask again".
+// systemState waits until systemd is running or degraded, and returns which. Until
+// systemd listens, systemctl fails in various ways; each of them means "retry".
 func (h *Host) systemState(ctx context.Context) (string, error) {
 	var state string
 	var last error
@@ -171,12 +168,12 @@ func (h *Host) on() bool {
 func (h *Host) mustBeOn(verb string) *machine {
 	h.lab.tb.Helper()
 	if !h.on() {
-		h.lab.tb.Fatalf("lab: %s %s: it is off\n%s", verb, h.Name, h.consoleTail())
+		h.lab.tb.Fatalf("lab: %s %s: the host is off\n%s", verb, h.Name, h.consoleTail())
 	}
 	return h.machine
 }
 
-// root is where the host's disk is mounted on this machine.
+// root returns the mount point of the host's disk on this machine.
 func (h *Host) root() string { return filepath.Join(h.dir, "root") }
 
 func (h *Host) console() string { return filepath.Join(h.dir, "console") }

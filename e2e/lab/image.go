@@ -16,13 +16,13 @@ import (
 	"syscall"
 )
 
-// A recipe says what the image of all hosts holds. Its digest names the image in
-// the cache, so a changed recipe is a new image.
+// A recipe is the content of the hosts' image. Its digest names the image in the cache,
+// so a changed recipe gives a new image.
 type recipe struct {
 	Suite, Arch string
 	Packages    []string
-	Masked      []string          // units that make no sense in a lab
-	Files       map[string]string // written as they are
+	Masked      []string          // units that a lab does not need
+	Files       map[string]string // content by path
 }
 
 func debian(more ...string) recipe {
@@ -42,10 +42,10 @@ func debian(more ...string) recipe {
 			"dev-hugepages.mount", "sys-fs-fuse-connections.mount",
 		},
 		Files: map[string]string{
-			"etc/machine-id":  "", // each host makes its own at its first boot
+			"etc/machine-id":  "", // each host creates its own at the first boot
 			"etc/hostname":    "",
 			"etc/hosts":       "",
-			"etc/resolv.conf": "", // /etc/hosts is the lab's name service
+			"etc/resolv.conf": "", // hosts resolve names by /etc/hosts
 		},
 	}
 }
@@ -59,9 +59,9 @@ func (r recipe) digest() (string, error) {
 	return hex.EncodeToString(sum[:6]), nil
 }
 
-// ensure returns the image's folder, and builds it first when it is not there. One
-// process builds while others wait. The building belongs to the run, so that it is
-// swept when it is killed; only a whole image gets the final name.
+// ensure returns the image's folder, and builds the image if it does not exist. One
+// process builds while others wait. A partial image belongs to the run and is swept with
+// it; only a complete image gets the final name.
 func (r recipe) ensure(cache string, run *run, logf func(string, ...any)) (string, error) {
 	digest, err := r.digest()
 	if err != nil {
@@ -81,7 +81,7 @@ func (r recipe) ensure(cache string, run *run, logf func(string, ...any)) (strin
 	if err := r.build(partial, run); err != nil {
 		return "", fmt.Errorf("build the image: %w", err)
 	}
-	syscall.Sync() // the name must not outlive a power cut that the content did not
+	syscall.Sync() // the content must be durable before its name
 	if err := os.Rename(partial, image); err != nil {
 		return "", fmt.Errorf("publish the image: %w", err)
 	}
@@ -93,7 +93,7 @@ func (r recipe) build(dir string, run *run) error {
 	var out bytes.Buffer
 	cmd := exec.Command("mmdebstrap", append(args, aptSources(r.Suite)...)...)
 	cmd.Stdout, cmd.Stderr = &out, &out
-	if err := run.start("_image", cmd); err != nil { // no host can have this name
+	if err := run.start("_image", cmd); err != nil { // not a valid host name
 		return err
 	}
 	if err := cmd.Wait(); err != nil {
@@ -105,7 +105,7 @@ func (r recipe) build(dir string, run *run) error {
 	}
 	for path, content := range r.Files {
 		file := filepath.Join(dir, path)
-		if err := os.RemoveAll(file); err != nil { // it may be a link to somewhere else
+		if err := os.RemoveAll(file); err != nil { // it may be a symlink
 			return fmt.Errorf("replace a file: %w", err)
 		}
 		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
@@ -121,21 +121,21 @@ func (r recipe) build(dir string, run *run) error {
 			return fmt.Errorf("mask a unit: %w", err)
 		}
 	}
-	// With this folder the journal is kept over a reboot.
+	// With this folder the journal survives a reboot.
 	if err := os.MkdirAll(filepath.Join(dir, "var/log/journal"), 0o755); err != nil {
 		return fmt.Errorf("make the journal's folder: %w", err)
 	}
 	return nil
 }
 
-// errMirror reports that the mirrors do not have what an image is made of.
-var errMirror = errors.New("not to be had from the mirrors")
+// errMirror reports that no mirror has the suite or one of its packages.
+var errMirror = errors.New("no mirror has it")
 
-// noMirror matches what apt says then.
+// noMirror matches apt's messages for errMirror.
 var noMirror = regexp.MustCompile(`does not have a Release file|Failed to fetch|Could not resolve|Unable to locate package`)
 
-// aptSources returns this machine's own list of Debian mirrors where it has one
-// for the suite, and nothing otherwise: mmdebstrap then knows where to look.
+// aptSources returns this machine's lists of Debian mirrors for the suite. Without one,
+// mmdebstrap uses its default.
 func aptSources(suite string) []string {
 	names := regexp.MustCompile(`(?m)^(Suites:|deb ).*\b` + suite + `\b`)
 	var found []string

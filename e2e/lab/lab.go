@@ -1,5 +1,5 @@
-// Package lab boots real systemd hosts on one machine, so that a scenario can
-// install, run, cut off, crash and upgrade a whole fleet in seconds:
+// Package lab boots real systemd hosts on one machine, so that a scenario can install,
+// disconnect, crash and upgrade a fleet in seconds:
 //
 //	l := lab.New(t)
 //	rx := l.Boot("collector")
@@ -7,19 +7,17 @@
 //	rx.Run("/root/cis490 install receiver")
 //	rx.Eventually(30*time.Second, "receiver is ready", "curl -fsk https://collector.lab:8443/readyz")
 //
-// A host is a systemd-nspawn container on an overlay of one cached Debian image,
-// with a cgroup and a network namespace of its own. The lab's switch (a bridge)
-// lives in a namespace too: the machine's network is never touched, every lab may
-// use the same addresses, and labs side by side cannot see each other. All hosts
-// share the machine's kernel and clock.
+// A host is a systemd-nspawn container on an overlay of one cached Debian image, with its
+// own cgroup and network namespace. The lab's switch, a bridge, has a namespace too: the
+// machine's network does not change, every lab uses the same addresses, and concurrent
+// labs cannot reach each other. All hosts share the machine's kernel and clock.
 //
-// What a lab made is gone when its test ends, also after Fatal, a panic in the
-// test or an interrupt. What a killed process left behind is swept by the next
-// New. Only a raised inotify limit stays. A failed test first saves what each host
-// has to tell, in $CIS490_LAB_LOGS or e2e/logs.
+// A lab removes everything when its test ends, also after Fatal, a panic or an interrupt.
+// After a kill, the next New removes it. Only a raised inotify limit stays. A failed test
+// first saves the logs of each host in $CIS490_LAB_LOGS or e2e/logs.
 //
-// The lab needs root, and is used from the goroutine of the test it was made for:
-// its methods end that test when they cannot do what they say.
+// The lab needs root. Its methods must be called from the goroutine of its test; they end
+// the test when they fail.
 package lab
 
 import (
@@ -35,8 +33,8 @@ import (
 	"testing"
 )
 
-// A Lab is a set of hosts on one switch. They reach each other by name, as
-// "lab-01" and as "lab-01.lab", and reach nothing else.
+// A Lab is a set of hosts on one switch. They reach each other as "lab-01" and
+// "lab-01.lab", and reach nothing else.
 type Lab struct {
 	tb      testing.TB
 	run     *run
@@ -45,14 +43,13 @@ type Lab struct {
 	cleanup func()
 
 	mu     sync.Mutex
-	hosts  []*Host // in the order of booting; the place gives the address
-	guests int     // booted so far
+	hosts  []*Host // in the order of booting; the index gives the address
+	guests int     // number booted
 }
 
-// New returns an empty lab that is torn down when the test ends. It first sweeps
-// what dead test processes left behind, and builds the image all hosts share when
-// this machine has none yet (about half a minute, once). With more packages its
-// hosts have another image, of their own.
+// New returns an empty lab that is torn down when the test ends. It first removes the
+// labs of dead processes, and builds the hosts' image if this machine does not have it
+// (half a minute). Labs with more packages have an image of their own.
 func New(tb testing.TB, packages ...string) *Lab {
 	tb.Helper()
 	l, err := open(tb, debian(packages...))
@@ -62,18 +59,18 @@ func New(tb testing.TB, packages ...string) *Lab {
 	return l
 }
 
-// NewOf is New with hosts of another release of Debian, such as "trixie". Where no mirror
-// has that release, the test is skipped with the reason.
+// NewOf is New with another release of Debian, such as "trixie". If no mirror has it, the
+// test is skipped.
 func NewOf(tb testing.TB, suite string) *Lab {
 	tb.Helper()
 	image := debian()
 	image.Suite = suite
-	if suite == "bullseye" { // which does not have it
+	if suite == "bullseye" { // does not have minisign
 		image.Packages = slices.DeleteFunc(image.Packages, func(name string) bool { return name == "minisign" })
 	}
 	l, err := open(tb, image)
 	if errors.Is(err, errMirror) {
-		tb.Skipf("lab: no image of %s can be had: %v", suite, err)
+		tb.Skipf("lab: cannot build an image of %s: %v", suite, err)
 	}
 	if err != nil {
 		tb.Fatalf("lab: %v", err)
@@ -103,15 +100,14 @@ func open(tb testing.TB, image recipe) (*Lab, error) {
 	if l.image, err = image.ensure(cache, run, tb.Logf); err != nil {
 		return nil, err
 	}
-	if err := run.make(l.network.setUp); err != nil {
+	if err := run.create(l.network.setUp); err != nil {
 		return nil, err
 	}
 	return l, nil
 }
 
-// Boot adds a host to the lab and returns once systemd inside has finished
-// starting. A host that comes up degraded is reported in the test's log with the
-// units that failed.
+// Boot adds a host to the lab, and returns once systemd has finished starting. If a unit
+// failed, the test's log has its name.
 func (l *Lab) Boot(name string, options ...Option) *Host {
 	l.tb.Helper()
 	hosts, err := l.add([]string{name}, options)
@@ -124,7 +120,7 @@ func (l *Lab) Boot(name string, options ...Option) *Host {
 	return hosts[0]
 }
 
-// BootAll adds several hosts at once, as Boot does, in parallel.
+// BootAll is Boot for several hosts, in parallel.
 func (l *Lab) BootAll(names ...string) []*Host {
 	l.tb.Helper()
 	hosts, err := l.add(names, nil)
@@ -147,7 +143,7 @@ func (l *Lab) BootAll(names ...string) []*Host {
 	return hosts
 }
 
-// Host returns the host with this name; a name that was never booted ends the test.
+// Host returns the host with this name. An unknown name ends the test.
 func (l *Lab) Host(name string) *Host {
 	l.tb.Helper()
 	for _, h := range l.all() {
@@ -159,27 +155,27 @@ func (l *Lab) Host(name string) *Host {
 	return nil
 }
 
-// Command prepares a program of this machine to run beside the lab's hosts: with
-// the machine's files but the lab's network, at the switch's own address (the hosts
-// know it as switch.lab). That is for a browser, a load generator or a peer. It
-// finds hosts by Addr, not by name, and ends with the test at the latest; like a
-// host, it is in a cgroup of the lab, and is swept with it when the test is killed.
+// Command returns a command that runs on this machine's files in the lab's network, at the
+// switch's address (switch.lab), such as a browser or a load generator. It reaches hosts
+// by Addr, not by name. It is killed when the test ends, and belongs to a cgroup of the
+// lab, as a host does.
 func (l *Lab) Command(name string, args ...string) *exec.Cmd {
 	l.tb.Helper()
 	dir, err := l.run.cgroup("switch")
 	if err == nil {
-		err = l.run.make(func() error { return os.MkdirAll(dir, 0o755) })
+		err = l.run.create(func() error { return os.MkdirAll(dir, 0o755) })
 	}
 	if err != nil {
 		l.tb.Fatalf("lab: run %s at the switch: %v", name, err)
 	}
 	const enter = `echo $$ >"$0/cgroup.procs" && exec nsenter "$@"`
-	return exec.CommandContext(l.tb.Context(), "sh", append([]string{"-c", enter, dir, "--net=" + netnsPath(l.network.name("")), "--", name}, args...)...)
+	return exec.CommandContext(l.tb.Context(), "sh", append([]string{"-c", enter, dir, "--net=" + netnsPath(l.network.name("")), "--",
+		name}, args...)...)
 }
 
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
-// add names the hosts and gives every host of the lab the new list of names.
+// add adds hosts and writes the new list of names to every host of the lab.
 func (l *Lab) add(names []string, options []Option) ([]*Host, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -190,10 +186,10 @@ func (l *Lab) add(names []string, options []Option) ([]*Host, error) {
 	var added []*Host
 	for i, name := range names {
 		if !hostName.MatchString(name) {
-			return nil, fmt.Errorf("%q is no host name", name)
+			return nil, fmt.Errorf("%q is not a valid host name", name)
 		}
 		if taken[name] {
-			return nil, fmt.Errorf("%q is in this lab already", name)
+			return nil, fmt.Errorf("%q is already in this lab", name)
 		}
 		taken[name] = true
 		added = append(added, newHost(l, name, len(l.hosts)+i, options))
@@ -223,14 +219,13 @@ func (l *Lab) tearDown() {
 	}
 }
 
-// tearDownOnSignal makes an interrupt remove the lab before it ends the process.
-// With several labs, each waits for the signal, and the last one to be done finds
-// no other waiting: then the signal has its default effect.
+// tearDownOnSignal removes the lab on an interrupt, and then sends the signal again. The
+// last lab of the process has removed its handler by then, so the signal ends the process.
 func (l *Lab) tearDownOnSignal() {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	over := make(chan struct{})
-	l.tb.Cleanup(func() { signal.Stop(signals); close(over) })
+	ended := make(chan struct{})
+	l.tb.Cleanup(func() { signal.Stop(signals); close(ended) })
 	go func() {
 		select {
 		case s := <-signals:
@@ -238,7 +233,7 @@ func (l *Lab) tearDownOnSignal() {
 			l.cleanup()
 			signal.Stop(signals)
 			_ = syscall.Kill(os.Getpid(), s.(syscall.Signal))
-		case <-over:
+		case <-ended:
 		}
 	}()
 }

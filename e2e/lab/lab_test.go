@@ -18,7 +18,7 @@ func TestHosts_FindAndReachEachOtherByName(t *testing.T) {
 	l.BootAll("lab-01", "lab-02")
 
 	if got := rx.Run("hostname; systemctl is-system-running"); got != "collector\nrunning" {
-		t.Errorf("collector says %q", got)
+		t.Errorf("collector printed %q", got)
 	}
 	serve(rx, "hello from the collector")
 	for _, name := range []string{"lab-01", "lab-02"} {
@@ -45,7 +45,7 @@ func TestHosts_FindAndReachEachOtherByName(t *testing.T) {
 	}
 }
 
-// Without a cgroup for each host, stopping a unit on one killed it on the others.
+// Without separate cgroups, stopping a unit on one host killed it on the others.
 func TestHosts_DoNotShareUnits(t *testing.T) {
 	l := lab.New(t)
 	hosts := l.BootAll("lab-01", "lab-02")
@@ -54,7 +54,7 @@ func TestHosts_DoNotShareUnits(t *testing.T) {
 	}
 	hosts[0].Run("systemctl stop worker")
 	if got := hosts[1].Run("systemctl is-active worker; pgrep -c sleep"); got != "active\n1" {
-		t.Errorf("after a stop on lab-01, lab-02 says %q", got)
+		t.Errorf("after a stop on lab-01, lab-02 printed %q", got)
 	}
 }
 
@@ -67,12 +67,12 @@ func TestHost_CutOff(t *testing.T) {
 
 	h.CutOff()
 	if res := h.Try(fetch("collector")); res.Code == 0 {
-		t.Errorf("a host that is cut off reached the collector: %s", res)
+		t.Errorf("a disconnected host reached the collector: %s", res)
 	}
 	h.Crash()
 	h.Start()
 	if res := h.Try(fetch("collector")); res.Code == 0 {
-		t.Errorf("a crash brought the cable back: %s", res)
+		t.Errorf("a crash reconnected the host: %s", res)
 	}
 	h.Reconnect()
 	h.Eventually(10*time.Second, "the collector answers", fetch("collector"))
@@ -83,7 +83,7 @@ func TestHost_KeepsItsDisk(t *testing.T) {
 	bootID := h.Read("/proc/sys/kernel/random/boot_id")
 	machineID := h.Read("/etc/machine-id")
 	h.Run("echo kept >/root/file; echo kept >/var/lib/cis490/file; logger -t scenario before the crash")
-	// A unit that notices a clean shutdown, and does not notice a crash.
+	// This unit leaves a file after a clean shutdown, not after a crash.
 	h.Write("/etc/systemd/system/witness.service", "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=true\n"+
 		"ExecStop=touch /root/clean\n[Install]\nWantedBy=multi-user.target\n", 0o644)
 	h.Run("systemctl enable --quiet --now witness; journalctl --sync")
@@ -97,7 +97,7 @@ func TestHost_KeepsItsDisk(t *testing.T) {
 			t.Errorf("after %s the boot id is the same", event)
 		}
 		if now := h.Read("/etc/machine-id"); now != machineID {
-			t.Errorf("after %s the machine id is another", event)
+			t.Errorf("after %s the machine id has changed", event)
 		}
 	}
 	h.Crash()
@@ -108,11 +108,11 @@ func TestHost_KeepsItsDisk(t *testing.T) {
 	h.Start()
 	check("a crash", "")
 	if got := h.Read("/root/while-off"); got != "written while off" {
-		t.Errorf("what was written while off is %q", got)
+		t.Errorf("the file written while off has %q", got)
 	}
 	h.PowerOff()
 	if got := h.Journal(""); !strings.Contains(got, "before the crash") {
-		t.Errorf("the journal of a host that is off has no line from before the crash:\n%s", got)
+		t.Errorf("the journal of a stopped host has no line from before the crash:\n%s", got)
 	}
 	h.Start()
 	check("a power off", "\n/root/clean")
@@ -125,7 +125,7 @@ func TestHost_KeepsItsDisk(t *testing.T) {
 		"! grep -q "+strings.TrimSpace(bootID)+" /proc/sys/kernel/random/boot_id && systemctl is-system-running --wait")
 	check("a reboot", "\n/root/clean")
 	if res := h.Try("head -c 2M /dev/zero >/var/lib/cis490/big"); !strings.Contains(res.Err, "No space left") {
-		t.Errorf("a small disk took too much: %s", res)
+		t.Errorf("the small disk is too large: %s", res)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestHost_Commands(t *testing.T) {
 	began := time.Now()
 	h.Run("sleep 300 & echo $! >/run/pid")
 	if took := time.Since(began); took > 5*time.Second {
-		t.Errorf("a process in the background held up the test for %v", took)
+		t.Errorf("Run waited %v for a background process", took)
 	}
 	h.Run("kill -0 $(cat /run/pid)")
 	h.Run("(sleep 1; touch /run/done) >/dev/null 2>&1 &")
@@ -156,13 +156,14 @@ func TestHost_Commands(t *testing.T) {
 	}
 	h.Push(script, "/opt/some/where/script")
 	if got := h.Run("/opt/some/where/script; stat -c %a:%U /opt/some/where/script"); got != "pushed\n755:root" {
-		t.Errorf("the pushed script says %q", got)
+		t.Errorf("the pushed script printed %q", got)
 	}
-	h.Write("/run/in it's own/ünit", "x\n", 0o640) // /run is only there in the host's mount namespace
+	h.Write("/run/in it's own/ünit", "x\n", 0o640) // /run exists only in the host's mount namespace
 	if got := h.Read("/run/in it's own/ünit"); got != "x\n" {
 		t.Errorf("Read = %q", got)
 	}
-	h.Run("systemd-run --wait --quiet -p DynamicUser=yes -p ProtectSystem=strict -p StateDirectory=x -p SystemCallFilter=@system-service touch /var/lib/x/y")
+	h.Run("systemd-run --wait --quiet -p DynamicUser=yes -p ProtectSystem=strict -p StateDirectory=x -p SystemCallFilter=@system-service " +
+		"touch /var/lib/x/y")
 	h.Run("strace -f -e inject=fsync:error=EIO sync /root 2>&1 | grep -q EIO")
 }
 
@@ -171,11 +172,11 @@ func TestBinary_IsStamped(t *testing.T) {
 	commit := strings.Repeat("5a", 20)
 	binary := lab.BinaryWith(t, "7.8.9", commit)
 	if again := lab.BinaryWith(t, "7.8.9", commit); again != binary {
-		t.Errorf("the same build is at %s and at %s", binary, again)
+		t.Errorf("the same build has two paths: %s and %s", binary, again)
 	}
 	h.Push(binary, "/usr/local/bin/cis490")
 	if got := h.Run("cis490 version --json"); !strings.Contains(got, "7.8.9") || !strings.Contains(got, commit) {
-		t.Errorf("a stamped binary says %s", got)
+		t.Errorf("version of a stamped binary: %s", got)
 	}
 }
 
@@ -200,7 +201,7 @@ func TestLabs_SideBySide(t *testing.T) {
 	}
 }
 
-// serve makes a host answer every connection to port 8080 with one line.
+// serve starts a server on port 8080 that answers every request with one line.
 func serve(h *lab.Host, line string) {
 	h.Write("/usr/local/bin/hello", "#!/bin/sh\nwhile read -r l && [ ${#l} -gt 1 ]; do :; done\n"+
 		"printf 'HTTP/1.0 200 OK\\r\\n\\r\\n%s\\n' '"+line+"'\n", 0o755)

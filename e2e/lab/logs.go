@@ -9,12 +9,11 @@ import (
 	"strings"
 )
 
-// logsVariable overrides where the logs of failed tests go.
+// logsVariable overrides the folder for the logs of failed tests.
 const logsVariable = "CIS490_LAB_LOGS"
 
-// saveLogs keeps what the hosts have to tell about a test that failed, in
-// $CIS490_LAB_LOGS or e2e/logs: journal, failed units, console, and the names (not
-// the content: there are keys) of the program's files.
+// saveLogs saves each host's journal, failed units, console and the names of its cis490
+// files in $CIS490_LAB_LOGS or e2e/logs. It does not save their content, which has keys.
 func (l *Lab) saveLogs() {
 	hosts := l.all()
 	if len(hosts) == 0 {
@@ -33,8 +32,8 @@ func (l *Lab) saveLogs() {
 	l.tb.Logf("lab: the logs of %d hosts are in %s", len(hosts), dir)
 }
 
-// logDir makes the folder for this lab's logs. The one it makes in the source tree
-// tells git to ignore it.
+// logDir creates the folder for this lab's logs. In the source tree, the folder has a
+// .gitignore.
 func (l *Lab) logDir() (string, error) {
 	logs := os.Getenv(logsVariable)
 	if logs == "" {
@@ -72,18 +71,20 @@ func (h *Host) saveLogs(dir string) error {
 	keep("journal.txt", text, err)
 	console, err := os.ReadFile(h.console())
 	keep("console.txt", string(console), err)
-	files, err := h.onDisk(nil, `for d in /var/lib/cis490 /var/lib/cis490-authority /etc/cis490 /opt/cis490; do [ ! -e "$d" ] || ls -laR "$d" | head -n 5000; done`)
+	files, err := h.onDisk(nil, `for d in /var/lib/cis490 /var/lib/cis490-authority /etc/cis490 /opt/cis490; do [ ! -e "$d" ] || `+
+		`ls -laR "$d" | head -n 5000; done`)
 	keep("files.txt", files.Out, err)
 	units := Result{Out: "the host was off\n"}
 	if h.on() {
-		units, err = h.onDisk(nil, `systemctl --no-pager list-units --failed; systemctl --no-pager list-timers --all; systemctl --no-pager status 'cis490-*'; true`)
+		units, err = h.onDisk(nil, `systemctl --no-pager list-units --failed; systemctl --no-pager list-timers --all; `+
+			`systemctl --no-pager status 'cis490-*'; true`)
 	}
 	keep("units.txt", units.Out, err)
 	return errors.Join(failures...)
 }
 
-// panicking says whether a panic is unwinding this goroutine. A test that panics
-// runs its cleanups before it counts as failed.
+// panicking reports whether this goroutine is panicking. The cleanups of such a test run
+// before Failed returns true.
 func panicking() bool {
 	pcs := make([]uintptr, 64)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(1, pcs)])

@@ -13,22 +13,21 @@ import (
 	"time"
 )
 
-// errOff says that a host has no PID 1 to run a command beside.
+// errOff reports that a host has no PID 1.
 var errOff = errors.New("the host is off")
 
-// exitReboot is how systemd-nspawn asks to be started again: the host rebooted.
+// exitReboot is systemd-nspawn's exit code after a reboot of the host.
 const exitReboot = 133
 
-// A machine is one run of a host, from power-on to power-off, with the reboots in
-// between: a systemd-nspawn process, and PID 1 as its child.
+// A machine is one run of a host from power-on to power-off, including reboots: a
+// systemd-nspawn process with PID 1 as its child.
 //
-// The cgroup is what makes hosts separate and mortal. Without one of its own, a
-// container's systemd builds its units' tree in the cgroup the test runs in, and
-// all hosts share, and stop, each other's units. And killing nspawn alone leaves
-// its PID 1 running: only cgroup.kill takes the whole host at once.
+// Each machine needs its own cgroup. Otherwise the containers' systemds build their units
+// in the cgroup of the test, and stop each other's units. Killing nspawn alone would leave
+// PID 1 running; cgroup.kill ends the whole host.
 type machine struct {
 	host  *Host
-	ended chan struct{} // closed when nspawn has exited and is not started again
+	ended chan struct{} // closed when nspawn has exited for good
 
 	mu     sync.Mutex
 	nspawn *exec.Cmd
@@ -43,7 +42,7 @@ func startMachine(h *Host) (*machine, error) {
 	go func() {
 		defer close(m.ended)
 		for {
-			_ = m.nspawn.Wait() // how it ended is on the console
+			_ = m.nspawn.Wait() // the console has the reason
 			if m.nspawn.ProcessState.ExitCode() != exitReboot || m.start() != nil {
 				return
 			}
@@ -52,7 +51,7 @@ func startMachine(h *Host) (*machine, error) {
 	return m, nil
 }
 
-// start runs nspawn; not once the machine was killed.
+// start runs nspawn. It returns errOff after kill.
 func (m *machine) start() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -70,13 +69,12 @@ func (m *machine) start() error {
 		"--directory="+h.root(), "--boot",
 		"--machine="+fmt.Sprintf("%s-%d", h.lab.run.name(), h.number), "--hostname="+h.Name,
 		"--network-namespace-path="+netnsPath(h.lab.network.name(h.Name)),
-		"--register=no", "--keep-unit", // asks no service manager of this machine
-		"--link-journal=no", "--resolv-conf=off", "--timezone=off", // keeps the host's own files
-		// On metal a service may confine itself; nspawn's own list has not heard of it.
+		"--register=no", "--keep-unit", // this machine may have no service manager
+		"--link-journal=no", "--resolv-conf=off", "--timezone=off", // the host has its own files
+		// On a real machine a service may use Landlock; nspawn's default filter blocks it.
 		"--system-call-filter=landlock_create_ruleset landlock_add_rule landlock_restrict_self",
 		"--console=read-only", "--setenv=SYSTEMD_COLORS=0", "--", "systemd.show_status=yes")
-	// The unified hierarchy is what systemd needs, also where this machine still
-	// runs the hybrid one.
+	// systemd needs the unified hierarchy, also where this machine has the hybrid one.
 	p.Env = append(os.Environ(), "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1")
 	p.Stdout, p.Stderr = console, console
 	if err := h.lab.run.start(h.Name, p); err != nil {
@@ -95,7 +93,7 @@ func (m *machine) alive() bool {
 	}
 }
 
-// pid1 finds the host's PID 1, which is another one after a reboot.
+// pid1 returns the pid of the host's PID 1. It changes with a reboot.
 func (m *machine) pid1() (int, error) {
 	if !m.alive() {
 		return 0, errOff
@@ -116,7 +114,8 @@ func (m *machine) pid1() (int, error) {
 	return 0, errors.New("find PID 1: not started yet")
 }
 
-// isPID1 reads /proc/PID/status: "NSpid: 4711 1" is process 1 of its namespace.
+// isPID1 reports whether a /proc/PID/status belongs to process 1 of a namespace: the line
+// "NSpid: 4711 1".
 func isPID1(status string) bool {
 	for line := range strings.Lines(status) {
 		if pids, ok := strings.CutPrefix(line, "NSpid:"); ok {
@@ -127,7 +126,7 @@ func isPID1(status string) bool {
 	return false
 }
 
-// kill ends every process of the host and returns when they are gone.
+// kill kills every process of the host, and returns when all have ended.
 func (m *machine) kill() error {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
@@ -141,8 +140,8 @@ func (m *machine) kill() error {
 	if err := killCgroup(ctx, cgroup); err != nil {
 		return err
 	}
-	// A cgroup that was killed once kills what is started into it (seen on Linux
-	// 6.18), so the next boot has to make a new one.
+	// On Linux 6.18 a killed cgroup kills every process that is started in it, so the next
+	// boot needs a new one.
 	if err := poll(ctx, 10*time.Millisecond, func() (bool, error) { return removeCgroupTree(cgroup) }); err != nil {
 		return err
 	}
@@ -150,15 +149,15 @@ func (m *machine) kill() error {
 	case <-m.ended:
 		return nil
 	case <-ctx.Done():
-		return errors.New("wait for systemd-nspawn: it is still there")
+		return errors.New("wait for systemd-nspawn: still running")
 	}
 }
 
-// maxPause is the longest that a poll waits for its next question.
+// maxPause is the longest pause between two calls of poll's function.
 const maxPause = 2 * time.Second
 
-// poll asks done every interval until it says so, fails, or the context ends. On a
-// busy machine it asks more rarely: who waits must not be what others wait for.
+// poll calls done at this interval until it returns true or an error, or the context
+// ends. It pauses longer when done is slow, because polling must not slow down the work.
 func poll(ctx context.Context, every time.Duration, done func() (bool, error)) error {
 	for {
 		began := time.Now()

@@ -11,9 +11,9 @@ import (
 	"strings"
 )
 
-// A network is the lab's switch: a bridge in a namespace of its own, and a cable
-// (a veth pair) to each host's namespace. As nothing of it is in the machine's
-// namespace, names and addresses are the same in every lab and never clash.
+// A network is the lab's switch, a bridge in its own namespace, with a cable (a veth pair)
+// to each host's namespace. Nothing of it is in the machine's namespace, so every lab can
+// use the same names and addresses.
 type network struct{ id string }
 
 const (
@@ -21,7 +21,7 @@ const (
 	prefix     = "/16"
 )
 
-// name returns the namespace of a host, or the switch's for "".
+// name returns the namespace of a host, or of the switch for "".
 func (n network) name(host string) string {
 	if host == "" {
 		return runName(n.id)
@@ -45,7 +45,7 @@ func (n network) setUp() error {
 	)
 }
 
-// attach makes the host's namespace and plugs it into the switch.
+// attach creates the host's namespace and connects it to the switch.
 func (n network) attach(h *Host) error {
 	sw, ns, port := n.name(""), n.name(h.Name), h.port()
 	return ip(
@@ -58,7 +58,7 @@ func (n network) attach(h *Host) error {
 	)
 }
 
-// removeNetwork removes all namespaces of a lab, and with them what is inside.
+// removeNetwork removes all namespaces of a lab with their devices.
 func removeNetwork(id string) error {
 	paths, err := filepath.Glob(netnsPath(runName(id) + ".*"))
 	if err != nil {
@@ -74,14 +74,14 @@ func removeNetwork(id string) error {
 	return errors.Join(failures...)
 }
 
-// CutOff pulls the host's network cable: it loses its carrier, and packets to it
-// are lost without an answer. It stays cut off over PowerOff, Crash and Start.
+// CutOff disconnects the host's network cable: it loses its carrier, and packets to it are
+// dropped. It stays disconnected over PowerOff, Crash and Start.
 func (h *Host) CutOff() {
 	h.lab.tb.Helper()
 	h.plug("down")
 }
 
-// Reconnect plugs the host's network cable in again.
+// Reconnect connects the host's network cable again.
 func (h *Host) Reconnect() {
 	h.lab.tb.Helper()
 	h.plug("up")
@@ -94,10 +94,10 @@ func (h *Host) plug(state string) {
 	}
 }
 
-// port names the switch's end of the host's cable.
+// port returns the name of the switch's end of the host's cable.
 func (h *Host) port() string { return fmt.Sprintf("port%d", h.number) }
 
-// writeNames tells the host the names of all hosts.
+// writeNames writes the names of all hosts to the host's /etc/hosts.
 func (h *Host) writeNames(hosts []*Host) error {
 	var text strings.Builder
 	text.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n" + switchAddr + " switch.lab\n")
@@ -105,12 +105,12 @@ func (h *Host) writeNames(hosts []*Host) error {
 		fmt.Fprintf(&text, "%s %s.lab %s\n", other.Addr, other.Name, other.Name)
 	}
 	if err := os.WriteFile(filepath.Join(h.root(), "etc/hosts"), []byte(text.String()), 0o644); err != nil {
-		return fmt.Errorf("tell %s the names: %w", h.Name, err)
+		return fmt.Errorf("write names of %s: %w", h.Name, err)
 	}
 	return nil
 }
 
-// ip runs ip(8) commands in turn, up to the first that fails.
+// ip runs ip(8) commands in order, up to the first failure.
 func ip(commands ...string) error {
 	for _, c := range commands {
 		out, err := exec.Command("ip", strings.Fields(c)...).CombinedOutput()

@@ -11,8 +11,8 @@ import (
 	"testing"
 )
 
-// cacheVariable overrides where images, runs and built binaries are kept. It must
-// be on a file system that an overlay can be written to (no overlay itself).
+// cacheVariable overrides the folder of images, runs and built binaries. Its file system
+// must support overlays on it, so it must not be an overlay itself.
 const cacheVariable = "CIS490_LAB_CACHE"
 
 func cacheDir() (string, error) {
@@ -26,10 +26,9 @@ func cacheDir() (string, error) {
 	return filepath.Join(dir, "cis490-lab"), nil
 }
 
-// raiseLimits makes room for a fleet: each systemd holds about six inotify
-// instances, and the kernel's usual limit of 128 for all of root's makes the
-// twentieth host hang while it boots. The limit stays raised until this machine
-// reboots, and is the only thing a lab leaves behind.
+// raiseLimits raises the limit of inotify instances. Each systemd needs about six; with the
+// kernel's default of 128 for all of root, the twentieth host hangs in its boot. The limit
+// stays until this machine reboots: it is the only thing that a lab leaves behind.
 func raiseLimits() error {
 	const path, enough = "/proc/sys/fs/inotify/max_user_instances", 1024
 	text, err := os.ReadFile(path)
@@ -45,7 +44,7 @@ func raiseLimits() error {
 	return nil
 }
 
-// preflight refuses a machine that cannot run a lab, with what to paste.
+// preflight returns an error, with the command to paste, if this machine cannot run a lab.
 func preflight() error {
 	if os.Geteuid() != 0 {
 		return errors.New("boot hosts: needs root (run the tests as 'sudo -E env PATH=$PATH go test -tags e2e ./e2e/...')")
@@ -68,7 +67,7 @@ func preflight() error {
 	return nil
 }
 
-// NeedGuests skips a test where QEMU is not installed, with what to paste.
+// NeedGuests skips the test if QEMU is not installed, with the command to paste.
 func NeedGuests(tb testing.TB) {
 	tb.Helper()
 	for _, program := range []string{"qemu-system-x86_64", "qemu-img"} {

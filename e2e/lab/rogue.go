@@ -8,8 +8,8 @@ import (
 
 const roguePath = "/usr/local/lib/cis490-lab-rogue"
 
-// Rogue records so many episodes on the host as the recorder's user, and attacks the
-// shipper while it takes them. It returns how often names were exchanged.
+// Rogue records count episodes on the host as the recorder's user, and attacks the shipper
+// while it packs them. It returns how often names were exchanged.
 func (h *Host) Rogue(episodes string, count int, commit string) (exchanges int) {
 	h.lab.tb.Helper()
 	path, err := build("rogue", "./e2e/lab/rogue", "-s -w")

@@ -15,32 +15,32 @@ import (
 	"time"
 )
 
-// A run is what one lab made on this machine. Everything is found again by the
-// run's id alone: its folder and the mounts in it, its cgroup, its namespaces. So
-// there is no list to keep that a kill could leave incomplete.
+// A run is everything that one lab creates on this machine: its folder with the mounts,
+// its cgroup, its namespaces. All names contain the run's id, so cleaning up needs no list
+// that a kill could leave incomplete.
 //
-// The owner holds a lock on the run's lock file for as long as it lives. A run
-// whose lock is free is dead, whatever became of its process id.
+// The owner holds a lock on the run's lock file while it lives. A run whose lock is free
+// is dead.
 type run struct {
 	id   string
 	dir  string
 	lock *os.File
 
-	mu   sync.RWMutex
-	over bool // nothing may be made any more
+	mu     sync.RWMutex
+	closed bool // nothing may be created any more
 }
 
 func (r *run) name() string { return runName(r.id) }
 
 func runName(id string) string { return "cis490-lab-" + id }
 
-// register sweeps dead runs and makes a new one.
+// register sweeps dead runs and creates a new one.
 func register(cache string, logf func(string, ...any)) (*run, error) {
 	runs := filepath.Join(cache, "runs")
 	if err := os.MkdirAll(runs, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of runs: %w", err)
 	}
-	// Between the making and the locking of its lock file a run looks dead.
+	// A run looks dead between creating and locking its lock file.
 	registry, err := flock(filepath.Join(cache, "runs.lock"), 0)
 	if err != nil {
 		return nil, err
@@ -61,8 +61,7 @@ func register(cache string, logf func(string, ...any)) (*run, error) {
 	return r, nil
 }
 
-// sweep removes the runs whose owner is dead. What it cannot remove is tried
-// again by the next lab, and never keeps this one from starting.
+// sweep removes the runs whose owner is dead. A failure is logged; the next lab retries.
 func sweep(runs string, logf func(string, ...any)) {
 	locks, _ := filepath.Glob(filepath.Join(runs, "*.lock"))
 	for _, path := range locks {
@@ -73,7 +72,7 @@ func sweep(runs string, logf func(string, ...any)) {
 		if err == nil {
 			dir := strings.TrimSuffix(path, ".lock")
 			dead := &run{id: filepath.Base(dir), dir: dir, lock: lock}
-			logf("lab: removing lab %s, left by a process that is gone", dead.id)
+			logf("lab: removing lab %s of a process that has ended", dead.id)
 			err = dead.remove()
 		}
 		if err != nil {
@@ -82,27 +81,27 @@ func sweep(runs string, logf func(string, ...any)) {
 	}
 }
 
-// make calls a function that makes something on this machine, which remove then
-// finds: an interrupt removes the lab while its test is still at work.
-func (r *run) make(something func() error) error {
+// create calls a function that creates something on this machine. After remove it returns
+// an error instead: an interrupt removes the lab while its test is still running.
+func (r *run) create(something func() error) error {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.over {
+	if r.closed {
 		return errors.New("the lab is being removed")
 	}
 	return something()
 }
 
-// remove takes everything away that the run made, its lock last: what failed is
-// there for the next sweep.
+// remove removes everything of the run, its lock last: the next sweep retries after a
+// failure.
 func (r *run) remove() error {
 	defer func() { _ = r.lock.Close() }()
 	r.mu.Lock()
-	r.over = true
+	r.closed = true
 	r.mu.Unlock()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	// Processes first; they hold all the rest. Files only when nothing can write.
+	// Processes first, because they use everything else and write files.
 	if err := removeCgroups(ctx, r.name()); err != nil {
 		return err
 	}
@@ -116,8 +115,8 @@ func (r *run) remove() error {
 	return nil
 }
 
-// removeNspawnTraces removes what a killed systemd-nspawn leaves in /run: a lock
-// file named after the root's inode, and a folder for mounts sent to the host.
+// removeNspawnTraces removes the files that a killed systemd-nspawn leaves in /run: a lock
+// named after the root's inode, and a folder for mounts.
 func removeNspawnTraces(r *run) error {
 	var failures []error
 	roots, _ := filepath.Glob(filepath.Join(r.dir, "hosts", "*", "root"))
@@ -136,8 +135,8 @@ func removeNspawnTraces(r *run) error {
 	return errors.Join(failures...)
 }
 
-// flock opens, and if need be makes, a file and locks it until it is closed. With
-// LOCK_NB a file that another holds is an error, else it is waited for.
+// flock opens or creates a file and locks it until it is closed. It waits for another
+// holder, or with LOCK_NB returns EWOULDBLOCK.
 func flock(path string, flag int) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// swapperPath is where Swap puts the program on a host.
+// swapperPath is the path of the program on a host.
 const swapperPath = "/usr/local/lib/cis490-lab-swapper"
 
-// Swapper builds the program that exchanges two names in a loop, and returns the
-// path of the file. A test process builds it once.
+// Swapper builds the program that exchanges two names in a loop, and returns its path.
+// Each test process builds it once.
 func Swapper(tb testing.TB) string {
 	tb.Helper()
 	path, err := build("swapper", "./e2e/lab/swapper", "-s -w")
@@ -22,9 +22,8 @@ func Swapper(tb testing.TB) string {
 	return path
 }
 
-// Swap exchanges two names on the host as fast as it can, as the given user, until
-// stop is called. Stop returns how often they were exchanged; the names are then as
-// they were.
+// Swap exchanges two names on the host in a loop, as this user, until stop is called. Stop
+// restores the names and returns the number of exchanges.
 func (h *Host) Swap(user, a, b string) (stop func() (exchanges int)) {
 	h.lab.tb.Helper()
 	h.Push(Swapper(h.lab.tb), swapperPath)

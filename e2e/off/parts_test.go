@@ -1,7 +1,6 @@
-// Package off shows that the scenarios of the incidents can fail: each is told
-// once more with a binary in which the part that heals was switched off, and must
-// fail then. The source tree stays as it is; the builds read an overlay of it.
-// `make incidents-off` runs all, INCIDENT=04 one.
+// Package off shows that the scenarios of the incidents can fail: each runs again with a
+// binary without the part that heals the incident, and must fail. The source tree does not
+// change; the builds read an overlay. `make incidents-off` runs all, INCIDENT=04 one.
 package off
 
 import (
@@ -108,7 +107,8 @@ var parts = map[string]without{
 	},
 	"11_PowerCutUpdate": {
 		"taking a trial up again after a boot", "install/update/update.go",
-		"if t := u.s.Trial; t != nil {\n		switch", "if t := u.s.Trial; t != nil {\n		if t.Boot != u.o.Machine.Boot() {\n			return Result{Did: Observing}, nil\n		}\n		switch",
+		"if t := u.s.Trial; t != nil {\n		switch", "if t := u.s.Trial; t != nil {\n		if t.Boot != u.o.Machine.Boot() {\n			return Result{Did: " +
+			"Observing}, nil\n		}\n		switch",
 	},
 	"12_ReceiverDiskFull": {
 		"the receiver's reserve", "receiver/store/space.go",

@@ -16,8 +16,8 @@ import (
 	"time"
 )
 
-// TestArm64_Receiver: the binary for arm64 runs, as a whole receiver, and what its
-// token create prints brings each machine the binary that is for it.
+// TestArm64_Receiver runs a whole receiver with the arm64 binary. The output of its token
+// create downloads the right binary on each architecture.
 func TestArm64_Receiver(t *testing.T) {
 	emulator, err := exec.LookPath("qemu-aarch64")
 	if err != nil {
@@ -27,7 +27,8 @@ func TestArm64_Receiver(t *testing.T) {
 	at := func(name string) string { return filepath.Join(dir, name) }
 	must(t, os.MkdirAll(at("release"), 0o755))
 	for _, arch := range []string{"amd64", "arm64"} {
-		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.buildVersion=1.0.0 -X main.buildCommit="+commit, "-o", at("release/cis490-linux-"+arch), "cis490")
+		build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w -X main.buildVersion=1.0.0 -X main.buildCommit="+commit, "-o",
+			at("release/cis490-linux-"+arch), "cis490")
 		build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOARCH="+arch)
 		if out, err := build.CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -52,12 +53,13 @@ func TestArm64_Receiver(t *testing.T) {
 		t.Fatalf("version: %s", v)
 	}
 
-	port, err := net.Listen("tcp", "127.0.0.1:0") // the printed lines name it
+	port, err := net.Listen("tcp", "127.0.0.1:0") // reserves a port for public_url
 	must(t, err)
 	address := port.Addr().String()
 	must(t, port.Close())
 	must(t, os.WriteFile(at("operator"), []byte("secret\n"), 0o600))
-	must(t, os.WriteFile(at("rx.toml"), fmt.Appendf(nil, "public_url = \"https://%s\"\nlisten = %[1]q\ndata_dir = %q\noperator_file = %q\n[authority]\nlisten = \"127.0.0.1:0\"\ndir = %q\nsocket = %q\n",
+	must(t, os.WriteFile(at("rx.toml"), fmt.Appendf(nil, "public_url = \"https://%s\"\nlisten = %[1]q\ndata_dir = %q\noperator_file = %q\n"+
+		"[authority]\nlisten = \"127.0.0.1:0\"\ndir = %q\nsocket = %q\n",
 		address, at("data"), at("operator"), at("ca"), at("admin.sock")), 0o644))
 	must(t, os.MkdirAll(at("data/releases"), 0o755))
 	for _, daemon := range []string{"bootstrap", "serve"} {
@@ -73,7 +75,7 @@ func TestArm64_Receiver(t *testing.T) {
 				t.Logf("%s: %s", daemon, log.String())
 			}
 		})
-		(&rig{t: t, log: &bytes.Buffer{}}).eventually(daemon+" listens", func() bool { _, err := os.Stat(at(daemon)); return err == nil })
+		(&harness{t: t, log: &bytes.Buffer{}}).waitFor(daemon+" listens", func() bool { _, err := os.Stat(at(daemon)); return err == nil })
 	}
 	run(arm("release", "sign", "--keys", at("keys"), "--seq", "1", "--version", "1.0.0", "--commit", commit, at("release")))
 	run(arm("release", "publish", "--config", at("rx.toml"), at("release")))
@@ -93,10 +95,10 @@ func TestArm64_Receiver(t *testing.T) {
 		want, err := os.ReadFile(at("release/cis490-linux-" + arch))
 		must(t, err)
 		if got, err := os.ReadFile(folder + "/cis490"); err != nil || !bytes.Equal(got, want) {
-			t.Errorf("%s: %d bytes, not the binary for %s: %v", machine, len(got), arch, err)
+			t.Errorf("%s: got %d bytes, want the binary for %s: %v", machine, len(got), arch, err)
 		}
 	}
 	if v := run(exec.Command(at("x86_64/cis490"), "version", "--json")); !strings.Contains(v, `"amd64"`) {
-		t.Errorf("what the amd64 machine got: %s", v)
+		t.Errorf("version of the amd64 machine's binary: %s", v)
 	}
 }

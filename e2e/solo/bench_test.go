@@ -28,14 +28,14 @@ const (
 	smallBody = 4 << 10
 	largeBody = 64 << 20
 	rounds    = 3
-	lasts     = 4 * time.Second
+	roundTime = 4 * time.Second
 )
 
-// sender sends one body and waits for the answer.
+// A sender sends one body and waits for the answer.
 type sender func(body []byte) error
 
-// rate lets each sender work in a loop for a while and returns how many bodies
-// were answered per second.
+// rate runs each sender in a loop for roundTime, and returns the number of answered bodies
+// per second.
 func rate(t *testing.T, size int, senders []sender) float64 {
 	t.Helper()
 	var n atomic.Int64
@@ -45,7 +45,7 @@ func rate(t *testing.T, size int, senders []sender) float64 {
 		wg.Go(func() {
 			body := make([]byte, size)
 			_, _ = rand.Read(body)
-			for i := uint64(0); time.Since(began) < lasts; i++ {
+			for i := uint64(0); time.Since(began) < roundTime; i++ {
 				binary.LittleEndian.PutUint64(body, i)
 				_, _ = rand.Read(body[8:24])
 				if err := send(body); err != nil {
@@ -70,22 +70,22 @@ func (h *host) sender() sender {
 	}
 }
 
-func hosts(r *rig, n int) (all []sender) {
+func newSenders(r *harness, n int) (all []sender) {
 	for i := range n {
-		h := r.enrol(ident.Host(fmt.Sprintf("lab-%d-%d", n, i)))
+		h := r.enroll(ident.Host(fmt.Sprintf("lab-%d-%d", n, i)))
 		all = append(all, h.sender())
 	}
 	return all
 }
 
-// TestBench_SmallBodies compares durable small uploads with restic's
-// rest-server, whose program PEER names.
+// TestBench_SmallBodies compares durable small uploads with restic's rest-server. PEER is
+// the path of its program.
 func TestBench_SmallBodies(t *testing.T) {
-	r := newRig(t, "[limits]\nuploads = 1024")
+	r := newHarness(t, "[limits]\nuploads = 1024")
 	r.start()
 	peer := startPeer(t, r)
 	for _, clients := range []int{1, 16, 64} {
-		ours := hosts(r, clients)
+		ours := newSenders(r, clients)
 		for range rounds {
 			a := rate(t, smallBody, ours)
 			if peer == nil {
@@ -96,22 +96,23 @@ func TestBench_SmallBodies(t *testing.T) {
 			t.Logf("4 KiB, %2d clients: %6.0f/s, rest-server %6.0f/s, ratio %.2f", clients, a, b, a/b)
 		}
 	}
-	t.Logf("peak memory %d KiB", r.status("VmHWM"))
+	t.Logf("peak memory %d KiB", r.statusKiB("VmHWM"))
 }
 
-// startPeer starts rest-server and returns what makes its clients.
-func startPeer(t *testing.T, r *rig) func(n int) []sender {
+// startPeer starts rest-server and returns a function that creates n clients of it.
+func startPeer(t *testing.T, r *harness) func(n int) []sender {
 	t.Helper()
 	program := os.Getenv("PEER")
 	if program == "" {
-		t.Log("PEER names no rest-server: nothing to compare with")
+		t.Log("PEER is not set: no comparison with rest-server")
 		return nil
 	}
 	cert, key := r.serverPair()
 	r.write("peer.crt", cert)
 	r.write("peer.key", key)
 	const addr = "127.0.0.1:18999"
-	cmd := exec.Command(program, "--path", r.path("peer"), "--listen", addr, "--no-auth", "--tls", "--tls-cert", r.path("peer.crt"), "--tls-key", r.path("peer.key"), "--tls-min-ver", "1.3")
+	cmd := exec.Command(program, "--path", r.path("peer"), "--listen", addr, "--no-auth", "--tls", "--tls-cert", r.path("peer.crt"),
+		"--tls-key", r.path("peer.key"), "--tls-min-ver", "1.3")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
@@ -126,7 +127,7 @@ func startPeer(t *testing.T, r *rig) func(n int) []sender {
 		return err
 	}
 	c := r.clientOf(nil, false)
-	r.eventually("rest-server is up", func() bool { return post(c, "/?create=true", nil) == nil })
+	r.waitFor("rest-server is up", func() bool { return post(c, "/?create=true", nil) == nil })
 	return func(n int) (all []sender) {
 		for range n {
 			c := r.clientOf(nil, false)
@@ -136,25 +137,25 @@ func startPeer(t *testing.T, r *rig) func(n int) []sender {
 	}
 }
 
-// TestBench_LargeBodies compares 64 MiB uploads with a program that does only
-// the work that must be done.
+// TestBench_LargeBodies compares 64 MiB uploads with referenceServer, which does only the
+// necessary work.
 func TestBench_LargeBodies(t *testing.T) {
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	r.start()
-	plain := startPlain(t, r)
+	plain := startReference(t, r)
 	for _, clients := range []int{1, 4} {
-		ours, limit := hosts(r, clients), plain(clients)
+		ours, limit := newSenders(r, clients), plain(clients)
 		for range rounds {
 			a, b := megabytes(t, ours), megabytes(t, limit)
 			t.Logf("64 MiB, %d clients: %4.0f MB/s, limit %4.0f MB/s, ratio %.2f", clients, a, b, a/b)
-			r.clear()
+			r.removeBodies()
 		}
 	}
-	t.Logf("peak memory %d KiB", r.status("VmHWM"))
+	t.Logf("peak memory %d KiB", r.statusKiB("VmHWM"))
 	r.kill()
 }
 
-// megabytes sends a few bodies per sender and returns MB/s.
+// megabytes sends eight bodies with each sender and returns the throughput in MB/s.
 func megabytes(t *testing.T, senders []sender) float64 {
 	t.Helper()
 	const each = 8
@@ -178,8 +179,8 @@ func megabytes(t *testing.T, senders []sender) float64 {
 	return float64(len(senders)*each*largeBody) / 1e6 / time.Since(began).Seconds()
 }
 
-// clear removes stored bodies, for the sake of the disk.
-func (r *rig) clear() {
+// removeBodies removes stored bodies, to free disk space.
+func (r *harness) removeBodies() {
 	for _, pattern := range []string{"data/episodes/*/*", "plain-*"} {
 		files, _ := filepath.Glob(r.path(pattern))
 		for _, f := range files {
@@ -188,7 +189,7 @@ func (r *rig) clear() {
 	}
 }
 
-func startPlain(t *testing.T, r *rig) func(n int) []sender {
+func startReference(t *testing.T, r *harness) func(n int) []sender {
 	t.Helper()
 	cert, key := r.serverPair()
 	r.write("plain.crt", cert)
@@ -200,7 +201,7 @@ func startPlain(t *testing.T, r *rig) func(n int) []sender {
 	must(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	var addr []byte
-	r.eventually("the plain program is up", func() bool {
+	r.waitFor("the reference server is up", func() bool {
 		var err error
 		addr, err = os.ReadFile(r.path("plain.addr"))
 		return err == nil
@@ -214,7 +215,7 @@ func startPlain(t *testing.T, r *rig) func(n int) []sender {
 			t.Cleanup(func() { _ = c.Close() })
 			in := bufio.NewReader(c)
 			all = append(all, func(body []byte) error {
-				want := digestOf(body) // as the other's client does
+				want := digestOf(body) // the receiver's client computes it too
 				if _, err := fmt.Fprintf(c, "%d\n", len(body)); err != nil {
 					return err
 				}
@@ -223,7 +224,7 @@ func startPlain(t *testing.T, r *rig) func(n int) []sender {
 				}
 				got, err := in.ReadString('\n')
 				if err == nil && strings.TrimSpace(got) != string(want) {
-					err = fmt.Errorf("plain program answered %q", got)
+					err = fmt.Errorf("reference server answered %q", got)
 				}
 				return err
 			})

@@ -13,13 +13,13 @@ import (
 	"cis490/receiver"
 )
 
-// TestProxy_BehindCaddy: serve listens on a Unix socket, a real Caddy speaks TLS
-// and passes the certificate that the client showed; identity is serve's to judge.
+// TestProxy_BehindCaddy: a real Caddy terminates TLS and passes the client's certificate to
+// serve over a Unix socket. serve verifies the identity.
 func TestProxy_BehindCaddy(t *testing.T) {
 	if _, err := exec.LookPath("caddy"); err != nil {
 		t.Skip("needs caddy")
 	}
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	socket := r.path("http.sock")
 	conf, err := os.ReadFile(r.path("receiver.toml"))
 	must(t, err)
@@ -28,7 +28,7 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	cert, key := r.serverPair()
 	r.write("caddy.crt", cert)
 	r.write("caddy.key", key)
-	// The docs' own Caddyfile, at another place and with a certificate that is here.
+	// The Caddyfile of the docs, with other paths and a certificate of this test.
 	doc, err := os.ReadFile("../../docs/operations.md")
 	must(t, err)
 	_, text, _ := strings.Cut(string(doc), "```caddyfile\n{")
@@ -36,7 +36,8 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	if !ok {
 		t.Fatal("docs/operations.md has no Caddyfile")
 	}
-	r.write("Caddyfile", "{\n\tadmin off"+strings.NewReplacer("auto_https disable_redirects", "auto_https off", "https://collector.lab:8443", "https://localhost:18998",
+	r.write("Caddyfile", "{\n\tadmin off"+strings.NewReplacer("auto_https disable_redirects", "auto_https off",
+		"https://collector.lab:8443", "https://localhost:18998",
 		"tls internal {", "tls "+r.path("caddy.crt")+" "+r.path("caddy.key")+" {\n\t\tprotocols tls1.3",
 		"/var/lib/cis490-authority/ca.crt", r.path("caddy.crt"), "/run/cis490-receiver/http.sock", socket).Replace(text)+"\n")
 	caddy := exec.Command("caddy", "run", "--config", r.path("Caddyfile"), "--adapter", "caddyfile")
@@ -45,9 +46,9 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	caddy.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	must(t, caddy.Start())
 	t.Cleanup(func() { _ = caddy.Process.Kill(); _ = caddy.Wait() })
-	r.addr = "localhost:18998" // a name: Caddy wants SNI and Host to agree
+	r.addr = "localhost:18998" // a name, because Caddy requires SNI and Host to match
 	anyone := r.clientOf(nil, true)
-	r.eventually("Caddy passes requests on", func() bool {
+	r.waitFor("Caddy passes requests on", func() bool {
 		res, err := anyone.Get("https://" + r.addr + "/readyz")
 		if err == nil {
 			_ = res.Body.Close()
@@ -55,7 +56,7 @@ func TestProxy_BehindCaddy(t *testing.T) {
 		return err == nil && res.StatusCode == http.StatusOK
 	})
 
-	a, b := r.enrol("lab-a"), r.enrol("lab-b")
+	a, b := r.enroll("lab-a"), r.enroll("lab-b")
 	body := []byte("body")
 	put := func(h *host, want int, what string) {
 		t.Helper()
@@ -69,7 +70,7 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	put(a, http.StatusOK, "again")
 	b.client = r.clientOf(b.pair, true)
 	put(b, http.StatusCreated, "over HTTP/2")
-	// A header of the client's own does not reach serve beside Caddy's.
+	// Caddy drops this header of a client.
 	req, err := http.NewRequest(http.MethodPost, "https://"+r.addr+"/v1/ping", http.NoBody)
 	must(t, err)
 	req.Header.Set("X-Client-Cert", "garbage")
@@ -78,16 +79,16 @@ func TestProxy_BehindCaddy(t *testing.T) {
 	must(t, err)
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusUnauthorized {
-		t.Errorf("a client's own header: %d", res.StatusCode)
+		t.Errorf("X-Client-Cert of a client: status %d, want 401", res.StatusCode)
 	}
-	if n := len(r.rowsSettled(2)); n != 2 {
+	if n := len(r.waitRows(2)); n != 2 {
 		t.Errorf("%d rows", n)
 	}
 }
 
-// rowsSettled is rows, once there are so many of them.
-func (r *rig) rowsSettled(n int) map[receiver.Key][]receiver.Entry {
+// waitRows waits until the index has n episodes, and returns its rows.
+func (r *harness) waitRows(n int) map[receiver.Key][]receiver.Entry {
 	r.t.Helper()
-	r.eventually("the rows are settled", func() bool { return len(r.rows()) >= n })
+	r.waitFor("all rows are written", func() bool { return len(r.rows()) >= n })
 	return r.rows()
 }

@@ -11,31 +11,31 @@ import (
 	"time"
 )
 
-// TestCrowd_NobodyIsKeptOut: ten thousand connections come from four addresses, say
-// nothing and stay. Hosts are served as before, each over a new connection, and
-// memory stays small. With few descriptors there are fewer places, and hosts are
-// served all the same.
+// TestCrowd_NobodyIsKeptOut: four addresses open ten thousand connections, send nothing and
+// keep them open. Hosts can still upload over new connections, and memory stays below
+// 200 MiB. The same holds with few file descriptors.
 func TestCrowd_NobodyIsKeptOut(t *testing.T) {
 	t.Run("10,000", func(t *testing.T) {
-		r := crowded(t, nil, 4000, 2000, 2000, 2000)
-		peak := r.status("VmHWM") >> 10
+		r := holdConnections(t, nil, 4000, 2000, 2000, 2000)
+		peak := r.statusKiB("VmHWM") >> 10
 		t.Logf("peak memory %d MiB", peak)
 		if peak > 200 {
 			t.Errorf("peak memory is %d MiB", peak)
 		}
 	})
 	t.Run("few descriptors", func(t *testing.T) {
-		crowded(t, []string{"sh", "-c", `ulimit -n 640; exec "$@"`, "sh"}, 800, 800)
+		holdConnections(t, []string{"sh", "-c", `ulimit -n 640; exec "$@"`, "sh"}, 800, 800)
 	})
 }
 
-// crowded starts a receiver and holds so many connections from an address each.
-func crowded(t *testing.T, wrap []string, from ...int) *rig {
+// holdConnections starts a receiver and opens n connections from the i-th address for each
+// n in from, while a host uploads.
+func holdConnections(t *testing.T, wrap []string, from ...int) *harness {
 	t.Helper()
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	r.wrap = wrap
 	r.start()
-	h := r.enrol("lab-a")
+	h := r.enroll("lab-a")
 	body := []byte("body")
 	put := func(n int) {
 		t.Helper()
@@ -77,12 +77,12 @@ func crowded(t *testing.T, wrap []string, from ...int) *rig {
 		}
 	}
 	began := time.Now()
-	put(5) // while they come
+	put(5) // while connections are being opened
 	callers.Wait()
-	t.Logf("%d connections within %s", len(held), time.Since(began).Round(time.Millisecond))
+	t.Logf("opened %d connections within %s", len(held), time.Since(began).Round(time.Millisecond))
 	put(20)
 	if !strings.Contains(r.log.String(), "too many connections") {
-		t.Errorf("it is not told: %s", r.log)
+		t.Errorf("the log does not report too many connections: %s", r.log)
 	}
 	return r
 }

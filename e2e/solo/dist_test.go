@@ -11,10 +11,9 @@ import (
 	"testing"
 )
 
-// TestDist_Reproducible: two people who build the same commit, each in a folder,
-// with settings and with a cache of their own, make the same release, byte for
-// byte; Debian's minisign verifies it. A tree that differs from its commit makes
-// none.
+// TestDist_Reproducible builds the same commit in two folders, with different settings and
+// caches. Both releases are identical, and Debian's minisign verifies them. A modified tree
+// is rejected.
 func TestDist_Reproducible(t *testing.T) {
 	dir := t.TempDir()
 	keys := filepath.Join(dir, "keys")
@@ -70,7 +69,7 @@ func TestDist_Reproducible(t *testing.T) {
 		t.Errorf("a changed tree: %v: %s", err, out)
 	}
 	if _, err := os.Stat(filepath.Join(one, "release")); err == nil {
-		t.Error("a release of a changed tree was left")
+		t.Error("the failed build left a release")
 	}
 }
 

@@ -20,9 +20,9 @@ import (
 
 const kills = 200
 
-// TestKill_NothingLostNothingTwice kills a loaded receiver 200 times at random
-// moments. Its clients try each episode until it is taken, as the shipper does;
-// in the end every one of them is there once, as sent. SEED repeats the moments.
+// TestKill_NothingLostNothingTwice kills a loaded receiver 200 times at random moments. Its
+// clients retry each episode until it is accepted, as the shipper does. At the end each
+// episode is stored once, as sent. SEED repeats the moments.
 func TestKill_NothingLostNothingTwice(t *testing.T) {
 	seed, err := strconv.ParseUint(os.Getenv("SEED"), 10, 64)
 	if err != nil {
@@ -30,8 +30,8 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 	}
 	t.Logf("SEED=%d", seed)
 	moments := mathrand.New(mathrand.NewPCG(seed, 0))
-	r := newRig(t, "")
-	// One address for all its lives, as hosts know one.
+	r := newHarness(t, "")
+	// The same address after each restart.
 	r.start()
 	conf, err := os.ReadFile(r.path("receiver.toml"))
 	must(t, err)
@@ -42,10 +42,10 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 	stop := make(chan struct{})
 	var clients sync.WaitGroup
 	for i := range 8 {
-		h := r.enrol(ident.Host("lab-" + strconv.Itoa(i)))
+		h := r.enroll(ident.Host("lab-" + strconv.Itoa(i)))
 		size := 2 << 10
 		if i%4 == 3 {
-			size = 2 << 20 // made durable by itself first
+			size = 2 << 20 // large bodies are synced on their own
 		}
 		clients.Go(func() {
 			body := make([]byte, size)
@@ -101,18 +101,19 @@ func TestKill_NothingLostNothingTwice(t *testing.T) {
 			doubled++
 		}
 		if acked[k] != all[0].Digest {
-			t.Errorf("row of nobody's: %v", k)
+			t.Errorf("row without an acknowledged upload: %v", k)
 		}
 	}
 	left, err := filepath.Glob(r.path("data") + "/staged/*")
 	must(t, err)
-	t.Logf("%d kills, %d episodes, %d answered 200 at a retry; %d lost, %d doubled, %d staged names left", kills, len(acked), again, lost, doubled, len(left))
+	t.Logf("%d kills, %d episodes, %d answered 200 at a retry; %d lost, %d doubled, %d staged names left", kills, len(acked), again, lost,
+		doubled, len(left))
 	if doubled > 0 || len(left) > 0 || len(rows) != len(acked) {
 		t.Errorf("%d rows", len(rows))
 	}
 }
 
-// withoutListen is a config without its line of listen.
+// withoutListen removes the listen line from a config.
 func withoutListen(conf string) (out string) {
 	for line := range strings.Lines(conf) {
 		if !strings.HasPrefix(line, "listen") {

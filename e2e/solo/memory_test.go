@@ -16,17 +16,16 @@ import (
 	"cis490/internal/ident"
 )
 
-// TestBench_Memory tells the peak memory of 64 uploads of 64 MiB at the same
-// time.
+// TestBench_Memory measures the peak memory of 64 concurrent uploads of 64 MiB.
 func TestBench_Memory(t *testing.T) {
 	body := make([]byte, largeBody)
 	_, _ = rand.Read(body)
 	digest := digestOf(body)
-	r := newRig(t, "[limits]\nuploads = 256")
+	r := newHarness(t, "[limits]\nuploads = 256")
 	r.start()
 	var wg sync.WaitGroup
 	for i := range 64 {
-		h := r.enrol(ident.Host(fmt.Sprintf("lab-%d", i)))
+		h := r.enroll(ident.Host(fmt.Sprintf("lab-%d", i)))
 		wg.Go(func() {
 			if status, err := h.put(newID(), body, digest); err != nil || status != http.StatusCreated {
 				t.Errorf("answered %d, %v", status, err)
@@ -34,23 +33,24 @@ func TestBench_Memory(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.status("VmHWM"))
+	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.statusKiB("VmHWM"))
 	r.kill()
-	r.clear()
+	r.removeBodies()
 }
 
-// TestBench_TenMillionRows tells when a receiver with such an index is ready,
-// what it needs for it, and how long a duplicate's answer takes.
+// TestBench_TenMillionRows measures, with an index of ten million rows, the time to
+// readiness, the memory, and the answer time of a duplicate.
 func TestBench_TenMillionRows(t *testing.T) {
 	const rows = 10_000_000
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	must(t, os.Mkdir(r.path("data"), 0o755))
 	f, err := os.Create(r.path("data/index.jsonl"))
 	must(t, err)
 	w := bufio.NewWriterSize(f, 1<<20)
 	at := time.Now().Add(-365 * 24 * time.Hour).UTC()
 	for i := range rows {
-		_, err := fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEK%016d","sha256":"%064x","size":4096,"commit":%q}`+"\n",
+		_, err := fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEK%016d",`+
+			`"sha256":"%064x","size":4096,"commit":%q}`+"\n",
 			at.Format(time.RFC3339Nano), i%2000, i, i, commit)
 		must(t, err)
 		at = at.Add(365 * 24 * time.Hour / rows)
@@ -62,15 +62,15 @@ func TestBench_TenMillionRows(t *testing.T) {
 	for _, how := range []string{"clean", "after a kill under load"} {
 		began := time.Now()
 		r.start()
-		h := r.enrol(ident.Host("lab-" + how[:1]))
-		r.eventually("it is ready", func() bool {
+		h := r.enroll(ident.Host("lab-" + how[:1]))
+		r.waitFor("the receiver is ready", func() bool {
 			res, err := h.client.Get("https://" + r.addr + "/readyz")
 			if err == nil {
 				_ = res.Body.Close()
 			}
 			return err == nil && res.StatusCode == http.StatusOK
 		})
-		t.Logf("%s start with %d rows: ready after %s, memory %d KiB", how, rows, time.Since(began).Round(time.Millisecond), r.status("VmHWM"))
+		t.Logf("%s start with %d rows: ready after %s, memory %d KiB", how, rows, time.Since(began).Round(time.Millisecond), r.statusKiB("VmHWM"))
 		body := []byte("body")
 		id, digest := newID(), digestOf(body)
 		for i := range 20 {
@@ -85,11 +85,11 @@ func TestBench_TenMillionRows(t *testing.T) {
 	}
 }
 
-// killLoaded kills the receiver while it takes uploads.
-func (r *rig) killLoaded() {
+// killLoaded kills the receiver during uploads.
+func (r *harness) killLoaded() {
 	var answered atomic.Int64
 	var wg sync.WaitGroup
-	for _, send := range hosts(r, 16) {
+	for _, send := range newSenders(r, 16) {
 		wg.Go(func() {
 			body := make([]byte, smallBody)
 			for send(body) == nil {
@@ -97,7 +97,7 @@ func (r *rig) killLoaded() {
 			}
 		})
 	}
-	r.eventually("it is at work", func() bool { return answered.Load() > 500 })
+	r.waitFor("500 uploads are answered", func() bool { return answered.Load() > 500 })
 	r.kill()
 	wg.Wait()
 }

@@ -12,17 +12,17 @@ import (
 	"cis490/internal/pki"
 )
 
-// TestProtocol_TheExamplesWork runs the lab host's commands of docs/protocol.md with
-// a real curl. One whose head is refused sends none of its body.
+// TestProtocol_TheExamplesWork runs the lab host's commands of docs/protocol.md with a real
+// curl. An upload that is refused by its header sends no body.
 func TestProtocol_TheExamplesWork(t *testing.T) {
 	for _, tool := range []string{"curl", "jq"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skip("needs " + tool)
 		}
 	}
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	r.start()
-	h := r.enrol("lab-01")
+	h := r.enroll("lab-01")
 	key, ok := h.pair.PrivateKey.(*ecdsa.PrivateKey)
 	if !ok {
 		t.Fatal("no key")
@@ -52,11 +52,14 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 			script.WriteString(block + "\n")
 		}
 	}
-	here := strings.NewReplacer("https://collector.lab:8443", "https://"+r.addr, "/etc/cis490/certs", r.dir, "/var/lib/cis490/data/shipped", r.dir, "curl ", "curl -sS ")
+	here := strings.NewReplacer("https://collector.lab:8443", "https://"+r.addr, "/etc/cis490/certs", r.dir,
+		"/var/lib/cis490/data/shipped", r.dir, "curl ", "curl -sS ")
 	got := sh(here.Replace(script.String()))
-	for _, want := range []string{`"stored_at"`, `"policy"`, `"stored":["01ARZ3NDEKTSV4RRFFQ69G5FAV"]`, `"status":"ready"`, `"accepted":true`, "no release is offered"} {
+	for _, want := range []string{
+		`"stored_at"`, `"policy"`, `"stored":["01ARZ3NDEKTSV4RRFFQ69G5FAV"]`, `"status":"ready"`, `"accepted":true`, "no release is offered",
+	} {
 		if !strings.Contains(got, want) {
-			t.Errorf("nothing answers %s:\n%s\n%s", want, script.String(), got)
+			t.Errorf("no answer has %s:\n%s\n%s", want, script.String(), got)
 		}
 	}
 
@@ -68,7 +71,7 @@ func TestProtocol_TheExamplesWork(t *testing.T) {
 	for script, want := range map[string]string{put: "200 ", refused: "412 "} {
 		script = strings.Replace(script, "-H 'Expect: 100-continue'", "", 1)
 		if got := sh(script); !strings.HasPrefix(got, want) {
-			t.Errorf("answered without need of the body: %q, want %s", got, want)
+			t.Errorf("without Expect: %q, want %s", got, want)
 		}
 	}
 	if got := strings.TrimSpace(sh(refused)); got != "412 0" {

@@ -20,15 +20,15 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestBlob_KernelSends: behind a proxy the kernel sends binaries, whole ones and
-// parts, to readers that are slow too.
+// TestBlob_KernelSends: behind a proxy, serve sends binaries and ranges of them with
+// sendfile.
 func TestBlob_KernelSends(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace")
 	}
 	blob := make([]byte, 12<<20)
 	_, _ = rand.Read(blob)
-	r := newRig(t, "")
+	r := newHarness(t, "")
 	socket := r.path("http.sock")
 	conf, err := os.ReadFile(r.path("receiver.toml"))
 	must(t, err)
@@ -38,7 +38,7 @@ func TestBlob_KernelSends(t *testing.T) {
 	r.start()
 	trace := exec.Command("strace", "-f", "-qq", "-o", r.path("trace"), "-e", "trace=sendfile,write", "-p", strconv.Itoa(r.pid()))
 	must(t, trace.Start())
-	r.eventually("strace is attached", func() bool { return r.status("TracerPid") != 0 })
+	r.waitFor("strace is attached", func() bool { return r.statusKiB("TracerPid") != 0 })
 
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
@@ -71,10 +71,10 @@ func TestBlob_KernelSends(t *testing.T) {
 		case strings.Contains(line, "sendfile("):
 			kernel += n
 		case n > 64<<10:
-			t.Errorf("the program itself sent a part of the file: %.100s", line)
+			t.Errorf("the program sent a part of the file with write: %.100s", line)
 		}
 	}
-	// net/http looks at the first bytes of each answer itself.
+	// net/http reads the first bytes of each answer itself.
 	if most := 2*len(blob) - 5<<20; kernel > most || kernel < most-2*512 {
 		t.Errorf("the kernel sent %d bytes of %d", kernel, most)
 	}

@@ -14,9 +14,8 @@ import (
 	"testing"
 )
 
-// TestFaults_OfRealCalls lets calls of the running receiver to the disk fail:
-// what is sent then is answered 5xx or 507 and not stored, and once the fault is
-// over the same receiver takes it.
+// TestFaults_OfRealCalls makes disk calls of the running receiver fail. Uploads are
+// answered 500 or 507 and not stored; after the fault the same receiver accepts them.
 func TestFaults_OfRealCalls(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace")
@@ -39,9 +38,9 @@ func TestFaults_OfRealCalls(t *testing.T) {
 		{"write", "ENOSPC", small, http.StatusInsufficientStorage},
 	} {
 		t.Run(fmt.Sprintf("%s %s, %d bytes", f.call, f.error, len(f.body)), func(t *testing.T) {
-			r := newRig(t, "")
+			r := newHarness(t, "")
 			r.start()
-			h := r.enrol("lab-a")
+			h := r.enroll("lab-a")
 			first := newID()
 			if status, err := h.put(first, f.body, digestOf(f.body)); status != http.StatusCreated {
 				t.Fatalf("before: %d %v", status, err)
@@ -53,7 +52,7 @@ func TestFaults_OfRealCalls(t *testing.T) {
 				t.Errorf("answered %d, %v, want %d", status, err, f.status)
 			}
 			detach()
-			r.eventually("the same episode is taken", func() bool {
+			r.waitFor("the same episode is accepted", func() bool {
 				status, err := h.put(id, f.body, digestOf(f.body))
 				return err == nil && (status == http.StatusCreated || status == http.StatusOK)
 			})
@@ -71,7 +70,7 @@ func TestFaults_OfRealCalls(t *testing.T) {
 	}
 }
 
-// TestFaults_WithinTheBody: the disk fails when half of an upload is written.
+// TestFaults_WithinTheBody makes the disk fail when half of an upload is written.
 func TestFaults_WithinTheBody(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip("needs strace")
@@ -79,9 +78,9 @@ func TestFaults_WithinTheBody(t *testing.T) {
 	body := []byte(strings.Repeat("b", 2<<20))
 	for errno, want := range map[string]int{"EIO": http.StatusInternalServerError, "ENOSPC": http.StatusInsufficientStorage} {
 		t.Run(errno, func(t *testing.T) {
-			r := newRig(t, "")
+			r := newHarness(t, "")
 			r.start()
-			h := r.enrol("lab-a")
+			h := r.enroll("lab-a")
 			id := newID()
 			half, rest := io.Pipe()
 			answered := make(chan int, 1)
@@ -95,7 +94,7 @@ func TestFaults_WithinTheBody(t *testing.T) {
 			_, err := rest.Write(body[:1<<20])
 			must(t, err)
 			var staged []string
-			r.eventually("half of it is staged", func() bool {
+			r.waitFor("half of it is staged", func() bool {
 				staged, _ = filepath.Glob(r.path("data/staged/lab-a.*"))
 				return len(staged) == 1
 			})
@@ -115,9 +114,9 @@ func TestFaults_WithinTheBody(t *testing.T) {
 	}
 }
 
-// inject lets every such call of the receiver fail until detach is called; writes
-// only to the index, as those to its sockets are calls of the same name.
-func (r *rig) inject(call, errno string) (detach func()) {
+// inject makes every such call of the receiver fail until detach is called. For write, only
+// calls to the index fail, because the receiver writes to sockets too.
+func (r *harness) inject(call, errno string) (detach func()) {
 	r.t.Helper()
 	if call == "write" {
 		return r.injectInto(r.path("data/index.jsonl"), call, errno)
@@ -125,24 +124,25 @@ func (r *rig) inject(call, errno string) (detach func()) {
 	return r.injectInto("", call, errno)
 }
 
-// injectInto is inject for the calls that have to do with one file, unless it is "".
-func (r *rig) injectInto(file, call, errno string) (detach func()) {
+// injectInto is inject for calls on one file, or on all files for "".
+func (r *harness) injectInto(file, call, errno string) (detach func()) {
 	r.t.Helper()
-	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p", strconv.Itoa(r.pid())}
+	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p",
+		strconv.Itoa(r.pid())}
 	if file != "" {
 		args = append(args, "-P", file)
 	}
 	cmd := exec.Command("strace", args...)
 	must(r.t, cmd.Start())
-	r.eventually("strace is attached to each thread", r.traced)
+	r.waitFor("strace is attached to each thread", r.allTraced)
 	return func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
 	}
 }
 
-// traced: every thread has a tracer. It attaches to one after the other.
-func (r *rig) traced() bool {
+// allTraced reports whether strace has attached to every thread.
+func (r *harness) allTraced() bool {
 	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/status", r.pid()))
 	must(r.t, err)
 	for _, path := range threads {

@@ -21,20 +21,19 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestThousandHosts_Fetch: a thousand hosts ask for a new version at the same
-// moment. As many as there are places get it; the others are told at once when to
-// come again, go on where they were, and all have it in the end. Episodes are
-// taken meanwhile.
+// TestThousandHosts_Fetch: a thousand hosts request a new version at once. The receiver
+// serves as many as [rollout] downloads allows; the others get Retry-After at once, resume
+// later, and all have the version at the end. Uploads are accepted meanwhile.
 func TestThousandHosts_Fetch(t *testing.T) {
 	const hosts, places = 1000, 16
-	r := newRig(t, fmt.Sprintf("[rollout]\ndownloads = %d", places))
-	blob := make([]byte, 24<<20) // more than the buffers of a connection hold
+	r := newHarness(t, fmt.Sprintf("[rollout]\ndownloads = %d", places))
+	blob := make([]byte, 24<<20) // larger than the buffers of a connection
 	_, _ = rand.Read(blob)
 	digest := digestOf(blob)
 	must(t, os.MkdirAll(r.path("data/releases/blobs"), 0o755))
 	must(t, os.WriteFile(manifest.BlobPath(filepath.Join(r.dir, "data/releases"), digest), blob, 0o644))
 	r.start()
-	lab := r.enrol("lab-a")
+	lab := r.enroll("lab-a")
 
 	var answered, done sync.WaitGroup
 	answered.Add(hosts)
@@ -80,7 +79,8 @@ func TestThousandHosts_Fetch(t *testing.T) {
 		})
 	}
 	answered.Wait()
-	t.Logf("%d hosts have an answer after %s: %d are served, %d told to come again", hosts, time.Since(came).Round(time.Millisecond), served, refused)
+	t.Logf("%d hosts have an answer after %s: %d are served, %d have to retry later", hosts, time.Since(came).Round(time.Millisecond),
+		served, refused)
 	if served != places || refused != hosts-places {
 		t.Errorf("%d served, %d refused, want %d and %d", served, refused, places, hosts-places)
 	}
@@ -88,15 +88,14 @@ func TestThousandHosts_Fetch(t *testing.T) {
 	if status, err := lab.put(newID(), []byte("an episode"), digestOf([]byte("an episode"))); status != http.StatusCreated {
 		t.Errorf("an episode meanwhile: %d %v", status, err)
 	}
-	t.Logf("an episode was taken meanwhile in %s", time.Since(began).Round(time.Millisecond))
+	t.Logf("an episode was accepted meanwhile in %s", time.Since(began).Round(time.Millisecond))
 	close(letRead)
 	done.Wait()
-	t.Logf("all have it after %s", time.Since(came).Round(time.Millisecond))
+	t.Logf("all have the version after %s", time.Since(came).Round(time.Millisecond))
 }
 
-// fetchFrom asks for a blob from an offset on, as host number i: with an address
-// of its own.
-func (r *rig) fetchFrom(i int, d ident.Digest, offset int) (*http.Response, error) {
+// fetchFrom requests a blob from an offset, as host number i, which has its own address.
+func (r *harness) fetchFrom(i int, d ident.Digest, offset int) (*http.Response, error) {
 	cl := r.clientOf(nil, false)
 	tr, ok := cl.Transport.(*http.Transport)
 	if !ok {
@@ -114,14 +113,14 @@ func (r *rig) fetchFrom(i int, d ident.Digest, offset int) (*http.Response, erro
 	return cl.Do(req)
 }
 
-// fetchTail fetches what is missing, in as many tries as it takes. A real host
-// comes again with its timer, minutes later.
-func (r *rig) fetchTail(i int, d ident.Digest, blob []byte) {
+// fetchTail fetches the last 64 KiB, with retries. A real host retries with its timer,
+// minutes later.
+func (r *harness) fetchTail(i int, d ident.Digest, blob []byte) {
 	from := len(blob) - 64<<10
 	for range 10_000 {
 		res, err := r.fetchFrom(i, d, from)
 		if err != nil {
-			r.t.Errorf("host %d comes again: %v", i, err)
+			r.t.Errorf("host %d retries: %v", i, err)
 			return
 		}
 		b, err := io.ReadAll(res.Body)
@@ -131,7 +130,7 @@ func (r *rig) fetchTail(i int, d ident.Digest, blob []byte) {
 			continue
 		}
 		if err != nil || res.StatusCode != http.StatusPartialContent || !bytes.Equal(b, blob[from:]) {
-			r.t.Errorf("host %d has %d bytes of status %d, %v", i, len(b), res.StatusCode, err)
+			r.t.Errorf("host %d got %d bytes with status %d, %v", i, len(b), res.StatusCode, err)
 		}
 		return
 	}

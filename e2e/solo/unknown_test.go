@@ -20,32 +20,33 @@ import (
 	"cis490/internal/ident"
 )
 
-// TestUnknownClients_TakeNothingFromHosts: every kind of attack at once, from 2 and
-// from 100 addresses (for CIS490_ATTACK_FOR, 20 s by default). Ten hosts ship all the
-// while, over connections that are kept and over new ones, and wait 2 s at most; the
-// receiver stays within 128 MiB, writes few lines, and shows what goes on.
+// TestUnknownClients_TakeNothingFromHosts attacks the receiver in every way at once, from 2
+// and from 100 addresses, for CIS490_ATTACK_FOR (20 s by default). Ten hosts ship meanwhile,
+// over old and new connections, and wait 2 s at most. The receiver needs at most 128 MiB,
+// logs few lines, and its metrics and page show the attack.
 func TestUnknownClients_TakeNothingFromHosts(t *testing.T) {
 	for _, addresses := range []int{2, 100} {
 		t.Run(fmt.Sprint(addresses), func(t *testing.T) {
-			r := newRig(t, "")
+			r := newHarness(t, "")
 			r.start()
-			attacked(t, r, addresses)
+			attackReceiver(t, r, addresses)
 		})
 	}
 }
 
-// TestUnknownClients_Authority: the same against the authority, which stays within
-// 64 MiB and answers whoever asks for its first time.
+// TestUnknownClients_Authority attacks the authority in the same way. It needs at most
+// 64 MiB, and answers new clients.
 func TestUnknownClients_Authority(t *testing.T) {
 	for _, addresses := range []int{2, 100} {
 		t.Run(fmt.Sprint(addresses), func(t *testing.T) {
-			r := newRig(t, "")
+			r := newHarness(t, "")
 			r.role = "bootstrap"
-			r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\ndata_dir = %q\n[authority]\nlisten = \"127.0.0.1:0\"\nurl = \"https://127.0.0.1:1\"\ndir = %q\nsocket = %q\n",
+			r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\ndata_dir = %q\n"+
+				"[authority]\nlisten = \"127.0.0.1:0\"\nurl = \"https://127.0.0.1:1\"\ndir = %q\nsocket = %q\n",
 				r.path("data"), r.path("issuer"), r.path("admin.sock")))
 			r.start()
 			plan := attack.Plan{Addr: r.addr, Get: "/v1/ca", Post: "/v1/cert/lab-01"}
-			underAttack(t, r, plan, addresses, 64, func(i int) func() error {
+			attackWhile(t, r, plan, addresses, 64, func(i int) func() error {
 				d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 3, byte(i+1))}}
 				unknown := &http.Client{Transport: &http.Transport{
 					DialContext: d.DialContext, DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
@@ -62,11 +63,11 @@ func TestUnknownClients_Authority(t *testing.T) {
 	}
 }
 
-func attacked(t *testing.T, r *rig, addresses int) {
+func attackReceiver(t *testing.T, r *harness, addresses int) {
 	t.Helper()
 	plan := attack.Plan{Addr: r.addr, Get: "/sign-in", Post: "/v1/ping", Form: "/sign-in"}
-	underAttack(t, r, plan, addresses, 128, func(i int) func() error {
-		h, n, body := r.enrol(ident.Host(fmt.Sprintf("lab-%02d", i))), 0, []byte("an episode")
+	attackWhile(t, r, plan, addresses, 128, func(i int) func() error {
+		h, n, body := r.enroll(ident.Host(fmt.Sprintf("lab-%02d", i))), 0, []byte("an episode")
 		return func() error {
 			if n++; n%3 == 0 {
 				h.client.CloseIdleConnections()
@@ -86,8 +87,9 @@ func attacked(t *testing.T, r *rig, addresses int) {
 	}
 }
 
-// underAttack lets ten clients ask again and again while a plan runs.
-func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, client func(i int) func() error) {
+// attackWhile runs ten clients in a loop while a plan runs, and checks answer times, memory
+// in MiB and log lines.
+func attackWhile(t *testing.T, r *harness, plan attack.Plan, addresses, memory int, client func(i int) func() error) {
 	t.Helper()
 	var err error
 	plan.For, err = time.ParseDuration(cmp.Or(os.Getenv("CIS490_ATTACK_FOR"), "20s"))
@@ -101,11 +103,11 @@ func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, 
 	}
 	cmd, err := plan.Arm(exec.Command(os.Args[0]))
 	must(t, err)
-	var said strings.Builder
-	cmd.Stdout, cmd.Stderr = &said, &said
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
 	must(t, cmd.Start())
-	over := make(chan struct{})
-	go func() { _ = cmd.Wait(); close(over) }()
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
 
 	var mu sync.Mutex
 	var slowest time.Duration
@@ -116,7 +118,7 @@ func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, 
 		clients.Go(func() {
 			for {
 				select {
-				case <-over:
+				case <-ended:
 					return
 				case <-time.After(100 * time.Millisecond):
 				}
@@ -133,9 +135,9 @@ func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, 
 		})
 	}
 	clients.Wait()
-	peak, lines := r.status("VmHWM")>>10, strings.Count(r.log.String(), "\n")
+	peak, lines := r.statusKiB("VmHWM")>>10, strings.Count(r.log.String(), "\n")
 	t.Logf("%d addresses, %s: %d answers, the slowest took %s; peak memory %d MiB; %d lines in the log; attempts:\n%s",
-		addresses, plan.For, asked, slowest.Round(time.Millisecond), peak, lines, said.String())
+		addresses, plan.For, asked, slowest.Round(time.Millisecond), peak, lines, out.String())
 	if slowest > 2*time.Second {
 		t.Errorf("an answer took %s", slowest)
 	}
@@ -147,8 +149,8 @@ func underAttack(t *testing.T, r *rig, plan attack.Plan, addresses, memory int, 
 	}
 }
 
-// operatorGet returns a page that needs the operator token.
-func operatorGet(t *testing.T, r *rig, path string) string {
+// operatorGet requests a page with the operator token.
+func operatorGet(t *testing.T, r *harness, path string) string {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.addr+path, nil)
 	must(t, err)

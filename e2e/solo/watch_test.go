@@ -28,16 +28,15 @@ import (
 	"cis490/receiver/local"
 )
 
-// The fleet that is watched here: as many hosts as a receiver is for, and the
-// rows of a day.
+// The size of the fleet: the most hosts that a receiver supports, and the rows of a day.
 const (
-	watchedHosts = 2000
-	watchedRows  = 20_000
+	fleetHosts = 2000
+	fleetRows  = 20_000
 )
 
-// watchedData writes what fleet-check reads: an index with history before the day
-// it looks at, and a contact for each host.
-func watchedData(t *testing.T, history int) string {
+// fleetData writes the input of fleet-check: an index with the rows of a day and history
+// before it, and a contact for each host.
+func fleetData(t *testing.T, history int) string {
 	t.Helper()
 	dir, now := t.TempDir(), time.Now().UTC()
 	f, err := os.Create(filepath.Join(dir, "index.jsonl"))
@@ -45,30 +44,31 @@ func watchedData(t *testing.T, history int) string {
 	w := bufio.NewWriterSize(f, 1<<20)
 	const digest = "0123456789012345678901234567890123456789012345678901234567890123"
 	put := func(at time.Time, i int) {
-		_, _ = fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":%q,"size":4096,"commit":%q}`+"\n", at.Format(time.RFC3339Nano), i%watchedHosts, digest, commit)
+		_, _ = fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV",`+
+			`"sha256":%q,"size":4096,"commit":%q}`+"\n", at.Format(time.RFC3339Nano), i%fleetHosts, digest, commit)
 	}
 	for i := range history {
 		put(now.Add(-25*time.Hour-time.Duration(history-i)*time.Second), i)
 	}
-	for i := range watchedRows {
-		put(now.Add(-time.Duration(watchedRows-i)*time.Second/20), i)
+	for i := range fleetRows {
+		put(now.Add(-time.Duration(fleetRows-i)*time.Second/20), i)
 	}
 	must(t, w.Flush())
 	must(t, f.Close())
-	book := contacts.Contacts{V: 1, WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{}}
-	for i := range watchedHosts {
-		book.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{LastPing: now, LastContact: now, LastAccepted: now, Version: "1.0.0", Commit: commit}
+	doc := contacts.Contacts{V: 1, WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{}}
+	for i := range fleetHosts {
+		doc.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{LastPing: now, LastContact: now, LastAccepted: now,
+			Version: "1.0.0", Commit: commit}
 	}
-	b, err := json.Marshal(book)
+	b, err := json.Marshal(doc)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(dir, receiver.ContactsDoc), b, 0o600))
 	return dir
 }
 
-// best runs a command some times and returns its shortest wall time and the most
-// memory that it had, in bytes. The log has the least time on processors too, as
-// a busy machine lets a command wait.
-func best(t *testing.T, n int, ok func(code int) bool, name string, args ...string) (took time.Duration, peak int64) {
+// fastest runs a command n times and returns its shortest wall time and its peak memory in
+// bytes. It logs the shortest CPU time too, because commands wait on a busy machine.
+func fastest(t *testing.T, n int, ok func(code int) bool, name string, args ...string) (took time.Duration, peak int64) {
 	t.Helper()
 	var busy time.Duration
 	for range n {
@@ -96,37 +96,41 @@ func best(t *testing.T, n int, ok func(code int) bool, name string, args ...stri
 
 func zero(code int) bool { return code == 0 }
 
-// TestBench_FleetCheck compares a whole run of fleet-check over a long history
-// with one over a short, and with jq counting hosts in the same window.
+// TestBench_FleetCheck compares a run of fleet-check over a long history with one over a
+// short history, and with jq counting hosts in the same window.
 func TestBench_FleetCheck(t *testing.T) {
-	long, short := watchedData(t, 10_000_000), watchedData(t, 100_000)
+	long, short := fleetData(t, 10_000_000), fleetData(t, 100_000)
 	check := func(dir string) (time.Duration, int64) {
-		return best(t, 7, zero, "cis490", "fleet-check", "--dry-run", "--json", "--data-dir", dir)
+		return fastest(t, 7, zero, "cis490", "fleet-check", "--dry-run", "--json", "--data-dir", dir)
 	}
 	much, peak := check(long)
 	little, _ := check(short)
 	t.Logf("fleet-check, 10,000,000 rows: %s, %d MiB (at most 150 ms, 64 MiB)", much.Round(time.Millisecond), peak>>20)
 	t.Logf("fleet-check,    100,000 rows: %s, ratio %.2f (at most 1.2)", little.Round(time.Millisecond), float64(much)/float64(little))
 	since := time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)
-	jq, peak := best(t, 1, zero, "jq", "-n", "reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length", filepath.Join(short, "index.jsonl"))
+	jq, peak := fastest(t, 1, zero, "jq", "-n",
+		"reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length",
+		filepath.Join(short, "index.jsonl"))
 	t.Logf("jq, last row of each host, 100,000 rows: %s, %d MiB", jq.Round(time.Millisecond), peak>>20)
-	tail, _ := best(t, 1, zero, "sh", "-c", "tail -n 20000 "+filepath.Join(long, "index.jsonl")+" | jq -n 'reduce inputs as $r ({}; .[$r.host] = $r.received_at) | length'")
-	t.Logf("tail and jq, told where the window begins: %s", tail.Round(time.Millisecond))
+	tail, _ := fastest(t, 1, zero, "sh", "-c",
+		"tail -n 20000 "+filepath.Join(long, "index.jsonl")+" | jq -n 'reduce inputs as $r ({}; .[$r.host] = $r.received_at) | length'")
+	t.Logf("tail and jq, from a known start of the window: %s", tail.Round(time.Millisecond))
 }
 
-// TestBench_HostHealth asks for the snapshots of all hosts at once.
+// TestBench_HostHealth measures a request for the health reports of all hosts.
 func TestBench_HostHealth(t *testing.T) {
-	r := newRig(t, "")
-	h := r.enrol("lab-one")
+	r := newHarness(t, "")
+	h := r.enroll("lab-one")
 	operator := "secret"
 	snapshot := check.Report{Schema: check.Schema, Host: "x", Role: "lab-host"}
 	for i := range 40 {
 		snapshot.Checks = append(snapshot.Checks, check.Row{
-			ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass, Detail: "as it should be, with some evidence", TookMS: 3, Hard: true,
+			ID: fmt.Sprintf("check.%d", i), Title: "A check of about this length", Status: check.Pass,
+			Detail: "a result with a value and its unit, 12 MiB", TookMS: 3, Hard: true,
 		})
 	}
 	store := contacts.NewSnapshots(local.Folder(disk.OS{}, r.path("data")))
-	for i := range watchedHosts {
+	for i := range fleetHosts {
 		_, err := store.Put(ident.Host(fmt.Sprintf("lab-%04d", i)), time.Now(), snapshot)
 		must(t, err)
 	}
@@ -150,7 +154,7 @@ func TestBench_HostHealth(t *testing.T) {
 	var size int64
 	var etag string
 	const asked = 15
-	busy := r.busy()
+	busy := r.cpuTime()
 	for range asked {
 		d, n, tag, status := ask("")
 		if status != http.StatusOK {
@@ -158,22 +162,23 @@ func TestBench_HostHealth(t *testing.T) {
 		}
 		took, size, etag = append(took, d), n, tag
 	}
-	busy = (r.busy() - busy) / asked
+	busy = (r.cpuTime() - busy) / asked
 	first := took[0]
 	slices.Sort(took)
-	t.Logf("GET /v1/host-health, %d hosts, %d KiB: first %s, best %s, median %s (at most 50 ms)", watchedHosts, size>>10, first.Round(time.Millisecond), took[0].Round(time.Millisecond), took[len(took)/2].Round(time.Millisecond))
+	t.Logf("GET /v1/host-health, %d hosts, %d KiB: first %s, best %s, median %s (at most 50 ms)", fleetHosts, size>>10,
+		first.Round(time.Millisecond), took[0].Round(time.Millisecond), took[len(took)/2].Round(time.Millisecond))
 	t.Logf("of serve's processor time each took %s", busy.Round(time.Millisecond))
 	if etag != "" {
 		d, n, _, status := ask(etag)
 		t.Logf("the same, unchanged: %d, %d bytes in %s", status, n, d.Round(time.Millisecond))
 	}
 	dir := r.path("data/host-health")
-	jq, _ := best(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
+	jq, _ := fastest(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
 	t.Logf("jq -s over the files: %s", jq.Round(time.Millisecond))
 }
 
-// busy is the processor time that the receiver has had.
-func (r *rig) busy() time.Duration {
+// cpuTime returns the receiver's CPU time.
+func (r *harness) cpuTime() time.Duration {
 	r.t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.pid()))
 	must(r.t, err)
@@ -187,28 +192,28 @@ func (r *rig) busy() time.Duration {
 	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
-// TestBench_Doctor lists the checks, and runs those of a receiver and of a lab
-// host that it answers. No authority runs here, which both find.
+// TestBench_Doctor measures doctor --list, and doctor on a receiver and on a lab host of
+// it. Without an authority, some checks fail on both.
 func TestBench_Doctor(t *testing.T) {
-	r := newRig(t, "")
-	h := r.enrol("lab-one")
+	r := newHarness(t, "")
+	h := r.enroll("lab-one")
 	r.start()
-	list, _ := best(t, 10, zero, "cis490", "doctor", "--list")
+	list, _ := fastest(t, 10, zero, "cis490", "doctor", "--list")
 	t.Logf("doctor --list: %s (at most 30 ms)", list.Round(time.Millisecond))
 	ran := func(code int) bool { return code == 0 || code == 1 }
-	all, _ := best(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
+	all, _ := fastest(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
 	t.Logf("doctor of a receiver: %s (at most 2 s)", all.Round(time.Millisecond))
-	config := h.install()
+	config := h.installHost()
 	out, err := exec.Command("cis490", "doctor", "--config", config, "--only", "receiver.auth").CombinedOutput()
 	if err != nil {
 		t.Fatalf("the receiver does not answer this host: %s", out)
 	}
-	all, _ = best(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
+	all, _ = fastest(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
 	t.Logf("doctor of a lab host: %s (at most 2 s)", all.Round(time.Millisecond))
 }
 
-// install writes what a lab host has, and returns its config.
-func (h *host) install() string {
+// installHost writes a lab host's files and returns the path of its config.
+func (h *host) installHost() string {
 	r := h.r
 	r.t.Helper()
 	key, err := pki.EncodeKey(h.pair.PrivateKey.(crypto.Signer))
@@ -219,7 +224,8 @@ func (h *host) install() string {
 	r.write("certs/ca.crt", string(pki.EncodeCerts(r.ca.Cert)))
 	r.write("certs/lab-host.pem", string(pki.EncodeCerts(h.pair.Leaf))+string(key))
 	r.write("certs/bearer", "bearer-"+string(h.name)+"\n")
-	r.write("lab-host.toml", fmt.Sprintf("host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = \"https://%s\"\n[authority]\nurl = \"https://127.0.0.1:1\"\n",
+	r.write("lab-host.toml", fmt.Sprintf("host = %q\ndata_dir = %q\ncerts_dir = %q\n[receiver]\nurl = \"https://%s\"\n"+
+		"[authority]\nurl = \"https://127.0.0.1:1\"\n",
 		h.name, r.path("spool"), r.path("certs"), r.addr))
 	return r.path("lab-host.toml")
 }

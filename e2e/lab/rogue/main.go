@@ -1,11 +1,11 @@
-// Command rogue is a recorder's user that attacks its shipper. It records whole
-// episodes, and from then on exchanges, as fast as it can, each one's folder, a
-// subfolder and a file for links to what the shipper alone may read or remove.
+// Command rogue attacks the shipper as the recorder's user. It records whole episodes and
+// exchanges each episode's folder, a subfolder and a file, in a loop, for links to files
+// that only the shipper may read or remove.
 //
 //	rogue EPISODES COUNT COMMIT
 //
-// It holds descriptors, so it goes on within a folder that was moved out of its reach.
-// At the end it prints how often names were exchanged.
+// It keeps open descriptors, so the attack goes on in a folder that the shipper has moved.
+// At the end it prints the number of exchanges.
 package main
 
 import (
@@ -24,7 +24,7 @@ import (
 	"cis490/internal/ident"
 )
 
-// How long an episode is attacked: until it was taken and a while longer, or given up.
+// Each episode is attacked until afterwards the shipper has taken it, or for atMost.
 const (
 	afterwards = 30 * time.Millisecond
 	atMost     = time.Second
@@ -34,7 +34,7 @@ const (
 
 func main() {
 	if err := attack(); err != nil {
-		fmt.Fprintln(os.Stderr, "rogue:", err) // who waits for a number gets none
+		fmt.Fprintln(os.Stderr, "rogue:", err) // the caller fails without a number
 	}
 }
 
@@ -47,7 +47,7 @@ func attack() error {
 		return err
 	}
 	unix.Umask(0o007)
-	// The shipper gives way to recordings: it must get to its work all the same.
+	// The shipper runs at a lower priority than recordings, and must still get time.
 	if err := unix.Setpriority(unix.PRIO_PROCESS, 0, niceness); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func attack() error {
 		places <- struct{}{}
 		all.Go(func() {
 			defer func() { <-places }()
-			n, err := one(top, os.Args[1], os.Args[3])
+			n, err := attackEpisode(top, os.Args[1], os.Args[3])
 			exchanges.Add(n)
 			if err != nil {
 				failed <- err
@@ -79,8 +79,8 @@ func attack() error {
 	return nil
 }
 
-// one records an episode and attacks it until it was taken.
-func one(top int, episodes, commit string) (exchanges int64, err error) {
+// attackEpisode records an episode and attacks it until the shipper has taken it.
+func attackEpisode(top int, episodes, commit string) (exchanges int64, err error) {
 	id, err := ident.NewEpisodeID(time.Now(), rand.Reader)
 	if err != nil {
 		return 0, err
@@ -127,14 +127,14 @@ func one(top int, episodes, commit string) (exchanges int64, err error) {
 	}
 	swap(in, "sub", link("shipped"))
 	swap(in, "a", link("key"))
-	// The marker by its descriptor, as the names are moving already.
+	// Relative to the descriptor, because the names are being exchanged already.
 	marker, err := unix.Openat(in, "done.marker", unix.O_CREAT|unix.O_WRONLY, 0o660)
 	if err == nil {
 		err = unix.Close(marker)
 	}
 	swap(top, string(id), link("certs"))
 	for began := time.Now(); time.Since(began) < atMost; time.Sleep(time.Millisecond) {
-		if !here(top, string(id)) && !here(top, link("certs")) {
+		if !isFolder(top, string(id)) && !isFolder(top, link("certs")) {
 			break
 		}
 	}
@@ -144,8 +144,8 @@ func one(top int, episodes, commit string) (exchanges int64, err error) {
 	return n.Load(), err
 }
 
-// here tells whether a name is that of a folder.
-func here(top int, name string) bool {
+// isFolder reports whether the name in the folder top is a folder.
+func isFolder(top int, name string) bool {
 	var st unix.Stat_t
 	return unix.Fstatat(top, name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }

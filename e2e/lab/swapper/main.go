@@ -1,11 +1,11 @@
-// Command swapper exchanges two names with each other, as fast as it can, until it
-// gets SIGTERM. It is what a user tries who owns a folder and wants a program with
-// more rights to follow a link: one name is the folder, the other the link.
+// Command swapper exchanges two names in a loop until SIGTERM. An attacker who owns a
+// folder does that to make a program with more rights follow a link: one name is the
+// folder, the other the link.
 //
 //	swapper /var/lib/cis490/releases/blobs /var/lib/cis490/releases/link
 //
-// It goes on while a name is missing. At the end both names
-// are as at the start, and the number of exchanges is printed.
+// It retries while a name is missing. At the end it restores both names and prints the
+// number of exchanges.
 package main
 
 import (
@@ -28,7 +28,7 @@ func main() {
 	fmt.Println(swap(ctx, os.Args[1], os.Args[2]))
 }
 
-// swap exchanges two names until the context ends, and returns how often it did.
+// swap exchanges two names until the context ends, and returns the number of exchanges.
 func swap(ctx context.Context, a, b string) (n int) {
 	for ctx.Err() == nil || n%2 == 1 {
 		if err := unix.Renameat2(unix.AT_FDCWD, a, unix.AT_FDCWD, b, unix.RENAME_EXCHANGE); err == nil {

@@ -15,9 +15,9 @@ import (
 	"strings"
 )
 
-// plainServer is the limit that bench compares with: it reads TLS, hashes,
-// writes and syncs, and does nothing else. It is this program, started anew.
-func plainServer() bool {
+// referenceServer is the lower bound that the benchmarks compare with: it reads TLS,
+// hashes, writes and syncs. It returns false unless this process was started for it.
+func referenceServer() bool {
 	dir := os.Getenv("CIS490_SOLO_PLAIN")
 	if dir == "" {
 		return false

@@ -1,9 +1,8 @@
 //go:build e2e || solo
 
-// Package solo tries one receiver alone, as the real program on this machine:
-// how fast it is beside its peers (make bench), what a kill in the middle of
-// its work costs (make crashtest), what it does when calls to the disk fail, and
-// how it works behind a real proxy. It needs no root.
+// Package solo tests a single receiver, the real program on this machine: its speed
+// compared with others (make bench), kills during its work (make crashtest), failing disk
+// calls, and a real proxy. It needs no root.
 package solo
 
 import (
@@ -41,14 +40,15 @@ import (
 const commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
 func TestMain(m *testing.M) {
-	if plainServer() || attack.Process() { // this program is its own peer too
+	if referenceServer() || attack.Process() { // started by a test
 		return
 	}
 	dir, err := os.MkdirTemp("", "cis490-solo-")
 	if err != nil {
 		panic(err)
 	}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.buildVersion=1.0.0 -X main.buildCommit="+commit, "-o", filepath.Join(dir, "cis490"), "cis490")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.buildVersion=1.0.0 -X main.buildCommit="+commit, "-o",
+		filepath.Join(dir, "cis490"), "cis490")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("%v: %s", err, out))
@@ -66,23 +66,23 @@ func must(t testing.TB, err error) {
 	}
 }
 
-// rig is a receiver's files, of which the test plays the authority, and the
-// running program.
-type rig struct {
+// A harness is a receiver: its files and the running program. The test itself is the
+// authority.
+type harness struct {
 	t    testing.TB
 	dir  string
 	ca   pki.Issuer
 	addr string
-	wrap []string // what the program is started by
-	role string   // the command that is started, "serve" by default
+	wrap []string // a command that starts the program
+	role string   // the subcommand, "serve" by default
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan struct{}
 }
 
-func newRig(t testing.TB, conf string) *rig {
+func newHarness(t testing.TB, conf string) *harness {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
+	r := &harness{t: t, dir: t.TempDir(), log: &bytes.Buffer{}}
 	var err error
 	r.ca, err = pki.NewCA(time.Now())
 	must(t, err)
@@ -92,13 +92,14 @@ func newRig(t testing.TB, conf string) *rig {
 	r.write("authority/server.pem", cert+key)
 	r.write("authority/"+local.RosterFile, "")
 	r.write("operator", "secret\n")
-	r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\noperator_file = %q\n%s\n[authority]\ndir = %q\n",
+	r.write("receiver.toml", fmt.Sprintf("public_url = \"https://localhost:8443\"\nlisten = \"127.0.0.1:0\"\ndata_dir = %q\n"+
+		"operator_file = %q\n%s\n[authority]\ndir = %q\n",
 		r.path("data"), r.path("operator"), conf, r.path("authority")))
 	return r
 }
 
-// serverPair returns a server certificate of the authority and its key.
-func (r *rig) serverPair() (cert, key string) {
+// serverPair returns a new server certificate and its key, in PEM.
+func (r *harness) serverPair() (cert, key string) {
 	r.t.Helper()
 	k, err := pki.NewKey()
 	must(r.t, err)
@@ -109,18 +110,19 @@ func (r *rig) serverPair() (cert, key string) {
 	return string(pki.EncodeCerts(c)), string(pem)
 }
 
-func (r *rig) path(name string) string { return filepath.Join(r.dir, name) }
+func (r *harness) path(name string) string { return filepath.Join(r.dir, name) }
 
-func (r *rig) write(name, content string) {
+func (r *harness) write(name, content string) {
 	r.t.Helper()
 	must(r.t, disk.ReplaceBytes(disk.OS{}, r.path(name), 0o600, []byte(content)))
 }
 
 // start starts the receiver and waits until it listens.
-func (r *rig) start() {
+func (r *harness) start() {
 	r.t.Helper()
 	_ = os.Remove(r.path("addr"))
-	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", cmp.Or(r.role, "serve"), "--config", r.path("receiver.toml"), "--addr-file", r.path("addr"))
+	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", cmp.Or(r.role, "serve"), "--config",
+		r.path("receiver.toml"), "--addr-file", r.path("addr"))
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.log.Reset()
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
@@ -131,7 +133,7 @@ func (r *rig) start() {
 	go func() { _ = cmd.Wait(); close(done) }()
 	r.done = done
 	r.t.Cleanup(r.kill)
-	r.eventually("it listens", func() bool {
+	r.waitFor("the receiver listens", func() bool {
 		select {
 		case <-done:
 			r.t.Fatalf("the receiver ended: %s", r.log)
@@ -143,8 +145,8 @@ func (r *rig) start() {
 	})
 }
 
-// pid returns the receiver's own process, also where it was started by another.
-func (r *rig) pid() int {
+// pid returns the pid of the receiver, not of wrap.
+func (r *harness) pid() int {
 	if len(r.wrap) == 0 {
 		return r.cmd.Process.Pid
 	}
@@ -153,33 +155,33 @@ func (r *rig) pid() int {
 	return pid
 }
 
-// kill is kill -9.
-func (r *rig) kill() {
+// kill sends SIGKILL and waits for the end.
+func (r *harness) kill() {
 	_ = syscall.Kill(-r.cmd.Process.Pid, syscall.SIGKILL)
 	<-r.done
 }
 
-// stop is what systemctl stop does.
-func (r *rig) stop() {
+// stop sends SIGTERM, as systemctl stop does, and waits for the end.
+func (r *harness) stop() {
 	_ = syscall.Kill(r.pid(), syscall.SIGTERM)
 	<-r.done
 }
 
-func (r *rig) eventually(what string, ok func() bool) {
+func (r *harness) waitFor(what string, ok func() bool) {
 	r.t.Helper()
 	deadline, tick := time.After(60*time.Second), time.NewTicker(2*time.Millisecond)
 	defer tick.Stop()
 	for !ok() {
 		select {
 		case <-deadline:
-			r.t.Fatalf("not so after 60 s: %s; log: %.2000s", what, r.log)
+			r.t.Fatalf("wait for %q: timeout after 60 s; log: %.2000s", what, r.log)
 		case <-tick.C:
 		}
 	}
 }
 
-// status is a line of /proc/PID/status, in KiB.
-func (r *rig) status(key string) int {
+// statusKiB returns a value of /proc/PID/status, such as VmHWM, in KiB.
+func (r *harness) statusKiB(key string) int {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", r.pid()))
 	must(r.t, err)
 	for line := range strings.Lines(string(b)) {
@@ -192,15 +194,15 @@ func (r *rig) status(key string) int {
 	return 0
 }
 
-// host is an enrolled lab host.
+// A host is an enrolled lab host.
 type host struct {
-	r      *rig
+	r      *harness
 	name   ident.Host
 	pair   *tls.Certificate
 	client *http.Client
 }
 
-func (r *rig) enrol(name ident.Host) *host {
+func (r *harness) enroll(name ident.Host) *host {
 	r.t.Helper()
 	k, err := pki.NewKey()
 	must(r.t, err)
@@ -221,8 +223,8 @@ func (r *rig) enrol(name ident.Host) *host {
 	return h
 }
 
-// clientOf returns a client with one connection at a time, of HTTP/2 to a proxy if so wanted.
-func (r *rig) clientOf(pair *tls.Certificate, h2 bool) *http.Client {
+// clientOf returns a client with one connection at a time, with HTTP/2 if h2 is set.
+func (r *harness) clientOf(pair *tls.Certificate, h2 bool) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)
 	conf := pki.ClientTLS(pool, pair)
@@ -239,7 +241,7 @@ func digestOf(b []byte) ident.Digest {
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-// newID returns an episode id that was never used.
+// newID returns a random episode id.
 func newID() ident.EpisodeID {
 	const letters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 	var b [25]byte
@@ -250,12 +252,12 @@ func newID() ident.EpisodeID {
 	return ident.EpisodeID("0" + string(b[:]))
 }
 
-// put sends a body and returns the status; 0 with an error where none came.
+// put uploads a body and returns the status code, or 0 with an error.
 func (h *host) put(id ident.EpisodeID, body []byte, digest ident.Digest) (int, error) {
 	return h.send(id, bytes.NewReader(body), len(body), digest)
 }
 
-// send is put of a body that comes bit by bit.
+// send is put for a streamed body.
 func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.Digest) (int, error) {
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, "https://"+h.r.addr+wire.EpisodePath(h.name, id), body)
 	if err != nil {
@@ -264,7 +266,8 @@ func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.D
 	req.ContentLength = int64(size)
 	req.Header = http.Header{
 		"Content-Type": {wire.ContentTypeEpisode}, "X-Content-Sha256": {string(digest)}, "X-Schema-Version": {"1"},
-		"X-Lab-Host": {string(h.name)}, "X-Episode-Id": {string(id)}, "X-Cis490-Code-Commit": {commit}, "Authorization": {"Bearer bearer-" + string(h.name)},
+		"X-Lab-Host": {string(h.name)}, "X-Episode-Id": {string(id)}, "X-Cis490-Code-Commit": {commit}, "Authorization": {"Bearer bearer-" +
+			string(h.name)},
 	}
 	res, err := h.client.Do(req)
 	if err != nil {
@@ -278,7 +281,7 @@ func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.D
 	return res.StatusCode, nil
 }
 
-func (r *rig) rows() map[receiver.Key][]receiver.Entry {
+func (r *harness) rows() map[receiver.Key][]receiver.Entry {
 	r.t.Helper()
 	rows := map[receiver.Key][]receiver.Entry{}
 	for row, err := range local.Open(local.Options{FS: disk.OS{}, Dir: r.path("data")}).Index.Since(time.Time{}) {
