@@ -68,7 +68,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
-		return errors.Join(r.Unsaid, a.printJSON(struct {
+		return errors.Join(r.SyslogErr, a.printJSON(struct {
 			At     time.Time     `json:"at"`
 			Hosts  int           `json:"hosts"`
 			Open   []fleet.Alert `json:"open"`
@@ -86,7 +86,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		}
 	}
 	a.printf("%d hosts, %d open, %d new rows\n", r.Hosts, len(r.Open), told)
-	return r.Unsaid
+	return r.SyslogErr
 }
 
 func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, error) {
@@ -116,7 +116,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		if _, err := (disk.OS{}).Stat(filepath.Join(dir, local.RosterFile)); err == nil {
 			o.Roster = local.Roster(disk.OS{}, dir)
 		}
-		o.Tell = a.tell
+		o.Syslog = a.tell
 		return o, conf, nil
 	}
 	if dir := a.env.Getenv("RUNTIME_DIRECTORY"); dir != "" {
@@ -124,9 +124,9 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	}
 	o.Clock = now
 	o.Receiver = a.receiverRows(c, roleConfig{roleReceiver, c.String("config")})
-	o.Tell = a.tell
+	o.Syslog = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
-		o.Tell = tellJournal
+		o.Syslog = tellJournal
 	}
 	return o, conf, nil
 }

@@ -174,7 +174,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	outlook, alerts := a.outlook(conf, c.String("config"), h.Name)
+	outlook, alerts := a.forecast(conf, c.String("config"), h.Name)
 	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
 	heard := contactOf(x.Contact)
 	if c.Bool("json") {
@@ -182,7 +182,7 @@ func (a *app) hostShow(c *cli.Context) error {
 			roster.Host
 			Health fleet.Health `json:"health"`
 			*contact
-			fleet.Outlook
+			fleet.Forecast
 			Alerts []fleet.Alert `json:"alerts"`
 		}{h, x.Health, heard, outlook, alerts})
 	}

@@ -22,7 +22,7 @@ func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result,
 		return nil
 	}
 	states, err := notify.Deliver(ctx, notify.Options{
-		Memory: r.Memory, Alerts: r.Alerts, Now: r.At, Open: r.Open, Unwritten: r.Unwritten, Unsaid: r.Unsaid,
+		Memory: r.Memory, Alerts: r.Alerts, Now: r.At, Open: r.Open, Unwritten: r.Unwritten, SyslogErr: r.SyslogErr,
 		RepeatAfter: conf.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(conf).Together(),
 		Wait: func(ctx context.Context, attempt int) error {
 			select {

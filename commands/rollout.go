@@ -25,7 +25,7 @@ const installDir = "/opt/cis490"
 // (a demo) nothing keeps this machine up to date, and nothing is said of it.
 func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *rollout.Controller {
 	return rollout.Open(rollout.Options{
-		Releases: back.Releases, Heard: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
+		Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
 		Known: func() (map[ident.Host]rollout.Report, error) { return told(back) },
 		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),

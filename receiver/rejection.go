@@ -21,20 +21,20 @@ const (
 // Rejection is a request that was refused: the first of its kind in an hour, or
 // (Repeats) how many more of them there were.
 type Rejection struct {
-	V       int             `json:"v"`
-	At      time.Time       `json:"at"`
-	Host    ident.Host      `json:"host,omitempty"` // empty: no host of the roster
-	Proven  bool            `json:"proven"`         // the certificate's chain is valid
-	Route   Route           `json:"route"`
-	Status  int             `json:"status"`
-	Kind    wire.Kind       `json:"kind"`
-	Detail  string          `json:"detail,omitempty"`
-	Episode ident.EpisodeID `json:"episode,omitempty"`
-	Commit  ident.Commit    `json:"commit,omitempty"`
-	Count   uint64          `json:"count"`
-	First   time.Time       `json:"first"`
-	Last    time.Time       `json:"last"`
-	Repeats bool            `json:"repeats,omitempty"`
+	V        int             `json:"v"`
+	At       time.Time       `json:"at"`
+	Host     ident.Host      `json:"host,omitempty"` // empty: no host of the roster
+	Verified bool            `json:"proven"`         // the certificate chain is valid
+	Route    Route           `json:"route"`
+	Status   int             `json:"status"`
+	Kind     wire.Kind       `json:"kind"`
+	Detail   string          `json:"detail,omitempty"`
+	Episode  ident.EpisodeID `json:"episode,omitempty"`
+	Commit   ident.Commit    `json:"commit,omitempty"`
+	Count    uint64          `json:"count"`
+	First    time.Time       `json:"first"`
+	Last     time.Time       `json:"last"`
+	Repeats  bool            `json:"repeats,omitempty"`
 }
 
 // Permanent reports whether sending the same request again could not help.

@@ -159,7 +159,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		Source: fleet.Source{Backend: back, Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
 		Limits: fleet.LimitsOf(c),
 		Now:    r.Clock.Now(), Known: registry(labchecks.Checks(labchecks.Options{})), Receiver: r.rows(p),
-		Tell: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
+		Syslog: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
 		Spare: local.Folder(p.fs, rxSpare),
 	})
 	r.w.book.ran(res)
@@ -170,7 +170,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		return err
 	}
 	_, err = notify.Deliver(p.ctx, notify.Options{
-		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, Unsaid: res.Unsaid, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
+		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, SyslogErr: res.SyslogErr, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
 		if r.w.away.Load() {

@@ -297,7 +297,7 @@ func (r *Receiver) oldest() (rel.Published, error) {
 // releases is what serve offers.
 func (r *Receiver) releases(p *Proc, log *slog.Logger) *rollout.Controller {
 	return rollout.Open(rollout.Options{
-		Releases: r.backend(p, log).Releases, Heard: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
+		Releases: r.backend(p, log).Releases, SilentAfter: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
 		Known: func() (map[ident.Host]rollout.Report, error) {
 			all := map[ident.Host]rollout.Report{}
 			book, err := contacts.Read(local.Folder(p.fs, rxData))

@@ -217,13 +217,23 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	if err := r.check(d, false); err != nil {
 		t.Error(err)
 	}
-	got, err = archive.Run(t.Context(), archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(-time.Hour)})
+	got, err = archive.Run(
+		t.Context(),
+		archive.Options{
+			FS:      d,
+			Backend: local.Open(local.Options{FS: d, Dir: data}),
+			To:      target,
+			Limit:   1 << 20,
+			Before:  time.Now().Add(-time.Hour),
+		},
+	)
 	if err != nil || got.Episodes != 0 {
 		t.Errorf("young ones: %+v, %v", got, err)
 	}
 	// Serve has another digest than the copy: it lets go of nothing.
 	k := episodes[0]
-	if done, _, err := r.s.Archive(k.Host, map[ident.EpisodeID]ident.Digest{k.Episode: digest(episodes[1]), "01ARZ3NDEKTSV4RRFFQ69G5FA9": digest(k)}); err != nil || len(done) > 0 {
+	if done, _, err := r.s.Archive(k.Host, map[ident.EpisodeID]ident.Digest{k.Episode: digest(episodes[1]), "01ARZ3NDEKTSV4RRFFQ69G5FA9": digest(k)}); err != nil ||
+		len(done) > 0 {
 		t.Errorf("archived %v, %v", done, err)
 	}
 	if err := r.check(d, false); err != nil {
@@ -231,7 +241,10 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := archive.Run(cancelled, archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(err, context.Canceled) {
+	if _, err := archive.Run(cancelled, archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(
+		err,
+		context.Canceled,
+	) {
 		t.Errorf("cancelled: %v", err)
 	}
 }

@@ -147,7 +147,12 @@ func TestRestore_RefusesAConfigThatLooksElsewhere(t *testing.T) {
 		write(t, from, precious)
 		conf := map[string]string{"data_dir": places(to).Data, "operator_file": places(to).Operator, "dir": places(to).Authority}
 		text := func() string {
-			return fmt.Sprintf("public_url = \"https://r:1\"\ndata_dir = %q\noperator_file = %q\n[authority]\ndir = %q\n", conf["data_dir"], conf["operator_file"], conf["dir"])
+			return fmt.Sprintf(
+				"public_url = \"https://r:1\"\ndata_dir = %q\noperator_file = %q\n[authority]\ndir = %q\n",
+				conf["data_dir"],
+				conf["operator_file"],
+				conf["dir"],
+			)
 		}
 		good := text()
 		conf[key] = "/srv/elsewhere"
@@ -155,7 +160,8 @@ func TestRestore_RefusesAConfigThatLooksElsewhere(t *testing.T) {
 		write(t, to, map[string]string{"etc/receiver.toml": "of the new machine", "data/store_id": "mine", "authority/ca.key": "mine"})
 		before := tree(t, to)
 		_, err := backup.Restore(save(t, from), places(to))
-		if err == nil || !strings.Contains(err.Error(), key+` = "/srv/elsewhere"`) || fault.CodeOf(err) != fault.Config || fault.FixOf(err) == "" {
+		if err == nil || !strings.Contains(err.Error(), key+` = "/srv/elsewhere"`) || fault.CodeOf(err) != fault.Config ||
+			fault.FixOf(err) == "" {
 			t.Errorf("%s: %v", key, err)
 		}
 		if diff := cmp.Diff(before, tree(t, to)); diff != "" {

@@ -30,7 +30,16 @@ func healthy(t *testing.T, serve map[string]string) checks.Options {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.DefaultReceiver()
-	c.DataDir, c.Authority.Dir, c.Operator, c.Limits.DiskReserve = filepath.Join(dir, "data"), filepath.Join(dir, "authority"), filepath.Join(dir, "operator"), 1
+	c.DataDir, c.Authority.Dir, c.Operator, c.Limits.DiskReserve = filepath.Join(
+		dir,
+		"data",
+	), filepath.Join(
+		dir,
+		"authority",
+	), filepath.Join(
+		dir,
+		"operator",
+	), 1
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, ok := serve[r.URL.Path]
 		if !ok {
@@ -41,7 +50,12 @@ func healthy(t *testing.T, serve map[string]string) checks.Options {
 	}))
 	t.Cleanup(s.Close)
 	c.PublicURL, c.Authority.URL = s.URL, s.URL
-	o := checks.Options{Config: c, Build: version.Info{Version: "1", Commit: "0123456789abcdef0123456789abcdef01234567"}, Now: func() time.Time { return now }, Client: s.Client()}
+	o := checks.Options{
+		Config: c,
+		Build:  version.Info{Version: "1", Commit: "0123456789abcdef0123456789abcdef01234567"},
+		Now:    func() time.Time { return now },
+		Client: s.Client(),
+	}
 	ca, err := pki.NewCA(now)
 	if err != nil {
 		t.Fatal(err)
@@ -66,7 +80,12 @@ func healthy(t *testing.T, serve map[string]string) checks.Options {
 		write(t, tarball(o, i), "body", 0o640)
 	}
 	o.Config.Notify.HeartbeatURL, o.Config.Notify.WebhookURL = "https://beat.example/secret", "https://hook.example/secret"
-	write(t, filepath.Join(o.Config.DataDir, "notify.json"), `{"heartbeat":{"last_success":"2026-03-01T11:59:00Z"},"webhook":{"last_success":"2026-03-01T11:59:00Z"}}`, 0o640)
+	write(
+		t,
+		filepath.Join(o.Config.DataDir, "notify.json"),
+		`{"heartbeat":{"last_success":"2026-03-01T11:59:00Z"},"webhook":{"last_success":"2026-03-01T11:59:00Z"}}`,
+		0o640,
+	)
 	return o
 }
 
@@ -210,7 +229,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			c.spoil(t, &o, serve)
 			var got []string
 			for _, r := range check.Run(t.Context(), checks.Checks(o)) {
-				if r.Status != check.Pass && r.ID != "clock.synced" && (r.ID != "releases.signed" && r.ID != "release.published" || name == "broken config") && !strings.HasPrefix(r.ID, "units.") && !strings.HasPrefix(r.ID, "timers.") {
+				if r.Status != check.Pass && r.ID != "clock.synced" &&
+					(r.ID != "releases.signed" && r.ID != "release.published" || name == "broken config") &&
+					!strings.HasPrefix(r.ID, "units.") &&
+					!strings.HasPrefix(r.ID, "timers.") {
 					got = append(got, fmt.Sprintf("%s:%s", r.ID, r.Status))
 				}
 				if strings.Contains(r.Detail, "secret") {

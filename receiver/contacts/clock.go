@@ -8,7 +8,7 @@ import (
 )
 
 // Bridge moves every time in the book that the receiver's clock gave it, so that it fits
-// a reading of that clock, and reports whether it had to. A Book does so by itself; a
+// a reading of that clock, and reports whether it had to. A Recorder does so by itself; a
 // reader does it for the time since the file was written.
 func (c *Contacts) Bridge(now clock.Reading) bool {
 	line := &c.Receiver.Clock
@@ -50,10 +50,10 @@ func (c *Contacts) move(s clock.Shift) {
 		compared.At = s.Move(compared.At)
 		r.Compared = &compared
 	}
-	knocks := func(all []Knock) []Knock {
-		return moved(all, func(k *Knock) { k.At, k.Since = s.Move(k.At), s.Move(k.Since) })
+	failures := func(all []AuthFailure) []AuthFailure {
+		return moved(all, func(k *AuthFailure) { k.At, k.Since = s.Move(k.At), s.Move(k.Since) })
 	}
-	c.Strangers = knocks(c.Strangers)
+	c.UnknownClients = failures(c.UnknownClients)
 	hosts := make(map[ident.Host]*Contact, len(c.Hosts))
 	for name, old := range c.Hosts {
 		h := *old
@@ -68,7 +68,7 @@ func (c *Contacts) move(s clock.Shift) {
 			refused.At = s.Move(refused.At)
 			h.LastRefused = &refused
 		}
-		h.Proven, h.Claims = knocks(h.Proven), knocks(h.Claims)
+		h.Verified, h.Unverified = failures(h.Verified), failures(h.Unverified)
 		hosts[name] = &h
 	}
 	c.Hosts = hosts

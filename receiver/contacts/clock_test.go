@@ -21,7 +21,7 @@ type pi struct {
 	t   *testing.T
 	dir string
 	r   clock.Reading
-	b   *Book
+	b   *Recorder
 }
 
 func newPi(t *testing.T) *pi {
@@ -31,7 +31,13 @@ func newPi(t *testing.T) *pi {
 }
 
 func (p *pi) start() {
-	p.b = Open(Options{Docs: local.Open(local.Options{FS: disk.OS{}, Dir: p.dir}).Docs, Clock: func() clock.Reading { return p.r }, Log: slog.New(slog.DiscardHandler)})
+	p.b = Open(
+		Options{
+			Docs:  local.Open(local.Options{FS: disk.OS{}, Dir: p.dir}).Docs,
+			Clock: func() clock.Reading { return p.r },
+			Log:   slog.New(slog.DiscardHandler),
+		},
+	)
 	p.b.Ready(true)
 }
 
@@ -125,7 +131,7 @@ func TestBook_ClockAheadForOneBoot(t *testing.T) {
 		if b := c.Hosts["lab-01"].Boots[0]; b.Last.After(p.r.Wall) {
 			t.Errorf("heard at %s, in the future", b.Last)
 		}
-		j := p.b.Jumped()
+		j := p.b.LastJump()
 		if (j.By + 8*time.Hour).Abs() > time.Second {
 			t.Errorf("noted as a jump: %+v", j)
 		}

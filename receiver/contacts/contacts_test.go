@@ -23,7 +23,13 @@ import (
 )
 
 func options(dir string) contacts.Options {
-	return contacts.Options{Docs: backend(dir).Docs, Rejections: backend(dir).Rejections, Version: "1", Now: time.Now, Log: slog.New(slog.DiscardHandler)}
+	return contacts.Options{
+		Docs:       backend(dir).Docs,
+		Rejections: backend(dir).Rejections,
+		Version:    "1",
+		Now:        time.Now,
+		Log:        slog.New(slog.DiscardHandler),
+	}
 }
 
 func read(t *testing.T, dir string) contacts.Contacts {
@@ -70,7 +76,7 @@ func TestBook_OutagesCoverStopsAndKills(t *testing.T) {
 	})
 }
 
-func save(t *testing.T, b *contacts.Book) {
+func save(t *testing.T, b *contacts.Recorder) {
 	t.Helper()
 	if err := b.Save(); err != nil {
 		t.Fatal(err)
@@ -82,8 +88,8 @@ func TestBook_StaysBounded(t *testing.T) {
 	b := contacts.Open(options(dir))
 	p := wire.NewProblem(wire.CertExpired, "%s", strings.Repeat("x\x1b[31m", 1000))
 	for i := range 1000 {
-		b.Stranger(fmt.Sprintf("name-%d", i), "192.0.2.1", p)
-		b.Knock("lab-a", i%2 == 0, "192.0.2.1", wire.NewProblem(wire.Kind(fmt.Sprintf("kind-%d", i)), ""))
+		b.UnknownClient(fmt.Sprintf("name-%d", i), "192.0.2.1", p)
+		b.AuthFailed("lab-a", i%2 == 0, "192.0.2.1", wire.NewProblem(wire.Kind(fmt.Sprintf("kind-%d", i)), ""))
 		b.Ping("lab-a", wire.Ping{BootID: fmt.Sprintf("boot-%d", i), Version: strings.Repeat("v", 9999), Failing: make([]string, 999)})
 	}
 	save(t, b)
@@ -93,8 +99,8 @@ func TestBook_StaysBounded(t *testing.T) {
 	}
 	c := read(t, dir)
 	k := c.Hosts["lab-a"]
-	if c.StrangerCount != 1000 || k.Boots[len(k.Boots)-1].ID != "boot-999" || strings.Contains(c.Strangers[0].Detail, "\x1b") {
-		t.Errorf("%d strangers, boots %v, detail %q", c.StrangerCount, k.Boots, c.Strangers[0].Detail)
+	if c.UnknownClientCount != 1000 || k.Boots[len(k.Boots)-1].ID != "boot-999" || strings.Contains(c.UnknownClients[0].Detail, "\x1b") {
+		t.Errorf("%d strangers, boots %v, detail %q", c.UnknownClientCount, k.Boots, c.UnknownClients[0].Detail)
 	}
 }
 
@@ -137,7 +143,7 @@ func TestBook_BrokenFileBeginsAnew(t *testing.T) {
 func TestRefusals_BoundedUnderALoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
-		r, err := contacts.OpenRefusals(options(dir))
+		r, err := contacts.OpenRejections(options(dir))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -146,7 +152,16 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 		go func() { done <- r.Run(ctx) }()
 		const week = 7 * 24 * 3600
 		for range week {
-			r.Note(receiver.Rejection{Host: "lab-a", Proven: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Detail: strings.Repeat("d", 999)})
+			r.Note(
+				receiver.Rejection{
+					Host:     "lab-a",
+					Verified: true,
+					Route:    receiver.RouteEpisode,
+					Status:   412,
+					Kind:     wire.Gated,
+					Detail:   strings.Repeat("d", 999),
+				},
+			)
 			time.Sleep(time.Second)
 		}
 		cancel()
@@ -173,13 +188,13 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 	})
 }
 
-// Refusals of very many kinds do not fill the disk: the older half of the file goes,
+// Rejections of very many kinds do not fill the disk: the older half of the file goes,
 // and each of the newest is still told.
 func TestRefusals_FileIsBounded(t *testing.T) {
 	dir, now := t.TempDir(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	o := options(dir)
 	o.Now = func() time.Time { return now }
-	r, err := contacts.OpenRefusals(o)
+	r, err := contacts.OpenRejections(o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +202,15 @@ func TestRefusals_FileIsBounded(t *testing.T) {
 	largest := int64(0)
 	for range hours {
 		for i := range hosts {
-			r.Note(receiver.Rejection{Host: ident.Host(fmt.Sprintf("lab-%d", i)), Route: receiver.RoutePing, Status: 401, Kind: wire.BadBearer, Detail: strings.Repeat("d", 200)})
+			r.Note(
+				receiver.Rejection{
+					Host:   ident.Host(fmt.Sprintf("lab-%d", i)),
+					Route:  receiver.RoutePing,
+					Status: 401,
+					Kind:   wire.BadBearer,
+					Detail: strings.Repeat("d", 200),
+				},
+			)
 		}
 		now = now.Add(time.Hour)
 		if err := r.Flush(false); err != nil {
@@ -220,15 +243,15 @@ func TestBook_ForgedNames(t *testing.T) {
 	b := contacts.Open(options(dir))
 	p := wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
 	for i := range 100_000 {
-		b.Stranger(fmt.Sprintf("made-up-%d", i), "192.0.2.1", p)
+		b.UnknownClient(fmt.Sprintf("made-up-%d", i), "192.0.2.1", p)
 	}
 	save(t, b)
 	fi, err := os.Stat(filepath.Join(dir, receiver.ContactsDoc))
 	if err != nil || fi.Size() > 16<<10 {
 		t.Errorf("size %d, %v", fi.Size(), err)
 	}
-	if c := read(t, dir); c.StrangerCount != 100_000 || len(c.Strangers) != 20 || len(c.Hosts) != 0 {
-		t.Errorf("%d strangers told of %d, %d hosts", len(c.Strangers), c.StrangerCount, len(c.Hosts))
+	if c := read(t, dir); c.UnknownClientCount != 100_000 || len(c.UnknownClients) != 20 || len(c.Hosts) != 0 {
+		t.Errorf("%d strangers told of %d, %d hosts", len(c.UnknownClients), c.UnknownClientCount, len(c.Hosts))
 	}
 }
 
@@ -239,7 +262,10 @@ func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
 		dir := t.TempDir()
 		s := contacts.NewSnapshots(backend(dir).Docs)
 		row := `{"id":"a.b","status":"pass","detail":"` + strings.Repeat(letter, 500) + `"},`
-		body := `{"schema":"cis490.doctor/1","checks":[` + strings.Repeat(row, min(wire.MaxSnapshot/len(row)-1, check.MaxRows)-1) + row[:len(row)-1] + `]}`
+		body := `{"schema":"cis490.doctor/1","checks":[` + strings.Repeat(
+			row,
+			min(wire.MaxSnapshot/len(row)-1, check.MaxRows)-1,
+		) + row[:len(row)-1] + `]}`
 		var want check.Report
 		if err := wire.Decode([]byte(body), &want); err != nil {
 			t.Fatal(err)
@@ -258,7 +284,8 @@ func TestSnapshots_AsLargeAsTheyMayBe(t *testing.T) {
 			t.Fatal(err)
 		}
 		var all strings.Builder
-		if err := write(&all); err != nil || !strings.HasPrefix(all.String(), `{"hosts":[{"host":"lab-01"`) || strings.Contains(all.String(), "unreadable") {
+		if err := write(&all); err != nil || !strings.HasPrefix(all.String(), `{"hosts":[{"host":"lab-01"`) ||
+			strings.Contains(all.String(), "unreadable") {
 			t.Errorf("%q: it is not among all hosts': %v", letter, err)
 		}
 	}

@@ -22,7 +22,11 @@ type aggregate struct {
 // FuzzReport: whatever a host sends is refused, or the document of all hosts stays
 // one that a strict reader takes.
 func FuzzReport(f *testing.F) {
-	f.Add([]byte(`{"schema":"cis490.doctor/1","host":"\u202e","at":"2026-01-01T00:00:00+02:00","checks":[{"id":"a.b","status":"pass","detail":"<\u0000\ud800"}]}`))
+	f.Add(
+		[]byte(
+			`{"schema":"cis490.doctor/1","host":"\u202e","at":"2026-01-01T00:00:00+02:00","checks":[{"id":"a.b","status":"pass","detail":"<\u0000\ud800"}]}`,
+		),
+	)
 	f.Add([]byte(`{"x":` + strings.Repeat("[", 15) + strings.Repeat("]", 15) + `}`))
 	f.Add([]byte("{\"host\":\"\xff\"}"))
 	dir := f.TempDir()
@@ -84,7 +88,8 @@ func TestSnapshots_OfAnOlderReceiver(t *testing.T) {
 		if err := os.WriteFile(filepath.Join(dir, receiver.HealthReports, "lab-01.json"), []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, all := list(t, s); len(all.Hosts) != 1 || all.Hosts[0].Host != "lab-02" || len(all.Unreadable) != 1 || all.Unreadable[0] != "lab-01" {
+		if _, all := list(t, s); len(all.Hosts) != 1 || all.Hosts[0].Host != "lab-02" || len(all.Unreadable) != 1 ||
+			all.Unreadable[0] != "lab-01" {
 			t.Errorf("%s: %+v", name, all)
 		}
 	}

@@ -3,7 +3,7 @@
 // was refused) and host-health/ (each host's last snapshots). serve writes
 // them; fleet-check and doctor read them.
 //
-// All of it is bounded: in hosts by the roster, in knocks and strangers by a
+// All of it is bounded: in hosts by the roster, in failures and strangers by a
 // few each, in refusals by counting repeats. On a crash contacts.json is whole
 // but may be a few seconds old, and counts of the running hour may be lost;
 // no episode depends on them. A name that only the sender vouches for is kept
@@ -25,13 +25,13 @@ import (
 
 // What the file is bounded by.
 const (
-	maxHosts     = 10_000
-	maxKnocks    = 5
-	maxStrangers = 20
-	maxBoots     = 4
-	maxOutages   = 50
-	maxJumps     = 20
-	maxFile      = 64 << 20
+	maxHosts          = 10_000
+	maxAuthFailures   = 5
+	maxUnknownClients = 20
+	maxBoots          = 4
+	maxOutages        = 50
+	maxJumps          = 20
+	maxFile           = 64 << 20
 )
 
 // Contacts is contacts.json.
@@ -41,9 +41,9 @@ type Contacts struct {
 	BeganAt   time.Time               `json:"began_at,omitzero"` // what was before is not known
 	Receiver  Receiver                `json:"receiver"`
 	Hosts     map[ident.Host]*Contact `json:"hosts"`
-	// Strangers are the last requests whose sender is no host of the roster.
-	Strangers     []Knock `json:"strangers,omitempty"`
-	StrangerCount uint64  `json:"stranger_count,omitempty"`
+	// UnknownClients are the last requests whose sender is no host of the roster.
+	UnknownClients     []AuthFailure `json:"strangers,omitempty"`
+	UnknownClientCount uint64        `json:"stranger_count,omitempty"`
 }
 
 // Receiver says since when serve runs, and when it could not take episodes.
@@ -55,7 +55,7 @@ type Receiver struct {
 	// included, oldest first. The running one has no end.
 	Outages []Span `json:"outages,omitempty"`
 	// Compared is the last full comparison of rows and files.
-	Compared *Compared `json:"compared,omitempty"`
+	Compared *receiver.Comparison `json:"compared,omitempty"`
 	// Clock is how the times in the book lie along the receiver's clock, and Jumps are
 	// the last jumps of that clock that the book was moved by, latest last.
 	Clock clock.Line `json:"clock,omitzero"`
@@ -66,16 +66,6 @@ type Receiver struct {
 type Jump struct {
 	At time.Time     `json:"at"` // by the clock from then on
 	By time.Duration `json:"by_ns"`
-}
-
-// Compared is what a full comparison of rows and files found.
-type Compared struct {
-	At       time.Time `json:"at"`
-	Rows     int       `json:"rows"`
-	Files    int       `json:"files"`
-	Repaired int       `json:"repaired"`        // files that lacked their row and have it now
-	NoFile   int       `json:"no_file"`         // rows whose tarball is gone
-	First    string    `json:"first,omitempty"` // one of those, as HOST/EPISODE
 }
 
 // Span is a time from one moment to another.
@@ -115,9 +105,9 @@ type Contact struct {
 	Serial           string    `json:"serial,omitempty"`
 
 	// Knocks are refused contacts, latest last: Proven by a valid chain, or
-	// Claims of anyone who knows the host's name.
-	Proven []Knock `json:"knocks,omitempty"`
-	Claims []Knock `json:"claims,omitempty"`
+	// Unverified of anyone who knows the host's name.
+	Verified   []AuthFailure `json:"knocks,omitempty"`
+	Unverified []AuthFailure `json:"claims,omitempty"`
 }
 
 // Boot is one boot id under which a host was heard.
@@ -135,14 +125,14 @@ type Refused struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Knock is a contact whose identity was refused. Repeats of the same kind are
+// AuthFailure is a contact whose identity was refused. Repeats of the same kind are
 // one knock, counted.
-type Knock struct {
+type AuthFailure struct {
 	At     time.Time `json:"at"` // of the last one
 	Since  time.Time `json:"since"`
 	Count  uint64    `json:"count"`
 	Kind   wire.Kind `json:"kind"`
-	Claim  string    `json:"claim,omitempty"` // of strangers: the name that was given
+	Name   string    `json:"claim,omitempty"` // of strangers: the name that was given
 	From   string    `json:"from,omitempty"`
 	Detail string    `json:"detail,omitempty"`
 }

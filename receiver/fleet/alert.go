@@ -77,7 +77,7 @@ func readState(alerts receiver.Log[Alert], from time.Time) (State, error) {
 }
 
 func (s *State) add(a Alert) {
-	s.turn(a.Hour)
+	s.startHour(a.Hour)
 	switch a.State {
 	case opening:
 		s.more = a.More
@@ -99,7 +99,7 @@ func (s *State) add(a Alert) {
 }
 
 // turn begins an hour: what has not fired is forgotten.
-func (s *State) turn(hour time.Time) {
+func (s *State) startHour(hour time.Time) {
 	if s.hour.Equal(hour) {
 		return
 	}
@@ -131,7 +131,7 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 	now = now.UTC()
 	hour := now.Truncate(time.Hour)
 	begun := s.hour.Equal(hour) && s.more == 0
-	s.turn(hour)
+	s.startHour(hour)
 	before := s.held()
 	var rows []Alert
 	there := map[Key]bool{}

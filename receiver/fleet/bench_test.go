@@ -29,7 +29,14 @@ func BenchmarkRun(b *testing.B) {
 			w := bufio.NewWriter(f)
 			const digest = "0123456789012345678901234567890123456789012345678901234567890123"
 			put := func(at time.Time, i int) {
-				_, _ = fmt.Fprintf(w, `{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":%q,"size":4096,"commit":%q}`+"\n", at.Format(time.RFC3339Nano), i%2000, digest, digest[:40])
+				_, _ = fmt.Fprintf(
+					w,
+					`{"v":1,"received_at":%q,"host":"lab-%04d","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":%q,"size":4096,"commit":%q}`+"\n",
+					at.Format(time.RFC3339Nano),
+					i%2000,
+					digest,
+					digest[:40],
+				)
 			}
 			for i := range history {
 				put(ago(25*time.Hour+time.Duration(history-i)*time.Second), i)
@@ -45,7 +52,11 @@ func BenchmarkRun(b *testing.B) {
 			}
 			book := contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{}}
 			for i := range 2000 {
-				book.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{LastPing: ago(time.Minute), LastContact: ago(time.Minute), LastAccepted: ago(time.Minute)}
+				book.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{
+					LastPing:     ago(time.Minute),
+					LastContact:  ago(time.Minute),
+					LastAccepted: ago(time.Minute),
+				}
 			}
 			c, err := json.Marshal(book)
 			if err != nil {

@@ -232,7 +232,8 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	// What checks say of the mount point means nothing.
 	rows = []check.Row{{ID: "rows.files", Status: check.Pass}, {ID: "disk.reserve", Status: check.Fail}}
 	r := run(5)
-	if got := symptoms(r.Open); got != "@receiver data-broken firing, @receiver index-broken firing, lab-01 silent firing" || r.Open[0].Fix != fixVanished {
+	if got := symptoms(r.Open); got != "@receiver data-broken firing, @receiver index-broken firing, lab-01 silent firing" ||
+		r.Open[0].Fix != fixVanished {
 		t.Errorf("open: %s, %q", got, r.Open[0].Fix)
 	}
 	if got := s.heard(); got != "@receiver data-broken firing" {
@@ -285,7 +286,8 @@ func TestRun_AlertsRotated(t *testing.T) {
 			s.write(local.IndexFile, shipped+row("lab-01", at(3)))
 			s.must(at(5))
 			got := s.heard()
-			if !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") || strings.Contains(got, "lab-09") {
+			if !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") ||
+				strings.Contains(got, "lab-09") {
 				t.Errorf("told %q", got)
 			}
 			s.write(local.IndexFile, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
@@ -336,9 +338,12 @@ func TestRun_ContactsOfHosts(t *testing.T) {
 		"it tried earlier": {50 * time.Minute, "lab-01 silent firing"},
 	} {
 		s := newScene(t)
-		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{
-			"lab-01": {LastAccepted: ago(40 * time.Minute), LastFailed: ago(c.failed)},
-		}})
+		s.json(
+			receiver.ContactsDoc,
+			contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{
+				"lab-01": {LastAccepted: ago(40 * time.Minute), LastFailed: ago(c.failed)},
+			}},
+		)
 		if got := symptoms(s.must(now).Open); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -392,7 +397,7 @@ func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 	ending := active(26 * day)
 	ending.CertExpires = now.Add(day)
 	h := &Host{Roster: ending, Accepted: ago(time.Minute), Version: "1", Offered: "2"}
-	h.Heard = Contact{At: ago(time.Minute), Any: ago(time.Minute)}
+	h.Contact = Contact{At: ago(time.Minute), Any: ago(time.Minute)}
 	for _, status := range []check.Status{check.Pass, check.Fail} {
 		f := facts(h)
 		f.Seen = map[Key]time.Time{{Host: "lab-01", Symptom: StaleVersion}: ago(2 * day)}
@@ -409,7 +414,10 @@ func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 		want := map[string]string{CertExpiring: "on the lab host: fix cert.expiry", StaleVersion: forHost(fixNoUpdates, "lab-01")}
 		want[CertExpiring] = forHost(want[CertExpiring], "lab-01")
 		if status == check.Fail {
-			want = map[string]string{CertExpiring: "on the receiver: mend authority.reachable", StaleVersion: "on the receiver: mend releases.signed"}
+			want = map[string]string{
+				CertExpiring: "on the receiver: mend authority.reachable",
+				StaleVersion: "on the receiver: mend releases.signed",
+			}
 		}
 		if diff := cmp.Diff(want, fixes); diff != "" {
 			t.Errorf("%s: %s", status, diff)
@@ -428,7 +436,7 @@ func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 		f := facts(&Host{Roster: active(2 * time.Hour)})
 		f.Receiver = []check.Row{{ID: "receiver.ready", Status: c.status}}
 		if c.heard {
-			f.book.WrittenAt = ago(time.Minute)
+			f.contacts.WrittenAt = ago(time.Minute)
 		}
 		found, _ := Judge(f)
 		if len(found) != c.want {
@@ -441,7 +449,7 @@ func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 func TestJudge_AReceiverThatOpenedLate(t *testing.T) {
 	for began, want := range map[time.Duration]int{time.Minute: 0, 2 * time.Hour: 1} {
 		f := facts(&Host{Roster: active(3 * time.Hour)})
-		f.book.WrittenAt, f.book.BeganAt = ago(time.Minute), ago(began)
+		f.contacts.WrittenAt, f.contacts.BeganAt = ago(time.Minute), ago(began)
 		if found, _ := Judge(f); len(found) != want {
 			t.Errorf("open for %s: found %v", began, found)
 		}
@@ -469,9 +477,13 @@ func TestJudge_TheClockJumpedPastCertificates(t *testing.T) {
 			if i < c.expired {
 				r.CertExpires = ago(10 * day)
 			}
-			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{Roster: r, Accepted: ago(20 * time.Minute), Heard: Contact{At: ago(20 * time.Minute)}}
+			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{
+				Roster:   r,
+				Accepted: ago(20 * time.Minute),
+				Contact:  Contact{At: ago(20 * time.Minute)},
+			}
 		}
-		f.book.Receiver.Jumps = []contacts.Jump{{At: ago(time.Minute), By: c.by}}
+		f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(time.Minute), By: c.by}}
 		var got []string
 		found, _ := Judge(f)
 		for _, x := range found {
@@ -487,9 +499,9 @@ func TestJudge_TheClockJumpedPastCertificates(t *testing.T) {
 func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
-	r, err := s.run(now, func(o *Options) { o.Tell = func(Alert) error { return unix.ECONNREFUSED } })
-	if err == nil || r.Unsaid == nil || s.rows() != "10 lab-01 silent firing" {
-		t.Errorf("%v, unsaid %v, rows %q", err, r.Unsaid, s.rows())
+	r, err := s.run(now, func(o *Options) { o.Syslog = func(Alert) error { return unix.ECONNREFUSED } })
+	if err == nil || r.SyslogErr == nil || s.rows() != "10 lab-01 silent firing" {
+		t.Errorf("%v, unsaid %v, rows %q", err, r.SyslogErr, s.rows())
 	}
 }
 

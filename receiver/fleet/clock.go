@@ -12,7 +12,7 @@ import (
 )
 
 // past returns the time of a fact that another file than the contacts has.
-func (f *Facts) past(t time.Time) time.Time { return f.book.Receiver.Past(t, f.Now) }
+func (f *Facts) past(t time.Time) time.Time { return f.contacts.Receiver.Past(t, f.Now) }
 
 // bridge moves the times of the last run so that they fit the clock's present reading.
 func (l *Last) bridge(now clock.Reading) {
@@ -60,7 +60,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 		x.Reason.Text = "most hosts agree on another time than the receiver"
 		return x, true
 	}
-	jumps := f.book.Receiver.Jumps
+	jumps := f.contacts.Receiver.Jumps
 	if n := f.overtake(); n > 0 {
 		x.Detail = fmt.Sprintf("it jumped forward by %s, past the end of %d hosts' certificates", machine.HumanDuration(f.overtook), n)
 		x.Reason.Text = "most hosts' certificates expired when the receiver's clock jumped"
@@ -86,7 +86,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 // jumped, and returns of how many.
 func (f *Facts) overtake() (n int) {
 	by, active := time.Duration(0), 0
-	for _, j := range f.book.Receiver.Jumps {
+	for _, j := range f.contacts.Receiver.Jumps {
 		if f.Now.Sub(j.At) <= f.Limits.Lookback {
 			by += j.By
 		}
@@ -122,8 +122,8 @@ func (f *Facts) overtaken(h *Host) bool {
 func (f *Facts) hostsOffset() (time.Duration, int) {
 	var all []time.Duration
 	for _, h := range f.Hosts {
-		if !h.Heard.At.IsZero() && f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
-			all = append(all, h.Heard.Offset)
+		if !h.Contact.At.IsZero() && f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() {
+			all = append(all, h.Contact.Offset)
 		}
 	}
 	slices.Sort(all)

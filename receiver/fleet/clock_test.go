@@ -32,7 +32,7 @@ type rx struct {
 	synced check.Status
 	up     bool // serve runs
 	minute int
-	book   *contacts.Book
+	book   *contacts.Recorder
 	index  receiver.Log[receiver.Entry]
 	on     map[ident.Host]bool
 	offset map[ident.Host]time.Duration // of a host's clock, from the true time
@@ -52,7 +52,9 @@ func newRx(t *testing.T, hosts int) *rx {
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%d", i+1))
 		x.on[h], x.quiet[h] = true, 0
-		b, _ := json.Marshal(roster.Event{At: ago(1000 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)})
+		b, _ := json.Marshal(
+			roster.Event{At: ago(1000 * time.Hour), Host: h, Event: roster.Enrolled, Serial: "1", Expires: now.Add(1e4 * time.Hour)},
+		)
 		events = append(events, string(b)+"\n")
 	}
 	x.write(local.RosterFile, strings.Join(events, ""))
@@ -285,8 +287,12 @@ func TestClock_HostsAreNotBlamed(t *testing.T) {
 // TestFacts_QuietCountsNoOutageTwice: outages may have a stretch in common.
 func TestFacts_QuietCountsNoOutageTwice(t *testing.T) {
 	f := facts(nil)
-	f.Away = []contacts.Span{{From: ago(40 * time.Minute), To: ago(20 * time.Minute)}, {From: ago(90 * time.Minute), To: ago(30 * time.Minute)}, {From: ago(25 * time.Minute), To: ago(24 * time.Minute)}}
-	if got := f.quiet(ago(time.Hour)); got != 20*time.Minute {
+	f.Away = []contacts.Span{
+		{From: ago(40 * time.Minute), To: ago(20 * time.Minute)},
+		{From: ago(90 * time.Minute), To: ago(30 * time.Minute)},
+		{From: ago(25 * time.Minute), To: ago(24 * time.Minute)},
+	}
+	if got := f.silentFor(ago(time.Hour)); got != 20*time.Minute {
 		t.Errorf("quiet for %v, want 20 min", got)
 	}
 }
@@ -312,7 +318,7 @@ func TestClock_RefusalsOfAWrongTime(t *testing.T) {
 	x.pass(6, func() {})
 	x.book.RefusedPut("lab-1", wire.NewProblem(wire.Gated, "not in the list"))
 	x.json(local.RejectionsFile, receiver.Rejection{
-		V: 1, At: x.r.Wall, Host: "lab-1", Proven: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1, First: x.r.Wall, Last: x.r.Wall,
+		V: 1, At: x.r.Wall, Host: "lab-1", Verified: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1, First: x.r.Wall, Last: x.r.Wall,
 	})
 	x.set(0)
 	x.well(60, "right")

@@ -116,10 +116,10 @@ func (f *Facts) lasting(symptom string) time.Duration {
 
 // silent: took an episode within the lookback, none for longer than allowed.
 func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.quiet(h.sign(h.Heard.Back)) <= f.Limits.SilentAfter {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.silentFor(h.lastActivity(h.Contact.Back)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
-	r := f.why(h, h.Accepted)
+	r := f.silenceReason(h, h.Accepted)
 	return Finding{
 		Since: h.Accepted, Reason: r, Quiet: r.Code == reasonLeft,
 		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted)),
@@ -132,14 +132,14 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	since := later(h.Accepted, h.Roster.EnrolledAt)
-	if f.Now.Sub(since) <= f.Limits.Lookback || f.quiet(h.sign(since)) <= f.Limits.SilentAfter {
+	if f.Now.Sub(since) <= f.Limits.Lookback || f.silentFor(h.lastActivity(since)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	detail := fmt.Sprintf("no episode for more than %s", machine.HumanDuration(f.Limits.Lookback))
 	if !h.Accepted.IsZero() {
 		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted))
 	}
-	r := f.why(h, since)
+	r := f.silenceReason(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
 		r.Fix = fixGone
 	}
@@ -155,16 +155,16 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	switch h.Roster.State {
 	case roster.Active:
-		if f.quiet(later(h.sign(h.Roster.EnrolledAt), f.book.BeganAt)) <= f.Limits.NeverReported || f.neverOpened() {
+		if f.silentFor(later(h.lastActivity(h.Roster.EnrolledAt), f.contacts.BeganAt)) <= f.Limits.NeverReported || f.neverOpened() {
 			return Finding{}, false
 		}
 		return Finding{
-			Since: h.Roster.EnrolledAt, Reason: f.why(h, h.Roster.EnrolledAt),
+			Since: h.Roster.EnrolledAt, Reason: f.silenceReason(h, h.Roster.EnrolledAt),
 			Detail: fmt.Sprintf("enrolled at %s, no episode since", stamp(h.Roster.EnrolledAt)),
 		}, true
 	case roster.Pending:
 		ran := h.Roster.TokenExpires
-		if ran.IsZero() || f.quiet(ran) <= f.Limits.NeverReported {
+		if ran.IsZero() || f.silentFor(ran) <= f.Limits.NeverReported {
 			return Finding{}, false
 		}
 		return Finding{
@@ -179,7 +179,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // contacts before.
 func (f *Facts) neverOpened() bool {
 	_, fails := f.fails("receiver.ready")
-	return fails && f.book.WrittenAt.IsZero()
+	return fails && f.contacts.WrittenAt.IsZero()
 }
 
 // fatalOnly: sends, and every PUT is refused for good; until one is taken.
@@ -196,7 +196,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	firing = firing && held.Firing && !h.Accepted.After(held.Since)
 	if firing {
 		since = held.Since
-	} else if f.Now.Sub(r.At) > f.Limits.Lookback || f.quiet(h.sign(time.Time{})) <= f.Limits.SilentAfter {
+	} else if f.Now.Sub(r.At) > f.Limits.Lookback || f.silentFor(h.lastActivity(time.Time{})) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	return Finding{
@@ -220,8 +220,8 @@ func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // doctorFailing: a hard check fails, by the newest of ping and snapshot.
 func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	ids, at := h.failing(f)
-	if len(ids) == 0 && !h.Heard.At.Before(h.Snapshot.At) && f.speaks(name, DoctorFailing, h.Heard.At) {
-		ids, at = h.Heard.Failing, h.Heard.At
+	if len(ids) == 0 && !h.Contact.At.Before(h.Snapshot.At) && f.hasFreshPing(name, DoctorFailing, h.Contact.At) {
+		ids, at = h.Contact.Failing, h.Contact.At
 	}
 	if len(ids) == 0 {
 		return Finding{}, false
@@ -235,7 +235,7 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 // speaks tells whether what a host said at a time counts for a symptom: while it
 // is fresh, and, where the symptom fires, until the host says otherwise or was
 // silent for the whole lookback. A fault is not over because its host fell silent.
-func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
+func (f *Facts) hasFreshPing(name ident.Host, symptom string, at time.Time) bool {
 	most := f.Limits.Fresh()
 	if f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
 		most = f.Limits.Lookback
@@ -246,10 +246,10 @@ func (f *Facts) speaks(name ident.Host, symptom string, at time.Time) bool {
 // failing returns the ids of hard checks that failed last, if that is recent
 // enough to speak for now.
 func (h *Host) failing(f *Facts) ([]string, time.Time) {
-	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() && !h.Heard.At.Before(h.Snapshot.At) {
-		return h.Heard.Failing, h.Heard.At
+	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() && !h.Contact.At.Before(h.Snapshot.At) {
+		return h.Contact.Failing, h.Contact.At
 	}
-	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Heard.At) {
+	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Contact.At) {
 		return slices.DeleteFunc(slices.Clone(h.Snapshot.Failing), func(id string) bool { return f.skewed && id == offsetCheck }), h.Snapshot.At
 	}
 	return nil, time.Time{}
@@ -260,7 +260,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	if h.Roster == nil || h.Roster.State != roster.Active || h.Roster.CertExpires.IsZero() {
 		return Finding{}, false
 	}
-	heard := later(h.Heard.At, h.Knock.At)
+	heard := later(h.Contact.At, h.AuthFailure.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
 	if !h.Roster.Ending(f.Now) || f.Now.Sub(heard) > f.Limits.Lookback {
 		return Finding{}, false
@@ -271,13 +271,13 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.HumanDuration(-left))
 	}
-	return Finding{Detail: detail, Reason: f.unless("authority.reachable", r)}, true
+	return Finding{Detail: detail, Reason: f.orReceiverFault("authority.reachable", r)}, true
 }
 
 // backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
-	g, n := h.Growth, h.Heard.Waiting
-	if g.Since.IsZero() || !f.speaks(name, BacklogGrowing, h.Heard.At) || f.quiet(later(g.Since, h.Failed)) < f.Limits.trend() ||
+	g, n := h.Growth, h.Contact.Waiting
+	if g.Since.IsZero() || !f.hasFreshPing(name, BacklogGrowing, h.Contact.At) || f.silentFor(later(g.Since, h.Failed)) < f.Limits.trend() ||
 		n-g.Waiting < 10 || 2*n < 3*g.Waiting {
 		return Finding{}, false
 	}

@@ -48,7 +48,13 @@ func testChecks() (all []check.Check) {
 }
 
 func active(enrolled time.Duration) *roster.Host {
-	return &roster.Host{Name: "lab-01", State: roster.Active, EnrolledAt: ago(enrolled), CertIssued: ago(10 * 24 * time.Hour), CertExpires: now.Add(20 * 24 * time.Hour)}
+	return &roster.Host{
+		Name:        "lab-01",
+		State:       roster.Active,
+		EnrolledAt:  ago(enrolled),
+		CertIssued:  ago(10 * 24 * time.Hour),
+		CertExpires: now.Add(20 * 24 * time.Hour),
+	}
 }
 
 func refused(at time.Duration, k wire.Kind) Refusal {
@@ -79,25 +85,25 @@ func TestJudge_Edges(t *testing.T) {
 		"receiver down before it":         {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(3 * time.Hour), To: ago(2 * time.Hour)}}, "silent/nothing"},
 		"receiver was off for three days": {Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []contacts.Span{{From: ago(3 * day), To: ago(5 * time.Minute)}}, ""},
 
-		"alive, nothing recorded": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute)}}, nil, "silent/not-recording"},
-		"alive, all waits":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping"},
-		"alive, all held":         {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Held: 3}}, nil, "silent/gated"},
-		"alive, clock off":        {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock"},
-		"alive, a check fails":    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check"},
-		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
-		"alive, refused code":     {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "no"}}, nil, "silent/gated"},
-		"back for a minute":       {Host{Accepted: ago(9 * time.Hour), Heard: Contact{At: ago(time.Minute), Back: ago(time.Minute)}}, nil, ""},
-		"back for 31 minutes":     {Host{Accepted: ago(9 * time.Hour), Heard: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording"},
-		"left":                    {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
-		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Heard: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
+		"alive, nothing recorded": {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute)}}, nil, "silent/not-recording"},
+		"alive, all waits":        {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping"},
+		"alive, all held":         {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Held: 3}}, nil, "silent/gated"},
+		"alive, clock off":        {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock"},
+		"alive, a check fails":    {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check"},
+		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
+		"alive, refused code":     {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "no"}}, nil, "silent/gated"},
+		"back for a minute":       {Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(time.Minute)}}, nil, ""},
+		"back for 31 minutes":     {Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording"},
+		"left":                    {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
+		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Contact: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
 		"certificate expired, knocked": {
-			Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}},
+			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}},
 			nil,
 			"silent/certificate-expired",
 		},
-		"bad bearer":                      {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/bad-token"},
-		"a forged knock explains nothing": {Host{Accepted: ago(time.Hour), Knock: Knock{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing"},
-		"heard after the knock":           {Host{Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, Knock: Knock{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/not-recording"},
+		"bad bearer":                      {Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/bad-token"},
+		"a forged knock explains nothing": {Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing"},
+		"heard after the knock":           {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, AuthFailure: AuthFailure{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/not-recording"},
 		"expired by the roster":           {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)}, nil, "silent/certificate-expired"},
 
 		"refused since it shipped 31 minutes ago": {Host{Accepted: ago(31 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated silent/gated"},
@@ -112,21 +118,21 @@ func TestJudge_Edges(t *testing.T) {
 
 		"enrolled 59:59 ago":    {Host{Roster: active(seconds(59, 59))}, nil, ""},
 		"enrolled 60:01 ago":    {Host{Roster: active(seconds(60, 1))}, nil, "never-reported/nothing"},
-		"enrolled, pings":       {Host{Roster: active(2 * time.Hour), Heard: Contact{At: ago(time.Minute)}}, nil, "never-reported/not-recording"},
+		"enrolled, pings":       {Host{Roster: active(2 * time.Hour), Contact: Contact{At: ago(time.Minute)}}, nil, "never-reported/not-recording"},
 		"token at hand":         {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, nil, ""},
 		"token ran out 59 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(59 * time.Minute)}}, nil, ""},
 		"token ran out 61 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(61 * time.Minute)}}, nil, "never-reported/token-unused"},
 		"its token was revoked": {Host{Roster: &roster.Host{State: roster.Pending}}, nil, ""},
 
-		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
+		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
 		// Each certificate is judged by its own life, whatever cert_life is today.
-		"a year's certificate": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(315 * day), CertExpires: now.Add(50 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
-		"a three days' one":    {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(2 * day), CertIssued: ago(2 * day), CertExpires: now.Add(day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
-		"time enough":          {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute)}}, nil, ""},
+		"a year's certificate": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(315 * day), CertExpires: now.Add(50 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
+		"a three days' one":    {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(2 * day), CertIssued: ago(2 * day), CertExpires: now.Add(day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, ""},
+		"time enough":          {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, ""},
 
-		"outbox grew":            {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
-		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
-		"grew by a little":       {Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
+		"outbox grew":            {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
+		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
+		"grew by a little":       {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
 		"rebooted":               {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(8 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, ""},
 		"token tried by a thief": {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(time.Hour)}}, nil, "token-misused/token-stolen"},
 		"that was long ago":      {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(25 * time.Hour)}}, nil, ""},
@@ -183,14 +189,14 @@ func TestJudge_FatalOnlyHolds(t *testing.T) {
 // TestJudge_FailingChecksMustLast: what passes by itself between two runs is no
 // alert; what fired goes on at once.
 func TestJudge_FailingChecksMustLast(t *testing.T) {
-	h := &Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Failing: []string{"un.known", "disk.reserve"}}}
+	h := &Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Failing: []string{"un.known", "disk.reserve"}}}
 	f := facts(h)
 	found, seen := Judge(f)
 	if len(found) != 0 || len(seen) != 1 {
 		t.Fatalf("at once: %+v, %v", found, seen)
 	}
 	f.Seen, f.Now = seen, now.Add(5*time.Minute)
-	h.Heard.At = f.Now
+	h.Contact.At = f.Now
 	found, _ = Judge(f)
 	if len(found) != 1 || found[0].Fix != "on lab-01: fix disk.reserve" || !found[0].Since.Equal(now) {
 		t.Fatalf("later: %+v", found)
@@ -199,7 +205,7 @@ func TestJudge_FailingChecksMustLast(t *testing.T) {
 	if found, _ = Judge(f); len(found) != 1 {
 		t.Errorf("a firing one stopped as its sighting was forgotten: %+v", found)
 	}
-	h.Snapshot, h.Heard = Snapshot{At: f.Now, Failing: nil}, Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}
+	h.Snapshot, h.Contact = Snapshot{At: f.Now, Failing: nil}, Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}
 	if found, _ = Judge(f); len(found) != 0 {
 		t.Errorf("a newer snapshot without failures does not count: %+v", found)
 	}
@@ -222,7 +228,7 @@ func TestJudge_AFaultIsNotOverAsItsHostFellSilent(t *testing.T) {
 	} {
 		f := facts(&Host{
 			Accepted: ago(c.said), Version: "1", Offered: "2", Growth: Growth{ago(c.said + 2*time.Hour), 5},
-			Heard: Contact{At: ago(c.said), Any: ago(c.said), Waiting: 30, Failing: []string{"disk.reserve"}},
+			Contact: Contact{At: ago(c.said), Any: ago(c.said), Waiting: 30, Failing: []string{"disk.reserve"}},
 		})
 		f.Seen, f.Held = map[Key]time.Time{}, map[Key]Entry{}
 		for _, symptom := range []string{DoctorFailing, StaleVersion, BacklogGrowing} {
@@ -247,10 +253,10 @@ func TestJudge_BlockedCodeHasAnotherFix(t *testing.T) {
 	blocked := refused(time.Minute, wire.Gated)
 	blocked.Blocked = true
 	for name, h := range map[string]*Host{
-		"runs it":     {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "blocked", Blocked: true}},
+		"runs it":     {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "blocked", Blocked: true}},
 		"sent it":     {Accepted: ago(time.Hour), Refused: blocked},
-		"its doctor":  {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Hour), Gated: "blocked", Blocked: true}, Snapshot: Snapshot{At: ago(time.Minute), Failing: []string{"gate.commit"}}},
-		"not blocked": {Accepted: ago(time.Hour), Heard: Contact{At: ago(time.Minute), Gated: "unknown"}},
+		"its doctor":  {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Hour), Gated: "blocked", Blocked: true}, Snapshot: Snapshot{At: ago(time.Minute), Failing: []string{"gate.commit"}}},
+		"not blocked": {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "unknown"}},
 	} {
 		found, _ := Judge(facts(h))
 		if len(found) == 0 {
@@ -276,14 +282,22 @@ func TestJudge_TheReceiverItself(t *testing.T) {
 	}
 	f.Seen = map[Key]time.Time{{Host: Receiver, Symptom: DoctorFailing}: ago(time.Hour)}
 	for i := range 3 {
-		f.Hosts[ident.Host(fmt.Sprintf("lab-1%d", i))] = &Host{Accepted: ago(time.Minute), Heard: Contact{At: ago(time.Minute), Offset: time.Hour}}
+		f.Hosts[ident.Host(fmt.Sprintf("lab-1%d", i))] = &Host{
+			Accepted: ago(time.Minute),
+			Contact:  Contact{At: ago(time.Minute), Offset: time.Hour},
+		}
 	}
 	found, _ := Judge(f)
 	var got []string
 	for _, x := range found {
 		got = append(got, x.Host+" "+x.Symptom+": "+x.Fix)
 	}
-	want := []string{"@receiver clock: on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'", "@receiver disk-low: free", "@receiver doctor-failing: look", "@receiver index-broken: chown"}
+	want := []string{
+		"@receiver clock: on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
+		"@receiver disk-low: free",
+		"@receiver doctor-failing: look",
+		"@receiver index-broken: chown",
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

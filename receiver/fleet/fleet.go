@@ -35,7 +35,7 @@ type Facts struct {
 	Unread   bool  // facts of all hosts are missing, as a file could not be read
 	Lost     bool  // the data folder cannot be used at all, so that the receiver's checks of it mean nothing
 	Broken   error // why the data folder could not be read, or not be written
-	book     contacts.Contacts
+	contacts contacts.Contacts
 	skewed   bool          // it is the receiver's clock that is wrong, and not its hosts'
 	overtook time.Duration // by how much that clock jumped past the certificates of most hosts
 }
@@ -70,23 +70,23 @@ func (l Limits) trend() time.Duration { return 2 * l.SilentAfter }
 
 // Host is what is known of one host. A zero time is "never, as far as is known".
 type Host struct {
-	Roster   *roster.Host // nil: the roster does not have it
-	Accepted time.Time    // last time an episode was taken
-	Stored   bool         // episodes of it are kept
-	Stamped  time.Time    // last taken with a commit
-	Bare     time.Time    // last PUT without one
-	Refused  Refusal      // the last PUT that was refused for good
-	Since    time.Time    // of the first such PUT after Accepted
-	Failed   time.Time    // the last PUT that the receiver could not take through its own fault
-	Heard    Contact
-	Knock    Knock // the last contact that was refused
-	Snapshot Snapshot
-	Boots    []contacts.Boot // the last few boot ids that it was heard under
-	Growth   Growth
-	Version  string       // that it runs, as it says
-	Offered  string       // that it should run; empty: none is offered
-	Update   *wire.Update // how its updates stand, as it says
-	Unread   bool         // facts of this host are missing
+	Roster      *roster.Host // nil: the roster does not have it
+	Accepted    time.Time    // last time an episode was taken
+	Stored      bool         // episodes of it are kept
+	Stamped     time.Time    // last taken with a commit
+	Bare        time.Time    // last PUT without one
+	Refused     Refusal      // the last PUT that was refused for good
+	Since       time.Time    // of the first such PUT after Accepted
+	Failed      time.Time    // the last PUT that the receiver could not take through its own fault
+	Contact     Contact
+	AuthFailure AuthFailure // the last contact that was refused
+	Snapshot    Snapshot
+	Boots       []contacts.Boot // the last few boot ids that it was heard under
+	Growth      Growth
+	Version     string       // that it runs, as it says
+	Offered     string       // that it should run; empty: none is offered
+	Update      *wire.Update // how its updates stand, as it says
+	Unread      bool         // facts of this host are missing
 }
 
 // Refusal is a PUT that was answered 4xx; 408 and 429 are none.
@@ -114,9 +114,9 @@ type Contact struct {
 	Failing []string // ids of failing hard checks
 }
 
-// Knock is a contact that was refused. Only one whose chain is valid may explain
+// AuthFailure is a contact that was refused. Only one whose chain is valid may explain
 // a host's silence; any other is a claim.
-type Knock struct {
+type AuthFailure struct {
 	At     time.Time
 	Kind   string
 	Detail string
@@ -161,11 +161,13 @@ func (f Finding) Key() Key { return Key{Host: f.Host, Symptom: f.Symptom} }
 
 // sign returns the last time at which the host shipped, or would have if the receiver
 // could have taken it, and not before a time.
-func (h *Host) sign(since time.Time) time.Time { return later(later(h.Accepted, h.Failed), since) }
+func (h *Host) lastActivity(since time.Time) time.Time {
+	return later(later(h.Accepted, h.Failed), since)
+}
 
 // quiet returns how long it has been since a time, without the time in which
 // the receiver was not ready.
-func (f *Facts) quiet(since time.Time) time.Duration {
+func (f *Facts) silentFor(since time.Time) time.Duration {
 	d := f.Now.Sub(since)
 	away := slices.SortedFunc(slices.Values(f.Away), func(a, b contacts.Span) int { return a.From.Compare(b.From) })
 	for _, s := range away {

@@ -45,7 +45,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
 	book, err := contacts.Read(s.Docs)
 	book.Bridge(s.reading(now))
-	f.book = book
+	f.contacts = book
 	f.away(book, now)
 	for name, c := range book.Hosts {
 		h := f.host(name)
@@ -55,7 +55,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 		}
 		if s.Gate != nil && !c.LastPing.IsZero() {
 			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {
-				h.Heard.Gated, h.Heard.Blocked = check.Sanitize(v.Reason, 200), v.Blocked
+				h.Contact.Gated, h.Contact.Blocked = check.Sanitize(v.Reason, 200), v.Blocked
 			}
 		}
 	}
@@ -67,7 +67,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 			v, err := s.Gate(ident.Commit(h.Refused.Commit))
 			h.Refused.Blocked = err == nil && v.Blocked
 		}
-		err := h.rest(f, s, name)
+		err := h.readFiles(f, s, name)
 		h.Unread = err != nil
 		errs = append(errs, err)
 	}
@@ -112,10 +112,10 @@ func (f *Facts) roster(v *roster.View) error {
 	return err
 }
 
-// missRoster notes that a roster has lost all its hosts since the last run, which had
+// checkRoster notes that a roster has lost all its hosts since the last run, which had
 // so many: then no host can be told from a stranger, and none is judged. It returns how
 // many the next run is to expect.
-func (f *Facts) missRoster(before int) int {
+func (f *Facts) checkRoster(before int) int {
 	n := 0
 	for _, h := range f.Hosts {
 		if h.Roster != nil {
@@ -158,7 +158,7 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 			continue
 		}
 		at := f.past(r.When())
-		if c := f.book.Hosts[r.Host]; c == nil || c.LastAccepted.IsZero() || at.After(f.book.WrittenAt) {
+		if c := f.contacts.Hosts[r.Host]; c == nil || c.LastAccepted.IsZero() || at.After(f.contacts.WrittenAt) {
 			h.Accepted = later(h.Accepted, at)
 		}
 		if r.Commit == "" {
@@ -176,12 +176,12 @@ func (f *Facts) refused(s Source, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		if r.Host == "" || !r.Proven || r.Route != receiver.RouteEpisode || !receiver.Permanent(r.Status) {
+		if r.Host == "" || !r.Verified || r.Route != receiver.RouteEpisode || !receiver.Permanent(r.Status) {
 			continue
 		}
 		h := f.host(r.Host)
 		r.First, r.Last = f.past(r.First), f.past(r.Last)
-		known := f.book.Hosts[r.Host] != nil && f.book.Hosts[r.Host].LastRefused != nil && !r.Last.After(f.book.WrittenAt)
+		known := f.contacts.Hosts[r.Host] != nil && f.contacts.Hosts[r.Host].LastRefused != nil && !r.Last.After(f.contacts.WrittenAt)
 		switch {
 		case !known && !r.Last.Before(h.Refused.At):
 			h.Refused = Refusal{At: r.Last, Kind: string(r.Kind), Status: r.Status, Commit: string(r.Commit), Detail: r.Detail}
@@ -209,7 +209,7 @@ func (h *Host) contact(c *contacts.Contact) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}
 		h.Since = c.RefusedSince
 	}
-	h.Heard = Contact{
+	h.Contact = Contact{
 		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving, Back: c.BackAt,
 		Offset:  time.Duration(c.ClockOffset * float64(time.Second)),
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
@@ -222,17 +222,17 @@ func (h *Host) contact(c *contacts.Contact) {
 		h.Boots = append(h.Boots, b)
 	}
 	// A knock that is proven counts before any claim.
-	if n := len(c.Proven); n > 0 {
-		k := c.Proven[n-1]
-		h.Knock = Knock{At: k.At, Kind: string(k.Kind), Detail: k.Detail, Valid: true}
-	} else if n := len(c.Claims); n > 0 {
-		k := c.Claims[n-1]
-		h.Knock = Knock{At: k.At, Kind: string(k.Kind), Detail: k.Detail}
+	if n := len(c.Verified); n > 0 {
+		k := c.Verified[n-1]
+		h.AuthFailure = AuthFailure{At: k.At, Kind: string(k.Kind), Detail: k.Detail, Valid: true}
+	} else if n := len(c.Unverified); n > 0 {
+		k := c.Unverified[n-1]
+		h.AuthFailure = AuthFailure{At: k.At, Kind: string(k.Kind), Detail: k.Detail}
 	}
 }
 
 // rest reads what has a file for each host, only where it could matter.
-func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
+func (h *Host) readFiles(f *Facts, s Source, name ident.Host) error {
 	if h.Accepted.IsZero() && !h.Stored {
 		has, err := s.Episodes.HasAny(name)
 		if err != nil {
@@ -240,9 +240,9 @@ func (h *Host) rest(f *Facts, s Source, name ident.Host) error {
 		}
 		h.Stored = has
 	}
-	if f.Now.Sub(h.Heard.At) <= f.Limits.Fresh() {
+	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() {
 		d, err := contacts.StatSnapshot(s.Docs, name)
-		if err != nil || d.Saved.Before(h.Heard.At) {
+		if err != nil || d.Saved.Before(h.Contact.At) {
 			return nil // the ping is newer, or there is none
 		}
 	}

@@ -12,7 +12,7 @@ import (
 // kept returns what fires and was not found, where facts are missing that might
 // show it: a fault is not over because it could not be looked at. It is told as the
 // last run had it.
-func (f *Facts) kept(found []Finding, last []Alert) []Finding {
+func (f *Facts) carriedOver(found []Finding, last []Alert) []Finding {
 	var kept []Finding
 	for _, k := range slices.SortedFunc(maps.Keys(f.Held), func(a, b Key) int {
 		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)

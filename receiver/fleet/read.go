@@ -15,15 +15,15 @@ import (
 
 // past is what a run has read before it judges.
 type past struct {
-	memory Memory
-	last   Last
-	state  State
-	rows   time.Time // of the newest row of alerts.jsonl that is known
-	queue  []Alert   // rows of earlier runs that are not in alerts.jsonl yet
-	facts  *Facts
-	hush   map[receiver.AlertKey]receiver.Silence
-	unread []error // what could not be read
-	unlock func()
+	memory   Memory
+	last     Last
+	state    State
+	rows     time.Time // of the newest row of alerts.jsonl that is known
+	queue    []Alert   // rows of earlier runs that are not in alerts.jsonl yet
+	facts    *Facts
+	silences map[receiver.AlertKey]receiver.Silence
+	unread   []error // what could not be read
+	unlock   func()
 }
 
 // read reads all that a run needs. Only another run, and a user who must not write
@@ -53,7 +53,7 @@ func (o Options) read() (past, error) {
 	broken = errors.Join(broken, err)
 	p.facts, err = Gather(o.Source, o.Now, o.Limits)
 	p.facts.Broken = errors.Join(broken, err)
-	if p.hush, err = silences.Read(o.Silences); err != nil { // then too much is told rather than too little
+	if p.silences, err = silences.Read(o.Silences); err != nil { // then too much is told rather than too little
 		p.unread = append(p.unread, err)
 	}
 	return p, nil

@@ -28,14 +28,14 @@ const skew = 2 * time.Minute
 
 // why explains why nothing was taken from a host since a time; the most certain
 // cause first.
-func (f *Facts) why(h *Host, since time.Time) Reason {
-	c, k := h.Heard, h.Knock
+func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
+	c, k := h.Contact, h.AuthFailure
 	heard := later(c.At, c.Any)
 	alive := f.Now.Sub(c.At) <= f.Limits.Fresh()
 	ids, _ := h.failing(f)
 	switch {
 	case k.Valid && k.At.After(since) && k.At.After(heard):
-		return f.knocked(k)
+		return f.authFailure(k)
 	case h.Refused.At.After(since):
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
@@ -63,7 +63,7 @@ func (f *Facts) why(h *Host, since time.Time) Reason {
 }
 
 // knocked is the reason that a refused contact with a valid chain gives.
-func (f *Facts) knocked(k Knock) Reason {
+func (f *Facts) authFailure(k AuthFailure) Reason {
 	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
 	switch wire.Kind(k.Kind) {
 	case wire.CertExpired:
@@ -123,8 +123,8 @@ func gated(text string, blocked bool) Reason {
 // failing is the reason that failing checks give: the first that is known here.
 func (f *Facts) failing(h *Host, ids []string) Reason {
 	for _, id := range ids {
-		if id == gateCheck && h.Heard.Gated != "" {
-			return h.Heard.gated() // the receiver knows more of it
+		if id == gateCheck && h.Contact.Gated != "" {
+			return h.Contact.gated() // the receiver knows more of it
 		}
 		if c, ok := f.Known(id); ok {
 			return Reason{Code: "failing-check", Text: fmt.Sprintf("online, but a check fails: %s (%s)", c.ID, c.Title), Check: c.ID}
@@ -147,7 +147,7 @@ func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
 
 // unless returns a reason, or where a check of the receiver fails that the host depends
 // on, that one: nothing on the host would mend it.
-func (f *Facts) unless(id string, r Reason) Reason {
+func (f *Facts) orReceiverFault(id string, r Reason) Reason {
 	if row, fails := f.fails(id); fails {
 		return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
 	}

@@ -20,11 +20,11 @@ const (
 
 // tell says each row to syslog. It comes before anything is written: a crash in
 // between repeats lines, it never loses one.
-func (o Options) tell(rows []Alert) error {
+func (o Options) syslog(rows []Alert) error {
 	var errs []error
 	for _, a := range rows {
-		if a.Notify() && o.Tell != nil {
-			errs = append(errs, o.Tell(a))
+		if a.Notify() && o.Syslog != nil {
+			errs = append(errs, o.Syslog(a))
 		}
 	}
 	return errors.Join(errs...)

@@ -50,17 +50,17 @@ type Options struct {
 	// Spare stores what cannot be written to the backend; only the service has one.
 	Spare    receiver.Docs
 	Patience time.Duration     // how long the disk may take to read, and to write; 0: for ever
-	Tell     func(Alert) error // syslog; called before the row is written
+	Syslog   func(Alert) error // syslog; called before the row is written
 	Log      *slog.Logger
 }
 
 // Result is what a run found and wrote.
 type Result struct {
 	Last
-	Rows   []Alert // written, or with DryRun those that would be
-	Memory Memory  // for the delivery, as are the Alerts
-	Alerts receiver.Log[Alert]
-	Unsaid error // why syslog could not be told
+	Rows      []Alert // written, or with DryRun those that would be
+	Memory    Memory  // for the delivery, as are the Alerts
+	Alerts    receiver.Log[Alert]
+	SyslogErr error // why syslog could not be told
 }
 
 // Run gathers, judges, tells and writes, once. A result that was judged is to be
@@ -78,7 +78,7 @@ func Run(o Options) (Result, error) {
 	facts, state := p.facts, p.state
 	next := Last{At: o.Now, Hosts: len(facts.Hosts), Roster: p.last.Roster, Clock: p.last.Clock}
 	if o.Roster != nil {
-		next.Roster = facts.missRoster(p.last.Roster)
+		next.Roster = facts.checkRoster(p.last.Roster)
 	}
 	for _, err := range append([]error{facts.Broken}, p.unread...) {
 		if err != nil {
@@ -90,26 +90,26 @@ func Run(o Options) (Result, error) {
 	facts.Held, facts.Seen = state.Entries, p.last.seen()
 	next.Growth = facts.grow(p.last.Growth)
 	found, seen := Judge(facts)
-	found = append(found, facts.kept(found, p.last.Open)...)
+	found = append(found, facts.carriedOver(found, p.last.Open)...)
 	for k, since := range seen {
 		next.Seen = append(next.Seen, Sight{k.Host, k.Symptom, since})
 	}
 	next.Open = []Alert{}
 	for i, x := range found {
-		found[i].Silenced = p.hush[x.Key()].Covers(state.Entries[x.Key()].began(seen[x.Key()]), o.Now)
+		found[i].Silenced = p.silences[x.Key()].Covers(state.Entries[x.Key()].firstSeen(seen[x.Key()]), o.Now)
 		next.Open = append(next.Open, alertOf(found[i], o.Now))
 	}
 	r := Result{Last: next, Rows: state.Next(o.Now, found), Memory: p.memory, Alerts: o.Alerts}
 	for i, a := range r.Rows {
 		if a.State == Resolved {
 			e := Entry{Firing: true, Began: state.Entries[a.Key()].Began} // until this row
-			r.Rows[i].Silenced = p.hush[a.Key()].Covers(e.began(facts.Seen[a.Key()]), o.Now)
+			r.Rows[i].Silenced = p.silences[a.Key()].Covers(e.firstSeen(facts.Seen[a.Key()]), o.Now)
 		}
 	}
 	if o.DryRun {
 		return r, nil
 	}
-	r.Unsaid = o.tell(r.Rows)
+	r.SyslogErr = o.syslog(r.Rows)
 	kept, err := within(o.Patience, func() (Last, error) { return o.record(p, next, slices.Clone(r.Rows)) }, func(Last) {})
 	if errors.Is(err, errStuck) {
 		r.Memory.Lost = true
@@ -120,7 +120,7 @@ func Run(o Options) (Result, error) {
 		o.Log.Warn("rows of this run wait for the next one", "count", len(kept.Unwritten), "err", err)
 		err = nil
 	}
-	return r, errors.Join(r.Unsaid, err)
+	return r, errors.Join(r.SyslogErr, err)
 }
 
 // grow carries on since when each outbox has not been smaller.
@@ -130,12 +130,12 @@ func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 		maps.Copy(now, before)
 	}
 	for name, h := range f.Hosts {
-		if h.Heard.Waiting == 0 || !f.speaks(name, BacklogGrowing, h.Heard.At) {
+		if h.Contact.Waiting == 0 || !f.hasFreshPing(name, BacklogGrowing, h.Contact.At) {
 			continue
 		}
 		g, ok := before[name]
-		if !ok || h.Heard.Waiting < g.Waiting {
-			g = Growth{f.Now, h.Heard.Waiting}
+		if !ok || h.Contact.Waiting < g.Waiting {
+			g = Growth{f.Now, h.Contact.Waiting}
 		}
 		h.Growth, now[name] = g, g
 	}
@@ -144,7 +144,7 @@ func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 
 // began is when an alert began that was first found at a time: then, where its row
 // had to wait for the next hour, and at the latest with its first row.
-func (e Entry) began(seen time.Time) time.Time {
+func (e Entry) firstSeen(seen time.Time) time.Time {
 	if e.Firing && (seen.IsZero() || e.Began.Before(seen)) {
 		return e.Began
 	}
@@ -164,7 +164,7 @@ func Began(b receiver.Backend) (map[Key]time.Time, error) {
 	open, seen := map[Key]time.Time{}, last.seen()
 	for k, e := range state.Entries {
 		if e.Firing {
-			open[k] = e.began(seen[k])
+			open[k] = e.firstSeen(seen[k])
 		}
 	}
 	for _, a := range last.Open {

@@ -59,7 +59,16 @@ func (s *scene) json(name string, v any) {
 }
 
 func row(host ident.Host, at time.Time) string {
-	b, _ := json.Marshal(receiver.Entry{V: 1, ReceivedAt: at, Host: host, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)), Commit: ident.Commit(strings.Repeat("a", 40))})
+	b, _ := json.Marshal(
+		receiver.Entry{
+			V:          1,
+			ReceivedAt: at,
+			Host:       host,
+			Episode:    "01ARZ3NDEKTSV4RRFFQ69G5FAV",
+			Digest:     ident.Digest(strings.Repeat("ab", 32)),
+			Commit:     ident.Commit(strings.Repeat("a", 40)),
+		},
+	)
 	return string(b) + "\n"
 }
 
@@ -68,7 +77,7 @@ func (s *scene) run(at time.Time, change func(*Options)) (Result, error) {
 	o := Options{
 		Source: Source{Backend: onDisk(s.dir), Roster: local.Roster(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
 		Known: facts(nil).Known, Log: slog.New(slog.DiscardHandler),
-		Tell: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
+		Syslog: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
 	}
 	if change != nil {
 		change(&o)
@@ -149,10 +158,17 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 		t.Run(broken, func(t *testing.T) {
 			s := newScene(t)
 			s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
-			failing := `{"v":1,"received_at":"` + ago(time.Minute).Format(time.RFC3339) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
+			failing := `{"v":1,"received_at":"` + ago(
+				time.Minute,
+			).Format(
+				time.RFC3339,
+			) + `","snapshot":{"checks":[{"id":"disk.reserve","status":"fail","hard":true}]}}`
 			s.write(snapshot, failing)
 			s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now.Add(time.Hour), Hosts: map[ident.Host]*contacts.Contact{"lab-02": {}}})
-			s.json(local.RosterFile, roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)})
+			s.json(
+				local.RosterFile,
+				roster.Event{At: ago(2 * time.Hour), Host: "lab-03", Event: roster.Enrolled, Expires: now.Add(20 * 24 * time.Hour)},
+			)
 			s.must(now.Add(-5 * time.Minute))
 			if got := symptoms(s.must(now).Open); got != "lab-01 silent firing, lab-02 doctor-failing firing, lab-03 never-reported firing" {
 				t.Fatalf("before: %s", got)
@@ -200,8 +216,30 @@ func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {
 func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
 	for status, want := range map[int]string{400: "lab-01 fatal-only firing", 412: "lab-01 fatal-only firing", 408: "", 429: "", 503: "", 507: ""} {
 		s := newScene(t)
-		s.json(local.RejectionsFile, receiver.Rejection{V: 1, At: ago(time.Minute), Host: "lab-01", Proven: true, Route: receiver.RouteEpisode, Status: status, Kind: wire.Gated, Count: 1, First: ago(time.Minute), Last: ago(time.Minute)})
-		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastPing: now, LastRefused: &contacts.Refused{At: ago(time.Minute), Status: status}}}})
+		s.json(
+			local.RejectionsFile,
+			receiver.Rejection{
+				V:        1,
+				At:       ago(time.Minute),
+				Host:     "lab-01",
+				Verified: true,
+				Route:    receiver.RouteEpisode,
+				Status:   status,
+				Kind:     wire.Gated,
+				Count:    1,
+				First:    ago(time.Minute),
+				Last:     ago(time.Minute),
+			},
+		)
+		s.json(
+			receiver.ContactsDoc,
+			contacts.Contacts{
+				WrittenAt: now,
+				Hosts: map[ident.Host]*contacts.Contact{
+					"lab-01": {LastPing: now, LastRefused: &contacts.Refused{At: ago(time.Minute), Status: status}},
+				},
+			},
+		)
 		if got := symptoms(s.must(now).Rows); got != want {
 			t.Errorf("%d: %q, want %q", status, got, want)
 		}
@@ -238,14 +276,17 @@ func TestRun_FatalOnlyHoldsUntilOneIsTaken(t *testing.T) {
 // TestRun_AForgedKnockIsAClaim: whoever knocks under a host's name explains
 // nothing of its silence; a chain that is valid does.
 func TestRun_AForgedKnockIsAClaim(t *testing.T) {
-	knock := []contacts.Knock{{At: ago(time.Minute), Since: ago(time.Minute), Count: 1, Kind: wire.CertExpired, Detail: "forged"}}
+	failure := []contacts.AuthFailure{{At: ago(time.Minute), Since: ago(time.Minute), Count: 1, Kind: wire.CertExpired, Detail: "forged"}}
 	for want, c := range map[string]*contacts.Contact{
-		"nothing":             {Claims: knock},
-		"certificate-expired": {Claims: knock, Proven: knock},
+		"nothing":             {Unverified: failure},
+		"certificate-expired": {Unverified: failure, Verified: failure},
 	} {
 		s := newScene(t)
 		s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
-		s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": c}})
+		s.json(
+			receiver.ContactsDoc,
+			contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": c}},
+		)
 		r := s.must(now)
 		if len(r.Open) != 1 || r.Open[0].Code != want || strings.Contains(r.Open[0].Reason, "forged") == (want == "nothing") {
 			t.Errorf("want %s: %+v", want, r.Open)
@@ -262,7 +303,13 @@ func TestRun_ReceiverAway(t *testing.T) {
 	if got := symptoms(s.must(now).Rows); got != "" {
 		t.Errorf("while it is away: %s", got)
 	}
-	s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true, Outages: []contacts.Span{{From: ago(44 * time.Minute), To: ago(time.Minute)}}}})
+	s.json(
+		receiver.ContactsDoc,
+		contacts.Contacts{
+			WrittenAt: now,
+			Receiver:  contacts.Receiver{Ready: true, Outages: []contacts.Span{{From: ago(44 * time.Minute), To: ago(time.Minute)}}},
+		},
+	)
 	if got := symptoms(s.must(now.Add(time.Minute)).Rows); got != "" {
 		t.Errorf("when it is back: %s", got)
 	}
@@ -313,11 +360,21 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 	s := newScene(t)
 	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)_" // as long as a boot id
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
-	s.json(receiver.ContactsDoc, contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
-		LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
-		Version: evil,
-	}}})
-	s.json("host-health/lab-01.json", contacts.Snapshot{Host: "lab-01", ReceivedAt: now.Add(time.Second), Snapshot: check.Report{Checks: []check.Row{{ID: "i", Status: check.Fail, Fix: "f"}}}})
+	s.json(
+		receiver.ContactsDoc,
+		contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
+			LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
+			Version: evil,
+		}}},
+	)
+	s.json(
+		"host-health/lab-01.json",
+		contacts.Snapshot{
+			Host:       "lab-01",
+			ReceivedAt: now.Add(time.Second),
+			Snapshot:   check.Report{Checks: []check.Row{{ID: "i", Status: check.Fail, Fix: "f"}}},
+		},
+	)
 	s.json(receiver.FleetCheckDoc, Last{At: ago(5 * time.Minute), Seen: []Sight{{"lab-01", DoctorFailing, ago(5 * time.Minute)}}})
 	r := s.must(now)
 	if got := symptoms(r.Rows); got != "lab-01 cloned firing, lab-01 doctor-failing firing, lab-01 silent firing" {

@@ -20,7 +20,7 @@ const rolledBackFor = 24 * time.Hour
 
 // staleVersion: for a day the host is there and does not run what it is offered.
 func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
-	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || !f.speaks(name, StaleVersion, h.Heard.At) {
+	if h.Offered == "" || h.Version == "" || h.Version == h.Offered || !f.hasFreshPing(name, StaleVersion, h.Contact.At) {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-updated", Text: "autoupdate does not run, or fails", Fix: fixNotUpdated}
@@ -40,7 +40,7 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Detail: fmt.Sprintf("runs version %s, is offered %s", check.Sanitize(h.Version, 40), check.Sanitize(h.Offered, 40)),
-		Reason: f.unless("releases.signed", r),
+		Reason: f.orReceiverFault("releases.signed", r),
 	}, true
 }
 

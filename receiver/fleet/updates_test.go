@@ -30,7 +30,7 @@ func TestJudge_Updates(t *testing.T) {
 		"nothing is offered":     {Host{Version: "1", Update: &good}, 2 * day, ""},
 		"behind for 23:59":       {Host{Version: "1", Offered: "2", Update: &good}, day - time.Minute, ""},
 		"behind for a day":       {Host{Version: "1", Offered: "2", Update: &good}, day, "stale-version/not-updated"},
-		"behind, silent":         {Host{Version: "1", Offered: "2", Update: &good, Heard: Contact{At: ago(time.Hour)}}, day, ""},
+		"behind, silent":         {Host{Version: "1", Offered: "2", Update: &good, Contact: Contact{At: ago(time.Hour)}}, day, ""},
 		"nothing keeps it":       {Host{Version: "1", Offered: "2"}, day, "stale-version/no-updates"},
 		"refuses the release":    {Host{Version: "1", Offered: "2", Update: &refused}, day, "stale-version/update-refused"},
 		"a trial that hangs":     {Host{Version: "1", Offered: "2", Update: &trial}, day, "stale-version/trial"},
@@ -39,8 +39,8 @@ func TestJudge_Updates(t *testing.T) {
 		"went back, long ago":    {Host{Version: "1", Update: back(day + time.Minute)}, 0, ""},
 		"went back, then better": {Host{Version: "3", Update: proven}, 0, ""},
 	} {
-		if c.h.Heard.At.IsZero() {
-			c.h.Heard = heard
+		if c.h.Contact.At.IsZero() {
+			c.h.Contact = heard
 		}
 		c.h.Accepted = ago(time.Minute)
 		f := facts(&c.h)
@@ -49,7 +49,8 @@ func TestJudge_Updates(t *testing.T) {
 		var got []string
 		for _, x := range found {
 			got = append(got, x.Symptom+"/"+x.Reason.Code)
-			if x.Fix == "" || strings.Contains(x.Fix, "HOST") || strings.ContainsAny(x.Detail+x.Reason.Text, "\x1b\n") || strings.Contains(x.Fix, "reboot") {
+			if x.Fix == "" || strings.Contains(x.Fix, "HOST") || strings.ContainsAny(x.Detail+x.Reason.Text, "\x1b\n") ||
+				strings.Contains(x.Fix, "reboot") {
 				t.Errorf("%s: %+v", name, x)
 			}
 		}

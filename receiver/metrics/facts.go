@@ -36,7 +36,7 @@ func newFacts(o Options) *facts {
 		{"fleet_check_timestamp_seconds", "When fleet-check last ran.", nil},
 		{"alerts_open", "Open alerts by symptom, without those that nobody is told of.", []string{"symptom"}},
 		{"hosts", "Hosts that were heard at some time.", nil},
-		{"strangers_total", "Refused contacts by no host of the roster.", nil},
+		{"unknown_client_requests_total", "Rejected requests of clients that are not in the roster.", nil},
 		{"host_last_contact_timestamp_seconds", "When the host was last heard.", []string{"host"}},
 		{"host_last_accepted_timestamp_seconds", "When an episode of the host was last taken.", []string{"host"}},
 		{"host_certificate_expiry_timestamp_seconds", "When the certificate ends that the host last came with.", []string{"host"}},
@@ -100,7 +100,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	}
 	book := f.o.Contacts()
 	gauge("hosts", float64(len(book.Hosts)))
-	out <- prometheus.MustNewConstMetric(f.desc["strangers_total"], prometheus.CounterValue, float64(book.StrangerCount))
+	out <- prometheus.MustNewConstMetric(f.desc["unknown_client_requests_total"], prometheus.CounterValue, float64(book.UnknownClientCount))
 	for name, c := range book.Hosts {
 		h := string(name)
 		moment("host_last_contact_timestamp_seconds", c.LastContact, h)

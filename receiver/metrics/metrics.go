@@ -46,13 +46,13 @@ type Options struct {
 
 // Metrics counts what serve does. Its methods may be called from many goroutines.
 type Metrics struct {
-	requests *prometheus.CounterVec
-	seconds  *prometheus.HistogramVec
-	ingest   *prometheus.CounterVec
-	bytes    prometheus.Counter
-	knocks   *prometheus.CounterVec
-	handler  http.Handler
-	kinds    []wire.Kind
+	requests     *prometheus.CounterVec
+	seconds      *prometheus.HistogramVec
+	ingest       *prometheus.CounterVec
+	bytes        prometheus.Counter
+	authFailures *prometheus.CounterVec
+	handler      http.Handler
+	kinds        []wire.Kind
 }
 
 // New returns metrics in a registry of their own.
@@ -60,12 +60,12 @@ func New(o Options) *Metrics {
 	m := &Metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "request_seconds", Help: "How long requests took, their bodies included.",
+			Namespace: namespace, Name: "request_duration_seconds", Help: "How long requests took, their bodies included.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60, 300},
 		}, []string{"route"}),
-		ingest: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_total", Help: "PUTs of episodes by outcome: stored, known already, or the kind of refusal."}, []string{"outcome"}),
-		bytes:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_bytes_total", Help: "Bytes of bodies of PUTs of episodes, as far as they were read."}),
-		knocks: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "knocks_total", Help: "Contacts whose identity was refused, by kind; proven: their certificate's chain is valid."}, []string{"kind", "proven"}),
+		ingest:       prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_total", Help: "PUTs of episodes by outcome: stored, known already, or the kind of refusal."}, []string{"outcome"}),
+		bytes:        prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_bytes_total", Help: "Bytes of bodies of PUTs of episodes, as far as they were read."}),
+		authFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "auth_failures_total", Help: "Requests that were not authenticated, by kind; verified: the certificate chain is valid."}, []string{"kind", "verified"}),
 	}
 	for _, a := range wire.Answers() {
 		m.kinds = append(m.kinds, a.Kind)
@@ -75,7 +75,7 @@ func New(o Options) *Metrics {
 		m.ingest.WithLabelValues(outcome)
 	}
 	r := prometheus.NewRegistry()
-	r.MustRegister(m.requests, m.seconds, m.ingest, m.bytes, m.knocks, newFacts(o),
+	r.MustRegister(m.requests, m.seconds, m.ingest, m.bytes, m.authFailures, newFacts(o),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: errorLog{o.Log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
 	return m
@@ -105,9 +105,9 @@ func (m *Metrics) Ingest(status int, kind wire.Kind, read int64) {
 	m.bytes.Add(float64(read))
 }
 
-// Knock counts a contact whose identity was refused.
-func (m *Metrics) Knock(kind wire.Kind, proven bool) {
-	m.knocks.WithLabelValues(m.known(kind), strconv.FormatBool(proven)).Inc()
+// AuthFailed counts a contact whose identity was refused.
+func (m *Metrics) AuthFailed(kind wire.Kind, verified bool) {
+	m.authFailures.WithLabelValues(m.known(kind), strconv.FormatBool(verified)).Inc()
 }
 
 func (m *Metrics) known(k wire.Kind) string {

@@ -33,7 +33,9 @@ func options() metrics.Options {
 			return fleet.Last{At: at, Open: []fleet.Alert{{Symptom: fleet.Silent}, {Symptom: fleet.Silent}, {Symptom: "made-up"}}}, nil
 		},
 		Contacts: func() contacts.Contacts {
-			return contacts.Contacts{Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastContact: at, LastPing: at, Queue: wire.Queue{Waiting: 4}, Version: `evil"}`}}}
+			return contacts.Contacts{
+				Hosts: map[ident.Host]*contacts.Contact{"lab-01": {LastContact: at, LastPing: at, Queue: wire.Queue{Waiting: 4}, Version: `evil"}`}},
+			}
 		},
 		Log: slog.New(slog.DiscardHandler),
 	}
@@ -56,12 +58,12 @@ func TestMetrics_TellsAndCounts(t *testing.T) {
 	m.Ingest(201, "", 100)
 	m.Ingest(200, "", 0)
 	m.Ingest(412, wire.Gated, 0)
-	m.Knock(wire.CertExpired, true)
+	m.AuthFailed(wire.CertExpired, true)
 	got := scrape(t, m)
 	for _, want := range []string{
 		`cis490_requests_total{code="200",route="GET /v1/x"} 1`, `cis490_requests_total{code="404",route="none"} 1`,
 		`cis490_ingest_total{outcome="stored"} 1`, `cis490_ingest_total{outcome="known"} 1`, `cis490_ingest_total{outcome="gate"} 1`,
-		`cis490_ingest_bytes_total 100`, `cis490_knocks_total{kind="certificate-expired",proven="true"} 1`,
+		`cis490_ingest_bytes_total 100`, `cis490_auth_failures_total{kind="certificate-expired",verified="true"} 1`,
 		`cis490_ready 1`, `cis490_gate_commits 2`, `cis490_disk_free_bytes 9`, `cis490_uploads 3`, `cis490_alerts_open{symptom="silent"} 2`,
 		`cis490_host_last_contact_timestamp_seconds{host="lab-01"} 1.8e+09`, `cis490_host_queue{host="lab-01",state="waiting"} 4`,
 		`cis490_fleet_check_timestamp_seconds 1.8e+09`, `go_goroutines`,
@@ -86,7 +88,7 @@ func TestMetrics_Bounded(t *testing.T) {
 	before := strings.Count(scrape(t, m), "\n")
 	for i := range 10_000 {
 		m.Ingest(400, wire.Kind(fmt.Sprint("kind-", i)), 0)
-		m.Knock(wire.Kind(fmt.Sprint("kind-", i)), i%2 == 0)
+		m.AuthFailed(wire.Kind(fmt.Sprint("kind-", i)), i%2 == 0)
 	}
 	if after := strings.Count(scrape(t, m), "\n"); after > before+5 {
 		t.Errorf("%d lines became %d", before, after)

@@ -143,7 +143,7 @@ func (s *stage) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
 // options are those of a run at a time.
 func (s *stage) options(at time.Time) Options {
 	return Options{
-		Memory: s.memory, Alerts: s.alerts, Now: at, Open: s.open, Unwritten: s.unwritten, Unsaid: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
+		Memory: s.memory, Alerts: s.alerts, Now: at, Open: s.open, Unwritten: s.unwritten, SyslogErr: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
 		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -25,8 +25,8 @@ type Cause struct {
 //
 // When something is told depends on the times of rows alone, so that a repeat
 // after a crash says the same in the same notification.
-func (d *delivery) tell(ctx context.Context, rows []fleet.Alert) error {
-	if err := d.settle(ctx, rows[0].When(), rows); err != nil {
+func (d *delivery) deliver(ctx context.Context, rows []fleet.Alert) error {
+	if err := d.sendDue(ctx, rows[0].When(), rows); err != nil {
 		return err
 	}
 	var later []Message
@@ -49,7 +49,7 @@ func (d *delivery) tell(ctx context.Context, rows []fleet.Alert) error {
 
 // settle tells what was collected for long enough at a time, or has news among
 // these rows, and forgets causes that are quiet.
-func (d *delivery) settle(ctx context.Context, at time.Time, rows []fleet.Alert) error {
+func (d *delivery) sendDue(ctx context.Context, at time.Time, rows []fleet.Alert) error {
 	news := func(a fleet.Alert) bool {
 		return slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() })
 	}
@@ -87,6 +87,6 @@ func (d *delivery) send(ctx context.Context, m Message) error {
 	if err := d.try(ctx, func(ctx context.Context) error { return d.t.Send(ctx, m) }); err != nil {
 		return err
 	}
-	d.note(m)
+	d.markNotified(m)
 	return nil
 }

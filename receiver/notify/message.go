@@ -33,7 +33,7 @@ type Message struct {
 func (d *delivery) messages(rows []fleet.Alert) []Message {
 	var all []Message
 	for _, a := range rows {
-		told, known := d.told(a.Key())
+		told, known := d.lastNotified(a.Key())
 		again := known && a.State == fleet.Firing
 		if a.State == fleet.Resolved && !a.Notify() {
 			d.forget(a.Key()) // it ended unheard, as was wanted
@@ -69,25 +69,25 @@ func (m *Message) finish() {
 	m.Title, m.Text = m.words()
 }
 
-func (d *delivery) told(k fleet.Key) (Told, bool) {
-	i := slices.IndexFunc(d.s.Told, func(t Told) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
+func (d *delivery) lastNotified(k fleet.Key) (Notified, bool) {
+	i := slices.IndexFunc(d.s.Notified, func(t Notified) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
 	if i < 0 {
-		return Told{}, false
+		return Notified{}, false
 	}
-	return d.s.Told[i], true
+	return d.s.Notified[i], true
 }
 
 // forget drops what the target believes of an alert.
 func (d *delivery) forget(k fleet.Key) {
-	d.s.Told = slices.DeleteFunc(d.s.Told, func(t Told) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
+	d.s.Notified = slices.DeleteFunc(d.s.Notified, func(t Notified) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
 }
 
 // note remembers that a message was taken.
-func (d *delivery) note(m Message) {
+func (d *delivery) markNotified(m Message) {
 	for _, a := range m.Alerts {
 		d.forget(a.Key())
 		if m.State == fleet.Firing {
-			d.s.Told = append(d.s.Told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.When()})
+			d.s.Notified = append(d.s.Notified, Notified{a.Host, a.Symptom, a.Code, a.Check, a.Since, a.When()})
 		}
 	}
 }

@@ -57,7 +57,7 @@ type Options struct {
 	Now         time.Time
 	Open        []fleet.Alert // what the run found
 	Unwritten   []fleet.Alert // rows that alerts.jsonl does not have yet
-	Unsaid      error         // why syslog could not be told; nil: it was
+	SyslogErr   error         // why syslog could not be told; nil: it was
 	RepeatAfter time.Duration // a fault that lasts is told again after this
 	Together    time.Duration // what follows for the same cause within this is one notification
 	Wait        func(ctx context.Context, attempt int) error
@@ -69,20 +69,20 @@ var errUndelivered = errors.New("not called, because alerts could not be deliver
 
 // State is what is known of a target.
 type State struct {
-	Cursor  time.Time `json:"cursor,omitzero"` // rows up to this time were told
-	Success time.Time `json:"last_success,omitzero"`
-	Failing time.Time `json:"failing_since,omitzero"`
-	Err     string    `json:"err,omitempty"`
-	GivenUp int       `json:"given_up,omitempty"` // rows that were never told
-	Told    []Told    `json:"told,omitempty"`     // what it believes to be open
-	Causes  []Cause   `json:"causes,omitempty"`   // that were told of lately
+	Cursor   time.Time  `json:"cursor,omitzero"` // rows up to this time were told
+	Success  time.Time  `json:"last_success,omitzero"`
+	Failing  time.Time  `json:"failing_since,omitzero"`
+	Err      string     `json:"err,omitempty"`
+	GivenUp  int        `json:"given_up,omitempty"` // rows that were never told
+	Notified []Notified `json:"told,omitempty"`     // what it believes to be open
+	Causes   []Cause    `json:"causes,omitempty"`   // that were told of lately
 	// Missing is since when nothing names the target. It may be back soon, as when
 	// the file of URLs cannot be read for a moment, and is then owed what it missed.
-	Missing time.Time `json:"missing_since,omitzero"`
+	MissingSince time.Time `json:"missing_since,omitzero"`
 }
 
-// Told is an alert that a target was told of.
-type Told struct {
+// Notified is an alert that a target was told of.
+type Notified struct {
 	Host    string    `json:"host"`
 	Symptom string    `json:"symptom"`
 	Code    string    `json:"reason_code,omitempty"`
@@ -101,7 +101,7 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	past(states, o.Now.UTC())
 	now := map[string]State{}
 	first := slices.DeleteFunc(slices.Clone(targets), func(t Target) bool { return t.Last })
-	undelivered := errors.Join(o.Unsaid, o.each(ctx, first, states, now)) != nil
+	undelivered := errors.Join(o.SyslogErr, o.each(ctx, first, states, now)) != nil
 	for _, t := range targets {
 		if !t.Last {
 			continue
@@ -113,10 +113,10 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	}
 	kept := maps.Clone(now)
 	for name, s := range states {
-		if s.Missing.IsZero() {
-			s.Missing = o.Now.UTC()
+		if s.MissingSince.IsZero() {
+			s.MissingSince = o.Now.UTC()
 		}
-		if _, there := now[name]; !there && o.Now.Sub(s.Missing) <= giveUp {
+		if _, there := now[name]; !there && o.Now.Sub(s.MissingSince) <= giveUp {
 			kept[name] = s
 		}
 	}
@@ -137,7 +137,7 @@ func (o Options) each(ctx context.Context, targets []Target, states, now map[str
 			ctx, cancel := context.WithTimeout(ctx, deadline)
 			defer cancel()
 			d := delivery{o: o, t: t, s: states[t.Name]}
-			d.s.Missing = time.Time{}
+			d.s.MissingSince = time.Time{}
 			failed[i] = d.run(ctx)
 			d.done(failed[i])
 			next[i] = d.s
@@ -174,9 +174,9 @@ func read(m fleet.Memory) (map[string]State, error) {
 // now at the latest. A cursor is a place among the rows, and stays.
 func past(states map[string]State, now time.Time) {
 	for name, s := range states {
-		times := []*time.Time{&s.Success, &s.Failing, &s.Missing}
-		for i := range s.Told {
-			times = append(times, &s.Told[i].At)
+		times := []*time.Time{&s.Success, &s.Failing, &s.MissingSince}
+		for i := range s.Notified {
+			times = append(times, &s.Notified[i].At)
 		}
 		for i := range s.Causes {
 			times = append(times, &s.Causes[i].Since)
@@ -207,42 +207,42 @@ func (d *delivery) run(ctx context.Context) error {
 		for n < len(rows) && rows[n].At.Equal(rows[0].At) {
 			n++
 		}
-		if err := d.tell(ctx, rows[:n]); err != nil {
+		if err := d.deliver(ctx, rows[:n]); err != nil {
 			return err
 		}
 		d.s.Cursor, rows = rows[0].At, rows[n:]
 	}
 	if over := d.over(); len(over) > 0 {
-		if err := d.tell(ctx, over); err != nil {
+		if err := d.deliver(ctx, over); err != nil {
 			return err
 		}
 	}
-	return d.settle(ctx, d.o.Now, nil)
+	return d.sendDue(ctx, d.o.Now, nil)
 }
 
 func (d *delivery) sync(ctx context.Context) error {
 	var open, over []fleet.Alert
 	there := map[fleet.Key]bool{}
-	var told []Told
+	var told []Notified
 	for _, a := range d.o.Open {
 		if a.Notify() {
 			open = append(open, a)
 			there[a.Key()] = true
-			told = append(told, Told{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})
+			told = append(told, Notified{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})
 		}
 	}
-	for _, x := range d.s.Told {
+	for _, x := range d.s.Notified {
 		if !there[fleet.Key{Host: x.Host, Symptom: x.Symptom}] {
 			over = append(over, fleet.Alert{Host: x.Host, Symptom: x.Symptom, Code: x.Code, Since: x.Since})
 		}
 	}
 	if len(open)+len(over) == 0 && !d.t.Always && !d.s.Success.IsZero() && d.s.Failing.IsZero() {
-		d.s.Told = nil
+		d.s.Notified = nil
 		return nil
 	}
 	err := d.try(ctx, func(ctx context.Context) error { return d.t.Sync(ctx, d.o.Now, open, over) })
 	if err == nil {
-		d.s.Told = told
+		d.s.Notified = told
 	}
 	return err
 }

@@ -40,7 +40,17 @@ func newStage(t *testing.T) *stage {
 }
 
 func firing(host, symptom, code string) fleet.Alert {
-	return fleet.Alert{V: 1, Host: host, Symptom: symptom, State: fleet.Firing, Code: code, Reason: "why " + code, Fix: "on " + host + ": fix it", Detail: "d", Since: now}
+	return fleet.Alert{
+		V:       1,
+		Host:    host,
+		Symptom: symptom,
+		State:   fleet.Firing,
+		Code:    code,
+		Reason:  "why " + code,
+		Fix:     "on " + host + ": fix it",
+		Detail:  "d",
+		Since:   now,
+	}
 }
 
 func resolved(host, symptom string) fleet.Alert {

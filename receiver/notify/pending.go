@@ -36,7 +36,7 @@ func (d *delivery) pending() []fleet.Alert {
 	if unread != nil {
 		d.o.Log.Warn("alerts cannot be read; what is open is told", "target", d.t.Name, "err", unread)
 		for _, a := range d.o.Open {
-			if _, told := d.told(a.Key()); !told && !slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() }) {
+			if _, told := d.lastNotified(a.Key()); !told && !slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() }) {
 				rows = append(rows, a)
 			}
 		}
@@ -63,10 +63,10 @@ func (d *delivery) rows() (all []fleet.Alert, err error) {
 // row that says so, as when alerts.jsonl was rotated. Their time is that of what was
 // told, so that a repeat has the same key.
 func (d *delivery) over() (rows []fleet.Alert) {
-	has := func(all []fleet.Alert, t Told) bool {
+	has := func(all []fleet.Alert, t Notified) bool {
 		return slices.ContainsFunc(all, func(a fleet.Alert) bool { return a.Host == t.Host && a.Symptom == t.Symptom })
 	}
-	for _, t := range d.s.Told {
+	for _, t := range d.s.Notified {
 		if has(d.o.Open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
 			continue
 		}

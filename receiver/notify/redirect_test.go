@@ -32,8 +32,11 @@ func TestTargets_ARedirectIsAFailure(t *testing.T) {
 		t.Cleanup(s.Close)
 		st := newStage(t)
 		host := strings.TrimPrefix(s.URL, "http://")
-		lines := fmt.Sprintf("generic://%[1]s/a?disabletls=yes\nntfy://%[1]s/topic?scheme=http\nntfy://%[1]s/topic?scheme=http&disabletlsverification=yes\n"+
-			"gotify://%[1]s/AzyoeNS.D4iJLVa?disabletls=yes\nmattermost://%[1]s/aaaabbbbcccc?disabletls=yes\n", host)
+		lines := fmt.Sprintf(
+			"generic://%[1]s/a?disabletls=yes\nntfy://%[1]s/topic?scheme=http\nntfy://%[1]s/topic?scheme=http&disabletlsverification=yes\n"+
+				"gotify://%[1]s/AzyoeNS.D4iJLVa?disabletls=yes\nmattermost://%[1]s/aaaabbbbcccc?disabletls=yes\n",
+			host,
+		)
 		urls := filepath.Join(st.dir, "urls")
 		if err := os.WriteFile(urls, []byte(lines), 0o600); err != nil {
 			t.Fatal(err)

@@ -31,7 +31,10 @@ func newPeer(t *testing.T) (*peer, string) {
 		b, _ := io.ReadAll(r.Body)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.asked = append(p.asked, fmt.Sprintf("%s %s key=%s auth=%s\n%s", r.Method, r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Authorization"), b))
+		p.asked = append(
+			p.asked,
+			fmt.Sprintf("%s %s key=%s auth=%s\n%s", r.Method, r.URL.Path, r.Header.Get("Idempotency-Key"), r.Header.Get("Authorization"), b),
+		)
 		w.WriteHeader(p.status)
 	}))
 	t.Cleanup(s.Close)
@@ -94,7 +97,8 @@ func TestTargets_WhatEachIsSent(t *testing.T) {
 		t.Errorf("hook: %v %+v", err, m)
 	}
 	var posted []manager
-	if err := json.Unmarshal([]byte(got["/api/v2/alerts"]), &posted); err != nil || len(posted) != 1 || !posted[0].EndsAt.After(now) || posted[0].Labels["alertname"] != "cis490_silent" {
+	if err := json.Unmarshal([]byte(got["/api/v2/alerts"]), &posted); err != nil || len(posted) != 1 || !posted[0].EndsAt.After(now) ||
+		posted[0].Labels["alertname"] != "cis490_silent" {
 		t.Errorf("alertmanager: %v %+v", err, posted)
 	}
 

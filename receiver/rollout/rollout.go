@@ -40,9 +40,9 @@ const maxOwn = 20
 
 // Options describe a rollout.
 type Options struct {
-	Releases receiver.Releases
-	Heard    time.Duration // a host that was silent for longer takes no part
-	Build    version.Info  // of this receiver
+	Releases    receiver.Releases
+	SilentAfter time.Duration // a host that was silent for longer takes no part
+	Build       version.Info  // of this receiver
 	// Own tells how this machine's own updates stand; nil where nothing keeps it
 	// up to date, and a person promotes.
 	Own func() (*wire.Update, error)
@@ -67,16 +67,16 @@ type Report struct {
 type Controller struct {
 	o Options
 
-	mu     sync.Mutex
-	state  state
-	list   []rel.Published // newest first
-	orders []rel.Order
-	seen   string // version of the orders, as they were read
-	hosts  map[ident.Host]Report
-	unread error     // why it is not known yet what was published; nil once it was read
-	deaf   time.Time // until then hosts may be unheard that have something to say
-	last   string    // failure that was logged
-	line   clock.Line
+	mu          sync.Mutex
+	state       state
+	list        []rel.Published // newest first
+	orders      []rel.Order
+	seen        string // version of the orders, as they were read
+	hosts       map[ident.Host]Report
+	unread      error     // why it is not known yet what was published; nil once it was read
+	warmupUntil time.Time // until then hosts may be unheard that have something to say
+	last        string    // failure that was logged
+	line        clock.Line
 }
 
 // state is rollout.json with what only serve needs of it.
@@ -98,7 +98,7 @@ func Open(o Options) *Controller {
 	if o.Known != nil {
 		known, err := o.Known()
 		if err != nil {
-			r.deaf = o.Now().Round(0).Add(allPing)
+			r.warmupUntil = o.Now().Round(0).Add(allPing)
 		}
 		maps.Copy(r.hosts, known)
 	}

@@ -43,7 +43,15 @@ func newRig(t *testing.T, hosts int) *rig {
 	t.Helper()
 	key, _, err := rel.NewKey()
 	must(t, err)
-	r := &rig{t: t, dir: local.ReleasesDir(t.TempDir()), key: key, now: time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC), own: &wire.Update{}, told: map[ident.Host]*wire.Update{}, heard: map[ident.Host]rollout.Report{}}
+	r := &rig{
+		t:     t,
+		dir:   local.ReleasesDir(t.TempDir()),
+		key:   key,
+		now:   time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
+		own:   &wire.Update{},
+		told:  map[ident.Host]*wire.Update{},
+		heard: map[ident.Host]rollout.Report{},
+	}
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%02d", i))
 		r.hosts = append(r.hosts, h)
@@ -57,7 +65,9 @@ func newRig(t *testing.T, hosts int) *rig {
 // open starts the rollout, as each start of serve does.
 func (r *rig) open() {
 	r.r = rollout.Open(rollout.Options{
-		Releases: local.Open(local.Options{FS: disk.OS{}, Dir: filepath.Dir(r.dir)}).Releases, Heard: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
+		Releases: local.Open(
+			local.Options{FS: disk.OS{}, Dir: filepath.Dir(r.dir)},
+		).Releases, SilentAfter: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
 		Own:   func() (*wire.Update, error) { return r.own, nil },
 		Known: func() (map[ident.Host]rollout.Report, error) { return r.heard, r.damaged },
 		Now:   func() time.Time { return r.now }, Clock: r.clock, Log: slog.New(slog.DiscardHandler),

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -62,11 +63,11 @@ func (r *Controller) step() error {
 		if p.Stage == rel.StageWithdrawn {
 			continue
 		}
-		r.hear(p)
-		r.move(p, newest)
+		r.recordTrials(p)
+		r.advance(p, newest)
 		newest = newest && p.Stage == rel.StageWithdrawn
 	}
-	return r.keep(next)
+	return r.save(next)
 }
 
 // bridge keeps a jump of the clock from counting as time that a trial had, and what a
@@ -90,7 +91,7 @@ func (r *Controller) bridge(next *state) {
 		move(&p.Since)
 	}
 	if jumped {
-		r.deaf = shift.Move(r.deaf)
+		r.warmupUntil = shift.Move(r.warmupUntil)
 	}
 }
 
@@ -133,7 +134,7 @@ func (s state) clone() state {
 }
 
 // keep makes the next state durable, and only then the one that counts.
-func (r *Controller) keep(next state) error {
+func (r *Controller) save(next state) error {
 	if reflect.DeepEqual(r.state, next) {
 		return nil // every two seconds
 	}
@@ -178,7 +179,7 @@ func (r *Controller) carryOut(next *state, o rel.Order) {
 	switch o.Verb {
 	case rel.OrderWithdraw:
 		p.Blocked = p.Blocked || o.Block
-		r.to(p, rel.StageWithdrawn, orWord(o.Reason, "ordered by hand"))
+		r.setStage(p, rel.StageWithdrawn, cmp.Or(o.Reason, "ordered by hand"))
 	case rel.OrderPromote:
 		after := map[rel.Stage]rel.Stage{
 			rel.StageReceiver: rel.StageCanary, rel.StageCanary: rel.StageQuarter, rel.StageQuarter: rel.StageAll,
@@ -187,21 +188,21 @@ func (r *Controller) carryOut(next *state, o rel.Order) {
 		case o.Force:
 			p.Blocked = false
 			p.RolledBack = nil
-			r.to(p, rel.StageAll, "forced by hand")
+			r.setStage(p, rel.StageAll, "forced by hand")
 		case ok:
-			r.to(p, stage, "promoted by hand")
+			r.setStage(p, stage, "promoted by hand")
 		}
 	}
 }
 
 func pad(n uint64) string { return fmt.Sprintf("%020d", n) }
 
-func (r *Controller) to(p *rel.Progress, s rel.Stage, reason string) {
+func (r *Controller) setStage(p *rel.Progress, s rel.Stage, reason string) {
 	p.Stage, p.Since, p.Reason = s, r.o.Now().UTC(), reason
 }
 
 // hear notes how the trials of a release ended, as far as hosts have told.
-func (r *Controller) hear(p *rel.Progress) {
+func (r *Controller) recordTrials(p *rel.Progress) {
 	slices.Sort(p.Clean)
 	slices.Sort(p.RolledBack)
 	for h, t := range r.hosts {
@@ -209,20 +210,20 @@ func (r *Controller) hear(p *rel.Progress) {
 			continue
 		}
 		if t.Update.Good.Seq == p.Seq {
-			p.Clean = with(p.Clean, h)
+			p.Clean = insertSorted(p.Clean, h)
 		}
 		for _, b := range t.Update.RolledBack {
 			// What failed before a person forced it through does not count again.
 			forced := p.Reason == "forced by hand" && b.At.Before(p.Since)
 			if b.Seq == p.Seq && !forced {
-				p.RolledBack = with(p.RolledBack, h)
+				p.RolledBack = insertSorted(p.RolledBack, h)
 			}
 		}
 	}
 }
 
 // with returns a sorted list that has the host.
-func with(list []ident.Host, h ident.Host) []ident.Host {
+func insertSorted(list []ident.Host, h ident.Host) []ident.Host {
 	i, found := slices.BinarySearch(list, h)
 	if found {
 		return list
@@ -232,26 +233,26 @@ func with(list []ident.Host, h ident.Host) []ident.Host {
 
 // move takes a release to its next stage when the trials of this one ended well,
 // and withdraws it when they did not.
-func (r *Controller) move(p *rel.Progress, newest bool) {
+func (r *Controller) advance(p *rel.Progress, newest bool) {
 	if why := r.failed(p); why != "" {
-		r.to(p, rel.StageWithdrawn, why)
+		r.setStage(p, rel.StageWithdrawn, why)
 		return
 	}
 	if !newest {
 		return // overtaken: who has it keeps it
 	}
 	if p.Stage == rel.StageReceiver && r.provenHere(p) {
-		r.to(p, rel.StageCanary, "it has proven itself on the receiver")
+		r.setStage(p, rel.StageCanary, "it has proven itself on the receiver")
 	}
 	if p.Stage == rel.StageCanary {
 		if i := slices.IndexFunc(p.Canaries, func(h ident.Host) bool { return slices.Contains(p.Clean, h) }); i >= 0 {
-			r.to(p, rel.StageQuarter, fmt.Sprintf("it has proven itself on the canary %s", p.Canaries[i]))
+			r.setStage(p, rel.StageQuarter, fmt.Sprintf("it has proven itself on the canary %s", p.Canaries[i]))
 		} else {
-			r.choose(p)
+			r.chooseCanary(p)
 		}
 	}
 	if p.Stage == rel.StageQuarter && r.quarterDone(p) {
-		r.to(p, rel.StageAll, "it has proven itself on one host in four")
+		r.setStage(p, rel.StageAll, "it has proven itself on one host in four")
 	}
 }
 
@@ -267,16 +268,16 @@ func (r *Controller) failed(p *rel.Progress) string {
 	}
 	for _, h := range p.RolledBack {
 		if slices.Contains(p.Canaries, h) && (p.Stage == rel.StageCanary || p.Stage == rel.StageReceiver) {
-			return fmt.Sprintf("it failed on the canary %s: %s", h, r.why(h, p.Seq))
+			return fmt.Sprintf("it failed on the canary %s: %s", h, r.rollbackReason(h, p.Seq))
 		}
 	}
 	if n := len(p.RolledBack); n > tolerated {
-		return fmt.Sprintf("it failed on %d hosts, last on %s: %s", n, p.RolledBack[n-1], r.why(p.RolledBack[n-1], p.Seq))
+		return fmt.Sprintf("it failed on %d hosts, last on %s: %s", n, p.RolledBack[n-1], r.rollbackReason(p.RolledBack[n-1], p.Seq))
 	}
 	return ""
 }
 
-func (r *Controller) why(h ident.Host, seq uint64) string {
+func (r *Controller) rollbackReason(h ident.Host, seq uint64) string {
 	if u := r.hosts[h].Update; u != nil {
 		for _, b := range u.RolledBack {
 			if b.Seq == seq {
@@ -306,12 +307,12 @@ func (r *Controller) provenHere(p *rel.Progress) bool {
 
 // choose finds a canary where there is none that can be heard, or the last one had
 // a day and came to no end.
-func (r *Controller) choose(p *rel.Progress) {
+func (r *Controller) chooseCanary(p *rel.Progress) {
 	if len(p.Canaries) >= maxCanaries {
 		return
 	}
 	for _, h := range p.Canaries {
-		if r.o.Now().Sub(r.hosts[h].At) < r.o.Heard && r.o.Now().Sub(p.Since) <= laggard && !r.declines(p, r.hosts[h]) {
+		if r.o.Now().Sub(r.hosts[h].At) < r.o.SilentAfter && r.o.Now().Sub(p.Since) <= laggard && !r.declines(p, r.hosts[h]) {
 			return // it is on trial there
 		}
 	}
@@ -339,7 +340,7 @@ func (r *Controller) declines(p *rel.Progress, t Report) bool {
 // quarterDone tells whether all of the quarter that can be heard have proven the
 // release, or had a day for it.
 func (r *Controller) quarterDone(p *rel.Progress) bool {
-	if r.o.Now().Before(r.deaf) {
+	if r.o.Now().Before(r.warmupUntil) {
 		return false
 	}
 	if r.o.Now().Sub(p.Since) > laggard {
@@ -357,18 +358,11 @@ func (r *Controller) quarterDone(p *rel.Progress) bool {
 // takesPart tells whether a host can be expected to try a release now.
 func (r *Controller) takesPart(p *rel.Progress, t Report) bool {
 	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
-	if i < 0 || t.Update == nil || t.Leaving || r.o.Now().Sub(t.At) >= r.o.Heard {
+	if i < 0 || t.Update == nil || t.Leaving || r.o.Now().Sub(t.At) >= r.o.SilentAfter {
 		return false
 	}
 	_, ok := r.list[i].Manifest.For(t.OS, t.Arch)
 	return ok
-}
-
-func orWord(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
 }
 
 func clip(s string) string { return s[:min(len(s), 300)] }

@@ -57,7 +57,7 @@ func (s *Server) admin(ctx context.Context) error {
 			}
 			if cw.err != nil {
 				s.o.Log.Warn("refused at the admin socket", "path", r.URL.Path, "err", cw.err)
-				s.answerProblem(cw, r, &note{}, problemOf(cw.err))
+				s.answerProblem(cw, r, &request{}, problemOf(cw.err))
 			}
 		}),
 	}

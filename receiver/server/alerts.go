@@ -110,7 +110,7 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 			own = append(own, a.Symptom)
 		}
 	}
-	missing := s.Missing()
+	missing := s.NotReady()
 	return answer(w, http.StatusOK, struct {
 		Ready      bool          `json:"ready"`
 		Missing    []string      `json:"missing,omitempty"`
@@ -166,7 +166,7 @@ func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
 // bridgeSilences corrects the silences that were made while the clock was ahead, so that
 // they last no longer than they were meant to: at the start, and after each jump.
 func (s *Server) bridgeSilences() {
-	jump := s.contacts.Jumped()
+	jump := s.contacts.LastJump()
 	if s.bridged != nil && *s.bridged == jump {
 		return
 	}

@@ -21,13 +21,24 @@ func TestAlerts_Story(t *testing.T) {
 	r := newRig(t)
 	a := r.enrol("lab-a")
 	now := time.Now().UTC()
-	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
+	row, err := json.Marshal(
+		fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)},
+	)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, local.AlertsFile), append(row, '\n'), 0o600))
 	last, err := json.Marshal(fleet.Last{
 		At: now, Open: []fleet.Alert{
 			{V: 1, At: now, Host: "lab-a", Symptom: fleet.Unstamped, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)},
-			{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour), Fix: "on lab-a: x"},
+			{
+				V:       1,
+				At:      now,
+				Host:    "lab-a",
+				Symptom: fleet.Silent,
+				State:   fleet.Firing,
+				Since:   now,
+				Hour:    now.Truncate(time.Hour),
+				Fix:     "on lab-a: x",
+			},
 		},
 		Seen: []fleet.Sight{{Host: "lab-a", Symptom: fleet.Unstamped, Since: now}},
 	})

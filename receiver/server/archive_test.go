@@ -65,7 +65,10 @@ func TestArchive_IsStillKnown(t *testing.T) {
 		put(a, ep1, two, 409)
 		put(a, ep2, "small", 200)
 		body, err := json.Marshal(wire.Reconcile{Episodes: []wire.Pair{
-			{Episode: ep1, Digest: digestOf([]byte(large))}, {Episode: ep2, Digest: digestOf([]byte("small"))}, {Episode: ep2, Digest: digestOf([]byte(large))},
+			{
+				Episode: ep1,
+				Digest:  digestOf([]byte(large)),
+			}, {Episode: ep2, Digest: digestOf([]byte("small"))}, {Episode: ep2, Digest: digestOf([]byte(large))},
 		}})
 		must(t, err)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url(wire.ReconcilePath), strings.NewReader(string(body)))

@@ -20,14 +20,14 @@ const progress = 4 << 10
 type body struct {
 	r     io.Reader
 	rc    *http.ResponseController
-	n     *note
+	n     *request
 	idle  time.Duration
 	set   time.Time // when the deadline was set
 	since int64     // bytes since
 }
 
 func (s *Server) body(w http.ResponseWriter, r *http.Request) *body {
-	b := &body{r: r.Body, rc: http.NewResponseController(w), n: noteOf(r), idle: s.o.Config.Limits.IdleTimeout.D()}
+	b := &body{r: r.Body, rc: http.NewResponseController(w), n: requestOf(r), idle: s.o.Config.Limits.IdleTimeout.D()}
 	b.extend(time.Now())
 	return b
 }

@@ -14,20 +14,20 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		Backend: o.Backend, Operator: o.Operator, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Missing: s.Missing, Known: o.Known, Offered: o.Offered, Silences: hushed{s},
+		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s},
 		Fresh:       s.limits().Fresh(),
-		Connections: func() listen.Stats { return s.crowd.Stats() },
+		Connections: func() listen.Stats { return s.limiter.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
 	})
 }
 
-// hushed are the silences as the dashboard sees and makes them.
-type hushed struct{ s *Server }
+// silencer are the silences as the dashboard sees and makes them.
+type silencer struct{ s *Server }
 
-var _ web.Silences = hushed{}
+var _ web.Silences = silencer{}
 
 // Active returns the silences that hold at a time.
-func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
+func (h silencer) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 	all, err := fleet.ActiveSilences(h.s.o.Backend, now)
 	out := make(map[fleet.Key]web.Silence, len(all))
 	for k, x := range all {
@@ -37,7 +37,7 @@ func (h hushed) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 }
 
 // Silence makes a silence durable.
-func (h hushed) Silence(k fleet.Key, until time.Time, by string) error {
+func (h silencer) Silence(k fleet.Key, until time.Time, by string) error {
 	_, err := h.s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
 	return err
 }

@@ -68,10 +68,14 @@ func TestDashboard_Story(t *testing.T) {
 	}
 	next()
 	now := time.Now().UTC()
-	row, err := json.Marshal(fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)})
+	row, err := json.Marshal(
+		fleet.Alert{V: 1, At: now, Host: "lab-a", Symptom: fleet.Silent, State: fleet.Firing, Since: now, Hour: now.Truncate(time.Hour)},
+	)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, local.AlertsFile), append(row, '\n'), 0o600))
-	last, err := json.Marshal(fleet.Last{At: now, Open: []fleet.Alert{{Host: "lab-a", Symptom: fleet.Silent, Since: now, Fix: "on lab-a: sudo x"}}})
+	last, err := json.Marshal(
+		fleet.Last{At: now, Open: []fleet.Alert{{Host: "lab-a", Symptom: fleet.Silent, Since: now, Fix: "on lab-a: sudo x"}}},
+	)
 	must(t, err)
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, receiver.FleetCheckDoc), last, 0o600))
 	for {
@@ -100,7 +104,7 @@ func TestDashboard_Story(t *testing.T) {
 	status, _, figures := a.do(ask)
 	for _, want := range []string{`cis490_ingest_total{outcome="stored"} 1`, `cis490_requests_total{code="201",route="PUT /v1/episodes/{host}/{file}"} 1`, `cis490_alerts_open{symptom="silent"} 1`, `{host="lab-a"}`} {
 		if status != http.StatusOK || !strings.Contains(figures, want) {
-			t.Errorf("metrics: %d, lacks %s", status, want)
+			t.Errorf("metrics: %d, conditions %s", status, want)
 		}
 	}
 	began := time.Now()

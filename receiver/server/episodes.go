@@ -14,7 +14,7 @@ import (
 // putEpisode takes an episode, in this order: identity, stored
 // already, gate and limits, stage, durable, identity again, publish, row, answer.
 func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) {
-	n := noteOf(r)
+	n := requestOf(r)
 	n.route = receiver.RouteEpisode
 	host, id, err := episodePath(r)
 	if err != nil {
@@ -49,14 +49,14 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	if limit := int64(s.o.Config.Limits.EpisodeSize); u.Size > limit {
 		return wire.NewProblem(wire.TooLarge, "episode of %d bytes is over the limit of %d ([limits] episode_size)", u.Size, limit)
 	}
-	leave, ok := s.uploads.enter(string(host))
+	release, ok := s.uploads.acquire(string(host))
 	if !ok {
 		p := wire.NewProblem(wire.Busy, "as many uploads as are taken at a time are in progress")
 		p.RetryAfter = 5
 		return p
 	}
-	defer leave()
-	booked, err := s.quotas.enter(host, u.Size)
+	defer release()
+	booked, err := s.quotas.acquire(host, u.Size)
 	if err != nil {
 		return err
 	}

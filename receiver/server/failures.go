@@ -44,7 +44,7 @@ type failure struct {
 }
 
 // note notes how a request ended, and reports whether that is news of a fault.
-func (f *failures) note(n *note, err error, now time.Time) bool {
+func (f *failures) add(n *request, err error, now time.Time) bool {
 	k := failureKey{n.host, n.route}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -77,9 +77,9 @@ func (f *failures) uploads() bool {
 	return false
 }
 
-// lacks returns the failures that are not explained by a general fault, and forgets
+// conditions returns the failures that are not explained by a general fault, and forgets
 // those that are over.
-func (f *failures) lacks(general bool, now time.Time) (all []lack) {
+func (f *failures) conditions(general bool, now time.Time) (all []condition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for k, x := range f.by {
@@ -90,25 +90,25 @@ func (f *failures) lacks(general bool, now time.Time) (all []lack) {
 			delete(f.by, k)
 		default:
 			why := fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err)
-			all = append(all, lack{fmt.Sprintf("%s of %s", k.route, k.host), why, true})
+			all = append(all, condition{fmt.Sprintf("%s of %s", k.route, k.host), why, true})
 		}
 	}
-	slices.SortFunc(all, func(a, b lack) int { return cmp.Compare(a.what, b.what) })
+	slices.SortFunc(all, func(a, b condition) int { return cmp.Compare(a.what, b.what) })
 	if n := len(all) - shownFailures; n > 0 {
-		all = append(all[:shownFailures], lack{"and others", fmt.Errorf("%d more requests failed", n), true})
+		all = append(all[:shownFailures], condition{"and others", fmt.Errorf("%d more requests failed", n), true})
 	}
 	return all
 }
 
-// noteEnd notes how a host's request ended, so that a fault of the receiver is its own.
-func (s *Server) noteEnd(n *note, err error) {
+// recordEnd notes how a host's request ended, so that a fault of the receiver is its own.
+func (s *Server) recordEnd(n *request, err error) {
 	if n.route == "" || !n.identified {
 		return
 	}
-	if s.failures.note(n, err, s.o.Now()) {
+	if s.failures.add(n, err, s.o.Now()) {
 		s.health.forget()
 		select {
-		case s.ill <- struct{}{}:
+		case s.recheck <- struct{}{}:
 		default:
 		}
 	}

@@ -49,7 +49,8 @@ func FuzzUpload(f *testing.F) {
 		if want := "episodes/" + host + "/" + file; path != want || strings.Count(path, "/") != 2 {
 			t.Errorf("%q names %q", want, path)
 		}
-		if _, err := ident.ParseDigest(string(u.Digest)); err != nil || u.Size <= 0 || string(u.Commit) != commit || len(commit) != 0 && len(commit) != 40 {
+		if _, err := ident.ParseDigest(string(u.Digest)); err != nil || u.Size <= 0 || string(u.Commit) != commit ||
+			len(commit) != 0 && len(commit) != 40 {
 			t.Errorf("taken: %+v", u)
 		}
 	})

@@ -313,7 +313,7 @@ func TestServe_FollowsTheAuthority(t *testing.T) {
 	} else {
 		must(t, conn.Close())
 	}
-	want := fmt.Sprint(r.server.Missing())
+	want := fmt.Sprint(r.server.NotReady())
 	for _, what := range []string{"server certificate", "trusted CA", "roster"} {
 		if !strings.Contains(want, what) {
 			t.Errorf("missing %s does not tell of the %s", want, what)
@@ -321,7 +321,7 @@ func TestServe_FollowsTheAuthority(t *testing.T) {
 	}
 	// The authority starts; nobody restarts the receiver.
 	r.serverPair()
-	a := r.stranger(r.ca, "lab-a", time.Now(), time.Hour)
+	a := r.hostWith(r.ca, "lab-a", time.Now(), time.Hour)
 	if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
 		t.Errorf("without a CA: %d %s", status, kind)
 	}
@@ -393,11 +393,11 @@ func TestNotes_KnocksContactsRefusals(t *testing.T) {
 	if k == nil || k.LastAccepted.IsZero() || k.LastRefused == nil || k.LastRefused.Kind != wire.Unstamped || k.RefusedCount != 0 {
 		t.Fatalf("contact of lab-a: %+v", k)
 	}
-	if len(k.Claims) != 1 || k.Claims[0].Count != 50 || len(k.Proven) != 0 {
-		t.Errorf("knocks of lab-a: %+v, claims %+v", k.Proven, k.Claims)
+	if len(k.Unverified) != 1 || k.Unverified[0].Count != 50 || len(k.Verified) != 0 {
+		t.Errorf("knocks of lab-a: %+v, claims %+v", k.Verified, k.Unverified)
 	}
-	if len(c.Hosts) > 2 || len(c.Strangers) > 20 || c.StrangerCount != 100 {
-		t.Errorf("%d hosts, %d strangers of %d", len(c.Hosts), len(c.Strangers), c.StrangerCount)
+	if len(c.Hosts) > 2 || len(c.UnknownClients) > 20 || c.UnknownClientCount != 100 {
+		t.Errorf("%d hosts, %d strangers of %d", len(c.Hosts), len(c.UnknownClients), c.UnknownClientCount)
 	}
 	var count, rows uint64
 	for row, err := range r.backend().Rejections.Since(time.Time{}) {

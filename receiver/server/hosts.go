@@ -21,7 +21,7 @@ const maxReconcile = 256 << 10
 
 // ping notes that a host was heard and tells it what it may ship.
 func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
-	n := noteOf(r)
+	n := requestOf(r)
 	n.route = receiver.RoutePing
 	host, err := s.identify(r, "")
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *Server) policyNow() func() string {
 
 // reconcile tells which of a host's episodes are stored.
 func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
-	noteOf(r).route = receiver.RouteReconcile
+	requestOf(r).route = receiver.RouteReconcile
 	host, err := s.identify(r, "")
 	if err != nil {
 		return err
@@ -105,7 +105,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	out := wire.Reconciled{StoreID: s.store.ID(), Stored: []ident.EpisodeID{}}
 	for _, p := range in.Episodes {
 		if p.Episode == "" || p.Digest == "" {
-			return wire.NewProblem(wire.Malformed, "a pair lacks its episode or its sha256")
+			return wire.NewProblem(wire.Malformed, "a pair conditions its episode or its sha256")
 		}
 		row, found, err := s.store.Lookup(host, p.Episode)
 		if err != nil {
@@ -120,7 +120,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 
 // putSnapshot keeps a host's doctor run; it is never gated.
 func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
-	noteOf(r).route = receiver.RouteSnapshot
+	requestOf(r).route = receiver.RouteSnapshot
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)

@@ -47,11 +47,11 @@ func problemOf(err error) *wire.Problem {
 }
 
 // note is what a request leaves: its line in the log, its row among the
-// refusals.
-type note struct {
+// rejections.
+type request struct {
 	route      receiver.Route
-	host       ident.Host // proven, or a claim
-	proven     bool
+	host       ident.Host // verified, or a claim
+	verified   bool
 	known      bool // host is in the roster
 	identified bool
 	episode    ident.EpisodeID
@@ -60,13 +60,13 @@ type note struct {
 	bytes      int64 // of the body, as far as it was read
 }
 
-type noteKey struct{}
+type requestKey struct{}
 
-func noteOf(r *http.Request) *note {
-	if n, ok := r.Context().Value(noteKey{}).(*note); ok {
+func requestOf(r *http.Request) *request {
+	if n, ok := r.Context().Value(requestKey{}).(*request); ok {
 		return n
 	}
-	return &note{}
+	return &request{}
 }
 
 // allRoutes returns every pattern that is answered on the listener.
@@ -88,12 +88,12 @@ func (s *Server) newMux() *http.ServeMux {
 }
 
 // handler returns the whole of the HTTP side: one place that routes, encodes
-// refusals, and writes the access log.
+// rejections, and writes the access log.
 func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
-		n := &note{}
-		r = r.WithContext(context.WithValue(r.Context(), noteKey{}, n))
+		n := &request{}
+		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
 		if r.ContentLength != 0 {
 			// For a body that no handler reads: net/http may, before the answer.
@@ -111,7 +111,7 @@ func (s *Server) handler() http.Handler {
 		}
 		took := time.Since(start)
 		if open {
-			s.noteEnd(n, err)
+			s.recordEnd(n, err)
 			s.measure(r, n, cw.status, took, err)
 		}
 		s.access(r, n, cw, took, err)
@@ -175,9 +175,9 @@ func answer(w http.ResponseWriter, status int, body any) error {
 }
 
 // answerProblem sends a refusal, and notes those of hosts.
-func (s *Server) answerProblem(w *counted, r *http.Request, n *note, p *wire.Problem) {
+func (s *Server) answerProblem(w *counted, r *http.Request, n *request, p *wire.Problem) {
 	if n.route != "" {
-		s.noteRefusal(n, p)
+		s.recordRejection(n, p)
 	}
 	if w.status != 0 {
 		return // too late: part of an answer is sent
@@ -198,9 +198,9 @@ func (s *Server) answerProblem(w *counted, r *http.Request, n *note, p *wire.Pro
 	}
 }
 
-func (s *Server) noteRefusal(n *note, p *wire.Problem) {
+func (s *Server) recordRejection(n *request, p *wire.Problem) {
 	row := receiver.Rejection{
-		Proven: n.proven, Route: n.route, Status: p.Status, Kind: p.Kind, Detail: p.Detail,
+		Verified: n.verified, Route: n.route, Status: p.Status, Kind: p.Kind, Detail: p.Detail,
 		Episode: n.episode, Commit: n.commit,
 	}
 	if n.identified || n.known {
@@ -208,7 +208,7 @@ func (s *Server) noteRefusal(n *note, p *wire.Problem) {
 	} else {
 		row.Detail = "host " + string(n.host) + ": " + row.Detail
 	}
-	s.refusals.Note(row)
+	s.rejections.Note(row)
 	if n.identified && n.route == receiver.RouteEpisode {
 		s.contacts.RefusedPut(n.host, p)
 	}
@@ -217,7 +217,7 @@ func (s *Server) noteRefusal(n *note, p *wire.Problem) {
 // access writes a request's line, after it ended. Of unknown clients' requests, and
 // of each host's that are refused, there are lines for the first few and then for one
 // in a while.
-func (s *Server) access(r *http.Request, n *note, w *counted, took time.Duration, err error) {
+func (s *Server) access(r *http.Request, n *request, w *counted, took time.Duration, err error) {
 	level := slog.LevelInfo
 	switch {
 	case err != nil && w.status >= http.StatusInternalServerError:

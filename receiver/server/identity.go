@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -26,14 +27,14 @@ import (
 
 // identify returns the host that is calling. named is the host that the path
 // is about, "" where it is about none. The certificate decides; path, header
-// and bearer must agree with it. A refusal leaves a knock.
+// and bearer must agree with it. A rejected request is recorded.
 func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error) {
-	host, proven, err := s.verify(r, named)
-	n := noteOf(r)
-	n.host, n.proven = host, proven
+	host, verified, err := s.verify(r, named)
+	n := requestOf(r)
+	n.host, n.verified = host, verified
 	if err != nil {
 		listen.Unverified(r.Context())
-		s.knock(r, n, named, err)
+		s.authFailed(r, n, named, err)
 		return "", err
 	}
 	n.identified = true
@@ -41,9 +42,9 @@ func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error)
 	return host, nil
 }
 
-// verify is identify without the knock. proven tells that the chain is valid,
+// verify is identify without recording. verified reports that the chain is valid,
 // also beside an error; without it host is a claim.
-func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, proven bool, err error) {
+func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, verified bool, err error) {
 	claim := named
 	if h, err := ident.ParseHost(r.Header.Get(wire.HeaderHost)); err == nil && claim == "" {
 		claim = h
@@ -90,28 +91,24 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, pro
 	if !bearerIs(r, entry.Bearer) {
 		return host, true, wire.NewProblem(wire.BadBearer, "the bearer is not the one %s was given at its enrolment", host)
 	}
-	if !noteOf(r).identified { // once per request
+	if !requestOf(r).identified { // once per request
 		s.contacts.Heard(host, s.from(r), pki.Serial(chain[0]), chain[0].NotAfter)
 	}
 	return host, true, nil
 }
 
-// knock notes a refused contact, of a host of the roster or of a stranger.
-func (s *Server) knock(r *http.Request, n *note, named ident.Host, err error) {
+// authFailed records a request that was not authenticated, of a host or of an unknown client.
+func (s *Server) authFailed(r *http.Request, n *request, named ident.Host, err error) {
 	p := problemOf(err)
 	if p.Status >= 500 {
 		return // the receiver's fault explains itself
 	}
 	if _, known, err := s.o.Roster.Host(n.host); n.host != "" && known && err == nil {
 		n.known = true
-		s.contacts.Knock(n.host, n.proven, s.from(r), p)
+		s.contacts.AuthFailed(n.host, n.verified, s.from(r), p)
 		return
 	}
-	claim := string(n.host)
-	if claim == "" {
-		claim = string(named)
-	}
-	s.contacts.Stranger(claim, s.from(r), p)
+	s.contacts.UnknownClient(string(cmp.Or(n.host, named)), s.from(r), p)
 }
 
 // bearerIs compares in constant time; a host without a bearer has none that fits.

@@ -20,7 +20,7 @@ func (s *Server) hostConns() int { return max(8, s.uploads.each+2) }
 
 // slots are the places for uploads, or for downloads. One client, a host or an
 // address, gets at most a quarter of them, so that it cannot keep the others out.
-type slots struct {
+type semaphore struct {
 	mu    sync.Mutex
 	all   int
 	each  int
@@ -28,12 +28,12 @@ type slots struct {
 	of    map[string]int
 }
 
-func newSlots(n int) *slots {
-	return &slots{all: n, each: max(n/4, 1), of: map[string]int{}}
+func newSemaphore(n int) *semaphore {
+	return &semaphore{all: n, each: max(n/4, 1), of: map[string]int{}}
 }
 
-// enter takes a place, if there is one, and returns how to leave it.
-func (s *slots) enter(client string) (leave func(), ok bool) {
+// enter takes a place, if there is one, and returns how to release it.
+func (s *semaphore) acquire(client string) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.taken >= s.all || s.of[client] >= s.each {
@@ -60,8 +60,8 @@ const (
 
 // lines returns the bounds for a line about a request that no identity was accepted
 // for.
-func (s *Server) lines(n *note) *listen.Lines {
-	if n.proven {
+func (s *Server) lines(n *request) *listen.Lines {
+	if n.verified {
 		return s.refused
 	}
 	return s.unknown

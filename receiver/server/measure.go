@@ -15,8 +15,8 @@ import (
 func (s *Server) measures() *metrics.Metrics {
 	o := s.o
 	return metrics.New(metrics.Options{
-		Build: o.Build, Contacts: s.contacts.Copy, Missing: s.Missing, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
-		Connections: func() listen.Stats { return s.crowd.Stats() },
+		Build: o.Build, Contacts: s.contacts.Copy, Missing: s.NotReady, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
+		Connections: func() listen.Stats { return s.limiter.Stats() },
 		Gate: func() (bool, int, error) {
 			r, err := s.o.Gate.Rules()
 			return r.Enabled, len(r.Accepted), err
@@ -36,7 +36,7 @@ func (s *Server) measures() *metrics.Metrics {
 	})
 }
 
-func (s *slots) inUse() int {
+func (s *semaphore) inUse() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.taken
@@ -48,7 +48,7 @@ func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) error {
 }
 
 // measure counts a request that ended.
-func (s *Server) measure(r *http.Request, n *note, status int, took time.Duration, err error) {
+func (s *Server) measure(r *http.Request, n *request, status int, took time.Duration, err error) {
 	s.metrics.Request(r.Pattern, status, took)
 	var kind wire.Kind
 	if err != nil {
@@ -58,6 +58,6 @@ func (s *Server) measure(r *http.Request, n *note, status int, took time.Duratio
 		s.metrics.Ingest(status, kind, n.bytes)
 	}
 	if n.route != "" && !n.identified && err != nil && status < http.StatusInternalServerError {
-		s.metrics.Knock(kind, n.proven)
+		s.metrics.AuthFailed(kind, n.verified)
 	}
 }

@@ -15,7 +15,7 @@ func (s *Server) open() (err error) {
 	defer func() {
 		if err != nil {
 			err = s.o.Backend.Explain(err)
-			s.closed.Store(&lack{"data", err, false})
+			s.closed.Store(&condition{"data", err, false})
 			err = errors.Join(err, s.closeStore())
 			return
 		}
@@ -29,7 +29,7 @@ func (s *Server) open() (err error) {
 		Docs: o.Backend.Docs, Rejections: o.Backend.Rejections,
 		Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Log: o.Log.With("component", "contacts"),
 	}
-	if s.refusals, err = contacts.OpenRefusals(notes); err != nil {
+	if s.rejections, err = contacts.OpenRejections(notes); err != nil {
 		return err
 	}
 	s.snapshots = contacts.NewSnapshots(o.Backend.Docs)

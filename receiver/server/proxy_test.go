@@ -30,7 +30,7 @@ func TestProxy_VerifiesTheHeaderItself(t *testing.T) {
 	a := r.enrol("lab-a")
 	evil, err := pki.NewCA(time.Now())
 	must(t, err)
-	forged := r.stranger(evil, "lab-a", time.Now(), time.Hour)
+	forged := r.hostWith(evil, "lab-a", time.Now(), time.Hour)
 	tr := &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", r.config.TLS.Socket)
 	}}

@@ -25,14 +25,14 @@ type quotas struct {
 // usage is what a host has used.
 type usage struct {
 	stored int64
-	taken  float64 // of the hour's bytes; it flows back with time
+	used   float64 // of the hour's bytes; it flows back with time
 	at     time.Time
 }
 
 // flow lets what was taken flow back with the time that passed.
-func (u *usage) flow(hourly int64, now time.Time) {
+func (u *usage) refill(hourly int64, now time.Time) {
 	if d := now.Sub(u.at); d > 0 {
-		u.taken = max(0, u.taken-d.Hours()*float64(hourly))
+		u.used = max(0, u.used-d.Hours()*float64(hourly))
 	}
 	u.at = now
 }
@@ -45,9 +45,9 @@ func newQuotas(stored, hourly int64, now func() time.Time) *quotas {
 	return &quotas{stored: stored, hourly: hourly, now: now, hosts: map[ident.Host]*usage{}}
 }
 
-// enter books an upload, or tells why there is no room for it. leave is called
+// enter books an upload, or tells why there is no room for it. release is called
 // when it ended, with whether it is stored now.
-func (q *quotas) enter(h ident.Host, size int64) (leave func(stored bool), err error) {
+func (q *quotas) acquire(h ident.Host, size int64) (release func(stored bool), err error) {
 	if q.stored == 0 && q.hourly == 0 {
 		return func(bool) {}, nil
 	}
@@ -60,16 +60,16 @@ func (q *quotas) enter(h ident.Host, size int64) (leave func(stored bool), err e
 		return nil, p
 	}
 	if q.hourly > 0 {
-		u.flow(q.hourly, q.now())
+		u.refill(q.hourly, q.now())
 		// One that is larger than what is left may pass, or it never could.
-		if over := u.taken - float64(q.hourly); over >= 0 {
+		if over := u.used - float64(q.hourly); over >= 0 {
 			p := wire.NewProblem(wire.Busy, "%s has sent the %d bytes that are taken of it in an hour ([limits] host_hourly)", h, q.hourly)
 			p.RetryAfter = 1 + int(over/float64(q.hourly)*3600)
 			return nil, p
 		}
 	}
 	u.stored += size
-	u.taken += float64(size)
+	u.used += float64(size)
 	return func(stored bool) {
 		if stored {
 			return
@@ -77,7 +77,7 @@ func (q *quotas) enter(h ident.Host, size int64) (leave func(stored bool), err e
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		u.stored -= size
-		u.taken = max(0, u.taken-float64(size))
+		u.used = max(0, u.used-float64(size))
 	}, nil
 }
 
@@ -132,17 +132,17 @@ func (q *quotas) count(ctx context.Context, index receiver.Log[receiver.Entry], 
 			u.stored += r.Size
 		default:
 			u.stored += r.Size
-			u.flow(q.hourly, at)
-			u.taken += float64(r.Size)
+			u.refill(q.hourly, at)
+			u.used += float64(r.Size)
 		}
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for h, was := range before {
 		u := q.usage(h)
-		was.flow(q.hourly, u.at)
+		was.refill(q.hourly, u.at)
 		u.stored += was.stored
-		u.taken += was.taken
+		u.used += was.used
 	}
 	return nil
 }

@@ -29,7 +29,7 @@ func TestQuota_RowsOfAClockThatWasAhead(t *testing.T) {
 	if err := q.count(t.Context(), x, start.Add(9*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.enter("lab-01", 80); err != nil {
+	if _, err := q.acquire("lab-01", 80); err != nil {
 		t.Errorf("an hour after the last: %v", err)
 	}
 	if err := x.Close(); err != nil {

@@ -75,7 +75,8 @@ func TestQuota_Hourly(t *testing.T) {
 	p, err := wire.ReadLocalProblem(res)
 	must(t, err)
 	must(t, res.Body.Close())
-	if wait := res.Header.Get("Retry-After"); res.StatusCode != http.StatusTooManyRequests || p.Kind != wire.Busy || wait < "2150" || wait > "2165" {
+	if wait := res.Header.Get("Retry-After"); res.StatusCode != http.StatusTooManyRequests || p.Kind != wire.Busy || wait < "2150" ||
+		wait > "2165" {
 		t.Errorf("over the hour's bytes: %d %s, Retry-After %s", res.StatusCode, p.Kind, wait)
 	}
 	if status, _, _ := b.do(b.request(ep3, body)); status != 201 {

@@ -12,7 +12,6 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
-	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -37,7 +36,7 @@ const (
 type health struct {
 	mu      sync.Mutex
 	at      time.Time
-	missing []lack
+	missing []condition
 }
 
 // forget makes the next question look anew.
@@ -47,22 +46,22 @@ func (h *health) forget() {
 	h.at = time.Time{}
 }
 
-// lack is a thing without which no episode can be taken.
-type lack struct {
+// condition is a thing without which no episode can be taken.
+type condition struct {
 	what string
 	why  error
 	some bool // other episodes can be taken all the same
 }
 
-func (l lack) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
+func (l condition) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
 
 // Missing tells what keeps the receiver from taking episodes; nothing means
 // that it is ready. The disk is written to at most once a second for it.
-func (s *Server) Missing() []string {
+func (s *Server) NotReady() []string {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	if now := s.o.Now(); s.health.at.IsZero() || now.Sub(s.health.at).Abs() >= lookEvery {
-		s.health.missing, s.health.at = s.look(), now
+		s.health.missing, s.health.at = s.checkReady(), now
 	}
 	var missing []string
 	for _, l := range s.health.missing {
@@ -78,7 +77,7 @@ func (s *Server) Missing() []string {
 func (s *Server) able() bool {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
-	return !slices.ContainsFunc(s.health.missing, func(l lack) bool { return !l.some }) && !s.stopping.Load()
+	return !slices.ContainsFunc(s.health.missing, func(l condition) bool { return !l.some }) && !s.stopping.Load()
 }
 
 // fix is what mends the first of what is missing, as far as that is known.
@@ -93,39 +92,39 @@ func (s *Server) fix() string {
 	return ""
 }
 
-func (s *Server) look() []lack {
-	var missing []lack
-	lacks := func(what string, err error) {
+func (s *Server) checkReady() []condition {
+	var missing []condition
+	conditions := func(what string, err error) {
 		if err != nil {
-			missing = append(missing, lack{what, s.o.Backend.Explain(err), false})
+			missing = append(missing, condition{what, s.o.Backend.Explain(err), false})
 		}
 	}
 	if s.pair != nil {
 		// A certificate that is still held works, though its file may not.
 		if cert, err := s.pair.get(); cert == nil {
-			lacks("server certificate", err)
+			conditions("server certificate", err)
 		} else if now := s.o.Now(); now.After(cert.Leaf.NotAfter) {
-			lacks("server certificate", fmt.Errorf("ended at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
+			conditions("server certificate", fmt.Errorf("ended at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
 		}
 	}
 	_, err := s.trust.Get()
-	lacks("trusted CA", err)
+	conditions("trusted CA", err)
 	_, _, err = s.o.Roster.Host("none")
-	lacks("roster", err)
+	conditions("roster", err)
 	if l := s.closed.Load(); l != nil {
 		return append(missing, *l)
 	}
 	_, err = s.o.Gate.Rules()
-	lacks("gate", err)
+	conditions("gate", err)
 	for _, c := range s.store.Conditions(s.failures.uploads()) {
-		lacks(c.What, c.Err)
+		conditions(c.What, c.Err)
 	}
-	some := s.failures.lacks(len(missing) > 0, s.o.Now())
+	some := s.failures.conditions(len(missing) > 0, s.o.Now())
 	// What serve notes of its hosts is what fleet-check judges them by.
-	some = append(some, lack{"contacts", s.contacts.Unwritten(), true}, lack{"rejections", s.refusals.Unwritten(), true})
+	some = append(some, condition{"contacts", s.contacts.Unwritten(), true}, condition{"rejections", s.rejections.Unwritten(), true})
 	for _, l := range some {
 		if l.why != nil {
-			missing = append(missing, lack{l.what, s.o.Backend.Explain(l.why), true})
+			missing = append(missing, condition{l.what, s.o.Backend.Explain(l.why), true})
 		}
 	}
 	return missing
@@ -144,7 +143,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 			tick.Reset(watchEvery)
 			begin()
 		}
-		missing := s.Missing()
+		missing := s.NotReady()
 		if err := s.alive(); err == nil {
 			s.notify("WATCHDOG=1")
 		} else {
@@ -169,7 +168,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.ill:
+		case <-s.recheck:
 		case <-tick.C:
 		}
 	}
@@ -223,7 +222,7 @@ func (s *Server) compare(ctx context.Context) error {
 			s.o.Log.Info("rows and files compared", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
 		}
 		if err == nil {
-			s.contacts.Compared(contacts.Compared(found))
+			s.contacts.Compared(found)
 		}
 		next.Reset(compareEvery)
 	}
@@ -256,7 +255,7 @@ func (s *Server) getHealthz(w http.ResponseWriter, _ *http.Request) error {
 }
 
 func (s *Server) getReadyz(w http.ResponseWriter, _ *http.Request) error {
-	if missing := s.Missing(); len(missing) > 0 {
+	if missing := s.NotReady(); len(missing) > 0 {
 		p := wire.NewProblem(wire.NotReady, "%s", strings.Join(missing, "; "))
 		p.RetryAfter = 5
 		if fix := s.fix(); fix != "" {

@@ -137,7 +137,8 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 			p, err := wire.ReadLocalProblem(res)
 			must(t, err)
 			must(t, res.Body.Close())
-			if p.Kind != wire.NotReady || !strings.Contains(p.Detail, c.tells) || !strings.Contains(p.Detail, c.file) || !strings.Contains(p.Fix, c.fix) {
+			if p.Kind != wire.NotReady || !strings.Contains(p.Detail, c.tells) || !strings.Contains(p.Detail, c.file) ||
+				!strings.Contains(p.Fix, c.fix) {
 				t.Errorf("readyz: %d %s; fix %q; want %q and %q", p.Status, p.Detail, p.Fix, c.tells, c.fix)
 			}
 			if status, _, _ := a.do(r.get(wire.HealthzPath)); status != 200 {

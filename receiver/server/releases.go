@@ -69,13 +69,13 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	}
 	defer func() { _ = f.Close() }() // only read
 	// Who asks is not known; the address keeps one of them from taking all places.
-	leave, ok := s.downloads.enter(listen.Source(s.from(r)))
+	release, ok := s.downloads.acquire(listen.Source(s.from(r)))
 	if !ok {
 		p := wire.NewProblem(wire.Busy, "as many downloads as are served at a time are in progress")
 		p.RetryAfter = 60
 		return p
 	}
-	defer leave()
+	defer release()
 	defer listen.Transfer(r.Context())()
 	oneRange(r)
 	w.Header().Set("Content-Type", "application/octet-stream")

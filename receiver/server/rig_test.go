@@ -152,7 +152,9 @@ func (r *rig) start() {
 	r.t.Helper()
 	s, err := server.New(server.Options{
 		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs),
-		Gate:    gate.New(gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: slog.New(slog.NewTextHandler(r.log, nil))}),
+		Gate: gate.New(
+			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: slog.New(slog.NewTextHandler(r.log, nil))},
+		),
 		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
 		Roster: local.Roster(disk.OS{}, r.config.Authority.Dir), Now: r.now,
@@ -239,7 +241,7 @@ type host struct {
 }
 
 // stranger has a certificate of the given CA, and no entry in the roster.
-func (r *rig) stranger(ca pki.Issuer, name ident.Host, issued time.Time, life time.Duration) *host {
+func (r *rig) hostWith(ca pki.Issuer, name ident.Host, issued time.Time, life time.Duration) *host {
 	r.t.Helper()
 	k, err := pki.NewKey()
 	must(r.t, err)
@@ -271,13 +273,21 @@ func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
 // enrol makes a host that the roster knows.
 func (r *rig) enrol(name ident.Host) *host {
 	r.t.Helper()
-	h := r.stranger(r.ca, name, time.Now(), 24*time.Hour)
+	h := r.hostWith(r.ca, name, time.Now(), 24*time.Hour)
 	h.enrolled()
 	return h
 }
 
 func (h *host) enrolled() {
-	h.r.event(roster.Event{Host: h.name, Event: roster.Enrolled, Serial: h.serial, Bearer: digestOf([]byte(h.bearer)), Expires: time.Now().Add(24 * time.Hour)})
+	h.r.event(
+		roster.Event{
+			Host:    h.name,
+			Event:   roster.Enrolled,
+			Serial:  h.serial,
+			Bearer:  digestOf([]byte(h.bearer)),
+			Expires: time.Now().Add(24 * time.Hour),
+		},
+	)
 }
 
 func digestOf(b []byte) ident.Digest {
@@ -298,7 +308,12 @@ var document = sync.OnceValues(func() (*apidoc.Doc, error) { return apidoc.Open(
 // request is a PUT as a host sends it; change spoils it.
 func (h *host) request(id ident.EpisodeID, content string, change ...func(*http.Request)) *http.Request {
 	h.r.t.Helper()
-	req, err := http.NewRequestWithContext(context.Background(), http.MethodPut, h.r.url(wire.EpisodePath(h.name, id)), strings.NewReader(content))
+	req, err := http.NewRequestWithContext(
+		context.Background(),
+		http.MethodPut,
+		h.r.url(wire.EpisodePath(h.name, id)),
+		strings.NewReader(content),
+	)
 	must(h.r.t, err)
 	for k, v := range map[string]string{
 		"Content-Type": wire.ContentTypeEpisode, wire.HeaderDigest: string(digestOf([]byte(content))), wire.HeaderSchema: "1",

@@ -77,32 +77,32 @@ type Options struct {
 
 // Server is a receiver that listens.
 type Server struct {
-	o         Options
-	store     receiver.Store
-	contacts  *contacts.Book
-	refusals  *contacts.Refusals
-	snapshots *contacts.Snapshots
-	pair      *keptPair
-	trust     *pki.Bundle
-	uploads   *slots
-	quotas    *quotas
-	began     time.Time // when the files were open
-	downloads *slots
-	web       *web.Site
-	metrics   *metrics.Metrics
-	mux       *http.ServeMux
-	listener  net.Listener
-	crowd     *listen.Listener // of the listener; nil behind a proxy
-	unknown   *listen.Lines    // about requests of unknown clients
-	refused   *listen.Lines    // about refused requests of hosts
-	stopping  atomic.Bool
+	o          Options
+	store      receiver.Store
+	contacts   *contacts.Recorder
+	rejections *contacts.Rejections
+	snapshots  *contacts.Snapshots
+	pair       *keptPair
+	trust      *pki.Bundle
+	uploads    *semaphore
+	quotas     *quotas
+	began      time.Time // when the files were open
+	downloads  *semaphore
+	web        *web.Site
+	metrics    *metrics.Metrics
+	mux        *http.ServeMux
+	listener   net.Listener
+	limiter    *listen.Listener // of the listener; nil behind a proxy
+	unknown    *listen.Lines    // about requests of unknown clients
+	refused    *listen.Lines    // about refused requests of hosts
+	stopping   atomic.Bool
 	// closed is why the files are not open yet; nil from then on, and what open
 	// makes may be read.
-	closed atomic.Pointer[lack]
+	closed atomic.Pointer[condition]
 
 	health   health
 	failures failures
-	ill      chan struct{}  // a request failed here: look at once
+	recheck  chan struct{}  // a request failed here: look at once
 	bridged  *contacts.Jump // the last one that silences were bridged over; nil: none yet
 	ended    sync.Once
 }
@@ -114,8 +114,8 @@ func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	o.Log = o.Log.With("component", "serve")
 	s := &Server{
-		o: o, trust: o.Trust, uploads: newSlots(c.Limits.Uploads), downloads: newSlots(c.Rollout.Downloads),
-		ill: make(chan struct{}, 1), unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
+		o: o, trust: o.Trust, uploads: newSemaphore(c.Limits.Uploads), downloads: newSemaphore(c.Rollout.Downloads),
+		recheck: make(chan struct{}, 1), unknown: listen.NewLines(lineBurst, lineEvery), refused: listen.NewLines(lineBurst, lineEvery),
 	}
 	if o.Pair != nil {
 		s.pair = &keptPair{pair: o.Pair}
@@ -147,8 +147,8 @@ func (s *Server) listen() (net.Listener, error) {
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
 	}
-	s.crowd = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
-	return s.crowd, nil
+	s.limiter = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
+	return s.limiter, nil
 }
 
 // Addr returns the address that the server listens on.
@@ -173,7 +173,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 			if s.o.Releases != nil {
 				g.Go(func() error { return s.o.Releases.Run(gctx) })
 			}
-			for _, work := range []func(context.Context) error{s.contacts.Run, s.refusals.Run} {
+			for _, work := range []func(context.Context) error{s.contacts.Run, s.rejections.Run} {
 				g.Go(func() error { return work(notes) })
 			}
 		})

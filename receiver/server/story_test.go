@@ -61,12 +61,12 @@ func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	evil, err := pki.NewCA(time.Now())
 	must(t, err)
-	revoked := r.stranger(r.ca, "lab-a", time.Now(), time.Hour)
-	expired := r.stranger(r.ca, "lab-a", time.Now().Add(-48*time.Hour), time.Hour)
+	revoked := r.hostWith(r.ca, "lab-a", time.Now(), time.Hour)
+	expired := r.hostWith(r.ca, "lab-a", time.Now().Add(-48*time.Hour), time.Hour)
 	gone := r.enrol("lab-gone")
 	r.event(roster.Event{Host: "lab-gone", Event: roster.Decommissioned})
 	nobody := &host{r: r, name: "lab-a", bearer: a.bearer, client: r.clientOf(nil)}
-	forged := r.stranger(evil, "lab-a", time.Now(), time.Hour)
+	forged := r.hostWith(evil, "lab-a", time.Now(), time.Hour)
 
 	big := strings.Repeat("x", 1<<20+1)
 	steps := []struct {
@@ -82,7 +82,7 @@ func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		{"another CA", forged, ep1, "one", nil, 401, wire.Unauthorized},
 		{"expired", expired, ep1, "one", nil, 401, wire.CertExpired},
 		{"revoked serial", revoked, ep1, "one", nil, 401, wire.CertRevoked},
-		{"not in the roster", r.stranger(r.ca, "lab-z", time.Now(), time.Hour), ep1, "one", nil, 403, wire.UnknownHost},
+		{"not in the roster", r.hostWith(r.ca, "lab-z", time.Now(), time.Hour), ep1, "one", nil, 403, wire.UnknownHost},
 		{"decommissioned", gone, ep1, "one", nil, 403, wire.Decommission},
 		{"bad bearer", a, ep1, "one", set("Authorization", "Bearer wrong"), 401, wire.BadBearer},
 		{"no bearer", a, ep1, "one", drop("Authorization"), 401, wire.BadBearer},
@@ -144,7 +144,14 @@ func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		if status < 300 {
 			var receipt wire.Receipt
 			must(t, json.Unmarshal([]byte(detail), &receipt))
-			want := wire.Receipt{Host: s.host.name, Episode: s.id, Digest: digestOf([]byte(s.content)), Size: int64(len(s.content)), StoredAt: receipt.StoredAt, StoreID: receipt.StoreID}
+			want := wire.Receipt{
+				Host:     s.host.name,
+				Episode:  s.id,
+				Digest:   digestOf([]byte(s.content)),
+				Size:     int64(len(s.content)),
+				StoredAt: receipt.StoredAt,
+				StoreID:  receipt.StoreID,
+			}
 			if receipt != want || receipt.StoreID == "" || time.Since(receipt.StoredAt).Abs() > time.Minute {
 				t.Errorf("%s: receipt %+v", s.name, receipt)
 			}
@@ -209,7 +216,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 			change = append(change, s.trouble)
 		}
 		r := newRig(t, change...)
-		a := r.stranger(r.ca, "lab-a", time.Now(), time.Hour)
+		a := r.hostWith(r.ca, "lab-a", time.Now(), time.Hour)
 		if s.name != "no roster" {
 			a.enrolled()
 		}
@@ -295,10 +302,24 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 		{"GET", "/v1/host-health/lab-a", "", "s3cret", 200, "cis490.doctor/1"},
 		{"GET", "/v1/host-health", "", "", 401, "needs-operator"},
 		{"GET", "/v1/host-health", "", "s3cret", 200, `"hosts":[{"host":"lab-a"`},
-		{"POST", "/v1/ping", `{"version":"1","commit":"` + string(other) + `","boot_id":"b","clock":"2026-01-01T00:00:00Z"}`, a.bearer, 200, `"accepted":false`},
+		{
+			"POST",
+			"/v1/ping",
+			`{"version":"1","commit":"` + string(other) + `","boot_id":"b","clock":"2026-01-01T00:00:00Z"}`,
+			a.bearer,
+			200,
+			`"accepted":false`,
+		},
 		{"POST", "/v1/ping", `{`, a.bearer, 400, "malformed"},
 		{"POST", "/v1/ping", `{}`, "", 401, "bad-bearer"},
-		{"POST", "/v1/reconcile", `{"episodes":[{"episode":"` + string(ep1) + `","sha256":"` + string(digest) + `"}]}`, a.bearer, 200, `"stored":[]`},
+		{
+			"POST",
+			"/v1/reconcile",
+			`{"episodes":[{"episode":"` + string(ep1) + `","sha256":"` + string(digest) + `"}]}`,
+			a.bearer,
+			200,
+			`"stored":[]`,
+		},
 		{"POST", "/v1/reconcile", `{"episodes":[{"episode":"` + string(ep1) + `"}]}`, a.bearer, 400, "malformed"},
 		{"POST", "/v1/reconcile", `{"episodes":[{"episode":"x","sha256":"y"}]}`, a.bearer, 400, "malformed"},
 	}
@@ -345,7 +366,12 @@ func TestTooLarge_FixFits(t *testing.T) {
 func TestPing_LeavingIsDurable(t *testing.T) {
 	r := newRig(t)
 	a := r.enrol("lab-a")
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, r.url(wire.PingPath), strings.NewReader(`{"boot_id":"b","clock":"2026-01-01T00:00:00Z","leaving":true}`))
+	req, err := http.NewRequestWithContext(
+		t.Context(),
+		http.MethodPost,
+		r.url(wire.PingPath),
+		strings.NewReader(`{"boot_id":"b","clock":"2026-01-01T00:00:00Z","leaving":true}`),
+	)
 	must(t, err)
 	req.Header.Set("Authorization", "Bearer "+a.bearer)
 	if status, _, body := a.do(req); status != http.StatusOK {

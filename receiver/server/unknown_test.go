@@ -89,7 +89,8 @@ func TestUnknown_HostsKeepTheirPlaces(t *testing.T) {
 			operator := &host{r: r, client: r.clientOf(nil)}
 			req := r.get("/metrics")
 			req.Header.Set("Authorization", "Bearer s3cret")
-			if _, _, body := operator.do(req); !strings.Contains(body, `cis490_connections{state="verified"}`) || strings.Contains(body, `cis490_connections_evicted_total{state="unverified"} 0`) {
+			if _, _, body := operator.do(req); !strings.Contains(body, `cis490_connections{state="verified"}`) ||
+				strings.Contains(body, `cis490_connections_evicted_total{state="unverified"} 0`) {
 				t.Errorf("metrics do not show it:\n%s", body)
 			}
 		})

@@ -42,7 +42,8 @@ func TestCompare_BothWays(t *testing.T) {
 		t.Errorf("one gone, one new: %+v", c)
 	}
 	rows := rowsOf(t, dir)
-	if last := rows[len(rows)-1]; len(rows) != 4 || !last.Repaired || last.Host != "lab-b" || last.Digest != uploads[0].Digest || last.Commit != commit {
+	if last := rows[len(rows)-1]; len(rows) != 4 || !last.Repaired || last.Host != "lab-b" || last.Digest != uploads[0].Digest ||
+		last.Commit != commit {
 		t.Errorf("rows %+v", rows)
 	}
 	if c := compare(); c.Repaired != 0 || c.NoFile != 1 {

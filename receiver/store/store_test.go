@@ -285,7 +285,16 @@ func TestReceive_KeepsTheReserve(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := uploads[0]
-	s, err := store.Open(store.Options{FS: narrow{free: 1000 + 2*u.Size - 2}, DataDir: dir, Index: x, Reserve: 1000, Now: time.Now, Log: slog.New(slog.DiscardHandler)})
+	s, err := store.Open(
+		store.Options{
+			FS:      narrow{free: 1000 + 2*u.Size - 2},
+			DataDir: dir,
+			Index:   x,
+			Reserve: 1000,
+			Now:     time.Now,
+			Log:     slog.New(slog.DiscardHandler),
+		},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

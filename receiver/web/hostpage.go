@@ -51,7 +51,7 @@ type turn struct {
 }
 
 type knockView struct {
-	contacts.Knock
+	contacts.AuthFailure
 	Proven bool
 	Title  string
 }
@@ -78,10 +78,10 @@ func (s *Site) host(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if h.Contact != nil {
-		for _, k := range h.Contact.Proven {
+		for _, k := range h.Contact.Verified {
 			p.Knocks = append(p.Knocks, knockView{k, true, wire.AnswerOf(k.Kind).Title})
 		}
-		for _, k := range h.Contact.Claims {
+		for _, k := range h.Contact.Unverified {
 			p.Knocks = append(p.Knocks, knockView{k, false, wire.AnswerOf(k.Kind).Title})
 		}
 		slices.SortFunc(p.Knocks, func(a, b knockView) int { return b.At.Compare(a.At) })

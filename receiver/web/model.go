@@ -26,7 +26,7 @@ type model struct {
 	Open      int // alerts that are not silenced
 	Missing   []string
 	Receiver  contacts.Receiver
-	Strangers []contacts.Knock
+	Strangers []contacts.AuthFailure
 	Crowd     listen.Stats
 	Free      int64
 	Reserve   int64
@@ -92,7 +92,7 @@ func (s *Site) look(now time.Time) (*model, error) {
 	m := &model{
 		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
 		Crowd:   s.o.Connections(),
-		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.Strangers, Reserve: s.o.Reserve,
+		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.UnknownClients, Reserve: s.o.Reserve,
 	}
 	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
 		return nil, err

@@ -29,12 +29,12 @@ const evil = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{.}}` + "
 func TestPages_HostileText(t *testing.T) {
 	r := newRig(t)
 	long := evil + strings.Repeat("A", 100_000)
-	knock := contacts.Knock{At: r.now, Since: r.now, Count: 3, Kind: wire.Kind(evil), Claim: long, From: long, Detail: long}
-	r.book.Strangers = []contacts.Knock{knock}
+	knock := contacts.AuthFailure{At: r.now, Since: r.now, Count: 3, Kind: wire.Kind(evil), Name: long, From: long, Detail: long}
+	r.book.UnknownClients = []contacts.AuthFailure{knock}
 	r.book.Hosts["lab-01"] = &contacts.Contact{
 		LastContact: r.now, LastPing: r.now, From: long, Version: long, Commit: ident.Commit(evil), Failing: []string{long}, Serial: long,
 		Boots: []contacts.Boot{{ID: long}}, LastRefused: &contacts.Refused{At: r.now, Status: 400, Kind: wire.Kind(evil), Detail: long},
-		Proven: []contacts.Knock{knock}, Claims: []contacts.Knock{knock},
+		Verified: []contacts.AuthFailure{knock}, Unverified: []contacts.AuthFailure{knock},
 	}
 	a := fleet.Alert{At: r.now, Host: "lab-01", Symptom: "silent", State: fleet.Firing, Since: r.now, Detail: long, Reason: long, Fix: "on lab-01: " + evil}
 	r.alerts(a)
@@ -275,7 +275,7 @@ func TestPages_HaveNoHiddenCharacters(t *testing.T) {
 	const text = "abc\u202egpj\u2066.\u200b\u061c\u0085\u009b\u00ad\ufeff"
 	r.book.Hosts["lab-01"] = &contacts.Contact{
 		LastContact: r.now, LastPing: r.now, From: text, Version: text, Commit: ident.Commit(text), Failing: []string{text}, Serial: text,
-		Claims: []contacts.Knock{{At: r.now, Since: r.now, Count: 1, Kind: wire.Kind(text), From: text, Detail: text}},
+		Unverified: []contacts.AuthFailure{{At: r.now, Since: r.now, Count: 1, Kind: wire.Kind(text), From: text, Detail: text}},
 	}
 	r.alerts(fleet.Alert{At: r.now, Host: "lab-01", Symptom: "silent", State: fleet.Firing, Since: r.now, Detail: text, Reason: text, Fix: text})
 	r.start().signIn()

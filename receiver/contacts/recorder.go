@@ -31,9 +31,9 @@ type Options struct {
 	Log        *slog.Logger
 }
 
-// Book is the writing side of contacts.json. Its methods may be called from
+// Recorder is the writing side of contacts.json. Its methods may be called from
 // many goroutines; none waits for the disk but Run and Save.
-type Book struct {
+type Recorder struct {
 	o Options
 
 	mu    sync.Mutex
@@ -48,7 +48,7 @@ type Book struct {
 
 // Open reads what was written last. What cannot be read is replaced by an empty
 // book, and said: it holds nothing that the fleet does not tell again.
-func Open(o Options) *Book {
+func Open(o Options) *Recorder {
 	c, err := Read(o.Docs)
 	if err != nil {
 		o.Log.Warn("contacts are begun anew", "err", err)
@@ -56,7 +56,7 @@ func Open(o Options) *Book {
 	if o.Clock == nil {
 		o.Clock = clock.Wall(o.Now)
 	}
-	b := &Book{o: o, c: c, dirty: true}
+	b := &Recorder{o: o, c: c, dirty: true}
 	now := b.now()
 	switch {
 	case b.c.WrittenAt.IsZero(): // a first start is not ready yet either
@@ -70,7 +70,7 @@ func Open(o Options) *Book {
 
 // now returns the time for what is noted now, once the book fits it. The caller holds mu,
 // where there is another.
-func (b *Book) now() time.Time {
+func (b *Recorder) now() time.Time {
 	r := b.o.Clock()
 	if b.c.Bridge(r) {
 		b.dirty = true
@@ -81,9 +81,9 @@ func (b *Book) now() time.Time {
 	return r.Wall
 }
 
-// awake notes as an outage that nothing ran here, as the machine slept or serve was
+// noteGap notes as an outage that nothing ran here, as the machine slept or serve was
 // stopped. Each Save notices what has passed since the one before.
-func (b *Book) awake(now time.Time) {
+func (b *Recorder) noteGap(now time.Time) {
 	last := b.tick
 	b.tick = b.c.Receiver.Clock.Mark
 	if passed, ok := b.tick.Since(last); ok && passed > beatEvery && b.c.Receiver.Ready {
@@ -92,8 +92,8 @@ func (b *Book) awake(now time.Time) {
 	}
 }
 
-// Jumped returns the last jump of the clock that the book knows of.
-func (b *Book) Jumped() Jump {
+// LastJump returns the last jump of the clock that the contacts were moved by.
+func (b *Recorder) LastJump() Jump {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.now()
@@ -104,7 +104,7 @@ func (b *Book) Jumped() Jump {
 }
 
 // Run writes the book while it changes, until ctx ends, and then once more.
-func (b *Book) Run(ctx context.Context) error {
+func (b *Recorder) Run(ctx context.Context) error {
 	tick := time.NewTicker(writeEvery)
 	defer tick.Stop()
 	failed := false
@@ -126,12 +126,12 @@ func (b *Book) Run(ctx context.Context) error {
 }
 
 // Save writes the book if it changed, or was not written for a minute.
-func (b *Book) Save() error {
+func (b *Recorder) Save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
 	b.mu.Lock()
 	now := b.now()
-	b.awake(now)
+	b.noteGap(now)
 	if !b.dirty && now.Sub(b.c.WrittenAt) < beatEvery {
 		b.mu.Unlock()
 		return nil
@@ -151,14 +151,14 @@ func (b *Book) Save() error {
 }
 
 // Unwritten returns why the book could not be written; nil if the last Save wrote it.
-func (b *Book) Unwritten() error {
+func (b *Recorder) Unwritten() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.unwritten
 }
 
 // Ready notes whether episodes can be taken.
-func (b *Book) Ready(ready bool) {
+func (b *Recorder) Ready(ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now, r := b.now(), &b.c.Receiver
@@ -178,7 +178,7 @@ func (b *Book) Ready(ready bool) {
 }
 
 // Compared notes what a comparison of rows and files found.
-func (b *Book) Compared(c Compared) {
+func (b *Recorder) Compared(c receiver.Comparison) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.c.Receiver.Compared, b.dirty = &c, true
@@ -186,14 +186,14 @@ func (b *Book) Compared(c Compared) {
 
 // Heard notes that a host's identity was accepted; until is when its
 // certificate ends.
-func (b *Book) Heard(h ident.Host, from, serial string, until time.Time) {
+func (b *Recorder) Heard(h ident.Host, from, serial string, until time.Time) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastContact, c.From, c.Serial, c.CertificateUntil = now, from, serial, until.UTC()
 	})
 }
 
 // Ping notes what a host said of itself.
-func (b *Book) Ping(h ident.Host, p wire.Ping) {
+func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastPing = now
 		c.Version, c.Commit, c.Queue = check.Sanitize(p.Version, 80), p.Commit, p.Queue
@@ -258,7 +258,7 @@ func (c *Contact) boot(id string, now time.Time) {
 }
 
 // Accepted notes that an episode was answered with 200 or 201.
-func (b *Book) Accepted(h ident.Host) {
+func (b *Recorder) Accepted(h ident.Host) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastAccepted, c.RefusedSince, c.RefusedCount = now, time.Time{}, 0
 	})
@@ -266,7 +266,7 @@ func (b *Book) Accepted(h ident.Host) {
 
 // RefusedPut notes that an episode was refused. A receiver that was only busy or
 // broken says nothing of the episode, and must not hide why one is refused for good.
-func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
+func (b *Recorder) RefusedPut(h ident.Host, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
 		if !receiver.Permanent(p.Status) {
 			return
@@ -283,39 +283,39 @@ func (b *Book) RefusedPut(h ident.Host, p *wire.Problem) {
 }
 
 // FailedPut notes that an episode could not be taken through a fault of the receiver.
-func (b *Book) FailedPut(h ident.Host) {
+func (b *Recorder) FailedPut(h ident.Host) {
 	b.change(h, func(c *Contact, now time.Time) { c.LastFailed = now })
 }
 
-// Knock notes a contact whose identity was refused. proven tells that the
+// AuthFailed records a request whose identity was rejected. verified reports that the
 // certificate's chain is valid, so that it was this host.
-func (b *Book) Knock(h ident.Host, proven bool, from string, p *wire.Problem) {
+func (b *Recorder) AuthFailed(h ident.Host, verified bool, from string, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
-		k := Knock{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Sanitize(p.Detail, 200)}
-		if proven {
-			c.Proven = knock(c.Proven, k, maxKnocks)
+		k := AuthFailure{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Sanitize(p.Detail, 200)}
+		if verified {
+			c.Verified = countFailure(c.Verified, k, maxAuthFailures)
 		} else {
-			c.Claims = knock(c.Claims, k, maxKnocks)
+			c.Unverified = countFailure(c.Unverified, k, maxAuthFailures)
 		}
 	})
 }
 
-// Stranger notes a refused contact by no host of the roster.
-func (b *Book) Stranger(claim, from string, p *wire.Problem) {
+// UnknownClient records a rejected request of a client that is not in the roster.
+func (b *Recorder) UnknownClient(name, from string, p *wire.Problem) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
-	b.c.StrangerCount++
-	b.c.Strangers = knock(b.c.Strangers, Knock{
+	b.c.UnknownClientCount++
+	b.c.UnknownClients = countFailure(b.c.UnknownClients, AuthFailure{
 		At: now, Since: now, Count: 1, Kind: p.Kind, From: from,
-		Claim: check.Sanitize(claim, 80), Detail: check.Sanitize(p.Detail, 200),
-	}, maxStrangers)
+		Name: check.Sanitize(name, 80), Detail: check.Sanitize(p.Detail, 200),
+	}, maxUnknownClients)
 	b.dirty = true
 }
 
 // Forget drops the hosts that keep refuses: the roster lost them, or they were
 // decommissioned.
-func (b *Book) Forget(keep func(ident.Host) bool) {
+func (b *Recorder) Forget(keep func(ident.Host) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for h := range b.c.Hosts {
@@ -328,7 +328,7 @@ func (b *Book) Forget(keep func(ident.Host) bool) {
 
 // change applies f to a host's contact. Callers pass hosts of the roster only;
 // the bound is for a roster that is itself out of bounds.
-func (b *Book) change(h ident.Host, f func(c *Contact, now time.Time)) {
+func (b *Recorder) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := b.now()
@@ -345,9 +345,9 @@ func (b *Book) change(h ident.Host, f func(c *Contact, now time.Time)) {
 }
 
 // knock adds a knock; one like an earlier one is counted there, at the end.
-func knock(all []Knock, k Knock, limit int) []Knock {
+func countFailure(all []AuthFailure, k AuthFailure, limit int) []AuthFailure {
 	for i, old := range all {
-		if old.Kind == k.Kind && old.Claim == k.Claim {
+		if old.Kind == k.Kind && old.Name == k.Name {
 			k.Since, k.Count = old.Since, old.Count+1
 			all = append(all[:i:i], all[i+1:]...)
 			break

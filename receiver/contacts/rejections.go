@@ -21,19 +21,19 @@ const (
 	maxOpen    = 20_000
 )
 
-// Refusals is the writing side of rejections.jsonl. Note does not wait for the
+// Rejections is the writing side of rejections.jsonl. Note does not wait for the
 // disk.
-type Refusals struct {
+type Rejections struct {
 	o Options
 
 	mu      sync.Mutex
-	open    map[refusalKey]*counting
+	open    map[rejectionKey]*counting
 	dropped uint64 // not noted, as too much is open
 	// unwritten is why the last Flush failed.
 	unwritten error
 }
 
-type refusalKey struct {
+type rejectionKey struct {
 	host   ident.Host
 	proven bool
 	route  receiver.Route
@@ -46,18 +46,18 @@ type counting struct {
 	written bool // the first one is in the file
 }
 
-// OpenRefusals opens the log of rejections.
-func OpenRefusals(o Options) (*Refusals, error) {
+// OpenRejections opens the log of rejections.
+func OpenRejections(o Options) (*Rejections, error) {
 	if err := o.Rejections.Open(); err != nil {
 		return nil, err
 	}
-	return &Refusals{o: o, open: map[refusalKey]*counting{}}, nil
+	return &Rejections{o: o, open: map[rejectionKey]*counting{}}, nil
 }
 
 // Note counts a refusal. At, Count, First and Last are filled in.
-func (r *Refusals) Note(row receiver.Rejection) {
+func (r *Rejections) Note(row receiver.Rejection) {
 	now := r.o.Now().UTC()
-	k := refusalKey{row.Host, row.Proven, row.Route, row.Kind}
+	k := rejectionKey{row.Host, row.Verified, row.Route, row.Kind}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c := r.open[k]
@@ -79,7 +79,7 @@ func (r *Refusals) Note(row receiver.Rejection) {
 }
 
 // Run writes refusals until ctx ends, then those that are counted.
-func (r *Refusals) Run(ctx context.Context) error {
+func (r *Rejections) Run(ctx context.Context) error {
 	tick := time.NewTicker(flushEvery)
 	defer tick.Stop()
 	failed := false
@@ -102,7 +102,7 @@ func (r *Refusals) Run(ctx context.Context) error {
 
 // Flush writes the first refusal of each window, and the repeats of windows
 // that ended; all of them if all is set. What could not be written is kept.
-func (r *Refusals) Flush(all bool) error {
+func (r *Rejections) Flush(all bool) error {
 	err := r.flush(all)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -111,15 +111,15 @@ func (r *Refusals) Flush(all bool) error {
 }
 
 // Unwritten returns why refusals could not be written; nil if the last Flush wrote them.
-func (r *Refusals) Unwritten() error {
+func (r *Rejections) Unwritten() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.unwritten
 }
 
-func (r *Refusals) flush(all bool) error {
+func (r *Rejections) flush(all bool) error {
 	now := r.o.Now().UTC()
-	due := map[refusalKey]receiver.Rejection{}
+	due := map[rejectionKey]receiver.Rejection{}
 	r.mu.Lock()
 	for k, c := range r.open {
 		over := all || now.Sub(c.began) >= window

@@ -37,7 +37,7 @@ func (a *app) gate(fsys disk.FS, path string, releases *rollout.Controller, log 
 
 // outlook explains a host by the facts of now and by the alerts that are open.
 // What cannot be read is said, and does not hide the rest.
-func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Outlook, []fleet.Alert) {
+func (a *app) forecast(conf config.Receiver, path string, h ident.Host) (fleet.Forecast, []fleet.Alert) {
 	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), fleet.LimitsOf(conf))
 	if err != nil {
 		a.errorf("warning: some facts cannot be read: %v", err)
@@ -48,5 +48,5 @@ func (a *app) outlook(conf config.Receiver, path string, h ident.Host) (fleet.Ou
 		a.errorf("warning: open alerts cannot be told: %v", err)
 	}
 	mine := slices.DeleteFunc(last.Open, func(x fleet.Alert) bool { return x.Host != string(h) })
-	return facts.Outlook(h), orEmpty(mine)
+	return facts.Forecast(h), orEmpty(mine)
 }

@@ -11,21 +11,21 @@ import (
 	"cis490/receiver/roster"
 )
 
-// Outlook is what one host's facts mean: when it last told how it is, and what
+// Forecast is what one host's facts mean: when it last told how it is, and what
 // will happen next if nobody does anything.
-type Outlook struct {
+type Forecast struct {
 	Snapshot time.Time `json:"snapshot,omitzero"` // when the last one was received
 	Failing  []string  `json:"failing,omitempty"` // ids of hard checks, by the newest word of it
 	Next     []string  `json:"next"`
 }
 
-// Outlook tells what is to be expected of a host.
-func (f *Facts) Outlook(name ident.Host) Outlook {
+// Forecast tells what is to be expected of a host.
+func (f *Facts) Forecast(name ident.Host) Forecast {
 	h := f.Hosts[name]
 	if h == nil {
-		return Outlook{Next: []string{}}
+		return Forecast{Next: []string{}}
 	}
-	o := Outlook{Snapshot: h.Snapshot.At}
+	o := Forecast{Snapshot: h.Snapshot.At}
 	o.Failing, _ = h.failing(f)
 	say := func(format string, args ...any) { o.Next = append(o.Next, fmt.Sprintf(format, args...)) }
 	if r := h.Roster; r != nil {
@@ -40,10 +40,10 @@ func (f *Facts) Outlook(name ident.Host) Outlook {
 	}
 	f.nextOfGate(h, say)
 	switch {
-	case h.Heard.Leaving:
-		say("it said at %s that it leaves: nobody is told of its silence before %s", stamp(h.Heard.At), stamp(later(h.Accepted, h.Heard.At).Add(f.Limits.Lookback)))
-	case !h.Accepted.IsZero() && f.quiet(h.Accepted) <= f.Limits.SilentAfter:
-		say("if no episode of it is taken, that is told after %s", stamp(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.quiet(h.Accepted))))
+	case h.Contact.Leaving:
+		say("it said at %s that it leaves: nobody is told of its silence before %s", stamp(h.Contact.At), stamp(later(h.Accepted, h.Contact.At).Add(f.Limits.Lookback)))
+	case !h.Accepted.IsZero() && f.silentFor(h.Accepted) <= f.Limits.SilentAfter:
+		say("if no episode of it is taken, that is told after %s", stamp(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.silentFor(h.Accepted))))
 	}
 	f.nextOfVersion(h, say)
 	if r := h.Roster; r != nil && r.State == roster.Active && !r.CertExpires.IsZero() {
@@ -63,24 +63,24 @@ func (f *Facts) Outlook(name ident.Host) Outlook {
 
 // nextOfGate tells what becomes of episodes that the gate refuses.
 func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
-	held := h.Heard.Held
+	held := h.Contact.Held
 	refused := wire.Kind(h.Refused.Kind) == wire.Gated && h.Refused.At.After(h.Accepted)
-	if h.Heard.Gated == "" && held == 0 && !refused {
+	if h.Contact.Gated == "" && held == 0 && !refused {
 		return
 	}
-	if h.Heard.Gated != "" {
-		say("it records nothing new: %s", h.Heard.Gated)
+	if h.Contact.Gated != "" {
+		say("it records nothing new: %s", h.Contact.Gated)
 		switch {
 		case h.Offered != "" && h.Offered != h.Version:
 			say("its autoupdate looks every 5 minutes and brings version %s; from then on it records and ships", check.Sanitize(h.Offered, 40))
-		case h.Heard.Blocked:
+		case h.Contact.Blocked:
 			say("no release is published that would bring it another commit: publish one, or take its commit out of [gate] blocked_commits in receiver.toml")
 		default:
 			say("no release is published that would bring it another commit: publish one, or add its commit to [gate] extra_commits in receiver.toml")
 		}
 	}
 	key := "extra_commits"
-	if h.Heard.Blocked || h.Refused.Blocked {
+	if h.Contact.Blocked || h.Refused.Blocked {
 		key = "blocked_commits"
 	}
 	switch {
@@ -92,7 +92,7 @@ func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
 }
 
 func (f *Facts) nextOfVersion(h *Host, say func(string, ...any)) {
-	if h.Offered == "" || h.Offered == h.Version || h.Heard.Gated != "" {
+	if h.Offered == "" || h.Offered == h.Version || h.Contact.Gated != "" {
 		return
 	}
 	version := check.Sanitize(h.Offered, 40)

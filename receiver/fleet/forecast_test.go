@@ -1,0 +1,46 @@
+package fleet
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/internal/wire"
+	"cis490/receiver/roster"
+)
+
+func TestOutlook_SaysWhatWillHappen(t *testing.T) {
+	heard := Contact{At: ago(time.Minute), Any: ago(time.Minute)}
+	gated := heard
+	gated.Gated, gated.Held = "the commit is in blocked_commits\x1b[31m", 3
+	left := heard
+	left.Leaving = true
+	for name, c := range map[string]struct {
+		h    Host
+		want []string
+	}{
+		"healthy":                {Host{Roster: active(day), Accepted: ago(time.Minute), Contact: heard}, []string{"told after 2026-03-01T00:39:00Z", "renewed from 2026-03-11T00:10:00Z", "next snapshot"}},
+		"gated, nothing offered": {Host{Accepted: ago(time.Hour), Contact: gated}, []string{"it records nothing new", "no release is published", "3 episodes are held", "next snapshot"}},
+		"gated, offered":         {Host{Accepted: ago(time.Hour), Contact: gated, Version: "1", Offered: "2"}, []string{"it records nothing new", "brings version 2", "3 episodes are held", "next snapshot"}},
+		"only refused":           {Host{Contact: heard, Refused: refused(time.Minute, wire.Gated)}, []string{"what it recorded before is held", "next snapshot"}},
+		"left":                   {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next snapshot"}},
+		"expired":                {Host{Roster: &roster.Host{State: roster.Active, CertExpires: ago(time.Hour)}}, []string{"certificate is over", "next snapshot"}},
+		"decommissioned":         {Host{Roster: &roster.Host{State: roster.Gone}}, []string{"turned away"}},
+		"expected":               {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, []string{"may join until"}},
+		"behind":                 {Host{Accepted: ago(time.Minute), Contact: heard, Version: "1", Offered: "2"}, []string{"told after", "brings version 2", "next snapshot"}},
+	} {
+		got := facts(&c.h).Forecast("lab-01").Next
+		if len(got) != len(c.want) {
+			t.Errorf("%s: %q", name, got)
+			continue
+		}
+		for i, part := range c.want {
+			if !strings.Contains(got[i], part) {
+				t.Errorf("%s: %q, want …%s…", name, got[i], part)
+			}
+		}
+	}
+	if o := facts(&Host{}).Forecast("lab-99"); len(o.Next) != 0 || o.Next == nil {
+		t.Errorf("a host that nobody knows: %+v", o)
+	}
+}
