@@ -107,7 +107,6 @@ func TestFences(t *testing.T) {
 		"github.com/prometheus/procfs":                            {"cis490/agent/orchestrate", "cis490/internal/machine"},
 		"github.com/prometheus/client_golang/prometheus":          {"cis490/receiver/metrics"},
 		"github.com/prometheus/client_golang/prometheus/promhttp": {"cis490/receiver/metrics"},
-		"github.com/go-analyze/charts":                            {"cis490/internal/plot"},
 		"github.com/chromedp/chromedp":                            {"cis490/e2e"},
 		"github.com/santhosh-tekuri/jsonschema/v6":                {"cis490/internal/apidoc"},
 		"go.yaml.in/yaml/v3":                                      {"cis490/internal/apidoc"},

@@ -18,7 +18,7 @@ func (a *app) episodePlotCommand() *cli.Command {
 		Name:      "plot",
 		Usage:     "plot an episode's metrics by phase",
 		ArgsUsage: "EPISODE|DIR|TARBALL",
-		Description: "One panel per metric, one colour per phase.\n\n" +
+		Description: "One panel per metric over one time axis, with the phases as bands.\n\n" +
 			"Example:\n   sudo cis490 episode plot 01J9Z3NDEKTSV4RRFFQ69G5FAV -o episode.svg",
 		Flags: append(roleFlags(),
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE` (.svg); - is standard output", Value: "-"}),
@@ -50,7 +50,7 @@ func (a *app) episodePlot(c *cli.Context) (err error) {
 	if err != nil {
 		return fault.Fix(fmt.Errorf("plot %s: %w", o.path, err), "cis490 episode verify "+o.path)
 	}
-	svg, err := plot.SVG(whole, false)
+	svg, err := plot.SVG(whole, plot.Style{})
 	if err != nil {
 		return fmt.Errorf("plot %s: %w", o.path, err)
 	}

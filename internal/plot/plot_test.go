@@ -37,8 +37,8 @@ func TestSVG(t *testing.T) {
 		"huge": overview(3, math.MaxInt64, 1, math.MaxInt64), "tiny": overview(1, 1e-300, 2e-300), "no phase": overview(0, 1, 2, 3),
 		"many phases": overview(60, many...),
 	} {
-		for _, dark := range []bool{false, true} {
-			svg, err := plot.SVG(o, dark)
+		for _, style := range []plot.Style{{}, {Dark: true}, {Narrow: true}} {
+			svg, err := plot.SVG(o, style)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
@@ -61,10 +61,10 @@ func TestSVG(t *testing.T) {
 			}
 		}
 	}
-	if _, err := plot.SVG(overview(61, 1, 2), false); err == nil || !strings.Contains(err.Error(), "phases") {
+	if _, err := plot.SVG(overview(61, 1, 2), plot.Style{}); err == nil || !strings.Contains(err.Error(), "phases") {
 		t.Errorf("61 phases: %v", err)
 	}
-	if _, err := plot.SVG(episode.Overview{}, false); err == nil {
+	if _, err := plot.SVG(episode.Overview{}, plot.Style{}); err == nil {
 		t.Error("an episode without rows was drawn")
 	}
 }

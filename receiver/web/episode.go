@@ -86,14 +86,15 @@ func (s *Site) episode(w http.ResponseWriter, r *http.Request, host ident.Host, 
 	return s.render(w, r, http.StatusOK, "episode", "Episode "+string(id), p)
 }
 
-// plot draws an episode, for a dark page where it is asked to. It is a picture of
-// a page of ours, or opened by itself: there, too, nothing in it can act.
+// plot draws an episode, for a dark page or a phone if the query has "dark" or "narrow".
+// Its content security policy also holds when the picture is opened by itself.
 func (s *Site) plot(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
 	o, err := s.overview(r.Context(), host, id)
 	if err != nil {
 		return err
 	}
-	svg, err := plot.SVG(o, r.URL.Query().Has("dark"))
+	q := r.URL.Query()
+	svg, err := plot.SVG(o, plot.Style{Dark: q.Has("dark"), Narrow: q.Has("narrow")})
 	if err != nil {
 		return wire.NewProblem(wire.NotFound, "episode %s has no plot: %s", id, check.Sanitize(err.Error(), 200))
 	}
