@@ -24,9 +24,11 @@ import (
 func recorded(seed uint64) episode.Overview {
 	r := rand.New(rand.NewPCG(seed, 1))
 	end := int64(math.Pow(10, 9.5+4*r.Float64()))
-	o := episode.Overview{End: end, Meta: episode.Meta{Profile: "hash", Host: "lab-01", Episode: "01J9Z3NDEKTSV4RRFFQ69G5FAV", Verdict: episode.Accepted}}
+	o := episode.Overview{End: end}
+	o.Meta = episode.Meta{Profile: "hash", Host: "lab-01", Episode: "01J9Z3NDEKTSV4RRFFQ69G5FAV", Verdict: episode.Accepted}
 	for i, n := 0, 1+r.IntN(8); i < n; i++ {
-		o.Phases = append(o.Phases, episode.Phase{Name: fmt.Sprintf("phase-%d", i%5), Begin: int64(i) * end / int64(n), End: int64(i+1) * end / int64(n)})
+		at := func(k int) int64 { return int64(k) * end / int64(n) }
+		o.Phases = append(o.Phases, episode.Phase{Name: fmt.Sprintf("phase-%d", i%5), Begin: at(i), End: at(i + 1)})
 	}
 	for i, unit := range []string{"%", "bytes", "count", "bytes/s", "bytes/s", "bytes", "%", "%", "%"} {
 		c := episode.Curve{Name: fmt.Sprintf("curve %d", i), Unit: unit}

@@ -169,7 +169,9 @@ func (d *drawing) panel(c episode.Curve, a axis, y int) {
 	for _, t := range d.time.ticks {
 		d.line("grid", d.x(t.value), float64(y), d.x(t.value), bottom, d.theme.grid)
 	}
-	d.add(shape{XMLName: name("path"), Class: "line", D: d.path(c, place), Stroke: d.theme.line, Fill: "none", StrokeWidth: "1.6", Cap: "round"})
+	d.add(shape{
+		XMLName: name("path"), Class: "line", D: d.path(c, place), Stroke: d.theme.line, Fill: "none", StrokeWidth: "1.6", Cap: "round",
+	})
 }
 
 // path joins the points of a curve, except across gaps in which its source wrote nothing.

@@ -52,7 +52,8 @@ func (s *svg) rect(class string, x, y, width, height float64, color string) {
 }
 
 func (s *svg) line(class string, x1, y1, x2, y2 float64, color string) {
-	s.add(shape{XMLName: name("path"), Class: class, D: "M" + pixels(x1) + " " + pixels(y1) + "L" + pixels(x2) + " " + pixels(y2), Stroke: color})
+	d := "M" + pixels(x1) + " " + pixels(y1) + "L" + pixels(x2) + " " + pixels(y2)
+	s.add(shape{XMLName: name("path"), Class: class, D: d, Stroke: color})
 }
 
 func pixels(v float64) string { return fmt.Sprintf("%.1f", v) }
