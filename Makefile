@@ -11,7 +11,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off docs-check fuzz golden bench crashtest clean
+.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off docs-check fuzz golden bench crashtest versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -99,9 +99,13 @@ bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH
 
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./receiver/archive ./internal/ledger
+	go test -count=1 -timeout 30m -v -run '^(TestCrash_|TestFault_)' ./receiver/s3 -every
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
+
+versitygw: ## build the S3 server for tests of the object store, once (about 6 minutes)
+	GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/cis490-lab/versitygw-v1.8.0" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
 
 clean: ## remove what was built
 	rm -rf bin dist

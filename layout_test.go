@@ -111,13 +111,16 @@ func TestFences(t *testing.T) {
 		"github.com/santhosh-tekuri/jsonschema/v6":                {"cis490/internal/apidoc"},
 		"go.yaml.in/yaml/v3":                                      {"cis490/internal/apidoc"},
 		"github.com/nicholas-fedor/shoutrrr":                      {"cis490/receiver/notify"},
+		"github.com/minio/minio-go/v7":                            {"cis490/receiver/objects"},
+		"github.com/minio/minio-go/v7/pkg/credentials":            {"cis490/receiver/objects"},
+		"github.com/minio/minio-go/v7/pkg/signer":                 {"cis490/receiver/objects/s3test"},
 
-		"os/exec":                   {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e"},
+		"os/exec":                   {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e", "cis490/receiver/objects/s3test"},
 		"os/signal":                 {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority": {"cis490/commands", "cis490/e2e/sim"},
 		"cis490/install":            {"cis490/commands", "cis490/install"},
 		"log":                       {},
-		"testing":                   {"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest"},
+		"testing":                   {"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest", "cis490/receiver/objects/s3test"},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {

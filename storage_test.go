@@ -11,19 +11,20 @@ import (
 )
 
 // adapters are the packages that know how the receiver's state lies on a disk.
-func adapters() []string { return []string{"receiver/local", "receiver/store"} }
+func adapters() []string { return []string{"receiver/local", "receiver/store", "receiver/s3"} }
 
 // TestStorage_IsBehindTheBackend keeps files out of the receiver's other packages: they
 // are given a receiver.Backend, so that something else can take the disk's place.
 func TestStorage_IsBehindTheBackend(t *testing.T) {
 	// Packages with files that are not the receiver's state.
 	own := map[string]string{
-		"receiver/authority": "its own folder, with the CA key, which nobody else reads",
-		"receiver/archive":   "writes copies to a folder elsewhere",
-		"receiver/backup":    "saves and restores the files of the local backend, the config and the authority",
-		"receiver/gate":      "follows the config file",
-		"receiver/checks":    "judges config, keys and certificates on this machine",
-		"receiver/notify":    "reads files of secrets that the config names",
+		"receiver/authority":      "its own folder, with the CA key, which nobody else reads",
+		"receiver/archive":        "writes copies to a folder elsewhere",
+		"receiver/backup":         "saves and restores the files of the local backend, the config and the authority",
+		"receiver/gate":           "follows the config file",
+		"receiver/checks":         "judges config, keys and certificates on this machine",
+		"receiver/objects/s3test": "runs a server over a temporary folder, for tests",
+		"receiver/notify":         "reads files of secrets that the config names",
 	}
 	files := []string{"os", "path/filepath", "cis490/internal/disk", "cis490/internal/ledger"}
 	for _, p := range packages(t) {

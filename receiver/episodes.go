@@ -56,6 +56,8 @@ var (
 	ErrConflict = errors.New("another digest is stored under this episode")
 	ErrDigest   = errors.New("body does not match its digest")
 	ErrFull     = errors.New("disk is full (a reserve is kept)")
+	ErrBusy     = errors.New("the storage is busy or away")       // later it may succeed by itself
+	ErrUnready  = errors.New("the storage rejects this receiver") // until a person mends it
 )
 
 // BodyError is a failure to read an upload's body, which is the sender's or the

@@ -103,10 +103,11 @@ func Archived(fsys disk.FS, dataDir string, k receiver.Key) (r receiver.Entry, f
 	return r, err == nil, err
 }
 
-// addToList merges rows, ordered by episode, into their host's list.
-func (s *Store) addToList(h ident.Host, rows []receiver.Entry) error {
-	path := listPath(s.o.DataDir, h)
-	old, err := s.o.FS.OpenFile(path, os.O_RDONLY, 0)
+// ListArchived merges rows, ordered by episode, into the list of their host. The list is
+// durable when it returns.
+func ListArchived(fsys disk.FS, dataDir string, h ident.Host, rows []receiver.Entry) error {
+	path := listPath(dataDir, h)
+	old, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		old, err = nil, nil
 	}
@@ -118,7 +119,7 @@ func (s *Store) addToList(h ident.Host, rows []receiver.Entry) error {
 		defer func() { _ = old.Close() }() // only read
 		in.Reset(old)
 	}
-	return disk.Replace(s.o.FS, path, filePerm, func(w io.Writer) error {
+	return disk.Replace(fsys, path, filePerm, func(w io.Writer) error {
 		out := bufio.NewWriter(w)
 		for {
 			line, err := in.ReadString('\n')
@@ -153,7 +154,7 @@ func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (do
 	now := s.o.Now().UTC()
 	for id, d := range want {
 		k := receiver.Key{Host: h, Episode: id}
-		defer s.keys.lock(k)() // nobody else waits for a second one
+		defer s.keys.Lock(k)() // nobody else waits for a second one
 		r, here, err := s.lookupTarball(k)
 		if err != nil {
 			return nil, 0, err
@@ -184,10 +185,10 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 	}
 	slices.SortFunc(add, func(a, b receiver.Entry) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
 	// Also where it has them all: that it is durable is not known.
-	if err := s.addToList(h, add); err != nil {
+	if err := ListArchived(s.o.FS, s.o.DataDir, h, add); err != nil {
 		return 0, err
 	}
-	rows, err := s.withoutArchivedRow(again)
+	rows, err := WithoutArchivedRow(s.o.Index, again)
 	if err != nil {
 		return 0, err
 	}
@@ -206,8 +207,8 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 	return freed, s.o.FS.SyncDir(s.hostDir(h))
 }
 
-// withoutArchivedRow returns the archived entries that have no row in the index. It reads the index from when they were listed.
-func (s *Store) withoutArchivedRow(listed []receiver.Entry) ([]receiver.Entry, error) {
+// WithoutArchivedRow returns the archived entries that have no row in the index. It reads the index from when they were listed.
+func WithoutArchivedRow(index Index, listed []receiver.Entry) ([]receiver.Entry, error) {
 	if len(listed) == 0 {
 		return nil, nil
 	}
@@ -219,7 +220,7 @@ func (s *Store) withoutArchivedRow(listed []receiver.Entry) ([]receiver.Entry, e
 		}
 	}
 	// The day is for a clock that was set back.
-	for r, err := range s.o.Index.Since(from.Add(-24 * time.Hour)) {
+	for r, err := range index.Since(from.Add(-24 * time.Hour)) {
 		if err != nil {
 			return nil, err
 		}

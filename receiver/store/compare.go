@@ -147,7 +147,7 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *recei
 // repairRow appends the row of a file that has none. An upload in progress holds
 // the episode's lock until its row is there.
 func (s *Store) repairRow(k receiver.Key, c *receiver.Comparison) error {
-	defer s.keys.lock(k)()
+	defer s.keys.Lock(k)()
 	_, settling := s.stagedOf(k)
 	r, there, err := s.lookupTarball(k)
 	if err != nil || !there || settling { // lookupTarball has appended it

@@ -6,9 +6,9 @@ import (
 	"cis490/receiver"
 )
 
-// keyLocks is a lock for each episode that is being worked on, and none for the
+// Locks is a lock for each episode that is being worked on, and none for the
 // others.
-type keyLocks struct {
+type Locks struct {
 	mu   sync.Mutex
 	held map[receiver.Key]*keyLock
 }
@@ -18,8 +18,8 @@ type keyLock struct {
 	users int
 }
 
-// lock waits for the episode's lock and returns its unlock.
-func (l *keyLocks) lock(k receiver.Key) (unlock func()) {
+// Lock waits for the episode's lock and returns its unlock.
+func (l *Locks) Lock(k receiver.Key) (unlock func()) {
 	l.mu.Lock()
 	if l.held == nil {
 		l.held = map[receiver.Key]*keyLock{}

@@ -96,6 +96,13 @@ func readKnown(fsys disk.FS, knownDir string) ([]string, error) {
 	return strings.Fields(string(b)), err
 }
 
+// ID returns the id of the store in a data folder; empty if there is none, or it cannot be
+// read.
+func ID(fsys disk.FS, dataDir string) string {
+	id, _ := readID(fsys, dataDir)
+	return id
+}
+
 func readID(fsys disk.FS, dataDir string) (string, error) {
 	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, IDFile), 256)
 	return strings.TrimSpace(string(b)), err

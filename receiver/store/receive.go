@@ -57,7 +57,7 @@ func (s *Store) receive(it stagedUpload, body io.Reader, admit func() error) (r 
 	if err := admit(); err != nil {
 		return r, false, err
 	}
-	defer s.keys.lock(it.row.Key())()
+	defer s.keys.Lock(it.row.Key())()
 	defer s.busy.begin(s.o.Now())()
 	r, stored, err := s.lookupLocked(it.row.Key())
 	if err == nil && stored && r.Digest != it.row.Digest {

@@ -73,7 +73,7 @@ type Options struct {
 type Store struct {
 	o       Options
 	id      string
-	keys    keyLocks
+	keys    Locks
 	commits groupCommit
 
 	archiving sync.Mutex
@@ -121,7 +121,7 @@ func (s *Store) ID() string { return s.id }
 // first; while it cannot be, that is the error.
 func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
 	k := receiver.Key{Host: h, Episode: id}
-	defer s.keys.lock(k)()
+	defer s.keys.Lock(k)()
 	return s.lookupLocked(k)
 }
 

@@ -1,0 +1,188 @@
+// Package objects is a bucket of an object store that speaks S3.
+//
+// It uses the oldest form of S3 that every store implements: path or host style, a
+// signature over the body's sha256, no trailers, no checksum headers, no conditions. So
+// the store itself refuses a body that is not what its digest says. A store that does not
+// check is found by Probe; then Put reads every object back.
+//
+// It keeps nothing but the last answer's clock. Put is idempotent if a key names its
+// content: a retry, a lost answer or a request that is applied twice writes the same
+// bytes. It deletes nothing unless Delete is called.
+package objects
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"cis490/internal/httpclient"
+)
+
+// Sizes of requests, in bytes.
+const (
+	singlePut  = 64 << 20 // larger bodies are sent in parts
+	partSize   = 16 << 20
+	maxParts   = 10_000
+	maxAnswer  = 8 << 20 // except the content of an object
+	partsAhead = 4       // parts of one object that are sent at the same time
+)
+
+// connections bounds what is open to the store at the same time.
+const connections = 128
+
+// Times of one request.
+const (
+	dialTimeout   = 10 * time.Second
+	answerTimeout = 60 * time.Second // from a body's last byte to the answer's first
+	idleTimeout   = 55 * time.Second
+)
+
+// Keys are an access key and its secret.
+type Keys struct{ ID, Secret string }
+
+// Options describe a bucket.
+type Options struct {
+	Endpoint   string // URL of the store, without the bucket
+	Region     string
+	Bucket     string
+	Prefix     string // of every key
+	PathStyle  bool   // the bucket is in the path, not in the host name
+	Keys       func() (Keys, error)
+	DeleteKeys func() (Keys, error) // of a key that may delete; nil: nothing can be deleted
+	Roots      *x509.CertPool       // CAs of the store's certificate; nil: the system's
+	// Observe is called after each request, without those that it repeated; nil: nobody is.
+	Observe func(op string, err error, took time.Duration)
+}
+
+// Bucket is a bucket. Its methods may be called from many goroutines.
+type Bucket struct {
+	o       Options
+	core    *minio.Core
+	deleter *minio.Client // nil: nothing can be deleted
+	single  int64         // bytes: larger bodies are sent in parts
+	part    int64         // bytes
+	skew    atomic.Int64  // nanoseconds by which the store's clock is ahead of this one
+	checks  atomic.Bool   // Probe saw the store refuse a body that is not its digest
+}
+
+// Object is an object in a listing.
+type Object struct {
+	Key  string // without the prefix of Options
+	Size int64  // bytes
+	At   time.Time
+}
+
+// Open returns a bucket. It sends no request.
+func Open(o Options) (*Bucket, error) {
+	u, err := url.Parse(o.Endpoint)
+	if err != nil {
+		return nil, fmt.Errorf("object store: %w", err)
+	}
+	b := &Bucket{o: o, single: singlePut, part: partSize}
+	t := &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: o.Roots}, // stores are older than hosts
+		TLSHandshakeTimeout:   dialTimeout,
+		ResponseHeaderTimeout: answerTimeout,
+		IdleConnTimeout:       idleTimeout,
+		MaxIdleConnsPerHost:   connections,
+		MaxConnsPerHost:       connections,
+	}
+	bounded := &exchange{small: httpclient.Strict(t, maxAnswer), large: httpclient.Strict(t, 0), skew: &b.skew}
+	client := func(keys func() (Keys, error)) (*minio.Client, error) {
+		lookup := minio.BucketLookupDNS
+		if o.PathStyle {
+			lookup = minio.BucketLookupPath
+		}
+		return minio.New(u.Host, &minio.Options{
+			Creds: credentials.New(followed{keys}), Secure: u.Scheme == "https", Region: o.Region,
+			Transport: bounded, BucketLookup: lookup, MaxRetries: 1, // Bucket repeats by itself
+		})
+	}
+	c, err := client(o.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("object store: %w", err)
+	}
+	b.core = &minio.Core{Client: c}
+	if o.DeleteKeys != nil {
+		if b.deleter, err = client(o.DeleteKeys); err != nil {
+			return nil, fmt.Errorf("object store: %w", err)
+		}
+	}
+	return b, nil
+}
+
+// Name returns where the bucket is, for messages.
+func (b *Bucket) Name() string {
+	return fmt.Sprintf("s3://%s/%s at %s", b.o.Bucket, b.o.Prefix, b.o.Endpoint)
+}
+
+// Skew returns by how much the store's clock is ahead of this one, by its last answer.
+func (b *Bucket) Skew() time.Duration { return time.Duration(b.skew.Load()) }
+
+// ChecksDigests reports whether Probe saw the store refuse a body that is not its digest.
+func (b *Bucket) ChecksDigests() bool { return b.checks.Load() }
+
+// CanDelete reports whether there is a key that may delete.
+func (b *Bucket) CanDelete() bool { return b.deleter != nil }
+
+// exchange bounds answers and notes the store's clock.
+type exchange struct {
+	small, large http.RoundTripper
+	skew         *atomic.Int64
+}
+
+// RoundTrip implements http.RoundTripper.
+func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
+	t := e.small
+	if r.Method == http.MethodGet && r.URL.RawQuery == "" { // an object's content, which its reader bounds
+		t = e.large
+	}
+	began := time.Now()
+	res, err := t.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	if at, err := http.ParseTime(res.Header.Get("Date")); err == nil {
+		// A Date has whole seconds, and is from between the request and the answer.
+		now := time.Now()
+		switch {
+		case at.Add(time.Second).Before(began):
+			e.skew.Store(int64(at.Sub(began)))
+		case at.After(now):
+			e.skew.Store(int64(at.Sub(now)))
+		default:
+			e.skew.Store(0)
+		}
+	}
+	return res, nil
+}
+
+// followed gives minio the keys that are right now.
+type followed struct{ keys func() (Keys, error) }
+
+// RetrieveWithCredContext implements credentials.Provider.
+func (f followed) RetrieveWithCredContext(*credentials.CredContext) (credentials.Value, error) {
+	return f.Retrieve()
+}
+
+// Retrieve implements credentials.Provider.
+func (f followed) Retrieve() (credentials.Value, error) {
+	k, err := f.keys()
+	if err != nil {
+		return credentials.Value{}, errors.Join(ErrDenied, err)
+	}
+	return credentials.Value{AccessKeyID: k.ID, SecretAccessKey: k.Secret, SignerType: credentials.SignatureV4}, nil
+}
+
+// IsExpired makes minio ask for each request.
+func (followed) IsExpired() bool { return true }

@@ -1,0 +1,113 @@
+package objects
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+
+	"cis490/internal/httpclient"
+	"cis490/internal/plain"
+)
+
+// What is wrong with the store. Every error of a Bucket wraps one of these, or
+// fs.ErrNotExist, or its context's.
+var (
+	ErrAway    = errors.New("the object store does not answer")
+	ErrSlow    = errors.New("the object store asks for fewer requests, or fails")
+	ErrFull    = errors.New("the object store is full")
+	ErrDenied  = errors.New("the object store denies access")
+	ErrSkewed  = errors.New("the object store refuses this machine's clock")
+	ErrDamaged = errors.New("the object store received another content than was sent")
+)
+
+// Tries of one request, and the pause before the next, which doubles.
+const (
+	tries     = 3
+	firstWait = 200 * time.Millisecond
+)
+
+// classify returns an error of the store as one of the errors above.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, own := range []error{ErrAway, ErrSlow, ErrFull, ErrDenied, ErrSkewed, ErrDamaged, fs.ErrNotExist} {
+		if errors.Is(err, own) {
+			return err
+		}
+	}
+	kind := ErrSlow
+	r, answered := errors.AsType[minio.ErrorResponse](err)
+	if _, redirected := errors.AsType[*httpclient.Redirect](err); redirected {
+		return fmt.Errorf("%w: %w", ErrDenied, err)
+	}
+	if !answered {
+		return fmt.Errorf("%w: %w", ErrAway, err)
+	}
+	switch r.Code {
+	case "QuotaExceeded", "StorageFull", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientCapacity":
+		kind = ErrFull
+	case "RequestTimeTooSkewed", "RequestExpired":
+		kind = ErrSkewed
+	case "XAmzContentSHA256Mismatch", "BadDigest", "InvalidDigest":
+		kind = ErrDamaged
+	case minio.NoSuchKey, "NoSuchUpload":
+		kind = fs.ErrNotExist
+	default:
+		switch {
+		case r.StatusCode == http.StatusInsufficientStorage:
+			kind = ErrFull
+		case r.Code == "RequestTimeout", r.Code == "SlowDown", r.Code == "IncompleteBody", r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout,
+			r.StatusCode == http.StatusConflict:
+		case r.StatusCode/100 == 4:
+			kind = ErrDenied // NoSuchBucket, InvalidAccessKeyId, SignatureDoesNotMatch and all that waiting does not change
+		}
+	}
+	return fmt.Errorf("%w: %s (status %d): %s", kind, plain.Line(r.Code, 60), r.StatusCode, plain.Line(strings.TrimSpace(r.Message), 200))
+}
+
+// waits reports whether waiting may help.
+func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, ErrAway) }
+
+// attempt does one request, up to three times while waiting may help. Each try has a
+// time limit of its own.
+func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, call func(context.Context) error) (err error) {
+	began := time.Now()
+	defer func() {
+		if b.o.Observe != nil {
+			b.o.Observe(op, err, time.Since(began))
+		}
+	}()
+	for n := range tries {
+		one, cancel := context.WithTimeout(ctx, limit)
+		err = classify(call(one))
+		cancel()
+		again := waits(err) || errors.Is(err, ErrDamaged) && n == 0
+		if !again || ctx.Err() != nil || n == tries-1 {
+			break
+		}
+		pause := time.NewTimer(rand.N(firstWait<<n) + firstWait<<n/2) //nolint:gosec // jitter is no secret
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", op, err)
+	}
+	return nil
+}
+
+// limitFor is how long a try may take to move so many bytes: slower than a quarter of a
+// MiB per second counts as silence.
+func limitFor(size int64) time.Duration {
+	return answerTimeout + time.Duration(size>>18)*time.Second
+}

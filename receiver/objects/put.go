@@ -1,0 +1,194 @@
+package objects
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"time"
+
+	"github.com/minio/minio-go/v7"
+	"golang.org/x/sync/errgroup"
+
+	"cis490/internal/ident"
+)
+
+// contentType is what every object is: a .tar.zst, as in package wire.
+const contentType = "application/zstd"
+
+// Put stores an object of size bytes with a digest, and returns when the store has
+// acknowledged it. body is read again for each try. After an error the object may be
+// there all the same, now or a little later.
+func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int64, d ident.Digest) error {
+	var err error
+	if size <= b.single {
+		err = b.attempt(ctx, "put", limitFor(size), func(ctx context.Context) error {
+			return b.putOnce(ctx, key, io.NewSectionReader(body, 0, size), size, string(d))
+		})
+	} else {
+		err = b.putParts(ctx, key, body, size, d)
+	}
+	if err != nil || b.ChecksDigests() {
+		return err
+	}
+	return b.readBack(ctx, key, size, d)
+}
+
+func (b *Bucket) options(d string) minio.PutObjectOptions {
+	// DisableContentSha256 keeps minio from replacing the hash by a signature per chunk,
+	// after which the store would not compare the body with it.
+	return minio.PutObjectOptions{
+		ContentType: contentType, DisableContentSha256: true, DisableMultipart: true, UserMetadata: map[string]string{"sha256": d},
+	}
+}
+
+func (b *Bucket) putOnce(ctx context.Context, key string, body io.Reader, size int64, d string) error {
+	// Without its Seek and Close, which minio would use.
+	info, err := b.core.PutObject(ctx, b.o.Bucket, b.o.Prefix+key, struct{ io.Reader }{body}, size, "", d, b.options(d))
+	if err != nil {
+		return err
+	}
+	return acknowledged(info.ETag)
+}
+
+// acknowledged refuses a success without an ETag: some gateways send an error with status
+// 200.
+func acknowledged(etag string) error {
+	if etag == "" {
+		return fmt.Errorf("%w: a success without an ETag", ErrSlow)
+	}
+	return nil
+}
+
+// putParts sends an object in parts. Each part is signed with its own digest; their
+// content as a whole is compared with d before the store puts them together.
+func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, size int64, d ident.Digest) (err error) {
+	var id string
+	err = b.attempt(ctx, "multipart", answerTimeout, func(ctx context.Context) (err error) {
+		id, err = b.core.NewMultipartUpload(ctx, b.o.Bucket, b.o.Prefix+key, b.options(string(d)))
+		if err == nil && id == "" { // an error with status 200
+			err = fmt.Errorf("%w: a success without an upload id", ErrSlow)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	finished := false
+	defer func() {
+		if finished {
+			return
+		}
+		// Also of an upload that was canceled; what stays, Abort finds.
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
+		defer cancel()
+		_ = b.core.AbortMultipartUpload(end, b.o.Bucket, b.o.Prefix+key, id)
+	}()
+	parts, err := b.sendParts(ctx, key, id, body, size, d)
+	if err != nil {
+		return err
+	}
+	err = b.attempt(ctx, "complete", limitFor(size), func(ctx context.Context) error {
+		info, err := b.core.CompleteMultipartUpload(ctx, b.o.Bucket, b.o.Prefix+key, id, parts, minio.PutObjectOptions{})
+		if err == nil {
+			return acknowledged(info.ETag)
+		}
+		if !errors.Is(classify(err), fs.ErrNotExist) {
+			return err
+		}
+		// The answer of a try before was lost: the upload is gone, and the object is there.
+		o, stat := b.core.StatObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
+		if stat != nil || o.Size != size {
+			return fmt.Errorf("%w: the upload is gone, and its object is not there", ErrSlow)
+		}
+		return nil
+	})
+	finished = err == nil
+	return err
+}
+
+func (b *Bucket) sendParts(
+	ctx context.Context, key, id string, body io.ReaderAt, size int64, d ident.Digest,
+) ([]minio.CompletePart, error) {
+	each := max(b.part, (size+maxParts-1)/maxParts)
+	parts := make([]minio.CompletePart, (size+each-1)/each)
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(partsAhead)
+	whole := sha256.New()
+	for i := range parts {
+		if gctx.Err() != nil {
+			break
+		}
+		at := int64(i) * each
+		n := min(each, size-at)
+		sum := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(sum, whole), io.NewSectionReader(body, at, n)); err != nil {
+			return nil, errors.Join(fmt.Errorf("read the spooled body: %w", err), g.Wait())
+		}
+		hash := hex.EncodeToString(sum.Sum(nil))
+		g.Go(func() error {
+			return b.attempt(gctx, "part", limitFor(n), func(ctx context.Context) error {
+				p, err := b.core.PutObjectPart(ctx, b.o.Bucket, b.o.Prefix+key, id, i+1,
+					struct{ io.Reader }{io.NewSectionReader(body, at, n)}, n,
+					minio.PutObjectPartOptions{Sha256Hex: hash, DisableContentSha256: true})
+				if err != nil {
+					return err
+				}
+				parts[i] = minio.CompletePart{PartNumber: i + 1, ETag: p.ETag}
+				return acknowledged(p.ETag)
+			})
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	if got := hex.EncodeToString(whole.Sum(nil)); got != string(d) {
+		return nil, fmt.Errorf("%w: the spooled body is %s now, not %s", ErrDamaged, got, d)
+	}
+	return parts, ctx.Err()
+}
+
+// readBack compares what the store has with what was sent, for a store that does not.
+func (b *Bucket) readBack(ctx context.Context, key string, size int64, d ident.Digest) error {
+	return b.attempt(ctx, "read back", limitFor(size), func(ctx context.Context) error {
+		got, err := b.hash(ctx, key)
+		if err == nil && got != d {
+			err = fmt.Errorf("%w: %s has %s, sent was %s", ErrDamaged, key, got, d)
+		}
+		return err
+	})
+}
+
+func (b *Bucket) hash(ctx context.Context, key string) (ident.Digest, error) {
+	r, _, _, err := b.core.GetObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.GetObjectOptions{})
+	if err != nil {
+		return "", err
+	}
+	sum := sha256.New()
+	_, err = io.Copy(sum, r)
+	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), errors.Join(err, r.Close())
+}
+
+// Abort ends uploads in parts that began before a time and were never completed, and
+// returns how many. Nobody else sees them, and they cost space.
+func (b *Bucket) Abort(ctx context.Context, before time.Time) (n int, err error) {
+	err = b.attempt(ctx, "abort", 10*answerTimeout, func(ctx context.Context) error {
+		for u := range b.core.ListIncompleteUploads(ctx, b.o.Bucket, b.o.Prefix, true) {
+			if u.Err != nil {
+				return u.Err
+			}
+			if !u.Initiated.Before(before) {
+				continue
+			}
+			if err := b.core.AbortMultipartUpload(ctx, b.o.Bucket, u.Key, u.UploadID); err != nil && !errors.Is(classify(err), fs.ErrNotExist) {
+				return err
+			}
+			n++
+		}
+		return nil
+	})
+	return n, err
+}

@@ -1,0 +1,185 @@
+package s3test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/minio/minio-go/v7/pkg/signer"
+)
+
+// Fault is what happens to a request.
+type Fault string
+
+// The faults.
+const (
+	LoseAnswer  Fault = "its answer is lost"
+	Twice       Fault = "it is sent twice"
+	HalfBody    Fault = "half its body arrives"
+	Refuse      Fault = "its connection is closed"
+	SlowDown    Fault = "SlowDown"
+	Internal    Fault = "status 500"
+	Redirect    Fault = "a redirect"
+	EmptyOK     Fault = "status 200 with an error in its body"
+	Denied      Fault = "AccessDenied"
+	Full        Fault = "QuotaExceeded"
+	Skewed      Fault = "RequestTimeTooSkewed"
+	DamagedBody Fault = "a byte of its body changes"
+)
+
+// Faults returns all faults.
+func Faults() []Fault {
+	return []Fault{LoseAnswer, Twice, HalfBody, Refuse, SlowDown, Internal, Redirect, EmptyOK, Denied, Full, Skewed, DamagedBody}
+}
+
+// maxBody is what the proxy holds of a body, in bytes.
+const maxBody = 256 << 20
+
+// Proxy passes requests on to a server, and breaks some.
+type Proxy struct {
+	Addr   string
+	target string
+	client http.Client
+
+	mu        sync.Mutex
+	calls     int
+	first     int // the first request that is broken, from 1
+	last      int // and the last one; 0: none
+	fault     Fault
+	unchecked bool
+}
+
+// NewProxy starts a proxy before a server. It ends with the test.
+func NewProxy(t testing.TB, s *Server) *Proxy {
+	t.Helper()
+	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &Proxy{Addr: l.Addr().String(), target: s.Addr}
+	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	server := &http.Server{Handler: p} //nolint:gosec // loopback, in a test
+	go func() { _ = server.Serve(l) }()
+	t.Cleanup(func() {
+		_ = server.Close()
+		p.client.CloseIdleConnections()
+	})
+	return p
+}
+
+// Arm lets the n-th request from now on fail, counted from 1, and how many after it.
+// With n 0 none fails.
+func (p *Proxy) Arm(n int, f Fault, more int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.calls, p.first, p.last, p.fault = 0, n, n+more, f
+}
+
+// Unchecked makes the store take bodies without comparing them with their digest.
+func (p *Proxy) Unchecked() { p.unchecked = true }
+
+// Calls returns how many requests came since Arm.
+func (p *Proxy) Calls() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls
+}
+
+// ServeHTTP implements http.Handler.
+func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	p.calls++
+	fault := Fault("")
+	if p.calls >= p.first && p.calls <= p.last {
+		fault = p.fault
+	}
+	p.mu.Unlock()
+	switch fault {
+	case Refuse:
+		panic(http.ErrAbortHandler)
+	case SlowDown:
+		problem(w, http.StatusServiceUnavailable, "SlowDown")
+	case Internal:
+		problem(w, http.StatusInternalServerError, "InternalError")
+	case EmptyOK:
+		problem(w, http.StatusOK, "InternalError")
+	case Denied:
+		problem(w, http.StatusForbidden, "AccessDenied")
+	case Full:
+		problem(w, http.StatusForbidden, "QuotaExceeded")
+	case Skewed:
+		problem(w, http.StatusForbidden, "RequestTimeTooSkewed")
+	case Redirect:
+		w.Header().Set("Location", "http://127.0.0.1:1/elsewhere")
+		w.WriteHeader(http.StatusTemporaryRedirect)
+	default:
+		p.pass(w, r, fault)
+	}
+}
+
+func problem(w http.ResponseWriter, status int, code string) {
+	body := fmt.Sprintf("<?xml version=\"1.0\" encoding=\"UTF-8\"?><Error><Code>%s</Code><Message>by the proxy</Message></Error>", code)
+	w.Header().Set("Content-Type", "application/xml")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, body)
+}
+
+func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, fault Fault) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBody))
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	if fault == HalfBody {
+		_, _ = p.send(r, io.LimitReader(bytes.NewReader(body), int64(len(body)/2)), int64(len(body)))
+		panic(http.ErrAbortHandler)
+	}
+	if fault == DamagedBody && len(body) > 0 {
+		body[len(body)/2] ^= 1
+	}
+	if fault == Twice {
+		if res, err := p.send(r, bytes.NewReader(body), int64(len(body))); err == nil {
+			_, _ = io.Copy(io.Discard, res.Body)
+			_ = res.Body.Close()
+		}
+	}
+	res, err := p.send(r, bytes.NewReader(body), int64(len(body)))
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if fault == LoseAnswer {
+		_, _ = io.Copy(io.Discard, res.Body)
+		panic(http.ErrAbortHandler)
+	}
+	for k, v := range res.Header {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(res.StatusCode)
+	_, _ = io.Copy(w, res.Body)
+}
+
+// send sends a request on, under the name that the client signed.
+func (p *Proxy) send(r *http.Request, body io.Reader, size int64) (*http.Response, error) {
+	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, "http://"+p.target+r.URL.RequestURI(), nil)
+	if err != nil {
+		return nil, err
+	}
+	if size > 0 {
+		out.Body, out.ContentLength = io.NopCloser(body), size
+	}
+	out.Header, out.Host = r.Header.Clone(), r.Host
+	if p.unchecked && size > 0 && len(out.Header.Get("X-Amz-Content-Sha256")) == 64 && !strings.Contains(r.URL.RawQuery, "uploadId") {
+		out.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+		out.Header.Del("Authorization")
+		out = signer.SignV4(*out, access, secret, "", region)
+	}
+	return p.client.Do(out)
+}

@@ -1,0 +1,84 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/receiver/objects"
+)
+
+// maxSkew is by how much the clocks may differ. A store refuses requests at 15 minutes.
+const maxSkew = 5 * time.Minute
+
+const here = "on the receiver: "
+
+// Checks judge an object store, for doctor; id returns the id of the store in the data
+// folder. Without a bucket they skip.
+func Checks(b *objects.Bucket, id func() string) []check.Check {
+	on := func(run func(context.Context) check.Result) func(context.Context) check.Result {
+		return func(ctx context.Context) check.Result {
+			if b == nil {
+				return check.Skipf("tarballs are in data_dir")
+			}
+			return run(ctx)
+		}
+	}
+	const probed = "doctor" // not serve's name: both may probe at the same time
+	return []check.Check{
+		{
+			ID: "store.bucket", Title: "Object store can be used", Severity: check.Hard,
+			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then mend [store.s3]: endpoint, bucket, the keys in credentials_file or their rights",
+			Doc: "An object below probe/ can be written, read and listed. While it cannot, every episode is answered 503 or 507, and hosts keep theirs.",
+			Run: on(func(ctx context.Context) check.Result {
+				if err := b.Probe(ctx, probed); err != nil {
+					return check.Failf("%v", err)
+				}
+				return check.Passf("%s", b.Name())
+			}),
+		},
+		{
+			ID: "store.digest", Title: "Object store compares digests", Severity: check.Soft,
+			Fix: here + "move to a store that does, with cis490 store copy   # until then every object is read back",
+			Doc: "A body that is not its signed sha256 is refused. Without that, serve reads each object back before it acknowledges the episode, which doubles the traffic.",
+			Run: on(func(ctx context.Context) check.Result {
+				if err := b.Probe(ctx, probed+"-digest"); err != nil {
+					return check.Skipf("the object store cannot be used")
+				}
+				if !b.ChecksDigests() {
+					return check.Warnf("a wrong body was stored")
+				}
+				return check.Passf("a wrong body was refused")
+			}),
+		},
+		{
+			ID: "store.same", Title: "Bucket belongs to this store", Severity: check.Hard,
+			Fix: here + "sudo cis490 config check   # then mend [store.s3] bucket and prefix, or data_dir; for a new store: sudo cis490 store init",
+			Doc: "The bucket is marked with the id of the store in data_dir. Otherwise rows and objects would be of different stores; serve takes nothing.",
+			Run: on(func(ctx context.Context) check.Result {
+				switch err := Marked(ctx, b, id()); {
+				case errors.Is(err, ErrOther):
+					return check.Failf("%v", err)
+				case err != nil:
+					return check.Skipf("the object store cannot be used")
+				}
+				return check.Passf("store %s", id())
+			}),
+		},
+		{
+			ID: "store.clock", Title: "Object store's clock agrees", Severity: check.Hard,
+			Fix: here + "sudo timedatectl set-ntp true   # or mend the clock of the object store",
+			Doc: "The clocks of this machine and of the object store differ by less than 5 minutes. At 15 minutes the store refuses every request.",
+			Run: on(func(ctx context.Context) check.Result {
+				if err := Marked(ctx, b, id()); err != nil && !errors.Is(err, ErrOther) && !errors.Is(err, objects.ErrSkewed) {
+					return check.Skipf("the object store cannot be used")
+				}
+				if skew := b.Skew(); skew.Abs() > maxSkew {
+					return check.Failf("the object store's clock is %s ahead of this one", skew.Round(time.Second))
+				}
+				return check.Passf("within %s", maxSkew)
+			}),
+		},
+	}
+}

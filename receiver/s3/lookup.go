@@ -1,0 +1,118 @@
+package s3
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cis490/internal/ident"
+	"cis490/receiver"
+	"cis490/receiver/objects"
+	"cis490/receiver/store"
+)
+
+// mostContents is how many contents of one episode are looked at.
+const mostContents = 16
+
+// lookupTimeout bounds a lookup, tries included: a host hears nothing meanwhile.
+const lookupTimeout = 30 * time.Second
+
+// Lookup returns what is stored of an episode, archived ones included. A claim that a
+// failure or a crash left is settled first.
+func (s *served) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
+	if err := s.state.err(); err != nil {
+		return receiver.Entry{}, false, answered(err)
+	}
+	k := receiver.Key{Host: h, Episode: id}
+	defer s.keys.Lock(k)()
+	ctx, cancel := context.WithTimeout(s.ctx, lookupTimeout)
+	defer cancel()
+	return s.lookup(ctx, k)
+}
+
+// lookup is Lookup for a caller that has the episode's lock.
+func (s *served) lookup(ctx context.Context, k receiver.Key) (e receiver.Entry, found bool, err error) {
+	all, err := s.o.contents(ctx, k)
+	if err != nil {
+		s.state.note(err)
+		return e, false, fmt.Errorf("look up episode: %w", answered(err))
+	}
+	claimed := map[string]bool{}
+	for _, c := range s.claims.of(k) {
+		claimed[name(c.Entry)] = true
+	}
+	var rowed, landed []receiver.Entry
+	for _, x := range all {
+		if claimed[name(x)] {
+			landed = append(landed, x)
+		} else {
+			rowed = append(rowed, x)
+		}
+	}
+	switch {
+	case len(rowed) == 1:
+		return rowed[0], true, nil
+	case len(rowed) > 1: // only the index knows which one counts
+		return s.o.fromIndex(k, rowed)
+	}
+	if e, found, err = store.Archived(s.o.FS, s.o.Dir, k); err != nil || found {
+		return e, found, err
+	}
+	if len(landed) == 0 {
+		return e, false, nil
+	}
+	e, err = s.settle(landed[0])
+	return e, err == nil, err
+}
+
+// settle appends the row of an object that was sent and has none.
+func (s *served) settle(e receiver.Entry) (receiver.Entry, error) {
+	e.Repaired = true
+	rows := []receiver.Entry{e}
+	if err := s.o.Base.Index.Append(rows); err != nil {
+		return e, fmt.Errorf("index episode: %w", err)
+	}
+	s.o.Log.Info("row repaired", "host", e.Host, "episode", e.Episode)
+	return rows[0], s.claims.drop(e)
+}
+
+// contents lists the contents that the bucket has of an episode.
+func (o Options) contents(ctx context.Context, k receiver.Key) ([]receiver.Entry, error) {
+	all, err := o.Bucket.Few(ctx, contents(k), mostContents)
+	if err != nil {
+		return nil, err
+	}
+	var found []receiver.Entry
+	for _, x := range all {
+		if e, ok := entryOf(x); ok {
+			found = append(found, e)
+		}
+	}
+	return found, nil
+}
+
+// entryOf returns what a listed object is; ok is false for names of another grammar.
+func entryOf(x objects.Object) (e receiver.Entry, ok bool) {
+	e, ok = parseKey(x.Key)
+	e.Size, e.ReceivedAt = x.Size, x.At.UTC()
+	return e, ok
+}
+
+// fromIndex returns which of an episode's contents has the row. Without a row none is
+// stored: the host's next upload decides.
+func (o Options) fromIndex(k receiver.Key, all []receiver.Entry) (receiver.Entry, bool, error) {
+	for f, err := range o.Base.Index.Before(receiver.Query{Host: string(k.Host), Episode: k.Episode}) {
+		if err != nil {
+			return receiver.Entry{}, false, fmt.Errorf("look up episode: %w", err)
+		}
+		if !f.Match {
+			continue
+		}
+		for _, e := range all {
+			if e.Digest == f.Row.Digest {
+				return e, true, nil
+			}
+		}
+	}
+	return receiver.Entry{}, false, nil
+}

@@ -1,0 +1,226 @@
+package s3_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/ident"
+	"cis490/receiver"
+	"cis490/receiver/objects/s3test"
+	"cis490/receiver/s3"
+)
+
+const (
+	host    = ident.Host("lab-a")
+	episode = ident.EpisodeID("01ARZ3NDEKTSV4RRFFQ69G5FA1")
+)
+
+func upload(text string) (receiver.Upload, *strings.Reader) {
+	sum := sha256.Sum256([]byte(text))
+	return receiver.Upload{
+		Host: host, Episode: episode, Digest: ident.Digest(hex.EncodeToString(sum[:])), Size: int64(len(text)),
+		Commit: ident.Commit(strings.Repeat("a", 40)),
+	}, strings.NewReader(text)
+}
+
+func key(u receiver.Upload) string {
+	return fmt.Sprintf("episodes/%s/%s.%s.%s.tar.zst", u.Host, u.Episode, u.Digest, u.Commit)
+}
+
+func admitted() error { return nil }
+
+// rows counts the rows of the episode, and returns the digest of the last.
+func rows(t *testing.T, b receiver.Backend) (n int, d ident.Digest) {
+	t.Helper()
+	for e, err := range b.Index.Since(time.Time{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, d = n+1, e.Digest
+	}
+	return n, d
+}
+
+// TestLateObject: an object that lands long after its request failed does not replace what
+// was acknowledged meanwhile, before and after a new start.
+func TestLateObject(t *testing.T) {
+	server := s3test.New(t)
+	p := s3test.NewProxy(t, server)
+	dir, b := t.TempDir(), bucket(t, p.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	back := open(disk.OS{}, dir, b)
+	s, err := back.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, body := upload("first")
+	p.Arm(2, s3test.Refuse, 2) // after the lookup, all three tries to put
+	if _, _, err := s.Receive(first, body, admitted); !errors.Is(err, receiver.ErrBusy) {
+		t.Fatalf("a store that is away: %v", err)
+	}
+	p.Arm(0, "", 0)
+	until(t, "the store is back", func() bool { return len(s.Conditions(false)) == 0 })
+	second, body := upload("second")
+	if _, created, err := s.Receive(second, body, admitted); !created || err != nil {
+		t.Fatalf("created %t, %v", created, err)
+	}
+	if err := b.Put(t.Context(), key(first), bytes.NewReader([]byte("first")), 5, first.Digest); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if e, found, err := s.Lookup(host, episode); !found || e.Digest != second.Digest || err != nil {
+			t.Errorf("stored is %+v, %t, %v", e, found, err)
+		}
+		_, body := upload("first")
+		if _, _, err := s.Receive(first, body, admitted); !errors.Is(err, receiver.ErrConflict) {
+			t.Errorf("the late content: %v", err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		back = open(disk.OS{}, dir, b)
+		if s, err = back.Serve(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { _ = s.Close() }()
+	if n, d := rows(t, back); n != 1 || d != second.Digest {
+		t.Errorf("%d rows, the last of %s", n, d)
+	}
+	f, err := back.Episodes.Open(receiver.Key{Host: host, Episode: episode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	got := make([]byte, 6)
+	if _, err := f.ReadAt(got, 0); err != nil || string(got) != "second" {
+		t.Errorf("read %q, %v", got, err)
+	}
+	c, err := s.Compare(context.Background())
+	if err != nil || c.Rows != 1 || c.Files != 2 || c.Repaired+c.NoFile != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
+// TestLostAnswer: an object whose answers were lost has its row when the next one asks,
+// and another content is a conflict.
+func TestLostAnswer(t *testing.T) {
+	server := s3test.New(t)
+	p := s3test.NewProxy(t, server)
+	dir, b := t.TempDir(), bucket(t, p.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	back := open(disk.OS{}, dir, b)
+	s, err := back.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	first, body := upload("first")
+	p.Arm(2, s3test.LoseAnswer, 2)
+	if _, _, err := s.Receive(first, body, admitted); !errors.Is(err, receiver.ErrBusy) {
+		t.Fatalf("got %v", err)
+	}
+	p.Arm(0, "", 0)
+	until(t, "the store is back", func() bool { return len(s.Conditions(false)) == 0 })
+	second, body := upload("second")
+	if _, _, err := s.Receive(second, body, admitted); !errors.Is(err, receiver.ErrConflict) {
+		t.Errorf("another content: %v", err)
+	}
+	_, body = upload("first")
+	if _, created, err := s.Receive(first, body, admitted); created || err != nil {
+		t.Errorf("again: created %t, %v", created, err)
+	}
+	if n, d := rows(t, back); n != 1 || d != first.Digest {
+		t.Errorf("%d rows, the last of %s", n, d)
+	}
+	if left, err := os.ReadDir(filepath.Join(dir, "puts")); err != nil || len(left) != 0 {
+		t.Errorf("claims are left: %v, %v", left, err)
+	}
+}
+
+// TestSameTime: of many uploads of one episode with two contents, one content is stored,
+// once.
+func TestSameTime(t *testing.T) {
+	server := s3test.New(t)
+	dir, b := t.TempDir(), bucket(t, server.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	back := open(disk.OS{}, dir, b)
+	s, err := back.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	made, acked := 0, map[ident.Digest]bool{}
+	for i := range 8 {
+		wg.Go(func() {
+			u, body := upload([]string{"first", "second"}[i%2])
+			_, created, err := s.Receive(u, body, admitted)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err == nil && created:
+				made++
+				acked[u.Digest] = true
+			case err == nil:
+				acked[u.Digest] = true
+			case !errors.Is(err, receiver.ErrConflict):
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	if n, d := rows(t, back); n != 1 || made != 1 || len(acked) != 1 || !acked[d] {
+		t.Errorf("%d rows, %d created, acknowledged %v", n, made, acked)
+	}
+}
+
+// TestOtherBucket: a data folder and a bucket of different stores take nothing.
+func TestOtherBucket(t *testing.T) {
+	server := s3test.New(t)
+	dir, b := t.TempDir(), bucket(t, server.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	other := t.TempDir()
+	begin(t, disk.OS{}, other, bucket(t, server.Addr, "other/"))
+	s, err := open(disk.OS{}, other, b).Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	u, body := upload("first")
+	if _, _, err := s.Receive(u, body, admitted); !errors.Is(err, receiver.ErrUnready) || !errors.Is(err, s3.ErrOther) {
+		t.Errorf("got %v", err)
+	}
+	if missing := s.Conditions(false); len(missing) != 1 || missing[0].What != "object store" {
+		t.Errorf("missing: %v", missing)
+	}
+	if err := s3.Mark(t.Context(), b, s.ID(), time.Now()); !errors.Is(err, s3.ErrOther) {
+		t.Errorf("marked again: %v", err)
+	}
+}
+
+// until waits for what another goroutine brings about.
+func until(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for late := time.After(30 * time.Second); !done(); {
+		select {
+		case <-late:
+			t.Fatalf("not yet: %s", what)
+		case <-tick.C:
+		}
+	}
+}

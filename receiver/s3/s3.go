@@ -1,0 +1,89 @@
+// Package s3 is the backend that keeps tarballs in an object store, and everything else
+// in the data folder of another backend.
+//
+// An upload is spooled on this machine, hashed and admitted before the store sees it. Its
+// key names its content, so sending it again, by anybody, writes the same bytes. The row
+// in the index is the commit point. A claim, an empty file in puts/, is durable before an
+// object is sent, and goes after its row is durable; so an object without a row always
+// has a claim, and nothing is answered about a claimed episode before it is settled.
+//
+// Nothing is deleted while an upload is taken. Objects that lost against another content
+// of their episode go a day later, if there is a key that may delete. Objects whose names
+// are not of this grammar are counted and left alone.
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/receiver"
+	"cis490/receiver/objects"
+)
+
+// Options describe a backend.
+type Options struct {
+	Base    receiver.Backend // ledgers, documents and leases
+	Bucket  *objects.Bucket
+	FS      disk.FS
+	Dir     string // the data folder of Base
+	Reserve int64  // bytes that stay free there
+	Uploads int    // concurrent, at most
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// Open returns the backend. It opens no file and sends no request yet.
+func Open(o Options) receiver.Backend {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	b := o.Base
+	b.Name = o.Bucket.Name() + " and " + o.Base.Name
+	b.Episodes = episodes{o}
+	b.Serve = o.serve
+	b.Explain = func(err error) error { return o.Base.Explain(Explain(err)) }
+	b.Checks = func(owner string, reserve int64) []check.Check {
+		return append(o.Base.Checks(owner, reserve), Checks(o.Bucket, o.id)...)
+	}
+	return b
+}
+
+// Explain adds what mends it to an error of an object store.
+func Explain(err error) error {
+	switch {
+	case fault.FixOf(err) != "":
+		return err
+	case errors.Is(err, objects.ErrSkewed):
+		return fault.Fix(err, "sudo timedatectl set-ntp true   # this machine's clock and the object store's are more than 15 minutes apart")
+	case errors.Is(err, objects.ErrDenied):
+		return fault.Fix(err, "sudo cis490 doctor --only store.bucket   # then mend the keys in [store.s3] credentials_file, or their rights on the bucket")
+	case errors.Is(err, objects.ErrFull):
+		return fault.Fix(err, "raise the quota of the bucket, or add disks to the object store   # hosts keep their episodes meanwhile")
+	case errors.Is(err, objects.ErrAway):
+		return fault.Fix(err, "curl -v ENDPOINT   # the endpoint of [store.s3]: is it up, and reachable from here? hosts keep their episodes meanwhile")
+	}
+	return err
+}
+
+// answered returns an error of the bucket as one that uploads are rejected by. What has no
+// such name stays as it is, and is a fault of the receiver.
+func answered(err error) error {
+	switch {
+	case errors.Is(err, objects.ErrFull):
+		return fmt.Errorf("%w: %w", receiver.ErrFull, err)
+	case errors.Is(err, objects.ErrDenied), errors.Is(err, objects.ErrSkewed), errors.Is(err, ErrOther):
+		return fmt.Errorf("%w: %w", receiver.ErrUnready, err)
+	case errors.Is(err, objects.ErrSlow), errors.Is(err, objects.ErrAway), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%w: %w", receiver.ErrBusy, err)
+	}
+	return err
+}

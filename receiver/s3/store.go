@@ -1,0 +1,217 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"cis490/receiver"
+	"cis490/receiver/objects"
+	"cis490/receiver/store"
+)
+
+// putTimeout bounds what one object takes, tries included.
+const putTimeout = 15 * time.Minute
+
+// served is the open store.
+type served struct {
+	receiver.Store // of the base: lease, logs, id, and whether the data folder can be written to
+	o              Options
+	claims         *claims
+	spool          *spool
+	places         places
+	state          state
+	keys           store.Locks
+
+	ctx   context.Context //nolint:containedctx // the store's life; its interface has none
+	end   context.CancelFunc
+	ended sync.WaitGroup
+
+	archiving sync.Mutex
+}
+
+func (o Options) serve() (_ receiver.Store, err error) {
+	base, err := o.Base.Serve()
+	if err != nil {
+		return nil, err
+	}
+	s := &served{
+		Store: base, o: o, spool: newSpool(o), state: state{bad: errNotAsked, wake: make(chan struct{}, 1)},
+		places: places{most: max(1, o.Uploads), now: float64(max(1, o.Uploads))},
+	}
+	s.ctx, s.end = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	oldest := time.Time{}
+	if s.claims, oldest, err = openClaims(o.FS, o.Dir, o.Now()); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.dropRowed(oldest); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if err := s.probe(); err != nil {
+		o.Log.Warn("object store cannot be used", "store", o.Bucket.Name(), "err", err)
+	} else {
+		s.settleAll()
+	}
+	s.ended.Add(1)
+	go s.watch()
+	return s, nil
+}
+
+// dropRowed ends the claims whose row was appended before the last process ended. A row is
+// written after its claim; the day is for a clock that was set back.
+func (s *served) dropRowed(oldest time.Time) error {
+	if len(s.claims.all) == 0 {
+		return nil
+	}
+	for row, err := range s.o.Base.Index.Since(oldest.Add(-24 * time.Hour)) {
+		if err != nil {
+			return err
+		}
+		for _, c := range s.claims.of(row.Key()) {
+			if c.Digest == row.Digest {
+				if err := s.claims.drop(c.Entry); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// settleAll looks at every claim: an object that landed gets its row, and a claim whose
+// object did not come in time ends.
+func (s *served) settleAll() {
+	for _, k := range s.claims.keys() {
+		if s.ctx.Err() != nil {
+			return
+		}
+		if err := s.settleOne(k); err != nil {
+			s.o.Log.Warn("an upload that was cut off is not settled yet", "host", k.Host, "episode", k.Episode, "err", err)
+			s.state.note(err)
+			return
+		}
+	}
+}
+
+func (s *served) settleOne(k receiver.Key) error {
+	defer s.keys.Lock(k)()
+	ctx, cancel := context.WithTimeout(s.ctx, lookupTimeout)
+	defer cancel()
+	if _, _, err := s.lookup(ctx, k); err != nil {
+		return err
+	}
+	for _, c := range s.claims.of(k) { // those that lost, and those that did not land
+		if s.o.Now().Sub(c.since) < grace {
+			continue
+		}
+		if all, err := s.o.contents(ctx, k); err != nil || has(all, c.Entry) && !s.o.Bucket.CanDelete() {
+			return err
+		} else if has(all, c.Entry) {
+			if err := s.o.Bucket.Delete(ctx, keyOf(c.Entry)); err != nil {
+				return err
+			}
+		}
+		if err := s.claims.drop(c.Entry); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func has(all []receiver.Entry, e receiver.Entry) bool {
+	for _, x := range all {
+		if name(x) == name(e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Receive stores an upload: spooled, admitted, claimed, sent, and its row appended.
+func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) (e receiver.Entry, created bool, err error) {
+	if err := s.state.err(); err != nil {
+		return e, false, answered(err)
+	}
+	if !s.places.enter() {
+		return e, false, fmt.Errorf("%w: as many uploads as the object store takes now are in progress", receiver.ErrBusy)
+	}
+	defer func() { s.places.leave(err, s.o.Now()) }()
+	sp, err := s.spool.take(u, body)
+	if err != nil {
+		return e, false, err
+	}
+	sent := false
+	defer func() { err = errors.Join(err, sp.end(sent)) }()
+	if err := admit(); err != nil {
+		return e, false, err
+	}
+	e = receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit}
+	defer s.keys.Lock(e.Key())()
+	ctx, cancel := context.WithTimeout(s.ctx, putTimeout)
+	defer cancel()
+	have, stored, err := s.lookup(ctx, e.Key())
+	switch {
+	case err != nil:
+		return e, false, err
+	case stored && have.Digest != u.Digest:
+		return have, false, receiver.ErrConflict
+	case stored:
+		return have, false, nil
+	}
+	if err := s.send(ctx, e, sp); err != nil {
+		return e, false, err
+	}
+	sent = true
+	rows := []receiver.Entry{e}
+	if err := s.o.Base.Index.Append(rows); err != nil {
+		return e, false, fmt.Errorf("index episode: %w", err) // the claim stays: the next lookup settles it
+	}
+	if err := s.claims.drop(e); err != nil {
+		s.o.Log.Warn("claim stays", "host", e.Host, "episode", e.Episode, "err", err)
+	}
+	return rows[0], true, nil
+}
+
+// send claims and sends an object. After an error its claim stays, as the object may still
+// land.
+func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error {
+	if err := s.claims.add(e, s.o.Now()); err != nil {
+		return err
+	}
+	if err := s.o.Bucket.Put(ctx, keyOf(e), sp, e.Size, e.Digest); err != nil {
+		s.state.note(err)
+		return fmt.Errorf("store episode: %w", answered(err))
+	}
+	return nil
+}
+
+// Conditions are those of the base, and what is wrong with the bucket.
+func (s *served) Conditions(thorough bool) []receiver.Condition {
+	missing := s.Store.Conditions(thorough)
+	switch err := s.state.err(); {
+	case errors.Is(err, objects.ErrFull):
+		missing = append(missing, receiver.Condition{What: "space", Err: err})
+	case err != nil:
+		missing = append(missing, receiver.Condition{What: "object store", Err: err})
+	}
+	return missing
+}
+
+// Close ends what is under way and closes the base.
+func (s *served) Close() error {
+	s.end()
+	s.ended.Wait()
+	return s.Store.Close()
+}
+
+// id returns the id of the store in the data folder; empty if there is none yet.
+func (o Options) id() string { return strings.TrimSpace(store.ID(o.FS, o.Dir)) }
