@@ -165,9 +165,17 @@ func paste(conf config.Receiver, offered []manifest.Artifact, made []authority.M
 	var b strings.Builder
 	fmt.Fprintf(&b, "# On the new machine, which does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
 	for _, m := range made {
-		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), m.Token)
+		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), word(m.Token))
 	}
 	return b.String()
+}
+
+// word quotes a token where a shell would expand it: an IPv6 address has brackets.
+func word(token string) string {
+	if strings.ContainsAny(token, "[*") {
+		return "'" + token + "'"
+	}
+	return token
 }
 
 // script returns what many new machines run, each finding its own token by its
@@ -178,7 +186,7 @@ func script(conf config.Receiver, offered []manifest.Artifact, made []authority.
 		"# Each token is good once. Destroy this file when the last machine has joined.\n" +
 		"name=${1:-$(uname -n)}\ncase $(printf %s \"${name%%.*}\" | tr A-Z a-z) in\n")
 	for _, m := range made {
-		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, m.Token, m.Expires.Local().Format(time.RFC1123))
+		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, word(m.Token), m.Expires.Local().Format(time.RFC1123))
 	}
 	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
 		"%s%secho \"$token\" | ./cis490 install lab-host --join -\n", scratch, download(conf, offered))

@@ -65,7 +65,7 @@ func (r *harness) options(role install.Role) install.Options {
 func token(host string) wire.Token {
 	return wire.Token{
 		Host: ident.Host(host), Receiver: "https://collector.lab:8443", Authority: "https://collector.lab:8444",
-		Pin: ident.Digest(strings.Repeat("0", 64)), Secret: "secret-of-" + host,
+		Pin: strings.Repeat("0", 64), Secret: wire.NewTokenSecret([16]byte([]byte(host + strings.Repeat("-", 16))[:16])),
 	}
 }
 

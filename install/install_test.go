@@ -12,6 +12,7 @@ import (
 
 	"cis490/install"
 	"cis490/internal/fault"
+	"cis490/internal/wire"
 )
 
 // enrolls makes the harness's cert-fetch work as the real one: it uses the token up.
@@ -247,7 +248,7 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	// A new token is a new enrollment: this host may have been removed from the roster.
 	o := r.options(install.LabHost)
 	again := token("lab-01")
-	again.Secret = "another"
+	again.Secret = wire.NewTokenSecret([16]byte{1})
 	o.Token = again.String()
 	r.manager.fetch = nil // the authority is away
 	out, calls := r.apply(o)

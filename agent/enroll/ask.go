@@ -17,7 +17,6 @@ import (
 
 	"cis490/internal/fault"
 	"cis490/internal/httpclient"
-	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -74,7 +73,8 @@ func (e *Enroller) patiently(ctx context.Context, attempt func() (wire.CertAnswe
 
 // pinned fetches the authority's roots over an unverified connection and returns the root
 // that the token's pin names. Later requests verify the server against it.
-func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x509.CertPool, error) {
+func (e *Enroller) pinned(ctx context.Context, t wire.Token) (*x509.CertPool, error) {
+	url := t.Authority
 	conf := pki.ClientTLS(nil, nil)
 	conf.InsecureSkipVerify = true // the pin verifies the answer; this request holds no secret
 	res, err := e.send(ctx, conf, http.MethodGet, strings.TrimSuffix(url, "/")+wire.CAPath, nil)
@@ -90,13 +90,13 @@ func (e *Enroller) pinned(ctx context.Context, url string, pin ident.Digest) (*x
 		return nil, fmt.Errorf("%w: %w", wire.ErrNotOurs, err)
 	}
 	for _, c := range certs {
-		if pki.PinOf(c) == pin {
+		if t.Pinned(pki.PinOf(c)) {
 			pool := x509.NewCertPool()
 			pool.AddCert(c)
 			return pool, nil
 		}
 	}
-	return nil, fault.Fix(fmt.Errorf("%w (pin %s)", ErrPin, pin),
+	return nil, fault.Fix(fmt.Errorf("%w (pin %s)", ErrPin, t.Pin),
 		"on the receiver: sudo cis490 token create "+string(e.o.Host)+
 			", then paste what it prints; if the error persists, another machine answers at "+url)
 }

@@ -170,7 +170,7 @@ func (e *Enroller) enroll(ctx context.Context, s state) (Result, error) {
 		if t, err := e.readToken(); err == nil && (t == nil || *t != *s.token) {
 			return wire.CertAnswer{}, errOtherToken
 		}
-		roots, err := e.pinned(ctx, s.token.Authority, s.token.Pin)
+		roots, err := e.pinned(ctx, *s.token)
 		if err != nil {
 			return wire.CertAnswer{}, err
 		}

@@ -2,6 +2,7 @@ package enroll_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -23,7 +24,7 @@ import (
 	"cis490/internal/wire"
 )
 
-const secret = "the-secret-of-the-token"
+const secret = "the-right-token"
 
 // peer is an authority in memory that follows the protocol unless a test makes it
 // misbehave. It records every request.
@@ -151,7 +152,7 @@ func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
 	case req.Token == "" && key != p.issued:
 		p.refuse(w, wire.NotThisKey)
 		return
-	case req.Token != "" && req.Token != secret:
+	case req.Token != "" && req.Token != tokenSecret(secret):
 		p.refuse(w, wire.BadToken)
 		return
 	case req.Token != "" && p.bound != "" && p.bound != key:
@@ -204,9 +205,15 @@ func newLab(t testing.TB) *lab {
 	}
 }
 
-func (l *lab) join(secret string) {
+// tokenSecret returns the secret of the token that a test calls name.
+func tokenSecret(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return wire.NewTokenSecret([16]byte(sum[:16]))
+}
+
+func (l *lab) join(name string) {
 	l.t.Helper()
-	tok := wire.Token{Host: "lab-01", Receiver: "https://rx:1", Authority: l.peer.url, Pin: l.peer.pin, Secret: secret}
+	tok := wire.Token{Host: "lab-01", Receiver: "https://rx:1", Authority: l.peer.url, Pin: string(l.peer.pin), Secret: tokenSecret(name)}
 	if err := os.WriteFile(filepath.Join(l.dir, enroll.TokenFile), []byte(tok.String()+"\n"), 0o600); err != nil {
 		l.t.Fatal(err)
 	}

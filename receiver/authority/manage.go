@@ -95,9 +95,9 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
 	var secrets []string
 	var wg sync.WaitGroup
 	for i, h := range ask.Hosts {
-		secret := newSecret()
+		secret := newTokenSecret()
 		secrets = append(secrets, secret)
-		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: pki.PinOf(a.pinned()), Secret: secret}
+		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: string(pki.PinOf(a.pinned())), Secret: secret}
 		made[i] = Made{Host: h, Token: t.String(), Expires: expires, Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == ""}
 		// Rows that are written at once share an fsync.
 		wg.Go(func() {

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
+	"cis490/internal/wire"
 )
 
 // tokenEvent is a row of tokens.jsonl. The secret itself is nowhere.
@@ -151,6 +152,13 @@ func (b *tokenBook) revokeAll(h ident.Host, by string) error {
 		}
 	}
 	return nil
+}
+
+// newTokenSecret returns the secret of a new join token.
+func newTokenSecret() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand.Read's word
+	return wire.NewTokenSecret(b)
 }
 
 // newSecret returns 256 random bits as text.
