@@ -23,7 +23,7 @@ func (a *app) hostCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "host",
 		Usage: "see and change which hosts belong to the fleet",
-		Subcommands: []*cli.Command{{
+		Subcommands: append([]*cli.Command{{
 			Name:        "list",
 			Usage:       "list the roster, and what is wrong with whom",
 			ArgsUsage:   " ",
@@ -63,7 +63,7 @@ func (a *app) hostCommand() *cli.Command {
 					return "readmitted; now: sudo cis490 token create " + string(h), ask.Readmit(c.Context, h)
 				})
 			},
-		}},
+		}}, a.approveCommands()...),
 	}
 }
 

@@ -35,10 +35,16 @@ func (a *app) installCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			{
 				Name: "lab-host", Usage: "make this machine a lab host, or repair it", ArgsUsage: " ",
-				Description: "The join token comes from 'cis490 token create HOST' on the receiver. It is read from\n" +
-					"standard input, so that no process list shows it, and needed only the first time.\n\n" +
-					"Example:\n   echo c490.… | sudo cis490 install lab-host --join -",
-				Flags:  flags(&cli.StringFlag{Name: "join", Usage: "read the join token from standard input; `-` is the only value"}),
+				Description: "A new host needs to be admitted once. --receiver shows a code for 'cis490 host approve'\n" +
+					"on the receiver. --join reads a token of 'cis490 token create HOST' from standard input,\n" +
+					"so that no process list shows it.\n\n" +
+					"Examples:\n   sudo cis490 install lab-host --receiver https://collector.lab:8443\n" +
+					"   echo c490.… | sudo cis490 install lab-host --join -",
+				Flags: flags(
+					&cli.StringFlag{Name: "join", Usage: "read the join token from standard input; `-` is the only value"},
+					&cli.StringFlag{Name: "receiver", Usage: "`URL` of the receiver: show a code to approve there"},
+					&cli.StringFlag{Name: "name", Usage: "with --receiver: join as `HOST` (default: this machine's name)"},
+				),
 				Action: func(c *cli.Context) error { return a.install(c, install.LabHost) },
 			},
 			{
@@ -63,6 +69,12 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	}
 	if c.Bool("dry-run") && c.Bool("check") {
 		return usagef(c, "--dry-run and --check are mutually exclusive")
+	}
+	switch {
+	case c.String("name") != "" && c.String("receiver") == "":
+		return usagef(c, "--name needs --receiver")
+	case c.String("receiver") != "" && (c.Bool("dry-run") || c.Bool("check") || c.String("root") != "" || c.String("join") != ""):
+		return usagef(c, "--receiver cannot be combined with --join, --dry-run, --check or --root")
 	}
 	binary, err := os.Executable()
 	if err != nil {
@@ -109,6 +121,11 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 		}
 	default:
 		return usagef(c, "pass the join token on standard input, because every user can see command lines: echo TOKEN | … --join -")
+	}
+	if rx := c.String("receiver"); rx != "" {
+		if o.Token, err = a.askToJoin(c, rx); err != nil {
+			return err
+		}
 	}
 	plan, err := install.New(o)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestToken_ShortAndWhole(t *testing.T) {
 		{"https://collector.lab", "https://collector.lab", "c490.lab-01@collector.lab,collector.lab/"},
 		{"https://a.lab:1", "https://b.lab:8444", "c490.lab-01@a.lab:1,b.lab:8444/"},
 		{"https://[fd00::1]:8443", "https://[fd00::1]:8444", "c490.lab-01@[fd00::1]:8443/"},
-		{"https://a-long-name.department.university.example:8443", "https://a-long-name.department.university.example:8444", "c490.lab-01@a-long"},
+		{"https://name.department.university.example:8443", "https://name.department.university.example:8444", "c490.lab-01@name."},
 	} {
 		want := token(c.receiver, c.authority)
 		text := want.String()

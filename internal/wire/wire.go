@@ -23,11 +23,14 @@ const (
 	HealthzPath       = "/healthz"
 	MetricsPath       = "/metrics"
 	ReadyzPath        = "/readyz"
+	AuthorityPath     = "/v1/authority"
 
 	// The authority's paths, on its own listener.
 	CAPath              = "/v1/ca"
 	AuthorityHealthPath = "/v1/health"
 	CertPrefix          = "/v1/cert/"
+	JoinSuffix          = "/join"      // after CertPrefix and a host
+	JoinWaitSuffix      = "/join/wait" // after CertPrefix and a host
 )
 
 // TarballSuffix ends the file name of an episode on the wire and on disk.

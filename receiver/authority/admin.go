@@ -58,6 +58,19 @@ func (a *Authority) adminRoutes() http.Handler {
 		}
 		answer(w, http.StatusOK, h)
 	})
+	mux.HandleFunc("GET /v1/joins", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.joins.waiting()) })
+	mux.HandleFunc("POST /v1/joins", func(w http.ResponseWriter, r *http.Request) {
+		var ask Approval
+		err := readAdmin(w, r, &ask)
+		if err == nil {
+			var done Approved
+			if done, err = a.approve(ask, caller(r)); err == nil {
+				answer(w, http.StatusOK, done)
+				return
+			}
+		}
+		a.refuseAdmin(w, r, err)
+	})
 	change := func(pattern string, do func(h ident.Host, by string) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			h, err := ident.ParseHost(r.PathValue("host"))

@@ -65,6 +65,16 @@ func (c *Asker) Readmit(ctx context.Context, h ident.Host) error {
 	return c.ask(ctx, http.MethodPost, "/v1/hosts/"+string(h)+"/readmit", nil, nil)
 }
 
+// Waiting lists the machines that wait for approval.
+func (c *Asker) Waiting(ctx context.Context) (all []Waiting, err error) {
+	return all, c.ask(ctx, http.MethodGet, "/v1/joins", nil, &all)
+}
+
+// Approve admits the machine that shows a code.
+func (c *Asker) Approve(ctx context.Context, a Approval) (done Approved, err error) {
+	return done, c.ask(ctx, http.MethodPost, "/v1/joins", a, &done)
+}
+
 // CA describes the CA.
 func (c *Asker) CA(ctx context.Context) (i CAInfo, err error) {
 	return i, c.ask(ctx, http.MethodGet, "/v1/ca", nil, &i)

@@ -110,6 +110,7 @@ type Authority struct {
 	limit    *listen.Limiter // of refused requests, by address
 	lines    *listen.Lines   // about them
 	certs    *listen.Limiter // by host
+	joins    *joins
 
 	mu     sync.Mutex // one change at a time; guards what follows
 	ca     ca
@@ -134,6 +135,7 @@ func New(o Options) (_ *Authority, err error) {
 	a := &Authority{
 		o: o, limit: listen.NewLimiter(burst, refill, o.Now), lines: listen.NewLines(burst, refill),
 		certs: listen.NewLimiter(certBurst, o.Config.CertLife.D()/certShare, o.Now),
+		joins: &joins{now: o.Now},
 	}
 	if a.names, err = serverNames(o); err != nil {
 		return nil, err

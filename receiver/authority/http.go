@@ -18,9 +18,11 @@ const maxRequest = 16 << 10
 // publicPatterns are what anyone may ask.
 func (a *Authority) publicPatterns() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
-		"GET " + wire.CAPath:                 a.getCA,
-		"GET " + wire.AuthorityHealthPath:    a.getHealth,
-		"POST " + wire.CertPrefix + "{host}": a.postCert,
+		"GET " + wire.CAPath:                                       a.getCA,
+		"GET " + wire.AuthorityHealthPath:                          a.getHealth,
+		"POST " + wire.CertPrefix + "{host}":                       a.forHost(a.postCert),
+		"POST " + wire.CertPrefix + "{host}" + wire.JoinSuffix:     a.forHost(a.startJoin),
+		"POST " + wire.CertPrefix + "{host}" + wire.JoinWaitSuffix: a.forHost(a.waitJoin),
 	}
 }
 
@@ -52,20 +54,33 @@ func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
 	answer(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
 }
 
-func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
-	from, _, _ := net.SplitHostPort(r.RemoteAddr)
-	out, err := a.readAndCertify(w, r, from)
-	if err == nil {
-		listen.Verified(r.Context(), r.PathValue("host"), hostConns)
+// forHost answers a request about a host by an unknown client. Its body is bounded.
+func (a *Authority) forHost(do func(r *http.Request, h ident.Host, from string) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		from, _, _ := net.SplitHostPort(r.RemoteAddr)
+		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
+		h, err := ident.ParseHost(r.PathValue("host"))
+		if err != nil {
+			a.refused(w, r, from, wire.NewProblem(wire.Malformed, "%v", err))
+			return
+		}
+		out, err := do(r, h, from)
+		if err != nil {
+			a.refused(w, r, from, err)
+			return
+		}
 		w.Header().Set("Cache-Control", "no-store")
 		answer(w, http.StatusOK, out)
-		return
 	}
+}
+
+// refused logs a refused request within the budget of unknown clients, and answers it.
+func (a *Authority) refused(w http.ResponseWriter, r *http.Request, from string, err error) {
 	omitted, say := a.lines.Next()
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
 		if say {
-			a.o.Log.Error("certificate could not be issued", "host", r.PathValue("host"), "from", from, "err", err, "omitted", omitted)
+			a.o.Log.Error("the authority failed", "path", r.URL.Path, "host", r.PathValue("host"), "from", from, "err", err, "omitted", omitted)
 		}
 		refuse(w, wire.NewProblem(wire.Broken, "the authority failed; its journal says why"))
 		return
@@ -83,16 +98,16 @@ func (a *Authority) postCert(w http.ResponseWriter, r *http.Request) {
 	refuse(w, p)
 }
 
-func (a *Authority) readAndCertify(w http.ResponseWriter, r *http.Request, from string) (wire.CertAnswer, error) {
-	h, err := ident.ParseHost(r.PathValue("host"))
-	if err != nil {
-		return wire.CertAnswer{}, wire.NewProblem(wire.Malformed, "%v", err)
-	}
+func (a *Authority) postCert(r *http.Request, h ident.Host, from string) (any, error) {
 	var req wire.CertRequest
-	if err := decode(http.MaxBytesReader(w, r.Body, maxRequest), &req); err != nil {
-		return wire.CertAnswer{}, err
+	if err := decode(r.Body, &req); err != nil {
+		return nil, err
 	}
-	return a.certify(h, req, from)
+	out, err := a.certify(h, req, from)
+	if err == nil {
+		listen.Verified(r.Context(), string(h), hostConns)
+	}
+	return out, err
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {

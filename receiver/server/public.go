@@ -27,6 +27,7 @@ func (s *Server) routes() map[string]handler {
 		"GET " + wire.ReleasesPath:                   s.getReleases,
 		"GET " + wire.ReleaseBlobPrefix + "{digest}": s.getBlob,
 		"GET " + wire.MetricsPath:                    s.operator(s.getMetrics),
+		"GET " + wire.AuthorityPath:                  s.getAuthority,
 		"GET " + wire.HealthzPath:                    s.getHealthz,
 		"GET " + wire.ReadyzPath:                     s.getReadyz,
 	}
@@ -62,6 +63,12 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return answer(w, http.StatusOK, snap)
+}
+
+// getAuthority says where a machine without a token asks to join. The machine does not
+// trust the answer: a person compares a code that depends on the authority's root.
+func (s *Server) getAuthority(w http.ResponseWriter, _ *http.Request) error {
+	return answer(w, http.StatusOK, wire.AuthorityAddress{URL: s.o.Config.Authority.URL})
 }
 
 func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {
