@@ -43,7 +43,7 @@ func (a *app) installCommand() *cli.Command {
 				Flags: flags(
 					&cli.StringFlag{Name: "join", Usage: "read the join token from standard input; `-` is the only value"},
 					&cli.StringFlag{Name: "receiver", Usage: "`URL` of the receiver: show a code to approve there"},
-					&cli.StringFlag{Name: "name", Usage: "with --receiver: join as `HOST` (default: this machine's name)"},
+					&cli.StringFlag{Name: "name", Usage: "join as `HOST`, where the token names none (default: this machine's name)"},
 				),
 				Action: func(c *cli.Context) error { return a.install(c, install.LabHost) },
 			},
@@ -71,8 +71,6 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 		return usagef(c, "--dry-run and --check are mutually exclusive")
 	}
 	switch {
-	case c.String("name") != "" && c.String("receiver") == "":
-		return usagef(c, "--name needs --receiver")
 	case c.String("receiver") != "" && (c.Bool("dry-run") || c.Bool("check") || c.String("root") != "" || c.String("join") != ""):
 		return usagef(c, "--receiver cannot be combined with --join, --dry-run, --check or --root")
 	}
@@ -81,7 +79,7 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 		return fmt.Errorf("find this binary: %w", err)
 	}
 	o := install.Options{
-		Role: role, Root: c.String("root"), Binary: binary, Build: a.env.Build,
+		Role: role, Name: c.String("name"), Root: c.String("root"), Binary: binary, Build: a.env.Build,
 		PublicURL: c.String("public-url"), CACert: c.String("ca-cert"), CAKey: c.String("ca-key"), NoStart: c.Bool("no-start"), Out: a.env.Out,
 		Summary: func(ctx context.Context, w io.Writer) error { return a.installed(ctx, w, string(role)) },
 	}

@@ -1,20 +1,16 @@
 package commands
 
 import (
-	"errors"
-	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"cis490/agent/enroll"
+	"cis490/install"
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/internal/fault"
-	"cis490/internal/ident"
 )
 
 // askToJoin shows a code and returns the join token that a person's approval of the code
@@ -31,9 +27,9 @@ func (a *app) askToJoin(c *cli.Context, receiver string) (string, error) {
 		}
 		name = have.Host
 	}
-	host, err := hostName(name)
+	host, err := install.HostName(name)
 	if err != nil {
-		return "", usagef(c, "%w", err)
+		return "", err
 	}
 	log, err := a.log(c)
 	if err != nil {
@@ -59,22 +55,4 @@ func (a *app) askToJoin(c *cli.Context, receiver string) (string, error) {
 	}
 	a.printf("approved\n")
 	return token, nil
-}
-
-// hostName returns a name for this machine: the given one, or the first label of its host
-// name.
-func hostName(given string) (ident.Host, error) {
-	if given != "" {
-		return ident.ParseHost(given)
-	}
-	full, err := os.Hostname()
-	if err != nil {
-		return "", fmt.Errorf("read this machine's name: %w", err)
-	}
-	label, _, _ := strings.Cut(full, ".")
-	h, err := ident.ParseHost(strings.ToLower(label))
-	if err != nil || h == "localhost" {
-		return "", fault.Fix(errors.Join(fmt.Errorf("this machine's name, %q, cannot be a host's", full), err), "--name lab-07")
-	}
-	return h, nil
 }

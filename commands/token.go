@@ -27,15 +27,18 @@ func (a *app) tokenCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:      "create",
 			Usage:     "make a join token for each host, and print what to paste there",
-			ArgsUsage: "HOST…",
-			Description: "A token is good for one host name and for the machine that uses it first. It is\n" +
+			ArgsUsage: "HOST…|PATTERN",
+			Description: "A token is good for one host name and for the machine that uses it first. With\n" +
+				"--uses it is good for that many new machines whose names match a pattern. It is\n" +
 				"shown once. Making another one voids the older.\n\nExamples:\n" +
 				"   sudo cis490 token create lab-07\n" +
 				"   sudo cis490 token create lab-{01..40} --ttl 24h --out /media/stick/join.txt\n" +
+				"   sudo cis490 token create 'room12-*' --uses 30\n" +
 				"   sudo cis490 token create lab-08 --replaces lab-07",
 			Flags: []cli.Flag{
 				configFlag(config.ReceiverPath),
 				&cli.DurationFlag{Name: "ttl", Usage: "the tokens live for `TIME`; without it, [authority] token_ttl"},
+				&cli.IntFlag{Name: "uses", Usage: "one token for `N` new hosts with names like PATTERN, in which * stands for any characters"},
 				&cli.StringFlag{Name: "replaces", Usage: "decommission `HOST` as soon as the new one has enrolled"},
 				&cli.StringFlag{Name: "out", Usage: "write a script for all these machines to `FILE`, which only you can read, instead of the terminal"},
 				&cli.BoolFlag{Name: "json", Usage: "the tokens alone, for programs that bring the binary themselves"},
@@ -51,20 +54,16 @@ func (a *app) tokenCommand() *cli.Command {
 		}, {
 			Name:        "revoke",
 			Usage:       "make a host's open token worthless",
-			ArgsUsage:   "HOST…",
+			ArgsUsage:   "HOST…|PATTERN",
 			Description: "A host that has enrolled is not touched: see cis490 host decommission.\n\nExample:\n   sudo cis490 token revoke lab-07",
 			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
-			Action: func(c *cli.Context) error {
-				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
-					return "its token is worthless now", ask.RevokeToken(c.Context, h)
-				})
-			},
+			Action:      a.tokenRevoke,
 		}},
 	}
 }
 
 func (a *app) tokenCreate(c *cli.Context) error {
-	hosts, err := hostArgs(c)
+	ask, err := tokenArgs(c)
 	if err != nil {
 		return err
 	}
@@ -72,7 +71,6 @@ func (a *app) tokenCreate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	ask := authority.TokenRequest{Hosts: hosts, TTL: c.Duration("ttl")}
 	if s := c.String("replaces"); s != "" {
 		if ask.Replaces, err = ident.ParseHost(s); err != nil {
 			return usagef(c, "--replaces: %w", err)
@@ -95,7 +93,7 @@ func (a *app) tokenCreate(c *cli.Context) error {
 	}
 	for _, m := range made {
 		if m.Voided {
-			a.errorf("warning: the token that was made for %s before is void now", m.Host)
+			a.errorf("warning: the token that was made for %s before is void now", forWhom(m))
 		}
 	}
 	target := *a
@@ -121,6 +119,34 @@ func (a *app) tokenCreate(c *cli.Context) error {
 	}
 	return err
 }
+
+// tokenArgs parses the arguments of token create.
+func tokenArgs(c *cli.Context) (ask authority.TokenRequest, err error) {
+	args, err := looseArgs(c)
+	if err != nil {
+		return ask, err
+	}
+	ask.TTL, ask.Uses = c.Duration("ttl"), c.Int("uses")
+	pattern := len(args) == 1 && strings.Contains(args[0], "*")
+	switch {
+	case pattern && ask.Uses == 0:
+		return ask, usagef(c, "a token for %s needs --uses", args[0])
+	case pattern && c.String("out") != "":
+		return ask, usagef(c, "--out is for named hosts: one command is enough for a pattern")
+	case pattern:
+		if ask.Pattern, err = ident.ParsePattern(args[0]); err != nil {
+			return ask, usagef(c, "%w", err)
+		}
+		return ask, nil
+	case c.IsSet("uses"):
+		return ask, usagef(c, "--uses needs one PATTERN in quotes, such as 'room12-*'")
+	}
+	ask.Hosts, err = hostArgs(c)
+	return ask, err
+}
+
+// forWhom returns the host or the pattern of a token.
+func forWhom(m authority.Made) string { return string(m.Host) + string(m.Pattern) }
 
 // writable tells whether a file can be put at a path, and leaves what is there.
 func writable(path string) error {
@@ -165,7 +191,12 @@ func paste(conf config.Receiver, offered []manifest.Artifact, made []authority.M
 	var b strings.Builder
 	fmt.Fprintf(&b, "# On the new machine, which does not know our CA yet: sha256sum checks what came.\n%s", download(conf, offered))
 	for _, m := range made {
-		fmt.Fprintf(&b, "\n# %s, once, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", m.Host, m.Expires.Local().Format(time.RFC1123), word(m.Token))
+		until := m.Expires.Local().Format(time.RFC1123)
+		once := "once"
+		if m.Pattern != "" {
+			once = fmt.Sprintf("on %d new machines, each by its own name (or --name)", m.Uses)
+		}
+		fmt.Fprintf(&b, "\n# %s, %s, until %s:\necho %s | sudo ./cis490 install lab-host --join -\n", forWhom(m), once, until, word(m.Token))
 	}
 	return b.String()
 }
@@ -218,6 +249,31 @@ trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
 `
 
+func (a *app) tokenRevoke(c *cli.Context) error {
+	if args := c.Args().Slice(); len(args) > 0 && strings.Contains(args[0], "*") {
+		args, err := looseArgs(c)
+		if err != nil {
+			return err
+		}
+		p, err := ident.ParsePattern(args[0])
+		if err != nil || len(args) > 1 {
+			return usagef(c, "want one PATTERN in quotes, such as 'room12-*'")
+		}
+		conf, err := a.receiver(c)
+		if err != nil {
+			return err
+		}
+		if err := authority.At(conf.Authority.Socket).RevokePattern(c.Context, p); err != nil {
+			return err
+		}
+		a.printf("%s: its token is worthless now; hosts that joined with it stay\n", p)
+		return nil
+	}
+	return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
+		return "its token is worthless now", ask.RevokeToken(c.Context, h)
+	})
+}
+
 func (a *app) tokenList(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
@@ -235,7 +291,7 @@ func (a *app) tokenList(c *cli.Context) error {
 	}
 	return a.table("HOST\tSTATE\tMADE\tEXPIRES\tUSED FROM", func(row func(...any)) {
 		for _, t := range all {
-			row(t.Host, t.State, stamp(t.Made), stamp(t.Expires), t.From)
+			row(t.Name(), t.State, stamp(t.Made), stamp(t.Expires), t.From)
 		}
 	})
 }

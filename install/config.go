@@ -13,6 +13,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 )
 
 // loadLabHost reads the lab host's config, or makes it from the join token.
@@ -23,7 +24,17 @@ func (p *Plan) loadLabHost() error {
 		return fault.Exit(fault.Fix(errors.New(config.LabHostPath+" does not exist and no join token was given"),
 			"sudo cis490 token create HOST   # on the receiver: prints the command to paste here"), fault.Usage)
 	case errors.Is(err, fs.ErrNotExist):
-		content = fill(assets.Config(string(LabHost)), string(p.token.Host), p.token.Receiver, p.token.Authority)
+		name := p.token.Host
+		if p.token.Pattern != "" || p.Name != "" {
+			if name, err = HostName(p.Name); err != nil {
+				return err
+			}
+		}
+		if !p.token.For(name) {
+			return fault.Exit(fault.Fix(fmt.Errorf("the join token is for %s, this machine would be %s", p.token.Name(), name),
+				"--name HOST   # a name that fits"), fault.Usage)
+		}
+		content = fill(assets.Config(string(LabHost)), string(name), p.token.Receiver, p.token.Authority)
 		p.writes[config.LabHostPath] = content
 	case err != nil:
 		return err
@@ -54,8 +65,12 @@ func (p *Plan) sameAsToken() error {
 		return nil
 	}
 	var all []error
+	if !p.token.For(ident.Host(p.lab.Host)) {
+		all = append(all, &config.Error{
+			File: config.LabHostPath, Key: "host", Why: fmt.Sprintf("is %q, but the join token is for %q", p.lab.Host, p.token.Name()),
+		})
+	}
 	for _, v := range []struct{ key, config, token string }{
-		{"host", p.lab.Host, string(p.token.Host)},
 		{"receiver.url", p.lab.Receiver.URL, p.token.Receiver},
 		{"authority.url", p.lab.Authority.URL, p.token.Authority},
 	} {

@@ -46,6 +46,7 @@ type Options struct {
 	Role Role
 	// Root is the machine's root folder. With any other than "" or "/", files are written
 	// as for an image: without owners, users and services, and without root privileges.
+	Name   string // of a new host, if the token names none; empty: the machine's own
 	Root   string
 	Binary string // path of the running binary, which is installed
 	Build  version.Info

@@ -237,6 +237,27 @@ func TestLinks_AnInstalledBinaryDoesNotVouchForItself(t *testing.T) {
 	}
 }
 
+// A token for many hosts leaves the name to the machine.
+func TestJoin_TokenForManyHosts(t *testing.T) {
+	r := newHarness(t)
+	o := r.options(install.LabHost)
+	many := token("")
+	many.Pattern = "room12-*"
+	o.Token, o.Name = many.String(), "lab-01"
+	if _, err := install.New(o); err == nil || !strings.Contains(err.Error(), "is for room12-*") {
+		t.Error(err)
+	}
+	o.Name = "room12-07"
+	r.apply(o)
+	if got := r.read("etc/cis490/lab-host.toml"); !strings.Contains(got, `host = "room12-07"`) {
+		t.Error(got)
+	}
+	o.Name = "" // the config has the name now
+	if _, err := install.New(o); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	r := newHarness(t)
 	r.enrolls()

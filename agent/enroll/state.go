@@ -111,8 +111,8 @@ func (e *Enroller) readToken() (*wire.Token, error) {
 		return nil, err
 	}
 	t, err := wire.ParseToken(string(b))
-	if err == nil && t.Host != e.o.Host {
-		err = fmt.Errorf("join token is for %s, this host is %s", t.Host, e.o.Host)
+	if err == nil && !t.For(e.o.Host) {
+		err = fmt.Errorf("join token is for %s, this host is %s", t.Name(), e.o.Host)
 	}
 	if err != nil {
 		return nil, fault.Exit(fault.Fix(fmt.Errorf("%s: %w", e.path(TokenFile), err),

@@ -31,19 +31,21 @@ const AuthorityPort = "8444"
 // errCut does not contain the token.
 var errCut = errors.New("join token is cut or changed: paste the whole line")
 
-// Token is a join token: what a new machine needs to become a lab host. Its text is
+// Token is a join token: what a new machine needs to become a lab host. It is for a host, or
+// for any host whose name matches a pattern. Its text is
 //
 //	c490.NAME@RECEIVER[,AUTHORITY]/BODY
 //
-// NAME is the host. RECEIVER and AUTHORITY are their URLs without https://; AUTHORITY is
+// NAME is the host or the pattern. RECEIVER and AUTHORITY are their URLs without https://; AUTHORITY is
 // absent if it is AuthorityPort of the receiver's machine, and only :PORT on that machine.
 // BODY is pin, secret and checksum of the whole in base64url, 48 characters.
 type Token struct {
-	Host      ident.Host `json:"host"`
-	Receiver  string     `json:"receiver"`  // URL
-	Authority string     `json:"authority"` // URL
-	Pin       string     `json:"pin"`       // first 32 to 64 hex digits of the sha256 of the server root's DER
-	Secret    string     `json:"secret"`    // sent only to a server with that root
+	Host      ident.Host    `json:"host"`
+	Pattern   ident.Pattern `json:"-"`         // instead of a host
+	Receiver  string        `json:"receiver"`  // URL
+	Authority string        `json:"authority"` // URL
+	Pin       string        `json:"pin"`       // first 32 to 64 hex digits of the sha256 of the server root's DER
+	Secret    string        `json:"secret"`    // sent only to a server with that root
 }
 
 // NewTokenSecret returns the text form of a token's secret, which are 16 random bytes.
@@ -56,10 +58,21 @@ func (t Token) Pinned(root ident.Digest) bool {
 	return len(t.Pin) >= 2*pinBytes && strings.HasPrefix(string(root), t.Pin)
 }
 
+// Name returns the host or the pattern.
+func (t Token) Name() string { return string(t.Host) + string(t.Pattern) }
+
+// For reports whether a host may use the token.
+func (t Token) For(h ident.Host) bool {
+	if t.Pattern != "" {
+		return t.Pattern.Match(h)
+	}
+	return t.Host == h
+}
+
 // String returns the token's text form. It needs a pin of at least 32 digits and a secret of
 // NewTokenSecret.
 func (t Token) String() string {
-	head := string(t.Host) + "@" + address(t.Receiver)
+	head := t.Name() + "@" + address(t.Receiver)
 	if short := shortAuthority(t.Receiver, t.Authority); short != "" {
 		head += "," + short
 	}
@@ -101,7 +114,12 @@ func ParseToken(s string) (Token, error) {
 		Receiver: "https://" + rx, Pin: hex.EncodeToString(body[:pinBytes]),
 		Secret: base64.RawURLEncoding.EncodeToString(body[pinBytes:]),
 	}
-	if t.Host, err = ident.ParseHost(name); err != nil {
+	if strings.Contains(name, "*") {
+		t.Pattern, err = ident.ParsePattern(name)
+	} else {
+		t.Host, err = ident.ParseHost(name)
+	}
+	if err != nil {
 		return Token{}, errors.New("join token has no valid host name: create a new one")
 	}
 	t.Authority = longAuthority(t.Receiver, auth)
@@ -109,7 +127,7 @@ func ParseToken(s string) (Token, error) {
 }
 
 func (t Token) check() error {
-	if t.Host == "" || t.Pin == "" || t.Secret == "" || !isHTTPS(t.Receiver) || !isHTTPS(t.Authority) {
+	if t.Name() == "" || t.Pin == "" || t.Secret == "" || !isHTTPS(t.Receiver) || !isHTTPS(t.Authority) {
 		return errors.New("join token is incomplete: create a new one")
 	}
 	return nil

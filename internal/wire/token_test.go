@@ -39,6 +39,18 @@ func TestToken_ShortAndWhole(t *testing.T) {
 	}
 }
 
+func TestToken_ForManyHosts(t *testing.T) {
+	want := token("https://collector.lab:8443", "https://collector.lab:8444")
+	want.Host, want.Pattern = "", "room12-*"
+	got, err := wire.ParseToken(want.String())
+	if err != nil || got != want {
+		t.Error(got, err)
+	}
+	if !got.For("room12-07") || got.For("room13-07") || got.For("") {
+		t.Error("it is for other hosts")
+	}
+}
+
 // A token that lost or changed a character anywhere is refused, and not shown.
 func TestToken_CutOrChanged(t *testing.T) {
 	text := token("https://collector.lab:8443", "https://collector.lab:8444").String()

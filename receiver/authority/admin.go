@@ -85,6 +85,17 @@ func (a *Authority) adminRoutes() http.Handler {
 		})
 	}
 	change("DELETE /v1/tokens/{host}", a.revokeToken)
+	mux.HandleFunc("DELETE /v1/patterns/{pattern}", func(w http.ResponseWriter, r *http.Request) {
+		p, err := ident.ParsePattern(r.PathValue("pattern"))
+		if err == nil {
+			err = a.revokeClass(p, caller(r))
+		}
+		if err != nil {
+			a.refuseAdmin(w, r, err)
+			return
+		}
+		answer(w, http.StatusOK, struct{}{})
+	})
 	change("POST /v1/hosts/{host}/decommission", a.decommission)
 	change("POST /v1/hosts/{host}/readmit", a.readmit)
 	for pattern, do := range map[string]func() error{"POST /v1/ca/rotate": a.rotate, "POST /v1/ca/retire": a.retire} {

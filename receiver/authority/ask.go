@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"syscall"
 	"time"
 
@@ -43,6 +44,11 @@ func (c *Asker) Tokens(ctx context.Context) (all []TokenInfo, err error) {
 // RevokeToken makes a host's open token worthless.
 func (c *Asker) RevokeToken(ctx context.Context, h ident.Host) error {
 	return c.ask(ctx, http.MethodDelete, "/v1/tokens/"+string(h), nil, nil)
+}
+
+// RevokePattern makes the open token of a pattern worthless.
+func (c *Asker) RevokePattern(ctx context.Context, p ident.Pattern) error {
+	return c.ask(ctx, http.MethodDelete, "/v1/patterns/"+url.PathEscape(string(p)), nil, nil)
 }
 
 // Hosts lists every host of the roster.

@@ -67,9 +67,13 @@ func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wi
 // key may come again, as an answer may be lost; another is refused.
 func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr error, key ident.Digest, from string) (*token, error) {
 	t := a.tokens.find(h, secret)
+	if t == nil {
+		var err error
+		if t, err = a.fromClass(h, host, secret, csrErr, from); err != nil {
+			return nil, err
+		}
+	}
 	switch {
-	case t == nil:
-		return nil, wire.NewProblem(wire.BadToken, "there is no such token for %s", h)
 	case t.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token of %s was revoked or replaced by a newer one", h)
 	case !a.o.Now().Before(t.expires):

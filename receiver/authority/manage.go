@@ -27,24 +27,33 @@ type TokenRequest struct {
 	Hosts    []ident.Host  `json:"hosts"`
 	TTL      time.Duration `json:"ttl,omitempty"`      // nanoseconds; 0 is the config's
 	Replaces ident.Host    `json:"replaces,omitempty"` // decommissioned when the new one enrols
+	// Pattern, instead of hosts, asks for one token that admits Uses new hosts.
+	Pattern ident.Pattern `json:"pattern,omitempty"`
+	Uses    int           `json:"uses,omitempty"`
 }
 
 // Made is a new join token. It is shown once: the authority keeps no copy.
 type Made struct {
-	Host    ident.Host `json:"host"`
-	Token   string     `json:"token"`
-	Expires time.Time  `json:"expires"`
-	Voided  bool       `json:"voided_older,omitempty"` // an older unused token of the host is void now
+	Host    ident.Host    `json:"host,omitempty"`
+	Pattern ident.Pattern `json:"pattern,omitempty"` // instead of a host
+	Uses    int           `json:"uses,omitempty"`
+	Token   string        `json:"token"`
+	Expires time.Time     `json:"expires"`
+	Voided  bool          `json:"voided_older,omitempty"` // an older unused token of the host or pattern is void now
 }
 
 // TokenInfo is what the authority knows of a token.
 type TokenInfo struct {
-	Host     ident.Host `json:"host"`
+	Host     ident.Host `json:"host,omitempty"`
 	State    string     `json:"state"` // open, used, expired or revoked
 	Made     time.Time  `json:"made"`
 	Expires  time.Time  `json:"expires"`
 	From     string     `json:"used_from,omitempty"`
 	Replaces ident.Host `json:"replaces,omitempty"`
+	// Of a token for many hosts, instead of a host.
+	Pattern ident.Pattern `json:"pattern,omitempty"`
+	Uses    int           `json:"uses,omitempty"`
+	Used    int           `json:"used,omitempty"`
 }
 
 // CAInfo describes the CA.
@@ -84,6 +93,9 @@ func (a *Authority) refuseAdmin(w http.ResponseWriter, r *http.Request, err erro
 }
 
 func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
+	if ask.Pattern != "" {
+		return a.createClass(ask, by)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.checkRequest(&ask); err != nil {
@@ -120,15 +132,15 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
 // checkRequest refuses what cannot be done for all hosts, before anything is
 // done for one.
 func (a *Authority) checkRequest(ask *TokenRequest) error {
-	if ask.TTL == 0 {
-		ask.TTL = a.o.Config.TokenTTL.D()
-	}
 	slices.Sort(ask.Hosts)
 	switch ask.Hosts = slices.Compact(ask.Hosts); {
 	case len(ask.Hosts) == 0 || len(ask.Hosts) > maxHosts:
 		return wrong("wrong number of hosts", "cis490 token create --help", "want 1 to %d hosts, got %d", maxHosts, len(ask.Hosts))
-	case ask.TTL < time.Minute || ask.TTL > maxTTL:
-		return wrong("wrong life", "cis490 token create --help", "a token lives 1 minute to 365 days, not %s", ask.TTL)
+	case ask.Uses != 0:
+		return wrong("uses without a pattern", "cis490 token create 'room12-*' --uses 30", "a token for a named host is good once")
+	}
+	if err := ask.checkLife(a.o.Config.TokenTTL.D()); err != nil {
+		return err
 	}
 	for _, h := range ask.Hosts {
 		host, _, err := a.roster.Host(h)
@@ -154,6 +166,17 @@ func (a *Authority) checkRequest(ask *TokenRequest) error {
 	return nil
 }
 
+// checkLife sets the life that is not given, and refuses one out of bounds.
+func (r *TokenRequest) checkLife(usual time.Duration) error {
+	if r.TTL == 0 {
+		r.TTL = usual
+	}
+	if r.TTL < time.Minute || r.TTL > maxTTL {
+		return wrong("wrong life", "cis490 token create --help", "a token lives 1 minute to 365 days, not %s", r.TTL)
+	}
+	return nil
+}
+
 func (a *Authority) listTokens() []TokenInfo {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -175,7 +198,7 @@ func (a *Authority) listTokens() []TokenInfo {
 	slices.SortFunc(all, func(x, y TokenInfo) int {
 		return cmp.Or(strings.Compare(string(x.Host), string(y.Host)), x.Made.Compare(y.Made))
 	})
-	return all
+	return append(all, a.tokens.listClasses()...)
 }
 
 func (a *Authority) revokeToken(h ident.Host, by string) error {

@@ -18,13 +18,17 @@ import (
 // tokenEvent is a row of tokens.jsonl. The secret itself is nowhere.
 type tokenEvent struct {
 	At       time.Time    `json:"at"`
-	Host     ident.Host   `json:"host"`
+	Host     ident.Host   `json:"host,omitempty"`
 	Event    string       `json:"event"` // made, bound or revoked
 	Secret   ident.Digest `json:"secret_sha256"`
 	Expires  time.Time    `json:"expires,omitzero"`
 	Replaces ident.Host   `json:"replaces,omitempty"`
 	Key      ident.Digest `json:"key,omitempty"` // it is bound to
 	From     string       `json:"from,omitempty"`
+	// With a pattern and without a host it is about a class; with both, about the token
+	// that a host got from one.
+	Pattern ident.Pattern `json:"pattern,omitempty"`
+	Uses    int           `json:"uses,omitempty"`
 }
 
 const (
@@ -52,9 +56,10 @@ const keptExpired = 30 * 24 * time.Hour
 
 // tokenBook is tokens.jsonl, folded. The authority's mutex guards it.
 type tokenBook struct {
-	file  *ledger.Ledger
-	hosts map[ident.Host][]*token
-	now   func() time.Time
+	file    *ledger.Ledger
+	hosts   map[ident.Host][]*token
+	classes []*class
+	now     func() time.Time
 }
 
 func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenBook, error) {
@@ -68,7 +73,7 @@ func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenBook, er
 			return b, err
 		}
 		var e tokenEvent
-		if json.Unmarshal(row.Line, &e) == nil && e.Host != "" {
+		if json.Unmarshal(row.Line, &e) == nil && (e.Host != "" || e.Pattern != "") {
 			b.fold(e)
 		}
 	}
@@ -92,6 +97,15 @@ func (b *tokenBook) write(e tokenEvent) error {
 }
 
 func (b *tokenBook) fold(e tokenEvent) {
+	if e.Host == "" {
+		b.foldClass(e)
+		return
+	}
+	for _, c := range b.classes {
+		if e.Event == tokenMade && c.secret == e.Secret {
+			c.used++
+		}
+	}
 	if e.Event == tokenMade {
 		// An older one is void: at most one token of a host can be used.
 		var keep []*token
