@@ -70,7 +70,8 @@ func (a *app) serve(c *cli.Context) error {
 		FleetCheck: func() time.Time {
 			return fleet.Ran(back) // each run replaces the document, even if nothing is found
 		},
-		Known: registry(labchecks.Checks(labchecks.Options{})),
+		InstallScript: scriptCache(conf, c.String("config"), time.Now),
+		Known:         registry(labchecks.Checks(labchecks.Options{})),
 		Notify: func(state string) {
 			// Without a service manager there is nobody to tell.
 			_, _ = daemon.SdNotify(false, state)

@@ -24,6 +24,7 @@ const (
 	MetricsPath       = "/metrics"
 	ReadyzPath        = "/readyz"
 	AuthorityPath     = "/v1/authority"
+	InstallScriptPath = "/install.sh"
 
 	// The authority's paths, on its own listener.
 	CAPath              = "/v1/ca"

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"strings"
@@ -28,6 +29,7 @@ func (s *Server) routes() map[string]handler {
 		"GET " + wire.ReleaseBlobPrefix + "{digest}": s.getBlob,
 		"GET " + wire.MetricsPath:                    s.operator(s.getMetrics),
 		"GET " + wire.AuthorityPath:                  s.getAuthority,
+		"GET " + wire.InstallScriptPath:              s.getInstallScript,
 		"GET " + wire.HealthzPath:                    s.getHealthz,
 		"GET " + wire.ReadyzPath:                     s.getReadyz,
 	}
@@ -69,6 +71,21 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 // trust the answer: a person compares a code that depends on the authority's root.
 func (s *Server) getAuthority(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, http.StatusOK, wire.AuthorityAddress{URL: s.o.Config.Authority.URL})
+}
+
+// getInstallScript sends what a new machine pipes to a shell.
+func (s *Server) getInstallScript(w http.ResponseWriter, _ *http.Request) error {
+	if s.o.InstallScript == nil {
+		return wire.NewProblem(wire.NotFound, "this receiver has no install script")
+	}
+	text, err := s.o.InstallScript()
+	if err != nil {
+		return refuse(wire.NewProblem(wire.NotFound, "no binary is published for new machines"), err)
+	}
+	w.Header().Set("Content-Type", "text/x-shellscript; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-cache")
+	_, err = io.WriteString(w, text)
+	return err
 }
 
 func (s *Server) getGate(w http.ResponseWriter, r *http.Request) error {

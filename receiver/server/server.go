@@ -59,6 +59,8 @@ type Options struct {
 	Roster Roster
 	// Releases are those that hosts are offered; nil is none.
 	Releases *rollout.Controller
+	// InstallScript returns what makes a machine a lab host; nil: nothing does.
+	InstallScript func() (string, error)
 	// FleetCheck returns when fleet-check last ran; nil is never.
 	FleetCheck func() time.Time
 	// Known finds a check of the lab hosts' registry, for the dashboard.
