@@ -26,7 +26,11 @@ func (r *recording) meta() episode.Meta {
 		Profile:       r.profile.Name,
 		Counter:       r.counter,
 		Slot:          r.slot,
+		Class:         r.profile.Class,
 		Experiment:    r.o.Experiment.Digest,
+		Inputs:        r.inputs,
+		Machine:       &r.facts.hardware,
+		Clock:         r.facts.clock(),
 		Code:          episode.Code{Version: r.o.Build.Version, Commit: r.o.Build.Commit, Dirty: r.o.Build.Dirty},
 		Start:         r.o.Now().UTC(),
 		Rows:          map[string]int{},
@@ -65,7 +69,14 @@ func (r *recording) finish(meta episode.Meta, line *timeline) error {
 	if err := writeRows(r.o.FS, filepath.Join(r.dir, episode.LabelsFile), line.labels); err != nil {
 		return err
 	}
-	err := disk.WriteSync(r.o.FS, filepath.Join(r.dir, episode.MetaFile), filePerm, func(w io.Writer) error {
+	err := disk.WriteSync(r.o.FS, filepath.Join(r.dir, episode.ExperimentFile), filePerm, func(w io.Writer) error {
+		_, err := w.Write(r.o.Experiment.Content)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("write %s: %w", episode.ExperimentFile, err)
+	}
+	err = disk.WriteSync(r.o.FS, filepath.Join(r.dir, episode.MetaFile), filePerm, func(w io.Writer) error {
 		enc := json.NewEncoder(w)
 		enc.SetIndent("", "  ")
 		return enc.Encode(meta)

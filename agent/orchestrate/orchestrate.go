@@ -75,6 +75,7 @@ type Orchestrator struct {
 	gate        *gatekeeper
 	counter     counter
 	machines    *hypervisor
+	facts       *facts
 	busy        atomic.Int32 // slots that are recording
 	beats       []*beat
 	throttle    *throttle
@@ -95,7 +96,7 @@ func New(o Options) (*Orchestrator, error) {
 	if err != nil {
 		return nil, fault.Exit(fmt.Errorf("record from /proc: %w", err), fault.Config)
 	}
-	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, machines: newHypervisor()}
+	r := &Orchestrator{o: o, episodes: filepath.Join(o.DataDir, "episodes"), fs: proc, machines: newHypervisor(), facts: newFacts()}
 	r.wakesInTime = func(ctx context.Context, hz float64) bool { return wakesInTime(ctx, hz, time.Now) }
 	r.gate = &gatekeeper{gate: o.Gate, commit: o.Build.Commit, fsys: o.FS, path: filepath.Join(r.episodes, gateFile), now: o.Now, log: o.Log}
 	r.counter = counter{fsys: o.FS, path: filepath.Join(r.episodes, counterFile)}

@@ -54,6 +54,7 @@ type recording struct {
 	load      loadMeter
 	beside    int32 // slots recording at the start, including this one
 	notes     []string
+	inputs    []episode.Input
 }
 
 // note adds a sentence to meta.json.
@@ -75,6 +76,7 @@ func (r *recording) record(ctx context.Context) (meta episode.Meta, err error) {
 	if err := r.prepare(); err != nil {
 		return meta, err
 	}
+	r.inputs = r.facts.inputs(ctx, r.profile)
 	r.reports = make(chan report, 256)
 	r.clock = newClock(r.o.Now)
 	r.load, r.beside = newLoadMeter(r.fs), r.busy.Load()

@@ -1,11 +1,15 @@
 package orchestrate_test
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"cis490/internal/dictionary"
 	"cis490/internal/episode"
 )
 
@@ -78,6 +82,65 @@ func TestOnce_RecordsARealTree(t *testing.T) {
 	// Every file is closed again: only the episode is left.
 	if left, err := os.ReadDir(filepath.Join(o.DataDir, "episodes", ".work")); err != nil || len(left) > 0 {
 		t.Errorf("working folders: %v, %v", left, err)
+	}
+}
+
+// An episode says how it came about: the experiment, its files, the host and its clock.
+func TestOnce_RecordsItsProvenance(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "load.sh")
+	if err := os.WriteFile(script, []byte("echo 'event busy' >&3; echo 'event quiet' >&3; sleep 0.1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	toml := strings.Replace(profile(""), `["/bin/sh", "-c", '''''']`, `["sh", "`+script+`"]`, 1)
+	toml = strings.Replace(toml, "weight = 1", "weight = 1\nclass = \"malicious\"", 1)
+	o := options(t, toml)
+	meta, dir := one(t, o)
+	if meta.Verdict != episode.Accepted || meta.Class != "malicious" || meta.Machine == nil || meta.Machine.Cores < 1 {
+		t.Errorf("%+v", meta)
+	}
+	if in := meta.Inputs; len(in) != 2 || in[1].Path != script || len(in[0].Digest) != 64 || in[0].Digest == in[1].Digest {
+		t.Errorf("inputs %+v", meta.Inputs)
+	}
+	kept, err := os.ReadFile(filepath.Join(dir, episode.ExperimentFile))
+	if err != nil || string(kept) != toml {
+		t.Errorf("%s: %v\n%s", episode.ExperimentFile, err, kept)
+	}
+	matchesSchemas(t, dir)
+	for _, l := range rows[episode.Label](t, filepath.Join(dir, episode.LabelsFile)) {
+		if l.Class != "malicious" {
+			t.Errorf("label %+v", l)
+		}
+	}
+}
+
+// matchesSchemas validates all files of an episode but QEMU's against docs/data.
+func matchesSchemas(t *testing.T, dir string) {
+	t.Helper()
+	for _, f := range dictionary.Files() {
+		if f.Source() == "qmp" {
+			continue
+		}
+		schema, err := jsonschema.NewCompiler().Compile(filepath.Join("../../docs/data", f.SchemaName()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		content, err := os.ReadFile(filepath.Join(dir, f.Name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		parts := [][]byte{content}
+		if f.Rows {
+			parts = bytes.Split(bytes.TrimSpace(content), []byte("\n"))
+		}
+		for _, part := range parts {
+			v, err := jsonschema.UnmarshalJSON(bytes.NewReader(part))
+			if err == nil {
+				err = schema.Validate(v)
+			}
+			if err != nil {
+				t.Errorf("%s: %s: %v", f.Name, part, err)
+			}
+		}
 	}
 }
 

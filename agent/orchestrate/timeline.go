@@ -128,16 +128,17 @@ func (t *timeline) tick(at stamp) {
 
 func (t *timeline) begin(phase int, at stamp, event string) {
 	t.phase, t.begun = phase, at
-	t.label(at, t.profile.Phases[phase].Name, event)
+	p := t.profile.Phases[phase]
+	t.label(at, p.Name, p.Class, event)
 }
 
 func (t *timeline) fail(at stamp, event, reason string) {
 	t.over, t.reason = true, reason
-	t.label(at, experiment.LabelFailed, event)
+	t.label(at, experiment.LabelFailed, "", event)
 }
 
-func (t *timeline) label(at stamp, phase, event string) {
-	t.labels = append(t.labels, episode.Label{Wall: at.wall, Mono: at.mono, Phase: phase, Event: event})
+func (t *timeline) label(at stamp, phase, class, event string) {
+	t.labels = append(t.labels, episode.Label{Wall: at.wall, Mono: at.mono, Phase: phase, Class: class, Event: event})
 }
 
 func (t *timeline) add(at stamp, source, event, detail string, use episode.Use) {

@@ -15,6 +15,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/internal/machine"
 )
 
 // The files of an episode's directory.
@@ -22,6 +23,7 @@ const (
 	MetaFile        = "meta.json"
 	EventsFile      = "events.jsonl"
 	LabelsFile      = "labels.jsonl"
+	ExperimentFile  = "experiment.toml" // what the recorder was given, for the profile's command
 	DoneMarker      = "done.marker"
 	TelemetryPrefix = "telemetry-" // + source + ".jsonl"
 )
@@ -61,7 +63,9 @@ type Meta struct {
 	Profile       string          `json:"profile"`
 	Counter       uint64          `json:"counter"` // of this host, across slots
 	Slot          int             `json:"slot"`
+	Class         string          `json:"class,omitempty"` // the profile's
 	Experiment    ident.Digest    `json:"experiment_sha256"`
+	Inputs        []Input         `json:"inputs,omitempty"`
 	Code          Code            `json:"code_version"`
 	Start         time.Time       `json:"start"`
 	End           time.Time       `json:"end"`
@@ -69,12 +73,23 @@ type Meta struct {
 	// Sampling is how well each source kept its rate.
 	Sampling map[string]Sampling `json:"sampling,omitempty"`
 	Load     Load                `json:"load"`
+	// Machine is the recording host; Clock its clock's state at the start. Both are nil in
+	// episodes of older versions, and Clock where the state is unknown.
+	Machine *machine.Hardware `json:"machine,omitempty"`
+	Clock   *machine.Clock    `json:"clock,omitempty"`
 	// ClockStepMS is how far the wall clock was stepped during the recording; 0 if it ran
 	// with the monotonic one.
 	ClockStepMS int64    `json:"clock_step_ms,omitempty"`
 	Verdict     Verdict  `json:"verdict"`
 	Reason      string   `json:"reason,omitempty"` // why not accepted
 	Notes       []string `json:"notes,omitempty"`  // such as "no KVM: software emulation"
+}
+
+// Input is a file that the profile's command line names: a program, script, kernel or disk.
+type Input struct {
+	Path   string       `json:"path"`
+	Bytes  int64        `json:"bytes"`
+	Digest ident.Digest `json:"sha256,omitempty"` // "": too large to hash
 }
 
 // Sampling is how well one source kept its rate. Jitter is the delay between a sample's due
@@ -138,5 +153,6 @@ type Label struct {
 	Wall  int64  `json:"t_wall_ns"`
 	Mono  int64  `json:"t_mono_ns"`
 	Phase string `json:"phase"`
+	Class string `json:"class,omitempty"`
 	Event string `json:"event"` // what began it
 }

@@ -7,6 +7,8 @@
 package experiment
 
 import (
+	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -32,6 +34,12 @@ const (
 	LabelFailed = "failed" // last phase of an episode whose labels cannot be trusted
 )
 
+// The classes that every reader knows. A profile may have others, such as a family's name.
+const (
+	ClassBenign    = "benign"
+	ClassMalicious = "malicious"
+)
+
 // How the last phase of a profile ends.
 const (
 	StopExit   = "exit"   // the command exits 0 or reports end, within the budget
@@ -54,11 +62,14 @@ type Experiment struct {
 
 	// Digest is the sha256 of the file, as meta.json has it.
 	Digest ident.Digest `toml:"-"`
+	// Content is the file, which every episode contains.
+	Content []byte `toml:"-"`
 }
 
 // Profile is a recorded behaviour.
 type Profile struct {
 	Name       string          `toml:"name"`
+	Class      string          `toml:"class"`   // of its phases; "": none
 	Weight     int             `toml:"weight"`  // share of the episodes
 	Command    []string        `toml:"command"` // argv; runs in its own empty folder
 	Machine    *Machine        `toml:"machine"` // a virtual machine; nil: Command
@@ -82,6 +93,7 @@ type Phase struct {
 	Name   string          `toml:"name"`
 	Event  string          `toml:"event"`
 	Budget config.Duration `toml:"budget"`
+	Class  string          `toml:"class"` // "": the profile's
 }
 
 // nameRE is the grammar of profile, phase and event names.
@@ -112,7 +124,7 @@ func Parse(name string, content []byte) (Experiment, error) {
 			"edit "+name+" (docs/experiments.md), then: sudo systemctl restart cis490-orchestrator"), fault.Config)
 	}
 	sum := sha256.Sum256(content)
-	e.Digest = ident.Digest(hex.EncodeToString(sum[:]))
+	e.Digest, e.Content = ident.Digest(hex.EncodeToString(sum[:])), bytes.Clone(content)
 	for i := range e.Profiles {
 		e.Profiles[i].fill()
 	}
@@ -140,6 +152,9 @@ func (p Profile) Budget() time.Duration {
 }
 
 func (p *Profile) fill() {
+	for i := range p.Phases {
+		p.Phases[i].Class = cmp.Or(p.Phases[i].Class, p.Class)
+	}
 	if p.Stop == "" {
 		p.Stop = StopExit
 	}

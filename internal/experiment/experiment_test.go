@@ -55,6 +55,22 @@ func TestParse_FillsDefaults(t *testing.T) {
 	}
 }
 
+func TestParse_APhaseHasTheProfilesClass(t *testing.T) {
+	content := strings.Replace(good, `stop = "budget"`, "stop = \"budget\"\nclass = \"malicious\"", 1)
+	content = strings.Replace(content, `event = "busy"`, "event = \"busy\"\nclass = \"benign\"", 1)
+	e, err := experiment.Parse("x", []byte(content))
+	if err != nil {
+		t.Fatal(err)
+	}
+	a, b := e.Profiles[0], e.Profiles[1]
+	if b.Phases[0].Class != experiment.ClassMalicious || b.Phases[1].Class != experiment.ClassBenign || a.Phases[0].Class != "" {
+		t.Errorf("%+v", b)
+	}
+	if string(e.Content) != content {
+		t.Error("the content is not the file's")
+	}
+}
+
 // guest is an experiment with one machine.
 func guest(machine string) string {
 	return `schema = 1
@@ -121,6 +137,7 @@ func TestParse_TellsPlaceAndReason(t *testing.T) {
 		"qmp of a command": {edit("proc_hz = 20", "qmp_hz = 20"), "x:18:1: profile[1].collectors.qmp_hz: only a [profile.machine] has QMP"},
 		"bad name":         {edit(`name = "a"`, `name = "A b"`), "x:4:1: profile[0].name: want a letter a-z"},
 		"same name":        {edit(`name = "b"`, `name = "a"`), `x:12:1: profile[1].name: duplicate profile name "a"`},
+		"bad class":        {edit("weight = 1", "weight = 1\nclass = \"Very bad\""), "x:6:1: profile[0].class: want a letter a-z"},
 		"bad stop":         {edit(`"budget"`, `"never"`), "x:15:1: profile[1].stop: want \"exit\" or \"budget\", got \"never\""},
 		"bad rate":         {edit("proc_hz = 20", "proc_hz = 5000"), "x:18:1: profile[1].collectors.proc_hz: want 0.1 to 100"},
 		"bad duration":     {edit(`"5s"`, `"5 parsecs"`), "x:10:10: "},

@@ -30,6 +30,13 @@ func (f *faults) name(key, s string) {
 	}
 }
 
+// class checks a class, which may be absent.
+func (f *faults) class(key, s string) {
+	if s != "" {
+		f.name(key, s)
+	}
+}
+
 func validate(e Experiment) []error {
 	var f faults
 	if e.Schema != Schema {
@@ -67,6 +74,7 @@ func (f *faults) profile(at string, p Profile) {
 	case len(p.Command) == 0 || p.Command[0] == "":
 		f.add(at+"command", `want a program and its arguments, such as ["/bin/sh", "-c", "…"], or a [profile.machine]`)
 	}
+	f.class(at+"class", p.Class)
 	if p.Stop != "" && p.Stop != StopExit && p.Stop != StopBudget {
 		f.add(at+"stop", "want %q or %q, got %q", StopExit, StopBudget, p.Stop)
 	}
@@ -99,6 +107,7 @@ func (f *faults) rate(key string, hz float64) {
 
 func (f *faults) phase(at string, i int, ph Phase, begins map[string]string) {
 	f.name(at+"name", ph.Name)
+	f.class(at+"class", ph.Class)
 	if ph.Name == LabelFailed {
 		f.add(at+"name", "%q is reserved for failed episodes", ph.Name)
 	}

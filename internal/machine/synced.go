@@ -13,24 +13,41 @@ import (
 	"cis490/internal/disk"
 )
 
-// ClockSynced is the check that something keeps the machine's clock right. A service's
-// sandbox may not ask the kernel (ProtectClock=yes blocks adjtimex(2)), so there it asks
-// systemd-timedated. It skips in a container, whose clock is the host's.
+// ClockSynced is the check that something keeps the machine's clock right. It skips in a
+// container, whose clock is the host's.
 func ClockSynced(ctx context.Context) check.Result {
+	c, err := ReadClock(ctx)
+	switch {
+	case err != nil:
+		return check.Skipf("%v", err)
+	case c.MaxErrorUS > 0:
+		return synchronized(c.Synchronized, fmt.Sprintf(", maximum error %s", time.Duration(c.MaxErrorUS)*time.Microsecond))
+	}
+	return synchronized(c.Synchronized, "")
+}
+
+// Clock is the state of the machine's clock.
+type Clock struct {
+	Synchronized bool  `json:"synchronized"`
+	MaxErrorUS   int64 `json:"max_error_us,omitempty"` // as the kernel estimates it; 0: unknown
+}
+
+// ReadClock reads the clock's state. A service's sandbox may not ask the kernel
+// (ProtectClock=yes blocks adjtimex(2)), so there it asks systemd-timedated.
+func ReadClock(ctx context.Context) (Clock, error) {
 	var t unix.Timex
 	state, err := unix.Adjtimex(&t)
 	if err == nil {
-		synced := state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0
-		return synchronized(synced, fmt.Sprintf(", maximum error %s", time.Duration(t.Maxerror)*time.Microsecond))
+		return Clock{state != unix.TIME_ERROR && t.Status&unix.STA_UNSYNC == 0, int64(t.Maxerror)}, nil
 	}
 	if _, cerr := (disk.OS{}).Stat("/run/systemd/container"); cerr == nil || !errors.Is(err, unix.EPERM) {
-		return check.Skipf("query the kernel: %v", err)
+		return Clock{}, fmt.Errorf("query the kernel: %w", err)
 	}
 	synced, err := askTimedated(ctx)
 	if err != nil {
-		return check.Skipf("query systemd-timedated: %v", err)
+		return Clock{}, fmt.Errorf("query systemd-timedated: %w", err)
 	}
-	return synchronized(synced, "")
+	return Clock{Synchronized: synced}, nil
 }
 
 func synchronized(synced bool, detail string) check.Result {

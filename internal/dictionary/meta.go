@@ -1,0 +1,81 @@
+package dictionary
+
+func metaKeys() []Key {
+	return []Key{
+		{Name: "schema_version", Type: Integer, Since: 1, Text: "format of this file: 1"},
+		{Name: "episode", Type: String, Since: 1, Text: "the episode's id, a ULID, whose time is the start by the host's clock"},
+		{Name: "host", Type: String, Since: 1, Text: "the host that recorded"},
+		{Name: "profile", Type: String, Since: 1, Text: "the recorded profile of the experiment"},
+		{Name: "counter", Type: Integer, Kind: Gauge, Since: 1, Text: "number of the recording on this host; it decides the profile"},
+		{Name: "slot", Type: Integer, Kind: Gauge, Since: 1, Text: "the slot that recorded it; slots record at the same time"},
+		{
+			Name: "class", Type: String, Optional: true, Since: 2,
+			Text: "the profile's class: `benign`, `malicious` or another word; a phase may have its own (labels.jsonl)",
+		},
+		{Name: "experiment_sha256", Type: String, Since: 1, Text: "SHA-256 of experiment.toml, which episodes contain since version 2"},
+		{
+			Name: "inputs", Type: List, Optional: true, Since: 2,
+			Text: "files that the profile names: the program and arguments that are files, or a machine's kernel, initrd and disk",
+		},
+		{Name: "inputs[].path", Type: String, Since: 2, Text: "path on the host"},
+		{Name: "inputs[].bytes", Type: Integer, Unit: "bytes", Kind: Gauge, Since: 2, Text: "size"},
+		{Name: "inputs[].sha256", Type: String, Optional: true, Since: 2, Text: "SHA-256 of the content; absent above 4 GiB"},
+		{Name: "code_version", Type: Object, Since: 1, Text: "the build that recorded"},
+		{Name: "code_version.version", Type: String, Since: 1, Text: "its version"},
+		{Name: "code_version.commit", Type: String, Optional: true, Since: 1, Text: "its Git commit"},
+		{Name: "code_version.dirty", Type: Boolean, Since: 1, Text: "whether the source differed from the commit"},
+		{Name: "start", Type: Time, Since: 1, Text: "start of the recording, by the host's clock"},
+		{Name: "end", Type: Time, Since: 1, Text: "end of the recording, by the host's clock"},
+		{Name: "rows", Type: Map, Since: 1, Text: "rows of each telemetry source"},
+		{Name: "rows{}", Type: Integer, Unit: "rows", Kind: Gauge, Since: 1, Text: "rows of the source"},
+		{Name: "sampling", Type: Map, Optional: true, Since: 1, Text: "how well each source kept its rate"},
+		{Name: "sampling{}.hz", Type: Number, Unit: "Hz", Kind: Gauge, Since: 1, Text: "the rate"},
+		{Name: "sampling{}.missed", Type: Integer, Unit: "rows", Kind: Gauge, Since: 1, Text: "due times that passed without a sample"},
+		{
+			Name: "sampling{}.jitter_p50_us", Type: Integer, Unit: "us", Kind: Gauge, Since: 1,
+			Text: "median delay of a sample behind its due time",
+		},
+		{Name: "sampling{}.jitter_p99_us", Type: Integer, Unit: "us", Kind: Gauge, Since: 1, Text: "99th percentile of the delay"},
+		{Name: "sampling{}.jitter_max_us", Type: Integer, Unit: "us", Kind: Gauge, Since: 1, Text: "largest delay"},
+		{Name: "load", Type: Object, Since: 1, Text: "load of the whole machine during the recording"},
+		{Name: "load.cores", Type: Integer, Kind: Gauge, Since: 1, Text: "logical processors"},
+		{
+			Name: "load.busy", Type: Number, Unit: "share", Kind: Gauge, Since: 1,
+			Text: "share of all processors' time that was used, 0 to 1", Origin: "proc_stat(5)",
+		},
+		{
+			Name: "load.load1", Type: Number, Kind: Gauge, Since: 1,
+			Text: "load average of the last minute, at the end", Origin: "proc_loadavg(5)",
+		},
+		{Name: "load.slots", Type: Integer, Kind: Gauge, Since: 1, Text: "episodes recorded at the same time, at most"},
+		{Name: "machine", Type: Object, Optional: true, Since: 2, Text: "the recording host; an empty string is an unknown value"},
+		{Name: "machine.cpu_model", Type: String, Since: 2, Text: "name of the first processor", Origin: "proc_cpuinfo(5)"},
+		{Name: "machine.cores", Type: Integer, Kind: Gauge, Since: 2, Text: "logical processors"},
+		{
+			Name: "machine.ram_bytes", Type: Integer, Unit: "bytes", Kind: Gauge, Since: 2,
+			Text: "memory that the kernel may use", Origin: "proc_meminfo(5)",
+		},
+		{Name: "machine.kernel", Type: String, Since: 2, Text: "release of the kernel", Origin: "uname(2)"},
+		{Name: "machine.distribution", Type: String, Since: 2, Text: "PRETTY_NAME of the distribution", Origin: osRelease},
+		{Name: "machine.architecture", Type: String, Since: 2, Text: "`amd64`, `arm64` or `arm`"},
+		{Name: "machine.virtualization", Type: String, Since: 2, Text: "`none`, or what the host runs in", Origin: "systemd-detect-virt(1)"},
+		{Name: "machine.kvm", Type: Boolean, Since: 2, Text: "whether the recorder may use /dev/kvm"},
+		{
+			Name: "clock", Type: Object, Optional: true, Since: 2,
+			Text: "state of the host's clock at the start; absent if unknown", Origin: adjtimex,
+		},
+		{Name: "clock.synchronized", Type: Boolean, Since: 2, Text: "whether something keeps the clock right", Origin: adjtimex},
+		{
+			Name: "clock.max_error_us", Type: Integer, Unit: "us", Kind: Gauge, Optional: true, Since: 2,
+			Text: "the kernel's estimate of the largest error; absent if unknown", Origin: adjtimex,
+		},
+		{
+			Name: "clock_step_ms", Type: Integer, Unit: "ms", Kind: Gauge, Optional: true, Since: 1,
+			Text: "largest step of the wall clock during the recording; absent below 200 ms",
+		},
+		{Name: "verdict", Type: String, Since: 1, Text: "`accepted`, or `failed`: then the last label is `failed`"},
+		{Name: "reason", Type: String, Optional: true, Since: 1, Text: "why it failed"},
+		{Name: "notes", Type: List, Optional: true, Since: 1, Text: "sentences about the conditions, such as software emulation"},
+		{Name: "notes[]", Type: String, Since: 1, Text: "one sentence"},
+	}
+}
