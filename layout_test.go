@@ -114,6 +114,8 @@ func TestFences(t *testing.T) {
 		"github.com/minio/minio-go/v7":                            {"cis490/receiver/objects"},
 		"github.com/minio/minio-go/v7/pkg/credentials":            {"cis490/receiver/objects"},
 		"github.com/minio/minio-go/v7/pkg/signer":                 {"cis490/receiver/objects/s3test"},
+		"github.com/parquet-go/parquet-go":                        {"cis490/receiver/export"},
+		"go.etcd.io/bbolt":                                        {"cis490/receiver/catalogue"},
 
 		"os/exec":                   {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e", "cis490/receiver/objects/s3test"},
 		"os/signal":                 {"cis490/e2e", "cis490/agent/orchestrate"},

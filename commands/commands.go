@@ -88,6 +88,7 @@ func (a *app) commands() []*cli.Command {
 		a.fleetCheckCommand(),
 		a.alertsCommand(),
 		a.archiveCommand(),
+		a.exportCommand(),
 		a.backupCommand(),
 		a.restoreCommand(),
 		a.statusCommand(),

@@ -12,6 +12,7 @@ func (a *app) episodeCommand() *cli.Command {
 			a.episodeVerifyCommand(),
 			a.episodePlotCommand(),
 			a.episodeRetryCommand(),
+			a.episodeCatalogueCommand(),
 		},
 	}
 }

@@ -37,16 +37,20 @@ type episodeRow struct {
 func (a *app) episodeListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "list this host's episodes and their states",
+		Usage:     "list episodes: a lab host's with their states, or all that the receiver has",
 		ArgsUsage: " ",
-		Description: "Episodes that wait, are held by the gate or are in quarantine. --shipped adds those\n" +
-			"kept after the receiver acknowledged them.\n\n" +
-			"Example:\n   cis490 episode list --state quarantined",
-		Flags: []cli.Flag{
-			configFlag(config.LabHostPath), jsonFlag(),
-			&cli.BoolFlag{Name: "shipped", Usage: "also list shipped episodes"},
-			&cli.StringFlag{Name: "state", Usage: "only episodes in `STATE`: waiting, held, quarantined, shipped"},
-		},
+		Description: "On a lab host: episodes that wait, are held by the gate or are in quarantine. --shipped adds\n" +
+			"those kept after the receiver acknowledged them.\n\n" +
+			"On the receiver: the newest episodes, or those that match the filters.\n\n" +
+			"Examples:\n   cis490 episode list --state quarantined\n" +
+			"   sudo cis490 episode list --profile hash --from 2026-05-01",
+		Flags: slices.Concat(roleFlags(), []cli.Flag{
+			jsonFlag(),
+			&cli.BoolFlag{Name: "shipped", Usage: "lab host: also list shipped episodes"},
+			&cli.StringFlag{Name: "state", Usage: "lab host: only episodes in `STATE`: waiting, held, quarantined, shipped"},
+			&cli.IntFlag{Name: "limit", Usage: "receiver: list at most `N` episodes, up to 1000", Value: 100},
+			&cli.BoolFlag{Name: "ndjson", Usage: "receiver: print all as JSON Lines, the oldest first"},
+		}, filterFlags()),
 		Action: a.episodeList,
 	}
 }
@@ -59,7 +63,22 @@ func (a *app) episodeList(c *cli.Context) error {
 	if state != "" && !slices.Contains([]string{"waiting", "held", "quarantined", "shipped"}, state) {
 		return usagef(c, "unknown state %q", state)
 	}
-	conf, err := a.labHost(c)
+	rx, ok, err := receiverConfig(c)
+	if err != nil {
+		return err
+	}
+	if ok {
+		return a.listCatalogue(c, rx)
+	}
+	if filtered(c) || c.IsSet("limit") || c.IsSet("ndjson") {
+		return usagef(c, "filters, --limit and --ndjson are for the receiver")
+	}
+	path := config.LabHostPath
+	if c.IsSet("config") {
+		path = c.String("config")
+	}
+	conf, unknown, err := config.LoadLabHost(path)
+	a.warnUnknown(unknown)
 	if err != nil {
 		return err
 	}

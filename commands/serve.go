@@ -63,7 +63,8 @@ func (a *app) serve(c *cli.Context) error {
 	releases := a.rollout(conf, back, log)
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
-		Config: conf, Build: a.env.Build, Admin: local.AdminSocket(conf.DataDir), Listen: local.Listen(held),
+		Config: conf, Build: a.env.Build, Admin: local.AdminSocket(conf.DataDir),
+		Catalogue: local.CataloguePath(conf.DataDir), Listen: local.Listen(held),
 		Gate:    a.gate(held, c.String("config"), releases, log),
 		Backend: back, Credentials: local.Credentials(held, conf),
 		Roster: local.Roster(held, conf.Authority.Dir),

@@ -171,7 +171,7 @@ func (d *Doc) check(r *http.Request, res *http.Response, body []byte) error {
 	if _, ok := content[kind]; !ok && (len(content) > 0 || len(body) > 0) {
 		return fmt.Errorf("content type %q is not documented", kind)
 	}
-	if !strings.HasSuffix(kind, "json") || len(content) == 0 {
+	if kind != "application/json" && !strings.HasSuffix(kind, "+json") || len(content) == 0 {
 		return nil
 	}
 	return d.fits(place+"/content/"+escape(kind)+"/schema", body)

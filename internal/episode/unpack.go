@@ -25,7 +25,11 @@ func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64
 	return inspect(r, id, MaxBytes, visit)
 }
 
-// inspect is Inspect with a limit on the unpacked bytes.
+// InspectWithin is Inspect with a limit on the unpacked bytes.
+func InspectWithin(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
+	return inspect(r, id, min(most, MaxBytes), visit)
+}
+
 func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
 	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(uint64(most)))

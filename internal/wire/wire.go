@@ -11,7 +11,8 @@ import (
 
 // Paths; patterns are for http.ServeMux.
 const (
-	EpisodePattern    = "PUT /v1/episodes/{host}/{file}"
+	EpisodesPath      = "/v1/episodes"
+	EpisodePattern    = "PUT " + EpisodesPath + "/{host}/{file}"
 	PingPath          = "/v1/ping"
 	ReconcilePath     = "/v1/reconcile"
 	HostHealthPath    = "/v1/host-health"
@@ -39,7 +40,7 @@ const TarballSuffix = ".tar.zst"
 
 // EpisodePath returns the path for the PUT of an episode.
 func EpisodePath(h ident.Host, id ident.EpisodeID) string {
-	return "/v1/episodes/" + string(h) + "/" + string(id) + TarballSuffix
+	return EpisodesPath + "/" + string(h) + "/" + string(id) + TarballSuffix
 }
 
 // Headers of a PUT, beside Content-Type, Content-Length and Authorization.
@@ -53,6 +54,7 @@ const (
 	ContentTypeEpisode = "application/zstd"
 	ContentTypeProblem = "application/problem+json"
 	ContentTypeJSON    = "application/json"
+	ContentTypeRows    = "application/x-ndjson"
 	SchemaVersion      = "1"
 )
 

@@ -79,6 +79,9 @@ func Open(o Options) receiver.Backend {
 	return b
 }
 
+// CataloguePath returns where serve has the catalogue of a data folder.
+func CataloguePath(dir string) string { return filepath.Join(dir, "catalogue.db") }
+
 // hasRows reports whether the index has a row.
 func (o Options) hasRows() bool {
 	_, ok, err := ledger.Last(o.FS, filepath.Join(o.Dir, IndexFile), receivedAt)

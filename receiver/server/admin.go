@@ -44,6 +44,9 @@ func (s *Server) admin(ctx context.Context) error {
 	}
 	mux := http.NewServeMux()
 	mux.Handle("POST /v1/archive/{host}", routed(s.archive))
+	mux.Handle("GET "+wire.EpisodesPath, routed(s.getEpisodes))
+	mux.Handle("GET /v1/catalogue", routed(s.adminCatalogue))
+	mux.Handle("POST /v1/catalogue", routed(s.adminCatalogue))
 	server := &http.Server{
 		ReadHeaderTimeout: adminHeader, ConnContext: peercred.WithCaller,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -94,40 +97,46 @@ func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
 
 // AskArchive asks the serve at a socket to remove a host's tarballs that were copied, and
 // returns those that are archived.
-func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) (_ []ident.EpisodeID, err error) {
+func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 	b, err := json.Marshal(wire.Reconcile{Episodes: pairs})
 	if err != nil {
 		return nil, fmt.Errorf("ask serve: %w", err)
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://serve/v1/archive/"+string(h), bytes.NewReader(b))
+	var out Archived
+	err = askAdmin(ctx, socket, http.MethodPost, "/v1/archive/"+string(h), b, &out)
+	return out.Archived, err
+}
+
+// askAdmin sends a request to the serve at a socket, and decodes its answer.
+func askAdmin(ctx context.Context, socket, method, path string, body []byte, into any) (err error) {
+	r, err := http.NewRequestWithContext(ctx, method, "http://serve"+path, bytes.NewReader(body))
 	if err != nil {
-		return nil, fmt.Errorf("ask serve: %w", err)
+		return fmt.Errorf("ask serve: %w", err)
 	}
 	res, err := peercred.Client(socket, archiveTimeout).Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("serve is not running, which notes what is archived: %w", err),
-			"sudo systemctl start cis490-receiver   # then again: what is copied is not copied twice"), fault.Unavailable)
+		return fault.Exit(fault.Fix(fmt.Errorf("serve is not running: %w", err),
+			"sudo systemctl start cis490-receiver   # then again"), fault.Unavailable)
 	case errors.Is(err, fs.ErrPermission):
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "run it again with sudo"), fault.NoPerm)
+		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "run it again with sudo"), fault.NoPerm)
 	case err != nil:
-		return nil, fmt.Errorf("ask serve: %w", err)
+		return fmt.Errorf("ask serve: %w", err)
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	if res.StatusCode != http.StatusOK {
+	if res.StatusCode >= http.StatusMultipleChoices {
 		p, err := wire.ReadProblem(res)
 		if err != nil {
-			return nil, fmt.Errorf("ask serve: %w", err)
+			return fmt.Errorf("ask serve: %w", err)
 		}
-		return nil, fault.Fix(p, p.Fix)
+		return fault.Fix(p, p.Fix)
 	}
-	var out Archived
-	body, err := io.ReadAll(res.Body)
+	out, err := io.ReadAll(res.Body)
 	if err == nil {
-		err = wire.Decode(body, &out)
+		err = wire.Decode(out, into)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask serve: %w", err)
+		return fmt.Errorf("ask serve: %w", err)
 	}
-	return out.Archived, nil
+	return nil
 }

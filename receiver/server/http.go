@@ -73,6 +73,7 @@ func requestOf(r *http.Request) *request {
 func (s *Server) allRoutes() map[string]handler {
 	all := s.routes()
 	maps.Copy(all, s.fleetRoutes())
+	maps.Copy(all, s.dataRoutes())
 	for pattern, h := range s.web.Routes() {
 		all[pattern] = h
 	}

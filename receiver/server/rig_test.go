@@ -51,13 +51,15 @@ type rig struct {
 	t      *testing.T
 	dir    string
 	config config.Receiver
-	ca     pki.Issuer
-	fs     disk.FS
-	server *server.Server
-	mode   mode
-	log    *lines
-	stop   func()
-	now    func() time.Time
+	// catalogue is its path; empty: none.
+	catalogue string
+	ca        pki.Issuer
+	fs        disk.FS
+	server    *server.Server
+	mode      mode
+	log       *lines
+	stop      func()
+	now       func() time.Time
 }
 
 // mode is how clients reach the receiver.
@@ -151,7 +153,7 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 func (r *rig) start() {
 	r.t.Helper()
 	s, err := server.New(server.Options{
-		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs),
+		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs), Catalogue: r.catalogue,
 		Gate: gate.New(
 			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: slog.New(slog.NewTextHandler(r.log, nil))},
 		),

@@ -54,9 +54,11 @@ type Options struct {
 	Build   version.Info
 	Backend receiver.Backend
 	receiver.Credentials
-	Gate   *gate.Gate
-	Admin  string // the socket for root; empty: none
-	Roster Roster
+	Gate  *gate.Gate
+	Admin string // the socket for root; empty: none
+	// Catalogue is the path of the catalogue; empty: none.
+	Catalogue string
+	Roster    Roster
 	// Releases are those that hosts are offered; nil is none.
 	Releases *rollout.Controller
 	// InstallScript returns what makes a machine a lab host; nil: nothing does.
@@ -107,6 +109,8 @@ type Server struct {
 	recheck  chan struct{}  // a request failed here: look at once
 	bridged  *contacts.Jump // the last one that silences were bridged over; nil: none yet
 	ended    sync.Once
+
+	catalogue atomic.Pointer[openCatalogue] // nil while it is not open
 }
 
 // New opens the receiver's files, settles what a crash left, and listens. Files
@@ -169,7 +173,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.o.Gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin} {
+			for _, work := range []func(context.Context) error{s.o.Gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin, s.runCatalogue} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {

@@ -277,7 +277,12 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 	}{
 		{"GET", "/", "", "", 200, "Sign in"},
 		{"GET", "/no-such", "", "", 404, "not-found"},
-		{"GET", "/v1/episodes", "", "", 404, "not-found"},
+		{"GET", "/v1/episodes", "", "", 401, "needs-operator"},
+		{"GET", "/v1/episodes", "", a.bearer, 401, "needs-operator"},
+		{"GET", "/v1/episodes", "", "s3cret", 503, "not-ready"},
+		{"GET", wire.EpisodePath("lab-a", ep1), "", a.bearer, 401, "needs-operator"},
+		{"GET", wire.EpisodePath("lab-a", ep1), "", "s3cret", 404, "not-found"},
+		{"GET", wire.EpisodesPath + "/lab-a/x", "", "s3cret", 400, "malformed"},
 		{"DELETE", wire.EpisodePath("lab-a", ep1), "", "", 405, "method-not-allowed"},
 		{"PUT", "/healthz", "", "", 405, "method-not-allowed"},
 		{"GET", "/healthz", "", "", 200, "ok"},

@@ -1,0 +1,197 @@
+// Package catalogue is a side index of the stored episodes: by host, profile, verdict,
+// class, commit, digest and time.
+//
+// It is derived from the index and the tarballs, and can be removed at any time: Run builds
+// it in the background and keeps it up to date, after episodes were acknowledged. A power
+// cut leaves the state of an earlier moment, from which Run continues; a file that is
+// damaged, of another store or of another version is made anew.
+package catalogue
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"runtime/debug"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"cis490/internal/disk"
+)
+
+// version is that of the file's layout. A change makes the catalogue anew.
+const version = "1"
+
+// openFor bounds the wait for another process that has the file.
+const openFor = 2 * time.Second
+
+// Catalogue is an open catalogue. Its methods may be used by many goroutines.
+type Catalogue struct {
+	db *bbolt.DB
+}
+
+// The buckets, and the keys of the last one.
+func rowsBucket() []byte  { return []byte("rows") }
+func indexBucket() []byte { return []byte("index") }
+func metaBucket() []byte  { return []byte("meta") }
+func keyVersion() []byte  { return []byte("version") }
+func keyReached() []byte  { return []byte("reached") }
+func keyCount() []byte    { return []byte("count") }
+
+// ErrBusy reports that another process has the catalogue open.
+var ErrBusy = errors.New("another process has the catalogue")
+
+// ErrDamaged reports that the file cannot be used any more: Remove it.
+var ErrDamaged = errors.New("the catalogue is damaged")
+
+// Remove removes a catalogue that no process has open.
+func Remove(path string) error {
+	if err := (disk.OS{}).Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove catalogue: %w", err)
+	}
+	return nil
+}
+
+// guard makes an error of a panic: bbolt's, of a damaged page, and the machine's, of a page
+// that the disk does not give.
+func guard(err *error) func() {
+	fault := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(fault)
+		if p := recover(); p != nil {
+			*err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}
+}
+
+// Open opens the catalogue of a store for Run, which only the process that serves may do.
+// It makes the file anew where it cannot be used.
+func Open(path, storeID string) (*Catalogue, error) {
+	want := version + " " + storeID
+	c, err := open(path, false)
+	if errors.Is(err, ErrBusy) {
+		return nil, err
+	}
+	if err == nil {
+		if c.version() == want {
+			return c, nil
+		}
+		err = c.Close()
+	}
+	if removing := Remove(path); removing != nil {
+		return nil, errors.Join(err, removing)
+	}
+	if c, err = open(path, false); err != nil {
+		return nil, err
+	}
+	err = c.db.Update(func(tx *bbolt.Tx) error {
+		for _, name := range [][]byte{rowsBucket(), indexBucket(), metaBucket()} {
+			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(metaBucket()).Put(keyVersion(), []byte(want))
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("make the catalogue: %w", err), c.Close())
+	}
+	return c, nil
+}
+
+// Read opens a catalogue that no process serves, to query it.
+func Read(path string) (*Catalogue, error) {
+	if _, err := (disk.OS{}).Lstat(path); err != nil {
+		return nil, err
+	}
+	return open(path, true)
+}
+
+func open(path string, readOnly bool) (c *Catalogue, err error) {
+	defer guard(&err)()
+	// With NoFreelistSync, bbolt would look for free pages in a goroutine of its own, where a
+	// damaged page ends the process.
+	db, err := bbolt.Open(path, 0o640, &bbolt.Options{
+		Timeout: openFor, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType,
+	})
+	switch {
+	case errors.Is(err, bbolt.ErrTimeout):
+		return nil, fmt.Errorf("%w: %s", ErrBusy, path)
+	case err != nil:
+		return nil, fmt.Errorf("open catalogue %s: %w", path, err)
+	}
+	return &Catalogue{db}, nil
+}
+
+// Close closes the file.
+func (c *Catalogue) Close() error { return c.db.Close() }
+
+// version returns what Open wrote, or "" if the file is not a whole catalogue.
+func (c *Catalogue) version() (v string) {
+	_ = c.view(func(tx *bbolt.Tx) error {
+		if b := tx.Bucket(metaBucket()); b != nil && tx.Bucket(rowsBucket()) != nil && tx.Bucket(indexBucket()) != nil {
+			v = string(b.Get(keyVersion()))
+		}
+		return nil
+	})
+	return v
+}
+
+// view runs a read transaction.
+func (c *Catalogue) view(f func(*bbolt.Tx) error) (err error) {
+	defer guard(&err)()
+	return c.db.View(f)
+}
+
+// Reached returns the time of the last row of the index that the catalogue has, and how many
+// episodes it has.
+func (c *Catalogue) Reached() (at time.Time, episodes int, err error) {
+	err = c.view(func(tx *bbolt.Tx) error {
+		meta := tx.Bucket(metaBucket())
+		if b := meta.Get(keyReached()); len(b) == 8 {
+			at = time.Unix(0, int64(binary.BigEndian.Uint64(b))).UTC()
+		}
+		if b := meta.Get(keyCount()); len(b) == 8 {
+			episodes = int(binary.BigEndian.Uint64(b))
+		}
+		return nil
+	})
+	return at, episodes, err
+}
+
+// put stores rows and how far the index was read, at once.
+func (c *Catalogue) put(rows []Row, reached time.Time) (err error) {
+	defer guard(&err)()
+	return c.db.Update(func(tx *bbolt.Tx) error {
+		all, index, meta := tx.Bucket(rowsBucket()), tx.Bucket(indexBucket()), tx.Bucket(metaBucket())
+		count := uint64(0)
+		if b := meta.Get(keyCount()); len(b) == 8 {
+			count = binary.BigEndian.Uint64(b)
+		}
+		for _, r := range rows {
+			key := r.key()
+			if old := all.Get(key); old == nil {
+				count++
+			} else if was, err := decode(key, old); err == nil {
+				for _, k := range was.entries() {
+					if err := index.Delete(k); err != nil {
+						return err
+					}
+				}
+			}
+			value, err := json.Marshal(r)
+			if err == nil {
+				err = all.Put(key, value)
+			}
+			for _, k := range r.entries() {
+				err = errors.Join(err, index.Put(k, nil))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return errors.Join(meta.Put(keyCount(), binary.BigEndian.AppendUint64(nil, count)),
+			meta.Put(keyReached(), binary.BigEndian.AppendUint64(nil, uint64(reached.UnixNano()))))
+	})
+}

@@ -1,0 +1,217 @@
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"cis490/internal/plain"
+	"cis490/receiver"
+)
+
+const (
+	// pollEvery is how often the index is looked at for new rows.
+	pollEvery = time.Second
+	// batch is how many episodes one write to the disk has. While it catches up, rows wait
+	// for each other; at most batchFor.
+	batch    = 1000
+	batchFor = time.Second
+)
+
+// Source is what the catalogue is derived from.
+type Source struct {
+	Index    receiver.Log[receiver.Entry]
+	Episodes receiver.Episodes
+	Log      *slog.Logger
+}
+
+// Run catalogues what the index has beyond the catalogue, and then each new episode, until
+// the context ends. It returns ErrDamaged; other errors are logged, and what failed is tried
+// again.
+func (c *Catalogue) Run(ctx context.Context, src Source) error {
+	if err := c.retry(ctx, src); err != nil && ctx.Err() == nil {
+		src.Log.Warn("unread episodes are not tried again", "err", err)
+	}
+	failed := ""
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for {
+		_, err := c.CatchUp(ctx, src)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, ErrDamaged):
+			return err
+		case err != nil && err.Error() != failed:
+			src.Log.Error("episodes are not catalogued; trying again", "err", err)
+			failed = err.Error()
+		case err == nil:
+			failed = ""
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// CatchUp catalogues what the index has beyond the catalogue, and returns how many rows of
+// the index it read.
+func (c *Catalogue) CatchUp(ctx context.Context, src Source) (n int, err error) {
+	reached, _, err := c.Reached()
+	if err != nil {
+		return 0, err
+	}
+	if last, any, err := src.Index.Last(); err != nil || !any || !last.After(reached) {
+		return 0, err
+	}
+	w := writer{c: c, src: src, since: time.Now()}
+	for e, err := range src.Index.Since(reached) {
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return n, errors.Join(err, w.flush())
+		}
+		if !e.ReceivedAt.After(reached) {
+			continue
+		}
+		n++
+		if err := w.add(e); err != nil {
+			return n, err
+		}
+	}
+	return n, w.flush()
+}
+
+// retry reads the tarballs that were not there, or not readable, when they were catalogued.
+func (c *Catalogue) retry(ctx context.Context, src Source) error {
+	reached, _, err := c.Reached()
+	if err != nil {
+		return err
+	}
+	for q := (Query{State: Unread}); ; {
+		p, err := c.Find(q)
+		if err := errors.Join(err, ctx.Err()); err != nil {
+			return err
+		}
+		w := writer{c: c, src: src, since: time.Now(), reached: reached}
+		for _, r := range p.Rows {
+			now, err := w.row(receiver.Entry{
+				Host: r.Host, Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit, ReceivedAt: r.ReceivedAt,
+			})
+			if err != nil {
+				return err
+			}
+			if now.State != Unread {
+				now.Archived = r.Archived
+				w.rows = append(w.rows, now)
+			}
+		}
+		if err := w.flush(); err != nil {
+			return err
+		}
+		if q.Cursor = p.Next; q.Cursor == "" {
+			return nil
+		}
+	}
+}
+
+// writer collects rows for one write.
+type writer struct {
+	c       *Catalogue
+	src     Source
+	rows    []Row
+	places  map[receiver.Key]int // in rows
+	reached time.Time
+	since   time.Time
+}
+
+func (w *writer) add(e receiver.Entry) error {
+	// Rows of one moment belong together: reached says that all of them are there.
+	if (len(w.rows) >= batch || time.Since(w.since) > batchFor) && e.ReceivedAt.After(w.reached) {
+		if err := w.flush(); err != nil {
+			return err
+		}
+	}
+	r, err := w.row(e)
+	if err != nil {
+		return err
+	}
+	if at, ok := w.places[e.Key()]; ok {
+		w.rows[at] = r
+	} else {
+		if w.places == nil {
+			w.places = map[receiver.Key]int{}
+		}
+		w.places[e.Key()] = len(w.rows)
+		w.rows = append(w.rows, r)
+	}
+	w.reached = e.ReceivedAt
+	return nil
+}
+
+// notedErrors notes a reader's error.
+type notedErrors struct {
+	io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (n *notedErrors) Read(p []byte) (int, error) {
+	k, err := n.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		n.err = err
+	}
+	return k, err
+}
+
+// row catalogues an entry of the index. Of an archived episode it keeps what was known.
+func (w *writer) row(e receiver.Entry) (Row, error) {
+	r := rowOf(e)
+	if e.Archived {
+		known, found, err := w.known(e.Key())
+		if err != nil {
+			return r, err
+		}
+		if found {
+			known.Archived = true
+			return known, nil
+		}
+	}
+	f, err := w.src.Episodes.Open(e.Key())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		r.Problem = "its tarball is not in the store"
+		return r, nil
+	case err != nil:
+		return r, fmt.Errorf("catalogue %s/%s: %w", e.Host, e.Episode, err)
+	}
+	noted := &notedErrors{Reader: f}
+	r.read(noted)
+	if err := errors.Join(noted.err, f.Close()); err != nil { // of the storage, not of the content
+		r = rowOf(e)
+		r.Problem = plain.Line(err.Error(), maxProblem)
+	}
+	return r, nil
+}
+
+func (w *writer) known(k receiver.Key) (Row, bool, error) {
+	if at, ok := w.places[k]; ok {
+		return w.rows[at], true, nil
+	}
+	return w.c.Get(k.Host, k.Episode)
+}
+
+func (w *writer) flush() error {
+	if len(w.rows) == 0 {
+		return nil
+	}
+	if err := w.c.put(w.rows, w.reached); err != nil {
+		return fmt.Errorf("write catalogue: %w", err)
+	}
+	w.rows, w.places, w.since = w.rows[:0], nil, time.Now()
+	return nil
+}

@@ -1,0 +1,75 @@
+package server_test
+
+import (
+	"bytes"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver/catalogue"
+	"cis490/receiver/local"
+	"cis490/receiver/server"
+)
+
+// An episode that was acknowledged is in the catalogue soon, whatever its content is, and can
+// be downloaded; the catalogue is made anew on request.
+func TestCatalogue_ListsAndDownloads(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+	a := r.enrol("lab-a")
+	for _, id := range []string{string(ep1), string(ep2), string(ep3)} {
+		if status, kind, _ := a.do(a.request(ident.EpisodeID(id), "content of "+id)); status != http.StatusCreated {
+			t.Fatal(status, kind)
+		}
+	}
+	get := func(path string, header ...string) (int, string) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(path), nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer s3cret")
+		for i := 0; i+1 < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		status, kind, body := a.do(req)
+		return status, string(kind) + body
+	}
+	listed := func() bool {
+		_, body := get(wire.EpisodesPath + "?host=lab-a")
+		return strings.Count(body, `"state":"refused"`) == 3
+	}
+	r.eventually("all are listed", listed)
+	if _, body := get(wire.EpisodesPath+"?order=newest&limit=2", "Accept", wire.ContentTypeRows); strings.Count(body, "\n") != 3 ||
+		!strings.HasPrefix(body, `{"host":"lab-a","episode":"`+string(ep3)) {
+		t.Errorf("rows %s", body)
+	}
+	for query, want := range map[string]string{
+		"?host=lab-b": `"episodes":[]`, "?limit=1": `"next":"`, "?hots=lab-a": "malformed", "?limit=0": "malformed", "?cursor=x": "malformed",
+		"?host=lab-a&host=lab-b": "malformed", "?from=yesterday": "malformed", "?state=ok": `"episodes":[]`,
+		"?sha256=" + string(digestOf([]byte("content of "+string(ep2)))): string(ep2),
+	} {
+		if status, body := get(wire.EpisodesPath + query); !strings.Contains(body, want) {
+			t.Errorf("%s: %d %s, want %s", query, status, body, want)
+		}
+	}
+	if status, body := get(wire.EpisodePath("lab-a", ep1)); status != http.StatusOK || body != "content of "+string(ep1) {
+		t.Errorf("download: %d %s", status, body)
+	}
+	if status, body := get(wire.EpisodePath("lab-a", ep1), "Range", "bytes=0-6"); status != http.StatusPartialContent || body != "content" {
+		t.Errorf("range: %d %s", status, body)
+	}
+
+	socket := local.AdminSocket(r.config.DataDir)
+	r.eventually("root is answered", func() bool {
+		p, err := server.AskEpisodes(t.Context(), socket, catalogue.Query{Host: "lab-a", Limit: 2})
+		return err == nil && len(p.Rows) == 2 && p.Next != ""
+	})
+	must(t, server.AskRebuild(t.Context(), socket))
+	r.eventually("the catalogue is made anew", func() bool {
+		return bytes.Contains([]byte(r.log.String()), []byte("the catalogue is made anew")) && listed()
+	})
+	state, err := server.AskCatalogue(t.Context(), socket)
+	if err != nil || state.Episodes != 3 || !state.Reached.Equal(state.Last) {
+		t.Errorf("%+v: %v", state, err)
+	}
+}
