@@ -55,6 +55,7 @@ type Client struct {
 	host   ident.Host
 	base   *url.URL
 	idle   time.Duration
+	keep   time.Duration // how long an idle connection stays open: beyond ping_every
 	agent  string
 	roots  *pki.Bundle
 	pair   *pki.Pair // nil: without identity
@@ -114,7 +115,7 @@ func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 		return nil, fmt.Errorf("receiver url: %w", err)
 	}
 	return &Client{
-		out: Outside{FS: disk.OS{}}, host: host, base: base, idle: c.Ship.IdleTimeout.D(),
+		out: Outside{FS: disk.OS{}}, host: host, base: base, idle: c.Ship.IdleTimeout.D(), keep: c.Ship.PingEvery.D() + time.Minute,
 		agent: "cis490/" + v.Version,
 		roots: pki.NewBundle(disk.OS{}, filepath.Join(c.CertsDir, CAFile)),
 	}, nil
@@ -209,7 +210,7 @@ func (c *Client) newTransport(roots *x509.CertPool, pair *tls.Certificate) *http
 	return &http.Transport{
 		DialTLSContext:        dial,
 		MaxIdleConnsPerHost:   4,
-		IdleConnTimeout:       6 * time.Minute, // beyond ping_every: an idle host keeps its connection
+		IdleConnTimeout:       c.keep,
 		ExpectContinueTimeout: 5 * time.Second,
 		WriteBufferSize:       64 << 10,
 	}

@@ -122,7 +122,7 @@ func search(t *testing.T, bin string, s simulated, from, seeds int) (int, string
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), bin, "-test.run=^TestSearch$", "-test.v", "-test.timeout=0")
 	set := func(name string, value any) { cmd.Env = append(cmd.Env, fmt.Sprintf("CIS490_SIM_%s=%v", name, value)) }
-	cmd.Env = append(os.Environ(), "GOGC=400", "GODEBUG=tlsmlkem=0")
+	cmd.Env = append(os.Environ(), "GOGC=800")
 	set("SEARCH", seeds)
 	set("FROM", from)
 	set("ONLY", s.only)

@@ -48,14 +48,6 @@ type Kind struct {
 	end   func(w *World, m *Machine, f Fault)
 }
 
-// told is how long a fault may last before somebody is told: what may be silent, the
-// time between two episodes and that of a run of fleet-check.
-const told = 60 * time.Minute
-
-// longTold is an age at which it must still be told: what an episode may be old for a host
-// to be silent is over.
-const longTold = 26 * time.Hour
-
 // kinds are all the ways.
 func kinds() map[string]Kind {
 	way := func(to Way, slow time.Duration) func(*World, *Machine, Fault) {

@@ -57,7 +57,7 @@ func (w *World) finalEpisodes() {
 	b.mu.Lock()
 	facts := map[ident.EpisodeID]*fact{}
 	for id, f := range b.episodes {
-		if time.Since(f.at) > time.Hour { // what is newer is on its way
+		if time.Since(f.at) > w.arrives() { // what is newer is on its way
 			facts[id] = f
 		}
 	}
@@ -209,7 +209,7 @@ func (w *World) finalAlerts() {
 		}
 		b.breaks("no alert outlives its cause", k.Symptom, "%s %s: %s (%s)", k.Host, k.Symptom, a.Detail, a.Reason)
 	}
-	if told > len(open) && time.Since(last) < 2*checkEvery {
+	if told > len(open) && time.Since(last) < 2*w.checks() {
 		b.breaks("a person is told that it is over", "", "told and not taken back: %s", people)
 	}
 }

@@ -54,23 +54,22 @@ func newHost(w *World, n int) *Host {
 	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name), conf: config.DefaultLabHost()}
 	h.conf.Host, h.conf.DataDir, h.conf.CertsDir = name, hostData, hostCerts
 	h.conf.Receiver.URL, h.conf.Authority.URL = receiverURL, authorityURL
+	h.conf.Ship.PingEvery *= config.Duration(w.pace)
+	h.conf.Ship.ScanEvery *= config.Duration(w.pace)
 	h.crashes = map[string]*atomic.Int32{}
 	for n := range maxReleases {
 		h.crashes[binary(n).Version] = &atomic.Int32{}
 	}
 	h.enable(
 		&Service{Name: "ship", Main: h.ship, First: time.Second},
-		&Service{Name: "cert-fetch", Main: h.certFetch, Every: 5 * time.Minute, First: time.Duration(n+1) * 7 * time.Second},
+		&Service{Name: "cert-fetch", Main: h.certFetch, Every: w.timers(), First: time.Duration(n+1) * 7 * time.Second},
 		&Service{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
-		&Service{Name: "autoupdate", Main: h.autoupdate, Every: 5 * time.Minute, First: time.Minute + time.Duration(n)*17*time.Second},
-		&Service{Name: "record", Main: h.record, Every: recordEvery, First: time.Minute + time.Duration(n)*13*time.Second},
+		&Service{Name: "autoupdate", Main: h.autoupdate, Every: w.timers(), First: time.Minute + time.Duration(n)*17*time.Second},
+		&Service{Name: "record", Main: h.record, Every: w.records(), First: time.Minute + time.Duration(n)*13*time.Second},
 	)
 
 	return h
 }
-
-// recordEvery is how often a host has an episode: a few within what may be silent.
-const recordEvery = 9 * time.Minute
 
 // maxReleases bounds the releases of a run.
 const maxReleases = 40

@@ -71,7 +71,7 @@ type Proc struct {
 }
 
 func newMachine(w *World, name, ip, data string) *Machine {
-	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, link: &Link{conns: map[*conn]bool{}}}
+	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, link: &Link{conns: map[*conn]bool{}, kept: w.times(7 * time.Minute)}}
 	m.rand = rand.New(rand.NewPCG(w.plan.Seed, uint64(len(name))+uint64(name[len(name)-1])))
 	m.disk.SetClock(m.Clock.Now)
 	return m

@@ -26,6 +26,7 @@ const (
 // Link is a lab host's way to the receiver.
 type Link struct {
 	mu    sync.Mutex
+	kept  time.Duration // how long a server's end waits for the next request
 	way   Way
 	slow  time.Duration // each write arrives so much later
 	cut   int           // bytes until the connection that carries them is cut; 0: none
@@ -267,13 +268,11 @@ func (c *conn) RemoteAddr() net.Addr { return c.there }
 
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// kept is how long a server's end waits for the next request: for a ping more. A real
-// one closes sooner; but the handshakes are most of what a run would cost.
-const kept = 7 * time.Minute
-
+// SetReadDeadline lets a server's end wait for the next request for longer than a real
+// one does, for a ping more: the handshakes are most of what a run would cost.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.server && time.Until(t) > 80*time.Second {
-		t = time.Now().Add(kept)
+		t = time.Now().Add(c.link.kept)
 	}
 	c.in.mu.Lock()
 	c.in.deadline = t

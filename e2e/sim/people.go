@@ -74,7 +74,7 @@ func cloned(w *World, _ *Machine, f Fault) {
 	twin.disk.SetClock(twin.Clock.Now)
 	twin.enable(
 		&Service{Name: "ship", Main: twin.ship, First: time.Second},
-		&Service{Name: "cert-fetch", Main: twin.certFetch, Every: 5 * time.Minute, First: 30 * time.Second},
+		&Service{Name: "cert-fetch", Main: twin.certFetch, Every: w.timers(), First: 30 * time.Second},
 	)
 	h.twin.Store(twin)
 	twin.Boot()

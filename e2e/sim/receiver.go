@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path/filepath"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,6 +59,7 @@ type Receiver struct {
 	seq  atomic.Int64 // of the last release
 	// rollout is that of the serve that runs.
 	rollout atomic.Pointer[rollout.Controller]
+	own     ownServers
 }
 
 func newReceiver(w *World) *Receiver {
@@ -65,18 +67,18 @@ func newReceiver(w *World) *Receiver {
 	r.conf.PublicURL, r.conf.DataDir, r.conf.Operator = receiverURL, rxData, "/sim/receiver/operator"
 	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
 	r.conf.Fleet.BackupOld = 0
+	r.conf.Fleet.SilentAfter *= config.Duration(w.pace)
+	r.conf.Fleet.NeverReported *= config.Duration(w.pace)
+	r.conf.Rollout.CanaryHeard *= config.Duration(w.pace)
 	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
 	r.enable(
 		&Service{Name: "bootstrap", Main: r.bootstrap},
 		&Service{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
-		&Service{Name: "fleet-check", Main: r.fleetCheck, Every: checkEvery, First: 4 * time.Minute},
+		&Service{Name: "fleet-check", Main: r.fleetCheck, Every: w.checks(), First: 4 * time.Minute},
 	)
 
 	return r
 }
-
-// checkEvery is how often fleet-check runs.
-const checkEvery = 5 * time.Minute
 
 func (r *Receiver) build() version.Info {
 	return version.Info{Version: "1.0.0", Commit: ownCommit, OS: "linux", Arch: "amd64"}
@@ -86,7 +88,7 @@ func (r *Receiver) build() version.Info {
 func (r *Receiver) bootstrap(p *Proc) error {
 	a, err := authority.New(authority.Options{
 		Config: r.conf.Authority, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
-		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin,
+		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin, Poll: 10 * r.w.polls(),
 	})
 	if err != nil {
 		return err
@@ -111,7 +113,7 @@ func (r *Receiver) serve(p *Proc) error {
 			}
 			return d.Saved
 		},
-		Known: registry(labchecks.Checks(labchecks.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen,
+		Known: registry(labchecks.Checks(labchecks.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen, Poll: r.w.polls(),
 	})
 	if err != nil {
 		return err
@@ -123,7 +125,7 @@ func (r *Receiver) serve(p *Proc) error {
 
 func (r *Receiver) gate(p *Proc, releases *rollout.Controller, log *slog.Logger) *gate.Gate {
 	return gate.New(gate.Options{
-		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: log,
+		Own: ownCommit, FS: p.fs, Path: rxConfig, Released: releases.Commits, Blocked: releases.Blocked, Log: log, Poll: r.w.polls(),
 	})
 }
 
@@ -210,16 +212,14 @@ func (r *Receiver) rows(p *Proc) []check.Row {
 
 // ask asks one of this machine's servers; a socket stands for the address where given.
 func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out any) error {
-	t := &http.Transport{DisableKeepAlives: true, DialContext: p.Dial}
+	t := &http.Transport{DisableKeepAlives: true}
 	if socket != "" {
 		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return p.Dial(ctx, network, socket) }
 	} else {
-		pool, err := pki.NewBundle(p.fs, filepath.Join(rxAuthority, "trust.pem")).Get()
-		if err != nil {
+		var err error
+		if t, err = r.own.transport(r, p); err != nil {
 			return err
 		}
-		t.TLSClientConfig = pki.ClientTLS(pool, nil)
-		t.TLSClientConfig.Time = r.Clock.Now
 	}
 	method, body := http.MethodGet, &bytes.Buffer{}
 	if in != nil {
@@ -244,6 +244,33 @@ func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out
 		return nil
 	}
 	return json.NewDecoder(res.Body).Decode(out)
+}
+
+// ownServers are the receiver's connections to its own servers. A process of the machine
+// would make one each time; the handshakes are most of what that costs.
+type ownServers struct {
+	mu    sync.Mutex
+	trust []byte // as it was when the transport was made
+	*http.Transport
+}
+
+func (o *ownServers) transport(r *Receiver, p *Proc) (*http.Transport, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	path := filepath.Join(rxAuthority, "trust.pem")
+	trust, err := readFile(p.fs, path)
+	if err != nil {
+		return nil, err
+	}
+	if o.Transport == nil || !bytes.Equal(trust, o.trust) {
+		pool, err := pki.NewBundle(p.fs, path).Get()
+		if err != nil {
+			return nil, err
+		}
+		o.trust, o.Transport = trust, &http.Transport{DialContext: r.person().Dial, TLSClientConfig: pki.ClientTLS(pool, nil)}
+		o.TLSClientConfig.Time = r.Clock.Now
+	}
+	return o.Transport, nil
 }
 
 // admit lets a person make a join token, and lays it where install would.

@@ -12,10 +12,6 @@ import (
 	"cis490/receiver/store"
 )
 
-// inPeace is how long nothing may have been wrong before a step that stands still is held
-// against the programs.
-const inPeace = 4 * time.Hour
-
 // calm tells whether nothing was wrong with a host and the receiver within a while.
 func (w *World) calm(within time.Duration, h *Host) bool {
 	return h.On() && !w.recently(within, func(f Fault) bool {
@@ -38,7 +34,7 @@ func (w *World) watchTrials() {
 		if w.trial[h].IsZero() {
 			w.trial[h] = time.Now()
 		}
-		if lasts := time.Since(w.trial[h]); lasts > inPeace {
+		if lasts := time.Since(w.trial[h]); lasts > w.calms() {
 			w.book.breaks("a trial ends", h.name, "%s has been on trial for %s", h.name, lasts.Round(time.Minute))
 		}
 	}
@@ -65,13 +61,13 @@ func (w *World) watchRollout() {
 		w.step = now
 	}
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool {
-		return !slices.Contains(p.Canaries, h.id) && h.build().Commit != p.Commit && !h.onTrial() && w.calm(inPeace, h)
+		return !slices.Contains(p.Canaries, h.id) && h.build().Commit != p.Commit && !h.onTrial() && w.calm(w.calms(), h)
 	})
 	if i < 0 {
 		return
 	}
 	w.book.count()
-	if lasts := time.Since(w.step.since); lasts > inPeace {
+	if lasts := time.Since(w.step.since); lasts > w.calms() {
 		w.book.breaks("a release moves on", p.Version, "%s waits for %v for %s, and %s could try it", p.Version, p.Canaries, lasts.Round(time.Minute), w.hosts[i].name)
 	}
 }
@@ -125,7 +121,7 @@ func (w *World) quiet(a fleet.Alert) {
 	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() {
 		return
 	}
-	if w.recently(told+settles, func(f Fault) bool {
+	if w.recently(w.told()+w.settles(), func(f Fault) bool {
 		return f.Kind != "host-leaves" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
 	}) {
 		return

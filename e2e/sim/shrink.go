@@ -59,7 +59,7 @@ func Shrink(p Plan, breaks func(Plan) bool) Plan {
 // Source returns a plan as Go.
 func (p Plan) Source() string {
 	var b strings.Builder
-	_, _ = fmt.Fprintf(&b, "sim.Plan{Seed: %d, Hosts: %d, Length: %s, Faults: []sim.Fault{\n", p.Seed, p.Hosts, in(p.Length))
+	_, _ = fmt.Fprintf(&b, "sim.Plan{Seed: %d, Hosts: %d, Pace: %d, Length: %s, Faults: []sim.Fault{\n", p.Seed, p.Hosts, p.Pace, in(p.Length))
 	for _, f := range p.Faults {
 		_, _ = fmt.Fprintf(&b, "\t{Kind: %q, Who: %d, At: %s, For: %s, N: %d},\n", f.Kind, f.Who, in(f.At), in(f.For), f.N)
 	}

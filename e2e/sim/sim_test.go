@@ -1,3 +1,4 @@
+//go:debug tlsmlkem=0
 package sim_test
 
 import (
@@ -55,7 +56,9 @@ func setting(name string, usual int) int {
 
 // planOf is the plan of a seed, as the command line wants it.
 func planOf(seed int) sim.Plan {
-	return sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(setting("DAYS", 2))*24*time.Hour, without()...)
+	p := sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(setting("DAYS", 2))*24*time.Hour, without()...)
+	p.Pace = setting("PACE", 2)
+	return p
 }
 
 // without returns the kinds of faults that are left out: all but those of ONLY.

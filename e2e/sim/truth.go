@@ -13,10 +13,6 @@ import (
 	"cis490/receiver/store"
 )
 
-// settles is how long after a fault its traces may still show: what waits goes out after
-// a wait of an hour at most, and fleet-check sees it then.
-const settles = 100 * time.Minute
-
 // recently tells whether a fault of a sort is there, or was within a while.
 func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 	now := time.Since(w.began)
@@ -53,12 +49,12 @@ func (w *World) tracesOf() []time.Duration {
 		for grown := true; grown; {
 			grown = false
 			for _, g := range w.plan.Faults {
-				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+settles && w.ends(g) > ends {
+				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+w.settles() && w.ends(g) > ends {
 					ends, grown = w.ends(g), true
 				}
 			}
 		}
-		all = append(all, ends+settles)
+		all = append(all, ends+w.settles())
 	}
 	return all
 }
@@ -94,14 +90,14 @@ func (w *World) justify(a fleet.Alert) {
 // clocksDiffer tells whether the receiver and most hosts disagree by what counts, or did
 // a moment ago.
 func (w *World) clocksDiffer() bool {
-	return w.recently(settles, func(f Fault) bool {
+	return w.recently(w.settles(), func(f Fault) bool {
 		return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" || f.Kind == "host-clock"
 	})
 }
 
 // watch holds what must be so all along against what is.
 func (w *World) watch() {
-	tick := time.NewTicker(checkEvery)
+	tick := time.NewTicker(w.checks())
 	defer tick.Stop()
 	for {
 		select {
@@ -122,14 +118,10 @@ func (w *World) watch() {
 	}
 }
 
-// unjudged is how long nothing may be judged while the receiver is up: its start, a run
-// and another.
-const unjudged = 40 * time.Minute
-
 // watchJudging: fleet-check judges again soon after whatever kept it from it.
 func (w *World) watchJudging() {
 	w.book.count()
-	if w.recently(unjudged, func(f Fault) bool {
+	if w.recently(w.unjudged(), func(f Fault) bool {
 		return f.Kind == "rx-unwatched" || f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
 			w.rx.isIll() && w.kinds[f.Kind].Party == OfReceiver
 	}) {
@@ -138,7 +130,7 @@ func (w *World) watchJudging() {
 	w.book.mu.Lock()
 	last := w.book.judged
 	w.book.mu.Unlock()
-	if ago := time.Since(later(last, w.began)); ago > unjudged {
+	if ago := time.Since(later(last, w.began)); ago > w.unjudged() {
 		w.book.breaks("fleet-check judges", "", "nothing was judged for %s", ago.Round(time.Minute))
 	}
 }
@@ -158,8 +150,8 @@ func (m *Machine) isIll() bool {
 
 // watchConcluded: what is stored is concluded on its host soon after it can be reached.
 func (w *World) watchConcluded() {
-	const soon = 3 * time.Hour
-	if now := time.Since(w.began); now%(30*time.Minute) >= checkEvery || w.recently(soon, func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver }) {
+	soon := w.concludes()
+	if now := time.Since(w.began); now%(30*time.Minute) >= w.checks() || w.recently(soon, func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver }) {
 		return
 	}
 	for i, h := range w.hosts {
@@ -190,15 +182,15 @@ func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
 func (w *World) watchTold(f Fault) {
 	k := w.kinds[f.Kind]
 	now := time.Since(w.began)
-	due := func(age time.Duration) bool { return now >= f.At+age && now-checkEvery < f.At+age }
-	if len(k.Want) == 0 || now > f.At+f.For || !due(told) && !due(longTold) {
+	due := func(age time.Duration) bool { return now >= f.At+age && now-w.checks() < f.At+age }
+	if len(k.Want) == 0 || now > f.At+f.For || !due(w.told()) && !due(w.longTold()) {
 		return
 	}
 	// One thing at a time: what else is wrong may hide it, or explain it.
 	target := w.target(f)
-	if w.recently(now-f.At+settles, func(g Fault) bool {
+	if w.recently(now-f.At+w.settles(), func(g Fault) bool {
 		return g != f && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
-	}) || f.At < told {
+	}) || f.At < w.told() {
 		return
 	}
 	w.book.count()

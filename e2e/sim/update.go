@@ -298,6 +298,7 @@ func (r *Receiver) oldest() (rel.Published, error) {
 func (r *Receiver) releases(p *Proc, log *slog.Logger) *rollout.Controller {
 	return rollout.Open(rollout.Options{
 		Releases: r.backend(p, log).Releases, SilentAfter: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
+		Poll: r.w.polls(),
 		Known: func() (map[ident.Host]rollout.Report, error) {
 			all := map[ident.Host]rollout.Report{}
 			book, err := contacts.Read(local.Folder(p.fs, rxData))

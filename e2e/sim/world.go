@@ -28,12 +28,16 @@ type Plan struct {
 	Seed   uint64
 	Hosts  int
 	Length time.Duration // of the faults; some hours in peace follow
+	// Pace stretches what recurs: timers, pings, recordings, and the limits that follow from
+	// them. 0 and 1 are as installed.
+	Pace   int
 	Faults []Fault
 }
 
 // World is a run.
 type World struct {
-	plan   Plan
+	plan Plan
+	pace
 	kinds  map[string]Kind
 	traces []time.Duration // until when those of each fault may show
 	ctx    context.Context
@@ -60,14 +64,11 @@ type World struct {
 	kept  int // episodes stored then
 }
 
-// peace is how long a run goes on after the last fault, until all is to be well.
-const peace = 3 * time.Hour
-
 // Run plays a plan, within a bubble, and returns what was wrong. What it says
 // on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
 func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	time.Sleep(time.Until(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))) // a bubble begins in the year 2000
-	w := &World{plan: plan, kinds: kinds(), listeners: map[string]*listener{}, trial: map[*Host]time.Time{}, low: -1, began: time.Now(), out: out, level: level}
+	w := &World{plan: plan, pace: pace(max(plan.Pace, 1)), kinds: kinds(), listeners: map[string]*listener{}, trial: map[*Host]time.Time{}, low: -1, began: time.Now(), out: out, level: level}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.traces = w.tracesOf()
 	w.book = newBook(w)
@@ -88,7 +89,7 @@ func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	}
 	w.wg.Go(w.watch)
 	w.play(false)
-	time.Sleep(peace)
+	time.Sleep(w.peace())
 	w.final()
 	return w.book.report(), nil
 }

@@ -96,6 +96,9 @@ type Options struct {
 	Listen func(network, address string) (net.Listener, error)
 	Admin  func(path string) (net.Listener, error)
 	Notify func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
+	// Poll is the shortest interval between two looks at the certificates; 0 means that of
+	// their life, at most a minute.
+	Poll time.Duration
 }
 
 // Authority is the one process that issues identities.

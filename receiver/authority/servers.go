@@ -100,7 +100,7 @@ func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
 // it comes round shows the service manager that no change hangs.
 func (a *Authority) keepFresh(ctx context.Context) {
 	every := min(max(a.o.Config.ServerLife.D()/60, time.Second), time.Minute)
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(max(every, a.o.Poll))
 	defer tick.Stop()
 	for {
 		select {

@@ -28,6 +28,7 @@ type Options struct {
 	Version    string // of this receiver
 	Now        func() time.Time
 	Clock      func() clock.Reading // nil: Now alone
+	Poll       time.Duration        // shortest interval between two writes; 0: a few seconds
 	Log        *slog.Logger
 }
 
@@ -105,7 +106,7 @@ func (b *Recorder) LastJump() Jump {
 
 // Run writes the book while it changes, until ctx ends, and then once more.
 func (b *Recorder) Run(ctx context.Context) error {
-	tick := time.NewTicker(writeEvery)
+	tick := time.NewTicker(max(writeEvery, b.o.Poll))
 	defer tick.Stop()
 	failed := false
 	for {

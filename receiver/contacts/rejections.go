@@ -80,7 +80,7 @@ func (r *Rejections) Note(row receiver.Rejection) {
 
 // Run writes refusals until ctx ends, then those that are counted.
 func (r *Rejections) Run(ctx context.Context) error {
-	tick := time.NewTicker(flushEvery)
+	tick := time.NewTicker(max(flushEvery, r.o.Poll))
 	defer tick.Stop()
 	failed := false
 	for {

@@ -39,6 +39,7 @@ type Options struct {
 	Released func() ([]ident.Commit, error)
 	// Blocked returns the commits that were blocked beside the config's; nil is none.
 	Blocked func() []ident.Commit
+	Poll    time.Duration // shortest interval between two looks at the file; 0: two seconds
 	Log     *slog.Logger
 }
 
@@ -71,7 +72,7 @@ func New(o Options) *Gate {
 
 // Run refreshes the gate until ctx ends.
 func (g *Gate) Run(ctx context.Context) error {
-	tick := time.NewTicker(refreshEvery)
+	tick := time.NewTicker(max(refreshEvery, g.o.Poll))
 	defer tick.Stop()
 	for {
 		g.Refresh()

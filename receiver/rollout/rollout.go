@@ -51,6 +51,7 @@ type Options struct {
 	Known func() (map[ident.Host]Report, error)
 	Now   func() time.Time
 	Clock func() clock.Reading // to notice its jumps; nil: Now alone
+	Poll  time.Duration        // shortest interval between two steps; 0: two seconds
 	Log   *slog.Logger
 }
 
@@ -130,7 +131,7 @@ func (r *Controller) load() error {
 
 // Run keeps the rollout going until ctx ends.
 func (r *Controller) Run(ctx context.Context) error {
-	tick := time.NewTicker(stepEvery)
+	tick := time.NewTicker(max(stepEvery, r.o.Poll))
 	defer tick.Stop()
 	for {
 		r.Step()

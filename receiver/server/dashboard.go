@@ -17,7 +17,7 @@ func (s *Server) dashboard() (*web.Site, error) {
 		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s},
 		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.limiter.Stats() },
-		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Log: o.Log.With("component", "web"),
+		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Poll: o.Poll, Log: o.Log.With("component", "web"),
 	})
 }
 

@@ -27,7 +27,7 @@ func (s *Server) open() (err error) {
 	}
 	notes := contacts.Options{
 		Docs: o.Backend.Docs, Rejections: o.Backend.Rejections,
-		Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Log: o.Log.With("component", "contacts"),
+		Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Poll: o.Poll, Log: o.Log.With("component", "contacts"),
 	}
 	if s.rejections, err = contacts.OpenRejections(notes); err != nil {
 		return err

@@ -134,13 +134,13 @@ func (s *Server) checkReady() []condition {
 // noted for fleet-check, and so that what can mend itself does. begin is called
 // once the files are open.
 func (s *Server) watch(ctx context.Context, begin func()) error {
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(max(lookEvery, s.o.Poll))
 	defer tick.Stop()
 	said := "nothing yet"
 	for begun := false; ; {
 		if !begun && (s.opened() || s.open() == nil) {
 			begun = true
-			tick.Reset(watchEvery)
+			tick.Reset(max(watchEvery, s.o.Poll))
 			begin()
 		}
 		missing := s.NotReady()

@@ -77,6 +77,9 @@ type Options struct {
 	Now    func() time.Time
 	Clock  func() clock.Reading // to notice its jumps; nil: Now alone
 	Log    *slog.Logger
+	// Poll is the shortest interval between two looks at files that others change, and between
+	// two writes of what is noted. 0 means that of each loop, one to five seconds.
+	Poll time.Duration
 }
 
 // Server is a receiver that listens.

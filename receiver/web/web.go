@@ -59,6 +59,7 @@ type Options struct {
 	// Reserve is how many bytes stay free on the disk.
 	Reserve int64
 	Now     func() time.Time
+	Poll    time.Duration // shortest interval between two looks at the index; 0: a second
 	Log     *slog.Logger
 }
 
@@ -112,7 +113,7 @@ func New(o Options) (*Site, error) {
 // Run follows the index until ctx ends, and then ends the live streams.
 func (s *Site) Run(ctx context.Context) error {
 	defer s.streams.end()
-	tick := time.NewTicker(followEvery)
+	tick := time.NewTicker(max(followEvery, s.o.Poll))
 	defer tick.Stop()
 	said := ""
 	for {

@@ -206,11 +206,16 @@ func (d *Disk) step() error {
 // find returns the node of a name, and the folder that contains or would contain it.
 func (d *Disk) find(name string) (parent *node, base string, n *node, err error) {
 	n = d.root
-	for _, part := range split(name) {
+	if !strings.HasPrefix(name, "/") {
+		name = "/" + name
+	}
+	for rest := path.Clean(name)[1:]; rest != ""; {
 		if n == nil || n.names == nil {
 			return nil, "", nil, fs.ErrNotExist
 		}
-		parent, base, n = n, part, n.names[part]
+		parent = n
+		base, rest, _ = strings.Cut(rest, "/")
+		n = n.names[base]
 	}
 	if n == nil {
 		err = fs.ErrNotExist

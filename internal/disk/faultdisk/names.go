@@ -3,7 +3,6 @@ package faultdisk
 import (
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strings"
 	"syscall"
@@ -239,7 +238,7 @@ func (d *Disk) ReadDir(name string) ([]fs.DirEntry, error) {
 	if n.names == nil {
 		return nil, wrap("readdir", name, syscall.ENOTDIR)
 	}
-	var entries []fs.DirEntry
+	entries := make([]fs.DirEntry, 0, len(n.names))
 	for base, child := range n.names {
 		entries = append(entries, fs.FileInfoToDirEntry(child.info(base)))
 	}
@@ -273,7 +272,7 @@ type info struct {
 }
 
 func (n *node) info(name string) info {
-	return info{path.Base(name), int64(len(n.data)), n.mode, n.mtime, n, disk.Facts{Owner: n.uid, Links: max(n.links, 1), Changed: n.changed}}
+	return info{name[strings.LastIndexByte(name, '/')+1:], int64(len(n.data)), n.mode, n.mtime, n, disk.Facts{Owner: n.uid, Links: max(n.links, 1), Changed: n.changed}}
 }
 
 func (i info) Name() string       { return i.name }
