@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -18,11 +19,12 @@ type book struct {
 
 	episodes map[ident.EpisodeID]*fact
 	runs     int
-	judged   time.Time            // last run of fleet-check that judged
-	open     map[fleet.Key]open   // what fires, by the last run that judged
-	rows     map[string]int       // rows by alert, state and hour
-	people   map[fleet.Key]bool   // what a person believes to be open
-	heard    map[string]time.Time // when a person, or the journal, was last told of somebody
+	judged   time.Time               // last run of fleet-check that judged
+	open     map[fleet.Key]open      // what fires, by the last run that judged
+	rows     map[string]int          // rows by alert, state and hour
+	people   map[fleet.Key]bool      // what a person believes to be open
+	hushed   map[fleet.Key]time.Time // what a person muted, and until when; while it is open
+	heard    map[string]time.Time    // when a person, or the journal, was last told of somebody
 	wrong    []Violation
 	seen     map[string]bool // violations that were noted
 	checked  int
@@ -62,7 +64,7 @@ type Report struct {
 func newBook(w *World) *book {
 	return &book{
 		w: w, episodes: map[ident.EpisodeID]*fact{}, seen: map[string]bool{}, open: map[fleet.Key]open{}, rows: map[string]int{},
-		people: map[fleet.Key]bool{}, heard: map[string]time.Time{}, states: map[[2]string]int{},
+		people: map[fleet.Key]bool{}, hushed: map[fleet.Key]time.Time{}, heard: map[string]time.Time{}, states: map[[2]string]int{},
 	}
 }
 
@@ -114,6 +116,7 @@ func (b *book) ran(r fleet.Result) {
 		}
 	}
 	b.open = next
+	maps.DeleteFunc(b.hushed, func(k fleet.Key, _ time.Time) bool { _, open := next[k]; return !open })
 	b.mu.Unlock()
 	for _, a := range r.Open {
 		b.w.justify(a)
@@ -122,6 +125,7 @@ func (b *book) ran(r fleet.Result) {
 
 // told notes what a person got.
 func (b *book) told(m notify.Message) {
+	b.watchHushed(m)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.messages++

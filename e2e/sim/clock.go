@@ -13,26 +13,22 @@ type Clock struct{ off atomic.Int64 } // seconds
 // a monotonic reading that was not.
 func (c *Clock) Now() time.Time { return c.at(time.Now()) }
 
-// at is how a moment looks on the machine.
+// raw is the layout of time.Time.
+type raw struct {
+	wall uint64
+	ext  int64
+	loc  *time.Location
+}
+
+// at is how a moment of the bubble looks on the machine. In a bubble time.Now has no
+// monotonic reading; on a machine it has one, so that what waits does not wait for a wall
+// clock. It is added as package time would: the wall seconds since 1885 lie in bits 30 to
+// 62 beside the nanoseconds.
 func (c *Clock) at(t time.Time) time.Time {
-	off := c.off.Load()
-	if off == 0 {
-		return t
-	}
-	// Time.Add moves both readings. The layout is that of package time: the wall
-	// seconds since 1885 lie in bits 30 to 62 beside the nanoseconds.
-	raw := (*struct {
-		wall uint64
-		ext  int64
-		loc  *time.Location
-	})(unsafe.Pointer(&t))
-	const monotonic = 1 << 63
-	if raw.wall&monotonic == 0 {
-		return t.Add(time.Duration(off) * time.Second)
-	}
-	seconds := int64(raw.wall<<1>>31) + off
-	raw.wall = monotonic | uint64(seconds)<<30 | raw.wall&(1<<30-1)
-	return t
+	const monotonic, from1885 = 1 << 63, 2682288000 // seconds until 1970
+	seconds := uint64(t.Unix() + from1885 + c.off.Load())
+	now := raw{monotonic | seconds<<30 | uint64(t.Nanosecond()), t.UnixNano(), (*raw)(unsafe.Pointer(&t)).loc}
+	return *(*time.Time)(unsafe.Pointer(&now))
 }
 
 // Step sets the wall clock off by so much more.

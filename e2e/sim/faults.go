@@ -41,6 +41,8 @@ type Kind struct {
 	// long (told); none: nobody has to be told.
 	Want []string
 	Code []string // reasons that are right; none: any
+	// Mild is a fault that explains no alert.
+	Mild bool
 	// Often weighs the kind among the others; Most bounds how long it lasts.
 	Often int
 	Most  time.Duration
@@ -132,6 +134,10 @@ func kinds() map[string]Kind {
 	maps.Copy(all, spots())
 	maps.Copy(all, peoples())
 	maps.Copy(all, timely())
+	maps.Copy(all, sleepers())
+	maps.Copy(all, replays())
+	maps.Copy(all, mistypes())
+	maps.Copy(all, hushes())
 	return all
 }
 

@@ -40,10 +40,11 @@ const (
 type Host struct {
 	*Machine
 	id      ident.Host
-	conf    config.LabHost
 	started atomic.Pointer[Binary]   // what the shipper that runs is
 	leaves  atomic.Bool              // the machine is being shut down
 	idle    atomic.Bool              // nothing is recorded
+	again   atomic.Bool              // a proxy delivers uploads twice
+	later   atomic.Int64             // by how much the second time, in nanoseconds
 	twin    atomic.Pointer[Host]     // has the same credentials
 	seen    atomic.Uint64            // seq of the newest release that was offered
 	crashes map[string]*atomic.Int32 // of the shipper, by version
@@ -51,11 +52,7 @@ type Host struct {
 
 func newHost(w *World, n int) *Host {
 	name := fmt.Sprintf("lab-%02d", n+1)
-	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name), conf: config.DefaultLabHost()}
-	h.conf.Host, h.conf.DataDir, h.conf.CertsDir = name, hostData, hostCerts
-	h.conf.Receiver.URL, h.conf.Authority.URL = receiverURL, authorityURL
-	h.conf.Ship.PingEvery *= config.Duration(w.pace)
-	h.conf.Ship.ScanEvery *= config.Duration(w.pace)
+	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name)}
 	h.crashes = map[string]*atomic.Int32{}
 	for n := range maxReleases {
 		h.crashes[binary(n).Version] = &atomic.Int32{}
@@ -77,7 +74,10 @@ const maxReleases = 40
 func (h *Host) build() version.Info { return h.running().Info }
 
 func (h *Host) client(p *Proc, certs string) (*client.Client, error) {
-	conf := h.conf
+	conf, err := h.load(p)
+	if err != nil {
+		return nil, err
+	}
 	conf.CertsDir = certs
 	return h.clientOf(p, conf)
 }
@@ -89,7 +89,13 @@ func (h *Host) clientOf(p *Proc, conf config.LabHost) (*client.Client, error) {
 // ship is `cis490 ship`.
 func (h *Host) ship(p *Proc) (err error) {
 	log := h.w.log(h.name, "ship")
-	cl, err := h.client(p, hostCerts)
+	conf, err := h.load(p)
+	if err != nil {
+		log.Error("config", "err", err)
+		<-p.ctx.Done() // its unit is not started anew after such an error
+		return err
+	}
+	cl, err := h.clientOf(p, conf)
 	if err != nil {
 		return err
 	}
@@ -124,9 +130,9 @@ func (h *Host) ship(p *Proc) (err error) {
 		defer t.Stop()
 	}
 	s, err := ship.New(ship.Options{
-		Host: h.id, Config: h.conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
-		NewPacker: h.packer, Receiver: cl, Credentials: cl, Logger: log, Now: h.Clock.Now,
-		Leaving: func(context.Context) bool { return h.leaves.Load() },
+		Host: ident.Host(conf.Host), Config: conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
+		NewPacker: h.packer, Receiver: proxied{cl, h}, Credentials: cl, Logger: log, Now: h.Clock.Now,
+		Leaving: func(context.Context) bool { return h.leaves.Load() }, Sleeps: p.Sleeps,
 		Update: func() *wire.Update {
 			u, err := update.ReadPublic(p.fs, hostOpt)
 			if err != nil {
@@ -184,8 +190,12 @@ func (e encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (epi
 
 // certFetch is `cis490 cert-fetch`.
 func (h *Host) certFetch(p *Proc) error {
+	conf, err := h.load(p)
+	if err != nil {
+		return err
+	}
 	e, err := enroll.New(enroll.Options{
-		FS: p.fs, Dir: hostCerts, Host: h.id, Authority: authorityURL, Patience: 10 * time.Second,
+		FS: p.fs, Dir: hostCerts, Host: ident.Host(conf.Host), Authority: conf.Authority.URL, Patience: 10 * time.Second,
 		Log: h.w.log(h.name, "cert-fetch"), Now: h.Clock.Now, Dial: p.Dial,
 		Probe: func(ctx context.Context, dir string) error {
 			cl, err := h.client(p, dir)

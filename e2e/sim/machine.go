@@ -15,13 +15,15 @@ import (
 
 // Machine is a computer: a disk, clocks, and a service manager.
 type Machine struct {
-	w     *World
-	name  string
-	ip    string
-	data  string // path prefix of the data disk
-	Clock Clock
-	disk  *faultdisk.Disk
-	link  *Link
+	w      *World
+	name   string
+	ip     string
+	data   string // path prefix of the data disk
+	Clock  Clock
+	disk   *faultdisk.Disk
+	link   *Link
+	naps   chan nap
+	asleep atomic.Bool
 
 	dmu  sync.Mutex // guards what follows
 	rand *rand.Rand
@@ -71,7 +73,7 @@ type Proc struct {
 }
 
 func newMachine(w *World, name, ip, data string) *Machine {
-	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, link: &Link{conns: map[*conn]bool{}, kept: w.times(7 * time.Minute)}}
+	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(7 * time.Minute)}}
 	m.rand = rand.New(rand.NewPCG(w.plan.Seed, uint64(len(name))+uint64(name[len(name)-1])))
 	m.disk.SetClock(m.Clock.Now)
 	return m
@@ -108,6 +110,7 @@ func (m *Machine) Boot() {
 		return
 	}
 	m.on = true
+	m.asleep.Store(false)
 	m.boot++
 	m.booted = time.Now()
 	ctx, halt := context.WithCancel(m.w.ctx)
@@ -206,6 +209,11 @@ func (s *Service) supervise(ctx context.Context) {
 		return
 	}
 	for {
+		for s.Every > 0 && s.m.asleep.Load() {
+			if !sleep(time.Minute) {
+				return
+			}
+		}
 		s.run(ctx)
 		if ctx.Err() != nil {
 			return

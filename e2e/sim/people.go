@@ -69,7 +69,7 @@ func cloned(w *World, _ *Machine, f Fault) {
 	if _, err := h.binary("current"); err != nil {
 		return // nothing is installed yet
 	}
-	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostData), id: h.id, conf: h.conf, crashes: h.crashes}
+	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostData), id: h.id, crashes: h.crashes}
 	twin.disk = h.disk.Copy()
 	twin.disk.SetClock(twin.Clock.Now)
 	twin.enable(
@@ -93,7 +93,10 @@ func impostor(w *World, m *Machine, f Fault) {
 		return // nothing is installed yet
 	}
 	w.wg.Go(func() {
-		conf := h.conf
+		conf, err := h.load(m.person())
+		if err != nil {
+			return
+		}
 		conf.Host = other.name
 		cl, err := h.clientOf(m.person(), conf)
 		if err != nil {

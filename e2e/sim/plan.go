@@ -88,7 +88,7 @@ func (p Plan) clashes(f Fault) bool {
 	}
 	group := func(kind string) string {
 		switch kind {
-		case "hole", "refuse", "portal", "slow", "crawl", "answer-dies":
+		case "hole", "refuse", "portal", "slow", "crawl", "answer-dies", "host-sleep":
 			return "link"
 		case "host-full", "host-ro", "host-flaky", "host-dead":
 			return "host disk"

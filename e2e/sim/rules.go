@@ -118,11 +118,11 @@ func (w *World) watchLinks() {
 // quiet: nobody is told of a host that said that it leaves.
 func (w *World) quiet(a fleet.Alert) {
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
-	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() {
+	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() && !w.hosts[i].asleep.Load() {
 		return
 	}
 	if w.recently(w.told()+w.settles(), func(f Fault) bool {
-		return f.Kind != "host-leaves" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
+		return f.Kind != "host-leaves" && f.Kind != "host-sleep" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
 	}) {
 		return
 	}

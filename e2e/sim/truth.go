@@ -33,7 +33,7 @@ func (w *World) ends(f Fault) time.Duration {
 func (w *World) shows(sort func(Fault) bool) bool {
 	now := time.Since(w.began)
 	for i, f := range w.plan.Faults {
-		if f.At <= now && now <= w.traces[i] && sort(f) {
+		if f.At <= now && now <= w.traces[i] && !w.kinds[f.Kind].Mild && sort(f) {
 			return true
 		}
 	}
@@ -189,7 +189,7 @@ func (w *World) watchTold(f Fault) {
 	// One thing at a time: what else is wrong may hide it, or explain it.
 	target := w.target(f)
 	if w.recently(now-f.At+w.settles(), func(g Fault) bool {
-		return g != f && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
+		return g != f && !w.kinds[g.Kind].Mild && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
 	}) || f.At < w.told() {
 		return
 	}

@@ -106,6 +106,9 @@ func (w *World) begin() error {
 			return err
 		}
 	}
+	if err := disk.ReplaceBytes(fsys, w.recv.conf.Operator, 0o640, []byte(operatorToken+"\n")); err != nil {
+		return err
+	}
 	keys := rel.Keyring{w.recv.key.Public()}.String()
 	if err := disk.ReplaceBytes(fsys, filepath.Join(rxAuthority, authority.ReleaseKeys), 0o644, []byte(keys)); err != nil {
 		return err
@@ -115,6 +118,9 @@ func (w *World) begin() error {
 	time.Sleep(10 * time.Second)
 	for _, h := range w.hosts {
 		if err := w.recv.admit(w.ctx, h); err != nil {
+			return err
+		}
+		if err := h.configure(h.settings("receiver", h.name)); err != nil {
 			return err
 		}
 		if err := h.install(binary(0)); err != nil {

@@ -272,7 +272,9 @@ type info struct {
 }
 
 func (n *node) info(name string) info {
-	return info{name[strings.LastIndexByte(name, '/')+1:], int64(len(n.data)), n.mode, n.mtime, n, disk.Facts{Owner: n.uid, Links: max(n.links, 1), Changed: n.changed}}
+	base := name[strings.LastIndexByte(name, '/')+1:]
+	facts := disk.Facts{Owner: n.uid, Links: max(n.links, 1), Changed: n.changed}
+	return info{base, int64(len(n.data)), n.mode, n.mtime, n, facts}
 }
 
 func (i info) Name() string       { return i.name }

@@ -1,0 +1,60 @@
+package sim
+
+import (
+	"path/filepath"
+	"time"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/receiver/fleet"
+)
+
+// hostConfig is a host's config file.
+const hostConfig = "/sim/host/lab-host.toml"
+
+// mistypes are faults of a person who edits a host's config, and restarts the shipper.
+func mistypes() map[string]Kind {
+	edit := func(text func(h *Host, n int64) string) func(*World, *Machine, Fault) {
+		return func(w *World, m *Machine, f Fault) {
+			h := w.hosts[f.Who%len(w.hosts)]
+			if err := h.configure(text(h, f.N)); err != nil {
+				w.trace(m.name, "config not written: %v", err)
+			}
+			m.Restart("ship")
+		}
+	}
+	wrong := func(h *Host, n int64) string {
+		return pick(n, "host = "+h.name+"\n", h.settings("reciever", h.name), h.settings("receiver", "lab-99"))
+	}
+	right := func(h *Host, _ int64) string { return h.settings("receiver", h.name) }
+	silence := []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.NeverReported}
+	return map[string]Kind{"host-typo": {Want: silence, Often: 3, Most: 6 * time.Hour, start: edit(wrong), end: edit(right)}}
+}
+
+// settings is the config file of a host.
+func (h *Host) settings(receiver, name string) string {
+	return "host = \"" + name + "\"\n[receiver]\nurl = \"https://" + receiver + ":8443\"\n[authority]\nurl = \"https://" + receiver + ":8444\"\n"
+}
+
+// configure writes the config file.
+func (h *Host) configure(text string) error {
+	fsys := h.person().fs
+	if err := disk.MkdirAll(fsys, filepath.Dir(hostConfig), 0o755); err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(fsys, hostConfig, 0o644, []byte(text))
+}
+
+// load reads the config as each program does when it starts. The folders and intervals are
+// the simulator's.
+func (h *Host) load(p *Proc) (config.LabHost, error) {
+	b, err := readFile(p.fs, hostConfig)
+	if err != nil {
+		return config.LabHost{}, err
+	}
+	c, _, err := config.ParseLabHost(hostConfig, b)
+	c.DataDir, c.CertsDir = hostData, hostCerts
+	c.Ship.PingEvery *= config.Duration(h.w.pace)
+	c.Ship.ScanEvery *= config.Duration(h.w.pace)
+	return c, err
+}
