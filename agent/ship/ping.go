@@ -97,6 +97,9 @@ func (s *Shipper) handlePong(pong wire.Pong) {
 	s.recheck = len(s.refused) > 0
 	s.pong, s.uplink.ping = &pong, false
 	byPing := s.uplink.byPing
+	if s.uplink.action == wire.Hourly { // a pong shows that the receiver accepts this host's credentials
+		s.uplink.until = time.Time{}
+	}
 	s.mu.Unlock()
 	if byPing {
 		s.resetUplink()

@@ -93,6 +93,35 @@ func TestWaits(t *testing.T) {
 	}
 }
 
+// TestWaits_EndWithAPong: a receiver that accepts the credentials again, as its clock was
+// set right, gets what waits with the next ping.
+func TestWaits_EndWithAPong(t *testing.T) {
+	for n := range 8 {
+		synctest.Test(t, func(t *testing.T) {
+			m := newModel(t, 1)
+			m.start()
+			time.Sleep(time.Minute)
+			m.mu.Lock()
+			m.mode = string(wire.CertExpired)
+			m.mu.Unlock()
+			m.record(1)
+			time.Sleep(4*time.Hour + time.Duration(n)*7*time.Minute)
+			m.mu.Lock()
+			m.mode = ""
+			m.mu.Unlock()
+			time.Sleep(7 * time.Minute)
+			synctest.Wait()
+			m.mu.Lock()
+			if len(m.stored) != 1 {
+				t.Errorf("run %d: nothing is stored 7 minutes after the credentials are accepted again", n)
+			}
+			m.mu.Unlock()
+			m.stop()
+			m.end()
+		})
+	}
+}
+
 // TestRetryAfter: Retry-After of an episode's answer applies, whatever happens to pings
 // meanwhile.
 func TestRetryAfter(t *testing.T) {

@@ -85,6 +85,12 @@ var kept = map[string]sim.Plan{
 	"a receiver's clock jumps past the certificates of its hosts": { // no host is blamed for the receiver
 		Hosts: 2, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 8 * time.Minute, N: 40 * 86400}},
 	},
+	"a receiver's clock is past the certificates of its hosts for two hours": { // no host is blamed for the receiver
+		Hosts: 2, Length: 3 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 2 * time.Hour, N: 40 * 86400}},
+	},
+	"a receiver's clock jumps close to the end of its hosts' certificates": { // no host is blamed for the receiver
+		Hosts: 2, Length: 46 * time.Hour, Pace: 4, Faults: []sim.Fault{{Kind: "rx-clock", At: 45 * time.Hour, For: 20 * time.Minute, N: 86400}},
+	},
 	"a receiver's disk is dead at its first start": { // no host is blamed for the receiver
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-dead", For: 73*time.Minute + 50*time.Second}},
 	},

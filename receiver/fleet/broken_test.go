@@ -495,6 +495,48 @@ func TestJudge_TheClockJumpedPastCertificates(t *testing.T) {
 	}
 }
 
+// TestJudge_TheClockJumpedCloseToTheEndOfCertificates: no host is late to renew by a clock
+// that jumped.
+func TestJudge_TheClockJumpedCloseToTheEndOfCertificates(t *testing.T) {
+	for near, want := range map[int]int{1: 1, 2: 0, 3: 0} {
+		f := facts(nil)
+		f.Hosts = map[ident.Host]*Host{}
+		for i := range 3 {
+			r := active(day)
+			if i < near {
+				r.CertExpires = ago(-time.Hour)
+			}
+			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{Roster: r, Accepted: ago(20 * time.Minute), Heard: Contact{At: ago(20 * time.Minute)}}
+		}
+		f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(time.Minute), By: 20 * day}}
+		if found, _ := Judge(f); len(found) != want {
+			t.Errorf("%d of 3 certificates are about to expire after a jump: %+v, want %d", near, found, want)
+		}
+	}
+}
+
+// TestJudge_TheClockWasPastCertificates: hosts have the time that they need to be heard once
+// the clock is right again.
+func TestJudge_TheClockWasPastCertificates(t *testing.T) {
+	f := facts(nil)
+	f.Hosts = map[ident.Host]*Host{}
+	for i := range 2 {
+		r := active(day)
+		r.CertExpires = ago(-20 * day)
+		f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{
+			Roster: r, Accepted: ago(2 * time.Hour), Heard: Contact{At: ago(2 * time.Hour)}, Refused: Refusal{At: ago(10 * time.Minute), Status: 401},
+		}
+	}
+	f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(118 * time.Minute), By: 40 * day}, {At: ago(4 * time.Minute), By: -40 * day}}
+	if found, _ := Judge(f); len(found) > 0 {
+		t.Errorf("4 minutes after the clock was set right: %+v", found)
+	}
+	f.Away, f.contacts.Receiver.Jumps[0].By, f.contacts.Receiver.Jumps[1].By = nil, 2*day, -2*day
+	if found, _ := Judge(f); len(found) == 0 {
+		t.Error("a clock that no certificate ran out by hides two silent hosts")
+	}
+}
+
 // TestRun_SyslogCannotBeTold: the rows are written, and the delivery knows.
 func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s := newScene(t)

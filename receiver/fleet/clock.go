@@ -8,6 +8,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/machine"
+	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
 
@@ -83,15 +84,16 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 }
 
 // overtake sets overtook where the certificates of most hosts expired because the clock
-// jumped, and returns of how many.
+// jumped, and returns of how many. It sets neared where those of most hosts are about to
+// expire because of that.
 func (f *Facts) overtake() (n int) {
-	by, active := time.Duration(0), 0
+	by, active, near := time.Duration(0), 0, 0
 	for _, j := range f.contacts.Receiver.Jumps {
 		if f.Now.Sub(j.At) <= f.Limits.Lookback {
 			by += j.By
 		}
 	}
-	f.overtook = max(by, 0)
+	f.overtook, f.neared = max(by, 0), max(by, 0)
 	for _, h := range f.Hosts {
 		if h.Roster == nil || h.Roster.State != roster.Active {
 			continue
@@ -100,11 +102,45 @@ func (f *Facts) overtake() (n int) {
 		if f.overtaken(h) {
 			n++
 		}
+		if h.Roster.Ending(f.Now) && !h.Roster.Ending(f.Now.Add(-f.neared)) {
+			near++
+		}
+	}
+	if 2*near <= active {
+		f.neared = 0
 	}
 	if 2*n <= active {
 		f.overtook, n = 0, 0
 	}
 	return n
+}
+
+// ahead returns the spans in which the clock was ahead, past the end of most hosts'
+// certificates, so that nothing of theirs was taken.
+func (f *Facts) ahead() (all []contacts.Span) {
+	jumps := f.contacts.Receiver.Jumps
+	for i, j := range jumps {
+		expired, active, by := 0, 0, j.By
+		for _, h := range f.Hosts {
+			if h.Roster == nil || h.Roster.State != roster.Active {
+				continue
+			}
+			active++
+			if h.Roster.CertExpires.Before(j.At.Add(j.By)) {
+				expired++
+			}
+		}
+		if j.By <= 0 || 2*expired <= active {
+			continue
+		}
+		for _, back := range jumps[i+1:] {
+			if by += back.By; by < j.By/2 {
+				all = append(all, contacts.Span{From: j.At, To: back.At})
+				break
+			}
+		}
+	}
+	return all
 }
 
 // overtaken reports whether a host's certificate expired because the receiver's clock

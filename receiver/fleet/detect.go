@@ -78,6 +78,7 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 		findings = append(findings, x)
 	}
 	own := receiverFindings(f) // first: hosts are judged by this clock
+	f.Away = append(f.Away, f.ahead()...)
 	for _, name := range slices.Sorted(maps.Keys(f.Hosts)) {
 		h := f.Hosts[name]
 		if h.Roster != nil && h.Roster.State == roster.Gone {
@@ -262,7 +263,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	heard := later(h.Contact.At, h.AuthFailure.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
-	if !h.Roster.Ending(f.Now) || f.Now.Sub(heard) > f.Limits.Lookback {
+	if !h.Roster.Ending(f.Now.Add(-f.neared)) || f.Now.Sub(heard) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}

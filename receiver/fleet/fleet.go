@@ -38,6 +38,7 @@ type Facts struct {
 	contacts contacts.Contacts
 	skewed   bool          // it is the receiver's clock that is wrong, and not its hosts'
 	overtook time.Duration // by how much that clock jumped past the certificates of most hosts
+	neared   time.Duration // by how much it jumped close to their end
 }
 
 // Limits are the thresholds.
