@@ -71,7 +71,7 @@ soak: ## ten hosts under random faults for HOURS, needs root (HOURS=0.25, SEED=n
 sim: ## play a fleet in one process, SEEDS=50 of DAYS=2 with HOSTS=3; SEED=n is one with its trace (SHRINK=rule: its smallest plan, PACE=1: intervals as installed)
 	CIS490_SIM_SEEDS='$(if $(SEED),0,$(SEEDS))' CIS490_SIM_SEED='$(SEED)' CIS490_SIM_SHRINK='$(SHRINK)' CIS490_SIM_FROM='$(FROM)' \
 	  CIS490_SIM_DAYS='$(DAYS)' CIS490_SIM_HOSTS='$(HOSTS)' CIS490_SIM_ONLY='$(ONLY)' CIS490_SIM_PACE='$(PACE)' GOGC=800 \
-	  go test -count=1 -timeout 0 -v -run '^(TestSim|TestSeed)$$' ./e2e/sim
+	  go test -count=1 -timeout 0 -v -run '^(TestSim|TestSeed|TestFlat)$$' ./e2e/sim
 
 incidents-off: ## show that each incident's scenario fails without what heals it (INCIDENT=04 for one)
 	go test -tags off -count=1 -timeout 120m -parallel 3 -v -run '^TestOff$$/^$(INCIDENT)' ./e2e/off

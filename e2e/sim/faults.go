@@ -228,6 +228,12 @@ func rotate(_ *World, m *Machine, f Fault) {
 
 // restore brings the ledgers back on an empty store, as `restore` does.
 func restore(w *World, m *Machine, _ Fault) {
+	m.dmu.Lock()
+	bare := m.bare != nil
+	m.dmu.Unlock()
+	if bare {
+		return // nobody restores onto a disk that is not mounted
+	}
 	m.Off(faultdisk.All)
 	if err := store.ExpectAnother(m.person().fs, store.KnownDir(rxConfig)); err != nil {
 		w.trace(m.name, "%v", err)

@@ -43,6 +43,7 @@ func hush(w *World, _ *Machine, f Fault) {
 		w.trace("receiver", "-- silenced: %s %s", key.Host, key.Symptom)
 		w.book.mu.Lock()
 		w.book.hushed[key] = time.Now().Add(f.For)
+		delete(w.book.people, key) // its end is muted too
 		w.book.mu.Unlock()
 	})
 }

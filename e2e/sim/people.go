@@ -1,9 +1,11 @@
 package sim
 
 import (
+	"path/filepath"
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
 	"cis490/receiver/fleet"
 )
@@ -66,8 +68,8 @@ func rotateCA(w *World, _ *Machine, _ Fault) {
 // cloned is a person who copies a host's disk into a second machine, where no recorder runs.
 func cloned(w *World, _ *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
-	if _, err := h.binary("current"); err != nil {
-		return // nothing is installed yet
+	if _, err := h.binary("current"); err != nil || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
+		return // nothing is installed yet; or whoever is first uses the token, and a person has to make another
 	}
 	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostData), id: h.id, crashes: h.crashes}
 	twin.disk = h.disk.Copy()
@@ -87,29 +89,31 @@ func cloneOff(w *World, _ *Machine, f Fault) {
 }
 
 // impostor is who has a host's credentials and speaks for another.
-func impostor(w *World, m *Machine, f Fault) {
+func impostor(w *World, _ *Machine, f Fault) {
 	h, other := w.hosts[f.Who%len(w.hosts)], w.hosts[(f.Who+1)%len(w.hosts)]
 	if _, err := h.binary("current"); err != nil || h == other {
 		return // nothing is installed yet
 	}
 	w.wg.Go(func() {
-		conf, err := h.load(m.person())
+		conf, err := h.load(h.person())
 		if err != nil {
 			return
 		}
 		conf.Host = other.name
-		cl, err := h.clientOf(m.person(), conf)
+		cl, err := h.clientOf(h.person(), conf)
 		if err != nil {
 			return
 		}
 		defer cl.Close()
 		w.book.count()
-		b, err := h.report(other.name, check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass})
-		if err != nil {
-			return
-		}
-		if err := cl.PutHealth(w.ctx, b); err == nil { // the path names the other
-			w.book.breaks("nobody speaks for another", "", "%s was heard as %s", h.name, other.name)
+		for _, name := range []string{other.name, h.name} { // the path names the other
+			b, err := h.report(name, check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass})
+			if err != nil {
+				return
+			}
+			if err := cl.PutHealth(w.ctx, b); err == nil {
+				w.book.breaks("nobody speaks for another", "", "%s was heard as %s", h.name, other.name)
+			}
 		}
 	})
 }

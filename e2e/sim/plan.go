@@ -98,7 +98,7 @@ func (p Plan) clashes(f Fault) bool {
 			return "host"
 		case "rx-power", "rx-nobattery", "rx-clock":
 			return "receiver"
-		case "rx-spot", "rx-root", "ca-spot":
+		case "rx-spot", "rx-root", "ca-spot", "releases-unread":
 			return "spot"
 		case "host-spot", "host-root":
 			return "host spot"

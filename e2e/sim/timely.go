@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"path/filepath"
+	"syscall"
 	"time"
 
 	"cis490/internal/disk/faultdisk"
@@ -12,6 +14,8 @@ func timely() map[string]Kind {
 	return map[string]Kind{
 		"trial-power": {Party: OfPeople, Often: 2, start: trialPower},
 		"canary-off":  {Party: OfPeople, Often: 1, Most: 8 * time.Hour, start: canaryOff},
+		// While hosts run a release, serve starts where none can be read.
+		"releases-unread": {Party: OfReceiver, Often: 1, Most: 4 * time.Hour, start: releasesUnread, end: readAgain},
 	}
 }
 
@@ -88,6 +92,20 @@ func canaryOff(w *World, m *Machine, f Fault) {
 			h.Boot()
 		}
 	})
+}
+
+// releasesUnread takes serve's sight of the releases, and starts it anew.
+func releasesUnread(w *World, m *Machine, f Fault) {
+	m.dmu.Lock()
+	m.spot, m.spotErr = filepath.Join(rxReleases, pick(f.N, "orders.jsonl", "signed")), syscall.EIO
+	m.dmu.Unlock()
+	m.Kill("serve")
+}
+
+func readAgain(_ *World, m *Machine, _ Fault) {
+	m.dmu.Lock()
+	m.spot = ""
+	m.dmu.Unlock()
 }
 
 // newest returns how far the newest release came that is not withdrawn; nil: there is
