@@ -506,7 +506,9 @@ func TestJudge_TheClockJumpedCloseToTheEndOfCertificates(t *testing.T) {
 			if i < near {
 				r.CertExpires = ago(-time.Hour)
 			}
-			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{Roster: r, Accepted: ago(20 * time.Minute), Heard: Contact{At: ago(20 * time.Minute)}}
+			f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{
+				Roster: r, Accepted: ago(20 * time.Minute), Contact: Contact{At: ago(20 * time.Minute)},
+			}
 		}
 		f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(time.Minute), By: 20 * day}}
 		if found, _ := Judge(f); len(found) != want {
@@ -524,7 +526,8 @@ func TestJudge_TheClockWasPastCertificates(t *testing.T) {
 		r := active(day)
 		r.CertExpires = ago(-20 * day)
 		f.Hosts[ident.Host(fmt.Sprintf("lab-%02d", i))] = &Host{
-			Roster: r, Accepted: ago(2 * time.Hour), Heard: Contact{At: ago(2 * time.Hour)}, Refused: Refusal{At: ago(10 * time.Minute), Status: 401},
+			Roster: r, Accepted: ago(2 * time.Hour), Contact: Contact{At: ago(2 * time.Hour)},
+			Refused: Refusal{At: ago(10 * time.Minute), Status: 401},
 		}
 	}
 	f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(118 * time.Minute), By: 40 * day}, {At: ago(4 * time.Minute), By: -40 * day}}
