@@ -81,7 +81,7 @@ sim-off: ## show by which seed and rule the simulator notices that a healing par
 
 docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
 	go test -count=1 -run '^(TestDocs_|TestPage_)' ./commands ./internal/config
-	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs|TestPages_.*)$$' ./e2e
+	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs|TestGrowing|TestPages_.*)$$' ./e2e
 
 fuzz: ## run every fuzz target for FUZZTIME each
 	@go list -f '{{.ImportPath}} {{.Dir}}' ./... | while read -r pkg dir; do \

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -18,6 +19,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/local"
 )
 
@@ -52,6 +54,9 @@ func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
 		return opened{}, err
 	}
 	for _, p := range at {
+		if o, found, err := openObject(c.Context, p, id); found || err != nil {
+			return o, err
+		}
 		places, err := placesOf(p, id)
 		if err != nil {
 			return opened{}, err
@@ -108,12 +113,44 @@ func openPath(ctx context.Context, path string) (o opened, err error) {
 	if !isTarball {
 		return o, fault.Exit(fmt.Errorf("open episode: %s is neither a folder nor a %s", path, wire.TarballSuffix), fault.Usage)
 	}
+	return unpacked(ctx, o, func() (io.ReadCloser, error) {
+		return (disk.OS{}).OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	})
+}
+
+// openObject opens an episode whose tarball is in an object store; found is false if this
+// receiver has none, or not this episode.
+func openObject(ctx context.Context, p roleConfig, id ident.EpisodeID) (o opened, found bool, err error) {
+	if p.role != roleReceiver {
+		return o, false, nil
+	}
+	conf, _, err := config.LoadReceiver(p.path)
+	if err != nil || conf.Store.Backend != config.StoreS3 {
+		return o, false, err
+	}
+	back := stored(conf, p.path)
+	for f, err := range back.Index.Before(receiver.Query{Episode: id}) {
+		if err != nil {
+			return o, false, err
+		}
+		if !f.Match {
+			continue
+		}
+		o = opened{name: string(id), path: fmt.Sprintf("%s/%s in %s", f.Row.Host, id, conf.Store.S3.Bucket), close: func() error { return nil }}
+		o, err = unpacked(ctx, o, func() (io.ReadCloser, error) { return back.Episodes.Open(f.Row.Key()) })
+		return o, true, err
+	}
+	return o, false, nil
+}
+
+// unpacked unpacks a tarball into a temporary folder, which close removes.
+func unpacked(ctx context.Context, o opened, open func() (io.ReadCloser, error)) (opened, error) {
 	dir, err := os.MkdirTemp("", "cis490-episode-")
 	if err != nil {
 		return o, fmt.Errorf("open episode: %w", err)
 	}
 	remove := func() error { return disk.RemoveAll(disk.OS{}, dir) }
-	if err := unpack(ctx, path, name, dir); err != nil {
+	if err := unpack(ctx, o, open, dir); err != nil {
 		return o, errors.Join(err, remove())
 	}
 	// Readers may not stop in time when the program is asked to stop.
@@ -126,18 +163,18 @@ func openPath(ctx context.Context, path string) (o opened, err error) {
 	return o, nil
 }
 
-func unpack(ctx context.Context, path, name, dir string) error {
-	id, err := ident.ParseEpisodeID(name)
+func unpack(ctx context.Context, o opened, open func() (io.ReadCloser, error), dir string) error {
+	id, err := ident.ParseEpisodeID(o.name)
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
 	}
-	f, err := (disk.OS{}).OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	f, err := open()
 	if err != nil {
 		return fmt.Errorf("open episode: %w", err)
 	}
 	err = errors.Join(episode.Unpack(ctx, disk.OS{}, f, id, dir), f.Close())
 	if err != nil {
-		return fmt.Errorf("open episode %s: %w", path, err)
+		return fmt.Errorf("open episode %s: %w", o.path, err)
 	}
 	return nil
 }

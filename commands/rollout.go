@@ -15,6 +15,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/rollout"
+	"cis490/receiver/s3"
 	"cis490/receiver/store"
 )
 
@@ -52,7 +53,7 @@ func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) 
 	if path == config.ReceiverPath {
 		o.Spare = fleet.SpareDir
 	}
-	return local.Open(o)
+	return s3.Configured(o, conf, log.With("component", "store"))
 }
 
 // stored returns the state of the receiver with a config file, for reading.

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cis490/e2e/lab"
+	"cis490/receiver/objects/s3test"
 )
 
 // Which Markdown is a command, and where it runs:
@@ -283,7 +284,7 @@ func TestDocs(t *testing.T) {
 	last := "../docs/security.md" // revokes identities
 	steps := []step{}
 	for _, page := range append(first, append(slices.DeleteFunc(pages, func(p string) bool {
-		return slices.Contains(first, p) || p == last || p == "../docs/checks.md" || p == "../docs/cli.md"
+		return slices.Contains(first, p) || p == last || p == growing || p == "../docs/checks.md" || p == "../docs/cli.md"
 	}), last)...) {
 		steps = append(steps, stepsOf(t, page, "")...)
 	}
@@ -292,6 +293,26 @@ func TestDocs(t *testing.T) {
 		t.Fatalf("the pages have %d commands, want at least 40", len(steps))
 	}
 	newDocsMachines(t, "collector", "lab-01", "collector-2").follow(steps)
+}
+
+// growing needs an object store, and runs on machines of its own.
+const growing = "../docs/growing.md"
+
+// TestGrowing sets up a fleet as the README says, moves it to an object store and back.
+func TestGrowing(t *testing.T) {
+	t.Parallel()
+	versitygw, err := s3test.Binary()
+	if err == nil {
+		_, err = os.Stat(versitygw)
+	}
+	if err != nil {
+		t.Skipf("no versitygw: make versitygw: %v", err)
+	}
+	d := newDocsMachines(t, "collector", "lab-01")
+	d.rx.Push(versitygw, "/usr/local/bin/versitygw")
+	d.follow(stepsOf(t, "../README.md", "## A real fleet"))
+	d.follow(stepsOf(t, growing, ""))
+	d.waitAccepted(d.hosts[0], 2, 2*time.Minute)
 }
 
 // readFile returns a file of the project.

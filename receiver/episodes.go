@@ -145,6 +145,15 @@ type Store interface {
 	Close() error
 }
 
+// Importer takes copies of tarballs that have their row.
+type Importer interface {
+	// Has reports whether a tarball of the row's size and digest is there.
+	Has(context.Context, Entry) (bool, error)
+	// Import stores a tarball if it is what the row's digest says, and returns when it is
+	// durable. It adds no row.
+	Import(context.Context, Entry, Tarball) error
+}
+
 // Condition is something without which no upload can be taken, and why it is missing.
 type Condition struct {
 	What string

@@ -44,6 +44,9 @@ type Backend struct {
 	Explain func(error) error
 	// Since returns when serve first ran; the zero time if it never did.
 	Since func() time.Time
+	// Observe has a function called after each request to a storage beyond this machine:
+	// what was asked, how it ended in one word, and how long it took. Nil: there is none.
+	Observe func(func(op, outcome string, took time.Duration))
 	// Present returns an error if the backend is not the one that was used last, as
 	// when its disk is not mounted.
 	Present func() error

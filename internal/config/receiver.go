@@ -17,6 +17,7 @@ type Receiver struct {
 	Authority Authority   `toml:"authority"`
 	Gate      Gate        `toml:"gate"`
 	Limits    Limits      `toml:"limits"`
+	Store     Store       `toml:"store"`
 	Fleet     FleetHealth `toml:"fleet"`
 	Update    Update      `toml:"update"`
 	Rollout   Rollout     `toml:"rollout"`
@@ -110,6 +111,7 @@ func DefaultReceiver() Receiver {
 			Uploads:     64,
 			IdleTimeout: seconds(60),
 		},
+		Store: Store{Backend: StoreLocal, S3: S3{Region: "us-east-1", PathStyle: true}},
 		Fleet: FleetHealth{
 			SilentAfter:   minutes(30),
 			Lookback:      hours(24),
@@ -161,6 +163,7 @@ func (c Receiver) Validate() []error {
 	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
 	p.positive("limits.uploads", int64(c.Limits.Uploads))
 	p.lasting("limits.idle_timeout", c.Limits.IdleTimeout)
+	c.Store.validate(&p)
 	p.lasting("fleet.silent_after", c.Fleet.SilentAfter)
 	p.lasting("fleet.lookback", c.Fleet.Lookback)
 	p.lasting("fleet.never_reported", c.Fleet.NeverReported)

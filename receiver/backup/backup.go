@@ -104,9 +104,9 @@ func (p Places) place(name string) (string, bool) {
 }
 
 // saved tells whether a file directly in the data folder is saved: the ledgers
-// but the index, and what is known of the hosts.
+// but the index, what is known of the hosts, and where the tarballs are.
 func saved(name string) bool {
-	return name == receiver.ContactsDoc || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
+	return name == receiver.ContactsDoc || name == local.PlaceFile || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
 }
 
 // caKey is the authority's, and what a backup is for.

@@ -8,13 +8,14 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/machine"
 	"cis490/receiver"
+	"cis490/receiver/s3"
 )
 
 // sample is how many of the newest rows are compared with their files.
 const sample = 200
 
 func (r *registry) ledgers() []check.Check {
-	return append(r.storage("ledger.index", "ledger.alerts", "files.owner"), []check.Check{
+	return append(append(r.storage("ledger.index", "ledger.alerts", "files.owner"), r.bucket()...), []check.Check{
 		{
 			ID: "rows.files", Title: "Rows have their files", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --deep   # tells all; a file that is gone comes back when its host reconciles",
@@ -29,6 +30,19 @@ func (r *registry) ledgers() []check.Check {
 			Run: r.needsConfig(r.clockOfIndex),
 		},
 	}...)
+}
+
+// bucket returns the checks of the object store; they pass if there is none.
+func (r *registry) bucket() []check.Check {
+	ids := make([]string, 0, 4)
+	none := s3.Checks(nil, nil)
+	for _, c := range none {
+		ids = append(ids, c.ID)
+	}
+	if some := r.storage(ids...); len(some) > 0 {
+		return some
+	}
+	return none
 }
 
 // storage returns those of the backend's own checks that have these ids.

@@ -39,6 +39,8 @@ type Options struct {
 	Known string
 	// Spare is a folder for documents that fleet-check cannot write to Dir; empty: none.
 	Spare string
+	// Place is where the tarballs are, if they are not in Dir.
+	Place string
 	Now   func() time.Time // for rows that are appended; nil: time.Now
 	// Reserve is how many bytes stay free, and Log has repairs; both are for Serve.
 	Reserve int64

@@ -34,6 +34,9 @@ func (o Options) serve(logs serveLogs) (_ receiver.Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if err := o.placed(); err != nil {
+		return nil, err
+	}
 	// Before anything is made in the data folder.
 	if err := store.Vanished(o.FS, o.Dir, o.Known, o.hasRows); err != nil {
 		return nil, err

@@ -41,7 +41,9 @@ type Options struct {
 	FleetCheck  func() (fleet.Last, error)
 	Uploads     func() int // in progress
 	Connections func() listen.Stats
-	Log         *slog.Logger
+	// Storage has a function called after each request to the object store; nil: there is none.
+	Storage func(func(op, outcome string, took time.Duration))
+	Log     *slog.Logger
 }
 
 // Metrics counts what serve does. Its methods may be called from many goroutines.
@@ -77,6 +79,16 @@ func New(o Options) *Metrics {
 	r := prometheus.NewRegistry()
 	r.MustRegister(m.requests, m.seconds, m.ingest, m.bytes, m.authFailures, newFacts(o),
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	if o.Storage != nil {
+		storage := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "store_request_seconds", Help: "How long requests to the object store took, repetitions included, by outcome.",
+			Buckets: []float64{.002, .01, .05, .25, 1, 5, 30, 300},
+		}, []string{"op", "outcome"})
+		r.MustRegister(storage)
+		o.Storage(func(op, outcome string, took time.Duration) {
+			storage.WithLabelValues(op, outcome).Observe(took.Seconds())
+		})
+	}
 	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: errorLog{o.Log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
 	return m
 }

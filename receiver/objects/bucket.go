@@ -59,8 +59,6 @@ type Options struct {
 	Keys       func() (Keys, error)
 	DeleteKeys func() (Keys, error) // of a key that may delete; nil: nothing can be deleted
 	Roots      *x509.CertPool       // CAs of the store's certificate; nil: the system's
-	// Observe is called after each request, without those that it repeated; nil: nobody is.
-	Observe func(op string, err error, took time.Duration)
 }
 
 // Bucket is a bucket. Its methods may be called from many goroutines.
@@ -71,7 +69,8 @@ type Bucket struct {
 	single  int64         // bytes: larger bodies are sent in parts
 	part    int64         // bytes
 	skew    atomic.Int64  // nanoseconds by which the store's clock is ahead of this one
-	checks  atomic.Bool   // Probe saw the store refuse a body that is not its digest
+	observe atomic.Pointer[func(op, outcome string, took time.Duration)]
+	checks  atomic.Bool // Probe saw the store refuse a body that is not its digest
 }
 
 // Object is an object in a listing.
@@ -125,6 +124,10 @@ func Open(o Options) (*Bucket, error) {
 func (b *Bucket) Name() string {
 	return fmt.Sprintf("s3://%s/%s at %s", b.o.Bucket, b.o.Prefix, b.o.Endpoint)
 }
+
+// Observe has a function called after each request, its repetitions included: what was
+// asked, how it ended in one word, and how long it took.
+func (b *Bucket) Observe(f func(op, outcome string, took time.Duration)) { b.observe.Store(&f) }
 
 // Skew returns by how much the store's clock is ahead of this one, by its last answer.
 func (b *Bucket) Skew() time.Duration { return time.Duration(b.skew.Load()) }

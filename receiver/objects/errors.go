@@ -73,6 +73,21 @@ func classify(err error) error {
 	return fmt.Errorf("%w: %s (status %d): %s", kind, plain.Line(r.Code, 60), r.StatusCode, plain.Line(strings.TrimSpace(r.Message), 200))
 }
 
+// outcome is an error in one word.
+func outcome(err error) string {
+	for word, kind := range map[string]error{
+		"away": ErrAway, "slow": ErrSlow, "full": ErrFull, "denied": ErrDenied, "skewed": ErrSkewed, "damaged": ErrDamaged, "absent": fs.ErrNotExist,
+	} {
+		if errors.Is(err, kind) {
+			return word
+		}
+	}
+	if err != nil {
+		return "failed"
+	}
+	return "ok"
+}
+
 // waits reports whether waiting may help.
 func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, ErrAway) }
 
@@ -81,8 +96,8 @@ func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, Er
 func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, call func(context.Context) error) (err error) {
 	began := time.Now()
 	defer func() {
-		if b.o.Observe != nil {
-			b.o.Observe(op, err, time.Since(began))
+		if f := b.observe.Load(); f != nil {
+			(*f)(op, outcome(err), time.Since(began))
 		}
 	}()
 	for n := range tries {

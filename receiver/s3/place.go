@@ -35,6 +35,19 @@ func Mark(ctx context.Context, b *objects.Bucket, id string, now time.Time) erro
 	case !errors.Is(err, fs.ErrNotExist):
 		return err
 	}
+	return write(ctx, b, id, now)
+}
+
+// TakeOver makes a bucket a store's that was another's, which must not serve any more.
+func TakeOver(ctx context.Context, b *objects.Bucket, id string, now time.Time) error {
+	err := Marked(ctx, b, id)
+	if err == nil || !errors.Is(err, ErrOther) {
+		return err
+	}
+	return write(ctx, b, id, now)
+}
+
+func write(ctx context.Context, b *objects.Bucket, id string, now time.Time) error {
 	content, err := json.Marshal(marker{markerSchema, id, now.UTC().Truncate(time.Second)})
 	if err != nil {
 		return err

@@ -50,6 +50,7 @@ func Open(o Options) receiver.Backend {
 	b.Name = o.Bucket.Name() + " and " + o.Base.Name
 	b.Episodes = episodes{o}
 	b.Serve = o.serve
+	b.Observe = o.Bucket.Observe
 	b.Explain = func(err error) error { return o.Base.Explain(Explain(err)) }
 	b.Checks = func(owner string, reserve int64) []check.Check {
 		return append(o.Base.Checks(owner, reserve), Checks(o.Bucket, o.id)...)

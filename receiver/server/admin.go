@@ -16,6 +16,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/peercred"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 // archiveTimeout bounds one question; serve answers after its disk has. Its header
@@ -47,6 +48,7 @@ func (s *Server) admin(ctx context.Context) error {
 	mux.Handle("GET "+wire.EpisodesPath, routed(s.getEpisodes))
 	mux.Handle("GET /v1/catalogue", routed(s.adminCatalogue))
 	mux.Handle("POST /v1/catalogue", routed(s.adminCatalogue))
+	mux.Handle("POST /v1/compare", routed(s.compareNow))
 	server := &http.Server{
 		ReadHeaderTimeout: adminHeader, ConnContext: peercred.WithCaller,
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -95,6 +97,16 @@ func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, Archived{done})
 }
 
+// compareNow compares rows and tarballs at once.
+func (s *Server) compareNow(w http.ResponseWriter, r *http.Request) error {
+	found, err := s.store.Compare(r.Context())
+	if err != nil {
+		return err
+	}
+	s.contacts.Compared(found)
+	return answer(w, http.StatusOK, found)
+}
+
 // AskArchive asks the serve at a socket to remove a host's tarballs that were copied, and
 // returns those that are archived.
 func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
@@ -105,6 +117,12 @@ func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.P
 	var out Archived
 	err = askAdmin(ctx, socket, http.MethodPost, "/v1/archive/"+string(h), b, &out)
 	return out.Archived, err
+}
+
+// AskCompare asks the serve at a socket to compare rows and tarballs now.
+func AskCompare(ctx context.Context, socket string) (out receiver.Comparison, err error) {
+	err = askAdmin(ctx, socket, http.MethodPost, "/v1/compare", nil, &out)
+	return out, err
 }
 
 // askAdmin sends a request to the serve at a socket, and decodes its answer.

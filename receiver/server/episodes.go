@@ -64,12 +64,15 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	defer func() { booked(created) }()
 
 	in := s.body(w, r)
+	working := interim{w: w}
 	var row receiver.Entry
 	row, created, err = s.store.Receive(u, in, func() error {
 		in.done()
+		working.begin()
 		_, err := s.identify(r, host) // it may have changed while the body came
 		return err
 	})
+	working.end()
 	if err != nil {
 		return receiveProblem(err, row, u)
 	}

@@ -57,6 +57,9 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 	if _, refused := errors.AsType[*wire.Problem](err); refused {
 		return false // a refusal is an answer that was meant
 	}
+	if errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) {
+		return false // the store's own condition
+	}
 	if f.by == nil {
 		f.by = map[failureKey]*failure{}
 	}

@@ -6,8 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
@@ -88,6 +91,10 @@ func (s *Server) policyNow() func() string {
 	}
 }
 
+// reconcileAtOnce is how many episodes of one question are looked up at the same time, for
+// a storage that is not on this machine.
+const reconcileAtOnce = 16
+
 // reconcile tells which of a host's episodes are stored.
 func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	requestOf(r).route = receiver.RouteReconcile
@@ -103,15 +110,24 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 		return tooLarge("%d pairs are over the limit of %d", len(in.Episodes), wire.MaxPairs)
 	}
 	out := wire.Reconciled{StoreID: s.store.ID(), Stored: []ident.EpisodeID{}}
-	for _, p := range in.Episodes {
-		if p.Episode == "" || p.Digest == "" {
-			return wire.NewProblem(wire.Malformed, "a pair conditions its episode or its sha256")
-		}
-		row, found, err := s.store.Lookup(host, p.Episode)
-		if err != nil {
+	if slices.ContainsFunc(in.Episodes, func(p wire.Pair) bool { return p.Episode == "" || p.Digest == "" }) {
+		return wire.NewProblem(wire.Malformed, "a pair lacks its episode or its sha256")
+	}
+	stored := make([]bool, len(in.Episodes))
+	var g errgroup.Group
+	g.SetLimit(reconcileAtOnce)
+	for i, p := range in.Episodes {
+		g.Go(func() error {
+			row, found, err := s.store.Lookup(host, p.Episode)
+			stored[i] = found && row.Digest == p.Digest
 			return err
-		}
-		if found && row.Digest == p.Digest {
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	for i, p := range in.Episodes {
+		if stored[i] {
 			out.Stored = append(out.Stored, p.Episode)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"path"
 	"strconv"
@@ -41,6 +42,17 @@ func problemOf(err error) *wire.Problem {
 	if errors.Is(err, receiver.ErrFull) {
 		p := wire.NewProblem(wire.Full, "free space is at the reserve")
 		p.RetryAfter = 60
+		return p
+	}
+	// Random, so that a fleet does not come back within one second.
+	if errors.Is(err, receiver.ErrBusy) {
+		p := wire.NewProblem(wire.Busy, "the storage of episodes is busy or away")
+		p.RetryAfter = 15 + rand.IntN(46)
+		return p
+	}
+	if errors.Is(err, receiver.ErrUnready) {
+		p := wire.NewProblem(wire.NotReady, "the storage of episodes cannot be used; GET /readyz says why")
+		p.RetryAfter = 60 + rand.IntN(61)
 		return p
 	}
 	return wire.NewProblem(wire.Broken, "the request failed here; it may be sent again")

@@ -1,0 +1,221 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/receiver"
+	"cis490/receiver/local"
+	"cis490/receiver/s3"
+	"cis490/receiver/server"
+	"cis490/receiver/store"
+)
+
+func (a *app) storeCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "store",
+		Usage:       "move tarballs between the disk and an object store",
+		Description: "docs/growing.md has the steps, there and back.",
+		Subcommands: []*cli.Command{
+			{
+				Name: "init", Usage: "make the bucket of the config this receiver's", ArgsUsage: " ",
+				Description: "Writes cis490-store.json with the store's id into the bucket. For a new receiver, and with\n" +
+					"--take-over after cis490 restore; episodes that are on the disk need cis490 store copy.\n\n" +
+					"Example:\n   sudo cis490 store init",
+				Flags: []cli.Flag{
+					configFlag(config.ReceiverPath), &cli.BoolFlag{Name: "take-over", Usage: "also if the bucket is of a store that is gone"},
+				},
+				Action: a.storeInit,
+			},
+			{
+				Name: "copy", Usage: "copy all tarballs to where another config keeps them", ArgsUsage: " ",
+				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve goes on: repeat it\n" +
+					"until it copies little. With --final, serve must be stopped: the rest is copied, and from\n" +
+					"then on only FILE's place is this receiver's. Nothing is removed at the old place.\n" +
+					"Interrupted, it goes on when it is run again.\n\n" +
+					"Examples:\n   sudo cis490 store copy --to /etc/cis490/receiver.new.toml\n" +
+					"   sudo cis490 store copy --to /etc/cis490/receiver.new.toml --final",
+				Flags: []cli.Flag{
+					configFlag(config.ReceiverPath), jsonFlag(),
+					&cli.StringFlag{Name: "to", Usage: "copy to where `FILE` keeps tarballs"},
+					&cli.BoolFlag{Name: "final", Usage: "copy the rest and switch over"},
+					&cli.IntFlag{Name: "parallel", Value: 8, Usage: "copy `N` tarballs at the same time"},
+				},
+				Action: a.storeCopy,
+			},
+			{
+				Name: "verify", Usage: "compare all rows of the index with the tarballs", ArgsUsage: " ",
+				Description: "Looks for each row's tarball where the config keeps it, and for tarballs without a row. --deep\n" +
+					"reads every tarball and compares its digest.\n\n" +
+					"Example:\n   sudo cis490 store verify --deep",
+				Flags: []cli.Flag{
+					configFlag(config.ReceiverPath), jsonFlag(), &cli.BoolFlag{Name: "deep", Usage: "read every tarball"},
+				},
+				Action: a.storeVerify,
+			},
+			{
+				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: " ",
+				Description: "Asks serve, which must run, for what it does by itself once a day: it compares all rows with all\n" +
+					"tarballs, adds rows that are missing, and removes leftovers that are a day old.\n\n" +
+					"Example:\n   sudo cis490 store scrub",
+				Flags:  []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+				Action: a.storeScrub,
+			},
+		},
+	}
+}
+
+// storeInit marks the bucket and notes that the tarballs are there.
+func (a *app) storeInit(c *cli.Context) (err error) {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	if conf.Store.Backend != config.StoreS3 {
+		return fault.Exit(fault.Fix(errors.New("the config keeps tarballs in data_dir, which needs no init"),
+			`set [store] backend = "s3" first`), fault.Config)
+	}
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
+	bucket, err := s3.Bucket(disk.OS{}, conf.Store.S3)
+	if err != nil {
+		return err
+	}
+	at, err := local.Place(disk.OS{}, conf.DataDir)
+	if err != nil {
+		return err
+	}
+	held := localAt(a, conf, c.String("config"), at)
+	if err := free(c.Context, held, at, bucket.Name()); err != nil {
+		return err
+	}
+	s, err := held.Serve()
+	if err != nil {
+		return stopFirst(err)
+	}
+	defer func() { err = errors.Join(err, s.Close()) }()
+	mark := s3.Mark
+	if c.Bool("take-over") {
+		mark = s3.TakeOver
+	}
+	if err := mark(c.Context, bucket, s.ID(), time.Now()); err != nil {
+		return s3.Explain(err)
+	}
+	if err := bucket.Probe(c.Context, "init"); err != nil {
+		return s3.Explain(err)
+	}
+	if err := local.SetPlace(disk.OS{}, conf.DataDir, bucket.Name()); err != nil {
+		return err
+	}
+	a.printf("%s is the store %s\n", bucket.Name(), s.ID())
+	if !bucket.ChecksDigests() {
+		a.printf("it does not compare bodies with their digest, so every object will be read back\n")
+	}
+	return nil
+}
+
+// localAt returns the data folder's backend whose tarballs are at a place.
+func localAt(a *app, conf config.Receiver, path, at string) receiver.Backend {
+	return local.Open(local.Options{
+		FS: disk.OS{}, Dir: conf.DataDir, Known: store.KnownDir(path), Place: at, Now: time.Now, Log: a.quiet(),
+	})
+}
+
+// free returns an error if a store's tarballs are elsewhere than in a bucket.
+func free(ctx context.Context, b receiver.Backend, at, bucket string) error {
+	fix := "sudo cis490 store copy --help   # moves them"
+	without, _, _ := strings.Cut(bucket, " at ")
+	if before, _, _ := strings.Cut(at, " at "); before == without { // perhaps at an endpoint of another name
+		return nil
+	}
+	if at != "" {
+		return fault.Fix(fmt.Errorf("the tarballs are in %s", at), fix)
+	}
+	for x, err := range b.Episodes.List(ctx) {
+		if err == nil {
+			return fault.Fix(fmt.Errorf("there are tarballs in %s, such as %s/%s", b.Name, x.Host, x.Episode), fix)
+		}
+		break // no folder yet
+	}
+	return nil
+}
+
+// stopFirst adds the fix to the error of a store that serve has.
+func stopFirst(err error) error {
+	if errors.Is(err, receiver.ErrLeased) {
+		return fault.Exit(fault.Fix(err, "sudo systemctl stop cis490-receiver   # then again"), fault.TempFail)
+	}
+	return err
+}
+
+func (a *app) storeVerify(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	if err := becomeOwner(conf.DataDir); err != nil {
+		return err
+	}
+	back := stored(conf, c.String("config"))
+	found, err := back.Episodes.Check(c.Context, 0, time.Now())
+	if err != nil {
+		return err
+	}
+	out := struct {
+		Rows    int    `json:"rows"`
+		Lost    int    `json:"lost"`
+		Wrong   int    `json:"wrong"`
+		Example string `json:"example,omitempty"`
+	}{found.Rows, found.Lost, 0, found.Example}
+	if c.Bool("deep") {
+		if out.Wrong, err = a.hashAll(c.Context, back, &out.Example); err != nil {
+			return err
+		}
+	}
+	if c.Bool("json") {
+		err = a.printJSON(out)
+	} else {
+		a.printf("%s: %d rows compared, %d without their tarball, %d with another content\n", back.Name, out.Rows, out.Lost, out.Wrong)
+	}
+	if err == nil && out.Lost+out.Wrong > 0 {
+		err = fault.Fix(fmt.Errorf("%d tarballs are not as their rows say, such as %s", out.Lost+out.Wrong, out.Example),
+			"nothing, if the hosts still have them: they send again what they miss at their daily comparison")
+	}
+	return err
+}
+
+func (a *app) storeScrub(c *cli.Context) error {
+	if err := noArgs(c); err != nil {
+		return err
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	found, err := server.AskCompare(c.Context, local.AdminSocket(conf.DataDir))
+	if err != nil {
+		return err
+	}
+	if c.Bool("json") {
+		return a.printJSON(found)
+	}
+	a.printf("%s rows and %s tarballs compared, %d rows added, %d tarballs are missing\n",
+		humanize.Comma(int64(found.Rows)), humanize.Comma(int64(found.Files)), found.Repaired, found.NoFile)
+	return nil
+}
