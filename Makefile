@@ -11,7 +11,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off docs-check fuzz golden bench crashtest versitygw clean
+.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -58,7 +58,7 @@ test: ## run everything that needs no root, with the race detector
 lint: ## run the linters
 	go run $(GOLANGCI) run ./...
 	go run $(GOLANGCI) run --build-tags e2e,soak ./e2e/...
-	go run $(GOLANGCI) run --build-tags solo ./e2e/solo
+	go run $(GOLANGCI) run --build-tags solo ./e2e/solo ./commands
 	go run $(GOLANGCI) run --build-tags off ./e2e/off
 
 e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side)
@@ -78,6 +78,9 @@ incidents-off: ## show that each incident's scenario fails without what heals it
 
 sim-off: ## show by which seed and rule the simulator notices that a healing part is missing (INCIDENT=04 for one)
 	go test -tags off -count=1 -timeout 0 -v -run '^TestSimOff$$/^$(INCIDENT)' ./e2e/off
+
+older: ## let an older version open the files of this one, as after a rollback, and the other way round
+	go test -tags solo -count=1 -v -run '^TestOlder_' ./commands
 
 docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
 	go test -count=1 -run '^(TestDocs_|TestPage_)' ./commands ./internal/config
