@@ -39,7 +39,8 @@ func buildOlder(t *testing.T) string {
 	tree := t.TempDir()
 	path := filepath.Join(tree, "cis490-older")
 	script := "git archive " + beforeBackend + " | tar -x -C " + tree + " && cd " + tree +
-		" && go build -trimpath -buildvcs=false -ldflags '-X main.buildVersion=1.2.3-test -X main.buildCommit=" + testCommit + "' -o " + path + " ."
+		" && go build -trimpath -buildvcs=false -o " + path +
+		" -ldflags '-X main.buildVersion=1.2.3-test -X main.buildCommit=" + testCommit + "' ."
 	cmd := exec.Command("sh", "-ec", script)
 	cmd.Dir = ".." // git archive takes the folder of the working directory alone
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")

@@ -132,6 +132,7 @@ func (p *Plan) outdated(s UnitState, configPath string) string {
 func (p *Plan) otherBinary(s UnitState) string {
 	current, err := disk.Stat(p.FS, p.at(optDir+"/current/"+nameOfUs))
 	if p.newBinary || (s.Program != nil && err == nil && !disk.SameFile(s.Program, current)) {
+		//off:07_InstallAgain
 		return "runs another binary"
 	}
 	return ""
@@ -175,7 +176,11 @@ func (p *Plan) running(configPath string, between ...step) []step {
 	if p.Manager == nil {
 		return nil
 	}
-	steps := []step{p.reload(), p.enable()}
+	steps := []step{
+		p.reload(),
+		//off:07_InstallOverBroken
+		p.enable(),
+	}
 	if p.NoStart {
 		return steps
 	}

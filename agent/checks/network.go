@@ -89,6 +89,7 @@ func (h *host) remote() []check.Check {
 				"While it does not run there are no alerts, and a silent host looks healthy.",
 			Run: h.onPong(func(p wire.Pong) check.Result {
 				joined := p.ServerTime.Add(h.enrolled().Sub(h.Now())) // by the receiver's clock
+				//off:17_FleetCheckStopped
 				return machine.Fresh(p.FleetCheck, joined, p.ServerTime)
 			}, false),
 		},

@@ -36,6 +36,7 @@ type silence struct {
 const maxInterim = 10_000
 
 func watch(ctx context.Context, limit, working time.Duration) *silence {
+	//off:18_NetworkGone
 	s := &silence{limit: limit, working: working, start: time.Now()}
 	s.ctx, s.end = context.WithCancelCause(ctx)
 	s.timer = time.AfterFunc(limit, func() { s.end(fmt.Errorf("%w: no byte for %s", ErrSilence, limit)) })

@@ -35,6 +35,7 @@ const (
 
 // admit returns nil if an episode may begin now, else the reason.
 func (r *Orchestrator) admit(ctx context.Context) error {
+	//off:02_LocalCommit
 	if err := r.gate.ask(ctx); err != nil {
 		return err
 	}
@@ -42,6 +43,7 @@ func (r *Orchestrator) admit(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	//off:13_HostDiskFull
 	if free < r.o.DiskReserve {
 		return fault.Fix(fmt.Errorf("%s free on the disk of %s, less than the reserve of %s", size(free), r.o.DataDir, size(r.o.DiskReserve)),
 			"free space on this machine, or lower orchestrate.disk_reserve; 'cis490 status' shows what waits to be shipped")

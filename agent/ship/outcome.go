@@ -32,6 +32,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 		s.markRefused(e.id)
 		s.setAside(e, reasonOf(p, e, policy))
 	case wire.HoldCommit:
+		//off:20_CaptivePortalAndGateWrong
 		log.Error("commit refused; its episodes wait for the gate", "commit", e.commit, "err", err)
 		s.markRefused(e.commit)
 		h := spool.Hold{At: s.Now().UTC().Round(0), Policy: policy, Detail: p.Detail, Fix: p.Fix}

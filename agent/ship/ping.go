@@ -107,6 +107,7 @@ func (s *Shipper) handlePong(pong wire.Pong) {
 	if changed || recheck {
 		s.newPolicy(pong.Policy)
 	}
+	//off:19_ReceiverRestored
 	if otherStore {
 		s.requestReconcile()
 	}

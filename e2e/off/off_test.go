@@ -5,21 +5,19 @@ package off
 import (
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 )
 
+// TestOff runs the scenario of each part without the part. It must fail.
 func TestOff(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for scenario, w := range parts {
+	root := projectRoot(t)
+	marks := readMarks(t, root)
+	for scenario, p := range parts() {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			overlay := w.overlay(t, root)
+			overlay := p.overlay(t, root, marks[scenario])
 			run := func(name string, args ...string) (string, error) {
 				cmd := exec.CommandContext(t.Context(), name, args...)
 				cmd.Dir = root
@@ -28,19 +26,19 @@ func TestOff(t *testing.T) {
 				return string(out), err
 			}
 			if out, err := run("go", "build", "-o", os.DevNull, "."); err != nil {
-				t.Fatalf("without %s it does not build: %v\n%s", w.part, err, out)
+				t.Fatalf("without %s the program does not build: %v\n%s", p.what, err, out)
 			}
 			out, err := run("go", "test", "-tags", "e2e", "-count=1", "-timeout", "25m", "-v", "-run", "^TestIncident"+scenario+"$", "./e2e")
 			if err == nil || !strings.Contains(out, "\n--- FAIL: TestIncident") {
-				t.Fatalf("without %s the scenario does not fail: %v\n%s", w.part, err, out)
+				t.Fatalf("without %s the scenario does not fail: %v\n%s", p.what, err, out)
 			}
-			t.Logf("without %s:\n%s", w.part, reason(out))
+			t.Logf("without %s:\n%s", p.what, reason(out))
 		})
 	}
 }
 
-// reason is what the scenario itself said until it failed.
+// reason returns the log lines of the scenario.
 func reason(out string) string {
-	said := regexp.MustCompile(`(?m)^    \w+_test\.go:\d+: .*\n`).FindAllString(out, -1)
-	return strings.Join(said, "")
+	lines := regexp.MustCompile(`(?m)^    \w+_test\.go:\d+: .*\n`).FindAllString(out, -1)
+	return strings.Join(lines, "")
 }

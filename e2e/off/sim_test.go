@@ -15,40 +15,35 @@ import (
 	"testing"
 )
 
-// simulated says which faults the simulator is given, so that it notices that a part is
-// missing; or why it cannot.
+// simulated has the faults by which the simulator notices that a part is off, or the reason
+// why it cannot.
 type simulated struct {
 	only    string
 	outside string
 	hosts   int // 0: 2
 	days    int // 0: 1
-	// instead is another change of the source that switches the part off, where the simulator
-	// does not run the code of the first.
-	instead without
 }
 
-// sims are those of the parts, by the name of the scenario.
+// sims returns the simulations by the name of the scenario.
 func sims() map[string]simulated {
 	const (
 		systemd  = "the service manager is a model"
 		recorder = "the recorder is a model"
 	)
 	return map[string]simulated{
-		"01_RefusedForEver":     {only: "gate-wrong"},
-		"02_LocalCommit":        {outside: recorder},
-		"03_EmptyList":          {only: "release releases-unread"},
-		"04_IndexOwnedByRoot":   {only: "rx-spot rx-root rx-flaky"},
-		"05_AuthorityDown":      {outside: systemd},
-		"06_ShipperHangs":       {outside: systemd},
-		"07_InstallAgain":       {outside: "install is not part of it"},
-		"07_InstallOverBroken":  {outside: "install is not part of it"},
-		"08_SickHostRedMonitor": {outside: "the exit code is package commands'"},
-		"09_CertificateExpired": {only: "host-power rx-clock host-leaves", days: 3},
-		"10_BadUpdate":          {only: "release-crash"},
-		"10_CanaryOff":          {only: "canary-off"},
-		"11_PowerCutReceiver": {only: "rx-power", instead: without{
-			"the flush before the row", "receiver/store/commit.go", "	err = c.disk.Flush()\n", "	err = nil\n",
-		}},
+		"01_RefusedForEver":            {only: "gate-wrong"},
+		"02_LocalCommit":               {outside: recorder},
+		"03_EmptyList":                 {only: "release releases-unread"},
+		"04_IndexOwnedByRoot":          {only: "rx-spot rx-root rx-flaky"},
+		"05_AuthorityDown":             {outside: systemd},
+		"06_ShipperHangs":              {outside: systemd},
+		"07_InstallAgain":              {outside: "the simulator does not install"},
+		"07_InstallOverBroken":         {outside: "the simulator does not install"},
+		"08_SickHostRedMonitor":        {outside: "the exit code is package commands'"},
+		"09_CertificateExpired":        {only: "host-power rx-clock host-leaves", days: 3},
+		"10_BadUpdate":                 {only: "release-crash"},
+		"10_CanaryOff":                 {only: "canary-off"},
+		"11_PowerCutReceiver":          {only: "rx-power"},
 		"11_PowerCutUpdate":            {only: "trial-power"},
 		"12_ReceiverDiskFull":          {only: "rx-low"},
 		"13_HostDiskFull":              {outside: recorder},
@@ -66,36 +61,34 @@ func sims() map[string]simulated {
 	}
 }
 
-// TestSimOff searches, for each part, a seed of the simulator that breaks a rule without
-// the part, and does not with it.
+// TestSimOff searches, for each part, a seed of the simulator that breaks a rule without the
+// part, and does not break it with the part.
 func TestSimOff(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := projectRoot(t)
+	marks, all := readMarks(t, root), parts()
 	with := build(t, root, "")
 	known := sims()
-	for _, name := range slices.Sorted(maps.Keys(parts)) {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			s, ok := known[name]
 			switch {
 			case !ok:
-				t.Fatal("say which faults notice that it is off, or why none can")
+				t.Fatal("add the faults that notice that the part is off to sims(), or the reason why none can")
 			case s.outside != "":
-				t.Skipf("| %s | %s | outside: %s |", name, parts[name].part, s.outside)
+				t.Skipf("| %s | %s | outside: %s |", name, all[name].what, s.outside)
 			}
-			part := parts[name]
-			if s.instead.file != "" {
-				part = s.instead
+			p, at := all[name], name
+			if other, ok := simulatedParts()[name]; ok {
+				p, at = other, name+".sim"
 			}
-			without := build(t, root, part.overlay(t, root))
+			without := build(t, root, p.overlay(t, root, marks[at]))
 			for from := 1; ; {
 				seed, rule := search(t, without, s, from, seedsOff-from+1)
 				if seed == 0 {
-					t.Fatalf("| %s | %s | NOT NOTICED in %d seeds of %s |", name, parts[name].part, seedsOff, s.only)
+					t.Fatalf("| %s | %s | NOT NOTICED in %d seeds of %s |", name, all[name].what, seedsOff, s.only)
 				}
 				if again, other := search(t, with, s, seed, 1); again == 0 || other != rule {
-					t.Logf("| %s | %s | seed %d of %s: %s |", name, parts[name].part, seed, s.only, rule)
+					t.Logf("| %s | %s | seed %d of %s: %s |", name, all[name].what, seed, s.only, rule)
 					return
 				}
 				t.Logf("seed %d breaks %q with the part as well", seed, rule)
@@ -105,7 +98,7 @@ func TestSimOff(t *testing.T) {
 	}
 }
 
-// seedsOff is within how many seeds a part that is off has to be noticed.
+// seedsOff is the number of seeds within which the simulator must notice a missing part.
 const seedsOff = 200
 
 // build returns the simulator's test program, built with an overlay.
@@ -126,7 +119,7 @@ func build(t *testing.T, root, overlay string) string {
 
 var found = regexp.MustCompile(`(?m)FOUND seed (\d+) breaks "([^"]*)"`)
 
-// search returns the first seed that breaks a rule, and which; 0: none does.
+// search returns the first seed that breaks a rule, and that rule, or 0.
 func search(t *testing.T, bin string, s simulated, from, seeds int) (int, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), bin, "-test.run=^TestSearch$", "-test.v", "-test.timeout=0")
@@ -140,7 +133,7 @@ func search(t *testing.T, bin string, s simulated, from, seeds int) (int, string
 	out, err := cmd.CombinedOutput()
 	m := found.FindStringSubmatch(string(out))
 	if m == nil {
-		if err != nil { // a panic or a race is noticed as well
+		if err != nil { // a panic or a race
 			return from, "it runs: " + lastLine(string(out))
 		}
 		return 0, ""

@@ -37,6 +37,7 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 	if err := u.keepLogs(ctx, t); err != nil {
 		u.o.Log.Warn("cannot save the logs of the failed version", "err", err)
 	}
+	//off:10_BadUpdate
 	back := filepath.Join("versions", t.From)
 	if err := disk.Relink(u.o.FS, back, u.path("current")); err != nil {
 		return Result{}, fmt.Errorf("roll back to %s: %w", t.From, err)

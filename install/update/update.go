@@ -156,6 +156,7 @@ func (u *Updater) Run(ctx context.Context) (r Result, err error) {
 		return Result{}, err
 	}
 	if t := u.s.Trial; t != nil {
+		//off:11_PowerCutUpdate
 		switch t.Phase {
 		case Applying:
 			return u.resume(ctx)

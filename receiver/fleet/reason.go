@@ -40,6 +40,7 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
 		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
+	//off:15_FastClock,15_SlowClock
 	case alive && c.Offset.Abs() > skew && !f.skewed:
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.HumanDuration(c.Offset.Abs()), Check: offsetCheck}
 	case len(ids) > 0:

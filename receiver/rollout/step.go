@@ -21,6 +21,7 @@ const (
 	decideWithin = 30 * time.Minute
 	// maxCanaries bounds how many hosts are tried one after the other when the
 	// first falls silent.
+	//off:10_CanaryOff
 	maxCanaries = 3
 	// tolerated is how many hosts may roll back once the canary did not.
 	tolerated = 1

@@ -79,6 +79,7 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
 	case !entry.Valid(pki.Serial(chain[0])):
 		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: a newer enrolment replaced it", pki.Serial(chain[0]), host)
+	//off:16_StolenToken
 	case named != "" && named != host:
 		return host, true, wire.NewProblem(wire.OtherHost, "certificate is %s's, the path is %s's", host, named)
 	}

@@ -100,6 +100,7 @@ func (c *groupCommit) flush() (failed int, err error) {
 	c.mu.Lock()
 	c.next = nil
 	c.mu.Unlock()
+	//off:11_PowerCutReceiver.sim
 	err = c.disk.Flush()
 	c.mu.Lock()
 	defer c.mu.Unlock()

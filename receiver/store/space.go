@@ -70,6 +70,7 @@ func (s *Store) Room(size int64) error {
 	if err != nil {
 		return err
 	}
+	//off:12_ReceiverDiskFull
 	if left := free - s.reserved.Load() - size; left < s.o.Reserve {
 		return fmt.Errorf("%w: %d bytes would be left of a reserve of %d", receiver.ErrFull, left, s.o.Reserve)
 	}

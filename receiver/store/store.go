@@ -138,6 +138,7 @@ func (s *Store) lookupLocked(k receiver.Key) (r receiver.Entry, found bool, err 
 
 // lookupTarball is lookupLocked without archived episodes.
 func (s *Store) lookupTarball(k receiver.Key) (r receiver.Entry, found bool, err error) {
+	//off:04_IndexOwnedByRoot
 	if it, ok := s.stagedOf(k); ok {
 		if err := s.finish(it); err != nil {
 			return r, false, err
