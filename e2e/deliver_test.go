@@ -55,7 +55,7 @@ func TestDeliveryFails(t *testing.T) {
 	f.rx.Eventually(time.Minute, "doctor reports no fault", notifier)
 	f.waitAllResolved(time.Minute, "@receiver")
 	office.Eventually(time.Minute, "both alerts are notified as resolved",
-		`test $(grep -c '"state":"resolved".*"title":"cis490: @receiver' /root/requests) -ge 2`)
+		`test $(grep -c '"state":"resolved".*"title":"cis490: .RESOLVED. @receiver' /root/requests) -ge 2`)
 	notified, keys := map[string]int{}, map[string]bool{}
 	for line := range strings.Lines(office.Read("/root/requests")) {
 		head, body, _ := strings.Cut(line, " {")
