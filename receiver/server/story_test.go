@@ -199,7 +199,8 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		kind    wire.Kind
 	}{
 		{"no such path", nil, get("/v1/episode"), 404, wire.NotFound},
-		{"no such method", nil, get(wire.EpisodePath("lab-a", ep1)), 405, wire.BadMethod},
+		{"no such method", nil, func(r *http.Request) { r.Method = http.MethodDelete }, 405, wire.BadMethod},
+		{"an episode is not the host's to read", nil, get(wire.EpisodePath("lab-a", ep1)), 401, wire.NeedsOperator},
 		{"the operator's", nil, get(wire.FleetPath), 401, wire.NeedsOperator},
 		{"silence", idle(200 * time.Millisecond), trickle, 408, wire.TimedOut},
 		{"no room in the hour", func(r *rig) { r.config.Limits.HostHourly = 1 }, nil, 429, wire.Busy},
