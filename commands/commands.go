@@ -89,6 +89,7 @@ func (a *app) commands() []*cli.Command {
 		a.alertsCommand(),
 		a.archiveCommand(),
 		a.exportCommand(),
+		a.dataTokenCommand(),
 		a.storeCommand(),
 		a.backupCommand(),
 		a.restoreCommand(),

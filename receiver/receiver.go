@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/ident"
 	"cis490/internal/pki"
 )
 
@@ -58,6 +59,8 @@ type Credentials struct {
 	Pair     *pki.Pair              // serve's certificate; nil behind a proxy
 	Trust    *pki.Bundle            // the CA certificates of hosts
 	Operator func() (string, error) // the operator token
+	// Data returns the digests of the tokens that only read the data, by name; nil: none.
+	Data func() (map[string]ident.Digest, error)
 }
 
 // Work is what one process at a time may do.

@@ -62,7 +62,7 @@ func (s *source) Open(_ context.Context, r catalogue.Row) (io.ReadCloser, error)
 const experiment = "schema = 1\n"
 
 // add adds an episode of three phases, whose files change by edit.
-func (s *source) add(t *testing.T, host ident.Host, class string, edit func(files map[string]string)) catalogue.Row {
+func (s *source) add(t testing.TB, host ident.Host, class string, edit func(files map[string]string)) catalogue.Row {
 	t.Helper()
 	n := len(s.rows)
 	id, err := ident.NewEpisodeID(time.UnixMilli(1_700_000_000_000+int64(n)*7000), bytes.NewReader(make([]byte, 16)))

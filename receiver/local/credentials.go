@@ -17,6 +17,7 @@ const maxToken = 4 << 10
 // Credentials returns those that a config names.
 func Credentials(fsys disk.FS, c config.Receiver) receiver.Credentials {
 	out := receiver.Credentials{
+		Data:  dataTokens(fsys, c),
 		Trust: pki.NewBundle(fsys, filepath.Join(c.Authority.Dir, "trust.pem")),
 		Operator: func() (string, error) {
 			text, err := disk.ReadText(fsys, c.Operator, maxToken)

@@ -1,8 +1,12 @@
 package server_test
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
+	"io"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -71,5 +75,71 @@ func TestCatalogue_ListsAndDownloads(t *testing.T) {
 	state, err := server.AskCatalogue(t.Context(), socket)
 	if err != nil || state.Episodes != 3 || !state.Reached.Equal(state.Last) {
 		t.Errorf("%+v: %v", state, err)
+	}
+}
+
+// A data token reads the data, and no other route answers it as more than a stranger.
+func TestDataToken_ReadsTheDataAlone(t *testing.T) {
+	r := newRig(t, func(r *rig) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+	a := r.enrol("lab-a")
+	if status, kind, _ := a.do(a.request(ep1, "content")); status != http.StatusCreated {
+		t.Fatal(status, kind)
+	}
+	data := map[string]bool{
+		"GET " + wire.EpisodesPath: true, "GET " + wire.EpisodesPath + "/{host}/{file}": true, "GET " + wire.EpisodesPath + ".tar": true,
+	}
+	const token = "cis490-data-x"
+	ask := func(pattern, bearer string) (int, string) {
+		method, path, _ := strings.Cut(pattern, " ")
+		fill := strings.NewReplacer("{host}", "lab-a", "{file}", string(ep1)+wire.TarballSuffix, "{commit}", string(own), "{$}", "",
+			"{symptom}", "silent", "{digest}", string(digestOf(nil)))
+		req, err := http.NewRequestWithContext(t.Context(), method, r.url(fill.Replace(path)), strings.NewReader("{}"))
+		must(t, err)
+		if bearer != "" {
+			req.Header.Set("Authorization", "Bearer "+bearer)
+		}
+		res, err := r.clientOf(nil).Do(req)
+		must(t, err)
+		defer func() { _ = res.Body.Close() }()
+		b, err := io.ReadAll(res.Body)
+		must(t, err)
+		return res.StatusCode, string(b)
+	}
+	if status, _ := ask("GET "+wire.EpisodesPath, token); status != http.StatusUnauthorized {
+		t.Errorf("an unknown token: %d", status)
+	}
+	must(t, os.WriteFile(local.DataTokensPath(r.config), []byte(`[{"name":"ada","sha256":"`+string(digestOf([]byte(token)))+`"}]`), 0o600))
+	r.eventually("it is listed", func() bool {
+		status, body := ask("GET "+wire.EpisodesPath, token)
+		return status == http.StatusOK && strings.Contains(body, string(ep1))
+	})
+	routes := r.server.Routes()
+	for _, pattern := range routes {
+		status, body := ask(pattern, token)
+		if data[pattern] {
+			if status != http.StatusOK {
+				t.Errorf("%s: %d %s", pattern, status, body)
+			}
+			continue
+		}
+		if anyone, _ := ask(pattern, ""); status != anyone {
+			t.Errorf("%s: %d with the data token, %d without", pattern, status, anyone)
+		}
+	}
+	if len(routes) < 20 {
+		t.Errorf("only %d routes", len(routes))
+	}
+	_, body := ask("GET "+wire.EpisodesPath+".tar", token)
+	archive := tar.NewReader(strings.NewReader(body))
+	h, err := archive.Next()
+	must(t, err)
+	content, err := io.ReadAll(archive)
+	must(t, err)
+	if _, end := archive.Next(); h.Name != "lab-a/"+string(ep1)+wire.TarballSuffix || string(content) != "content" || !errors.Is(end, io.EOF) {
+		t.Errorf("%s: %s, then %v", h.Name, content, end)
+	}
+	must(t, os.WriteFile(local.DataTokensPath(r.config), []byte(`[]`), 0o600))
+	if status, _ := ask("GET "+wire.EpisodesPath, token); status != http.StatusUnauthorized {
+		t.Errorf("a revoked token: %d", status)
 	}
 }

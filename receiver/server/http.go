@@ -165,7 +165,11 @@ func (s *Server) route(w *counted, r *http.Request) (err error) {
 		return wire.NewProblem(wire.NotFound, "path %.80q", r.URL.Path)
 	}
 	defer func() {
-		if p := recover(); p != nil {
+		switch p := recover(); p {
+		case nil:
+		case http.ErrAbortHandler: // half a stream was sent: the connection ends
+			panic(p)
+		default:
 			err = fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
