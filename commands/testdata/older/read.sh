@@ -37,6 +37,7 @@ stop() {
 	wait
 }
 trap 'kill -9 $daemons 2>/dev/null; cat bootstrap.log serve.log >&2' EXIT
+trap 'exit 1' INT TERM
 
 cat >receiver.toml <<end
 public_url = "https://127.0.0.1:8443"

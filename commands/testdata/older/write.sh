@@ -28,6 +28,7 @@ daemons=$!
 $cis490 serve $rx --addr-file serve.addr >serve.log 2>&1 &
 daemons="$daemons $!"
 trap 'kill -9 $daemons 2>/dev/null; cat bootstrap.log serve.log >&2' EXIT
+trap 'exit 1' INT TERM
 until test -s bootstrap.addr && test -s serve.addr; do sleep 0.1; done
 url=https://$(cat serve.addr)
 sed -i "s,^public_url.*,public_url = \"$url\"," receiver.toml # for alerts silence
