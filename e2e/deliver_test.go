@@ -38,7 +38,7 @@ func TestDeliveryFails(t *testing.T) {
 	notifier := "cis490 doctor --only notifier.last"
 	f.rx.Eventually(time.Minute, "doctor warns of both", notifier+" | tee /tmp/d | grep -q 'warn  notifier.last.*webhook since' && "+
 		"grep -q 'heartbeat since' /tmp/d")
-	f.rx.Run("journalctl -u cis490-fleet-health -o cat --no-pager | grep 'alerts are not delivered' | grep webhook")
+	f.rx.Run("journalctl -u cis490-fleet-health -o cat --no-pager | grep 'cannot deliver alerts' | grep webhook")
 	f.paste(index.Fix)
 	// As if delivery had failed for 16 minutes.
 	f.rx.Run(`systemctl stop cis490-fleet-health.timer && since=$(date -u -d '16 minutes ago' +%FT%TZ) && ` +

@@ -2,29 +2,29 @@ package receiver
 
 import "time"
 
-// The documents, by name. A snapshot's is in HealthReports.
+// The names of the documents. Those of health reports begin with HealthReports.
 const (
 	ContactsDoc   = "contacts.json"
 	FleetCheckDoc = "fleet-check.json"
 	NotifyDoc     = "notify.json"
 	BackupDoc     = "last-backup.json"
-	// HealthReports is what the names of the hosts' health reports begin with.
+	// HealthReports is the prefix of the names of the hosts' health reports.
 	HealthReports = "host-health/"
 )
 
-// Docs are values that are replaced as a whole. After a crash a document has the old
-// content or the new.
+// Docs are documents: values that are replaced as a whole. After a crash a document has
+// the old content or the new.
 type Docs interface {
 	// Load returns a document of at most limit bytes, or fs.ErrNotExist.
 	Load(name string, limit int64) ([]byte, error)
 	// Save replaces a document durably.
 	Save(name string, content []byte) error
-	// Remove removes a document; it is not an error if there is none.
+	// Remove removes a document. Without one it returns nil.
 	Remove(name string) error
 	// Stat describes a document, or returns fs.ErrNotExist.
 	Stat(name string) (Doc, error)
 	// Names lists the documents whose name begins with a prefix that ends in a slash,
-	// ordered by name.
+	// sorted.
 	Names(prefix string) ([]string, error)
 	// Writable returns why the next Save would probably fail. It changes nothing.
 	Writable(name string) error
@@ -34,5 +34,5 @@ type Docs interface {
 type Doc struct {
 	Size    int64
 	Saved   time.Time // by the storage's clock
-	Version string    // differs from that of any other content that the name had
+	Version string    // different for each content of the document
 }

@@ -27,11 +27,10 @@ type Entry struct {
 	Commit     ident.Commit    `json:"commit,omitempty"` // empty only if a repair could not find it
 	Repaired   bool            `json:"repaired,omitempty"`
 	Archived   bool            `json:"archived,omitempty"`
-	Clock      time.Time       `json:"clock,omitzero"` // what the clock said, if it was behind the row above
+	Clock      time.Time       `json:"clock,omitzero"` // the clock's time, if it was behind the row above
 }
 
-// When returns when the row was written, which is before ReceivedAt if the clock was
-// behind the row above.
+// When returns when the row was written: Clock if it is set, otherwise ReceivedAt.
 func (e Entry) When() time.Time {
 	if !e.Clock.IsZero() {
 		return e.Clock
@@ -39,7 +38,7 @@ func (e Entry) When() time.Time {
 	return e.ReceivedAt
 }
 
-// Key returns which episode the row is about.
+// Key returns the episode of the row.
 func (e Entry) Key() Key { return Key{e.Host, e.Episode} }
 
 // Upload describes the tarball that a host sends.
@@ -47,24 +46,24 @@ type Upload struct {
 	Host    ident.Host
 	Episode ident.EpisodeID
 	Digest  ident.Digest
-	Size    int64 // bytes; the body must have exactly that many
+	Size    int64 // of the body, in bytes
 	Commit  ident.Commit
 }
 
-// Errors that reject an upload, beside those of the storage itself.
+// Errors that reject an upload. Store.Receive may return others, of the storage.
 var (
 	ErrConflict = errors.New("another digest is stored under this episode")
 	ErrDigest   = errors.New("body does not match its digest")
-	ErrFull     = errors.New("disk is full (a reserve is kept)")
+	ErrFull     = errors.New("disk is full (its reserve must stay free)")
 	ErrBusy     = errors.New("the storage is busy or away")       // later it may succeed by itself
 	ErrUnready  = errors.New("the storage rejects this receiver") // until a person mends it
 )
 
-// BodyError is a failure to read an upload's body, which is the sender's or the
-// network's and not the storage's.
+// BodyError is an error from reading an upload's body. It is the sender's or the
+// network's, not the storage's.
 type BodyError struct{ Err error }
 
-// Error returns what was wrong with the body.
+// Error returns the reader's error with its context.
 func (e *BodyError) Error() string { return "read body: " + e.Err.Error() }
 
 // Unwrap returns the reader's own error.
@@ -82,48 +81,48 @@ type Episodes interface {
 	Open(Key) (Tarball, error)
 	// HasAny reports whether any episode of a host was stored.
 	HasAny(ident.Host) (bool, error)
-	// List yields the tarballs of all hosts, host by host.
+	// List yields the tarballs of all hosts, one host after the other.
 	List(ctx context.Context) iter.Seq2[Stored, error]
-	// Check compares rows of the index with tarballs: the newest ones, or with 0 all,
-	// both ways.
+	// Check compares rows of the index with tarballs: the newest rows or, with 0, all rows
+	// and all tarballs.
 	Check(ctx context.Context, newest int, now time.Time) (Checked, error)
 	// Free returns how many bytes are free.
 	Free() (int64, error)
 }
 
-// Stored is a tarball that was listed.
+// Stored is a tarball from List.
 type Stored struct {
 	Key
 	Size int64
 	At   time.Time // when it was stored
-	Err  error     // why it is not a tarball of the store, such as a link in its place
+	Err  error     // why it is not a regular tarball, for example a link
 }
 
-// Checked is what a comparison of rows with tarballs found.
+// Checked is the result of Check.
 type Checked struct {
 	Rows      int    // compared
-	Lost      int    // rows whose tarball is gone or has another size
+	Lost      int    // rows whose tarball is missing or has another size
 	Example   string // one of those, as HOST/EPISODE
 	Damaged   int    // rows that cannot be decoded
 	Unindexed string // a host with more tarballs than rows, and how many of each
 }
 
-// Comparison is what the comparison of all rows with all tarballs by serve found.
+// Comparison is the result of Store.Compare.
 type Comparison struct {
 	At       time.Time `json:"at"`
 	Rows     int       `json:"rows"`
 	Files    int       `json:"files"`
-	Repaired int       `json:"repaired"`        // files that lacked their row and have it now
-	NoFile   int       `json:"no_file"`         // rows whose tarball is gone
+	Repaired int       `json:"repaired"`        // files without a row, which have one now
+	NoFile   int       `json:"no_file"`         // rows whose tarball is missing
 	First    string    `json:"first,omitempty"` // one of those, as HOST/EPISODE
 }
 
-// Store takes uploads. Who has it is the only process that serves.
+// Store accepts uploads. Only the serving process has one.
 type Store interface {
-	// ID tells this store from one that was restored.
+	// ID identifies the store; a restored one has another.
 	ID() string
-	// Lookup returns what is stored of an episode, archived ones included. It answers
-	// from what decides, never from history.
+	// Lookup returns the entry of an episode that is stored or archived. The index does not
+	// affect it.
 	Lookup(ident.Host, ident.EpisodeID) (Entry, bool, error)
 	// Receive stores an upload: tarball and row are durable when it returns. It calls
 	// admit after the body was read and before the episode becomes visible; an error of
@@ -131,17 +130,18 @@ type Store interface {
 	// first. After an error nothing is stored, unless only the row is missing: then the
 	// next try finds the tarball.
 	Receive(u Upload, body io.Reader, admit func() error) (e Entry, created bool, err error)
-	// Archive removes tarballs whose copies the caller vouches for, and returns which
-	// are archived now and how many bytes that freed.
+	// Archive removes tarballs whose copies the caller vouches for. It returns which are
+	// archived now, and the bytes that it freed.
 	Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (done []ident.EpisodeID, freed int64, err error)
-	// Compare compares all rows with all tarballs and appends the rows that are missing.
+	// Compare compares all rows with all tarballs and appends missing rows.
 	Compare(ctx context.Context) (Comparison, error)
-	// Conditions returns what keeps it from taking uploads, by trying. A thorough trial
-	// takes every step of an upload but its row.
+	// Conditions returns the unmet conditions for accepting uploads, by trying. A thorough
+	// test takes every step of an upload but its row.
 	Conditions(thorough bool) []Condition
 	// Waiting returns for how long the oldest call has waited for the storage.
 	Waiting(now time.Time) time.Duration
-	// Close closes the store and the logs, and gives up the lease; no call may be under way.
+	// Close closes the store and the logs, and releases the lease. No call may be in
+	// progress.
 	Close() error
 }
 

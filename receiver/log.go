@@ -10,10 +10,9 @@ import (
 
 // Log is an append-only sequence of rows whose times never decrease.
 type Log[T any] interface {
-	// Append writes rows durably, all of them or, on an error of the storage, none; a crash
-	// meanwhile may leave the first ones. It
-	// sets each row's time to now or, where the clock is behind the last row, to just
-	// after that row.
+	// Append writes rows durably: all of them, or none after an error of the storage. A
+	// crash meanwhile may leave the first ones. Append sets each row's time to now or, if
+	// the clock is behind the last row, to just after that row.
 	Append(rows []T) error
 	// Since yields the rows at a time or later, oldest first, without reading those
 	// before. Rows that cannot be decoded are skipped. After an error the sequence ends.
@@ -23,13 +22,12 @@ type Log[T any] interface {
 	Before(Query) iter.Seq2[Found[T], error]
 	// Last returns the time of the newest row; false if there is none.
 	Last() (time.Time, bool, error)
-	// Follow returns a reader of the rows at a time or later, those to come included.
+	// Follow returns a reader of the rows at a time or later, including future ones.
 	Follow(from time.Time) Follower[T]
-	// Healthy returns why the next Append would probably fail. It changes nothing but
-	// what a crash left of this process's own rows.
+	// Healthy returns why the next Append would probably fail. It changes nothing, except
+	// that it cuts what a crash left of this process's own rows.
 	Healthy() error
-	// Open prepares for Append and repairs what a crash left. Append opens a log that
-	// is not open.
+	// Open prepares for Append and repairs what a crash left. Append calls it if necessary.
 	Open() error
 	// Close ends Append. Rows that it wrote are durable.
 	Close() error
@@ -41,21 +39,21 @@ type Query struct {
 	Episode ident.EpisodeID
 	Prefix  string    // of the digest or the commit, in lower-case hex digits
 	Until   time.Time // zero: no bound
-	Cursor  string    // of a Found, to go on from there; empty: from the newest row
+	Cursor  string    // of a Found, to continue after it; empty: start at the newest row
 }
 
-// Found is a row that matches a query, or how far the search has come without one.
+// Found is a row that matches a query, or the progress of a search without a match.
 type Found[T any] struct {
 	Row    T
 	At     time.Time
-	Match  bool   // false: no row, only a cursor
-	Cursor string // for the rows before this one; empty: there are none
+	Match  bool   // false: only a cursor
+	Cursor string // for the rows before this one; empty: none
 }
 
 // Follower reads a log as it grows. It is for one goroutine.
 type Follower[T any] interface {
-	// Read calls add for each row since the last Read. It calls begin first if rows
-	// that it added before may be gone: at the first Read, and after a log was cut.
+	// Read calls add for each row since the last Read. It calls begin before if earlier
+	// rows may be gone: at the first Read, and after a log was cut.
 	Read(begin func(), add func(T)) error
 }
 

@@ -1,11 +1,11 @@
 // Package receiver is the receiver's domain: the values that it stores, and the
-// interfaces behind which it stores them.
+// interfaces of the storage.
 //
-// A Backend carries them all. Package local is the backend of today: tarballs and
-// *.jsonl files in a data folder. Promises of every backend: what a method returned
-// nil for survives a power cut; a row is there as a whole or not at all; nothing that
-// is stored is overwritten by another upload. Backends refuse nothing by policy: who
-// may store what is decided by their callers. Package backendtest checks the promises.
+// A Backend has all of them. Package local is the present backend: tarballs and *.jsonl
+// files in a data folder. Every backend promises: when a method returns nil, its effect
+// survives a power cut; a row exists as a whole or not at all; no upload overwrites
+// stored data. Backends have no policy about who may store what: their callers decide.
+// Package backendtest checks these promises.
 package receiver
 
 import (
@@ -19,31 +19,31 @@ import (
 	"cis490/internal/pki"
 )
 
-// Backend stores a receiver's state. Its parts may be used by many goroutines, and
-// read by many processes; each log and document has one writing process.
+// Backend stores a receiver's state. Its parts may be used by many goroutines and read by
+// many processes. Each log and document has one writing process.
 type Backend struct {
-	Name       string // where it is, for messages
+	Name       string // its location, for messages
 	Episodes   Episodes
 	Index      Log[Entry]
 	Rejections Log[Rejection]
-	Alerts     Log[Alert] // its rows bring their own time
+	Alerts     Log[Alert] // rows have their own time
 	Silences   Log[Silence]
 	Docs       Docs
-	Spare      Docs // what fleet-check could not write to Docs; nil: none
+	Spare      Docs // documents that fleet-check could not write to Docs; nil: none
 	Releases   Releases
 
-	// Lease gives this process alone the right to do one kind of work, until it is
-	// closed or the process ends. It returns ErrLeased while another process has it.
+	// Lease gives this process the exclusive right to one kind of work, until it is closed
+	// or the process ends. It returns ErrLeased while another process has the lease.
 	Lease func(Work) (io.Closer, error)
-	// Serve opens the store for uploads, repairs what a crash left, and opens the logs
-	// that serve writes. It returns ErrLeased while another process serves.
+	// Serve opens the store for uploads, repairs what a crash left, and opens serve's logs.
+	// It returns ErrLeased while another process serves.
 	Serve func() (Store, error)
-	// Checks judge the storage itself, for doctor: who owns it (empty: not judged), and
-	// whether the reserve of so many bytes is free.
+	// Checks returns doctor's checks of the storage: its owner (empty: not judged), its
+	// free space compared with the reserve in bytes, and more.
 	Checks func(owner string, reserve int64) []check.Check
-	// Explain adds what is wrong with the storage, and what mends it, to its error.
+	// Explain adds the cause and the fix to an error of the storage.
 	Explain func(error) error
-	// Since returns when serve first ran; the zero time if it never did.
+	// Since returns when serve first ran; the zero time if never.
 	Since func() time.Time
 	// Observe has a function called after each request to a storage beyond this machine:
 	// what was asked, how it ended in one word, and how long it took. Nil: there is none.
@@ -53,8 +53,7 @@ type Backend struct {
 	Present func() error
 }
 
-// Credentials are what serve identifies itself and its callers by. Each is read anew
-// when its file changes.
+// Credentials identify serve and its clients. Each is read again when its file changes.
 type Credentials struct {
 	Pair     *pki.Pair              // serve's certificate; nil behind a proxy
 	Trust    *pki.Bundle            // the CA certificates of hosts
@@ -63,7 +62,7 @@ type Credentials struct {
 	Data func() (map[string]ident.Digest, error)
 }
 
-// Work is what one process at a time may do.
+// Work is a kind of work that only one process may do at a time.
 type Work string
 
 // The kinds of work.
@@ -73,16 +72,16 @@ const (
 	Moving   Work = "archive"
 )
 
-// ErrLeased reports that another process has a lease.
-var ErrLeased = errors.New("another process has it")
+// ErrLeased reports that another process has the lease.
+var ErrLeased = errors.New("another process has the lease")
 
-// OwnerError reports that the storage belongs to another user than this process's.
+// OwnerError reports that the storage belongs to another user.
 type OwnerError struct{ Path, Owner, User string }
 
-// Error names both users.
+// Error returns both users.
 func (e *OwnerError) Error() string {
 	return fmt.Sprintf("%s has another owner: it belongs to %s, not to %s", e.Path, e.Owner, e.User)
 }
 
-// ErrVanished reports that the backend does not hold the store that was used last.
+// ErrVanished reports that the storage does not have the store that was used last.
 var ErrVanished = errors.New("the store has vanished")

@@ -7,7 +7,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Route names what a host asked for.
+// Route names what a host requested.
 type Route string
 
 // The routes of hosts.
@@ -18,12 +18,12 @@ const (
 	RouteSnapshot  Route = "host-health"
 )
 
-// Rejection is a request that was refused: the first of its kind in an hour, or
-// (Repeats) how many more of them there were.
+// Rejection is a rejected request: the first of its kind in an hour or, with Repeats, the
+// number of repeats.
 type Rejection struct {
 	V        int             `json:"v"`
 	At       time.Time       `json:"at"`
-	Host     ident.Host      `json:"host,omitempty"` // empty: no host of the roster
+	Host     ident.Host      `json:"host,omitempty"` // empty: not in the roster
 	Verified bool            `json:"proven"`         // the certificate chain is valid
 	Route    Route           `json:"route"`
 	Status   int             `json:"status"`
@@ -37,7 +37,7 @@ type Rejection struct {
 	Repeats  bool            `json:"repeats,omitempty"`
 }
 
-// Permanent reports whether sending the same request again could not help.
+// Permanent reports whether repeating the same request cannot succeed.
 func Permanent(status int) bool {
 	return status >= 400 && status < 500 && status != 408 && status != 429
 }

@@ -5,16 +5,15 @@ import (
 	"cis490/internal/manifest"
 )
 
-// Releases has what is published, what people ordered about it, and how far each
-// release came.
+// Releases are the published releases, people's orders about them, and their progress.
 type Releases interface {
-	// List returns the releases that an order published, newest first.
+	// List returns the published releases, newest first.
 	List() ([]manifest.Published, error)
 	// Orders returns all orders, oldest first.
 	Orders() ([]manifest.Order, error)
-	// Version differs after each order; empty if there is none.
+	// Version changes with each order; empty if there is none.
 	Version() (string, error)
-	// Rollout returns how far the releases came.
+	// Rollout returns the progress of the releases.
 	Rollout() (manifest.Rollout, error)
 	// LoadRollout returns the document behind Rollout, or fs.ErrNotExist.
 	LoadRollout() ([]byte, error)

@@ -1,12 +1,12 @@
-// Package archive copies old tarballs out of the receiver's store, for `cis490
-// archive`. It only reads the store: that an episode is archived is
-// noted, and its tarball removed, by serve, which writes the store's files.
+// Package archive copies old tarballs out of the receiver's store, for `cis490 archive`.
+// It only reads the store. serve, which writes the store's files, records that an episode
+// is archived, and removes its tarball.
 //
-// Each copy is written beside its name, made durable, read back and compared by
-// digest, then named, and only then is serve asked. So after a crash at any moment
-// an episode is where it was, or in both places, or archived; the next run goes on
-// from there. A file that is at the target with other content is never
-// overwritten, and a target within the store, or not writable, is refused.
+// A copy is written under a temporary name, synced, read back and compared by digest, and
+// renamed; only then serve is asked. After a crash an episode is in the store, in both
+// places, or archived, and the next run continues. The package never overwrites a file of
+// the target that has other content. It refuses a target inside the store, or one that is
+// not writable.
 package archive
 
 import (
@@ -28,7 +28,7 @@ import (
 	"cis490/receiver"
 )
 
-// How much is copied before serve is asked to let go of it.
+// How many tarballs and bytes are copied before serve is asked to remove them.
 const (
 	batchFiles = 500
 	batchBytes = 1 << 30
@@ -37,25 +37,25 @@ const (
 // Options describe a run.
 type Options struct {
 	Backend receiver.Backend
-	FS      disk.FS   // has the target
-	To      string    // the folder that gets HOST/EPISODE.tar.zst
-	Before  time.Time // episodes that were stored before are moved
-	// Archive asks serve to note copies and to remove its tarballs, and returns
-	// those that it did that for.
+	FS      disk.FS   // of the target
+	To      string    // target folder, which gets HOST/EPISODE.tar.zst
+	Before  time.Time // episodes stored before this time are moved
+	// Archive asks serve to record the copies and to remove its tarballs. It returns the
+	// episodes for which serve did.
 	Archive func(context.Context, ident.Host, []wire.Pair) ([]ident.EpisodeID, error)
-	Limit   int64        // of a tarball, in bytes: a larger one stays
-	DryRun  bool         // only count
-	Moved   func(Result) // is told how far it is; may be nil
+	Limit   int64        // of a tarball, in bytes: larger ones are not moved
+	DryRun  bool         // count only
+	Moved   func(Result) // called with the progress; may be nil
 }
 
-// Result is what a run did.
+// Result is the result of a run.
 type Result struct {
 	Episodes int      `json:"episodes"`
 	Bytes    int64    `json:"bytes"`
-	Left     []string `json:"left,omitempty"` // HOST/EPISODE and why it stays
+	Left     []string `json:"left,omitempty"` // HOST/EPISODE and why it was not moved
 }
 
-// Check refuses a target that a run could not use.
+// Check refuses an unusable target.
 func Check(dataDir, to string) error {
 	data, err := disk.OS{}.Real(dataDir)
 	if err != nil {
@@ -66,7 +66,7 @@ func Check(dataDir, to string) error {
 		return fault.Fix(fmt.Errorf("find the target: %w", err), "mount the disk, or: sudo mkdir "+to)
 	}
 	if rel, err := filepath.Rel(data, target); err != nil || rel == "." || filepath.IsLocal(rel) {
-		return fault.Fix(fmt.Errorf("%s lies within the store %s", to, dataDir), "name a folder on another disk")
+		return fault.Fix(fmt.Errorf("%s is inside the store %s", to, dataDir), "name a folder on another disk")
 	}
 	probe := filepath.Join(target, ".cis490-archive")
 	if err := disk.ReplaceBytes(disk.OS{}, probe, 0o600, nil); err != nil {
@@ -75,20 +75,20 @@ func Check(dataDir, to string) error {
 	return disk.OS{}.Remove(probe)
 }
 
-// Run moves what is old enough, host by host. Its result also counts what was done
-// before an error.
+// Run moves old episodes, host by host. After an error the Result counts what was done
+// before.
 func Run(ctx context.Context, o Options) (Result, error) {
 	r := run{Options: o}
-	// Two runs would write over each other's copies: the one could name what the
-	// other has just begun, and serve let go of the whole.
+	// Two runs could overwrite each other's copies: one could rename a file that the other
+	// has just begun, and serve would remove the tarball.
 	lease, err := o.Backend.Lease(receiver.Moving)
 	if errors.Is(err, receiver.ErrLeased) {
-		err = fault.Exit(fault.Fix(fmt.Errorf("another archive is at work: %w", err), "wait for its end, then again"), fault.TempFail)
+		err = fault.Exit(fault.Fix(fmt.Errorf("another archive is running: %w", err), "wait until it ends, then repeat the command"), fault.TempFail)
 	}
 	if err != nil {
 		return r.done, err
 	}
-	defer func() { _ = lease.Close() }() // a lease has nothing to lose
+	defer func() { _ = lease.Close() }() // closing a lease loses nothing
 	batch := copied{sizes: map[ident.EpisodeID]int64{}}
 	for e, err := range o.Backend.Episodes.List(ctx) {
 		if batch.host != e.Host && err == nil {
@@ -100,7 +100,7 @@ func Run(ctx context.Context, o Options) (Result, error) {
 		if err == nil {
 			err = r.episode(ctx, &batch, e)
 		}
-		if notOurs(err) { // the host's folder; the other hosts' are moved
+		if notOurs(err) { // the host's folder; other hosts are moved
 			r.done.Left = append(r.done.Left, fmt.Sprintf("%s: %s", e.Host, err))
 		} else if err != nil {
 			return r.done, fmt.Errorf("archive %s: %w", e.Host, err)
@@ -117,7 +117,7 @@ type run struct {
 	done Result
 }
 
-// copied is what waits for serve to let go of it: episodes of one host.
+// copied are copies of one host's episodes that serve was not asked about yet.
 type copied struct {
 	host  ident.Host
 	pairs []wire.Pair
@@ -162,24 +162,24 @@ func (r *run) episode(ctx context.Context, batch *copied, e receiver.Stored) err
 	return nil
 }
 
-// notOurs reports whether an error is about a name that serve did not make: a link,
-// a pipe, a file that another user owns, or one without end.
+// notOurs reports whether an error concerns a name that serve did not create: a link, a
+// pipe, a file of another user, or an endless one.
 func notOurs(err error) bool {
 	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink)
 }
 
-// leave notes an episode that stays in the store, and why.
+// leave records that an episode stays in the store, and why.
 func (r *run) leave(h ident.Host, id ident.EpisodeID, why error) {
 	r.done.Left = append(r.done.Left, fmt.Sprintf("%s/%s: %s", h, id, why))
 }
 
-// letGo makes the copies' names durable and asks serve to let go of the tarballs.
+// letGo makes the copies' names durable and asks serve to remove the tarballs.
 func (r *run) letGo(ctx context.Context, b *copied) error {
 	if len(b.pairs) == 0 {
 		return nil
 	}
 	h, to := b.host, filepath.Join(r.To, string(b.host))
-	// The target too: the host's folder may be of a run that failed to make it durable.
+	// The target, too: an earlier run may have failed to make the host's folder durable.
 	if err := errors.Join(r.FS.SyncDir(r.To), r.FS.SyncDir(to)); err != nil {
 		return err
 	}
@@ -203,15 +203,15 @@ func (r *run) letGo(ctx context.Context, b *copied) error {
 }
 
 var (
-	errOther  = errors.New("a file with other content is at the target")
-	errNoCopy = errors.New("what is at the target is no file of its own")
+	errOther  = errors.New("the target has a file with other content")
+	errNoCopy = errors.New("the target is not a regular file of its own")
 )
 
 // errGone reports a tarball that was archived after it was listed.
-var errGone = errors.New("the tarball is gone")
+var errGone = errors.New("the tarball was archived meanwhile")
 
-// copy makes a copy that is compared with what was read, and returns its digest.
-// Its name is not durable yet.
+// copy copies a tarball, compares the copy, and returns its digest. The copy's name is
+// not durable yet.
 func (r *run) copy(k receiver.Key, to string) (_ ident.Digest, err error) {
 	from, err := r.Backend.Episodes.Open(k)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -250,7 +250,7 @@ func (r *run) copy(k receiver.Key, to string) (_ ident.Digest, err error) {
 	}
 	got, err := r.digest(partial)
 	if err == nil && got != want {
-		err = fmt.Errorf("%s was read back as %s, written was %s", partial, got, want)
+		err = fmt.Errorf("wrote %s with digest %s, read back %s", partial, want, got)
 	}
 	if err == nil {
 		err = r.FS.Rename(partial, to)
@@ -261,7 +261,7 @@ func (r *run) copy(k receiver.Key, to string) (_ ident.Digest, err error) {
 	return want, nil
 }
 
-// sameFile reports whether a name at the target leads to the store's own file.
+// sameFile reports whether a name of the target is the store's own file.
 func sameFile(fi fs.FileInfo, from receiver.Tarball) bool {
 	f, ok := from.(interface{ Stat() (fs.FileInfo, error) })
 	if !ok {
@@ -271,7 +271,7 @@ func sameFile(fi fs.FileInfo, from receiver.Tarball) bool {
 	return err != nil || disk.SameFile(fi, own)
 }
 
-// sync makes a copy durable that an earlier run has left.
+// sync makes the copy of an earlier run durable.
 func (r *run) sync(path string) error {
 	f, err := r.FS.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -289,8 +289,8 @@ func (r *run) digest(path string) (ident.Digest, error) {
 	return d, errors.Join(err, f.Close())
 }
 
-// read copies a tarball to w and returns its digest. One that grows meanwhile gets
-// another digest than serve has, and stays.
+// read copies a tarball to w and returns its digest. If the tarball grows meanwhile, its
+// digest differs from serve's, and it stays in the store.
 func (r *run) read(from io.Reader, w io.Writer) (ident.Digest, error) {
 	sum := sha256.New()
 	_, err := io.Copy(io.MultiWriter(w, sum), io.LimitReader(from, r.Limit+1))

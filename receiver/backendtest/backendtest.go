@@ -1,8 +1,8 @@
-// Package backendtest checks that a backend keeps the promises of package receiver.
-// Each backend runs the same cases; a backend that passes can take the place of another.
+// Package backendtest checks that a backend keeps the promises of package receiver. All
+// backends run the same cases, so that one can replace another.
 //
-// It keeps nothing and repairs nothing: it opens what a Maker makes, uses it as the
-// receiver's processes do, and reopens it as a start after a crash does.
+// It stores nothing itself: it opens what a Maker returns, uses it as the receiver's
+// processes do, and opens it again as after a crash.
 package backendtest
 
 import (
@@ -22,12 +22,12 @@ import (
 	"cis490/receiver"
 )
 
-// Maker opens the same storage again each time, as another process would.
+// Maker opens the same storage with each call, as another process would.
 type Maker func() receiver.Backend
 
 const commit = ident.Commit("aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa")
 
-// uploads are of two hosts; the content of each is derived from its name.
+// uploads are of two hosts. Their content is derived from their name.
 func uploads() []receiver.Upload {
 	var all []receiver.Upload
 	for _, k := range []receiver.Key{
@@ -48,7 +48,7 @@ func content(k receiver.Key) string { return string(k.Host) + "/" + string(k.Epi
 
 func admitted() error { return nil }
 
-// Run runs every case against empty storage of its own.
+// Run runs each case on an empty storage of its own.
 func Run(t *testing.T, empty func(t *testing.T) Maker) {
 	for name, check := range map[string]func(Maker) error{
 		"stored episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "search": search, "follow": follow,
@@ -62,8 +62,8 @@ func Run(t *testing.T, empty func(t *testing.T) Maker) {
 	}
 }
 
-// Story is what receiver and fleet-check do with a backend, for a test that lets the
-// storage fail in between: it returns how far it came, and the first error.
+// Story is a sequence of operations of receiver and fleet-check, for tests in which the
+// storage fails in between. It returns what was acknowledged, and the first error.
 func Story(b receiver.Backend) (acked map[receiver.Key]bool, err error) {
 	acked = map[receiver.Key]bool{}
 	s, err := b.Serve()
@@ -87,7 +87,7 @@ func Story(b receiver.Backend) (acked map[receiver.Key]bool, err error) {
 	return acked, nil
 }
 
-// After checks the promises after Story was cut off and the storage works again.
+// After checks the promises after Story was interrupted, on storage that works again.
 func After(b receiver.Backend, acked map[receiver.Key]bool) error {
 	s, err := b.Serve()
 	if err != nil {
@@ -133,7 +133,7 @@ func After(b receiver.Backend, acked map[receiver.Key]bool) error {
 		}
 		last, n = r.At, n+1
 	}
-	if want := 2 * (len(acked) - 1); n < want { // the last two may not have been appended yet
+	if want := 2 * (len(acked) - 1); n < want { // the last two rows may be missing
 		return fmt.Errorf("%d rows were appended, %d are there", want, n)
 	}
 	return nil

@@ -11,7 +11,7 @@ import (
 	"cis490/receiver"
 )
 
-// rows: times never decrease, a window has what it should, and rows survive a new start.
+// rows: times never decrease, windows are complete, and rows survive a restart.
 func rows(open Maker) error {
 	b := open()
 	before := time.Now().Add(-time.Second)
@@ -46,7 +46,7 @@ func rows(open Maker) error {
 	for s, err := range b.Silences.Since(last.Add(time.Second)) {
 		return fmt.Errorf("a row after the last one: %+v, %w", s, err)
 	}
-	// Alerts bring their own time.
+	// Alerts have their own time.
 	own := before.UTC().Truncate(time.Hour)
 	if err := b.Alerts.Append([]receiver.Alert{{V: 1, At: own, Host: "lab-a", State: receiver.Firing}}); err != nil {
 		return err
@@ -57,7 +57,7 @@ func rows(open Maker) error {
 	return b.Alerts.Close()
 }
 
-// search: by host, episode and prefix, newest first, and on from a cursor.
+// search: by host, episode and prefix, newest first, continued from a cursor.
 func search(open Maker) error {
 	b := open()
 	digest := func(i int) ident.Digest { return ident.Digest(fmt.Sprintf("%064x", i)) }
@@ -125,7 +125,7 @@ func search(open Maker) error {
 	return b.Index.Close()
 }
 
-// follow: each row once, and begin where rows were read before.
+// follow: each row once, and begin if earlier rows may be gone.
 func follow(open Maker) error {
 	b, reader := open(), open()
 	f := reader.Rejections.Follow(time.Time{})

@@ -1,16 +1,15 @@
-// Package backup saves what a receiver cannot rebuild, and brings it back on
-// this or another machine: the authority with its CA key, the config, the
-// published releases, the ledgers, and which episodes are archived. Episodes and
-// their index are not in it: they are the hosts' to send again.
+// Package backup saves what a receiver cannot rebuild, and restores it on this or another
+// machine: the authority with its CA key, the config, the published releases, the
+// ledgers, and the lists of archived episodes. It does not save episodes and their index,
+// because hosts send those again.
 //
-// A backup is one tar.gz that holds secrets. It may be made while the daemons
-// run: ledgers only grow, and a torn last line is cut when they are opened. What
-// serve's user put in the place of a file (a link, a pipe, a file without end) is
-// left out, and named in Head.LeftOut.
-// Restore reads the whole backup before it changes anything, replaces each file
-// by rename, and may be repeated after a crash. It removes the store's id last,
-// so that serve makes a new one, upon which every host compares what it shipped
-// and sends what is missing. It refuses while serve or bootstrap runs.
+// A backup is a tar.gz and contains secrets. It can be made while the daemons run:
+// ledgers only grow, and a torn last line is cut when they are opened. Names in folders
+// of serve's user that are not regular files (links, pipes, endless files) are left out
+// and listed in Head.LeftOut. Restore reads the whole backup before it changes anything,
+// replaces each file by rename, and can be repeated after a crash. It removes the store's
+// id last, so that serve makes a new one, and every host compares what it shipped and
+// sends what is missing. It refuses while serve or bootstrap runs.
 package backup
 
 import (
@@ -36,7 +35,7 @@ import (
 	"cis490/receiver/store"
 )
 
-// Schema names the format; it is in the first entry of each backup.
+// Schema is the name of the format, in the first entry of each backup.
 const Schema = "cis490.backup/1"
 
 // head is the name of the first entry.
@@ -48,14 +47,14 @@ const configEntry = "config/receiver.toml"
 // maxHead bounds the first entry, in bytes.
 const maxHead = 64 << 10
 
-// maxFile bounds a file that is saved, in bytes. A larger one is not a ledger of
-// ours: a hole of terabytes takes no room where it lies, and days to save.
+// maxFile bounds a saved file, in bytes. A larger one is not a ledger: a sparse file of
+// terabytes would take days to save.
 const maxFile = 4 << 30
 
-// Places are where a receiver's files are.
+// Places are the locations of a receiver's files.
 type Places struct {
 	Config    string // receiver.toml
-	Operator  string // the operator's token
+	Operator  string // the operator token
 	Data      string // folder
 	Authority string // folder
 }
@@ -63,15 +62,15 @@ type Places struct {
 // Head describes a backup.
 type Head struct {
 	Schema  string    `json:"schema"`
-	Version string    `json:"version"` // of the program that made it
+	Version string    `json:"version"` // of the program that made the backup
 	At      time.Time `json:"at"`
-	Files   int       `json:"files,omitempty"` // counted when it is read
-	// LeftOut are the paths in folders of serve's user that were not saved, and why.
+	Files   int       `json:"files,omitempty"` // counted by Restore
+	// LeftOut are paths in folders of serve's user that were not saved, with the reason.
 	LeftOut []string `json:"left_out,omitempty"`
 }
 
-// entries maps names in a backup to where they are on a machine. A name that
-// ends in a slash stands for a folder with all that is in it.
+// entries maps names in a backup to paths. A name that ends in a slash stands for a
+// folder with its content.
 func (p Places) entries() map[string]string {
 	return map[string]string{
 		configEntry:       p.Config,
@@ -79,11 +78,11 @@ func (p Places) entries() map[string]string {
 		"authority/":      p.Authority,
 		"data/":           p.Data,
 		"releases/":       local.ReleasesDir(p.Data),
-		"archived/":       filepath.Join(p.Data, store.ArchivedDir), // or hosts would send those again
+		"archived/":       filepath.Join(p.Data, store.ArchivedDir), // without it, hosts would send those again
 	}
 }
 
-// place returns where an entry belongs; false for a name that no backup has.
+// place returns the path of an entry; false for a name that backups do not have.
 func (p Places) place(name string) (string, bool) {
 	if !filepath.IsLocal(name) || path.Clean(name) != name {
 		return "", false
@@ -109,25 +108,25 @@ func saved(name string) bool {
 	return name == receiver.ContactsDoc || name == local.PlaceFile || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
 }
 
-// caKey is the authority's, and what a backup is for.
+// caKey is the authority's key, the most important entry.
 const caKey = "ca.key"
 
-// Note is when the last backup was made, and where it was put.
+// Note describes the last backup: when it was made, and where.
 type Note struct {
 	At   time.Time `json:"at"`
 	File string    `json:"file"`
 }
 
-// Remember notes a backup that is durable, for those who judge its age.
+// Remember records a durable backup, for checks of its age.
 func Remember(docs receiver.Docs, n Note) error {
 	b, err := json.Marshal(n)
 	if err != nil {
-		return fmt.Errorf("note the backup: %w", err)
+		return fmt.Errorf("record the backup: %w", err)
 	}
 	return docs.Save(receiver.BackupDoc, append(b, '\n'))
 }
 
-// Last returns the note of the last backup; the zero Note if there was none.
+// Last returns the record of the last backup; the zero Note if there is none.
 func Last(docs receiver.Docs) (Note, error) {
 	var n Note
 	b, err := docs.Load(receiver.BackupDoc, maxHead)
@@ -159,19 +158,19 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 		return h, fmt.Errorf("save: %w", err)
 	}
 	for _, at := range []*string{&p.Config, &p.Operator, &p.Data, &p.Authority} {
-		// Of what is not named, "" would become the folder that this runs in.
+		// An empty path must not become the current folder.
 		if *at == "" {
 			continue
 		}
 		switch real, err := (disk.OS{}).Real(*at); {
 		case err == nil:
 			*at = real
-		case !errors.Is(err, fs.ErrNotExist): // add judges what is not there
+		case !errors.Is(err, fs.ErrNotExist): // add handles missing files
 			return h, fmt.Errorf("save: %w", err)
 		}
 	}
 	if _, err := (disk.OS{}).Lstat(filepath.Join(p.Authority, caKey)); err != nil {
-		return h, fault.Fix(fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a CA where there is none, and hosts must then join again")
+		return h, fault.Fix(fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a new CA, and all hosts must join again")
 	}
 	entries := p.entries()
 	names := make([]string, 0, len(entries))
@@ -192,13 +191,13 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 	return h, nil
 }
 
-// add adds a file, or all files of a folder. What is not there is left out, but
-// for the config and the authority, without which a backup is none. Anything but a
-// regular file is never followed or waited for. In the folders of serve's user it is
-// left out; elsewhere it is an error, because the backup would lack what matters.
+// add adds a file, or all files of a folder. It skips what does not exist, except for the
+// config and the authority, which every backup needs. It never follows or waits for
+// anything but a regular file: in folders of serve's user it leaves that out, elsewhere
+// it returns an error.
 func (h *Head) add(t *tar.Writer, name, at string) error {
 	mine := strings.HasPrefix(name, "config/") || name == "authority/"
-	var failed error // not serve's doing
+	var failed error // not caused by serve's user
 	err := disk.Walk(disk.OS{}, at, func(file string, fi fs.FileInfo) error {
 		rel, err := filepath.Rel(at, file)
 		switch {
@@ -230,7 +229,7 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && name != configEntry && name != "authority/":
 		return nil
-	case err != nil && failed == nil && !mine: // such as a folder that is too deep
+	case err != nil && failed == nil && !mine: // for example a folder that is too deep
 		h.LeftOut = append(h.LeftOut, err.Error())
 		return nil
 	}
@@ -240,11 +239,11 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 // errTooLarge reports a file over maxFile.
 var errTooLarge = fmt.Errorf("larger than %d bytes", maxFile)
 
-// errShrank reports a file that was cut while it was saved.
+// errShrank reports a file that was truncated while it was saved.
 var errShrank = errors.New("could not be read to its end")
 
-// padded reads a file, and zeros once it ends before its time: a backup that has begun
-// an entry has to fill it.
+// padded reads a file, and zeros if it ends too early, because a begun tar entry must
+// have its announced size.
 type padded struct {
 	f   io.Reader
 	err error
@@ -261,7 +260,7 @@ func (p *padded) Read(b []byte) (n int, err error) {
 	return n, nil
 }
 
-// notSaved reports whether an error is about one file that cannot be in a backup.
+// notSaved reports whether an error concerns one file that cannot be saved.
 func notSaved(err error) bool {
 	return errors.Is(err, disk.ErrNotRegular) || errors.Is(err, disk.ErrLink) || errors.Is(err, errTooLarge) || errors.Is(err, errShrank)
 }
@@ -282,7 +281,7 @@ func addFile(t *tar.Writer, name, file string) (err error) {
 	if fi.Size() > maxFile {
 		return fmt.Errorf("%s: %w", file, errTooLarge)
 	}
-	h, err := tar.FileInfoHeader(fi, "") // with the owner's name, which another machine has too
+	h, err := tar.FileInfoHeader(fi, "") // includes the owner's name, which is the same on other machines
 	if err != nil {
 		return err
 	}
@@ -290,7 +289,7 @@ func addFile(t *tar.Writer, name, file string) (err error) {
 	if err := t.WriteHeader(h); err != nil {
 		return err
 	}
-	// A ledger may grow meanwhile; what was there is enough.
+	// A ledger may grow meanwhile; its content up to now is enough.
 	p := &padded{f: f}
 	if _, err := io.CopyN(t, p, h.Size); err != nil {
 		return fmt.Errorf("save %s: %w", file, err)

@@ -1,10 +1,9 @@
-// Package checks is the registry of the receiver's checks: what doctor prints
-// there, and what fleet-check takes for the receiver's own symptoms.
+// Package checks is the registry of the receiver's checks, for doctor and for
+// fleet-check's symptoms of the receiver.
 //
-// It changes nothing, except what the Repair of two checks says it does. It
-// keeps no state, so a crash costs nothing. Each check judges by itself: with a
-// broken config, a stopped serve, no systemd or no root it finds, passes or
-// skips. It refuses to read keys: of secrets only owner and mode are told.
+// Checks change nothing, except for the Repair of two of them. They have no state. Each
+// check stands alone: with a damaged config, a stopped serve, without systemd or root, it
+// still passes, fails or skips. Checks do not read secrets, only their owner and mode.
 package checks
 
 import (
@@ -23,23 +22,23 @@ import (
 	"cis490/receiver/local"
 )
 
-// Options say what is checked. The zero value gives the registry.
+// Options describe the receiver to check. The zero value is enough to list the registry.
 type Options struct {
 	Path    string          // of the config file
-	Config  config.Receiver // defaults where Err is not nil
+	Config  config.Receiver // the defaults if Err is set
 	Err     error           // why the config could not be read
 	Unknown []*config.Error
 	Build   version.Info
-	Backend receiver.Backend // the zero Backend: that of Config
+	Backend receiver.Backend // the zero Backend: the config's
 	Now     func() time.Time // nil: time.Now
-	// Synced judges whether something keeps the clock right; nil: machine.ClockSynced.
+	// Synced checks that the clock is synchronized; nil: machine.ClockSynced.
 	Synced func(context.Context) check.Result
 	Deep   bool // compare every row with its file, not a sample
 
-	// Client reaches serve and authority from this machine, trusting the fleet's
-	// CA; nil: what asks them skips.
+	// Client sends requests to serve and the authority on this machine and trusts the
+	// fleet's CA; nil: checks that need it skip.
 	Client  *http.Client
-	Base    string        // URL of serve for it; empty: public_url
+	Base    string        // URL of serve; empty: public_url
 	Systemd machine.Asker // nil: no systemd runs this receiver
 	Units   machine.UnitSet
 	User    string // owner of the data; empty: not judged
@@ -85,7 +84,7 @@ func Checks(o Options) []check.Check {
 	return append(all, r.system()...)
 }
 
-// needsConfig skips a check that makes no sense without a config.
+// needsConfig makes a check skip if the config cannot be read.
 func (r *registry) needsConfig(run func(context.Context) check.Result) func(context.Context) check.Result {
 	return func(ctx context.Context) check.Result {
 		if r.Err != nil {
@@ -100,48 +99,48 @@ func (r *registry) authority(name string) string { return filepath.Join(r.Config
 func (r *registry) servers() []check.Check {
 	return []check.Check{
 		{
-			ID: "receiver.ready", Title: "Receiver takes episodes", Severity: check.Hard,
+			ID: "receiver.ready", Title: "Receiver accepts episodes", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager; sudo cis490 install receiver",
-			Doc: "GET /readyz answers 200: server certificate, trusted CA, roster, gate, index, store and free space are all as serve needs them, " +
-				"and no request of a host failed through a fault of the receiver. The answer names what is missing.",
+			Doc: "GET /readyz answers 200: server certificate, trusted CA, roster, gate, index, store and free space are as serve needs them, " +
+				"and no request of a host failed because of a fault of the receiver. The answer lists unmet conditions.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result { return r.get(ctx, r.Base, wire.ReadyzPath) }),
 		},
 		{
-			ID: "gate.loaded", Title: "Gate knows what it accepts", Severity: check.Hard,
+			ID: "gate.loaded", Title: "Gate has loaded its list", Severity: check.Hard,
 			Fix: here + "sudo cis490 config check; sudo journalctl -u cis490-receiver -n 20 --no-pager",
-			Doc: "The gate has loaded a list. Before it has, every episode is answered 503, so hosts keep what they have.",
+			Doc: "The gate has loaded its list of accepted commits. Before that, every episode is answered 503, and hosts keep their episodes.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result { return r.gate(ctx) }),
 		},
 		{
 			ID: "authority.reachable", Title: "Authority answers", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-bootstrap -n 20 --no-pager; sudo cis490 install receiver",
-			Doc: "The server that issues and renews certificates answers. Without it no host enrols, and after ten days certificates run out.",
+			Doc: "The server that issues and renews certificates answers. Without it no host can enroll, and certificates expire after ten days.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result {
 				return r.get(ctx, r.Config.Authority.URL, wire.AuthorityHealthPath)
 			}),
 		},
 		{
 			ID: "server.cert", Title: "Server certificate is valid", Severity: check.Hard,
-			Fix: here + "sudo systemctl restart cis490-bootstrap   # issues a new one; one of your own in [tls] certificate is yours to renew",
-			Doc: "The certificate that serve shows hosts has not run out. The authority renews its own in time.",
+			Fix: here + "sudo systemctl restart cis490-bootstrap   # issues a new one; if [tls] certificate is your own, renew it yourself",
+			Doc: "The certificate of serve has not expired. The authority renews its own in time.",
 			Run: r.needsConfig(r.serverCert),
 		},
 		{
 			ID: "fleetcheck.last", Title: "Fleet monitoring is running", Severity: check.Hard,
 			Fix: here + "sudo systemctl enable --now cis490-fleet-health.timer; sudo journalctl -u cis490-fleet-health -n 20 --no-pager",
-			Doc: "fleet-check ran within three of its intervals of 5 minutes. When it does not run, no alert comes, and silence looks like health.",
+			Doc: "fleet-check ran within three of its intervals of 5 minutes. While it does not run, there are no alerts, even for sick hosts.",
 			Run: r.needsConfig(r.fleetCheck),
 		},
 		{
-			ID: "releases.signed", Title: "Releases can be taken", Severity: check.Hard,
+			ID: "releases.signed", Title: "Hosts can install the release", Severity: check.Hard,
 			Fix: here + "sudo cis490 release list   # then publish it again from the release directory: sudo cis490 release publish DIR",
-			Doc: "The newest release that is offered is signed by a key that hosts are given, and its files are there. Otherwise hosts refuse it and stay on what they have.",
+			Doc: "The newest offered release is signed with one of the hosts' release keys, and its files exist. Otherwise hosts refuse it and keep their version.",
 			Run: r.needsConfig(r.releases),
 		},
 		{
 			ID: "notifier.last", Title: "Notifications are delivered", Severity: check.Hard,
-			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then mend the target, or [notify] in " + r.Path,
-			Doc: "The last delivery to each target of [notify] worked. A failure that lasts for a quarter of an hour fails; what was not delivered is kept for a day and tried by each fleet-check.",
+			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then fix the target, or [notify] in " + r.Path,
+			Doc: "The last delivery to each target of [notify] succeeded. It fails after 15 minutes of failures. fleet-check retries undelivered alerts for a day.",
 			Run: r.needsConfig(r.notifier),
 		},
 	}
@@ -149,7 +148,7 @@ func (r *registry) servers() []check.Check {
 
 func (r *registry) get(ctx context.Context, base, path string) check.Result {
 	if r.Client == nil {
-		return check.Skipf("the fleet's CA certificate cannot be read here, so the server could not be known")
+		return check.Skipf("cannot read the fleet's CA certificate here to verify the server")
 	}
 	return machine.Get(ctx, r.Client, base, path)
 }

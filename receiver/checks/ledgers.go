@@ -11,14 +11,14 @@ import (
 	"cis490/receiver/s3"
 )
 
-// sample is how many of the newest rows are compared with their files.
+// sample is how many of the newest rows are compared with their tarballs.
 const sample = 200
 
 func (r *registry) ledgers() []check.Check {
 	return append(append(r.storage("ledger.index", "ledger.alerts", "files.owner"), r.bucket()...), []check.Check{
 		{
 			ID: "rows.files", Title: "Rows have their files", Severity: check.Hard,
-			Fix: here + "sudo cis490 doctor --deep   # tells all; a file that is gone comes back when its host reconciles",
+			Fix: here + "sudo cis490 doctor --deep   # lists all; the host of a missing file sends it again when it reconciles",
 			Doc: "The newest 200 rows of the index name tarballs that are there, of the size that the row has; --deep compares all rows, and counts files without one.",
 			Run: r.needsConfig(r.rows),
 		},
@@ -26,7 +26,7 @@ func (r *registry) ledgers() []check.Check {
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
 			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
 			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it was ahead then. " +
-				"Nothing waits for that time; where something keeps the clock right, the row's time is the wrong one, and that is no failure.",
+				"Nothing waits for that time. If the clock is synchronized, the time of the row is the wrong one, and the check passes.",
 			Run: r.needsConfig(r.clockOfIndex),
 		},
 	}...)
@@ -70,7 +70,7 @@ func (r *registry) clockOfIndex(ctx context.Context) check.Result {
 	case err != nil:
 		return machine.Unreadable(err)
 	case !ok:
-		return check.Passf("no row yet")
+		return check.Passf("no rows yet")
 	case !machine.Future(last.When(), r.Now()):
 		return check.Passf("last row at %s", at)
 	case r.Synced(ctx).Status == check.Pass:
@@ -80,7 +80,7 @@ func (r *registry) clockOfIndex(ctx context.Context) check.Result {
 	}
 }
 
-// rows compares rows of the index with tarballs, the newest or all.
+// rows compares rows of the index with tarballs: the newest, or all.
 func (r *registry) rows(ctx context.Context) check.Result {
 	newest := sample
 	if r.Deep {
@@ -89,13 +89,13 @@ func (r *registry) rows(ctx context.Context) check.Result {
 	c, err := r.Backend.Episodes.Check(ctx, newest, r.Now())
 	switch {
 	case ctx.Err() != nil:
-		return check.Skipf("not done in time: %d rows compared", c.Rows)
+		return check.Skipf("timed out after %d rows", c.Rows)
 	case err != nil:
 		return machine.Unreadable(err)
 	case c.Lost > 0:
-		return check.Failf("%d of %d rows have no file of their size, such as %s", c.Lost, c.Rows, c.Example)
+		return check.Failf("%d of %d rows have no file of the right size, for example %s", c.Lost, c.Rows, c.Example)
 	case c.Damaged > 0:
-		return check.Warnf("%d rows cannot be read, %d are as they should be", c.Damaged, c.Rows)
+		return check.Warnf("%d rows cannot be decoded, %d are correct", c.Damaged, c.Rows)
 	case c.Unindexed != "":
 		return check.Warnf("%s: serve adds the missing rows at its next start", c.Unindexed)
 	case r.Deep:

@@ -15,8 +15,8 @@ import (
 // maxKeys bounds the file of release keys.
 const maxKeys = 16 << 10
 
-// releases judges whether hosts that have this receiver's release keys can take
-// what is published.
+// releases checks that hosts with this receiver's release keys can install the published
+// release.
 func (r *registry) releases(context.Context) check.Result {
 	all, err := r.Backend.Releases.List()
 	switch {
@@ -53,7 +53,7 @@ func (r *registry) releases(context.Context) check.Result {
 				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Sanitize(m.Version, 40), m.Seq, b.Digest)
 			}
 		}
-		break // the newest is what hosts are offered; older ones may be signed by retired keys
+		break // only the newest is offered; older ones may be signed by retired keys
 	}
 	return check.Passf("%s", fmt.Sprintf("%d published, newest version %s", len(all), check.Sanitize(all[0].Manifest.Version, 40)))
 }

@@ -17,13 +17,13 @@ import (
 	"cis490/receiver/notify"
 )
 
-// nowhere is a commit that no gate lists: what is said of it tells whether
-// there is a list at all.
+// nowhere is a commit that no gate lists. The verdict on it shows whether the gate has a
+// list.
 const nowhere = "0000000000000000000000000000000000000000"
 
 func (r *registry) gate(ctx context.Context) check.Result {
 	if r.Client == nil {
-		return check.Skipf("serve cannot be asked from here")
+		return check.Skipf("cannot send requests to serve from here")
 	}
 	commit := string(r.Build.Commit)
 	if commit == "" {
@@ -35,7 +35,7 @@ func (r *registry) gate(ctx context.Context) check.Result {
 	}
 	res, err := r.Client.Do(req)
 	if err != nil {
-		return check.Skipf("serve did not answer")
+		return check.Skipf("no answer from serve")
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
@@ -62,7 +62,7 @@ func (r *registry) serverCert(context.Context) check.Result {
 	path := r.Config.TLS.Certificate
 	if path == "" {
 		if r.Config.TLS.Mode == "proxy" {
-			return check.Skipf("the proxy has the server certificate")
+			return check.Skipf("the server certificate belongs to the proxy")
 		}
 		path = r.authority("server.pem")
 	}
@@ -77,7 +77,7 @@ func (r *registry) serverCert(context.Context) check.Result {
 	return machine.Expiry(certs[0], r.Now())
 }
 
-// notifier judges who is told of alerts by how the last delivery to each went.
+// notifier checks the last delivery to each notification target.
 func (r *registry) notifier(context.Context) check.Result {
 	n := r.Config.Notify
 	names := []string{}
@@ -104,7 +104,7 @@ func (r *registry) notifier(context.Context) check.Result {
 		case s.Success.IsZero() && s.Cursor.IsZero():
 			untried = append(untried, name)
 		case s.Success.IsZero():
-			good = append(good, name+", which had nothing to tell yet")
+			good = append(good, name+" (nothing to send yet)")
 		default:
 			good = append(good, fmt.Sprintf("%s at %s", name, s.Success.Format(time.RFC3339)))
 		}
@@ -112,10 +112,10 @@ func (r *registry) notifier(context.Context) check.Result {
 	switch {
 	case lasting:
 		return check.Failf("%s", strings.Join(bad, "; "))
-	case len(bad) > 0: // it may pass by itself
+	case len(bad) > 0: // it may be transient
 		return check.Warnf("%s", strings.Join(bad, "; "))
 	case len(untried) > 0:
-		return check.Skipf("not tried before the next fleet-check: %s", strings.Join(untried, ", "))
+		return check.Skipf("not tried yet: %s", strings.Join(untried, ", "))
 	}
 	return check.Passf("%s", strings.Join(good, ", "))
 }

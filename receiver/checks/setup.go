@@ -10,8 +10,8 @@ import (
 	"cis490/receiver/notify"
 )
 
-// setup returns the checks of what a person does once after the first install. Nothing
-// fails without it, so each is a warning and raises no alert.
+// setup returns the checks of what a person does after the first install. They only warn
+// and raise no alert, because everything works without it.
 func (r *registry) setup() []check.Check {
 	return []check.Check{
 		{

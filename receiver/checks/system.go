@@ -18,7 +18,7 @@ import (
 // backupFix is the command that makes a backup.
 const backupFix = "sudo cis490 backup   # then move the file to another machine: it holds the CA key"
 
-// warnDays is how many days ahead a full disk is told.
+// warnDays is how many days ahead a full disk is reported.
 const warnDays = 3
 
 func (r *registry) system() []check.Check {
@@ -38,7 +38,7 @@ func (r *registry) system() []check.Check {
 		{
 			ID: "ca.key", Title: "CA key is private", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0600 " + r.authority("ca.key"),
-			Doc: "Only the authority's user can read the CA key and the tokens. Judged by root only, as others may not look.",
+			Doc: "Only the authority's user can read the CA key and the tokens. Only root can check this.",
 			Run: r.needsConfig(ownerOnly(r.authority("ca.key"), machine.Kept(secrets))), Repair: machine.Tighten(secrets),
 		},
 		{
@@ -49,8 +49,8 @@ func (r *registry) system() []check.Check {
 		},
 	}
 	lasts := check.Check{
-		ID: "disk.days", Title: "Disk lasts", Severity: check.Soft,
-		Fix: here + "df -h " + r.Backend.Name + "   # free space there, or give it a larger disk: docs/operations.md says how the receiver moves",
+		ID: "disk.days", Title: "Disk space lasts for days", Severity: check.Soft,
+		Fix: here + "df -h " + r.Backend.Name + "   # free space there, or give it a larger disk: docs/operations.md has how to move the receiver",
 		Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
 		Run: r.needsConfig(r.days),
 	}
@@ -58,13 +58,13 @@ func (r *registry) system() []check.Check {
 		{
 			ID: "backup.age", Title: "Backup is recent", Severity: check.Soft,
 			Fix: here + backupFix,
-			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without one a lost disk means a new token for every host, by hand.",
+			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without a backup, a lost disk means a new token for every host, by hand.",
 			Run: r.needsConfig(r.backup),
 		},
 		{
-			ID: "clock.synced", Title: "Clock is kept right", Severity: check.Soft,
-			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony where it is not there",
-			Doc: "Something synchronises the kernel's clock. The receiver's time is the fleet's time.",
+			ID: "clock.synced", Title: "Clock is synchronized", Severity: check.Soft,
+			Fix: here + "sudo timedatectl set-ntp true   # if that fails, install systemd-timesyncd or chrony",
+			Doc: "A service synchronizes the kernel clock. The whole fleet uses the receiver's time.",
 			Run: r.Synced,
 		},
 		{
@@ -83,8 +83,7 @@ func (r *registry) system() []check.Check {
 	return slices.Concat(secret, first, []check.Check{lasts}, last, rest)
 }
 
-// days foretells when the disk reaches its reserve, at the rate of the last 24
-// hours.
+// days forecasts when the disk reaches its reserve, at the rate of the last 24 hours.
 func (r *registry) days(context.Context) check.Result {
 	free, err := r.Backend.Episodes.Free()
 	if err != nil {
@@ -98,7 +97,7 @@ func (r *registry) days(context.Context) check.Result {
 			return machine.Unreadable(err)
 		}
 		if at := row.When(); at.Before(from) || at.After(now) {
-			continue // by a clock that was ahead
+			continue // a time from a wrong clock
 		}
 		if !row.Archived && !row.Repaired {
 			day += row.Size
@@ -108,21 +107,20 @@ func (r *registry) days(context.Context) check.Result {
 	rate := humanize.IBytes(uint64(max(day, 0))) + " a day"
 	switch {
 	case day <= 0:
-		return check.Passf("nothing came in the last 24 hours")
+		return check.Passf("no episodes in the last 24 hours")
 	case left/day < warnDays:
 		return check.Warnf("%d days at %s", left/day, rate)
-	case left/day > 10*365: // no figure that means anything
+	case left/day > 10*365: // too far ahead to be useful
 		return check.Passf("more than ten years at %s", rate)
 	}
 	return check.Passf("%d days at %s", left/day, rate)
 }
 
-// backup judges the last backup's age; where there is none, or only of an older
-// CA, the age of the CA.
+// backup judges the age of the last backup or, without one of this CA, the age of the CA.
 func (r *registry) backup(context.Context) check.Result {
 	most := r.Config.Fleet.BackupOld.D()
 	if most == 0 {
-		return check.Skipf("[fleet] backup_old says that backups are made elsewhere")
+		return check.Skipf("[fleet] backup_old is 0: backups are made elsewhere")
 	}
 	ca, err := disk.OS{}.Stat(r.authority("ca.crt"))
 	if err != nil {
@@ -137,10 +135,10 @@ func (r *registry) backup(context.Context) check.Result {
 		since, what = ca.ModTime(), "none was made since the CA is there"
 	}
 	switch age := r.Now().Sub(since); {
-	case machine.Future(since, r.Now()) && !since.Equal(last.At): // the clock's fault, and no backup mends it
-		return check.Skipf("the CA was made at %s, which is later than now", since.UTC().Format(time.RFC3339))
+	case machine.Future(since, r.Now()) && !since.Equal(last.At): // a fault of the clock, which a backup does not fix
+		return check.Skipf("the CA was made at %s, which is in the future", since.UTC().Format(time.RFC3339))
 	case machine.Future(since, r.Now()):
-		return check.Warnf("%s, made at %s, which is later than now: how old it is cannot be told", what, since.UTC().Format(time.RFC3339))
+		return check.Warnf("%s, made at %s, which is in the future: its age is unknown", what, since.UTC().Format(time.RFC3339))
 	case age > most:
 		return check.Warnf("%s, for %s", what, machine.HumanDuration(age))
 	case since.Equal(last.At):
@@ -149,18 +147,18 @@ func (r *registry) backup(context.Context) check.Result {
 	return check.Skipf("%s, which is new", what)
 }
 
-// ownerOnly lets only root and the owner of a path judge: others see a mask of
-// a sandbox rather than the file.
+// ownerOnly makes a check skip for everyone but root and the path's owner: others may see
+// a sandbox's mask instead of the file.
 func ownerOnly(path string, run func(context.Context) check.Result) func(context.Context) check.Result {
 	return func(ctx context.Context) check.Result {
 		if os.Geteuid() != 0 && !mine(path) {
-			return check.Skipf("only root can look: run doctor with sudo")
+			return check.Skipf("only root can check this: run doctor with sudo")
 		}
 		return run(ctx)
 	}
 }
 
-// mine tells whether a file belongs to this process's user.
+// mine reports whether a file belongs to this process's user.
 func mine(path string) bool {
 	fi, err := disk.OS{}.Lstat(path)
 	if err != nil {

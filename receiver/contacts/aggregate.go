@@ -15,16 +15,15 @@ import (
 	"cis490/receiver"
 )
 
-// listed is a snapshot that was there when the document was begun.
+// listed is a health report that existed when List was called.
 type listed struct {
 	host ident.Host
 	doc  receiver.Doc
 }
 
-// List looks at which snapshots there are and returns their entity tag, which
-// changes with any of them, and a function that writes them as one JSON document:
-// file by file, so that it costs the memory of a few. What a file holds is looked
-// through once, and again when it is another file.
+// List returns an entity tag, which changes with any health report, and a function that
+// writes all reports as one JSON document. That function holds only a few files in
+// memory. Each version of a file is validated once.
 func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) {
 	hosts, err := s.hosts()
 	if err != nil {
@@ -44,8 +43,7 @@ func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) 
 	return tag, func(w io.Writer) error { return s.write(w, all) }, nil
 }
 
-// write writes the document. A snapshot that cannot be read is named and does not
-// hide the others.
+// write writes the document. It lists the hosts whose report cannot be read.
 func (s *Snapshots) write(w io.Writer, all []listed) error {
 	if _, err := io.WriteString(w, `{"hosts":[`); err != nil {
 		return err
@@ -53,7 +51,7 @@ func (s *Snapshots) write(w io.Writer, all []listed) error {
 	var unreadable []ident.Host
 	comma := ""
 	for l, b := range s.read(all) {
-		if b = bytes.TrimSpace(b); !s.sound(l, b) {
+		if b = bytes.TrimSpace(b); !s.valid(l, b) {
 			unreadable = append(unreadable, l.host)
 			continue
 		}
@@ -77,11 +75,11 @@ func (s *Snapshots) write(w io.Writer, all []listed) error {
 	return err
 }
 
-// readAhead is how many files are read before the first of them is written.
+// readAhead is how many files are read ahead of the writer.
 const readAhead = 16
 
-// read yields what the files hold, in order, and reads on meanwhile: the disk and
-// the line work side by side. Of a file that cannot be read it yields nothing.
+// read yields the files' contents in order, and reads ahead meanwhile. For a file that
+// cannot be read it yields nil.
 func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
 	return func(yield func(listed, []byte) bool) {
 		content, enough := make(chan []byte, readAhead), make(chan struct{})
@@ -103,7 +101,7 @@ func (s *Snapshots) read(all []listed) iter.Seq2[listed, []byte] {
 	}
 }
 
-// load returns a document's content; none if it cannot be read.
+// load returns a document's content, or nil if it cannot be read.
 func (s *Snapshots) load(l listed) []byte {
 	b, err := s.docs.Load(reportName(l.host), maxSnapshot)
 	if err != nil {
@@ -112,15 +110,15 @@ func (s *Snapshots) load(l listed) []byte {
 	return b
 }
 
-// sound tells whether content is a snapshot's.
-func (s *Snapshots) sound(l listed, content []byte) bool {
-	s.seeing.Lock()
+// valid reports whether content is a health report.
+func (s *Snapshots) valid(l listed, content []byte) bool {
+	s.goodMu.Lock()
 	known := s.good[l.host]
-	s.seeing.Unlock()
+	s.goodMu.Unlock()
 	if known != "" && known == l.doc.Version && l.doc.Size == int64(len(content)+1) {
 		return true
 	}
-	// A receiver of an older version kept the sender's bytes.
+	// An older version of the receiver stored the sender's bytes.
 	if wire.Decode(content, &Snapshot{}) != nil || !bytes.Equal(plain.Escape(content), content) {
 		return false
 	}
@@ -129,7 +127,7 @@ func (s *Snapshots) sound(l listed, content []byte) bool {
 }
 
 func (s *Snapshots) markGood(h ident.Host, d receiver.Doc) {
-	s.seeing.Lock()
-	defer s.seeing.Unlock()
+	s.goodMu.Lock()
+	defer s.goodMu.Unlock()
 	s.good[h] = d.Version
 }

@@ -7,9 +7,9 @@ import (
 	"cis490/internal/ident"
 )
 
-// Bridge moves every time in the book that the receiver's clock gave it, so that it fits
-// a reading of that clock, and reports whether it had to. A Recorder does so by itself; a
-// reader does it for the time since the file was written.
+// Bridge moves the stored times by the jump of the receiver's clock since they were
+// written, and reports whether there was one. A Recorder calls it by itself; readers of
+// the file call it once.
 func (c *Contacts) Bridge(now clock.Reading) bool {
 	line := &c.Receiver.Clock
 	if line.Mark.Wall.IsZero() {
@@ -24,8 +24,8 @@ func (c *Contacts) Bridge(now clock.Reading) bool {
 	return true
 }
 
-// Past returns the time of a fact that is stored elsewhere and cannot be later than now:
-// without the jumps back that came after it, and now where they do not explain it.
+// Past returns the time of a past event that is stored elsewhere, at the latest now. It
+// subtracts the jumps back that followed the event.
 func (r Receiver) Past(t, now time.Time) time.Time {
 	for i := len(r.Jumps) - 1; i >= 0 && t.After(now); i-- {
 		if j := r.Jumps[i]; j.By < 0 {
@@ -38,7 +38,7 @@ func (r Receiver) Past(t, now time.Time) time.Time {
 	return t
 }
 
-// move moves the times in the book. Its lists are replaced: a copy may hold them.
+// move moves all times. It replaces lists, because copies may share them.
 func (c *Contacts) move(s clock.Shift) {
 	c.WrittenAt, c.BeganAt = s.Move(c.WrittenAt), s.Move(c.BeganAt)
 	r := &c.Receiver

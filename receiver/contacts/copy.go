@@ -5,8 +5,7 @@ import (
 	"slices"
 )
 
-// Copy returns the book as it is now, which its file is seconds later. The
-// caller may keep it: what the book changes afterwards does not show in it.
+// Copy returns a copy of the contacts, which later changes do not affect.
 func (b *Recorder) Copy() Contacts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -15,7 +14,7 @@ func (b *Recorder) Copy() Contacts {
 	c.UnknownClients = slices.Clone(c.UnknownClients)
 	c.Hosts = maps.Clone(c.Hosts)
 	for h, k := range c.Hosts {
-		// The lists in it are only ever replaced or grown behind their end.
+		// Its lists may be shared: they are replaced, or grow at the end.
 		one := *k
 		c.Hosts[h] = &one
 	}

@@ -1,13 +1,12 @@
-// Package contacts keeps what the receiver notes of hosts beside their
-// episodes: contacts.json (when and how each was heard), rejections.jsonl (what
-// was refused) and host-health/ (each host's last snapshots). serve writes
-// them; fleet-check and doctor read them.
+// Package contacts records the hosts' requests: contacts.json has the last ones of each
+// host, rejections.jsonl the rejected ones, host-health/ each host's last health reports.
+// serve writes them; fleet-check and doctor read them.
 //
-// All of it is bounded: in hosts by the roster, in failures and strangers by a
-// few each, in refusals by counting repeats. On a crash contacts.json is whole
-// but may be a few seconds old, and counts of the running hour may be lost;
-// no episode depends on them. A name that only the sender vouches for is kept
-// as a claim, apart from what a certificate proves.
+// Everything is bounded: hosts by the roster, authentication failures by a small number
+// for each host and for all unknown clients, rejections by counting repeats. After a
+// crash contacts.json is whole but may be a few seconds old, and counts of the current
+// hour may be lost; no episode depends on them. Requests whose certificate proves the
+// host's name (verified) are kept apart from those that only carry it (unverified).
 package contacts
 
 import (
@@ -23,7 +22,7 @@ import (
 	"cis490/receiver"
 )
 
-// What the file is bounded by.
+// The bounds of the file.
 const (
 	maxHosts          = 10_000
 	maxAuthFailures   = 5
@@ -38,37 +37,37 @@ const (
 type Contacts struct {
 	V         int                     `json:"v"`
 	WrittenAt time.Time               `json:"written_at"`
-	BeganAt   time.Time               `json:"began_at,omitzero"` // what was before is not known
+	BeganAt   time.Time               `json:"began_at,omitzero"` // start of the first serve
 	Receiver  Receiver                `json:"receiver"`
 	Hosts     map[ident.Host]*Contact `json:"hosts"`
-	// UnknownClients are the last requests whose sender is no host of the roster.
+	// UnknownClients are the last rejected requests of clients that are not in the roster.
 	UnknownClients     []AuthFailure `json:"strangers,omitempty"`
 	UnknownClientCount uint64        `json:"stranger_count,omitempty"`
 }
 
-// Receiver says since when serve runs, and when it could not take episodes.
+// Receiver describes serve: when it started, and when it could not accept episodes.
 type Receiver struct {
 	Version   string    `json:"version"`
 	StartedAt time.Time `json:"started_at"`
 	Ready     bool      `json:"ready"`
-	// Outages are the times in which episodes could not be taken, being stopped
-	// included, oldest first. The running one has no end.
+	// Outages are the periods without accepted episodes, oldest first: serve was not
+	// ready, or did not run. The current one has no end.
 	Outages []Span `json:"outages,omitempty"`
 	// Compared is the last full comparison of rows and files.
 	Compared *receiver.Comparison `json:"compared,omitempty"`
-	// Clock is how the times in the book lie along the receiver's clock, and Jumps are
-	// the last jumps of that clock that the book was moved by, latest last.
+	// Clock relates the stored times to the receiver's clock. Jumps are the last jumps of
+	// that clock, which the stored times were moved by; the newest is the last.
 	Clock clock.Line `json:"clock,omitzero"`
 	Jumps []Jump     `json:"jumps,omitempty"`
 }
 
 // Jump is one jump of the receiver's clock.
 type Jump struct {
-	At time.Time     `json:"at"` // by the clock from then on
+	At time.Time     `json:"at"` // by the clock after the jump
 	By time.Duration `json:"by_ns"`
 }
 
-// Span is a time from one moment to another.
+// Span is a period of time.
 type Span struct {
 	From time.Time `json:"from"`
 	To   time.Time `json:"to,omitzero"` // zero while it lasts
@@ -80,7 +79,7 @@ type Contact struct {
 	LastPing    time.Time `json:"last_ping,omitzero"`
 	From        string    `json:"from,omitempty"` // address of the last contact
 
-	// What the last ping said; text from the host.
+	// The content of the last ping. All text is the host's.
 	Version     string       `json:"version,omitempty"`
 	Commit      ident.Commit `json:"commit,omitempty"`
 	Queue       wire.Queue   `json:"queue"`
@@ -88,36 +87,37 @@ type Contact struct {
 	Failing     []string     `json:"failing,omitempty"`
 	OS          string       `json:"os,omitempty"`
 	Arch        string       `json:"arch,omitempty"`
-	Update      *wire.Update `json:"update,omitempty"` // nil: nothing keeps it on releases
+	Update      *wire.Update `json:"update,omitempty"` // nil: the host has no automatic updates
 	Leaving     bool         `json:"leaving,omitempty"`
 	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
-	BackAt      time.Time    `json:"back_at,omitzero"` // first ping after it had left
-	Boots       []Boot       `json:"boots,omitempty"`  // the last few, latest last
+	BackAt      time.Time    `json:"back_at,omitzero"` // first ping after it left
+	Boots       []Boot       `json:"boots,omitempty"`  // the newest is the last
 
-	// What became of its episodes.
+	// The results of its uploads.
 	LastAccepted     time.Time `json:"last_accepted,omitzero"`
 	LastRefused      *Refused  `json:"last_refused,omitempty"`
 	RefusedSince     time.Time `json:"refused_since,omitzero"` // first refusal after the last acceptance
 	RefusedCount     uint64    `json:"refused_count,omitempty"`
-	LastFailed       time.Time `json:"last_failed,omitzero"`    // a PUT that the receiver could not take
+	LastFailed       time.Time `json:"last_failed,omitzero"`    // a PUT that failed in the receiver
 	LastUnstamped    time.Time `json:"last_unstamped,omitzero"` // a PUT without a commit
 	CertificateUntil time.Time `json:"certificate_until,omitzero"`
 	Serial           string    `json:"serial,omitempty"`
 
-	// Knocks are refused contacts, latest last: Proven by a valid chain, or
-	// Unverified of anyone who knows the host's name.
+	// Verified and Unverified are requests whose identity was rejected; the newest is the
+	// last. The certificate chain of the Verified ones is valid. Everyone who knows the
+	// host's name can cause an Unverified one.
 	Verified   []AuthFailure `json:"knocks,omitempty"`
 	Unverified []AuthFailure `json:"claims,omitempty"`
 }
 
-// Boot is one boot id under which a host was heard.
+// Boot is a boot id from a host's pings.
 type Boot struct {
 	ID    string    `json:"id"`
 	First time.Time `json:"first"`
 	Last  time.Time `json:"last"`
 }
 
-// Refused is the answer to a PUT that was refused for good.
+// Refused is the answer to a PUT that was refused permanently.
 type Refused struct {
 	At     time.Time `json:"at"`
 	Status int       `json:"status"`
@@ -125,20 +125,19 @@ type Refused struct {
 	Detail string    `json:"detail,omitempty"`
 }
 
-// AuthFailure is a contact whose identity was refused. Repeats of the same kind are
-// one knock, counted.
+// AuthFailure is a request whose identity was rejected. Repeats of the same kind are
+// counted in one AuthFailure.
 type AuthFailure struct {
 	At     time.Time `json:"at"` // of the last one
 	Since  time.Time `json:"since"`
 	Count  uint64    `json:"count"`
 	Kind   wire.Kind `json:"kind"`
-	Name   string    `json:"claim,omitempty"` // of strangers: the name that was given
+	Name   string    `json:"claim,omitempty"` // the name that an unknown client gave
 	From   string    `json:"from,omitempty"`
 	Detail string    `json:"detail,omitempty"`
 }
 
-// Read returns the contacts as serve last wrote them. If there are none yet, they are
-// empty.
+// Read returns the contacts that serve wrote last. Without a file they are empty.
 func Read(docs receiver.Docs) (Contacts, error) {
 	c := Contacts{V: 1, Hosts: map[ident.Host]*Contact{}}
 	b, err := docs.Load(receiver.ContactsDoc, maxFile)

@@ -14,14 +14,14 @@ import (
 	"cis490/receiver"
 )
 
-// How often the file is written when something changed, and when nothing did:
-// the latter says until when the receiver was there.
+// How often the file is written. Without changes it is written each beatEvery, so that
+// readers see how long the receiver ran.
 const (
 	writeEvery = 3 * time.Second
 	beatEvery  = time.Minute
 )
 
-// Options describe a book.
+// Options describe a Recorder and Rejections.
 type Options struct {
 	Docs       receiver.Docs
 	Rejections receiver.Log[receiver.Rejection]
@@ -32,27 +32,26 @@ type Options struct {
 	Log        *slog.Logger
 }
 
-// Recorder is the writing side of contacts.json. Its methods may be called from
-// many goroutines; none waits for the disk but Run and Save.
+// Recorder writes contacts.json. Its methods may be called from many goroutines. Only
+// Run and Save wait for the disk.
 type Recorder struct {
 	o Options
 
-	mu    sync.Mutex
-	c     Contacts
-	dirty bool
-	// unwritten is why the last Save failed.
-	unwritten error
+	mu        sync.Mutex
+	c         Contacts
+	dirty     bool
+	unwritten error         // of the last Save
 	tick      clock.Reading // of the last Save
 
 	saving sync.Mutex
 }
 
-// Open reads what was written last. What cannot be read is replaced by an empty
-// book, and said: it holds nothing that the fleet does not tell again.
+// Open reads the file. If the file cannot be read, the Recorder logs why and begins
+// with no contacts: the fleet's next requests bring them back.
 func Open(o Options) *Recorder {
 	c, err := Read(o.Docs)
 	if err != nil {
-		o.Log.Warn("contacts are begun anew", "err", err)
+		o.Log.Warn("cannot read contacts, beginning without", "err", err)
 	}
 	if o.Clock == nil {
 		o.Clock = clock.Wall(o.Now)
@@ -60,7 +59,7 @@ func Open(o Options) *Recorder {
 	b := &Recorder{o: o, c: c, dirty: true}
 	now := b.now()
 	switch {
-	case b.c.WrittenAt.IsZero(): // a first start is not ready yet either
+	case b.c.WrittenAt.IsZero(): // the first start is an outage until it is ready
 		b.c.BeganAt, b.c.Receiver.Outages = now, append(b.c.Receiver.Outages, Span{From: now})
 	case b.c.Receiver.Ready:
 		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: b.c.WrittenAt})
@@ -69,21 +68,21 @@ func Open(o Options) *Recorder {
 	return b
 }
 
-// now returns the time for what is noted now, once the book fits it. The caller holds mu,
-// where there is another.
+// now returns the time, after it moved the stored times by a jump of the clock, if there
+// was one. The caller holds mu.
 func (b *Recorder) now() time.Time {
 	r := b.o.Clock()
 	if b.c.Bridge(r) {
 		b.dirty = true
 		jumps := b.c.Receiver.Jumps
-		b.o.Log.Warn("the clock jumped; earlier times are moved along",
+		b.o.Log.Warn("clock jumped; moved stored times",
 			"by", jumps[len(jumps)-1].By.Round(time.Second), "fix", "timedatectl set-ntp true")
 	}
 	return r.Wall
 }
 
-// noteGap notes as an outage that nothing ran here, as the machine slept or serve was
-// stopped. Each Save notices what has passed since the one before.
+// noteGap records an outage if too much time has passed since the last Save, because the
+// machine was suspended or the process stopped.
 func (b *Recorder) noteGap(now time.Time) {
 	last := b.tick
 	b.tick = b.c.Receiver.Clock.Mark
@@ -104,16 +103,22 @@ func (b *Recorder) LastJump() Jump {
 	return Jump{}
 }
 
-// Run writes the book while it changes, until ctx ends, and then once more.
+// Run saves the contacts periodically until ctx ends, and then once more.
 func (b *Recorder) Run(ctx context.Context) error {
-	tick := time.NewTicker(max(writeEvery, b.o.Poll))
+	return writeEach(ctx, max(writeEvery, b.o.Poll), b.o.Log, "contacts", func(bool) error { return b.Save() })
+}
+
+// writeEach calls write until ctx ends, and then once more with last set. It logs the
+// first of several failures.
+func writeEach(ctx context.Context, period time.Duration, log *slog.Logger, what string, write func(last bool) error) error {
+	tick := time.NewTicker(period)
 	defer tick.Stop()
 	failed := false
 	for {
 		last := ctx.Err() != nil
-		err := b.Save()
+		err := write(last)
 		if err != nil && !failed {
-			b.o.Log.Error("contacts are not written", "err", err)
+			log.Error("cannot write "+what, "err", err)
 		}
 		failed = err != nil
 		if last {
@@ -126,7 +131,7 @@ func (b *Recorder) Run(ctx context.Context) error {
 	}
 }
 
-// Save writes the book if it changed, or was not written for a minute.
+// Save writes the contacts if they changed, or were not written for a minute.
 func (b *Recorder) Save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
@@ -151,14 +156,14 @@ func (b *Recorder) Save() error {
 	return err
 }
 
-// Unwritten returns why the book could not be written; nil if the last Save wrote it.
+// Unwritten returns the error of the last Save.
 func (b *Recorder) Unwritten() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.unwritten
 }
 
-// Ready notes whether episodes can be taken.
+// Ready records whether episodes can be accepted.
 func (b *Recorder) Ready(ready bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -173,27 +178,26 @@ func (b *Recorder) Ready(ready bool) {
 		r.Outages = latest(append(r.Outages, Span{From: now}), maxOutages)
 	case last >= 0 && r.Outages[last].To.IsZero():
 		if r.Outages[last].To = now; now.Equal(r.Outages[last].From) {
-			r.Outages = r.Outages[:last] // it was ready at once
+			r.Outages = r.Outages[:last] // empty
 		}
 	}
 }
 
-// Compared notes what a comparison of rows and files found.
+// Compared records the result of a comparison of rows and files.
 func (b *Recorder) Compared(c receiver.Comparison) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.c.Receiver.Compared, b.dirty = &c, true
 }
 
-// Heard notes that a host's identity was accepted; until is when its
-// certificate ends.
+// Heard records that a host was authenticated. until is when its certificate expires.
 func (b *Recorder) Heard(h ident.Host, from, serial string, until time.Time) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastContact, c.From, c.Serial, c.CertificateUntil = now, from, serial, until.UTC()
 	})
 }
 
-// Ping notes what a host said of itself.
+// Ping records a host's ping. Its text is sanitized and cut.
 func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastPing = now
@@ -206,7 +210,7 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
 			c.Failing = append(c.Failing, check.Sanitize(id, 64))
 		}
-		if p.OS != "" { // a farewell says less
+		if p.OS != "" { // the ping of a host that leaves is shorter
 			c.OS, c.Arch, c.Update = check.Sanitize(p.OS, 16), check.Sanitize(p.Arch, 16), plainUpdate(p.Update)
 		}
 		switch {
@@ -222,7 +226,7 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 	})
 }
 
-// plainUpdate bounds and cleans what a host said of its updates.
+// plainUpdate bounds and sanitizes a host's update status.
 func plainUpdate(u *wire.Update) *wire.Update {
 	if u == nil {
 		return nil
@@ -258,15 +262,15 @@ func (c *Contact) boot(id string, now time.Time) {
 	c.Boots = latest(append(c.Boots, Boot{id, now, now}), maxBoots)
 }
 
-// Accepted notes that an episode was answered with 200 or 201.
+// Accepted records that a PUT was answered 200 or 201.
 func (b *Recorder) Accepted(h ident.Host) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastAccepted, c.RefusedSince, c.RefusedCount = now, time.Time{}, 0
 	})
 }
 
-// RefusedPut notes that an episode was refused. A receiver that was only busy or
-// broken says nothing of the episode, and must not hide why one is refused for good.
+// RefusedPut records that an episode was refused permanently. It ignores other refusals,
+// so that a busy receiver does not hide why an episode can never be accepted.
 func (b *Recorder) RefusedPut(h ident.Host, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
 		if !receiver.Permanent(p.Status) {
@@ -283,13 +287,13 @@ func (b *Recorder) RefusedPut(h ident.Host, p *wire.Problem) {
 	})
 }
 
-// FailedPut notes that an episode could not be taken through a fault of the receiver.
+// FailedPut records that a PUT failed because of a fault of the receiver.
 func (b *Recorder) FailedPut(h ident.Host) {
 	b.change(h, func(c *Contact, now time.Time) { c.LastFailed = now })
 }
 
 // AuthFailed records a request whose identity was rejected. verified reports that the
-// certificate's chain is valid, so that it was this host.
+// certificate chain is valid, which proves that it was this host.
 func (b *Recorder) AuthFailed(h ident.Host, verified bool, from string, p *wire.Problem) {
 	b.change(h, func(c *Contact, now time.Time) {
 		k := AuthFailure{At: now, Since: now, Count: 1, Kind: p.Kind, From: from, Detail: check.Sanitize(p.Detail, 200)}
@@ -314,8 +318,8 @@ func (b *Recorder) UnknownClient(name, from string, p *wire.Problem) {
 	b.dirty = true
 }
 
-// Forget drops the hosts that keep refuses: the roster lost them, or they were
-// decommissioned.
+// Forget removes the hosts for which keep returns false: they were decommissioned, or
+// are not in the roster any more.
 func (b *Recorder) Forget(keep func(ident.Host) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -327,8 +331,8 @@ func (b *Recorder) Forget(keep func(ident.Host) bool) {
 	}
 }
 
-// change applies f to a host's contact. Callers pass hosts of the roster only;
-// the bound is for a roster that is itself out of bounds.
+// change applies f to a host's contact. Callers pass only hosts of the roster; maxHosts
+// bounds memory for a roster that is too large.
 func (b *Recorder) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -345,7 +349,8 @@ func (b *Recorder) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	b.dirty = true
 }
 
-// knock adds a knock; one like an earlier one is counted there, at the end.
+// countFailure appends a failure. If there is one of the same kind and name, that one
+// moves to the end with its count increased.
 func countFailure(all []AuthFailure, k AuthFailure, limit int) []AuthFailure {
 	for i, old := range all {
 		if old.Kind == k.Kind && old.Name == k.Name {
@@ -357,7 +362,7 @@ func countFailure(all []AuthFailure, k AuthFailure, limit int) []AuthFailure {
 	return latest(append(all, k), limit)
 }
 
-// latest keeps the last n.
+// latest returns the last n elements.
 func latest[T any](all []T, n int) []T {
 	if len(all) > n {
 		return append([]T(nil), all[len(all)-n:]...)

@@ -13,7 +13,7 @@ import (
 	"cis490/receiver"
 )
 
-// A first refusal is written within flushEvery; its repeats are counted and
+// The first rejection of a kind is written within flushEvery. Repeats are counted and
 // written as one row when the window ends.
 const (
 	flushEvery = 2 * time.Second
@@ -21,16 +21,15 @@ const (
 	maxOpen    = 20_000
 )
 
-// Rejections is the writing side of rejections.jsonl. Note does not wait for the
-// disk.
+// Rejections writes rejections.jsonl. Note does not wait for the disk.
 type Rejections struct {
 	o Options
 
 	mu      sync.Mutex
 	open    map[rejectionKey]*counting
-	dropped uint64 // not noted, as too much is open
-	// unwritten is why the last Flush failed.
-	unwritten error
+	dropped uint64 // not counted, because maxOpen kinds are open
+
+	unwritten error // of the last Flush
 }
 
 type rejectionKey struct {
@@ -41,9 +40,9 @@ type rejectionKey struct {
 }
 
 type counting struct {
-	row     receiver.Rejection // count, first and last are of what is not written yet
+	row     receiver.Rejection // Count, First and Last cover what is not written yet
 	began   time.Time
-	written bool // the first one is in the file
+	written bool // the first rejection is in the file
 }
 
 // OpenRejections opens the log of rejections.
@@ -54,7 +53,7 @@ func OpenRejections(o Options) (*Rejections, error) {
 	return &Rejections{o: o, open: map[rejectionKey]*counting{}}, nil
 }
 
-// Note counts a refusal. At, Count, First and Last are filled in.
+// Note counts a rejection. It sets the row's V, Count, First and Last.
 func (r *Rejections) Note(row receiver.Rejection) {
 	now := r.o.Now().UTC()
 	k := rejectionKey{row.Host, row.Verified, row.Route, row.Kind}
@@ -78,30 +77,13 @@ func (r *Rejections) Note(row receiver.Rejection) {
 	c.row = row
 }
 
-// Run writes refusals until ctx ends, then those that are counted.
+// Run flushes periodically until ctx ends, and then writes all counts.
 func (r *Rejections) Run(ctx context.Context) error {
-	tick := time.NewTicker(max(flushEvery, r.o.Poll))
-	defer tick.Stop()
-	failed := false
-	for {
-		last := ctx.Err() != nil
-		err := r.Flush(last)
-		if err != nil && !failed {
-			r.o.Log.Error("refusals are not written", "err", err)
-		}
-		failed = err != nil
-		if last {
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		}
-	}
+	return writeEach(ctx, max(flushEvery, r.o.Poll), r.o.Log, "rejections", r.Flush)
 }
 
-// Flush writes the first refusal of each window, and the repeats of windows
-// that ended; all of them if all is set. What could not be written is kept.
+// Flush writes the first rejection of each window, and the repeats of windows that ended
+// or, with all, of all windows. Counts that could not be written are kept.
 func (r *Rejections) Flush(all bool) error {
 	err := r.flush(all)
 	r.mu.Lock()
@@ -110,7 +92,7 @@ func (r *Rejections) Flush(all bool) error {
 	return err
 }
 
-// Unwritten returns why refusals could not be written; nil if the last Flush wrote them.
+// Unwritten returns the error of the last Flush.
 func (r *Rejections) Unwritten() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -134,7 +116,7 @@ func (r *Rejections) flush(all bool) error {
 	r.dropped = 0
 	r.mu.Unlock()
 	if dropped > 0 {
-		r.o.Log.Warn("refusals are not noted: too many hosts and reasons within an hour", "count", dropped)
+		r.o.Log.Warn("dropped rejections: too many hosts and kinds within an hour", "count", dropped)
 	}
 	if len(due) == 0 {
 		return nil
@@ -145,7 +127,7 @@ func (r *Rejections) flush(all bool) error {
 	r.mu.Lock()
 	for k, row := range due {
 		c := r.open[k]
-		c.row.Count -= row.Count // more may have come meanwhile
+		c.row.Count -= row.Count // Note may have counted more meanwhile
 		c.row.First = c.row.Last
 		over := now.Sub(c.began) >= window
 		if c.written = true; over && c.row.Count == 0 {

@@ -15,27 +15,27 @@ import (
 	"cis490/receiver"
 )
 
-// A host's last snapshots are kept beside the latest, the latest last.
+// A host's earlier health reports are kept in a second file; the newest is the last.
 const (
 	historyEnding = ".history.jsonl"
 	maxHistory    = 8
-	maxSnapshot   = 2 * wire.MaxSnapshot // as it is written: fields that were not sent take room too
+	maxSnapshot   = 2 * wire.MaxSnapshot // bytes of the stored document, which has all fields
 )
 
-// Snapshot is <host>.json: one doctor run of the host.
+// Snapshot is <host>.json: a host's health report.
 type Snapshot struct {
 	Host       ident.Host   `json:"host"`
 	ReceivedAt time.Time    `json:"received_at"`
 	Snapshot   check.Report `json:"snapshot"`
 }
 
-// Snapshots stores the hosts' health reports; serve writes them.
+// Snapshots stores the hosts' health reports. Only serve writes them.
 type Snapshots struct {
 	docs receiver.Docs
-	mu   sync.Mutex // a host that sends twice at a time gets one after the other
+	mu   sync.Mutex // serializes Put
 
-	seeing sync.Mutex
-	good   map[ident.Host]string // versions of documents that hold what they should
+	goodMu sync.Mutex
+	good   map[ident.Host]string // version of the document that was last found valid
 }
 
 // NewSnapshots returns the health reports among the documents.
@@ -45,11 +45,11 @@ func NewSnapshots(docs receiver.Docs) *Snapshots {
 
 func reportName(h ident.Host) string { return receiver.HealthReports + string(h) + ".json" }
 
-// Put stores a host's snapshot durably and reports whether it is the first.
+// Put stores a host's health report durably and reports whether it is the first.
 func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool, err error) {
 	row, err := wire.Encode(Snapshot{h, at.UTC(), r})
 	if err != nil {
-		return false, fmt.Errorf("keep snapshot: %w", err)
+		return false, fmt.Errorf("store health report: %w", err)
 	}
 	row = append(row, '\n')
 	s.mu.Lock()
@@ -57,12 +57,12 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool,
 	before, err := s.docs.Load(reportName(h), maxSnapshot)
 	first = errors.Is(err, fs.ErrNotExist)
 	if err == nil {
-		if err := s.remember(h, before); err != nil {
+		if err := s.appendHistory(h, before); err != nil {
 			return false, err
 		}
 	}
 	if err := s.docs.Save(reportName(h), row); err != nil {
-		return false, fmt.Errorf("keep snapshot: %w", err)
+		return false, fmt.Errorf("store health report: %w", err)
 	}
 	if d, err := s.docs.Stat(reportName(h)); err == nil {
 		s.markGood(h, d)
@@ -70,30 +70,31 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool,
 	return first, nil
 }
 
-// remember moves the snapshot that is about to be replaced into the history.
-func (s *Snapshots) remember(h ident.Host, row []byte) error {
+// appendHistory appends a report to the host's history.
+func (s *Snapshots) appendHistory(h ident.Host, row []byte) error {
 	name := receiver.HealthReports + string(h) + historyEnding
 	b, err := s.docs.Load(name, (maxHistory+1)*maxSnapshot)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		b = nil // too large or unreadable: a history is not worth a refusal
+		b = nil // too large or unreadable: begin a new history
 	}
 	rows := latest(bytes.SplitAfter(b, []byte("\n")), maxHistory) // the last is empty
 	if err := s.docs.Save(name, append(bytes.Join(rows, nil), row...)); err != nil {
-		return fmt.Errorf("keep snapshot: %w", err)
+		return fmt.Errorf("store health report: %w", err)
 	}
 	return nil
 }
 
-// ErrSnapshot reports that a snapshot's document holds something else.
+// ErrSnapshot reports a document that is not a health report.
 var ErrSnapshot = errors.New("file is not a snapshot")
 
-// StatSnapshot describes a host's latest snapshot; fs.ErrNotExist if there is none.
+// StatSnapshot describes a host's latest health report. Without one it returns
+// fs.ErrNotExist.
 func StatSnapshot(docs receiver.Docs, h ident.Host) (receiver.Doc, error) {
 	return docs.Stat(reportName(h))
 }
 
-// ReadSnapshot returns a host's latest snapshot. It returns fs.ErrNotExist if there is
-// none, and ErrSnapshot if the document holds something else.
+// ReadSnapshot returns a host's latest health report, fs.ErrNotExist without one, or
+// ErrSnapshot if the document is something else.
 func ReadSnapshot(docs receiver.Docs, h ident.Host) (Snapshot, error) {
 	var s Snapshot
 	b, err := docs.Load(reportName(h), maxSnapshot)
@@ -106,7 +107,7 @@ func ReadSnapshot(docs receiver.Docs, h ident.Host) (Snapshot, error) {
 	return s, nil
 }
 
-// hosts returns the hosts that have a snapshot, ordered.
+// hosts returns the hosts that have a health report, ordered by name.
 func (s *Snapshots) hosts() ([]ident.Host, error) {
 	names, err := s.docs.Names(receiver.HealthReports)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"cis490/receiver"
 )
 
-// The values of the domain that this package is about.
+// Types of package receiver.
 type (
 	// Alert is a row of the alerts.
 	Alert = receiver.Alert
@@ -28,30 +28,30 @@ const (
 	Receiver = receiver.Itself
 )
 
-// perOpening is how many alerts an opening row lists, so that it stays a row that
-// the ledger takes however long the hosts' names are.
+// perOpening is how many alerts an opening row lists, so that the row fits into the
+// ledger however long the hosts' names are.
 const perOpening = 2000
 
-// Entry is what the rows so far say of one key.
+// Entry is the state of one alert, by the rows so far.
 type Entry struct {
 	Firing   bool // by the last row
 	Since    time.Time
 	Began    time.Time // when its first row was written
 	Quiet    bool
-	fired    bool // there is such a row in this hour
+	fired    bool // this hour has a firing row
 	resolved bool
 }
 
-// State is what alerts.jsonl says.
+// State is the state of all alerts by alerts.jsonl.
 type State struct {
 	Last    time.Time // of the last row
 	hour    time.Time
-	more    int // opening rows of the hour that are missing, as a run was cut off
+	more    int // opening rows of the hour that are missing after a crash
 	Entries map[Key]Entry
 }
 
-// ReadState returns the state by the rows of the last hour that has any or, if those do
-// not list all alerts that fired before, by all rows.
+// ReadState returns the state by the rows of the last hour with rows or, if its opening
+// rows are incomplete, by all rows.
 func ReadState(alerts receiver.Log[Alert]) (State, error) {
 	last, ok, err := alerts.Last()
 	if err != nil || !ok {
@@ -98,7 +98,7 @@ func (s *State) add(a Alert) {
 	}
 }
 
-// turn begins an hour: what has not fired is forgotten.
+// startHour begins an hour. It removes resolved alerts.
 func (s *State) startHour(hour time.Time) {
 	if s.hour.Equal(hour) {
 		return
@@ -111,7 +111,7 @@ func (s *State) startHour(hour time.Time) {
 	}
 }
 
-// held returns what is firing.
+// held returns the firing alerts.
 func (s *State) held() []Held {
 	var all []Held
 	for k, e := range s.Entries {
@@ -123,10 +123,10 @@ func (s *State) held() []Held {
 	return all
 }
 
-// Next returns the rows to write for what was found: for each key at most one
-// firing and one resolved row an hour, and a firing one each hour while it
-// lasts. The first rows of an hour are opening rows, so that a crash between
-// two rows loses nothing. s is left as the rows make it.
+// Next returns the rows to write for findings, and applies them to s. An alert has at most
+// one firing and one resolved row in each hour, and a firing row in each hour while it
+// lasts. The first rows of an hour are opening rows, so that a crash between two rows
+// loses nothing.
 func (s *State) Next(now time.Time, found []Finding) []Alert {
 	now = now.UTC()
 	hour := now.Truncate(time.Hour)
@@ -154,7 +154,7 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 		rows = append(openings(now, before), rows...)
 	}
 	at := now
-	if now.Before(s.Last) { // after it, so that who was told of that row is told of these
+	if now.Before(s.Last) { // after it, because notify sends rows that are newer than the last
 		at = s.Last.Add(1)
 	}
 	for i := range rows {
@@ -167,7 +167,7 @@ func (s *State) Next(now time.Time, found []Finding) []Alert {
 	return rows
 }
 
-// openings lists what fires in as many rows as it takes.
+// openings returns opening rows with all firing alerts.
 func openings(now time.Time, all []Held) []Alert {
 	rows := []Alert{{V: 1, At: now, State: opening, Hour: now.Truncate(time.Hour)}}
 	for part := range slices.Chunk(all, perOpening) {
@@ -184,8 +184,7 @@ func openings(now time.Time, all []Held) []Alert {
 	return rows
 }
 
-// alertOf is a finding as a firing row. Text that came from elsewhere is capped
-// and on one line.
+// alertOf returns a finding as a firing row, its text sanitized and cut.
 func alertOf(x Finding, now time.Time) Alert {
 	return Alert{
 		V: 1, At: now, Host: x.Host, Symptom: x.Symptom, State: Firing, Since: x.Since.UTC(), Hour: now.Truncate(time.Hour),

@@ -12,10 +12,10 @@ import (
 	"cis490/receiver/roster"
 )
 
-// past returns the time of a fact that another file than the contacts has.
+// past returns the time of a fact from a file other than the contacts, at the latest now.
 func (f *Facts) past(t time.Time) time.Time { return f.contacts.Receiver.Past(t, f.Now) }
 
-// bridge moves the times of the last run so that they fit the clock's present reading.
+// bridge moves the times of the last run by the jump of the clock since then.
 func (l *Last) bridge(now clock.Reading) {
 	if l.Clock.Mark.Wall.IsZero() {
 		l.Clock.Mark.Wall = l.At // an older version wrote it
@@ -33,8 +33,7 @@ func (l *Last) bridge(now clock.Reading) {
 	}
 }
 
-// past keeps what fires from having begun later than now: then it began when it was
-// seen first.
+// past replaces future times of firing alerts by when the alert was first seen, or now.
 func (s *State) past(now time.Time, seen map[Key]time.Time) {
 	for k, e := range s.Entries {
 		for _, t := range []*time.Time{&e.Since, &e.Began} {
@@ -49,21 +48,21 @@ func (s *State) past(now time.Time, seen map[Key]time.Time) {
 	}
 }
 
-// clockWrong finds that the receiver's clock is wrong: by the hosts', where they are
-// enough to outvote it or nothing keeps it right, and by its own jumps, where nothing
+// clockWrong detects that the receiver's clock is wrong: by the hosts' clocks, if there
+// are at least three or this clock is not synchronized, or by its own jumps, if nothing
 // shows that it is right now.
 func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	x = Finding{Symptom: ClockWrong, Reason: Reason{Code: "clock", Check: "clock.synced", Fix: fixClock}}
 	unsynced := slices.ContainsFunc(f.Receiver, func(r check.Row) bool { return r.ID == "clock.synced" && r.Status == check.Warn })
 	off, n := f.hostsOffset()
 	if f.skewed = off.Abs() > skew && (n >= 3 || unsynced); f.skewed {
-		x.Detail = fmt.Sprintf("%d hosts' clocks differ from this one, in the middle by %s", n, machine.HumanDuration(off.Abs()))
-		x.Reason.Text = "most hosts agree on another time than the receiver"
+		x.Detail = fmt.Sprintf("the clocks of %d hosts differ from the receiver's, median %s", n, machine.HumanDuration(off.Abs()))
+		x.Reason.Text = "most hosts have another time than the receiver"
 		return x, true
 	}
 	jumps := f.contacts.Receiver.Jumps
 	if n := f.overtake(); n > 0 {
-		x.Detail = fmt.Sprintf("it jumped forward by %s, past the end of %d hosts' certificates", machine.HumanDuration(f.overtook), n)
+		x.Detail = fmt.Sprintf("clock jumped forward by %s, past the expiry of %d hosts' certificates", machine.HumanDuration(f.overtook), n)
 		x.Reason.Text = "most hosts' certificates expired when the receiver's clock jumped"
 		return x, true
 	}
@@ -78,8 +77,8 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	if last.By < 0 {
 		way = "back"
 	}
-	x.Detail = fmt.Sprintf("it jumped %s by %s at %s", way, machine.HumanDuration(last.By.Abs()), stamp(last.At))
-	x.Reason.Text = "the receiver's clock jumped, and nothing shows that it is right"
+	x.Detail = fmt.Sprintf("clock jumped %s by %s at %s", way, machine.HumanDuration(last.By.Abs()), stamp(last.At))
+	x.Reason.Text = "the receiver's clock jumped, and nothing confirms its time"
 	return x, true
 }
 
@@ -144,7 +143,7 @@ func (f *Facts) ahead() (all []contacts.Span) {
 }
 
 // overtaken reports whether a host's certificate expired because the receiver's clock
-// jumped: nothing on the host mends that.
+// jumped, which the host cannot fix.
 func (f *Facts) overtaken(h *Host) bool {
 	if f.overtook == 0 || h.Roster == nil {
 		return false
@@ -153,8 +152,8 @@ func (f *Facts) overtaken(h *Host) bool {
 	return end.Before(f.Now) && end.After(f.Now.Add(-f.overtook))
 }
 
-// hostsOffset returns the middle of the offsets of the hosts heard of late. Two cannot
-// outvote one: of fewer than three, it is the smallest that all of them have.
+// hostsOffset returns the median clock offset of the hosts with a fresh ping, and their
+// number. For fewer than three hosts it is the smallest offset, if all have the same sign.
 func (f *Facts) hostsOffset() (time.Duration, int) {
 	var all []time.Duration
 	for _, h := range f.Hosts {

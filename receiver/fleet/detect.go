@@ -34,10 +34,10 @@ const (
 	DataBroken     = "data-broken"
 )
 
-// detector finds one symptom of one host.
+// detector detects one symptom of a host.
 type detector func(f *Facts, name ident.Host, h *Host) (Finding, bool)
 
-// detectors returns those of hosts by symptom.
+// detectors returns the detectors of hosts by symptom.
 func detectors() map[string]detector {
 	return map[string]detector{
 		Silent:        silent,
@@ -57,30 +57,28 @@ func detectors() map[string]detector {
 	}
 }
 
-// IsSymptom tells whether a word is a symptom.
+// IsSymptom reports whether s is a symptom.
 func IsSymptom(s string) bool { return slices.Contains(Symptoms(), s) }
 
-// Symptoms returns all symptoms there are, of hosts and of the receiver.
+// Symptoms returns the symptoms of hosts and of the receiver, sorted.
 func Symptoms() []string {
 	all := slices.AppendSeq([]string{DiskLow, IndexBroken, BackupOld, ClockWrong, DataBroken}, maps.Keys(detectors()))
 	slices.Sort(all)
 	return all
 }
 
-// Judge returns what is wrong now, ordered by host and symptom, and what was
-// found at all, also where it has not lasted long enough to count.
+// Judge returns the findings that count now, ordered by host and symptom, and the time
+// at which each finding was first seen, including those that have not lasted long enough.
 func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 	seen = map[Key]time.Time{}
-	note := func(x Finding, lasting time.Duration) {
+	add := func(x Finding, lasting time.Duration) {
 		since, ok := f.Seen[x.Key()]
 		if !ok {
 			since = f.Now
 		}
 		seen[x.Key()] = since
-		if f.Now.Sub(since) < lasting {
-			if !f.Held[x.Key()].Firing {
-				return
-			}
+		if f.Now.Sub(since) < lasting && !f.Held[x.Key()].Firing {
+			return
 		}
 		if x.Since.IsZero() {
 			x.Since = since
@@ -97,17 +95,17 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 		}
 		for symptom, found := range detectors() {
 			if f.overtaken(h) && !f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
-				continue // it is turned away for the receiver's clock
+				continue // rejected because of the receiver's clock
 			}
 			if x, ok := found(f, name, h); ok {
 				x.Host, x.Symptom = string(name), symptom
-				note(x, f.lasting(symptom))
+				add(x, f.lasting(symptom))
 			}
 		}
 	}
 	for _, x := range own {
 		x.Host = Receiver
-		note(x, f.lasting(x.Symptom))
+		add(x, f.lasting(x.Symptom))
 	}
 	slices.SortFunc(findings, func(a, b Finding) int {
 		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)
@@ -115,10 +113,10 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 	return findings, seen
 }
 
-// lasting is for how long a finding has to be there before it counts.
+// lasting returns how long a finding must last before it counts.
 func (f *Facts) lasting(symptom string) time.Duration {
 	switch symptom {
-	case DoctorFailing, BackupOld: // by then it is known whether the clock is wrong
+	case DoctorFailing, BackupOld: // a wrong clock is detected by then
 		return f.Limits.steady()
 	case StaleVersion:
 		return behindFor
@@ -126,9 +124,10 @@ func (f *Facts) lasting(symptom string) time.Duration {
 	return 0
 }
 
-// silent: took an episode within the lookback, none for longer than allowed.
+// silent: an episode was accepted within Lookback, but none within SilentAfter.
 func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback || f.silentFor(h.lastActivity(h.Contact.Back)) <= f.Limits.SilentAfter {
+	if h.Accepted.IsZero() || f.Now.Sub(h.Accepted) > f.Limits.Lookback ||
+		f.silentFor(h.lastActivity(h.Contact.Back)) <= f.Limits.SilentAfter {
 		return Finding{}, false
 	}
 	r := f.silenceReason(h, h.Accepted)
@@ -140,7 +139,7 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}, true
 }
 
-// gone: silent for longer than the lookback, until decommissioned.
+// gone: silent for longer than Lookback, and not decommissioned.
 func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	if h.Roster == nil || h.Roster.State != roster.Active || !h.everAccepted() || f.Unread {
 		return Finding{}, false
@@ -162,9 +161,9 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 
 func (h *Host) everAccepted() bool { return !h.Accepted.IsZero() || h.Stored }
 
-// neverReported: its token was used or ran out, and no episode came since.
+// neverReported: its join token was used or expired, and no episode was accepted since.
 func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
-	if h.Roster == nil || h.everAccepted() || f.Unread || h.Unread { // what it shipped may be what cannot be read
+	if h.Roster == nil || h.everAccepted() || f.Unread || h.Unread { // its episodes may be in a file that cannot be read
 		return Finding{}, false
 	}
 	switch h.Roster.State {
@@ -182,21 +181,21 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			return Finding{}, false
 		}
 		return Finding{
-			Since: ran, Detail: fmt.Sprintf("its join token ran out at %s and was never used", stamp(ran)),
+			Since: ran, Detail: fmt.Sprintf("its join token expired at %s and was never used", stamp(ran)),
 			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: fixUnused},
 		}, true
 	}
 	return Finding{}, false
 }
 
-// neverOpened reports whether serve has never been able to take an episode: it keeps no
-// contacts before.
+// neverOpened reports whether serve has never been ready. Before that it writes no
+// contacts.
 func (f *Facts) neverOpened() bool {
 	_, fails := f.fails("receiver.ready")
 	return fails && f.contacts.WrittenAt.IsZero()
 }
 
-// fatalOnly: sends, and every PUT is refused for good; until one is taken.
+// fatalOnly: every PUT is refused permanently. It ends with the next accepted one.
 func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	r := h.Refused
 	if r.At.IsZero() || !r.At.After(h.Accepted) {
@@ -219,7 +218,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}, true
 }
 
-// unstamped: sends episodes that carry no commit.
+// unstamped: its episodes have no commit.
 func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	age := f.Now.Sub(h.Bare)
 	if h.Bare.IsZero() || age > f.Limits.Lookback || (h.Stamped.After(h.Bare) && age > f.Limits.SilentAfter) {
@@ -231,7 +230,7 @@ func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}, true
 }
 
-// doctorFailing: a hard check fails, by the newest of ping and snapshot.
+// doctorFailing: a hard check fails, by the newer of ping and health report.
 func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	ids, at := h.failing(f)
 	if len(ids) == 0 && !h.Contact.At.Before(h.Snapshot.At) && f.hasFreshPing(name, DoctorFailing, h.Contact.At) {
@@ -246,9 +245,8 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}, true
 }
 
-// speaks tells whether what a host said at a time counts for a symptom: while it
-// is fresh, and, where the symptom fires, until the host says otherwise or was
-// silent for the whole lookback. A fault is not over because its host fell silent.
+// hasFreshPing reports whether a ping of a time counts for a symptom. While the symptom
+// is firing, pings count for the whole Lookback: a silent host does not resolve it.
 func (f *Facts) hasFreshPing(name ident.Host, symptom string, at time.Time) bool {
 	most := f.Limits.Fresh()
 	if f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
@@ -257,30 +255,31 @@ func (f *Facts) hasFreshPing(name ident.Host, symptom string, at time.Time) bool
 	return f.Now.Sub(at) <= most
 }
 
-// failing returns the ids of hard checks that failed last, if that is recent
-// enough to speak for now.
+// failing returns the ids of the failing hard checks and their time, by a ping or health
+// report that is recent enough.
 func (h *Host) failing(f *Facts) ([]string, time.Time) {
 	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() && !h.Contact.At.Before(h.Snapshot.At) {
 		return h.Contact.Failing, h.Contact.At
 	}
 	if f.Now.Sub(h.Snapshot.At) <= 25*time.Hour && !h.Snapshot.At.Before(h.Contact.At) {
-		return slices.DeleteFunc(slices.Clone(h.Snapshot.Failing), func(id string) bool { return f.skewed && id == offsetCheck }), h.Snapshot.At
+		skewed := func(id string) bool { return f.skewed && id == offsetCheck }
+		return slices.DeleteFunc(slices.Clone(h.Snapshot.Failing), skewed), h.Snapshot.At
 	}
 	return nil, time.Time{}
 }
 
-// certExpiring: in the last sixth of its life, and the host is there to renew.
+// certExpiring: in the last sixth of its validity, and the host is online.
 func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	if h.Roster == nil || h.Roster.State != roster.Active || h.Roster.CertExpires.IsZero() {
 		return Finding{}, false
 	}
-	heard := later(h.Contact.At, h.AuthFailure.At)
+	last := later(h.Contact.At, h.AuthFailure.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
-	if !h.Roster.Ending(f.Now.Add(-f.neared)) || f.Now.Sub(heard) > f.Limits.Lookback {
+	if !h.Roster.Ending(f.Now.Add(-f.neared)) || f.Now.Sub(last) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
-	detail := fmt.Sprintf("certificate ends at %s, in %s", stamp(h.Roster.CertExpires), machine.HumanDuration(left))
+	detail := fmt.Sprintf("certificate expires at %s, in %s", stamp(h.Roster.CertExpires), machine.HumanDuration(left))
 	if left <= 0 {
 		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
 		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.HumanDuration(-left))
@@ -288,7 +287,8 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	return Finding{Detail: detail, Reason: f.orReceiverFault("authority.reachable", r)}, true
 }
 
-// backlogGrowing: for an hour (by default) the outbox has only grown, by a half and by ten.
+// backlogGrowing: for Limits.trend the outbox has only grown, by at least a half and ten
+// episodes.
 func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	g, n := h.Growth, h.Contact.Waiting
 	if g.Since.IsZero() || !f.hasFreshPing(name, BacklogGrowing, h.Contact.At) || f.silentFor(later(g.Since, h.Failed)) < f.Limits.trend() ||
@@ -302,8 +302,8 @@ func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}, true
 }
 
-// cloned: two boot ids were heard in turns, so two machines use one name. After
-// a reboot the old id is not heard again.
+// cloned: pings alternate between two boot ids, so that two machines use one name. After
+// a reboot the old id does not return.
 func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	for i, a := range h.Boots {
 		for _, b := range h.Boots[i+1:] {

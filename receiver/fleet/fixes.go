@@ -10,31 +10,41 @@ import (
 
 // Fixes that no check has. HOST stands for the host's name, N for a number.
 const (
-	fixLeft         = "nothing: it comes back when it is switched on"
-	fixNothing      = "on HOST: sudo cis490 doctor   # once it is switched on; look at its network, too"
-	fixGone         = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, on the receiver: sudo cis490 host decommission HOST"
-	fixDoctor       = "on HOST: sudo cis490 doctor"
-	fixBlocked      = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; if its data is wanted after all, take its commit out of [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
-	fixUnused       = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on HOST; if it is not wanted: sudo cis490 host decommission HOST"
-	fixTwoMachines  = "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: sudo sed -i 's/^host = .*/host = \"NEW-NAME\"/' /etc/cis490/lab-host.toml; then paste there what token create printed"
-	fixMisused      = "on the receiver: sudo cis490 host show HOST   # is the machine that enrolled the right one? if not: sudo cis490 host decommission HOST"
-	fixNotUpdated   = "on HOST: sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager"
-	fixNoUpdates    = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
-	fixRolledBack   = "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq N; HOST keeps what it has"
-	fixClock        = "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"
-	fixVanished     = "on the receiver: sudo mount -a; sudo journalctl -u cis490-receiver -n 20 --no-pager   # is the disk with the data mounted? if it is gone for good, the log says how to begin anew"
-	fixRoster       = "on the receiver: sudo mount -a; sudo systemctl restart cis490-bootstrap; sudo ls -l /var/lib/cis490-authority   # is its disk mounted? if that is gone for good: sudo cis490 restore --help"
-	fixDisk         = "on the receiver: sudo dmesg | tail -n 30; sudo cis490 doctor --role receiver   # mend the disk, or move the receiver to another one: docs/operations.md"
-	fixNoSpace      = "on the receiver: df -h /var/lib/cis490; df -i /var/lib/cis490   # free space there, or remove what fills it with small files"
-	fixOwner        = "on the receiver: sudo cis490 install receiver; sudo cis490 doctor --fix   # give the data back to the user of serve"
-	fixData         = "on the receiver: sudo cis490 doctor --role receiver; sudo journalctl -u cis490-fleet-health -n 20 --no-pager"
-	fixNotOurs      = "sudo cis490 fleet-check --dry-run   # the recorded fix is not one of this version's"
+	fixLeft    = "nothing: it comes back when it is switched on"
+	fixNothing = "on HOST: sudo cis490 doctor   # once it is switched on; look at its network, too"
+	fixGone    = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, " +
+		"on the receiver: sudo cis490 host decommission HOST"
+	fixDoctor  = "on HOST: sudo cis490 doctor"
+	fixBlocked = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; to accept its data, remove its commit " +
+		"from [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
+	fixUnused = "on the receiver: sudo cis490 token create HOST   # then paste its output on HOST; " +
+		"if HOST is not needed: sudo cis490 host decommission HOST"
+	fixTwoMachines = "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: " +
+		"sudo sed -i 's/^host = .*/host = \"NEW-NAME\"/' /etc/cis490/lab-host.toml; then paste there what token create printed"
+	fixMisused = "on the receiver: sudo cis490 host show HOST   # is the enrolled machine the right one? " +
+		"if not: sudo cis490 host decommission HOST"
+	fixNotUpdated = "on HOST: sudo systemctl start cis490-autoupdate; sudo journalctl -u cis490-autoupdate -n 20 --no-pager"
+	fixNoUpdates  = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
+	fixRolledBack = "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq N; " +
+		"HOST keeps its version"
+	fixClock    = "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"
+	fixVanished = "on the receiver: sudo mount -a; sudo journalctl -u cis490-receiver -n 20 --no-pager   # is the data disk mounted? " +
+		"if it is lost, the log shows how to start with an empty store"
+	fixRoster = "on the receiver: sudo mount -a; sudo systemctl restart cis490-bootstrap; sudo ls -l /var/lib/cis490-authority   " +
+		"# is its disk mounted? if it is lost: sudo cis490 restore --help"
+	fixDisk = "on the receiver: sudo dmesg | tail -n 30; sudo cis490 doctor --role receiver   " +
+		"# repair the disk, or move the receiver to another one: docs/operations.md"
+	fixNoSpace = "on the receiver: df -h /var/lib/cis490; df -i /var/lib/cis490   # free space there, or remove the small files that fill it"
+	fixOwner   = "on the receiver: sudo cis490 install receiver; sudo cis490 doctor --fix   # gives the data back to serve's user"
+	fixData    = "on the receiver: sudo cis490 doctor --role receiver; sudo journalctl -u cis490-fleet-health -n 20 --no-pager"
+	fixNotOurs = "sudo cis490 fleet-check --dry-run   # the recorded fix does not belong to this version"
+
 	maxFix          = 500 // characters
 	seqPlaceholder  = "--seq N"
 	hostPlaceholder = "HOST"
 )
 
-// forHost returns a fix as it is told for a host.
+// forHost returns a fix with the host's name.
 func forHost(fix, host string) string {
 	if host == Receiver {
 		return fix
@@ -42,9 +52,9 @@ func forHost(fix, host string) string {
 	return strings.ReplaceAll(strings.ReplaceAll(fix, "on the lab host", "on "+host), hostPlaceholder, host)
 }
 
-// OwnFixes returns the alerts with only those fixes that this version gives, by its
-// checks and by this package. Whoever can write the last run could have put another
-// command there, for root to paste.
+// OwnFixes returns the alerts with only those fixes that this version has, in its checks
+// and in this package. A process that can write the last run could store another command
+// there, which root would paste.
 func OwnFixes(alerts []Alert, checks []check.Check) []Alert {
 	fixes := []string{
 		"", fixLeft, fixNothing, fixGone, fixDoctor, fixBlocked, fixUnused, fixTwoMachines, fixMisused, fixNotUpdated, fixNoUpdates, fixRolledBack, fixClock,

@@ -11,15 +11,15 @@ import (
 	"cis490/receiver/roster"
 )
 
-// Forecast is what one host's facts mean: when it last told how it is, and what
-// will happen next if nobody does anything.
+// Forecast describes what one host's facts mean: its last health report, and what will
+// happen next if nobody acts.
 type Forecast struct {
 	Snapshot time.Time `json:"snapshot,omitzero"` // when the last one was received
-	Failing  []string  `json:"failing,omitempty"` // ids of hard checks, by the newest word of it
+	Failing  []string  `json:"failing,omitempty"` // ids of hard checks, by the newest report or ping
 	Next     []string  `json:"next"`
 }
 
-// Forecast tells what is to be expected of a host.
+// Forecast returns the forecast for a host.
 func (f *Facts) Forecast(name ident.Host) Forecast {
 	h := f.Hosts[name]
 	if h == nil {
@@ -27,56 +27,60 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 	}
 	o := Forecast{Snapshot: h.Snapshot.At}
 	o.Failing, _ = h.failing(f)
-	say := func(format string, args ...any) { o.Next = append(o.Next, fmt.Sprintf(format, args...)) }
+	add := func(format string, args ...any) { o.Next = append(o.Next, fmt.Sprintf(format, args...)) }
 	if r := h.Roster; r != nil {
 		switch {
 		case r.State == roster.Gone:
-			say("it is turned away, and nobody is told of its silence; readmit it, or leave it so")
+			add("its requests are rejected, and its silence raises no alert; `sudo cis490 host readmit %s` changes that", name)
 			return o
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
-			say("it may join until %s; if it does not, that is told after %s", stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported))
+			add("it can join until %s; if it does not, an alert follows after another %s",
+				stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported))
 			return o
 		}
 	}
-	f.nextOfGate(h, say)
+	f.nextOfGate(h, add)
 	switch {
 	case h.Contact.Leaving:
-		say("it said at %s that it leaves: nobody is told of its silence before %s", stamp(h.Contact.At), stamp(later(h.Accepted, h.Contact.At).Add(f.Limits.Lookback)))
+		add("it shut down cleanly at %s: its silence raises no alert before %s",
+			stamp(h.Contact.At), stamp(later(h.Accepted, h.Contact.At).Add(f.Limits.Lookback)))
 	case !h.Accepted.IsZero() && f.silentFor(h.Accepted) <= f.Limits.SilentAfter:
-		say("if no episode of it is taken, that is told after %s", stamp(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.silentFor(h.Accepted))))
+		add("without another episode, the alert silent fires after %s",
+			stamp(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.silentFor(h.Accepted))))
 	}
-	f.nextOfVersion(h, say)
+	f.nextOfVersion(h, add)
 	if r := h.Roster; r != nil && r.State == roster.Active && !r.CertExpires.IsZero() {
 		renew := r.CertExpires.Add(-r.CertLife() / 3)
 		switch {
 		case r.CertExpires.Before(f.Now):
-			say("its certificate is over; cert-fetch there asks for a new one every 5 minutes, which its old key entitles it to")
+			add("its certificate has expired; its cert-fetch requests a new one every 5 minutes with its old key")
 		case renew.Before(f.Now):
-			say("cert-fetch there renews its certificate, trying every 5 minutes until %s and after", stamp(r.CertExpires))
+			add("its cert-fetch tries to renew the certificate every 5 minutes, before and after it expires at %s", stamp(r.CertExpires))
 		default:
-			say("its certificate is renewed from %s on", stamp(renew))
+			add("its certificate is renewed from %s on", stamp(renew))
 		}
 	}
-	say("its next snapshot comes within a day, and at once when one of its services fails; `sudo cis490 health-check` there sends one now")
+	add("its next health report comes within a day, and at once if one of its services fails; `sudo cis490 health-check` on the host sends one now")
 	return o
 }
 
-// nextOfGate tells what becomes of episodes that the gate refuses.
-func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
+// nextOfGate adds what happens to episodes that the gate refuses.
+func (f *Facts) nextOfGate(h *Host, add func(string, ...any)) {
 	held := h.Contact.Held
 	refused := wire.Kind(h.Refused.Kind) == wire.Gated && h.Refused.At.After(h.Accepted)
 	if h.Contact.Gated == "" && held == 0 && !refused {
 		return
 	}
 	if h.Contact.Gated != "" {
-		say("it records nothing new: %s", h.Contact.Gated)
+		add("it records nothing new: %s", h.Contact.Gated)
+		const unpublished = "no published release has another commit for it: publish one, or "
 		switch {
 		case h.Offered != "" && h.Offered != h.Version:
-			say("its autoupdate looks every 5 minutes and brings version %s; from then on it records and ships", check.Sanitize(h.Offered, 40))
+			add("its autoupdate installs version %s within 5 minutes; then it records and ships again", check.Sanitize(h.Offered, 40))
 		case h.Contact.Blocked:
-			say("no release is published that would bring it another commit: publish one, or take its commit out of [gate] blocked_commits in receiver.toml")
+			add(unpublished + "remove its commit from [gate] blocked_commits in receiver.toml")
 		default:
-			say("no release is published that would bring it another commit: publish one, or add its commit to [gate] extra_commits in receiver.toml")
+			add(unpublished + "add its commit to [gate] extra_commits in receiver.toml")
 		}
 	}
 	key := "extra_commits"
@@ -85,23 +89,25 @@ func (f *Facts) nextOfGate(h *Host, say func(string, ...any)) {
 	}
 	switch {
 	case held > 0:
-		say("%d episodes are held there and never expire; they are sent when the gate accepts their commit: [gate] %s in receiver.toml, which counts within seconds here and with its next ping there", held, key)
+		add("it holds %d episodes without a time limit; it sends them when the gate accepts their commit ([gate] %s in receiver.toml, "+
+			"effective with its next ping)", held, key)
 	default:
-		say("what it recorded before is held there and never expires; it is sent when the gate accepts its commit")
+		add("it holds its earlier episodes without a time limit, and sends them when the gate accepts their commit")
 	}
 }
 
-func (f *Facts) nextOfVersion(h *Host, say func(string, ...any)) {
+// nextOfVersion adds what happens with the offered version.
+func (f *Facts) nextOfVersion(h *Host, add func(string, ...any)) {
 	if h.Offered == "" || h.Offered == h.Version || h.Contact.Gated != "" {
 		return
 	}
 	version := check.Sanitize(h.Offered, 40)
 	switch u := h.Update; {
 	case u != nil && u.Refused != "":
-		say("it does not take version %s: %s", version, check.Sanitize(u.Refused, 200))
+		add("it refuses version %s: %s", version, check.Sanitize(u.Refused, 200))
 	case u != nil && u.Trial != nil:
-		say("version %s is on trial there, and stays or is rolled back by itself", check.Sanitize(u.Trial.Version, 40))
+		add("version %s is on trial; the host keeps it or rolls it back by itself", check.Sanitize(u.Trial.Version, 40))
 	default:
-		say("its autoupdate looks every 5 minutes and brings version %s", version)
+		add("its autoupdate installs version %s within 5 minutes", version)
 	}
 }

@@ -15,20 +15,20 @@ import (
 	"cis490/receiver/roster"
 )
 
-// beat is how old contacts.json may be while serve runs; it is written at least
+// beat is the largest age of contacts.json while serve runs, which writes it at least
 // once a minute.
 const beat = 2*time.Minute + 30*time.Second
 
-// Source is where facts are read from.
+// Source is what facts are read from.
 type Source struct {
 	receiver.Backend              // the receiver's, or a copy of it
-	Roster           *roster.View // nil: no roster, so only hosts that ship are known
-	// Gate judges the commit that a host runs; nil: not judged.
+	Roster           *roster.View // nil: only hosts that ship are known
+	// Gate judges the running commit of a host; nil: not judged.
 	Gate func(ident.Commit) (wire.Verdict, error)
-	// Offered returns the version that a host should run; nil: none is known.
+	// Offered returns the version that a host should run; nil: not known.
 	Offered func(ident.Host) string
-	// Clock is a reading of this machine's clock, for the time since boot; its wall time
-	// is not used. Zero: the backend is another machine's.
+	// Clock is a reading of this machine's clock, of which only the time since boot is
+	// used. Zero: the backend belongs to another machine.
 	Clock clock.Reading
 }
 
@@ -39,8 +39,8 @@ func (s Source) reading(now time.Time) clock.Reading {
 	return r
 }
 
-// Gather reads the facts. What cannot be read is left out and returned beside
-// them, joined; a broken ledger must not hide what the others say.
+// Gather reads the facts. It returns all facts that it can read, with the joined errors
+// of the others, so that one damaged ledger does not hide the rest.
 func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
 	book, err := contacts.Read(s.Docs)
@@ -83,8 +83,8 @@ func (f *Facts) host(name ident.Host) *Host {
 	return h
 }
 
-// away takes the times in which the receiver took nothing. A serve that no
-// longer writes its contacts is away since it last did.
+// away collects the periods in which the receiver accepted nothing. If serve has stopped
+// writing its contacts, such a period began with the last write.
 func (f *Facts) away(c contacts.Contacts, now time.Time) {
 	for _, o := range c.Receiver.Outages {
 		if o.To.IsZero() {
@@ -112,9 +112,9 @@ func (f *Facts) roster(v *roster.View) error {
 	return err
 }
 
-// checkRoster notes that a roster has lost all its hosts since the last run, which had
-// so many: then no host can be told from a stranger, and none is judged. It returns how
-// many the next run is to expect.
+// checkRoster detects that the roster has lost all its hosts since the last run, which
+// counted before. Then hosts cannot be distinguished from unknown clients, and none is
+// judged. It returns the count for the next run.
 func (f *Facts) checkRoster(before int) int {
 	n := 0
 	for _, h := range f.Hosts {
@@ -133,7 +133,7 @@ func (f *Facts) checkRoster(before int) int {
 	return before
 }
 
-// errRoster reports that the roster is not what it was.
+// errRoster reports that the roster has lost its hosts.
 var errRoster = errors.New("the roster has no hosts")
 
 // indexError is a failure to read the index.
@@ -142,8 +142,8 @@ type indexError struct{ error }
 // Unwrap returns the storage's error.
 func (e indexError) Unwrap() error { return e.error }
 
-// accepted reads the window of the index. Rows of a repair or an archive are
-// not news of the host.
+// accepted reads the recent rows of the index. Rows of repairs and of the archive do not
+// show activity of the host.
 func (f *Facts) accepted(s Source, now time.Time) error {
 	for r, err := range s.Index.Since(now.Add(-f.Limits.Lookback)) {
 		if err != nil {
@@ -170,7 +170,7 @@ func (f *Facts) accepted(s Source, now time.Time) error {
 	return nil
 }
 
-// refused reads the window of the refusals: PUTs that were refused for good.
+// refused reads the recent rejections of PUTs that were refused permanently.
 func (f *Facts) refused(s Source, now time.Time) error {
 	for r, err := range s.Rejections.Since(now.Add(-f.Limits.Lookback)) {
 		if err != nil {
@@ -186,7 +186,7 @@ func (f *Facts) refused(s Source, now time.Time) error {
 		case !known && !r.Last.Before(h.Refused.At):
 			h.Refused = Refusal{At: r.Last, Kind: string(r.Kind), Status: r.Status, Commit: string(r.Commit), Detail: r.Detail}
 		case h.Refused.Kind == string(r.Kind):
-			h.Refused.Commit = string(r.Commit) // the contacts know of repeats, not of commits
+			h.Refused.Commit = string(r.Commit) // contacts count repeats, without their commits
 		}
 		if !known && r.Last.After(h.Accepted) {
 			first := r.First
@@ -217,11 +217,11 @@ func (h *Host) contact(c *contacts.Contact) {
 	h.Version, h.Update = c.Version, c.Update
 	for _, b := range c.Boots {
 		if n := len(b.ID); n != len("00000000-0000-0000-0000-000000000000") && n != len("00000000000000000000000000000000") {
-			continue // a host that could not tell; a container's has no dashes
+			continue // not a boot id: the host could not read it; in containers ids have no dashes
 		}
 		h.Boots = append(h.Boots, b)
 	}
-	// A knock that is proven counts before any claim.
+	// A verified failure takes precedence over unverified ones.
 	if n := len(c.Verified); n > 0 {
 		k := c.Verified[n-1]
 		h.AuthFailure = AuthFailure{At: k.At, Kind: string(k.Kind), Detail: k.Detail, Valid: true}
@@ -231,7 +231,7 @@ func (h *Host) contact(c *contacts.Contact) {
 	}
 }
 
-// rest reads what has a file for each host, only where it could matter.
+// readFiles reads the files of one host, if they can matter.
 func (h *Host) readFiles(f *Facts, s Source, name ident.Host) error {
 	if h.Accepted.IsZero() && !h.Stored {
 		has, err := s.Episodes.HasAny(name)
@@ -243,12 +243,12 @@ func (h *Host) readFiles(f *Facts, s Source, name ident.Host) error {
 	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() {
 		d, err := contacts.StatSnapshot(s.Docs, name)
 		if err != nil || d.Saved.Before(h.Contact.At) {
-			return nil // the ping is newer, or there is none
+			return nil // the ping is newer, or there is no report
 		}
 	}
 	snap, err := contacts.ReadSnapshot(s.Docs, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, contacts.ErrSnapshot) {
-		return nil // one host's file does not stop the others' check
+		return nil // one host's damaged file does not stop the run
 	}
 	if err != nil {
 		return err

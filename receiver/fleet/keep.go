@@ -9,9 +9,8 @@ import (
 	"cis490/receiver/roster"
 )
 
-// kept returns what fires and was not found, where facts are missing that might
-// show it: a fault is not over because it could not be looked at. It is told as the
-// last run had it.
+// carriedOver returns the firing alerts that were not found because their facts could
+// not be read, with the details of the last run: a missing fact resolves nothing.
 func (f *Facts) carriedOver(found []Finding, last []Alert) []Finding {
 	var kept []Finding
 	for _, k := range slices.SortedFunc(maps.Keys(f.Held), func(a, b Key) int {
@@ -21,7 +20,7 @@ func (f *Facts) carriedOver(found []Finding, last []Alert) []Finding {
 		if !held.Firing || !f.unread(k) || slices.ContainsFunc(found, func(x Finding) bool { return x.Key() == k }) {
 			continue
 		}
-		x := Finding{Host: k.Host, Symptom: k.Symptom, Since: held.Since, Quiet: held.Quiet, Detail: "what shows it cannot be read"}
+		x := Finding{Host: k.Host, Symptom: k.Symptom, Since: held.Since, Quiet: held.Quiet, Detail: "its data cannot be read"}
 		if i := slices.IndexFunc(last, func(a Alert) bool { return a.Key() == k }); i >= 0 {
 			a := last[i]
 			x.Detail, x.Fix, x.Reason = a.Detail, a.Fix, Reason{Code: a.Code, Text: a.Reason, Check: a.Check}
@@ -31,7 +30,7 @@ func (f *Facts) carriedOver(found []Finding, last []Alert) []Finding {
 	return kept
 }
 
-// unread tells whether facts are missing that an alert is judged by.
+// unread reports whether facts for judging an alert are missing.
 func (f *Facts) unread(k Key) bool {
 	if k.Host == Receiver {
 		return f.Lost || f.Unread && k.Symptom == ClockWrong // the rest are its own checks

@@ -9,7 +9,7 @@ import (
 	"cis490/receiver"
 )
 
-// SpareDir is the folder of fleet-check's service for what it cannot write to the backend.
+// SpareDir is where fleet-check's service stores what it cannot write to the backend.
 const SpareDir = "/run/cis490-fleet-health"
 
 // Memory stores what the next run of fleet-check needs: in the backend and, while that
@@ -22,11 +22,11 @@ type Memory struct {
 	Lost, ReadOnly bool
 }
 
-// unwritten ends the name of a spare document that is newer than the backend's; any
-// other one there is a copy, for when the backend is lost.
+// unwritten is the suffix of spare documents that are newer than the backend's. Those
+// without it are copies, for when the backend is lost.
 const unwritten = ".new"
 
-// Read returns a document of at most limit bytes, as it was last written.
+// Read returns the newest version of a document of at most limit bytes.
 func (m Memory) Read(name string, limit int64) (b []byte, err error) {
 	if m.Spare != nil {
 		if b, err = m.Spare.Load(name+unwritten, limit); !errors.Is(err, fs.ErrNotExist) {
@@ -47,8 +47,7 @@ func (m Memory) Read(name string, limit int64) (b []byte, err error) {
 }
 
 // Write replaces a document in the backend or, if that fails, in the spare folder. It
-// returns an error if the backend failed that could be written before, or if neither
-// has the document.
+// returns an error if a backend that was writable before fails, or if both fail.
 func (m Memory) Write(name string, content []byte) (err error) {
 	if !m.Lost && !m.ReadOnly {
 		err = m.Data.Save(name, content)
@@ -62,15 +61,16 @@ func (m Memory) Write(name string, content []byte) (err error) {
 	if err = m.Spare.Remove(name + unwritten); err != nil {
 		return err
 	}
-	_ = m.Spare.Save(name, content) // the backend has it
+	_ = m.Spare.Save(name, content) // only a copy
 	return nil
 }
 
 // errStuck reports that the disk did not answer in time.
 var errStuck = errors.New("the disk has not answered")
 
-// within returns what f returns, or errStuck after a limit; 0 is no limit. f goes on
-// then, so it must change nothing that the caller uses; late gets what it returns.
+// within calls f and returns its result, or errStuck after the limit, if that is not 0.
+// After errStuck f still runs, so it must not change anything that the caller uses; late
+// gets its result.
 func within[T any](limit time.Duration, f func() (T, error), late func(T)) (v T, err error) {
 	if limit == 0 {
 		return f()

@@ -13,21 +13,21 @@ import (
 	"cis490/receiver/silences"
 )
 
-// past is what a run has read before it judges.
+// past is the input of a run.
 type past struct {
 	memory   Memory
 	last     Last
 	state    State
-	rows     time.Time // of the newest row of alerts.jsonl that is known
+	rows     time.Time // time of the newest known row of alerts.jsonl
 	queue    []Alert   // rows of earlier runs that are not in alerts.jsonl yet
 	facts    *Facts
 	silences map[receiver.AlertKey]receiver.Silence
-	unread   []error // what could not be read
+	unread   []error // of inputs that could not be read
 	unlock   func()
 }
 
-// read reads all that a run needs. Only another run, and a user who must not write
-// here, are errors; what else is wrong with the data folder is a fact.
+// read reads the input of a run. It returns an error if another run is in progress, or
+// if this user must not write here; other faults of the data folder are facts.
 func (o Options) read() (past, error) {
 	p := past{memory: Memory{Data: o.Docs, Spare: o.Spare}, unlock: func() {}}
 	if gone := o.Present(); errors.Is(gone, receiver.ErrVanished) {
@@ -53,26 +53,26 @@ func (o Options) read() (past, error) {
 	broken = errors.Join(broken, err)
 	p.facts, err = Gather(o.Source, o.Now, o.Limits)
 	p.facts.Broken = errors.Join(broken, err)
-	if p.silences, err = silences.Read(o.Silences); err != nil { // then too much is told rather than too little
+	if p.silences, err = silences.Read(o.Silences); err != nil { // without them, too many notifications rather than too few
 		p.unread = append(p.unread, err)
 	}
 	return p, nil
 }
 
-// without is what a run knows that cannot use the data folder at all.
+// without returns the input of a run that cannot use the data folder.
 func (p past) without(o Options, why error) past {
 	p.memory = Memory{Data: o.Docs, Spare: o.Spare, Lost: true}
 	p.facts = &Facts{Now: o.Now, Limits: o.Limits, Unread: true, Lost: true, Broken: why}
 	p.unlock = func() {}
-	_ = p.recall(o) // reads the spare folder
+	_ = p.recall(o) // from the spare folder
 	return p
 }
 
-// recall reads the last run and alerts.jsonl. What that lost, as when it was rotated,
-// the last run knows.
+// recall reads the last run and alerts.jsonl. If alerts.jsonl has lost rows, for example
+// because it was rotated, it takes the state from the last run.
 func (p *past) recall(o Options) (err error) {
 	if p.last, err = readLast(p.memory); err != nil {
-		o.Log.Warn("last run is forgotten", "err", err)
+		o.Log.Warn("cannot read the last run, continuing without", "err", err)
 	}
 	p.last.bridge(o.reading(o.Now))
 	p.state, err = State{Entries: map[Key]Entry{}}, nil
@@ -101,8 +101,8 @@ func (p *past) recall(o Options) (err error) {
 	return err
 }
 
-// state is what the last run knew to be firing. The row that opens its hour counts as
-// missing, unless it waits.
+// state returns the state by the last run's document. The opening row of its hour counts
+// as missing, unless it is among the unwritten rows.
 func (l Last) state() State {
 	s, seen := State{Entries: map[Key]Entry{}, hour: l.At.Truncate(time.Hour), more: 1}, l.seen()
 	if slices.ContainsFunc(l.Unwritten, func(a Alert) bool { return a.State == opening && a.More == 0 && a.Hour.Equal(s.hour) }) {
@@ -118,8 +118,8 @@ func (l Last) state() State {
 	return s
 }
 
-// has tells whether the state has taken a row in already: an append that failed may
-// have reached the disk.
+// has reports whether the state includes a row: a failed append may have reached the
+// disk.
 func (s *State) has(a Alert) bool {
 	e := s.Entries[a.Key()]
 	switch {
@@ -133,9 +133,9 @@ func (s *State) has(a Alert) bool {
 	return e.resolved
 }
 
-// lease makes sure that one fleet-check at a time works on the data, and that its owner
-// owns what it writes. A person who is another user is refused; the service goes on,
-// because it has to report a backend that is not its own.
+// lease makes sure that only one fleet-check works on the data, as the data's owner. It
+// refuses a person who is another user. The service continues, because it has to report
+// a backend that it does not own.
 func (o Options) lease() (release func(), err error) {
 	held, err := o.Lease(receiver.Checking)
 	other, foreign := errors.AsType[*receiver.OwnerError](err)
@@ -143,8 +143,8 @@ func (o Options) lease() (release func(), err error) {
 	case errors.Is(err, receiver.ErrLeased):
 		err = fault.Exit(fmt.Errorf("another fleet-check is running: %w", err), fault.TempFail)
 	case foreign && o.Spare == nil:
-		err = fault.Exit(fault.Fix(fmt.Errorf("%s belongs to %s: what this user wrote there would be in the way", other.Path, other.Owner),
-			fmt.Sprintf("sudo -u %s cis490 fleet-check   # or only look: cis490 fleet-check --dry-run", other.Owner)), fault.NoPerm)
+		err = fault.Exit(fault.Fix(fmt.Errorf("%s belongs to %s: files of another user there would block its service", other.Path, other.Owner),
+			fmt.Sprintf("sudo -u %s cis490 fleet-check   # or read only: cis490 fleet-check --dry-run", other.Owner)), fault.NoPerm)
 	}
 	if err != nil {
 		return nil, err

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// Codes of reasons that detectors look at.
+// Reason codes that detectors compare.
 const (
 	reasonExpired = "certificate-expired"
 	reasonLeft    = "left"
@@ -23,11 +23,11 @@ const gateCheck = "gate.commit"
 // offsetCheck is the check of a host that its clock agrees with the receiver's.
 const offsetCheck = "clock.offset"
 
-// skew is how far a host's clock may be off before it explains anything.
+// skew is the clock difference up to which clocks count as equal.
 const skew = 2 * time.Minute
 
-// why explains why nothing was taken from a host since a time; the most certain
-// cause first.
+// silenceReason returns why no episode was accepted since a time. It tries the most
+// certain causes first.
 func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	c, k := h.Contact, h.AuthFailure
 	heard := later(c.At, c.Any)
@@ -39,7 +39,7 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	case h.Refused.At.After(since):
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
-		return Reason{Code: reasonLeft, Text: "left cleanly at " + stamp(c.At), Fix: fixLeft}
+		return Reason{Code: reasonLeft, Text: "shut down cleanly at " + stamp(c.At), Fix: fixLeft}
 	//off:15_FastClock,15_SlowClock
 	case alive && c.Offset.Abs() > skew && !f.skewed:
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.HumanDuration(c.Offset.Abs()), Check: offsetCheck}
@@ -48,9 +48,9 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	case alive && c.Gated != "":
 		return c.gated()
 	case alive && c.Held > 0 && c.Waiting == 0:
-		return gated(fmt.Sprintf("%d episodes are held, as the gate refuses their commit", c.Held), false)
+		return gated(fmt.Sprintf("%d episodes are held because the gate refuses their commit", c.Held), false)
 	case alive && c.Waiting > 0:
-		return Reason{Code: "not-shipping", Text: fmt.Sprintf("online, %d episodes wait and none arrives", c.Waiting), Check: "outbox.oldest"}
+		return Reason{Code: "not-shipping", Text: fmt.Sprintf("online, but none of its %d waiting episodes arrives", c.Waiting), Check: "outbox.oldest"}
 	case alive:
 		return Reason{Code: "not-recording", Text: "online but not recording", Check: "episodes.recent"}
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
@@ -63,14 +63,14 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	return r
 }
 
-// knocked is the reason that a refused contact with a valid chain gives.
+// authFailure returns the reason for a rejected request with a valid certificate chain.
 func (f *Facts) authFailure(k AuthFailure) Reason {
 	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
 	switch wire.Kind(k.Kind) {
 	case wire.CertExpired:
-		r = Reason{Code: reasonExpired, Text: fmt.Sprintf("certificate is outside its validity, refused at %s", stamp(k.At)), Check: "cert.expiry"}
+		r.Code, r.Text, r.Check = reasonExpired, fmt.Sprintf("certificate is outside its validity, rejected at %s", stamp(k.At)), "cert.expiry"
 	case wire.BadBearer:
-		r.Code, r.Text, r.Check = "bad-token", fmt.Sprintf("bad bearer token, refused at %s", stamp(k.At)), "bearer.present"
+		r.Code, r.Text, r.Check = "bad-token", fmt.Sprintf("bad bearer token, rejected at %s", stamp(k.At)), "bearer.present"
 	case wire.CertRevoked, wire.Unauthorized:
 		r.Code = "certificate-revoked"
 	case wire.OtherHost:
@@ -82,7 +82,7 @@ func (f *Facts) authFailure(k AuthFailure) Reason {
 	return r
 }
 
-// refusal is the reason that a refused PUT gives.
+// refusal returns the reason for a refused PUT.
 func (f *Facts) refusal(r Refusal) Reason {
 	kind := wire.Kind(r.Kind)
 	out := Reason{Code: "refused", Text: fmt.Sprintf("refused with %d: %s", r.Status, titleOf(r.Kind)), Fix: known(kind).Fix}
@@ -106,13 +106,13 @@ func (f *Facts) refusal(r Refusal) Reason {
 	return out
 }
 
-// gated is the reason of a host whose running code the gate refuses.
+// gated returns the reason for a host whose running commit the gate refuses.
 func (c Contact) gated() Reason {
 	return gated("the gate refuses the code it runs: "+c.Gated, c.Blocked)
 }
 
-// gated is the reason of code that the gate refuses. What was blocked on purpose
-// no list of accepted commits lets in.
+// gated returns the reason for a commit that the gate refuses. A blocked commit has a fix
+// of its own, because adding it to the accepted commits does not help.
 func gated(text string, blocked bool) Reason {
 	r := Reason{Code: "gated", Text: text, Check: gateCheck}
 	if blocked {
@@ -121,21 +121,21 @@ func gated(text string, blocked bool) Reason {
 	return r
 }
 
-// failing is the reason that failing checks give: the first that is known here.
+// failing returns the reason for failing checks: the first one that this version knows.
 func (f *Facts) failing(h *Host, ids []string) Reason {
 	for _, id := range ids {
 		if id == gateCheck && h.Contact.Gated != "" {
-			return h.Contact.gated() // the receiver knows more of it
+			return h.Contact.gated() // the receiver's own verdict has more details
 		}
 		if c, ok := f.Known(id); ok {
 			return Reason{Code: "failing-check", Text: fmt.Sprintf("online, but a check fails: %s (%s)", c.ID, c.Title), Check: c.ID}
 		}
 	}
-	return Reason{Code: "failing-check", Text: "online, but a check fails that this receiver does not know: " + check.Sanitize(ids[0], 64), Fix: fixDoctor}
+	text := "online, but a check fails that this receiver does not know: " + check.Sanitize(ids[0], 64)
+	return Reason{Code: "failing-check", Text: text, Fix: fixDoctor}
 }
 
-// known returns the answer of a kind that this receiver gives; a kind out of a
-// ledger may be another build's.
+// known returns the answer of a kind. A ledger may have kinds of other versions.
 func known(k wire.Kind) wire.Answer {
 	all := wire.Answers()
 	if i := slices.IndexFunc(all, func(a wire.Answer) bool { return a.Kind == k }); i >= 0 {
@@ -146,8 +146,8 @@ func known(k wire.Kind) wire.Answer {
 
 func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
 
-// unless returns a reason, or where a check of the receiver fails that the host depends
-// on, that one: nothing on the host would mend it.
+// orReceiverFault returns r, or if a check of the receiver fails on which the host
+// depends, that failure, because nothing on the host can fix it.
 func (f *Facts) orReceiverFault(id string, r Reason) Reason {
 	if row, fails := f.fails(id); fails {
 		return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
@@ -155,7 +155,7 @@ func (f *Facts) orReceiverFault(id string, r Reason) Reason {
 	return r
 }
 
-// fails returns the receiver's own check of an id, if it fails.
+// fails returns the receiver's own check of an id, if that fails.
 func (f *Facts) fails(id string) (check.Row, bool) {
 	i := slices.IndexFunc(f.Receiver, func(r check.Row) bool { return r.ID == id && r.Status == check.Fail })
 	if i < 0 {
@@ -164,8 +164,8 @@ func (f *Facts) fails(id string) (check.Row, bool) {
 	return f.Receiver[i], true
 }
 
-// fix returns what to paste, and where: the check's, by its id, out of this
-// receiver's own registry.
+// fix returns the command to paste, and where: the finding's own, or that of its check in
+// this receiver's registry.
 func (f *Facts) fix(x Finding) string {
 	fix := x.Reason.Fix
 	if c, ok := f.Known(x.Reason.Check); ok && fix == "" {

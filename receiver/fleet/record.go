@@ -11,15 +11,15 @@ import (
 	"cis490/receiver"
 )
 
-// How many rows wait for alerts.jsonl, and for how long: what is open is in each hour's
-// rows again.
+// The bounds of rows that could not be written yet. Open alerts are in the rows of each
+// following hour, too.
 const (
 	maxUnwritten  = 20_000
 	keepUnwritten = 24 * time.Hour
 )
 
-// tell says each row to syslog. It comes before anything is written: a crash in
-// between repeats lines, it never loses one.
+// syslog sends each row to syslog, before anything is written: a crash in between may
+// repeat lines, but does not lose one.
 func (o Options) syslog(rows []Alert) error {
 	var errs []error
 	for _, a := range rows {
@@ -30,8 +30,8 @@ func (o Options) syslog(rows []Alert) error {
 	return errors.Join(errs...)
 }
 
-// record appends the rows that waited and the new ones to alerts.jsonl, as far as that
-// goes, and remembers the run. The rest waits for the next run.
+// record appends earlier unwritten rows and the new ones to alerts.jsonl, and stores the
+// run. Rows that cannot be written are stored with the run, for the next one.
 func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 	wait := slices.Concat(p.queue, rows)
 	next.Rows = p.rows
@@ -55,8 +55,8 @@ func (o Options) record(p past, next Last, rows []Alert) (Last, error) {
 	return next, errors.Join(err, bad)
 }
 
-// append returns how many of the rows it has appended to the alerts: those of one run,
-// which have one time, with one write. A row that waited keeps its time, so that it is
+// append appends rows to the alerts and returns how many. It writes the rows of one run,
+// which have the same time, with one call. Earlier rows keep their time, so that they are
 // not notified twice.
 func (o Options) append(rows []Alert) (n int, err error) {
 	for n < len(rows) && err == nil {
@@ -71,14 +71,13 @@ func (o Options) append(rows []Alert) (n int, err error) {
 	return n, errors.Join(err, o.Alerts.Close())
 }
 
-// ReadLast returns the last run as it was last written, also while the backend is broken;
-// the zero Last if there was none.
+// ReadLast returns the last run, even while the backend is broken. Without one it returns
+// the zero Last.
 func ReadLast(b receiver.Backend) (Last, error) {
 	return readLast(Memory{Data: b.Docs, Spare: b.Spare})
 }
 
-// Ran returns when the last run ended, by the document that it replaced; zero if there
-// was none.
+// Ran returns when the last run stored its result; zero without one.
 func Ran(b receiver.Backend) (at time.Time) {
 	saved := func(docs receiver.Docs, name string) {
 		if d, err := docs.Stat(name); err == nil && d.Saved.After(at) {

@@ -15,24 +15,24 @@ import (
 	"cis490/receiver/silences"
 )
 
-// Last is the document receiver.FleetCheckDoc, which can be thrown away: when fleet-check last ran, what was open
-// then, and what the next run has to remember.
+// Last is the document receiver.FleetCheckDoc: the result of the last run, and what the
+// next run needs. Deleting it loses nothing that matters.
 type Last struct {
 	At     time.Time `json:"at"`
 	Hosts  int       `json:"hosts"`
 	Open   []Alert   `json:"open"`
 	Errors []string  `json:"errors,omitempty"` // facts that could not be read
 	Seen   []Sight   `json:"seen,omitempty"`
-	// Rows is the time of the newest row of alerts.jsonl, and Unwritten are the rows
-	// that could not be appended to it yet.
+	// Rows is the time of the newest row of alerts.jsonl. Unwritten are rows that could
+	// not be appended to it yet.
 	Rows      time.Time             `json:"rows,omitzero"`
-	Roster    int                   `json:"roster,omitempty"` // hosts that the roster had
+	Roster    int                   `json:"roster,omitempty"` // number of hosts in the roster
 	Unwritten []Alert               `json:"unwritten,omitempty"`
 	Growth    map[ident.Host]Growth `json:"growth,omitempty"`
-	Clock     clock.Line            `json:"clock,omitzero"` // how the times in it lie
+	Clock     clock.Line            `json:"clock,omitzero"` // the clock of its times
 }
 
-// Sight is since when a finding has been there, counted or not.
+// Sight is when a finding was first seen, whether it counts or not.
 type Sight struct {
 	Host    string    `json:"host"`
 	Symptom string    `json:"symptom"`
@@ -46,25 +46,26 @@ type Options struct {
 	Now      time.Time
 	Known    func(id string) (check.Check, bool) // the registry of lab hosts and receiver
 	Receiver []check.Row                         // the receiver's own checks; nil: not judged
-	DryRun   bool                                // write and tell nothing
+	DryRun   bool                                // do not write or send anything
 	// Spare stores what cannot be written to the backend; only the service has one.
 	Spare    receiver.Docs
-	Patience time.Duration     // how long the disk may take to read, and to write; 0: for ever
+	Patience time.Duration     // timeout for reading from the disk, and for writing; 0: none
 	Syslog   func(Alert) error // syslog; called before the row is written
 	Log      *slog.Logger
 }
 
-// Result is what a run found and wrote.
+// Result is the result of a run.
 type Result struct {
 	Last
-	Rows      []Alert // written, or with DryRun those that would be
-	Memory    Memory  // for the delivery, as are the Alerts
+	Rows      []Alert // written rows; with DryRun, the rows it would write
+	Memory    Memory  // for notify, like Alerts
 	Alerts    receiver.Log[Alert]
-	SyslogErr error // why syslog could not be told
+	SyslogErr error // why rows could not be sent to syslog
 }
 
-// Run gathers, judges, tells and writes, once. A result that was judged is to be
-// delivered also beside an error: that is about what could not be written or said.
+// Run gathers facts, judges them, sends rows to syslog and writes them, once. If it
+// returns an error with a non-zero Result, the alerts are right but could not be written
+// or sent: callers must still deliver them.
 func Run(o Options) (Result, error) {
 	o.Now = o.Now.UTC()
 	p, err := within(o.Patience, o.read, func(p past) { p.unlock() })
@@ -116,14 +117,14 @@ func Run(o Options) (Result, error) {
 		kept, _ = o.record(past{memory: r.Memory, rows: p.rows, queue: p.queue}, next, slices.Clone(r.Rows))
 	}
 	r.Last = kept
-	if err != nil && facts.Broken != nil { // which was told
-		o.Log.Warn("rows of this run wait for the next one", "count", len(kept.Unwritten), "err", err)
+	if err != nil && facts.Broken != nil { // the alert data-broken reports it
+		o.Log.Warn("cannot write rows, the next run tries again", "count", len(kept.Unwritten), "err", err)
 		err = nil
 	}
 	return r, errors.Join(r.SyslogErr, err)
 }
 
-// grow carries on since when each outbox has not been smaller.
+// grow updates when each outbox was last at its smallest.
 func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 	now := map[ident.Host]Growth{}
 	if f.Unread {
@@ -142,8 +143,8 @@ func (f *Facts) grow(before map[ident.Host]Growth) map[ident.Host]Growth {
 	return now
 }
 
-// began is when an alert began that was first found at a time: then, where its row
-// had to wait for the next hour, and at the latest with its first row.
+// firstSeen returns when the condition was first observed: at seen, if its row was
+// delayed to the next hour, otherwise with its first row.
 func (e Entry) firstSeen(seen time.Time) time.Time {
 	if e.Firing && (seen.IsZero() || e.Began.Before(seen)) {
 		return e.Began
@@ -151,7 +152,7 @@ func (e Entry) firstSeen(seen time.Time) time.Time {
 	return seen
 }
 
-// Began returns when each alert began that is open, by its rows or by the last run.
+// Began returns when each open alert began, by its rows or by the last run.
 func Began(b receiver.Backend) (map[Key]time.Time, error) {
 	state, err := ReadState(b.Alerts)
 	if err != nil {
@@ -159,7 +160,7 @@ func Began(b receiver.Backend) (map[Key]time.Time, error) {
 	}
 	last, err := ReadLast(b)
 	if err != nil {
-		last = Last{} // it can be thrown away: the rows know nearly all
+		last = Last{} // the rows have nearly everything
 	}
 	open, seen := map[Key]time.Time{}, last.seen()
 	for k, e := range state.Entries {
@@ -175,7 +176,7 @@ func Began(b receiver.Backend) (map[Key]time.Time, error) {
 	return open, nil
 }
 
-// ActiveSilences returns the silences that hold now, by the alert that they cover.
+// ActiveSilences returns the silences in force, by alert.
 func ActiveSilences(b receiver.Backend, now time.Time) (map[Key]receiver.Silence, error) {
 	all, err := silences.Read(b.Silences)
 	if err != nil || len(all) == 0 {
@@ -195,8 +196,8 @@ func ActiveSilences(b receiver.Backend, now time.Time) (map[Key]receiver.Silence
 	return hold, nil
 }
 
-// ReadOpen returns the last run with the silences of now. If only the silences cannot be
-// read, it returns the run with the error.
+// ReadOpen returns the last run with the present silences. If only the silences cannot
+// be read, it returns the run with the error.
 func ReadOpen(b receiver.Backend, now time.Time) (Last, error) {
 	last, err := ReadLast(b)
 	if err != nil {

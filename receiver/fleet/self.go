@@ -10,15 +10,18 @@ import (
 	"cis490/receiver"
 )
 
-// receiverFindings are the symptoms of the receiver itself, out of its own
-// checks and of what all hosts say together.
+// receiverFindings returns the symptoms of the receiver, by its own checks and by the
+// reports of all hosts together.
 func receiverFindings(f *Facts) []Finding {
 	var out []Finding
-	symptomOf := map[string]string{"disk.reserve": DiskLow, "disk.days": DiskLow, "disk.inodes": DiskLow, "ledger.index": IndexBroken, "rows.files": IndexBroken, "backup.age": BackupOld}
+	symptomOf := map[string]string{
+		"disk.reserve": DiskLow, "disk.days": DiskLow, "disk.inodes": DiskLow,
+		"ledger.index": IndexBroken, "rows.files": IndexBroken, "backup.age": BackupOld,
+	}
 	for _, r := range f.Receiver {
 		symptom, ok := symptomOf[r.ID]
 		switch {
-		case ok && f.Lost: // of the mount point, or no verdict
+		case ok && f.Lost: // the check judged the mount point, or nothing
 			continue
 		case ok && (r.Status == check.Fail || r.Status == check.Warn):
 		case r.Status == check.Fail && r.Hard:
@@ -27,7 +30,7 @@ func receiverFindings(f *Facts) []Finding {
 			continue
 		}
 		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Detail, Check: r.ID, Fix: r.Fix}}
-		// One alert for each symptom: the first check that shows it names it.
+		// One alert for each symptom: the first failing check gives the reason.
 		if i := slices.IndexFunc(out, func(y Finding) bool { return y.Symptom == symptom }); i >= 0 {
 			out[i].Detail += "; " + r.ID + ": " + r.Detail
 			continue
@@ -39,7 +42,7 @@ func receiverFindings(f *Facts) []Finding {
 		out = append(out, Finding{Symptom: DataBroken, Detail: f.Broken.Error(), Reason: r})
 	}
 	if x, wrong := f.clockWrong(); wrong {
-		// A wrong clock does not know how old a backup is.
+		// With a wrong clock the age of a backup is unknown.
 		if !f.Held[Key{Host: Receiver, Symptom: BackupOld}].Firing {
 			out = slices.DeleteFunc(out, func(x Finding) bool { return x.Symptom == BackupOld })
 		}
@@ -48,7 +51,7 @@ func receiverFindings(f *Facts) []Finding {
 	return out
 }
 
-// explained reports whether a finding of a check is about the same fault.
+// explained reports whether one of the findings has the same cause.
 func explained(broken error, found []Finding) bool {
 	has := func(symptom string) bool {
 		return slices.ContainsFunc(found, func(x Finding) bool { return x.Symptom == symptom })
@@ -60,10 +63,10 @@ func explained(broken error, found []Finding) bool {
 	return ok && has(IndexBroken)
 }
 
-// noSpace reports whether a write failed because the disk has no room for it.
+// noSpace reports whether a write failed because the disk is full.
 func noSpace(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-// dataFix returns what mends a data folder.
+// dataFix returns the fix for an error of the data folder.
 func dataFix(err error) string {
 	if _, foreign := errors.AsType[*receiver.OwnerError](err); foreign {
 		return fixOwner

@@ -12,49 +12,49 @@ import (
 	"cis490/receiver/roster"
 )
 
-// Health is the one word for how a host is.
+// Health is a host's state, in one word.
 type Health string
 
-// The words, the most urgent first. A host is the first one that fits, except that a
-// decommissioned host is nothing else.
+// The states, the most urgent first. The first one that applies wins, but Decommissioned
+// takes precedence.
 const (
 	Sick           Health = "sick"          // an alert is open that people are notified of
 	Silenced       Health = "silenced"      // its open alerts are muted
-	NotReporting   Health = "not reporting" // no contact for longer than a few pings, and not an alert yet
+	NotReporting   Health = "not reporting" // several pings are missing, but no alert is open yet
 	Healthy        Health = "healthy"
-	Off            Health = "off"      // left cleanly
-	Expected       Health = "expected" // its token was made, it has not enrolled
+	Off            Health = "off"      // shut down cleanly
+	Expected       Health = "expected" // has a join token, has not enrolled
 	Decommissioned Health = "decommissioned"
 )
 
-// Healths returns the words in their order.
+// Healths returns the states in their order.
 func Healths() []Health {
 	return []Health{Sick, Silenced, NotReporting, Healthy, Off, Expected, Decommissioned}
 }
 
-// Status is all that is known of a host now: what fleet-check, the dashboard, the API
-// and the commands show of it.
+// Status joins all that is known of a host now. fleet-check, the dashboard, the API and
+// the commands show it.
 type Status struct {
 	Name    ident.Host
 	Health  Health
 	Roster  *roster.Host      // nil: not in the roster
 	Contact *contacts.Contact // nil: it has not contacted the receiver
 	Alerts  []Alert           // open ones
-	Offered string            // version that it should run; empty: none is known
+	Offered string            // version that it should run; empty: not known
 }
 
-// Known is what a Status is joined from.
+// Known is the input of Join.
 type Known struct {
 	Roster  []roster.Host
 	Hosts   map[ident.Host]*contacts.Contact
-	Shipped []ident.Host            // hosts with rows of late in the index
-	Open    []Alert                 // with Silenced as it is now
-	Offered func(ident.Host) string // nil: none is known
-	Fresh   time.Duration           // how old a contact may be to speak for now: Limits.Fresh
+	Shipped []ident.Host            // hosts with recent rows in the index
+	Open    []Alert                 // with the present Silenced
+	Offered func(ident.Host) string // nil: not known
+	Fresh   time.Duration           // Limits.Fresh
 }
 
-// Join returns the status of each host that the roster, the contacts, the index or an alert
-// has, the most urgent first.
+// Join returns the status of each host in the roster, the contacts, the index or the
+// alerts, ordered by Health and name.
 func Join(k Known, now time.Time) []*Status {
 	by := map[ident.Host]*Status{}
 	host := func(name ident.Host) *Status {

@@ -1,10 +1,9 @@
-// Package gate decides which code commits may ship: the receiver's
-// own, every published release's and extra_commits, but not blocked_commits.
+// Package gate decides which code commits may ship: the receiver's own, those of published
+// releases and extra_commits, without blocked_commits.
 //
-// The list follows the config file and the releases while serve runs. An edit
-// that cannot be read keeps the last good list and is logged; before a list was
-// ever read there is no verdict, which is not a refusal. The gate refuses to
-// guess: a commit that it does not know is not accepted.
+// The list follows the config file and the releases while serve runs. If an edit cannot be
+// read, the gate logs it and keeps the last list. Before the first list it returns
+// ErrNotLoaded, which is not a refusal. Unknown commits are not accepted.
 package gate
 
 import (
@@ -24,20 +23,20 @@ import (
 	"cis490/internal/wire"
 )
 
-// refreshEvery is how soon an edit of the config file counts.
+// refreshEvery is how soon an edit of the config file takes effect.
 const refreshEvery = 2 * time.Second
 
-// ErrNotLoaded tells that no list was read yet.
+// ErrNotLoaded reports that no list was read yet.
 var ErrNotLoaded = errors.New("the gate's list is not loaded yet")
 
 // Options describe a gate.
 type Options struct {
-	Own  ident.Commit // of this receiver's build; empty for a build without one
-	FS   disk.FS      // that has the file; nil is the machine's
-	Path string       // the config file that is followed
-	// Released returns the commits of the published releases; nil is none.
+	Own  ident.Commit // of this receiver's build; empty: the build has none
+	FS   disk.FS      // nil: the machine's
+	Path string       // of the config file
+	// Released returns the commits of the published releases; nil: there are none.
 	Released func() ([]ident.Commit, error)
-	// Blocked returns the commits that were blocked beside the config's; nil is none.
+	// Blocked returns blocked commits in addition to the config's; nil: there are none.
 	Blocked func() []ident.Commit
 	Poll    time.Duration // shortest interval between two looks at the file; 0: two seconds
 	Log     *slog.Logger
@@ -48,21 +47,21 @@ type Gate struct {
 	o    Options
 	list atomic.Pointer[Rules]
 
-	mu     sync.Mutex // guards what follows, held while refreshing
+	mu     sync.Mutex // held while refreshing; guards the fields below
 	seen   fs.FileInfo
 	config config.Gate
-	failed error // why the last refresh took nothing over
+	failed error // of the last refresh
 }
 
-// Rules are what the gate goes by at one moment; they are part of the policy.
+// Rules are the gate's list at one moment. They are part of the policy.
 type Rules struct {
 	Enabled  bool           `json:"enabled"`
 	Head     ident.Commit   `json:"head"`
-	Accepted []ident.Commit `json:"accepted"` // ordered
-	Blocked  []ident.Commit `json:"blocked"`  // ordered
+	Accepted []ident.Commit `json:"accepted"` // sorted
+	Blocked  []ident.Commit `json:"blocked"`  // sorted
 }
 
-// New returns a gate that was not loaded yet; see Refresh.
+// New returns a gate without a list; Refresh loads it.
 func New(o Options) *Gate {
 	if o.FS == nil {
 		o.FS = disk.OS{}
@@ -84,13 +83,13 @@ func (g *Gate) Run(ctx context.Context) error {
 	}
 }
 
-// Refresh takes over what changed in the config file and among the releases.
+// Refresh applies changes of the config file and of the releases.
 func (g *Gate) Refresh() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	err := g.refresh()
 	if err != nil && (g.failed == nil || g.failed.Error() != err.Error()) { // once, not every two seconds
-		g.o.Log.Error("gate keeps its last list", "path", g.o.Path, "err", err)
+		g.o.Log.Error("cannot refresh the gate, keeping its last list", "path", g.o.Path, "err", err)
 	}
 	g.failed = err
 }
@@ -107,7 +106,8 @@ func (g *Gate) refresh() error {
 		}
 		g.seen, g.config = fi, c.Gate
 	}
-	r := Rules{Enabled: g.config.Enabled, Head: g.o.Own, Accepted: slices.Clone(g.config.ExtraCommits), Blocked: slices.Clone(g.config.BlockedCommits)}
+	c := g.config
+	r := Rules{Enabled: c.Enabled, Head: g.o.Own, Accepted: slices.Clone(c.ExtraCommits), Blocked: slices.Clone(c.BlockedCommits)}
 	if g.o.Own != "" {
 		r.Accepted = append(r.Accepted, g.o.Own)
 	}
@@ -131,8 +131,7 @@ func (g *Gate) refresh() error {
 	return nil
 }
 
-// Rules returns what the gate goes by now; before the first list an ErrNotLoaded
-// that tells what keeps it.
+// Rules returns the present list or, before the first one, ErrNotLoaded with the reason.
 func (g *Gate) Rules() (Rules, error) {
 	if r := g.list.Load(); r != nil {
 		return *r, nil
@@ -145,7 +144,7 @@ func (g *Gate) Rules() (Rules, error) {
 	return Rules{}, ErrNotLoaded
 }
 
-// Judge returns the verdict on a commit; ErrNotLoaded before the first list.
+// Judge returns the verdict on a commit, or ErrNotLoaded before the first list.
 func (g *Gate) Judge(c ident.Commit) (wire.Verdict, error) {
 	r, err := g.Rules()
 	if err != nil {

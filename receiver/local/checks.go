@@ -15,10 +15,10 @@ import (
 	"cis490/receiver/store"
 )
 
-// here begins what to paste on the receiver.
+// here is the prefix of commands to paste on the receiver.
 const here = "on the receiver: "
 
-// files are the data folder as doctor judges it.
+// files checks the files of the data folder.
 type files struct {
 	o       Options
 	user    string // owner; empty: not judged
@@ -27,7 +27,7 @@ type files struct {
 
 func (f files) path(name string) string { return filepath.Join(f.o.Dir, name) }
 
-// checks judge the data folder, its files and its disk.
+// checks returns the checks of the data folder, its files and its disk.
 func (o Options) checks(user string, reserve int64) []check.Check {
 	f := files{o, user, reserve}
 	own := f.owned(IndexFile, AlertsFile, RejectionsFile, receiver.ContactsDoc, receiver.FleetCheckDoc, store.IDFile)
@@ -89,21 +89,20 @@ func (f files) folders() []machine.Want {
 	}
 }
 
-// appendable judges owner and kind by name; as the owner it also opens the file
-// for appending, which no reading of modes can replace (read-only disks,
-// attributes, sandboxes). It writes nothing.
+// appendable checks owner and kind by name. As the owner it also opens the file for
+// appending, which reveals read-only disks, attributes and sandboxes. It writes nothing.
 func (f files) appendable(name string) func(context.Context) check.Result {
 	kept := machine.Kept(f.owned(name))
 	return func(ctx context.Context) check.Result {
 		path := f.path(name)
 		if _, err := (disk.OS{}).Lstat(path); errors.Is(err, fs.ErrNotExist) {
-			return check.Passf("%s is not there yet", path)
+			return check.Passf("%s does not exist yet", path)
 		}
 		if got := kept(ctx); got.Status != check.Pass {
 			return got
 		}
 		if os.Geteuid() == 0 || !owns(path) {
-			return check.Passf("%s is its owner's", path)
+			return check.Passf("%s has the right owner", path)
 		}
 		f, err := disk.OS{}.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 // maxToken bounds the file of the operator token, in bytes.
 const maxToken = 4 << 10
 
-// Credentials returns those that a config names.
+// Credentials returns the credentials that a config names.
 func Credentials(fsys disk.FS, c config.Receiver) receiver.Credentials {
 	out := receiver.Credentials{
 		Data:  dataTokens(fsys, c),

@@ -12,7 +12,7 @@ import (
 	"cis490/receiver"
 )
 
-// folder has each document as a file.
+// folder stores each document as a file.
 type folder struct {
 	fs  disk.FS
 	dir string
@@ -23,7 +23,8 @@ func Folder(fsys disk.FS, dir string) receiver.Docs { return folder{fsys, dir} }
 
 func (f folder) path(name string) string { return filepath.Join(f.dir, filepath.FromSlash(name)) }
 
-// perm are the rights of a document. Everyone may read when fleet-check and backup ran.
+// perm is the mode of a document's file. Everyone may read when fleet-check and backup
+// ran.
 func perm(name string) fs.FileMode {
 	if strings.HasPrefix(name, receiver.FleetCheckDoc) || name == receiver.BackupDoc {
 		return 0o644
@@ -55,7 +56,7 @@ func (f folder) Remove(name string) error {
 	return nil
 }
 
-// Stat looks at the file, which Save replaces by another one.
+// Stat stats the file, which Save replaces by another one.
 func (f folder) Stat(name string) (receiver.Doc, error) {
 	fi, err := f.fs.Lstat(f.path(name))
 	if err != nil {
@@ -80,7 +81,7 @@ func (f folder) Names(prefix string) ([]string, error) {
 	return names, nil
 }
 
-// Writable writes as much as the document has beside it, and removes that.
+// Writable writes a file of the document's size beside it, and removes that.
 func (f folder) Writable(name string) error {
 	size := int64(4 << 10)
 	if fi, err := f.fs.Lstat(f.path(name)); err == nil {

@@ -21,7 +21,7 @@ import (
 	"cis490/receiver/store"
 )
 
-// episodes reads the tarballs that package store wrote.
+// episodes reads the tarballs of package store.
 type episodes struct{ o Options }
 
 func (e episodes) dir(h ident.Host) string {
@@ -35,20 +35,20 @@ func (e episodes) path(k receiver.Key) string {
 // Open opens the file.
 func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) { return openFile(e.o.FS, e.path(k)) }
 
-// section is an open file that can be sought in.
+// section is an open file with Seek.
 type section struct {
 	*io.SectionReader
 	disk.File
 }
 
-// Read reads at the present place.
+// Read reads at the present offset.
 func (s section) Read(b []byte) (int, error) { return s.SectionReader.Read(b) }
 
 // ReadAt reads at an offset.
 func (s section) ReadAt(b []byte, off int64) (int, error) { return s.SectionReader.ReadAt(b, off) }
 
-// openFile opens a file for reading. If it is the machine's own, the kernel can send it
-// by itself.
+// openFile opens a file for reading. The machine's own files are returned as *os.File, so
+// that the kernel can send them.
 func openFile(fsys disk.FS, path string) (receiver.Tarball, error) {
 	f, err := fsys.OpenFile(path, os.O_RDONLY, 0)
 	if err != nil {
@@ -64,7 +64,7 @@ func openFile(fsys disk.FS, path string) (receiver.Tarball, error) {
 	return section{io.NewSectionReader(f, 0, fi.Size()), f}, nil
 }
 
-// HasAny looks whether the host's folder is there.
+// HasAny reports whether the host's folder exists.
 func (e episodes) HasAny(h ident.Host) (bool, error) {
 	_, err := e.o.FS.Lstat(e.dir(h))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -73,7 +73,7 @@ func (e episodes) HasAny(h ident.Host) (bool, error) {
 	return err == nil, err
 }
 
-// Free asks the file system.
+// Free returns the free bytes of the file system.
 func (e episodes) Free() (int64, error) {
 	if space, ok := e.o.FS.(disk.Space); ok {
 		return space.Free(e.o.Dir)
@@ -81,8 +81,8 @@ func (e episodes) Free() (int64, error) {
 	return 0, nil
 }
 
-// List reads the folders. An error about one host's folder is yielded with its host and
-// does not end the sequence.
+// List reads the folders. An error of one host's folder is yielded with its host and does
+// not end the sequence.
 func (e episodes) List(ctx context.Context) iter.Seq2[receiver.Stored, error] {
 	return func(yield func(receiver.Stored, error) bool) {
 		hosts, err := e.o.FS.ReadDir(filepath.Join(e.o.Dir, store.EpisodesDir))
@@ -187,7 +187,7 @@ func (e episodes) compare(c *receiver.Checked, row receiver.Entry) {
 	}
 }
 
-// unindexed looks for a host with more files than rows.
+// unindexed searches for a host with more files than rows.
 func (e episodes) unindexed(c *receiver.Checked, rows map[ident.Host]int) error {
 	hosts, err := e.o.FS.ReadDir(filepath.Join(e.o.Dir, store.EpisodesDir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -209,7 +209,7 @@ func (e episodes) unindexed(c *receiver.Checked, rows map[ident.Host]int) error 
 	return nil
 }
 
-// Tarballs returns where an episode is in a data folder, if any host has stored it.
+// Tarballs returns the path of an episode for each host that has stored it.
 func Tarballs(fsys disk.FS, dir string, id ident.EpisodeID) (paths []string, err error) {
 	hosts, err := fsys.ReadDir(filepath.Join(dir, store.EpisodesDir))
 	if errors.Is(err, fs.ErrNotExist) {

@@ -15,8 +15,8 @@ import (
 	"cis490/internal/machine"
 )
 
-// explain names the owner of a file that could not be used, or what else is wrong with
-// it, and what mends that.
+// explain adds to an error the owner of the file, or what else is wrong with it, and the
+// fix.
 func (o Options) explain(err error) error {
 	path := o.Dir
 	if at, ok := errors.AsType[*fs.PathError](err); ok {
@@ -24,7 +24,7 @@ func (o Options) explain(err error) error {
 	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		// Of a file that does not exist, or is ours, its folder is the cause.
+		// If the file does not exist, or is this user's, the cause is its folder.
 		for ; ; path = filepath.Dir(path) {
 			fi, stat := o.FS.Lstat(path)
 			if stat == nil {

@@ -1,10 +1,10 @@
-// Package local is the backend that keeps everything in a data folder: tarballs by
-// host, *.jsonl files for the logs, and a file for each document.
+// Package local is the backend that stores everything in a data folder: tarballs by host,
+// *.jsonl files for the logs, and a file for each document.
 //
-// It keeps the promises of package receiver by those of internal/disk and
-// internal/ledger: a document is replaced by rename, a row is one line that is synced,
-// a torn last line is cut when a log is opened. It refuses to follow what serve's user
-// could have put in the place of a file. Package store has the tarballs.
+// It relies on internal/disk and internal/ledger: documents are replaced by rename, a row
+// is one line that is synced, and a torn last line is cut when a log is opened. It never
+// follows a link that serve's user could have made in place of a file. Package store
+// handles the tarballs.
 package local
 
 import (
@@ -23,7 +23,7 @@ import (
 	"cis490/receiver/store"
 )
 
-// The logs' names in the data folder.
+// The file names of the logs.
 const (
 	IndexFile      = "index.jsonl"
 	RejectionsFile = "rejections.jsonl"
@@ -35,9 +35,10 @@ const (
 type Options struct {
 	FS  disk.FS
 	Dir string // the data folder
-	// Known has the ids of the stores that were used on this machine; empty: none are known.
+	// Known is the folder with the ids of the stores used on this machine; empty: not
+	// known.
 	Known string
-	// Spare is a folder for documents that fleet-check cannot write to Dir; empty: none.
+	// Spare is the folder for documents that fleet-check cannot write to Dir; empty: none.
 	Spare string
 	// Place is where the tarballs are, if they are not in Dir.
 	Place string
@@ -47,7 +48,7 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Open returns the backend of a data folder. It opens no file yet.
+// Open returns the backend of a data folder. It does not open any file yet.
 func Open(o Options) receiver.Backend {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -90,13 +91,14 @@ func (o Options) hasRows() bool {
 	return ok && err == nil
 }
 
-// lease takes the lock of one kind of work. A disk without locks has one process.
+// lease takes the lock of one kind of work. A disk without locks is used by one process
+// only.
 func (o Options) lease(w receiver.Work) (c io.Closer, err error) {
 	locker, ok := o.FS.(disk.Locker)
 	switch {
 	case !ok:
 		return nobody{}, nil
-	case w == receiver.Checking: // not the folder itself, which serve has
+	case w == receiver.Checking: // the data folder itself is serve's
 		if err := o.owned(); err != nil {
 			return nil, err
 		}
@@ -112,8 +114,8 @@ func (o Options) lease(w receiver.Work) (c io.Closer, err error) {
 	return c, err
 }
 
-// owned returns an OwnerError if the data folder belongs to another user: files that
-// this user made there would be in the owner's way.
+// owned returns an OwnerError if the data folder belongs to another user, whose services
+// could not write files that this user makes.
 func (o Options) owned() error {
 	d, err := disk.OS{}.OpenFolder(o.Dir)
 	if err != nil {
@@ -126,7 +128,7 @@ func (o Options) owned() error {
 	return errors.Join(err, d.Close())
 }
 
-// nobody is the lease of a disk that one process has.
+// nobody is the lease on a disk without locks.
 type nobody struct{}
 
 // Close does nothing.

@@ -15,17 +15,17 @@ import (
 	"cis490/receiver"
 )
 
-// filePerm are the rights of a log: the owner writes, the group may read.
+// filePerm is the mode of a log: the owner writes, the group may read.
 const filePerm = 0o640
 
-// format is how the rows of one log are written and read.
+// format describes how the rows of a log are written and read.
 type format[T any] struct {
 	file, timeKey string
 	stamp         func(*T, time.Time)          // sets a row's time
-	own           func(T) time.Time            // rows bring their own time; nil: they get the clock's
+	own           func(T) time.Time            // the row's own time; nil: the clock's
 	decode        func(ledger.Row) (T, bool)   // false: damaged
 	match         func(T, receiver.Query) bool // nil: all match
-	most          int64                        // of the file, in bytes; then its older half goes. 0: no bound
+	most          int64                        // size of the file in bytes at which its older half is removed; 0: no bound
 }
 
 // log is a *.jsonl file.
@@ -36,7 +36,7 @@ type log[T any] struct {
 
 	mu sync.Mutex
 	l  *ledger.Ledger // nil: not open for appending
-	at time.Time      // the time of the rows that are appended, if they bring their own
+	at time.Time      // time of the appended rows, if they have their own
 }
 
 func newLog[T any](o Options, f format[T]) *log[T] {
@@ -66,7 +66,7 @@ func (l *log[T]) writer() (*ledger.Ledger, error) {
 	return opened, err
 }
 
-// Append appends rows with one sync. Rows that wait at the same time share it.
+// Append appends rows with one sync. Calls that wait at the same time share it.
 func (l *log[T]) Append(rows []T) error {
 	if len(rows) == 0 {
 		return nil
@@ -93,7 +93,7 @@ func (l *log[T]) Append(rows []T) error {
 	return l.shorten(w)
 }
 
-// shorten drops the older half of a file that has grown too large.
+// shorten removes the older half of a file that is too large.
 func (l *log[T]) shorten(w *ledger.Ledger) error {
 	fi, err := l.o.FS.Lstat(l.path)
 	if err != nil || fi.Size() <= l.most {
@@ -106,7 +106,7 @@ func (l *log[T]) shorten(w *ledger.Ledger) error {
 	})
 }
 
-// Healthy checks the open file, or that one that is there can be opened.
+// Healthy checks the open file, or that the existing one can be opened.
 func (l *log[T]) Healthy() error {
 	l.mu.Lock()
 	w := l.l
@@ -142,7 +142,7 @@ func (l *log[T]) Last() (time.Time, bool, error) {
 	return row.At, ok, err
 }
 
-// Since yields rows from the place that bisection finds.
+// Since yields rows from the offset that a bisection finds.
 func (l *log[T]) Since(from time.Time) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
 		for line, err := range ledger.Rows(l.o.FS, l.path, l.timeKey, from) {
@@ -160,8 +160,8 @@ func (l *log[T]) Since(from time.Time) iter.Seq2[T, error] {
 	}
 }
 
-// Before searches block by block from the end. Blocks without the query's bytes are
-// not decoded, which is most of the speed of a search.
+// Before searches block by block from the end. Blocks without the query's bytes are not
+// decoded, which makes searches fast.
 func (l *log[T]) Before(q receiver.Query) iter.Seq2[receiver.Found[T], error] {
 	return func(yield func(receiver.Found[T], error) bool) {
 		before := int64(-1)
@@ -178,7 +178,7 @@ func (l *log[T]) Before(q receiver.Query) iter.Seq2[receiver.Found[T], error] {
 				yield(receiver.Found[T]{}, err)
 				return
 			}
-			before = at + 64<<10 // Start may be a little early: rows after it are few
+			before = at + 64<<10 // Start may be a little early, but only by a few rows
 		}
 		for place, err := range ledger.Backward(l.o.FS, l.path, l.timeKey, before, needles(q)...) {
 			found := receiver.Found[T]{At: place.At}
@@ -196,7 +196,7 @@ func (l *log[T]) Before(q receiver.Query) iter.Seq2[receiver.Found[T], error] {
 	}
 }
 
-// needles are the bytes that every line has which matches a query.
+// needles returns bytes that each line which matches a query contains.
 func needles(q receiver.Query) (all [][]byte) {
 	quoted := func(key, value string) {
 		all = append(all, append(append([]byte(`"`+key+`":"`), value...), '"'))
@@ -223,7 +223,7 @@ type follower[T any] struct {
 	decode func(ledger.Row) (T, bool)
 }
 
-// Read decodes what was appended.
+// Read decodes the lines that were appended.
 func (f follower[T]) Read(begin func(), add func(T)) error {
 	return f.tail.Read(begin, func(line ledger.Row) {
 		if row, ok := f.decode(line); ok {

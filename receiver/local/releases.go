@@ -12,10 +12,10 @@ import (
 	"cis490/receiver"
 )
 
-// ReleasesDir returns the folder with what is published, for those who publish.
+// ReleasesDir returns the folder of published releases, for the commands that publish.
 func ReleasesDir(data string) string { return filepath.Join(data, "releases") }
 
-// releases is that folder.
+// releases is the folder of published releases.
 type releases struct {
 	fs  disk.FS
 	dir string
@@ -27,7 +27,7 @@ func (r releases) List() ([]manifest.Published, error) { return manifest.List(r.
 // Orders reads orders.jsonl.
 func (r releases) Orders() ([]manifest.Order, error) { return manifest.Orders(r.fs, r.dir) }
 
-// Version looks at orders.jsonl, which only grows.
+// Version returns the size of orders.jsonl, which only grows.
 func (r releases) Version() (string, error) {
 	fi, err := r.fs.Lstat(filepath.Join(r.dir, "orders.jsonl"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -60,7 +60,7 @@ func (r releases) Blob(d ident.Digest) (receiver.Tarball, error) {
 	return openFile(r.fs, manifest.BlobPath(r.dir, d))
 }
 
-// BlobSize looks at the file.
+// BlobSize stats the file.
 func (r releases) BlobSize(d ident.Digest) (int64, error) {
 	fi, err := r.fs.Lstat(manifest.BlobPath(r.dir, d))
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"cis490/receiver/roster"
 )
 
-// RosterFile is the roster's name in the authority's folder. The authority writes it.
+// RosterFile is the roster's file name in the authority's folder. The authority writes
+// it.
 const RosterFile = "roster.jsonl"
 
 // Roster returns the view of the roster in the authority's folder.
@@ -26,7 +27,7 @@ type events struct {
 	damaged int // rows that are not events
 }
 
-// Read decodes what the authority appended.
+// Read decodes the lines that the authority appended.
 func (e *events) Read(begin func(), add func(roster.Event)) (damaged int, err error) {
 	if _, err := e.fs.Lstat(e.path); err != nil {
 		return 0, err

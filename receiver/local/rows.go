@@ -18,7 +18,7 @@ const (
 	at         = "at"
 )
 
-// maxRejections is how large rejections.jsonl may get, in bytes. A day in which each of
+// maxRejections is the largest size of rejections.jsonl, in bytes. A day in which each of
 // 2,000 hosts is refused for one reason takes half of it.
 const maxRejections = 64 << 20
 
@@ -71,8 +71,8 @@ func decodeEntry(row ledger.Row) (e receiver.Entry, ok bool) {
 	return e, json.Unmarshal(row.Line, &e) == nil && e.Host != "" && e.Episode != ""
 }
 
-// quickEntry reads a row of the form that this receiver writes, in a tenth of the time
-// that decoding takes; false for any other form.
+// quickEntry decodes a row in the form that this program writes, ten times faster than
+// encoding/json. It returns false for any other form.
 func quickEntry(row ledger.Row) (e receiver.Entry, ok bool) {
 	if bytes.IndexByte(row.Line, '\\') >= 0 {
 		return e, false
@@ -137,7 +137,7 @@ func (f *fields) until(end string) (before string) {
 	return before
 }
 
-// text reads a field whose value is a string without escapes.
+// text reads a string field without escapes.
 func (f *fields) text(key string) string {
 	f.skip(`,"` + key + `":"`)
 	return f.until(`"`)

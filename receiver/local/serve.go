@@ -19,14 +19,14 @@ type serveLogs struct {
 	silences   *log[receiver.Silence]
 }
 
-// served is the open store with all that was opened for it.
+// served is the open store with everything that was opened for it.
 type served struct {
 	*store.Store
 	index   *log[receiver.Entry]
-	closers []io.Closer // in the order in which they were opened
+	closers []io.Closer // in the order of opening
 }
 
-// serve opens the data folder for uploads. On an error nothing is open.
+// serve opens the data folder for uploads. After an error nothing is open.
 func (o Options) serve(logs serveLogs) (_ receiver.Store, err error) {
 	s := &served{index: logs.index}
 	defer func() {
@@ -44,7 +44,8 @@ func (o Options) serve(logs serveLogs) (_ receiver.Store, err error) {
 	if err := disk.MkdirAll(o.FS, o.Dir, 0o750); err != nil {
 		return nil, fault.Fix(fmt.Errorf("open data folder: %w", err), "sudo cis490 install receiver   # makes it, with the right owner")
 	}
-	// Before anything is opened: opening a log cuts what a living receiver may be writing.
+	// Lease before anything is opened: opening a log cuts what another running receiver may
+	// be writing.
 	lease, err := o.lease(receiver.Serving)
 	if err != nil {
 		return nil, fault.Fix(fmt.Errorf("open data folder: %w", err),
@@ -73,7 +74,7 @@ func (o Options) serve(logs serveLogs) (_ receiver.Store, err error) {
 	return s, nil
 }
 
-// Conditions tries what an upload needs.
+// Conditions tests what an upload needs.
 func (s *served) Conditions(thorough bool) []receiver.Condition {
 	var missing []receiver.Condition
 	for _, c := range []receiver.Condition{
@@ -89,7 +90,7 @@ func (s *served) Conditions(thorough bool) []receiver.Condition {
 	return missing
 }
 
-// Close closes what serve opened, the last first.
+// Close closes what serve opened, in reverse order.
 func (s *served) Close() (err error) {
 	for _, c := range slices.Backward(s.closers) {
 		err = errors.Join(err, c.Close())

@@ -11,17 +11,17 @@ import (
 	"cis490/internal/fault"
 )
 
-// AdminSocket returns the socket by which root asks the serve of a data folder.
+// AdminSocket returns root's socket of the serve of a data folder.
 func AdminSocket(data string) string { return filepath.Join(data, "admin.sock") }
 
-// Listen returns what opens serve's listener: a port or, behind a proxy, a Unix socket
-// that the proxy's group may use.
+// Listen returns a function that opens serve's listener: a port or, behind a proxy, a
+// Unix socket for the proxy's group.
 func Listen(fsys disk.FS) func(network, address string) (net.Listener, error) {
 	return func(network, address string) (net.Listener, error) {
 		if network != "unix" {
 			return net.Listen(network, address)
 		}
-		// The socket of a serve that was killed; a living one holds the store's lease.
+		// Remove the socket of a killed serve; a running one holds the store's lease.
 		if err := fsys.Remove(address); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("listen: %w", err)
 		}

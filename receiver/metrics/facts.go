@@ -9,7 +9,7 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// facts looks figures up at each scrape.
+// facts collects the values that are read at each scrape.
 type facts struct {
 	o    Options
 	desc map[string]*prometheus.Desc
@@ -22,42 +22,42 @@ func newFacts(o Options) *facts {
 		labels     []string
 	}{
 		{"build_info", "The build of this receiver; always 1.", []string{"version", "commit"}},
-		{"ready", "1 if episodes can be taken.", nil},
-		{"gate_enabled", "1 if the gate refuses what it does not know.", nil},
+		{"ready", "1 if episodes can be accepted.", nil},
+		{"gate_enabled", "1 if the gate refuses unknown commits.", nil},
 		{"gate_commits", "Commits that the gate accepts.", nil},
 		{"disk_free_bytes", "Free space on the disk of the data.", nil},
-		{"disk_reserve_bytes", "Free space that is kept.", nil},
+		{"disk_reserve_bytes", "Space that stays free.", nil},
 		{"uploads", "Uploads in progress.", nil},
-		{"connections", "Open connections by state; transfer: an unknown client takes a release.", []string{"state"}},
+		{"connections", "Open connections by state; transfer: an unknown client downloads a release.", []string{"state"}},
 		{"connections_evicted_total", "Connections that were closed for others, by state.", []string{"state"}},
 		{"connections_refused_total", "Connections that were refused before their TLS handshake, by reason.", []string{"reason"}},
 		{"tls_handshake_failures_total", "TLS handshakes that were not completed, by reason.", []string{"reason"}},
-		{"server_certificate_expiry_timestamp_seconds", "When the server certificate ends.", nil},
+		{"server_certificate_expiry_timestamp_seconds", "When the server certificate expires.", nil},
 		{"fleet_check_timestamp_seconds", "When fleet-check last ran.", nil},
-		{"alerts_open", "Open alerts by symptom, without those that nobody is told of.", []string{"symptom"}},
-		{"hosts", "Hosts that were heard at some time.", nil},
+		{"alerts_open", "Open alerts by symptom, without silenced ones.", []string{"symptom"}},
+		{"hosts", "Hosts that have contacted the receiver.", nil},
 		{"unknown_client_requests_total", "Rejected requests of clients that are not in the roster.", nil},
-		{"host_last_contact_timestamp_seconds", "When the host was last heard.", []string{"host"}},
-		{"host_last_accepted_timestamp_seconds", "When an episode of the host was last taken.", []string{"host"}},
-		{"host_certificate_expiry_timestamp_seconds", "When the certificate ends that the host last came with.", []string{"host"}},
-		{"host_queue", "Episodes that wait on the host, by state, as its last ping said.", []string{"host", "state"}},
-		{"host_queue_bytes", "Bytes that wait on the host.", []string{"host"}},
+		{"host_last_contact_timestamp_seconds", "When the host last contacted the receiver.", []string{"host"}},
+		{"host_last_accepted_timestamp_seconds", "When an episode of the host was last accepted.", []string{"host"}},
+		{"host_certificate_expiry_timestamp_seconds", "When the host's last used certificate expires.", []string{"host"}},
+		{"host_queue", "Episodes on the host by state, by its last ping.", []string{"host", "state"}},
+		{"host_queue_bytes", "Bytes of episodes on the host, by its last ping.", []string{"host"}},
 		{"host_clock_offset_seconds", "The host's clock minus the receiver's.", []string{"host"}},
-		{"host_failing_checks", "Hard checks that fail on the host.", []string{"host"}},
+		{"host_failing_checks", "Failing hard checks of the host.", []string{"host"}},
 	} {
 		f.desc[d.name] = prometheus.NewDesc(namespace+"_"+d.name, d.help, d.labels, nil)
 	}
 	return f
 }
 
-// Describe tells every figure's name.
+// Describe sends the descriptions of all metrics.
 func (f *facts) Describe(out chan<- *prometheus.Desc) {
 	for _, d := range f.desc {
 		out <- d
 	}
 }
 
-// Collect looks every figure up.
+// Collect sends the present values.
 func (f *facts) Collect(out chan<- prometheus.Metric) {
 	gauge := func(name string, v float64, labels ...string) {
 		out <- prometheus.MustNewConstMetric(f.desc[name], prometheus.GaugeValue, v, labels...)
@@ -70,8 +70,8 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	lost := func(name string, err error) { out <- prometheus.NewInvalidMetric(f.desc[name], err) }
 
 	gauge("build_info", 1, f.o.Build.Version, string(f.o.Build.Commit))
-	gauge("ready", truth(len(f.o.Missing()) == 0))
-	if enabled, accepted, err := f.o.Gate(); err == nil { // no list is told by ready
+	gauge("ready", truth(len(f.o.NotReady()) == 0))
+	if enabled, accepted, err := f.o.Gate(); err == nil { // without a list, ready is 0
 		gauge("gate_enabled", truth(enabled))
 		gauge("gate_commits", float64(accepted))
 	}
@@ -118,7 +118,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// connections sends what the listener counted.
+// connections sends the listener's counts.
 func (f *facts) connections(out chan<- prometheus.Metric, s listen.Stats) {
 	for _, m := range []struct {
 		name, label string

@@ -1,10 +1,10 @@
-// Package metrics is what serve tells Prometheus: how much came in and how it was
-// answered, and what is known of each host.
+// Package metrics exports serve's metrics for Prometheus: requests and their results, and
+// the state of each host.
 //
-// Counters begin at zero with the process, as Prometheus expects; the rest is
-// looked up at each scrape, so nothing here can be lost or grow old. The number
-// of series is bounded: routes, statuses and kinds are this program's own words,
-// hosts are those that serve knows, and nothing that a host said is ever a label.
+// Counters begin at zero with the process. All other values are read at each scrape, so
+// that the package stores nothing. The number of series is bounded: routes, statuses and
+// kinds are constants of this program, hosts are those that serve knows, and text from a
+// host is never a label.
 package metrics
 
 import (
@@ -27,17 +27,17 @@ import (
 
 const namespace = "cis490"
 
-// Options say where figures are looked up at a scrape.
+// Options are the sources of the values that are read at a scrape.
 type Options struct {
 	Build    version.Info
 	Contacts func() contacts.Contacts
-	Missing  func() []string // what keeps the receiver from taking episodes
-	// Gate returns whether the gate is enabled, and how many commits it accepts;
-	// its error means that it has no list yet.
+	NotReady func() []string // why episodes cannot be accepted; empty: ready
+	// Gate returns whether the gate is enabled, and how many commits it accepts, or an
+	// error before it has a list.
 	Gate        func() (enabled bool, accepted int, err error)
-	Free        func() (int64, error) // bytes on the data's disk
-	Reserve     int64                 // bytes of them that stay free
-	Certificate func() time.Time      // end of the server certificate; zero: not ours
+	Free        func() (int64, error) // bytes on the disk of the data
+	Reserve     int64                 // bytes that stay free
+	Certificate func() time.Time      // expiry of the server certificate; zero: behind a proxy
 	FleetCheck  func() (fleet.Last, error)
 	Uploads     func() int // in progress
 	Connections func() listen.Stats
@@ -59,20 +59,26 @@ type Metrics struct {
 
 // New returns metrics in a registry of their own.
 func New(o Options) *Metrics {
+	opts := func(name, help string) prometheus.CounterOpts {
+		return prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}
+	}
 	m := &Metrics{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "requests_total", Help: "Requests by route and status."}, []string{"route", "code"}),
+		requests: prometheus.NewCounterVec(opts("requests_total", "Requests by route and status."), []string{"route", "code"}),
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "request_duration_seconds", Help: "How long requests took, their bodies included.",
+			Namespace: namespace, Name: "request_duration_seconds", Help: "Duration of requests, their bodies included.",
 			Buckets: []float64{.002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10, 60, 300},
 		}, []string{"route"}),
-		ingest:       prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_total", Help: "PUTs of episodes by outcome: stored, known already, or the kind of refusal."}, []string{"outcome"}),
-		bytes:        prometheus.NewCounter(prometheus.CounterOpts{Namespace: namespace, Name: "ingest_bytes_total", Help: "Bytes of bodies of PUTs of episodes, as far as they were read."}),
-		authFailures: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: namespace, Name: "auth_failures_total", Help: "Requests that were not authenticated, by kind; verified: the certificate chain is valid."}, []string{"kind", "verified"}),
+		ingest: prometheus.NewCounterVec(
+			opts("ingest_total", "PUTs of episodes by outcome: stored, already known, or the kind of refusal."), []string{"outcome"}),
+		bytes: prometheus.NewCounter(opts("ingest_bytes_total", "Bytes read from the bodies of PUTs of episodes.")),
+		authFailures: prometheus.NewCounterVec(
+			opts("auth_failures_total", "Requests that were not authenticated, by kind; verified: the certificate chain is valid."),
+			[]string{"kind", "verified"}),
 	}
 	for _, a := range wire.Answers() {
 		m.kinds = append(m.kinds, a.Kind)
 	}
-	// What was never seen is told as 0, so that a rate can be asked for.
+	// Outcomes start at 0, so that a rate can be computed from the first one on.
 	for _, outcome := range []string{"stored", "known"} {
 		m.ingest.WithLabelValues(outcome)
 	}
@@ -93,7 +99,7 @@ func New(o Options) *Metrics {
 	return m
 }
 
-// Request counts a request that ended. route is the pattern that it matched.
+// Request counts a finished request. route is the pattern that it matched.
 func (m *Metrics) Request(route string, status int, took time.Duration) {
 	if route == "" {
 		route = "none"
@@ -102,8 +108,8 @@ func (m *Metrics) Request(route string, status int, took time.Duration) {
 	m.seconds.WithLabelValues(route).Observe(took.Seconds())
 }
 
-// Ingest counts a PUT of an episode: its status, the kind of its refusal or "",
-// and the bytes of its body that were read.
+// Ingest counts a PUT of an episode by its status and, if it was refused, the kind of
+// refusal. read is how many bytes of its body were read.
 func (m *Metrics) Ingest(status int, kind wire.Kind, read int64) {
 	outcome := m.known(kind)
 	switch {
@@ -117,7 +123,7 @@ func (m *Metrics) Ingest(status int, kind wire.Kind, read int64) {
 	m.bytes.Add(float64(read))
 }
 
-// AuthFailed counts a contact whose identity was refused.
+// AuthFailed counts a request that was not authenticated.
 func (m *Metrics) AuthFailed(kind wire.Kind, verified bool) {
 	m.authFailures.WithLabelValues(m.known(kind), strconv.FormatBool(verified)).Inc()
 }
@@ -132,8 +138,8 @@ func (m *Metrics) known(k wire.Kind) string {
 // ServeHTTP answers a scrape.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
 
-// errorLog takes what the library has to say of a scrape.
+// errorLog logs the library's errors.
 type errorLog struct{ log *slog.Logger }
 
-// Println logs what the library says.
-func (l errorLog) Println(v ...any) { l.log.Warn("scrape is not whole", "err", v) }
+// Println logs an error of a scrape.
+func (l errorLog) Println(v ...any) { l.log.Warn("scrape is incomplete", "err", v) }

@@ -22,7 +22,7 @@ import (
 func options() metrics.Options {
 	at := time.Unix(1_800_000_000, 0)
 	return metrics.Options{
-		Build: version.Info{Version: "1.0.0"}, Missing: func() []string { return nil }, Reserve: 7, Uploads: func() int { return 3 },
+		Build: version.Info{Version: "1.0.0"}, NotReady: func() []string { return nil }, Reserve: 7, Uploads: func() int { return 3 },
 		Gate: func() (bool, int, error) { return true, 2, nil },
 		Free: func() (int64, error) { return 9, nil },
 		Connections: func() listen.Stats {
@@ -51,7 +51,7 @@ func scrape(t *testing.T, m *metrics.Metrics) string {
 	return w.Body.String()
 }
 
-func TestMetrics_TellsAndCounts(t *testing.T) {
+func TestMetrics_ReadsAndCounts(t *testing.T) {
 	m := metrics.New(options())
 	m.Request("GET /v1/x", 200, time.Second)
 	m.Request("", 404, time.Second)
@@ -71,7 +71,7 @@ func TestMetrics_TellsAndCounts(t *testing.T) {
 		`cis490_connections_refused_total{reason="rate"} 7`, `cis490_tls_handshake_failures_total{reason="too_long"} 8`, `process_resident_memory_bytes`,
 	} {
 		if !strings.Contains(got, want) {
-			t.Errorf("lacks %s", want)
+			t.Errorf("missing: %s", want)
 		}
 	}
 	for _, bad := range []string{"evil", "made-up", "last_accepted_timestamp_seconds{"} {

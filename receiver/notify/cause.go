@@ -8,23 +8,23 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// Cause is why something was told lately. The first hosts that a cause takes are
-// told at once; those that follow are collected and told together, so that an
-// outage that takes host after host is no notification each.
+// Cause is the cause of a recent notification. Alerts about its first hosts are sent at
+// once. Those that follow are collected and sent together, so that an outage that spreads
+// from host to host does not cause one notification for each.
 type Cause struct {
 	State string        `json:"state"`
 	Again bool          `json:"again,omitempty"`
 	Code  string        `json:"reason_code,omitempty"`
 	Check string        `json:"check,omitempty"`
-	Since time.Time     `json:"since"` // told at this time
+	Since time.Time     `json:"since"` // time of the notification
 	Rows  []fleet.Alert `json:"rows,omitempty"`
 }
 
-// tell tells the rows of one run of fleet-check, or keeps them for later. When it
-// fails, the rows are not done: what was told of them is not told again.
+// deliver sends the rows of one run of fleet-check, or collects them. After an error it is
+// called with the same rows again, and does not repeat those that were sent.
 //
-// When something is told depends on the times of rows alone, so that a repeat
-// after a crash says the same in the same notification.
+// What is sent when depends only on the times of the rows, so that a repeat after a crash
+// sends the same notifications.
 func (d *delivery) deliver(ctx context.Context, rows []fleet.Alert) error {
 	if err := d.sendDue(ctx, rows[0].When(), rows); err != nil {
 		return err
@@ -47,8 +47,8 @@ func (d *delivery) deliver(ctx context.Context, rows []fleet.Alert) error {
 	return nil
 }
 
-// settle tells what was collected for long enough at a time, or has news among
-// these rows, and forgets causes that are quiet.
+// sendDue sends the collected rows of causes that are due at a time, or that these rows
+// change, and removes causes without new rows.
 func (d *delivery) sendDue(ctx context.Context, at time.Time, rows []fleet.Alert) error {
 	news := func(a fleet.Alert) bool {
 		return slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() })
@@ -77,7 +77,7 @@ func (d *delivery) sendDue(ctx context.Context, at time.Time, rows []fleet.Alert
 	return nil
 }
 
-// cause returns which cause a message belongs to; -1: it is a new one.
+// cause returns the index of a message's cause, or -1 for a new one.
 func (d *delivery) cause(m Message) int {
 	return slices.IndexFunc(d.s.Causes, func(c Cause) bool { return m.of(c.State, c.Again, c.Code, c.Check) })
 }

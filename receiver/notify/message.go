@@ -16,11 +16,11 @@ const shown = 20
 
 // Message is a notification: the alerts of one run that have one cause.
 type Message struct {
-	Key    string        `json:"key"` // the same in each repeat
+	Key    string        `json:"key"` // idempotency key: repeats have the same
 	At     time.Time     `json:"at"`
 	State  string        `json:"state"` // "firing" or "resolved"
-	Again  bool          `json:"again"` // told before, and still there
-	More   bool          `json:"more"`  // others were told for this cause shortly before
+	Again  bool          `json:"again"` // a repeat for alerts that are still open
+	More   bool          `json:"more"`  // further alerts of a cause that was notified shortly before
 	Code   string        `json:"reason_code,omitempty"`
 	Check  string        `json:"check,omitempty"`
 	Title  string        `json:"title"`
@@ -28,21 +28,21 @@ type Message struct {
 	Alerts []fleet.Alert `json:"alerts"`
 }
 
-// messages groups the rows of one run by cause. What must not be told, and what
-// was told already, is left out.
+// messages groups the rows of one run by cause. It leaves out rows that are not notified,
+// and those that were already.
 func (d *delivery) messages(rows []fleet.Alert) []Message {
 	var all []Message
 	for _, a := range rows {
-		told, known := d.lastNotified(a.Key())
+		last, known := d.lastNotified(a.Key())
 		again := known && a.State == fleet.Firing
 		if a.State == fleet.Resolved && !a.Notify() {
-			d.forget(a.Key()) // it ended unheard, as was wanted
+			d.forget(a.Key()) // resolved while it was muted
 		}
 		switch {
-		case !a.Notify(), a.State == fleet.Resolved && !known, again && a.When().Sub(told.At) < d.o.RepeatAfter:
+		case !a.Notify(), a.State == fleet.Resolved && !known, again && a.When().Sub(last.At) < d.o.RepeatAfter:
 			continue
 		case a.State == fleet.Resolved:
-			a.Code, a.Check = told.Code, told.Check
+			a.Code, a.Check = last.Code, last.Check
 		}
 		i := slices.IndexFunc(all, func(m Message) bool { return m.of(a.State, again, a.Code, a.Check) })
 		if i < 0 {
@@ -54,12 +54,12 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 	return all
 }
 
-// of tells whether a message is about one cause.
+// of reports whether a message is about a cause.
 func (m Message) of(state string, again bool, code, check string) bool {
 	return m.State == state && m.Again == again && m.Code == code && m.Check == check
 }
 
-// finish puts a message into words, and names it by what it tells.
+// finish sets a message's key, which depends on its content, its title and its text.
 func (m *Message) finish() {
 	h := sha256.New()
 	for _, a := range m.Alerts {
@@ -77,12 +77,12 @@ func (d *delivery) lastNotified(k fleet.Key) (Notified, bool) {
 	return d.s.Notified[i], true
 }
 
-// forget drops what the target believes of an alert.
+// forget removes an alert from those that are open for the target.
 func (d *delivery) forget(k fleet.Key) {
 	d.s.Notified = slices.DeleteFunc(d.s.Notified, func(t Notified) bool { return t.Host == k.Host && t.Symptom == k.Symptom })
 }
 
-// note remembers that a message was taken.
+// markNotified records that a message was sent.
 func (d *delivery) markNotified(m Message) {
 	for _, a := range m.Alerts {
 		d.forget(a.Key())
@@ -92,9 +92,10 @@ func (d *delivery) markNotified(m Message) {
 	}
 }
 
-// words are for people.
+// words returns the title and the text for people.
 func (m Message) words() (title, text string) {
-	hosts, symptoms := distinct(m.Alerts, func(a fleet.Alert) string { return a.Host }), distinct(m.Alerts, func(a fleet.Alert) string { return a.Symptom })
+	hosts := distinct(m.Alerts, func(a fleet.Alert) string { return a.Host })
+	symptoms := distinct(m.Alerts, func(a fleet.Alert) string { return a.Symptom })
 	who := hosts[0]
 	if len(hosts) > 1 {
 		who = fmt.Sprintf("%d hosts", len(hosts))

@@ -1,12 +1,11 @@
-// Package notify tells people and programs of alerts: shoutrrr URLs (mail, ntfy,
-// chat…), a webhook, an Alertmanager, and a heartbeat that says that someone is
-// watching at all.
+// Package notify sends alerts to people and programs: shoutrrr URLs (mail, ntfy, chat…), a
+// webhook, an Alertmanager, and a heartbeat URL that shows that monitoring runs.
 //
-// alerts.jsonl is the queue: each target has a place in it, which moves on only
-// after the target took what lies before it. So a crash at any point repeats a
-// notification and loses none, and a repeat carries the same key. What a target
-// refuses for a day is given up, and counted. Targets do not wait for each other.
-// The package refuses to show a URL, as it may be a secret: targets have names.
+// alerts.jsonl is the queue. Each target has a cursor, which advances only after the target
+// accepted the rows before it. A crash may therefore repeat a notification, with the same
+// key, but loses none. Rows that a target refuses for a day are dropped and counted. A slow
+// target does not delay the others. Targets are identified by name in messages and logs,
+// because a URL may contain a secret.
 package notify
 
 import (
@@ -31,22 +30,21 @@ const (
 	attempts = 3
 	deadline = time.Minute // for all of a target's notifications in one run
 	giveUp   = 24 * time.Hour
-	// stay is how long an Alertmanager keeps an alert that is not told again.
+	// stay is after how long an Alertmanager resolves an alert that is not sent again.
 	stay = 15 * time.Minute
 )
 
-// Target is someone to tell.
+// Target receives notifications. It has either Send or Sync.
 type Target struct {
-	Name string // for people, without secrets
-	// Send tells one notification. Its error must hold no secret.
+	Name string // contains no secret
+	// Send sends one notification. Its error must not contain a secret.
 	Send func(ctx context.Context, m Message) error
-	// Sync is for targets that keep alerts themselves: it tells all that are
-	// open, and those that are over since the last time it worked. Send is nil.
+	// Sync is for targets that track alerts themselves. It sends all open alerts, and
+	// those that were resolved since the last successful call.
 	Sync func(ctx context.Context, now time.Time, open, over []fleet.Alert) error
-	// Always calls Sync also where there is nothing to tell.
+	// Always calls Sync even without alerts.
 	Always bool
-	// Last waits for all other targets, and is left out if one of them, or syslog,
-	// could not be told.
+	// Last calls the target after all others, and only if those and syslog succeeded.
 	Last bool
 }
 
@@ -55,11 +53,11 @@ type Options struct {
 	Memory      fleet.Memory
 	Alerts      receiver.Log[fleet.Alert]
 	Now         time.Time
-	Open        []fleet.Alert // what the run found
+	Open        []fleet.Alert // open alerts of the run
 	Unwritten   []fleet.Alert // rows that alerts.jsonl does not have yet
-	SyslogErr   error         // why syslog could not be told; nil: it was
-	RepeatAfter time.Duration // a fault that lasts is told again after this
-	Together    time.Duration // what follows for the same cause within this is one notification
+	SyslogErr   error         // why rows could not be sent to syslog
+	RepeatAfter time.Duration // after which an open alert is sent again
+	Together    time.Duration // in which alerts with the same cause are collected
 	Wait        func(ctx context.Context, attempt int) error
 	Log         *slog.Logger
 }
@@ -67,21 +65,22 @@ type Options struct {
 // errUndelivered keeps a Last target from being called.
 var errUndelivered = errors.New("not called, because alerts could not be delivered")
 
-// State is what is known of a target.
+// State is the delivery state of a target.
 type State struct {
-	Cursor   time.Time  `json:"cursor,omitzero"` // rows up to this time were told
+	Cursor   time.Time  `json:"cursor,omitzero"` // rows up to this time were sent
 	Success  time.Time  `json:"last_success,omitzero"`
 	Failing  time.Time  `json:"failing_since,omitzero"`
 	Err      string     `json:"err,omitempty"`
-	GivenUp  int        `json:"given_up,omitempty"` // rows that were never told
-	Notified []Notified `json:"told,omitempty"`     // what it believes to be open
-	Causes   []Cause    `json:"causes,omitempty"`   // that were told of lately
-	// Missing is since when nothing names the target. It may be back soon, as when
-	// the file of URLs cannot be read for a moment, and is then owed what it missed.
+	GivenUp  int        `json:"given_up,omitempty"` // rows that were dropped
+	Notified []Notified `json:"told,omitempty"`     // alerts that are open for the target
+	Causes   []Cause    `json:"causes,omitempty"`   // of recent notifications
+	// MissingSince is when the target was missing in the config first. Its state is
+	// stored for a while, for example while urls_file cannot be read, so that it then
+	// receives what it missed.
 	MissingSince time.Time `json:"missing_since,omitzero"`
 }
 
-// Notified is an alert that a target was told of.
+// Notified is an alert that was sent to a target.
 type Notified struct {
 	Host    string    `json:"host"`
 	Symptom string    `json:"symptom"`
@@ -91,12 +90,12 @@ type Notified struct {
 	At      time.Time `json:"at"`
 }
 
-// Deliver tells each target what it was not told yet, and remembers how that
-// went. Failures are in the states; an error is that of the file.
+// Deliver sends each target its pending alerts and stores the states, which it returns by
+// target. Failures of targets are in the states; the error is about storing them.
 func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State, error) {
 	states, err := read(o.Memory)
 	if err != nil {
-		o.Log.Warn("what was told is forgotten", "err", err)
+		o.Log.Warn("cannot read what was notified; notifications may repeat", "err", err)
 	}
 	past(states, o.Now.UTC())
 	now := map[string]State{}
@@ -122,13 +121,13 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	}
 	b, err := json.Marshal(kept)
 	if err != nil {
-		return now, fmt.Errorf("remember what was told: %w", err)
+		return now, fmt.Errorf("store what was notified: %w", err)
 	}
 	return now, o.Memory.Write(receiver.NotifyDoc, append(b, '\n'))
 }
 
-// each tells some targets side by side, and notes how that went. The error is that of
-// those that could not be told.
+// each delivers to targets in parallel and adds their states to now. It returns their
+// joined errors.
 func (o Options) each(ctx context.Context, targets []Target, states, now map[string]State) error {
 	next, failed := make([]State, len(targets)), make([]error, len(targets))
 	var wg sync.WaitGroup
@@ -150,7 +149,7 @@ func (o Options) each(ctx context.Context, targets []Target, states, now map[str
 	return errors.Join(failed...)
 }
 
-// Read returns what is remembered of each target, by name.
+// Read returns the state of each target, by name.
 func Read(docs receiver.Docs) (map[string]State, error) {
 	return read(fleet.Memory{Data: docs})
 }
@@ -170,8 +169,8 @@ func read(m fleet.Memory) (map[string]State, error) {
 	return all, nil
 }
 
-// past keeps what was noted by a clock that was ahead from holding anything up: it is of
-// now at the latest. A cursor is a place among the rows, and stays.
+// past replaces times in the future, from a wrong clock, by now, so that they delay
+// nothing. A cursor is a position among the rows, and stays.
 func past(states map[string]State, now time.Time) {
 	for name, s := range states {
 		times := []*time.Time{&s.Success, &s.Failing, &s.MissingSince}
@@ -190,7 +189,7 @@ func past(states map[string]State, now time.Time) {
 	}
 }
 
-// delivery is what one target gets in one run.
+// delivery is the delivery to one target in one run.
 type delivery struct {
 	o Options
 	t Target
@@ -203,7 +202,7 @@ func (d *delivery) run(ctx context.Context) error {
 	}
 	rows := d.pending()
 	for len(rows) > 0 {
-		n := 1 // the rows of one run of fleet-check have one time
+		n := 1 // the rows of one run of fleet-check have the same time
 		for n < len(rows) && rows[n].At.Equal(rows[0].At) {
 			n++
 		}
@@ -223,12 +222,12 @@ func (d *delivery) run(ctx context.Context) error {
 func (d *delivery) sync(ctx context.Context) error {
 	var open, over []fleet.Alert
 	there := map[fleet.Key]bool{}
-	var told []Notified
+	var notified []Notified
 	for _, a := range d.o.Open {
 		if a.Notify() {
 			open = append(open, a)
 			there[a.Key()] = true
-			told = append(told, Notified{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})
+			notified = append(notified, Notified{a.Host, a.Symptom, a.Code, a.Check, a.Since, d.o.Now})
 		}
 	}
 	for _, x := range d.s.Notified {
@@ -242,12 +241,12 @@ func (d *delivery) sync(ctx context.Context) error {
 	}
 	err := d.try(ctx, func(ctx context.Context) error { return d.t.Sync(ctx, d.o.Now, open, over) })
 	if err == nil {
-		d.s.Notified = told
+		d.s.Notified = notified
 	}
 	return err
 }
 
-// try does something a few times.
+// try calls send up to attempts times.
 func (d *delivery) try(ctx context.Context, send func(context.Context) error) error {
 	for i := 1; ; i++ {
 		err := send(ctx)
@@ -263,7 +262,7 @@ func (d *delivery) try(ctx context.Context, send func(context.Context) error) er
 	}
 }
 
-// done remembers why a delivery failed.
+// done records why a delivery failed.
 func (d *delivery) done(err error) {
 	if err == nil {
 		return
@@ -272,5 +271,5 @@ func (d *delivery) done(err error) {
 	if d.s.Failing.IsZero() {
 		d.s.Failing = d.o.Now.UTC()
 	}
-	d.o.Log.Warn("alerts are not delivered; the next run tries again", "target", d.t.Name, "err", d.s.Err)
+	d.o.Log.Warn("cannot deliver alerts; the next run tries again", "target", d.t.Name, "err", d.s.Err)
 }

@@ -7,9 +7,8 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// pending returns the rows that the target was not told of. A new target is told
-// what is open, of the rows of this hour. Where the rows cannot be read, what is open
-// stands for them.
+// pending returns the rows to deliver to the target. A new target gets the rows of this
+// hour about open alerts. If the rows cannot be read, it returns the open alerts instead.
 func (d *delivery) pending() []fleet.Alert {
 	fresh := d.s.Cursor.IsZero()
 	if fresh {
@@ -34,9 +33,10 @@ func (d *delivery) pending() []fleet.Alert {
 		}
 	}
 	if unread != nil {
-		d.o.Log.Warn("alerts cannot be read; what is open is told", "target", d.t.Name, "err", unread)
+		d.o.Log.Warn("cannot read alerts; sending the open ones", "target", d.t.Name, "err", unread)
 		for _, a := range d.o.Open {
-			if _, told := d.lastNotified(a.Key()); !told && !slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() }) {
+			_, known := d.lastNotified(a.Key())
+			if !known && !slices.ContainsFunc(rows, func(b fleet.Alert) bool { return b.Key() == a.Key() }) {
 				rows = append(rows, a)
 			}
 		}
@@ -44,8 +44,8 @@ func (d *delivery) pending() []fleet.Alert {
 	return rows
 }
 
-// rows returns the rows of alerts.jsonl since the target was told last, and those that
-// are not in it yet.
+// rows returns the rows of alerts.jsonl since the target's cursor, and those that are not
+// in it yet.
 func (d *delivery) rows() (all []fleet.Alert, err error) {
 	if !d.o.Memory.Lost {
 		for a, bad := range d.o.Alerts.Since(d.s.Cursor) {
@@ -59,9 +59,9 @@ func (d *delivery) rows() (all []fleet.Alert, err error) {
 	return append(all, d.o.Unwritten...), err
 }
 
-// over returns the ends of alerts that the target was told of, are not open, and have no
-// row that says so, as when alerts.jsonl was rotated. Their time is that of what was
-// told, so that a repeat has the same key.
+// over returns resolved rows for alerts that are open for the target but not any more,
+// and whose own row is missing, for example because alerts.jsonl was rotated. They have
+// the time of the notification, so that a repeat has the same key.
 func (d *delivery) over() (rows []fleet.Alert) {
 	has := func(all []fleet.Alert, t Notified) bool {
 		return slices.ContainsFunc(all, func(a fleet.Alert) bool { return a.Host == t.Host && a.Symptom == t.Symptom })

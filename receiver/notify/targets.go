@@ -33,11 +33,11 @@ import (
 // perSend bounds one attempt.
 const perSend = 20 * time.Second
 
-// Heartbeat is the name of the target that is asked for after each run.
+// Heartbeat is the name of the target that is requested after each run.
 const Heartbeat = "heartbeat"
 
-// Targets returns those of a config. One that cannot be made is there all the
-// same, so that its failure shows.
+// Targets returns the targets of a config. A target with an invalid setting is included
+// and fails, so that the failure is visible.
 func Targets(c config.Notify) []Target {
 	client := newClient()
 	var all []Target
@@ -46,7 +46,8 @@ func Targets(c config.Notify) []Target {
 		urls, err := readURLs(c.URLsFile)
 		unset := c.URLsFile == config.NotifyURLsPath && errors.Is(err, fs.ErrNotExist) // the default
 		if err != nil && !unset {
-			all = append(all, Target{Name: "urls_file", Always: true, Sync: func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error { return err }})
+			fail := func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error { return err }
+			all = append(all, Target{Name: "urls_file", Always: true, Sync: fail})
 		}
 		for _, u := range urls {
 			all = append(all, shout(u))
@@ -73,8 +74,8 @@ func Targets(c config.Notify) []Target {
 	return all
 }
 
-// Beat returns the target that says that fleet-check ran and that its alerts were
-// delivered; false without one.
+// Beat returns the heartbeat target, which reports that fleet-check ran and delivered its
+// alerts; false without one.
 func Beat(c config.Notify) (Target, bool) {
 	if c.HeartbeatURL == "" {
 		return Target{}, false
@@ -83,13 +84,13 @@ func Beat(c config.Notify) (Target, bool) {
 	return Target{Name: Heartbeat, Always: true, Last: true, Sync: func(ctx context.Context, _ time.Time, _, _ []fleet.Alert) error {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, c.HeartbeatURL, nil)
 		if err != nil {
-			return errors.New("heartbeat_url is no URL")
+			return errors.New("heartbeat_url is not a URL")
 		}
 		return do(client, r)
 	}}, true
 }
 
-// readURLs reads a URL a line; empty lines and those that begin with # are none.
+// readURLs reads one URL from each line. It ignores empty lines and those that begin with #.
 func readURLs(path string) ([]string, error) {
 	text, err := disk.ReadText(disk.OS{}, path, disk.Small)
 	if err != nil {
@@ -104,7 +105,8 @@ func readURLs(path string) ([]string, error) {
 	return urls, nil
 }
 
-// shout makes a target of a shoutrrr URL. Its name tells two of a kind apart.
+// shout returns the target of a shoutrrr URL. Its name has a part of the URL's hash, to
+// distinguish two of the same service.
 func shout(raw string) Target {
 	scheme := schemeOf(raw)
 	sum := sha256.Sum256([]byte(raw))
@@ -112,7 +114,7 @@ func shout(raw string) Target {
 		ctx, cancel := context.WithTimeout(ctx, perSend)
 		defer cancel()
 		done := make(chan error, 1)
-		go func() { done <- send(raw, scheme, m) }() // the library knows no context
+		go func() { done <- send(raw, scheme, m) }() // the library does not take a context
 		select {
 		case err := <-done:
 			return err
@@ -148,7 +150,7 @@ func send(raw, scheme string, m Message) error {
 	if err != nil {
 		return scrub(raw, err)
 	}
-	switch s := service.(type) { // those that have a transport of their own
+	switch s := service.(type) { // services with a transport of their own
 	case interface{ GetHTTPClient() *http.Client }:
 		c := s.GetHTTPClient()
 		t, ok := c.Transport.(*http.Transport)
@@ -165,7 +167,7 @@ func send(raw, scheme string, m Message) error {
 	}
 	text, params := m.Title+"\n\n"+m.Text, types.Params{}
 	switch scheme {
-	case "smtp", "ntfy", "gotify", "pushover": // those with a headline of their own
+	case "smtp", "ntfy", "gotify", "pushover": // they have a title
 		text = m.Text
 		params.SetTitle(check.Sanitize(m.Title, 200))
 	}
@@ -175,27 +177,27 @@ func send(raw, scheme string, m Message) error {
 	return nil
 }
 
-// maxAnswer bounds what a target answers, in bytes.
+// maxAnswer bounds a target's answer, in bytes.
 const maxAnswer = 1 << 20
 
-// newTransport uses the proxy that the environment names: a notification may have to
-// leave the lab's network.
+// newTransport uses the proxy of the environment, because notifications may have to leave
+// the lab's network.
 func newTransport() *http.Transport { return &http.Transport{Proxy: http.ProxyFromEnvironment} }
 
 func newClient() *http.Client {
 	return httpclient.New(newTransport(), httpclient.Bounds{Total: perSend, Answer: maxAnswer})
 }
 
-// guardLibrary makes the clients of shoutrrr refuse redirects. Most of its services
-// use the transport that net/http has for everyone, and offer no way to pass another;
-// no client of ours uses that one.
+// guardLibrary makes the clients of shoutrrr refuse redirects. Most of its services use
+// http.DefaultTransport and do not accept another. No other client of this program uses
+// http.DefaultTransport.
 func guardLibrary() {
 	if _, ok := http.DefaultTransport.(*http.Transport); ok {
 		http.DefaultTransport = httpclient.Strict(newTransport(), maxAnswer)
 	}
 }
 
-// scrub makes an error fit to show: no part of the URL is left in it.
+// scrub returns the error without any part of the URL.
 func scrub(raw string, err error) error {
 	text := err.Error()
 	parts := []string{raw}
@@ -219,7 +221,7 @@ func scrub(raw string, err error) error {
 	return errors.New(text)
 }
 
-// post sends JSON and wants a 2xx.
+// post sends JSON. Any answer but 2xx is an error.
 func post(ctx context.Context, c *http.Client, to string, header http.Header, body any) error {
 	b, err := wire.Encode(body)
 	if err != nil {
@@ -227,7 +229,7 @@ func post(ctx context.Context, c *http.Client, to string, header http.Header, bo
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(b))
 	if err != nil {
-		return errors.New("the target's URL is none")
+		return errors.New("the target's URL is invalid")
 	}
 	maps.Copy(r.Header, header)
 	r.Header.Set("Content-Type", "application/json")
@@ -242,15 +244,15 @@ func do(c *http.Client, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	_, _ = io.Copy(io.Discard, res.Body) // so that the connection can be used again
+	_, _ = io.Copy(io.Discard, res.Body) // allows reuse of the connection
 	_ = res.Body.Close()
 	if res.StatusCode/100 != 2 {
-		return fmt.Errorf("answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)) // the target's own words may be anything
+		return fmt.Errorf("answered %d %s", res.StatusCode, http.StatusText(res.StatusCode)) // without the body, which may contain anything
 	}
 	return nil
 }
 
-// manager is an alert as Alertmanager's API v2 takes it.
+// manager is an alert of Alertmanager's API v2.
 type manager struct {
 	Labels      map[string]string `json:"labels"`
 	Annotations map[string]string `json:"annotations,omitempty"`
@@ -258,17 +260,21 @@ type manager struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// postable gives an open alert an end that lies ahead, so that it ends by itself
-// when nobody tells it again.
+// postable returns the alerts for Alertmanager. An open alert ends in the future, so that
+// it resolves by itself if it is not sent again.
 func postable(now time.Time, open, over []fleet.Alert) []manager {
 	all := []manager{}
 	add := func(a fleet.Alert, end time.Time) {
 		m := manager{
-			Labels:   map[string]string{"alertname": "cis490_" + strings.ReplaceAll(a.Symptom, "-", "_"), "symptom": a.Symptom, "host": a.Host, "severity": "warning"},
+			Labels: map[string]string{
+				"alertname": "cis490_" + strings.ReplaceAll(a.Symptom, "-", "_"), "symptom": a.Symptom, "host": a.Host, "severity": "warning",
+			},
 			StartsAt: a.Since.UTC(), EndsAt: end.UTC(),
 		}
 		if a.Detail != "" {
-			m.Annotations = map[string]string{"summary": a.Host + " " + a.Symptom + ": " + a.Detail, "reason": a.Reason, "reason_code": a.Code, "fix": a.Fix}
+			m.Annotations = map[string]string{
+				"summary": a.Host + " " + a.Symptom + ": " + a.Detail, "reason": a.Reason, "reason_code": a.Code, "fix": a.Fix,
+			}
 		}
 		all = append(all, m)
 	}

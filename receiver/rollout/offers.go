@@ -26,7 +26,7 @@ func offers(p *rel.Progress, h ident.Host) bool {
 	return false
 }
 
-// inQuarter draws one host in four, others for each release.
+// inQuarter selects one host in four by a hash, different ones for each release.
 func inQuarter(seq uint64, h ident.Host) bool { return draw(seq, h)%4 == 0 }
 
 func draw(seq uint64, h ident.Host) uint32 {

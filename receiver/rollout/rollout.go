@@ -1,13 +1,12 @@
-// Package rollout decides which host is offered which release: the
-// receiver itself first, then one host, one in four, all.
+// Package rollout decides which release each host is offered. A release goes first to the
+// receiver itself, then to one host, to one in four, and to all.
 //
-// A release moves on by itself when the trials of a stage ended well, as hosts
-// tell it in their pings, and is withdrawn when the canary, or later two hosts,
-// rolled it back. How far each one came is in rollout.json, written before it is
-// acted upon, so that a restart goes on from there; what people order comes to it
-// through orders.jsonl. It holds no key and makes nothing up: it offers what was
-// signed elsewhere, or nothing. It refuses to go on while it has not heard of a
-// trial's end.
+// A release advances when the trials of its stage succeeded, by the hosts' pings. It is
+// withdrawn when the canary, or later two hosts, rolled it back. The progress is stored in
+// rollout.json before it takes effect, so that a restart continues from it. People's orders
+// come through orders.jsonl. The package has no signing key: it offers releases that were
+// signed elsewhere, or nothing. A release does not advance while the result of a trial is
+// not known.
 package rollout
 
 import (
@@ -29,10 +28,10 @@ import (
 	"cis490/receiver"
 )
 
-// stepEvery is how soon an order or a report counts.
+// stepEvery is how often orders and reports are evaluated.
 const stepEvery = 2 * time.Second
 
-// allPing is within what time every host that is on has told of itself.
+// allPing is the time in which every running host has pinged.
 const allPing = 7 * time.Minute
 
 // maxOwn bounds how many of the receiver's former commits stay accepted.
@@ -41,13 +40,13 @@ const maxOwn = 20
 // Options describe a rollout.
 type Options struct {
 	Releases    receiver.Releases
-	SilentAfter time.Duration // a host that was silent for longer takes no part
+	SilentAfter time.Duration // hosts without a ping for longer do not count
 	Build       version.Info  // of this receiver
-	// Own tells how this machine's own updates stand; nil where nothing keeps it
-	// up to date, and a person promotes.
+	// Own returns the receiver's own update status; nil if it has no automatic updates.
+	// Then a person has to promote a release from the first stage.
 	Own func() (*wire.Update, error)
-	// Known returns what hosts told before this start; nil is nothing. While it
-	// cannot be told, they are waited for.
+	// Known returns the hosts' last reports before this start; nil: there are none. After
+	// an error the rollout waits until the hosts had time to ping.
 	Known func() (map[ident.Host]Report, error)
 	Now   func() time.Time
 	Clock func() clock.Reading // to notice its jumps; nil: Now alone
@@ -55,7 +54,7 @@ type Options struct {
 	Log   *slog.Logger
 }
 
-// Report is what a host said of itself last.
+// Report is the content of a host's last ping.
 type Report struct {
 	At       time.Time
 	OS, Arch string
@@ -64,7 +63,7 @@ type Report struct {
 	Leaving  bool
 }
 
-// Controller is the live state. Its methods may be called from many goroutines.
+// Controller advances releases. Its methods may be called from many goroutines.
 type Controller struct {
 	o Options
 
@@ -72,24 +71,24 @@ type Controller struct {
 	state       state
 	list        []rel.Published // newest first
 	orders      []rel.Order
-	seen        string // version of the orders, as they were read
+	seen        string // version of the orders that were read
 	hosts       map[ident.Host]Report
-	unread      error     // why it is not known yet what was published; nil once it was read
-	warmupUntil time.Time // until then hosts may be unheard that have something to say
-	last        string    // failure that was logged
+	unread      error     // why the releases could not be read yet; nil once they were
+	warmupUntil time.Time // before this time a silent host is not evidence: it had no time to ping
+	last        string    // error that was logged last
 	line        clock.Line
 }
 
-// state is rollout.json with what only serve needs of it.
+// state is rollout.json with the fields that only serve needs.
 type state struct {
 	rel.Rollout
-	// Own are the commits that this receiver ran, latest last: hosts that joined
-	// with one of them go on shipping while the receiver is ahead of them.
+	// Own are the commits that this receiver ran, the newest last. They stay accepted, so
+	// that hosts which still run one can ship.
 	Own []ident.Commit `json:"own_commits,omitempty"`
 }
 
-// Open reads how far releases came. While a disk does not let it, nothing is known,
-// offered or changed, and every Step tries again.
+// Open reads the releases and their progress. If they cannot be read, nothing is offered
+// or changed, and each Step tries again.
 func Open(o Options) *Controller {
 	if o.Clock == nil {
 		o.Clock = clock.Wall(o.Now)
@@ -110,9 +109,9 @@ func Open(o Options) *Controller {
 	return r
 }
 
-// load reads how far releases came, and which there are. A damaged rollout.json is
-// begun anew: hosts tell again what they run, and nothing is offered to more of them
-// meanwhile.
+// load reads the releases and their progress. A damaged rollout.json is replaced by an
+// empty one: the hosts' pings bring back the progress, and until then no further host is
+// offered a release.
 func (r *Controller) load() error {
 	r.state = state{Rollout: rel.Rollout{V: 1}}
 	b, err := r.o.Releases.LoadRollout()
@@ -123,13 +122,13 @@ func (r *Controller) load() error {
 		err = json.Unmarshal(b, &r.state)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		r.o.Log.Error("cannot read the rollout; it begins anew", "err", err)
+		r.o.Log.Error("cannot decode rollout.json; starting with an empty one", "err", err)
 		r.state = state{Rollout: rel.Rollout{V: 1}}
 	}
 	return r.read()
 }
 
-// Run keeps the rollout going until ctx ends.
+// Run calls Step periodically until ctx ends.
 func (r *Controller) Run(ctx context.Context) error {
 	tick := time.NewTicker(max(stepEvery, r.o.Poll))
 	defer tick.Stop()
@@ -143,19 +142,19 @@ func (r *Controller) Run(ctx context.Context) error {
 	}
 }
 
-// Ping takes in what a host told, whose identity was verified.
+// Ping records the ping of a host whose identity was verified.
 func (r *Controller) Ping(h ident.Host, p wire.Ping) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := Report{At: r.o.Now().Round(0), OS: p.OS, Arch: p.Arch, Update: p.Update, Ailing: len(p.Failing) > 0, Leaving: p.Leaving}
-	if old := r.hosts[h]; p.OS == "" { // a farewell says less
+	if old := r.hosts[h]; p.OS == "" { // the ping of a host that leaves is shorter
 		t.OS, t.Arch, t.Update = old.OS, old.Arch, old.Update
 	}
 	r.hosts[h] = t
 }
 
-// Offer returns what a host should run, and its seq; false where that is nothing.
-// Who asks is not verified: nothing here is secret, and nothing is noted.
+// Offer returns the release that a host should run; false if there is none. It may be
+// called for unverified clients, because it has no side effects and releases are public.
 func (r *Controller) Offer(goos, arch string, h ident.Host) (rel.Published, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -167,7 +166,7 @@ func (r *Controller) Offer(goos, arch string, h ident.Host) (rel.Published, bool
 	return rel.Published{}, false
 }
 
-// Version returns the version that a host should run, "" if none is offered.
+// Version returns the version that a host should run, or "".
 func (r *Controller) Version(h ident.Host) string {
 	r.mu.Lock()
 	t := r.hosts[h]
@@ -179,9 +178,9 @@ func (r *Controller) Version(h ident.Host) string {
 	return p.Manifest.Version
 }
 
-// Commits returns the commits whose episodes are taken: of every release that was
-// published, also of those withdrawn, and of what this receiver ran itself. An error
-// tells that they are not known yet, which is not that there are none.
+// Commits returns the commits whose episodes are accepted: those of all published
+// releases, withdrawn ones included, and those that this receiver ran. It returns an error
+// if they are not known yet, which differs from an empty list.
 func (r *Controller) Commits() ([]ident.Commit, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,7 +195,7 @@ func (r *Controller) Commits() ([]ident.Commit, error) {
 	return all, nil
 }
 
-// Blocked returns the commits that a person put outside the gate.
+// Blocked returns the commits that a person blocked with a withdrawal.
 func (r *Controller) Blocked() []ident.Commit {
 	r.mu.Lock()
 	defer r.mu.Unlock()

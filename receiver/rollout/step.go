@@ -15,15 +15,15 @@ import (
 )
 
 const (
-	// laggard is how long a host may hold a release up.
+	// laggard is how long a host may delay a release.
 	laggard = 24 * time.Hour
-	// decideWithin is how long a host has to begin a trial, or to tell why it does not.
+	// decideWithin is how long a host may take to begin a trial, or to refuse it.
 	decideWithin = 30 * time.Minute
 	// maxCanaries bounds how many hosts are tried one after the other when the
 	// first falls silent.
 	//off:10_CanaryOff
 	maxCanaries = 3
-	// tolerated is how many hosts may roll back once the canary did not.
+	// tolerated is how many hosts may roll back after the canary succeeded.
 	tolerated = 1
 )
 
@@ -36,7 +36,7 @@ func (r *Controller) Step() {
 		r.last = ""
 	} else if r.last != err.Error() { // once, not every two seconds
 		r.last = err.Error()
-		r.o.Log.Error("rollout stands still", "err", err)
+		r.o.Log.Error("cannot advance the rollout", "err", err)
 	}
 }
 
@@ -59,7 +59,7 @@ func (r *Controller) step() error {
 	for _, o := range r.orders {
 		r.carryOut(&next, o)
 	}
-	newest := true // of those that are not withdrawn: only it moves on
+	newest := true // only the newest release that is not withdrawn advances
 	for _, p := range next.Releases {
 		if p.Stage == rel.StageWithdrawn {
 			continue
@@ -71,8 +71,8 @@ func (r *Controller) step() error {
 	return r.save(next)
 }
 
-// bridge keeps a jump of the clock from counting as time that a trial had, and what a
-// clock noted that was ahead from being later than now.
+// bridge moves stored times by a jump of the clock, so that it does not count as time of
+// a trial. Times in the future, from a wrong clock, become now.
 func (r *Controller) bridge(next *state) {
 	now := r.o.Clock()
 	shift, jumped := r.line.Advance(now)
@@ -96,7 +96,7 @@ func (r *Controller) bridge(next *state) {
 	}
 }
 
-// read takes over the orders and manifests when there are new ones.
+// read reads the orders and manifests again if there are new ones.
 func (r *Controller) read() error {
 	version, err := r.o.Releases.Version()
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *Controller) read() error {
 	return nil
 }
 
-// clone returns a copy that shares nothing, with times as the file would have them.
+// clone returns a deep copy, with times as the file has them.
 func (s state) clone() state {
 	next := state{s.Rollout, slices.Clone(s.Own)}
 	next.Releases = slices.Clone(s.Releases)
@@ -134,7 +134,7 @@ func (s state) clone() state {
 	return next
 }
 
-// keep makes the next state durable, and only then the one that counts.
+// save stores the next state durably, then makes it the current one.
 func (r *Controller) save(next state) error {
 	if reflect.DeepEqual(r.state, next) {
 		return nil // every two seconds
@@ -152,14 +152,14 @@ func (r *Controller) save(next state) error {
 	}
 	for _, p := range next.Releases {
 		if old := r.state.Of(p.Seq); old == nil || old.Stage != p.Stage {
-			r.o.Log.Info("release moves", "version", p.Version, "seq", p.Seq, "stage", string(p.Stage), "reason", p.Reason, "canaries", fmt.Sprint(p.Canaries))
+			r.o.Log.Info("release changed stage", "version", p.Version, "seq", p.Seq, "stage", string(p.Stage), "reason", p.Reason, "canaries", fmt.Sprint(p.Canaries))
 		}
 	}
 	r.state = next
 	return nil
 }
 
-// carryOut does what a person ordered, once.
+// carryOut carries out a person's order, once.
 func (r *Controller) carryOut(next *state, o rel.Order) {
 	p := next.Of(o.Seq)
 	if o.Verb == rel.OrderPublish && p == nil {
@@ -202,7 +202,7 @@ func (r *Controller) setStage(p *rel.Progress, s rel.Stage, reason string) {
 	p.Stage, p.Since, p.Reason = s, r.o.Now().UTC(), reason
 }
 
-// hear notes how the trials of a release ended, as far as hosts have told.
+// recordTrials records the results of a release's trials, by the hosts' pings.
 func (r *Controller) recordTrials(p *rel.Progress) {
 	slices.Sort(p.Clean)
 	slices.Sort(p.RolledBack)
@@ -214,7 +214,7 @@ func (r *Controller) recordTrials(p *rel.Progress) {
 			p.Clean = insertSorted(p.Clean, h)
 		}
 		for _, b := range t.Update.RolledBack {
-			// What failed before a person forced it through does not count again.
+			// Failures before a forced promotion do not count again.
 			forced := p.Reason == "forced by hand" && b.At.Before(p.Since)
 			if b.Seq == p.Seq && !forced {
 				p.RolledBack = insertSorted(p.RolledBack, h)
@@ -223,7 +223,7 @@ func (r *Controller) recordTrials(p *rel.Progress) {
 	}
 }
 
-// with returns a sorted list that has the host.
+// insertSorted returns the sorted list with the host.
 func insertSorted(list []ident.Host, h ident.Host) []ident.Host {
 	i, found := slices.BinarySearch(list, h)
 	if found {
@@ -232,28 +232,28 @@ func insertSorted(list []ident.Host, h ident.Host) []ident.Host {
 	return slices.Insert(list, i, h)
 }
 
-// move takes a release to its next stage when the trials of this one ended well,
-// and withdraws it when they did not.
+// advance moves a release to its next stage if the trials of this one succeeded, and
+// withdraws it if they failed.
 func (r *Controller) advance(p *rel.Progress, newest bool) {
 	if why := r.failed(p); why != "" {
 		r.setStage(p, rel.StageWithdrawn, why)
 		return
 	}
 	if !newest {
-		return // overtaken: who has it keeps it
+		return // there is a newer one; hosts that run this one keep it
 	}
 	if p.Stage == rel.StageReceiver && r.provenHere(p) {
-		r.setStage(p, rel.StageCanary, "it has proven itself on the receiver")
+		r.setStage(p, rel.StageCanary, "its trial on the receiver succeeded")
 	}
 	if p.Stage == rel.StageCanary {
 		if i := slices.IndexFunc(p.Canaries, func(h ident.Host) bool { return slices.Contains(p.Clean, h) }); i >= 0 {
-			r.setStage(p, rel.StageQuarter, fmt.Sprintf("it has proven itself on the canary %s", p.Canaries[i]))
+			r.setStage(p, rel.StageQuarter, fmt.Sprintf("its trial on the canary %s succeeded", p.Canaries[i]))
 		} else {
 			r.chooseCanary(p)
 		}
 	}
 	if p.Stage == rel.StageQuarter && r.quarterDone(p) {
-		r.setStage(p, rel.StageAll, "it has proven itself on one host in four")
+		r.setStage(p, rel.StageAll, "its trials on one host in four succeeded")
 	}
 }
 
@@ -286,11 +286,11 @@ func (r *Controller) rollbackReason(h ident.Host, seq uint64) string {
 			}
 		}
 	}
-	return "it did not say why"
+	return "the host did not report why"
 }
 
-// provenHere tells whether the receiver's own trial ended well. A release without
-// a binary for the receiver cannot be tried on it.
+// provenHere reports whether the receiver's own trial succeeded. A release without a
+// binary for the receiver skips it.
 func (r *Controller) provenHere(p *rel.Progress) bool {
 	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
 	if i < 0 {
@@ -306,15 +306,15 @@ func (r *Controller) provenHere(p *rel.Progress) bool {
 	return err == nil && own != nil && own.Good.Seq >= p.Seq
 }
 
-// choose finds a canary where there is none that can be heard, or the last one had
-// a day and came to no end.
+// chooseCanary picks a new canary if there is none, if the last one is silent or declines
+// the release, or if its trial has run for a day.
 func (r *Controller) chooseCanary(p *rel.Progress) {
 	if len(p.Canaries) >= maxCanaries {
 		return
 	}
 	for _, h := range p.Canaries {
 		if r.o.Now().Sub(r.hosts[h].At) < r.o.SilentAfter && r.o.Now().Sub(p.Since) <= laggard && !r.declines(p, r.hosts[h]) {
-			return // it is on trial there
+			return // its trial is in progress
 		}
 	}
 	best, at := ident.Host(""), uint32(0)
@@ -332,14 +332,14 @@ func (r *Controller) chooseCanary(p *rel.Progress) {
 	}
 }
 
-// declines reports whether a host was given time to try a release and did not take it,
-// for a reason that is not the release's: the machine cannot take any, for example.
+// declines reports whether a host had time to try a release and refused it for a reason
+// of its own, for example because it cannot install any release.
 func (r *Controller) declines(p *rel.Progress, t Report) bool {
 	return r.o.Now().Sub(p.Since) > decideWithin && t.Update != nil && t.Update.Trial == nil && t.Update.Refused != ""
 }
 
-// quarterDone tells whether all of the quarter that can be heard have proven the
-// release, or had a day for it.
+// quarterDone reports whether the trials of the quarter ended on all hosts that ping, or
+// have had a day.
 func (r *Controller) quarterDone(p *rel.Progress) bool {
 	if r.o.Now().Before(r.warmupUntil) {
 		return false
@@ -356,7 +356,7 @@ func (r *Controller) quarterDone(p *rel.Progress) bool {
 	return true
 }
 
-// takesPart tells whether a host can be expected to try a release now.
+// takesPart reports whether a host should try a release now.
 func (r *Controller) takesPart(p *rel.Progress, t Report) bool {
 	i := slices.IndexFunc(r.list, func(l rel.Published) bool { return l.Manifest.Seq == p.Seq })
 	if i < 0 || t.Update == nil || t.Leaving || r.o.Now().Sub(t.At) >= r.o.SilentAfter {

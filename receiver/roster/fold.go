@@ -7,9 +7,8 @@ import (
 	"cis490/internal/ident"
 )
 
-// fold applies one event. It never changes a Host that was handed out: maps are
-// copied before they are written. Kinds that a newer authority invented are
-// passed over.
+// fold applies an event. It never changes a Host that was returned: maps are copied
+// before they are written. It ignores kinds of newer versions.
 func fold(hosts map[ident.Host]Host, e Event) {
 	h, known := hosts[e.Host]
 	h.Name = e.Host
@@ -19,10 +18,10 @@ func fold(hosts map[ident.Host]Host, e Event) {
 			h.become(Pending, e.At)
 		}
 		h.TokenExpires = e.Expires
-		h.Misused, h.MisusedFrom = time.Time{}, "" // that token is void
+		h.Misused, h.MisusedFrom = time.Time{}, "" // the token is void
 	case TokenRevoked:
 		h.TokenExpires = time.Time{}
-		if h.State == Pending { // nothing is left by which it could exist
+		if h.State == Pending { // nothing of it remains
 			delete(hosts, e.Host)
 			return
 		}
@@ -45,7 +44,7 @@ func fold(hosts map[ident.Host]Host, e Event) {
 		h.become(Gone, e.At)
 		h.TokenExpires = time.Time{}
 	case Readmitted:
-		h = Host{Name: e.Host} // neither key nor bearer of before counts
+		h = Host{Name: e.Host} // the earlier key and bearer are void
 		h.become(Pending, e.At)
 	default:
 		return
@@ -59,13 +58,12 @@ func (h *Host) become(s State, at time.Time) {
 	}
 }
 
-// maxValid is how many certificates of a host count: its last one, those of answers that
-// were lost, and those of a host that asks for more than it needs.
+// maxValid is how many valid certificates of a host are stored: the last one, those whose
+// answers were lost, and those of a host that requests too many.
 const maxValid = 64
 
-// issue notes a certificate, and forgets those that expired before it was made, as their
-// dates refuse them, and the oldest of too many: a host that renews for years, or without
-// end, stays small.
+// issue adds a certificate. It removes expired ones, which their dates invalidate, and
+// the oldest of too many, so that the list stays small.
 func (h *Host) issue(e Event) {
 	valid := make(map[string]time.Time, len(h.valid)+1)
 	maps.Copy(valid, h.valid)

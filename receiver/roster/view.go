@@ -13,28 +13,28 @@ import (
 
 // Events reads the roster as it grows.
 type Events interface {
-	// Read calls add for each event since the last Read. It calls begin first if events
-	// that it added before may be gone. It returns how many rows are damaged, and
-	// fs.ErrNotExist while there is no roster.
+	// Read calls add for each event since the last Read. It calls begin before if earlier
+	// events may be gone. It returns the number of damaged rows, and fs.ErrNotExist while
+	// there is no roster.
 	Read(begin func(), add func(Event)) (damaged int, err error)
 }
 
-// View is the roster as it is now. Asking costs little while nothing changed. It is safe
-// for concurrent use.
+// View is the present roster. Calls are cheap while nothing changes. It is safe for
+// concurrent use.
 type View struct {
 	mu      sync.Mutex
 	events  Events
-	read    bool // there was a roster once
+	read    bool // a roster was read
 	hosts   map[ident.Host]Host
 	damaged int
 }
 
-// NewView returns the view of a roster, which need not exist yet.
+// NewView returns the view of a roster, which may not exist yet.
 func NewView(e Events) *View { return &View{events: e} }
 
-// Host returns a host's state, and whether the roster knows it. While there is
-// no roster the error is fs.ErrNotExist: nothing is known then, which is not a
-// reason to turn a host away for good.
+// Host returns a host's state, and whether it is in the roster. Without a roster the
+// error is fs.ErrNotExist: then nothing is known about the host, and callers must not
+// reject it permanently.
 func (v *View) Host(name ident.Host) (Host, bool, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -45,8 +45,8 @@ func (v *View) Host(name ident.Host) (Host, bool, error) {
 	return h, ok, nil
 }
 
-// All returns every host, decommissioned ones too, ordered by name. Before the
-// authority's first start there is none.
+// All returns all hosts, including decommissioned ones, ordered by name. Before the
+// authority's first start there are none.
 func (v *View) All() ([]Host, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -61,7 +61,7 @@ func (v *View) All() ([]Host, error) {
 	return all, nil
 }
 
-// Damaged returns how many rows cannot be read and were skipped.
+// Damaged returns the number of rows that could not be decoded.
 func (v *View) Damaged() (int, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

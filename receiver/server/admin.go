@@ -19,28 +19,28 @@ import (
 	"cis490/receiver"
 )
 
-// archiveTimeout bounds one question; serve answers after its disk has. Its header
-// comes within adminHeader.
+// archiveTimeout bounds one archive request, whose answer waits for the disk. The
+// request's header must arrive within adminHeader.
 const (
 	archiveTimeout = 10 * time.Minute
 	adminHeader    = 10 * time.Second
 )
 
-// Archived answers a question to archive episodes.
+// Archived is the answer to an archive request.
 type Archived struct {
 	Archived []ident.EpisodeID `json:"archived"`
 }
 
-// admin answers root over a Unix socket until ctx ends: it may ask for what only the
-// process that serves can do. The socket is not part of the API on the network, and the
-// operator token is not enough for it.
+// admin serves root over a Unix socket until ctx ends, for actions that only the serving
+// process can do. The socket is not part of the network API, and the operator token does
+// not give access to it.
 func (s *Server) admin(ctx context.Context) error {
 	if s.o.Admin == "" {
 		return nil
 	}
 	l, err := peercred.Listen(s.o.Admin)
 	if err != nil {
-		s.o.Log.Error("cis490 archive cannot be answered", "err", err)
+		s.o.Log.Error("cannot serve the admin socket", "err", err)
 		return nil
 	}
 	mux := http.NewServeMux()
@@ -56,12 +56,12 @@ func (s *Server) admin(ctx context.Context) error {
 			if cred, known := peercred.Caller(r.Context()); known && peercred.Permitted(cred, syscall.Geteuid()) {
 				mux.ServeHTTP(cw, r)
 			} else {
-				p := wire.NewProblem(wire.Unauthorized, "user %d may not ask serve", cred.Uid)
+				p := wire.NewProblem(wire.Unauthorized, "user %d may not use the admin socket", cred.Uid)
 				p.Title, p.Fix = "needs root", "run it again with sudo"
 				cw.err = p
 			}
 			if cw.err != nil {
-				s.o.Log.Warn("refused at the admin socket", "path", r.URL.Path, "err", cw.err)
+				s.o.Log.Warn("rejected request at the admin socket", "path", r.URL.Path, "err", cw.err)
 				s.answerProblem(cw, r, &request{}, problemOf(cw.err))
 			}
 		}),
@@ -69,12 +69,12 @@ func (s *Server) admin(ctx context.Context) error {
 	stop := context.AfterFunc(ctx, func() { _ = server.Shutdown(context.WithoutCancel(ctx)) })
 	defer stop()
 	if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve root: %w", err)
+		return fmt.Errorf("admin socket: %w", err)
 	}
 	return nil
 }
 
-// archive lets go of tarballs whose copies the caller vouches for.
+// archive removes tarballs whose copies the caller vouches for.
 func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
@@ -135,7 +135,7 @@ func askAdmin(ctx context.Context, socket, method, path string, body []byte, int
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fault.Exit(fault.Fix(fmt.Errorf("serve is not running: %w", err),
-			"sudo systemctl start cis490-receiver   # then again"), fault.Unavailable)
+			"sudo systemctl start cis490-receiver   # then repeat the command"), fault.Unavailable)
 	case errors.Is(err, fs.ErrPermission):
 		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "run it again with sudo"), fault.NoPerm)
 	case err != nil:

@@ -16,10 +16,10 @@ import (
 	"cis490/receiver/silences"
 )
 
-// maxSilence bounds the body of a silence.
+// maxSilence bounds the body of a silence, in bytes.
 const maxSilence = 4 << 10
 
-// fleetRoutes are the operator's questions about the fleet as a whole.
+// fleetRoutes are the operator's routes about the whole fleet.
 func (s *Server) fleetRoutes() map[string]handler {
 	return map[string]handler{
 		"GET " + wire.AlertsPath:                                s.operator(s.getAlerts),
@@ -42,7 +42,7 @@ func (s *Server) getAlerts(w http.ResponseWriter, _ *http.Request) error {
 	}{last.At, last.Open})
 }
 
-// getSnapshots sends all hosts' snapshots, or that none of them changed.
+// getSnapshots sends the health reports of all hosts, or 304 if none changed.
 func (s *Server) getSnapshots(w http.ResponseWriter, r *http.Request) error {
 	tag, write, err := s.snapshots.List()
 	if err != nil {
@@ -60,11 +60,11 @@ func (s *Server) getSnapshots(w http.ResponseWriter, r *http.Request) error {
 	if err := write(out); err != nil {
 		return err
 	}
-	_ = out.Flush() // the caller is gone: the access log has the rest
+	_ = out.Flush() // the client is gone; the access log has the bytes sent
 	return nil
 }
 
-// hostOfFleet is what GET /v1/fleet tells of a host.
+// hostOfFleet is a host in the answer to GET /v1/fleet.
 type hostOfFleet struct {
 	Host         ident.Host   `json:"host"`
 	Health       fleet.Health `json:"health"`
@@ -121,11 +121,11 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 	}{len(missing) == 0, missing, last.At, len(last.Open), own, hosts})
 }
 
-// limits are the thresholds that fleet-check judges by.
+// limits returns the thresholds of fleet-check.
 func (s *Server) limits() fleet.Limits { return fleet.LimitsOf(s.o.Config) }
 
-// postSilence asks that nobody be told of an alert, or ends that. Without an end
-// of its own it is for an alert that is open.
+// postSilence adds a silence, or ends one. Without an expiry it covers the open alert
+// only.
 func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 	var in wire.Silence
 	if err := s.readJSON(w, r, maxSilence, &in); err != nil {
@@ -136,10 +136,10 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
 	if !fleet.IsSymptom(k.Symptom) {
-		return wire.NewProblem(wire.Malformed, "path: %.40q is no symptom", k.Symptom)
+		return wire.NewProblem(wire.Malformed, "path: %.40q is not a symptom", k.Symptom)
 	}
 	if !in.Until.IsZero() && !in.Until.After(s.o.Now()) {
-		return wire.NewProblem(wire.Malformed, "until %s is over", in.Until.UTC().Format(time.RFC3339))
+		return wire.NewProblem(wire.Malformed, "until %s is in the past", in.Until.UTC().Format(time.RFC3339))
 	}
 	if in.Until.IsZero() && !in.End {
 		open, err := fleet.Began(s.o.Backend)
@@ -147,7 +147,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if _, ok := open[k]; !ok {
-			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open, so the silence needs an end", k.Symptom, k.Host)
+			return wire.NewProblem(wire.NotFound, "no alert %s of %s is open: give the silence an expiry", k.Symptom, k.Host)
 		}
 	}
 	row, err := s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: in.Until.UTC(), End: in.End, Comment: in.Comment})
@@ -163,8 +163,8 @@ func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
 	return silences.Add(s.o.Backend.Silences, x)
 }
 
-// bridgeSilences corrects the silences that were made while the clock was ahead, so that
-// they last no longer than they were meant to: at the start, and after each jump.
+// bridgeSilences corrects silences that were made while the clock was ahead, so that they
+// keep their duration. It runs at the start, and after each jump of the clock.
 func (s *Server) bridgeSilences() {
 	jump := s.contacts.LastJump()
 	if s.bridged != nil && *s.bridged == jump {

@@ -11,19 +11,19 @@ import (
 	"cis490/internal/wire"
 )
 
-// progress is how much must arrive within the idle timeout. Less counts as
-// silence: a byte per second would hold a place among the uploads for ever.
+// progress is how many bytes must arrive within the idle timeout. Otherwise a client that
+// sends one byte per second could occupy an upload place for ever.
 const progress = 4 << 10
 
-// body reads a request's body with a deadline that moves on as long as bytes
-// arrive: it measures silence, not length.
+// body reads a request's body with a deadline that moves as long as bytes arrive: it
+// bounds silence, not the size of the body.
 type body struct {
 	r     io.Reader
 	rc    *http.ResponseController
 	n     *request
 	idle  time.Duration
 	set   time.Time // when the deadline was set
-	since int64     // bytes since
+	since int64     // bytes since then
 }
 
 func (s *Server) body(w http.ResponseWriter, r *http.Request) *body {
@@ -33,12 +33,12 @@ func (s *Server) body(w http.ResponseWriter, r *http.Request) *body {
 }
 
 func (b *body) extend(now time.Time) {
-	_ = b.rc.SetReadDeadline(now.Add(b.idle)) // not supported by test recorders only
+	_ = b.rc.SetReadDeadline(now.Add(b.idle)) // fails only with test recorders
 	b.set, b.since = now, 0
 }
 
-// Read reads; not more often than eight times per idle timeout the deadline is
-// moved, as that costs more than the read.
+// Read reads from the body. It moves the deadline at most eight times per idle timeout,
+// because that costs more than the read.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p)
 	b.n.bytes += int64(n)
@@ -50,13 +50,13 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// done takes the deadline away after the whole body was read, so that it does not
-// end the work that follows. After half a body it must stay: before the answer
-// goes out net/http reads on for a while.
+// done removes the deadline after the whole body was read, so that it does not end later
+// work. After a partial body the deadline stays, because net/http continues to read
+// before it sends the answer.
 func (b *body) done() { _ = b.rc.SetReadDeadline(time.Time{}) }
 
-// bodyProblem tells a sender what was wrong with its body. A body that ended
-// early is never judged as malformed: the network may have cut it.
+// bodyProblem returns the refusal for an error of the body. A short body is not
+// malformed: the network may have cut it.
 func bodyProblem(err error) error {
 	if late, ok := errors.AsType[net.Error](err); ok && late.Timeout() {
 		return refuse(wire.NewProblem(wire.TimedOut, "less than %d bytes arrived within the idle timeout", progress), err)
@@ -64,7 +64,7 @@ func bodyProblem(err error) error {
 	return refuse(wire.NewProblem(wire.TimedOut, "the body ended before its announced length"), err)
 }
 
-// readJSON reads a body of at most limit bytes into v.
+// readJSON decodes a body of at most limit bytes into v.
 func (s *Server) readJSON(w http.ResponseWriter, r *http.Request, limit int64, v any) error {
 	b, err := s.readAll(w, r, limit)
 	if err != nil {
@@ -92,7 +92,7 @@ func (s *Server) readAll(w http.ResponseWriter, r *http.Request, limit int64) ([
 	return b, nil
 }
 
-// tooLarge refuses a body whose limit no config can raise.
+// tooLarge refuses a body whose limit cannot be configured.
 func tooLarge(detail string, args ...any) *wire.Problem {
 	p := wire.NewProblem(wire.TooLarge, detail, args...)
 	p.Fix = "nothing: the limit is fixed, and a sender of the receiver's own version keeps to it"

@@ -9,7 +9,7 @@ import (
 	"cis490/receiver/web"
 )
 
-// dashboard makes the operator's pages out of what the server knows.
+// dashboard returns the operator's pages.
 func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
@@ -21,12 +21,12 @@ func (s *Server) dashboard() (*web.Site, error) {
 	})
 }
 
-// silencer are the silences as the dashboard sees and makes them.
+// silencer gives the dashboard access to the silences.
 type silencer struct{ s *Server }
 
 var _ web.Silences = silencer{}
 
-// Active returns the silences that hold at a time.
+// Active returns the silences in force at a time.
 func (h silencer) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 	all, err := fleet.ActiveSilences(h.s.o.Backend, now)
 	out := make(map[fleet.Key]web.Silence, len(all))
@@ -36,7 +36,7 @@ func (h silencer) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 	return out, err
 }
 
-// Silence makes a silence durable.
+// Silence stores a silence durably.
 func (h silencer) Silence(k fleet.Key, until time.Time, by string) error {
 	_, err := h.s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
 	return err

@@ -104,7 +104,7 @@ func TestDashboard_Story(t *testing.T) {
 	status, _, figures := a.do(ask)
 	for _, want := range []string{`cis490_ingest_total{outcome="stored"} 1`, `cis490_requests_total{code="201",route="PUT /v1/episodes/{host}/{file}"} 1`, `cis490_alerts_open{symptom="silent"} 1`, `{host="lab-a"}`} {
 		if status != http.StatusOK || !strings.Contains(figures, want) {
-			t.Errorf("metrics: %d, conditions %s", status, want)
+			t.Errorf("metrics: %d, without %s", status, want)
 		}
 	}
 	began := time.Now()

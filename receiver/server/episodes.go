@@ -11,8 +11,8 @@ import (
 	"cis490/receiver"
 )
 
-// putEpisode takes an episode, in this order: identity, stored
-// already, gate and limits, stage, durable, identity again, publish, row, answer.
+// putEpisode accepts an episode in this order: identity, already stored?, gate and
+// limits, stage, make durable, identity again, publish, row, answer.
 func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) {
 	n := requestOf(r)
 	n.route = receiver.RouteEpisode
@@ -24,8 +24,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	if _, err := s.identify(r, host); err != nil {
 		return err
 	}
-	// The policy of before the judgement: were it to change meanwhile, the host
-	// asks once more.
+	// The policy before the verdict: if it changes meanwhile, the host asks once more.
 	policy := s.policyNow()
 	defer func() { err = under(policy, err) }()
 	u, err := uploadOf(r, host, id)
@@ -51,7 +50,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	}
 	release, ok := s.uploads.acquire(string(host))
 	if !ok {
-		p := wire.NewProblem(wire.Busy, "as many uploads as are taken at a time are in progress")
+		p := wire.NewProblem(wire.Busy, "the limit of parallel uploads is reached")
 		p.RetryAfter = 5
 		return p
 	}
@@ -82,7 +81,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	return s.receipt(w, http.StatusCreated, row)
 }
 
-// under notes in a refusal the policy that it holds for.
+// under adds to a refusal the policy that caused it.
 func under(policy func() string, err error) error {
 	if p, ok := errors.AsType[*wire.Problem](err); ok && p.Status < 500 {
 		p.Policy = policy()
@@ -108,14 +107,14 @@ func receiveProblem(err error, row receiver.Entry, u receiver.Upload) error {
 	case errors.Is(err, receiver.ErrConflict):
 		return conflict(row, u)
 	case errors.Is(err, receiver.ErrDigest):
-		return refuse(wire.NewProblem(wire.BadDigest, "the body is not what %s says", wire.HeaderDigest), err)
+		return refuse(wire.NewProblem(wire.BadDigest, "the body does not match %s", wire.HeaderDigest), err)
 	case errors.As(err, &bad):
 		return bodyProblem(err)
 	}
 	return err
 }
 
-// episodePath reads host and episode out of the path.
+// episodePath parses host and episode of the path.
 func episodePath(r *http.Request) (ident.Host, ident.EpisodeID, error) {
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
@@ -132,8 +131,8 @@ func episodePath(r *http.Request) (ident.Host, ident.EpisodeID, error) {
 	return host, id, nil
 }
 
-// uploadOf reads the headers of a PUT. The commit may be missing here: whether
-// it is needed is decided after whether the episode is stored already.
+// uploadOf parses the headers of a PUT. The commit may be missing here, because stored
+// episodes do not need it.
 func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Upload, error) {
 	u := receiver.Upload{Host: host, Episode: id, Size: r.ContentLength}
 	for _, name := range []string{wire.HeaderDigest, wire.HeaderSchema, wire.HeaderHost, wire.HeaderEpisode, wire.HeaderCommit, "Content-Type"} {
@@ -142,7 +141,7 @@ func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Up
 			return u, wire.NewProblem(wire.Malformed, "header %s is missing", name)
 		}
 		if len(sent) > 1 {
-			return u, wire.NewProblem(wire.Malformed, "header %s is there %d times", name, len(sent))
+			return u, wire.NewProblem(wire.Malformed, "header %s was sent %d times", name, len(sent))
 		}
 	}
 	if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != wire.ContentTypeEpisode {
@@ -152,7 +151,7 @@ func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Up
 		return u, wire.NewProblem(wire.Malformed, "%s is %.80q, want %s", wire.HeaderSchema, v, wire.SchemaVersion)
 	}
 	if v := r.Header.Get(wire.HeaderEpisode); v != string(id) {
-		return u, wire.NewProblem(wire.Malformed, "%s is %.80q, the path says %s", wire.HeaderEpisode, v, id)
+		return u, wire.NewProblem(wire.Malformed, "%s is %.80q, the path has %s", wire.HeaderEpisode, v, id)
 	}
 	var err error
 	if u.Digest, err = ident.ParseDigest(r.Header.Get(wire.HeaderDigest)); err != nil {
@@ -164,7 +163,7 @@ func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Up
 		}
 	}
 	if u.Size < 0 {
-		return u, wire.NewProblem(wire.Malformed, "Content-Length is missing: a body in chunks is not taken")
+		return u, wire.NewProblem(wire.Malformed, "Content-Length is missing: a chunked body is not accepted")
 	}
 	if u.Size == 0 {
 		return u, wire.NewProblem(wire.Malformed, "the body is empty")

@@ -14,16 +14,16 @@ import (
 	"cis490/receiver"
 )
 
-// rememberFailure is how long a failed request counts if its host does not repeat it.
+// rememberFailure is how long a failed request counts if the host does not repeat it.
 // Shippers retry within 10 minutes.
 const rememberFailure = 15 * time.Minute
 
-// shownFailures is how many hosts are named.
+// shownFailures is how many failures are listed.
 const shownFailures = 3
 
-// failures are the requests of hosts that failed through a fault of the receiver: the
-// last one for each host and route, until it succeeds. They find what a trial of the
-// disk does not: a fault in one host's folder, or one that only large files meet.
+// failures are requests of hosts that failed because of a fault of the receiver: the last
+// one of each host and route, until it succeeds. They reveal faults that a trial of the
+// disk does not, for example in one host's folder, or with large files only.
 type failures struct {
 	mu sync.Mutex
 	by map[failureKey]*failure
@@ -36,14 +36,14 @@ type failureKey struct {
 
 type failure struct {
 	at      time.Time
-	episode ident.EpisodeID // empty where the route has none
+	episode ident.EpisodeID // empty if the route has none
 	err     error
-	// general reports that the receiver could take no episodes at all, so that the
-	// failure counts no longer than that.
+	// general reports that the receiver could not accept any episodes. Such a failure
+	// counts only as long as that lasts.
 	general bool
 }
 
-// note notes how a request ended, and reports whether that is news of a fault.
+// add records the result of a request and reports whether it is a new failure.
 func (f *failures) add(n *request, err error, now time.Time) bool {
 	k := failureKey{n.host, n.route}
 	f.mu.Lock()
@@ -55,7 +55,7 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 		return false
 	}
 	if _, refused := errors.AsType[*wire.Problem](err); refused {
-		return false // a refusal is an answer that was meant
+		return false // a refusal, which is a valid answer
 	}
 	if errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) {
 		return false // the store's own condition
@@ -68,7 +68,7 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 	return !known
 }
 
-// uploads reports whether an upload is among them.
+// uploads reports whether one of the failures is an upload.
 func (f *failures) uploads() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -80,8 +80,8 @@ func (f *failures) uploads() bool {
 	return false
 }
 
-// conditions returns the failures that are not explained by a general fault, and forgets
-// those that are over.
+// conditions returns the failures that a general fault does not explain, and removes
+// those that ended.
 func (f *failures) conditions(general bool, now time.Time) (all []condition) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -103,7 +103,7 @@ func (f *failures) conditions(general bool, now time.Time) (all []condition) {
 	return all
 }
 
-// recordEnd notes how a host's request ended, so that a fault of the receiver is its own.
+// recordEnd records the result of a host's request.
 func (s *Server) recordEnd(n *request, err error) {
 	if n.route == "" || !n.identified {
 		return

@@ -19,10 +19,10 @@ import (
 	"cis490/receiver/gate"
 )
 
-// maxReconcile bounds the body of a reconcile of MaxPairs pairs.
+// maxReconcile bounds the body of a reconcile request with MaxPairs pairs.
 const maxReconcile = 256 << 10
 
-// ping notes that a host was heard and tells it what it may ship.
+// ping records a host's ping and answers whether the host may ship.
 func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	n := requestOf(r)
 	n.route = receiver.RoutePing
@@ -36,7 +36,7 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	}
 	n.commit = p.Commit
 	s.contacts.Ping(host, p)
-	if p.Leaving { // it is not there to say it again
+	if p.Leaving { // a host that leaves does not repeat its ping
 		if err := s.contacts.Save(); err != nil {
 			return err
 		}
@@ -63,8 +63,8 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, pong)
 }
 
-// policy is the digest of all that decides whether an episode is taken: when it
-// changes, hosts try again what was refused.
+// policy is the digest of everything that decides about an episode. When it changes,
+// hosts send refused episodes again.
 func (s *Server) policy(rules gate.Rules) (string, error) {
 	b, err := json.Marshal(struct {
 		Gate    gate.Rules
@@ -78,15 +78,15 @@ func (s *Server) policy(rules gate.Rules) (string, error) {
 	return hex.EncodeToString(sum[:16]), nil
 }
 
-// policyNow returns the policy of this moment, to be digested when it is needed;
-// before the gate is loaded it is empty.
+// policyNow returns a function that computes the present policy; "" before the gate is
+// loaded.
 func (s *Server) policyNow() func() string {
 	rules, err := s.o.Gate.Rules()
 	return func() string {
 		if err != nil {
 			return ""
 		}
-		policy, _ := s.policy(rules) // without, the host takes that of the last pong
+		policy, _ := s.policy(rules) // empty: the host takes the policy of its last ping
 		return policy
 	}
 }
@@ -111,7 +111,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	}
 	out := wire.Reconciled{StoreID: s.store.ID(), Stored: []ident.EpisodeID{}}
 	if slices.ContainsFunc(in.Episodes, func(p wire.Pair) bool { return p.Episode == "" || p.Digest == "" }) {
-		return wire.NewProblem(wire.Malformed, "a pair lacks its episode or its sha256")
+		return wire.NewProblem(wire.Malformed, "a pair has no episode or no sha256")
 	}
 	stored := make([]bool, len(in.Episodes))
 	var g errgroup.Group
@@ -134,7 +134,7 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, out)
 }
 
-// putSnapshot keeps a host's doctor run; it is never gated.
+// putSnapshot stores a host's health report. The gate does not apply to it.
 func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
 	requestOf(r).route = receiver.RouteSnapshot
 	host, err := ident.ParseHost(r.PathValue("host"))

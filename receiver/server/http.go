@@ -20,10 +20,10 @@ import (
 	"cis490/receiver"
 )
 
-// handler is a route's code: it answers, or returns why not.
+// handler handles a route: it answers, or returns an error that becomes the answer.
 type handler func(w http.ResponseWriter, r *http.Request) error
 
-// refusal is a problem with its private cause, which is logged and not sent.
+// refusal is a problem with its private cause, which is logged but not sent.
 type refusal struct {
 	*wire.Problem
 	cause error
@@ -34,7 +34,7 @@ func (e *refusal) Unwrap() []error { return []error{e.Problem, e.cause} }
 
 func refuse(p *wire.Problem, cause error) error { return &refusal{p, cause} }
 
-// problemOf returns what the caller is told of an error.
+// problemOf returns the problem that is sent for an error.
 func problemOf(err error) *wire.Problem {
 	if p, ok := errors.AsType[*wire.Problem](err); ok {
 		return p
@@ -55,21 +55,20 @@ func problemOf(err error) *wire.Problem {
 		p.RetryAfter = 60 + rand.IntN(61)
 		return p
 	}
-	return wire.NewProblem(wire.Broken, "the request failed here; it may be sent again")
+	return wire.NewProblem(wire.Broken, "the request failed in the receiver; send it again")
 }
 
-// note is what a request leaves: its line in the log, its row among the
-// rejections.
+// request collects the data of a request for its log line and its rejection.
 type request struct {
 	route      receiver.Route
-	host       ident.Host // verified, or a claim
+	host       ident.Host // verified or not
 	verified   bool
-	known      bool // host is in the roster
+	known      bool // the host is in the roster
 	identified bool
 	episode    ident.EpisodeID
 	digest     ident.Digest
 	commit     ident.Commit
-	bytes      int64 // of the body, as far as it was read
+	bytes      int64 // bytes of the body that were read
 }
 
 type requestKey struct{}
@@ -81,7 +80,7 @@ func requestOf(r *http.Request) *request {
 	return &request{}
 }
 
-// allRoutes returns every pattern that is answered on the listener.
+// allRoutes returns all patterns of the listener.
 func (s *Server) allRoutes() map[string]handler {
 	all := s.routes()
 	maps.Copy(all, s.fleetRoutes())
@@ -100,8 +99,8 @@ func (s *Server) newMux() *http.ServeMux {
 	return mux
 }
 
-// handler returns the whole of the HTTP side: one place that routes, encodes
-// rejections, and writes the access log.
+// handler returns the HTTP handler, which routes, encodes rejections and writes the
+// access log.
 func (s *Server) handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		start := time.Now()
@@ -109,8 +108,8 @@ func (s *Server) handler() http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), requestKey{}, n))
 		cw := &counted{ResponseWriter: w, idle: s.o.Config.Limits.IdleTimeout.D()}
 		if r.ContentLength != 0 {
-			// For a body that no handler reads: net/http may, before the answer.
-			// Not supported by test recorders only.
+			// For bodies that no handler reads, because net/http may read them before the
+			// answer. It fails only with test recorders.
 			_ = http.NewResponseController(w).SetReadDeadline(start.Add(cw.idle))
 		}
 		open := s.opened()
@@ -131,7 +130,7 @@ func (s *Server) handler() http.Handler {
 	})
 }
 
-// unopened answers while the files cannot be opened.
+// unopened answers requests while the files cannot be opened.
 func (s *Server) unopened(w *counted, r *http.Request) error {
 	if r.URL.Path == wire.HealthzPath {
 		return s.getHealthz(w, r)
@@ -139,7 +138,7 @@ func (s *Server) unopened(w *counted, r *http.Request) error {
 	return s.getReadyz(w, r)
 }
 
-// routed lets a mux carry a handler whose error the caller wants.
+// routed is a handler in a mux whose error the caller needs.
 func routed(h handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := w.(*counted); ok {
@@ -148,11 +147,11 @@ func routed(h handler) http.Handler {
 	})
 }
 
-// route finds the handler; paths that a client of ours never sends are refused
+// route returns the handler. It refuses paths that clients of this program never send,
 // before the mux would clean and redirect them.
 func (s *Server) route(w *counted, r *http.Request) (err error) {
 	if r.URL.RawPath != "" || strings.ContainsRune(r.URL.Path, 0) || path.Clean(r.URL.Path) != r.URL.Path || len(r.URL.Path) > 512 {
-		return wire.NewProblem(wire.Malformed, "path %.80q is not in its plain form", r.URL.EscapedPath())
+		return wire.NewProblem(wire.Malformed, "path %.80q is not in canonical form", r.URL.EscapedPath())
 	}
 	h, pattern := s.mux.Handler(r)
 	if pattern == "" {
@@ -160,7 +159,7 @@ func (s *Server) route(w *counted, r *http.Request) (err error) {
 		h.ServeHTTP(&probe, r)
 		if probe.status == http.StatusMethodNotAllowed {
 			w.Header().Set("Allow", probe.Header().Get("Allow"))
-			return wire.NewProblem(wire.BadMethod, "%s takes %s, not %.20q", r.URL.Path, probe.Header().Get("Allow"), r.Method)
+			return wire.NewProblem(wire.BadMethod, "%s accepts %s, not %.20q", r.URL.Path, probe.Header().Get("Allow"), r.Method)
 		}
 		return wire.NewProblem(wire.NotFound, "path %.80q", r.URL.Path)
 	}
@@ -173,11 +172,11 @@ func (s *Server) route(w *counted, r *http.Request) (err error) {
 			err = fmt.Errorf("handler panicked: %v", p)
 		}
 	}()
-	s.mux.ServeHTTP(w, r) // not h: the mux sets the path's values
+	s.mux.ServeHTTP(w, r) // not h, because the mux sets the path values
 	return w.err
 }
 
-// answer sends a body of JSON.
+// answer sends a JSON body.
 func answer(w http.ResponseWriter, status int, body any) error {
 	b, err := wire.Encode(body)
 	if err != nil {
@@ -187,17 +186,17 @@ func answer(w http.ResponseWriter, status int, body any) error {
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // the caller is gone: the access log has the rest
+	_, _ = w.Write(append(b, '\n')) // the client is gone; the access log has the bytes sent
 	return nil
 }
 
-// answerProblem sends a refusal, and notes those of hosts.
+// answerProblem sends a problem, and records it if it is for a host.
 func (s *Server) answerProblem(w *counted, r *http.Request, n *request, p *wire.Problem) {
 	if n.route != "" {
 		s.recordRejection(n, p)
 	}
 	if w.status != 0 {
-		return // too late: part of an answer is sent
+		return // too late: a part of an answer was sent
 	}
 	b, err := wire.Encode(p)
 	if err != nil {
@@ -231,9 +230,8 @@ func (s *Server) recordRejection(n *request, p *wire.Problem) {
 	}
 }
 
-// access writes a request's line, after it ended. Of unknown clients' requests, and
-// of each host's that are refused, there are lines for the first few and then for one
-// in a while.
+// access logs a finished request. Lines about unknown clients, and about each host's
+// rejected requests, are rate-limited.
 func (s *Server) access(r *http.Request, n *request, w *counted, took time.Duration, err error) {
 	level := slog.LevelInfo
 	switch {
@@ -241,7 +239,7 @@ func (s *Server) access(r *http.Request, n *request, w *counted, took time.Durat
 		level = slog.LevelWarn
 	case err == nil && (r.Method == http.MethodGet || n.route == receiver.RoutePing || n.route == receiver.RouteSnapshot),
 		w.status == http.StatusNotFound && r.URL.Path == wire.ReleasesPath:
-		level = slog.LevelDebug // what every host repeats; the contacts have it
+		level = slog.LevelDebug // frequent requests of all hosts, which contacts.json records
 	}
 	omitted := 0
 	if level > slog.LevelDebug && !n.identified && !listen.IsVerified(r.Context()) {
@@ -272,8 +270,8 @@ func (s *Server) access(r *http.Request, n *request, w *counted, took time.Durat
 	s.o.Log.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
-// counted is a ResponseWriter that knows what was answered, and gives up a
-// client that takes nothing for as long as a sender may be silent.
+// counted is a ResponseWriter that records status and size, and closes the connection of
+// a client that does not receive for the idle timeout.
 type counted struct {
 	http.ResponseWriter
 	idle   time.Duration
@@ -281,10 +279,10 @@ type counted struct {
 	err    error
 }
 
-// Unwrap lets http.ResponseController through.
+// Unwrap is for http.ResponseController.
 func (w *counted) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// WriteHeader notes the status.
+// WriteHeader records the status.
 func (w *counted) WriteHeader(status int) {
 	if status >= 200 && w.status == 0 {
 		w.status = status
@@ -303,11 +301,11 @@ func (w *counted) Write(b []byte) (int, error) {
 }
 
 func (w *counted) deadline() {
-	// Not supported by test recorders only.
+	// Fails only with test recorders.
 	_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.idle))
 }
 
-// statusOnly asks a handler for its status.
+// statusOnly sends no body, for routes that need only the status.
 type statusOnly struct {
 	status int
 	header http.Header

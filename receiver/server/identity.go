@@ -25,9 +25,9 @@ import (
 	"cis490/receiver/roster"
 )
 
-// identify returns the host that is calling. named is the host that the path
-// is about, "" where it is about none. The certificate decides; path, header
-// and bearer must agree with it. A rejected request is recorded.
+// identify returns the calling host. named is the host in the path, or "". The
+// certificate decides; path, header and bearer must agree with it. It records rejected
+// requests.
 func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error) {
 	host, verified, err := s.verify(r, named)
 	n := requestOf(r)
@@ -42,8 +42,8 @@ func (s *Server) identify(r *http.Request, named ident.Host) (ident.Host, error)
 	return host, nil
 }
 
-// verify is identify without recording. verified reports that the chain is valid,
-// also beside an error; without it host is a claim.
+// verify is identify without recording. verified reports that the certificate chain is
+// valid, even if there is an error; otherwise host is only the name that the client gave.
 func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, verified bool, err error) {
 	claim := named
 	if h, err := ident.ParseHost(r.Header.Get(wire.HeaderHost)); err == nil && claim == "" {
@@ -78,31 +78,32 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case entry.State == roster.Gone:
 		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
 	case !entry.Valid(pki.Serial(chain[0])):
-		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: a newer enrolment replaced it", pki.Serial(chain[0]), host)
+		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: a newer enrollment replaced it", pki.Serial(chain[0]), host)
 	//off:16_StolenToken
 	case named != "" && named != host:
-		return host, true, wire.NewProblem(wire.OtherHost, "certificate is %s's, the path is %s's", host, named)
+		return host, true, wire.NewProblem(wire.OtherHost, "the certificate is of host %s, the path of %s", host, named)
 	}
 	switch sent := r.Header.Values(wire.HeaderHost); {
 	case len(sent) > 1:
-		return host, true, wire.NewProblem(wire.Malformed, "header %s is there %d times", wire.HeaderHost, len(sent))
+		return host, true, wire.NewProblem(wire.Malformed, "header %s was sent %d times", wire.HeaderHost, len(sent))
 	case len(sent) == 1 && sent[0] != string(host):
-		return host, true, wire.NewProblem(wire.OtherHost, "certificate is %s's, header %s says %.80q", host, wire.HeaderHost, sent[0])
+		return host, true, wire.NewProblem(wire.OtherHost, "the certificate is of host %s, header %s has %.80q", host, wire.HeaderHost, sent[0])
 	}
 	if !bearerIs(r, entry.Bearer) {
-		return host, true, wire.NewProblem(wire.BadBearer, "the bearer is not the one %s was given at its enrolment", host)
+		return host, true, wire.NewProblem(wire.BadBearer, "the bearer is not the one issued to %s at its enrollment", host)
 	}
-	if !requestOf(r).identified { // once per request
+	if !requestOf(r).identified { // once for each request
 		s.contacts.Heard(host, s.from(r), pki.Serial(chain[0]), chain[0].NotAfter)
 	}
 	return host, true, nil
 }
 
-// authFailed records a request that was not authenticated, of a host or of an unknown client.
+// authFailed records a request that was not authenticated, of a host or of an unknown
+// client.
 func (s *Server) authFailed(r *http.Request, n *request, named ident.Host, err error) {
 	p := problemOf(err)
 	if p.Status >= 500 {
-		return // the receiver's fault explains itself
+		return // a fault of the receiver, not of the client
 	}
 	if _, known, err := s.o.Roster.Host(n.host); n.host != "" && known && err == nil {
 		n.known = true
@@ -112,7 +113,7 @@ func (s *Server) authFailed(r *http.Request, n *request, named ident.Host, err e
 	s.contacts.UnknownClient(string(cmp.Or(n.host, named)), s.from(r), p)
 }
 
-// bearerIs compares in constant time; a host without a bearer has none that fits.
+// bearerIs compares in constant time. Without a stored bearer it returns false.
 func bearerIs(r *http.Request, want ident.Digest) bool {
 	sent := r.Header.Values("Authorization")
 	if len(sent) != 1 || want == "" {
@@ -123,8 +124,8 @@ func bearerIs(r *http.Request, want ident.Digest) bool {
 	return ok && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(sum[:])), []byte(want)) == 1
 }
 
-// chain returns the client's certificates, leaf first: of the TLS connection,
-// or behind a proxy of its header. A header on our own listener says nothing.
+// chain returns the client's certificates, leaf first: those of the TLS connection, or
+// behind a proxy those of the proxy's header. On a direct listener the header is ignored.
 func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	if s.o.Config.TLS.Mode != "proxy" {
 		if r.TLS == nil {
@@ -137,11 +138,11 @@ func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	case len(sent) == 0 || len(sent) == 1 && sent[0] == "":
 		return nil, nil
 	case len(sent) > 1:
-		return nil, fmt.Errorf("header %s is there %d times", s.o.Config.TLS.ClientHeader, len(sent))
+		return nil, fmt.Errorf("header %s was sent %d times", s.o.Config.TLS.ClientHeader, len(sent))
 	}
 	text := sent[0]
 	if strings.Contains(text, "%") { // nginx: URL-encoded PEM
-		plain, err := url.PathUnescape(text) // leaves + alone, which base64 has
+		plain, err := url.PathUnescape(text) // keeps +, which base64 uses
 		if err != nil {
 			return nil, fmt.Errorf("decode client certificate: %w", err)
 		}
@@ -150,7 +151,7 @@ func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	if strings.HasPrefix(text, "-----BEGIN") {
 		return pki.ParseCerts([]byte(text))
 	}
-	der, err := base64.StdEncoding.DecodeString(strings.Trim(text, ":")) // Caddy: DER in base64; RFC 9440 puts it between colons
+	der, err := base64.StdEncoding.DecodeString(strings.Trim(text, ":")) // Caddy: DER in base64; RFC 9440 adds colons
 	if err != nil {
 		return nil, fmt.Errorf("decode client certificate: %w", err)
 	}
@@ -161,7 +162,7 @@ func (s *Server) chain(r *http.Request) ([]*x509.Certificate, error) {
 	return []*x509.Certificate{c}, nil
 }
 
-// from returns the caller's address, for notes and for limits by address.
+// from returns the client's address, for logs and for limits by address.
 func (s *Server) from(r *http.Request) string {
 	if s.o.Config.TLS.Mode == "proxy" {
 		return forwardedFor(r.Header.Values("X-Forwarded-For"))
@@ -173,9 +174,9 @@ func (s *Server) from(r *http.Request) string {
 	return host
 }
 
-// forwardedFor returns the address that the proxy itself added, which is the last
-// value of the last line: a caller may have sent all others. It returns "" if that is
-// not an address. A port is left out, because it differs with each connection.
+// forwardedFor returns the address that the proxy added: the last value of the last line,
+// because a client can send all others. It returns "" if that is not an address. It
+// removes the port, which differs between connections.
 func forwardedFor(lines []string) string {
 	last := strings.Join(lines, ",")
 	last = strings.TrimSpace(last[strings.LastIndexByte(last, ',')+1:])
@@ -189,9 +190,9 @@ func forwardedFor(lines []string) string {
 	return a.Unmap().WithZone("").String()
 }
 
-// verdict remembers what was found of the chain that a connection came with, good or
-// bad, so that its next requests cost no signature check. It depends on the chain and
-// the trust bundle alone; time, serial and roster are judged anew at each request.
+// verdict caches the verification of a connection's certificate chain, so that further
+// requests need no signature check. The result depends only on the chain and the trust
+// bundle; time, serial and roster are checked at each request.
 type verdict struct {
 	mu   sync.Mutex
 	leaf *x509.Certificate
@@ -213,7 +214,7 @@ func verdictOf(r *http.Request) *verdict {
 	return &verdict{}
 }
 
-// on returns whose chain it is, or why it is nobody's.
+// on returns the host of the chain, or why it is not valid.
 func (v *verdict) on(chain []*x509.Certificate, pool *x509.CertPool) (ident.Host, error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -7,19 +7,19 @@ import (
 	"cis490/internal/listen"
 )
 
-// The places for connections. One of an unknown client costs at most 90 KiB (see
+// The connection limits. A connection of an unknown client costs at most 90 KiB (see
 // docs/security.md).
 const (
 	unverifiedConns = 768
 	verifiedConns   = 3072
 )
 
-// hostConns is how many connections one host may have: as many as it may upload over
-// at a time, and some for the rest.
+// hostConns is the connection limit of one host: its parallel uploads, and some for other
+// requests.
 func (s *Server) hostConns() int { return max(8, s.uploads.each+2) }
 
-// slots are the places for uploads, or for downloads. One client, a host or an
-// address, gets at most a quarter of them, so that it cannot keep the others out.
+// semaphore bounds parallel uploads, or downloads. One client, a host or an address, gets
+// at most a quarter of the places.
 type semaphore struct {
 	mu    sync.Mutex
 	all   int
@@ -32,7 +32,7 @@ func newSemaphore(n int) *semaphore {
 	return &semaphore{all: n, each: max(n/4, 1), of: map[string]int{}}
 }
 
-// enter takes a place, if there is one, and returns how to release it.
+// acquire takes a place, if one is free, and returns the function that releases it.
 func (s *semaphore) acquire(client string) (release func(), ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -51,15 +51,14 @@ func (s *semaphore) acquire(client string) (release func(), ok bool) {
 	}, true
 }
 
-// Log lines about requests that are refused: of all unknown clients together, and of
-// all hosts, so that neither hide the other's.
+// The limits of log lines about refused requests. Unknown clients and hosts have separate
+// ones, so that neither hides the other's.
 const (
 	lineBurst = 20
 	lineEvery = 6 * time.Second
 )
 
-// lines returns the bounds for a line about a request that no identity was accepted
-// for.
+// lines returns the log limit for a request without an accepted identity.
 func (s *Server) lines(n *request) *listen.Lines {
 	if n.verified {
 		return s.refused

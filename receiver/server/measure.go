@@ -11,11 +11,11 @@ import (
 	"cis490/receiver/metrics"
 )
 
-// measures makes the metrics out of what the server knows.
+// measures returns the metrics.
 func (s *Server) measures() *metrics.Metrics {
 	o := s.o
 	return metrics.New(metrics.Options{
-		Build: o.Build, Contacts: s.contacts.Copy, Missing: s.NotReady, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
+		Build: o.Build, Contacts: s.contacts.Copy, NotReady: s.NotReady, Reserve: int64(o.Config.Limits.DiskReserve), Uploads: s.uploads.inUse,
 		Connections: func() listen.Stats { return s.limiter.Stats() },
 		Gate: func() (bool, int, error) {
 			r, err := s.o.Gate.Rules()
@@ -26,7 +26,7 @@ func (s *Server) measures() *metrics.Metrics {
 			if s.pair == nil {
 				return time.Time{}
 			}
-			if cert, _ := s.pair.get(); cert != nil { // readyz tells why there is none
+			if cert, _ := s.pair.get(); cert != nil { // /readyz reports why there is none
 				return cert.Leaf.NotAfter
 			}
 			return time.Time{}
@@ -47,7 +47,7 @@ func (s *Server) getMetrics(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// measure counts a request that ended.
+// measure counts a finished request.
 func (s *Server) measure(r *http.Request, n *request, status int, took time.Duration, err error) {
 	s.metrics.Request(r.Pattern, status, took)
 	var kind wire.Kind

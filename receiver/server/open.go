@@ -9,8 +9,8 @@ import (
 
 func (s *Server) opened() bool { return s.closed.Load() == nil }
 
-// open opens the store and all that works on it. On an error nothing is open, and the
-// next try begins anew.
+// open opens the store and everything that uses it. After an error nothing is open, and
+// it may be called again.
 func (s *Server) open() (err error) {
 	defer func() {
 		if err != nil {
@@ -48,8 +48,8 @@ func (s *Server) open() (err error) {
 	return nil
 }
 
-// afterRows returns the time from which on rows are this run's: now, or where the
-// clock is behind, after the last row that is there.
+// afterRows returns the time from which rows belong to this run: now or, if the clock is
+// behind, just after the last row.
 func (s *Server) afterRows() (time.Time, error) {
 	now := s.o.Now()
 	last, _, err := s.o.Backend.Index.Last()

@@ -35,17 +35,17 @@ func (s *Server) routes() map[string]handler {
 	}
 }
 
-// operator lets only the holder of the operator token through.
+// operator allows only requests with the operator token.
 func (s *Server) operator(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		want, err := s.o.Operator()
 		if err != nil {
-			return refuse(wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), fmt.Errorf("read operator token: %w", err))
+			return refuse(wire.NewProblem(wire.NeedsOperator, "the receiver has no operator token"), fmt.Errorf("read operator token: %w", err))
 		}
 		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 		sent, have := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(want))
 		if !ok || subtle.ConstantTimeCompare(sent[:], have[:]) != 1 {
-			return wire.NewProblem(wire.NeedsOperator, "this is for the operator")
+			return wire.NewProblem(wire.NeedsOperator, "this route needs the operator token")
 		}
 		web.Verified(r)
 		return h(w, r)
@@ -59,7 +59,7 @@ func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	}
 	snap, err := contacts.ReadSnapshot(s.o.Backend.Docs, host)
 	if errors.Is(err, fs.ErrNotExist) {
-		return wire.NewProblem(wire.NotFound, "no snapshot of %s was received", host)
+		return wire.NewProblem(wire.NotFound, "no health report of %s was received", host)
 	}
 	if err != nil {
 		return err

@@ -11,11 +11,10 @@ import (
 	"cis490/receiver"
 )
 
-// quotas bound what one host may fill: the bytes that are stored of it, and those
-// that are taken in an hour. What was stored and taken before a start is counted
-// out of the index once, beside the work.
+// quotas bound the bytes of one host: those stored in all, and those accepted in an hour.
+// A background count over the index adds what was stored before the start.
 type quotas struct {
-	stored, hourly int64 // bytes; 0 is no bound
+	stored, hourly int64 // bytes; 0: no bound
 	now            func() time.Time
 
 	mu    sync.Mutex
@@ -25,11 +24,11 @@ type quotas struct {
 // usage is what a host has used.
 type usage struct {
 	stored int64
-	used   float64 // of the hour's bytes; it flows back with time
+	used   float64 // bytes of the hourly quota; refilled with time
 	at     time.Time
 }
 
-// flow lets what was taken flow back with the time that passed.
+// refill reduces the used bytes by the time that passed.
 func (u *usage) refill(hourly int64, now time.Time) {
 	if d := now.Sub(u.at); d > 0 {
 		u.used = max(0, u.used-d.Hours()*float64(hourly))
@@ -37,16 +36,16 @@ func (u *usage) refill(hourly int64, now time.Time) {
 	u.at = now
 }
 
-// takenFor is how far back the hour's bytes are looked for in the index: more
-// than an hour, as an episode may be larger than they are.
+// takenFor is how far back the index is read for the hourly quota: more than an hour,
+// because one episode may exceed it.
 const takenFor = 24 * time.Hour
 
 func newQuotas(stored, hourly int64, now func() time.Time) *quotas {
 	return &quotas{stored: stored, hourly: hourly, now: now, hosts: map[ident.Host]*usage{}}
 }
 
-// enter books an upload, or tells why there is no room for it. release is called
-// when it ended, with whether it is stored now.
+// acquire counts an upload, or returns why it exceeds a quota. The caller calls release
+// with whether it was stored.
 func (q *quotas) acquire(h ident.Host, size int64) (release func(stored bool), err error) {
 	if q.stored == 0 && q.hourly == 0 {
 		return func(bool) {}, nil
@@ -55,15 +54,16 @@ func (q *quotas) acquire(h ident.Host, size int64) (release func(stored bool), e
 	defer q.mu.Unlock()
 	u := q.usage(h)
 	if q.stored > 0 && u.stored+size > q.stored {
-		p := wire.NewProblem(wire.Quota, "%d bytes of %s are stored, %d more would be over its quota of %d ([limits] host_quota)", u.stored, h, size, q.stored)
+		p := wire.NewProblem(wire.Quota, "%s has stored %d bytes; %d more exceed its quota of %d ([limits] host_quota)", h, u.stored, size, q.stored)
 		p.RetryAfter = 600
 		return nil, p
 	}
 	if q.hourly > 0 {
 		u.refill(q.hourly, q.now())
-		// One that is larger than what is left may pass, or it never could.
+		// An upload that is larger than the rest of the quota may pass, because otherwise it
+		// never could.
 		if over := u.used - float64(q.hourly); over >= 0 {
-			p := wire.NewProblem(wire.Busy, "%s has sent the %d bytes that are taken of it in an hour ([limits] host_hourly)", h, q.hourly)
+			p := wire.NewProblem(wire.Busy, "%s has sent its %d bytes of this hour ([limits] host_hourly)", h, q.hourly)
 			p.RetryAfter = 1 + int(over/float64(q.hourly)*3600)
 			return nil, p
 		}
@@ -90,16 +90,16 @@ func (q *quotas) usage(h ident.Host) *usage {
 	return u
 }
 
-// gone tells that bytes of a host are not stored here any more.
+// gone records that bytes of a host are not stored here any more.
 func (q *quotas) gone(h ident.Host, size int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.usage(h).stored -= size
 }
 
-// count adds what the index has from before a time; later rows are of uploads
-// that were booked. A repaired row has the time of its repair, at which nothing
-// was taken.
+// count adds the rows before a time. Later rows belong to uploads that acquire counted. A
+// repaired row does not count for the hourly quota, because its time is that of the
+// repair.
 func (q *quotas) count(ctx context.Context, index receiver.Log[receiver.Entry], until time.Time) error {
 	from := time.Time{}
 	switch {
@@ -111,14 +111,14 @@ func (q *quotas) count(ctx context.Context, index receiver.Log[receiver.Entry], 
 	before := map[ident.Host]*usage{}
 	for r, err := range index.Since(from) {
 		if err != nil {
-			return fmt.Errorf("count what is stored of each host: %w", err)
+			return fmt.Errorf("count the stored bytes of each host: %w", err)
 		}
 		if ctx.Err() != nil || !r.ReceivedAt.Before(until) {
 			break
 		}
 		at := r.When()
 		if now := q.now(); at.After(now) {
-			at = now // by a clock that was ahead
+			at = now // the row has a time from a wrong clock
 		}
 		u := before[r.Host]
 		if u == nil {

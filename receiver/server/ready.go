@@ -15,48 +15,48 @@ import (
 	"cis490/receiver/roster"
 )
 
-// How often the server looks at itself, how long an answer about that is good,
-// and how long a call may wait for the disk before serve counts as stuck.
+// How often the server checks itself, how long a result stays valid, and how long a call
+// may wait for the disk before serve counts as stuck.
 const (
 	watchEvery = 5 * time.Second
 	lookEvery  = time.Second
 	stuckAfter = 150 * time.Second
 )
 
-// forgetEvery is how often contacts of hosts that left are dropped.
+// forgetEvery is how often contacts of removed hosts are deleted.
 const forgetEvery = time.Hour
 
-// When rows and files are compared as a whole.
+// When all rows and files are compared.
 const (
 	compareFirst = time.Minute
 	compareEvery = 24 * time.Hour
 )
 
-// health is what the last look found.
+// health is the result of the last check.
 type health struct {
 	mu      sync.Mutex
 	at      time.Time
 	missing []condition
 }
 
-// forget makes the next question look anew.
+// forget makes the next call check again.
 func (h *health) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.at = time.Time{}
 }
 
-// condition is a thing without which no episode can be taken.
+// condition is an unmet condition for accepting episodes.
 type condition struct {
 	what string
 	why  error
-	some bool // other episodes can be taken all the same
+	some bool // concerns only some episodes
 }
 
 func (l condition) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
 
-// Missing tells what keeps the receiver from taking episodes; nothing means
-// that it is ready. The disk is written to at most once a second for it.
+// NotReady returns why the receiver cannot accept episodes; empty means ready. It writes
+// to the disk at most once a second.
 func (s *Server) NotReady() []string {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
@@ -73,14 +73,14 @@ func (s *Server) NotReady() []string {
 	return missing
 }
 
-// able reports whether the last look found nothing that every episode needs.
+// able reports whether the last check found no condition that concerns all episodes.
 func (s *Server) able() bool {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	return !slices.ContainsFunc(s.health.missing, func(l condition) bool { return !l.some }) && !s.stopping.Load()
 }
 
-// fix is what mends the first of what is missing, as far as that is known.
+// fix returns the fix of the first unmet condition, if it has one.
 func (s *Server) fix() string {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
@@ -94,33 +94,33 @@ func (s *Server) fix() string {
 
 func (s *Server) checkReady() []condition {
 	var missing []condition
-	conditions := func(what string, err error) {
+	add := func(what string, err error) {
 		if err != nil {
 			missing = append(missing, condition{what, s.o.Backend.Explain(err), false})
 		}
 	}
 	if s.pair != nil {
-		// A certificate that is still held works, though its file may not.
+		// A certificate that is loaded works even if its file is damaged.
 		if cert, err := s.pair.get(); cert == nil {
-			conditions("server certificate", err)
+			add("server certificate", err)
 		} else if now := s.o.Now(); now.After(cert.Leaf.NotAfter) {
-			conditions("server certificate", fmt.Errorf("ended at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
+			add("server certificate", fmt.Errorf("expired at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
 		}
 	}
 	_, err := s.trust.Get()
-	conditions("trusted CA", err)
+	add("trusted CA", err)
 	_, _, err = s.o.Roster.Host("none")
-	conditions("roster", err)
+	add("roster", err)
 	if l := s.closed.Load(); l != nil {
 		return append(missing, *l)
 	}
 	_, err = s.o.Gate.Rules()
-	conditions("gate", err)
+	add("gate", err)
 	for _, c := range s.store.Conditions(s.failures.uploads()) {
-		conditions(c.What, c.Err)
+		add(c.What, c.Err)
 	}
 	some := s.failures.conditions(len(missing) > 0, s.o.Now())
-	// What serve notes of its hosts is what fleet-check judges them by.
+	// fleet-check judges hosts by these records.
 	some = append(some, condition{"contacts", s.contacts.Unwritten(), true}, condition{"rejections", s.rejections.Unwritten(), true})
 	for _, l := range some {
 		if l.why != nil {
@@ -130,9 +130,8 @@ func (s *Server) checkReady() []condition {
 	return missing
 }
 
-// watch looks from time to time, so that what is missing is said in the log and
-// noted for fleet-check, and so that what can mend itself does. begin is called
-// once the files are open.
+// watch checks periodically: it logs unmet conditions, records them for fleet-check, and
+// retries what can recover. It calls begin once the files are open.
 func (s *Server) watch(ctx context.Context, begin func()) error {
 	tick := time.NewTicker(max(lookEvery, s.o.Poll))
 	defer tick.Stop()
@@ -153,7 +152,7 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 			s.contacts.Ready(s.able())
 			s.bridgeSilences()
 		}
-		// Said when other things are missing, not when a figure changed.
+		// Log when the conditions change, not when a number in them does.
 		what := s.missingNames()
 		switch {
 		case what == said:
@@ -174,8 +173,8 @@ func (s *Server) watch(ctx context.Context, begin func()) error {
 	}
 }
 
-// forget drops, from time to time, what is noted of hosts that the roster has lost
-// or that were decommissioned; one that knocks again is noted again.
+// forget periodically removes the contacts of hosts that are not in the roster any more,
+// or were decommissioned.
 func (s *Server) forget(ctx context.Context) error {
 	tick := time.NewTicker(forgetEvery)
 	defer tick.Stop()
@@ -192,15 +191,15 @@ func (s *Server) forget(ctx context.Context) error {
 	}
 }
 
-// count counts what is stored of each host, for the quotas.
+// count counts the stored bytes of each host, for the quotas.
 func (s *Server) count(ctx context.Context) error {
 	if err := s.quotas.count(ctx, s.o.Backend.Index, s.began); err != nil {
-		s.o.Log.Error("host_quota holds for new episodes only, until serve is started again", "err", err)
+		s.o.Log.Error("cannot count stored bytes; until serve restarts, host_quota counts new episodes only", "err", err)
 	}
 	return nil
 }
 
-// compare compares all rows with all files from time to time, beside the work.
+// compare periodically compares all rows with all tarballs, in the background.
 func (s *Server) compare(ctx context.Context) error {
 	next := time.NewTimer(compareFirst)
 	defer next.Stop()
@@ -215,11 +214,11 @@ func (s *Server) compare(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			s.o.Log.Error("rows and files are not compared", "err", err)
+			s.o.Log.Error("cannot compare rows and files", "err", err)
 		case found.NoFile > 0:
-			s.o.Log.Error("rows without their file: their hosts send them again when they reconcile", "count", found.NoFile, "episode", found.First)
+			s.o.Log.Error("rows without a file; their hosts send these episodes again when they reconcile", "count", found.NoFile, "episode", found.First)
 		default:
-			s.o.Log.Info("rows and files compared", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
+			s.o.Log.Info("compared rows and files", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
 		}
 		if err == nil {
 			s.contacts.Compared(found)
@@ -238,8 +237,8 @@ func (s *Server) missingNames() string {
 	return strings.Join(names, ", ")
 }
 
-// alive tells whether work that waits for the disk still advances; waiting for
-// work counts as alive.
+// alive reports whether work that waits for the disk advances. Waiting for work counts as
+// alive.
 func (s *Server) alive() error {
 	if !s.opened() {
 		return nil

@@ -16,12 +16,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// sendChunk is how much is sent under one deadline, in bytes.
+// sendChunk is how many bytes are sent under one deadline.
 const sendChunk = 1 << 20
 
-// getReleases tells anyone what a host should run: a host whose certificate is
-// gone or whose commit is gated is mended by an update. What is offered is signed,
-// so it matters little who asks or what is between.
+// getReleases answers which release a host should run. It needs no authentication, so
+// that a host whose certificate or commit is rejected can recover by an update. Releases
+// are signed, so that neither the client nor the network has to be trusted.
 func (s *Server) getReleases(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	goos, arch := q.Get("os"), q.Get("arch")
@@ -33,7 +33,7 @@ func (s *Server) getReleases(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if goos == "" || arch == "" {
-		return wire.NewProblem(wire.Malformed, "say for which platform: ?os=linux&arch=amd64&host=NAME")
+		return wire.NewProblem(wire.Malformed, "the platform is missing: ?os=linux&arch=amd64&host=NAME")
 	}
 	if s.o.Releases == nil {
 		return wire.NewProblem(wire.NotFound, "no signed release is published")
@@ -53,8 +53,8 @@ func (s *Server) getReleases(w http.ResponseWriter, r *http.Request) error {
 	return answer(w, http.StatusOK, p.Offer)
 }
 
-// getBlob sends a published binary, or the part of it that is asked for. Its
-// name is its digest, so it never changes. Only so many are sent at a time.
+// getBlob sends a published binary, or a range of it. Its name is its digest, so that it
+// never changes. The number of parallel downloads is bounded.
 func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	d, err := ident.ParseDigest(r.PathValue("digest"))
 	if err != nil {
@@ -68,10 +68,10 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer func() { _ = f.Close() }() // only read
-	// Who asks is not known; the address keeps one of them from taking all places.
+	// Clients are not authenticated; the bound by address keeps one from taking all places.
 	release, ok := s.downloads.acquire(listen.Source(s.from(r)))
 	if !ok {
-		p := wire.NewProblem(wire.Busy, "as many downloads as are served at a time are in progress")
+		p := wire.NewProblem(wire.Busy, "the limit of parallel downloads is reached")
 		p.RetryAfter = 60
 		return p
 	}
@@ -85,23 +85,23 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// oneRange drops a request for many ranges: each costs a head of its own, so that the
-// answer may be larger than the file. The whole file is sent then, as RFC 9110 allows.
+// oneRange ignores a request for several ranges and sends the whole file, as RFC 9110
+// allows: with a header for each range the answer could exceed the file.
 func oneRange(r *http.Request) {
 	if strings.Contains(r.Header.Get("Range"), ",") {
 		r.Header.Del("Range")
 	}
 }
 
-// ReadFrom sends a file, in parts that each have a deadline. On a connection
-// without TLS (behind a proxy) the kernel sends it: see fileConn.
+// ReadFrom sends a file in parts with a deadline each. On connections without TLS (behind
+// a proxy) the kernel sends it: see fileConn.
 func (w *counted) ReadFrom(r io.Reader) (sent int64, err error) {
 	if w.status == 0 {
 		w.status = http.StatusOK
 	}
 	left := int64(math.MaxInt64)
 	limited, ok := r.(*io.LimitedReader)
-	if ok { // the kernel sends from a file that is limited once
+	if ok { // the kernel's way accepts one limited reader
 		r, left = limited.R, limited.N
 		defer func() { limited.N -= sent }()
 	}

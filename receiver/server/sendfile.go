@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileListener gives connections of a Unix socket what Go gives those of TCP only:
-// the kernel sends a file by itself. Over TLS nobody can, as it must be encrypted.
+// fileListener lets the kernel send files over a Unix socket, which Go does for TCP only.
+// TLS excludes it, because the data must be encrypted.
 type fileListener struct{ net.Listener }
 
 // Accept waits for the next connection.
@@ -36,7 +36,7 @@ type fileConn struct {
 	raw syscall.RawConn
 }
 
-// ReadFrom is what net/http looks for when it sends a part of a file.
+// ReadFrom is the method that net/http uses to send a part of a file.
 func (c fileConn) ReadFrom(r io.Reader) (sent int64, err error) {
 	part, ok := r.(*io.LimitedReader)
 	if !ok {
@@ -51,7 +51,7 @@ func (c fileConn) ReadFrom(r io.Reader) (sent int64, err error) {
 		for part.N > 0 {
 			n, err := unix.Sendfile(int(fd), int(file.Fd()), nil, int(min(part.N, sendChunk)))
 			switch {
-			case errors.Is(err, unix.EAGAIN): // its buffer is full: when there is room again, or at the deadline
+			case errors.Is(err, unix.EAGAIN): // the buffer is full: continue when there is room, or at the deadline
 				return false
 			case errors.Is(err, unix.EINTR):
 				continue
@@ -59,7 +59,7 @@ func (c fileConn) ReadFrom(r io.Reader) (sent int64, err error) {
 				failed = fmt.Errorf("sendfile: %w", err)
 				return true
 			case n == 0:
-				return true // the file ends here
+				return true // end of the file
 			}
 			sent += int64(n)
 			part.N -= int64(n)

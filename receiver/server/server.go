@@ -1,11 +1,10 @@
-// Package server is `cis490 serve`: the receiver's HTTP side.
+// Package server is the HTTP side of `cis490 serve`.
 //
-// It takes episodes from lab hosts whose certificate, serial, bearer and roster
-// entry agree, one host never for another, and answers 2xx only after store and
-// index made the episode durable. What a crash leaves is package store's to
-// settle; the server itself keeps nothing that a restart would miss. It refuses
-// with a problem that says why and what fixes it, before the body is sent where
-// it can, and it never trusts a header about who is calling.
+// It accepts episodes from lab hosts whose certificate, serial, bearer and roster entry
+// agree, and never in the name of another host. It answers 2xx only after the episode and
+// its row are durable. Package store recovers from crashes; the server itself has no
+// state that a restart loses. Refusals are problems with a reason and a fix, sent before
+// the body if possible. Headers never establish an identity.
 package server
 
 import (
@@ -38,11 +37,10 @@ import (
 	"cis490/receiver/web"
 )
 
-// drainTimeout is for uploads in progress when serve is stopped.
+// drainTimeout bounds uploads in progress when serve stops.
 const drainTimeout = 25 * time.Second
 
-// Roster tells what is known of a host, and of all. Its error means that it
-// cannot be told now.
+// Roster returns one host, or all. An error means that the roster cannot be read now.
 type Roster interface {
 	Host(ident.Host) (roster.Host, bool, error)
 	All() ([]roster.Host, error)
@@ -59,30 +57,29 @@ type Options struct {
 	// Catalogue is the path of the catalogue; empty: none.
 	Catalogue string
 	Roster    Roster
-	// Releases are those that hosts are offered; nil is none.
+	// Releases are the offered releases; nil: none.
 	Releases *rollout.Controller
-	// InstallScript returns what makes a machine a lab host; nil: nothing does.
+	// InstallScript returns the script that installs a lab host; nil: none.
 	InstallScript func() (string, error)
-	// FleetCheck returns when fleet-check last ran; nil is never.
+	// FleetCheck returns when fleet-check last ran; nil: never.
 	FleetCheck func() time.Time
-	// Known finds a check of the lab hosts' registry, for the dashboard.
+	// Known returns a check of the lab hosts' registry, for the dashboard.
 	Known func(id string) (check.Check, bool)
-	// Offered returns the version that a host should run; nil: none is known.
+	// Offered returns the version that a host should run; nil: not known.
 	Offered func(ident.Host) string
-	// Notify tells the service manager a state, as sd_notify(3) has it; nil
-	// tells nobody.
+	// Notify sends a state to the service manager, as sd_notify(3); nil: there is none.
 	Notify func(state string)
-	// Listen opens the listener: of network "tcp", or behind a proxy "unix".
+	// Listen opens the listener of network "tcp", or "unix" behind a proxy.
 	Listen func(network, address string) (net.Listener, error)
 	Now    func() time.Time
-	Clock  func() clock.Reading // to notice its jumps; nil: Now alone
+	Clock  func() clock.Reading // detects jumps of the clock; nil: Now alone
 	Log    *slog.Logger
 	// Poll is the shortest interval between two looks at files that others change, and between
 	// two writes of what is noted. 0 means that of each loop, one to five seconds.
 	Poll time.Duration
 }
 
-// Server is a receiver that listens.
+// Server is a listening receiver.
 type Server struct {
 	o          Options
 	store      receiver.Store
@@ -93,32 +90,32 @@ type Server struct {
 	trust      *pki.Bundle
 	uploads    *semaphore
 	quotas     *quotas
-	began      time.Time // when the files were open
+	began      time.Time // when the files were opened
 	downloads  *semaphore
 	web        *web.Site
 	metrics    *metrics.Metrics
 	mux        *http.ServeMux
 	listener   net.Listener
-	limiter    *listen.Listener // of the listener; nil behind a proxy
-	unknown    *listen.Lines    // about requests of unknown clients
-	refused    *listen.Lines    // about refused requests of hosts
+	limiter    *listen.Listener // of connections; nil behind a proxy
+	unknown    *listen.Lines    // for requests of unknown clients
+	refused    *listen.Lines    // for refused requests of hosts
 	stopping   atomic.Bool
-	// closed is why the files are not open yet; nil from then on, and what open
-	// makes may be read.
+	// closed is why the files are not open yet. Once it is nil, the fields that open sets
+	// may be read.
 	closed atomic.Pointer[condition]
 
 	health   health
 	failures failures
-	recheck  chan struct{}  // a request failed here: look at once
-	bridged  *contacts.Jump // the last one that silences were bridged over; nil: none yet
+	recheck  chan struct{}  // a request failed: check at once
+	bridged  *contacts.Jump // the last jump that silences were corrected for; nil: none yet
 	ended    sync.Once
 
 	catalogue atomic.Pointer[openCatalogue] // nil while it is not open
 }
 
-// New opens the receiver's files, settles what a crash left, and listens. Files
-// that cannot be opened are waited for by Run, which answers 503 meanwhile; only
-// another receiver that has them is an error.
+// New opens the receiver's files, recovers from a crash, and listens. If files cannot be
+// opened, Run retries and answers 503 meanwhile. New returns an error only if another
+// receiver uses them, or if it cannot listen.
 func New(o Options) (_ *Server, err error) {
 	c := o.Config
 	o.Log = o.Log.With("component", "serve")
@@ -154,7 +151,7 @@ func (s *Server) listen() (net.Listener, error) {
 	}
 	l, err := s.o.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # who has the port? or change listen in /etc/cis490/receiver.toml")
+		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # which process uses the port? or change listen in /etc/cis490/receiver.toml")
 	}
 	s.limiter = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
 	return s.limiter, nil
@@ -163,7 +160,7 @@ func (s *Server) listen() (net.Listener, error) {
 // Addr returns the address that the server listens on.
 func (s *Server) Addr() net.Addr { return s.listener.Addr() }
 
-// Run serves until ctx ends, then drains for a bounded time. It closes the
+// Run serves until ctx ends, then drains requests for a bounded time. It closes the
 // server.
 func (s *Server) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, s.Close()) }()
@@ -188,7 +185,7 @@ func (s *Server) Run(ctx context.Context) (err error) {
 		})
 	})
 	g.Go(func() error {
-		defer stopNotes() // after the last request, so that it is noted
+		defer stopNotes() // after the last request, so that it is recorded
 		return s.drain(gctx, server)
 	})
 	g.Go(func() error {
@@ -200,8 +197,8 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	return g.Wait()
 }
 
-// drain waits for ctx, lets requests in progress end, and cuts off those that
-// take too long: their hosts send again.
+// drain waits for ctx, lets requests in progress finish, and cuts those that take too
+// long: their hosts send again.
 func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	<-ctx.Done()
 	s.stopping.Store(true)
@@ -211,7 +208,7 @@ func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	defer cancel()
 	err := server.Shutdown(limit)
 	if errors.Is(err, context.DeadlineExceeded) {
-		s.o.Log.Warn("requests cut off while draining", "wait", drainTimeout)
+		s.o.Log.Warn("cut off requests while draining", "wait", drainTimeout)
 		err = server.Close()
 	}
 	if s.opened() {
@@ -227,7 +224,7 @@ func (s *Server) notify(state string) {
 	}
 }
 
-// Close closes what New opened; Run does it too.
+// Close closes what New opened. Run calls it, too.
 func (s *Server) Close() (err error) {
 	s.ended.Do(func() {
 		if s.listener != nil {

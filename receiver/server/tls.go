@@ -7,14 +7,14 @@ import (
 	"cis490/internal/pki"
 )
 
-// keptPair is the server's certificate: as its file has it or, while the file is gone
-// or broken, as it was last.
+// keptPair is the server's certificate: the file's or, while the file is missing or
+// damaged, the last one.
 type keptPair struct {
 	pair *pki.Pair
 	last atomic.Pointer[tls.Certificate]
 }
 
-// get returns the certificate to use; the error is why there is no newer one.
+// get returns the certificate to use. The error is why there is no newer one.
 func (k *keptPair) get() (*tls.Certificate, error) {
 	c, err := k.pair.Get()
 	if err != nil {

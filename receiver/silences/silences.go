@@ -1,9 +1,9 @@
-// Package silences mutes the notifications for alerts that people know about: who is
-// muted, and until when. serve adds silences, fleet-check reads them.
+// Package silences stores silences: alerts that are recorded but not notified. serve adds
+// silences, fleet-check reads them.
 //
-// A silence hides an alert from notifications, never from the log of alerts or from
-// `alerts list`. It is durable when Add returns; a crash before that leaves none. Add
-// refuses a silence without a host and a symptom, because nobody means to mute all.
+// A silenced alert stays in the log of alerts and in `alerts list`. A silence is durable
+// when Add returns; a crash before that leaves none. Add refuses a silence without host
+// and symptom, so that nobody mutes everything by mistake.
 package silences
 
 import (
@@ -14,7 +14,7 @@ import (
 	"cis490/receiver"
 )
 
-// Log has the silences.
+// Log is the log of silences.
 type Log = receiver.Log[receiver.Silence]
 
 // Add stores a silence durably and returns it with its time.
@@ -28,8 +28,8 @@ func Add(l Log, s receiver.Silence) (receiver.Silence, error) {
 	return rows[0], err
 }
 
-// Bridge adds again the silences that were made while the clock was ahead: each counts
-// as made at the time now, and lasts from then on no longer than it was meant to.
+// Bridge adds silences again that were made while the clock was ahead: each then counts as
+// made now, with its original duration.
 func Bridge(l Log, now time.Time) error {
 	all, err := Read(l)
 	if err != nil {

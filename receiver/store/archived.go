@@ -20,13 +20,12 @@ import (
 	"cis490/receiver"
 )
 
-// ArchivedDir has a list for each host of whose episodes some were moved out: what
-// the answer to a duplicate needs, without the index's history. A list is text,
-// ordered by episode, each line of the same length, so that it is searched and
-// not read.
+// ArchivedDir has a list of archived episodes for each host, so that duplicates are
+// answered without reading the index. A list is text, sorted by episode, with lines of
+// one length, for binary search.
 const ArchivedDir = "archived"
 
-// noCommit stands for a commit that is not known.
+// noCommit stands for an unknown commit.
 var noCommit = strings.Repeat("-", 40)
 
 const (
@@ -34,7 +33,7 @@ const (
 	listWidth = 26 + 1 + 64 + 1 + 40 + 1 + 19 + 1 + len(listTime) + 1
 )
 
-// listLine writes a row as a list has it; its time is when it was archived.
+// listLine returns the line of a row. Its time is when the episode was archived.
 func listLine(r receiver.Entry) string {
 	c := string(r.Commit)
 	if c == "" {
@@ -68,8 +67,7 @@ func listPath(dataDir string, h ident.Host) string {
 	return filepath.Join(dataDir, ArchivedDir, string(h))
 }
 
-// Archived returns an episode that was moved out, for any process. Its time is
-// when it was archived.
+// Archived returns an archived episode, in any process. Its time is when it was archived.
 func Archived(fsys disk.FS, dataDir string, k receiver.Key) (r receiver.Entry, found bool, err error) {
 	f, err := fsys.OpenFile(listPath(dataDir, k.Host), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -91,7 +89,7 @@ func Archived(fsys disk.FS, dataDir string, k receiver.Key) (r receiver.Entry, f
 		}
 		return string(line[:26])
 	}
-	// A new episode is later than all that are old enough: one look is enough.
+	// Usually the episode is newer than all archived ones, and one comparison is enough.
 	if n == 0 || at(n-1) < string(k.Episode) {
 		return r, false, err
 	}
@@ -103,7 +101,7 @@ func Archived(fsys disk.FS, dataDir string, k receiver.Key) (r receiver.Entry, f
 	return r, err == nil, err
 }
 
-// ListArchived merges rows, ordered by episode, into the list of their host. The list is
+// ListArchived merges rows, sorted by episode, into the list of their host. The list is
 // durable when it returns.
 func ListArchived(fsys disk.FS, dataDir string, h ident.Host, rows []receiver.Entry) error {
 	path := listPath(dataDir, h)
@@ -130,7 +128,7 @@ func ListArchived(fsys disk.FS, dataDir string, h ident.Host, rows []receiver.En
 				return damaged(h, line)
 			}
 			for len(rows) > 0 && (line == "" || string(rows[0].Episode) < line[:26]) {
-				_, _ = out.WriteString(listLine(rows[0])) // Flush tells
+				_, _ = out.WriteString(listLine(rows[0])) // Flush returns the error
 				rows = rows[1:]
 			}
 			if line == "" {
@@ -141,20 +139,19 @@ func ListArchived(fsys disk.FS, dataDir string, h ident.Host, rows []receiver.En
 	})
 }
 
-// Archive notes that a host's episodes were moved out, and removes their tarballs:
-// first the host's list is durable, then the index has a row with archived, then
-// the files go. The caller vouches that a copy of each is durable elsewhere. It
-// returns those that are archived now, and how many bytes that made free; one that
-// is stored with another digest, or not at all, is not among them. It may be asked
-// again after any failure.
+// Archive records that a host's episodes were archived, and removes their tarballs. The
+// host's list becomes durable first, then the rows of the index, then the files are
+// removed. The caller vouches that each has a durable copy. Archive returns which are
+// archived now, and the bytes it freed; it skips episodes that are not stored, or have
+// another digest. It may be called again after any failure.
 func (s *Store) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (done []ident.EpisodeID, freed int64, err error) {
 	s.archiving.Lock()
 	defer s.archiving.Unlock()
-	var add, again []receiver.Entry // to the list; in the list with the tarball still there
+	var add, again []receiver.Entry // to add to the list; in the list, with a tarball
 	now := s.o.Now().UTC()
 	for id, d := range want {
 		k := receiver.Key{Host: h, Episode: id}
-		defer s.keys.Lock(k)() // nobody else waits for a second one
+		defer s.keys.Lock(k)() // no other caller locks two episodes
 		r, here, err := s.lookupTarball(k)
 		if err != nil {
 			return nil, 0, err
@@ -184,7 +181,7 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 		return 0, nil
 	}
 	slices.SortFunc(add, func(a, b receiver.Entry) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
-	// Also where it has them all: that it is durable is not known.
+	// Even if the list has all rows, because it may not be durable.
 	if err := ListArchived(s.o.FS, s.o.DataDir, h, add); err != nil {
 		return 0, err
 	}
@@ -207,7 +204,8 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 	return freed, s.o.FS.SyncDir(s.hostDir(h))
 }
 
-// WithoutArchivedRow returns the archived entries that have no row in the index. It reads the index from when they were listed.
+// WithoutArchivedRow returns the archived entries that have no row in the index. It reads
+// the index from a day before the oldest of them.
 func WithoutArchivedRow(index Index, listed []receiver.Entry) ([]receiver.Entry, error) {
 	if len(listed) == 0 {
 		return nil, nil
@@ -219,7 +217,7 @@ func WithoutArchivedRow(index Index, listed []receiver.Entry) ([]receiver.Entry,
 			from = r.ReceivedAt
 		}
 	}
-	// The day is for a clock that was set back.
+	// The day allows for a clock that was set back.
 	for r, err := range index.Since(from.Add(-24 * time.Hour)) {
 		if err != nil {
 			return nil, err

@@ -9,8 +9,8 @@ import (
 	"cis490/receiver"
 )
 
-// groupCommit makes linked uploads durable, and then their rows: those that wait at
-// the same time share one flush of the disk and one append.
+// groupCommit makes linked uploads durable, and then their rows. Uploads that wait at the
+// same time share one flush of the disk and one append.
 type groupCommit struct {
 	disk  disk.Flusher
 	index Index
@@ -18,24 +18,24 @@ type groupCommit struct {
 	running sync.Mutex
 
 	mu     sync.Mutex
-	next   *commit // has not begun, so its flush covers all that was done before now
-	failed int     // how many flushes failed so far
+	next   *commit // not begun: its flush covers all earlier writes
+	failed int     // number of failed flushes
 }
 
 type commit struct {
 	done    chan struct{}
 	uploads []*stagedUpload
-	err     []error // of each
+	err     []error // of each upload
 }
 
-// epoch is to be asked for before the first write that a commit shall cover.
+// epoch must be called before the first write that a commit has to cover.
 func (c *groupCommit) epoch() int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.failed
 }
 
-// add makes an upload durable and appends its row, with the time that it gets.
+// add makes an upload durable and appends its row, whose time it sets.
 func (c *groupCommit) add(it *stagedUpload) error {
 	c.mu.Lock()
 	b := c.next
@@ -55,7 +55,7 @@ func (c *groupCommit) add(it *stagedUpload) error {
 	return b.err[i]
 }
 
-// run waits for the commit before it, so that as many as can share one.
+// run waits for the commit before it, so that many uploads share one.
 func (c *groupCommit) run(b *commit) {
 	c.running.Lock()
 	defer c.running.Unlock()
@@ -67,7 +67,8 @@ func (c *groupCommit) run(b *commit) {
 		case err != nil:
 			b.err[i] = fmt.Errorf("make episode durable: %w", err)
 		case it.epoch != failed:
-			// It may have failed over this one too, and the kernel tells once.
+			// The failed flush may have been for this upload's data, and the kernel reports an
+			// error only once.
 			b.err[i] = errors.New("make episode durable: a flush of the disk failed while it was written")
 		default:
 			it.durable = true
@@ -86,7 +87,7 @@ func (c *groupCommit) run(b *commit) {
 	}
 }
 
-// try flushes the disk without an upload. Its failure counts for those under way.
+// try flushes the disk without an upload. A failure counts for the uploads in progress.
 func (c *groupCommit) try() error {
 	c.running.Lock()
 	defer c.running.Unlock()
@@ -94,8 +95,8 @@ func (c *groupCommit) try() error {
 	return err
 }
 
-// flush flushes the disk, and returns how many flushes failed up to now. Who comes
-// from now on waits for the next.
+// flush flushes the disk and returns the number of failed flushes. Uploads that are added
+// later wait for the next one.
 func (c *groupCommit) flush() (failed int, err error) {
 	c.mu.Lock()
 	c.next = nil

@@ -18,16 +18,16 @@ import (
 // exactAtOnce is how many files are compared one by one in memory at a time.
 const exactAtOnce = 200_000
 
-// tally tells whether two sets of names are the same without holding them:
-// their number and the sum of their hashes.
+// tally compares two sets of names without storing them, by their number and the sum of
+// their hashes.
 type tally struct {
 	n   int
 	sum uint64
 }
 
-// Compare compares all rows with all files, both ways, and appends the rows that
-// are missing. It takes as long as reading the index and listing the files takes;
-// memory grows with hosts, not with episodes. It is for the background.
+// Compare compares all rows with all files, both ways, and appends missing rows. It takes
+// as long as reading the index and listing the files. Its memory grows with the number of
+// hosts, not episodes. It is for the background.
 func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
 	c := receiver.Comparison{At: s.o.Now().UTC()}
 	seed := maphash.MakeSeed()
@@ -53,14 +53,14 @@ func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
 			return c, err
 		}
 		t, h := rows[r.Host], maphash.String(seed, string(r.Episode))
-		if r.Archived { // its file is gone, and that is right
+		if r.Archived { // the file is gone, as it should be
 			rows[r.Host] = tally{t.n - 1, t.sum - h}
 			continue
 		}
 		c.Rows++
 		rows[r.Host] = tally{t.n + 1, t.sum + h}
 	}
-	// Where they differ (an upload in the meantime is enough), look closely.
+	// Compare hosts that differ one by one; an upload in the meantime is enough for that.
 	var closely []ident.Host
 	n := 0
 	for h := range union(files, rows) {
@@ -94,7 +94,7 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *recei
 	if len(hosts) == 0 {
 		return nil
 	}
-	these, owed := map[ident.Host]bool{}, map[receiver.Key]bool{} // owed: the files that no row was seen of
+	these, owed := map[ident.Host]bool{}, map[receiver.Key]bool{} // owed: files without a row so far
 	for _, h := range hosts {
 		these[h] = true
 		ids, err := s.episodes(ctx, h)
@@ -119,7 +119,7 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *recei
 			delete(owed, k)
 			continue
 		}
-		// Listed too early, moved out, or gone.
+		// Listed before the upload ended, archived, or missing.
 		_, err := s.o.FS.Lstat(s.path(k))
 		if err == nil {
 			continue
@@ -144,8 +144,8 @@ func (s *Store) compareClosely(ctx context.Context, hosts []ident.Host, c *recei
 	return nil
 }
 
-// repairRow appends the row of a file that has none. An upload in progress holds
-// the episode's lock until its row is there.
+// repairRow appends the row of a file without one. It waits for the episode's lock, which
+// uploads hold until they have appended the row.
 func (s *Store) repairRow(k receiver.Key, c *receiver.Comparison) error {
 	defer s.keys.Lock(k)()
 	_, settling := s.stagedOf(k)
@@ -153,8 +153,8 @@ func (s *Store) repairRow(k receiver.Key, c *receiver.Comparison) error {
 	if err != nil || !there || settling { // lookupTarball has appended it
 		return err
 	}
-	// A new file may be of an upload that ended after the index was read. Old
-	// ones need no look: were the index lost, that would be a look per file.
+	// The row of a new file may have been appended after the index was read. Old files need
+	// no second search, which would be expensive if the index was lost.
 	if since := c.At.Add(-time.Hour); r.ReceivedAt.After(since) {
 		found, err := s.findRows(since, map[receiver.Key]bool{k: true})
 		if err != nil || found[k] {

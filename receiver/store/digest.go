@@ -13,10 +13,10 @@ import (
 	"cis490/internal/ident"
 )
 
-// bufferSize is what one upload holds in memory.
+// bufferSize is the size of an upload's buffer.
 const bufferSize = 64 << 10
 
-// buffers hands out what uploads copy through.
+// buffers are the buffers of uploads.
 type buffers struct{ pool sync.Pool }
 
 func (b *buffers) get() *[bufferSize]byte {
@@ -28,8 +28,8 @@ func (b *buffers) get() *[bufferSize]byte {
 
 func (b *buffers) put(p *[bufferSize]byte) { b.pool.Put(p) }
 
-// digest returns a stored tarball's digest: from its attribute, or by hashing
-// it where there is none (another file system, a copy that lost it).
+// digest returns a stored tarball's digest from its attribute or, without one (another
+// file system, or a copy that lost it), by hashing.
 func (s *Store) digest(path string) (ident.Digest, error) {
 	d, _, err := s.attrs(path)
 	if err != nil || d != "" {
@@ -48,14 +48,13 @@ func (s *Store) digest(path string) (ident.Digest, error) {
 	return d, nil
 }
 
-// commit returns the commit that a stored tarball was recorded by, if known.
+// commit returns the commit of a stored tarball, if known.
 func (s *Store) commit(path string) ident.Commit {
 	_, c, _ := s.attrs(path)
 	return c
 }
 
-// attrs returns digest and commit as they are kept beside a tarball, each empty
-// where it is not.
+// attrs returns digest and commit from a tarball's attribute; empty if it has none.
 func (s *Store) attrs(path string) (ident.Digest, ident.Commit, error) {
 	attrs, ok := s.o.FS.(disk.Attrs)
 	if !ok {
@@ -68,12 +67,12 @@ func (s *Store) attrs(path string) (ident.Digest, ident.Commit, error) {
 	if err != nil || len(b) < sha256.Size {
 		return "", "", err
 	}
-	c, _ := ident.ParseCommit(hex.EncodeToString(b[sha256.Size:])) // empty if it is not there
+	c, _ := ident.ParseCommit(hex.EncodeToString(b[sha256.Size:])) // empty if it is missing
 	return ident.Digest(hex.EncodeToString(b[:sha256.Size])), c, nil
 }
 
-// setAttrs keeps digest and commit beside a tarball, where the file system can:
-// their bytes one after the other, as that fits into an inode and costs no block.
+// setAttrs stores digest and commit in a tarball's attribute, if the file system can: as
+// bytes, which fit into an inode.
 func (s *Store) setAttrs(f disk.File, d ident.Digest, c ident.Commit) error {
 	attrs, ok := s.o.FS.(disk.Attrs)
 	if !ok {

@@ -6,8 +6,7 @@ import (
 	"cis490/receiver"
 )
 
-// Locks is a lock for each episode that is being worked on, and none for the
-// others.
+// Locks has one lock for each episode in use.
 type Locks struct {
 	mu   sync.Mutex
 	held map[receiver.Key]*keyLock
@@ -18,7 +17,7 @@ type keyLock struct {
 	users int
 }
 
-// Lock waits for the episode's lock and returns its unlock.
+// Lock waits for the episode's lock and returns its unlock function.
 func (l *Locks) Lock(k receiver.Key) (unlock func()) {
 	l.mu.Lock()
 	if l.held == nil {

@@ -13,24 +13,24 @@ import (
 	"cis490/receiver"
 )
 
-// knownFile lists the ids of the stores that serve used on this machine, one a line,
-// the last one used at the end.
+// knownFile lists the ids of the stores that serve used on this machine, one on each
+// line, the last one at the end.
 const knownFile = "ids"
 
-// expected is a folder beside the list that is there while any store is accepted. It is a
-// folder because mkdir(1) as root follows no link that serve's user may have made.
+// expected is a folder beside the list. While it exists, any store is accepted. It is a
+// folder because mkdir(1) as root does not follow a link that serve's user may have made.
 const expected = "new"
 
-// maxKnown is how many ids are kept.
+// maxKnown is how many ids are stored.
 const maxKnown = 16
 
-// KnownDir returns the folder in which serve keeps the ids of its stores: beside the
-// config, because the data folder may be on a disk that is not mounted.
+// KnownDir returns the folder in which serve stores the ids of its stores. It is beside
+// the config, because the data folder may be on a disk that is not mounted.
 func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(configPath), "store") }
 
-// Vanished returns an error if the data folder does not hold the store that was used
-// last: it holds none, or an older one. A store that was never used here is accepted,
-// as is one that lost only its id, but whose index has rows. Without a folder of known ids it returns nil.
+// Vanished returns an error if the data folder has no store, or an older one than the one
+// that was used last. It accepts a store that was never used here, and one without an id
+// whose index has rows. Without a folder of known ids it returns nil.
 func Vanished(fsys disk.FS, dataDir, knownDir string, hasRows func() bool) error {
 	if knownDir == "" {
 		return nil
@@ -46,7 +46,7 @@ func Vanished(fsys disk.FS, dataDir, knownDir string, hasRows func() bool) error
 		return fault.Fix(fmt.Errorf("%w, or there was none: %w", receiver.ErrVanished, err),
 			"sudo cis490 install receiver   # puts back who may read "+path)
 	case err != nil, len(known) == 0, id == known[len(known)-1], disk.Exists(fsys, filepath.Join(knownDir, expected)):
-		return nil // where the list cannot be read, a store that is there is believed
+		return nil // without a readable list, any store is accepted
 	case id != "" && !slices.Contains(known, id):
 		return nil
 	}
@@ -60,7 +60,7 @@ func Vanished(fsys disk.FS, dataDir, knownDir string, hasRows func() bool) error
 		"findmnt -T "+dataDir+"; sudo mount -a   # is its disk mounted? if it is gone for good: sudo mkdir "+filepath.Join(knownDir, expected))
 }
 
-// Remember notes the id of the store that is used, where install made the folder.
+// Remember records the id of the store in use, if install has made the folder.
 func Remember(fsys disk.FS, knownDir, id string) error {
 	if !disk.Exists(fsys, knownDir) {
 		return nil
@@ -80,7 +80,7 @@ func Remember(fsys disk.FS, knownDir, id string) error {
 	return err
 }
 
-// ExpectAnother makes the next start accept whatever store there is, or make one.
+// ExpectAnother makes the next start accept any store, or make a new one.
 func ExpectAnother(fsys disk.FS, knownDir string) error {
 	if !disk.Exists(fsys, knownDir) {
 		return nil

@@ -16,19 +16,18 @@ import (
 	"cis490/receiver"
 )
 
-// syncInlineMin is from how many bytes on an upload is synced by itself before the group
-// commit, so that those who share its flush do not wait for it.
+// syncInlineMin is the size from which an upload is synced by itself before the group
+// commit, so that others in the commit do not wait for it.
 const syncInlineMin = 1 << 20
 
 // writebackEvery is how many bytes an upload writes before writeback starts, so that the
-// final sync, and everyone's flush, has little left to do.
+// final sync has little left to flush.
 const writebackEvery = 4 << 20
 
-// Receive takes an upload in the full order of durability. admit is asked after
-// the body was read and before it is published; its error ends the upload.
-// created is false where another upload of the same content was first. On an
-// error nothing is stored, unless only the row is missing: then the next try
-// finds the tarball.
+// Receive stores an upload. It calls admit after it has read the body and before it
+// publishes the episode; an error of admit ends the upload. created is false if another
+// upload of the same content was first. After an error nothing is stored, unless only the
+// row is missing: then the next attempt finds the tarball.
 func (s *Store) Receive(u receiver.Upload, body io.Reader, admit func() error) (r receiver.Entry, created bool, err error) {
 	defer func() {
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
@@ -69,12 +68,13 @@ func (s *Store) receive(it stagedUpload, body io.Reader, admit func() error) (r 
 	if err := s.link(it); err != nil {
 		return r, false, err
 	}
-	linked = true // from here on the staged name is the proof that a row is owed
+	linked = true // from now on the staged name shows that a row is missing
 	r, err = s.publish(it)
 	return r, err == nil, err
 }
 
-// stage writes the body under a staged name, if it is what was announced.
+// stage writes the body under a staged name. It returns an error if size or digest differ
+// from the announced ones.
 func (s *Store) stage(it stagedUpload, body io.Reader) (err error) {
 	path := s.staged(it.name)
 	f, err := s.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, filePerm)
@@ -131,22 +131,21 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 			begun = n
 		}
 	}
-	// The end is waited for: a body that a proxy passes on may be cut off after its
-	// announced length.
+	// Wait for the end of the body: a proxy may cut off a body after its announced length.
 	switch n, err := io.ReadFull(body, buf[:1]); {
 	case n > 0:
-		return "", &receiver.BodyError{Err: fmt.Errorf("there is more than %d bytes", size)}
+		return "", &receiver.BodyError{Err: fmt.Errorf("more than %d bytes", size)}
 	case !errors.Is(err, io.EOF):
-		return "", &receiver.BodyError{Err: fmt.Errorf("no end after %d bytes: %w", size, err)}
+		return "", &receiver.BodyError{Err: fmt.Errorf("read after %d bytes: %w", size, err)}
 	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
 }
 
-// link gives a staged upload its name.
+// link links a staged upload to its final name.
 func (s *Store) link(it stagedUpload) error {
 	k := it.row.Key()
 	err := s.o.FS.Link(s.staged(it.name), s.path(k))
-	if errors.Is(err, fs.ErrNotExist) { // the host's first
+	if errors.Is(err, fs.ErrNotExist) { // the host's first episode
 		if err = s.o.FS.Mkdir(s.hostDir(k.Host), dirPerm); err == nil || errors.Is(err, fs.ErrExist) {
 			err = s.o.FS.Link(s.staged(it.name), s.path(k))
 		}
@@ -157,12 +156,12 @@ func (s *Store) link(it stagedUpload) error {
 	return nil
 }
 
-// publish brings a linked upload to its end: durable, row durable, staged name
-// gone.
+// publish completes a linked upload: it makes the tarball and the row durable, and
+// removes the staged name.
 func (s *Store) publish(it stagedUpload) (receiver.Entry, error) {
 	switch err := s.commits.add(&it); {
 	case err != nil && it.durable:
-		// It stays as it is, as its row may have reached the disk.
+		// Leave it, because its row may have reached the disk.
 		s.setStaged(it)
 		return it.row, err
 	case err != nil:
@@ -172,12 +171,12 @@ func (s *Store) publish(it stagedUpload) (receiver.Entry, error) {
 	return it.row, nil
 }
 
-// done removes the staged name of what has its row.
+// done removes the staged name of an episode that has its row.
 func (s *Store) done(it stagedUpload) {
 	s.dropStaged(it.row.Key())
 	if err := s.discard(it.name); err != nil {
-		// The episode is safe; the next start finds the row and removes the name.
-		s.o.Log.Warn("staged name stays", "host", it.row.Host, "episode", it.row.Episode, "err", err)
+		// The episode is safe: the next start finds the row and removes the name.
+		s.o.Log.Warn("cannot remove a staged name", "host", it.row.Host, "episode", it.row.Episode, "err", err)
 	}
 }
 

@@ -13,8 +13,8 @@ import (
 	"cis490/receiver"
 )
 
-// recover looks through the staged names that a crash left: half uploads go,
-// those without a row are taken once more.
+// recover handles the staged names that a crash left: it removes incomplete uploads, and
+// takes those without a row again.
 func (s *Store) recover() error {
 	entries, err := s.o.FS.ReadDir(filepath.Join(s.o.DataDir, StagedDir))
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Store) recover() error {
 	if len(owed) == 0 {
 		return nil
 	}
-	// A row is written after its file; the day is for a clock that was set back.
+	// A row is written after its file. The day allows for a clock that was set back.
 	found, err := s.findRows(from.Add(-24*time.Hour), want)
 	if err != nil {
 		return err
@@ -69,8 +69,8 @@ func (s *Store) recover() error {
 	return nil
 }
 
-// retry takes an upload once more from its staged name. It was never acknowledged,
-// so one that is damaged may go: its host sends it again.
+// retry takes an upload again from its staged name. It was never acknowledged, so that a
+// damaged one can be removed: its host sends it again.
 func (s *Store) retry(old stagedUpload) error {
 	k := old.row.Key()
 	f, err := s.o.FS.OpenFile(s.staged(old.name), os.O_RDONLY, 0)
@@ -94,8 +94,8 @@ func (s *Store) retry(old stagedUpload) error {
 	return err
 }
 
-// Settle tries again to settle what failures left between a tarball's name and
-// its row, and returns what keeps it from that.
+// Settle tries again to complete uploads that failed between the tarball's name and its
+// row. It returns why some are not complete yet.
 func (s *Store) Settle() error {
 	s.mu.Lock()
 	keys := make([]receiver.Key, 0, len(s.pending))
@@ -115,7 +115,7 @@ func (s *Store) Settle() error {
 	return fmt.Errorf("%d episodes wait for their index row or removal: %w", len(bad), bad[0])
 }
 
-// finish completes what a failure left.
+// finish completes an upload after a failure.
 func (s *Store) finish(it stagedUpload) (err error) {
 	if !it.durable {
 		return s.rollback(it)
@@ -128,10 +128,10 @@ func (s *Store) finish(it stagedUpload) (err error) {
 	return nil
 }
 
-// rollback removes what may not be durable: to flush it again and believe that
-// would be wrong.
+// rollback removes an upload that may not be durable. Flushing again would not prove that
+// it is.
 func (s *Store) rollback(it stagedUpload) error {
-	for _, path := range []string{s.path(it.row.Key()), s.staged(it.name)} { // the staged name, as the proof, last
+	for _, path := range []string{s.path(it.row.Key()), s.staged(it.name)} { // the staged name last
 		if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			s.setStaged(it)
 			return fmt.Errorf("remove episode that is not durable: %w", err)
@@ -141,7 +141,8 @@ func (s *Store) rollback(it stagedUpload) error {
 	return nil
 }
 
-// findRows returns those of the wanted episodes that have a row received at a time or later.
+// findRows returns those of the wanted episodes that have a row received at a time or
+// later.
 func (s *Store) findRows(from time.Time, want map[receiver.Key]bool) (map[receiver.Key]bool, error) {
 	found := map[receiver.Key]bool{}
 	for r, err := range s.o.Index.Since(from) {

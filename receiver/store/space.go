@@ -20,16 +20,16 @@ import (
 	"cis490/receiver"
 )
 
-// reservation is room that an upload in progress was given and has not used yet, so
-// that uploads at the same time are not promised the same room.
+// reservation is the space that an upload in progress has reserved and not used yet, so
+// that parallel uploads do not reserve the same space.
 type reservation struct {
 	s    *Store
 	left int64
 }
 
 func (s *Store) reserve(size int64) (*reservation, error) {
-	// Promised first and taken back if refused: two that come together are
-	// rather both refused than both let in.
+	// Reserve first, and release if there is no room: two parallel uploads may then both be
+	// refused, but not both accepted.
 	p := &reservation{s, size}
 	s.reserved.Add(size)
 	if err := s.Room(0); err != nil {
@@ -47,7 +47,7 @@ func (p *reservation) use(n int64) {
 
 func (p *reservation) end() { p.use(p.left) }
 
-// reservedBody is a body that uses up its reservation as it is read.
+// reservedBody is a body that uses its reservation as it is read.
 type reservedBody struct {
 	io.Reader
 	p *reservation
@@ -59,8 +59,8 @@ func (r *reservedBody) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Room tells whether size more bytes would leave the reserve free, uploads in
-// progress counted as if done; receiver.ErrFull if not.
+// Room returns receiver.ErrFull if size more bytes would use the disk's reserve, with
+// uploads in progress counted as complete.
 func (s *Store) Room(size int64) error {
 	space, ok := s.o.FS.(disk.Space)
 	if !ok {
@@ -77,16 +77,15 @@ func (s *Store) Room(size int64) error {
 	return nil
 }
 
-// probeFile is written and removed to learn whether the disk takes writes. Its
-// ending makes a start sweep it.
+// probeFile is written and removed to test the disk. Its suffix makes a start remove it.
 const probeFile = "probe" + disk.Partial
 
-// probeDir is a folder that is made and removed for the same; no host has its name.
+// probeDir is a folder that is made and removed as a test. No host has its name.
 const probeDir = ".probe"
 
-// Writable tells whether the store's disk takes writes and what is staged can get
-// its name, by doing so. A thorough trial, for when an upload failed, takes every step
-// of an upload but its row.
+// Writable tests by doing that the disk accepts writes, and that staged files can be
+// linked. A thorough test, for after a failed upload, takes every step of an upload but
+// its row.
 func (s *Store) Writable(thorough bool) error {
 	path, name := s.staged(probeFile), filepath.Join(s.o.DataDir, EpisodesDir, probeFile)
 	err := disk.WriteSync(s.o.FS, path, filePerm, func(w io.Writer) error {
@@ -103,7 +102,7 @@ func (s *Store) Writable(thorough bool) error {
 	switch {
 	case errors.Is(err, unix.EXDEV):
 		err = fault.Fix(err, "findmnt -T "+filepath.Dir(name)+"   # a disk of its own must be mounted at "+s.o.DataDir)
-	case errors.Is(err, os.ErrExist): // of a look that was cut off
+	case errors.Is(err, os.ErrExist): // of an interrupted test
 		err = nil
 	}
 	if thorough && err == nil {
@@ -132,7 +131,7 @@ func (s *Store) rehearse() error {
 	return s.commits.try()
 }
 
-// busy knows since when the oldest call that waits for the disk has waited.
+// busy records since when calls wait for the disk.
 type busy struct {
 	mu    sync.Mutex
 	next  uint64

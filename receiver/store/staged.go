@@ -10,25 +10,25 @@ import (
 	"cis490/receiver"
 )
 
-// stagedUpload is a staged upload; its name carries all that the row needs, so that a
-// restart needs nothing else to finish it.
+// stagedUpload is a staged upload. Its name contains everything that the row needs, so
+// that a restart can finish it.
 type stagedUpload struct {
 	name    string
 	row     receiver.Entry
-	epoch   int  // of the commits, from before it was written
-	durable bool // so that only the row is missing
+	epoch   int  // of the commits, before it was written
+	durable bool // only the row is missing
 }
 
 func newStaged(u receiver.Upload) stagedUpload {
 	salt := make([]byte, 4)
-	_, _ = rand.Read(salt) // never fails: crypto/rand.Read's word
+	_, _ = rand.Read(salt) // never fails
 	return stagedUpload{
 		name: strings.Join([]string{string(u.Host), string(u.Episode), string(u.Digest), string(u.Commit), hex.EncodeToString(salt)}, "."),
 		row:  receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit},
 	}
 }
 
-// parseStaged reads a staged name back; ok is false for any other file.
+// parseStaged parses a staged name; ok is false for other files.
 func parseStaged(name string) (it stagedUpload, ok bool) {
 	parts := strings.Split(name, ".")
 	if len(parts) != 5 {

@@ -1,18 +1,18 @@
-// Package store keeps the tarballs and gets each one's row into the index, such
-// that a success answer means durable.
+// Package store stores tarballs and appends their rows to the index, so that an
+// acknowledged episode is durable.
 //
-// An upload is staged under staged/ while it is hashed, then linked to
-// episodes/<host>/<id>.tar.zst, which fails if that name exists. One flush makes
-// content and both names durable, for all uploads that wait at the same time;
-// then comes the row, and last the staged name goes. So after a crash a staged
-// name tells all: alone it is half an upload and is swept; beside its tarball,
-// where the row is there it is done, and where not, nothing is believed: start
-// takes the content once more, if it is what its digest says. Nothing is ever
-// overwritten, and a refused upload leaves no file behind. Of two names, the file
-// system must not lose the one made first and keep the other at a power cut.
+// An upload is written to staged/ and hashed, then linked to
+// episodes/<host>/<id>.tar.zst, which fails if that name exists. One flush of the disk
+// makes the content and both names durable, for all uploads that wait at the same time.
+// Then the row is appended, and last the staged name is removed. After a crash, a staged
+// name without its tarball is an incomplete upload, which is removed. With both its
+// tarball and its row it is complete. With its tarball only, start takes the content
+// again if it matches its digest. Nothing is ever overwritten, and a refused upload
+// leaves no file. The file system must not lose the first of two names and keep the
+// second one at a power cut.
 //
-// Whether an episode is stored is answered from its file alone (the digest is
-// an attribute of it, else it is hashed again), never from history.
+// Whether an episode is stored depends on its file alone, whose digest is an attribute or
+// is computed, and never on the index.
 package store
 
 import (
@@ -42,16 +42,16 @@ const (
 	IDFile      = "store_id"
 )
 
-// Rights of what the store makes: the owner writes, the group may read.
+// The permissions of files and folders: the owner writes, the group may read.
 const (
 	dirPerm  = 0o750
 	filePerm = 0o640
 )
 
-// attr is the attribute of a tarball: the bytes of its digest, then of its commit.
+// attr is a tarball's attribute: the bytes of its digest, then of its commit.
 const attr = "cis490.sha256"
 
-// Index is the log that the rows go to.
+// Index is the log for the rows.
 type Index interface {
 	Append([]receiver.Entry) error
 	Since(time.Time) iter.Seq2[receiver.Entry, error]
@@ -67,9 +67,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Store is an open store. One process at a time may have it, which is the
-// caller's to see to, before the index is opened. Its methods may be called from
-// many goroutines.
+// Store is an open store. Only one process may open it at a time; the caller ensures that
+// before it opens the index. Its methods may be called from many goroutines.
 type Store struct {
 	o       Options
 	id      string
@@ -79,14 +78,14 @@ type Store struct {
 	archiving sync.Mutex
 
 	mu      sync.Mutex
-	pending map[receiver.Key]stagedUpload // what a failure left between name and row
+	pending map[receiver.Key]stagedUpload // uploads that failed between name and row
 
-	reserved atomic.Int64 // bytes of uploads in progress that are not written yet
+	reserved atomic.Int64 // bytes that uploads in progress have not written yet
 	busy     busy
 	buffers  buffers
 }
 
-// Open opens the store, making its folders, and settles what a crash left.
+// Open opens the store, makes its folders, and recovers from a crash.
 func Open(o Options) (_ *Store, err error) {
 	s := &Store{o: o, pending: map[receiver.Key]stagedUpload{}, commits: groupCommit{index: o.Index}}
 	for _, d := range []string{EpisodesDir, StagedDir, ArchivedDir} {
@@ -95,7 +94,7 @@ func Open(o Options) (_ *Store, err error) {
 				"ls -ld "+o.DataDir+"   # must be a folder that this service's user may write")
 		}
 	}
-	// They may be there from a start that was killed before it made them durable.
+	// A killed start may have made them without making them durable.
 	if err := o.FS.SyncDir(o.DataDir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
@@ -111,14 +110,14 @@ func Open(o Options) (_ *Store, err error) {
 	return s, nil
 }
 
-// Close closes the store; no call may be under way.
+// Close closes the store. No call may be in progress.
 func (s *Store) Close() error { return s.commits.disk.Close() }
 
-// ID tells this store from one that was restored; it is made at first start.
+// ID identifies this store; a restored one has another. It is made at the first start.
 func (s *Store) ID() string { return s.id }
 
-// Lookup returns what is stored of an episode. What a failure left is settled
-// first; while it cannot be, that is the error.
+// Lookup returns the stored entry of an episode. It first completes an upload that failed
+// before; if it cannot, it returns the error.
 func (s *Store) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
 	k := receiver.Key{Host: h, Episode: id}
 	defer s.keys.Lock(k)()
@@ -150,7 +149,7 @@ func (s *Store) lookupTarball(k receiver.Key) (r receiver.Entry, found bool, err
 		return r, false, nil
 	}
 	if err == nil && !fi.Mode().IsRegular() {
-		err = fault.Fix(fmt.Errorf("%s is no regular file", path), "ls -ld "+path+"   # move it away")
+		err = fault.Fix(fmt.Errorf("%s is not a regular file", path), "ls -ld "+path+"   # move it away")
 	}
 	if err != nil {
 		return r, false, fmt.Errorf("look up episode: %w", err)
@@ -185,7 +184,7 @@ func (s *Store) loadID() error {
 	id, err := readID(s.o.FS, s.o.DataDir)
 	if errors.Is(err, fs.ErrNotExist) {
 		raw := make([]byte, 16)
-		_, _ = rand.Read(raw) // never fails: crypto/rand.Read's word
+		_, _ = rand.Read(raw) // never fails
 		id = hex.EncodeToString(raw)
 		err = disk.ReplaceBytes(s.o.FS, path, filePerm, []byte(id+"\n"))
 	}
