@@ -83,7 +83,9 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	// has just begun, and serve would remove the tarball.
 	lease, err := o.Backend.Lease(receiver.Moving)
 	if errors.Is(err, receiver.ErrLeased) {
-		err = fault.Exit(fault.Fix(fmt.Errorf("another archive is running: %w", err), "wait until it ends, then repeat the command"), fault.TempFail)
+		err = fault.Exit(
+			fault.Fix(fmt.Errorf("another archive is running: %w", err), "wait until it ends, then repeat the command"), fault.TempFail,
+		)
 	}
 	if err != nil {
 		return r.done, err

@@ -183,7 +183,7 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bo
 	if c, err := r.s.Compare(context.Background()); err != nil || c.NoFile > 0 || c.Repaired > 0 {
 		return done, fmt.Errorf("compared at last: %+v, %w", c, err)
 	}
-	// A tarball is back where its removal was not durable; that is no harm.
+	// The tarball exists again if its removal was not durable, which is harmless.
 	if got, err := r.archive(d); err != nil || len(got.Left) > 0 {
 		return done, fmt.Errorf("the last run: %+v, %w", got, err)
 	}
@@ -232,7 +232,9 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	}
 	// Serve has another digest than the copy: it lets go of nothing.
 	k := episodes[0]
-	if done, _, err := r.s.Archive(k.Host, map[ident.EpisodeID]ident.Digest{k.Episode: digest(episodes[1]), "01ARZ3NDEKTSV4RRFFQ69G5FA9": digest(k)}); err != nil ||
+	if done, _, err := r.s.Archive(
+		k.Host, map[ident.EpisodeID]ident.Digest{k.Episode: digest(episodes[1]), "01ARZ3NDEKTSV4RRFFQ69G5FA9": digest(k)},
+	); err != nil ||
 		len(done) > 0 {
 		t.Errorf("archived %v, %v", done, err)
 	}
@@ -241,7 +243,12 @@ func TestRun_LeavesWhatItMustNotTouch(t *testing.T) {
 	}
 	cancelled, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := archive.Run(cancelled, archive.Options{FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour)}); !errors.Is(
+	if _, err := archive.Run(
+		cancelled,
+		archive.Options{
+			FS: d, Backend: local.Open(local.Options{FS: d, Dir: data}), To: target, Limit: 1 << 20, Before: time.Now().Add(time.Hour),
+		},
+	); !errors.Is(
 		err,
 		context.Canceled,
 	) {

@@ -108,7 +108,9 @@ func TestAttack_Requests(t *testing.T) {
 		"an e-mail address":   request(t, key, func(r *x509.CertificateRequest) { r.EmailAddresses = []string{"root@rx"} }),
 		"an organisation":     request(t, key, func(r *x509.CertificateRequest) { r.Subject.Organization = []string{"operators"} }),
 		"two common names": request(t, key, func(r *x509.CertificateRequest) {
-			r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{{Type: []int{2, 5, 4, 3}, Value: "lab-02"}, {Type: []int{2, 5, 4, 3}, Value: "lab-01"}}
+			r.Subject.ExtraNames = []pkix.AttributeTypeAndValue{
+				{Type: []int{2, 5, 4, 3}, Value: "lab-02"}, {Type: []int{2, 5, 4, 3}, Value: "lab-01"},
+			}
 		}),
 		"the CA bit":              request(t, key, extension(t, []int{2, 5, 29, 19}, struct{ CA bool }{true})),
 		"the right to sign":       request(t, key, extension(t, []int{2, 5, 29, 15}, asn1.BitString{Bytes: []byte{0x04}, BitLength: 6})),

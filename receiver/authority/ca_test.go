@@ -32,7 +32,9 @@ func read(t testing.TB, path string) []byte {
 
 // greets tells whether a client that trusts these roots accepts the listener.
 func (s *site) greets(roots *x509.CertPool) error {
-	d := &tls.Dialer{NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{RootCAs: roots, Time: s.clock.now, MinVersion: tls.VersionTLS13}}
+	d := &tls.Dialer{
+		NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{RootCAs: roots, Time: s.clock.now, MinVersion: tls.VersionTLS13},
+	}
 	c, err := d.DialContext(s.t.Context(), "tcp", s.auth.Addr().String())
 	if err == nil {
 		err = c.Close()

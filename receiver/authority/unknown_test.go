@@ -44,7 +44,10 @@ func TestUnknown_TakeNoPlace(t *testing.T) {
 			continue
 		}
 		_ = c.SetDeadline(time.Now().Add(20 * time.Second)) // a TCP connection has them
-		text := []string{"GET /v1/ca HTTP/1.1\r\nHos", "POST /v1/cert/lab-01 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n", "GET /v1/ca HTTP/1.1\r\nHost: x\r\n\r\n"}[i%3]
+		text := []string{
+			"GET /v1/ca HTTP/1.1\r\nHos", "POST /v1/cert/lab-01 HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n",
+			"GET /v1/ca HTTP/1.1\r\nHost: x\r\n\r\n",
+		}[i%3]
 		_, _ = io.WriteString(tls.Client(c, &tls.Config{InsecureSkipVerify: true}), text) // it may be evicted already
 	}
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret}); err != nil {
@@ -64,7 +67,9 @@ func TestUnknown_FewLines(t *testing.T) {
 			t.Fatal(err)
 		}
 		body := fmt.Sprintf(`{"csr":%q,"token":"wrong"}`, csr)
-		_, _ = fmt.Fprintf(c, "POST /v1/cert/lab-01 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+		_, _ = fmt.Fprintf(
+			c, "POST /v1/cert/lab-01 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body,
+		)
 		got, _ := io.ReadAll(c)
 		_ = c.Close()
 		if !strings.HasPrefix(string(got), "HTTP/1.1 4") {

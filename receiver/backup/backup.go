@@ -170,7 +170,9 @@ func Save(w io.Writer, p Places, version string, now time.Time) (Head, error) {
 		}
 	}
 	if _, err := (disk.OS{}).Lstat(filepath.Join(p.Authority, caKey)); err != nil {
-		return h, fault.Fix(fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a new CA, and all hosts must join again")
+		return h, fault.Fix(
+			fmt.Errorf("save the CA key: %w", err), "sudo systemctl start cis490-bootstrap   # it makes a new CA, and all hosts must join again",
+		)
 	}
 	entries := p.entries()
 	names := make([]string, 0, len(entries))

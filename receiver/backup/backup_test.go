@@ -239,8 +239,8 @@ func TestSave_SymlinksOfTheSite(t *testing.T) {
 	}
 }
 
-// TestSave_NoOperator: a site without an operator has none in its backup, and not
-// the folder that somebody stood in.
+// TestSave_NoOperator: without an operator token the backup has none, and does not
+// include the current folder.
 func TestSave_NoOperator(t *testing.T) {
 	dir := t.TempDir()
 	write(t, dir, precious)

@@ -35,7 +35,9 @@ func Restore(file string, p Places) (h Head, err error) {
 		}
 		lock, locked := disk.OS{}.Lock(dir) // the first is serve's, the second bootstrap's
 		if locked != nil {
-			return h, fault.Fix(fmt.Errorf("restore: %w", locked), "sudo systemctl stop cis490-receiver cis490-bootstrap   # then repeat the command")
+			return h, fault.Fix(
+				fmt.Errorf("restore: %w", locked), "sudo systemctl stop cis490-receiver cis490-bootstrap   # then repeat the command",
+			)
 		}
 		defer func() { err = errors.Join(err, lock.Close()) }()
 	}

@@ -74,7 +74,8 @@ func Checks(o Options) []check.Check {
 	all := []check.Check{{
 		ID: "config.valid", Title: "Config is valid", Severity: check.Hard,
 		Fix: here + "sudo cis490 config check   # then edit " + r.Path,
-		Doc: "The config file can be read, every value is one that the program takes, and every key is known. An unknown key is a warning: the daemons ignore it.",
+		Doc: "The config file can be read, every value is one that the program takes, and every key is known. An unknown key is a " +
+			"warning: the daemons ignore it.",
 		Run: func(context.Context) check.Result { return machine.Config(r.Path, r.Err, r.Unknown) },
 	}}
 	all = append(all, r.servers()...)
@@ -134,13 +135,15 @@ func (r *registry) servers() []check.Check {
 		{
 			ID: "releases.signed", Title: "Hosts can install the release", Severity: check.Hard,
 			Fix: here + "sudo cis490 release list   # then publish it again from the release directory: sudo cis490 release publish DIR",
-			Doc: "The newest offered release is signed with one of the hosts' release keys, and its files exist. Otherwise hosts refuse it and keep their version.",
+			Doc: "The newest offered release is signed with one of the hosts' release keys, and its files exist. Otherwise hosts " +
+				"refuse it and keep their version.",
 			Run: r.needsConfig(r.releases),
 		},
 		{
 			ID: "notifier.last", Title: "Notifications are delivered", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then fix the target, or [notify] in " + r.Path,
-			Doc: "The last delivery to each target of [notify] succeeded. It fails after 15 minutes of failures. fleet-check retries undelivered alerts for a day.",
+			Doc: "The last delivery to each target of [notify] succeeded. It fails after 15 minutes of failures. fleet-check retries " +
+				"undelivered alerts for a day.",
 			Run: r.needsConfig(r.notifier),
 		},
 	}

@@ -126,7 +126,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"gate not loaded": {func(_ *testing.T, _ *checks.Options, s map[string]string) { delete(s, gate) }, "gate.loaded:fail"},
 		"gate disabled":   {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Gate.Enabled = false }, "gate.loaded:warn"},
 		"authority away":  {func(_ *testing.T, _ *checks.Options, s map[string]string) { delete(s, "/v1/health") }, "authority.reachable:fail"},
-		"no CA":           {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Client = nil }, "authority.reachable:skip gate.loaded:skip receiver.ready:skip"},
+		"no CA": {
+			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Client = nil },
+			"authority.reachable:skip gate.loaded:skip receiver.ready:skip",
+		},
 		"no commit": {func(_ *testing.T, o *checks.Options, s map[string]string) {
 			o.Build.Commit = ""
 			s["/v1/gate/"+strings.Repeat("0", 40)] = head
@@ -134,7 +137,9 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"certificate ends": {func(_ *testing.T, o *checks.Options, _ map[string]string) {
 			o.Now = func() time.Time { return now.Add(80 * 24 * time.Hour) }
 		}, "backup.age:warn fleetcheck.last:fail server.cert:warn"},
-		"never watched": {func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "fleet-check.json")) }, "fleetcheck.last:fail"},
+		"never watched": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "fleet-check.json")) }, "fleetcheck.last:fail",
+		},
 		"watched soon": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			remove(t, data(o, "fleet-check.json"))
 			write(t, data(o, "store_id"), "new", 0o644)
@@ -149,13 +154,19 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: o.Config.DataDir, Now: o.Now, Spare: spare})
 			write(t, filepath.Join(spare, "fleet-check.json.new"), `{"at":"2026-03-01T11:58:00Z"}`, 0o644)
 		}, ""},
-		"index of another": {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.User = "nobody-such" }, "files.owner:fail ledger.index:fail"},
+		"index of another": {
+			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.User = "nobody-such" }, "files.owner:fail ledger.index:fail",
+		},
 		"index is a link": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			link(t, data(o, "index.jsonl"), data(o, "other"))
 		}, "ledger.index:fail"},
-		"index for all":  {func(t *testing.T, o *checks.Options, _ map[string]string) { chmod(t, data(o, "index.jsonl"), 0o666) }, "ledger.index:fail"},
+		"index for all": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { chmod(t, data(o, "index.jsonl"), 0o666) }, "ledger.index:fail",
+		},
 		"a file is lost": {func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, tarball(*o, 2)) }, "rows.files:fail"},
-		"a file is cut":  {func(t *testing.T, o *checks.Options, _ map[string]string) { write(t, tarball(*o, 1), "b", 0o640) }, "rows.files:fail"},
+		"a file is cut": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { write(t, tarball(*o, 1), "b", 0o640) }, "rows.files:fail",
+		},
 		"a row is unread": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			write(t, data(o, "index.jsonl"), row(1, 4)+`{"received_at":"2026-03-01T11:59:00Z","host":7}`+"\n", 0o640)
 		}, "rows.files:warn"},
@@ -170,7 +181,9 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"clock was ahead, and rows were written since": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			ahead := strings.Replace(row(1, 1<<40), now.Add(-9*time.Minute).Format(time.RFC3339), now.Add(40*24*time.Hour).Format(time.RFC3339), 1)
 			old := strings.Replace(ahead, "}\n", `,"clock":"`+now.Add(-25*time.Hour).Format(time.RFC3339)+"\"}\n", 1)
-			since := strings.Replace(strings.Replace(ahead, "1099511627776", "4", 1), "}\n", `,"clock":"`+now.Add(-time.Minute).Format(time.RFC3339)+"\"}\n", 1)
+			since := strings.Replace(
+				strings.Replace(ahead, "1099511627776", "4", 1), "}\n", `,"clock":"`+now.Add(-time.Minute).Format(time.RFC3339)+"\"}\n", 1,
+			)
 			write(t, data(o, "index.jsonl"), ahead+old+since, 0o640)
 			remove(t, tarball(*o, 1))
 			o.Synced = func(context.Context) check.Result { return check.Warnf("not synchronised") }
@@ -188,12 +201,17 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"open CA key": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			chmod(t, filepath.Join(o.Config.Authority.Dir, "ca.key"), 0o640)
 		}, "ca.key:fail"},
-		"nobody is told": {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Notify = config.Notify{} }, "notifier.last:skip notify.target:warn"},
-		"never told":     {func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:skip"},
-		"deaf for 15 min": {func(t *testing.T, o *checks.Options, _ map[string]string) {
+		"no target": {
+			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Notify = config.Notify{} },
+			"notifier.last:skip notify.target:warn",
+		},
+		"never notified": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:skip",
+		},
+		"failing for 15 min": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:45:00Z"}}`, 0o640)
 		}, "notifier.last:warn"},
-		"deaf for 16 min": {func(t *testing.T, o *checks.Options, _ map[string]string) {
+		"failing for 16 min": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			write(t, data(o, "notify.json"), `{"heartbeat":{"failing_since":"2026-03-01T11:44:00Z"}}`, 0o640)
 		}, "notifier.last:fail"},
 		"hook for all": {func(t *testing.T, o *checks.Options, _ map[string]string) {
@@ -206,7 +224,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		"backup older than 7 days": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			write(t, data(o, "last-backup.json"), `{"at":"2026-02-22T11:59:59Z"}`, 0o644)
 		}, "backup.age:warn"},
-		"no backup in 30 days": {func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "last-backup.json")) }, "backup.age:warn backup.made:warn"},
+		"no backup in 30 days": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "last-backup.json")) },
+			"backup.age:warn backup.made:warn",
+		},
 		"no backup, new CA": {func(t *testing.T, o *checks.Options, _ map[string]string) {
 			remove(t, data(o, "last-backup.json"))
 			touch(t, filepath.Join(o.Config.Authority.Dir, "ca.crt"), now.Add(-7*24*time.Hour))
@@ -219,9 +240,20 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			remove(t, data(o, "last-backup.json"))
 			o.Config.Fleet.BackupOld = 0
 		}, "backup.age:skip backup.made:skip"},
-		"open token":    {func(t *testing.T, o *checks.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn"},
-		"disk full":     {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 }, "disk.days:warn disk.reserve:fail"},
-		"broken config": {func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") }, "authority.reachable:skip backup.age:skip backup.made:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip ledger.index:skip machine.fit:skip notifier.last:skip notify.target:skip operator.token:skip receiver.ready:skip release.published:skip releases.signed:skip rows.files:skip server.cert:skip"},
+		"open token": {
+			func(t *testing.T, o *checks.Options, _ map[string]string) { chmod(t, o.Config.Operator, 0o644) }, "operator.token:warn",
+		},
+		"disk full": {
+			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Limits.DiskReserve = 1 << 60 },
+			"disk.days:warn disk.reserve:fail",
+		},
+		"broken config": {
+			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") },
+			"authority.reachable:skip backup.age:skip backup.made:skip ca.key:skip clock.ledger:skip config.valid:fail disk.days:skip " +
+				"disk.inodes:skip disk.reserve:skip files.owner:skip fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip " +
+				"ledger.index:skip machine.fit:skip notifier.last:skip notify.target:skip operator.token:skip receiver.ready:skip " +
+				"release.published:skip releases.signed:skip rows.files:skip server.cert:skip",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			serve := map[string]string{"/readyz": "ok", "/v1/health": "ok", gate: head}

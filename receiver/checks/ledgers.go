@@ -19,13 +19,15 @@ func (r *registry) ledgers() []check.Check {
 		{
 			ID: "rows.files", Title: "Rows have their files", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --deep   # lists all; the host of a missing file sends it again when it reconciles",
-			Doc: "The newest 200 rows of the index name tarballs that are there, of the size that the row has; --deep compares all rows, and counts files without one.",
+			Doc: "The newest 200 rows of the index name tarballs that are there, of the size that the row has; --deep compares all " +
+				"rows, and counts files without one.",
 			Run: r.needsConfig(r.rows),
 		},
 		{
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
 			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
-			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it was ahead then. " +
+			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it " +
+				"was ahead then. " +
 				"Nothing waits for that time. If the clock is synchronized, the time of the row is the wrong one, and the check passes.",
 			Run: r.needsConfig(r.clockOfIndex),
 		},

@@ -50,7 +50,9 @@ func (r *registry) releases(context.Context) check.Result {
 		}
 		for _, b := range m.Blobs() {
 			if size, err := r.Backend.Releases.BlobSize(b.Digest); err != nil || size != b.Size {
-				return check.Failf("release %s, seq %d: its file %.12s… is not there, or not of its size", check.Sanitize(m.Version, 40), m.Seq, b.Digest)
+				return check.Failf(
+					"release %s, seq %d: its file %.12s… is not there, or not of its size", check.Sanitize(m.Version, 40), m.Seq, b.Digest,
+				)
 			}
 		}
 		break // only the newest is offered; older ones may be signed by retired keys

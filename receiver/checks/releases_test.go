@@ -13,7 +13,7 @@ import (
 	"cis490/receiver/checks"
 )
 
-// TestReleases: hosts could take what is published, or the check says why not.
+// TestReleases: hosts can install the published release, or the check reports why not.
 func TestReleases(t *testing.T) {
 	o := healthy(t, nil)
 	to := filepath.Join(o.Config.DataDir, "releases")

@@ -44,13 +44,15 @@ func (r *registry) system() []check.Check {
 		{
 			ID: "operator.token", Title: "Operator's secrets are private", Severity: check.Soft,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo chmod 0640 " + c.Operator,
-			Doc: "The token for the dashboard and the operator's part of the API, and the files of secrets that [notify] names, are not readable by everyone.",
+			Doc: "The token for the dashboard and the operator's part of the API, and the files of secrets that [notify] names, are " +
+				"not readable by everyone.",
 			Run: r.needsConfig(machine.Kept(operator)), Repair: machine.Tighten(operator),
 		},
 	}
 	lasts := check.Check{
 		ID: "disk.days", Title: "Disk space lasts for days", Severity: check.Soft,
-		Fix: here + "df -h " + r.Backend.Name + "   # free space there, or give it a larger disk: docs/operations.md has how to move the receiver",
+		Fix: here + "df -h " + r.Backend.Name + "   # free space there, or give it a larger disk: docs/operations.md has how to " +
+			"move the receiver",
 		Doc: "At the rate of the last 24 hours the disk reaches its reserve in more than three days.",
 		Run: r.needsConfig(r.days),
 	}
@@ -58,7 +60,8 @@ func (r *registry) system() []check.Check {
 		{
 			ID: "backup.age", Title: "Backup is recent", Severity: check.Soft,
 			Fix: here + backupFix,
-			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without a backup, a lost disk means a new token for every host, by hand.",
+			Doc: "The last `cis490 backup` is younger than [fleet] backup_old, and than the CA. Without a backup, a lost disk means a " +
+				"new token for every host, by hand.",
 			Run: r.needsConfig(r.backup),
 		},
 		{

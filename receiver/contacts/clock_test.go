@@ -58,7 +58,7 @@ func (p *pi) pass(d time.Duration) {
 	}
 }
 
-// boot is a power cut and a start at which the clock says something.
+// boot simulates a power cut and a start with another clock.
 func (p *pi) boot(wall time.Time) {
 	p.r = clock.Reading{Wall: wall, Boot: p.r.Boot + "'", Up: 20 * time.Second}
 	p.start()
@@ -68,10 +68,10 @@ func (p *pi) outages() []Span { return p.b.Copy().Receiver.Outages }
 
 func (p *pi) accepted(h ident.Host) time.Time { return p.b.Copy().Hosts[h].LastAccepted }
 
-// TestBook_ClockBehindAfterAnOutage: the receiver was off for 45 minutes and comes back
+// TestRecorder_ClockBehindAfterAnOutage: the receiver was off for 45 minutes and comes back
 // with the time of when it was switched off, or of a day before. Set right, the book has
 // what happened.
-func TestBook_ClockBehindAfterAnOutage(t *testing.T) {
+func TestRecorder_ClockBehindAfterAnOutage(t *testing.T) {
 	for _, behind := range []time.Duration{0, 45 * time.Minute, 24 * time.Hour} {
 		p := newPi(t)
 		p.pass(10 * time.Minute)
@@ -105,9 +105,9 @@ func TestBook_ClockBehindAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestBook_ClockAheadForOneBoot: 8 hours ahead, then set right while serve runs, or
+// TestRecorder_ClockAheadForOneBoot: 8 hours ahead, then set right while serve runs, or
 // before it is started again.
-func TestBook_ClockAheadForOneBoot(t *testing.T) {
+func TestRecorder_ClockAheadForOneBoot(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		p := newPi(t)
 		p.b.Accepted("lab-02")
@@ -141,8 +141,8 @@ func TestBook_ClockAheadForOneBoot(t *testing.T) {
 	}
 }
 
-// TestBook_AsleepIsAway: a receiver that slept took nothing.
-func TestBook_AsleepIsAway(t *testing.T) {
+// TestRecorder_AsleepIsAway: a receiver that slept took nothing.
+func TestRecorder_AsleepIsAway(t *testing.T) {
 	p := newPi(t)
 	p.pass(10 * time.Minute)
 	p.r.Wall, p.r.Up = p.r.Wall.Add(45*time.Minute), p.r.Up+45*time.Minute

@@ -41,7 +41,7 @@ func read(t *testing.T, dir string) contacts.Contacts {
 	return c
 }
 
-func TestBook_OutagesCoverStopsAndKills(t *testing.T) {
+func TestRecorder_OutagesCoverStopsAndKills(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		start := time.Now()
@@ -83,7 +83,7 @@ func save(t *testing.T, b *contacts.Recorder) {
 	}
 }
 
-func TestBook_StaysBounded(t *testing.T) {
+func TestRecorder_StaysBounded(t *testing.T) {
 	dir := t.TempDir()
 	b := contacts.Open(options(dir))
 	p := wire.NewProblem(wire.CertExpired, "%s", strings.Repeat("x\x1b[31m", 1000))
@@ -100,11 +100,11 @@ func TestBook_StaysBounded(t *testing.T) {
 	c := read(t, dir)
 	k := c.Hosts["lab-a"]
 	if c.UnknownClientCount != 1000 || k.Boots[len(k.Boots)-1].ID != "boot-999" || strings.Contains(c.UnknownClients[0].Detail, "\x1b") {
-		t.Errorf("%d strangers, boots %v, detail %q", c.UnknownClientCount, k.Boots, c.UnknownClients[0].Detail)
+		t.Errorf("%d unknown clients, boots %v, detail %q", c.UnknownClientCount, k.Boots, c.UnknownClients[0].Detail)
 	}
 }
 
-func TestBook_PingAndLeaving(t *testing.T) {
+func TestRecorder_PingAndLeaving(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		b := contacts.Open(options(dir))
@@ -125,7 +125,7 @@ func TestBook_PingAndLeaving(t *testing.T) {
 	})
 }
 
-func TestBook_BrokenFileBeginsAnew(t *testing.T) {
+func TestRecorder_BrokenFileBeginsAnew(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, receiver.ContactsDoc), []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
@@ -183,13 +183,13 @@ func TestRefusals_BoundedUnderALoop(t *testing.T) {
 			t.Errorf("the file has %d bytes, %v", fi.Size(), err)
 		}
 		if ago := time.Since(last); ago > 3*time.Second {
-			t.Errorf("the last one told is %s ago", ago)
+			t.Errorf("the last one is %s ago", ago)
 		}
 	})
 }
 
-// Rejections of very many kinds do not fill the disk: the older half of the file goes,
-// and each of the newest is still told.
+// Rejections of very many kinds do not fill the disk: the older half of the file is
+// removed, and each of the newest is still there.
 func TestRefusals_FileIsBounded(t *testing.T) {
 	dir, now := t.TempDir(), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	o := options(dir)
@@ -233,12 +233,12 @@ func TestRefusals_FileIsBounded(t *testing.T) {
 		count += row.Count
 	}
 	if count < 4*hosts {
-		t.Errorf("%d refusals of the last hours are told, of %d", count, 4*hosts)
+		t.Errorf("%d rejections of the last hours are there, of %d", count, 4*hosts)
 	}
 }
 
 // A hundred thousand forged names leave a few lines, and say how many they were.
-func TestBook_ForgedNames(t *testing.T) {
+func TestRecorder_ForgedNames(t *testing.T) {
 	dir := t.TempDir()
 	b := contacts.Open(options(dir))
 	p := wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
@@ -251,7 +251,7 @@ func TestBook_ForgedNames(t *testing.T) {
 		t.Errorf("size %d, %v", fi.Size(), err)
 	}
 	if c := read(t, dir); c.UnknownClientCount != 100_000 || len(c.UnknownClients) != 20 || len(c.Hosts) != 0 {
-		t.Errorf("%d strangers told of %d, %d hosts", len(c.UnknownClients), c.UnknownClientCount, len(c.Hosts))
+		t.Errorf("%d unknown clients of %d requests, %d hosts", len(c.UnknownClients), c.UnknownClientCount, len(c.Hosts))
 	}
 }
 
@@ -318,8 +318,8 @@ func TestSnapshots_HistoryIsShort(t *testing.T) {
 	}
 }
 
-// TestBook_AFirstStartThatIsNotReadyIsAnOutage: nobody could send anything yet.
-func TestBook_AFirstStartThatIsNotReadyIsAnOutage(t *testing.T) {
+// TestRecorder_AFirstStartThatIsNotReadyIsAnOutage: hosts could not send anything yet.
+func TestRecorder_AFirstStartThatIsNotReadyIsAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		dir := t.TempDir()
 		b, began := contacts.Open(options(dir)), time.Now()

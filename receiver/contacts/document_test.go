@@ -24,7 +24,8 @@ type aggregate struct {
 func FuzzReport(f *testing.F) {
 	f.Add(
 		[]byte(
-			`{"schema":"cis490.doctor/1","host":"\u202e","at":"2026-01-01T00:00:00+02:00","checks":[{"id":"a.b","status":"pass","detail":"<\u0000\ud800"}]}`,
+			`{"schema":"cis490.doctor/1","host":"\u202e","at":"2026-01-01T00:00:00+02:00","checks":[{"id":"a.b","status":"pass",` +
+				`"detail":"<\u0000\ud800"}]}`,
 		),
 	)
 	f.Add([]byte(`{"x":` + strings.Repeat("[", 15) + strings.Repeat("]", 15) + `}`))

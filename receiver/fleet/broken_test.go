@@ -22,14 +22,14 @@ import (
 	"cis490/receiver/store"
 )
 
-// told returns which alerts syslog was told of since the last call.
-func (s *scene) heard() string {
+// notified returns the alerts that were sent to syslog since the last call.
+func (s *scene) notified() string {
 	var all []string
-	for _, line := range s.told {
+	for _, line := range s.sent {
 		f := strings.Fields(line)
 		all = append(all, strings.TrimPrefix(f[2], "host=")+" "+strings.TrimPrefix(f[3], "symptom=")+" "+strings.TrimPrefix(f[4], "state="))
 	}
-	s.told = nil
+	s.sent = nil
 	return strings.Join(all, ", ")
 }
 
@@ -48,9 +48,9 @@ func (s *scene) rows() string {
 	return strings.Join(all, ", ")
 }
 
-// TestRun_TheDataFolderFails: whatever fails in the data folder, the run judges, tells
-// what it found, each thing once, and the fault itself; when the folder works again, all
-// rows are written with the times they had, and nothing is told twice.
+// TestRun_TheDataFolderFails: whatever fails in the data folder, the run judges, sends
+// each finding and the fault itself once; when the folder works again, all rows are
+// written with their original times, and nothing is sent twice.
 func TestRun_TheDataFolderFails(t *testing.T) {
 	for name, c := range map[string]struct {
 		fails func(op, path string) bool
@@ -64,13 +64,21 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 		"read-only": {func(op, _ string) bool {
 			return op != "open" && op != "read" && op != "lstat" && op != "readdir"
 		}, unix.EROFS, fixDisk, false},
-		"not made durable":   {func(op, _ string) bool { return op == "fsync" }, unix.EIO, fixDisk, false},
-		"not removed":        {func(op, _ string) bool { return op == "remove" }, unix.EACCES, fixOwner, false},
-		"alerts of root":     {func(op, path string) bool { return op == "open" && filepath.Base(path) == local.AlertsFile }, unix.EACCES, fixOwner, false},
-		"alerts unreadable":  {func(op, path string) bool { return op == "read" && filepath.Base(path) == local.AlertsFile }, unix.EIO, fixDisk, false},
-		"index unreadable":   {func(op, path string) bool { return op == "read" && filepath.Base(path) == local.IndexFile }, unix.EIO, fixDisk, true},
-		"last run not there": {func(_, path string) bool { return strings.HasPrefix(filepath.Base(path), receiver.FleetCheckDoc) }, unix.EIO, fixDisk, false},
-		"dead":               {func(string, string) bool { return true }, unix.EIO, fixDisk, true},
+		"not made durable": {func(op, _ string) bool { return op == "fsync" }, unix.EIO, fixDisk, false},
+		"not removed":      {func(op, _ string) bool { return op == "remove" }, unix.EACCES, fixOwner, false},
+		"alerts of root": {
+			func(op, path string) bool { return op == "open" && filepath.Base(path) == local.AlertsFile }, unix.EACCES, fixOwner, false,
+		},
+		"alerts unreadable": {
+			func(op, path string) bool { return op == "read" && filepath.Base(path) == local.AlertsFile }, unix.EIO, fixDisk, false,
+		},
+		"index unreadable": {
+			func(op, path string) bool { return op == "read" && filepath.Base(path) == local.IndexFile }, unix.EIO, fixDisk, true,
+		},
+		"last run not there": {
+			func(_, path string) bool { return strings.HasPrefix(filepath.Base(path), receiver.FleetCheckDoc) }, unix.EIO, fixDisk, false,
+		},
+		"dead": {func(string, string) bool { return true }, unix.EIO, fixDisk, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, d, spare, authority := newScene(t), &sickdisk.Disk{}, t.TempDir(), t.TempDir()
@@ -88,7 +96,7 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 			}
 			s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+row("lab-02", ago(29*time.Minute))+row("lab-03", at(0)))
 			run(0)
-			if got := s.heard(); got != "lab-01 silent firing" {
+			if got := s.notified(); got != "lab-01 silent firing" {
 				t.Fatalf("before: %s", got)
 			}
 			d.Fail(func(op, path string, _ int64) error {
@@ -102,8 +110,8 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 			if c.blind {
 				want = "@receiver data-broken firing"
 			}
-			if got := s.heard(); got != want {
-				t.Errorf("told %q, want %q", got, want)
+			if got := s.notified(); got != want {
+				t.Errorf("sent %q, want %q", got, want)
 			}
 			if got := symptoms(r.Open); !strings.Contains(got, "lab-01 silent firing") {
 				t.Errorf("open: %s", got)
@@ -114,8 +122,8 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 				}
 			}
 			run(10)
-			if got := s.heard(); got != "" {
-				t.Errorf("told again: %s", got)
+			if got := s.notified(); got != "" {
+				t.Errorf("sent again: %s", got)
 			}
 
 			d.Fail(nil)
@@ -126,15 +134,15 @@ func TestRun_TheDataFolderFails(t *testing.T) {
 				want = "lab-02 silent firing, @receiver data-broken resolved"
 				rows = "10 lab-01 silent firing, 15 @receiver data-broken firing, 25 lab-02 silent firing, 25 @receiver data-broken resolved"
 			}
-			if got := s.heard(); got != want {
-				t.Errorf("when it works again, told %q, want %q", got, want)
+			if got := s.notified(); got != want {
+				t.Errorf("when it works again, sent %q, want %q", got, want)
 			}
 			if got := s.rows(); got != rows {
 				t.Errorf("rows:  %s\nwant: %s", got, rows)
 			}
 			run(20)
-			if got := s.heard(); got != "" {
-				t.Errorf("told after that: %s", got)
+			if got := s.notified(); got != "" {
+				t.Errorf("sent after that: %s", got)
 			}
 			if last, err := ReadLast(onDisk(s.dir)); err != nil || !last.At.Equal(at(20)) || len(last.Unwritten) > 0 {
 				t.Errorf("%+v, %v", last, err)
@@ -154,8 +162,8 @@ func (h hanging) OpenFile(name string, flag int, perm os.FileMode) (disk.File, e
 	return h.OS.OpenFile(name, flag, perm)
 }
 
-// TestRun_TheDiskHangs: a disk that does not answer is told of, and what the last run
-// knew to be open stays open.
+// TestRun_TheDiskHangs: a disk that does not answer raises an alert, and alerts of the
+// last run stay open.
 func TestRun_TheDiskHangs(t *testing.T) {
 	s, spare := newScene(t), t.TempDir()
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
@@ -163,7 +171,7 @@ func TestRun_TheDiskHangs(t *testing.T) {
 	if _, err := s.run(now, spared); err != nil {
 		t.Fatal(err)
 	}
-	s.heard()
+	s.notified()
 	synctest.Test(t, func(t *testing.T) {
 		h := hanging{until: make(chan struct{})}
 		spareOnly := hangsIn{h, s.dir}
@@ -174,8 +182,8 @@ func TestRun_TheDiskHangs(t *testing.T) {
 		if got := symptoms(r.Open); got != "@receiver data-broken firing, lab-01 silent firing" {
 			t.Errorf("open: %s", got)
 		}
-		if got := s.heard(); got != "@receiver data-broken firing" {
-			t.Errorf("told %s", got)
+		if got := s.notified(); got != "@receiver data-broken firing" {
+			t.Errorf("sent %s", got)
 		}
 		close(h.until)
 		synctest.Wait()
@@ -183,7 +191,7 @@ func TestRun_TheDiskHangs(t *testing.T) {
 	if _, err := s.run(now.Add(10*time.Minute), spared); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.heard(); got != "@receiver data-broken resolved" {
+	if got := s.notified(); got != "@receiver data-broken resolved" {
 		t.Errorf("when it answers: %s", got)
 	}
 }
@@ -201,8 +209,8 @@ func (h hangsIn) OpenFile(name string, flag int, perm os.FileMode) (disk.File, e
 	return h.OS.OpenFile(name, flag, perm)
 }
 
-// TestRun_TheStoreVanished: in the empty mount point of the data's disk no host is
-// judged and nothing is written.
+// TestRun_TheStoreVanished: in the empty mount point of the data's disk no host is judged
+// and nothing is written.
 func TestRun_TheStoreVanished(t *testing.T) {
 	s, spare, known := newScene(t), t.TempDir(), t.TempDir()
 	rosterDir := t.TempDir()
@@ -226,7 +234,7 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(known, "ids"), []byte("one\n"), 0o600))
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute))+row("lab-02", at(4)))
 	run(0)
-	s.heard()
+	s.notified()
 	must(t, os.Rename(s.dir, s.dir+".away"))
 	must(t, os.Mkdir(s.dir, 0o755))
 	// What checks say of the mount point means nothing.
@@ -236,8 +244,8 @@ func TestRun_TheStoreVanished(t *testing.T) {
 		r.Open[0].Fix != fixVanished {
 		t.Errorf("open: %s, %q", got, r.Open[0].Fix)
 	}
-	if got := s.heard(); got != "@receiver data-broken firing" {
-		t.Errorf("told %s", got)
+	if got := s.notified(); got != "@receiver data-broken firing" {
+		t.Errorf("sent %s", got)
 	}
 	if left, err := os.ReadDir(s.dir); err != nil || len(left) > 0 {
 		t.Errorf("left in the mount point: %v %v", left, err)
@@ -246,7 +254,7 @@ func TestRun_TheStoreVanished(t *testing.T) {
 	must(t, os.Rename(s.dir+".away", s.dir))
 	rows[1].Status = check.Pass
 	run(10)
-	if got := s.heard(); got != "@receiver data-broken resolved, @receiver index-broken resolved" {
+	if got := s.notified(); got != "@receiver data-broken resolved, @receiver index-broken resolved" {
 		t.Errorf("when it is back: %s", got)
 	}
 }
@@ -263,8 +271,8 @@ func must(t *testing.T, err error) {
 	}
 }
 
-// TestRun_AlertsRotated: alerts.jsonl is taken away, or an older one is put in its
-// place, while alerts fire. Their end is written and told all the same.
+// TestRun_AlertsRotated: alerts.jsonl is removed, or replaced by an older one, while
+// alerts are firing. Their resolved rows are still written and sent.
 func TestRun_AlertsRotated(t *testing.T) {
 	for name, spoil := range map[string]func(path string) error{
 		"moved away": func(path string) error { return os.Rename(path, path+".1") },
@@ -281,19 +289,19 @@ func TestRun_AlertsRotated(t *testing.T) {
 			shipped := row("lab-01", ago(40*time.Minute)) + row("lab-02", ago(40*time.Minute))
 			s.write(local.IndexFile, shipped)
 			s.must(at(0))
-			s.heard()
+			s.notified()
 			must(t, spoil(filepath.Join(s.dir, local.AlertsFile)))
 			s.write(local.IndexFile, shipped+row("lab-01", at(3)))
 			s.must(at(5))
-			got := s.heard()
+			got := s.notified()
 			if !strings.Contains(got, "lab-01 silent resolved") || strings.Contains(got, "lab-02 silent resolved") ||
 				strings.Contains(got, "lab-09") {
-				t.Errorf("told %q", got)
+				t.Errorf("sent %q", got)
 			}
 			s.write(local.IndexFile, shipped+row("lab-01", at(3))+row("lab-02", at(8)))
 			s.must(at(10))
-			if got := s.heard(); got != "lab-02 silent resolved" {
-				t.Errorf("then told %q", got)
+			if got := s.notified(); got != "lab-02 silent resolved" {
+				t.Errorf("then sent %q", got)
 			}
 			if got := s.rows(); !strings.Contains(got, "15 lab-01 silent resolved") || !strings.Contains(got, "20 lab-02 silent resolved") {
 				t.Errorf("rows: %s", got)
@@ -302,8 +310,8 @@ func TestRun_AlertsRotated(t *testing.T) {
 	}
 }
 
-// TestRun_AFolderOfAnotherUser: a person who is not its owner is refused; the service
-// tells of it, as its owner is what is wrong.
+// TestRun_AFolderOfAnotherUser: a person who is not the owner is refused; the service
+// reports the wrong owner as an alert.
 func TestRun_AFolderOfAnotherUser(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root")
@@ -311,15 +319,15 @@ func TestRun_AFolderOfAnotherUser(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	must(t, os.Chown(s.dir, 65534, 65534))
-	if _, err := s.run(now, nil); err == nil || len(s.told) > 0 {
-		t.Errorf("a person: %v, told %v", err, s.told)
+	if _, err := s.run(now, nil); err == nil || len(s.sent) > 0 {
+		t.Errorf("a person: %v, sent %v", err, s.sent)
 	}
 	spare := t.TempDir()
 	if _, err := s.run(now, func(o *Options) { o.Spare = local.Folder(disk.OS{}, spare) }); err != nil {
 		t.Error(err)
 	}
-	if got := s.heard(); got != "@receiver data-broken firing, lab-01 silent firing" {
-		t.Errorf("the service told %q", got)
+	if got := s.notified(); got != "@receiver data-broken firing, lab-01 silent firing" {
+		t.Errorf("the service sent %q", got)
 	}
 	if _, err := os.Stat(filepath.Join(s.dir, local.AlertsFile)); err == nil {
 		t.Error("it wrote there")
@@ -392,7 +400,7 @@ func TestRun_WhetherAHostEverShipped(t *testing.T) {
 }
 
 // TestJudge_WhatTheReceiverFailsIn: a host that is not renewed, or not updated, because
-// the receiver's part fails, is told with the receiver's fix.
+// the receiver fails, gets the receiver's fix.
 func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 	ending := active(26 * day)
 	ending.CertExpires = now.Add(day)
@@ -429,18 +437,18 @@ func TestJudge_WhatTheReceiverFailsIn(t *testing.T) {
 // could not take anything yet.
 func TestJudge_AReceiverThatNeverOpened(t *testing.T) {
 	for _, c := range []struct {
-		status check.Status
-		heard  bool // it was open once
-		want   int
+		status  check.Status
+		contact bool // the alert was open before
+		want    int
 	}{{check.Pass, false, 1}, {check.Fail, true, 1}, {check.Fail, false, 0}} {
 		f := facts(&Host{Roster: active(2 * time.Hour)})
 		f.Receiver = []check.Row{{ID: "receiver.ready", Status: c.status}}
-		if c.heard {
+		if c.contact {
 			f.contacts.WrittenAt = ago(time.Minute)
 		}
 		found, _ := Judge(f)
 		if len(found) != c.want {
-			t.Errorf("ready: %s, heard: %v: found %v", c.status, c.heard, found)
+			t.Errorf("ready: %s, contact: %v: found %v", c.status, c.contact, found)
 		}
 	}
 }
@@ -546,12 +554,12 @@ func TestRun_SyslogCannotBeTold(t *testing.T) {
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	r, err := s.run(now, func(o *Options) { o.Syslog = func(Alert) error { return unix.ECONNREFUSED } })
 	if err == nil || r.SyslogErr == nil || s.rows() != "10 lab-01 silent firing" {
-		t.Errorf("%v, unsaid %v, rows %q", err, r.SyslogErr, s.rows())
+		t.Errorf("%v, syslog error %v, rows %q", err, r.SyslogErr, s.rows())
 	}
 }
 
-// TestRun_OneAlertOfOneFault: what a check of the receiver says of the same fault is not
-// told twice.
+// TestRun_OneAlertOfOneFault: a fault that a check of the receiver reports raises only
+// one alert.
 func TestRun_OneAlertOfOneFault(t *testing.T) {
 	for name, c := range map[string]struct {
 		op, file, check, want string
@@ -560,7 +568,9 @@ func TestRun_OneAlertOfOneFault(t *testing.T) {
 		"full":               {"write", "", "disk.reserve", "@receiver disk-low firing", unix.ENOSPC},
 		"full, none says so": {"write", "", "", "@receiver data-broken firing", unix.ENOSPC},
 		"index of root":      {"open", local.IndexFile, "ledger.index", "@receiver index-broken firing", unix.EACCES},
-		"contacts of root":   {"open", receiver.ContactsDoc, "ledger.index", "@receiver data-broken firing, @receiver index-broken firing", unix.EACCES},
+		"contacts of root": {
+			"open", receiver.ContactsDoc, "ledger.index", "@receiver data-broken firing, @receiver index-broken firing", unix.EACCES,
+		},
 	} {
 		s, d := newScene(t), &sickdisk.Disk{}
 		s.write(local.IndexFile, row("lab-01", ago(time.Minute)))

@@ -24,8 +24,8 @@ import (
 	"cis490/receiver/roster"
 )
 
-// rx is a receiver with hosts, whose clock says what it likes. Time passes in minutes:
-// hosts that are on ship every five, and fleet-check runs every five.
+// rx is a receiver with hosts and a clock that can jump. Time passes in minutes: running
+// hosts ship every five, and fleet-check runs every five.
 type rx struct {
 	*scene
 	r      clock.Reading
@@ -131,7 +131,14 @@ func (x *rx) boot(away, off time.Duration) {
 
 func (x *rx) ship(h ident.Host) {
 	x.t.Helper()
-	if err := x.index.Append([]receiver.Entry{{Host: h, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)), Commit: ident.Commit(strings.Repeat("a", 40))}}); err != nil {
+	if err := x.index.Append(
+		[]receiver.Entry{
+			{
+				Host: h, Episode: "01ARZ3NDEKTSV4RRFFQ69G5FAV", Digest: ident.Digest(strings.Repeat("ab", 32)),
+				Commit: ident.Commit(strings.Repeat("a", 40)),
+			},
+		},
+	); err != nil {
 		x.t.Fatal(err)
 	}
 	x.book.Heard(h, "192.0.2.1", "1", now.Add(1e4*time.Hour))
@@ -198,8 +205,8 @@ func (x *rx) well(minutes int, when string) {
 }
 
 // TestClock_BehindAfterAnOutage: the receiver was down for 45 minutes and comes back with
-// its clock 45 minutes, or a day, behind; after a while it is set right. No host is
-// silent, and one that is gone is told of when it has been for half an hour.
+// its clock 45 minutes, or a day, behind; after a while it is set right. No running host
+// is silent, and one that is gone raises an alert after half an hour.
 func TestClock_BehindAfterAnOutage(t *testing.T) {
 	for _, behind := range []time.Duration{45 * time.Minute, 24 * time.Hour} {
 		x := newRx(t, 3)
@@ -223,9 +230,9 @@ func TestClock_BehindAfterAnOutage(t *testing.T) {
 	}
 }
 
-// TestClock_AheadForOneBoot: a dual-boot machine is 8 hours ahead for one boot, and then
-// right, in it or after another. It is judged at every run, and rows of the wrong time
-// hide nothing, then and when their time comes.
+// TestClock_AheadForOneBoot: the clock is 8 hours ahead for one boot of a dual-boot
+// machine, and right after that, in the same boot or another. Each run judges, and rows
+// with the wrong time hide nothing, neither at once nor later.
 func TestClock_AheadForOneBoot(t *testing.T) {
 	for _, again := range []bool{false, true} {
 		x := newRx(t, 2)
@@ -247,15 +254,15 @@ func TestClock_AheadForOneBoot(t *testing.T) {
 		}
 		x.on["lab-2"] = false
 		x.pass(37, func() {})
-		told := len(x.told)
+		sent := len(x.sent)
 		x.pass(9*60, func() {
 			if got := x.open(); got != "lab-2 silent firing" {
 				t.Errorf("minute %d: %q", x.minute, got)
 			}
 		})
-		for _, line := range x.told[told:] {
+		for _, line := range x.sent[sent:] {
 			if strings.Contains(line, "state=resolved") && !strings.Contains(line, "symptom=clock") {
-				t.Errorf("told: %s", line)
+				t.Errorf("sent: %s", line)
 			}
 		}
 		at := time.Time{}
@@ -268,8 +275,8 @@ func TestClock_AheadForOneBoot(t *testing.T) {
 	}
 }
 
-// TestClock_HostsAreNotBlamed: each host's check says that its clock differs from the
-// receiver's, whose is wrong. It is told once, of the receiver.
+// TestClock_HostsAreNotBlamed: each host's check reports that its clock differs from the
+// receiver's, which is wrong. There is one alert, about the receiver.
 func TestClock_HostsAreNotBlamed(t *testing.T) {
 	x := newRx(t, 3)
 	x.set(8 * time.Hour)
@@ -280,7 +287,7 @@ func TestClock_HostsAreNotBlamed(t *testing.T) {
 	}
 	x.well(10, "snapshots say that the clocks differ")
 	if x.firing(ClockWrong) == nil {
-		t.Error("the receiver's clock is not told of")
+		t.Error("the receiver's clock is not sent of")
 	}
 }
 
@@ -298,7 +305,7 @@ func TestFacts_QuietCountsNoOutageTwice(t *testing.T) {
 }
 
 // TestClock_Asleep: the receiver slept for 45 minutes. Whether serve or fleet-check wakes
-// up first, nobody was silent.
+// up first, no host counts as silent.
 func TestClock_Asleep(t *testing.T) {
 	x := newRx(t, 2)
 	x.well(20, "before")
@@ -318,7 +325,8 @@ func TestClock_RefusalsOfAWrongTime(t *testing.T) {
 	x.pass(6, func() {})
 	x.book.RefusedPut("lab-1", wire.NewProblem(wire.Gated, "not in the list"))
 	x.json(local.RejectionsFile, receiver.Rejection{
-		V: 1, At: x.r.Wall, Host: "lab-1", Verified: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1, First: x.r.Wall, Last: x.r.Wall,
+		V: 1, At: x.r.Wall, Host: "lab-1", Verified: true, Route: receiver.RouteEpisode, Status: 412, Kind: wire.Gated, Count: 1,
+		First: x.r.Wall, Last: x.r.Wall,
 	})
 	x.set(0)
 	x.well(60, "right")
@@ -329,9 +337,9 @@ func TestClock_RefusalsOfAWrongTime(t *testing.T) {
 	}
 }
 
-// TestClock_AnyClock: whatever the clock does, in a boot and over reboots, with serve up
-// or not: no host is told of that shipped in the last half hour in which the receiver
-// was there, and each is that did not, at the next run.
+// TestClock_AnyClock: whatever the clock does, within a boot and across reboots, with
+// serve up or not: hosts that shipped in the last half hour of the receiver's uptime
+// raise no alert, and all others do at the next run.
 func TestClock_AnyClock(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 3))
@@ -364,17 +372,17 @@ func TestClock_AnyClock(t *testing.T) {
 				x.check() // before serve has noticed anything
 			}
 			x.pass(5+rnd.IntN(60), func() {
-				told := map[ident.Host]bool{}
+				sent := map[ident.Host]bool{}
 				for _, a := range x.last.Open {
 					if a.Symptom == Silent || a.Symptom == Gone {
-						told[ident.Host(a.Host)] = true
+						sent[ident.Host(a.Host)] = true
 					} else if a.Symptom != ClockWrong {
 						t.Errorf("seed %d, minute %d: %s %s", seed, x.minute, a.Host, a.Symptom)
 					}
 				}
 				for h, quiet := range x.quiet {
-					if told[h] && quiet < 30 || !told[h] && quiet > 30+slack {
-						t.Errorf("seed %d, minute %d: %s was quiet for %d minutes, told: %v", seed, x.minute, h, quiet, told[h])
+					if sent[h] && quiet < 30 || !sent[h] && quiet > 30+slack {
+						t.Errorf("seed %d, minute %d: %s was quiet for %d minutes, sent: %v", seed, x.minute, h, quiet, sent[h])
 					}
 				}
 			})

@@ -12,10 +12,9 @@ import (
 	"cis490/receiver/local"
 )
 
-// TestRun_CutOffAtEveryCall: the run that finds a fault, or the one that finds
-// its end, fails or loses power at any call to the disk; the runs after it write
-// what is missing, each transition is told at least once, and no hour has a row
-// twice.
+// TestRun_CutOffAtEveryCall: the run that detects a fault, or the one that detects its
+// end, fails or loses power at any call to the disk. Later runs write the missing rows,
+// each transition is sent at least once, and no hour has a row twice.
 func TestRun_CutOffAtEveryCall(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
@@ -37,7 +36,7 @@ func TestRun_CutOffAtEveryCall(t *testing.T) {
 	}
 }
 
-// cutOff tells one such story; false if the run ended before the call.
+// cutOff runs one such sequence; false if it ended before the call.
 func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, survive faultdisk.Survive) bool {
 	t.Helper()
 	s := newScene(t)
@@ -75,9 +74,9 @@ func cutOff(t *testing.T, name string, at, broken int, fault faultdisk.Fault, su
 		}
 		count[a.State]++
 	}
-	told := strings.Join(s.told, "\n")
-	if count[Firing] != 1 || count[Resolved] != 1 || !strings.Contains(told, "state=firing") || !strings.Contains(told, "state=resolved") {
-		t.Errorf("%s: rows %v, told %q", name, count, s.told)
+	sent := strings.Join(s.sent, "\n")
+	if count[Firing] != 1 || count[Resolved] != 1 || !strings.Contains(sent, "state=firing") || !strings.Contains(sent, "state=resolved") {
+		t.Errorf("%s: rows %v, sent %q", name, count, s.sent)
 	}
 	return reached
 }

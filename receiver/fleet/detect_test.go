@@ -40,7 +40,8 @@ func facts(h *Host) *Facts {
 
 func testChecks() (all []check.Check) {
 	for _, id := range []string{
-		"disk.reserve", "cert.expiry", "gate.commit", "bearer.present", "clock.offset", "outbox.oldest", "episodes.recent", "version.stamp", "receiver.auth",
+		"disk.reserve", "cert.expiry", "gate.commit", "bearer.present", "clock.offset", "outbox.oldest", "episodes.recent",
+		"version.stamp", "receiver.auth",
 	} {
 		all = append(all, check.Check{ID: id, Title: "Title of " + id, Fix: "on the lab host: fix " + id})
 	}
@@ -70,74 +71,183 @@ func TestJudge_Edges(t *testing.T) {
 		away []contacts.Span
 		want string // symptoms and codes of reasons
 	}{
-		"ships":                           {Host{Roster: active(day), Accepted: ago(time.Minute)}, nil, ""},
-		"silent 29:59":                    {Host{Accepted: ago(seconds(29, 59))}, nil, ""},
-		"silent 30:00":                    {Host{Accepted: ago(seconds(30, 0))}, nil, ""},
-		"silent 30:01":                    {Host{Accepted: ago(seconds(30, 1))}, nil, "silent/nothing"},
-		"silent for a day":                {Host{Accepted: ago(day)}, nil, "silent/nothing"},
-		"beyond a day, in no roster":      {Host{Accepted: ago(day + 1)}, nil, ""},
-		"beyond a day":                    {Host{Roster: active(48 * time.Hour), Accepted: ago(day + 1)}, nil, "gone/nothing"},
-		"beyond a day, times forgotten":   {Host{Roster: active(72 * time.Hour), Stored: true}, nil, "gone/nothing"},
-		"decommissioned":                  {Host{Roster: &roster.Host{State: roster.Gone}, Accepted: ago(time.Hour), Bare: ago(time.Minute)}, nil, ""},
-		"receiver was down for it all":    {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(44 * time.Minute), To: now}}, ""},
-		"receiver was down 20 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(20 * time.Minute)}}, ""},
-		"receiver was down 10 of 45":      {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(30 * time.Minute)}}, "silent/nothing"},
-		"receiver down before it":         {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(3 * time.Hour), To: ago(2 * time.Hour)}}, "silent/nothing"},
-		"receiver was off for three days": {Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []contacts.Span{{From: ago(3 * day), To: ago(5 * time.Minute)}}, ""},
+		"ships":                         {Host{Roster: active(day), Accepted: ago(time.Minute)}, nil, ""},
+		"silent 29:59":                  {Host{Accepted: ago(seconds(29, 59))}, nil, ""},
+		"silent 30:00":                  {Host{Accepted: ago(seconds(30, 0))}, nil, ""},
+		"silent 30:01":                  {Host{Accepted: ago(seconds(30, 1))}, nil, "silent/nothing"},
+		"silent for a day":              {Host{Accepted: ago(day)}, nil, "silent/nothing"},
+		"beyond a day, in no roster":    {Host{Accepted: ago(day + 1)}, nil, ""},
+		"beyond a day":                  {Host{Roster: active(48 * time.Hour), Accepted: ago(day + 1)}, nil, "gone/nothing"},
+		"beyond a day, times forgotten": {Host{Roster: active(72 * time.Hour), Stored: true}, nil, "gone/nothing"},
+		"decommissioned": {
+			Host{Roster: &roster.Host{State: roster.Gone}, Accepted: ago(time.Hour), Bare: ago(time.Minute)}, nil, "",
+		},
+		"receiver was down for it all": {Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(44 * time.Minute), To: now}}, ""},
+		"receiver was down 20 of 45": {
+			Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(20 * time.Minute)}}, "",
+		},
+		"receiver was down 10 of 45": {
+			Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(40 * time.Minute), To: ago(30 * time.Minute)}}, "silent/nothing",
+		},
+		"receiver down before it": {
+			Host{Accepted: ago(45 * time.Minute)}, []contacts.Span{{From: ago(3 * time.Hour), To: ago(2 * time.Hour)}}, "silent/nothing",
+		},
+		"receiver was off for three days": {
+			Host{Roster: active(9 * day), Accepted: ago(3 * day)}, []contacts.Span{{From: ago(3 * day), To: ago(5 * time.Minute)}}, "",
+		},
 
 		"alive, nothing recorded": {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute)}}, nil, "silent/not-recording"},
-		"alive, all waits":        {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping"},
-		"alive, all held":         {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Held: 3}}, nil, "silent/gated"},
-		"alive, clock off":        {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock"},
-		"alive, a check fails":    {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check"},
+		"alive, all waits": {
+			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Waiting: 3}}, nil, "silent/not-shipping",
+		},
+		"alive, all held": {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Held: 3}}, nil, "silent/gated"},
+		"alive, clock off": {
+			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Offset: -48 * time.Hour}}, nil, "silent/clock",
+		},
+		"alive, a check fails": {
+			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Failing: []string{"disk.reserve"}}}, nil, "silent/failing-check",
+		},
 		"a ping too old to speak": {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(16 * time.Minute)}}, nil, "silent/nothing"},
 		"alive, refused code":     {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "no"}}, nil, "silent/gated"},
 		"back for a minute":       {Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(time.Minute)}}, nil, ""},
-		"back for 31 minutes":     {Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording"},
-		"left":                    {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil, "silent/left quiet"},
-		"left, gone":              {Host{Roster: active(9 * day), Accepted: ago(2 * day), Contact: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left"},
+		"back for 31 minutes": {
+			Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording",
+		},
+		"left": {
+			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil,
+			"silent/left quiet",
+		},
+		"left, gone": {
+			Host{Roster: active(9 * day), Accepted: ago(2 * day), Contact: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left",
+		},
 		"certificate expired, knocked": {
 			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}},
 			nil,
 			"silent/certificate-expired",
 		},
-		"bad bearer":                      {Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/bad-token"},
-		"a forged knock explains nothing": {Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing"},
-		"heard after the knock":           {Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Any: ago(time.Minute)}, AuthFailure: AuthFailure{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil, "silent/not-recording"},
-		"expired by the roster":           {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)}, nil, "silent/certificate-expired"},
+		"bad bearer": {
+			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil,
+			"silent/bad-token",
+		},
+		"a forged knock explains nothing": {
+			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired)}}, nil, "silent/nothing",
+		},
+		"contact after the knock": {
+			Host{
+				Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Any: ago(time.Minute)},
+				AuthFailure: AuthFailure{At: ago(2 * time.Minute), Kind: string(wire.BadBearer), Valid: true},
+			},
+			nil, "silent/not-recording",
+		},
+		"expired by the roster": {
+			Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)}, nil,
+			"silent/certificate-expired",
+		},
 
-		"refused since it shipped 31 minutes ago": {Host{Accepted: ago(31 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated silent/gated"},
-		"refused, but shipped within the window":  {Host{Accepted: ago(29 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, ""},
-		"refused before it shipped":               {Host{Accepted: ago(time.Minute), Refused: refused(2*time.Minute, wire.Gated)}, nil, ""},
-		"only ever refused":                       {Host{Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated"},
-		"only ever refused, a day ago":            {Host{Refused: refused(day+1, wire.Gated)}, nil, ""},
+		"refused since it shipped 31 minutes ago": {
+			Host{Accepted: ago(31 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated silent/gated",
+		},
+		"refused, but shipped within the window": {Host{Accepted: ago(29 * time.Minute), Refused: refused(time.Minute, wire.Gated)}, nil, ""},
+		"refused before it shipped":              {Host{Accepted: ago(time.Minute), Refused: refused(2*time.Minute, wire.Gated)}, nil, ""},
+		"only ever refused":                      {Host{Refused: refused(time.Minute, wire.Gated)}, nil, "fatal-only/gated"},
+		"only ever refused, a day ago":           {Host{Refused: refused(day+1, wire.Gated)}, nil, ""},
 
-		"unstamped":                           {Host{Bare: ago(time.Hour), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped"},
-		"unstamped, stamped since":            {Host{Bare: ago(time.Hour), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, ""},
-		"unstamped and stamped within 30 min": {Host{Bare: ago(seconds(30, 0)), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped"},
+		"unstamped":                {Host{Bare: ago(time.Hour), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped"},
+		"unstamped, stamped since": {Host{Bare: ago(time.Hour), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, ""},
+		"unstamped and stamped within 30 min": {
+			Host{Bare: ago(seconds(30, 0)), Stamped: ago(time.Minute), Accepted: ago(time.Minute)}, nil, "unstamped/unstamped",
+		},
 
-		"enrolled 59:59 ago":    {Host{Roster: active(seconds(59, 59))}, nil, ""},
-		"enrolled 60:01 ago":    {Host{Roster: active(seconds(60, 1))}, nil, "never-reported/nothing"},
-		"enrolled, pings":       {Host{Roster: active(2 * time.Hour), Contact: Contact{At: ago(time.Minute)}}, nil, "never-reported/not-recording"},
-		"token at hand":         {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, nil, ""},
-		"token ran out 59 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(59 * time.Minute)}}, nil, ""},
-		"token ran out 61 ago":  {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(61 * time.Minute)}}, nil, "never-reported/token-unused"},
+		"enrolled 59:59 ago": {Host{Roster: active(seconds(59, 59))}, nil, ""},
+		"enrolled 60:01 ago": {Host{Roster: active(seconds(60, 1))}, nil, "never-reported/nothing"},
+		"enrolled, pings": {
+			Host{Roster: active(2 * time.Hour), Contact: Contact{At: ago(time.Minute)}}, nil, "never-reported/not-recording",
+		},
+		"token at hand":        {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, nil, ""},
+		"token ran out 59 ago": {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(59 * time.Minute)}}, nil, ""},
+		"token ran out 61 ago": {
+			Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: ago(61 * time.Minute)}}, nil, "never-reported/token-unused",
+		},
 		"its token was revoked": {Host{Roster: &roster.Host{State: roster.Pending}}, nil, ""},
 
-		"not renewed": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(26 * day), CertExpires: now.Add(4 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
-		// Each certificate is judged by its own life, whatever cert_life is today.
-		"a year's certificate": {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(315 * day), CertExpires: now.Add(50 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, "cert-expiring/not-renewed"},
-		"a three days' one":    {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(2 * day), CertIssued: ago(2 * day), CertExpires: now.Add(day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, ""},
-		"time enough":          {Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)}, Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}, nil, ""},
+		"not renewed": {
+			Host{
+				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(26 * day), CertExpires: now.Add(4 * day)},
+				Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)},
+			},
+			nil, "cert-expiring/not-renewed",
+		},
+		// Each certificate is judged by its own validity, whatever cert_life is today.
+		"a year's certificate": {
+			Host{
+				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(315 * day), CertExpires: now.Add(50 * day)},
+				Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)},
+			},
+			nil, "cert-expiring/not-renewed",
+		},
+		"a three days' one": {
+			Host{
+				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(2 * day), CertIssued: ago(2 * day), CertExpires: now.Add(day)},
+				Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)},
+			},
+			nil, "",
+		},
+		"time enough": {
+			Host{
+				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)},
+				Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)},
+			},
+			nil, "",
+		},
 
-		"outbox grew":            {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil, "backlog-growing/backlog"},
-		"grew for 59 min":        {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil, ""},
-		"grew by a little":       {Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, ""},
-		"rebooted":               {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(8 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, ""},
-		"token tried by a thief": {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(time.Hour)}}, nil, "token-misused/token-stolen"},
-		"that was long ago":      {Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(25 * time.Hour)}}, nil, ""},
-		"two under one name":     {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(3 * time.Minute)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, "cloned/two-machines"},
-		"were two, long ago":     {Host{Accepted: ago(time.Minute), Boots: []contacts.Boot{{ID: "a", First: ago(9 * time.Hour), Last: ago(6 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)}}}, nil, ""},
+		"outbox grew": {
+			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil,
+			"backlog-growing/backlog",
+		},
+		"grew for 59 min": {
+			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil,
+			"",
+		},
+		"grew by a little": {
+			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 14}, Growth: Growth{ago(5 * time.Hour), 5}}, nil, "",
+		},
+		"rebooted": {
+			Host{
+				Accepted: ago(time.Minute),
+				Boots: []contacts.Boot{
+					{ID: "a", First: ago(9 * time.Hour), Last: ago(8 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)},
+				},
+			},
+			nil, "",
+		},
+		"token tried by a thief": {
+			Host{Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(time.Hour)}},
+			nil, "token-misused/token-stolen",
+		},
+		"that was long ago": {
+			Host{
+				Accepted: ago(time.Minute), Roster: &roster.Host{State: roster.Active, CertExpires: now.Add(20 * day), Misused: ago(25 * time.Hour)},
+			},
+			nil, "",
+		},
+		"two under one name": {
+			Host{
+				Accepted: ago(time.Minute),
+				Boots: []contacts.Boot{
+					{ID: "a", First: ago(9 * time.Hour), Last: ago(3 * time.Minute)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)},
+				},
+			},
+			nil, "cloned/two-machines",
+		},
+		"were two, long ago": {
+			Host{
+				Accepted: ago(time.Minute),
+				Boots: []contacts.Boot{
+					{ID: "a", First: ago(9 * time.Hour), Last: ago(6 * time.Hour)}, {ID: "b", First: ago(7 * time.Hour), Last: ago(time.Minute)},
+				},
+			},
+			nil, "",
+		},
 	} {
 		f := facts(&c.h)
 		f.Away = c.away
@@ -186,8 +296,8 @@ func TestJudge_FatalOnlyHolds(t *testing.T) {
 	}
 }
 
-// TestJudge_FailingChecksMustLast: what passes by itself between two runs is no
-// alert; what fired goes on at once.
+// TestJudge_FailingChecksMustLast: transient failures between two runs raise no alert;
+// firing alerts continue at once.
 func TestJudge_FailingChecksMustLast(t *testing.T) {
 	h := &Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Failing: []string{"un.known", "disk.reserve"}}}
 	f := facts(h)
@@ -211,18 +321,18 @@ func TestJudge_FailingChecksMustLast(t *testing.T) {
 	}
 }
 
-// TestJudge_AFaultIsNotOverAsItsHostFellSilent: what fired on a host's own word
-// holds until it says otherwise, or was silent for the whole lookback; what did
-// not fire yet needs a fresh word.
+// TestJudge_AFaultIsNotOverAsItsHostFellSilent: an alert that a host's ping raised stays
+// open until another ping resolves it, or the host was silent for the whole Lookback; a
+// new one needs a fresh ping.
 func TestJudge_AFaultIsNotOverAsItsHostFellSilent(t *testing.T) {
 	for name, c := range map[string]struct {
-		said   time.Duration // when the host spoke last
+		said   time.Duration // time since the host's last ping
 		firing bool
 		want   string
 	}{
 		"fresh":                {time.Minute, false, "backlog-growing doctor-failing stale-version"},
-		"silent, never told":   {16 * time.Minute, false, ""},
-		"silent, told":         {16 * time.Minute, true, "backlog-growing doctor-failing stale-version"},
+		"silent, never sent":   {16 * time.Minute, false, ""},
+		"silent, sent":         {16 * time.Minute, true, "backlog-growing doctor-failing stale-version"},
 		"silent for a day":     {day, true, "backlog-growing doctor-failing stale-version"},
 		"silent for a day + 1": {day + 1, true, ""},
 	} {
@@ -253,9 +363,12 @@ func TestJudge_BlockedCodeHasAnotherFix(t *testing.T) {
 	blocked := refused(time.Minute, wire.Gated)
 	blocked.Blocked = true
 	for name, h := range map[string]*Host{
-		"runs it":     {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "blocked", Blocked: true}},
-		"sent it":     {Accepted: ago(time.Hour), Refused: blocked},
-		"its doctor":  {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Hour), Gated: "blocked", Blocked: true}, Snapshot: Snapshot{At: ago(time.Minute), Failing: []string{"gate.commit"}}},
+		"runs it": {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "blocked", Blocked: true}},
+		"sent it": {Accepted: ago(time.Hour), Refused: blocked},
+		"its doctor": {
+			Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Hour), Gated: "blocked", Blocked: true},
+			Snapshot: Snapshot{At: ago(time.Minute), Failing: []string{"gate.commit"}},
+		},
 		"not blocked": {Accepted: ago(time.Hour), Contact: Contact{At: ago(time.Minute), Gated: "unknown"}},
 	} {
 		found, _ := Judge(facts(h))

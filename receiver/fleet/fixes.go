@@ -15,8 +15,8 @@ const (
 	fixGone    = "on HOST: sudo cis490 doctor   # once it is switched on; if it is gone for good, " +
 		"on the receiver: sudo cis490 host decommission HOST"
 	fixDoctor  = "on HOST: sudo cis490 doctor"
-	fixBlocked = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; to accept its data, remove its commit " +
-		"from [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
+	fixBlocked = "on the receiver: sudo cis490 release list   # HOST takes the next release by itself; to accept its data, " +
+		"remove its commit from [gate] blocked_commits in /etc/cis490/receiver.toml, or promote its release with --force"
 	fixUnused = "on the receiver: sudo cis490 token create HOST   # then paste its output on HOST; " +
 		"if HOST is not needed: sudo cis490 host decommission HOST"
 	fixTwoMachines = "on the receiver: sudo cis490 token create NEW-NAME   # then on one of the two machines: " +
@@ -57,7 +57,8 @@ func forHost(fix, host string) string {
 // there, which root would paste.
 func OwnFixes(alerts []Alert, checks []check.Check) []Alert {
 	fixes := []string{
-		"", fixLeft, fixNothing, fixGone, fixDoctor, fixBlocked, fixUnused, fixTwoMachines, fixMisused, fixNotUpdated, fixNoUpdates, fixRolledBack, fixClock,
+		"", fixLeft, fixNothing, fixGone, fixDoctor, fixBlocked, fixUnused, fixTwoMachines, fixMisused, fixNotUpdated, fixNoUpdates,
+		fixRolledBack, fixClock,
 		fixVanished, fixRoster, fixDisk, fixNoSpace, fixOwner, fixData,
 	}
 	for _, c := range checks {

@@ -60,7 +60,10 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 			add("its certificate is renewed from %s on", stamp(renew))
 		}
 	}
-	add("its next health report comes within a day, and at once if one of its services fails; `sudo cis490 health-check` on the host sends one now")
+	add(
+		"its next health report comes within a day, and at once if one of its services fails; `sudo cis490 health-check` on the " +
+			"host sends one now",
+	)
 	return o
 }
 

@@ -9,25 +9,44 @@ import (
 	"cis490/receiver/roster"
 )
 
-func TestOutlook_SaysWhatWillHappen(t *testing.T) {
-	heard := Contact{At: ago(time.Minute), Any: ago(time.Minute)}
-	gated := heard
+func TestForecast_DescribesWhatWillHappen(t *testing.T) {
+	contact := Contact{At: ago(time.Minute), Any: ago(time.Minute)}
+	gated := contact
 	gated.Gated, gated.Held = "the commit is in blocked_commits\x1b[31m", 3
-	left := heard
+	left := contact
 	left.Leaving = true
 	for name, c := range map[string]struct {
 		h    Host
 		want []string
 	}{
-		"healthy":                {Host{Roster: active(day), Accepted: ago(time.Minute), Contact: heard}, []string{"fires after 2026-03-01T00:39:00Z", "renewed from 2026-03-11T00:10:00Z", "next health report"}},
-		"gated, nothing offered": {Host{Accepted: ago(time.Hour), Contact: gated}, []string{"it records nothing new", "no published release", "holds 3 episodes", "next health report"}},
-		"gated, offered":         {Host{Accepted: ago(time.Hour), Contact: gated, Version: "1", Offered: "2"}, []string{"it records nothing new", "installs version 2", "holds 3 episodes", "next health report"}},
-		"only refused":           {Host{Contact: heard, Refused: refused(time.Minute, wire.Gated)}, []string{"holds its earlier episodes", "next health report"}},
-		"left":                   {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next health report"}},
-		"expired":                {Host{Roster: &roster.Host{State: roster.Active, CertExpires: ago(time.Hour)}}, []string{"certificate has expired", "next health report"}},
-		"decommissioned":         {Host{Roster: &roster.Host{State: roster.Gone}}, []string{"requests are rejected"}},
-		"expected":               {Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, []string{"can join until"}},
-		"behind":                 {Host{Accepted: ago(time.Minute), Contact: heard, Version: "1", Offered: "2"}, []string{"fires after", "installs version 2", "next health report"}},
+		"healthy": {
+			Host{Roster: active(day), Accepted: ago(time.Minute), Contact: contact},
+			[]string{"fires after 2026-03-01T00:39:00Z", "renewed from 2026-03-11T00:10:00Z", "next health report"},
+		},
+		"gated, nothing offered": {
+			Host{Accepted: ago(time.Hour), Contact: gated},
+			[]string{"it records nothing new", "no published release", "holds 3 episodes", "next health report"},
+		},
+		"gated, offered": {
+			Host{Accepted: ago(time.Hour), Contact: gated, Version: "1", Offered: "2"},
+			[]string{"it records nothing new", "installs version 2", "holds 3 episodes", "next health report"},
+		},
+		"only refused": {
+			Host{Contact: contact, Refused: refused(time.Minute, wire.Gated)}, []string{"holds its earlier episodes", "next health report"},
+		},
+		"left": {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next health report"}},
+		"expired": {
+			Host{Roster: &roster.Host{State: roster.Active, CertExpires: ago(time.Hour)}},
+			[]string{"certificate has expired", "next health report"},
+		},
+		"decommissioned": {Host{Roster: &roster.Host{State: roster.Gone}}, []string{"requests are rejected"}},
+		"expected": {
+			Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, []string{"can join until"},
+		},
+		"behind": {
+			Host{Accepted: ago(time.Minute), Contact: contact, Version: "1", Offered: "2"},
+			[]string{"fires after", "installs version 2", "next health report"},
+		},
 	} {
 		got := facts(&c.h).Forecast("lab-01").Next
 		if len(got) != len(c.want) {

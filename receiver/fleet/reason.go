@@ -50,7 +50,9 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	case alive && c.Held > 0 && c.Waiting == 0:
 		return gated(fmt.Sprintf("%d episodes are held because the gate refuses their commit", c.Held), false)
 	case alive && c.Waiting > 0:
-		return Reason{Code: "not-shipping", Text: fmt.Sprintf("online, but none of its %d waiting episodes arrives", c.Waiting), Check: "outbox.oldest"}
+		return Reason{
+			Code: "not-shipping", Text: fmt.Sprintf("online, but none of its %d waiting episodes arrives", c.Waiting), Check: "outbox.oldest",
+		}
 	case alive:
 		return Reason{Code: "not-recording", Text: "online but not recording", Check: "episodes.recent"}
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):

@@ -26,7 +26,7 @@ import (
 type scene struct {
 	t    *testing.T
 	dir  string
-	told []string
+	sent []string
 }
 
 func newScene(t *testing.T) *scene { t.Helper(); return &scene{t: t, dir: t.TempDir()} }
@@ -77,7 +77,7 @@ func (s *scene) run(at time.Time, change func(*Options)) (Result, error) {
 	o := Options{
 		Source: Source{Backend: onDisk(s.dir), Roster: local.Roster(disk.OS{}, s.dir)}, Limits: limits(), Now: at,
 		Known: facts(nil).Known, Log: slog.New(slog.DiscardHandler),
-		Syslog: func(a Alert) error { s.told = append(s.told, a.Line()); return nil },
+		Syslog: func(a Alert) error { s.sent = append(s.sent, a.Line()); return nil },
 	}
 	if change != nil {
 		change(&o)
@@ -119,10 +119,12 @@ func TestRun_SilentAndResolved(t *testing.T) {
 		t.Errorf("after it shipped: %s, open %v", got, r.Open)
 	}
 	want := []string{
-		`cis490 fleet-alert host=lab-01 symptom=silent state=firing since=2026-02-28T23:39:00Z reason="no contact since 2026-02-28T23:39:00Z" fix="on lab-01: sudo cis490 doctor   # once it is switched on; look at its network, too" detail="no episode for 31 min, the last one at 2026-02-28T23:39:00Z"`,
+		`cis490 fleet-alert host=lab-01 symptom=silent state=firing since=2026-02-28T23:39:00Z reason="no contact since ` +
+			`2026-02-28T23:39:00Z" fix="on lab-01: sudo cis490 doctor   # once it is switched on; look at its network, too" detail="no ` +
+			`episode for 31 min, the last one at 2026-02-28T23:39:00Z"`,
 		`cis490 fleet-alert host=lab-01 symptom=silent state=resolved since=2026-02-28T23:39:00Z reason="" fix="" detail=""`,
 	}
-	if diff := cmp.Diff(want, s.told); diff != "" {
+	if diff := cmp.Diff(want, s.sent); diff != "" {
 		t.Error(diff)
 	}
 	last, err := ReadLast(onDisk(s.dir))
@@ -146,7 +148,7 @@ func TestRun_FactsMayBeDamaged(t *testing.T) {
 		t.Errorf("rows: %s", got)
 	}
 	if len(r.Errors) != 1 {
-		t.Errorf("the contacts' damage is not told: %v", r.Errors)
+		t.Errorf("the contacts' damage is not sent: %v", r.Errors)
 	}
 }
 
@@ -180,7 +182,7 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			}
 			r := s.must(now.Add(5 * time.Minute))
 			if got := symptoms(r.Rows); got != "@receiver data-broken firing" || len(r.Open) != 4 || len(r.Errors) != 1 {
-				t.Errorf("while %s cannot be read: rows %q, open %q, told %v", broken, got, symptoms(r.Open), r.Errors)
+				t.Errorf("while %s cannot be read: rows %q, open %q, sent %v", broken, got, symptoms(r.Open), r.Errors)
 			}
 			for _, a := range r.Open {
 				if a.Fix == "" || a.Reason == "" || a.Detail == "" {
@@ -193,7 +195,8 @@ func TestRun_UnreadFactsEndNothing(t *testing.T) {
 			_ = os.Rename(path+".away", path)
 			s.write(snapshot, strings.Replace(failing, `"fail"`, `"ok"`, 1))
 			s.write(local.IndexFile, row("lab-01", now.Add(9*time.Minute))+row("lab-03", now.Add(9*time.Minute)))
-			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "@receiver data-broken resolved, lab-01 silent resolved, lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
+			if got := symptoms(s.must(now.Add(10 * time.Minute)).Rows); got != "@receiver data-broken resolved, lab-01 silent resolved,"+
+				" lab-02 doctor-failing resolved, lab-03 never-reported resolved" {
 				t.Errorf("after it was well and read again: %s", got)
 			}
 		})
@@ -212,9 +215,11 @@ func TestRun_RepairedAndArchivedRowsAreNoNews(t *testing.T) {
 	}
 }
 
-// TestRun_OnlyRefusalsForGoodCount: 408, 429 and 5xx are no reason to cry.
+// TestRun_OnlyRefusalsForGoodCount: 408, 429 and 5xx raise no alert.
 func TestRun_OnlyRefusalsForGoodCount(t *testing.T) {
-	for status, want := range map[int]string{400: "lab-01 fatal-only firing", 412: "lab-01 fatal-only firing", 408: "", 429: "", 503: "", 507: ""} {
+	for status, want := range map[int]string{
+		400: "lab-01 fatal-only firing", 412: "lab-01 fatal-only firing", 408: "", 429: "", 503: "", 507: "",
+	} {
 		s := newScene(t)
 		s.json(
 			local.RejectionsFile,
@@ -273,9 +278,9 @@ func TestRun_FatalOnlyHoldsUntilOneIsTaken(t *testing.T) {
 	check("")
 }
 
-// TestRun_AForgedKnockIsAClaim: whoever knocks under a host's name explains
-// nothing of its silence; a chain that is valid does.
-func TestRun_AForgedKnockIsAClaim(t *testing.T) {
+// TestRun_AForgedNameExplainsNothing: a request without a valid certificate chain does
+// not explain a host's silence; one with a valid chain does.
+func TestRun_AForgedNameExplainsNothing(t *testing.T) {
 	failure := []contacts.AuthFailure{{At: ago(time.Minute), Since: ago(time.Minute), Count: 1, Kind: wire.CertExpired, Detail: "forged"}}
 	for want, c := range map[string]*contacts.Contact{
 		"nothing":             {Unverified: failure},
@@ -319,8 +324,8 @@ func TestRun_DryRunLeavesNoFile(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	r, err := s.run(now, func(o *Options) { o.DryRun = true })
-	if err != nil || symptoms(r.Rows) != "lab-01 silent firing" || len(s.told) > 0 {
-		t.Errorf("%s, %v, told %v", symptoms(r.Rows), err, s.told)
+	if err != nil || symptoms(r.Rows) != "lab-01 silent firing" || len(s.sent) > 0 {
+		t.Errorf("%s, %v, sent %v", symptoms(r.Rows), err, s.sent)
 	}
 	entries, err := os.ReadDir(s.dir)
 	if err != nil || len(entries) != 1 {
@@ -328,17 +333,17 @@ func TestRun_DryRunLeavesNoFile(t *testing.T) {
 	}
 }
 
-// TestRun_TellsAgainRatherThanNever: where the row cannot be written, what was
-// told is told again.
-func TestRun_TellsAgainRatherThanNever(t *testing.T) {
+// TestRun_RepeatsRatherThanLoses: if the row cannot be written, the next run sends it
+// again.
+func TestRun_RepeatsRatherThanLoses(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	r, err := s.run(now, func(o *Options) { o.Backend = on(full{disk.OS{}}, s.dir) })
 	if got := symptoms(r.Open); err != nil || got != "@receiver data-broken firing, lab-01 silent firing" {
 		t.Errorf("got %v, open %q", err, got)
 	}
-	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "lab-01 silent firing" || len(s.told) != 3 {
-		t.Errorf("%s, told %v", got, s.told)
+	if got := symptoms(s.must(now.Add(5 * time.Minute)).Rows); got != "lab-01 silent firing" || len(s.sent) != 3 {
+		t.Errorf("%s, sent %v", got, s.sent)
 	}
 }
 
@@ -354,8 +359,8 @@ func (f full) OpenFile(name string, flag int, perm os.FileMode) (disk.File, erro
 	return f.OS.OpenFile(name, flag, perm)
 }
 
-// TestRun_HostilTextStaysInert: what a host says of itself reaches no line, row
-// or fix as anything but text.
+// TestRun_HostileTextStaysInert: a host's text appears in lines, rows and fixes as
+// sanitized text only.
 func TestRun_HostileTextStaysInert(t *testing.T) {
 	s := newScene(t)
 	const evil = "x\"; rm -rf /\n\x1b[31m<script>$(reboot)_" // as long as a boot id
@@ -363,7 +368,9 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 	s.json(
 		receiver.ContactsDoc,
 		contacts.Contacts{WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{"lab-01": {
-			LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now}},
+			LastPing: now, LastContact: now, Failing: []string{evil, evil}, Boots: []contacts.Boot{
+				{ID: evil, First: ago(time.Hour), Last: now}, {ID: "b" + evil[1:], First: ago(time.Minute), Last: now},
+			},
 			Version: evil,
 		}}},
 	)
@@ -384,7 +391,7 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, text := range append(s.told, strings.Split(strings.TrimSpace(string(b)), "\n")...) {
+	for _, text := range append(s.sent, strings.Split(strings.TrimSpace(string(b)), "\n")...) {
 		if strings.ContainsAny(text, "\n\x1b") || strings.Contains(text, "<script>") && !strings.HasPrefix(text, "cis490 fleet-alert") {
 			t.Errorf("not inert: %q", text)
 		}
@@ -394,16 +401,16 @@ func TestRun_HostileTextStaysInert(t *testing.T) {
 			t.Errorf("a host's text is in a fix: %s", a.Fix)
 		}
 	}
-	for _, x := range s.told {
+	for _, x := range s.sent {
 		if n := strings.Count(x, `"`) - 2*strings.Count(x, `\"`)/2; strings.Count(strings.ReplaceAll(x, `\"`, ""), `"`) != 6 {
 			t.Errorf("quotes broke out (%d): %s", n, x)
 		}
 	}
 }
 
-// TestRun_SnapshotSpeaksWhereNoPingDoes: the shipper is stopped, the daily
-// snapshot says why.
-func TestRun_SnapshotSpeaksWhereNoPingDoes(t *testing.T) {
+// TestRun_SnapshotCountsWithoutPings: while the shipper is stopped, the daily health
+// report gives the reason.
+func TestRun_SnapshotCountsWithoutPings(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(40*time.Minute)))
 	report := check.Report{Checks: []check.Row{{ID: "disk.reserve", Status: check.Fail}, {ID: "kvm.device", Status: check.Warn}}}

@@ -24,16 +24,16 @@ func (s *scene) silence(at time.Time, x receiver.Silence) {
 	}
 }
 
-// TestRun_SilenceEndsWithTheAlert: rows go on, nobody is told, and the next alert
-// of the kind speaks again; an opening row of the next hour carries it on.
+// TestRun_SilenceEndsWithTheAlert: rows continue without notifications, and the next
+// alert of the kind notifies again; the opening row of the next hour keeps the silence.
 func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
 	s := newScene(t)
 	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	s.must(now)
 	s.silence(now.Add(time.Minute), receiver.Silence{})
 	next := s.must(now.Add(time.Hour))
-	if len(s.told) != 1 || symptoms(next.Rows) != "lab-01 silent firing" || !next.Open[0].Silenced {
-		t.Errorf("silenced: told %q, rows %+v", s.told, next.Rows)
+	if len(s.sent) != 1 || symptoms(next.Rows) != "lab-01 silent firing" || !next.Open[0].Silenced {
+		t.Errorf("silenced: sent %q, rows %+v", s.sent, next.Rows)
 	}
 	if hold, err := ActiveSilences(onDisk(s.dir), now.Add(time.Hour)); err != nil || len(hold) != 1 {
 		t.Errorf("%v %v", hold, err)
@@ -41,11 +41,11 @@ func TestRun_SilenceEndsWithTheAlert(t *testing.T) {
 	shipped := row("lab-01", ago(31*time.Minute)) + row("lab-01", now.Add(61*time.Minute))
 	s.write(local.IndexFile, shipped)
 	over := s.must(now.Add(62 * time.Minute))
-	if len(s.told) != 1 || symptoms(over.Rows) != "lab-01 silent resolved" {
-		t.Errorf("its end: told %q, rows %+v", s.told, over.Rows)
+	if len(s.sent) != 1 || symptoms(over.Rows) != "lab-01 silent resolved" {
+		t.Errorf("its end: sent %q, rows %+v", s.sent, over.Rows)
 	}
-	if again := s.must(now.Add(3 * time.Hour)); len(s.told) != 2 || again.Open[0].Silenced {
-		t.Errorf("the next alert: told %q, %+v", s.told, again.Open)
+	if again := s.must(now.Add(3 * time.Hour)); len(s.sent) != 2 || again.Open[0].Silenced {
+		t.Errorf("the next alert: sent %q, %+v", s.sent, again.Open)
 	}
 }
 
@@ -61,8 +61,8 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 	s.write(local.IndexFile, shipped)
 	s.must(at(5)) // resolved
 	back := s.must(at(40))
-	if len(back.Rows) != 0 || len(back.Open) != 1 || len(s.told) != 2 {
-		t.Fatalf("back within the hour: %+v, told %q", back, s.told)
+	if len(back.Rows) != 0 || len(back.Open) != 1 || len(s.sent) != 2 {
+		t.Fatalf("back within the hour: %+v, sent %q", back, s.sent)
 	}
 	if open, err := Began(onDisk(s.dir)); err != nil || !open[Key{Host: "lab-01", Symptom: Silent}].Equal(at(40)) {
 		t.Errorf("open since %v, %v", open, err)
@@ -77,8 +77,8 @@ func TestRun_SilenceOfWhatCameBack(t *testing.T) {
 		}
 	}
 	s.write(local.IndexFile, shipped+row("lab-01", at(69)))
-	if r := s.must(at(70)); symptoms(r.Rows) != "lab-01 silent resolved" || len(s.told) != 2 {
-		t.Errorf("its end: %+v, told %q", r.Rows, s.told)
+	if r := s.must(at(70)); symptoms(r.Rows) != "lab-01 silent resolved" || len(s.sent) != 2 {
+		t.Errorf("its end: %+v, sent %q", r.Rows, s.sent)
 	}
 	if r := s.must(at(130)); len(r.Open) != 1 || r.Open[0].Silenced {
 		t.Errorf("the next one: %+v", r.Open)
@@ -92,18 +92,18 @@ func TestRun_SilenceWithAnEnd(t *testing.T) {
 	s.write(local.IndexFile, row("lab-01", ago(31*time.Minute)))
 	s.must(now)
 	s.must(now.Add(time.Hour))
-	if len(s.told) != 0 {
-		t.Errorf("told %q", s.told)
+	if len(s.sent) != 0 {
+		t.Errorf("sent %q", s.sent)
 	}
 	s.must(now.Add(2 * time.Hour))
-	if len(s.told) != 1 || !strings.Contains(s.told[0], "state=firing") {
-		t.Errorf("after its end: %q", s.told)
+	if len(s.sent) != 1 || !strings.Contains(s.sent[0], "state=firing") {
+		t.Errorf("after its end: %q", s.sent)
 	}
 	s.silence(now.Add(121*time.Minute), receiver.Silence{Until: now.Add(9 * time.Hour)})
 	s.silence(now.Add(122*time.Minute), receiver.Silence{End: true})
 	s.must(now.Add(3 * time.Hour))
-	if len(s.told) != 2 {
-		t.Errorf("ended by hand: %q", s.told)
+	if len(s.sent) != 2 {
+		t.Errorf("ended by hand: %q", s.sent)
 	}
 	all, err := silences.Read(onDisk(s.dir).Silences)
 	if err != nil || len(all) != 1 || !all[receiver.AlertKey{Host: "lab-01", Symptom: Silent}].End {

@@ -9,8 +9,8 @@ import (
 	"cis490/receiver/roster"
 )
 
-// TestJoin_OneWordForEachHost: the most urgent word that fits, whoever asks.
-func TestJoin_OneWordForEachHost(t *testing.T) {
+// TestJoin_OneHealthForEachHost: the most urgent state that applies.
+func TestJoin_OneHealthForEachHost(t *testing.T) {
 	heard := func(ago time.Duration) *contacts.Contact { return &contacts.Contact{LastContact: now.Add(-ago)} }
 	left := heard(time.Hour)
 	left.Leaving = true

@@ -9,7 +9,7 @@ import (
 )
 
 func TestJudge_Updates(t *testing.T) {
-	heard := Contact{At: ago(time.Minute), Any: ago(time.Minute)}
+	contact := Contact{At: ago(time.Minute), Any: ago(time.Minute)}
 	good := wire.Update{Good: wire.Running{Version: "1", Seq: 1}}
 	back := func(age time.Duration) *wire.Update {
 		u := good
@@ -26,21 +26,23 @@ func TestJudge_Updates(t *testing.T) {
 		seen time.Duration // that it was behind
 		want string
 	}{
-		"current":                {Host{Version: "2", Offered: "2", Update: &good}, 2 * day, ""},
-		"nothing is offered":     {Host{Version: "1", Update: &good}, 2 * day, ""},
-		"behind for 23:59":       {Host{Version: "1", Offered: "2", Update: &good}, day - time.Minute, ""},
-		"behind for a day":       {Host{Version: "1", Offered: "2", Update: &good}, day, "stale-version/not-updated"},
-		"behind, silent":         {Host{Version: "1", Offered: "2", Update: &good, Contact: Contact{At: ago(time.Hour)}}, day, ""},
-		"nothing keeps it":       {Host{Version: "1", Offered: "2"}, day, "stale-version/no-updates"},
-		"refuses the release":    {Host{Version: "1", Offered: "2", Update: &refused}, day, "stale-version/update-refused"},
-		"a trial that hangs":     {Host{Version: "1", Offered: "2", Update: &trial}, day, "stale-version/trial"},
-		"went back, a day":       {Host{Version: "1", Offered: "2", Update: back(day - time.Minute)}, day, "stale-version/rolled-back update-rolled-back/rolled-back"},
+		"current":             {Host{Version: "2", Offered: "2", Update: &good}, 2 * day, ""},
+		"nothing is offered":  {Host{Version: "1", Update: &good}, 2 * day, ""},
+		"behind for 23:59":    {Host{Version: "1", Offered: "2", Update: &good}, day - time.Minute, ""},
+		"behind for a day":    {Host{Version: "1", Offered: "2", Update: &good}, day, "stale-version/not-updated"},
+		"behind, silent":      {Host{Version: "1", Offered: "2", Update: &good, Contact: Contact{At: ago(time.Hour)}}, day, ""},
+		"nothing keeps it":    {Host{Version: "1", Offered: "2"}, day, "stale-version/no-updates"},
+		"refuses the release": {Host{Version: "1", Offered: "2", Update: &refused}, day, "stale-version/update-refused"},
+		"a trial that hangs":  {Host{Version: "1", Offered: "2", Update: &trial}, day, "stale-version/trial"},
+		"went back, a day": {
+			Host{Version: "1", Offered: "2", Update: back(day - time.Minute)}, day, "stale-version/rolled-back update-rolled-back/rolled-back",
+		},
 		"went back":              {Host{Version: "1", Update: back(time.Hour)}, 0, "update-rolled-back/rolled-back"},
 		"went back, long ago":    {Host{Version: "1", Update: back(day + time.Minute)}, 0, ""},
 		"went back, then better": {Host{Version: "3", Update: proven}, 0, ""},
 	} {
 		if c.h.Contact.At.IsZero() {
-			c.h.Contact = heard
+			c.h.Contact = contact
 		}
 		c.h.Accepted = ago(time.Minute)
 		f := facts(&c.h)

@@ -20,11 +20,13 @@ import (
 func older() map[string]string {
 	digest, commit := strings.Repeat("ab", 32), strings.Repeat("c", 40)
 	return map[string]string{
-		local.IndexFile: `{"v":1,"received_at":"2026-03-01T12:00:00.5Z","host":"lab-01","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":"` + digest +
+		local.IndexFile: `{"v":1,"received_at":"2026-03-01T12:00:00.5Z","host":"lab-01","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV",` +
+			`"sha256":"` + digest +
 			`","size":7,"commit":"` + commit + `"}` + "\n" +
 			`{"v":1,"received_at":"2026-03-01T12:00:00.500000001Z","host":"lab-01","episode":"01ARZ3NDEKTSV4RRFFQ69G5FAV","sha256":"` + digest +
 			`","size":7,"archived":true,"clock":"2026-03-01T11:00:00Z"}` + "\n",
-		local.RejectionsFile: `{"v":1,"at":"2026-03-01T12:00:00.5Z","host":"lab-01","proven":true,"route":"episode","status":412,"kind":"","count":1,` +
+		local.RejectionsFile: `{"v":1,"at":"2026-03-01T12:00:00.5Z","host":"lab-01","proven":true,"route":"episode","status":412,` +
+			`"kind":"","count":1,` +
 			`"first":"2026-03-01T12:00:00Z","last":"2026-03-01T12:00:00Z"}` + "\n",
 		local.AlertsFile: `{"v":1,"at":"2026-03-01T12:00:00Z","state":"open","hour":"2026-03-01T12:00:00Z",` +
 			`"open":[{"host":"lab-01","symptom":"silent","since":"2026-03-01T11:00:00Z"}]}` + "\n" +
@@ -90,7 +92,9 @@ func TestBytes_FilesOfADataFolder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, doc := range []string{receiver.ContactsDoc, receiver.FleetCheckDoc, receiver.NotifyDoc, receiver.BackupDoc, receiver.HealthReports + "lab-01.json"} {
+	for _, doc := range []string{
+		receiver.ContactsDoc, receiver.FleetCheckDoc, receiver.NotifyDoc, receiver.BackupDoc, receiver.HealthReports + "lab-01.json",
+	} {
 		if err := b.Docs.Save(doc, []byte("{}\n")); err != nil {
 			t.Fatal(err)
 		}
@@ -107,13 +111,16 @@ func TestBytes_FilesOfADataFolder(t *testing.T) {
 		got = append(got, e.Name())
 	}
 	want := []string{
-		disk.LockName, store.ArchivedDir, "contacts.json", "episodes", "fleet-check.json", "host-health", "index.jsonl", "last-backup.json", "notify.json",
+		disk.LockName, store.ArchivedDir, "contacts.json", "episodes", "fleet-check.json", "host-health", "index.jsonl",
+		"last-backup.json", "notify.json",
 		"rejections.jsonl", "staged", "store_id",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("files %q\n want %q", got, want)
 	}
-	for name, perm := range map[string]os.FileMode{"contacts.json": 0o640, "fleet-check.json": 0o644, "last-backup.json": 0o644, "index.jsonl": 0o640} {
+	for name, perm := range map[string]os.FileMode{
+		"contacts.json": 0o640, "fleet-check.json": 0o644, "last-backup.json": 0o644, "index.jsonl": 0o640,
+	} {
 		if fi, err := os.Stat(filepath.Join(dir, name)); err != nil || fi.Mode().Perm() != perm {
 			t.Errorf("%s: %v, %v", name, fi.Mode(), err)
 		}

@@ -35,7 +35,8 @@ func (o Options) checks(user string, reserve int64) []check.Check {
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,
 			Fix: here + "sudo chown " + cmp.Or(f.user, "cis490") + ": " + f.path(IndexFile),
-			Doc: "index.jsonl is a regular file of serve's user. Where a tool run as root has made it root's, serve answers 5xx and hosts keep their episodes.",
+			Doc: "index.jsonl is a regular file of serve's user. Where a tool run as root has made it root's, serve answers 5xx and " +
+				"hosts keep their episodes.",
 			Run: f.appendable(IndexFile), Repair: machine.Tighten(own[:1]),
 		},
 		{

@@ -24,8 +24,8 @@ func TestBackend_OnADisk(t *testing.T) {
 	})
 }
 
-// TestCrash_Backend lets every single call to the disk fail in turn, in each way: what
-// was acknowledged is there, rows that belong together are, and the story can go on.
+// TestCrash_Backend makes each call to the disk fail in turn, in each way: acknowledged
+// data exists, rows of one Append stay together, and the story can continue.
 func TestCrash_Backend(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {

@@ -68,7 +68,8 @@ func TestMetrics_ReadsAndCounts(t *testing.T) {
 		`cis490_host_last_contact_timestamp_seconds{host="lab-01"} 1.8e+09`, `cis490_host_queue{host="lab-01",state="waiting"} 4`,
 		`cis490_fleet_check_timestamp_seconds 1.8e+09`, `go_goroutines`,
 		`cis490_connections{state="unverified"} 5`, `cis490_connections_evicted_total{state="unverified"} 6`,
-		`cis490_connections_refused_total{reason="rate"} 7`, `cis490_tls_handshake_failures_total{reason="too_long"} 8`, `process_resident_memory_bytes`,
+		`cis490_connections_refused_total{reason="rate"} 7`, `cis490_tls_handshake_failures_total{reason="too_long"} 8`,
+		`process_resident_memory_bytes`,
 	} {
 		if !strings.Contains(got, want) {
 			t.Errorf("missing: %s", want)

@@ -17,10 +17,10 @@ import (
 	"cis490/receiver/local"
 )
 
-// TestDeliver_HeartbeatStopsWithTheAlerts: the heartbeat says that alerts are delivered,
-// so it is not sent while one target, or syslog, cannot be told.
+// TestDeliver_HeartbeatStopsWithTheAlerts: the heartbeat means that alerts are delivered,
+// so it is not sent while another target, or syslog, fails.
 func TestDeliver_HeartbeatStopsWithTheAlerts(t *testing.T) {
-	s, e, beats := newStage(t), &ear{}, 0
+	s, e, beats := newFixture(t), &fakeTarget{}, 0
 	beat := Target{Name: Heartbeat, Always: true, Last: true, Sync: func(context.Context, time.Time, []fleet.Alert, []fleet.Alert) error {
 		beats++
 		return nil
@@ -28,28 +28,28 @@ func TestDeliver_HeartbeatStopsWithTheAlerts(t *testing.T) {
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
 	for i, step := range []struct {
-		deaf   bool
-		unsaid error
-		want   int
+		failing   bool
+		syslogErr error
+		want      int
 	}{
 		{false, nil, 1}, {true, nil, 1}, {true, nil, 1}, {false, nil, 2}, {false, errors.New("no journal"), 2}, {false, nil, 3},
 	} {
-		e.deaf = step.deaf
+		e.failing = step.failing
 		s.rows(at(5*i), firing("lab-"+string(rune('a'+i)), fleet.Silent, "nothing"))
-		s.unsaid = step.unsaid
+		s.syslogErr = step.syslogErr
 		states := s.deliver(at(5*i), beat, e.target()) // in this order
 		if beats != step.want {
 			t.Errorf("step %d: %d beats, want %d", i, beats, step.want)
 		}
-		if told := step.deaf || step.unsaid != nil; told != !states[Heartbeat].Failing.IsZero() {
+		if sent := step.failing || step.syslogErr != nil; sent != !states[Heartbeat].Failing.IsZero() {
 			t.Errorf("step %d: %+v", i, states[Heartbeat])
 		}
 	}
 }
 
-// TestDeliver_WhereNothingCanBeWritten: rows that are not in alerts.jsonl are told once,
-// from memory; what was told is remembered in the spare folder; and later, when the rows
-// are written, nothing is told again.
+// TestDeliver_WhereNothingCanBeWritten: rows that are not in alerts.jsonl are sent once,
+// from memory; the state is stored in the spare folder; later, when the rows are written,
+// nothing is sent again.
 func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 	for name, fails := range map[string]func(op, path string) bool{
 		"full":              func(op, _ string) bool { return op == "write" || op == "create" },
@@ -57,7 +57,7 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 		"alerts unreadable": func(op, path string) bool { return op == "read" && filepath.Base(path) == local.AlertsFile },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, e, d := newStage(t), &ear{}, &sickdisk.Disk{}
+			s, e, d := newFixture(t), &fakeTarget{}, &sickdisk.Disk{}
 			s.memory, s.alerts = fleet.Memory{Data: on(d, s.dir).Docs, Spare: local.Folder(d, t.TempDir())}, on(d, s.dir).Alerts
 			at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 			s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
@@ -74,16 +74,16 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 			s.unwritten = s.pending(at(5), firing(fleet.Receiver, fleet.DataBroken, "data"))
 			s.deliver(at(5), e.target())
 			if got := e.titles(); got != "@receiver: data-broken" {
-				t.Errorf("told %q", got)
+				t.Errorf("sent %q", got)
 			}
 			s.deliver(at(10), e.target())
 			if got := e.titles(); got != "" {
-				t.Errorf("told again %q", got)
+				t.Errorf("sent again %q", got)
 			}
 			s.unwritten = append(s.unwritten, s.pending(at(15), resolved("lab-1", fleet.Silent))...)
 			s.deliver(at(15), e.target())
 			if got := e.titles(); got != "[RESOLVED] lab-1: silent" {
-				t.Errorf("then told %q", got)
+				t.Errorf("then sent %q", got)
 			}
 
 			d.Fail(nil)
@@ -101,10 +101,11 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 	}
 }
 
-// TestDeliver_AlertsRotated: who was told of an alert hears of its end although no row
-// says it; not before it is over, not where it was silenced, and once.
+// TestDeliver_AlertsRotated: a target that was notified of an alert gets its resolved
+// message even if the row is missing; not before the end, not if it was silenced, and
+// once.
 func TestDeliver_AlertsRotated(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.FatalOnly, "gated"), firing("lab-3", fleet.Gone, "nothing"))
 	s.deliver(at(0), e.target())
@@ -121,18 +122,18 @@ func TestDeliver_AlertsRotated(t *testing.T) {
 		t.Errorf("while both are open: %q", got)
 	}
 	s.track(resolved("lab-1", fleet.Silent))
-	e.deaf = true
+	e.failing = true
 	s.deliver(at(15), e.target())
-	e.deaf = false
+	e.failing = false
 	s.deliver(at(20), e.target())
 	s.deliver(at(25), e.target())
-	if len(e.heard) != 1 || e.heard[0].Title != "cis490: [RESOLVED] lab-1: silent" || e.heard[0].Alerts[0].Since != now {
-		t.Errorf("when one is over: %+v", e.heard)
+	if len(e.received) != 1 || e.received[0].Title != "cis490: [RESOLVED] lab-1: silent" || e.received[0].Alerts[0].Since != now {
+		t.Errorf("when one is over: %+v", e.received)
 	}
 }
 
 // pending are rows of a run that are not in alerts.jsonl.
-func (s *stage) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
+func (s *fixture) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
 	for i := range rows {
 		rows[i].At, rows[i].Hour = at, at.Truncate(time.Hour)
 		s.track(rows[i])
@@ -141,9 +142,10 @@ func (s *stage) pending(at time.Time, rows ...fleet.Alert) []fleet.Alert {
 }
 
 // options are those of a run at a time.
-func (s *stage) options(at time.Time) Options {
+func (s *fixture) options(at time.Time) Options {
 	return Options{
-		Memory: s.memory, Alerts: s.alerts, Now: at, Open: s.open, Unwritten: s.unwritten, SyslogErr: s.unsaid, RepeatAfter: 4 * time.Hour, Together: s.together,
+		Memory: s.memory, Alerts: s.alerts, Now: at, Open: s.open, Unwritten: s.unwritten, SyslogErr: s.syslogErr,
+		RepeatAfter: 4 * time.Hour, Together: s.together,
 		Wait: func(context.Context, int) error { return nil }, Log: slog.New(slog.DiscardHandler),
 	}
 }

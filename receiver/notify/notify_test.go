@@ -20,8 +20,8 @@ import (
 
 var now = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 
-// stage is a data folder with alerts, and targets that note what they are told.
-type stage struct {
+// fixture is a data folder with alerts, and targets that record their messages.
+type fixture struct {
 	t    *testing.T
 	dir  string
 	open []fleet.Alert
@@ -31,12 +31,12 @@ type stage struct {
 	memory    fleet.Memory
 	alerts    receiver.Log[fleet.Alert]
 	unwritten []fleet.Alert
-	unsaid    error
+	syslogErr error
 }
 
-func newStage(t *testing.T) *stage {
+func newFixture(t *testing.T) *fixture {
 	dir := t.TempDir()
-	return &stage{t: t, dir: dir, memory: fleet.Memory{Data: on(disk.OS{}, dir).Docs}, alerts: on(disk.OS{}, dir).Alerts}
+	return &fixture{t: t, dir: dir, memory: fleet.Memory{Data: on(disk.OS{}, dir).Docs}, alerts: on(disk.OS{}, dir).Alerts}
 }
 
 func firing(host, symptom, code string) fleet.Alert {
@@ -58,7 +58,7 @@ func resolved(host, symptom string) fleet.Alert {
 }
 
 // rows writes the rows of a run.
-func (s *stage) rows(at time.Time, rows ...fleet.Alert) {
+func (s *fixture) rows(at time.Time, rows ...fleet.Alert) {
 	s.t.Helper()
 	f, err := os.OpenFile(filepath.Join(s.dir, local.AlertsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -76,7 +76,7 @@ func (s *stage) rows(at time.Time, rows ...fleet.Alert) {
 	}
 }
 
-func (s *stage) track(a fleet.Alert) {
+func (s *fixture) track(a fleet.Alert) {
 	var open []fleet.Alert
 	for _, x := range s.open {
 		if x.Key() != a.Key() {
@@ -89,7 +89,7 @@ func (s *stage) track(a fleet.Alert) {
 	s.open = open
 }
 
-func (s *stage) deliver(at time.Time, targets ...Target) map[string]State {
+func (s *fixture) deliver(at time.Time, targets ...Target) map[string]State {
 	s.t.Helper()
 	states, err := Deliver(s.t.Context(), s.options(at), targets)
 	if err != nil {
@@ -98,37 +98,37 @@ func (s *stage) deliver(at time.Time, targets ...Target) map[string]State {
 	return states
 }
 
-// ear is a target that may be deaf.
-type ear struct {
-	heard []Message
-	deaf  bool
-	calls int
+// fakeTarget is a target that can fail.
+type fakeTarget struct {
+	received []Message
+	failing  bool
+	calls    int
 }
 
-func (e *ear) target() Target {
-	return Target{Name: "ear", Send: func(_ context.Context, m Message) error {
+func (e *fakeTarget) target() Target {
+	return Target{Name: "fakeTarget", Send: func(_ context.Context, m Message) error {
 		e.calls++
-		if e.deaf {
-			return errors.New("deaf")
+		if e.failing {
+			return errors.New("failing")
 		}
-		e.heard = append(e.heard, m)
+		e.received = append(e.received, m)
 		return nil
 	}}
 }
 
-func (e *ear) titles() string {
+func (e *fakeTarget) titles() string {
 	var all []string
-	for _, m := range e.heard {
+	for _, m := range e.received {
 		all = append(all, strings.TrimPrefix(m.Title, "cis490: "))
 	}
-	e.heard = nil
+	e.received = nil
 	return strings.Join(all, " | ")
 }
 
-// TestDeliver_Story: one cause is one notification, what lasts is repeated after
-// four hours, and only who was told of a fault is told that it is over.
+// TestDeliver_Story: one cause is one notification, open alerts are repeated after four
+// hours, and only targets that were notified of an alert get its end.
 func TestDeliver_Story(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	at := func(min int) time.Time { return now.Add(time.Duration(min) * time.Minute) }
 	quiet, silenced := firing("lab-q", fleet.Silent, "left"), firing("lab-s", fleet.Silent, "nothing")
 	quiet.Quiet, silenced.Silenced = true, true
@@ -138,11 +138,24 @@ func TestDeliver_Story(t *testing.T) {
 		want string
 	}{
 		{0, nil, ""},
-		{5, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"), firing("lab-3", fleet.Gone, "nothing"), firing("lab-4", fleet.FatalOnly, "gated"), quiet, silenced}, "3 hosts: silent, gone | lab-4: fatal-only"},
+		{
+			5,
+			[]fleet.Alert{
+				firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"), firing("lab-3", fleet.Gone, "nothing"),
+				firing("lab-4", fleet.FatalOnly, "gated"), quiet, silenced,
+			},
+			"3 hosts: silent, gone | lab-4: fatal-only",
+		},
 		{10, nil, ""},
-		{60, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""}, // the hour's row is no news
-		{65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)}, "[RESOLVED] lab-2: silent | [RESOLVED] lab-4: fatal-only"},
-		{245, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")}, "lab-1: still silent | lab-5: silent"},
+		{60, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""}, // the hour's row is not news
+		{
+			65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)},
+			"[RESOLVED] lab-2: silent | [RESOLVED] lab-4: fatal-only",
+		},
+		{
+			245, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")},
+			"lab-1: still silent | lab-5: silent",
+		},
 		{250, []fleet.Alert{resolved("lab-s", fleet.Silent)}, ""},
 	} {
 		s.rows(at(step.min), step.rows...)
@@ -153,11 +166,10 @@ func TestDeliver_Story(t *testing.T) {
 	}
 }
 
-// TestDeliver_AnOutageThatSpreads: the first hosts are told at once, those that
-// follow together, each and its end in the right order; another cause does not
-// wait.
+// TestDeliver_AnOutageThatSpreads: the first hosts are sent at once, those that follow
+// together, in the right order; another cause does not wait.
 func TestDeliver_AnOutageThatSpreads(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	s.together = 10 * time.Minute
 	full, stopped := firing("lab-10", fleet.DoctorFailing, "failing-check"), firing("lab-11", fleet.DoctorFailing, "failing-check")
 	full.Check, stopped.Check = "disk.reserve", "units.active"
@@ -193,10 +205,10 @@ func TestDeliver_AnOutageThatSpreads(t *testing.T) {
 	}
 }
 
-// TestDeliver_AfterTheClockWasAhead: rows that follow those of a clock that was ahead are
-// told at once, repeated when they are due, and collected no longer than others.
+// TestDeliver_AfterTheClockWasAhead: rows that follow those with a time in the future are
+// sent at once, repeated when they are due, and collected no longer than others.
 func TestDeliver_AfterTheClockWasAhead(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	s.together = 10 * time.Minute
 	ahead := now.Add(8 * time.Hour)
 	s.rows(ahead, firing("lab-1", fleet.Silent, "nothing"))
@@ -231,37 +243,37 @@ func TestDeliver_AfterTheClockWasAhead(t *testing.T) {
 // TestDeliver_DeafForHours: nothing is lost, the order is kept, and it shows
 // since when it fails; what waited for more than a day is given up and counted.
 func TestDeliver_DeafForHours(t *testing.T) {
-	s, e, other := newStage(t), &ear{deaf: true}, &ear{}
+	s, e, other := newFixture(t), &fakeTarget{failing: true}, &fakeTarget{}
 	second := other.target()
 	second.Name = "other"
 	s.rows(now, firing("lab-1", fleet.Silent, "nothing"))
 	s.deliver(now, e.target(), second)
 	s.rows(now.Add(time.Hour), resolved("lab-1", fleet.Silent))
 	states := s.deliver(now.Add(time.Hour), e.target(), second)
-	if x := states["ear"]; !x.Failing.Equal(now) || x.Err != "deaf" || !x.Success.IsZero() || e.calls != 2*attempts {
+	if x := states["fakeTarget"]; !x.Failing.Equal(now) || x.Err != "failing" || !x.Success.IsZero() || e.calls != 2*attempts {
 		t.Errorf("%+v, %d calls", x, e.calls)
 	}
 	if got := other.titles(); got != "lab-1: silent | [RESOLVED] lab-1: silent" {
 		t.Errorf("the other target: %q", got)
 	}
-	e.deaf = false
+	e.failing = false
 	states = s.deliver(now.Add(2*time.Hour), e.target(), second)
-	if got := e.titles(); got != "lab-1: silent | [RESOLVED] lab-1: silent" || !states["ear"].Failing.IsZero() {
-		t.Errorf("when it hears again: %q, %+v", got, states["ear"])
+	if got := e.titles(); got != "lab-1: silent | [RESOLVED] lab-1: silent" || !states["fakeTarget"].Failing.IsZero() {
+		t.Errorf("when it hears again: %q, %+v", got, states["fakeTarget"])
 	}
-	e.deaf = true
+	e.failing = true
 	s.rows(now.Add(3*time.Hour), firing("lab-1", fleet.Silent, "nothing"))
 	s.deliver(now.Add(3*time.Hour), e.target())
-	e.deaf = false
+	e.failing = false
 	states = s.deliver(now.Add(28*time.Hour), e.target())
-	if got := e.titles(); got != "" || states["ear"].GivenUp != 1 {
-		t.Errorf("a day later: %q, %+v", got, states["ear"])
+	if got := e.titles(); got != "" || states["fakeTarget"].GivenUp != 1 {
+		t.Errorf("a day later: %q, %+v", got, states["fakeTarget"])
 	}
 }
 
 // TestDeliver_ANewTargetHearsWhatIsOpen and nothing of what is over.
 func TestDeliver_ANewTargetHearsWhatIsOpen(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	s.rows(now, firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"))
 	s.rows(now.Add(time.Minute), resolved("lab-2", fleet.Silent))
 	s.deliver(now.Add(2*time.Minute), e.target())
@@ -270,15 +282,15 @@ func TestDeliver_ANewTargetHearsWhatIsOpen(t *testing.T) {
 	}
 }
 
-// TestDeliver_ATargetThatIsBack: one that nothing named for some runs, as the file
-// of URLs could not be read, hears what it missed; after a day it is a new one.
+// TestDeliver_ATargetThatIsBack: a target that was missing in some runs, because
+// urls_file could not be read, receives what it missed; after a day it counts as new.
 func TestDeliver_ATargetThatIsBack(t *testing.T) {
-	s, e := newStage(t), &ear{}
+	s, e := newFixture(t), &fakeTarget{}
 	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
 	s.rows(at(0), firing("lab-01", "silent", "nothing"))
 	s.deliver(at(0), e.target())
 	if got := e.titles(); got != "lab-01: silent" {
-		t.Errorf("told %q", got)
+		t.Errorf("sent %q", got)
 	}
 	s.rows(at(5), resolved("lab-01", "silent"))
 	if states := s.deliver(at(5)); len(states) != 0 {
@@ -296,25 +308,25 @@ func TestDeliver_ATargetThatIsBack(t *testing.T) {
 	}
 }
 
-// TestDeliver_AtLeastOnce: over random histories with targets that fail and runs
-// that are cut off before they remember, each firing is told, and a repeat has
-// the key of the first.
+// TestDeliver_AtLeastOnce: over random histories with failing targets and runs that are
+// cut off before they store their state, each firing alert is sent, and a repeat has the
+// key of the first message.
 func TestDeliver_AtLeastOnce(t *testing.T) {
 	for seed := range uint64(6) {
 		rnd := rand.New(rand.NewPCG(seed, 7))
-		s := newStage(t)
+		s := newFixture(t)
 		s.together = time.Duration(seed) * 5 * time.Minute
-		heard := map[string]map[string]bool{} // what was told, by key
-		target := Target{Name: "ear", Send: func(_ context.Context, m Message) error {
+		received := map[string]map[string]bool{} // what was sent, by key
+		target := Target{Name: "fakeTarget", Send: func(_ context.Context, m Message) error {
 			if rnd.IntN(3) == 0 {
-				return errors.New("deaf")
+				return errors.New("failing")
 			}
 			for _, a := range m.Alerts {
 				what := fmt.Sprint(a.Host, a.State, a.At.Unix())
-				if heard[what] == nil {
-					heard[what] = map[string]bool{}
+				if received[what] == nil {
+					received[what] = map[string]bool{}
 				}
-				heard[what][m.Key] = true
+				received[what][m.Key] = true
 			}
 			return nil
 		}}
@@ -347,13 +359,13 @@ func TestDeliver_AtLeastOnce(t *testing.T) {
 				}
 			}
 		}
-		for range 50 { // until all is told
+		for range 50 { // until everything is sent
 			at = at.Add(5 * time.Minute)
 			s.deliver(at, target)
 		}
 		for what := range want {
-			if n := len(heard[what]); n != 1 {
-				t.Errorf("seed %d: %s was told under %d keys", seed, what, n)
+			if n := len(received[what]); n != 1 {
+				t.Errorf("seed %d: %s was sent under %d keys", seed, what, n)
 			}
 		}
 		if t.Failed() {

@@ -30,7 +30,7 @@ func TestTargets_ARedirectIsAFailure(t *testing.T) {
 			w.WriteHeader(status)
 		}))
 		t.Cleanup(s.Close)
-		st := newStage(t)
+		st := newFixture(t)
 		host := strings.TrimPrefix(s.URL, "http://")
 		lines := fmt.Sprintf(
 			"generic://%[1]s/a?disabletls=yes\nntfy://%[1]s/topic?scheme=http\nntfy://%[1]s/topic?scheme=http&disabletlsverification=yes\n"+
@@ -60,9 +60,10 @@ func TestTargets_ARedirectIsAFailure(t *testing.T) {
 	}
 }
 
-// TestTargets_ALineThatIsNoURL: a password alone on a line is in no name and no error.
-func TestTargets_ALineThatIsNoURL(t *testing.T) {
-	s := newStage(t)
+// TestTargets_ALineThatIsNotAURL: a password alone on a line appears in no name and no
+// error.
+func TestTargets_ALineThatIsNotAURL(t *testing.T) {
+	s := newFixture(t)
 	urls := filepath.Join(s.dir, "urls")
 	if err := os.WriteFile(urls, []byte("hunter2s3cret\ns3cret:pass\ns3cret-word://x\n\x1b[2Js3cret://\u202e\n"), 0o600); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,7 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// peer is a server that notes what it is asked, and answers as it is told to.
+// peer is a server that records requests, and answers as the test sets it.
 type peer struct {
 	mu     sync.Mutex
 	asked  []string // method, path, header, body
@@ -55,7 +55,7 @@ func TestTargets_WhatEachIsSent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStage(t)
+	s := newFixture(t)
 	file := func(name, content string) string {
 		path := filepath.Join(s.dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -102,7 +102,7 @@ func TestTargets_WhatEachIsSent(t *testing.T) {
 		t.Errorf("alertmanager: %v %+v", err, posted)
 	}
 
-	// When it is over, Alertmanager is told its end, once.
+	// After the end, Alertmanager gets one resolved alert.
 	later := now.Add(5 * time.Minute)
 	s.rows(later, resolved("lab-1", fleet.Silent))
 	s.deliver(later, targets...)
@@ -118,7 +118,7 @@ func TestTargets_WhatEachIsSent(t *testing.T) {
 		}
 	}
 	if ends != 1 {
-		t.Errorf("the end was told %d times", ends)
+		t.Errorf("the end was sent %d times", ends)
 	}
 }
 
@@ -130,9 +130,10 @@ func TestTargets_ErrorsHoldNoSecret(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newStage(t)
+	s := newFixture(t)
 	urls := filepath.Join(s.dir, "urls")
-	const lines = "generic://%[1]s/s3cret-path?disabletls=yes\nntfy://user:s3cret-pass@%[1]s/s3cret-topic?scheme=http\nsmtp://me:s3cret-pass@127.0.0.1:1/?from=a@b.c&to=s3cret@b.c\nno-such://s3cret-token@x\n"
+	const lines = "generic://%[1]s/s3cret-path?disabletls=yes\nntfy://user:s3cret-pass@%[1]s/s3cret-topic?scheme=http\nsmtp://" +
+		"me:s3cret-pass@127.0.0.1:1/?from=a@b.c&to=s3cret@b.c\nno-such://s3cret-token@x\n"
 	if err := os.WriteFile(urls, fmt.Appendf(nil, lines, u.Host), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -22,16 +22,16 @@ import (
 	"cis490/receiver/rollout"
 )
 
-// rig is a receiver's folder of releases and a fleet that tells what it likes.
-type rig struct {
-	t     *testing.T
-	dir   string
-	key   rel.SecretKey
-	now   time.Time
-	own   *wire.Update
-	hosts []ident.Host
-	told  map[ident.Host]*wire.Update
-	heard map[ident.Host]rollout.Report // as contacts have it
+// harness is a receiver's folder of releases and a fleet with arbitrary pings.
+type harness struct {
+	t       *testing.T
+	dir     string
+	key     rel.SecretKey
+	now     time.Time
+	own     *wire.Update
+	hosts   []ident.Host
+	updates map[ident.Host]*wire.Update
+	known   map[ident.Host]rollout.Report // as contacts.json has it
 	// damaged is why contacts cannot be read.
 	damaged error
 	clock   func() clock.Reading
@@ -39,23 +39,23 @@ type rig struct {
 	r       *rollout.Controller
 }
 
-func newRig(t *testing.T, hosts int) *rig {
+func newHarness(t *testing.T, hosts int) *harness {
 	t.Helper()
 	key, _, err := rel.NewKey()
 	must(t, err)
-	r := &rig{
-		t:     t,
-		dir:   local.ReleasesDir(t.TempDir()),
-		key:   key,
-		now:   time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
-		own:   &wire.Update{},
-		told:  map[ident.Host]*wire.Update{},
-		heard: map[ident.Host]rollout.Report{},
+	r := &harness{
+		t:       t,
+		dir:     local.ReleasesDir(t.TempDir()),
+		key:     key,
+		now:     time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC),
+		own:     &wire.Update{},
+		updates: map[ident.Host]*wire.Update{},
+		known:   map[ident.Host]rollout.Report{},
 	}
 	for i := range hosts {
 		h := ident.Host(fmt.Sprintf("lab-%02d", i))
 		r.hosts = append(r.hosts, h)
-		r.told[h] = &wire.Update{}
+		r.updates[h] = &wire.Update{}
 	}
 	must(t, os.MkdirAll(r.dir, 0o755))
 	r.open()
@@ -63,13 +63,13 @@ func newRig(t *testing.T, hosts int) *rig {
 }
 
 // open starts the rollout, as each start of serve does.
-func (r *rig) open() {
+func (r *harness) open() {
 	r.r = rollout.Open(rollout.Options{
 		Releases: local.Open(
 			local.Options{FS: disk.OS{}, Dir: filepath.Dir(r.dir)},
 		).Releases, SilentAfter: time.Hour, Build: version.Info{Commit: commitOf(0), OS: "linux", Arch: "amd64"},
 		Own:   func() (*wire.Update, error) { return r.own, nil },
-		Known: func() (map[ident.Host]rollout.Report, error) { return r.heard, r.damaged },
+		Known: func() (map[ident.Host]rollout.Report, error) { return r.known, r.damaged },
 		Now:   func() time.Time { return r.now }, Clock: r.clock, Log: slog.New(slog.DiscardHandler),
 	})
 	r.r.Step()
@@ -77,7 +77,7 @@ func (r *rig) open() {
 
 func commitOf(seq uint64) ident.Commit { return ident.Commit(fmt.Sprintf("%040x", seq)) }
 
-func (r *rig) publish(seq uint64, arches ...string) {
+func (r *harness) publish(seq uint64, arches ...string) {
 	r.t.Helper()
 	if len(arches) == 0 {
 		arches = []string{"amd64"}
@@ -101,23 +101,23 @@ func (r *rig) publish(seq uint64, arches ...string) {
 	r.order(rel.Order{Verb: rel.OrderPublish, Seq: seq})
 }
 
-func (r *rig) order(o rel.Order) {
+func (r *harness) order(o rel.Order) {
 	r.t.Helper()
 	r.now = r.now.Add(time.Second)
 	must(r.t, rel.Give(disk.OS{}, r.dir, func() time.Time { return r.now }, o))
 }
 
 // round lets every host ping once.
-func (r *rig) round() {
+func (r *harness) round() {
 	r.now = r.now.Add(5 * time.Minute)
 	for _, h := range r.hosts {
-		r.r.Ping(h, wire.Ping{OS: "linux", Arch: "amd64", Update: r.told[h]})
-		r.heard[h] = rollout.Report{At: r.now, OS: "linux", Arch: "amd64", Update: r.told[h]}
+		r.r.Ping(h, wire.Ping{OS: "linux", Arch: "amd64", Update: r.updates[h]})
+		r.known[h] = rollout.Report{At: r.now, OS: "linux", Arch: "amd64", Update: r.updates[h]}
 	}
 	r.r.Step()
 }
 
-func (r *rig) stage(seq uint64) rel.Stage {
+func (r *harness) stage(seq uint64) rel.Stage {
 	r.t.Helper()
 	s, err := rel.ReadRollout(disk.OS{}, r.dir)
 	must(r.t, err)
@@ -127,7 +127,7 @@ func (r *rig) stage(seq uint64) rel.Stage {
 	return ""
 }
 
-func (r *rig) want(what string, seq uint64, stage rel.Stage) {
+func (r *harness) want(what string, seq uint64, stage rel.Stage) {
 	r.t.Helper()
 	if got := r.stage(seq); got != stage {
 		r.t.Fatalf("%s: release %d is at %q, want %q", what, seq, got, stage)
@@ -135,7 +135,7 @@ func (r *rig) want(what string, seq uint64, stage rel.Stage) {
 }
 
 // offered returns the hosts that are offered the release of this seq.
-func (r *rig) offered(seq uint64) (hosts []ident.Host) {
+func (r *harness) offered(seq uint64) (hosts []ident.Host) {
 	for _, h := range r.hosts {
 		if p, ok := r.r.Offer("linux", "amd64", h); ok && p.Manifest.Seq == seq {
 			hosts = append(hosts, h)
@@ -144,22 +144,22 @@ func (r *rig) offered(seq uint64) (hosts []ident.Host) {
 	return hosts
 }
 
-func (r *rig) prove(seq uint64, hosts ...ident.Host) {
+func (r *harness) prove(seq uint64, hosts ...ident.Host) {
 	for _, h := range hosts {
-		r.told[h] = &wire.Update{Good: wire.Running{Seq: seq}}
+		r.updates[h] = &wire.Update{Good: wire.Running{Seq: seq}}
 	}
 }
 
-func (r *rig) fail(seq uint64, hosts ...ident.Host) {
+func (r *harness) fail(seq uint64, hosts ...ident.Host) {
 	for _, h := range hosts {
-		r.told[h] = &wire.Update{RolledBack: []wire.RolledBack{{Running: wire.Running{Seq: seq}, At: r.now, Why: "panic"}}}
+		r.updates[h] = &wire.Update{RolledBack: []wire.RolledBack{{Running: wire.Running{Seq: seq}, At: r.now, Why: "panic"}}}
 	}
 }
 
 // TestRollout_Stages: the receiver, a canary, a quarter, all; a restart of serve
 // between any two changes nothing.
 func TestRollout_Stages(t *testing.T) {
-	r := newRig(t, 100)
+	r := newHarness(t, 100)
 	r.publish(1)
 	step := func() { r.round(); r.open(); r.round() }
 	step()
@@ -206,27 +206,27 @@ func TestRollout_Stages(t *testing.T) {
 	}
 }
 
-// TestRollout_ContactsLost: a serve that does not know whom to wait for waits for
-// all who can be heard.
+// TestRollout_ContactsLost: without known hosts, serve waits until all of them had time
+// to ping.
 func TestRollout_ContactsLost(t *testing.T) {
-	r := newRig(t, 40)
+	r := newHarness(t, 40)
 	r.publish(1)
 	r.own.Good.Seq = 1
 	r.round()
 	r.prove(1, r.offered(1)...)
 	r.round()
 	r.want("proven on the canary", 1, rel.StageQuarter)
-	r.heard, r.damaged = nil, errors.New("contacts.json: half")
+	r.known, r.damaged = nil, errors.New("contacts.json: half")
 	r.open()
 	r.want("contacts are lost", 1, rel.StageQuarter)
 	r.now = r.now.Add(5 * time.Minute)
 	r.r.Step()
-	r.want("nobody was heard yet", 1, rel.StageQuarter)
+	r.want("nobody was known yet", 1, rel.StageQuarter)
 }
 
 // TestRollout_Withdraws: by one canary, or by two later hosts; never by one.
 func TestRollout_Withdraws(t *testing.T) {
-	r := newRig(t, 40)
+	r := newHarness(t, 40)
 	r.publish(1)
 	r.own.Good.Seq = 1
 	r.round()
@@ -261,10 +261,10 @@ func TestRollout_Withdraws(t *testing.T) {
 	r.want("the receiver rolled back", 3, rel.StageWithdrawn)
 }
 
-// TestRollout_Canary: only one that can be heard, is well and has a binary; when
-// it falls silent another one is tried.
+// TestRollout_Canary: only a host that pings, is healthy and has a binary; when it falls
+// silent another one is tried.
 func TestRollout_Canary(t *testing.T) {
-	r := newRig(t, 3)
+	r := newHarness(t, 3)
 	silent, ill, other := r.hosts[0], r.hosts[1], r.hosts[2]
 	r.publish(1)
 	r.own.Good.Seq = 1
@@ -294,11 +294,11 @@ func TestRollout_Canary(t *testing.T) {
 	}
 }
 
-// TestRollout_AClockThatIsSetRight: a jump of the clock is no day that a quarter of the
-// hosts had for a trial, and a time of the future is none that it still has.
+// TestRollout_AClockThatIsSetRight: a jump of the clock does not count as a day of the
+// quarter's trials, and a time in the future does not extend them.
 func TestRollout_AClockThatIsSetRight(t *testing.T) {
 	for _, off := range []time.Duration{-48 * time.Hour, 48 * time.Hour} {
-		r := newRig(t, 100)
+		r := newHarness(t, 100)
 		r.clock = func() clock.Reading { return clock.Reading{Wall: r.now, Boot: "a", Up: r.passed} }
 		r.now = r.now.Add(off)
 		r.open()
@@ -323,10 +323,10 @@ func TestRollout_AClockThatIsSetRight(t *testing.T) {
 	}
 }
 
-// TestRollout_CanaryRefuses: one that can be heard and never tries it, as it failed
-// there before under another seq, holds the release up for a day.
+// TestRollout_CanaryRefuses: a canary that pings but never tries the release, because it
+// failed there before under another seq, delays it for a day.
 func TestRollout_CanaryRefuses(t *testing.T) {
-	r := newRig(t, 2)
+	r := newHarness(t, 2)
 	r.publish(1)
 	r.own.Good.Seq = 1
 	r.round()
@@ -349,16 +349,16 @@ func TestRollout_CanaryRefuses(t *testing.T) {
 	r.want("proven on the second canary", 1, rel.StageAll)
 }
 
-// TestRollout_CanaryDeclines: one that tells that it does not take the release, because the
-// machine cannot, is followed by another soon. What it told of an earlier release does not
-// count until it had time to look.
+// TestRollout_CanaryDeclines: a canary that refuses the release for a reason of its own
+// is soon followed by another. Its refusal of an earlier release does not count until it
+// had time to look at this one.
 func TestRollout_CanaryDeclines(t *testing.T) {
-	r := newRig(t, 2)
+	r := newHarness(t, 2)
 	r.publish(1)
 	r.own.Good.Seq = 1
 	r.round()
 	first := r.offered(1)
-	r.told[first[0]] = &wire.Update{Refused: "release v1 waits for this machine to be mended"}
+	r.updates[first[0]] = &wire.Update{Refused: "release v1 waits for this machine to be mended"}
 	for range 6 {
 		r.round()
 	}
@@ -379,7 +379,7 @@ func TestRollout_CanaryDeclines(t *testing.T) {
 }
 
 func TestRollout_Orders(t *testing.T) {
-	r := newRig(t, 20)
+	r := newHarness(t, 20)
 	r.publish(1)
 	r.round()
 	for _, want := range []rel.Stage{rel.StageCanary, rel.StageQuarter} {
@@ -405,7 +405,7 @@ func TestRollout_Orders(t *testing.T) {
 
 // TestRollout_ReceiverOfAnotherArch: it cannot try what is not for it.
 func TestRollout_ReceiverOfAnotherArch(t *testing.T) {
-	r := newRig(t, 1)
+	r := newHarness(t, 1)
 	r.publish(1, "arm64")
 	r.round()
 	r.want("no binary for the receiver", 1, rel.StageCanary)
@@ -416,7 +416,7 @@ func TestRollout_ReceiverOfAnotherArch(t *testing.T) {
 
 // TestRollout_UnreadableFile: a damaged file holds releases back, and loses none.
 func TestRollout_UnreadableFile(t *testing.T) {
-	r := newRig(t, 10)
+	r := newHarness(t, 10)
 	r.publish(1)
 	r.round()
 	must(t, os.WriteFile(rel.RolloutPath(r.dir), []byte("{"), 0o644))
@@ -430,7 +430,7 @@ func TestRollout_UnreadableFile(t *testing.T) {
 // TestOpen_LongHistory: rollout.json names every host for every release; a large
 // fleet's is read for years.
 func TestOpen_LongHistory(t *testing.T) {
-	r := newRig(t, 1)
+	r := newHarness(t, 1)
 	r.publish(1)
 	r.order(rel.Order{Verb: rel.OrderWithdraw, Seq: 1})
 	r.r.Step()
@@ -462,7 +462,7 @@ func must(t *testing.T, err error) {
 // commits are not known, which is another thing than none; then nothing is lost.
 func TestOpen_NotReadable(t *testing.T) {
 	for _, name := range []string{"orders.jsonl", "rollout.json"} {
-		r := newRig(t, 1)
+		r := newHarness(t, 1)
 		r.publish(1)
 		r.order(rel.Order{Verb: rel.OrderWithdraw, Seq: 1})
 		r.r.Step()

@@ -152,7 +152,10 @@ func (r *Controller) save(next state) error {
 	}
 	for _, p := range next.Releases {
 		if old := r.state.Of(p.Seq); old == nil || old.Stage != p.Stage {
-			r.o.Log.Info("release changed stage", "version", p.Version, "seq", p.Seq, "stage", string(p.Stage), "reason", p.Reason, "canaries", fmt.Sprint(p.Canaries))
+			r.o.Log.Info(
+				"release changed stage", "version", p.Version, "seq", p.Seq, "stage", string(p.Stage), "reason", p.Reason, "canaries",
+				fmt.Sprint(p.Canaries),
+			)
 		}
 	}
 	r.state = next

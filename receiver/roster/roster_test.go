@@ -85,12 +85,22 @@ func TestView_States(t *testing.T) {
 	}{
 		{"token", []roster.Event{made}, roster.Pending, nil, []string{"a"}},
 		{"enrolled", []roster.Event{made, issued(roster.Enrolled, "a")}, roster.Active, []string{"a"}, []string{"b"}},
-		{"renewed keeps the one before", []roster.Event{issued(roster.Enrolled, "a"), issued(roster.Renewed, "b")}, roster.Active, []string{"a", "b"}, nil},
-		{"a new enrolment revokes", []roster.Event{issued(roster.Enrolled, "a"), issued(roster.Renewed, "b"), made, issued(roster.Enrolled, "c")}, roster.Active, []string{"c"}, []string{"a", "b"}},
+		{
+			"renewed keeps the one before", []roster.Event{issued(roster.Enrolled, "a"), issued(roster.Renewed, "b")}, roster.Active,
+			[]string{"a", "b"}, nil,
+		},
+		{
+			"a new enrolment revokes",
+			[]roster.Event{issued(roster.Enrolled, "a"), issued(roster.Renewed, "b"), made, issued(roster.Enrolled, "c")}, roster.Active,
+			[]string{"c"}, []string{"a", "b"},
+		},
 		{"a new token alone does not", []roster.Event{issued(roster.Enrolled, "a"), made}, roster.Active, []string{"a"}, nil},
 		{"decommissioned", []roster.Event{issued(roster.Enrolled, "a"), gone}, roster.Gone, nil, []string{"a"}},
 		{"readmitted needs an enrolment", []roster.Event{issued(roster.Enrolled, "a"), gone, back}, roster.Pending, nil, []string{"a"}},
-		{"enrolled again", []roster.Event{issued(roster.Enrolled, "a"), gone, back, issued(roster.Enrolled, "b")}, roster.Active, []string{"b"}, []string{"a"}},
+		{
+			"enrolled again", []roster.Event{issued(roster.Enrolled, "a"), gone, back, issued(roster.Enrolled, "b")}, roster.Active, []string{"b"},
+			[]string{"a"},
+		},
 		{"unknown kind", []roster.Event{issued(roster.Enrolled, "a"), {Host: "lab-01", Event: "painted"}}, roster.Active, []string{"a"}, nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {

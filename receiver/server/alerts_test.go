@@ -18,7 +18,7 @@ import (
 // TestAlerts_Story: the operator sees what is open, and silences it; a refused
 // silence leaves no file.
 func TestAlerts_Story(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	now := time.Now().UTC()
 	row, err := json.Marshal(

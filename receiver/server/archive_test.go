@@ -25,7 +25,7 @@ import (
 // answer as before, also after a restart; nothing is taken twice, and the host has
 // room in its quota again.
 func TestArchive_IsStillKnown(t *testing.T) {
-	r := newRig(t, func(r *rig) { r.config.Limits.HostQuota = 250 << 10 })
+	r := newHarness(t, func(r *harness) { r.config.Limits.HostQuota = 250 << 10 })
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	two := strings.Repeat("2", 200<<10)
 	put := func(h *host, id ident.EpisodeID, content string, want int) {
@@ -41,7 +41,9 @@ func TestArchive_IsStillKnown(t *testing.T) {
 	to := t.TempDir()
 	run := func() (archive.Result, error) {
 		return archive.Run(t.Context(), archive.Options{
-			Limit: 1 << 30, FS: disk.OS{}, Backend: local.Open(local.Options{FS: disk.OS{}, Dir: r.config.DataDir}), To: to, Before: time.Now().Add(time.Second),
+			Limit: 1 << 30, FS: disk.OS{}, Backend: local.Open(
+				local.Options{FS: disk.OS{}, Dir: r.config.DataDir},
+			), To: to, Before: time.Now().Add(time.Second),
 			Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 				return server.AskArchive(ctx, local.AdminSocket(r.config.DataDir), h, pairs)
 			},

@@ -22,7 +22,7 @@ import (
 // TestDashboard_Story: the operator signs in to serve itself, sees an alert come
 // live, silences it, and serve stops in time although the page is still live.
 func TestDashboard_Story(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	if status, _, body := a.do(a.request(ep1, "content")); status != http.StatusCreated {
 		t.Fatal(status, body)
@@ -80,7 +80,7 @@ func TestDashboard_Story(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, receiver.FleetCheckDoc), last, 0o600))
 	for {
 		if !next() {
-			t.Fatal("the stream ended before it told of the alert")
+			t.Fatal("the stream ended before it sent the alert")
 		}
 		if strings.Contains(get("/"), "<code>sudo x</code>") {
 			break
@@ -102,7 +102,10 @@ func TestDashboard_Story(t *testing.T) {
 	}
 	ask.Header.Set("Authorization", "Bearer s3cret")
 	status, _, figures := a.do(ask)
-	for _, want := range []string{`cis490_ingest_total{outcome="stored"} 1`, `cis490_requests_total{code="201",route="PUT /v1/episodes/{host}/{file}"} 1`, `cis490_alerts_open{symptom="silent"} 1`, `{host="lab-a"}`} {
+	for _, want := range []string{
+		`cis490_ingest_total{outcome="stored"} 1`, `cis490_requests_total{code="201",route="PUT /v1/episodes/{host}/{file}"} 1`,
+		`cis490_alerts_open{symptom="silent"} 1`, `{host="lab-a"}`,
+	} {
 		if status != http.StatusOK || !strings.Contains(figures, want) {
 			t.Errorf("metrics: %d, without %s", status, want)
 		}

@@ -46,7 +46,7 @@ func TestForwardedFor_IsWhatTheProxyAdded(t *testing.T) {
 // TestDocuments_OfAHost: what does not fit the schema is refused, and one host's
 // report never makes the aggregate unreadable.
 func TestDocuments_OfAHost(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	report := func(inner string) string { return `{"schema":"cis490.doctor/1","checks":[` + inner + `]}` }
 	deep := func(n int) string { return strings.Repeat(`{"x":`, n) + "1" + strings.Repeat("}", n) }
@@ -82,7 +82,7 @@ func TestDocuments_OfAHost(t *testing.T) {
 
 // TestDocuments_OfAnOperator: a silence whose end no row can hold.
 func TestDocuments_OfAnOperator(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	a.bearer = "s3cret"
 	for body, want := range map[string]int{

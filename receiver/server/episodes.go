@@ -135,7 +135,9 @@ func episodePath(r *http.Request) (ident.Host, ident.EpisodeID, error) {
 // episodes do not need it.
 func uploadOf(r *http.Request, host ident.Host, id ident.EpisodeID) (receiver.Upload, error) {
 	u := receiver.Upload{Host: host, Episode: id, Size: r.ContentLength}
-	for _, name := range []string{wire.HeaderDigest, wire.HeaderSchema, wire.HeaderHost, wire.HeaderEpisode, wire.HeaderCommit, "Content-Type"} {
+	for _, name := range []string{
+		wire.HeaderDigest, wire.HeaderSchema, wire.HeaderHost, wire.HeaderEpisode, wire.HeaderCommit, "Content-Type",
+	} {
 		sent := r.Header.Values(name)
 		if len(sent) == 0 && name != wire.HeaderCommit {
 			return u, wire.NewProblem(wire.Malformed, "header %s is missing", name)

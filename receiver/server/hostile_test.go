@@ -22,7 +22,7 @@ import (
 	"cis490/receiver/roster"
 )
 
-// raw opens a TLS connection over which a test says what no client of ours says.
+// raw opens a TLS connection for requests that no client of this program sends.
 func (h *host) raw() *tls.Conn {
 	h.r.t.Helper()
 	tr, ok := h.client.Transport.(*http.Transport)
@@ -58,12 +58,12 @@ func status(t *testing.T, c io.Reader) int {
 	return res.StatusCode
 }
 
-func idle(d time.Duration) func(*rig) {
-	return func(r *rig) { r.config.Limits.IdleTimeout = config.Duration(d) }
+func idle(d time.Duration) func(*harness) {
+	return func(r *harness) { r.config.Limits.IdleTimeout = config.Duration(d) }
 }
 
 func TestHostile_Bodies(t *testing.T) {
-	r := newRig(t, idle(300*time.Millisecond))
+	r := newHarness(t, idle(300*time.Millisecond))
 	a := r.enrol("lab-a")
 	t.Run("silent", func(t *testing.T) {
 		c := a.raw()
@@ -123,7 +123,7 @@ func TestHostile_Bodies(t *testing.T) {
 		}
 	})
 	r.untouched()
-	// What net/http refuses by itself is told too, at most once a minute.
+	// Requests that net/http rejects by itself are logged, too, at most once a minute.
 	for _, want := range []string{"request that cannot be read", "the body ended before its announced length", "idle timeout"} {
 		r.eventually("the log has "+want, func() bool { return strings.Contains(r.log.String(), want) })
 	}
@@ -150,7 +150,7 @@ func TestHostile_Bodies(t *testing.T) {
 }
 
 // untouched checks that nothing was stored, once requests in progress ended.
-func (r *rig) untouched() {
+func (r *harness) untouched() {
 	r.t.Helper()
 	r.eventually("no file is left", func() bool { return len(r.files()) == 0 })
 	if rows := r.rows(); len(rows) > 0 {
@@ -158,7 +158,7 @@ func (r *rig) untouched() {
 	}
 }
 
-func (r *rig) eventually(what string, ok func() bool) {
+func (r *harness) eventually(what string, ok func() bool) {
 	r.t.Helper()
 	deadline, tick := time.After(10*time.Second), time.NewTicker(10*time.Millisecond)
 	defer tick.Stop()
@@ -172,7 +172,7 @@ func (r *rig) eventually(what string, ok func() bool) {
 }
 
 func TestHostile_CertificateInAHeaderSaysNothing(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	nobody := &host{r: r, name: "lab-a", bearer: a.bearer, client: r.clientOf(nil)}
 	status, kind, _ := nobody.do(nobody.request(ep1, "one", set("X-Client-Cert", base64.StdEncoding.EncodeToString(a.pair.Certificate[0]))))
@@ -185,7 +185,7 @@ func TestHostile_CertificateInAHeaderSaysNothing(t *testing.T) {
 	}
 }
 
-// refuseBody is a body that must not be asked for.
+// refuseBody is a body that must not be read.
 type refuseBody struct{ t *testing.T }
 
 func (b refuseBody) Read([]byte) (int, error) {
@@ -195,7 +195,7 @@ func (b refuseBody) Read([]byte) (int, error) {
 
 func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
 	for _, m := range []mode{direct, socketed} {
-		r := newRig(t, over(m))
+		r := newHarness(t, over(m))
 		a := r.enrol("lab-a")
 		req := a.request(ep1, large, set(wire.HeaderCommit, string(other)))
 		req.Body = io.NopCloser(refuseBody{t})
@@ -206,12 +206,12 @@ func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
 	}
 }
 
-// TestExpect_NoContinueForARefusal: on the wire, the answer to a head that is refused
-// is the refusal and no 100, so nobody sends the body; one that is taken is told to
-// go on.
+// TestExpect_NoContinueForARefusal: on the wire, a refused head is answered with the
+// refusal and not with 100, so that the body is not sent; an accepted one is answered
+// with 100.
 func TestExpect_NoContinueForARefusal(t *testing.T) {
 	for _, m := range []mode{direct, socketed} {
-		r := newRig(t, over(m))
+		r := newHarness(t, over(m))
 		a := r.enrol("lab-a")
 		dial := func() (net.Conn, string) {
 			if m == direct {
@@ -240,7 +240,7 @@ func TestExpect_NoContinueForARefusal(t *testing.T) {
 }
 
 func TestPut_DecommissionedInMidUpload(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	pr, pw := io.Pipe()
 	req := a.request(ep1, large)
@@ -258,7 +258,7 @@ func TestPut_DecommissionedInMidUpload(t *testing.T) {
 }
 
 func TestPut_BusyAndFull(t *testing.T) {
-	r := newRig(t, func(r *rig) { r.config.Limits.Uploads = 4 }) // one per host
+	r := newHarness(t, func(r *harness) { r.config.Limits.Uploads = 4 }) // one per host
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	pr, pw := io.Pipe()
 	req := a.request(ep1, large)
@@ -284,7 +284,7 @@ func TestPut_BusyAndFull(t *testing.T) {
 		t.Errorf("the first: %d", status)
 	}
 
-	full := newRig(t, func(r *rig) { r.config.Limits.DiskReserve = 1 << 60 })
+	full := newHarness(t, func(r *harness) { r.config.Limits.DiskReserve = 1 << 60 })
 	c := full.enrol("lab-c")
 	if status, kind, _ := c.do(c.request(ep1, "one")); status != 507 || kind != wire.Full {
 		t.Errorf("on a full disk: %d %s", status, kind)
@@ -295,7 +295,7 @@ func TestPut_BusyAndFull(t *testing.T) {
 	}
 }
 
-func (r *rig) get(p string) *http.Request {
+func (r *harness) get(p string) *http.Request {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, r.url(p), nil)
 	must(r.t, err)
@@ -303,7 +303,7 @@ func (r *rig) get(p string) *http.Request {
 }
 
 func TestServe_FollowsTheAuthority(t *testing.T) {
-	r := newRig(t, func(r *rig) {
+	r := newHarness(t, func(r *harness) {
 		for _, f := range []string{"server.pem", "trust.pem", local.RosterFile} {
 			must(r.t, os.Remove(filepath.Join(r.config.Authority.Dir, f)))
 		}
@@ -319,7 +319,7 @@ func TestServe_FollowsTheAuthority(t *testing.T) {
 			t.Errorf("missing %s does not tell of the %s", want, what)
 		}
 	}
-	// The authority starts; nobody restarts the receiver.
+	// The authority starts; the receiver is not restarted.
 	r.serverPair()
 	a := r.hostWith(r.ca, "lab-a", time.Now(), time.Hour)
 	if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
@@ -352,7 +352,7 @@ func TestServe_FollowsTheAuthority(t *testing.T) {
 }
 
 func TestGate_FollowsTheConfigLive(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	foreign := set(wire.HeaderCommit, string(other))
 	if status, _, _ := a.do(a.request(ep1, "one", foreign)); status != 412 {
@@ -369,7 +369,7 @@ func TestGate_FollowsTheConfigLive(t *testing.T) {
 }
 
 func TestNotes_KnocksContactsRefusals(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	nobody := &host{r: r, name: "lab-a", client: r.clientOf(nil)}
 	for range 50 {
@@ -408,13 +408,13 @@ func TestNotes_KnocksContactsRefusals(t *testing.T) {
 		}
 	}
 	if count != 50 || rows > 8 {
-		t.Errorf("%d unstamped are told, in %d rows in all", count, rows)
+		t.Errorf("%d unstamped are there, in %d rows in all", count, rows)
 	}
 }
 
 // What is noted of a decommissioned host is forgotten; the others' stays.
 func TestNotes_DecommissionedHostsAreForgotten(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a, gone := r.enrol("lab-a"), r.enrol("lab-gone")
 	for _, h := range []*host{a, gone} {
 		if status, _, _ := h.do(h.request(ep1, "one")); status != 201 {

@@ -78,7 +78,9 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case entry.State == roster.Gone:
 		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
 	case !entry.Valid(pki.Serial(chain[0])):
-		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: a newer enrollment replaced it", pki.Serial(chain[0]), host)
+		return host, true, wire.NewProblem(
+			wire.CertRevoked, "serial %s of %s is revoked: a newer enrollment replaced it", pki.Serial(chain[0]), host,
+		)
 	//off:16_StolenToken
 	case named != "" && named != host:
 		return host, true, wire.NewProblem(wire.OtherHost, "the certificate is of host %s, the path of %s", host, named)

@@ -20,7 +20,7 @@ import (
 // certificate comes in a header, and is verified as one of TLS is.
 func TestProxy_VerifiesTheHeaderItself(t *testing.T) {
 	dir := t.TempDir()
-	r := newRig(t, func(r *rig) {
+	r := newHarness(t, func(r *harness) {
 		r.config.TLS.Mode, r.config.TLS.Socket = "proxy", filepath.Join(dir, "http.sock")
 		must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "server.pem"))) // the proxy has its own
 	})

@@ -54,7 +54,9 @@ func (q *quotas) acquire(h ident.Host, size int64) (release func(stored bool), e
 	defer q.mu.Unlock()
 	u := q.usage(h)
 	if q.stored > 0 && u.stored+size > q.stored {
-		p := wire.NewProblem(wire.Quota, "%s has stored %d bytes; %d more exceed its quota of %d ([limits] host_quota)", h, u.stored, size, q.stored)
+		p := wire.NewProblem(
+			wire.Quota, "%s has stored %d bytes; %d more exceed its quota of %d ([limits] host_quota)", h, u.stored, size, q.stored,
+		)
 		p.RetryAfter = 600
 		return nil, p
 	}

@@ -11,11 +11,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestQuota_Stored: a host whose quota is used up is told to wait, also after a
-// restart; others are not touched, and what it has stored is still answered.
+// TestQuota_Stored: a host over its quota must wait, also after a restart; other hosts
+// are not affected, and duplicates of its stored episodes are still answered.
 func TestQuota_Stored(t *testing.T) {
 	var behind atomic.Int64
-	r := newRig(t, func(r *rig) {
+	r := newHarness(t, func(r *harness) {
 		r.config.Limits.HostQuota = 300 << 10
 		r.now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
 	})
@@ -37,14 +37,14 @@ func TestQuota_Stored(t *testing.T) {
 	if n := len(r.files()); n != 3 {
 		t.Errorf("%d files", n)
 	}
-	// The second start has a clock that is behind all rows: a machine that has none
-	// of its own, before it has asked for the time.
+	// At the second start the clock is behind all rows, as on a machine without a hardware
+	// clock before it is synchronized.
 	for _, d := range []time.Duration{0, time.Hour} {
 		r.stop()
 		behind.Store(int64(d))
 		r.start()
 		r.eventually("what is stored is counted", func() bool {
-			// Asked with a digest that is wrong, as it may be asked too soon to be refused.
+			// With a wrong digest, because a request may come too early to be refused.
 			status, kind, _ := a.do(a.request(ep2, strings.Repeat("r", 100<<10), set(wire.HeaderDigest, string(digestOf(nil)))))
 			return status == 507 && kind == wire.Quota
 		})
@@ -56,7 +56,7 @@ func TestQuota_Stored(t *testing.T) {
 // after a restart.
 func TestQuota_Hourly(t *testing.T) {
 	var ahead atomic.Int64
-	r := newRig(t, func(r *rig) {
+	r := newHarness(t, func(r *harness) {
 		r.config.Limits.HostHourly = 100 << 10
 		r.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})

@@ -216,7 +216,9 @@ func (s *Server) compare(ctx context.Context) error {
 		case err != nil:
 			s.o.Log.Error("cannot compare rows and files", "err", err)
 		case found.NoFile > 0:
-			s.o.Log.Error("rows without a file; their hosts send these episodes again when they reconcile", "count", found.NoFile, "episode", found.First)
+			s.o.Log.Error(
+				"rows without a file; their hosts send these episodes again when they reconcile", "count", found.NoFile, "episode", found.First,
+			)
 		default:
 			s.o.Log.Info("compared rows and files", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
 		}

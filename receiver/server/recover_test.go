@@ -14,11 +14,11 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestServe_RecoversByItself: things in the way of ledger and store are told by
-// /readyz, nothing is acknowledged meanwhile, and once they are gone the next
-// try succeeds without a restart.
+// TestServe_RecoversByItself: /readyz reports obstacles of ledger and store, nothing is
+// acknowledged meanwhile, and after their removal the next attempt succeeds without a
+// restart.
 func TestServe_RecoversByItself(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	data := func(name string) string { return filepath.Join(r.config.DataDir, name) }
 	readyz := func() string {
@@ -87,11 +87,11 @@ func (d *deniedDisk) OpenFile(name string, flag int, perm fs.FileMode) (disk.Fil
 	return d.OS.OpenFile(name, flag, perm)
 }
 
-// TestServe_StaysUpWithoutItsFiles: what keeps serve from its files at start is
-// told by /readyz, with whose they are and what mends it; every request is
-// answered 503 with a problem, and once it is mended serve works, as it is.
+// TestServe_StaysUpWithoutItsFiles: /readyz reports files that serve cannot use at start,
+// with their owner and the fix; every request is answered 503 with a problem, and after
+// the fix serve works without a restart.
 func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
-	foreign := func(t *testing.T, path string) { // of nobody: only root can show it
+	foreign := func(t *testing.T, path string) { // of another user: only root can make it
 		if os.Geteuid() == 0 {
 			must(t, os.WriteFile(path, nil, 0o600))
 			must(t, os.Chown(path, 65534, 65534))
@@ -112,7 +112,10 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 		{"read-only disk", "index.jsonl", unix.EROFS, nil, "read-only file system", "mount it for writing"},
 		{"full disk", "store_id.partial", unix.ENOSPC, nil, "no space left", "free space there"},
 		{"folder in place", "index.jsonl", nil, func(t *testing.T, path string) { must(t, os.Mkdir(path, 0o755)) }, "is a directory", "sudo mv "},
-		{"file in place", "episodes", nil, func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o600)) }, "exists and is not a directory", "must be a folder"},
+		{
+			"file in place", "episodes", nil, func(t *testing.T, path string) { must(t, os.WriteFile(path, nil, 0o600)) },
+			"exists and is not a directory", "must be a folder",
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.tells == "no other user here" {
@@ -120,7 +123,7 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 			}
 			d := &deniedDisk{name: c.file}
 			var path string
-			r := newRig(t, func(r *rig) {
+			r := newHarness(t, func(r *harness) {
 				path = filepath.Join(r.config.DataDir, c.file)
 				must(t, os.Mkdir(r.config.DataDir, 0o755))
 				if c.before != nil {
@@ -167,10 +170,10 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 	}
 }
 
-// TestServe_DrainsWhatIsInProgress: an upload that has begun ends well although
-// serve was told to stop.
+// TestServe_DrainsWhatIsInProgress: an upload in progress succeeds although serve is
+// stopping.
 func TestServe_DrainsWhatIsInProgress(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	pr, pw, err := os.Pipe()
 	must(t, err)

@@ -151,7 +151,9 @@ func (s *Server) listen() (net.Listener, error) {
 	}
 	l, err := s.o.Listen("tcp", c.Listen)
 	if err != nil {
-		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # which process uses the port? or change listen in /etc/cis490/receiver.toml")
+		return nil, fault.Fix(
+			fmt.Errorf("listen: %w", err), "ss -ltnp   # which process uses the port? or change listen in /etc/cis490/receiver.toml",
+		)
 	}
 	s.limiter = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
 	return s.limiter, nil

@@ -35,8 +35,8 @@ func (h *host) ping(leaving bool) (int, wire.Kind) {
 	return status, kind
 }
 
-// judged returns what a run of fleet-check finds now, as "host symptom".
-func (r *rig) judged(by *host) string {
+// judged returns the findings of fleet-check now, as "host symptom".
+func (r *harness) judged(by *host) string {
 	r.t.Helper()
 	status, _, detail := by.do(r.get(wire.ReadyzPath))
 	row := check.Row{ID: "receiver.ready", Status: check.Pass, Detail: detail, Hard: true}
@@ -57,12 +57,12 @@ func (r *rig) judged(by *host) string {
 	return strings.Join(found, ", ")
 }
 
-// TestPing_EachStepFails: whichever step of a ping fails, the host is asked to try again or
-// is answered, the receiver is not ready until it works again, the symptom is the
-// receiver's, and no host that goes on trying is blamed, neither meanwhile nor afterwards.
+// TestPing_EachStepFails: whichever step of a ping fails, the host is asked to retry or
+// gets an answer, the receiver is not ready until it works again, the symptom is the
+// receiver's, and no host that retries raises an alert, neither meanwhile nor afterwards.
 func TestPing_EachStepFails(t *testing.T) {
-	on := func(op string, err error, parts ...string) func(*rig, *sickdisk.Disk) {
-		return func(_ *rig, d *sickdisk.Disk) {
+	on := func(op string, err error, parts ...string) func(*harness, *sickdisk.Disk) {
+		return func(_ *harness, d *sickdisk.Disk) {
 			d.Fail(func(o, path string, _ int64) error {
 				for _, part := range parts {
 					if o == op && strings.Contains(path, part) {
@@ -73,19 +73,19 @@ func TestPing_EachStepFails(t *testing.T) {
 			})
 		}
 	}
-	folder := func(name string) func(*rig, *sickdisk.Disk) { // in place of the file
-		return func(r *rig, _ *sickdisk.Disk) {
+	folder := func(name string) func(*harness, *sickdisk.Disk) { // in place of the file
+		return func(r *harness, _ *sickdisk.Disk) {
 			path := filepath.Join(r.dir, name)
 			must(r.t, os.Rename(path, path+".away"))
 			must(r.t, os.Mkdir(path, 0o755))
 		}
 	}
 	for name, c := range map[string]struct {
-		fail    func(*rig, *sickdisk.Disk)
+		fail    func(*harness, *sickdisk.Disk)
 		away    string // what fail replaced
 		leaving bool
 		status  int
-		ready   string // what readyz says
+		ready   string // what /readyz reports
 		also    string // found beside that
 	}{
 		"read the roster": {
@@ -103,7 +103,7 @@ func TestPing_EachStepFails(t *testing.T) {
 			t.Parallel()
 			passed, sent := atomic.Int64{}, 1
 			d := &sickdisk.Disk{}
-			r := newRig(t, func(r *rig) {
+			r := newHarness(t, func(r *harness) {
 				r.fs, r.now = d, func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
 			})
 			a, b := r.enrol("lab-a"), r.enrol("lab-b")

@@ -21,10 +21,10 @@ import (
 	"cis490/receiver/local"
 )
 
-// TestPut_EachStepFails: whichever step of a PUT fails, the answer is a 5xx, the
-// receiver is not ready until it works again, the symptom is the receiver's, and the
-// host that goes on trying is not blamed. Where only one host's episodes fail, another
-// that is silent is still found.
+// TestPut_EachStepFails: whichever step of a PUT fails, the answer is a 5xx, the receiver
+// is not ready until it works again, the symptom is the receiver's, and the host that
+// retries raises no alert. If only one host's episodes fail, another host that is silent
+// is still detected.
 func TestPut_EachStepFails(t *testing.T) {
 	big := strings.Repeat("b", 1<<20)
 	late := func(_ string, size int64) bool { return size > 900<<10 }
@@ -61,7 +61,7 @@ func TestPut_EachStepFails(t *testing.T) {
 			passed := atomic.Int64{}
 			now := func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
 			d := &sickdisk.Disk{}
-			r := newRig(t, func(r *rig) { r.fs, r.now = d, now })
+			r := newHarness(t, func(r *harness) { r.fs, r.now = d, now })
 			a, b := r.enrol("lab-a"), r.enrol("lab-b")
 			body := "one"
 			if c.body != "" {
@@ -153,7 +153,7 @@ func TestReady_WhatItNotesOfHosts(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			d := &sickdisk.Disk{}
-			r := newRig(t, func(r *rig) { r.fs = d })
+			r := newHarness(t, func(r *harness) { r.fs = d })
 			a := r.enrol("lab-a")
 			part := filepath.Join(r.config.DataDir, name)
 			hook := func(op, path string, _ int64) error {

@@ -54,10 +54,10 @@ func TestPut_Story(t *testing.T) {
 	}
 }
 
-// story is what one receiver answers as it is asked in order.
+// story is a sequence of requests to one receiver, with the expected answers.
 func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 	t.Helper()
-	r := newRig(t, over(m))
+	r := newHarness(t, over(m))
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	evil, err := pki.NewCA(time.Now())
 	must(t, err)
@@ -193,7 +193,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 	}
 	for _, s := range []struct {
 		name    string
-		trouble func(*rig) // before the start
+		trouble func(*harness) // before the start
 		change  func(*http.Request)
 		status  int
 		kind    wire.Kind
@@ -203,20 +203,20 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		{"an episode is not the host's to read", nil, get(wire.EpisodePath("lab-a", ep1)), 401, wire.NeedsOperator},
 		{"the operator's", nil, get(wire.FleetPath), 401, wire.NeedsOperator},
 		{"silence", idle(200 * time.Millisecond), trickle, 408, wire.TimedOut},
-		{"no room in the hour", func(r *rig) { r.config.Limits.HostHourly = 1 }, nil, 429, wire.Busy},
-		{"no room in the quota", func(r *rig) { r.config.Limits.HostQuota = 10 }, nil, 507, wire.Quota},
-		{"no room on the disk", func(r *rig) { r.config.Limits.DiskReserve = 1 << 60 }, nil, 507, wire.Full},
-		{"no roster", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, local.RosterFile))) }, nil, 503, wire.NotReady},
-		{"no trusted CA", func(r *rig) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "trust.pem"))) }, nil, 503, wire.NotReady},
-		{"no list of the gate", func(r *rig) { must(t, os.Remove(filepath.Join(r.dir, "receiver.toml"))) }, nil, 503, wire.NotReady},
-		{"no files", func(r *rig) { must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "index.jsonl"), 0o755)) }, nil, 503, wire.NotReady},
+		{"no room in the hour", func(r *harness) { r.config.Limits.HostHourly = 1 }, nil, 429, wire.Busy},
+		{"no room in the quota", func(r *harness) { r.config.Limits.HostQuota = 10 }, nil, 507, wire.Quota},
+		{"no room on the disk", func(r *harness) { r.config.Limits.DiskReserve = 1 << 60 }, nil, 507, wire.Full},
+		{"no roster", func(r *harness) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, local.RosterFile))) }, nil, 503, wire.NotReady},
+		{"no trusted CA", func(r *harness) { must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "trust.pem"))) }, nil, 503, wire.NotReady},
+		{"no list of the gate", func(r *harness) { must(t, os.Remove(filepath.Join(r.dir, "receiver.toml"))) }, nil, 503, wire.NotReady},
+		{"no files", func(r *harness) { must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "index.jsonl"), 0o755)) }, nil, 503, wire.NotReady},
 		{"no place for uploads", nil, nil, 500, wire.Broken},
 	} {
-		change := []func(*rig){over(m)}
+		change := []func(*harness){over(m)}
 		if s.trouble != nil {
 			change = append(change, s.trouble)
 		}
-		r := newRig(t, change...)
+		r := newHarness(t, change...)
 		a := r.hostWith(r.ca, "lab-a", time.Now(), time.Hour)
 		if s.name != "no roster" {
 			a.enrolled()
@@ -253,7 +253,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	d, err := document()
 	must(t, err)
 	var served []string
-	for _, p := range newRig(t).server.Routes() {
+	for _, p := range newHarness(t).server.Routes() {
 		served = append(served, strings.TrimSuffix(p, "{$}"))
 	}
 	slices.Sort(served)
@@ -263,7 +263,7 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 }
 
 func TestRoutes_UnknownAndOperator(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	digest := digestOf([]byte("binary"))
 	must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "releases/blobs"), 0o755))
@@ -345,9 +345,9 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 	}
 }
 
-// Only an episode's limit can be raised: who sends too much else is not told to.
+// Only the limit of an episode can be raised: other refusals do not offer that.
 func TestTooLarge_FixFits(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	huge := `{"x":"` + strings.Repeat("x", wire.MaxSnapshot) + `"}`
 	for path, raise := range map[string]bool{"/v1/host-health/lab-a": false, wire.EpisodePath("lab-a", ep1): true} {
@@ -367,10 +367,10 @@ func TestTooLarge_FixFits(t *testing.T) {
 	}
 }
 
-// A host that says that it leaves has been heard for good, also when serve is
-// killed right after its answer.
+// The ping of a host that leaves is durable, even if serve is killed right after its
+// answer.
 func TestPing_LeavingIsDurable(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	req, err := http.NewRequestWithContext(
 		t.Context(),
@@ -391,7 +391,7 @@ func TestPing_LeavingIsDurable(t *testing.T) {
 }
 
 func TestBlob_Range(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	digest := digestOf([]byte("binary"))
 	must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "releases/blobs"), 0o755))
 	must(t, os.WriteFile(filepath.Join(r.config.DataDir, "releases/blobs", string(digest)), []byte("binary"), 0o600))
@@ -409,7 +409,7 @@ func TestBlob_Range(t *testing.T) {
 }
 
 func TestReconcile_TellsWhatIsStored(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	for _, h := range []*host{a, b} {
 		if status, _, _ := h.do(h.request(ep1, string(h.name))); status != http.StatusCreated {

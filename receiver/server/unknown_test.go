@@ -36,8 +36,8 @@ func fewFiles(t *testing.T) {
 	t.Cleanup(func() { must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &was)) })
 }
 
-// unknown connects from an address without a certificate, and says something.
-func (r *rig) unknown(n byte, text string) *tls.Conn {
+// unknown connects from an address without a certificate, and sends a request.
+func (r *harness) unknown(n byte, text string) *tls.Conn {
 	r.t.Helper()
 	d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, n)}}
 	c, err := d.DialContext(context.Background(), "tcp", r.server.Addr().String())
@@ -62,7 +62,7 @@ func TestUnknown_HostsKeepTheirPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fewFiles(t)
-			r := newRig(t)
+			r := newHarness(t)
 			a, b := r.enrol("lab-a"), r.enrol("lab-b")
 			kept := a.raw()
 			in := bufio.NewReader(kept)
@@ -100,7 +100,7 @@ func TestUnknown_HostsKeepTheirPlaces(t *testing.T) {
 // TestUnknown_FewLines: refused requests are counted, not logged one by one, however
 // they come.
 func TestUnknown_FewLines(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	for range 5 {
 		_, _ = io.Copy(io.Discard, r.unknown(2, strings.Repeat(pingHead+"Content-Length: 0\r\n\r\n", 2000)))
 	}
@@ -149,7 +149,7 @@ func chainOf(t *testing.T, curve elliptic.Curve, n int) *tls.Certificate {
 // TestUnknown_LongChains: a chain that costs more to verify than a host's is refused,
 // in the handshake or with an answer.
 func TestUnknown_LongChains(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	for _, c := range []struct {
 		curve  elliptic.Curve
 		n      int
@@ -171,7 +171,7 @@ func TestUnknown_LongChains(t *testing.T) {
 
 // What was found of a connection's chain holds for as long as the trust bundle does.
 func TestVerdict_FollowsTheTrustBundle(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	if status, _, _ := a.do(a.request(ep1, "one")); status != 201 {
 		t.Fatal(status)
@@ -190,7 +190,7 @@ func TestVerdict_FollowsTheTrustBundle(t *testing.T) {
 
 // Of many ranges each would have a head: the file is sent as a whole.
 func TestUnknown_ManyRanges(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	for _, path := range []string{"/assets/style.css"} {
 		req := r.get(path)
 		req.Header.Set("Range", "bytes="+strings.Repeat("0-0,", 500)+"0-0")

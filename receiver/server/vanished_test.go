@@ -18,7 +18,7 @@ import (
 func TestServe_AVanishedStoreIsNotMadeAnew(t *testing.T) {
 	for name, older := range map[string]bool{"empty": false, "an older store": true} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(r *rig) { must(t, os.Mkdir(filepath.Join(r.dir, "store"), 0o755)) })
+			r := newHarness(t, func(r *harness) { must(t, os.Mkdir(filepath.Join(r.dir, "store"), 0o755)) })
 			a := r.enrol("lab-a")
 			upload := func() (int, wire.Kind) {
 				status, kind, _ := a.do(a.request(ep1, "one"))
@@ -29,7 +29,7 @@ func TestServe_AVanishedStoreIsNotMadeAnew(t *testing.T) {
 				return detail
 			}
 			data, away := r.config.DataDir, r.config.DataDir+".away"
-			another := func() { // as the fix says, or restore does
+			another := func() { // as the fix, or restore, does
 				must(t, store.ExpectAnother(disk.OS{}, store.KnownDir(filepath.Join(r.dir, "receiver.toml"))))
 			}
 			if older { // the disk comes after the first start
@@ -93,7 +93,7 @@ func TestServe_AStoreThatWasBroughtIsTaken(t *testing.T) {
 		"without an id": func(data string) error { return os.Remove(filepath.Join(data, "store_id")) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, func(r *rig) { must(t, os.Mkdir(filepath.Join(r.dir, "store"), 0o755)) })
+			r := newHarness(t, func(r *harness) { must(t, os.Mkdir(filepath.Join(r.dir, "store"), 0o755)) })
 			a := r.enrol("lab-a")
 			if status, _, _ := a.do(a.request(ep1, "one")); status != 201 {
 				t.Fatalf("before: %d", status)

@@ -11,7 +11,7 @@ import (
 // TestAccess_RoutineIsNotLogged: what 2,000 hosts repeat every few minutes adds
 // nothing to the journal, which shows info and above.
 func TestAccess_RoutineIsNotLogged(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	a := r.enrol("lab-a")
 	r.eventually("it is ready", func() bool { return strings.Contains(r.log.String(), "msg=ready") })
 	for what, request := range map[string]struct {

@@ -13,7 +13,7 @@ import (
 var t0 = time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
 
 // TestSilence_OfAClockThatWasAhead: a silence covers the alert that it was made for and
-// not the next one, and lasts as long as it was meant to.
+// not the next one, and keeps its duration.
 func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 	dir := t.TempDir()
 	now := t0.Add(8 * time.Hour)

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// shaky is a disk whose flushes fail while it is told so.
+// shaky is a disk whose flushes fail while the test says so.
 type shaky struct {
 	disk.OS
 	fails *atomic.Bool
@@ -32,9 +32,9 @@ func (f shakyFlusher) Flush() error {
 	return f.Flusher.Flush()
 }
 
-// TestReceive_FailedFlushIsNotBelieved: the kernel tells of a failed write once. So
-// what was being written while another's flush failed is not acknowledged either,
-// though its own flush succeeds.
+// TestReceive_FailedFlushIsNotBelieved: the kernel reports a failed write once. Data that
+// was written while another upload's flush failed is not acknowledged either, even if its
+// own flush succeeds.
 func TestReceive_FailedFlushIsNotBelieved(t *testing.T) {
 	dir := t.TempDir()
 	var fails atomic.Bool

@@ -97,8 +97,8 @@ func TestCompare_MakesALostIndexAnew(t *testing.T) {
 	}
 }
 
-// TestOpen_DamagedRow: a row that the disk damaged costs its own repair. It keeps
-// nothing from starting, also where a crash left an upload to be settled.
+// TestOpen_DamagedRow: a damaged row needs only its own repair. It does not keep the
+// store from starting, even if a crash left an upload to complete.
 func TestOpen_DamagedRow(t *testing.T) {
 	dir := t.TempDir()
 	r := openT(t, disk.OS{}, dir)
@@ -120,7 +120,9 @@ func TestOpen_DamagedRow(t *testing.T) {
 	}
 	last := uploads[2]
 	name := fmt.Sprintf("%s.%s.%s.%s.00000000", last.Host, last.Episode, last.Digest, last.Commit)
-	if err := os.Link(filepath.Join(dir, "episodes", string(last.Host), string(last.Episode)+".tar.zst"), filepath.Join(dir, "staged", name)); err != nil {
+	if err := os.Link(
+		filepath.Join(dir, "episodes", string(last.Host), string(last.Episode)+".tar.zst"), filepath.Join(dir, "staged", name),
+	); err != nil {
 		t.Fatal(err)
 	}
 

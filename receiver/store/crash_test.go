@@ -176,8 +176,8 @@ func story(d *faultdisk.Disk, dir string) (r *rx, acked map[receiver.Upload]bool
 	return r, acked
 }
 
-// crashAt runs the story with a fault at the n-th call; done tells that the
-// story needs fewer calls.
+// crashAt runs the story with a fault at the n-th call; done reports that the story needs
+// fewer calls.
 func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
 	const dir = "/data"
 	d := faultdisk.New(dir)

@@ -8,12 +8,13 @@ import (
 	"cis490/internal/disk"
 )
 
-// The data folder of the older Python receiver is taken as it is: what its index
-// says in words of its own is passed over, each tarball gets its row, and none is
-// touched. An episode that a host sends again is known.
+// The data folder of the older Python receiver is used as it is: unknown rows of its
+// index are skipped, each tarball gets its row, and none is changed. An episode that a
+// host sends again is known.
 func TestCompare_TreeOfTheOlderReceiver(t *testing.T) {
 	dir := t.TempDir()
-	older := `{"schema_version":1,"host_id":"lab-a","episode_id":"01ARZ3NDEKTSV4RRFFQ69G5FA1","sha256":"00","size":7,"received_at_wall":1777777777.5}` + "\n" +
+	older := `{"schema_version":1,"host_id":"lab-a","episode_id":"01ARZ3NDEKTSV4RRFFQ69G5FA1","sha256":"00","size":7,` +
+		`"received_at_wall":1777777777.5}` + "\n" +
 		`{"schema_version":1,"host_id":"lab-a","episode_id":"01ARZ3NDEKTSV4RRFFQ69G5FA2","sha256":"00","size":7,"backfilled":true}` + "\n"
 	index := filepath.Join(dir, "index.jsonl")
 	if err := os.WriteFile(index, []byte(older), 0o640); err != nil {

@@ -213,7 +213,9 @@ func TestOpen_SweepsHalfUploadsAndLeavesOthersFiles(t *testing.T) {
 	}
 	// A crash between the row and the removal of the staged name: the row is there.
 	done := strings.Replace(half, "5FA2", "5FA1", 1)
-	if err := os.Link(filepath.Join(dir, "episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst"), filepath.Join(dir, "staged", done)); err != nil {
+	if err := os.Link(
+		filepath.Join(dir, "episodes/lab-a/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst"), filepath.Join(dir, "staged", done),
+	); err != nil {
 		t.Fatal(err)
 	}
 	openT(t, disk.OS{}, dir)

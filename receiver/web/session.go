@@ -31,7 +31,7 @@ const (
 func (s *Site) token() (string, error) {
 	token, err := s.o.Operator()
 	if err != nil {
-		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "the receiver has no operator token"), err)
+		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), err)
 	}
 	return token, nil
 }

@@ -46,8 +46,8 @@ const (
 // large is a body that does not arrive at once; all its bytes are the same.
 var large = strings.Repeat("l", 100<<10)
 
-// rig is a receiver with an authority's files that the test writes itself.
-type rig struct {
+// harness is a receiver with an authority's files, which the test writes.
+type harness struct {
 	t      *testing.T
 	dir    string
 	config config.Receiver
@@ -71,9 +71,9 @@ const (
 	socketed mode = "proxy"
 )
 
-// over makes a rig whose clients come that way.
-func over(m mode) func(*rig) {
-	return func(r *rig) {
+// over makes a harness with clients of that kind.
+func over(m mode) func(*harness) {
+	return func(r *harness) {
 		r.mode = m
 		if m == socketed {
 			dir, err := os.MkdirTemp("", "rx") // a socket's path is short
@@ -125,7 +125,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func newRig(t *testing.T, change ...func(*rig)) *rig {
+func newHarness(t *testing.T, change ...func(*harness)) *harness {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.DefaultReceiver()
@@ -133,10 +133,10 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 	c.DataDir, c.Operator = filepath.Join(dir, "data"), filepath.Join(dir, "operator")
 	c.Authority.Dir = filepath.Join(dir, "authority")
 	c.Limits.EpisodeSize, c.Limits.DiskReserve = 1<<20, 1<<20
-	r := &rig{t: t, dir: dir, config: c, fs: disk.OS{}, log: &lines{}, now: time.Now}
+	r := &harness{t: t, dir: dir, config: c, fs: disk.OS{}, log: &lines{}, now: time.Now}
 	must(t, os.Mkdir(c.Authority.Dir, 0o755))
 	r.write("operator", "s3cret\n")
-	r.write("authority/"+local.RosterFile, "") // an authority that has admitted nobody yet
+	r.write("authority/"+local.RosterFile, "") // an authority without hosts
 	r.gate("")
 	var err error
 	r.ca, err = pki.NewCA(time.Now())
@@ -150,7 +150,7 @@ func newRig(t *testing.T, change ...func(*rig)) *rig {
 	return r
 }
 
-func (r *rig) start() {
+func (r *harness) start() {
 	r.t.Helper()
 	s, err := server.New(server.Options{
 		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs), Catalogue: r.catalogue,
@@ -178,7 +178,7 @@ func (r *rig) start() {
 	r.t.Cleanup(r.stop)
 }
 
-func (r *rig) backend() receiver.Backend {
+func (r *harness) backend() receiver.Backend {
 	return local.Open(local.Options{
 		FS: r.fs, Dir: r.config.DataDir, Known: store.KnownDir(filepath.Join(r.dir, "receiver.toml")), Now: r.now,
 		Reserve: int64(r.config.Limits.DiskReserve), Log: slog.New(slog.NewTextHandler(r.log, nil)),
@@ -186,7 +186,7 @@ func (r *rig) backend() receiver.Backend {
 }
 
 // healthy is the backend on the machine's own disk.
-func (r *rig) healthy() receiver.Backend {
+func (r *harness) healthy() receiver.Backend {
 	return local.Open(local.Options{FS: disk.OS{}, Dir: r.config.DataDir})
 }
 
@@ -198,17 +198,17 @@ func must(t testing.TB, err error) {
 }
 
 // write puts a file in place by rename, as the authority does.
-func (r *rig) write(name, content string) {
+func (r *harness) write(name, content string) {
 	r.t.Helper()
 	must(r.t, disk.ReplaceBytes(disk.OS{}, filepath.Join(r.dir, name), 0o600, []byte(content)))
 }
 
-func (r *rig) gate(table string) {
+func (r *harness) gate(table string) {
 	r.t.Helper()
 	r.write("receiver.toml", "public_url = \"https://localhost:8443\"\n[gate]\n"+table)
 }
 
-func (r *rig) serverPair() {
+func (r *harness) serverPair() {
 	r.t.Helper()
 	k, err := pki.NewKey()
 	must(r.t, err)
@@ -220,7 +220,7 @@ func (r *rig) serverPair() {
 }
 
 // event appends to the roster.
-func (r *rig) event(e roster.Event) {
+func (r *harness) event(e roster.Event) {
 	r.t.Helper()
 	e.At = time.Now().UTC()
 	b, err := json.Marshal(e)
@@ -234,7 +234,7 @@ func (r *rig) event(e roster.Event) {
 
 // host is a lab host's credentials and client.
 type host struct {
-	r      *rig
+	r      *harness
 	name   ident.Host
 	bearer string
 	serial string
@@ -242,8 +242,9 @@ type host struct {
 	client *http.Client
 }
 
-// stranger has a certificate of the given CA, and no entry in the roster.
-func (r *rig) hostWith(ca pki.Issuer, name ident.Host, issued time.Time, life time.Duration) *host {
+// hostWith returns a client with a certificate of the given CA, and no entry in the
+// roster.
+func (r *harness) hostWith(ca pki.Issuer, name ident.Host, issued time.Time, life time.Duration) *host {
 	r.t.Helper()
 	k, err := pki.NewKey()
 	must(r.t, err)
@@ -257,7 +258,7 @@ func (r *rig) hostWith(ca pki.Issuer, name ident.Host, issued time.Time, life ti
 	return h
 }
 
-func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
+func (r *harness) clientOf(pair *tls.Certificate) *http.Client {
 	pool := x509.NewCertPool()
 	pool.AddCert(r.ca.Cert)
 	tr := &http.Transport{TLSClientConfig: pki.ClientTLS(pool, pair), ExpectContinueTimeout: 5 * time.Second}
@@ -273,7 +274,7 @@ func (r *rig) clientOf(pair *tls.Certificate) *http.Client {
 }
 
 // enrol makes a host that the roster knows.
-func (r *rig) enrol(name ident.Host) *host {
+func (r *harness) enrol(name ident.Host) *host {
 	r.t.Helper()
 	h := r.hostWith(r.ca, name, time.Now(), 24*time.Hour)
 	h.enrolled()
@@ -297,7 +298,7 @@ func digestOf(b []byte) ident.Digest {
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-func (r *rig) url(path string) string {
+func (r *harness) url(path string) string {
 	if r.mode == socketed {
 		return "http://receiver" + path
 	}
@@ -347,7 +348,7 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 		if p.Fix == "" || p.Title == "" {
 			h.r.t.Errorf("problem %s has no fix or title", p.Kind)
 		}
-		// What is no route of ours is in no document.
+		// Unknown routes are not in the document.
 		if documented != nil && p.Kind != wire.BadMethod && req.URL.Opaque == "" && !strings.HasPrefix(p.Detail, "path ") {
 			h.r.t.Error(documented)
 		}
@@ -362,7 +363,7 @@ func (h *host) do(req *http.Request) (int, wire.Kind, string) {
 }
 
 // documented holds an answer against the API's document.
-func (r *rig) documented(req *http.Request, res *http.Response) error {
+func (r *harness) documented(req *http.Request, res *http.Response) error {
 	r.t.Helper()
 	d, err := document()
 	must(r.t, err)
@@ -370,7 +371,7 @@ func (r *rig) documented(req *http.Request, res *http.Response) error {
 }
 
 // files returns what lies under the data folder, relative, staged ones included.
-func (r *rig) files() []string {
+func (r *harness) files() []string {
 	r.t.Helper()
 	var all []string
 	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
@@ -386,7 +387,7 @@ func (r *rig) files() []string {
 	return all
 }
 
-func (r *rig) rows() []receiver.Entry {
+func (r *harness) rows() []receiver.Entry {
 	r.t.Helper()
 	var rows []receiver.Entry
 	for row, err := range r.backend().Index.Since(time.Time{}) {
@@ -396,4 +397,4 @@ func (r *rig) rows() []receiver.Entry {
 	return rows
 }
 
-func caPEM(r *rig) string { return string(pki.EncodeCerts(r.ca.Cert)) }
+func caPEM(r *harness) string { return string(pki.EncodeCerts(r.ca.Cert)) }
