@@ -27,11 +27,12 @@ func unplain() map[string]string {
 // unfinished lists what is not yet rewritten. It only shrinks.
 func unfinished() []string {
 	return []string{
-		"receiver/", "e2e/sim/",
+		"receiver/web/", "receiver/authority/", // others write them
+		"receiver/s3/", "receiver/objects/", "receiver/export/", "receiver/catalogue/",
+		"e2e/sim/",
 		"commands/alerts.go", "commands/archive.go", "commands/backup.go",
 		"commands/fleet_check.go", "commands/host.go", "commands/host_list.go", "commands/notify.go", "commands/forecast.go",
 		"commands/release_publish.go", "commands/rollout.go", "commands/silence.go", "commands/token.go",
-		"docs/checks.md", // generated from receiver/checks too
 		"docs/testing.md",
 		"layout_test.go", "paths_test.go", "storage_test.go", // change with the receiver's backend
 		"plain_test.go", // has the phrases

@@ -102,10 +102,11 @@ func (p Places) place(name string) (string, bool) {
 	return "", false
 }
 
-// saved tells whether a file directly in the data folder is saved: the ledgers
-// but the index, what is known of the hosts, and where the tarballs are.
+// saved reports whether a file directly in the data folder is saved: ledgers other than
+// the index, the records about hosts, and the place of the tarballs.
 func saved(name string) bool {
-	return name == receiver.ContactsDoc || name == local.PlaceFile || !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
+	ledger := !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl")
+	return name == receiver.ContactsDoc || name == local.PlaceFile || ledger && name != local.IndexFile
 }
 
 // caKey is the authority's key, the most important entry.

@@ -87,7 +87,8 @@ func New(o Options) *Metrics {
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if o.Storage != nil {
 		storage := prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Namespace: namespace, Name: "store_request_seconds", Help: "How long requests to the object store took, repetitions included, by outcome.",
+			Namespace: namespace, Name: "store_request_seconds",
+			Help:    "How long requests to the object store took, repetitions included, by outcome.",
 			Buckets: []float64{.002, .01, .05, .25, 1, 5, 30, 300},
 		}, []string{"op", "outcome"})
 		r.MustRegister(storage)
@@ -95,7 +96,9 @@ func New(o Options) *Metrics {
 			storage.WithLabelValues(op, outcome).Observe(took.Seconds())
 		})
 	}
-	m.handler = promhttp.HandlerFor(r, promhttp.HandlerOpts{ErrorLog: errorLog{o.Log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4})
+	m.handler = promhttp.HandlerFor(
+		r, promhttp.HandlerOpts{ErrorLog: errorLog{o.Log}, ErrorHandling: promhttp.ContinueOnError, MaxRequestsInFlight: 4},
+	)
 	return m
 }
 

@@ -21,7 +21,7 @@ import (
 // An episode that was acknowledged is in the catalogue soon, whatever its content is, and can
 // be downloaded; the catalogue is made anew on request.
 func TestCatalogue_ListsAndDownloads(t *testing.T) {
-	r := newRig(t, func(r *rig) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+	r := newHarness(t, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
 	for _, id := range []string{string(ep1), string(ep2), string(ep3)} {
 		if status, kind, _ := a.do(a.request(ident.EpisodeID(id), "content of "+id)); status != http.StatusCreated {
