@@ -18,7 +18,7 @@ import (
 	"testing"
 )
 
-// pkg is what the rules need to know of a package.
+// pkg is the part of go list's output that the rules need.
 type pkg struct {
 	Dir, ImportPath, Doc string
 	Imports              []string
@@ -43,15 +43,15 @@ func packages(t *testing.T) []pkg {
 	}
 }
 
-// rule says that packages under From may import of ours only what lies under To.
+// rule allows packages under from to import only packages of this module under to.
 type rule struct {
 	from string
 	to   []string
 	why  string
 }
 
-// TestImports holds the direction of imports: commands is the only place where
-// agent, receiver and install meet.
+// TestImports checks the direction of imports: only commands may import agent, receiver
+// and install.
 func TestImports(t *testing.T) {
 	rules := []rule{
 		{
@@ -95,7 +95,8 @@ func TestImports(t *testing.T) {
 	}
 }
 
-// TestFences gives each outside library and each dangerous package one home.
+// TestFences allows each outside library, and each dangerous package, in its own package
+// only.
 func TestFences(t *testing.T) {
 	fences := map[string][]string{
 		"github.com/urfave/cli/v2":                                {"cis490/commands"},
@@ -117,12 +118,17 @@ func TestFences(t *testing.T) {
 		"github.com/parquet-go/parquet-go":                        {"cis490/receiver/export"},
 		"go.etcd.io/bbolt":                                        {"cis490/receiver/catalogue"},
 
-		"os/exec":                   {"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e", "cis490/receiver/objects/s3test"},
+		"os/exec": {
+			"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e", "cis490/receiver/objects/s3test",
+		},
 		"os/signal":                 {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority": {"cis490/commands", "cis490/e2e/sim"},
 		"cis490/install":            {"cis490/commands", "cis490/install"},
 		"log":                       {},
-		"testing":                   {"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest", "cis490/receiver/objects/s3test"},
+		"testing": {
+			"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest",
+			"cis490/receiver/objects/s3test",
+		},
 	}
 	for _, p := range packages(t) {
 		for _, imp := range p.Imports {
@@ -135,7 +141,7 @@ func TestFences(t *testing.T) {
 	}
 }
 
-// TestPackageDocs wants exactly one package comment, of substance, per package.
+// TestPackageDocs requires exactly one package comment in each package.
 func TestPackageDocs(t *testing.T) {
 	for _, p := range packages(t) {
 		docs := 0
@@ -154,7 +160,7 @@ func TestPackageDocs(t *testing.T) {
 	}
 }
 
-// TestArchitecture_NamesEveryPackage keeps the map of the tree whole.
+// TestArchitecture_NamesEveryPackage keeps the table of packages complete.
 func TestArchitecture_NamesEveryPackage(t *testing.T) {
 	b, err := os.ReadFile("docs/architecture.md")
 	if err != nil {
@@ -168,8 +174,8 @@ func TestArchitecture_NamesEveryPackage(t *testing.T) {
 	}
 }
 
-// TestIncidents_AllTold: each incident has a scenario; each file of one, its row in
-// the page; and each scenario, a part without which it fails.
+// TestIncidents_AllTold: each incident has a scenario, a row in the page, and a part
+// without which the scenario fails.
 func TestIncidents_AllTold(t *testing.T) {
 	read := func(path string) string {
 		b, err := os.ReadFile(path)
@@ -197,7 +203,7 @@ func TestIncidents_AllTold(t *testing.T) {
 	}
 }
 
-// TestSecurity_NamesTestsThatExist keeps the proofs of docs/security.md real.
+// TestSecurity_NamesTestsThatExist checks the test names in docs/security.md.
 func TestSecurity_NamesTestsThatExist(t *testing.T) {
 	page, err := os.ReadFile("docs/security.md")
 	if err != nil {
@@ -219,7 +225,7 @@ func TestSecurity_NamesTestsThatExist(t *testing.T) {
 	}
 }
 
-// TestNoHiddenState refuses init functions and the like by their text.
+// TestNoHiddenState finds init functions and the like by their text.
 func TestNoHiddenState(t *testing.T) {
 	for path, content := range goFiles(t) {
 		if strings.HasSuffix(path, "_test.go") {
@@ -249,7 +255,7 @@ func TestFileBudget(t *testing.T) {
 	}
 }
 
-// TestTopLevel holds the list of folders that the project may have.
+// TestTopLevel has the list of the project's folders.
 func TestTopLevel(t *testing.T) {
 	allowed := map[string]bool{
 		"commands": true, "agent": true, "receiver": true, "install": true, "assets": true, "docs": true,
@@ -266,7 +272,7 @@ func TestTopLevel(t *testing.T) {
 	}
 }
 
-// ignored tells whether .gitignore has the name as a folder.
+// ignored reports whether .gitignore has the name as a folder.
 func ignored(t *testing.T, name string) bool {
 	t.Helper()
 	f, err := os.Open(".gitignore")

@@ -9,9 +9,8 @@ import (
 	"testing"
 )
 
-// byPath are the functions that take a path and resolve it at that moment: they follow, and
-// block on, whatever a less privileged user puts there. Package disk has a safe one for
-// each.
+// byPath lists functions that resolve a path when they are called: they follow, and block
+// on, whatever a less privileged user puts there. Package disk has a safe one for each.
 var byPath = map[string][]string{
 	"os": {
 		"Open", "OpenFile", "OpenRoot", "OpenInRoot", "Create", "Chown", "Chmod", "Lchown", "Chtimes", "RemoveAll", "Remove", "Rename",
@@ -39,14 +38,14 @@ var byPath = map[string][]string{
 	"http": {"ServeFile", "Dir"},
 }
 
-// TestPaths_GoThroughTheDisk: every path is opened by internal/disk. A recorder has the
-// least rights of all and reads /proc by descriptors of its own; scenarios and test helpers
-// prepare what they need.
+// TestPaths_GoThroughTheDisk: only internal/disk opens paths. The recorder is exempt,
+// because it has the least rights and reads /proc by its own descriptors, and so are test
+// helpers.
 func TestPaths_GoThroughTheDisk(t *testing.T) {
 	homes := []string{
 		"internal/disk", "agent/client/clienttest", "e2e",
-		"agent/orchestrate",  // has the least rights, and its own way through /proc
-		"install/service.go", // which program a process of /proc runs
+		"agent/orchestrate",  // has the least rights, and reads /proc by descriptors
+		"install/service.go", // the program of a process in /proc
 	}
 	for path, content := range goFiles(t) {
 		if strings.HasSuffix(path, "_test.go") || withinAny(path, homes) {

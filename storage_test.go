@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// adapters are the packages that know how the receiver's state lies on a disk.
+// adapters are the packages that know the files of the receiver's state.
 func adapters() []string { return []string{"receiver/local", "receiver/store", "receiver/s3"} }
 
-// TestStorage_IsBehindTheBackend keeps files out of the receiver's other packages: they
-// are given a receiver.Backend, so that something else can take the disk's place.
+// TestStorage_IsBehindTheBackend keeps files out of the receiver's other packages, which
+// use a receiver.Backend, so that another storage can replace the disk.
 func TestStorage_IsBehindTheBackend(t *testing.T) {
-	// Packages with files that are not the receiver's state.
+	// Packages with files of their own, which are not the receiver's state.
 	own := map[string]string{
 		"receiver/authority":      "its own folder, with the CA key, which nobody else reads",
 		"receiver/archive":        "writes copies to a folder elsewhere",
@@ -42,8 +42,8 @@ func TestStorage_IsBehindTheBackend(t *testing.T) {
 	}
 }
 
-// TestStorage_NamesAreTheAdapters keeps names below the data folder, and bytes of rows,
-// out of everything but the adapters.
+// TestStorage_NamesAreTheAdapters allows names below the data folder, and bytes of rows,
+// in the adapters only.
 func TestStorage_NamesAreTheAdapters(t *testing.T) {
 	name := regexp.MustCompile(`^"(episodes|staged|archived|host-health|store_id` +
 		`|(orders|index|alerts|rejections|silences)\.jsonl` +
@@ -51,7 +51,9 @@ func TestStorage_NamesAreTheAdapters(t *testing.T) {
 	row := regexp.MustCompile("`[^`]*\"(host|episode|sha256|commit|received_at|symptom)\":")
 	folder := regexp.MustCompile(`(?i)^dataDir$`)
 	// The documents' names, a route, templates, and a table.
-	named := []string{"receiver/docs.go", "receiver/rejection.go", "receiver/web/episodes.go", "receiver/web/render.go", "receiver/export/episodes.go"}
+	named := []string{
+		"receiver/docs.go", "receiver/rejection.go", "receiver/web/episodes.go", "receiver/web/render.go", "receiver/export/episodes.go",
+	}
 	for path, content := range goFiles(t) {
 		ours := begins(path, []string{"receiver/", "commands/"}) && !strings.HasSuffix(path, "_test.go")
 		if !ours || begins(path, adapters()) || slices.Contains(named, path) {

@@ -20,10 +20,11 @@ func (a *app) alertsCommand() *cli.Command {
 		Name:  "alerts",
 		Usage: "see what is wrong in the fleet, and silence what is known",
 		Subcommands: []*cli.Command{{
-			Name:        "list",
-			Usage:       "list the open alerts, with their reason and fix",
-			ArgsUsage:   " ",
-			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
+			Name:      "list",
+			Usage:     "list the open alerts, with their reason and fix",
+			ArgsUsage: " ",
+			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, " +
+				"resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
 			Flags: []cli.Flag{
 				configFlag(config.ReceiverPath), jsonFlag(),
 				&cli.BoolFlag{Name: "all", Usage: "list every row of alerts.jsonl, not only what is open"},
@@ -57,8 +58,8 @@ func (a *app) alertsList(c *cli.Context) error {
 	return nil
 }
 
-// lastRun reads what fleet-check found last. serve's user can write that file, so the
-// fixes in it are only those that this program gives itself.
+// lastRun reads the last run of fleet-check. serve's user can write that file, so lastRun
+// keeps only fixes that this program has itself.
 func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 	last, err := fleet.ReadOpen(stored(conf, path), time.Now())
 	_, checks := a.receiverChecks(roleConfig{roleReceiver, path}, false)
@@ -66,7 +67,7 @@ func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 	return last, err
 }
 
-// watched says how many alerts are open and how old that knowledge is.
+// watched returns how many alerts are open, and when they were checked.
 func watched(last fleet.Last) string {
 	switch age := time.Since(last.At); {
 	case last.At.IsZero():
@@ -95,7 +96,7 @@ func (a *app) alertsHistory(conf config.Receiver, path string, from time.Time, a
 			return err
 		}
 		if x.Symptom == "" {
-			continue // it opens an hour
+			continue // it begins an hour
 		}
 		if asJSON {
 			rows = append(rows, x)

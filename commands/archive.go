@@ -27,7 +27,8 @@ func (a *app) archiveCommand() *cli.Command {
 		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, compares the copy,\n" +
 			"and has serve, which must run, note it and remove its own. Hosts notice nothing: an archived\n" +
 			"episode is still known, and never taken twice. Interrupted, it goes on when it is run again.\n\n" +
-			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive",
+			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before " +
+			"2026-01-01 --to /mnt/archive",
 		Flags: []cli.Flag{
 			configFlag(config.ReceiverPath), jsonFlag(),
 			&cli.StringFlag{Name: "before", Usage: "move what was stored before `DATE`: 2026-01-01 (UTC), or 2026-01-01T12:00:00Z"},
@@ -61,11 +62,12 @@ func (a *app) archive(c *cli.Context) error {
 		return err
 	}
 	if settled := time.Now().Add(-time.Minute); before.After(settled) {
-		before = settled // what is younger may still be written
+		before = settled // younger tarballs may still be written
 	}
 	watched := a.terminal(a.env.Err)
 	done, err := archive.Run(c.Context, archive.Options{
-		FS: disk.OS{}, Backend: stored(conf, c.String("config")), To: to, Before: before, Limit: int64(conf.Limits.EpisodeSize), DryRun: c.Bool("dry-run"),
+		FS: disk.OS{}, Backend: stored(conf, c.String("config")), To: to, Before: before, Limit: int64(conf.Limits.EpisodeSize),
+		DryRun: c.Bool("dry-run"),
 		Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 			return server.AskArchive(ctx, local.AdminSocket(conf.DataDir), h, pairs)
 		},
@@ -80,7 +82,9 @@ func (a *app) archive(c *cli.Context) error {
 	}
 	a.sayArchived(c, done, to)
 	if err == nil && len(done.Left) > 0 {
-		err = fault.Fix(fmt.Errorf("%d episodes stay where they are, such as %s", len(done.Left), done.Left[0]), "look at both files; nothing is overwritten")
+		err = fault.Fix(
+			fmt.Errorf("%d episodes stay where they are, such as %s", len(done.Left), done.Left[0]), "look at both files; nothing is overwritten",
+		)
 	}
 	return err
 }
@@ -91,13 +95,13 @@ func (a *app) sayArchived(c *cli.Context, done archive.Result, to string) {
 		verb = "would move"
 	}
 	if c.Bool("json") {
-		_ = a.printJSON(done) // the run's own error is the one to tell
+		_ = a.printJSON(done) // the error of the run is reported
 		return
 	}
 	a.printf("%s %d episodes, %s, to %s\n", verb, done.Episodes, humanize.IBytes(uint64(done.Bytes)), to)
 }
 
-// date reads a day, which begins at midnight UTC, or a moment.
+// date parses a day, which begins at midnight UTC, or a time.
 func date(s string) (time.Time, error) {
 	if t, err := time.Parse(time.DateOnly, s); err == nil {
 		return t, nil

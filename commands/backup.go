@@ -16,7 +16,7 @@ import (
 	"cis490/receiver/local"
 )
 
-// backupDir is where backups go unless --to says otherwise.
+// backupDir is the default folder of backups.
 const backupDir = "/var/backups/cis490"
 
 func (a *app) backupCommand() *cli.Command {
@@ -43,7 +43,8 @@ func (a *app) restoreCommand() *cli.Command {
 		ArgsUsage: " ",
 		Description: "On a fresh machine install the receiver first, then stop its services, restore, and start\n" +
 			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
-			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo systemctl start cis490-bootstrap cis490-receiver",
+			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo " +
+			"systemctl start cis490-bootstrap cis490-receiver",
 		Flags: []cli.Flag{
 			configFlag(config.ReceiverPath), jsonFlag(),
 			&cli.StringFlag{Name: "from", Usage: "the backup's `FILE`"},
@@ -74,12 +75,13 @@ func (a *app) backup(c *cli.Context) error {
 	now := time.Now()
 	file := c.String("to")
 	if file != "" {
-		// Its place is noted, and read from other folders than this one.
+		// Its path is recorded, and read from other folders than this one.
 		if file, err = filepath.Abs(file); err != nil {
 			return err
 		}
 		for _, dir := range []string{p.Data, p.Authority} {
-			// Its user could give it a name that doctor --fix hands to that user.
+			// The folder's user could give the backup a name whose owner doctor --fix corrects,
+			// and then read it.
 			real, err1 := disk.OS{}.Real(dir)
 			target, err2 := disk.OS{}.Real(filepath.Dir(file))
 			if err := errors.Join(err1, err2); err != nil {
@@ -91,7 +93,7 @@ func (a *app) backup(c *cli.Context) error {
 			}
 		}
 		if fi, err := disk.Stat(disk.OS{}, file); err == nil && !fi.Mode().IsRegular() {
-			return fault.Fix(fmt.Errorf("%s is no regular file", file), "name the file: --to "+filepath.Join(file, "receiver.tar.gz"))
+			return fault.Fix(fmt.Errorf("%s is not a regular file", file), "name the file: --to "+filepath.Join(file, "receiver.tar.gz"))
 		}
 	} else {
 		if err := disk.MkdirAll(disk.OS{}, backupDir, 0o700); err != nil {

@@ -33,10 +33,11 @@ func (a *app) fleetCheckCommand() *cli.Command {
 			"when it is over. The same goes to the journal as a WARNING:\n" +
 			"   journalctl -t cis490 -g 'cis490 fleet-alert'\n" +
 			"Exit code 0 whenever it ran, however sick the fleet is.\n\n" +
-			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check --dry-run --data-dir ./a-copy",
+			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check " +
+			"--dry-run --data-dir ./a-copy",
 		Flags: []cli.Flag{
 			configFlag(config.ReceiverPath), jsonFlag(),
-			&cli.BoolFlag{Name: "dry-run", Usage: "write nothing and tell nobody"},
+			&cli.BoolFlag{Name: "dry-run", Usage: "do not write or notify"},
 			&cli.StringFlag{Name: "data-dir", Usage: "judge the facts in `DIR`, a copy of a receiver's data folder (and of its roster.jsonl)"},
 		},
 		Action: a.fleetCheck,
@@ -60,8 +61,8 @@ func (a *app) fleetCheck(c *cli.Context) error {
 	if r.At.IsZero() {
 		return err
 	}
-	if err != nil { // it ran, and what it found is delivered
-		o.Log.Error("not all of it could be written or said", "err", err)
+	if err != nil { // it ran, and its alerts are delivered
+		o.Log.Error("cannot write or send all alerts", "err", err)
 	}
 	var delivered map[string]notify.State
 	if !o.DryRun && c.String("data-dir") == "" {
@@ -79,13 +80,13 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, delivered}))
 	}
 	a.printAlerts(r.Open)
-	told := 0
+	sent := 0
 	for _, x := range r.Rows {
-		if x.Symptom != "" { // the others open an hour
-			told++
+		if x.Symptom != "" { // without the rows that begin an hour
+			sent++
 		}
 	}
-	a.printf("%d hosts, %d open, %d new rows\n", r.Hosts, len(r.Open), told)
+	a.printf("%d hosts, %d open, %d new rows\n", r.Hosts, len(r.Open), sent)
 	//off:08_SickHostRedMonitor
 	return r.SyslogErr
 }
@@ -138,7 +139,8 @@ func (a *app) receiverRows(c *cli.Context, p roleConfig) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes", "backup.age",
+		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes",
+		"backup.age",
 		"clock.synced",
 	}
 	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
@@ -156,7 +158,7 @@ func registry(all []check.Check) func(id string) (check.Check, bool) {
 	}
 }
 
-// tell says an alert where there is no journal.
+// tell prints an alert if there is no journal.
 func (a *app) tell(x fleet.Alert) error {
 	_, err := fmt.Fprintln(a.env.Err, x.Line())
 	return err
@@ -171,7 +173,7 @@ func tellJournal(x fleet.Alert) error {
 		"CIS490_REASON": x.Code, "CIS490_FIX": x.Fix,
 	})
 	if err != nil {
-		return errors.Join(errors.New("say alert to the journal"), err)
+		return errors.Join(errors.New("send alert to the journal"), err)
 	}
 	return nil
 }
@@ -184,9 +186,12 @@ func (a *app) printAlerts(open []fleet.Alert) {
 		case x.Silenced:
 			mark = " (silenced)"
 		case x.Quiet:
-			mark = " (nobody is told)"
+			mark = " (not notified)"
 		}
-		a.printf("%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.HumanDuration(time.Since(x.Since)), x.Detail, cmp.Or(x.Reason, "-"), cmp.Or(x.Fix, "-"))
+		a.printf(
+			"%s %s%s, for %s: %s\n    why: %s\n    fix: %s\n", x.Host, x.Symptom, mark, machine.HumanDuration(time.Since(x.Since)), x.Detail,
+			cmp.Or(x.Reason, "-"), cmp.Or(x.Fix, "-"),
+		)
 	}
 }
 

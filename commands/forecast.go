@@ -15,9 +15,9 @@ import (
 	"cis490/receiver/rollout"
 )
 
-// fleetSource is where fleet-check, and who explains a host, read their facts.
+// fleetSource is the source of the facts for fleet-check and for host show.
 func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
-	quiet := slog.New(slog.DiscardHandler) // serve logs what is wrong with either
+	quiet := slog.New(slog.DiscardHandler) // serve logs faults of either
 	back := backend(conf, disk.OS{}, path, quiet)
 	releases := a.rollout(conf, back, quiet)
 	g := a.gate(disk.OS{}, path, releases, quiet)
@@ -35,8 +35,8 @@ func (a *app) gate(fsys disk.FS, path string, releases *rollout.Controller, log 
 	})
 }
 
-// outlook explains a host by the facts of now and by the alerts that are open.
-// What cannot be read is said, and does not hide the rest.
+// forecast returns a host's forecast and its open alerts. It prints a warning for facts
+// that cannot be read.
 func (a *app) forecast(conf config.Receiver, path string, h ident.Host) (fleet.Forecast, []fleet.Alert) {
 	facts, err := fleet.Gather(a.fleetSource(conf, path), time.Now(), fleet.LimitsOf(conf))
 	if err != nil {
@@ -45,7 +45,7 @@ func (a *app) forecast(conf config.Receiver, path string, h ident.Host) (fleet.F
 	facts.Known = registry(labchecks.Checks(labchecks.Options{}))
 	last, err := a.lastRun(conf, path)
 	if err != nil {
-		a.errorf("warning: open alerts cannot be told: %v", err)
+		a.errorf("warning: cannot read open alerts: %v", err)
 	}
 	mine := slices.DeleteFunc(last.Open, func(x fleet.Alert) bool { return x.Host != string(h) })
 	return facts.Forecast(h), orEmpty(mine)

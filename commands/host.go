@@ -24,10 +24,11 @@ func (a *app) hostCommand() *cli.Command {
 		Name:  "host",
 		Usage: "see and change which hosts belong to the fleet",
 		Subcommands: append([]*cli.Command{{
-			Name:        "list",
-			Usage:       "list the roster, and what is wrong with whom",
-			ArgsUsage:   " ",
-			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host list\n   sudo cis490 host list --watch",
+			Name:      "list",
+			Usage:     "list the roster, and what is wrong with whom",
+			ArgsUsage: " ",
+			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host " +
+				"list\n   sudo cis490 host list --watch",
 			Flags: []cli.Flag{
 				configFlag(config.ReceiverPath), jsonFlag(),
 				&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"},
@@ -67,7 +68,7 @@ func (a *app) hostCommand() *cli.Command {
 	}
 }
 
-// hostArgs parses the arguments as hosts; at least one is wanted.
+// hostArgs parses the arguments as hosts; it needs at least one.
 func hostArgs(c *cli.Context) ([]ident.Host, error) {
 	args, err := looseArgs(c)
 	if err != nil {
@@ -87,8 +88,7 @@ func hostArgs(c *cli.Context) ([]ident.Host, error) {
 	return hosts, nil
 }
 
-// eachHost does something to each host that was named, and goes on after one
-// for which it cannot be done.
+// eachHost calls a function for each named host, and continues after a failure.
 func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (string, error)) error {
 	hosts, err := hostArgs(c)
 	if err != nil {
@@ -111,16 +111,15 @@ func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (st
 	return errors.Join(failed...)
 }
 
-// contact is what serve noted of a host and a person wants to see beside what
-// the authority knows.
+// contact is the part of serve's contacts that is printed with the roster.
 type contact struct {
-	LastHeard time.Time `json:"last_heard,omitzero"` // identity accepted
-	Version   string    `json:"version,omitempty"`   // as the host says
+	LastHeard time.Time `json:"last_heard,omitzero"` // last authenticated request
+	Version   string    `json:"version,omitempty"`   // by the host's last ping
 	From      string    `json:"from,omitempty"`
 }
 
-// joined returns what is known of each host. Without the contacts the roster is still
-// worth showing.
+// joined returns the status of each host. If the contacts cannot be read, it returns the
+// roster alone.
 func (a *app) joined(conf config.Receiver, back receiver.Backend, hosts []roster.Host, open []fleet.Alert) map[ident.Host]*fleet.Status {
 	book, err := contacts.Read(back.Docs)
 	if err != nil {
@@ -141,7 +140,7 @@ func contactOf(k *contacts.Contact) *contact {
 	return &contact{LastHeard: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
 }
 
-// note says what is remarkable about a host.
+// note returns remarks about a host.
 func note(h roster.Host) string {
 	var notes []string
 	if h.State == roster.Gone && h.Other != "" {

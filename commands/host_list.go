@@ -23,10 +23,10 @@ import (
 	"cis490/receiver/roster"
 )
 
-// watchEvery is how often the live view looks for something new.
+// watchEvery is how often the live view checks for changes.
 const watchEvery = 2 * time.Second
 
-// fleetView is what the roster, the contacts and fleet-check say of all hosts.
+// fleetView is the joined state of all hosts.
 type fleetView struct {
 	hosts []roster.Host
 	last  fleet.Last
@@ -62,7 +62,7 @@ func (a *app) fleetView(ctx context.Context, conf config.Receiver, path string) 
 	}
 	back := stored(conf, path)
 	if v.last, err = fleet.ReadOpen(back, time.Now()); err != nil {
-		a.errorf("warning: open alerts cannot be told: %v", err)
+		a.errorf("warning: cannot read open alerts: %v", err)
 	}
 	v.by = a.joined(conf, back, v.hosts, v.last.Open)
 	return v, nil
@@ -93,13 +93,16 @@ func (a *app) hostTable(v fleetView, most int) error {
 			if k := h.contact; k != nil {
 				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
 			}
-			row(h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(h.Symptoms, ", "), "-"), note(h.Host))
+			row(
+				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(h.Symptoms, ", "), "-"),
+				note(h.Host),
+			)
 		}
 	})
 }
 
-// hostWatch shows a view, and again whenever it has changed: on a terminal in the
-// place of the one before, as far as that has room. It ends with the context.
+// hostWatch prints a view, and again after each change: on a terminal in place of the one
+// before, as far as it fits. It ends with the context.
 func (a *app) hostWatch(ctx context.Context, conf config.Receiver, path string, v fleetView) error {
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
@@ -112,7 +115,7 @@ func (a *app) hostWatch(ctx context.Context, conf config.Receiver, path string, 
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case err != nil: // it may come back
+		case err != nil: // it may be transient
 			text = fmt.Sprintf("%v\n", err)
 		}
 		if text != shown {
@@ -132,7 +135,7 @@ func (a *app) hostWatch(ctx context.Context, conf config.Receiver, path string, 
 	}
 }
 
-// page is a view as text: the sick first, and as many hosts as fit.
+// page returns a view as text: the sick hosts first, and as many as fit.
 func (a *app) page(v fleetView, lines int) (string, error) {
 	urgency := func(h roster.Host) int { return slices.Index(fleet.Healths(), v.by[h.Name].Health) }
 	slices.SortStableFunc(v.hosts, func(x, y roster.Host) int { return urgency(x) - urgency(y) })
@@ -162,7 +165,7 @@ func (a *app) page(v fleetView, lines int) (string, error) {
 	return b.String(), nil
 }
 
-// height is how many hosts have room on the terminal; off it, all have.
+// height returns how many hosts fit on the terminal; without a terminal, all.
 func (a *app) height() int {
 	if f, ok := plain.Below(a.env.Out).(*os.File); ok && a.terminal(f) {
 		if _, h, err := term.GetSize(int(f.Fd())); err == nil {

@@ -10,9 +10,9 @@ import (
 	"cis490/receiver/notify"
 )
 
-// deliver tells the targets of [notify] what a run of fleet-check found. That one
-// of them cannot be told is no failure of the run: it is logged, a check of the
-// receiver finds it, and the next run tries again.
+// deliver sends the alerts of a run of fleet-check to the targets of [notify]. A target
+// that fails does not fail the run: the failure is logged, a check of the receiver
+// reports it, and the next run retries.
 func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result, log *slog.Logger) map[string]notify.State {
 	targets := notify.Targets(conf.Notify)
 	if beat, ok := notify.Beat(conf.Notify); ok {
@@ -35,7 +35,7 @@ func (a *app) deliver(ctx context.Context, conf config.Receiver, r fleet.Result,
 		Log: log,
 	}, targets)
 	if err != nil {
-		log.Error("what was told is not remembered, and is told again", "err", err)
+		log.Error("cannot store what was notified; notifications may repeat", "err", err)
 	}
 	return states
 }

@@ -58,8 +58,8 @@ func (a *app) releasePublish(c *cli.Context) error {
 		return fault.Fix(fmt.Errorf("seq %d is below %d, which is published: hosts would refuse it", b.Manifest.Seq, all[0].Manifest.Seq),
 			fmt.Sprintf("cis490 release sign --seq %d …   # where the keys are, then publish again", all[0].Manifest.Seq+1))
 	}
-	// Before root's rights are given up; should the rest fail, these keys still are
-	// the maintainer's.
+	// Before root's rights are dropped. If a later step fails, these are still the
+	// maintainer's keys.
 	if after := ring.After(b.Manifest, b.Signer).String(); after != current(keys) {
 		if err := disk.ReplaceBytes(disk.OS{}, keys, 0o644, []byte(after)); err != nil {
 			return fmt.Errorf("keep release keys: %w", err)
@@ -79,14 +79,16 @@ func (a *app) releasePublish(c *cli.Context) error {
 	return nil
 }
 
-// trusted returns whose releases this receiver takes: those that it knows, at the
-// very first time the one that comes with the release.
+// trusted returns the keys whose releases this receiver accepts: the known ones or, at
+// the first time, the key that comes with the release.
 func trusted(keys, dir string) (manifest.Keyring, error) {
 	text := current(keys)
 	if text == "" {
 		b, err := disk.ReadFile(disk.OS{}, filepath.Join(dir, manifest.PublicKeyFile), 1<<16)
 		if err != nil {
-			return nil, fault.Fix(fmt.Errorf("read the release's public key: %w", err), "cis490 release sign …   # where the maintainer's keys are: writes it")
+			return nil, fault.Fix(
+				fmt.Errorf("read the release's public key: %w", err), "cis490 release sign …   # where the maintainer's keys are: writes it",
+			)
 		}
 		text = string(b)
 	}
@@ -120,7 +122,9 @@ func (a *app) releaseList(c *cli.Context) error {
 	}
 	list := []manifest.Progress{}
 	for _, p := range all {
-		row := manifest.Progress{Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve"}
+		row := manifest.Progress{
+			Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve",
+		}
 		if known := rollout.Of(p.Manifest.Seq); known != nil {
 			row = *known
 		}
@@ -143,12 +147,15 @@ func (a *app) releaseList(c *cli.Context) error {
 			if p.Blocked {
 				stage += ", blocked"
 			}
-			row(p.Seq, p.Version, stage, stamp(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack), cmp.Or(p.Reason, "-"))
+			row(
+				p.Seq, p.Version, stage, stamp(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack),
+				cmp.Or(p.Reason, "-"),
+			)
 		}
 	})
 }
 
-// releaseOrder notes what a person ordered; serve carries it out.
+// releaseOrder records a person's order; serve carries it out.
 func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 	if err := noArgs(c); err != nil {
 		return err
@@ -182,12 +189,12 @@ func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 	return fault.Fix(fmt.Errorf("no release with seq %d is published: %w", o.Seq, fs.ErrNotExist), "sudo cis490 release list")
 }
 
-// offeredBinaries returns what a new machine downloads: of the release that hosts
-// run, and where it has nothing for a platform, what this receiver has itself.
+// offeredBinaries returns the binaries for new machines: those of the current release
+// and, for other platforms, the receiver's own.
 func offeredBinaries(conf config.Receiver, path string) ([]manifest.Artifact, error) {
 	dir := local.ReleasesDir(conf.DataDir)
 	own := installDir
-	if path != config.ReceiverPath { // an experiment of whoever runs this
+	if path != config.ReceiverPath { // not this receiver's experiment
 		own = dir
 	}
 	all, err := manifest.ReadUnsigned(disk.OS{}, own)
@@ -206,7 +213,8 @@ func offeredBinaries(conf config.Receiver, path string) ([]manifest.Artifact, er
 	if err != nil {
 		return all, err
 	}
-	// New machines run what is printed, as root; serve's user owns the folder of releases.
+	// New machines run these commands as root, but serve's user owns the folder of
+	// releases.
 	m, _, err := ring.Open([]byte(best.Offer.Manifest), []byte(best.Offer.Signature))
 	if err != nil {
 		return all, nil

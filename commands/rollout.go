@@ -28,13 +28,13 @@ func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Log
 	return rollout.Open(rollout.Options{
 		Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
-		Known: func() (map[ident.Host]rollout.Report, error) { return told(back) },
+		Known: func() (map[ident.Host]rollout.Report, error) { return knownReports(back) },
 		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
 	})
 }
 
-// told returns what hosts said before this start of serve.
-func told(back receiver.Backend) (map[ident.Host]rollout.Report, error) {
+// knownReports returns the hosts' last reports before this start of serve.
+func knownReports(back receiver.Backend) (map[ident.Host]rollout.Report, error) {
 	all := map[ident.Host]rollout.Report{}
 	book, err := contacts.Read(back.Docs)
 	book.Bridge(clock.Read(disk.OS{})())

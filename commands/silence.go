@@ -28,7 +28,8 @@ func (a *app) alertsSilenceCommand() *cli.Command {
 		Description: "Until the alert resolves, or with --until as long as that, whether it resolves or not.\n" +
 			"Rows go on being written, and `alerts list` goes on showing it. The receiver's own\n" +
 			"alerts have the host @receiver.\n\n" +
-			"Examples:\n   sudo cis490 alerts silence lab-07 silent --comment 'at the repair shop'\n   sudo cis490 alerts silence lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
+			"Examples:\n   sudo cis490 alerts silence lab-07 silent --comment 'at the repair shop'\n   sudo cis490 alerts silence " +
+			"lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
 		Flags: []cli.Flag{
 			configFlag(config.ReceiverPath), jsonFlag(),
 			&cli.StringFlag{Name: "until", Usage: "as long as `TIME` says: 72h, or 2026-03-01T12:00:00Z"},
@@ -69,7 +70,7 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	}
 	switch {
 	case done.End:
-		a.printf("%s %s: told again\n", done.Host, done.Symptom)
+		a.printf("%s %s: notifications resumed\n", done.Host, done.Symptom)
 	case done.Until.IsZero():
 		a.printf("%s %s: silenced until it resolves\n", done.Host, done.Symptom)
 	default:
@@ -78,7 +79,7 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	return nil
 }
 
-// moment reads a time, or a duration from now on.
+// moment parses a time, or a duration from now.
 func moment(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d > 0 {
 		return now.Add(d).UTC().Truncate(time.Second), nil
@@ -90,7 +91,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 	return t, nil
 }
 
-// operatorPost asks this machine's serve for something with the operator token.
+// operatorPost sends a request with the operator token to this machine's serve.
 func operatorPost(ctx context.Context, conf config.Receiver, path string, in, out any) error {
 	token, err := disk.ReadText(disk.OS{}, conf.Operator, disk.Small)
 	if err != nil {
