@@ -172,7 +172,8 @@ func (s *Server) putTarball(out *tar.Writer, row catalogue.Row) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	err = out.WriteHeader(&tar.Header{
-		Typeflag: tar.TypeReg, Name: string(row.Host) + "/" + string(row.Episode) + wire.TarballSuffix, Size: row.Size, Mode: 0o644, ModTime: row.ReceivedAt,
+		Typeflag: tar.TypeReg, Name: string(row.Host) + "/" + string(row.Episode) + wire.TarballSuffix, Size: row.Size, Mode: 0o644,
+		ModTime: row.ReceivedAt,
 	})
 	if err == nil {
 		_, err = io.Copy(out, f)

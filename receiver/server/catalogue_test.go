@@ -80,7 +80,7 @@ func TestCatalogue_ListsAndDownloads(t *testing.T) {
 
 // A data token reads the data, and no other route answers it as more than a stranger.
 func TestDataToken_ReadsTheDataAlone(t *testing.T) {
-	r := newRig(t, func(r *rig) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+	r := newHarness(t, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
 	if status, kind, _ := a.do(a.request(ep1, "content")); status != http.StatusCreated {
 		t.Fatal(status, kind)
