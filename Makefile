@@ -1,5 +1,7 @@
 # Every target is one thing a person would type. `make help` lists them.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+NFPM      := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 VERSION  ?= $(shell git describe --tags --always --abbrev=12 --dirty 2>/dev/null || echo dev)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo false || echo true)
@@ -47,6 +49,23 @@ dist: ## build every platform into RELEASE=dist/VERSION and sign it (SEQ=number,
 	    go build -trimpath -buildvcs=false $(OVERLAY) -ldflags '$(LDFLAGS) -buildid=' -o '$(RELEASE)'/cis490-$$p .; done
 	@test -z '$(EXPERIMENT)' || cp '$(EXPERIMENT)' '$(RELEASE)'/experiment.toml
 	@go run -buildvcs=false . release sign --seq '$(SEQ)' --version '$(VERSION)' --commit '$(COMMIT)' '$(RELEASE)'
+	@$(MAKE) --no-print-directory packages RELEASE='$(RELEASE)' SEQ='$(SEQ)' VERSION='$(VERSION)'
+
+# A tag v1.2.3 is version 1.2.3, five commits later 1.2.3+5.gHASH, no tag 0~SEQ.gHASH.
+PKG_VERSION ?= $(shell echo '$(VERSION)' | sed -E 's/^v//; s/-([0-9]+)-g([0-9a-f]+)$$/+\1.g\2/; s/^([^0-9]|[0-9a-f]{7,}$$)/0~$(SEQ).g\1/; s/-/~/g')
+PKG_MAINTAINER ?= $(shell git config user.name 2>/dev/null || echo unknown) <$(shell git config user.email 2>/dev/null || echo root@localhost)>
+
+.PHONY: packages
+packages: ## add to RELEASE: deb, rpm, sbom.cdx.json and NOTICES
+	@go list -deps -json=Module . | GOROOT="$$(go env GOROOT)" go run ./assets/notices >'$(RELEASE)'/NOTICES
+	@go run $(CYCLONEDX) bin -json -licenses -std -noserial -version 'v$(PKG_VERSION)' -output '$(RELEASE)'/sbom.cdx.json '$(RELEASE)'/cis490-$(firstword $(PLATFORMS))
+	@set -e; for p in $(PLATFORMS); do for kind in deb rpm; do echo "package $$p $$kind"; \
+	  arch=$${p#*-}; test $$arch != arm || arch=arm7; \
+	  SOURCE_DATE_EPOCH="$$(git log -1 --format=%ct)" PKG_ARCH=$$arch PKG_VERSION='$(PKG_VERSION)' PKG_MAINTAINER='$(PKG_MAINTAINER)' \
+	    PKG_BINARY='$(RELEASE)'/cis490-$$p PKG_NOTICES='$(RELEASE)'/NOTICES \
+	    go run $(NFPM) package -f assets/package/nfpm.yaml -p $$kind -t '$(RELEASE)'/cis490_'$(PKG_VERSION)'_$${p#*-}.$$kind; \
+	done; done
+	@cd '$(RELEASE)' && sha256sum cis490_* NOTICES sbom.cdx.json >SHA256SUMS
 
 demo: build ## run the whole system on loopback, no root (ARGS=--once, ARGS='--hosts 3')
 	bin/cis490 demo $(ARGS)
