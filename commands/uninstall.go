@@ -78,9 +78,10 @@ func (a *app) leave(ctx context.Context) {
 	q, _ := checks.Figures(disk.OS{}, conf.DataDir)
 	_, err = cl.Ping(ctx, wire.Ping{
 		Version: a.env.Build.Version, Commit: a.env.Build.Commit, BootID: a.bootID(),
-		Clock: time.Now().UTC(), Queue: q, Leaving: true,
+		Clock: time.Now().UTC(), Queue: q, Leaving: true, Uninstalled: true,
 	})
 	if err != nil {
-		a.errorf("warning: cannot report to the receiver that this host leaves: %v", err)
+		a.errorf("warning: cannot report to the receiver that this host is uninstalled: %v", err)
+		a.errorf("hint: sudo cis490 host decommission %s   # on the receiver, which otherwise alerts of its silence", conf.Host)
 	}
 }

@@ -95,9 +95,11 @@ type Ping struct {
 	Queue   Queue        `json:"queue"`
 	Failing []string     `json:"failing,omitempty"` // ids of failing hard checks
 	Leaving bool         `json:"leaving,omitempty"` // about to stop
-	OS      string       `json:"os,omitempty"`      // as GOOS
-	Arch    string       `json:"arch,omitempty"`    // as GOARCH
-	Update  *Update      `json:"update,omitempty"`  // absent if the host is not updated
+	// Uninstalled, with Leaving: the machine is not a lab host any more.
+	Uninstalled bool    `json:"uninstalled,omitempty"`
+	OS          string  `json:"os,omitempty"`     // as GOOS
+	Arch        string  `json:"arch,omitempty"`   // as GOARCH
+	Update      *Update `json:"update,omitempty"` // absent if the host is not updated
 }
 
 // Update is a machine's update status in its pings, and the content of the public file

@@ -117,9 +117,14 @@ func TestRecorder_PingAndLeaving(t *testing.T) {
 		if k.ClockOffset != 90 || !k.Leaving || !k.LeavingAt.Equal(left) || len(k.Boots) != 1 {
 			t.Errorf("%+v", k)
 		}
+		b.Ping("lab-a", wire.Ping{Clock: time.Now(), Leaving: true, Uninstalled: true, BootID: "one"})
+		save(t, b)
+		if k := read(t, dir).Hosts["lab-a"]; !k.Leaving || !k.Uninstalled {
+			t.Errorf("%+v", k)
+		}
 		b.Ping("lab-a", wire.Ping{Clock: time.Now(), BootID: "two"})
 		save(t, b)
-		if k := read(t, dir).Hosts["lab-a"]; k.Leaving || !k.LeavingAt.IsZero() || len(k.Boots) != 2 {
+		if k := read(t, dir).Hosts["lab-a"]; k.Leaving || k.Uninstalled || !k.LeavingAt.IsZero() || len(k.Boots) != 2 {
 			t.Errorf("%+v", k)
 		}
 	})

@@ -90,8 +90,9 @@ type Contact struct {
 	Update      *wire.Update `json:"update,omitempty"` // nil: the host has no automatic updates
 	Leaving     bool         `json:"leaving,omitempty"`
 	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
-	BackAt      time.Time    `json:"back_at,omitzero"` // first ping after it left
-	Boots       []Boot       `json:"boots,omitempty"`  // the newest is the last
+	Uninstalled bool         `json:"uninstalled,omitempty"` // it left for good, until its next ping
+	BackAt      time.Time    `json:"back_at,omitzero"`      // first ping after it left
+	Boots       []Boot       `json:"boots,omitempty"`       // the newest is the last
 
 	// The results of its uploads.
 	LastAccepted     time.Time `json:"last_accepted,omitzero"`

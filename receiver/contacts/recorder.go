@@ -219,6 +219,7 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		case !p.Leaving && c.Leaving:
 			c.BackAt = now
 		}
+		c.Uninstalled = p.Leaving && p.Uninstalled
 		if c.Leaving = p.Leaving; !p.Leaving {
 			c.LeavingAt = time.Time{}
 		}

@@ -94,6 +94,9 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			continue
 		}
 		for symptom, found := range detectors() {
+			if h.Contact.Uninstalled && symptom != Cloned && symptom != TokenMisused {
+				continue
+			}
 			if f.overtaken(h) && !f.Held[Key{Host: string(name), Symptom: symptom}].Firing {
 				continue // rejected because of the receiver's clock
 			}

@@ -120,6 +120,10 @@ func TestJudge_Edges(t *testing.T) {
 		"left, gone": {
 			Host{Roster: active(9 * day), Accepted: ago(2 * day), Contact: Contact{At: ago(2 * day), Leaving: true}}, nil, "gone/left",
 		},
+		"uninstalled": {
+			Host{Roster: active(9 * day), Accepted: ago(2 * day), Contact: Contact{At: ago(2 * day), Leaving: true, Uninstalled: true}},
+			nil, "",
+		},
 		"certificate expired, knocked": {
 			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.CertExpired), Valid: true}},
 			nil,

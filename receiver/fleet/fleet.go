@@ -101,13 +101,15 @@ type Contact struct {
 	At      time.Time
 	Any     time.Time // of any accepted contact
 	Leaving bool
-	Back    time.Time     // first ping after it left
-	Gated   string        // why the gate refuses its running commit; empty: accepted
-	Blocked bool          // the gate blocks that commit
-	Offset  time.Duration // its clock minus the receiver's
-	Waiting int
-	Held    int
-	Failing []string // ids of failing hard checks
+	// Uninstalled means that it left for good: its silence raises no alert.
+	Uninstalled bool
+	Back        time.Time     // first ping after it left
+	Gated       string        // why the gate refuses its running commit; empty: accepted
+	Blocked     bool          // the gate blocks that commit
+	Offset      time.Duration // its clock minus the receiver's
+	Waiting     int
+	Held        int
+	Failing     []string // ids of failing hard checks
 }
 
 // AuthFailure is a request whose identity was rejected. Only one with a valid

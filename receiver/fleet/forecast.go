@@ -39,6 +39,10 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 			return o
 		}
 	}
+	if h.Contact.Uninstalled {
+		add("it was uninstalled at %s: its silence raises no alert; decommission it, or install it again", stamp(h.Contact.At))
+		return o
+	}
 	f.nextOfGate(h, add)
 	switch {
 	case h.Contact.Leaving:

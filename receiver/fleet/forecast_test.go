@@ -15,6 +15,8 @@ func TestForecast_DescribesWhatWillHappen(t *testing.T) {
 	gated.Gated, gated.Held = "the commit is in blocked_commits\x1b[31m", 3
 	left := contact
 	left.Leaving = true
+	uninstalled := left
+	uninstalled.Uninstalled = true
 	for name, c := range map[string]struct {
 		h    Host
 		want []string
@@ -34,7 +36,8 @@ func TestForecast_DescribesWhatWillHappen(t *testing.T) {
 		"only refused": {
 			Host{Contact: contact, Refused: refused(time.Minute, wire.Gated)}, []string{"holds its earlier episodes", "next health report"},
 		},
-		"left": {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next health report"}},
+		"left":        {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next health report"}},
+		"uninstalled": {Host{Accepted: ago(time.Hour), Contact: uninstalled}, []string{"was uninstalled at"}},
 		"expired": {
 			Host{Roster: &roster.Host{State: roster.Active, CertExpires: ago(time.Hour)}},
 			[]string{"certificate has expired", "next health report"},
