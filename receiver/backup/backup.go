@@ -105,8 +105,8 @@ func (p Places) place(name string) (string, bool) {
 // saved reports whether a file directly in the data folder is saved: ledgers other than
 // the index, the records about hosts, and the place of the tarballs.
 func saved(name string) bool {
-	ledger := !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl")
-	return name == receiver.ContactsDoc || name == local.PlaceFile || ledger && name != local.IndexFile
+	ledger := !strings.Contains(name, "/") && strings.HasSuffix(name, ".jsonl") && name != local.IndexFile
+	return ledger || name == receiver.ContactsDoc || name == receiver.NotesDoc || name == local.PlaceFile
 }
 
 // caKey is the authority's key, the most important entry.

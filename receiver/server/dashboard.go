@@ -6,6 +6,7 @@ import (
 	"cis490/internal/listen"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
+	"cis490/receiver/silences"
 	"cis490/receiver/web"
 )
 
@@ -36,8 +37,21 @@ func (h silencer) Active(now time.Time) (map[fleet.Key]web.Silence, error) {
 	return out, err
 }
 
-// Silence stores a silence durably.
-func (h silencer) Silence(k fleet.Key, until time.Time, by string) error {
-	_, err := h.s.silence(receiver.Silence{Host: k.Host, Symptom: k.Symptom, Until: until.UTC(), Comment: by})
-	return err
+// Silence mutes alerts durably.
+func (h silencer) Silence(all []fleet.Key, until time.Time, by string) error {
+	return h.add(all, receiver.Silence{Until: until.UTC(), Comment: by})
+}
+
+// End ends silences durably.
+func (h silencer) End(all []fleet.Key, by string) error {
+	return h.add(all, receiver.Silence{End: true, Comment: by})
+}
+
+func (h silencer) add(all []fleet.Key, x receiver.Silence) error {
+	var rows []receiver.Silence
+	for _, k := range all {
+		x.Host, x.Symptom = k.Host, k.Symptom
+		rows = append(rows, x)
+	}
+	return silences.AddAll(h.s.o.Backend.Silences, rows)
 }

@@ -161,6 +161,9 @@ func (s *Server) route(w *counted, r *http.Request) (err error) {
 			w.Header().Set("Allow", probe.Header().Get("Allow"))
 			return wire.NewProblem(wire.BadMethod, "%s accepts %s, not %.20q", r.URL.Path, probe.Header().Get("Allow"), r.Method)
 		}
+		if strings.Contains(r.Header.Get("Accept"), "text/html") && r.Method == http.MethodGet { // a person
+			return s.web.NotFound(w, r)
+		}
 		return wire.NewProblem(wire.NotFound, "path %.80q", r.URL.Path)
 	}
 	defer func() {

@@ -19,13 +19,20 @@ type Log = receiver.Log[receiver.Silence]
 
 // Add stores a silence durably and returns it with its time.
 func Add(l Log, s receiver.Silence) (receiver.Silence, error) {
-	if s.Host == "" || s.Symptom == "" {
-		return receiver.Silence{}, errors.New("add silence: no host or no symptom")
-	}
-	s.V, s.Comment, s.Clock = 1, check.Sanitize(s.Comment, 200), time.Time{}
 	rows := []receiver.Silence{s}
-	err := l.Append(rows)
+	err := AddAll(l, rows)
 	return rows[0], err
+}
+
+// AddAll stores silences durably, all of them or, after an error, none.
+func AddAll(l Log, all []receiver.Silence) error {
+	for i := range all {
+		if all[i].Host == "" || all[i].Symptom == "" {
+			return errors.New("add silence: no host or no symptom")
+		}
+		all[i].V, all[i].Comment, all[i].Clock = 1, check.Sanitize(all[i].Comment, 200), time.Time{}
+	}
+	return l.Append(all)
 }
 
 // Bridge adds silences again that were made while the clock was ahead: each then counts as

@@ -20,18 +20,33 @@ import (
 
 // large is a receiver of 2,000 hosts, a tenth of them sick, and an index of so
 // many rows over a month; the host's text is as long as it can be.
-func large(t testing.TB, rows int) *rig {
+func large(t testing.TB, rows int) *harness {
 	t.Helper()
-	r := newRig(t)
+	r := newHarness(t)
 	const hosts = 2000
 	text := fmt.Sprintf("%0200d", 7)
 	var open []fleet.Alert
 	for i := range hosts {
 		name := ident.Host(fmt.Sprintf("lab-%04d", i))
 		r.hosts = append(r.hosts, roster.Host{Name: name, State: roster.Active, CertExpires: r.now.Add(300 * time.Hour)})
-		r.book.Hosts[name] = &contacts.Contact{LastContact: r.now, LastPing: r.now, Version: text[:80], Queue: wire.Queue{Waiting: i, Held: 1, Quarantined: 2}}
+		r.book.Hosts[name] = &contacts.Contact{
+			LastContact: r.now,
+			LastPing:    r.now,
+			Version:     text[:80],
+			Queue:       wire.Queue{Waiting: i, Held: 1, Quarantined: 2},
+		}
 		if i%10 == 0 {
-			open = append(open, fleet.Alert{Host: string(name), Symptom: "silent", Since: r.now.Add(-time.Hour), Reason: text, Detail: text, Fix: "on " + string(name) + ": " + text})
+			open = append(
+				open,
+				fleet.Alert{
+					Host:    string(name),
+					Symptom: "silent",
+					Since:   r.now.Add(-time.Hour),
+					Reason:  text,
+					Detail:  text,
+					Fix:     "on " + string(name) + ": " + text,
+				},
+			)
 		}
 	}
 	r.alerts(open...)
@@ -50,7 +65,7 @@ func large(t testing.TB, rows int) *rig {
 }
 
 // ask calls a page's handler as serve does and returns the size of its answer.
-func (r *rig) ask(h func(http.ResponseWriter, *http.Request) error, path string) int {
+func (r *harness) ask(h func(http.ResponseWriter, *http.Request) error, path string) int {
 	r.t.Helper()
 	req := httptest.NewRequest(http.MethodGet, path, nil)
 	req.Header.Set("Authorization", "Bearer s3cret")

@@ -22,25 +22,25 @@ import (
 // plotSuffix names the plot of an episode, beside its tarball.
 const plotSuffix = ".svg"
 
-// maxDrawn is how many tarballs are read at once for a page or a plot: each may
-// take tens of MiB for a moment.
+// maxDrawn is how many tarballs are read at once for pages and plots. Each may need tens
+// of MiB.
 const maxDrawn = 2
 
 // maxShown bounds the phases and notes that a page lists.
 const maxShown = 60
 
-// episodePage is one episode: its row in the index, and what its tarball says.
+// episodePage is an episode: its row in the index and the content of its tarball.
 type episodePage struct {
 	Host   ident.Host
 	ID     ident.EpisodeID
-	Row    *receiver.Entry // nil: not found in the time that a page has
+	Row    *receiver.Entry // nil: not found within searchTime
 	Meta   *episode.Meta
 	Phases []episode.Phase
-	Unread string // why its tarball is not shown
+	Unread string // why the page does not show its tarball
 	Plot   bool
 }
 
-// file answers for what an episode has: its page, its tarball, its plot.
+// file sends the page, the tarball or the plot of an episode.
 func (s *Site) file(w http.ResponseWriter, r *http.Request) error {
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
@@ -55,7 +55,7 @@ func (s *Site) file(w http.ResponseWriter, r *http.Request) error {
 	}
 	id, err := ident.ParseEpisodeID(name)
 	if err != nil {
-		return wire.NewProblem(wire.Malformed, "%.80q is no episode", r.PathValue("file"))
+		return wire.NewProblem(wire.Malformed, "%.80q is not an episode", r.PathValue("file"))
 	}
 	return h(w, r, host, id)
 }
@@ -66,7 +66,7 @@ func (s *Site) episode(w http.ResponseWriter, r *http.Request, host ident.Host, 
 	if err := s.search(r, &found, found.question("")); err != nil {
 		return err
 	}
-	for i, row := range found.Rows { // newest first: that it was archived is the last word
+	for i, row := range found.Rows { // newest first: the last row says whether it was archived
 		if row.Host == host && p.Row == nil {
 			p.Row = &found.Rows[i]
 		}
@@ -106,13 +106,13 @@ func (s *Site) plot(w http.ResponseWriter, r *http.Request, host ident.Host, id 
 	return nil
 }
 
-// overview reads an episode out of its tarball, whose content is the host's.
+// overview reads an episode from its tarball. Its content comes from the host.
 func (s *Site) overview(ctx context.Context, host ident.Host, id ident.EpisodeID) (o episode.Overview, err error) {
 	select {
 	case s.drawn <- struct{}{}:
 		defer func() { <-s.drawn }()
 	case <-ctx.Done():
-		return o, wire.NewProblem(wire.Busy, "other episodes are being read")
+		return o, wire.NewProblem(wire.Busy, "the receiver is reading other episodes: try again")
 	}
 	f, err := s.openTarball(host, id)
 	if err != nil {
@@ -126,12 +126,12 @@ func (s *Site) overview(ctx context.Context, host ident.Host, id ident.EpisodeID
 func (s *Site) openTarball(host ident.Host, id ident.EpisodeID) (receiver.Tarball, error) {
 	f, err := s.o.Backend.Episodes.Open(receiver.Key{Host: host, Episode: id})
 	if errors.Is(err, fs.ErrNotExist) {
-		err = wire.NewProblem(wire.NotFound, "the tarball of %s is not here: its row in the index says whether it was archived", id)
+		err = wire.NewProblem(wire.NotFound, "the tarball of %s is not on this receiver; its index entry says whether it was archived", id)
 	}
 	return f, err
 }
 
-// download sends a tarball, or the part of it that is asked for.
+// download sends a tarball, or a range of it.
 func (s *Site) download(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
 	f, err := s.openTarball(host, id)
 	if err != nil {

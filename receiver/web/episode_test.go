@@ -18,12 +18,15 @@ import (
 )
 
 // tarball packs an episode of a host whose texts are as given.
-func (r *rig) tarball(row receiver.Entry, text string) []byte {
+func (r *harness) tarball(row receiver.Entry, text string) []byte {
 	r.t.Helper()
 	dir := r.t.TempDir()
 	meta := episode.Meta{
-		SchemaVersion: 1, Episode: row.Episode, Host: row.Host, Profile: text, Start: r.now, End: r.now.Add(time.Minute), Rows: map[string]int{"proc": 3},
-		Experiment: ident.Digest(strings.Repeat("a", 64)), Code: episode.Code{Version: text, Commit: row.Commit}, Verdict: episode.Accepted, Notes: []string{text},
+		SchemaVersion: 1, Episode: row.Episode, Host: row.Host, Profile: text, Start: r.now, End: r.now.Add(time.Minute),
+		Rows: map[string]int{"proc": 3},
+		Experiment: ident.Digest(
+			strings.Repeat("a", 64),
+		), Code: episode.Code{Version: text, Commit: row.Commit}, Verdict: episode.Accepted, Notes: []string{text},
 	}
 	for name, content := range map[string]string{
 		"meta.json":    r.json(meta),
@@ -43,10 +46,10 @@ func (r *rig) tarball(row receiver.Entry, text string) []byte {
 	return b.Bytes()
 }
 
-// The page of an episode has its row, what its tarball says, and a plot, which
-// are the host's text; and says so where one of them is missing.
+// The page of an episode shows its index entry, the content of its tarball and a plot, with
+// the host's text escaped. It says what is missing.
 func TestEpisode_PageAndPlot(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	whole, archived, torn := r.row("lab-01", 1, time.Hour), r.row("lab-01", 2, time.Minute), r.row("lab-02", 3, time.Second)
 	archived.Archived = true
@@ -57,7 +60,8 @@ func TestEpisode_PageAndPlot(t *testing.T) {
 	r.start().signIn()
 
 	page := r.get(at(whole))
-	for _, want := range []string{string(whole.Digest), "0.000 s", "30.000 s", "infected", "accepted", "&lt;script&gt;", `<img src="` + at(whole) + `.svg"`, at(whole) + ".svg?dark", "download"} {
+	for _, want := range []string{string(whole.Digest), "0.000 s", "30.000 s", "infected", "accepted", "&lt;script&gt;",
+		`<img src="` + at(whole) + `.svg"`, at(whole) + ".svg?dark", "download"} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the page lacks %q:\n%s\n%s", want, page.body, r.log)
 		}
@@ -78,8 +82,8 @@ func TestEpisode_PageAndPlot(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]string{
-		at(archived): "archived", at(torn): "read tarball", at(torn) + ".svg": "the page could not be made",
-		"/episodes/lab-09/" + string(whole.Episode): "not here", "/episodes/lab-01/nonsense": "is no episode",
+		at(archived): "archived", at(torn): "read tarball", at(torn) + ".svg": "the page cannot be shown",
+		"/episodes/lab-09/" + string(whole.Episode): "not on this receiver", "/episodes/lab-01/nonsense": "is not an episode",
 	} {
 		if a := r.get(path); !strings.Contains(a.body, want) {
 			t.Errorf("%s: %d, want %q:\n%s", path, a.status, want, a.body)
@@ -87,9 +91,9 @@ func TestEpisode_PageAndPlot(t *testing.T) {
 	}
 }
 
-// Many plots at once wait for each other; who goes away waits no more.
+// Many plots at once wait for each other; a closed request waits no more.
 func TestEpisode_ManyPlots(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	row := r.row("lab-01", 1, time.Hour)
 	path := fmt.Sprintf("/episodes/%s/%s", row.Host, row.Episode)
 	r.write(path+".tar.zst", string(r.tarball(row, "hash")))

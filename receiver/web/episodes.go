@@ -14,8 +14,7 @@ import (
 	"cis490/receiver"
 )
 
-// How many rows a search shows, and how long it looks before it says how far it
-// is.
+// How many rows a page of results has, and how long a search reads for it.
 const (
 	maxFound   = 100
 	searchTime = 700 * time.Millisecond
@@ -23,13 +22,13 @@ const (
 
 type episodesPage struct {
 	Host, Text, From, Until string
-	Wrong                   []string // what of the question was not understood
+	Wrong                   []string // errors in the query
 	Rows                    []receiver.Entry
-	Older                   string    // where the search goes on
-	Reached                 time.Time // how far back it is
+	Older                   string    // link to older results
+	Reached                 time.Time // how far back the search read
 }
 
-// hexRE is the beginning of a commit or a digest.
+// hexRE matches the beginning of a commit or a digest.
 var hexRE = regexp.MustCompile(`^[0-9a-f]{6,64}$`)
 
 // question is a search of the index, and how far back it goes.
@@ -38,11 +37,16 @@ type question struct {
 	from time.Time
 }
 
-// episodes searches the index from its end. It reads what it needs for one page,
-// and at most for a moment; the next page goes on from there.
+// episodes searches the index, newest first, for one page of results and at most for
+// searchTime. The link to older results continues there.
 func (s *Site) episodes(w http.ResponseWriter, r *http.Request) error {
 	v := r.URL.Query()
-	p := episodesPage{Host: check.Sanitize(v.Get("host"), 63), Text: check.Sanitize(strings.TrimSpace(v.Get("q")), 64), From: check.Sanitize(v.Get("from"), 20), Until: check.Sanitize(v.Get("until"), 20)}
+	p := episodesPage{
+		Host:  check.Sanitize(v.Get("host"), 63),
+		Text:  check.Sanitize(strings.TrimSpace(v.Get("q")), 64),
+		From:  check.Sanitize(v.Get("from"), 20),
+		Until: check.Sanitize(v.Get("until"), 20),
+	}
 	q := p.question(v.Get("before"))
 	if len(p.Wrong) == 0 {
 		if err := s.search(r, &p, q); err != nil {
@@ -64,13 +68,12 @@ func (p *episodesPage) question(before string) question {
 	}
 	if id, err := ident.ParseEpisodeID(strings.ToUpper(p.Text)); err == nil {
 		q.Episode = id
-		// It was received after it began, by the host's clock: a day is left for
-		// one that is wrong.
+		// The id has the time by the host's clock, which may be a day ahead.
 		q.from = id.Time().Add(-24 * time.Hour)
 	} else if text := strings.ToLower(p.Text); hexRE.MatchString(text) {
 		q.Prefix = text
 	} else if text != "" {
-		wrong("%q is neither an episode, nor at least 6 digits of a commit or digest", p.Text)
+		wrong("%q is not an episode id, nor at least 6 digits of a commit or digest", p.Text)
 	}
 	for _, x := range []struct {
 		text string
@@ -101,7 +104,7 @@ func (s *Site) search(r *http.Request, p *episodesPage, q question) error {
 	limit := time.Now().Add(searchTime)
 	for found, err := range s.o.Backend.Index.Before(q.Query) {
 		if errors.Is(err, receiver.ErrCursor) {
-			p.Wrong = append(p.Wrong, fmt.Sprintf("the page to go on from is %q", check.Sanitize(q.Cursor, 20)))
+			p.Wrong = append(p.Wrong, fmt.Sprintf("%q is not a page of results", check.Sanitize(q.Cursor, 20)))
 			return nil
 		}
 		if err != nil {

@@ -10,15 +10,14 @@ import (
 	"cis490/internal/wire"
 )
 
-// How often a live page is told to look again: soon where something is wrong or
-// right again, else seldom.
+// How often the state is compared, and when a page is asked to refresh without a change.
 const (
-	lookEvery  = time.Second
-	calmEvery  = 10 * time.Second
-	maxStreams = 64
+	compareEvery = time.Second
+	refreshEvery = 10 * time.Second
+	maxStreams   = 64
 )
 
-// streams are the live pages.
+// streams counts the open streams of events.
 type streams struct {
 	mu     sync.Mutex
 	open   int
@@ -26,7 +25,7 @@ type streams struct {
 	closed chan struct{}
 }
 
-func (t *streams) enter() bool {
+func (t *streams) acquire() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended || t.open >= maxStreams {
@@ -36,7 +35,7 @@ func (t *streams) enter() bool {
 	return true
 }
 
-func (t *streams) leave() {
+func (t *streams) release() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.open--
@@ -51,34 +50,34 @@ func (t *streams) end() {
 	}
 }
 
-// events tells a page when it is old. It carries no data: the page asks for
-// itself anew, so there is one way to render.
+// events announces that the state changed. It carries no data: the page asks for its
+// changed parts, so there is one way to render.
 func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
-	if !s.streams.enter() {
-		return wire.NewProblem(wire.Busy, "%d pages are live already", maxStreams)
+	if !s.streams.acquire() {
+		return wire.NewProblem(wire.Busy, "%d pages are open already", maxStreams)
 	}
-	defer s.streams.leave()
+	defer s.streams.release()
 	w.Header().Set("Content-Type", "text/event-stream")
 	out := http.NewResponseController(w)
-	tick := time.NewTicker(lookEvery)
+	tick := time.NewTicker(compareEvery)
 	defer tick.Stop()
 	_, session, _ := s.session(r)
 	var seen uint64
-	var told time.Time
+	var sent time.Time
 	for {
 		m, err := s.model()
 		if err != nil {
 			return fmt.Errorf("%w: %w", errSent, err)
 		}
 		now := s.o.Now()
-		if mark := m.mark(); mark != seen || now.Sub(told) >= calmEvery {
+		if mark := m.mark(); mark != seen || now.Sub(sent) >= refreshEvery {
 			if _, err := fmt.Fprintf(w, "event: change\ndata: %d\n\n", now.UnixMilli()); err != nil {
 				return nil // the page was closed
 			}
 			if err := out.Flush(); err != nil {
 				return nil // as above
 			}
-			seen, told = mark, now
+			seen, sent = mark, now
 		}
 		select {
 		case <-r.Context().Done():
@@ -88,12 +87,12 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
 		case <-tick.C:
 		}
 		if token, err := s.token(); err != nil || session != "" && !validSession(token, session, s.o.Now()) {
-			return nil // the page will be asked to sign in
+			return nil // the session ended; the page has to sign in
 		}
 	}
 }
 
-// mark changes when something is wrong that was not, or no longer is.
+// mark changes when an alert opens or resolves, or a state changes.
 func (m *model) mark() uint64 {
 	h := fnv.New64a()
 	for _, a := range m.Alerts {

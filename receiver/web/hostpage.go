@@ -12,12 +12,10 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/contacts"
-	"cis490/receiver/fleet"
 )
 
-// How much of a host's past is shown.
+// Bounds of a host's page.
 const (
-	historyBack = 7 * 24 * time.Hour
 	historyRows = 60
 	maxChecks   = 200
 )
@@ -26,71 +24,76 @@ type hostPage struct {
 	*hostView
 	At       time.Time
 	Snapshot *snapshotView
-	Unread   string // why there is a snapshot and it is not shown
-	History  []turn
+	Unread   string // why the health report cannot be shown
+	Past     past
+	Periods  []period
+	Strips   []strip
 	Recent   []receiver.Entry
-	Knocks   []knockView
+	Rejected []rejectedView
 }
 
-// snapshotView is a doctor run as the host told it; its fixes are this
-// receiver's own.
+// snapshotView is the host's last health report. The fixes are this receiver's own.
 type snapshotView struct {
 	At, Received time.Time
 	Version      string
-	Checks, Rest []check.Row // those that need a look, and the others
-	Left         int         // checks that are not shown
+	Checks, Rest []check.Row // those that warn or fail, and the others
+	Left         int         // checks that the page does not show
 	Bad, All     int
 }
 
-// turn is a symptom's beginning or end.
-type turn struct {
-	At      time.Time
-	Symptom string
-	State   string
-	Reason  string
-}
-
-type knockView struct {
+type rejectedView struct {
 	contacts.AuthFailure
-	Proven bool
-	Title  string
+	Verified bool
+	Title    string
 }
 
-func (s *Site) host(w http.ResponseWriter, r *http.Request) error {
+// hostOf returns the host that a path names.
+func (s *Site) hostOf(r *http.Request) (*hostView, *model, error) {
 	name, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {
-		return wire.NewProblem(wire.Malformed, "%s", err)
+		return nil, nil, wire.NewProblem(wire.Malformed, "%s", err)
 	}
 	m, err := s.model()
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	h := m.byName[name]
 	if h == nil {
-		return wire.NewProblem(wire.NotFound, "this receiver knows no host %s", name)
+		return nil, nil, wire.NewProblem(wire.NotFound, "this receiver knows no host %s", name)
 	}
+	return h, m, nil
+}
+
+func (s *Site) host(w http.ResponseWriter, r *http.Request) error {
+	h, m, err := s.hostOf(r)
+	if err != nil {
+		return err
+	}
+	name := h.Name
 	p := hostPage{hostView: h, At: m.At}
 	_, p.Recent = s.ingest.of(name)
 	if p.Snapshot, err = s.snapshot(name); err != nil {
 		p.Unread = check.Sanitize(err.Error(), 200)
 	}
-	if p.History, err = s.history(name, m.At.Add(-historyBack)); err != nil {
+	if p.Past, err = s.readPast(r, string(name), periodOf(r, "7d"), m); err != nil {
 		return err
 	}
+	p.Periods, p.Strips = periods(), p.Past.strips(func(x span) string { return x.Symptom })
+	p.Past.Spans = p.Past.Spans[:min(len(p.Past.Spans), historyRows)]
 	if h.Contact != nil {
 		for _, k := range h.Contact.Verified {
-			p.Knocks = append(p.Knocks, knockView{k, true, wire.AnswerOf(k.Kind).Title})
+			p.Rejected = append(p.Rejected, rejectedView{k, true, wire.AnswerOf(k.Kind).Title})
 		}
 		for _, k := range h.Contact.Unverified {
-			p.Knocks = append(p.Knocks, knockView{k, false, wire.AnswerOf(k.Kind).Title})
+			p.Rejected = append(p.Rejected, rejectedView{k, false, wire.AnswerOf(k.Kind).Title})
 		}
-		slices.SortFunc(p.Knocks, func(a, b knockView) int { return b.At.Compare(a.At) })
+		slices.SortFunc(p.Rejected, func(a, b rejectedView) int { return b.At.Compare(a.At) })
 	}
 	return s.render(w, r, http.StatusOK, "host", string(name), p)
 }
 
-// snapshot reads a host's latest snapshot; none is nil. Its text is the host's:
-// capped here, escaped where it is shown.
+// snapshot reads a host's last health report; nil if there is none. The host's text is
+// shortened here, and escaped by the template.
 func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 	snap, err := contacts.ReadSnapshot(s.o.Backend.Docs, name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -106,7 +109,13 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 		if _, ok := severity[c.Status]; !ok {
 			c.Status = check.Skip
 		}
-		row := check.Row{ID: check.Sanitize(c.ID, 64), Title: check.Sanitize(c.Title, 120), Status: c.Status, Detail: check.Sanitize(c.Detail, 500), Hard: c.Hard}
+		row := check.Row{
+			ID:     check.Sanitize(c.ID, 64),
+			Title:  check.Sanitize(c.Title, 120),
+			Status: c.Status,
+			Detail: check.Sanitize(c.Detail, 500),
+			Hard:   c.Hard,
+		}
 		if known, ok := s.o.Known(row.ID); ok {
 			row.Title = known.Title
 			if row.Status == check.Fail || row.Status == check.Warn {
@@ -126,37 +135,4 @@ func (s *Site) snapshot(name ident.Host) (*snapshotView, error) {
 	need := min(v.Bad, len(v.Checks))
 	v.Checks, v.Rest = v.Checks[:need], v.Checks[need:]
 	return v, nil
-}
-
-// history returns when the host's symptoms came and went, newest first. The
-// hourly rows of one that lasts are one.
-func (s *Site) history(name ident.Host, from time.Time) ([]turn, error) {
-	var all []turn
-	open := map[string]time.Time{} // since when, by symptom
-	var rows []fleet.Alert
-	for p, err := range s.o.Backend.Alerts.Before(receiver.Query{Host: string(name)}) {
-		if err != nil {
-			return nil, err
-		}
-		if !p.At.IsZero() && p.At.Before(from) || len(rows) >= 50*historyRows {
-			break
-		}
-		if p.Match {
-			rows = append(rows, p.Row)
-		}
-	}
-	for _, a := range slices.Backward(rows) {
-		if since, ok := open[a.Symptom]; ok && a.State == fleet.Firing && since.Equal(a.Since) {
-			continue
-		}
-		at := a.At
-		if a.State == fleet.Firing {
-			open[a.Symptom], at = a.Since, a.Since
-		} else {
-			delete(open, a.Symptom)
-		}
-		all = append(all, turn{at, check.Sanitize(a.Symptom, 40), a.State, check.Sanitize(a.Reason, 300)})
-	}
-	slices.Reverse(all)
-	return all[:min(len(all), historyRows)], nil
 }

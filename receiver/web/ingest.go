@@ -8,7 +8,7 @@ import (
 	"cis490/receiver"
 )
 
-// What is counted of the last 24 hours, and how often the index is looked at.
+// The slots of the last 24 hours, and how often the index is read.
 const (
 	slotLength  = time.Hour
 	slotCount   = 24
@@ -16,20 +16,20 @@ const (
 	followEvery = time.Second
 )
 
-// tally is what one host, or the fleet, brought in each hour.
+// tally counts episodes and bytes in each hour, of a host or of the fleet.
 type tally struct {
 	count [slotCount]uint32
 	bytes [slotCount]int64
 }
 
-// hostTally is a host's tally with its newest rows, latest last.
+// hostTally is a host's tally and its newest rows, the newest last.
 type hostTally struct {
 	tally
 	recent []receiver.Entry
 }
 
-// ingest counts the rows of the last 24 hours as they are appended. What it holds
-// grows with the hosts, not with history.
+// ingest counts the rows of the last 24 hours as they are appended. Its memory grows with
+// the number of hosts, not with history.
 type ingest struct {
 	o    Options
 	tail receiver.Follower[receiver.Entry]
@@ -47,7 +47,7 @@ func newIngest(o Options) *ingest {
 	return g
 }
 
-// rewind makes follow count the last 24 hours from a time anew.
+// rewind makes follow count the 24 hours before now again.
 func (g *ingest) rewind(now time.Time) {
 	g.slot = slotOf(now)
 	g.tail = g.o.Backend.Index.Follow(now.Add(-slotCount * slotLength))
@@ -55,13 +55,13 @@ func (g *ingest) rewind(now time.Time) {
 
 func slotOf(t time.Time) int64 { return t.Unix() / int64(slotLength/time.Second) }
 
-// follow counts what was appended since the last call. One goroutine calls it.
+// follow counts the rows appended since the last call. It is for one goroutine.
 func (g *ingest) follow(now time.Time) error {
 	g.mu.Lock()
 	if slotOf(now) < g.slot { // the clock was ahead
 		g.rewind(now)
 	}
-	g.turn(slotOf(now))
+	g.advance(slotOf(now))
 	g.mu.Unlock()
 	err := g.tail.Read(g.begin, g.add)
 	g.mu.Lock()
@@ -76,8 +76,8 @@ func (g *ingest) begin() {
 	g.all, g.hosts = tally{}, map[ident.Host]*hostTally{}
 }
 
-// add counts a row. Rows of a repair or an archive are not news of the host. A row of a
-// clock that was ahead is of this hour at the latest.
+// add counts a row, except one of a repair or an archive. A row from the future, written
+// while the clock was ahead, counts in this hour.
 func (g *ingest) add(r receiver.Entry) {
 	if r.Archived || r.Repaired {
 		return
@@ -96,14 +96,14 @@ func (g *ingest) add(r receiver.Entry) {
 			t.bytes[slot%slotCount] += r.Size
 		}
 	}
-	if len(h.recent) >= 2*recentRows { // moved seldom
+	if len(h.recent) >= 2*recentRows { // so that rows are rarely moved
 		h.recent = append(h.recent[:0], h.recent[len(h.recent)-recentRows+1:]...)
 	}
 	h.recent = append(h.recent, r)
 }
 
-// turn makes an hour the running one: those that it takes the place of are empty.
-func (g *ingest) turn(slot int64) {
+// advance moves on to an hour and empties the slots of the hours in between.
+func (g *ingest) advance(slot int64) {
 	for g.slot < slot {
 		g.slot = max(g.slot+1, slot-slotCount)
 		i := g.slot % slotCount
@@ -125,7 +125,7 @@ func (t *tally) hours(slot int64) (counts [slotCount]uint32, episodes uint64, by
 	return counts, episodes, bytes
 }
 
-// of returns what a host brought, and its newest rows, newest first.
+// of returns a host's episodes per hour and its newest rows, newest first.
 func (g *ingest) of(h ident.Host) (counts [slotCount]uint32, recent []receiver.Entry) {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -15,31 +15,33 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// model is the fleet at one moment; it is never changed once made.
+// model is the fleet at one moment. Nothing changes it after it is built.
 type model struct {
-	At        time.Time
-	Hosts     []*hostView // ordered as they are shown
-	byName    map[ident.Host]*hostView
-	Alerts    []alertView // open ones, those of the receiver first
-	Checked   time.Time   // when fleet-check last ran
-	Count     map[fleet.Health]int
-	Open      int // alerts that are not silenced
-	Missing   []string
-	Receiver  contacts.Receiver
-	Strangers []contacts.AuthFailure
-	Crowd     listen.Stats
-	Free      int64
-	Reserve   int64
-	Counting  bool // the last 24 hours are still being counted
-	Hours     [slotCount]uint32
-	Episodes  uint64
-	Bytes     int64
+	At       time.Time
+	Hosts    []*hostView // ordered as they are shown
+	byName   map[ident.Host]*hostView
+	Alerts   []alertView // open ones, those of the receiver first
+	Causes   []*cause    // of the open alerts
+	Checked  time.Time   // when fleet-check last ran
+	Count    map[fleet.Health]int
+	Open     int      // alerts that are not silenced
+	Missing  []string // why the receiver does not accept episodes
+	Receiver contacts.Receiver
+	Unknown  []contacts.AuthFailure
+	Listener listen.Stats
+	Free     int64
+	Reserve  int64
+	Counting bool // the last 24 hours are still being counted
+	Hours    [slotCount]uint32
+	Episodes uint64
+	Bytes    int64
 }
 
-// hostView is one host as its row and page show it.
+// hostView is a host as its row and page show it.
 type hostView struct {
 	*fleet.Status
 	Alerts   []alertView
+	Notes    hostNotes
 	Hours    [slotCount]uint32
 	Accepted time.Time
 	CertEnds time.Time
@@ -53,7 +55,7 @@ type alertView struct {
 	By       string
 }
 
-// lastRun is what fleet-check wrote, kept until it runs again.
+// lastRun caches what fleet-check wrote until it runs again.
 type lastRun struct {
 	at   time.Time
 	last fleet.Last
@@ -73,13 +75,17 @@ func (s *Site) lastRun() (fleet.Last, error) {
 	return last, nil
 }
 
-// look makes the model.
-func (s *Site) look(now time.Time) (*model, error) {
+// buildModel joins everything that is known of the fleet.
+func (s *Site) buildModel(now time.Time) (*model, error) {
 	last, err := s.lastRun()
 	if err != nil {
 		return nil, err
 	}
 	all, err := s.o.Roster.All()
+	if err != nil {
+		return nil, err
+	}
+	notes, err := s.notes.all()
 	if err != nil {
 		return nil, err
 	}
@@ -91,8 +97,8 @@ func (s *Site) look(now time.Time) (*model, error) {
 	open, views := make([]fleet.Alert, len(last.Open)), map[string][]alertView{}
 	m := &model{
 		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
-		Crowd:   s.o.Connections(),
-		Missing: s.o.Missing(), Receiver: book.Receiver, Strangers: book.UnknownClients, Reserve: s.o.Reserve,
+		Listener: s.o.Connections(),
+		Missing:  s.o.Missing(), Receiver: book.Receiver, Unknown: book.UnknownClients, Reserve: s.o.Reserve,
 	}
 	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
 		return nil, err
@@ -112,12 +118,20 @@ func (s *Site) look(now time.Time) (*model, error) {
 	slices.SortStableFunc(m.Alerts, func(a, b alertView) int {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.Since.Compare(b.Since), strings.Compare(a.Host, b.Host))
 	})
+	m.Causes = groupByCause(m.Alerts)
 	s.ingest.mu.Lock()
 	m.Counting = !s.ingest.ready
 	m.Hours, m.Episodes, m.Bytes = s.ingest.all.hours(s.ingest.slot)
-	known := fleet.Known{Roster: all, Hosts: book.Hosts, Shipped: slices.Collect(maps.Keys(s.ingest.hosts)), Open: open, Offered: s.o.Offered, Fresh: s.o.Fresh}
+	known := fleet.Known{
+		Roster:  all,
+		Hosts:   book.Hosts,
+		Shipped: slices.Collect(maps.Keys(s.ingest.hosts)),
+		Open:    open,
+		Offered: s.o.Offered,
+		Fresh:   s.o.Fresh,
+	}
 	for _, status := range fleet.Join(known, now) {
-		h := &hostView{Status: status, Alerts: views[string(status.Name)]}
+		h := &hostView{Status: status, Alerts: views[string(status.Name)], Notes: notes[status.Name]}
 		m.Hosts, m.byName[h.Name] = append(m.Hosts, h), h
 		m.Count[h.Health]++
 		if t := s.ingest.hosts[h.Name]; t != nil {
@@ -126,7 +140,7 @@ func (s *Site) look(now time.Time) (*model, error) {
 				h.Accepted = t.recent[n-1].When()
 			}
 		}
-		h.settle()
+		h.complete()
 	}
 	s.ingest.mu.Unlock()
 	return m, nil
@@ -144,8 +158,8 @@ func rank(a alertView) int {
 	return 1
 }
 
-// settle completes when the host last shipped and when its certificate ends.
-func (h *hostView) settle() {
+// complete sets when the host last shipped and when its certificate ends.
+func (h *hostView) complete() {
 	if c := h.Contact; c != nil {
 		if c.LastAccepted.After(h.Accepted) {
 			h.Accepted = c.LastAccepted
@@ -157,7 +171,7 @@ func (h *hostView) settle() {
 	}
 }
 
-// Version is what the host said that it runs.
+// Version returns the version that the host reports, or "".
 func (h *hostView) Version() string {
 	if h.Contact == nil {
 		return ""
@@ -165,12 +179,12 @@ func (h *hostView) Version() string {
 	return check.Sanitize(h.Contact.Version, 40)
 }
 
-// Behind tells whether the host runs another version than it is offered.
+// Behind reports whether the host runs another version than it is offered.
 func (h *hostView) Behind() bool {
 	return h.Offered != "" && h.Version() != "" && h.Offered != h.Version()
 }
 
-// Backlog is what waits on the host.
+// Backlog describes the episodes that wait on the host.
 func (h *hostView) Backlog() string {
 	if h.Contact == nil || h.Contact.LastPing.IsZero() {
 		return "–"
@@ -181,15 +195,23 @@ func (h *hostView) Backlog() string {
 		out += fmt.Sprintf(" + %d held", q.Held)
 	}
 	if q.Quarantined > 0 {
-		out += fmt.Sprintf(" + %d set aside", q.Quarantined)
+		out += fmt.Sprintf(" + %d in quarantine", q.Quarantined)
 	}
 	return out
 }
 
-// Sum is how many episodes it brought in 24 hours.
+// Sum returns how many episodes the host shipped in 24 hours.
 func (h *hostView) Sum() (n uint64) {
 	for _, c := range h.Hours {
 		n += uint64(c)
 	}
 	return n
+}
+
+// waiting returns how many episodes wait on the host.
+func (h *hostView) waiting() int {
+	if h.Contact == nil {
+		return 0
+	}
+	return h.Contact.Queue.Waiting + h.Contact.Queue.Held + h.Contact.Queue.Quarantined
 }

@@ -2,88 +2,68 @@ package web
 
 import (
 	"net/http"
-	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 
-	"cis490/internal/check"
 	"cis490/receiver/fleet"
 )
 
-// perPage bounds a page: 2,000 rows are no page that a phone shows.
-const perPage = 250
+// Bounds of the fleet page: a phone cannot show 2,000 rows, and size and time must not
+// depend on the fleet.
+const (
+	perPage     = 250
+	shownCauses = 8
+)
 
 type fleetPage struct {
 	*model
-	Query    string
-	State    string
-	States   []fleet.Health
-	Rows     []*hostView
-	Found    int
-	From, To int
-	Prev     string
-	Next     string
-	Shown    []alertView // the first of the open alerts
-	More     int
+	filter
+	States                   []fleet.Health
+	Symptoms, Versions, Tags []string
+	Headers                  []column
+	Rows                     []*hostView
+	Found, First, Last       int // hosts that match, and the first and last shown
+	Prev, Next               string
+	Shown                    []*cause // the first causes of open alerts
+	More                     int      // causes that are not shown
 }
 
-// shownAlerts is how many open alerts the fleet page shows; each is on its
-// host's page as well.
-const shownAlerts = 20
-
-// fleet shows one row per host.
+// fleet shows the open alerts by cause, and one row per host.
 func (s *Site) fleet(w http.ResponseWriter, r *http.Request) error {
 	m, err := s.model()
 	if err != nil {
 		return err
 	}
 	q := r.URL.Query()
-	p := fleetPage{model: m, Query: check.Sanitize(strings.TrimSpace(q.Get("q")), 80), State: check.Sanitize(q.Get("state"), 20), States: fleet.Healths()}
+	p := fleetPage{model: m, filter: filterOf(q), States: fleet.Healths()}
+	p.Symptoms, p.Versions, p.Tags = m.choices()
+	p.Headers = p.headers()
 	var rows []*hostView
 	for _, h := range m.Hosts {
-		if p.shows(h) {
+		if p.matches(h) {
 			rows = append(rows, h)
 		}
 	}
+	p.sort(rows)
 	first, err := strconv.Atoi(q.Get("from"))
 	if err != nil {
 		first = 0
 	}
 	first = max(0, min(first, max(0, len(rows)-1)))
 	last := min(first+perPage, len(rows))
-	p.Rows, p.Found, p.From, p.To = rows[first:last], len(rows), first+1, last
+	p.Rows, p.Found, p.First, p.Last = rows[first:last], len(rows), first+1, last
 	if first > 0 {
-		p.Prev = p.link(max(0, first-perPage))
+		p.Prev = p.page(max(0, first-perPage))
 	}
 	if last < len(rows) {
-		p.Next = p.link(last)
+		p.Next = p.page(last)
 	}
-	p.Shown = m.Alerts[:min(len(m.Alerts), shownAlerts)]
-	p.More = len(m.Alerts) - len(p.Shown)
+	p.Shown = m.Causes[:min(len(m.Causes), shownCauses)]
+	p.More = len(m.Causes) - len(p.Shown)
 	return s.render(w, r, http.StatusOK, "fleet", "Fleet", p)
 }
 
-// shows tells whether a host is asked for. Decommissioned ones are only shown
-// when they are.
-func (p *fleetPage) shows(h *hostView) bool {
-	if p.State != "" && string(h.Health) != p.State || p.State == "" && h.Health == fleet.Decommissioned {
-		return false
-	}
-	if p.Query == "" || strings.Contains(string(h.Name), strings.ToLower(p.Query)) {
-		return true
-	}
-	has := func(text string) bool { return strings.Contains(strings.ToLower(text), strings.ToLower(p.Query)) }
-	return has(h.Version()) || slices.ContainsFunc(h.Alerts, func(a alertView) bool { return has(a.Symptom) || has(a.Reason) })
-}
-
-func (p *fleetPage) link(from int) string {
-	v := url.Values{"from": {strconv.Itoa(from)}}
-	if p.Query != "" {
-		v.Set("q", p.Query)
-	}
-	if p.State != "" {
-		v.Set("state", p.State)
-	}
-	return "/?" + v.Encode()
+func (p *fleetPage) page(from int) string {
+	v := p.values()
+	v.Set("from", strconv.Itoa(from))
+	return "/?" + v.Encode() + "#hosts-title"
 }

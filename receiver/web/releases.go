@@ -1,6 +1,7 @@
 package web
 
 import (
+	"fmt"
 	"net/http"
 	"time"
 
@@ -14,10 +15,27 @@ type releasesPage struct {
 	Active int // hosts that could run one
 }
 
-// releaseView is a release and how far it has come.
+// releaseView is a release and how far it came.
 type releaseView struct {
 	manifest.Progress
-	Runs, Offered int // hosts that say so, and hosts that are offered it
+	Runs, Offered int // hosts that report it, and hosts that are offered it
+}
+
+// command is what root runs on the receiver.
+type command struct{ Name, Line string }
+
+// Commands returns the commands that change how far the release goes.
+func (v releaseView) Commands() []command {
+	line := func(verb string) command {
+		return command{verb, fmt.Sprintf("sudo cis490 release %s --seq %d", verb, v.Seq)}
+	}
+	switch v.Stage {
+	case manifest.StageWithdrawn:
+		return nil
+	case manifest.StageAll:
+		return []command{line("withdraw")}
+	}
+	return []command{line("promote"), line("withdraw")}
 }
 
 // releases shows what is published, newest first, and its way through the fleet.
@@ -45,7 +63,15 @@ func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
 		offered[h.Offered]++
 	}
 	for _, x := range all {
-		v := releaseView{Progress: manifest.Progress{Seq: x.Manifest.Seq, Version: x.Manifest.Version, Commit: x.Manifest.Commit, Since: x.At, Reason: "waits for serve"}}
+		v := releaseView{
+			Progress: manifest.Progress{
+				Seq:     x.Manifest.Seq,
+				Version: x.Manifest.Version,
+				Commit:  x.Manifest.Commit,
+				Since:   x.At,
+				Reason:  "not rolled out yet",
+			},
+		}
 		if known := rollout.Of(x.Manifest.Seq); known != nil {
 			v.Progress = *known
 		}

@@ -27,7 +27,7 @@ import (
 //go:embed static templates
 var files embed.FS
 
-// asset is a file of ours that pages load, under a name that changes with it.
+// asset is a file that pages load. Its URL has the mark, a hash of the content.
 type asset struct {
 	kind    string
 	content []byte
@@ -36,10 +36,11 @@ type asset struct {
 
 func loadAssets() (map[string]asset, error) {
 	all := map[string]asset{}
-	for name, kind := range map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8", "icon.svg": "image/svg+xml"} {
+	for name, kind := range map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8",
+		"icon.svg": "image/svg+xml"} {
 		b, err := files.ReadFile(path.Join("static", name))
 		if err != nil {
-			return nil, fmt.Errorf("load the dashboard's files: %w", err)
+			return nil, fmt.Errorf("read the dashboard's files: %w", err)
 		}
 		sum := sha256.Sum256(b)
 		all[name] = asset{kind, b, hex.EncodeToString(sum[:6])}
@@ -50,23 +51,38 @@ func loadAssets() (map[string]asset, error) {
 func (s *Site) asset(w http.ResponseWriter, r *http.Request) error {
 	a, ok := s.assets[r.PathValue("file")]
 	if !ok {
-		return wire.NewProblem(wire.NotFound, "no such file")
+		return wire.NewProblem(wire.NotFound, "no file %s", check.Sanitize(r.PathValue("file"), 80))
 	}
-	w.Header().Set("Content-Type", a.kind)
-	w.Header().Set("Cache-Control", "public, max-age=86400")
-	r.Header.Del("Range") // a small file: of many ranges the heads would be larger
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(a.content))
+	w.Header().Set("Cache-Control", "public, max-age=300")
+	if r.URL.Query().Get("v") == a.mark { // another content has another name
+		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	}
+	s.send(w, r, http.StatusOK, a.kind, a.content)
 	return nil
+}
+
+// send sends a body, compressed if the client takes that.
+func (s *Site) send(w http.ResponseWriter, r *http.Request, status int, kind string, body []byte) {
+	s.gzip(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", kind)
+		w.Header().Set("Content-Length", strconv.Itoa(len(body))) // removed if it is compressed
+		w.WriteHeader(status)
+		if r.Method != http.MethodHead {
+			_, _ = w.Write(body) // the caller is gone: the access log has the rest
+		}
+	})).ServeHTTP(w, r)
 }
 
 func (s *Site) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
-		"ago": ago, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where, "paste": paste,
-		"days": s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
+		"ago": agoTime, "age": ageTime, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where,
+		"paste": paste,
+		"days":  s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
 		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
 		"ending":  func(h *roster.Host) bool { return h != nil && h.Ending(s.o.Now()) },
-		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) }, "nanos": func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
+		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
+		"nanos":   func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
 		"seconds": func(x float64) string { return machine.HumanDuration(time.Duration(x * float64(time.Second))) },
 		"span":    func(a, b time.Time) string { return b.Sub(a).Round(time.Millisecond).String() },
 		"signed": func(d float64) string {
@@ -74,19 +90,34 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		},
 		"class":    func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
 		"silences": func() bool { return s.o.Silences != nil },
-		"since":    func(s string) string { return strings.TrimSuffix(s, " ago") },
-		"both": func(f frame, a alertView) any {
+		"choice": func(label, name, now string, values []string) any {
 			return struct {
-				Frame frame
-				Alert alertView
-			}{f, a}
+				Label, Name, Now string
+				Values           []string
+			}{label, name, now, values}
+		},
+		"past": func(p past, periods []period, strips []strip, by string, spans []span) any {
+			return struct {
+				Past    past
+				Periods []period
+				Strips  []strip
+				By      string
+				Spans   []span
+			}{p, periods, strips, by, spans}
+		},
+		"picker": picker,
+		"both": func(f *frame, data any) any {
+			return struct {
+				Frame *frame
+				Data  any
+			}{f, data}
 		},
 	}
 	all := map[string]*template.Template{}
-	for _, name := range []string{"signin", "fleet", "host", "episodes", "episode", "releases", "error"} {
+	for _, name := range []string{"signin", "fleet", "host", "episodes", "episode", "releases", "alerts", "command", "error"} {
 		t, err := template.New("base.html").Funcs(funcs).ParseFS(files, "templates/base.html", "templates/alert.html", "templates/"+name+".html")
 		if err != nil {
-			return nil, fmt.Errorf("load the dashboard's pages: %w", err)
+			return nil, fmt.Errorf("parse the dashboard's pages: %w", err)
 		}
 		all[name] = t
 	}
@@ -96,37 +127,64 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 // frame is what every page has around its content.
 type frame struct {
 	Page, Title string
+	Sick        int // open alerts that are not silenced; 0 if not known
 	Now         time.Time
 	Version     string
 	SignedIn    bool
 	Code        string // of this session's forms
 	Here        string // where a form leads back to
+	Theme       string // "light", "dark" or, for the browser's own, ""
 	Data        any
+
+	templates *template.Template
+	parts     []part
 }
 
-// render makes the page as a whole before it sends it, so that an error never
-// leaves half of one.
+// FullTitle returns the title with the number of open alerts in front.
+func (f *frame) FullTitle() string {
+	if f.Sick > 0 {
+		return fmt.Sprintf("(%d) %s – cis490", f.Sick, f.Title)
+	}
+	return f.Title + " – cis490"
+}
+
+// render builds the whole page before it sends it, so that an error never leaves half of
+// one. A live page gets its changed parts only.
 func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, title string, data any) error {
-	f := frame{Page: page, Title: title, Now: s.o.Now().UTC(), Version: s.o.Build.Version, Here: r.URL.RequestURI(), Data: data}
+	f := &frame{
+		Page:      page,
+		Title:     title,
+		Now:       s.o.Now().UTC(),
+		Version:   s.o.Build.Version,
+		Here:      r.URL.RequestURI(),
+		Data:      data,
+		templates: s.pages[page],
+	}
 	if token, session, ok := s.session(r); ok {
 		f.SignedIn, f.Code = true, formCode(token, session)
+		if m, err := s.model(); err == nil {
+			f.Sick = m.Open
+		}
+	}
+	if c, err := r.Cookie(themeCookie); err == nil && (c.Value == "light" || c.Value == "dark") {
+		f.Theme = c.Value
 	}
 	var b bytes.Buffer
-	if err := s.pages[page].Execute(&b, f); err != nil {
-		return fmt.Errorf("make page: %w", err)
+	if err := f.templates.Execute(&b, f); err != nil {
+		return fmt.Errorf("render page: %w", err)
+	}
+	if r.Header.Get(marksHeader) != "" && status == http.StatusOK {
+		return s.sendParts(w, r, f)
 	}
 	// html/template escapes markup; hidden characters would still reorder the page.
-	text := plain.Escape(b.Bytes())
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Length", strconv.Itoa(len(text)))
-	w.WriteHeader(status)
-	if r.Method != http.MethodHead {
-		_, _ = w.Write(text) // the caller is gone: the access log has the rest
-	}
+	s.send(w, r, status, "text/html; charset=utf-8", plain.Escape(b.Bytes()))
 	return nil
 }
 
-// bars draws counts as an SVG of one path. It holds digits only.
+// themeCookie has the theme that was chosen on the page. It is not a secret.
+const themeCookie = "cis490-theme"
+
+// bars draws counts as an SVG with one path. Its only variable part is digits.
 func bars(counts [slotCount]uint32) template.HTML {
 	most := slices.Max(counts[:])
 	var d strings.Builder
@@ -135,10 +193,13 @@ func bars(counts [slotCount]uint32) template.HTML {
 			fmt.Fprintf(&d, "M%d 16v-%d", 3*i+1, max(1, (uint64(c)*15+uint64(most)/2)/uint64(most)))
 		}
 	}
-	return template.HTML(`<svg viewBox="0 0 71 16" preserveAspectRatio="none" aria-hidden="true"><path class="base" d="M0 15.7h71"/><path d="` + d.String() + `"/></svg>`)
+	return template.HTML(
+		`<svg viewBox="0 0 71 16" preserveAspectRatio="none" aria-hidden="true">` +
+			`<path class="base" d="M0 15.7h71"/><path d="` + d.String() + `"/></svg>`,
+	)
 }
 
-// thousands sets groups of digits apart.
+// thousands separates groups of three digits.
 func thousands(digits string) string {
 	for i := len(digits) - 3; i > 0; i -= 3 {
 		digits = digits[:i] + "\u202f" + digits[i:]
@@ -146,14 +207,32 @@ func thousands(digits string) string {
 	return digits
 }
 
-func ago(now, t time.Time) string {
+// agoTime returns a time element such as "5 min ago", which the page keeps up to date.
+func agoTime(now, t time.Time) template.HTML { return timeElement("ago", now, t, " ago") }
+
+// ageTime is agoTime without "ago".
+func ageTime(now, t time.Time) template.HTML { return timeElement("age", now, t, "") }
+
+func timeElement(kind string, now, t time.Time, after string) template.HTML {
 	if t.IsZero() {
 		return "never"
 	}
-	if d := now.Sub(t); d >= time.Second {
-		return machine.HumanDuration(d) + " ago"
+	text := machine.HumanDuration(max(0, now.Sub(t))) + after
+	if now.Sub(t) < time.Second && kind == "ago" {
+		text = "now"
 	}
-	return "now"
+	return template.HTML(
+		fmt.Sprintf("<time data-%s datetime=%q>%s</time>", kind, t.UTC().Format("2006-01-02T15:04:05Z"), text),
+	) //nolint:gosec // digits
+}
+
+// picker returns a time of a query as a date picker takes it, or "".
+func picker(text string) string {
+	t, err := parseTime(text)
+	if err != nil {
+		return ""
+	}
+	return t.Format("2006-01-02T15:04")
 }
 
 func stamp(t time.Time) string {
@@ -165,7 +244,7 @@ func stamp(t time.Time) string {
 
 func humanBytes(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
 
-// days says how long a certificate lives.
+// days returns how long a certificate is still valid.
 func (s *Site) days(t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -180,8 +259,8 @@ func (s *Site) days(t time.Time) string {
 	return fmt.Sprintf("%d d", int(left.Hours()/24))
 }
 
-// where returns the machine that a fix is for, and paste the fix without it: a
-// fix reads "on lab-07: command", or is a sentence that begins with "nothing".
+// where returns the machine of a fix, and paste the command: a fix is "on lab-07: command",
+// or a sentence that begins with "nothing".
 func where(fix string) string {
 	if head, _, ok := strings.Cut(fix, ": "); ok && strings.HasPrefix(head, "on ") && len(head) < 80 {
 		return head
@@ -199,7 +278,7 @@ func paste(fix string) string {
 	return fix
 }
 
-// fixFor names the host in a fix of the registry.
+// fixFor returns a check's fix with the host's name.
 func fixFor(fix string, h ident.Host) string {
 	fix = strings.ReplaceAll(fix, "on the lab host", "on "+string(h))
 	return strings.ReplaceAll(fix, "HOST", string(h))

@@ -18,15 +18,15 @@ import (
 	"cis490/internal/wire"
 )
 
-// The sign-in's cookie. The prefix makes browsers refuse it from other hosts and
-// over plain HTTP.
+// The session cookie. With this prefix, browsers accept it only over HTTPS and from this
+// host.
 const (
 	cookieName  = "__Host-cis490"
 	sessionLife = 12 * time.Hour
 	maxForm     = 16 << 10
 )
 
-// token reads the operator token. It is read each time, so that a new one counts
+// token reads the operator token. It is read each time, so that a new token takes effect
 // at once and ends every session.
 func (s *Site) token() (string, error) {
 	token, err := s.o.Operator()
@@ -36,9 +36,9 @@ func (s *Site) token() (string, error) {
 	return token, nil
 }
 
-// A session is stateless: its end and a nonce, and their code by a key that only
-// who has the operator token can make. It outlives a restart of serve, and ends
-// with the token.
+// code returns an HMAC whose key is derived from the operator token and a purpose. A
+// session cookie is expiry ‖ nonce ‖ HMAC: it survives a restart of serve, and ends with the
+// token.
 func code(token, purpose string, what []byte) []byte {
 	key := sha256.Sum256([]byte("cis490 dashboard " + purpose + "\x00" + token))
 	m := hmac.New(sha256.New, key[:])
@@ -54,8 +54,8 @@ func newSession(token string, now time.Time) string {
 	return base64.RawURLEncoding.EncodeToString(append(what, code(token, "session", what)...))
 }
 
-// validSession tells whether a cookie's value is a session that has not ended, and that
-// no clock which was ahead has made last longer than a session does.
+// validSession reports whether a cookie is a session that has not expired. One that ends
+// later than any session from now was made while the clock was ahead, and is not valid.
 func validSession(token, value string, now time.Time) bool {
 	b, err := base64.RawURLEncoding.DecodeString(value)
 	if err != nil || len(b) != 8+16+sha256.Size {
@@ -66,15 +66,15 @@ func validSession(token, value string, now time.Time) bool {
 	return hmac.Equal(sum, code(token, "session", what)) && left > 0 && left <= int64((sessionLife+time.Minute).Seconds())
 }
 
-// formCode is what a form of this session carries, and no other site can know.
+// formCode returns the code in the forms of a session, which other sites cannot know.
 func formCode(token, session string) string {
 	return base64.RawURLEncoding.EncodeToString(code(token, "form", []byte(session)))
 }
 
-// operatorConns is how many connections all who are signed in may have.
+// operatorConns is how many connections all signed-in clients may have.
 const operatorConns = 64
 
-// Verified notes that a request is the operator's.
+// Verified marks the connection of a request as the operator's.
 func Verified(r *http.Request) { listen.Verified(r.Context(), "operator", operatorConns) }
 
 func (s *Site) session(r *http.Request) (token, session string, ok bool) {
@@ -89,8 +89,8 @@ func (s *Site) session(r *http.Request) (token, session string, ok bool) {
 	return token, c.Value, true
 }
 
-// signedIn lets only a session through, or who sends the operator token itself.
-// People are led to the sign-in.
+// signedIn calls h if the request has a session or the operator token as bearer. Other GET
+// requests are redirected to the sign-in page.
 func (s *Site) signedIn(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		token, _, ok := s.session(r)
@@ -117,8 +117,7 @@ func same(sent, want string) bool {
 	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
 }
 
-// changes lets only a form of this session through: asked for by a page of this
-// site, with the session's own code in it.
+// changes calls h only for a form of this site that has the session's code.
 func (s *Site) changes(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.form(w, r); err != nil {
@@ -126,7 +125,7 @@ func (s *Site) changes(h handler) handler {
 		}
 		token, session, ok := s.session(r)
 		if !ok || !hmac.Equal([]byte(r.PostForm.Get("code")), []byte(formCode(token, session))) {
-			return wire.NewProblem(wire.NeedsOperator, "the form is not of this session: load the page anew")
+			return wire.NewProblem(wire.NeedsOperator, "the form is from another session: reload the page")
 		}
 		return h(w, r)
 	}
@@ -134,18 +133,18 @@ func (s *Site) changes(h handler) handler {
 
 func (s *Site) form(w http.ResponseWriter, r *http.Request) error {
 	if err := s.origin.Check(r); err != nil {
-		return fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "the form was sent by another site"), err)
+		return fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "another site sent the form"), err)
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return fmt.Errorf("%w: %w", wire.NewProblem(wire.Malformed, "the form cannot be read"), err)
+		return fmt.Errorf("%w: %w", wire.NewProblem(wire.Malformed, "cannot parse the form"), err)
 	}
 	return nil
 }
 
 type signInPage struct {
 	Next  string
-	Wrong string // why the last try failed
+	Wrong string // why the last attempt failed
 }
 
 func (s *Site) signInForm(w http.ResponseWriter, r *http.Request) error {
@@ -159,7 +158,14 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 	from, next := s.o.From(r), local(r.PostForm.Get("next"))
 	if wait := s.limit.Wait(listen.Source(from)); wait > 0 {
 		w.Header().Set("Retry-After", fmt.Sprint(int(wait.Seconds())+1))
-		return s.render(w, r, http.StatusTooManyRequests, "signin", "Sign in", signInPage{next, fmt.Sprintf("too many tries from %s: wait %d seconds", check.Sanitize(from, 64), int(wait.Seconds())+1)})
+		return s.render(
+			w,
+			r,
+			http.StatusTooManyRequests,
+			"signin",
+			"Sign in",
+			signInPage{next, fmt.Sprintf("too many attempts from %s: wait %d seconds", check.Sanitize(from, 64), int(wait.Seconds())+1)},
+		)
 	}
 	token, err := s.token()
 	if err != nil {
@@ -170,7 +176,7 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 		if omitted, ok := s.lines.Next(); ok {
 			s.o.Log.Warn("sign-in refused", "from", from, "omitted", omitted)
 		}
-		return s.render(w, r, http.StatusUnauthorized, "signin", "Sign in", signInPage{next, "that is not the operator token"})
+		return s.render(w, r, http.StatusUnauthorized, "signin", "Sign in", signInPage{next, "wrong operator token"})
 	}
 	Verified(r)
 	s.o.Log.Info("signed in", "from", from)
@@ -193,10 +199,12 @@ func (s *Site) setCookie(w http.ResponseWriter, value string, age int) {
 	})
 }
 
-// local keeps a redirect on this site.
+// local returns a path on this site to redirect to; "/" if next is not one.
 func local(next string) string {
 	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n") || len(next) > 512 {
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") ||
+		strings.ContainsAny(next, "\\\r\n") ||
+		len(next) > 512 {
 		return "/"
 	}
 	return next

@@ -14,18 +14,19 @@ import (
 )
 
 func TestSession_OnlyWithTheToken(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	r.start()
 	for _, path := range []string{"/", "/hosts/lab-01", "/episodes", "/episodes/lab-01/01ARZ3NDEKTSV4RRFFQ69G5FA1.tar.zst"} {
-		if a := r.get(path); a.status != http.StatusSeeOther || a.header.Get("Location") != "/sign-in?next="+url.QueryEscape(path) || strings.Contains(a.body, "Fleet") {
+		if a := r.get(path); a.status != http.StatusSeeOther || a.header.Get("Location") != "/sign-in?next="+url.QueryEscape(path) ||
+			strings.Contains(a.body, "Fleet") {
 			t.Errorf("%s: %d to %q", path, a.status, a.header.Get("Location"))
 		}
 	}
 	if a := r.get("/events"); a.status != http.StatusUnauthorized {
 		t.Errorf("events: %d", a.status)
 	}
-	if a := r.post("/silence", url.Values{}); a.status != http.StatusUnauthorized {
+	if a := r.post("/act", url.Values{}); a.status != http.StatusUnauthorized {
 		t.Errorf("silence: %d", a.status)
 	}
 	if a := r.post("/sign-in", url.Values{"token": {"wrong"}}); a.status != http.StatusUnauthorized || a.header.Get("Set-Cookie") != "" {
@@ -60,13 +61,14 @@ func TestSession_OnlyWithTheToken(t *testing.T) {
 	if a := r.get("/"); a.status != http.StatusSeeOther {
 		t.Errorf("after signing out: %d", a.status)
 	}
-	if log := r.log.String(); strings.Contains(log, "s3cret") || !strings.Contains(log, "sign-in refused") || !strings.Contains(log, "signed out") {
+	if log := r.log.String(); strings.Contains(log, "s3cret") || !strings.Contains(log, "sign-in refused") ||
+		!strings.Contains(log, "signed out") {
 		t.Errorf("log:\n%s", log)
 	}
 }
 
 func TestSession_EndsWithTimeAndToken(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	r.start().signIn()
 	r.write("operator", "another\n")
@@ -84,7 +86,7 @@ func TestSession_EndsWithTimeAndToken(t *testing.T) {
 }
 
 func TestSession_GuessingIsSlow(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	r.start()
 	got := map[int]int{}
@@ -102,10 +104,11 @@ func TestSession_GuessingIsSlow(t *testing.T) {
 }
 
 func TestSession_RedirectsStayHere(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	r.start()
-	for _, next := range []string{"https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "/\r\nSet-Cookie: x=1", "\t//example.org"} {
+	for _, next := range []string{"https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "/\r\nSet-Cookie: x=1",
+		"\t//example.org"} {
 		a := r.post("/sign-in", url.Values{"token": {"s3cret"}, "next": {next}})
 		if a.header.Get("Location") != "/" || len(a.header.Values("Set-Cookie")) != 1 {
 			t.Errorf("next %q leads to %q", next, a.header.Get("Location"))
@@ -114,10 +117,10 @@ func TestSession_RedirectsStayHere(t *testing.T) {
 }
 
 func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts(fleet.Alert{Host: "lab-01", Symptom: "silent", State: fleet.Firing, Since: r.now.Add(-time.Hour), Reason: "nothing at all"})
 	r.start().signIn()
-	form := url.Values{"host": {"lab-01"}, "symptom": {"silent"}, "for": {"24h"}, "next": {"/hosts/lab-01"}}
+	form := url.Values{"do": {"silence"}, "host": {"lab-01"}, "symptom": {"silent"}, "for": {"24h"}, "next": {"/hosts/lab-01"}}
 	with := func(k, v string) url.Values {
 		out := maps.Clone(form)
 		out.Set(k, v)
@@ -125,20 +128,20 @@ func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
 	}
 	code := r.code()
 	for name, a := range map[string]answer{
-		"no code":      r.post("/silence", form),
-		"another code": r.post("/silence", with("code", strings.Repeat("A", len(code)))),
-		"another site": r.post("/silence", with("code", code), func(q *http.Request) { q.Header.Set("Sec-Fetch-Site", "cross-site") }),
-		"other origin": r.post("/silence", with("code", code), func(q *http.Request) { q.Header.Set("Origin", "https://example.org") }),
+		"no code":      r.post("/act", form),
+		"another code": r.post("/act", with("code", strings.Repeat("A", len(code)))),
+		"another site": r.post("/act", with("code", code), func(q *http.Request) { q.Header.Set("Sec-Fetch-Site", "cross-site") }),
+		"other origin": r.post("/act", with("code", code), func(q *http.Request) { q.Header.Set("Origin", "https://example.org") }),
 	} {
 		if a.status != http.StatusUnauthorized || len(r.quiet.all) != 0 {
 			t.Errorf("%s: %d, %v", name, a.status, r.quiet.all)
 		}
 	}
 	form.Set("code", code)
-	if a := r.post("/silence", with("symptom", "none-such")); a.status != http.StatusNotFound {
+	if a := r.post("/act", with("symptom", "none-such")); a.status != http.StatusNotFound {
 		t.Errorf("an alert that is not open: %d", a.status)
 	}
-	if a := r.post("/silence", form); a.status != http.StatusSeeOther || a.header.Get("Location") != "/hosts/lab-01" {
+	if a := r.post("/act", form); a.status != http.StatusSeeOther || a.header.Get("Location") != "/hosts/lab-01" {
 		t.Errorf("%d to %q", a.status, a.header.Get("Location"))
 	}
 	got := r.quiet.all[fleet.Key{Host: "lab-01", Symptom: "silent"}]
@@ -155,7 +158,7 @@ func TestChanges_NeedAFormOfTheirOwn(t *testing.T) {
 
 // One machine has a whole IPv6 network: another of its addresses has no guesses of its own.
 func TestSignIn_GuessesOfANetworkCountTogether(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	n := 0
 	r.from = func() string { n++; return fmt.Sprintf("2001:db8:0:1::%x", n) }
 	r.start()
@@ -170,10 +173,13 @@ func TestSignIn_GuessesOfANetworkCountTogether(t *testing.T) {
 
 // The page says that unknown clients lose connections, and whose most.
 func TestFleet_TellsOfUnknownClients(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.crowd = listen.Stats{Recent: 4312, RecentFrom: "10.0.0.9"}
 	r.start().signIn()
-	if page := r.get("/").body; !strings.Contains(page, "Unknown clients: 4\u202f312 connections evicted in the last 10 minutes, most from 10.0.0.9") {
+	if page := r.get("/").body; !strings.Contains(
+		page,
+		"Unknown clients: 4\u202f312 connections evicted in the last 10 minutes, most from 10.0.0.9",
+	) {
 		t.Errorf("the page does not: %s", page)
 	}
 }
@@ -181,7 +187,7 @@ func TestFleet_TellsOfUnknownClients(t *testing.T) {
 // A session that was begun while the clock was ahead ends when the clock is right,
 // rather than months later.
 func TestSession_OfAClockThatWasAhead(t *testing.T) {
-	r := newRig(t)
+	r := newHarness(t)
 	r.alerts()
 	right := r.now
 	r.now = right.Add(40 * 24 * time.Hour)

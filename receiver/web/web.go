@@ -1,12 +1,11 @@
-// Package web is the dashboard that serve shows to the operator: fleet, host and
-// episode pages, rendered here, readable without JavaScript and live with it.
+// Package web is the operator's dashboard. It renders pages that work without JavaScript;
+// a script replaces the parts that changed.
 //
-// It keeps nothing on disk: what it shows is read from the ledgers and from what
-// serve knows, so a crash loses no more than a page view. Ingest of the last 24
-// hours is counted while the index grows, so that a page never reads history.
-// Everything that a host sent is shown as text and capped; what to paste comes
-// from this receiver alone. Without the operator token it shows nothing but the
-// sign-in, and it changes nothing without a form of its own.
+// The notes about hosts are its only document. It reads everything else from the ledgers
+// and from serve's memory. It counts the episodes of the last 24 hours while the index
+// grows, so that the fleet page never reads history. Text of hosts is shortened and escaped;
+// commands to paste come from this receiver alone. Without the operator token there is only
+// the sign-in page. A change needs a form with the code of its session.
 package web
 
 import (
@@ -18,6 +17,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/klauspost/compress/gzhttp"
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
@@ -42,19 +43,19 @@ type Options struct {
 	Build    version.Info
 	// Contacts returns what serve knows of the hosts now.
 	Contacts func() contacts.Contacts
-	// Missing tells what keeps the receiver from taking episodes.
+	// Missing returns why the receiver does not accept episodes; empty: it does.
 	Missing func() []string
-	// Known finds a check of the lab hosts' registry; nil knows none.
+	// Known finds a check of the lab hosts by its id; nil finds none.
 	Known func(id string) (check.Check, bool)
-	// Offered returns the version that a host should run; nil or "": none is known.
+	// Offered returns the version that a host should run; nil or "": none.
 	Offered func(ident.Host) string
-	// Silences keeps silences; nil shows no button.
+	// Silences stores silences; nil: the pages have no button for them.
 	Silences Silences
-	// Fresh is how old a contact may be to speak for now.
+	// Fresh is how old a host's last contact may be for it to count as online.
 	Fresh time.Duration
-	// Connections returns what the listener counted; nil: nothing.
+	// Connections returns the listener's counters; nil: zeros.
 	Connections func() listen.Stats
-	// From returns the address of who asks.
+	// From returns the client's address.
 	From func(*http.Request) string
 	// Reserve is how many bytes stay free on the disk.
 	Reserve int64
@@ -63,8 +64,8 @@ type Options struct {
 	Log     *slog.Logger
 }
 
-// Wrong tokens that one address may send, at once and then in each interval, and the
-// lines about them all.
+// Limits of wrong tokens: tries at once and then one in each refill for an address, and
+// log lines for all addresses.
 const (
 	tries     = 5
 	refill    = 10 * time.Second
@@ -81,12 +82,14 @@ type Site struct {
 	limit   *listen.Limiter // of wrong tokens, by address
 	lines   *listen.Lines   // about them
 	ingest  *ingest
+	notes   *notebook
+	gzip    func(http.Handler) http.HandlerFunc
 	board   board
 	streams streams
 	drawn   chan struct{} // a place for each tarball that is being read
 }
 
-// New returns a dashboard that knows of no ingest yet; see Run.
+// New returns a dashboard. Run makes it count episodes.
 func New(o Options) (*Site, error) {
 	if o.Known == nil {
 		o.Known = func(string) (check.Check, bool) { return check.Check{}, false }
@@ -98,11 +101,16 @@ func New(o Options) (*Site, error) {
 		o.Connections = func() listen.Stats { return listen.Stats{} }
 	}
 	s := &Site{
-		o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst, lineEvery),
-		ingest: newIngest(o), drawn: make(chan struct{}, maxDrawn),
+		o: o, origin: http.NewCrossOriginProtection(), limit: listen.NewLimiter(tries, refill, o.Now), lines: listen.NewLines(lineBurst,
+			lineEvery),
+		ingest: newIngest(o), notes: &notebook{docs: o.Backend.Docs}, drawn: make(chan struct{}, maxDrawn),
 	}
 	s.streams.closed = make(chan struct{})
 	var err error
+	// The jitter hides the length of a page, which has text of the query beside its code.
+	if s.gzip, err = gzhttp.NewWrapper(gzhttp.MinSize(minGzip), gzhttp.RandomJitter(gzipJitter, 0, false)); err != nil {
+		return nil, fmt.Errorf("compress pages: %w", err)
+	}
 	if s.assets, err = loadAssets(); err != nil {
 		return nil, err
 	}
@@ -115,14 +123,14 @@ func (s *Site) Run(ctx context.Context) error {
 	defer s.streams.end()
 	tick := time.NewTicker(max(followEvery, s.o.Poll))
 	defer tick.Stop()
-	said := ""
+	logged := ""
 	for {
 		switch err := s.ingest.follow(s.o.Now()); {
 		case err == nil:
-			said = ""
-		case err.Error() != said: // once, not every second
-			said = err.Error()
-			s.o.Log.Error("the index is not followed", "err", err)
+			logged = ""
+		case err.Error() != logged: // once, not every second
+			logged = err.Error()
+			s.o.Log.Error("cannot follow the index", "err", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -132,8 +140,7 @@ func (s *Site) Run(ctx context.Context) error {
 	}
 }
 
-// handler answers, or returns why not; the error is for the log, its page was
-// sent.
+// handler answers a request. Its error is for the log: the error page was sent.
 type handler = func(http.ResponseWriter, *http.Request) error
 
 // Routes returns the dashboard's patterns for a ServeMux.
@@ -149,15 +156,21 @@ func (s *Site) Routes() map[string]handler {
 		"GET /sign-in":                s.page(s.signInForm),
 		"POST /sign-in":               s.page(s.signIn),
 		"POST /sign-out":              s.page(s.signedIn(s.changes(s.signOut))),
-		"POST /silence":               s.page(s.signedIn(s.changes(s.silence))),
+		"POST /act":                   s.page(s.signedIn(s.changes(s.act))),
+		"POST /hosts/{host}/notes":    s.page(s.signedIn(s.changes(s.setNotes))),
+		"GET /alerts":                 s.page(s.signedIn(s.alerts)),
 	}
 }
 
-// page gives an answer the headers of all, and an error its page.
+// page sets the headers of every page and sends an error page if the handler fails.
 func (s *Site) page(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		head := w.Header()
-		head.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+		head.Set(
+			"Content-Security-Policy",
+			"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "+
+				"form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+		)
 		head.Set("X-Content-Type-Options", "nosniff")
 		head.Set("Referrer-Policy", "same-origin")
 		head.Set("Cross-Origin-Opener-Policy", "same-origin")
@@ -171,18 +184,31 @@ func (s *Site) page(h handler) handler {
 	}
 }
 
-// errSent marks an error that came too late for a page.
-var errSent = errors.New("the answer was cut off")
+// errSent marks an error after the first byte, which is too late for an error page.
+var errSent = errors.New("answer cut off")
 
 func (s *Site) sendError(w http.ResponseWriter, r *http.Request, err error) {
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
-		p = wire.NewProblem(wire.Broken, "the page could not be made; the receiver's log says why")
+		p = wire.NewProblem(wire.Broken, "the page cannot be shown; the receiver's log has the reason")
 	}
-	_ = s.render(w, r, p.Status, "error", p.Title, p) // err is the one to tell
+	_ = s.render(w, r, p.Status, "error", p.Title, p) // the first error counts
 }
 
-// board keeps the model for the moment in which many may ask for it.
+// Bounds of compression, in bytes.
+const (
+	minGzip    = 1024
+	gzipJitter = 64
+)
+
+// NotFound answers a path that does not exist with a page.
+func (s *Site) NotFound(w http.ResponseWriter, r *http.Request) error {
+	return s.page(func(http.ResponseWriter, *http.Request) error {
+		return wire.NewProblem(wire.NotFound, "no page %s", check.Sanitize(r.URL.Path, 80))
+	})(w, r)
+}
+
+// board caches the model for a second, for all clients.
 type board struct {
 	mu    sync.Mutex
 	at    time.Time
@@ -198,10 +224,19 @@ func (s *Site) model() (*model, error) {
 	if m := s.board.model; m != nil && now.Sub(s.board.at).Abs() < time.Second {
 		return m, nil
 	}
-	m, err := s.look(now)
+	m, err := s.buildModel(now)
 	if err != nil {
-		return nil, fmt.Errorf("look at the fleet: %w", err)
+		return nil, fmt.Errorf("read the state of the fleet: %w", err)
 	}
 	s.board.model, s.board.at = m, now
 	return m, nil
+}
+
+// forget makes the next page build a new model.
+func (s *Site) forget(old *model) {
+	s.board.mu.Lock()
+	defer s.board.mu.Unlock()
+	if s.board.model == old {
+		s.board.model = nil
+	}
 }

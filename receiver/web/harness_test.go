@@ -33,17 +33,18 @@ import (
 	"cis490/receiver/web"
 )
 
-// rig is a dashboard over files that a test writes.
-type rig struct {
+// harness is a dashboard over files that a test writes.
+type harness struct {
 	t       testing.TB
 	dir     string
 	now     time.Time
+	clock   func() time.Time // nil: now
 	hosts   []roster.Host
 	book    contacts.Contacts
 	missing []string
 	quiet   *silences
 	crowd   listen.Stats
-	from    func() string // address of who asks
+	from    func() string // the client's address
 	log     *lines
 	site    *web.Site
 	server  *httptest.Server
@@ -67,7 +68,7 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-// silences is a second, small implementation.
+// silences stores silences in memory.
 type silences struct {
 	mu  sync.Mutex
 	all map[fleet.Key]web.Silence
@@ -79,25 +80,43 @@ func (s *silences) Active(time.Time) (map[fleet.Key]web.Silence, error) {
 	return maps.Clone(s.all), nil
 }
 
-func (s *silences) Silence(k fleet.Key, until time.Time, by string) error {
+func (s *silences) Silence(all []fleet.Key, until time.Time, by string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.all[k] = web.Silence{Until: until, By: by}
+	for _, k := range all {
+		s.all[k] = web.Silence{Until: until, By: by}
+	}
+	return nil
+}
+
+func (s *silences) End(all []fleet.Key, _ string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, k := range all {
+		delete(s.all, k)
+	}
 	return nil
 }
 
 // All is the roster.
-func (r *rig) All() ([]roster.Host, error) { return r.hosts, nil }
+func (r *harness) All() ([]roster.Host, error) { return r.hosts, nil }
 
-func newRig(t testing.TB) *rig {
+func newHarness(t testing.TB) *harness {
 	t.Helper()
-	r := &rig{t: t, dir: t.TempDir(), now: time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC), quiet: &silences{all: map[fleet.Key]web.Silence{}}, log: &lines{}, from: func() string { return "192.0.2.1" }}
+	r := &harness{
+		t:     t,
+		dir:   t.TempDir(),
+		now:   time.Date(2026, 3, 1, 12, 30, 0, 0, time.UTC),
+		quiet: &silences{all: map[fleet.Key]web.Silence{}},
+		log:   &lines{},
+		from:  func() string { return "192.0.2.1" },
+	}
 	r.book.Hosts = map[ident.Host]*contacts.Contact{}
 	r.write("operator", "s3cret\n")
 	return r
 }
 
-func (r *rig) start() *rig {
+func (r *harness) start() *harness {
 	r.t.Helper()
 	var err error
 	conf := config.DefaultReceiver()
@@ -109,8 +128,15 @@ func (r *rig) start() *rig {
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Silences: r.quiet, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() }, Connections: func() listen.Stats { return r.crowd },
-		Now: func() time.Time { return r.now }, Log: slog.New(slog.NewTextHandler(r.log, nil)),
+		Silences: r.quiet, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
+		Connections: func() listen.Stats { return r.crowd },
+		Now: func() time.Time {
+			if r.clock != nil {
+				return r.clock()
+			}
+			return r.now
+		},
+		Log: slog.New(slog.NewTextHandler(r.log, nil)),
 	})
 	must(r.t, err)
 	mux := http.NewServeMux()
@@ -122,7 +148,10 @@ func (r *rig) start() *rig {
 		})
 	}
 	r.server = httptest.NewTLSServer(mux)
-	r.t.Cleanup(r.server.Close)
+	r.t.Cleanup(func() {
+		r.server.CloseClientConnections() // streams of events
+		r.server.Close()
+	})
 	jar, err := cookiejar.New(nil)
 	must(r.t, err)
 	r.client = &http.Client{Jar: jar, Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
@@ -137,30 +166,39 @@ func must(t testing.TB, err error) {
 	}
 }
 
-func (r *rig) write(name, content string) {
+func (r *harness) write(name, content string) {
 	r.t.Helper()
 	path := filepath.Join(r.dir, name)
 	must(r.t, os.MkdirAll(filepath.Dir(path), 0o750))
 	must(r.t, os.WriteFile(path, []byte(content), 0o600))
 }
 
-func (r *rig) json(v any) string {
+func (r *harness) json(v any) string {
 	r.t.Helper()
 	b, err := json.Marshal(v)
 	must(r.t, err)
 	return string(b) + "\n"
 }
 
-func (r *rig) alerts(open ...fleet.Alert) {
-	r.write(receiver.FleetCheckDoc, r.json(fleet.Last{At: r.now, Open: open}))
+func (r *harness) alerts(open ...fleet.Alert) {
+	r.write(receiver.FleetCheckDoc+".new", r.json(fleet.Last{At: r.now, Open: open}))
+	must(r.t, os.Rename(filepath.Join(r.dir, receiver.FleetCheckDoc+".new"), filepath.Join(r.dir, receiver.FleetCheckDoc)))
 }
 
-// row is an index row, so long ago.
-func (r *rig) row(h ident.Host, i int, ago time.Duration) receiver.Entry {
+// row returns an index row of some time ago.
+func (r *harness) row(h ident.Host, i int, ago time.Duration) receiver.Entry {
 	at := r.now.Add(-ago)
 	id, err := ident.NewEpisodeID(at.Add(-time.Minute), strings.NewReader(fmt.Sprintf("%010d", i)))
 	must(r.t, err)
-	return receiver.Entry{V: 1, ReceivedAt: at, Host: h, Episode: id, Digest: ident.Digest(fmt.Sprintf("%064x", i)), Size: 1000, Commit: ident.Commit(strings.Repeat("c", 40))}
+	return receiver.Entry{
+		V:          1,
+		ReceivedAt: at,
+		Host:       h,
+		Episode:    id,
+		Digest:     ident.Digest(fmt.Sprintf("%064x", i)),
+		Size:       1000,
+		Commit:     ident.Commit(strings.Repeat("c", 40)),
+	}
 }
 
 type answer struct {
@@ -169,7 +207,7 @@ type answer struct {
 	body   string
 }
 
-func (r *rig) do(req *http.Request) answer {
+func (r *harness) do(req *http.Request) answer {
 	r.t.Helper()
 	res, err := r.client.Do(req)
 	must(r.t, err)
@@ -179,14 +217,14 @@ func (r *rig) do(req *http.Request) answer {
 	return answer{res.StatusCode, res.Header, string(b)}
 }
 
-func (r *rig) get(path string) answer {
+func (r *harness) get(path string) answer {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodGet, r.server.URL+path, nil)
 	must(r.t, err)
 	return r.do(req)
 }
 
-func (r *rig) post(path string, form url.Values, change ...func(*http.Request)) answer {
+func (r *harness) post(path string, form url.Values, change ...func(*http.Request)) answer {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), http.MethodPost, r.server.URL+path, strings.NewReader(form.Encode()))
 	must(r.t, err)
@@ -197,7 +235,7 @@ func (r *rig) post(path string, form url.Values, change ...func(*http.Request)) 
 	return r.do(req)
 }
 
-func (r *rig) signIn() *rig {
+func (r *harness) signIn() *harness {
 	r.t.Helper()
 	if a := r.post("/sign-in", url.Values{"token": {"s3cret"}}); a.status != http.StatusSeeOther || a.header.Get("Location") != "/" {
 		r.t.Fatalf("sign in: %d to %q", a.status, a.header.Get("Location"))
@@ -206,7 +244,7 @@ func (r *rig) signIn() *rig {
 }
 
 // code reads the code of this session's forms out of a page.
-func (r *rig) code() string {
+func (r *harness) code() string {
 	r.t.Helper()
 	m := regexp.MustCompile(`name="code" value="([^"]+)"`).FindStringSubmatch(r.get("/").body)
 	if m == nil {
@@ -215,8 +253,8 @@ func (r *rig) code() string {
 	return m[1]
 }
 
-// follow lets the dashboard count what the index has.
-func (r *rig) follow() {
+// follow makes the dashboard count the rows of the index.
+func (r *harness) follow() {
 	r.t.Helper()
 	must(r.t, web.Follow(r.site, r.now))
 }
