@@ -13,7 +13,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest versitygw clean
+.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,9 @@ lint: ## run the linters
 	go run $(GOLANGCI) run --build-tags e2e,soak ./e2e/...
 	go run $(GOLANGCI) run --build-tags solo ./e2e/solo ./commands
 	go run $(GOLANGCI) run --build-tags off ./e2e/off
+
+lint-api: ## check docs/openapi.yaml with Redocly (needs npm)
+	npx --yes @redocly/cli@2.11.1 lint --config docs/redocly.yaml docs/openapi.yaml
 
 e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
