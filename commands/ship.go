@@ -103,7 +103,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 		Receiver:  cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
 		Failing: a.failing(c),
-		Update:  updates,
+		Update:  updates, Hardware: hardware(),
 		Notify: func(state string) {
 			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
@@ -232,4 +232,13 @@ func updates() *wire.Update {
 		return nil // autoupdate rewrites the file
 	}
 	return u
+}
+
+// hardware describes this machine. The shipper may not use /dev/kvm, so it looks whether the
+// kernel has the device.
+func hardware() *wire.Hardware {
+	h := wire.Hardware(machine.ReadHardware("/"))
+	_, err := disk.OS{}.Stat("/sys/devices/virtual/misc/kvm")
+	h.KVM = err == nil
+	return &h
 }

@@ -76,7 +76,7 @@ func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 	}
 	if !leaving {
 		p.Failing = s.Failing(ctx)
-		p.OS, p.Arch = s.Build.OS, s.Build.Arch
+		p.OS, p.Arch, p.Hardware = s.Build.OS, s.Build.Arch, s.Hardware
 		if s.Update != nil {
 			p.Update = s.Update()
 		}

@@ -71,6 +71,8 @@ type Options struct {
 	Failing func(context.Context) []string
 	// Update returns the update status; nil means that this machine is not updated.
 	Update func() *wire.Update
+	// Hardware describes this machine, for pings. It may be nil.
+	Hardware *wire.Hardware
 	// Notify sends a state to the service manager. It may be nil.
 	Notify func(state string)
 	// Leaving reports, at the end of Run, whether the machine shuts down; the receiver is

@@ -100,6 +100,20 @@ type Ping struct {
 	OS          string  `json:"os,omitempty"`     // as GOOS
 	Arch        string  `json:"arch,omitempty"`   // as GOARCH
 	Update      *Update `json:"update,omitempty"` // absent if the host is not updated
+	// Hardware describes the machine; absent from older hosts and from a farewell.
+	Hardware *Hardware `json:"hardware,omitempty"`
+}
+
+// Hardware describes a host's machine. An empty string means unknown.
+type Hardware struct {
+	CPU            string `json:"cpu_model"`
+	Cores          int    `json:"cores"`     // logical processors
+	RAM            int64  `json:"ram_bytes"` // that the kernel may use
+	Kernel         string `json:"kernel"`    // its release
+	Distribution   string `json:"distribution"`
+	Architecture   string `json:"architecture"`   // as Go names it
+	Virtualization string `json:"virtualization"` // "none", or as systemd-detect-virt(1) names it
+	KVM            bool   `json:"kvm"`            // the kernel offers KVM
 }
 
 // Update is a machine's update status in its pings, and the content of the public file

@@ -91,6 +91,8 @@ func TestRecorder_StaysBounded(t *testing.T) {
 		b.UnknownClient(fmt.Sprintf("name-%d", i), "192.0.2.1", p)
 		b.AuthFailed("lab-a", i%2 == 0, "192.0.2.1", wire.NewProblem(wire.Kind(fmt.Sprintf("kind-%d", i)), ""))
 		b.Ping("lab-a", wire.Ping{BootID: fmt.Sprintf("boot-%d", i), Version: strings.Repeat("v", 9999), Failing: make([]string, 999)})
+		text := strings.Repeat("c\x1b", 9999)
+		b.Ping("lab-a", wire.Ping{OS: "linux", Hardware: &wire.Hardware{CPU: text, Kernel: text, Distribution: text, Cores: -1, RAM: -1}})
 	}
 	save(t, b)
 	fi, err := os.Stat(filepath.Join(dir, receiver.ContactsDoc))
@@ -98,6 +100,9 @@ func TestRecorder_StaysBounded(t *testing.T) {
 		t.Errorf("size %d, %v", fi.Size(), err)
 	}
 	c := read(t, dir)
+	if h := c.Hosts["lab-a"].Hardware; h == nil || len(h.CPU) > 130 || strings.Contains(h.CPU, "\x1b") || h.Cores != 0 || h.RAM != 0 {
+		t.Errorf("hardware %+v", h)
+	}
 	k := c.Hosts["lab-a"]
 	if c.UnknownClientCount != 1000 || k.Boots[len(k.Boots)-1].ID != "boot-999" || strings.Contains(c.UnknownClients[0].Detail, "\x1b") {
 		t.Errorf("%d unknown clients, boots %v, detail %q", c.UnknownClientCount, k.Boots, c.UnknownClients[0].Detail)

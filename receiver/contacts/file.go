@@ -80,19 +80,20 @@ type Contact struct {
 	From        string    `json:"from,omitempty"` // address of the last contact
 
 	// The content of the last ping. All text is the host's.
-	Version     string       `json:"version,omitempty"`
-	Commit      ident.Commit `json:"commit,omitempty"`
-	Queue       wire.Queue   `json:"queue"`
-	ClockOffset float64      `json:"clock_offset_seconds"` // host's clock minus the receiver's
-	Failing     []string     `json:"failing,omitempty"`
-	OS          string       `json:"os,omitempty"`
-	Arch        string       `json:"arch,omitempty"`
-	Update      *wire.Update `json:"update,omitempty"` // nil: the host has no automatic updates
-	Leaving     bool         `json:"leaving,omitempty"`
-	LeavingAt   time.Time    `json:"leaving_at,omitzero"`
-	Uninstalled bool         `json:"uninstalled,omitempty"` // it left for good, until its next ping
-	BackAt      time.Time    `json:"back_at,omitzero"`      // first ping after it left
-	Boots       []Boot       `json:"boots,omitempty"`       // the newest is the last
+	Version     string         `json:"version,omitempty"`
+	Commit      ident.Commit   `json:"commit,omitempty"`
+	Queue       wire.Queue     `json:"queue"`
+	ClockOffset float64        `json:"clock_offset_seconds"` // host's clock minus the receiver's
+	Failing     []string       `json:"failing,omitempty"`
+	OS          string         `json:"os,omitempty"`
+	Arch        string         `json:"arch,omitempty"`
+	Update      *wire.Update   `json:"update,omitempty"`   // nil: the host has no automatic updates
+	Hardware    *wire.Hardware `json:"hardware,omitempty"` // nil: not reported
+	Leaving     bool           `json:"leaving,omitempty"`
+	LeavingAt   time.Time      `json:"leaving_at,omitzero"`
+	Uninstalled bool           `json:"uninstalled,omitempty"` // it left for good, until its next ping
+	BackAt      time.Time      `json:"back_at,omitzero"`      // first ping after it left
+	Boots       []Boot         `json:"boots,omitempty"`       // the newest is the last
 
 	// The results of its uploads.
 	LastAccepted     time.Time `json:"last_accepted,omitzero"`

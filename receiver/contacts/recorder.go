@@ -212,6 +212,9 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		}
 		if p.OS != "" { // the ping of a host that leaves is shorter
 			c.OS, c.Arch, c.Update = check.Sanitize(p.OS, 16), check.Sanitize(p.Arch, 16), plainUpdate(p.Update)
+			if p.Hardware != nil { // an older version does not report it, and the machine is the same
+				c.Hardware = plainHardware(*p.Hardware)
+			}
 		}
 		switch {
 		case p.Leaving && !c.Leaving:
@@ -225,6 +228,15 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		}
 		c.boot(check.Sanitize(p.BootID, 64), now)
 	})
+}
+
+// plainHardware bounds and sanitizes what a host reports of its machine.
+func plainHardware(h wire.Hardware) *wire.Hardware {
+	for _, text := range []*string{&h.CPU, &h.Kernel, &h.Distribution, &h.Architecture, &h.Virtualization} {
+		*text = check.Sanitize(*text, 120)
+	}
+	h.Cores, h.RAM = min(max(h.Cores, 0), 1<<16), min(max(h.RAM, 0), 1<<50)
+	return &h
 }
 
 // plainUpdate bounds and sanitizes a host's update status.

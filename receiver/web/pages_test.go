@@ -32,6 +32,7 @@ func TestPages_HostileText(t *testing.T) {
 	knock := contacts.AuthFailure{At: r.now, Since: r.now, Count: 3, Kind: wire.Kind(evil), Name: long, From: long, Detail: long}
 	r.book.UnknownClients = []contacts.AuthFailure{knock}
 	r.book.Hosts["lab-01"] = &contacts.Contact{
+		Hardware:    &wire.Hardware{CPU: long, Kernel: long, Distribution: long, Architecture: long, Virtualization: long, RAM: -1},
 		LastContact: r.now, LastPing: r.now, From: long, Version: long, Commit: ident.Commit(evil), Failing: []string{long}, Serial: long,
 		Boots: []contacts.Boot{{ID: long}}, LastRefused: &contacts.Refused{At: r.now, Status: 400, Kind: wire.Kind(evil), Detail: long},
 		Verified: []contacts.AuthFailure{knock}, Unverified: []contacts.AuthFailure{knock},
