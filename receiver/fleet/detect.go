@@ -102,13 +102,16 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 			}
 			if x, ok := found(f, name, h); ok {
 				x.Host, x.Symptom = string(name), symptom
-				add(x, f.lasting(symptom))
+				if h.rejected() && !ownEvidence(x) {
+					x.Reason = f.authFailure(h)
+				}
+				add(x, f.lasting(x))
 			}
 		}
 	}
 	for _, x := range own {
 		x.Host = Receiver
-		add(x, f.lasting(x.Symptom))
+		add(x, f.lasting(x))
 	}
 	slices.SortFunc(findings, func(a, b Finding) int {
 		return strings.Compare(a.Host+" "+a.Symptom, b.Host+" "+b.Symptom)
@@ -117,9 +120,12 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 }
 
 // lasting returns how long a finding must last before it counts.
-func (f *Facts) lasting(symptom string) time.Duration {
-	switch symptom {
+func (f *Facts) lasting(x Finding) time.Duration {
+	switch x.Symptom {
 	case DoctorFailing, BackupOld: // a wrong clock is detected by then
+		if x.Reason.Code == reasonRevoked {
+			return 0 // the roster knows, whatever the clock
+		}
 		return f.Limits.steady()
 	case StaleVersion:
 		return behindFor
@@ -238,6 +244,9 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	ids, at := h.failing(f)
 	if len(ids) == 0 && !h.Contact.At.Before(h.Snapshot.At) && f.hasFreshPing(name, DoctorFailing, h.Contact.At) {
 		ids, at = h.Contact.Failing, h.Contact.At
+	}
+	if len(ids) == 0 && h.needsToken(f.Now) && f.Now.Sub(h.AuthFailure.At) <= f.Limits.Lookback {
+		return Finding{Detail: fmt.Sprintf("rejected at %s", stamp(h.AuthFailure.At)), Reason: f.authFailure(h)}, true
 	}
 	if len(ids) == 0 {
 		return Finding{}, false

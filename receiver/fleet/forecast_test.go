@@ -44,7 +44,7 @@ func TestForecast_DescribesWhatWillHappen(t *testing.T) {
 		},
 		"decommissioned": {Host{Roster: &roster.Host{State: roster.Gone}}, []string{"requests are rejected"}},
 		"expected": {
-			Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, []string{"can join until"},
+			Host{Roster: &roster.Host{State: roster.Pending, TokenExpires: now.Add(time.Hour)}}, []string{"join token is valid until"},
 		},
 		"behind": {
 			Host{Accepted: ago(time.Minute), Contact: contact, Version: "1", Offered: "2"},

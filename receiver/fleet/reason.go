@@ -8,13 +8,16 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/machine"
 	"cis490/internal/wire"
+	"cis490/receiver/roster"
 )
 
 // Reason codes that detectors compare.
 const (
-	reasonExpired = "certificate-expired"
-	reasonLeft    = "left"
-	reasonNothing = "nothing"
+	reasonExpired  = "certificate-expired"
+	reasonRevoked  = "certificate-revoked"
+	reasonLeft     = "left"
+	reasonNothing  = "nothing"
+	reasonReceiver = "receiver"
 )
 
 // gateCheck is the check of a host that the receiver's gate accepts its code.
@@ -34,8 +37,8 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	alive := f.Now.Sub(c.At) <= f.Limits.Fresh()
 	ids, _ := h.failing(f)
 	switch {
-	case k.Valid && k.At.After(since) && k.At.After(heard):
-		return f.authFailure(k)
+	case h.rejected() && k.At.After(since):
+		return f.authFailure(h)
 	case h.Refused.At.After(since):
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
@@ -65,8 +68,37 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	return r
 }
 
+// rejected reports whether the newest verified contact was a rejection. It is newer than
+// every report of the host, so it names the reason.
+func (h *Host) rejected() bool {
+	return h.AuthFailure.Valid && h.AuthFailure.At.After(later(later(h.Contact.At, h.Contact.Any), later(h.Accepted, h.Snapshot.At)))
+}
+
+// ownEvidence reports whether a finding rests on the receiver's own evidence, which a later
+// rejection does not change.
+func ownEvidence(x Finding) bool {
+	return x.Reason.Code == reasonReceiver || x.Symptom == Cloned || x.Symptom == TokenMisused || x.Symptom == Unstamped
+}
+
+// needsToken reports whether a host was readmitted, tries its revoked certificate, and has
+// no join token.
+func (h *Host) needsToken(now time.Time) bool {
+	return h.rejected() && h.Roster != nil && h.Roster.State == roster.Pending && !h.Roster.TokenExpires.After(now)
+}
+
 // authFailure returns the reason for a rejected request with a valid certificate chain.
-func (f *Facts) authFailure(k AuthFailure) Reason {
+func (f *Facts) authFailure(h *Host) Reason {
+	k := h.AuthFailure
+	if h.Roster != nil && h.Roster.State == roster.Pending {
+		text := "readmitted, but its certificate is revoked"
+		if h.needsToken(f.Now) {
+			text += " and it has no new join token"
+		}
+		return Reason{
+			Code: reasonRevoked, Text: fmt.Sprintf("%s; last rejected at %s", text, stamp(k.At)),
+			Check: "receiver.auth", Fix: known(wire.CertRevoked).Fix,
+		}
+	}
 	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
 	switch wire.Kind(k.Kind) {
 	case wire.CertExpired:
@@ -74,7 +106,7 @@ func (f *Facts) authFailure(k AuthFailure) Reason {
 	case wire.BadBearer:
 		r.Code, r.Text, r.Check = "bad-token", fmt.Sprintf("bad bearer token, rejected at %s", stamp(k.At)), "bearer.present"
 	case wire.CertRevoked, wire.Unauthorized:
-		r.Code = "certificate-revoked"
+		r.Code = reasonRevoked
 	case wire.OtherHost:
 		r.Code, r.Check = "other-host", "cert.host"
 	}
@@ -152,7 +184,7 @@ func titleOf(kind string) string { return known(wire.Kind(kind)).Title }
 // depends, that failure, because nothing on the host can fix it.
 func (f *Facts) orReceiverFault(id string, r Reason) Reason {
 	if row, fails := f.fails(id); fails {
-		return Reason{Code: "receiver", Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
+		return Reason{Code: reasonReceiver, Text: fmt.Sprintf("the receiver's own check %s fails: %s", id, row.Detail), Fix: row.Fix}
 	}
 	return r
 }
