@@ -26,7 +26,7 @@ func (a *app) alertsCommand() *cli.Command {
 			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, " +
 				"resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
 			Flags: []cli.Flag{
-				configFlag(config.ReceiverPath), jsonFlag(),
+				a.configFlag(roleReceiver), jsonFlag(),
 				&cli.BoolFlag{Name: "all", Usage: "list every row of alerts.jsonl, not only what is open"},
 				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "with --all: as far back as `DURATION`"},
 			},

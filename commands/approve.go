@@ -5,7 +5,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/receiver/authority"
 )
 
@@ -18,7 +17,7 @@ func (a *app) approveCommands() []*cli.Command {
 			"there: equal codes prove that nobody is between that machine and this receiver.\n\n" +
 			"Example:\n   sudo cis490 host approve 123456",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.BoolFlag{Name: "again", Usage: "also if its name belongs to an active host, which it replaces"},
 		},
 		Action: a.hostApprove,
@@ -27,7 +26,7 @@ func (a *app) approveCommands() []*cli.Command {
 		Usage:       "list machines that wait for approval",
 		ArgsUsage:   " ",
 		Description: "Their codes are on their own screens.\n\nExample:\n   sudo cis490 host pending",
-		Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+		Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 		Action:      a.hostPending,
 	}}
 }

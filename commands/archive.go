@@ -9,7 +9,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -30,7 +29,7 @@ func (a *app) archiveCommand() *cli.Command {
 			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before " +
 			"2026-01-01 --to /mnt/archive",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "before", Usage: "move what was stored before `DATE`: 2026-01-01 (UTC), or 2026-01-01T12:00:00Z"},
 			&cli.StringFlag{Name: "to", Usage: "the `DIR`, which must be there"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count"},

@@ -54,10 +54,10 @@ func (a *app) autoupdate(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	if err := install.Supported(); err != nil {
+	if err := requireRoot("autoupdate"); err != nil {
 		return err
 	}
-	if err := requireRoot("autoupdate"); err != nil {
+	if err := install.Supported(); err != nil {
 		return err
 	}
 	log, err := a.log(c)

@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/backup"
@@ -29,7 +28,7 @@ func (a *app) backupCommand() *cli.Command {
 			"the CA key: keep it on another machine, where few can read it.\n\n" +
 			"Examples:\n   sudo cis490 backup\n   sudo cis490 backup --to /mnt/safe/receiver.tar.gz",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "to", Usage: "write `FILE` (default: a new one in " + backupDir + ")"},
 		},
 		Action: a.backup,
@@ -46,7 +45,7 @@ func (a *app) restoreCommand() *cli.Command {
 			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo " +
 			"systemctl start cis490-bootstrap cis490-receiver",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "from", Usage: "the backup's `FILE`"},
 		},
 		Action: a.restore,

@@ -8,7 +8,6 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/receiver/authority"
 )
@@ -21,7 +20,7 @@ func (a *app) bootstrapCommand() *cli.Command {
 		Description: "At its first start it makes the fleet's CA. It alone reads the CA key and writes\n" +
 			"roster, tokens and certificates; token, host and ca ask it over its Unix socket.\n\n" +
 			"Example:\n   cis490 bootstrap --config /etc/cis490/receiver.toml",
-		Flags:  []cli.Flag{configFlag(config.ReceiverPath), addrFileFlag()},
+		Flags:  []cli.Flag{a.configFlag(roleReceiver), addrFileFlag()},
 		Action: a.bootstrap,
 	}
 }

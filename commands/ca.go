@@ -3,7 +3,6 @@ package commands
 import (
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/receiver/authority"
 )
 
@@ -16,7 +15,7 @@ func (a *app) caCommand() *cli.Command {
 			Usage:       "show the CA, and the older ones that are still trusted",
 			ArgsUsage:   " ",
 			Description: "Example:\n   sudo cis490 ca show",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
 				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.CA(c.Context) })
 			},
@@ -27,7 +26,7 @@ func (a *app) caCommand() *cli.Command {
 			Description: "Hosts take the new one at their next renewal, and accept the receiver until then:\n" +
 				"the present CA signs the new one. A host that is off for longer must join again.\n\n" +
 				"Example:\n   sudo cis490 ca rotate",
-			Flags: []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
 				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RotateCA(c.Context) })
 			},
@@ -38,7 +37,7 @@ func (a *app) caCommand() *cli.Command {
 			Description: "For when the key of an older CA was stolen. A host that has not renewed since the\n" +
 				"rotation must join again; hosts renew within 21 days of being on.\n\n" +
 				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
-			Flags: []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
 				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RetireCA(c.Context) })
 			},

@@ -28,7 +28,7 @@ func (a *app) certFetchCommand() *cli.Command {
 			"daemons use a new certificate without a restart.\n\nExamples:\n" +
 			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json",
 		Flags: []cli.Flag{
-			configFlag(config.LabHostPath),
+			a.configFlag(roleLabHost),
 			&cli.BoolFlag{Name: "renew", Usage: "renew now, even if it is not due"},
 			&cli.BoolFlag{Name: "status", Usage: "print this host's credentials; exit code 1 without a valid certificate"},
 			&cli.BoolFlag{Name: "json", Usage: "with --status: print it as JSON"},

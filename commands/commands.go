@@ -22,6 +22,7 @@ type Env struct {
 	Out, Err io.Writer
 	Getenv   func(string) string
 	Build    version.Info
+	Etc      string // folder of the config files; empty: /etc/cis490
 }
 
 // Main runs the program and returns its exit code. The context ends when the program is

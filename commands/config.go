@@ -11,11 +11,6 @@ import (
 	"cis490/internal/fault"
 )
 
-// configFlag is the --config flag of a command for one role.
-func configFlag(path string) cli.Flag {
-	return &cli.StringFlag{Name: "config", Value: path, EnvVars: []string{"CIS490_CONFIG"}, Usage: "read `FILE`"}
-}
-
 // jsonFlag is the --json flag.
 func jsonFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "json", Usage: "print the result as JSON"}
@@ -26,14 +21,14 @@ func jsonFlag() cli.Flag {
 func (a *app) labHost(c *cli.Context) (config.LabHost, error) {
 	conf, unknown, err := config.LoadLabHost(c.String("config"))
 	a.warnUnknown(unknown)
-	return conf, err
+	return conf, a.elsewhere(c, roleLabHost, err)
 }
 
 // receiver is labHost for the receiver's config.
 func (a *app) receiver(c *cli.Context) (config.Receiver, error) {
 	conf, unknown, err := config.LoadReceiver(c.String("config"))
 	a.warnUnknown(unknown)
-	return conf, err
+	return conf, a.elsewhere(c, roleReceiver, err)
 }
 
 func (a *app) warnUnknown(unknown []*config.Error) {
@@ -68,11 +63,10 @@ func (a *app) configCheck(c *cli.Context) error {
 	}
 	lab, rx := c.String("lab-host"), c.String("receiver")
 	if lab == "" && rx == "" {
-		lab, rx = ifExists(config.LabHostPath), ifExists(config.ReceiverPath)
+		lab, rx = ifExists(a.configPath(roleLabHost)), ifExists(a.configPath(roleReceiver))
 	}
 	if lab == "" && rx == "" {
-		return fault.Exit(fault.Fix(errors.New("no config file in /etc/cis490"),
-			"sudo cis490 install lab-host --join -   # or: sudo cis490 install receiver --public-url URL"), fault.Config)
+		return noRole()
 	}
 	var all []error
 	if lab != "" {

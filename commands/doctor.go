@@ -3,6 +3,7 @@ package commands
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -12,7 +13,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/check"
-	"cis490/internal/config"
+	"cis490/internal/fault"
 )
 
 func (a *app) doctorCommand() *cli.Command {
@@ -78,9 +79,12 @@ func (a *app) doctor(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	places, err := roles(c)
+	places, err := a.roles(c)
 	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // even without a role
-		places, err = []roleConfig{{roleLabHost, config.LabHostPath}, {roleReceiver, config.ReceiverPath}}, nil
+		places, err = []roleConfig{{roleLabHost, a.configPath(roleLabHost)}, {roleReceiver, a.configPath(roleReceiver)}}, nil
+	}
+	if errors.Is(err, errNoRole) {
+		return a.doctorWithoutRole(c)
 	}
 	if err != nil {
 		return err
@@ -118,6 +122,25 @@ func (a *app) doctor(c *cli.Context) error {
 		return verdict()
 	}
 	return nil
+}
+
+// doctorWithoutRole reports that this machine has no role, with the commands that give it
+// one. The exit code is that of a missing config.
+func (a *app) doctorWithoutRole(c *cli.Context) error {
+	r := a.examine(c.Context, roleChecks{roleNone, "", []check.Check{{
+		ID: "config.valid", Title: "Config is valid", Severity: check.Hard,
+		Fix: "on the receiver: sudo cis490 token create NAME   # then paste what it prints on this machine; or make this machine the receiver: " +
+			"sudo cis490 install receiver --public-url URL",
+		Run: func(context.Context) check.Result { return check.Failf("%v", errNoRole) },
+	}}})
+	if c.Bool("json") {
+		if err := a.printJSON(r); err != nil {
+			return err
+		}
+	} else {
+		writeReport(a.env.Out, r, a.terminal(a.env.Out))
+	}
+	return fault.Exit(errQuiet, fault.Config)
 }
 
 // only keeps the checks of --only. An id that no role has is an error.
@@ -182,7 +205,11 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 // writeReport prints a report for people, with symbols on a terminal.
 func writeReport(w io.Writer, r check.Report, terminal bool) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
-	put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
+	if r.Role == roleNone {
+		put("no role, version %s\n\n", r.Version)
+	} else {
+		put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
+	}
 	width := 0
 	for _, row := range r.Checks {
 		width = max(width, len(row.ID))

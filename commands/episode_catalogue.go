@@ -65,7 +65,7 @@ func queryOf(c *cli.Context) (catalogue.Query, error) {
 // is about one: by --role, --config, or this machine's roles, a lab host before a receiver
 // unless a filter is set.
 func receiverConfig(c *cli.Context) (conf config.Receiver, ok bool, err error) {
-	at, err := roles(c)
+	at, err := a.roles(c)
 	if err != nil {
 		return conf, false, err
 	}
@@ -177,7 +177,7 @@ func (a *app) episodeCatalogueCommand() *cli.Command {
 		Description: "The catalogue is derived from the index and the tarballs. serve keeps it up to date in the\n" +
 			"background; --rebuild makes it anew from nothing, while uploads go on.\n\n" +
 			"Examples:\n   sudo cis490 episode catalogue\n   sudo cis490 episode catalogue --rebuild",
-		Flags:  []cli.Flag{configFlag(config.ReceiverPath), jsonFlag(), &cli.BoolFlag{Name: "rebuild", Usage: "make it anew"}},
+		Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag(), &cli.BoolFlag{Name: "rebuild", Usage: "make it anew"}},
 		Action: a.episodeCatalogue,
 	}
 }

@@ -32,9 +32,9 @@ type opened struct {
 }
 
 // openEpisode opens an episode by folder, tarball, or id on this machine.
-func openEpisode(c *cli.Context, arg string) (opened, error) {
+func (a *app) openEpisode(c *cli.Context, arg string) (opened, error) {
 	if id, ok := namesID(arg); ok {
-		return openByID(c, id)
+		return a.openByID(c, id)
 	}
 	return openPath(c.Context, arg)
 }
@@ -48,8 +48,8 @@ func namesID(arg string) (ident.EpisodeID, bool) {
 	return id, !disk.Exists(disk.OS{}, arg)
 }
 
-func openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
-	at, err := roles(c)
+func (a *app) openByID(c *cli.Context, id ident.EpisodeID) (opened, error) {
+	at, err := a.roles(c)
 	if err != nil {
 		return opened{}, err
 	}

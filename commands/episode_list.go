@@ -15,7 +15,6 @@ import (
 
 	"cis490/agent/spool"
 	"cis490/internal/check"
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -116,7 +115,7 @@ func (a *app) episodeRetryCommand() *cli.Command {
 		ArgsUsage: "EPISODE…",
 		Description: "The shipper finds them by itself. Rejected episodes return to the quarantine.\n\n" +
 			"Examples:\n   sudo cis490 episode retry 01J9Z3NDEKTSV4RRFFQ69G5FAV\n   sudo cis490 episode retry --all",
-		Flags:  []cli.Flag{configFlag(config.LabHostPath), &cli.BoolFlag{Name: "all", Usage: "all quarantined episodes, except conflicts"}},
+		Flags:  []cli.Flag{a.configFlag(roleLabHost), &cli.BoolFlag{Name: "all", Usage: "all quarantined episodes, except conflicts"}},
 		Action: a.episodeRetry,
 	}
 }

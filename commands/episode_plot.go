@@ -41,7 +41,7 @@ func (a *app) episodePlot(c *cli.Context) (err error) {
 	if ext := filepath.Ext(out); out != "-" && ext != ".svg" {
 		return usagef(c, "%q is not an .svg file", out)
 	}
-	o, err := openEpisode(c, args[0])
+	o, err := a.openEpisode(c, args[0])
 	if err != nil {
 		return err
 	}

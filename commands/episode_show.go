@@ -57,11 +57,11 @@ func (a *app) episodeShow(c *cli.Context) (err error) {
 		return usagef(c, "want one EPISODE, DIR or TARBALL")
 	}
 	s := shown{}
-	s.Spool, err = spoolRow(c, args[0])
+	s.Spool, err = a.spoolRow(c, args[0])
 	if err != nil {
 		return err
 	}
-	o, err := openEpisode(c, args[0])
+	o, err := a.openEpisode(c, args[0])
 	switch {
 	case err != nil && s.Spool == nil:
 		return err
@@ -89,12 +89,12 @@ func (a *app) episodeShow(c *cli.Context) (err error) {
 
 // spoolRow returns an episode's state in the spool of this machine, if it is a lab host and
 // arg is an id.
-func spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
+func (a *app) spoolRow(c *cli.Context, arg string) (*episodeRow, error) {
 	id, ok := namesID(arg)
 	if !ok {
 		return nil, nil
 	}
-	at, err := roles(c)
+	at, err := a.roles(c)
 	if err != nil {
 		return nil, err
 	}

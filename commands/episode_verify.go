@@ -53,7 +53,7 @@ func (a *app) episodeVerify(c *cli.Context) error {
 	}
 	all, sound := []verified{}, true
 	for _, arg := range args {
-		v, err := verify(c, arg)
+		v, err := a.verify(c, arg)
 		if err != nil {
 			return err
 		}
@@ -90,8 +90,8 @@ func rowCounts(rows map[string]int) string {
 	return strings.Join(all, ", ")
 }
 
-func verify(c *cli.Context, arg string) (v verified, err error) {
-	o, err := openEpisode(c, arg)
+func (a *app) verify(c *cli.Context, arg string) (v verified, err error) {
+	o, err := a.openEpisode(c, arg)
 	if err != nil {
 		return v, err
 	}

@@ -14,7 +14,6 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/catalogue"
@@ -36,7 +35,7 @@ func (a *app) exportCommand() *cli.Command {
 			"   cis490 export --url https://collector.lab:8443 --ca ca.crt --token-file token --out may --format webdataset\n" +
 			"   cis490 export --snapshot may/snapshot.jsonl --out again",
 		Flags: slices.Concat([]cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "out", Usage: "write to the new folder `DIR`"},
 			&cli.StringFlag{Name: "format", Usage: "`FORMAT`: parquet, csv, jsonl or webdataset", Value: string(export.Parquet)},
 			&cli.StringFlag{Name: "split", Usage: "divide into train, validation and test by `HOW`: host, time or random:SEED"},

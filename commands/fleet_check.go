@@ -36,7 +36,7 @@ func (a *app) fleetCheckCommand() *cli.Command {
 			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check " +
 			"--dry-run --data-dir ./a-copy",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "do not write or notify"},
 			&cli.StringFlag{Name: "data-dir", Usage: "judge the facts in `DIR`, a copy of a receiver's data folder (and of its roster.jsonl)"},
 		},
@@ -96,7 +96,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 	conf, unknown, err := config.LoadReceiver(c.String("config"))
 	a.warnUnknown(unknown)
 	if err != nil && (dir == "" || c.IsSet("config")) {
-		return fleet.Options{}, conf, err
+		return fleet.Options{}, conf, a.elsewhere(c, roleReceiver, err)
 	}
 	if err != nil {
 		conf = config.DefaultReceiver()

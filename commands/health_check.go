@@ -9,7 +9,6 @@ import (
 
 	"cis490/agent/client"
 	"cis490/internal/check"
-	"cis490/internal/config"
 	"cis490/internal/fault"
 	"cis490/internal/wire"
 )
@@ -23,7 +22,7 @@ func (a *app) healthCheckCommand() *cli.Command {
 			"Exit code 0 if it was sent and no check fails, 1 if a check fails or the receiver\n" +
 			"rejects it, 69 if the receiver is unreachable.\n\n" +
 			"Example:\n   sudo -u cis490 cis490 health-check",
-		Flags:  []cli.Flag{configFlag(config.LabHostPath)},
+		Flags:  []cli.Flag{a.configFlag(roleLabHost)},
 		Action: a.healthCheck,
 	}
 }

@@ -30,7 +30,7 @@ func (a *app) hostCommand() *cli.Command {
 			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host " +
 				"list\n   sudo cis490 host list --watch",
 			Flags: []cli.Flag{
-				configFlag(config.ReceiverPath), jsonFlag(),
+				a.configFlag(roleReceiver), jsonFlag(),
 				&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"},
 			},
 			Action: a.hostList,
@@ -39,7 +39,7 @@ func (a *app) hostCommand() *cli.Command {
 			Usage:       "explain one host: who it is, how it is, and what will happen next",
 			ArgsUsage:   "HOST",
 			Description: "Example:\n   sudo cis490 host show lab-07",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.hostShow,
 		}, {
 			Name:      "decommission",
@@ -47,7 +47,7 @@ func (a *app) hostCommand() *cli.Command {
 			ArgsUsage: "HOST…",
 			Description: "Their certificates and tokens are void, and nobody is alerted of their silence.\n" +
 				"What they shipped stays.\n\nExample:\n   sudo cis490 host decommission lab-07",
-			Flags: []cli.Flag{configFlag(config.ReceiverPath)},
+			Flags: []cli.Flag{a.configFlag(roleReceiver)},
 			Action: func(c *cli.Context) error {
 				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
 					return "decommissioned", ask.Decommission(c.Context, h)
@@ -58,7 +58,7 @@ func (a *app) hostCommand() *cli.Command {
 			Usage:       "let decommissioned hosts join again, each with a new token",
 			ArgsUsage:   "HOST…",
 			Description: "Example:\n   sudo cis490 host readmit lab-07 && sudo cis490 token create lab-07",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver)},
 			Action: func(c *cli.Context) error {
 				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
 					return "readmitted; now: sudo cis490 token create " + string(h), ask.Readmit(c.Context, h)

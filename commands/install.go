@@ -91,20 +91,20 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	}
 	looking := c.Bool("dry-run") || c.Bool("check")
 	if o.Root == "" || o.Root == "/" {
+		if !looking {
+			if err := requireRoot("install"); err != nil {
+				return err
+			}
+		}
 		switch err := install.Supported(); {
 		case err == nil:
 			o.Manager = install.Systemd()
 		case !looking:
 			return err
 		}
-		if !looking {
-			if err := requireRoot("install"); err != nil {
+		if !looking && !o.Update { // doctor checks a machine with installed services
+			if err := install.Preflight(c.Context); err != nil {
 				return err
-			}
-			if !o.Update { // doctor checks a machine with installed services
-				if err := install.Preflight(c.Context); err != nil {
-					return err
-				}
 			}
 		}
 	}

@@ -12,10 +12,7 @@ import (
 // installed prints the end of an install by hand: the findings of doctor with their fixes,
 // and what the person does next. Findings do not fail the install.
 func (a *app) installed(ctx context.Context, w io.Writer, role string) error {
-	path := config.LabHostPath
-	if role == roleReceiver {
-		path = config.ReceiverPath
-	}
+	path := a.configPath(role)
 	r := a.examine(ctx, a.checksOf(roleConfig{role, path}, false))
 	if err := doctorSummary(w, r); err != nil {
 		return err

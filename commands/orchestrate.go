@@ -34,7 +34,7 @@ func (a *app) orchestrateCommand() *cli.Command {
 			"Examples:\n   cis490 orchestrate --config /etc/cis490/lab-host.toml\n" +
 			"   sudo -u cis490-rec cis490 orchestrate --once --profile hash",
 		Flags: []cli.Flag{
-			configFlag(config.LabHostPath),
+			a.configFlag(roleLabHost),
 			&cli.BoolFlag{Name: "once", Usage: "record one episode and print its meta.json; exit code 1 if its verdict is not accepted"},
 			&cli.StringFlag{Name: "profile", Usage: "with --once: record the profile `NAME`"},
 			&cli.BoolFlag{Name: "supervise", Hidden: true, Usage: "run a slot's command, as a child of orchestrate"},

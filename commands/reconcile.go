@@ -28,7 +28,7 @@ func (a *app) reconcileCommand() *cli.Command {
 			"while the shipper is stopped.\n\n" +
 			"Examples:\n   sudo cis490 reconcile\n   sudo -u cis490 cis490 reconcile --repair",
 		Flags: []cli.Flag{
-			configFlag(config.LabHostPath), jsonFlag(),
+			a.configFlag(roleLabHost), jsonFlag(),
 			&cli.BoolFlag{Name: "repair", Usage: "move missing episodes back to the outbox"},
 		},
 		Action: a.reconcile,

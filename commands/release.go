@@ -9,7 +9,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -59,17 +58,17 @@ func (a *app) releaseCommand() *cli.Command {
 			Description: "The first publication tells this receiver whose releases it takes; hosts learn it as\n" +
 				"they enroll or renew. Later ones must be signed by that key or its successor.\n\n" +
 				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
-			Flags: []cli.Flag{configFlag(config.ReceiverPath)}, Action: a.releasePublish,
+			Flags: []cli.Flag{a.configFlag(roleReceiver)}, Action: a.releasePublish,
 		}, {
 			Name: "list", Usage: "list releases and how far each came", ArgsUsage: " ",
 			Description: "Example:\n   sudo cis490 release list",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()}, Action: a.releaseList,
+			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.releaseList,
 		}, {
 			Name: "promote", Usage: "let a release go on to its next stage now", ArgsUsage: " ",
 			Description: "Without --force to the next stage; with it to all hosts, also after a withdrawal.\n\n" +
 				"Example:\n   sudo cis490 release promote --seq 12",
 			Flags: []cli.Flag{
-				configFlag(config.ReceiverPath), seq,
+				a.configFlag(roleReceiver), seq,
 				&cli.BoolFlag{Name: "force", Usage: "to all hosts, whatever trials said"},
 			},
 			Action: func(c *cli.Context) error {
@@ -81,7 +80,7 @@ func (a *app) releaseCommand() *cli.Command {
 				"--block is for one that recorded wrong data: its episodes are refused from now on.\n\n" +
 				"Example:\n   sudo cis490 release withdraw --seq 12 --reason 'labels are late'",
 			Flags: []cli.Flag{
-				configFlag(config.ReceiverPath), seq,
+				a.configFlag(roleReceiver), seq,
 				&cli.BoolFlag{Name: "block", Usage: "put its commit outside the gate, too"},
 				&cli.StringFlag{Name: "reason", Usage: "`WHY`, for who looks later"},
 			},

@@ -22,8 +22,8 @@ import (
 // An error is one line with what and where, in lower case and without a full stop, followed
 // by a hint with the fix, if known:
 //
-//	cis490: error: read config: open /etc/cis490/lab-host.toml: no such file or directory
-//	cis490: hint: sudo cis490 install lab-host
+//	cis490: error: read config: cannot open /etc/cis490/lab-host.toml: no permission
+//	cis490: hint: run it again with sudo, or as a member of the group cis490
 //
 // No other file chooses an exit code or prints an error.
 
@@ -36,11 +36,11 @@ func (a *app) report(err error) int {
 	if code == fault.Failed && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		code = fault.NoPerm
 		if fault.FixOf(err) == "" {
-			err = fault.Fix(err, "run it again with sudo")
+			err = fault.Fix(err, "run it again with sudo, or as a member of the group cis490")
 		}
 	}
 	if !errors.Is(err, errQuiet) {
-		for line := range strings.Lines(pem.ReplaceAllString(err.Error(), "a PEM block")) {
+		for line := range strings.Lines(pem.ReplaceAllString(plainText(err), "a PEM block")) {
 			a.errorf("error: %s", strings.TrimSuffix(line, "\n"))
 		}
 	}

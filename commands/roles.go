@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -25,7 +24,6 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
-	"cis490/internal/fault"
 	"cis490/internal/httpclient"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
@@ -40,6 +38,7 @@ import (
 const (
 	roleLabHost  = "lab-host"
 	roleReceiver = "receiver"
+	roleNone     = "none" // in the report of a machine without a config
 )
 
 // roleConfig is a role of this machine and its config file.
@@ -55,7 +54,7 @@ func roleFlags() []cli.Flag {
 
 // roles returns the selected roles: the one of --config, the one of --role even without a
 // config file, or those with a config file.
-func roles(c *cli.Context) ([]roleConfig, error) {
+func (a *app) roles(c *cli.Context) ([]roleConfig, error) {
 	role, path := c.String("role"), c.String("config")
 	switch {
 	case role != "" && role != roleLabHost && role != roleReceiver:
@@ -64,29 +63,26 @@ func roles(c *cli.Context) ([]roleConfig, error) {
 		return []roleConfig{{roleOf(path), path}}, nil
 	case path != "":
 		return []roleConfig{{role, path}}, nil
-	case role == roleLabHost:
-		return []roleConfig{{role, config.LabHostPath}}, nil
-	case role == roleReceiver:
-		return []roleConfig{{role, config.ReceiverPath}}, nil
+	case role != "":
+		return []roleConfig{{role, a.configPath(role)}}, nil
 	}
 	var all []roleConfig
-	for _, p := range []roleConfig{{roleReceiver, config.ReceiverPath}, {roleLabHost, config.LabHostPath}} {
-		if _, err := (disk.OS{}).Lstat(p.path); !errors.Is(err, fs.ErrNotExist) {
-			all = append(all, p)
+	for _, role := range []string{roleReceiver, roleLabHost} {
+		if a.hasRole(role) {
+			all = append(all, roleConfig{role, a.configPath(role)})
 		}
 	}
 	if len(all) == 0 {
-		return nil, fault.Exit(fault.Fix(errors.New("this machine has no role yet: no config file in /etc/cis490"),
-			"sudo cis490 install lab-host --join -   # or: sudo cis490 install receiver --public-url URL"), fault.Config)
+		return nil, noRole()
 	}
 	return all, nil
 }
 
-// roleOf guesses the role of a config file from its keys.
+// roleOf guesses the role of a config file from its keys, or else its name.
 func roleOf(path string) string {
 	_, lab, _ := config.LoadLabHost(path)
 	_, rx, _ := config.LoadReceiver(path)
-	if len(rx) < len(lab) {
+	if len(rx) < len(lab) || len(rx) == len(lab) && filepath.Base(path) == "receiver.toml" {
 		return roleReceiver
 	}
 	return roleLabHost

@@ -38,7 +38,7 @@ func TestMain(m *testing.M) {
 
 func testEnv() commands.Env {
 	return commands.Env{
-		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv,
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr, Getenv: os.Getenv, Etc: os.Getenv("CIS490_TEST_ETC"),
 		Build: version.Read("1.2.3-test", testCommit, "false"),
 	}
 }

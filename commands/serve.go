@@ -10,7 +10,6 @@ import (
 
 	labchecks "cis490/agent/checks"
 	"cis490/internal/clock"
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -41,7 +40,7 @@ func (a *app) serveCommand() *cli.Command {
 			"its files (see cis490 bootstrap), and while it cannot use its own, it waits and says for\n" +
 			"what; GET /readyz tells it too.\n\n" +
 			"Example:\n   cis490 serve --config /etc/cis490/receiver.toml",
-		Flags:  []cli.Flag{configFlag(config.ReceiverPath), addrFileFlag()},
+		Flags:  []cli.Flag{a.configFlag(roleReceiver), addrFileFlag()},
 		Action: a.serve,
 	}
 }

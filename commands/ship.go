@@ -36,7 +36,7 @@ func (a *app) shipCommand() *cli.Command {
 			"Examples:\n   cis490 ship --config /etc/cis490/lab-host.toml\n" +
 			"   sudo -u cis490 cis490 ship --ping",
 		Flags: []cli.Flag{
-			configFlag(config.LabHostPath),
+			a.configFlag(roleLabHost),
 			&cli.BoolFlag{Name: "once", Usage: "ship what waits, then exit"},
 			&cli.BoolFlag{Name: "ping", Usage: "only test the connection to the receiver and the credentials"},
 			jsonFlag(),

@@ -31,7 +31,7 @@ func (a *app) alertsSilenceCommand() *cli.Command {
 			"Examples:\n   sudo cis490 alerts silence lab-07 silent --comment 'at the repair shop'\n   sudo cis490 alerts silence " +
 			"lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
 		Flags: []cli.Flag{
-			configFlag(config.ReceiverPath), jsonFlag(),
+			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "until", Usage: "as long as `TIME` says: 72h, or 2026-03-01T12:00:00Z"},
 			&cli.StringFlag{Name: "comment", Usage: "`WHY`, for whoever wonders later"},
 			&cli.BoolFlag{Name: "end", Usage: "end a silence: tell again from now on"},

@@ -44,7 +44,7 @@ func (a *app) status(c *cli.Context) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
-	places, err := roles(c)
+	places, err := a.roles(c)
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	}
 	a.printf("\n")
 	if len(s.Hosts) == 0 {
-		a.printf("no host yet: sudo cis490 token create HOST\n")
+		a.printf("no host yet: sudo cis490 token create lab-01\n")
 	} else if err := writeHosts(a.env.Out, s.Hosts); err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ func (a *app) storeCommand() *cli.Command {
 					"--take-over after cis490 restore; episodes that are on the disk need cis490 store copy.\n\n" +
 					"Example:\n   sudo cis490 store init",
 				Flags: []cli.Flag{
-					configFlag(config.ReceiverPath), &cli.BoolFlag{Name: "take-over", Usage: "also if the bucket is of a store that is gone"},
+					a.configFlag(roleReceiver), &cli.BoolFlag{Name: "take-over", Usage: "also if the bucket is of a store that is gone"},
 				},
 				Action: a.storeInit,
 			},
@@ -45,7 +45,7 @@ func (a *app) storeCommand() *cli.Command {
 					"Examples:\n   sudo cis490 store copy --to /etc/cis490/receiver.new.toml\n" +
 					"   sudo cis490 store copy --to /etc/cis490/receiver.new.toml --final",
 				Flags: []cli.Flag{
-					configFlag(config.ReceiverPath), jsonFlag(),
+					a.configFlag(roleReceiver), jsonFlag(),
 					&cli.StringFlag{Name: "to", Usage: "copy to where `FILE` keeps tarballs"},
 					&cli.BoolFlag{Name: "final", Usage: "copy the rest and switch over"},
 					&cli.IntFlag{Name: "parallel", Value: 8, Usage: "copy `N` tarballs at the same time"},
@@ -58,7 +58,7 @@ func (a *app) storeCommand() *cli.Command {
 					"reads every tarball and compares its digest.\n\n" +
 					"Example:\n   sudo cis490 store verify --deep",
 				Flags: []cli.Flag{
-					configFlag(config.ReceiverPath), jsonFlag(), &cli.BoolFlag{Name: "deep", Usage: "read every tarball"},
+					a.configFlag(roleReceiver), jsonFlag(), &cli.BoolFlag{Name: "deep", Usage: "read every tarball"},
 				},
 				Action: a.storeVerify,
 			},
@@ -67,7 +67,7 @@ func (a *app) storeCommand() *cli.Command {
 				Description: "Asks serve, which must run, for what it does by itself once a day: it compares all rows with all\n" +
 					"tarballs, adds rows that are missing, and removes leftovers that are a day old.\n\n" +
 					"Example:\n   sudo cis490 store scrub",
-				Flags:  []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+				Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 				Action: a.storeScrub,
 			},
 		},

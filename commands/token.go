@@ -36,7 +36,7 @@ func (a *app) tokenCommand() *cli.Command {
 				"   sudo cis490 token create 'room12-*' --uses 30\n" +
 				"   sudo cis490 token create lab-08 --replaces lab-07",
 			Flags: []cli.Flag{
-				configFlag(config.ReceiverPath),
+				a.configFlag(roleReceiver),
 				&cli.DurationFlag{Name: "ttl", Usage: "the tokens live for `TIME`; without it, [authority] token_ttl"},
 				&cli.IntFlag{Name: "uses", Usage: "one token for `N` new hosts with names like PATTERN, in which * stands for any characters"},
 				&cli.StringFlag{Name: "replaces", Usage: "decommission `HOST` as soon as the new one has enrolled"},
@@ -49,14 +49,14 @@ func (a *app) tokenCommand() *cli.Command {
 			Usage:       "list join tokens and what became of them",
 			ArgsUsage:   " ",
 			Description: "The tokens themselves are not kept anywhere.\n\nExample:\n   sudo cis490 token list",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.tokenList,
 		}, {
 			Name:        "revoke",
 			Usage:       "make a host's open token worthless",
 			ArgsUsage:   "HOST…|PATTERN",
 			Description: "A host that has enrolled is not touched: see cis490 host decommission.\n\nExample:\n   sudo cis490 token revoke lab-07",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver)},
 			Action:      a.tokenRevoke,
 		}},
 	}

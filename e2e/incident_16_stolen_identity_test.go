@@ -70,6 +70,18 @@ func TestIncident16_StolenToken(t *testing.T) {
 	if r := h.Try("cis490 cert-fetch --renew"); r.Code != 1 {
 		t.Errorf("after readmit, the old key renewed a certificate: %s", r)
 	}
+	// Readmitted without a token: page, command and alert say what is missing.
+	a = f.waitOpen(2*checkEvery+20*time.Second, "lab-01", "doctor-failing", "certificate-revoked")
+	const create = "sudo cis490 token create lab-01"
+	if !strings.Contains(a.Fix, create) || !strings.Contains(a.Reason, "readmitted") {
+		t.Errorf("the alert of a readmitted host: %+v", a)
+	}
+	page := "curl -fsk -H \"Authorization: Bearer $(cat /etc/cis490/operator)\" https://collector.lab:8443/hosts/lab-01"
+	for _, command := range []string{"cis490 alerts list", "cis490 host show lab-01", page} {
+		if out := f.rx.Run(command); !strings.Contains(out, create) || !strings.Contains(out, "readmitted") {
+			t.Errorf("%s does not name the revocation and %q:\n%s", command, create, out)
+		}
+	}
 	f.join(h)
 	f.waitAccepted(h, n+1, 30*time.Second)
 }

@@ -125,8 +125,8 @@ func New(o Options) (*Plan, error) {
 
 // Supported returns an error on a machine without systemd.
 func Supported() error {
-	if p := service.Platform(); p != platform {
-		return fault.Fix(fmt.Errorf("the services need systemd, this machine runs %q", p),
+	if service.Platform() != platform {
+		return fault.Fix(errors.New("the services need systemd, and it does not run on this machine"),
 			"cis490 demo   # runs the whole system without services, on any Linux")
 	}
 	return nil

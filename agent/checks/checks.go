@@ -11,7 +11,6 @@ import (
 	"context"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"cis490/internal/check"
@@ -75,10 +74,8 @@ func Checks(o Options) []check.Check {
 		}
 	}
 	all = slices.Insert(all, at, h.remote()...)
-	if o.Config.Host != "" {
-		for i := range all {
-			all[i].Fix = strings.ReplaceAll(all[i].Fix, "HOST", o.Config.Host)
-		}
+	for i := range all {
+		all[i].Fix = wire.FixFor(all[i].Fix, o.Config.Host)
 	}
 	return all
 }

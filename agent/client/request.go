@@ -170,6 +170,7 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 		c.forget()
 		return nil, err
 	}
+	p.Fix = wire.FixFor(p.Fix, string(c.host))
 	return nil, p
 }
 

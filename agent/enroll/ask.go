@@ -191,6 +191,7 @@ func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url strin
 		if err != nil {
 			return nil, err
 		}
+		p.Fix = wire.FixFor(p.Fix, string(e.o.Host))
 		return nil, p
 	}
 	b, err := io.ReadAll(res.Body)

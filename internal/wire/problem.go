@@ -44,12 +44,20 @@ func NewProblem(k Kind, detail string, args ...any) *Problem {
 	return &Problem{Kind: k, Status: a.Status, Title: a.Title, Fix: a.Fix, Detail: fmt.Sprintf(detail, args...)}
 }
 
-// Error returns status, title and detail.
+// Error returns title and detail. The status is for programs.
 func (p *Problem) Error() string {
 	if p.Detail == "" {
-		return fmt.Sprintf("%d %s", p.Status, p.Title)
+		return p.Title
 	}
-	return fmt.Sprintf("%d %s: %s", p.Status, p.Title, p.Detail)
+	return p.Title + ": " + p.Detail
+}
+
+// FixFor returns a fix of the table with the host's own name.
+func FixFor(fix, host string) string {
+	if host == "" {
+		return fix
+	}
+	return strings.ReplaceAll(fix, "HOST", host)
 }
 
 // MarshalJSON adds the type.

@@ -22,13 +22,12 @@ import (
 
 // Asker asks a running authority over its Unix socket.
 type Asker struct {
-	socket string
-	http   *http.Client
+	http *http.Client
 }
 
 // At returns the asker for an authority's socket.
 func At(socket string) *Asker {
-	return &Asker{socket, peercred.Client(socket, time.Minute)}
+	return &Asker{peercred.Client(socket, time.Minute)}
 }
 
 // CreateTokens makes a join token for each host, or for none.
@@ -110,11 +109,12 @@ func (c *Asker) ask(ctx context.Context, method, path string, in, out any) (err 
 	res, err := c.http.Do(r)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fault.Exit(fault.Fix(fmt.Errorf("ask the authority at %s: %w", c.socket, err), "run it again with sudo"), fault.NoPerm)
+		return fault.Exit(fault.Fix(errors.New("only root may ask the authority"), "run it again with sudo"), fault.NoPerm)
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fault.Exit(fault.Fix(fmt.Errorf("the authority is not running: %w", err), "sudo systemctl start cis490-bootstrap   # on the receiver"), fault.Unavailable)
+		return fault.Exit(fault.Fix(errors.New("the authority does not run on this machine"),
+			"on the receiver: sudo systemctl start cis490-bootstrap"), fault.Unavailable)
 	case err != nil:
-		return fmt.Errorf("ask the authority: %w", err)
+		return fmt.Errorf("the authority did not answer: %w", err)
 	}
 	defer func() { err = errors.Join(err, res.Body.Close()) }()
 	if res.StatusCode != http.StatusOK {

@@ -273,7 +273,7 @@ func (a *Authority) showHost(name string) (roster.Host, error) {
 }
 
 func unknownHost(h ident.Host) error {
-	return wrong("no such host", "sudo cis490 host list", "the roster does not know %s", h)
+	return wrong("no such host", "sudo cis490 host list", "%s is not in this fleet", h)
 }
 
 func (a *Authority) describeCA() CAInfo {
