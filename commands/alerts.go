@@ -90,7 +90,7 @@ func (a *app) alertsHistory(conf config.Receiver, path string, from time.Time, a
 	if _, err := (disk.OS{}).Stat(conf.DataDir); errors.Is(err, fs.ErrPermission) {
 		return err
 	}
-	rows := []fleet.Alert{}
+	rows, shown := []fleet.Alert{}, 0
 	for x, err := range stored(conf, path).Alerts.Since(from) {
 		if err != nil {
 			return err
@@ -102,10 +102,14 @@ func (a *app) alertsHistory(conf config.Receiver, path string, from time.Time, a
 			rows = append(rows, x)
 			continue
 		}
-		a.printf("%s  %-8s  %s %s  %s\n", x.At.Format(time.RFC3339), x.State, x.Host, x.Symptom, x.Reason)
+		shown++
+		a.printf("%s  %-8s  %s %s  %s\n", stamp(x.At), x.State, x.Host, x.Symptom, x.Reason)
 	}
 	if asJSON {
 		return a.printJSON(rows)
+	}
+	if shown == 0 {
+		a.printf("no alerts since %s\n", stamp(from))
 	}
 	return nil
 }

@@ -45,19 +45,20 @@ func (a *app) cli() *cli.App {
 	c := &cli.App{
 		Name:  "cis490",
 		Usage: "record, ship and collect behaviour episodes with a fleet that heals itself",
-		Description: "Start here:\n" +
-			"   cis490 demo                                   run the whole system on this machine, without root\n" +
-			"   sudo cis490 install receiver --public-url URL  make this machine the receiver\n" +
-			"   sudo cis490 install lab-host --join -          make this machine a lab host",
-		Version:              a.env.Build.Version,
-		HideVersion:          true, // `cis490 version` prints more
-		EnableBashCompletion: true,
-		Reader:               a.env.In,
-		Writer:               a.env.Out,
-		ErrWriter:            a.env.Err,
-		Flags:                logFlags(),
-		Commands:             a.commands(),
-		Action:               a.group,
+		Description: "cis490 demo                                    run the whole system on this machine, without root\n" +
+			"sudo cis490 install receiver --public-url URL  make this machine the receiver\n" +
+			"sudo cis490 install lab-host --join -          make this machine a lab host",
+		Version:               a.env.Build.Version,
+		HideVersion:           true, // the library's prints in another form
+		HideHelpCommand:       true,
+		CustomAppHelpTemplate: appHelp(a.groups()),
+		EnableBashCompletion:  true, // for scripts of older versions
+		Reader:                a.env.In,
+		Writer:                a.env.Out,
+		ErrWriter:             a.env.Err,
+		Flags:                 append(logFlags(), cli.HelpFlag, &cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version"}),
+		Commands:              a.commands(),
+		Action:                a.group,
 		// Main handles errors; nothing below it exits.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
@@ -66,40 +67,13 @@ func (a *app) cli() *cli.App {
 	return c
 }
 
-// commands lists the subcommands in the order of the help text.
+// commands returns all commands, the hidden one last.
 func (a *app) commands() []*cli.Command {
-	return []*cli.Command{
-		a.demoCommand(),
-		a.serveCommand(),
-		a.shipCommand(),
-		a.orchestrateCommand(),
-		a.episodeCommand(),
-		a.reconcileCommand(),
-		a.installCommand(),
-		a.uninstallCommand(),
-		a.autoupdateCommand(),
-		a.releaseCommand(),
-		a.bootstrapCommand(),
-		a.certFetchCommand(),
-		a.tokenCommand(),
-		a.hostCommand(),
-		a.caCommand(),
-		a.doctorCommand(),
-		a.healthCheckCommand(),
-		a.fleetCheckCommand(),
-		a.alertsCommand(),
-		a.archiveCommand(),
-		a.exportCommand(),
-		a.dataTokenCommand(),
-		a.storeCommand(),
-		a.backupCommand(),
-		a.restoreCommand(),
-		a.statusCommand(),
-		a.configCommand(),
-		a.versionCommand(),
-		a.completionCommand(),
-		a.manCommand(),
+	var all []*cli.Command
+	for _, g := range a.groups() {
+		all = append(all, g.commands...)
 	}
+	return append(all, a.completeCommand())
 }
 
 // rejectUsage makes a wrong flag or subcommand a usage error in every command. The library
@@ -117,6 +91,11 @@ func rejectUsage(commands []*cli.Command, group cli.ActionFunc) {
 
 // group is the action of a command that only has subcommands.
 func (a *app) group(c *cli.Context) error {
+	if c.Command == nil || c.Command.Name == c.App.Name || c.Command.Name == "" {
+		if c.Bool("version") {
+			return a.printVersion(false)
+		}
+	}
 	names := c.App.VisibleCommands()
 	if c.Command != nil && len(c.Command.Subcommands) > 0 {
 		names = c.Command.Subcommands

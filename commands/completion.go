@@ -11,18 +11,16 @@ import (
 func shells() map[string]string {
 	return map[string]string{
 		"bash": `_cis490() {
-	local cur=${COMP_WORDS[COMP_CWORD]} words=("${COMP_WORDS[@]:0:COMP_CWORD}")
-	[[ $cur == -* ]] && words+=("$cur")
-	mapfile -t COMPREPLY < <(compgen -W "$("${words[@]}" --generate-bash-completion 2>/dev/null)" -- "$cur")
+	local cur=${COMP_WORDS[COMP_CWORD]}
+	mapfile -t COMPREPLY < <("${COMP_WORDS[0]}" __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null | cut -f1)
+	compopt +o nospace 2>/dev/null
 }
 complete -o bashdefault -o default -F _cis490 cis490
 `,
 		"zsh": `#compdef cis490
 _cis490() {
-	local -a words_before found
-	words_before=("${(@)words[1,CURRENT-1]}")
-	[[ ${words[CURRENT]} == -* ]] && words_before+=("${words[CURRENT]}")
-	found=("${(@f)$(SHELL=zsh "${words_before[@]}" --generate-bash-completion 2>/dev/null)}")
+	local -a found
+	found=("${(@f)$("${words[1]}" __complete "${(@)words[2,CURRENT]}" 2>/dev/null | sed -e 's/:/\\\\:/g' -e 's/\t$//' -e 's/\t/:/')}")
 	if [[ -n ${found[1]} ]]; then
 		_describe cis490 found
 	else
@@ -32,10 +30,8 @@ _cis490() {
 compdef _cis490 cis490
 `,
 		"fish": `function __cis490
-	set -l before (commandline -opc)
-	set -l now (commandline -ct)
-	string match -q -- '-*' $now; and set before $before $now
-	$before --generate-bash-completion 2>/dev/null
+	set -l words (commandline -opc) (commandline -ct)
+	$words[1] __complete $words[2..-1] 2>/dev/null
 end
 complete -c cis490 -f -a '(__cis490)'
 complete -c cis490 -n 'test -z (__cis490 | string collect)' -F
@@ -53,7 +49,7 @@ func (a *app) completionCommand() *cli.Command {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		leaves = append(leaves, &cli.Command{
 			Name: shell, Usage: "print the completion script for " + shell, ArgsUsage: " ",
-			Description: "Prints a script for " + shell + " that completes commands and flags.\n\nExample:\n   " + hint[shell],
+			Description: "Prints a script for " + shell + " that completes commands, flags, and the names of hosts, symptoms,\nchecks and states.\n\nExample:\n   " + hint[shell],
 			Action: func(c *cli.Context) error {
 				if err := noArgs(c); err != nil {
 					return err

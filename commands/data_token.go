@@ -13,7 +13,6 @@ import (
 
 	"github.com/urfave/cli/v2"
 
-	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -30,21 +29,21 @@ func (a *app) dataTokenCommand() *cli.Command {
 			ArgsUsage: "NAME",
 			Description: "The token is printed once; only its digest is stored. NAME is a host-like word that says\n" +
 				"who has it.\n\nExample:\n   sudo cis490 data-token create ada",
-			Flags:  []cli.Flag{configFlag(config.ReceiverPath)},
+			Flags:  []cli.Flag{a.configFlag(roleReceiver)},
 			Action: a.dataTokenCreate,
 		}, {
 			Name:        "list",
 			Usage:       "list the names of data tokens",
 			ArgsUsage:   " ",
 			Description: "Example:\n   sudo cis490 data-token list",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath), jsonFlag()},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.dataTokenList,
 		}, {
 			Name:        "revoke",
 			Usage:       "revoke a data token from its next request on",
 			ArgsUsage:   "NAME",
 			Description: "Example:\n   sudo cis490 data-token revoke ada",
-			Flags:       []cli.Flag{configFlag(config.ReceiverPath)},
+			Flags:       []cli.Flag{a.configFlag(roleReceiver)},
 			Action:      a.dataTokenRevoke,
 		}},
 	}

@@ -23,13 +23,15 @@ func (a *app) doctorCommand() *cli.Command {
 		ArgsUsage: " ",
 		Description: "Runs every check of the machine's role and prints, for each problem, the commands that\n" +
 			"fix it and where to run them. Some checks need root; without it they are skipped.\n" +
+			"Failures come first, then warnings; --all also lists the checks that passed or were skipped.\n" +
 			"Exit code 1 if a check fails, with --strict also on warnings. --json prints one document\n" +
 			"per role, described in docs/doctor.schema.json. docs/checks.md explains each check.\n\n" +
 			"Examples:\n   sudo cis490 doctor\n" +
 			"   sudo cis490 doctor --json | jq '.checks[] | select(.status == \"fail\")'\n" +
 			"   cis490 doctor --only cert.expiry --only dns.receiver",
 		Flags: append(roleFlags(), jsonFlag(),
-			&cli.StringSliceFlag{Name: "only", Usage: "run only the check `ID`; may be repeated"},
+			&cli.StringSliceFlag{Name: "only", Usage: "run only the check `CHECK`; may be repeated"},
+			&cli.BoolFlag{Name: "all", Usage: "also print the checks that passed or were skipped"},
 			&cli.BoolFlag{Name: "list", Usage: "list the checks without running them"},
 			&cli.BoolFlag{Name: "strict", Usage: "treat warnings as failures"},
 			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, and print what was done"},
@@ -116,7 +118,8 @@ func (a *app) doctor(c *cli.Context) error {
 		if i > 0 {
 			a.printf("\n")
 		}
-		writeReport(a.env.Out, r, a.terminal(a.env.Out))
+		all := c.Bool("all") || len(c.StringSlice("only")) > 0
+		writeReport(a.env.Out, r, a.terminal(a.env.Out), all)
 	}
 	if bad {
 		return verdict()
@@ -138,7 +141,7 @@ func (a *app) doctorWithoutRole(c *cli.Context) error {
 			return err
 		}
 	} else {
-		writeReport(a.env.Out, r, a.terminal(a.env.Out))
+		writeReport(a.env.Out, r, a.terminal(a.env.Out), true)
 	}
 	return fault.Exit(errQuiet, fault.Config)
 }
@@ -153,7 +156,13 @@ func only(c *cli.Context, selected []roleChecks) error {
 		if !slices.ContainsFunc(selected, func(w roleChecks) bool {
 			return slices.ContainsFunc(w.checks, func(k check.Check) bool { return k.ID == id })
 		}) {
-			return usagef(c, "unknown check %q: see cis490 doctor --list", id)
+			var ids []string
+			for _, w := range selected {
+				for _, k := range w.checks {
+					ids = append(ids, k.ID)
+				}
+			}
+			return usagef(c, "unknown check %q%s: see cis490 doctor --list", check.Sanitize(id, 80), meant("", id, ids))
 		}
 	}
 	for i := range selected {
@@ -202,19 +211,26 @@ func (a *app) repair(ctx context.Context, w roleChecks) {
 	}
 }
 
-// writeReport prints a report for people, with symbols on a terminal.
-func writeReport(w io.Writer, r check.Report, terminal bool) {
+// writeReport prints a report for people, with symbols on a terminal: failures first, then
+// warnings, and with all the others too.
+func writeReport(w io.Writer, r check.Report, terminal, all bool) {
 	put := func(format string, args ...any) { _, _ = fmt.Fprintf(w, format, args...) }
 	if r.Role == roleNone {
 		put("no role, version %s\n\n", r.Version)
 	} else {
 		put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
 	}
+	rank := []check.Status{check.Fail, check.Warn, check.Skip, check.Pass}
+	rows := slices.Clone(r.Checks)
+	if !all {
+		rows = slices.DeleteFunc(rows, func(row check.Row) bool { return row.Status == check.Pass || row.Status == check.Skip })
+	}
+	slices.SortStableFunc(rows, func(x, y check.Row) int { return slices.Index(rank, x.Status) - slices.Index(rank, y.Status) })
 	width := 0
-	for _, row := range r.Checks {
+	for _, row := range rows {
 		width = max(width, len(row.ID))
 	}
-	for _, row := range r.Checks {
+	for _, row := range rows {
 		put(" ")
 		putMark(w, row.Status, terminal)
 		put("  %-*s  %s", width, row.ID, row.Title)
@@ -226,7 +242,14 @@ func writeReport(w io.Writer, r check.Report, terminal bool) {
 			put(" %s  %-*s  fix: %s\n", blank(terminal), width, "", row.Fix)
 		}
 	}
-	put("\n%s\n", tally(r.Summary))
+	if len(rows) > 0 {
+		put("\n")
+	}
+	put("%s", tally(r.Summary))
+	if !all {
+		put("   # all checks: cis490 doctor --all")
+	}
+	put("\n")
 }
 
 func tally(s check.Summary) string {

@@ -302,12 +302,12 @@ func TestDoctor_TextIsGolden(t *testing.T) {
 	out = strings.ReplaceAll(out, m.dir, "DIR")
 	want := `lab-host lab-01, version 1.2.3-test
 
- warn  config.valid    Config is valid: DIR/lab-host.toml:4:1: bearer: unknown key
-                       fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml
- ok    cert.host       Certificate names this host: lab-01
  FAIL  bearer.present  Bearer token exists: open DIR/certs/bearer: no such file or directory
                        fix: on the receiver: sudo cis490 token create lab-01   # then paste what it prints on the lab host
+ warn  config.valid    Config is valid: DIR/lab-host.toml:4:1: bearer: unknown key
+                       fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml
  skip  users.exist     Users exist: this host runs under one user
+ ok    cert.host       Certificate names this host: lab-01
 
 1 ok, 1 warning, 1 failed, 1 skipped
 `

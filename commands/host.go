@@ -45,10 +45,18 @@ func (a *app) hostCommand() *cli.Command {
 			Name:      "decommission",
 			Usage:     "turn hosts away from their next request on",
 			ArgsUsage: "HOST…",
-			Description: "Their certificates and tokens are void, and nobody is alerted of their silence.\n" +
-				"What they shipped stays.\n\nExample:\n   sudo cis490 host decommission lab-07",
-			Flags: []cli.Flag{a.configFlag(roleReceiver)},
+			Description: "Their certificates and tokens are void, and nobody is notified of their silence.\n" +
+				"Their episodes stay. On a terminal it asks first.\n\n" +
+				"Examples:\n   sudo cis490 host decommission lab-07\n   sudo cis490 host decommission lab-07 lab-08 --yes",
+			Flags: []cli.Flag{a.configFlag(roleReceiver), yesFlag()},
 			Action: func(c *cli.Context) error {
+				hosts, err := hostArgs(c)
+				if err != nil {
+					return err
+				}
+				if err := a.confirm(c, fmt.Sprintf("Decommission %s? The receiver rejects every request from then on.", joinHosts(hosts))); err != nil {
+					return err
+				}
 				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
 					return "decommissioned", ask.Decommission(c.Context, h)
 				})
@@ -103,7 +111,7 @@ func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (st
 	for _, h := range hosts {
 		done, err := do(ask, h)
 		if err != nil {
-			failed = append(failed, err)
+			failed = append(failed, suggestHost(conf, h, err))
 			continue
 		}
 		a.printf("%s: %s\n", h, done)
@@ -111,11 +119,19 @@ func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (st
 	return errors.Join(failed...)
 }
 
+func joinHosts(hosts []ident.Host) string {
+	var names []string
+	for _, h := range hosts {
+		names = append(names, string(h))
+	}
+	return strings.Join(names, ", ")
+}
+
 // contact is the part of serve's contacts that is printed with the roster.
 type contact struct {
-	LastHeard time.Time `json:"last_heard,omitzero"` // last authenticated request
-	Version   string    `json:"version,omitempty"`   // by the host's last ping
-	From      string    `json:"from,omitempty"`
+	LastContact time.Time `json:"last_contact,omitzero"` // last authenticated request
+	Version     string    `json:"version,omitempty"`     // by the host's last ping
+	From        string    `json:"from,omitempty"`
 }
 
 // joined returns the status of each host. If the contacts cannot be read, it returns the
@@ -137,7 +153,7 @@ func contactOf(k *contacts.Contact) *contact {
 	if k == nil {
 		return nil
 	}
-	return &contact{LastHeard: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
+	return &contact{LastContact: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
 }
 
 // note returns remarks about a host.
@@ -171,7 +187,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	}
 	h, err := authority.At(conf.Authority.Socket).Host(c.Context, hosts[0])
 	if err != nil {
-		return err
+		return suggestHost(conf, hosts[0], err)
 	}
 	outlook, alerts := a.forecast(conf, c.String("config"), h.Name)
 	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
@@ -194,7 +210,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	}
 	a.printf("key          %s\n", h.Key)
 	if heard != nil {
-		a.printf("last heard   %s from %s, version %s\n", stamp(heard.LastHeard), cmp.Or(heard.From, "-"), cmp.Or(heard.Version, "-"))
+		a.printf("last contact %s from %s, version %s\n", stamp(heard.LastContact), cmp.Or(heard.From, "-"), cmp.Or(heard.Version, "-"))
 	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)

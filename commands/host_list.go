@@ -87,11 +87,11 @@ func (v fleetView) rows() []hostRow {
 
 // hostTable prints the first hosts of a view.
 func (a *app) hostTable(v fleetView, most int) error {
-	return a.table("HOST\tHEALTH\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST HEARD\tVERSION\tALERTS\tNOTE", func(row func(...any)) {
+	return a.table("HOST\tHEALTH\tSTATE\tSINCE\tCERTIFICATE UNTIL\tLAST CONTACT\tVERSION\tALERTS\tNOTE", func(row func(...any)) {
 		for _, h := range v.rows()[:min(most, len(v.hosts))] {
 			last, version := "-", "-"
 			if k := h.contact; k != nil {
-				last, version = stamp(k.LastHeard), cmp.Or(k.Version, "-")
+				last, version = stamp(k.LastContact), cmp.Or(k.Version, "-")
 			}
 			row(
 				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(h.Symptoms, ", "), "-"),

@@ -49,9 +49,11 @@ func (a *app) elsewhere(c *cli.Context, role string, err error) error {
 	command := c.Command.HelpName
 	if a.hasRole(other) {
 		err := fmt.Errorf("%s belongs on the %s; this machine is a %s", command, title(role), title(other))
-		return fault.Exit(fault.Fix(err, "on the "+title(role)+": sudo "+strings.Join(append([]string{command}, c.Args().Slice()...), " ")), fault.Config)
+		words := append([]string{command}, c.Args().Slice()...)
+		return fault.Exit(fault.Fix(err, "on the "+title(role)+": sudo "+strings.Join(words, " ")), fault.Config)
 	}
-	return fault.Exit(fault.Fix(fmt.Errorf("%s belongs on the %s; this machine has no role yet", command, title(role)), setUp(role)), fault.Config)
+	err = fmt.Errorf("%s belongs on the %s; this machine has no role yet", command, title(role))
+	return fault.Exit(fault.Fix(err, setUp(role)), fault.Config)
 }
 
 // title returns a role as people say it.

@@ -32,7 +32,7 @@ func plainCause(err error) string {
 	case *url.Error:
 		return e.Err.Error()
 	case *net.OpError:
-		if e.Net == "unix" {
+		if _, here := e.Addr.(*net.UnixAddr); here {
 			return because(e.Err)
 		}
 		if e.Op == "dial" && e.Addr != nil {

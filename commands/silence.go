@@ -13,11 +13,13 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/fleet"
 )
 
 func (a *app) alertsSilenceCommand() *cli.Command {
@@ -47,6 +49,9 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	}
 	if len(args) != 2 {
 		return usagef(c, "want HOST and SYMPTOM, as `cis490 alerts list` shows them")
+	}
+	if !fleet.IsSymptom(args[1]) {
+		return usagef(c, "unknown symptom %q%s", check.Sanitize(args[1], 80), meant("", args[1], fleet.Symptoms()))
 	}
 	in := wire.Silence{End: c.Bool("end"), Comment: c.String("comment")}
 	if s := c.String("until"); s != "" {

@@ -306,10 +306,10 @@ func (a *app) table(head string, fill func(row func(...any))) error {
 	return w.Flush()
 }
 
-// stamp is how tables show a time.
+// stamp is how people are shown a time: local, with its zone.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"
 	}
-	return t.Local().Format("2006-01-02 15:04")
+	return t.Local().Format("2006-01-02 15:04 MST")
 }

@@ -34,10 +34,14 @@ func subcommands(t *testing.T, path ...string) []string {
 		t.Fatalf("%v --help: code %d, %s", path, code, errOut)
 	}
 	_, list, ok := strings.Cut(out, "COMMANDS:\n")
+	list, _, _ = strings.Cut(list, "\n\n")
+	if len(path) == 0 { // in groups
+		_, list, ok = strings.Cut(out, "SEE AND REPAIR:\n")
+		list, _, _ = strings.Cut(list, "\nFLAGS:\n")
+	}
 	if !ok {
 		return nil
 	}
-	list, _, _ = strings.Cut(list, "\n\n")
 	var names []string
 	for _, m := range regexp.MustCompile(`(?m)^   ([a-z-]+)(, h)?  `).FindAllStringSubmatch(list, -1) {
 		if m[1] != "help" {

@@ -14,19 +14,23 @@ func (a *app) versionCommand() *cli.Command {
 			if err := noArgs(c); err != nil {
 				return err
 			}
-			b := a.env.Build
-			if c.Bool("json") {
-				return a.printJSON(b)
-			}
-			commit, dirty := string(b.Commit), ""
-			if commit == "" {
-				commit = "none (build with 'make build')"
-			}
-			if b.Dirty {
-				dirty = " (with uncommitted changes)"
-			}
-			a.printf("cis490 %s\ncommit %s%s\n%s %s/%s\n", b.Version, commit, dirty, b.Go, b.OS, b.Arch)
-			return nil
+			return a.printVersion(c.Bool("json"))
 		},
 	}
+}
+
+func (a *app) printVersion(asJSON bool) error {
+	b := a.env.Build
+	if asJSON {
+		return a.printJSON(b)
+	}
+	commit, dirty := string(b.Commit), ""
+	if commit == "" {
+		commit = "none (build with 'make build')"
+	}
+	if b.Dirty {
+		dirty = " (with uncommitted changes)"
+	}
+	a.printf("cis490 %s\ncommit %s%s\n%s %s/%s\n", b.Version, commit, dirty, b.Go, b.OS, b.Arch)
+	return nil
 }

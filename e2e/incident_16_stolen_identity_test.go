@@ -71,7 +71,7 @@ func TestIncident16_StolenToken(t *testing.T) {
 		t.Errorf("after readmit, the old key renewed a certificate: %s", r)
 	}
 	// Readmitted without a token: page, command and alert say what is missing.
-	a = f.waitOpen(2*checkEvery+20*time.Second, "lab-01", "doctor-failing", "certificate-revoked")
+	a = f.waitAlert(2*checkEvery+20*time.Second, "lab-01", "doctor-failing", "certificate-revoked")
 	const create = "sudo cis490 token create lab-01"
 	if !strings.Contains(a.Fix, create) || !strings.Contains(a.Reason, "readmitted") {
 		t.Errorf("the alert of a readmitted host: %+v", a)

@@ -63,7 +63,30 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 	if o.Stopped != nil {
 		o.Stopped(ctx)
 	}
-	return errors.Join(err, u.units(ctx), u.program())
+	if err := errors.Join(err, u.units(ctx), u.program()); err != nil {
+		return err
+	}
+	u.sayKept()
+	return nil
+}
+
+// sayKept prints what an uninstall leaves, and how to remove it.
+func (u *uninstall) sayKept() {
+	if u.image() {
+		return
+	}
+	data, what := config.DefaultLabHost().DataDir, "episodes, receipts and quarantine"
+	if u.Role == Receiver {
+		data, what = config.DefaultReceiver().DataDir, "every episode of the fleet, its index and alerts"
+	}
+	u.say("kept     %s: %s (or the data_dir of the config)\n", data, what)
+	if u.Role == Receiver {
+		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
+	}
+	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
+	if u.Role == LabHost {
+		u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission NAME\n")
+	}
 }
 
 type uninstall struct{ Plan }

@@ -23,3 +23,12 @@ func TestOwnFixes(t *testing.T) {
 		}
 	}
 }
+
+// Every symptom is explained.
+func TestMeaning(t *testing.T) {
+	for _, s := range Symptoms() {
+		if Meaning(s) == "" {
+			t.Errorf("%s has no meaning", s)
+		}
+	}
+}

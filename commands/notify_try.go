@@ -1,0 +1,98 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/fault"
+	"cis490/receiver/notify"
+)
+
+func (a *app) notifyCommand() *cli.Command {
+	return &cli.Command{
+		Name: "notify", Usage: "test who is notified of alerts",
+		Subcommands: []*cli.Command{{
+			Name: "test", Usage: "send a test notification to each target of [notify]", ArgsUsage: "[TARGET]",
+			Description: "Sends one message to every target, or to one, and prints whether it was delivered. Targets\n" +
+				"are named as in the check notifier.last. Exit code 1 if one fails.\n\nExamples:\n   sudo cis490 notify test\n   sudo cis490 notify test webhook",
+			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.notifyTest,
+		}},
+	}
+}
+
+// notifyTargets returns the targets of a config, the heartbeat last.
+func notifyTargets(c config.Receiver) []notify.Target {
+	all := notify.Targets(c.Notify)
+	if beat, ok := notify.Beat(c.Notify); ok {
+		all = append(all, beat)
+	}
+	return all
+}
+
+func targetNames(c config.Receiver) []string {
+	var names []string
+	for _, t := range notifyTargets(c) {
+		names = append(names, t.Name)
+	}
+	return names
+}
+
+// delivered is the result of a test as --json prints it.
+type delivered struct {
+	Target string `json:"target"`
+	OK     bool   `json:"ok"`
+	Error  string `json:"error,omitempty"`
+}
+
+func (a *app) notifyTest(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		return usagef(c, "unexpected argument %q", args[1])
+	}
+	conf, err := a.receiver(c)
+	if err != nil {
+		return err
+	}
+	targets := notifyTargets(conf)
+	if len(args) == 1 {
+		i := slices.IndexFunc(targets, func(t notify.Target) bool { return t.Name == args[0] })
+		if i < 0 {
+			return usagef(c, "[notify] has no target %q%s", args[0], meant("", args[0], targetNames(conf)))
+		}
+		targets = targets[i : i+1]
+	}
+	if len(targets) == 0 {
+		return fault.Exit(fault.Fix(errors.New("[notify] has no target"),
+			fmt.Sprintf("echo 'ntfy://ntfy.sh/TOPIC' | sudo install -m 640 -g cis490 /dev/stdin %s", config.NotifyURLsPath)), fault.Config)
+	}
+	results, failed := []delivered{}, false
+	for _, t := range targets {
+		r := delivered{Target: t.Name, OK: true}
+		if err := notify.SendTest(c.Context, t, time.Now()); err != nil {
+			r, failed = delivered{t.Name, false, plainText(err)}, true
+		}
+		results = append(results, r)
+		if !c.Bool("json") && r.OK {
+			a.printf("%s: delivered\n", t.Name)
+		} else if !c.Bool("json") {
+			a.printf("%s: failed: %s\n", t.Name, r.Error)
+		}
+	}
+	if c.Bool("json") {
+		if err := a.printJSON(results); err != nil {
+			return err
+		}
+	}
+	if failed {
+		return verdict()
+	}
+	return nil
+}
