@@ -64,7 +64,7 @@ func queryOf(c *cli.Context) (catalogue.Query, error) {
 // receiverConfig returns the config of the receiver that a command is about, and whether it
 // is about one: by --role, --config, or this machine's roles, a lab host before a receiver
 // unless a filter is set.
-func receiverConfig(c *cli.Context) (conf config.Receiver, ok bool, err error) {
+func (a *app) receiverConfig(c *cli.Context) (conf config.Receiver, ok bool, err error) {
 	at, err := a.roles(c)
 	if err != nil {
 		return conf, false, err

@@ -15,6 +15,7 @@ import (
 
 	"cis490/agent/spool"
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
@@ -62,7 +63,7 @@ func (a *app) episodeList(c *cli.Context) error {
 	if state != "" && !slices.Contains([]string{"waiting", "held", "quarantined", "shipped"}, state) {
 		return usagef(c, "unknown state %q", state)
 	}
-	rx, ok, err := receiverConfig(c)
+	rx, ok, err := a.receiverConfig(c)
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a *app) episodeList(c *cli.Context) error {
 	if filtered(c) || c.IsSet("limit") || c.IsSet("ndjson") {
 		return usagef(c, "filters, --limit and --ndjson are for the receiver")
 	}
-	path := config.LabHostPath
+	path := a.configPath(roleLabHost)
 	if c.IsSet("config") {
 		path = c.String("config")
 	}
