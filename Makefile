@@ -129,6 +129,7 @@ crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
+	go test -count=1 -timeout 60m -v -run '^TestStore_Killed' ./commands -store-kills 200
 
 versitygw: ## build the S3 server for tests of the object store, once (about 6 minutes)
 	GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/cis490-lab/versitygw-v1.8.0" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0
