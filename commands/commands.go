@@ -56,9 +56,10 @@ func (a *app) cli() *cli.App {
 		Reader:                a.env.In,
 		Writer:                a.env.Out,
 		ErrWriter:             a.env.Err,
-		Flags:                 append(logFlags(), cli.HelpFlag, &cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version"}),
-		Commands:              a.commands(),
-		Action:                a.group,
+		Flags: append(logFlags(), cli.HelpFlag,
+			&cli.BoolFlag{Name: "version", Aliases: []string{"v"}, Usage: "print the version"}),
+		Commands: a.commands(),
+		Action:   a.group,
 		// Main handles errors; nothing below it exits.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}

@@ -49,7 +49,8 @@ func (a *app) completionCommand() *cli.Command {
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		leaves = append(leaves, &cli.Command{
 			Name: shell, Usage: "print the completion script for " + shell, ArgsUsage: " ",
-			Description: "Prints a script for " + shell + " that completes commands, flags, and the names of hosts, symptoms,\nchecks and states.\n\nExample:\n   " + hint[shell],
+			Description: "Prints a script for " + shell +
+				" that completes commands, flags, and the names of hosts, symptoms,\nchecks and states.\n\nExample:\n   " + hint[shell],
 			Action: func(c *cli.Context) error {
 				if err := noArgs(c); err != nil {
 					return err

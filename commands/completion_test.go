@@ -27,7 +27,8 @@ source <(cis490 completion zsh); words=("$@"); CURRENT=$#; _cis490`,
 func TestCompletion_InEachShell(t *testing.T) {
 	dir := t.TempDir()
 	program(t, dir)
-	put(t, filepath.Join(dir, "etc", "lab-host.toml"), "host = \"lab-07\"\n[receiver]\nurl = \"https://a.lab:8443\"\n[authority]\nurl = \"https://a.lab:8444\"\n")
+	put(t, filepath.Join(dir, "etc", "lab-host.toml"), "host = \"lab-07\"\n"+
+		"[receiver]\nurl = \"https://a.lab:8443\"\n[authority]\nurl = \"https://a.lab:8444\"\n")
 	for shell, script := range shellScripts() {
 		t.Run(shell, func(t *testing.T) {
 			path, err := exec.LookPath(shell)

@@ -37,12 +37,14 @@ func argumentsOf(t *testing.T, l leaf) []string {
 		word, _, _ = strings.Cut(word, "|")
 		value, ok := map[string]string{
 			"HOST": "lab-01", "SYMPTOM": "silent", "DIR": "/nonexistent", "EPISODE": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
-			"TARGET": "webhook", "CODE": "123456", "NAME": "notebook", "CHECK": "cert.expiry", "COMMAND": "doctor",
+			"TARGET": "webhook", "PATTERN": "", "CODE": "123456", "NAME": "notebook", "CHECK": "cert.expiry", "COMMAND": "doctor",
 		}[word]
 		if !ok {
 			t.Fatalf("%v: what is %s?", l.path, word)
 		}
-		args = append(args, value)
+		if value != "" {
+			args = append(args, value)
+		}
 	}
 	return args
 }

@@ -19,7 +19,8 @@ func (a *app) notifyCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name: "test", Usage: "send a test notification to each target of [notify]", ArgsUsage: "[TARGET]",
 			Description: "Sends one message to every target, or to one, and prints whether it was delivered. Targets\n" +
-				"are named as in the check notifier.last. Exit code 1 if one fails.\n\nExamples:\n   sudo cis490 notify test\n   sudo cis490 notify test webhook",
+				"are named as in the check notifier.last. Exit code 1 if one fails.\n\n" +
+				"Examples:\n   sudo cis490 notify test\n   sudo cis490 notify test webhook",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.notifyTest,
 		}},
 	}

@@ -105,8 +105,9 @@ func (c *crowd) put(id ident.EpisodeID, content, digest string) int {
 		return -1
 	}
 	for k, v := range map[string]string{
-		"Authorization": "Bearer bearer", "Content-Type": wire.ContentTypeEpisode, wire.HeaderDigest: digest, wire.HeaderSchema: wire.SchemaVersion,
-		wire.HeaderHost: siteHost, wire.HeaderEpisode: string(id), wire.HeaderCommit: testCommit,
+		"Authorization": "Bearer bearer", "Content-Type": wire.ContentTypeEpisode, wire.HeaderDigest: digest,
+		wire.HeaderSchema: wire.SchemaVersion,
+		wire.HeaderHost:   siteHost, wire.HeaderEpisode: string(id), wire.HeaderCommit: testCommit,
 	} {
 		req.Header.Set(k, v)
 	}

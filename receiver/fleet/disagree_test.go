@@ -104,7 +104,8 @@ func TestJudge_Readmitted(t *testing.T) {
 		for _, failing := range [][]string{nil, {"receiver.auth"}} {
 			h := &Host{
 				Roster: &roster.Host{Name: "lab-01", State: roster.Pending, Since: ago(time.Minute)}, Accepted: ago(10 * time.Minute), Stored: true,
-				Snapshot: Snapshot{At: ago(20 * time.Minute), Failing: failing}, AuthFailure: AuthFailure{At: ago(2 * time.Minute), Kind: string(k), Valid: true},
+				Snapshot:    Snapshot{At: ago(20 * time.Minute), Failing: failing},
+				AuthFailure: AuthFailure{At: ago(2 * time.Minute), Kind: string(k), Valid: true},
 			}
 			h.Contact.Any = h.Snapshot.At
 			f := facts(h)

@@ -34,7 +34,8 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 			add("its requests are rejected, and its silence raises no alert; `sudo cis490 host readmit %s` changes that", name)
 			return o
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
-			add("its join token is valid until %s; without contact by then, never-reported follows after %s; if the token is lost: sudo cis490 token create %s",
+			add("its join token is valid until %s; without contact by then, never-reported follows after %s; "+
+				"if the token is lost: sudo cis490 token create %s",
 				stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported), name)
 			return o
 		case r.State == roster.Pending:

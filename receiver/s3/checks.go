@@ -40,7 +40,7 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 		},
 		{
 			ID: "store.digest", Title: "Object store compares digests", Severity: check.Soft,
-			Fix: here + "move to a store that does, with cis490 store copy   # until then every object is read back",
+			Fix: here + "cis490 store copy --help   # move to a store that compares digests; until then every object is read back",
 			Doc: "A body that is not its signed sha256 is refused. Without that, serve reads each object back before it acknowledges the episode, which doubles the traffic.",
 			Run: on(func(ctx context.Context) check.Result {
 				if err := b.Probe(ctx, probed+"-digest"); err != nil {

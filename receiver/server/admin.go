@@ -134,10 +134,10 @@ func askAdmin(ctx context.Context, socket, method, path string, body []byte, int
 	res, err := peercred.Client(socket, archiveTimeout).Do(r)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fault.Exit(fault.Fix(fmt.Errorf("serve is not running: %w", err),
+		return fault.Exit(fault.Fix(errors.New("serve does not run on this machine"),
 			"sudo systemctl start cis490-receiver   # then repeat the command"), fault.Unavailable)
 	case errors.Is(err, fs.ErrPermission):
-		return fault.Exit(fault.Fix(fmt.Errorf("ask serve: %w", err), "run it again with sudo"), fault.NoPerm)
+		return fault.Exit(fault.Fix(errors.New("you may not send commands to serve"), "run it again with sudo"), fault.NoPerm)
 	case err != nil:
 		return fmt.Errorf("ask serve: %w", err)
 	}

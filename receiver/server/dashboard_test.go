@@ -87,7 +87,8 @@ func TestDashboard_Story(t *testing.T) {
 		}
 	}
 	code := regexp.MustCompile(`name="code" value="([^"]+)"`).FindStringSubmatch(get("/"))
-	res, err = client.PostForm(r.url("/act"), url.Values{"do": {"silence"}, "code": {code[1]}, "host": {"lab-a"}, "symptom": {"silent"}, "next": {"/"}})
+	form := url.Values{"do": {"silence"}, "code": {code[1]}, "host": {"lab-a"}, "symptom": {"silent"}, "next": {"/"}}
+	res, err = client.PostForm(r.url("/act"), form)
 	must(t, err)
 	page, err = io.ReadAll(res.Body)
 	must(t, err)

@@ -78,7 +78,8 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case entry.State == roster.Gone:
 		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
 	case entry.State == roster.Pending:
-		return host, true, wire.NewProblem(wire.CertRevoked, "serial %s of %s is revoked: the host has not enrolled again", pki.Serial(chain[0]), host)
+		return host, true, wire.NewProblem(wire.CertRevoked,
+			"serial %s of %s is revoked: the host has not enrolled again", pki.Serial(chain[0]), host)
 	case !entry.Valid(pki.Serial(chain[0])):
 		return host, true, wire.NewProblem(
 			wire.CertRevoked, "serial %s of %s is revoked: a newer enrollment replaced it", pki.Serial(chain[0]), host,
