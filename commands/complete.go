@@ -75,7 +75,7 @@ func (a *app) candidates(before []string, typed string) []candidate {
 		return nil
 	}
 	var all []candidate
-	for _, kind := range strings.Split(strings.Trim(word, "[]…"), "|") {
+	for kind := range strings.SplitSeq(strings.Trim(word, "[]…"), "|") {
 		for _, x := range a.valuesOf(strings.Trim(kind, "…")) {
 			if !slices.Contains(values, x.word) {
 				all = append(all, x)

@@ -70,8 +70,7 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	if c.Bool("dry-run") && c.Bool("check") {
 		return usagef(c, "--dry-run and --check are mutually exclusive")
 	}
-	switch {
-	case c.String("receiver") != "" && (c.Bool("dry-run") || c.Bool("check") || c.String("root") != "" || c.String("join") != ""):
+	if c.String("receiver") != "" && (c.Bool("dry-run") || c.Bool("check") || c.String("root") != "" || c.String("join") != "") {
 		return usagef(c, "--receiver cannot be combined with --join, --dry-run, --check or --root")
 	}
 	binary, err := os.Executable()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"cis490/internal/check"
 	"cis490/internal/config"
@@ -30,13 +31,15 @@ func nextSteps(r check.Report, path string) string {
 			step("on the receiver", "sudo cis490 host show "+conf.Host, "at "+conf.Receiver.URL)
 	}
 	conf, _, _ := config.LoadReceiver(path)
-	text := step("add a host", "sudo cis490 token create lab-01", "then run on that machine what it prints") +
-		step("open the dashboard", conf.PublicURL, "sign in with the token in "+conf.Operator)
+	steps := []string{
+		step("add a host", "sudo cis490 token create lab-01", "then run on that machine what it prints"),
+		step("open the dashboard", conf.PublicURL, "sign in with the token in "+conf.Operator),
+	}
 	for _, row := range r.Checks {
 		if row.ID == "release.published" && row.Status == check.Warn {
-			text += step("publish a release", "sudo cis490 release publish DIR",
-				"DIR is what `make dist` writes; until then no machine updates itself")
+			steps = append(steps, step("publish a release", "sudo cis490 release publish DIR",
+				"DIR is what `make dist` writes; until then no machine updates itself"))
 		}
 	}
-	return text
+	return strings.Join(steps, "")
 }

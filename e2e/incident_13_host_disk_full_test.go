@@ -20,8 +20,10 @@ func TestIncident13_HostDiskFull(t *testing.T) {
 	h := f.Boot("lab-01", smallDisk)
 	f.hosts = []*lab.Host{h}
 	f.join(h)
-	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"disk_reserve": "64 MiB", "rest": "1s", "shipped_keep_bytes": "8 MiB",
-		"reconcile_every": "10s"})
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{
+		"disk_reserve": "64 MiB", "rest": "1s", "shipped_keep_bytes": "8 MiB",
+		"reconcile_every": "10s",
+	})
 	stopRecording(h)
 
 	f.rx.CutOff()

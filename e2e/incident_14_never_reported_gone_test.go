@@ -22,8 +22,10 @@ func TestIncident14_NeverReportedAndGone(t *testing.T) {
 	}
 	// A day is a minute here, an hour or half an hour is 30 seconds.
 	const day, hour = time.Minute, 30 * time.Second
-	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{"lookback": day.String(), "silent_after": hour.String(),
-		"never_reported": hour.String()})
+	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{
+		"lookback": day.String(), "silent_after": hour.String(),
+		"never_reported": hour.String(),
+	})
 	setTimer(f.rx, "cis490-fleet-health", 5*time.Second)
 	f.rx.Run("cis490 config check && systemctl restart cis490-receiver")
 
@@ -48,8 +50,10 @@ func TestIncident14_NeverReportedAndGone(t *testing.T) {
 		t.Errorf("lab-gone: %s; fix: %s", a.Reason, a.Fix)
 	}
 	t.Logf("lab-gone after %s: %s; fix: %s", time.Since(began).Round(time.Second), a.Reason, a.Fix)
-	for _, line := range []string{"host=lab-never symptom=never-reported", "host=lab-unused symptom=never-reported",
-		"host=lab-gone symptom=gone"} {
+	for _, line := range []string{
+		"host=lab-never symptom=never-reported", "host=lab-unused symptom=never-reported",
+		"host=lab-gone symptom=gone",
+	} {
 		f.rx.Run("journalctl -p warning -t cis490 -o cat --no-pager | grep -F 'cis490 fleet-alert " + line + "'")
 	}
 

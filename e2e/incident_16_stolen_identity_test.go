@@ -124,8 +124,10 @@ func TestIncident16_Cloned(t *testing.T) {
 	f.join(h)
 	f.waitAccepted(h, 1, 30*time.Second)
 	other.Push(lab.Binary(t), "/usr/local/bin/cis490")
-	for _, file := range []string{"/etc/cis490/lab-host.toml", "/etc/cis490/certs/lab-host.pem", "/etc/cis490/certs/ca.crt",
-		"/etc/cis490/certs/bearer"} {
+	for _, file := range []string{
+		"/etc/cis490/lab-host.toml", "/etc/cis490/certs/lab-host.pem", "/etc/cis490/certs/ca.crt",
+		"/etc/cis490/certs/bearer",
+	} {
 		other.Write(file, h.Read(file), 0o600)
 	}
 	other.Run("mkdir -p /var/lib/cis490/data")

@@ -59,11 +59,15 @@ func hostFaults() []fault {
 		{name: "shipper hangs", weight: 2, strike: runs(signal("STOP", "cis490-shipper")), mended: ships},
 		{name: "recorder hangs", weight: 1, strike: runs(signal("STOP", "cis490-orchestrator")), mended: ships},
 		{name: "rebooted", weight: 3, strike: (*hit).powerOff, end: (*hit).powerOn, mended: ships},
-		{name: "switched off for long", weight: 2, needsReceiver: true, strike: (*hit).powerOff, end: (*hit).powerOn,
-			must: []string{"silent/left"}, may: back, mended: ships},
+		{
+			name: "switched off for long", weight: 2, needsReceiver: true, strike: (*hit).powerOff, end: (*hit).powerOn,
+			must: []string{"silent/left"}, may: back, mended: ships,
+		},
 		{name: "power cut, back at once", weight: 3, strike: (*hit).crash, end: (*hit).powerOn, mended: ships},
-		{name: "power cut for long", weight: 2, strike: (*hit).crash, end: (*hit).powerOn, must: []string{"silent/nothing"}, may: back,
-			mended: ships},
+		{
+			name: "power cut for long", weight: 2, strike: (*hit).crash, end: (*hit).powerOn, must: []string{"silent/nothing"}, may: back,
+			mended: ships,
+		},
 		{name: "cable out", weight: 3, least: 10 * s, most: 30 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
 		{name: "cable out for long", weight: 2, strike: (*hit).cutOff, end: (*hit).reconnect, must: []string{"silent/nothing"}, may: back},
 		{name: "no name service", weight: 1, least: 10 * s, most: 30 * s, strike: runs("sed -i /collector/d /etc/hosts"), end: (*hit).rightName},
@@ -88,8 +92,10 @@ func hostFaults() []fault {
 			strike: runs("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload"),
 			mended: "test $(systemctl show -p Restart --value cis490-shipper) = on-failure",
 		},
-		{name: "folder closed by hand", weight: 1, strike: runs("chmod 700 " + spool + "/episodes"), may: []string{ails},
-			mended: "test $(stat -c %a " + spool + "/episodes) = 2770"},
+		{
+			name: "folder closed by hand", weight: 1, strike: runs("chmod 700 " + spool + "/episodes"), may: []string{ails},
+			mended: "test $(stat -c %a " + spool + "/episodes) = 2770",
+		},
 		// No alert is required, because pings report the offset, and the host ships.
 		{name: "clock is off", weight: 2, least: 60 * s, most: 120 * s, strike: (*hit).stepClock, end: (*hit).rightClock, may: back},
 		{name: "clock is off for a moment", weight: 1, least: 5 * s, most: 20 * s, strike: (*hit).stepClock, end: (*hit).rightClock, may: back},
@@ -114,8 +120,10 @@ func receiverFaults() []fault {
 		{name: "receiver rebooted", weight: 1, receiver: true, strike: (*hit).powerOff, end: (*hit).powerOn, mended: serves},
 		{name: "receiver's power cut", weight: 2, receiver: true, most: 30 * s, strike: (*hit).crash, end: (*hit).powerOn, mended: serves},
 		{name: "receiver's cable out", weight: 2, receiver: true, least: 10 * s, most: 30 * s, strike: (*hit).cutOff, end: (*hit).reconnect},
-		{name: "receiver's cable out for long", weight: 1, receiver: true, all: true, strike: (*hit).cutOff, end: (*hit).reconnect,
-			must: []string{"all:silent/nothing"}, may: back},
+		{
+			name: "receiver's cable out for long", weight: 1, receiver: true, all: true, strike: (*hit).cutOff, end: (*hit).reconnect,
+			must: []string{"all:silent/nothing"}, may: back,
+		},
 		{
 			name: "receiver's disk full", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s,
 			strike: runs("fallocate -l $(( $(df --output=avail -B1 /var/lib/cis490 | tail -1) - (40<<20) )) /var/lib/cis490/ballast"),
@@ -126,18 +134,26 @@ func receiverFaults() []fault {
 			strike: runs("chown root:root /var/lib/cis490/index.jsonl"),
 			end:    runs("chown cis490:cis490 /var/lib/cis490/index.jsonl"), must: []string{"index-broken/ledger.index"}, may: ready,
 		},
-		{name: "gate wrong", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: (*hit).block, end: (*hit).unblock,
-			may: []string{"all:doctor-failing/gated", "all:" + ails}},
+		{
+			name: "gate wrong", weight: 1, receiver: true, all: true, least: 10 * s, most: 30 * s, strike: (*hit).block, end: (*hit).unblock,
+			may: []string{"all:doctor-failing/gated", "all:" + ails},
+		},
 		{
 			name: "gate wrong for long", weight: 1, receiver: true, all: true, strike: (*hit).block, end: (*hit).unblock,
 			must: []string{"all:silent/gated"}, may: append(back, "all:doctor-failing/gated", "all:fatal-only/gated"),
 		},
-		{name: "authority killed", weight: 1, receiver: true, strike: runs(signal("KILL", "cis490-bootstrap")),
-			mended: "curl -fsk https://collector.lab:8444/v1/health"},
-		{name: "authority hangs", weight: 1, receiver: true, strike: runs(signal("STOP", "cis490-bootstrap")), may: authority,
-			mended: "curl -fsk https://collector.lab:8444/v1/health"},
-		{name: "authority stopped by hand", weight: 1, receiver: true, strike: runs("systemctl stop cis490-bootstrap"), may: authority,
-			mended: "curl -fsk https://collector.lab:8444/v1/health"},
+		{
+			name: "authority killed", weight: 1, receiver: true, strike: runs(signal("KILL", "cis490-bootstrap")),
+			mended: "curl -fsk https://collector.lab:8444/v1/health",
+		},
+		{
+			name: "authority hangs", weight: 1, receiver: true, strike: runs(signal("STOP", "cis490-bootstrap")), may: authority,
+			mended: "curl -fsk https://collector.lab:8444/v1/health",
+		},
+		{
+			name: "authority stopped by hand", weight: 1, receiver: true, strike: runs("systemctl stop cis490-bootstrap"), may: authority,
+			mended: "curl -fsk https://collector.lab:8444/v1/health",
+		},
 		{
 			name: "receiver's clock is off", weight: 2, receiver: true, all: true, strike: (*hit).stepClock, end: (*hit).rightClock,
 			must: []string{"clock/clock"}, may: ledger,

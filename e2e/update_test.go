@@ -155,15 +155,21 @@ func TestUpdate_BadAtOnce(t *testing.T) {
 	u := newBadUpdates(t)
 	for _, b := range []badRelease{
 		{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
-		{"bad-link", nil, []edit{{"install/install.go", "	if changed == 0 {\n",
-			"	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n"}}, "does not point to it"},
-		{"bad-install", nil, []edit{{"install/install.go", "	changed := 0\n",
-			"	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n"}}, "bad release: install"},
+		{"bad-link", nil, []edit{{
+			"install/install.go", "	if changed == 0 {\n",
+			"	if p.Update {\n		_ = os.Remove(\"/opt/cis490/current\")\n	}\n	if changed == 0 {\n",
+		}}, "does not point to it"},
+		{"bad-install", nil, []edit{{
+			"install/install.go", "	changed := 0\n",
+			"	if p.Update {\n		return errors.New(\"bad release: install\")\n	}\n	changed := 0\n",
+		}}, "bad release: install"},
 		{"bad-exits", nil, []edit{atShipStart("\t\tpanic(\"bad release: exits at start\")")}, "cis490-shipper.service"},
 		{"bad-unit", nil, []edit{
 			{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"},
-			{"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n",
-				"	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n"},
+			{
+				"internal/config/labhost.go", "	Update      Update      `toml:\"update\"`\n",
+				"	Update      Update      `toml:\"update\"`\n	NewKey      string      `toml:\"new_key\"`\n",
+			},
 			atShipStart("\t\tpanic(\"bad release: unit\")"),
 		}, "cis490-shipper.service"},
 		{"bad-hangs", nil, []edit{atShipStart("\t\ttime.Sleep(time.Hour)")}, "cis490-shipper.service"},
@@ -179,10 +185,16 @@ func TestUpdate_BadLater(t *testing.T) {
 	t.Parallel()
 	u := newBadUpdates(t)
 	for _, b := range []badRelease{
-		{"bad-late", nil, []edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")},
-			"cis490-shipper.service"},
-		{"bad-ships", nil, []edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}},
-			"none was accepted"},
+		{
+			"bad-late", nil,
+			[]edit{atShipStart("\t\tgo func() { time.Sleep(16 * time.Second); panic(\"bad release: late\") }()")},
+			"cis490-shipper.service",
+		},
+		{
+			"bad-ships", nil,
+			[]edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}},
+			"none was accepted",
+		},
 		{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := disk.OS{}.OpenFile(\"/var/lib/cis490/data/outbox/junk\", 0x41, 0o600)\n" +
 			"\t\tfor b := make([]byte, 1<<20); ; {\n\t\t\tif _, err := f.Write(b); err != nil {\n\t\t\t\tbreak\n\t\t\t}\n\t\t}")}, ""},
 	} {

@@ -43,8 +43,7 @@ func TestDictionary_DescribesWhatIsRecorded(t *testing.T) {
 // keysOf collects the keys that encoding/json writes for a type, with their types; a ? is
 // for those that may be absent.
 func keysOf(t reflect.Type, at string, into map[string]string) {
-	for i := range t.NumField() {
-		field := t.Field(i)
+	for field := range t.Fields() {
 		if field.Anonymous {
 			keysOf(field.Type, at, into)
 			continue

@@ -23,8 +23,10 @@ func (h *Host) command(ctx context.Context, stdin io.Reader, argv ...string) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	enter := []string{"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
-		"--wd", "--"}
+	enter := []string{
+		"nsenter", "--target=" + strconv.Itoa(pid), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--root",
+		"--wd", "--",
+	}
 	return h.execute(ctx, stdin, append(enter, argv...))
 }
 

@@ -169,8 +169,10 @@ func (l *Lab) Command(name string, args ...string) *exec.Cmd {
 		l.tb.Fatalf("lab: run %s at the switch: %v", name, err)
 	}
 	const enter = `echo $$ >"$0/cgroup.procs" && exec nsenter "$@"`
-	return exec.CommandContext(l.tb.Context(), "sh", append([]string{"-c", enter, dir, "--net=" + netnsPath(l.network.name("")), "--",
-		name}, args...)...)
+	return exec.CommandContext(l.tb.Context(), "sh", append([]string{
+		"-c", enter, dir, "--net=" + netnsPath(l.network.name("")), "--",
+		name,
+	}, args...)...)
 }
 
 var hostName = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)

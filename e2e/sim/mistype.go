@@ -24,7 +24,7 @@ func mistypes() map[string]Kind {
 		}
 	}
 	wrong := func(h *Host, n int64) string {
-		return pick(n, "host = "+h.name+"\n", h.settings("reciever", h.name), h.settings("receiver", "lab-99"))
+		return pick(n, "host = "+h.name+"\n", h.settings("receivr", h.name), h.settings("receiver", "lab-99"))
 	}
 	right := func(h *Host, _ int64) string { return h.settings("receiver", h.name) }
 	silence := []string{fleet.Silent, fleet.DoctorFailing, fleet.Gone, fleet.NeverReported}

@@ -95,7 +95,7 @@ func canaryOff(w *World, m *Machine, f Fault) {
 }
 
 // releasesUnread takes serve's sight of the releases, and starts it anew.
-func releasesUnread(w *World, m *Machine, f Fault) {
+func releasesUnread(_ *World, m *Machine, f Fault) {
 	m.dmu.Lock()
 	m.spot, m.spotErr = filepath.Join(rxReleases, pick(f.N, "orders.jsonl", "signed")), syscall.EIO
 	m.dmu.Unlock()

@@ -127,8 +127,10 @@ func (r *harness) inject(call, errno string) (detach func()) {
 // injectInto is inject for calls on one file, or on all files for "".
 func (r *harness) injectInto(file, call, errno string) (detach func()) {
 	r.t.Helper()
-	args := []string{"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p",
-		strconv.Itoa(r.pid())}
+	args := []string{
+		"-f", "-qq", "-o", r.path("strace"), "-e", "trace=" + call, "-e", "inject=" + call + ":error=" + errno, "-p",
+		strconv.Itoa(r.pid()),
+	}
 	if file != "" {
 		args = append(args, "-P", file)
 	}

@@ -57,8 +57,10 @@ func fleetData(t *testing.T, history int) string {
 	must(t, f.Close())
 	doc := contacts.Contacts{V: 1, WrittenAt: now, Receiver: contacts.Receiver{Ready: true}, Hosts: map[ident.Host]*contacts.Contact{}}
 	for i := range fleetHosts {
-		doc.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{LastPing: now, LastContact: now, LastAccepted: now,
-			Version: "1.0.0", Commit: commit}
+		doc.Hosts[ident.Host(fmt.Sprintf("lab-%04d", i))] = &contacts.Contact{
+			LastPing: now, LastContact: now, LastAccepted: now,
+			Version: "1.0.0", Commit: commit,
+		}
 	}
 	b, err := json.Marshal(doc)
 	must(t, err)

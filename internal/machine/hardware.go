@@ -82,8 +82,16 @@ func virtualization(root string) string {
 	}
 	vendor := fact(root, "sys/class/dmi/id/sys_vendor") + fact(root, "sys/class/dmi/id/product_name")
 	for _, v := range []struct{ part, name string }{
-		{"QEMU", "kvm"}, {"KVM", "kvm"}, {"VMware", "vmware"}, {"VirtualBox", "oracle"}, {"innotek", "oracle"}, {"Virtual Machine", "microsoft"},
-		{"Amazon EC2", "amazon"}, {"Google Compute Engine", "google"}, {"Parallels", "parallels"}, {"Xen", "xen"},
+		{"QEMU", "kvm"},
+		{"KVM", "kvm"},
+		{"VMware", "vmware"},
+		{"VirtualBox", "oracle"},
+		{"innotek", "oracle"},
+		{"Virtual Machine", "microsoft"},
+		{"Amazon EC2", "amazon"},
+		{"Google Compute Engine", "google"},
+		{"Parallels", "parallels"},
+		{"Xen", "xen"},
 	} {
 		if strings.Contains(vendor, v.part) {
 			return v.name

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 
 	"cis490/internal/ident"
@@ -81,8 +82,8 @@ func (t Token) String() string {
 	if err != nil || err2 != nil || len(pin) != pinBytes || len(secret) != secretBytes {
 		return "" // not a token of NewTokenSecret and PinOf
 	}
-	body := append(pin, secret...)
-	return tokenPrefix + head + "/" + base64.RawURLEncoding.EncodeToString(append(body, checksum(head, body)...))
+	body := slices.Concat(pin, secret)
+	return tokenPrefix + head + "/" + base64.RawURLEncoding.EncodeToString(slices.Concat(body, checksum(head, body)))
 }
 
 // ParseToken parses a token's text form. It ignores surrounding blanks and a byte order

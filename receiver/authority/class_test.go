@@ -110,8 +110,11 @@ func TestClass_EndsByTimeRevocationAndSuccessor(t *testing.T) {
 		t.Errorf("one that ran out: %q", got)
 	}
 	for _, ask := range []authority.TokenRequest{
-		{Pattern: "a*"}, {Pattern: "a*", Uses: 1001}, {Pattern: "a*", Uses: 1, TTL: time.Second},
-		{Pattern: "a*", Uses: 1, Hosts: []ident.Host{"x"}}, {Hosts: []ident.Host{"x"}, Uses: 2},
+		{Pattern: "a*"},
+		{Pattern: "a*", Uses: 1001},
+		{Pattern: "a*", Uses: 1, TTL: time.Second},
+		{Pattern: "a*", Uses: 1, Hosts: []ident.Host{"x"}},
+		{Hosts: []ident.Host{"x"}, Uses: 2},
 	} {
 		if _, err := s.ask.CreateTokens(t.Context(), ask); err == nil || strings.Contains(fmt.Sprint(err), "internal") {
 			t.Errorf("%+v: %v", ask, err)

@@ -43,8 +43,14 @@ func BenchmarkCatalogue(b *testing.B) {
 	b.Logf("%d rows written in %s, %d MiB", total, time.Since(start).Round(time.Millisecond), size.Size()>>20)
 	middle := benchRow(total / 2)
 	for _, q := range []Query{
-		{Profile: "profile-3", Newest: true}, {Host: middle.Host, Newest: true}, {Host: middle.Host, Profile: "profile-3", Class: "malicious"},
-		{Commit: middle.Commit}, {Digest: middle.Digest, Limit: 10}, {From: middle.Episode.Time(), Verdict: "failed"}, {State: Refused}, {},
+		{Profile: "profile-3", Newest: true},
+		{Host: middle.Host, Newest: true},
+		{Host: middle.Host, Profile: "profile-3", Class: "malicious"},
+		{Commit: middle.Commit},
+		{Digest: middle.Digest, Limit: 10},
+		{From: middle.Episode.Time(), Verdict: "failed"},
+		{State: Refused},
+		{},
 	} {
 		b.Run(q.String(), func(b *testing.B) {
 			n := 0

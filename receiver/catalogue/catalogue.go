@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"cis490/internal/disk"
 )
@@ -116,7 +117,7 @@ func open(path string, readOnly bool) (c *Catalogue, err error) {
 		Timeout: openFor, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType,
 	})
 	switch {
-	case errors.Is(err, bbolt.ErrTimeout):
+	case errors.Is(err, bbolterrors.ErrTimeout):
 		return nil, fmt.Errorf("%w: %s", ErrBusy, path)
 	case err != nil:
 		return nil, fmt.Errorf("open catalogue %s: %w", path, err)

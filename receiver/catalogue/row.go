@@ -118,8 +118,11 @@ func idBytes(id ident.EpisodeID) []byte {
 }
 
 func decode(key, value []byte) (r Row, err error) {
-	if err := json.Unmarshal(value, &r); err != nil || !bytes.Equal(r.key(), key) {
-		return r, fmt.Errorf("%w: row %x: %v", ErrDamaged, key, err)
+	if err := json.Unmarshal(value, &r); err != nil {
+		return r, fmt.Errorf("%w: row %x: %w", ErrDamaged, key, err)
+	}
+	if !bytes.Equal(r.key(), key) {
+		return r, fmt.Errorf("%w: row %x is of another episode", ErrDamaged, key)
 	}
 	return r, nil
 }

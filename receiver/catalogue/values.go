@@ -1,9 +1,11 @@
 package catalogue
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"cis490/internal/ident"
@@ -99,21 +101,25 @@ func (q Query) Values() url.Values {
 
 // String returns the filters for people, such as "profile=hash class=benign".
 func (q Query) String() string {
-	s := ""
+	var filters []string
 	for _, x := range q.words() {
-		s += " " + x[0] + "=" + x[1]
+		filters = append(filters, x[0]+"="+x[1])
 	}
-	if s == "" {
-		return "all episodes"
-	}
-	return s[1:]
+	return cmp.Or(strings.Join(filters, " "), "all episodes")
 }
 
 // words are the query's filters, by name.
 func (q Query) words() (all [][2]string) {
 	for _, x := range [][2]string{
-		{"host", string(q.Host)}, {"profile", q.Profile}, {"class", q.Class}, {"verdict", q.Verdict}, {"state", string(q.State)},
-		{"commit", string(q.Commit)}, {"sha256", string(q.Digest)}, {"from", when(q.From)}, {"to", when(q.To)},
+		{"host", string(q.Host)},
+		{"profile", q.Profile},
+		{"class", q.Class},
+		{"verdict", q.Verdict},
+		{"state", string(q.State)},
+		{"commit", string(q.Commit)},
+		{"sha256", string(q.Digest)},
+		{"from", when(q.From)},
+		{"to", when(q.To)},
 	} {
 		if x[1] != "" {
 			all = append(all, x)

@@ -118,7 +118,7 @@ func writeEach(ctx context.Context, period time.Duration, log *slog.Logger, what
 		last := ctx.Err() != nil
 		err := write(last)
 		if err != nil && !failed {
-			log.Error("cannot write "+what, "err", err)
+			log.Error("cannot write to the data folder", "what", what, "err", err)
 		}
 		failed = err != nil
 		if last {

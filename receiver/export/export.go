@@ -206,7 +206,7 @@ func (o Options) look(ctx context.Context) (l *listed, err error) {
 		}
 		l.total++
 		l.hosts[r.Host]++
-		fmt.Fprintf(id, "%s %s %s\n", r.Host, r.Episode, r.Digest)
+		_, _ = fmt.Fprintf(id, "%s %s %s\n", r.Host, r.Episode, r.Digest)
 	}
 	l.id = hex.EncodeToString(id.Sum(nil))
 	return l, o.Split.prepare(l)

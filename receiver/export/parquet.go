@@ -37,7 +37,7 @@ func (o ordered) Fields() []parquet.Field {
 
 type parquetRows struct {
 	table *table
-	w     *parquet.Writer
+	w     *parquet.GenericWriter[any]
 	rows  []parquet.Row // that are not passed on yet
 	n     int
 	group int
@@ -72,7 +72,7 @@ func newParquet(w io.Writer, t *table) *parquetRows {
 	for i := range p.rows {
 		p.rows[i] = make(parquet.Row, len(t.columns))
 	}
-	p.w = parquet.NewWriter(w, parquet.NewSchema(t.name, ordered{group, t.columns}),
+	p.w = parquet.NewGenericWriter[any](w, parquet.NewSchema(t.name, ordered{group, t.columns}),
 		parquet.CreatedBy("cis490", "1", ""), parquet.DataPageStatistics(true), parquet.PageBufferSize(64<<10),
 		parquet.KeyValueMetadata("cis490.table", t.about), parquet.KeyValueMetadata("cis490.columns", string(described)),
 		parquet.KeyValueMetadata("cis490.dictionary_version", string(version)))

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"cis490/internal/dictionary"
@@ -219,7 +220,6 @@ type converter struct {
 	label int                // index of the current label, plus one
 	last  map[string]lastRow // of each table's identity
 	cells []cell
-	wall  cell
 }
 
 // lastRow is what rates are computed from.
@@ -251,7 +251,7 @@ func (c *converter) convert(v reflect.Value) error {
 		if !list.IsValid() {
 			continue
 		}
-		times := []cell{cellOf(v, c.format.wall, integer), mono}
+		times := []cell{cellOf(v, c.wall, integer), mono}
 		for k := range list.Len() {
 			if err := c.emit(l, list.Index(k), mono, times); err != nil {
 				return err
@@ -272,10 +272,11 @@ func (c *converter) emit(l *level, v reflect.Value, mono cell, times []cell) err
 	for _, leaf := range l.leaves {
 		c.cells = append(c.cells, cellOf(v, leaf.path, leaf.kind))
 	}
-	id := l.table.name
+	ids := []string{l.table.name}
 	for _, i := range l.ids {
-		id += fmt.Sprint("\x00", c.cells[first+i].i, c.cells[first+i].s)
+		ids = append(ids, strconv.FormatInt(c.cells[first+i].i, 10)+" "+c.cells[first+i].s)
 	}
+	id := strings.Join(ids, "\x00")
 	before, known := c.last[id]
 	now := lastRow{mono.i, make([]int64, 0, len(l.leaves))}
 	for i, leaf := range l.leaves {

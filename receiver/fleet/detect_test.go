@@ -114,7 +114,8 @@ func TestJudge_Edges(t *testing.T) {
 			Host{Accepted: ago(9 * time.Hour), Contact: Contact{At: ago(time.Minute), Back: ago(31 * time.Minute)}}, nil, "silent/not-recording",
 		},
 		"left": {
-			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}}, nil,
+			Host{Accepted: ago(time.Hour), Contact: Contact{At: ago(50 * time.Minute), Any: ago(50 * time.Minute), Leaving: true}},
+			nil,
 			"silent/left quiet",
 		},
 		"left, gone": {
@@ -130,7 +131,8 @@ func TestJudge_Edges(t *testing.T) {
 			"silent/certificate-expired",
 		},
 		"bad bearer": {
-			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}}, nil,
+			Host{Accepted: ago(time.Hour), AuthFailure: AuthFailure{At: ago(time.Minute), Kind: string(wire.BadBearer), Valid: true}},
+			nil,
 			"silent/bad-token",
 		},
 		"a forged knock explains nothing": {
@@ -144,7 +146,8 @@ func TestJudge_Edges(t *testing.T) {
 			nil, "silent/not-recording",
 		},
 		"expired by the roster": {
-			Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)}, nil,
+			Host{Roster: &roster.Host{State: roster.Active, EnrolledAt: ago(40 * day), CertExpires: ago(day)}, Accepted: ago(time.Hour)},
+			nil,
 			"silent/certificate-expired",
 		},
 
@@ -205,11 +208,13 @@ func TestJudge_Edges(t *testing.T) {
 		},
 
 		"outbox grew": {
-			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}}, nil,
+			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(61 * time.Minute), 5}},
+			nil,
 			"backlog-growing/backlog",
 		},
 		"grew for 59 min": {
-			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}}, nil,
+			Host{Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), Waiting: 30}, Growth: Growth{ago(59 * time.Minute), 5}},
+			nil,
 			"",
 		},
 		"grew by a little": {

@@ -149,11 +149,13 @@ func TestDeliver_Story(t *testing.T) {
 		{10, nil, ""},
 		{60, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing")}, ""}, // the hour's row is not news
 		{
-			65, []fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)},
+			65,
+			[]fleet.Alert{resolved("lab-2", fleet.Silent), resolved("lab-4", fleet.FatalOnly), resolved("lab-q", fleet.Silent)},
 			"[RESOLVED] lab-2: silent | [RESOLVED] lab-4: fatal-only",
 		},
 		{
-			245, []fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")},
+			245,
+			[]fleet.Alert{firing("lab-1", fleet.Silent, "nothing"), firing("lab-5", fleet.Silent, "nothing")},
 			"lab-1: still silent | lab-5: silent",
 		},
 		{250, []fleet.Alert{resolved("lab-s", fleet.Silent)}, ""},

@@ -49,7 +49,7 @@ func (o Options) serve() (_ receiver.Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	oldest := time.Time{}
+	var oldest time.Time
 	if s.claims, oldest, err = openClaims(o.FS, o.Dir, o.Now()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}

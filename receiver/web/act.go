@@ -73,7 +73,11 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	for _, k := range keys {
-		s.o.Log.Info("alert "+do+"d", "host", k.Host, "symptom", k.Symptom, "for", check.Sanitize(r.PostForm.Get("for"), 10), "from", s.o.From(r))
+		if do == "unsilence" {
+			s.o.Log.Info("alert unsilenced", "host", k.Host, "symptom", k.Symptom, "from", s.o.From(r))
+			continue
+		}
+		s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "for", check.Sanitize(r.PostForm.Get("for"), 10), "from", s.o.From(r))
 	}
 	s.forget(m)
 	http.Redirect(w, r, local(r.PostForm.Get("next")), http.StatusSeeOther)

@@ -361,10 +361,21 @@ func TestBrowser_Accessible(t *testing.T) {
 	b.check("sign-in", source)
 	b.signIn(r)
 	for _, page := range []struct{ name, path string }{
-		{"fleet", "/"}, {"fleet-hosts", "/?symptom=silent&sort=-last#hosts-title"}, {"host", "/hosts/lab-0001"}, {"host-sick",
-			"/hosts/lab-0200?range=24h"}, {"alerts", "/alerts?range=24h"},
-		{"episodes", "/episodes"}, {"episode", fmt.Sprintf("/episodes/lab-0001/%s", row.Episode)}, {"releases", "/releases"}, {"not-found",
-			"/hosts/lab-9999"},
+		{"fleet", "/"},
+		{"fleet-hosts", "/?symptom=silent&sort=-last#hosts-title"},
+		{"host", "/hosts/lab-0001"},
+		{
+			"host-sick",
+			"/hosts/lab-0200?range=24h",
+		},
+		{"alerts", "/alerts?range=24h"},
+		{"episodes", "/episodes"},
+		{"episode", fmt.Sprintf("/episodes/lab-0001/%s", row.Episode)},
+		{"releases", "/releases"},
+		{
+			"not-found",
+			"/hosts/lab-9999",
+		},
 	} {
 		b.do(chromedp.Navigate(r.server.URL+page.path), chromedp.WaitVisible(chromedp.CSS("#main")))
 		b.check(page.name, source)

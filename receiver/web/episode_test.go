@@ -60,8 +60,10 @@ func TestEpisode_PageAndPlot(t *testing.T) {
 	r.start().signIn()
 
 	page := r.get(at(whole))
-	for _, want := range []string{string(whole.Digest), "0.000 s", "30.000 s", "infected", "accepted", "&lt;script&gt;",
-		`<img src="` + at(whole) + `.svg"`, at(whole) + ".svg?dark", "download"} {
+	for _, want := range []string{
+		string(whole.Digest), "0.000 s", "30.000 s", "infected", "accepted", "&lt;script&gt;",
+		`<img src="` + at(whole) + `.svg"`, at(whole) + ".svg?dark", "download",
+	} {
 		if !strings.Contains(page.body, want) {
 			t.Errorf("the page lacks %q:\n%s\n%s", want, page.body, r.log)
 		}

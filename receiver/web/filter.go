@@ -95,8 +95,13 @@ type column struct {
 // headers returns the columns of the table, each with the link that sorts by it.
 func (f filter) headers() []column {
 	all := []column{
-		{Title: "Host", Link: "name"}, {Title: "State", Link: "state"}, {Title: "Last episode", Link: "last"}, {Title: "24 h", Link: "day"},
-		{Title: "Backlog", Link: "backlog"}, {Title: "Version", Link: "version"}, {Title: "Certificate", Link: "certificate"},
+		{Title: "Host", Link: "name"},
+		{Title: "State", Link: "state"},
+		{Title: "Last episode", Link: "last"},
+		{Title: "24 h", Link: "day"},
+		{Title: "Backlog", Link: "backlog"},
+		{Title: "Version", Link: "version"},
+		{Title: "Certificate", Link: "certificate"},
 	}
 	for i := range all {
 		next, name := f, all[i].Link

@@ -56,8 +56,10 @@ func TestPages_HostileText(t *testing.T) {
 	}}
 	r.write("host-health/lab-01.json", r.json(contacts.Snapshot{Host: "lab-01", ReceivedAt: r.now, Snapshot: rep}))
 	r.start().signIn()
-	for _, path := range []string{"/", "/hosts/lab-01", "/?q=" + "%3Cscript%3Ealert(1)%3C/script%3E",
-		"/episodes?host=%3Cscript%3Ealert(1)%3C/script%3E&q=%22onload=", "/hosts/%3Cscript%3E"} {
+	for _, path := range []string{
+		"/", "/hosts/lab-01", "/?q=" + "%3Cscript%3Ealert(1)%3C/script%3E",
+		"/episodes?host=%3Cscript%3Ealert(1)%3C/script%3E&q=%22onload=", "/hosts/%3Cscript%3E",
+	} {
 		got := r.get(path)
 		for _, bad := range []string{"<script>", "<img src=x", "\x1b", "\x00", "evil.example"} {
 			if strings.Contains(got.body, bad) {
@@ -232,8 +234,10 @@ func TestEpisodes_SearchAndDownload(t *testing.T) {
 	if a.status != http.StatusOK || a.body != "tarball" || !strings.HasPrefix(a.header.Get("Content-Disposition"), "attachment") {
 		t.Errorf("download: %d %q %v", a.status, a.body, a.header)
 	}
-	for _, bad := range []string{"lab-00/..%2f..%2foperator", "..%2f/x.tar.zst", "lab-00/operator",
-		"lab-01/" + string(first.Episode) + ".tar.zst"} {
+	for _, bad := range []string{
+		"lab-00/..%2f..%2foperator", "..%2f/x.tar.zst", "lab-00/operator",
+		"lab-01/" + string(first.Episode) + ".tar.zst",
+	} {
 		if a := r.get("/episodes/" + bad); a.status == http.StatusOK || strings.Contains(a.body, "s3cret") {
 			t.Errorf("%s: %d", bad, a.status)
 		}
@@ -307,8 +311,10 @@ func TestReleases_ShowTheirWay(t *testing.T) {
 	}}}))
 	r.now = r.now.Add(2 * time.Second)
 	page := r.get("/releases").body
-	for _, want := range []string{"2 active hosts", ">v2 <", "canary", `<a href="/hosts/lab-01">`,
-		`<td data-is="Runs on">1 <progress max="2" value="1"`} {
+	for _, want := range []string{
+		"2 active hosts", ">v2 <", "canary", `<a href="/hosts/lab-01">`,
+		`<td data-is="Runs on">1 <progress max="2" value="1"`,
+	} {
 		if !strings.Contains(page, want) {
 			t.Errorf("page lacks %q:\n%s\n%s", want, page, r.log)
 		}

@@ -58,7 +58,7 @@ func (f *frame) Part(tag, id, name string, data any) (template.HTML, error) {
 // sendParts sends the parts whose marks the page does not have; 204 if there is none.
 func (s *Site) sendParts(w http.ResponseWriter, r *http.Request, f *frame) error {
 	has := map[string]bool{}
-	for _, m := range strings.Fields(r.Header.Get(marksHeader)) {
+	for m := range strings.FieldsSeq(r.Header.Get(marksHeader)) {
 		has[m] = true
 	}
 	out := changedParts{Title: f.FullTitle(), Now: f.Now.UnixMilli(), Parts: []part{}, Order: []string{}}

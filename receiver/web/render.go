@@ -36,8 +36,10 @@ type asset struct {
 
 func loadAssets() (map[string]asset, error) {
 	all := map[string]asset{}
-	for name, kind := range map[string]string{"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8",
-		"icon.svg": "image/svg+xml"} {
+	for name, kind := range map[string]string{
+		"style.css": "text/css; charset=utf-8", "live.js": "text/javascript; charset=utf-8",
+		"icon.svg": "image/svg+xml",
+	} {
 		b, err := files.ReadFile(path.Join("static", name))
 		if err != nil {
 			return nil, fmt.Errorf("read the dashboard's files: %w", err)

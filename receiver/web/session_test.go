@@ -107,8 +107,10 @@ func TestSession_RedirectsStayHere(t *testing.T) {
 	r := newHarness(t)
 	r.alerts()
 	r.start()
-	for _, next := range []string{"https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "/\r\nSet-Cookie: x=1",
-		"\t//example.org"} {
+	for _, next := range []string{
+		"https://example.org/", "//example.org", "/\\example.org", "javascript:alert(1)", "/\r\nSet-Cookie: x=1",
+		"\t//example.org",
+	} {
 		a := r.post("/sign-in", url.Values{"token": {"s3cret"}, "next": {next}})
 		if a.header.Get("Location") != "/" || len(a.header.Values("Set-Cookie")) != 1 {
 			t.Errorf("next %q leads to %q", next, a.header.Get("Location"))

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -159,9 +160,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, fault Fault) {
 		_, _ = io.Copy(io.Discard, res.Body)
 		panic(http.ErrAbortHandler)
 	}
-	for k, v := range res.Header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), res.Header)
 	w.WriteHeader(res.StatusCode)
 	_, _ = io.Copy(w, res.Body)
 }
