@@ -10,6 +10,7 @@ import (
 	"context"
 	"net/http"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"cis490/internal/check"
@@ -20,6 +21,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/local"
+	"cis490/receiver/notify"
 )
 
 // Options describe the receiver to check. The zero value is enough to list the registry.
@@ -46,7 +48,10 @@ type Options struct {
 	AuthorityUser string
 }
 
-type registry struct{ Options }
+type registry struct {
+	Options
+	targets func() []notify.Target // reads [notify] once: checks run side by side
+}
 
 const here = "on the receiver: "
 
@@ -70,7 +75,7 @@ func Checks(o Options) []check.Check {
 	if o.Backend.Index == nil {
 		o.Backend = local.Open(local.Options{FS: disk.OS{}, Dir: o.Config.DataDir, Now: o.Now})
 	}
-	r := &registry{o}
+	r := &registry{o, sync.OnceValue(func() []notify.Target { return notify.Targets(o.Config.Notify) })}
 	all := []check.Check{{
 		ID: "config.valid", Title: "Config is valid", Severity: check.Hard,
 		Fix: here + "sudo cis490 config check   # then edit " + r.Path,

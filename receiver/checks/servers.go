@@ -81,7 +81,7 @@ func (r *registry) serverCert(context.Context) check.Result {
 func (r *registry) notifier(context.Context) check.Result {
 	n := r.Config.Notify
 	names := []string{}
-	for _, t := range notify.Targets(n) {
+	for _, t := range r.targets() {
 		names = append(names, t.Name)
 	}
 	if n.HeartbeatURL != "" {

@@ -7,7 +7,6 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/machine"
 	"cis490/receiver/backup"
-	"cis490/receiver/notify"
 )
 
 // setup returns the checks of what a person does after the first install. They only warn
@@ -49,7 +48,7 @@ func (r *registry) published(context.Context) check.Result {
 }
 
 func (r *registry) target(context.Context) check.Result {
-	if n := len(notify.Targets(r.Config.Notify)); n > 0 {
+	if n := len(r.targets()); n > 0 {
 		return check.Passf("%d in [notify]", n)
 	}
 	return check.Warnf("[notify] has no target: alerts are only in the journal and on the dashboard")

@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,7 +34,7 @@ type source struct {
 	rows     []catalogue.Row
 	tarballs map[ident.EpisodeID][]byte
 	fail     func(opened int) error
-	opened   int
+	opened   atomic.Int64
 }
 
 func (s *source) Rows(context.Context, catalogue.Query) iter.Seq2[catalogue.Row, error] {
@@ -47,8 +48,8 @@ func (s *source) Rows(context.Context, catalogue.Query) iter.Seq2[catalogue.Row,
 }
 
 func (s *source) Open(_ context.Context, r catalogue.Row) (io.ReadCloser, error) {
-	if s.opened++; s.fail != nil {
-		if err := s.fail(s.opened); err != nil {
+	if n := s.opened.Add(1); s.fail != nil {
+		if err := s.fail(int(n)); err != nil {
 			return nil, err
 		}
 	}
@@ -213,7 +214,8 @@ func TestRun_IsDeterministicAndResumes(t *testing.T) {
 		}
 		for _, at := range []int{1, 30, 59} {
 			o.Out = t.TempDir() + "/b"
-			s.opened, s.fail = 0, func(n int) error {
+			s.opened.Store(0)
+			s.fail = func(n int) error {
 				if n >= at {
 					return errors.New("the network is down")
 				}
