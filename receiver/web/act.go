@@ -77,7 +77,8 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 			s.o.Log.Info("alert unsilenced", "host", k.Host, "symptom", k.Symptom, "from", s.o.From(r))
 			continue
 		}
-		s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "for", check.Sanitize(r.PostForm.Get("for"), 10), "from", s.o.From(r))
+		s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "for", check.Sanitize(r.PostForm.Get("for"), 10),
+			"from", s.o.From(r))
 	}
 	s.forget(m)
 	http.Redirect(w, r, local(r.PostForm.Get("next")), http.StatusSeeOther)
