@@ -33,8 +33,8 @@ const (
 	waitAgain = 30 * time.Second
 )
 
-// admit returns nil if an episode may begin now, else the reason.
-func (r *Orchestrator) admit(ctx context.Context) error {
+// Admit returns nil if an episode may begin now, else the reason.
+func (r *Orchestrator) Admit(ctx context.Context) error {
 	//off:02_LocalCommit
 	if err := r.gate.ask(ctx); err != nil {
 		return err

@@ -33,7 +33,7 @@ func (r *Orchestrator) slots() int {
 	if n == 0 {
 		free, err := r.o.FS.Free(r.episodes)
 		if err != nil {
-			free = 0 // admit reports it before each episode
+			free = 0 // Admit reports it before each episode
 		}
 		n = room{runtime.NumCPU(), memory(r.fs), free - r.o.DiskReserve}.slots(r.o.Experiment.Profiles)
 	}

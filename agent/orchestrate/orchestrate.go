@@ -143,7 +143,7 @@ func (r *Orchestrator) Once(ctx context.Context, profile string) (episode.Meta, 
 		return episode.Meta{}, err
 	}
 	defer unlock()
-	if wait := r.admit(ctx); wait != nil {
+	if wait := r.Admit(ctx); wait != nil {
 		return episode.Meta{}, fault.Exit(wait, fault.TempFail)
 	}
 	r.beats = []*beat{newBeat()}
@@ -187,7 +187,7 @@ func (r *Orchestrator) fill(ctx context.Context, slot int) error {
 			continue
 		}
 		crowded = false
-		if wait := r.admit(ctx); wait != nil {
+		if wait := r.Admit(ctx); wait != nil {
 			if ctx.Err() != nil {
 				return nil
 			}

@@ -26,13 +26,10 @@ type simulated struct {
 
 // sims returns the simulations by the name of the scenario.
 func sims() map[string]simulated {
-	const (
-		systemd  = "the service manager is a model"
-		recorder = "the recorder is a model"
-	)
+	const systemd = "the service manager is a model"
 	return map[string]simulated{
 		"01_RefusedForEver":            {only: "gate-wrong"},
-		"02_LocalCommit":               {outside: recorder},
+		"02_LocalCommit":               {only: "gate-wrong host-local"},
 		"03_EmptyList":                 {only: "release releases-unread"},
 		"04_IndexOwnedByRoot":          {only: "rx-spot rx-root rx-flaky"},
 		"05_AuthorityDown":             {outside: systemd},
@@ -46,7 +43,7 @@ func sims() map[string]simulated {
 		"11_PowerCutReceiver":          {only: "rx-power"},
 		"11_PowerCutUpdate":            {only: "trial-power"},
 		"12_ReceiverDiskFull":          {only: "rx-low"},
-		"13_HostDiskFull":              {outside: recorder},
+		"13_HostDiskFull":              {only: "host-low"},
 		"14_NeverReportedAndGone":      {only: "host-power", days: 3},
 		"15_FastClock":                 {only: "host-clock-idle"},
 		"15_SlowClock":                 {only: "host-clock-idle"},

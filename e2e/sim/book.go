@@ -39,9 +39,10 @@ type open struct {
 
 // fact is an episode that was recorded whole.
 type fact struct {
-	host ident.Host
-	body string
-	at   time.Time
+	host   ident.Host
+	body   string
+	at     time.Time
+	commit ident.Commit
 }
 
 // Violation is an invariant that did not hold.
@@ -68,10 +69,10 @@ func newBook(w *World) *book {
 	}
 }
 
-func (b *book) recorded(h ident.Host, id ident.EpisodeID, body string) {
+func (b *book) recorded(id ident.EpisodeID, f fact) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.episodes[id] = &fact{h, body, time.Now()}
+	b.episodes[id] = &f
 }
 
 // said notes a line of the journal.

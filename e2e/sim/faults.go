@@ -86,6 +86,7 @@ func kinds() map[string]Kind {
 
 		"host-leaves":  {Often: 2, Most: 30 * time.Hour, start: leaves, end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() }},
 		"host-install": {Often: 2, start: handInstalls},
+		"host-local":   {Want: []string{fleet.Silent}, Code: []string{"gated"}, Often: 1, Most: 4 * time.Hour, start: localBuild, end: releasedBuild},
 
 		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
 		"release-zip":   {Party: OfPeople, Often: 2, start: publish(func(b *Binary, _ Fault) { b.Encoder = 1 })},
@@ -117,6 +118,7 @@ func kinds() map[string]Kind {
 
 		"rx-low":    {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
 		"crawl":     {Often: 1, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Set(Up, time.Duration(f.N%120+5)*time.Second) }, end: way(Up, 0)},
+		"host-low":  {Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
 		"host-idle": {Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: idle(true), end: idle(false)},
 		"rx-unwatched": {
 			Party: OfReceiver, Often: 1, Most: 6 * time.Hour,
@@ -181,15 +183,20 @@ func handTidies(_ *World, m *Machine, _ Fault) {
 }
 
 // handInstalls is a person who installs a build on a host, whose encoder is another.
-func handInstalls(w *World, m *Machine, f Fault) {
+func handInstalls(w *World, _ *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	b := binary(0)
 	b.Version, b.Encoder = "1.0.0-hand", 2
+	h.replace(b)
+}
+
+// replace is a person who installs a build over another.
+func (h *Host) replace(b Binary) {
 	if err := h.install(b); err != nil {
-		w.trace(m.name, "not installed: %v", err)
+		h.w.trace(h.name, "not installed: %v", err)
 		return
 	}
-	m.Restart("ship")
+	h.restartDaemons()
 }
 
 // leaves is a person who shuts a host down.

@@ -88,6 +88,7 @@ func (w *World) finalEpisodes() {
 	for id, f := range facts {
 		b.count()
 		at := places[f.host][string(id)]
+		blocked := w.blocked.Load() || f.commit == localCommit
 		content, err := readFile(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, string(f.host), string(id)+wire.TarballSuffix))
 		stored := err == nil
 		switch {
@@ -101,9 +102,9 @@ func (w *World) finalEpisodes() {
 			b.breaks("what is stored is concluded", at, "%s of %s is stored and set aside on its host: %s", id, f.host, w.reason(f.host, id))
 		case stored && (at == "outbox" || at == "episodes"):
 			b.breaks("what is stored is concluded", at, "%s of %s is stored, and waits on its host", id, f.host)
-		case !stored && at == "quarantine" && !w.blocked.Load():
+		case !stored && at == "quarantine" && !blocked:
 			b.breaks("every queue drains", at, "%s of %s is set aside: %s", id, f.host, w.reason(f.host, id))
-		case !stored && !w.blocked.Load():
+		case !stored && !blocked:
 			b.breaks("every queue drains", string(f.host), "%s of %s waits in %s", id, f.host, at)
 		case stored && !known[id] && !rotated:
 			b.breaks("what is stored has a row", "", "%s of %s is stored, and the index does not have it", id, f.host)

@@ -11,7 +11,6 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +61,7 @@ func newHost(w *World, n int) *Host {
 		&Service{Name: "cert-fetch", Main: h.certFetch, Every: w.timers(), First: time.Duration(n+1) * 7 * time.Second},
 		&Service{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
 		&Service{Name: "autoupdate", Main: h.autoupdate, Every: w.timers(), First: time.Minute + time.Duration(n)*17*time.Second},
-		&Service{Name: "record", Main: h.record, Every: w.records(), First: time.Minute + time.Duration(n)*13*time.Second},
+		&Service{Name: "record", Main: h.record, First: time.Minute + time.Duration(n)*13*time.Second},
 	)
 
 	return h
@@ -245,50 +244,6 @@ func (h *Host) report(name string, rows ...check.Row) ([]byte, error) {
 		Schema: "cis490.doctor/1", Host: name, Role: "lab-host", Version: h.build().Version, Commit: string(h.build().Commit),
 		At: h.Clock.Now().UTC().Truncate(time.Second), Summary: check.Summary{Pass: len(rows)}, Checks: rows,
 	})
-}
-
-// record stands for the recorder: it makes an episode whole, or leaves half of one.
-func (h *Host) record(p *Proc) error {
-	if h.idle.Load() {
-		return nil
-	}
-	id, err := ident.NewEpisodeID(h.Clock.Now(), noise{h.Machine})
-	if err != nil {
-		return err
-	}
-	body := fmt.Sprintf("{\"host\":%q,\"episode\":%q}\n", h.name, id)
-	meta, err := json.Marshal(episode.Meta{
-		SchemaVersion: episode.MetaSchema, Episode: id, Host: h.id, Experiment: ident.Digest(strings.Repeat("0", 64)),
-		Code: episode.Code{Version: h.build().Version, Commit: h.build().Commit}, Verdict: episode.Accepted,
-	})
-	if err != nil {
-		return err
-	}
-	dir := filepath.Join(hostData, "episodes", string(id))
-	if err := disk.MkdirAll(p.fs, dir, 0o770); err != nil {
-		return err
-	}
-	for _, f := range []struct{ name, content string }{
-		{episode.MetaFile, string(meta)}, {episode.TelemetryFile("proc"), body}, {episode.DoneMarker, ""},
-	} {
-		if err := disk.ReplaceBytes(p.fs, filepath.Join(dir, f.name), 0o660, []byte(f.content)); err != nil {
-			return err
-		}
-	}
-	h.w.book.recorded(h.id, id, body)
-	return nil
-}
-
-// noise is a machine's randomness for names.
-type noise struct{ m *Machine }
-
-func (n noise) Read(b []byte) (int, error) {
-	n.m.dmu.Lock()
-	defer n.m.dmu.Unlock()
-	for i := range b {
-		b[i] = byte(n.m.rand.Uint32())
-	}
-	return len(b), nil
 }
 
 func digestOf(b []byte) ident.Digest {

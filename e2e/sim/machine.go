@@ -73,7 +73,7 @@ type Proc struct {
 }
 
 func newMachine(w *World, name, ip, data string) *Machine {
-	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(7 * time.Minute)}}
+	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(10 * time.Minute)}}
 	m.rand = rand.New(rand.NewPCG(w.plan.Seed, uint64(len(name))+uint64(name[len(name)-1])))
 	m.disk.SetClock(m.Clock.Now)
 	return m
@@ -294,4 +294,13 @@ func (p *Proc) holds(c *conn) bool {
 	}
 	p.conns = append(p.conns, c)
 	return true
+}
+
+// restartDaemons restarts what runs all the time.
+func (m *Machine) restartDaemons() {
+	for _, s := range m.services {
+		if s.Every == 0 {
+			m.Restart(s.Name)
+		}
+	}
 }

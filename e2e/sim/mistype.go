@@ -12,7 +12,7 @@ import (
 // hostConfig is a host's config file.
 const hostConfig = "/sim/host/lab-host.toml"
 
-// mistypes are faults of a person who edits a host's config, and restarts the shipper.
+// mistypes are faults of a person who edits a host's config, and restarts its daemons.
 func mistypes() map[string]Kind {
 	edit := func(text func(h *Host, n int64) string) func(*World, *Machine, Fault) {
 		return func(w *World, m *Machine, f Fault) {
@@ -20,7 +20,7 @@ func mistypes() map[string]Kind {
 			if err := h.configure(text(h, f.N)); err != nil {
 				w.trace(m.name, "config not written: %v", err)
 			}
-			m.Restart("ship")
+			m.restartDaemons()
 		}
 	}
 	wrong := func(h *Host, n int64) string {

@@ -16,6 +16,9 @@ func (p pace) timers() time.Duration { return p.times(5 * time.Minute) }
 // records is how often a host has an episode: a few within what may be silent.
 func (p pace) records() time.Duration { return p.times(9 * time.Minute) }
 
+// asks is how long an answer of the gate counts on a host, and until it hears another.
+func (p pace) asks() time.Duration { return 10 * time.Minute }
+
 // polls is how often serve looks at what others change; 0: as installed.
 func (p pace) polls() time.Duration {
 	if p == 1 {

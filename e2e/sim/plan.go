@@ -90,7 +90,7 @@ func (p Plan) clashes(f Fault) bool {
 		switch kind {
 		case "hole", "refuse", "portal", "slow", "crawl", "answer-dies", "host-sleep":
 			return "link"
-		case "host-full", "host-ro", "host-flaky", "host-dead":
+		case "host-full", "host-ro", "host-flaky", "host-dead", "host-low":
 			return "host disk"
 		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted", "rx-low":
 			return "disk"

@@ -247,12 +247,12 @@ func (s system) Converge(_ context.Context, _ string) error {
 		return err
 	}
 	if started := s.h.started.Load(); started != nil && started.Version != b.Version {
-		s.h.Restart("ship")
+		s.h.restartDaemons()
 	}
 	return nil
 }
 
-func (s system) Restart(context.Context) error { s.h.Restart("ship"); return nil }
+func (s system) Restart(context.Context) error { s.h.restartDaemons(); return nil }
 
 func (s system) Units(context.Context) ([]update.Daemon, error) {
 	s.h.mu.Lock()

@@ -1,0 +1,147 @@
+package sim
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"cis490/agent/orchestrate"
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/episode"
+	"cis490/internal/ident"
+)
+
+// record stands for `cis490 orchestrate`: the product's code decides whether an episode may
+// begin, and a model makes it whole.
+func (h *Host) record(p *Proc) error {
+	conf, err := h.load(p)
+	if err != nil {
+		<-p.ctx.Done() // its unit is not started anew after such an error
+		return err
+	}
+	conf.Ship.PingEvery = config.Duration(h.w.records()) // the connection stays open until it asks again
+	cl, err := h.clientOf(p, conf)
+	if err != nil {
+		return err
+	}
+	defer cl.Close()
+	b := h.running()
+	o, err := orchestrate.New(orchestrate.Options{
+		FS: p.fs, DataDir: hostData, Host: h.id, Build: b.Info, Gate: cl, Now: h.Clock.Now, Log: h.w.log(h.name, "orchestrate"),
+		DiskReserve: int64(conf.Orchestrate.DiskReserve), OutboxLimit: int64(conf.Orchestrate.OutboxLimit),
+	})
+	if err != nil {
+		return err
+	}
+	for {
+		rest := h.w.records()
+		switch {
+		case h.idle.Load() || h.asleep.Load():
+		case o.Admit(p.ctx) != nil:
+			rest = h.w.times(time.Minute)
+		default:
+			h.w.watchAdmitted(h, b)
+			if err := h.episode(p, b); err != nil {
+				h.w.log(h.name, "orchestrate").Error("episode not recorded", "err", err)
+			}
+		}
+		select {
+		case <-p.ctx.Done():
+			return nil
+		case <-time.After(rest):
+		}
+	}
+}
+
+// episode makes an episode whole, or leaves half of one.
+func (h *Host) episode(p *Proc, b Binary) error {
+	id, err := ident.NewEpisodeID(h.Clock.Now(), noise{h.Machine})
+	if err != nil {
+		return err
+	}
+	body := fmt.Sprintf("{\"host\":%q,\"episode\":%q}\n", h.name, id)
+	meta, err := json.Marshal(episode.Meta{
+		SchemaVersion: episode.MetaSchema, Episode: id, Host: h.id, Experiment: ident.Digest(strings.Repeat("0", 64)),
+		Code: episode.Code{Version: b.Version, Commit: b.Commit}, Verdict: episode.Accepted,
+	})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(hostData, "episodes", string(id))
+	if err := disk.MkdirAll(p.fs, dir, 0o770); err != nil {
+		return err
+	}
+	for _, f := range []struct{ name, content string }{
+		{episode.MetaFile, string(meta)}, {episode.TelemetryFile("proc"), body}, {episode.DoneMarker, ""},
+	} {
+		if err := disk.ReplaceBytes(p.fs, filepath.Join(dir, f.name), 0o660, []byte(f.content)); err != nil {
+			return err
+		}
+	}
+	h.w.book.recorded(id, fact{h.id, body, time.Now(), b.Commit})
+	return nil
+}
+
+// noise is a machine's randomness for names.
+type noise struct{ m *Machine }
+
+func (n noise) Read(b []byte) (int, error) {
+	n.m.dmu.Lock()
+	defer n.m.dmu.Unlock()
+	for i := range b {
+		b[i] = byte(n.m.rand.Uint32())
+	}
+	return len(b), nil
+}
+
+// localCommit is of a build that a person made on a host. The gate does not know it.
+const localCommit = ident.Commit("ffffffffffffffffffffffffffffffffffffffff")
+
+// localBuild is a person who installs a build of their own on a host.
+func localBuild(w *World, _ *Machine, f Fault) {
+	b := binary(0)
+	b.Version, b.Commit = "1.0.0-local", localCommit
+	w.hosts[f.Who%len(w.hosts)].replace(b)
+}
+
+// releasedBuild installs a released build over it, unless an update did.
+func releasedBuild(w *World, _ *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	if b, err := h.binary("current"); err == nil && b.Commit == localCommit {
+		h.replace(binary(0))
+	}
+}
+
+// watchAdmitted: nothing is recorded that the gate refuses, or into the reserve of the disk.
+func (w *World) watchAdmitted(h *Host, b Binary) {
+	w.book.count()
+	now := time.Since(w.began)
+	since := func(f Fault, after time.Duration) bool { return f.At+after < now && now < w.ends(f) }
+	refused := func(f Fault) bool {
+		switch f.Kind {
+		case "gate-wrong", "gate-block":
+			return b.Commit == ownCommit
+		case "host-local":
+			return b.Commit == localCommit && w.target(f) == h.Machine
+		}
+		return false
+	}
+	for _, f := range w.plan.Faults {
+		if f.Kind == "host-low" && w.target(f) == h.Machine && since(f, time.Minute) {
+			w.book.breaks("the reserve stays free", "host", "%s records on a disk that has less than its reserve", h.name)
+		}
+		if !refused(f) || !since(f, w.asks()) {
+			continue
+		}
+		// An answer of the gate counts for a while, and a host that cannot ask records.
+		if !slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+			return !refused(g) && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) && g.At <= now && now < w.ends(g)+w.asks()
+		}) {
+			w.book.breaks("what the gate refuses is not recorded", "", "%s records with commit %s during %s", h.name, b.Commit, f.Kind)
+		}
+	}
+}
