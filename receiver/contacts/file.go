@@ -147,7 +147,9 @@ func Read(docs receiver.Docs) (Contacts, error) {
 		return c, nil
 	}
 	if err == nil {
-		err = json.Unmarshal(b, &c)
+		if err = json.Unmarshal(b, &c); err != nil {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
 	}
 	if err != nil {
 		return Contacts{Hosts: map[ident.Host]*Contact{}}, fmt.Errorf("read %s: %w", receiver.ContactsDoc, err)

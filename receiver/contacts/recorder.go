@@ -43,29 +43,8 @@ type Recorder struct {
 	unwritten error         // of the last Save
 	tick      clock.Reading // of the last Save
 
-	saving sync.Mutex
-}
-
-// Open reads the file. If the file cannot be read, the Recorder logs why and begins
-// with no contacts: the fleet's next requests bring them back.
-func Open(o Options) *Recorder {
-	c, err := Read(o.Docs)
-	if err != nil {
-		o.Log.Warn("cannot read contacts, beginning without", "err", err)
-	}
-	if o.Clock == nil {
-		o.Clock = clock.Wall(o.Now)
-	}
-	b := &Recorder{o: o, c: c, dirty: true}
-	now := b.now()
-	switch {
-	case b.c.WrittenAt.IsZero(): // the first start is an outage until it is ready
-		b.c.BeganAt, b.c.Receiver.Outages = now, append(b.c.Receiver.Outages, Span{From: now})
-	case b.c.Receiver.Ready:
-		b.c.Receiver.Outages = append(b.c.Receiver.Outages, Span{From: b.c.WrittenAt})
-	}
-	b.c.V, b.c.Receiver.Version, b.c.Receiver.StartedAt, b.c.Receiver.Ready = 1, o.Version, now, false
-	return b
+	saving sync.Mutex // guards what follows
+	unread error      // why the file could not be read yet; then it is not written
 }
 
 // now returns the time, after it moved the stored times by a jump of the clock, if there
@@ -135,6 +114,12 @@ func writeEach(ctx context.Context, period time.Duration, log *slog.Logger, what
 func (b *Recorder) Save() error {
 	b.saving.Lock()
 	defer b.saving.Unlock()
+	if err := b.reread(); err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		b.unwritten = err
+		return err
+	}
 	b.mu.Lock()
 	now := b.now()
 	b.noteGap(now)
@@ -362,12 +347,12 @@ func (b *Recorder) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	b.dirty = true
 }
 
-// countFailure appends a failure. If there is one of the same kind and name, that one
-// moves to the end with its count increased.
+// countFailure appends a failure. If there is one of the same kind and name, it continues
+// that one.
 func countFailure(all []AuthFailure, k AuthFailure, limit int) []AuthFailure {
 	for i, old := range all {
 		if old.Kind == k.Kind && old.Name == k.Name {
-			k.Since, k.Count = old.Since, old.Count+1
+			k.Since, k.Count = old.Since, old.Count+k.Count
 			all = append(all[:i:i], all[i+1:]...)
 			break
 		}

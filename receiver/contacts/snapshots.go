@@ -70,12 +70,13 @@ func (s *Snapshots) Put(h ident.Host, at time.Time, r check.Report) (first bool,
 	return first, nil
 }
 
-// appendHistory appends a report to the host's history.
+// appendHistory appends a report to the host's history. A history that cannot be read stays
+// as it is.
 func (s *Snapshots) appendHistory(h ident.Host, row []byte) error {
 	name := receiver.HealthReports + string(h) + historyEnding
 	b, err := s.docs.Load(name, (maxHistory+1)*maxSnapshot)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		b = nil // too large or unreadable: begin a new history
+		return nil
 	}
 	rows := latest(bytes.SplitAfter(b, []byte("\n")), maxHistory) // the last is empty
 	if err := s.docs.Save(name, append(bytes.Join(rows, nil), row...)); err != nil {
