@@ -126,10 +126,6 @@ func (w *World) quiet(a fleet.Alert) {
 	}) {
 		return
 	}
-	// A serve that starts where contacts.json cannot be read begins it anew, and forgets who left.
-	if w.recently(24*time.Hour, func(f Fault) bool { return f.Kind == "rx-spot" || f.Kind == "rx-root" }) {
-		return
-	}
 	w.book.count()
 	w.book.breaks("nobody is told of a host that left", "", "%s left in order, and: %s (%s)", a.Host, a.Detail, a.Code)
 }

@@ -47,6 +47,9 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	book.Bridge(s.reading(now))
 	f.contacts = book
 	f.away(book, now)
+	if err != nil && !errors.Is(err, contacts.ErrDamaged) { // who left in order, and when the receiver was away, are not known
+		f.Away = append(f.Away, contacts.Span{To: now})
+	}
 	for name, c := range book.Hosts {
 		h := f.host(name)
 		h.contact(c)
