@@ -35,13 +35,14 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 	for _, a := range rows {
 		last, known := d.lastNotified(a.Key())
 		again := known && a.State == fleet.Firing
-		if a.State == fleet.Resolved && !a.Notify() {
-			d.forget(a.Key()) // resolved while it was muted
+		over := a.State == fleet.Resolved // also of a quiet alert, if it was notified before it became quiet
+		if over && a.Silenced {
+			d.forget(a.Key())
 		}
 		switch {
-		case !a.Notify(), a.State == fleet.Resolved && !known, again && a.When().Sub(last.At) < d.o.RepeatAfter:
+		case over && (a.Silenced || !known), !over && !a.Notify(), again && a.When().Sub(last.At) < d.o.RepeatAfter:
 			continue
-		case a.State == fleet.Resolved:
+		case over:
 			a.Code, a.Check = last.Code, last.Check
 		}
 		i := slices.IndexFunc(all, func(m Message) bool { return m.of(a.State, again, a.Code, a.Check) })

@@ -132,6 +132,8 @@ func TestDeliver_Story(t *testing.T) {
 	at := func(min int) time.Time { return now.Add(time.Duration(min) * time.Minute) }
 	quiet, silenced := firing("lab-q", fleet.Silent, "left"), firing("lab-s", fleet.Silent, "nothing")
 	quiet.Quiet, silenced.Silenced = true, true
+	left, leftOver := firing("lab-5", fleet.Silent, "left"), resolved("lab-5", fleet.Silent)
+	left.Quiet, leftOver.Quiet = true, true
 	for i, step := range []struct {
 		min  int
 		rows []fleet.Alert
@@ -159,6 +161,10 @@ func TestDeliver_Story(t *testing.T) {
 			"lab-1: still silent | lab-5: silent",
 		},
 		{250, []fleet.Alert{resolved("lab-s", fleet.Silent)}, ""},
+		{305, []fleet.Alert{left}, "[RESOLVED] lab-5: silent"}, // it became quiet
+		{310, []fleet.Alert{leftOver}, ""},
+		{370, []fleet.Alert{firing("lab-5", fleet.Silent, "nothing")}, "lab-5: silent"},
+		{375, []fleet.Alert{leftOver}, "[RESOLVED] lab-5: silent"}, // quiet and resolved between two deliveries
 	} {
 		s.rows(at(step.min), step.rows...)
 		s.deliver(at(step.min), e.target())

@@ -59,15 +59,16 @@ func (d *delivery) rows() (all []fleet.Alert, err error) {
 	return append(all, d.o.Unwritten...), err
 }
 
-// over returns resolved rows for alerts that are open for the target but not any more,
-// and whose own row is missing, for example because alerts.jsonl was rotated. They have
-// the time of the notification, so that a repeat has the same key.
+// over returns resolved rows for alerts that are open for the target but not any more: they
+// became quiet, or their own row is missing, for example because alerts.jsonl was rotated.
+// They have the time of the notification, so that a repeat has the same key.
 func (d *delivery) over() (rows []fleet.Alert) {
 	has := func(all []fleet.Alert, t Notified) bool {
 		return slices.ContainsFunc(all, func(a fleet.Alert) bool { return a.Host == t.Host && a.Symptom == t.Symptom })
 	}
+	open := slices.DeleteFunc(slices.Clone(d.o.Open), func(a fleet.Alert) bool { return a.Quiet && !a.Silenced })
 	for _, t := range d.s.Notified {
-		if has(d.o.Open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
+		if has(open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
 			continue
 		}
 		rows = append(rows, fleet.Alert{
