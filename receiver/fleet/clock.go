@@ -61,9 +61,10 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 		return x, true
 	}
 	jumps := f.contacts.Receiver.Jumps
-	if n := f.overtake(); n > 0 {
-		x.Detail = fmt.Sprintf("clock jumped forward by %s, past the expiry of %d hosts' certificates", machine.HumanDuration(f.overtook), n)
-		x.Reason.Text = "most hosts' certificates expired when the receiver's clock jumped"
+	expired, active := f.expiredByJump()
+	if expired > 0 && 2*expired >= active {
+		x.Detail = fmt.Sprintf("clock jumped forward by %s, past the expiry of %d hosts' certificates", machine.HumanDuration(f.jumped), expired)
+		x.Reason.Text = "hosts' certificates expired when the receiver's clock jumped"
 		return x, true
 	}
 	if n > 0 || !unsynced || len(jumps) == 0 {
@@ -82,56 +83,41 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	return x, true
 }
 
-// overtake sets overtook where the certificates of most hosts expired because the clock
-// jumped, and returns of how many. It sets neared where those of most hosts are about to
-// expire because of that.
-func (f *Facts) overtake() (n int) {
-	by, active, near := time.Duration(0), 0, 0
+// expiredByJump sets jumped, and returns how many hosts are overtaken, of how many.
+func (f *Facts) expiredByJump() (n, active int) {
+	by := time.Duration(0)
 	for _, j := range f.contacts.Receiver.Jumps {
 		if f.Now.Sub(j.At) <= f.Limits.Lookback {
 			by += j.By
 		}
 	}
-	f.overtook, f.neared = max(by, 0), max(by, 0)
+	f.jumped = max(by, 0)
 	for _, h := range f.Hosts {
 		if h.Roster == nil || h.Roster.State != roster.Active {
 			continue
 		}
-		active++
-		if f.overtaken(h) {
+		if active++; f.overtaken(h) {
 			n++
 		}
-		if h.Roster.Ending(f.Now) && !h.Roster.Ending(f.Now.Add(-f.neared)) {
-			near++
-		}
 	}
-	if 2*near <= active {
-		f.neared = 0
-	}
-	if 2*n <= active {
-		f.overtook, n = 0, 0
-	}
-	return n
+	return n, active
 }
 
-// ahead returns the spans in which the clock was ahead, past the end of most hosts'
-// certificates, so that nothing of theirs was taken.
-func (f *Facts) ahead() (all []contacts.Span) {
+// overtaken reports whether a host's certificate expired because the receiver's clock
+// jumped, which the host cannot fix.
+func (f *Facts) overtaken(h *Host) bool {
+	return h.Roster != nil && h.Roster.CertExpires.Before(f.Now) && h.Roster.CertExpires.After(f.Now.Add(-f.jumped))
+}
+
+// ahead returns the spans in which the clock was ahead, past the end of a host's
+// certificate, so that the receiver rejected the host.
+func (f *Facts) ahead(h *Host) (all []contacts.Span) {
 	jumps := f.contacts.Receiver.Jumps
 	for i, j := range jumps {
-		expired, active, by := 0, 0, j.By
-		for _, h := range f.Hosts {
-			if h.Roster == nil || h.Roster.State != roster.Active {
-				continue
-			}
-			active++
-			if h.Roster.CertExpires.Before(j.At.Add(j.By)) {
-				expired++
-			}
-		}
-		if j.By <= 0 || 2*expired <= active {
+		if j.By <= 0 || h.Roster == nil || h.Roster.State != roster.Active || !h.Roster.CertExpires.Before(j.At.Add(j.By)) {
 			continue
 		}
+		by := j.By
 		for _, back := range jumps[i+1:] {
 			if by += back.By; by < j.By/2 {
 				all = append(all, contacts.Span{From: j.At, To: back.At})
@@ -140,16 +126,6 @@ func (f *Facts) ahead() (all []contacts.Span) {
 		}
 	}
 	return all
-}
-
-// overtaken reports whether a host's certificate expired because the receiver's clock
-// jumped, which the host cannot fix.
-func (f *Facts) overtaken(h *Host) bool {
-	if f.overtook == 0 || h.Roster == nil {
-		return false
-	}
-	end := h.Roster.CertExpires
-	return end.Before(f.Now) && end.After(f.Now.Add(-f.overtook))
 }
 
 // hostsOffset returns the median clock offset of the hosts with a fresh ping, and their

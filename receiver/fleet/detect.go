@@ -87,9 +87,11 @@ func Judge(f *Facts) (findings []Finding, seen map[Key]time.Time) {
 		findings = append(findings, x)
 	}
 	own := receiverFindings(f) // first: hosts are judged by this clock
-	f.Away = append(f.Away, f.ahead()...)
+	away := f.Away
+	defer func() { f.Away = away }()
 	for _, name := range slices.Sorted(maps.Keys(f.Hosts)) {
 		h := f.Hosts[name]
+		f.Away = slices.Concat(away, f.ahead(h))
 		if h.Roster != nil && h.Roster.State == roster.Gone {
 			continue
 		}
@@ -287,7 +289,7 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	last := later(h.Contact.At, h.AuthFailure.At)
 	left := h.Roster.CertExpires.Sub(f.Now)
-	if !h.Roster.Ending(f.Now.Add(-f.neared)) || f.Now.Sub(last) > f.Limits.Lookback {
+	if !h.Roster.Ending(f.Now.Add(-f.jumped)) || f.Now.Sub(last) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}

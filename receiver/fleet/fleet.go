@@ -34,8 +34,7 @@ type Facts struct {
 	Broken   error // why the data folder could not be read or written
 	contacts contacts.Contacts
 	skewed   bool          // the receiver's clock is wrong, not the hosts'
-	overtook time.Duration // by how much that clock jumped past the certificates of most hosts
-	neared   time.Duration // by how much it jumped close to their end
+	jumped   time.Duration // by how much that clock jumped forward within Lookback
 }
 
 // Limits are the thresholds.
