@@ -323,24 +323,24 @@ func TestRollout_AClockThatIsSetRight(t *testing.T) {
 	}
 }
 
-// TestRollout_CanaryRefuses: a canary that pings but never tries the release, because it
-// failed there before under another seq, delays it for a day.
-func TestRollout_CanaryRefuses(t *testing.T) {
+// TestRollout_CanaryDoesNotBegin: a canary that pings but never tries the release, because a
+// person installed another version there, delays it for two hours.
+func TestRollout_CanaryDoesNotBegin(t *testing.T) {
 	r := newHarness(t, 2)
 	r.publish(1)
 	r.own.Good.Seq = 1
 	r.round()
 	first := r.offered(1)
-	for range 24*12 - 1 {
+	for range 2*12 - 1 {
 		r.round()
 	}
 	if got := r.offered(1); len(first) != 1 || len(got) != 1 {
-		t.Fatalf("canaries: %v, within the day %v", first, got)
+		t.Fatalf("canaries: %v, within two hours %v", first, got)
 	}
 	r.round()
 	r.round()
 	if got := r.offered(1); len(got) != 2 {
-		t.Errorf("after a day: %v", got)
+		t.Errorf("after two hours: %v", got)
 	}
 	r.round()
 	r.prove(1, r.offered(1)...)

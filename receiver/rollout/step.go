@@ -17,8 +17,9 @@ import (
 const (
 	// laggard is how long a host may delay a release.
 	laggard = 24 * time.Hour
-	// decideWithin is how long a host may take to begin a trial, or to refuse it.
+	// decideWithin is how long a host may take to refuse a release, beginWithin to begin its trial.
 	decideWithin = 30 * time.Minute
+	beginWithin  = 2 * time.Hour
 	// maxCanaries bounds how many hosts are tried one after the other when the
 	// first falls silent.
 	//off:10_CanaryOff
@@ -335,10 +336,14 @@ func (r *Controller) chooseCanary(p *rel.Progress) {
 	}
 }
 
-// declines reports whether a host had time to try a release and refused it for a reason
-// of its own, for example because it cannot install any release.
+// declines reports whether a host had time to try a release, and refused it for a reason
+// of its own or did not begin, for example because a person installed another version there.
 func (r *Controller) declines(p *rel.Progress, t Report) bool {
-	return r.o.Now().Sub(p.Since) > decideWithin && t.Update != nil && t.Update.Trial == nil && t.Update.Refused != ""
+	within := beginWithin
+	if t.Update != nil && t.Update.Refused != "" {
+		within = decideWithin
+	}
+	return r.o.Now().Sub(p.Since) > within && t.Update != nil && t.Update.Trial == nil
 }
 
 // quarterDone reports whether the trials of the quarter ended on all hosts that ping, or
