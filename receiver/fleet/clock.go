@@ -106,7 +106,17 @@ func (f *Facts) expiredByJump() (n, active int) {
 // overtaken reports whether a host's certificate expired because the receiver's clock
 // jumped, which the host cannot fix.
 func (f *Facts) overtaken(h *Host) bool {
-	return h.Roster != nil && h.Roster.CertExpires.Before(f.Now) && h.Roster.CertExpires.After(f.Now.Add(-f.jumped))
+	end := h.certEnd()
+	return h.Roster != nil && end.Before(f.Now) && end.After(f.Now.Add(-f.jumped))
+}
+
+// certEnd returns the end of the certificate that the host uses. A later one that was issued
+// while the receiver's clock was ahead is not valid for the host yet.
+func (h *Host) certEnd() time.Time {
+	if h.Contact.CertEnd.IsZero() && h.Roster != nil {
+		return h.Roster.CertExpires
+	}
+	return h.Contact.CertEnd
 }
 
 // ahead returns the spans in which the clock was ahead, past the end of a host's
@@ -114,7 +124,7 @@ func (f *Facts) overtaken(h *Host) bool {
 func (f *Facts) ahead(h *Host) (all []contacts.Span) {
 	jumps := f.contacts.Receiver.Jumps
 	for i, j := range jumps {
-		if j.By <= 0 || h.Roster == nil || h.Roster.State != roster.Active || !h.Roster.CertExpires.Before(j.At.Add(j.By)) {
+		if j.By <= 0 || h.Roster == nil || h.Roster.State != roster.Active || !h.certEnd().Before(j.At.Add(j.By)) {
 			continue
 		}
 		by := j.By

@@ -106,6 +106,7 @@ type Contact struct {
 	Gated       string        // why the gate refuses its running commit; empty: accepted
 	Blocked     bool          // the gate blocks that commit
 	Offset      time.Duration // its clock minus the receiver's
+	CertEnd     time.Time     // of the certificate that it used last
 	Waiting     int
 	Held        int
 	Failing     []string // ids of failing hard checks

@@ -213,7 +213,7 @@ func (h *Host) contact(c *contacts.Contact) {
 		h.Since = c.RefusedSince
 	}
 	h.Contact = Contact{
-		At: c.LastPing, Any: c.LastContact, Leaving: c.Leaving, Uninstalled: c.Uninstalled, Back: c.BackAt,
+		At: c.LastPing, Any: c.LastContact, CertEnd: c.CertificateUntil, Leaving: c.Leaving, Uninstalled: c.Uninstalled, Back: c.BackAt,
 		Offset:  time.Duration(c.ClockOffset * float64(time.Second)),
 		Waiting: c.Queue.Waiting, Held: c.Queue.Held, Failing: c.Failing,
 	}
