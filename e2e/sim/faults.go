@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
@@ -207,8 +208,12 @@ func leaves(w *World, m *Machine, f Fault) {
 	m.Off(faultdisk.All)
 }
 
-// unmounted is a boot after which the data disk is not there.
+// unmounted is a boot after which the data disk is not there. A disk on which no store was
+// made yet cannot be missed.
 func unmounted(_ *World, m *Machine, _ Fault) {
+	if !disk.Exists(m.disk, filepath.Join(m.data, store.IDFile)) {
+		return
+	}
 	m.Off(faultdisk.All)
 	bare := faultdisk.New(m.data)
 	bare.SetClock(m.Clock.Now)
@@ -219,6 +224,12 @@ func unmounted(_ *World, m *Machine, _ Fault) {
 }
 
 func mounted(_ *World, m *Machine, _ Fault) {
+	m.dmu.Lock()
+	there := m.bare == nil
+	m.dmu.Unlock()
+	if there {
+		return
+	}
 	m.Off(faultdisk.All)
 	m.dmu.Lock()
 	m.bare = nil

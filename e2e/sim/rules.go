@@ -121,9 +121,15 @@ func (w *World) quiet(a fleet.Alert) {
 	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() && !w.hosts[i].asleep.Load() {
 		return
 	}
-	if w.recently(w.told()+w.settles(), func(f Fault) bool {
+	other := func(f Fault) bool {
 		return f.Kind != "host-leaves" && f.Kind != "host-sleep" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
-	}) {
+	}
+	unheard := func(f Fault) bool { // it left while something kept its last ping from the receiver
+		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+			return other(g) && g.At <= f.At && f.At <= w.ends(g)+w.settles()
+		})
+	}
+	if w.recently(w.told()+w.settles(), other) || w.recently(0, unheard) {
 		return
 	}
 	w.book.count()
