@@ -44,7 +44,7 @@ func (a *app) hostApprove(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	done, err := authority.At(conf.Authority.Socket).Approve(c.Context, authority.Approval{Code: code, Again: c.Bool("again")})
+	done, err := authority.NewClient(conf.Authority.Socket).Approve(c.Context, authority.Approval{Code: code, Again: c.Bool("again")})
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (a *app) hostPending(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	all, err := authority.At(conf.Authority.Socket).Waiting(c.Context)
+	all, err := authority.NewClient(conf.Authority.Socket).Waiting(c.Context)
 	if err != nil {
 		return err
 	}

@@ -24,7 +24,7 @@ import (
 )
 
 // admission is a running authority, and a machine that asks it to join.
-func admission(t *testing.T) (url string, ask *authority.Asker, join func(url string) (codes chan enroll.Code, token chan string)) {
+func admission(t *testing.T) (url string, client *authority.Client, join func(url string) (codes chan enroll.Code, token chan string)) {
 	t.Helper()
 	dir := t.TempDir()
 	c := config.DefaultReceiver().Authority
@@ -59,14 +59,14 @@ func admission(t *testing.T) (url string, ask *authority.Asker, join func(url st
 		}()
 		return codes, token
 	}
-	return "https://" + auth.Addr().String(), authority.At(c.Socket), join
+	return "https://" + auth.Addr().String(), authority.NewClient(c.Socket), join
 }
 
 func TestApprove_TheCodeOnTheMachine(t *testing.T) {
-	url, ask, join := admission(t)
+	url, client, join := admission(t)
 	codes, token := join(url)
 	code := <-codes
-	done, err := ask.Approve(t.Context(), authority.Approval{Code: code.Digits})
+	done, err := client.Approve(t.Context(), authority.Approval{Code: code.Digits})
 	if err != nil || done.Root != code.Root {
 		t.Fatalf("%+v %+v: %v", code, done, err)
 	}
@@ -79,7 +79,7 @@ func TestApprove_TheCodeOnTheMachine(t *testing.T) {
 // Who answers in the authority's place, and asks the authority in the machine's, makes the
 // codes differ: the code on the machine admits nobody.
 func TestApprove_SomeoneBetween(t *testing.T) {
-	url, ask, join := admission(t)
+	url, client, join := admission(t)
 	own, err := pki.NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -134,10 +134,10 @@ func TestApprove_SomeoneBetween(t *testing.T) {
 
 	codes, _ := join(between.URL)
 	code := <-codes
-	if all, err := ask.Waiting(t.Context()); err != nil || len(all) != 1 {
+	if all, err := client.Waiting(t.Context()); err != nil || len(all) != 1 {
 		t.Fatalf("the authority has %d requests: %v", len(all), err)
 	}
-	if done, err := ask.Approve(t.Context(), authority.Approval{Code: code.Digits}); err == nil {
+	if done, err := client.Approve(t.Context(), authority.Approval{Code: code.Digits}); err == nil {
 		t.Errorf("code %s admitted %+v", code.Digits, done)
 	}
 }

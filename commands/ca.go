@@ -17,7 +17,7 @@ func (a *app) caCommand() *cli.Command {
 			Description: "Example:\n   sudo cis490 ca show",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
-				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.CA(c.Context) })
+				return a.ca(c, func(client *authority.Client) (authority.CAInfo, error) { return client.CA(c.Context) })
 			},
 		}, {
 			Name:      "rotate",
@@ -28,7 +28,7 @@ func (a *app) caCommand() *cli.Command {
 				"Example:\n   sudo cis490 ca rotate",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
-				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RotateCA(c.Context) })
+				return a.ca(c, func(client *authority.Client) (authority.CAInfo, error) { return client.RotateCA(c.Context) })
 			},
 		}, {
 			Name:      "retire",
@@ -39,13 +39,13 @@ func (a *app) caCommand() *cli.Command {
 				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
-				return a.ca(c, func(ask *authority.Asker) (authority.CAInfo, error) { return ask.RetireCA(c.Context) })
+				return a.ca(c, func(client *authority.Client) (authority.CAInfo, error) { return client.RetireCA(c.Context) })
 			},
 		}},
 	}
 }
 
-func (a *app) ca(c *cli.Context, get func(*authority.Asker) (authority.CAInfo, error)) error {
+func (a *app) ca(c *cli.Context, get func(*authority.Client) (authority.CAInfo, error)) error {
 	if err := noArgs(c); err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (a *app) ca(c *cli.Context, get func(*authority.Asker) (authority.CAInfo, e
 	if err != nil {
 		return err
 	}
-	i, err := get(authority.At(conf.Authority.Socket))
+	i, err := get(authority.NewClient(conf.Authority.Socket))
 	if err != nil {
 		return err
 	}

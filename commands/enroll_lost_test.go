@@ -136,7 +136,7 @@ func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
 	// not.
 	var total, lost, unheard int
 	join := func(h ident.Host, bytes int) (whole bool) {
-		made, err := authority.At(c.Socket).CreateTokens(ctx, authority.TokenRequest{Hosts: []ident.Host{h}})
+		made, err := authority.NewClient(c.Socket).CreateTokens(ctx, authority.TokenRequest{Hosts: []ident.Host{h}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -57,8 +57,8 @@ func (a *app) hostCommand() *cli.Command {
 				if err := a.confirm(c, fmt.Sprintf("Decommission %s? The receiver rejects every request from then on.", joinHosts(hosts))); err != nil {
 					return err
 				}
-				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
-					return "decommissioned", ask.Decommission(c.Context, h)
+				return a.eachHost(c, func(client *authority.Client, h ident.Host) (string, error) {
+					return "decommissioned", client.Decommission(c.Context, h)
 				})
 			},
 		}, {
@@ -68,8 +68,8 @@ func (a *app) hostCommand() *cli.Command {
 			Description: "Example:\n   sudo cis490 host readmit lab-07 && sudo cis490 token create lab-07",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver)},
 			Action: func(c *cli.Context) error {
-				return a.eachHost(c, func(ask *authority.Asker, h ident.Host) (string, error) {
-					return "readmitted; now: sudo cis490 token create " + string(h), ask.Readmit(c.Context, h)
+				return a.eachHost(c, func(client *authority.Client, h ident.Host) (string, error) {
+					return "readmitted; now: sudo cis490 token create " + string(h), client.Readmit(c.Context, h)
 				})
 			},
 		}}, a.approveCommands()...),
@@ -97,7 +97,7 @@ func hostArgs(c *cli.Context) ([]ident.Host, error) {
 }
 
 // eachHost calls a function for each named host, and continues after a failure.
-func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (string, error)) error {
+func (a *app) eachHost(c *cli.Context, do func(*authority.Client, ident.Host) (string, error)) error {
 	hosts, err := hostArgs(c)
 	if err != nil {
 		return err
@@ -106,10 +106,10 @@ func (a *app) eachHost(c *cli.Context, do func(*authority.Asker, ident.Host) (st
 	if err != nil {
 		return err
 	}
-	ask := authority.At(conf.Authority.Socket)
+	client := authority.NewClient(conf.Authority.Socket)
 	var failed []error
 	for _, h := range hosts {
-		done, err := do(ask, h)
+		done, err := do(client, h)
 		if err != nil {
 			failed = append(failed, suggestHost(conf, h, err))
 			continue
@@ -185,7 +185,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := authority.At(conf.Authority.Socket).Host(c.Context, hosts[0])
+	h, err := authority.NewClient(conf.Authority.Socket).Host(c.Context, hosts[0])
 	if err != nil {
 		return suggestHost(conf, hosts[0], err)
 	}

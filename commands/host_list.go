@@ -57,7 +57,7 @@ func (a *app) hostList(c *cli.Context) error {
 }
 
 func (a *app) fleetView(ctx context.Context, conf config.Receiver, path string) (v fleetView, err error) {
-	if v.hosts, err = authority.At(conf.Authority.Socket).Hosts(ctx); err != nil {
+	if v.hosts, err = authority.NewClient(conf.Authority.Socket).Hosts(ctx); err != nil {
 		return v, err
 	}
 	back := stored(conf, path)

@@ -23,8 +23,8 @@ import (
 func TestJoinScript_OnMachinesAsTheyAre(t *testing.T) {
 	const binary = "#!/bin/sh\necho joined with $(cat)\n"
 	sum := sha256.Sum256([]byte(binary))
-	made := []authority.Made{{Host: "lab-07", Token: "c490.token"}}
-	text := script(config.Receiver{PublicURL: "https://r:1"}, []manifest.Artifact{
+	made := []authority.CreatedToken{{Host: "lab-07", Token: "c490.token"}}
+	text := joinScript(config.Receiver{PublicURL: "https://r:1"}, []manifest.Artifact{
 		{OS: "linux", Arch: "amd64", Digest: ident.Digest(hex.EncodeToString(sum[:]))},
 	}, made)
 	for name, c := range map[string]struct {

@@ -276,7 +276,7 @@ func (o *ownServers) transport(r *Receiver, p *Proc) (*http.Transport, error) {
 // admit lets a person make a join token, and lays it where install would.
 func (r *Receiver) admit(ctx context.Context, h *Host) error {
 	p := r.person()
-	var made []authority.Made
+	var made []authority.CreatedToken
 	if err := r.ask(ctx, p, "http://authority/v1/tokens", rxSocket, authority.TokenRequest{Hosts: []ident.Host{h.id}}, &made); err != nil {
 		return fmt.Errorf("make token: %w", err)
 	}

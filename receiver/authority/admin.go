@@ -13,8 +13,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// listenAdmin opens the Unix socket on which root asks. The folder's lock says
-// that what lies at the path is abandoned.
+// listenAdmin opens the Unix socket for root's commands. It replaces an existing socket:
+// the lock on the authority's folder proves that no process uses it.
 func listenAdmin(path string) (net.Listener, error) {
 	if err := disk.MkdirAll(disk.OS{}, filepath.Dir(path), 0o755); err != nil {
 		return nil, fmt.Errorf("make the socket's folder: %w", err)
@@ -33,43 +33,43 @@ func (a *Authority) adminRoutes() http.Handler {
 		var ask TokenRequest
 		err := readAdmin(w, r, &ask)
 		if err == nil {
-			var made []Made
+			var made []CreatedToken
 			if made, err = a.createTokens(ask, caller(r)); err == nil {
-				answer(w, http.StatusOK, made)
+				sendJSON(w, http.StatusOK, made)
 				return
 			}
 		}
-		a.refuseAdmin(w, r, err)
+		a.rejectAdmin(w, r, err)
 	})
-	mux.HandleFunc("GET /v1/tokens", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.listTokens()) })
+	mux.HandleFunc("GET /v1/tokens", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.listTokens()) })
 	mux.HandleFunc("GET /v1/hosts", func(w http.ResponseWriter, r *http.Request) {
 		all, err := a.roster.All()
 		if err != nil {
-			a.refuseAdmin(w, r, err)
+			a.rejectAdmin(w, r, err)
 			return
 		}
-		answer(w, http.StatusOK, all)
+		sendJSON(w, http.StatusOK, all)
 	})
 	mux.HandleFunc("GET /v1/hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
 		h, err := a.showHost(r.PathValue("host"))
 		if err != nil {
-			a.refuseAdmin(w, r, err)
+			a.rejectAdmin(w, r, err)
 			return
 		}
-		answer(w, http.StatusOK, h)
+		sendJSON(w, http.StatusOK, h)
 	})
-	mux.HandleFunc("GET /v1/joins", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.joins.waiting()) })
+	mux.HandleFunc("GET /v1/joins", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.joins.waiting()) })
 	mux.HandleFunc("POST /v1/joins", func(w http.ResponseWriter, r *http.Request) {
 		var ask Approval
 		err := readAdmin(w, r, &ask)
 		if err == nil {
 			var done Approved
 			if done, err = a.approve(ask, caller(r)); err == nil {
-				answer(w, http.StatusOK, done)
+				sendJSON(w, http.StatusOK, done)
 				return
 			}
 		}
-		a.refuseAdmin(w, r, err)
+		a.rejectAdmin(w, r, err)
 	})
 	change := func(pattern string, do func(h ident.Host, by string) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -78,23 +78,23 @@ func (a *Authority) adminRoutes() http.Handler {
 				err = do(h, caller(r))
 			}
 			if err != nil {
-				a.refuseAdmin(w, r, err)
+				a.rejectAdmin(w, r, err)
 				return
 			}
-			answer(w, http.StatusOK, struct{}{})
+			sendJSON(w, http.StatusOK, struct{}{})
 		})
 	}
 	change("DELETE /v1/tokens/{host}", a.revokeToken)
 	mux.HandleFunc("DELETE /v1/patterns/{pattern}", func(w http.ResponseWriter, r *http.Request) {
 		p, err := ident.ParsePattern(r.PathValue("pattern"))
 		if err == nil {
-			err = a.revokeClass(p, caller(r))
+			err = a.revokePattern(p, caller(r))
 		}
 		if err != nil {
-			a.refuseAdmin(w, r, err)
+			a.rejectAdmin(w, r, err)
 			return
 		}
-		answer(w, http.StatusOK, struct{}{})
+		sendJSON(w, http.StatusOK, struct{}{})
 	})
 	change("POST /v1/hosts/{host}/decommission", a.decommission)
 	change("POST /v1/hosts/{host}/readmit", a.readmit)
@@ -104,14 +104,14 @@ func (a *Authority) adminRoutes() http.Handler {
 			err := do()
 			a.mu.Unlock()
 			if err != nil {
-				a.refuseAdmin(w, r, err)
+				a.rejectAdmin(w, r, err)
 				return
 			}
 			a.o.Log.Warn("changed which CAs are trusted", "path", r.URL.Path, "by", caller(r))
-			answer(w, http.StatusOK, a.describeCA())
+			sendJSON(w, http.StatusOK, a.describeCA())
 		})
 	}
-	mux.HandleFunc("GET /v1/ca", func(w http.ResponseWriter, _ *http.Request) { answer(w, http.StatusOK, a.describeCA()) })
+	mux.HandleFunc("GET /v1/ca", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.describeCA()) })
 	return a.onlyRoot(mux)
 }
 
@@ -119,17 +119,17 @@ func (a *Authority) onlyRoot(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		cred, ok := peercred.Caller(r.Context())
 		if !ok || !peercred.Permitted(cred, os.Getuid()) {
-			a.o.Log.Warn("refused at the admin socket", "uid", cred.Uid, "pid", cred.Pid, "path", r.URL.Path)
-			p := wire.NewProblem(wire.Unauthorized, "user %d may not ask the authority", cred.Uid)
+			a.o.Log.Warn("rejected request at the admin socket", "uid", cred.Uid, "pid", cred.Pid, "path", r.URL.Path)
+			p := wire.NewProblem(wire.Unauthorized, "user %d may not send commands to the authority", cred.Uid)
 			p.Title, p.Fix = "needs root", "run it again with sudo"
-			refuse(w, p)
+			sendProblem(w, p)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
 }
 
-// caller says who asks, for log and roster.
+// caller returns the name of the caller for log and roster.
 func caller(r *http.Request) string {
 	cred, _ := peercred.Caller(r.Context())
 	return fmt.Sprintf("admin uid=%d", cred.Uid)

@@ -24,7 +24,7 @@ import (
 	"cis490/receiver/local"
 )
 
-// request makes a certificate request for lab-01, changed as an attacker likes.
+// request returns a certificate request for lab-01, modified by change.
 func request(t testing.TB, key crypto.Signer, change func(*x509.CertificateRequest)) []byte {
 	t.Helper()
 	r := &x509.CertificateRequest{Subject: pkix.Name{CommonName: "lab-01"}, DNSNames: []string{"lab-01"}}
@@ -59,14 +59,14 @@ func extension(t testing.TB, id []int, value any) func(*x509.CertificateRequest)
 	}
 }
 
-// forge changes the last byte of a request's signature.
+// forge modifies the last byte of a request's signature.
 func forge(csr []byte) []byte {
 	block, _ := pem.Decode(csr)
 	block.Bytes[len(block.Bytes)-1] ^= 1
 	return pem.EncodeToMemory(block)
 }
 
-// transplant puts another key into a request that was signed by the first.
+// transplant replaces the key of a signed request.
 func transplant(t testing.TB, csr []byte, key *ecdsa.PublicKey, old *ecdsa.PublicKey) []byte {
 	t.Helper()
 	mine, err := key.Bytes()
@@ -80,15 +80,14 @@ func transplant(t testing.TB, csr []byte, key *ecdsa.PublicKey, old *ecdsa.Publi
 	block, _ := pem.Decode(csr)
 	changed := strings.Replace(string(block.Bytes), string(theirs), string(mine), 1)
 	if changed == string(block.Bytes) {
-		t.Fatal("the request does not hold its key")
+		t.Fatal("the request does not contain its key")
 	}
 	block.Bytes = []byte(changed)
 	return pem.EncodeToMemory(block)
 }
 
-// TestAttack_Requests: over HTTPS, with a token that is good and with the key
-// that is good, a request for more than policy allows gets nothing, leaves a line
-// in the log and neither binds the token nor counts as issued.
+// TestAttack_Requests sends requests for more than policy allows, with a valid token and
+// with a valid key. Each is rejected and logged, binds no token, and issues nothing.
 func TestAttack_Requests(t *testing.T) {
 	key, err := pki.NewKey()
 	if err != nil {
@@ -112,21 +111,21 @@ func TestAttack_Requests(t *testing.T) {
 				{Type: []int{2, 5, 4, 3}, Value: "lab-02"}, {Type: []int{2, 5, 4, 3}, Value: "lab-01"},
 			}
 		}),
-		"the CA bit":              request(t, key, extension(t, []int{2, 5, 29, 19}, struct{ CA bool }{true})),
-		"the right to sign":       request(t, key, extension(t, []int{2, 5, 29, 15}, asn1.BitString{Bytes: []byte{0x04}, BitLength: 6})),
-		"use as a server":         request(t, key, extension(t, []int{2, 5, 29, 37}, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 1}})),
-		"an RSA key":              request(t, must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048)), nil),
-		"a weak key":              request(t, must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)), nil),
-		"another curve":           request(t, must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)), nil),
-		"a wrong signature":       forge(good),
-		"another's key":           transplant(t, good, &other.PublicKey, &key.PublicKey),
-		"two requests":            append(append([]byte{}, good...), good...),
-		"a certificate in place":  []byte(strings.ReplaceAll(string(good), "CERTIFICATE REQUEST", "CERTIFICATE")),
-		"bytes that are no ASN.1": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte("no request")}),
+		"the CA bit":             request(t, key, extension(t, []int{2, 5, 29, 19}, struct{ CA bool }{true})),
+		"the right to sign":      request(t, key, extension(t, []int{2, 5, 29, 15}, asn1.BitString{Bytes: []byte{0x04}, BitLength: 6})),
+		"use as a server":        request(t, key, extension(t, []int{2, 5, 29, 37}, []asn1.ObjectIdentifier{{1, 3, 6, 1, 5, 5, 7, 3, 1}})),
+		"an RSA key":             request(t, must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048)), nil),
+		"a weak key":             request(t, must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P224(), rand.Reader)), nil),
+		"another curve":          request(t, must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader)), nil),
+		"a wrong signature":      forge(good),
+		"another's key":          transplant(t, good, &other.PublicKey, &key.PublicKey),
+		"two requests":           append(append([]byte{}, good...), good...),
+		"a certificate in place": []byte(strings.ReplaceAll(string(good), "CERTIFICATE REQUEST", "CERTIFICATE")),
+		"bytes other than ASN.1": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: []byte("no request")}),
 	}
 	for _, how := range []string{"token", "renewal"} {
 		t.Run(how, func(t *testing.T) {
-			s := newSite(t)
+			s := newHarness(t)
 			tok := s.token("lab-01")
 			secret := tok.Secret
 			if how == "renewal" {
@@ -135,8 +134,9 @@ func TestAttack_Requests(t *testing.T) {
 				}
 				secret = ""
 			}
-			issued, events, tokens := lines(t, s.path(authority.IssuedFile)), lines(t, s.path(local.RosterFile)), lines(t, s.path(authority.TokensFile))
-			logged := strings.Count(s.log.String(), "certificate refused")
+			issued, events, tokens := lines(t, s.path(authority.IssuedFile)), lines(t, s.path(local.RosterFile)), lines(t,
+				s.path(authority.TokensFile))
+			logged := strings.Count(s.log.String(), "rejected certificate request")
 			for name, csr := range attacks {
 				a, err := s.post("lab-01", wire.CertRequest{CSR: string(csr), Token: secret})
 				if err == nil {
@@ -151,7 +151,7 @@ func TestAttack_Requests(t *testing.T) {
 			if lines(t, s.path(local.RosterFile)) != events || lines(t, s.path(authority.TokensFile)) != tokens {
 				t.Error("refused requests left rows: a token was bound, or the roster changed")
 			}
-			if n := strings.Count(s.log.String(), "certificate refused") - logged; n != len(attacks) {
+			if n := strings.Count(s.log.String(), "rejected certificate request") - logged; n != len(attacks) {
 				t.Errorf("%d of %d attacks were logged", n, len(attacks))
 			}
 			if _, err := s.post("lab-01", wire.CertRequest{CSR: string(good), Token: secret}); err != nil {
@@ -161,11 +161,10 @@ func TestAttack_Requests(t *testing.T) {
 	}
 }
 
-// A request that was overheard and sent again is answered, as a lost answer must
-// cost nothing; but what it brings is worth nothing without the key, and the
-// rightful host is not thrown out by it.
+// A replayed request is answered, because a lost answer must cost nothing. Without the key
+// the new certificate is useless, and the host keeps its access.
 func TestAttack_ReplayedRequestIsUselessWithoutTheKey(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	csr := s.csr("lab-01")
 	tok := s.token("lab-01")
 	rightful, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret})
@@ -192,14 +191,14 @@ func TestAttack_ReplayedRequestIsUselessWithoutTheKey(t *testing.T) {
 	}
 	h := s.host("lab-01")
 	if !h.Valid(serial(t, rightful)) || h.Bearer != digestOf(rightful.Bearer) {
-		t.Error("a replayed request threw the rightful host out")
+		t.Error("a replayed request revoked the host's access")
 	}
 }
 
-// TestAttack_IdentityOfAnother: neither a token nor a key of one host opens the
-// name of another, and nobody comes back who was sent away.
+// TestAttack_IdentityOfAnother: a token or key of one host is rejected for another name,
+// and a decommissioned host cannot enroll again.
 func TestAttack_IdentityOfAnother(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	key, err := pki.NewKey()
 	if err != nil {
 		t.Fatal(err)
@@ -230,15 +229,15 @@ func TestAttack_IdentityOfAnother(t *testing.T) {
 	s.start() // and that is remembered
 	_, err = s.post("lab-01", wire.CertRequest{CSR: own})
 	wantKind(t, err, wire.Decommission)
-	if n := strings.Count(s.log.String(), "certificate refused"); n != 3 {
+	if n := strings.Count(s.log.String(), "rejected certificate request"); n != 3 {
 		t.Errorf("%d of 3 attacks were logged", n)
 	}
 }
 
-// TestPolicy_WhatIsIssued: whatever was asked for, the certificate is the host's
-// for client authentication and nothing else, and who got it is on record.
+// TestPolicy_WhatIsIssued: for any request, the certificate is for client authentication of
+// the host only, and issued.jsonl records the client.
 func TestPolicy_WhatIsIssued(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	csr := s.csr("lab-01")
 	a, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
 	if err != nil {
@@ -253,13 +252,15 @@ func TestPolicy_WhatIsIssued(t *testing.T) {
 	}
 	c, now := chain[0], s.clock.now()
 	if c.IsCA || c.KeyUsage != x509.KeyUsageDigitalSignature || len(c.ExtKeyUsage) != 1 || c.ExtKeyUsage[0] != x509.ExtKeyUsageClientAuth {
-		t.Errorf("it may do more than show who a client is: CA %v, use %v %v", c.IsCA, c.KeyUsage, c.ExtKeyUsage)
+		t.Errorf("want client authentication only: CA %v, usage %v %v", c.IsCA, c.KeyUsage, c.ExtKeyUsage)
 	}
-	if c.Subject.String() != "CN=lab-01" || len(c.DNSNames) != 1 || c.DNSNames[0] != "lab-01" || len(c.IPAddresses)+len(c.URIs)+len(c.EmailAddresses) > 0 {
+	if c.Subject.String() != "CN=lab-01" || len(c.DNSNames) != 1 || c.DNSNames[0] != "lab-01" ||
+		len(c.IPAddresses)+len(c.URIs)+len(c.EmailAddresses) > 0 {
 		t.Errorf("it names more than the host: %s %v", c.Subject, c.DNSNames)
 	}
-	if back, life := now.Sub(c.NotBefore).Round(time.Minute), c.NotAfter.Sub(now).Round(time.Minute); back != 7*24*time.Hour || life != 30*24*time.Hour {
-		t.Errorf("it starts %s back and lives %s", back, life)
+	back, life := now.Sub(c.NotBefore).Round(time.Minute), c.NotAfter.Sub(now).Round(time.Minute)
+	if back != 7*24*time.Hour || life != 30*24*time.Hour {
+		t.Errorf("it begins %s ago and is valid for %s", back, life)
 	}
 	rows, err := os.ReadFile(s.path(authority.IssuedFile))
 	if err != nil {

@@ -1,15 +1,14 @@
-// Package authority issues the identities of the fleet. It alone reads the CA
-// key and alone writes roster, tokens, issued certificates and the server
-// certificates; everyone else asks it, over HTTPS with a join token
-// or the key last issued to the host, or as root over a Unix socket.
+// Package authority issues the identities of the fleet. It is the only process that reads
+// the CA key, and the only one that writes the roster, tokens, issued certificates and
+// server certificates. Hosts use it over HTTPS, with a join token or with the key of their
+// last certificate. Root uses it over a Unix socket.
 //
-// Promises on a crash: what an answer handed out was recorded durably before;
-// an answer that is lost costs nothing, as the same key may ask again. The CA
-// is one file, swapped by one rename; all that follows from it is made anew at
-// the next start.
+// Its rows are durable before an answer is sent. A lost answer costs nothing, because the
+// same key may ask again. The CA is one file, replaced by one rename; the next start
+// derives the other files from it.
 //
-// It refuses to issue anything but a certificate for the named host's key, to
-// keep a secret in a form that could be used, and to run twice on one folder.
+// It signs certificates only for the key of the named host, stores secrets only as digests,
+// and locks its folder against a second process.
 package authority
 
 import (
@@ -43,14 +42,14 @@ import (
 
 // The files in the authority's folder, beside local.RosterFile.
 const (
-	KeyFile       = "ca.key"        // key and certificate of the CA, and what still trusts older ones; 0600
+	KeyFile       = "ca.key"        // key and certificate of the CA, then the older CAs that are still trusted; 0600
 	CAFile        = "ca.crt"        // the CA's certificate
-	TrustFile     = "trust.pem"     // every CA that is trusted now; serve verifies hosts with it
+	TrustFile     = "trust.pem"     // all trusted CAs; serve verifies hosts with them
 	ServerFile    = "server.pem"    // certificate and key of serve's listener; readable by its group
 	ListenerFile  = "authority.pem" // certificate and key of the authority's own listener
 	TokensFile    = "tokens.jsonl"
 	IssuedFile    = "issued.jsonl"
-	ReleaseKeys   = "release-keys" // minisign public keys that hosts are given, one a line
+	ReleaseKeys   = "release-keys" // minisign public keys for the hosts, one per line
 	timeKey       = "at"
 	maxFile       = 1 << 20
 	privateMode   = 0o600
@@ -58,12 +57,13 @@ const (
 	publicMode    = 0o644
 	folderMode    = 0o750
 	adminDeadline = 5 * time.Second
-	adminTimeout  = 30 * time.Second // for a question on the admin socket, and for its answer
+	adminTimeout  = 30 * time.Second // for reading a request on the admin socket, and for its answer
 )
 
-// What unknown clients may have: places for connections, refused requests of one
-// address (at once, then one in each interval), and log lines about all of these. One
-// connection of an unknown client costs at most 90 KiB.
+// Limits of clients: connections before and after they are verified, and connections of a
+// host. An address may have burst rejected requests at once, then one per refill; the same
+// limit holds for the log lines about all addresses. The connection of an unknown client
+// takes at most 90 KiB.
 const (
 	unverifiedConns = 256
 	verifiedConns   = 256
@@ -72,36 +72,36 @@ const (
 	refill          = 6 * time.Second
 )
 
-// How many certificates one host may have: at once (an answer may be lost), then some in
-// each certificate's life. Each is a row of the roster, which serve reads, for good.
+// Limits of a host's certificates: some at once, because an answer may be lost, then one
+// per 1/certShare of a certificate's life. Each is a row of the roster that stays.
 const (
 	certBurst = 20
-	certShare = 50 // of a life: one more certificate
+	certShare = 50
 )
 
 // Options describe an authority.
 type Options struct {
 	Config    config.Authority
 	PublicURL string // of the receiver
-	Hostname  string // one more name in the server certificates; may be empty
-	// Root is the file with the root of a certificate that the receiver, or the
-	// proxy before it, has from elsewhere; empty if it is the authority's.
+	Hostname  string // another name for the server certificates; may be empty
+	// Root is a file with the root of the certificate that the receiver, or a proxy in front
+	// of it, presents; empty if the authority issued that certificate.
 	Root string
-	// Known is KnownFile of the config; empty: it is not noted which CA there is.
-	Known string
-	FS    disk.FS
-	Log   *slog.Logger
-	Now   func() time.Time
-	// Listen and Admin open the listeners; nil is those of the machine.
+	// PinFile is the path that the function PinFile returns; empty: no pin is recorded.
+	PinFile string
+	FS      disk.FS
+	Log     *slog.Logger
+	Now     func() time.Time
+	// Listen and Admin open the listeners; nil: the machine's.
 	Listen func(network, address string) (net.Listener, error)
 	Admin  func(path string) (net.Listener, error)
-	Notify func(state string) // tells the service manager "READY=1" and "WATCHDOG=1"; nil: nobody
-	// Poll is the shortest interval between two looks at the certificates; 0 means that of
-	// their life, at most a minute.
+	Notify func(state string) // reports "READY=1" and "WATCHDOG=1" to the service manager; nil: does nothing
+	// Poll is the shortest interval between two checks of the server certificates; 0: it
+	// depends on their life.
 	Poll time.Duration
 }
 
-// Authority is the one process that issues identities.
+// Authority issues identities. Only one may use a folder.
 type Authority struct {
 	o     Options
 	names []string // of the server certificates
@@ -115,16 +115,16 @@ type Authority struct {
 	certs    *listen.Limiter // by host
 	joins    *joins
 
-	mu     sync.Mutex // one change at a time; guards what follows
+	mu     sync.Mutex // serializes changes; guards the fields below
 	ca     ca
 	root   []*x509.Certificate // from Options.Root
 	events *ledger.Ledger      // roster.jsonl
 	issued *ledger.Ledger
-	tokens *tokenBook
+	tokens *tokenStore
 }
 
-// New opens the authority's folder, makes what is missing there, and listens.
-// Nothing is answered before Run.
+// New opens the authority's folder, creates missing files, and listens. Run answers
+// requests.
 func New(o Options) (_ *Authority, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
@@ -162,10 +162,10 @@ func New(o Options) (_ *Authority, err error) {
 	if err := a.readRoot(); err != nil {
 		return nil, err
 	}
-	if err := a.keepServerCerts(); err != nil {
+	if err := a.ensureServerCerts(); err != nil {
 		return nil, err
 	}
-	if err := a.openBooks(); err != nil {
+	if err := a.openLedgers(); err != nil {
 		return nil, err
 	}
 	tcp, err := o.Listen("tcp", o.Config.Listen)
@@ -175,7 +175,7 @@ func New(o Options) (_ *Authority, err error) {
 	a.listener = listen.New(tcp, listen.Options{
 		TLS: pki.ServerTLS(pki.NewPair(o.FS, a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log,
 	})
-	// A port of 0 is whichever is free, also in the address that tokens carry.
+	// With port 0, tokens carry the port that the system chose.
 	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {
 		u.Host = net.JoinHostPort(u.Hostname(), strconv.Itoa(a.listener.Addr().(*net.TCPAddr).Port))
 		a.o.Config.URL = u.String()
@@ -187,17 +187,17 @@ func New(o Options) (_ *Authority, err error) {
 // Addr returns the address of the HTTPS listener.
 func (a *Authority) Addr() net.Addr { return a.listener.Addr() }
 
-// Run answers until the context ends, and keeps the server certificates fresh.
-// Close is to be called after it.
+// Run answers requests and renews the server certificates until the context ends. The
+// caller must call Close afterwards.
 func (a *Authority) Run(ctx context.Context) error {
 	public := listen.Server(a.publicRoutes(), a.o.Log)
 	admin := &http.Server{Handler: a.adminRoutes(), ReadTimeout: adminTimeout, WriteTimeout: adminTimeout, ConnContext: peercred.WithCaller}
 	a.o.Notify("READY=1")
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return served(public.Serve(a.listener)) })
-	g.Go(func() error { return served(admin.Serve(a.admin)) })
+	g.Go(func() error { return ignoreClosed(public.Serve(a.listener)) })
+	g.Go(func() error { return ignoreClosed(admin.Serve(a.admin)) })
 	g.Go(func() error {
-		a.keepFresh(ctx)
+		a.renewServerCerts(ctx)
 		<-ctx.Done()
 		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), adminDeadline)
 		defer cancel()
@@ -206,7 +206,7 @@ func (a *Authority) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// Close closes files and listeners; it may be called twice.
+// Close closes files and listeners. It may be called twice.
 func (a *Authority) Close() error {
 	var all []error
 	for _, l := range []net.Listener{a.listener, a.admin} {
@@ -232,14 +232,14 @@ func (a *Authority) Close() error {
 	return errors.Join(all...)
 }
 
-// Healthy tells whether the next certificate could be issued and recorded.
+// Healthy returns an error if the next certificate could not be recorded.
 func (a *Authority) Healthy() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return errors.Join(a.events.Healthy(), a.issued.Healthy(), a.tokens.file.Healthy())
 }
 
-func (a *Authority) openBooks() (err error) {
+func (a *Authority) openLedgers() (err error) {
 	if a.events, err = a.open(local.RosterFile, groupMode); err != nil {
 		return err
 	}
@@ -263,7 +263,7 @@ func (a *Authority) open(name string, perm os.FileMode) (*ledger.Ledger, error) 
 
 func (a *Authority) path(name string) string { return filepath.Join(a.o.Config.Dir, name) }
 
-func served(err error) error {
+func ignoreClosed(err error) error {
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -26,7 +26,7 @@ import (
 	"cis490/receiver/roster"
 )
 
-// clock is a time that a test moves.
+// clock is a clock that a test sets.
 type clock struct {
 	mu sync.Mutex
 	at time.Time
@@ -44,7 +44,7 @@ func (c *clock) pass(d time.Duration) {
 	c.at = c.at.Add(d)
 }
 
-// log is a log that a test reads.
+// log stores log lines for a test.
 type log struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -62,28 +62,28 @@ func (l *log) String() string {
 	return l.b.String()
 }
 
-// site is a running authority and who asks it.
-type site struct {
+// harness is a running authority and its clients.
+type harness struct {
 	t     testing.TB
 	dir   string
 	clock *clock
 	log   *log
 	fs    disk.FS
 	auth  *authority.Authority
-	ask   *authority.Asker
+	ask   *authority.Client
 	stop  func()
 	root  string // brought along
 	url   string // of the authority, where it is not its own address
 }
 
-func newSite(t testing.TB) *site {
-	s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}}
+func newHarness(t testing.TB) *harness {
+	s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	return s
 }
 
-func (s *site) options() authority.Options {
+func (s *harness) options() authority.Options {
 	c := config.DefaultReceiver().Authority
 	c.Listen, c.URL = "127.0.0.1:0", "https://127.0.0.1:1"
 	c.Dir, c.Socket = filepath.Join(s.dir, "authority"), filepath.Join(s.dir, "admin.sock")
@@ -96,7 +96,7 @@ func (s *site) options() authority.Options {
 	}
 }
 
-func (s *site) start() {
+func (s *harness) start() {
 	s.t.Helper()
 	o := s.options()
 	a, err := authority.New(o)
@@ -106,7 +106,7 @@ func (s *site) start() {
 	ctx, cancel := context.WithCancel(s.t.Context())
 	done := make(chan error, 1)
 	go func() { done <- a.Run(ctx) }()
-	s.auth, s.ask = a, authority.At(o.Config.Socket)
+	s.auth, s.ask = a, authority.NewClient(o.Config.Socket)
 	s.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := errors.Join(<-done, a.Close()); err != nil {
@@ -115,9 +115,9 @@ func (s *site) start() {
 	})
 }
 
-func (s *site) path(name string) string { return filepath.Join(s.dir, "authority", name) }
+func (s *harness) path(name string) string { return filepath.Join(s.dir, "authority", name) }
 
-func (s *site) roots() *x509.CertPool {
+func (s *harness) roots() *x509.CertPool {
 	s.t.Helper()
 	p, err := pki.NewBundle(disk.OS{}, s.path(authority.TrustFile)).Get()
 	if err != nil {
@@ -126,7 +126,7 @@ func (s *site) roots() *x509.CertPool {
 	return p
 }
 
-func (s *site) token(h ident.Host) wire.Token {
+func (s *harness) token(h ident.Host) wire.Token {
 	s.t.Helper()
 	made, err := s.ask.CreateTokens(s.t.Context(), authority.TokenRequest{Hosts: []ident.Host{h}})
 	if err != nil {
@@ -139,7 +139,7 @@ func (s *site) token(h ident.Host) wire.Token {
 	return tok
 }
 
-func (s *site) post(h ident.Host, req wire.CertRequest) (wire.CertAnswer, error) {
+func (s *harness) post(h ident.Host, req wire.CertRequest) (wire.CertAnswer, error) {
 	s.t.Helper()
 	b, err := json.Marshal(req)
 	if err != nil {
@@ -148,7 +148,7 @@ func (s *site) post(h ident.Host, req wire.CertRequest) (wire.CertAnswer, error)
 	return s.postRaw(h, b)
 }
 
-func (s *site) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
+func (s *harness) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
 	s.t.Helper()
 	var out wire.CertAnswer
 	conf := pki.ClientTLS(s.roots(), nil)
@@ -172,7 +172,7 @@ func (s *site) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
 	return out, json.NewDecoder(res.Body).Decode(&out)
 }
 
-func (s *site) csr(h ident.Host) string {
+func (s *harness) csr(h ident.Host) string {
 	s.t.Helper()
 	k, err := pki.NewKey()
 	if err != nil {
@@ -185,7 +185,7 @@ func (s *site) csr(h ident.Host) string {
 	return string(b)
 }
 
-func (s *site) host(h ident.Host) roster.Host {
+func (s *harness) host(h ident.Host) roster.Host {
 	s.t.Helper()
 	got, _, err := local.Roster(disk.OS{}, filepath.Join(s.dir, "authority")).Host(h)
 	if err != nil {
@@ -207,7 +207,7 @@ func wantKind(t testing.TB, err error, k wire.Kind) {
 	t.Helper()
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok || p.Kind != k {
-		t.Errorf("refusal is %v, want kind %q", err, k)
+		t.Errorf("error is %v, want kind %q", err, k)
 	}
 }
 
@@ -221,7 +221,7 @@ func lines(t testing.TB, path string) int {
 }
 
 func TestAuthority_EnrolsThenRenews(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	if !tok.Pinned(pki.PinOf(mustCerts(t, s.path(authority.CAFile))[0])) {
 		t.Error("the token's pin is not that of the CA")
@@ -238,7 +238,7 @@ func TestAuthority_EnrolsThenRenews(t *testing.T) {
 		t.Errorf("VerifyClient = %q, %v", h, err)
 	}
 	if first.Bearer == "" || s.host("lab-01").Bearer == ident.Digest(first.Bearer) {
-		t.Error("want a bearer, kept as its digest only")
+		t.Error("want a bearer, stored as a digest")
 	}
 	s.clock.pass(100 * 24 * time.Hour) // long after expiry
 	s.stop()
@@ -249,7 +249,7 @@ func TestAuthority_EnrolsThenRenews(t *testing.T) {
 	}
 	h := s.host("lab-01")
 	if second.Bearer != "" || !h.Valid(serial(t, second)) || h.Valid(serial(t, first)) {
-		t.Error("want no bearer at renewal, the new serial valid, the one expired long ago forgotten")
+		t.Error("want no bearer at renewal, the new serial valid, and the expired one removed")
 	}
 	if n := lines(t, s.path(authority.IssuedFile)); n != 2 {
 		t.Errorf("issued.jsonl has %d rows, want 2", n)
@@ -282,7 +282,7 @@ func mustCerts(t testing.TB, path string) []*x509.Certificate {
 }
 
 func TestAuthority_LostAnswerCostsNothing(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	var answers []wire.CertAnswer
 	for range 3 {
@@ -305,7 +305,7 @@ func TestAuthority_LostAnswerCostsNothing(t *testing.T) {
 }
 
 func TestAuthority_ThiefOfAUsedTokenIsRefusedAndRecordedOnceAnHour(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok := s.token("lab-01")
 	mine := s.csr("lab-01")
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: mine, Token: tok.Secret}); err != nil {
@@ -324,12 +324,12 @@ func TestAuthority_ThiefOfAUsedTokenIsRefusedAndRecordedOnceAnHour(t *testing.T)
 		t.Error("no warning was logged")
 	}
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: mine, Token: tok.Secret}); err != nil {
-		t.Errorf("the rightful key is refused after the thief: %v", err)
+		t.Errorf("the bound key is rejected after the misuse: %v", err)
 	}
 }
 
 func TestAuthority_Refusals(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, other := s.token("lab-01"), s.token("lab-02")
 	csr := s.csr("lab-01")
 	garbage := strings.Repeat("A", len(tok.Secret))
@@ -362,14 +362,14 @@ func TestAuthority_Refusals(t *testing.T) {
 	if n := lines(t, s.path(authority.IssuedFile)); n != 0 {
 		t.Errorf("%d certificates were issued", n)
 	}
-	// None of it has bound the token.
+	// No rejected request has bound the token.
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret}); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAuthority_TokensEnd(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	old := s.token("lab-01")
 	late := s.token("lab-02")
 	newer := s.token("lab-01")
@@ -402,7 +402,7 @@ func TestAuthority_TokensEnd(t *testing.T) {
 }
 
 func TestAuthority_DecommissionAndReadmit(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	ctx := t.Context()
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret}); err != nil {
@@ -438,7 +438,7 @@ func TestAuthority_DecommissionAndReadmit(t *testing.T) {
 }
 
 func TestAuthority_ReplacedHostGoesWhenTheNewOneEnrols(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
 		t.Fatal(err)
 	}
@@ -462,7 +462,7 @@ func TestAuthority_ReplacedHostGoesWhenTheNewOneEnrols(t *testing.T) {
 }
 
 func TestAuthority_FailuresAreLimitedSuccessesNever(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	bad := wire.CertRequest{CSR: csr, Token: "wrong"}
 	var busy int
@@ -473,20 +473,20 @@ func TestAuthority_FailuresAreLimitedSuccessesNever(t *testing.T) {
 		}
 	}
 	if busy < 15 {
-		t.Errorf("%d of 40 failures were held back", busy)
+		t.Errorf("%d of 40 failures were rate-limited", busy)
 	}
-	if n := strings.Count(s.log.String(), "certificate refused"); n > 25 {
-		t.Errorf("a stranger wrote %d lines into the log", n)
+	if n := strings.Count(s.log.String(), "rejected certificate request"); n > 25 {
+		t.Errorf("an unknown client caused %d lines in the log", n)
 	}
 	for range 10 {
 		if _, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: tok.Secret}); err != nil {
-			t.Fatalf("a rightful request was held back: %v", err)
+			t.Fatalf("a valid request was rate-limited: %v", err)
 		}
 	}
 }
 
 func TestAuthority_ManyAtOnce(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	var hosts []ident.Host
 	for _, c := range "abcdefghij" {
 		hosts = append(hosts, ident.Host("lab-"+string(c)))
@@ -522,7 +522,7 @@ func TestAuthority_ManyAtOnce(t *testing.T) {
 }
 
 func TestAuthority_FilesAndModes(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	want := map[string]os.FileMode{
 		authority.KeyFile: 0o600, authority.ListenerFile: 0o600, authority.TokensFile: 0o600,
 		authority.ServerFile: 0o640, authority.IssuedFile: 0o640, local.RosterFile: 0o640,

@@ -17,21 +17,21 @@ import (
 	"cis490/receiver/local"
 )
 
-// overlap is how long the CA before the present one is still trusted. A host
-// that was off for less finds its way back.
+// overlap is how long a CA stays trusted after its rotation. A host that was off for less
+// can still renew.
 const overlap = 120 * 24 * time.Hour
 
-// ca is the present CA and those before it.
+// ca is the current CA and its predecessors.
 type ca struct {
 	pki.Issuer
 	older []olderCA // newest first
 }
 
-// olderCA is a CA that was rotated out. It counts for as long as the
-// certificate by which it accepts its successor.
+// olderCA is a CA that was rotated out. cross is its signature of its successor: it is
+// trusted until cross expires.
 type olderCA struct{ cross, root *x509.Certificate }
 
-// live returns the older CAs that still count.
+// live returns the older CAs that are still trusted.
 func (c ca) live(now time.Time) []olderCA {
 	var live []olderCA
 	for _, o := range c.older {
@@ -42,7 +42,7 @@ func (c ca) live(now time.Time) []olderCA {
 	return live
 }
 
-// trust returns every CA that is trusted now, the present one first.
+// trust returns all trusted CAs, the current one first.
 func (c ca) trust(now time.Time) []*x509.Certificate {
 	all := []*x509.Certificate{c.Cert}
 	for _, o := range c.live(now) {
@@ -51,8 +51,8 @@ func (c ca) trust(now time.Time) []*x509.Certificate {
 	return all
 }
 
-// chain returns what a server presents after its own certificate, so that a host
-// that knows only an older CA accepts it.
+// chain returns the certificates that a server presents after its own, so that a host that
+// knows only an older CA accepts it.
 func (c ca) chain(now time.Time) []*x509.Certificate {
 	var all []*x509.Certificate
 	for _, o := range c.live(now) {
@@ -73,18 +73,18 @@ func (c ca) encode(now time.Time) ([]byte, error) {
 	return b, nil
 }
 
-// openCA reads the CA, or makes one where there has never been any.
+// openCA reads the CA, or creates one if there never was any.
 func (a *Authority) openCA() error {
 	b, err := disk.ReadFile(a.o.FS, a.path(KeyFile), maxFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		if err := errors.Join(a.neverIssued(), a.neverKnown()); err != nil {
+		if err := errors.Join(a.checkNothingIssued(), a.checkNoPin()); err != nil {
 			return err
 		}
 		made, err := pki.NewCA(a.o.Now())
 		if err != nil {
 			return err
 		}
-		a.o.Log.Info("made a new certificate authority", "path", a.path(KeyFile), "pin", pki.PinOf(made.Cert))
+		a.o.Log.Info("created a certificate authority", "path", a.path(KeyFile), "pin", pki.PinOf(made.Cert))
 		return a.adopt(ca{Issuer: made})
 	}
 	if err != nil {
@@ -92,14 +92,16 @@ func (a *Authority) openCA() error {
 	}
 	c, err := a.parseCA(b)
 	if err != nil {
-		return fault.Fix(fmt.Errorf("read the CA %s: %w", a.path(KeyFile), err), "sudo cis490 restore   # from a backup; a new CA would make every host join again")
+		return fault.Fix(fmt.Errorf("read the CA %s: %w", a.path(KeyFile), err),
+			"sudo cis490 restore   # from a backup; a new CA would make every host join again")
 	}
 	a.ca = c
 	return a.publishCA()
 }
 
-// neverIssued refuses to make a CA in the place of one that was lost.
-func (a *Authority) neverIssued() error {
+// checkNothingIssued returns an error if files show that a CA was here, so that none is
+// created in place of a lost one.
+func (a *Authority) checkNothingIssued() error {
 	for _, name := range []string{CAFile, TrustFile, IssuedFile, local.RosterFile} {
 		if fi, err := a.o.FS.Lstat(a.path(name)); err == nil && fi.Size() > 0 {
 			return fault.Fix(fmt.Errorf("the CA key %s is missing, but %s exists", a.path(KeyFile), name),
@@ -109,9 +111,8 @@ func (a *Authority) neverIssued() error {
 	return nil
 }
 
-// parseCA reads the key file: key, certificate, then each older CA with its
-// signature of the next. A CA that was brought along may have its certificate
-// in a file of its own.
+// parseCA parses the key file: key, certificate, then for each older CA its signature of
+// the next one and its certificate. An imported CA may have its certificate in CAFile.
 func (a *Authority) parseCA(b []byte) (ca, error) {
 	key, err := pki.ParseKey(b)
 	if err != nil {
@@ -133,7 +134,7 @@ func (a *Authority) parseCA(b []byte) (ca, error) {
 		return ca{}, errors.New("key and certificate do not belong together")
 	}
 	if !c.Cert.IsCA || !a.o.Now().Before(c.Cert.NotAfter) {
-		return ca{}, fmt.Errorf("the certificate is not a CA's, or ran out at %s", c.Cert.NotAfter.Format(time.RFC3339))
+		return ca{}, fmt.Errorf("the certificate is not a CA's, or expired at %s", c.Cert.NotAfter.Format(time.RFC3339))
 	}
 	for rest := certs[1:]; len(rest) >= 2; rest = rest[2:] {
 		c.older = append(c.older, olderCA{cross: rest[0], root: rest[1]})
@@ -141,8 +142,8 @@ func (a *Authority) parseCA(b []byte) (ca, error) {
 	return c, nil
 }
 
-// adopt makes a CA the present one. The rename of its one file decides; the
-// files that follow from it are written after, or at the next start.
+// adopt makes a CA the current one. The rename of its file is the commit point; the files
+// derived from it are written afterwards, or at the next start.
 func (a *Authority) adopt(c ca) error {
 	b, err := c.encode(a.o.Now())
 	if err != nil {
@@ -155,16 +156,16 @@ func (a *Authority) adopt(c ca) error {
 	return a.publishCA()
 }
 
-// publishCA writes what others read of the CA, where it is not so already.
+// publishCA writes the files that other processes read, if they differ.
 func (a *Authority) publishCA() error {
 	return errors.Join(
-		a.remember(),
-		a.converge(TrustFile, publicMode, pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
-		a.converge(CAFile, publicMode, pki.EncodeCerts(a.ca.Cert)))
+		a.recordPin(),
+		a.ensureFile(TrustFile, publicMode, pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
+		a.ensureFile(CAFile, publicMode, pki.EncodeCerts(a.ca.Cert)))
 }
 
-// converge writes a file unless it has this content and mode.
-func (a *Authority) converge(name string, perm os.FileMode, content []byte) error {
+// ensureFile writes a file unless it has the content and mode.
+func (a *Authority) ensureFile(name string, perm os.FileMode, content []byte) error {
 	fi, err := a.o.FS.Lstat(a.path(name))
 	if err == nil && fi.Mode() == perm {
 		if have, err := disk.ReadFile(a.o.FS, a.path(name), maxFile); err == nil && bytes.Equal(have, content) {
@@ -174,8 +175,8 @@ func (a *Authority) converge(name string, perm os.FileMode, content []byte) erro
 	return disk.ReplaceBytes(a.o.FS, a.path(name), perm, content)
 }
 
-// rotate makes a new CA and has the old one sign it. Hosts hear of it at their
-// next renewal, and until then accept servers by that signature.
+// rotate creates a new CA and signs it with the old one. Hosts get the new CA at their next
+// renewal; until then they accept servers by that signature.
 func (a *Authority) rotate() error {
 	now := a.o.Now()
 	next, err := pki.NewCA(now)
@@ -186,7 +187,7 @@ func (a *Authority) rotate() error {
 	if last, ok, err := ledger.Last(a.o.FS, a.path(local.RosterFile), timeKey); err != nil {
 		return err
 	} else if ok && last.At.After(from) {
-		from = last.At // a clock that is behind must not end the overlap before it began
+		from = last.At // if the clock is behind, the overlap would end too early
 	}
 	cross, err := a.ca.Cross(next.Cert, now, from.Add(overlap))
 	if err != nil {
@@ -196,14 +197,14 @@ func (a *Authority) rotate() error {
 	if err := a.adopt(ca{Issuer: next, older: older}); err != nil {
 		return err
 	}
-	return a.keepServerCerts()
+	return a.ensureServerCerts()
 }
 
-// retire ends the trust in every older CA at once. Who knows only one of them has
-// to join again.
+// retire ends the trust in all older CAs. A host that knows only one of them has to join
+// again.
 func (a *Authority) retire() error {
 	if err := a.adopt(ca{Issuer: a.ca.Issuer}); err != nil {
 		return err
 	}
-	return a.keepServerCerts()
+	return a.ensureServerCerts()
 }

@@ -30,8 +30,9 @@ func read(t testing.TB, path string) []byte {
 	return b
 }
 
-// greets tells whether a client that trusts these roots accepts the listener.
-func (s *site) greets(roots *x509.CertPool) error {
+// handshake returns the error of a client that trusts these roots and connects to the
+// listener.
+func (s *harness) handshake(roots *x509.CertPool) error {
 	d := &tls.Dialer{
 		NetDialer: &net.Dialer{Timeout: 5 * time.Second}, Config: &tls.Config{RootCAs: roots, Time: s.clock.now, MinVersion: tls.VersionTLS13},
 	}
@@ -44,7 +45,7 @@ func (s *site) greets(roots *x509.CertPool) error {
 
 func TestCA_ALostKeyIsNotReplaced(t *testing.T) {
 	for _, lost := range []string{authority.KeyFile, "all but issued.jsonl"} {
-		s := newSite(t)
+		s := newHarness(t)
 		if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
 			t.Fatal(err)
 		}
@@ -68,7 +69,7 @@ func TestCA_ALostKeyIsNotReplaced(t *testing.T) {
 }
 
 func TestCA_ForeignCertificateIsRefused(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	s.stop()
 	key, err := pki.NewKey()
 	if err != nil {
@@ -82,13 +83,13 @@ func TestCA_ForeignCertificateIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := authority.New(s.options()); err == nil {
-		t.Error("a key that does not fit the certificate was accepted")
+		t.Error("a key that does not match the certificate was accepted")
 	}
 }
 
-// A CA that was brought along has its key and its certificate in two files.
-func TestCA_BroughtAlong(t *testing.T) {
-	s := newSite(t)
+// An imported CA has its key and its certificate in two files.
+func TestCA_Imported(t *testing.T) {
+	s := newHarness(t)
 	s.stop()
 	ca, err := pki.NewCA(s.clock.now())
 	if err != nil {
@@ -109,13 +110,13 @@ func TestCA_BroughtAlong(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.Cert)
-	if err := s.greets(roots); err != nil {
+	if err := s.handshake(roots); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	early := s.token("lab-02") // made before, used after
 	csr := s.csr("lab-01")
 	first, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
@@ -128,10 +129,10 @@ func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.greets(oldRoots); err != nil {
+	if err := s.handshake(oldRoots); err != nil {
 		t.Errorf("a host that knows only the first CA: %v", err)
 	}
-	if err := s.greets(s.roots()); err != nil {
+	if err := s.handshake(s.roots()); err != nil {
 		t.Errorf("a host that knows the new CA: %v", err)
 	}
 	chain, err := pki.ParseCerts([]byte(first.Certificate))
@@ -139,7 +140,7 @@ func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := pki.VerifyClient(chain, s.roots(), s.clock.now()); err != nil {
-		t.Errorf("the certificate of before: %v", err)
+		t.Errorf("the certificate issued before: %v", err)
 	}
 	if certs := mustCerts(t, s.path(authority.TrustFile)); !early.Pinned(pki.PinOf(certs[len(certs)-1])) {
 		t.Error("the pin of a token made before is not among the roots")
@@ -160,13 +161,13 @@ func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
 	if n := len(mustCerts(t, s.path(authority.TrustFile))); n != 1 {
 		t.Errorf("%d CAs are trusted after the overlap, want 1", n)
 	}
-	if err := s.greets(oldRoots); err == nil {
-		t.Error("the old CA still counts after the overlap")
+	if err := s.handshake(oldRoots); err == nil {
+		t.Error("the old CA is trusted after the overlap")
 	}
 }
 
-func TestCA_RetiredOnesCountNoMore(t *testing.T) {
-	s := newSite(t)
+func TestCA_RetiredIsNotTrusted(t *testing.T) {
+	s := newHarness(t)
 	csr := s.csr("lab-01")
 	first, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
 	if err != nil {
@@ -195,10 +196,10 @@ func TestCA_RetiredOnesCountNoMore(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := s.greets(oldRoots); err == nil {
-		t.Error("a server is still vouched for by the retired CA")
+	if err := s.handshake(oldRoots); err == nil {
+		t.Error("a client that trusts only the retired CA accepts the server")
 	}
-	if err := s.greets(s.roots()); err != nil {
+	if err := s.handshake(s.roots()); err != nil {
 		t.Error(err)
 	}
 	s.stop()
@@ -208,8 +209,8 @@ func TestCA_RetiredOnesCountNoMore(t *testing.T) {
 	}
 }
 
-func TestServerCertificates_RenewedAndTakenUp(t *testing.T) {
-	s := newSite(t)
+func TestServerCertificates_RenewedAndLoaded(t *testing.T) {
+	s := newHarness(t)
 	before := read(t, s.path(authority.ServerFile))
 	s.stop()
 	s.start()
@@ -220,26 +221,26 @@ func TestServerCertificates_RenewedAndTakenUp(t *testing.T) {
 	s.clock.pass(70 * 24 * time.Hour) // of 90
 	s.start()
 	if bytes.Equal(before, read(t, s.path(authority.ServerFile))) {
-		t.Error("used up to two thirds, it was not renewed")
+		t.Error("it was not renewed after two thirds of its life")
 	}
-	if err := s.greets(s.roots()); err != nil {
+	if err := s.handshake(s.roots()); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestAuthority_TwiceOnOneFolderIsRefused(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	o := s.options()
 	o.Config.Socket = filepath.Join(s.dir, "other.sock")
 	if _, err := authority.New(o); !errors.Is(err, disk.ErrLocked) {
 		t.Errorf("New = %v, want %v", err, disk.ErrLocked)
 	}
 	if _, err := s.ask.Hosts(t.Context()); err != nil {
-		t.Errorf("the first one was disturbed: %v", err)
+		t.Errorf("the first authority fails: %v", err)
 	}
 }
 
-// failing is a disk that fails from the given change on.
+// failing is a disk whose changes fail after a number of them.
 type failing struct {
 	disk.OS
 	left int
@@ -277,11 +278,11 @@ func (f *failing) SyncDir(name string) error {
 	return f.OS.SyncDir(name)
 }
 
-// The first start is cut off at each step: the next one comes up, and with the
-// CA that the first one made, if anyone can have seen it.
+// The first start is interrupted at each step. The next start succeeds, with the CA of the
+// first if that was published.
 func TestFirstStart_CutOffAtEveryStep(t *testing.T) {
 	for step := 0; ; step++ {
-		s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}}
+		s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}}
 		s.fs = &failing{left: step}
 		a, err := authority.New(s.options())
 		done := err == nil
@@ -297,7 +298,7 @@ func TestFirstStart_CutOffAtEveryStep(t *testing.T) {
 		s.fs = disk.OS{}
 		s.start()
 		if now := read(t, s.path(authority.CAFile)); shown != nil && !bytes.Equal(shown, now) {
-			t.Errorf("step %d: the CA that was shown is not the one that is used", step)
+			t.Errorf("step %d: the published CA is not the one in use", step)
 		}
 		if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
 			t.Errorf("step %d: %v", step, err)
@@ -312,9 +313,9 @@ func TestFirstStart_CutOffAtEveryStep(t *testing.T) {
 	}
 }
 
-// What could not be recorded is not answered, and does not count.
+// A request whose row cannot be written fails, and changes nothing.
 func TestAuthority_DiskFullAnswersNothing(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	s.stop()
 	s.fs = &cutLedger{}
@@ -337,7 +338,7 @@ func TestAuthority_DiskFullAnswersNothing(t *testing.T) {
 	}
 }
 
-func (s *site) get(path string) error {
+func (s *harness) get(path string) error {
 	conf := pki.ClientTLS(s.roots(), nil)
 	conf.Time = s.clock.now
 	cl := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}

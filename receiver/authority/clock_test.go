@@ -11,19 +11,19 @@ import (
 
 const days = 24 * time.Hour
 
-// set stops the authority, moves its clock and starts it again.
-func (s *site) set(by time.Duration) {
+// restartWithClock stops the authority, sets its clock by a difference, and starts it again.
+func (s *harness) restartWithClock(by time.Duration) {
 	s.t.Helper()
 	s.stop()
 	s.clock.pass(by)
 	s.start()
 }
 
-// A site is made while its clock is off, and a host enrols: once the clock is right,
-// the host trusts the authority, and gets a certificate that is valid.
+// A CA is created and a host enrolls while the clock is wrong. After the clock is corrected
+// the host trusts the authority and renews its certificate.
 func TestCA_OfAWrongClock(t *testing.T) {
 	for _, off := range []time.Duration{40 * days, -40 * 365 * days} {
-		s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now().Add(off)}, log: &log{}, fs: disk.OS{}}
+		s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now().Add(off)}, log: &log{}, fs: disk.OS{}}
 		s.start()
 		t.Cleanup(func() { s.stop() })
 		roots, csr, secret := s.roots(), s.csr("lab-01"), s.token("lab-01").Secret
@@ -32,8 +32,8 @@ func TestCA_OfAWrongClock(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		s.set(-off)
-		if err := s.greets(roots); err != nil {
+		s.restartWithClock(-off)
+		if err := s.handshake(roots); err != nil {
 			t.Errorf("off by %v: %v", off, err)
 			continue
 		}
@@ -54,21 +54,21 @@ func TestCA_OfAWrongClock(t *testing.T) {
 	}
 }
 
-// The CA is rotated while the clock is off: who knows only the old one finds its way
-// once the clock is right.
+// The CA is rotated while the clock is wrong. After the clock is corrected, a host that
+// knows only the old CA can still renew.
 func TestCA_RotatedByAWrongClock(t *testing.T) {
 	for _, off := range []time.Duration{40 * days, -200 * days} {
-		s := newSite(t)
+		s := newHarness(t)
 		old := s.roots()
 		if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
 			t.Fatal(err)
 		}
-		s.set(off)
+		s.restartWithClock(off)
 		if _, err := s.ask.RotateCA(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		s.set(-off)
-		if err := s.greets(old); err != nil {
+		s.restartWithClock(-off)
+		if err := s.handshake(old); err != nil {
 			t.Errorf("off by %v: %v", off, err)
 		}
 	}

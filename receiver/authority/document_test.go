@@ -12,7 +12,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// document is docs/openapi.yaml, which answers are held against.
+// document is docs/openapi.yaml, which documented compares answers with.
 var document = sync.OnceValues(func() (*apidoc.Doc, error) { return apidoc.Open("../../docs/openapi.yaml") })
 
 func documented(t testing.TB, res *http.Response) {
@@ -26,11 +26,10 @@ func documented(t testing.TB, res *http.Response) {
 	}
 }
 
-// TestOpenAPI: the document has the authority's routes and no others, and its
-// answers to anyone are as told; those to certificate requests are held against it
-// where they are tested.
+// TestOpenAPI: the document has exactly the authority's routes and describes its answers.
+// The tests of certificate requests compare theirs.
 func TestOpenAPI(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	d, err := document()
 	if err != nil {
 		t.Fatal(err)

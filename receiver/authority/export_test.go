@@ -5,5 +5,5 @@ import (
 	"slices"
 )
 
-// Routes returns what anyone may ask, ordered.
+// Routes returns the sorted routes of the network API.
 func (a *Authority) Routes() []string { return slices.Sorted(maps.Keys(a.publicPatterns())) }

@@ -15,7 +15,7 @@ import (
 // maxRequest bounds a request's body in bytes.
 const maxRequest = 16 << 10
 
-// publicPatterns are what anyone may ask.
+// publicPatterns returns the routes of the network API.
 func (a *Authority) publicPatterns() map[string]http.HandlerFunc {
 	return map[string]http.HandlerFunc{
 		"GET " + wire.CAPath:                                       a.getCA,
@@ -40,7 +40,7 @@ func (a *Authority) getCA(w http.ResponseWriter, _ *http.Request) {
 	b := pki.EncodeCerts(a.bundle()...)
 	a.mu.Unlock()
 	w.Header().Set("Content-Type", "application/x-pem-file")
-	_, _ = w.Write(b) // the peer's loss
+	_, _ = w.Write(b) // the client is gone
 }
 
 func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
@@ -48,54 +48,54 @@ func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
 		if omitted, ok := a.lines.Next(); ok {
 			a.o.Log.Error("authority cannot record", "err", err, "omitted", omitted)
 		}
-		refuse(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
+		sendProblem(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
 		return
 	}
-	answer(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
+	sendJSON(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
 }
 
-// forHost answers a request about a host by an unknown client. Its body is bounded.
+// forHost handles a request of an unknown client about a host. It bounds the body.
 func (a *Authority) forHost(do func(r *http.Request, h ident.Host, from string) (any, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		from, _, _ := net.SplitHostPort(r.RemoteAddr)
 		r.Body = http.MaxBytesReader(w, r.Body, maxRequest)
 		h, err := ident.ParseHost(r.PathValue("host"))
 		if err != nil {
-			a.refused(w, r, from, wire.NewProblem(wire.Malformed, "%v", err))
+			a.rejectRequest(w, r, from, wire.NewProblem(wire.Malformed, "%v", err))
 			return
 		}
 		out, err := do(r, h, from)
 		if err != nil {
-			a.refused(w, r, from, err)
+			a.rejectRequest(w, r, from, err)
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
-		answer(w, http.StatusOK, out)
+		sendJSON(w, http.StatusOK, out)
 	}
 }
 
-// refused logs a refused request within the budget of unknown clients, and answers it.
-func (a *Authority) refused(w http.ResponseWriter, r *http.Request, from string, err error) {
-	omitted, say := a.lines.Next()
+// rejectRequest answers a failed request, and logs it within the limits of unknown clients.
+func (a *Authority) rejectRequest(w http.ResponseWriter, r *http.Request, from string, err error) {
+	omitted, allowed := a.lines.Next()
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
-		if say {
+		if allowed {
 			a.o.Log.Error("the authority failed", "path", r.URL.Path, "host", r.PathValue("host"), "from", from, "err", err, "omitted", omitted)
 		}
-		refuse(w, wire.NewProblem(wire.Broken, "the authority failed; its journal says why"))
+		sendProblem(w, wire.NewProblem(wire.Broken, "the authority failed; its journal has the reason"))
 		return
 	}
-	// Only failures count, so that a host behind the same address as a
-	// trespasser still gets its certificate.
+	// Only failures are limited: a host behind the same address as an attacker still gets
+	// its certificate.
 	if !a.limit.Allow(listen.Source(from)) {
-		p = wire.NewProblem(wire.Busy, "too many refused requests from %s", from)
+		p = wire.NewProblem(wire.Busy, "too many rejected requests from %s", from)
 		p.RetryAfter = int(refill.Seconds())
 	}
-	if say {
-		a.o.Log.Warn("certificate refused", "host", r.PathValue("host"), "from", from,
+	if allowed {
+		a.o.Log.Warn("rejected certificate request", "host", r.PathValue("host"), "from", from,
 			"status", p.Status, "kind", string(p.Kind), "err", p, "omitted", omitted)
 	}
-	refuse(w, p)
+	sendProblem(w, p)
 }
 
 func (a *Authority) postCert(r *http.Request, h ident.Host, from string) (any, error) {
@@ -111,10 +111,10 @@ func (a *Authority) postCert(r *http.Request, h ident.Host, from string) (any, e
 }
 
 func notFound(w http.ResponseWriter, r *http.Request) {
-	refuse(w, wire.NewProblem(wire.NotFound, "%s %s", r.Method, r.URL.Path))
+	sendProblem(w, wire.NewProblem(wire.NotFound, "%s %s", r.Method, r.URL.Path))
 }
 
-func refuse(w http.ResponseWriter, p *wire.Problem) {
+func sendProblem(w http.ResponseWriter, p *wire.Problem) {
 	w.Header().Set("Content-Type", wire.ContentTypeProblem)
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
@@ -122,7 +122,7 @@ func refuse(w http.ResponseWriter, p *wire.Problem) {
 	send(w, p.Status, p)
 }
 
-func answer(w http.ResponseWriter, status int, v any) {
+func sendJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", wire.ContentTypeJSON)
 	send(w, status, v)
 }
@@ -133,5 +133,5 @@ func send(w http.ResponseWriter, status int, v any) {
 		status, b = http.StatusInternalServerError, []byte("{}")
 	}
 	w.WriteHeader(status)
-	_, _ = w.Write(append(b, '\n')) // the peer's loss: it asks again
+	_, _ = w.Write(append(b, '\n')) // the client is gone: it repeats the request
 }

@@ -23,11 +23,11 @@ type issuedRow struct {
 	NotAfter time.Time    `json:"not_after"`
 }
 
-// misuseEvery bounds how often the misuse of one token is recorded.
+// misuseEvery is the shortest interval between two records of misuse of one token.
 const misuseEvery = time.Hour
 
-// certify answers a request for a host's certificate: by its join token, or by
-// the key last issued to it. A refusal is a *wire.Problem.
+// certify issues a host's certificate for a join token, or for the key of its last
+// certificate. A rejection is a *wire.Problem.
 func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wire.CertAnswer, error) {
 	csr, csrErr := pki.ParseCSR([]byte(req.CSR), h)
 	var key ident.Digest
@@ -64,13 +64,13 @@ func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wi
 	return a.issue(csr, roster.Event{Host: h, Event: roster.Renewed, Key: key, From: from}, "renewal", "")
 }
 
-// admit checks a join token and binds it to the key of its first use. The same
-// key may come again, as an answer may be lost; another is refused.
+// admit checks a join token and binds it to the key of its first use. The same key may use
+// it again, because an answer may be lost; any other key is rejected.
 func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr error, key ident.Digest, from string) (*token, error) {
 	t := a.tokens.find(h, secret)
 	if t == nil {
 		var err error
-		if t, err = a.fromClass(h, host, secret, csrErr, from); err != nil {
+		if t, err = a.admitByPattern(h, host, secret, csrErr, from); err != nil {
 			return nil, err
 		}
 	}
@@ -78,7 +78,7 @@ func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr 
 	case t.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token of %s was revoked or replaced by a newer one", h)
 	case !a.o.Now().Before(t.expires):
-		return nil, wire.NewProblem(wire.TokenExpired, "it ran out at %s", t.expires.Format(time.RFC3339))
+		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", t.expires.Format(time.RFC3339))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
 	case host.State == roster.Gone:
@@ -91,8 +91,8 @@ func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr 
 	return t, a.tokens.append(tokenEvent{Host: h, Event: tokenBound, Secret: t.secret, Key: key, From: from})
 }
 
-// misuse records that a token was tried with another key: one of the two is a
-// thief, or the machine was cloned.
+// misuse records that a token was used with another key: it was stolen, or the machine was
+// cloned.
 func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
 	if now := a.o.Now(); now.Sub(t.misused) >= misuseEvery {
 		err := a.record(roster.Event{Host: t.host, Event: roster.TokenMisused, Key: key, From: from})
@@ -105,11 +105,11 @@ func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
 	return wire.NewProblem(wire.TokenUsed, "the token of %s belongs to the key that used it first", t.host)
 }
 
-// issue signs, records durably, and only then answers. The roster's row is
-// last: until it is there the certificate is worth nothing.
+// issue signs a certificate, records it and returns it. The roster's row is written last:
+// without it, serve rejects the certificate.
 func (a *Authority) issue(csr *x509.CertificateRequest, e roster.Event, how, bearer string) (wire.CertAnswer, error) {
 	if !a.certs.Allow(string(e.Host)) {
-		p := wire.NewProblem(wire.Busy, "%s has had %d certificates lately", e.Host, certBurst)
+		p := wire.NewProblem(wire.Busy, "%s is over the limit of %d certificates at once", e.Host, certBurst)
 		p.RetryAfter = 1 + int(a.certs.Wait(string(e.Host)).Seconds())
 		return wire.CertAnswer{}, p
 	}
@@ -143,11 +143,11 @@ func (a *Authority) record(e roster.Event) error {
 	})
 }
 
-// releaseKeys returns the public keys of releases, if there are any yet.
+// releaseKeys returns the public keys of releases, or none.
 func (a *Authority) releaseKeys() []string {
 	b, err := disk.ReadFile(a.o.FS, a.path(ReleaseKeys), maxFile)
 	if err != nil {
-		return nil // hosts take them later
+		return nil // hosts get them with a later answer
 	}
 	var keys []string
 	for line := range strings.Lines(string(b)) {

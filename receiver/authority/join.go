@@ -18,12 +18,12 @@ import (
 	"cis490/receiver/roster"
 )
 
-// What machines that wait for approval may have. They are unknown, so they take memory
-// alone, at most 1 KiB each, and no place on a disk.
+// Limits of machines that wait for approval. They are unknown clients: each takes at most
+// 1 KiB of memory, and nothing on the disk.
 const (
-	maxJoins        = 64               // one is guessed by a wrong code with a chance of 64 in a million
-	maxNetworkJoins = 32               // of an IPv4 /24 or an IPv6 /64
-	joinLife        = 10 * time.Minute // to be approved, and again to fetch the token
+	maxJoins        = 64               // a random code matches one with a probability of 64 in a million
+	maxNetworkJoins = 32               // per IPv4 /24 or IPv6 /64
+	joinLife        = 10 * time.Minute // until it must be approved, and then until it must fetch the token
 	joinEvery       = 2 * time.Second
 	joinTokenTTL    = time.Hour
 )
@@ -51,8 +51,8 @@ type joins struct {
 	now func() time.Time
 }
 
-// Waiting is a machine that waits for approval. Its code is only on its own screen: who
-// approves has to read it there.
+// Waiting is a machine that waits for approval. The operator has to read its code on the
+// machine's own screen.
 type Waiting struct {
 	Host    ident.Host `json:"host"`
 	From    string     `json:"from"`
@@ -63,8 +63,7 @@ type Waiting struct {
 // Approval admits the machine that shows a code.
 type Approval struct {
 	Code string `json:"code"`
-	// Again admits it although its name belongs to an active host, which the machine
-	// replaces.
+	// Again admits the machine even if its name belongs to an active host, which it replaces.
 	Again bool `json:"again,omitempty"`
 }
 
@@ -72,10 +71,10 @@ type Approval struct {
 type Approved struct {
 	Host ident.Host   `json:"host"`
 	From string       `json:"from"`
-	Root ident.Digest `json:"root"` // sha256, which the machine shows too
+	Root ident.Digest `json:"root"` // SHA-256, as the machine shows it
 }
 
-// start adds a machine, in place of one of the same name and address.
+// start adds a machine. It replaces one with the same name and address.
 func (js *joins) start(j join) (*join, error) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -142,7 +141,7 @@ func (js *joins) find(code string) *join {
 	return nil
 }
 
-// approved hands a token to a machine.
+// approved stores the token of an approved machine.
 func (js *joins) approved(id, token string) {
 	js.mu.Lock()
 	defer js.mu.Unlock()
@@ -166,7 +165,7 @@ func (js *joins) waiting() []Waiting {
 	return all
 }
 
-// startJoin begins a request of a machine without a token.
+// startJoin starts the approval of a machine without a token.
 func (a *Authority) startJoin(r *http.Request, h ident.Host, from string) (any, error) {
 	var ask wire.JoinRequest
 	if err := decode(r.Body, &ask); err != nil {
@@ -200,13 +199,13 @@ func (a *Authority) waitJoin(r *http.Request, h ident.Host, _ string) (any, erro
 	return wire.JoinAnswer{Token: token}, err
 }
 
-// approve makes a join token for the machine that shows a code. The machine fetches it
-// over the connection that the code has proved.
+// approve creates a join token for the machine that shows a code. The machine fetches it
+// over a connection whose server the code has verified.
 func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 	code := strings.NewReplacer(" ", "", "-", "").Replace(ask.Code)
 	j := a.joins.find(code)
 	if j == nil {
-		return Approved{}, wrong("no machine shows this code", "sudo cis490 host pending   # lists machines that wait; a code lives 10 minutes",
+		return Approved{}, invalid("no machine shows this code", "sudo cis490 host pending   # lists machines that wait; a code lives 10 minutes",
 			"no machine waits with code %.12q", ask.Code)
 	}
 	host, _, err := a.roster.Host(j.host)
@@ -214,7 +213,7 @@ func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 		return Approved{}, err
 	}
 	if host.State == roster.Active && !ask.Again {
-		return Approved{}, wrong("this name belongs to a host",
+		return Approved{}, invalid("this name belongs to a host",
 			"sudo cis490 host approve "+code+" --again   # only if that host was set up anew; otherwise, on the new machine: --name OTHER",
 			"%s is an active host since %s", j.host, host.Since.Format(time.RFC3339))
 	}

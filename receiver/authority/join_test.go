@@ -20,9 +20,9 @@ import (
 
 const nonce = "000102030405060708090a0b0c0d0e0f"
 
-// machine is a new machine that asks to join.
+// machine is a new machine without a token.
 type machine struct {
-	s    *site
+	s    *harness
 	host ident.Host
 	ip   net.IP
 	got  wire.JoinStarted
@@ -70,12 +70,12 @@ func (m *machine) wait() (string, error) {
 
 func (m *machine) code() string { return wire.JoinCode(m.root(), m.host, nonce, m.got.Nonce) }
 
-func newMachine(s *site, h ident.Host) *machine {
+func newMachine(s *harness, h ident.Host) *machine {
 	return &machine{s: s, host: h, ip: net.IPv4(127, 0, 0, 1)}
 }
 
-// asks starts a request, so that a code is on the machine's screen.
-func asks(t *testing.T, m *machine) {
+// requestJoin starts a request, so that the machine shows a code.
+func requestJoin(t *testing.T, m *machine) {
 	t.Helper()
 	if err := m.start(); err != nil {
 		t.Fatal(err)
@@ -87,9 +87,9 @@ func asks(t *testing.T, m *machine) {
 }
 
 func TestJoin_ApprovedByItsCode(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	m := newMachine(s, "lab-01")
-	asks(t, m)
+	requestJoin(t, m)
 	if all, err := s.ask.Waiting(t.Context()); err != nil || len(all) != 1 || all[0].Host != "lab-01" || all[0].From != "127.0.0.1" {
 		t.Fatal(all, err)
 	}
@@ -120,15 +120,15 @@ func TestJoin_ApprovedByItsCode(t *testing.T) {
 	}
 }
 
-// The name of an active host needs another word.
+// Approving the name of an active host requires Again.
 func TestJoin_NameOfAnActiveHost(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok := s.token("lab-01")
 	if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: tok.Secret}); err != nil {
 		t.Fatal(err)
 	}
 	m := newMachine(s, "lab-01")
-	asks(t, m)
+	requestJoin(t, m)
 	_, err := s.ask.Approve(t.Context(), authority.Approval{Code: m.code()})
 	if err == nil || !strings.Contains(fault.FixOf(err), "--again") {
 		t.Fatal(err)
@@ -139,7 +139,7 @@ func TestJoin_NameOfAnActiveHost(t *testing.T) {
 }
 
 func TestJoin_Refused(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	kind := func(err error) wire.Kind {
 		p, _ := errors.AsType[*wire.Problem](err)
 		if p == nil {
@@ -149,12 +149,12 @@ func TestJoin_Refused(t *testing.T) {
 	}
 	m := newMachine(s, "lab-01")
 	var out wire.JoinStarted
-	// Another root: who is between shows its own to the machine.
+	// Another root: an attacker in the middle presents its own.
 	other := wire.JoinRequest{Root: wire.CommitJoin("x"), Commitment: wire.CommitJoin(nonce)}
 	if got := kind(m.post(wire.JoinSuffix, other, &out)); got != wire.Malformed {
 		t.Error(got)
 	}
-	asks(t, m)
+	requestJoin(t, m)
 	if _, err := s.ask.Approve(t.Context(), authority.Approval{Code: "000000"}); err == nil && m.code() != "000000" {
 		t.Error("approved by another code")
 	}
@@ -187,7 +187,7 @@ func TestJoin_Refused(t *testing.T) {
 	if _, err := m.wait(); kind(err) != wire.BadToken {
 		t.Error(err)
 	}
-	// A nonce that was chosen after the authority's.
+	// A nonce chosen after the authority's was known.
 	if err := m.start(); err != nil {
 		t.Fatal(err)
 	}
@@ -197,10 +197,10 @@ func TestJoin_Refused(t *testing.T) {
 	}
 }
 
-// Machines that nobody approves take a bounded number of places, none of a host with a
-// token, and no line of the log or the roster.
+// Machines that nobody approves use a bounded number of places. They block no host with a
+// token, and add nothing to the log or the roster.
 func TestJoin_Budget(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	refused := 0
 	for i := range 200 {
 		m := newMachine(s, ident.Host(fmt.Sprintf("lab-%d", i)))
@@ -240,7 +240,7 @@ func TestJoin_Budget(t *testing.T) {
 			t.Fatalf("machine %d of one network: %v", i, err)
 		}
 	}
-	// A machine that starts again takes its own place.
+	// A machine that starts again replaces its own request.
 	if err := one("pc-0", net.IPv4(127, 0, 9, 1)); err != nil {
 		t.Error(err)
 	}

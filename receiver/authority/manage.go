@@ -16,33 +16,33 @@ import (
 	"cis490/receiver/roster"
 )
 
-// maxTTL bounds a token's life: one that is forgotten ends some day.
+// maxTTL bounds a token's life, so that a forgotten token expires.
 const maxTTL = 365 * 24 * time.Hour
 
 // maxHosts bounds the hosts of one request for tokens.
 const maxHosts = 2000
 
-// TokenRequest asks for one join token per host.
+// TokenRequest requests one join token per host, or one for a pattern.
 type TokenRequest struct {
 	Hosts    []ident.Host  `json:"hosts"`
-	TTL      time.Duration `json:"ttl,omitempty"`      // nanoseconds; 0 is the config's
-	Replaces ident.Host    `json:"replaces,omitempty"` // decommissioned when the new one enrols
-	// Pattern, instead of hosts, asks for one token that admits Uses new hosts.
+	TTL      time.Duration `json:"ttl,omitempty"`      // nanoseconds; 0: from the config
+	Replaces ident.Host    `json:"replaces,omitempty"` // decommissioned when the new host enrolls
+	// Pattern, instead of Hosts, requests one token for Uses new hosts.
 	Pattern ident.Pattern `json:"pattern,omitempty"`
 	Uses    int           `json:"uses,omitempty"`
 }
 
-// Made is a new join token. It is shown once: the authority keeps no copy.
-type Made struct {
+// CreatedToken is a new join token. It is shown once: the authority stores only its digest.
+type CreatedToken struct {
 	Host    ident.Host    `json:"host,omitempty"`
 	Pattern ident.Pattern `json:"pattern,omitempty"` // instead of a host
 	Uses    int           `json:"uses,omitempty"`
 	Token   string        `json:"token"`
 	Expires time.Time     `json:"expires"`
-	Voided  bool          `json:"voided_older,omitempty"` // an older unused token of the host or pattern is void now
+	Voided  bool          `json:"voided_older,omitempty"` // an older unused token of the host or pattern was revoked
 }
 
-// TokenInfo is what the authority knows of a token.
+// TokenInfo describes a token without its secret.
 type TokenInfo struct {
 	Host     ident.Host `json:"host,omitempty"`
 	State    string     `json:"state"` // open, used, expired or revoked
@@ -50,7 +50,7 @@ type TokenInfo struct {
 	Expires  time.Time  `json:"expires"`
 	From     string     `json:"used_from,omitempty"`
 	Replaces ident.Host `json:"replaces,omitempty"`
-	// Of a token for many hosts, instead of a host.
+	// Set instead of Host for the token of a pattern.
 	Pattern ident.Pattern `json:"pattern,omitempty"`
 	Uses    int           `json:"uses,omitempty"`
 	Used    int           `json:"used,omitempty"`
@@ -71,8 +71,8 @@ type OlderCA struct {
 	Until   time.Time    `json:"until"`
 }
 
-// misuse of the admin interface: what is wrong and what to do instead.
-func wrong(title, fix, format string, args ...any) error {
+// invalid returns the answer to a request that cannot be carried out, with its fix.
+func invalid(title, fix, format string, args ...any) error {
 	p := wire.NewProblem(wire.Malformed, format, args...)
 	p.Title, p.Fix = title, fix
 	return p
@@ -83,25 +83,25 @@ func readAdmin(w http.ResponseWriter, r *http.Request, into any) error {
 	return decode(r.Body, into)
 }
 
-func (a *Authority) refuseAdmin(w http.ResponseWriter, r *http.Request, err error) {
+func (a *Authority) rejectAdmin(w http.ResponseWriter, r *http.Request, err error) {
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
 		a.o.Log.Error("the authority failed", "path", r.URL.Path, "err", err)
-		p = wire.NewProblem(wire.Broken, "%v", err) // root may know
+		p = wire.NewProblem(wire.Broken, "%v", err) // the caller is root, so the error may be shown
 	}
-	refuse(w, p)
+	sendProblem(w, p)
 }
 
-func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
+func (a *Authority) createTokens(ask TokenRequest, by string) ([]CreatedToken, error) {
 	if ask.Pattern != "" {
-		return a.createClass(ask, by)
+		return a.createPatternToken(ask, by)
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err := a.checkRequest(&ask); err != nil {
 		return nil, err
 	}
-	made := make([]Made, len(ask.Hosts))
+	made := make([]CreatedToken, len(ask.Hosts))
 	failed := make([]error, len(ask.Hosts))
 	expires := a.o.Now().Add(ask.TTL).UTC().Truncate(time.Second)
 	var secrets []string
@@ -109,9 +109,9 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
 	for i, h := range ask.Hosts {
 		secret := newTokenSecret()
 		secrets = append(secrets, secret)
-		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: string(pki.PinOf(a.pinned())), Secret: secret}
-		made[i] = Made{Host: h, Token: t.String(), Expires: expires, Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == ""}
-		// Rows that are written at once share an fsync.
+		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: string(pki.PinOf(a.pinnedRoot())), Secret: secret}
+		made[i] = CreatedToken{Host: h, Token: t.String(), Expires: expires, Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == ""}
+		// Rows written at the same time share an fsync.
 		wg.Go(func() {
 			failed[i] = errors.Join(
 				a.tokens.write(tokenEvent{Host: h, Event: tokenMade, Secret: hashSecret(secret), Expires: expires, Replaces: ask.Replaces, From: by}),
@@ -119,25 +119,25 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]Made, error) {
 		})
 	}
 	wg.Wait()
-	for i, h := range ask.Hosts { // also after an error: a row may be there
-		a.tokens.fold(tokenEvent{At: a.o.Now(), Host: h, Event: tokenMade, Secret: hashSecret(secrets[i]), Expires: expires, Replaces: ask.Replaces})
+	for i, h := range ask.Hosts { // also after an error: some rows may be durable
+		a.tokens.apply(tokenEvent{At: a.o.Now(), Host: h, Event: tokenMade, Secret: hashSecret(secrets[i]), Expires: expires,
+			Replaces: ask.Replaces})
 	}
 	if err := errors.Join(failed...); err != nil {
 		return nil, err
 	}
-	a.o.Log.Info("made join tokens", "hosts", len(made), "by", by, "expires", expires)
+	a.o.Log.Info("created join tokens", "hosts", len(made), "by", by, "expires", expires)
 	return made, nil
 }
 
-// checkRequest refuses what cannot be done for all hosts, before anything is
-// done for one.
+// checkRequest checks a request for all hosts before the first token is created.
 func (a *Authority) checkRequest(ask *TokenRequest) error {
 	slices.Sort(ask.Hosts)
 	switch ask.Hosts = slices.Compact(ask.Hosts); {
 	case len(ask.Hosts) == 0 || len(ask.Hosts) > maxHosts:
-		return wrong("wrong number of hosts", "cis490 token create --help", "want 1 to %d hosts, got %d", maxHosts, len(ask.Hosts))
+		return invalid("wrong number of hosts", "cis490 token create --help", "want 1 to %d hosts, got %d", maxHosts, len(ask.Hosts))
 	case ask.Uses != 0:
-		return wrong("uses without a pattern", "cis490 token create 'room12-*' --uses 30", "a token for a named host is good once")
+		return invalid("uses without a pattern", "cis490 token create 'room12-*' --uses 30", "a token for a named host can be used once")
 	}
 	if err := ask.checkLife(a.o.Config.TokenTTL.D()); err != nil {
 		return err
@@ -148,7 +148,8 @@ func (a *Authority) checkRequest(ask *TokenRequest) error {
 			return err
 		}
 		if host.State == roster.Gone {
-			return wrong("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %s   # then make its token", h), "%s is decommissioned since %s", h, host.Since.Format(time.RFC3339))
+			return invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %s   # then create its token", h),
+				"%s was decommissioned at %s", h, host.Since.Format(time.RFC3339))
 		}
 	}
 	if ask.Replaces == "" {
@@ -159,20 +160,21 @@ func (a *Authority) checkRequest(ask *TokenRequest) error {
 	case err != nil:
 		return err
 	case len(ask.Hosts) != 1 || ask.Hosts[0] == ask.Replaces:
-		return wrong("one host replaces one other", "cis490 token create --help", "%s can be replaced by one host of another name", ask.Replaces)
+		return invalid("one host replaces one other", "cis490 token create --help", "%s can be replaced by one host of another name",
+			ask.Replaces)
 	case !ok || old.State != roster.Active:
-		return wrong("no such active host", "sudo cis490 host list", "%s is not an active host", ask.Replaces)
+		return invalid("no such active host", "sudo cis490 host list", "%s is not an active host", ask.Replaces)
 	}
 	return nil
 }
 
-// checkLife sets the life that is not given, and refuses one out of bounds.
+// checkLife sets the default life, and returns an error if it is out of bounds.
 func (r *TokenRequest) checkLife(usual time.Duration) error {
 	if r.TTL == 0 {
 		r.TTL = usual
 	}
 	if r.TTL < time.Minute || r.TTL > maxTTL {
-		return wrong("wrong life", "cis490 token create --help", "a token lives 1 minute to 365 days, not %s", r.TTL)
+		return invalid("invalid lifetime", "cis490 token create --help", "a token is valid for 1 minute to 365 days, not %s", r.TTL)
 	}
 	return nil
 }
@@ -198,7 +200,7 @@ func (a *Authority) listTokens() []TokenInfo {
 	slices.SortFunc(all, func(x, y TokenInfo) int {
 		return cmp.Or(strings.Compare(string(x.Host), string(y.Host)), x.Made.Compare(y.Made))
 	})
-	return append(all, a.tokens.listClasses()...)
+	return append(all, a.tokens.listPatterns()...)
 }
 
 func (a *Authority) revokeToken(h ident.Host, by string) error {
@@ -206,7 +208,7 @@ func (a *Authority) revokeToken(h ident.Host, by string) error {
 	defer a.mu.Unlock()
 	t := a.tokens.usable(h)
 	if t == nil {
-		return wrong("no open token", "sudo cis490 token list", "%s has no token that could be used", h)
+		return invalid("no open token", "sudo cis490 token list", "%s has no token that could be used", h)
 	}
 	return a.revoke(t, by)
 }
@@ -219,8 +221,8 @@ func (a *Authority) revoke(t *token, by string) error {
 	return a.record(roster.Event{Host: t.host, Event: roster.TokenRevoked, From: by})
 }
 
-// decommission takes effect at the host's next request. The token goes first:
-// a crash in between leaves the host as it was, without a way to come back.
+// decommission takes effect at the host's next request. Its tokens are revoked first: after
+// a crash in between the host is still active, but cannot enroll again.
 func (a *Authority) decommission(h ident.Host, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -231,7 +233,7 @@ func (a *Authority) decommission(h ident.Host, by string) error {
 	case !ok:
 		return unknownHost(h)
 	case host.State == roster.Gone:
-		return nil // so already
+		return nil
 	}
 	if err := a.tokens.revokeAll(h, by); err != nil {
 		return err
@@ -250,9 +252,9 @@ func (a *Authority) readmit(h ident.Host, by string) error {
 	case !ok:
 		return unknownHost(h)
 	case host.State != roster.Gone:
-		return wrong("host is not decommissioned", "sudo cis490 host show "+string(h), "%s is %s", h, host.State)
+		return invalid("host is not decommissioned", "sudo cis490 host show "+string(h), "%s is %s", h, host.State)
 	}
-	// A host that was replaced may still have one: readmitting needs a new token.
+	// A replaced host may still have a token: it needs a new one.
 	if err := a.tokens.revokeAll(h, by); err != nil {
 		return err
 	}
@@ -273,7 +275,7 @@ func (a *Authority) showHost(name string) (roster.Host, error) {
 }
 
 func unknownHost(h ident.Host) error {
-	return wrong("no such host", "sudo cis490 host list", "%s is not in this fleet", h)
+	return invalid("no such host", "sudo cis490 host list", "%s is not in this fleet", h)
 }
 
 func (a *Authority) describeCA() CAInfo {

@@ -10,8 +10,7 @@ import (
 	"cis490/internal/pki"
 )
 
-// readRoot reads the root that was brought along. One that cannot be read leaves
-// what was read before.
+// readRoot reads Options.Root. On an error the certificates read before stay.
 func (a *Authority) readRoot() error {
 	if a.o.Root == "" {
 		return nil
@@ -24,26 +23,25 @@ func (a *Authority) readRoot() error {
 			return nil
 		}
 	}
-	return fault.Fix(fmt.Errorf("read [tls] root %s: %w", a.o.Root, err), "sudo chmod a+r "+a.o.Root+"   # it holds certificates, no key")
+	return fault.Fix(fmt.Errorf("read [tls] root %s: %w", a.o.Root, err), "sudo chmod a+r "+a.o.Root+"   # it contains certificates, not keys")
 }
 
-// bundle returns every root that a host shall trust its servers by. Hosts
-// themselves are verified by the CA alone: who has another root of the bundle
-// cannot make one.
+// bundle returns the roots by which hosts verify their servers. The receiver verifies hosts
+// by the authority's CAs only: the owner of another root cannot issue a host's certificate.
 func (a *Authority) bundle() []*x509.Certificate {
 	return append(a.ca.trust(a.o.Now()), a.root...)
 }
 
-// pinned returns the root that a new host will find at the authority's address:
-// the CA, or the brought one where a proxy leads both ways.
-func (a *Authority) pinned() *x509.Certificate {
+// pinnedRoot returns the root that a new host finds at the authority's address: the CA, or
+// Options.Root if a proxy serves both the receiver and the authority.
+func (a *Authority) pinnedRoot() *x509.Certificate {
 	if len(a.root) > 0 && sameServer(a.o.Config.URL, a.o.PublicURL) {
 		return a.root[0]
 	}
 	return a.ca.Cert
 }
 
-// sameServer tells whether two URLs lead to the same name and port.
+// sameServer reports whether two URLs have the same host and port.
 func sameServer(a, b string) bool {
 	ua, errA := url.Parse(a)
 	ub, errB := url.Parse(b)

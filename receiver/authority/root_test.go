@@ -14,10 +14,9 @@ import (
 	"cis490/receiver/authority"
 )
 
-// TestRoot_BroughtAlong: the root of a certificate from elsewhere is told to
-// hosts and never to serve; tokens pin it where the authority's own address is
-// the receiver's, which then is a proxy's.
-func TestRoot_BroughtAlong(t *testing.T) {
+// TestRoot_Imported: hosts trust the root of an imported certificate, and serve does not.
+// Tokens pin the root if a proxy serves both receiver and authority.
+func TestRoot_Imported(t *testing.T) {
 	proxy, err := pki.NewCA(time.Now())
 	if err != nil {
 		t.Fatal(err)
@@ -34,7 +33,7 @@ func TestRoot_BroughtAlong(t *testing.T) {
 		"all through the proxy":          {"https://rx.lab:8443/", true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, root: file, url: c.url}
+			s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, root: file, url: c.url}
 			s.start()
 			t.Cleanup(func() { s.stop() })
 			tok := s.token("lab-01")
@@ -51,17 +50,17 @@ func TestRoot_BroughtAlong(t *testing.T) {
 				t.Fatal(err)
 			}
 			if a.CA != string(pki.EncodeCerts(own, proxy.Cert)) {
-				t.Errorf("a host is told to trust\n%s", a.CA)
+				t.Errorf("a host gets the CAs\n%s", a.CA)
 			}
 			if trust := mustCerts(t, s.path(authority.TrustFile)); len(trust) != 1 || !trust[0].Equal(own) {
-				t.Error("serve is told to take hosts that the proxy's root made")
+				t.Error("serve trusts host certificates issued by the proxy's root")
 			}
 		})
 	}
 }
 
 func TestRoot_Unreadable(t *testing.T) {
-	s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, root: filepath.Join(t.TempDir(), "none")}
+	s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, root: filepath.Join(t.TempDir(), "none")}
 	a, err := authority.New(s.options())
 	if err == nil {
 		t.Fatal("started: ", a.Close())

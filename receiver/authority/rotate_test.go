@@ -9,12 +9,12 @@ import (
 	"cis490/internal/wire"
 )
 
-// A rotation is cut off at each step: then and after a restart, a host that knows
-// only the CA of before is served, and its certificate is good.
+// A rotation is interrupted at each step. Then and after a restart, a host that knows only
+// the old CA is served, and its certificate is valid.
 func TestRotation_CutOffAtEveryStep(t *testing.T) {
 	for step := 0; ; step++ {
 		fs := &failing{left: 1 << 30}
-		s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: fs}
+		s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: fs}
 		s.start()
 		csr := s.csr("lab-01")
 		first, err := s.post("lab-01", wire.CertRequest{CSR: csr, Token: s.token("lab-01").Secret})
@@ -28,11 +28,11 @@ func TestRotation_CutOffAtEveryStep(t *testing.T) {
 		oldRoots := s.roots()
 		in := func(when string) {
 			t.Helper()
-			if err := s.greets(oldRoots); err != nil {
+			if err := s.handshake(oldRoots); err != nil {
 				t.Errorf("step %d, %s: a host that knows only the old CA: %v", step, when, err)
 			}
 			if _, err := pki.VerifyClient(chain, s.roots(), s.clock.now()); err != nil {
-				t.Errorf("step %d, %s: the certificate of before: %v", step, when, err)
+				t.Errorf("step %d, %s: the certificate issued before: %v", step, when, err)
 			}
 			if _, err := s.post("lab-01", wire.CertRequest{CSR: csr}); err != nil {
 				t.Errorf("step %d, %s: %v", step, when, err)

@@ -8,7 +8,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// cutLedger is a disk on which ledgers can write so many rows and no more.
+// cutLedger is a disk whose ledgers accept a limited number of rows.
 type cutLedger struct {
 	disk.OS
 
@@ -36,7 +36,7 @@ type cutFile struct {
 	c *cutLedger
 }
 
-// Write tears the row that is over the limit.
+// Write writes half of the row that is over the limit.
 func (f cutFile) Write(p []byte) (int, error) {
 	f.c.mu.Lock()
 	defer f.c.mu.Unlock()

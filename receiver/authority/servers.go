@@ -15,8 +15,8 @@ import (
 	"cis490/internal/pki"
 )
 
-// serverNames returns what the server certificates are for. Only the config,
-// which root owns, has a say in it.
+// serverNames returns the names of the server certificates. They come from the config,
+// which only root can change.
 func serverNames(o Options) ([]string, error) {
 	var names []string
 	for _, u := range []string{o.PublicURL, o.Config.URL} {
@@ -32,7 +32,7 @@ func serverNames(o Options) ([]string, error) {
 	}
 	var once []string
 	for _, n := range names {
-		if ip := net.ParseIP(n); ip != nil { // as the certificate tells it
+		if ip := net.ParseIP(n); ip != nil { // the form that certificates have
 			n = ip.String()
 		}
 		if !slices.Contains(once, n) {
@@ -42,17 +42,17 @@ func serverNames(o Options) ([]string, error) {
 	return once, nil
 }
 
-// keepServerCerts issues the two server certificates anew where they are
-// missing, used up to two thirds, for other names, by another CA, or of a time
-// that has not come: the clock was ahead, and no host would take them until then.
-func (a *Authority) keepServerCerts() error {
-	return errors.Join(a.keepServerCert(ServerFile, groupMode), a.keepServerCert(ListenerFile, privateMode))
+// ensureServerCerts issues a server certificate that is missing, past two thirds of its
+// life, for other names, by another CA, or not valid yet because it was issued while the
+// clock was ahead.
+func (a *Authority) ensureServerCerts() error {
+	return errors.Join(a.ensureServerCert(ServerFile, groupMode), a.ensureServerCert(ListenerFile, privateMode))
 }
 
-func (a *Authority) keepServerCert(name string, perm os.FileMode) error {
+func (a *Authority) ensureServerCert(name string, perm os.FileMode) error {
 	now := a.o.Now()
 	if b, err := disk.ReadFile(a.o.FS, a.path(name), maxFile); err == nil {
-		if a.stillGood(b, name, now) {
+		if a.serverCertValid(b, name, now) {
 			return nil
 		}
 	}
@@ -76,7 +76,7 @@ func (a *Authority) keepServerCert(name string, perm os.FileMode) error {
 	return nil
 }
 
-func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
+func (a *Authority) serverCertValid(b []byte, name string, now time.Time) bool {
 	pair, err := pki.ParsePair(b)
 	if err != nil {
 		return false
@@ -95,10 +95,10 @@ func (a *Authority) stillGood(b []byte, name string, now time.Time) bool {
 		!pki.Due(pair.Leaf, name, now)
 }
 
-// keepFresh looks after the server certificates until the context ends: often
-// enough for lives of minutes, at most once a minute for lives of months. That
-// it comes round shows the service manager that no change hangs.
-func (a *Authority) keepFresh(ctx context.Context) {
+// renewServerCerts renews the server certificates until the context ends. It checks them
+// 60 times in their life, at least once a minute and at most once a second. After each
+// check it pings the watchdog, which proves that no change hangs.
+func (a *Authority) renewServerCerts(ctx context.Context) {
 	every := min(max(a.o.Config.ServerLife.D()/60, time.Second), time.Minute)
 	tick := time.NewTicker(max(every, a.o.Poll))
 	defer tick.Stop()
@@ -109,11 +109,11 @@ func (a *Authority) keepFresh(ctx context.Context) {
 		case <-tick.C:
 		}
 		a.mu.Lock()
-		err := errors.Join(a.publishCA(), a.keepServerCerts(), a.readRoot())
+		err := errors.Join(a.publishCA(), a.ensureServerCerts(), a.readRoot())
 		a.mu.Unlock()
 		a.o.Notify("WATCHDOG=1")
 		if err != nil {
-			a.o.Log.Error("certificates could not be kept fresh", "path", a.o.Config.Dir, "err", err)
+			a.o.Log.Error("cannot renew the server certificates", "path", a.o.Config.Dir, "err", err)
 		}
 	}
 }

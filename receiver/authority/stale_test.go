@@ -12,11 +12,11 @@ import (
 	"cis490/receiver/roster"
 )
 
-// A token that a host still had when another took its place, or when the clock
-// said that the token had run out, is worth nothing after the host is readmitted.
-func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
-	for name, leave := range map[string]func(*site) error{
-		"replaced": func(s *site) error {
+// After a host is readmitted, its older tokens stay revoked: those it had when it was
+// replaced, and those that were expired while the clock was ahead.
+func TestReadmitted_OlderTokensAreRevoked(t *testing.T) {
+	for name, leave := range map[string]func(*harness) error{
+		"replaced": func(s *harness) error {
 			made, err := s.ask.CreateTokens(t.Context(), authority.TokenRequest{Hosts: []ident.Host{"lab-02"}, Replaces: "lab-01"})
 			if err != nil {
 				return err
@@ -28,14 +28,14 @@ func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
 			_, err = s.post("lab-02", wire.CertRequest{CSR: s.csr("lab-02"), Token: tok.Secret})
 			return err
 		},
-		"the clock was ahead": func(s *site) error {
+		"the clock was ahead": func(s *harness) error {
 			s.clock.pass(73 * time.Hour)
 			defer s.clock.pass(-73 * time.Hour)
 			return s.ask.Decommission(t.Context(), "lab-01")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newSite(t)
+			s := newHarness(t)
 			if _, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: s.token("lab-01").Secret}); err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +44,7 @@ func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
 				t.Fatal(err)
 			}
 			if h := s.host("lab-01"); h.State != roster.Gone || !h.TokenExpires.IsZero() {
-				t.Errorf("it left, and is %s with a token until %s", h.State, h.TokenExpires)
+				t.Errorf("the decommissioned host is %s with a token until %s", h.State, h.TokenExpires)
 			}
 			if err := s.ask.Readmit(t.Context(), "lab-01"); err != nil {
 				t.Fatal(err)
@@ -52,7 +52,7 @@ func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
 			for _, when := range []string{"at once", "after a restart"} {
 				_, err := s.post("lab-01", wire.CertRequest{CSR: s.csr("lab-01"), Token: old.Secret})
 				if err == nil {
-					t.Fatalf("%s: the token of before lets it in", when)
+					t.Fatalf("%s: the older token is accepted", when)
 				}
 				wantKind(t, err, wire.BadToken)
 				s.stop()
@@ -62,24 +62,24 @@ func TestReadmitted_NoTokenOfBeforeCounts(t *testing.T) {
 	}
 }
 
-// The receiver's clock was far ahead for a while: what it issued to itself then
-// is not valid yet, and no host would accept it for months.
+// A server certificate issued while the clock was far ahead is not valid yet: hosts would
+// reject it for months.
 func TestServerCertificates_OfAClockThatWasAheadAreReplaced(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	roots := s.roots()
 	for _, step := range []time.Duration{365 * 24 * time.Hour, -365 * 24 * time.Hour} {
 		s.stop()
 		s.clock.pass(step)
 		s.start()
 	}
-	if err := s.greets(roots); err != nil {
+	if err := s.handshake(roots); err != nil {
 		t.Error(err)
 	}
 }
 
-// An address may be written in more than one way.
+// An IP address may be written in more than one way.
 func TestServerCertificates_AnAddressWrittenOtherwiseIsTheSame(t *testing.T) {
-	s := &site{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, url: "https://[FD00:0:0::1]:8444"}
+	s := &harness{t: t, dir: t.TempDir(), clock: &clock{at: time.Now()}, log: &log{}, fs: disk.OS{}, url: "https://[FD00:0:0::1]:8444"}
 	s.start()
 	t.Cleanup(func() { s.stop() })
 	before := read(t, s.path(authority.ServerFile))

@@ -15,7 +15,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// tokenEvent is a row of tokens.jsonl. The secret itself is nowhere.
+// tokenEvent is a row of tokens.jsonl. It has the digest of the secret.
 type tokenEvent struct {
 	At       time.Time    `json:"at"`
 	Host     ident.Host   `json:"host,omitempty"`
@@ -23,10 +23,10 @@ type tokenEvent struct {
 	Secret   ident.Digest `json:"secret_sha256"`
 	Expires  time.Time    `json:"expires,omitzero"`
 	Replaces ident.Host   `json:"replaces,omitempty"`
-	Key      ident.Digest `json:"key,omitempty"` // it is bound to
+	Key      ident.Digest `json:"key,omitempty"` // of the host that the token is bound to
 	From     string       `json:"from,omitempty"`
-	// With a pattern and without a host it is about a class; with both, about the token
-	// that a host got from one.
+	// A row with a pattern and without a host is about the pattern's token; one with both is
+	// about the token that a host got from it.
 	Pattern ident.Pattern `json:"pattern,omitempty"`
 	Uses    int           `json:"uses,omitempty"`
 }
@@ -37,80 +37,80 @@ const (
 	tokenRevoked = "revoked"
 )
 
-// token is a join token as the authority knows it.
+// token is a join token of one host.
 type token struct {
 	host     ident.Host
 	secret   ident.Digest // sha256 of the secret
 	made     time.Time
 	expires  time.Time
 	replaces ident.Host
-	key      ident.Digest // "" until it is used
+	key      ident.Digest // "" until the first use
 	from     string       // of the first use
 	revoked  bool
 	misused  time.Time // when a misuse was last recorded
 }
 
-// keptExpired is how long a token that ran out is remembered, so that its user
-// is told so rather than that there is no such token.
-const keptExpired = 30 * 24 * time.Hour
+// rememberExpired is how long an expired token is remembered, so that its rejection names
+// the reason.
+const rememberExpired = 30 * 24 * time.Hour
 
-// tokenBook is tokens.jsonl, folded. The authority's mutex guards it.
-type tokenBook struct {
-	file    *ledger.Ledger
-	hosts   map[ident.Host][]*token
-	classes []*class
-	now     func() time.Time
+// tokenStore is the state of tokens.jsonl. The authority's mutex guards it.
+type tokenStore struct {
+	file     *ledger.Ledger
+	hosts    map[ident.Host][]*token
+	patterns []*patternToken
+	now      func() time.Time
 }
 
-func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenBook, error) {
+func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenStore, error) {
 	f, err := ledger.Open(ledger.Options{FS: fsys, Path: path, TimeKey: timeKey, Perm: privateMode, Now: now})
 	if err != nil {
 		return nil, err
 	}
-	b := &tokenBook{file: f, hosts: make(map[ident.Host][]*token), now: now}
+	b := &tokenStore{file: f, hosts: make(map[ident.Host][]*token), now: now}
 	for row, err := range ledger.Rows(fsys, path, timeKey, time.Time{}) {
 		if err != nil {
 			return b, err
 		}
 		var e tokenEvent
 		if json.Unmarshal(row.Line, &e) == nil && (e.Host != "" || e.Pattern != "") {
-			b.fold(e)
+			b.apply(e)
 		}
 	}
 	return b, nil
 }
 
-// append makes an event durable and lets it count.
-func (b *tokenBook) append(e tokenEvent) error {
+// append makes an event durable and applies it.
+func (b *tokenStore) append(e tokenEvent) error {
 	err := b.write(e)
 	if err == nil {
-		b.fold(e)
+		b.apply(e)
 	}
 	return err
 }
 
-func (b *tokenBook) write(e tokenEvent) error {
+func (b *tokenStore) write(e tokenEvent) error {
 	return b.file.Append(func(at time.Time) any {
 		e.At = at
 		return e
 	})
 }
 
-func (b *tokenBook) fold(e tokenEvent) {
+func (b *tokenStore) apply(e tokenEvent) {
 	if e.Host == "" {
-		b.foldClass(e)
+		b.applyPattern(e)
 		return
 	}
-	for _, c := range b.classes {
+	for _, c := range b.patterns {
 		if e.Event == tokenMade && c.secret == e.Secret {
 			c.used++
 		}
 	}
 	if e.Event == tokenMade {
-		// An older one is void: at most one token of a host can be used.
+		// A new token revokes the older ones of its host.
 		var keep []*token
 		for _, t := range b.hosts[e.Host] {
-			if b.now().Sub(t.expires) < keptExpired {
+			if b.now().Sub(t.expires) < rememberExpired {
 				t.revoked = true
 				keep = append(keep, t)
 			}
@@ -131,9 +131,9 @@ func (b *tokenBook) fold(e tokenEvent) {
 	}
 }
 
-// find returns the host's token with this secret, or nil. Every token of the
-// host is compared, each in constant time.
-func (b *tokenBook) find(h ident.Host, secret string) *token {
+// find returns the host's token with this secret, or nil. It compares every token of the
+// host in constant time.
+func (b *tokenStore) find(h ident.Host, secret string) *token {
 	given := []byte(hashSecret(secret))
 	var found *token
 	for _, t := range b.hosts[h] {
@@ -144,8 +144,8 @@ func (b *tokenBook) find(h ident.Host, secret string) *token {
 	return found
 }
 
-// usable returns the host's token that could still be used, or nil.
-func (b *tokenBook) usable(h ident.Host) *token {
+// usable returns the host's token that is neither revoked nor expired, or nil.
+func (b *tokenStore) usable(h ident.Host) *token {
 	for _, t := range b.hosts[h] {
 		if !t.revoked && b.now().Before(t.expires) {
 			return t
@@ -154,9 +154,8 @@ func (b *tokenBook) usable(h ident.Host) *token {
 	return nil
 }
 
-// revokeAll makes every token of a host worthless, also those that have run out:
-// the clock may be set back.
-func (b *tokenBook) revokeAll(h ident.Host, by string) error {
+// revokeAll revokes all tokens of a host, also expired ones: the clock may be set back.
+func (b *tokenStore) revokeAll(h ident.Host, by string) error {
 	for _, t := range b.hosts[h] {
 		if t.revoked {
 			continue
@@ -171,14 +170,14 @@ func (b *tokenBook) revokeAll(h ident.Host, by string) error {
 // newTokenSecret returns the secret of a new join token.
 func newTokenSecret() string {
 	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails: crypto/rand.Read's word
+	_, _ = rand.Read(b[:]) // never fails
 	return wire.NewTokenSecret(b)
 }
 
 // newSecret returns 256 random bits as text.
 func newSecret() string {
 	b := make([]byte, 32)
-	_, _ = rand.Read(b) // never fails: crypto/rand.Read's word
+	_, _ = rand.Read(b) // never fails
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 

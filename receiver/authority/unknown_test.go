@@ -17,9 +17,9 @@ import (
 	"cis490/internal/wire"
 )
 
-// TestUnknown_TakeNoPlace: with few descriptors, unknown clients from two addresses
-// hold all that they can, before the handshake, in it and in a request. A host gets
-// its certificate all the same, and the log has few lines.
+// TestUnknown_TakeNoPlace: with few descriptors, unknown clients from two addresses keep
+// connections open before the handshake, in it, and in a request. A host still gets its
+// certificate, and the log has few lines.
 func TestUnknown_TakeNoPlace(t *testing.T) {
 	var was unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
@@ -31,7 +31,7 @@ func TestUnknown_TakeNoPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = unix.Setrlimit(unix.RLIMIT_NOFILE, &was) })
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	for i := range 200 {
 		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(2+i%2))}}
@@ -55,10 +55,9 @@ func TestUnknown_TakeNoPlace(t *testing.T) {
 	}
 }
 
-// TestUnknown_FewLines: refused requests from very many networks are logged as few
-// times as those of one.
+// TestUnknown_FewLines: rejected requests from many networks share one limit of log lines.
 func TestUnknown_FewLines(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	csr := s.csr("lab-01")
 	for i := range 300 {
 		d := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 2, byte(1+i%250))}}
@@ -76,15 +75,15 @@ func TestUnknown_FewLines(t *testing.T) {
 			t.Fatalf("answered %q", got)
 		}
 	}
-	if n := strings.Count(s.log.String(), "certificate refused"); n > 25 || n == 0 {
-		t.Errorf("%d lines about refused requests", n)
+	if n := strings.Count(s.log.String(), "rejected certificate request"); n > 25 || n == 0 {
+		t.Errorf("%d lines about rejected requests", n)
 	}
 }
 
-// A host that asks for certificates without end, by its token or its key, fills neither
-// the roster nor the time of others.
+// A host that requests certificates without end, by token or key, is limited: the roster
+// stays small and other hosts are served.
 func TestHost_FewCertificates(t *testing.T) {
-	s := newSite(t)
+	s := newHarness(t)
 	tok, csr := s.token("lab-01"), s.csr("lab-01")
 	ask := func(req wire.CertRequest) (n int) {
 		t.Helper()

@@ -55,8 +55,8 @@ func Remove(path string) error {
 	return nil
 }
 
-// guard makes an error of a panic: bbolt's, of a damaged page, and the machine's, of a page
-// that the disk does not give.
+// guard turns a panic into an error. bbolt panics at a damaged page, and the runtime at a
+// page that the disk cannot read.
 func guard(err *error) func() {
 	fault := debug.SetPanicOnFault(true)
 	return func() {

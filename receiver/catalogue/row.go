@@ -29,8 +29,8 @@ const (
 	Unread  State = "unread"
 )
 
-// Row is a catalogued episode. The fields from Profile on are the episode's own words; they
-// are empty unless State is OK.
+// Row is a catalogued episode. The fields from Profile on come from the tarball; they are
+// empty unless State is OK.
 type Row struct {
 	Host       ident.Host      `json:"host"`
 	Episode    ident.EpisodeID `json:"episode"`
@@ -67,8 +67,8 @@ func rowOf(e receiver.Entry) Row {
 	}
 }
 
-// read fills in what the tarball says. What it says is never an error: a tarball that lies
-// or cannot be read makes a refused row.
+// read fills in the fields from the tarball. A tarball that cannot be read, or that names
+// another episode, makes a refused row and not an error.
 func (r *Row) read(tarball io.Reader) {
 	head, err := episode.ReadHead(tarball, r.Episode)
 	m := head.Meta

@@ -130,7 +130,7 @@ type writer struct {
 }
 
 func (w *writer) add(e receiver.Entry) error {
-	// Rows of one moment belong together: reached says that all of them are there.
+	// Rows with the same time are written together, because reached covers all of them.
 	if (len(w.rows) >= batch || time.Since(w.since) > batchFor) && e.ReceivedAt.After(w.reached) {
 		if err := w.flush(); err != nil {
 			return err
@@ -153,7 +153,7 @@ func (w *writer) add(e receiver.Entry) error {
 	return nil
 }
 
-// notedErrors notes a reader's error.
+// notedErrors records a reader's error.
 type notedErrors struct {
 	io.Reader
 	err error
@@ -168,7 +168,7 @@ func (n *notedErrors) Read(p []byte) (int, error) {
 	return k, err
 }
 
-// row catalogues an entry of the index. Of an archived episode it keeps what was known.
+// row catalogues an entry of the index. It keeps the row of an archived episode.
 func (w *writer) row(e receiver.Entry) (Row, error) {
 	r := rowOf(e)
 	if e.Archived {

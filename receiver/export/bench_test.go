@@ -31,7 +31,8 @@ func demo(t testing.TB, n int) *source {
 			rows := ""
 			for k := range 52 {
 				row := strings.Replace(line, `"t_mono_ns":0`, fmt.Sprintf(`"t_mono_ns":%d`, k*100_000_000), 1)
-				row = strings.Replace(row, one, one+","+strings.Replace(one, `"pid":7`, `"pid":8`, 1)+","+strings.Replace(one, `"pid":7`, `"pid":9`, 1), 1)
+				as := func(pid string) string { return strings.Replace(one, `"pid":7`, `"pid":`+pid, 1) }
+				row = strings.Replace(row, one, one+","+as("8")+","+as("9"), 1)
 				rows += strings.Replace(row, `"user_ms":0`, fmt.Sprintf(`"user_ms":%d`, k*i), 1) + "\n"
 			}
 			files["telemetry-proc.jsonl"] = rows

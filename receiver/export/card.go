@@ -72,7 +72,8 @@ func (m Manifest) title() string {
 func (m Manifest) card(tables []*table) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "---\npretty_name: %q\ntags: [telemetry, linux, procfs, behaviour, time-series]\n---\n\n", m.title())
-	fmt.Fprintf(&b, "# %s\n\n%d recorded episodes of Linux workloads: resource use over time, with labels of phase and class.\n\n", m.title(), m.Episodes)
+	fmt.Fprintf(&b, "# %s\n\n%d recorded episodes of Linux workloads: resource use over time, with labels of phase and class.\n\n",
+		m.title(), m.Episodes)
 	fmt.Fprintf(&b, "- snapshot `%s`\n- query: %s\n- format: %s, split: %s\n- %d episodes were left out; `%s` has the reasons\n",
 		m.Snapshot, plain.Line(m.Query, 400), m.Format, cmpOr(m.Split, "none"), m.LeftOut, LeftOutFile)
 	b.WriteString("\nThe same snapshot and options give the same bytes: `cis490 export --snapshot snapshot.jsonl` makes this export again.\n")
@@ -82,11 +83,13 @@ func (m Manifest) card(tables []*table) []byte {
 		fmt.Fprintf(&b, "| %s | %d | %s | %s | %d |\n", cmpOr(split, "all"), c.Episodes, tally(c.Classes), tally(c.Profiles), len(c.Hosts))
 	}
 	if m.Format == WebDataset {
-		b.WriteString("\n## Samples\n\nEach shard is a tar archive. The files of a sample have one key, `HOST-EPISODE`; the rest of a name is the file's name in\n" +
+		b.WriteString("\n## Samples\n\n" +
+			"Each shard is a tar archive. The files of a sample have one key, `HOST-EPISODE`; the rest of a name is the file's name in\n" +
 			"the episode. `schemas/` describes them.\n")
 		return b.Bytes()
 	}
-	fmt.Fprintf(&b, "\n## Tables\n\nRows of telemetry have the phase and class of the last label at or before them. `%s` is the phase of rows before the\n"+
+	fmt.Fprintf(&b, "\n## Tables\n\n"+
+		"Rows of telemetry have the phase and class of the last label at or before them. `%s` is the phase of rows before the\n"+
 		"first label. A column that ends in `_per_s` is the rate of the counter before it.\n", Before)
 	for _, t := range tables {
 		fmt.Fprintf(&b, "\n### %s\n\n%s\n\n| column | type | unit | meaning |\n|---|---|---|---|\n", t.name, t.about)

@@ -11,7 +11,8 @@ import (
 func episodesTable() *table {
 	t := &table{name: "episodes", about: "one row for each episode: what was recorded, where, and how it ended"}
 	add := func(k kind, unit, name, about string) {
-		t.columns = append(t.columns, column{name: name, unit: unit, about: about, kind: k, repeats: k == text && name != "episode" && name != "sha256"})
+		t.columns = append(t.columns,
+			column{name: name, unit: unit, about: about, kind: k, repeats: k == text && name != "episode" && name != "sha256"})
 	}
 	add(text, "", "episode", "id of the episode")
 	add(text, "", "host", "the host that recorded")

@@ -57,7 +57,7 @@ type Options struct {
 	Split       Split
 	MaxUnpacked int64 // bytes
 	Verify      bool  // run all checks of episode verify
-	// Progress is called with how many episodes of how many are done; nil: nobody watches.
+	// Progress is called with the number of finished episodes and of all; nil: not called.
 	Progress func(done, of int) `json:"-"`
 
 	keep *sync.Mutex
@@ -99,7 +99,7 @@ func Run(ctx context.Context, o Options) (m Manifest, err error) {
 	if err := o.begin(ctx); err != nil {
 		return m, err
 	}
-	l, err := o.look(ctx)
+	l, err := o.scan(ctx)
 	if err != nil {
 		return m, err
 	}
@@ -196,8 +196,8 @@ func readSnapshot(at string) iter.Seq2[catalogue.Row, error] {
 	}
 }
 
-// look reads the list once, for its id and what the split needs.
-func (o Options) look(ctx context.Context) (l *listed, err error) {
+// scan reads the list once, for its id and for the split.
+func (o Options) scan(ctx context.Context) (l *listed, err error) {
 	l = &listed{hosts: map[ident.Host]int{}}
 	id := sha256.New()
 	for r, err := range readSnapshot(path.Join(o.Out, SnapshotFile)) {
@@ -294,7 +294,7 @@ func (o Options) shard(ctx context.Context, split string, n int, rows []catalogu
 	return disk.ReplaceBytes(disk.OS{}, state, 0o644, b)
 }
 
-// conclude writes what describes the export, the manifest last.
+// conclude writes the files that describe the export, the manifest last.
 func (o Options) conclude(l *listed) (Manifest, error) {
 	query := o.Query.String()
 	if o.Snapshot != "" {

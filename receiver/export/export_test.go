@@ -81,7 +81,8 @@ func (s *source) add(t testing.TB, host ident.Host, class string, edit func(file
 	}
 	proc := ""
 	for i := range 4 {
-		proc += fmt.Sprintf(`{"t_wall_ns":%d,"t_mono_ns":%d,"source":"proc","processes":1,"threads":1,"user_ms":%d,"system_ms":0,"rss_bytes":%d,"fds":3,`+
+		proc += fmt.Sprintf(`{"t_wall_ns":%d,"t_mono_ns":%d,"source":"proc","processes":1,"threads":1,`+
+			`"user_ms":%d,"system_ms":0,"rss_bytes":%d,"fds":3,`+
 			`"io":{"rchar":%d,"wchar":0,"syscr":1,"syscw":0,"read_bytes":0,"write_bytes":0},"later":[1],"procs":[{"pid":7,"ppid":1,"start_ticks":5,`+
 			`"comm":"sh","state":"S","user_ms":%d,"system_ms":0,"threads":1,"rss_bytes":9,"vsize_bytes":9,"minflt":1,"majflt":0,"fds":3,`+
 			`"run_ns":1,"wait_ns":1,"slices":1}]}`+"\n", 1000+i, i*1_000_000_000, i*100*n, i, i*4096, i*10)
@@ -262,7 +263,8 @@ func TestRun_LeavesOutAndLists(t *testing.T) {
 		s.add(t, "lab-01", "", line("labels.jsonl", `{"t_mono_ns":1,"phase":"x","event":"y"}`+"\n")).Episode: "its times decrease",
 		s.add(t, "lab-01", "", line("telemetry-proc.jsonl", `{"t_mono_ns":"later"}`+"\n")).Episode:           "telemetry-proc.jsonl:5",
 	}
-	cut, gone, lies, refused := s.add(t, "lab-01", "", nil), s.add(t, "lab-01", "", nil), s.add(t, "lab-01", "", nil), s.add(t, "lab-01", "", nil)
+	add := func() catalogue.Row { return s.add(t, "lab-01", "", nil) }
+	cut, gone, lies, refused := add(), add(), add(), add()
 	s.tarballs[cut.Episode] = s.tarballs[cut.Episode][:200]
 	want[cut.Episode] = "read tarball"
 	delete(s.tarballs, gone.Episode)
@@ -295,7 +297,8 @@ func TestRun_LeavesOutAndLists(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rows, err := io.ReadAll(z); err != nil || bytes.Count(rows, []byte("\n")) != 4 || !bytes.HasPrefix(rows, []byte(`{"episode":"`+string(sound.Episode))) {
+	first := []byte(`{"episode":"` + string(sound.Episode))
+	if rows, err := io.ReadAll(z); err != nil || bytes.Count(rows, []byte("\n")) != 4 || !bytes.HasPrefix(rows, first) {
 		t.Errorf("%s: %v", rows, err)
 	}
 }

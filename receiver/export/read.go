@@ -90,7 +90,7 @@ func (r *reader) read(tarball io.Reader, row catalogue.Row, out sink) (*reading,
 	return e, e.check()
 }
 
-// check compares the rows with what meta.json says.
+// check compares the rows with the counts in meta.json.
 func (e *reading) check() error {
 	m := e.meta
 	switch {
@@ -296,7 +296,7 @@ func (c *converter) emit(l *level, v reflect.Value, mono cell, times []cell) err
 	return c.out.row(l.table, c.cells)
 }
 
-// reach returns a part of a row, invalid if it is absent.
+// reach returns a part of a row; the zero Value if it is absent.
 func reach(v reflect.Value, path []int) reflect.Value {
 	for i, field := range path {
 		if v = v.Field(field); i < len(path)-1 || v.Kind() == reflect.Pointer {

@@ -28,7 +28,7 @@ type LeftOut struct {
 	Why     string          `json:"why"`
 }
 
-// Counts are the episodes of a split, and of which kinds.
+// Counts are the numbers of episodes and rows in a split.
 type Counts struct {
 	Episodes int              `json:"episodes"`
 	Classes  map[string]int   `json:"classes"`
@@ -130,7 +130,8 @@ func (s *shard) path(table string) string {
 	return fmt.Sprintf("data/%s/%s-%05d%s", split, table, s.Number, s.Format.suffix())
 }
 
-// add exports an episode, or notes why not. An error is the disk's or the source's.
+// add exports an episode, or records the reason why it is left out. It returns errors of
+// the disk and of the source.
 func (s *shard) add(ctx context.Context, r catalogue.Row) error {
 	why, err := s.export(ctx, r)
 	if err != nil {
@@ -197,7 +198,7 @@ func (s *shard) export(ctx context.Context, r catalogue.Row) (why, err error) {
 	return nil, nil
 }
 
-// pass reads an episode once. why is a fault of its content, err one of the source.
+// pass reads an episode once. why is an error in its content, err an error of the source.
 func (s *shard) pass(ctx context.Context, r catalogue.Row, to sink) (e *reading, why, err error) {
 	f, err := s.Source.Open(ctx, r)
 	if errors.Is(err, ErrGone) {
@@ -214,7 +215,7 @@ func (s *shard) pass(ctx context.Context, r catalogue.Row, to sink) (e *reading,
 	return e, why, errors.Join(noted.err, ctx.Err(), f.Close())
 }
 
-// sourceErrors tells a source's errors from those of the content.
+// sourceErrors records a source's errors, to distinguish them from those of the content.
 type sourceErrors struct {
 	io.Reader
 	err error

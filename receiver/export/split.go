@@ -40,7 +40,7 @@ func ParseSplit(s string) (Split, error) {
 	return Split{}, fmt.Errorf("want host, time or random:SEED, got %.40q", s)
 }
 
-// String returns what ParseSplit reads.
+// String returns the text that ParseSplit parses.
 func (s Split) String() string {
 	if s.Seed != "" {
 		return s.By + ":" + s.Seed
@@ -72,7 +72,8 @@ func (s Split) prepare(l *listed) error {
 		return nil
 	}
 	if len(l.hosts) < 3 {
-		return fault.Fix(errors.New("--split host: fewer than 3 hosts, so one set would be empty"), "use --split time or --split random:1, in a new folder")
+		return fault.Fix(errors.New("--split host: fewer than 3 hosts, so one set would be empty"),
+			"use --split time or --split random:1, in a new folder")
 	}
 	var names []ident.Host
 	for h := range l.hosts {

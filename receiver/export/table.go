@@ -29,7 +29,7 @@ type column struct {
 	repeats           bool // few distinct values
 }
 
-// cell is a value; which field holds it is the column's to say.
+// cell is a value. The column's kind selects the field that holds it.
 type cell struct {
 	set bool
 	i   int64
@@ -80,8 +80,14 @@ func joined() []column {
 		{name: "episode", about: "id of the episode", kind: text, repeats: true},
 		{name: "host", about: "the host that recorded", kind: text, repeats: true},
 		{name: "profile", about: "the recorded profile", kind: text, repeats: true},
-		{name: "phase", about: "phase of the last label at or before the row; " + Before + " precedes the first label", kind: text, repeats: true},
-		{name: "class", about: "class of the phase; none before the first label, after a failure, and in episodes of version 1", kind: text, repeats: true},
+		{
+			name: "phase", kind: text, repeats: true,
+			about: "phase of the last label at or before the row; " + Before + " precedes the first label",
+		},
+		{
+			name: "class", kind: text, repeats: true,
+			about: "class of the phase; none before the first label, after a failure, and in episodes of version 1",
+		},
 	}
 }
 
@@ -105,7 +111,7 @@ func (t *tree) add(k dictionary.Key, path []string) {
 	t.children[i].add(k, path[1:])
 }
 
-// formatOf returns how the rows of a file are read. Tables are named after the file's source,
+// formatOf returns the format of a file's rows. Tables are named after the file's source,
 // and those of lists after both.
 func formatOf(f dictionary.File, name string) *format {
 	root := &tree{}

@@ -32,7 +32,7 @@ const (
 // Formats are all formats.
 func Formats() []Format { return []Format{Parquet, CSV, JSONL, WebDataset} }
 
-// suffix returns what the names of files end in.
+// suffix returns the ending of file names.
 func (f Format) suffix() string {
 	switch f {
 	case CSV, JSONL:

@@ -1,18 +1,13 @@
 package server
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"net/http"
 	"syscall"
 	"time"
 
-	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/peercred"
 	"cis490/internal/wire"
@@ -110,51 +105,19 @@ func (s *Server) compareNow(w http.ResponseWriter, r *http.Request) error {
 // AskArchive asks the serve at a socket to remove a host's tarballs that were copied, and
 // returns those that are archived.
 func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
-	b, err := json.Marshal(wire.Reconcile{Episodes: pairs})
-	if err != nil {
-		return nil, fmt.Errorf("ask serve: %w", err)
-	}
 	var out Archived
-	err = askAdmin(ctx, socket, http.MethodPost, "/v1/archive/"+string(h), b, &out)
+	err := local(socket).Call(ctx, http.MethodPost, "/v1/archive/"+string(h), wire.Reconcile{Episodes: pairs}, &out)
 	return out.Archived, err
 }
 
 // AskCompare asks the serve at a socket to compare rows and tarballs now.
 func AskCompare(ctx context.Context, socket string) (out receiver.Comparison, err error) {
-	err = askAdmin(ctx, socket, http.MethodPost, "/v1/compare", nil, &out)
-	return out, err
+	return out, local(socket).Call(ctx, http.MethodPost, "/v1/compare", nil, &out)
 }
 
-// askAdmin sends a request to the serve at a socket, and decodes its answer.
-func askAdmin(ctx context.Context, socket, method, path string, body []byte, into any) (err error) {
-	r, err := http.NewRequestWithContext(ctx, method, "http://serve"+path, bytes.NewReader(body))
-	if err != nil {
-		return fmt.Errorf("ask serve: %w", err)
+// local returns the serve at a socket.
+func local(socket string) peercred.Service {
+	return peercred.Service{
+		Name: "serve", Socket: socket, Start: "sudo systemctl start cis490-receiver   # then repeat the command", Timeout: archiveTimeout,
 	}
-	res, err := peercred.Client(socket, archiveTimeout).Do(r)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
-		return fault.Exit(fault.Fix(errors.New("serve does not run on this machine"),
-			"sudo systemctl start cis490-receiver   # then repeat the command"), fault.Unavailable)
-	case errors.Is(err, fs.ErrPermission):
-		return fault.Exit(fault.Fix(errors.New("you may not send commands to serve"), "run it again with sudo"), fault.NoPerm)
-	case err != nil:
-		return fmt.Errorf("ask serve: %w", err)
-	}
-	defer func() { err = errors.Join(err, res.Body.Close()) }()
-	if res.StatusCode >= http.StatusMultipleChoices {
-		p, err := wire.ReadProblem(res)
-		if err != nil {
-			return fmt.Errorf("ask serve: %w", err)
-		}
-		return fault.Fix(p, p.Fix)
-	}
-	out, err := io.ReadAll(res.Body)
-	if err == nil {
-		err = wire.Decode(out, into)
-	}
-	if err != nil {
-		return fmt.Errorf("ask serve: %w", err)
-	}
-	return nil
 }

@@ -12,7 +12,7 @@ import (
 	"cis490/receiver/authority"
 )
 
-func (s *site) classToken(p ident.Pattern, uses int) wire.Token {
+func (s *harness) classToken(p ident.Pattern, uses int) wire.Token {
 	s.t.Helper()
 	made, err := s.ask.CreateTokens(s.t.Context(), authority.TokenRequest{Pattern: p, Uses: uses})
 	if err != nil {
@@ -25,7 +25,7 @@ func (s *site) classToken(p ident.Pattern, uses int) wire.Token {
 	return tok
 }
 
-func (s *site) join(tok wire.Token, h ident.Host, csr string) wire.Kind {
+func (s *harness) join(tok wire.Token, h ident.Host, csr string) wire.Kind {
 	s.t.Helper()
 	_, err := s.post(h, wire.CertRequest{CSR: csr, Token: tok.Secret})
 	if err == nil {
@@ -38,9 +38,10 @@ func (s *site) join(tok wire.Token, h ident.Host, csr string) wire.Kind {
 	return p.Kind
 }
 
-// A token for a room admits so many new machines with fitting names, each with its own key.
-func TestClass_AdmitsSoManyNewHosts(t *testing.T) {
-	s := newSite(t)
+// A pattern's token admits a number of new machines with matching names, each with its own
+// key.
+func TestPattern_AdmitsNewHosts(t *testing.T) {
+	s := newHarness(t)
 	if _, err := s.post("room12-old", wire.CertRequest{CSR: s.csr("room12-old"), Token: s.token("room12-old").Secret}); err != nil {
 		t.Fatal(err)
 	}
@@ -84,8 +85,8 @@ func TestClass_AdmitsSoManyNewHosts(t *testing.T) {
 	}
 }
 
-func TestClass_EndsByTimeRevocationAndSuccessor(t *testing.T) {
-	s := newSite(t)
+func TestPattern_EndsByTimeRevocationAndSuccessor(t *testing.T) {
+	s := newHarness(t)
 	old := s.classToken("a*", 5)
 	tok := s.classToken("a*", 5)
 	if got := s.join(old, "a1", s.csr("a1")); got != wire.BadToken {
@@ -107,7 +108,7 @@ func TestClass_EndsByTimeRevocationAndSuccessor(t *testing.T) {
 	late := s.classToken("b*", 1)
 	s.clock.pass(73 * time.Hour)
 	if got := s.join(late, "b1", s.csr("b1")); got != wire.TokenExpired {
-		t.Errorf("one that ran out: %q", got)
+		t.Errorf("an expired one: %q", got)
 	}
 	for _, ask := range []authority.TokenRequest{
 		{Pattern: "a*"},

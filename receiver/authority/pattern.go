@@ -17,9 +17,9 @@ import (
 // maxUses bounds the hosts that one token admits.
 const maxUses = 1000
 
-// class is a join token for a number of hosts whose names match a pattern. Each host that
-// uses it gets a token of its own with the same secret, bound to its key.
-type class struct {
+// patternToken is a join token for a number of hosts whose names match a pattern. Each host
+// that uses it gets a token of its own with the same secret, bound to its key.
+type patternToken struct {
 	pattern ident.Pattern
 	secret  ident.Digest
 	made    time.Time
@@ -29,28 +29,28 @@ type class struct {
 	revoked bool
 }
 
-// foldClass lets an event of a class count.
-func (b *tokenBook) foldClass(e tokenEvent) {
+// applyPattern applies an event of a pattern's token.
+func (b *tokenStore) applyPattern(e tokenEvent) {
 	switch e.Event {
 	case tokenMade:
-		// An older one of the pattern is void.
-		b.classes = slices.DeleteFunc(b.classes, func(c *class) bool { return b.now().Sub(c.expires) >= keptExpired })
-		for _, c := range b.classes {
+		// A new token revokes the older one of its pattern.
+		b.patterns = slices.DeleteFunc(b.patterns, func(c *patternToken) bool { return b.now().Sub(c.expires) >= rememberExpired })
+		for _, c := range b.patterns {
 			c.revoked = c.revoked || c.pattern == e.Pattern
 		}
-		b.classes = append(b.classes, &class{pattern: e.Pattern, secret: e.Secret, made: e.At, expires: e.Expires, uses: e.Uses})
+		b.patterns = append(b.patterns, &patternToken{pattern: e.Pattern, secret: e.Secret, made: e.At, expires: e.Expires, uses: e.Uses})
 	case tokenRevoked:
-		for _, c := range b.classes {
+		for _, c := range b.patterns {
 			c.revoked = c.revoked || c.secret == e.Secret
 		}
 	}
 }
 
-// class returns the class with this secret, or nil.
-func (b *tokenBook) class(secret string) *class {
+// findPattern returns the pattern's token with this secret, or nil.
+func (b *tokenStore) findPattern(secret string) *patternToken {
 	given := []byte(hashSecret(secret))
-	var found *class
-	for _, c := range b.classes {
+	var found *patternToken
+	for _, c := range b.patterns {
 		if subtle.ConstantTimeCompare(given, []byte(c.secret)) == 1 {
 			found = c
 		}
@@ -58,9 +58,9 @@ func (b *tokenBook) class(secret string) *class {
 	return found
 }
 
-// fromClass makes the host's own token, if the secret is that of a class.
-func (a *Authority) fromClass(h ident.Host, host roster.Host, secret string, csrErr error, from string) (*token, error) {
-	c := a.tokens.class(secret)
+// admitByPattern creates the host's own token if the secret is that of a pattern's token.
+func (a *Authority) admitByPattern(h ident.Host, host roster.Host, secret string, csrErr error, from string) (*token, error) {
+	c := a.tokens.findPattern(secret)
 	switch {
 	case c == nil:
 		return nil, wire.NewProblem(wire.BadToken, "there is no such token for %s", h)
@@ -69,14 +69,14 @@ func (a *Authority) fromClass(h ident.Host, host roster.Host, secret string, csr
 	case c.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token for %s was revoked or replaced by a newer one", c.pattern)
 	case !a.o.Now().Before(c.expires):
-		return nil, wire.NewProblem(wire.TokenExpired, "it ran out at %s", c.expires.Format(time.RFC3339))
+		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", c.expires.Format(time.RFC3339))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
 	case host.State != "":
-		// Who has the token of a whole room must not become one of its hosts.
+		// The token of a whole room must not give the identity of an existing host.
 		return nil, wire.NewProblem(wire.BadToken, "%s is %s: a token for many hosts admits only new ones", h, host.State)
 	case c.used >= c.uses:
-		return nil, wire.NewProblem(wire.BadToken, "this token for %s has admitted %d hosts, as many as it may", c.pattern, c.used)
+		return nil, wire.NewProblem(wire.BadToken, "this token for %s has reached its limit of %d hosts", c.pattern, c.used)
 	}
 	err := a.tokens.append(tokenEvent{
 		Host: h, Event: tokenMade, Secret: c.secret, Expires: c.expires, Pattern: c.pattern, From: from,
@@ -84,54 +84,55 @@ func (a *Authority) fromClass(h ident.Host, host roster.Host, secret string, csr
 	return a.tokens.find(h, secret), err
 }
 
-// createClass makes a token for many hosts.
-func (a *Authority) createClass(ask TokenRequest, by string) ([]Made, error) {
+// createPatternToken creates a token for many hosts.
+func (a *Authority) createPatternToken(ask TokenRequest, by string) ([]CreatedToken, error) {
 	switch {
 	case len(ask.Hosts) > 0 || ask.Replaces != "":
-		return nil, wrong("hosts or a pattern", "cis490 token create --help", "a token is for one pattern, or for named hosts")
+		return nil, invalid("hosts or a pattern", "cis490 token create --help", "a token is for one pattern, or for named hosts")
 	case ask.Uses < 1 || ask.Uses > maxUses:
-		return nil, wrong("wrong number of uses", "cis490 token create --help", "a token admits 1 to %d hosts, not %d", maxUses, ask.Uses)
+		return nil, invalid("wrong number of uses", "cis490 token create --help", "a token admits 1 to %d hosts, not %d", maxUses, ask.Uses)
 	}
 	if err := ask.checkLife(a.o.Config.TokenTTL.D()); err != nil {
 		return nil, err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	voided := slices.ContainsFunc(a.tokens.classes, func(c *class) bool { return c.pattern == ask.Pattern && c.open(a.o.Now()) })
+	voided := slices.ContainsFunc(a.tokens.patterns, func(c *patternToken) bool { return c.pattern == ask.Pattern && c.open(a.o.Now()) })
 	secret := newTokenSecret()
 	expires := a.o.Now().Add(ask.TTL).UTC().Truncate(time.Second)
 	t := wire.Token{
 		Pattern: ask.Pattern, Receiver: a.o.PublicURL, Authority: a.o.Config.URL,
-		Pin: string(pki.PinOf(a.pinned())), Secret: secret,
+		Pin: string(pki.PinOf(a.pinnedRoot())), Secret: secret,
 	}
-	err := a.tokens.append(tokenEvent{Event: tokenMade, Secret: hashSecret(secret), Expires: expires, Pattern: ask.Pattern, Uses: ask.Uses, From: by})
+	err := a.tokens.append(tokenEvent{Event: tokenMade, Secret: hashSecret(secret), Expires: expires, Pattern: ask.Pattern, Uses: ask.Uses,
+		From: by})
 	if err != nil {
 		return nil, err
 	}
-	a.o.Log.Info("made a join token", "pattern", string(ask.Pattern), "uses", ask.Uses, "by", by, "expires", expires)
-	return []Made{{Pattern: ask.Pattern, Uses: ask.Uses, Token: t.String(), Expires: expires, Voided: voided}}, nil
+	a.o.Log.Info("created a join token", "pattern", string(ask.Pattern), "uses", ask.Uses, "by", by, "expires", expires)
+	return []CreatedToken{{Pattern: ask.Pattern, Uses: ask.Uses, Token: t.String(), Expires: expires, Voided: voided}}, nil
 }
 
-func (c *class) open(now time.Time) bool {
+func (c *patternToken) open(now time.Time) bool {
 	return !c.revoked && c.used < c.uses && now.Before(c.expires)
 }
 
-func (a *Authority) revokeClass(p ident.Pattern, by string) error {
+func (a *Authority) revokePattern(p ident.Pattern, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for _, c := range a.tokens.classes {
+	for _, c := range a.tokens.patterns {
 		if c.pattern == p && c.open(a.o.Now()) {
 			a.o.Log.Info("revoked a join token", "pattern", string(p), "by", by)
 			return a.tokens.append(tokenEvent{Event: tokenRevoked, Secret: c.secret, Pattern: p, From: by})
 		}
 	}
-	return wrong("no open token", "sudo cis490 token list", "%s has no token that could be used", p)
+	return invalid("no open token", "sudo cis490 token list", "%s has no token that could be used", p)
 }
 
-// listClasses lists the tokens for many hosts.
-func (b *tokenBook) listClasses() []TokenInfo {
+// listPatterns lists the tokens of patterns.
+func (b *tokenStore) listPatterns() []TokenInfo {
 	var all []TokenInfo
-	for _, c := range b.classes {
+	for _, c := range b.patterns {
 		i := TokenInfo{Pattern: c.pattern, State: "open", Made: c.made, Expires: c.expires, Uses: c.uses, Used: c.used}
 		switch {
 		case c.revoked:
@@ -149,7 +150,7 @@ func (b *tokenBook) listClasses() []TokenInfo {
 	return all
 }
 
-// Name returns who a token is for, as tables show it.
+// Name returns the host or the pattern of a token, as tables show it.
 func (i TokenInfo) Name() string {
 	if i.Pattern != "" {
 		return fmt.Sprintf("%s (%d of %d used)", i.Pattern, i.Used, i.Uses)
