@@ -22,7 +22,7 @@ func (a *app) alertsCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:      "list",
 			Usage:     "list the open alerts, with their reason and fix",
-			ArgsUsage: " ",
+			ArgsUsage: noArgs,
 			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, " +
 				"resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
 			Flags: []cli.Flag{
@@ -36,9 +36,6 @@ func (a *app) alertsCommand() *cli.Command {
 }
 
 func (a *app) alertsList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

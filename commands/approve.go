@@ -24,7 +24,7 @@ func (a *app) approveCommands() []*cli.Command {
 	}, {
 		Name:        "pending",
 		Usage:       "list machines that wait for approval",
-		ArgsUsage:   " ",
+		ArgsUsage:   noArgs,
 		Description: "Their codes are on their own screens.\n\nExample:\n   sudo cis490 host pending",
 		Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 		Action:      a.hostPending,
@@ -56,9 +56,6 @@ func (a *app) hostApprove(c *cli.Context) error {
 }
 
 func (a *app) hostPending(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

@@ -22,7 +22,7 @@ func (a *app) archiveCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "archive",
 		Usage:     "move old tarballs from the receiver's disk to another folder",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, compares the copy,\n" +
 			"and has serve, which must run, note it and remove its own. Hosts notice nothing: an archived\n" +
 			"episode is still known, and never taken twice. Interrupted, it goes on when it is run again.\n\n" +
@@ -39,9 +39,6 @@ func (a *app) archiveCommand() *cli.Command {
 }
 
 func (a *app) archive(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if c.String("to") == "" {
 		return usagef(c, "say where to: --to DIR")
 	}

@@ -35,7 +35,7 @@ func (a *app) autoupdateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "autoupdate",
 		Usage:     "keep this machine on the offered release and repair its installation",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "The timer runs it every few minutes; each run does one short step. A release that a\n" +
 			"trusted key signed is fetched and put on trial; one that crashes, fails its checks or\n" +
 			"ships no episode is rolled back with its units. When there is nothing new, it repairs\n" +
@@ -51,9 +51,6 @@ func (a *app) autoupdateCommand() *cli.Command {
 }
 
 func (a *app) autoupdate(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if err := requireRoot("autoupdate"); err != nil {
 		return err
 	}

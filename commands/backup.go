@@ -22,7 +22,7 @@ func (a *app) backupCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "backup",
 		Usage:     "save what this receiver cannot rebuild",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Saves authority, config, releases and ledgers in one file, while the daemons run. Episodes\n" +
 			"and their index are not in it: after a restore the hosts send them again. The file holds\n" +
 			"the CA key: keep it on another machine, where few can read it.\n\n" +
@@ -39,7 +39,7 @@ func (a *app) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
 		Usage:     "bring a backup back, on this or a fresh machine",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "On a fresh machine install the receiver first, then stop its services, restore, and start\n" +
 			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
 			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo " +
@@ -64,9 +64,6 @@ func (a *app) places(c *cli.Context) (backup.Places, error) {
 }
 
 func (a *app) backup(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	p, err := a.places(c)
 	if err != nil {
 		return err
@@ -122,9 +119,6 @@ func (a *app) backup(c *cli.Context) error {
 }
 
 func (a *app) restore(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	file := c.String("from")
 	if file == "" {
 		return usagef(c, "say which backup: --from FILE")

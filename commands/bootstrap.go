@@ -16,7 +16,7 @@ func (a *app) bootstrapCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "bootstrap",
 		Usage:     "the authority: issue certificates, keep roster and tokens",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "At its first start it makes the fleet's CA. It alone reads the CA key and writes\n" +
 			"roster, tokens and certificates; token, host and ca ask it over its Unix socket.\n\n" +
 			"Example:\n   cis490 bootstrap --config /etc/cis490/receiver.toml",
@@ -26,9 +26,6 @@ func (a *app) bootstrapCommand() *cli.Command {
 }
 
 func (a *app) bootstrap(c *cli.Context) (err error) {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

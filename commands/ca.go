@@ -13,7 +13,7 @@ func (a *app) caCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:        "show",
 			Usage:       "show the CA, and the older ones that are still trusted",
-			ArgsUsage:   " ",
+			ArgsUsage:   noArgs,
 			Description: "Example:\n   sudo cis490 ca show",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
@@ -22,7 +22,7 @@ func (a *app) caCommand() *cli.Command {
 		}, {
 			Name:      "rotate",
 			Usage:     "make a new CA; the present one is trusted for 120 more days",
-			ArgsUsage: " ",
+			ArgsUsage: noArgs,
 			Description: "Hosts take the new one at their next renewal, and accept the receiver until then:\n" +
 				"the present CA signs the new one. A host that is off for longer must join again.\n\n" +
 				"Example:\n   sudo cis490 ca rotate",
@@ -33,7 +33,7 @@ func (a *app) caCommand() *cli.Command {
 		}, {
 			Name:      "retire",
 			Usage:     "trust the older CAs no longer, though their 120 days are not over",
-			ArgsUsage: " ",
+			ArgsUsage: noArgs,
 			Description: "For when the key of an older CA was stolen. A host that has not renewed since the\n" +
 				"rotation must join again; hosts renew within 21 days of being on.\n\n" +
 				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
@@ -46,9 +46,6 @@ func (a *app) caCommand() *cli.Command {
 }
 
 func (a *app) ca(c *cli.Context, get func(*authority.Client) (authority.CAInfo, error)) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ func (a *app) cli() *cli.App {
 		// Main handles errors; nothing below it exits.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
-	rejectUsage(c.Commands, a.group)
+	checkUsage(c.Commands, a.group)
 	c.OnUsageError = usageError
 	return c
 }
@@ -77,16 +77,19 @@ func (a *app) commands() []*cli.Command {
 	return append(all, a.completeCommand())
 }
 
-// rejectUsage makes a wrong flag or subcommand a usage error in every command. The library
-// would print help and exit with success.
-func rejectUsage(commands []*cli.Command, group cli.ActionFunc) {
+// checkUsage makes a wrong flag, subcommand or argument a usage error in every command. The
+// library would print help and exit with success, or ignore the argument.
+func checkUsage(commands []*cli.Command, group cli.ActionFunc) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
 		if c.Action == nil {
 			c.Action = group
 		}
-		rejectUsage(c.Subcommands, group)
+		if c.ArgsUsage == noArgs {
+			c.Before = rejectArgs
+		}
+		checkUsage(c.Subcommands, group)
 	}
 }
 
@@ -117,8 +120,12 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return usagef(c, "%w", err)
 }
 
-// noArgs returns a usage error if there are arguments.
-func noArgs(c *cli.Context) error {
+// noArgs is the ArgsUsage of a command without arguments. The library prints a placeholder
+// for an empty one.
+const noArgs = " "
+
+// rejectArgs returns a usage error if there are arguments.
+func rejectArgs(c *cli.Context) error {
 	if c.Args().Present() {
 		return usagef(c, "unexpected argument %q", c.Args().First())
 	}

@@ -44,7 +44,7 @@ func (a *app) configCommand() *cli.Command {
 		Subcommands: []*cli.Command{{
 			Name:      "check",
 			Usage:     "print all errors in the config files, with file, line and column",
-			ArgsUsage: " ",
+			ArgsUsage: noArgs,
 			Description: "Without a flag it checks the config files of this machine. Unknown keys are errors\n" +
 				"here, but only warnings for daemons. Exit code 78 if there is any error.\n\n" +
 				"Examples:\n   cis490 config check\n   cis490 config check --lab-host ./lab-host.toml",
@@ -58,9 +58,6 @@ func (a *app) configCommand() *cli.Command {
 }
 
 func (a *app) configCheck(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	lab, rx := c.String("lab-host"), c.String("receiver")
 	if lab == "" && rx == "" {
 		lab, rx = ifExists(a.configPath(roleLabHost)), ifExists(a.configPath(roleReceiver))

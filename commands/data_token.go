@@ -34,7 +34,7 @@ func (a *app) dataTokenCommand() *cli.Command {
 		}, {
 			Name:        "list",
 			Usage:       "list the names of data tokens",
-			ArgsUsage:   " ",
+			ArgsUsage:   noArgs,
 			Description: "Example:\n   sudo cis490 data-token list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.dataTokenList,
@@ -127,9 +127,6 @@ func (a *app) dataTokenRevoke(c *cli.Context) error {
 }
 
 func (a *app) dataTokenList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

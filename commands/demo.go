@@ -24,7 +24,7 @@ func (a *app) demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "demo",
 		Usage:     "run the whole system on loopback, without root or systemd",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Starts an authority, a receiver and lab hosts as processes in a temporary folder.\n" +
 			"Each host enrolls with a join token, records episodes of a child process and ships\n" +
 			"them over mutual TLS; fleet-check runs every few seconds. Ctrl-C stops everything\n" +
@@ -50,9 +50,6 @@ type demo struct {
 }
 
 func (a *app) demo(c *cli.Context) (err error) {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	n := c.Int("hosts")
 	if n < 1 || n > 50 {
 		return usagef(c, "--hosts: want 1 to 50, got %d", n)

@@ -20,7 +20,7 @@ func (a *app) doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "doctor",
 		Usage:     "check this machine and print how to fix problems",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Runs every check of the machine's role and prints, for each problem, the commands that\n" +
 			"fix it and where to run them. Some checks need root; without it they are skipped.\n" +
 			"Failures come first, then warnings; --all also lists the checks that passed or were skipped.\n" +
@@ -78,9 +78,6 @@ func (a *app) examine(ctx context.Context, w roleChecks) check.Report {
 }
 
 func (a *app) doctor(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	places, err := a.roles(c)
 	if c.Bool("list") && c.String("role") == "" && c.String("config") == "" { // even without a role
 		places, err = []roleConfig{{roleLabHost, a.configPath(roleLabHost)}, {roleReceiver, a.configPath(roleReceiver)}}, nil

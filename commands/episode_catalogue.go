@@ -173,7 +173,7 @@ func (a *app) episodeCatalogueCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "catalogue",
 		Usage:     "show the state of the receiver's catalogue, or make it anew",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "The catalogue is derived from the index and the tarballs. serve keeps it up to date in the\n" +
 			"background; --rebuild makes it anew from nothing, while uploads go on.\n\n" +
 			"Examples:\n   sudo cis490 episode catalogue\n   sudo cis490 episode catalogue --rebuild",
@@ -183,9 +183,6 @@ func (a *app) episodeCatalogueCommand() *cli.Command {
 }
 
 func (a *app) episodeCatalogue(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

@@ -38,7 +38,7 @@ func (a *app) episodeListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
 		Usage:     "list episodes: a lab host's with their states, or all that the receiver has",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "On a lab host: episodes that wait, are held by the gate or are in quarantine. --shipped adds\n" +
 			"those kept after the receiver acknowledged them.\n\n" +
 			"On the receiver: the newest episodes, or those that match the filters.\n\n" +
@@ -56,9 +56,6 @@ func (a *app) episodeListCommand() *cli.Command {
 }
 
 func (a *app) episodeList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	state := c.String("state")
 	if state != "" && !slices.Contains([]string{"waiting", "held", "quarantined", "shipped"}, state) {
 		return usagef(c, "unknown state %q", state)

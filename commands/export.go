@@ -26,7 +26,7 @@ func (a *app) exportCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "export",
 		Usage:     "turn stored episodes into tables to train on",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Writes a folder with tables (telemetry joined with its labels, counters with their rates), a\n" +
 			"manifest, a dataset card and a Croissant description. Damaged episodes are left out and listed.\n" +
 			"An export that was cut off continues when the same command is run again. docs/data.md has the\n" +
@@ -52,9 +52,6 @@ func (a *app) exportCommand() *cli.Command {
 }
 
 func (a *app) export(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	o, err := exportOptions(c)
 	if err != nil {
 		return err

@@ -27,7 +27,7 @@ func (a *app) fleetCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "fleet-check",
 		Usage:     "find sick hosts, write alerts and say them to syslog",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Reads the facts that the receiver has of each host, and writes what is wrong to\n" +
 			"alerts.jsonl with its reason and its fix: each fault at most once an hour, and once\n" +
 			"when it is over. The same goes to the journal as a WARNING:\n" +
@@ -45,9 +45,6 @@ func (a *app) fleetCheckCommand() *cli.Command {
 }
 
 func (a *app) fleetCheck(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	log, err := a.log(c)
 	if err != nil {
 		return err

@@ -17,7 +17,7 @@ func (a *app) healthCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "health-check",
 		Usage:     "run doctor on this lab host and send the report to the receiver",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "The receiver keeps the last health report of each host, whatever version the host runs.\n" +
 			"Exit code 0 if it was sent and no check fails, 1 if a check fails or the receiver\n" +
 			"rejects it, 69 if the receiver is unreachable.\n\n" +
@@ -28,9 +28,6 @@ func (a *app) healthCheckCommand() *cli.Command {
 }
 
 func (a *app) healthCheck(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.labHost(c)
 	if err != nil {
 		return err

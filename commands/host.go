@@ -26,7 +26,7 @@ func (a *app) hostCommand() *cli.Command {
 		Subcommands: append([]*cli.Command{{
 			Name:      "list",
 			Usage:     "list the roster, and what is wrong with whom",
-			ArgsUsage: " ",
+			ArgsUsage: noArgs,
 			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host " +
 				"list\n   sudo cis490 host list --watch",
 			Flags: []cli.Flag{

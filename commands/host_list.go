@@ -34,9 +34,6 @@ type fleetView struct {
 }
 
 func (a *app) hostList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if c.Bool("watch") && c.Bool("json") {
 		return usagef(c, "--watch is for people, --json for programs: choose one")
 	}

@@ -34,7 +34,7 @@ func (a *app) installCommand() *cli.Command {
 			"   echo c490.… | sudo cis490 install lab-host --join -\n   cis490 install lab-host --check",
 		Subcommands: []*cli.Command{
 			{
-				Name: "lab-host", Usage: "make this machine a lab host, or repair it", ArgsUsage: " ",
+				Name: "lab-host", Usage: "make this machine a lab host, or repair it", ArgsUsage: noArgs,
 				Description: "A new host needs to be admitted once. --receiver shows a code for 'cis490 host approve'\n" +
 					"on the receiver. --join reads a token of 'cis490 token create HOST' from standard input,\n" +
 					"so that no process list shows it.\n\n" +
@@ -48,7 +48,7 @@ func (a *app) installCommand() *cli.Command {
 				Action: func(c *cli.Context) error { return a.install(c, install.LabHost) },
 			},
 			{
-				Name: "receiver", Usage: "make this machine the receiver, or repair it", ArgsUsage: " ",
+				Name: "receiver", Usage: "make this machine the receiver, or repair it", ArgsUsage: noArgs,
 				Description: "The public URL is the address for lab hosts: a permanent name or address, and the\n" +
 					"port. It is needed only the first time.\n\n" +
 					"Example:\n   sudo cis490 install receiver --public-url https://collector.lab:8443",
@@ -64,9 +64,6 @@ func (a *app) installCommand() *cli.Command {
 }
 
 func (a *app) install(c *cli.Context, role install.Role) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if c.Bool("dry-run") && c.Bool("check") {
 		return usagef(c, "--dry-run and --check are mutually exclusive")
 	}

@@ -27,7 +27,7 @@ func (a *app) orchestrateCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "orchestrate",
 		Usage:     "record episodes",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Runs the commands of the experiment, one at a time per slot, samples their processes\n" +
 			"and labels the samples by the events they report (docs/experiments.md). Records nothing\n" +
 			"while the gate rejects this build, disk space is low or the outbox is full.\n\n" +
@@ -47,9 +47,6 @@ func (a *app) orchestrate(c *cli.Context) error {
 	if c.Bool("supervise") {
 		a.stopsItself()
 		return orchestrate.Supervise("/proc", c.Args().Slice())
-	}
-	if err := noArgs(c); err != nil {
-		return err
 	}
 	if c.IsSet("profile") && !c.Bool("once") {
 		return usagef(c, "--profile needs --once")

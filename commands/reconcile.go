@@ -22,7 +22,7 @@ func (a *app) reconcileCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "reconcile",
 		Usage:     "compare this host's shipped episodes with the receiver's store",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Asks the receiver about every episode in shipped/. Exit code 1 if one is missing.\n" +
 			"The shipper does this daily and sends missing episodes again; --repair does so now,\n" +
 			"while the shipper is stopped.\n\n" +
@@ -44,9 +44,6 @@ type reconciled struct {
 }
 
 func (a *app) reconcile(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.labHost(c)
 	if err != nil {
 		return err

@@ -34,7 +34,7 @@ func (a *app) releaseCommand() *cli.Command {
 			"goes to the receiver itself, then to one host, a quarter of the hosts, and all, each\n" +
 			"stage after the trials of the previous one. See docs/updates.md.",
 		Subcommands: []*cli.Command{{
-			Name: "keygen", Usage: "create the current and the next signing key", ArgsUsage: " ",
+			Name: "keygen", Usage: "create the current and the next signing key", ArgsUsage: noArgs,
 			Description: "Keep the folder readable only for you, and keep a copy elsewhere: hosts trust only these\n" +
 				"two keys. Existing keys are never replaced. They are minisign keys, so 'minisign -W' can\n" +
 				"sign with them.\n\nExample:\n   cis490 release keygen",
@@ -60,11 +60,11 @@ func (a *app) releaseCommand() *cli.Command {
 				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
 			Flags: []cli.Flag{a.configFlag(roleReceiver)}, Action: a.releasePublish,
 		}, {
-			Name: "list", Usage: "list releases and how far each came", ArgsUsage: " ",
+			Name: "list", Usage: "list releases and how far each came", ArgsUsage: noArgs,
 			Description: "Example:\n   sudo cis490 release list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.releaseList,
 		}, {
-			Name: "promote", Usage: "let a release go on to its next stage now", ArgsUsage: " ",
+			Name: "promote", Usage: "let a release go on to its next stage now", ArgsUsage: noArgs,
 			Description: "Without --force to the next stage; with it to all hosts, also after a withdrawal.\n\n" +
 				"Example:\n   sudo cis490 release promote --seq 12",
 			Flags: []cli.Flag{
@@ -75,7 +75,7 @@ func (a *app) releaseCommand() *cli.Command {
 				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderPromote, Force: c.Bool("force")})
 			},
 		}, {
-			Name: "withdraw", Usage: "offer a release to nobody any more", ArgsUsage: " ",
+			Name: "withdraw", Usage: "offer a release to nobody any more", ArgsUsage: noArgs,
 			Description: "Hosts that run it keep it, and ship: publish a release with a higher seq to replace it.\n" +
 				"--block is for one that recorded wrong data: its episodes are refused from now on.\n\n" +
 				"Example:\n   sudo cis490 release withdraw --seq 12 --reason 'labels are late'",
@@ -101,9 +101,6 @@ func (a *app) keyDir(c *cli.Context) string {
 }
 
 func (a *app) releaseKeygen(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	dir := a.keyDir(c)
 	made, err := makeKeys(dir)
 	if err != nil {

@@ -35,7 +35,7 @@ func (a *app) serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
 		Usage:     "the receiver: take episodes from lab hosts",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Answers an upload with success only after it is durable. Until the authority has written\n" +
 			"its files (see cis490 bootstrap), and while it cannot use its own, it waits and says for\n" +
 			"what; GET /readyz tells it too.\n\n" +
@@ -46,9 +46,6 @@ func (a *app) serveCommand() *cli.Command {
 }
 
 func (a *app) serve(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

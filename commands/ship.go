@@ -29,7 +29,7 @@ func (a *app) shipCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "ship",
 		Usage:     "run the outbox daemon, which sends complete episodes to the receiver",
-		ArgsUsage: " ",
+		ArgsUsage: noArgs,
 		Description: "Packs and sends the episodes in episodes/, and keeps each until the receiver's receipt\n" +
 			"is stored durably. It waits until this host is enrolled.\n\n" +
 			"Exit codes of --once: 0 nothing is left, 75 something is left, 69 the receiver is unreachable.\n\n" +
@@ -46,9 +46,6 @@ func (a *app) shipCommand() *cli.Command {
 }
 
 func (a *app) ship(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if c.Bool("once") && c.Bool("ping") {
 		return usagef(c, "--once and --ping are mutually exclusive")
 	}
@@ -237,7 +234,7 @@ func updates() *wire.Update {
 // hardware describes this machine. The shipper may not use /dev/kvm, so it looks whether the
 // kernel has the device.
 func hardware() *wire.Hardware {
-	h := wire.Hardware(machine.ReadHardware("/"))
+	h := machine.ReadHardware("/")
 	_, err := disk.OS{}.Stat("/sys/devices/virtual/misc/kvm")
 	h.KVM = err == nil
 	return &h

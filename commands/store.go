@@ -27,7 +27,7 @@ func (a *app) storeCommand() *cli.Command {
 		Description: "docs/growing.md has the steps, there and back.",
 		Subcommands: []*cli.Command{
 			{
-				Name: "init", Usage: "make the bucket of the config this receiver's", ArgsUsage: " ",
+				Name: "init", Usage: "make the bucket of the config this receiver's", ArgsUsage: noArgs,
 				Description: "Writes cis490-store.json with the store's id into the bucket. For a new receiver, and with\n" +
 					"--take-over after cis490 restore; episodes that are on the disk need cis490 store copy.\n\n" +
 					"Example:\n   sudo cis490 store init",
@@ -37,7 +37,7 @@ func (a *app) storeCommand() *cli.Command {
 				Action: a.storeInit,
 			},
 			{
-				Name: "copy", Usage: "copy all tarballs to where another config keeps them", ArgsUsage: " ",
+				Name: "copy", Usage: "copy all tarballs to where another config keeps them", ArgsUsage: noArgs,
 				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve goes on: repeat it\n" +
 					"until it copies little. With --final, serve must be stopped: the rest is copied, and from\n" +
 					"then on only FILE's place is this receiver's. Nothing is removed at the old place.\n" +
@@ -53,7 +53,7 @@ func (a *app) storeCommand() *cli.Command {
 				Action: a.storeCopy,
 			},
 			{
-				Name: "verify", Usage: "compare all rows of the index with the tarballs", ArgsUsage: " ",
+				Name: "verify", Usage: "compare all rows of the index with the tarballs", ArgsUsage: noArgs,
 				Description: "Looks for each row's tarball where the config keeps it, and for tarballs without a row. --deep\n" +
 					"reads every tarball and compares its digest.\n\n" +
 					"Example:\n   sudo cis490 store verify --deep",
@@ -63,7 +63,7 @@ func (a *app) storeCommand() *cli.Command {
 				Action: a.storeVerify,
 			},
 			{
-				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: " ",
+				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: noArgs,
 				Description: "Asks serve, which must run, for what it does by itself once a day: it compares all rows with all\n" +
 					"tarballs, adds rows that are missing, and removes leftovers that are a day old.\n\n" +
 					"Example:\n   sudo cis490 store scrub",
@@ -76,9 +76,6 @@ func (a *app) storeCommand() *cli.Command {
 
 // storeInit marks the bucket and notes that the tarballs are there.
 func (a *app) storeInit(c *cli.Context) (err error) {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err
@@ -162,9 +159,6 @@ func stopFirst(err error) error {
 }
 
 func (a *app) storeVerify(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err
@@ -201,9 +195,6 @@ func (a *app) storeVerify(c *cli.Context) error {
 }
 
 func (a *app) storeScrub(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

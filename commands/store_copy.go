@@ -30,9 +30,6 @@ func (a *app) quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // storeCopy copies from where the config keeps tarballs to where another one does.
 func (a *app) storeCopy(c *cli.Context) (err error) {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	if c.String("to") == "" || c.Int("parallel") < 1 {
 		return usagef(c, "say where to: --to FILE, and --parallel with 1 or more")
 	}

@@ -47,7 +47,7 @@ func (a *app) tokenCommand() *cli.Command {
 		}, {
 			Name:        "list",
 			Usage:       "list join tokens and their states",
-			ArgsUsage:   " ",
+			ArgsUsage:   noArgs,
 			Description: "The list has no secrets: the authority stores digests of tokens only.\n\nExample:\n   sudo cis490 token list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.tokenList,
@@ -277,9 +277,6 @@ func (a *app) tokenRevoke(c *cli.Context) error {
 }
 
 func (a *app) tokenList(c *cli.Context) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err

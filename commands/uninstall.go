@@ -26,13 +26,13 @@ func (a *app) uninstallCommand() *cli.Command {
 			"Example:\n   sudo cis490 uninstall lab-host",
 		Subcommands: []*cli.Command{
 			{
-				Name: "lab-host", Usage: "remove the lab host role from this machine", ArgsUsage: " ",
+				Name: "lab-host", Usage: "remove the lab host role from this machine", ArgsUsage: noArgs,
 				Description: "Example:\n   sudo cis490 uninstall lab-host",
 				Flags:       flags(&cli.BoolFlag{Name: "abandon-data", Usage: "even with unshipped episodes; they stay on the disk"}),
 				Action:      func(c *cli.Context) error { return a.uninstall(c, install.LabHost) },
 			},
 			{
-				Name: "receiver", Usage: "remove the receiver role from this machine", ArgsUsage: " ",
+				Name: "receiver", Usage: "remove the receiver role from this machine", ArgsUsage: noArgs,
 				Description: "Example:\n   sudo cis490 uninstall receiver",
 				Flags:       flags(),
 				Action:      func(c *cli.Context) error { return a.uninstall(c, install.Receiver) },
@@ -42,9 +42,6 @@ func (a *app) uninstallCommand() *cli.Command {
 }
 
 func (a *app) uninstall(c *cli.Context, role install.Role) error {
-	if err := noArgs(c); err != nil {
-		return err
-	}
 	o := install.UninstallOptions{Role: role, Root: c.String("root"), AbandonData: c.Bool("abandon-data"), Out: a.env.Out}
 	if role == install.LabHost && (o.Root == "" || o.Root == "/") {
 		o.Stopped = a.leave

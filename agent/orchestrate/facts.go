@@ -19,6 +19,7 @@ import (
 	"cis490/internal/experiment"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/wire"
 )
 
 const (
@@ -34,7 +35,7 @@ const (
 
 // facts are what meta.json says about the conditions of a recording.
 type facts struct {
-	hardware machine.Hardware
+	hardware wire.Hardware
 
 	mu     sync.Mutex
 	state  *machine.Clock

@@ -16,6 +16,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/wire"
 )
 
 // The files of an episode's directory.
@@ -75,8 +76,8 @@ type Meta struct {
 	Load     Load                `json:"load"`
 	// Machine is the recording host; Clock its clock's state at the start. Both are nil in
 	// episodes of older versions, and Clock where the state is unknown.
-	Machine *machine.Hardware `json:"machine,omitempty"`
-	Clock   *machine.Clock    `json:"clock,omitempty"`
+	Machine *wire.Hardware `json:"machine,omitempty"`
+	Clock   *machine.Clock `json:"clock,omitempty"`
 	// ClockStepMS is how far the wall clock was stepped during the recording; 0 if it ran
 	// with the monotonic one.
 	ClockStepMS int64    `json:"clock_step_ms,omitempty"`

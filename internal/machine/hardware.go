@@ -11,28 +11,16 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/plain"
+	"cis490/internal/wire"
 )
-
-// Hardware describes a machine to people who compare what was measured on it. An empty
-// string means unknown.
-type Hardware struct {
-	CPU            string `json:"cpu_model"`
-	Cores          int    `json:"cores"`     // logical processors
-	RAM            int64  `json:"ram_bytes"` // that the kernel may use
-	Kernel         string `json:"kernel"`    // its release
-	Distribution   string `json:"distribution"`
-	Architecture   string `json:"architecture"`   // as Go names it
-	Virtualization string `json:"virtualization"` // "none", or as systemd-detect-virt(1) names it
-	KVM            bool   `json:"kvm"`            // this process may use /dev/kvm
-}
 
 // maxFact bounds a fact, in characters.
 const maxFact = 120
 
 // ReadHardware reads the facts from /proc, /sys and /etc below root, the machine's root
-// folder.
-func ReadHardware(root string) Hardware {
-	h := Hardware{
+// folder. KVM reports whether this process may use /dev/kvm.
+func ReadHardware(root string) wire.Hardware {
+	h := wire.Hardware{
 		Cores: runtime.NumCPU(), Architecture: runtime.GOARCH,
 		Kernel: kernelRelease(), Distribution: distribution(root), Virtualization: virtualization(root),
 	}

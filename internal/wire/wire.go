@@ -104,7 +104,7 @@ type Ping struct {
 	Hardware *Hardware `json:"hardware,omitempty"`
 }
 
-// Hardware describes a host's machine. An empty string means unknown.
+// Hardware describes a machine, in pings and in meta.json. An empty string means unknown.
 type Hardware struct {
 	CPU            string `json:"cpu_model"`
 	Cores          int    `json:"cores"`     // logical processors
@@ -113,7 +113,7 @@ type Hardware struct {
 	Distribution   string `json:"distribution"`
 	Architecture   string `json:"architecture"`   // as Go names it
 	Virtualization string `json:"virtualization"` // "none", or as systemd-detect-virt(1) names it
-	KVM            bool   `json:"kvm"`            // the kernel offers KVM
+	KVM            bool   `json:"kvm"`            // usable: in a ping by the kernel, in meta.json by the recorder
 }
 
 // Update is a machine's update status in its pings, and the content of the public file
