@@ -18,17 +18,17 @@ import (
 func (a *app) alertsCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "alerts",
-		Usage: "see what is wrong in the fleet, and silence what is known",
+		Usage: "list and silence alerts",
 		Subcommands: []*cli.Command{{
 			Name:      "list",
-			Usage:     "list the open alerts, with their reason and fix",
+			Usage:     "list open alerts with reason and fix",
 			ArgsUsage: noArgs,
-			Description: "Lists what the last fleet-check found; --all lists what alerts.jsonl says of the\nlast days instead, " +
-				"resolved ones too.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
+			Description: "Lists the alerts that the last fleet-check found. With --all, lists the rows of\nalerts.jsonl, " +
+				"including resolved alerts.\n\nExamples:\n   sudo cis490 alerts list\n   sudo cis490 alerts list --all --since 168h --json",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), jsonFlag(),
-				&cli.BoolFlag{Name: "all", Usage: "list every row of alerts.jsonl, not only what is open"},
-				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "with --all: as far back as `DURATION`"},
+				&cli.BoolFlag{Name: "all", Usage: "list every row of alerts.jsonl, not only open alerts"},
+				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "with --all: list rows of the last `DURATION`"},
 			},
 			Action: a.alertsList,
 		}, a.alertsSilenceCommand()},

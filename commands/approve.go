@@ -14,18 +14,18 @@ func (a *app) approveCommands() []*cli.Command {
 		Usage:     "admit the machine that shows a code",
 		ArgsUsage: "CODE",
 		Description: "'cis490 install lab-host --receiver URL' shows the code on the new machine. Read it\n" +
-			"there: equal codes prove that nobody is between that machine and this receiver.\n\n" +
+			"there: an equal code proves that nobody is between that machine and this receiver.\n\n" +
 			"Example:\n   sudo cis490 host approve 123456",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
-			&cli.BoolFlag{Name: "again", Usage: "also if its name belongs to an active host, which it replaces"},
+			&cli.BoolFlag{Name: "again", Usage: "admit the machine even if its name belongs to an active host, which it replaces"},
 		},
 		Action: a.hostApprove,
 	}, {
 		Name:        "pending",
 		Usage:       "list machines that wait for approval",
 		ArgsUsage:   noArgs,
-		Description: "Their codes are on their own screens.\n\nExample:\n   sudo cis490 host pending",
+		Description: "Each machine shows its code on its own screen.\n\nExample:\n   sudo cis490 host pending",
 		Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 		Action:      a.hostPending,
 	}}

@@ -24,14 +24,14 @@ func (a *app) archiveCommand() *cli.Command {
 		Usage:     "move old tarballs from the receiver's disk to another folder",
 		ArgsUsage: noArgs,
 		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, compares the copy,\n" +
-			"and has serve, which must run, note it and remove its own. Hosts notice nothing: an archived\n" +
-			"episode is still known, and never taken twice. Interrupted, it goes on when it is run again.\n\n" +
+			"and has serve, which must run, record that and remove its own. Hosts are not affected: an\n" +
+			"archived episode counts as stored. After an interruption, run the command again.\n\n" +
 			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before " +
 			"2026-01-01 --to /mnt/archive",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
-			&cli.StringFlag{Name: "before", Usage: "move what was stored before `DATE`: 2026-01-01 (UTC), or 2026-01-01T12:00:00Z"},
-			&cli.StringFlag{Name: "to", Usage: "the `DIR`, which must be there"},
+			&cli.StringFlag{Name: "before", Usage: "move tarballs stored before `DATE`: 2026-01-01 (UTC), or 2026-01-01T12:00:00Z"},
+			&cli.StringFlag{Name: "to", Usage: "copy to the existing folder `DIR`"},
 			&cli.BoolFlag{Name: "dry-run", Usage: "only count"},
 		},
 		Action: a.archive,

@@ -39,8 +39,8 @@ func (a *app) autoupdateCommand() *cli.Command {
 		Description: "The timer runs it every few minutes; each run does one short step. A release that a\n" +
 			"trusted key signed is fetched and put on trial; one that crashes, fails its checks or\n" +
 			"ships no episode is rolled back with its units. When there is nothing new, it repairs\n" +
-			"what differs from the installed version; drop-ins, masked units and the config belong\n" +
-			"to the site and are not changed. See docs/updates.md.\n\n" +
+			"differences from the installed version. It never changes drop-ins, masked units and\n" +
+			"the config. See docs/updates.md.\n\n" +
 			"Examples:\n   sudo cis490 autoupdate\n   sudo cis490 autoupdate --check --json",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, without changes; exit code 1 if there is anything"},

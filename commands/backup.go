@@ -38,9 +38,9 @@ func (a *app) backupCommand() *cli.Command {
 func (a *app) restoreCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "restore",
-		Usage:     "bring a backup back, on this or a fresh machine",
+		Usage:     "restore a backup on this or a new machine",
 		ArgsUsage: noArgs,
-		Description: "On a fresh machine install the receiver first, then stop its services, restore, and start\n" +
+		Description: "On a new machine, install the receiver first, then stop its services, restore, and start\n" +
 			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
 			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo " +
 			"systemctl start cis490-bootstrap cis490-receiver",

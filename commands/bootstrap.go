@@ -17,8 +17,8 @@ func (a *app) bootstrapCommand() *cli.Command {
 		Name:      "bootstrap",
 		Usage:     "the authority: issue certificates, keep roster and tokens",
 		ArgsUsage: noArgs,
-		Description: "At its first start it makes the fleet's CA. It alone reads the CA key and writes\n" +
-			"roster, tokens and certificates; token, host and ca ask it over its Unix socket.\n\n" +
+		Description: "At its first start it creates the fleet's CA. It alone reads the CA key and writes\n" +
+			"roster, tokens and certificates; token, host and ca use it over its Unix socket.\n\n" +
 			"Example:\n   cis490 bootstrap --config /etc/cis490/receiver.toml",
 		Flags:  []cli.Flag{a.configFlag(roleReceiver), addrFileFlag()},
 		Action: a.bootstrap,

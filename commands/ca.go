@@ -9,7 +9,7 @@ import (
 func (a *app) caCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "ca",
-		Usage: "see and rotate the fleet's certificate authority",
+		Usage: "show and rotate the fleet's certificate authority",
 		Subcommands: []*cli.Command{{
 			Name:        "show",
 			Usage:       "show the CA, and the older ones that are still trusted",
@@ -21,10 +21,10 @@ func (a *app) caCommand() *cli.Command {
 			},
 		}, {
 			Name:      "rotate",
-			Usage:     "make a new CA; the present one is trusted for 120 more days",
+			Usage:     "create a new CA; the current one is trusted for 120 more days",
 			ArgsUsage: noArgs,
-			Description: "Hosts take the new one at their next renewal, and accept the receiver until then:\n" +
-				"the present CA signs the new one. A host that is off for longer must join again.\n\n" +
+			Description: "Hosts get the new one at their next renewal, and accept the receiver until then:\n" +
+				"the current CA signs the new one. A host that is off for longer must join again.\n\n" +
 				"Example:\n   sudo cis490 ca rotate",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
@@ -32,9 +32,9 @@ func (a *app) caCommand() *cli.Command {
 			},
 		}, {
 			Name:      "retire",
-			Usage:     "trust the older CAs no longer, though their 120 days are not over",
+			Usage:     "end the trust in older CAs before their 120 days are over",
 			ArgsUsage: noArgs,
-			Description: "For when the key of an older CA was stolen. A host that has not renewed since the\n" +
+			Description: "Use it if the key of an older CA was stolen. A host that has not renewed since the\n" +
 				"rotation must join again; hosts renew within 21 days of being on.\n\n" +
 				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},

@@ -24,7 +24,7 @@ func (a *app) certFetchCommand() *cli.Command {
 		Name:      "cert-fetch",
 		Usage:     "enroll this host, renew its certificate, or recover it after expiry",
 		ArgsUsage: noArgs,
-		Description: "Does what is due, which is usually nothing; a timer runs it every 5 minutes. The\n" +
+		Description: "Enrolls or renews if that is due; a timer runs it every 5 minutes. The\n" +
 			"daemons use a new certificate without a restart.\n\nExamples:\n" +
 			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json",
 		Flags: []cli.Flag{

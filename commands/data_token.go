@@ -25,10 +25,10 @@ func (a *app) dataTokenCommand() *cli.Command {
 		Usage: "let people and programs read the data over HTTPS",
 		Subcommands: []*cli.Command{{
 			Name:      "create",
-			Usage:     "make a token that lists, downloads and exports episodes, and nothing else",
+			Usage:     "create a token that can only list, download and export episodes",
 			ArgsUsage: "NAME",
-			Description: "The token is printed once; only its digest is stored. NAME is a host-like word that says\n" +
-				"who has it.\n\nExample:\n   sudo cis490 data-token create ada",
+			Description: "The token is printed once; only its digest is stored. NAME names its owner, in the\n" +
+				"form of a host name.\n\nExample:\n   sudo cis490 data-token create ada",
 			Flags:  []cli.Flag{a.configFlag(roleReceiver)},
 			Action: a.dataTokenCreate,
 		}, {
@@ -40,7 +40,7 @@ func (a *app) dataTokenCommand() *cli.Command {
 			Action:      a.dataTokenList,
 		}, {
 			Name:        "revoke",
-			Usage:       "revoke a data token from its next request on",
+			Usage:       "revoke a data token",
 			ArgsUsage:   "NAME",
 			Description: "Example:\n   sudo cis490 data-token revoke ada",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver)},

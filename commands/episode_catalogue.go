@@ -172,12 +172,12 @@ func (a *app) streamCatalogue(ctx context.Context, conf config.Receiver, q catal
 func (a *app) episodeCatalogueCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "catalogue",
-		Usage:     "show the state of the receiver's catalogue, or make it anew",
+		Usage:     "show the state of the receiver's catalogue, or rebuild it",
 		ArgsUsage: noArgs,
 		Description: "The catalogue is derived from the index and the tarballs. serve keeps it up to date in the\n" +
 			"background; --rebuild makes it anew from nothing, while uploads go on.\n\n" +
 			"Examples:\n   sudo cis490 episode catalogue\n   sudo cis490 episode catalogue --rebuild",
-		Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag(), &cli.BoolFlag{Name: "rebuild", Usage: "make it anew"}},
+		Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag(), &cli.BoolFlag{Name: "rebuild", Usage: "rebuild it"}},
 		Action: a.episodeCatalogue,
 	}
 }

@@ -37,7 +37,7 @@ type episodeRow struct {
 func (a *app) episodeListCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "list",
-		Usage:     "list episodes: a lab host's with their states, or all that the receiver has",
+		Usage:     "list episodes of a lab host with their states, or all episodes of the receiver",
 		ArgsUsage: noArgs,
 		Description: "On a lab host: episodes that wait, are held by the gate or are in quarantine. --shipped adds\n" +
 			"those kept after the receiver acknowledged them.\n\n" +

@@ -25,8 +25,8 @@ type explained struct {
 func (a *app) explainCommand() *cli.Command {
 	return &cli.Command{
 		Name: "explain", Usage: "print what a symptom or a check means, and its fix", ArgsUsage: "SYMPTOM|CHECK",
-		Description: "Explains a symptom of 'cis490 alerts list' or a check of 'cis490 doctor'. It reads nothing\n" +
-			"of this machine.\n\nExamples:\n   cis490 explain silent\n   cis490 explain cert.expiry --json",
+		Description: "Explains a symptom of 'cis490 alerts list' or a check of 'cis490 doctor'. It does\n" +
+			"not read this machine's state.\n\nExamples:\n   cis490 explain silent\n   cis490 explain cert.expiry --json",
 		Flags:  []cli.Flag{jsonFlag()},
 		Action: a.explain,
 	}

@@ -26,19 +26,19 @@ import (
 func (a *app) fleetCheckCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "fleet-check",
-		Usage:     "find sick hosts, write alerts and say them to syslog",
+		Usage:     "find failing hosts, write alerts and log them to the journal",
 		ArgsUsage: noArgs,
-		Description: "Reads the facts that the receiver has of each host, and writes what is wrong to\n" +
-			"alerts.jsonl with its reason and its fix: each fault at most once an hour, and once\n" +
-			"when it is over. The same goes to the journal as a WARNING:\n" +
+		Description: "Evaluates the receiver's data about each host and appends alerts with reason and fix\n" +
+			"to alerts.jsonl: each at most once an hour, and once when it resolves. The journal\n" +
+			"gets the same as a WARNING:\n" +
 			"   journalctl -t cis490 -g 'cis490 fleet-alert'\n" +
-			"Exit code 0 whenever it ran, however sick the fleet is.\n\n" +
+			"Exit code 0 if it ran, whatever it found.\n\n" +
 			"Examples:\n   sudo -u cis490 cis490 fleet-check\n   sudo cis490 fleet-check --dry-run --json\n   cis490 fleet-check " +
 			"--dry-run --data-dir ./a-copy",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.BoolFlag{Name: "dry-run", Usage: "do not write or notify"},
-			&cli.StringFlag{Name: "data-dir", Usage: "judge the facts in `DIR`, a copy of a receiver's data folder (and of its roster.jsonl)"},
+			&cli.StringFlag{Name: "data-dir", Usage: "evaluate `DIR`, a copy of a receiver's data folder (and of its roster.jsonl)"},
 		},
 		Action: a.fleetCheck,
 	}

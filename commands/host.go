@@ -22,31 +22,31 @@ import (
 func (a *app) hostCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "host",
-		Usage: "see and change which hosts belong to the fleet",
+		Usage: "list and change the hosts of the fleet",
 		Subcommands: append([]*cli.Command{{
 			Name:      "list",
-			Usage:     "list the roster, and what is wrong with whom",
+			Usage:     "list hosts and their open alerts",
 			ArgsUsage: noArgs,
-			Description: "With --watch it is a live view, the sick first, until it is stopped.\n\nExamples:\n   sudo cis490 host " +
+			Description: "With --watch it is a live view with failing hosts first, until it is stopped.\n\nExamples:\n   sudo cis490 host " +
 				"list\n   sudo cis490 host list --watch",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), jsonFlag(),
-				&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"},
+				&cli.BoolFlag{Name: "watch", Usage: "update the list when it changes"},
 			},
 			Action: a.hostList,
 		}, {
 			Name:        "show",
-			Usage:       "explain one host: who it is, how it is, and what will happen next",
+			Usage:       "explain one host: identity, state, and what will happen next",
 			ArgsUsage:   "HOST",
 			Description: "Example:\n   sudo cis490 host show lab-07",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.hostShow,
 		}, {
 			Name:      "decommission",
-			Usage:     "turn hosts away from their next request on",
+			Usage:     "revoke hosts: their next request is rejected",
 			ArgsUsage: "HOST…",
-			Description: "Their certificates and tokens are void, and nobody is notified of their silence.\n" +
-				"Their episodes stay. On a terminal it asks first.\n\n" +
+			Description: "Revokes their certificates and tokens, and ends alerts about their silence.\n" +
+				"Their episodes stay. On a terminal it asks for confirmation.\n\n" +
 				"Examples:\n   sudo cis490 host decommission lab-07\n   sudo cis490 host decommission lab-07 lab-08 --yes",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), yesFlag()},
 			Action: func(c *cli.Context) error {

@@ -43,7 +43,7 @@ func (a *app) installCommand() *cli.Command {
 				Flags: flags(
 					&cli.StringFlag{Name: "join", Usage: "read the join token from standard input; `-` is the only value"},
 					&cli.StringFlag{Name: "receiver", Usage: "`URL` of the receiver: show a code to approve there"},
-					&cli.StringFlag{Name: "name", Usage: "join as `HOST`, where the token names none (default: this machine's name)"},
+					&cli.StringFlag{Name: "name", Usage: "join as `HOST` if the token names no host (default: this machine's name)"},
 				),
 				Action: func(c *cli.Context) error { return a.install(c, install.LabHost) },
 			},

@@ -15,7 +15,7 @@ import (
 
 func (a *app) notifyCommand() *cli.Command {
 	return &cli.Command{
-		Name: "notify", Usage: "test who is notified of alerts",
+		Name: "notify", Usage: "test the notification of alerts",
 		Subcommands: []*cli.Command{{
 			Name: "test", Usage: "send a test notification to each target of [notify]", ArgsUsage: "[TARGET]",
 			Description: "Sends one message to every target, or to one, and prints whether it was delivered. Targets\n" +

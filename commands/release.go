@@ -55,34 +55,34 @@ func (a *app) releaseCommand() *cli.Command {
 			Action: a.releaseSign,
 		}, {
 			Name: "publish", Usage: "publish a signed release directory on this receiver", ArgsUsage: "DIR",
-			Description: "The first publication tells this receiver whose releases it takes; hosts learn it as\n" +
-				"they enroll or renew. Later ones must be signed by that key or its successor.\n\n" +
+			Description: "The first publication sets the keys that this receiver trusts; hosts get them when\n" +
+				"they enroll or renew. Later releases must be signed by that key or its successor.\n\n" +
 				"Example:\n   sudo cis490 release publish /media/stick/v1.4.0",
 			Flags: []cli.Flag{a.configFlag(roleReceiver)}, Action: a.releasePublish,
 		}, {
-			Name: "list", Usage: "list releases and how far each came", ArgsUsage: noArgs,
+			Name: "list", Usage: "list releases and their progress", ArgsUsage: noArgs,
 			Description: "Example:\n   sudo cis490 release list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.releaseList,
 		}, {
-			Name: "promote", Usage: "let a release go on to its next stage now", ArgsUsage: noArgs,
-			Description: "Without --force to the next stage; with it to all hosts, also after a withdrawal.\n\n" +
+			Name: "promote", Usage: "advance a release to its next stage now", ArgsUsage: noArgs,
+			Description: "With --force the release is offered to all hosts, also after a withdrawal.\n\n" +
 				"Example:\n   sudo cis490 release promote --seq 12",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), seq,
-				&cli.BoolFlag{Name: "force", Usage: "to all hosts, whatever trials said"},
+				&cli.BoolFlag{Name: "force", Usage: "offer it to all hosts, whatever the results of trials"},
 			},
 			Action: func(c *cli.Context) error {
 				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderPromote, Force: c.Bool("force")})
 			},
 		}, {
-			Name: "withdraw", Usage: "offer a release to nobody any more", ArgsUsage: noArgs,
+			Name: "withdraw", Usage: "stop offering a release", ArgsUsage: noArgs,
 			Description: "Hosts that run it keep it, and ship: publish a release with a higher seq to replace it.\n" +
-				"--block is for one that recorded wrong data: its episodes are refused from now on.\n\n" +
+				"Use --block for a release that recorded wrong data: its episodes are rejected from now on.\n\n" +
 				"Example:\n   sudo cis490 release withdraw --seq 12 --reason 'labels are late'",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), seq,
-				&cli.BoolFlag{Name: "block", Usage: "put its commit outside the gate, too"},
-				&cli.StringFlag{Name: "reason", Usage: "`WHY`, for who looks later"},
+				&cli.BoolFlag{Name: "block", Usage: "also make the gate reject its commit"},
+				&cli.StringFlag{Name: "reason", Usage: "the reason `WHY`, as release list shows it"},
 			},
 			Action: func(c *cli.Context) error {
 				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderWithdraw, Block: c.Bool("block"), Reason: c.String("reason")})

@@ -19,7 +19,7 @@ import (
 
 // addrFileFlag is --addr-file of a command that listens.
 func addrFileFlag() cli.Flag {
-	return &cli.StringFlag{Name: "addr-file", Usage: "write the address that is listened on to `FILE`, for a port of 0"}
+	return &cli.StringFlag{Name: "addr-file", Usage: "write the listener's address to `FILE`, for use with port 0"}
 }
 
 // writeAddr writes the address file, if one was asked for.
@@ -34,11 +34,11 @@ func writeAddr(c *cli.Context, addr string) error {
 func (a *app) serveCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "serve",
-		Usage:     "the receiver: take episodes from lab hosts",
+		Usage:     "the receiver: accept episodes from lab hosts",
 		ArgsUsage: noArgs,
 		Description: "Answers an upload with success only after it is durable. Until the authority has written\n" +
-			"its files (see cis490 bootstrap), and while it cannot use its own, it waits and says for\n" +
-			"what; GET /readyz tells it too.\n\n" +
+			"its files (see cis490 bootstrap), and while its own are unusable, it waits and logs the\n" +
+			"missing condition; GET /readyz returns it too.\n\n" +
 			"Example:\n   cis490 serve --config /etc/cis490/receiver.toml",
 		Flags:  []cli.Flag{a.configFlag(roleReceiver), addrFileFlag()},
 		Action: a.serve,

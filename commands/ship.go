@@ -37,7 +37,7 @@ func (a *app) shipCommand() *cli.Command {
 			"   sudo -u cis490 cis490 ship --ping",
 		Flags: []cli.Flag{
 			a.configFlag(roleLabHost),
-			&cli.BoolFlag{Name: "once", Usage: "ship what waits, then exit"},
+			&cli.BoolFlag{Name: "once", Usage: "ship waiting episodes, then exit"},
 			&cli.BoolFlag{Name: "ping", Usage: "only test the connection to the receiver and the credentials"},
 			jsonFlag(),
 		},

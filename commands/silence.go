@@ -25,18 +25,18 @@ import (
 func (a *app) alertsSilenceCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "silence",
-		Usage:     "tell nobody of an alert for a while",
+		Usage:     "mute the notifications of an alert",
 		ArgsUsage: "HOST SYMPTOM",
-		Description: "Until the alert resolves, or with --until as long as that, whether it resolves or not.\n" +
-			"Rows go on being written, and `alerts list` goes on showing it. The receiver's own\n" +
-			"alerts have the host @receiver.\n\n" +
+		Description: "The silence ends when the alert resolves, or at the time of --until. Rows are still\n" +
+			"written, and `alerts list` shows the alert. The receiver's own alerts have the host\n" +
+			"@receiver.\n\n" +
 			"Examples:\n   sudo cis490 alerts silence lab-07 silent --comment 'at the repair shop'\n   sudo cis490 alerts silence " +
 			"lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
-			&cli.StringFlag{Name: "until", Usage: "as long as `TIME` says: 72h, or 2026-03-01T12:00:00Z"},
-			&cli.StringFlag{Name: "comment", Usage: "`WHY`, for whoever wonders later"},
-			&cli.BoolFlag{Name: "end", Usage: "end a silence: tell again from now on"},
+			&cli.StringFlag{Name: "until", Usage: "mute it for or until `TIME`: 72h, or 2026-03-01T12:00:00Z"},
+			&cli.StringFlag{Name: "comment", Usage: "record the reason `WHY`"},
+			&cli.BoolFlag{Name: "end", Usage: "end a silence"},
 		},
 		Action: a.alertsSilence,
 	}

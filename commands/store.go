@@ -24,29 +24,29 @@ func (a *app) storeCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "store",
 		Usage:       "move tarballs between the disk and an object store",
-		Description: "docs/growing.md has the steps, there and back.",
+		Description: "See docs/growing.md for the steps in both directions.",
 		Subcommands: []*cli.Command{
 			{
-				Name: "init", Usage: "make the bucket of the config this receiver's", ArgsUsage: noArgs,
-				Description: "Writes cis490-store.json with the store's id into the bucket. For a new receiver, and with\n" +
-					"--take-over after cis490 restore; episodes that are on the disk need cis490 store copy.\n\n" +
+				Name: "init", Usage: "mark the config's bucket as this receiver's", ArgsUsage: noArgs,
+				Description: "Writes cis490-store.json with the store's id into the bucket. Use it for a new receiver,\n" +
+					"and with --take-over after cis490 restore. To move episodes from the disk, use cis490 store copy.\n\n" +
 					"Example:\n   sudo cis490 store init",
 				Flags: []cli.Flag{
-					a.configFlag(roleReceiver), &cli.BoolFlag{Name: "take-over", Usage: "also if the bucket is of a store that is gone"},
+					a.configFlag(roleReceiver), &cli.BoolFlag{Name: "take-over", Usage: "mark it even if it belongs to a store that no longer exists"},
 				},
 				Action: a.storeInit,
 			},
 			{
-				Name: "copy", Usage: "copy all tarballs to where another config keeps them", ArgsUsage: noArgs,
-				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve goes on: repeat it\n" +
+				Name: "copy", Usage: "copy all tarballs to the place that another config names", ArgsUsage: noArgs,
+				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve may run: repeat it\n" +
 					"until it copies little. With --final, serve must be stopped: the rest is copied, and from\n" +
-					"then on only FILE's place is this receiver's. Nothing is removed at the old place.\n" +
-					"Interrupted, it goes on when it is run again.\n\n" +
+					"then on this receiver uses FILE's place only. Nothing is removed at the old place.\n" +
+					"After an interruption, run the command again.\n\n" +
 					"Examples:\n   sudo cis490 store copy --to /etc/cis490/receiver.new.toml\n" +
 					"   sudo cis490 store copy --to /etc/cis490/receiver.new.toml --final",
 				Flags: []cli.Flag{
 					a.configFlag(roleReceiver), jsonFlag(),
-					&cli.StringFlag{Name: "to", Usage: "copy to where `FILE` keeps tarballs"},
+					&cli.StringFlag{Name: "to", Usage: "copy to the place that `FILE` names"},
 					&cli.BoolFlag{Name: "final", Usage: "copy the rest and switch over"},
 					&cli.IntFlag{Name: "parallel", Value: 8, Usage: "copy `N` tarballs at the same time"},
 				},
@@ -64,8 +64,8 @@ func (a *app) storeCommand() *cli.Command {
 			},
 			{
 				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: noArgs,
-				Description: "Asks serve, which must run, for what it does by itself once a day: it compares all rows with all\n" +
-					"tarballs, adds rows that are missing, and removes leftovers that are a day old.\n\n" +
+				Description: "serve, which must run, does now what it does once a day: it compares all rows with all\n" +
+					"tarballs, adds missing rows, and removes leftovers that are a day old.\n\n" +
 					"Example:\n   sudo cis490 store scrub",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 				Action: a.storeScrub,
