@@ -4,40 +4,53 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 )
 
-// adapters are the packages that know the files of the receiver's state.
-func adapters() []string { return []string{"receiver/local", "receiver/store", "receiver/s3"} }
+// storage returns the receiver's packages that may use files, with the reason, and the
+// folders of its adapters, which know the files of the receiver's state. Each has a line
+// "//storage:files REASON" or "//storage:adapter" at the end of its package comment.
+func storage(t *testing.T) (files map[string]string, adapters []string) {
+	t.Helper()
+	files = map[string]string{}
+	for path, content := range goFiles(t) {
+		comment, _, _ := strings.Cut(content, "\npackage ")
+		_, line, found := strings.Cut(comment, "//storage:")
+		if !found || strings.HasSuffix(path, "_test.go") {
+			continue
+		}
+		dir := filepath.Dir(path)
+		kind, why, _ := strings.Cut(line, " ")
+		switch {
+		case kind == "adapter":
+			adapters = append(adapters, dir)
+		case kind == "files" && why != "":
+			files[dir] = why
+		default:
+			t.Errorf("%s: //storage:%s: want \"adapter\", or \"files\" and the reason", path, line)
+		}
+	}
+	return files, adapters
+}
 
 // TestStorage_IsBehindTheBackend keeps files out of the receiver's other packages, which
 // use a receiver.Backend, so that another storage can replace the disk.
 func TestStorage_IsBehindTheBackend(t *testing.T) {
-	// Packages with files of their own, which are not the receiver's state.
-	own := map[string]string{
-		"receiver/authority":      "its own folder, with the CA key, which nobody else reads",
-		"receiver/archive":        "writes copies to a folder elsewhere",
-		"receiver/backup":         "saves and restores the files of the local backend, the config and the authority",
-		"receiver/gate":           "follows the config file",
-		"receiver/checks":         "judges config, keys and certificates on this machine",
-		"receiver/objects/s3test": "runs a server over a temporary folder, for tests",
-		"receiver/notify":         "reads files of secrets that the config names",
-		"receiver/catalogue":      "a derived index, in a file of its own beside what serve runs on",
-		"receiver/export":         "writes a folder elsewhere",
-	}
+	own, adapters := storage(t)
 	files := []string{"os", "path/filepath", "cis490/internal/disk", "cis490/internal/ledger"}
 	for _, p := range packages(t) {
 		name := strings.TrimPrefix(p.ImportPath, "cis490/")
-		if !within(name, "receiver") || withinAny(name, adapters()) || own[name] != "" {
-			continue
-		}
-		for _, imp := range p.Imports {
-			if slices.Contains(files, imp) {
-				t.Errorf("%s imports %s: the receiver's state is behind receiver.Backend", p.ImportPath, imp)
-			}
+		uses := slices.DeleteFunc(p.Imports, func(imp string) bool { return !slices.Contains(files, imp) })
+		switch {
+		case !within(name, "receiver") || withinAny(name, adapters):
+		case own[name] != "" && len(uses) == 0:
+			t.Errorf("%s uses no files: remove //storage:files from its package comment", p.ImportPath)
+		case own[name] == "" && len(uses) > 0:
+			t.Errorf("%s imports %s: the receiver's state is behind receiver.Backend", p.ImportPath, strings.Join(uses, " and "))
 		}
 	}
 }
@@ -45,6 +58,7 @@ func TestStorage_IsBehindTheBackend(t *testing.T) {
 // TestStorage_NamesAreTheAdapters allows names below the data folder, and bytes of rows,
 // in the adapters only.
 func TestStorage_NamesAreTheAdapters(t *testing.T) {
+	_, adapters := storage(t)
 	name := regexp.MustCompile(`^"(episodes|staged|archived|host-health|store_id` +
 		`|(orders|index|alerts|rejections|silences)\.jsonl` +
 		`|(contacts|fleet-check|notify|last-backup|rollout)\.json)"$`)
@@ -56,7 +70,7 @@ func TestStorage_NamesAreTheAdapters(t *testing.T) {
 	}
 	for path, content := range goFiles(t) {
 		ours := begins(path, []string{"receiver/", "commands/"}) && !strings.HasSuffix(path, "_test.go")
-		if !ours || begins(path, adapters()) || slices.Contains(named, path) {
+		if !ours || withinAny(filepath.Dir(path), adapters) || slices.Contains(named, path) {
 			continue
 		}
 		fset := token.NewFileSet()

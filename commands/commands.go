@@ -86,7 +86,7 @@ func checkUsage(commands []*cli.Command, group cli.ActionFunc) {
 		if c.Action == nil {
 			c.Action = group
 		}
-		if c.ArgsUsage == noArgs {
+		if c.ArgsUsage == noArgs && c.Before == nil {
 			c.Before = rejectArgs
 		}
 		checkUsage(c.Subcommands, group)

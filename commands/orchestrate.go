@@ -39,6 +39,12 @@ func (a *app) orchestrateCommand() *cli.Command {
 			&cli.StringFlag{Name: "profile", Usage: "with --once: record the profile `NAME`"},
 			&cli.BoolFlag{Name: "supervise", Hidden: true, Usage: "run a slot's command, as a child of orchestrate"},
 		},
+		Before: func(c *cli.Context) error {
+			if c.Bool("supervise") { // the arguments are the slot's command
+				return nil
+			}
+			return rejectArgs(c)
+		},
 		Action: a.orchestrate,
 	}
 }

@@ -7,6 +7,8 @@
 // places, or archived, and the next run continues. The package never overwrites a file of
 // the target that has other content. It refuses a target inside the store, or one that is
 // not writable.
+//
+//storage:files copies in a folder elsewhere
 package archive
 
 import (

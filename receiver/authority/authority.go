@@ -9,6 +9,8 @@
 //
 // It signs certificates only for the key of the named host, stores secrets only as digests,
 // and locks its folder against a second process.
+//
+//storage:files its own folder, with the CA key, which no other program reads
 package authority
 
 import (

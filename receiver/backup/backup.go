@@ -10,6 +10,8 @@
 // replaces each file by rename, and can be repeated after a crash. It removes the store's
 // id last, so that serve makes a new one, and every host compares what it shipped and
 // sends what is missing. It refuses while serve or bootstrap runs.
+//
+//storage:files saves and restores those of the local backend, the config and the authority
 package backup
 
 import (

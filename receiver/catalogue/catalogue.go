@@ -5,6 +5,8 @@
 // it in the background and keeps it up to date, after episodes were acknowledged. A power
 // cut leaves the state of an earlier moment, from which Run continues; a file that is
 // damaged, of another store or of another version is made anew.
+//
+//storage:files a derived index, beside the state
 package catalogue
 
 import (

@@ -4,6 +4,8 @@
 // Checks change nothing, except for the Repair of two of them. They have no state. Each
 // check stands alone: with a damaged config, a stopped serve, without systemd or root, it
 // still passes, fails or skips. Checks do not read secrets, only their owner and mode.
+//
+//storage:files checks config, keys and certificates on this machine
 package checks
 
 import (

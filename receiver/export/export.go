@@ -5,6 +5,8 @@
 // list and options give the same bytes, whatever the number of cores. Files are written by
 // shard and appear complete; an export that was cut off continues with the shards that are
 // missing. An episode that is damaged, too large or not there is left out and listed.
+//
+//storage:files writes a folder elsewhere
 package export
 
 import (

@@ -4,6 +4,8 @@
 // The list follows the config file and the releases while serve runs. If an edit cannot be
 // read, the gate logs it and keeps the last list. Before the first list it returns
 // ErrNotLoaded, which is not a refusal. Unknown commits are not accepted.
+//
+//storage:files follows the config file
 package gate
 
 import (

@@ -5,6 +5,8 @@
 // is one line that is synced, and a torn last line is cut when a log is opened. It never
 // follows a link that serve's user could have made in place of a file. Package store
 // handles the tarballs.
+//
+//storage:adapter
 package local
 
 import (

@@ -6,6 +6,8 @@
 // key, but loses none. Rows that a target refuses for a day are dropped and counted. A slow
 // target does not delay the others. Targets are identified by name in messages and logs,
 // because a URL may contain a secret.
+//
+//storage:files reads secrets in files that the config names
 package notify
 
 import (

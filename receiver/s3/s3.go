@@ -10,6 +10,8 @@
 // Nothing is deleted while an upload is taken. Objects that lost against another content
 // of their episode go a day later, if there is a key that may delete. Objects whose names
 // are not of this grammar are counted and left alone.
+//
+//storage:adapter
 package s3
 
 import (

@@ -13,6 +13,8 @@
 //
 // Whether an episode is stored depends on its file alone, whose digest is an attribute or
 // is computed, and never on the index.
+//
+//storage:adapter
 package store
 
 import (

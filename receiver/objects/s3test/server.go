@@ -5,6 +5,8 @@
 // Building it takes minutes, so a test without it is skipped with the command that builds
 // it. Server keeps its objects below Dir; Kill and Start show what a crash of the store
 // leaves. Nothing here is safe for a network.
+//
+//storage:files runs a server over a temporary folder, for tests
 package s3test
 
 import (
