@@ -106,17 +106,17 @@ func (s *Server) compareNow(w http.ResponseWriter, r *http.Request) error {
 // returns those that are archived.
 func AskArchive(ctx context.Context, socket string, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 	var out Archived
-	err := local(socket).Call(ctx, http.MethodPost, "/v1/archive/"+string(h), wire.Reconcile{Episodes: pairs}, &out)
+	err := adminAt(socket).Call(ctx, http.MethodPost, "/v1/archive/"+string(h), wire.Reconcile{Episodes: pairs}, &out)
 	return out.Archived, err
 }
 
 // AskCompare asks the serve at a socket to compare rows and tarballs now.
 func AskCompare(ctx context.Context, socket string) (out receiver.Comparison, err error) {
-	return out, local(socket).Call(ctx, http.MethodPost, "/v1/compare", nil, &out)
+	return out, adminAt(socket).Call(ctx, http.MethodPost, "/v1/compare", nil, &out)
 }
 
-// local returns the serve at a socket.
-func local(socket string) peercred.Service {
+// adminAt returns the admin service of the serve at a socket.
+func adminAt(socket string) peercred.Service {
 	return peercred.Service{
 		Name: "serve", Socket: socket, Start: "sudo systemctl start cis490-receiver   # then repeat the command", Timeout: archiveTimeout,
 	}

@@ -269,15 +269,15 @@ func (s *Server) adminCatalogue(w http.ResponseWriter, r *http.Request) error {
 
 // AskEpisodes asks the serve at a socket for a page of the catalogue.
 func AskEpisodes(ctx context.Context, socket string, q catalogue.Query) (p catalogue.Page, err error) {
-	return p, local(socket).Call(ctx, http.MethodGet, wire.EpisodesPath+"?"+q.Values().Encode(), nil, &p)
+	return p, adminAt(socket).Call(ctx, http.MethodGet, wire.EpisodesPath+"?"+q.Values().Encode(), nil, &p)
 }
 
 // AskCatalogue asks the serve at a socket about its catalogue.
 func AskCatalogue(ctx context.Context, socket string) (state CatalogueState, err error) {
-	return state, local(socket).Call(ctx, http.MethodGet, "/v1/catalogue", nil, &state)
+	return state, adminAt(socket).Call(ctx, http.MethodGet, "/v1/catalogue", nil, &state)
 }
 
 // AskRebuild asks the serve at a socket to make its catalogue anew.
 func AskRebuild(ctx context.Context, socket string) error {
-	return local(socket).Call(ctx, http.MethodPost, "/v1/catalogue", nil, nil)
+	return adminAt(socket).Call(ctx, http.MethodPost, "/v1/catalogue", nil, nil)
 }
