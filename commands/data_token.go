@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -145,10 +144,9 @@ func (a *app) dataTokenList(c *cli.Context) error {
 		a.errorf("no data tokens")
 		return nil
 	}
-	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "NAME\tCREATED") // flushed below
-	for _, t := range all {
-		_, _ = fmt.Fprintf(w, "%s\t%s\n", t.Name, t.Created.UTC().Format("2006-01-02 15:04:05 MST"))
-	}
-	return w.Flush()
+	return a.table("NAME\tCREATED", func(row func(...any)) {
+		for _, t := range all {
+			row(t.Name, t.Created.UTC().Format("2006-01-02 15:04:05 MST"))
+		}
+	})
 }

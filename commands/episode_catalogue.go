@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"net/url"
 	"strconv"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -123,22 +122,22 @@ func (a *app) listCatalogue(c *cli.Context, conf config.Receiver) error {
 	if c.Bool("json") {
 		return a.printJSON(p)
 	}
-	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "EPISODE\tHOST\tPROFILE\tCLASS\tVERDICT\tSTART\tDURATION\tROWS\tSIZE") // flushed below
-	for _, r := range p.Rows {
-		if r.State != catalogue.OK {
-			_, _ = fmt.Fprintf(w, "%s\t%s\t%s: %s\n", r.Episode, r.Host, r.State, check.Sanitize(r.Problem, 100))
-			continue
+	err = a.table("EPISODE\tHOST\tPROFILE\tCLASS\tVERDICT\tSTART\tDURATION\tROWS\tSIZE", func(row func(...any)) {
+		for _, r := range p.Rows {
+			if r.State != catalogue.OK {
+				row(r.Episode, r.Host, fmt.Sprintf("%s: %s", r.State, check.Sanitize(r.Problem, 100)))
+				continue
+			}
+			rows := 0
+			for _, n := range r.Rows {
+				rows += n
+			}
+			row(r.Episode, r.Host, check.Sanitize(r.Profile, 40), check.Sanitize(r.Class, 20), r.Verdict,
+				r.Start.UTC().Format("2006-01-02 15:04:05 MST"), r.End.Sub(r.Start).Round(100*time.Millisecond), rows,
+				humanize.IBytes(uint64(r.Size)))
 		}
-		rows := 0
-		for _, n := range r.Rows {
-			rows += n
-		}
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", r.Episode, r.Host, check.Sanitize(r.Profile, 40),
-			check.Sanitize(r.Class, 20), r.Verdict, r.Start.UTC().Format("2006-01-02 15:04:05 MST"),
-			r.End.Sub(r.Start).Round(100*time.Millisecond), rows, humanize.IBytes(uint64(r.Size)))
-	}
-	if err := w.Flush(); err != nil {
+	})
+	if err != nil {
 		return err
 	}
 	switch {

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -87,13 +86,12 @@ func (a *app) episodeList(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.printJSON(rows)
 	}
-	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, "EPISODE\tSTATE\tSTART\tCOMMIT\tSIZE\tWHY") // flushed below
-	for _, r := range rows {
-		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%.12s\t%s\t%s\n",
-			r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), r.Commit, humanize.IBytes(uint64(r.Bytes)), r.why())
-	}
-	return w.Flush()
+	return a.table("EPISODE\tSTATE\tSTART\tCOMMIT\tSIZE\tWHY", func(row func(...any)) {
+		for _, r := range rows {
+			row(r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), fmt.Sprintf("%.12s", r.Commit),
+				humanize.IBytes(uint64(r.Bytes)), r.why())
+		}
+	})
 }
 
 func (r episodeRow) why() string {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -12,7 +11,6 @@ import (
 	"cis490/agent/ship"
 	"cis490/agent/spool"
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
@@ -116,19 +114,11 @@ func (a *app) putBack(c *cli.Context, conf config.LabHost, missing []spool.Row, 
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(conf.DataDir); err != nil {
-		return err
-	}
-	held, err := spool.Lock(disk.OS{}, conf.DataDir)
+	sp, closeSpool, err := openSpool(conf.DataDir, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, held.Close()) }()
-	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sp.Close()) }()
+	defer func() { err = errors.Join(err, closeSpool()) }()
 	for _, r := range missing {
 		if err := sp.PutBack(r, storeID); err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -67,25 +68,34 @@ func (a *app) ship(c *cli.Context) error {
 	return a.shipSpool(c, conf, cl)
 }
 
+// openSpool opens the host's spool as its owner, with exclusive access until the returned
+// function is called.
+func openSpool(dir string, log *slog.Logger) (*spool.Spool, func() error, error) {
+	if err := becomeOwner(dir); err != nil {
+		return nil, nil, err
+	}
+	held, err := spool.Lock(disk.OS{}, dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: dir, Now: time.Now, Logger: log})
+	if err != nil {
+		return nil, nil, errors.Join(err, held.Close())
+	}
+	return sp, func() error { return errors.Join(sp.Close(), held.Close()) }, nil
+}
+
 // shipSpool runs the shipper on the host's spool, with exclusive access.
 func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) (err error) {
 	log, err := a.log(c)
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(conf.DataDir); err != nil {
-		return err
-	}
-	held, err := spool.Lock(disk.OS{}, conf.DataDir)
+	sp, closeSpool, err := openSpool(conf.DataDir, log)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, held.Close()) }()
-	sp, err := spool.Open(spool.Options{FS: disk.OS{}, Dir: conf.DataDir, Now: time.Now, Logger: log})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, sp.Close()) }()
+	defer func() { err = errors.Join(err, closeSpool()) }()
 	found, err := sp.Recover()
 	if err != nil { // the next start tries the rest again
 		log.Error("spool not completely recovered", "err", err, "fix", "on the lab host: sudo cis490 doctor")

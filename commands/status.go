@@ -6,7 +6,6 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"text/tabwriter"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -194,22 +193,12 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 }
 
 func writeHosts(w io.Writer, hosts []hostStatus) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	line := func(cells ...string) {
-		for i, c := range cells {
-			if i > 0 {
-				_, _ = io.WriteString(t, "\t") // Flush tells
-			}
-			_, _ = io.WriteString(t, c)
+	return writeTable(w, "HOST\tSTATE\tLAST ACCEPTED\tEPISODE\t24 H\tSIZE\tWAITING\tVERSION", func(row func(...any)) {
+		for _, h := range hosts {
+			row(h.Host, cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
+				humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
 		}
-		_, _ = io.WriteString(t, "\n")
-	}
-	line("HOST", "STATE", "LAST ACCEPTED", "EPISODE", "24 H", "SIZE", "WAITING", "VERSION")
-	for _, h := range hosts {
-		line(string(h.Host), cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
-			humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
-	}
-	return t.Flush()
+	})
 }
 
 func ago(t time.Time) string {

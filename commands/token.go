@@ -297,7 +297,12 @@ func (a *app) tokenList(c *cli.Context) error {
 
 // table prints rows in columns.
 func (a *app) table(head string, fill func(row func(...any))) error {
-	w := tabwriter.NewWriter(a.env.Out, 0, 0, 2, ' ', 0)
+	return writeTable(a.env.Out, head, fill)
+}
+
+// writeTable writes rows in columns.
+func writeTable(out io.Writer, head string, fill func(row func(...any))) error {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(w, head) // Flush returns the error
 	fill(func(cells ...any) {
 		_, _ = fmt.Fprintf(w, strings.TrimSuffix(strings.Repeat("%v\t", len(cells)), "\t")+"\n", cells...)

@@ -91,13 +91,3 @@ func Files() []File {
 		{episode.TelemetryFile("qmp"), "QEMU's statistics of a virtual machine; only profiles with a machine have this file", true, qmpKeys()},
 	}
 }
-
-// Find returns the file of a telemetry source.
-func Find(source string) (File, bool) {
-	for _, f := range Files() {
-		if f.Source() == source && source != "" {
-			return f, true
-		}
-	}
-	return File{}, false
-}

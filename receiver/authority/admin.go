@@ -26,92 +26,77 @@ func listenAdmin(path string) (net.Listener, error) {
 	return l, nil
 }
 
+// maxAdminRequest bounds a request's body in bytes.
+const maxAdminRequest = 1 << 20
+
 func (a *Authority) adminRoutes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", notFound)
-	mux.HandleFunc("POST /v1/tokens", func(w http.ResponseWriter, r *http.Request) {
-		var ask TokenRequest
-		err := readAdmin(w, r, &ask)
-		if err == nil {
-			var made []CreatedToken
-			if made, err = a.createTokens(ask, caller(r)); err == nil {
-				sendJSON(w, http.StatusOK, made)
-				return
-			}
-		}
-		a.rejectAdmin(w, r, err)
-	})
-	mux.HandleFunc("GET /v1/tokens", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.listTokens()) })
-	mux.HandleFunc("GET /v1/hosts", func(w http.ResponseWriter, r *http.Request) {
-		all, err := a.roster.All()
-		if err != nil {
-			a.rejectAdmin(w, r, err)
-			return
-		}
-		sendJSON(w, http.StatusOK, all)
-	})
-	mux.HandleFunc("GET /v1/hosts/{host}", func(w http.ResponseWriter, r *http.Request) {
-		h, err := a.showHost(r.PathValue("host"))
-		if err != nil {
-			a.rejectAdmin(w, r, err)
-			return
-		}
-		sendJSON(w, http.StatusOK, h)
-	})
-	mux.HandleFunc("GET /v1/joins", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.joins.waiting()) })
-	mux.HandleFunc("POST /v1/joins", func(w http.ResponseWriter, r *http.Request) {
-		var ask Approval
-		err := readAdmin(w, r, &ask)
-		if err == nil {
-			var done Approved
-			if done, err = a.approve(ask, caller(r)); err == nil {
-				sendJSON(w, http.StatusOK, done)
-				return
-			}
-		}
-		a.rejectAdmin(w, r, err)
-	})
-	change := func(pattern string, do func(h ident.Host, by string) error) {
+	handle := func(pattern string, do func(r *http.Request) (any, error)) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxAdminRequest)
+			if out, err := do(r); err != nil {
+				a.rejectAdmin(w, r, err)
+			} else {
+				sendJSON(w, out)
+			}
+		})
+	}
+	change := func(pattern string, do func(h ident.Host, by string) error) {
+		handle(pattern, func(r *http.Request) (any, error) {
 			h, err := ident.ParseHost(r.PathValue("host"))
 			if err == nil {
 				err = do(h, caller(r))
 			}
-			if err != nil {
-				a.rejectAdmin(w, r, err)
-				return
-			}
-			sendJSON(w, http.StatusOK, struct{}{})
+			return struct{}{}, err
 		})
 	}
+	changeCA := func(pattern string, do func() error) {
+		handle(pattern, func(r *http.Request) (any, error) {
+			a.mu.Lock()
+			defer a.mu.Unlock()
+			if err := do(); err != nil {
+				return nil, err
+			}
+			a.o.Log.Warn("changed which CAs are trusted", "path", r.URL.Path, "by", caller(r))
+			return a.describeCA(), nil
+		})
+	}
+	handle("GET /v1/tokens", func(*http.Request) (any, error) { return a.listTokens(), nil })
+	handle("POST /v1/tokens", func(r *http.Request) (any, error) {
+		var req TokenRequest
+		if err := decode(r.Body, &req); err != nil {
+			return nil, err
+		}
+		return a.createTokens(req, caller(r))
+	})
 	change("DELETE /v1/tokens/{host}", a.revokeToken)
-	mux.HandleFunc("DELETE /v1/patterns/{pattern}", func(w http.ResponseWriter, r *http.Request) {
+	handle("DELETE /v1/patterns/{pattern}", func(r *http.Request) (any, error) {
 		p, err := ident.ParsePattern(r.PathValue("pattern"))
 		if err == nil {
 			err = a.revokePattern(p, caller(r))
 		}
-		if err != nil {
-			a.rejectAdmin(w, r, err)
-			return
-		}
-		sendJSON(w, http.StatusOK, struct{}{})
+		return struct{}{}, err
 	})
+	handle("GET /v1/hosts", func(*http.Request) (any, error) { return a.roster.All() })
+	handle("GET /v1/hosts/{host}", func(r *http.Request) (any, error) { return a.showHost(r.PathValue("host")) })
 	change("POST /v1/hosts/{host}/decommission", a.decommission)
 	change("POST /v1/hosts/{host}/readmit", a.readmit)
-	for pattern, do := range map[string]func() error{"POST /v1/ca/rotate": a.rotate, "POST /v1/ca/retire": a.retire} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			a.mu.Lock()
-			err := do()
-			a.mu.Unlock()
-			if err != nil {
-				a.rejectAdmin(w, r, err)
-				return
-			}
-			a.o.Log.Warn("changed which CAs are trusted", "path", r.URL.Path, "by", caller(r))
-			sendJSON(w, http.StatusOK, a.describeCA())
-		})
-	}
-	mux.HandleFunc("GET /v1/ca", func(w http.ResponseWriter, _ *http.Request) { sendJSON(w, http.StatusOK, a.describeCA()) })
+	handle("GET /v1/joins", func(*http.Request) (any, error) { return a.joins.waiting(), nil })
+	handle("POST /v1/joins", func(r *http.Request) (any, error) {
+		var req Approval
+		if err := decode(r.Body, &req); err != nil {
+			return nil, err
+		}
+		return a.approve(req, caller(r))
+	})
+	handle("GET /v1/ca", func(*http.Request) (any, error) {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return a.describeCA(), nil
+	})
+	changeCA("POST /v1/ca/rotate", a.rotate)
+	changeCA("POST /v1/ca/retire", a.retire)
 	return a.onlyRoot(mux)
 }
 

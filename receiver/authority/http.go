@@ -51,7 +51,7 @@ func (a *Authority) getHealth(w http.ResponseWriter, _ *http.Request) {
 		sendProblem(w, wire.NewProblem(wire.NotReady, "the authority cannot record what it would issue"))
 		return
 	}
-	sendJSON(w, http.StatusOK, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
+	sendJSON(w, wire.AuthorityHealth{Status: "ok", ReleaseKeys: a.releaseKeys()})
 }
 
 // forHost handles a request of an unknown client about a host. It bounds the body.
@@ -70,7 +70,7 @@ func (a *Authority) forHost(do func(r *http.Request, h ident.Host, from string) 
 			return
 		}
 		w.Header().Set("Cache-Control", "no-store")
-		sendJSON(w, http.StatusOK, out)
+		sendJSON(w, out)
 	}
 }
 
@@ -122,9 +122,9 @@ func sendProblem(w http.ResponseWriter, p *wire.Problem) {
 	send(w, p.Status, p)
 }
 
-func sendJSON(w http.ResponseWriter, status int, v any) {
+func sendJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", wire.ContentTypeJSON)
-	send(w, status, v)
+	send(w, http.StatusOK, v)
 }
 
 func send(w http.ResponseWriter, status int, v any) {

@@ -78,11 +78,6 @@ func invalid(title, fix, format string, args ...any) error {
 	return p
 }
 
-func readAdmin(w http.ResponseWriter, r *http.Request, into any) error {
-	r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-	return decode(r.Body, into)
-}
-
 func (a *Authority) rejectAdmin(w http.ResponseWriter, r *http.Request, err error) {
 	p, ok := errors.AsType[*wire.Problem](err)
 	if !ok {
@@ -226,14 +221,9 @@ func (a *Authority) revoke(t *token, by string) error {
 func (a *Authority) decommission(h ident.Host, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	host, ok, err := a.roster.Host(h)
-	switch {
-	case err != nil:
+	host, err := a.knownHost(h)
+	if err != nil || host.State == roster.Gone {
 		return err
-	case !ok:
-		return unknownHost(h)
-	case host.State == roster.Gone:
-		return nil
 	}
 	if err := a.tokens.revokeAll(h, by); err != nil {
 		return err
@@ -245,12 +235,10 @@ func (a *Authority) decommission(h ident.Host, by string) error {
 func (a *Authority) readmit(h ident.Host, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	host, ok, err := a.roster.Host(h)
+	host, err := a.knownHost(h)
 	switch {
 	case err != nil:
 		return err
-	case !ok:
-		return unknownHost(h)
 	case host.State != roster.Gone:
 		return invalid("host is not decommissioned", "sudo cis490 host show "+string(h), "%s is %s", h, host.State)
 	}
@@ -267,20 +255,20 @@ func (a *Authority) showHost(name string) (roster.Host, error) {
 	if err != nil {
 		return roster.Host{}, wire.NewProblem(wire.Malformed, "%v", err)
 	}
+	return a.knownHost(h)
+}
+
+// knownHost returns a host of the roster.
+func (a *Authority) knownHost(h ident.Host) (roster.Host, error) {
 	host, ok, err := a.roster.Host(h)
 	if err == nil && !ok {
-		err = unknownHost(h)
+		err = invalid("no such host", "sudo cis490 host list", "%s is not in this fleet", h)
 	}
 	return host, err
 }
 
-func unknownHost(h ident.Host) error {
-	return invalid("no such host", "sudo cis490 host list", "%s is not in this fleet", h)
-}
-
+// describeCA describes the CA. The caller holds the lock.
 func (a *Authority) describeCA() CAInfo {
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	i := CAInfo{Subject: a.ca.Cert.Subject.CommonName, Pin: pki.PinOf(a.ca.Cert), Expires: a.ca.Cert.NotAfter}
 	for _, o := range a.ca.live(a.o.Now()) {
 		i.Older = append(i.Older, OlderCA{o.root.Subject.CommonName, pki.PinOf(o.root), o.cross.NotAfter})

@@ -118,20 +118,24 @@ func (s *Server) data(h handler) handler {
 	}
 }
 
+// findEpisodes returns the first page of a request's query.
+func (s *Server) findEpisodes(r *http.Request) (c *openCatalogue, q catalogue.Query, p catalogue.Page, err error) {
+	if c, err = s.openCatalogue(); err != nil {
+		return c, q, p, err
+	}
+	if q, err = catalogue.ParseQuery(r.URL.Query()); err != nil {
+		return c, q, p, wire.NewProblem(wire.Malformed, "query: %s", err)
+	}
+	p, err = c.Find(q)
+	if errors.Is(err, catalogue.ErrCursor) {
+		err = wire.NewProblem(wire.Malformed, "query: cursor: %s", err)
+	}
+	return c, q, p, err
+}
+
 // getEpisodesTar streams the tarballs that match a query, in one tar archive.
 func (s *Server) getEpisodesTar(w http.ResponseWriter, r *http.Request) error {
-	c, err := s.openCatalogue()
-	if err != nil {
-		return err
-	}
-	q, err := catalogue.ParseQuery(r.URL.Query())
-	if err != nil {
-		return wire.NewProblem(wire.Malformed, "query: %s", err)
-	}
-	p, err := c.Find(q)
-	if errors.Is(err, catalogue.ErrCursor) {
-		return wire.NewProblem(wire.Malformed, "query: cursor: %s", err)
-	}
+	c, q, p, err := s.findEpisodes(r)
 	if err != nil {
 		return err
 	}
@@ -183,21 +187,11 @@ func (s *Server) putTarball(out *tar.Writer, row catalogue.Row) (err error) {
 
 // getEpisodes answers a query of the catalogue: one page as JSON, or everything as NDJSON.
 func (s *Server) getEpisodes(w http.ResponseWriter, r *http.Request) error {
-	c, err := s.openCatalogue()
+	c, q, p, err := s.findEpisodes(r)
 	if err != nil {
 		return err
 	}
-	q, err := catalogue.ParseQuery(r.URL.Query())
-	if err != nil {
-		return wire.NewProblem(wire.Malformed, "query: %s", err)
-	}
-	p, err := c.Find(q)
-	switch {
-	case errors.Is(err, catalogue.ErrCursor):
-		return wire.NewProblem(wire.Malformed, "query: cursor: %s", err)
-	case err != nil:
-		return err
-	case r.Header.Get("Accept") != wire.ContentTypeRows:
+	if r.Header.Get("Accept") != wire.ContentTypeRows {
 		return answer(w, http.StatusOK, p)
 	}
 	w.Header().Set("Content-Type", wire.ContentTypeRows)

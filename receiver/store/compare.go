@@ -18,12 +18,18 @@ import (
 // exactAtOnce is how many files are compared one by one in memory at a time.
 const exactAtOnce = 200_000
 
-// tally compares two sets of names without storing them, by their number and the sum of
-// their hashes.
-type tally struct {
+// Tally compares sets of names without storing them, by their number and the sum of their
+// hashes. Tallies of equal sets are equal.
+type Tally struct {
 	n   int
 	sum uint64
 }
+
+// Add adds a name with this hash to the set.
+func (t Tally) Add(hash uint64) Tally { return Tally{t.n + 1, t.sum + hash} }
+
+// Remove removes a name with this hash from the set.
+func (t Tally) Remove(hash uint64) Tally { return Tally{t.n - 1, t.sum - hash} }
 
 // Compare compares all rows with all files, both ways, and appends missing rows. It takes
 // as long as reading the index and listing the files. Its memory grows with the number of
@@ -31,7 +37,7 @@ type tally struct {
 func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
 	c := receiver.Comparison{At: s.o.Now().UTC()}
 	seed := maphash.MakeSeed()
-	files, rows := map[ident.Host]tally{}, map[ident.Host]tally{}
+	differ, files := map[ident.Host]Tally{}, map[ident.Host]int{} // differ: files minus rows
 	hosts, err := s.hosts()
 	if err != nil {
 		return c, err
@@ -41,34 +47,33 @@ func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
 		if err != nil {
 			return c, err
 		}
-		var t tally
 		for _, id := range ids {
-			t.n, t.sum = t.n+1, t.sum+maphash.String(seed, string(id))
+			differ[h] = differ[h].Add(maphash.String(seed, string(id)))
 		}
-		files[h] = t
-		c.Files += t.n
+		files[h] = len(ids)
+		c.Files += len(ids)
 	}
 	for r, err := range s.o.Index.Since(time.Time{}) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return c, err
 		}
-		t, h := rows[r.Host], maphash.String(seed, string(r.Episode))
-		if r.Archived { // the file is gone, as it should be
-			rows[r.Host] = tally{t.n - 1, t.sum - h}
+		hash := maphash.String(seed, string(r.Episode))
+		if r.Archived { // its file was removed
+			differ[r.Host] = differ[r.Host].Add(hash)
 			continue
 		}
 		c.Rows++
-		rows[r.Host] = tally{t.n + 1, t.sum + h}
+		differ[r.Host] = differ[r.Host].Remove(hash)
 	}
 	// Compare hosts that differ one by one; an upload in the meantime is enough for that.
 	var closely []ident.Host
 	n := 0
-	for h := range union(files, rows) {
-		if files[h] == rows[h] {
+	for h, d := range differ {
+		if d == (Tally{}) {
 			continue
 		}
 		closely = append(closely, h)
-		if n += files[h].n; n >= exactAtOnce {
+		if n += files[h]; n >= exactAtOnce {
 			if err := s.compareClosely(ctx, closely, &c); err != nil {
 				return c, err
 			}
@@ -76,17 +81,6 @@ func (s *Store) Compare(ctx context.Context) (receiver.Comparison, error) {
 		}
 	}
 	return c, s.compareClosely(ctx, closely, &c)
-}
-
-func union(a, b map[ident.Host]tally) map[ident.Host]bool {
-	all := map[ident.Host]bool{}
-	for h := range a {
-		all[h] = true
-	}
-	for h := range b {
-		all[h] = true
-	}
-	return all
 }
 
 // compareClosely compares the rows and files of some hosts one by one.
