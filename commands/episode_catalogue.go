@@ -174,7 +174,7 @@ func (a *app) episodeCatalogueCommand() *cli.Command {
 		Usage:     "show the state of the receiver's catalogue, or rebuild it",
 		ArgsUsage: noArgs,
 		Description: "The catalogue is derived from the index and the tarballs. serve keeps it up to date in the\n" +
-			"background; --rebuild makes it anew from nothing, while uploads go on.\n\n" +
+			"background; --rebuild rebuilds it from nothing, while uploads continue.\n\n" +
 			"Examples:\n   sudo cis490 episode catalogue\n   sudo cis490 episode catalogue --rebuild",
 		Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag(), &cli.BoolFlag{Name: "rebuild", Usage: "rebuild it"}},
 		Action: a.episodeCatalogue,
@@ -191,7 +191,7 @@ func (a *app) episodeCatalogue(c *cli.Context) error {
 		if err := server.AskRebuild(c.Context, socket); err != nil {
 			return err
 		}
-		a.printf("the catalogue is being made anew; 'cis490 episode catalogue' shows how far it is\n")
+		a.printf("serve rebuilds the catalogue; 'cis490 episode catalogue' shows its progress\n")
 		return nil
 	}
 	state, err := server.AskCatalogue(c.Context, socket)

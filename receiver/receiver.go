@@ -1,8 +1,8 @@
 // Package receiver is the receiver's domain: the values that it stores, and the
 // interfaces of the storage.
 //
-// A Backend has all of them. Package local is the present backend: tarballs and *.jsonl
-// files in a data folder. Every backend promises: when a method returns nil, its effect
+// A Backend has all of them. Package local keeps everything in a data folder, package s3 the
+// tarballs in an object store. Every backend promises: when a method returns nil, its effect
 // survives a power cut; a row exists as a whole or not at all; no upload overwrites
 // stored data. Backends have no policy about who may store what: their callers decide.
 // Package backendtest checks these promises.

@@ -1,5 +1,5 @@
-// Command notices prints the licenses of the modules in a binary, as their terms ask of who
-// distributes it:
+// Command notices prints the licenses of the modules in a binary, which must accompany its
+// copies:
 //
 //	go list -deps -json=Module . | go run ./assets/notices
 //

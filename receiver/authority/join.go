@@ -214,7 +214,7 @@ func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 	}
 	if host.State == roster.Active && !ask.Again {
 		return Approved{}, invalid("this name belongs to a host",
-			"sudo cis490 host approve "+code+" --again   # only if that host was set up anew; otherwise, on the new machine: --name OTHER",
+			"sudo cis490 host approve "+code+" --again   # only if that host was reinstalled; otherwise, on the new machine: --name OTHER",
 			"%s is an active host since %s", j.host, host.Since.Format(time.RFC3339))
 	}
 	made, err := a.createTokens(TokenRequest{Hosts: []ident.Host{j.host}, TTL: joinTokenTTL}, by)

@@ -4,7 +4,7 @@
 // It is derived from the index and the tarballs, and can be removed at any time: Run builds
 // it in the background and keeps it up to date, after episodes were acknowledged. A power
 // cut leaves the state of an earlier moment, from which Run continues; a file that is
-// damaged, of another store or of another version is made anew.
+// damaged, of another store or of another version is rebuilt.
 //
 //storage:files a derived index, beside the state
 package catalogue
@@ -24,7 +24,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// version is that of the file's layout. A change makes the catalogue anew.
+// version is the version of the layout. After a change the catalogue is rebuilt.
 const version = "1"
 
 // openFor bounds the wait for another process that has the file.
@@ -70,7 +70,7 @@ func guard(err *error) func() {
 }
 
 // Open opens the catalogue of a store for Run, which only the process that serves may do.
-// It makes the file anew where it cannot be used.
+// It recreates an unusable file.
 func Open(path, storeID string) (*Catalogue, error) {
 	want := version + " " + storeID
 	c, err := open(path, false)

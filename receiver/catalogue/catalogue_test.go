@@ -261,7 +261,7 @@ func TestCatchUp_FollowsAndKeepsArchived(t *testing.T) {
 }
 
 // Whatever is in the place of the file, and whatever page of it is damaged: it is opened, or
-// made anew, and then complete.
+// rebuilt, and then complete.
 func TestOpen_MakesADamagedFileAnew(t *testing.T) {
 	f := newFixture(t)
 	for range 30 {

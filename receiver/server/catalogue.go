@@ -25,7 +25,7 @@ const catalogueAgain = 10 * time.Second
 
 // runCatalogue opens the catalogue and keeps it up to date until the context ends. The
 // receiver works without one, so an error only delays the next try; a damaged catalogue is
-// made anew.
+// rebuilt.
 func (s *Server) runCatalogue(ctx context.Context) error {
 	if s.o.Catalogue == "" {
 		return nil
@@ -34,7 +34,7 @@ func (s *Server) runCatalogue(ctx context.Context) error {
 	for ctx.Err() == nil {
 		err := s.catalogueOnce(ctx)
 		if errors.Is(err, catalogue.ErrDamaged) || errors.Is(err, errRebuild) {
-			s.o.Log.Warn("the catalogue is made anew", "err", err)
+			s.o.Log.Warn("rebuilding the catalogue", "err", err)
 			if err = catalogue.Remove(s.o.Catalogue); err == nil {
 				continue
 			}
@@ -241,7 +241,7 @@ type CatalogueState struct {
 	Last     time.Time `json:"last,omitzero"`    // of the index's last row
 }
 
-// adminCatalogue answers root about the catalogue, or makes it anew.
+// adminCatalogue returns the state of the catalogue, or rebuilds it, for root.
 func (s *Server) adminCatalogue(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.openCatalogue()
 	if err != nil {
@@ -271,7 +271,7 @@ func AskCatalogue(ctx context.Context, socket string) (state CatalogueState, err
 	return state, adminAt(socket).Call(ctx, http.MethodGet, "/v1/catalogue", nil, &state)
 }
 
-// AskRebuild asks the serve at a socket to make its catalogue anew.
+// AskRebuild makes the serve at a socket rebuild its catalogue.
 func AskRebuild(ctx context.Context, socket string) error {
 	return adminAt(socket).Call(ctx, http.MethodPost, "/v1/catalogue", nil, nil)
 }

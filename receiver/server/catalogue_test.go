@@ -19,7 +19,7 @@ import (
 )
 
 // An episode that was acknowledged is in the catalogue soon, whatever its content is, and can
-// be downloaded; the catalogue is made anew on request.
+// be downloaded; the catalogue is rebuilt on request.
 func TestCatalogue_ListsAndDownloads(t *testing.T) {
 	r := newHarness(t, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
@@ -69,8 +69,8 @@ func TestCatalogue_ListsAndDownloads(t *testing.T) {
 		return err == nil && len(p.Rows) == 2 && p.Next != ""
 	})
 	must(t, server.AskRebuild(t.Context(), socket))
-	r.eventually("the catalogue is made anew", func() bool {
-		return bytes.Contains([]byte(r.log.String()), []byte("the catalogue is made anew")) && listed()
+	r.eventually("rebuilding the catalogue", func() bool {
+		return bytes.Contains([]byte(r.log.String()), []byte("rebuilding the catalogue")) && listed()
 	})
 	state, err := server.AskCatalogue(t.Context(), socket)
 	if err != nil || state.Episodes != 3 || !state.Reached.Equal(state.Last) {

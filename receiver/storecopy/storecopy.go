@@ -1,9 +1,9 @@
 // Package storecopy copies the tarballs of a store to another place, while uploads go on.
 //
 // It reads the index from its beginning, and for each row copies the tarball if the other
-// place does not have it. Every copy is compared with the row's digest. How far it came is
-// a document, so that it goes on there when it was interrupted or more was stored. It
-// removes nothing: the old place stays whole.
+// place does not have it. Every copy is compared with the row's digest. Its progress is a
+// document, so that the next run continues after an interruption or with new episodes. It
+// removes nothing from the old place.
 package storecopy
 
 import (
@@ -29,7 +29,7 @@ const batch = 512
 type Options struct {
 	From     receiver.Backend
 	To       receiver.Importer
-	Place    string // of To; a copy to another place begins anew
+	Place    string // of To; a copy to another place starts over
 	Parallel int    // tarballs at the same time
 	Copied   func(Result)
 }
