@@ -51,7 +51,7 @@ func (a *app) completionCommand() *cli.Command {
 			Name: shell, Usage: "print the completion script for " + shell, ArgsUsage: noArgs,
 			Description: "Prints a script for " + shell +
 				" that completes commands, flags, and the names of hosts, symptoms,\nchecks and states.\n\nExample:\n   " + hint[shell],
-			Action: func(c *cli.Context) error {
+			Action: func(*cli.Context) error {
 				a.printf("%s", shells()[shell])
 				return nil
 			},
@@ -65,7 +65,7 @@ func (a *app) manCommand() *cli.Command {
 		Name: "man", Usage: "print the manual page", ArgsUsage: noArgs,
 		Description: "Prints the manual page of all commands, generated from their help.\n\n" +
 			"Examples:\n   cis490 man | man -l -\n   cis490 man | sudo install -Dm644 /dev/stdin /usr/local/share/man/man8/cis490.8",
-		Action: func(c *cli.Context) error {
+		Action: func(*cli.Context) error {
 			page, err := a.cli().ToManWithSection(8)
 			if err != nil {
 				return err

@@ -115,8 +115,9 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]CreatedToken, e
 	}
 	wg.Wait()
 	for i, h := range ask.Hosts { // also after an error: some rows may be durable
-		a.tokens.apply(tokenEvent{At: a.o.Now(), Host: h, Event: tokenMade, Secret: hashSecret(secrets[i]), Expires: expires,
-			Replaces: ask.Replaces})
+		a.tokens.apply(tokenEvent{
+			At: a.o.Now(), Host: h, Event: tokenMade, Secret: hashSecret(secrets[i]), Expires: expires, Replaces: ask.Replaces,
+		})
 	}
 	if err := errors.Join(failed...); err != nil {
 		return nil, err

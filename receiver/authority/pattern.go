@@ -104,8 +104,9 @@ func (a *Authority) createPatternToken(ask TokenRequest, by string) ([]CreatedTo
 		Pattern: ask.Pattern, Receiver: a.o.PublicURL, Authority: a.o.Config.URL,
 		Pin: string(pki.PinOf(a.pinnedRoot())), Secret: secret,
 	}
-	err := a.tokens.append(tokenEvent{Event: tokenMade, Secret: hashSecret(secret), Expires: expires, Pattern: ask.Pattern, Uses: ask.Uses,
-		From: by})
+	err := a.tokens.append(tokenEvent{
+		Event: tokenMade, Secret: hashSecret(secret), Expires: expires, Pattern: ask.Pattern, Uses: ask.Uses, From: by,
+	})
 	if err != nil {
 		return nil, err
 	}
