@@ -236,14 +236,17 @@ func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out
 	if err != nil {
 		return err
 	}
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode != http.StatusOK {
+	answer, err := io.ReadAll(res.Body) // to the end, so that the connection is used again
+	_ = res.Body.Close()
+	switch {
+	case err != nil:
+		return err
+	case res.StatusCode != http.StatusOK:
 		return fmt.Errorf("%s answers %d", url, res.StatusCode)
-	}
-	if out == nil {
+	case out == nil:
 		return nil
 	}
-	return json.NewDecoder(res.Body).Decode(out)
+	return json.Unmarshal(answer, out)
 }
 
 // ownServers are the receiver's connections to its own servers. A process of the machine
