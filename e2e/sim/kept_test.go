@@ -94,6 +94,29 @@ var kept = map[string]sim.Plan{
 	"a receiver's disk is dead at its first start": { // no host is blamed for the receiver
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-dead", For: 73*time.Minute + 50*time.Second}},
 	},
+	"a serve starts where it cannot read who left": { // nobody is told of a host that left
+		Hosts: 1, Length: 8 * time.Hour, Faults: []sim.Fault{
+			{Kind: "host-leaves", At: time.Hour, For: 6 * time.Hour},
+			{Kind: "rx-spot", At: 70 * time.Minute, For: 30 * time.Minute, N: 64},
+		},
+	},
+	"a host leaves after people were notified of it": { // a person is told that it is over
+		Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
+			{Kind: "host-idle", At: time.Hour, For: 150 * time.Minute},
+			{Kind: "host-leaves", At: 3 * time.Hour, For: time.Hour},
+		},
+	},
+	"hosts renew while a receiver's clock is ahead": { // no host is blamed for the receiver
+		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
+			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},
+		},
+	},
+	"a person installs on the canary in its trial": { // a release moves on
+		Hosts: 2, Length: 7 * time.Hour, Faults: []sim.Fault{
+			{Kind: "release", At: time.Hour},
+			{Kind: "host-install", At: time.Hour + 12*time.Minute, Who: 0},
+		},
+	},
 	"a receiver is not ready from its first start on": { // no host is blamed for the receiver
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}},
 	},
