@@ -522,6 +522,13 @@ func TestJudge_TheClockJumpedCloseToTheEndOfCertificates(t *testing.T) {
 		if found, _ := Judge(f); len(found) != 0 {
 			t.Errorf("%d of 3 certificates are about to expire after a jump: %+v", near, found)
 		}
+		f.jumped = 0
+		for _, h := range f.Hosts { // and their pings show it
+			h.Contact.At, h.Contact.Offset = ago(time.Minute), -20*day
+		}
+		if found, _ := Judge(f); len(found) != 1 || found[0].Symptom != ClockWrong {
+			t.Errorf("%d of 3 certificates are about to expire after a jump, by the hosts' clocks: %+v", near, found)
+		}
 	}
 }
 

@@ -54,6 +54,7 @@ func (s *State) past(now time.Time, seen map[Key]time.Time) {
 func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	x = Finding{Symptom: ClockWrong, Reason: Reason{Code: "clock", Check: "clock.synced", Fix: fixClock}}
 	unsynced := slices.ContainsFunc(f.Receiver, func(r check.Row) bool { return r.ID == "clock.synced" && r.Status == check.Warn })
+	expired, active := f.expiredByJump()
 	off, n := f.hostsOffset()
 	if f.skewed = off.Abs() > skew && (n >= 3 || unsynced); f.skewed {
 		x.Detail = fmt.Sprintf("the clocks of %d hosts differ from the receiver's, median %s", n, machine.HumanDuration(off.Abs()))
@@ -61,7 +62,6 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 		return x, true
 	}
 	jumps := f.contacts.Receiver.Jumps
-	expired, active := f.expiredByJump()
 	if expired > 0 && 2*expired >= active {
 		x.Detail = fmt.Sprintf("clock jumped forward by %s, past the expiry of %d hosts' certificates", machine.HumanDuration(f.jumped), expired)
 		x.Reason.Text = "hosts' certificates expired when the receiver's clock jumped"
