@@ -21,7 +21,7 @@ type book struct {
 	runs     int
 	judged   time.Time               // last run of fleet-check that judged
 	open     map[fleet.Key]open      // what fires, by the last run that judged
-	rows     map[string]int          // rows by alert, state and hour
+	rows     map[string]time.Time    // when the last row came, by alert, state and hour
 	people   map[fleet.Key]bool      // what a person believes to be open
 	hushed   map[fleet.Key]time.Time // what a person muted, and until when; while it is open
 	heard    map[string]time.Time    // when a person, or the journal, was last told of somebody
@@ -64,7 +64,7 @@ type Report struct {
 
 func newBook(w *World) *book {
 	return &book{
-		w: w, episodes: map[ident.EpisodeID]*fact{}, seen: map[string]bool{}, open: map[fleet.Key]open{}, rows: map[string]int{},
+		w: w, episodes: map[ident.EpisodeID]*fact{}, seen: map[string]bool{}, open: map[fleet.Key]open{}, rows: map[string]time.Time{},
 		people: map[fleet.Key]bool{}, hushed: map[fleet.Key]time.Time{}, heard: map[string]time.Time{}, states: map[[2]string]int{},
 	}
 }
@@ -82,8 +82,9 @@ func (b *book) said(a fleet.Alert) {
 	b.mu.Lock()
 	b.heard[a.Host] = time.Now()
 	key := fmt.Sprintf("%s %s %s in the hour %s", a.Host, a.Symptom, a.State, a.Hour.UTC().Format(time.RFC3339))
-	b.rows[key]++
-	again := b.rows[key] > 1
+	last, again := b.rows[key]
+	again = again && time.Since(last) < 2*time.Hour // later: the clock was set back to that hour
+	b.rows[key] = time.Now()
 	b.mu.Unlock()
 	if again && !b.w.recently(time.Hour, repeats) {
 		b.breaks("one row a symptom and hour", key, "told twice: %s", key)
