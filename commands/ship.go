@@ -104,6 +104,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		log.Warn("starting without the previous run's state", "err", err)
 	}
+	watchdog, _ := daemon.SdWatchdogEnabled(false) // 0 without a service manager
 	s, err := ship.New(ship.Options{
 		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state,
 		NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
@@ -115,6 +116,7 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
+		Watchdog: watchdog,
 		// Without an answer from systemd, only the program restarts.
 		Leaving: func(ctx context.Context) bool {
 			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)

@@ -75,6 +75,8 @@ type Options struct {
 	Hardware *wire.Hardware
 	// Notify sends a state to the service manager. It may be nil.
 	Notify func(state string)
+	// Watchdog is within which time the service manager expects a sign of life; 0: a minute.
+	Watchdog time.Duration
 	// Leaving reports, at the end of Run, whether the machine shuts down; the receiver is
 	// then notified. nil means never.
 	Leaving func(context.Context) bool

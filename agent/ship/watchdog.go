@@ -1,6 +1,7 @@
 package ship
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -57,6 +58,7 @@ const stuckAfter = 2 * time.Minute
 // On a hang it triggers the watchdog at once. The service manager then restarts the
 // program, and the current episode goes to the end of the queue.
 func (s *Shipper) watchdogLoop(ctx context.Context) {
+	every := cmp.Or(s.Watchdog, time.Minute) / 4
 	for {
 		if w := s.watchdog.stuck(max(stuckAfter, 2*s.Config.IdleTimeout.D())); w != "" {
 			s.Logger.Error("a worker hangs; asking for a restart", "worker", w, "fix", "nothing: the service manager restarts the shipper")
@@ -64,7 +66,7 @@ func (s *Shipper) watchdogLoop(ctx context.Context) {
 			return
 		}
 		s.Notify("WATCHDOG=1")
-		if !s.sleep(ctx, s.Now().Add(15*time.Second), nil) {
+		if !s.sleep(ctx, s.Now().Add(every), nil) {
 			return
 		}
 	}

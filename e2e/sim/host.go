@@ -131,7 +131,7 @@ func (h *Host) ship(p *Proc) (err error) {
 	s, err := ship.New(ship.Options{
 		Host: ident.Host(conf.Host), Config: conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
 		NewPacker: h.packer, Receiver: proxied{cl, h}, Credentials: cl, Logger: log, Now: h.Clock.Now,
-		Leaving: func(context.Context) bool { return h.leaves.Load() }, Sleeps: p.Sleeps,
+		Leaving: func(context.Context) bool { return h.leaves.Load() }, Sleeps: p.Sleeps, Watchdog: 3 * time.Minute,
 		Update: func() *wire.Update {
 			u, err := update.ReadPublic(p.fs, hostOpt)
 			if err != nil {

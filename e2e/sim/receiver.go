@@ -88,7 +88,7 @@ func (r *Receiver) build() version.Info {
 func (r *Receiver) bootstrap(p *Proc) error {
 	a, err := authority.New(authority.Options{
 		Config: r.conf.Authority, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
-		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin, Poll: 10 * r.w.polls(),
+		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin, Poll: 30 * r.w.polls(),
 	})
 	if err != nil {
 		return err
