@@ -54,6 +54,9 @@ type spooled struct {
 // take reads exactly the body that an upload announced.
 func (s *spool) take(u receiver.Upload, body io.Reader) (_ *spooled, err error) {
 	if u.Size <= inMemory {
+		if err := s.room(); err != nil { // its claim and its row are on the disk, too
+			return nil, err
+		}
 		return s.takeSmall(u, body)
 	}
 	defer func() {

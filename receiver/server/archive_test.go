@@ -24,8 +24,10 @@ import (
 // TestArchive_IsStillKnown: after tarballs were moved out, PUT and reconcile
 // answer as before, also after a restart; nothing is taken twice, and the host has
 // room in its quota again.
-func TestArchive_IsStillKnown(t *testing.T) {
-	r := newHarness(t, func(r *harness) { r.config.Limits.HostQuota = 250 << 10 })
+func TestArchive_IsStillKnown(t *testing.T) { onEach(t, archivedIsStillKnown) }
+
+func archivedIsStillKnown(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, func(r *harness) { r.config.Limits.HostQuota = 250 << 10 })
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	two := strings.Repeat("2", 200<<10)
 	put := func(h *host, id ident.EpisodeID, content string, want int) {
@@ -41,9 +43,7 @@ func TestArchive_IsStillKnown(t *testing.T) {
 	to := t.TempDir()
 	run := func() (archive.Result, error) {
 		return archive.Run(t.Context(), archive.Options{
-			Limit: 1 << 30, FS: disk.OS{}, Backend: local.Open(
-				local.Options{FS: disk.OS{}, Dir: r.config.DataDir},
-			), To: to, Before: time.Now().Add(time.Second),
+			Limit: 1 << 30, FS: disk.OS{}, Backend: r.backend(), To: to, Before: time.Now().Add(time.Second),
 			Archive: func(ctx context.Context, h ident.Host, pairs []wire.Pair) ([]ident.EpisodeID, error) {
 				return server.AskArchive(ctx, local.AdminSocket(r.config.DataDir), h, pairs)
 			},

@@ -20,8 +20,10 @@ import (
 
 // An episode that was acknowledged is in the catalogue soon, whatever its content is, and can
 // be downloaded; the catalogue is rebuilt on request.
-func TestCatalogue_ListsAndDownloads(t *testing.T) {
-	r := newHarness(t, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+func TestCatalogue_ListsAndDownloads(t *testing.T) { onEach(t, catalogueListsAndDownloads) }
+
+func catalogueListsAndDownloads(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
 	for _, id := range []string{string(ep1), string(ep2), string(ep3)} {
 		if status, kind, _ := a.do(a.request(ident.EpisodeID(id), "content of "+id)); status != http.StatusCreated {
@@ -79,8 +81,10 @@ func TestCatalogue_ListsAndDownloads(t *testing.T) {
 }
 
 // A data token reads the data, and no other route answers it as more than a stranger.
-func TestDataToken_ReadsTheDataAlone(t *testing.T) {
-	r := newHarness(t, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
+func TestDataToken_ReadsTheDataAlone(t *testing.T) { onEach(t, dataTokenReadsTheDataAlone) }
+
+func dataTokenReadsTheDataAlone(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
 	if status, kind, _ := a.do(a.request(ep1, "content")); status != http.StatusCreated {
 		t.Fatal(status, kind)

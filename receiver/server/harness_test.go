@@ -30,6 +30,7 @@ import (
 	"cis490/receiver"
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
+	"cis490/receiver/objects"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -55,6 +56,7 @@ type harness struct {
 	catalogue string
 	ca        pki.Issuer
 	fs        disk.FS
+	bucket    *objects.Bucket // nil: tarballs are in the data folder
 	server    *server.Server
 	mode      mode
 	log       *lines
@@ -155,7 +157,7 @@ func (r *harness) start() {
 	s, err := server.New(server.Options{
 		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs), Catalogue: r.catalogue,
 		Gate: gate.New(
-			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: slog.New(slog.NewTextHandler(r.log, nil))},
+			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: r.logger()},
 		),
 		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
@@ -179,11 +181,13 @@ func (r *harness) start() {
 }
 
 func (r *harness) backend() receiver.Backend {
-	return local.Open(local.Options{
+	return r.on(local.Open(local.Options{
 		FS: r.fs, Dir: r.config.DataDir, Known: store.KnownDir(filepath.Join(r.dir, "receiver.toml")), Now: r.now,
-		Reserve: int64(r.config.Limits.DiskReserve), Log: slog.New(slog.NewTextHandler(r.log, nil)),
-	})
+		Reserve: int64(r.config.Limits.DiskReserve), Log: r.logger(),
+	}))
 }
+
+func (r *harness) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r.log, nil)) }
 
 // healthy is the backend on the machine's own disk.
 func (r *harness) healthy() receiver.Backend {
@@ -370,20 +374,16 @@ func (r *harness) documented(req *http.Request, res *http.Response) error {
 	return d.Check(req, res)
 }
 
-// files returns what lies under the data folder, relative, staged ones included.
-func (r *harness) files() []string {
+// below returns the files in a folder of the data folder, relative to the latter.
+func (r *harness) below(dir string) (all []string) {
 	r.t.Helper()
-	var all []string
-	for _, dir := range []string{store.EpisodesDir, store.StagedDir} {
-		root := filepath.Join(r.config.DataDir, dir)
-		must(r.t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
-			if err == nil && !e.IsDir() && e.Name() != "probe.partial" && e.Name() != disk.LockName { // serve's look at the disk; archive's lock
-				rel, _ := filepath.Rel(r.config.DataDir, p)
-				all = append(all, rel)
-			}
-			return err
-		}))
-	}
+	must(r.t, filepath.WalkDir(filepath.Join(r.config.DataDir, dir), func(p string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() && e.Name() != "probe.partial" && e.Name() != disk.LockName { // serve's look at the disk; archive's lock
+			rel, _ := filepath.Rel(r.config.DataDir, p)
+			all = append(all, rel)
+		}
+		return err
+	}))
 	return all
 }
 

@@ -62,8 +62,10 @@ func idle(d time.Duration) func(*harness) {
 	return func(r *harness) { r.config.Limits.IdleTimeout = config.Duration(d) }
 }
 
-func TestHostile_Bodies(t *testing.T) {
-	r := newHarness(t, idle(300*time.Millisecond))
+func TestHostile_Bodies(t *testing.T) { onEach(t, hostileBodies) }
+
+func hostileBodies(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, idle(300*time.Millisecond))
 	a := r.enrol("lab-a")
 	t.Run("silent", func(t *testing.T) {
 		c := a.raw()
@@ -193,9 +195,11 @@ func (b refuseBody) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
+func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) { onEach(t, refusedBeforeTheBodyIsSent) }
+
+func refusedBeforeTheBodyIsSent(t *testing.T, on func(*harness)) {
 	for _, m := range []mode{direct, socketed} {
-		r := newHarness(t, over(m))
+		r := newHarness(t, on, over(m))
 		a := r.enrol("lab-a")
 		req := a.request(ep1, large, set(wire.HeaderCommit, string(other)))
 		req.Body = io.NopCloser(refuseBody{t})
@@ -209,9 +213,11 @@ func TestPut_RefusedBeforeTheBodyIsSent(t *testing.T) {
 // TestExpect_NoContinueForARefusal: on the wire, a refused head is answered with the
 // refusal and not with 100, so that the body is not sent; an accepted one is answered
 // with 100.
-func TestExpect_NoContinueForARefusal(t *testing.T) {
+func TestExpect_NoContinueForARefusal(t *testing.T) { onEach(t, noContinueForARefusal) }
+
+func noContinueForARefusal(t *testing.T, on func(*harness)) {
 	for _, m := range []mode{direct, socketed} {
-		r := newHarness(t, over(m))
+		r := newHarness(t, on, over(m))
 		a := r.enrol("lab-a")
 		dial := func() (net.Conn, string) {
 			if m == direct {
@@ -239,8 +245,10 @@ func TestExpect_NoContinueForARefusal(t *testing.T) {
 	}
 }
 
-func TestPut_DecommissionedInMidUpload(t *testing.T) {
-	r := newHarness(t)
+func TestPut_DecommissionedInMidUpload(t *testing.T) { onEach(t, decommissionedInMidUpload) }
+
+func decommissionedInMidUpload(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
 	pr, pw := io.Pipe()
 	req := a.request(ep1, large)
@@ -257,8 +265,10 @@ func TestPut_DecommissionedInMidUpload(t *testing.T) {
 	r.untouched()
 }
 
-func TestPut_BusyAndFull(t *testing.T) {
-	r := newHarness(t, func(r *harness) { r.config.Limits.Uploads = 4 }) // one per host
+func TestPut_BusyAndFull(t *testing.T) { onEach(t, busyAndFull) }
+
+func busyAndFull(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, func(r *harness) { r.config.Limits.Uploads = 4 }) // one per host
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	pr, pw := io.Pipe()
 	req := a.request(ep1, large)
@@ -268,9 +278,8 @@ func TestPut_BusyAndFull(t *testing.T) {
 		status, _, _ := a.do(req)
 		done <- status
 	}()
-	_, err := io.WriteString(pw, large[1:])
+	_, err := io.WriteString(pw, large[1:]) // returns once the receiver has asked for the body
 	must(t, err)
-	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
 	if status, kind, _ := a.do(a.request(ep2, "two")); status != 429 || kind != wire.Busy {
 		t.Errorf("a second of the same host: %d %s", status, kind)
 	}
@@ -284,7 +293,7 @@ func TestPut_BusyAndFull(t *testing.T) {
 		t.Errorf("the first: %d", status)
 	}
 
-	full := newHarness(t, func(r *harness) { r.config.Limits.DiskReserve = 1 << 60 })
+	full := newHarness(t, on, func(r *harness) { r.config.Limits.DiskReserve = 1 << 60 })
 	c := full.enrol("lab-c")
 	if status, kind, _ := c.do(c.request(ep1, "one")); status != 507 || kind != wire.Full {
 		t.Errorf("on a full disk: %d %s", status, kind)
@@ -302,8 +311,10 @@ func (r *harness) get(p string) *http.Request {
 	return req
 }
 
-func TestServe_FollowsTheAuthority(t *testing.T) {
-	r := newHarness(t, func(r *harness) {
+func TestServe_FollowsTheAuthority(t *testing.T) { onEach(t, followsTheAuthority) }
+
+func followsTheAuthority(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on, func(r *harness) {
 		for _, f := range []string{"server.pem", "trust.pem", local.RosterFile} {
 			must(r.t, os.Remove(filepath.Join(r.config.Authority.Dir, f)))
 		}
@@ -351,8 +362,10 @@ func TestServe_FollowsTheAuthority(t *testing.T) {
 	}
 }
 
-func TestGate_FollowsTheConfigLive(t *testing.T) {
-	r := newHarness(t)
+func TestGate_FollowsTheConfigLive(t *testing.T) { onEach(t, followsTheGate) }
+
+func followsTheGate(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
 	foreign := set(wire.HeaderCommit, string(other))
 	if status, _, _ := a.do(a.request(ep1, "one", foreign)); status != 412 {
@@ -368,8 +381,10 @@ func TestGate_FollowsTheConfigLive(t *testing.T) {
 	}
 }
 
-func TestNotes_KnocksContactsRefusals(t *testing.T) {
-	r := newHarness(t)
+func TestNotes_KnocksContactsRefusals(t *testing.T) { onEach(t, notesRefusals) }
+
+func notesRefusals(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	nobody := &host{r: r, name: "lab-a", client: r.clientOf(nil)}
 	for range 50 {

@@ -18,9 +18,11 @@ import (
 
 // TestProxy_VerifiesTheHeaderItself: behind a proxy on the Unix socket the
 // certificate comes in a header, and is verified as one of TLS is.
-func TestProxy_VerifiesTheHeaderItself(t *testing.T) {
+func TestProxy_VerifiesTheHeaderItself(t *testing.T) { onEach(t, proxyVerifiesTheHeader) }
+
+func proxyVerifiesTheHeader(t *testing.T, on func(*harness)) {
 	dir := t.TempDir()
-	r := newHarness(t, func(r *harness) {
+	r := newHarness(t, on, func(r *harness) {
 		r.config.TLS.Mode, r.config.TLS.Socket = "proxy", filepath.Join(dir, "http.sock")
 		must(t, os.Remove(filepath.Join(r.config.Authority.Dir, "server.pem"))) // the proxy has its own
 	})

@@ -13,9 +13,11 @@ import (
 
 // TestQuota_Stored: a host over its quota must wait, also after a restart; other hosts
 // are not affected, and duplicates of its stored episodes are still answered.
-func TestQuota_Stored(t *testing.T) {
+func TestQuota_Stored(t *testing.T) { onEach(t, quotaStored) }
+
+func quotaStored(t *testing.T, on func(*harness)) {
 	var behind atomic.Int64
-	r := newHarness(t, func(r *harness) {
+	r := newHarness(t, on, func(r *harness) {
 		r.config.Limits.HostQuota = 300 << 10
 		r.now = func() time.Time { return time.Now().Add(-time.Duration(behind.Load())) }
 	})
@@ -54,9 +56,11 @@ func TestQuota_Stored(t *testing.T) {
 
 // TestQuota_Hourly: what is taken of a host in an hour flows back with time, also
 // after a restart.
-func TestQuota_Hourly(t *testing.T) {
+func TestQuota_Hourly(t *testing.T) { onEach(t, quotaHourly) }
+
+func quotaHourly(t *testing.T, on func(*harness)) {
 	var ahead atomic.Int64
-	r := newHarness(t, func(r *harness) {
+	r := newHarness(t, on, func(r *harness) {
 		r.config.Limits.HostHourly = 100 << 10
 		r.now = func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	})

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -172,11 +173,12 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 
 // TestServe_DrainsWhatIsInProgress: an upload in progress succeeds although serve is
 // stopping.
-func TestServe_DrainsWhatIsInProgress(t *testing.T) {
-	r := newHarness(t)
+func TestServe_DrainsWhatIsInProgress(t *testing.T) { onEach(t, drainsWhatIsInProgress) }
+
+func drainsWhatIsInProgress(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
-	pr, pw, err := os.Pipe()
-	must(t, err)
+	pr, pw := io.Pipe()
 	req := a.request(ep1, large)
 	req.Body = pr
 	done := make(chan int, 1)
@@ -184,13 +186,12 @@ func TestServe_DrainsWhatIsInProgress(t *testing.T) {
 		status, _, _ := a.do(req)
 		done <- status
 	}()
-	go func() { _, _ = pw.WriteString(large[1:]) }()
+	_, err := io.WriteString(pw, large[1:]) // returns once the receiver has asked for the body
 	must(t, err)
-	r.eventually("the upload is in progress", func() bool { return len(r.files()) == 1 })
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
 	r.eventually("serve is draining", func() bool { return strings.Contains(r.log.String(), "draining") })
-	_, err = pw.WriteString(large[:1])
+	_, err = io.WriteString(pw, large[:1])
 	must(t, err)
 	must(t, pw.Close())
 	if status := <-done; status != 201 {

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/local"
 	"cis490/receiver/roster"
@@ -33,14 +34,16 @@ func path(p string) func(*http.Request) {
 	return func(r *http.Request) { r.URL.Opaque = "//" + r.URL.Host + p }
 }
 
-// TestPut_Story walks the whole table of answers, in both TLS modes. After every step the files and rows are exactly those of what
-// was accepted.
-func TestPut_Story(t *testing.T) {
+// TestPut_Story walks the whole table of answers, in both TLS modes and on every backend. After every step the files and rows are
+// exactly those of what was accepted.
+func TestPut_Story(t *testing.T) { onEach(t, putStory) }
+
+func putStory(t *testing.T, on func(*harness)) {
 	for _, m := range []mode{direct, socketed} {
 		t.Run(string(m), func(t *testing.T) {
 			seen := map[wire.Kind]bool{}
-			story(t, m, seen)
-			troubles(t, m, seen)
+			story(t, m, on, seen)
+			troubles(t, m, on, seen)
 			for _, a := range wire.Answers() {
 				switch a.Kind {
 				case wire.BadCSR, wire.BadToken, wire.NotThisKey, wire.TokenUsed, wire.TokenExpired: // the authority's
@@ -55,9 +58,9 @@ func TestPut_Story(t *testing.T) {
 }
 
 // story is a sequence of requests to one receiver, with the expected answers.
-func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
+func story(t *testing.T, m mode, on func(*harness), seen map[wire.Kind]bool) {
 	t.Helper()
-	r := newHarness(t, over(m))
+	r := newHarness(t, over(m), on)
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	evil, err := pki.NewCA(time.Now())
 	must(t, err)
@@ -170,15 +173,14 @@ func story(t *testing.T, m mode, seen map[wire.Kind]bool) {
 			t.Errorf("%s: %d rows, want %d", s.name, got, rows)
 		}
 	}
-	b2, err := os.ReadFile(filepath.Join(r.config.DataDir, files[0]))
-	if err != nil || string(b2) != "one" {
-		t.Errorf("stored is %q, %v", b2, err)
+	if got := r.content(receiver.Key{Host: "lab-a", Episode: ep1}); got != "one" {
+		t.Errorf("stored is %q", got)
 	}
 }
 
 // troubles are the answers that need a receiver in trouble, or at a limit. None of
 // them leaves a file.
-func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
+func troubles(t *testing.T, m mode, on func(*harness), seen map[wire.Kind]bool) {
 	t.Helper()
 	trickle := func(r *http.Request) { // half a body, and then silence
 		pr, pw := io.Pipe()
@@ -212,7 +214,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 		{"no files", func(r *harness) { must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "index.jsonl"), 0o755)) }, nil, 503, wire.NotReady},
 		{"no place for uploads", nil, nil, 500, wire.Broken},
 	} {
-		change := []func(*harness){over(m)}
+		change := []func(*harness){over(m), on}
 		if s.trouble != nil {
 			change = append(change, s.trouble)
 		}
@@ -222,7 +224,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 			a.enrolled()
 		}
 		if s.kind == wire.Broken {
-			must(t, os.Rename(filepath.Join(r.config.DataDir, "staged"), filepath.Join(r.config.DataDir, "staged.away")))
+			must(t, os.Rename(r.needed(), r.needed()+".away"))
 		}
 		if s.name == "no room in the hour" {
 			if status, _, detail := a.do(a.request(ep2, "first")); status != 201 {
@@ -239,7 +241,7 @@ func troubles(t *testing.T, m mode, seen map[wire.Kind]bool) {
 			t.Errorf("%s: answered %d %s (%s), want %d %s", s.name, status, kind, detail, s.status, s.kind)
 		}
 		if s.kind == wire.Broken {
-			must(t, os.Rename(filepath.Join(r.config.DataDir, "staged.away"), filepath.Join(r.config.DataDir, "staged")))
+			must(t, os.Rename(r.needed()+".away", r.needed()))
 		}
 		if s.name != "no files" && s.name != "no room in the hour" {
 			r.untouched()
@@ -262,8 +264,10 @@ func TestOpenAPI_HasEveryRoute(t *testing.T) {
 	}
 }
 
-func TestRoutes_UnknownAndOperator(t *testing.T) {
-	r := newHarness(t)
+func TestRoutes_UnknownAndOperator(t *testing.T) { onEach(t, unknownAndOperatorsRoutes) }
+
+func unknownAndOperatorsRoutes(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
 	digest := digestOf([]byte("binary"))
 	must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "releases/blobs"), 0o755))
@@ -346,8 +350,10 @@ func TestRoutes_UnknownAndOperator(t *testing.T) {
 }
 
 // Only the limit of an episode can be raised: other refusals do not offer that.
-func TestTooLarge_FixFits(t *testing.T) {
-	r := newHarness(t)
+func TestTooLarge_FixFits(t *testing.T) { onEach(t, tooLargeFixFits) }
+
+func tooLargeFixFits(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
 	huge := `{"x":"` + strings.Repeat("x", wire.MaxSnapshot) + `"}`
 	for path, raise := range map[string]bool{"/v1/host-health/lab-a": false, wire.EpisodePath("lab-a", ep1): true} {
@@ -408,8 +414,10 @@ func TestBlob_Range(t *testing.T) {
 	}
 }
 
-func TestReconcile_TellsWhatIsStored(t *testing.T) {
-	r := newHarness(t)
+func TestReconcile_TellsWhatIsStored(t *testing.T) { onEach(t, reconcileTellsWhatIsStored) }
+
+func reconcileTellsWhatIsStored(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a, b := r.enrol("lab-a"), r.enrol("lab-b")
 	for _, h := range []*host{a, b} {
 		if status, _, _ := h.do(h.request(ep1, string(h.name))); status != http.StatusCreated {

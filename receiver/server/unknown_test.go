@@ -54,7 +54,9 @@ const pingHead = "POST " + wire.PingPath + " HTTP/1.1\r\nHost: x\r\n"
 // TestUnknown_HostsKeepTheirPlaces: unknown clients that wait in the middle of a
 // request, from two addresses, take neither the connection that a host keeps nor a
 // new one's place.
-func TestUnknown_HostsKeepTheirPlaces(t *testing.T) {
+func TestUnknown_HostsKeepTheirPlaces(t *testing.T) { onEach(t, hostsKeepTheirPlaces) }
+
+func hostsKeepTheirPlaces(t *testing.T, on func(*harness)) {
 	for name, text := range map[string]string{
 		"no body":     pingHead + "Content-Length: 1000\r\n\r\n",
 		"half header": pingHead,
@@ -62,7 +64,7 @@ func TestUnknown_HostsKeepTheirPlaces(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			fewFiles(t)
-			r := newHarness(t)
+			r := newHarness(t, on)
 			a, b := r.enrol("lab-a"), r.enrol("lab-b")
 			kept := a.raw()
 			in := bufio.NewReader(kept)
@@ -170,8 +172,10 @@ func TestUnknown_LongChains(t *testing.T) {
 }
 
 // What was found of a connection's chain holds for as long as the trust bundle does.
-func TestVerdict_FollowsTheTrustBundle(t *testing.T) {
-	r := newHarness(t)
+func TestVerdict_FollowsTheTrustBundle(t *testing.T) { onEach(t, verdictFollowsTheTrustBundle) }
+
+func verdictFollowsTheTrustBundle(t *testing.T, on func(*harness)) {
+	r := newHarness(t, on)
 	a := r.enrol("lab-a")
 	if status, _, _ := a.do(a.request(ep1, "one")); status != 201 {
 		t.Fatal(status)
