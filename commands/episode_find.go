@@ -137,7 +137,7 @@ func openObject(ctx context.Context, p roleConfig, id ident.EpisodeID) (o opened
 			continue
 		}
 		o = opened{name: string(id), path: fmt.Sprintf("%s/%s in %s", f.Row.Host, id, conf.Store.S3.Bucket), close: func() error { return nil }}
-		o, err = unpacked(ctx, o, func() (io.ReadCloser, error) { return back.Episodes.Open(f.Row.Key()) })
+		o, err = unpacked(ctx, o, func() (io.ReadCloser, error) { return back.Episodes.OpenRow(f.Row) })
 		return o, true, err
 	}
 	return o, false, nil

@@ -10,10 +10,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
@@ -125,6 +127,9 @@ func (a *app) sayCopied(c *cli.Context, r storecopy.Result, took time.Duration, 
 	return nil
 }
 
+// hashAtOnce is how many tarballs are read at the same time.
+const hashAtOnce = 8
+
 // hashAll reads the tarball of each row, and returns how many have another content.
 func (a *app) hashAll(ctx context.Context, b receiver.Backend, example *string) (wrong int, err error) {
 	watched := a.terminal(a.env.Err)
@@ -133,35 +138,43 @@ func (a *app) hashAll(ctx context.Context, b receiver.Backend, example *string) 
 			controlf(a.env.Err, clearLine)
 		}
 	}()
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(hashAtOnce)
+	var mu sync.Mutex
 	n := 0
 	for row, err := range b.Index.Since(time.Time{}) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
-			return wrong, err
+			return wrong, errors.Join(g.Wait(), err)
 		}
 		if row.Archived {
 			continue
 		}
-		d, err := hashOf(b, row)
-		if errors.Is(err, fs.ErrNotExist) { // archived since, or counted as lost
-			continue
-		}
-		if err != nil {
-			return wrong, fmt.Errorf("read %s/%s: %w", row.Host, row.Episode, err)
-		}
-		if d != row.Digest {
-			if wrong++; *example == "" {
-				*example = fmt.Sprintf("%s/%s", row.Host, row.Episode)
+		g.Go(func() error {
+			d, err := hashOf(b, row)
+			if errors.Is(err, fs.ErrNotExist) { // archived since, or counted as lost
+				return nil
 			}
-		}
-		if n++; watched {
-			controlf(a.env.Err, clearLine+"%d read", n)
-		}
+			if err != nil {
+				return fmt.Errorf("read %s/%s: %w", row.Host, row.Episode, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if d != row.Digest {
+				if wrong++; *example == "" {
+					*example = fmt.Sprintf("%s/%s", row.Host, row.Episode)
+				}
+			}
+			if n++; watched {
+				controlf(a.env.Err, clearLine+"%d read", n)
+			}
+			return nil
+		})
 	}
-	return wrong, nil
+	return wrong, g.Wait()
 }
 
 func hashOf(b receiver.Backend, row receiver.Entry) (ident.Digest, error) {
-	t, err := b.Episodes.Open(row.Key())
+	t, err := b.Episodes.OpenRow(row)
 	if err != nil {
 		return "", err
 	}

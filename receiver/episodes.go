@@ -79,6 +79,9 @@ type Tarball interface {
 type Episodes interface {
 	// Open opens a tarball; fs.ErrNotExist if it is archived or was never stored.
 	Open(Key) (Tarball, error)
+	// OpenRow is Open for a row of the index, which costs less, and reads best from the
+	// beginning to the end.
+	OpenRow(Entry) (Tarball, error)
 	// HasAny reports whether any episode of a host was stored.
 	HasAny(ident.Host) (bool, error)
 	// List yields the tarballs of all hosts, one host after the other.

@@ -77,6 +77,11 @@ func Story(b receiver.Backend) (acked map[receiver.Key]bool, err error) {
 			return acked, err
 		}
 		acked[k] = true
+		if i == 0 { // what serve does once a day
+			if _, err := s.Compare(context.Background()); err != nil {
+				return acked, err
+			}
+		}
 		if err := b.Docs.Save(receiver.ContactsDoc, fmt.Appendf(nil, "version %d", i)); err != nil {
 			return acked, err
 		}
@@ -159,13 +164,18 @@ func episodes(open Maker) (err error) {
 		if err != nil || created || e.Digest != u.Digest {
 			return fmt.Errorf("the same upload again: %+v, created %v, %w", e, created, err)
 		}
-		f, err := b.Episodes.Open(k)
-		if err != nil {
-			return err
-		}
-		got, err := io.ReadAll(f)
-		if err = errors.Join(err, f.Close()); err != nil || string(got) != content(k) {
-			return fmt.Errorf("a tarball is %q, %w", got, err)
+		for how, open := range map[string]func() (receiver.Tarball, error){
+			"of its key": func() (receiver.Tarball, error) { return b.Episodes.Open(k) },
+			"of its row": func() (receiver.Tarball, error) { return b.Episodes.OpenRow(e) },
+		} {
+			f, err := open()
+			if err != nil {
+				return fmt.Errorf("open the tarball %s: %w", how, err)
+			}
+			got, err := io.ReadAll(f)
+			if err = errors.Join(err, f.Close()); err != nil || string(got) != content(k) {
+				return fmt.Errorf("the tarball %s is %q, %w", how, got, err)
+			}
 		}
 	}
 	n := 0
@@ -242,6 +252,10 @@ func archived(open Maker) (err error) {
 	}
 	if _, err := b.Episodes.Open(receiver.Key{Host: u.Host, Episode: u.Episode}); !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("its tarball: %w", err)
+	}
+	row := receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit}
+	if _, err := b.Episodes.OpenRow(row); !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the tarball of its row: %w", err)
 	}
 	return nil
 }

@@ -67,6 +67,14 @@ func rowOf(e receiver.Entry) Row {
 	}
 }
 
+// Entry returns the row of the index that an episode has.
+func (r *Row) Entry() receiver.Entry {
+	return receiver.Entry{
+		Host: r.Host, Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit,
+		ReceivedAt: r.ReceivedAt, Archived: r.Archived,
+	}
+}
+
 // read fills in the fields from the tarball. A tarball that cannot be read, or that names
 // another episode, makes a refused row and not an error.
 func (r *Row) read(tarball io.Reader) {

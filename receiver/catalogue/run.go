@@ -181,7 +181,7 @@ func (w *writer) row(e receiver.Entry) (Row, error) {
 			return known, nil
 		}
 	}
-	f, err := w.src.Episodes.Open(e.Key())
+	f, err := w.src.Episodes.OpenRow(e)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		r.Problem = "its tarball is not in the store"

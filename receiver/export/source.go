@@ -57,7 +57,7 @@ func (l Local) Rows(ctx context.Context, q catalogue.Query) iter.Seq2[catalogue.
 
 // Open implements Source.
 func (l Local) Open(_ context.Context, r catalogue.Row) (io.ReadCloser, error) {
-	f, err := l.Episodes.Open(receiver.Key{Host: r.Host, Episode: r.Episode})
+	f, err := l.Episodes.OpenRow(r.Entry())
 	if errors.Is(err, fs.ErrNotExist) {
 		err = ErrGone
 	}

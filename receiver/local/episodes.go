@@ -35,6 +35,9 @@ func (e episodes) path(k receiver.Key) string {
 // Open opens the file.
 func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) { return openFile(e.o.FS, e.path(k)) }
 
+// OpenRow opens the file.
+func (e episodes) OpenRow(row receiver.Entry) (receiver.Tarball, error) { return e.Open(row.Key()) }
+
 // section is an open file with Seek.
 type section struct {
 	*io.SectionReader

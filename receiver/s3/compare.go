@@ -26,6 +26,7 @@ type comparison struct {
 	strangs int              // how many
 	unrowed []receiver.Entry // objects without a row
 	losers  []receiver.Entry // objects of another content than the row's
+	newest  map[ident.Host]ident.EpisodeID
 }
 
 // tally tells whether two sets of objects are the same without holding them.
@@ -45,7 +46,7 @@ func (t tally) add(seed maphash.Seed, e receiver.Entry, sign int) tally {
 // compare compares all rows with all objects, both ways. Memory grows with hosts, not with
 // episodes.
 func (o Options) compare(ctx context.Context, now time.Time) (*comparison, error) {
-	c := &comparison{Comparison: receiver.Comparison{At: now.UTC()}}
+	c := &comparison{Comparison: receiver.Comparison{At: now.UTC()}, newest: map[ident.Host]ident.EpisodeID{}}
 	seed := maphash.MakeSeed()
 	diff, number := map[ident.Host]tally{}, map[ident.Host]int{}
 	for x, err := range o.Bucket.List(ctx, root, "") {
@@ -59,6 +60,7 @@ func (o Options) compare(ctx context.Context, now time.Time) (*comparison, error
 		}
 		c.Files++
 		number[e.Host]++
+		c.newest[e.Host] = max(c.newest[e.Host], e.Episode)
 		diff[e.Host] = diff[e.Host].add(seed, e, 1)
 	}
 	for row, err := range o.Base.Index.Since(time.Time{}) {
@@ -184,6 +186,7 @@ func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 	if err != nil {
 		return c.Comparison, Explain(err)
 	}
+	s.newest.noteAll(c.newest)
 	for _, e := range c.unrowed {
 		if s.o.Now().Sub(e.ReceivedAt) <= grace {
 			continue // it may be on its way

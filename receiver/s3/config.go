@@ -70,6 +70,9 @@ type unusable struct {
 // Open returns the error.
 func (u unusable) Open(receiver.Key) (receiver.Tarball, error) { return nil, u.err }
 
+// OpenRow returns the error.
+func (u unusable) OpenRow(receiver.Entry) (receiver.Tarball, error) { return nil, u.err }
+
 // HasAny returns the error.
 func (u unusable) HasAny(ident.Host) (bool, error) { return false, u.err }
 

@@ -30,6 +30,18 @@ func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) {
 	return t, nil
 }
 
+// OpenRow gets the object, whose key follows from the row, with one request.
+func (e episodes) OpenRow(row receiver.Entry) (receiver.Tarball, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	t := &tarball{o: e.o, ctx: ctx, cancel: cancel, key: keyOf(row), size: row.Size}
+	var err error
+	if t.r, err = e.o.Bucket.Get(ctx, t.key, 0, -1); err != nil {
+		cancel()
+		return nil, fmt.Errorf("open %s/%s: %w", row.Host, row.Episode, Explain(err))
+	}
+	return t, nil
+}
+
 func (e episodes) open(ctx context.Context, k receiver.Key) (*tarball, error) {
 	find, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()

@@ -52,9 +52,54 @@ func rows(t *testing.T, b receiver.Backend) (n int, d ident.Digest) {
 	return n, d
 }
 
+// TestRequests: a new episode costs one request, once the bucket was listed as a whole;
+// what may be there already is looked for.
+func TestRequests(t *testing.T) {
+	server := s3test.New(t)
+	p := s3test.NewProxy(t, server)
+	dir, b := t.TempDir(), bucket(t, p.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	s, err := open(disk.OS{}, dir, b).Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	put := func(what string, id ident.EpisodeID, text string, want int) {
+		t.Helper()
+		u, body := upload(text)
+		u.Episode = id
+		p.Arm(0, "", 0)
+		have, found, err := s.Lookup(u.Host, u.Episode)
+		if err == nil && (!found || have.Digest != u.Digest) {
+			_, _, err = s.Receive(u, body, admitted)
+		}
+		if text == "other" && !errors.Is(err, receiver.ErrConflict) || text != "other" && err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if n := p.Calls(); n != want {
+			t.Errorf("%s: %d requests, want %d", what, n, want)
+		}
+	}
+	put("before the bucket was listed", episode, "first", 3)
+	if _, err := s.Compare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	put("a newer one", episode[:25]+"3", "first", 1)
+	put("the same again", episode[:25]+"3", "first", 1)
+	put("other content", episode[:25]+"3", "other", 2)
+	put("one between", episode[:25]+"2", "first", 3)
+	put("the newest", episode[:25]+"4", "first", 1)
+}
+
 // TestLateObject: an object that lands long after its request failed does not replace what
 // was acknowledged meanwhile, before and after a new start.
 func TestLateObject(t *testing.T) {
+	for name, compared := range map[string]bool{"listed": true, "not listed": false} {
+		t.Run(name, func(t *testing.T) { lateObject(t, compared) })
+	}
+}
+
+func lateObject(t *testing.T, compared bool) {
 	server := s3test.New(t)
 	p := s3test.NewProxy(t, server)
 	dir, b := t.TempDir(), bucket(t, p.Addr, "")
@@ -65,7 +110,7 @@ func TestLateObject(t *testing.T) {
 		t.Fatal(err)
 	}
 	first, body := upload("first")
-	p.Arm(2, s3test.Refuse, 2) // after the lookup, all three tries to put
+	p.Arm(put(t, s, compared), s3test.Refuse, 2) // all three tries to put
 	if _, _, err := s.Receive(first, body, admitted); !errors.Is(err, receiver.ErrBusy) {
 		t.Fatalf("a store that is away: %v", err)
 	}
@@ -113,9 +158,28 @@ func TestLateObject(t *testing.T) {
 	}
 }
 
+// put returns which request of the next upload is its put: before the bucket was compared
+// the first one looks for the episode.
+func put(t *testing.T, s receiver.Store, compared bool) int {
+	t.Helper()
+	if !compared {
+		return 2
+	}
+	if _, err := s.Compare(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return 1
+}
+
 // TestLostAnswer: an object whose answers were lost has its row when the next one asks,
 // and another content is a conflict.
 func TestLostAnswer(t *testing.T) {
+	for name, compared := range map[string]bool{"listed": true, "not listed": false} {
+		t.Run(name, func(t *testing.T) { lostAnswer(t, compared) })
+	}
+}
+
+func lostAnswer(t *testing.T, compared bool) {
 	server := s3test.New(t)
 	p := s3test.NewProxy(t, server)
 	dir, b := t.TempDir(), bucket(t, p.Addr, "")
@@ -127,7 +191,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 	defer func() { _ = s.Close() }()
 	first, body := upload("first")
-	p.Arm(2, s3test.LoseAnswer, 2)
+	p.Arm(put(t, s, compared), s3test.LoseAnswer, 2)
 	if _, _, err := s.Receive(first, body, admitted); !errors.Is(err, receiver.ErrBusy) {
 		t.Fatalf("got %v", err)
 	}
@@ -152,6 +216,12 @@ func TestLostAnswer(t *testing.T) {
 // TestSameTime: of many uploads of one episode with two contents, one content is stored,
 // once.
 func TestSameTime(t *testing.T) {
+	for name, compared := range map[string]bool{"listed": true, "not listed": false} {
+		t.Run(name, func(t *testing.T) { sameTime(t, compared) })
+	}
+}
+
+func sameTime(t *testing.T, compared bool) {
 	server := s3test.New(t)
 	dir, b := t.TempDir(), bucket(t, server.Addr, "")
 	begin(t, disk.OS{}, dir, b)
@@ -161,6 +231,7 @@ func TestSameTime(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = s.Close() }()
+	put(t, s, compared)
 	var wg sync.WaitGroup
 	var mu sync.Mutex
 	made, acked := 0, map[ident.Digest]bool{}

@@ -22,6 +22,7 @@ type served struct {
 	receiver.Store // of the base: lease, logs, id, and whether the data folder can be written to
 	o              Options
 	claims         *claims
+	newest         newest
 	spool          *spool
 	places         places
 	state          state
@@ -52,6 +53,9 @@ func (o Options) serve() (_ receiver.Store, err error) {
 	var oldest time.Time
 	if s.claims, oldest, err = openClaims(o.FS, o.Dir, o.Now()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	for _, k := range s.claims.keys() {
+		s.newest.note(k)
 	}
 	if err := s.dropRowed(oldest); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -187,6 +191,7 @@ func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error 
 	if err := s.claims.add(e, s.o.Now()); err != nil {
 		return err
 	}
+	s.newest.note(e.Key())
 	if err := s.o.Bucket.Put(ctx, keyOf(e), sp, e.Size, e.Digest); err != nil {
 		s.state.note(err)
 		return fmt.Errorf("store episode: %w", answered(err))

@@ -167,7 +167,7 @@ func (s *Server) getEpisodesTar(w http.ResponseWriter, r *http.Request) error {
 
 // putTarball adds an episode's tarball to an archive; one that is not here is left out.
 func (s *Server) putTarball(out *tar.Writer, row catalogue.Row) (err error) {
-	f, err := s.o.Backend.Episodes.Open(receiver.Key{Host: row.Host, Episode: row.Episode})
+	f, err := s.o.Backend.Episodes.OpenRow(row.Entry())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}

@@ -30,6 +30,7 @@ const forgetEvery = time.Hour
 const (
 	compareFirst = time.Minute
 	compareEvery = 24 * time.Hour
+	compareAgain = 10 * time.Minute // after an error
 )
 
 // health is the result of the last check.
@@ -222,9 +223,11 @@ func (s *Server) compare(ctx context.Context) error {
 		default:
 			s.o.Log.Info("compared rows and files", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
 		}
-		if err == nil {
-			s.contacts.Compared(found)
+		if err != nil {
+			next.Reset(compareAgain)
+			continue
 		}
+		s.contacts.Compared(found)
 		next.Reset(compareEvery)
 	}
 }

@@ -142,7 +142,7 @@ func (o Options) one(ctx context.Context, row receiver.Entry) error {
 	if has {
 		return errThere
 	}
-	t, err := o.From.Episodes.Open(row.Key())
+	t, err := o.From.Episodes.OpenRow(row)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fs.ErrNotExist // archived meanwhile, or lost
 	}

@@ -1,0 +1,47 @@
+package s3
+
+import (
+	"sync"
+
+	"cis490/internal/ident"
+	"cis490/receiver"
+)
+
+// newest has each host's newest episode that may have an object. Ids grow with time, so an
+// upload is nearly always of a newer episode, and need not be looked for in the bucket.
+// A host whose clock was ahead is looked for until its ids are newer again.
+//
+// It counts only after a whole listing. The bucket is this process's alone: every other
+// object was noted here before it was sent, or has a claim of the last process.
+type newest struct {
+	mu    sync.Mutex
+	whole bool // all objects of the bucket are noted
+	of    map[ident.Host]ident.EpisodeID
+}
+
+// note notes that an episode may have an object from now on.
+func (n *newest) note(k receiver.Key) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.of == nil {
+		n.of = map[ident.Host]ident.EpisodeID{}
+	}
+	n.of[k.Host] = max(n.of[k.Host], k.Episode)
+}
+
+// noteAll notes what a listing of the whole bucket found.
+func (n *newest) noteAll(of map[ident.Host]ident.EpisodeID) {
+	for h, id := range of {
+		n.note(receiver.Key{Host: h, Episode: id})
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.whole = true
+}
+
+// before reports whether an episode is newer than every object of its host, and so has none.
+func (n *newest) before(k receiver.Key) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.whole && n.of[k.Host] < k.Episode
+}
