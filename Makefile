@@ -13,7 +13,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest versitygw clean
+.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest store-size versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -130,6 +130,9 @@ crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
 	go test -count=1 -timeout 60m -v -run '^TestStore_Killed' ./commands -store-kills 200
+
+store-size: ## send 4 GiB slowly to an object store, and copy 100,000 episodes there and back, killed 20 times (needs 13 GiB)
+	go test -count=1 -timeout 180m -v -run '^TestStore_(LargeAndSlow|CopyMany)$$' ./commands -store-large -store-episodes 100000
 
 versitygw: ## build the S3 server for tests of the object store, once (about 6 minutes)
 	GOBIN="$${XDG_CACHE_HOME:-$$HOME/.cache}/cis490-lab/versitygw-v1.8.0" go install github.com/versity/versitygw/cmd/versitygw@v1.8.0

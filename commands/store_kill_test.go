@@ -8,13 +8,11 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -43,13 +41,17 @@ type crowd struct {
 }
 
 func newCrowd(r *site) *crowd {
+	return &crowd{r: r, client: r.client(30 * time.Second), acked: map[ident.EpisodeID]map[string]bool{}, answers: map[int]int{}}
+}
+
+// client is the client of the site's host.
+func (r *site) client(total time.Duration) *http.Client {
 	pair, err := tls.LoadX509KeyPair(r.path("certs/lab-host.pem"), r.path("certs/lab-host.pem"))
 	r.must(err)
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(r.read("certs/ca.crt")))
 	t := &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, Certificates: []tls.Certificate{pair}}}
-	client := httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: wire.MaxAnswer})
-	return &crowd{r: r, client: client, acked: map[ident.EpisodeID]map[string]bool{}, answers: map[int]int{}}
+	return httpclient.New(t, httpclient.Bounds{Total: total, Answer: wire.MaxAnswer})
 }
 
 func (c *crowd) count() (n int) {
@@ -100,18 +102,7 @@ func (c *crowd) send(id ident.EpisodeID, content string) {
 
 // put returns the status, 0 if there was no answer.
 func (c *crowd) put(id ident.EpisodeID, content, digest string) int {
-	req, err := http.NewRequest(http.MethodPut, c.r.url+wire.EpisodePath(siteHost, id), strings.NewReader(content))
-	if err != nil {
-		return -1
-	}
-	for k, v := range map[string]string{
-		"Authorization": "Bearer bearer", "Content-Type": wire.ContentTypeEpisode, wire.HeaderDigest: digest,
-		wire.HeaderSchema: wire.SchemaVersion,
-		wire.HeaderHost:   siteHost, wire.HeaderEpisode: string(id), wire.HeaderCommit: testCommit,
-	} {
-		req.Header.Set(k, v)
-	}
-	res, err := c.client.Do(req)
+	res, err := c.client.Do(c.r.upload(context.Background(), id, digest, strings.NewReader(content)))
 	if err != nil {
 		return 0
 	}
@@ -127,13 +118,7 @@ func TestStore_Killed(t *testing.T) {
 		t.Skip("takes minutes: make crashtest, or -store-kills 20")
 	}
 	server := s3test.New(t)
-	r := newSite(t)
-	r.storeAt("s3.toml", server.Addr, "")
-	r.stopServing()
-	r.must(errors.Join(os.RemoveAll(r.path("rx")), os.Mkdir(r.path("rx"), 0o750), os.Rename(r.path("s3.toml"), r.path("rx.toml"))))
-	r.mustRun("store", "init", "--config", r.path("rx.toml"))
-	r.serve()
-	r.ready()
+	r := newStoreSite(t, server)
 	c := newCrowd(r)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan struct{})
@@ -145,6 +130,9 @@ func TestStore_Killed(t *testing.T) {
 			_ = r.serving.Process.Kill()
 			_ = r.serving.Wait()
 			r.serve()
+			if kill%4 == 0 { // from then on new episodes are not looked for in the bucket
+				r.until("the bucket was listed", func() bool { _, err := r.run("store", "scrub", "--config", r.path("rx.toml")); return err == nil })
+			}
 			continue
 		}
 		server.Kill()
