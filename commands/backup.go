@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/backup"
@@ -134,6 +135,11 @@ func (a *app) restore(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.printJSON(backedUp{file, h})
 	}
-	a.printf("restored %d files of %s; now: sudo systemctl start cis490-bootstrap cis490-receiver\n", h.Files, h.At.Format(time.RFC3339))
+	before := ""
+	if conf, err := a.receiver(c); err == nil && conf.Store.Backend == config.StoreS3 { // the config that was restored
+		before = "sudo cis490 store init --take-over && "
+	}
+	a.printf("restored %d files of %s; now: %ssudo systemctl start cis490-bootstrap cis490-receiver\n",
+		h.Files, h.At.Format(time.RFC3339), before)
 	return nil
 }

@@ -131,27 +131,65 @@ func TestStore_NewReceiver(t *testing.T) {
 		t.Errorf("verify: %s", out)
 	}
 	r.must(os.Mkdir(r.path("archived"), 0o750))
-	objects, err := filepath.Glob(filepath.Join(server.Dir, s3test.Bucket, "episodes", siteHost, "*"))
-	r.must(err)
-	for _, o := range objects { // archive leaves what is younger than a minute
-		r.must(os.Chtimes(o, time.Time{}, time.Now().Add(-time.Hour)))
-	}
+	r.ageObjects(server) // archive leaves what is younger than a minute
 	out := r.mustRun("archive", "--before", "2100-01-01", "--to", r.path("archived"), "--config", rx)
 	if !strings.Contains(out, "moved 3 episodes") {
 		t.Errorf("archive: %s", out)
 	}
-	objects, err = filepath.Glob(filepath.Join(server.Dir, s3test.Bucket, "episodes", siteHost, "*"))
-	r.must(err)
-	if len(objects) != 0 {
-		t.Errorf("%d objects are left after archive", len(objects))
+	if n := r.ageObjects(server); n != 0 {
+		t.Errorf("%d objects are left after archive", n)
 	}
+	r.ship(1)
 	if out, err := r.run("doctor", "--config", rx, "--only", "store.bucket,store.digest,store.same,store.clock"); err != nil {
 		t.Errorf("doctor: %v: %s", err, out)
 	}
+	if out, err := r.run("doctor", "--deep", "--config", rx, "--only", "rows.files"); err != nil || !strings.Contains(out, "ok") {
+		t.Errorf("doctor --deep: %v: %s", err, out)
+	}
 	r.stopServing()
 	r.write("s3-keys", []byte("access_key_id = x\nsecret_access_key = wrong-key-for-test\n"))
-	out, err = r.run("doctor", "--config", rx, "--only", "store.bucket")
+	out, err := r.run("doctor", "--config", rx, "--only", "store.bucket")
 	if err == nil || strings.Contains(out, "wrong-key") {
 		t.Errorf("doctor with wrong keys: %v: %s", err, out)
 	}
+}
+
+// TestStore_Restored: a receiver whose machine is lost gets its backup and its bucket back:
+// scrub adds the rows of the objects, and no host sends anything again.
+func TestStore_Restored(t *testing.T) {
+	server := s3test.New(t)
+	r := newStoreSite(t, server)
+	rx := r.path("rx.toml")
+	r.write("ca/ca.key", []byte("key")) // what a backup is made for
+	r.ship(3)
+	r.mustRun("backup", "--config", rx, "--to", r.path("safe.tar.gz"))
+	r.stopServing()
+	r.must(errors.Join(os.RemoveAll(r.path("rx")), os.RemoveAll(r.path("ca"))))
+	out := r.mustRun("restore", "--config", rx, "--from", r.path("safe.tar.gz"))
+	if !strings.Contains(out, "cis490 store init --take-over") {
+		t.Errorf("restore does not say what a bucket needs: %s", out)
+	}
+	r.serve()
+	r.until("it refuses the bucket", func() bool { return strings.Contains(r.read("serve.log"), "the bucket belongs to another store") })
+	r.stopServing()
+	r.mustRun("store", "init", "--take-over", "--config", rx)
+	r.serve()
+	r.ready()
+	r.ageObjects(server) // scrub leaves what is younger than an hour
+	if out := r.mustRun("store", "scrub", "--config", rx); !strings.Contains(out, "3 rows added") {
+		t.Errorf("scrub: %s", out)
+	}
+	r.all(3)
+	r.ship(1)
+	r.all(4)
+}
+
+// ageObjects makes all objects two hours older, and returns how many there are.
+func (r *site) ageObjects(server *s3test.Server) int {
+	objects, err := filepath.Glob(filepath.Join(server.Dir, s3test.Bucket, "episodes", siteHost, "*"))
+	r.must(err)
+	for _, o := range objects {
+		r.must(os.Chtimes(o, time.Time{}, time.Now().Add(-2*time.Hour)))
+	}
+	return len(objects)
 }

@@ -21,6 +21,7 @@ type fleet struct {
 	t     *testing.T
 	rx    *lab.Host
 	hosts []*lab.Host
+	store *objectStore // nil: tarballs are on the receiver's disk
 }
 
 // newFleet boots machines and installs them with the README's commands.
@@ -78,7 +79,12 @@ func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
 // round, that no episode has two rows, and that each receipt of a host has its row.
 func (f *fleet) checkEachStoredOnce() {
 	f.t.Helper()
-	seen, sums := map[string]row{}, sumsOf(f.rx)
+	seen, sums := map[string]row{}, map[string]string{}
+	if f.store != nil {
+		sums = f.store.sums()
+	} else {
+		sums = sumsOf(f.rx)
+	}
 	for _, r := range f.index() {
 		if first, twice := seen[r.Episode]; twice {
 			f.t.Errorf("episode %s is in the index twice: %v and %v", r.Episode, first, r)
@@ -104,10 +110,16 @@ func (f *fleet) checkEachStoredOnce() {
 	}
 }
 
+// A runner is a machine.
+type runner interface{ Run(command string) string }
+
 // sumsOf returns the digests of a receiver's tarballs, by path.
-func sumsOf(rx interface{ Run(command string) string }) map[string]string {
+func sumsOf(rx runner) map[string]string { return sumsBelow(rx, "/var/lib/cis490/episodes") }
+
+// sumsBelow returns the digests of the files below a folder, by path.
+func sumsBelow(m runner, dir string) map[string]string {
 	sums := map[string]string{}
-	for line := range strings.Lines(rx.Run("cd /var/lib/cis490/episodes && find . -type f -exec sha256sum {} +")) {
+	for line := range strings.Lines(m.Run("cd " + dir + " && find . -type f -exec sha256sum {} +")) {
 		if sum, file, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
 			sums[file] = sum
 		}

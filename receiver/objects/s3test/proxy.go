@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"strconv"
@@ -53,6 +54,7 @@ type Proxy struct {
 	calls     int
 	first     int // the first request that is broken, from 1
 	last      int // and the last one; 0: none
+	every     int // of these, each n-th; 0: all
 	fault     Fault
 	unchecked bool
 }
@@ -64,8 +66,8 @@ func NewProxy(t testing.TB, s *Server) *Proxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Proxy{Addr: l.Addr().String(), target: s.Addr}
-	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	p := Before(s.Addr)
+	p.Addr = l.Addr().String()
 	server := &http.Server{Handler: p} //nolint:gosec // loopback, in a test
 	go func() { _ = server.Serve(l) }()
 	t.Cleanup(func() {
@@ -73,6 +75,22 @@ func NewProxy(t testing.TB, s *Server) *Proxy {
 		p.client.CloseIdleConnections()
 	})
 	return p
+}
+
+// Before returns a proxy before the server at an address. It breaks nothing, and listens
+// nowhere yet.
+func Before(addr string) *Proxy {
+	p := &Proxy{target: addr}
+	p.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return p
+}
+
+// Break breaks each n-th request from now on.
+func (p *Proxy) Break(n int, f Fault) {
+	p.Arm(1, f, math.MaxInt32)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.every = n
 }
 
 // Arm lets the n-th request from now on fail, counted from 1, and how many after it.
@@ -98,7 +116,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.mu.Lock()
 	p.calls++
 	fault := Fault("")
-	if p.calls >= p.first && p.calls <= p.last {
+	if p.calls >= p.first && p.calls <= p.last && (p.every == 0 || p.calls%p.every == 0) {
 		fault = p.fault
 	}
 	p.mu.Unlock()

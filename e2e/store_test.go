@@ -1,0 +1,205 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"cis490/e2e/lab"
+	"cis490/receiver/objects/s3test"
+)
+
+// objectStore is a machine with an S3 server. The receiver reaches it through a proxy.
+type objectStore struct {
+	*lab.Host
+	breaker string
+}
+
+// bootStore boots an object store.
+func (f *fleet) bootStore() *objectStore {
+	f.t.Helper()
+	versitygw, err := s3test.Binary()
+	if err == nil {
+		_, err = os.Stat(versitygw)
+	}
+	if err != nil {
+		f.t.Skipf("no versitygw: make versitygw: %v", err)
+	}
+	o := &objectStore{Host: f.Boot("store")}
+	o.breaker = o.Breaker()
+	o.Push(versitygw, "/usr/local/bin/versitygw")
+	o.Run("mkdir -p /srv/objects/" + s3test.Bucket + " && systemd-run --quiet --unit objects -E ROOT_ACCESS_KEY=" + s3test.Keys().ID +
+		" -E ROOT_SECRET_KEY=" + s3test.Keys().Secret + " versitygw --port 127.0.0.1:7070 posix /srv/objects")
+	o.Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=" + o.Name + ".lab " +
+		"-addext subjectAltName=DNS:" + o.Name + ".lab -keyout /root/key.pem -out /root/ca.pem 2>/dev/null && " +
+		"cat /root/ca.pem /root/key.pem >/root/both.pem")
+	o.work()
+	return o
+}
+
+// work has the proxy pass all requests on.
+func (o *objectStore) work() { o.proxy("") }
+
+// fail has the proxy break each n-th request.
+func (o *objectStore) fail(fault s3test.Fault, n int) { o.proxy(fmt.Sprintf("'%s' %d", fault, n)) }
+
+func (o *objectStore) proxy(args string) {
+	o.Run("systemctl stop breaker; systemd-run --quiet --unit breaker " + o.breaker + " :7071 /root/both.pem 127.0.0.1:7070 " + args)
+	o.Eventually(30*time.Second, "the store's proxy listens", "ss -Htln | grep -q :7071")
+}
+
+// sums returns the digests of the store's tarballs, by the path that each has on a disk.
+func (o *objectStore) sums() map[string]string {
+	sums := map[string]string{}
+	for path, sum := range sumsBelow(o, "/srv/objects/"+s3test.Bucket+"/episodes") {
+		episode, _, _ := strings.Cut(strings.TrimPrefix(path, "./"), ".") // then come digest and commit
+		sums["./"+episode+".tar.zst"] = sum
+	}
+	return sums
+}
+
+const (
+	receiverConfig = "/etc/cis490/receiver.toml"
+	storeConfig    = "/etc/cis490/receiver.s3.toml"
+	diskConfig     = "/etc/cis490/receiver.disk.toml"
+)
+
+// writeKeys writes the store's keys for the receiver.
+func (f *fleet) writeKeys(secret string) {
+	f.rx.Write("/etc/cis490/s3", fmt.Sprintf("access_key_id = %s\nsecret_access_key = %s\n", s3test.Keys().ID, secret), 0o640)
+	f.rx.Run("chgrp cis490 /etc/cis490/s3")
+}
+
+// moveTo moves the tarballs to where another config keeps them.
+func (f *fleet) moveTo(config string) {
+	f.t.Helper()
+	f.rx.Run("systemctl stop cis490-receiver && cis490 store copy --to " + config + " --final && cp -p " + config + " " + receiverConfig +
+		" && systemctl start cis490-receiver")
+	f.rx.Eventually(time.Minute, "the receiver is ready", "curl -fsk https://localhost:8443/readyz")
+}
+
+// moveToStore moves the receiver's tarballs to an object store.
+func (f *fleet) moveToStore(o *objectStore) {
+	f.t.Helper()
+	f.writeKeys(s3test.Keys().Secret)
+	f.rx.Write("/etc/cis490/store.pem", o.Read("/root/ca.pem"), 0o644)
+	f.rx.Run("cp -p " + receiverConfig + " " + diskConfig + " && cp -p " + receiverConfig + " " + storeConfig)
+	setConfig(f.rx, storeConfig, map[string]string{
+		"backend": "s3", "endpoint": "https://" + o.Name + ".lab:7071", "bucket": s3test.Bucket, "ca_file": "/etc/cis490/store.pem",
+		"credentials_file": "/etc/cis490/s3", "delete_credentials_file": "/etc/cis490/s3",
+	})
+	f.moveTo(storeConfig)
+	f.store = o
+}
+
+// storeAway is how long the store is away.
+const storeAway = 10 * time.Minute
+
+// TestStore_Troubles: a fleet ships while its object store is away for ten minutes, full,
+// asks for fewer requests, denies and loses answers. Hosts are told to wait, the alert says
+// what is wrong, everything is delivered afterwards, and no host is touched, also when the
+// tarballs move back to the receiver's disk.
+func TestStore_Troubles(t *testing.T) {
+	t.Parallel()
+	f := newFleet(t, "lab-01", "lab-02")
+	for _, h := range f.hosts {
+		stopRecording(h)
+		addEpisodes(h, 3, 10)
+		waitDrained(h, 2*time.Minute)
+	}
+	o := f.bootStore()
+	f.moveToStore(o)
+	f.watchFleetAt(5 * time.Minute)
+	for _, trouble := range []struct {
+		name       string
+		begin, end func()
+		lasts      time.Duration
+		status     string // of uploads
+		detail     string // of the alert
+	}{
+		{"away", o.CutOff, o.Reconnect, storeAway, "503", "does not answer"},
+		{"full", func() { o.fail(s3test.Full, 1) }, o.work, time.Minute, "507", "is full"},
+		{"slow", func() { o.fail(s3test.SlowDown, 1) }, o.work, time.Minute, "503", "asks for fewer requests"},
+		{"denied", func() { f.writeKeys("wrong") }, func() { f.writeKeys(s3test.Keys().Secret) }, time.Minute, "503", "denies access"},
+		{"answers lost", func() { o.fail(s3test.LoseAnswer, 1) }, o.work, time.Minute, "503", "does not answer"},
+		{"some answers lost", func() { o.fail(s3test.LoseAnswer, 3) }, o.work, time.Minute, "", ""},
+	} {
+		began := time.Now()
+		trouble.begin()
+		for _, h := range f.hosts {
+			addEpisodes(h, 20, 100)
+		}
+		if trouble.detail != "" {
+			a := f.waitAlert(3*time.Minute, "@receiver", "doctor-failing", "store.bucket")
+			t.Logf("%s: alert after %s: %s; %s", trouble.name, time.Since(began).Round(time.Second), a.Reason, a.Fix)
+			if !strings.Contains(a.Detail, trouble.detail) || !strings.Contains(a.Fix, "on the receiver: ") {
+				t.Errorf("%s: the alert is %+v, want %q", trouble.name, a, trouble.detail)
+			}
+			status, wait, _ := strings.Cut(f.tryUpload(f.hosts[0]), " ")
+			if status != trouble.status || wait == "" || wait == "0" {
+				t.Errorf("%s: an upload is answered %s, Retry-After %q, want %s", trouble.name, status, wait, trouble.status)
+			}
+		}
+		time.Sleep(time.Until(began.Add(trouble.lasts)))
+		trouble.end()
+		ended := time.Now()
+		for _, h := range f.hosts {
+			waitDrained(h, 4*time.Minute)
+		}
+		t.Logf("%s: all shipped %s after its end", trouble.name, time.Since(ended).Round(time.Second))
+		f.waitAllResolved(2*time.Minute, "@receiver")
+	}
+	f.checkAnswers()
+	for _, a := range f.rows() {
+		if a.Host != "@receiver" || a.Symptom != "doctor-failing" {
+			t.Errorf("a false alert: %+v", a)
+		}
+	}
+	for _, h := range f.hosts {
+		f.checkReconciled(h)
+	}
+	f.checkEachStoredOnce()
+	t.Log(f.rx.Run("cis490 store verify --deep"))
+
+	f.rx.Run("rm -r /var/lib/cis490/episodes")
+	f.moveTo(diskConfig)
+	f.store = nil
+	for _, h := range f.hosts {
+		addEpisodes(h, 3, 10)
+		waitDrained(h, time.Minute)
+		f.checkReconciled(h)
+	}
+	f.checkEachStoredOnce()
+}
+
+// tryUpload sends a small episode with the host's credentials, and returns the status and
+// Retry-After.
+func (f *fleet) tryUpload(h *lab.Host) string {
+	return strings.TrimSpace(h.Run(`printf x >/root/x && id=01J00000000000000000000009 && curl -sS -o /dev/null \
+-w '%{http_code} %header{retry-after}' --cacert /etc/cis490/certs/ca.crt --cert /etc/cis490/certs/lab-host.pem \
+-H "Authorization: Bearer $(cat /etc/cis490/certs/bearer)" -H 'Content-Type: application/zstd' \
+-H "X-Content-SHA256: $(sha256sum </root/x | cut -d' ' -f1)" -H 'X-Schema-Version: 1' -H 'X-Lab-Host: ` + h.Name + `' \
+-H "X-Episode-Id: $id" -H "X-Cis490-Code-Commit: $(cis490 version --json | jq -r .commit)" \
+-T /root/x https://collector.lab:8443/v1/episodes/` + h.Name + `/$id.tar.zst`))
+}
+
+// checkAnswers checks that uploads were stored or told to wait, and nothing else.
+func (f *fleet) checkAnswers() {
+	f.t.Helper()
+	counts := map[string]int{}
+	for _, status := range strings.Fields(f.rx.Run("journalctl -u cis490-receiver --no-pager -o cat | grep 'method=PUT path=/v1/episodes/' | " +
+		"grep -o ' status=[0-9]*' | cut -d= -f2")) {
+		counts[status]++
+	}
+	f.t.Logf("answers to uploads: %v", counts)
+	for status := range counts {
+		if !slices.Contains([]string{"200", "201", "503", "507"}, status) {
+			f.t.Errorf("%d uploads were answered %s", counts[status], status)
+		}
+	}
+}
