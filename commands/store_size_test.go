@@ -112,7 +112,9 @@ func TestStore_LargeAndSlow(t *testing.T) {
 	key := fmt.Sprintf("episodes/%s/%s.%s.%s%s", siteHost, id, digest, testCommit, wire.TarballSuffix)
 	bucket := filepath.Join(server.Dir, s3test.Bucket)
 	for _, path := range files(t, bucket) {
-		if rel, _ := filepath.Rel(bucket, path); rel != key && rel != "cis490-store.json" && !strings.HasPrefix(rel, "probe/") {
+		rel, err := filepath.Rel(bucket, path)
+		r.must(err)
+		if rel != key && rel != "cis490-store.json" && !strings.HasPrefix(rel, "probe/") {
 			t.Errorf("left at the store: %s", rel)
 		}
 	}

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -92,6 +93,8 @@ func (r *registry) rows(ctx context.Context) check.Result {
 	switch {
 	case ctx.Err() != nil:
 		return check.Skipf("timed out after %d rows", c.Rows)
+	case errors.Is(err, receiver.ErrBusy), errors.Is(err, receiver.ErrUnready), errors.Is(err, receiver.ErrFull):
+		return check.Skipf("the storage does not answer now: %v", err) // as receiver.ready and store.bucket report
 	case err != nil:
 		return machine.Unreadable(err)
 	case c.Lost > 0:

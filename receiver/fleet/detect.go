@@ -202,7 +202,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 // neverOpened reports whether serve has never been ready. Before that it writes no
 // contacts.
 func (f *Facts) neverOpened() bool {
-	_, fails := f.fails("receiver.ready")
+	_, fails := f.fails(readyCheck)
 	return fails && f.contacts.WrittenAt.IsZero()
 }
 

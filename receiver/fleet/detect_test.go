@@ -392,6 +392,21 @@ func TestJudge_BlockedCodeHasAnotherFix(t *testing.T) {
 	}
 }
 
+// The reason of a receiver that is not ready because of its object store is the store.
+func TestJudge_TheObjectStore(t *testing.T) {
+	f := facts(&Host{Accepted: ago(time.Minute)})
+	f.Receiver = []check.Row{
+		{ID: "receiver.ready", Status: check.Fail, Hard: true, Fix: "look"},
+		{ID: "units.active", Status: check.Fail, Hard: true, Fix: "start"},
+		{ID: "store.bucket", Status: check.Fail, Hard: true, Fix: "mend"},
+	}
+	f.Seen = map[Key]time.Time{{Host: Receiver, Symptom: DoctorFailing}: ago(time.Hour)}
+	found, _ := Judge(f)
+	if len(found) != 1 || found[0].Symptom != DoctorFailing || found[0].Reason.Code != "store.bucket" || found[0].Reason.Fix != "mend" {
+		t.Errorf("%+v", found)
+	}
+}
+
 func TestJudge_TheReceiverItself(t *testing.T) {
 	f := facts(&Host{Accepted: ago(time.Minute)})
 	f.Receiver = []check.Row{

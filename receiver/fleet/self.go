@@ -4,11 +4,15 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"strings"
 	"syscall"
 
 	"cis490/internal/check"
 	"cis490/receiver"
 )
+
+// readyCheck is the check that fails with everything that serve needs.
+const readyCheck = "receiver.ready"
 
 // receiverFindings returns the symptoms of the receiver, by its own checks and by the
 // reports of all hosts together.
@@ -32,6 +36,9 @@ func receiverFindings(f *Facts) []Finding {
 		x := Finding{Symptom: symptom, Detail: r.Detail, Reason: Reason{Code: r.ID, Text: r.Detail, Check: r.ID, Fix: r.Fix}}
 		// One alert for each symptom: the first failing check gives the reason.
 		if i := slices.IndexFunc(out, func(y Finding) bool { return y.Symptom == symptom }); i >= 0 {
+			if out[i].Reason.Check == readyCheck && strings.HasPrefix(r.ID, "store.") { // the cause, with its fix
+				out[i].Reason = x.Reason
+			}
 			out[i].Detail += "; " + r.ID + ": " + r.Detail
 			continue
 		}

@@ -163,7 +163,7 @@ func (o Options) lost(ctx context.Context, row receiver.Entry, c *comparison) er
 func (e episodes) checkAll(ctx context.Context) (c receiver.Checked, err error) {
 	found, err := e.o.compare(ctx, e.o.Now())
 	if err != nil {
-		return c, Explain(err)
+		return c, Explain(answered(err))
 	}
 	c = receiver.Checked{Rows: found.Rows, Lost: found.NoFile, Example: found.First}
 	for _, x := range found.unrowed {

@@ -117,7 +117,7 @@ func (e episodes) Check(ctx context.Context, newest int, now time.Time) (c recei
 		c.Rows++
 		o, err := e.o.Bucket.Stat(ctx, keyOf(f.Row))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return c, Explain(err)
+			return c, Explain(answered(err))
 		}
 		if err == nil && o.Size == f.Row.Size {
 			continue

@@ -258,6 +258,29 @@ func sameTime(t *testing.T, compared bool) {
 	}
 }
 
+// TestCheck_StoreAway: rows are not judged by a store that does not answer.
+func TestCheck_StoreAway(t *testing.T) {
+	p := s3test.NewProxy(t, s3test.New(t))
+	dir, b := t.TempDir(), bucket(t, p.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	back := open(disk.OS{}, dir, b)
+	s, err := back.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	u, body := upload("first")
+	if _, _, err := s.Receive(u, body, admitted); err != nil {
+		t.Fatal(err)
+	}
+	p.Arm(1, s3test.Refuse, 1<<20)
+	for _, newest := range []int{0, 200} {
+		if c, err := back.Episodes.Check(t.Context(), newest, time.Now()); !errors.Is(err, receiver.ErrBusy) {
+			t.Errorf("newest %d: %+v, %v", newest, c, err)
+		}
+	}
+}
+
 // TestOtherBucket: a data folder and a bucket of different stores take nothing.
 func TestOtherBucket(t *testing.T) {
 	server := s3test.New(t)

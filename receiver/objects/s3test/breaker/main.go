@@ -4,6 +4,8 @@
 //
 // LISTEN and SERVER are addresses, PEM a file with the certificate and key of LISTEN. Each
 // N-th request has the fault, one of s3test.Faults.
+//
+//storage:files it is a program of the lab, with a certificate in a file
 package main
 
 import (
