@@ -83,9 +83,9 @@ lint: ## run the linters
 lint-api: ## check docs/openapi.yaml with Redocly (needs npm)
 	npx --yes @redocly/cli@2.11.1 lint --config docs/redocly.yaml docs/openapi.yaml
 
-e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side)
+e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side, STORE=s3: tarballs in an object store)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
-	  go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
+	  CIS490_LAB_STORE='$(STORE)' go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
 
 soak: ## ten hosts under random faults for HOURS, needs root (HOURS=0.25, SEED=n to repeat)
 	CIS490_SOAK_HOURS='$(HOURS)' CIS490_SOAK_SEED='$(SEED)' go test -tags 'e2e soak' -count=1 -timeout 0 -v -run '^TestSoak$$' ./e2e

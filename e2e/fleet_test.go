@@ -38,6 +38,7 @@ func fleetIn(t *testing.T, l *lab.Lab, names ...string) *fleet {
 	f.rx, f.hosts = machines[0], machines[1:]
 	f.rx.Push(lab.Binary(t), "/root/cis490")
 	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
+	f.chooseStore()
 	for _, h := range f.hosts {
 		f.join(h)
 	}

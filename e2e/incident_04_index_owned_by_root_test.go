@@ -40,8 +40,9 @@ func TestIncident04_IndexOwnedByRoot(t *testing.T) {
 	if taken := f.rx.Try(puts + " | grep ' status=2'").Out; taken != "" {
 		t.Errorf("acknowledged without a row:\n%s", taken)
 	}
-	tarball := f.rx.Run("find /var/lib/cis490/episodes -name '*.tar.zst' -printf '%T@ %f\n' | sort -n | tail -1 | cut -d' ' -f2")
-	episode := strings.TrimSuffix(strings.TrimSpace(tarball), ".tar.zst")
+	on, dir := f.tarballs()
+	tarball := on.Run("find " + dir + " -name '*.tar.zst' -printf '%T@ %f\n' | sort -n | tail -1 | cut -d' ' -f2")
+	episode, _, _ := strings.Cut(tarball, ".")
 	if r := f.rx.Try("grep " + episode + " /var/lib/cis490/index.jsonl"); r.Out != "" {
 		t.Errorf("want a tarball without its row, as it was then: %s", r)
 	}

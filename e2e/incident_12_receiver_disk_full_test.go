@@ -39,6 +39,7 @@ func TestIncident12_ReceiverDiskFull(t *testing.T) {
 	f.rx.Push(lab.Binary(t), "/root/cis490")
 	f.rx.Run("cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
 	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{"disk_reserve": "64 MiB"})
+	f.chooseStore()
 	f.hosts = f.BootAll("lab-01", "lab-02")
 	for _, h := range f.hosts {
 		f.join(h)

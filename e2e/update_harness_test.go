@@ -60,6 +60,7 @@ func updatesIn(t *testing.T, l *lab.Lab, hosts []string, options ...lab.Option) 
 	u.rx.Run("cp /root/v1/cis490-linux-amd64 /root/cis490 && chmod +x /root/cis490 && " +
 		"/root/cis490 install receiver --public-url https://collector.lab:8443")
 	u.rx.Run(fastUpdates("receiver.toml", "cis490-receiver cis490-bootstrap"))
+	u.chooseStore()
 	u.publish("v1", v1)
 	u.waitStage("v1", "canary", 60*time.Second) // the receiver runs it already
 	for _, name := range hosts {
