@@ -136,7 +136,8 @@ func (a *app) receiverRows(c *cli.Context, p roleConfig) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes",
+		"ledger.index", "ledger.alerts", "store.bucket", "store.same", "store.clock",
+		"rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes",
 		"backup.age",
 		"clock.synced",
 	}

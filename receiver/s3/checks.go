@@ -12,6 +12,10 @@ import (
 // maxSkew is by how much the clocks may differ. A store refuses requests at 15 minutes.
 const maxSkew = 5 * time.Minute
 
+// checkTimeout bounds a check, so that it reports what the store did not answer before
+// doctor gives up on the check.
+const checkTimeout = check.Timeout * 8 / 10
+
 const here = "on the receiver: "
 
 // Checks judge an object store, for doctor; id returns the id of the store in the data
@@ -22,6 +26,8 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 			if b == nil {
 				return check.Passf("not used: tarballs are in data_dir")
 			}
+			ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+			defer cancel()
 			return run(ctx)
 		}
 	}

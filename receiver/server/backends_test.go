@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/objects"
@@ -22,14 +23,15 @@ func onEach(t *testing.T, test func(t *testing.T, on func(*harness))) {
 	t.Run("disk", func(t *testing.T) { test(t, func(*harness) {}) })
 	t.Run("s3", func(t *testing.T) {
 		server := s3test.New(t)
-		test(t, func(r *harness) { r.keepIn(server) })
+		test(t, func(r *harness) { r.keepIn(server.Addr) })
 	})
 }
 
-// keepIn has the harness keep its tarballs in a server's bucket, below a prefix of its own.
-func (r *harness) keepIn(server *s3test.Server) {
+// keepIn has the harness keep its tarballs in the bucket of an S3 server, below a prefix of
+// its own.
+func (r *harness) keepIn(addr string) {
 	r.t.Helper()
-	o := s3test.Options(server.Addr)
+	o := s3test.Options(addr)
 	o.Prefix = strings.TrimPrefix(r.dir, "/") + "/"
 	var err error
 	r.bucket, err = objects.Open(o)
@@ -84,4 +86,40 @@ func (r *harness) content(k receiver.Key) string {
 	must(r.t, err)
 	must(r.t, f.Close())
 	return string(b)
+}
+
+// TestPut_StoreInTrouble: whatever is wrong with the object store, an upload has to wait,
+// and is stored afterwards.
+func TestPut_StoreInTrouble(t *testing.T) {
+	server := s3test.New(t)
+	for fault, want := range map[s3test.Fault]int{
+		s3test.Refuse: 503, s3test.LoseAnswer: 503, s3test.HalfBody: 503, s3test.SlowDown: 503, s3test.Internal: 503, s3test.EmptyOK: 503,
+		s3test.Redirect: 503, s3test.Denied: 503, s3test.Skewed: 503, s3test.Full: 507,
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			t.Parallel()
+			p := s3test.NewProxy(t, server)
+			r := newHarness(t, func(r *harness) { r.keepIn(p.Addr) })
+			a := r.enrol("lab-a")
+			p.Break(1, fault)
+			for _, id := range []ident.EpisodeID{ep1, ep2} { // the second while it is known that the store is in trouble
+				res, err := a.client.Do(a.request(id, "one"))
+				must(t, err)
+				problem, err := wire.ReadLocalProblem(res)
+				must(t, err)
+				must(t, res.Body.Close())
+				if res.StatusCode != want || res.Header.Get("Retry-After") == "" || problem.Fix == "" {
+					t.Errorf("%s: %d, Retry-After %q, fix %q, want %d", id, res.StatusCode, res.Header.Get("Retry-After"), problem.Fix, want)
+				}
+			}
+			p.Arm(0, "", 0)
+			r.eventually("it is stored", func() bool {
+				status, _, _ := a.do(a.request(ep1, "one"))
+				return status < 300
+			})
+			if rows := r.rows(); len(rows) != 1 {
+				t.Errorf("%d rows", len(rows))
+			}
+		})
+	}
 }

@@ -46,7 +46,7 @@ func problemOf(err error) *wire.Problem {
 	}
 	// Random, so that a fleet does not come back within one second.
 	if errors.Is(err, receiver.ErrBusy) {
-		p := wire.NewProblem(wire.Busy, "the storage of episodes is busy or away")
+		p := wire.NewProblem(wire.NotReady, "the storage of episodes is busy or away")
 		p.RetryAfter = 15 + rand.IntN(46)
 		return p
 	}
