@@ -35,7 +35,7 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 	return []check.Check{
 		{
 			ID: "store.bucket", Title: "Object store can be used", Severity: check.Hard,
-			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then mend [store.s3]: endpoint, bucket, the keys in credentials_file or their rights",
+			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then what it names: [store.s3] or its keys, the rights or quota of the bucket, or the store",
 			Doc: "An object below probe/ can be written, read and listed. While it cannot, every episode is answered 503 or 507, and hosts keep theirs.",
 			Run: on(func(ctx context.Context) check.Result {
 				if err := b.Probe(ctx, probed); err != nil {
