@@ -80,12 +80,7 @@ func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
 // round, that no episode has two rows, and that each receipt of a host has its row.
 func (f *fleet) checkEachStoredOnce() {
 	f.t.Helper()
-	seen, sums := map[string]row{}, map[string]string{}
-	if f.store != nil {
-		sums = f.store.sums()
-	} else {
-		sums = sumsOf(f.rx)
-	}
+	seen, sums := map[string]row{}, f.sums()
 	for _, r := range f.index() {
 		if first, twice := seen[r.Episode]; twice {
 			f.t.Errorf("episode %s is in the index twice: %v and %v", r.Episode, first, r)
@@ -113,6 +108,14 @@ func (f *fleet) checkEachStoredOnce() {
 
 // A runner is a machine.
 type runner interface{ Run(command string) string }
+
+// sums returns the digests of the tarballs, by the path that each has on a disk.
+func (f *fleet) sums() map[string]string {
+	if f.store != nil {
+		return f.store.sums()
+	}
+	return sumsOf(f.rx)
+}
 
 // sumsOf returns the digests of a receiver's tarballs, by path.
 func sumsOf(rx runner) map[string]string { return sumsBelow(rx, "/var/lib/cis490/episodes") }

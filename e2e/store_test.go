@@ -220,7 +220,7 @@ func (f *fleet) checkAnswers() {
 	counts := map[string]int{}
 	statuses := f.rx.Run("journalctl -u cis490-receiver --no-pager -o cat | grep 'method=PUT path=/v1/episodes/' | " +
 		"grep -o ' status=[0-9]*' | cut -d= -f2")
-	for _, status := range strings.Fields(statuses) {
+	for status := range strings.FieldsSeq(statuses) {
 		counts[status]++
 	}
 	f.t.Logf("answers to uploads: %v", counts)
