@@ -70,7 +70,7 @@ func TestImports(t *testing.T) {
 		{"cis490/assets", nil, "assets are data"},
 		{
 			"cis490/e2e/sim",
-			[]string{"cis490/e2e/sim", "cis490/agent", "cis490/receiver", "cis490/install/update", "cis490/internal"},
+			[]string{"cis490/e2e/sim", "cis490/agent", "cis490/receiver", "cis490/install", "cis490/internal"},
 			"the fleet in one process wires what ships, as commands does",
 		},
 		{
@@ -124,7 +124,7 @@ func TestFences(t *testing.T) {
 		},
 		"os/signal":                 {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority": {"cis490/commands", "cis490/e2e/sim"},
-		"cis490/install":            {"cis490/commands", "cis490/install"},
+		"cis490/install":            {"cis490/commands", "cis490/install", "cis490/e2e/sim"},
 		"log":                       {},
 		"testing": {
 			"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest",

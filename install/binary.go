@@ -124,14 +124,14 @@ func (p *Plan) installed() bool {
 
 // installedIn returns the name of the version's folder that contains this binary.
 func (p *Plan) installedIn() (folder string, ok bool) {
-	real, err := disk.OS{}.Real(p.Binary)
+	real, err := disk.Real(p.FS, p.Binary)
 	if err != nil {
 		return "", false
 	}
 	dir, name := filepath.Split(real)
 	folder = filepath.Base(dir)
 	same := filepath.Join(p.at(optDir), "versions", folder, nameOfUs)
-	if root, err := (disk.OS{}).Real(p.at(optDir)); err == nil {
+	if root, err := disk.Real(p.FS, p.at(optDir)); err == nil {
 		same = filepath.Join(root, "versions", folder, nameOfUs)
 	}
 	return folder, name == nameOfUs && real == same && validVersion(folder)

@@ -68,6 +68,8 @@ type Options struct {
 	Update bool
 	// Held is the lock, if the caller holds it; nil means to take it.
 	Held *os.File
+	// Lock takes the lock of a simulated machine; nil means Lock below Root.
+	Lock func(context.Context) (unlock func(), err error)
 	// Summary runs after a changing install, such as a doctor run; nil means none. Its
 	// findings do not fail the install.
 	Summary func(context.Context, io.Writer) error
@@ -169,8 +171,11 @@ func (p *Plan) Apply(ctx context.Context) error {
 }
 
 func (p *Plan) lock(ctx context.Context) (unlock func(), err error) {
-	if p.Held != nil {
+	switch {
+	case p.Held != nil:
 		return adopt(p.Held, p.FS, p.Root)
+	case p.Options.Lock != nil:
+		return p.Options.Lock(ctx)
 	}
 	return Lock(ctx, p.FS, p.Root)
 }

@@ -49,9 +49,11 @@ func (p *Plan) lasting(dir string) error {
 }
 
 // tried rejects data folders on a file system without what data needs, before anything is
-// changed. It tries, because not every such file system has a known number.
+// changed. It tries, because not every such file system has a known number. A simulated
+// machine's is not tried.
 func (p *Plan) tried() error {
-	if p.has(p.Role) {
+	fsys, ok := p.FS.(disk.OS)
+	if !ok || p.has(p.Role) {
 		return nil
 	}
 	dirs := []string{p.lab.DataDir}
@@ -59,7 +61,7 @@ func (p *Plan) tried() error {
 		dirs = []string{p.rx.DataDir, p.rx.Authority.Dir}
 	}
 	for _, dir := range dirs {
-		if err := machine.Takes(disk.OS{}, p.at(dir)); err != nil {
+		if err := machine.Takes(fsys, p.at(dir)); err != nil {
 			return err
 		}
 	}

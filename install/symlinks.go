@@ -21,7 +21,7 @@ func (p *Plan) resolve(file string, settings ...setting) (changed bool, err erro
 		if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 			continue // its step reports other errors
 		}
-		target, err := disk.OS{}.Real(p.at(s.path))
+		target, err := disk.Real(p.FS, p.at(s.path))
 		if err != nil {
 			return false, &config.Error{File: file, Key: s.key, Why: fmt.Sprintf("%q is a dangling symlink: %v", s.path, err)}
 		}
@@ -47,7 +47,7 @@ func (p *Plan) behind(path string) string {
 	if err != nil || fi.Mode()&fs.ModeSymlink == 0 {
 		return path
 	}
-	real, err := disk.OS{}.Real(p.at(path))
+	real, err := disk.Real(p.FS, p.at(path))
 	if err != nil {
 		return path
 	}

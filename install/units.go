@@ -19,18 +19,20 @@ import (
 var unitMark = []byte("# Written by 'cis490 install'")
 
 // has reports whether a role is installed on this machine.
-func (p *Plan) has(r Role) bool { return slices.Contains(Roles(p.Root), r) }
+func (p *Plan) has(r Role) bool { return slices.Contains(roles(p.FS, p.Root), r) }
 
 // Roles returns the installed roles of the machine below root ("" is this one). A config
 // without a role marker does not count, because uninstall keeps it.
-func Roles(root string) []Role {
-	var roles []Role
+func Roles(root string) []Role { return roles(disk.OS{}, root) }
+
+func roles(fsys disk.FS, root string) []Role {
+	var all []Role
 	for _, r := range []Role{LabHost, Receiver} {
-		if _, err := (disk.OS{}).Lstat(filepath.Join(root, r.marker())); err == nil {
-			roles = append(roles, r)
+		if _, err := fsys.Lstat(filepath.Join(root, r.marker())); err == nil {
+			all = append(all, r)
 		}
 	}
-	return roles
+	return all
 }
 
 // marker returns the path of the file that marks a role as installed; everybody can read

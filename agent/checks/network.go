@@ -88,12 +88,18 @@ func (h *host) remote() []check.Check {
 			Doc: "The receiver's fleet-check ran within three of its intervals of 5 minutes. " +
 				"While it does not run there are no alerts, and a silent host looks healthy.",
 			Run: h.onPong(func(p wire.Pong) check.Result {
-				joined := p.ServerTime.Add(h.enrolled().Sub(h.Now())) // by the receiver's clock
-				//off:17_FleetCheckStopped
-				return machine.Fresh(p.FleetCheck, joined, p.ServerTime)
+				return FleetCheck(p, h.enrolled(), h.Now())
 			}, false),
 		},
 	}
+}
+
+// FleetCheck judges by the receiver's answer to a ping whether fleet-check runs there.
+// enrolled and now are times of this host's clock.
+func FleetCheck(p wire.Pong, enrolled, now time.Time) check.Result {
+	joined := p.ServerTime.Add(enrolled.Sub(now)) // by the receiver's clock
+	//off:17_FleetCheckStopped
+	return machine.Fresh(p.FleetCheck, joined, p.ServerTime)
 }
 
 func offset(d, most time.Duration) check.Result {

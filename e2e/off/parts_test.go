@@ -30,7 +30,7 @@ func parts() map[string]part {
 		},
 		"07_InstallAgain":       {"restarting services that run another binary", replace(`return ""`)},
 		"07_InstallOverBroken":  {"enabling disabled units", drop},
-		"08_SickHostRedMonitor": {"an exit code that ignores alerts", before("if len(r.Open) > 0 {\nreturn verdict()\n}")},
+		"08_SickHostRedMonitor": {"an exit code that ignores alerts", before("if len(r.Open) > 0 {\nreturn errStuck\n}")},
 		"09_CertificateExpired": {"renewal by a key whose certificate has expired", or("!host.CertExpires.After(a.o.Now())")},
 		"10_BadUpdate":          {"the rollback to the version before", replace(`back := filepath.Join("versions", t.Folder)`)},
 		"10_CanaryOff":          {"another canary when the first is silent", replace("maxCanaries = 1")},

@@ -26,17 +26,16 @@ type simulated struct {
 
 // sims returns the simulations by the name of the scenario.
 func sims() map[string]simulated {
-	const systemd = "the service manager is a model"
 	return map[string]simulated{
 		"01_RefusedForEver":            {only: "gate-wrong"},
 		"02_LocalCommit":               {only: "gate-wrong host-local"},
 		"03_EmptyList":                 {only: "release releases-unread"},
 		"04_IndexOwnedByRoot":          {only: "rx-spot rx-root rx-flaky"},
-		"05_AuthorityDown":             {outside: systemd},
-		"06_ShipperHangs":              {outside: systemd},
-		"07_InstallAgain":              {outside: "the simulator does not install"},
-		"07_InstallOverBroken":         {outside: "the simulator does not install"},
-		"08_SickHostRedMonitor":        {outside: "the exit code is package commands'"},
+		"05_AuthorityDown":             {only: "ca-away"},
+		"06_ShipperHangs":              {only: "host-hang"},
+		"07_InstallAgain":              {only: "host-install"},
+		"07_InstallOverBroken":         {only: "host-broken"},
+		"08_SickHostRedMonitor":        {only: "host-idle"},
 		"09_CertificateExpired":        {only: "host-power rx-clock host-leaves", days: 3},
 		"10_BadUpdate":                 {only: "release-crash"},
 		"10_CanaryOff":                 {only: "canary-off"},
@@ -50,8 +49,8 @@ func sims() map[string]simulated {
 		"16_Cloned":                    {only: "host-cloned"},
 		"16_FalseRelease":              {only: "release rx-oldrelease"},
 		"16_StolenToken":               {only: "impostor"},
-		"17_FleetCheckStopped":         {outside: "doctor reads the real machine"},
-		"18_NetworkGone":               {only: "hole slow"},
+		"17_FleetCheckStopped":         {only: "rx-unwatched host-power"},
+		"18_NetworkGone":               {only: "hole"},
 		"19_ReceiverRestored":          {only: "rx-restore"},
 		"20_CaptivePortalAndGateWrong": {only: "gate-wrong portal"},
 		"21_FalseAlarms":               {only: "host-leaves"},

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -55,6 +56,9 @@ const (
 // on returns the disk that has the name, unless the call fails.
 func (f procFS) on(k kind, op, name string) (*faultdisk.Disk, error) {
 	m := f.p.m
+	if f.p.hangs.Load() && strings.HasPrefix(name, m.data) {
+		<-f.p.ctx.Done()
+	}
 	if f.p.dead.Load() {
 		return nil, &fs.PathError{Op: op, Path: name, Err: errKilled}
 	}
@@ -95,7 +99,11 @@ func (f procFS) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, er
 	if err != nil {
 		return nil, err
 	}
-	in, err := d.OpenFile(name, flag, perm)
+	real := name
+	if k == look {
+		real, _ = f.Real(name)
+	}
+	in, err := d.OpenFile(real, flag, perm)
 	if err != nil {
 		return nil, err
 	}
@@ -213,8 +221,38 @@ func (f procFS) Chown(name string, _, _ int) error {
 	return err
 }
 
-// Stat is Lstat: nothing here follows a symlink but Readlink's callers.
-func (f procFS) Stat(name string) (fs.FileInfo, error) { return f.Lstat(name) }
+// Stat is Lstat of what a name leads to.
+func (f procFS) Stat(name string) (fs.FileInfo, error) {
+	real, _ := f.Real(name)
+	return f.Lstat(real)
+}
+
+// Real returns the path of a name without symlinks, which programs are behind and data is not.
+func (f procFS) Real(name string) (string, error) {
+	root := f.p.m.root
+	rest, ok := strings.CutPrefix(name, root+"/")
+	if !ok || !strings.HasPrefix(rest, "opt/") && !strings.HasPrefix(rest, "usr/") {
+		return name, nil
+	}
+	at := root
+	for n := 0; rest != "" && n < 40; n++ {
+		var base string
+		base, rest, _ = strings.Cut(rest, "/")
+		at = filepath.Join(at, base)
+		to, err := f.Readlink(at)
+		switch {
+		case err != nil: // is not a symlink, or does not exist
+			continue
+		case filepath.IsAbs(to):
+			at = root
+		default:
+			at = filepath.Dir(at)
+		}
+		rest = filepath.Join(to, rest)
+		rest = strings.TrimPrefix(rest, "/")
+	}
+	return at, nil
+}
 
 // Free returns what a disk of ordinary size has left.
 func (f procFS) Free(name string) (int64, error) {

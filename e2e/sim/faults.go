@@ -87,6 +87,7 @@ func kinds() map[string]Kind {
 
 		"host-leaves":  {Often: 2, Most: 30 * time.Hour, start: leaves, end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() }},
 		"host-install": {Often: 2, start: handInstalls},
+		"host-broken":  {Often: 2, start: breaksInstall},
 		"host-local":   {Want: []string{fleet.Silent}, Code: []string{"gated"}, Often: 1, Most: 4 * time.Hour, start: localBuild, end: releasedBuild},
 
 		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
@@ -141,6 +142,7 @@ func kinds() map[string]Kind {
 	maps.Copy(all, replays())
 	maps.Copy(all, mistypes())
 	maps.Copy(all, hushes())
+	maps.Copy(all, hangs())
 	return all
 }
 
@@ -181,23 +183,6 @@ func handTidies(_ *World, m *Machine, _ Fault) {
 			_ = m.disk.Remove(filepath.Join(outbox, e.Name()))
 		}
 	}
-}
-
-// handInstalls is a person who installs a build on a host, whose encoder is another.
-func handInstalls(w *World, _ *Machine, f Fault) {
-	h := w.hosts[f.Who%len(w.hosts)]
-	b := binary(0)
-	b.Version, b.Encoder = "1.0.0-hand", 2
-	h.replace(b)
-}
-
-// replace is a person who installs a build over another.
-func (h *Host) replace(b Binary) {
-	if err := h.install(b); err != nil {
-		h.w.trace(h.name, "not installed: %v", err)
-		return
-	}
-	h.restartDaemons()
 }
 
 // leaves is a person who shuts a host down.

@@ -24,6 +24,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/episode"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/version"
 	"cis490/internal/wire"
@@ -31,8 +32,9 @@ import (
 
 // The folders of a lab host.
 const (
-	hostData  = "/sim/host/data"
-	hostCerts = "/sim/host/certs"
+	hostRoot  = "/sim/host"
+	hostData  = hostRoot + "/var/lib/cis490/data"
+	hostCerts = hostRoot + "/etc/cis490/certs"
 )
 
 // Host is a lab host.
@@ -51,19 +53,18 @@ type Host struct {
 
 func newHost(w *World, n int) *Host {
 	name := fmt.Sprintf("lab-%02d", n+1)
-	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostData), id: ident.Host(name)}
+	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostRoot, hostData), id: ident.Host(name)}
 	h.crashes = map[string]*atomic.Int32{}
 	for n := range maxReleases {
 		h.crashes[binary(n).Version] = &atomic.Int32{}
 	}
 	h.enable(
-		&Service{Name: "ship", Main: h.ship, First: time.Second},
-		&Service{Name: "cert-fetch", Main: h.certFetch, Every: w.timers(), First: time.Duration(n+1) * 7 * time.Second},
-		&Service{Name: "health-check", Main: h.healthCheck, Every: 24 * time.Hour, First: 10 * time.Minute},
-		&Service{Name: "autoupdate", Main: h.autoupdate, Every: w.timers(), First: time.Minute + time.Duration(n)*17*time.Second},
-		&Service{Name: "record", Main: h.record, First: time.Minute + time.Duration(n)*13*time.Second},
+		&Service{Name: "ship", Unit: "cis490-shipper", Main: h.ship, First: time.Second},
+		&Service{Name: "cert-fetch", Unit: "cis490-cert-fetch", Main: h.certFetch},
+		&Service{Name: "health-check", Unit: "cis490-doctor-check", Main: h.healthCheck},
+		&Service{Name: "autoupdate", Unit: "cis490-autoupdate", Main: h.autoupdate},
+		&Service{Name: "record", Unit: "cis490-orchestrator", Main: h.record, First: time.Minute + time.Duration(n)*13*time.Second},
 	)
-
 	return h
 }
 
@@ -90,9 +91,7 @@ func (h *Host) ship(p *Proc) (err error) {
 	log := h.w.log(h.name, "ship")
 	conf, err := h.load(p)
 	if err != nil {
-		log.Error("config", "err", err)
-		<-p.ctx.Done() // its unit is not started anew after such an error
-		return err
+		return fault.Exit(err, fault.Config)
 	}
 	cl, err := h.clientOf(p, conf)
 	if err != nil {
@@ -131,7 +130,7 @@ func (h *Host) ship(p *Proc) (err error) {
 	s, err := ship.New(ship.Options{
 		Host: ident.Host(conf.Host), Config: conf.Ship, Build: b.Info, BootID: h.BootID(), Spool: sp, State: state,
 		NewPacker: h.packer, Receiver: proxied{cl, h}, Credentials: cl, Logger: log, Now: h.Clock.Now,
-		Leaving: func(context.Context) bool { return h.leaves.Load() }, Sleeps: p.Sleeps, Watchdog: 3 * time.Minute,
+		Leaving: func(context.Context) bool { return h.leaves.Load() }, Sleeps: p.Sleeps, Notify: p.Notify, Watchdog: p.limit,
 		Update: func() *wire.Update {
 			u, err := update.ReadPublic(p.fs, hostOpt)
 			if err != nil {
@@ -227,15 +226,50 @@ func (h *Host) healthCheck(p *Proc) error {
 		return err
 	}
 	defer cl.Close()
-	row := check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass}
-	if _, err := checks.Figures(p.fs, hostData); err != nil {
-		row.Status, row.Detail = check.Fail, err.Error()
+	pong, err := cl.Ping(p.ctx, wire.Ping{Version: h.build().Version, Commit: h.build().Commit, Clock: h.Clock.Now().UTC()})
+	if err != nil {
+		return unsent(err)
 	}
-	b, err := h.report(h.name, row)
+	rows := []check.Row{{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass}}
+	if _, err := checks.Figures(p.fs, hostData); err != nil {
+		rows[0].Status, rows[0].Detail = check.Fail, err.Error()
+	}
+	fresh := checks.FleetCheck(pong, h.enrolled(), h.Clock.Now())
+	if h.w.watchMonitored(h, fresh); fresh.Status == check.Fail {
+		fresh.Status = check.Warn // a soft check
+	}
+	rows = append(rows, check.Row{ID: "fleetcheck.fresh", Title: "Fleet monitoring is running", Status: fresh.Status, Detail: fresh.Detail})
+	b, err := h.report(h.name, rows...)
 	if err != nil {
 		return err
 	}
-	return cl.PutHealth(p.ctx, b)
+	if err := cl.PutHealth(p.ctx, b); err != nil {
+		return unsent(err)
+	}
+	if p.ran = true; rows[0].Status == check.Fail {
+		return errors.New("a check fails")
+	}
+	return nil
+}
+
+// unsent is the error of a health check whose report did not arrive.
+func unsent(err error) error {
+	switch {
+	case client.Refusal(err) != nil:
+		return err
+	case errors.Is(err, client.ErrNoCredentials):
+		return fault.Exit(err, fault.TempFail)
+	}
+	return fault.Exit(err, fault.Unavailable)
+}
+
+// enrolled is when the host's certificate was made, by its clock.
+func (h *Host) enrolled() time.Time {
+	fi, err := h.disk.Lstat(filepath.Join(hostCerts, client.PairFile))
+	if err != nil {
+		return time.Time{}
+	}
+	return fi.ModTime()
 }
 
 // report is a health report in the name of a host.

@@ -18,6 +18,7 @@ type Machine struct {
 	w      *World
 	name   string
 	ip     string
+	root   string // path prefix of everything
 	data   string // path prefix of the data disk
 	Clock  Clock
 	disk   *faultdisk.Disk
@@ -42,22 +43,6 @@ type Machine struct {
 	services []*Service
 }
 
-// Service is a unit: a daemon, or with Every a program that a timer starts.
-type Service struct {
-	Name  string
-	Every time.Duration
-	First time.Duration // after boot
-	Main  func(*Proc) error
-
-	m        *Machine
-	proc     *Proc
-	active   bool
-	stopped  bool // by hand: it is started at once
-	held     bool // until the next boot
-	restarts uint32
-	since    time.Time
-}
-
 // Proc is a run of a service.
 type Proc struct {
 	m    *Machine
@@ -66,14 +51,20 @@ type Proc struct {
 	end  context.CancelFunc
 	fs   procFS
 	dead atomic.Bool // killed, or ended
+	ran  bool        // a monitor that did its work
+
+	limit    time.Duration // of the watchdog
+	watchdog *time.Timer   // guarded by cmu
+	hangs    atomic.Bool   // its next access to the data disk does not return
+	hungAt   time.Time     // since when
 
 	cmu       sync.Mutex
 	conns     []*conn
 	listeners []*listener // guarded by the world's lock
 }
 
-func newMachine(w *World, name, ip, data string) *Machine {
-	m := &Machine{w: w, name: name, ip: ip, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(10 * time.Minute)}}
+func newMachine(w *World, name, ip, root, data string) *Machine {
+	m := &Machine{w: w, name: name, ip: ip, root: root, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(10 * time.Minute)}}
 	m.rand = rand.New(rand.NewPCG(w.plan.Seed, uint64(len(name))+uint64(name[len(name)-1])))
 	m.disk.SetClock(m.Clock.Now)
 	return m
@@ -82,7 +73,7 @@ func newMachine(w *World, name, ip, data string) *Machine {
 // enable gives the machine its services.
 func (m *Machine) enable(all ...*Service) {
 	for _, s := range all {
-		s.m = m
+		s.m, s.wake = m, make(chan struct{}, 1)
 	}
 	m.services = all
 }
@@ -117,6 +108,10 @@ func (m *Machine) Boot() {
 	m.halt = halt
 	for _, s := range m.services {
 		s.proc, s.active, s.restarts, s.held, s.stopped = nil, false, 0, false, false
+	}
+	m.reload()
+	for _, s := range m.services {
+		s.armed = s.enabled()
 		m.w.wg.Go(func() { s.supervise(ctx) })
 	}
 }
@@ -164,101 +159,30 @@ func (m *Machine) Kill(name string) {
 	}
 }
 
-// Restart stops a service in order and starts it anew, by hand.
+// Restart starts a service anew, by hand; one that runs is stopped in order first.
 func (m *Machine) Restart(name string) {
 	m.mu.Lock()
 	s := m.Service(name)
 	p := s.proc
-	s.restarts = 0
-	if p != nil {
-		s.stopped = true
-	}
+	s.restarts, s.held, s.stopped = 0, false, p != nil
 	m.mu.Unlock()
 	if p != nil {
 		p.end()
+		return
 	}
+	s.start()
 }
 
-// Stop stops a service in order, until the next boot.
+// Stop stops a service in order, until it is started or the next boot.
 func (m *Machine) Stop(name string) {
 	m.mu.Lock()
 	s := m.Service(name)
-	s.held = true
+	s.held, s.armed = true, false
 	p := s.proc
 	m.mu.Unlock()
 	if p != nil {
 		p.end()
 	}
-}
-
-// restartAfter is how long a service manager waits before it starts a daemon anew.
-const restartAfter = 5 * time.Second
-
-func (s *Service) supervise(ctx context.Context) {
-	sleep := func(d time.Duration) bool {
-		t := time.NewTimer(d)
-		defer t.Stop()
-		select {
-		case <-ctx.Done():
-			return false
-		case <-t.C:
-		}
-		return ctx.Err() == nil
-	}
-	if !sleep(s.First + time.Millisecond) {
-		return
-	}
-	for {
-		for s.Every > 0 && s.m.asleep.Load() {
-			if !sleep(time.Minute) {
-				return
-			}
-		}
-		s.run(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := s.Every
-		if wait == 0 {
-			wait = restartAfter
-			s.m.mu.Lock()
-			switch {
-			case s.held:
-				wait = 1 << 62
-			case s.stopped:
-				s.stopped, wait = false, time.Millisecond
-			default:
-				s.restarts++
-			}
-			s.m.mu.Unlock()
-		}
-		if !sleep(wait) {
-			return
-		}
-	}
-}
-
-// run runs the service once.
-func (s *Service) run(ctx context.Context) {
-	if ctx.Err() != nil {
-		return
-	}
-	p := &Proc{m: s.m, s: s}
-	p.ctx, p.end = context.WithCancel(ctx)
-	p.fs = procFS{p}
-	s.m.mu.Lock()
-	s.proc, s.active, s.since = p, true, s.m.Clock.Now()
-	s.m.mu.Unlock()
-	err := s.Main(p)
-	if s.Every == 0 && !p.dead.Load() && err != nil {
-		s.m.w.trace(s.m.name, "%s ended: %v", s.Name, err)
-	}
-	p.kill()
-	s.m.mu.Lock()
-	if s.proc == p { // of another boot, it may be another
-		s.proc, s.active = nil, false
-	}
-	s.m.mu.Unlock()
 }
 
 // kill ends a process at once: nothing that it does counts from now on.
@@ -268,6 +192,9 @@ func (p *Proc) kill() {
 	}
 	p.end()
 	p.cmu.Lock()
+	if p.watchdog != nil {
+		p.watchdog.Stop()
+	}
 	conns := p.conns
 	p.conns = nil
 	p.cmu.Unlock()
@@ -299,7 +226,7 @@ func (p *Proc) holds(c *conn) bool {
 // restartDaemons restarts what runs all the time.
 func (m *Machine) restartDaemons() {
 	for _, s := range m.services {
-		if s.Every == 0 {
+		if !s.timed() {
 			m.Restart(s.Name)
 		}
 	}

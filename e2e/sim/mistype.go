@@ -10,7 +10,7 @@ import (
 )
 
 // hostConfig is a host's config file.
-const hostConfig = "/sim/host/lab-host.toml"
+const hostConfig = hostRoot + config.LabHostPath
 
 // mistypes are faults of a person who edits a host's config, and restarts its daemons.
 func mistypes() map[string]Kind {

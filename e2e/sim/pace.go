@@ -9,9 +9,16 @@ type pace int
 
 func (p pace) times(d time.Duration) time.Duration { return time.Duration(p) * d }
 
-// checks is how often fleet-check runs, and timers is how often the jobs of a host do.
-func (p pace) checks() time.Duration { return p.times(5 * time.Minute) }
-func (p pace) timers() time.Duration { return p.times(5 * time.Minute) }
+// checks is how often fleet-check runs.
+func (p pace) checks() time.Duration { return p.timer(5 * time.Minute) }
+
+// timer is how often a timer starts what its unit says; what comes daily is not stretched.
+func (p pace) timer(every time.Duration) time.Duration {
+	if every < time.Hour {
+		every *= time.Duration(p)
+	}
+	return every
+}
 
 // records is how often a host has an episode: a few within what may be silent.
 func (p pace) records() time.Duration { return p.times(9 * time.Minute) }

@@ -71,12 +71,12 @@ func cloned(w *World, _ *Machine, f Fault) {
 	if _, err := h.binary("current"); err != nil || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
 		return // nothing is installed yet; or whoever is first uses the token, and a person has to make another
 	}
-	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostData), id: h.id, crashes: h.crashes}
+	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostRoot, hostData), id: h.id, crashes: h.crashes}
 	twin.disk = h.disk.Copy()
 	twin.disk.SetClock(twin.Clock.Now)
 	twin.enable(
-		&Service{Name: "ship", Main: twin.ship, First: time.Second},
-		&Service{Name: "cert-fetch", Main: twin.certFetch, Every: w.timers(), First: 30 * time.Second},
+		&Service{Name: "ship", Unit: "cis490-shipper", Main: twin.ship, First: time.Second},
+		&Service{Name: "cert-fetch", Unit: "cis490-cert-fetch", Main: twin.certFetch},
 	)
 	h.twin.Store(twin)
 	twin.Boot()

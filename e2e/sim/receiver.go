@@ -39,6 +39,7 @@ import (
 
 // The receiver's names.
 const (
+	rxRoot       = "/sim/receiver"
 	rxConfig     = "/sim/receiver/receiver.toml"
 	rxData       = "/sim/receiver/data"
 	rxAuthority  = "/sim/receiver/authority"
@@ -63,7 +64,7 @@ type Receiver struct {
 }
 
 func newReceiver(w *World) *Receiver {
-	r := &Receiver{Machine: newMachine(w, "receiver", "10.0.0.1:4000", rxData), conf: config.DefaultReceiver()}
+	r := &Receiver{Machine: newMachine(w, "receiver", "10.0.0.1:4000", rxRoot, rxData), conf: config.DefaultReceiver()}
 	r.conf.PublicURL, r.conf.DataDir, r.conf.Operator = receiverURL, rxData, "/sim/receiver/operator"
 	r.conf.Authority.Dir, r.conf.Authority.Socket, r.conf.Authority.URL = rxAuthority, rxSocket, authorityURL
 	r.conf.Fleet.BackupOld = 0
@@ -72,11 +73,10 @@ func newReceiver(w *World) *Receiver {
 	r.conf.Rollout.CanaryHeard *= config.Duration(w.pace)
 	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
 	r.enable(
-		&Service{Name: "bootstrap", Main: r.bootstrap},
-		&Service{Name: "serve", Main: r.serve, First: 100 * time.Millisecond},
-		&Service{Name: "fleet-check", Main: r.fleetCheck, Every: w.checks(), First: 4 * time.Minute},
+		&Service{Name: "bootstrap", Unit: "cis490-bootstrap", Main: r.bootstrap},
+		&Service{Name: "serve", Unit: "cis490-receiver", Main: r.serve, First: 100 * time.Millisecond},
+		&Service{Name: "fleet-check", Unit: "cis490-fleet-health", Main: r.fleetCheck},
 	)
-
 	return r
 }
 
@@ -114,6 +114,7 @@ func (r *Receiver) serve(p *Proc) error {
 			return d.Saved
 		},
 		Known: registry(labchecks.Checks(labchecks.Options{})), Now: r.Clock.Now, Clock: p.reading, Log: log, Listen: p.Listen, Poll: r.w.polls(),
+		Notify: p.Notify,
 	})
 	if err != nil {
 		return err
@@ -171,7 +172,8 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	if err != nil && res.At.IsZero() {
 		return err
 	}
-	_, err = notify.Deliver(p.ctx, notify.Options{
+	p.ran = true
+	if _, err := notify.Deliver(p.ctx, notify.Options{
 		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, SyslogErr: res.SyslogErr, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
@@ -180,8 +182,10 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 		}
 		r.w.book.told(m)
 		return nil
-	}}})
-	return err
+	}}}); err != nil {
+		log.Error("notifications not stored", "err", err)
+	}
+	return res.Failed()
 }
 
 // rows are those of the receiver's checks that can be judged here.

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/episode"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 )
 
@@ -20,8 +21,7 @@ import (
 func (h *Host) record(p *Proc) error {
 	conf, err := h.load(p)
 	if err != nil {
-		<-p.ctx.Done() // its unit is not started anew after such an error
-		return err
+		return fault.Exit(err, fault.Config)
 	}
 	conf.Ship.PingEvery = config.Duration(h.w.records()) // the connection stays open until it asks again
 	cl, err := h.clientOf(p, conf)

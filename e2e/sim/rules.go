@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/ident"
 	rel "cis490/internal/manifest"
 	"cis490/receiver/fleet"
@@ -112,6 +113,20 @@ func (w *World) watchLinks() {
 		if hammered {
 			w.book.breaks("no host asks without end", h.name, "%s had %d answers within an hour", h.name, most)
 		}
+	}
+}
+
+// watchMonitored: a host's health check says that fleet-check has stopped.
+func (w *World) watchMonitored(h *Host, r check.Result) {
+	now, gone := time.Since(w.began), w.unjudged()
+	clocks := func(f Fault) bool { return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" }
+	i := slices.IndexFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-unwatched" && f.At+gone < now && now < w.ends(f) })
+	if i < 0 || w.recently(24*time.Hour, clocks) {
+		return
+	}
+	w.book.count()
+	if r.Status == check.Pass {
+		w.book.breaks("a host says that fleet-check stopped", "", "%s finds that fleet-check runs, and it does not: %s", h.name, r.Detail)
 	}
 }
 

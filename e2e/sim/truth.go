@@ -112,6 +112,8 @@ func (w *World) watch() {
 		w.watchReserve()
 		w.watchGate()
 		w.watchLinks()
+		w.watchHangs()
+		w.watchCertified()
 		for _, f := range w.plan.Faults {
 			w.watchTold(f)
 		}

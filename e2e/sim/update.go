@@ -30,7 +30,7 @@ import (
 
 // The folders of versions and of releases.
 const (
-	hostOpt    = "/sim/host/opt"
+	hostOpt    = hostRoot + "/opt/cis490"
 	rxReleases = rxData + "/releases"
 	rxDist     = "/sim/receiver/dist"
 )
@@ -56,24 +56,6 @@ func (b Binary) bytes() []byte {
 		panic(err) // strings and numbers
 	}
 	return out
-}
-
-// install lays a version as a person's install does: it is current, and good.
-func (h *Host) install(b Binary) error {
-	fsys := h.person().fs
-	dir := filepath.Join(hostOpt, "versions", b.Version)
-	if err := disk.MkdirAll(fsys, dir, 0o755); err != nil {
-		return err
-	}
-	if err := disk.ReplaceBytes(fsys, filepath.Join(dir, "cis490"), 0o755, b.bytes()); err != nil {
-		return err
-	}
-	for _, link := range []string{"current", "good"} {
-		if err := disk.Relink(fsys, filepath.Join("versions", b.Version), filepath.Join(hostOpt, link)); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // binary returns the build that a link of the host leads to.
@@ -115,6 +97,11 @@ func (r *Receiver) rolls() bool {
 // autoupdate is `cis490 autoupdate` over a model of the machine.
 func (h *Host) autoupdate(p *Proc) error {
 	log := h.w.log(h.name, "autoupdate")
+	unlock, err := h.lockInstall(p.ctx, p, false)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	u, err := update.New(update.Options{
 		FS: p.fs, Dir: hostOpt, Source: offers{h}, Machine: system{h, p},
 		Keys: func() (string, error) {
@@ -247,7 +234,7 @@ func (s system) Converge(_ context.Context, _ string) error {
 		return err
 	}
 	if started := s.h.started.Load(); started != nil && started.Version != b.Version {
-		s.h.restartDaemons()
+		return s.h.converge(s.p, "/opt/cis490/current/cis490", true)
 	}
 	return nil
 }

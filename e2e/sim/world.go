@@ -113,6 +113,9 @@ func (w *World) begin() error {
 	if err := disk.ReplaceBytes(fsys, filepath.Join(rxAuthority, authority.ReleaseKeys), 0o644, []byte(keys)); err != nil {
 		return err
 	}
+	if err := w.recv.installUnits(); err != nil {
+		return err
+	}
 	w.play(true)
 	w.rx.Boot()
 	time.Sleep(10 * time.Second)
@@ -123,10 +126,11 @@ func (w *World) begin() error {
 		if err := h.configure(h.settings("receiver", h.name)); err != nil {
 			return err
 		}
-		if err := h.install(binary(0)); err != nil {
+		if err := h.write(carried, binary(0).bytes()); err != nil {
 			return err
 		}
 		h.Boot()
+		w.insist(h.name, "install", func() error { return h.install(carried) })
 	}
 	return nil
 }

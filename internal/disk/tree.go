@@ -89,6 +89,16 @@ func Stat(fsys FS, name string) (fs.FileInfo, error) {
 	return fsys.Lstat(name)
 }
 
+// Real returns the path of a name on fsys without symlinks.
+func Real(fsys FS, name string) (string, error) {
+	if r, ok := fsys.(interface {
+		Real(name string) (string, error)
+	}); ok {
+		return r.Real(name)
+	}
+	return OS{}.Real(name)
+}
+
 // Walk visits a name and everything below it, folders before their entries, sorted by name.
 // It follows no symlinks. A visit that returns fs.SkipDir skips a folder; any other error
 // ends the walk.

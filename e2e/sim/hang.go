@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"path/filepath"
+	"slices"
+	"time"
+
+	"cis490/internal/disk"
+	"cis490/internal/disk/faultdisk"
+)
+
+// hangs are faults of what does not fail, and does not go on.
+func hangs() map[string]Kind {
+	return map[string]Kind{
+		"host-hang": {Often: 2, start: hang},
+		"ca-away":   {Party: OfReceiver, Often: 1, Most: 40 * time.Minute, start: authorityAway, end: authorityBack},
+	}
+}
+
+// hang lets the shipper's next access to the disk not return, as while a controller is reset.
+func hang(_ *World, m *Machine, _ Fault) {
+	m.mu.Lock()
+	p := m.Service("ship").proc
+	m.mu.Unlock()
+	if p != nil {
+		p.hungAt = time.Now()
+		p.hangs.Store(true)
+	}
+}
+
+// authorityAway is a host that is set up anew, and the authority stops before it starts.
+func authorityAway(w *World, m *Machine, f Fault) {
+	h := w.hosts[f.Who%len(w.hosts)]
+	if !h.On() || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
+		return
+	}
+	h.Off(faultdisk.All)
+	removeAll(h.disk, hostCerts)
+	if err := w.recv.admit(w.ctx, h); err != nil {
+		w.insist(m.name, "token for "+h.name, func() error { return w.recv.admit(w.ctx, h) })
+	}
+	m.Stop("bootstrap")
+	h.Boot()
+}
+
+func authorityBack(_ *World, m *Machine, _ Fault) { m.Restart("bootstrap") }
+
+// watchHangs: what hangs is restarted.
+func (w *World) watchHangs() {
+	w.after("host-hang", w.times(20*time.Minute), func(h *Host) {
+		if !h.Service("ship").running() {
+			w.book.breaks("what hangs is restarted", "", "the shipper of %s hung, and does not run", h.name)
+		}
+	})
+	for _, h := range w.hosts {
+		h.mu.Lock()
+		p := h.Service("ship").proc
+		h.mu.Unlock()
+		if p == nil || !p.hangs.Load() {
+			continue
+		}
+		w.book.count()
+		if lasts := time.Since(p.hungAt); lasts > w.times(20*time.Minute) {
+			w.book.breaks("what hangs is restarted", "", "the shipper of %s hangs for %s", h.name, lasts.Round(time.Minute))
+		}
+	}
+}
+
+// watchHung: the watchdog kills nothing that does not hang.
+func (w *World) watchHung(p *Proc) {
+	w.book.count()
+	if p.s.Name == "ship" && !p.hangs.Load() {
+		w.book.breaks("only what hangs is killed", "", "the watchdog of %s kills its shipper", p.m.name)
+	}
+}
+
+// watchCertified: a host has its certificate soon after the authority is back.
+func (w *World) watchCertified() {
+	soon := w.times(10 * time.Minute)
+	w.after("ca-away", soon, func(h *Host) {
+		if !disk.Exists(h.disk, filepath.Join(hostCerts, "lab-host.pem")) {
+			w.book.breaks("a host gets its certificate", "", "%s has none %s after the authority came back", h.name, soon)
+		}
+	})
+}
+
+// after calls a rule for each fault of a kind that ended so long ago, unless something else
+// is wrong with its host or the receiver.
+func (w *World) after(kind string, age time.Duration, rule func(*Host)) {
+	now := time.Since(w.began)
+	for _, f := range w.plan.Faults {
+		h, due := w.hosts[f.Who%len(w.hosts)], w.ends(f)+age
+		if f.Kind != kind || now < due || now >= due+w.checks() {
+			continue
+		}
+		if slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+			return g != f && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) &&
+				g.At <= now && w.ends(g)+w.settles() >= f.At
+		}) {
+			continue
+		}
+		w.book.count()
+		rule(h)
+	}
+}
