@@ -71,7 +71,7 @@ func (m *Machine) unitNamed(name string) *Service {
 // manager is the service manager as install sees it.
 type manager struct{ m *Machine }
 
-// States describes units. What the machine's model has no program for runs.
+// States describes units. One without a program in this model counts as running.
 func (g manager) States(_ context.Context, units ...string) ([]install.UnitState, error) {
 	g.m.mu.Lock()
 	defer g.m.mu.Unlock()

@@ -139,7 +139,7 @@ func (w *World) watchAdmitted(h *Host, b Binary) {
 		}
 		// An answer of the gate counts for a while, and a host that cannot ask records.
 		if !slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
-			return !refused(g) && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) && g.At <= now && now < w.ends(g)+w.asks()
+			return !refused(g) && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) && g.At <= now && now < w.ends(g)+w.settles()
 		}) {
 			w.book.breaks("what the gate refuses is not recorded", "", "%s records with commit %s during %s", h.name, b.Commit, f.Kind)
 		}

@@ -177,7 +177,7 @@ func (p *Proc) Notify(state string) {
 	}
 }
 
-// hung kills a process that its watchdog misses.
+// hung kills a process that does not feed its watchdog.
 func (p *Proc) hung() {
 	if p.dead.Load() {
 		return
