@@ -174,8 +174,8 @@ func (p *Plan) lock(ctx context.Context) (unlock func(), err error) {
 	switch {
 	case p.Held != nil:
 		return adopt(p.Held, p.FS, p.Root)
-	case p.Options.Lock != nil:
-		return p.Options.Lock(ctx)
+	case p.Lock != nil:
+		return p.Lock(ctx)
 	}
 	return Lock(ctx, p.FS, p.Root)
 }

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
@@ -90,14 +91,14 @@ func (h *Host) lockInstall(ctx context.Context, p *Proc, held bool) (func(), err
 }
 
 // replace is a person who installs a build over another.
-func (h *Host) replace(b Binary) {
-	err := h.write(carried, b.bytes())
-	if err == nil {
-		err = h.install(carried)
+func (h *Host) replace(b Binary) error {
+	if !h.On() {
+		return errors.New("the machine is off")
 	}
-	if err != nil {
-		h.w.trace(h.name, "not installed: %v", err)
+	if err := h.write(carried, b.bytes()); err != nil {
+		return err
 	}
+	return h.install(carried)
 }
 
 // handInstalls is a person who installs a build on a host, whose encoder is another, or what
@@ -111,7 +112,7 @@ func handInstalls(w *World, m *Machine, f Fault) {
 	default:
 		b := binary(0)
 		b.Version, b.Encoder = "1.0.0-hand", 2
-		h.replace(b)
+		w.trace(m.name, "another build installed: %v", h.replace(b))
 	}
 }
 

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"bytes"
 	"context"
 	"path/filepath"
 	"slices"
@@ -42,12 +43,12 @@ func (m *Machine) reload() {
 }
 
 func (m *Machine) unitText(s *Service) string {
-	text := ""
+	var text bytes.Buffer
 	for _, ending := range []string{".service", ".timer"} {
 		b, _ := readFile(m.disk, filepath.Join(m.root, unitDir, s.Unit+ending))
-		text += string(b)
+		text.Write(b)
 	}
-	return text
+	return text.String()
 }
 
 // enabled tells whether the unit, or its timer, is started at boot.

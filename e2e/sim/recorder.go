@@ -102,18 +102,21 @@ func (n noise) Read(b []byte) (int, error) {
 const localCommit = ident.Commit("ffffffffffffffffffffffffffffffffffffffff")
 
 // localBuild is a person who installs a build of their own on a host.
-func localBuild(w *World, _ *Machine, f Fault) {
+func localBuild(w *World, m *Machine, f Fault) {
 	b := binary(0)
 	b.Version, b.Commit = "1.0.0-local", localCommit
-	w.hosts[f.Who%len(w.hosts)].replace(b)
+	w.trace(m.name, "a local build installed: %v", w.hosts[f.Who%len(w.hosts)].replace(b))
 }
 
 // releasedBuild installs a released build over it, unless an update did.
-func releasedBuild(w *World, _ *Machine, f Fault) {
+func releasedBuild(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
-	if b, err := h.binary("current"); err == nil && b.Commit == localCommit {
-		h.replace(binary(0))
-	}
+	w.insist(m.name, "a released build installed", func() error {
+		if b, err := h.binary("current"); err != nil || b.Commit != localCommit {
+			return err
+		}
+		return h.replace(binary(0))
+	})
 }
 
 // watchAdmitted: nothing is recorded that the gate refuses, or into the reserve of the disk.
