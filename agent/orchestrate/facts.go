@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	// clockFor is how long a state of the clock is valid. Asking may start a service.
+	// clockFor is how long a state of the clock is valid. Reading it may start a service.
 	clockFor = 10 * time.Minute
 	// clockWait bounds one question.
 	clockWait = 5 * time.Second

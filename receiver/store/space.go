@@ -83,7 +83,7 @@ const probeFile = "probe" + disk.Partial
 // probeDir is a folder that is made and removed as a test. No host has its name.
 const probeDir = ".probe"
 
-// Writable tests by doing that the disk accepts writes, and that staged files can be
+// Writable writes test files to check that the disk accepts writes, and that staged files can be
 // linked. A thorough test, for after a failed upload, takes every step of an upload but
 // its row.
 func (s *Store) Writable(thorough bool) error {
