@@ -28,7 +28,7 @@ func TestEpisode_ForgesNoLine(t *testing.T) {
 	for _, command := range []string{"show", "verify"} {
 		_, out, errs := runHere(t, "episode", command, dir)
 		if !strings.Contains(out, "forged") {
-			t.Errorf("%s tells nothing of it: %s", command, errs)
+			t.Errorf("%s does not report it: %s", command, errs)
 		}
 		for line := range strings.Lines(out + errs) {
 			if strings.HasPrefix(strings.TrimSpace(line), "forged") {

@@ -23,7 +23,7 @@ import (
 const installDir = "/opt/cis490"
 
 // rollout opens what hosts are offered. On a receiver that runs from elsewhere
-// (a demo) nothing keeps this machine up to date, and nothing is said of it.
+// (a demo) nothing updates this machine, and nothing is reported.
 func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *rollout.Controller {
 	return rollout.Open(rollout.Options{
 		Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,

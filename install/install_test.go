@@ -283,7 +283,7 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 		t.Errorf("join-token: %v %v", fi.Mode(), err)
 	}
 	if !strings.Contains(out, "no certificate yet") {
-		t.Errorf("nothing is said of the missing certificate:\n%s", out)
+		t.Errorf("the missing certificate is not reported:\n%s", out)
 	}
 	// Without a token nothing is fetched, and the state is kept.
 	o.Token = ""
@@ -311,7 +311,7 @@ func TestOperatorToken_IsMadeOnce(t *testing.T) {
 	out, _ := r.apply(r.options(install.Receiver))
 	second := r.read("etc/cis490/operator")
 	if second == first || strings.Contains(out, strings.TrimSpace(second)) {
-		t.Error("the token was not made anew, or was shown")
+		t.Error("the token was not recreated, or was shown")
 	}
 }
 

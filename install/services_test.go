@@ -53,7 +53,7 @@ func TestServices_RestartsExactlyWhatChanged(t *testing.T) {
 			r.binary, r.version = r.carried("second build"), "v2.0.0"
 			return nil
 		}, []string{"restart " + shipper, "restart " + recorder}},
-		"the same version, built anew": {func(r *harness) error {
+		"the same version, built again": {func(r *harness) error {
 			r.binary = r.carried("second build")
 			return nil
 		}, []string{"restart " + shipper, "restart " + recorder}},

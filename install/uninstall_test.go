@@ -82,7 +82,7 @@ func TestUninstall_StopsBeforeItRemoves(t *testing.T) {
 		t.Errorf("order: %v", r.manager.calls)
 	}
 	if !strings.HasSuffix(r.manager.calls[0], ".timer") {
-		t.Errorf("a timer could start a service anew: %v", r.manager.calls)
+		t.Errorf("a timer could restart a service: %v", r.manager.calls)
 	}
 }
 

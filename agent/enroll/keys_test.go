@@ -27,7 +27,7 @@ func TestTakeKeys(t *testing.T) {
 		l.peer.mu.Unlock()
 		l.must(false, enroll.Nothing)
 		if got := l.file(enroll.ReleaseKeysFile); got != "key-one\n" {
-			t.Errorf("the authority tells %s, the host has %q", round, got)
+			t.Errorf("the authority has %s, the host has %q", round, got)
 		}
 	}
 	if !l.works() {

@@ -45,9 +45,9 @@ type peer struct {
 	count  int                                 // certificates issued
 	lie    func(http.ResponseWriter, int) bool // answers in its place; gets the number of the request
 	alter  func(*wire.CertAnswer)              // changes an answer
-	keys   []string                            // release keys, as its health tells them
+	keys   []string                            // release keys in its health answer
 
-	stranger *wire.Problem // answers in place of the roots
+	impostor *wire.Problem // answers in place of the roots
 
 	file       string // with the server's certificate
 	serverLife time.Duration
@@ -106,10 +106,10 @@ func (p *peer) certify() {
 func (p *peer) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", p.now().UTC().Format(http.TimeFormat))
 	if r.URL.Path == wire.CAPath {
-		if p.stranger != nil {
+		if p.impostor != nil {
 			w.Header().Set("Content-Type", wire.ContentTypeProblem)
-			w.WriteHeader(p.stranger.Status)
-			_ = json.NewEncoder(w).Encode(p.stranger)
+			w.WriteHeader(p.impostor.Status)
+			_ = json.NewEncoder(w).Encode(p.impostor)
 			return
 		}
 		_, _ = w.Write(pki.EncodeCerts(p.ca.Cert))

@@ -31,7 +31,7 @@ const (
 	Map     Type = "map"
 )
 
-// Kind tells a value of one moment from a sum.
+// Kind distinguishes current values from sums.
 type Kind string
 
 // Kinds of numbers. A Counter never decreases within an episode; its growth per second is a

@@ -200,8 +200,8 @@ func (t *packing) metaOf() (Meta, error) {
 	return m, nil
 }
 
-// Unreadable tells a file's faults, which make an *Unpackable, from those of the whole
-// program, which are not a reason to quarantine an episode.
+// Unreadable returns an *Unpackable for an error of the file. Errors of the whole program,
+// such as too many open files, are not a reason to quarantine an episode and stay errors.
 func Unreadable(name string, err error) error {
 	for _, all := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EINTR} {
 		if errors.Is(err, all) {

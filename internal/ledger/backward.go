@@ -26,7 +26,7 @@ type Place struct {
 // Backward yields the rows that start before an offset, newest first; an offset below 0 is
 // the end of the file. With needles, only blocks and lines that contain all of them are
 // parsed, which makes a search fast; for a block without a match it yields a Place with no
-// Line, which tells how far the search has come. A line that crosses the start of a block
+// Line, whose Offset is the progress of the search. A line that crosses the start of a block
 // is yielded with the block before.
 func Backward(fsys disk.FS, path, timeKey string, before int64, needles ...[]byte) iter.Seq2[Place, error] {
 	return func(yield func(Place, error) bool) {

@@ -86,7 +86,7 @@ func (t *Tail) Read(begin func(), yield func(Row)) error {
 // Skipped returns how many lines without a time Read has passed over.
 func (t *Tail) Skipped() int { return t.skipped }
 
-// continues tells whether the file still has what was yielded.
+// continues reports whether the file still has the rows that were yielded.
 func (t *Tail) continues(f io.ReaderAt, size int64) bool {
 	if size < t.offset {
 		return false

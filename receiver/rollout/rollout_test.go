@@ -421,7 +421,7 @@ func TestRollout_UnreadableFile(t *testing.T) {
 	r.round()
 	must(t, os.WriteFile(rel.RolloutPath(r.dir), []byte("{"), 0o644))
 	r.open()
-	r.want("begun anew", 1, rel.StageReceiver)
+	r.want("started over", 1, rel.StageReceiver)
 	if b, err := os.ReadFile(rel.RolloutPath(r.dir)); err != nil || !strings.Contains(string(b), "own_commits") {
 		t.Errorf("%s %v", b, err)
 	}

@@ -95,7 +95,7 @@ func (s *Server) policyNow() func() string {
 // a storage that is not on this machine.
 const reconcileAtOnce = 16
 
-// reconcile tells which of a host's episodes are stored.
+// reconcile returns which of a host's episodes are stored.
 func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) error {
 	requestOf(r).route = receiver.RouteReconcile
 	host, err := s.identify(r, "")

@@ -112,7 +112,7 @@ func BenchmarkFleetPage(b *testing.B) {
 			var longest time.Duration
 			size := 0
 			for b.Loop() {
-				r.now = r.now.Add(2 * time.Millisecond) // the model is made anew every second, as for a reader
+				r.now = r.now.Add(2 * time.Millisecond) // the model is rebuilt every second, as for a reader
 				if c.name == "fleet" {
 					r.now = r.now.Add(2 * time.Second)
 				}
