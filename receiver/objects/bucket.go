@@ -1,13 +1,13 @@
 // Package objects is a bucket of an object store that speaks S3.
 //
-// It uses the oldest form of S3 that every store implements: path or host style, a
-// signature over the body's sha256, no trailers, no checksum headers, no conditions. So
-// the store itself refuses a body that is not what its digest says. A store that does not
-// check is found by Probe; then Put reads every object back.
+// It uses the oldest form of S3, which every store implements: path or host style, a
+// signature over the body's SHA-256, no trailers, checksum headers or conditions. So the
+// store itself rejects a body with another digest. Probe detects a store that does not
+// check; then Put reads every object back.
 //
-// It keeps nothing but the last answer's clock. Put is idempotent if a key names its
-// content: a retry, a lost answer or a request that is applied twice writes the same
-// bytes. It deletes nothing unless Delete is called.
+// Its only state is the clock of the last answer. Put is idempotent if a key names its
+// content: a retry, a lost answer or a repeated request writes the same bytes. Only Delete
+// deletes objects.
 package objects
 
 import (
@@ -36,7 +36,7 @@ const (
 	partsAhead = 4       // parts of one object that are sent at the same time
 )
 
-// connections bounds what is open to the store at the same time.
+// connections bounds the open connections to the store.
 const connections = 128
 
 // Times of one request.
@@ -54,7 +54,7 @@ type Options struct {
 	Endpoint   string // URL of the store, without the bucket
 	Region     string
 	Bucket     string
-	Prefix     string // of every key
+	Prefix     string // prefix of every key
 	PathStyle  bool   // the bucket is in the path, not in the host name
 	Keys       func() (Keys, error)
 	DeleteKeys func() (Keys, error) // of a key that may delete; nil: nothing can be deleted
@@ -70,7 +70,7 @@ type Bucket struct {
 	part    int64         // bytes
 	skew    atomic.Int64  // nanoseconds by which the store's clock is ahead of this one
 	observe atomic.Pointer[func(op, outcome string, took time.Duration)]
-	checks  atomic.Bool // Probe saw the store refuse a body that is not its digest
+	checks  atomic.Bool // the store rejected Probe's body with a wrong digest
 }
 
 // Object is an object in a listing.
@@ -104,7 +104,7 @@ func Open(o Options) (*Bucket, error) {
 		}
 		return minio.New(u.Host, &minio.Options{
 			Creds: credentials.New(followed{keys}), Secure: u.Scheme == "https", Region: o.Region,
-			Transport: bounded, BucketLookup: lookup, MaxRetries: 1, // Bucket repeats by itself
+			Transport: bounded, BucketLookup: lookup, MaxRetries: 1, // Bucket has its own retries
 		})
 	}
 	c, err := client(o.Keys)
@@ -120,25 +120,25 @@ func Open(o Options) (*Bucket, error) {
 	return b, nil
 }
 
-// Name returns where the bucket is, for messages.
+// Name returns the bucket's location, for messages.
 func (b *Bucket) Name() string {
 	return fmt.Sprintf("s3://%s/%s at %s", b.o.Bucket, b.o.Prefix, b.o.Endpoint)
 }
 
-// Observe has a function called after each request, its repetitions included: what was
-// asked, how it ended in one word, and how long it took.
+// Observe sets a function that is called after each request and retry with the operation,
+// its outcome in one word, and its duration.
 func (b *Bucket) Observe(f func(op, outcome string, took time.Duration)) { b.observe.Store(&f) }
 
-// Skew returns by how much the store's clock is ahead of this one, by its last answer.
+// Skew returns how far the store's clock is ahead of this one, by its last answer.
 func (b *Bucket) Skew() time.Duration { return time.Duration(b.skew.Load()) }
 
-// ChecksDigests reports whether Probe saw the store refuse a body that is not its digest.
+// ChecksDigests reports whether the store rejected Probe's body with a wrong digest.
 func (b *Bucket) ChecksDigests() bool { return b.checks.Load() }
 
 // CanDelete reports whether there is a key that may delete.
 func (b *Bucket) CanDelete() bool { return b.deleter != nil }
 
-// exchange bounds answers and notes the store's clock.
+// exchange bounds answers and records the store's clock.
 type exchange struct {
 	small, large http.RoundTripper
 	skew         *atomic.Int64
@@ -147,7 +147,7 @@ type exchange struct {
 // RoundTrip implements http.RoundTripper.
 func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	t := e.small
-	if r.Method == http.MethodGet && r.URL.RawQuery == "" { // an object's content, which its reader bounds
+	if r.Method == http.MethodGet && r.URL.RawQuery == "" { // an object's content; its reader bounds it
 		t = e.large
 	}
 	began := time.Now()
@@ -170,7 +170,7 @@ func (e *exchange) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// followed gives minio the keys that are right now.
+// followed returns the current keys to minio.
 type followed struct{ keys func() (Keys, error) }
 
 // RetrieveWithCredContext implements credentials.Provider.
@@ -187,5 +187,5 @@ func (f followed) Retrieve() (credentials.Value, error) {
 	return credentials.Value{AccessKeyID: k.ID, SecretAccessKey: k.Secret, SignerType: credentials.SignatureV4}, nil
 }
 
-// IsExpired makes minio ask for each request.
+// IsExpired makes minio retrieve the keys for each request.
 func (followed) IsExpired() bool { return true }

@@ -42,8 +42,8 @@ func noise(n int) []byte {
 	return content
 }
 
-// TestBucket_PutGetListDelete: each call against a real store, on bodies of one request
-// and of many parts.
+// TestBucket_PutGetListDelete calls each method against a real store, with bodies of one
+// request and of many parts.
 func TestBucket_PutGetListDelete(t *testing.T) {
 	b := open(t, s3test.New(t).Addr)
 	ctx := t.Context()
@@ -102,7 +102,7 @@ func TestBucket_PutGetListDelete(t *testing.T) {
 	}
 }
 
-// TestBucket_RefusesAWrongBody: the store compares what it gets with the signed digest.
+// TestBucket_RefusesAWrongBody: the store compares a body with its signed digest.
 func TestBucket_RefusesAWrongBody(t *testing.T) {
 	b := open(t, s3test.New(t).Addr)
 	err := b.Put(t.Context(), "a", bytes.NewReader([]byte("other")), 5, digest([]byte("text")))
@@ -123,8 +123,8 @@ func TestBucket_RefusesAWrongBody(t *testing.T) {
 	}
 }
 
-// TestBucket_Faults breaks each request in each way: after a success the object is
-// there, whole, and an error is one that has a name.
+// TestBucket_Faults breaks each request in each way: after a success the object is complete,
+// and every error is one of the package's.
 func TestBucket_Faults(t *testing.T) {
 	s := s3test.New(t)
 	p := s3test.NewProxy(t, s)
@@ -170,12 +170,12 @@ func TestBucket_Faults(t *testing.T) {
 		t.Errorf("a network that damages: %v after %d requests", err, p.Calls())
 	}
 	p.Arm(0, "", 0)
-	if n, err := direct.Abort(t.Context(), time.Now().Add(time.Hour)); err != nil || n > 3 { // of starts whose answer was lost
+	if n, err := direct.Abort(t.Context(), time.Now().Add(time.Hour)); err != nil || n > 3 { // started by requests whose answer was lost
 		t.Errorf("%d uploads were left, %v", n, err)
 	}
 }
 
-// TestBucket_StoreThatChecksNothing: what arrived is read back.
+// TestBucket_StoreThatChecksNothing: uploaded objects are read back.
 func TestBucket_StoreThatChecksNothing(t *testing.T) {
 	s := s3test.New(t)
 	p := s3test.NewProxy(t, s)
@@ -193,7 +193,7 @@ func TestBucket_StoreThatChecksNothing(t *testing.T) {
 	}
 }
 
-// TestBucket_FollowsKeys: wrong keys are denied, and new ones are used at once.
+// TestBucket_FollowsKeys: wrong keys are denied, and new ones take effect at once.
 func TestBucket_FollowsKeys(t *testing.T) {
 	o := s3test.Options(s3test.New(t).Addr)
 	keys := objects.Keys{ID: "nobody", Secret: "wrong-secret-value"}

@@ -16,8 +16,8 @@ import (
 	"cis490/internal/plain"
 )
 
-// What is wrong with the store. Every error of a Bucket wraps one of these, or
-// fs.ErrNotExist, or its context's.
+// Errors of the store. Every error of a Bucket wraps one of these, fs.ErrNotExist, or its
+// context's error.
 var (
 	ErrAway    = errors.New("the object store does not answer")
 	ErrSlow    = errors.New("the object store asks for fewer requests, or fails")
@@ -27,13 +27,13 @@ var (
 	ErrDamaged = errors.New("the object store received another content than was sent")
 )
 
-// Tries of one request, and the pause before the next, which doubles.
+// Number of tries of one request, and the first pause between them, which doubles.
 const (
 	tries     = 3
 	firstWait = 200 * time.Millisecond
 )
 
-// classify returns an error of the store as one of the errors above.
+// classify converts an error of the store to one of the errors above.
 func classify(err error) error {
 	if err == nil {
 		return nil
@@ -64,19 +64,21 @@ func classify(err error) error {
 		switch {
 		case r.StatusCode == http.StatusInsufficientStorage:
 			kind = ErrFull
-		case r.Code == "RequestTimeout", r.Code == "SlowDown", r.Code == "IncompleteBody", r.StatusCode == http.StatusTooManyRequests, r.StatusCode == http.StatusRequestTimeout,
+		case r.Code == "RequestTimeout", r.Code == "SlowDown", r.Code == "IncompleteBody", r.StatusCode == http.StatusTooManyRequests,
+			r.StatusCode == http.StatusRequestTimeout,
 			r.StatusCode == http.StatusConflict:
 		case r.StatusCode/100 == 4:
-			kind = ErrDenied // NoSuchBucket, InvalidAccessKeyId, SignatureDoesNotMatch and all that waiting does not change
+			kind = ErrDenied // NoSuchBucket, InvalidAccessKeyId, SignatureDoesNotMatch and other permanent errors
 		}
 	}
 	return fmt.Errorf("%w: %s (status %d): %s", kind, plain.Line(r.Code, 60), r.StatusCode, plain.Line(strings.TrimSpace(r.Message), 200))
 }
 
-// outcome is an error in one word.
+// outcome returns an error in one word.
 func outcome(err error) string {
 	for word, kind := range map[string]error{
-		"away": ErrAway, "slow": ErrSlow, "full": ErrFull, "denied": ErrDenied, "skewed": ErrSkewed, "damaged": ErrDamaged, "absent": fs.ErrNotExist,
+		"away": ErrAway, "slow": ErrSlow, "full": ErrFull, "denied": ErrDenied, "skewed": ErrSkewed, "damaged": ErrDamaged,
+		"absent": fs.ErrNotExist,
 	} {
 		if errors.Is(err, kind) {
 			return word
@@ -88,11 +90,11 @@ func outcome(err error) string {
 	return "ok"
 }
 
-// waits reports whether waiting may help.
+// waits reports whether the error is temporary.
 func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, ErrAway) }
 
-// attempt does one request, up to three times while waiting may help. Each try has a
-// time limit of its own.
+// attempt sends a request, up to three times while its error is temporary. Each try has its
+// own time limit.
 func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, call func(context.Context) error) (err error) {
 	began := time.Now()
 	defer func() {
@@ -108,7 +110,7 @@ func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, ca
 		if !again || ctx.Err() != nil || n == tries-1 {
 			break
 		}
-		pause := time.NewTimer(rand.N(firstWait<<n) + firstWait<<n/2) //nolint:gosec // jitter is no secret
+		pause := time.NewTimer(rand.N(firstWait<<n) + firstWait<<n/2) //nolint:gosec // jitter is not a secret
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -121,8 +123,8 @@ func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, ca
 	return nil
 }
 
-// limitFor is how long a try may take to move so many bytes: slower than a quarter of a
-// MiB per second counts as silence.
+// limitFor returns the time limit of a try that transfers a number of bytes: a quarter of a
+// MiB per second is the minimum rate.
 func limitFor(size int64) time.Duration {
 	return answerTimeout + time.Duration(size>>18)*time.Second
 }

@@ -1,4 +1,4 @@
 package objects
 
-// SmallParts makes bodies of more than 5 MiB, the least that stores take, go in parts.
+// SmallParts makes parts of 5 MiB, the smallest that stores accept.
 func (b *Bucket) SmallParts() { b.single, b.part = 5<<20, 5<<20 }

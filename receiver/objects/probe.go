@@ -13,12 +13,12 @@ import (
 	"cis490/internal/ident"
 )
 
-// probeDir has the objects that Probe writes.
+// probeDir is the prefix of the objects that Probe writes.
 const probeDir = "probe/"
 
-// Probe does what an upload needs: it writes, reads and lists an object of this name, and
-// sends a body that is not its digest, which the store must refuse. It returns what
-// fails first; that a store stores the wrong body is not an error, see ChecksDigests.
+// Probe tests the operations of an upload: it writes, reads and lists an object of this name,
+// and sends a body with a wrong digest. It returns the first error. A store that accepts the
+// wrong body is not an error, see ChecksDigests.
 func (b *Bucket) Probe(ctx context.Context, name string) error {
 	key, text := probeDir+name, []byte("written by cis490 to see whether this bucket works\n")
 	sum := sha256.Sum256(text)
@@ -42,7 +42,7 @@ func (b *Bucket) Probe(ctx context.Context, name string) error {
 	return b.probeDigest(ctx, probeDir+name+".wrong", text)
 }
 
-// probeDigest learns whether the store refuses a body that is not its signed digest.
+// probeDigest tests whether the store rejects a body that differs from its signed digest.
 func (b *Bucket) probeDigest(ctx context.Context, key string, text []byte) error {
 	other := sha256.Sum256(append([]byte("not "), text...))
 	err := classify(b.putOnce(ctx, key, bytes.NewReader(text), int64(len(text)), hex.EncodeToString(other[:])))
@@ -60,7 +60,7 @@ func (b *Bucket) probeDigest(ctx context.Context, key string, text []byte) error
 	case err != nil:
 		return err
 	}
-	b.checks.Store(false) // refused and stored all the same
+	b.checks.Store(false) // rejected, but stored
 	return nil
 }
 

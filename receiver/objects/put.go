@@ -16,12 +16,12 @@ import (
 	"cis490/internal/ident"
 )
 
-// contentType is what every object is: a .tar.zst, as in package wire.
+// contentType is the type of every object, as in package wire.
 const contentType = "application/zstd"
 
 // Put stores an object of size bytes with a digest, and returns when the store has
-// acknowledged it. body is read again for each try. After an error the object may be
-// there all the same, now or a little later.
+// acknowledged it. Each try reads body again. After an error the object may still appear,
+// now or later.
 func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int64, d ident.Digest) error {
 	var err error
 	if size <= b.single {
@@ -39,7 +39,7 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 
 func (b *Bucket) options(d string) minio.PutObjectOptions {
 	// DisableContentSha256 keeps minio from replacing the hash by a signature per chunk,
-	// after which the store would not compare the body with it.
+	// which would disable the store's check of the body.
 	return minio.PutObjectOptions{
 		ContentType: contentType, DisableContentSha256: true, DisableMultipart: true, UserMetadata: map[string]string{"sha256": d},
 	}
@@ -54,8 +54,8 @@ func (b *Bucket) putOnce(ctx context.Context, key string, body io.Reader, size i
 	return acknowledged(info.ETag)
 }
 
-// acknowledged refuses a success without an ETag: some gateways send an error with status
-// 200.
+// acknowledged returns an error for a success without an ETag: some gateways send errors
+// with status 200.
 func acknowledged(etag string) error {
 	if etag == "" {
 		return fmt.Errorf("%w: a success without an ETag", ErrSlow)
@@ -64,7 +64,7 @@ func acknowledged(etag string) error {
 }
 
 // putParts sends an object in parts. Each part is signed with its own digest; their
-// content as a whole is compared with d before the store puts them together.
+// whole content is compared with d before the store joins them.
 func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, size int64, d ident.Digest) (err error) {
 	var id string
 	err = b.attempt(ctx, "multipart", answerTimeout, func(ctx context.Context) (err error) {
@@ -82,7 +82,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, siz
 		if finished {
 			return
 		}
-		// Also of an upload that was canceled; what stays, Abort finds.
+		// Also after a cancellation; Abort finds the rest.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 		defer cancel()
 		_ = b.core.AbortMultipartUpload(end, b.o.Bucket, b.o.Prefix+key, id)
@@ -99,7 +99,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, siz
 		if !errors.Is(classify(err), fs.ErrNotExist) {
 			return err
 		}
-		// The answer of a try before was lost: the upload is gone, and the object is there.
+		// An earlier try succeeded and its answer was lost: the upload is completed.
 		o, stat := b.core.StatObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
 		if stat != nil || o.Size != size {
 			return fmt.Errorf("%w: the upload is gone, and its object is not there", ErrSlow)
@@ -151,7 +151,7 @@ func (b *Bucket) sendParts(
 	return parts, ctx.Err()
 }
 
-// readBack compares what the store has with what was sent, for a store that does not.
+// readBack compares the stored object with the sent one, for a store that does not check.
 func (b *Bucket) readBack(ctx context.Context, key string, size int64, d ident.Digest) error {
 	return b.attempt(ctx, "read back", limitFor(size), func(ctx context.Context) error {
 		got, err := b.hash(ctx, key)
@@ -172,8 +172,8 @@ func (b *Bucket) hash(ctx context.Context, key string) (ident.Digest, error) {
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), errors.Join(err, r.Close())
 }
 
-// Abort ends uploads in parts that began before a time and were never completed, and
-// returns how many. Nobody else sees them, and they cost space.
+// Abort aborts unfinished multipart uploads that began before a time, and returns how many.
+// They are invisible in listings and use space.
 func (b *Bucket) Abort(ctx context.Context, before time.Time) (n int, err error) {
 	err = b.attempt(ctx, "abort", 10*answerTimeout, func(ctx context.Context) error {
 		for u := range b.core.ListIncompleteUploads(ctx, b.o.Bucket, b.o.Prefix, true) {

@@ -23,8 +23,8 @@ func (b *Bucket) Stat(ctx context.Context, key string) (o Object, err error) {
 	return o, err
 }
 
-// Get reads an object from an offset, n bytes or with a negative n to its end. ctx ends
-// the reading too.
+// Get reads n bytes of an object from an offset, or all if n is negative. ctx also cancels
+// reads of the result.
 func (b *Bucket) Get(ctx context.Context, key string, off, n int64) (r io.ReadCloser, err error) {
 	var o minio.GetObjectOptions
 	end := int64(0) // to the object's end
@@ -36,7 +36,7 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) (r io.ReadCl
 			return nil, fmt.Errorf("get: %w", err)
 		}
 	}
-	// Without attempt's limit, which would end the reading.
+	// Without attempt's time limit, which would cancel reads.
 	for range tries {
 		r, _, _, err = b.core.GetObject(ctx, b.o.Bucket, b.o.Prefix+key, o)
 		if err = classify(err); err == nil || !waits(err) || ctx.Err() != nil {
@@ -55,7 +55,7 @@ func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[Objec
 	return b.list(ctx, prefix, after, 0)
 }
 
-// Few is List of one request, for at most n objects.
+// Few is List with one request, for at most n objects.
 func (b *Bucket) Few(ctx context.Context, prefix string, n int) (all []Object, err error) {
 	for o, err := range b.list(ctx, prefix, "", n) {
 		if err != nil {
@@ -99,8 +99,8 @@ func (b *Bucket) list(ctx context.Context, prefix, after string, most int) iter.
 	}
 }
 
-// page gets one page of a listing. minio's call takes no context, so the wait for it ends
-// with ctx; the request itself ends by its transport's limits.
+// page returns one page of a listing. minio's call takes no context, so only the wait for it
+// ends with ctx; the request ends by its transport's limits.
 func (b *Bucket) page(ctx context.Context, prefix, start, token string, most int) (minio.ListBucketV2Result, error) {
 	type answer struct {
 		page minio.ListBucketV2Result
@@ -119,7 +119,7 @@ func (b *Bucket) page(ctx context.Context, prefix, start, token string, most int
 	}
 }
 
-// Delete removes an object, with the key that may.
+// Delete removes an object, with DeleteKeys.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
 	if b.deleter == nil {
 		return fault.Exit(fault.Fix(fmt.Errorf("delete: %w: [store.s3] delete_credentials_file is not set", ErrDenied),
@@ -130,7 +130,7 @@ func (b *Bucket) Delete(ctx context.Context, key string) error {
 	})
 }
 
-// Hash returns the digest of an object's content by reading it.
+// Hash reads an object and returns its digest.
 func (b *Bucket) Hash(ctx context.Context, key string) (d ident.Digest, err error) {
 	for range tries {
 		if d, err = b.hash(ctx, key); err == nil || ctx.Err() != nil || !waits(classify(err)) {

@@ -11,22 +11,22 @@ import (
 	"cis490/receiver/store"
 )
 
-// Archive notes that a host's episodes were moved out, and deletes their objects: the
-// host's list is durable first, then the rows, then the objects go. It needs a key that
-// may delete, and does nothing without one.
+// Archive records that a host's episodes were moved out, and deletes their objects. The
+// host's list is durable first, then the rows; the objects are deleted last. Without a key
+// that may delete it does nothing.
 func (s *served) Archive(h ident.Host, want map[ident.EpisodeID]ident.Digest) (done []ident.EpisodeID, freed int64, err error) {
 	s.archiving.Lock()
 	defer s.archiving.Unlock()
 	ctx, cancel := context.WithTimeout(s.ctx, putTimeout)
 	defer cancel()
 	if !s.o.Bucket.CanDelete() {
-		return nil, 0, fmt.Errorf("archive: %w", s.o.Bucket.Delete(ctx, root)) // it says what is missing
+		return nil, 0, fmt.Errorf("archive: %w", s.o.Bucket.Delete(ctx, root)) // its error names the missing setting
 	}
-	var add, again, gone []receiver.Entry // to the list; in it already; to delete
+	var add, again, gone []receiver.Entry // to add to the list; already in it; to delete
 	now := s.o.Now().UTC()
 	for id, d := range want {
 		k := receiver.Key{Host: h, Episode: id}
-		defer s.keys.Lock(k)() // nobody else waits for a second one
+		defer s.keys.Lock(k)() // no other caller locks two keys
 		listed, archived, err := store.Archived(s.o.FS, s.o.Dir, k)
 		if err != nil {
 			return nil, 0, fmt.Errorf("archive: %w", err)
@@ -60,7 +60,7 @@ func (s *served) archive(ctx context.Context, h ident.Host, add, again, gone []r
 	if len(add)+len(again) == 0 {
 		return 0, nil
 	}
-	// Also where it has them all: that it is durable is not known.
+	// Also if it has all of them: it may not be durable.
 	if err := store.ListArchived(s.o.FS, s.o.Dir, h, add); err != nil {
 		return 0, err
 	}

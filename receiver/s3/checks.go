@@ -9,7 +9,7 @@ import (
 	"cis490/receiver/objects"
 )
 
-// maxSkew is by how much the clocks may differ. A store refuses requests at 15 minutes.
+// maxSkew bounds the difference of the clocks. Stores reject requests at 15 minutes.
 const maxSkew = 5 * time.Minute
 
 // checkTimeout bounds a check, so that it reports what the store did not answer before
@@ -18,8 +18,8 @@ const checkTimeout = check.Timeout * 8 / 10
 
 const here = "on the receiver: "
 
-// Checks judge an object store, for doctor; id returns the id of the store in the data
-// folder. Without a bucket they pass.
+// Checks returns doctor's checks of an object store; id returns the id of the store in the
+// data folder. Without a bucket they pass.
 func Checks(b *objects.Bucket, id func() string) []check.Check {
 	on := func(run func(context.Context) check.Result) func(context.Context) check.Result {
 		return func(ctx context.Context) check.Result {
@@ -31,12 +31,14 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 			return run(ctx)
 		}
 	}
-	const probed = "doctor" // not serve's name: both may probe at the same time
+	const probed = "doctor" // differs from serve's name, because both may probe at the same time
 	return []check.Check{
 		{
 			ID: "store.bucket", Title: "Object store can be used", Severity: check.Hard,
-			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then what it names: [store.s3] or its keys, the rights or quota of the bucket, or the store",
-			Doc: "An object below probe/ can be written, read and listed. While it cannot, every episode is answered 503 or 507, and hosts keep theirs.",
+			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then what it names: [store.s3] or its keys, the rights or quota " +
+				"of the bucket, or the store",
+			Doc: "An object below probe/ can be written, read and listed. Otherwise every upload is answered 503 or 507, and hosts keep their " +
+				"episodes.",
 			Run: on(func(ctx context.Context) check.Result {
 				if err := b.Probe(ctx, probed); err != nil {
 					return check.Failf("%v", err)
@@ -47,7 +49,8 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 		{
 			ID: "store.digest", Title: "Object store compares digests", Severity: check.Soft,
 			Fix: here + "cis490 store copy --help   # move to a store that compares digests; until then every object is read back",
-			Doc: "A body that is not its signed sha256 is refused. Without that, serve reads each object back before it acknowledges the episode, which doubles the traffic.",
+			Doc: "The store rejects a body that differs from its signed sha256. Otherwise serve reads each object back before it acknowledges " +
+				"the episode, which doubles the traffic.",
 			Run: on(func(ctx context.Context) check.Result {
 				if err := b.Probe(ctx, probed+"-digest"); err != nil {
 					return check.Skipf("the object store cannot be used")
@@ -61,7 +64,8 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 		{
 			ID: "store.same", Title: "Bucket belongs to this store", Severity: check.Hard,
 			Fix: here + "sudo cis490 config check   # then mend [store.s3] bucket and prefix, or data_dir; for a new store: sudo cis490 store init",
-			Doc: "The bucket is marked with the id of the store in data_dir. Otherwise rows and objects would be of different stores; serve takes nothing.",
+			Doc: "The bucket is marked with the id of the store in data_dir. Otherwise rows and objects would belong to different stores, and " +
+				"serve accepts no uploads.",
 			Run: on(func(ctx context.Context) check.Result {
 				switch err := Marked(ctx, b, id()); {
 				case errors.Is(err, ErrOther):

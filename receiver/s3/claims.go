@@ -21,7 +21,7 @@ const putsDir = "puts"
 // grace is how long an object may still appear after the request that sent it failed.
 const grace = time.Hour
 
-// claims are the objects that were sent, or are being sent, and have no row yet.
+// claims are the objects that were or are being sent and have no row yet.
 type claims struct {
 	fs   disk.FS
 	dir  string
@@ -33,11 +33,10 @@ type claims struct {
 
 type claim struct {
 	receiver.Entry           // without size and time
-	since          time.Time // of the last try, or the start of this process
+	since          time.Time // time of the last try, or of the start of this process
 }
 
-// openClaims reads the claims that the last process left, and returns the time of the
-// oldest.
+// openClaims reads the claims of the last process, and returns the time of the oldest.
 func openClaims(fsys disk.FS, dataDir string, now time.Time) (*claims, time.Time, error) {
 	c := &claims{fs: fsys, dir: filepath.Join(dataDir, putsDir), all: map[receiver.Key][]claim{}}
 	if err := disk.MkdirAll(fsys, c.dir, 0o750); err != nil {
@@ -88,7 +87,7 @@ func (c *claims) keys() []receiver.Key {
 	return keys
 }
 
-// add makes a claim durable. Those that wait at the same time share the sync.
+// add makes a claim durable. Concurrent calls share a sync.
 func (c *claims) add(e receiver.Entry, now time.Time) error {
 	f, err := c.fs.OpenFile(c.path(e), os.O_WRONLY|os.O_CREATE, 0o640)
 	if err == nil {
@@ -98,7 +97,7 @@ func (c *claims) add(e receiver.Entry, now time.Time) error {
 		err = c.sync.do(func() error { return c.fs.SyncDir(c.dir) })
 	}
 	if err != nil {
-		return fmt.Errorf("note what is sent: %w", err)
+		return fmt.Errorf("write claim: %w", err)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -107,7 +106,7 @@ func (c *claims) add(e receiver.Entry, now time.Time) error {
 	return nil
 }
 
-// drop ends a claim. A name that a crash brings back is settled again, which finds its row.
+// drop removes a claim. After a crash its name may exist again; resolving it finds its row.
 func (c *claims) drop(e receiver.Entry) error {
 	if err := c.fs.Remove(c.path(e)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -121,11 +120,11 @@ func (c *claims) drop(e receiver.Entry) error {
 	return nil
 }
 
-// group lets calls that wait at the same time share one call.
+// group lets concurrent calls share one call.
 type group struct {
 	running sync.Mutex
 	mu      sync.Mutex
-	next    *turn // has not begun
+	next    *turn // not started yet
 }
 
 type turn struct {
@@ -133,7 +132,7 @@ type turn struct {
 	err  error
 }
 
-// do returns after a call that began after do was called.
+// do returns the result of a call that started after do was called.
 func (g *group) do(call func() error) error {
 	g.mu.Lock()
 	t := g.next

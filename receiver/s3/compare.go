@@ -12,35 +12,25 @@ import (
 	"cis490/receiver/store"
 )
 
-// loserAge is how old an object must be that lost against another content before it is
-// deleted. exactAtOnce is how many objects are compared one by one in memory at a time.
+// supersededAge is the age at which a superseded object is deleted. exactAtOnce bounds the
+// objects that are compared one by one in memory.
 const (
-	loserAge    = 24 * time.Hour
-	exactAtOnce = 200_000
+	supersededAge = 24 * time.Hour
+	exactAtOnce   = 200_000
 )
 
-// comparison is what comparing rows with objects found.
+// comparison is the result of comparing rows with objects.
 type comparison struct {
 	receiver.Comparison
-	strange string           // a key of another grammar
-	strangs int              // how many
-	unrowed []receiver.Entry // objects without a row
-	losers  []receiver.Entry // objects of another content than the row's
-	newest  map[ident.Host]ident.EpisodeID
+	unknown    string           // a key with an unknown name
+	unknowns   int              // number of such keys
+	unindexed  []receiver.Entry // objects without a row
+	superseded []receiver.Entry // objects whose content differs from the row's
+	newest     map[ident.Host]ident.EpisodeID
 }
 
-// tally tells whether two sets of objects are the same without holding them.
-type tally struct {
-	n   int
-	sum uint64
-}
-
-func (t tally) add(seed maphash.Seed, e receiver.Entry, sign int) tally {
-	h := maphash.String(seed, string(e.Episode)+string(e.Digest))
-	if sign < 0 {
-		h = -h
-	}
-	return tally{t.n + sign, t.sum + h}
+func hashOf(seed maphash.Seed, e receiver.Entry) uint64 {
+	return maphash.String(seed, string(e.Episode)+string(e.Digest))
 }
 
 // compare compares all rows with all objects, both ways. Memory grows with hosts, not with
@@ -48,35 +38,35 @@ func (t tally) add(seed maphash.Seed, e receiver.Entry, sign int) tally {
 func (o Options) compare(ctx context.Context, now time.Time) (*comparison, error) {
 	c := &comparison{Comparison: receiver.Comparison{At: now.UTC()}, newest: map[ident.Host]ident.EpisodeID{}}
 	seed := maphash.MakeSeed()
-	diff, number := map[ident.Host]tally{}, map[ident.Host]int{}
+	diff, number := map[ident.Host]store.Tally{}, map[ident.Host]int{}
 	for x, err := range o.Bucket.List(ctx, root, "") {
 		if err != nil {
 			return c, err
 		}
 		e, ok := entryOf(x)
 		if !ok {
-			c.strangs, c.strange = c.strangs+1, x.Key
+			c.unknowns, c.unknown = c.unknowns+1, x.Key
 			continue
 		}
 		c.Files++
 		number[e.Host]++
 		c.newest[e.Host] = max(c.newest[e.Host], e.Episode)
-		diff[e.Host] = diff[e.Host].add(seed, e, 1)
+		diff[e.Host] = diff[e.Host].Add(hashOf(seed, e))
 	}
 	for row, err := range o.Base.Index.Since(time.Time{}) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return c, err
 		}
-		if row.Archived { // its object is gone, and that is right
-			diff[row.Host] = diff[row.Host].add(seed, row, 1)
+		if row.Archived { // its object was deleted
+			diff[row.Host] = diff[row.Host].Add(hashOf(seed, row))
 			continue
 		}
 		c.Rows++
-		diff[row.Host] = diff[row.Host].add(seed, row, -1)
+		diff[row.Host] = diff[row.Host].Remove(hashOf(seed, row))
 	}
 	closely, n := map[ident.Host]bool{}, 0
 	for h, d := range diff {
-		if d == (tally{}) {
+		if d == (store.Tally{}) {
 			continue
 		}
 		closely[h] = true
@@ -123,7 +113,7 @@ func (o Options) compareClosely(ctx context.Context, hosts map[ident.Host]bool, 
 			}
 		}
 		if len(others) < len(have[k]) {
-			c.losers = append(c.losers, others...)
+			c.superseded = append(c.superseded, others...)
 			continue
 		}
 		if err := o.lost(ctx, row, c); err != nil {
@@ -132,13 +122,13 @@ func (o Options) compareClosely(ctx context.Context, hosts map[ident.Host]bool, 
 	}
 	for k, all := range have {
 		if !rowed[k] {
-			c.unrowed = append(c.unrowed, all...)
+			c.unindexed = append(c.unindexed, all...)
 		}
 	}
 	return nil
 }
 
-// lost looks again at a row without an object: it may be new, or archived.
+// lost checks a row without an object again: it may be new, or archived.
 func (o Options) lost(ctx context.Context, row receiver.Entry, c *comparison) error {
 	_, archived, err := store.Archived(o.FS, o.Dir, row.Key())
 	if err != nil || archived {
@@ -159,16 +149,16 @@ func (o Options) lost(ctx context.Context, row receiver.Entry, c *comparison) er
 	return nil
 }
 
-// checkAll is compare for doctor.
+// checkAll compares all rows with all objects, for doctor.
 func (e episodes) checkAll(ctx context.Context) (c receiver.Checked, err error) {
 	found, err := e.o.compare(ctx, e.o.Now())
 	if err != nil {
 		return c, Explain(answered(err))
 	}
 	c = receiver.Checked{Rows: found.Rows, Lost: found.NoFile, Example: found.First}
-	for _, x := range found.unrowed {
+	for _, x := range found.unindexed {
 		if e.o.Now().Sub(x.ReceivedAt) > grace {
-			c.Unindexed = fmt.Sprintf("%s has %d objects without a row, such as %s", x.Host, len(found.unrowed), x.Episode)
+			c.Unindexed = fmt.Sprintf("%s has %d objects without a row, such as %s", x.Host, len(found.unindexed), x.Episode)
 			break
 		}
 	}
@@ -179,17 +169,17 @@ func (e episodes) archived(k receiver.Key) (receiver.Entry, bool, error) {
 	return store.Archived(e.o.FS, e.o.Dir, k)
 }
 
-// Compare compares all rows with all objects, appends the rows that are missing, and
-// sweeps: objects that lost a day ago, and uploads in parts that were never completed.
+// Compare compares all rows with all objects, appends missing rows, and sweeps: it deletes
+// objects superseded a day ago, and aborts unfinished multipart uploads.
 func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 	c, err := s.o.compare(ctx, s.o.Now())
 	if err != nil {
 		return c.Comparison, Explain(err)
 	}
 	s.newest.noteAll(c.newest)
-	for _, e := range c.unrowed {
+	for _, e := range c.unindexed {
 		if s.o.Now().Sub(e.ReceivedAt) <= grace {
-			continue // it may be on its way
+			continue // its upload may be in progress
 		}
 		adopted, err := s.adopt(ctx, e)
 		if err != nil {
@@ -199,14 +189,14 @@ func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 			c.Repaired++
 		}
 	}
-	if c.strangs > 0 {
-		s.o.Log.Warn("objects with unknown names are left alone", "count", c.strangs, "example", c.strange)
+	if c.unknowns > 0 {
+		s.o.Log.Warn("objects with unknown names are kept", "count", c.unknowns, "example", c.unknown)
 	}
-	return c.Comparison, Explain(s.sweep(ctx, c.losers))
+	return c.Comparison, Explain(s.sweep(ctx, c.superseded))
 }
 
 // adopt appends the row of an old object that has none and is its episode's only content.
-// An upload in progress has the episode's lock.
+// It waits for an upload in progress, which holds the episode's lock.
 func (s *served) adopt(ctx context.Context, e receiver.Entry) (bool, error) {
 	k := e.Key()
 	defer s.keys.Lock(k)()
@@ -215,12 +205,12 @@ func (s *served) adopt(ctx context.Context, e receiver.Entry) (bool, error) {
 		return false, err
 	}
 	if len(all) != 1 || name(all[0]) != name(e) || len(s.claims.of(k)) > 0 {
-		s.o.Log.Warn("objects without a row are left alone", "host", k.Host, "episode", k.Episode, "contents", len(all))
+		s.o.Log.Warn("objects without a row are kept", "host", k.Host, "episode", k.Episode, "contents", len(all))
 		return false, nil
 	}
 	if !s.o.Bucket.ChecksDigests() {
 		if d, err := s.o.Bucket.Hash(ctx, keyOf(e)); err != nil || d != e.Digest {
-			s.o.Log.Warn("an object is not its digest and gets no row", "key", keyOf(e), "digest", d, "err", err)
+			s.o.Log.Warn("object without a row has another digest", "key", keyOf(e), "digest", d, "err", err)
 			return false, nil
 		}
 	}
@@ -228,21 +218,21 @@ func (s *served) adopt(ctx context.Context, e receiver.Entry) (bool, error) {
 	return err == nil, err
 }
 
-// sweep deletes what lost, and ends uploads that nobody completes.
-func (s *served) sweep(ctx context.Context, losers []receiver.Entry) error {
-	for _, e := range losers {
-		if s.o.Now().Sub(e.ReceivedAt) < loserAge {
+// sweep deletes superseded objects, and aborts unfinished multipart uploads.
+func (s *served) sweep(ctx context.Context, superseded []receiver.Entry) error {
+	for _, e := range superseded {
+		if s.o.Now().Sub(e.ReceivedAt) < supersededAge {
 			continue
 		}
 		if !s.o.Bucket.CanDelete() {
-			s.o.Log.Info("objects that lost are left: [store.s3] delete_credentials_file is not set", "count", len(losers))
+			s.o.Log.Info("superseded objects are kept: [store.s3] delete_credentials_file is not set", "count", len(superseded))
 			break
 		}
 		if err := s.o.Bucket.Delete(ctx, keyOf(e)); err != nil {
 			return err
 		}
-		s.o.Log.Info("object that lost is deleted", "key", keyOf(e))
+		s.o.Log.Info("deleted a superseded object", "key", keyOf(e))
 	}
-	_, err := s.o.Bucket.Abort(ctx, s.o.Now().Add(-loserAge))
+	_, err := s.o.Bucket.Abort(ctx, s.o.Now().Add(-supersededAge))
 	return err
 }

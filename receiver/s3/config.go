@@ -20,8 +20,8 @@ import (
 	"cis490/receiver/objects"
 )
 
-// Bucket opens the bucket of a config. A CA file that cannot be read is an error of each
-// request, as it may be there later.
+// Bucket opens the bucket of a config. An unreadable CA file is an error of each request,
+// because it may become readable.
 func Bucket(fsys disk.FS, c config.S3) (*objects.Bucket, error) {
 	o := objects.Options{
 		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, Prefix: c.Prefix, PathStyle: c.PathStyle,
@@ -36,14 +36,15 @@ func Bucket(fsys disk.FS, c config.S3) (*objects.Bucket, error) {
 			return nil, fault.Fix(fmt.Errorf("read [store.s3] ca_file: %w", err), "ls -l "+c.CAFile+"   # must be readable by serve's user")
 		}
 		if o.Roots = x509.NewCertPool(); !o.Roots.AppendCertsFromPEM(pem) {
-			return nil, fault.Fix(fmt.Errorf("read [store.s3] ca_file: %s has no certificate", c.CAFile), "openssl x509 -in "+c.CAFile+" -noout -subject")
+			return nil, fault.Fix(fmt.Errorf("read [store.s3] ca_file: %s has no certificate", c.CAFile),
+				"openssl x509 -in "+c.CAFile+" -noout -subject")
 		}
 	}
 	return objects.Open(o)
 }
 
 // Configured returns the backend that a config selects: the data folder, or this package's
-// on top of it. A bucket that cannot be opened is the error of everything that needs it.
+// on top of it. If the bucket cannot be opened, every operation that needs it fails.
 func Configured(o local.Options, c config.Receiver, log *slog.Logger) receiver.Backend {
 	if c.Store.Backend != config.StoreS3 {
 		return local.Open(o)
@@ -86,7 +87,7 @@ func (u unusable) Check(context.Context, int, time.Time) (receiver.Checked, erro
 	return receiver.Checked{}, u.err
 }
 
-// keysFile returns the keys in a file, which it reads again when the file changes.
+// keysFile returns the keys in a file. It reads the file again when it changes.
 func keysFile(fsys disk.FS, path string) func() (objects.Keys, error) {
 	var mu sync.Mutex
 	var keys objects.Keys
@@ -116,11 +117,11 @@ func keysFile(fsys disk.FS, path string) func() (objects.Keys, error) {
 	}
 }
 
-// parseKeys reads the two lines. It names no value in its errors.
+// parseKeys parses the two lines. Its errors contain no values.
 func parseKeys(content string) (k objects.Keys, err error) {
 	for n, line := range strings.Split(content, "\n") {
 		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") { // AWS's own file has a section
+		if line == "" || strings.HasPrefix(line, "#") || strings.HasPrefix(line, "[") { // AWS's credentials file has a section
 			continue
 		}
 		key, value, ok := strings.Cut(line, "=")

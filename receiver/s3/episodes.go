@@ -15,10 +15,10 @@ import (
 	"cis490/receiver"
 )
 
-// episodes reads the tarballs, in any process.
+// episodes reads tarballs. Any process may use it.
 type episodes struct{ o Options }
 
-// Open finds the object that has the row.
+// Open opens the object of an episode's row.
 func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t, err := e.open(ctx, k)
@@ -61,7 +61,7 @@ func (e episodes) open(ctx context.Context, k receiver.Key) (*tarball, error) {
 	return &tarball{o: e.o, ctx: ctx, key: keyOf(all[0]), size: all[0].Size}, nil
 }
 
-// HasAny asks for one key.
+// HasAny lists at most one key.
 func (e episodes) HasAny(h ident.Host) (bool, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
@@ -69,7 +69,7 @@ func (e episodes) HasAny(h ident.Host) (bool, error) {
 	return len(all) > 0, err
 }
 
-// Free asks the file system of the data folder: how much a bucket takes nobody says.
+// Free returns the free space of the data folder, because S3 has no request for a bucket's.
 func (e episodes) Free() (int64, error) { return e.o.Base.Episodes.Free() }
 
 // List lists the bucket.
@@ -86,7 +86,7 @@ func (e episodes) List(ctx context.Context) iter.Seq2[receiver.Stored, error] {
 				continue
 			}
 			s := receiver.Stored{Key: entry.Key(), Size: entry.Size, At: entry.ReceivedAt}
-			if s.Key == last.Key { // another content, which lost or whose row is not there yet
+			if s.Key == last.Key { // another content, superseded or without a row yet
 				continue
 			}
 			if last = s; !yield(s, nil) {
@@ -96,7 +96,7 @@ func (e episodes) List(ctx context.Context) iter.Seq2[receiver.Stored, error] {
 	}
 }
 
-// sampled is how many of the newest rows are looked up.
+// sampled is how many of the newest rows are checked.
 const sampled = 50
 
 // Check compares the newest rows with their objects, or all rows with all objects.
@@ -140,10 +140,10 @@ type tarball struct {
 	key    string
 	size   int64
 	at     int64
-	r      io.ReadCloser // from at on; nil: none is open
+	r      io.ReadCloser // reads from at; nil: not open
 }
 
-// Read reads on from the present place.
+// Read implements io.Reader.
 func (t *tarball) Read(b []byte) (int, error) {
 	if t.at >= t.size {
 		return 0, io.EOF
@@ -162,7 +162,7 @@ func (t *tarball) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// ReadAt reads at an offset, by a request of its own.
+// ReadAt implements io.ReaderAt with its own request.
 func (t *tarball) ReadAt(b []byte, off int64) (int, error) {
 	if off >= t.size {
 		return 0, io.EOF
@@ -182,7 +182,7 @@ func (t *tarball) ReadAt(b []byte, off int64) (int, error) {
 	return got, err
 }
 
-// Seek moves the place for Read.
+// Seek sets the offset of Read.
 func (t *tarball) Seek(off int64, whence int) (int64, error) {
 	switch whence {
 	case io.SeekCurrent:
@@ -200,7 +200,7 @@ func (t *tarball) Seek(off int64, whence int) (int64, error) {
 	return off, t.closeReader()
 }
 
-// Close ends all reading.
+// Close cancels all reads.
 func (t *tarball) Close() error {
 	defer t.cancel()
 	return t.closeReader()

@@ -18,13 +18,13 @@ type Importer struct {
 	spool  *spool
 }
 
-// NewImporter returns the importer of a bucket. It spools below a data folder what it
-// cannot read twice.
+// NewImporter returns the importer of a bucket. It spools tarballs that cannot be read twice
+// below a data folder.
 func NewImporter(b *objects.Bucket, fsys disk.FS, dataDir string) *Importer {
 	return &Importer{b, newSpool(Options{FS: fsys, Dir: dataDir})}
 }
 
-// Has asks for the key, which names the content.
+// Has reports whether the bucket has the key, which names the content.
 func (i *Importer) Has(ctx context.Context, e receiver.Entry) (bool, error) {
 	o, err := i.bucket.Stat(ctx, keyOf(e))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,7 +33,7 @@ func (i *Importer) Has(ctx context.Context, e receiver.Entry) (bool, error) {
 	return err == nil && o.Size == e.Size, Explain(err)
 }
 
-// Import sends the tarball; the store compares it with the row's digest.
+// Import uploads the tarball. The store compares it with the row's digest.
 func (i *Importer) Import(ctx context.Context, e receiver.Entry, t receiver.Tarball) (err error) {
 	if _, file := t.(*os.File); !file {
 		u := receiver.Upload{Host: e.Host, Episode: e.Episode, Digest: e.Digest, Size: e.Size, Commit: e.Commit}

@@ -11,14 +11,14 @@ import (
 	"cis490/receiver/store"
 )
 
-// mostContents is how many contents of one episode are looked at.
+// mostContents bounds the contents of one episode that are listed.
 const mostContents = 16
 
-// lookupTimeout bounds a lookup, tries included: a host hears nothing meanwhile.
+// lookupTimeout bounds a lookup with all its tries, because the host waits for it.
 const lookupTimeout = 30 * time.Second
 
-// Lookup returns what is stored of an episode, archived ones included. A claim that a
-// failure or a crash left is settled first.
+// Lookup returns the entry of a stored or archived episode. It first resolves claims that a
+// failure or a crash left.
 func (s *served) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool, error) {
 	if err := s.state.err(); err != nil {
 		return receiver.Entry{}, false, answered(err)
@@ -54,7 +54,7 @@ func (s *served) lookup(ctx context.Context, k receiver.Key) (e receiver.Entry, 
 	switch {
 	case len(rowed) == 1:
 		return rowed[0], true, nil
-	case len(rowed) > 1: // only the index knows which one counts
+	case len(rowed) > 1: // the index decides
 		return s.o.fromIndex(k, rowed)
 	}
 	if e, found, err = store.Archived(s.o.FS, s.o.Dir, k); err != nil || found {
@@ -67,7 +67,7 @@ func (s *served) lookup(ctx context.Context, k receiver.Key) (e receiver.Entry, 
 	return e, err == nil, err
 }
 
-// settle appends the row of an object that was sent and has none.
+// settle appends the missing row of an object.
 func (s *served) settle(e receiver.Entry) (receiver.Entry, error) {
 	e.Repaired = true
 	rows := []receiver.Entry{e}
@@ -78,7 +78,7 @@ func (s *served) settle(e receiver.Entry) (receiver.Entry, error) {
 	return rows[0], s.claims.drop(e)
 }
 
-// contents lists the contents that the bucket has of an episode.
+// contents lists an episode's contents in the bucket.
 func (o Options) contents(ctx context.Context, k receiver.Key) ([]receiver.Entry, error) {
 	all, err := o.Bucket.Few(ctx, contents(k), mostContents)
 	if err != nil {
@@ -93,15 +93,15 @@ func (o Options) contents(ctx context.Context, k receiver.Key) ([]receiver.Entry
 	return found, nil
 }
 
-// entryOf returns what a listed object is; ok is false for names of another grammar.
+// entryOf returns the entry of a listed object; ok is false for unknown names.
 func entryOf(x objects.Object) (e receiver.Entry, ok bool) {
 	e, ok = parseKey(x.Key)
 	e.Size, e.ReceivedAt = x.Size, x.At.UTC()
 	return e, ok
 }
 
-// fromIndex returns which of an episode's contents has the row. Without a row none is
-// stored: the host's next upload decides.
+// fromIndex returns the content of an episode that has the row. Without a row none is stored,
+// and the host's next upload decides.
 func (o Options) fromIndex(k receiver.Key, all []receiver.Entry) (receiver.Entry, bool, error) {
 	for f, err := range o.Base.Index.Before(receiver.Query{Host: string(k.Host), Episode: k.Episode}) {
 		if err != nil {

@@ -9,10 +9,10 @@ import (
 	"cis490/receiver"
 )
 
-// root is what the keys of all tarballs begin with.
+// root is the prefix of all tarballs' keys.
 const root = "episodes/"
 
-// noCommit stands for a commit that is not known.
+// noCommit replaces an unknown commit.
 var noCommit = strings.Repeat("-", 40)
 
 // name returns an episode's name without its host: EPISODE.SHA256.COMMIT.
@@ -29,10 +29,10 @@ func keyOf(e receiver.Entry) string { return prefixOf(e.Host) + name(e) + wire.T
 
 func prefixOf(h ident.Host) string { return root + string(h) + "/" }
 
-// contents is what the keys of all contents of an episode begin with.
+// contentsPrefix is the prefix of the keys of an episode's contents.
 func contents(k receiver.Key) string { return prefixOf(k.Host) + string(k.Episode) + "." }
 
-// parseKey reads a key back; ok is false for any other name.
+// parseKey parses a key; ok is false for any other name.
 func parseKey(key string) (e receiver.Entry, ok bool) {
 	rest, ok := strings.CutPrefix(key, root)
 	host, file, cut := strings.Cut(rest, "/")

@@ -7,19 +7,19 @@ import (
 	"cis490/receiver"
 )
 
-// newest has each host's newest episode that may have an object. Ids grow with time, so an
-// upload is nearly always of a newer episode, and need not be looked for in the bucket.
-// A host whose clock was ahead is looked for until its ids are newer again.
+// newest has each host's newest episode that may have an object. Ids grow with time, so most
+// uploads are of newer episodes and need no lookup in the bucket. A host whose clock was ahead
+// needs lookups until its ids are newer again.
 //
-// It counts only after a whole listing. The bucket is this process's alone: every other
-// object was noted here before it was sent, or has a claim of the last process.
+// It is valid only after a complete listing. Only this process writes to the bucket: every
+// other object was recorded here before it was sent, or has a claim of the last process.
 type newest struct {
 	mu    sync.Mutex
-	whole bool // all objects of the bucket are noted
+	whole bool // all objects of the bucket are recorded
 	of    map[ident.Host]ident.EpisodeID
 }
 
-// note notes that an episode may have an object from now on.
+// note records that an episode may have an object from now on.
 func (n *newest) note(k receiver.Key) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -29,7 +29,7 @@ func (n *newest) note(k receiver.Key) {
 	n.of[k.Host] = max(n.of[k.Host], k.Episode)
 }
 
-// noteAll notes what a listing of the whole bucket found.
+// noteAll records a complete listing of the bucket.
 func (n *newest) noteAll(of map[ident.Host]ident.EpisodeID) {
 	for h, id := range of {
 		n.note(receiver.Key{Host: h, Episode: id})
@@ -39,7 +39,7 @@ func (n *newest) noteAll(of map[ident.Host]ident.EpisodeID) {
 	n.whole = true
 }
 
-// before reports whether an episode is newer than every object of its host, and so has none.
+// before reports whether an episode is newer than all objects of its host, and so has none.
 func (n *newest) before(k receiver.Key) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()

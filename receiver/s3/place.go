@@ -12,10 +12,10 @@ import (
 	"cis490/receiver/objects"
 )
 
-// markerKey is the object that says whose bucket it is.
+// markerKey is the object that names the bucket's store.
 const markerKey = "cis490-store.json"
 
-// markerSchema is the form of that object.
+// markerSchema is the content of that object.
 const markerSchema = "cis490.store/1"
 
 type marker struct {
@@ -27,7 +27,7 @@ type marker struct {
 // ErrOther reports that a bucket belongs to another store, or to none.
 var ErrOther = errors.New("the bucket belongs to another store")
 
-// Mark makes a bucket a store's. It refuses a bucket of another store.
+// Mark marks a bucket as a store's. It returns ErrOther if the bucket belongs to another.
 func Mark(ctx context.Context, b *objects.Bucket, id string, now time.Time) error {
 	switch err := Marked(ctx, b, id); {
 	case err == nil:
@@ -38,7 +38,7 @@ func Mark(ctx context.Context, b *objects.Bucket, id string, now time.Time) erro
 	return write(ctx, b, id, now)
 }
 
-// TakeOver makes a bucket a store's that was another's, which must not serve any more.
+// TakeOver marks a bucket of another store as a store's. The other must not serve any more.
 func TakeOver(ctx context.Context, b *objects.Bucket, id string, now time.Time) error {
 	err := Marked(ctx, b, id)
 	if err == nil || !errors.Is(err, ErrOther) {
@@ -55,7 +55,7 @@ func write(ctx context.Context, b *objects.Bucket, id string, now time.Time) err
 	if err := b.Write(ctx, markerKey, append(content, '\n')); err != nil {
 		return err
 	}
-	return Marked(ctx, b, id) // of two that came at the same time, one sees the other's
+	return Marked(ctx, b, id) // of two concurrent calls, one fails here
 }
 
 // Marked returns an error if a bucket is not marked as a store's; it wraps fs.ErrNotExist

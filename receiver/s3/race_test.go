@@ -91,8 +91,8 @@ func TestRequests(t *testing.T) {
 	put("the newest", episode[:25]+"4", "first", 1)
 }
 
-// TestLateObject: an object that lands long after its request failed does not replace what
-// was acknowledged meanwhile, before and after a new start.
+// TestLateObject: an object that appears long after its request failed does not replace the
+// content acknowledged meanwhile, before and after a restart.
 func TestLateObject(t *testing.T) {
 	for name, compared := range map[string]bool{"listed": true, "not listed": false} {
 		t.Run(name, func(t *testing.T) { lateObject(t, compared) })
@@ -171,8 +171,8 @@ func put(t *testing.T, s receiver.Store, compared bool) int {
 	return 1
 }
 
-// TestLostAnswer: an object whose answers were lost has its row when the next one asks,
-// and another content is a conflict.
+// TestLostAnswer: after lost answers, the next lookup of an object adds its row, and another
+// content is a conflict.
 func TestLostAnswer(t *testing.T) {
 	for name, compared := range map[string]bool{"listed": true, "not listed": false} {
 		t.Run(name, func(t *testing.T) { lostAnswer(t, compared) })
@@ -281,7 +281,7 @@ func TestCheck_StoreAway(t *testing.T) {
 	}
 }
 
-// TestOtherBucket: a data folder and a bucket of different stores take nothing.
+// TestOtherBucket: a data folder and a bucket of different stores accept no uploads.
 func TestOtherBucket(t *testing.T) {
 	server := s3test.New(t)
 	dir, b := t.TempDir(), bucket(t, server.Addr, "")
@@ -305,7 +305,7 @@ func TestOtherBucket(t *testing.T) {
 	}
 }
 
-// until waits for what another goroutine brings about.
+// until waits for a condition set by another goroutine.
 func until(t *testing.T, what string, done func() bool) {
 	t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)

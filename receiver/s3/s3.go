@@ -1,15 +1,15 @@
 // Package s3 is the backend that keeps tarballs in an object store, and everything else
 // in the data folder of another backend.
 //
-// An upload is spooled on this machine, hashed and admitted before the store sees it. Its
-// key names its content, so sending it again, by anybody, writes the same bytes. The row
-// in the index is the commit point. A claim, an empty file in puts/, is durable before an
-// object is sent, and goes after its row is durable; so an object without a row always
-// has a claim, and nothing is answered about a claimed episode before it is settled.
+// An upload is spooled on this machine, hashed and admitted before it is sent. Its key names
+// its content, so sending it again writes the same bytes. The row in the index is the commit
+// point. A claim, an empty file in puts/, is durable before the object is sent and removed
+// after the row is durable. So an object without a row has a claim, and claims of an episode
+// are resolved before any answer about it.
 //
-// Nothing is deleted while an upload is taken. Objects that lost against another content
-// of their episode go a day later, if there is a key that may delete. Objects whose names
-// are not of this grammar are counted and left alone.
+// An upload deletes nothing. An object that another content of its episode superseded is
+// deleted after a day, if there is a key that may delete. Objects with unknown names are
+// counted and kept.
 //
 //storage:adapter
 package s3
@@ -35,12 +35,12 @@ type Options struct {
 	FS      disk.FS
 	Dir     string // the data folder of Base
 	Reserve int64  // bytes that stay free there
-	Uploads int    // concurrent, at most
+	Uploads int    // maximum of concurrent uploads
 	Now     func() time.Time
 	Log     *slog.Logger
 }
 
-// Open returns the backend. It opens no file and sends no request yet.
+// Open returns the backend. It neither opens files nor sends requests.
 func Open(o Options) receiver.Backend {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -60,7 +60,7 @@ func Open(o Options) receiver.Backend {
 	return b
 }
 
-// Explain adds what mends it to an error of an object store.
+// Explain adds the fix to an error of an object store.
 func Explain(err error) error {
 	switch {
 	case fault.FixOf(err) != "":
@@ -68,24 +68,27 @@ func Explain(err error) error {
 	case errors.Is(err, objects.ErrSkewed):
 		return fault.Fix(err, "sudo timedatectl set-ntp true   # this machine's clock and the object store's are more than 15 minutes apart")
 	case errors.Is(err, objects.ErrDenied):
-		return fault.Fix(err, "sudo cis490 doctor --only store.bucket   # then mend the keys in [store.s3] credentials_file, or their rights on the bucket")
+		return fault.Fix(err,
+			"sudo cis490 doctor --only store.bucket   # then mend the keys in [store.s3] credentials_file, or their rights on the bucket")
 	case errors.Is(err, objects.ErrFull):
 		return fault.Fix(err, "raise the quota of the bucket, or add disks to the object store   # hosts keep their episodes meanwhile")
 	case errors.Is(err, objects.ErrAway):
-		return fault.Fix(err, "curl -v ENDPOINT   # the endpoint of [store.s3]: is it up, and reachable from here? hosts keep their episodes meanwhile")
+		return fault.Fix(err,
+			"curl -v ENDPOINT   # the endpoint of [store.s3]: is it up, and reachable from here? hosts keep their episodes meanwhile")
 	}
 	return err
 }
 
-// answered returns an error of the bucket as one that uploads are rejected by. What has no
-// such name stays as it is, and is a fault of the receiver.
+// answered converts an error of the bucket to the error that rejects an upload. Other errors
+// are returned unchanged, as faults of the receiver.
 func answered(err error) error {
 	switch {
 	case errors.Is(err, objects.ErrFull):
 		return fmt.Errorf("%w: %w", receiver.ErrFull, err)
 	case errors.Is(err, objects.ErrDenied), errors.Is(err, objects.ErrSkewed), errors.Is(err, ErrOther):
 		return fmt.Errorf("%w: %w", receiver.ErrUnready, err)
-	case errors.Is(err, objects.ErrSlow), errors.Is(err, objects.ErrAway), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, objects.ErrSlow), errors.Is(err, objects.ErrAway), errors.Is(err, context.Canceled),
+		errors.Is(err, context.DeadlineExceeded):
 		return fmt.Errorf("%w: %w", receiver.ErrBusy, err)
 	}
 	return err

@@ -40,7 +40,7 @@ func stride() int {
 	return 5
 }
 
-// bucket opens the server's bucket with a prefix of its own.
+// bucket opens the server's bucket with its own prefix.
 func bucket(t *testing.T, addr, prefix string) *objects.Bucket {
 	t.Helper()
 	o := s3test.Options(addr)
@@ -58,7 +58,7 @@ func open(fsys disk.FS, dir string, b *objects.Bucket) receiver.Backend {
 	return s3.Open(s3.Options{Base: base, Bucket: b, FS: fsys, Dir: dir, Uploads: 8, Now: time.Now, Log: log})
 }
 
-// begin makes an empty store: an id in the data folder, and its mark in the bucket.
+// begin creates an empty store: an id in the data folder, and its mark in the bucket.
 func begin(t *testing.T, fsys disk.FS, dir string, b *objects.Bucket) {
 	t.Helper()
 	s, err := local.Open(local.Options{FS: fsys, Dir: dir, Log: slog.New(slog.DiscardHandler)}).Serve()
@@ -84,7 +84,7 @@ func TestBackend_OnAStore(t *testing.T) {
 	})
 }
 
-// sweep runs many stories side by side, as each of them waits most of the time.
+// sweep runs stories in parallel, because each waits most of the time.
 func sweep(t *testing.T, stories []func() (int, error)) {
 	t.Helper()
 	var g errgroup.Group
@@ -106,8 +106,8 @@ func sweep(t *testing.T, stories []func() (int, error)) {
 	}
 }
 
-// TestFault_Backend breaks each request to the store in turn, in each way, once and until
-// the end: what was acknowledged is there, and the story can go on.
+// TestFault_Backend breaks each request to the store in turn, in each way, once and from then
+// on: acknowledged episodes stay stored, and the story can continue.
 func TestFault_Backend(t *testing.T) {
 	server := s3test.New(t)
 	var stories []func() (int, error)

@@ -21,18 +21,18 @@ import (
 	"cis490/receiver/store"
 )
 
-// inMemory is up to how many bytes a body never touches the disk.
+// inMemory bounds bodies that are kept in memory, in bytes.
 const inMemory = 1 << 20
 
-// copyBuffer is what one upload that is spooled to a file holds in memory.
+// copyBuffer is the memory of an upload that is spooled to a file, in bytes.
 const copyBuffer = 64 << 10
 
-// spool keeps bodies until the store has them. What it keeps need not survive anything.
+// spool stores bodies until the object store has them. They need not survive a crash.
 type spool struct {
 	fs       disk.FS
-	dir      string // a folder whose *.partial the next start removes
+	dir      string // the next start removes *.partial from this folder
 	reserve  int64
-	promised atomic.Int64 // bytes of the bodies that are being spooled or sent
+	promised atomic.Int64 // bytes of bodies that are being spooled or sent
 	small    sync.Pool    // of *[inMemory]byte
 	buffers  sync.Pool    // of *[copyBuffer]byte
 }
@@ -48,10 +48,10 @@ func newSpool(o Options) *spool {
 // spooled is a whole body.
 type spooled struct {
 	io.ReaderAt
-	end func(sent bool) error // gives back what it takes
+	end func(sent bool) error // releases the body's resources
 }
 
-// take reads exactly the body that an upload announced.
+// take reads a body of exactly the announced length.
 func (s *spool) take(u receiver.Upload, body io.Reader) (_ *spooled, err error) {
 	if u.Size <= inMemory {
 		if err := s.room(); err != nil { // its claim and its row are on the disk, too
@@ -111,7 +111,7 @@ func (s *spool) takeSmall(u receiver.Upload, body io.Reader) (*spooled, error) {
 		return nil, err
 	}
 	return &spooled{bytes.NewReader(part), func(sent bool) error {
-		if sent { // else a request that was given up may still read it
+		if sent { // otherwise an abandoned request may still read it
 			s.small.Put(buf)
 		}
 		return nil
@@ -144,10 +144,10 @@ func ended(body io.Reader, u receiver.Upload, sum []byte) error {
 	return nil
 }
 
-// file makes a file without a name.
+// file creates a file without a name.
 func (s *spool) file() (disk.File, error) {
 	salt := make([]byte, 8)
-	_, _ = rand.Read(salt) // never fails: crypto/rand.Read's word
+	_, _ = rand.Read(salt) // never fails
 	path := filepath.Join(s.dir, hex.EncodeToString(salt)+disk.Partial)
 	f, err := s.fs.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -159,8 +159,8 @@ func (s *spool) file() (disk.File, error) {
 	return f, nil
 }
 
-// room returns receiver.ErrFull if what was promised would not leave the reserve free. Of
-// what is spooled already the disk knows too, so it counts twice: rather too early.
+// room returns receiver.ErrFull if the promised bytes do not fit above the reserve. Bytes
+// that are spooled already count twice, so it may return the error too early.
 func (s *spool) room() error {
 	space, ok := s.fs.(disk.Space)
 	if !ok {

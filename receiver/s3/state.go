@@ -17,12 +17,12 @@ const (
 	probeTimeout = 10 * time.Second
 )
 
-// state is whether the bucket can be used. While it cannot, uploads are rejected without
-// asking it, and only the probe asks.
+// state is the result of the last probe. While the bucket is unusable, uploads are rejected
+// without a request, and only the probe sends requests.
 type state struct {
 	mu   sync.Mutex
 	bad  error
-	wake chan struct{} // has an element after a request found a fault
+	wake chan struct{} // has an element after a request failed
 }
 
 var errNotAsked = fmt.Errorf("%w: it was not asked yet", objects.ErrAway)
@@ -39,7 +39,7 @@ func (s *state) set(err error) {
 	s.bad = err
 }
 
-// note notes what a request found, if it concerns all others too.
+// note records an error that affects all requests.
 func (s *state) note(err error) {
 	for _, all := range []error{objects.ErrAway, objects.ErrDenied, objects.ErrSkewed, objects.ErrFull} {
 		if errors.Is(err, all) {
@@ -53,7 +53,7 @@ func (s *state) note(err error) {
 	}
 }
 
-// probe asks the bucket for all that an upload needs.
+// probe tests all operations of an upload.
 func (s *served) probe() error {
 	ctx, cancel := context.WithTimeout(s.ctx, probeTimeout)
 	defer cancel()
@@ -101,8 +101,8 @@ func (s *served) watch() {
 	}
 }
 
-// places are how many uploads are taken at the same time: half as many after the store
-// asked for fewer, and one more after each success.
+// places limits concurrent uploads. The limit is halved when the store asks for fewer
+// requests, and grows by one after each success.
 type places struct {
 	mu          sync.Mutex
 	most, taken int

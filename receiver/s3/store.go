@@ -14,12 +14,12 @@ import (
 	"cis490/receiver/store"
 )
 
-// putTimeout bounds what one object takes, tries included.
+// putTimeout bounds the upload of one object with all its tries.
 const putTimeout = 15 * time.Minute
 
 // served is the open store.
 type served struct {
-	receiver.Store // of the base: lease, logs, id, and whether the data folder can be written to
+	receiver.Store // of the base: lease, logs, id, and the state of the data folder
 	o              Options
 	claims         *claims
 	newest         newest
@@ -28,7 +28,7 @@ type served struct {
 	state          state
 	keys           store.Locks
 
-	ctx   context.Context //nolint:containedctx // the store's life; its interface has none
+	ctx   context.Context //nolint:containedctx // ends with the store, because its interface has no context
 	end   context.CancelFunc
 	ended sync.WaitGroup
 
@@ -57,7 +57,7 @@ func (o Options) serve() (_ receiver.Store, err error) {
 	for _, k := range s.claims.keys() {
 		s.newest.note(k)
 	}
-	if err := s.dropRowed(oldest); err != nil {
+	if err := s.dropIndexed(oldest); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	if err := s.probe(); err != nil {
@@ -70,9 +70,9 @@ func (o Options) serve() (_ receiver.Store, err error) {
 	return s, nil
 }
 
-// dropRowed ends the claims whose row was appended before the last process ended. A row is
-// written after its claim; the day is for a clock that was set back.
-func (s *served) dropRowed(oldest time.Time) error {
+// dropIndexed removes claims whose row was appended before the last process ended. It reads
+// rows from a day before the oldest claim, because the clock may have been set back.
+func (s *served) dropIndexed(oldest time.Time) error {
 	if len(s.claims.all) == 0 {
 		return nil
 	}
@@ -91,15 +91,15 @@ func (s *served) dropRowed(oldest time.Time) error {
 	return nil
 }
 
-// settleAll looks at every claim: an object that landed gets its row, and a claim whose
-// object did not come in time ends.
+// settleAll resolves all claims: an object that exists gets its row, and a claim without an
+// object is removed after the grace period.
 func (s *served) settleAll() {
 	for _, k := range s.claims.keys() {
 		if s.ctx.Err() != nil {
 			return
 		}
 		if err := s.settleOne(k); err != nil {
-			s.o.Log.Warn("an upload that was cut off is not settled yet", "host", k.Host, "episode", k.Episode, "err", err)
+			s.o.Log.Warn("cannot resolve an interrupted upload yet", "host", k.Host, "episode", k.Episode, "err", err)
 			s.state.note(err)
 			return
 		}
@@ -113,7 +113,7 @@ func (s *served) settleOne(k receiver.Key) error {
 	if _, _, err := s.lookup(ctx, k); err != nil {
 		return err
 	}
-	for _, c := range s.claims.of(k) { // those that lost, and those that did not land
+	for _, c := range s.claims.of(k) { // superseded, or without an object
 		if s.o.Now().Sub(c.since) < grace {
 			continue
 		}
@@ -140,13 +140,13 @@ func has(all []receiver.Entry, e receiver.Entry) bool {
 	return false
 }
 
-// Receive stores an upload: spooled, admitted, claimed, sent, and its row appended.
+// Receive spools, admits, claims and sends an upload, and appends its row.
 func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) (e receiver.Entry, created bool, err error) {
 	if err := s.state.err(); err != nil {
 		return e, false, answered(err)
 	}
 	if !s.places.enter() {
-		return e, false, fmt.Errorf("%w: as many uploads as the object store takes now are in progress", receiver.ErrBusy)
+		return e, false, fmt.Errorf("%w: the object store is at its limit of concurrent uploads", receiver.ErrBusy)
 	}
 	defer func() { s.places.leave(err, s.o.Now()) }()
 	sp, err := s.spool.take(u, body)
@@ -177,16 +177,16 @@ func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) 
 	sent = true
 	rows := []receiver.Entry{e}
 	if err := s.o.Base.Index.Append(rows); err != nil {
-		return e, false, fmt.Errorf("index episode: %w", err) // the claim stays: the next lookup settles it
+		return e, false, fmt.Errorf("index episode: %w", err) // the claim stays: the next lookup resolves it
 	}
 	if err := s.claims.drop(e); err != nil {
-		s.o.Log.Warn("claim stays", "host", e.Host, "episode", e.Episode, "err", err)
+		s.o.Log.Warn("cannot remove a claim", "host", e.Host, "episode", e.Episode, "err", err)
 	}
 	return rows[0], true, nil
 }
 
-// send claims and sends an object. After an error its claim stays, as the object may still
-// land.
+// send claims and sends an object. After an error its claim stays, because the object may
+// still appear.
 func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error {
 	if err := s.claims.add(e, s.o.Now()); err != nil {
 		return err
@@ -199,7 +199,7 @@ func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error 
 	return nil
 }
 
-// Conditions are those of the base, and what is wrong with the bucket.
+// Conditions returns the conditions of the base and of the bucket.
 func (s *served) Conditions(thorough bool) []receiver.Condition {
 	missing := s.Store.Conditions(thorough)
 	switch err := s.state.err(); {
@@ -211,7 +211,7 @@ func (s *served) Conditions(thorough bool) []receiver.Condition {
 	return missing
 }
 
-// Close ends what is under way and closes the base.
+// Close cancels operations in progress and closes the base.
 func (s *served) Close() error {
 	s.end()
 	s.ended.Wait()

@@ -17,7 +17,7 @@ import (
 	"github.com/minio/minio-go/v7/pkg/signer"
 )
 
-// Fault is what happens to a request.
+// Fault is the fault of a request.
 type Fault string
 
 // The faults.
@@ -41,10 +41,10 @@ func Faults() []Fault {
 	return []Fault{LoseAnswer, Twice, HalfBody, Refuse, SlowDown, Internal, Redirect, EmptyOK, Denied, Full, Skewed, DamagedBody}
 }
 
-// maxBody is what the proxy holds of a body, in bytes.
+// maxBody bounds the body in the proxy's memory, in bytes.
 const maxBody = 256 << 20
 
-// Proxy passes requests on to a server, and breaks some.
+// Proxy forwards requests to a server and breaks some of them.
 type Proxy struct {
 	Addr   string
 	target string
@@ -52,14 +52,14 @@ type Proxy struct {
 
 	mu        sync.Mutex
 	calls     int
-	first     int // the first request that is broken, from 1
-	last      int // and the last one; 0: none
+	first     int // first broken request, from 1
+	last      int // last broken request; 0: none
 	every     int // of these, each n-th; 0: all
 	fault     Fault
 	unchecked bool
 }
 
-// NewProxy starts a proxy before a server. It ends with the test.
+// NewProxy starts a proxy in front of a server. It ends with the test.
 func NewProxy(t testing.TB, s *Server) *Proxy {
 	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
@@ -93,18 +93,18 @@ func (p *Proxy) Break(n int, f Fault) {
 	p.every = n
 }
 
-// Arm lets the n-th request from now on fail, counted from 1, and how many after it.
-// With n 0 none fails.
+// Arm breaks requests, beginning with the n-th from now, counted from 1. With n 0 it breaks
+// none.
 func (p *Proxy) Arm(n int, f Fault, more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.calls, p.first, p.last, p.fault = 0, n, n+more, f
 }
 
-// Unchecked makes the store take bodies without comparing them with their digest.
+// Unchecked makes the store accept bodies without comparing them with their digest.
 func (p *Proxy) Unchecked() { p.unchecked = true }
 
-// Calls returns how many requests came since Arm.
+// Calls returns the number of requests since Arm.
 func (p *Proxy) Calls() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,7 +183,7 @@ func (p *Proxy) pass(w http.ResponseWriter, r *http.Request, fault Fault) {
 	_, _ = io.Copy(w, res.Body)
 }
 
-// send sends a request on, under the name that the client signed.
+// send forwards a request under the host name that the client signed.
 func (p *Proxy) send(r *http.Request, body io.Reader, size int64) (*http.Response, error) {
 	out, err := http.NewRequestWithContext(context.WithoutCancel(r.Context()), r.Method, "http://"+p.target+r.URL.RequestURI(), nil)
 	if err != nil {

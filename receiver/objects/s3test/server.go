@@ -1,10 +1,9 @@
 // Package s3test runs a real S3 server, versitygw, on loopback over a temporary folder,
-// and a proxy before it that breaks requests. It is for tests.
+// and a proxy in front of it that breaks requests. It is for tests.
 //
-// versitygw is built once, by hand or by `make versitygw`, and kept in the user's cache.
-// Building it takes minutes, so a test without it is skipped with the command that builds
-// it. Server keeps its objects below Dir; Kill and Start show what a crash of the store
-// leaves. Nothing here is safe for a network.
+// `make versitygw` builds versitygw once, which takes minutes, into the user's cache. Without
+// it a test is skipped, with the command that builds it. Server keeps its objects below Dir;
+// Kill and Start simulate a crash of the store. Nothing here is safe for a network.
 //
 //storage:files runs a server over a temporary folder, for tests
 package s3test
@@ -26,8 +25,7 @@ import (
 	"cis490/receiver/objects"
 )
 
-// Version is the versitygw that tests run. Before 1.8.0 its conditional writes were not
-// atomic.
+// Version is the versitygw of the tests. Before 1.8.0 its conditional writes were not atomic.
 const Version = "v1.8.0"
 
 // The bucket of a Server, and its only keys.
@@ -41,7 +39,7 @@ const (
 // startTimeout bounds a start of the server.
 const startTimeout = 30 * time.Second
 
-// Binary returns where versitygw is kept.
+// Binary returns the path of versitygw.
 func Binary() (string, error) {
 	cache, err := os.UserCacheDir()
 	return filepath.Join(cache, "cis490-lab", "versitygw-"+Version, "versitygw"), err
@@ -49,7 +47,7 @@ func Binary() (string, error) {
 
 // Server is a versitygw.
 type Server struct {
-	Dir  string // what it keeps
+	Dir  string // its objects
 	Addr string
 	cmd  *exec.Cmd
 	done chan error
@@ -79,7 +77,7 @@ func New(t testing.TB) *Server {
 	return s
 }
 
-// freeAddr returns a loopback address that nobody listens on.
+// freeAddr returns a free loopback address.
 func freeAddr(ctx context.Context) (string, error) {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -94,7 +92,7 @@ func (s *Server) Start() error {
 	if err != nil {
 		return err
 	}
-	s.cmd = exec.Command(path, "--port", s.Addr, "posix", s.Dir) //nolint:gosec // the test's own binary
+	s.cmd = exec.Command(path, "--port", s.Addr, "posix", s.Dir) //nolint:gosec // a test binary
 	s.cmd.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+access, "ROOT_SECRET_KEY="+secret)
 	if err := s.cmd.Start(); err != nil {
 		return err
