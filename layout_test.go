@@ -175,9 +175,9 @@ func TestArchitecture_NamesEveryPackage(t *testing.T) {
 	}
 }
 
-// TestIncidents_AllTold: each incident has a scenario, a row in the page, and a part
+// TestIncidents_AreComplete: each incident has a scenario, a row in the page, and a part
 // without which the scenario fails.
-func TestIncidents_AllTold(t *testing.T) {
+func TestIncidents_AreComplete(t *testing.T) {
 	read := func(path string) string {
 		b, err := os.ReadFile(path)
 		if err != nil {

@@ -32,7 +32,7 @@ func TestIncident04_IndexOwnedByRoot(t *testing.T) {
 	before := len(f.index())
 	since := strings.TrimSpace(f.rx.Run("sleep 1; date '+%F %T'"))
 	broken := time.Now()
-	f.rx.Run("cd /var/lib/cis490 && cat index.jsonl >anew && mv anew index.jsonl")
+	f.rx.Run("cd /var/lib/cis490 && cat index.jsonl >copy && mv copy index.jsonl")
 	addEpisodes(h, 1, 10)
 	// The host sends its one episode three times.
 	puts := "journalctl -u cis490-receiver --no-pager -o cat --since '" + since + "' | grep 'method=PUT path=/v1/episodes/'"

@@ -12,21 +12,21 @@ import (
 	"cis490/receiver/notify"
 )
 
-// book knows what is true, and notes what the programs do about it.
+// book records the true state of the world, and what the programs report.
 type book struct {
 	w  *World
 	mu sync.Mutex
 
 	episodes map[ident.EpisodeID]*fact
 	runs     int
-	judged   time.Time               // last run of fleet-check that judged
-	open     map[fleet.Key]open      // what fires, by the last run that judged
+	judged   time.Time               // last complete run of fleet-check
+	open     map[fleet.Key]open      // firing alerts, by that run
 	rows     map[string]time.Time    // when the last row came, by alert, state and hour
-	people   map[fleet.Key]bool      // what a person believes to be open
-	hushed   map[fleet.Key]time.Time // what a person muted, and until when; while it is open
-	heard    map[string]time.Time    // when a person, or the journal, was last told of somebody
+	people   map[fleet.Key]bool      // alerts that people were notified of, and not of their end
+	hushed   map[fleet.Key]time.Time // open alerts that a person muted, and until when
+	heard    map[string]time.Time    // last notification or journal line about a host
 	wrong    []Violation
-	seen     map[string]bool // violations that were noted
+	seen     map[string]bool // recorded violations
 	checked  int
 	messages int
 	states   map[[2]string]int
@@ -37,7 +37,7 @@ type open struct {
 	at time.Time
 }
 
-// fact is an episode that was recorded whole.
+// fact is an episode that was recorded completely.
 type fact struct {
 	host   ident.Host
 	body   string
@@ -45,21 +45,21 @@ type fact struct {
 	commit ident.Commit
 }
 
-// Violation is an invariant that did not hold.
+// Violation is a broken rule.
 type Violation struct {
 	Rule string        // stable name
 	At   time.Duration // since the run began
 	Text string
 }
 
-// Report is what a run came to.
+// Report is the result of a run.
 type Report struct {
 	Wrong    []Violation
 	Episodes int
 	Runs     int               // of fleet-check
-	Messages int               // that a person got
+	Messages int               // that people received
 	Checked  int               // invariants
-	States   map[[2]string]int // how often a kind of fault struck a state
+	States   map[[2]string]int // how often a kind of fault began in a state
 }
 
 func newBook(w *World) *book {
@@ -75,7 +75,7 @@ func (b *book) recorded(id ident.EpisodeID, f fact) {
 	b.episodes[id] = &f
 }
 
-// said notes a line of the journal.
+// said records a line of the journal.
 func (b *book) said(a fleet.Alert) {
 	b.w.trace("receiver", "ALERT %s %s %s: %s (%s)", a.Host, a.Symptom, a.State, a.Detail, a.Code)
 	b.w.quiet(a)
@@ -87,19 +87,19 @@ func (b *book) said(a fleet.Alert) {
 	b.rows[key] = time.Now()
 	b.mu.Unlock()
 	if again && !b.w.recently(time.Hour, repeats) {
-		b.breaks("one row a symptom and hour", key, "told twice: %s", key)
+		b.breaks("one row per symptom and hour", key, "two rows: %s", key)
 	}
 }
 
-// repeats tells whether a fault may cut a run off between its line of the journal and the
-// note of it, or take the note away.
+// repeats reports whether a fault may interrupt a run between its journal line and the
+// record of that line, or remove the record.
 func repeats(f Fault) bool {
 	return slices.Contains([]string{
 		"rx-power", "rx-nobattery", "rx-unmounted", "rx-restore", "rx-rotate", "rx-flaky", "rx-dead", "rx-clock", "rx-spot", "rx-root",
 	}, f.Kind)
 }
 
-// ran notes a run of fleet-check.
+// ran records a run of fleet-check.
 func (b *book) ran(r fleet.Result) {
 	b.mu.Lock()
 	b.runs++
@@ -125,8 +125,8 @@ func (b *book) ran(r fleet.Result) {
 	}
 }
 
-// told notes what a person got.
-func (b *book) told(m notify.Message) {
+// notified records a message that people received.
+func (b *book) notified(m notify.Message) {
 	b.watchHushed(m)
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -139,7 +139,7 @@ func (b *book) told(m notify.Message) {
 	}
 }
 
-// breaks notes that an invariant does not hold; what says the same is noted once.
+// breaks records that a rule is broken, once for each subject.
 func (b *book) breaks(rule, about, format string, args ...any) {
 	b.mu.Lock()
 	known := b.seen[rule+about]
@@ -160,12 +160,12 @@ func (b *book) report() *Report {
 	return &Report{b.wrong, len(b.episodes), b.runs, b.messages, b.checked, b.states}
 }
 
-// States are those in which a fault may find what it strikes.
+// States are the states of a target at the start of a fault.
 func States() []string {
 	return []string{"idle", "uploading", "packing", "renewing", "in trial", "rolling out", "restarting", "ill already", "off"}
 }
 
-// struck notes in which state a fault found its target.
+// struck records the state of a target at the start of a fault.
 func (b *book) struck(f Fault, m *Machine) {
 	state := "idle"
 	host := slices.IndexFunc(b.w.hosts, func(h *Host) bool { return h.Machine == m })

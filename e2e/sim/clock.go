@@ -6,11 +6,11 @@ import (
 	"unsafe"
 )
 
-// Clock is a machine's wall clock. Its monotonic one is the bubble's.
+// Clock is a machine's wall clock. The monotonic clock is the bubble's.
 type Clock struct{ off atomic.Int64 } // seconds
 
-// Now returns what time.Now would on the machine: a wall clock that was stepped, and
-// a monotonic reading that was not.
+// Now returns the result of time.Now on the machine: its stepped wall clock with the
+// bubble's monotonic reading.
 func (c *Clock) Now() time.Time { return c.at(time.Now()) }
 
 // raw is the layout of time.Time.
@@ -20,10 +20,9 @@ type raw struct {
 	loc  *time.Location
 }
 
-// at is how a moment of the bubble looks on the machine. In a bubble time.Now has no
-// monotonic reading; on a machine it has one, so that what waits does not wait for a wall
-// clock. It is added as package time would: the wall seconds since 1885 lie in bits 30 to
-// 62 beside the nanoseconds.
+// at converts a time of the bubble to the machine's. In a bubble time.Now has no monotonic
+// reading. at adds one in the form of package time (wall seconds since 1885 in bits 30 to
+// 62, then nanoseconds), because on a machine timers do not wait for the wall clock.
 func (c *Clock) at(t time.Time) time.Time {
 	const monotonic, from1885 = 1 << 63, 2682288000 // seconds until 1970
 	seconds := uint64(t.Unix() + from1885 + c.off.Load())
@@ -31,8 +30,8 @@ func (c *Clock) at(t time.Time) time.Time {
 	return *(*time.Time)(unsafe.Pointer(&now))
 }
 
-// Step sets the wall clock off by so much more.
+// Step moves the wall clock.
 func (c *Clock) Step(d time.Duration) { c.off.Add(int64(d / time.Second)) }
 
-// Off returns how far the wall clock is off.
+// Off returns the difference of the wall clock.
 func (c *Clock) Off() time.Duration { return time.Duration(c.off.Load()) * time.Second }

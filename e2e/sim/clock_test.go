@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// TestClock_HasBothReadings: a step moves what a wall clock shows, and nothing that waits.
+// TestClock_HasBothReadings: a step moves the wall clock and no timer.
 func TestClock_HasBothReadings(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

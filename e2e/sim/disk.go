@@ -12,28 +12,27 @@ import (
 	"cis490/internal/disk/faultdisk"
 )
 
-// Ill is what ails a machine's data disk.
+// Ill is the fault of a machine's data disk.
 type Ill int
 
-// The ways in which a disk can be ill.
+// The faults of a disk.
 const (
 	Well     Ill = iota
-	Full         // ENOSPC for what would take room
+	Full         // ENOSPC for calls that need space
 	ReadOnly     // EROFS for every change
 	Flaky        // EIO for one change in eight
-	NoSync       // EIO for what would make something durable
+	NoSync       // EIO for calls that make data durable
 	Dead         // EIO for everything
 	Low          // less than the reserve is left; nothing fails
 )
 
-// lowRoom is what a disk that runs full has left, in bytes: less than any reserve.
+// lowRoom is the free space of a Low disk, in bytes: less than any reserve.
 const lowRoom = 1 << 30
 
-// errKilled is what a process that was killed would see, if it could.
+// errKilled is the error of every call of a killed process.
 var errKilled = errors.New("the process was killed")
 
-// procFS is the file system as one process has it. A process that was killed can do
-// nothing more.
+// procFS is the file system of one process. After the process is killed every call fails.
 type procFS struct{ p *Proc }
 
 var (
@@ -43,17 +42,17 @@ var (
 	_ disk.Links  = procFS{}
 )
 
-// kind of a call: what it does to the disk.
+// kind is the effect of a call on the disk.
 type kind int
 
 const (
 	look   kind = iota
-	change      // takes no room
+	change      // needs no space
 	grow
 	settle // makes durable
 )
 
-// on returns the disk that has the name, unless the call fails.
+// on returns the disk that contains the name, or the error of the call.
 func (f procFS) on(k kind, op, name string) (*faultdisk.Disk, error) {
 	m := f.p.m
 	if f.p.hangs.Load() && strings.HasPrefix(name, m.data) {
@@ -209,7 +208,7 @@ func (p procFlusher) Flush() error {
 
 func (p procFlusher) Close() error { return p.in.Close() }
 
-// Chmod does nothing: rights are not modelled.
+// Chmod does nothing: permissions are not modelled.
 func (f procFS) Chmod(name string, _ fs.FileMode) error {
 	_, err := f.on(change, "chmod", name)
 	return err
@@ -221,13 +220,13 @@ func (f procFS) Chown(name string, _, _ int) error {
 	return err
 }
 
-// Stat is Lstat of what a name leads to.
+// Stat is Lstat of a symlink's target.
 func (f procFS) Stat(name string) (fs.FileInfo, error) {
 	real, _ := f.Real(name)
 	return f.Lstat(real)
 }
 
-// Real returns the path of a name without symlinks, which programs are behind and data is not.
+// Real resolves the symlinks of a path; programs have them, data does not.
 func (f procFS) Real(name string) (string, error) {
 	root := f.p.m.root
 	rest, ok := strings.CutPrefix(name, root+"/")
@@ -254,7 +253,7 @@ func (f procFS) Real(name string) (string, error) {
 	return at, nil
 }
 
-// Free returns what a disk of ordinary size has left.
+// Free returns the free space of a disk of ordinary size.
 func (f procFS) Free(name string) (int64, error) {
 	if _, err := f.on(look, "statfs", name); err != nil {
 		return 0, err
@@ -270,7 +269,7 @@ func (f procFS) Free(name string) (int64, error) {
 	return 1 << 40, nil
 }
 
-// Lock takes a folder's lock for the life of the process.
+// Lock locks a folder until the process ends.
 func (f procFS) Lock(name string) (io.Closer, error) {
 	if _, err := f.on(look, "lock", name); err != nil {
 		return nil, err

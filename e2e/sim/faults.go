@@ -16,42 +16,42 @@ import (
 	"cis490/receiver/store"
 )
 
-// Fault is something that goes wrong, from a moment on and for a while.
+// Fault is a fault with its start and duration.
 type Fault struct {
 	Kind string
-	Who  int // index of the host; of no meaning where the receiver is struck
+	Who  int // index of the host; unused for faults of the receiver
 	At   time.Duration
 	For  time.Duration
-	N    int64 // what a kind makes of it
+	N    int64 // a parameter of the kind
 }
 
-// Party is who is to be blamed for a fault.
+// Party is the cause of a fault.
 type Party int
 
 // The parties.
 const (
-	OfHost     Party = iota // the host, or its way to the receiver
-	OfReceiver              // the receiver, and no host
-	OfPeople                // a decision: the gate's
+	OfHost     Party = iota // the host, or its link to the receiver
+	OfReceiver              // the receiver
+	OfPeople                // a decision about the gate
 )
 
-// Kind is a way in which things go wrong.
+// Kind is a kind of fault.
 type Kind struct {
 	Party Party
-	// Want are the symptoms of which one must be open when the fault has lasted for so
-	// long (told); none: nobody has to be told.
+	// Want are symptoms of which one must be open when the fault has lasted for
+	// alertAfter; none: no alert is needed.
 	Want []string
-	Code []string // reasons that are right; none: any
-	// Mild is a fault that explains no alert.
+	Code []string // valid reasons; none: any
+	// Mild means that the fault explains no alert.
 	Mild bool
-	// Often weighs the kind among the others; Most bounds how long it lasts.
+	// Often is the weight of the kind; Most bounds its duration.
 	Often int
 	Most  time.Duration
 	start func(w *World, m *Machine, f Fault)
 	end   func(w *World, m *Machine, f Fault)
 }
 
-// kinds are all the ways.
+// kinds are all kinds of faults.
 func kinds() map[string]Kind {
 	way := func(to Way, slow time.Duration) func(*World, *Machine, Fault) {
 		return func(_ *World, m *Machine, _ Fault) { m.link.Set(to, slow) }
@@ -74,25 +74,37 @@ func kinds() map[string]Kind {
 		"slow":   {Often: 1, Most: 2 * time.Hour, start: way(Up, 2*time.Second), end: way(Up, 0)},
 		"cut":    {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Cut(int(f.N%4000) + 1) }},
 		"lose":   {Often: 3, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%3)+1, f.N&4 != 0, Up) }},
-		// The way breaks when the answer to an upload is on it.
-		"answer-dies": {Often: 4, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%2)+1, true, Refuse) }, end: way(Up, 0)},
-		"host-kill":   {Often: 3, start: kill("ship")},
-		"host-power":  {Want: silence, Often: 3, Most: 40 * time.Hour, start: powerCut, end: boot},
-		"host-clock":  {Often: 4, Most: 12 * time.Hour, start: step, end: back},
-		"host-full":   {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
-		"host-ro":     {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
-		"host-flaky":  {Often: 2, Most: 2 * time.Hour, start: ail(Flaky), end: ail(Well)},
-		"host-dead":   {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
-		"host-hand":   {Often: 2, start: handTidies},
+		// The link breaks while it carries the answer to an upload.
+		"answer-dies": {
+			Often: 4, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Lose(int(f.N%2)+1, true, Refuse) },
+			end: way(Up, 0),
+		},
+		"host-kill":  {Often: 3, start: kill("ship")},
+		"host-power": {Want: silence, Often: 3, Most: 40 * time.Hour, start: powerCut, end: boot},
+		"host-clock": {Often: 4, Most: 12 * time.Hour, start: step, end: back},
+		"host-full":  {Want: silence, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
+		"host-ro":    {Want: silence, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
+		"host-flaky": {Often: 2, Most: 2 * time.Hour, start: ail(Flaky), end: ail(Well)},
+		"host-dead":  {Want: silence, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
+		"host-hand":  {Often: 2, start: handTidies},
 
-		"host-leaves":  {Often: 2, Most: 30 * time.Hour, start: leaves, end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() }},
+		"host-leaves": {
+			Often: 2, Most: 30 * time.Hour, start: leaves,
+			end: func(w *World, m *Machine, f Fault) { w.hosts[f.Who%len(w.hosts)].leaves.Store(false); m.Boot() },
+		},
 		"host-install": {Often: 2, start: handInstalls},
 		"host-broken":  {Often: 2, start: breaksInstall},
-		"host-local":   {Want: []string{fleet.Silent}, Code: []string{"gated"}, Often: 1, Most: 4 * time.Hour, start: localBuild, end: releasedBuild},
+		"host-local": {
+			Want: []string{fleet.Silent}, Code: []string{"gated"}, Often: 1, Most: 4 * time.Hour, start: localBuild,
+			end: releasedBuild,
+		},
 
-		"release":       {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
-		"release-zip":   {Party: OfPeople, Often: 2, start: publish(func(b *Binary, _ Fault) { b.Encoder = 1 })},
-		"release-crash": {Party: OfPeople, Often: 3, start: publish(func(b *Binary, f Fault) { b.Crash = time.Duration(f.N%600+30) * time.Second })},
+		"release":     {Party: OfPeople, Often: 2, start: publish(func(*Binary, Fault) {})},
+		"release-zip": {Party: OfPeople, Often: 2, start: publish(func(b *Binary, _ Fault) { b.Encoder = 1 })},
+		"release-crash": {
+			Party: OfPeople, Often: 3,
+			start: publish(func(b *Binary, f Fault) { b.Crash = time.Duration(f.N%600+30) * time.Second }),
+		},
 
 		"rx-kill":      {Party: OfReceiver, Often: 3, start: kill("serve")},
 		"rx-ca-kill":   {Party: OfReceiver, Often: 1, start: kill("bootstrap")},
@@ -113,26 +125,41 @@ func kinds() map[string]Kind {
 			start: func(w *World, _ *Machine, _ Fault) { w.away.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.away.Store(false) },
 		},
 
-		"gate-wrong": {Party: OfPeople, Want: silence, Code: []string{"gated"}, Often: 3, Most: 5 * time.Hour, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]"), end: decide("")},
-		"gate-typo":  {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
-		// Nobody takes it back.
+		"gate-wrong": {
+			Party: OfPeople, Want: silence, Code: []string{"gated"}, Often: 3, Most: 5 * time.Hour,
+			start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]"), end: decide(""),
+		},
+		"gate-typo": {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
+		// The decision is never revoked.
 		"gate-block": {Party: OfPeople, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
 
-		"rx-low":    {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
-		"crawl":     {Often: 1, Most: 3 * time.Hour, start: func(_ *World, m *Machine, f Fault) { m.link.Set(Up, time.Duration(f.N%120+5)*time.Second) }, end: way(Up, 0)},
-		"host-low":  {Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
-		"host-idle": {Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: idle(true), end: idle(false)},
+		"rx-low": {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
+		"crawl": {
+			Often: 1, Most: 3 * time.Hour,
+			start: func(_ *World, m *Machine, f Fault) { m.link.Set(Up, time.Duration(f.N%120+5)*time.Second) }, end: way(Up, 0),
+		},
+		"host-low": {
+			Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: ail(Low),
+			end: ail(Well),
+		},
+		"host-idle": {
+			Want: []string{fleet.Silent}, Code: []string{"not-recording"}, Often: 1, Most: 4 * time.Hour, start: idle(true),
+			end: idle(false),
+		},
 		"rx-unwatched": {
 			Party: OfReceiver, Often: 1, Most: 6 * time.Hour,
-			start: func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(false) },
+			start: func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(true) },
+			end:   func(w *World, _ *Machine, _ Fault) { w.unwatched.Store(false) },
 		},
 		"rx-oldrelease": {
 			Party: OfPeople, Often: 1, Most: 2 * time.Hour,
-			start: func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(true) }, end: func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(false) },
+			start: func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(true) },
+			end:   func(w *World, _ *Machine, _ Fault) { w.oldOffer.Store(false) },
 		},
 		"host-clock-idle": {
 			Want: []string{fleet.Silent}, Code: []string{"clock"}, Often: 1, Most: 3 * time.Hour,
-			start: func(w *World, m *Machine, f Fault) { idle(true)(w, m, f); step(w, m, f) }, end: func(w *World, m *Machine, f Fault) { back(w, m, f); idle(false)(w, m, f) },
+			start: func(w *World, m *Machine, f Fault) { idle(true)(w, m, f); step(w, m, f) },
+			end:   func(w *World, m *Machine, f Fault) { back(w, m, f); idle(false)(w, m, f) },
 		},
 	}
 	maps.Copy(all, spots())
@@ -163,8 +190,8 @@ func powerCut(_ *World, m *Machine, f Fault) {
 	m.Off([]faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All}[f.N&3])
 }
 
-// noBattery is a power cut after which the machine is up at once, with a clock that is
-// where it was when the power went, or earlier, until something sets it right.
+// noBattery is a power cut with an immediate boot. The clock continues from the time of the
+// power cut, or an earlier time, until it is synchronized.
 func noBattery(w *World, m *Machine, f Fault) {
 	powerCut(w, m, f)
 	w.wg.Go(func() {
@@ -174,7 +201,7 @@ func noBattery(w *World, m *Machine, f Fault) {
 	})
 }
 
-// handTidies is a person who removes tarballs that wait, to make room.
+// handTidies is a person who removes waiting tarballs to free space.
 func handTidies(_ *World, m *Machine, _ Fault) {
 	outbox := filepath.Join(m.data, "outbox")
 	all, _ := m.disk.ReadDir(outbox)
@@ -193,7 +220,7 @@ func leaves(w *World, m *Machine, f Fault) {
 	m.Off(faultdisk.All)
 }
 
-// unmounted is a boot after which the data disk is not there. A disk on which no store was
+// unmounted is a boot without the data disk. A disk on which no store was
 // made yet cannot be missed.
 func unmounted(_ *World, m *Machine, _ Fault) {
 	if !disk.Exists(m.disk, filepath.Join(m.data, store.IDFile)) {
@@ -222,20 +249,20 @@ func mounted(_ *World, m *Machine, _ Fault) {
 	m.Boot()
 }
 
-// rotate renames a ledger, as a logrotate of the site's does.
+// rotate renames a ledger, as logrotate does.
 func rotate(_ *World, m *Machine, f Fault) {
 	name := []string{local.AlertsFile, local.RejectionsFile, local.IndexFile, receiver.FleetCheckDoc}[f.N&3]
 	path := filepath.Join(m.data, name)
 	_ = m.disk.Rename(path, fmt.Sprintf("%s.%d", path, f.N))
 }
 
-// restore brings the ledgers back on an empty store, as `restore` does.
+// restore writes the ledgers back to an empty store, as `cis490 restore` does.
 func restore(w *World, m *Machine, _ Fault) {
 	m.dmu.Lock()
 	bare := m.bare != nil
 	m.dmu.Unlock()
 	if bare {
-		return // nobody restores onto a disk that is not mounted
+		return // the disk is not mounted
 	}
 	m.Off(faultdisk.All)
 	if err := store.ExpectAnother(m.person().fs, store.KnownDir(rxConfig)); err != nil {
@@ -258,13 +285,13 @@ func removeAll(d *faultdisk.Disk, path string) {
 func decide(text string) func(*World, *Machine, Fault) {
 	return func(w *World, _ *Machine, _ Fault) {
 		if w.blocked.Load() {
-			return // decided for good
+			return // the decision is final
 		}
 		_ = w.configure(text)
 	}
 }
 
-// publish is a person who publishes a release, which is as it is.
+// publish is a person who publishes a release of any quality.
 func publish(as func(*Binary, Fault)) func(*World, *Machine, Fault) {
 	return func(w *World, _ *Machine, f Fault) {
 		if err := w.recv.publish(func(b *Binary) { as(b, f) }); err != nil {
@@ -273,7 +300,7 @@ func publish(as func(*Binary, Fault)) func(*World, *Machine, Fault) {
 	}
 }
 
-// target returns the machine that a fault strikes.
+// target returns the machine of a fault.
 func (w *World) target(f Fault) *Machine {
 	if w.kinds[f.Kind].Party == OfHost {
 		return w.hosts[f.Who%len(w.hosts)].Machine
@@ -288,7 +315,7 @@ type moment struct {
 	ends  bool
 }
 
-// moments are those of a plan in their order.
+// moments returns the starts and ends of a plan's faults, in order.
 func (p Plan) moments() []moment {
 	var all []moment
 	for _, f := range p.Faults {
@@ -301,7 +328,7 @@ func (p Plan) moments() []moment {
 	return all
 }
 
-// play lets the faults come and go. Those of the start come before anything runs.
+// play starts and ends the faults. Faults of the start begin before any program runs.
 func (w *World) play(before bool) {
 	for _, m := range w.plan.moments() {
 		if (m.at == 0 && !m.ends) != before {

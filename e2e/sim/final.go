@@ -23,7 +23,7 @@ import (
 
 func (b *book) count() { b.mu.Lock(); b.checked++; b.mu.Unlock() }
 
-// names lists a folder below a machine's data.
+// names lists a folder below a machine's data folder.
 func (m *Machine) names(dir string) []string {
 	entries, _ := m.disk.ReadDir(filepath.Join(m.data, dir))
 	var all []string
@@ -43,21 +43,21 @@ func (w *World) hostsBusy() bool {
 	return slices.ContainsFunc(w.hosts, func(h *Host) bool { return len(h.names("outbox"))+len(h.names("episodes")) > 0 })
 }
 
-// final holds what must be so in the end against what is.
+// final checks the rules for the end of a run.
 func (w *World) final() {
 	w.finalEpisodes()
 	w.finalLedgers()
 	w.finalAlerts()
 }
 
-// finalEpisodes: none is lost, changed or twice; what is stored is concluded on its host;
-// and all is stored that may be.
+// finalEpisodes: no episode is lost, changed or stored twice. Every stored episode has left
+// its host's queue, and every acceptable episode is stored.
 func (w *World) finalEpisodes() {
 	b := w.book
 	b.mu.Lock()
 	facts := map[ident.EpisodeID]*fact{}
 	for id, f := range b.episodes {
-		if time.Since(f.at) > w.arrives() { // what is newer is on its way
+		if time.Since(f.at) > w.arrives() { // newer episodes may still be in transit
 			facts[id] = f
 		}
 	}
@@ -65,7 +65,7 @@ func (w *World) finalEpisodes() {
 	rows, known := map[ident.EpisodeID]int{}, map[ident.EpisodeID]bool{}
 	for r, err := range local.Open(local.Options{FS: w.rx.disk, Dir: rxData}).Index.Since(time.Time{}) {
 		if err != nil {
-			b.breaks("ledgers can be read", local.IndexFile, "%v", err)
+			b.breaks("ledgers are readable", local.IndexFile, "%v", err)
 			break
 		}
 		known[r.Episode] = true
@@ -73,7 +73,7 @@ func (w *World) finalEpisodes() {
 			rows[r.Episode]++
 		}
 	}
-	rotated := slices.ContainsFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-rotate" }) // rows went to the old file
+	rotated := slices.ContainsFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-rotate" }) // rows are in the old file
 	places := map[ident.Host]map[string]string{}
 	for _, h := range w.hosts {
 		at := map[string]string{}
@@ -93,23 +93,23 @@ func (w *World) finalEpisodes() {
 		stored := err == nil
 		switch {
 		case !stored && at == "":
-			b.breaks("no episode is lost", "", "%s of %s is nowhere", id, f.host)
+			b.breaks("no episode is lost", "", "%s of %s does not exist anywhere", id, f.host)
 		case !stored && at == "shipped":
-			b.breaks("what was shipped is stored", "", "%s of %s is shipped, and the receiver does not have it", id, f.host)
+			b.breaks("shipped episodes are stored", "", "%s of %s is shipped, and the receiver does not have it", id, f.host)
 		case stored && !holds(content, id, f.body):
 			b.breaks("no episode is changed", "", "%s of %s is stored with another content", id, f.host)
 		case stored && at == "quarantine":
-			b.breaks("what is stored is concluded", at, "%s of %s is stored and set aside on its host: %s", id, f.host, w.reason(f.host, id))
+			b.breaks("stored episodes leave the queue", at, "%s of %s is stored and set aside on its host: %s", id, f.host, w.reason(f.host, id))
 		case stored && (at == "outbox" || at == "episodes"):
-			b.breaks("what is stored is concluded", at, "%s of %s is stored, and waits on its host", id, f.host)
+			b.breaks("stored episodes leave the queue", at, "%s of %s is stored, and waits on its host", id, f.host)
 		case !stored && at == "quarantine" && !blocked:
 			b.breaks("every queue drains", at, "%s of %s is set aside: %s", id, f.host, w.reason(f.host, id))
 		case !stored && !blocked:
 			b.breaks("every queue drains", string(f.host), "%s of %s waits in %s", id, f.host, at)
 		case stored && !known[id] && !rotated:
-			b.breaks("what is stored has a row", "", "%s of %s is stored, and the index does not have it", id, f.host)
+			b.breaks("stored episodes have a row", "", "%s of %s is stored, and the index does not have it", id, f.host)
 		case stored && rows[id] > 1:
-			b.breaks("no episode is there twice", "", "%s of %s has %d rows", id, f.host, rows[id])
+			b.breaks("no episode is stored twice", "", "%s of %s has %d rows", id, f.host, rows[id])
 		}
 	}
 }
@@ -124,7 +124,7 @@ func (w *World) reason(h ident.Host, id ident.EpisodeID) string {
 	return ""
 }
 
-// holds tells whether a tarball is that of an episode, with its content.
+// holds reports whether a tarball has the content of an episode.
 func holds(tarball []byte, id ident.EpisodeID, body string) bool {
 	found := false
 	err := episode.Inspect(bytes.NewReader(tarball), id, func(name string, _ int64, r io.Reader) error {
@@ -135,7 +135,7 @@ func holds(tarball []byte, id ident.EpisodeID, body string) bool {
 	return err == nil && found
 }
 
-// finalLedgers: each line can be read, times never decrease, and no time ends before it
+// finalLedgers: each line is readable, times never decrease, and no outage ends before it
 // begins.
 func (w *World) finalLedgers() {
 	for path, key := range map[string]string{
@@ -150,11 +150,11 @@ func (w *World) finalLedgers() {
 	w.book.count()
 	c, err := contacts.Read(local.Folder(w.rx.disk, rxData))
 	if err != nil {
-		w.book.breaks("ledgers can be read", receiver.ContactsDoc, "%v", err)
+		w.book.breaks("ledgers are readable", receiver.ContactsDoc, "%v", err)
 	}
 	for _, o := range c.Receiver.Outages {
 		if !o.To.IsZero() && o.To.Before(o.From) {
-			w.book.breaks("no time ends before it begins", "", "an outage from %s to %s", o.From, o.To)
+			w.book.breaks("no outage ends before it begins", "", "an outage from %s to %s", o.From, o.To)
 		}
 	}
 }
@@ -166,7 +166,7 @@ func (w *World) ledger(m *Machine, path, key string) {
 	}
 	b, err := readFile(m.disk, path)
 	if err != nil {
-		w.book.breaks("ledgers can be read", path, "%s of %s: %v", path, m.name, err)
+		w.book.breaks("ledgers are readable", path, "%s of %s: %v", path, m.name, err)
 		return
 	}
 	var last time.Time
@@ -181,7 +181,7 @@ func (w *World) ledger(m *Machine, path, key string) {
 			err = json.Unmarshal(row[key], &at)
 		}
 		if err != nil {
-			w.book.breaks("ledgers can be read", path, "%s of %s, line %d: %v: %.100q", path, m.name, n+1, err, line)
+			w.book.breaks("ledgers are readable", path, "%s of %s, line %d: %v: %.100q", path, m.name, n+1, err, line)
 			return
 		}
 		if at.Before(last) {
@@ -192,13 +192,13 @@ func (w *World) ledger(m *Machine, path, key string) {
 	}
 }
 
-// finalAlerts: nothing fires without a cause, and a person knows that.
+// finalAlerts: no alert fires without a cause, and people were notified of the end of alerts.
 func (w *World) finalAlerts() {
 	b := w.book
 	b.mu.Lock()
 	open, people := b.open, fmt.Sprint(b.people)
 	last := b.judged
-	told := len(b.people)
+	notified := len(b.people)
 	b.mu.Unlock()
 	b.count()
 	if w.blocked.Load() {
@@ -206,11 +206,11 @@ func (w *World) finalAlerts() {
 	}
 	for k, a := range open {
 		if k.Symptom == fleet.RolledBack || k.Symptom == fleet.StaleVersion {
-			continue // until a person brings another release
+			continue // until another release is published
 		}
 		b.breaks("no alert outlives its cause", k.Symptom, "%s %s: %s (%s)", k.Host, k.Symptom, a.Detail, a.Reason)
 	}
-	if told > len(open) && time.Since(last) < 2*w.checks() {
-		b.breaks("a person is told that it is over", "", "told and not taken back: %s", people)
+	if notified > len(open) && time.Since(last) < 2*w.checks() {
+		b.breaks("people are notified when alerts end", "", "notified as firing, without an end: %s", people)
 	}
 }

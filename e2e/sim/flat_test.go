@@ -9,8 +9,8 @@ import (
 	"cis490/e2e/sim"
 )
 
-// TestFlat: after the second day, memory grows by no more than what the model of a disk
-// keeps of an episode, and no goroutine is left behind. It runs alone.
+// TestFlat: after the second day, memory grows only by the simulated disk's data of each
+// episode, and no goroutine leaks. It runs alone.
 func TestFlat(t *testing.T) {
 	if setting("SEEDS", 0) == 0 {
 		t.Skip("make sim")

@@ -9,7 +9,7 @@ import (
 	"cis490/internal/disk/faultdisk"
 )
 
-// hangs are faults of what does not fail, and does not go on.
+// hangs are faults in which a call neither fails nor returns.
 func hangs() map[string]Kind {
 	return map[string]Kind{
 		"host-hang": {Often: 2, start: hang},
@@ -17,7 +17,7 @@ func hangs() map[string]Kind {
 	}
 }
 
-// hang lets the shipper's next access to the disk not return, as while a controller is reset.
+// hang blocks the shipper's next access to the disk, as during a reset of a controller.
 func hang(_ *World, m *Machine, _ Fault) {
 	m.mu.Lock()
 	p := m.Service("ship").proc
@@ -28,7 +28,7 @@ func hang(_ *World, m *Machine, _ Fault) {
 	}
 }
 
-// authorityAway is a host that is set up anew, and the authority stops before it starts.
+// authorityAway reinstalls a host and stops the authority before the host starts.
 func authorityAway(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	if !h.On() || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
@@ -45,11 +45,11 @@ func authorityAway(w *World, m *Machine, f Fault) {
 
 func authorityBack(_ *World, m *Machine, _ Fault) { m.Restart("bootstrap") }
 
-// watchHangs: what hangs is restarted.
+// watchHangs: a hung service is restarted.
 func (w *World) watchHangs() {
 	w.after("host-hang", w.times(20*time.Minute), func(h *Host) {
 		if !h.Service("ship").running() {
-			w.book.breaks("what hangs is restarted", "", "the shipper of %s hung, and does not run", h.name)
+			w.book.breaks("a hung service is restarted", "", "the shipper of %s hung, and does not run", h.name)
 		}
 	})
 	for _, h := range w.hosts {
@@ -61,20 +61,20 @@ func (w *World) watchHangs() {
 		}
 		w.book.count()
 		if lasts := time.Since(p.hungAt); lasts > w.times(20*time.Minute) {
-			w.book.breaks("what hangs is restarted", "", "the shipper of %s hangs for %s", h.name, lasts.Round(time.Minute))
+			w.book.breaks("a hung service is restarted", "", "the shipper of %s hangs for %s", h.name, lasts.Round(time.Minute))
 		}
 	}
 }
 
-// watchHung: the watchdog kills nothing that does not hang.
+// watchHung: the watchdog kills only hung services.
 func (w *World) watchHung(p *Proc) {
 	w.book.count()
 	if p.s.Name == "ship" && !p.hangs.Load() {
-		w.book.breaks("only what hangs is killed", "", "the watchdog of %s kills its shipper", p.m.name)
+		w.book.breaks("only a hung service is killed", "", "the watchdog of %s kills its shipper", p.m.name)
 	}
 }
 
-// watchCertified: a host has its certificate soon after the authority is back.
+// watchCertified: a host gets its certificate soon after the authority is back.
 func (w *World) watchCertified() {
 	soon := w.times(10 * time.Minute)
 	w.after("ca-away", soon, func(h *Host) {
@@ -84,8 +84,8 @@ func (w *World) watchCertified() {
 	})
 }
 
-// after calls a rule for each fault of a kind that ended so long ago, unless something else
-// is wrong with its host or the receiver.
+// after calls a rule for each fault of a kind that ended a given time ago, unless its host or
+// the receiver has another fault.
 func (w *World) after(kind string, age time.Duration, rule func(*Host)) {
 	now := time.Since(w.began)
 	for _, f := range w.plan.Faults {

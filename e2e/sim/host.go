@@ -41,13 +41,13 @@ const (
 type Host struct {
 	*Machine
 	id      ident.Host
-	started atomic.Pointer[Binary]   // what the shipper that runs is
-	leaves  atomic.Bool              // the machine is being shut down
+	started atomic.Pointer[Binary]   // the build of the running shipper
+	leaves  atomic.Bool              // the machine shuts down
 	idle    atomic.Bool              // nothing is recorded
 	again   atomic.Bool              // a proxy delivers uploads twice
-	later   atomic.Int64             // by how much the second time, in nanoseconds
+	later   atomic.Int64             // delay of the second delivery, in nanoseconds
 	twin    atomic.Pointer[Host]     // has the same credentials
-	seen    atomic.Uint64            // seq of the newest release that was offered
+	seen    atomic.Uint64            // seq of the newest offered release
 	crashes map[string]*atomic.Int32 // of the shipper, by version
 }
 
@@ -157,8 +157,8 @@ func (h *Host) noteCrash() {
 	}
 }
 
-// packer packs as the encoder of the host's version does: another makes other bytes of
-// the same files.
+// packer packs with the encoder of the host's version. Each encoder makes different bytes
+// of the same files.
 func (h *Host) packer() (spool.Packer, error) {
 	p, err := episode.NewPacker()
 	n := h.running().Encoder
@@ -168,7 +168,7 @@ func (h *Host) packer() (spool.Packer, error) {
 	return encoder{p, n}, err
 }
 
-// encoder is a packer whose tarballs end in a frame that readers skip.
+// encoder is a packer that appends a frame that readers skip.
 type encoder struct {
 	spool.Packer
 	n int64
@@ -219,7 +219,7 @@ func (h *Host) certFetch(p *Proc) error {
 	return err
 }
 
-// healthCheck is `cis490 health-check`, with the checks that need no real machine.
+// healthCheck is `cis490 health-check` with the checks that work without a real machine.
 func (h *Host) healthCheck(p *Proc) error {
 	cl, err := h.client(p, hostCerts)
 	if err != nil {
@@ -252,7 +252,7 @@ func (h *Host) healthCheck(p *Proc) error {
 	return nil
 }
 
-// unsent is the error of a health check whose report did not arrive.
+// unsent is the error of a health check whose report was not delivered.
 func unsent(err error) error {
 	switch {
 	case client.Refusal(err) != nil:
@@ -263,7 +263,7 @@ func unsent(err error) error {
 	return fault.Exit(err, fault.Unavailable)
 }
 
-// enrolled is when the host's certificate was made, by its clock.
+// enrolled is the time of the host's enrollment, by its clock.
 func (h *Host) enrolled() time.Time {
 	fi, err := h.disk.Lstat(filepath.Join(hostCerts, client.PairFile))
 	if err != nil {
@@ -272,7 +272,7 @@ func (h *Host) enrolled() time.Time {
 	return fi.ModTime()
 }
 
-// report is a health report in the name of a host.
+// report is a health report of a host.
 func (h *Host) report(name string, rows ...check.Row) ([]byte, error) {
 	return json.Marshal(check.Report{
 		Schema: "cis490.doctor/1", Host: name, Role: "lab-host", Version: h.build().Version, Commit: string(h.build().Commit),

@@ -19,8 +19,7 @@ import (
 // operatorToken is in the receiver's operator file.
 const operatorToken = "operator-of-the-simulated-fleet"
 
-// hushes are silences: a person mutes an alert that is open, for a while or until it
-// resolves.
+// hushes are faults in which a person mutes an open alert, for a while or until it resolves.
 func hushes() map[string]Kind {
 	return map[string]Kind{"silence": {Mild: true, Often: 3, Most: 6 * time.Hour, start: hush}}
 }
@@ -48,7 +47,7 @@ func hush(w *World, _ *Machine, f Fault) {
 	})
 }
 
-// silence asks serve for a silence, as `cis490 alerts silence` does.
+// silence sends a silence to serve, as `cis490 alerts silence` does.
 func (r *Receiver) silence(ctx context.Context, k fleet.Key, in wire.Silence) error {
 	t, err := r.own.transport(r, r.person())
 	if err != nil {
@@ -76,7 +75,7 @@ func (r *Receiver) silence(ctx context.Context, k fleet.Key, in wire.Silence) er
 	return err
 }
 
-// loud returns an alert that fires and of which people are notified.
+// loud returns a firing alert that is notified.
 func (b *book) loud(n int64) (fleet.Key, bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -93,7 +92,7 @@ func (b *book) loud(n int64) (fleet.Key, bool) {
 	return all[n/2%int64(len(all))], true
 }
 
-// watchHushed: nobody is notified of what a person muted.
+// watchHushed: a muted alert is not notified.
 func (b *book) watchHushed(m notify.Message) {
 	if m.State != fleet.Firing || b.w.recently(b.w.settles(), func(f Fault) bool { return b.w.kinds[f.Kind].Party == OfReceiver }) {
 		return
@@ -104,7 +103,7 @@ func (b *book) watchHushed(m notify.Message) {
 		until, ok := b.hushed[a.Key()]
 		b.mu.Unlock()
 		if ok && time.Now().Before(until) {
-			b.breaks("nobody is notified of what is muted", a.Symptom, "%s %s was muted until %s: %s", a.Host, a.Symptom, until, m.Title)
+			b.breaks("no notification while muted", a.Symptom, "%s %s was muted until %s: %s", a.Host, a.Symptom, until, m.Title)
 		}
 	}
 }

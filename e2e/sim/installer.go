@@ -26,7 +26,7 @@ func (r *Receiver) installUnits() error {
 	return manager{r.Machine}.Systemctl(r.w.ctx, append([]string{"enable"}, install.Receiver.Units()...)...)
 }
 
-// write is a person who writes a file of the machine.
+// write writes a file of the machine, as a person does.
 func (m *Machine) write(name string, content []byte) error {
 	fsys, path := m.person().fs, filepath.Join(m.root, name)
 	if err := disk.MkdirAll(fsys, filepath.Dir(path), 0o755); err != nil {
@@ -35,13 +35,13 @@ func (m *Machine) write(name string, content []byte) error {
 	return disk.ReplaceBytes(fsys, path, 0o755, content)
 }
 
-// Where a person runs the program from: as it was copied there, and as it is installed.
+// Paths from which a person runs the program: the copied file, and the installed one.
 const (
 	carried   = "/root/cis490"
 	installed = "/usr/local/bin/cis490"
 )
 
-// install is `cis490 install lab-host`, by a person who runs the program at a path.
+// install is `cis490 install lab-host`, run from a path.
 func (h *Host) install(program string) error {
 	p := h.person()
 	if err := h.converge(p, program, false); err != nil {
@@ -72,7 +72,7 @@ func (h *Host) converge(p *Proc, program string, update bool) error {
 	return plan.Apply(p.ctx)
 }
 
-// lockInstall takes the lock of installs and updates; an update holds it already.
+// lockInstall takes the lock of installs and updates. An update already holds it.
 func (h *Host) lockInstall(ctx context.Context, p *Proc, held bool) (func(), error) {
 	if held {
 		return func() {}, nil
@@ -90,7 +90,7 @@ func (h *Host) lockInstall(ctx context.Context, p *Proc, held bool) (func(), err
 	}
 }
 
-// replace is a person who installs a build over another.
+// replace installs a build over another, as a person does.
 func (h *Host) replace(b Binary) error {
 	if !h.On() {
 		return errors.New("the machine is off")
@@ -101,8 +101,7 @@ func (h *Host) replace(b Binary) error {
 	return h.install(carried)
 }
 
-// handInstalls is a person who installs a build on a host, whose encoder is another, or what
-// is installed once more.
+// handInstalls is a person who installs a build with another encoder, or the same build again.
 func handInstalls(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	switch {
@@ -116,8 +115,8 @@ func handInstalls(w *World, m *Machine, f Fault) {
 	}
 }
 
-// breaksInstall is a person who disables a host's units, or removes some, and installs again
-// some minutes later.
+// breaksInstall is a person who disables or removes a host's units, and installs again some
+// minutes later.
 func breaksInstall(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	if _, err := h.binary("current"); err != nil || !m.On() {
@@ -145,8 +144,7 @@ func breaksInstall(w *World, m *Machine, f Fault) {
 	})
 }
 
-// watchInstalled: after an install, what runs is what is installed, now and after the next
-// boot.
+// watchInstalled: after an install the installed build runs, now and after the next boot.
 func (w *World) watchInstalled(h *Host) {
 	boot, began := h.BootID(), time.Since(w.began)
 	select {
@@ -163,7 +161,7 @@ func (w *World) watchInstalled(h *Host) {
 	w.book.count()
 	current, err := h.person().fs.Stat(h.program())
 	if err != nil {
-		w.book.breaks("an install leaves its bytes running", "", "%s: %v", h.name, err)
+		w.book.breaks("the installed build runs", "", "%s: %v", h.name, err)
 		return
 	}
 	units, _ := manager{h.Machine}.States(w.ctx, install.LabHost.Units()...)
@@ -174,7 +172,7 @@ func (w *World) watchInstalled(h *Host) {
 			continue
 		}
 		if !u.Active || !u.Enabled || !timer && !disk.SameFile(u.Program, current) {
-			w.book.breaks("an install leaves its bytes running", "", "%s of %s: runs %t, at boot %t", u.Name, h.name, u.Active, u.Enabled)
+			w.book.breaks("the installed build runs", "", "%s of %s: runs %t, at boot %t", u.Name, h.name, u.Active, u.Enabled)
 		}
 	}
 }

@@ -7,15 +7,14 @@ import (
 	"cis490/e2e/sim"
 )
 
-// kept are plans that broke a rule once, as small as they could be made. Beside each is the
-// rule.
+// kept are shrunk plans that broke a rule once, each with the rule.
 var kept = map[string]sim.Plan{
-	"a receiver is back with its clock behind": { // no time ends before it begins
+	"a receiver is back with its clock behind": { // no outage ends before it begins
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-nobattery", At: time.Hour, For: 40 * time.Minute, N: -2700},
 		},
 	},
-	"hosts are silent when a receiver's clock is set right": { // no host is blamed for the receiver
+	"hosts are silent when a receiver's clock is set right": { // no host alert for a receiver fault
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-nobattery", At: time.Hour, For: 40 * time.Minute, N: -2700},
 		},
@@ -30,99 +29,99 @@ var kept = map[string]sim.Plan{
 			{Kind: "rx-clock", For: 30 * time.Minute, N: 40 * 86400},
 		},
 	},
-	"a receiver's disk is dead": { // a fault that lasts is told
+	"a receiver's disk is dead": { // a lasting fault raises an alert
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-dead", At: 70 * time.Minute, For: 90 * time.Minute},
 		},
 	},
-	"a receiver's disk takes nothing": { // a fault that lasts is told
+	"a receiver's disk rejects writes": { // a lasting fault raises an alert
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-ro", At: 70 * time.Minute, For: 90 * time.Minute},
 		},
 	},
-	"a receiver's disk makes nothing durable": { // a fault that lasts is told
+	"a receiver's disk makes nothing durable": { // a lasting fault raises an alert
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-nosync", At: 70 * time.Minute, For: 90 * time.Minute},
 		},
 	},
-	"a receiver's disk is not mounted": { // a fault that lasts is told
+	"a receiver's disk is not mounted": { // a lasting fault raises an alert
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-unmounted", At: 70 * time.Minute, For: 90 * time.Minute},
 		},
 	},
-	"alerts are rotated while one fires": { // a person is told that it is over
+	"alerts are rotated while one fires": { // people are notified when alerts end
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "hole", At: time.Hour, For: 90 * time.Minute},
 			{Kind: "rx-rotate", At: 2*time.Hour + 31*time.Minute},
 		},
 	},
-	"a crash in the trial, and then a power cut": { // good is what had a clean trial
+	"a crash in the trial, and then a power cut": { // good had a clean trial
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "release-crash", At: time.Hour, N: 200},
 			{Kind: "host-power", At: time.Hour + 6*time.Minute, For: time.Minute, N: 3},
 		},
 	},
-	"stored, the answer lost, and its commit held for another": { // what is stored is concluded
+	"stored, the answer lost, and its commit held for another": { // stored episodes leave the queue
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "answer-dies", At: time.Hour, For: time.Hour, N: 2},
 			{Kind: "host-clock", At: time.Hour + 10*time.Minute, N: -8 * 3600},
 			{Kind: "gate-block", At: time.Hour + 40*time.Minute},
 		},
 	},
-	"stored, the answer lost, and packed again by another encoder": { // what is stored is concluded
+	"stored, the answer lost, and packed again by another encoder": { // stored episodes leave the queue
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "answer-dies", At: time.Hour, For: time.Hour, N: 2},
 			{Kind: "host-hand", At: time.Hour + 20*time.Minute},
 			{Kind: "host-install", At: time.Hour + 30*time.Minute},
 		},
 	},
-	"a host's receipts belong to root": { // no host asks without end
+	"a host's receipts belong to root": { // a host sends few requests
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "host-root", At: time.Hour, For: 40 * time.Minute, N: 3 * 128}},
 	},
-	"a receiver's disk takes nothing from its first start on": { // no host is blamed for the receiver
+	"a receiver's disk rejects writes from its first start on": { // no host alert for a receiver fault
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-ro", For: 2 * time.Hour}},
 	},
-	"a receiver's clock jumps past the certificates of its hosts": { // no host is blamed for the receiver
+	"a receiver's clock jumps past the certificates of its hosts": { // no host alert for a receiver fault
 		Hosts: 2, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 8 * time.Minute, N: 40 * 86400}},
 	},
-	"a receiver's clock is past the certificates of its hosts for two hours": { // no host is blamed for the receiver
+	"a receiver's clock is past the certificates of its hosts for two hours": { // no host alert for a receiver fault
 		Hosts: 2, Length: 3 * time.Hour, Faults: []sim.Fault{{Kind: "rx-clock", At: time.Hour, For: 2 * time.Hour, N: 40 * 86400}},
 	},
-	"a receiver's clock jumps close to the end of its hosts' certificates": { // no host is blamed for the receiver
+	"a receiver's clock jumps close to the end of its hosts' certificates": { // no host alert for a receiver fault
 		Hosts: 2, Length: 46 * time.Hour, Pace: 4, Faults: []sim.Fault{{Kind: "rx-clock", At: 45 * time.Hour, For: 20 * time.Minute, N: 86400}},
 	},
-	"a receiver's disk is dead at its first start": { // no host is blamed for the receiver
+	"a receiver's disk is dead at its first start": { // no host alert for a receiver fault
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "rx-dead", For: 73*time.Minute + 50*time.Second}},
 	},
-	"a serve starts where it cannot read who left": { // nobody is told of a host that left
+	"a serve starts where it cannot read who left": { // no notification for a host that left
 		Hosts: 1, Length: 8 * time.Hour, Faults: []sim.Fault{
 			{Kind: "host-leaves", At: time.Hour, For: 6 * time.Hour},
 			{Kind: "rx-spot", At: 70 * time.Minute, For: 30 * time.Minute, N: 64},
 		},
 	},
-	"a host leaves after people were notified of it": { // a person is told that it is over
+	"a host leaves after people were notified of it": { // people are notified when alerts end
 		Hosts: 1, Length: 5 * time.Hour, Faults: []sim.Fault{
 			{Kind: "host-idle", At: time.Hour, For: 150 * time.Minute},
 			{Kind: "host-leaves", At: 3 * time.Hour, For: time.Hour},
 		},
 	},
-	"hosts renew while a receiver's clock is ahead": { // no host is blamed for the receiver
+	"hosts renew while a receiver's clock is ahead": { // no host alert for a receiver fault
 		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
 			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},
 		},
 	},
-	"a person installs on the canary in its trial": { // a release moves on
+	"a person installs on the canary in its trial": { // a release advances
 		Hosts: 2, Length: 7 * time.Hour, Faults: []sim.Fault{
 			{Kind: "release", At: time.Hour},
 			{Kind: "host-install", At: time.Hour + 12*time.Minute, Who: 0},
 		},
 	},
-	"a receiver is not ready from its first start on": { // no host is blamed for the receiver
+	"a receiver is not ready from its first start on": { // no host alert for a receiver fault
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}},
 	},
 }
 
-// TestKept plays the plans that are kept.
+// TestKept plays the kept plans.
 func TestKept(t *testing.T) {
 	t.Parallel()
 	for name, plan := range kept {

@@ -26,16 +26,16 @@ type Machine struct {
 	naps   chan nap
 	asleep atomic.Bool
 
-	dmu  sync.Mutex // guards what follows
+	dmu  sync.Mutex // guards the fields below
 	rand *rand.Rand
 	ill  Ill
-	// spot is a file that cannot be opened, read or written, and why.
+	// spot is a file whose calls fail, and the error.
 	spot    string
 	spotErr error
-	bare    *faultdisk.Disk // the mount point, while the data disk is not mounted
+	bare    *faultdisk.Disk // the empty mount point, while the data disk is not mounted
 	locks   map[string]*Proc
 
-	mu       sync.Mutex // guards what follows
+	mu       sync.Mutex // guards the fields below
 	on       bool
 	boot     int
 	booted   time.Time
@@ -51,12 +51,12 @@ type Proc struct {
 	end  context.CancelFunc
 	fs   procFS
 	dead atomic.Bool // killed, or ended
-	ran  bool        // a monitor that did its work
+	ran  bool        // a monitor that completed
 
 	limit    time.Duration // of the watchdog
 	watchdog *time.Timer   // guarded by cmu
-	hangs    atomic.Bool   // its next access to the data disk does not return
-	hungAt   time.Time     // since when
+	hangs    atomic.Bool   // its next access to the data disk blocks
+	hungAt   time.Time     // start of the hang
 
 	cmu       sync.Mutex
 	conns     []*conn
@@ -64,13 +64,16 @@ type Proc struct {
 }
 
 func newMachine(w *World, name, ip, root, data string) *Machine {
-	m := &Machine{w: w, name: name, ip: ip, root: root, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap), link: &Link{conns: map[*conn]bool{}, kept: w.times(10 * time.Minute)}}
+	m := &Machine{
+		w: w, name: name, ip: ip, root: root, data: data, disk: faultdisk.New(), locks: map[string]*Proc{}, naps: make(chan nap),
+		link: &Link{conns: map[*conn]bool{}, kept: w.times(10 * time.Minute)},
+	}
 	m.rand = rand.New(rand.NewPCG(w.plan.Seed, uint64(len(name))+uint64(name[len(name)-1])))
 	m.disk.SetClock(m.Clock.Now)
 	return m
 }
 
-// enable gives the machine its services.
+// enable sets the machine's services.
 func (m *Machine) enable(all ...*Service) {
 	for _, s := range all {
 		s.m, s.wake = m, make(chan struct{}, 1)
@@ -85,7 +88,7 @@ func (m *Machine) BootID() string {
 	return fmt.Sprintf("%024x%08x", len(m.name)*7919+int(m.name[len(m.name)-1]), m.boot)
 }
 
-// reading is what the clocks of the process's machine say.
+// reading returns the clocks of the process's machine.
 func (p *Proc) reading() clock.Reading {
 	boot := p.m.BootID()
 	p.m.mu.Lock()
@@ -116,7 +119,7 @@ func (m *Machine) Boot() {
 	}
 }
 
-// Off cuts the power; the disk keeps what survives.
+// Off cuts the power. The disk keeps durable data.
 func (m *Machine) Off(left faultdisk.Survive) {
 	m.mu.Lock()
 	if !m.on {
@@ -138,7 +141,7 @@ func (m *Machine) Off(left faultdisk.Survive) {
 	m.disk.Reboot(left)
 }
 
-// On tells whether the machine has power.
+// On reports whether the machine has power.
 func (m *Machine) On() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.on }
 
 // Service returns a service by its name.
@@ -149,7 +152,7 @@ func (m *Machine) Service(name string) *Service {
 	return nil
 }
 
-// Kill kills a service's process, if it has one, as an OOM killer does.
+// Kill kills a service's process, if there is one, as the OOM killer does.
 func (m *Machine) Kill(name string) {
 	m.mu.Lock()
 	p := m.Service(name).proc
@@ -159,7 +162,7 @@ func (m *Machine) Kill(name string) {
 	}
 }
 
-// Restart starts a service anew, by hand; one that runs is stopped in order first.
+// Restart restarts a service, as `systemctl restart` does.
 func (m *Machine) Restart(name string) {
 	m.mu.Lock()
 	s := m.Service(name)
@@ -173,7 +176,7 @@ func (m *Machine) Restart(name string) {
 	s.start()
 }
 
-// Stop stops a service in order, until it is started or the next boot.
+// Stop stops a service until it is started or the next boot.
 func (m *Machine) Stop(name string) {
 	m.mu.Lock()
 	s := m.Service(name)
@@ -185,7 +188,7 @@ func (m *Machine) Stop(name string) {
 	}
 }
 
-// kill ends a process at once: nothing that it does counts from now on.
+// kill ends a process at once: all its later calls fail.
 func (p *Proc) kill() {
 	if p.dead.Swap(true) {
 		return
@@ -209,14 +212,14 @@ func (p *Proc) kill() {
 	}
 }
 
-// holds makes an end of a connection the process's; false if it is dead.
+// holds adds an end of a connection to the process. It reports false if the process is dead.
 func (p *Proc) holds(c *conn) bool {
 	p.cmu.Lock()
 	defer p.cmu.Unlock()
 	if p.dead.Load() {
 		return false
 	}
-	if len(p.conns) > 64 { // forget what has ended
+	if len(p.conns) > 64 { // remove ended connections
 		p.conns = slices.DeleteFunc(p.conns, func(c *conn) bool { c.in.mu.Lock(); defer c.in.mu.Unlock(); return c.in.ended })
 	}
 	p.conns = append(p.conns, c)

@@ -12,7 +12,7 @@ import (
 	"cis490/internal/disk"
 )
 
-// Where units are, below a machine's root.
+// Folders of units, below a machine's root.
 const (
 	unitDir  = "/etc/systemd/system"
 	wantsDir = unitDir + "/wants" // one folder for all targets
@@ -21,7 +21,7 @@ const (
 // program is the path of the program of all services.
 func (m *Machine) program() string { return filepath.Join(m.root, "opt/cis490/current/cis490") }
 
-// random is the random delay of a timer.
+// random returns the random delay of a timer.
 func (m *Machine) random(most time.Duration) time.Duration {
 	m.dmu.Lock()
 	defer m.dmu.Unlock()
@@ -31,7 +31,7 @@ func (m *Machine) random(most time.Duration) time.Duration {
 	return time.Duration(m.rand.Int64N(int64(m.w.timer(most))))
 }
 
-// reload reads the units, as at boot or with daemon-reload; the lock is held.
+// reload reads the units, as at boot or with daemon-reload. The caller holds the lock.
 func (m *Machine) reload() {
 	for _, s := range m.services {
 		u, err := parseUnit(m.unitText(s))
@@ -51,7 +51,7 @@ func (m *Machine) unitText(s *Service) string {
 	return text.String()
 }
 
-// enabled tells whether the unit, or its timer, is started at boot.
+// enabled reports whether the unit or its timer is started at boot.
 func (s *Service) enabled() bool {
 	ending := ".service"
 	if s.unit.every > 0 {
@@ -60,7 +60,7 @@ func (s *Service) enabled() bool {
 	return disk.Exists(s.m.disk, filepath.Join(s.m.root, wantsDir, s.Unit+ending))
 }
 
-// unitNamed returns the service of a unit or a timer; nil: there is none here.
+// unitNamed returns the service of a unit or a timer, or nil.
 func (m *Machine) unitNamed(name string) *Service {
 	name = strings.TrimSuffix(strings.TrimSuffix(name, ".service"), ".timer")
 	if i := slices.IndexFunc(m.services, func(s *Service) bool { return s.Unit == name }); i >= 0 {
@@ -69,7 +69,7 @@ func (m *Machine) unitNamed(name string) *Service {
 	return nil
 }
 
-// manager is the service manager as install sees it.
+// manager is the service manager's interface for install.
 type manager struct{ m *Machine }
 
 // States describes units. One without a program in this model counts as running.
@@ -94,7 +94,7 @@ func (g manager) States(_ context.Context, units ...string) ([]install.UnitState
 	return all, nil
 }
 
-// Systemctl reloads, enables, disables, or starts what runs once.
+// Systemctl reloads, enables or disables units, or starts one-shot units.
 func (g manager) Systemctl(ctx context.Context, args ...string) error {
 	if args[0] == "daemon-reload" {
 		g.m.mu.Lock()

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"path/filepath"
 	"time"
 
@@ -33,7 +34,7 @@ func mistypes() map[string]Kind {
 
 // settings is the config file of a host.
 func (h *Host) settings(receiver, name string) string {
-	return "host = \"" + name + "\"\n[receiver]\nurl = \"https://" + receiver + ":8443\"\n[authority]\nurl = \"https://" + receiver + ":8444\"\n"
+	return fmt.Sprintf("host = %q\n[receiver]\nurl = \"https://%[2]s:8443\"\n[authority]\nurl = \"https://%[2]s:8444\"\n", name, receiver)
 }
 
 // configure writes the config file.
@@ -45,8 +46,8 @@ func (h *Host) configure(text string) error {
 	return disk.ReplaceBytes(fsys, hostConfig, 0o644, []byte(text))
 }
 
-// load reads the config as each program does when it starts. The folders and intervals are
-// the simulator's.
+// load reads the config as each program does when it starts. The simulator sets folders and
+// intervals.
 func (h *Host) load(p *Proc) (config.LabHost, error) {
 	b, err := readFile(p.fs, hostConfig)
 	if err != nil {

@@ -12,38 +12,38 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Way is how a link treats what is sent over it.
+// Way is the behaviour of a link.
 type Way int
 
-// The ways.
+// The behaviours of a link.
 const (
 	Up     Way = iota
-	Refuse     // connections are reset, new ones refused: no name, no route
-	Hole       // nothing arrives, and nobody says so
+	Refuse     // connections are reset, new ones refused
+	Hole       // packets are dropped silently
 	Portal     // another machine answers
 )
 
-// Link is a lab host's way to the receiver.
+// Link is a lab host's network link to the receiver.
 type Link struct {
 	mu    sync.Mutex
-	kept  time.Duration // how long a server's end waits for the next request
+	kept  time.Duration // how long a server waits for the next request
 	way   Way
-	slow  time.Duration // each write arrives so much later
-	cut   int           // bytes until the connection that carries them is cut; 0: none
-	lose  int           // the n-th answer from now is lost with its connection; 0: none
-	puts  bool          // only answers to uploads count for that
-	then  Way           // how the way is from then on
+	slow  time.Duration // delay of each write
+	cut   int           // bytes until their connection is cut; 0: never
+	lose  int           // the n-th answer from now is lost with its connection; 0: never
+	puts  bool          // count only answers to uploads
+	then  Way           // the behaviour afterwards
 	conns map[*conn]bool
 
-	hour     time.Time // since when answers are counted
+	hour     time.Time // start of the hour in which answers are counted
 	answers  int
-	hammered bool // too many: the way stays shut, or time would stand still
+	hammered bool // over the limit: the link stays down, or simulated time would not advance
 }
 
-// most is how many answers a host may need in an hour, after the longest absence.
+// most bounds the answers to a host in an hour, also after the longest absence.
 const most = 1000
 
-// Set changes the way. What is under way stalls in a hole, and is cut otherwise.
+// Set changes the link. Open connections stall in a Hole, and are cut otherwise.
 func (l *Link) Set(w Way, slow time.Duration) {
 	l.mu.Lock()
 	l.way, l.slow, l.lose = w, slow, 0
@@ -65,8 +65,7 @@ func (l *Link) Set(w Way, slow time.Duration) {
 // Cut cuts the connection that carries the n-th byte from now.
 func (l *Link) Cut(n int) { l.mu.Lock(); l.cut = n; l.mu.Unlock() }
 
-// Lose loses the n-th answer from now, or the n-th to an upload. The way is another from
-// then on.
+// Lose loses the n-th answer from now, or the n-th to an upload, and then changes the link.
 func (l *Link) Lose(n int, puts bool, then Way) {
 	l.mu.Lock()
 	l.lose, l.puts, l.then = n, puts, then
@@ -83,8 +82,8 @@ func (l *Link) list() []*conn {
 
 func (l *Link) stalled() bool { l.mu.Lock(); defer l.mu.Unlock(); return l.way == Hole }
 
-// carry tells what happens to bytes that an end writes: how long that takes, how many
-// arrive, and whether the connection is cut after them.
+// carry returns the fate of written bytes: their delay, how many arrive, and whether the
+// connection is cut after them.
 func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -112,7 +111,7 @@ func (l *Link) carry(c *conn, n int) (slow time.Duration, carried int, cut bool)
 	return l.slow, max(n, 0), cut
 }
 
-// tooMany counts an answer; the lock is held.
+// tooMany counts an answer. The caller holds the lock.
 func (l *Link) tooMany() bool {
 	if now := time.Now(); now.Sub(l.hour) > time.Hour {
 		l.hour, l.answers = now, 0
@@ -123,8 +122,8 @@ func (l *Link) tooMany() bool {
 	return l.hammered
 }
 
-// question is how many bytes a request has at least, and small how many less than that
-// the interim answer has with which a server asks for the body of an upload.
+// question is the minimum size of a request. small is a smaller bound, for the interim
+// answer with which a server requests the body of an upload.
 const (
 	question = 300
 	small    = 80
@@ -135,10 +134,10 @@ type half struct {
 	mu       sync.Mutex
 	cond     *sync.Cond
 	buf      []byte
-	ended    bool // by its writer
+	ended    bool // closed by its writer
 	reset    bool
 	deadline time.Time
-	arrives  time.Time // what is in buf
+	arrives  time.Time // arrival of the bytes in buf
 }
 
 func newHalf() *half { h := &half{}; h.cond = sync.NewCond(&h.mu); return h }
@@ -151,8 +150,8 @@ type conn struct {
 	peer    *conn
 	link    *Link
 	server  bool
-	asked   int  // bytes that came since this end wrote last; guarded by the link
-	upload  bool // it asked for a body; likewise
+	asked   int  // bytes received since this end wrote last; guarded by the link
+	upload  bool // it requested a body; guarded by the link
 	here    net.Addr
 	there   net.Addr
 	once    sync.Once
@@ -163,7 +162,7 @@ type addr string
 func (a addr) Network() string { return "tcp" }
 func (a addr) String() string  { return string(a) }
 
-// pair makes a connection; a is the client's end.
+// pair returns both ends of a connection; a is the client's.
 func pair(l *Link, from, to string) (a, b *conn) {
 	x, y := newHalf(), newHalf()
 	a = &conn{in: x, out: y, link: l, here: addr(from), there: addr(to)}
@@ -196,7 +195,7 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 }
 
-// wait waits for a change or the deadline; the lock is held.
+// wait waits for a change or the deadline. The caller holds the lock.
 func (h *half) wait() {
 	until := h.deadline
 	if now := time.Now(); len(h.buf) > 0 && h.arrives.After(now) && (until.IsZero() || h.arrives.Before(until)) {
@@ -209,8 +208,8 @@ func (h *half) wait() {
 	h.cond.Wait()
 }
 
-// Write never waits: net/http writes under a mutex, and a bubble's time stands still while
-// another goroutine waits for one. A slow link is slow for who reads.
+// Write never waits: net/http writes while it holds a mutex, and a bubble's time does not
+// advance while another goroutine waits for a mutex. A slow link delays the reader.
 func (c *conn) Write(p []byte) (int, error) {
 	slow, n, cut := c.link.carry(c, len(p))
 	h := c.out
@@ -232,10 +231,10 @@ func (c *conn) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Close ends both directions in order.
+// Close closes both directions.
 func (c *conn) Close() error { c.end(false); return nil }
 
-// Reset ends both directions at once.
+// Reset aborts both directions.
 func (c *conn) Reset() { c.end(true) }
 
 func (c *conn) end(reset bool) {
@@ -257,7 +256,7 @@ func (c *conn) end(reset bool) {
 	})
 }
 
-// Caller is root: only people on the machine itself ask a socket.
+// Caller returns root: only people on the machine use a socket.
 func (c *unixConn) Caller() unix.Ucred { return unix.Ucred{} }
 
 // unixConn is a connection to a Unix socket.
@@ -268,8 +267,8 @@ func (c *conn) RemoteAddr() net.Addr { return c.there }
 
 func (c *conn) SetDeadline(t time.Time) error { return c.SetReadDeadline(t) }
 
-// SetReadDeadline lets a server's end wait for the next request for longer than a real
-// one does, for a ping more: the handshakes are most of what a run would cost.
+// SetReadDeadline extends a server's wait for the next request by a ping's interval, so that
+// connections are reused: handshakes would dominate the cost of a run.
 func (c *conn) SetReadDeadline(t time.Time) error {
 	if c.server && time.Until(t) > 80*time.Second {
 		t = time.Now().Add(c.link.kept)
@@ -284,7 +283,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 // SetWriteDeadline does nothing: a Write never waits.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// listener is a process's.
+// listener is a listener of a process.
 type listener struct {
 	p     *Proc
 	at    string
@@ -363,11 +362,11 @@ func (p *Proc) Dial(ctx context.Context, _, address string) (net.Conn, error) {
 			return nil, ctx.Err()
 		case <-p.ctx.Done():
 			return nil, net.ErrClosed
-		case <-time.After(127 * time.Second): // as long as Linux tries
+		case <-time.After(127 * time.Second): // the timeout of Linux
 			return nil, syscall.ETIMEDOUT
 		}
 	}
-	time.Sleep(time.Millisecond) // a failure takes time too
+	time.Sleep(time.Millisecond) // a failure takes time
 	if way == Portal {
 		a, b := pair(link, p.m.ip, address)
 		_, _ = b.Write([]byte("HTTP/1.1 302 Found\r\nLocation: http://portal.example/\r\nContent-Length: 0\r\n\r\n"))

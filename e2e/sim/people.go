@@ -10,7 +10,7 @@ import (
 	"cis490/receiver/fleet"
 )
 
-// peoples are what people do, on purpose or by mistake.
+// peoples are actions of people, intended or mistaken.
 func peoples() map[string]Kind {
 	return map[string]Kind{
 		"decommission": {Often: 2, Most: 6 * time.Hour, start: decommission, end: readmit},
@@ -20,8 +20,7 @@ func peoples() map[string]Kind {
 	}
 }
 
-// insist does something every five minutes until it succeeds, as a person does who is
-// needed.
+// insist calls do every five minutes until it succeeds, as a person would.
 func (w *World) insist(who, what string, do func() error) {
 	w.wg.Go(func() {
 		for {
@@ -40,7 +39,7 @@ func (w *World) insist(who, what string, do func() error) {
 	})
 }
 
-// change asks the authority for a change, at its socket.
+// change sends a change to the authority over its socket.
 func (r *Receiver) change(path string) error {
 	return r.ask(r.w.ctx, r.person(), "http://authority"+path, rxSocket, struct{}{}, nil)
 }
@@ -49,7 +48,7 @@ func decommission(w *World, m *Machine, _ Fault) {
 	w.insist("receiver", "decommission "+m.name, func() error { return w.recv.change("/v1/hosts/" + m.name + "/decommission") })
 }
 
-// readmit lets a host in again, with a new token.
+// readmit readmits a host with a new token.
 func readmit(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	w.insist("receiver", "readmit "+m.name, func() error {
@@ -60,16 +59,16 @@ func readmit(w *World, m *Machine, f Fault) {
 	})
 }
 
-// rotateCA is a person who begins a new CA, beside the old one.
+// rotateCA is a person who creates a new CA.
 func rotateCA(w *World, _ *Machine, _ Fault) {
 	w.insist("receiver", "rotate the CA", func() error { return w.recv.change("/v1/ca/rotate") })
 }
 
-// cloned is a person who copies a host's disk into a second machine, where no recorder runs.
+// cloned is a person who copies a host's disk to a second machine without a recorder.
 func cloned(w *World, _ *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	if _, err := h.binary("current"); err != nil || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
-		return // nothing is installed yet; or whoever is first uses the token, and a person has to make another
+		return // nothing is installed yet, or both machines would use one token
 	}
 	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostRoot, hostData), id: h.id, crashes: h.crashes}
 	twin.disk = h.disk.Copy()
@@ -88,7 +87,7 @@ func cloneOff(w *World, _ *Machine, f Fault) {
 	}
 }
 
-// impostor is who has a host's credentials and speaks for another.
+// impostor is a client that has a host's credentials and sends requests for another host.
 func impostor(w *World, _ *Machine, f Fault) {
 	h, other := w.hosts[f.Who%len(w.hosts)], w.hosts[(f.Who+1)%len(w.hosts)]
 	if _, err := h.binary("current"); err != nil || h == other {
@@ -106,13 +105,13 @@ func impostor(w *World, _ *Machine, f Fault) {
 		}
 		defer cl.Close()
 		w.book.count()
-		for _, name := range []string{other.name, h.name} { // the path names the other
+		for _, name := range []string{other.name, h.name} { // the path names the other host
 			b, err := h.report(name, check.Row{ID: "outbox.oldest", Title: "episodes are shipped soon", Status: check.Pass})
 			if err != nil {
 				return
 			}
 			if err := cl.PutHealth(w.ctx, b); err == nil {
-				w.book.breaks("nobody speaks for another", "", "%s was heard as %s", h.name, other.name)
+				w.book.breaks("no host acts as another", "", "a request of %s was accepted for %s", h.name, other.name)
 			}
 		}
 	})

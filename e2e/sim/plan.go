@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// NewPlan makes a plan out of a seed. Faults come in clusters, several at a time: what
-// breaks programs is seldom one thing. The first of a cluster goes round all kinds as
-// seeds do, so that the rare ones come too. Kinds in without are left out.
+// NewPlan returns the plan of a seed. Faults are concurrent, in clusters, because programs
+// seldom fail from a single fault. The first fault of a cluster is chosen in turn from all
+// kinds, so that rare ones occur. Kinds in without are left out.
 func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Plan {
 	r, all := rand.New(rand.NewPCG(seed, 0x5e1f)), kinds()
 	p := Plan{Seed: seed, Hosts: hosts, Length: length}
@@ -42,7 +42,7 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 				f.At += time.Duration(r.Int64N(int64(20 * time.Minute))).Truncate(time.Second)
 			}
 			if at == 0 && f.Kind == "ca-spot" {
-				f.At = 10 * time.Minute // people begin with tokens
+				f.At = 10 * time.Minute // tokens are created first
 			}
 			if most := all[f.Kind].Most; most > 0 {
 				f.For = lasting(r, most)
@@ -50,11 +50,11 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			if f.Kind == "host-clock" || f.Kind == "rx-clock" {
 				f.N = steps[r.IntN(len(steps))]
 				if f.For = lasting(r, 12*time.Hour); f.At == 0 {
-					f.N = max(f.N, -f.N) // a machine that never ran is ahead, or right
+					f.N = max(f.N, -f.N) // the clock of a new machine is ahead, or right
 				}
 			}
 			if f.Kind == "host-clock-idle" {
-				f.N = steps[2+r.IntN(4)] // as far as connections still work
+				f.N = steps[2+r.IntN(4)] // small enough for connections to work
 			}
 			if f.Kind == "rx-nobattery" {
 				f.N = -r.Int64N(7200) - 60
@@ -68,10 +68,10 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 	return p
 }
 
-// steps are how far clocks are off, in seconds.
+// steps are differences of clocks, in seconds.
 var steps = []int64{90, -90, 600, -600, 2700, -2700, 8 * 3600, -8 * 3600, 86400, -86400, 40 * 86400, -3 * 86400}
 
-// lasting is a time that is short more often than long.
+// lasting returns a random duration; short ones are more likely.
 func lasting(r *rand.Rand, most time.Duration) time.Duration {
 	d := time.Duration(r.Int64N(int64(most)))
 	if r.IntN(2) == 0 {
@@ -80,8 +80,8 @@ func lasting(r *rand.Rand, most time.Duration) time.Duration {
 	return max(d, time.Minute).Truncate(time.Second)
 }
 
-// clashes tells whether another fault of the plan has hold of the same part at the
-// same time, so that the end of one would end the other.
+// clashes reports whether another fault of the plan affects the same part at the same time,
+// so that the end of one would end the other.
 func (p Plan) clashes(f Fault) bool {
 	if f.For == 0 {
 		return false

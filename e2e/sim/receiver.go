@@ -49,16 +49,16 @@ const (
 	authorityURL = "https://receiver:8444"
 )
 
-// ownCommit is the receiver's, and that of the hosts' first version.
+// ownCommit is the commit of the receiver and of the hosts' first version.
 const ownCommit = ident.Commit("0000000000000000000000000000000000000001")
 
-// Receiver is the machine that collects.
+// Receiver is the receiver's machine.
 type Receiver struct {
 	*Machine
 	conf config.Receiver
 	key  rel.SecretKey
 	seq  atomic.Int64 // of the last release
-	// rollout is that of the serve that runs.
+	// rollout is the rollout of the running serve.
 	rollout atomic.Pointer[rollout.Controller]
 	own     ownServers
 }
@@ -71,7 +71,7 @@ func newReceiver(w *World) *Receiver {
 	r.conf.Fleet.SilentAfter *= config.Duration(w.pace)
 	r.conf.Fleet.NeverReported *= config.Duration(w.pace)
 	r.conf.Rollout.CanaryHeard *= config.Duration(w.pace)
-	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // some are renewed within a few days
+	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // so that some are renewed within a few days
 	r.enable(
 		&Service{Name: "bootstrap", Unit: "cis490-bootstrap", Main: r.bootstrap},
 		&Service{Name: "serve", Unit: "cis490-receiver", Main: r.serve, First: 100 * time.Millisecond},
@@ -159,7 +159,10 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	back := r.backend(p, log)
 	back.Lease = func(receiver.Work) (io.Closer, error) { return io.NopCloser(nil), nil } // one runs at a time
 	res, err := fleet.Run(fleet.Options{
-		Source: fleet.Source{Backend: back, Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version, Clock: p.reading()},
+		Source: fleet.Source{
+			Backend: back, Roster: local.Roster(p.fs, rxAuthority), Gate: g.Judge, Offered: releases.Version,
+			Clock: p.reading(),
+		},
 		Limits: fleet.LimitsOf(c),
 		Now:    r.Clock.Now(), Known: registry(labchecks.Checks(labchecks.Options{})), Receiver: r.rows(p),
 		Syslog: func(a fleet.Alert) error { r.w.book.said(a); return nil }, Log: log,
@@ -174,13 +177,14 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	}
 	p.ran = true
 	if _, err := notify.Deliver(p.ctx, notify.Options{
-		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, SyslogErr: res.SyslogErr, RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
+		Memory: res.Memory, Alerts: res.Alerts, Now: res.At, Open: res.Open, Unwritten: res.Unwritten, SyslogErr: res.SyslogErr,
+		RepeatAfter: c.Notify.RepeatAfter.D(), Together: fleet.LimitsOf(c).Together(),
 		Wait: func(context.Context, int) error { return nil }, Log: log,
 	}, []notify.Target{{Name: "person", Send: func(_ context.Context, m notify.Message) error {
 		if r.w.away.Load() {
 			return errors.New("nobody takes it")
 		}
-		r.w.book.told(m)
+		r.w.book.notified(m)
 		return nil
 	}}}); err != nil {
 		log.Error("notifications not stored", "err", err)
@@ -188,7 +192,7 @@ func (r *Receiver) fleetCheck(p *Proc) error {
 	return res.Failed()
 }
 
-// rows are those of the receiver's checks that can be judged here.
+// rows returns the results of the receiver's checks that work in the simulator.
 func (r *Receiver) rows(p *Proc) []check.Row {
 	known := registry(rxchecks.Checks(rxchecks.Options{Config: r.conf, Now: r.Clock.Now}))
 	row := func(id string, status check.Status, detail string) check.Row {
@@ -214,7 +218,7 @@ func (r *Receiver) rows(p *Proc) []check.Row {
 	}
 }
 
-// ask asks one of this machine's servers; a socket stands for the address where given.
+// ask sends a request to a server of this machine, over a socket if one is given.
 func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out any) error {
 	t := &http.Transport{DisableKeepAlives: true}
 	if socket != "" {
@@ -253,11 +257,11 @@ func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out
 	return json.Unmarshal(answer, out)
 }
 
-// ownServers are the receiver's connections to its own servers. A process of the machine
-// would make one each time; the handshakes are most of what that costs.
+// ownServers are the receiver's connections to its own servers. They are shared, because the
+// handshakes of each process would dominate the cost.
 type ownServers struct {
 	mu    sync.Mutex
-	trust []byte // as it was when the transport was made
+	trust []byte // when the transport was created
 	*http.Transport
 }
 
@@ -280,7 +284,7 @@ func (o *ownServers) transport(r *Receiver, p *Proc) (*http.Transport, error) {
 	return o.Transport, nil
 }
 
-// admit lets a person make a join token, and lays it where install would.
+// admit creates a join token as a person would, and stores it as install does.
 func (r *Receiver) admit(ctx context.Context, h *Host) error {
 	p := r.person()
 	var made []authority.CreatedToken
@@ -294,7 +298,7 @@ func (r *Receiver) admit(ctx context.Context, h *Host) error {
 	return disk.ReplaceBytes(fsys, filepath.Join(hostCerts, "join-token"), 0o600, []byte(made[0].Token))
 }
 
-// person is a process of somebody who is logged in on the machine.
+// person returns a process of a user who is logged in on the machine.
 func (m *Machine) person() *Proc {
 	p := &Proc{m: m, ctx: m.w.ctx, end: func() {}}
 	p.fs = procFS{p}

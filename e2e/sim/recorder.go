@@ -16,14 +16,14 @@ import (
 	"cis490/internal/ident"
 )
 
-// record stands for `cis490 orchestrate`: the product's code decides whether an episode may
-// begin, and a model makes it whole.
+// record models `cis490 orchestrate`: the product's code decides whether an episode may
+// begin, and a model writes it.
 func (h *Host) record(p *Proc) error {
 	conf, err := h.load(p)
 	if err != nil {
 		return fault.Exit(err, fault.Config)
 	}
-	conf.Ship.PingEvery = config.Duration(h.w.records()) // the connection stays open until it asks again
+	conf.Ship.PingEvery = config.Duration(h.w.records()) // keeps the connection open until the next request
 	cl, err := h.clientOf(p, conf)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (h *Host) record(p *Proc) error {
 	}
 }
 
-// episode makes an episode whole, or leaves half of one.
+// episode writes a complete episode or half of one.
 func (h *Host) episode(p *Proc, b Binary) error {
 	id, err := ident.NewEpisodeID(h.Clock.Now(), noise{h.Machine})
 	if err != nil {
@@ -86,7 +86,7 @@ func (h *Host) episode(p *Proc, b Binary) error {
 	return nil
 }
 
-// noise is a machine's randomness for names.
+// noise is a machine's source of random names.
 type noise struct{ m *Machine }
 
 func (n noise) Read(b []byte) (int, error) {
@@ -98,10 +98,10 @@ func (n noise) Read(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// localCommit is of a build that a person made on a host. The gate does not know it.
+// localCommit is the commit of a build made on a host. The gate does not know it.
 const localCommit = ident.Commit("ffffffffffffffffffffffffffffffffffffffff")
 
-// localBuild is a person who installs a build of their own on a host.
+// localBuild is a person who installs a local build on a host.
 func localBuild(w *World, m *Machine, f Fault) {
 	b := binary(0)
 	b.Version, b.Commit = "1.0.0-local", localCommit
@@ -119,7 +119,7 @@ func releasedBuild(w *World, m *Machine, f Fault) {
 	})
 }
 
-// watchAdmitted: nothing is recorded that the gate refuses, or into the reserve of the disk.
+// watchAdmitted: nothing is recorded that the gate rejects, or that uses the disk's reserve.
 func (w *World) watchAdmitted(h *Host, b Binary) {
 	w.book.count()
 	now := time.Since(w.began)
@@ -140,7 +140,7 @@ func (w *World) watchAdmitted(h *Host, b Binary) {
 		if !refused(f) || !since(f, w.asks()) {
 			continue
 		}
-		// An answer of the gate counts for a while, and a host that cannot ask records.
+		// An answer of the gate is valid for a while, and a host without an answer records.
 		if !slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
 			return !refused(g) && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) && g.At <= now && now < w.ends(g)+w.settles()
 		}) {

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// latest is how much later at most a proxy delivers an upload once more.
+// latest bounds the delay of a repeated delivery.
 const latest = 4 * time.Hour
 
 // replays are faults of a proxy that delivers uploads twice: at once, or hours later.
@@ -34,7 +34,7 @@ type proxied struct {
 	h *Host
 }
 
-// Put uploads as Client.Put. At once: the answer is that to the second upload.
+// Put is Client.Put. If the second delivery is immediate, it returns the answer to that.
 func (p proxied) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool, error) {
 	if !p.h.again.Load() {
 		return p.Client.Put(ctx, t)
@@ -61,7 +61,7 @@ func (p proxied) Put(ctx context.Context, t client.Tarball) (wire.Receipt, bool,
 	return r, created, nil
 }
 
-// deliver uploads a tarball once more, later, and drops the answer.
+// deliver uploads a tarball again, later, and drops the answer.
 func (h *Host) deliver(t client.Tarball, later time.Duration) {
 	select {
 	case <-h.w.ctx.Done():

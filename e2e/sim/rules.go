@@ -13,7 +13,7 @@ import (
 	"cis490/receiver/store"
 )
 
-// calm tells whether nothing was wrong with a host and the receiver within a while.
+// calm reports whether a host and the receiver had no recent fault.
 func (w *World) calm(within time.Duration, h *Host) bool {
 	return h.On() && !w.recently(within, func(f Fault) bool {
 		switch f.Kind {
@@ -24,7 +24,7 @@ func (w *World) calm(within time.Duration, h *Host) bool {
 	})
 }
 
-// watchTrials: a trial ends, one way or the other.
+// watchTrials: every trial ends.
 func (w *World) watchTrials() {
 	for _, h := range w.hosts {
 		if !h.onTrial() || !w.calm(0, h) {
@@ -49,8 +49,7 @@ type rolling struct {
 	since    time.Time
 }
 
-// watchRollout: a release does not wait for a host that cannot be heard, while another can
-// try it.
+// watchRollout: a release does not wait for a silent host while another can try it.
 func (w *World) watchRollout() {
 	p := w.recv.newest()
 	if p == nil || p.Stage != rel.StageCanary {
@@ -69,11 +68,12 @@ func (w *World) watchRollout() {
 	}
 	w.book.count()
 	if lasts := time.Since(w.step.since); lasts > w.calms() {
-		w.book.breaks("a release moves on", p.Version, "%s waits for %v for %s, and %s could try it", p.Version, p.Canaries, lasts.Round(time.Minute), w.hosts[i].name)
+		w.book.breaks("a release advances", p.Version, "%s has waited %[3]s for %[2]v, and %[4]s could try it", p.Version, p.Canaries,
+			lasts.Round(time.Minute), w.hosts[i].name)
 	}
 }
 
-// watchReserve: what is below the reserve is not used up.
+// watchReserve: the reserve is not used.
 func (w *World) watchReserve() {
 	now := time.Since(w.began)
 	i := slices.IndexFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-low" && f.At+time.Minute < now && now < f.At+f.For })
@@ -91,19 +91,19 @@ func (w *World) watchReserve() {
 	w.low, w.kept = i, n
 }
 
-// watchGate: what the gate refuses waits where it is.
+// watchGate: episodes that the gate rejects wait in the outbox.
 func (w *World) watchGate() {
 	for _, h := range w.hosts {
 		for _, id := range h.names("quarantine") {
 			w.book.count()
 			if text := w.reason(h.id, ident.EpisodeID(id)); strings.Contains(text, `"status": 412`) || strings.Contains(text, `"status":412`) {
-				w.book.breaks("what the gate refuses waits", h.name, "%s of %s is set aside: %s", id, h.name, text)
+				w.book.breaks("rejected commits wait", h.name, "%s of %s is set aside: %s", id, h.name, text)
 			}
 		}
 	}
 }
 
-// watchLinks: no host asks without end.
+// watchLinks: a host sends a bounded number of requests.
 func (w *World) watchLinks() {
 	for _, h := range w.hosts {
 		w.book.count()
@@ -111,12 +111,12 @@ func (w *World) watchLinks() {
 		hammered := h.link.hammered
 		h.link.mu.Unlock()
 		if hammered {
-			w.book.breaks("no host asks without end", h.name, "%s had %d answers within an hour", h.name, most)
+			w.book.breaks("a host sends few requests", h.name, "%s had %d answers within an hour", h.name, most)
 		}
 	}
 }
 
-// watchMonitored: a host's health check says that fleet-check has stopped.
+// watchMonitored: a host's health check reports a stopped fleet-check.
 func (w *World) watchMonitored(h *Host, r check.Result) {
 	now, gone := time.Since(w.began), w.unjudged()
 	clocks := func(f Fault) bool { return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" }
@@ -126,11 +126,11 @@ func (w *World) watchMonitored(h *Host, r check.Result) {
 	}
 	w.book.count()
 	if r.Status == check.Pass {
-		w.book.breaks("a host says that fleet-check stopped", "", "%s finds that fleet-check runs, and it does not: %s", h.name, r.Detail)
+		w.book.breaks("a host reports a stopped fleet-check", "", "%s finds that fleet-check runs, and it does not: %s", h.name, r.Detail)
 	}
 }
 
-// quiet: nobody is told of a host that said that it leaves.
+// quiet: a host that left in order is not notified.
 func (w *World) quiet(a fleet.Alert) {
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
 	if i < 0 || a.Quiet || a.Symptom != fleet.Silent || a.State != fleet.Firing || !w.hosts[i].leaves.Load() && !w.hosts[i].asleep.Load() {
@@ -144,9 +144,9 @@ func (w *World) quiet(a fleet.Alert) {
 			return other(g) && g.At <= f.At && f.At <= w.ends(g)+w.settles()
 		})
 	}
-	if w.recently(w.told()+w.settles(), other) || w.recently(0, unheard) {
+	if w.recently(w.alertAfter()+w.settles(), other) || w.recently(0, unheard) {
 		return
 	}
 	w.book.count()
-	w.book.breaks("nobody is told of a host that left", "", "%s left in order, and: %s (%s)", a.Host, a.Detail, a.Code)
+	w.book.breaks("no notification for a host that left", "", "%s left in order, and: %s (%s)", a.Host, a.Detail, a.Code)
 }

@@ -10,7 +10,7 @@ import (
 	"cis490/internal/fault"
 )
 
-// Service is a unit: a daemon, or a program that a timer starts.
+// Service is a unit: a daemon, or a program started by a timer.
 type Service struct {
 	Name  string        // in a plan and a trace
 	Unit  string        // its file's name without ".service"
@@ -25,8 +25,8 @@ type Service struct {
 	active   bool
 	armed    bool // it was started, or its timer was
 	rearm    bool // its timer was started just now
-	stopped  bool // by hand: it is started at once
-	held     bool // until it is started, or the next boot
+	stopped  bool // by a person: it is started at once
+	held     bool // stopped until it is started, or the next boot
 	restarts uint32
 	since    time.Time // of the bubble
 	program  fs.FileInfo
@@ -62,7 +62,7 @@ func (s *Service) supervise(ctx context.Context) {
 	}
 }
 
-// rearmed tells, once, whether its timer was started.
+// rearmed reports, once, whether its timer was started.
 func (s *Service) rearmed() bool {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
@@ -75,7 +75,7 @@ func (s *Service) timed() bool { s.m.mu.Lock(); defer s.m.mu.Unlock(); return s.
 
 func (s *Service) mayRun() bool { s.m.mu.Lock(); defer s.m.mu.Unlock(); return !s.held }
 
-// first is how long from now a unit is started that was not yet.
+// first is the time until the first start of a unit.
 func (s *Service) first() time.Duration {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
@@ -88,7 +88,7 @@ func (s *Service) first() time.Duration {
 	return s.First + time.Millisecond
 }
 
-// next is how long after a run the unit is started again.
+// next is the time from the end of a run to the next start.
 func (s *Service) next(e ending) time.Duration {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
@@ -117,7 +117,7 @@ func (s *Service) next(e ending) time.Duration {
 	return s.m.w.timer(u.every) + s.m.random(u.spread)
 }
 
-// ending is how a run ended.
+// ending is the result of a run.
 type ending struct {
 	code   int
 	killed bool
@@ -140,22 +140,22 @@ func (s *Service) run(ctx context.Context) (e ending) {
 		s.m.w.trace(s.m.name, "%s ended: %v", s.Name, err)
 	}
 	if p.ran && e.code != 0 && !e.killed && !slices.Contains(success, strconv.Itoa(e.code)) {
-		s.m.w.book.breaks("a monitor that ran is not red", s.Name, "%s of %s did its work, and failed: %v", s.Unit, s.m.name, err)
+		s.m.w.book.breaks("a completed monitor succeeds", s.Name, "%s of %s did its work, and failed: %v", s.Unit, s.m.name, err)
 	}
 	p.kill()
 	s.m.mu.Lock()
-	if s.proc == p { // of another boot, it may be another
+	if s.proc == p { // after a boot it may be another process
 		s.proc, s.active = nil, false
 	}
 	s.m.mu.Unlock()
 	return e
 }
 
-// start starts the service now, if it does not run.
+// start starts the service now, unless it runs.
 func (s *Service) start() {
 	select {
 	case s.wake <- struct{}{}:
-	default: // it will be
+	default: // a start is pending
 	}
 }
 
@@ -177,7 +177,7 @@ func (p *Proc) Notify(state string) {
 	}
 }
 
-// hung kills a process that does not feed its watchdog.
+// hung kills a process that does not ping its watchdog.
 func (p *Proc) hung() {
 	if p.dead.Load() {
 		return

@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Shrink makes a plan that breaks a rule smaller, for as long as it breaks it: fewer
-// faults, fewer hosts, less time. breaks plays a plan; as the order of goroutines is
-// open, it is asked a few times before a smaller plan is given up.
+// Shrink returns the smallest plan that still breaks a rule: fewer faults, fewer hosts, less
+// time. breaks plays a plan. The order of goroutines is not determined, so each smaller plan
+// is played a few times before it is discarded.
 func Shrink(p Plan, breaks func(Plan) bool) Plan {
 	const tries = 2
 	still := func(smaller Plan) bool {

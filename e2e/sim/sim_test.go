@@ -18,7 +18,7 @@ import (
 	"cis490/e2e/sim"
 )
 
-// play runs a plan in a bubble of its own.
+// play runs a plan in its own bubble.
 func play(t *testing.T, p sim.Plan, out io.Writer, level slog.Level) (r *sim.Report) {
 	t.Helper()
 	r = &sim.Report{}
@@ -33,7 +33,7 @@ func play(t *testing.T, p sim.Plan, out io.Writer, level slog.Level) (r *sim.Rep
 	return r
 }
 
-// TestPeace: without faults nothing is wrong, and nobody is told of anything.
+// TestPeace: without faults no rule is broken and no message is sent.
 func TestPeace(t *testing.T) {
 	t.Parallel()
 	r := play(t, sim.Plan{Seed: 1, Hosts: 2, Length: 8 * time.Hour}, nil, 0)
@@ -54,14 +54,14 @@ func setting(name string, usual int) int {
 	return n
 }
 
-// planOf is the plan of a seed, as the command line wants it.
+// planOf returns the plan of a seed, with the settings of the command line.
 func planOf(seed int) sim.Plan {
 	p := sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(setting("DAYS", 2))*24*time.Hour, without()...)
 	p.Pace = setting("PACE", 2)
 	return p
 }
 
-// without returns the kinds of faults that are left out: all but those of ONLY.
+// without returns the excluded kinds of faults: all except those in ONLY.
 func without() (out []string) {
 	only := strings.Fields(os.Getenv("CIS490_SIM_ONLY"))
 	for _, name := range sim.Kinds() {
@@ -72,7 +72,7 @@ func without() (out []string) {
 	return out
 }
 
-// TestSim plays as many seeds as SEEDS says, from FROM on.
+// TestSim plays SEEDS seeds, beginning with FROM.
 func TestSim(t *testing.T) {
 	seeds, from := setting("SEEDS", 0), setting("FROM", 1)
 	if seeds == 0 {
@@ -113,7 +113,7 @@ func TestSim(t *testing.T) {
 	t.Log(table(states))
 }
 
-// table tells how often each kind of fault struck each state.
+// table prints how often each kind of fault began in each state.
 func table(states map[string]map[string]int) string {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "%-14s", "struck while")
@@ -129,8 +129,8 @@ func table(states map[string]map[string]int) string {
 	return b.String()
 }
 
-// TestSeed replays SEED with its trace; with SHRINK, the name of a rule that it breaks,
-// it prints the smallest plan that does, and how often that one does.
+// TestSeed replays SEED with its trace. With SHRINK, the name of a rule, it prints the
+// smallest plan that breaks the rule, and how often it does.
 func TestSeed(t *testing.T) {
 	seed, rule := setting("SEED", 0), os.Getenv("CIS490_SIM_SHRINK")
 	if seed == 0 {
@@ -170,12 +170,12 @@ func TestSearch(t *testing.T) {
 	t.Logf("%d seeds break nothing", seeds)
 }
 
-// broke tells whether a rule is among what was wrong.
+// broke reports whether a report has a violation of a rule.
 func broke(r *sim.Report, rule string) bool {
 	return slices.ContainsFunc(r.Wrong, func(v sim.Violation) bool { return v.Rule == rule })
 }
 
-// TestNewPlan_IsTheSeeds: a seed is one plan, and another seed another.
+// TestNewPlan_IsTheSeeds: a seed always gives the same plan, and different seeds differ.
 func TestNewPlan_IsTheSeeds(t *testing.T) {
 	one, again, other := planOf(7), planOf(7), planOf(8)
 	if one.Source() != again.Source() || one.Source() == other.Source() {
@@ -183,7 +183,7 @@ func TestNewPlan_IsTheSeeds(t *testing.T) {
 	}
 }
 
-// TestNewPlan_StrikesEverything: no kind of fault is out of reach.
+// TestNewPlan_StrikesEverything: every kind of fault occurs.
 func TestNewPlan_StrikesEverything(t *testing.T) {
 	missing := map[string]bool{}
 	for _, name := range sim.Kinds() {
@@ -199,7 +199,7 @@ func TestNewPlan_StrikesEverything(t *testing.T) {
 	}
 }
 
-// TestShrink_KeepsWhatMatters: of many faults the one that breaks the rule is left.
+// TestShrink_KeepsWhatMatters: only the fault that breaks the rule remains.
 func TestShrink_KeepsWhatMatters(t *testing.T) {
 	p := sim.Plan{Seed: 1, Hosts: 3, Length: 48 * time.Hour}
 	for n := range 9 {

@@ -5,23 +5,23 @@ import (
 	"time"
 )
 
-// sleepers are faults in which a machine is suspended. Nothing in a bubble can stand still
-// while time goes on, so this is what others see of it: the way is gone, no timer starts
-// anything, and nothing is recorded.
+// sleepers are faults in which a machine is suspended. A bubble cannot stop one machine's
+// time, so only the visible effects are modelled: the link is down, timers start nothing,
+// and nothing is recorded.
 func sleepers() map[string]Kind {
 	return map[string]Kind{"host-sleep": {Often: 3, Most: 14 * time.Hour, start: suspend, end: resume}}
 }
 
-// nap is a message of logind: the machine goes to sleep, or has resumed.
+// nap is a message of logind: the machine suspends, or has resumed.
 type nap struct {
 	asleep bool
 	done   chan struct{}
 }
 
-// inhibited is how long logind waits for those who asked it to.
+// inhibited is how long logind waits for inhibitors.
 const inhibited = 5 * time.Second
 
-// announce lets the processes know that the machine goes to sleep, or has resumed.
+// announce notifies the processes that the machine suspends, or has resumed.
 func (m *Machine) announce(asleep bool) {
 	n := nap{asleep, make(chan struct{})}
 	limit := time.After(inhibited)

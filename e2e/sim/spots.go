@@ -9,8 +9,7 @@ import (
 	"cis490/receiver/local"
 )
 
-// spots are faults of one file: it cannot be read for a bad sector, or a person's sudo
-// gave it to root.
+// spots are faults of one file: it has a bad sector, or a command with sudo made it root's.
 func spots() map[string]Kind {
 	at := func(path func(n int64) string, err error, daemon string) func(*World, *Machine, Fault) {
 		return func(w *World, m *Machine, f Fault) {
@@ -19,7 +18,7 @@ func spots() map[string]Kind {
 			m.dmu.Unlock()
 			w.trace(m.name, "%s: %v", path(f.N), err)
 			if f.N&64 != 0 {
-				m.Kill(daemon) // and reads it anew
+				m.Kill(daemon) // which reads it again
 			}
 		}
 	}

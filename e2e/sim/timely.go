@@ -9,17 +9,17 @@ import (
 	rel "cis490/internal/manifest"
 )
 
-// timely are faults that wait for their moment.
+// timely are faults that wait for a condition.
 func timely() map[string]Kind {
 	return map[string]Kind{
 		"trial-power": {Party: OfPeople, Often: 2, start: trialPower},
 		"canary-off":  {Party: OfPeople, Often: 1, Most: 8 * time.Hour, start: canaryOff},
-		// While hosts run a release, serve starts where none can be read.
+		// While hosts run a release, serve starts without readable releases.
 		"releases-unread": {Party: OfReceiver, Often: 1, Most: 4 * time.Hour, start: releasesUnread, end: readAgain},
 	}
 }
 
-// await waits for a moment, for so long at most.
+// await waits for a condition until a timeout.
 func (w *World) await(most time.Duration, moment func() bool) bool {
 	for range most / (30 * time.Second) {
 		if moment() {
@@ -34,7 +34,7 @@ func (w *World) await(most time.Duration, moment func() bool) bool {
 	return false
 }
 
-// trialPower publishes a release, and cuts the power of the first host that tries it.
+// trialPower publishes a release and cuts the power of the first host that tries it.
 func trialPower(w *World, m *Machine, f Fault) {
 	publish(func(*Binary, Fault) {})(w, m, f)
 	w.wg.Go(func() {
@@ -63,8 +63,7 @@ func (w *World) trying() *Host {
 	return nil
 }
 
-// canaryOff publishes a release, and takes the power from the host that has to try it
-// first.
+// canaryOff publishes a release and cuts the power of its canary.
 func canaryOff(w *World, m *Machine, f Fault) {
 	publish(func(*Binary, Fault) {})(w, m, f)
 	w.wg.Go(func() {
@@ -94,7 +93,7 @@ func canaryOff(w *World, m *Machine, f Fault) {
 	})
 }
 
-// releasesUnread takes serve's sight of the releases, and starts it anew.
+// releasesUnread makes the releases unreadable and restarts serve.
 func releasesUnread(_ *World, m *Machine, f Fault) {
 	m.dmu.Lock()
 	m.spot, m.spotErr = filepath.Join(rxReleases, pick(f.N, "orders.jsonl", "signed")), syscall.EIO
@@ -108,8 +107,7 @@ func readAgain(_ *World, m *Machine, _ Fault) {
 	m.dmu.Unlock()
 }
 
-// newest returns how far the newest release came that is not withdrawn; nil: there is
-// none.
+// newest returns the progress of the newest release that is not withdrawn, or nil.
 func (r *Receiver) newest() *rel.Progress {
 	all, err := rel.ReadRollout(r.disk, rxReleases)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"cis490/receiver/store"
 )
 
-// recently tells whether a fault of a sort is there, or was within a while.
+// recently reports whether a matching fault is active, or was within a while.
 func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 	now := time.Since(w.began)
 	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
@@ -21,7 +21,7 @@ func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 	})
 }
 
-// ends is when a fault is over.
+// ends returns the end of a fault.
 func (w *World) ends(f Fault) time.Duration {
 	if f.Kind == "gate-block" {
 		return 1 << 62
@@ -29,7 +29,7 @@ func (w *World) ends(f Fault) time.Duration {
 	return f.At + f.For
 }
 
-// shows tells whether the traces of a fault of a sort may show.
+// shows reports whether a matching fault may still have effects.
 func (w *World) shows(sort func(Fault) bool) bool {
 	now := time.Since(w.began)
 	for i, f := range w.plan.Faults {
@@ -40,8 +40,8 @@ func (w *World) shows(sort func(Fault) bool) bool {
 	return false
 }
 
-// tracesOf returns until when those of each fault may show: while the receiver is ill, none
-// goes away.
+// tracesOf returns the end of each fault's effects. They last at least as long as a fault of
+// the receiver.
 func (w *World) tracesOf() []time.Duration {
 	var all []time.Duration
 	for _, f := range w.plan.Faults {
@@ -59,8 +59,7 @@ func (w *World) tracesOf() []time.Duration {
 	return all
 }
 
-// justify holds an open alert against what is true: there must be a fault that it is
-// about, of the one who is blamed.
+// justify checks an open alert: a fault of the same host, or of the receiver, must explain it.
 func (w *World) justify(a fleet.Alert) {
 	w.book.count()
 	receivers := w.shows(func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver })
@@ -81,21 +80,21 @@ func (w *World) justify(a fleet.Alert) {
 	switch {
 	case own, a.Quiet:
 	case receivers:
-		w.book.breaks("no host is blamed for the receiver", a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
+		w.book.breaks("no host alert for a receiver fault", a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
 	default:
 		w.book.breaks("no alert without a cause", a.Host+a.Symptom, "%s %s: %s (%s)", a.Host, a.Symptom, a.Detail, a.Reason)
 	}
 }
 
-// clocksDiffer tells whether the receiver and most hosts disagree by what counts, or did
-// a moment ago.
+// clocksDiffer reports whether the clocks of the receiver and of most hosts differ by more
+// than the limit, or did a moment ago.
 func (w *World) clocksDiffer() bool {
 	return w.recently(w.settles(), func(f Fault) bool {
 		return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" || f.Kind == "host-clock"
 	})
 }
 
-// watch holds what must be so all along against what is.
+// watch checks the rules that always apply.
 func (w *World) watch() {
 	tick := time.NewTicker(w.checks())
 	defer tick.Stop()
@@ -115,16 +114,17 @@ func (w *World) watch() {
 		w.watchHangs()
 		w.watchCertified()
 		for _, f := range w.plan.Faults {
-			w.watchTold(f)
+			w.watchAlerts(f)
 		}
 	}
 }
 
-// watchJudging: fleet-check judges again soon after whatever kept it from it.
+// watchJudging: fleet-check completes a run soon after the fault that prevented it.
 func (w *World) watchJudging() {
 	w.book.count()
 	if w.recently(w.unjudged(), func(f Fault) bool {
-		return f.Kind == "rx-unwatched" || f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" || f.Kind == "rx-unmounted" ||
+		return f.Kind == "rx-unwatched" || f.Kind == "rx-power" || f.Kind == "rx-nobattery" || f.Kind == "rx-restore" ||
+			f.Kind == "rx-unmounted" ||
 			w.rx.isIll() && w.kinds[f.Kind].Party == OfReceiver
 	}) {
 		return
@@ -133,7 +133,7 @@ func (w *World) watchJudging() {
 	last := w.book.judged
 	w.book.mu.Unlock()
 	if ago := time.Since(later(last, w.began)); ago > w.unjudged() {
-		w.book.breaks("fleet-check judges", "", "nothing was judged for %s", ago.Round(time.Minute))
+		w.book.breaks("fleet-check completes", "", "no complete run for %s", ago.Round(time.Minute))
 	}
 }
 
@@ -150,10 +150,11 @@ func (m *Machine) isIll() bool {
 	return m.ill != Well || m.bare != nil
 }
 
-// watchConcluded: what is stored is concluded on its host soon after it can be reached.
+// watchConcluded: a stored episode leaves its host's queue soon after the host is connected.
 func (w *World) watchConcluded() {
 	soon := w.concludes()
-	if now := time.Since(w.began); now%(30*time.Minute) >= w.checks() || w.recently(soon, func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver }) {
+	if now := time.Since(w.began); now%(30*time.Minute) >= w.checks() ||
+		w.recently(soon, func(f Fault) bool { return w.kinds[f.Kind].Party == OfReceiver }) {
 		return
 	}
 	for i, h := range w.hosts {
@@ -166,13 +167,13 @@ func (w *World) watchConcluded() {
 			w.book.count()
 			id, ok := strings.CutSuffix(name, wire.TarballSuffix)
 			if ok && disk.Exists(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, h.name, name)) && w.book.older(ident.EpisodeID(id), soon) {
-				w.book.breaks("what is stored is concluded", "outbox", "%s of %s is stored, and waits on its host", id, h.name)
+				w.book.breaks("stored episodes leave the queue", "outbox", "%s of %s is stored, and waits on its host", id, h.name)
 			}
 		}
 	}
 }
 
-// older tells whether an episode was recorded so long ago.
+// older reports whether an episode is older than an age.
 func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -180,19 +181,19 @@ func (b *book) older(id ident.EpisodeID, age time.Duration) bool {
 	return f != nil && time.Since(f.at) > age
 }
 
-// watchTold: a fault that lasts is told, of the right one.
-func (w *World) watchTold(f Fault) {
+// watchAlerts: a lasting fault raises an alert about the right machine.
+func (w *World) watchAlerts(f Fault) {
 	k := w.kinds[f.Kind]
 	now := time.Since(w.began)
 	due := func(age time.Duration) bool { return now >= f.At+age && now-w.checks() < f.At+age }
-	if len(k.Want) == 0 || now > f.At+f.For || !due(w.told()) && !due(w.longTold()) {
+	if len(k.Want) == 0 || now > f.At+f.For || !due(w.alertAfter()) && !due(w.staleAfter()) {
 		return
 	}
-	// One thing at a time: what else is wrong may hide it, or explain it.
+	// Another fault may hide this one, or explain its alert.
 	target := w.target(f)
 	if w.recently(now-f.At+w.settles(), func(g Fault) bool {
 		return g != f && !w.kinds[g.Kind].Mild && (k.Party == OfPeople || w.kinds[g.Kind].Party != OfHost || w.target(g) == target)
-	}) || f.At < w.told() {
+	}) || f.At < w.alertAfter() {
 		return
 	}
 	w.book.count()
@@ -200,7 +201,8 @@ func (w *World) watchTold(f Fault) {
 	defer func() { w.book.mu.Unlock() }()
 	if k.Party == OfReceiver {
 		if at := w.book.heard[fleet.Receiver]; at.Before(w.began.Add(f.At)) {
-			go w.book.breaks("a fault that lasts is told", f.Kind, "%s has lasted for %s, and nobody was told", f.Kind, (now - f.At).Round(time.Minute))
+			go w.book.breaks("a lasting fault raises an alert", f.Kind, "%s has lasted for %s without an alert", f.Kind,
+				(now - f.At).Round(time.Minute))
 		}
 		return
 	}
@@ -212,5 +214,6 @@ func (w *World) watchTold(f Fault) {
 			}
 		}
 	}
-	go w.book.breaks("a fault that lasts is told", f.Kind, "%s at %s has lasted for %s; open for it: %v", f.Kind, target.name, (now - f.At).Round(time.Minute), codes)
+	go w.book.breaks("a lasting fault raises an alert", f.Kind, "%s at %s has lasted for %s; open for it: %v", f.Kind, target.name,
+		(now - f.At).Round(time.Minute), codes)
 }

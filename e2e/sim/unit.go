@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// unit is what the model of a service manager makes of a unit's file, and of its timer's.
+// unit has the modelled settings of a unit's file and of its timer's.
 type unit struct {
 	text      string
 	remains   bool   // RemainAfterExit=: its timer starts it once
@@ -15,7 +15,7 @@ type unit struct {
 	pause     time.Duration
 	watchdog  time.Duration
 	prevent   []string // exit codes after which it is not restarted
-	success   []string // exit codes that are no failure
+	success   []string // exit codes that count as success
 	onFailure []string
 
 	boot, every, spread time.Duration // of the timer; every is 0 without one
@@ -59,7 +59,7 @@ func parseUnit(text string) (u unit, err error) {
 	return u, nil
 }
 
-// span reads a time as systemd.time(7) writes it, of one number.
+// span parses a systemd.time(7) duration of one number.
 func span(text string) (time.Duration, error) {
 	if n, err := strconv.Atoi(text); err == nil {
 		return time.Duration(n) * time.Second, nil

@@ -35,12 +35,12 @@ const (
 	rxDist     = "/sim/receiver/dist"
 )
 
-// Binary is a build, as what is in its file.
+// Binary is the content of a build's file.
 type Binary struct {
 	version.Info
-	// Crash is after how long its shipper panics, once on each host; 0: never.
+	// Crash is the time until its shipper panics, once on each host; 0: never.
 	Crash time.Duration `json:"crash,omitempty"`
-	// Encoder makes other tarballs of the same episodes.
+	// Encoder makes different tarballs of the same episodes.
 	Encoder int64 `json:"encoder,omitempty"`
 }
 
@@ -58,7 +58,7 @@ func (b Binary) bytes() []byte {
 	return out
 }
 
-// binary returns the build that a link of the host leads to.
+// binary returns the build that a link of the host points to.
 func (h *Host) binary(link string) (b Binary, err error) {
 	to, err := h.disk.Readlink(filepath.Join(hostOpt, link))
 	if err != nil {
@@ -79,14 +79,14 @@ func (h *Host) running() Binary {
 	return b
 }
 
-// onTrial tells whether what runs is not what is good.
+// onTrial reports whether the running version differs from good.
 func (h *Host) onTrial() bool {
 	a, _ := h.disk.Readlink(filepath.Join(hostOpt, "current"))
 	b, _ := h.disk.Readlink(filepath.Join(hostOpt, "good"))
 	return a != b
 }
 
-// rolls tells whether a release is on its way to hosts.
+// rolls reports whether a release is being rolled out.
 func (r *Receiver) rolls() bool {
 	p, err := rel.ReadRollout(r.disk, rxReleases)
 	return err == nil && slices.ContainsFunc(p.Releases, func(p *rel.Progress) bool {
@@ -107,7 +107,7 @@ func (h *Host) autoupdate(p *Proc) error {
 		Keys: func() (string, error) {
 			b, err := readFile(p.fs, filepath.Join(hostCerts, enroll.ReleaseKeysFile))
 			if err != nil {
-				return "", nil // cert-fetch brings it
+				return "", nil // cert-fetch installs it
 			}
 			return string(b), nil
 		},
@@ -133,27 +133,27 @@ func (h *Host) autoupdate(p *Proc) error {
 		h.w.trace(h.name, "trial of %s begins", r.Version)
 		h.w.book.count()
 		if n := h.seen.Load(); n > 0 && r.Version == binary(0).Version || n > 1 && r.Version == binary(1).Version {
-			h.w.book.breaks("no older release is taken", h.name, "%s tries %s, and was offered the release %d before", h.name, r.Version, n)
+			h.w.book.breaks("no older release is installed", h.name, "%s tries %s after it was offered release %d", h.name, r.Version, n)
 		}
 	case update.RolledBack:
 		h.w.trace(h.name, "%s is rolled back: %s", r.Version, r.Note)
 		h.w.book.count()
 		if h.onTrial() {
-			h.w.book.breaks("what failed does not run", h.name, "%s was rolled back on %s, and is still current", r.Version, h.name)
+			h.w.book.breaks("a failed release does not run", h.name, "%s was rolled back on %s, and is still current", r.Version, h.name)
 		}
 	}
 	if good, err := h.binary("good"); err == nil && good.Version != before.Version {
 		h.w.trace(h.name, "%s is good", good.Version)
 		h.w.book.count()
 		if n := h.crashes[good.Version]; n != nil && n.Load() > 0 {
-			h.w.book.breaks("good is what had a clean trial", "", "%s is good on %s, and its shipper crashed in its trial", good.Version, h.name)
+			h.w.book.breaks("good had a clean trial", "", "%s is good on %s, and its shipper crashed in its trial", good.Version, h.name)
 		}
 	}
 	return nil
 }
 
-// offers is where a host looks for releases: what the running serve offers, while the
-// way there is open.
+// offers is a host's source of releases: the offers of the running serve, while the link is
+// up.
 type offers struct{ h *Host }
 
 func (o offers) rollout() (*rollout.Controller, error) {
@@ -202,7 +202,7 @@ func (o offers) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCl
 	return io.NopCloser(bytes.NewReader(b[min(int(offset), len(b)):])), offset, nil
 }
 
-// system is the machine as updates see it.
+// system is the machine's interface for updates.
 type system struct {
 	h *Host
 	p *Proc
@@ -246,7 +246,8 @@ func (s system) Units(context.Context) ([]update.Daemon, error) {
 	defer s.h.mu.Unlock()
 	u := s.h.Service("ship")
 	return []update.Daemon{{
-		Name: "cis490-shipper.service", Active: u.active, Starting: !u.active && u.restarts == 0, Restarts: u.restarts, Since: u.since, Why: "panic",
+		Name: "cis490-shipper.service", Active: u.active, Starting: !u.active &&
+			u.restarts == 0, Restarts: u.restarts, Since: u.since, Why: "panic",
 	}}, nil
 }
 
@@ -269,7 +270,7 @@ func (s system) Boot() string                           { return s.h.BootID() }
 func (s system) Logs(context.Context, time.Time) []byte { return nil }
 func (s system) Report(context.Context, string)         {}
 
-// oldest returns the release that was published first.
+// oldest returns the first published release.
 func (r *Receiver) oldest() (rel.Published, error) {
 	list, err := rel.List(r.disk, rxReleases)
 	if err == nil && len(list) == 0 {
@@ -281,7 +282,7 @@ func (r *Receiver) oldest() (rel.Published, error) {
 	return list[len(list)-1], nil
 }
 
-// releases is what serve offers.
+// releases are the releases that serve offers.
 func (r *Receiver) releases(p *Proc, log *slog.Logger) *rollout.Controller {
 	return rollout.Open(rollout.Options{
 		Releases: r.backend(p, log).Releases, SilentAfter: r.conf.Rollout.CanaryHeard.D(), Build: r.build(), Now: r.Clock.Now, Log: log,
@@ -297,7 +298,7 @@ func (r *Receiver) releases(p *Proc, log *slog.Logger) *rollout.Controller {
 	})
 }
 
-// publish is a person who brings the next release and lets it go to hosts.
+// publish is a person who publishes the next release.
 func (r *Receiver) publish(change func(*Binary)) error {
 	seq := int(r.seq.Add(1))
 	b := binary(seq)
@@ -315,7 +316,10 @@ func (r *Receiver) publish(change func(*Binary)) error {
 	if err := disk.MkdirAll(fsys, rxDist, 0o755); err != nil {
 		return err
 	}
-	for name, content := range map[string][]byte{rel.ManifestFile: manifest, rel.SignatureFile: signature, m.Artifacts[0].FileName(): content} {
+	for name, content := range map[string][]byte{
+		rel.ManifestFile: manifest, rel.SignatureFile: signature,
+		m.Artifacts[0].FileName(): content,
+	} {
 		if err := disk.ReplaceBytes(fsys, filepath.Join(rxDist, name), 0o644, content); err != nil {
 			return err
 		}
@@ -331,7 +335,7 @@ func (r *Receiver) publish(change func(*Binary)) error {
 	if err := rel.Give(fsys, rxReleases, r.Clock.Now, order); err != nil {
 		return err
 	}
-	time.Sleep(10 * time.Second) // a look at what came of it
+	time.Sleep(10 * time.Second) // then check the result
 	order.Verb = rel.OrderPromote
 	return rel.Give(fsys, rxReleases, r.Clock.Now, order)
 }

@@ -1,10 +1,9 @@
-// Package sim plays a fleet in one process: hosts, receiver, authority and those who
-// look after them, for weeks that take seconds, under faults that come from a seed.
+// Package sim simulates a fleet in one process: hosts, receiver, authority and people, for
+// weeks that take seconds, under faults chosen by a seed.
 //
-// What ships, serves, issues, judges and tells is the product's own code. Only the
-// outermost things are models: the disk, the network, clocks, the service manager, the
-// recorder and the people. Time is that of a bubble of testing/synctest. The package
-// keeps no state; a plan says all that a run does, but for the order of goroutines.
+// The programs are the product's own code. Models replace the disk, the network, clocks, the
+// service manager, the recorder and people. Time is that of a testing/synctest bubble. The
+// package has no state: a plan determines a run, except for the order of goroutines.
 package sim
 
 import (
@@ -23,12 +22,12 @@ import (
 	"cis490/receiver/store"
 )
 
-// Plan is what a run does.
+// Plan describes a run.
 type Plan struct {
 	Seed   uint64
 	Hosts  int
-	Length time.Duration // of the faults; some hours in peace follow
-	// Pace stretches what recurs: timers, pings, recordings, and the limits that follow from
+	Length time.Duration // of the faults; some hours without faults follow
+	// Pace multiplies intervals of timers, pings and recordings, and the limits that depend on
 	// them. 0 and 1 are as installed.
 	Pace   int
 	Faults []Fault
@@ -39,17 +38,17 @@ type World struct {
 	plan Plan
 	pace
 	kinds  map[string]Kind
-	traces []time.Duration // until when those of each fault may show
+	traces []time.Duration // end of each fault's effects
 	ctx    context.Context
 	stop   context.CancelFunc
 	wg     sync.WaitGroup
 	began  time.Time
-	out    io.Writer // of the trace; nil: none
+	out    io.Writer // for the trace; nil: none
 	level  slog.Level
 
-	blocked   atomic.Bool // the gate refuses the hosts' commit for good
-	away      atomic.Bool // no person can be told
-	unwatched atomic.Bool // nobody starts fleet-check
+	blocked   atomic.Bool // the gate rejects the hosts' commit from now on
+	away      atomic.Bool // notifications fail
+	unwatched atomic.Bool // fleet-check is not started
 	oldOffer  atomic.Bool // the oldest release is offered
 	mu        sync.Mutex
 	listeners map[string]*listener
@@ -58,17 +57,20 @@ type World struct {
 	recv  *Receiver
 	hosts []*Host
 	book  *book
-	trial map[*Host]time.Time // since when it is seen on trial, with nothing in its way
+	trial map[*Host]time.Time // since when it has been on trial without a fault
 	step  rolling
-	low   int // the fault that lets the disk run full; -1: none was seen
-	kept  int // episodes stored then
+	low   int // index of the fault that filled the disk; -1: none
+	kept  int // episodes stored at that time
 }
 
-// Run plays a plan, within a bubble, and returns what was wrong. What it says
-// on the way goes to out, if that is not nil, and of the programs' logs what is of a level.
+// Run plays a plan within a bubble, and returns the violations. It writes a trace to out
+// unless out is nil, with the programs' log lines of at least a level.
 func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	time.Sleep(time.Until(time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC))) // a bubble begins in the year 2000
-	w := &World{plan: plan, pace: pace(max(plan.Pace, 1)), kinds: kinds(), listeners: map[string]*listener{}, trial: map[*Host]time.Time{}, low: -1, began: time.Now(), out: out, level: level}
+	w := &World{
+		plan: plan, pace: pace(max(plan.Pace, 1)), kinds: kinds(), listeners: map[string]*listener{}, trial: map[*Host]time.Time{},
+		low: -1, began: time.Now(), out: out, level: level,
+	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
 	w.traces = w.tracesOf()
 	w.book = newBook(w)
@@ -94,7 +96,7 @@ func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 	return w.book.report(), nil
 }
 
-// begin starts all machines and enrols the hosts.
+// begin starts all machines and enrolls the hosts.
 func (w *World) begin() error {
 	fsys := w.recv.person().fs
 	var err error
@@ -135,7 +137,7 @@ func (w *World) begin() error {
 	return nil
 }
 
-// configure writes the receiver's config, with what a person wrote of the gate.
+// configure writes the receiver's config with a person's settings of the gate.
 func (w *World) configure(gate string) error {
 	text := "public_url = \"" + receiverURL + "\"\n[gate]\n" + gate + "\n"
 	fsys := w.recv.person().fs
@@ -145,7 +147,7 @@ func (w *World) configure(gate string) error {
 	return disk.ReplaceBytes(fsys, rxConfig, 0o600, []byte(text))
 }
 
-// trace says what happened, with the simulated time.
+// trace writes a line to the trace, with the simulated time.
 func (w *World) trace(who, format string, args ...any) {
 	if w.out == nil {
 		return

@@ -300,7 +300,7 @@ func TestJudge_FatalOnlyHolds(t *testing.T) {
 		}
 		f.Held = nil
 		if found, _ := Judge(f); len(found) != 0 {
-			t.Errorf("%s: fires anew: %+v", name, found)
+			t.Errorf("%s: fires again: %+v", name, found)
 		}
 	}
 }

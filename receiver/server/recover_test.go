@@ -40,7 +40,7 @@ func TestServe_RecoversByItself(t *testing.T) {
 	if status, kind, _ := a.do(a.request(ep1, one)); status != 500 || kind != wire.Broken {
 		t.Errorf("without an index: %d %s", status, kind)
 	}
-	r.eventually("readyz tells of the index", func() bool { return strings.Contains(readyz(), "index") })
+	r.eventually("readyz reports the index", func() bool { return strings.Contains(readyz(), "index") })
 	back()
 	// The body is here: the retry needs none, and appends the row.
 	if status, _, _ := a.do(a.request(ep1, one)); status != 200 {
@@ -55,7 +55,7 @@ func TestServe_RecoversByItself(t *testing.T) {
 	if status, kind, _ := a.do(a.request(ep2, two)); status != 500 || kind != wire.Broken {
 		t.Errorf("without a place for uploads: %d %s", status, kind)
 	}
-	r.eventually("readyz tells of the store", func() bool { return strings.Contains(readyz(), "store") })
+	r.eventually("readyz reports the store", func() bool { return strings.Contains(readyz(), "store") })
 	must(t, os.Remove(data("staged")))
 	must(t, os.Rename(data("staged.away"), data("staged")))
 	r.eventually("readyz is content", func() bool { return !strings.Contains(readyz(), "store") })
@@ -63,7 +63,7 @@ func TestServe_RecoversByItself(t *testing.T) {
 	if status, kind, _ := a.do(a.request(ep2, two)); status != 500 || kind != wire.Broken {
 		t.Errorf("without a place for episodes: %d %s", status, kind)
 	}
-	r.eventually("readyz tells of the episodes' folder", func() bool { return strings.Contains(readyz(), "episodes/probe") })
+	r.eventually("readyz reports the folder of episodes", func() bool { return strings.Contains(readyz(), "episodes/probe") })
 	must(t, os.Rename(data("episodes.away"), data("episodes")))
 	if status, _, _ := a.do(a.request(ep2, two)); status != 201 {
 		t.Errorf("then: %d", status)
@@ -151,7 +151,7 @@ func TestServe_StaysUpWithoutItsFiles(t *testing.T) {
 			if status, kind, _ := a.do(a.request(ep1, "one")); status != 503 || kind != wire.NotReady {
 				t.Errorf("an upload: %d %s", status, kind)
 			}
-			r.eventually("the log tells it", func() bool { return strings.Contains(r.log.String(), c.tells) })
+			r.eventually("the log reports it", func() bool { return strings.Contains(r.log.String(), c.tells) })
 
 			d.err.Store(nil)
 			if c.before != nil {
