@@ -34,7 +34,7 @@ func sims() map[string]simulated {
 		"07_InstallAgain":              {only: "host-install"},
 		"07_InstallOverBroken":         {only: "host-broken"},
 		"08_SickHostRedMonitor":        {only: "host-idle"},
-		"09_CertificateExpired":        {only: "host-power rx-clock host-leaves", days: 3},
+		"09_CertificateExpired":        {only: "host-shelved"},
 		"10_BadUpdate":                 {only: "release-crash"},
 		"10_CanaryOff":                 {only: "canary-off"},
 		"11_PowerCutReceiver":          {only: "rx-power"},

@@ -7,13 +7,18 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
+	"cis490/receiver/fleet"
 )
 
-// hangs are faults in which a call neither fails nor returns.
+// hangs are faults in which a call, an authority or a host stays away without an error.
 func hangs() map[string]Kind {
 	return map[string]Kind{
 		"host-hang": {Often: 2, start: hang},
-		"ca-away":   {Party: OfReceiver, Often: 1, Most: 40 * time.Minute, start: authorityAway, end: authorityBack},
+		"host-shelved": {
+			Want: []string{fleet.Silent, fleet.Gone}, Often: 1, Most: 12 * time.Hour, start: shelved,
+			end: func(_ *World, m *Machine, _ Fault) { m.Boot() },
+		},
+		"ca-away": {Party: OfReceiver, Often: 1, Most: 40 * time.Minute, start: authorityAway, end: authorityBack},
 	}
 }
 
@@ -45,9 +50,31 @@ func authorityAway(w *World, m *Machine, f Fault) {
 
 func authorityBack(_ *World, m *Machine, _ Fault) { m.Restart("bootstrap") }
 
+// shortLife is how long the certificate of a host lasts that is off for longer than that.
+const shortLife = time.Hour
+
+// shelved is a host that is switched off for longer than its certificate lasts, because a
+// person had the authority issue a short one.
+func shelved(w *World, m *Machine, f Fault) {
+	if !m.On() {
+		return
+	}
+	w.recv.issueFor(shortLife)
+	_ = w.hosts[f.Who%len(w.hosts)].fetch(m.person(), true)
+	w.recv.issueFor(w.recv.conf.Authority.CertLife.D())
+	m.Off(faultdisk.All)
+}
+
+// issueFor is a person who changes how long certificates last.
+func (r *Receiver) issueFor(life time.Duration) {
+	r.life.Store(int64(life))
+	r.Restart("bootstrap")
+	time.Sleep(10 * time.Second)
+}
+
 // watchHangs: a hung service is restarted.
 func (w *World) watchHangs() {
-	w.after("host-hang", w.times(20*time.Minute), func(h *Host) {
+	w.after("host-hang", w.times(20*time.Minute), func(_ Fault, h *Host) {
 		if !h.Service("ship").running() {
 			w.book.breaks("a hung service is restarted", "", "the shipper of %s hung, and does not run", h.name)
 		}
@@ -77,7 +104,12 @@ func (w *World) watchHung(p *Proc) {
 // watchCertified: a host gets its certificate soon after the authority is back.
 func (w *World) watchCertified() {
 	soon := w.times(10 * time.Minute)
-	w.after("ca-away", soon, func(h *Host) {
+	w.after("host-shelved", soon, func(f Fault, h *Host) {
+		if age := h.Clock.Now().Sub(h.enrolled()); f.At > 0 && f.For > shortLife && age > f.For {
+			w.book.breaks("a host gets its certificate", "", "%s was off, and renewed none in %s", h.name, soon)
+		}
+	})
+	w.after("ca-away", soon, func(_ Fault, h *Host) {
 		if !disk.Exists(h.disk, filepath.Join(hostCerts, "lab-host.pem")) {
 			w.book.breaks("a host gets its certificate", "", "%s has none %s after the authority came back", h.name, soon)
 		}
@@ -86,7 +118,7 @@ func (w *World) watchCertified() {
 
 // after calls a rule for each fault of a kind that ended a given time ago, unless its host or
 // the receiver has another fault.
-func (w *World) after(kind string, age time.Duration, rule func(*Host)) {
+func (w *World) after(kind string, age time.Duration, rule func(Fault, *Host)) {
 	now := time.Since(w.began)
 	for _, f := range w.plan.Faults {
 		h, due := w.hosts[f.Who%len(w.hosts)], w.ends(f)+age
@@ -100,6 +132,6 @@ func (w *World) after(kind string, age time.Duration, rule func(*Host)) {
 			continue
 		}
 		w.book.count()
-		rule(h)
+		rule(f, h)
 	}
 }

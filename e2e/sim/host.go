@@ -187,7 +187,9 @@ func (e encoder) Pack(ctx context.Context, w io.Writer, src episode.Source) (epi
 }
 
 // certFetch is `cis490 cert-fetch`.
-func (h *Host) certFetch(p *Proc) error {
+func (h *Host) certFetch(p *Proc) error { return h.fetch(p, false) }
+
+func (h *Host) fetch(p *Proc, renew bool) error {
 	conf, err := h.load(p)
 	if err != nil {
 		return err
@@ -210,7 +212,7 @@ func (h *Host) certFetch(p *Proc) error {
 	if err != nil {
 		return err
 	}
-	r, err := e.Run(p.ctx, false)
+	r, err := e.Run(p.ctx, renew)
 	if err != nil {
 		h.w.log(h.name, "cert-fetch").Warn("failed", "err", err)
 	} else if r != enroll.Nothing {

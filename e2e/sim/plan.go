@@ -94,7 +94,7 @@ func (p Plan) clashes(f Fault) bool {
 			return "host disk"
 		case "rx-full", "rx-ro", "rx-flaky", "rx-nosync", "rx-dead", "rx-unmounted", "rx-low":
 			return "disk"
-		case "host-power", "host-leaves":
+		case "host-power", "host-leaves", "host-shelved":
 			return "host"
 		case "rx-power", "rx-nobattery", "rx-clock":
 			return "receiver"

@@ -58,6 +58,7 @@ type Receiver struct {
 	conf config.Receiver
 	key  rel.SecretKey
 	seq  atomic.Int64 // of the last release
+	life atomic.Int64 // of a certificate, in nanoseconds
 	// rollout is the rollout of the running serve.
 	rollout atomic.Pointer[rollout.Controller]
 	own     ownServers
@@ -72,6 +73,7 @@ func newReceiver(w *World) *Receiver {
 	r.conf.Fleet.NeverReported *= config.Duration(w.pace)
 	r.conf.Rollout.CanaryHeard *= config.Duration(w.pace)
 	r.conf.Authority.CertLife = config.Duration(72 * time.Hour) // so that some are renewed within a few days
+	r.life.Store(int64(r.conf.Authority.CertLife))
 	r.enable(
 		&Service{Name: "bootstrap", Unit: "cis490-bootstrap", Main: r.bootstrap},
 		&Service{Name: "serve", Unit: "cis490-receiver", Main: r.serve, First: 100 * time.Millisecond},
@@ -86,8 +88,10 @@ func (r *Receiver) build() version.Info {
 
 // bootstrap is `cis490 bootstrap`.
 func (r *Receiver) bootstrap(p *Proc) error {
+	conf := r.conf.Authority
+	conf.CertLife = config.Duration(r.life.Load())
 	a, err := authority.New(authority.Options{
-		Config: r.conf.Authority, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
+		Config: conf, PublicURL: receiverURL, Hostname: "receiver", FS: p.fs,
 		Log: r.w.log(r.name, "bootstrap"), Now: r.Clock.Now, Listen: p.Listen, Admin: p.listenAdmin, Poll: 30 * r.w.polls(),
 	})
 	if err != nil {
