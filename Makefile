@@ -116,7 +116,7 @@ fuzz: ## run every fuzz target for FUZZTIME each
 	  done; done
 
 golden: ## write what the program prints today into golden files and scripts
-	go test ./commands ./install/... ./internal/config ./internal/dictionary -update
+	go test ./commands ./install ./internal/config ./internal/dictionary -update
 
 bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name)
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo

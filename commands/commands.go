@@ -38,6 +38,8 @@ func Main(ctx context.Context, args []string, env Env) int {
 type app struct {
 	env     Env
 	patient *atomic.Bool // set by stopsItself; copies of app share it
+	lines   int          // of the terminal, for a view that is printed later; 0: env.Out's
+	columns int
 }
 
 // cli builds the command tree.

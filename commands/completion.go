@@ -1,10 +1,6 @@
 package commands
 
-import (
-	"strings"
-
-	"github.com/urfave/cli/v2"
-)
+import "github.com/urfave/cli/v2"
 
 // shells returns the completion scripts by shell. Each asks the program itself for
 // completions, so that a script never becomes outdated.
@@ -58,21 +54,4 @@ func (a *app) completionCommand() *cli.Command {
 		})
 	}
 	return &cli.Command{Name: "completion", Usage: "print a shell's completion script", Subcommands: leaves}
-}
-
-func (a *app) manCommand() *cli.Command {
-	return &cli.Command{
-		Name: "man", Usage: "print the manual page", ArgsUsage: noArgs,
-		Description: "Prints the manual page of all commands, generated from their help.\n\n" +
-			"Examples:\n   cis490 man | man -l -\n   cis490 man | sudo install -Dm644 /dev/stdin /usr/local/share/man/man8/cis490.8",
-		Action: func(*cli.Context) error {
-			page, err := a.cli().ToManWithSection(8)
-			if err != nil {
-				return err
-			}
-			// troff would interpret a leading dot as a request.
-			a.printf("%s", strings.ReplaceAll(page, "\n...", "\n\\&..."))
-			return nil
-		},
-	}
 }

@@ -46,11 +46,13 @@ func (a *app) configCommand() *cli.Command {
 			Usage:     "print all errors in the config files, with file, line and column",
 			ArgsUsage: noArgs,
 			Description: "Without a flag it checks the config files of this machine. Unknown keys are errors\n" +
-				"here, but only warnings for daemons. Exit code 78 if there is any error.\n\n" +
-				"Examples:\n   cis490 config check\n   cis490 config check --lab-host ./lab-host.toml",
+				"here, but only warnings for daemons. Exit code 78 if there is any error. --online also tries\n" +
+				"what the config names, and sends each notify target a test message; exit code 1 if one fails.\n\n" +
+				"Examples:\n   cis490 config check\n   sudo cis490 config check --online\n   cis490 config check --lab-host ./lab-host.toml",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "lab-host", Usage: "check `FILE` as a lab host's config"},
 				&cli.StringFlag{Name: "receiver", Usage: "check `FILE` as a receiver's config"},
+				&cli.BoolFlag{Name: "online", Usage: "also ask what it names: receiver and authority, or store and notify targets"},
 			},
 			Action: a.configCheck,
 		}},
@@ -74,7 +76,10 @@ func (a *app) configCheck(c *cli.Context) error {
 		_, unknown, err := config.LoadReceiver(rx)
 		all = append(all, a.checked(rx, unknown, err))
 	}
-	return errors.Join(all...)
+	if err := errors.Join(all...); err != nil || !c.Bool("online") {
+		return err
+	}
+	return a.tryConfig(c, lab, rx)
 }
 
 // checked prints that a file is valid, or returns all errors in it.

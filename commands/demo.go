@@ -29,10 +29,11 @@ func (a *app) demoCommand() *cli.Command {
 			"Each host enrolls with a join token, records episodes of a child process and ships\n" +
 			"them over mutual TLS; fleet-check runs every few seconds. Ctrl-C stops everything\n" +
 			"and removes the folder.\n\nExamples:\n" +
-			"   cis490 demo --hosts 3\n   cis490 demo --once --keep",
+			"   cis490 demo --hosts 3\n   cis490 demo --break\n   cis490 demo --once --keep",
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "hosts", Value: 1, Usage: "run `N` lab hosts"},
 			&cli.BoolFlag{Name: "once", Usage: fmt.Sprintf("stop after %d accepted episodes of every host", enough)},
+			&cli.BoolFlag{Name: "break", Usage: "let a host fall silent, to see its alert with the fix, and its end"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep the folder"},
 			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "with --once, give up after `TIME`"},
 		},
@@ -47,6 +48,7 @@ type demo struct {
 	hosts []ident.Host
 	kids  *children
 	url   string // of the receiver
+	fault *silence
 }
 
 func (a *app) demo(c *cli.Context) (err error) {
@@ -68,6 +70,9 @@ func (a *app) demo(c *cli.Context) (err error) {
 	ctx, cancel := context.WithCancel(c.Context)
 	defer cancel()
 	d := &demo{a: a, dir: dir, kids: newChildren(dir)}
+	if c.Bool("break") {
+		d.fault = &silence{}
+	}
 	for i := range n {
 		d.hosts = append(d.hosts, ident.Host(fmt.Sprintf("lab-%02d", i+1)))
 	}
@@ -106,10 +111,12 @@ func (d *demo) start(ctx context.Context) error {
 	if err := d.startReceiver(ctx); err != nil {
 		return err
 	}
+	d.a.printf("receiver started\n")
 	for _, h := range d.hosts {
 		if err := d.startHost(ctx, h); err != nil {
 			return fmt.Errorf("start %s: %w", h, err)
 		}
+		d.a.printf("%s joined, and records its first episode\n", h)
 	}
 	d.kids.repeat(ctx, 5*time.Second, "fleet-check", "fleet-check", "--config", d.path("receiver.toml"))
 	return nil
@@ -131,7 +138,10 @@ dir = %q
 socket = %q
 [limits]
 disk_reserve = "64MiB"
-`, d.url, serve, d.path("receiver"), d.path("operator"), authority, d.path("authority"), d.path("admin.sock"))
+[fleet]
+silent_after = %q
+`, d.url, serve, d.path("receiver"), d.path("operator"), authority, d.path("authority"), d.path("admin.sock"),
+		d.fault.silentAfter())
 	if err := disk.ReplaceBytes(disk.OS{}, d.path("receiver.toml"), 0o600, []byte(conf)); err != nil {
 		return err
 	}

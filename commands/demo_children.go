@@ -183,6 +183,7 @@ func (k *children) stop() error {
 	var errs []error
 	for _, c := range slices.Backward(running) {
 		_ = c.cmd.Process.Signal(syscall.SIGTERM) // fails if it has ended
+		_ = c.cmd.Process.Signal(syscall.SIGCONT) // a stopped process ends only after it goes on
 		select {
 		case <-c.done:
 		case <-time.After(20 * time.Second):

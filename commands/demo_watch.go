@@ -33,16 +33,17 @@ func (d *demo) joinToken(ctx context.Context, h ident.Host) (wire.Token, error) 
 
 // lookAround prints where everything is.
 func (d *demo) lookAround() {
-	d.a.printf(`The whole system is running in %s
+	d.a.printf(`
+The whole system is running in %s
 
 Dashboard: %s  (operator token: demo; certificate of the demo's own CA)
 
 Try in another terminal:
-   cis490 status --config %s
-   cis490 doctor --config %s
-   tail -f %s
+   %[3]s status --config %[4]s
+   %[3]s doctor --config %[5]s
+   tail -f %[6]s
 
-`, d.dir, d.url, d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
+`, d.dir, d.url, program(), d.path("receiver.toml"), d.path(string(d.hosts[0]), "lab-host.toml"), d.path("logs", "*.log"))
 }
 
 // watch prints each accepted episode until the demo is stopped or, with once, every host
@@ -50,12 +51,12 @@ Try in another terminal:
 func (d *demo) watch(ctx context.Context, once bool) error {
 	tick := time.NewTicker(200 * time.Millisecond)
 	defer tick.Stop()
-	start, index := time.Now(), local.Open(local.Options{FS: disk.OS{}, Dir: d.path("receiver")}).Index
+	start, back := time.Now(), local.Open(local.Options{FS: disk.OS{}, Dir: d.path("receiver")})
 	seen := map[ident.EpisodeID]bool{}
 	per := map[ident.Host]int{}
 	var bytes int64
 	for {
-		for e, err := range index.Since(time.Time{}) {
+		for e, err := range back.Index.Since(time.Time{}) {
 			if err != nil {
 				return err
 			}
@@ -68,10 +69,18 @@ func (d *demo) watch(ctx context.Context, once bool) error {
 			d.a.printf("%6.1fs  %s  episode %s accepted (%d of this host, %s)\n",
 				time.Since(start).Seconds(), e.Host, e.Episode, per[e.Host], humanize.IBytes(uint64(e.Size)))
 		}
-		if once && d.all(per) {
-			d.a.printf("\n%d hosts, %d episodes accepted, %s, in %.1fs; "+
+		ended, err := d.breakOne(start, back.Alerts, d.all(per))
+		if err != nil {
+			return err
+		}
+		if once && ended && d.all(per) {
+			hosts := "1 host"
+			if n := len(d.hosts); n != 1 {
+				hosts = fmt.Sprintf("%d hosts", n)
+			}
+			d.a.printf("\n%s, %d episodes accepted, %s, in %.1fs; "+
 				"each recorded from a process, shipped over mutual TLS and stored durably before its receipt\n",
-				len(d.hosts), len(seen), humanize.IBytes(uint64(bytes)), time.Since(start).Seconds())
+				hosts, len(seen), humanize.IBytes(uint64(bytes)), time.Since(start).Seconds())
 			return nil
 		}
 		select {

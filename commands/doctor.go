@@ -6,12 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/install"
 	"cis490/internal/check"
 	"cis490/internal/fault"
 )
@@ -34,7 +37,7 @@ func (a *app) doctorCommand() *cli.Command {
 			&cli.BoolFlag{Name: "all", Usage: "also print the checks that passed or were skipped"},
 			&cli.BoolFlag{Name: "list", Usage: "list the checks without running them"},
 			&cli.BoolFlag{Name: "strict", Usage: "treat warnings as failures"},
-			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, and print what was done"},
+			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, also as install does, and print what was done"},
 			&cli.BoolFlag{Name: "deep", Usage: "on a receiver: compare every row of the index with its file"},
 		),
 		Action: a.doctor,
@@ -102,6 +105,9 @@ func (a *app) doctor(c *cli.Context) error {
 			continue
 		}
 		if c.Bool("fix") {
+			if places[i].installed() && len(c.StringSlice("only")) == 0 {
+				a.reinstall(c.Context, install.Role(w.role))
+			}
 			a.repair(c.Context, w)
 		}
 		r := a.examine(c.Context, w)
@@ -168,18 +174,20 @@ func only(c *cli.Context, selected []roleChecks) error {
 	return nil
 }
 
+// checkListed is a check as `doctor --list --json` prints it.
+type checkListed struct {
+	Role     string         `json:"role"`
+	ID       string         `json:"id"`
+	Severity check.Severity `json:"severity"`
+	Title    string         `json:"title"`
+	Fix      string         `json:"fix"`
+	Docs     string         `json:"docs"`
+}
+
 func (a *app) listChecks(w roleChecks, asJSON bool) {
-	type entry struct {
-		Role     string         `json:"role"`
-		ID       string         `json:"id"`
-		Severity check.Severity `json:"severity"`
-		Title    string         `json:"title"`
-		Fix      string         `json:"fix"`
-		Docs     string         `json:"docs"`
-	}
-	all := []entry{}
+	all := []checkListed{}
 	for _, k := range w.checks {
-		all = append(all, entry{w.role, k.ID, k.Severity, k.Title, k.Fix, "docs/checks.md#" + w.role + "." + k.ID})
+		all = append(all, checkListed{w.role, k.ID, k.Severity, k.Title, k.Fix, "docs/checks.md#" + w.role + "." + k.ID})
 	}
 	if asJSON {
 		_ = a.printJSON(all)
@@ -187,6 +195,31 @@ func (a *app) listChecks(w roleChecks, asJSON bool) {
 	}
 	for _, e := range all {
 		a.printf("%-9s %-4s  %-20s %s\n", e.Role, e.Severity, e.ID, e.Title)
+	}
+}
+
+// reinstall repairs the installation of a role as install does, if anything differs. It
+// needs root; the installed binary stays.
+func (a *app) reinstall(ctx context.Context, role install.Role) {
+	if os.Geteuid() != 0 {
+		a.errorf("warning: installation not compared: it needs root")
+		return
+	}
+	if _, err := installedBinary(); err != nil {
+		a.errorf("warning: installation not compared: this is not the installed program: sudo /usr/local/bin/cis490 doctor --fix")
+		return
+	}
+	plan, err := install.New(install.Options{
+		Role: role, Binary: filepath.Join(installDir, "current", "cis490"), Build: a.env.Build, Out: a.env.Err, Manager: install.Systemd(),
+	})
+	if err == nil {
+		var drift int
+		if drift, err = plan.Drift(ctx); err == nil && drift > 0 {
+			err = plan.Apply(ctx)
+		}
+	}
+	if err != nil {
+		a.errorf("warning: repair the installation: %s", check.Sanitize(plainText(err), 500))
 	}
 }
 

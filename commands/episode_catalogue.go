@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"net/url"
 	"strconv"
@@ -122,19 +121,18 @@ func (a *app) listCatalogue(c *cli.Context, conf config.Receiver) error {
 	if c.Bool("json") {
 		return a.printJSON(p)
 	}
-	err = a.table("EPISODE\tHOST\tPROFILE\tCLASS\tVERDICT\tSTART\tDURATION\tROWS\tSIZE", func(row func(...any)) {
+	err = a.table("EPISODE\tHOST\tPROFILE\tCLASS\tVERDICT\tSTART\t~DURATION\t~ROWS\t~SIZE", func(row func(...any)) {
 		for _, r := range p.Rows {
 			if r.State != catalogue.OK {
-				row(r.Episode, r.Host, fmt.Sprintf("%s: %s", r.State, check.Sanitize(r.Problem, 100)))
+				row(r.Episode, r.Host, string(r.State)+": "+check.Sanitize(r.Problem, 100))
 				continue
 			}
 			rows := 0
 			for _, n := range r.Rows {
 				rows += n
 			}
-			row(r.Episode, r.Host, check.Sanitize(r.Profile, 40), check.Sanitize(r.Class, 20), r.Verdict,
-				r.Start.UTC().Format("2006-01-02 15:04:05 MST"), r.End.Sub(r.Start).Round(100*time.Millisecond), rows,
-				humanize.IBytes(uint64(r.Size)))
+			row(r.Episode, r.Host, check.Sanitize(r.Profile, 40), check.Sanitize(r.Class, 20), r.Verdict, stamp(r.Start),
+				r.End.Sub(r.Start).Round(100*time.Millisecond), rows, humanize.IBytes(uint64(r.Size)))
 		}
 	})
 	if err != nil {

@@ -86,10 +86,9 @@ func (a *app) episodeList(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.printJSON(rows)
 	}
-	return a.table("EPISODE\tSTATE\tSTART\tCOMMIT\tSIZE\tWHY", func(row func(...any)) {
+	return a.table("EPISODE\tSTATE\tSTART\t~COMMIT\t~SIZE\tWHY", func(row func(...any)) {
 		for _, r := range rows {
-			row(r.Episode, r.State, r.Start.UTC().Format("2006-01-02 15:04:05"), fmt.Sprintf("%.12s", r.Commit),
-				humanize.IBytes(uint64(r.Bytes)), r.why())
+			row(r.Episode, r.State, stamp(r.Start), fmt.Sprintf("%.12s", r.Commit), humanize.IBytes(uint64(r.Bytes)), r.why())
 		}
 	})
 }

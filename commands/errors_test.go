@@ -25,6 +25,7 @@ func argumentsOf(t *testing.T, l leaf) []string {
 	flags := map[string][]string{
 		"archive":      {"--before", "2026-01-01", "--to", "/nonexistent"},
 		"restore":      {"--from", "/nonexistent"},
+		"debug bundle": {"--out", "/nonexistent/x"},
 		"release sign": {"--seq", "1", "--version", "1", "--commit", testCommit},
 	}
 	for _, name := range []string{"release promote", "release withdraw"} {

@@ -66,15 +66,7 @@ func (a *app) fleetCheck(c *cli.Context) error {
 		delivered = a.deliver(c.Context, conf, r, o.Log)
 	}
 	if c.Bool("json") {
-		return errors.Join(r.Failed(), a.printJSON(struct {
-			At     time.Time     `json:"at"`
-			Hosts  int           `json:"hosts"`
-			Open   []fleet.Alert `json:"open"`
-			Rows   []fleet.Alert `json:"rows"`
-			Errors []string      `json:"errors,omitempty"`
-
-			Notify map[string]notify.State `json:"notify,omitempty"`
-		}{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, delivered}))
+		return errors.Join(r.Failed(), a.printJSON(fleetChecked{r.At, r.Hosts, orEmpty(r.Open), orEmpty(r.Rows), r.Errors, delivered}))
 	}
 	a.printAlerts(r.Open)
 	sent := 0
@@ -197,4 +189,14 @@ func orEmpty[T any](all []T) []T {
 		return []T{}
 	}
 	return all
+}
+
+// fleetChecked is a run of fleet-check as --json prints it.
+type fleetChecked struct {
+	At     time.Time               `json:"at"`
+	Hosts  int                     `json:"hosts"`
+	Open   []fleet.Alert           `json:"open"`
+	Rows   []fleet.Alert           `json:"rows"` // new rows of alerts.jsonl
+	Errors []string                `json:"errors,omitempty"`
+	Notify map[string]notify.State `json:"notify,omitempty"`
 }

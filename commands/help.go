@@ -18,14 +18,15 @@ type group struct {
 func (a *app) groups() []group {
 	return []group{
 		{"SEE AND REPAIR", []*cli.Command{
-			a.statusCommand(), a.doctorCommand(), a.explainCommand(), a.hostCommand(), a.alertsCommand(), a.episodeCommand(), a.reconcileCommand(),
+			a.statusCommand(), a.doctorCommand(), a.explainCommand(), a.logsCommand(), a.hostCommand(), a.alertsCommand(),
+			a.episodeCommand(), a.reconcileCommand(), a.debugCommand(),
 		}},
 		{"SET UP", []*cli.Command{
 			a.demoCommand(), a.installCommand(), a.tokenCommand(), a.configCommand(), a.notifyCommand(), a.uninstallCommand(),
 		}},
 		{"RELEASES, DATA AND SAFEKEEPING", []*cli.Command{
 			a.releaseCommand(), a.caCommand(), a.backupCommand(), a.restoreCommand(), a.archiveCommand(),
-			a.exportCommand(), a.dataTokenCommand(), a.storeCommand(),
+			a.exportCommand(), a.accessTokenCommand(), a.storeCommand(),
 		}},
 		{"THIS PROGRAM", []*cli.Command{a.versionCommand(), a.completionCommand(), a.manCommand(), a.helpCommand()}},
 		{"STARTED BY SYSTEMD", []*cli.Command{

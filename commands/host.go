@@ -193,13 +193,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
 	heard := contactOf(x.Contact)
 	if c.Bool("json") {
-		return a.printJSON(struct {
-			roster.Host
-			Health fleet.Health `json:"health"`
-			*contact
-			fleet.Forecast
-			Alerts []fleet.Alert `json:"alerts"`
-		}{h, x.Health, heard, outlook, alerts})
+		return a.printJSON(hostShown{h, x.Health, heard, outlook, alerts})
 	}
 	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, stamp(h.Since))
 	for _, line := range []struct {
@@ -224,4 +218,13 @@ func (a *app) hostShow(c *cli.Context) error {
 		a.printf("next         %s\n", next)
 	}
 	return nil
+}
+
+// hostShown is a host as `host show --json` prints it.
+type hostShown struct {
+	roster.Host
+	Health fleet.Health `json:"health"`
+	*contact
+	fleet.Forecast
+	Alerts []fleet.Alert `json:"alerts"`
 }

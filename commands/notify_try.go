@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -74,26 +75,40 @@ func (a *app) notifyTest(c *cli.Context) error {
 		return fault.Exit(fault.Fix(errors.New("[notify] has no target"),
 			fmt.Sprintf("echo 'ntfy://ntfy.sh/TOPIC' | sudo install -m 640 -g cis490 /dev/stdin %s", config.NotifyURLsPath)), fault.Config)
 	}
-	results, failed := []delivered{}, false
-	for _, t := range targets {
-		r := delivered{Target: t.Name, OK: true}
-		if err := notify.SendTest(c.Context, t, time.Now()); err != nil {
-			r, failed = delivered{t.Name, false, plainText(err)}, true
-		}
-		results = append(results, r)
-		if !c.Bool("json") && r.OK {
-			a.printf("%s: delivered\n", t.Name)
-		} else if !c.Bool("json") {
-			a.printf("%s: failed: %s\n", t.Name, r.Error)
-		}
-	}
+	results := a.sendTests(c.Context, targets)
 	if c.Bool("json") {
-		if err := a.printJSON(results); err != nil {
-			return err
-		}
+		err = a.printJSON(results)
+	} else {
+		a.printTests(results)
 	}
-	if failed {
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(results, func(r delivered) bool { return !r.OK }) {
 		return verdict()
 	}
 	return nil
+}
+
+// sendTests sends each target a test message.
+func (a *app) sendTests(ctx context.Context, targets []notify.Target) []delivered {
+	results := []delivered{}
+	for _, t := range targets {
+		r := delivered{Target: t.Name, OK: true}
+		if err := notify.SendTest(ctx, t, time.Now()); err != nil {
+			r = delivered{t.Name, false, plainText(err)}
+		}
+		results = append(results, r)
+	}
+	return results
+}
+
+func (a *app) printTests(results []delivered) {
+	for _, r := range results {
+		if r.OK {
+			a.printf("%s: delivered\n", r.Target)
+		} else {
+			a.printf("%s: failed: %s\n", r.Target, r.Error)
+		}
+	}
 }

@@ -42,6 +42,11 @@ func (a *app) elsewhere(c *cli.Context, role string, err error) error {
 	if !errors.Is(err, fs.ErrNotExist) || path != a.configPath(role) {
 		return err
 	}
+	return a.belongsOn(c, role)
+}
+
+// belongsOn returns the error of a command for a role that this machine does not have.
+func (a *app) belongsOn(c *cli.Context, role string) error {
 	other := roleReceiver
 	if role == roleReceiver {
 		other = roleLabHost
@@ -52,7 +57,7 @@ func (a *app) elsewhere(c *cli.Context, role string, err error) error {
 		words := append([]string{command}, c.Args().Slice()...)
 		return fault.Exit(fault.Fix(err, "on the "+title(role)+": sudo "+strings.Join(words, " ")), fault.Config)
 	}
-	err = fmt.Errorf("%s belongs on the %s; this machine has no role yet", command, title(role))
+	err := fmt.Errorf("%s belongs on the %s; this machine has no role yet", command, title(role))
 	return fault.Exit(fault.Fix(err, setUp(role)), fault.Config)
 }
 

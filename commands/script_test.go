@@ -5,15 +5,20 @@ import (
 	"errors"
 	"flag"
 	"io/fs"
+	"net/url"
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"cis490/commands"
 	"cis490/internal/version"
@@ -45,7 +50,8 @@ func testEnv() commands.Env {
 
 // TestScripts runs the command line as a user sees it. It adds to testscript's commands:
 // `exits CODE CMD…` runs a command and compares its exit code, and `waitfile FILE` waits
-// until a file has content.
+// until a file has content; `conforms COMMAND` validates the last standard output, which is
+// JSON of that command, by docs/json.schema.json.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
@@ -60,6 +66,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits":    exits,
 			"waitfile": waitFile,
+			"conforms": conforms,
 		},
 	})
 }
@@ -81,6 +88,19 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
 	}
+}
+
+func conforms(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: conforms COMMAND")
+	}
+	_, file, _, _ := runtime.Caller(0)
+	path := filepath.Join(filepath.Dir(file), "..", "docs", "json.schema.json")
+	s, err := jsonschema.NewCompiler().Compile(path + "#/$defs/" + url.PathEscape(strings.Join(args, " ")))
+	ts.Check(err)
+	document, err := jsonschema.UnmarshalJSON(strings.NewReader(ts.ReadFile("stdout")))
+	ts.Check(err)
+	ts.Check(s.Validate(document))
 }
 
 func waitFile(ts *testscript.TestScript, neg bool, args []string) {

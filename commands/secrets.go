@@ -12,6 +12,7 @@ import (
 type maskWriter struct{ *plain.Writer }
 
 var (
+	accessKeys = regexp.MustCompile(`(cis490-(?:data|read|operate)-)[0-9a-f]{8,}`) // of access-token create
 	joinTokens = regexp.MustCompile(`c490\.[A-Za-z0-9_-]{8,}`)
 	userinfo   = regexp.MustCompile(`(://)[^\s@]+@([^\s@/]*@)*`) // a password may contain '@'
 	pem        = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|$)`)
@@ -34,6 +35,7 @@ func maskAndEscape(b []byte) []byte { return plain.Escape(mask(b)) }
 func mask(b []byte) []byte {
 	b = bearers.ReplaceAll(b, []byte("${1}…${2}"))
 	b = pem.ReplaceAll(b, []byte("a PEM block"))
+	b = accessKeys.ReplaceAll(b, []byte("${1}…"))
 	b = joinTokens.ReplaceAll(b, []byte("c490.…"))
 	b = userinfo.ReplaceAll(b, []byte("${1}…@"))
 	return inQuery.ReplaceAll(b, []byte("${1}…"))

@@ -3,7 +3,6 @@ package commands
 import (
 	"cmp"
 	"context"
-	"io"
 	"maps"
 	"slices"
 	"time"
@@ -33,26 +32,37 @@ func (a *app) statusCommand() *cli.Command {
 		ArgsUsage: noArgs,
 		Description: "On a receiver: whether it accepts episodes, each host with its last accepted episode,\n" +
 			"and the open alerts. On a lab host: queue, certificate, gate and update.\n\n" +
-			"Examples:\n   sudo cis490 status\n   sudo cis490 status --json",
-		Flags:  append(roleFlags(), jsonFlag()),
+			"Examples:\n   sudo cis490 status\n   sudo cis490 status --watch",
+		Flags: append(roleFlags(), jsonFlag(),
+			&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"}),
 		Action: a.status,
 	}
 }
 
 func (a *app) status(c *cli.Context) error {
+	if err := peopleOrPrograms(c); err != nil {
+		return err
+	}
 	places, err := a.roles(c)
 	if err != nil {
 		return err
 	}
+	if c.Bool("watch") {
+		return a.watch(c.Context, func(on *app) error { return on.statusOf(c.Context, places, false) })
+	}
+	return a.statusOf(c.Context, places, c.Bool("json"))
+}
+
+func (a *app) statusOf(ctx context.Context, places []roleConfig, asJSON bool) error {
 	for i, p := range places {
-		if i > 0 && !c.Bool("json") {
+		if i > 0 && !asJSON {
 			a.printf("\n")
 		}
 		show := a.statusLabHost
 		if p.role == roleReceiver {
 			show = a.statusReceiver
 		}
-		if err := show(c.Context, p, c.Bool("json")); err != nil {
+		if err := show(ctx, p, asJSON); err != nil {
 			return err
 		}
 	}
@@ -120,7 +130,7 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	a.printf("\n")
 	if len(s.Hosts) == 0 {
 		a.printf("no host yet: sudo cis490 token create lab-01\n")
-	} else if err := writeHosts(a.env.Out, s.Hosts); err != nil {
+	} else if err := a.hostsTable(s.Hosts); err != nil {
 		return err
 	}
 	a.printf("\n")
@@ -192,8 +202,8 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 	return list, nil
 }
 
-func writeHosts(w io.Writer, hosts []hostStatus) error {
-	return writeTable(w, "HOST\tSTATE\tLAST ACCEPTED\tEPISODE\t24 H\tSIZE\tWAITING\tVERSION", func(row func(...any)) {
+func (a *app) hostsTable(hosts []hostStatus) error {
+	return a.table("HOST\tSTATE\tLAST ACCEPTED\t~EPISODE\t24 H\t~SIZE\tWAITING\t~VERSION", func(row func(...any)) {
 		for _, h := range hosts {
 			row(h.Host, cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
 				humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))

@@ -171,12 +171,7 @@ func (a *app) storeVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	out := struct {
-		Rows    int    `json:"rows"`
-		Lost    int    `json:"lost"`
-		Wrong   int    `json:"wrong"`
-		Example string `json:"example,omitempty"`
-	}{found.Rows, found.Lost, 0, found.Example}
+	out := storeVerified{found.Rows, found.Lost, 0, found.Example}
 	if c.Bool("deep") {
 		if out.Wrong, err = a.hashAll(c.Context, back, &out.Example); err != nil {
 			return err
@@ -209,4 +204,12 @@ func (a *app) storeScrub(c *cli.Context) error {
 	a.printf("%s rows and %s tarballs compared, %d rows added, %d tarballs are missing\n",
 		humanize.Comma(int64(found.Rows)), humanize.Comma(int64(found.Files)), found.Repaired, found.NoFile)
 	return nil
+}
+
+// storeVerified is the result of `store verify` as --json prints it.
+type storeVerified struct {
+	Rows    int    `json:"rows"`
+	Lost    int    `json:"lost"`  // rows without their tarball
+	Wrong   int    `json:"wrong"` // tarballs with another content
+	Example string `json:"example,omitempty"`
 }

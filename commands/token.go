@@ -6,7 +6,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -295,22 +294,7 @@ func (a *app) tokenList(c *cli.Context) error {
 	})
 }
 
-// table prints rows in columns.
-func (a *app) table(head string, fill func(row func(...any))) error {
-	return writeTable(a.env.Out, head, fill)
-}
-
-// writeTable writes rows in columns.
-func writeTable(out io.Writer, head string, fill func(row func(...any))) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(w, head) // Flush returns the error
-	fill(func(cells ...any) {
-		_, _ = fmt.Fprintf(w, strings.TrimSuffix(strings.Repeat("%v\t", len(cells)), "\t")+"\n", cells...)
-	})
-	return w.Flush()
-}
-
-// stamp formats a time for people: local, with its zone.
+// stamp is how people are shown a time: local, with its zone.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"

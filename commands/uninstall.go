@@ -16,14 +16,17 @@ import (
 
 func (a *app) uninstallCommand() *cli.Command {
 	flags := func(more ...cli.Flag) []cli.Flag {
-		return append(more, &cli.StringFlag{Name: "root", Usage: "remove the files below `DIR`, as from an image, without services or root"})
+		return append(more, yesFlag(),
+			&cli.BoolFlag{Name: "purge", Usage: "also delete data, config, credentials and users"},
+			&cli.StringFlag{Name: "root", Usage: "remove the files below `DIR`, as from an image, without services or root"})
 	}
 	return &cli.Command{
 		Name:  "uninstall",
-		Usage: "remove a role from this machine; data, config and users stay",
+		Usage: "remove a role from this machine; data and config stay, unless --purge",
 		Description: "Stops and removes the role's services, and the binary if no other role remains. Fails\n" +
-			"for a lab host with unshipped episodes.\n\n" +
-			"Example:\n   sudo cis490 uninstall lab-host",
+			"for a lab host with unshipped episodes. --purge also deletes data, config, credentials and\n" +
+			"users; on a terminal it asks first.\n\n" +
+			"Examples:\n   sudo cis490 uninstall lab-host\n   sudo cis490 uninstall lab-host --purge",
 		Subcommands: []*cli.Command{
 			{
 				Name: "lab-host", Usage: "remove the lab host role from this machine", ArgsUsage: noArgs,
@@ -42,7 +45,9 @@ func (a *app) uninstallCommand() *cli.Command {
 }
 
 func (a *app) uninstall(c *cli.Context, role install.Role) error {
-	o := install.UninstallOptions{Role: role, Root: c.String("root"), AbandonData: c.Bool("abandon-data"), Out: a.env.Out}
+	o := install.UninstallOptions{
+		Role: role, Root: c.String("root"), AbandonData: c.Bool("abandon-data"), Purge: c.Bool("purge"), Out: a.env.Out,
+	}
 	if role == install.LabHost && (o.Root == "" || o.Root == "/") {
 		o.Stopped = a.leave
 	}
@@ -53,6 +58,11 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		// Without systemd there are no services to stop, only files to remove.
 		if install.Supported() == nil {
 			o.Manager = install.Systemd()
+		}
+	}
+	if o.Purge {
+		if err := a.confirm(c, whatPurgeDeletes(role)); err != nil {
+			return err
 		}
 	}
 	return install.Uninstall(c.Context, o)
@@ -81,4 +91,12 @@ func (a *app) leave(ctx context.Context) {
 		a.errorf("warning: cannot report to the receiver that this host is uninstalled: %v", err)
 		a.errorf("hint: sudo cis490 host decommission %s   # on the receiver, which otherwise alerts of its silence", conf.Host)
 	}
+}
+
+// whatPurgeDeletes is the question of --purge.
+func whatPurgeDeletes(role install.Role) string {
+	if role == install.Receiver {
+		return "Delete every episode of the fleet, its index, the CA key and the roster? No host can ship again."
+	}
+	return "Delete this host's episodes, receipts and identity?"
 }

@@ -49,7 +49,7 @@ func TestIncident03_EmptyList(t *testing.T) {
 	if code := putStatus(h, commitOf("v1")); code != "503" {
 		t.Errorf("a PUT without a list is answered %s, want 503", code)
 	}
-	h.Eventually(time.Minute, "the host gets 503", "journalctl -b -u cis490-shipper | grep 503")
+	h.Eventually(time.Minute, "the host knows why", "journalctl -b -u cis490-shipper | grep 'ping not answered.*receiver is not ready'")
 	time.Sleep(20 * time.Second) // more of its tries
 	if n := strings.TrimSpace(h.Run("ls " + spool + "/episodes | wc -l")); n != "50" {
 		t.Errorf("%s episodes wait, want all 50", n)

@@ -9,7 +9,8 @@ import (
 )
 
 // TestUninstall: uninstall fails while episodes are unshipped, with their number. When all
-// are shipped, it removes all units, processes and symlinks, and keeps the data.
+// are shipped, it removes all units, processes and symlinks, and keeps the data,
+// which --purge removes with the users.
 func TestUninstall(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "lab-01")
@@ -41,4 +42,10 @@ func TestUninstall(t *testing.T) {
 	h.Run("test -s /var/lib/cis490/data/shipped/receipts.jsonl && test -s /etc/cis490/lab-host.toml")
 	h.Run("/root/cis490 uninstall lab-host") // again, without an error
 	f.checkEachStoredOnce()
+
+	h.Run("/root/cis490 uninstall lab-host --purge")
+	left := h.Run("find /etc /opt /run /usr/local /var/lib -name '*cis490*'; cat /etc/passwd /etc/group | grep cis490 || true")
+	if left != "" {
+		t.Errorf("--purge left:\n%s", left)
+	}
 }

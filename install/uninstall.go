@@ -25,6 +25,7 @@ type UninstallOptions struct {
 	Role        Role
 	Root        string // as in Options
 	AbandonData bool   // even if episodes are not shipped
+	Purge       bool   // also remove data, config, credentials and users
 	Out         io.Writer
 	Manager     Manager // nil: do not change services
 	FS          disk.FS // nil: the machine's
@@ -33,8 +34,8 @@ type UninstallOptions struct {
 }
 
 // Uninstall removes a role from this machine: it stops its services and removes its units
-// and the binary; data, config and users stay. It needs no valid config and no complete
-// install: missing parts are not errors, and one failure does not stop the rest. It returns
+// and the binary; data, config and users stay, unless Purge. It needs no valid config and no
+// complete install: missing parts are not errors, and one failure does not stop the rest. It returns
 // an error while a lab host has unshipped episodes, because nothing else would ship them.
 func Uninstall(ctx context.Context, o UninstallOptions) error {
 	if o.Root == "/" {
@@ -52,6 +53,13 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 			return err
 		}
 	}
+	var left leftovers
+	if o.Purge {
+		if err := u.refuseNested(); err != nil {
+			return err
+		}
+		left = u.leftovers() // while there is a config
+	}
 	if _, err := o.FS.Lstat(u.at(stateDir)); err == nil {
 		unlock, err := Lock(ctx, o.FS, o.Root)
 		if err != nil {
@@ -65,6 +73,9 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 	}
 	if err := errors.Join(err, u.units(ctx), u.program()); err != nil {
 		return err
+	}
+	if o.Purge {
+		return u.purge(ctx, left)
 	}
 	u.sayKept()
 	return nil
@@ -84,6 +95,7 @@ func (u *uninstall) sayKept() {
 		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
 	}
 	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
+	u.say("note     with --purge these are deleted as well\n")
 	if u.Role == LabHost {
 		u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission NAME\n")
 	}

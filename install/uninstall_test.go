@@ -133,3 +133,56 @@ func TestUninstall_KeepsTheOtherRole(t *testing.T) {
 		t.Error(out)
 	}
 }
+
+// TestUninstall_PurgeAlone: of a machine with one role, nothing is left.
+func TestUninstall_PurgeAlone(t *testing.T) {
+	for _, role := range []install.Role{install.LabHost, install.Receiver} {
+		r := newHarness(t)
+		r.enrolls()
+		r.apply(r.options(role))
+		err := install.Uninstall(t.Context(), install.UninstallOptions{Role: role, Root: r.root, Purge: true, Out: &r.out, Manager: r.manager})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for path := range r.tree() {
+			if strings.Contains(path, "cis490") {
+				t.Errorf("%s: %s is left", role, path)
+			}
+		}
+	}
+}
+
+// TestUninstall_Purge: nothing of the role is left, and everything of the other role.
+func TestUninstall_Purge(t *testing.T) {
+	r := newHarness(t)
+	r.enrolls()
+	r.apply(r.options(install.LabHost))
+	r.apply(r.options(install.Receiver))
+	const shipped, stored = "var/lib/cis490/data/shipped/receipts.jsonl", "var/lib/cis490/episodes/lab-01/01A.tar.zst"
+	r.write(shipped, "{}\n")
+	r.write(stored, "episode")
+	purge := func(role install.Role) error {
+		return install.Uninstall(t.Context(), install.UninstallOptions{Role: role, Root: r.root, Purge: true, Out: &r.out, Manager: r.manager})
+	}
+	err := purge(install.Receiver)
+	if want := "sudo cis490 uninstall lab-host --purge   # first"; err == nil || fault.FixOf(err) != want || !r.exists(shipped) {
+		t.Errorf("a receiver above a lab host's data: %v; fix: %s", err, fault.FixOf(err))
+	}
+	if err := purge(install.LabHost); err != nil {
+		t.Fatal(err)
+	}
+	if r.exists(shipped) || r.exists("etc/cis490/lab-host.toml") || r.exists("etc/cis490/certs") {
+		t.Error("the lab host's data, config or certificate is left")
+	}
+	if !r.exists(stored) || !r.exists("etc/cis490/receiver.toml") || !r.exists("etc/cis490/operator") {
+		t.Error("something of the receiver is gone")
+	}
+	if err := purge(install.Receiver); err != nil {
+		t.Fatal(err)
+	}
+	for path := range r.tree() {
+		if strings.Contains(path, "cis490") {
+			t.Errorf("%s is left", path)
+		}
+	}
+}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/ident"
 	"cis490/internal/pki"
 )
 
@@ -55,11 +54,11 @@ type Backend struct {
 
 // Credentials identify serve and its clients. Each is read again when its file changes.
 type Credentials struct {
-	Pair     *pki.Pair              // serve's certificate; nil behind a proxy
-	Trust    *pki.Bundle            // the CA certificates of hosts
-	Operator func() (string, error) // the operator token
-	// Data returns the digests of the tokens that only read the data, by name; nil: none.
-	Data func() (map[string]ident.Digest, error)
+	Pair  *pki.Pair   // serve's certificate; nil behind a proxy
+	Trust *pki.Bundle // the CA certificates of hosts
+	// Tokens returns the tokens of people and programs. With an error it returns those that
+	// could be read.
+	Tokens func() ([]Token, error)
 }
 
 // Work is a kind of work that only one process may do at a time.

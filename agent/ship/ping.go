@@ -61,7 +61,7 @@ func (s *Shipper) ping(ctx context.Context) error {
 			after = time.Duration(p.RetryAfter) * time.Second
 		}
 		wait := s.pause(rule, after, err, true)
-		s.Logger.Warn("ping not answered", "host", s.Host, "wait", wait, "err", err, "fix", fixOf(err))
+		s.Logger.Warn("ping not answered", "host", s.Host, "uploads_wait", wait, "err", err, "fix", fixOf(err))
 		return err
 	}
 	s.handlePong(pong)

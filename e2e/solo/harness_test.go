@@ -75,6 +75,7 @@ type harness struct {
 	addr string
 	wrap []string // a command that starts the program
 	role string   // the subcommand, "serve" by default
+	logs string   // the log level, "warn" by default
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan struct{}
@@ -121,7 +122,7 @@ func (r *harness) write(name, content string) {
 func (r *harness) start() {
 	r.t.Helper()
 	_ = os.Remove(r.path("addr"))
-	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", "warn", cmp.Or(r.role, "serve"), "--config",
+	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", cmp.Or(r.logs, "warn"), cmp.Or(r.role, "serve"), "--config",
 		r.path("receiver.toml"), "--addr-file", r.path("addr"))
 	r.cmd = exec.Command(args[0], args[1:]...)
 	r.log.Reset()

@@ -14,6 +14,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/silences"
+	"cis490/receiver/web"
 )
 
 // maxSilence bounds the body of a silence, in bytes.
@@ -22,9 +23,9 @@ const maxSilence = 4 << 10
 // fleetRoutes are the operator's routes about the whole fleet.
 func (s *Server) fleetRoutes() map[string]handler {
 	return map[string]handler{
-		"GET " + wire.AlertsPath:                                s.operator(s.getAlerts),
-		"GET " + wire.FleetPath:                                 s.operator(s.getFleet),
-		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": s.operator(s.postSilence),
+		"GET " + wire.AlertsPath:                                s.may(receiver.Read, s.getAlerts),
+		"GET " + wire.FleetPath:                                 s.may(receiver.Read, s.getFleet),
+		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": s.may(receiver.Operate, s.postSilence),
 	}
 }
 
@@ -154,7 +155,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "until", row.Until, "end", row.End)
+	s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "until", row.Until, "end", row.End, "by", web.Holder(r))
 	return answer(w, http.StatusCreated, row)
 }
 

@@ -3,18 +3,13 @@ package server
 import (
 	"archive/tar"
 	"context"
-	"crypto/sha256"
-	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
 	"net/http"
-	"strings"
 	"time"
 
-	"cis490/internal/listen"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/catalogue"
@@ -83,38 +78,12 @@ func (s *Server) openCatalogue() (*openCatalogue, error) {
 	return nil, wire.NewProblem(wire.NotReady, "the catalogue of the episodes is not open")
 }
 
-// dataRoutes are the routes to the data: for the operator, and for holders of a data token.
+// dataRoutes are the routes to the data.
 func (s *Server) dataRoutes() map[string]handler {
 	return map[string]handler{
-		"GET " + wire.EpisodesPath:                    s.data(s.getEpisodes),
-		"GET " + wire.EpisodesPath + "/{host}/{file}": s.data(s.getEpisode),
-		"GET " + wire.EpisodesPath + ".tar":           s.data(s.getEpisodesTar),
-	}
-}
-
-// dataConns is how many connections the holder of a data token may have.
-const dataConns = 16
-
-// data lets the holders of data tokens through, and the operator.
-func (s *Server) data(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request) error {
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		if s.o.Data == nil || !ok {
-			return s.operator(h)(w, r)
-		}
-		digests, err := s.o.Data()
-		if err != nil {
-			return refuse(wire.NewProblem(wire.NotReady, "the data tokens cannot be read now"), err)
-		}
-		sum := sha256.Sum256([]byte(token))
-		sent := []byte(hex.EncodeToString(sum[:]))
-		for name, digest := range digests {
-			if subtle.ConstantTimeCompare(sent, []byte(digest)) == 1 {
-				listen.Verified(r.Context(), "data "+name, dataConns)
-				return h(w, r)
-			}
-		}
-		return s.operator(h)(w, r)
+		"GET " + wire.EpisodesPath:                    s.may(receiver.ReadData, s.getEpisodes),
+		"GET " + wire.EpisodesPath + "/{host}/{file}": s.may(receiver.ReadData, s.getEpisode),
+		"GET " + wire.EpisodesPath + ".tar":           s.may(receiver.ReadData, s.getEpisodesTar),
 	}
 }
 

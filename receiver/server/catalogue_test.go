@@ -3,6 +3,9 @@ package server_test
 import (
 	"archive/tar"
 	"bytes"
+	"cis490/internal/disk"
+	"cis490/receiver"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -80,19 +83,24 @@ func catalogueListsAndDownloads(t *testing.T, on func(*harness)) {
 	}
 }
 
-// A data token reads the data, and no other route answers it as more than a stranger.
-func TestDataToken_ReadsTheDataAlone(t *testing.T) { onEach(t, dataTokenReadsTheDataAlone) }
+// Each role gets an answer from its own routes, and from every other one what a stranger gets.
+func TestTokens_ByRole(t *testing.T) { onEach(t, tokensByRole) }
 
-func dataTokenReadsTheDataAlone(t *testing.T, on func(*harness)) {
+func tokensByRole(t *testing.T, on func(*harness)) {
 	r := newHarness(t, on, func(r *harness) { r.catalogue = filepath.Join(r.dir, "catalogue.db") })
 	a := r.enrol("lab-a")
 	if status, kind, _ := a.do(a.request(ep1, "content")); status != http.StatusCreated {
 		t.Fatal(status, kind)
 	}
-	data := map[string]bool{
-		"GET " + wire.EpisodesPath: true, "GET " + wire.EpisodesPath + "/{host}/{file}": true, "GET " + wire.EpisodesPath + ".tar": true,
+	needs := map[string]receiver.Role{
+		"GET " + wire.EpisodesPath: receiver.ReadData, "GET " + wire.EpisodesPath + "/{host}/{file}": receiver.ReadData,
+		"GET " + wire.EpisodesPath + ".tar": receiver.ReadData,
+		"GET " + wire.AlertsPath:            receiver.Read, "GET " + wire.FleetPath: receiver.Read, "GET " + wire.MetricsPath: receiver.Read,
+		"GET " + wire.HostHealthPath: receiver.Read, "GET " + wire.HostHealthPath + "/{host}": receiver.Read,
+		"GET /{$}": receiver.Read, "GET /hosts/{host}": receiver.Read, "GET /episodes": receiver.Read, "GET /episodes/{host}/{file}": receiver.Read,
+		"GET /releases": receiver.Read, "GET /alerts": receiver.Read, "GET /events": receiver.Read,
+		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": receiver.Operate,
 	}
-	const token = "cis490-data-x"
 	ask := func(pattern, bearer string) (int, string) {
 		method, path, _ := strings.Cut(pattern, " ")
 		fill := strings.NewReplacer("{host}", "lab-a", "{file}", string(ep1)+wire.TarballSuffix, "{commit}", string(own), "{$}", "",
@@ -102,38 +110,50 @@ func dataTokenReadsTheDataAlone(t *testing.T, on func(*harness)) {
 		if bearer != "" {
 			req.Header.Set("Authorization", "Bearer "+bearer)
 		}
-		res, err := r.clientOf(nil).Do(req)
+		cl := r.clientOf(nil)
+		cl.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		res, err := cl.Do(req)
 		must(t, err)
 		defer func() { _ = res.Body.Close() }()
+		if strings.HasPrefix(res.Header.Get("Content-Type"), "text/event-stream") {
+			return res.StatusCode, "" // it does not end
+		}
 		b, err := io.ReadAll(res.Body)
 		must(t, err)
 		return res.StatusCode, string(b)
 	}
-	if status, _ := ask("GET "+wire.EpisodesPath, token); status != http.StatusUnauthorized {
-		t.Errorf("an unknown token: %d", status)
+	tokens := func(roles ...receiver.Role) {
+		all := []receiver.Token{}
+		for _, role := range roles {
+			all = append(all, receiver.Token{Name: "of-" + string(role), Role: role, Digest: receiver.DigestOf("cis490-" + string(role))})
+		}
+		b, err := json.Marshal(all)
+		must(t, err)
+		must(t, os.WriteFile(local.TokensPath(r.config), b, 0o600))
 	}
-	must(t, os.WriteFile(local.DataTokensPath(r.config), []byte(`[{"name":"ada","sha256":"`+string(digestOf([]byte(token)))+`"}]`), 0o600))
+	tokens(append(receiver.Roles(), "owner")...)
 	r.eventually("it is listed", func() bool {
-		status, body := ask("GET "+wire.EpisodesPath, token)
+		status, body := ask("GET "+wire.EpisodesPath, "cis490-data")
 		return status == http.StatusOK && strings.Contains(body, string(ep1))
 	})
 	routes := r.server.Routes()
 	for _, pattern := range routes {
-		status, body := ask(pattern, token)
-		if data[pattern] {
-			if status != http.StatusOK {
-				t.Errorf("%s: %d %s", pattern, status, body)
+		anyone, _ := ask(pattern, "")
+		for _, role := range append(receiver.Roles(), "owner") { // an unknown role may do nothing
+			status, body := ask(pattern, "cis490-"+string(role))
+			may := needs[pattern] != "" && role.May(needs[pattern])
+			if let := status != http.StatusUnauthorized && status != http.StatusSeeOther; may && !let || !may && status != anyone {
+				t.Errorf("%s with the role %s: %d, without a token %d: %s", pattern, role, status, anyone, body)
 			}
-			continue
-		}
-		if anyone, _ := ask(pattern, ""); status != anyone {
-			t.Errorf("%s: %d with the data token, %d without", pattern, status, anyone)
 		}
 	}
 	if len(routes) < 20 {
 		t.Errorf("only %d routes", len(routes))
 	}
-	_, body := ask("GET "+wire.EpisodesPath+".tar", token)
+	if _, body := ask("GET "+wire.FleetPath, "cis490-data"); !strings.Contains(body, "needs a token with the role read; that of of-data has data") {
+		t.Errorf("the refusal does not name the roles: %s", body)
+	}
+	_, body := ask("GET "+wire.EpisodesPath+".tar", "cis490-data")
 	archive := tar.NewReader(strings.NewReader(body))
 	h, err := archive.Next()
 	must(t, err)
@@ -142,8 +162,19 @@ func dataTokenReadsTheDataAlone(t *testing.T, on func(*harness)) {
 	if _, end := archive.Next(); h.Name != "lab-a/"+string(ep1)+wire.TarballSuffix || string(content) != "content" || !errors.Is(end, io.EOF) {
 		t.Errorf("%s: %s, then %v", h.Name, content, end)
 	}
-	must(t, os.WriteFile(local.DataTokensPath(r.config), []byte(`[]`), 0o600))
-	if status, _ := ask("GET "+wire.EpisodesPath, token); status != http.StatusUnauthorized {
+	tokens()
+	if status, _ := ask("GET "+wire.EpisodesPath, "cis490-data"); status != http.StatusUnauthorized {
 		t.Errorf("a revoked token: %d", status)
+	}
+}
+
+// A file of an older version has tokens without a role, which read data.
+func TestTokens_OfAnOlderVersion(t *testing.T) {
+	r := newHarness(t)
+	path := filepath.Join(filepath.Dir(local.TokensPath(r.config)), "data-tokens.json")
+	must(t, os.WriteFile(path, []byte(`[{"name":"ada","sha256":"`+string(receiver.DigestOf("x"))+`"}]`), 0o600))
+	all, err := local.ReadTokens(disk.OS{}, r.config)
+	if err != nil || len(all) != 1 || all[0].Role != receiver.ReadData {
+		t.Errorf("%+v: %v", all, err)
 	}
 }

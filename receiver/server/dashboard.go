@@ -14,7 +14,7 @@ import (
 func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
-		Backend: o.Backend, Operator: o.Operator, Roster: o.Roster, Build: o.Build,
+		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s},
 		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.limiter.Stats() },

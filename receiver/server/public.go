@@ -1,8 +1,6 @@
 package server
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +10,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/contacts"
 	"cis490/receiver/web"
 )
@@ -22,12 +21,12 @@ func (s *Server) routes() map[string]handler {
 		"POST " + wire.PingPath:                      s.ping,
 		"POST " + wire.ReconcilePath:                 s.reconcile,
 		"PUT " + wire.HostHealthPath + "/{host}":     s.putSnapshot,
-		"GET " + wire.HostHealthPath:                 s.operator(s.getSnapshots),
-		"GET " + wire.HostHealthPath + "/{host}":     s.operator(s.getSnapshot),
+		"GET " + wire.HostHealthPath:                 s.may(receiver.Read, s.getSnapshots),
+		"GET " + wire.HostHealthPath + "/{host}":     s.may(receiver.Read, s.getSnapshot),
 		"GET " + wire.GatePrefix + "{commit}":        s.getGate,
 		"GET " + wire.ReleasesPath:                   s.getReleases,
 		"GET " + wire.ReleaseBlobPrefix + "{digest}": s.getBlob,
-		"GET " + wire.MetricsPath:                    s.operator(s.getMetrics),
+		"GET " + wire.MetricsPath:                    s.may(receiver.Read, s.getMetrics),
 		"GET " + wire.AuthorityPath:                  s.getAuthority,
 		"GET " + wire.InstallScriptPath:              s.getInstallScript,
 		"GET " + wire.HealthzPath:                    s.getHealthz,
@@ -35,20 +34,21 @@ func (s *Server) routes() map[string]handler {
 	}
 }
 
-// operator allows only requests with the operator token.
-func (s *Server) operator(h handler) handler {
+// may allows only requests with a token of a role.
+func (s *Server) may(need receiver.Role, h func(w http.ResponseWriter, r *http.Request) error) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		want, err := s.o.Operator()
-		if err != nil {
-			return refuse(wire.NewProblem(wire.NeedsOperator, "the receiver has no operator token"), fmt.Errorf("read operator token: %w", err))
+		all, err := s.o.Tokens()
+		text, sent := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		t, found := receiver.FindToken(all, text)
+		switch {
+		case sent && found && t.Role.May(need):
+			return h(w, web.Verified(r, t))
+		case sent && found:
+			return wire.NewProblem(wire.NeedsOperator, "this route needs a token with the role %s; that of %s has %s", need, t.Name, t.Role)
+		case err != nil:
+			return refuse(wire.NewProblem(wire.NeedsOperator, "the receiver cannot read its tokens"), fmt.Errorf("read tokens: %w", err))
 		}
-		token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-		sent, have := sha256.Sum256([]byte(token)), sha256.Sum256([]byte(want))
-		if !ok || subtle.ConstantTimeCompare(sent[:], have[:]) != 1 {
-			return wire.NewProblem(wire.NeedsOperator, "this route needs the operator token")
-		}
-		web.Verified(r)
-		return h(w, r)
+		return wire.NewProblem(wire.NeedsOperator, "this route needs the operator token")
 	}
 }
 

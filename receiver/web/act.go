@@ -58,7 +58,7 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 	if len(keys) == 0 {
 		return wire.NewProblem(wire.NotFound, "the selection has no open alert for this action: it may have resolved. Select hosts with alerts")
 	}
-	by := "dashboard, from " + check.Sanitize(s.o.From(r), 64)
+	by := Holder(r) + " on the dashboard, from " + check.Sanitize(s.o.From(r), 64)
 	if do == "unsilence" {
 		if err := s.o.Silences.End(keys, by); err != nil {
 			return err
@@ -74,11 +74,11 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 	}
 	for _, k := range keys {
 		if do == "unsilence" {
-			s.o.Log.Info("alert unsilenced", "host", k.Host, "symptom", k.Symptom, "from", s.o.From(r))
+			s.o.Log.Info("alert unsilenced", "host", k.Host, "symptom", k.Symptom, "by", Holder(r), "from", s.o.From(r))
 			continue
 		}
 		s.o.Log.Info("alert silenced", "host", k.Host, "symptom", k.Symptom, "for", check.Sanitize(r.PostForm.Get("for"), 10),
-			"from", s.o.From(r))
+			"by", Holder(r), "from", s.o.From(r))
 	}
 	s.forget(m)
 	http.Redirect(w, r, local(r.PostForm.Get("next")), http.StatusSeeOther)

@@ -61,7 +61,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
 	out := http.NewResponseController(w)
 	tick := time.NewTicker(compareEvery)
 	defer tick.Stop()
-	_, session, _ := s.session(r)
+	_, _, began := s.session(r)
 	var seen uint64
 	var sent time.Time
 	for {
@@ -86,7 +86,7 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		case <-tick.C:
 		}
-		if token, err := s.token(); err != nil || session != "" && !validSession(token, session, s.o.Now()) {
+		if _, _, ok := s.session(r); began && !ok {
 			return nil // the session ended; the page has to sign in
 		}
 	}

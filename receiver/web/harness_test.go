@@ -124,7 +124,7 @@ func (r *harness) start() *harness {
 	r.site, err = web.New(web.Options{
 		Backend: local.Open(local.Options{FS: disk.OS{}, Dir: r.dir}), Roster: r, Build: version.Info{Version: "1.0.0"},
 		Contacts: func() contacts.Contacts { return r.book }, Missing: func() []string { return r.missing },
-		Operator: local.Credentials(disk.OS{}, conf).Operator,
+		Tokens: local.Credentials(disk.OS{}, conf).Tokens,
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},

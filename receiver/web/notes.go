@@ -143,7 +143,7 @@ func (s *Site) setNotes(w http.ResponseWriter, r *http.Request) error {
 	if err := s.notes.put(h.Name, n); err != nil {
 		return err
 	}
-	s.o.Log.Info("host notes changed", "host", h.Name, "tags", n.TagList(), "room", n.Room, "from", s.o.From(r))
+	s.o.Log.Info("host notes changed", "host", h.Name, "tags", n.TagList(), "room", n.Room, "by", Holder(r), "from", s.o.From(r))
 	s.forget(m)
 	http.Redirect(w, r, "/hosts/"+string(h.Name), http.StatusSeeOther)
 	return nil

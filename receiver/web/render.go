@@ -21,6 +21,7 @@ import (
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/roster"
 )
 
@@ -133,6 +134,7 @@ type frame struct {
 	Now         time.Time
 	Version     string
 	SignedIn    bool
+	MayAct      bool   // the session's role allows changes
 	Code        string // of this session's forms
 	Here        string // where a form leads back to
 	Theme       string // "light", "dark" or, for the browser's own, ""
@@ -162,8 +164,8 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 		Data:      data,
 		templates: s.pages[page],
 	}
-	if token, session, ok := s.session(r); ok {
-		f.SignedIn, f.Code = true, formCode(token, session)
+	if t, session, ok := s.session(r); ok {
+		f.SignedIn, f.MayAct, f.Code = true, t.Role.May(receiver.Operate), formCode(t, session)
 		if m, err := s.model(); err == nil {
 			f.Sick = m.Open
 		}

@@ -1,10 +1,10 @@
 package web
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/base64"
 	"encoding/binary"
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 // The session cookie. With this prefix, browsers accept it only over HTTPS and from this
@@ -26,82 +27,90 @@ const (
 	maxForm     = 16 << 10
 )
 
-// token reads the operator token. It is read each time, so that a new token takes effect
-// at once and ends every session.
-func (s *Site) token() (string, error) {
-	token, err := s.o.Operator()
-	if err != nil {
-		return "", fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "no operator token is set up on the receiver"), err)
-	}
-	return token, nil
-}
-
-// code returns an HMAC whose key is derived from the operator token and a purpose. A
-// session cookie is expiry ‖ nonce ‖ HMAC: it survives a restart of serve, and ends with the
-// token.
-func code(token, purpose string, what []byte) []byte {
-	key := sha256.Sum256([]byte("cis490 dashboard " + purpose + "\x00" + token))
+// code returns an HMAC whose key is derived from the digest of a token and a purpose. A
+// session cookie is expiry ‖ nonce ‖ the token's name ‖ HMAC: it survives a restart of serve,
+// and ends with the token.
+func code(t receiver.Token, purpose string, what []byte) []byte {
+	key := sha256.Sum256([]byte("cis490 dashboard " + purpose + "\x00" + string(t.Digest)))
 	m := hmac.New(sha256.New, key[:])
 	_, _ = m.Write(what) // never fails
 	return m.Sum(nil)
 }
 
-func newSession(token string, now time.Time) string {
+// beforeName is the length of expiry and nonce, in bytes.
+const beforeName = 8 + 16
+
+func newSession(t receiver.Token, now time.Time) string {
 	what := binary.BigEndian.AppendUint64(nil, uint64(now.Add(sessionLife).Unix()))
 	nonce := make([]byte, 16)
 	_, _ = rand.Read(nonce) // never fails
-	what = append(what, nonce...)
-	return base64.RawURLEncoding.EncodeToString(append(what, code(token, "session", what)...))
+	what = append(append(what, nonce...), t.Name...)
+	return base64.RawURLEncoding.EncodeToString(append(what, code(t, "session", what)...))
 }
 
-// validSession reports whether a cookie is a session that has not expired. One that ends
-// later than any session from now was made while the clock was ahead, and is not valid.
-func validSession(token, value string, now time.Time) bool {
+// sessionOf returns the token of a session that has not expired. One that ends later than
+// any session from now was made while the clock was ahead, and is not valid.
+func sessionOf(all []receiver.Token, value string, now time.Time) (receiver.Token, bool) {
 	b, err := base64.RawURLEncoding.DecodeString(value)
-	if err != nil || len(b) != 8+16+sha256.Size {
-		return false
+	if err != nil || len(b) <= beforeName+sha256.Size {
+		return receiver.Token{}, false
 	}
-	what, sum := b[:24], b[24:]
+	what, sum := b[:len(b)-sha256.Size], b[len(b)-sha256.Size:]
 	left := int64(binary.BigEndian.Uint64(what)) - now.Unix()
-	return hmac.Equal(sum, code(token, "session", what)) && left > 0 && left <= int64((sessionLife+time.Minute).Seconds())
+	for _, t := range all {
+		if t.Name == string(what[beforeName:]) && hmac.Equal(sum, code(t, "session", what)) {
+			return t, left > 0 && left <= int64((sessionLife+time.Minute).Seconds()) && t.Role.May(receiver.Read)
+		}
+	}
+	return receiver.Token{}, false
 }
 
 // formCode returns the code in the forms of a session, which other sites cannot know.
-func formCode(token, session string) string {
-	return base64.RawURLEncoding.EncodeToString(code(token, "form", []byte(session)))
+func formCode(t receiver.Token, session string) string {
+	return base64.RawURLEncoding.EncodeToString(code(t, "form", []byte(session)))
 }
 
-// operatorConns is how many connections all signed-in clients may have.
-const operatorConns = 64
+// holderConns is how many connections all clients with one token may have.
+const holderConns = 64
 
-// Verified marks the connection of a request as the operator's.
-func Verified(r *http.Request) { listen.Verified(r.Context(), "operator", operatorConns) }
+// Verified marks the connection of a request as that of a token's holder, and the request
+// with its name.
+func Verified(r *http.Request, t receiver.Token) *http.Request {
+	listen.Verified(r.Context(), "token "+t.Name, holderConns)
+	return r.WithContext(context.WithValue(r.Context(), holderKey{}, t.Name))
+}
 
-func (s *Site) session(r *http.Request) (token, session string, ok bool) {
-	token, err := s.token()
-	if err != nil {
-		return "", "", false
-	}
+type holderKey struct{}
+
+// Holder returns the name of who sent a request; "" if it is not verified.
+func Holder(r *http.Request) string {
+	name, _ := r.Context().Value(holderKey{}).(string)
+	return name
+}
+
+// session returns the session of a request and its token. The tokens are read each time, so
+// that a new one takes effect at once, and a revoked one ends its sessions.
+func (s *Site) session(r *http.Request) (t receiver.Token, session string, ok bool) {
 	c, err := r.Cookie(cookieName)
-	if err != nil || !validSession(token, c.Value, s.o.Now()) {
-		return token, "", false
+	if err != nil {
+		return receiver.Token{}, "", false
 	}
-	return token, c.Value, true
+	all, _ := s.o.Tokens() // those that it could read
+	t, ok = sessionOf(all, c.Value, s.o.Now())
+	return t, c.Value, ok
 }
 
-// signedIn calls h if the request has a session or the operator token as bearer. Other GET
-// requests are redirected to the sign-in page.
+// signedIn calls h if the request has a session, or a token as bearer. Other GET requests
+// are redirected to the sign-in page.
 func (s *Site) signedIn(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		token, _, ok := s.session(r)
-		if ok {
-			Verified(r)
-			return h(w, r)
+		if t, _, ok := s.session(r); ok {
+			return h(w, Verified(r, t))
 		}
-		if sent, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); bearer && token != "" && r.Method == http.MethodGet {
-			if same(sent, token) {
-				Verified(r)
-				return h(w, r)
+		if text, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); bearer && r.Method == http.MethodGet {
+			all, _ := s.o.Tokens() // those that it could read
+			if t, ok := receiver.FindToken(all, text); ok && t.Role.May(receiver.Read) {
+				return h(w, Verified(r, t))
 			}
 		}
 		if r.Method != http.MethodGet || r.URL.Path == "/events" {
@@ -112,20 +121,19 @@ func (s *Site) signedIn(h handler) handler {
 	}
 }
 
-func same(sent, want string) bool {
-	a, b := sha256.Sum256([]byte(sent)), sha256.Sum256([]byte(want))
-	return subtle.ConstantTimeCompare(a[:], b[:]) == 1
-}
-
-// changes calls h only for a form of this site that has the session's code.
-func (s *Site) changes(h handler) handler {
+// changes calls h only for a form of this site that has the session's code, and only if the
+// session's role allows it.
+func (s *Site) changes(need receiver.Role, h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if err := s.form(w, r); err != nil {
 			return err
 		}
-		token, session, ok := s.session(r)
-		if !ok || !hmac.Equal([]byte(r.PostForm.Get("code")), []byte(formCode(token, session))) {
+		t, session, ok := s.session(r)
+		if !ok || !hmac.Equal([]byte(r.PostForm.Get("code")), []byte(formCode(t, session))) {
 			return wire.NewProblem(wire.NeedsOperator, "the form is from another session: reload the page")
+		}
+		if !t.Role.May(need) {
+			return wire.NewProblem(wire.NeedsOperator, "this needs a token with the role %s; that of %s has %s", need, t.Name, t.Role)
 		}
 		return h(w, r)
 	}
@@ -167,26 +175,29 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 			signInPage{next, fmt.Sprintf("too many attempts from %s: wait %d seconds", check.Sanitize(from, 64), int(wait.Seconds())+1)},
 		)
 	}
-	token, err := s.token()
-	if err != nil {
-		return err
-	}
-	if !same(strings.TrimSpace(r.PostForm.Get("token")), token) {
+	all, err := s.o.Tokens()
+	t, ok := receiver.FindToken(all, strings.TrimSpace(r.PostForm.Get("token")))
+	switch {
+	case ok && !t.Role.May(receiver.Read):
+		return s.render(w, r, http.StatusForbidden, "signin", "Sign in", signInPage{next, "this token only reads data: it does not open the dashboard"})
+	case !ok && err != nil:
+		return fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "the receiver cannot read its tokens"), err)
+	case !ok:
 		s.limit.Allow(listen.Source(from))
 		if omitted, ok := s.lines.Next(); ok {
 			s.o.Log.Warn("sign-in refused", "from", from, "omitted", omitted)
 		}
 		return s.render(w, r, http.StatusUnauthorized, "signin", "Sign in", signInPage{next, "wrong operator token"})
 	}
-	Verified(r)
-	s.o.Log.Info("signed in", "from", from)
-	s.setCookie(w, newSession(token, s.o.Now()), int(sessionLife.Seconds()))
+	Verified(r, t)
+	s.o.Log.Info("signed in", "by", t.Name, "from", from)
+	s.setCookie(w, newSession(t, s.o.Now()), int(sessionLife.Seconds()))
 	http.Redirect(w, r, next, http.StatusSeeOther)
 	return nil
 }
 
 func (s *Site) signOut(w http.ResponseWriter, r *http.Request) error {
-	s.o.Log.Info("signed out", "from", s.o.From(r))
+	s.o.Log.Info("signed out", "by", Holder(r), "from", s.o.From(r))
 	s.setCookie(w, "", -1)
 	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 	return nil

@@ -37,10 +37,11 @@ type Roster interface {
 
 // Options describe a dashboard.
 type Options struct {
-	Backend  receiver.Backend
-	Operator func() (string, error) // reads the operator token
-	Roster   Roster
-	Build    version.Info
+	Backend receiver.Backend
+	// Tokens returns the tokens that can sign in; see receiver.Credentials.
+	Tokens func() ([]receiver.Token, error)
+	Roster Roster
+	Build  version.Info
 	// Contacts returns what serve knows of the hosts now.
 	Contacts func() contacts.Contacts
 	// Missing returns why the receiver does not accept episodes; empty: it does.
@@ -155,9 +156,9 @@ func (s *Site) Routes() map[string]handler {
 		"GET /assets/{file}":          s.page(s.asset),
 		"GET /sign-in":                s.page(s.signInForm),
 		"POST /sign-in":               s.page(s.signIn),
-		"POST /sign-out":              s.page(s.signedIn(s.changes(s.signOut))),
-		"POST /act":                   s.page(s.signedIn(s.changes(s.act))),
-		"POST /hosts/{host}/notes":    s.page(s.signedIn(s.changes(s.setNotes))),
+		"POST /sign-out":              s.page(s.signedIn(s.changes(receiver.Read, s.signOut))),
+		"POST /act":                   s.page(s.signedIn(s.changes(receiver.Operate, s.act))),
+		"POST /hosts/{host}/notes":    s.page(s.signedIn(s.changes(receiver.Operate, s.setNotes))),
 		"GET /alerts":                 s.page(s.signedIn(s.alerts)),
 	}
 }

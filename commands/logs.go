@@ -1,0 +1,86 @@
+package commands
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/fault"
+	"cis490/internal/ident"
+)
+
+func (a *app) logsCommand() *cli.Command {
+	return &cli.Command{
+		Name:      "logs",
+		Usage:     "print what the services of this machine log",
+		ArgsUsage: "[HOST]",
+		Description: "Prints lines of the journal. On the receiver, HOST selects what the receiver logged of that\n" +
+			"host; what the host itself logs is in its own journal.\n\n" +
+			"Examples:\n   sudo cis490 logs --warnings\n   sudo cis490 logs --follow\n   sudo cis490 logs lab-07 --since 24h",
+		Flags: []cli.Flag{
+			&cli.DurationFlag{Name: "since", Value: time.Hour, Usage: "as far back as `DURATION`"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new lines"},
+			&cli.BoolFlag{Name: "warnings", Usage: "only warnings and errors"},
+		},
+		Action: a.logs,
+	}
+}
+
+func (a *app) logs(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) > 1 {
+		return usagef(c, "want at most one HOST")
+	}
+	match := "--unit=cis490-*"
+	if len(args) == 1 {
+		h, err := ident.ParseHost(args[0])
+		if err != nil {
+			return usagef(c, "%w", err)
+		}
+		if !a.hasRole(roleReceiver) {
+			return a.belongsOn(c, roleReceiver)
+		}
+		match = "CIS490_HOST=" + string(h)
+	}
+	if c.Duration("since") <= 0 {
+		return usagef(c, "--since: want a duration above 0, such as 24h")
+	}
+	o := []string{"--no-pager", "--output=short-iso", sinceArg(c.Duration("since"))}
+	if c.Bool("follow") {
+		o = append(o, "--follow", "--lines=all")
+	}
+	if c.Bool("warnings") {
+		o = append(o, "--priority=warning")
+	}
+	return journalctl(c.Context, a.env.Out, a.env.Err, append(o, match)...)
+}
+
+func sinceArg(d time.Duration) string { return fmt.Sprintf("--since=@%d", time.Now().Add(-d).Unix()) }
+
+// journalctl runs journalctl(1). It ends with the context.
+func journalctl(ctx context.Context, out, errs io.Writer, args ...string) error {
+	cmd := exec.CommandContext(ctx, "journalctl", args...)
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	cmd.Stdout, cmd.Stderr = out, errs
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+	err := cmd.Run()
+	switch {
+	case ctx.Err() != nil:
+		return nil
+	case errors.Is(err, exec.ErrNotFound):
+		return fault.Fix(errors.New("journalctl is not on this machine"), "ls /var/log   # where a machine without systemd logs")
+	case err != nil:
+		return fmt.Errorf("journalctl: %w", err)
+	}
+	return nil
+}
