@@ -129,8 +129,8 @@ func TestPage_CLI(t *testing.T) {
 	b.WriteString(`# Commands
 
 Every command, generated from their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
-output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document, described in json.schema.json, and nothing else there. Exit codes
-are in [exit-codes.md](exit-codes.md).
+output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document and nothing else
+there; [json.schema.json](json.schema.json) describes it. Exit codes are in [exit-codes.md](exit-codes.md).
 
 | command | does | ` + "`--json`" + ` |
 |---|---|---|

@@ -53,7 +53,8 @@ func TestDay_FitsTheJournal(t *testing.T) {
 				}
 			}
 			for range hosts / identities {
-				ask(http.MethodPut, wire.HostHealthPath+"/"+string(h.name), `{"schema":"cis490.doctor/1","checks":[]}`, http.StatusCreated, http.StatusOK)
+				ask(http.MethodPut, wire.HostHealthPath+"/"+string(h.name), `{"schema":"cis490.doctor/1","checks":[]}`,
+					http.StatusCreated, http.StatusOK)
 				for range perDay {
 					if t.Failed() {
 						return

@@ -97,8 +97,9 @@ func tokensByRole(t *testing.T, on func(*harness)) {
 		"GET " + wire.EpisodesPath + ".tar": receiver.ReadData,
 		"GET " + wire.AlertsPath:            receiver.Read, "GET " + wire.FleetPath: receiver.Read, "GET " + wire.MetricsPath: receiver.Read,
 		"GET " + wire.HostHealthPath: receiver.Read, "GET " + wire.HostHealthPath + "/{host}": receiver.Read,
-		"GET /{$}": receiver.Read, "GET /hosts/{host}": receiver.Read, "GET /episodes": receiver.Read, "GET /episodes/{host}/{file}": receiver.Read,
-		"GET /releases": receiver.Read, "GET /alerts": receiver.Read, "GET /events": receiver.Read,
+		"GET /{$}": receiver.Read, "GET /hosts/{host}": receiver.Read, "GET /episodes": receiver.Read,
+		"GET /episodes/{host}/{file}": receiver.Read,
+		"GET /releases":               receiver.Read, "GET /alerts": receiver.Read, "GET /events": receiver.Read,
 		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": receiver.Operate,
 	}
 	ask := func(pattern, bearer string) (int, string) {
@@ -150,7 +151,8 @@ func tokensByRole(t *testing.T, on func(*harness)) {
 	if len(routes) < 20 {
 		t.Errorf("only %d routes", len(routes))
 	}
-	if _, body := ask("GET "+wire.FleetPath, "cis490-data"); !strings.Contains(body, "needs a token with the role read; that of of-data has data") {
+	const named = "needs a token with the role read; that of of-data has data"
+	if _, body := ask("GET "+wire.FleetPath, "cis490-data"); !strings.Contains(body, named) {
 		t.Errorf("the refusal does not name the roles: %s", body)
 	}
 	_, body := ask("GET "+wire.EpisodesPath+".tar", "cis490-data")

@@ -179,7 +179,8 @@ func (s *Site) signIn(w http.ResponseWriter, r *http.Request) error {
 	t, ok := receiver.FindToken(all, strings.TrimSpace(r.PostForm.Get("token")))
 	switch {
 	case ok && !t.Role.May(receiver.Read):
-		return s.render(w, r, http.StatusForbidden, "signin", "Sign in", signInPage{next, "this token only reads data: it does not open the dashboard"})
+		wrong := "this token only reads data: it does not open the dashboard"
+		return s.render(w, r, http.StatusForbidden, "signin", "Sign in", signInPage{next, wrong})
 	case !ok && err != nil:
 		return fmt.Errorf("%w: %w", wire.NewProblem(wire.NeedsOperator, "the receiver cannot read its tokens"), err)
 	case !ok:
