@@ -59,7 +59,7 @@ func (a *app) table(head string, fill func(row func(...any))) error {
 				shown = append(shown, text)
 			}
 		}
-		_, _ = fmt.Fprintln(w, strings.Join(shown, "\t")) // Flush tells of errors
+		_, _ = fmt.Fprintln(w, strings.Join(shown, "\t")) // Flush returns the error
 	}
 	return w.Flush()
 }
