@@ -42,7 +42,7 @@ func (a *app) bootstrap(c *cli.Context) (err error) {
 		Config: conf.Authority, PublicURL: conf.PublicURL, Hostname: name, Root: conf.TLS.Root, PinFile: authority.PinFile(c.String("config")),
 		FS: disk.OS{}, Log: log.With("component", "bootstrap"), Now: time.Now,
 		Notify: func(state string) {
-			// Without a service manager there is nobody to tell.
+			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
 	})

@@ -13,8 +13,8 @@ import (
 	"cis490/internal/disk"
 )
 
-// askToJoin shows a code and returns the join token that a person's approval of the code
-// brings. It returns "" on a host that is enrolled.
+// askToJoin shows a code, and returns the join token after a person has approved the code.
+// It returns "" on an enrolled host.
 func (a *app) askToJoin(c *cli.Context, receiver string) (string, error) {
 	if u, err := url.Parse(receiver); err != nil || u.Scheme != "https" || u.Host == "" || strings.Trim(u.Path, "/") != "" {
 		return "", usagef(c, "--receiver %q: want https://NAME:PORT", receiver)

@@ -22,7 +22,7 @@ func (a *app) installed(ctx context.Context, w io.Writer, role string) error {
 	return err
 }
 
-// nextSteps returns the lines that tell a person how to go on after an install.
+// nextSteps returns the commands to run after an install.
 func nextSteps(r check.Report, path string) string {
 	step := func(what, command, why string) string { return fmt.Sprintf("  %-18s %s   # %s\n", what, command, why) }
 	if r.Role != roleReceiver {

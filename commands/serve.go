@@ -70,7 +70,7 @@ func (a *app) serve(c *cli.Context) error {
 		InstallScript: scriptCache(conf, c.String("config"), time.Now),
 		Known:         registry(labchecks.Checks(labchecks.Options{})),
 		Notify: func(state string) {
-			// Without a service manager there is nobody to tell.
+			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
 		Now: time.Now, Clock: clock.Read(disk.OS{}), Log: log,

@@ -74,7 +74,7 @@ func (a *app) storeCommand() *cli.Command {
 	}
 }
 
-// storeInit marks the bucket and notes that the tarballs are there.
+// storeInit marks the bucket and records that it has the tarballs.
 func (a *app) storeInit(c *cli.Context) (err error) {
 	conf, err := a.receiver(c)
 	if err != nil {

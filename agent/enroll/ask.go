@@ -203,7 +203,7 @@ func (e *Enroller) send(ctx context.Context, conf *tls.Config, method, url strin
 
 // ownClock returns an error if this host's clock is wrong and the authority, whose clock
 // decides, considers the certificate valid. Another certificate would not be valid here
-// either, and each issued one stays in the ledger for good.
+// either, and each issued one stays in the ledger.
 func (e *Enroller) ownClock(ctx context.Context, leaf *x509.Certificate) error {
 	if leaf == nil || pki.CheckValidity(leaf, e.o.Now()) == nil {
 		return nil

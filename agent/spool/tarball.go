@@ -237,8 +237,8 @@ func (s *Spool) readSidecar(id ident.EpisodeID) (Tarball, error) {
 	return t, nil
 }
 
-// writebackWriter syncs after every writebackEvery bytes while packing goes on, so that the final sync of
-// a large tarball is short and does not starve the recordings of the disk.
+// writebackWriter syncs after every writebackEvery bytes, so that the final sync of a large
+// tarball is short and does not delay the recordings' writes.
 type writebackWriter struct {
 	w    io.Writer
 	owed int

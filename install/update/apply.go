@@ -75,7 +75,7 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 		note := fmt.Sprintf("cannot read the state of services, so version %s is not tried: %v", t.Version, err)
 		return Result{Did: Nothing, Version: t.Version, Note: note}, nil
 	}
-	// A machine with failures before the trial need not go on recording.
+	// A machine with failures before the trial does not have to continue recording.
 	u.s.Trial.Busy = now.Sub(before.LastShipped) < busyBefore && len(u.s.Trial.Baseline)+len(u.s.Trial.Down) == 0
 	u.o.Log.Info("starting the trial of a release", "version", t.Version, "seq", t.Seq, "from", u.s.Trial.From)
 	return u.resume(ctx)

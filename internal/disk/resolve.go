@@ -25,7 +25,7 @@ const maxLinks = 40
 //
 // Whoever can write to a folder of the path can swap its entries at any moment, so a check
 // before use does not help. openat2(2) rejects symlinks atomically; every folder of the
-// path is then a real one, and whoever could move it owns its content anyway. Only if there
+// path is then a real one, and a user who could move it owns its content anyway. Only if there
 // is a symlink, openPath walks the path folder by folder, and follows a symlink that only
 // root or this user can have put there. So an administrator may link /var elsewhere, but a
 // service cannot link its own folder to one of root's.

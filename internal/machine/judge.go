@@ -45,7 +45,7 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	return check.Passf("until %s, %s left", until, HumanDuration(left))
 }
 
-// Future reports whether a stored time is so much later than now that a clock was ahead
+// Future reports whether a stored time is so far after now that a clock was ahead
 // then, or is behind now.
 func Future(at, now time.Time) bool { return at.After(now.Add(2 * time.Minute)) }
 

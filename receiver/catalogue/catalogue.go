@@ -113,7 +113,7 @@ func Read(path string) (*Catalogue, error) {
 
 func open(path string, readOnly bool) (c *Catalogue, err error) {
 	defer guard(&err)()
-	// With NoFreelistSync, bbolt would look for free pages in a goroutine of its own, where a
+	// With NoFreelistSync, bbolt would search for free pages in its own goroutine, where a
 	// damaged page ends the process.
 	db, err := bbolt.Open(path, 0o640, &bbolt.Options{
 		Timeout: openFor, ReadOnly: readOnly, FreelistType: bbolt.FreelistMapType,

@@ -26,7 +26,7 @@ type Query struct {
 	To      time.Time // before it
 	Newest  bool      // the newest first, instead of the oldest
 	Limit   int       // rows of an answer; 0: MaxLimit
-	Cursor  string    // of a Page, to go on from there
+	Cursor  string    // of a Page, to continue from there
 }
 
 // MaxLimit bounds the rows of an answer.
@@ -175,7 +175,7 @@ type search struct {
 	lists    []list
 	newest   bool
 	from, to []byte
-	at       []byte // the last key that was looked at
+	at       []byte // the last key that was read
 	past     bool   // at itself was dealt with
 	over     bool
 	steps    int

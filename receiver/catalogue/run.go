@@ -14,9 +14,9 @@ import (
 )
 
 const (
-	// pollEvery is how often the index is looked at for new rows.
+	// pollEvery is the interval at which the index is read for new rows.
 	pollEvery = time.Second
-	// batch is how many episodes one write to the disk has. While it catches up, rows wait
+	// batch bounds the episodes of one write to the disk. While it catches up, rows wait
 	// for each other; at most batchFor.
 	batch    = 1000
 	batchFor = time.Second

@@ -11,7 +11,7 @@ import (
 )
 
 // behindFor is how long a host may run another version than the offered one, which
-// leaves time for a trial, and for a person to look at it.
+// leaves time for a trial, and for a person to examine it.
 const behindFor = 24 * time.Hour
 
 // rolledBackFor is how long the alert about a rollback lasts. A newer release that

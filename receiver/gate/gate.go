@@ -40,7 +40,7 @@ type Options struct {
 	Released func() ([]ident.Commit, error)
 	// Blocked returns blocked commits in addition to the config's; nil: there are none.
 	Blocked func() []ident.Commit
-	Poll    time.Duration // shortest interval between two looks at the file; 0: two seconds
+	Poll    time.Duration // shortest interval between two reads of the file; 0: two seconds
 	Log     *slog.Logger
 }
 

@@ -91,8 +91,8 @@ func (s *Server) policyNow() func() string {
 	}
 }
 
-// reconcileAtOnce is how many episodes of one question are looked up at the same time, for
-// a storage that is not on this machine.
+// reconcileAtOnce bounds the concurrent lookups of one request, for a storage on another
+// machine.
 const reconcileAtOnce = 16
 
 // reconcile returns which of a host's episodes are stored.

@@ -74,8 +74,8 @@ type Options struct {
 	Now    func() time.Time
 	Clock  func() clock.Reading // detects jumps of the clock; nil: Now alone
 	Log    *slog.Logger
-	// Poll is the shortest interval between two looks at files that others change, and between
-	// two writes of what is noted. 0 means that of each loop, one to five seconds.
+	// Poll is the shortest interval at which files of other processes are read, and documents
+	// are saved. 0: each loop has its own, one to five seconds.
 	Poll time.Duration
 }
 

@@ -25,7 +25,7 @@ func NewImporter(fsys disk.FS, dataDir string) (*Importer, error) {
 	return &Importer{Store{o: Options{FS: fsys, DataDir: dataDir}}}, nil
 }
 
-// Has looks at the file and its digest.
+// Has reports whether the file exists with the digest.
 func (i *Importer) Has(_ context.Context, e receiver.Entry) (bool, error) {
 	path := i.s.path(e.Key())
 	fi, err := i.s.o.FS.Lstat(path)

@@ -1,4 +1,4 @@
-// Package storecopy copies the tarballs of a store to another place, while uploads go on.
+// Package storecopy copies the tarballs of a store to another place, while uploads continue.
 //
 // It reads the index from its beginning, and for each row copies the tarball if the other
 // place does not have it. Every copy is compared with the row's digest. Its progress is a
@@ -19,10 +19,10 @@ import (
 	"cis490/receiver"
 )
 
-// Doc is the document that says how far a copy came.
+// Doc is the document with the progress of a copy.
 const Doc = "store-copy.json"
 
-// batch is how many rows are worked on before it is noted how far the copy came.
+// batch is the number of rows between two saves of the progress.
 const batch = 512
 
 // Options describe a copy.
@@ -89,7 +89,7 @@ func begin(o Options) (time.Time, error) {
 	return time.Time{}, err
 }
 
-// copy copies some rows' tarballs, and notes that they are.
+// copy copies the tarballs of some rows, and saves the progress.
 func (o Options) copy(ctx context.Context, rows []receiver.Entry, r *Result) error {
 	outcomes := make([]error, len(rows))
 	g, gctx := errgroup.WithContext(ctx)

@@ -12,8 +12,8 @@ import (
 // listedHosts is how many hosts a cause lists; all of them are found by its filter.
 const listedHosts = 60
 
-// cause is the open alerts that have one reason, as a notification has them. Silenced
-// alerts and those that nobody is notified of are causes of their own.
+// cause is the open alerts with one reason, grouped as in a notification. Silenced alerts and
+// quiet ones are separate causes.
 type cause struct {
 	Key      string // for the filter and for forms
 	Symptoms []string

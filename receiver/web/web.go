@@ -61,7 +61,7 @@ type Options struct {
 	// Reserve is how many bytes stay free on the disk.
 	Reserve int64
 	Now     func() time.Time
-	Poll    time.Duration // shortest interval between two looks at the index; 0: a second
+	Poll    time.Duration // shortest interval between two reads of the index; 0: a second
 	Log     *slog.Logger
 }
 
