@@ -176,7 +176,7 @@ func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 	if err != nil {
 		return c.Comparison, Explain(err)
 	}
-	s.newest.noteAll(c.newest)
+	s.newest.addListing(c.newest)
 	for _, e := range c.unindexed {
 		if s.o.Now().Sub(e.ReceivedAt) <= grace {
 			continue // its upload may be in progress

@@ -33,7 +33,7 @@ func (s *served) Lookup(h ident.Host, id ident.EpisodeID) (receiver.Entry, bool,
 // lookup is Lookup for a caller that has the episode's lock.
 func (s *served) lookup(ctx context.Context, k receiver.Key) (e receiver.Entry, found bool, err error) {
 	var all []receiver.Entry
-	if !s.newest.before(k) {
+	if !s.newest.isNew(k) {
 		if all, err = s.o.contents(ctx, k); err != nil {
 			s.state.note(err)
 			return e, false, fmt.Errorf("look up episode: %w", answered(err))

@@ -19,8 +19,8 @@ type newest struct {
 	of    map[ident.Host]ident.EpisodeID
 }
 
-// note records that an episode may have an object from now on.
-func (n *newest) note(k receiver.Key) {
+// add records that an episode may have an object from now on.
+func (n *newest) add(k receiver.Key) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.of == nil {
@@ -29,18 +29,18 @@ func (n *newest) note(k receiver.Key) {
 	n.of[k.Host] = max(n.of[k.Host], k.Episode)
 }
 
-// noteAll records a complete listing of the bucket.
-func (n *newest) noteAll(of map[ident.Host]ident.EpisodeID) {
+// addListing records a complete listing of the bucket.
+func (n *newest) addListing(of map[ident.Host]ident.EpisodeID) {
 	for h, id := range of {
-		n.note(receiver.Key{Host: h, Episode: id})
+		n.add(receiver.Key{Host: h, Episode: id})
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.whole = true
 }
 
-// before reports whether an episode is newer than all objects of its host, and so has none.
-func (n *newest) before(k receiver.Key) bool {
+// isNew reports whether an episode is newer than all objects of its host, and so has none.
+func (n *newest) isNew(k receiver.Key) bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.whole && n.of[k.Host] < k.Episode

@@ -55,7 +55,7 @@ func (o Options) serve() (_ receiver.Store, err error) {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
 	for _, k := range s.claims.keys() {
-		s.newest.note(k)
+		s.newest.add(k)
 	}
 	if err := s.dropIndexed(oldest); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -191,7 +191,7 @@ func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error 
 	if err := s.claims.add(e, s.o.Now()); err != nil {
 		return err
 	}
-	s.newest.note(e.Key())
+	s.newest.add(e.Key())
 	if err := s.o.Bucket.Put(ctx, keyOf(e), sp, e.Size, e.Digest); err != nil {
 		s.state.note(err)
 		return fmt.Errorf("store episode: %w", answered(err))

@@ -53,8 +53,8 @@ func (r *harness) on(base receiver.Backend) receiver.Backend {
 	})
 }
 
-// needed is a folder without which no episode can be stored.
-func (r *harness) needed() string {
+// neededDir returns a folder without which no episode can be stored.
+func (r *harness) neededDir() string {
 	if r.bucket == nil {
 		return filepath.Join(r.config.DataDir, store.StagedDir)
 	}

@@ -224,7 +224,7 @@ func troubles(t *testing.T, m mode, on func(*harness), seen map[wire.Kind]bool) 
 			a.enrolled()
 		}
 		if s.kind == wire.Broken {
-			must(t, os.Rename(r.needed(), r.needed()+".away"))
+			must(t, os.Rename(r.neededDir(), r.neededDir()+".away"))
 		}
 		if s.name == "no room in the hour" {
 			if status, _, detail := a.do(a.request(ep2, "first")); status != 201 {
@@ -241,7 +241,7 @@ func troubles(t *testing.T, m mode, on func(*harness), seen map[wire.Kind]bool) 
 			t.Errorf("%s: answered %d %s (%s), want %d %s", s.name, status, kind, detail, s.status, s.kind)
 		}
 		if s.kind == wire.Broken {
-			must(t, os.Rename(r.needed()+".away", r.needed()))
+			must(t, os.Rename(r.neededDir()+".away", r.neededDir()))
 		}
 		if s.name != "no files" && s.name != "no room in the hour" {
 			r.untouched()
