@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -122,6 +123,15 @@ func TestStore_NewReceiver(t *testing.T) {
 	if n := r.stored(); n != 0 {
 		t.Errorf("%d tarballs are on the disk", n)
 	}
+	objects, err := filepath.Glob(filepath.Join(server.Dir, s3test.Bucket, "episodes", siteHost, "*"))
+	r.must(err)
+	whole, err := os.ReadFile(objects[1])
+	r.must(errors.Join(err, os.WriteFile(objects[1], bytes.Repeat([]byte("x"), len(whole)), 0o600)))
+	out, err := r.run("store", "verify", "--deep", "--config", rx)
+	if err == nil || !strings.Contains(out, "0 without their tarball, 1 with another content") {
+		t.Errorf("verify of a damaged object: %v: %s", err, out)
+	}
+	r.must(os.WriteFile(objects[1], whole, 0o600))
 	if out := r.mustRun("store", "scrub", "--config", rx); !strings.Contains(out, "3 rows and 3 tarballs compared") {
 		t.Errorf("scrub: %s", out)
 	}
@@ -132,7 +142,7 @@ func TestStore_NewReceiver(t *testing.T) {
 	}
 	r.must(os.Mkdir(r.path("archived"), 0o750))
 	r.ageObjects(server) // archive leaves what is younger than a minute
-	out := r.mustRun("archive", "--before", "2100-01-01", "--to", r.path("archived"), "--config", rx)
+	out = r.mustRun("archive", "--before", "2100-01-01", "--to", r.path("archived"), "--config", rx)
 	if !strings.Contains(out, "moved 3 episodes") {
 		t.Errorf("archive: %s", out)
 	}
@@ -148,7 +158,7 @@ func TestStore_NewReceiver(t *testing.T) {
 	}
 	r.stopServing()
 	r.write("s3-keys", []byte("access_key_id = x\nsecret_access_key = wrong-key-for-test\n"))
-	out, err := r.run("doctor", "--config", rx, "--only", "store.bucket")
+	out, err = r.run("doctor", "--config", rx, "--only", "store.bucket")
 	if err == nil || strings.Contains(out, "wrong-key") {
 		t.Errorf("doctor with wrong keys: %v: %s", err, out)
 	}
