@@ -84,7 +84,7 @@ func Explain(err error) error {
 func answered(err error) error {
 	switch {
 	case errors.Is(err, objects.ErrFull):
-		return fmt.Errorf("%w: %w", receiver.ErrFull, err)
+		return fmt.Errorf("%w: %w", receiver.ErrFull, Explain(err))
 	case errors.Is(err, objects.ErrDenied), errors.Is(err, objects.ErrSkewed), errors.Is(err, ErrOther):
 		return fmt.Errorf("%w: %w", receiver.ErrUnready, err)
 	case errors.Is(err, objects.ErrSlow), errors.Is(err, objects.ErrAway), errors.Is(err, context.Canceled),

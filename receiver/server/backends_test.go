@@ -111,6 +111,9 @@ func TestPut_StoreInTrouble(t *testing.T) {
 				if res.StatusCode != want || res.Header.Get("Retry-After") == "" || problem.Fix == "" {
 					t.Errorf("%s: %d, Retry-After %q, fix %q, want %d", id, res.StatusCode, res.Header.Get("Retry-After"), problem.Fix, want)
 				}
+				if want == 507 && !strings.Contains(problem.Fix, "quota of the bucket") {
+					t.Errorf("the fix of a full bucket is %q", problem.Fix)
+				}
 			}
 			p.Arm(0, "", 0)
 			r.eventually("it is stored", func() bool {

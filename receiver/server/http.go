@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
@@ -41,6 +42,10 @@ func problemOf(err error) *wire.Problem {
 	}
 	if errors.Is(err, receiver.ErrFull) {
 		p := wire.NewProblem(wire.Full, "free space is at the reserve")
+		if fix := fault.FixOf(err); fix != "" { // of a storage beyond this machine
+			p = wire.NewProblem(wire.Full, "the storage of episodes is full")
+			p.Fix = "on the receiver: " + fix
+		}
 		p.RetryAfter = 60
 		return p
 	}
