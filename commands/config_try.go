@@ -8,6 +8,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/receiver/notify"
 )
 
 // tryConfig tries what the configs name: the checks that ask other machines, and a test
@@ -39,7 +40,7 @@ func (a *app) tryConfig(c *cli.Context, lab, rx string) error {
 		if err != nil {
 			return err
 		}
-		results := a.sendTests(c.Context, notifyTargets(conf))
+		results := a.sendTests(c.Context, notify.All(conf.Notify))
 		a.printTests(results)
 		failed = failed || slices.ContainsFunc(results, func(r delivered) bool { return !r.OK })
 	}

@@ -27,18 +27,9 @@ func (a *app) notifyCommand() *cli.Command {
 	}
 }
 
-// notifyTargets returns the targets of a config, the heartbeat last.
-func notifyTargets(c config.Receiver) []notify.Target {
-	all := notify.Targets(c.Notify)
-	if beat, ok := notify.Beat(c.Notify); ok {
-		all = append(all, beat)
-	}
-	return all
-}
-
 func targetNames(c config.Receiver) []string {
 	var names []string
-	for _, t := range notifyTargets(c) {
+	for _, t := range notify.All(c.Notify) {
 		names = append(names, t.Name)
 	}
 	return names
@@ -63,7 +54,7 @@ func (a *app) notifyTest(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	targets := notifyTargets(conf)
+	targets := notify.All(conf.Notify)
 	if len(args) == 1 {
 		i := slices.IndexFunc(targets, func(t notify.Target) bool { return t.Name == args[0] })
 		if i < 0 {

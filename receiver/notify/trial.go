@@ -3,7 +3,18 @@ package notify
 import (
 	"context"
 	"time"
+
+	"cis490/internal/config"
 )
+
+// All returns the targets of a config, the heartbeat last.
+func All(c config.Notify) []Target {
+	all := Targets(c)
+	if beat, ok := Beat(c); ok {
+		all = append(all, beat)
+	}
+	return all
+}
 
 // SendTest sends a test notification to one target, with a timeout. A target that keeps alerts
 // itself gets its usual request without any alert. The error contains no secret.

@@ -1,11 +1,13 @@
 package server
 
 import (
+	"context"
 	"time"
 
 	"cis490/internal/listen"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
+	"cis490/receiver/notify"
 	"cis490/receiver/silences"
 	"cis490/receiver/web"
 )
@@ -15,11 +17,20 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s},
+		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
 		Fresh:       s.limits().Fresh(),
 		Connections: func() listen.Stats { return s.limiter.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Poll: o.Poll, Log: o.Log.With("component", "web"),
 	})
+}
+
+// testNotify sends each notify target a test message.
+func (s *Server) testNotify(ctx context.Context) map[string]error {
+	results := map[string]error{}
+	for _, t := range notify.All(s.o.Config.Notify) {
+		results[t.Name] = notify.SendTest(ctx, t, s.o.Now())
+	}
+	return results
 }
 
 // silencer gives the dashboard access to the silences.

@@ -46,6 +46,8 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 	do := r.PostForm.Get("do")
 	switch do {
 	case "silence", "unsilence":
+	case "test-notify":
+		return s.testNotify(w, r)
 	case "decommission", "token":
 		return s.commands(w, r, m, do)
 	default:
@@ -83,6 +85,15 @@ func (s *Site) act(w http.ResponseWriter, r *http.Request) error {
 	s.forget(m)
 	http.Redirect(w, r, local(r.PostForm.Get("next")), http.StatusSeeOther)
 	return nil
+}
+
+// testNotify sends test notifications and shows which were delivered.
+func (s *Site) testNotify(w http.ResponseWriter, r *http.Request) error {
+	if s.o.TestNotify == nil {
+		return wire.NewProblem(wire.NotFound, "this receiver cannot send notifications")
+	}
+	s.o.Log.Info("notifications tested", "by", Holder(r), "from", s.o.From(r))
+	return s.render(w, r, http.StatusOK, "sent", "Test notifications", s.o.TestNotify(r.Context()))
 }
 
 // until returns when a silence ends that begins now; zero: when its alert resolves.

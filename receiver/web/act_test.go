@@ -1,7 +1,9 @@
 package web_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -207,5 +209,27 @@ func TestPages_CompressedImmutableAndNotFound(t *testing.T) {
 	if a := r.get("/hosts/lab-99"); a.status != http.StatusNotFound || !strings.Contains(a.body, "knows no host lab-99") ||
 		!strings.Contains(a.body, `<a href="/alerts">`) {
 		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
+// The button that tests notifications shows each target's result, escaped.
+func TestAct_TestNotify(t *testing.T) {
+	r := twoCauses(t)
+	if a := r.act(url.Values{"do": {"test-notify"}}); a.status != http.StatusNotFound || strings.Contains(r.get("/alerts").body, "test-notify") {
+		t.Errorf("without targets to test: %d", a.status)
+	}
+	r = newHarness(t)
+	r.tests = func(context.Context) map[string]error {
+		return map[string]error{"heartbeat": nil, "webhook": errors.New("<b>refused</b>")}
+	}
+	r.start().signIn()
+	if !strings.Contains(r.get("/alerts").body, `value="test-notify"`) {
+		t.Error("the page of alerts has no button")
+	}
+	a := r.act(url.Values{"do": {"test-notify"}})
+	for _, want := range []string{">heartbeat</span> delivered", ">webhook</span> failed: &lt;b&gt;refused&lt;/b&gt;"} {
+		if a.status != http.StatusOK || !strings.Contains(a.body, want) {
+			t.Errorf("%d, want %s: %s", a.status, want, a.body)
+		}
 	}
 }

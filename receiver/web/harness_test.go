@@ -1,6 +1,7 @@
 package web_test
 
 import (
+	"context"
 	"crypto/tls"
 	"encoding/json"
 	"fmt"
@@ -35,6 +36,7 @@ import (
 
 // harness is a dashboard over files that a test writes.
 type harness struct {
+	tests   func(context.Context) map[string]error // of notifications
 	t       testing.TB
 	dir     string
 	now     time.Time
@@ -128,7 +130,7 @@ func (r *harness) start() *harness {
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Silences: r.quiet, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
+		Silences: r.quiet, TestNotify: r.tests, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
 		Connections: func() listen.Stats { return r.crowd },
 		Now: func() time.Time {
 			if r.clock != nil {

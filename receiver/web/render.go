@@ -92,6 +92,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 			return strings.Replace(strconv.FormatFloat(d, 'f', 1, 64), "-0.0", "0.0", 1) + " s"
 		},
 		"class":    func(v any) string { return strings.ReplaceAll(fmt.Sprint(v), " ", "-") },
+		"tests":    func() bool { return s.o.TestNotify != nil },
 		"silences": func() bool { return s.o.Silences != nil },
 		"choice": func(label, name, now string, values []string) any {
 			return struct {
@@ -117,7 +118,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		},
 	}
 	all := map[string]*template.Template{}
-	for _, name := range []string{"signin", "fleet", "host", "episodes", "episode", "releases", "alerts", "command", "error"} {
+	for _, name := range []string{"signin", "fleet", "host", "episodes", "episode", "releases", "alerts", "command", "sent", "error"} {
 		t, err := template.New("base.html").Funcs(funcs).ParseFS(files, "templates/base.html", "templates/alert.html", "templates/"+name+".html")
 		if err != nil {
 			return nil, fmt.Errorf("parse the dashboard's pages: %w", err)

@@ -52,6 +52,9 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences stores silences; nil: the pages have no button for them.
 	Silences Silences
+	// TestNotify sends each notify target a test message and returns the results, by target;
+	// nil: the pages have no button for it.
+	TestNotify func(context.Context) map[string]error
 	// Fresh is how old a host's last contact may be for it to count as online.
 	Fresh time.Duration
 	// Connections returns the listener's counters; nil: zeros.
