@@ -215,7 +215,8 @@ func TestPages_CompressedImmutableAndNotFound(t *testing.T) {
 // The button that tests notifications shows each target's result, escaped.
 func TestAct_TestNotify(t *testing.T) {
 	r := twoCauses(t)
-	if a := r.act(url.Values{"do": {"test-notify"}}); a.status != http.StatusNotFound || strings.Contains(r.get("/alerts").body, "test-notify") {
+	a := r.act(url.Values{"do": {"test-notify"}})
+	if a.status != http.StatusNotFound || strings.Contains(r.get("/alerts").body, "test-notify") {
 		t.Errorf("without targets to test: %d", a.status)
 	}
 	r = newHarness(t)
@@ -226,7 +227,7 @@ func TestAct_TestNotify(t *testing.T) {
 	if !strings.Contains(r.get("/alerts").body, `value="test-notify"`) {
 		t.Error("the page of alerts has no button")
 	}
-	a := r.act(url.Values{"do": {"test-notify"}})
+	a = r.act(url.Values{"do": {"test-notify"}})
 	for _, want := range []string{">heartbeat</span> delivered", ">webhook</span> failed: &lt;b&gt;refused&lt;/b&gt;"} {
 		if a.status != http.StatusOK || !strings.Contains(a.body, want) {
 			t.Errorf("%d, want %s: %s", a.status, want, a.body)
