@@ -59,7 +59,7 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			if f.Kind == "rx-nobattery" {
 				f.N = -r.Int64N(7200) - 60
 			}
-			if !p.clashes(f) {
+			if !p.clashes(f) && !(f.Kind == "ca-rotate" && p.has(f.Kind) >= rotations) {
 				p.Faults = append(p.Faults, f)
 			}
 		}
@@ -78,6 +78,20 @@ func lasting(r *rand.Rand, most time.Duration) time.Duration {
 		d /= 8
 	}
 	return max(d, time.Minute).Truncate(time.Second)
+}
+
+// rotations is how many CAs a plan begins at most: from then on each handshake verifies one
+// more.
+const rotations = 2
+
+// has returns how many faults of a kind the plan has.
+func (p Plan) has(kind string) (n int) {
+	for _, f := range p.Faults {
+		if f.Kind == kind {
+			n++
+		}
+	}
+	return n
 }
 
 // clashes reports whether another fault of the plan affects the same part at the same time,
