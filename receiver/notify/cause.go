@@ -55,6 +55,7 @@ func (d *delivery) sendDue(ctx context.Context, at time.Time, rows []fleet.Alert
 	}
 	for i := range d.s.Causes {
 		c := &d.s.Causes[i]
+		c.Rows = slices.DeleteFunc(c.Rows, func(a fleet.Alert) bool { return a.State == fleet.Firing && d.muted(a.Key()) })
 		due := c.Since.Add(d.o.Together)
 		if len(c.Rows) == 0 || (at.Before(due) && !slices.ContainsFunc(c.Rows, news)) {
 			continue

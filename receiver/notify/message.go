@@ -40,7 +40,7 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 			d.forget(a.Key())
 		}
 		switch {
-		case over && (a.Silenced || !known), !over && !a.Notify(), again && a.When().Sub(last.At) < d.o.RepeatAfter:
+		case over && (a.Silenced || !known), !over && (!a.Notify() || d.muted(a.Key())), again && a.When().Sub(last.At) < d.o.RepeatAfter:
 			continue
 		case over:
 			a.Code, a.Check = last.Code, last.Check
@@ -53,6 +53,11 @@ func (d *delivery) messages(rows []fleet.Alert) []Message {
 		all[i].Alerts = append(all[i].Alerts, a)
 	}
 	return all
+}
+
+// muted reports whether an alert is open, but not notified any more.
+func (d *delivery) muted(k fleet.Key) bool {
+	return slices.ContainsFunc(d.o.Open, func(a fleet.Alert) bool { return a.Key() == k && !a.Notify() })
 }
 
 // of reports whether a message is about a cause.

@@ -174,6 +174,34 @@ func TestDeliver_Story(t *testing.T) {
 	}
 }
 
+// TestDeliver_MutedMeanwhile: what could not be sent, or was collected, is not sent once the
+// alert is muted.
+func TestDeliver_MutedMeanwhile(t *testing.T) {
+	s, e := newFixture(t), &fakeTarget{failing: true}
+	s.together = 10 * time.Minute
+	at := func(min int) time.Time { return now.Add(time.Duration(min) * time.Minute) }
+	mute := func(host string) {
+		for i, a := range s.open {
+			s.open[i].Silenced = a.Silenced || a.Host == host
+		}
+	}
+	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"), firing("lab-2", fleet.Silent, "nothing"))
+	s.deliver(at(0), e.target())
+	e.failing = false
+	mute("lab-1")
+	s.deliver(at(5), e.target())
+	if got := e.titles(); got != "lab-2: silent" {
+		t.Errorf("the one that is not muted: %q", got)
+	}
+	s.rows(at(6), firing("lab-3", fleet.Silent, "nothing"))
+	s.deliver(at(6), e.target())
+	mute("lab-3")
+	s.deliver(at(20), e.target())
+	if got := e.titles(); got != "" {
+		t.Errorf("collected, and muted: %q", got)
+	}
+}
+
 // TestDeliver_AnOutageThatSpreads: the first hosts are sent at once, those that follow
 // together, in the right order; another cause does not wait.
 func TestDeliver_AnOutageThatSpreads(t *testing.T) {
