@@ -105,6 +105,13 @@ var kept = map[string]sim.Plan{
 			{Kind: "host-leaves", At: 3 * time.Hour, For: time.Hour},
 		},
 	},
+	"an alert is muted before anybody could be notified": { // people are notified when alerts end
+		Hosts: 1, Length: 4 * time.Hour, Faults: []sim.Fault{
+			{Kind: "hole", At: time.Hour, For: 2 * time.Hour},
+			{Kind: "nobody-hears", At: time.Hour + time.Minute, For: 50 * time.Minute},
+			{Kind: "silence", At: time.Hour + 10*time.Minute, For: time.Hour},
+		},
+	},
 	"hosts renew while a receiver's clock is ahead": { // no host alert for a receiver fault
 		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
 			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},
