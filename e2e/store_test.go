@@ -174,7 +174,7 @@ func TestStore_Troubles(t *testing.T) {
 		trouble.end()
 		ended := time.Now()
 		for _, h := range f.hosts {
-			waitDrained(h, 4*time.Minute)
+			waitDrained(h, 11*time.Minute) // between two tries a host waits 10 minutes at most
 		}
 		t.Logf("%s: all shipped %s after its end", trouble.name, time.Since(ended).Round(time.Second))
 		f.waitAllResolved(2*time.Minute, "@receiver")
