@@ -219,7 +219,7 @@ func (a *app) reinstall(ctx context.Context, role install.Role) {
 		}
 	}
 	if err != nil {
-		a.errorf("warning: repair the installation: %s", check.Sanitize(plainText(err), 500))
+		a.errorf("warning: repair the installation: %s", check.Sanitize(fault.Text(err), 500))
 	}
 }
 

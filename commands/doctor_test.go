@@ -302,7 +302,7 @@ func TestDoctor_TextIsGolden(t *testing.T) {
 	out = strings.ReplaceAll(out, m.dir, "DIR")
 	want := `lab-host lab-01, version 1.2.3-test
 
- FAIL  bearer.present  Bearer token exists: open DIR/certs/bearer: no such file or directory
+ FAIL  bearer.present  Bearer token exists: cannot open DIR/certs/bearer: it does not exist
                        fix: on the receiver: sudo cis490 token create lab-01   # then paste what it prints on the lab host
  warn  config.valid    Config is valid: DIR/lab-host.toml:4:1: bearer: unknown key
                        fix: on the lab host: sudo cis490 config check   # then edit DIR/lab-host.toml

@@ -87,7 +87,7 @@ func (a *app) sendTests(ctx context.Context, targets []notify.Target) []delivere
 	for _, t := range targets {
 		r := delivered{Target: t.Name, OK: true}
 		if err := notify.SendTest(ctx, t, time.Now()); err != nil {
-			r = delivered{t.Name, false, plainText(err)}
+			r = delivered{t.Name, false, fault.Text(err)}
 		}
 		results = append(results, r)
 	}

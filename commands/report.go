@@ -40,7 +40,7 @@ func (a *app) report(err error) int {
 		}
 	}
 	if !errors.Is(err, errQuiet) {
-		for line := range strings.Lines(pem.ReplaceAllString(plainText(err), "a PEM block")) {
+		for line := range strings.Lines(pem.ReplaceAllString(fault.Text(err), "a PEM block")) {
 			a.errorf("error: %s", strings.TrimSuffix(line, "\n"))
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/urfave/cli/v2"
+
+	"cis490/internal/fault"
 )
 
 // watchEvery is how often a live view checks for changes.
@@ -33,7 +35,7 @@ func (a *app) watch(ctx context.Context, view func(on *app) error) error {
 		on.env.Out = &b
 		on.lines, on.columns = a.size()
 		if err := view(&on); err != nil {
-			_, _ = fmt.Fprintln(&b, plainText(err))
+			_, _ = fmt.Fprintln(&b, fault.Text(err))
 		}
 		if ctx.Err() != nil {
 			return nil

@@ -86,7 +86,8 @@ func TestDataSet(t *testing.T) {
 			t.Errorf("query %d: %d classes", i, len(rows))
 		}
 	}
-	hosts := duckdb.Query(t, tables, "SELECT host, count(DISTINCT filename) AS n FROM read_parquet('data/*/episodes-*.parquet', filename = true) GROUP BY ALL")[0]
+	hosts := duckdb.Query(t, tables,
+		"SELECT host, count(DISTINCT filename) AS n FROM read_parquet('data/*/episodes-*.parquet', filename = true) GROUP BY ALL")[0]
 	for _, row := range hosts {
 		if fmt.Sprint(row["n"]) != "1" {
 			t.Errorf("%v is in %v splits", row["host"], row["n"])

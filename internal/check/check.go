@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"cis490/internal/fault"
 	"cis490/internal/plain"
 )
 
@@ -46,13 +47,23 @@ type Result struct {
 func Passf(format string, args ...any) Result { return Result{Pass, fmt.Sprintf(format, args...)} }
 
 // Warnf returns a Warn: a finding that does not stop the machine's work.
-func Warnf(format string, args ...any) Result { return Result{Warn, fmt.Sprintf(format, args...)} }
+func Warnf(format string, args ...any) Result { return Result{Warn, worded(format, args...)} }
 
 // Failf returns a Fail.
-func Failf(format string, args ...any) Result { return Result{Fail, fmt.Sprintf(format, args...)} }
+func Failf(format string, args ...any) Result { return Result{Fail, worded(format, args...)} }
 
 // Skipf returns a Skip: the check could not run here.
-func Skipf(format string, args ...any) Result { return Result{Skip, fmt.Sprintf(format, args...)} }
+func Skipf(format string, args ...any) Result { return Result{Skip, worded(format, args...)} }
+
+// worded formats a detail. Its errors have their text for people.
+func worded(format string, args ...any) string {
+	for i, a := range args {
+		if err, ok := a.(error); ok && err != nil {
+			args[i] = fault.Text(err)
+		}
+	}
+	return fmt.Sprintf(format, args...)
+}
 
 // Check is one entry of a registry.
 type Check struct {

@@ -66,6 +66,11 @@ $cis490 fleet-check $rx
 for check in ledger.index ledger.alerts files.owner rows.files ca.key releases.signed fleetcheck.last; do
 	has "ok    $check" $cis490 doctor --role receiver $rx --deep --only $check
 done
+if $cis490 export --help >/dev/null 2>&1; then
+	until $cis490 episode list $rx --json | grep -q '"lab-02"'; do sleep 0.1; done
+	has '"episodes": 5' $cis490 export $rx --out exported --json
+	has 'its tarball is not in the store' cat exported/left-out.jsonl
+fi
 find receiver/episodes -name '*.tar.zst' -exec touch -d '2 days ago' {} +
 has 'moved 5 episodes' $cis490 archive $rx --before 2100-01-01 --to arch
 has 'the receiver has all 3 ' $cis490 reconcile $host

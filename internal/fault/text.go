@@ -1,4 +1,4 @@
-package commands
+package fault
 
 import (
 	"errors"
@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// plainText returns an error's text for people: without the names of system calls, and
-// without methods, URLs and sockets of requests within this machine.
-func plainText(err error) string {
+// Text returns an error's text for people: without the names of system calls, and without
+// methods, URLs and sockets of requests within this machine.
+func Text(err error) string {
 	text := err.Error()
 	for e := range causes(err) {
 		if plain := plainCause(e); plain != "" {
