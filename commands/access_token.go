@@ -24,10 +24,10 @@ func (a *app) accessTokenCommand() *cli.Command {
 		Usage: "let people and programs use the receiver over HTTPS",
 		Subcommands: []*cli.Command{{
 			Name:      "create",
-			Usage:     "make a token that reads the data, sees the fleet, or operates it",
+			Usage:     "create a token with a role: data, read or operate",
 			ArgsUsage: "NAME",
-			Description: "Prints the token once; only its digest is stored. NAME says who has it, and is in the log\n" +
-				"of what they change. The roles, of which each includes those before it:\n" +
+			Description: "Prints the token once; only its digest is stored. NAME names its owner, and is logged\n" +
+				"with each change. The roles, of which each includes those before it:\n" +
 				"   data     list, download and export episodes\n" +
 				"   read     see the dashboard, alerts and metrics\n" +
 				"   operate  silence alerts and write notes about hosts\n\n" +
@@ -39,14 +39,14 @@ func (a *app) accessTokenCommand() *cli.Command {
 			Action: a.accessTokenCreate,
 		}, {
 			Name:        "list",
-			Usage:       "list who has a token, and for what",
+			Usage:       "list tokens by name, with their roles",
 			ArgsUsage:   noArgs,
 			Description: "Example:\n   sudo cis490 access-token list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.accessTokenList,
 		}, {
 			Name:        "revoke",
-			Usage:       "revoke a token from its next request on",
+			Usage:       "revoke a token",
 			ArgsUsage:   "NAME",
 			Description: "Example:\n   sudo cis490 access-token revoke ada",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver)},

@@ -52,7 +52,7 @@ func (a *app) configCommand() *cli.Command {
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "lab-host", Usage: "check `FILE` as a lab host's config"},
 				&cli.StringFlag{Name: "receiver", Usage: "check `FILE` as a receiver's config"},
-				&cli.BoolFlag{Name: "online", Usage: "also ask what it names: receiver and authority, or store and notify targets"},
+				&cli.BoolFlag{Name: "online", Usage: "also test what it names: receiver and authority, or store and notify targets"},
 			},
 			Action: a.configCheck,
 		}},

@@ -27,7 +27,7 @@ const maxJournal = "20000"
 
 func (a *app) debugCommand() *cli.Command {
 	return &cli.Command{
-		Name: "debug", Usage: "collect what helps to understand a problem of this machine",
+		Name: "debug", Usage: "collect information about a problem of this machine",
 		Subcommands: []*cli.Command{{
 			Name: "bundle", Usage: "write status, doctor, config and journal to a file to share", ArgsUsage: noArgs,
 			Description: "Writes a .tar.gz without secrets: no keys, tokens or episodes, passwords and long paths of\n" +
@@ -35,7 +35,7 @@ func (a *app) debugCommand() *cli.Command {
 				"Examples:\n   sudo cis490 debug bundle\n   sudo cis490 debug bundle --out /tmp/lab-07.tar.gz --since 2h",
 			Flags: append(roleFlags(),
 				&cli.StringFlag{Name: "out", Usage: "write `FILE`, which must not exist (default: cis490-debug-TIME.tar.gz here)"},
-				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "the journal as far back as `DURATION`"}),
+				&cli.DurationFlag{Name: "since", Value: 24 * time.Hour, Usage: "include the journal of the last `DURATION`"}),
 			Action: a.debugBundle,
 		}},
 	}

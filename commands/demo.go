@@ -33,7 +33,7 @@ func (a *app) demoCommand() *cli.Command {
 		Flags: []cli.Flag{
 			&cli.IntFlag{Name: "hosts", Value: 1, Usage: "run `N` lab hosts"},
 			&cli.BoolFlag{Name: "once", Usage: fmt.Sprintf("stop after %d accepted episodes of every host", enough)},
-			&cli.BoolFlag{Name: "break", Usage: "let a host fall silent, to see its alert with the fix, and its end"},
+			&cli.BoolFlag{Name: "break", Usage: "make a host silent, to show its alert with the fix, and its end"},
 			&cli.BoolFlag{Name: "keep", Usage: "keep the folder"},
 			&cli.DurationFlag{Name: "timeout", Value: 2 * time.Minute, Usage: "with --once, give up after `TIME`"},
 		},

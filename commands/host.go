@@ -189,11 +189,11 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return suggestHost(conf, hosts[0], err)
 	}
-	outlook, alerts := a.forecast(conf, c.String("config"), h.Name)
+	forecast, alerts := a.forecast(conf, c.String("config"), h.Name)
 	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
-	heard := contactOf(x.Contact)
+	contact := contactOf(x.Contact)
 	if c.Bool("json") {
-		return a.printJSON(hostShown{h, x.Health, heard, outlook, alerts})
+		return a.printJSON(hostShown{h, x.Health, contact, forecast, alerts})
 	}
 	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, stamp(h.Since))
 	for _, line := range []struct {
@@ -203,18 +203,18 @@ func (a *app) hostShow(c *cli.Context) error {
 		a.printf("%-12s %s\n", line.label, stamp(line.at))
 	}
 	a.printf("key          %s\n", h.Key)
-	if heard != nil {
-		a.printf("last contact %s from %s, version %s\n", stamp(heard.LastContact), cmp.Or(heard.From, "-"), cmp.Or(heard.Version, "-"))
+	if contact != nil {
+		a.printf("last contact %s from %s, version %s\n", stamp(contact.LastContact), cmp.Or(contact.From, "-"), cmp.Or(contact.Version, "-"))
 	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
 	}
-	a.printf("snapshot     %s\n", stamp(outlook.Snapshot))
-	if len(outlook.Failing) > 0 {
-		a.printf("failing      %s\n", strings.Join(outlook.Failing, ", "))
+	a.printf("snapshot     %s\n", stamp(forecast.Snapshot))
+	if len(forecast.Failing) > 0 {
+		a.printf("failing      %s\n", strings.Join(forecast.Failing, ", "))
 	}
 	a.printAlerts(alerts)
-	for _, next := range outlook.Next {
+	for _, next := range forecast.Next {
 		a.printf("next         %s\n", next)
 	}
 	return nil

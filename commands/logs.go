@@ -19,14 +19,14 @@ import (
 func (a *app) logsCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "logs",
-		Usage:     "print what the services of this machine log",
+		Usage:     "print the logs of this machine's services",
 		ArgsUsage: "[HOST]",
-		Description: "Prints lines of the journal. On the receiver, HOST selects what the receiver logged of that\n" +
-			"host; what the host itself logs is in its own journal.\n\n" +
+		Description: "Prints lines of the journal. On the receiver, HOST selects the receiver's lines about\n" +
+			"that host; the host's own logs are in its own journal.\n\n" +
 			"Examples:\n   sudo cis490 logs --warnings\n   sudo cis490 logs --follow\n   sudo cis490 logs lab-07 --since 24h",
 		Flags: []cli.Flag{
-			&cli.DurationFlag{Name: "since", Value: time.Hour, Usage: "as far back as `DURATION`"},
-			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "go on with new lines"},
+			&cli.DurationFlag{Name: "since", Value: time.Hour, Usage: "print lines of the last `DURATION`"},
+			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "continue with new lines"},
 			&cli.BoolFlag{Name: "warnings", Usage: "only warnings and errors"},
 		},
 		Action: a.logs,

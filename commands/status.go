@@ -34,7 +34,7 @@ func (a *app) statusCommand() *cli.Command {
 			"and the open alerts. On a lab host: queue, certificate, gate and update.\n\n" +
 			"Examples:\n   sudo cis490 status\n   sudo cis490 status --watch",
 		Flags: append(roleFlags(), jsonFlag(),
-			&cli.BoolFlag{Name: "watch", Usage: "show it again whenever it changes"}),
+			&cli.BoolFlag{Name: "watch", Usage: "update the output when it changes"}),
 		Action: a.status,
 	}
 }
@@ -129,7 +129,7 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	}
 	a.printf("\n")
 	if len(s.Hosts) == 0 {
-		a.printf("no host yet: sudo cis490 token create lab-01\n")
+		a.printf("no hosts yet: sudo cis490 token create lab-01\n")
 	} else if err := a.hostsTable(s.Hosts); err != nil {
 		return err
 	}

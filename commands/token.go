@@ -294,7 +294,7 @@ func (a *app) tokenList(c *cli.Context) error {
 	})
 }
 
-// stamp is how people are shown a time: local, with its zone.
+// stamp formats a time for people: local, with its zone.
 func stamp(t time.Time) string {
 	if t.IsZero() {
 		return "-"

@@ -25,7 +25,7 @@ func (a *app) uninstallCommand() *cli.Command {
 		Usage: "remove a role from this machine; data and config stay, unless --purge",
 		Description: "Stops and removes the role's services, and the binary if no other role remains. Fails\n" +
 			"for a lab host with unshipped episodes. --purge also deletes data, config, credentials and\n" +
-			"users; on a terminal it asks first.\n\n" +
+			"users; on a terminal it asks for confirmation.\n\n" +
 			"Examples:\n   sudo cis490 uninstall lab-host\n   sudo cis490 uninstall lab-host --purge",
 		Subcommands: []*cli.Command{
 			{

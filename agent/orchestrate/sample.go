@@ -136,7 +136,7 @@ func (s *sampler) report(event, detail string) {
 	s.out <- report{s.clock.stamp(), s.source, event, detail}
 }
 
-// sampling returns how well the rate was kept.
+// sampling returns the accuracy of the sampling rate.
 func (s *sampler) sampling() episode.Sampling {
 	r := episode.Sampling{Hz: s.hz, Missed: s.missed}
 	if n := len(s.jitter); n > 0 {

@@ -71,7 +71,7 @@ type Meta struct {
 	Start         time.Time       `json:"start"`
 	End           time.Time       `json:"end"`
 	Rows          map[string]int  `json:"rows"` // per source
-	// Sampling is how well each source kept its rate.
+	// Sampling is the accuracy of each source's rate.
 	Sampling map[string]Sampling `json:"sampling,omitempty"`
 	Load     Load                `json:"load"`
 	// Machine is the recording host; Clock its clock's state at the start. Both are nil in
@@ -93,7 +93,7 @@ type Input struct {
 	Digest ident.Digest `json:"sha256,omitempty"` // "": too large to hash
 }
 
-// Sampling is how well one source kept its rate. Jitter is the delay between a sample's due
+// Sampling is the accuracy of one source's rate. Jitter is the delay between a sample's due
 // time and its start.
 type Sampling struct {
 	Hz          float64 `json:"hz"`
