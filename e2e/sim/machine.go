@@ -115,6 +115,10 @@ func (m *Machine) Boot() {
 	m.reload()
 	for _, s := range m.services {
 		s.armed = s.enabled()
+		select {
+		case <-s.wake: // of the boot before
+		default:
+		}
 		m.w.wg.Go(func() { s.supervise(ctx) })
 	}
 }

@@ -73,7 +73,12 @@ func (s *Service) rearmed() bool {
 
 func (s *Service) timed() bool { s.m.mu.Lock(); defer s.m.mu.Unlock(); return s.unit.every > 0 }
 
-func (s *Service) mayRun() bool { s.m.mu.Lock(); defer s.m.mu.Unlock(); return !s.held }
+// mayRun reports whether the service has a unit and is not stopped.
+func (s *Service) mayRun() bool {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return !s.held && s.unit.text != ""
+}
 
 // first is the time until the first start of a unit.
 func (s *Service) first() time.Duration {
