@@ -1,17 +1,23 @@
 package commands
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/check"
 	"cis490/internal/episode"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 func (a *app) episodeVerifyCommand() *cli.Command {
@@ -20,10 +26,12 @@ func (a *app) episodeVerifyCommand() *cli.Command {
 		Usage:     "validate episodes: schema, clocks, gaps, labels, row counts",
 		ArgsUsage: "EPISODE|DIR|TARBALL…",
 		Description: "Reads episodes like a data user. Prints one line for each valid episode, and every\n" +
-			"error with its file and line for each invalid one; exit code 1 then.\n\n" +
+			"error with its file and line for each invalid one; exit code 1 then. --all verifies every\n" +
+			"episode that the receiver stores, and lists only the invalid ones.\n\n" +
 			"Examples:\n   sudo cis490 episode verify 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +
-			"   cis490 episode verify /var/lib/cis490/episodes/lab-01/*.tar.zst",
-		Flags:  append(roleFlags(), jsonFlag()),
+			"   cis490 episode verify /var/lib/cis490/episodes/lab-01/*.tar.zst\n" +
+			"   sudo cis490 episode verify --all",
+		Flags:  append(roleFlags(), jsonFlag(), &cli.BoolFlag{Name: "all", Usage: "receiver: verify all stored episodes"}),
 		Action: a.episodeVerify,
 	}
 }
@@ -48,7 +56,12 @@ func (a *app) episodeVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(args) == 0 {
+	switch {
+	case c.Bool("all") && len(args) > 0:
+		return usagef(c, "--all takes no EPISODE")
+	case c.Bool("all"):
+		return a.verifyAll(c)
+	case len(args) == 0:
 		return usagef(c, "missing argument EPISODE, DIR or TARBALL")
 	}
 	all, sound := []verified{}, true
@@ -66,9 +79,7 @@ func (a *app) episodeVerify(c *cli.Context) error {
 			line := fmt.Sprintf("%s: sound, profile %s, %s, rows %s", v.Path, v.Profile, v.Verdict, rowCounts(v.Rows))
 			a.printf("%s\n", check.Sanitize(line, maxVerified))
 		}
-		for _, f := range v.Faults {
-			a.printf("%s\n", check.Sanitize(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))
-		}
+		a.printFaults(v)
 	}
 	if c.Bool("json") {
 		if err := a.printJSON(all); err != nil {
@@ -79,6 +90,67 @@ func (a *app) episodeVerify(c *cli.Context) error {
 		return verdict()
 	}
 	return nil
+}
+
+func (a *app) printFaults(v verified) {
+	for _, f := range v.Faults {
+		a.printf("%s\n", check.Sanitize(fmt.Sprintf("%s: %s", v.Path, f), maxVerified))
+	}
+}
+
+// verifyAll verifies what the receiver stores, and prints the invalid ones.
+func (a *app) verifyAll(c *cli.Context) error {
+	rx, ok, err := a.receiverConfig(c)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return a.belongsOn(c, roleReceiver)
+	}
+	back, bad, count := stored(rx, c.String("config")), []verified{}, 0
+	for row, err := range back.Index.Since(time.Time{}) {
+		if err != nil {
+			return err
+		}
+		if row.Archived {
+			continue
+		}
+		count++
+		v := a.verifyStored(c.Context, back, row)
+		if c.Context.Err() != nil {
+			return c.Context.Err()
+		}
+		if v.Sound {
+			continue
+		}
+		if bad = append(bad, v); !c.Bool("json") {
+			a.printFaults(v)
+		}
+	}
+	if c.Bool("json") {
+		err = a.printJSON(bad)
+	} else {
+		a.printf("%d episodes verified, %d invalid\n", count, len(bad))
+	}
+	if err == nil && len(bad) > 0 {
+		return verdict()
+	}
+	return err
+}
+
+// verifyStored verifies a stored episode. A tarball that cannot be read is a fault.
+func (a *app) verifyStored(ctx context.Context, back receiver.Backend, row receiver.Entry) verified {
+	o := opened{name: string(row.Episode), path: fmt.Sprintf("%s/%s", row.Host, row.Episode)}
+	o, err := unpacked(ctx, o, func() (io.ReadCloser, error) { return back.Episodes.OpenRow(row) })
+	if err != nil {
+		why := episode.Fault{File: o.name + wire.TarballSuffix, Why: fault.Text(err)}
+		return verified{Path: o.path, Episode: row.Episode, Rows: map[string]int{}, Faults: []episode.Fault{why}}
+	}
+	v := verifyOpened(o)
+	if err := o.close(); err != nil {
+		v.Sound, v.Faults = false, append(v.Faults, episode.Fault{File: o.path, Why: fault.Text(err)})
+	}
+	return v
 }
 
 // rowCounts formats row counts in a fixed order.
@@ -96,6 +168,10 @@ func (a *app) verify(c *cli.Context, arg string) (v verified, err error) {
 		return v, err
 	}
 	defer func() { err = errors.Join(err, o.close()) }()
+	return verifyOpened(o), nil
+}
+
+func verifyOpened(o opened) verified {
 	m, faults := episode.Verify(o.files)
 	if id, err := ident.ParseEpisodeID(o.name); err == nil && m.Episode != "" && m.Episode != id {
 		faults = append(faults, episode.Fault{File: episode.MetaFile, Why: fmt.Sprintf("is of episode %s", m.Episode)})
@@ -103,7 +179,10 @@ func (a *app) verify(c *cli.Context, arg string) (v verified, err error) {
 	if faults == nil {
 		faults = []episode.Fault{}
 	}
+	if m.Rows == nil {
+		m.Rows = map[string]int{}
+	}
 	return verified{
 		Path: o.path, Episode: m.Episode, Profile: m.Profile, Verdict: m.Verdict, Rows: m.Rows, Sound: len(faults) == 0, Faults: faults,
-	}, nil
+	}
 }

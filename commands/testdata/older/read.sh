@@ -68,6 +68,7 @@ for check in ledger.index ledger.alerts files.owner rows.files ca.key releases.s
 done
 if $cis490 export --help >/dev/null 2>&1; then
 	until $cis490 episode list $rx --json | grep -q '"lab-02"'; do sleep 0.1; done
+	has ' episodes verified, ' sh -c "$cis490 episode verify --all $rx || true"
 	has '"episodes": 5' $cis490 export $rx --out exported --json
 	has 'its tarball is not in the store' cat exported/left-out.jsonl
 fi
