@@ -16,8 +16,8 @@ import (
 	"testing"
 	"time"
 
-	"cis490/e2e/duckdb"
 	"cis490/e2e/lab"
+	"cis490/e2e/npm"
 )
 
 // twoClasses is an experiment with a profile of each class.
@@ -74,7 +74,7 @@ func TestDataSet(t *testing.T) {
 	for _, class := range []string{"benign", "malicious"} {
 		counts[class] = f.rx.Run(list + " --class " + class + " | wc -l")
 	}
-	for i, rows := range duckdb.Query(t, tables,
+	for i, rows := range npm.DuckDB(t, tables,
 		"SELECT class, count(*) AS n FROM 'data/*/episodes-*.parquet' WHERE class <> '' GROUP BY ALL ORDER BY ALL",
 		"SELECT class, count(DISTINCT episode) AS n FROM 'data/*/proc-*.parquet' WHERE class <> '' GROUP BY ALL ORDER BY ALL") {
 		for _, row := range rows {
@@ -86,7 +86,7 @@ func TestDataSet(t *testing.T) {
 			t.Errorf("query %d: %d classes", i, len(rows))
 		}
 	}
-	hosts := duckdb.Query(t, tables,
+	hosts := npm.DuckDB(t, tables,
 		"SELECT host, count(DISTINCT filename) AS n FROM read_parquet('data/*/episodes-*.parquet', filename = true) GROUP BY ALL")[0]
 	for _, row := range hosts {
 		if fmt.Sprint(row["n"]) != "1" {

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"cis490/e2e/duckdb"
+	"cis490/e2e/npm"
 	"cis490/receiver/export"
 )
 
@@ -28,7 +28,7 @@ func TestDuckDB_CountsWhatTheManifestCounts(t *testing.T) {
 			want = append(want, fmt.Sprint(n))
 		}
 	}
-	for i, rows := range duckdb.Query(t, out, queries...) {
+	for i, rows := range npm.DuckDB(t, out, queries...) {
 		if len(rows) != 1 || fmt.Sprint(rows[0]["n"]) != want[i] {
 			t.Errorf("%s: %v, want %s", queries[i], rows, want[i])
 		}
@@ -54,7 +54,7 @@ func TestDuckDB_RunsTheQueriesOfThePage(t *testing.T) {
 	}
 	out := t.TempDir() + "/out"
 	run(t, export.Options{Source: fleet(t), Out: out, Format: export.Parquet, Split: export.Split{By: "host"}})
-	for i, rows := range duckdb.Query(t, out, queries...) {
+	for i, rows := range npm.DuckDB(t, out, queries...) {
 		if t.Logf("%s\n%v", queries[i], rows); len(rows) == 0 {
 			t.Errorf("no rows: %s", queries[i])
 		}
