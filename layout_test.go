@@ -316,3 +316,32 @@ func withinAny(path string, roots []string) bool {
 	}
 	return false
 }
+
+// TestDocs_NameFilesThatExist: each path of this project in a document is a file or folder.
+func TestDocs_NameFilesThatExist(t *testing.T) {
+	pages, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	decisions, err := filepath.Glob("docs/decisions/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := regexp.MustCompile("`((?:agent|receiver|install|internal|commands|e2e|assets|docs)/[A-Za-z0-9_./-]*[A-Za-z0-9_/])`")
+	found := 0
+	for _, page := range append(append(pages, decisions...), "README.md", "SECURITY.md") {
+		content, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range path.FindAllSubmatch(content, -1) {
+			found++
+			if _, err := os.Stat(string(m[1])); err != nil && !strings.Contains(string(m[1]), "NN") {
+				t.Errorf("%s names %s: %v", page, m[1], err)
+			}
+		}
+	}
+	if found < 50 {
+		t.Errorf("only %d paths", found)
+	}
+}

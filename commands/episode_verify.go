@@ -117,8 +117,8 @@ func (a *app) verifyAll(c *cli.Context) error {
 		}
 		count++
 		v := a.verifyStored(c.Context, back, row)
-		if c.Context.Err() != nil {
-			return c.Context.Err()
+		if c.Err() != nil {
+			return c.Err()
 		}
 		if v.Sound {
 			continue

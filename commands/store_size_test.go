@@ -230,7 +230,9 @@ func (r *site) copyUntil(to string, n int) {
 		if json.Unmarshal([]byte(r.read("rx/store-copy.json")), &p) == nil && (p.Place == "") == (to == "disk.toml") &&
 			!p.At.Before(r.seededAt(n-512)) {
 			r.must(cmd.Process.Kill())
-			_ = <-ended // it was killed
+			if err := <-ended; err == nil {
+				r.tb.Log("it ended before it was killed")
+			}
 			return
 		}
 	}

@@ -59,7 +59,7 @@ func NewPlan(seed uint64, hosts int, length time.Duration, without ...string) Pl
 			if f.Kind == "rx-nobattery" {
 				f.N = -r.Int64N(7200) - 60
 			}
-			if !p.clashes(f) && !(f.Kind == "ca-rotate" && p.has(f.Kind) >= rotations) {
+			if !p.clashes(f) && (f.Kind != "ca-rotate" || p.has(f.Kind) < rotations) {
 				p.Faults = append(p.Faults, f)
 			}
 		}

@@ -3,8 +3,6 @@ package server_test
 import (
 	"archive/tar"
 	"bytes"
-	"cis490/internal/disk"
-	"cis490/receiver"
 	"encoding/json"
 	"errors"
 	"io"
@@ -13,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"cis490/internal/disk"
+	"cis490/receiver"
 
 	"cis490/internal/ident"
 	"cis490/internal/wire"
