@@ -336,8 +336,12 @@ func TestDocs_NameFilesThatExist(t *testing.T) {
 		}
 		for _, m := range path.FindAllSubmatch(content, -1) {
 			found++
-			if _, err := os.Stat(string(m[1])); err != nil && !strings.Contains(string(m[1]), "NN") {
-				t.Errorf("%s names %s: %v", page, m[1], err)
+			name := string(m[1])
+			if name == "e2e/logs/" || strings.Contains(name, "NN") { // made by a run; a pattern
+				continue
+			}
+			if _, err := os.Stat(name); err != nil {
+				t.Errorf("%s names %s: %v", page, name, err)
 			}
 		}
 	}
