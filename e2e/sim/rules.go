@@ -139,9 +139,11 @@ func (w *World) quiet(a fleet.Alert) {
 	other := func(f Fault) bool {
 		return f.Kind != "host-leaves" && f.Kind != "host-sleep" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
 	}
-	unheard := func(f Fault) bool { // it left while something kept its last ping from the receiver
+	// The receiver did not get its last ping, or has removed what it knew of the host.
+	unheard := func(f Fault) bool {
 		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
-			return other(g) && g.At <= f.At && f.At <= w.ends(g)+w.settles()
+			removed := g.Kind == "decommission" && f.At <= g.At && g.At <= w.ends(f)
+			return other(g) && (removed || g.At <= f.At && f.At <= w.ends(g)+w.settles())
 		})
 	}
 	if w.recently(w.alertAfter()+w.settles(), other) || w.recently(0, unheard) {
