@@ -79,6 +79,7 @@ lint: ## run the linters
 	go run $(GOLANGCI) run --build-tags e2e,soak ./e2e/...
 	go run $(GOLANGCI) run --build-tags solo ./e2e/solo ./commands
 	go run $(GOLANGCI) run --build-tags off ./e2e/off
+	GOARCH=arm go build ./...
 
 lint-api: ## check docs/openapi.yaml with Redocly (needs npm)
 	npx --yes @redocly/cli@2.11.1 lint --config docs/redocly.yaml docs/openapi.yaml

@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/urfave/cli/v2"
+
+	"cis490/internal/fault"
 )
 
 // looseArgs returns the arguments of a command that accepts flags before and after them.
@@ -20,6 +22,9 @@ func looseArgs(c *cli.Context) ([]string, error) {
 		if len(word) < 2 || word[0] != '-' {
 			args = append(args, word)
 			continue
+		}
+		if word == "--help" || word == "-h" {
+			return nil, helped(c)
 		}
 		name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
 		switch isBool, known := flagNamed(c, name); {
@@ -38,6 +43,15 @@ func looseArgs(c *cli.Context) ([]string, error) {
 		}
 	}
 	return args, nil
+}
+
+// helped prints the command's help and returns the error that ends the command without a
+// failure: who asks for help after the arguments does not want it to run.
+func helped(c *cli.Context) error {
+	if err := cli.ShowSubcommandHelp(c); err != nil {
+		return err
+	}
+	return fault.Exit(errQuiet, 0)
 }
 
 func flagNamed(c *cli.Context, name string) (isBool, known bool) {

@@ -24,10 +24,15 @@ func yesFlag() cli.Flag {
 	return &cli.BoolFlag{Name: "yes", Usage: "do not ask for confirmation on a terminal"}
 }
 
+// asks reports whether a person types at a terminal.
+func (a *app) asks() bool {
+	f, ok := a.env.In.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
 // confirm asks a person who types at a terminal. Scripts are not asked.
 func (a *app) confirm(c *cli.Context, question string) error {
-	f, ok := a.env.In.(*os.File)
-	if c.Bool("yes") || !ok || !term.IsTerminal(int(f.Fd())) {
+	if c.Bool("yes") || !a.asks() {
 		return nil
 	}
 	_, _ = fmt.Fprintf(a.env.Err, "%s [y/N] ", check.Sanitize(question, 500))

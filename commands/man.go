@@ -21,8 +21,12 @@ func (a *app) manCommand() *cli.Command {
 }
 
 func (a *app) man(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
 	app, words, known := a.cli(), []string{"cis490"}, a.commands()
-	for _, word := range c.Args().Slice() {
+	for _, word := range args {
 		at := find(known, word)
 		if at == nil {
 			return unknownCommand(c, word, known)

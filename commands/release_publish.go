@@ -11,6 +11,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -24,8 +25,11 @@ func (a *app) releasePublish(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if len(args) != 1 {
-		return usagef(c, "say which release directory")
+	if len(args) == 0 {
+		return usagef(c, "missing argument DIR")
+	}
+	if len(args) > 1 {
+		return usagef(c, "want one release directory, such as the last of %s", check.Sanitize(strings.Join(args, ", "), 300))
 	}
 	conf, err := a.receiver(c)
 	if err != nil {

@@ -83,7 +83,7 @@ func leaves(t *testing.T, inner func(path []string)) (all []leaf) {
 }
 
 // TestTree_Manners walks every command: its help has a description and an example, with
-// flags that exist; an unknown flag or word is a usage error with empty output, and
+// flags that exist, also after arguments; an unknown flag or word is a usage error with empty output, and
 // suggests the right one.
 func TestTree_Manners(t *testing.T) {
 	refuses := func(want string, args ...string) {
@@ -102,6 +102,12 @@ func TestTree_Manners(t *testing.T) {
 		}
 	}) {
 		refuses("unknown flag", append(slices.Clip(l.path), "--no-such-flag")...)
+		for _, ask := range []string{"--help", "-h"} { // after the arguments it must not run either
+			asked := append(append(slices.Clip(l.path), argumentsOf(t, l)...), ask)
+			if out, errOut, code := run(t, asked...); code != 0 || out != l.help {
+				t.Errorf("%v: code %d, %.200s, %s", asked, code, out, errOut)
+			}
+		}
 		for _, flag := range l.flags {
 			if len(flag) > 3 {
 				refuses("did you mean \"--", append(slices.Clip(l.path), "--"+flag[:2]+"q"+flag[2:])...)

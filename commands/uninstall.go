@@ -31,7 +31,7 @@ func (a *app) uninstallCommand() *cli.Command {
 			{
 				Name: "lab-host", Usage: "remove the lab host role from this machine", ArgsUsage: noArgs,
 				Description: "Example:\n   sudo cis490 uninstall lab-host",
-				Flags:       flags(&cli.BoolFlag{Name: "abandon-data", Usage: "even with unshipped episodes; they stay on the disk"}),
+				Flags:       flags(&cli.BoolFlag{Name: "abandon-data", Usage: "even with unshipped episodes, which stay on the disk unless --purge"}),
 				Action:      func(c *cli.Context) error { return a.uninstall(c, install.LabHost) },
 			},
 			{
@@ -61,6 +61,9 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		}
 	}
 	if o.Purge {
+		if !c.Bool("yes") && !a.asks() {
+			return usagef(c, "--purge deletes data, and nobody can be asked here: add --yes")
+		}
 		if err := a.confirm(c, whatPurgeDeletes(role)); err != nil {
 			return err
 		}

@@ -43,7 +43,7 @@ func TestUninstall(t *testing.T) {
 	h.Run("/root/cis490 uninstall lab-host") // again, without an error
 	f.checkEachStoredOnce()
 
-	h.Run("/root/cis490 uninstall lab-host --purge")
+	h.Run("/root/cis490 uninstall lab-host --purge --yes")
 	left := h.Run("find /etc /opt /run /usr/local /var/lib -name '*cis490*'; cat /etc/passwd /etc/group | grep cis490 || true")
 	if left != "" {
 		t.Errorf("--purge left:\n%s", left)

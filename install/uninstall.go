@@ -95,7 +95,7 @@ func (u *uninstall) sayKept() {
 		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
 	}
 	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
-	u.say("note     with --purge these are deleted as well\n")
+	u.say("note     with --purge these would be deleted as well; backups in /var/backups would stay\n")
 	if u.Role == LabHost {
 		u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission NAME\n")
 	}

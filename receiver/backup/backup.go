@@ -242,7 +242,7 @@ func (h *Head) add(t *tar.Writer, name, at string) error {
 }
 
 // errTooLarge reports a file over maxFile.
-var errTooLarge = fmt.Errorf("larger than %d bytes", maxFile)
+var errTooLarge = fmt.Errorf("larger than %d bytes", int64(maxFile))
 
 // errShrank reports a file that was truncated while it was saved.
 var errShrank = errors.New("could not be read to its end")
