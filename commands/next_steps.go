@@ -29,7 +29,7 @@ func nextSteps(r check.Report, path string) string {
 	if r.Role != roleReceiver {
 		conf, _, _ := config.LoadLabHost(path) // an invalid one is among the findings
 		if slices.ContainsFunc(r.Checks, func(row check.Row) bool { return row.ID == "cert.present" && row.Status == check.Fail }) {
-			return step("join the fleet", "sudo journalctl -u cis490-cert-fetch -n 5", "this host has not joined yet; this says why. It tries again every 5 minutes")
+			return step("see why", "sudo journalctl -u cis490-cert-fetch -n 5", "this host has not joined yet; it tries again every 5 minutes")
 		}
 		return step("see this host", "sudo cis490 status", "it records from now on; its first episode is due within a minute") +
 			step("on the receiver", "sudo cis490 host show "+conf.Host, "at "+conf.Receiver.URL)
