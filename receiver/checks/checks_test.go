@@ -206,6 +206,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Config.Notify = config.Notify{} },
 			"notifier.last:skip notify.target:warn",
 		},
+		"no URL of a service": {func(t *testing.T, o *checks.Options, _ map[string]string) {
+			o.Config.Notify.URLsFile = data(o, "urls")
+			write(t, data(o, "urls"), "http://127.0.0.1:9999/alert\n", 0o640)
+		}, "notifier.last:skip notify.target:warn"},
 		"never notified": {
 			func(t *testing.T, o *checks.Options, _ map[string]string) { remove(t, data(o, "notify.json")) }, "notifier.last:skip",
 		},

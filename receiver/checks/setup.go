@@ -48,6 +48,11 @@ func (r *registry) published(context.Context) check.Result {
 }
 
 func (r *registry) target(context.Context) check.Result {
+	for _, t := range r.targets() {
+		if t.Unknown {
+			return check.Warnf("a line of urls_file is not the URL of a known service; for a webhook of your own, set webhook_url")
+		}
+	}
 	if n := len(r.targets()); n > 0 {
 		return check.Passf("%d in [notify]", n)
 	}

@@ -46,6 +46,8 @@ type Target struct {
 	Sync func(ctx context.Context, now time.Time, open, over []fleet.Alert) error
 	// Always calls Sync even without alerts.
 	Always bool
+	// Unknown is set for a line of urls_file that names no known service; Send fails.
+	Unknown bool
 	// Last calls the target after all others, and only if those and syslog succeeded.
 	Last bool
 }

@@ -110,7 +110,7 @@ func readURLs(path string) ([]string, error) {
 func shout(raw string) Target {
 	scheme := schemeOf(raw)
 	sum := sha256.Sum256([]byte(raw))
-	return Target{Name: scheme + "-" + hex.EncodeToString(sum[:3]), Send: func(ctx context.Context, m Message) error {
+	send := func(ctx context.Context, m Message) error {
 		ctx, cancel := context.WithTimeout(ctx, perSend)
 		defer cancel()
 		done := make(chan error, 1)
@@ -121,7 +121,8 @@ func shout(raw string) Target {
 		case <-ctx.Done():
 			return fmt.Errorf("%s did not answer within %s", scheme, perSend)
 		}
-	}}
+	}
+	return Target{Name: scheme + "-" + hex.EncodeToString(sum[:3]), Send: send, Unknown: scheme == unknownScheme}
 }
 
 // unknownScheme is in the name of a target whose line of urls_file is not a URL of a
