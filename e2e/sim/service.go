@@ -49,7 +49,9 @@ func (s *Service) supervise(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case !s.mayRun():
-			wait = never
+			if wait = never; s.removed() {
+				wait = time.Minute
+			}
 			continue
 		case s.m.asleep.Load() && s.timed():
 			wait = time.Minute
@@ -78,6 +80,14 @@ func (s *Service) mayRun() bool {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	return !s.held && s.unit.text != ""
+}
+
+// removed reports whether the unit of an active service is gone: an active timer runs on
+// once its unit is back.
+func (s *Service) removed() bool {
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	return s.armed && !s.held && s.unit.text == ""
 }
 
 // first is the time until the first start of a unit.
