@@ -34,6 +34,9 @@ func (p *Plan) loadLabHost() error {
 			return fault.Exit(fault.Fix(fmt.Errorf("the join token is for %s, this machine would be %s", p.token.Name(), name),
 				"--name HOST   # a name that fits"), fault.Usage)
 		}
+		if own, err := HostName(""); err == nil && own != name && !p.image() {
+			p.say("note     this machine is called %s; it joins as %s\n", own, name)
+		}
 		content = fill(assets.Config(string(LabHost)), string(name), p.token.Receiver, p.token.Authority)
 		p.writes[config.LabHostPath] = content
 	case err != nil:
@@ -43,6 +46,10 @@ func (p *Plan) loadLabHost() error {
 	p.lab, unknown, err = config.ParseLabHost(config.LabHostPath, content)
 	if err := errors.Join(err, p.refuseUnknown(unknown)); err != nil {
 		return wrong(config.LabHostPath, err)
+	}
+	if p.Name != "" && p.Name != p.lab.Host {
+		err := fmt.Errorf("this machine is the host %s already; --name %s is for the first install", p.lab.Host, p.Name)
+		return fault.Exit(fault.Fix(err, "run it again without --name"), fault.Usage)
 	}
 	again, err := p.resolve(config.LabHostPath, setting{"data_dir", p.lab.DataDir}, setting{"certs_dir", p.lab.CertsDir})
 	if again && err == nil {
