@@ -14,7 +14,8 @@ func (a *app) approveCommands() []*cli.Command {
 		Usage:     "admit the machine that shows a code",
 		ArgsUsage: "CODE",
 		Description: "'cis490 install lab-host --receiver URL' shows the code on the new machine. Read it\n" +
-			"there: an equal code proves that nobody is between that machine and this receiver.\n\n" +
+			"there: this command accepts it only if no attacker is between that machine and this\n" +
+			"receiver.\n\n" +
 			"Example:\n   sudo cis490 host approve 123456",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),

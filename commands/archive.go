@@ -23,9 +23,9 @@ func (a *app) archiveCommand() *cli.Command {
 		Name:      "archive",
 		Usage:     "move old tarballs from the receiver's disk to another folder",
 		ArgsUsage: noArgs,
-		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, compares the copy,\n" +
-			"and has serve, which must run, record that and remove its own. Hosts are not affected: an\n" +
-			"archived episode counts as stored. After an interruption, run the command again.\n\n" +
+		Description: "Copies each tarball that was stored before DATE to DIR/HOST/EPISODE.tar.zst, and compares\n" +
+			"the copy. Then serve, which must be running, records the move and removes its own copy. Hosts are\n" +
+			"not affected: an archived episode counts as stored. After an interruption, run the command again.\n\n" +
 			"Examples:\n   sudo cis490 archive --before 2026-01-01 --to /mnt/archive --dry-run\n   sudo cis490 archive --before " +
 			"2026-01-01 --to /mnt/archive",
 		Flags: []cli.Flag{

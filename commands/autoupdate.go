@@ -43,7 +43,7 @@ func (a *app) autoupdateCommand() *cli.Command {
 			"the config. See docs/updates.md.\n\n" +
 			"Examples:\n   sudo cis490 autoupdate\n   sudo cis490 autoupdate --check --json",
 		Flags: []cli.Flag{
-			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, without changes; exit code 1 if there is anything"},
+			&cli.BoolFlag{Name: "check", Usage: "print what a run would do and what differs, without changes; exit code 1 if there is work"},
 			jsonFlag(),
 		},
 		Action: a.autoupdate,

@@ -46,13 +46,14 @@ func (a *app) configCommand() *cli.Command {
 			Usage:     "print all errors in the config files, with file, line and column",
 			ArgsUsage: noArgs,
 			Description: "Without a flag it checks the config files of this machine. Unknown keys are errors\n" +
-				"here, but only warnings for daemons. Exit code 78 if there is any error. --online also tries\n" +
-				"what the config names, and sends each notify target a test message; exit code 1 if one fails.\n\n" +
+				"here, but only warnings for daemons. Exit code 78 if there is any error. --online also tests\n" +
+				"the services that the config names, and sends each notify target a test message; exit code 1\n" +
+				"if one fails.\n\n" +
 				"Examples:\n   cis490 config check\n   sudo cis490 config check --online\n   cis490 config check --lab-host ./lab-host.toml",
 			Flags: []cli.Flag{
 				&cli.StringFlag{Name: "lab-host", Usage: "check `FILE` as a lab host's config"},
 				&cli.StringFlag{Name: "receiver", Usage: "check `FILE` as a receiver's config"},
-				&cli.BoolFlag{Name: "online", Usage: "also test what it names: receiver and authority, or store and notify targets"},
+				&cli.BoolFlag{Name: "online", Usage: "also test the services that it names: receiver and authority, or store and notify targets"},
 			},
 			Action: a.configCheck,
 		}},

@@ -30,8 +30,9 @@ func (a *app) debugCommand() *cli.Command {
 		Name: "debug", Usage: "collect information about a problem of this machine",
 		Subcommands: []*cli.Command{{
 			Name: "bundle", Usage: "write status, doctor, config and journal to a file to share", ArgsUsage: noArgs,
-			Description: "Writes a .tar.gz without secrets: no keys, tokens or episodes, passwords and long paths of\n" +
-				"URLs masked. It has names and addresses of hosts, so look through it before you share it.\n\n" +
+			Description: "Writes a .tar.gz without secrets: it contains no keys, tokens or episodes, and masks passwords\n" +
+				"and long paths of URLs. It has names and addresses of hosts, so look through it before you\n" +
+				"share it.\n\n" +
 				"Examples:\n   sudo cis490 debug bundle\n   sudo cis490 debug bundle --out /tmp/lab-07.tar.gz --since 2h",
 			Flags: append(roleFlags(),
 				&cli.StringFlag{Name: "out", Usage: "write `FILE`, which must not exist (default: cis490-debug-TIME.tar.gz here)"},

@@ -37,7 +37,7 @@ func (a *app) doctorCommand() *cli.Command {
 			&cli.BoolFlag{Name: "all", Usage: "also print the checks that passed or were skipped"},
 			&cli.BoolFlag{Name: "list", Usage: "list the checks without running them"},
 			&cli.BoolFlag{Name: "strict", Usage: "treat warnings as failures"},
-			&cli.BoolFlag{Name: "fix", Usage: "first repair what is safe to repair, also as install does, and print what was done"},
+			&cli.BoolFlag{Name: "fix", Usage: "first make and print all safe repairs, including those of install"},
 			&cli.BoolFlag{Name: "deep", Usage: "on a receiver: compare every row of the index with its file"},
 		),
 		Action: a.doctor,

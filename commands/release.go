@@ -65,7 +65,7 @@ func (a *app) releaseCommand() *cli.Command {
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.releaseList,
 		}, {
 			Name: "promote", Usage: "advance a release to its next stage now", ArgsUsage: noArgs,
-			Description: "With --force the release is offered to all hosts, also after a withdrawal.\n\n" +
+			Description: "With --force the release is offered to all hosts, even after a withdrawal.\n\n" +
 				"Example:\n   sudo cis490 release promote --seq 12",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), seq,

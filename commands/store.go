@@ -38,9 +38,10 @@ func (a *app) storeCommand() *cli.Command {
 			},
 			{
 				Name: "copy", Usage: "copy all tarballs to the place that another config names", ArgsUsage: noArgs,
-				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve may run: repeat it\n" +
-					"until it copies little. With --final, serve must be stopped: the rest is copied, and from\n" +
-					"then on this receiver uses FILE's place only. Nothing is removed at the old place.\n" +
+				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve may run: repeat\n" +
+					"the command until it copies little. With --final, serve must be stopped: the rest is copied, and\n" +
+					"from then on this receiver uses only the place that FILE names. Nothing is removed at the old\n" +
+					"place.\n" +
 					"After an interruption, run the command again.\n\n" +
 					"Examples:\n   sudo cis490 store copy --to /etc/cis490/receiver.new.toml\n" +
 					"   sudo cis490 store copy --to /etc/cis490/receiver.new.toml --final",
@@ -64,7 +65,7 @@ func (a *app) storeCommand() *cli.Command {
 			},
 			{
 				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: noArgs,
-				Description: "serve, which must run, does now what it does once a day: it compares all rows with all\n" +
+				Description: "serve, which must be running, runs its daily repair now: it compares all rows with all\n" +
 					"tarballs, adds missing rows, and removes leftovers that are a day old.\n\n" +
 					"Example:\n   sudo cis490 store scrub",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},

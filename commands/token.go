@@ -29,7 +29,7 @@ func (a *app) tokenCommand() *cli.Command {
 			ArgsUsage: "HOST…|PATTERN",
 			Description: "A token is valid for one host name, and for the first machine that uses it. With\n" +
 				"--uses it is valid for that many new machines whose names match a pattern. A token\n" +
-				"is shown once. Creating another one revokes the older.\n\nExamples:\n" +
+				"is shown once. Creating another token for a host revokes the older one.\n\nExamples:\n" +
 				"   sudo cis490 token create lab-07\n" +
 				"   sudo cis490 token create lab-{01..40} --ttl 24h --out /media/stick/join.txt\n" +
 				"   sudo cis490 token create 'room12-*' --uses 30\n" +

@@ -141,9 +141,9 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrollment bool) 
 	h, err := pki.VerifyClient(chain, roots, e.o.Now())
 	switch {
 	case errors.Is(err, pki.ErrValidity) && enrollment:
-		// By this host's clock only: the authority's clock decides, and the certificate
-		// works once they agree. Another request would use up the host's quota of
-		// certificates.
+		// Only this host's clock disagrees: the authority's clock decides, and the
+		// certificate works once both agree. Another request would use up the host's quota
+		// of certificates.
 		e.o.Log.Warn("the certificate is not valid by this machine's clock; keeping it",
 			"host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
 		err = nil

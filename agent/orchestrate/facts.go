@@ -25,7 +25,7 @@ import (
 const (
 	// clockFor is how long a state of the clock is valid. Reading it may start a service.
 	clockFor = 10 * time.Minute
-	// clockWait bounds one question.
+	// clockWait bounds one query of the clock's state.
 	clockWait = 5 * time.Second
 	// maxHashed bounds the size of an input that is hashed.
 	maxHashed = 4 << 30
@@ -33,7 +33,7 @@ const (
 	maxInputs = 32
 )
 
-// facts are what meta.json says about the conditions of a recording.
+// facts are the conditions of a recording that meta.json contains.
 type facts struct {
 	hardware wire.Hardware
 

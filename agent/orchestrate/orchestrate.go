@@ -1,12 +1,13 @@
 // Package orchestrate records episodes: it runs the commands of an experiment, samples
 // their processes, and labels the samples by the events that the commands report.
 //
-// An episode with done.marker is complete and durable, no phase begins because of a clock,
-// and no process that a command starts outlives its episode. A crash may leave incomplete
-// episodes without done.marker, which the next start removes; their processes end when the
-// supervisor's pipe to the recorder closes. Nothing is recorded that the receiver would
-// reject or the disk cannot hold: without a commit, after a rejection by the gate, below
-// the disk reserve. The package ships nothing and needs no credentials.
+// An episode with done.marker is complete and durable, no phase begins because of a
+// clock, and no process that a command starts outlives its episode. A crash may leave
+// incomplete episodes without done.marker, which the next start removes; their processes
+// end when the supervisor's pipe to the recorder closes. Nothing is recorded without a
+// commit, after a rejection by the gate, or below the disk reserve, because the receiver
+// would reject it or the disk cannot hold it. The package ships nothing and needs no
+// credentials.
 package orchestrate
 
 import (
@@ -43,8 +44,8 @@ type FS interface {
 	disk.Locker
 }
 
-// Options configure an Orchestrator. All fields are required unless their comment gives a
-// zero value.
+// Options configure an Orchestrator. All fields are required unless their comment
+// explains the zero value.
 type Options struct {
 	FS          FS
 	DataDir     string // contains episodes/

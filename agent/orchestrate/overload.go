@@ -23,7 +23,7 @@ const (
 )
 
 // throttle adjusts the number of slots: one fewer after an overloaded episode, one more
-// after a row of good ones. Too many concurrent recordings distort all of them.
+// after several good ones in a row. Too many concurrent recordings distort all of them.
 type throttle struct {
 	mu   sync.Mutex
 	most int

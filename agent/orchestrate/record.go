@@ -133,7 +133,7 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 	}
 	stopSampling()
 	rest := make(chan struct{})
-	go func() { // reports until close need a reader
+	go func() { // reports need a reader until they are closed
 		defer close(rest)
 		for rep := range r.reports {
 			r.apply(line, rep)

@@ -25,7 +25,7 @@ type workload struct {
 	control io.WriteCloser
 	ended   chan ending // one value when the command has ended
 	started chan error  // one value: nil, or the error
-	done    chan int    // one value: the number that outlived the command, or -1
+	done    chan int    // one value: how many processes outlived the command, or -1
 	output  *tail
 	// unconfined is why the command is not confined, or "".
 	unconfined string
@@ -51,11 +51,11 @@ type command struct {
 // workloadPath is the PATH of a command.
 const workloadPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// spawn starts the supervisor, which starts the command upon start.
+// spawn starts the supervisor, which starts the command when start is called.
 func spawn(c command) (w *workload, err error) {
 	cmd := &exec.Cmd{Path: "/proc/self/exe", Args: append(append([]string{}, c.supervisor...), c.argv...)}
 	cmd.Dir = c.dir
-	// Nothing of the recorder's environment: no secrets, no notify socket.
+	// The command inherits nothing of the recorder's environment: no secrets, no notify socket.
 	cmd.Env = []string{
 		"PATH=" + workloadPath, "LANG=C",
 		"HOME=" + c.dir, "TMPDIR=" + c.dir, "CIS490_EVENTS=" + c.events,

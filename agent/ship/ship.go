@@ -1,12 +1,12 @@
 // Package ship empties the outbox. It finds complete episodes, packs the next while the
 // previous one uploads, and handles each of the receiver's answers by the table in Rules.
 //
-// Nothing is lost: an episode leaves the host only against a durable receipt, and an
-// episode that the receiver lost is sent again. Retries are bounded: a rejected episode is
-// sent once per policy of the receiver, a rejected commit once per policy for all its
-// episodes, and a failing receiver gets one request per growing wait. No episode blocks the
-// queue. All of this survives a crash at any point (package spool), and holds and long
-// waits survive restarts.
+// Nothing is lost: an episode leaves the host only after its receipt is durable, and an
+// episode that the receiver lost is sent again. Retries are bounded: a rejected episode
+// is sent once per policy of the receiver, a rejected commit once per policy for all its
+// episodes, and a failing receiver gets one request per growing wait. No episode blocks
+// the queue. All of this survives a crash at any point (package spool), and holds and
+// long waits survive restarts.
 //
 // It removes a rejected episode only after quarantine_keep_days, where that is set, and it
 // quarantines only upon an answer of a cis490 receiver.
@@ -75,7 +75,8 @@ type Options struct {
 	Hardware *wire.Hardware
 	// Notify sends a state to the service manager. It may be nil.
 	Notify func(state string)
-	// Watchdog is within which time the service manager expects a sign of life; 0: a minute.
+	// Watchdog is the time within which the service manager expects a watchdog message; 0
+	// means a minute.
 	Watchdog time.Duration
 	// Leaving reports, at the end of Run, whether the machine shuts down; the receiver is
 	// then notified. nil means never.
@@ -290,8 +291,8 @@ func (s *Shipper) remember(change func(*spool.State)) {
 	}
 }
 
-// sleep waits until a time (zero: none), a token or the end of the context. It returns
-// false when the context ended.
+// sleep waits until a time (zero: none), a value on wake or the end of the context. It
+// returns false when the context ended.
 func (s *Shipper) sleep(ctx context.Context, until time.Time, wake <-chan struct{}) bool {
 	var timer <-chan time.Time
 	if !until.IsZero() {

@@ -98,9 +98,8 @@ func (s *Shipper) pack(ctx context.Context, e *entry, p spool.Packing) {
 	}
 }
 
-// damaged quarantines an episode, with its tarball, that arrived damaged and cannot be
-// packed again. The tarball itself may be whole and the network at fault, so it may be
-// retried.
+// damaged quarantines an episode that arrived damaged and cannot be packed again, with
+// its tarball. The tarball may be intact and the network at fault, so it may be retried.
 func (s *Shipper) damaged(e *entry, k wire.Kind, detail string) {
 	s.markRefused(e.id)
 	s.setAside(e, spool.Reason{
@@ -131,9 +130,9 @@ func (s *Shipper) policy() string {
 	return s.pong.Policy
 }
 
-// sendLoop sends the tarballs of a class, one at a time. Both classes share the door: the
-// receiver rejects an upload before its first byte, so a rejection that holds for other
-// episodes too arrives before they are sent.
+// sendLoop sends the tarballs of a class, one at a time. Both classes share the semaphore
+// door: the receiver rejects an upload before its first byte, so a rejection that holds
+// for other episodes too arrives before they are sent.
 func (s *Shipper) sendLoop(ctx context.Context, c class) {
 	wake := s.queue.watch()
 	worker := "send " + c.String()
@@ -156,8 +155,8 @@ func (s *Shipper) sendLoop(ctx context.Context, c class) {
 	}
 }
 
-// nextToSend returns an episode to send now and keeps the door for it. With no such episode
-// it returns when to try again; zero means after the next change.
+// nextToSend returns an episode to send now and acquires the door for it. With no such
+// episode it returns when to try again; zero means after the next change.
 func (s *Shipper) nextToSend(ctx context.Context, c class) (e *entry, until time.Time) {
 	select {
 	case s.door <- struct{}{}:

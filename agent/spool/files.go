@@ -21,7 +21,7 @@ import (
 // quarantined.
 var ErrStuck = errors.New("the recorder's folder cannot be moved")
 
-// move renames a file; it succeeds if that was done before.
+// move renames a file. It also succeeds if an earlier call did so.
 func (s *Spool) move(from, to string) error {
 	err := s.FS.Rename(from, to)
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(s.FS, from) {
@@ -30,7 +30,7 @@ func (s *Spool) move(from, to string) error {
 	if err != nil {
 		return err
 	}
-	// After a power cut, or rename(2) itself, both names may link to one file.
+	// After a power cut, both names may link to one file; rename(2) then keeps both.
 	a, err := s.FS.Lstat(from)
 	if err != nil {
 		return nil

@@ -89,7 +89,7 @@ func (s *Spool) migrate(id ident.EpisodeID) error {
 	if err := s.move(filepath.Join(old, tarball), filepath.Join(dir, tarball)); err != nil {
 		return err
 	}
-	// Only from here on can the recorder's user not change it.
+	// From here on, the recorder's user cannot change the tarball.
 	if fi, err := s.FS.Lstat(filepath.Join(dir, tarball)); err == nil && (fi.IsDir() || !s.isOwn(fi) || disk.LinkCount(fi) > 1) {
 		if err := s.removeTree(filepath.Join(dir, tarball)); err != nil {
 			return err
@@ -111,7 +111,7 @@ func (s *Spool) isLegacy(id ident.EpisodeID) bool {
 }
 
 // wasReleased reports whether episodes/<id> is a whole quarantine folder that an older
-// version released. A rollback may run one for a while.
+// version released. A rollback may run such a version for a while.
 func (s *Spool) wasReleased(id ident.EpisodeID) bool {
 	fi, err := s.FS.Lstat(s.episode(id))
 	if err != nil || !fi.IsDir() || !s.isOwn(fi) || s.whole(id) == nil || disk.Exists(s.FS, s.inQuarantine(id)) {

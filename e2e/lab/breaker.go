@@ -1,7 +1,7 @@
 package lab
 
-// Breaker puts the program breaker on the host, and returns its path. It is a proxy before
-// an S3 server that breaks requests.
+// Breaker puts the program breaker on the host, and returns its path. It is a proxy that
+// breaks requests to an S3 server.
 func (h *Host) Breaker() string {
 	h.lab.tb.Helper()
 	path, err := build("breaker", "./receiver/objects/s3test/breaker", "-s -w")

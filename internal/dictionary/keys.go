@@ -33,7 +33,7 @@ func head(source string) []Key {
 
 func labelKeys() []Key {
 	return append(stamps(),
-		Key{Name: "phase", Type: String, Since: 1, Text: "the phase that begins; `failed` from the moment on at which the recording failed"},
+		Key{Name: "phase", Type: String, Since: 1, Text: "the phase that begins; `failed` from the moment when the recording failed"},
 		Key{
 			Name: "class", Type: String, Optional: true, Since: 2,
 			Text: "class of the phase: `benign`, `malicious` or another word of the experiment; absent if it has none, and with `failed`",

@@ -4,7 +4,7 @@ func metaKeys() []Key {
 	return []Key{
 		{Name: "schema_version", Type: Integer, Since: 1, Text: "format of this file: 1"},
 		{Name: "episode", Type: String, Since: 1, Text: "the episode's id, a ULID, whose time is the start by the host's clock"},
-		{Name: "host", Type: String, Since: 1, Text: "the host that recorded"},
+		{Name: "host", Type: String, Since: 1, Text: "the recording host"},
 		{Name: "profile", Type: String, Since: 1, Text: "the recorded profile of the experiment"},
 		{Name: "counter", Type: Integer, Kind: Gauge, Since: 1, Text: "number of the recording on this host; it decides the profile"},
 		{Name: "slot", Type: Integer, Kind: Gauge, Since: 1, Text: "the slot that recorded it; slots record at the same time"},
@@ -47,7 +47,7 @@ func metaKeys() []Key {
 			Name: "load.load1", Type: Number, Kind: Gauge, Since: 1,
 			Text: "load average of the last minute, at the end", Origin: "proc_loadavg(5)",
 		},
-		{Name: "load.slots", Type: Integer, Kind: Gauge, Since: 1, Text: "episodes recorded at the same time, at most"},
+		{Name: "load.slots", Type: Integer, Kind: Gauge, Since: 1, Text: "largest number of episodes recorded at the same time"},
 		{Name: "machine", Type: Object, Optional: true, Since: 2, Text: "the recording host; an empty string is an unknown value"},
 		{Name: "machine.cpu_model", Type: String, Since: 2, Text: "name of the first processor", Origin: "proc_cpuinfo(5)"},
 		{Name: "machine.cores", Type: Integer, Kind: Gauge, Since: 2, Text: "logical processors"},
@@ -64,7 +64,7 @@ func metaKeys() []Key {
 			Name: "clock", Type: Object, Optional: true, Since: 2,
 			Text: "state of the host's clock at the start; absent if unknown", Origin: adjtimex,
 		},
-		{Name: "clock.synchronized", Type: Boolean, Since: 2, Text: "whether something keeps the clock right", Origin: adjtimex},
+		{Name: "clock.synchronized", Type: Boolean, Since: 2, Text: "whether the clock is synchronized, for example by NTP", Origin: adjtimex},
 		{
 			Name: "clock.max_error_us", Type: Integer, Unit: "us", Kind: Gauge, Optional: true, Since: 2,
 			Text: "the kernel's estimate of the largest error; absent if unknown", Origin: adjtimex,

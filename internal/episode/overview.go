@@ -36,7 +36,7 @@ func (p Phase) Length() int64 { return p.End - p.Begin }
 // Curve is one figure over time.
 type Curve struct {
 	Source, Name string
-	Unit         string // what Value is of, such as "bytes"
+	Unit         string // unit of Value, such as "bytes"
 	Points       []Point
 }
 
@@ -72,8 +72,9 @@ type rowFigures struct {
 	Disks      disks `json:"blocks"`
 }
 
-// disks is how many bytes all block devices moved. It decodes without keeping the list,
-// which may be as long as a row: rows full of devices would fill the memory.
+// disks is the number of bytes that all block devices read and wrote. It is decoded
+// without keeping the list, which may be as long as a row: rows full of devices would
+// fill the memory.
 type disks int64
 
 // maxBlocks bounds the block devices of a row, far above what a guest has.
@@ -104,7 +105,7 @@ func (d *disks) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// figure says how a curve is read from rows. If perSecond is not 0, the curve is the
+// figure describes how a curve is read from rows. If perSecond is not 0, the curve is the
 // value's growth per second times perSecond, else the value itself.
 type figure struct {
 	source, name, unit string
@@ -126,8 +127,8 @@ func figures() []figure {
 	}
 }
 
-// ReadOverview reads an episode's directory. It reads what is there; Verify says whether it
-// is sound.
+// ReadOverview reads an episode's directory. It does not validate the episode: Verify
+// does.
 func ReadOverview(fsys fs.FS) (Overview, error) {
 	g := gathering{sources: map[string][]rowFigures{}, most: maxRows}
 	names := []string{MetaFile, LabelsFile, EventsFile}
@@ -149,8 +150,8 @@ func ReadOverview(fsys fs.FS) (Overview, error) {
 	return g.overview(), nil
 }
 
-// maxRows bounds what ReadOverview accepts. The limits of ReadOverviewOf are far above what
-// is recorded as well, and within the memory of a small receiver.
+// maxRows bounds what ReadOverview accepts. The lower limits of ReadOverviewOf fit the
+// memory of a small receiver, and are still far above what a recording has.
 const (
 	maxRows       = 2_000_000
 	maxGlance     = 256 << 20 // bytes, unpacked
@@ -212,7 +213,8 @@ func (g *gathering) file(name string, content io.Reader) error {
 	return nil
 }
 
-// take decodes a file of rows; it returns the first that does not decode as an error.
+// take decodes a file of rows. It returns an error for the first row that does not
+// decode.
 func take[T any](g *gathering, name string, content io.Reader, each func(T)) (first error) {
 	wrong := func(line int, format string, args ...any) {
 		if first == nil {
@@ -229,7 +231,7 @@ func take[T any](g *gathering, name string, content io.Reader, each func(T)) (fi
 	return first
 }
 
-// untilFault ends a file at the first fault; the rest is not worth decoding.
+// untilFault ends a file after its first fault, so that the rest is not decoded.
 type untilFault struct {
 	io.Reader
 	fault *error

@@ -24,8 +24,9 @@ func (c *Contacts) Bridge(now clock.Reading) bool {
 	return true
 }
 
-// Past returns the time of a past event that is stored elsewhere, at the latest now. It
-// subtracts the jumps back that followed the event.
+// Past corrects the time of a past event that is stored elsewhere, if it is later than
+// now: it subtracts the latest backward jumps of the clock. The result is never later
+// than now.
 func (r Receiver) Past(t, now time.Time) time.Time {
 	for i := len(r.Jumps) - 1; i >= 0 && t.After(now); i-- {
 		if j := r.Jumps[i]; j.By < 0 {

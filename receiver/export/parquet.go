@@ -10,9 +10,9 @@ import (
 )
 
 const (
-	// groupRows is from how many rows on a row group ends with its episode.
+	// groupRows is the number of rows after which a row group ends, at the end of an episode.
 	groupRows = 64 << 10
-	// writeRows is how many rows are passed on at once.
+	// writeRows is how many rows are passed to the writer at once.
 	writeRows = 256
 )
 
@@ -38,7 +38,7 @@ func (o ordered) Fields() []parquet.Field {
 type parquetRows struct {
 	table *table
 	w     *parquet.GenericWriter[any]
-	rows  []parquet.Row // that are not passed on yet
+	rows  []parquet.Row // not yet passed to the writer
 	n     int
 	group int
 }

@@ -33,7 +33,7 @@ func (f *Facts) carriedOver(found []Finding, last []Alert) []Finding {
 // unread reports whether facts for judging an alert are missing.
 func (f *Facts) unread(k Key) bool {
 	if k.Host == Receiver {
-		return f.Lost || f.Unread && k.Symptom == ClockWrong // the rest are its own checks
+		return f.Lost || f.Unread && k.Symptom == ClockWrong // all other symptoms come from its own checks
 	}
 	h := f.Hosts[ident.Host(k.Host)]
 	switch {

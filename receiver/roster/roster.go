@@ -1,5 +1,5 @@
-// Package roster describes the hosts that should exist. The authority writes the roster,
-// serve and fleet-check read it.
+// Package roster describes the hosts that belong to the fleet. The authority writes the
+// roster, serve and fleet-check read it.
 //
 // roster.jsonl is a ledger of events, which fold into each host's state. It contains no
 // secret: bearers and tokens are stored as SHA-256 only. Readers see whole rows only, so

@@ -100,8 +100,8 @@ func entryOf(x objects.Object) (e receiver.Entry, ok bool) {
 	return e, ok
 }
 
-// fromIndex returns the content of an episode that has the row. Without a row none is stored,
-// and the host's next upload decides.
+// fromIndex returns the content of an episode that has the row. An episode without a row
+// is not stored: the host's next upload decides its content.
 func (o Options) fromIndex(k receiver.Key, all []receiver.Entry) (receiver.Entry, bool, error) {
 	for f, err := range o.Base.Index.Before(receiver.Query{Host: string(k.Host), Episode: k.Episode}) {
 		if err != nil {
