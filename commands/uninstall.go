@@ -62,7 +62,7 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 	}
 	if o.Purge {
 		if !c.Bool("yes") && !a.asks() {
-			return usagef(c, "--purge deletes data, and nobody can be asked here: add --yes")
+			return usagef(c, "--purge deletes data and needs confirmation: add --yes")
 		}
 		if err := a.confirm(c, whatPurgeDeletes(role)); err != nil {
 			return err

@@ -10,7 +10,6 @@ import (
 	"strings"
 	"time"
 
-	"cis490/internal/httpclient"
 	"cis490/internal/wire"
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
@@ -49,7 +48,7 @@ func hush(w *World, _ *Machine, f Fault) {
 
 // silence sends a silence to serve, as `cis490 alerts silence` does.
 func (r *Receiver) silence(ctx context.Context, k fleet.Key, in wire.Silence) error {
-	t, err := r.own.transport(r, r.person())
+	client, err := r.own.client(r, r.person())
 	if err != nil {
 		return err
 	}
@@ -64,7 +63,7 @@ func (r *Receiver) silence(ctx context.Context, k fleet.Key, in wire.Silence) er
 	}
 	req.Header.Set("Authorization", "Bearer "+operatorToken)
 	req.Header.Set("Content-Type", wire.ContentTypeJSON)
-	res, err := httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: 1 << 20}).Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}

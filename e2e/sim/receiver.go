@@ -224,12 +224,11 @@ func (r *Receiver) rows(p *Proc) []check.Row {
 
 // ask sends a request to a server of this machine, over a socket if one is given.
 func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out any) error {
-	t := &http.Transport{DisableKeepAlives: true}
-	if socket != "" {
-		t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) { return p.Dial(ctx, network, socket) }
-	} else {
+	dial := func(ctx context.Context, network, _ string) (net.Conn, error) { return p.Dial(ctx, network, socket) }
+	client := httpclient.New(&http.Transport{DisableKeepAlives: true, DialContext: dial}, ownBounds())
+	if socket == "" {
 		var err error
-		if t, err = r.own.transport(r, p); err != nil {
+		if client, err = r.own.client(r, p); err != nil {
 			return err
 		}
 	}
@@ -244,7 +243,7 @@ func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out
 	if err != nil {
 		return err
 	}
-	res, err := httpclient.New(t, httpclient.Bounds{Total: 30 * time.Second, Answer: 1 << 20}).Do(req)
+	res, err := client.Do(req)
 	if err != nil {
 		return err
 	}
@@ -265,11 +264,15 @@ func (r *Receiver) ask(ctx context.Context, p *Proc, url, socket string, in, out
 // handshakes of each process would dominate the cost.
 type ownServers struct {
 	mu    sync.Mutex
-	trust []byte // when the transport was created
-	*http.Transport
+	trust []byte // when the client was created
+	c     *http.Client
 }
 
-func (o *ownServers) transport(r *Receiver, p *Proc) (*http.Transport, error) {
+func ownBounds() httpclient.Bounds {
+	return httpclient.Bounds{Total: 30 * time.Second, Answer: 1 << 20}
+}
+
+func (o *ownServers) client(r *Receiver, p *Proc) (*http.Client, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	path := filepath.Join(rxAuthority, "trust.pem")
@@ -277,15 +280,16 @@ func (o *ownServers) transport(r *Receiver, p *Proc) (*http.Transport, error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Transport == nil || !bytes.Equal(trust, o.trust) {
+	if o.c == nil || !bytes.Equal(trust, o.trust) {
 		pool, err := pki.NewBundle(p.fs, path).Get()
 		if err != nil {
 			return nil, err
 		}
-		o.trust, o.Transport = trust, &http.Transport{DialContext: r.person().Dial, TLSClientConfig: pki.ClientTLS(pool, nil)}
-		o.TLSClientConfig.Time = r.Clock.Now
+		conf := pki.ClientTLS(pool, nil)
+		conf.Time = r.Clock.Now
+		o.trust, o.c = trust, httpclient.New(&http.Transport{DialContext: r.person().Dial, TLSClientConfig: conf}, ownBounds())
 	}
-	return o.Transport, nil
+	return o.c, nil
 }
 
 // admit creates a join token as a person would, and stores it as install does.
