@@ -68,7 +68,11 @@ func stepsOf(t *testing.T, file, section string) []step {
 			}
 		}
 	}
-	return append(blocks, inline...)
+	all := append(blocks, inline...)
+	if section != "" && len(all) == 0 {
+		t.Fatalf("%s has no commands in a section %q", file, section)
+	}
+	return all
 }
 
 // stepsOfBlock returns the commands of a block. Its first line has the language.
@@ -267,7 +271,7 @@ func TestReadme(t *testing.T) {
 	if out := d.hosts[0].Run("cis490 status"); !strings.Contains(out, "no release published yet") {
 		t.Errorf("status of a host does not show that no release is published:\n%s", out)
 	}
-	d.follow(stepsOf(t, "../README.md", "## Before you leave it alone"))
+	d.follow(stepsOf(t, "../README.md", "## Before you leave the fleet unattended"))
 	warned(false)
 	// The receiver tries the release, the host's next ping makes it the canary, and its next
 	// update gets the release: with the usual intervals, up to 15 minutes.
