@@ -68,7 +68,7 @@ func stepsOf(t *testing.T, file, section string) []step {
 			}
 		}
 	}
-	all := append(blocks, inline...)
+	all := slices.Concat(blocks, inline)
 	if section != "" && len(all) == 0 {
 		t.Fatalf("%s has no commands in a section %q", file, section)
 	}
