@@ -109,7 +109,10 @@ func (a *app) accessTokenCreate(c *cli.Context) error {
 		if !slices.Contains(receiver.Roles(), role) {
 			return nil, usagef(c, "unknown role %q: want data, read or operate", check.Sanitize(string(role), 40))
 		}
-		if name == "operator" || slices.ContainsFunc(all, func(t receiver.Token) bool { return t.Name == name }) {
+		if name == "operator" {
+			return nil, usagef(c, "NAME: operator is the name of the token in the operator_file of the config: choose another")
+		}
+		if slices.ContainsFunc(all, func(t receiver.Token) bool { return t.Name == name }) {
 			return nil, fault.Fix(fmt.Errorf("%s has a token already", name), "sudo cis490 access-token revoke "+name)
 		}
 		token = fmt.Sprintf("cis490-%s-%x", role, raw)

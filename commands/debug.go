@@ -131,7 +131,7 @@ func (a *app) masked(ctx context.Context, p part) []byte {
 	on := *a
 	on.env.Out, on.env.Err = &text, &text
 	if err := p.write(ctx, &on); err != nil {
-		_, _ = fmt.Fprintf(&text, "error: %s\n", check.Sanitize(err.Error(), 1000))
+		_, _ = fmt.Fprintf(&text, "error: %s\n", check.Sanitize(fault.Text(err), 1000))
 	}
 	return longPath.ReplaceAll(maskAndEscape(text.Bytes()), []byte("$1/…"))
 }
