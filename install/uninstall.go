@@ -55,6 +55,12 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 	}
 	var left leftovers
 	if o.Purge {
+		// A lab host that was uninstalled with --abandon-data left its episodes.
+		if o.Role == Receiver {
+			if err := u.refuseUnshipped(); err != nil {
+				return fault.Fix(err, "sudo cis490 uninstall lab-host --purge --abandon-data   # deletes them")
+			}
+		}
 		if err := u.refuseNested(); err != nil {
 			return err
 		}

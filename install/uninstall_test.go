@@ -186,3 +186,23 @@ func TestUninstall_Purge(t *testing.T) {
 		}
 	}
 }
+
+// TestUninstall_PurgeKeepsAbandonedEpisodes: what a lab host on the same machine left behind
+// is not deleted with the receiver.
+func TestUninstall_PurgeKeepsAbandonedEpisodes(t *testing.T) {
+	r := newHarness(t)
+	r.enrolls()
+	r.apply(r.options(install.LabHost))
+	r.apply(r.options(install.Receiver))
+	const waits = "var/lib/cis490/data/outbox/01A.tar.zst"
+	r.write(waits, "episode")
+	if err := r.uninstall(install.LabHost, true); err != nil {
+		t.Fatal(err)
+	}
+	err := install.Uninstall(t.Context(), install.UninstallOptions{
+		Role: install.Receiver, Root: r.root, Purge: true, Out: &r.out, Manager: r.manager,
+	})
+	if err == nil || !strings.HasPrefix(fault.FixOf(err), "sudo cis490 uninstall lab-host --purge --abandon-data") || !r.exists(waits) {
+		t.Errorf("%v; fix: %s", err, fault.FixOf(err))
+	}
+}
