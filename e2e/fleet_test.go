@@ -8,6 +8,7 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"strings"
 	"testing"
 	"time"
@@ -106,8 +107,13 @@ func (f *fleet) checkEachStoredOnce() {
 	}
 }
 
-// A runner is a machine.
-type runner interface{ Run(command string) string }
+// A machine is a host or a guest.
+type machine interface {
+	Run(command string) string
+	Eventually(limit time.Duration, what, command string) string
+	Read(path string) string
+	Write(path, content string, mode fs.FileMode)
+}
 
 // sums returns the digests of the tarballs, by the path that each has on a disk.
 func (f *fleet) sums() map[string]string {
@@ -118,10 +124,10 @@ func (f *fleet) sums() map[string]string {
 }
 
 // sumsOf returns the digests of a receiver's tarballs, by path.
-func sumsOf(rx runner) map[string]string { return sumsBelow(rx, "/var/lib/cis490/episodes") }
+func sumsOf(rx machine) map[string]string { return sumsBelow(rx, "/var/lib/cis490/episodes") }
 
 // sumsBelow returns the digests of the files below a folder, by path.
-func sumsBelow(m runner, dir string) map[string]string {
+func sumsBelow(m machine, dir string) map[string]string {
 	sums := map[string]string{}
 	for line := range strings.Lines(m.Run("cd " + dir + " && find . -type f -exec sha256sum {} +")) {
 		if sum, file, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {

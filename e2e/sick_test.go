@@ -50,7 +50,7 @@ func (f *fleet) watchFleetAt(silent time.Duration) {
 }
 
 // setConfig sets keys of a config that are commented out, to strings.
-func setConfig(h *lab.Host, path string, values map[string]string) {
+func setConfig(h machine, path string, values map[string]string) {
 	config := h.Read(path)
 	for key, value := range values {
 		config = regexp.MustCompile(`(?m)^# `+key+` = .*$`).ReplaceAllString(config, fmt.Sprintf("%s = %q", key, value))

@@ -21,16 +21,16 @@ type objectStore struct {
 }
 
 // bootStore boots an object store.
-func (f *fleet) bootStore() *objectStore {
-	f.t.Helper()
+func bootStore(t *testing.T, l *lab.Lab) *objectStore {
+	t.Helper()
 	versitygw, err := s3test.Binary()
 	if err == nil {
 		_, err = os.Stat(versitygw)
 	}
 	if err != nil {
-		f.t.Skipf("no versitygw: make versitygw: %v", err)
+		t.Skipf("no versitygw: make versitygw: %v", err)
 	}
-	o := &objectStore{Host: f.Boot("store")}
+	o := &objectStore{Host: l.Boot("store")}
 	o.breaker = o.Breaker()
 	o.Push(versitygw, "/usr/local/bin/versitygw")
 	o.Run("mkdir -p /srv/objects/" + s3test.Bucket + " && systemd-run --quiet --unit objects -E ROOT_ACCESS_KEY=" + s3test.Keys().ID +
@@ -70,44 +70,56 @@ const (
 )
 
 // writeKeys writes the store's keys for the receiver.
-func (f *fleet) writeKeys(secret string) {
-	f.rx.Write("/etc/cis490/s3", fmt.Sprintf("access_key_id = %s\nsecret_access_key = %s\n", s3test.Keys().ID, secret), 0o640)
-	f.rx.Run("chgrp cis490 /etc/cis490/s3")
+func writeKeys(rx machine, secret string) {
+	rx.Write("/etc/cis490/s3", fmt.Sprintf("access_key_id = %s\nsecret_access_key = %s\n", s3test.Keys().ID, secret), 0o640)
+	rx.Run("chgrp cis490 /etc/cis490/s3")
+}
+
+// writeFiles writes the store's keys and CA for the receiver.
+func (o *objectStore) writeFiles(rx machine) {
+	writeKeys(rx, s3test.Keys().Secret)
+	rx.Write("/etc/cis490/store.pem", o.Read("/root/ca.pem"), 0o644)
 }
 
 // moveTo moves the tarballs to where another config keeps them.
-func (f *fleet) moveTo(config string) {
-	f.t.Helper()
-	f.rx.Run("systemctl stop cis490-receiver && cis490 store copy --to " + config + " --final && cp -p " + config + " " + receiverConfig +
+func moveTo(rx machine, config string) {
+	rx.Run("systemctl stop cis490-receiver && cis490 store copy --to " + config + " --final && cp -p " + config + " " + receiverConfig +
 		" && systemctl start cis490-receiver")
-	f.rx.Eventually(time.Minute, "the receiver is ready", "curl -fsk https://localhost:8443/readyz")
+	rx.Eventually(time.Minute, "the receiver is ready", "curl -fsk https://localhost:8443/readyz")
 }
 
-// moveToStore moves the receiver's tarballs to an object store.
-func (f *fleet) moveToStore(o *objectStore) {
-	f.t.Helper()
-	f.writeKeys(s3test.Keys().Secret)
-	f.rx.Write("/etc/cis490/store.pem", o.Read("/root/ca.pem"), 0o644)
-	f.rx.Run("cp -p " + receiverConfig + " " + diskConfig + " && cp -p " + receiverConfig + " " + storeConfig)
-	setConfig(f.rx, storeConfig, map[string]string{
+// take moves the receiver's tarballs to the object store.
+func (o *objectStore) take(rx machine) {
+	o.writeFiles(rx)
+	rx.Run("cp -p " + receiverConfig + " " + diskConfig + " && cp -p " + receiverConfig + " " + storeConfig)
+	setConfig(rx, storeConfig, map[string]string{
 		"backend": "s3", "endpoint": "https://" + o.Name + ".lab:7071", "bucket": s3test.Bucket, "ca_file": "/etc/cis490/store.pem",
 		"credentials_file": "/etc/cis490/s3", "delete_credentials_file": "/etc/cis490/s3",
 	})
-	f.moveTo(storeConfig)
-	f.store = o
+	moveTo(rx, storeConfig)
 }
 
 // chooseStore moves a new receiver's tarballs to an object store if make e2e STORE=s3 asks
 // for one.
 func (f *fleet) chooseStore() {
 	f.t.Helper()
+	f.store = chosenStore(f.t, f.Lab, f.rx)
+}
+
+func chosenStore(t *testing.T, l *lab.Lab, rx machine) *objectStore {
+	t.Helper()
 	switch at := os.Getenv("CIS490_LAB_STORE"); at {
 	case "":
+		return nil
 	case "s3":
-		f.rx.Eventually(time.Minute, "the receiver has a store", "test -s /var/lib/cis490/store_id")
-		f.moveToStore(f.bootStore())
+		o := bootStore(t, l)
+		rx.Run("echo " + o.Addr + " " + o.Name + ".lab >>/etc/hosts")
+		rx.Eventually(time.Minute, "the receiver has a store", "test -s /var/lib/cis490/store_id")
+		o.take(rx)
+		return o
 	default:
-		f.t.Fatalf("CIS490_LAB_STORE is %q, want s3 or nothing", at)
+		t.Fatalf("CIS490_LAB_STORE is %q, want s3 or nothing", at)
+		return nil
 	}
 }
 
@@ -136,8 +148,9 @@ func TestStore_Troubles(t *testing.T) {
 	}
 	o := f.store
 	if o == nil {
-		o = f.bootStore()
-		f.moveToStore(o)
+		o = bootStore(t, f.Lab)
+		f.store = o
+		o.take(f.rx)
 	}
 	f.watchFleetAt(5 * time.Minute)
 	for _, trouble := range []struct {
@@ -150,7 +163,7 @@ func TestStore_Troubles(t *testing.T) {
 		{"away", o.CutOff, o.Reconnect, storeAway, "503", "does not answer"},
 		{"full", func() { o.fail(s3test.Full, 1) }, o.work, time.Minute, "507", "is full"},
 		{"slow", func() { o.fail(s3test.SlowDown, 1) }, o.work, time.Minute, "503", "asks for fewer requests"},
-		{"denied", func() { f.writeKeys("wrong") }, func() { f.writeKeys(s3test.Keys().Secret) }, time.Minute, "503", "denies access"},
+		{"denied", func() { writeKeys(f.rx, "wrong") }, func() { writeKeys(f.rx, s3test.Keys().Secret) }, time.Minute, "503", "denies access"},
 		{"answers lost", func() { o.fail(s3test.LoseAnswer, 1) }, o.work, time.Minute, "503", "does not answer"},
 		{"some answers lost", func() { o.fail(s3test.LoseAnswer, 3) }, o.work, time.Minute, "", ""},
 	} {
@@ -197,7 +210,7 @@ func TestStore_Troubles(t *testing.T) {
 	t.Log(f.rx.Run("cis490 store verify --deep"))
 
 	f.rx.Run("rm -r /var/lib/cis490/episodes")
-	f.moveTo(diskConfig)
+	moveTo(f.rx, diskConfig)
 	f.store = nil
 	for _, h := range f.hosts {
 		addEpisodes(h, 3, 10)

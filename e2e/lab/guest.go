@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,6 +188,20 @@ func (g *Guest) Push(local, path string) {
 	if err := g.push(local, path); err != nil {
 		g.lab.tb.Fatalf("lab: push to guest %s: %v", g.Name, err)
 	}
+}
+
+// Write writes a file of root in the guest.
+func (g *Guest) Write(path, content string, mode fs.FileMode) {
+	g.lab.tb.Helper()
+	if err := g.put([]byte(content), path, mode); err != nil {
+		g.lab.tb.Fatalf("lab: write %s on guest %s: %v", path, g.Name, err)
+	}
+}
+
+// Read returns the content of a file in the guest.
+func (g *Guest) Read(path string) string {
+	g.lab.tb.Helper()
+	return g.Run("cat -- '" + path + "'")
 }
 
 // command sends a script to the guest's shell and reads its output to the end.

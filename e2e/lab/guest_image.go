@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -126,7 +127,11 @@ func (g *Guest) push(local, path string) error {
 	if err != nil {
 		return err
 	}
-	script := fmt.Sprintf("base64 -d >'%s' <<'lab-end' && chmod %o '%s'\n%s\nlab-end", path, info.Mode().Perm(), path, base64Lines(content))
+	return g.put(content, path, info.Mode())
+}
+
+func (g *Guest) put(content []byte, path string, mode fs.FileMode) error {
+	script := fmt.Sprintf("base64 -d >'%s' <<'lab-end' && chmod %o '%s'\n%s\nlab-end", path, mode.Perm(), path, base64Lines(content))
 	r := g.Try(script)
 	if r.Code != 0 {
 		return fmt.Errorf("%s", r)

@@ -1,6 +1,6 @@
 // Package backup saves what a receiver cannot rebuild, and restores it on this or another
-// machine: the authority with its CA key, the config, the published releases, the
-// ledgers, and the lists of archived episodes. It does not save episodes and their index,
+// machine: the authority with its CA key, the config, access tokens, the published releases,
+// the ledgers, and the lists of archived episodes. It does not save episodes and their index,
 // because hosts send those again.
 //
 // A backup is a tar.gz and contains secrets. It can be made while the daemons run:
@@ -74,7 +74,7 @@ type Head struct {
 // entries maps names in a backup to paths. A name that ends in a slash stands for a
 // folder with its content.
 func (p Places) entries() map[string]string {
-	return map[string]string{
+	all := map[string]string{
 		configEntry:       p.Config,
 		"config/operator": p.Operator,
 		"authority/":      p.Authority,
@@ -82,6 +82,10 @@ func (p Places) entries() map[string]string {
 		"releases/":       local.ReleasesDir(p.Data),
 		"archived/":       filepath.Join(p.Data, store.ArchivedDir), // without it, hosts would send those again
 	}
+	if p.Operator != "" {
+		all["config/"+local.TokensFile] = filepath.Join(filepath.Dir(p.Operator), local.TokensFile)
+	}
+	return all
 }
 
 // place returns the path of an entry; false for a name that backups do not have.

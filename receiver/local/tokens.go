@@ -19,11 +19,12 @@ const (
 	maxTokens = 1 << 20
 )
 
-// TokensPath returns the file of the named tokens, beside the operator's token. Root writes
-// it, serve reads it at each request.
-func TokensPath(c config.Receiver) string {
-	return filepath.Join(filepath.Dir(c.Operator), "access-tokens.json")
-}
+// TokensFile is the file of the named tokens, beside the operator's token. Root writes it,
+// serve reads it at each request.
+const TokensFile = "access-tokens.json"
+
+// TokensPath returns the path of TokensFile.
+func TokensPath(c config.Receiver) string { return filepath.Join(filepath.Dir(c.Operator), TokensFile) }
 
 // olderTokens is the file of an older version, whose tokens all read data.
 func olderTokens(c config.Receiver) string {
