@@ -33,7 +33,7 @@ func newSite(t *testing.T, rx string, names ...string) *fleet {
 	machines := f.BootAll(append([]string{"collector"}, names...)...)
 	f.rx, f.hosts = machines[0], machines[1:]
 	f.rx.Push(lab.Binary(t), "/root/cis490")
-	f.rx.Write("/etc/cis490/receiver.toml", "public_url = \"https://collector.lab:8443\"\n"+rx, 0o644)
+	f.rx.Write(receiverConfig, "public_url = \"https://collector.lab:8443\"\n"+rx, 0o644)
 	return f
 }
 

@@ -17,7 +17,7 @@ import (
 func TestIncident19_ReceiverRestored(t *testing.T) {
 	t.Parallel()
 	f := newSite(t, "", "lab-01", "lab-02")
-	f.rx.Run("cd /root && ./cis490 install receiver")
+	f.rx.Run("rm " + receiverConfig + " && cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
 	f.chooseStore()
 	for _, h := range f.hosts {
 		writeBusyConfig(h, time.Second, authorityURL)

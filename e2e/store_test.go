@@ -113,7 +113,7 @@ func chosenStore(t *testing.T, l *lab.Lab, rx machine) *objectStore {
 		return nil
 	case "s3":
 		o := bootStore(t, l)
-		rx.Run("echo " + o.Addr + " " + o.Name + ".lab >>/etc/hosts")
+		rx.Run("echo " + o.Addr + " " + o.Name + ".lab >>/etc/hosts && sync")
 		rx.Eventually(time.Minute, "the receiver has a store", "test -s /var/lib/cis490/store_id")
 		o.take(rx)
 		return o

@@ -16,6 +16,8 @@ import (
 const (
 	// pollEvery is the interval at which the index is read for new rows.
 	pollEvery = time.Second
+	// longestPoll is the interval after several failures.
+	longestPoll = time.Minute
 	// batch bounds the episodes of one write to the disk. While it catches up, rows wait
 	// for each other; at most batchFor.
 	batch    = 1000
@@ -36,9 +38,7 @@ func (c *Catalogue) Run(ctx context.Context, src Source) error {
 	if err := c.retry(ctx, src); err != nil && ctx.Err() == nil {
 		src.Log.Warn("unread episodes are not tried again", "err", err)
 	}
-	failed := ""
-	tick := time.NewTicker(pollEvery)
-	defer tick.Stop()
+	wait := pollEvery
 	for {
 		_, err := c.CatchUp(ctx, src)
 		switch {
@@ -46,16 +46,16 @@ func (c *Catalogue) Run(ctx context.Context, src Source) error {
 			return nil
 		case errors.Is(err, ErrDamaged):
 			return err
-		case err != nil && err.Error() != failed:
-			src.Log.Error("episodes are not catalogued; trying again", "err", err)
-			failed = err.Error()
-		case err == nil:
-			failed = ""
+		case err != nil: // perhaps an object store is away
+			wait = min(2*wait, longestPoll)
+			src.Log.Error("episodes are not catalogued", "retry", wait, "err", err)
+		default:
+			wait = pollEvery
 		}
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
