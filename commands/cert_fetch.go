@@ -51,7 +51,7 @@ func (a *app) certFetch(c *cli.Context) error {
 		return err
 	}
 	if !c.Bool("status") {
-		if err := becomeOwner(conf.CertsDir); err != nil {
+		if err := becomeOwner(conf.CertsDir, roleLabHost); err != nil {
 			return err
 		}
 	}
@@ -111,15 +111,15 @@ func (a *app) certStatus(c *cli.Context, e *enroll.Enroller) error {
 	return err
 }
 
-// becomeOwner changes root to the user that owns a folder, so that this user's daemons can
-// read new files.
-func becomeOwner(dir string) error {
+// becomeOwner changes root to the user that owns a folder of a role, so that this user's
+// daemons can read new files.
+func becomeOwner(dir, role string) error {
 	if os.Geteuid() != 0 {
 		return nil
 	}
 	fi, err := disk.OS{}.Stat(dir)
 	if err != nil {
-		return fault.Fix(err, "sudo cis490 install lab-host --join -")
+		return fault.Fix(err, setUp(role))
 	}
 	st, ok := fi.Sys().(*syscall.Stat_t)
 	if !ok || st.Uid == 0 {

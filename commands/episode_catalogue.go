@@ -83,7 +83,7 @@ func findEpisodes(ctx context.Context, conf config.Receiver, q catalogue.Query) 
 		return p, err
 	}
 	// As its owner, because another user could have put something else in its place.
-	if err := becomeOwner(conf.DataDir); err != nil {
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return p, err
 	}
 	c, openErr := catalogue.Read(local.CataloguePath(conf.DataDir))

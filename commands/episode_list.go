@@ -136,7 +136,7 @@ func (a *app) episodeRetry(c *cli.Context) error {
 		return err
 	}
 	// As the shipper's user, because others can change some of the folders.
-	if err := becomeOwner(conf.DataDir); err != nil {
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
 	sp := readSpool(conf.DataDir)

@@ -69,7 +69,7 @@ func (a *app) releasePublish(c *cli.Context) error {
 			return fmt.Errorf("keep release keys: %w", err)
 		}
 	}
-	if err := becomeOwner(to); err != nil {
+	if err := becomeOwner(to, roleReceiver); err != nil {
 		return err
 	}
 	if err := b.Publish(disk.OS{}, to); err != nil {
@@ -174,7 +174,7 @@ func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 		if p.Manifest.Seq != o.Seq {
 			continue
 		}
-		if err := becomeOwner(dir); err != nil {
+		if err := becomeOwner(dir, roleReceiver); err != nil {
 			return err
 		}
 		o.Version, o.Commit = p.Manifest.Version, p.Manifest.Commit

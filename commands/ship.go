@@ -71,7 +71,7 @@ func (a *app) ship(c *cli.Context) error {
 // openSpool opens the host's spool as its owner, with exclusive access until the returned
 // function is called.
 func openSpool(dir string, log *slog.Logger) (*spool.Spool, func() error, error) {
-	if err := becomeOwner(dir); err != nil {
+	if err := becomeOwner(dir, roleLabHost); err != nil {
 		return nil, nil, err
 	}
 	held, err := spool.Lock(disk.OS{}, dir)

@@ -85,7 +85,7 @@ func (a *app) storeInit(c *cli.Context) (err error) {
 		return fault.Exit(fault.Fix(errors.New("the config keeps tarballs in data_dir, which needs no init"),
 			`set [store] backend = "s3" first`), fault.Config)
 	}
-	if err := becomeOwner(conf.DataDir); err != nil {
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
 	bucket, err := s3.Bucket(disk.OS{}, conf.Store.S3)
@@ -164,7 +164,7 @@ func (a *app) storeVerify(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := becomeOwner(conf.DataDir); err != nil {
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
 	back := stored(conf, c.String("config"))

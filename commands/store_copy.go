@@ -47,7 +47,7 @@ func (a *app) storeCopy(c *cli.Context) (err error) {
 		return fault.Exit(fault.Fix(fmt.Errorf("data_dir is %s here and %s in %s", conf.DataDir, to.DataDir, c.String("to")),
 			"change [store] only: everything but tarballs stays in data_dir"), fault.Config)
 	}
-	if err := becomeOwner(conf.DataDir); err != nil {
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
 	from := stored(conf, c.String("config"))

@@ -36,7 +36,7 @@ func bootStore(t *testing.T, l *lab.Lab) *objectStore {
 	o.Run("mkdir -p /srv/objects/" + s3test.Bucket + " && systemd-run --quiet --unit objects -E ROOT_ACCESS_KEY=" + s3test.Keys().ID +
 		" -E ROOT_SECRET_KEY=" + s3test.Keys().Secret + " versitygw --port 127.0.0.1:7070 posix /srv/objects")
 	o.Run("openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=" + o.Name + ".lab " +
-		"-addext subjectAltName=DNS:" + o.Name + ".lab -keyout /root/key.pem -out /root/ca.pem 2>/dev/null && " +
+		"-addext subjectAltName=IP:" + o.Addr + " -keyout /root/key.pem -out /root/ca.pem 2>/dev/null && " +
 		"cat /root/ca.pem /root/key.pem >/root/both.pem")
 	o.work()
 	return o
@@ -93,7 +93,7 @@ func (o *objectStore) take(rx machine) {
 	o.writeFiles(rx)
 	rx.Run("cp -p " + receiverConfig + " " + diskConfig + " && cp -p " + receiverConfig + " " + storeConfig)
 	setConfig(rx, storeConfig, map[string]string{
-		"backend": "s3", "endpoint": "https://" + o.Name + ".lab:7071", "bucket": s3test.Bucket, "ca_file": "/etc/cis490/store.pem",
+		"backend": "s3", "endpoint": "https://" + o.Addr + ":7071", "bucket": s3test.Bucket, "ca_file": "/etc/cis490/store.pem",
 		"credentials_file": "/etc/cis490/s3", "delete_credentials_file": "/etc/cis490/s3",
 	})
 	moveTo(rx, storeConfig)
@@ -113,7 +113,6 @@ func chosenStore(t *testing.T, l *lab.Lab, rx machine) *objectStore {
 		return nil
 	case "s3":
 		o := bootStore(t, l)
-		rx.Run("echo " + o.Addr + " " + o.Name + ".lab >>/etc/hosts && sync")
 		rx.Eventually(time.Minute, "the receiver has a store", "test -s /var/lib/cis490/store_id")
 		o.take(rx)
 		return o

@@ -18,11 +18,20 @@ import (
 
 // TestBench_Memory measures the peak memory of 64 concurrent uploads of 64 MiB.
 func TestBench_Memory(t *testing.T) {
+	r := newHarness(t, "[limits]\nuploads = 256")
+	r.start()
+	sendMany(t, r)
+	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.statusKiB("VmHWM"))
+	r.kill()
+	r.removeBodies()
+}
+
+// sendMany sends 64 bodies of 64 MiB at the same time.
+func sendMany(t *testing.T, r *harness) {
+	t.Helper()
 	body := make([]byte, largeBody)
 	_, _ = rand.Read(body)
 	digest := digestOf(body)
-	r := newHarness(t, "[limits]\nuploads = 256")
-	r.start()
 	var wg sync.WaitGroup
 	for i := range 64 {
 		h := r.enroll(ident.Host(fmt.Sprintf("lab-%d", i)))
@@ -33,17 +42,13 @@ func TestBench_Memory(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.statusKiB("VmHWM"))
-	r.kill()
-	r.removeBodies()
 }
 
-// TestBench_TenMillionRows measures, with an index of ten million rows, the time to
-// readiness, the memory, and the answer time of a duplicate.
-func TestBench_TenMillionRows(t *testing.T) {
-	const rows = 10_000_000
-	r := newHarness(t, "")
-	must(t, os.Mkdir(r.path("data"), 0o755))
+const rows = 10_000_000
+
+// writeRows writes an index of that many rows.
+func writeRows(t *testing.T, r *harness) {
+	t.Helper()
 	f, err := os.Create(r.path("data/index.jsonl"))
 	must(t, err)
 	w := bufio.NewWriterSize(f, 1<<20)
@@ -58,18 +63,28 @@ func TestBench_TenMillionRows(t *testing.T) {
 	must(t, w.Flush())
 	must(t, f.Sync())
 	must(t, f.Close())
+}
 
+// ready reports whether the receiver accepts uploads.
+func (r *harness) ready() bool {
+	res, err := r.clientOf(nil, false).Get("https://" + r.addr + "/readyz")
+	if err == nil {
+		_ = res.Body.Close()
+	}
+	return err == nil && res.StatusCode == http.StatusOK
+}
+
+// TestBench_TenMillionRows measures, with an index of ten million rows, the time to
+// readiness, the memory, and the answer time of a duplicate.
+func TestBench_TenMillionRows(t *testing.T) {
+	r := newHarness(t, "")
+	must(t, os.Mkdir(r.path("data"), 0o755))
+	writeRows(t, r)
 	for _, how := range []string{"clean", "after a kill under load"} {
 		began := time.Now()
 		r.start()
 		h := r.enroll(ident.Host("lab-" + how[:1]))
-		r.waitFor("the receiver is ready", func() bool {
-			res, err := h.client.Get("https://" + r.addr + "/readyz")
-			if err == nil {
-				_ = res.Body.Close()
-			}
-			return err == nil && res.StatusCode == http.StatusOK
-		})
+		r.waitFor("the receiver is ready", r.ready)
 		t.Logf("%s start with %d rows: ready after %s, memory %d KiB", how, rows, time.Since(began).Round(time.Millisecond), r.statusKiB("VmHWM"))
 		body := []byte("body")
 		id, digest := newID(), digestOf(body)

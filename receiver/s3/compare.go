@@ -178,7 +178,8 @@ func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 	}
 	s.newest.addListing(c.newest)
 	for _, e := range c.unindexed {
-		if s.o.Now().Sub(e.ReceivedAt) <= grace {
+		// A store gives times in seconds.
+		if s.o.Now().Sub(e.ReceivedAt) <= grace && !e.ReceivedAt.Before(s.began.Add(-2*time.Second)) {
 			continue // its upload may be in progress
 		}
 		adopted, err := s.adopt(ctx, e)

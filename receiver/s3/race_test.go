@@ -158,6 +158,38 @@ func lateObject(t *testing.T, compared bool) {
 	}
 }
 
+// TestRestored: a receiver whose rows are lost adds them for the objects that are older than
+// its start. A newer object may belong to an upload in progress.
+func TestRestored(t *testing.T) {
+	server := s3test.New(t)
+	dir, b := t.TempDir(), bucket(t, server.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	u, body := upload("before")
+	put := func(u receiver.Upload) {
+		if err := b.Put(t.Context(), key(u), body, u.Size, u.Digest); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(u)
+	if err := os.Chtimes(filepath.Join(server.Dir, s3test.Bucket, key(u)), time.Time{}, time.Now().Add(-time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	back := open(disk.OS{}, dir, b)
+	s, err := back.Serve()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	u.Episode = ident.EpisodeID("01J00000000000000000000002")
+	put(u)
+	if c, err := s.Compare(t.Context()); err != nil || c.Files != 2 || c.Repaired != 1 {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if n, d := rows(t, back); n != 1 || d != u.Digest {
+		t.Errorf("%d rows, the last of %s", n, d)
+	}
+}
+
 // put returns which request of the next upload is its put: before the bucket was compared
 // the first one looks for the episode.
 func put(t *testing.T, s receiver.Store, compared bool) int {

@@ -28,6 +28,7 @@ type served struct {
 	state          state
 	keys           store.Locks
 
+	began time.Time       // by the store's clock; zero: the store was away
 	ctx   context.Context //nolint:containedctx // ends with the store, because its interface has no context
 	end   context.CancelFunc
 	ended sync.WaitGroup
@@ -63,6 +64,7 @@ func (o Options) serve() (_ receiver.Store, err error) {
 	if err := s.probe(); err != nil {
 		o.Log.Warn("object store cannot be used", "store", o.Bucket.Name(), "err", err)
 	} else {
+		s.began = o.Now().Add(o.Bucket.Skew())
 		s.settleAll()
 	}
 	s.ended.Add(1)
