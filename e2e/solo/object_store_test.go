@@ -21,7 +21,8 @@ func newObjectHarness(t *testing.T, conf string) (*harness, *s3test.Server) {
 	t.Helper()
 	s := s3test.New(t)
 	keys := t.TempDir() + "/keys"
-	must(t, os.WriteFile(keys, fmt.Appendf(nil, "access_key_id = %s\nsecret_access_key = %s\n", s3test.Keys().ID, s3test.Keys().Secret), 0o600))
+	secret := fmt.Sprintf("access_key_id = %s\nsecret_access_key = %s\n", s3test.Keys().ID, s3test.Keys().Secret)
+	must(t, os.WriteFile(keys, []byte(secret), 0o600))
 	r := newHarness(t, conf+fmt.Sprintf("\n[store]\nbackend = \"s3\"\n[store.s3]\nendpoint = \"http://%s\"\nbucket = %q\n"+
 		"path_style = true\ncredentials_file = %q\ndelete_credentials_file = %q\n", s.Addr, s3test.Bucket, keys, keys))
 	return r, s
