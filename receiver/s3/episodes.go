@@ -34,8 +34,7 @@ func (e episodes) Open(k receiver.Key) (receiver.Tarball, error) {
 func (e episodes) OpenRow(row receiver.Entry) (receiver.Tarball, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	t := &tarball{o: e.o, ctx: ctx, cancel: cancel, key: keyOf(row), size: row.Size}
-	var err error
-	if t.r, err = e.o.Bucket.Get(ctx, t.key, 0, -1); err != nil {
+	if err := t.request(); err != nil {
 		cancel()
 		return nil, fmt.Errorf("open %s/%s: %w", row.Host, row.Episode, Explain(err))
 	}
@@ -140,7 +139,23 @@ type tarball struct {
 	key    string
 	size   int64
 	at     int64
-	r      io.ReadCloser // reads from at; nil: not open
+	r      io.ReadCloser // reads from at to end; nil: not open
+	end    int64
+}
+
+// firstRead is what the first request asks for, in bytes. Who needs only meta.json has it
+// then, and the store has not sent much more.
+const firstRead = 1 << 20
+
+// request asks for what Read reads next.
+func (t *tarball) request() (err error) {
+	n := int64(-1)
+	t.end = t.size
+	if t.at == 0 && t.size > firstRead {
+		n, t.end = firstRead, firstRead
+	}
+	t.r, err = t.o.Bucket.Get(t.ctx, t.key, t.at, n)
+	return err
 }
 
 // Read implements io.Reader.
@@ -149,17 +164,20 @@ func (t *tarball) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	if t.r == nil {
-		r, err := t.o.Bucket.Get(t.ctx, t.key, t.at, -1)
-		if err != nil {
+		if err := t.request(); err != nil {
 			return 0, err
 		}
-		t.r = r
 	}
 	n, err := t.r.Read(b)
-	if t.at += int64(n); errors.Is(err, io.EOF) && t.at < t.size {
-		err = io.ErrUnexpectedEOF
+	t.at += int64(n)
+	switch {
+	case !errors.Is(err, io.EOF) || t.at == t.size:
+		return n, err
+	case t.at < t.end:
+		return n, io.ErrUnexpectedEOF
+	default:
+		return n, t.closeReader()
 	}
-	return n, err
 }
 
 // ReadAt implements io.ReaderAt with its own request.

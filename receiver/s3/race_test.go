@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,6 +90,36 @@ func TestRequests(t *testing.T) {
 	put("other content", episode[:25]+"3", "other", 2)
 	put("one between", episode[:25]+"2", "first", 3)
 	put("the newest", episode[:25]+"4", "first", 1)
+}
+
+// TestReads: the first request for a large tarball asks for its first part only, because the
+// catalogue needs no more; who reads on gets the whole.
+func TestReads(t *testing.T) {
+	p := s3test.NewProxy(t, s3test.New(t))
+	dir, b := t.TempDir(), bucket(t, p.Addr, "")
+	begin(t, disk.OS{}, dir, b)
+	text := strings.Repeat("0123456789abcde\n", 3<<20/16)
+	u, body := upload(text)
+	if err := b.Put(t.Context(), key(u), body, u.Size, u.Digest); err != nil {
+		t.Fatal(err)
+	}
+	f, err := open(disk.OS{}, dir, b).Episodes.Open(receiver.Key{Host: host, Episode: episode})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Arm(0, "", 0) // counts from here
+	if _, err := io.ReadFull(f, make([]byte, 4096)); err != nil || p.Calls() != 1 {
+		t.Errorf("%d requests for its beginning, %v", p.Calls(), err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := io.ReadAll(f); err != nil || string(got) != text || p.Calls() != 3 {
+		t.Errorf("%d bytes after %d requests, %v", len(got), p.Calls(), err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestLateObject: an object that appears long after its request failed does not replace the
