@@ -21,6 +21,7 @@ func BenchmarkSample(b *testing.B) {
 		b.Fatal(err)
 	}
 	c := processCollector{tree: newTree("/proc"), fs: fs, root: cmd.Process.Pid}
+	c.tree.kept = map[procFile]int{}
 	var before, after unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &before); err != nil {
 		b.Fatal(err)

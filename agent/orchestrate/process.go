@@ -122,8 +122,12 @@ func (c *processCollector) sample(at stamp) (any, error) {
 	for _, p := range row.Procs {
 		c.last[p.PID] = p.Start
 	}
+	c.tree.keepOnly(func(pid int) bool { return pid == c.root || c.last[pid] != 0 })
 	return row, nil
 }
+
+// close closes what the collector keeps open.
+func (c *processCollector) close() { c.tree.keepOnly(func(int) bool { return false }) }
 
 // kill kills the last row's processes and their descendants when the supervisor is gone.
 // main is the command itself, which may have started after the last row. A reused pid is

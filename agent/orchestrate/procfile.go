@@ -5,40 +5,110 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// procReader reads files of processes in a mounted procfs. It makes half the system calls
-// of os.ReadFile, which tries to poll each file, and reuses one buffer. Ten reads a second
-// for every process of a slot must cost less than a percent of a core.
+// procReader reads files of processes in a mounted procfs. It makes few system calls and
+// reuses one buffer: ten reads a second for every process of a slot must cost less than a
+// percent of a core.
 type procReader struct {
 	proc string
 	buf  []byte
+	// kept are the descriptors of files that are read again; nil: none is kept. A descriptor
+	// belongs to the process, not to its id: when that has ended, reads fail with ESRCH.
+	kept map[procFile]int
 }
 
+// procFile is a file of a process.
+type procFile struct {
+	pid  int
+	name string
+}
+
+// lasts reports whether the file exists as long as the process. Those of its threads do not,
+// except for the main thread.
+func (f procFile) lasts() bool {
+	thread, ok := strings.CutPrefix(f.name, "task/")
+	return !ok || strings.HasPrefix(thread, strconv.Itoa(f.pid)+"/")
+}
+
+// maxKept bounds the descriptors of one recording.
+const maxKept = 256
+
 // read returns the content of a process's file, valid until the next read.
-func (r *procReader) read(pid int, name string) ([]byte, error) {
-	fd, err := unix.Open(r.path(pid, name), unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd) //nolint:errcheck // read-only
+func (r *procReader) read(pid int, name string) (content []byte, err error) {
+	err = r.with(pid, name, unix.O_RDONLY, func(fd int) error {
+		content, err = r.readAll(fd)
+		return err
+	})
+	return content, err
+}
+
+// longestItem is the length of an item of a list that the kernel never splits, in bytes.
+const longestItem = 64
+
+// readAll reads a file from its start. The kernel fills a buffer as long as the next item
+// fits (seq_read in fs/seq_file.c), so that more room means the end.
+func (r *procReader) readAll(fd int) ([]byte, error) {
 	for n := 0; ; {
-		if n == len(r.buf) {
+		if len(r.buf)-n <= longestItem {
 			r.buf = append(r.buf, make([]byte, 4<<10)...)
 		}
-		more, err := unix.Read(fd, r.buf[n:])
+		more, err := unix.Pread(fd, r.buf[n:], int64(n))
 		switch {
 		case errors.Is(err, unix.EINTR):
 		case err != nil:
 			return nil, err
-		case more == 0:
-			return r.buf[:n], nil
+		case more == 0, n+more < len(r.buf)-longestItem:
+			return r.buf[:n+more], nil
 		default:
 			n += more
+		}
+	}
+}
+
+// folder describes a process's folder.
+func (r *procReader) folder(pid int, name string) (st unix.Stat_t, err error) {
+	err = r.with(pid, name, unix.O_PATH, func(fd int) error { return unix.Fstat(fd, &st) })
+	return st, err
+}
+
+// with calls do with a descriptor of a process's file, and again with a new one if that of
+// an ended process was kept: its id may have a new process.
+func (r *procReader) with(pid int, name string, flags int, do func(fd int) error) error {
+	file := procFile{pid, name}
+	if fd, ok := r.kept[file]; ok {
+		err := do(fd)
+		if !gone(err) {
+			return err
+		}
+		r.drop(file)
+	}
+	fd, err := unix.Open(r.path(pid, name), flags|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	if r.kept != nil && len(r.kept) < maxKept && file.lasts() {
+		r.kept[file] = fd
+	} else {
+		defer unix.Close(fd) //nolint:errcheck // read-only
+	}
+	return do(fd)
+}
+
+func (r *procReader) drop(file procFile) {
+	_ = unix.Close(r.kept[file]) // read-only
+	delete(r.kept, file)
+}
+
+// keepOnly closes the files of other processes.
+func (r *procReader) keepOnly(kept func(pid int) bool) {
+	for file := range r.kept {
+		if !kept(file.pid) {
+			r.drop(file)
 		}
 	}
 }
@@ -125,8 +195,7 @@ func (r *procReader) sched(pid int) (run, wait, slices uint64) {
 
 // descriptors returns the number of open descriptors, 0 if the process has ended.
 func (r *procReader) descriptors(pid int) int {
-	var st unix.Stat_t
-	if unix.Stat(r.path(pid, "fd"), &st) == nil && st.Size > 0 {
+	if st, err := r.folder(pid, "fd"); err == nil && st.Size > 0 {
 		return int(st.Size) // since Linux 6.2
 	}
 	open, err := os.ReadDir(r.path(pid, "fd"))
@@ -138,8 +207,8 @@ func (r *procReader) descriptors(pid int) int {
 
 // threads returns the ids of a process's threads.
 func (r *procReader) threads(pid int) ([]string, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(r.path(pid, "task"), &st); err != nil {
+	st, err := r.folder(pid, "task")
+	if err != nil {
 		return nil, err
 	}
 	if st.Nlink == 3 { // itself, its parent, and one thread, which has the process's id
@@ -168,7 +237,7 @@ func (r *procReader) children(pid int) ([]int, error) {
 	}
 	var all []int
 	for _, thread := range threads {
-		b, err := r.read(pid, filepath.Join("task", thread, "children"))
+		b, err := r.read(pid, "task/"+thread+"/children")
 		if err != nil {
 			if gone(err) {
 				continue

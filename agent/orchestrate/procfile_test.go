@@ -59,7 +59,10 @@ func TestProcReader_ReadsWhatProcfsReads(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := procReader{proc: "/proc"}
+	r := procReader{proc: "/proc", kept: map[procFile]int{}}
+	if _, err := r.stat(pid); err != nil {
+		t.Fatal(err)
+	}
 	got, err := r.stat(pid)
 	if err != nil {
 		t.Fatal(err)
@@ -86,6 +89,51 @@ func TestProcReader_ReadsWhatProcfsReads(t *testing.T) {
 	if got := r.descriptors(pid); got != open {
 		t.Errorf("%d descriptors, want %d", got, open)
 	}
+}
+
+// The files of an ended process are not those of the next one with its id.
+func TestProcReader_KeepsFilesOfOneProcess(t *testing.T) {
+	r := procReader{proc: "/proc", kept: map[procFile]int{}}
+	before := openFiles(t)
+	run := func() int {
+		cmd := exec.CommandContext(t.Context(), "/bin/sleep", "600")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second one uses what the first one opened
+			if s, err := r.stat(cmd.Process.Pid); err != nil || s.ppid != os.Getpid() {
+				t.Errorf("stat %+v, %v", s, err)
+			}
+			if n := r.descriptors(cmd.Process.Pid); n == 0 {
+				t.Error("no descriptors")
+			}
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // killed
+		return cmd.Process.Pid
+	}
+	ended, next := run(), run()
+	if _, err := r.stat(ended); !gone(err) {
+		t.Errorf("an ended process: %v", err)
+	}
+	r.kept[procFile{os.Getpid(), "stat"}] = r.kept[procFile{next, "stat"}] // as if its id had a new process
+	delete(r.kept, procFile{next, "stat"})
+	if s, err := r.stat(os.Getpid()); err != nil || s.ppid != os.Getppid() {
+		t.Errorf("a new process with a known id: %+v, %v", s, err)
+	}
+	r.keepOnly(func(int) bool { return false })
+	if after := openFiles(t); after != before {
+		t.Errorf("%d descriptors are open, %d before", after, before)
+	}
+}
+
+func openFiles(t *testing.T) int {
+	t.Helper()
+	all, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
 }
 
 // A process of several threads, each of which may have children: this test's own.

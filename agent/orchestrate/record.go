@@ -140,6 +140,7 @@ func (r *recording) run(ctx context.Context) (line *timeline, left int, err erro
 		}
 	}()
 	sampled.Wait() // the last row needs the supervisor
+	r.processes.close()
 	left, stopErr := w.stop(r.profile.Grace.D())
 	if stopErr != nil {
 		r.processes.kill(w.main)
@@ -177,6 +178,7 @@ func (r *recording) argv(ctx context.Context, events string) ([]string, error) {
 func (r *recording) sample(ctx context.Context, root int) (failed chan error, done *sync.WaitGroup) {
 	c := r.profile.Collectors
 	r.processes = &processCollector{tree: newTree(r.o.Proc), fs: r.fs, root: root, last: map[int]uint64{}}
+	r.processes.tree.kept = map[procFile]int{}
 	r.samplers = []*sampler{
 		{collector: r.processes, source: processSource, hz: c.ProcHz, required: true},
 		{collector: pressureCollector{r.fs}, source: pressureSource, hz: c.PressureHz},
