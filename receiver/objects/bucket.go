@@ -64,11 +64,10 @@ type Options struct {
 // Bucket is a bucket. Its methods may be called from many goroutines.
 type Bucket struct {
 	o       Options
-	core    *minio.Core
-	deleter *minio.Client // nil: nothing can be deleted
-	single  int64         // bytes: larger bodies are sent in parts
-	part    int64         // bytes
-	skew    atomic.Int64  // nanoseconds by which the store's clock is ahead of this one
+	calls   calls
+	single  int64        // bytes: larger bodies are sent in parts
+	part    int64        // bytes
+	skew    atomic.Int64 // nanoseconds by which the store's clock is ahead of this one
 	observe atomic.Pointer[func(op, outcome string, took time.Duration)]
 	checks  atomic.Bool // the store rejected Probe's body with a wrong digest
 }
@@ -111,11 +110,13 @@ func Open(o Options) (*Bucket, error) {
 	if err != nil {
 		return nil, fmt.Errorf("object store: %w", err)
 	}
-	b.core = &minio.Core{Client: c}
+	b.calls = callsOf(minio.Core{Client: c})
 	if o.DeleteKeys != nil {
-		if b.deleter, err = client(o.DeleteKeys); err != nil {
+		deleter, err := client(o.DeleteKeys)
+		if err != nil {
 			return nil, fmt.Errorf("object store: %w", err)
 		}
+		b.calls.remove = deleter.RemoveObject
 	}
 	return b, nil
 }
@@ -136,7 +137,7 @@ func (b *Bucket) Skew() time.Duration { return time.Duration(b.skew.Load()) }
 func (b *Bucket) ChecksDigests() bool { return b.checks.Load() }
 
 // CanDelete reports whether there is a key that may delete.
-func (b *Bucket) CanDelete() bool { return b.deleter != nil }
+func (b *Bucket) CanDelete() bool { return b.calls.remove != nil }
 
 // exchange bounds answers and records the store's clock.
 type exchange struct {

@@ -47,7 +47,7 @@ func (b *Bucket) options(d string) minio.PutObjectOptions {
 
 func (b *Bucket) putOnce(ctx context.Context, key string, body io.Reader, size int64, d string) error {
 	// Without its Seek and Close, which minio would use.
-	info, err := b.core.PutObject(ctx, b.o.Bucket, b.o.Prefix+key, struct{ io.Reader }{body}, size, "", d, b.options(d))
+	info, err := b.calls.put(ctx, b.o.Bucket, b.o.Prefix+key, struct{ io.Reader }{body}, size, "", d, b.options(d))
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func acknowledged(etag string) error {
 func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, size int64, d ident.Digest) (err error) {
 	var id string
 	err = b.attempt(ctx, "multipart", answerTimeout, func(ctx context.Context) (err error) {
-		id, err = b.core.NewMultipartUpload(ctx, b.o.Bucket, b.o.Prefix+key, b.options(string(d)))
+		id, err = b.calls.begin(ctx, b.o.Bucket, b.o.Prefix+key, b.options(string(d)))
 		if err == nil && id == "" { // an error with status 200
 			err = fmt.Errorf("%w: a success without an upload id", ErrSlow)
 		}
@@ -85,14 +85,14 @@ func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, siz
 		// Also after a cancellation; Abort finds the rest.
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), answerTimeout)
 		defer cancel()
-		_ = b.core.AbortMultipartUpload(end, b.o.Bucket, b.o.Prefix+key, id)
+		_ = b.calls.abort(end, b.o.Bucket, b.o.Prefix+key, id)
 	}()
 	parts, err := b.sendParts(ctx, key, id, body, size, d)
 	if err != nil {
 		return err
 	}
 	err = b.attempt(ctx, "complete", limitFor(size), func(ctx context.Context) error {
-		info, err := b.core.CompleteMultipartUpload(ctx, b.o.Bucket, b.o.Prefix+key, id, parts, minio.PutObjectOptions{})
+		info, err := b.calls.complete(ctx, b.o.Bucket, b.o.Prefix+key, id, parts, minio.PutObjectOptions{})
 		if err == nil {
 			return acknowledged(info.ETag)
 		}
@@ -100,7 +100,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, siz
 			return err
 		}
 		// An earlier try succeeded and its answer was lost: the upload is completed.
-		o, stat := b.core.StatObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
+		o, stat := b.calls.stat(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
 		if stat != nil || o.Size != size {
 			return fmt.Errorf("%w: the upload is gone, and its object is not there", ErrSlow)
 		}
@@ -131,7 +131,7 @@ func (b *Bucket) sendParts(
 		hash := hex.EncodeToString(sum.Sum(nil))
 		g.Go(func() error {
 			return b.attempt(gctx, "part", limitFor(n), func(ctx context.Context) error {
-				p, err := b.core.PutObjectPart(ctx, b.o.Bucket, b.o.Prefix+key, id, i+1,
+				p, err := b.calls.putPart(ctx, b.o.Bucket, b.o.Prefix+key, id, i+1,
 					struct{ io.Reader }{io.NewSectionReader(body, at, n)}, n,
 					minio.PutObjectPartOptions{Sha256Hex: hash, DisableContentSha256: true})
 				if err != nil {
@@ -163,7 +163,7 @@ func (b *Bucket) readBack(ctx context.Context, key string, size int64, d ident.D
 }
 
 func (b *Bucket) hash(ctx context.Context, key string) (ident.Digest, error) {
-	r, _, _, err := b.core.GetObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.GetObjectOptions{})
+	r, _, _, err := b.calls.get(ctx, b.o.Bucket, b.o.Prefix+key, minio.GetObjectOptions{})
 	if err != nil {
 		return "", err
 	}
@@ -176,14 +176,14 @@ func (b *Bucket) hash(ctx context.Context, key string) (ident.Digest, error) {
 // They are invisible in listings and use space.
 func (b *Bucket) Abort(ctx context.Context, before time.Time) (n int, err error) {
 	err = b.attempt(ctx, "abort", 10*answerTimeout, func(ctx context.Context) error {
-		for u := range b.core.ListIncompleteUploads(ctx, b.o.Bucket, b.o.Prefix, true) {
+		for u := range b.calls.unfinished(ctx, b.o.Bucket, b.o.Prefix, true) {
 			if u.Err != nil {
 				return u.Err
 			}
 			if !u.Initiated.Before(before) {
 				continue
 			}
-			if err := b.core.AbortMultipartUpload(ctx, b.o.Bucket, u.Key, u.UploadID); err != nil && !errors.Is(classify(err), fs.ErrNotExist) {
+			if err := b.calls.abort(ctx, b.o.Bucket, u.Key, u.UploadID); err != nil && !errors.Is(classify(err), fs.ErrNotExist) {
 				return err
 			}
 			n++

@@ -16,7 +16,7 @@ import (
 // Stat describes an object, or returns fs.ErrNotExist.
 func (b *Bucket) Stat(ctx context.Context, key string) (o Object, err error) {
 	err = b.attempt(ctx, "stat", answerTimeout, func(ctx context.Context) error {
-		info, err := b.core.StatObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
+		info, err := b.calls.stat(ctx, b.o.Bucket, b.o.Prefix+key, minio.StatObjectOptions{})
 		o = Object{Key: key, Size: info.Size, At: info.LastModified}
 		return err
 	})
@@ -38,7 +38,7 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) (r io.ReadCl
 	}
 	// Without attempt's time limit, which would cancel reads.
 	for range tries {
-		r, _, _, err = b.core.GetObject(ctx, b.o.Bucket, b.o.Prefix+key, o)
+		r, _, _, err = b.calls.get(ctx, b.o.Bucket, b.o.Prefix+key, o)
 		if err = classify(err); err == nil || !waits(err) || ctx.Err() != nil {
 			break
 		}
@@ -108,7 +108,7 @@ func (b *Bucket) page(ctx context.Context, prefix, start, token string, most int
 	}
 	done := make(chan answer, 1)
 	go func() {
-		page, err := b.core.ListObjectsV2(b.o.Bucket, b.o.Prefix+prefix, start, token, "", most)
+		page, err := b.calls.list(b.o.Bucket, b.o.Prefix+prefix, start, token, "", most)
 		done <- answer{page, err}
 	}()
 	select {
@@ -121,12 +121,12 @@ func (b *Bucket) page(ctx context.Context, prefix, start, token string, most int
 
 // Delete removes an object, with DeleteKeys.
 func (b *Bucket) Delete(ctx context.Context, key string) error {
-	if b.deleter == nil {
+	if b.calls.remove == nil {
 		return fault.Exit(fault.Fix(fmt.Errorf("delete: %w: [store.s3] delete_credentials_file is not set", ErrDenied),
 			"sudo cis490 config check   # after setting it to the file of a key that may delete"), fault.NoPerm)
 	}
 	return b.attempt(ctx, "delete", answerTimeout, func(ctx context.Context) error {
-		return b.deleter.RemoveObject(ctx, b.o.Bucket, b.o.Prefix+key, minio.RemoveObjectOptions{})
+		return b.calls.remove(ctx, b.o.Bucket, b.o.Prefix+key, minio.RemoveObjectOptions{})
 	})
 }
 
