@@ -4,11 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 )
 
 // The files of an enrollment in certs_dir.
@@ -67,21 +69,36 @@ func (p *Plan) enrollment() step {
 	}}
 }
 
-// enroll runs cert-fetch and waits for a short time. A failure is not an error, because the
-// receiver may be down.
+// enroll runs cert-fetch and waits for a short time. It is not an error that the receiver
+// does not answer by then, but a refusal is one: retries would not help.
 func (p *Plan) enroll(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, certWait)
+	wait, cancel := context.WithTimeout(ctx, certWait)
 	defer cancel()
-	err := p.Manager.Systemctl(ctx, "start", certFetch)
-	if p.enrolled() && !p.tokenWaits() {
+	err := p.Manager.Systemctl(wait, "start", certFetch)
+	switch {
+	case p.enrolled() && !p.tokenWaits():
 		return nil
+	case err != nil && wait.Err() == nil && !p.Update:
+		return atTheEnd{refusal(p.Manager.Errors(ctx, certFetch), err)}
 	}
-	why := ""
-	if err != nil && ctx.Err() == nil {
-		why = ": " + err.Error()
+	return noted{errors.New("no certificate yet; cert-fetch retries every 5 minutes, see: journalctl -u cis490-cert-fetch")}
+}
+
+// refusal returns the error and the fix that cert-fetch logged, or else systemd's error.
+func refusal(logged string, err error) error {
+	var text, fix []string
+	for line := range strings.Lines(logged) {
+		line = strings.TrimSpace(line)
+		if s, ok := strings.CutPrefix(line, "cis490: error: "); ok {
+			text = append(text, s)
+		} else if s, ok := strings.CutPrefix(line, "cis490: hint: "); ok {
+			fix = append(fix, s)
+		}
 	}
-	p.say("note     enrollment: no certificate yet%s; cert-fetch retries every 5 minutes, see: journalctl -u cis490-cert-fetch\n", why)
-	return nil
+	if len(text) == 0 {
+		return err
+	}
+	return fault.Fix(errors.New(strings.Join(text, "\n")), strings.Join(fix, "\n"))
 }
 
 func (p *Plan) enrolled() bool {

@@ -167,6 +167,7 @@ type manager struct {
 	units map[string]*install.UnitState
 	calls []string
 	fetch func() error // what cert-fetch does
+	logs  string       // what it logs as errors
 	fail  string       // a call that fails
 	ends  string       // a unit that is down once a call failed
 }
@@ -221,6 +222,8 @@ func (m *manager) Systemctl(_ context.Context, args ...string) error {
 	}
 	return nil
 }
+
+func (m *manager) Errors(context.Context, string) string { return m.logs }
 
 func (m *manager) Start(_ context.Context, unit string) error {
 	if err := m.call("start " + unit); err != nil {

@@ -85,6 +85,7 @@ type Plan struct {
 	writes    map[string][]byte // config files to write, by path
 	touched   map[string]bool   // units whose files this run changes
 	newBinary bool              // this run changes current
+	failed    []error           // of steps on which no other depends
 }
 
 // New makes a plan. It reads the config first, so that an install that cannot be finished
@@ -163,6 +164,9 @@ func (p *Plan) Apply(ctx context.Context) error {
 	}
 	if !p.image() && !p.Update {
 		p.sudoFinds(ctx)
+	}
+	if len(p.failed) > 0 {
+		return errors.Join(p.failed...)
 	}
 	if p.Summary == nil || p.image() || p.NoStart || p.Update {
 		return nil

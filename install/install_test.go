@@ -298,6 +298,28 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	}
 }
 
+func TestJoin_ARefusedTokenFailsTheInstall(t *testing.T) {
+	r := newHarness(t)
+	r.manager.fetch = func() error { return errors.New("exit status 1") }
+	r.manager.logs = "cis490: error: enroll with https://collector.lab:8444: join token was used already\n" +
+		"cis490: hint: on the receiver: sudo cis490 token create lab-01\n"
+	p, err := install.New(r.options(install.LabHost))
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.Apply(t.Context())
+	if err == nil || !strings.Contains(err.Error(), "join token was used already") || fault.CodeOf(err) != fault.Failed ||
+		fault.FixOf(err) != "on the receiver: sudo cis490 token create lab-01" {
+		t.Errorf("error %v, code %d, fix %q", err, fault.CodeOf(err), fault.FixOf(err))
+	}
+	if !r.manager.unit("cis490-cert-fetch.timer").Active || strings.Contains(r.out.String(), "changed  enrollment") {
+		t.Errorf("after a refused token:\n%s", r.out.String())
+	}
+	o := r.options(install.LabHost)
+	o.Update = true // a token that waits does not fail a release
+	r.apply(o)
+}
+
 func TestOperatorToken_IsMadeOnce(t *testing.T) {
 	r := newHarness(t)
 	r.apply(r.options(install.Receiver))

@@ -40,8 +40,12 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 			continue
 		}
 		err := c.apply(ctx)
-		if _, ok := errors.AsType[judgedLater](err); ok {
+		if _, ok := errors.AsType[noted](err); ok {
 			p.say("note     %s: %v\n", s.name, err)
+			continue
+		}
+		if late, ok := errors.AsType[atTheEnd](err); ok {
+			p.failed = append(p.failed, fmt.Errorf("%s: %w", s.name, late.error))
 			continue
 		}
 		if err != nil {
@@ -56,6 +60,13 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 	}
 	return changed, errors.Join(failed...)
 }
+
+// noted is an error that does not fail the install.
+type noted struct{ error }
+
+// atTheEnd is an error that fails the install after the remaining steps, which do not depend
+// on what failed.
+type atTheEnd struct{ error }
 
 // look runs the checks of all steps without their fixes. It prints errors and continues. If
 // checks failed only for lack of permission and nothing else differs, it returns an error,

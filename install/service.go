@@ -30,6 +30,8 @@ type Manager interface {
 	Start(ctx context.Context, unit string) error
 	Stop(ctx context.Context, unit string) error
 	Restart(ctx context.Context, unit string) error
+	// Errors returns the lines that the last run of a unit logged as errors, or "".
+	Errors(ctx context.Context, unit string) string
 }
 
 // UnitState is a unit's state in the service manager.
@@ -128,6 +130,18 @@ func mainProcess(pid int) (time.Time, fs.FileInfo) {
 
 func (systemd) Systemctl(ctx context.Context, args ...string) error {
 	return execute(ctx, "systemctl", args...)
+}
+
+func (systemd) Errors(ctx context.Context, unit string) string {
+	run, err := exec.CommandContext(ctx, "systemctl", "show", "--value", "--property=InvocationID", "--", unit).Output()
+	id := strings.TrimSpace(string(run))
+	if err != nil || id == "" {
+		return ""
+	}
+	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run() // a line may be on its way
+	out, _ := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err",
+		"_SYSTEMD_INVOCATION_ID="+id).Output()
+	return string(out)
 }
 
 func (s systemd) Start(ctx context.Context, unit string) error {

@@ -154,17 +154,14 @@ func (p *Plan) control(unit, why, verb string, do func(context.Context, string) 
 		apply: func(ctx context.Context) error {
 			err := do(ctx, unit)
 			if err != nil && p.Update && p.daemonDown(ctx, unit) {
-				return judgedLater{err}
+				// The trial decides whether the version or the machine is to blame: a daemon that
+				// did not run before does not fail a release.
+				return noted{err}
 			}
 			return err
 		},
 	}
 }
-
-// judgedLater is the error of a daemon that does not run after an update started it. The
-// trial decides whether the version or the machine is to blame: a daemon that did not run
-// before does not fail a release.
-type judgedLater struct{ error }
 
 func (p *Plan) daemonDown(ctx context.Context, unit string) bool {
 	states, err := p.Manager.States(ctx, unit)

@@ -15,7 +15,6 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
-	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
 	"cis490/internal/version"
@@ -152,11 +151,3 @@ func (h *host) needsConfig(run func(context.Context) check.Result) func(context.
 }
 
 func (h *host) cert(name string) string { return filepath.Join(h.Config.CertsDir, name) }
-
-// withFix returns an error's text with its fix.
-func withFix(err error) string {
-	if fix := fault.FixOf(err); fix != "" {
-		return err.Error() + " (" + fix + ")"
-	}
-	return err.Error()
-}

@@ -374,6 +374,19 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 	}
 }
 
+// TestChecks_ARejectionBringsItsOwnFix: a new token alone does not help a decommissioned host.
+func TestChecks_ARejectionBringsItsOwnFix(t *testing.T) {
+	for _, kind := range []wire.Kind{wire.BadBearer, wire.Decommission} {
+		o := healthy(t)
+		o.Receiver = pinger(func(wire.Ping) (wire.Pong, error) { return wire.Pong{}, wire.NewProblem(kind, "") })
+		for _, r := range check.Run(t.Context(), checks.Checks(o)) {
+			if want := wire.AnswerOf(kind).Fix; r.ID == "receiver.auth" && r.Fix != want {
+				t.Errorf("%s: fix %q, want %q", kind, r.Fix, want)
+			}
+		}
+	}
+}
+
 type none struct{}
 
 func (none) Units(context.Context, ...string) ([]machine.Unit, error) {

@@ -142,7 +142,7 @@ func (h *host) onPong(judge func(wire.Pong) check.Result, own bool) func(context
 		case refusal.Status >= http.StatusInternalServerError:
 			return check.Warnf("%v", refusal)
 		}
-		return check.Failf("%v", withFix(refusal))
+		return check.Failf("%v", refusal).WithFix(check.Sanitize(refusal.Fix, 500))
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -222,11 +223,11 @@ func (c *Client) readBearer() (string, error) {
 	}
 	b, err := disk.ReadFile(c.out.FS, c.bearer, disk.Small)
 	if err != nil {
-		return "", noCredentials(err)
+		return "", c.noBearer(err)
 	}
 	s := strings.TrimSpace(string(b))
 	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return "", noCredentials(fmt.Errorf("%s does not hold a bearer token", c.bearer))
+		return "", c.noBearer(fmt.Errorf("%s does not hold a bearer token", c.bearer))
 	}
 	return s, nil
 }
@@ -234,6 +235,15 @@ func (c *Client) readBearer() (string, error) {
 func noCredentials(err error) error {
 	return fault.Fix(fmt.Errorf("%w: %w", ErrNoCredentials, err),
 		"sudo systemctl start cis490-cert-fetch   # then: journalctl -u cis490-cert-fetch")
+}
+
+// noBearer is the error of a host without a usable bearer, which only an enrollment brings.
+func (c *Client) noBearer(err error) error {
+	err = noCredentials(err)
+	if errors.Is(err, fs.ErrPermission) {
+		return err
+	}
+	return fault.Fix(err, wire.FixFor(wire.AnswerOf(wire.BadBearer).Fix, string(c.host)))
 }
 
 // ErrSilence means that no byte was sent or received for the idle timeout.

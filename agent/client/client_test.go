@@ -10,12 +10,14 @@ import (
 	"log"
 	"net/http"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"cis490/agent/client"
 	"cis490/agent/client/clienttest"
 	"cis490/internal/config"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/version"
 	"cis490/internal/wire"
@@ -221,7 +223,11 @@ func TestCredentials(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.RemoveCredentials(t)
+	r.RemoveCredentials(t, client.BearerFile)
+	if _, err := c.Ping(t.Context(), wire.Ping{}); !strings.Contains(fault.FixOf(err), "token create "+string(clienttest.Host)) {
+		t.Errorf("without a bearer: %v, fix %q", err, fault.FixOf(err))
+	}
+	r.RemoveCredentials(t, client.CAFile, client.PairFile)
 	if _, err := c.Ping(t.Context(), wire.Ping{}); !errors.Is(err, client.ErrNoCredentials) {
 		t.Errorf("got %v, want ErrNoCredentials", err)
 	}

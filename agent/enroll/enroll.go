@@ -139,8 +139,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 		}
 		return r, err
 	case s.key == nil:
-		return Nothing, fault.Exit(fault.Fix(fmt.Errorf("%s is not enrolled and has no join token", e.o.Host),
-			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
+		return Nothing, e.needsToken("%s is not enrolled and has no join token", e.o.Host)
 	case force:
 		return e.renew(ctx, s)
 	case e.due(s):
@@ -148,8 +147,16 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 			return Nothing, err
 		}
 		return e.renew(ctx, s)
+	case !s.bearer:
+		return Nothing, e.needsToken("%s has a certificate but no bearer, which only an enrollment brings, and no join token", e.o.Host)
 	}
 	return Nothing, nil
+}
+
+// needsToken returns an error that a new join token fixes.
+func (e *Enroller) needsToken(format string, args ...any) error {
+	return fault.Exit(fault.Fix(fmt.Errorf(format, args...),
+		"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
 }
 
 // due reports whether the certificate should be renewed now, by this host's clock.
@@ -187,8 +194,7 @@ func (e *Enroller) enroll(ctx context.Context, s state) (Result, error) {
 func (e *Enroller) renew(ctx context.Context, s state) (Result, error) {
 	roots, err := e.roots()
 	if err != nil {
-		return Nothing, fault.Fix(fmt.Errorf("read the trusted CA: %w", err),
-			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine")
+		return Nothing, e.needsToken("read the trusted CA: %w", err)
 	}
 	out, err := e.patiently(ctx, func() (wire.CertAnswer, error) {
 		return e.certificate(ctx, roots, e.o.Authority, s.key, "")

@@ -370,6 +370,19 @@ func TestEnroll_NotEnrolledAndNoToken(t *testing.T) {
 	}
 }
 
+func TestEnroll_AMissingBearerNeedsAToken(t *testing.T) {
+	l := newLab(t)
+	l.join(secret)
+	l.must(false, enroll.Enrolled)
+	if err := os.Remove(filepath.Join(l.dir, client.BearerFile)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := l.run(false)
+	if fault.CodeOf(err) != fault.Config || !strings.Contains(fault.FixOf(err), "token create lab-01") {
+		t.Errorf("without a bearer: %v, fix %q", err, fault.FixOf(err))
+	}
+}
+
 func TestStatus(t *testing.T) {
 	l := newLab(t)
 	l.join(secret)

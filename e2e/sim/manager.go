@@ -126,6 +126,9 @@ func (g manager) Systemctl(ctx context.Context, args ...string) error {
 	return nil
 }
 
+// Errors returns nothing: no service of this model fails at once.
+func (g manager) Errors(context.Context, string) string { return "" }
+
 // Start starts a unit, or a timer.
 func (g manager) Start(_ context.Context, name string) error {
 	if s := g.m.unitNamed(name); s != nil {

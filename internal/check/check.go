@@ -7,6 +7,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -41,19 +42,34 @@ const (
 type Result struct {
 	Status Status
 	Detail string // evidence: what was found, and where
+	Fix    string // of what was found here; empty: the check's
+}
+
+// WithFix returns the result with a fix for what was found.
+func (r Result) WithFix(fix string) Result {
+	r.Fix = fix
+	return r
 }
 
 // Passf returns a Pass with a formatted detail.
-func Passf(format string, args ...any) Result { return Result{Pass, fmt.Sprintf(format, args...)} }
+func Passf(format string, args ...any) Result {
+	return Result{Status: Pass, Detail: fmt.Sprintf(format, args...)}
+}
 
 // Warnf returns a Warn: a finding that does not stop the machine's work.
-func Warnf(format string, args ...any) Result { return Result{Warn, worded(format, args...)} }
+func Warnf(format string, args ...any) Result {
+	return Result{Status: Warn, Detail: worded(format, args...)}
+}
 
 // Failf returns a Fail.
-func Failf(format string, args ...any) Result { return Result{Fail, worded(format, args...)} }
+func Failf(format string, args ...any) Result {
+	return Result{Status: Fail, Detail: worded(format, args...)}
+}
 
 // Skipf returns a Skip: the check could not run here.
-func Skipf(format string, args ...any) Result { return Result{Skip, worded(format, args...)} }
+func Skipf(format string, args ...any) Result {
+	return Result{Status: Skip, Detail: worded(format, args...)}
+}
 
 // worded formats a detail. Its errors have their text for people.
 func worded(format string, args ...any) string {
@@ -132,7 +148,7 @@ func run(ctx context.Context, c Check) Row {
 		TookMS: time.Since(start).Milliseconds(), Hard: c.Severity == Hard,
 	}
 	if r.Status == Warn || r.Status == Fail {
-		row.Fix = c.Fix
+		row.Fix = cmp.Or(r.Fix, c.Fix)
 	}
 	return row
 }

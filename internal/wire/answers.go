@@ -67,14 +67,18 @@ func Answers() []Answer {
 	const (
 		doctor = "on the lab host: sudo cis490 doctor"
 		enroll = "on the receiver: sudo cis490 token create HOST   # then paste what it prints on the lab host"
-		wait   = "nothing: the sender retries"
-		rx     = "on the receiver: sudo cis490 doctor"
+		// A decommissioned host gets no token before it is readmitted.
+		readmit = "on the receiver: sudo cis490 host readmit HOST && sudo cis490 token create HOST   " +
+			"# then paste what it prints on the lab host"
+		wait = "nothing: the sender retries"
+		rx   = "on the receiver: sudo cis490 doctor"
 	)
 	return []Answer{
 		{Malformed, http.StatusBadRequest, "malformed request", doctor, Quarantine},
 		{
 			Unstamped, http.StatusBadRequest, "no code commit",
-			"on the lab host: sudo systemctl start cis490-autoupdate   # brings a released build; cis490 version must show a commit", Quarantine,
+			"on the receiver: sudo cis490 release list   # if it lists no release: sudo cis490 release publish DIR, which make dist made; " +
+				"HOST installs it within 5 minutes", Quarantine,
 		},
 		{BadCSR, http.StatusBadRequest, "certificate request refused", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
 		{Unauthorized, http.StatusUnauthorized, "no valid client certificate", "on the lab host: sudo cis490 cert-fetch --renew", Hourly},
@@ -95,9 +99,9 @@ func Answers() []Answer {
 			"on the lab host: sudo cis490 doctor --only cert.host   " +
 				"# shows both names: set host in /etc/cis490/lab-host.toml to the one of the certificate", Hourly,
 		},
-		{Decommission, http.StatusForbidden, "host is decommissioned", "on the receiver: sudo cis490 host readmit HOST", Hourly},
+		{Decommission, http.StatusForbidden, "host is decommissioned", readmit, Hourly},
 		{UnknownHost, http.StatusForbidden, "host is not in the roster", enroll, Hourly},
-		{TokenUsed, http.StatusForbidden, "join token was used with another key", enroll, Hourly},
+		{TokenUsed, http.StatusForbidden, "join token was used already", enroll, Hourly},
 		{TokenExpired, http.StatusForbidden, "join token has run out", enroll, Hourly},
 		{
 			NotFound, http.StatusNotFound, "no such resource",

@@ -59,9 +59,14 @@ func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wi
 		return wire.CertAnswer{}, wire.NewProblem(wire.NotThisKey, "no certificate of %s was issued to this key", h)
 	//off:09_CertificateExpired
 	case host.State != roster.Active:
-		return wire.CertAnswer{}, wire.NewProblem(wire.Decommission, "%s is %s since %s", h, host.State, host.Since.Format(time.RFC3339))
+		return wire.CertAnswer{}, decommissioned(h, host)
 	}
 	return a.issue(csr, roster.Event{Host: h, Event: roster.Renewed, Key: key, From: from}, "renewal", "")
+}
+
+// decommissioned is the answer to a request of a decommissioned host.
+func decommissioned(h ident.Host, host roster.Host) error {
+	return wire.NewProblem(wire.Decommission, "%s is %s since %s", h, host.State, host.Since.Format(time.RFC3339))
 }
 
 // admit checks a join token and binds it to the key of its first use. The same key may use
@@ -75,14 +80,14 @@ func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr 
 		}
 	}
 	switch {
+	case host.State == roster.Gone: // its tokens are revoked, too, but it gets no other before it is readmitted
+		return nil, decommissioned(h, host)
 	case t.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token of %s was revoked or replaced by a newer one", h)
 	case !a.o.Now().Before(t.expires):
 		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", t.expires.Format(time.RFC3339))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
-	case host.State == roster.Gone:
-		return nil, wire.NewProblem(wire.Decommission, "%s is decommissioned since %s", h, host.Since.Format(time.RFC3339))
 	case t.key != "" && t.key != key:
 		return nil, a.misuse(t, key, from)
 	case t.key == key:
@@ -102,7 +107,7 @@ func (a *Authority) misuse(t *token, key ident.Digest, from string) error {
 		t.misused = now
 		a.o.Log.Warn("join token used with another key", "host", t.host, "from", from, "bound_from", t.from)
 	}
-	return wire.NewProblem(wire.TokenUsed, "the token of %s belongs to the key that used it first", t.host)
+	return wire.NewProblem(wire.TokenUsed, "a token of %s is for the machine that used it first", t.host)
 }
 
 // issue signs a certificate, records it and returns it. The roster's row is written last:

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -216,6 +217,10 @@ func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 		return Approved{}, invalid("this name belongs to a host",
 			"sudo cis490 host approve "+code+" --again   # only if that host was reinstalled; otherwise, on the new machine: --name OTHER",
 			"%s is an active host since %s", j.host, host.Since.Format(time.RFC3339))
+	}
+	if host.State == roster.Gone {
+		return Approved{}, invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %s && sudo cis490 host approve %s", j.host, code),
+			"%s was decommissioned at %s", j.host, host.Since.Format(time.RFC3339))
 	}
 	made, err := a.createTokens(TokenRequest{Hosts: []ident.Host{j.host}, TTL: joinTokenTTL}, by)
 	if err != nil {

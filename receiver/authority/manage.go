@@ -144,7 +144,7 @@ func (a *Authority) checkRequest(ask *TokenRequest) error {
 			return err
 		}
 		if host.State == roster.Gone {
-			return invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %s   # then create its token", h),
+			return invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %[1]s && sudo cis490 token create %[1]s", h),
 				"%s was decommissioned at %s", h, host.Since.Format(time.RFC3339))
 		}
 	}

@@ -72,6 +72,8 @@ func (a *Authority) admitByPattern(h ident.Host, host roster.Host, secret string
 		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", c.expires.Format(time.RFC3339))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
+	case host.State == roster.Gone:
+		return nil, decommissioned(h, host)
 	case host.State != "":
 		// The token of a whole room must not give the identity of an existing host.
 		return nil, wire.NewProblem(wire.BadToken, "%s is %s: a token for many hosts admits only new ones", h, host.State)

@@ -31,7 +31,8 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 	if r := h.Roster; r != nil {
 		switch {
 		case r.State == roster.Gone:
-			add("its requests are rejected, and its silence raises no alert; `sudo cis490 host readmit %s` changes that", name)
+			add("its requests are rejected, and its silence raises no alert; to let it join again: "+
+				"sudo cis490 host readmit %[1]s && sudo cis490 token create %[1]s", name)
 			return o
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
 			add("its join token is valid until %s; without contact by then, never-reported follows after %s; "+

@@ -134,10 +134,13 @@ func (r *Receiver) IssueHost(tb testing.TB) {
 	swap(tb, filepath.Join(r.certs, "bearer"), []byte("bearer-of-"+string(Host)+"\n"))
 }
 
-// RemoveCredentials deletes the host's credentials.
-func (r *Receiver) RemoveCredentials(tb testing.TB) {
+// RemoveCredentials deletes files of the host's credentials; without names, all of them.
+func (r *Receiver) RemoveCredentials(tb testing.TB, names ...string) {
 	tb.Helper()
-	for _, f := range []string{"ca.crt", "lab-host.pem", "bearer"} {
+	if len(names) == 0 {
+		names = []string{"ca.crt", "lab-host.pem", "bearer"}
+	}
+	for _, f := range names {
 		if err := os.Remove(filepath.Join(r.certs, f)); err != nil {
 			tb.Fatal(err)
 		}
