@@ -69,27 +69,28 @@ type hostRow struct {
 	Health fleet.Health `json:"health"`
 	*contact
 	Symptoms []string `json:"symptoms,omitempty"`
+	Failing  []string `json:"failing,omitempty"` // checks, while no alert is open
 }
 
 func (v fleetView) rows() []hostRow {
 	rows := []hostRow{}
 	for _, h := range v.hosts {
 		x := v.by[h.Name]
-		rows = append(rows, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms()})
+		rows = append(rows, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms(), x.Failing})
 	}
 	return rows
 }
 
 // hostTable prints the first hosts of a view.
 func (a *app) hostTable(v fleetView, most int) error {
-	return a.table("HOST\tHEALTH\t~STATE\t~SINCE\t~CERTIFICATE UNTIL\tLAST CONTACT\t~VERSION\tALERTS\tNOTE", func(row func(...any)) {
+	return a.table("HOST\tHEALTH\t~STATE\t~SINCE\t~CERTIFICATE UNTIL\tLAST CONTACT\t~VERSION\tALERTS, FAILING CHECKS\tNOTE", func(row func(...any)) {
 		for _, h := range v.rows()[:min(most, len(v.hosts))] {
 			last, version := "-", "-"
 			if k := h.contact; k != nil {
 				last, version = stamp(k.LastContact), cmp.Or(k.Version, "-")
 			}
 			row(
-				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(h.Symptoms, ", "), "-"),
+				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(slices.Concat(h.Symptoms, h.Failing), ", "), "-"),
 				note(h.Host),
 			)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -86,6 +87,7 @@ type hostStatus struct {
 	Host     ident.Host      `json:"host"`
 	State    roster.State    `json:"state,omitempty"`
 	Health   fleet.Health    `json:"health"`
+	Failing  []string        `json:"failing,omitempty"` // checks, while no alert is open
 	Accepted time.Time       `json:"last_accepted,omitzero"`
 	Episode  ident.EpisodeID `json:"last_episode,omitempty"`
 	Episodes int             `json:"episodes_24h"`
@@ -183,7 +185,7 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 			h = &hostStatus{}
 			by[x.Name] = h
 		}
-		if h.Host, h.Health = x.Name, x.Health; x.Roster != nil {
+		if h.Host, h.Health, h.Failing = x.Name, x.Health, x.Failing; x.Roster != nil {
 			h.State = x.Roster.State
 		}
 		if k := x.Contact; k != nil {
@@ -205,7 +207,11 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 func (a *app) hostsTable(hosts []hostStatus) error {
 	return a.table("HOST\tSTATE\tLAST ACCEPTED\t~EPISODE\t24 H\t~SIZE\tWAITING\t~VERSION", func(row func(...any)) {
 		for _, h := range hosts {
-			row(h.Host, cmp.Or(string(h.Health), "-"), ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
+			state := cmp.Or(string(h.Health), "-")
+			if len(h.Failing) > 0 {
+				state += ": " + strings.Join(h.Failing, ", ")
+			}
+			row(h.Host, state, ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
 				humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
 		}
 	})

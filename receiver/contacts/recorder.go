@@ -191,10 +191,7 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		if p.Clock.IsZero() {
 			c.ClockOffset = 0
 		}
-		c.Failing = nil
-		for _, id := range p.Failing[:min(len(p.Failing), 32)] {
-			c.Failing = append(c.Failing, check.Sanitize(id, 64))
-		}
+		c.failing(p.Failing)
 		if p.OS != "" { // the ping of a host that leaves is shorter
 			c.OS, c.Arch, c.Update = check.Sanitize(p.OS, 16), check.Sanitize(p.Arch, 16), plainUpdate(p.Update)
 			if p.Hardware != nil { // an older version does not report it, and the machine is the same
@@ -213,6 +210,18 @@ func (b *Recorder) Ping(h ident.Host, p wire.Ping) {
 		}
 		c.boot(check.Sanitize(p.BootID, 64), now)
 	})
+}
+
+// Reported records the failing checks of a host's health report.
+func (b *Recorder) Reported(h ident.Host, r check.Report) {
+	b.change(h, func(c *Contact, _ time.Time) { c.failing(check.Failing(r.Checks)) })
+}
+
+func (c *Contact) failing(ids []string) {
+	c.Failing = nil
+	for _, id := range ids[:min(len(ids), 32)] {
+		c.Failing = append(c.Failing, check.Sanitize(id, 64))
+	}
 }
 
 // plainHardware bounds and sanitizes what a host reports of its machine.

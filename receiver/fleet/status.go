@@ -20,6 +20,7 @@ type Health string
 const (
 	Sick           Health = "sick"          // an alert is open that people are notified of
 	Silenced       Health = "silenced"      // its open alerts are muted
+	Failing        Health = "failing"       // a hard check fails by its newest ping or report, but no alert is open yet
 	NotReporting   Health = "not reporting" // several pings are missing, but no alert is open yet
 	Healthy        Health = "healthy"
 	Off            Health = "off"      // shut down cleanly
@@ -29,7 +30,7 @@ const (
 
 // Healths returns the states in their order.
 func Healths() []Health {
-	return []Health{Sick, Silenced, NotReporting, Healthy, Off, Expected, Decommissioned}
+	return []Health{Sick, Silenced, Failing, NotReporting, Healthy, Off, Expected, Decommissioned}
 }
 
 // Status joins all that is known of a host now. fleet-check, the dashboard, the API and
@@ -40,6 +41,7 @@ type Status struct {
 	Roster  *roster.Host      // nil: not in the roster
 	Contact *contacts.Contact // nil: it has not contacted the receiver
 	Alerts  []Alert           // open ones
+	Failing []string          // ids of the failing hard checks, if Health is Failing
 	Offered string            // version that it should run; empty: not known
 }
 
@@ -83,7 +85,9 @@ func Join(k Known, now time.Time) []*Status {
 	}
 	all := slices.Collect(maps.Values(by))
 	for _, s := range all {
-		s.Health = s.judge(now, k.Fresh)
+		if s.Health = s.judge(now, k.Fresh); s.Health == Failing {
+			s.Failing = s.Contact.Failing
+		}
 		if k.Offered != nil {
 			s.Offered = k.Offered(s.Name)
 		}
@@ -110,6 +114,8 @@ func (s *Status) judge(now time.Time, fresh time.Duration) Health {
 		return Expected
 	case s.Contact == nil || now.Sub(s.Contact.LastContact) > fresh:
 		return NotReporting
+	case len(s.Contact.Failing) > 0:
+		return Failing
 	}
 	return Healthy
 }

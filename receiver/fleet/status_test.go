@@ -14,6 +14,11 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 	heard := func(ago time.Duration) *contacts.Contact { return &contacts.Contact{LastContact: now.Add(-ago)} }
 	left := heard(time.Hour)
 	left.Leaving = true
+	failing := func(ago time.Duration) *contacts.Contact {
+		c := heard(ago)
+		c.Failing = []string{"outbox.oldest"}
+		return c
+	}
 	alert := func(host string, silenced, quiet bool) Alert {
 		return Alert{Host: host, Symptom: Silent, State: Firing, Silenced: silenced, Quiet: quiet}
 	}
@@ -25,7 +30,7 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 			{Name: "never", State: roster.Active},
 		},
 		Hosts: map[ident.Host]*contacts.Contact{
-			"sick": heard(0), "gone": heard(0), "muted": heard(0), "left": left, "late": heard(16 * time.Minute), "well": heard(14 * time.Minute),
+			"sick": failing(0), "gone": failing(0), "muted": failing(0), "fails": failing(0), "left": left, "late": failing(16 * time.Minute), "well": heard(14 * time.Minute),
 		},
 		Open: []Alert{
 			alert("sick", true, false), alert("sick", false, false), alert("gone", false, false), alert("muted", true, false),
@@ -39,6 +44,7 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 	}{
 		{"sick", Sick},
 		{"muted", Silenced},
+		{"fails", Failing},
 		{"late", NotReporting},
 		{"never", NotReporting},
 		{"well", Healthy},

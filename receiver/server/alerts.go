@@ -76,6 +76,7 @@ type hostOfFleet struct {
 	Leaving      bool         `json:"leaving,omitempty"`
 	Queue        wire.Queue   `json:"queue"`
 	Symptoms     []string     `json:"symptoms,omitempty"`
+	Failing      []string     `json:"failing,omitempty"` // checks, while no alert is open
 }
 
 func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
@@ -97,7 +98,7 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 		if x.Health == fleet.Decommissioned {
 			continue
 		}
-		h := hostOfFleet{Host: x.Name, Health: x.Health, Symptoms: x.Symptoms()}
+		h := hostOfFleet{Host: x.Name, Health: x.Health, Symptoms: x.Symptoms(), Failing: x.Failing}
 		if c := x.Contact; c != nil {
 			h.LastContact, h.LastAccepted, h.Version, h.Commit = c.LastContact, c.LastAccepted, check.Sanitize(c.Version, 80), c.Commit
 			h.Leaving, h.Queue = c.Leaving, c.Queue

@@ -15,6 +15,25 @@ import (
 	"cis490/receiver/local"
 )
 
+// TestFleet_AFailingReportShowsAtOnce: before the next fleet-check opens an alert.
+func TestFleet_AFailingReportShowsAtOnce(t *testing.T) {
+	r := newHarness(t)
+	a := r.enrol("lab-a")
+	body := `{"schema":"cis490.doctor/1","checks":[{"id":"units.active","status":"fail"},{"id":"kvm.device","status":"warn"}]}`
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, r.url("/v1/host-health/lab-a"), strings.NewReader(body))
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer "+a.bearer)
+	if status, kind, _ := a.do(req); status != http.StatusCreated {
+		t.Fatalf("report: %d %s", status, kind)
+	}
+	r.eventually("the host is shown as failing", func() bool {
+		req := r.get("/v1/fleet")
+		req.Header.Set("Authorization", "Bearer s3cret")
+		_, _, got := a.do(req)
+		return strings.Contains(got, `"health":"failing"`) && strings.Contains(got, `"failing":["units.active"]`)
+	})
+}
+
 // TestAlerts_Story: the operator sees what is open, and silences it; a refused
 // silence leaves no file.
 func TestAlerts_Story(t *testing.T) {

@@ -156,6 +156,7 @@ func (s *Server) putSnapshot(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.contacts.Reported(host, report)
 	status := http.StatusOK
 	if first {
 		status = http.StatusCreated

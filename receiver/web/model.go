@@ -146,6 +146,9 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 	return m, nil
 }
 
+// Failing returns how many hosts fail a check without an open alert.
+func (m *model) Failing() int { return m.Count[fleet.Failing] }
+
 func rank(a alertView) int {
 	switch {
 	case a.Silenced:
