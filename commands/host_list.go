@@ -83,15 +83,16 @@ func (v fleetView) rows() []hostRow {
 
 // hostTable prints the first hosts of a view.
 func (a *app) hostTable(v fleetView, most int) error {
-	return a.table("HOST\tHEALTH\t~STATE\t~SINCE\t~CERTIFICATE UNTIL\tLAST CONTACT\t~VERSION\tALERTS, FAILING CHECKS\tNOTE", func(row func(...any)) {
+	const header = "HOST\tHEALTH\t~STATE\t~SINCE\t~CERTIFICATE UNTIL\tLAST CONTACT\t~VERSION\tALERTS, CHECKS\tNOTE"
+	return a.table(header, func(row func(...any)) {
 		for _, h := range v.rows()[:min(most, len(v.hosts))] {
 			last, version := "-", "-"
 			if k := h.contact; k != nil {
 				last, version = stamp(k.LastContact), cmp.Or(k.Version, "-")
 			}
 			row(
-				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version, cmp.Or(strings.Join(slices.Concat(h.Symptoms, h.Failing), ", "), "-"),
-				note(h.Host),
+				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version,
+				cmp.Or(strings.Join(slices.Concat(h.Symptoms, h.Failing), ", "), "-"), note(h.Host),
 			)
 		}
 	})

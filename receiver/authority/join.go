@@ -219,7 +219,8 @@ func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 			"%s is an active host since %s", j.host, host.Since.Format(time.RFC3339))
 	}
 	if host.State == roster.Gone {
-		return Approved{}, invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %s && sudo cis490 host approve %s", j.host, code),
+		return Approved{}, invalid("host is decommissioned",
+			fmt.Sprintf("sudo cis490 host readmit %s && sudo cis490 host approve %s", j.host, code),
 			"%s was decommissioned at %s", j.host, host.Since.Format(time.RFC3339))
 	}
 	made, err := a.createTokens(TokenRequest{Hosts: []ident.Host{j.host}, TTL: joinTokenTTL}, by)

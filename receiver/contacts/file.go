@@ -84,7 +84,7 @@ type Contact struct {
 	Commit      ident.Commit   `json:"commit,omitempty"`
 	Queue       wire.Queue     `json:"queue"`
 	ClockOffset float64        `json:"clock_offset_seconds"` // host's clock minus the receiver's
-	Failing     []string       `json:"failing,omitempty"` // also of a health report that is newer than the ping
+	Failing     []string       `json:"failing,omitempty"`    // also of a health report that is newer than the ping
 	OS          string         `json:"os,omitempty"`
 	Arch        string         `json:"arch,omitempty"`
 	Update      *wire.Update   `json:"update,omitempty"`   // nil: the host has no automatic updates

@@ -30,7 +30,8 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 			{Name: "never", State: roster.Active},
 		},
 		Hosts: map[ident.Host]*contacts.Contact{
-			"sick": failing(0), "gone": failing(0), "muted": failing(0), "fails": failing(0), "left": left, "late": failing(16 * time.Minute), "well": heard(14 * time.Minute),
+			"sick": failing(0), "gone": failing(0), "muted": failing(0), "fails": failing(0),
+			"left": left, "late": failing(16 * time.Minute), "well": heard(14 * time.Minute),
 		},
 		Open: []Alert{
 			alert("sick", true, false), alert("sick", false, false), alert("gone", false, false), alert("muted", true, false),
