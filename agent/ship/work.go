@@ -19,7 +19,6 @@ import (
 
 // packLoop packs the episodes of a class, at low priority so that recordings go first.
 func (s *Shipper) packLoop(ctx context.Context, c class) {
-	lowPriority()
 	wake := s.queue.watch()
 	worker := "pack " + c.String()
 	var packer spool.Packer
@@ -43,7 +42,9 @@ func (s *Shipper) packLoop(ctx context.Context, c class) {
 				continue
 			}
 		}
-		s.pack(ctx, e, spool.Packing{Packer: packer, Most: c.most(), Moved: func(int) { s.watchdog.advance(worker) }})
+		atLowPriority(func() {
+			s.pack(ctx, e, spool.Packing{Packer: packer, Most: c.most(), Moved: func(int) { s.watchdog.advance(worker) }})
+		})
 		s.watchdog.idle(worker)
 	}
 }
