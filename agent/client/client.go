@@ -56,7 +56,7 @@ type Client struct {
 	host   ident.Host
 	base   *url.URL
 	idle   time.Duration
-	keep   time.Duration // how long an idle connection stays open: beyond ping_every
+	keep   time.Duration // how long an idle connection stays open: beyond ping_every and its jitter
 	agent  string
 	roots  *pki.Bundle
 	pair   *pki.Pair // nil: without identity
@@ -116,7 +116,7 @@ func Anonymous(c config.LabHost, v version.Info) (*Client, error) {
 		return nil, fmt.Errorf("receiver url: %w", err)
 	}
 	return &Client{
-		out: Outside{FS: disk.OS{}}, host: host, base: base, idle: c.Ship.IdleTimeout.D(), keep: c.Ship.PingEvery.D() + time.Minute,
+		out: Outside{FS: disk.OS{}}, host: host, base: base, idle: c.Ship.IdleTimeout.D(), keep: 11*c.Ship.PingEvery.D()/10 + time.Minute,
 		agent: "cis490/" + v.Version,
 		roots: pki.NewBundle(disk.OS{}, filepath.Join(c.CertsDir, CAFile)),
 	}, nil

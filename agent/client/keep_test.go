@@ -18,7 +18,7 @@ func TestIdleConnection_OutlivesPingEvery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if keep := cl.newTransport(nil, nil).IdleConnTimeout; keep <= 20*time.Minute {
+	if keep := cl.newTransport(nil, nil).IdleConnTimeout; keep <= 22*time.Minute { // a ping may come a tenth late
 		t.Errorf("an idle connection is kept for %s", keep)
 	}
 }
