@@ -57,7 +57,7 @@ func Rows(fsys disk.FS, path, timeKey string, from time.Time) iter.Seq2[Row, err
 			yield(Row{}, fmt.Errorf("read %s: %w", path, err))
 			return
 		}
-		lines := bufio.NewReaderSize(io.NewSectionReader(f, start, fi.Size()-start), 64<<10)
+		lines := linesOf(f, start, fi.Size(), 64<<10)
 		var long []byte
 		for {
 			line, _, err := nextLine(lines, &long)
@@ -98,6 +98,11 @@ func Last(fsys disk.FS, path, timeKey string) (Row, bool, error) {
 	}
 	at, _ := rowTime(line, timeKey)
 	return Row{at, line}, true, nil
+}
+
+// linesOf reads a part of a file with a buffer of at most a size. Often the part is a few rows.
+func linesOf(f io.ReaderAt, from, to, most int64) *bufio.Reader {
+	return bufio.NewReaderSize(io.NewSectionReader(f, from, to-from), int(min(most, to-from)))
 }
 
 // maxSkip bounds a run of bytes without a newline. A file that has a longer one is not a

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -61,7 +60,7 @@ func (t *Tail) Read(begin func(), yield func(Row)) error {
 		}
 	}
 	t.info = fi
-	lines := bufio.NewReaderSize(io.NewSectionReader(f, t.offset, fi.Size()-t.offset), 256<<10)
+	lines := linesOf(f, t.offset, fi.Size(), 256<<10)
 	var long []byte
 	for {
 		line, took, err := nextLine(lines, &long)
