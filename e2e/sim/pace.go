@@ -30,7 +30,7 @@ func (p pace) polls() time.Duration {
 	if p == 1 {
 		return 0
 	}
-	return min(p.times(20*time.Second), 45*time.Second) // a minute would count as an outage
+	return min(p.times(20*time.Second), 80*time.Second) // the watchdog and readers of contacts.json expect one in 150 seconds
 }
 
 // alertAfter is how long a fault may last without an alert: silent_after, the time between

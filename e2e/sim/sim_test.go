@@ -56,9 +56,17 @@ func setting(name string, usual int) int {
 
 // planOf returns the plan of a seed, with the settings of the command line.
 func planOf(seed int) sim.Plan {
-	p := sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(setting("DAYS", 2))*24*time.Hour, without()...)
-	p.Pace = setting("PACE", 2)
+	days := setting("DAYS", 2)
+	p := sim.NewPlan(uint64(seed), setting("HOSTS", 3), time.Duration(days)*24*time.Hour, without()...)
+	if p.Pace = setting("PACE", 2); days >= 7 {
+		p.Pace = setting("PACE", 4)
+	}
 	return p
+}
+
+// simulated returns the simulated time of a plan, in days.
+func simulated(p sim.Plan) string {
+	return fmt.Sprintf("%.1f simulated days", p.Simulated().Hours()/24)
 }
 
 // without returns the excluded kinds of faults: all except those in ONLY.
@@ -93,7 +101,8 @@ func TestSim(t *testing.T) {
 				if t.Failed() {
 					t.Logf("make sim SEED=%d   # its trace; with SHRINK='%s' the smallest plan that does it", seed, r.Wrong[0].Rule)
 				}
-				t.Logf("took %s: %d faults, %d episodes, %d checks", time.Since(start).Round(10*time.Millisecond), len(p.Faults), r.Episodes, r.Checked)
+				t.Logf("%s in %s: %d faults, %d episodes, %d checks", simulated(p), time.Since(start).Round(10*time.Millisecond),
+					len(p.Faults), r.Episodes, r.Checked)
 				mu.Lock()
 				defer mu.Unlock()
 				checked += r.Checked
@@ -109,7 +118,8 @@ func TestSim(t *testing.T) {
 			})
 		}
 	})
-	t.Logf("%d seeds in %s, %d checks; broken rules: %v", seeds, time.Since(began).Round(time.Second), checked, rules)
+	t.Logf("%d seeds of %s in %s, %d checks; broken rules: %v", seeds, simulated(planOf(from)), time.Since(began).Round(100*time.Millisecond),
+		checked, rules)
 	t.Log(table(states))
 }
 
@@ -139,9 +149,11 @@ func TestSeed(t *testing.T) {
 	p := planOf(seed)
 	if rule == "" {
 		t.Log(p.Source())
+		began := time.Now()
 		for _, v := range play(t, p, os.Stderr, slog.LevelWarn).Wrong {
 			t.Errorf("%s: %s: %s", v.At.Round(time.Minute), v.Rule, v.Text)
 		}
+		t.Logf("%s in %s", simulated(p), time.Since(began).Round(100*time.Millisecond))
 		return
 	}
 	p = sim.Shrink(p, func(p sim.Plan) bool { return broke(play(t, p, nil, 0), rule) })

@@ -33,6 +33,9 @@ type Plan struct {
 	Faults []Fault
 }
 
+// Simulated returns how long a run lasts in its own time.
+func (p Plan) Simulated() time.Duration { return p.Length + pace(max(p.Pace, 1)).peace() }
+
 // World is a run.
 type World struct {
 	plan Plan

@@ -65,7 +65,7 @@ func (b *Recorder) now() time.Time {
 func (b *Recorder) noteGap(now time.Time) {
 	last := b.tick
 	b.tick = b.c.Receiver.Clock.Mark
-	if passed, ok := b.tick.Since(last); ok && passed > beatEvery && b.c.Receiver.Ready {
+	if passed, ok := b.tick.Since(last); ok && passed > max(beatEvery, 2*b.o.Poll) && b.c.Receiver.Ready {
 		b.c.Receiver.Outages = latest(append(b.c.Receiver.Outages, Span{From: now.Add(-passed), To: now}), maxOutages)
 		b.dirty = true
 	}
