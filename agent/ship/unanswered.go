@@ -14,6 +14,7 @@ func (s *Shipper) askHeld(ctx context.Context) {
 	s.mu.Lock()
 	pong := s.pong
 	s.mu.Unlock()
+	//off:Answer_CommitHeld
 	if pong == nil {
 		return
 	}

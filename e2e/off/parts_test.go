@@ -58,6 +58,24 @@ func parts() map[string]part {
 	}
 }
 
+// mends returns the mends of kinds of faults that the simulator must find by itself, among
+// all faults at random. They have no scenario.
+func mends() map[string]part {
+	return map[string]part{
+		"Clock_Jump":              {"moving stored times with a jump of the receiver's clock", or("true")},
+		"Clock_FutureRows":        {"writing alerts while the last row's time is in the future", before("if now.Before(s.Last) {\nreturn nil\n}")},
+		"Clock_FutureCertificate": {"renewing a certificate that is not valid yet", replace("return !now.Before(RenewAt(c, name))")},
+		"Clock_FutureCA":          {"a CA that is valid for slow clocks", drop},
+		"Alarm_Unwritten":         {"notifying of alerts that cannot be written", before("if err != nil {\nreturn p, err\n}")},
+		"Alarm_NotDurable":        {"failed uploads as a reason not to be ready", before("if err != nil {\nreturn false\n}")},
+		"Alarm_OtherDisk":         {"refusing an empty data folder where a store was", or("true")},
+		"Alarm_Rotated":           {"open alerts of the last run, where their rows are gone", never},
+		"Trial_CrashForgotten":    {"a crash that is noted for after the next boot", never},
+		"Answer_CommitHeld":       {"asking whether episodes of a held commit are stored", or("true")},
+		"Answer_OtherEncoder":     {"asking for the digest that an earlier encoder made", never},
+	}
+}
+
 // simulatedParts returns the parts that the simulator switches off in other code, because it
 // does not run the marked code of the scenario. Their marks end with .sim.
 func simulatedParts() map[string]part {

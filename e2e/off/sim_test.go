@@ -3,6 +3,7 @@
 package off
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -13,13 +14,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 )
 
 // simulated has the faults by which the simulator notices that a part is off.
 type simulated struct {
-	only  string
-	hosts int // 0: 2
-	days  int // 0: 1
+	only  string // empty: all
+	hosts int    // 0: 2
+	days  int    // 0: 1
 }
 
 // sims returns the simulations by the name of the scenario.
@@ -62,6 +64,9 @@ func TestSimOff(t *testing.T) {
 	marks, all := readMarks(t, root), parts()
 	with := build(t, root, "")
 	known := sims()
+	for name, p := range mends() {
+		all[name], known[name] = p, simulated{}
+	}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			s, ok := known[name]
@@ -73,13 +78,14 @@ func TestSimOff(t *testing.T) {
 				p, at = other, name+".sim"
 			}
 			without := build(t, root, p.overlay(t, root, marks[at]))
-			for from := 1; ; {
+			for from, began := 1, time.Now(); ; {
 				seed, rule := search(t, without, s, from, seedsOff-from+1)
 				if seed == 0 {
 					t.Fatalf("| %s | %s | NOT NOTICED in %d seeds of %s |", name, all[name].what, seedsOff, s.only)
 				}
 				if again, other := search(t, with, s, seed, 1); again == 0 || other != rule {
-					t.Logf("| %s | %s | seed %d of %s: %s |", name, all[name].what, seed, s.only, rule)
+					t.Logf("| %s | %s | seed %d of %s: %s | %d days in %s |", name, all[name].what, seed, cmp.Or(s.only, "all faults"), rule,
+						seed*max(s.days, 1), time.Since(began).Round(time.Second))
 					return
 				}
 				t.Logf("seed %d breaks %q with the part as well", seed, rule)

@@ -22,6 +22,7 @@ const (
 	ReadOnly     // EROFS for every change
 	Flaky        // EIO for one change in eight
 	NoSync       // EIO for calls that make data durable
+	NoFlush      // EIO for syncfs(2), which makes uploads durable
 	Dead         // EIO for everything
 	Low          // less than the reserve is left; nothing fails
 )
@@ -73,7 +74,7 @@ func (f procFS) on(k kind, op, name string) (*faultdisk.Disk, error) {
 	var err error
 	if ours {
 		switch {
-		case m.ill == Dead, m.ill == NoSync && k == settle:
+		case m.ill == Dead, m.ill == NoSync && k == settle, m.ill == NoFlush && op == "syncfs":
 			err = syscall.EIO
 		case m.ill == Full && k == grow:
 			err = syscall.ENOSPC

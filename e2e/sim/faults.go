@@ -114,7 +114,7 @@ func kinds() map[string]Kind {
 		"rx-full":      {Party: OfReceiver, Want: rx, Often: 2, Most: 6 * time.Hour, start: ail(Full), end: ail(Well)},
 		"rx-ro":        {Party: OfReceiver, Want: rx, Often: 1, Most: 6 * time.Hour, start: ail(ReadOnly), end: ail(Well)},
 		"rx-flaky":     {Party: OfReceiver, Often: 1, Most: time.Hour, start: ail(Flaky), end: ail(Well)},
-		"rx-nosync":    {Party: OfReceiver, Want: rx, Often: 2, Most: 6 * time.Hour, start: ail(NoSync), end: ail(Well)},
+		"rx-nosync":    {Party: OfReceiver, Want: rx, Often: 2, Most: 6 * time.Hour, start: notDurable, end: ail(Well)},
 		"rx-dead":      {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Dead), end: ail(Well)},
 		"rx-unmounted": {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: unmounted, end: mounted},
 		"rx-rotate":    {Party: OfReceiver, Often: 2, start: rotate},
@@ -184,6 +184,13 @@ func (m *Machine) setIll(ill Ill) {
 	m.dmu.Lock()
 	m.ill = ill
 	m.dmu.Unlock()
+}
+
+// notDurable is a disk on which all calls that make data durable fail, or only syncfs(2).
+func notDurable(_ *World, m *Machine, f Fault) {
+	if m.setIll(NoSync); f.N&1 != 0 {
+		m.setIll(NoFlush)
+	}
 }
 
 func powerCut(_ *World, m *Machine, f Fault) {

@@ -47,6 +47,7 @@ func (o Options) read() (past, error) {
 				err = o.Alerts.Healthy()
 			}
 		}
+		//off:Alarm_Unwritten
 		broken, p.memory.ReadOnly = err, err != nil
 	}
 	err := p.recall(o)
@@ -93,6 +94,7 @@ func (p *past) recall(o Options) (err error) {
 			p.state.add(a)
 		}
 	}
+	//off:Alarm_Rotated
 	if forgot {
 		p.state = p.last.state()
 	}
