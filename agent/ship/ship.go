@@ -286,7 +286,7 @@ func (s *Shipper) remember(change func(*spool.State)) {
 	defer s.stateMu.Unlock()
 	change(&s.state)
 	s.savedAt = s.Now()
-	if err := s.Spool.SaveState(s.state); err != nil {
+	if err := s.Spool.SaveState(&s.state); err != nil {
 		s.Logger.Warn("state not saved", "err", err)
 	}
 }

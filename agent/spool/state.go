@@ -1,10 +1,11 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
+	"maps"
 	"path/filepath"
 	"time"
 
@@ -22,6 +23,8 @@ type State struct {
 	// Unreached is when the receiver last could not be reached, or accepted nothing, while
 	// this host was awake. Waiting until then was not this host's fault.
 	Unreached time.Time `json:"unreached,omitzero"`
+
+	unread error // why the file could not be read; SaveState reads it again
 }
 
 // Hold stops sending the episodes of a commit until the receiver's policy changes.
@@ -46,28 +49,52 @@ func statePath(dir string) string { return filepath.Join(dir, "shipper.json") }
 // LoadState reads the state. A missing file means an empty state. An unreadable one does
 // too, beside the error; the cost is one more rejection per commit.
 func LoadState(fsys disk.FS, dir string) (State, error) {
-	var st State
-	b, err := disk.ReadFile(fsys, statePath(dir), 16<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return st, nil
-	}
-	if err == nil {
-		err = json.Unmarshal(b, &st)
-	}
+	st, err := disk.ReadState[State](fsys, statePath(dir), 16<<20)
 	if err != nil {
-		return State{}, fmt.Errorf("read the shipper's state: %w", err)
+		err = fmt.Errorf("read the shipper's state: %w", err)
+		st.unread = err
 	}
-	return st, nil
+	return st, err
 }
 
-// SaveState replaces the state durably.
-func (s *Spool) SaveState(st State) error {
-	b, err := json.MarshalIndent(st, "", "  ")
+// SaveState replaces the state durably. A file that could not be read yet is read first, and
+// what it has is added to st.
+func (s *Spool) SaveState(st *State) error {
+	err := st.resume(s.FS, s.Dir)
+	var b []byte
+	if err == nil {
+		b, err = json.MarshalIndent(st, "", "  ")
+	}
+	if err == nil {
+		err = disk.ReplaceBytes(s.FS, statePath(s.Dir), 0o644, append(b, '\n'))
+	}
 	if err != nil {
 		return fmt.Errorf("save state: %w", err)
 	}
-	if err := disk.ReplaceBytes(s.FS, statePath(s.Dir), 0o644, append(b, '\n')); err != nil {
-		return fmt.Errorf("save state: %w", err)
+	return nil
+}
+
+// resume adds the state of a file that could not be read when the state was loaded.
+func (st *State) resume(fsys disk.FS, dir string) error {
+	if st.unread == nil {
+		return nil
 	}
+	old, err := LoadState(fsys, dir)
+	if errors.Is(err, disk.ErrDamaged) {
+		err = disk.SetAside(fsys, statePath(dir))
+	}
+	if err != nil {
+		return err
+	}
+	if st.StoreID == "" {
+		st.StoreID, st.ReconciledAt = old.StoreID, old.ReconciledAt
+	}
+	st.LastShipped, st.Unreached = cmp.Or(st.LastShipped, old.LastShipped), cmp.Or(st.Unreached, old.Unreached)
+	holds := maps.Clone(old.Holds)
+	if holds == nil {
+		holds = st.Holds
+	}
+	maps.Copy(holds, st.Holds)
+	st.Holds, st.unread = holds, nil
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
 	"cis490/internal/wire"
@@ -18,6 +19,7 @@ import (
 // The files of updates below /opt/cis490.
 const (
 	stateFile   = "state/autoupdate.json" // State; for root only
+	unreadFile  = "state/unread"          // since when stateFile cannot be read
 	ballastFile = "state/ballast"         // deleted when the disk is full
 	fetchDir    = "state/fetch"           // unverified downloads
 	logDir      = "state/rolled-back"     // logs of failed versions
@@ -30,6 +32,7 @@ const (
 	maxState    = 1 << 20
 	maxBad      = 32
 	ballastSize = 1 << 20
+	unreadFor   = time.Hour
 )
 
 // Phase is the phase of a trial.
@@ -116,23 +119,44 @@ type State struct {
 	NotBefore time.Time `json:"not_before,omitzero"`
 }
 
-func load(fsys disk.FS, path string) (State, error) {
-	empty := State{V: 1, Seen: map[string]uint64{}}
-	b, err := disk.ReadFile(fsys, path, maxState)
-	if errors.Is(err, fs.ErrNotExist) {
-		return empty, nil
-	}
-	s := empty
-	if err == nil {
-		err = json.Unmarshal(b, &s)
+// load reads the state. It returns an error while the file cannot be read, for at most
+// unreadFor, because nobody can log in to a lab host. Then, and if the file is damaged, it
+// sets the file aside and starts over: the machine itself shows everything else, see adopt.
+func (u *Updater) load() error {
+	s, err := disk.ReadState[State](u.o.FS, u.path(stateFile), maxState)
+	if err != nil && !errors.Is(err, disk.ErrDamaged) {
+		if since := u.unreadSince(); u.o.Now().Sub(since).Abs() < unreadFor {
+			return fault.Exit(fault.Fix(fmt.Errorf("the update state cannot be read since %s: %w", since.Format(time.RFC3339), err),
+				"journalctl -k   # does the disk fail? after an hour the file is set aside"), fault.TempFail)
+		}
 	}
 	if err != nil {
-		return empty, fmt.Errorf("read %s: %w", path, err)
+		u.o.Log.Error("lost the update state; starting over", "err", err, "copy", u.path(stateFile)+disk.Damaged)
+		if err := disk.SetAside(u.o.FS, u.path(stateFile)); err != nil {
+			return err
+		}
 	}
-	if s.Seen == nil {
+	if s.V = 1; s.Seen == nil {
 		s.Seen = map[string]uint64{}
 	}
-	return s, nil
+	u.s = s
+	if !disk.Exists(u.o.FS, u.path(unreadFile)) {
+		return nil
+	}
+	return u.o.FS.Remove(u.path(unreadFile))
+}
+
+// unreadSince returns the time of the first run that could not read the state.
+func (u *Updater) unreadSince() time.Time {
+	now := u.o.Now().UTC()
+	b, err := disk.ReadFile(u.o.FS, u.path(unreadFile), disk.Small)
+	if since, bad := time.Parse(time.RFC3339, string(b)); err == nil && bad == nil {
+		return since
+	}
+	if err := disk.ReplaceBytes(u.o.FS, u.path(unreadFile), 0o600, now.AppendFormat(nil, time.RFC3339)); err != nil {
+		u.o.Log.Warn("cannot write", "path", u.path(unreadFile), "err", err)
+	}
+	return now
 }
 
 // save makes the state durable. On a full disk it deletes the ballast, so that a version

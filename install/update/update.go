@@ -131,10 +131,8 @@ func New(o Options) (*Updater, error) {
 			return nil, err
 		}
 	}
-	var err error
-	if u.s, err = load(o.FS, u.path(stateFile)); err != nil {
-		// The machine itself shows everything else: see adopt.
-		o.Log.Error("lost the update state; starting over", "err", err)
+	if err := u.load(); err != nil {
+		return nil, err
 	}
 	if p, err := ReadPublic(o.FS, o.Dir); u.s.Good.Digest == "" && err == nil && p != nil {
 		for _, b := range p.RolledBack { // failed versions, from the public file

@@ -67,7 +67,10 @@ func Remember(fsys disk.FS, knownDir, id string) error {
 		return nil
 	}
 	known, err := readKnown(fsys, knownDir)
-	if err != nil || len(known) == 0 || known[len(known)-1] != id {
+	if err != nil { // not overwritten: it may have other ids
+		return fault.Fix(err, "sudo cis490 install receiver   # puts back who may read it")
+	}
+	if len(known) == 0 || known[len(known)-1] != id {
 		known = append(slices.DeleteFunc(known, func(old string) bool { return old == id }), id)
 		known = known[max(0, len(known)-maxKnown):]
 		err = disk.ReplaceBytes(fsys, filepath.Join(knownDir, knownFile), 0o644, []byte(strings.Join(known, "\n")+"\n"))

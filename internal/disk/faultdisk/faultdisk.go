@@ -56,6 +56,8 @@ type Disk struct {
 	changes int64
 	dirty   map[*node]bool   // changed since the last Flush
 	now     func() time.Time // for modification times; nil: not modelled
+	spoiled string           // a file whose opens fail, with bad
+	bad     error
 }
 
 var _ disk.FS = (*Disk)(nil)
@@ -111,6 +113,13 @@ func (d *Disk) Arm(n int, f Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.calls, d.at, d.fault = 0, n, f
+}
+
+// Spoil makes opens of a file fail, as of one with a bad sector; nil ends that.
+func (d *Disk) Spoil(name string, err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spoiled, d.bad = name, err
 }
 
 // Calls returns how many calls were counted since New or Arm.

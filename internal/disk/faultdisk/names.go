@@ -18,6 +18,9 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 	if d.lost {
 		return nil, ErrPowerLost
 	}
+	if d.bad != nil && name == d.spoiled {
+		return nil, wrap("open", name, d.bad)
+	}
 	parent, base, n, err := d.find(name)
 	switch {
 	case parent == nil:
