@@ -123,6 +123,9 @@ var kept = map[string]sim.Plan{
 			{Kind: "host-install", At: time.Hour + 12*time.Minute, Who: 0},
 		},
 	},
+	"a person edits a host's config before the first install": { // a machine has a working binary
+		Hosts: 1, Length: time.Hour, Faults: []sim.Fault{{Kind: "host-typo", For: 20 * time.Minute}},
+	},
 	"a receiver is not ready from its first start on": { // no host alert for a receiver fault
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{{Kind: "gate-typo", For: 2 * time.Hour}},
 	},
