@@ -1,11 +1,13 @@
 package fleet
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"time"
 
+	"cis490/internal/disk"
 	"cis490/receiver"
 )
 
@@ -22,35 +24,100 @@ type Memory struct {
 	Lost, ReadOnly bool
 }
 
-// unwritten is the suffix of spare documents that are newer than the backend's. Those
-// without it are copies, for when the backend is lost.
-const unwritten = ".new"
+// The suffixes of spare documents. Those without one are copies, for when the backend is lost.
+const (
+	unwritten = ".new"    // newer than the backend's
+	unread    = ".unread" // empty: the newer one began while the backend's could not be read
+)
 
-// Read returns the newest version of a document of at most limit bytes.
-func (m Memory) Read(name string, limit int64) (b []byte, err error) {
+// maxDocument bounds the size of a document.
+const maxDocument = 64 << 20
+
+// ReadMemory decodes the newest version of a document. If that began while an older one could
+// not be read, and this one can be read now, add adds it. Without a document, ReadMemory
+// returns the zero value. After an error, a writer calls Begin.
+func ReadMemory[T any](m Memory, name string, add func(v *T, older T)) (v T, err error) {
+	b, err := m.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return v, nil
+	}
+	var empty T
+	if err == nil && json.Unmarshal(b, &v) != nil {
+		err = disk.ErrDamaged
+	}
+	if err != nil {
+		return empty, fmt.Errorf("read %s: %w", name, err)
+	}
+	if m.Spare == nil || m.Lost || !m.spared(name+unread) || !m.spared(name+unwritten) {
+		return v, nil
+	}
+	var older T
+	if b, err := m.Data.Load(name, maxDocument); err == nil && json.Unmarshal(b, &older) == nil {
+		add(&v, older)
+	}
+	return v, nil
+}
+
+// read returns the newest version of a document.
+func (m Memory) read(name string) (b []byte, err error) {
 	if m.Spare != nil {
-		if b, err = m.Spare.Load(name+unwritten, limit); !errors.Is(err, fs.ErrNotExist) {
+		if b, err = m.Spare.Load(name+unwritten, maxDocument); !errors.Is(err, fs.ErrNotExist) {
 			return b, err
 		}
 	}
 	err = fs.ErrNotExist
 	if !m.Lost {
-		b, err = m.Data.Load(name, limit)
+		b, err = m.Data.Load(name, maxDocument)
 	}
 	if m.Spare == nil || !m.Lost && (err == nil || errors.Is(err, fs.ErrNotExist)) {
 		return b, err
 	}
-	if kept, bad := m.Spare.Load(name, limit); bad == nil {
+	if kept, bad := m.Spare.Load(name, maxDocument); bad == nil {
 		return kept, nil
 	}
 	return b, err
+}
+
+func (m Memory) spared(name string) bool {
+	_, err := m.Spare.Stat(name)
+	return err == nil
+}
+
+// Begin prepares a new version of a document that could not be read, or decoded: Write does
+// not replace the former, and a copy of the latter is kept.
+func (m Memory) Begin(name string, why error) error {
+	switch {
+	case errors.Is(why, disk.ErrDamaged):
+		b, err := m.read(name)
+		if err == nil && !m.Lost && !m.ReadOnly {
+			err = m.Data.Save(name+disk.Damaged, b)
+		}
+		return err
+	case m.Spare != nil && !m.spared(name+unwritten):
+		return m.Spare.Save(name+unread, nil)
+	}
+	return nil
+}
+
+// replaceable returns why the backend's document must not be replaced.
+func (m Memory) replaceable(name string) error {
+	_, err := m.Data.Load(name, maxDocument)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err == nil && m.Spare != nil && m.spared(name+unread) && !m.spared(name+unwritten):
+		return fmt.Errorf("%s could not be read at the start of this run", name)
+	}
+	return err
 }
 
 // Write replaces a document in the backend or, if that fails, in the spare folder. It
 // returns an error if a backend that was writable before fails, or if both fail.
 func (m Memory) Write(name string, content []byte) (err error) {
 	if !m.Lost && !m.ReadOnly {
-		err = m.Data.Save(name, content)
+		if err = m.replaceable(name); err == nil {
+			err = m.Data.Save(name, content)
+		}
 	}
 	if m.Spare == nil {
 		return err
@@ -58,7 +125,7 @@ func (m Memory) Write(name string, content []byte) (err error) {
 	if m.Lost || m.ReadOnly || err != nil {
 		return errors.Join(err, m.Spare.Save(name+unwritten, content))
 	}
-	if err = m.Spare.Remove(name + unwritten); err != nil {
+	if err = errors.Join(m.Spare.Remove(name+unwritten), m.Spare.Remove(name+unread)); err != nil {
 		return err
 	}
 	_ = m.Spare.Save(name, content) // only a copy

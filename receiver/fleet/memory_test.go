@@ -1,13 +1,18 @@
 package fleet
 
 import (
+	"encoding/json"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"cis490/internal/disk"
 	"cis490/internal/disk/sickdisk"
+	"cis490/receiver"
 	"cis490/receiver/local"
 )
 
@@ -48,5 +53,67 @@ func TestMemory_LastWhileBroken(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestMemory_UnreadIsNotOverwritten: the last run cannot be read for a while, and the spare
+// folder has no copy, as after a boot. Its rows that were not written yet are not lost.
+func TestMemory_UnreadIsNotOverwritten(t *testing.T) {
+	s, d := newScene(t), &sickdisk.Disk{}
+	path := filepath.Join(s.dir, receiver.FleetCheckDoc)
+	row := Alert{V: 1, At: now.Add(-time.Hour), Host: "lab-09", Symptom: Silent, State: Resolved, Hour: now.Add(-time.Hour)}
+	content, err := json.Marshal(Last{At: row.At, Unwritten: []Alert{row}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.write(receiver.FleetCheckDoc, string(content))
+	b := local.Open(local.Options{FS: d, Dir: s.dir, Spare: t.TempDir()})
+	run := func(minute int) error {
+		_, err := s.run(now.Add(time.Duration(minute)*time.Minute), func(o *Options) { o.Backend, o.Spare = b, b.Spare })
+		return err
+	}
+	d.Fail(func(op, of string, _ int64) error {
+		if op == "read" && of == path {
+			return unix.EIO
+		}
+		return nil
+	})
+	for minute := range 2 {
+		if run(5*minute) == nil {
+			t.Error("a run that is not stored succeeds")
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || strings.TrimSpace(string(after)) != string(content) {
+		t.Errorf("it was %s\nand is %s %v", content, after, err)
+	}
+	d.Fail(nil)
+	for minute := 2; minute < 4; minute++ {
+		if err := run(5 * minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 0
+	for a, err := range b.Alerts.Since(time.Time{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.Host == row.Host {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("the row was written %d times", n)
+	}
+}
+
+// TestMemory_ADamagedDocumentIsKept: a last run that cannot be decoded is copied first.
+func TestMemory_ADamagedDocumentIsKept(t *testing.T) {
+	s := newScene(t)
+	s.write(receiver.FleetCheckDoc, "{half")
+	if _, err := s.run(now, func(*Options) {}); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := os.ReadFile(filepath.Join(s.dir, receiver.FleetCheckDoc+disk.Damaged)); err != nil || strings.TrimSpace(string(b)) != "{half" {
+		t.Errorf("%s %v", b, err)
 	}
 }

@@ -74,6 +74,9 @@ func (p past) without(o Options, why error) past {
 func (p *past) recall(o Options) (err error) {
 	if p.last, err = readLast(p.memory); err != nil {
 		o.Log.Warn("cannot read the last run, continuing without", "err", err)
+		if !o.DryRun {
+			p.unread = append(p.unread, p.memory.Begin(receiver.FleetCheckDoc, err))
+		}
 	}
 	p.last.bridge(o.reading(o.Now))
 	p.state, err = State{Entries: map[Key]Entry{}}, nil

@@ -1,10 +1,9 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -92,19 +91,18 @@ func Ran(b receiver.Backend) (at time.Time) {
 	return at
 }
 
-func readLast(m Memory) (Last, error) {
-	var l Last
-	b, err := m.Read(receiver.FleetCheckDoc, 64<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+func readLast(m Memory) (Last, error) { return ReadMemory(m, receiver.FleetCheckDoc, (*Last).add) }
+
+// add adds an earlier run that could not be read when the newer one began.
+func (l *Last) add(old Last) {
+	l.Unwritten = slices.Concat(old.Unwritten, l.Unwritten)
+	l.Rows, l.Roster = later(l.Rows, old.Rows), cmp.Or(l.Roster, old.Roster)
+	seen := old.seen()
+	for i, s := range l.Seen {
+		if at := seen[Key{Host: s.Host, Symptom: s.Symptom}]; !at.IsZero() && at.Before(s.Since) {
+			l.Seen[i].Since = at
+		}
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &l)
-	}
-	if err != nil {
-		return Last{}, fmt.Errorf("read %s: %w", receiver.FleetCheckDoc, err)
-	}
-	return l, nil
 }
 
 func (l Last) seen() map[Key]time.Time {

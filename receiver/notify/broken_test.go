@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"cis490/internal/disk/sickdisk"
+	"cis490/receiver"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 )
@@ -98,6 +99,49 @@ func TestDeliver_WhereNothingCanBeWritten(t *testing.T) {
 				t.Errorf("when it works again: %q", got)
 			}
 		})
+	}
+}
+
+// TestDeliver_UnreadIsNotOverwritten: what was notified cannot be read for a run, and the
+// spare folder has no copy, as after a boot. An alert that ends meanwhile is still notified.
+func TestDeliver_UnreadIsNotOverwritten(t *testing.T) {
+	s, e, d := newFixture(t), &fakeTarget{}, &sickdisk.Disk{}
+	at := func(minutes int) time.Time { return now.Add(time.Duration(minutes) * time.Minute) }
+	s.memory = fleet.Memory{Data: on(d, s.dir).Docs, Spare: local.Folder(d, t.TempDir())}
+	s.rows(at(0), firing("lab-1", fleet.Silent, "nothing"))
+	s.deliver(at(0), e.target())
+	e.titles()
+	s.memory.Spare = local.Folder(d, t.TempDir())
+
+	path := filepath.Join(s.dir, receiver.NotifyDoc)
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Fail(func(op, of string, _ int64) error {
+		if op == "read" && of == path {
+			return unix.EIO
+		}
+		return nil
+	})
+	s.rows(at(5), resolved("lab-1", fleet.Silent), firing("lab-2", fleet.Silent, "nothing"))
+	for range 2 {
+		if _, err := Deliver(t.Context(), s.options(at(5)), []Target{e.target()}); err == nil {
+			t.Error("nobody is told that it is not stored")
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
+		t.Errorf("it was %s\nand is %s %v", before, after, err)
+	}
+	if got := e.titles(); got != "lab-2: silent" {
+		t.Errorf("sent %q", got)
+	}
+	d.Fail(nil)
+	for minute := 10; minute <= 15; minute += 5 {
+		s.deliver(at(minute), e.target())
+	}
+	if got := e.titles(); got != "[RESOLVED] lab-1: silent" {
+		t.Errorf("when it can be read: %q", got)
 	}
 }
 

@@ -15,7 +15,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"slices"
@@ -100,6 +99,9 @@ func Deliver(ctx context.Context, o Options, targets []Target) (map[string]State
 	states, err := read(o.Memory)
 	if err != nil {
 		o.Log.Warn("cannot read what was notified; notifications may repeat", "err", err)
+		if err := o.Memory.Begin(receiver.NotifyDoc, err); err != nil {
+			o.Log.Warn("cannot keep what was notified", "err", err)
+		}
 	}
 	past(states, o.Now.UTC())
 	now := map[string]State{}
@@ -159,18 +161,31 @@ func Read(docs receiver.Docs) (map[string]State, error) {
 }
 
 func read(m fleet.Memory) (map[string]State, error) {
-	all := map[string]State{}
-	b, err := m.Read(receiver.NotifyDoc, 64<<20)
-	if errors.Is(err, fs.ErrNotExist) {
-		return all, nil
+	all, err := fleet.ReadMemory(m, receiver.NotifyDoc, add)
+	if all == nil {
+		all = map[string]State{}
 	}
-	if err == nil {
-		err = json.Unmarshal(b, &all)
+	return all, err
+}
+
+// add adds earlier states that could not be read when the newer ones began, so that people
+// are notified of the end of what they were notified of.
+func add(all *map[string]State, older map[string]State) {
+	if *all == nil {
+		*all = map[string]State{}
 	}
-	if err != nil {
-		return map[string]State{}, fmt.Errorf("read %s: %w", receiver.NotifyDoc, err)
+	for name, old := range older {
+		s, ok := (*all)[name]
+		if !ok {
+			s = old
+		}
+		for _, t := range old.Notified {
+			if !slices.ContainsFunc(s.Notified, func(n Notified) bool { return n.Host == t.Host && n.Symptom == t.Symptom }) {
+				s.Notified = append(s.Notified, t)
+			}
+		}
+		(*all)[name] = s
 	}
-	return all, nil
 }
 
 // past replaces times in the future, from a wrong clock, by now, so that they delay
