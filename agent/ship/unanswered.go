@@ -14,7 +14,7 @@ func (s *Shipper) askHeld(ctx context.Context) {
 	s.mu.Lock()
 	pong := s.pong
 	s.mu.Unlock()
-	//off:Answer_CommitHeld
+	//off:answer_CommitHeld
 	if pong == nil {
 		return
 	}

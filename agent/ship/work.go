@@ -199,7 +199,7 @@ func (s *Shipper) send(ctx context.Context, e *entry, moves func()) {
 			s.mu.Unlock()
 		},
 	})
-	//off:Answer_OtherEncoder
+	//off:answer_OtherEncoder
 	if err != nil && ActionOf(err) == wire.Conflict {
 		r, found, aerr := s.askEarlier(ctx, t, store)
 		if aerr != nil {

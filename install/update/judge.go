@@ -102,7 +102,7 @@ func (u *Updater) crashed(t *Trial, units []Daemon) string {
 		case !d.Active && !d.Starting:
 			return fmt.Sprintf("%s does not run: %s", d.Name, d.Why)
 		}
-		//off:Trial_CrashForgotten
+		//off:trial_CrashForgotten
 		if how, _ := u.ended(d.Name, t.Folder); how != "" {
 			return fmt.Sprintf("%s ended and had to be started again (%s)", d.Name, how)
 		}

@@ -31,6 +31,6 @@ func RenewAt(c *x509.Certificate, name string) time.Time {
 // NotBefore, because then the issuing clock was ahead and the certificate stays invalid
 // until that time.
 func Due(c *x509.Certificate, name string, now time.Time) bool {
-	//off:Clock_FutureCertificate
+	//off:clock_FutureCertificate
 	return now.Before(c.NotBefore) || !now.Before(RenewAt(c, name))
 }

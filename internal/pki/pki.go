@@ -214,7 +214,7 @@ func (i Issuer) Cross(next *x509.Certificate, now, until time.Time) (*x509.Certi
 // cross-signing at each rotation extends it and every key is the fleet's own.
 func authority(t *x509.Certificate) {
 	t.IsCA, t.BasicConstraintsValid = true, true
-	//off:Clock_FutureCA
+	//off:clock_FutureCA
 	t.NotBefore = epoch()
 	t.KeyUsage = x509.KeyUsageCertSign | x509.KeyUsageCRLSign
 }

@@ -16,7 +16,7 @@ func (c *Contacts) Bridge(now clock.Reading) bool {
 		line.Mark.Wall = c.WrittenAt // an older version wrote it
 	}
 	shift, jumped := line.Advance(now)
-	//off:Clock_Jump
+	//off:clock_Jump
 	if !jumped {
 		return false
 	}

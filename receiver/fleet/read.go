@@ -47,7 +47,7 @@ func (o Options) read() (past, error) {
 				err = o.Alerts.Healthy()
 			}
 		}
-		//off:Alarm_Unwritten
+		//off:alarm_Unwritten
 		broken, p.memory.ReadOnly = err, err != nil
 	}
 	err := p.recall(o)
@@ -97,7 +97,7 @@ func (p *past) recall(o Options) (err error) {
 			p.state.add(a)
 		}
 	}
-	//off:Alarm_Rotated
+	//off:alarm_Rotated
 	if forgot {
 		p.state = p.last.state()
 	}

@@ -45,7 +45,7 @@ type failure struct {
 
 // add records the result of a request and reports whether it is a new failure.
 func (f *failures) add(n *request, err error, now time.Time) bool {
-	//off:Alarm_NotDurable
+	//off:alarm_NotDurable
 	k := failureKey{n.host, n.route}
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -32,7 +32,7 @@ func KnownDir(configPath string) string { return filepath.Join(filepath.Dir(conf
 // that was used last. It accepts a store that was never used here, and one without an id
 // whose index has rows. Without a folder of known ids it returns nil.
 func Vanished(fsys disk.FS, dataDir, knownDir string, hasRows func() bool) error {
-	//off:Alarm_OtherDisk
+	//off:alarm_OtherDisk
 	if knownDir == "" {
 		return nil
 	}
