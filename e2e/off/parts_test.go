@@ -63,7 +63,7 @@ func parts() map[string]part {
 func mends() map[string]part {
 	return map[string]part{
 		"clock_Jump":              {"moving stored times with a jump of the receiver's clock", or("true")},
-		"clock_FutureRows":        {"writing alerts while the last row's time is in the future", before("if now.Before(s.Last) {\nreturn nil\n}")},
+		"clock_FutureRows":        {"alerts while the last row's time is in the future", before("if now.Before(s.Last) {\nreturn nil\n}")},
 		"clock_FutureCertificate": {"renewing a certificate that is not valid yet", replace("return !now.Before(RenewAt(c, name))")},
 		"clock_FutureCA":          {"a CA that is valid for slow clocks", drop},
 		"alarm_Unwritten":         {"notifying of alerts that cannot be written", before("if err != nil {\nreturn p, err\n}")},

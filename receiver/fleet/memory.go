@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"time"
 
-	"cis490/internal/disk"
 	"cis490/receiver"
 )
 
@@ -30,6 +29,11 @@ const (
 	unread    = ".unread" // empty: the newer one began while the backend's could not be read
 )
 
+// damaged is the suffix of a backend's copy of a document that could not be decoded.
+const damaged = ".damaged"
+
+var errDamaged = errors.New("cannot decode it")
+
 // maxDocument bounds the size of a document.
 const maxDocument = 64 << 20
 
@@ -43,7 +47,7 @@ func ReadMemory[T any](m Memory, name string, add func(v *T, older T)) (v T, err
 	}
 	var empty T
 	if err == nil && json.Unmarshal(b, &v) != nil {
-		err = disk.ErrDamaged
+		err = errDamaged
 	}
 	if err != nil {
 		return empty, fmt.Errorf("read %s: %w", name, err)
@@ -87,10 +91,10 @@ func (m Memory) spared(name string) bool {
 // not replace the former, and a copy of the latter is kept.
 func (m Memory) Begin(name string, why error) error {
 	switch {
-	case errors.Is(why, disk.ErrDamaged):
+	case errors.Is(why, errDamaged):
 		b, err := m.read(name)
 		if err == nil && !m.Lost && !m.ReadOnly {
-			err = m.Data.Save(name+disk.Damaged, b)
+			err = m.Data.Save(name+damaged, b)
 		}
 		return err
 	case m.Spare != nil && !m.spared(name+unwritten):

@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"cis490/internal/disk"
 	"cis490/internal/disk/sickdisk"
 	"cis490/receiver"
 	"cis490/receiver/local"
@@ -113,7 +112,8 @@ func TestMemory_ADamagedDocumentIsKept(t *testing.T) {
 	if _, err := s.run(now, func(*Options) {}); err != nil {
 		t.Fatal(err)
 	}
-	if b, err := os.ReadFile(filepath.Join(s.dir, receiver.FleetCheckDoc+disk.Damaged)); err != nil || strings.TrimSpace(string(b)) != "{half" {
+	b, err := os.ReadFile(filepath.Join(s.dir, receiver.FleetCheckDoc+damaged))
+	if err != nil || strings.TrimSpace(string(b)) != "{half" {
 		t.Errorf("%s %v", b, err)
 	}
 }

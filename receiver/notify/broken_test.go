@@ -127,7 +127,7 @@ func TestDeliver_UnreadIsNotOverwritten(t *testing.T) {
 	s.rows(at(5), resolved("lab-1", fleet.Silent), firing("lab-2", fleet.Silent, "nothing"))
 	for range 2 {
 		if _, err := Deliver(t.Context(), s.options(at(5)), []Target{e.target()}); err == nil {
-			t.Error("nobody is told that it is not stored")
+			t.Error("a run that stores nothing succeeds")
 		}
 	}
 	if after, err := os.ReadFile(path); err != nil || string(after) != string(before) {
