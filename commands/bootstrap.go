@@ -40,7 +40,7 @@ func (a *app) bootstrap(c *cli.Context) (err error) {
 	}
 	auth, err := authority.New(authority.Options{
 		Config: conf.Authority, PublicURL: conf.PublicURL, Hostname: name, Root: conf.TLS.Root, PinFile: authority.PinFile(c.String("config")),
-		FS: disk.OS{}, Log: log.With("component", "bootstrap"), Now: time.Now,
+		Balancers: conf.Balancer.Prefixes(), FS: disk.OS{}, Log: log.With("component", "bootstrap"), Now: time.Now,
 		Notify: func(state string) {
 			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)

@@ -46,6 +46,7 @@ func TestExamples_EqualTheDefaults(t *testing.T) {
 	wantRx.PublicURL, wantRx.Authority.URL = gotRx.PublicURL, "https://collector.lab:8444"
 	wantRx.Authority.Names, wantRx.Gate.ExtraCommits, wantRx.Gate.BlockedCommits = gotRx.Authority.Names, gotRx.Gate.ExtraCommits,
 		gotRx.Gate.BlockedCommits
+	wantRx.Balancer.From = gotRx.Balancer.From // also empty
 	if diff := cmp.Diff(wantRx, gotRx); diff != "" {
 		t.Error(diff)
 	}
@@ -105,13 +106,16 @@ func TestLoad_NamesWhatMendsIt(t *testing.T) {
 func TestParse_RefusesWhatTheDecoderTakesUnread(t *testing.T) {
 	const url = "public_url = \"https://r:1\"\n"
 	for content, want := range map[string]string{
-		url + "[limits]\nidle_timeout = 60\n":               `x:3:1: limits.idle_timeout: want a duration such as`,
-		url + "limits = { idle_timeout = 60 }\n":            `limits.idle_timeout: want a duration such as`,
-		url + "[limits]\ndisk_reserve = -1\n":               `x:3:1: limits.disk_reserve: want a size such as`,
-		url + "listen = \":99999\"\n":                       `x:2:1: listen: want "ADDRESS:PORT"`,
-		url + "[authority]\nlisten = \"::1\"\n":             `x:3:1: authority.listen: want "ADDRESS:PORT"`,
-		url + "[gate]\nblocked_commits = [\"abc\"]\n":       `x:3:1: gate.blocked_commits: commit "abc": want 40`,
-		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n": `x:3:1: gate.extra_commits: commit "0123": want 40`,
+		url + "[limits]\nidle_timeout = 60\n":                           `x:3:1: limits.idle_timeout: want a duration such as`,
+		url + "limits = { idle_timeout = 60 }\n":                        `limits.idle_timeout: want a duration such as`,
+		url + "[limits]\ndisk_reserve = -1\n":                           `x:3:1: limits.disk_reserve: want a size such as`,
+		url + "listen = \":99999\"\n":                                   `x:2:1: listen: want "ADDRESS:PORT"`,
+		url + "[authority]\nlisten = \"::1\"\n":                         `x:3:1: authority.listen: want "ADDRESS:PORT"`,
+		url + "[gate]\nblocked_commits = [\"abc\"]\n":                   `x:3:1: gate.blocked_commits: commit "abc": want 40`,
+		url + "[balancer]\nfrom = [\"10.0.0.300\"]\n":                   `x:3:1: balancer.from: want addresses or networks`,
+		url + "[balancer]\nfrom = [\"::1\"]\n[tls]\nmode = \"proxy\"\n": `x:3:1: balancer.from: works with tls.mode = "direct" only`,
+		url + "[balancer]\ndrain = \"2m\"\n":                            `x:3:1: balancer.drain: want 0s to 1m0s, got 2m0s`,
+		url + "[gate]\nextra_commits = [\n  \"0123\",\n]\n":             `x:3:1: gate.extra_commits: commit "0123": want 40`,
 	} {
 		_, _, err := config.ParseReceiver("x", []byte(content))
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -164,7 +168,7 @@ func TestErrors_ShowNoValue(t *testing.T) {
 	}
 	for _, key := range []string{
 		"public_url", "listen", "data_dir", "operator_file", "tls.mode", "tls.certificate", "tls.key", "tls.root", "tls.socket", "authority.url",
-		"authority.listen",
+		"authority.listen", "balancer.from", "balancer.drain",
 		"authority.dir", "authority.socket", "authority.token_ttl", "authority.names", "gate.enabled", "gate.extra_commits",
 		"gate.blocked_commits", "limits.episode_size",
 		"limits.uploads", "limits.idle_timeout", "fleet.silent_after", "notify.urls_file", "notify.webhook_url", "notify.webhook_token_file",

@@ -2,7 +2,9 @@ package config
 
 import (
 	"net"
+	"net/netip"
 	"net/url"
+	"time"
 
 	"cis490/internal/ident"
 )
@@ -13,6 +15,7 @@ type Receiver struct {
 	Listen    string      `toml:"listen"`
 	DataDir   string      `toml:"data_dir"`
 	Operator  string      `toml:"operator_file"`
+	Balancer  Balancer    `toml:"balancer"`
 	TLS       TLS         `toml:"tls"`
 	Authority Authority   `toml:"authority"`
 	Gate      Gate        `toml:"gate"`
@@ -22,6 +25,47 @@ type Receiver struct {
 	Update    Update      `toml:"update"`
 	Rollout   Rollout     `toml:"rollout"`
 	Notify    Notify      `toml:"notify"`
+}
+
+// Balancer configures what serve and bootstrap do behind a TCP balancer.
+type Balancer struct {
+	From  []string `toml:"from"` // addresses and networks; see Prefixes
+	Drain Duration `toml:"drain"`
+}
+
+// Prefixes returns the networks of From.
+func (b Balancer) Prefixes() (all []netip.Prefix) {
+	for _, text := range b.From {
+		if p, err := prefix(text); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// prefix parses an address or a network.
+func prefix(text string) (netip.Prefix, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return a.Unmap().Prefix(a.Unmap().BitLen())
+	}
+	return netip.ParsePrefix(text)
+}
+
+// maxDrain bounds Drain: service managers wait for the end.
+const maxDrain = 60 * time.Second
+
+func (b Balancer) validate(p *problems, mode string) {
+	for _, text := range b.From {
+		if _, err := prefix(text); err != nil {
+			p.add("balancer.from", `want addresses or networks, such as "10.0.0.5" or "10.0.0.0/28"`)
+		}
+	}
+	if len(b.From) > 0 && mode == "proxy" {
+		p.add("balancer.from", `works with tls.mode = "direct" only; a proxy says X-Forwarded-For`)
+	}
+	if b.Drain.D() < 0 || b.Drain.D() > maxDrain {
+		p.add("balancer.drain", "want 0s to %s, got %s", maxDrain, b.Drain.D())
+	}
 }
 
 // TLS configures serve's certificate.
@@ -149,6 +193,7 @@ func (c Receiver) Validate() []error {
 	default:
 		p.add("tls.mode", `want "direct" or "proxy"`)
 	}
+	c.Balancer.validate(&p, c.TLS.Mode)
 	p.address("authority.listen", c.Authority.Listen)
 	if c.Authority.URL != "" {
 		p.httpsURL("authority.url", c.Authority.URL)

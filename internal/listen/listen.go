@@ -14,10 +14,12 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"runtime"
 	"sync"
 	"time"
 
+	"github.com/pires/go-proxyproto"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,7 +34,9 @@ type Options struct {
 	TLS        *tls.Config
 	Unverified int // maximum of unverified connections
 	Verified   int // maximum of verified connections
-	Log        *slog.Logger
+	// Balancers begin their connections with a PROXY protocol header, which is believed.
+	Balancers []netip.Prefix
+	Log       *slog.Logger
 }
 
 // Listener accepts TLS connections whose handshake is complete.
@@ -48,6 +52,7 @@ type Listener struct {
 	handshakes *Limiter
 	evictions  *Lines
 	unread     *Lines
+	headers    chan struct{} // one for each header that is awaited
 
 	mu         sync.Mutex
 	seq        uint64 // of the last connection
@@ -74,8 +79,9 @@ func New(inner net.Listener, o Options) *Listener {
 		computing: newTurns(max(1, runtime.GOMAXPROCS(0)/2)), answering: newTurns(max(1, runtime.GOMAXPROCS(0)/2)),
 		handshakes: NewLimiter(handshakeBurst, handshakeEvery, time.Now),
 		evictions:  NewLines(1, sayEvery), unread: NewLines(1, sayEvery),
-		known:  newKnown(),
-		recent: newRecent(),
+		headers: make(chan struct{}, unannounced),
+		known:   newKnown(),
+		recent:  newRecent(),
 	}
 	// An address with very many clients must not take the whole pool.
 	most := max(1, o.Unverified/16)
@@ -122,6 +128,10 @@ func (l *Listener) accept() {
 			wait = min(2*wait, last)
 		default:
 			wait = first
+			if l.fromBalancer(c) {
+				go l.announced(c)
+				continue
+			}
 			l.admit(c)
 		}
 	}
@@ -216,6 +226,9 @@ func (l *Listener) move(c *conn, to *pool, group string, limit int) {
 // reset closes a connection at once and discards unsent data, even if the client reads
 // nothing.
 func reset(c net.Conn) {
+	if p, ok := c.(*proxyproto.Conn); ok {
+		c = p.Raw()
+	}
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(0) // the close works anyway
 	}

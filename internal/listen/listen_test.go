@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -26,7 +27,7 @@ type fixture struct {
 	addr string
 }
 
-func newFixture(t *testing.T, unverified, verified int) *fixture {
+func newFixture(t *testing.T, unverified, verified int, balancers ...netip.Prefix) *fixture {
 	t.Helper()
 	ca, err := pki.NewCA(time.Now())
 	must(t, err)
@@ -40,7 +41,8 @@ func newFixture(t *testing.T, unverified, verified int) *fixture {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
 	log := slog.New(slog.DiscardHandler)
-	f := &fixture{t: t, l: New(inner, Options{TLS: conf, Unverified: unverified, Verified: verified, Log: log}), addr: inner.Addr().String()}
+	o := Options{TLS: conf, Unverified: unverified, Verified: verified, Balancers: balancers, Log: log}
+	f := &fixture{t: t, l: New(inner, o), addr: inner.Addr().String()}
 	s := Server(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch name := r.URL.Query().Get("as"); {
 		case name != "":

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -90,10 +91,11 @@ type Options struct {
 	// of it, presents; empty if the authority issued that certificate.
 	Root string
 	// PinFile is the path that the function PinFile returns; empty: no pin is recorded.
-	PinFile string
-	FS      disk.FS
-	Log     *slog.Logger
-	Now     func() time.Time
+	PinFile   string
+	Balancers []netip.Prefix // see listen.Options
+	FS        disk.FS
+	Log       *slog.Logger
+	Now       func() time.Time
 	// Listen and Admin open the listeners; nil: the machine's.
 	Listen func(network, address string) (net.Listener, error)
 	Admin  func(path string) (net.Listener, error)
@@ -175,7 +177,8 @@ func New(o Options) (_ *Authority, err error) {
 		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
 	a.listener = listen.New(tcp, listen.Options{
-		TLS: pki.ServerTLS(pki.NewPair(o.FS, a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns, Log: o.Log,
+		TLS: pki.ServerTLS(pki.NewPair(o.FS, a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns,
+		Balancers: o.Balancers, Log: o.Log,
 	})
 	// With port 0, tokens carry the port that the system chose.
 	if u, err := url.Parse(o.Config.URL); err == nil && u.Port() == "0" {

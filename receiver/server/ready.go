@@ -255,6 +255,9 @@ func (s *Server) alive() error {
 }
 
 func (s *Server) getHealthz(w http.ResponseWriter, _ *http.Request) error {
+	if s.leaving.Load() {
+		return wire.NewProblem(wire.NotReady, "serve is stopping")
+	}
 	return answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 

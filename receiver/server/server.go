@@ -99,6 +99,7 @@ type Server struct {
 	limiter    *listen.Listener // of connections; nil behind a proxy
 	unknown    *listen.Lines    // for requests of unknown clients
 	refused    *listen.Lines    // for refused requests of hosts
+	leaving    atomic.Bool      // balancers have to notice it
 	stopping   atomic.Bool
 	// closed is why the files are not open yet. Once it is nil, the fields that open sets
 	// may be read.
@@ -155,7 +156,9 @@ func (s *Server) listen() (net.Listener, error) {
 			fmt.Errorf("listen: %w", err), "ss -ltnp   # which process uses the port? or change listen in /etc/cis490/receiver.toml",
 		)
 	}
-	s.limiter = listen.New(l, listen.Options{TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Log: s.o.Log})
+	s.limiter = listen.New(l, listen.Options{
+		TLS: s.tlsConfig(), Unverified: unverifiedConns, Verified: verifiedConns, Balancers: c.Balancer.Prefixes(), Log: s.o.Log,
+	})
 	return s.limiter, nil
 }
 
@@ -199,10 +202,24 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	return g.Wait()
 }
 
+// waitForBalancers gives balancers time to notice that serve ends, while it still accepts
+// connections.
+func (s *Server) waitForBalancers() {
+	wait := s.o.Config.Balancer.Drain.D()
+	if wait == 0 {
+		return
+	}
+	s.leaving.Store(true)
+	s.o.Log.Info("waiting for balancers", "wait", wait)
+	s.notify(fmt.Sprintf("STOPPING=1\nSTATUS=waiting for balancers\nEXTEND_TIMEOUT_USEC=%d", (wait + 2*drainTimeout).Microseconds()))
+	time.Sleep(wait)
+}
+
 // drain waits for ctx, lets requests in progress finish, and cuts those that take too
 // long: their hosts send again.
 func (s *Server) drain(ctx context.Context, server *http.Server) error {
 	<-ctx.Done()
+	s.waitForBalancers()
 	s.stopping.Store(true)
 	s.notify("STOPPING=1\nSTATUS=ending uploads in progress")
 	s.o.Log.Info("draining")
