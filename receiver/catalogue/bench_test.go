@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"testing"
 	"time"
@@ -40,7 +41,10 @@ func BenchmarkCatalogue(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.Logf("%d rows written in %s, %d MiB", total, time.Since(start).Round(time.Millisecond), size.Size()>>20)
+	var mem runtime.MemStats
+	runtime.ReadMemStats(&mem)
+	b.Logf("%d rows written in %s, %d MiB on the disk, %d MiB of memory", total, time.Since(start).Round(time.Millisecond), size.Size()>>20,
+		(mem.Sys-mem.HeapReleased)>>20)
 	middle := benchRow(total / 2)
 	for _, q := range []Query{
 		{Profile: "profile-3", Newest: true},

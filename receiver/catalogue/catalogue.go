@@ -10,12 +10,14 @@
 package catalogue
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -25,7 +27,7 @@ import (
 )
 
 // version is the version of the layout. After a change the catalogue is rebuilt.
-const version = "1"
+const version = "2"
 
 // openFor bounds the wait for another process that has the file.
 const openFor = 2 * time.Second
@@ -35,13 +37,26 @@ type Catalogue struct {
 	db *bbolt.DB
 }
 
-// The buckets, and the keys of the last one.
-func rowsBucket() []byte  { return []byte("rows") }
-func indexBucket() []byte { return []byte("index") }
-func metaBucket() []byte  { return []byte("meta") }
-func keyVersion() []byte  { return []byte("version") }
-func keyReached() []byte  { return []byte("reached") }
-func keyCount() []byte    { return []byte("count") }
+// The buckets, and the keys of the last one. Digests are apart from the other lists, because
+// new ones come between old ones, so that their pages need space.
+func rowsBucket() []byte    { return []byte("rows") }
+func indexBucket() []byte   { return []byte("index") }
+func digestsBucket() []byte { return []byte("digests") }
+func metaBucket() []byte    { return []byte("meta") }
+func keyVersion() []byte    { return []byte("version") }
+func keyReached() []byte    { return []byte("reached") }
+func keyCount() []byte      { return []byte("count") }
+
+// fullPages is how full pages are that grow at their end.
+const fullPages = 0.9
+
+// listsOf returns the bucket of an index key.
+func listsOf(tx *bbolt.Tx, key []byte) *bbolt.Bucket {
+	if key[0] == byte(tagDigest) {
+		return tx.Bucket(digestsBucket())
+	}
+	return tx.Bucket(indexBucket())
+}
 
 // ErrBusy reports that another process has the catalogue open.
 var ErrBusy = errors.New("another process has the catalogue")
@@ -90,7 +105,7 @@ func Open(path, storeID string) (*Catalogue, error) {
 		return nil, err
 	}
 	err = c.db.Update(func(tx *bbolt.Tx) error {
-		for _, name := range [][]byte{rowsBucket(), indexBucket(), metaBucket()} {
+		for _, name := range [][]byte{rowsBucket(), indexBucket(), digestsBucket(), metaBucket()} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}
@@ -133,7 +148,8 @@ func (c *Catalogue) Close() error { return c.db.Close() }
 // version returns what Open wrote, or "" if the file is not a whole catalogue.
 func (c *Catalogue) version() (v string) {
 	_ = c.view(func(tx *bbolt.Tx) error {
-		if b := tx.Bucket(metaBucket()); b != nil && tx.Bucket(rowsBucket()) != nil && tx.Bucket(indexBucket()) != nil {
+		if b := tx.Bucket(metaBucket()); b != nil && tx.Bucket(rowsBucket()) != nil && tx.Bucket(indexBucket()) != nil &&
+			tx.Bucket(digestsBucket()) != nil {
 			v = string(b.Get(keyVersion()))
 		}
 		return nil
@@ -163,22 +179,26 @@ func (c *Catalogue) Reached() (at time.Time, episodes int, err error) {
 	return at, episodes, err
 }
 
-// put stores rows and how far the index was read, at once.
+// put stores rows and how far the index was read, at once. Keys are put in their order, so
+// that each page is changed once; rows and lists mostly grow at their ends, so their pages
+// are filled.
 func (c *Catalogue) put(rows []Row, reached time.Time) (err error) {
 	defer guard(&err)()
 	return c.db.Update(func(tx *bbolt.Tx) error {
-		all, index, meta := tx.Bucket(rowsBucket()), tx.Bucket(indexBucket()), tx.Bucket(metaBucket())
+		all, meta := tx.Bucket(rowsBucket()), tx.Bucket(metaBucket())
+		all.FillPercent, tx.Bucket(indexBucket()).FillPercent = fullPages, fullPages
 		count := uint64(0)
 		if b := meta.Get(keyCount()); len(b) == 8 {
 			count = binary.BigEndian.Uint64(b)
 		}
+		var keys [][]byte
 		for _, r := range rows {
 			key := r.key()
 			if old := all.Get(key); old == nil {
 				count++
 			} else if was, err := decode(key, old); err == nil {
 				for _, k := range was.entries() {
-					if err := index.Delete(k); err != nil {
+					if err := listsOf(tx, k).Delete(k); err != nil {
 						return err
 					}
 				}
@@ -187,10 +207,14 @@ func (c *Catalogue) put(rows []Row, reached time.Time) (err error) {
 			if err == nil {
 				err = all.Put(key, value)
 			}
-			for _, k := range r.entries() {
-				err = errors.Join(err, index.Put(k, nil))
-			}
 			if err != nil {
+				return err
+			}
+			keys = append(keys, r.entries()...)
+		}
+		slices.SortFunc(keys, bytes.Compare)
+		for _, k := range keys {
+			if err := listsOf(tx, k).Put(k, nil); err != nil {
 				return err
 			}
 		}

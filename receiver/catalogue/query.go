@@ -125,7 +125,7 @@ func (c *Catalogue) Find(q Query) (p Page, err error) {
 	err = c.view(func(tx *bbolt.Tx) error {
 		s := search{rows: tx.Bucket(rowsBucket()), newest: q.Newest, from: bound(q.From), to: bound(q.To)}
 		for _, prefix := range prefixes(q.Host, q.Profile, q.Verdict, q.Class, q.State, q.Commit, q.Digest) {
-			s.lists = append(s.lists, list{tx.Bucket(indexBucket()).Cursor(), prefix})
+			s.lists = append(s.lists, list{listsOf(tx, prefix).Cursor(), prefix})
 		}
 		if len(s.lists) == 0 {
 			s.lists = []list{{s.rows.Cursor(), nil}}

@@ -20,7 +20,7 @@ const (
 	longestPoll = time.Minute
 	// batch bounds the episodes of one write to the disk. While it catches up, rows wait
 	// for each other; at most batchFor.
-	batch    = 1000
+	batch    = 2000
 	batchFor = time.Second
 )
 
