@@ -107,6 +107,7 @@ older: ## let an older version open the files of this one, as after a rollback, 
 
 docs-check: ## follow README and docs word by word on fresh lab hosts, needs root
 	go test -count=1 -run '^(TestDocs_|TestPage_)' ./commands ./internal/config
+	go test -count=1 -v -parallel 9 -run '^TestSchemas_' ./agent/orchestrate -episodes 1000
 	go test -tags duckdb -count=1 -v -run '^TestDuckDB_' ./receiver/export
 	go test -tags e2e -count=1 -timeout 15m -v -run '^(TestReadme|TestDocs|TestGrowing|TestPages_.*)$$' ./e2e
 
