@@ -14,7 +14,9 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/episode"
 	"cis490/internal/fault"
 	"cis490/receiver/catalogue"
 	"cis490/receiver/export"
@@ -42,7 +44,10 @@ func (a *app) exportCommand() *cli.Command {
 			&cli.StringFlag{Name: "name", Usage: "`NAME` of the snapshot, for the dataset card"},
 			&cli.StringFlag{Name: "snapshot", Usage: "export the episodes of `FILE`, the snapshot.jsonl of another export"},
 			&cli.BoolFlag{Name: "verify", Usage: "also run all checks of 'episode verify'"},
-			&cli.StringFlag{Name: "max-unpacked", Usage: "leave out episodes that unpack to more than `SIZE`", Value: "256 MiB"},
+			&cli.StringFlag{
+				Name:  "max-unpacked",
+				Usage: "leave out episodes that unpack to more than `SIZE` (default: the receiver's limits.unpacked_size; with --url, 256 MiB)",
+			},
 			&cli.StringFlag{Name: "url", Usage: "export from the receiver at `URL`, instead of this machine's"},
 			&cli.StringFlag{Name: "token-file", Usage: "read the token for --url from `FILE`"},
 			&cli.StringFlag{Name: "ca", Usage: "trust the CA certificates in `FILE` for --url (default: the system's)"},
@@ -56,7 +61,7 @@ func (a *app) export(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if o.Source, err = a.exportSource(c); err != nil {
+	if o.Source, err = a.exportSource(c, &o); err != nil {
 		return err
 	}
 	watched := a.terminal(a.env.Err)
@@ -103,11 +108,15 @@ func exportOptions(c *cli.Context) (o export.Options, err error) {
 	if o.Split, err = export.ParseSplit(c.String("split")); err != nil {
 		return o, usagef(c, "--split: %v", err)
 	}
-	most, err := humanize.ParseBytes(c.String("max-unpacked"))
-	if err != nil || most == 0 || most > 64<<30 {
-		return o, usagef(c, "--max-unpacked: want a size such as 256 MiB, up to 64 GiB, got %.40q", c.String("max-unpacked"))
+	o.Limits = catalogue.LimitsOf(config.DefaultReceiver().Limits)
+	if c.IsSet("max-unpacked") {
+		most, err := humanize.ParseBytes(c.String("max-unpacked"))
+		if err != nil || most == 0 || most > episode.MaxBytes {
+			return o, usagef(c, "--max-unpacked: want a size such as 256 MiB, up to 64 GiB, got %.40q", c.String("max-unpacked"))
+		}
+		o.Limits.Bytes = int64(most)
 	}
-	o.Name, o.Verify, o.Snapshot, o.MaxUnpacked = c.String("name"), c.Bool("verify"), c.String("snapshot"), int64(most)
+	o.Name, o.Verify, o.Snapshot = c.String("name"), c.Bool("verify"), c.String("snapshot")
 	if o.Snapshot != "" {
 		if filtered(c) {
 			return o, usagef(c, "--snapshot and filters are mutually exclusive")
@@ -119,8 +128,8 @@ func exportOptions(c *cli.Context) (o export.Options, err error) {
 	return o, err
 }
 
-// exportSource returns this machine's receiver, or the one at --url.
-func (a *app) exportSource(c *cli.Context) (export.Source, error) {
+// exportSource returns this machine's receiver, whose limits it sets, or the one at --url.
+func (a *app) exportSource(c *cli.Context, o *export.Options) (export.Source, error) {
 	at := c.String("url")
 	if at == "" {
 		if c.IsSet("token-file") || c.IsSet("ca") {
@@ -129,6 +138,9 @@ func (a *app) exportSource(c *cli.Context) (export.Source, error) {
 		conf, err := a.receiver(c)
 		if err != nil {
 			return nil, err
+		}
+		if !c.IsSet("max-unpacked") {
+			o.Limits = catalogue.LimitsOf(conf.Limits)
 		}
 		find := func(ctx context.Context, q catalogue.Query) (catalogue.Page, error) {
 			return server.AskEpisodes(ctx, local.AdminSocket(conf.DataDir), q)

@@ -67,6 +67,12 @@ func (p *problems) positive(key string, v int64) {
 	}
 }
 
+func (p *problems) between(key string, v, least, most int64) {
+	if v < least || v > most {
+		p.add(key, "want %d to %d, got %d", least, most, v)
+	}
+}
+
 // lasting rejects durations below a second, which are mistyped units.
 func (p *problems) lasting(key string, d Duration) {
 	if d.D() < time.Second {

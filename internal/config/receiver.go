@@ -106,7 +106,18 @@ type Limits struct {
 	HostQuota   Size     `toml:"host_quota"`  // stored per host; 0: no limit
 	HostHourly  Size     `toml:"host_hourly"` // accepted per host and hour; 0: no limit
 	IdleTimeout Duration `toml:"idle_timeout"`
+	// An episode that unpacks to more is stored and listed as refused, and not exported.
+	UnpackedSize  Size `toml:"unpacked_size"`
+	UnpackedFiles int  `toml:"unpacked_files"`
+	UnpackedDepth int  `toml:"unpacked_depth"`
 }
+
+// The limits of every episode, which hosts observe too; see package episode.
+const (
+	mostUnpacked = 64 << 30
+	mostFiles    = 10_000
+	mostDepth    = 8
+)
 
 // FleetHealth configures fleet-check.
 type FleetHealth struct {
@@ -154,6 +165,10 @@ func DefaultReceiver() Receiver {
 			DiskReserve: 2 << 30,
 			Uploads:     64,
 			IdleTimeout: seconds(60),
+
+			UnpackedSize:  256 << 20,
+			UnpackedFiles: mostFiles,
+			UnpackedDepth: mostDepth,
 		},
 		Store: Store{Backend: StoreLocal, S3: S3{Region: "us-east-1", PathStyle: true}},
 		Fleet: FleetHealth{
@@ -208,6 +223,9 @@ func (c Receiver) Validate() []error {
 	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
 	p.positive("limits.uploads", int64(c.Limits.Uploads))
 	p.lasting("limits.idle_timeout", c.Limits.IdleTimeout)
+	p.between("limits.unpacked_size", int64(c.Limits.UnpackedSize), 1, mostUnpacked)
+	p.between("limits.unpacked_files", int64(c.Limits.UnpackedFiles), 1, mostFiles)
+	p.between("limits.unpacked_depth", int64(c.Limits.UnpackedDepth), 0, mostDepth)
 	c.Store.validate(&p)
 	p.lasting("fleet.silent_after", c.Fleet.SilentAfter)
 	p.lasting("fleet.lookback", c.Fleet.Lookback)

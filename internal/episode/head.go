@@ -1,44 +1,35 @@
 package episode
 
 import (
-	"errors"
 	"fmt"
 	"io"
 
 	"cis490/internal/ident"
 )
 
-// Head is what the first blocks of a tarball say about its episode.
+// Head is what a tarball says about its episode.
 type Head struct {
 	Meta   Meta
 	Labels []Label
 }
 
-// errHead ends the reading of a tarball.
-var errHead = errors.New("the head is read")
-
-// ReadHead reads meta.json and the labels of a tarball, which may come from anyone, and
-// nothing behind them: files are sorted, so telemetry comes last. A tarball without them, or
-// over the limits of ReadOverviewOf up to there, is an error.
-func ReadHead(tarball io.Reader, id ident.EpisodeID) (Head, error) {
+// ReadHead reads meta.json and the labels of a tarball, which may come from anyone. It also
+// decompresses the rest, so a tarball that is damaged anywhere, lacks one of them or is over
+// the limits is an error.
+func ReadHead(tarball io.Reader, id ident.EpisodeID, limits Limits) (Head, error) {
 	g := gathering{most: maxGlanceRows}
 	labels := false
-	err := inspect(tarball, id, maxGlance, func(name string, _ int64, content io.Reader) error {
+	err := inspect(tarball, id, limits, func(name string, _ int64, content io.Reader) error {
 		if name != MetaFile && name != LabelsFile {
 			return nil
 		}
-		if err := g.file(name, content); err != nil {
-			return err
-		}
-		if labels = labels || name == LabelsFile; labels && g.meta != nil {
-			return errHead
-		}
-		return nil
+		labels = labels || name == LabelsFile
+		return g.file(name, content)
 	})
-	switch {
-	case err == nil:
-		return Head{}, fmt.Errorf("read tarball: it lacks %s or %s", MetaFile, LabelsFile)
-	case !errors.Is(err, errHead):
+	if err == nil && (g.meta == nil || !labels) {
+		err = fmt.Errorf("read tarball: it lacks %s or %s", MetaFile, LabelsFile)
+	}
+	if err != nil {
 		return Head{}, err
 	}
 	return Head{*g.meta, g.labels}, nil

@@ -15,41 +15,51 @@ const (
 	// compresses, or has not written yet, has fewer blocks for an honest file, so holes
 	// prove nothing and are packed as the zeros they read as.
 	MaxBytes = 64 << 30
-	maxDepth = 8    // folders above a file; a recorder makes none
+	MaxDepth = 8    // folders above a file; a recorder makes none
 	maxName  = 1024 // bytes of a file's name with its folders
 )
 
-// tally counts the files of an episode against the limits.
+// Limits bound what an episode may unpack to.
+type Limits struct {
+	Bytes int64
+	Files int
+	Depth int // folders above a file
+}
+
+// FormatLimits returns the limits of every episode. Others can only be lower.
+func FormatLimits() Limits { return Limits{MaxBytes, MaxFiles, MaxDepth} }
+
+// tally counts the files of an episode against limits.
 type tally struct {
+	Limits
 	files int
 	bytes int64
-	most  int64 // bytes
 }
 
 // add counts a file and returns what is wrong with it, or "".
 func (t *tally) add(name string, size int64) string {
 	t.files++
 	switch {
-	case nameFault(name) != "":
-		return nameFault(name)
-	case t.files > MaxFiles:
-		return fmt.Sprintf("is one file more than the limit of %d", MaxFiles)
-	case size < 0 || size > t.most-t.bytes:
-		return fmt.Sprintf("has %d bytes: the files are larger than the limit of %d", size, t.most)
+	case nameFault(name, t.Depth) != "":
+		return nameFault(name, t.Depth)
+	case t.files > t.Files:
+		return fmt.Sprintf("is one file more than the limit of %d", t.Files)
+	case size < 0 || size > t.Bytes-t.bytes:
+		return fmt.Sprintf("has %d bytes: the files are larger than the limit of %d", size, t.Bytes)
 	}
 	t.bytes += size
 	return ""
 }
 
 // nameFault returns what is wrong with a file's name, or "".
-func nameFault(name string) string {
+func nameFault(name string, depth int) string {
 	switch {
 	case !fs.ValidPath(name) || name == ".":
 		return "is not a path within the episode, in UTF-8"
 	case len(name) > maxName:
 		return fmt.Sprintf("has a name of more than %d bytes", maxName)
-	case strings.Count(name, "/") > maxDepth:
-		return fmt.Sprintf("lies in more than %d folders", maxDepth)
+	case strings.Count(name, "/") > depth:
+		return fmt.Sprintf("lies in more than %d folders", depth)
 	case strings.ContainsFunc(name, unicode.IsControl):
 		return "has control characters in its name"
 	}

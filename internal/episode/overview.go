@@ -163,7 +163,8 @@ const (
 // and without writing anything. An episode that is too large is an error.
 func ReadOverviewOf(tarball io.Reader, id ident.EpisodeID) (Overview, error) {
 	g := gathering{sources: map[string][]rowFigures{}, most: maxGlanceRows}
-	err := inspect(tarball, id, maxGlance, func(name string, _ int64, content io.Reader) error { return g.file(name, content) })
+	limits := Limits{maxGlance, MaxFiles, MaxDepth}
+	err := inspect(tarball, id, limits, func(name string, _ int64, content io.Reader) error { return g.file(name, content) })
 	if err == nil && g.meta == nil {
 		err = fmt.Errorf("read tarball: it has no %s", MetaFile)
 	}

@@ -29,7 +29,7 @@ func surveyOf(src Source) (*survey, error) {
 	if src.Most == 0 {
 		src.Most = MaxBytes
 	}
-	s := &survey{Source: src, tally: tally{most: MaxBytes}}
+	s := &survey{Source: src, tally: tally{Limits: FormatLimits()}}
 	at, err := src.FS.Lstat(src.Dir)
 	if err != nil {
 		return nil, fmt.Errorf("pack episode: %w", err)
@@ -79,7 +79,7 @@ func (s *survey) add(name string) error {
 	case uid != s.owner:
 		why = "belongs to another user than the episode"
 	case fi.IsDir():
-		if why = nameFault(path.Join(name, "x")); why == "" {
+		if why = nameFault(path.Join(name, "x"), MaxDepth); why == "" {
 			return s.list(name)
 		}
 	case disk.LinkCount(fi) != 1:
@@ -109,7 +109,7 @@ func kind(fi fs.FileInfo) string {
 // most as many names as an episode may have, so that a directory with a million of them
 // costs no more; such a directory cannot be packed anyway.
 func Bytes(src Source) int64 {
-	s := &survey{Source: src, tally: tally{most: MaxBytes}}
+	s := &survey{Source: src, tally: tally{Limits: FormatLimits()}}
 	if at, err := src.FS.Lstat(src.Dir); err != nil || !at.IsDir() {
 		return 0
 	}
@@ -119,7 +119,7 @@ func Bytes(src Source) int64 {
 
 func (s *survey) sum(dir string, depth int) {
 	entries, err := disk.ReadDirN(s.FS, path.Join(s.Dir, dir), MaxFiles-s.listed+1)
-	if err != nil || depth > maxDepth {
+	if err != nil || depth > MaxDepth {
 		return // what cannot be read is not packed, so its size does not matter
 	}
 	s.listed += len(entries)

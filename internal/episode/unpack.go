@@ -22,28 +22,53 @@ import (
 // within the episode, without writing anything. Names that leave the episode, other kinds
 // of entries, and tarballs over the limits are errors.
 func Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
-	return inspect(r, id, MaxBytes, visit)
+	return inspect(r, id, FormatLimits(), visit)
 }
 
-// InspectWithin is Inspect with a limit on the unpacked bytes.
-func InspectWithin(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
-	return inspect(r, id, min(most, MaxBytes), visit)
-}
-
-func inspect(r io.Reader, id ident.EpisodeID, most int64, visit func(name string, size int64, content io.Reader) error) error {
-	z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
-		zstd.WithDecoderMaxWindow(8<<20), zstd.WithDecoderMaxMemory(uint64(most)))
+func inspect(r io.Reader, id ident.EpisodeID, limits Limits, visit func(name string, size int64, content io.Reader) error) error {
+	i, err := NewInspector(limits)
 	if err != nil {
+		return err
+	}
+	defer i.Close()
+	return i.Inspect(r, id, visit)
+}
+
+// maxWindow bounds the decoder's memory.
+const maxWindow = 8 << 20
+
+// Inspector inspects tarballs one after the other. It keeps its buffers between them.
+type Inspector struct {
+	z      *zstd.Decoder
+	limits Limits
+}
+
+// NewInspector returns an Inspector for episodes within limits.
+func NewInspector(limits Limits) (*Inspector, error) {
+	z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+		zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(uint64(max(limits.Bytes, maxWindow))))
+	if err != nil {
+		return nil, fmt.Errorf("read tarball: %w", err)
+	}
+	return &Inspector{z, limits}, nil
+}
+
+// Close releases the buffers.
+func (i *Inspector) Close() { i.z.Close() }
+
+// Inspect is the function Inspect, with the Inspector's limits.
+func (i *Inspector) Inspect(r io.Reader, id ident.EpisodeID, visit func(name string, size int64, content io.Reader) error) error {
+	z := i.z
+	if err := z.Reset(r); err != nil {
 		return fmt.Errorf("read tarball: %w", err)
 	}
-	defer z.Close()
 	t := tar.NewReader(z)
 	seen := map[string]bool{}
-	for sum := (&tally{most: most}); ; {
+	for sum := (&tally{Limits: i.limits}); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
 			// What follows the end mark would be shipped but never seen.
-			if n, err := io.Copy(io.Discard, io.LimitReader(z, most-sum.bytes)); err != nil {
+			if n, err := io.Copy(io.Discard, io.LimitReader(z, sum.Bytes-sum.bytes)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}
 			return nil

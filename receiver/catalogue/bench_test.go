@@ -12,6 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"cis490/internal/episode"
 	"cis490/internal/ident"
 )
 
@@ -22,7 +23,7 @@ func BenchmarkCatalogue(b *testing.B) {
 	if err != nil {
 		total = 1_000_000
 	}
-	c, err := Open(filepath.Join(b.TempDir(), "catalogue.db"), "bench")
+	c, err := Open(filepath.Join(b.TempDir(), "catalogue.db"), "bench", episode.FormatLimits())
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	bbolterrors "go.etcd.io/bbolt/errors"
 
 	"cis490/internal/disk"
+	"cis490/internal/episode"
 )
 
 // version is the version of the layout. After a change the catalogue is rebuilt.
@@ -34,7 +35,8 @@ const openFor = 2 * time.Second
 
 // Catalogue is an open catalogue. Its methods may be used by many goroutines.
 type Catalogue struct {
-	db *bbolt.DB
+	db     *bbolt.DB
+	limits episode.Limits
 }
 
 // The buckets, and the keys of the last one. Digests are apart from the other lists, because
@@ -85,15 +87,17 @@ func guard(err *error) func() {
 }
 
 // Open opens the catalogue of a store for Run, which only the process that serves may do.
-// It recreates an unusable file.
-func Open(path, storeID string) (*Catalogue, error) {
-	want := version + " " + storeID
+// Episodes beyond the limits are refused. It recreates a file that is unusable, of another
+// store or with other limits.
+func Open(path, storeID string, limits episode.Limits) (*Catalogue, error) {
+	want := fmt.Sprint(version, " ", storeID, " ", limits)
 	c, err := open(path, false)
 	if errors.Is(err, ErrBusy) {
 		return nil, err
 	}
 	if err == nil {
 		if c.version() == want {
+			c.limits = limits
 			return c, nil
 		}
 		err = c.Close()
@@ -104,6 +108,7 @@ func Open(path, storeID string) (*Catalogue, error) {
 	if c, err = open(path, false); err != nil {
 		return nil, err
 	}
+	c.limits = limits
 	err = c.db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{rowsBucket(), indexBucket(), digestsBucket(), metaBucket()} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
@@ -139,7 +144,7 @@ func open(path string, readOnly bool) (c *Catalogue, err error) {
 	case err != nil:
 		return nil, fmt.Errorf("open catalogue %s: %w", path, err)
 	}
-	return &Catalogue{db}, nil
+	return &Catalogue{db: db}, nil
 }
 
 // Close closes the file.

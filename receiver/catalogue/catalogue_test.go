@@ -79,7 +79,8 @@ func (f *fixture) add(host ident.Host, profile, class string, edit func(map[stri
 	}
 	dir := f.t.TempDir()
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
 			f.t.Fatal(err)
 		}
 	}
@@ -109,7 +110,7 @@ func (f *fixture) put(host ident.Host, id ident.EpisodeID, body []byte) {
 // open opens the catalogue and brings it up to date.
 func (f *fixture) open() *catalogue.Catalogue {
 	f.t.Helper()
-	c, err := catalogue.Open(f.path, f.store.ID())
+	c, err := catalogue.Open(f.path, f.store.ID(), episode.FormatLimits())
 	if err == nil {
 		_, err = c.CatchUp(f.t.Context(), f.source())
 	}
@@ -224,6 +225,47 @@ func TestCatchUp_MarksWhatLies(t *testing.T) {
 	}
 }
 
+// Episodes that unpack to more than the limits, or are damaged behind their head, are refused.
+// With other limits, all are read again.
+func TestCatchUp_RefusesBombs(t *testing.T) {
+	f := newFixture(t)
+	sound := f.add("lab-01", "hash", "", nil)
+	grow := func(edit func(map[string]string)) ident.EpisodeID { return f.add("lab-01", "hash", "", edit) }
+	want := map[ident.EpisodeID]string{
+		grow(func(m map[string]string) { m["telemetry-proc.jsonl"] = strings.Repeat("\x00", 3<<20) }): "larger than the limit of 2097152",
+		grow(func(m map[string]string) {
+			for i := range 30 {
+				m[fmt.Sprint("z", i)] = ""
+			}
+		}): "limit of 20",
+		grow(func(m map[string]string) { m["z/z/z"] = "" }): "more than 1 folders",
+	}
+	limits := episode.Limits{Bytes: 2 << 20, Files: 20, Depth: 1}
+	for range 2 {
+		c, err := catalogue.Open(f.path, f.store.ID(), limits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.CatchUp(t.Context(), f.source()); err != nil {
+			t.Fatal(err)
+		}
+		for id, problem := range want {
+			r, _, err := c.Get("lab-01", id)
+			refused := limits.Files == 20
+			if err != nil || refused != (r.State == catalogue.Refused) || refused && !strings.Contains(r.Problem, problem) {
+				t.Errorf("limits %+v: %+v, want %q: %v", limits, r, problem, err)
+			}
+		}
+		if r, _, err := c.Get("lab-01", sound); err != nil || r.State != catalogue.OK {
+			t.Errorf("limits %+v: %+v: %v", limits, r, err)
+		}
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		limits = episode.FormatLimits()
+	}
+}
+
 func TestCatchUp_FollowsAndKeepsArchived(t *testing.T) {
 	f := newFixture(t)
 	first := f.add("lab-01", "hash", "", nil)
@@ -301,7 +343,7 @@ func TestOpen_MakesADamagedFileAnew(t *testing.T) {
 
 // count opens the catalogue, brings it up to date, and counts.
 func (f *fixture) count() (n int, err error) {
-	c, err := catalogue.Open(f.path, f.store.ID())
+	c, err := catalogue.Open(f.path, f.store.ID(), episode.FormatLimits())
 	if err != nil {
 		return 0, err
 	}
@@ -317,13 +359,13 @@ func TestOpen_IsOfOneStoreAndOneProcess(t *testing.T) {
 	f := newFixture(t)
 	f.add("lab-01", "hash", "", nil)
 	c := f.open()
-	if _, err := catalogue.Open(f.path, f.store.ID()); !errors.Is(err, catalogue.ErrBusy) {
+	if _, err := catalogue.Open(f.path, f.store.ID(), episode.FormatLimits()); !errors.Is(err, catalogue.ErrBusy) {
 		t.Errorf("a second process: %v", err)
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
 	}
-	other, err := catalogue.Open(f.path, "another store")
+	other, err := catalogue.Open(f.path, "another store", episode.FormatLimits())
 	if err != nil {
 		t.Fatal(err)
 	}

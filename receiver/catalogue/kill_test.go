@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"go.etcd.io/bbolt"
+
+	"cis490/internal/episode"
 )
 
 // childEnv makes a test process fill the catalogue that it names, until it is killed.
@@ -34,7 +36,7 @@ func fill(c *Catalogue) error {
 // reached, and each of them in each of its lists. It returns their number.
 func whole(t *testing.T, path string) int {
 	t.Helper()
-	c, err := Open(path, "store")
+	c, err := Open(path, "store", episode.FormatLimits())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func whole(t *testing.T, path string) int {
 // batches.
 func TestPut_Killed(t *testing.T) {
 	if path := os.Getenv(childEnv); path != "" {
-		c, err := Open(path, "store")
+		c, err := Open(path, "store", episode.FormatLimits())
 		for err == nil {
 			err = fill(c)
 		}
@@ -121,7 +123,7 @@ func TestPut_PowerCut(t *testing.T) {
 		return b
 	}
 	step := func() (before, after []byte) {
-		c, err := Open(path, "store")
+		c, err := Open(path, "store", episode.FormatLimits())
 		if err != nil {
 			t.Fatal(err)
 		}

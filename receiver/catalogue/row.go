@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/plain"
@@ -28,6 +29,11 @@ const (
 	Refused State = "refused"
 	Unread  State = "unread"
 )
+
+// LimitsOf returns the limits beyond which an episode is refused.
+func LimitsOf(c config.Limits) episode.Limits {
+	return episode.Limits{Bytes: int64(c.UnpackedSize), Files: c.UnpackedFiles, Depth: c.UnpackedDepth}
+}
 
 // Row is a catalogued episode. The fields from Profile on come from the tarball; they are
 // empty unless State is OK.
@@ -59,8 +65,8 @@ const (
 	maxSources = 16
 )
 
-// rowOf returns the row of an index entry whose tarball was not read yet.
-func rowOf(e receiver.Entry) Row {
+// NewRow returns the row of an index entry whose tarball was not read yet.
+func NewRow(e receiver.Entry) Row {
 	return Row{
 		Host: e.Host, Episode: e.Episode, Digest: e.Digest, Size: e.Size, Commit: e.Commit,
 		ReceivedAt: e.ReceivedAt, Archived: e.Archived, State: Unread,
@@ -77,8 +83,8 @@ func (r *Row) Entry() receiver.Entry {
 
 // read fills in the fields from the tarball. A tarball that cannot be read, or that names
 // another episode, makes a refused row and not an error.
-func (r *Row) read(tarball io.Reader) {
-	head, err := episode.ReadHead(tarball, r.Episode)
+func (r *Row) read(tarball io.Reader, limits episode.Limits) {
+	head, err := episode.ReadHead(tarball, r.Episode, limits)
 	m := head.Meta
 	switch {
 	case err != nil:

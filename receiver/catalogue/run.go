@@ -170,7 +170,7 @@ func (n *notedErrors) Read(p []byte) (int, error) {
 
 // row catalogues an entry of the index. It keeps the row of an archived episode.
 func (w *writer) row(e receiver.Entry) (Row, error) {
-	r := rowOf(e)
+	r := NewRow(e)
 	if e.Archived {
 		known, found, err := w.known(e.Key())
 		if err != nil {
@@ -190,9 +190,9 @@ func (w *writer) row(e receiver.Entry) (Row, error) {
 		return r, fmt.Errorf("catalogue %s/%s: %w", e.Host, e.Episode, err)
 	}
 	noted := &notedErrors{Reader: f}
-	r.read(noted)
+	r.read(noted, w.c.limits)
 	if err := errors.Join(noted.err, f.Close()); err != nil { // of the storage, not of the content
-		r = rowOf(e)
+		r = NewRow(e)
 		r.Problem = plain.Line(err.Error(), maxProblem)
 	}
 	return r, nil

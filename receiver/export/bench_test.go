@@ -1,19 +1,24 @@
 package export_test
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"runtime/debug"
+	"strconv"
 	"strings"
-	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/episode"
 	"cis490/internal/ident"
@@ -42,71 +47,158 @@ func demo(t testing.TB, n int) *source {
 	return s
 }
 
-// BenchmarkExport exports 2000 episodes of the demo's size to Parquet, and compares with
-// decompressing and parsing them alone, and with a loader of Python's standard library and
-// the zstd program.
+const benchEpisodes = 2000
+
+// BenchmarkExport exports 2000 episodes of the demo's size from a disk to Parquet. It compares
+// the time with that of decompressing and parsing them alone, with encoding/json and with the
+// export's own reader, and with a loader of Python's standard library and the zstd program
+// that makes the same rows. On a busy machine, compare the CPU times. Then it exports ten
+// times as many, for the memory.
 func BenchmarkExport(b *testing.B) {
-	s := demo(b, 2000)
-	dir := b.TempDir()
+	s := &folder{dir: b.TempDir(), times: 1}
+	inMemory := demo(b, benchEpisodes)
+	for id, tarball := range inMemory.tarballs {
+		if err := os.WriteFile(s.path(id), tarball, 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s.rows, inMemory = inMemory.rows, nil
+	out := b.TempDir()
 	for i := 0; b.Loop(); i++ {
-		start := time.Now()
-		m, err := export.Run(b.Context(), export.Options{
-			Source: &parallel{source: s}, Out: filepath.Join(dir, fmt.Sprint(i)), Format: export.Parquet, Split: export.Split{By: "host"},
+		var m export.Manifest
+		o := export.Options{
+			Source: s, Out: filepath.Join(out, fmt.Sprint(i)), Format: export.Parquet, Split: export.Split{By: "host"},
+			Limits: episode.FormatLimits(),
+		}
+		took := measure(b, syscall.RUSAGE_SELF, func() (err error) {
+			m, err = export.Run(b.Context(), o)
+			return err
 		})
-		if err != nil || m.Episodes != 2000 {
-			b.Fatal(m.LeftOut, err)
+		if m.Episodes != benchEpisodes {
+			b.Fatal(m.Episodes, m.LeftOut)
 		}
-		took, limit := time.Since(start), parseAlone(b, s)
-		b.ReportMetric(took.Seconds(), "s/export")
-		b.ReportMetric(100*limit.Seconds()/took.Seconds(), "%ofParsing")
-		var mem runtime.MemStats
-		runtime.ReadMemStats(&mem)
-		b.ReportMetric(float64(mem.Sys)/(1<<20), "MiB-with-tarballs")
-		if python, ok := pythonAlone(b, s); ok {
-			b.ReportMetric(python.Seconds()/took.Seconds(), "xPython")
-		}
-	}
-}
-
-// parallel lets workers open episodes at the same time.
-type parallel struct{ *source }
-
-func (p *parallel) Open(_ context.Context, r catalogue.Row) (io.ReadCloser, error) {
-	return io.NopCloser(bytes.NewReader(p.tarballs[r.Episode])), nil
-}
-
-// parseAlone decompresses and parses all episodes on all cores.
-func parseAlone(b *testing.B, s *source) time.Duration {
-	start := time.Now()
-	var wg sync.WaitGroup
-	work := make(chan ident.EpisodeID)
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() {
-			for id := range work {
-				err := episode.Inspect(bytes.NewReader(s.tarballs[id]), id, func(name string, _ int64, content io.Reader) error {
-					if !strings.HasSuffix(name, ".jsonl") {
-						return nil
-					}
-					for dec := json.NewDecoder(content); dec.More(); {
-						var v procLine
-						if err := dec.Decode(&v); err != nil {
-							return err
-						}
-					}
-					return nil
-				})
-				if err != nil {
-					b.Error(err)
-				}
+		took.report(b, took, "export")
+		took.report(b, measure(b, syscall.RUSAGE_SELF, func() error { return parseAlone(s) }), "std-parsing")
+		took.report(b, measure(b, syscall.RUSAGE_SELF, func() error { return export.ReadAlone(b.Context(), s) }), "own-parsing")
+		for _, name := range []string{"python3", "zstd"} {
+			if _, err := exec.LookPath(name); err != nil {
+				b.Skipf("no %s: not compared with it", name)
 			}
+		}
+		took.report(b, measure(b, syscall.RUSAGE_CHILDREN, func() error { return python(b, s, m) }), "python")
+
+		resetPeak(b)
+		s.times, o.Out = 10, o.Out+"-many"
+		if m, err := export.Run(b.Context(), o); err != nil || m.Episodes != 10*benchEpisodes {
+			b.Fatal(m.Episodes, err)
+		}
+		s.times = 1
+		b.ReportMetric(peak(b), "MiB-peak-of-10x")
+	}
+}
+
+// cost is the time that something took.
+type cost struct{ wall, cpu float64 }
+
+func measure(b *testing.B, who int, f func() error) cost {
+	cpu := func() float64 {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(who, &u); err != nil {
+			b.Fatal(err)
+		}
+		return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Seconds()
+	}
+	runtime.GC()
+	start, before := time.Now(), cpu()
+	if err := f(); err != nil {
+		b.Fatal(err)
+	}
+	return cost{time.Since(start).Seconds(), cpu() - before}
+}
+
+// report reports a cost, and how many times that of the export it is.
+func (c cost) report(b *testing.B, of cost, name string) {
+	b.ReportMetric(of.wall, name+"-s")
+	b.ReportMetric(of.cpu, name+"-cpu-s")
+	if of != c {
+		b.ReportMetric(of.wall/c.wall, "x-"+name)
+		b.ReportMetric(of.cpu/c.cpu, "x-"+name+"-cpu")
+	}
+}
+
+// resetPeak makes the kernel measure the peak of the memory from here on.
+func resetPeak(b *testing.B) {
+	debug.FreeOSMemory()
+	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// peak returns the largest resident memory of this process, in MiB.
+func peak(b *testing.B) float64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, after, _ := strings.Cut(string(status), "VmHWM:")
+	kib, err := strconv.Atoi(strings.Fields(after)[0])
+	if err != nil {
+		b.Fatal(err)
+	}
+	return float64(kib) / 1024
+}
+
+// folder is tarballs in a folder, each listed several times.
+type folder struct {
+	dir   string
+	rows  []catalogue.Row
+	times int
+}
+
+func (f *folder) path(id ident.EpisodeID) string {
+	return filepath.Join(f.dir, string(id)+".tar.zst")
+}
+
+func (f *folder) Rows(context.Context, catalogue.Query) iter.Seq2[catalogue.Row, error] {
+	return func(yield func(catalogue.Row, error) bool) {
+		for i := range f.times * len(f.rows) {
+			if !yield(f.rows[i%len(f.rows)], nil) {
+				return
+			}
+		}
+	}
+}
+
+func (f *folder) Open(_ context.Context, r catalogue.Row) (io.ReadCloser, error) {
+	return os.Open(f.path(r.Episode))
+}
+
+// parseAlone decompresses and parses all episodes on all cores, with encoding/json.
+func parseAlone(s *folder) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, r := range s.rows {
+		g.Go(func() error {
+			f, err := os.Open(s.path(r.Episode))
+			if err != nil {
+				return err
+			}
+			defer func() { _ = f.Close() }()
+			return episode.Inspect(f, r.Episode, func(name string, _ int64, content io.Reader) error {
+				if !strings.HasSuffix(name, ".jsonl") {
+					return nil
+				}
+				for dec := json.NewDecoder(content); dec.More(); {
+					var v procLine
+					if err := dec.Decode(&v); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
 		})
 	}
-	for id := range s.tarballs {
-		work <- id
-	}
-	close(work)
-	wg.Wait()
-	return time.Since(start)
+	return g.Wait()
 }
 
 // procLine has the keys of the largest rows.
@@ -133,42 +225,82 @@ type procLine struct {
 	} `json:"procs"`
 }
 
+// loader reads tarballs into rows as an export has them, and prints how many of each table.
 const loader = `
-import io, json, subprocess, sys, tarfile, glob, bisect
-rows = []
+import bisect, glob, io, json, subprocess, sys, tarfile
+counters = json.loads(sys.argv[2])
+tables = {}
+
+def flat(row, prefix=""):
+    for k, v in row.items():
+        if isinstance(v, dict):
+            yield from flat(v, prefix + k + "_")
+        else:
+            yield prefix + k, v
+
+def add(table, joined, row, last):
+    out = dict(joined)
+    lists = []
+    for k, v in flat(row):
+        if isinstance(v, list):
+            lists.append((k, v))
+        else:
+            out[k] = v
+    key = (table, out.get("pid"), out.get("start_ticks"), out.get("device"))
+    before = last.get(key)
+    if before and out["t_mono_ns"] > before["t_mono_ns"]:
+        passed = (out["t_mono_ns"] - before["t_mono_ns"]) / 1e9
+        for c in counters.get(table, ()):
+            if c in out and c in before:
+                out[c + "_per_s"] = (out[c] - before[c]) / passed
+    last[key] = out
+    tables.setdefault(table, []).append(out)
+    for k, v in lists:
+        if table + "_" + k in counters:
+            times = {"t_wall_ns": out["t_wall_ns"], "t_mono_ns": out["t_mono_ns"]}
+            for element in v:
+                add(table + "_" + k, {**joined, **times}, element, last)
+
 for path in glob.glob(sys.argv[1] + "/*.tar.zst"):
     raw = subprocess.run(["zstd", "-dcq", path], stdout=subprocess.PIPE, check=True).stdout
     t = tarfile.open(fileobj=io.BytesIO(raw))
     files = {m.name.split("/")[1]: m for m in t.getmembers()}
     read = lambda name: [json.loads(l) for l in t.extractfile(files[name])]
+    meta = json.load(t.extractfile(files["meta.json"]))
     labels = read("labels.jsonl"); at = [l["t_mono_ns"] for l in labels]
+    tables.setdefault("episodes", []).append(dict(flat(meta)))
+    last = {}
     for name in files:
-        if name.startswith("telemetry-"):
-            last = None
+        if name.endswith(".jsonl"):
+            table = name.removesuffix(".jsonl").removeprefix("telemetry-")
             for r in read(name):
                 i = bisect.bisect_right(at, r["t_mono_ns"]) - 1
-                r["phase"] = labels[i]["phase"] if i >= 0 else "_before"
-                rows.append(r)
-print(len(rows))
+                joined = {"episode": meta["episode"], "host": meta["host"], "profile": meta["profile"]}
+                joined["phase"] = labels[i]["phase"] if i >= 0 else "_before"
+                joined["class"] = labels[i].get("class") if i >= 0 else None
+                add(table, joined, r, last)
+print(json.dumps({k: len(v) for k, v in tables.items()}))
 `
 
-// pythonAlone loads all episodes with Python, if it and zstd are here.
-func pythonAlone(b *testing.B, s *source) (time.Duration, bool) {
-	for _, name := range []string{"python3", "zstd"} {
-		if _, err := exec.LookPath(name); err != nil {
-			b.Logf("no %s: not compared with it", name)
-			return 0, false
+// python loads all episodes with Python, and compares the rows of each table with those that
+// were exported.
+func python(b *testing.B, s *folder, m export.Manifest) error {
+	counters, err := json.Marshal(export.Counters())
+	if err != nil {
+		return err
+	}
+	out, err := exec.Command("python3", "-c", loader, s.dir, string(counters)).Output()
+	if err != nil {
+		return err
+	}
+	got, want := map[string]int64{}, map[string]int64{}
+	for _, split := range m.Splits {
+		for table, n := range split.Rows {
+			want[table] += n
 		}
 	}
-	dir := b.TempDir()
-	for id, tarball := range s.tarballs {
-		if err := os.WriteFile(filepath.Join(dir, string(id)+".tar.zst"), tarball, 0o600); err != nil {
-			b.Fatal(err)
-		}
+	if err := json.Unmarshal(out, &got); err != nil || !maps.Equal(got, want) {
+		b.Errorf("Python has %v rows, the export %v: %v", got, want, err)
 	}
-	start := time.Now()
-	if out, err := exec.Command("python3", "-c", loader, dir).CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
-	}
-	return time.Since(start), true
+	return nil
 }

@@ -39,7 +39,7 @@ func (o Options) describe(m Manifest) error {
 			return err
 		}
 	}
-	tables := newReader(0).tables()
+	tables := allFormats().tables()
 	card := m.card(tables)
 	for name, v := range map[string]any{"croissant.json": m.croissant(tables)} {
 		b, err := json.MarshalIndent(v, "", "  ")

@@ -29,6 +29,7 @@ import (
 
 	"cis490/internal/dictionary"
 	"cis490/internal/disk"
+	"cis490/internal/episode"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/receiver/catalogue"
@@ -45,20 +46,17 @@ type Source interface {
 // ErrGone reports a tarball that is not stored any more.
 var ErrGone = errors.New("the tarball is not stored here (archived?)")
 
-// DefaultUnpacked is how large an unpacked episode may be, if the options do not say.
-const DefaultUnpacked = 256 << 20
-
-// Options describe an export. All but Source, Out and Format may be zero.
+// Options describe an export. All but Source, Out, Format and Limits may be zero.
 type Options struct {
-	Source      Source `json:"-"`
-	Query       catalogue.Query
-	Snapshot    string `json:"-"` // path of the list of another export, in place of Query
-	Name        string
-	Out         string `json:"-"` // the folder
-	Format      Format
-	Split       Split
-	MaxUnpacked int64 // bytes
-	Verify      bool  // run all checks of episode verify
+	Source   Source `json:"-"`
+	Query    catalogue.Query
+	Snapshot string `json:"-"` // path of the list of another export, in place of Query
+	Name     string
+	Out      string `json:"-"` // the folder
+	Format   Format
+	Split    Split
+	Limits   episode.Limits // of what an episode unpacks to
+	Verify   bool           // run all checks of episode verify
 	// Progress is called with the number of finished episodes and of all; nil: not called.
 	Progress func(done, of int) `json:"-"`
 
@@ -91,9 +89,6 @@ type Manifest struct {
 
 // Run makes an export, or continues it.
 func Run(ctx context.Context, o Options) (m Manifest, err error) {
-	if o.MaxUnpacked == 0 {
-		o.MaxUnpacked = DefaultUnpacked
-	}
 	o.keep = &sync.Mutex{}
 	if b, err := disk.ReadFile(disk.OS{}, path.Join(o.Out, ManifestFile), 1<<30); err == nil {
 		return m, fault.Fix(fmt.Errorf("%s is a complete export already: %s", o.Out, nameOf(b)), "choose another folder with --out")
@@ -221,13 +216,26 @@ func shardSize(total int) int { return min(max((total+31)/32, 16), 2000) }
 // shards writes all shards, several at the same time.
 func (o Options) shards(ctx context.Context, l *listed) error {
 	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(min(runtime.GOMAXPROCS(0), 4))
+	readers := make(chan *reader, min(runtime.GOMAXPROCS(0), 4))
+	g.SetLimit(cap(readers))
+	for range cap(readers) {
+		r, err := newReader(o.Limits)
+		if err != nil {
+			return err
+		}
+		defer r.inspect.Close()
+		readers <- r
+	}
 	progress := &progress{report: o.Progress, of: l.total}
 	waiting, numbers := map[string][]catalogue.Row{}, map[string]int{}
 	begin := func(split string) {
 		rows, n := waiting[split], numbers[split]
 		waiting[split], numbers[split] = nil, n+1
-		g.Go(func() error { return o.shard(ctx, split, n, rows, progress) })
+		g.Go(func() error {
+			r := <-readers
+			defer func() { readers <- r }()
+			return o.shard(ctx, r, split, n, rows, progress)
+		})
 	}
 	at := 0
 	for r, err := range readSnapshot(path.Join(o.Out, SnapshotFile)) {
@@ -268,17 +276,17 @@ func (o Options) shardState(split string, n int) string {
 }
 
 // shard writes a shard that is not complete yet.
-func (o Options) shard(ctx context.Context, split string, n int, rows []catalogue.Row, p *progress) error {
+func (o Options) shard(ctx context.Context, reader *reader, split string, n int, rows []catalogue.Row, p *progress) error {
 	state := o.shardState(split, n)
 	if disk.Exists(disk.OS{}, state) {
 		p.add(len(rows))
 		return nil
 	}
 	s := &shard{
-		Options: o, reader: newReader(o.MaxUnpacked), open: map[*table]*openTable{},
+		Options: o, reader: reader, open: map[*table]*openTable{},
 		done: done{Split: split, Number: n, Counts: newCounts(), Files: []File{}},
 	}
-	s.all = s.tables()
+	s.all = s.formats.tables()
 	s.episodes = s.all[0]
 	for _, r := range rows {
 		if err := s.add(ctx, r); err != nil {

@@ -101,7 +101,8 @@ func (s *source) add(t testing.TB, host ident.Host, class string, edit func(file
 	}
 	dir := t.TempDir()
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(content), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,6 +135,9 @@ func fleet(t *testing.T) *source {
 
 func run(t *testing.T, o export.Options) export.Manifest {
 	t.Helper()
+	if o.Limits == (episode.Limits{}) {
+		o.Limits = episode.FormatLimits()
+	}
 	m, err := export.Run(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +206,9 @@ func TestRun_JoinsLabelsAndRates(t *testing.T) {
 func TestRun_IsDeterministicAndResumes(t *testing.T) {
 	s := fleet(t)
 	for _, f := range export.Formats() {
-		o := export.Options{Source: s, Format: f, Split: export.Split{By: "host"}, Out: t.TempDir() + "/a", Name: "x"}
+		o := export.Options{
+			Source: s, Format: f, Split: export.Split{By: "host"}, Out: t.TempDir() + "/a", Name: "x", Limits: episode.FormatLimits(),
+		}
 		m := run(t, o)
 		want := tree(t, o.Out)
 		if m.Episodes != 60 || len(m.Splits) != 3 || m.Splits["test"].Episodes == 0 || m.Splits["validation"].Episodes == 0 {
@@ -262,6 +268,15 @@ func TestRun_LeavesOutAndLists(t *testing.T) {
 		s.add(t, "lab-01", "", func(m map[string]string) { delete(m, "labels.jsonl") }).Episode:              "precedes labels.jsonl",
 		s.add(t, "lab-01", "", line("labels.jsonl", `{"t_mono_ns":1,"phase":"x","event":"y"}`+"\n")).Episode: "its times decrease",
 		s.add(t, "lab-01", "", line("telemetry-proc.jsonl", `{"t_mono_ns":"later"}`+"\n")).Episode:           "telemetry-proc.jsonl:5",
+		s.add(t, "lab-01", "", line("a/b/deep", "")).Episode:                                                 "in more than 1 folders",
+		s.add(t, "lab-01", "", func(m map[string]string) {
+			for i := range 20 {
+				m[fmt.Sprint("file-", i)] = ""
+			}
+		}).Episode: "limit of 20",
+		s.add(t, "lab-01", "", func(m map[string]string) {
+			m["meta.json"] = strings.Replace(m["meta.json"], "lab-01", "lab-02", 1)
+		}).Episode: "meta.json is of lab-02",
 	}
 	add := func() catalogue.Row { return s.add(t, "lab-01", "", nil) }
 	cut, gone, lies, refused := add(), add(), add(), add()
@@ -274,7 +289,9 @@ func TestRun_LeavesOutAndLists(t *testing.T) {
 	s.rows[len(s.rows)-1].State, s.rows[len(s.rows)-1].Problem = catalogue.Refused, "is of another host"
 	want[refused.Episode] = "refused: is of another host"
 
-	m := run(t, export.Options{Source: s, Out: out, Format: export.JSONL, MaxUnpacked: 4 << 20})
+	limits := episode.FormatLimits()
+	limits.Bytes, limits.Files, limits.Depth = 4<<20, 20, 1
+	m := run(t, export.Options{Source: s, Out: out, Format: export.JSONL, Limits: limits})
 	if m.Episodes != 1 || m.LeftOut != len(want) {
 		t.Errorf("%d episodes, %d left out, want %d", m.Episodes, m.LeftOut, len(want))
 	}

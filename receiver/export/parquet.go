@@ -12,8 +12,8 @@ import (
 const (
 	// groupRows is the number of rows after which a row group ends, at the end of an episode.
 	groupRows = 64 << 10
-	// writeRows is how many rows are passed to the writer at once.
-	writeRows = 256
+	// passRows is how many rows are passed to the writer at once, at least. Few rows wait.
+	passRows = 64
 )
 
 // ordered is a group whose fields keep the table's order.
@@ -35,12 +35,13 @@ func (o ordered) Fields() []parquet.Field {
 	return fields
 }
 
+// parquetRows passes values to the writer by column, as it stores them.
 type parquetRows struct {
-	table *table
-	w     *parquet.GenericWriter[any]
-	rows  []parquet.Row // not yet passed to the writer
-	n     int
-	group int
+	table   *table
+	w       *parquet.GenericWriter[any]
+	pending []cell // of rows, fewer than passRows
+	values  []parquet.Value
+	group   int
 }
 
 func newParquet(w io.Writer, t *table) *parquetRows {
@@ -68,10 +69,7 @@ func newParquet(w io.Writer, t *table) *parquetRows {
 	}
 	described, _ := json.Marshal(columns) // strings only
 	version, _ := json.Marshal(dictionary.Version)
-	p := &parquetRows{table: t, rows: make([]parquet.Row, writeRows)}
-	for i := range p.rows {
-		p.rows[i] = make(parquet.Row, len(t.columns))
-	}
+	p := &parquetRows{table: t}
 	p.w = parquet.NewGenericWriter[any](w, parquet.NewSchema(t.name, ordered{group, t.columns}),
 		parquet.CreatedBy("cis490", "1", ""), parquet.DataPageStatistics(true), parquet.PageBufferSize(64<<10),
 		parquet.KeyValueMetadata("cis490.table", t.about), parquet.KeyValueMetadata("cis490.columns", string(described)),
@@ -80,36 +78,55 @@ func newParquet(w io.Writer, t *table) *parquetRows {
 }
 
 func (p *parquetRows) write(cells []cell) error {
-	row := p.rows[p.n]
-	for i, c := range cells {
-		v := parquet.NullValue()
-		level := 0
-		if c.set {
-			level = 1
-			switch p.table.columns[i].kind {
-			case number:
-				v = parquet.DoubleValue(c.f)
-			case text:
-				v = parquet.ByteArrayValue([]byte(c.s))
-			case boolean:
-				v = parquet.BooleanValue(c.truth())
-			default:
-				v = parquet.Int64Value(c.i)
+	width := len(p.table.columns)
+	p.group += len(cells) / width
+	if len(p.pending) > 0 || len(cells) < passRows*width {
+		p.pending = append(p.pending, cells...)
+		if len(p.pending) < passRows*width {
+			return nil
+		}
+		return p.pass()
+	}
+	return p.columns(cells)
+}
+
+// pass passes the rows that wait.
+func (p *parquetRows) pass() error {
+	err := p.columns(p.pending)
+	p.pending = p.pending[:0]
+	return err
+}
+
+func (p *parquetRows) columns(cells []cell) error {
+	width := len(p.table.columns)
+	for i, w := range p.w.ColumnWriters() {
+		p.values = p.values[:0]
+		kind := p.table.columns[i].kind
+		for at := i; at < len(cells); at += width {
+			p.values = append(p.values, cells[at].value(kind, i))
+		}
+		if len(p.values) > 0 {
+			if _, err := w.WriteRowValues(p.values); err != nil {
+				return err
 			}
 		}
-		row[i] = v.Level(0, level, i)
-	}
-	p.group++
-	if p.n++; p.n == len(p.rows) {
-		return p.pass()
 	}
 	return nil
 }
 
-func (p *parquetRows) pass() error {
-	_, err := p.w.WriteRows(p.rows[:p.n])
-	p.n = 0
-	return err
+// value returns a cell of a column.
+func (c *cell) value(k kind, column int) parquet.Value {
+	switch {
+	case !c.set:
+		return parquet.NullValue().Level(0, 0, column)
+	case k == number:
+		return parquet.DoubleValue(c.f).Level(0, 1, column)
+	case k == text:
+		return parquet.ByteArrayValue(c.s).Level(0, 1, column)
+	case k == boolean:
+		return parquet.BooleanValue(c.truth()).Level(0, 1, column)
+	}
+	return parquet.Int64Value(c.i).Level(0, 1, column)
 }
 
 func (p *parquetRows) episode() error {

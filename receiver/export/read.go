@@ -9,11 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"reflect"
-	"strconv"
-	"strings"
 
-	"cis490/internal/dictionary"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/receiver/catalogue"
@@ -29,33 +25,23 @@ type sink interface {
 
 // reader reads episodes. It keeps its buffers between them, and is for one goroutine.
 type reader struct {
-	formats map[string]*format // by file
-	most    int64              // unpacked bytes of an episode
+	formats formats
+	inspect *episode.Inspector
+	buffer  buffer
+	decoder decoder
 	lines   *bufio.Reader
 	long    []byte
+	cells   []cell // of a row
 }
 
-func newReader(most int64) *reader {
-	r := &reader{formats: map[string]*format{}, most: most, lines: bufio.NewReaderSize(nil, 256<<10)}
-	for _, f := range dictionary.Files() {
-		if f.Rows {
-			r.formats[f.Name] = formatOf(f, strings.TrimSuffix(strings.TrimPrefix(f.Name, episode.TelemetryPrefix), ".jsonl"))
-		}
+func newReader(limits episode.Limits) (*reader, error) {
+	inspect, err := episode.NewInspector(limits)
+	if err != nil {
+		return nil, err
 	}
-	return r
-}
-
-// tables returns all tables, the one of episodes first.
-func (r *reader) tables() []*table {
-	all := []*table{episodesTable()}
-	for _, f := range dictionary.Files() {
-		if format, ok := r.formats[f.Name]; ok {
-			for _, l := range format.levels {
-				all = append(all, l.table)
-			}
-		}
-	}
-	return all
+	return &reader{
+		formats: allFormats(), inspect: inspect, buffer: buffer{cells: map[*table][]cell{}}, lines: bufio.NewReaderSize(nil, 256<<10),
+	}, nil
 }
 
 // reading is an episode that is being read.
@@ -65,6 +51,8 @@ type reading struct {
 	out    sink
 	meta   *episode.Meta
 	labels []episode.Label
+	phases [][2]cell // phase and class before the first label, and from each label on
+	names  [3]cell   // that begin every row
 	counts map[string]int
 	events []byte // until the labels are known
 	// experiment is the experiment file, if the episode has it.
@@ -77,8 +65,11 @@ type reading struct {
 func (r *reader) read(tarball io.Reader, row catalogue.Row, out sink) (*reading, error) {
 	sum := sha256.New()
 	tarball = io.TeeReader(tarball, sum)
-	e := &reading{reader: r, row: row, out: out, counts: map[string]int{}}
-	if err := episode.InspectWithin(tarball, row.Episode, r.most, e.file); err != nil {
+	e := &reading{
+		reader: r, row: row, out: out, counts: map[string]int{}, phases: [][2]cell{{str(Before)}},
+		names: [3]cell{str(string(row.Episode)), str(string(row.Host)), str(row.Profile)},
+	}
+	if err := r.inspect.Inspect(tarball, row.Episode, e.file); err != nil {
 		return nil, err
 	}
 	if _, err := io.Copy(io.Discard, tarball); err != nil {
@@ -164,7 +155,7 @@ func (e *reading) readLabels(content io.Reader, size int64) error {
 		if n := len(e.labels); err == nil && n > 0 && l.Mono < e.labels[n-1].Mono {
 			err = errors.New("its times decrease")
 		}
-		e.labels = append(e.labels, l)
+		e.labels, e.phases = append(e.labels, l), append(e.phases, [2]cell{str(l.Phase), str(l.Class)})
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", episode.LabelsFile, err)
@@ -175,9 +166,8 @@ func (e *reading) readLabels(content io.Reader, size int64) error {
 // rows reads the rows of a file.
 func (e *reading) rows(name string, f *format, content io.Reader) error {
 	e.lines.Reset(content)
-	value := reflect.New(f.goes)
-	c := converter{reading: e, format: f, last: map[string]lastRow{}}
-	zero := reflect.Zero(f.goes)
+	e.decoder.begin(f)
+	c := converter{reading: e, format: f, last: map[string]*lastRow{}}
 	for n := 1; ; n++ {
 		line, err := e.line()
 		if errors.Is(err, io.EOF) && len(line) == 0 {
@@ -185,9 +175,8 @@ func (e *reading) rows(name string, f *format, content io.Reader) error {
 			return nil
 		}
 		if err == nil {
-			value.Elem().Set(zero)
-			if err = json.Unmarshal(line, value.Interface()); err == nil {
-				err = c.convert(value.Elem())
+			if err = e.decoder.row(line); err == nil {
+				err = c.convert()
 			}
 		}
 		if err != nil {
@@ -211,118 +200,4 @@ func (e *reading) line() ([]byte, error) {
 	}
 	e.long = append(e.long, part...)
 	return e.long, err
-}
-
-// converter turns rows of JSON into rows of tables.
-type converter struct {
-	*reading
-	*format
-	label int                // index of the current label, plus one
-	last  map[string]lastRow // of each table's identity
-	cells []cell
-}
-
-// lastRow is what rates are computed from.
-type lastRow struct {
-	mono   int64
-	values []int64
-}
-
-func (c *converter) convert(v reflect.Value) error {
-	mono := cellOf(v, c.mono, integer)
-	if !mono.set {
-		return errors.New("no t_mono_ns")
-	}
-	if c.label > 0 && c.labels[c.label-1].Mono > mono.i {
-		c.label = 0
-	}
-	for c.label < len(c.labels) && c.labels[c.label].Mono <= mono.i {
-		c.label++
-	}
-	for i := range c.levels {
-		l := &c.levels[i]
-		if l.list == nil {
-			if err := c.emit(l, v, mono, nil); err != nil {
-				return err
-			}
-			continue
-		}
-		list := reach(v, l.list)
-		if !list.IsValid() {
-			continue
-		}
-		times := []cell{cellOf(v, c.wall, integer), mono}
-		for k := range list.Len() {
-			if err := c.emit(l, list.Index(k), mono, times); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-func (c *converter) emit(l *level, v reflect.Value, mono cell, times []cell) error {
-	phase, class := Before, ""
-	if c.label > 0 {
-		phase, class = c.labels[c.label-1].Phase, c.labels[c.label-1].Class
-	}
-	c.cells = append(c.cells[:0], str(string(c.row.Episode)), str(string(c.row.Host)), str(c.row.Profile), str(phase), str(class))
-	c.cells = append(c.cells, times...)
-	first := len(c.cells)
-	for _, leaf := range l.leaves {
-		c.cells = append(c.cells, cellOf(v, leaf.path, leaf.kind))
-	}
-	ids := []string{l.table.name}
-	for _, i := range l.ids {
-		ids = append(ids, strconv.FormatInt(c.cells[first+i].i, 10)+" "+c.cells[first+i].s)
-	}
-	id := strings.Join(ids, "\x00")
-	before, known := c.last[id]
-	now := lastRow{mono.i, make([]int64, 0, len(l.leaves))}
-	for i, leaf := range l.leaves {
-		if leaf.counter < 0 {
-			continue
-		}
-		value, rate := c.cells[first+i], cell{}
-		if passed := mono.i - before.mono; known && passed > 0 && value.set {
-			rate = real(float64(value.i-before.values[len(now.values)]) / (float64(passed) / 1e9))
-		}
-		now.values = append(now.values, value.i)
-		c.cells = append(c.cells, rate)
-	}
-	if len(now.values) > 0 {
-		c.last[id] = now
-	}
-	return c.out.row(l.table, c.cells)
-}
-
-// reach returns a part of a row; the zero Value if it is absent.
-func reach(v reflect.Value, path []int) reflect.Value {
-	for i, field := range path {
-		if v = v.Field(field); i < len(path)-1 || v.Kind() == reflect.Pointer {
-			if v.Kind() == reflect.Pointer {
-				if v.IsNil() {
-					return reflect.Value{}
-				}
-				v = v.Elem()
-			}
-		}
-	}
-	return v
-}
-
-func cellOf(v reflect.Value, path []int, k kind) cell {
-	v = reach(v, path)
-	if !v.IsValid() {
-		return cell{}
-	}
-	switch k {
-	case number:
-		return real(v.Float())
-	case text:
-		return cell{set: true, s: v.String()}
-	case boolean:
-		return truth(v.Bool())
-	}
-	return num(v.Int())
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"cis490/internal/disk"
 	"cis490/internal/episode"
 	"cis490/internal/ident"
@@ -73,7 +75,6 @@ type shard struct {
 	episodes *table
 	open     map[*table]*openTable
 	tar      *file // of a WebDataset
-	buffer   buffer
 }
 
 type openTable struct {
@@ -86,16 +87,24 @@ var errLarge = errors.New("the episode is large")
 
 // buffer keeps the rows of an episode until it is known to be sound.
 type buffer struct {
-	cells []cell
-	of    []*table
+	cells map[*table][]cell
+	n     int
 }
 
 func (b *buffer) row(t *table, cells []cell) error {
-	if len(b.cells)+len(cells) > maxCells {
+	if b.n += len(cells); b.n > maxCells {
 		return errLarge
 	}
-	b.cells, b.of = append(b.cells, cells...), append(b.of, t)
+	b.cells[t] = append(b.cells[t], cells...)
 	return nil
+}
+
+// empty removes the rows, and keeps the memory for others.
+func (b *buffer) empty() {
+	for t, cells := range b.cells {
+		b.cells[t] = cells[:0]
+	}
+	b.n = 0
 }
 
 // nowhere is a sink for episodes that are only read.
@@ -103,7 +112,7 @@ type nowhere struct{}
 
 func (nowhere) row(*table, []cell) error { return nil }
 
-// row writes a row of a sound episode.
+// row writes rows of a sound episode.
 func (s *shard) row(t *table, cells []cell) error {
 	o := s.open[t]
 	if o == nil {
@@ -118,7 +127,7 @@ func (s *shard) row(t *table, cells []cell) error {
 		o = &openTable{w, f}
 		s.open[t] = o
 	}
-	o.file.Rows++
+	o.file.Rows += int64(len(cells) / len(t.columns))
 	return o.write(cells)
 }
 
@@ -157,7 +166,7 @@ func (s *shard) export(ctx context.Context, r catalogue.Row) (why, err error) {
 	if r.State != catalogue.OK {
 		return fmt.Errorf("%s: %s", r.State, r.Problem), nil
 	}
-	s.buffer.cells, s.buffer.of = s.buffer.cells[:0], s.buffer.of[:0]
+	s.buffer.empty()
 	var first sink = &s.buffer
 	if s.Format == WebDataset {
 		first = nowhere{}
@@ -188,12 +197,12 @@ func (s *shard) export(ctx context.Context, r catalogue.Row) (why, err error) {
 		_, changed, err := s.pass(ctx, r, s)
 		return nil, errors.Join(err, changed) // it was sound a moment ago
 	}
-	at := 0
-	for _, t := range s.buffer.of {
-		if err := s.row(t, s.buffer.cells[at:at+len(t.columns)]); err != nil {
-			return nil, err
+	for _, t := range s.all {
+		if cells := s.buffer.cells[t]; len(cells) > 0 {
+			if err := s.row(t, cells); err != nil {
+				return nil, err
+			}
 		}
-		at += len(t.columns)
 	}
 	return nil, nil
 }
@@ -275,7 +284,7 @@ func (s *shard) sample(ctx context.Context, r catalogue.Row) (err error) {
 		return err
 	}
 	w := tar.NewWriter(s.tar)
-	err = episode.InspectWithin(f, r.Episode, s.MaxUnpacked, func(name string, size int64, content io.Reader) error {
+	err = s.inspect.Inspect(f, r.Episode, func(name string, size int64, content io.Reader) error {
 		if strings.Contains(name, "/") {
 			return nil // a sample has no folders
 		}
@@ -292,18 +301,26 @@ func (s *shard) sample(ctx context.Context, r catalogue.Row) (err error) {
 	return errors.Join(err, w.Flush(), f.Close())
 }
 
-// finish completes the files, in the order of the tables.
+// finish completes the files, in the order of the tables. They become durable at the same
+// time, so that most of them need no write of their own to the disk's journal.
 func (s *shard) finish() error {
+	var durable errgroup.Group
 	for _, t := range s.all {
-		o := s.open[t]
-		if o == nil {
-			continue
+		if o := s.open[t]; o != nil {
+			if err := o.Close(); err != nil {
+				return errors.Join(err, durable.Wait())
+			}
+			durable.Go(o.file.finish)
 		}
-		if err := errors.Join(o.Close(), o.file.finish()); err != nil {
-			return err
+	}
+	if err := durable.Wait(); err != nil {
+		return err
+	}
+	for _, t := range s.all {
+		if o := s.open[t]; o != nil {
+			s.Files = append(s.Files, o.file.File)
+			s.Counts.Rows[t.name] += o.file.Rows
 		}
-		s.Files = append(s.Files, o.file.File)
-		s.Counts.Rows[t.name] += o.file.Rows
 	}
 	if s.tar != nil {
 		if err := errors.Join(tar.NewWriter(s.tar).Close(), s.tar.finish()); err != nil {

@@ -1,12 +1,10 @@
 package export
 
 import (
-	"fmt"
-	"reflect"
-	"slices"
 	"strings"
 
 	"cis490/internal/dictionary"
+	"cis490/internal/episode"
 )
 
 // Before is the phase of rows before the first label. No experiment can name a phase so.
@@ -34,10 +32,10 @@ type cell struct {
 	set bool
 	i   int64
 	f   float64
-	s   string
+	s   []byte // never changed
 }
 
-func str(s string) cell    { return cell{set: s != "", s: s} }
+func str(s string) cell    { return cell{set: s != "", s: []byte(s)} }
 func num(i int64) cell     { return cell{set: true, i: i} }
 func real(f float64) cell  { return cell{set: true, f: f} }
 func truth(b bool) cell    { return cell{set: true, i: map[bool]int64{true: 1}[b]} }
@@ -52,26 +50,49 @@ type table struct {
 
 // leaf is a column that is read from a row of JSON.
 type leaf struct {
-	path    []int // of struct fields
 	kind    kind
-	counter int // the column with its rate, or -1
+	counter bool // its rate is a column too
 }
 
 // level is a table whose rows are read from rows of JSON: the rows themselves, or the elements
 // of one of their lists.
 type level struct {
 	table  *table
-	list   []int // path of the list; nil: the row itself
 	leaves []leaf
 	ids    []int // leaves that identify an element, among counters of other elements
+	first  int   // the column of the first leaf
+	// counters reports whether a leaf is one.
+	counters bool
 }
 
-// format reads the rows of one file into the rows of its tables.
+// format says how the rows of one file become the rows of its tables.
 type format struct {
-	goes   reflect.Type // into which a row is decoded
+	top    *node
 	levels []level
-	mono   []int // path of t_mono_ns
-	wall   []int // path of t_wall_ns
+	wall   int // the leaf of t_wall_ns
+	mono   int // the leaf of t_mono_ns
+}
+
+// node is a key of a row of JSON.
+type node struct {
+	name     string
+	kind     dictionary.Type
+	level    int // of a list: that of its elements
+	leaf     int // of a value: its place among the leaves of its level, or none
+	children []*node
+}
+
+// none is the leaf of a value that is read and not used.
+const none = -1
+
+// child returns the member with a name. It is most likely the one after the last.
+func (n *node) child(name []byte, last int) (*node, int) {
+	for i := range n.children {
+		if at := (last + 1 + i) % len(n.children); string(name) == n.children[at].name {
+			return n.children[at], at
+		}
+	}
+	return nil, last
 }
 
 // joined are the columns that begin every table of rows.
@@ -91,132 +112,104 @@ func joined() []column {
 	}
 }
 
-// tree is the dictionary's keys as a tree.
-type tree struct {
-	key      dictionary.Key
-	name     string
-	children []*tree
+// formats are the formats of all files with rows, by the file's name.
+type formats map[string]*format
+
+func allFormats() formats {
+	all := formats{}
+	for _, f := range dictionary.Files() {
+		if f.Rows {
+			all[f.Name] = formatOf(f, strings.TrimSuffix(strings.TrimPrefix(f.Name, episode.TelemetryPrefix), ".jsonl"))
+		}
+	}
+	return all
 }
 
-func (t *tree) add(k dictionary.Key, path []string) {
-	if len(path) == 0 {
-		t.key = k
-		return
+// tables returns all tables, the one of episodes first.
+func (all formats) tables() []*table {
+	tables := []*table{episodesTable()}
+	for _, f := range dictionary.Files() {
+		if format, ok := all[f.Name]; ok {
+			for _, l := range format.levels {
+				tables = append(tables, l.table)
+			}
+		}
 	}
-	i := slices.IndexFunc(t.children, func(c *tree) bool { return c.name == path[0] })
-	if i < 0 {
-		i = len(t.children)
-		t.children = append(t.children, &tree{name: path[0]})
-	}
-	t.children[i].add(k, path[1:])
+	return tables
 }
 
 // formatOf returns the format of a file's rows. Tables are named after the file's source,
-// and those of lists after both.
+// and those of lists after both. A list within a list would need a format of its own.
 func formatOf(f dictionary.File, name string) *format {
-	root := &tree{}
+	out := &format{top: &node{kind: dictionary.Object}, levels: []level{newLevel(name, f.Text, joined())}}
 	for _, k := range f.Keys {
-		root.add(k, strings.Split(strings.ReplaceAll(k.Name, "[]", ""), "."))
+		at, level, prefix := out.top, 0, ""
+		path := strings.Split(strings.ReplaceAll(k.Name, "[]", ""), ".")
+		for _, member := range path[:len(path)-1] {
+			if at, _ = at.child([]byte(member), none); at.kind == dictionary.List {
+				level, prefix = at.level, ""
+			} else {
+				prefix += member + "_"
+			}
+		}
+		n := &node{name: path[len(path)-1], kind: k.Type, leaf: none}
+		at.children = append(at.children, n)
+		switch k.Type {
+		case dictionary.Object:
+		case dictionary.List:
+			// Its rows carry the times of the row they are in.
+			times := []column{{name: "t_wall_ns", unit: "ns", kind: integer}, {name: "t_mono_ns", unit: "ns", kind: integer}}
+			n.level = len(out.levels)
+			out.levels = append(out.levels, newLevel(name+"_"+prefix+n.name, k.Text, append(joined(), times...)))
+		default:
+			out.leaf(n, k, level, prefix)
+		}
 	}
-	out := &format{goes: root.goType()}
-	top := &table{name: name, about: f.Text, columns: joined()}
-	out.levels = []level{{table: top}}
-	out.walk(root, nil, "", 0)
 	for i := range out.levels {
 		out.levels[i].addRates()
 	}
 	return out
 }
 
-// goType returns a struct that encoding/json fills; pointers tell an absent value from 0.
-func (t *tree) goType() reflect.Type {
-	fields := make([]reflect.StructField, len(t.children))
-	for i, c := range t.children {
-		fields[i] = reflect.StructField{
-			Name: fmt.Sprintf("F%d", i), Type: c.fieldType(), Tag: reflect.StructTag(fmt.Sprintf(`json:"%s"`, c.name)),
-		}
-	}
-	return reflect.StructOf(fields)
+func newLevel(name, about string, columns []column) level {
+	return level{table: &table{name: name, about: about, columns: columns}, first: len(columns)}
 }
 
-func (t *tree) fieldType() reflect.Type {
-	switch t.key.Type {
-	case dictionary.List:
-		return reflect.SliceOf(t.goType())
-	case dictionary.Object:
-		return reflect.PointerTo(t.goType())
-	case dictionary.Integer:
-		return reflect.TypeFor[*int64]()
-	case dictionary.Number:
-		return reflect.TypeFor[*float64]()
-	case dictionary.Boolean:
-		return reflect.TypeFor[*bool]()
-	}
-	return reflect.TypeFor[*string]()
-}
-
-// walk adds the tree's leaves to a level, and a level for each of its lists.
-func (f *format) walk(t *tree, path []int, prefix string, at int) {
-	for i, c := range t.children {
-		here := append(slices.Clone(path), i)
-		switch c.key.Type {
-		case dictionary.List:
-			// Its rows carry the times of the row they are in.
-			l := level{list: here, table: &table{
-				name: f.levels[0].table.name + "_" + prefix + c.name, about: c.key.Text,
-				columns: append(joined(), column{name: "t_wall_ns", unit: "ns", kind: integer}, column{name: "t_mono_ns", unit: "ns", kind: integer}),
-			}}
-			f.levels = append(f.levels, l)
-			f.walk(c, nil, "", len(f.levels)-1)
-		case dictionary.Object:
-			f.walk(c, here, prefix+c.name+"_", at)
-		default:
-			f.leaf(c, here, prefix, at)
-		}
-	}
-}
-
-func (f *format) leaf(c *tree, path []int, prefix string, at int) {
+func (f *format) leaf(n *node, k dictionary.Key, at int, prefix string) {
 	l := &f.levels[at]
-	if at == 0 && c.name == "t_mono_ns" {
-		f.mono = path
-	}
-	if at == 0 && c.name == "t_wall_ns" {
-		f.wall = path
-	}
-	name := prefix + c.name
-	if at == 0 && (name == "phase" || name == "class") {
+	name := prefix + n.name
+	switch {
+	case at == 0 && (name == "phase" || name == "class"):
 		return // a label's own, which the join gives too
-	}
-	k := integer
-	switch c.key.Type {
-	case dictionary.Number:
-		k = number
-	case dictionary.Boolean:
-		k = boolean
-	case dictionary.String, dictionary.Time:
-		k = text
-	}
-	found := leaf{path: path, kind: k, counter: -1}
-	if c.key.Kind == dictionary.Counter {
-		found.counter = 0 // set by addRates
-	}
-	if at > 0 && (name == "pid" || name == "start_ticks" || name == "device") {
+	case at == 0 && name == "t_wall_ns":
+		f.wall = len(l.leaves)
+	case at == 0 && name == "t_mono_ns":
+		f.mono = len(l.leaves)
+	case at > 0 && (name == "pid" || name == "start_ticks" || name == "device"):
 		l.ids = append(l.ids, len(l.leaves))
 	}
-	l.leaves = append(l.leaves, found)
-	l.table.columns = append(l.table.columns, column{name: name, unit: c.key.Unit, about: c.key.Text, kind: k, repeats: k == text})
+	of := integer
+	switch k.Type {
+	case dictionary.Number:
+		of = number
+	case dictionary.Boolean:
+		of = boolean
+	case dictionary.String, dictionary.Time:
+		of = text
+	}
+	n.leaf = len(l.leaves)
+	l.leaves = append(l.leaves, leaf{of, k.Kind == dictionary.Counter})
+	l.table.columns = append(l.table.columns, column{name: name, unit: k.Unit, about: k.Text, kind: of, repeats: of == text})
 }
 
 // addRates adds a column with the rate of each counter.
 func (l *level) addRates() {
-	first := len(l.table.columns) - len(l.leaves)
-	for i := range l.leaves {
-		if l.leaves[i].counter < 0 {
+	for i, leaf := range l.leaves {
+		if !leaf.counter {
 			continue
 		}
-		c := l.table.columns[first+i]
-		l.leaves[i].counter = len(l.table.columns)
+		l.counters = true
+		c := l.table.columns[l.first+i]
 		l.table.columns = append(l.table.columns, column{
 			name: c.name + "_per_s", unit: c.unit + "/s", kind: number,
 			about: "growth of " + c.name + " since the row before, per second; none in the first row",

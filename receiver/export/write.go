@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path"
+	"slices"
 	"strconv"
 
 	"cis490/internal/disk"
@@ -45,6 +46,7 @@ func (f Format) suffix() string {
 
 // rows writes the rows of one table.
 type rows interface {
+	// write writes rows, whose cells follow each other.
 	write(cells []cell) error
 	// episode marks the end of an episode.
 	episode() error
@@ -125,11 +127,16 @@ type csvRows struct {
 }
 
 func (c *csvRows) write(cells []cell) error {
-	c.line = c.line[:0]
-	for i, v := range cells {
-		c.line = append(c.line, string(v.appendText(nil, c.table.columns[i].kind)))
+	for row := range slices.Chunk(cells, len(c.table.columns)) {
+		c.line = c.line[:0]
+		for i, v := range row {
+			c.line = append(c.line, string(v.appendText(nil, c.table.columns[i].kind)))
+		}
+		if err := c.w.Write(c.line); err != nil {
+			return err
+		}
 	}
-	return c.w.Write(c.line)
+	return nil
 }
 
 func (c *csvRows) episode() error { return nil }
@@ -162,6 +169,15 @@ type jsonRows struct {
 }
 
 func (j *jsonRows) write(cells []cell) error {
+	for row := range slices.Chunk(cells, len(j.table.columns)) {
+		if err := j.row(row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (j *jsonRows) row(cells []cell) error {
 	j.line = append(j.line[:0], '{')
 	for i, v := range cells {
 		if !v.set {
@@ -175,7 +191,7 @@ func (j *jsonRows) write(cells []cell) error {
 			j.line = v.appendText(j.line, j.table.columns[i].kind)
 			continue
 		}
-		quoted, err := json.Marshal(v.s)
+		quoted, err := json.Marshal(string(v.s))
 		if err != nil {
 			return err
 		}

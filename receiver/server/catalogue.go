@@ -50,7 +50,7 @@ func (s *Server) runCatalogue(ctx context.Context) error {
 var errRebuild = errors.New("as asked for")
 
 func (s *Server) catalogueOnce(ctx context.Context) error {
-	c, err := catalogue.Open(s.o.Catalogue, s.store.ID())
+	c, err := catalogue.Open(s.o.Catalogue, s.store.ID(), catalogue.LimitsOf(s.o.Config.Limits))
 	if err != nil {
 		return err
 	}
