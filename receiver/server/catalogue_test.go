@@ -98,7 +98,7 @@ func tokensByRole(t *testing.T, on func(*harness)) {
 		"GET " + wire.EpisodesPath + ".tar": receiver.ReadData,
 		"GET " + wire.AlertsPath:            receiver.Read, "GET " + wire.FleetPath: receiver.Read, "GET " + wire.MetricsPath: receiver.Read,
 		"GET " + wire.HostHealthPath: receiver.Read, "GET " + wire.HostHealthPath + "/{host}": receiver.Read,
-		"GET /{$}": receiver.Read, "GET /hosts/{host}": receiver.Read, "GET /episodes": receiver.Read,
+		"GET /{$}": receiver.Read, "GET /hosts/{host}": receiver.Read, "GET /episodes": receiver.Read, "GET /episodes.tar": receiver.Read,
 		"GET /episodes/{host}/{file}": receiver.Read,
 		"GET /releases":               receiver.Read, "GET /alerts": receiver.Read, "GET /events": receiver.Read,
 		"POST " + wire.AlertsPath + "/{host}/{symptom}/silence": receiver.Operate,

@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/listen"
 	"cis490/receiver"
+	"cis490/receiver/catalogue"
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
 	"cis490/receiver/silences"
@@ -18,7 +19,13 @@ func (s *Server) dashboard() (*web.Site, error) {
 	return web.New(web.Options{
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
-		Fresh:       s.limits().Fresh(),
+		Fresh: s.limits().Fresh(), SendTar: s.getEpisodesTar,
+		Catalogue: func() *catalogue.Catalogue {
+			if c := s.catalogue.Load(); c != nil {
+				return c.Catalogue
+			}
+			return nil
+		},
 		Connections: func() listen.Stats { return s.limiter.Stats() },
 		From:        s.from, Reserve: int64(o.Config.Limits.DiskReserve), Now: o.Now, Poll: o.Poll, Log: o.Log.With("component", "web"),
 	})

@@ -17,6 +17,7 @@ import (
 	"cis490/internal/plot"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/catalogue"
 )
 
 // plotSuffix names the plot of an episode, beside its tarball.
@@ -62,13 +63,24 @@ func (s *Site) file(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Site) episode(w http.ResponseWriter, r *http.Request, host ident.Host, id ident.EpisodeID) error {
 	p := episodePage{Host: host, ID: id}
-	found := episodesPage{Host: string(host), Text: string(id)}
-	if err := s.search(r, &found, found.question("")); err != nil {
+	find := episodesPage{Host: string(host), Text: string(id)}
+	_, err := s.search(r, find.question(""), func(e receiver.Entry) (bool, error) {
+		if e.Host == host && p.Row == nil { // newest first: the last row says whether it was archived
+			p.Row = &e
+		}
+		return true, nil
+	})
+	if err != nil {
 		return err
 	}
-	for i, row := range found.Rows { // newest first: the last row says whether it was archived
-		if row.Host == host && p.Row == nil {
-			p.Row = &found.Rows[i]
+	if c := s.o.Catalogue(); c != nil {
+		row, found, err := c.Get(host, id)
+		if err != nil {
+			return err
+		}
+		if found && row.State == catalogue.Refused {
+			p.Unread = "This episode is refused, and not exported: " + row.Problem
+			return s.render(w, r, http.StatusOK, "episode", "Episode "+string(id), p)
 		}
 	}
 	o, err := s.overview(r.Context(), host, id)

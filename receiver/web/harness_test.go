@@ -27,6 +27,7 @@ import (
 	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/receiver"
+	"cis490/receiver/catalogue"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -47,6 +48,7 @@ type harness struct {
 	quiet   *silences
 	crowd   listen.Stats
 	from    func() string // the client's address
+	cat     func() *catalogue.Catalogue
 	log     *lines
 	site    *web.Site
 	server  *httptest.Server
@@ -129,6 +131,10 @@ func (r *harness) start() *harness {
 		Tokens: local.Credentials(disk.OS{}, conf).Tokens,
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
+		},
+		Catalogue: r.cat, SendTar: func(w http.ResponseWriter, q *http.Request) error {
+			_, err := io.WriteString(w, "tar of "+q.URL.RawQuery)
+			return err
 		},
 		Silences: r.quiet, TestNotify: r.tests, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
 		Connections: func() listen.Stats { return r.crowd },

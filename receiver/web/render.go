@@ -109,7 +109,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 				Spans   []span
 			}{p, periods, strips, by, spans}
 		},
-		"picker": picker,
+		"picker": picker, "words": strings.Fields,
 		"both": func(f *frame, data any) any {
 			return struct {
 				Frame *frame

@@ -26,6 +26,7 @@ import (
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/catalogue"
 	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
@@ -52,6 +53,11 @@ type Options struct {
 	Offered func(ident.Host) string
 	// Silences stores silences; nil: the pages have no button for them.
 	Silences Silences
+	// Catalogue returns the catalogue of the episodes, or nil while there is none.
+	Catalogue func() *catalogue.Catalogue
+	// SendTar sends the tarballs of the episodes that a request's query selects; nil: nothing
+	// can be downloaded so.
+	SendTar func(http.ResponseWriter, *http.Request) error
 	// TestNotify sends each notify target a test message and returns the results, by target;
 	// nil: the pages have no button for it.
 	TestNotify func(context.Context) map[string]error
@@ -100,6 +106,12 @@ func New(o Options) (*Site, error) {
 	}
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }
+	}
+	if o.Catalogue == nil {
+		o.Catalogue = func() *catalogue.Catalogue { return nil }
+	}
+	if o.SendTar == nil {
+		o.SendTar = func(http.ResponseWriter, *http.Request) error { return wire.NewProblem(wire.NotFound, "no catalogue") }
 	}
 	if o.Connections == nil {
 		o.Connections = func() listen.Stats { return listen.Stats{} }
@@ -153,6 +165,7 @@ func (s *Site) Routes() map[string]handler {
 		"GET /{$}":                    s.page(s.signedIn(s.fleet)),
 		"GET /hosts/{host}":           s.page(s.signedIn(s.host)),
 		"GET /episodes":               s.page(s.signedIn(s.episodes)),
+		"GET /episodes.tar":           s.page(s.signedIn(s.o.SendTar)),
 		"GET /episodes/{host}/{file}": s.page(s.signedIn(s.file)),
 		"GET /releases":               s.page(s.signedIn(s.releases)),
 		"GET /events":                 s.page(s.signedIn(s.events)),
