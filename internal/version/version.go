@@ -10,6 +10,7 @@ package version
 import (
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"cis490/internal/ident"
 )
@@ -48,6 +49,9 @@ func Read(version, commit, dirty string) Info {
 		if info.Commit != "" {
 			info.Version = "dev-" + string(info.Commit[:12])
 		}
+	}
+	if info.Dirty && !strings.Contains(info.Version, "dirty") { // new files, which git describe ignores
+		info.Version += "+dirty"
 	}
 	return info
 }
