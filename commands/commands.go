@@ -85,6 +85,11 @@ func checkUsage(commands []*cli.Command, group cli.ActionFunc) {
 	for _, c := range commands {
 		c.OnUsageError = usageError
 		c.HideHelpCommand = true
+		for _, f := range c.Flags { // "(default: false)" says nothing
+			if b, ok := f.(*cli.BoolFlag); ok {
+				b.DisableDefaultText = true
+			}
+		}
 		if c.Action == nil {
 			c.Action = group
 		}

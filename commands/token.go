@@ -36,8 +36,11 @@ func (a *app) tokenCommand() *cli.Command {
 				"   sudo cis490 token create lab-08 --replaces lab-07",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver),
-				&cli.DurationFlag{Name: "ttl", Usage: "how long the tokens are valid, as `TIME`; default: [authority] token_ttl"},
-				&cli.IntFlag{Name: "uses", Usage: "create one token for `N` new hosts with names that match PATTERN; * matches any characters"},
+				&cli.DurationFlag{Name: "ttl", DefaultText: "[authority] token_ttl", Usage: "how long the tokens are valid, as `TIME`"},
+				&cli.IntFlag{
+					Name: "uses", DefaultText: "one host",
+					Usage: "create one token for `N` new hosts with names that match PATTERN; * matches any characters",
+				},
 				&cli.StringFlag{Name: "replaces", Usage: "decommission `HOST` as soon as the new one has enrolled"},
 				&cli.StringFlag{Name: "out", Usage: "write a script for all these machines to `FILE`, which only you can read"},
 				&cli.BoolFlag{Name: "json", Usage: "print the tokens without commands, for programs that copy the binary themselves"},

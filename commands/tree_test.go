@@ -113,6 +113,9 @@ func TestTree_Manners(t *testing.T) {
 				refuses("did you mean \"--", append(slices.Clip(l.path), "--"+flag[:2]+"q"+flag[2:])...)
 			}
 		}
+		if strings.Contains(l.help, "default: false") || strings.Contains(l.help, "default: 0") {
+			t.Errorf("%v --help prints defaults that say nothing:\n%s", l.path, l.help)
+		}
 		_, examples, ok := strings.Cut(l.help, "Example")
 		examples, _, _ = strings.Cut(examples, "\nOPTIONS")
 		if !ok || !strings.Contains(examples, "cis490 "+strings.Join(l.path, " ")) {
