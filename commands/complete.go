@@ -148,6 +148,8 @@ func (a *app) valuesOf(kind string) []candidate {
 			}
 		}
 		return all
+	case "VERSION":
+		return plainCandidates(a.versions())
 	case "COMMAND":
 		return commandCandidates(a.commands())
 	case "ROLE":
@@ -187,4 +189,18 @@ func (a *app) hostNames() []string {
 		names = append(names, conf.Host)
 	}
 	return names
+}
+
+// versions returns the published versions.
+func (a *app) versions() []string {
+	conf, _, err := config.LoadReceiver(a.configPath(roleReceiver))
+	if err != nil {
+		return nil
+	}
+	var all []string
+	list, _ := progressOf(local.ReleasesDir(conf.DataDir))
+	for _, p := range list {
+		all = append(all, p.Version)
+	}
+	return all
 }

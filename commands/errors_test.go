@@ -28,9 +28,6 @@ func argumentsOf(t *testing.T, l leaf) []string {
 		"debug bundle": {"--out", "/nonexistent/x"},
 		"release sign": {"--seq", "1", "--version", "1", "--commit", testCommit},
 	}
-	for _, name := range []string{"release promote", "release withdraw"} {
-		flags[name] = []string{"--seq", "1"}
-	}
 	args := slices.Clone(flags[strings.Join(l.path, " ")])
 	_, usage, _ := strings.Cut(l.help, "USAGE:\n")
 	usage, _, _ = strings.Cut(usage, "\n")
@@ -39,6 +36,7 @@ func argumentsOf(t *testing.T, l leaf) []string {
 		value, ok := map[string]string{
 			"HOST": "lab-01", "SYMPTOM": "silent", "DIR": "/nonexistent", "EPISODE": "01ARZ3NDEKTSV4RRFFQ69G5FAV",
 			"TARGET": "webhook", "PATTERN": "", "CODE": "123456", "NAME": "notebook", "CHECK": "cert.expiry", "COMMAND": "doctor",
+			"VERSION": "v1.0.0",
 		}[word]
 		if !ok {
 			t.Fatalf("%v: what is %s?", l.path, word)

@@ -26,7 +26,7 @@ func (a *app) releaseCommand() *cli.Command {
 		Name: "keys", Usage: "`DIR` of the maintainer's keys", Value: "~/.config/cis490",
 		EnvVars: []string{"CIS490_RELEASE_KEYS"},
 	}
-	seq := &cli.Uint64Flag{Name: "seq", Usage: "sequence `NUMBER` of the release: see cis490 release list"}
+	seq := &cli.Uint64Flag{Name: "seq", DefaultText: "none", Usage: "sequence `NUMBER` of the release: see cis490 release list"}
 	return &cli.Command{
 		Name:  "release",
 		Usage: "sign, publish, promote and withdraw releases",
@@ -64,9 +64,9 @@ func (a *app) releaseCommand() *cli.Command {
 			Description: "Example:\n   sudo cis490 release list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()}, Action: a.releaseList,
 		}, {
-			Name: "promote", Usage: "advance a release to its next stage now", ArgsUsage: noArgs,
+			Name: "promote", Usage: "advance a release to its next stage now", ArgsUsage: "[VERSION]",
 			Description: "With --force the release is offered to all hosts, even after a withdrawal.\n\n" +
-				"Example:\n   sudo cis490 release promote --seq 12",
+				"Example:\n   sudo cis490 release promote v1.4.0",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), seq,
 				&cli.BoolFlag{Name: "force", Usage: "offer it to all hosts, whatever the results of trials"},
@@ -75,10 +75,10 @@ func (a *app) releaseCommand() *cli.Command {
 				return a.releaseOrder(c, manifest.Order{Verb: manifest.OrderPromote, Force: c.Bool("force")})
 			},
 		}, {
-			Name: "withdraw", Usage: "stop offering a release", ArgsUsage: noArgs,
+			Name: "withdraw", Usage: "stop offering a release", ArgsUsage: "[VERSION]",
 			Description: "Hosts that run it keep it, and ship: publish a release with a higher seq to replace it.\n" +
 				"Use --block for a release that recorded wrong data: its episodes are rejected from now on.\n\n" +
-				"Example:\n   sudo cis490 release withdraw --seq 12 --reason 'labels are late'",
+				"Example:\n   sudo cis490 release withdraw v1.4.0 --reason 'labels are late'",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver), seq,
 				&cli.BoolFlag{Name: "block", Usage: "also make the gate reject its commit"},

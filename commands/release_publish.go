@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -112,24 +111,9 @@ func (a *app) releaseList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	dir := local.ReleasesDir(conf.DataDir)
-	all, err := manifest.List(disk.OS{}, dir)
+	list, err := progressOf(local.ReleasesDir(conf.DataDir))
 	if err != nil {
 		return err
-	}
-	rollout, err := manifest.ReadRollout(disk.OS{}, dir)
-	if err != nil {
-		return err
-	}
-	list := []manifest.Progress{}
-	for _, p := range all {
-		row := manifest.Progress{
-			Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve",
-		}
-		if known := rollout.Of(p.Manifest.Seq); known != nil {
-			row = *known
-		}
-		list = append(list, row)
 	}
 	if c.Bool("json") {
 		return a.printJSON(list)
@@ -158,8 +142,13 @@ func (a *app) releaseList(c *cli.Context) error {
 
 // releaseOrder records a person's order; serve carries it out.
 func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
-	if o.Seq = c.Uint64("seq"); o.Seq == 0 {
-		return usagef(c, "say which release: --seq NUMBER, as cis490 release list has it")
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	o.Seq = c.Uint64("seq")
+	if len(args) > 1 || (len(args) == 1) == (o.Seq != 0) {
+		return usagef(c, "want one VERSION, or --seq NUMBER, as cis490 release list has them")
 	}
 	conf, err := a.receiver(c)
 	if err != nil {
@@ -171,6 +160,9 @@ func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 		return err
 	}
 	for _, p := range all {
+		if len(args) == 1 && p.Manifest.Version == args[0] { // the newest, if a version was published again
+			o.Seq = p.Manifest.Seq
+		}
 		if p.Manifest.Seq != o.Seq {
 			continue
 		}
@@ -184,7 +176,11 @@ func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 		a.printf("%s, seq %d: %s ordered; serve carries it out within seconds\n", o.Version, o.Seq, o.Verb)
 		return nil
 	}
-	return fault.Fix(fmt.Errorf("no release with seq %d is published: %w", o.Seq, fs.ErrNotExist), "sudo cis490 release list")
+	which := fmt.Sprintf("with seq %d", o.Seq)
+	if len(args) == 1 {
+		which = "of version " + check.Sanitize(args[0], 80)
+	}
+	return fault.Fix(fmt.Errorf("no release %s is published", which), "sudo cis490 release list")
 }
 
 // offeredBinaries returns the binaries for new machines: those of the current release

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/manifest"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/contacts"
@@ -76,10 +77,13 @@ type receiverStatus struct {
 	URL   string    `json:"public_url"`
 	Ready check.Row `json:"ready"`
 	// Update is how the updates of this machine itself stand; nil before the first.
-	Update *wire.Update  `json:"update,omitempty"`
-	Last   time.Time     `json:"fleet_check,omitzero"`
-	Hosts  []hostStatus  `json:"hosts"`
-	Open   []fleet.Alert `json:"alerts"`
+	Update *wire.Update `json:"update,omitempty"`
+	// Release is the newest release; nil: none is published.
+	Release *manifest.Progress `json:"release,omitempty"`
+
+	Last  time.Time     `json:"fleet_check,omitzero"`
+	Hosts []hostStatus  `json:"hosts"`
+	Open  []fleet.Alert `json:"alerts"`
 }
 
 // hostStatus is one line of it.
@@ -122,12 +126,24 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
 		return err
 	}
+	releases, err := progressOf(local.ReleasesDir(conf.DataDir))
+	if err != nil {
+		a.errorf("warning: cannot read releases: %v", err)
+	} else if len(releases) > 0 {
+		s.Release = &releases[0]
+	}
 	if asJSON {
 		return a.printJSON(s)
 	}
 	a.printf("receiver %s: %s\n", s.URL, readiness(s.Ready))
 	if s.Update != nil {
 		a.printf("updates: %s\n", machine.Updates(s.Update, nil).Detail)
+	}
+	if s.Release != nil {
+		a.printf("%s\n", describeRelease(*s.Release))
+	}
+	if versions := describeVersions(s.Hosts); versions != "" {
+		a.printf("hosts by version: %s\n", versions)
 	}
 	a.printf("\n")
 	if len(s.Hosts) == 0 {

@@ -1,0 +1,70 @@
+package commands
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cis490/internal/check"
+	"cis490/internal/disk"
+	"cis490/internal/manifest"
+)
+
+// progressOf returns the published releases with their progress, the newest first.
+func progressOf(dir string) ([]manifest.Progress, error) {
+	all, err := manifest.List(disk.OS{}, dir)
+	if err != nil {
+		return nil, err
+	}
+	rollout, err := manifest.ReadRollout(disk.OS{}, dir)
+	if err != nil {
+		return nil, err
+	}
+	list := []manifest.Progress{}
+	for _, p := range all {
+		row := manifest.Progress{
+			Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve",
+		}
+		if known := rollout.Of(p.Manifest.Seq); known != nil {
+			row = *known
+		}
+		list = append(list, row)
+	}
+	return list, nil
+}
+
+// describeRelease returns where a release is now.
+func describeRelease(p manifest.Progress) string {
+	var names []string
+	for _, h := range p.Canaries {
+		names = append(names, string(h))
+	}
+	where := map[manifest.Stage]string{
+		manifest.StageReceiver: "offered to this receiver alone",
+		manifest.StageCanary:   "offered to the first host, " + cmp.Or(strings.Join(names, ", "), "which is not chosen yet") + ",",
+		manifest.StageQuarter:  "offered to one host in four",
+		manifest.StageAll:      "offered to all hosts",
+	}[p.Stage]
+	text := fmt.Sprintf("release %s, seq %d: %s since %s", p.Version, p.Seq, cmp.Or(where, string(p.Stage), "published"), stamp(p.Since))
+	if p.Reason != "" {
+		text += ": " + check.Sanitize(p.Reason, 300)
+	}
+	return fmt.Sprintf("%s; trials: %d passed, %d failed", text, len(p.Clean), len(p.RolledBack))
+}
+
+// describeVersions returns how many hosts run which version, or "".
+func describeVersions(hosts []hostStatus) string {
+	by := map[string]int{}
+	for _, h := range hosts {
+		if h.Version != "" {
+			by[h.Version]++
+		}
+	}
+	var all []string
+	for version, n := range by {
+		all = append(all, fmt.Sprintf("%s on %d", version, n))
+	}
+	slices.Sort(all)
+	return strings.Join(all, ", ")
+}
