@@ -18,7 +18,7 @@ type explained struct {
 	Role    string `json:"role,omitempty"` // of a check
 	Title   string `json:"title,omitempty"`
 	Meaning string `json:"meaning"`
-	Fix     string `json:"fix,omitempty"`
+	Fix     string `json:"fix"`
 	Docs    string `json:"docs"`
 }
 
@@ -59,8 +59,9 @@ func (a *app) explain(c *cli.Context) error {
 			a.printf("symptom %s\n\n", x.Name)
 		}
 		a.printf("  %s\n", x.Meaning)
-		if x.Fix != "" {
-			a.printf("  fix: %s\n", x.Fix)
+		a.printf("  fix: %s\n", x.Fix)
+		if x.Kind == "symptom" {
+			a.printf("       An alert has the fix of its own reason: sudo cis490 alerts list\n")
 		}
 		a.printf("  see: %s\n", x.Docs)
 	}
@@ -71,7 +72,9 @@ func (a *app) explain(c *cli.Context) error {
 func explanations(name string) []explained {
 	all := []explained{}
 	if fleet.IsSymptom(name) {
-		all = append(all, explained{Kind: "symptom", Name: name, Meaning: fleet.Meaning(name), Docs: "docs/operations.md#symptoms"})
+		all = append(all, explained{
+			Kind: "symptom", Name: name, Meaning: fleet.Meaning(name), Fix: fleet.UsualFix(name), Docs: "docs/operations.md#symptoms",
+		})
 	}
 	for _, role := range []string{roleLabHost, roleReceiver} {
 		for _, k := range registryOf(role) {

@@ -27,7 +27,7 @@ func TestOwnFixes(t *testing.T) {
 // Every symptom is explained.
 func TestMeaning(t *testing.T) {
 	for _, s := range Symptoms() {
-		if Meaning(s) == "" {
+		if Meaning(s) == "" || UsualFix(s) == "" {
 			t.Errorf("%s has no meaning", s)
 		}
 	}

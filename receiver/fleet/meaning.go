@@ -1,5 +1,7 @@
 package fleet
 
+import "cis490/internal/wire"
+
 // Meaning returns what a symptom means, in one sentence, or "" for an unknown one.
 func Meaning(symptom string) string {
 	return map[string]string{
@@ -20,5 +22,29 @@ func Meaning(symptom string) string {
 		BackupOld:      "The receiver's last backup is older than [fleet] backup_old, or than its CA.",
 		ClockWrong:     "The receiver's clock is wrong, or it disagrees with most hosts.",
 		DataBroken:     "fleet-check cannot read or write the receiver's data folder.",
+	}[symptom]
+}
+
+// UsualFix returns the fix of a symptom of which nothing more is known, or "". HOST stands
+// for the host's name. An alert has the fix of its own reason.
+func UsualFix(symptom string) string {
+	return map[string]string{
+		Silent:         fixNothing,
+		FatalOnly:      "on the receiver: sudo cis490 host show HOST   # names the rejection",
+		Unstamped:      wire.AnswerOf(wire.Unstamped).Fix,
+		NeverReported:  fixUnused,
+		Gone:           fixGone,
+		DoctorFailing:  "on HOST: sudo cis490 doctor   # or on the receiver, if the alert is of @receiver",
+		CertExpiring:   "on HOST: sudo cis490 cert-fetch --renew",
+		BacklogGrowing: fixDoctor,
+		Cloned:         fixTwoMachines,
+		TokenMisused:   fixMisused,
+		StaleVersion:   fixNotUpdated,
+		RolledBack:     fixRolledBack,
+		DiskLow:        fixNoSpace,
+		IndexBroken:    "on the receiver: sudo cis490 doctor --deep",
+		BackupOld:      "on the receiver: sudo cis490 backup",
+		ClockWrong:     fixClock,
+		DataBroken:     fixDisk,
 	}[symptom]
 }
