@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -27,8 +26,10 @@ func looseArgs(c *cli.Context) ([]string, error) {
 			return nil, helped(c)
 		}
 		name, value, hasValue := strings.Cut(strings.TrimLeft(word, "-"), "=")
-		switch isBool, known := flagNamed(c, name); {
-		case !known:
+		f := flagOf(c.Command.Flags, name)
+		_, isBool := f.(*cli.BoolFlag)
+		switch {
+		case f == nil:
 			return nil, unknownFlag(c, name)
 		case isBool && !hasValue:
 			value = "true"
@@ -38,8 +39,10 @@ func looseArgs(c *cli.Context) ([]string, error) {
 			i++
 			value = given[i]
 		}
-		if err := c.Set(name, value); err != nil {
-			return nil, usagef(c, "invalid value %q for flag -%s: %w", value, name, err)
+		for _, each := range f.Names() { // the library does not set a flag's other names
+			if err := c.Set(each, value); err != nil {
+				return nil, usagef(c, "invalid value %q for flag -%s: %w", value, name, err)
+			}
 		}
 	}
 	return args, nil
@@ -52,14 +55,4 @@ func helped(c *cli.Context) error {
 		return err
 	}
 	return fault.Exit(errQuiet, 0)
-}
-
-func flagNamed(c *cli.Context, name string) (isBool, known bool) {
-	for _, f := range c.Command.Flags {
-		if slices.Contains(f.Names(), name) {
-			_, isBool = f.(*cli.BoolFlag)
-			return isBool, true
-		}
-	}
-	return false, false
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 
@@ -23,9 +24,10 @@ func (a *app) logsCommand() *cli.Command {
 		ArgsUsage: "[HOST]",
 		Description: "Prints lines of the journal. On the receiver, HOST selects the receiver's lines about\n" +
 			"that host; the host's own logs are in its own journal.\n\n" +
-			"Examples:\n   sudo cis490 logs --warnings\n   sudo cis490 logs --follow\n   sudo cis490 logs lab-07 --since 24h",
+			"Examples:\n   sudo cis490 logs --warnings\n   sudo cis490 logs -n 20 --follow\n   sudo cis490 logs lab-07 --since 24h",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "since", Value: time.Hour, Usage: "print lines of the last `DURATION`"},
+			&cli.IntFlag{Name: "lines", Aliases: []string{"n"}, DefaultText: "all", Usage: "print only the last `N` of these lines"},
 			&cli.BoolFlag{Name: "follow", Aliases: []string{"f"}, Usage: "continue with new lines"},
 			&cli.BoolFlag{Name: "warnings", Usage: "only warnings and errors"},
 		},
@@ -55,9 +57,16 @@ func (a *app) logs(c *cli.Context) error {
 	if c.Duration("since") <= 0 {
 		return usagef(c, "--since: want a duration above 0, such as 24h")
 	}
-	o := []string{"--no-pager", "--output=short-iso", sinceArg(c.Duration("since"))}
+	lines := "all"
+	if c.IsSet("lines") {
+		if c.Int("lines") <= 0 {
+			return usagef(c, "--lines: want a number above 0")
+		}
+		lines = strconv.Itoa(c.Int("lines"))
+	}
+	o := []string{"--no-pager", "--output=short-iso", sinceArg(c.Duration("since")), "--lines=" + lines}
 	if c.Bool("follow") {
-		o = append(o, "--follow", "--lines=all")
+		o = append(o, "--follow")
 	}
 	if c.Bool("warnings") {
 		o = append(o, "--priority=warning")
