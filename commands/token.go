@@ -98,6 +98,9 @@ func (a *app) tokenCreate(c *cli.Context) error {
 		if m.Voided {
 			a.errorf("warning: revoked the older token of %s", owner(m))
 		}
+		if m.Active {
+			a.errorf("warning: %s is an active host: the machine that uses this token replaces it, and its certificate is revoked then", m.Host)
+		}
 	}
 	target := *a
 	var text strings.Builder

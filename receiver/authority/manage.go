@@ -40,6 +40,7 @@ type CreatedToken struct {
 	Token   string        `json:"token"`
 	Expires time.Time     `json:"expires"`
 	Voided  bool          `json:"voided_older,omitempty"` // an older unused token of the host or pattern was revoked
+	Active  bool          `json:"active,omitempty"`       // the host is enrolled: the machine that uses the token replaces it
 }
 
 // TokenInfo describes a token without its secret.
@@ -102,10 +103,14 @@ func (a *Authority) createTokens(ask TokenRequest, by string) ([]CreatedToken, e
 	var secrets []string
 	var wg sync.WaitGroup
 	for i, h := range ask.Hosts {
+		host, _, _ := a.roster.Host(h) // checkRequest has read it
 		secret := newTokenSecret()
 		secrets = append(secrets, secret)
 		t := wire.Token{Host: h, Receiver: a.o.PublicURL, Authority: a.o.Config.URL, Pin: string(pki.PinOf(a.pinnedRoot())), Secret: secret}
-		made[i] = CreatedToken{Host: h, Token: t.String(), Expires: expires, Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == ""}
+		made[i] = CreatedToken{
+			Host: h, Token: t.String(), Expires: expires, Active: host.State == roster.Active,
+			Voided: a.tokens.usable(h) != nil && a.tokens.usable(h).key == "",
+		}
 		// Rows written at the same time share an fsync.
 		wg.Go(func() {
 			failed[i] = errors.Join(
