@@ -103,7 +103,7 @@ func TestFences(t *testing.T) {
 		"github.com/kardianos/service":                            {"cis490/install"},
 		"github.com/minio/selfupdate":                             {"cis490/install"},
 		"github.com/pelletier/go-toml/v2":                         {"cis490/internal/config", "cis490/internal/experiment"},
-		"github.com/klauspost/compress/zstd":                      {"cis490/internal/episode"},
+		"github.com/klauspost/compress/zstd":                      {"cis490/internal/episode", "cis490/internal/manifest"},
 		"github.com/klauspost/compress/gzhttp":                    {"cis490/receiver/web"},
 		"github.com/godbus/dbus/v5":                               {"cis490/internal/machine"},
 		"github.com/prometheus/procfs":                            {"cis490/agent/orchestrate", "cis490/internal/machine"},

@@ -21,6 +21,9 @@ type Releases interface {
 	SaveRollout([]byte) error
 	// Blob opens a published file; fs.ErrNotExist if it is not published.
 	Blob(ident.Digest) (Tarball, error)
+	// PackedBlob opens the compressed content of a published file; fs.ErrNotExist if there is
+	// none.
+	PackedBlob(ident.Digest) (Tarball, error)
 	// BlobSize returns the size of a published file.
 	BlobSize(ident.Digest) (int64, error)
 }

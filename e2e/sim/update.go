@@ -191,15 +191,15 @@ func (o offers) Look(_ context.Context, tag string) (wire.Offer, string, error) 
 	return p.Offer, next, nil
 }
 
-func (o offers) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
+func (o offers) Blob(_ context.Context, d ident.Digest, offset int64, _ bool) (update.Content, error) {
 	if _, err := o.rollout(); err != nil {
-		return nil, 0, err
+		return update.Content{}, err
 	}
 	b, err := readFile(o.h.w.rx.disk, rel.BlobPath(rxReleases, d))
 	if err != nil {
-		return nil, 0, err
+		return update.Content{}, err
 	}
-	return io.NopCloser(bytes.NewReader(b[min(int(offset), len(b)):])), offset, nil
+	return update.Content{ReadCloser: io.NopCloser(bytes.NewReader(b[min(int(offset), len(b)):])), From: offset}, nil
 }
 
 // system is the machine's interface for updates.

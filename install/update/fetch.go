@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"syscall"
@@ -141,55 +140,6 @@ func (u *Updater) verify(path, download string, want manifest.Blob) error {
 		return errors.Join(fmt.Errorf("the downloaded file has sha256 %s, the signed manifest names %s", got, want.Digest), u.remove(download))
 	}
 	return nil
-}
-
-// download fetches a blob. It continues an interrupted download and reads at most the size
-// in the manifest.
-func (u *Updater) download(ctx context.Context, want manifest.Blob) (path string, err error) {
-	path = u.path(fetchDir, string(want.Digest)+unverified)
-	have := int64(0)
-	if fi, err := u.o.FS.Lstat(path); err == nil {
-		have = fi.Size()
-	}
-	if have == want.Size {
-		return path, nil
-	}
-	if have > want.Size {
-		if err := u.remove(path); err != nil {
-			return "", err
-		}
-		have = 0
-	}
-	body, from, err := u.o.Source.Blob(ctx, want.Digest, have)
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, body.Close()) }()
-	f, err := u.o.FS.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	if err != nil {
-		return "", err
-	}
-	if from != have { // another offset: start over
-		err = f.Truncate(0)
-		have = 0
-		if err == nil && from != 0 {
-			err = fmt.Errorf("the answer starts at byte %d", from)
-		}
-	}
-	var n int64
-	if err == nil {
-		n, err = io.Copy(f, io.LimitReader(body, want.Size-have+1))
-	}
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return "", err
-	}
-	switch {
-	case have+n > want.Size:
-		return "", errors.Join(fmt.Errorf("the download exceeds the %d bytes in the manifest", want.Size), u.remove(path))
-	case have+n < want.Size:
-		return "", fmt.Errorf("interrupted after %d of %d bytes", have+n, want.Size)
-	}
-	return path, nil
 }
 
 func (u *Updater) remove(path string) error {

@@ -63,16 +63,16 @@ func (f Folder) Look(_ context.Context, tag string) (wire.Offer, string, error) 
 }
 
 // Blob opens a published blob.
-func (f Folder) Blob(_ context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
+func (f Folder) Blob(_ context.Context, d ident.Digest, offset int64, _ bool) (Content, error) {
 	file, err := f.FS.OpenFile(manifest.BlobPath(f.Dir, d), os.O_RDONLY, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("binary %s is not published here", d)
+		return Content{}, fmt.Errorf("binary %s is not published here", d)
 	}
 	if err != nil {
-		return nil, 0, err
+		return Content{}, err
 	}
-	return struct {
+	return Content{ReadCloser: struct {
 		io.Reader
 		io.Closer
-	}{io.NewSectionReader(file, offset, manifest.MaxBinary+1-offset), file}, offset, nil
+	}{io.NewSectionReader(file, offset, manifest.MaxBinary+1-offset), file}, From: offset}, nil
 }

@@ -47,7 +47,7 @@ func TestFolder_WhatIsNoFile(t *testing.T) {
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "blobs"), 0o755), syscall.Mkfifo(manifest.BlobPath(dir, digest), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := (update.Folder{FS: disk.OS{}, Dir: dir}).Blob(t.Context(), digest, 0); err == nil ||
+	if _, err := (update.Folder{FS: disk.OS{}, Dir: dir}).Blob(t.Context(), digest, 0, false); err == nil ||
 		!strings.Contains(err.Error(), string(digest)) {
 		t.Errorf("a pipe as a binary: %v", err)
 	}

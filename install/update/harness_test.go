@@ -184,13 +184,13 @@ func (r *harness) Look(_ context.Context, tag string) (wire.Offer, string, error
 	return r.offer, now, nil
 }
 
-func (r *harness) Blob(_ context.Context, d ident.Digest, from int64) (io.ReadCloser, int64, error) {
+func (r *harness) Blob(_ context.Context, d ident.Digest, from int64, _ bool) (update.Content, error) {
 	r.step("fetch")
 	b, ok := r.blobs[d]
 	if !ok {
-		return nil, 0, errors.New("no such blob")
+		return update.Content{}, errors.New("no such blob")
 	}
-	return io.NopCloser(bytes.NewReader(b[from:])), from, nil
+	return update.Content{ReadCloser: io.NopCloser(bytes.NewReader(b[from:])), From: from}, nil
 }
 
 // The harness implements the machine.

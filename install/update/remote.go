@@ -80,31 +80,39 @@ func (r *Remote) Look(ctx context.Context, tag string) (wire.Offer, string, erro
 }
 
 // Blob fetches a blob from an offset on, if the receiver supports that.
-func (r *Remote) Blob(ctx context.Context, d ident.Digest, offset int64) (io.ReadCloser, int64, error) {
+func (r *Remote) Blob(ctx context.Context, d ident.Digest, offset int64, packed bool) (Content, error) {
 	header := http.Header{}
 	if offset > 0 {
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 	}
+	if packed {
+		header.Set("Accept-Encoding", zstdEncoding)
+	}
 	res, err := r.get(ctx, wire.ReleaseBlobPrefix+string(d), header)
 	if err != nil {
-		return nil, 0, err
+		return Content{}, err
 	}
+	c := Content{ReadCloser: res.Body, Packed: packed && res.Header.Get("Content-Encoding") == zstdEncoding}
 	switch res.StatusCode {
 	case http.StatusOK:
-		return res.Body, 0, nil
+		return c, nil
 	case http.StatusPartialContent:
-		from, err := rangeStart(res.Header.Get("Content-Range"))
-		if err != nil {
-			return nil, 0, errors.Join(err, res.Body.Close())
+		if c.From, err = rangeStart(res.Header.Get("Content-Range")); err != nil {
+			return Content{}, errors.Join(err, res.Body.Close())
 		}
-		return res.Body, from, nil
+		return c, nil
+	case http.StatusRequestedRangeNotSatisfiable: // all of it was fetched before
+		return Content{ReadCloser: http.NoBody, From: offset, Packed: packed}, res.Body.Close()
 	}
 	p, err := wire.ReadProblem(res)
 	if err = errors.Join(err, res.Body.Close()); err != nil {
-		return nil, 0, err
+		return Content{}, err
 	}
-	return nil, 0, p
+	return Content{}, p
 }
+
+// zstdEncoding is a content coding (RFC 8878).
+const zstdEncoding = "zstd"
 
 func rangeStart(header string) (int64, error) {
 	s, _, _ := strings.Cut(strings.TrimPrefix(header, "bytes "), "-")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"testing"
 	"time"
@@ -233,8 +232,8 @@ func (unreachable) Look(context.Context, string) (wire.Offer, string, error) {
 	return wire.Offer{}, "", errRoute
 }
 
-func (unreachable) Blob(context.Context, ident.Digest, int64) (io.ReadCloser, int64, error) {
-	return nil, 0, errRoute
+func (unreachable) Blob(context.Context, ident.Digest, int64, bool) (update.Content, error) {
+	return update.Content{}, errRoute
 }
 
 func blamedOr(res update.Result) string {

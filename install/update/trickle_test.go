@@ -48,7 +48,7 @@ func TestRemote_ATrickleEnds(t *testing.T) {
 		if _, _, err := r.Look(t.Context(), ""); err == nil {
 			t.Errorf("%s: an offer", name)
 		}
-		body, _, err := r.Blob(t.Context(), ident.Digest(strings.Repeat("0", 64)), 0)
+		body, err := r.Blob(t.Context(), ident.Digest(strings.Repeat("0", 64)), 0, true)
 		if err == nil {
 			_, err = io.Copy(io.Discard, body)
 			_ = body.Close()

@@ -37,8 +37,16 @@ type Source interface {
 	// Look returns the offer for this machine, ErrNothing if there is none, or ErrUnchanged
 	// if it still has the given tag.
 	Look(ctx context.Context, tag string) (o wire.Offer, newTag string, err error)
-	// Blob returns content from an offset on, which may be lower than requested.
-	Blob(ctx context.Context, d ident.Digest, offset int64) (body io.ReadCloser, from int64, err error)
+	// Blob returns a file from an offset on. If packed is set, the source may return the
+	// compressed file; the offset is then one in that.
+	Blob(ctx context.Context, d ident.Digest, offset int64, packed bool) (Content, error)
+}
+
+// Content is a part of a file.
+type Content struct {
+	io.ReadCloser
+	From   int64 // the offset, which may be lower than the requested one
+	Packed bool  // compressed; see manifest.Unpack
 }
 
 // The results of Look without an offer.

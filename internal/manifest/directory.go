@@ -81,11 +81,14 @@ func (b Bundle) Publish(fsys disk.FS, to string) error {
 	}
 	for digest, content := range b.blobs {
 		path := BlobPath(to, digest)
-		if have, err := disk.ReadFile(fsys, path, int64(len(content))); err == nil && digestOf(have) == digest {
-			continue
+		have, err := disk.ReadFile(fsys, path, int64(len(content)))
+		if err != nil || digestOf(have) != digest {
+			if err := disk.ReplaceBytes(fsys, path, 0o644, content); err != nil {
+				return fmt.Errorf("publish binary: %w", err)
+			}
 		}
-		if err := disk.ReplaceBytes(fsys, path, 0o644, content); err != nil {
-			return fmt.Errorf("publish binary: %w", err)
+		if err := publishPacked(fsys, PackedPath(to, digest), content); err != nil {
+			return fmt.Errorf("publish compressed binary: %w", err)
 		}
 	}
 	manifest, signature := signedPaths(to, b.Manifest.Seq)

@@ -1,6 +1,7 @@
 package manifest_test
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -213,6 +214,33 @@ func TestReadDirectory_RefusesMixedArtifacts(t *testing.T) {
 	must(t, os.Remove(filepath.Join(dir, "cis490-linux-amd64")))
 	if _, err := manifest.ReadDirectory(disk.OS{}, dir, ring); err == nil {
 		t.Error("missing file not missed")
+	}
+}
+
+// TestPublish_Packed: a binary is also published compressed, and a damaged file is replaced.
+func TestPublish_Packed(t *testing.T) {
+	k, to := newKey(t), t.TempDir()
+	content := strings.Repeat("a binary with a pattern. ", 8<<10)
+	dir := directory(t, k, nil)
+	write(t, filepath.Join(dir, "cis490-linux-amd64"), content)
+	blob, err := manifest.Describe(disk.OS{}, filepath.Join(dir, "cis490-linux-amd64"), 1<<20)
+	must(t, err)
+	dir = directory(t, k, func(m *manifest.Manifest) { m.Artifacts[0].Blob = blob })
+	write(t, filepath.Join(dir, "cis490-linux-amd64"), content)
+	b, err := manifest.ReadDirectory(disk.OS{}, dir, manifest.Keyring{k.Public()})
+	must(t, err)
+	packed := manifest.PackedPath(to, blob.Digest)
+	for _, before := range []string{"", "damaged"} {
+		if before != "" {
+			write(t, packed, before)
+		}
+		must(t, b.Publish(disk.OS{}, to))
+		f, err := os.ReadFile(packed)
+		must(t, err)
+		var plain strings.Builder
+		if err := manifest.Unpack(&plain, bytes.NewReader(f), blob.Size); err != nil || plain.String() != content || len(f) > len(content)/3 {
+			t.Errorf("%d bytes, which unpack to %d, %v", len(f), plain.Len(), err)
+		}
 	}
 }
 

@@ -54,6 +54,9 @@ func BlobPath(dir string, digest ident.Digest) string {
 	return filepath.Join(dir, "blobs", string(digest))
 }
 
+// PackedPath returns the file with the zstd-compressed content of a binary.
+func PackedPath(dir string, digest ident.Digest) string { return BlobPath(dir, digest) + ".zst" }
+
 // ReadUnsigned returns the unsigned binaries, or none if there is no list.
 func ReadUnsigned(fsys disk.FS, dir string) ([]Artifact, error) {
 	b, err := disk.ReadFile(fsys, UnsignedPath(dir), maxList)

@@ -60,6 +60,11 @@ func (r releases) Blob(d ident.Digest) (receiver.Tarball, error) {
 	return openFile(r.fs, manifest.BlobPath(r.dir, d))
 }
 
+// PackedBlob opens the compressed file.
+func (r releases) PackedBlob(d ident.Digest) (receiver.Tarball, error) {
+	return openFile(r.fs, manifest.PackedPath(r.dir, d))
+}
+
 // BlobSize stats the file.
 func (r releases) BlobSize(d ident.Digest) (int64, error) {
 	fi, err := r.fs.Lstat(manifest.BlobPath(r.dir, d))

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/wire"
+	"cis490/receiver"
 )
 
 // sendChunk is how many bytes are sent under one deadline.
@@ -60,7 +61,17 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return wire.NewProblem(wire.Malformed, "path: %s", err)
 	}
-	f, err := s.o.Backend.Releases.Blob(d)
+	tag := `"` + string(d) + `"`
+	f, err := receiver.Tarball(nil), fs.ErrNotExist
+	if acceptsZstd(r) {
+		f, err = s.o.Backend.Releases.PackedBlob(d)
+	}
+	if err == nil {
+		w.Header().Set("Content-Encoding", "zstd")
+		tag = `"` + string(d) + `.zst"`
+	} else {
+		f, err = s.o.Backend.Releases.Blob(d)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return wire.NewProblem(wire.NotFound, "no binary with sha256 %s is published", d)
 	}
@@ -79,10 +90,21 @@ func (s *Server) getBlob(w http.ResponseWriter, r *http.Request) error {
 	defer listen.Transfer(r.Context())()
 	oneRange(r)
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("ETag", `"`+string(d)+`"`)
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Vary", "Accept-Encoding")
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	http.ServeContent(w, r, "", time.Time{}, f)
 	return nil
+}
+
+// acceptsZstd reports whether the client asks for zstd, without a weight.
+func acceptsZstd(r *http.Request) bool {
+	for coding := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		if strings.TrimSpace(coding) == "zstd" {
+			return true
+		}
+	}
+	return false
 }
 
 // oneRange ignores a request for several ranges and sends the whole file, as RFC 9110

@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"cis490/internal/ident"
+	"cis490/internal/manifest"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 	"cis490/receiver"
@@ -396,22 +397,33 @@ func TestPing_LeavingIsDurable(t *testing.T) {
 	}
 }
 
-func TestBlob_Range(t *testing.T) {
+// TestBlob: a client gets a binary or a range of it, compressed if it asks for that.
+func TestBlob(t *testing.T) {
 	r := newHarness(t)
-	digest := digestOf([]byte("binary"))
-	must(t, os.MkdirAll(filepath.Join(r.config.DataDir, "releases/blobs"), 0o755))
-	must(t, os.WriteFile(filepath.Join(r.config.DataDir, "releases/blobs", string(digest)), []byte("binary"), 0o600))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url("/v1/releases/blob/"+string(digest)), nil)
-	must(t, err)
-	req.Header.Set("Range", "bytes=2-")
-	res, err := r.clientOf(nil).Do(req)
-	must(t, err)
-	b, err := io.ReadAll(res.Body)
-	must(t, err)
-	must(t, res.Body.Close())
-	if res.StatusCode != http.StatusPartialContent || !bytes.Equal(b, []byte("nary")) {
-		t.Errorf("%d %q", res.StatusCode, b)
+	digest, dir := digestOf([]byte("binary")), filepath.Join(r.config.DataDir, "releases")
+	must(t, os.MkdirAll(filepath.Join(dir, "blobs"), 0o755))
+	must(t, os.WriteFile(manifest.BlobPath(dir, digest), []byte("binary"), 0o600))
+	get := func(bytes, encoding, wantEncoding, want string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url("/v1/releases/blob/"+string(digest)), nil)
+		must(t, err)
+		req.Header.Set("Range", bytes)
+		req.Header.Set("Accept-Encoding", encoding)
+		res, err := r.clientOf(nil).Do(req)
+		must(t, err)
+		b, err := io.ReadAll(res.Body)
+		must(t, err)
+		must(t, res.Body.Close())
+		if got := res.Header.Get("Content-Encoding"); res.StatusCode != http.StatusPartialContent || string(b) != want || got != wantEncoding {
+			t.Errorf("%s of %q: %d, %q %q, want %q %q", bytes, encoding, res.StatusCode, got, b, wantEncoding, want)
+		}
 	}
+	get("bytes=2-", "zstd", "", "nary") // is not published compressed
+	must(t, os.WriteFile(manifest.PackedPath(dir, digest), []byte("packed"), 0o600))
+	get("bytes=2-", "zstd", "zstd", "cked")
+	get("bytes=2-", "gzip, br, zstd", "zstd", "cked")
+	get("bytes=2-", "gzip, zstd;q=0", "", "nary")
+	get("bytes=2-", "", "", "nary")
 }
 
 func TestReconcile_TellsWhatIsStored(t *testing.T) { onEach(t, reconcileTellsWhatIsStored) }
