@@ -1,6 +1,7 @@
 # Every target is one thing a person would type. `make help` lists them.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 NFPM      := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.43.4
+BENCHSTAT := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
 CYCLONEDX := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 VERSION  ?= $(shell git describe --tags --always --abbrev=12 --dirty=+dirty 2>/dev/null || echo dev)
 COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
@@ -13,7 +14,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench crashtest store-size versitygw clean
+.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench bench-compare crashtest store-size versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -120,10 +121,16 @@ fuzz: ## run every fuzz target for FUZZTIME each
 golden: ## write what the program prints today into golden files and scripts
 	go test ./commands ./install ./internal/config ./internal/dictionary -update
 
-bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name)
-	go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo
-	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands
-	go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 20x -timeout 30m ./receiver/web
+bench: SHELL := /bin/bash
+bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name) and keep the figures in bin/bench
+	@mkdir -p bin/bench; set -o pipefail; { \
+	  go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo && \
+	  go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands && \
+	  go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 20x -timeout 30m ./receiver/web; \
+	} | tee "bin/bench/$$(date -u +%Y-%m-%dT%H%M%SZ)-$(VERSION).txt"
+
+bench-compare: ## compare two runs of make bench (OLD=file NEW=file; else the last two)
+	@go run $(BENCHSTAT) $(if $(OLD),$(OLD) $(NEW),$$(ls bin/bench/*.txt | tail -2))
 
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./receiver/archive ./internal/ledger

@@ -29,6 +29,8 @@ const (
 	largeBody = 64 << 20
 	rounds    = 3
 	roundTime = 4 * time.Second
+	// bodiesEach is how many large bodies each client sends.
+	bodiesEach = 8
 )
 
 // A sender sends one body and waits for the answer.
@@ -87,16 +89,19 @@ func TestBench_SmallBodies(t *testing.T) {
 	for _, clients := range []int{1, 16, 64} {
 		ours := newSenders(r, clients)
 		for range rounds {
+			before := r.spent()
 			a := rate(t, smallBody, ours)
+			us, written := r.spent().per(before, a*roundTime.Seconds())
+			name := fmt.Sprintf("SmallBodies/clients=%d", clients)
 			if peer == nil {
-				t.Logf("4 KiB, %2d clients: %6.0f/s", clients, a)
+				figure(t, name, a, "req/s", us, "cpu-us/req", written, "B-written/req")
 				continue
 			}
 			b := rate(t, smallBody, peer(clients))
-			t.Logf("4 KiB, %2d clients: %6.0f/s, rest-server %6.0f/s, ratio %.2f", clients, a, b, a/b)
+			figure(t, name, a, "req/s", b, "peer-req/s", a/b, "ratio", us, "cpu-us/req", written, "B-written/req")
 		}
 	}
-	t.Logf("peak memory %d KiB", r.statusKiB("VmHWM"))
+	figure(t, "SmallBodies", r.peakMiB(), "MiB-peak")
 }
 
 // startPeer starts rest-server and returns a function that creates n clients of it.
@@ -146,19 +151,22 @@ func TestBench_LargeBodies(t *testing.T) {
 	for _, clients := range []int{1, 4} {
 		ours, limit := newSenders(r, clients), plain(clients)
 		for range rounds {
-			a, b := megabytes(t, ours), megabytes(t, limit)
-			t.Logf("64 MiB, %d clients: %4.0f MB/s, limit %4.0f MB/s, ratio %.2f", clients, a, b, a/b)
+			before := r.spent()
+			a := megabytes(t, ours)
+			us, written := r.spent().per(before, float64(clients*bodiesEach))
+			b := megabytes(t, limit)
+			figure(t, fmt.Sprintf("LargeBodies/clients=%d", clients), a, "MB/s", b, "limit-MB/s", a/b, "ratio",
+				us, "cpu-us/req", written, "B-written/req")
 			r.removeBodies()
 		}
 	}
-	t.Logf("peak memory %d KiB", r.statusKiB("VmHWM"))
+	figure(t, "LargeBodies", r.peakMiB(), "MiB-peak")
 	r.kill()
 }
 
 // megabytes sends eight bodies with each sender and returns the throughput in MB/s.
 func megabytes(t *testing.T, senders []sender) float64 {
 	t.Helper()
-	const each = 8
 	bodies := make([][]byte, len(senders))
 	for i := range bodies {
 		bodies[i] = make([]byte, largeBody)
@@ -168,7 +176,7 @@ func megabytes(t *testing.T, senders []sender) float64 {
 	var wg sync.WaitGroup
 	for i, send := range senders {
 		wg.Go(func() {
-			for range each {
+			for range bodiesEach {
 				if err := send(bodies[i]); err != nil {
 					t.Error(err)
 				}
@@ -176,7 +184,7 @@ func megabytes(t *testing.T, senders []sender) float64 {
 		})
 	}
 	wg.Wait()
-	return float64(len(senders)*each*largeBody) / 1e6 / time.Since(began).Seconds()
+	return float64(len(senders)*bodiesEach*largeBody) / 1e6 / time.Since(began).Seconds()
 }
 
 // removeBodies removes stored bodies, to free disk space.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,7 +22,7 @@ func TestBench_Memory(t *testing.T) {
 	r := newHarness(t, "[limits]\nuploads = 256")
 	r.start()
 	sendMany(t, r)
-	t.Logf("64 uploads of 64 MiB: peak memory %d KiB", r.statusKiB("VmHWM"))
+	figure(t, "Memory/uploads=64", r.peakMiB(), "MiB-peak")
 	r.kill()
 	r.removeBodies()
 }
@@ -85,7 +86,7 @@ func TestBench_TenMillionRows(t *testing.T) {
 		r.start()
 		h := r.enroll(ident.Host("lab-" + how[:1]))
 		r.waitFor("the receiver is ready", r.ready)
-		t.Logf("%s start with %d rows: ready after %s, memory %d KiB", how, rows, time.Since(began).Round(time.Millisecond), r.statusKiB("VmHWM"))
+		ready, memory := time.Since(began), r.peakMiB()
 		body := []byte("body")
 		id, digest := newID(), digestOf(body)
 		for i := range 20 {
@@ -95,7 +96,8 @@ func TestBench_TenMillionRows(t *testing.T) {
 				t.Errorf("answered %d, %v", status, err)
 			}
 		}
-		t.Logf("a duplicate is answered after %s", time.Since(began).Round(10*time.Microsecond))
+		figure(t, "TenMillionRows/start="+strings.ReplaceAll(how, " ", "-"), ready.Seconds(), "s-to-ready", memory, "MiB-peak",
+			float64(time.Since(began).Microseconds()), "us-duplicate")
 		r.killLoaded()
 	}
 }

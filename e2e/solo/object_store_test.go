@@ -47,11 +47,11 @@ func TestBench_ObjectStore(t *testing.T) {
 		ours, limit := newSenders(r, clients), barePuts(t, s, clients)
 		for range rounds {
 			a, b := megabytes(t, ours), megabytes(t, limit)
-			t.Logf("64 MiB to an object store, %d clients: %4.0f MB/s, bare PUT %4.0f MB/s, ratio %.2f", clients, a, b, a/b)
+			figure(t, fmt.Sprintf("ObjectStore/clients=%d", clients), a, "MB/s", b, "bare-PUT-MB/s", a/b, "ratio")
 			empty(t, s)
 		}
 	}
-	t.Logf("peak memory %d KiB", r.statusKiB("VmHWM"))
+	figure(t, "ObjectStore", r.peakMiB(), "MiB-peak")
 }
 
 // barePuts returns n clients that put bodies into the store.
@@ -83,7 +83,7 @@ func TestBench_ObjectStoreMemory(t *testing.T) {
 	r.claim()
 	r.start()
 	sendMany(t, r)
-	t.Logf("64 uploads of 64 MiB to an object store: peak memory %d KiB", r.statusKiB("VmHWM"))
+	figure(t, "ObjectStoreMemory/uploads=64", r.peakMiB(), "MiB-peak")
 	empty(t, s)
 }
 
@@ -96,7 +96,7 @@ func TestBench_ObjectStoreTenMillionRows(t *testing.T) {
 	began := time.Now()
 	r.start()
 	r.waitFor("the receiver is ready", r.ready)
-	t.Logf("ready after %s, memory %d KiB", time.Since(began).Round(time.Millisecond), r.statusKiB("VmHWM"))
+	figure(t, "ObjectStoreTenMillionRows", time.Since(began).Seconds(), "s-to-ready", r.peakMiB(), "MiB-peak")
 	if strings.Contains(r.log.String(), "level=ERROR") {
 		t.Error(r.log)
 	}

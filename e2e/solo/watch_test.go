@@ -107,8 +107,8 @@ func TestBench_FleetCheck(t *testing.T) {
 	}
 	much, peak := check(long)
 	little, _ := check(short)
-	t.Logf("fleet-check, 10,000,000 rows: %s, %d MiB (at most 150 ms, 64 MiB)", much.Round(time.Millisecond), peak>>20)
-	t.Logf("fleet-check,    100,000 rows: %s, ratio %.2f (at most 1.2)", little.Round(time.Millisecond), float64(much)/float64(little))
+	figure(t, "FleetCheck/rows=10M", much.Seconds()*1e3, "ms", float64(peak>>20), "MiB-peak", float64(much)/float64(little), "of-100k-rows")
+	figure(t, "FleetCheck/rows=100k", little.Seconds()*1e3, "ms")
 	since := time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)
 	jq, peak := fastest(t, 1, zero, "jq", "-n",
 		"reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length",
