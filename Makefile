@@ -125,7 +125,7 @@ bench: SHELL := /bin/bash
 bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH=part of a name) and keep the figures in bin/bench
 	@mkdir -p bin/bench; set -o pipefail; { \
 	  go test -tags solo -count=1 -timeout 30m -v -run '^TestBench_$(BENCH)' ./e2e/solo && \
-	  go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands && \
+	  go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 1x -timeout 60m ./agent/orchestrate ./commands ./receiver/export ./receiver/catalogue && \
 	  go test -run '^$$' -bench '^Benchmark$(BENCH)' -benchtime 20x -timeout 30m ./receiver/web; \
 	} | tee "bin/bench/$$(date -u +%Y-%m-%dT%H%M%SZ)-$(VERSION).txt"
 

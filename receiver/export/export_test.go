@@ -14,6 +14,7 @@ import (
 	"iter"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -245,10 +246,21 @@ func TestRun_IsDeterministicAndResumes(t *testing.T) {
 		if _, err := export.Run(t.Context(), o); err == nil || !strings.Contains(err.Error(), "is a complete export already") {
 			t.Errorf("a second time: %v", err)
 		}
-		again := o
-		again.Out, again.Snapshot, again.Source = t.TempDir()+"/c", filepath.Join(o.Out, export.SnapshotFile), s
-		if got := run(t, again); got.Snapshot != m.Snapshot {
-			t.Errorf("snapshot %s, want %s", got.Snapshot, m.Snapshot)
+		again, first := o, map[string]string(nil)
+		again.Snapshot = filepath.Join(o.Out, export.SnapshotFile)
+		for _, cores := range []int{1, 4} {
+			again.Out = t.TempDir() + "/c"
+			before := runtime.GOMAXPROCS(cores)
+			got := run(t, again)
+			runtime.GOMAXPROCS(before)
+			if diff := cmp.Diff(m.Files, got.Files); diff != "" || got.Snapshot != m.Snapshot {
+				t.Errorf("%s, by the snapshot %s of %s, on %d cores:\n%s", f, got.Snapshot, m.Snapshot, cores, diff)
+			}
+			if files := tree(t, again.Out); first == nil {
+				first = files
+			} else if diff := cmp.Diff(first, files); diff != "" {
+				t.Errorf("%s, the same snapshot twice:\n%s", f, diff)
+			}
 		}
 	}
 }
