@@ -3,6 +3,7 @@ package export
 import (
 	"encoding/binary"
 	"errors"
+	"maps"
 )
 
 // converter turns rows of JSON into rows of tables.
@@ -16,9 +17,18 @@ type converter struct {
 
 // lastRow is what rates are computed from.
 type lastRow struct {
-	mono   int64
-	values []cell
+	mono     int64
+	counters []counter
 }
+
+type counter struct {
+	set   bool
+	value int64
+}
+
+// maxLast is how many elements are known, beyond those of a row. Then those are forgotten
+// that the row does not have, such as processes that ended.
+const maxLast = 4096
 
 // convert hands the row that was decoded to the sink: it, and the elements of its lists.
 func (c *converter) convert() error {
@@ -41,13 +51,16 @@ func (c *converter) convert() error {
 				c.cells = append(c.cells, top[c.wall], mono)
 			}
 			c.cells = append(c.cells, rows[:width]...)
-			if l.counters {
+			if l.counters > 0 {
 				c.addRates(i, rows[:width], mono.i)
 			}
 			if err := c.out.row(l.table, c.cells); err != nil {
 				return err
 			}
 		}
+	}
+	if len(c.last) > maxLast {
+		maps.DeleteFunc(c.last, func(_ string, l *lastRow) bool { return l.mono != mono.i })
 	}
 	return nil
 }
@@ -61,20 +74,20 @@ func (c *converter) addRates(level int, values []cell, mono int64) {
 	}
 	before := c.last[string(c.id)]
 	if before == nil {
-		before = &lastRow{mono, make([]cell, len(values))}
+		before = &lastRow{mono, make([]counter, l.counters)}
 		c.last[string(c.id)] = before
 	}
-	passed := float64(mono-before.mono) / 1e9
+	passed, n := float64(mono-before.mono)/1e9, 0
 	for i, leaf := range l.leaves {
 		if !leaf.counter {
 			continue
 		}
-		rate := cell{}
-		if was := before.values[i]; passed > 0 && was.set && values[i].set {
-			rate = real(float64(values[i].i-was.i) / passed)
+		was, now, rate := before.counters[n], counter{values[i].set, values[i].i}, cell{}
+		if passed > 0 && was.set && now.set {
+			rate = real(float64(now.value-was.value) / passed)
 		}
-		c.cells = append(c.cells, rate)
+		before.counters[n] = now
+		c.cells, n = append(c.cells, rate), n+1
 	}
 	before.mono = mono
-	copy(before.values, values)
 }

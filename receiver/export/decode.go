@@ -21,10 +21,12 @@ type decoder struct {
 	texts  map[string][]byte // by their JSON
 }
 
-// Bounds of the texts that are kept, because the same ones come again.
+// Bounds of the texts that are kept, because the same ones come again, and of the cells that
+// a row of JSON may have in a table: those of tens of thousands of processes.
 const (
 	maxTexts    = 4096
 	maxTextSize = 64
+	maxRowCells = 1 << 20
 )
 
 var errSyntax = errors.New("not JSON")
@@ -32,7 +34,7 @@ var errSyntax = errors.New("not JSON")
 func (d *decoder) begin(f *format) {
 	d.format = f
 	d.rows = append(d.rows[:0], make([][]cell, len(f.levels))...)
-	if d.texts == nil || len(d.texts) > maxTexts {
+	if d.texts == nil || len(d.texts) >= maxTexts {
 		d.texts = map[string][]byte{}
 	}
 }
@@ -47,7 +49,7 @@ func (d *decoder) row(line []byte) error {
 	if d.next() != '{' {
 		return d.wrong("an object")
 	}
-	if err := d.object(d.format.top, 0, d.add(0)); err != nil {
+	if err := d.element(d.format.top, 0); err != nil {
 		return err
 	}
 	if d.next(); d.at < len(d.line) {
@@ -56,11 +58,14 @@ func (d *decoder) row(line []byte) error {
 	return nil
 }
 
-// add adds a row to a level and returns where it begins.
-func (d *decoder) add(level int) int {
-	n := len(d.rows[level])
+// element reads an object into a new row of a level.
+func (d *decoder) element(n *node, level int) error {
+	base := len(d.rows[level])
+	if base > maxRowCells {
+		return fmt.Errorf("more than %d elements", base/len(d.format.levels[level].leaves))
+	}
 	d.rows[level] = append(d.rows[level], make([]cell, len(d.format.levels[level].leaves))...)
-	return n
+	return d.object(n, level, base)
 }
 
 func (d *decoder) wrong(want string) error {
@@ -155,7 +160,7 @@ func (d *decoder) list(n *node) error {
 		if d.next() != '{' {
 			return d.wrong("an object")
 		}
-		if err := d.object(n, n.level, d.add(n.level)); err != nil {
+		if err := d.element(n, n.level); err != nil {
 			return err
 		}
 		switch d.next() {

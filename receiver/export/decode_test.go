@@ -2,6 +2,7 @@ package export
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -38,6 +39,33 @@ func TestDecoder_AcceptsWhatEncodingJSONDoes(t *testing.T) {
 		if err := d.row([]byte(row)); (err == nil) != ok {
 			t.Errorf("%s: %v", row, err)
 		}
+	}
+}
+
+// A row of many small elements, which are larger as cells, is an error.
+func TestDecoder_BoundsItsMemory(t *testing.T) {
+	d := procDecoder()
+	err := d.row([]byte(`{"procs":[` + strings.Repeat("{},", 5_000_000) + `{}]}`))
+	if most := cap(d.rows[1]); err == nil || !strings.Contains(err.Error(), "elements") || most > 2*maxRowCells {
+		t.Errorf("%d cells: %v", most, err)
+	}
+}
+
+// Of elements that come and go, only the last ones are remembered, and rates go on.
+func TestConverter_BoundsItsMemory(t *testing.T) {
+	f := allFormats()[episode.TelemetryFile("proc")]
+	e := &reading{reader: &reader{}, phases: [][2]cell{{}}, out: nowhere{}}
+	e.decoder.begin(f)
+	c := converter{reading: e, format: f, last: map[string]*lastRow{}}
+	for i := range 3000 {
+		row := fmt.Sprintf(`{"t_mono_ns":%d,"procs":[{"pid":1,"user_ms":%d},{"pid":%d},{"pid":%d},{"pid":%d}]}`, i*1e9, i*7, 3*i+2, 3*i+3, 3*i+4)
+		if err := errors.Join(e.decoder.row([]byte(row)), c.convert()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := c.last[string(append([]byte{1}, make([]byte, 7)...))+"\x01"+strings.Repeat("\x00", 8)]
+	if len(c.last) > 2*maxLast || one == nil || one.counters[0] != (counter{true, 2999 * 7}) {
+		t.Errorf("%d elements are remembered; %+v", len(c.last), one)
 	}
 }
 

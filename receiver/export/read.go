@@ -15,8 +15,11 @@ import (
 	"cis490/receiver/catalogue"
 )
 
-// maxLine bounds a row of JSON, in bytes.
-const maxLine = 16 << 20
+// Bounds of a row of JSON, in bytes, and of the labels of an episode.
+const (
+	maxLine   = 16 << 20
+	maxLabels = 10_000
+)
 
 // sink takes the rows of an episode.
 type sink interface {
@@ -154,6 +157,8 @@ func (e *reading) readLabels(content io.Reader, size int64) error {
 		}
 		if n := len(e.labels); err == nil && n > 0 && l.Mono < e.labels[n-1].Mono {
 			err = errors.New("its times decrease")
+		} else if n >= maxLabels {
+			return fmt.Errorf("%s has more than %d labels", episode.LabelsFile, maxLabels)
 		}
 		e.labels, e.phases = append(e.labels, l), append(e.phases, [2]cell{str(l.Phase), str(l.Class)})
 	}

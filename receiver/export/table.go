@@ -57,12 +57,11 @@ type leaf struct {
 // level is a table whose rows are read from rows of JSON: the rows themselves, or the elements
 // of one of their lists.
 type level struct {
-	table  *table
-	leaves []leaf
-	ids    []int // leaves that identify an element, among counters of other elements
-	first  int   // the column of the first leaf
-	// counters reports whether a leaf is one.
-	counters bool
+	table    *table
+	leaves   []leaf
+	ids      []int // leaves that identify an element, among counters of other elements
+	first    int   // the column of the first leaf
+	counters int   // leaves with a rate
 }
 
 // format says how the rows of one file become the rows of its tables.
@@ -208,7 +207,7 @@ func (l *level) addRates() {
 		if !leaf.counter {
 			continue
 		}
-		l.counters = true
+		l.counters++
 		c := l.table.columns[l.first+i]
 		l.table.columns = append(l.table.columns, column{
 			name: c.name + "_per_s", unit: c.unit + "/s", kind: number,
