@@ -135,6 +135,7 @@ bench-compare: ## compare two runs of make bench (OLD=file NEW=file; else the la
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./receiver/archive ./internal/ledger
 	go test -count=1 -timeout 30m -v -run '^(TestCrash_|TestFault_)' ./receiver/s3 -every
+	go test -count=1 -timeout 30m -v -run '^TestFault_' ./receiver/pg -every
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200

@@ -118,9 +118,15 @@ func TestFences(t *testing.T) {
 		"github.com/minio/minio-go/v7/pkg/signer":                 {"cis490/receiver/objects/s3test"},
 		"github.com/parquet-go/parquet-go":                        {"cis490/receiver/export"},
 		"go.etcd.io/bbolt":                                        {"cis490/receiver/catalogue"},
+		"github.com/jackc/pgx/v5":                                 {"cis490/receiver/pg"},
+		"github.com/jackc/pgx/v5/pgconn":                          {"cis490/receiver/pg"},
+		"github.com/jackc/pgx/v5/pgxpool":                         {"cis490/receiver/pg"},
+		"github.com/jackc/pgx/v5/stdlib":                          {"cis490/receiver/pg"},
+		"github.com/pressly/goose/v3":                             {"cis490/receiver/pg"},
 
 		"os/exec": {
 			"cis490/install", "cis490/agent/orchestrate", "cis490/commands", "cis490/e2e", "cis490/receiver/objects/s3test",
+			"cis490/receiver/pg/pgtest",
 		},
 		"os/signal":                 {"cis490/e2e", "cis490/agent/orchestrate"},
 		"cis490/receiver/authority": {"cis490/commands", "cis490/e2e/sim"},
@@ -128,7 +134,7 @@ func TestFences(t *testing.T) {
 		"log":                       {},
 		"testing": {
 			"cis490/e2e", "cis490/agent/client/clienttest", "cis490/internal/disk/rival", "cis490/receiver/backendtest",
-			"cis490/receiver/objects/s3test",
+			"cis490/receiver/objects/s3test", "cis490/receiver/pg/pgtest",
 		},
 	}
 	for _, p := range packages(t) {

@@ -43,7 +43,7 @@ var byPath = map[string][]string{
 // helpers.
 func TestPaths_GoThroughTheDisk(t *testing.T) {
 	homes := []string{
-		"internal/disk", "agent/client/clienttest", "e2e", "assets/notices",
+		"internal/disk", "agent/client/clienttest", "receiver/pg/pgtest", "e2e", "assets/notices",
 		"agent/orchestrate",  // has the least rights, and reads /proc by descriptors
 		"install/service.go", // the program of a process in /proc
 	}

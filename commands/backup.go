@@ -13,7 +13,6 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/backup"
-	"cis490/receiver/local"
 )
 
 // backupDir is the default folder of backups.
@@ -59,16 +58,16 @@ type backedUp struct {
 	backup.Head
 }
 
-func (a *app) places(c *cli.Context) (backup.Places, error) {
-	conf, err := a.receiver(c)
-	return backup.Places{Config: c.String("config"), Operator: conf.Operator, Data: conf.DataDir, Authority: conf.Authority.Dir}, err
+func places(c *cli.Context, conf config.Receiver) backup.Places {
+	return backup.Places{Config: c.String("config"), Operator: conf.Operator, Data: conf.DataDir, Authority: conf.Authority.Dir}
 }
 
 func (a *app) backup(c *cli.Context) error {
-	p, err := a.places(c)
+	conf, err := a.receiver(c)
 	if err != nil {
 		return err
 	}
+	p := places(c, conf)
 	now := time.Now()
 	file := c.String("to")
 	if file != "" {
@@ -106,7 +105,7 @@ func (a *app) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := backup.Remember(local.Folder(disk.OS{}, p.Data), backup.Note{At: h.At, File: file}); err != nil {
+	if err := backup.Remember(stored(conf, c.String("config")).Docs, backup.Note{At: h.At, File: file}); err != nil {
 		return err
 	}
 	for _, path := range h.LeftOut {
@@ -124,11 +123,11 @@ func (a *app) restore(c *cli.Context) error {
 	if file == "" {
 		return usagef(c, "say which backup: --from FILE")
 	}
-	p, err := a.places(c)
+	conf, err := a.receiver(c)
 	if err != nil {
 		return err
 	}
-	h, err := backup.Restore(file, p)
+	h, err := backup.Restore(file, places(c, conf))
 	if err != nil {
 		return err
 	}
@@ -136,7 +135,8 @@ func (a *app) restore(c *cli.Context) error {
 		return a.printJSON(backedUp{file, h})
 	}
 	before := ""
-	if conf, err := a.receiver(c); err == nil && conf.Store.Backend == config.StoreS3 { // the config that was restored
+	conf, err = a.receiver(c) // the config that was restored
+	if err == nil && conf.Store.Backend == config.StoreS3 && conf.Ledger.Backend == config.LedgerFiles {
 		before = "sudo cis490 store init --take-over && "
 	}
 	a.printf("restored %d files of %s; now: %ssudo systemctl start cis490-bootstrap cis490-receiver\n",

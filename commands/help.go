@@ -26,7 +26,7 @@ func (a *app) groups() []group {
 		}},
 		{"RELEASES, DATA AND SAFEKEEPING", []*cli.Command{
 			a.releaseCommand(), a.caCommand(), a.backupCommand(), a.restoreCommand(), a.archiveCommand(),
-			a.exportCommand(), a.accessTokenCommand(), a.storeCommand(),
+			a.exportCommand(), a.accessTokenCommand(), a.storeCommand(), a.ledgerCommand(),
 		}},
 		{"THIS PROGRAM", []*cli.Command{a.versionCommand(), a.completionCommand(), a.manCommand(), a.helpCommand()}},
 		{"STARTED BY SYSTEMD", []*cli.Command{

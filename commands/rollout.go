@@ -14,6 +14,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
+	"cis490/receiver/pg"
 	"cis490/receiver/rollout"
 	"cis490/receiver/s3"
 	"cis490/receiver/store"
@@ -53,7 +54,21 @@ func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) 
 	if path == config.ReceiverPath {
 		o.Spare = fleet.SpareDir
 	}
-	return s3.Configured(o, conf, log.With("component", "store"))
+	if conf.Store.Backend != config.StoreS3 {
+		return local.Open(o)
+	}
+	base := local.Open
+	if conf.Ledger.Backend == config.LedgerPostgres {
+		base = func(o local.Options) receiver.Backend { return ledger(conf, local.Open(o), fsys, log) }
+	}
+	return s3.Configured(base, o, conf, log.With("component", "store"))
+}
+
+// ledger returns a backend whose rows and documents are in the config's database.
+func ledger(conf config.Receiver, base receiver.Backend, fsys disk.FS, log *slog.Logger) receiver.Backend {
+	return pg.Open(pg.Options{
+		Base: base, FS: fsys, Dir: conf.DataDir, URLFile: conf.Ledger.URLFile, Pooler: conf.Ledger.Pooler, Log: log.With("component", "ledger"),
+	})
 }
 
 // stored returns the state of the receiver with a config file, for reading.

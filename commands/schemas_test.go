@@ -26,6 +26,7 @@ import (
 	"cis490/receiver/catalogue"
 	"cis490/receiver/export"
 	"cis490/receiver/fleet"
+	"cis490/receiver/pg"
 	"cis490/receiver/server"
 	"cis490/receiver/storecopy"
 )
@@ -64,6 +65,7 @@ func printed() map[string][]any {
 		"store copy":        {storecopy.Result{}},
 		"store scrub":       {receiver.Comparison{}},
 		"store verify":      {storeVerified{}},
+		"ledger status":     {pg.Status{}},
 		"token create":      {[]authority.CreatedToken{}},
 		"token list":        {[]authority.TokenInfo{}},
 		"version":           {version.Info{}},

@@ -15,6 +15,8 @@ import (
 	"cis490/internal/fault"
 	"cis490/receiver"
 	"cis490/receiver/local"
+	"cis490/receiver/objects"
+	"cis490/receiver/pg"
 	"cis490/receiver/s3"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -85,11 +87,14 @@ func (a *app) storeInit(c *cli.Context) (err error) {
 		return fault.Exit(fault.Fix(errors.New("the config keeps tarballs in data_dir, which needs no init"),
 			`set [store] backend = "s3" first`), fault.Config)
 	}
-	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
-		return err
-	}
 	bucket, err := s3.Bucket(disk.OS{}, conf.Store.S3)
 	if err != nil {
+		return err
+	}
+	if conf.Ledger.Backend == config.LedgerPostgres {
+		return a.storeInitShared(c, conf, bucket)
+	}
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
 	at, err := local.Place(disk.OS{}, conf.DataDir)
@@ -105,24 +110,45 @@ func (a *app) storeInit(c *cli.Context) (err error) {
 		return stopFirst(err)
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
-	mark := s3.Mark
-	if c.Bool("take-over") {
-		mark = s3.TakeOver
-	}
-	if err := mark(c.Context, bucket, s.ID(), time.Now()); err != nil {
-		return s3.Explain(err)
-	}
-	if err := bucket.Probe(c.Context, "init"); err != nil {
-		return s3.Explain(err)
+	if err := markBucket(c, bucket, s.ID()); err != nil {
+		return err
 	}
 	if err := local.SetPlace(disk.OS{}, conf.DataDir, bucket.Name()); err != nil {
 		return err
 	}
-	a.printf("%s is the store %s\n", bucket.Name(), s.ID())
+	a.sayMarked(bucket, s.ID())
+	return nil
+}
+
+// storeInitShared marks the bucket as that of the store in the config's database.
+func (a *app) storeInitShared(c *cli.Context, conf config.Receiver, bucket *objects.Bucket) error {
+	id, err := stored(conf, c.String("config")).Rows.ID()
+	if err != nil {
+		return pg.Explain(err)
+	}
+	if err := markBucket(c, bucket, id); err != nil {
+		return err
+	}
+	a.sayMarked(bucket, id)
+	return nil
+}
+
+func markBucket(c *cli.Context, bucket *objects.Bucket, id string) error {
+	mark := s3.Mark
+	if c.Bool("take-over") {
+		mark = s3.TakeOver
+	}
+	if err := mark(c.Context, bucket, id, time.Now()); err != nil {
+		return s3.Explain(err)
+	}
+	return s3.Explain(bucket.Probe(c.Context, "init"))
+}
+
+func (a *app) sayMarked(bucket *objects.Bucket, id string) {
+	a.printf("%s is the store %s\n", bucket.Name(), id)
 	if !bucket.ChecksDigests() {
 		a.printf("it does not compare bodies with their digest, so every object will be read back\n")
 	}
-	return nil
 }
 
 // localAt returns the data folder's backend whose tarballs are at a place.

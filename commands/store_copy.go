@@ -43,6 +43,10 @@ func (a *app) storeCopy(c *cli.Context) (err error) {
 	if err != nil || len(unknown) > 0 {
 		return a.checked(c.String("to"), unknown, err)
 	}
+	if conf.Ledger.Backend != config.LedgerFiles || to.Ledger.Backend != config.LedgerFiles {
+		return fault.Exit(fault.Fix(errors.New("store copy works for rows in files only"),
+			`set [ledger] backend = "files" in both configs   # rows cannot be moved to or from a database yet`), fault.Config)
+	}
 	if to.DataDir != conf.DataDir {
 		return fault.Exit(fault.Fix(fmt.Errorf("data_dir is %s here and %s in %s", conf.DataDir, to.DataDir, c.String("to")),
 			"change [store] only: everything but tarballs stays in data_dir"), fault.Config)

@@ -57,6 +57,8 @@ var (
 	ErrFull     = errors.New("disk is full (its reserve must stay free)")
 	ErrBusy     = errors.New("the storage is busy or away")       // later it may succeed by itself
 	ErrUnready  = errors.New("the storage rejects this receiver") // until a person mends it
+	// ErrUnavailable reports that it is not known whether an operation took effect.
+	ErrUnavailable = errors.New("the storage is unavailable")
 )
 
 // BodyError is an error from reading an upload's body. It is the sender's or the

@@ -24,6 +24,7 @@ type Backend struct {
 	Name       string // its location, for messages
 	Episodes   Episodes
 	Index      Log[Entry]
+	Rows       Rows // the index, if several processes share it; nil: one process has it
 	Rejections Log[Rejection]
 	Alerts     Log[Alert] // rows have their own time
 	Silences   Log[Silence]
@@ -69,10 +70,23 @@ const (
 	Serving  Work = "serve"
 	Checking Work = "fleet-check"
 	Moving   Work = "archive"
+	Rolling  Work = "rollout"
 )
 
 // ErrLeased reports that another process has the lease.
 var ErrLeased = errors.New("another process has the lease")
+
+// HeldError reports which receiver has a lease. It is an ErrLeased.
+type HeldError struct {
+	Work   Work
+	Holder string
+}
+
+// Error returns the holder.
+func (e *HeldError) Error() string { return fmt.Sprintf("%s has the lease of %s", e.Holder, e.Work) }
+
+// Is reports whether the target is ErrLeased.
+func (e *HeldError) Is(target error) bool { return target == ErrLeased }
 
 // OwnerError reports that the storage belongs to another user.
 type OwnerError struct{ Path, Owner, User string }

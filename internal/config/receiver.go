@@ -21,6 +21,7 @@ type Receiver struct {
 	Gate      Gate        `toml:"gate"`
 	Limits    Limits      `toml:"limits"`
 	Store     Store       `toml:"store"`
+	Ledger    Ledger      `toml:"ledger"`
 	Fleet     FleetHealth `toml:"fleet"`
 	Update    Update      `toml:"update"`
 	Rollout   Rollout     `toml:"rollout"`
@@ -170,7 +171,8 @@ func DefaultReceiver() Receiver {
 			UnpackedFiles: mostFiles,
 			UnpackedDepth: mostDepth,
 		},
-		Store: Store{Backend: StoreLocal, S3: S3{Region: "us-east-1", PathStyle: true}},
+		Store:  Store{Backend: StoreLocal, S3: S3{Region: "us-east-1", PathStyle: true}},
+		Ledger: Ledger{Backend: LedgerFiles, URLFile: "/etc/cis490/postgres"},
 		Fleet: FleetHealth{
 			SilentAfter:   minutes(30),
 			Lookback:      hours(24),
@@ -227,6 +229,7 @@ func (c Receiver) Validate() []error {
 	p.between("limits.unpacked_files", int64(c.Limits.UnpackedFiles), 1, mostFiles)
 	p.between("limits.unpacked_depth", int64(c.Limits.UnpackedDepth), 0, mostDepth)
 	c.Store.validate(&p)
+	c.Ledger.validate(&p, c.Store)
 	p.lasting("fleet.silent_after", c.Fleet.SilentAfter)
 	p.lasting("fleet.lookback", c.Fleet.Lookback)
 	p.lasting("fleet.never_reported", c.Fleet.NeverReported)

@@ -9,6 +9,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/machine"
 	"cis490/receiver"
+	"cis490/receiver/pg"
 	"cis490/receiver/s3"
 )
 
@@ -16,7 +17,8 @@ import (
 const sample = 200
 
 func (r *registry) ledgers() []check.Check {
-	return append(append(r.storage("ledger.index", "ledger.alerts", "files.owner"), r.bucket()...), []check.Check{
+	own := append(r.storage("ledger.index", "ledger.alerts", "files.owner"), r.outside(s3.Checks(nil, nil))...)
+	return append(append(own, r.outside(pg.Checks())...), []check.Check{
 		{
 			ID: "rows.files", Title: "Rows have their files", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --deep   # lists all; the host of a missing file sends it again when it reconciles",
@@ -35,10 +37,10 @@ func (r *registry) ledgers() []check.Check {
 	}...)
 }
 
-// bucket returns the checks of the object store; they pass if there is none.
-func (r *registry) bucket() []check.Check {
-	ids := make([]string, 0, 4)
-	none := s3.Checks(nil, nil)
+// outside returns the checks of an object store or a database; none are those of a receiver
+// without.
+func (r *registry) outside(none []check.Check) []check.Check {
+	ids := make([]string, 0, len(none))
 	for _, c := range none {
 		ids = append(ids, c.ID)
 	}

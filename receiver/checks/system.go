@@ -29,7 +29,9 @@ func (r *registry) system() []check.Check {
 		{Path: r.authority("authority.pem"), Owner: r.AuthorityUser, Most: 0o600},
 	}
 	operator := []machine.Want{{Path: c.Operator, Most: 0o640}}
-	for _, path := range []string{c.Notify.URLsFile, c.Notify.WebhookTokenFile, c.Store.S3.CredentialsFile, c.Store.S3.DeleteCredentials} {
+	for _, path := range []string{
+		c.Notify.URLsFile, c.Notify.WebhookTokenFile, c.Store.S3.CredentialsFile, c.Store.S3.DeleteCredentials, c.Ledger.URLFile,
+	} {
 		if path != "" {
 			operator = append(operator, machine.Want{Path: path, Most: 0o640})
 		}

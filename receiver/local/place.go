@@ -50,6 +50,10 @@ func SetPlace(fsys disk.FS, dir, at string) error {
 
 // placed returns an error if the tarballs are not where the config says.
 func (o Options) placed() error {
+	if LedgerOf(o.FS, o.Dir) != "" {
+		return fault.Fix(fmt.Errorf("the rows of %s are in a database (%s)", o.Dir, LedgerFile),
+			`set [ledger] backend = "postgres" in receiver.toml   # moving rows back to files is not supported yet`)
+	}
 	at, err := Place(o.FS, o.Dir)
 	if err != nil || at == o.Place {
 		return err
@@ -64,4 +68,35 @@ func (o Options) placed() error {
 		return fault.Fix(fmt.Errorf("the tarballs are in %s, not in %s", at, o.Dir), fix)
 	}
 	return fault.Fix(fmt.Errorf("the tarballs are in %s, not in %s", at, o.Place), fix)
+}
+
+// LedgerFile says that the rows of a data folder are in a database.
+const LedgerFile = "ledger.json"
+
+type ledgerPlace struct {
+	V        int    `json:"v"`
+	Receiver string `json:"receiver"` // of several on one database
+}
+
+// LedgerOf returns the id of the receiver whose rows are in a database; empty: they are in
+// the data folder.
+func LedgerOf(fsys disk.FS, dir string) string {
+	b, err := disk.ReadFile(fsys, filepath.Join(dir, LedgerFile), disk.Small)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	var p ledgerPlace
+	if err != nil || json.Unmarshal(b, &p) != nil || p.Receiver == "" {
+		return "unknown"
+	}
+	return p.Receiver
+}
+
+// SetLedger notes that the rows of a data folder are in a database.
+func SetLedger(fsys disk.FS, dir, id string) error {
+	b, err := json.Marshal(ledgerPlace{1, id})
+	if err != nil {
+		return err
+	}
+	return disk.ReplaceBytes(fsys, filepath.Join(dir, LedgerFile), 0o644, append(b, '\n'))
 }

@@ -26,6 +26,7 @@ type comparison struct {
 	unknowns   int              // number of such keys
 	unindexed  []receiver.Entry // objects without a row
 	superseded []receiver.Entry // objects whose content differs from the row's
+	lost       []receiver.Key   // rows without their object
 	newest     map[ident.Host]ident.EpisodeID
 }
 
@@ -130,7 +131,7 @@ func (o Options) compareClosely(ctx context.Context, hosts map[ident.Host]bool, 
 
 // lost checks a row without an object again: it may be new, or archived.
 func (o Options) lost(ctx context.Context, row receiver.Entry, c *comparison) error {
-	_, archived, err := store.Archived(o.FS, o.Dir, row.Key())
+	_, archived, err := o.archived(ctx, row.Key())
 	if err != nil || archived {
 		return err
 	}
@@ -143,6 +144,7 @@ func (o Options) lost(ctx context.Context, row receiver.Entry, c *comparison) er
 			return nil
 		}
 	}
+	c.lost = append(c.lost, row.Key())
 	if c.NoFile++; c.First == "" {
 		c.First = fmt.Sprintf("%s/%s", row.Host, row.Episode)
 	}
@@ -163,10 +165,6 @@ func (e episodes) checkAll(ctx context.Context) (c receiver.Checked, err error) 
 		}
 	}
 	return c, nil
-}
-
-func (e episodes) archived(k receiver.Key) (receiver.Entry, bool, error) {
-	return store.Archived(e.o.FS, e.o.Dir, k)
 }
 
 // Compare compares all rows with all objects, appends missing rows, and sweeps: it deletes
@@ -199,8 +197,17 @@ func (s *served) Compare(ctx context.Context) (receiver.Comparison, error) {
 // adopt appends the row of an old object that has none and is its episode's only content.
 // It waits for an upload in progress, which holds the episode's lock.
 func (s *served) adopt(ctx context.Context, e receiver.Entry) (bool, error) {
+	defer s.keys.Lock(e.Key())()
+	if whole, err := s.adoptable(ctx, e); err != nil || !whole {
+		return false, err
+	}
+	_, err := s.settle(e)
+	return err == nil, err
+}
+
+// adoptable reports whether an object is its episode's only content, and what its name says.
+func (s *served) adoptable(ctx context.Context, e receiver.Entry) (bool, error) {
 	k := e.Key()
-	defer s.keys.Lock(k)()
 	all, err := s.o.contents(ctx, k)
 	if err != nil {
 		return false, err
@@ -215,8 +222,7 @@ func (s *served) adopt(ctx context.Context, e receiver.Entry) (bool, error) {
 			return false, nil
 		}
 	}
-	_, err = s.settle(all[0])
-	return err == nil, err
+	return true, nil
 }
 
 // sweep deletes superseded objects, and aborts unfinished multipart uploads.

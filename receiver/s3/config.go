@@ -43,22 +43,19 @@ func Bucket(fsys disk.FS, c config.S3) (*objects.Bucket, error) {
 	return objects.Open(o)
 }
 
-// Configured returns the backend that a config selects: the data folder, or this package's
-// on top of it. If the bucket cannot be opened, every operation that needs it fails.
-func Configured(o local.Options, c config.Receiver, log *slog.Logger) receiver.Backend {
-	if c.Store.Backend != config.StoreS3 {
-		return local.Open(o)
-	}
+// Configured returns the backend of a config whose tarballs are in a bucket; base opens the
+// one for everything else. If the bucket cannot be opened, every operation that needs it fails.
+func Configured(base func(local.Options) receiver.Backend, o local.Options, c config.Receiver, log *slog.Logger) receiver.Backend {
 	bucket, err := Bucket(o.FS, c.Store.S3)
 	if err != nil {
-		b := local.Open(o)
+		b := base(o)
 		b.Episodes = unusable{b.Episodes, err}
 		b.Serve = func() (receiver.Store, error) { return nil, err }
 		return b
 	}
 	o.Place = bucket.Name()
 	return Open(Options{
-		Base: local.Open(o), Bucket: bucket, FS: o.FS, Dir: o.Dir, Reserve: o.Reserve, Uploads: c.Limits.Uploads, Now: o.Now, Log: log,
+		Base: base(o), Bucket: bucket, FS: o.FS, Dir: o.Dir, Reserve: o.Reserve, Uploads: c.Limits.Uploads, Now: o.Now, Log: log,
 	})
 }
 

@@ -44,6 +44,13 @@ func (e episodes) OpenRow(row receiver.Entry) (receiver.Tarball, error) {
 func (e episodes) open(ctx context.Context, k receiver.Key) (*tarball, error) {
 	find, cancel := context.WithTimeout(ctx, lookupTimeout)
 	defer cancel()
+	if e.o.Base.Rows != nil { // an object without a row is not stored
+		row, found, err := e.o.Base.Rows.Find(find, k)
+		if err == nil && (!found || row.Archived) {
+			err = fs.ErrNotExist
+		}
+		return &tarball{o: e.o, ctx: ctx, key: keyOf(row), size: row.Size}, err
+	}
 	all, err := e.o.contents(find, k)
 	if err != nil {
 		return nil, err
@@ -121,7 +128,7 @@ func (e episodes) Check(ctx context.Context, newest int, now time.Time) (c recei
 		if err == nil && o.Size == f.Row.Size {
 			continue
 		}
-		if _, archived, err := e.archived(f.Row.Key()); err == nil && archived {
+		if _, archived, err := e.o.archived(ctx, f.Row.Key()); err == nil && archived {
 			continue
 		}
 		if c.Lost++; c.Example == "" {

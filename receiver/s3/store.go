@@ -51,6 +51,9 @@ func (o Options) serve() (_ receiver.Store, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
+	if o.Base.Rows != nil {
+		return o.share(s)
+	}
 	var oldest time.Time
 	if s.claims, oldest, err = openClaims(o.FS, o.Dir, o.Now()); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
@@ -61,15 +64,20 @@ func (o Options) serve() (_ receiver.Store, err error) {
 	if err := s.dropIndexed(oldest); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
 	}
+	s.begin()
+	return s, nil
+}
+
+// begin probes the bucket now and from time to time.
+func (s *served) begin() {
 	if err := s.probe(); err != nil {
-		o.Log.Warn("object store cannot be used", "store", o.Bucket.Name(), "err", err)
+		s.o.Log.Warn("object store cannot be used", "store", s.o.Bucket.Name(), "err", err)
 	} else {
-		s.began = o.Now().Add(o.Bucket.Skew())
+		s.began = s.o.Now().Add(s.o.Bucket.Skew())
 		s.settleAll()
 	}
 	s.ended.Add(1)
 	go s.watch()
-	return s, nil
 }
 
 // dropIndexed removes claims whose row was appended before the last process ended. It reads
@@ -143,7 +151,15 @@ func has(all []receiver.Entry, e receiver.Entry) bool {
 }
 
 // Receive spools, admits, claims and sends an upload, and appends its row.
-func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) (e receiver.Entry, created bool, err error) {
+func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) (receiver.Entry, bool, error) {
+	return s.take(u, body, admit, s.put)
+}
+
+// put stores what was spooled. It reports whether the object store has all of it.
+type put func(ctx context.Context, e receiver.Entry, sp *spooled) (have receiver.Entry, created, sent bool, err error)
+
+// take spools and admits an upload, and has it stored.
+func (s *served) take(u receiver.Upload, body io.Reader, admit func() error, store put) (e receiver.Entry, created bool, err error) {
 	if err := s.state.err(); err != nil {
 		return e, false, answered(err)
 	}
@@ -160,31 +176,36 @@ func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) 
 	if err := admit(); err != nil {
 		return e, false, err
 	}
-	e = receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit}
-	defer s.keys.Lock(e.Key())()
 	ctx, cancel := context.WithTimeout(s.ctx, putTimeout)
 	defer cancel()
+	e = receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Size: u.Size, Commit: u.Commit}
+	defer s.keys.Lock(e.Key())()
+	e, created, sent, err = store(ctx, e, sp)
+	return e, created, err
+}
+
+// put stores an upload with a claim, and appends its row.
+func (s *served) put(ctx context.Context, e receiver.Entry, sp *spooled) (have receiver.Entry, created, sent bool, err error) {
 	have, stored, err := s.lookup(ctx, e.Key())
 	switch {
 	case err != nil:
-		return e, false, err
-	case stored && have.Digest != u.Digest:
-		return have, false, receiver.ErrConflict
+		return e, false, false, err
+	case stored && have.Digest != e.Digest:
+		return have, false, false, receiver.ErrConflict
 	case stored:
-		return have, false, nil
+		return have, false, false, nil
 	}
 	if err := s.send(ctx, e, sp); err != nil {
-		return e, false, err
+		return e, false, false, err
 	}
-	sent = true
 	rows := []receiver.Entry{e}
 	if err := s.o.Base.Index.Append(rows); err != nil {
-		return e, false, fmt.Errorf("index episode: %w", err) // the claim stays: the next lookup resolves it
+		return e, false, true, fmt.Errorf("index episode: %w", err) // the claim stays: the next lookup resolves it
 	}
 	if err := s.claims.drop(e); err != nil {
 		s.o.Log.Warn("cannot remove a claim", "host", e.Host, "episode", e.Episode, "err", err)
 	}
-	return rows[0], true, nil
+	return rows[0], true, true, nil
 }
 
 // send claims and sends an object. After an error its claim stays, because the object may
@@ -194,6 +215,10 @@ func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error 
 		return err
 	}
 	s.newest.add(e.Key())
+	return s.upload(ctx, e, sp)
+}
+
+func (s *served) upload(ctx context.Context, e receiver.Entry, sp *spooled) error {
 	if err := s.o.Bucket.Put(ctx, keyOf(e), sp, e.Size, e.Digest); err != nil {
 		s.state.note(err)
 		return fmt.Errorf("store episode: %w", answered(err))
@@ -220,5 +245,20 @@ func (s *served) Close() error {
 	return s.Store.Close()
 }
 
-// id returns the id of the store in the data folder; empty if there is none yet.
-func (o Options) id() string { return strings.TrimSpace(store.ID(o.FS, o.Dir)) }
+// id returns the id of the store in the data folder or the database; empty if it is not known.
+func (o Options) id() string {
+	if o.Base.Rows != nil {
+		id, _ := o.Base.Rows.ID() // the database has checks of its own
+		return id
+	}
+	return strings.TrimSpace(store.ID(o.FS, o.Dir))
+}
+
+// archived returns the row of an episode that was moved out.
+func (o Options) archived(ctx context.Context, k receiver.Key) (receiver.Entry, bool, error) {
+	if o.Base.Rows != nil {
+		e, found, err := o.Base.Rows.Find(ctx, k)
+		return e, found && e.Archived, err
+	}
+	return store.Archived(o.FS, o.Dir, k)
+}

@@ -55,6 +55,11 @@ func problemOf(err error) *wire.Problem {
 		p.RetryAfter = 15 + rand.IntN(46)
 		return p
 	}
+	if errors.Is(err, receiver.ErrUnavailable) {
+		p := wire.NewProblem(wire.NotReady, "the storage of rows is unavailable")
+		p.RetryAfter = 5 + rand.IntN(11)
+		return p
+	}
 	if errors.Is(err, receiver.ErrUnready) {
 		p := wire.NewProblem(wire.NotReady, "the storage of episodes cannot be used; GET /readyz says why")
 		p.RetryAfter = 60 + rand.IntN(61)

@@ -1,0 +1,104 @@
+package commands
+
+import (
+	"errors"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
+	"cis490/receiver/pg"
+)
+
+func (a *app) ledgerCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "ledger",
+		Usage:       "prepare the database of a receiver that keeps its rows in PostgreSQL",
+		Description: "See docs/growing.md for the steps.",
+		Subcommands: []*cli.Command{
+			{
+				Name: "migrate", Usage: "create or update the tables in the database", ArgsUsage: noArgs,
+				Description: "Run it before serve starts for the first time, and when serve asks for it. It may run while\n" +
+					"receivers of this version or the version before serve. It makes the roles cis490_serve and\n" +
+					"cis490_read, and gives the first one to the user in [ledger] url_file. FILE has the URL of a user\n" +
+					"that owns the database and may create roles; without --url-file, that is the config's user.\n\n" +
+					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner",
+				Flags: []cli.Flag{
+					a.configFlag(roleReceiver), &cli.StringFlag{Name: "url-file", Usage: "connect with the URL in `FILE`"},
+				},
+				Action: a.ledgerMigrate,
+			},
+			{
+				Name: "status", Usage: "show the database's schema and size", ArgsUsage: noArgs,
+				Description: "Example:\n   sudo cis490 ledger status",
+				Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
+				Action:      a.ledgerStatus,
+			},
+		},
+	}
+}
+
+// ledgerConfig returns the config and the URL of its database.
+func (a *app) ledgerConfig(c *cli.Context) (conf config.Receiver, url string, err error) {
+	if conf, err = a.receiver(c); err != nil {
+		return conf, "", err
+	}
+	if conf.Ledger.Backend != config.LedgerPostgres {
+		return conf, "", fault.Exit(fault.Fix(errors.New("the config keeps rows in data_dir, which needs no database"),
+			`set [ledger] backend = "postgres" first`), fault.Config)
+	}
+	url, err = pg.ReadURL(disk.OS{}, conf.Ledger.URLFile)
+	return conf, url, err
+}
+
+func (a *app) ledgerMigrate(c *cli.Context) error {
+	_, url, err := a.ledgerConfig(c)
+	if err != nil {
+		return err
+	}
+	owner, user := url, ""
+	if file := c.String("url-file"); file != "" {
+		if owner, err = pg.ReadURL(disk.OS{}, file); err != nil {
+			return err
+		}
+		if user, err = pg.User(url); err != nil {
+			return err
+		}
+	}
+	from, to, err := pg.Migrate(c.Context, owner, user)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		a.printf("the database has schema %d already\n", to)
+	} else {
+		a.printf("migrated the database from schema %d to %d\n", from, to)
+	}
+	return nil
+}
+
+func (a *app) ledgerStatus(c *cli.Context) error {
+	_, url, err := a.ledgerConfig(c)
+	if err != nil {
+		return err
+	}
+	s, err := pg.ReadStatus(c.Context, url)
+	if err != nil {
+		return err
+	}
+	switch {
+	case c.Bool("json"):
+		err = a.printJSON(s)
+	case s.Schema == 0:
+		a.printf("PostgreSQL %s, no schema yet\n", s.Server)
+	default:
+		a.printf("PostgreSQL %s, schema %d of %d, store %s, about %s episodes\n",
+			s.Server, s.Schema, s.Newest, s.StoreID, humanize.Comma(s.Episodes))
+	}
+	if err == nil && s.Schema < s.Newest {
+		err = fault.Fix(errors.New("the database is not up to date"), "sudo cis490 ledger migrate")
+	}
+	return err
+}
