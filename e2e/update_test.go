@@ -87,7 +87,7 @@ func TestUpdate_GoodRelease(t *testing.T) { // not in parallel: ten hosts need t
 
 	// An install from the folder of an older, unpublished release succeeds, and prints why it
 	// does not publish that release.
-	if out := u.rx.Run(older + "/cis490-linux-amd64 install receiver"); !strings.Contains(out, "seq 2 is below 3, which is published") {
+	if out := u.rx.Run(older + "/cis490-linux-amd64 install receiver"); !strings.Contains(out, "seq 2 is lower than 3, which is published") {
 		t.Errorf("an install from an older release printed:\n%s", out)
 	}
 }
