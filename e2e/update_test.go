@@ -192,7 +192,7 @@ func TestUpdate_BadLater(t *testing.T) {
 		},
 		{
 			"bad-ships", nil,
-			[]edit{{"internal/wire/wire.go", `return "/v1/episodes/" + string(h)`, `return "/v1/episodez/" + string(h)`}},
+			[]edit{{"internal/wire/wire.go", `return EpisodesPath + "/" + string(h)`, `return "/v1/episodez/" + string(h)`}},
 			"none was accepted",
 		},
 		{"bad-fills", nil, []edit{atShipStart("\t\tf, _ := disk.OS{}.OpenFile(\"/var/lib/cis490/data/outbox/junk\", 0x41, 0o600)\n" +
