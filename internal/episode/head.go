@@ -16,10 +16,10 @@ type Head struct {
 // ReadHead reads meta.json and the labels of a tarball, which may come from anyone. It also
 // decompresses the rest, so a tarball that is damaged anywhere, lacks one of them or is over
 // the limits is an error.
-func ReadHead(tarball io.Reader, id ident.EpisodeID, limits Limits) (Head, error) {
+func (i *Inspector) ReadHead(tarball io.Reader, id ident.EpisodeID) (Head, error) {
 	g := gathering{most: maxGlanceRows}
 	labels := false
-	err := inspect(tarball, id, limits, func(name string, _ int64, content io.Reader) error {
+	err := i.Inspect(tarball, id, func(name string, _ int64, content io.Reader) error {
 		if name != MetaFile && name != LabelsFile {
 			return nil
 		}

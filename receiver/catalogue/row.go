@@ -83,8 +83,8 @@ func (r *Row) Entry() receiver.Entry {
 
 // read fills in the fields from the tarball. A tarball that cannot be read, or that names
 // another episode, makes a refused row and not an error.
-func (r *Row) read(tarball io.Reader, limits episode.Limits) {
-	head, err := episode.ReadHead(tarball, r.Episode, limits)
+func (r *Row) read(tarball io.Reader, inspect *episode.Inspector) {
+	head, err := inspect.ReadHead(tarball, r.Episode)
 	m := head.Meta
 	switch {
 	case err != nil:

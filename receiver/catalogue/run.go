@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"cis490/internal/episode"
 	"cis490/internal/plain"
 	"cis490/receiver"
 )
@@ -70,7 +71,11 @@ func (c *Catalogue) CatchUp(ctx context.Context, src Source) (n int, err error) 
 	if last, any, err := src.Index.Last(); err != nil || !any || !last.After(reached) {
 		return 0, err
 	}
-	w := writer{c: c, src: src, since: time.Now()}
+	w, err := c.writer(src)
+	if err != nil {
+		return 0, err
+	}
+	defer w.inspect.Close()
 	for e, err := range src.Index.Since(reached) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return n, errors.Join(err, w.flush())
@@ -92,12 +97,17 @@ func (c *Catalogue) retry(ctx context.Context, src Source) error {
 	if err != nil {
 		return err
 	}
+	w, err := c.writer(src)
+	if err != nil {
+		return err
+	}
+	defer w.inspect.Close()
+	w.reached = reached
 	for q := (Query{State: Unread}); ; {
 		p, err := c.Find(q)
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return err
 		}
-		w := writer{c: c, src: src, since: time.Now(), reached: reached}
 		for _, r := range p.Rows {
 			now, err := w.row(receiver.Entry{
 				Host: r.Host, Episode: r.Episode, Digest: r.Digest, Size: r.Size, Commit: r.Commit, ReceivedAt: r.ReceivedAt,
@@ -127,6 +137,12 @@ type writer struct {
 	places  map[receiver.Key]int // in rows
 	reached time.Time
 	since   time.Time
+	inspect *episode.Inspector
+}
+
+func (c *Catalogue) writer(src Source) (*writer, error) {
+	inspect, err := episode.NewInspector(c.limits)
+	return &writer{c: c, src: src, since: time.Now(), inspect: inspect}, err
 }
 
 func (w *writer) add(e receiver.Entry) error {
@@ -190,7 +206,7 @@ func (w *writer) row(e receiver.Entry) (Row, error) {
 		return r, fmt.Errorf("catalogue %s/%s: %w", e.Host, e.Episode, err)
 	}
 	noted := &notedErrors{Reader: f}
-	r.read(noted, w.c.limits)
+	r.read(noted, w.inspect)
 	if err := errors.Join(noted.err, f.Close()); err != nil { // of the storage, not of the content
 		r = NewRow(e)
 		r.Problem = plain.Line(err.Error(), maxProblem)
