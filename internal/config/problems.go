@@ -67,7 +67,7 @@ func (p *problems) positive(key string, v int64) {
 	}
 }
 
-func (p *problems) between(key string, v, least, most int64) {
+func (p *problems) between(key string, v, least, most int) {
 	if v < least || v > most {
 		p.add(key, "want %d to %d, got %d", least, most, v)
 	}

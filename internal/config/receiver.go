@@ -225,9 +225,11 @@ func (c Receiver) Validate() []error {
 	p.positive("limits.episode_size", int64(c.Limits.EpisodeSize))
 	p.positive("limits.uploads", int64(c.Limits.Uploads))
 	p.lasting("limits.idle_timeout", c.Limits.IdleTimeout)
-	p.between("limits.unpacked_size", int64(c.Limits.UnpackedSize), 1, mostUnpacked)
-	p.between("limits.unpacked_files", int64(c.Limits.UnpackedFiles), 1, mostFiles)
-	p.between("limits.unpacked_depth", int64(c.Limits.UnpackedDepth), 0, mostDepth)
+	if size := c.Limits.UnpackedSize; size < 1 || size > mostUnpacked {
+		p.add("limits.unpacked_size", `want "1 B" to "64 GiB"`)
+	}
+	p.between("limits.unpacked_files", c.Limits.UnpackedFiles, 1, mostFiles)
+	p.between("limits.unpacked_depth", c.Limits.UnpackedDepth, 0, mostDepth)
 	c.Store.validate(&p)
 	c.Ledger.validate(&p, c.Store)
 	p.lasting("fleet.silent_after", c.Fleet.SilentAfter)
