@@ -22,6 +22,7 @@ import (
 	"github.com/chromedp/chromedp"
 	"github.com/chromedp/chromedp/kb"
 
+	"cis490/internal/episode"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver/contacts"
@@ -354,6 +355,7 @@ func TestBrowser_Accessible(t *testing.T) {
 		ledger.WriteString(r.json(a))
 	}
 	r.write(local.AlertsFile, ledger.String())
+	r.catalogue(episode.FormatLimits())
 	r.start()
 	r.follow()
 	b.see(1440, 900, false)

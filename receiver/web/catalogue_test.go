@@ -15,6 +15,18 @@ import (
 	"cis490/receiver/local"
 )
 
+// catalogue gives the dashboard a catalogue of the episodes that are stored now.
+func (r *harness) catalogue(limits episode.Limits) {
+	r.t.Helper()
+	c, err := catalogue.Open(filepath.Join(r.dir, "catalogue.db"), "store", limits)
+	must(r.t, err)
+	r.t.Cleanup(func() { _ = c.Close() })
+	back := local.Open(local.Options{FS: disk.OS{}, Dir: r.dir})
+	_, err = c.CatchUp(r.t.Context(), catalogue.Source{Index: back.Index, Episodes: back.Episodes, Log: slog.New(slog.DiscardHandler)})
+	must(r.t, err)
+	r.cat = c
+}
+
 // With the catalogue, the page shows and filters what was recorded, links all results as one
 // archive, and lists what is refused with the reason: a damaged tarball, and a bomb.
 func TestEpisodes_ByContent(t *testing.T) {
@@ -36,15 +48,7 @@ func TestEpisodes_ByContent(t *testing.T) {
 	bomb := put(4, profile(strings.Repeat("b", 1<<10)))
 	r.write(local.IndexFile, index)
 
-	back := local.Open(local.Options{FS: disk.OS{}, Dir: r.dir})
-	limits := episode.Limits{Bytes: 2 << 10, Files: 10}
-	c, err := catalogue.Open(filepath.Join(r.dir, "catalogue.db"), "store", limits)
-	must(t, err)
-	defer func() { _ = c.Close() }()
-	_, err = c.CatchUp(t.Context(), catalogue.Source{Index: back.Index, Episodes: back.Episodes, Log: slog.New(slog.DiscardHandler)})
-	must(t, err)
-	open := c
-	r.cat = func() *catalogue.Catalogue { return open }
+	r.catalogue(episode.Limits{Bytes: 2 << 10, Files: 10})
 	r.start().signIn()
 
 	listed := func(path string) (ids []string) {
@@ -90,7 +94,7 @@ func TestEpisodes_ByContent(t *testing.T) {
 			}
 		}
 	}
-	open = nil
+	r.cat = nil
 	if got := listed("/episodes"); len(got) != 4 {
 		t.Errorf("without the catalogue: %v", got)
 	}

@@ -48,7 +48,7 @@ type harness struct {
 	quiet   *silences
 	crowd   listen.Stats
 	from    func() string // the client's address
-	cat     func() *catalogue.Catalogue
+	cat     *catalogue.Catalogue
 	log     *lines
 	site    *web.Site
 	server  *httptest.Server
@@ -132,7 +132,7 @@ func (r *harness) start() *harness {
 		Known: func(id string) (check.Check, bool) {
 			return check.Check{ID: id, Title: "Outbox empties", Fix: "on the lab host: sudo cis490 ship --once"}, id == "outbox.oldest"
 		},
-		Catalogue: r.cat, SendTar: func(w http.ResponseWriter, q *http.Request) error {
+		Catalogue: func() *catalogue.Catalogue { return r.cat }, SendTar: func(w http.ResponseWriter, q *http.Request) error {
 			_, err := io.WriteString(w, "tar of "+q.URL.RawQuery)
 			return err
 		},
