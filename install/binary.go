@@ -60,7 +60,9 @@ func (p *Plan) binary() step {
 			return changes, err
 		}
 		p.newBinary = true
-		return append(changes, Change{What: target + what, apply: func(context.Context) error { return p.copyBinary(target, root, 0o755) }}), nil
+		return append(changes, Change{What: target + what, Done: "installed", Object: target, apply: func(context.Context) error {
+			return p.copyBinary(target, root, 0o755)
+		}}), nil
 	}}
 }
 

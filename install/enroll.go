@@ -63,6 +63,8 @@ func (p *Plan) enrollment() step {
 		}
 		return []Change{{
 			What:     "join token not used yet: fetch the certificate",
+			Done:     "fetched",
+			Object:   "the certificate",
 			Commands: []string{"systemctl start " + certFetch},
 			apply:    p.enroll,
 		}}, nil

@@ -29,7 +29,8 @@ func (f folder) check(p *Plan) (*Change, error) {
 	path := p.at(f.path)
 	fi, err := p.FS.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return &Change{What: fmt.Sprintf("%s is missing: make it, %s %s", f.path, octal(f.mode), f.owner), apply: func(context.Context) error {
+		what := fmt.Sprintf("%s is missing: make it, %s %s", f.path, octal(f.mode), f.owner)
+		return &Change{What: what, Done: "created", Object: f.path, apply: func(context.Context) error {
 			if err := disk.MkdirAll(p.FS, filepath.Dir(path), 0o755); err != nil {
 				return err
 			}
@@ -49,7 +50,7 @@ func (f folder) check(p *Plan) (*Change, error) {
 	if what == "" {
 		return nil, nil
 	}
-	return &Change{What: f.path + what, apply: func(context.Context) error { return set(p, f.path, f.owner, f.mode) }}, nil
+	return corrected(p, f.path, what, f.owner, f.mode), nil
 }
 
 // file is a file with a given content.
@@ -68,28 +69,28 @@ func (f file) check(p *Plan) (*Change, error) {
 		return nil, err
 	}
 	var old []byte
-	what := f.path + " is missing: write it"
+	what, done := f.path+" is missing: write it", "wrote"
 	switch {
 	case err != nil:
 	case fi.IsDir():
 		return nil, inTheWay(f.path, fi, "a file")
 	case !fi.Mode().IsRegular():
-		what = f.path + " is not a regular file: replace it"
+		what, done = f.path+" is not a regular file: replace it", "replaced"
 	default:
 		old, err = disk.ReadFile(p.FS, path, maxText)
 		if err != nil && fi.Size() <= maxText {
 			return nil, err
 		}
-		what = f.path + " differs: write it again"
+		what, done = f.path+" differs: write it again", "replaced"
 		if err == nil && bytes.Equal(old, f.content) {
 			what = differs(fi, p, f.owner, f.mode)
 			if what == "" {
 				return nil, nil
 			}
-			what = f.path + what
+			what, done = f.path+what, "corrected"
 		}
 	}
-	c := &Change{What: what, apply: func(context.Context) error { return f.write(p) }}
+	c := &Change{What: what, Done: done, Object: f.path, apply: func(context.Context) error { return f.write(p) }}
 	if !f.secret {
 		c.Diff = diff.Diff(f.path, old, f.path+" (new)", f.content)
 	}
@@ -143,7 +144,8 @@ func (l link) check(p *Plan) (*Change, error) {
 	if l.changed != nil {
 		l.changed()
 	}
-	return &Change{What: fmt.Sprintf("%s %s: point it to %s", l.path, what, l.target), apply: func(context.Context) error {
+	what = fmt.Sprintf("%s %s: point it to %s", l.path, what, l.target)
+	return &Change{What: what, Done: "linked", Object: l.path, apply: func(context.Context) error {
 		if err := disk.MkdirAll(p.FS, filepath.Dir(path), 0o755); err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func (r *harness) carried(content string) string {
 
 func (r *harness) options(role install.Role) install.Options {
 	o := install.Options{
-		Role: role, Root: r.root, Binary: r.binary, Manager: r.manager, Out: &r.out,
+		Role: role, Root: r.root, Binary: r.binary, Manager: r.manager, Out: &r.out, Verbose: true,
 		Build: version.Info{Version: r.version, Commit: commit, OS: "linux", Arch: "amd64"},
 	}
 	if role == install.LabHost {

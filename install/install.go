@@ -57,6 +57,7 @@ type Options struct {
 	// CACert and CAKey are files with the site's own CA. If empty, the authority makes one
 	// at its first start.
 	CACert, CAKey string
+	Verbose       bool // print each change in a line of its own, and the steps without changes
 	NoStart       bool // enable services, but do not start or restart them
 	Out           io.Writer
 	Manager       Manager // nil: do not change services
@@ -135,7 +136,7 @@ func Supported() error {
 	return nil
 }
 
-// Apply executes the plan and prints a line per step. It stops at the first step that
+// Apply executes the plan and prints a line per step that changed something. It stops at the first step that
 // fails, because later steps depend on it.
 func (p *Plan) Apply(ctx context.Context) error {
 	if !p.image() && os.Geteuid() != 0 {

@@ -82,10 +82,16 @@ func set(p *Plan, path string, o owner, mode fs.FileMode) error {
 	return disk.Chmod(p.FS, p.at(path), mode)
 }
 
+// corrected is the change that sets the owner and mode of a file or folder that has others.
+func corrected(p *Plan, path, what string, o owner, mode fs.FileMode) *Change {
+	return &Change{What: path + what, Done: "corrected", Object: path, apply: func(context.Context) error { return set(p, path, o, mode) }}
+}
+
 // readable is the change that makes a file readable for everybody.
 func readable(p *Plan, path string, fi fs.FileInfo) Change {
 	mode := fi.Mode().Perm() | 0o444
-	return Change{What: fmt.Sprintf("%s is not readable for the services: set %s", path, octal(mode)), apply: func(context.Context) error {
+	what := fmt.Sprintf("%s is not readable for the services: set %s", path, octal(mode))
+	return Change{What: what, Done: "corrected", Object: path, apply: func(context.Context) error {
 		return disk.Chmod(p.FS, p.at(path), mode)
 	}}
 }

@@ -5,13 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
+	"strings"
 
 	"cis490/internal/fault"
 )
 
 // Change is a difference between the machine and the wanted state.
 type Change struct {
-	What     string   // the difference and the fix
+	What string // the difference and the fix
+	// Done is what the fix does, in the past tense, Object to what, and Was what it found:
+	// "started", "cis490-shipper.service", "was not running".
+	Done, Object, Was string
+
 	Diff     []byte   // unified diff of a text file without secrets
 	Commands []string // commands that the fix runs
 	// apply fixes the difference; nil means that it is only printed.
@@ -28,12 +34,13 @@ type step struct {
 // note is a fact to print that is not a difference.
 func note(what string) Change { return Change{What: what} }
 
-func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
+func (p *Plan) apply(ctx context.Context, s step) (int, error) {
 	changes, err := s.check(ctx)
 	if err != nil {
 		return 0, err
 	}
 	var failed []error
+	var done []Change
 	for _, c := range changes {
 		if c.apply == nil {
 			p.say("note     %s: %s\n", s.name, c.What)
@@ -52,13 +59,49 @@ func (p *Plan) apply(ctx context.Context, s step) (changed int, err error) {
 			failed = append(failed, err)
 			continue
 		}
-		changed++
-		p.say("changed  %s: %s\n", s.name, c.What)
+		done = append(done, c)
 	}
-	if changed == 0 && len(failed) == 0 {
-		p.say("ok       %s\n", s.name)
+	switch {
+	case p.Verbose || p.Update:
+		for _, c := range done {
+			p.say("changed  %s: %s\n", s.name, c.detail())
+		}
+		if len(done) == 0 && len(failed) == 0 {
+			p.say("ok       %s\n", s.name)
+		}
+	case len(done) > 0:
+		p.say("%-15s %s\n", s.name, summarize(done))
 	}
-	return changed, errors.Join(failed...)
+	return len(done), errors.Join(failed...)
+}
+
+// detail describes an applied change.
+func (c Change) detail() string {
+	if c.Was != "" {
+		return c.Done + " " + c.Object + ", which " + c.Was
+	}
+	return c.Done + " " + c.Object
+}
+
+// summarize describes the applied changes of a step in one line, such as "created a, b and 5
+// more; replaced c".
+func summarize(done []Change) string {
+	var verbs, parts []string
+	objects := map[string][]string{}
+	for _, c := range done {
+		if !slices.Contains(verbs, c.Done) {
+			verbs = append(verbs, c.Done)
+		}
+		objects[c.Done] = append(objects[c.Done], c.Object)
+	}
+	for _, verb := range verbs {
+		all, more := objects[verb], ""
+		if n := len(all); n > 4 {
+			all, more = all[:2], fmt.Sprintf(" and %d more", n-2)
+		}
+		parts = append(parts, verb+" "+strings.Join(all, ", ")+more)
+	}
+	return strings.Join(parts, "; ")
 }
 
 // noted is an error that does not fail the install.

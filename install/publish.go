@@ -49,6 +49,8 @@ func (p *Plan) publishRelease(releases string) step {
 		cmd := []string{p.Binary, "release", "publish", dir}
 		return []Change{{
 			What:     fmt.Sprintf("release %s, seq %d, is not published: publish it", b.Manifest.Version, b.Manifest.Seq),
+			Done:     "published",
+			Object:   fmt.Sprintf("release %s, seq %d", b.Manifest.Version, b.Manifest.Seq),
 			Commands: []string{fmt.Sprintf("%s release publish %s", p.Binary, dir)},
 			apply:    func(ctx context.Context) error { return execute(ctx, cmd[0], cmd[1:]...) },
 		}}, nil

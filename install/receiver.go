@@ -65,7 +65,7 @@ func (p *Plan) operator() step {
 		fi, err := p.FS.Lstat(p.at(f.path))
 		switch {
 		case errors.Is(err, fs.ErrNotExist) || (err == nil && fi.Mode().IsRegular() && fi.Size() == 0):
-			return []Change{{What: f.path + " is missing: create a new token", apply: func(context.Context) error {
+			return []Change{{What: f.path + " is missing: create a new token", Done: "created", Object: f.path, apply: func(context.Context) error {
 				secret := make([]byte, 32)
 				if _, err := rand.Read(secret); err != nil {
 					return err
@@ -82,7 +82,7 @@ func (p *Plan) operator() step {
 		if what == "" {
 			return nil, nil
 		}
-		return []Change{{What: f.path + what, apply: func(context.Context) error { return set(p, f.path, f.owner, f.mode) }}}, nil
+		return []Change{*corrected(p, f.path, what, f.owner, f.mode)}, nil
 	}}
 }
 
@@ -109,9 +109,10 @@ func (p *Plan) publish(dir string) step {
 			return nil, err
 		}
 		if !same {
-			changes = append(changes, Change{What: blob + " is not this binary: copy it", apply: func(context.Context) error {
-				return p.copyBinary(blob, ours, 0o644)
-			}})
+			changes = append(changes, Change{
+				What: blob + " is not this binary: copy it", Done: "offered", Object: "this binary to new machines",
+				apply: func(context.Context) error { return p.copyBinary(blob, ours, 0o644) },
+			})
 		}
 		listed, err := manifest.ReadUnsigned(p.FS, p.at(optDir)) // owned by root, because token create trusts it
 		if err != nil || !slices.Contains(listed, mine) {

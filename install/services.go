@@ -36,7 +36,7 @@ func (p *Plan) reload() step {
 		if len(old) > 3 { // the previous step printed them
 			which = fmt.Sprintf("%d unit files", len(old))
 		}
-		return []Change{p.systemctl("has not read "+which+" as now written: reload", "daemon-reload")}, nil
+		return []Change{p.systemctl("has not read "+which+" as now written: reload", "reloaded", which, "daemon-reload")}, nil
 	}}
 }
 
@@ -56,17 +56,19 @@ func (p *Plan) enable() step {
 		if len(off) == 0 {
 			return nil, nil
 		}
-		return []Change{p.systemctl("not enabled: "+strings.Join(off, ", ")+": enable", append([]string{"enable", "--quiet"}, off...)...)}, nil
+		names := strings.Join(off, ", ")
+		return []Change{p.systemctl("not enabled: "+names+": enable", "enabled", names, append([]string{"enable", "--quiet"}, off...)...)}, nil
 	}}
 }
 
 // wanted returns the units that are enabled and running on a machine of the role.
 func (p *Plan) wanted() []string { return append(p.Role.daemons(), p.Role.timers()...) }
 
-func (p *Plan) systemctl(what string, args ...string) Change {
-	return Change{What: what, Commands: []string{"systemctl " + strings.Join(args, " ")}, apply: func(ctx context.Context) error {
-		return p.Manager.Systemctl(ctx, args...)
-	}}
+func (p *Plan) systemctl(what, done, object string, args ...string) Change {
+	return Change{
+		What: what, Done: done, Object: object, Commands: []string{"systemctl " + strings.Join(args, " ")},
+		apply: func(ctx context.Context) error { return p.Manager.Systemctl(ctx, args...) },
+	}
 }
 
 // services starts what is not running, and restarts a daemon that was started before its
@@ -149,7 +151,8 @@ func (p *Plan) newerThan(s UnitState, path string) bool {
 
 func (p *Plan) control(unit, why, verb string, do func(context.Context, string) error) Change {
 	return Change{
-		What:     fmt.Sprintf("%s %s: %s", unit, why, verb),
+		What: fmt.Sprintf("%s %s: %s", unit, why, verb), Done: verb + "ed", Object: unit,
+		Was:      strings.NewReplacer("is not ", "was not ", "runs ", "ran ").Replace(why),
 		Commands: []string{"systemctl " + verb + " " + unit},
 		apply: func(ctx context.Context) error {
 			err := do(ctx, unit)

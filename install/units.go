@@ -120,7 +120,7 @@ func (p *Plan) leftOver() ([]string, error) {
 
 func (p *Plan) removal(unit string) Change {
 	path := p.at(filepath.Join(unitDir, unit))
-	c := Change{What: unit + " is from an earlier version: remove it"}
+	c := Change{What: unit + " is from an earlier version: remove it", Done: "removed", Object: unit, Was: "was from an earlier version"}
 	if p.Manager != nil {
 		c.Commands = []string{"systemctl disable --now " + unit}
 	}

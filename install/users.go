@@ -16,10 +16,10 @@ func (p *Plan) users(names ...string) step {
 		var changes []Change
 		for _, name := range names {
 			if _, err := user.LookupGroup(name); err != nil {
-				changes = append(changes, run("group "+name+" is missing: add it", "groupadd", "--system", name))
+				changes = append(changes, run("group "+name, "groupadd", "--system", name))
 			}
 			if _, err := user.Lookup(name); err != nil {
-				changes = append(changes, run("user "+name+" is missing: add it", "useradd", "--system", "--gid", name,
+				changes = append(changes, run("user "+name, "useradd", "--system", "--gid", name,
 					"--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin", name))
 			}
 		}
@@ -33,12 +33,13 @@ func groupExists(name string) bool {
 	return err == nil
 }
 
-// run is a change that a system command makes.
-func run(what, name string, args ...string) Change {
-	line := name + " " + strings.Join(args, " ")
-	return Change{What: what, Commands: []string{line}, apply: func(ctx context.Context) error {
-		return execute(ctx, name, args...)
-	}}
+// run is the creation of something that is missing, by a system command.
+func run(object, name string, args ...string) Change {
+	return Change{
+		What: object + " is missing: add it", Done: "created", Object: object,
+		Commands: []string{name + " " + strings.Join(args, " ")},
+		apply:    func(ctx context.Context) error { return execute(ctx, name, args...) },
+	}
 }
 
 // execute runs a command; its error includes the output. It also searches the
