@@ -262,6 +262,14 @@ func (a *app) printUpdate(c *cli.Context, r update.Result) error {
 		line += ": " + r.Note
 	}
 	a.printf("%s\n", line)
+	stopped := false
+	for _, change := range r.Changes {
+		a.printf("repaired %s\n", change)
+		stopped = stopped || strings.HasSuffix(change, ", which was not running")
+	}
+	if stopped {
+		a.printf("to keep a service stopped: sudo systemctl mask --now UNIT\n")
+	}
 	if t := r.Status.Trial; t != nil {
 		observed := time.Duration(t.Observed * float64(time.Second)).Round(time.Second)
 		a.printf("version %s is on trial: %s of %s\n", t.Version, observed, time.Duration(t.Needs*float64(time.Second)))

@@ -20,6 +20,7 @@ func (a *app) installCommand() *cli.Command {
 			&cli.BoolFlag{Name: "dry-run", Usage: "print every change, with file diffs and commands, without applying it"},
 			&cli.BoolFlag{Name: "check", Usage: "print what differs, without changes; exit code 1 if anything differs"},
 			&cli.StringFlag{Name: "root", Usage: "write the files below `DIR`, as for an image, without users, services or root"},
+			&cli.BoolFlag{Name: "verbose", Aliases: []string{"v"}, Usage: "print each change in a line of its own, and the steps without changes"},
 			&cli.BoolFlag{Name: "no-start", Usage: "enable the services, but do not start or restart them"},
 			&cli.IntFlag{Name: "update", Hidden: true, Usage: "used by updates: the lock is open as descriptor `N`"},
 		)
@@ -76,7 +77,8 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	}
 	o := install.Options{
 		Role: role, Name: c.String("name"), Root: c.String("root"), Binary: binary, Build: a.env.Build,
-		PublicURL: c.String("public-url"), CACert: c.String("ca-cert"), CAKey: c.String("ca-key"), NoStart: c.Bool("no-start"), Out: a.env.Out,
+		PublicURL: c.String("public-url"), CACert: c.String("ca-cert"), CAKey: c.String("ca-key"), NoStart: c.Bool("no-start"),
+		Verbose: c.Bool("verbose"), Out: a.env.Out,
 		Summary: func(ctx context.Context, w io.Writer) error { return a.installed(ctx, w, string(role)) },
 	}
 	if c.IsSet("update") {

@@ -19,13 +19,16 @@ func TestDriftIsMended(t *testing.T) {
 	if result := h.Run("systemctl show -p Result,ExecMainStatus cis490-autoupdate.service"); result != "Result=success\nExecMainStatus=0" {
 		t.Errorf("a run without changes: %s\n%s", result, h.Journal("cis490-autoupdate"))
 	}
-	if log := h.Journal("cis490-autoupdate"); strings.Contains(log, "changed  ") {
+	if log := h.Journal("cis490-autoupdate"); strings.Contains(log, "repaired") {
 		t.Errorf("autoupdate changed a fresh host:\n%s", log)
 	}
 
 	h.Run("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload")
 	h.Run("systemctl disable --now cis490-cert-fetch.timer && systemctl stop cis490-shipper && chmod 0700 /var/lib/cis490/data/episodes")
 	h.Run("systemctl start cis490-autoupdate.service")
+	if log := h.Journal("cis490-autoupdate"); !strings.Contains(log, "repaired services: started cis490-shipper.service, which was not running") {
+		t.Errorf("autoupdate does not say that it started a service:\n%s", log)
+	}
 	h.Run("systemctl is-active cis490-shipper cis490-cert-fetch.timer && systemctl is-enabled cis490-cert-fetch.timer")
 	if restart := h.Run("systemctl show -p Restart --value cis490-shipper"); restart != "on-failure" {
 		t.Errorf("the unit was not repaired: Restart=%s", restart)

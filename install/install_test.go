@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -295,6 +296,28 @@ func TestJoin_TheSameTokenIsHandedOverOnce(t *testing.T) {
 	}
 	if out, calls := r.apply(o); len(calls) > 0 || !strings.Contains(out, "cis490 token create lab-01") {
 		t.Errorf("%v\n%s", calls, out)
+	}
+}
+
+// TestInstall_PrintsOneLinePerStep: in the past tense, on a new machine and with a stopped
+// service.
+func TestInstall_PrintsOneLinePerStep(t *testing.T) {
+	r := newHarness(t)
+	o := r.options(install.Receiver)
+	o.Verbose = false
+	out, _ := r.apply(o)
+	if n := strings.Count(out, "\n"); n > 14 || strings.Contains(out, "missing") ||
+		!regexp.MustCompile(`(?m)^units +wrote .*bootstrap\.service, .*receiver\.service and 4 more$`).MatchString(out) {
+		t.Errorf("%d lines:\n%s", n, out)
+	}
+	r.manager.unit("cis490-receiver.service").Active = false
+	if out, _ := r.apply(o); out != "services        started cis490-receiver.service\nreceiver: 1 changed\n" {
+		t.Errorf("of a stopped service:\n%s", out)
+	}
+	r.manager.unit("cis490-receiver.service").Active = false
+	o.Update = true
+	if out, _ := r.apply(o); !strings.Contains(out, "changed  services: started cis490-receiver.service, which was not running\n") {
+		t.Errorf("an update of a stopped service:\n%s", out)
 	}
 }
 

@@ -228,15 +228,15 @@ func (s system) SelfTest(_ context.Context, path string) (version.Info, error) {
 	return b.Info, err
 }
 
-func (s system) Converge(_ context.Context, _ string) error {
+func (s system) Converge(_ context.Context, _ string) ([]string, error) {
 	b, err := s.h.binary("current")
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if started := s.h.started.Load(); started != nil && started.Version != b.Version {
-		return s.h.converge(s.p, "/opt/cis490/current/cis490", true)
+		return nil, s.h.converge(s.p, "/opt/cis490/current/cis490", true)
 	}
-	return nil
+	return nil, nil
 }
 
 func (s system) Restart(context.Context) error { s.h.restartDaemons(); return nil }

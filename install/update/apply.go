@@ -50,7 +50,7 @@ func (u *Updater) apply(ctx context.Context, t Target) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	failure := u.o.Machine.Converge(ctx, u.path("current", binaryName))
+	_, failure := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, ctx.Err()
@@ -93,7 +93,7 @@ func (u *Updater) resume(ctx context.Context) (Result, error) {
 	if err := disk.Relink(u.o.FS, filepath.Join("versions", t.Folder), u.path("current")); err != nil {
 		return Result{}, u.uncount(fmt.Errorf("make version %s current: %w", t.Version, err))
 	}
-	err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
+	_, err := u.o.Machine.Converge(ctx, u.path("current", binaryName))
 	switch {
 	case ctx.Err() != nil:
 		return Result{}, ctx.Err()

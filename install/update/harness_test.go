@@ -43,6 +43,7 @@ type harness struct {
 	// How the machine behaves.
 	prepare   func(io.Reader, string, ident.Digest) error
 	converge  func(binary string) error
+	changes   []string // what it prints as changed
 	restart   func() error
 	units     func(version string) []update.Daemon
 	findings  func(version string) update.Findings
@@ -231,14 +232,14 @@ func (r *harness) SelfTest(_ context.Context, binary string) (version.Info, erro
 	return version.Info{Version: v, Commit: commit, OS: "linux", Arch: arch}, nil
 }
 
-func (r *harness) Converge(context.Context, string) error {
+func (r *harness) Converge(context.Context, string) ([]string, error) {
 	v := r.runs("current")
 	r.step("install of " + v)
 	r.converged = append(r.converged, v)
 	if r.converge != nil {
-		return r.converge(v)
+		return r.changes, r.converge(v)
 	}
-	return nil
+	return r.changes, nil
 }
 
 func (r *harness) Restart(context.Context) error {

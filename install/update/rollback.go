@@ -42,7 +42,7 @@ func (u *Updater) rollBack(ctx context.Context) (Result, error) {
 	if err := disk.Relink(u.o.FS, back, u.path("current")); err != nil {
 		return Result{}, fmt.Errorf("roll back to %s: %w", t.From, err)
 	}
-	if err := u.o.Machine.Converge(ctx, u.path("current", binaryName)); err != nil {
+	if _, err := u.o.Machine.Converge(ctx, u.path("current", binaryName)); err != nil {
 		if ctx.Err() != nil {
 			return Result{}, ctx.Err()
 		}

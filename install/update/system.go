@@ -67,21 +67,26 @@ func (s *System) SelfTest(ctx context.Context, binary string) (version.Info, err
 	return info, nil
 }
 
-// Converge runs the binary's own install for each role, under the shared lock. Its error
-// has the install's exit code.
-func (s *System) Converge(ctx context.Context, binary string) error {
+// Converge runs the binary's own install for each role, under the shared lock, and returns
+// what it printed as changed. Its error has the install's exit code.
+func (s *System) Converge(ctx context.Context, binary string) (changes []string, err error) {
 	for _, role := range s.Roles {
 		// The first extra file is descriptor 3 in the child.
-		_, err := s.run(ctx, installLimit, []*os.File{s.Lock}, binary, "install", role, "--update", "3")
+		out, err := s.run(ctx, installLimit, []*os.File{s.Lock}, binary, "install", role, "--update", "3")
 		if err != nil {
 			code := fault.Failed
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == fault.Config {
 				code = fault.Config
 			}
-			return fault.Exit(fmt.Errorf("install %s: %w", role, err), code)
+			return changes, fault.Exit(fmt.Errorf("install %s: %w", role, err), code)
+		}
+		for line := range strings.Lines(string(out)) {
+			if change, ok := strings.CutPrefix(strings.TrimSpace(line), "changed  "); ok {
+				changes = append(changes, check.Sanitize(change, 300))
+			}
 		}
 	}
-	return nil
+	return changes, nil
 }
 
 // Restart restarts the daemons when install fails.

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,5 +30,25 @@ func TestSelfTest_KeepsTheEndOfEndlessOutput(t *testing.T) {
 	// All that was ever allocated, so that the time of garbage collection does not matter.
 	if used := now.TotalAlloc - before.TotalAlloc; used > 64<<20 {
 		t.Errorf("it allocated %d MiB for 192 MiB of output", used>>20)
+	}
+}
+
+// TestConverge_ReturnsWhatTheInstallChanged: of every role, from the lines that it prints.
+func TestConverge_ReturnsWhatTheInstallChanged(t *testing.T) {
+	build := filepath.Join(t.TempDir(), "cis490")
+	script := "#!/bin/sh\necho \"ok       users\nchanged  services: started $2.service, which was not running\n$2: 1 changed\"\n"
+	if err := os.WriteFile(build, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.Create(filepath.Join(t.TempDir(), "lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Close() }() // only passed on
+	s := update.System{Lock: lock, Roles: []string{"a", "b"}}
+	got, err := s.Converge(t.Context(), build)
+	want := []string{"services: started a.service, which was not running", "services: started b.service, which was not running"}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -61,8 +61,8 @@ type Machine interface {
 	Prepare(content io.Reader, target string, d ident.Digest) error
 	// SelfTest runs an unused binary and returns the version that it reports.
 	SelfTest(ctx context.Context, binary string) (version.Info, error)
-	// Converge runs the binary's own install for each role.
-	Converge(ctx context.Context, binary string) error
+	// Converge runs the binary's own install for each role, and returns what it changed.
+	Converge(ctx context.Context, binary string) ([]string, error)
 	// Restart restarts the daemons when install fails.
 	Restart(ctx context.Context) error
 	// Units returns the state of the daemons.
@@ -105,6 +105,7 @@ type Result struct {
 	Did     Did          `json:"did"`
 	Version string       `json:"version,omitempty"` // the version concerned
 	Note    string       `json:"note,omitempty"`    // why nothing more was done
+	Changes []string     `json:"changes,omitempty"` // of a repair
 	Status  *wire.Update `json:"status"`
 }
 
@@ -115,6 +116,7 @@ type Did string
 const (
 	Nothing    Did = "nothing new"
 	Repaired   Did = "nothing new; the machine is as its version describes"
+	Mended     Did = "nothing new; repaired the machine"
 	Began      Did = "began a trial"
 	Observing  Did = "trial goes on"
 	Proved     Did = "trial ended well"
@@ -221,10 +223,15 @@ func (u *Updater) repair(ctx context.Context, note string) (Result, error) {
 			return Result{}, err
 		}
 	}
-	if err := u.o.Machine.Converge(ctx, current); err != nil {
+	changes, err := u.o.Machine.Converge(ctx, current)
+	if err != nil {
 		return Result{}, fmt.Errorf("repair: %w", err)
 	}
-	return Result{Did: Repaired, Version: u.s.Good.Version, Note: note}, nil
+	r := Result{Did: Repaired, Version: u.s.Good.Version, Note: note, Changes: changes}
+	if len(changes) > 0 {
+		r.Did = Mended
+	}
+	return r, nil
 }
 
 func (u *Updater) path(parts ...string) string {

@@ -2,6 +2,7 @@ package update_test
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -21,6 +22,11 @@ func TestRun_GoodRelease(t *testing.T) {
 	if res := r.run(); res.Did != update.Repaired || r.converged[0] != "v1" {
 		t.Errorf("nothing offered: %+v", res)
 	}
+	r.changes = []string{"services: started x.service, which was not running"}
+	if res := r.run(); res.Did != update.Mended || !slices.Equal(res.Changes, r.changes) {
+		t.Errorf("a repair: %+v", res)
+	}
+	r.changes = nil
 	for i, v := range []string{"v2", "v3"} {
 		r.publish(v, uint64(i+2), func(m *manifest.Manifest) {
 			b := r.blob("schema = 1 # " + v)
