@@ -75,17 +75,24 @@ func (u *uninstall) purge(ctx context.Context, l leftovers) error {
 	if all = append(all, u.removeAll(configDir)); u.image() {
 		return errors.Join(all...)
 	}
-	for _, name := range l.users {
-		if _, err := user.Lookup(name); err != nil {
-			continue
+	for _, name := range []string{recorder, authority, nameOfUs} { // of both roles: the other may have left first
+		if _, err := user.Lookup(name); err == nil {
+			all = append(all, u.removeAccount(ctx, "user", "userdel", name))
 		}
-		if err := execute(ctx, "userdel", name); err != nil {
-			all = append(all, err)
-			continue
+		if groupExists(name) { // not every userdel removes it
+			all = append(all, u.removeAccount(ctx, "group", "groupdel", name))
 		}
-		u.say("removed  user %s\n", name)
 	}
 	return errors.Join(all...)
+}
+
+// removeAccount removes a user or a group.
+func (u *uninstall) removeAccount(ctx context.Context, what, command, name string) error {
+	if err := execute(ctx, command, name); err != nil {
+		return err
+	}
+	u.say("removed  %s %s\n", what, name)
+	return nil
 }
 
 // purgeData removes a folder of the config if install made it, which its owner shows. A
