@@ -65,6 +65,11 @@ func (a *app) demo(c *cli.Context) (err error) {
 	if err := (disk.OS{}).Mkdir(dir, 0o700); err != nil {
 		return err
 	}
+	forget, err := removeIfKilled(dir)
+	if err != nil {
+		return err
+	}
+	defer forget()
 	// The children die with the thread that started them; see children.
 	runtime.LockOSThread()
 	ctx, cancel := context.WithCancel(c.Context)
