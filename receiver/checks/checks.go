@@ -69,7 +69,7 @@ func Checks(o Options) []check.Check {
 		o.Now = time.Now
 	}
 	if o.Synced == nil {
-		o.Synced = machine.ClockSynced
+		o.Synced = machine.SyncedWithFix(here)
 	}
 	if o.Base == "" {
 		o.Base = o.Config.PublicURL
