@@ -11,6 +11,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/wire"
 )
 
 // installed is where install puts the binary. A binary elsewhere was started by a person or
@@ -21,7 +22,7 @@ func (h *host) build() []check.Check {
 	return []check.Check{
 		{
 			ID: "version.stamp", Title: "Build has a commit", Severity: check.Hard,
-			Fix: here + "sudo systemctl start cis490-autoupdate   # brings a released build",
+			Fix: wire.AnswerOf(wire.Unstamped).Fix,
 			Doc: "Each episode carries the commit that recorded it; the receiver rejects an episode without one. " +
 				"A build of a changed checkout is a warning.",
 			Run: func(context.Context) check.Result {
@@ -162,7 +163,7 @@ func (h *host) system() []check.Check {
 			ID: "clock.synced", Title: "Clock is synchronized", Severity: check.Soft,
 			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony if missing",
 			Doc: "A time service synchronizes the kernel's clock.",
-			Run: machine.ClockSynced,
+			Run: machine.SyncedWithFix(here),
 		},
 		{
 			ID: "kvm.device", Title: "KVM is available", Severity: check.Soft,
