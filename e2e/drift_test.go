@@ -26,7 +26,8 @@ func TestDriftIsMended(t *testing.T) {
 	h.Run("sed -i 's/^Restart=.*/Restart=no/' /etc/systemd/system/cis490-shipper.service && systemctl daemon-reload")
 	h.Run("systemctl disable --now cis490-cert-fetch.timer && systemctl stop cis490-shipper && chmod 0700 /var/lib/cis490/data/episodes")
 	h.Run("systemctl start cis490-autoupdate.service")
-	if log := h.Journal("cis490-autoupdate"); !strings.Contains(log, "repaired services: started cis490-shipper.service, which was not running") {
+	const repaired = "repaired services: started cis490-shipper.service, which was not running"
+	if log := h.Journal("cis490-autoupdate"); !strings.Contains(log, repaired) {
 		t.Errorf("autoupdate does not say that it started a service:\n%s", log)
 	}
 	h.Run("systemctl is-active cis490-shipper cis490-cert-fetch.timer && systemctl is-enabled cis490-cert-fetch.timer")

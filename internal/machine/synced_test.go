@@ -15,7 +15,8 @@ func TestClockFix_WorksOnThisMachine(t *testing.T) {
 		"/usr/lib/systemd/system/chrony.service /usr/bin/apt-get": "on x: sudo timedatectl set-ntp true",
 		"/usr/bin/apt-get": "on x: sudo apt-get install -y systemd-timesyncd && sudo timedatectl set-ntp true",
 		"/usr/bin/dnf":     "on x: sudo dnf install -y chrony && sudo systemctl enable --now chronyd",
-		"/usr/bin/apt-get /run/systemd/container": "nothing here: a container has the clock of the machine that it runs on; there: sudo timedatectl set-ntp true",
+		"/usr/bin/apt-get /run/systemd/container": "nothing here: a container has the clock of the machine that it runs on; " +
+			"there: sudo timedatectl set-ntp true",
 		"/etc/hostname": "on x: sudo timedatectl set-ntp true   # needs a time service: install systemd-timesyncd or chrony",
 	} {
 		root := t.TempDir()
