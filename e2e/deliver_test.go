@@ -41,7 +41,7 @@ func TestDeliveryFails(t *testing.T) {
 	f.rx.Run("journalctl -u cis490-fleet-health -o cat --no-pager | grep 'cannot deliver alerts' | grep webhook")
 	f.paste(index.Fix)
 	// As if delivery had failed for 16 minutes.
-	f.rx.Run(`systemctl stop cis490-fleet-health.timer && since=$(date -u -d '16 minutes ago' +%FT%TZ) && ` +
+	f.rx.Run(`systemctl stop cis490-fleet-health.timer cis490-fleet-health.service && since=$(date -u -d '16 minutes ago' +%FT%TZ) && ` +
 		`sed -i "s/\"failing_since\":\"[^\"]*\"/\"failing_since\":\"$since\"/g" /var/lib/cis490/notify.json && ` +
 		`systemctl start cis490-fleet-health.timer`)
 	undelivered := f.waitAlert(time.Minute, "@receiver", "doctor-failing", "notifier.last")

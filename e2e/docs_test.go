@@ -39,7 +39,10 @@ type step struct {
 
 // coveredElsewhere maps sections to the scenario that runs their commands.
 func coveredElsewhere() map[string]string {
-	return map[string]string{"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver"}
+	return map[string]string{
+		"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver",
+		"## A new receiver with its rows in PostgreSQL": "TestLedger of package commands",
+	}
 }
 
 // unsupported maps commands that a machine of the lab cannot run to the reason.

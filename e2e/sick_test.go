@@ -53,7 +53,9 @@ func (f *fleet) watchFleetAt(silent time.Duration) {
 func setConfig(h machine, path string, values map[string]string) {
 	config := h.Read(path)
 	for key, value := range values {
-		config = regexp.MustCompile(`(?m)^# `+key+` = .*$`).ReplaceAllString(config, fmt.Sprintf("%s = %q", key, value))
+		if at := regexp.MustCompile(`(?m)^# ` + key + ` = .*$`).FindStringIndex(config); at != nil {
+			config = config[:at[0]] + fmt.Sprintf("%s = %q", key, value) + config[at[1]:]
+		}
 	}
 	h.Write(path, config, 0o644)
 }
