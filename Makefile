@@ -140,6 +140,7 @@ crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
 	go test -count=1 -timeout 60m -v -run '^TestStore_Killed' ./commands -store-kills 200
+	go test -count=1 -timeout 60m -v -run '^TestLedger_Killed' ./commands -ledger-kills 200
 
 store-size: ## send 4 GiB slowly to an object store, and copy 100,000 episodes there and back, killed 20 times (needs 13 GiB)
 	go test -count=1 -timeout 180m -v -run '^TestStore_(LargeAndSlow|CopyMany)$$' ./commands -store-large -store-episodes 100000

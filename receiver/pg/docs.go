@@ -17,12 +17,12 @@ var errTooLarge = errors.New("larger than the limit")
 // docs are the documents, each a row.
 type docs struct{ db *db }
 
-// workOf returns the work whose lease fences a document.
+// workOf returns the work whose lease fences a document, if this process has it.
 func workOf(name string) receiver.Work {
 	if name == receiver.FleetCheckDoc {
 		return receiver.Checking
 	}
-	return ""
+	return receiver.Serving
 }
 
 // Load reads the row, unless it is too large.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,6 +28,7 @@ type lease struct {
 	work  receiver.Work
 	base  io.Closer // of the same work on this machine
 	token int64
+	lost  atomic.Bool // another process took it
 	end   context.CancelFunc
 	ended chan struct{}
 }
@@ -38,11 +40,15 @@ func (d *db) lease(w receiver.Work) (io.Closer, error) {
 	if err != nil || w != receiver.Checking && w != receiver.Rolling {
 		return base, err
 	}
-	return d.hold(w, base)
+	l, err := d.hold(w, base)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
 }
 
 // hold takes the lease of a kind of work among all receivers. It closes base with it.
-func (d *db) hold(w receiver.Work, base io.Closer) (io.Closer, error) {
+func (d *db) hold(w receiver.Work, base io.Closer) (*lease, error) {
 	l := &lease{db: d, work: w, base: base, ended: make(chan struct{})}
 	if err := l.take(); err != nil {
 		return nil, errors.Join(err, base.Close())
@@ -83,8 +89,12 @@ WHERE l.until < now() OR l.holder = excluded.holder RETURNING token`, name, hold
 // extend moves the end of the lease, unless another process took it.
 func (l *lease) extend(secs float64) error {
 	return l.db.do(context.Background(), func(ctx context.Context, c conn) error {
-		_, err := c.Exec(ctx, "UPDATE leases SET until = now() + make_interval(secs => $3) WHERE name = $1 AND token = $2",
+		tag, err := c.Exec(ctx, "UPDATE leases SET until = now() + make_interval(secs => $3) WHERE name = $1 AND token = $2",
 			string(l.work), l.token, secs)
+		if err == nil && tag.RowsAffected() == 0 {
+			l.lost.Store(true)
+			err = fmt.Errorf("%w: of %s, since this one was late to renew it", receiver.ErrLeased, l.work)
+		}
 		return err
 	})
 }

@@ -81,9 +81,9 @@ func (d *db) since() (at time.Time) {
 // served is the open store: the data folder's lease and the database. It has no tarballs.
 type served struct {
 	*rows
-	db     *db
-	id     string
-	folder io.Closer
+	db    *db
+	id    string
+	lease *lease // among all receivers, with that of the data folder
 
 	mu    sync.Mutex
 	begun time.Time // the last begin
@@ -102,7 +102,7 @@ func (d *db) serve(r *rows) (_ receiver.Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &served{rows: r, db: d, folder: folder}
+	s := &served{rows: r, db: d}
 	if err = d.usable(); err == nil {
 		s.id, err = r.ID()
 	}
@@ -112,7 +112,7 @@ func (d *db) serve(r *rows) (_ receiver.Store, err error) {
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())
 	}
-	if s.folder, err = d.hold(receiver.Serving, folder); err != nil {
+	if s.lease, err = d.hold(receiver.Serving, folder); err != nil {
 		return nil, fault.Fix(fmt.Errorf("open the database: %w", err), "stop that receiver first   # several receivers are not supported yet")
 	}
 	return s, nil
@@ -160,6 +160,10 @@ func (s *served) Compare(context.Context) (receiver.Comparison, error) {
 // Conditions tests the database, and the disk on which uploads are spooled.
 func (s *served) Conditions(bool) []receiver.Condition {
 	err := s.db.usable()
+	if s.lease.lost.Load() {
+		err = fault.Fix(fmt.Errorf("%w: another receiver serves since this one was away", receiver.ErrLeased),
+			"sudo systemctl restart cis490-receiver   # or stop the other one; several receivers are not supported yet")
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && time.Since(s.begun) > beginEvery {
@@ -176,7 +180,7 @@ func (s *served) Waiting(time.Time) time.Duration { return 0 }
 
 // Close releases the folder and closes the connections.
 func (s *served) Close() error {
-	err := s.folder.Close()
+	err := s.lease.Close()
 	s.db.reset()
 	return err
 }
