@@ -24,7 +24,8 @@ type State struct {
 	// this host was awake. Waiting until then was not this host's fault.
 	Unreached time.Time `json:"unreached,omitzero"`
 
-	unread error // why the file could not be read; SaveState reads it again
+	unread error     // why the file could not be read; SaveState reads it again
+	since  time.Time // of the first SaveState that could not
 }
 
 // Hold stops sending the episodes of a commit until the receiver's policy changes.
@@ -60,7 +61,7 @@ func LoadState(fsys disk.FS, dir string) (State, error) {
 // SaveState replaces the state durably. A file that could not be read yet is read first, and
 // what it has is added to st.
 func (s *Spool) SaveState(st *State) error {
-	err := st.resume(s.FS, s.Dir)
+	err := s.resume(st)
 	var b []byte
 	if err == nil {
 		b, err = json.MarshalIndent(st, "", "  ")
@@ -75,16 +76,21 @@ func (s *Spool) SaveState(st *State) error {
 }
 
 // resume adds the state of a file that could not be read when the state was loaded.
-func (st *State) resume(fsys disk.FS, dir string) error {
+func (s *Spool) resume(st *State) error {
 	if st.unread == nil {
 		return nil
 	}
-	old, err := LoadState(fsys, dir)
-	if errors.Is(err, disk.ErrDamaged) {
-		err = disk.SetAside(fsys, statePath(dir))
-	}
+	old, err := LoadState(s.FS, s.Dir)
 	if err != nil {
-		return err
+		if st.since.IsZero() {
+			st.since = s.Now()
+		}
+		if !errors.Is(err, disk.ErrDamaged) && s.Now().Sub(st.since) < disk.UnreadFor {
+			return err
+		}
+		if err := disk.SetAside(s.FS, statePath(s.Dir)); err != nil {
+			return err
+		}
 	}
 	if st.StoreID == "" {
 		st.StoreID, st.ReconciledAt = old.StoreID, old.ReconciledAt

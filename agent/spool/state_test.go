@@ -17,9 +17,10 @@ import (
 func TestSaveState_Unread(t *testing.T) {
 	const path = "/data/shipper.json"
 	d := faultdisk.New("/data")
-	sp := &spool.Spool{Options: spool.Options{FS: d, Dir: "/data"}}
 	a, b := ident.Commit(strings.Repeat("a", 40)), ident.Commit(strings.Repeat("b", 40))
 	at := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
+	now := at
+	sp := &spool.Spool{Options: spool.Options{FS: d, Dir: "/data", Now: func() time.Time { return now }}}
 	first := spool.State{StoreID: "store-1", LastShipped: at, Holds: map[ident.Commit]spool.Hold{a: {Policy: "p"}}}
 	load := func() (spool.State, error) { return spool.LoadState(d, "/data") }
 	if err := sp.SaveState(&first); err != nil {
@@ -52,6 +53,21 @@ func TestSaveState_Unread(t *testing.T) {
 	if all, err := load(); err != nil || len(all.Holds) != 1 {
 		t.Errorf("a hold comes back: %+v %v", all, err)
 	}
+
+	// The sector stays bad.
+	d.Spoil(path, syscall.EIO)
+	if st, err = load(); err == nil {
+		t.Fatal("the state was read")
+	}
+	for now = at; now.Sub(at) < disk.UnreadFor; now = now.Add(10 * time.Minute) {
+		if err := sp.SaveState(&st); err == nil {
+			t.Fatal("the state was overwritten")
+		}
+	}
+	if err := sp.SaveState(&st); err != nil {
+		t.Errorf("after an hour: %v", err)
+	}
+	d.Spoil("", nil)
 
 	if err := disk.ReplaceBytes(d, path, 0o644, []byte("{half")); err != nil {
 		t.Fatal(err)

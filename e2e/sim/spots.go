@@ -49,7 +49,7 @@ func caSpot(n int64) string {
 func hostSpot(n int64) string {
 	return pick(n,
 		hostCerts+"/lab-host.pem", hostCerts+"/ca.crt", hostData+"/outbox", hostData+"/shipped/receipts.jsonl",
-		hostOpt+"/state/autoupdate.json", hostOpt+"/autoupdate.json", hostData+"/shipped")
+		hostOpt+"/state/autoupdate.json", hostOpt+"/autoupdate.json", hostData+"/shipped", hostData+"/shipper.json")
 }
 
 func pick(n int64, all ...string) string { return all[n/128%int64(len(all))] }

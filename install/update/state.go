@@ -32,7 +32,6 @@ const (
 	maxState    = 1 << 20
 	maxBad      = 32
 	ballastSize = 1 << 20
-	unreadFor   = time.Hour
 )
 
 // Phase is the phase of a trial.
@@ -120,12 +119,12 @@ type State struct {
 }
 
 // load reads the state. It returns an error while the file cannot be read, for at most
-// unreadFor, because nobody can log in to a lab host. Then, and if the file is damaged, it
-// sets the file aside and starts over: the machine itself shows everything else, see adopt.
+// disk.UnreadFor. Then, and if the file is damaged, it sets the file aside and starts over:
+// the machine itself shows everything else, see adopt.
 func (u *Updater) load() error {
 	s, err := disk.ReadState[State](u.o.FS, u.path(stateFile), maxState)
 	if err != nil && !errors.Is(err, disk.ErrDamaged) {
-		if since := u.unreadSince(); u.o.Now().Sub(since).Abs() < unreadFor {
+		if since := u.unreadSince(); u.o.Now().Sub(since).Abs() < disk.UnreadFor {
 			return fault.Exit(fault.Fix(fmt.Errorf("the update state cannot be read since %s: %w", since.Format(time.RFC3339), err),
 				"journalctl -k   # does the disk fail? after an hour the file is set aside"), fault.TempFail)
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 )
 
 // ErrDamaged reports a state file that was read, but cannot be decoded.
@@ -18,7 +19,8 @@ const Damaged = ".damaged"
 // file it returns the zero value.
 //
 // All programs follow one rule: a state file that cannot be read is not overwritten, because
-// a later read may succeed. One that cannot be decoded (ErrDamaged) is set aside first.
+// a later read may succeed. Programs of a lab host, where nobody can log in, set it aside
+// after UnreadFor. One that cannot be decoded (ErrDamaged) is set aside at once.
 func ReadState[T any](fsys FS, path string, limit int64) (v T, err error) {
 	b, err := ReadFile(fsys, path, limit)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -33,6 +35,9 @@ func ReadState[T any](fsys FS, path string, limit int64) (v T, err error) {
 	}
 	return v, nil
 }
+
+// UnreadFor is how long a lab host's program waits for a state file that cannot be read.
+const UnreadFor = time.Hour
 
 // SetAside renames a state file, so that a new one can begin.
 func SetAside(fsys FS, path string) error {

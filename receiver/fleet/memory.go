@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/fault"
 	"cis490/receiver"
 )
 
@@ -103,16 +104,22 @@ func (m Memory) Begin(name string, why error) error {
 	return nil
 }
 
-// replaceable returns why the backend's document must not be replaced.
+// replaceable returns why the backend's document must not be replaced: it cannot be read, or
+// could not at the start of the run, and the spare folder has no copy.
 func (m Memory) replaceable(name string) error {
 	_, err := m.Data.Load(name, maxDocument)
+	begun := m.Spare != nil && m.spared(name+unread)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist), err != nil && m.Spare != nil && m.spared(name) && !begun:
 		return nil
-	case err == nil && m.Spare != nil && m.spared(name+unread) && !m.spared(name+unwritten):
+	case err == nil && begun && !m.spared(name+unwritten):
 		return fmt.Errorf("%s could not be read at the start of this run", name)
 	}
-	return err
+	path := name
+	if in, ok := errors.AsType[*fs.PathError](err); ok {
+		path = in.Path
+	}
+	return fault.Fix(err, "sudo mv "+path+" "+path+damaged+"   # if the disk cannot read it any more")
 }
 
 // Write replaces a document in the backend or, if that fails, in the spare folder. It

@@ -105,6 +105,24 @@ func TestMemory_UnreadIsNotOverwritten(t *testing.T) {
 	}
 }
 
+// TestMemory_ABadSectorWithACopy: a document that cannot be read any more is replaced, if the
+// spare folder has a copy.
+func TestMemory_ABadSectorWithACopy(t *testing.T) {
+	s, d := newScene(t), &sickdisk.Disk{}
+	b := local.Open(local.Options{FS: d, Dir: s.dir, Spare: t.TempDir()})
+	for minute := range 3 {
+		if _, err := s.run(now.Add(time.Duration(minute)*5*time.Minute), func(o *Options) { o.Backend, o.Spare = b, b.Spare }); err != nil {
+			t.Fatal(err)
+		}
+		d.Fail(func(op, of string, _ int64) error {
+			if op == "read" && of == filepath.Join(s.dir, receiver.FleetCheckDoc) {
+				return unix.EIO
+			}
+			return nil
+		})
+	}
+}
+
 // TestMemory_ADamagedDocumentIsKept: a last run that cannot be decoded is copied first.
 func TestMemory_ADamagedDocumentIsKept(t *testing.T) {
 	s := newScene(t)
