@@ -54,6 +54,16 @@ func sims() map[string]simulated {
 		"19_ReceiverRestored":          {only: "rx-restore"},
 		"20_CaptivePortalAndGateWrong": {only: "gate-wrong portal"},
 		"21_FalseAlarms":               {only: "host-leaves"},
+		"alarm_NotDurable":             {only: "rx-nosync"},
+		"alarm_OtherDisk":              {only: "rx-unmounted rx-power"},
+		"alarm_Unwritten":              {only: "rx-dead rx-ro rx-full"},
+		"answer_CommitHeld":            {only: "answer-dies gate-block host-clock"},
+		"answer_OtherEncoder":          {only: "answer-dies host-hand host-install"},
+		"clock_FutureCA":               {only: "rx-clock ca-rotate"},
+		"clock_FutureCertificate":      {only: "rx-clock ca-away"},
+		"clock_FutureRun":              {only: "rx-clock rx-nobattery hole"},
+		"clock_Jump":                   {},
+		"trial_CrashForgotten":         {only: "release-crash host-power"},
 	}
 }
 
@@ -64,9 +74,7 @@ func TestSimOff(t *testing.T) {
 	marks, all := readMarks(t, root), parts()
 	with := build(t, root, "")
 	known := sims()
-	for name, p := range mends() {
-		all[name], known[name] = p, simulated{}
-	}
+	maps.Copy(all, mends())
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		t.Run(name, func(t *testing.T) {
 			s, ok := known[name]

@@ -83,6 +83,7 @@ func Run(o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer p.unlock()
+	//off:clock_FutureRun
 	facts, state := p.facts, p.state
 	next := Last{At: o.Now, Hosts: len(facts.Hosts), Roster: p.last.Roster, Clock: p.last.Clock}
 	if o.Roster != nil {
