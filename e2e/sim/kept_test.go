@@ -44,6 +44,11 @@ var kept = map[string]sim.Plan{
 			{Kind: "rx-nosync", At: 70 * time.Minute, For: 90 * time.Minute},
 		},
 	},
+	"a receiver's disk does not make uploads durable": { // a lasting fault raises an alert
+		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-nosync", At: 70 * time.Minute, For: 90 * time.Minute, N: 1},
+		},
+	},
 	"a receiver's disk is not mounted": { // a lasting fault raises an alert
 		Hosts: 1, Length: 2 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-unmounted", At: 70 * time.Minute, For: 90 * time.Minute},
@@ -121,6 +126,12 @@ var kept = map[string]sim.Plan{
 		Hosts: 2, Length: 7 * time.Hour, Faults: []sim.Fault{
 			{Kind: "release", At: time.Hour},
 			{Kind: "host-install", At: time.Hour + 12*time.Minute, Who: 0},
+		},
+	},
+	"a host enrolls while a receiver's clock is behind by the life of its certificate": { // no host alert for a receiver fault
+		Hosts: 2, Length: 4 * time.Hour, Faults: []sim.Fault{
+			{Kind: "ca-away", At: time.Hour, For: 4 * time.Minute},
+			{Kind: "rx-clock", At: 65 * time.Minute, For: 2 * time.Hour, N: -3 * 86400},
 		},
 	},
 	"a person edits a host's config before the first install": { // a machine has a working binary

@@ -83,15 +83,18 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	return x, true
 }
 
-// expiredByJump sets jumped, and returns how many hosts are overtaken, of how many.
+// expiredByJump sets jumped to how far the clock jumped forward from where it was at any
+// time of the lookback, and returns how many hosts are overtaken, of how many. A clock that
+// was behind for a while issued certificates that expire too soon.
 func (f *Facts) expiredByJump() (n, active int) {
 	by := time.Duration(0)
-	for _, j := range f.contacts.Receiver.Jumps {
+	f.jumped = 0
+	for _, j := range slices.Backward(f.contacts.Receiver.Jumps) {
 		if f.Now.Sub(j.At) <= f.Limits.Lookback {
 			by += j.By
+			f.jumped = max(f.jumped, by)
 		}
 	}
-	f.jumped = max(by, 0)
 	for _, h := range f.Hosts {
 		if h.Roster == nil || h.Roster.State != roster.Active {
 			continue
