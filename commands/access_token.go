@@ -3,7 +3,10 @@ package commands
 import (
 	"crypto/rand"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -71,7 +74,15 @@ func (a *app) changeAccessTokens(c *cli.Context, change func(name string, all []
 	if err != nil {
 		return err
 	}
-	fsys := disk.OS{}
+	fsys, path := disk.OS{}, local.TokensPath(conf)
+	lock, err := fsys.LockFile(path+".lock", 0o600) // otherwise one of two commands could undo a revocation
+	if errors.Is(err, disk.ErrLocked) {
+		return fault.Exit(fault.Fix(errors.New("another command is changing the access tokens"), "run it again"), fault.TempFail)
+	}
+	if err != nil {
+		return fault.Fix(err, "run it again with sudo")
+	}
+	defer func() { _ = lock.Close() }() // has no content
 	all, err := local.ReadTokens(fsys, conf)
 	if err != nil {
 		return fault.Fix(err, "run it again with sudo")
@@ -88,15 +99,18 @@ func (a *app) changeAccessTokens(c *cli.Context, change func(name string, all []
 	if err != nil {
 		return fault.Fix(fmt.Errorf("look up the group of serve: %w", err), "sudo cis490 install receiver")
 	}
-	path := local.TokensPath(conf)
-	err = disk.ReplaceBytes(fsys, path, like.Mode().Perm(), append(b, '\n'))
-	if st, ok := like.Sys().(*syscall.Stat_t); ok && err == nil {
-		err = fsys.Chown(path, int(st.Uid), int(st.Gid))
-	}
+	st, ok := like.Sys().(*syscall.Stat_t)
+	err = disk.Replace(fsys, path, like.Mode().Perm(), func(w io.Writer) error {
+		_, err := w.Write(append(b, '\n'))
+		if f, isFile := w.(*os.File); isFile && ok && err == nil {
+			err = f.Chown(int(st.Uid), int(st.Gid)) // before the file has its name: serve reads it at each request
+		}
+		return err
+	})
 	if err != nil {
 		return fault.Fix(err, "run it again with sudo")
 	}
-	return nil
+	return local.RemoveOlderTokens(fsys, conf)
 }
 
 func (a *app) accessTokenCreate(c *cli.Context) error {

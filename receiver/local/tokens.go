@@ -31,6 +31,15 @@ func olderTokens(c config.Receiver) string {
 	return filepath.Join(filepath.Dir(c.Operator), "data-tokens.json")
 }
 
+// RemoveOlderTokens removes the file of an older version once TokensFile has its tokens.
+// Without TokensFile, or after a rollback, it would restore revoked ones.
+func RemoveOlderTokens(fsys disk.FS, c config.Receiver) error {
+	if err := fsys.Remove(olderTokens(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fsys.SyncDir(filepath.Dir(c.Operator))
+}
+
 // ReadTokens returns the named tokens.
 func ReadTokens(fsys disk.FS, c config.Receiver) (all []receiver.Token, err error) {
 	path := TokensPath(c)
