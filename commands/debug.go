@@ -93,7 +93,7 @@ func (a *app) parts(places []roleConfig, since time.Duration) []part {
 			part{p.role + "/status.json", func(ctx context.Context, on *app) error { return on.statusOf(ctx, []roleConfig{p}, true) }},
 			part{p.role + "/" + filepath.Base(p.path), func(_ context.Context, on *app) error {
 				content, err := disk.ReadFile(disk.OS{}, p.path, disk.Small)
-				on.printf("%s", content)
+				on.printf("%s", misplaced.ReplaceAll(content, []byte("$1…")))
 				return err
 			}},
 		)
@@ -124,6 +124,11 @@ func (a *app) writeBundle(ctx context.Context, w io.Writer, now time.Time, parts
 
 // longPath is a URL whose path may be a secret, as of a webhook.
 var longPath = regexp.MustCompile(`(://[^\s/"']+)/[^\s"']*[A-Za-z0-9_-]{16,}[^\s"']*`)
+
+// misplaced is a value in a config where a secret may be in place of a file's name, or under
+// a key that no version has. A file's name begins with a slash.
+var misplaced = regexp.MustCompile(`(?i)([\w-]*(?:secret|token|passw(?:or)?d|credentials|operator|urls|key)(?:_file|_key|_id)?["']?[ \t]*=[ \t]*)` +
+	`(?:["']+[^/"'\n]|[^"'\s])[^\n]*`)
 
 // masked returns a part without secrets. If the part fails, its last line is the error.
 func (a *app) masked(ctx context.Context, p part) []byte {

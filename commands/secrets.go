@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"bytes"
 	"regexp"
 
 	"cis490/internal/plain"
@@ -16,7 +17,7 @@ var (
 	joinTokens = regexp.MustCompile(`c490\.[A-Za-z0-9_-]{8,}`)
 	userinfo   = regexp.MustCompile(`(://)[^\s@]+@([^\s@/]*@)*`) // a password may contain '@'
 	pem        = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|$)`)
-	bearers    = regexp.MustCompile(`(^|[^\w-]|--)[\w-]{43}([^\w-]|$)`) // and operator tokens: 32 bytes in base64
+	words      = regexp.MustCompile(`[\w-]{43,}`)
 	inQuery    = regexp.MustCompile(`(?i)([?&][a-z_-]*(?:token|key|secret|pass|password|auth|sig|signature)=)[^&#\s"']+`)
 )
 
@@ -33,10 +34,21 @@ func (m maskWriter) Write(p []byte) (int, error) {
 func maskAndEscape(b []byte) []byte { return plain.Escape(mask(b)) }
 
 func mask(b []byte) []byte {
-	b = bearers.ReplaceAll(b, []byte("${1}…${2}"))
+	b = words.ReplaceAllFunc(b, maskBearer)
 	b = pem.ReplaceAll(b, []byte("a PEM block"))
 	b = accessKeys.ReplaceAll(b, []byte("${1}…"))
 	b = joinTokens.ReplaceAll(b, []byte("c490.…"))
 	b = userinfo.ReplaceAll(b, []byte("${1}…@"))
 	return inQuery.ReplaceAll(b, []byte("${1}…"))
+}
+
+// maskBearer masks a bearer or an operator token: 32 bytes in base64. Two dashes before it
+// begin a flag. It gets a whole word: a pattern with the characters around a token would
+// miss the second of two tokens with one character between them.
+func maskBearer(word []byte) []byte {
+	const length = 43
+	if before := word[:len(word)-length]; len(before) == 0 || bytes.HasSuffix(before, []byte("--")) {
+		return append(bytes.Clone(before), "…"...)
+	}
+	return word
 }
