@@ -99,7 +99,12 @@ const spare = 64 << 20
 // Unpack writes the files of a tarball into dir, which must exist, and never outside of it;
 // it does not overwrite files. It stops when the context ends.
 func Unpack(ctx context.Context, fsys disk.FS, r io.Reader, id ident.EpisodeID, dir string) error {
-	return Inspect(r, id, func(name string, size int64, content io.Reader) error {
+	return UnpackWithin(ctx, fsys, r, id, FormatLimits(), dir)
+}
+
+// UnpackWithin is Unpack with limits.
+func UnpackWithin(ctx context.Context, fsys disk.FS, r io.Reader, id ident.EpisodeID, limits Limits, dir string) error {
+	return inspect(r, id, limits, func(name string, size int64, content io.Reader) error {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}

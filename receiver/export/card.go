@@ -9,6 +9,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"cis490/internal/dictionary"
 	"cis490/internal/disk"
@@ -75,7 +76,7 @@ func (m Manifest) card(tables []*table) []byte {
 	fmt.Fprintf(&b, "# %s\n\n%d recorded episodes of Linux workloads: resource use over time, with labels of phase and class.\n\n",
 		m.title(), m.Episodes)
 	fmt.Fprintf(&b, "- snapshot `%s`\n- query: %s\n- format: %s, split: %s\n- %d episodes were left out; `%s` has the reasons\n",
-		m.Snapshot, plain.Line(m.Query, 400), m.Format, cmpOr(m.Split, "none"), m.LeftOut, LeftOutFile)
+		m.Snapshot, markdown(m.Query, 400), m.Format, cmpOr(m.Split, "none"), m.LeftOut, LeftOutFile)
 	b.WriteString("\nThe same snapshot and options give the same bytes: `cis490 export --snapshot snapshot.jsonl` makes this export again.\n")
 	b.WriteString("\n## Counts\n\n| split | episodes | classes | profiles | hosts |\n|---|---|---|---|---|\n")
 	for _, split := range slices.Sorted(maps.Keys(m.Splits)) {
@@ -100,6 +101,14 @@ func (m Manifest) card(tables []*table) []byte {
 	return b.Bytes()
 }
 
+// markdown returns a text, which may be a host's, as text of a card: not as markup, and not
+// as the end of a table's cell.
+func markdown(s string, limit int) string {
+	return strings.NewReplacer(
+		`\`, `\\`, "`", "\\`", "|", `\|`, "*", `\*`, "_", `\_`, "[", `\[`, "]", `\]`, "&", "&amp;", "<", "&lt;", ">", "&gt;",
+	).Replace(plain.Line(s, limit))
+}
+
 // String names the type as people know it.
 func (k kind) String() string { return [...]string{"int64", "float64", "string", "bool"}[k] }
 
@@ -116,7 +125,7 @@ func tally(of map[string]int) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%s %d", cmpOr(plain.Line(k, 64), "none"), of[k])
+		fmt.Fprintf(&b, "%s %d", cmpOr(markdown(k, 64), "none"), of[k])
 	}
 	return b.String()
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 
 	"cis490/internal/episode"
@@ -62,24 +63,50 @@ type reading struct {
 	experiment []byte
 }
 
+// checked is a tarball. Its end is an error if it is not the one that was catalogued: a
+// receiver may answer differently each time.
+type checked struct {
+	io.Reader
+	sum  hash.Hash
+	want ident.Digest
+}
+
+func newChecked(tarball io.Reader, r catalogue.Row) *checked {
+	return &checked{tarball, sha256.New(), r.Digest}
+}
+
+// Read implements io.Reader.
+func (c *checked) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	_, _ = c.sum.Write(p[:n]) // never fails
+	if errors.Is(err, io.EOF) {
+		if got := ident.Digest(hex.EncodeToString(c.sum.Sum(nil))); got != c.want {
+			err = fmt.Errorf("the tarball's SHA-256 is %s, not %s", got, c.want)
+		}
+	}
+	return n, err
+}
+
+// rest reads a tarball to its end.
+func (c *checked) rest() error {
+	_, err := io.Copy(io.Discard, c)
+	return err
+}
+
 // read reads a tarball and hands its rows to a sink. It returns an error if the tarball is not
 // the one that was catalogued, if it is over the limits, or if its rows are not those that its
 // meta.json counts; rows that the sink was given are void then.
 func (r *reader) read(tarball io.Reader, row catalogue.Row, out sink) (*reading, error) {
-	sum := sha256.New()
-	tarball = io.TeeReader(tarball, sum)
+	c := newChecked(tarball, row)
 	e := &reading{
 		reader: r, row: row, out: out, counts: map[string]int{}, phases: [][2]cell{{str(Before)}},
 		names: [3]cell{str(string(row.Episode)), str(string(row.Host)), str(row.Profile)},
 	}
-	if err := r.inspect.Inspect(tarball, row.Episode, e.file); err != nil {
+	if err := r.inspect.Inspect(c, row.Episode, e.file); err != nil {
 		return nil, err
 	}
-	if _, err := io.Copy(io.Discard, tarball); err != nil {
+	if err := c.rest(); err != nil {
 		return nil, err
-	}
-	if got := ident.Digest(hex.EncodeToString(sum.Sum(nil))); got != row.Digest {
-		return nil, fmt.Errorf("the tarball's SHA-256 is %s, not %s", got, row.Digest)
 	}
 	return e, e.check()
 }

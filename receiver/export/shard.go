@@ -249,8 +249,11 @@ func (s *shard) verify(ctx context.Context, r catalogue.Row) (why, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = errors.Join(episode.Unpack(ctx, disk.OS{}, f, r.Episode, dir), f.Close())
-	if err == nil {
+	c := newChecked(f, r)
+	if err = episode.UnpackWithin(ctx, disk.OS{}, c, r.Episode, s.Limits, dir); err == nil {
+		err = c.rest()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
 		if _, faults := episode.Verify(episode.Folder(disk.OS{}, dir)); len(faults) > 0 {
 			why = errors.New(faults[0].String())
 		}
@@ -283,8 +286,8 @@ func (s *shard) sample(ctx context.Context, r catalogue.Row) (err error) {
 	if err != nil {
 		return err
 	}
-	w := tar.NewWriter(s.tar)
-	err = s.inspect.Inspect(f, r.Episode, func(name string, size int64, content io.Reader) error {
+	w, c := tar.NewWriter(s.tar), newChecked(f, r)
+	err = s.inspect.Inspect(c, r.Episode, func(name string, size int64, content io.Reader) error {
 		if strings.Contains(name, "/") {
 			return nil // a sample has no folders
 		}
@@ -297,6 +300,9 @@ func (s *shard) sample(ctx context.Context, r catalogue.Row) (err error) {
 		_, err := io.Copy(w, content)
 		return err
 	})
+	if err == nil {
+		err = c.rest()
+	}
 	s.tar.Rows++
 	return errors.Join(err, w.Flush(), f.Close())
 }

@@ -1,6 +1,7 @@
 package export
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -23,17 +24,27 @@ import (
 // Find answers a query of a catalogue with a page.
 type Find func(context.Context, catalogue.Query) (catalogue.Page, error)
 
-// rows yields the rows of all pages.
+// rows yields the rows of all pages. A list that does not advance is an error: that of
+// another receiver might never end.
 func (find Find) rows(ctx context.Context, q catalogue.Query) iter.Seq2[catalogue.Row, error] {
 	return func(yield func(catalogue.Row, error) bool) {
+		var last catalogue.Row
 		for {
 			p, err := find(ctx, q)
+			if err == nil && len(p.Rows) == 0 && p.Next != "" && p.Next == q.Cursor {
+				err = errors.New("the receiver's list of episodes does not advance")
+			}
 			if err != nil {
 				yield(catalogue.Row{}, err)
 				return
 			}
 			for _, r := range p.Rows {
-				if !yield(r, nil) {
+				if cmp.Or(cmp.Compare(r.Episode, last.Episode), cmp.Compare(r.Host, last.Host)) <= 0 {
+					yield(r, fmt.Errorf("the receiver's list of episodes is not in order, or repeats: %s/%s follows %s/%s",
+						r.Host, r.Episode, last.Host, last.Episode))
+					return
+				}
+				if last = r; !yield(r, nil) {
 					return
 				}
 			}
