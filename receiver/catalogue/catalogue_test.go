@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -383,6 +384,32 @@ func TestFind_RejectsAForeignCursor(t *testing.T) {
 		if _, err := c.Find(catalogue.Query{Cursor: cursor}); !errors.Is(err, catalogue.ErrCursor) {
 			t.Errorf("%q: %v", cursor, err)
 		}
+	}
+}
+
+// A value that ends early and goes on with a part of a key would name rows that do not exist.
+func TestParseQuery_RejectsWhatNoRowHas(t *testing.T) {
+	for _, name := range []string{"profile", "class", "verdict"} {
+		for _, value := range []string{"hash\x00", "hash\x00\x01", "\xff", "a\u202eb", "a\nb"} {
+			if _, err := catalogue.ParseQuery(url.Values{name: {value}}); err == nil {
+				t.Errorf("%s=%q is accepted", name, value)
+			}
+		}
+		if _, err := catalogue.ParseQuery(url.Values{name: {"größe 1"}}); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestFind_TimesBeforeAnyEpisode(t *testing.T) {
+	f := newFixture(t)
+	f.add("lab-01", "hash", "benign", nil)
+	c, before := f.open(), time.Date(1969, 1, 1, 0, 0, 0, 0, time.UTC)
+	if got := ids(t, c, catalogue.Query{From: before}); len(got) != 1 {
+		t.Errorf("from %s: %v", before, got)
+	}
+	if got := ids(t, c, catalogue.Query{To: before}); len(got) != 0 {
+		t.Errorf("to %s: %v", before, got)
 	}
 }
 

@@ -158,6 +158,9 @@ func bound(t time.Time) []byte {
 		return nil
 	}
 	var id ulid.ULID
+	if t.Before(time.UnixMilli(0)) { // no id has such a time; as a number it would be the latest
+		return id[:]
+	}
 	_ = id.SetTime(min(ulid.Timestamp(t), ulid.MaxTime())) // never too large
 	return id[:]
 }

@@ -2,6 +2,7 @@ package catalogue
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/url"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // ParseQuery reads a query from the parameters of a URL. An unknown parameter is an error,
@@ -27,8 +29,12 @@ func ParseQuery(v url.Values) (q Query, err error) {
 
 func (q *Query) set(name, value string) (err error) {
 	word := func(to *string) error {
-		if *to = value; len(value) > maxWord*4 {
+		*to = value
+		switch {
+		case len(value) > maxWord*4:
 			return fmt.Errorf("longer than %d bytes", maxWord*4)
+		case plain.Line(value, len(value)) != value: // rows have no such words; a NUL would reach into the keys of the index
+			return errors.New("has control characters, or is not UTF-8")
 		}
 		return nil
 	}
