@@ -115,7 +115,10 @@ func (s *Server) getEpisodesTar(w http.ResponseWriter, r *http.Request) error {
 	out := tar.NewWriter(w)
 	for err == nil {
 		for _, row := range p.Rows {
-			if err = s.putTarball(out, row); err != nil {
+			if err = s.revoked(r); err == nil {
+				err = s.putTarball(out, row)
+			}
+			if err != nil {
 				break
 			}
 		}
@@ -176,7 +179,7 @@ func (s *Server) getEpisodes(w http.ResponseWriter, r *http.Request) error {
 		if q.Cursor = p.Next; q.Cursor == "" || r.Context().Err() != nil {
 			return nil
 		}
-		if p, err = c.Find(q); err != nil {
+		if p, err = c.Find(q); errors.Join(err, s.revoked(r)) != nil {
 			// Half a list must not look whole.
 			panic(http.ErrAbortHandler)
 		}

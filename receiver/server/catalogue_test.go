@@ -171,6 +171,44 @@ func tokensByRole(t *testing.T, on func(*harness)) {
 	}
 }
 
+// A download of everything ends when its token is revoked, and is not taken for whole.
+func TestTokens_RevokedDuringADownload(t *testing.T) {
+	r := newHarness(t, func(r *harness) {
+		r.catalogue, r.config.Limits.EpisodeSize = filepath.Join(r.dir, "catalogue.db"), 16<<20 // more than sockets buffer
+	})
+	a := r.enrol("lab-a")
+	for _, id := range []ident.EpisodeID{ep1, ep2, ep3} {
+		if status, kind, _ := a.do(a.request(id, strings.Repeat("x", 16<<20))); status != http.StatusCreated {
+			t.Fatal(status, kind)
+		}
+	}
+	b, err := json.Marshal([]receiver.Token{{Name: "ada", Role: receiver.ReadData, Digest: receiver.DigestOf("hers")}})
+	must(t, err)
+	must(t, os.WriteFile(local.TokensPath(r.config), b, 0o600))
+	cl := r.clientOf(nil)
+	get := func(path string) *http.Response {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.url(path), nil)
+		must(t, err)
+		req.Header.Set("Authorization", "Bearer hers")
+		res, err := cl.Do(req)
+		must(t, err)
+		return res
+	}
+	r.eventually("all are listed", func() bool {
+		res := get(wire.EpisodesPath)
+		body, err := io.ReadAll(res.Body)
+		must(t, errors.Join(err, res.Body.Close()))
+		return strings.Count(string(body), `"state":"refused"`) == 3
+	})
+	res := get(wire.EpisodesPath + ".tar")
+	must(t, os.WriteFile(local.TokensPath(r.config), []byte("[]"), 0o600))
+	n, err := io.Copy(io.Discard, res.Body)
+	if err = errors.Join(err, res.Body.Close()); err == nil {
+		t.Errorf("%d bytes, and whole", n)
+	}
+	r.eventually("it is logged", func() bool { return strings.Contains(r.log.String(), "its token was revoked") })
+}
+
 // A file of an older version has tokens without a role, which read data.
 func TestTokens_OfAnOlderVersion(t *testing.T) {
 	r := newHarness(t)

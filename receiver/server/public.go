@@ -52,6 +52,17 @@ func (s *Server) may(need receiver.Role, h func(w http.ResponseWriter, r *http.R
 	}
 }
 
+// revoked returns an error if the bearer of a request is no longer a token. Answers that
+// take hours ask it as they go on. Root's requests have no bearer.
+func (s *Server) revoked(r *http.Request) error {
+	text, sent := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	all, err := s.o.Tokens()
+	if _, found := receiver.FindToken(all, text); !sent || found {
+		return nil
+	}
+	return errors.Join(errors.New("its token was revoked"), err)
+}
+
 func (s *Server) getSnapshot(w http.ResponseWriter, r *http.Request) error {
 	host, err := ident.ParseHost(r.PathValue("host"))
 	if err != nil {

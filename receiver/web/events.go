@@ -61,7 +61,6 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
 	out := http.NewResponseController(w)
 	tick := time.NewTicker(compareEvery)
 	defer tick.Stop()
-	_, _, began := s.session(r)
 	var seen uint64
 	var sent time.Time
 	for {
@@ -86,8 +85,8 @@ func (s *Site) events(w http.ResponseWriter, r *http.Request) error {
 			return nil
 		case <-tick.C:
 		}
-		if _, _, ok := s.session(r); began && !ok {
-			return nil // the session ended; the page has to sign in
+		if _, ok := s.token(r); !ok {
+			return nil // the session ended, or the token was revoked; the page has to sign in
 		}
 	}
 }

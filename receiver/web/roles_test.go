@@ -2,10 +2,12 @@ package web_test
 
 import (
 	"fmt"
+	"io"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"cis490/receiver"
 )
@@ -52,4 +54,23 @@ func TestRoles_OfASession(t *testing.T) {
 	if a := r.get("/"); a.status != http.StatusSeeOther {
 		t.Errorf("after the token was revoked: %d", a.status)
 	}
+}
+
+// TestEvents_EndWithTheToken: a stream ends when its token is revoked, however it was opened.
+func TestEvents_EndWithTheToken(t *testing.T) {
+	r := twoCauses(t)
+	r.write("access-tokens.json", fmt.Sprintf(`[{"name":"ada","role":"read","sha256":"%s"}]`, receiver.DigestOf("hers")))
+	r.post("/sign-out", url.Values{"code": {r.code()}})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, r.server.URL+"/events", nil)
+	must(t, err)
+	req.Header.Set("Authorization", "Bearer hers")
+	res, err := r.client.Do(req)
+	must(t, err)
+	r.write("access-tokens.json", "[]")
+	timer := time.AfterFunc(20*time.Second, r.server.CloseClientConnections)
+	defer timer.Stop()
+	if b, err := io.ReadAll(res.Body); err != nil || !strings.HasPrefix(string(b), "event: change") {
+		t.Errorf("%q: %v", b, err)
+	}
+	must(t, res.Body.Close())
 }

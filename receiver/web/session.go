@@ -100,18 +100,26 @@ func (s *Site) session(r *http.Request) (t receiver.Token, session string, ok bo
 	return t, c.Value, ok
 }
 
+// token returns the token of a request: that of its session, or its bearer.
+func (s *Site) token(r *http.Request) (t receiver.Token, ok bool) {
+	if t, _, ok = s.session(r); ok {
+		return t, true
+	}
+	text, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !bearer || r.Method != http.MethodGet {
+		return receiver.Token{}, false
+	}
+	all, _ := s.o.Tokens() // those that it could read
+	t, ok = receiver.FindToken(all, text)
+	return t, ok && t.Role.May(receiver.Read)
+}
+
 // signedIn calls h if the request has a session, or a token as bearer. Other GET requests
 // are redirected to the sign-in page.
 func (s *Site) signedIn(h handler) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		if t, _, ok := s.session(r); ok {
+		if t, ok := s.token(r); ok {
 			return h(w, Verified(r, t))
-		}
-		if text, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); bearer && r.Method == http.MethodGet {
-			all, _ := s.o.Tokens() // those that it could read
-			if t, ok := receiver.FindToken(all, text); ok && t.Role.May(receiver.Read) {
-				return h(w, Verified(r, t))
-			}
 		}
 		if r.Method != http.MethodGet || r.URL.Path == "/events" {
 			return wire.NewProblem(wire.NeedsOperator, "sign in first")
