@@ -191,3 +191,10 @@ func TestErrors_ShowNoValue(t *testing.T) {
 		}
 	}
 }
+
+func TestBalancer_Prefixes(t *testing.T) {
+	b := config.Balancer{From: []string{"::ffff:10.0.0.5", "::ffff:10.1.0.0/112", "10.2.0.0/16", "2001:db8::/64"}}
+	if got := fmt.Sprint(b.Prefixes()); got != "[10.0.0.5/32 10.1.0.0/16 10.2.0.0/16 2001:db8::/64]" {
+		t.Error(got)
+	}
+}

@@ -49,7 +49,11 @@ func prefix(text string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(text); err == nil {
 		return a.Unmap().Prefix(a.Unmap().BitLen())
 	}
-	return netip.ParsePrefix(text)
+	p, err := netip.ParsePrefix(text)
+	if mapped := 128 - 32; err == nil && p.Addr().Is4In6() && p.Bits() >= mapped { // addresses are compared as IPv4
+		return p.Addr().Unmap().Prefix(p.Bits() - mapped)
+	}
+	return p, err
 }
 
 // maxDrain bounds Drain: service managers wait for the end.
