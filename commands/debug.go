@@ -127,8 +127,9 @@ var longPath = regexp.MustCompile(`(://[^\s/"']+)/[^\s"']*[A-Za-z0-9_-]{16,}[^\s
 
 // misplaced is a value in a config where a secret may be in place of a file's name, or under
 // a key that no version has. A file's name begins with a slash.
-var misplaced = regexp.MustCompile(`(?i)([\w-]*(?:secret|token|passw(?:or)?d|credentials|operator|urls|key)(?:_file|_key|_id)?["']?[ \t]*=[ \t]*)` +
-	`(?:["']+[^/"'\n]|[^"'\s])[^\n]*`)
+var misplaced = regexp.MustCompile(
+	`(?i)([\w-]*(?:secret|token|passw(?:or)?d|credentials|operator|urls|key)(?:_file|_key|_id)?["']?[ \t]*=[ \t]*)` +
+		`(?:["']+[^/"'\n]|[^"'\s])[^\n]*`)
 
 // masked returns a part without secrets. If the part fails, its last line is the error.
 func (a *app) masked(ctx context.Context, p part) []byte {
