@@ -96,7 +96,7 @@ func TestEverySickHostIsNamed(t *testing.T) { // not in parallel: twelve hosts n
 		sick[a.Host] = a
 	}
 	for name, part := range map[string]string{
-		"lab-timer": "(units.enabled)", "lab-full": "(disk.reserve)", "lab-bare": "(version.stamp)", "lab-stopped": "(units.active)",
+		"lab-timer": "units.enabled (", "lab-full": "disk.reserve (", "lab-bare": "version.stamp (", "lab-stopped": "units.active (",
 	} {
 		if !strings.Contains(sick[name].Reason, part) {
 			t.Errorf("%s: the reason is %q, want %s", name, sick[name].Reason, part)
