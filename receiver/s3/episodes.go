@@ -150,8 +150,8 @@ type tarball struct {
 	end    int64
 }
 
-// firstRead is what the first request asks for, in bytes. Who needs only meta.json has it
-// then, and the store has not sent much more.
+// firstRead is what the first request asks for, in bytes. A reader that stops early, at
+// meta.json or at damage, has then not made the store send the whole tarball.
 const firstRead = 1 << 20
 
 // request asks for what Read reads next.

@@ -92,8 +92,8 @@ func TestRequests(t *testing.T) {
 	put("the newest", episode[:25]+"4", "first", 1)
 }
 
-// TestReads: the first request for a large tarball asks for its first part only, because the
-// catalogue needs no more; who reads on gets the whole.
+// TestReads: the first request for a large tarball asks for its first part only; a reader
+// that continues gets the whole.
 func TestReads(t *testing.T) {
 	p := s3test.NewProxy(t, s3test.New(t))
 	dir, b := t.TempDir(), bucket(t, p.Addr, "")
