@@ -42,6 +42,16 @@ func TestPlainWords(t *testing.T) {
 	}
 }
 
+// TestClockFix_HasOneHome: set-ntp alone does nothing on a machine without a time service.
+func TestClockFix_HasOneHome(t *testing.T) {
+	for path, content := range written(t, ".go", ".md", ".html", ".tmpl", ".yml") {
+		home := path == "internal/machine/synced.go" || path == "docs/checks.md" // which is generated
+		if !strings.HasSuffix(path, "_test.go") && strings.Contains(content, "set-ntp") != home {
+			t.Errorf("%s: the fix for a wrong clock is machine.ClockFix, everywhere", path)
+		}
+	}
+}
+
 // TestLines_FitTheScreen bounds the lines of Go.
 func TestLines_FitTheScreen(t *testing.T) {
 	for path, content := range written(t, ".go") {

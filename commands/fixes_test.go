@@ -60,8 +60,8 @@ var onMachine = regexp.MustCompile(`^on (HOST|the lab host|the receiver): `)
 // TestFixes_CanBePasted: after the machine's name comes a command with installed tools, or
 // a comment; cis490 commands exist, with their flags. Only "nothing" is in words.
 func TestFixes_CanBePasted(t *testing.T) {
-	tools := regexp.MustCompile(`^(sudo (-u cis490-rec )?)?(cis490|chmod|\./cis490|systemctl|journalctl|df|cat|getent|grep|chown|` +
-		`timedatectl|modprobe|dmesg|mount|ls|echo) `)
+	tools := regexp.MustCompile(`^(\{ )?(sudo (-u cis490-rec )?)?(cis490|chmod|\./cis490|systemctl|journalctl|df|cat|getent|grep|chown|` +
+		`timedatectl|apt-get|dnf|modprobe|dmesg|mount|ls|echo) |^} `)
 	ours := regexp.MustCompile(`(?:sudo |^|: |; )(?:\./)?cis490 ([a-z][^#;|&]*)`)
 	book, all := manual{}, fixes(t)
 	if len(all) < 90 {

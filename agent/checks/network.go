@@ -52,7 +52,7 @@ func (h *host) remote() []check.Check {
 		},
 		{
 			ID: "clock.offset", Title: "Clock matches the receiver's", Severity: check.Hard,
-			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
+			Fix: here + machine.ClockFix,
 			Doc: "Episodes carry this host's time. It differs from the receiver's by at most [doctor] clock_skew.",
 			Run: h.onPong(func(p wire.Pong) check.Result {
 				return offset(h.Now().Sub(p.ServerTime), h.Config.Doctor.ClockSkew.D())

@@ -161,9 +161,9 @@ func (h *host) system() []check.Check {
 		},
 		{
 			ID: "clock.synced", Title: "Clock is synchronized", Severity: check.Soft,
-			Fix: here + "sudo timedatectl set-ntp true   # install systemd-timesyncd or chrony if missing",
+			Fix: here + machine.ClockFix,
 			Doc: "A time service synchronizes the kernel's clock.",
-			Run: machine.SyncedWithFix(here),
+			Run: machine.ClockSynced,
 		},
 		{
 			ID: "kvm.device", Title: "KVM is available", Severity: check.Soft,

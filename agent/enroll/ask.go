@@ -17,6 +17,7 @@ import (
 
 	"cis490/internal/fault"
 	"cis490/internal/httpclient"
+	"cis490/internal/machine"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
 )
@@ -145,7 +146,7 @@ func (e *Enroller) judge(a wire.CertAnswer, key crypto.Signer, enrollment bool) 
 		// certificate works once both agree. Another request would use up the host's quota
 		// of certificates.
 		e.o.Log.Warn("the certificate is not valid by this machine's clock; keeping it",
-			"host", e.o.Host, "err", err, "fix", "timedatectl set-ntp true")
+			"host", e.o.Host, "err", err, "fix", machine.ClockFix)
 		err = nil
 	case errors.Is(err, pki.ErrValidity):
 		return clockFix(err, e.o.Now())
@@ -230,11 +231,11 @@ func (e *Enroller) compareClocks(date string) {
 	}
 	e.authority = at
 	if off := e.o.Now().Sub(at).Round(time.Second); off.Abs() > clockTolerance {
-		e.o.Log.Warn("this machine's clock differs from the authority's", "host", e.o.Host, "off", off, "fix", "timedatectl set-ntp true")
+		e.o.Log.Warn("this machine's clock differs from the authority's", "host", e.o.Host, "off", off, "fix", machine.ClockFix)
 	}
 }
 
 func clockFix(err error, now time.Time) error {
 	return fault.Fix(fmt.Errorf("%w; this machine's clock: %s", err, now.UTC().Format(time.RFC3339)),
-		"timedatectl   # if the time is wrong: sudo timedatectl set-ntp true")
+		machine.ClockFix)
 }

@@ -1,7 +1,9 @@
 package machine_test
 
 import (
+	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -9,28 +11,33 @@ import (
 	"cis490/internal/machine"
 )
 
-// TestClockFix_WorksOnThisMachine: set-ntp alone fails without a time service.
-func TestClockFix_WorksOnThisMachine(t *testing.T) {
-	for files, want := range map[string]string{
-		"/usr/lib/systemd/system/chrony.service /usr/bin/apt-get": "on x: sudo timedatectl set-ntp true",
-		"/usr/bin/apt-get": "on x: sudo apt-get install -y systemd-timesyncd && sudo timedatectl set-ntp true",
-		"/usr/bin/dnf":     "on x: sudo dnf install -y chrony && sudo systemctl enable --now chronyd",
-		"/usr/bin/apt-get /run/systemd/container": "nothing here: a container has the clock of the machine that it runs on; " +
-			"there: sudo timedatectl set-ntp true",
-		"/etc/hostname": "on x: sudo timedatectl set-ntp true   # needs a time service: install systemd-timesyncd or chrony",
+// TestClockFix_OnAnyMachine runs the fix in a shell whose tools are those of a machine.
+func TestClockFix_OnAnyMachine(t *testing.T) {
+	const timesyncd, chrony, enable = "apt-get install -y systemd-timesyncd", "dnf install -y chrony", "systemctl enable --now chronyd"
+	for name, c := range map[string]struct{ has, want string }{
+		"with a time service": {"timedatectl apt-get dnf systemctl", "timedatectl set-ntp true"},
+		"Debian without one":  {"apt-get systemctl", "timedatectl set-ntp true, " + timesyncd},
+		"Fedora without one":  {"dnf systemctl", "timedatectl set-ntp true, " + timesyncd + ", " + chrony + ", " + enable},
 	} {
-		root := t.TempDir()
-		for name := range strings.FieldsSeq(files) {
-			path := filepath.Join(root, name)
-			if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-				t.Fatal(err)
+		dir := t.TempDir()
+		for tool := range strings.FieldsSeq("timedatectl apt-get dnf systemctl") {
+			status := 1
+			if strings.Contains(c.has, tool) {
+				status = 0
 			}
-			if err := os.WriteFile(path, nil, 0o644); err != nil {
+			script := fmt.Sprintf("#!/bin/sh\necho %s \"$@\"\nexit %d\n", tool, status)
+			if err := os.WriteFile(filepath.Join(dir, tool), []byte(script), 0o755); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if got := machine.ClockFix("on x: ", root); got != want {
-			t.Errorf("with %s: %q, want %q", files, got, want)
+		if err := os.WriteFile(filepath.Join(dir, "sudo"), []byte("#!/bin/sh\nexec \"$@\"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", "-c", machine.ClockFix)
+		cmd.Env = []string{"PATH=" + dir}
+		out, err := cmd.CombinedOutput()
+		if got := strings.ReplaceAll(strings.TrimSpace(string(out)), "\n", ", "); err != nil || got != c.want {
+			t.Errorf("%s: ran %s, %v; want %s", name, got, err, c.want)
 		}
 	}
 }

@@ -69,7 +69,7 @@ func Checks(o Options) []check.Check {
 		o.Now = time.Now
 	}
 	if o.Synced == nil {
-		o.Synced = machine.SyncedWithFix(here)
+		o.Synced = machine.ClockSynced
 	}
 	if o.Base == "" {
 		o.Base = o.Config.PublicURL

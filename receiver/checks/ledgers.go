@@ -28,7 +28,7 @@ func (r *registry) ledgers() []check.Check {
 		},
 		{
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
-			Fix: here + "sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'",
+			Fix: here + machine.ClockFix,
 			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it " +
 				"was ahead then. " +
 				"Nothing waits for that time. If the clock is synchronized, the time of the row is the wrong one, and the check passes.",

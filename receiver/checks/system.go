@@ -68,7 +68,7 @@ func (r *registry) system() []check.Check {
 		},
 		{
 			ID: "clock.synced", Title: "Clock is synchronized", Severity: check.Soft,
-			Fix: here + "sudo timedatectl set-ntp true   # if that fails, install systemd-timesyncd or chrony",
+			Fix: here + machine.ClockFix,
 			Doc: "A service synchronizes the kernel clock. The whole fleet uses the receiver's time.",
 			Run: r.Synced,
 		},

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/ident"
+	"cis490/internal/machine"
 	"cis490/internal/wire"
 	"cis490/receiver"
 )
@@ -55,7 +56,7 @@ func (b *Recorder) now() time.Time {
 		b.dirty = true
 		jumps := b.c.Receiver.Jumps
 		b.o.Log.Warn("clock jumped; moved stored times",
-			"by", jumps[len(jumps)-1].By.Round(time.Second), "fix", "timedatectl set-ntp true")
+			"by", jumps[len(jumps)-1].By.Round(time.Second), "fix", machine.ClockFix)
 	}
 	return r.Wall
 }

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"cis490/internal/check"
+	"cis490/internal/machine"
 	"cis490/internal/wire"
 )
 
@@ -27,7 +28,7 @@ const (
 	fixNoUpdates  = "on HOST: sudo cis490 install lab-host   # enables cis490-autoupdate.timer"
 	fixRolledBack = "on the receiver: sudo cis490 release list   # if the release is bad: sudo cis490 release withdraw --seq N; " +
 		"HOST keeps its version"
-	fixClock    = "on the receiver: sudo timedatectl set-ntp true   # or set the clock by hand: sudo date -s '…'"
+	fixClock    = "on the receiver: " + machine.ClockFix
 	fixVanished = "on the receiver: sudo mount -a; sudo journalctl -u cis490-receiver -n 20 --no-pager   # is the data disk mounted? " +
 		"if it is lost, the log shows how to start with an empty store"
 	fixRoster = "on the receiver: sudo mount -a; sudo systemctl restart cis490-bootstrap; sudo ls -l /var/lib/cis490-authority   " +

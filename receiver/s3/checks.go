@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/machine"
 	"cis490/receiver/objects"
 )
 
@@ -78,14 +79,14 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 		},
 		{
 			ID: "store.clock", Title: "Object store's clock agrees", Severity: check.Hard,
-			Fix: here + "sudo timedatectl set-ntp true   # or mend the clock of the object store",
+			Fix: here + machine.ClockFix,
 			Doc: "The clocks of this machine and of the object store differ by less than 5 minutes. At 15 minutes the store refuses every request.",
 			Run: on(func(ctx context.Context) check.Result {
 				if err := Marked(ctx, b, id()); err != nil && !errors.Is(err, ErrOther) && !errors.Is(err, objects.ErrSkewed) {
 					return check.Skipf("the object store cannot be used")
 				}
 				if skew := b.Skew(); skew.Abs() > maxSkew {
-					return check.Failf("the object store's clock is %s ahead of this one", skew.Round(time.Second))
+					return check.Failf("the object store's clock is %s ahead of this one; if this one is right, mend the store's", skew.Round(time.Second))
 				}
 				return check.Passf("within %s", maxSkew)
 			}),

@@ -24,6 +24,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/machine"
 	"cis490/receiver"
 	"cis490/receiver/objects"
 )
@@ -66,7 +67,7 @@ func Explain(err error) error {
 	case fault.FixOf(err) != "":
 		return err
 	case errors.Is(err, objects.ErrSkewed):
-		return fault.Fix(err, "sudo timedatectl set-ntp true   # this machine's clock and the object store's are more than 15 minutes apart")
+		return fault.Fix(err, machine.ClockFix)
 	case errors.Is(err, objects.ErrDenied):
 		return fault.Fix(err,
 			"sudo cis490 doctor --only store.bucket   # then mend the keys in [store.s3] credentials_file, or their rights on the bucket")
