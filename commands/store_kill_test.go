@@ -69,13 +69,21 @@ func (c *crowd) run(ctx context.Context) {
 				id := ident.EpisodeID(fmt.Sprintf("01K%023d", c.next.Add(1)))
 				var both sync.WaitGroup
 				for i := range 1 + rand.IntN(8)/7 {
-					both.Go(func() { c.send(id, fmt.Sprintf("%s %d %s", id, i, strings.Repeat("x", rand.IntN(100_000)))) })
+					both.Go(func() { c.send(id, fmt.Sprintf("%s %d %s", id, i, strings.Repeat("x", bodySize()))) })
 				}
 				both.Wait()
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// bodySize returns a size in bytes: some bodies are sent to the store while they arrive.
+func bodySize() int {
+	if rand.IntN(6) == 0 {
+		return 1<<20 + rand.IntN(3<<20)
+	}
+	return rand.IntN(100_000)
 }
 
 func (c *crowd) send(id ident.EpisodeID, content string) {

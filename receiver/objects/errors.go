@@ -97,11 +97,7 @@ func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, Er
 // own time limit.
 func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, call func(context.Context) error) (err error) {
 	began := time.Now()
-	defer func() {
-		if f := b.observe.Load(); f != nil {
-			(*f)(op, outcome(err), time.Since(began))
-		}
-	}()
+	defer func() { b.observed(op, err, began) }()
 	for n := range tries {
 		one, cancel := context.WithTimeout(ctx, limit)
 		err = classify(call(one))
@@ -121,6 +117,12 @@ func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, ca
 		return fmt.Errorf("%s: %w", op, err)
 	}
 	return nil
+}
+
+func (b *Bucket) observed(op string, err error, began time.Time) {
+	if f := b.observe.Load(); f != nil {
+		(*f)(op, outcome(err), time.Since(began))
+	}
 }
 
 // limitFor returns the time limit of a try that transfers a number of bytes: a quarter of a

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"sync/atomic"
 	"time"
 
 	"github.com/minio/minio-go/v7"
@@ -37,6 +38,23 @@ func (b *Bucket) Put(ctx context.Context, key string, body io.ReaderAt, size int
 	return b.readBack(ctx, key, size, d)
 }
 
+// Stream sends an object whose body is read only once, while it arrives, with one request.
+// It returns errors.ErrUnsupported for an object that has to be read or sent in another way.
+// After any error Put may still store the object.
+func (b *Bucket) Stream(ctx context.Context, key string, body io.Reader, size int64, d ident.Digest) error {
+	if size > b.single || !b.ChecksDigests() {
+		return errors.ErrUnsupported
+	}
+	began := time.Now()
+	one, cancel := context.WithTimeout(ctx, limitFor(size))
+	defer cancel()
+	err := classify(b.putOnce(one, key, body, size, string(d)))
+	if ctx.Err() == nil { // its caller did not give up
+		b.observed("put", err, began)
+	}
+	return err
+}
+
 func (b *Bucket) options(d string) minio.PutObjectOptions {
 	// DisableContentSha256 keeps minio from replacing the hash by a signature per chunk,
 	// which would disable the store's check of the body.
@@ -46,19 +64,35 @@ func (b *Bucket) options(d string) minio.PutObjectOptions {
 }
 
 func (b *Bucket) putOnce(ctx context.Context, key string, body io.Reader, size int64, d string) error {
-	// Without its Seek and Close, which minio would use.
-	info, err := b.calls.put(ctx, b.o.Bucket, b.o.Prefix+key, struct{ io.Reader }{body}, size, "", d, b.options(d))
+	r := &outgoing{body: body}
+	info, err := b.calls.put(ctx, b.o.Bucket, b.o.Prefix+key, r, size, "", d, b.options(d))
 	if err != nil {
 		return err
 	}
-	return acknowledged(info.ETag)
+	return r.acknowledged(info.ETag, size)
 }
 
-// acknowledged returns an error for a success without an ETag: some gateways send errors
-// with status 200.
-func acknowledged(etag string) error {
+// outgoing is the body of a request. It has no Seek and Close, which minio would use.
+type outgoing struct {
+	body io.Reader
+	read atomic.Int64 // bytes
+}
+
+// Read implements io.Reader.
+func (o *outgoing) Read(p []byte) (int, error) {
+	n, err := o.body.Read(p)
+	o.read.Add(int64(n))
+	return n, err
+}
+
+// acknowledged returns an error for a success that cannot be one: some gateways send errors
+// with status 200, or answer before they have the body.
+func (o *outgoing) acknowledged(etag string, size int64) error {
 	if etag == "" {
 		return fmt.Errorf("%w: a success without an ETag", ErrSlow)
+	}
+	if n := o.read.Load(); n < size {
+		return fmt.Errorf("%w: a success after %d of %d bytes", ErrSlow, n, size)
 	}
 	return nil
 }
@@ -94,7 +128,7 @@ func (b *Bucket) putParts(ctx context.Context, key string, body io.ReaderAt, siz
 	err = b.attempt(ctx, "complete", limitFor(size), func(ctx context.Context) error {
 		info, err := b.calls.complete(ctx, b.o.Bucket, b.o.Prefix+key, id, parts, minio.PutObjectOptions{})
 		if err == nil {
-			return acknowledged(info.ETag)
+			return new(outgoing).acknowledged(info.ETag, 0)
 		}
 		if !errors.Is(classify(err), fs.ErrNotExist) {
 			return err
@@ -131,14 +165,14 @@ func (b *Bucket) sendParts(
 		hash := hex.EncodeToString(sum.Sum(nil))
 		g.Go(func() error {
 			return b.attempt(gctx, "part", limitFor(n), func(ctx context.Context) error {
-				p, err := b.calls.putPart(ctx, b.o.Bucket, b.o.Prefix+key, id, i+1,
-					struct{ io.Reader }{io.NewSectionReader(body, at, n)}, n,
+				r := &outgoing{body: io.NewSectionReader(body, at, n)}
+				p, err := b.calls.putPart(ctx, b.o.Bucket, b.o.Prefix+key, id, i+1, r, n,
 					minio.PutObjectPartOptions{Sha256Hex: hash, DisableContentSha256: true})
 				if err != nil {
 					return err
 				}
 				parts[i] = minio.CompletePart{PartNumber: i + 1, ETag: p.ETag}
-				return acknowledged(p.ETag)
+				return r.acknowledged(p.ETag, n)
 			})
 		})
 	}

@@ -33,13 +33,15 @@ type spool struct {
 	dir      string // the next start removes *.partial from this folder
 	reserve  int64
 	promised atomic.Int64 // bytes of bodies that are being spooled or sent
-	small    sync.Pool    // of *[inMemory]byte
-	buffers  sync.Pool    // of *[copyBuffer]byte
+	early    func(u receiver.Upload, body io.ReaderAt) *early
+	small    sync.Pool // of *[inMemory]byte
+	buffers  sync.Pool // of *[copyBuffer]byte
 }
 
 func newSpool(o Options) *spool {
 	return &spool{
-		fs: o.FS, dir: filepath.Join(o.Dir, store.StagedDir), reserve: o.Reserve,
+		early: func(receiver.Upload, io.ReaderAt) *early { return nil },
+		fs:    o.FS, dir: filepath.Join(o.Dir, store.StagedDir), reserve: o.Reserve,
 		small:   sync.Pool{New: func() any { return new([inMemory]byte) }},
 		buffers: sync.Pool{New: func() any { return new([copyBuffer]byte) }},
 	}
@@ -48,7 +50,8 @@ func newSpool(o Options) *spool {
 // spooled is a whole body.
 type spooled struct {
 	io.ReaderAt
-	end func(sent bool) error // releases the body's resources
+	early *early
+	end   func(sent bool) error // releases the body's resources
 }
 
 // take reads a body of exactly the announced length.
@@ -75,7 +78,12 @@ func (s *spool) take(u receiver.Upload, body io.Reader) (_ *spooled, err error) 
 		release()
 		return nil, fmt.Errorf("spool upload: %w", err)
 	}
-	sp := &spooled{f, func(bool) error { release(); return f.Close() }}
+	early := s.early(u, f)
+	sp := &spooled{f, early, func(bool) error {
+		early.abandon()
+		release()
+		return f.Close()
+	}}
 	buf, _ := s.buffers.Get().(*[copyBuffer]byte)
 	defer s.buffers.Put(buf)
 	sum := sha256.New()
@@ -86,6 +94,7 @@ func (s *spool) take(u receiver.Upload, body io.Reader) (_ *spooled, err error) 
 			if _, err = f.Write(part); err != nil {
 				err = fmt.Errorf("spool upload: %w", err)
 			}
+			early.grew(len(part))
 		}
 		left -= int64(len(part))
 	}
@@ -110,7 +119,7 @@ func (s *spool) takeSmall(u receiver.Upload, body io.Reader) (*spooled, error) {
 		s.small.Put(buf)
 		return nil, err
 	}
-	return &spooled{bytes.NewReader(part), func(sent bool) error {
+	return &spooled{bytes.NewReader(part), nil, func(sent bool) error {
 		if sent { // otherwise an abandoned request may still read it
 			s.small.Put(buf)
 		}

@@ -46,6 +46,7 @@ func (o Options) serve() (_ receiver.Store, err error) {
 		places: places{most: max(1, o.Uploads), now: float64(max(1, o.Uploads))},
 	}
 	s.ctx, s.end = context.WithCancel(context.Background())
+	s.spool.early = s.early
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -150,7 +151,8 @@ func has(all []receiver.Entry, e receiver.Entry) bool {
 	return false
 }
 
-// Receive spools, admits, claims and sends an upload, and appends its row.
+// Receive spools, admits, claims and sends an upload, and appends its row. Most of a fast
+// upload is sent while it arrives.
 func (s *served) Receive(u receiver.Upload, body io.Reader, admit func() error) (receiver.Entry, bool, error) {
 	return s.take(u, body, admit, s.put)
 }
@@ -218,7 +220,18 @@ func (s *served) send(ctx context.Context, e receiver.Entry, sp *spooled) error 
 	return s.upload(ctx, e, sp)
 }
 
+func (s *served) early(u receiver.Upload, body io.ReaderAt) *early {
+	key := keyOf(receiver.Entry{Host: u.Host, Episode: u.Episode, Digest: u.Digest, Commit: u.Commit})
+	return newEarly(s.ctx, s.o.Now, body, u.Size, func(ctx context.Context, body io.Reader) error {
+		return s.o.Bucket.Stream(ctx, key, body, u.Size, u.Digest)
+	})
+}
+
+// upload sends what is left of an early body, or else the whole body.
 func (s *served) upload(ctx context.Context, e receiver.Entry, sp *spooled) error {
+	if sp.early.finish() == nil {
+		return nil
+	}
 	if err := s.o.Bucket.Put(ctx, keyOf(e), sp, e.Size, e.Digest); err != nil {
 		s.state.note(err)
 		return fmt.Errorf("store episode: %w", answered(err))

@@ -34,9 +34,11 @@ const (
 	Full        Fault = "QuotaExceeded"
 	Skewed      Fault = "RequestTimeTooSkewed"
 	DamagedBody Fault = "a byte of its body changes"
+
+	OKTooEarly Fault = "status 200 before its body arrives" // of a large body: a small one is sent by then
 )
 
-// Faults returns all faults.
+// Faults returns all faults of every request.
 func Faults() []Fault {
 	return []Fault{LoseAnswer, Twice, HalfBody, Refuse, SlowDown, Internal, Redirect, EmptyOK, Denied, Full, Skewed, DamagedBody}
 }
@@ -127,6 +129,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		problem(w, http.StatusServiceUnavailable, "SlowDown")
 	case Internal:
 		problem(w, http.StatusInternalServerError, "InternalError")
+	case OKTooEarly:
+		if r.ContentLength <= 0 {
+			p.pass(w, r, "")
+			return
+		}
+		w.Header().Set("ETag", `"early"`)
+		w.WriteHeader(http.StatusOK)
 	case EmptyOK:
 		problem(w, http.StatusOK, "InternalError")
 	case Denied:
