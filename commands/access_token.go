@@ -27,17 +27,18 @@ func (a *app) accessTokenCommand() *cli.Command {
 		Usage: "let people and programs use the receiver over HTTPS",
 		Subcommands: []*cli.Command{{
 			Name:      "create",
-			Usage:     "create a token with a role: data, read or operate",
+			Usage:     "create a token with a role: data, read, operate or release",
 			ArgsUsage: "NAME",
 			Description: "Prints the token once; only its digest is stored. NAME names its owner, and is logged\n" +
 				"with each change. The roles, of which each includes those before it:\n" +
 				"   data     list, download and export episodes\n" +
 				"   read     see the dashboard, alerts and metrics\n" +
-				"   operate  silence alerts and write notes about hosts\n\n" +
+				"   operate  silence alerts and write notes about hosts\n" +
+				"   release  promote and withdraw releases\n\n" +
 				"Examples:\n   sudo cis490 access-token create ada --role data\n   sudo cis490 access-token create grafana",
 			Flags: []cli.Flag{
 				a.configFlag(roleReceiver),
-				&cli.StringFlag{Name: "role", Value: string(receiver.Read), Usage: "what it allows, as `ROLE`: data, read or operate"},
+				&cli.StringFlag{Name: "role", Value: string(receiver.Read), Usage: "what it allows, as `ROLE`: data, read, operate or release"},
 			},
 			Action: a.accessTokenCreate,
 		}, {
@@ -121,7 +122,7 @@ func (a *app) accessTokenCreate(c *cli.Context) error {
 	err := a.changeAccessTokens(c, func(name string, all []receiver.Token) ([]receiver.Token, error) {
 		role = receiver.Role(c.String("role")) // the flag may be after NAME
 		if !slices.Contains(receiver.Roles(), role) {
-			return nil, usagef(c, "unknown role %q: want data, read or operate", check.Sanitize(string(role), 40))
+			return nil, usagef(c, "unknown role %q: want data, read, operate or release", check.Sanitize(string(role), 40))
 		}
 		if name == "operator" {
 			return nil, usagef(c, "NAME: operator is the name of the token in the operator_file of the config: choose another")

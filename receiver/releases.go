@@ -15,6 +15,8 @@ type Releases interface {
 	Version() (string, error)
 	// Rollout returns the progress of the releases.
 	Rollout() (manifest.Rollout, error)
+	// Give appends an order durably.
+	Give(manifest.Order) error
 	// LoadRollout returns the document behind Rollout, or fs.ErrNotExist.
 	LoadRollout() ([]byte, error)
 	// SaveRollout replaces that document durably.

@@ -18,10 +18,11 @@ const (
 	ReadData Role = "data"    // list, download and export episodes
 	Read     Role = "read"    // see the fleet, its alerts and metrics
 	Operate  Role = "operate" // silence alerts and write notes about hosts
+	Release  Role = "release" // promote and withdraw releases
 )
 
 // Roles returns all roles.
-func Roles() []Role { return []Role{ReadData, Read, Operate} }
+func Roles() []Role { return []Role{ReadData, Read, Operate, Release} }
 
 // May reports whether a role includes another one. One that is not known includes none.
 func (r Role) May(need Role) bool {

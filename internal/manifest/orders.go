@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
 	"cis490/internal/wire"
@@ -35,14 +36,22 @@ type Order struct {
 	Force   bool         `json:"force,omitempty"` // promote: to all hosts at once, even after a withdrawal
 	Block   bool         `json:"block,omitempty"`
 	Reason  string       `json:"reason,omitempty"`
+	By      string       `json:"by,omitempty"` // token that ordered it on the dashboard
 }
 
 func ordersPath(dir string) string { return filepath.Join(dir, "orders.jsonl") }
 
-// Give appends an order, durably. Only one process at a time may call it. Each order is
+// Give appends an order, durably. It fails while another process appends one. Each order is
 // later than the one before, even if the clock was set back, because the rollout ignores
 // orders that are not later than the last one it carried out.
 func Give(fsys disk.FS, dir string, now func() time.Time, o Order) (err error) {
+	if locker, ok := fsys.(disk.Locker); ok {
+		lock, err := locker.Lock(dir)
+		if err != nil {
+			return fault.Fix(fmt.Errorf("another order is being given: %w", err), "repeat the command")
+		}
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	}
 	l, err := ledger.Open(ledger.Options{FS: fsys, Path: ordersPath(dir), TimeKey: "at", Perm: 0o644, Now: now})
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -41,6 +42,9 @@ func (r releases) Version() (string, error) {
 
 // Rollout reads rollout.json.
 func (r releases) Rollout() (manifest.Rollout, error) { return manifest.ReadRollout(r.fs, r.dir) }
+
+// Give appends to orders.jsonl.
+func (r releases) Give(o manifest.Order) error { return manifest.Give(r.fs, r.dir, time.Now, o) }
 
 // LoadRollout reads rollout.json.
 func (r releases) LoadRollout() ([]byte, error) {

@@ -65,8 +65,7 @@ func ReadTokens(fsys disk.FS, c config.Receiver) (all []receiver.Token, err erro
 	return all, nil
 }
 
-// tokens returns the operator's token, which has every role, and the named ones. With an
-// error it returns those that it could read.
+// tokens returns the operator's token and the named ones. With an error it returns those that it could read.
 func tokens(fsys disk.FS, c config.Receiver) func() ([]receiver.Token, error) {
 	return func() ([]receiver.Token, error) {
 		named, err := ReadTokens(fsys, c)

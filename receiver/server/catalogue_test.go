@@ -140,6 +140,9 @@ func tokensByRole(t *testing.T, on func(*harness)) {
 	})
 	routes := r.server.Routes()
 	for _, pattern := range routes {
+		if pattern == "POST /sign-in" {
+			continue // limits tries, and has no role
+		}
 		anyone, _ := ask(pattern, "")
 		for _, role := range append(receiver.Roles(), "owner") { // an unknown role may do nothing
 			status, body := ask(pattern, "cis490-"+string(role))

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"cis490/internal/check"
-	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
 	"cis490/internal/wire"
@@ -289,22 +288,7 @@ func TestReleases_ShowTheirWay(t *testing.T) {
 		t.Errorf("%d %s", page.status, page.body)
 	}
 	r.book.Hosts["lab-01"] = &contacts.Contact{LastContact: r.now, Version: "v2"}
-	encoded, err := manifest.Manifest{
-		V: 1, Product: manifest.Product, Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)),
-		Artifacts: []manifest.Binary{{OS: "linux", Arch: "amd64", Blob: manifest.Blob{Digest: ident.Digest(strings.Repeat("e", 64)), Size: 1}}},
-	}.Encode()
-	must(t, err)
-	r.write("releases/signed/7.json", string(encoded))
-	r.write("releases/signed/7.json.minisig", "signature")
-	must(
-		t,
-		manifest.Give(
-			disk.OS{},
-			filepath.Join(r.dir, "releases"),
-			func() time.Time { return r.now },
-			manifest.Order{Verb: manifest.OrderPublish, Seq: 7},
-		),
-	)
+	r.publish(7, "v2")
 	r.write("releases/rollout.json", r.json(manifest.Rollout{V: 1, Releases: []*manifest.Progress{{
 		Seq: 7, Version: "v2", Commit: ident.Commit(strings.Repeat("d", 40)), Stage: manifest.StageCanary, Since: r.now,
 		Canaries: []ident.Host{"lab-01"}, Clean: []ident.Host{"lab-01"}, Reason: evil,

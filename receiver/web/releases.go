@@ -1,11 +1,13 @@
 package web
 
 import (
-	"fmt"
 	"net/http"
+	"slices"
+	"strconv"
 	"time"
 
 	"cis490/internal/manifest"
+	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
 
@@ -21,21 +23,15 @@ type releaseView struct {
 	Runs, Offered int // hosts that report it, and hosts that are offered it
 }
 
-// command is what root runs on the receiver.
-type command struct{ Name, Line string }
-
-// Commands returns the commands that change how far the release goes.
-func (v releaseView) Commands() []command {
-	line := func(verb string) command {
-		return command{verb, fmt.Sprintf("sudo cis490 release %s --seq %d", verb, v.Seq)}
-	}
+// Orders returns the orders that change how far the release goes.
+func (v releaseView) Orders() []manifest.Verb {
 	switch v.Stage {
 	case manifest.StageWithdrawn:
 		return nil
 	case manifest.StageAll:
-		return []command{line("withdraw")}
+		return []manifest.Verb{manifest.OrderWithdraw}
 	}
-	return []command{line("promote"), line("withdraw")}
+	return []manifest.Verb{manifest.OrderPromote, manifest.OrderWithdraw}
 }
 
 // releases shows what is published, newest first, and its way through the fleet.
@@ -52,7 +48,7 @@ func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	p := releasesPage{At: m.At}
+	p := releasesPage{At: m.At, Rows: releaseViews(all, rollout)}
 	runs, offered := map[string]int{}, map[string]int{}
 	for _, h := range m.Hosts {
 		if h.Roster == nil || h.Roster.State != roster.Active {
@@ -62,21 +58,50 @@ func (s *Site) releases(w http.ResponseWriter, r *http.Request) error {
 		runs[h.Version()]++
 		offered[h.Offered]++
 	}
-	for _, x := range all {
-		v := releaseView{
-			Progress: manifest.Progress{
-				Seq:     x.Manifest.Seq,
-				Version: x.Manifest.Version,
-				Commit:  x.Manifest.Commit,
-				Since:   x.At,
-				Reason:  "not rolled out yet",
-			},
-		}
-		if known := rollout.Of(x.Manifest.Seq); known != nil {
-			v.Progress = *known
-		}
-		v.Runs, v.Offered = runs[v.Version], offered[v.Version]
-		p.Rows = append(p.Rows, v)
+	for i, v := range p.Rows {
+		p.Rows[i].Runs, p.Rows[i].Offered = runs[v.Version], offered[v.Version]
 	}
 	return s.render(w, r, http.StatusOK, "releases", "Releases", p)
+}
+
+func releaseViews(all []manifest.Published, rollout manifest.Rollout) (rows []releaseView) {
+	for _, x := range all {
+		m := x.Manifest
+		v := releaseView{Progress: manifest.Progress{
+			Seq: m.Seq, Version: m.Version, Commit: m.Commit, Since: x.At, Reason: "not rolled out yet",
+		}}
+		if known := rollout.Of(m.Seq); known != nil {
+			v.Progress = *known
+		}
+		rows = append(rows, v)
+	}
+	return rows
+}
+
+// order appends an order about a release, as the commands of root do.
+func (s *Site) order(w http.ResponseWriter, r *http.Request) error {
+	all, err := s.o.Backend.Releases.List()
+	if err != nil {
+		return err
+	}
+	rollout, err := s.o.Backend.Releases.Rollout()
+	if err != nil {
+		return err
+	}
+	verb := manifest.Verb(r.PostForm.Get("do"))
+	for _, v := range releaseViews(all, rollout) {
+		if strconv.FormatUint(v.Seq, 10) != r.PostForm.Get("seq") || !slices.Contains(v.Orders(), verb) {
+			continue
+		}
+		err := s.o.Backend.Releases.Give(manifest.Order{
+			Verb: verb, Seq: v.Seq, Version: v.Version, Commit: v.Commit, Reason: "by " + Holder(r) + " on the dashboard", By: Holder(r),
+		})
+		if err != nil {
+			return err
+		}
+		s.o.Log.Info("release ordered", "order", verb, "version", v.Version, "seq", v.Seq, "by", Holder(r), "from", s.o.From(r))
+		http.Redirect(w, r, "/releases", http.StatusSeeOther)
+		return nil
+	}
+	return wire.NewProblem(wire.NotFound, "no release allows this order any more: reload the page")
 }

@@ -136,6 +136,7 @@ type frame struct {
 	Version     string
 	SignedIn    bool
 	MayAct      bool   // the session's role allows changes
+	MayRelease  bool   // and orders about releases
 	Code        string // of this session's forms
 	Here        string // where a form leads back to
 	Theme       string // "light", "dark" or, for the browser's own, ""
@@ -166,7 +167,8 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 		templates: s.pages[page],
 	}
 	if t, session, ok := s.session(r); ok {
-		f.SignedIn, f.MayAct, f.Code = true, t.Role.May(receiver.Operate), formCode(t, session)
+		f.SignedIn, f.Code = true, formCode(t, session)
+		f.MayAct, f.MayRelease = t.Role.May(receiver.Operate), t.Role.May(receiver.Release)
 		if m, err := s.model(); err == nil {
 			f.Sick = m.Open
 		}

@@ -168,6 +168,7 @@ func (s *Site) Routes() map[string]handler {
 		"GET /episodes.tar":           s.page(s.signedIn(s.o.SendTar)),
 		"GET /episodes/{host}/{file}": s.page(s.signedIn(s.file)),
 		"GET /releases":               s.page(s.signedIn(s.releases)),
+		"POST /releases":              s.page(s.signedIn(s.changes(receiver.Release, s.order))),
 		"GET /events":                 s.page(s.signedIn(s.events)),
 		"GET /assets/{file}":          s.page(s.asset),
 		"GET /sign-in":                s.page(s.signInForm),
