@@ -14,10 +14,13 @@ import (
 	"cis490/internal/fault"
 )
 
+// fleetRuntime is what fleet-check's unit keeps between its runs.
+const fleetRuntime = "/run/cis490-fleet-health"
+
 // leftovers are what a role has beside its units and the binary.
 type leftovers struct {
 	data  []string // removed if it belongs to a service user
-	files []string // below configDir
+	files []string // and folders
 	users []string
 }
 
@@ -37,7 +40,7 @@ func (u *uninstall) leftovers() leftovers {
 	}
 	return leftovers{
 		[]string{c.DataDir, c.Authority.Dir},
-		[]string{config.ReceiverPath, c.Operator, filepath.Join(configDir, "store"), filepath.Join(configDir, "ca")},
+		[]string{config.ReceiverPath, c.Operator, filepath.Join(configDir, "store"), filepath.Join(configDir, "ca"), fleetRuntime},
 		[]string{authority, nameOfUs},
 	}
 }
@@ -66,16 +69,16 @@ func (u *uninstall) purge(ctx context.Context, l leftovers) error {
 	for _, dir := range l.data {
 		all = append(all, u.purgeData(dir, l.users))
 	}
+	for _, path := range l.files {
+		all = append(all, u.removeAll(path))
+	}
 	if u.has(u.Role.other()) {
-		for _, path := range l.files {
-			all = append(all, u.removeAll(path))
-		}
 		return errors.Join(all...)
 	}
 	if all = append(all, u.removeAll(configDir)); u.image() {
 		return errors.Join(all...)
 	}
-	for _, name := range []string{recorder, authority, nameOfUs} { // of both roles: the other may have left first
+	for _, name := range []string{recorder, authority, nameOfUs, operators} { // of both roles: the other may have left first
 		if _, err := user.Lookup(name); err == nil {
 			all = append(all, u.removeAccount(ctx, "user", "userdel", name))
 		}
