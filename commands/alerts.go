@@ -41,9 +41,9 @@ func (a *app) alertsList(c *cli.Context) error {
 		return err
 	}
 	if c.Bool("all") {
-		return a.alertsHistory(conf, c.String("config"), time.Now().Add(-c.Duration("since")), c.Bool("json"))
+		return a.alertsHistory(c, conf)
 	}
-	last, err := a.lastRun(conf, c.String("config"))
+	last, err := read(c.Context, conf, readAlerts, func() (fleet.Last, error) { return a.lastRun(conf, c.String("config")) })
 	if err != nil {
 		return err
 	}
@@ -83,30 +83,37 @@ func openAlerts(n int) string {
 	return fmt.Sprintf("%d open alerts", n)
 }
 
-func (a *app) alertsHistory(conf config.Receiver, path string, from time.Time, asJSON bool) error {
-	if _, err := (disk.OS{}).Stat(conf.DataDir); errors.Is(err, fs.ErrPermission) {
+func (a *app) alertsHistory(c *cli.Context, conf config.Receiver) error {
+	from := time.Now().Add(-c.Duration("since"))
+	rows, err := read(c.Context, conf, readSince(from), func() ([]fleet.Alert, error) { return alertsSince(conf, c.String("config"), from) })
+	if err != nil {
 		return err
 	}
-	rows, shown := []fleet.Alert{}, 0
-	for x, err := range stored(conf, path).Alerts.Since(from) {
-		if err != nil {
-			return err
-		}
-		if x.Symptom == "" {
-			continue // it begins an hour
-		}
-		if asJSON {
-			rows = append(rows, x)
-			continue
-		}
-		shown++
-		a.printf("%s  %-8s  %s %s  %s\n", stamp(x.At), x.State, x.Host, x.Symptom, x.Reason)
-	}
-	if asJSON {
+	if c.Bool("json") {
 		return a.printJSON(rows)
 	}
-	if shown == 0 {
+	for _, x := range rows {
+		a.printf("%s  %-8s  %s %s  %s\n", stamp(x.At), x.State, x.Host, x.Symptom, x.Reason)
+	}
+	if len(rows) == 0 {
 		a.printf("no alerts since %s\n", stamp(from))
 	}
 	return nil
+}
+
+// alertsSince returns the rows of alerts.jsonl from a time on.
+func alertsSince(conf config.Receiver, path string, from time.Time) ([]fleet.Alert, error) {
+	if _, err := (disk.OS{}).Stat(conf.DataDir); errors.Is(err, fs.ErrPermission) {
+		return nil, err
+	}
+	rows := []fleet.Alert{}
+	for x, err := range stored(conf, path).Alerts.Since(from) {
+		if err != nil {
+			return nil, err
+		}
+		if x.Symptom != "" { // else it begins an hour
+			rows = append(rows, x)
+		}
+	}
+	return rows, nil
 }

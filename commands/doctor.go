@@ -111,6 +111,9 @@ func (a *app) doctor(c *cli.Context) error {
 			a.repair(c.Context, w)
 		}
 		r := a.examine(c.Context, w)
+		if w.role == roleReceiver {
+			askServeForRows(c.Context, places[i].path, &r)
+		}
 		bad = bad || r.Summary.Fail > 0 || (c.Bool("strict") && r.Summary.Warn > 0)
 		if c.Bool("json") {
 			if err := a.printJSON(r); err != nil {

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -118,7 +119,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 		o.Spare = local.Folder(disk.OS{}, dir)
 	}
 	o.Clock = now
-	o.Receiver = a.receiverRows(c, roleConfig{roleReceiver, c.String("config")})
+	o.Receiver = a.receiverRows(c.Context, roleConfig{roleReceiver, c.String("config")})
 	o.Syslog = a.tell
 	if a.env.Getenv("INVOCATION_ID") != "" && journal.Enabled() {
 		o.Syslog = tellJournal
@@ -128,7 +129,7 @@ func (a *app) fleetOptions(c *cli.Context) (fleet.Options, config.Receiver, erro
 
 // receiverRows runs those of the receiver's checks that its own symptoms come
 // from, and that can be judged from within the sandbox of fleet-check's unit.
-func (a *app) receiverRows(c *cli.Context, p roleConfig) []check.Row {
+func (a *app) receiverRows(ctx context.Context, p roleConfig) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
@@ -137,7 +138,7 @@ func (a *app) receiverRows(c *cli.Context, p roleConfig) []check.Row {
 		"backup.age",
 		"clock.synced",
 	}
-	return check.Run(c.Context, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
+	return check.Run(ctx, slices.DeleteFunc(all, func(k check.Check) bool { return !slices.Contains(from, k.ID) }))
 }
 
 // registry finds a check by its id.

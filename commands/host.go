@@ -11,11 +11,14 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
@@ -149,11 +152,11 @@ func (a *app) joined(conf config.Receiver, back receiver.Backend, hosts []roster
 	return by
 }
 
-func contactOf(k *contacts.Contact) *contact {
+func contactOf(k *contacts.Contact) contact {
 	if k == nil {
-		return nil
+		return contact{}
 	}
-	return &contact{LastContact: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
+	return contact{LastContact: k.LastContact, Version: check.Sanitize(k.Version, 40), From: k.From}
 }
 
 // note returns remarks about a host.
@@ -185,16 +188,14 @@ func (a *app) hostShow(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	h, err := authority.NewClient(conf.Authority.Socket).Host(c.Context, hosts[0])
+	x, err := read(c.Context, conf, readHost(hosts[0]), func() (hostShown, error) { return a.hostShown(conf, c.String("config"), hosts[0]) })
 	if err != nil {
-		return suggestHost(conf, hosts[0], err)
+		return err
 	}
-	forecast, alerts := a.forecast(conf, c.String("config"), h.Name)
-	x := a.joined(conf, stored(conf, c.String("config")), []roster.Host{h}, alerts)[h.Name]
-	contact := contactOf(x.Contact)
 	if c.Bool("json") {
-		return a.printJSON(hostShown{h, x.Health, contact, forecast, alerts})
+		return a.printJSON(x)
 	}
+	h := x.Host
 	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, stamp(h.Since))
 	for _, line := range []struct {
 		label string
@@ -203,18 +204,18 @@ func (a *app) hostShow(c *cli.Context) error {
 		a.printf("%-12s %s\n", line.label, stamp(line.at))
 	}
 	a.printf("key          %s\n", h.Key)
-	if contact != nil {
-		a.printf("last contact %s from %s, version %s\n", stamp(contact.LastContact), cmp.Or(contact.From, "-"), cmp.Or(contact.Version, "-"))
+	if x.contact != (contact{}) {
+		a.printf("last contact %s from %s, version %s\n", stamp(x.LastContact), cmp.Or(x.From, "-"), cmp.Or(x.Version, "-"))
 	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
 	}
-	a.printf("snapshot     %s\n", stamp(forecast.Snapshot))
-	if len(forecast.Failing) > 0 {
-		a.printf("failing      %s\n", strings.Join(forecast.Failing, ", "))
+	a.printf("snapshot     %s\n", stamp(x.Snapshot))
+	if len(x.Forecast.Failing) > 0 {
+		a.printf("failing      %s\n", strings.Join(x.Forecast.Failing, ", "))
 	}
-	a.printAlerts(alerts)
-	for _, next := range forecast.Next {
+	a.printAlerts(x.Alerts)
+	for _, next := range x.Next {
 		a.printf("next         %s\n", next)
 	}
 	return nil
@@ -224,7 +225,20 @@ func (a *app) hostShow(c *cli.Context) error {
 type hostShown struct {
 	roster.Host
 	Health fleet.Health `json:"health"`
-	*contact
+	contact
 	fleet.Forecast
 	Alerts []fleet.Alert `json:"alerts"`
+}
+
+func (a *app) hostShown(conf config.Receiver, path string, name ident.Host) (hostShown, error) {
+	h, known, err := local.Roster(disk.OS{}, conf.Authority.Dir).Host(name)
+	if err == nil && !known {
+		err = suggestHost(conf, name, fault.Fix(fmt.Errorf("%s is not in this fleet", name), "sudo cis490 host list"))
+	}
+	if err != nil {
+		return hostShown{}, err
+	}
+	forecast, alerts := a.forecast(conf, path, name)
+	x := a.joined(conf, stored(conf, path), []roster.Host{h}, alerts)[name]
+	return hostShown{h, x.Health, contactOf(x.Contact), forecast, alerts}, nil
 }

@@ -2,7 +2,6 @@ package commands
 
 import (
 	"cmp"
-	"context"
 	"slices"
 	"strings"
 	"time"
@@ -10,18 +9,26 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/config"
-	"cis490/internal/ident"
+	"cis490/internal/disk"
 	"cis490/internal/machine"
-	"cis490/receiver/authority"
 	"cis490/receiver/fleet"
+	"cis490/receiver/local"
 	"cis490/receiver/roster"
 )
 
 // fleetView is the joined state of all hosts.
 type fleetView struct {
-	hosts []roster.Host
-	last  fleet.Last
-	by    map[ident.Host]*fleet.Status
+	Hosts []hostRow  `json:"hosts"`
+	Last  fleet.Last `json:"last"`
+}
+
+// hostRow is a host as --json prints it.
+type hostRow struct {
+	roster.Host
+	Health fleet.Health `json:"health"`
+	contact
+	Symptoms []string `json:"symptoms,omitempty"`
+	Failing  []string `json:"failing,omitempty"` // checks, while no alert is open
 }
 
 func (a *app) hostList(c *cli.Context) error {
@@ -32,66 +39,55 @@ func (a *app) hostList(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	view := func(on *app) (fleetView, error) {
+		return read(c.Context, conf, readHosts, func() (fleetView, error) { return on.fleetView(conf, c.String("config")) })
+	}
 	if c.Bool("watch") {
 		return a.watch(c.Context, func(on *app) error {
-			v, err := on.fleetView(c.Context, conf, c.String("config"))
+			v, err := view(on)
 			if err != nil {
 				return err
 			}
 			return on.page(v)
 		})
 	}
-	v, err := a.fleetView(c.Context, conf, c.String("config"))
+	v, err := view(a)
 	switch {
 	case err != nil:
 		return err
 	case c.Bool("json"):
-		return a.printJSON(v.rows())
+		return a.printJSON(v.Hosts)
 	}
-	return a.hostTable(v, len(v.hosts))
+	return a.hostTable(v.Hosts)
 }
 
-func (a *app) fleetView(ctx context.Context, conf config.Receiver, path string) (v fleetView, err error) {
-	if v.hosts, err = authority.NewClient(conf.Authority.Socket).Hosts(ctx); err != nil {
+func (a *app) fleetView(conf config.Receiver, path string) (v fleetView, err error) {
+	v.Hosts = []hostRow{}
+	hosts, err := local.Roster(disk.OS{}, conf.Authority.Dir).All()
+	if err != nil {
 		return v, err
 	}
 	back := stored(conf, path)
-	if v.last, err = fleet.ReadOpen(back, time.Now()); err != nil {
+	last, err := fleet.ReadOpen(back, time.Now())
+	if err != nil {
 		a.errorf("warning: cannot read open alerts: %v", err)
 	}
-	v.by = a.joined(conf, back, v.hosts, v.last.Open)
+	v.Last = fleet.Last{At: last.At, Open: last.Open}
+	by := a.joined(conf, back, hosts, v.Last.Open)
+	for _, h := range hosts {
+		x := by[h.Name]
+		v.Hosts = append(v.Hosts, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms(), x.Failing})
+	}
 	return v, nil
 }
 
-// hostRow is a host as --json prints it.
-type hostRow struct {
-	roster.Host
-	Health fleet.Health `json:"health"`
-	*contact
-	Symptoms []string `json:"symptoms,omitempty"`
-	Failing  []string `json:"failing,omitempty"` // checks, while no alert is open
-}
-
-func (v fleetView) rows() []hostRow {
-	rows := []hostRow{}
-	for _, h := range v.hosts {
-		x := v.by[h.Name]
-		rows = append(rows, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms(), x.Failing})
-	}
-	return rows
-}
-
-// hostTable prints the first hosts of a view.
-func (a *app) hostTable(v fleetView, most int) error {
+// hostTable prints hosts.
+func (a *app) hostTable(hosts []hostRow) error {
 	const header = "HOST\tHEALTH\t~STATE\t~SINCE\t~CERTIFICATE UNTIL\tLAST CONTACT\t~VERSION\tALERTS, CHECKS\tNOTE"
 	return a.table(header, func(row func(...any)) {
-		for _, h := range v.rows()[:min(most, len(v.hosts))] {
-			last, version := "-", "-"
-			if k := h.contact; k != nil {
-				last, version = stamp(k.LastContact), cmp.Or(k.Version, "-")
-			}
+		for _, h := range hosts {
 			row(
-				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), last, version,
+				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), stamp(h.LastContact), cmp.Or(h.Version, "-"),
 				cmp.Or(strings.Join(slices.Concat(h.Symptoms, h.Failing), ", "), "-"), note(h.Host),
 			)
 		}
@@ -102,16 +98,16 @@ func (a *app) hostTable(v fleetView, most int) error {
 func (a *app) page(v fleetView) error {
 	height, _ := a.size()
 	lines := max(height-5, 1)
-	urgency := func(h roster.Host) int { return slices.Index(fleet.Healths(), v.by[h.Name].Health) }
-	slices.SortStableFunc(v.hosts, func(x, y roster.Host) int { return urgency(x) - urgency(y) })
-	if err := a.hostTable(v, lines); err != nil {
+	urgency := func(h hostRow) int { return slices.Index(fleet.Healths(), h.Health) }
+	slices.SortStableFunc(v.Hosts, func(x, y hostRow) int { return urgency(x) - urgency(y) })
+	if err := a.hostTable(v.Hosts[:min(lines, len(v.Hosts))]); err != nil {
 		return err
 	}
-	if left := len(v.hosts) - lines; left > 0 {
+	if left := len(v.Hosts) - lines; left > 0 {
 		a.printf("and %d more\n", left)
 	}
 	var own []string
-	for _, x := range v.last.Open {
+	for _, x := range v.Last.Open {
 		if x.Host == fleet.Receiver {
 			own = append(own, x.Symptom)
 		}
@@ -119,8 +115,8 @@ func (a *app) page(v fleetView) error {
 	if len(own) > 0 {
 		a.printf("the receiver itself: %s\n", strings.Join(own, ", "))
 	}
-	a.printf("%s at the check of %s", openAlerts(len(v.last.Open)), stamp(v.last.At))
-	if time.Since(v.last.At) > 3*machine.FleetCheckEvery {
+	a.printf("%s at the check of %s", openAlerts(len(v.Last.Open)), stamp(v.Last.At))
+	if time.Since(v.Last.At) > 3*machine.FleetCheckEvery {
 		a.printf(": it should run every 5 minutes")
 	}
 	a.printf("\n")

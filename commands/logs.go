@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/user"
+	"slices"
 	"strconv"
 	"syscall"
 	"time"
@@ -71,7 +73,25 @@ func (a *app) logs(c *cli.Context) error {
 	if c.Bool("warnings") {
 		o = append(o, "--priority=warning")
 	}
+	if !readsJournal() {
+		err := errors.New("only root and members of the group systemd-journal may read the journal")
+		return fault.Exit(fault.Fix(err, "run it again with sudo; or to read without: sudo usermod -aG systemd-journal USER, and log in again"),
+			fault.NoPerm)
+	}
 	return journalctl(c.Context, a.env.Out, a.env.Err, append(o, match)...)
+}
+
+// readsJournal reports whether this user may read the system's journal. Otherwise journalctl
+// prints the user's own, which is empty.
+func readsJournal() bool {
+	mine, err := os.Getgroups()
+	if err != nil || os.Geteuid() == 0 {
+		return true
+	}
+	return slices.ContainsFunc([]string{"systemd-journal", "adm", "wheel"}, func(name string) bool {
+		g, err := user.LookupGroup(name)
+		return err == nil && slices.ContainsFunc(mine, func(gid int) bool { return strconv.Itoa(gid) == g.Gid })
+	})
 }
 
 func sinceArg(d time.Duration) string { return fmt.Sprintf("--since=@%d", time.Now().Add(-d).Unix()) }

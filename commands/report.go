@@ -23,7 +23,7 @@ import (
 // by a hint with the fix, if known:
 //
 //	cis490: error: read config: cannot open /etc/cis490/lab-host.toml: no permission
-//	cis490: hint: run it again with sudo, or as a member of the group cis490
+//	cis490: hint: run it again with sudo
 //
 // No other file chooses an exit code or prints an error.
 
@@ -36,7 +36,7 @@ func (a *app) report(err error) int {
 	if code == fault.Failed && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		code = fault.NoPerm
 		if fault.FixOf(err) == "" {
-			err = fault.Fix(err, "run it again with sudo, or as a member of the group cis490")
+			err = fault.Fix(err, "run it again with sudo")
 		}
 	}
 	if !errors.Is(err, errQuiet) {

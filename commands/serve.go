@@ -83,5 +83,6 @@ func (a *app) serve(c *cli.Context) error {
 		return errors.Join(err, s.Close())
 	}
 	a.stopsItself()
+	go a.serveReaders(c.Context, roleConfig{roleReceiver, c.String("config")}, conf, log)
 	return s.Run(c.Context)
 }

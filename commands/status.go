@@ -107,30 +107,9 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	if err != nil {
 		return err
 	}
-	last, err := a.lastRun(conf, p.path)
+	s, err := read(ctx, conf, readStatus, func() (receiverStatus, error) { return a.receiverStatus(ctx, p, conf) })
 	if err != nil {
 		return err
-	}
-	s := receiverStatus{Role: p.role, URL: conf.PublicURL, Last: last.At, Open: orEmpty(last.Open)}
-	if p.installed() {
-		if s.Update, err = update.ReadPublic(disk.OS{}, installDir); err != nil {
-			return err
-		}
-	}
-	_, all := a.receiverChecks(p, false)
-	for _, k := range all {
-		if k.ID == "receiver.ready" {
-			s.Ready = check.Run(ctx, []check.Check{k})[0]
-		}
-	}
-	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
-		return err
-	}
-	releases, err := progressOf(local.ReleasesDir(conf.DataDir))
-	if err != nil {
-		a.errorf("warning: cannot read releases: %v", err)
-	} else if len(releases) > 0 {
-		s.Release = &releases[0]
 	}
 	if asJSON {
 		return a.printJSON(s)
@@ -153,8 +132,38 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	}
 	a.printf("\n")
 	a.printAlerts(s.Open)
-	a.printf("%s\n", watched(last))
+	a.printf("%s\n", watched(fleet.Last{At: s.Last, Open: s.Open}))
 	return nil
+}
+
+// receiverStatus reads the state of a receiver.
+func (a *app) receiverStatus(ctx context.Context, p roleConfig, conf config.Receiver) (receiverStatus, error) {
+	last, err := a.lastRun(conf, p.path)
+	if err != nil {
+		return receiverStatus{}, err
+	}
+	s := receiverStatus{Role: p.role, URL: conf.PublicURL, Last: last.At, Open: orEmpty(last.Open)}
+	if p.installed() {
+		if s.Update, err = update.ReadPublic(disk.OS{}, installDir); err != nil {
+			return s, err
+		}
+	}
+	_, all := a.receiverChecks(p, false)
+	for _, k := range all {
+		if k.ID == "receiver.ready" {
+			s.Ready = check.Run(ctx, []check.Check{k})[0]
+		}
+	}
+	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
+		return s, err
+	}
+	releases, err := progressOf(local.ReleasesDir(conf.DataDir))
+	if err != nil {
+		a.errorf("warning: cannot read releases: %v", err)
+	} else if len(releases) > 0 {
+		s.Release = &releases[0]
+	}
+	return s, nil
 }
 
 func readiness(r check.Row) string {

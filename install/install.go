@@ -38,6 +38,7 @@ const (
 	nameOfUs   = "cis490"     // user, group and binary name
 	recorder   = "cis490-rec" // user that runs workloads
 	authority  = "cis490-ca"  // user that holds the CA key
+	operators  = "cis490-ops" // group of people who may read the state of the fleet
 	configMode = 0o644
 )
 

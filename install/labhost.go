@@ -19,7 +19,7 @@ func (p *Plan) labHost() ([]step, error) {
 	data := func(name string) string { return filepath.Join(p.lab.DataDir, name) }
 	var steps []step
 	if !p.image() {
-		steps = append(steps, p.users(nameOfUs, recorder))
+		steps = append(steps, p.users(nil, nameOfUs, recorder))
 	}
 	steps = append(steps,
 		p.ensure("folders",

@@ -31,7 +31,7 @@ func (p *Plan) receiver() ([]step, error) {
 	releases := filepath.Join(p.rx.DataDir, "releases")
 	var steps []step
 	if !p.image() {
-		steps = append(steps, p.users(nameOfUs, authority))
+		steps = append(steps, p.users([]string{operators}, nameOfUs, authority))
 	}
 	steps = append(steps,
 		p.ensure("folders",
@@ -40,6 +40,8 @@ func (p *Plan) receiver() ([]step, error) {
 			folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
 			// The recorder of a lab host with data below needs to pass.
 			folder{p.rx.DataDir, ours, 0o751},
+			// Sockets in it belong to the group.
+			folder{filepath.Join(p.rx.DataDir, "ops"), owner{nameOfUs, operators}, 0o750 | fs.ModeSetgid},
 			folder{releases, ours, 0o755},
 			folder{filepath.Join(releases, "blobs"), ours, 0o755},
 			// The receiver can read files that the authority creates here.

@@ -5,19 +5,23 @@ import (
 	"fmt"
 	"os/exec"
 	"os/user"
+	"slices"
 	"strings"
 
 	"cis490/internal/fault"
 )
 
-// users creates a system user and a group for each name. Existing users are not changed.
-func (p *Plan) users(names ...string) step {
+// users creates groups, and a system user and a group for each name. Existing ones are not
+// changed.
+func (p *Plan) users(groups []string, names ...string) step {
 	return step{"users", func(context.Context) ([]Change, error) {
 		var changes []Change
-		for _, name := range names {
-			if _, err := user.LookupGroup(name); err != nil {
+		for _, name := range slices.Concat(groups, names) {
+			if !groupExists(name) {
 				changes = append(changes, run("group "+name, "groupadd", "--system", name))
 			}
+		}
+		for _, name := range names {
 			if _, err := user.Lookup(name); err != nil {
 				changes = append(changes, run("user "+name, "useradd", "--system", "--gid", name,
 					"--home-dir", "/nonexistent", "--no-create-home", "--shell", "/usr/sbin/nologin", name))

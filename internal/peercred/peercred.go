@@ -1,5 +1,5 @@
-// Package peercred serves HTTP over a Unix socket to local users that the kernel identifies,
-// for services that only root may use. It does not decide what an identified caller may do.
+// Package peercred serves HTTP over a Unix socket to local users that the kernel identifies or
+// admits. It does not decide what a caller may do.
 package peercred
 
 import (
@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -63,7 +64,12 @@ func Permitted(cred unix.Ucred, own int) bool { return cred.Uid == 0 || int(cred
 
 // Listen listens at a path of any length, for its user and root. It removes an existing
 // socket: the caller knows that no living process uses it.
-func Listen(path string) (_ net.Listener, err error) {
+func Listen(path string) (net.Listener, error) { return listen(path, 0o600) }
+
+// ListenGroup is Listen, also for the group of the socket's folder, which must be setgid.
+func ListenGroup(path string) (net.Listener, error) { return listen(path, 0o660) }
+
+func listen(path string, perm os.FileMode) (_ net.Listener, err error) {
 	if err := (disk.OS{}).Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("remove abandoned socket: %w", err)
 	}
@@ -77,7 +83,7 @@ func Listen(path string) (_ net.Listener, err error) {
 		return nil, err
 	}
 	l.SetUnlinkOnClose(false) // the short name may belong to another file by then
-	if err := (disk.OS{}).Chmod(path, 0o600); err != nil {
+	if err := (disk.OS{}).Chmod(path, perm); err != nil {
 		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil

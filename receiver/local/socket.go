@@ -14,6 +14,9 @@ import (
 // AdminSocket returns root's socket of the serve of a data folder.
 func AdminSocket(data string) string { return filepath.Join(data, "admin.sock") }
 
+// ReadersSocket returns the socket for those who may only read, in a folder with their group.
+func ReadersSocket(data string) string { return filepath.Join(data, "ops", "read.sock") }
+
 // Listen returns a function that opens serve's listener: a port or, behind a proxy, a
 // Unix socket for the proxy's group.
 func Listen(fsys disk.FS) func(network, address string) (net.Listener, error) {
