@@ -40,7 +40,8 @@ func TestReleases_OrdersByRole(t *testing.T) {
 	r.publish(8, "v3")
 	commit := ident.Commit(strings.Repeat("d", 40))
 	r.write("releases/rollout.json", r.json(manifest.Rollout{V: 1, Releases: []*manifest.Progress{
-		{Seq: 8, Version: "v3", Commit: commit, Stage: manifest.StageWithdrawn}, {Seq: 7, Version: "v2", Commit: commit, Stage: manifest.StageCanary},
+		{Seq: 8, Version: "v3", Commit: commit, Stage: manifest.StageWithdrawn},
+		{Seq: 7, Version: "v2", Commit: commit, Stage: manifest.StageCanary},
 	}}))
 	last := func() manifest.Order {
 		t.Helper()
@@ -52,7 +53,8 @@ func TestReleases_OrdersByRole(t *testing.T) {
 		return r.post("/releases", url.Values{"seq": {seq}, "do": {verb}, "code": {code}}).status
 	}
 	published := last()
-	if status := order("7", "promote", r.code()); status != http.StatusUnauthorized || strings.Contains(r.get("/releases").body, `action="/releases"`) {
+	form := strings.Contains(r.get("/releases").body, `action="/releases"`)
+	if status := order("7", "promote", r.code()); status != http.StatusUnauthorized || form {
 		t.Errorf("the operator token promotes: %d", status)
 	}
 	r.write("access-tokens.json", fmt.Sprintf(`[{"name":"ada","role":"release","sha256":"%s"}]`, receiver.DigestOf("hers")))
