@@ -10,6 +10,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/pg"
+	"cis490/receiver/store"
 )
 
 func (a *app) ledgerCommand() *cli.Command {
@@ -54,7 +55,7 @@ func (a *app) ledgerConfig(c *cli.Context) (conf config.Receiver, url string, er
 }
 
 func (a *app) ledgerMigrate(c *cli.Context) error {
-	_, url, err := a.ledgerConfig(c)
+	conf, url, err := a.ledgerConfig(c)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func (a *app) ledgerMigrate(c *cli.Context) error {
 			return err
 		}
 	}
-	from, to, err := pg.Migrate(c.Context, owner, user)
+	from, to, err := pg.Migrate(c.Context, owner, user, store.ID(disk.OS{}, conf.DataDir))
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ import (
 func (a *app) storeCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "store",
-		Usage:       "move tarballs between the disk and an object store",
+		Usage:       "move tarballs and rows between the disk, an object store and a database",
 		Description: "See docs/growing.md for the steps in both directions.",
 		Subcommands: []*cli.Command{
 			{
@@ -39,8 +39,9 @@ func (a *app) storeCommand() *cli.Command {
 				Action: a.storeInit,
 			},
 			{
-				Name: "copy", Usage: "copy all tarballs to the place that another config names", ArgsUsage: noArgs,
-				Description: "FILE is a copy of receiver.toml with another [store]. Without --final, serve may run: repeat\n" +
+				Name: "copy", Usage: "copy all tarballs and rows to the place that another config names", ArgsUsage: noArgs,
+				Description: "FILE is a copy of receiver.toml with another [store] or [ledger]. Tarballs are copied if the\n" +
+					"first differs, rows and documents if the second does. Without --final, serve may run: repeat\n" +
 					"the command until it copies little. With --final, serve must be stopped: the rest is copied, and\n" +
 					"from then on this receiver uses only the place that FILE names. Nothing is removed at the old\n" +
 					"place.\n" +

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,19 +17,15 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"cis490/internal/config"
-	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/receiver"
-	"cis490/receiver/local"
-	"cis490/receiver/s3"
-	"cis490/receiver/store"
 	"cis490/receiver/storecopy"
 )
 
 func (a *app) quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// storeCopy copies from where the config keeps tarballs to where another one does.
+// storeCopy copies from where the config keeps tarballs and rows to where another one does.
 func (a *app) storeCopy(c *cli.Context) (err error) {
 	if c.String("to") == "" || c.Int("parallel") < 1 {
 		return usagef(c, "say where to: --to FILE, and --parallel with 1 or more")
@@ -43,88 +38,86 @@ func (a *app) storeCopy(c *cli.Context) (err error) {
 	if err != nil || len(unknown) > 0 {
 		return a.checked(c.String("to"), unknown, err)
 	}
-	if conf.Ledger.Backend != config.LedgerFiles || to.Ledger.Backend != config.LedgerFiles {
-		return fault.Exit(fault.Fix(errors.New("store copy works for rows in files only"),
-			`set [ledger] backend = "files" in both configs   # rows cannot be moved to or from a database yet`), fault.Config)
-	}
 	if to.DataDir != conf.DataDir {
 		return fault.Exit(fault.Fix(fmt.Errorf("data_dir is %s here and %s in %s", conf.DataDir, to.DataDir, c.String("to")),
-			"change [store] only: everything but tarballs stays in data_dir"), fault.Config)
+			"change [store] and [ledger] only: everything else stays in data_dir"), fault.Config)
 	}
 	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
 		return err
 	}
-	from := stored(conf, c.String("config"))
-	dest, place, err := importer(c.Context, to)
+	m := move{a: a, c: c, conf: conf, to: to, from: stored(conf, c.String("config")), dest: stored(to, c.String("to"))}
+	dest, place, err := m.importer()
 	if err != nil {
 		return err
 	}
-	switch at, err := local.Place(disk.OS{}, conf.DataDir); {
-	case err != nil:
+	at, err := m.allowed(place)
+	if err != nil {
 		return err
-	case at == place:
-		return fault.Exit(fault.Fix(fmt.Errorf("the tarballs are in %s already", cmp.Or(at, conf.DataDir)),
-			fmt.Sprintf("sudo mv %s %s && sudo systemctl restart cis490-receiver", c.String("to"), c.String("config"))), fault.Config)
 	}
+	alone, err := m.dest.Lease(receiver.Moving)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, alone.Close()) }()
 	if c.Bool("final") {
-		s, err := from.Serve() // settles what was cut off, and keeps serve out
+		s, err := m.from.Serve() // settles what was cut off, and keeps serve out
 		if err != nil {
 			return stopFirst(err)
 		}
 		defer func() { err = errors.Join(err, s.Close()) }()
 	}
-	watched := a.terminal(a.env.Err)
 	began := time.Now()
-	done, err := storecopy.Run(c.Context, storecopy.Options{
-		From: from, To: dest, Place: place, Parallel: c.Int("parallel"),
-		Copied: func(r storecopy.Result) {
-			if watched {
-				controlf(a.env.Err, clearLine+"%d copied, %s", r.Copied, humanize.IBytes(uint64(r.Bytes)))
-			}
-		},
-	})
-	if watched {
-		controlf(a.env.Err, clearLine)
+	var done copied
+	if at != place {
+		done.Result, err = m.copyTarballs(dest, place)
+	}
+	if err == nil && m.rows() {
+		done.Ledger, err = m.copyRows()
 	}
 	if err == nil && c.Bool("final") {
-		err = local.SetPlace(disk.OS{}, conf.DataDir, place)
+		err = m.switchOver(place)
 	}
 	return errors.Join(err, a.sayCopied(c, done, time.Since(began), err == nil))
 }
 
-// importer returns where a config keeps tarballs. A bucket is marked first.
-func importer(ctx context.Context, conf config.Receiver) (receiver.Importer, string, error) {
-	if conf.Store.Backend != config.StoreS3 {
-		i, err := store.NewImporter(disk.OS{}, conf.DataDir)
-		return i, "", err
+func (m move) copyTarballs(to receiver.Importer, place string) (storecopy.Result, error) {
+	watched := m.a.terminal(m.a.env.Err)
+	r, err := storecopy.Run(m.c.Context, storecopy.Options{
+		From: m.from, To: to, Place: place, Archived: m.archived, Parallel: m.c.Int("parallel"),
+		Copied: func(r storecopy.Result) {
+			if watched {
+				controlf(m.a.env.Err, clearLine+"%d copied, %s", r.Copied, humanize.IBytes(uint64(r.Bytes)))
+			}
+		},
+	})
+	if watched {
+		controlf(m.a.env.Err, clearLine)
 	}
-	bucket, err := s3.Bucket(disk.OS{}, conf.Store.S3)
-	if err != nil {
-		return nil, "", err
-	}
-	id := store.ID(disk.OS{}, conf.DataDir)
-	if id == "" {
-		return nil, "", fault.Fix(fmt.Errorf("%s has no store yet", conf.DataDir), "sudo systemctl start cis490-receiver   # makes it")
-	}
-	if err := errors.Join(s3.Mark(ctx, bucket, id, time.Now()), bucket.Probe(ctx, "copy")); err != nil {
-		return nil, "", s3.Explain(err)
-	}
-	return s3.NewImporter(bucket, disk.OS{}, conf.DataDir), bucket.Name(), nil
+	return r, err
 }
 
-func (a *app) sayCopied(c *cli.Context, r storecopy.Result, took time.Duration, whole bool) error {
+// copied is the result of `store copy` as --json prints it.
+type copied struct {
+	storecopy.Result
+	Ledger *storecopy.RowsResult `json:"ledger,omitempty"` // absent: rows stay where they are
+}
+
+func (a *app) sayCopied(c *cli.Context, r copied, took time.Duration, whole bool) error {
 	if c.Bool("json") {
 		return a.printJSON(r)
 	}
 	a.printf("copied %d tarballs, %s, in %s; %d were there already\n",
 		r.Copied, humanize.IBytes(uint64(r.Bytes)), took.Round(time.Second), r.There)
+	if l := r.Ledger; l != nil {
+		a.printf("copied %d rows of episodes, %d other rows and %d documents\n", l.Rows, l.Others, l.Documents)
+	}
 	if r.Missing > 0 {
 		a.printf("%d rows have no tarball here, such as %s: their hosts send them again at their daily comparison\n", r.Missing, r.Example)
 	}
 	switch to := c.String("to"); {
 	case !whole:
 	case c.Bool("final"):
-		a.printf("from now on the tarballs are there. Next:\nsudo mv %s %s && sudo systemctl start cis490-receiver\n", to, c.String("config"))
+		a.printf("from now on the new place is the store. Next:\nsudo mv %s %s && sudo systemctl start cis490-receiver\n", to, c.String("config"))
 	default:
 		a.printf("serve goes on here. Next: the same again, or with serve stopped:\nsudo cis490 store copy --to %s --final\n", to)
 	}

@@ -1,6 +1,10 @@
 package receiver
 
-import "time"
+import (
+	"errors"
+	"io/fs"
+	"time"
+)
 
 // The names of the documents. Those of health reports begin with HealthReports.
 const (
@@ -36,4 +40,18 @@ type Doc struct {
 	Size    int64
 	Saved   time.Time // by the storage's clock
 	Version string    // different for each content of the document
+}
+
+// DocNames returns the names of all documents that there are.
+func DocNames(d Docs) (names []string, err error) {
+	for _, name := range []string{ContactsDoc, FleetCheckDoc, NotifyDoc, BackupDoc, NotesDoc} {
+		switch _, err := d.Stat(name); {
+		case err == nil:
+			names = append(names, name)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
+	}
+	reports, err := d.Names(HealthReports)
+	return append(names, reports...), err
 }

@@ -14,6 +14,9 @@ type Log[T any] interface {
 	// crash meanwhile may leave the first ones. Append sets each row's time to now or, if
 	// the clock is behind the last row, to just after that row.
 	Append(rows []T) error
+	// Copy is Append for rows of another log, which keep their times. The index copies each row
+	// at most once.
+	Copy(rows []T) error
 	// Since yields the rows at a time or later, oldest first, without reading those
 	// before. Rows that cannot be decoded are skipped. After an error the sequence ends.
 	Since(from time.Time) iter.Seq2[T, error]

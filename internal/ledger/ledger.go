@@ -16,6 +16,7 @@ package ledger
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -65,6 +66,7 @@ type Ledger struct {
 
 type pending struct {
 	build func(at time.Time) any
+	at    time.Time // the row's own time; zero: the clock's
 	done  chan error
 }
 
@@ -81,7 +83,7 @@ func Open(o Options) (*Ledger, error) {
 // time, which is never before that of the row above it; it is called once,
 // in the order of the file, and must not block.
 func (l *Ledger) Append(build func(at time.Time) any) error {
-	return l.append([]func(at time.Time) any{build})
+	return l.append([]func(at time.Time) any{build}, nil)
 }
 
 // AppendAll writes several rows: all of them durably or, on an error of the disk, none. A
@@ -90,14 +92,25 @@ func (l *Ledger) AppendAll(build []func(at time.Time) any) error {
 	if len(build) == 0 {
 		return nil
 	}
-	return l.append(build)
+	return l.append(build, nil)
 }
 
-func (l *Ledger) append(build []func(at time.Time) any) error {
+// AppendAt is AppendAll for rows that have their own time.
+func (l *Ledger) AppendAt(build []func(at time.Time) any, at func(row int) time.Time) error {
+	if len(build) == 0 {
+		return nil
+	}
+	return l.append(build, at)
+}
+
+func (l *Ledger) append(build []func(at time.Time) any, at func(row int) time.Time) error {
 	rows := make([]*pending, len(build))
 	done := make(chan error, len(build))
 	for i, b := range build {
 		rows[i] = &pending{build: b, done: done}
+		if at != nil {
+			rows[i].at = at(i)
+		}
 	}
 	l.queueMu.Lock()
 	l.queue = append(l.queue, rows...)
@@ -146,29 +159,25 @@ func (l *Ledger) Close() error {
 
 func (l *Ledger) commit(batch []*pending) {
 	var buf bytes.Buffer
-	at := l.o.Now().UTC()
 	err := l.ready()
-	var clock []byte
-	if at.Before(l.last) {
-		clock = fmt.Appendf(nil, `,"%s":"%s"}`, clockKey, at.Format(time.RFC3339Nano))
-		at = l.last.Add(1) // so that a reader who has seen the last row sees this one too
-	}
+	now, last := l.o.Now().UTC(), l.last
+	var read, at time.Time // of the row before: what its clock said, and its time
 	for i, p := range batch {
 		if err != nil {
 			break
 		}
-		line, bad := json.Marshal(p.build(at))
-		if bad == nil && clock != nil {
-			line = append(bytes.TrimSuffix(line, []byte("}")), clock...)
+		if when := cmp.Or(p.at.UTC(), now); i == 0 || !when.Equal(read) {
+			if read, at = when, when; at.Before(last) {
+				at = last.Add(1) // so that a reader who has seen the last row sees this one too
+			}
 		}
-		if bad == nil && len(line) >= MaxLine {
-			bad = fmt.Errorf("row of %d bytes is over the limit of %d", len(line), MaxLine)
-		}
+		line, bad := encode(p.build(at), at, read)
 		if bad != nil { // only this row fails
 			p.done <- fmt.Errorf("append to %s: %w", l.o.Path, bad)
 			batch[i] = nil
 			continue
 		}
+		last = at
 		buf.Write(line)
 		buf.WriteByte('\n')
 	}
@@ -176,13 +185,25 @@ func (l *Ledger) commit(batch []*pending) {
 		err = l.write(buf.Bytes())
 	}
 	if err == nil {
-		l.last = at
+		l.last = last
 	}
 	for _, p := range batch {
 		if p != nil {
 			p.done <- err
 		}
 	}
+}
+
+// encode returns a row's line. It adds the clock's reading if that is not the row's time.
+func encode(row any, at, read time.Time) ([]byte, error) {
+	line, err := json.Marshal(row)
+	if err == nil && !read.Equal(at) {
+		line = fmt.Appendf(bytes.TrimSuffix(line, []byte("}")), `,"%s":"%s"}`, clockKey, read.Format(time.RFC3339Nano))
+	}
+	if err == nil && len(line) >= MaxLine {
+		err = fmt.Errorf("row of %d bytes is over the limit of %d", len(line), MaxLine)
+	}
+	return line, err
 }
 
 func (l *Ledger) write(rows []byte) error {

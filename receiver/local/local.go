@@ -106,7 +106,10 @@ func (o Options) lease(w receiver.Work) (c io.Closer, err error) {
 		}
 		c, err = disk.OS{}.LockFile(filepath.Join(o.Dir, "fleet-check.lock"), 0o600)
 	case w == receiver.Moving:
-		c, err = locker.Lock(filepath.Join(o.Dir, store.EpisodesDir))
+		dir := filepath.Join(o.Dir, store.EpisodesDir)
+		if err = disk.MkdirAll(o.FS, dir, 0o750); err == nil { // not there if a database has the rows
+			c, err = locker.Lock(dir)
+		}
 	default:
 		c, err = locker.Lock(o.Dir)
 	}

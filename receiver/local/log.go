@@ -22,9 +22,11 @@ const filePerm = 0o640
 type format[T any] struct {
 	file, timeKey string
 	stamp         func(*T, time.Time)          // sets a row's time
-	own           func(T) time.Time            // the row's own time; nil: the clock's
+	when          func(T) time.Time            // a row's time
+	own           bool                         // rows have their own time when they are appended
 	decode        func(ledger.Row) (T, bool)   // false: damaged
 	match         func(T, receiver.Query) bool // nil: all match
+	copied        func(Options, []T) error     // called before rows are copied; nil: nothing to do
 	most          int64                        // size of the file in bytes at which its older half is removed; 0: no bound
 }
 
@@ -36,7 +38,6 @@ type log[T any] struct {
 
 	mu sync.Mutex
 	l  *ledger.Ledger // nil: not open for appending
-	at time.Time      // time of the appended rows, if they have their own
 }
 
 func newLog[T any](o Options, f format[T]) *log[T] {
@@ -55,11 +56,7 @@ func (l *log[T]) writer() (*ledger.Ledger, error) {
 	if l.l != nil {
 		return l.l, nil
 	}
-	now := l.o.Now
-	if l.own != nil {
-		now = func() time.Time { return l.at }
-	}
-	opened, err := ledger.Open(ledger.Options{FS: l.o.FS, Path: l.path, TimeKey: l.timeKey, Perm: filePerm, Now: now})
+	opened, err := ledger.Open(ledger.Options{FS: l.o.FS, Path: l.path, TimeKey: l.timeKey, Perm: filePerm, Now: l.o.Now})
 	if err == nil {
 		l.l = opened
 	}
@@ -67,18 +64,25 @@ func (l *log[T]) writer() (*ledger.Ledger, error) {
 }
 
 // Append appends rows with one sync. Calls that wait at the same time share it.
-func (l *log[T]) Append(rows []T) error {
+func (l *log[T]) Append(rows []T) error { return l.append(rows, l.own) }
+
+// Copy appends rows with their own times.
+func (l *log[T]) Copy(rows []T) error {
+	if l.copied != nil {
+		if err := l.copied(l.o, rows); err != nil {
+			return err
+		}
+	}
+	return l.append(rows, true)
+}
+
+func (l *log[T]) append(rows []T, own bool) error {
 	if len(rows) == 0 {
 		return nil
 	}
 	w, err := l.writer()
 	if err != nil {
 		return err
-	}
-	if l.own != nil { // such a log has one writer at a time
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.at = l.own(rows[0])
 	}
 	build := make([]func(time.Time) any, len(rows))
 	for i := range rows {
@@ -87,7 +91,12 @@ func (l *log[T]) Append(rows []T) error {
 			return rows[i]
 		}
 	}
-	if err := w.AppendAll(build); err != nil || l.most == 0 {
+	if own {
+		err = w.AppendAt(build, func(i int) time.Time { return l.when(rows[i]) })
+	} else {
+		err = w.AppendAll(build)
+	}
+	if err != nil || l.most == 0 {
 		return err
 	}
 	return l.shorten(w)

@@ -52,7 +52,7 @@ func SetPlace(fsys disk.FS, dir, at string) error {
 func (o Options) placed() error {
 	if LedgerOf(o.FS, o.Dir) != "" {
 		return fault.Fix(fmt.Errorf("the rows of %s are in a database (%s)", o.Dir, LedgerFile),
-			`set [ledger] backend = "postgres" in receiver.toml   # moving rows back to files is not supported yet`)
+			`set [ledger] backend = "postgres" in receiver.toml   # or move them: sudo cis490 store copy --help`)
 	}
 	at, err := Place(o.FS, o.Dir)
 	if err != nil || at == o.Place {
@@ -99,4 +99,12 @@ func SetLedger(fsys disk.FS, dir, id string) error {
 		return err
 	}
 	return disk.ReplaceBytes(fsys, filepath.Join(dir, LedgerFile), 0o644, append(b, '\n'))
+}
+
+// ClearLedger notes that the rows of a data folder are in its files.
+func ClearLedger(fsys disk.FS, dir string) error {
+	if err := fsys.Remove(filepath.Join(dir, LedgerFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return fsys.SyncDir(dir)
 }

@@ -10,6 +10,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/ledger"
 	"cis490/receiver"
+	"cis490/receiver/store"
 )
 
 // The time fields of rows.
@@ -25,7 +26,9 @@ const maxRejections = 64 << 20
 func indexFormat() format[receiver.Entry] {
 	return format[receiver.Entry]{
 		file: IndexFile, timeKey: receivedAt, decode: decodeEntry,
-		stamp: func(e *receiver.Entry, at time.Time) { e.V, e.ReceivedAt, e.Clock = 1, at, time.Time{} },
+		when:   func(e receiver.Entry) time.Time { return e.ReceivedAt },
+		copied: func(o Options, rows []receiver.Entry) error { return store.ListCopied(o.FS, o.Dir, rows) },
+		stamp:  func(e *receiver.Entry, at time.Time) { e.V, e.ReceivedAt, e.Clock = 1, at, time.Time{} },
 		match: func(e receiver.Entry, q receiver.Query) bool {
 			return (q.Host == "" || string(e.Host) == q.Host) && (q.Episode == "" || e.Episode == q.Episode) &&
 				(strings.HasPrefix(string(e.Digest), q.Prefix) || strings.HasPrefix(string(e.Commit), q.Prefix))
@@ -36,14 +39,15 @@ func indexFormat() format[receiver.Entry] {
 func rejectionFormat() format[receiver.Rejection] {
 	return format[receiver.Rejection]{
 		file: RejectionsFile, timeKey: at, most: maxRejections, decode: decode[receiver.Rejection],
+		when:  func(r receiver.Rejection) time.Time { return r.At },
 		stamp: func(r *receiver.Rejection, at time.Time) { r.At = at },
 	}
 }
 
 func alertFormat() format[receiver.Alert] {
 	return format[receiver.Alert]{
-		file: AlertsFile, timeKey: at, decode: decode[receiver.Alert],
-		own:   func(a receiver.Alert) time.Time { return a.At },
+		file: AlertsFile, timeKey: at, decode: decode[receiver.Alert], own: true,
+		when:  func(a receiver.Alert) time.Time { return a.At },
 		stamp: func(a *receiver.Alert, at time.Time) { a.At = at },
 		match: func(a receiver.Alert, q receiver.Query) bool { return q.Host == "" || a.Host == q.Host },
 	}
@@ -52,6 +56,7 @@ func alertFormat() format[receiver.Alert] {
 func silenceFormat() format[receiver.Silence] {
 	return format[receiver.Silence]{
 		file: SilencesFile, timeKey: at,
+		when:  func(s receiver.Silence) time.Time { return s.At },
 		stamp: func(s *receiver.Silence, at time.Time) { s.At = at },
 		decode: func(row ledger.Row) (s receiver.Silence, ok bool) {
 			s, ok = decode[receiver.Silence](row)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,6 +77,32 @@ func (x index) Append(all []receiver.Entry) error {
 			return err
 		}
 		all = all[n:]
+	}
+	return nil
+}
+
+// Copy adds rows with their own times.
+func (x index) Copy(all []receiver.Entry) error {
+	own := func(e receiver.Entry) time.Time { return e.ReceivedAt }
+	for part := range slices.Chunk(all, batchRows) {
+		var batch []*commit
+		var archived []receiver.Entry
+		seen := map[receiver.Key]bool{}
+		for _, e := range part {
+			if e.Archived {
+				archived = append(archived, e)
+			}
+			if k := e.Key(); !seen[k] { // also for an archived one whose first row was lost
+				seen[k] = true
+				batch = append(batch, &commit{entry: e, at: own(e)})
+			}
+		}
+		if err := x.insert(batch); err != nil {
+			return err
+		}
+		if err := x.archive(context.Background(), archived, own); err != nil {
+			return err
+		}
 	}
 	return nil
 }

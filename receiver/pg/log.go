@@ -19,7 +19,8 @@ import (
 type table[T any] struct {
 	name  string
 	work  receiver.Work       // whose lease fences its rows; empty: none
-	own   func(T) time.Time   // the row's own time; nil: the database's
+	when  func(T) time.Time   // a row's time
+	own   bool                // rows have their own time when they are appended
 	stamp func(*T, time.Time) // sets a row's time
 	host  func(T) string      // for searches
 	valid func(T) bool        // nil: all rows
@@ -29,6 +30,7 @@ type table[T any] struct {
 func rejectionTable() table[receiver.Rejection] {
 	return table[receiver.Rejection]{
 		name: "rejections", days: 14,
+		when:  func(r receiver.Rejection) time.Time { return r.At },
 		stamp: func(r *receiver.Rejection, at time.Time) { r.At = at },
 		host:  func(r receiver.Rejection) string { return string(r.Host) },
 	}
@@ -36,8 +38,8 @@ func rejectionTable() table[receiver.Rejection] {
 
 func alertTable() table[receiver.Alert] {
 	return table[receiver.Alert]{
-		name: "alerts", work: receiver.Checking,
-		own:   func(a receiver.Alert) time.Time { return a.At },
+		name: "alerts", work: receiver.Checking, own: true,
+		when:  func(a receiver.Alert) time.Time { return a.At },
 		stamp: func(a *receiver.Alert, at time.Time) { a.At = at },
 		host:  func(a receiver.Alert) string { return a.Host },
 	}
@@ -46,6 +48,7 @@ func alertTable() table[receiver.Alert] {
 func silenceTable() table[receiver.Silence] {
 	return table[receiver.Silence]{
 		name:  "silences",
+		when:  func(s receiver.Silence) time.Time { return s.At },
 		stamp: func(s *receiver.Silence, at time.Time) { s.At = at },
 		host:  func(s receiver.Silence) string { return s.Host },
 		valid: func(s receiver.Silence) bool { return s.Host != "" && s.Symptom != "" },
@@ -66,43 +69,59 @@ const lockClass = 4900
 
 // Append appends rows in one transaction.
 func (l *log[T]) Append(all []T) error {
-	if len(all) == 0 {
-		return nil
-	}
-	return l.db.tx(l.work, func(ctx context.Context, c conn) error {
-		if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1::int, hashtext($2))", lockClass, l.name); err != nil {
-			return fmt.Errorf("append to %s: %w", l.name, err)
-		}
+	return l.append(all, func(ctx context.Context, c conn) (err error) {
 		var own *time.Time
-		if l.own != nil {
-			t := l.own(all[0])
+		if l.own {
+			t := l.when(all[0])
 			own = &t
 		}
 		var at time.Time
-		err := c.QueryRow(ctx, "SELECT greatest(coalesce($1::timestamptz, clock_timestamp()), max(at) + interval '1 microsecond') FROM "+
+		err = c.QueryRow(ctx, "SELECT greatest(coalesce($1::timestamptz, clock_timestamp()), max(at) + interval '1 microsecond') FROM "+
 			l.name, own).Scan(&at)
-		if err != nil {
-			return fmt.Errorf("append to %s: %w", l.name, err)
-		}
-		var hosts, bodies []string
 		for i := range all {
 			l.stamp(&all[i], at.UTC())
-			body, err := json.Marshal(all[i])
+		}
+		return err
+	})
+}
+
+// Copy appends rows with their own times in one transaction.
+func (l *log[T]) Copy(all []T) error {
+	return l.append(all, func(context.Context, conn) error { return nil })
+}
+
+// append appends rows after their times were set.
+func (l *log[T]) append(all []T, set func(context.Context, conn) error) error {
+	if len(all) == 0 {
+		return nil
+	}
+	err := l.db.tx(l.work, func(ctx context.Context, c conn) error {
+		if _, err := c.Exec(ctx, "SELECT pg_advisory_xact_lock($1::int, hashtext($2))", lockClass, l.name); err != nil {
+			return err
+		}
+		if err := set(ctx, c); err != nil {
+			return err
+		}
+		var at []time.Time
+		var hosts, bodies []string
+		for _, r := range all {
+			body, err := json.Marshal(r)
 			if err != nil {
 				return err
 			}
-			hosts, bodies = append(hosts, l.host(all[i])), append(bodies, string(body))
+			at, hosts, bodies = append(at, l.when(r)), append(hosts, l.host(r)), append(bodies, string(body))
 		}
-		_, err = c.Exec(ctx, "INSERT INTO "+l.name+" (at, host, body) SELECT $1::timestamptz, host, body::json"+
-			" FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS t (host, body, n) ORDER BY n", at, hosts, bodies)
+		_, err := c.Exec(ctx, "INSERT INTO "+l.name+" (at, host, body) SELECT at, host, body::json"+
+			" FROM unnest($1::timestamptz[], $2::text[], $3::text[]) WITH ORDINALITY AS t (at, host, body, n) ORDER BY n", at, hosts, bodies)
 		if err == nil && l.days > 0 {
 			_, err = c.Exec(ctx, "DELETE FROM "+l.name+" WHERE at < now() - make_interval(days => $1::int)", l.days)
 		}
-		if err != nil {
-			return fmt.Errorf("append to %s: %w", l.name, err)
-		}
-		return nil
+		return err
 	})
+	if err != nil {
+		return fmt.Errorf("append to %s: %w", l.name, err)
+	}
+	return nil
 }
 
 // mark is a row's place.

@@ -49,9 +49,9 @@ func database(url string) (*sql.DB, error) {
 	return stdlib.OpenDB(*c.ConnConfig), nil
 }
 
-// Migrate brings a database to the newest schema, and gives serve's user its rights. It returns
-// the schemas before and after.
-func Migrate(ctx context.Context, url, serveUser string) (from, to int64, err error) {
+// Migrate brings a database to the newest schema, and gives serve's user its rights. A new one
+// gets the id of the store, if that is not empty. It returns the schemas before and after.
+func Migrate(ctx context.Context, url, serveUser, storeID string) (from, to int64, err error) {
 	d, err := database(url)
 	if err != nil {
 		return 0, 0, err
@@ -77,6 +77,11 @@ func Migrate(ctx context.Context, url, serveUser string) (from, to int64, err er
 	}
 	if to, err = p.GetDBVersion(ctx); err != nil {
 		return from, to, err
+	}
+	if from == 0 && storeID != "" {
+		if _, err := d.ExecContext(ctx, "UPDATE meta SET store_id = $1", storeID); err != nil {
+			return from, to, err
+		}
 	}
 	if serveUser != "" {
 		_, err = d.ExecContext(ctx, "GRANT cis490_serve TO "+pgx.Identifier{serveUser}.Sanitize())

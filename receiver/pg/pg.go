@@ -107,7 +107,7 @@ func (d *db) serve(r *rows) (_ receiver.Store, err error) {
 		s.id, err = r.ID()
 	}
 	if err == nil {
-		err, s.begun = errors.Join(d.begin(), d.o.place()), time.Now()
+		err, s.begun = errors.Join(d.begin(), Place(d.o.FS, d.o.Dir)), time.Now()
 	}
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())

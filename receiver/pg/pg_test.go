@@ -25,7 +25,7 @@ import (
 func migrated(t *testing.T, s *pgtest.Server) string {
 	t.Helper()
 	name := s.Database(t)
-	if _, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", s.Addr, name), pgtest.ServeUser); err != nil {
+	if _, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", s.Addr, name), pgtest.ServeUser, ""); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -138,7 +138,7 @@ func TestSchema(t *testing.T) {
 	}
 	owner := pgtest.URL("postgres", server.Addr, name)
 	for _, want := range []int64{0, 1} {
-		from, to, err := pg.Migrate(t.Context(), owner, pgtest.ServeUser)
+		from, to, err := pg.Migrate(t.Context(), owner, pgtest.ServeUser, "")
 		if err != nil || from != want || to != 1 {
 			t.Fatalf("migrated from %d to %d, %v", from, to, err)
 		}

@@ -19,13 +19,16 @@ import (
 
 // placed returns an error if the rows of the data folder are in its files.
 func (d *db) placed() error {
+	if local.LedgerOf(d.o.FS, d.o.Dir) != "" { // what its files have is from before a move
+		return nil
+	}
 	at, err := local.Place(d.o.FS, d.o.Dir)
 	if err != nil {
 		return err
 	}
 	if fi, e := d.o.FS.Lstat(filepath.Join(d.o.Dir, local.IndexFile)); at != "" || e == nil && fi.Size() > 0 {
 		return fault.Fix(fmt.Errorf("%w: the rows of %s are in its files", receiver.ErrUnready, d.o.Dir),
-			`set [ledger] backend = "files" in receiver.toml   # moving rows to a database is not supported yet`)
+			`set [ledger] backend = "files" in receiver.toml   # or move them: sudo cis490 store copy --help`)
 	}
 	return nil
 }
@@ -54,14 +57,14 @@ func (o Options) prepare() (_ io.Closer, err error) {
 	return lease, nil
 }
 
-// place notes in the data folder that its rows are in a database, and who this receiver is.
-func (o Options) place() error {
-	if local.LedgerOf(o.FS, o.Dir) != "" {
+// Place notes in a data folder that its rows are in a database, and who this receiver is.
+func Place(fsys disk.FS, dir string) error {
+	if local.LedgerOf(fsys, dir) != "" {
 		return nil
 	}
 	id := make([]byte, 4)
 	_, _ = rand.Read(id) // never fails
-	return local.SetLedger(o.FS, o.Dir, hex.EncodeToString(id))
+	return local.SetLedger(fsys, dir, hex.EncodeToString(id))
 }
 
 // holder names this receiver in leases. Two receivers may have the same name.

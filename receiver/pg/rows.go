@@ -221,17 +221,27 @@ SELECT e.sha256, e.size, e.code_commit, coalesce(a.received_at, e.received_at), 
 
 // Archive records that tarballs were moved out.
 func (r *rows) Archive(ctx context.Context, all []receiver.Entry) error {
+	return r.archive(ctx, all, func(receiver.Entry) time.Time { return time.Time{} })
+}
+
+// archive is Archive at a time; zero is the database's.
+func (r *rows) archive(ctx context.Context, all []receiver.Entry, when func(receiver.Entry) time.Time) error {
 	var hosts, ids []string
+	var at []*time.Time
 	for _, e := range all {
-		hosts, ids = append(hosts, string(e.Host)), append(ids, string(e.Episode))
+		hosts, ids, at = append(hosts, string(e.Host)), append(ids, string(e.Episode)), append(at, nil)
+		if t := when(e); !t.IsZero() {
+			at[len(at)-1] = &t
+		}
 	}
 	return r.db.do(ctx, func(ctx context.Context, c conn) error {
 		_, err := c.Exec(ctx, `
 INSERT INTO archived (host, episode, sha256, size, code_commit, received_at, pos)
-SELECT host, episode, sha256, size, code_commit, clock_timestamp(), (SELECT pos_base FROM meta) + pg_current_xact_id()::text::bigint
-  FROM episodes JOIN unnest($1::text[], $2::text[]) AS t (host, episode) USING (host, episode)
+SELECT host, episode, sha256, size, code_commit, coalesce(at, clock_timestamp()),
+       (SELECT pos_base FROM meta) + pg_current_xact_id()::text::bigint
+  FROM episodes JOIN unnest($1::text[], $2::text[], $3::timestamptz[]) AS t (host, episode, at) USING (host, episode)
  ORDER BY host, episode
-ON CONFLICT DO NOTHING`, hosts, ids)
+ON CONFLICT DO NOTHING`, hosts, ids, at)
 		if err != nil {
 			return fmt.Errorf("record archived episodes: %w", err)
 		}

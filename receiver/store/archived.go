@@ -139,6 +139,38 @@ func ListArchived(fsys disk.FS, dataDir string, h ident.Host, rows []receiver.En
 	})
 }
 
+// ListCopied adds the archived ones of another store's rows to the lists of their hosts.
+func ListCopied(fsys disk.FS, dataDir string, rows []receiver.Entry) error {
+	add := map[ident.Host][]receiver.Entry{}
+	for _, r := range rows {
+		if !r.Archived {
+			continue
+		}
+		_, found, err := Archived(fsys, dataDir, r.Key())
+		if err != nil {
+			return err
+		}
+		if !found {
+			add[r.Host] = append(add[r.Host], r)
+		}
+	}
+	if len(add) == 0 {
+		return nil
+	}
+	if err := disk.MkdirAll(fsys, filepath.Join(dataDir, ArchivedDir), dirPerm); err != nil {
+		return err
+	}
+	for h, rows := range add {
+		slices.SortFunc(rows, byEpisode)
+		if err := ListArchived(fsys, dataDir, h, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func byEpisode(a, b receiver.Entry) int { return strings.Compare(string(a.Episode), string(b.Episode)) }
+
 // Archive records that a host's episodes were archived, and removes their tarballs. The
 // host's list becomes durable first, then the rows of the index, then the files are
 // removed. The caller vouches that each has a durable copy. Archive returns which are
@@ -180,7 +212,7 @@ func (s *Store) archive(h ident.Host, add, again []receiver.Entry) (freed int64,
 	if len(add)+len(again) == 0 {
 		return 0, nil
 	}
-	slices.SortFunc(add, func(a, b receiver.Entry) int { return strings.Compare(string(a.Episode), string(b.Episode)) })
+	slices.SortFunc(add, byEpisode)
 	// Even if the list has all rows, because it may not be durable.
 	if err := ListArchived(s.o.FS, s.o.DataDir, h, add); err != nil {
 		return 0, err

@@ -107,6 +107,11 @@ func ID(fsys disk.FS, dataDir string) string {
 	return id
 }
 
+// SetID gives a data folder the id of a store whose rows were copied to it.
+func SetID(fsys disk.FS, dataDir, id string) error {
+	return disk.ReplaceBytes(fsys, filepath.Join(dataDir, IDFile), filePerm, []byte(id+"\n"))
+}
+
 func readID(fsys disk.FS, dataDir string) (string, error) {
 	b, err := disk.ReadFile(fsys, filepath.Join(dataDir, IDFile), 256)
 	return strings.TrimSpace(string(b)), err

@@ -188,7 +188,7 @@ func (s *Store) loadID() error {
 		raw := make([]byte, 16)
 		_, _ = rand.Read(raw) // never fails
 		id = hex.EncodeToString(raw)
-		err = disk.ReplaceBytes(s.o.FS, path, filePerm, []byte(id+"\n"))
+		err = SetID(s.o.FS, s.o.DataDir, id)
 	}
 	if err != nil {
 		return fmt.Errorf("open store: %w", err)

@@ -1,4 +1,5 @@
-// Package storecopy copies the tarballs of a store to another place, while uploads continue.
+// Package storecopy copies the tarballs of a store to another place, while uploads continue,
+// and its rows and documents to another ledger.
 //
 // It reads the index from its beginning, and for each row copies the tarball if the other
 // place does not have it. Every copy is compared with the row's digest. Its progress is a
@@ -7,6 +8,7 @@
 package storecopy
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -30,7 +32,8 @@ type Options struct {
 	From     receiver.Backend
 	To       receiver.Importer
 	Place    string // of To; a copy to another place starts over
-	Parallel int    // tarballs at the same time
+	Archived func(context.Context, receiver.Key) (bool, error)
+	Parallel int // tarballs at the same time
 	Copied   func(Result)
 }
 
@@ -97,7 +100,7 @@ func (o Options) copy(ctx context.Context, rows []receiver.Entry, r *Result) err
 	for i, row := range rows {
 		g.Go(func() error {
 			outcomes[i] = o.one(gctx, row)
-			if err := outcomes[i]; err != nil && !errors.Is(err, errThere) && !errors.Is(err, fs.ErrNotExist) {
+			if err := outcomes[i]; err != nil && !errors.Is(err, fs.ErrNotExist) && !expected(err) {
 				return fmt.Errorf("copy %s/%s: %w", row.Host, row.Episode, err)
 			}
 			return nil
@@ -112,6 +115,7 @@ func (o Options) copy(ctx context.Context, rows []receiver.Entry, r *Result) err
 			r.Copied, r.Bytes = r.Copied+1, r.Bytes+row.Size
 		case errors.Is(outcomes[i], errThere):
 			r.There++
+		case errors.Is(outcomes[i], errArchived):
 		default:
 			if r.Missing++; r.Example == "" {
 				r.Example = fmt.Sprintf("%s/%s", row.Host, row.Episode)
@@ -131,8 +135,13 @@ func (o Options) copy(ctx context.Context, rows []receiver.Entry, r *Result) err
 	return nil
 }
 
-// errThere reports that nothing had to be copied.
-var errThere = errors.New("there already")
+// Reasons for which nothing had to be copied.
+var (
+	errThere    = errors.New("there already")
+	errArchived = errors.New("moved out of the store")
+)
+
+func expected(err error) bool { return errors.Is(err, errThere) || errors.Is(err, errArchived) }
 
 func (o Options) one(ctx context.Context, row receiver.Entry) error {
 	has, err := o.To.Has(ctx, row)
@@ -144,7 +153,10 @@ func (o Options) one(ctx context.Context, row receiver.Entry) error {
 	}
 	t, err := o.From.Episodes.OpenRow(row)
 	if errors.Is(err, fs.ErrNotExist) {
-		return fs.ErrNotExist // archived meanwhile, or lost
+		if archived, err := o.Archived(ctx, row.Key()); archived || err != nil {
+			return cmp.Or(err, errArchived)
+		}
+		return fs.ErrNotExist
 	}
 	if err != nil {
 		return err
