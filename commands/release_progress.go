@@ -8,7 +8,9 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
+	"cis490/internal/ident"
 	"cis490/internal/manifest"
+	"cis490/receiver/rollout"
 )
 
 // progressOf returns the published releases with their progress, the newest first.
@@ -51,6 +53,43 @@ func describeRelease(p manifest.Progress) string {
 		text += ": " + check.Sanitize(p.Reason, 300)
 	}
 	return fmt.Sprintf("%s; trials: %d passed, %d failed", text, len(p.Clean), len(p.RolledBack))
+}
+
+// waveTable prints the waves of a release until the last one has ended: who is in which, and
+// what it waits for.
+func (a *app) waveTable(waves []rollout.Wave) error {
+	if n := len(waves); n == 0 || waves[n-1].Offered && len(waves[n-1].Waiting) == 0 {
+		return nil
+	}
+	return a.table("  WAVE\tHOSTS\tPASSED\tFAILED\tWAITS FOR", func(row func(...any)) {
+		for _, w := range waves {
+			waits := "-"
+			switch {
+			case !w.Offered:
+				waits = "the wave before"
+			case len(w.Waiting) > 0:
+				waits = "trials on " + someOf(w.Waiting)
+			case !w.Done && w.Stage == manifest.StageReceiver:
+				waits = "its trial on this receiver"
+			case !w.Done && w.Stage == manifest.StageCanary && len(w.Hosts) == 0:
+				waits = "a host to try it"
+			}
+			who := someOf(w.Hosts)
+			if w.Stage == manifest.StageReceiver {
+				who = "this receiver"
+			}
+			row("  "+string(w.Stage), who, w.Passed, w.Failed, waits)
+		}
+	})
+}
+
+// someOf returns the first names of hosts, and how many there are.
+func someOf(hosts []ident.Host) string {
+	const most = 3
+	if n := len(hosts); n > most+1 {
+		return fmt.Sprintf("%s and %d more", joinHosts(hosts[:most]), n-most)
+	}
+	return cmp.Or(joinHosts(hosts), "-")
 }
 
 // describeVersions returns how many hosts run which version, or "".

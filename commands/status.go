@@ -24,6 +24,7 @@ import (
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
+	"cis490/receiver/rollout"
 	"cis490/receiver/roster"
 )
 
@@ -80,6 +81,7 @@ type receiverStatus struct {
 	Update *wire.Update `json:"update,omitempty"`
 	// Release is the newest release; nil: none is published.
 	Release *manifest.Progress `json:"release,omitempty"`
+	Waves   []rollout.Wave     `json:"waves,omitempty"` // of that release
 
 	Last  time.Time     `json:"fleet_check,omitzero"`
 	Hosts []hostStatus  `json:"hosts"`
@@ -120,6 +122,9 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	}
 	if s.Release != nil {
 		a.printf("%s\n", describeRelease(*s.Release))
+		if err := a.waveTable(s.Waves); err != nil {
+			return err
+		}
 	}
 	if versions := describeVersions(s.Hosts); versions != "" {
 		a.printf("hosts by version: %s\n", versions)
@@ -162,6 +167,13 @@ func (a *app) receiverStatus(ctx context.Context, p roleConfig, conf config.Rece
 		a.errorf("warning: cannot read releases: %v", err)
 	} else if len(releases) > 0 {
 		s.Release = &releases[0]
+		var active []ident.Host
+		for _, h := range s.Hosts {
+			if h.State == roster.Active {
+				active = append(active, h.Host)
+			}
+		}
+		s.Waves = rollout.Waves(releases[0], active)
 	}
 	return s, nil
 }
