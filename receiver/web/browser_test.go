@@ -274,7 +274,10 @@ func TestBrowser_LargeFleet(t *testing.T) {
 	if part := used / time.Since(began).Seconds(); part > .05 {
 		t.Errorf("the main thread was busy for %.1f %% of the time", 100*part)
 	}
-	t.Logf("%d refreshes, at most %.0f bytes; main thread %.2f s of %s", len(sizes), slices.Max(append(sizes, 0)), used, time.Since(began).Round(time.Second))
+	t.Logf(
+		"%d refreshes, at most %.0f bytes; main thread %.2f s of %s",
+		len(sizes), slices.Max(append(sizes, 0)), used, time.Since(began).Round(time.Second),
+	)
 	if got := b.text(`String(window.same) + document.querySelector("#h-lab-0003 input").checked`); got != "truetrue" {
 		t.Errorf("the page was loaded again, or lost its selection: %s", got)
 	}
