@@ -51,11 +51,7 @@ func TestLedger_Killed(t *testing.T) {
 	}
 	stop()
 	<-done
-	rows := map[ident.EpisodeID]string{}
-	for line := range strings.Lines(server.SQL(t, database, "SELECT episode || ' ' || sha256 FROM episode_index")) {
-		id, digest, _ := strings.Cut(strings.TrimSpace(line), " ")
-		rows[ident.EpisodeID(id)] = digest
-	}
+	rows := rowsOf(t, server, database)
 	losers := 0
 	objects := map[string]bool{}
 	all, err := filepath.Glob(filepath.Join(store.Dir, s3test.Bucket, "episodes", siteHost, "*"+wire.TarballSuffix))

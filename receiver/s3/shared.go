@@ -17,6 +17,9 @@ type shared struct {
 	rows receiver.Rows
 }
 
+// supersededNamed is how many objects that lost to another content are named in the log.
+const supersededNamed = 100
+
 func (o Options) share(s *served) (receiver.Store, error) {
 	s.claims = &claims{}
 	s.begin()
@@ -121,8 +124,8 @@ func (s *shared) Compare(ctx context.Context) (receiver.Comparison, error) {
 	if c.unknowns > 0 {
 		s.o.Log.Warn("objects with unknown names are kept", "count", c.unknowns, "example", c.unknown)
 	}
-	if len(c.superseded) > 0 {
-		s.o.Log.Warn("objects with another content than their rows are kept", "count", len(c.superseded), "example", keyOf(c.superseded[0]))
+	for _, e := range c.superseded[:min(len(c.superseded), supersededNamed)] { // both may have been acknowledged, around a failover
+		s.o.Log.Warn("an object with another content than its row is kept", "key", keyOf(e), "all", len(c.superseded))
 	}
 	_, err = s.o.Bucket.Abort(ctx, s.o.Now().Add(-supersededAge))
 	return c.Comparison, Explain(err)
