@@ -9,6 +9,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
+	"cis490/receiver/cluster"
 	"cis490/receiver/fleet"
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
@@ -20,7 +21,9 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 	quiet := slog.New(slog.DiscardHandler) // serve logs faults of either
 	back := backend(conf, disk.OS{}, path, quiet)
 	releases := a.rollout(conf, back, quiet)
-	g := a.gate(disk.OS{}, path, releases, quiet)
+	others := cluster.New(back.Peers, quiet)
+	_ = others.Refresh() // then the storage is away, which fleet-check reports
+	g := a.gate(disk.OS{}, path, releases, others, quiet)
 	g.Refresh()
 	return fleet.Source{
 		Backend: back, Roster: local.Roster(disk.OS{}, conf.Authority.Dir),
@@ -29,9 +32,10 @@ func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 }
 
 // gate follows the config at a path, and the releases.
-func (a *app) gate(fsys disk.FS, path string, releases *rollout.Controller, log *slog.Logger) *gate.Gate {
+func (a *app) gate(fsys disk.FS, path string, releases *rollout.Controller, others *cluster.Cluster, log *slog.Logger) *gate.Gate {
 	return gate.New(gate.Options{
-		Own: a.env.Build.Commit, FS: fsys, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Log: log.With("component", "gate"),
+		Own: a.env.Build.Commit, FS: fsys, Path: path, Released: releases.Commits, Blocked: releases.Blocked, Others: others.Rules,
+		Log: log.With("component", "gate"),
 	})
 }
 

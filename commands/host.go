@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -140,7 +141,7 @@ type contact struct {
 // joined returns the status of each host. If the contacts cannot be read, it returns the
 // roster alone.
 func (a *app) joined(conf config.Receiver, back receiver.Backend, hosts []roster.Host, open []fleet.Alert) map[ident.Host]*fleet.Status {
-	book, err := contacts.Read(back.Docs)
+	book, err := contacts.Of(back, clock.Read(disk.OS{})())
 	if err != nil {
 		a.errorf("warning: cannot read last-contact data: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/receiver/cluster"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/roster"
@@ -20,6 +21,8 @@ import (
 type fleetView struct {
 	Hosts []hostRow  `json:"hosts"`
 	Last  fleet.Last `json:"last"`
+	// Receivers are all receivers on the database; empty: there is one.
+	Receivers []receiverRow `json:"receivers,omitempty"`
 }
 
 // hostRow is a host as --json prints it.
@@ -58,7 +61,11 @@ func (a *app) hostList(c *cli.Context) error {
 	case c.Bool("json"):
 		return a.printJSON(v.Hosts)
 	}
-	return a.hostTable(v.Hosts)
+	if err := a.hostTable(v.Hosts); err != nil {
+		return err
+	}
+	a.sayReceivers(v.Receivers)
+	return nil
 }
 
 func (a *app) fleetView(conf config.Receiver, path string) (v fleetView, err error) {
@@ -78,6 +85,11 @@ func (a *app) fleetView(conf config.Receiver, path string) (v fleetView, err err
 		x := by[h.Name]
 		v.Hosts = append(v.Hosts, hostRow{h, x.Health, contactOf(x.Contact), x.Symptoms(), x.Failing})
 	}
+	members, err := cluster.Read(back.Peers)
+	if err != nil {
+		a.errorf("warning: cannot read the state of the receivers: %v", err)
+	}
+	v.Receivers = receiversOf(members)
 	return v, nil
 }
 
@@ -106,6 +118,7 @@ func (a *app) page(v fleetView) error {
 	if left := len(v.Hosts) - lines; left > 0 {
 		a.printf("and %d more\n", left)
 	}
+	a.sayReceivers(v.Receivers)
 	var own []string
 	for _, x := range v.Last.Open {
 		if x.Host == fleet.Receiver {

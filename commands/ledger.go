@@ -2,13 +2,17 @@ package commands
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/receiver/cluster"
+	"cis490/receiver/contacts"
 	"cis490/receiver/pg"
 	"cis490/receiver/store"
 )
@@ -36,6 +40,14 @@ func (a *app) ledgerCommand() *cli.Command {
 				Description: "Example:\n   sudo cis490 ledger status",
 				Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 				Action:      a.ledgerStatus,
+			},
+			{
+				Name: "forget", Usage: "forget a receiver that is gone for good", ArgsUsage: "NAME",
+				Description: "NAME is that of cis490 status. The receiver is not named any more; if it serves, it is named again\n" +
+					"within seconds. What it knew of hosts stays.\n\n" +
+					"Example:\n   sudo cis490 ledger forget 'rx2 1f0c9a77'",
+				Flags:  []cli.Flag{a.configFlag(roleReceiver)},
+				Action: a.ledgerForget,
 			},
 		},
 	}
@@ -77,6 +89,30 @@ func (a *app) ledgerMigrate(c *cli.Context) error {
 	} else {
 		a.printf("migrated the database from schema %d to %d\n", from, to)
 	}
+	return nil
+}
+
+// ledgerForget removes what a receiver published of itself.
+func (a *app) ledgerForget(c *cli.Context) error {
+	args, err := looseArgs(c)
+	if err != nil {
+		return err
+	}
+	if len(args) != 1 {
+		return usagef(c, "want one NAME, in quotes if it has a space")
+	}
+	conf, _, err := a.ledgerConfig(c)
+	if err != nil {
+		return err
+	}
+	known, err := stored(conf, c.String("config")).Peers.Forget(args[0], cluster.MemberKey, contacts.BookKey)
+	if err != nil {
+		return pg.Explain(err)
+	}
+	if !known {
+		return fault.Fix(fmt.Errorf("no receiver is named %s", check.Sanitize(args[0], 80)), "sudo cis490 status   # names them")
+	}
+	a.printf("forgot %s\n", check.Sanitize(args[0], 80))
 	return nil
 }
 

@@ -56,10 +56,10 @@ func TestLedger_NewReceiver(t *testing.T) {
 		t.Errorf("scrub: %s", out)
 	}
 	for args, want := range map[string]string{
-		"ledger status":  "schema 1 of 1",
-		"ledger migrate": "has schema 1 already",
+		"ledger status":  "schema 2 of 2",
+		"ledger migrate": "has schema 2 already",
 		"fleet-check":    "1 hosts",
-		"status":         "",
+		"status":         "RECEIVER",
 		"alerts":         "",
 		"doctor --only ledger.postgres,store.same": "answers in",
 		"doctor --only ledger.partitions":          "made; 3 rows",

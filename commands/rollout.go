@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"io"
 	"log/slog"
 	"time"
 
@@ -26,8 +27,12 @@ const installDir = "/opt/cis490"
 // rollout opens what hosts are offered. On a receiver that runs from elsewhere
 // (a demo) nothing updates this machine, and nothing is reported.
 func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *rollout.Controller {
+	lease := func() (io.Closer, error) { return back.Lease(receiver.Rolling) }
+	if back.Peers == nil {
+		lease = nil
+	}
 	return rollout.Open(rollout.Options{
-		Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
+		Lease: lease, Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
 		Known: func() (map[ident.Host]rollout.Report, error) { return knownReports(back) },
 		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
@@ -37,8 +42,7 @@ func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Log
 // knownReports returns the hosts' last reports before this start of serve.
 func knownReports(back receiver.Backend) (map[ident.Host]rollout.Report, error) {
 	all := map[ident.Host]rollout.Report{}
-	book, err := contacts.Read(back.Docs)
-	book.Bridge(clock.Read(disk.OS{})())
+	book, err := contacts.Of(back, clock.Read(disk.OS{})())
 	for h, c := range book.Hosts {
 		all[h] = rollout.Report{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
 	}

@@ -11,6 +11,7 @@ import (
 	labchecks "cis490/agent/checks"
 	"cis490/internal/clock"
 	"cis490/internal/disk"
+	"cis490/receiver/cluster"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/server"
@@ -57,12 +58,13 @@ func (a *app) serve(c *cli.Context) error {
 	held := disk.Hold(conf.DataDir, filepath.Join(conf.DataDir, store.StagedDir), conf.Authority.Dir)
 	back := backend(conf, held, c.String("config"), log)
 	releases := a.rollout(conf, back, log)
+	others := cluster.New(back.Peers, log.With("component", "cluster"))
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
 		Config: conf, Build: a.env.Build, Admin: local.AdminSocket(conf.DataDir),
 		Catalogue: local.CataloguePath(conf.DataDir), Listen: local.Listen(held),
-		Gate:    a.gate(held, c.String("config"), releases, log),
-		Backend: back, Credentials: local.Credentials(held, conf),
+		Gate:    a.gate(held, c.String("config"), releases, others, log),
+		Backend: back, Cluster: others, Credentials: local.Credentials(held, conf),
 		Roster: local.Roster(held, conf.Authority.Dir),
 		FleetCheck: func() time.Time {
 			return fleet.Ran(back) // each run replaces the document, even if nothing is found

@@ -14,6 +14,7 @@ import (
 	labchecks "cis490/agent/checks"
 	"cis490/install/update"
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/ident"
@@ -21,6 +22,7 @@ import (
 	"cis490/internal/manifest"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -77,6 +79,8 @@ type receiverStatus struct {
 	Role  string    `json:"role"`
 	URL   string    `json:"public_url"`
 	Ready check.Row `json:"ready"`
+	// Receivers are all receivers on the database; empty: there is one.
+	Receivers []receiverRow `json:"receivers,omitempty"`
 	// Update is how the updates of this machine itself stand; nil before the first.
 	Update *wire.Update `json:"update,omitempty"`
 	// Release is the newest release; nil: none is published.
@@ -117,6 +121,9 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 		return a.printJSON(s)
 	}
 	a.printf("receiver %s: %s\n", s.URL, readiness(s.Ready))
+	if err := a.receiversTable(s.Receivers); err != nil {
+		return err
+	}
 	if s.Update != nil {
 		a.printf("updates: %s\n", machine.Updates(s.Update, nil).Detail)
 	}
@@ -159,6 +166,11 @@ func (a *app) receiverStatus(ctx context.Context, p roleConfig, conf config.Rece
 			s.Ready = check.Run(ctx, []check.Check{k})[0]
 		}
 	}
+	members, err := cluster.Read(stored(conf, p.path).Peers)
+	if err != nil {
+		a.errorf("warning: cannot read the state of the receivers: %v", err)
+	}
+	s.Receivers = receiversOf(members)
 	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
 		return s, err
 	}
@@ -188,7 +200,7 @@ func readiness(r check.Row) string {
 // hostsOf lists the hosts that the roster, the contacts or the last day's index
 // know, decommissioned ones without recent episodes left out.
 func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, now time.Time) ([]hostStatus, error) {
-	book, err := contacts.Read(back.Docs)
+	book, err := contacts.Of(back, clock.Read(disk.OS{})())
 	if err != nil {
 		return nil, err
 	}

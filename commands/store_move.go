@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -160,7 +161,7 @@ func (m move) copyRows() (*storecopy.RowsResult, error) {
 	}
 	r := storecopy.RowsResult{}
 	if err == nil && m.c.Bool("final") {
-		r, err = storecopy.Others(m.c.Context, m.from, m.dest)
+		r, err = storecopy.Others(m.c.Context, m.from, m.dest, clock.Read(disk.OS{})())
 	}
 	r.Rows = n
 	return &r, pg.Explain(err)

@@ -12,6 +12,7 @@ const (
 	FleetCheckDoc = "fleet-check.json"
 	NotifyDoc     = "notify.json"
 	BackupDoc     = "last-backup.json"
+	RolloutDoc    = "rollout.json"
 	NotesDoc      = "host-notes.json" // what operators write about hosts
 	// HealthReports is the prefix of the names of the hosts' health reports.
 	HealthReports = "host-health/"

@@ -31,6 +31,7 @@ type Backend struct {
 	Docs       Docs
 	Spare      Docs // documents that fleet-check could not write to Docs; nil: none
 	Releases   Releases
+	Peers      Peers // what receivers publish for each other; nil: there is one receiver
 
 	// Lease gives this process the exclusive right to one kind of work, until it is closed
 	// or the process ends. It returns ErrLeased while another process has the lease.
@@ -67,10 +68,11 @@ type Work string
 
 // The kinds of work.
 const (
-	Serving  Work = "serve"
-	Checking Work = "fleet-check"
-	Moving   Work = "archive"
-	Rolling  Work = "rollout"
+	Serving   Work = "serve"
+	Checking  Work = "fleet-check"
+	Moving    Work = "archive"
+	Rolling   Work = "rollout"
+	Scrubbing Work = "scrub"
 )
 
 // ErrLeased reports that another process has the lease.

@@ -89,6 +89,7 @@ func Checks(o Options) []check.Check {
 	all = append(all, r.setup()...)
 	all = append(all, machine.UnitChecks(r.Systemd, r.Units, "receiver", "cis490 install receiver", r.Now)...)
 	all = append(all, r.ledgers()...)
+	all = append(all, r.cluster()...)
 	return append(all, r.system()...)
 }
 

@@ -10,6 +10,9 @@ func (b *Recorder) Copy() Contacts {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	c := b.c
+	if b.o.Peers != nil {
+		c.summarize(b.books, b.o.Now())
+	}
 	c.Receiver.Outages = slices.Clone(c.Receiver.Outages)
 	c.UnknownClients = slices.Clone(c.UnknownClients)
 	c.Hosts = maps.Clone(c.Hosts)

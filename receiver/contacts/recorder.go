@@ -25,15 +25,20 @@ const (
 // Options describe a Recorder and Rejections.
 type Options struct {
 	Docs       receiver.Docs
+	Peers      receiver.Peers // nil: there is one receiver, which writes a document
 	Rejections receiver.Log[receiver.Rejection]
 	Version    string // of this receiver
 	Now        func() time.Time
 	Clock      func() clock.Reading // nil: Now alone
 	Poll       time.Duration        // shortest interval between two writes; 0: a few seconds
 	Log        *slog.Logger
+	// Heard is called with the contact of a host whose ping another receiver has taken; nil:
+	// nobody needs it.
+	Heard func(ident.Host, Contact)
 }
 
-// Recorder writes contacts.json. Its methods may be called from many goroutines. Only
+// Recorder writes contacts.json or, with other receivers, what they publish for each other.
+// Its methods may be called from many goroutines. Only
 // Run and Save wait for the disk.
 type Recorder struct {
 	o Options
@@ -41,11 +46,14 @@ type Recorder struct {
 	mu        sync.Mutex
 	c         Contacts
 	dirty     bool
-	unwritten error         // of the last Save
-	tick      clock.Reading // of the last Save
+	unwritten error               // of the last Save
+	tick      clock.Reading       // of the last Save
+	changed   map[ident.Host]bool // not published yet
+	books     []Contacts          // of all receivers, without hosts
 
 	saving sync.Mutex // guards what follows
 	unread error      // why the file could not be read yet; then it is not written
+	shared *shared    // nil: not read yet, or there is one receiver
 }
 
 // now returns the time, after it moved the stored times by a jump of the clock, if there
@@ -85,7 +93,10 @@ func (b *Recorder) LastJump() Jump {
 
 // Run saves the contacts periodically until ctx ends, and then once more.
 func (b *Recorder) Run(ctx context.Context) error {
-	return writeEach(ctx, max(writeEvery, b.o.Poll), b.o.Log, "contacts", func(bool) error { return b.Save() })
+	if b.o.Peers == nil {
+		return writeEach(ctx, max(writeEvery, b.o.Poll), b.o.Log, "contacts", func(bool) error { return b.Save() })
+	}
+	return b.runShared(ctx)
 }
 
 // writeEach calls write until ctx ends, and then once more with last set. It logs the
@@ -120,6 +131,9 @@ func (b *Recorder) Save() error {
 		defer b.mu.Unlock()
 		b.unwritten = err
 		return err
+	}
+	if b.o.Peers != nil {
+		return b.saveShared()
 	}
 	b.mu.Lock()
 	now := b.now()
@@ -334,7 +348,7 @@ func (b *Recorder) Forget(keep func(ident.Host) bool) {
 	for h := range b.c.Hosts {
 		if !keep(h) {
 			delete(b.c.Hosts, h)
-			b.dirty = true
+			b.touch(h)
 		}
 	}
 }
@@ -347,14 +361,14 @@ func (b *Recorder) change(h ident.Host, f func(c *Contact, now time.Time)) {
 	now := b.now()
 	c := b.c.Hosts[h]
 	if c == nil {
-		if len(b.c.Hosts) >= maxHosts {
+		if len(b.c.Hosts) >= b.mostHosts() {
 			return
 		}
 		c = &Contact{}
 		b.c.Hosts[h] = c
 	}
 	f(c, now)
-	b.dirty = true
+	b.touch(h)
 }
 
 // countFailure appends a failure. If there is one of the same kind and name, it continues

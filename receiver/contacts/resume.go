@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cis490/internal/clock"
+	"cis490/internal/ident"
 	"cis490/receiver"
 )
 
@@ -23,7 +24,7 @@ func Open(o Options) *Recorder {
 	if o.Clock == nil {
 		o.Clock = clock.Wall(o.Now)
 	}
-	b := &Recorder{o: o, dirty: true}
+	b := &Recorder{o: o, dirty: true, changed: map[ident.Host]bool{}}
 	b.c, b.unread = b.load()
 	if b.unread != nil {
 		b.unwritten = b.unread
@@ -37,6 +38,9 @@ func Open(o Options) *Recorder {
 
 // load reads the file. It returns an error for a file that must not be overwritten.
 func (b *Recorder) load() (Contacts, error) {
+	if b.o.Peers != nil {
+		return b.loadShared()
+	}
 	c, err := Read(b.o.Docs)
 	if !errors.Is(err, ErrDamaged) {
 		return c, err
@@ -69,6 +73,9 @@ func (b *Recorder) reread() error {
 	c.Bridge(b.o.Clock())
 	c.resume(b.c.Receiver.StartedAt)
 	c.add(b.c)
+	if len(c.Hosts) > b.mostHosts() {
+		c.Hosts = b.c.Hosts
+	}
 	b.c, b.unread, b.dirty = c, nil, true
 	b.o.Log.Info("contacts can be read again")
 	return nil
@@ -107,9 +114,6 @@ func (c *Contacts) add(n Contacts) {
 			k = k.after(old)
 		}
 		c.Hosts[h] = k
-	}
-	if len(c.Hosts) > maxHosts {
-		c.Hosts = n.Hosts
 	}
 }
 

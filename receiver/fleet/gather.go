@@ -43,8 +43,7 @@ func (s Source) reading(now time.Time) clock.Reading {
 // of the others, so that one damaged ledger does not hide the rest.
 func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	f := &Facts{Now: now, Limits: l, Hosts: map[ident.Host]*Host{}, Known: func(string) (check.Check, bool) { return check.Check{}, false }}
-	book, err := contacts.Read(s.Docs)
-	book.Bridge(s.reading(now))
+	book, err := contacts.Of(s.Backend, s.reading(now))
 	f.contacts = book
 	f.away(book, now)
 	if err != nil && !errors.Is(err, contacts.ErrDamaged) { // who left in order, and when the receiver was away, are not known

@@ -40,14 +40,18 @@ type Options struct {
 	Released func() ([]ident.Commit, error)
 	// Blocked returns blocked commits in addition to the config's; nil: there are none.
 	Blocked func() []ident.Commit
-	Poll    time.Duration // shortest interval between two reads of the file; 0: two seconds
-	Log     *slog.Logger
+	// Others returns the rules of other receivers, which judge by the same union; nil: there is
+	// one receiver.
+	Others func() []Rules
+	Poll   time.Duration // shortest interval between two reads of the file; 0: two seconds
+	Log    *slog.Logger
 }
 
 // Gate is the live list. Its methods may be called from many goroutines.
 type Gate struct {
 	o    Options
 	list atomic.Pointer[Rules]
+	own  atomic.Pointer[Rules] // without those of other receivers
 
 	mu     sync.Mutex // held while refreshing; guards the fields below
 	seen   fs.FileInfo
@@ -123,14 +127,44 @@ func (g *Gate) refresh() error {
 	if g.o.Blocked != nil {
 		r.Blocked = append(r.Blocked, g.o.Blocked()...)
 	}
-	slices.Sort(r.Accepted)
-	slices.Sort(r.Blocked)
-	r.Accepted, r.Blocked = slices.Compact(r.Accepted), slices.Compact(r.Blocked)
+	r.normalize()
+	own := r
+	g.own.Store(&own)
+	if g.o.Others != nil {
+		r = r.with(g.o.Others())
+	}
 	before := g.list.Swap(&r)
 	if before == nil || before.Enabled != r.Enabled || !slices.Equal(before.Accepted, r.Accepted) || !slices.Equal(before.Blocked, r.Blocked) {
 		g.o.Log.Info("gate loaded", "enabled", r.Enabled, "accepted", len(r.Accepted), "blocked", len(r.Blocked))
 	}
 	return nil
+}
+
+func (r *Rules) normalize() {
+	slices.Sort(r.Accepted)
+	slices.Sort(r.Blocked)
+	r.Accepted, r.Blocked = slices.Compact(r.Accepted), slices.Compact(r.Blocked)
+}
+
+// with returns the union with the rules of other receivers. What one of them blocks is blocked.
+func (r Rules) with(others []Rules) Rules {
+	r.Accepted, r.Blocked = slices.Clone(r.Accepted), slices.Clone(r.Blocked)
+	for _, x := range others {
+		r.Enabled = r.Enabled || x.Enabled
+		r.Accepted, r.Blocked = append(r.Accepted, x.Accepted...), append(r.Blocked, x.Blocked...)
+	}
+	r.normalize()
+	return r
+}
+
+// Own returns the rules of this receiver alone, and its settings of the gate.
+func (g *Gate) Own() (Rules, config.Gate, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if r := g.own.Load(); r != nil {
+		return *r, g.config, nil
+	}
+	return Rules{}, g.config, errors.Join(ErrNotLoaded, g.failed)
 }
 
 // Rules returns the present list or, before the first one, ErrNotLoaded with the reason.

@@ -27,6 +27,9 @@ func newFacts(o Options) *facts {
 		{"gate_commits", "Commits that the gate accepts.", nil},
 		{"disk_free_bytes", "Free space on the disk of the data.", nil},
 		{"disk_reserve_bytes", "Space that stays free.", nil},
+		{"receiver_ready", "1 for each of several receivers that accepts episodes.", []string{"receiver"}},
+		{"receiver_silent_seconds", "How long ago a receiver gave a sign of life.", []string{"receiver"}},
+		{"lease_held", "1 for work that only one receiver may do, and the receiver that does it.", []string{"lease", "receiver"}},
 		{"uploads", "Uploads in progress.", nil},
 		{"connections", "Open connections by state; transfer: an unknown client downloads a release.", []string{"state"}},
 		{"connections_evicted_total", "Connections that were closed for others, by state.", []string{"state"}},
@@ -96,6 +99,13 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		}
 		for _, symptom := range fleet.Symptoms() {
 			gauge("alerts_open", float64(open[symptom]), symptom)
+		}
+	}
+	for _, m := range f.o.Receivers() {
+		gauge("receiver_ready", truth(m.Ready && m.Fresh()), m.Name)
+		gauge("receiver_silent_seconds", m.Silent.Seconds(), m.Name)
+		for _, work := range m.Does {
+			gauge("lease_held", 1, string(work), m.Name)
 		}
 	}
 	book := f.o.Contacts()

@@ -21,6 +21,7 @@ import (
 	"cis490/internal/listen"
 	"cis490/internal/version"
 	"cis490/internal/wire"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 )
@@ -43,7 +44,9 @@ type Options struct {
 	Connections func() listen.Stats
 	// Storage has a function called after each request to the object store; nil: there is none.
 	Storage func(func(op, outcome string, took time.Duration))
-	Log     *slog.Logger
+	// Receivers returns all receivers, if there are several.
+	Receivers func() []cluster.Member
+	Log       *slog.Logger
 }
 
 // Metrics counts what serve does. Its methods may be called from many goroutines.
@@ -59,6 +62,9 @@ type Metrics struct {
 
 // New returns metrics in a registry of their own.
 func New(o Options) *Metrics {
+	if o.Receivers == nil {
+		o.Receivers = func() []cluster.Member { return nil }
+	}
 	opts := func(name, help string) prometheus.CounterOpts {
 		return prometheus.CounterOpts{Namespace: namespace, Name: name, Help: help}
 	}

@@ -19,10 +19,13 @@ type docs struct{ db *db }
 
 // workOf returns the work whose lease fences a document, if this process has it.
 func workOf(name string) receiver.Work {
-	if name == receiver.FleetCheckDoc {
+	switch name {
+	case receiver.FleetCheckDoc:
 		return receiver.Checking
+	case receiver.RolloutDoc:
+		return receiver.Rolling
 	}
-	return receiver.Serving
+	return ""
 }
 
 // Load reads the row, unless it is too large.

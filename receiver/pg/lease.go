@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,7 +12,7 @@ import (
 	"cis490/receiver"
 )
 
-// How long leases last by the database's clock, and how often serve renews its own. The lease
+// How long leases last by the database's clock, and how often they are renewed. The lease
 // of fleet-check outlasts two of its runs: so one receiver judges the fleet, until it is away.
 const (
 	leaseLife  = 30 * time.Second
@@ -28,17 +27,25 @@ type lease struct {
 	work  receiver.Work
 	base  io.Closer // of the same work on this machine
 	token int64
-	lost  atomic.Bool // another process took it
 	end   context.CancelFunc
 	ended chan struct{}
 }
 
+// nothing is the base of the leases that only serve takes: it has the lease of the data folder.
+type nothing struct{}
+
+// Close does nothing.
+func (nothing) Close() error { return nil }
+
 // lease takes the lease of a kind of work: on this machine and, except for serving and
 // archiving, among all receivers.
 func (d *db) lease(w receiver.Work) (io.Closer, error) {
-	base, err := d.o.Base.Lease(w)
-	if err != nil || w != receiver.Checking && w != receiver.Rolling {
-		return base, err
+	base := io.Closer(nothing{})
+	if w != receiver.Rolling && w != receiver.Scrubbing {
+		var err error
+		if base, err = d.o.Base.Lease(w); err != nil || w != receiver.Checking {
+			return base, err
+		}
 	}
 	l, err := d.hold(w, base)
 	if err != nil {
@@ -92,7 +99,6 @@ func (l *lease) extend(secs float64) error {
 		tag, err := c.Exec(ctx, "UPDATE leases SET until = now() + make_interval(secs => $3) WHERE name = $1 AND token = $2",
 			string(l.work), l.token, secs)
 		if err == nil && tag.RowsAffected() == 0 {
-			l.lost.Store(true)
 			err = fmt.Errorf("%w: of %s, since this one was late to renew it", receiver.ErrLeased, l.work)
 		}
 		return err

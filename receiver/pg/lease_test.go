@@ -2,7 +2,6 @@ package pg_test
 
 import (
 	"errors"
-	"io"
 	"testing"
 	"time"
 
@@ -64,48 +63,47 @@ func TestLease(t *testing.T) {
 	}
 }
 
-// TestServe_One: a second receiver is refused while the first one serves, and takes over after
-// it died. If that one is alive, it does not write documents any more.
-func TestServe_One(t *testing.T) {
+// TestServe_Several: several receivers serve at the same time, each with a data folder of its
+// own. A folder has one.
+func TestServe_Several(t *testing.T) {
 	server := pgtest.New(t)
-	database := migrated(t, server)
-	url := urlFile(t, server.Addr, database)
+	url := urlFile(t, server.Addr, migrated(t, server))
 	dir := t.TempDir()
 	first, second := rows(dir, url, false), rows(t.TempDir(), url, false)
-	serve := func(b receiver.Backend) receiver.Store {
-		t.Helper()
+	var open []receiver.Store
+	for _, b := range []receiver.Backend{first, second} {
 		s, err := b.Serve()
 		if err != nil {
 			t.Fatal(err)
 		}
-		return s
-	}
-	s := serve(first)
-	if _, err := second.Serve(); !errors.Is(err, receiver.ErrLeased) {
-		t.Errorf("a second receiver: %v", err)
-	}
-	server.SQL(t, database, "UPDATE leases SET until = '-infinity'")
-	var other io.Closer = serve(second)
-	if err := first.Docs.Save(receiver.ContactsDoc, nil); !errors.Is(err, receiver.ErrLeased) {
-		t.Errorf("contacts of the first one: %v", err)
-	}
-	lost := func() bool {
-		missing := s.Conditions(true)
-		return len(missing) == 1 && errors.Is(missing[0].Err, receiver.ErrLeased)
-	}
-	for late := time.Now().Add(time.Minute); !lost(); time.Sleep(100 * time.Millisecond) { // until it renews its lease
-		if time.Now().After(late) {
-			t.Fatalf("the first one is ready: %v", s.Conditions(true))
+		open = append(open, s)
+		if missing := s.Conditions(true); len(missing) > 0 {
+			t.Errorf("not ready: %v", missing)
 		}
 	}
-	if err := errors.Join(s.Close(), other.Close()); err != nil {
+	if first.Peers.Self() == second.Peers.Self() {
+		t.Errorf("both are %s", first.Peers.Self())
+	}
+	if _, err := rows(dir, url, false).Serve(); !errors.Is(err, receiver.ErrLeased) {
+		t.Errorf("the same data folder: %v", err)
+	}
+	rolling, err := first.Lease(receiver.Rolling)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var by *receiver.HeldError
+	if _, err := second.Lease(receiver.Rolling); !errors.As(err, &by) || by.Holder != first.Peers.Self() {
+		t.Errorf("the rollout's second holder: %v", err)
+	}
+	if err := errors.Join(first.Releases.SaveRollout([]byte("{}")), rolling.Close()); err != nil {
 		t.Error(err)
 	}
-	again := serve(first)
-	if missing := again.Conditions(true); len(missing) > 0 {
-		t.Errorf("the first one again: %v", missing)
+	if got, err := second.Releases.LoadRollout(); string(got) != "{}" || err != nil {
+		t.Errorf("the rollout's document: %q, %v", got, err)
 	}
-	if err := again.Close(); err != nil {
-		t.Error(err)
+	for _, s := range open {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
 	}
 }

@@ -23,8 +23,8 @@ var migrations embed.FS
 // The schemas that this version works with. Schemas grow first, then all receivers are updated,
 // then what is unused goes: so a version works with its own schema and the next one.
 const (
-	oldestSchema = 1
-	newestSchema = 1
+	oldestSchema = 2
+	newestSchema = 2
 )
 
 const migrateFix = "sudo cis490 ledger migrate"

@@ -25,7 +25,6 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
-	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/receiver"
 )
@@ -59,6 +58,8 @@ func Open(o Options) receiver.Backend {
 	b.Alerts = newLog(d, alertTable())
 	b.Silences = newLog(d, silenceTable())
 	b.Docs = docs{d}
+	b.Peers = peers{d}
+	b.Releases = releases{o.Base.Releases, docs{d}}
 	b.Lease = d.lease
 	b.Serve = func() (receiver.Store, error) { return d.serve(rows) }
 	b.Explain = func(err error) error { return o.Base.Explain(Explain(err)) }
@@ -81,9 +82,9 @@ func (d *db) since() (at time.Time) {
 // served is the open store: the data folder's lease and the database. It has no tarballs.
 type served struct {
 	*rows
-	db    *db
-	id    string
-	lease *lease // among all receivers, with that of the data folder
+	db     *db
+	id     string
+	folder io.Closer // the lease of the data folder
 
 	mu    sync.Mutex
 	begun time.Time // the last begin
@@ -102,7 +103,7 @@ func (d *db) serve(r *rows) (_ receiver.Store, err error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &served{rows: r, db: d}
+	s := &served{rows: r, db: d, folder: folder}
 	if err = d.usable(); err == nil {
 		s.id, err = r.ID()
 	}
@@ -111,9 +112,6 @@ func (d *db) serve(r *rows) (_ receiver.Store, err error) {
 	}
 	if err != nil {
 		return nil, errors.Join(err, folder.Close())
-	}
-	if s.lease, err = d.hold(receiver.Serving, folder); err != nil {
-		return nil, fault.Fix(fmt.Errorf("open the database: %w", err), "stop that receiver first   # several receivers are not supported yet")
 	}
 	return s, nil
 }
@@ -160,10 +158,6 @@ func (s *served) Compare(context.Context) (receiver.Comparison, error) {
 // Conditions tests the database, and the disk on which uploads are spooled.
 func (s *served) Conditions(bool) []receiver.Condition {
 	err := s.db.usable()
-	if s.lease.lost.Load() {
-		err = fault.Fix(fmt.Errorf("%w: another receiver serves since this one was away", receiver.ErrLeased),
-			"sudo systemctl restart cis490-receiver   # or stop the other one; several receivers are not supported yet")
-	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && time.Since(s.begun) > beginEvery {
@@ -180,7 +174,7 @@ func (s *served) Waiting(time.Time) time.Duration { return 0 }
 
 // Close releases the folder and closes the connections.
 func (s *served) Close() error {
-	err := s.lease.Close()
+	err := s.folder.Close()
 	s.db.reset()
 	return err
 }

@@ -13,6 +13,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -51,6 +52,9 @@ type Options struct {
 	Now   func() time.Time
 	Clock func() clock.Reading // to notice its jumps; nil: Now alone
 	Poll  time.Duration        // shortest interval between two steps; 0: two seconds
+	// Lease gives this receiver the right to advance releases; without it, it offers what another
+	// one decided. Nil: there is one receiver.
+	Lease func() (io.Closer, error)
 	Log   *slog.Logger
 }
 
@@ -77,6 +81,8 @@ type Controller struct {
 	warmupUntil time.Time // before this time a silent host is not evidence: it had no time to ping
 	last        string    // error that was logged last
 	line        clock.Line
+	lease       io.Closer // nil: another receiver advances releases
+	loaded      []byte    // the document of which state is
 }
 
 // state is rollout.json with the fields that only serve needs.
@@ -115,9 +121,12 @@ func Open(o Options) *Controller {
 func (r *Controller) load() error {
 	r.state = state{Rollout: rel.Rollout{V: 1}}
 	b, err := r.o.Releases.LoadRollout()
-	if _, unreadable := errors.AsType[*fs.PathError](err); unreadable && !errors.Is(err, fs.ErrNotExist) {
+	_, unreadable := errors.AsType[*fs.PathError](err)
+	unreadable = unreadable || errors.Is(err, receiver.ErrUnavailable) || errors.Is(err, receiver.ErrUnready)
+	if unreadable && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	r.loaded = b
 	if err == nil {
 		err = json.Unmarshal(b, &r.state)
 	}
@@ -136,7 +145,9 @@ func (r *Controller) Run(ctx context.Context) error {
 		r.Step()
 		select {
 		case <-ctx.Done():
-			return nil
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return r.resign()
 		case <-tick.C:
 		}
 	}
@@ -151,6 +162,15 @@ func (r *Controller) Ping(h ident.Host, p wire.Ping) {
 		t.OS, t.Arch, t.Update = old.OS, old.Arch, old.Update
 	}
 	r.hosts[h] = t
+}
+
+// Learn records what a host reported to another receiver.
+func (r *Controller) Learn(h ident.Host, t Report) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.At.After(r.hosts[h].At) {
+		r.hosts[h] = t
+	}
 }
 
 // Offer returns the release that a host should run; false if there is none. It may be

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"cis490/internal/ident"
 	rel "cis490/internal/manifest"
+	"cis490/receiver"
 )
 
 const (
@@ -50,6 +52,11 @@ func (r *Controller) step() error {
 	}
 	if err := r.read(); err != nil {
 		return err
+	}
+	if leads, err := r.leads(); err != nil {
+		return err
+	} else if !leads {
+		return r.follow()
 	}
 	next := r.state.clone()
 	r.bridge(&next)
@@ -149,6 +156,9 @@ func (r *Controller) save(next state) error {
 		return err
 	}
 	if err := r.o.Releases.SaveRollout(append(after, '\n')); err != nil {
+		if errors.Is(err, receiver.ErrLeased) { // another one took it while this one was away
+			err = errors.Join(err, r.resign())
+		}
 		return err
 	}
 	for _, p := range next.Releases {

@@ -94,11 +94,15 @@ func (s *Server) archive(w http.ResponseWriter, r *http.Request) error {
 
 // compareNow compares rows and tarballs at once.
 func (s *Server) compareNow(w http.ResponseWriter, r *http.Request) error {
-	found, err := s.store.Compare(r.Context())
+	found, err := s.compareOnce(r.Context())
+	if held, other := errors.AsType[*receiver.HeldError](err); other {
+		p := wire.NewProblem(wire.Busy, "%s compares rows and tarballs now", held.Holder)
+		p.RetryAfter = 60
+		return p
+	}
 	if err != nil {
 		return err
 	}
-	s.contacts.Compared(found)
 	return answer(w, http.StatusOK, found)
 }
 

@@ -11,7 +11,6 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver"
-	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/silences"
 	"cis490/receiver/web"
@@ -84,10 +83,7 @@ func (s *Server) getFleet(w http.ResponseWriter, _ *http.Request) error {
 	if err != nil {
 		return err
 	}
-	book, err := contacts.Read(s.o.Backend.Docs)
-	if err != nil {
-		return err
-	}
+	book := s.contacts.Copy()
 	all, err := s.o.Roster.All()
 	if err != nil {
 		return err
@@ -168,6 +164,9 @@ func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
 // bridgeSilences corrects silences that were made while the clock was ahead, so that they
 // keep their duration. It runs at the start, and after each jump of the clock.
 func (s *Server) bridgeSilences() {
+	if s.o.Backend.Peers != nil { // their times are those of the storage's clock
+		return
+	}
 	jump := s.contacts.LastJump()
 	if s.bridged != nil && *s.bridged == jump {
 		return

@@ -18,7 +18,8 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
+		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members,
+		Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
 		Fresh: s.limits().Fresh(), SendTar: s.getEpisodesTar,
 		Catalogue: func() *catalogue.Catalogue {
 			if c := s.catalogue.Load(); c != nil {

@@ -55,7 +55,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 		return p
 	}
 	defer release()
-	booked, err := s.quotas.acquire(host, u.Size)
+	booked, err := s.quotas.acquire(host, id, u.Size)
 	if err != nil {
 		return err
 	}

@@ -28,9 +28,11 @@ import (
 	"cis490/internal/version"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
 	"cis490/receiver/objects"
+	"cis490/receiver/pg"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
@@ -57,6 +59,7 @@ type harness struct {
 	ca        pki.Issuer
 	fs        disk.FS
 	bucket    *objects.Bucket // nil: tarballs are in the data folder
+	database  string          // file with the URL; empty: rows are in the data folder
 	server    *server.Server
 	mode      mode
 	log       *lines
@@ -154,12 +157,14 @@ func newHarness(t *testing.T, change ...func(*harness)) *harness {
 
 func (r *harness) start() {
 	r.t.Helper()
+	back := r.backend()
+	others := cluster.New(back.Peers, r.logger())
 	s, err := server.New(server.Options{
 		Config: r.config, Admin: local.AdminSocket(r.config.DataDir), Listen: local.Listen(r.fs), Catalogue: r.catalogue,
 		Gate: gate.New(
-			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Log: r.logger()},
+			gate.Options{Own: own, FS: r.fs, Path: filepath.Join(r.dir, "receiver.toml"), Others: others.Rules, Log: r.logger()},
 		),
-		Backend: r.backend(), Credentials: local.Credentials(r.fs, r.config),
+		Backend: back, Cluster: others, Credentials: local.Credentials(r.fs, r.config),
 		Build:  version.Info{Version: "1.0.0", Commit: own},
 		Roster: local.Roster(disk.OS{}, r.config.Authority.Dir), Now: r.now,
 		Log: slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
@@ -181,10 +186,14 @@ func (r *harness) start() {
 }
 
 func (r *harness) backend() receiver.Backend {
-	return r.on(local.Open(local.Options{
+	base := local.Open(local.Options{
 		FS: r.fs, Dir: r.config.DataDir, Known: store.KnownDir(filepath.Join(r.dir, "receiver.toml")), Now: r.now,
 		Reserve: int64(r.config.Limits.DiskReserve), Log: r.logger(),
-	}))
+	})
+	if r.database != "" {
+		base = pg.Open(pg.Options{Base: base, FS: r.fs, Dir: r.config.DataDir, URLFile: r.database, Log: r.logger()})
+	}
+	return r.on(base)
 }
 
 func (r *harness) logger() *slog.Logger { return slog.New(slog.NewTextHandler(r.log, nil)) }

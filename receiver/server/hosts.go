@@ -64,8 +64,21 @@ func (s *Server) ping(w http.ResponseWriter, r *http.Request) error {
 }
 
 // policy is the digest of everything that decides about an episode. When it changes,
-// hosts send refused episodes again.
+// hosts send refused episodes again. Several receivers have the same.
 func (s *Server) policy(rules gate.Rules) (string, error) {
+	if s.o.Cluster != nil { // rules are those of all
+		own, _, err := s.o.Gate.Own()
+		if err != nil {
+			return "", err
+		}
+		rules = own
+	}
+	own, err := s.judges(rules)
+	return s.o.Cluster.Policy(own), err
+}
+
+// judges is the digest of what this receiver alone decides by.
+func (s *Server) judges(rules gate.Rules) (string, error) {
 	b, err := json.Marshal(struct {
 		Gate    gate.Rules
 		Limits  any

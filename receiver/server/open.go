@@ -26,7 +26,7 @@ func (s *Server) open() (err error) {
 		return err
 	}
 	notes := contacts.Options{
-		Docs: o.Backend.Docs, Rejections: o.Backend.Rejections,
+		Docs: o.Backend.Docs, Peers: o.Backend.Peers, Heard: s.heard, Rejections: o.Backend.Rejections,
 		Version: o.Build.Version, Now: o.Now, Clock: o.Clock, Poll: o.Poll, Log: o.Log.With("component", "contacts"),
 	}
 	if s.rejections, err = contacts.OpenRejections(notes); err != nil {
@@ -34,12 +34,15 @@ func (s *Server) open() (err error) {
 	}
 	s.snapshots = contacts.NewSnapshots(o.Backend.Docs)
 	s.contacts = contacts.Open(notes)
+	if err := o.Cluster.Refresh(); err != nil { // the gate and the policy are those of all receivers
+		return err
+	}
 	o.Gate.Refresh()
 	s.metrics = s.measures()
 	if s.web, err = s.dashboard(); err != nil {
 		return err
 	}
-	s.quotas = newQuotas(int64(c.Limits.HostQuota), int64(c.Limits.HostHourly), o.Now)
+	s.quotas = newQuotas(int64(c.Limits.HostQuota), int64(c.Limits.HostHourly), o.Backend.Peers != nil, o.Now)
 	if s.began, err = s.afterRows(); err != nil {
 		return err
 	}

@@ -25,11 +25,11 @@ func TestQuota_RowsOfAClockThatWasAhead(t *testing.T) {
 		}
 		now = start.Add(time.Duration(hour+1) * time.Hour) // set right after the first
 	}
-	q := newQuotas(0, 100, func() time.Time { return now })
+	q := newQuotas(0, 100, false, func() time.Time { return now })
 	if err := q.count(t.Context(), x, start.Add(9*time.Hour)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := q.acquire("lab-01", 80); err != nil {
+	if _, err := q.acquire("lab-01", "", 80); err != nil {
 		t.Errorf("an hour after the last: %v", err)
 	}
 	if err := x.Close(); err != nil {

@@ -26,13 +26,6 @@ const (
 // forgetEvery is how often contacts of removed hosts are deleted.
 const forgetEvery = time.Hour
 
-// When all rows and files are compared.
-const (
-	compareFirst = time.Minute
-	compareEvery = 24 * time.Hour
-	compareAgain = 10 * time.Minute // after an error
-)
-
 // health is the result of the last check.
 type health struct {
 	mu      sync.Mutex
@@ -189,46 +182,6 @@ func (s *Server) forget(ctx context.Context) error {
 			return nil
 		case <-tick.C:
 		}
-	}
-}
-
-// count counts the stored bytes of each host, for the quotas.
-func (s *Server) count(ctx context.Context) error {
-	if err := s.quotas.count(ctx, s.o.Backend.Index, s.began); err != nil {
-		s.o.Log.Error("cannot count stored bytes; until serve restarts, host_quota counts new episodes only", "err", err)
-	}
-	return nil
-}
-
-// compare periodically compares all rows with all tarballs, in the background.
-func (s *Server) compare(ctx context.Context) error {
-	next := time.NewTimer(compareFirst)
-	defer next.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-next.C:
-		}
-		found, err := s.store.Compare(ctx)
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case err != nil:
-			s.o.Log.Error("cannot compare rows and files", "err", err)
-		case found.NoFile > 0:
-			s.o.Log.Error(
-				"rows without a file; their hosts send these episodes again when they reconcile", "count", found.NoFile, "episode", found.First,
-			)
-		default:
-			s.o.Log.Info("compared rows and files", "rows", found.Rows, "files", found.Files, "repaired", found.Repaired)
-		}
-		if err != nil {
-			next.Reset(compareAgain)
-			continue
-		}
-		s.contacts.Compared(found)
-		next.Reset(compareEvery)
 	}
 }
 

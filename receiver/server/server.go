@@ -29,6 +29,7 @@ import (
 	"cis490/internal/pki"
 	"cis490/internal/version"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/gate"
 	"cis490/receiver/metrics"
@@ -57,6 +58,8 @@ type Options struct {
 	// Catalogue is the path of the catalogue; empty: none.
 	Catalogue string
 	Roster    Roster
+	// Cluster follows the other receivers; nil: there are none.
+	Cluster *cluster.Cluster
 	// Releases are the offered releases; nil: none.
 	Releases *rollout.Controller
 	// InstallScript returns the script that installs a lab host; nil: none.
@@ -178,7 +181,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error {
 		return s.watch(gctx, func() {
-			for _, work := range []func(context.Context) error{s.o.Gate.Run, s.compare, s.count, s.forget, s.web.Run, s.admin, s.runCatalogue} {
+			for _, work := range []func(context.Context) error{
+				s.o.Gate.Run, s.compare, s.count, s.forget, s.join, s.web.Run, s.admin, s.runCatalogue,
+			} {
 				g.Go(func() error { return work(gctx) })
 			}
 			if s.o.Releases != nil {

@@ -8,7 +8,9 @@ import (
 	"io/fs"
 	"time"
 
+	"cis490/internal/clock"
 	"cis490/receiver"
+	"cis490/receiver/contacts"
 )
 
 // RowsResult is how many rows and documents were copied.
@@ -50,8 +52,8 @@ func Index(ctx context.Context, from, to receiver.Log[receiver.Entry], before ti
 	})
 }
 
-// Others copies the other logs and all documents. Nobody may write them meanwhile.
-func Others(ctx context.Context, from, to receiver.Backend) (r RowsResult, err error) {
+// Others copies the other logs, all documents and the contacts. Nobody may write them meanwhile.
+func Others(ctx context.Context, from, to receiver.Backend, now clock.Reading) (r RowsResult, err error) {
 	for _, log := range []func() (int, error){
 		func() (int, error) {
 			return rest(ctx, from.Rejections, to.Rejections, func(r receiver.Rejection) time.Time { return r.At })
@@ -69,8 +71,22 @@ func Others(ctx context.Context, from, to receiver.Backend) (r RowsResult, err e
 			return r, err
 		}
 	}
-	r.Documents, err = documents(from.Docs, to.Docs)
-	return r, err
+	if r.Documents, err = documents(from.Docs, to.Docs); err != nil {
+		return r, err
+	}
+	return r, errors.Join(contacts.Move(from, to, now), rollout(from.Releases, to.Releases))
+}
+
+// rollout copies the progress of the releases.
+func rollout(from, to receiver.Releases) error {
+	b, err := from.LoadRollout()
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = to.SaveRollout(b)
+	}
+	return err
 }
 
 // rest copies the rows of a log that another one, which has its first rows, does not have.

@@ -11,6 +11,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/listen"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 )
@@ -27,14 +28,16 @@ type model struct {
 	Open     int      // alerts that are not silenced
 	Missing  []string // why the receiver does not accept episodes
 	Receiver contacts.Receiver
-	Unknown  []contacts.AuthFailure
-	Listener listen.Stats
-	Free     int64
-	Reserve  int64
-	Counting bool // the last 24 hours are still being counted
-	Hours    [slotCount]uint32
-	Episodes uint64
-	Bytes    int64
+	// Receivers are all of several.
+	Receivers []cluster.Member
+	Unknown   []contacts.AuthFailure
+	Listener  listen.Stats
+	Free      int64
+	Reserve   int64
+	Counting  bool // the last 24 hours are still being counted
+	Hours     [slotCount]uint32
+	Episodes  uint64
+	Bytes     int64
 }
 
 // hostView is a host as its row and page show it.
@@ -98,7 +101,7 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 	m := &model{
 		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
 		Listener: s.o.Connections(),
-		Missing:  s.o.Missing(), Receiver: book.Receiver, Unknown: book.UnknownClients, Reserve: s.o.Reserve,
+		Missing:  s.o.Missing(), Receivers: s.o.Receivers(), Receiver: book.Receiver, Unknown: book.UnknownClients, Reserve: s.o.Reserve,
 	}
 	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
 		return nil, err

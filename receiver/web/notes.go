@@ -58,12 +58,12 @@ func parseNotes(get func(string) string) (hostNotes, error) {
 	return n, nil
 }
 
-// notebook has the notes of all hosts. Only serve writes the document.
+// notebook has the notes of all hosts. Only serve writes the document, of several receivers each.
 type notebook struct {
 	docs receiver.Docs
 
 	mu    sync.Mutex
-	read  bool
+	seen  string // version of the document that was read; empty: not read
 	hosts map[ident.Host]hostNotes
 }
 
@@ -72,9 +72,17 @@ type notesDoc struct {
 	Hosts map[ident.Host]hostNotes `json:"hosts"`
 }
 
-// load reads the document once. The caller holds the lock.
+// load reads the document if it changed. The caller holds the lock.
 func (n *notebook) load() error {
-	if n.read {
+	version := "none"
+	d, err := n.docs.Stat(receiver.NotesDoc)
+	switch {
+	case err == nil:
+		version = d.Version
+	case !errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("read the notes about hosts: %w", err)
+	}
+	if version == n.seen {
 		return nil
 	}
 	b, err := n.docs.Load(receiver.NotesDoc, maxNotesDoc)
@@ -91,7 +99,7 @@ func (n *notebook) load() error {
 	if n.hosts = doc.Hosts; n.hosts == nil {
 		n.hosts = map[ident.Host]hostNotes{}
 	}
-	n.read = true
+	n.seen = version
 	return nil
 }
 

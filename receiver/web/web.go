@@ -27,6 +27,7 @@ import (
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/catalogue"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
@@ -45,6 +46,8 @@ type Options struct {
 	Build  version.Info
 	// Contacts returns what serve knows of the hosts now.
 	Contacts func() contacts.Contacts
+	// Receivers returns all receivers, if there are several; nil: there is one.
+	Receivers func() []cluster.Member
 	// Missing returns why the receiver does not accept episodes; empty: it does.
 	Missing func() []string
 	// Known finds a check of the lab hosts by its id; nil finds none.
@@ -103,6 +106,9 @@ type Site struct {
 func New(o Options) (*Site, error) {
 	if o.Known == nil {
 		o.Known = func(string) (check.Check, bool) { return check.Check{}, false }
+	}
+	if o.Receivers == nil {
+		o.Receivers = func() []cluster.Member { return nil }
 	}
 	if o.Offered == nil {
 		o.Offered = func(ident.Host) string { return "" }

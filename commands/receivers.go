@@ -1,0 +1,53 @@
+package commands
+
+import (
+	"strings"
+	"time"
+
+	"cis490/internal/check"
+	"cis490/internal/machine"
+	"cis490/receiver"
+	"cis490/receiver/cluster"
+)
+
+// receiverRow is one of several receivers, as --json prints it.
+type receiverRow struct {
+	Name    string          `json:"name"`
+	State   string          `json:"state"` // ready, away, stopping, or not ready: why
+	Version string          `json:"version"`
+	Seen    float64         `json:"seen_seconds_ago"`
+	Does    []receiver.Work `json:"does,omitempty"` // the work that only one receiver may do
+}
+
+// receiversOf describes the receivers on one database.
+func receiversOf(all []cluster.Member) (rows []receiverRow) {
+	for _, m := range all {
+		rows = append(rows, receiverRow{
+			check.Sanitize(m.Name, 100), check.Sanitize(m.State(), 200), check.Sanitize(m.Version, 40), m.Silent.Seconds(), m.Does,
+		})
+	}
+	return rows
+}
+
+// receiversTable prints several receivers. One alone is what the line above says of it.
+func (a *app) receiversTable(rows []receiverRow) error {
+	if len(rows) == 0 {
+		return nil
+	}
+	return a.table("RECEIVER\tSTATE\tSEEN\tDOES\t~VERSION", func(row func(...any)) {
+		for _, r := range rows {
+			row(r.Name, r.State, machine.HumanDuration(time.Duration(r.Seen*float64(time.Second)))+" ago", cluster.Work(r.Does), r.Version)
+		}
+	})
+}
+
+// sayReceivers prints the state of several receivers in one line.
+func (a *app) sayReceivers(rows []receiverRow) {
+	var all []string
+	for _, r := range rows {
+		all = append(all, r.Name+": "+r.State)
+	}
+	if len(all) > 0 {
+		a.printf("receivers: %s\n", strings.Join(all, ", "))
+	}
+}
