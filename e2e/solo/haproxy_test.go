@@ -3,7 +3,6 @@
 package solo
 
 import (
-	"io"
 	"net"
 	"net/http"
 	"os"
@@ -67,17 +66,4 @@ func TestProxy_BehindHAProxy(t *testing.T) {
 	if strings.Contains(r.log.String(), "level=ERROR") {
 		t.Error(r.log)
 	}
-}
-
-// ask sends a command to a program's Unix socket and returns the answer.
-func ask(t *testing.T, socket, command string) string {
-	t.Helper()
-	c, err := net.Dial("unix", socket)
-	must(t, err)
-	defer func() { _ = c.Close() }()
-	_, err = io.WriteString(c, command)
-	must(t, err)
-	b, err := io.ReadAll(c)
-	must(t, err)
-	return string(b)
 }

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -290,4 +291,17 @@ func (r *harness) rows() map[receiver.Key][]receiver.Entry {
 		rows[row.Key()] = append(rows[row.Key()], row)
 	}
 	return rows
+}
+
+// ask sends a command to a program's Unix socket and returns the answer.
+func ask(t testing.TB, socket, command string) string {
+	t.Helper()
+	c, err := net.Dial("unix", socket)
+	must(t, err)
+	defer func() { _ = c.Close() }()
+	_, err = io.WriteString(c, command)
+	must(t, err)
+	b, err := io.ReadAll(c)
+	must(t, err)
+	return string(b)
 }
