@@ -4,15 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/backup"
+	"cis490/receiver/local"
+	"cis490/receiver/storecopy"
 )
 
 // backupDir is the default folder of backups.
@@ -62,7 +66,7 @@ func places(c *cli.Context, conf config.Receiver) backup.Places {
 	return backup.Places{Config: c.String("config"), Operator: conf.Operator, Data: conf.DataDir, Authority: conf.Authority.Dir}
 }
 
-func (a *app) backup(c *cli.Context) error {
+func (a *app) backup(c *cli.Context) (err error) {
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err
@@ -97,6 +101,15 @@ func (a *app) backup(c *cli.Context) error {
 		}
 		file = filepath.Join(backupDir, "receiver-"+now.UTC().Format("20060102T150405Z")+".tar.gz")
 	}
+	back := stored(conf, c.String("config"))
+	var left error
+	if back.Rows != nil {
+		if p.Ledger, err = os.MkdirTemp("", "cis490-backup"); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, disk.RemoveAll(disk.OS{}, p.Ledger)) }()
+		_, left = storecopy.Others(c.Context, back, local.Open(local.Options{FS: disk.OS{}, Dir: p.Ledger}), clock.Read(disk.OS{})())
+	}
 	var h backup.Head
 	err = disk.Replace(disk.OS{}, file, 0o600, func(w io.Writer) error {
 		h, err = backup.Save(w, p, a.env.Build.Version, now)
@@ -105,7 +118,9 @@ func (a *app) backup(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := backup.Remember(stored(conf, c.String("config")).Docs, backup.Note{At: h.At, File: file}); err != nil {
+	if left != nil { // the CA's key is saved in any case
+		h.LeftOut = append(h.LeftOut, fmt.Sprintf("what the database has: %v", left))
+	} else if err := backup.Remember(back.Docs, backup.Note{At: h.At, File: file}); err != nil {
 		return err
 	}
 	for _, path := range h.LeftOut {
@@ -136,8 +151,12 @@ func (a *app) restore(c *cli.Context) error {
 	}
 	before := ""
 	conf, err = a.receiver(c) // the config that was restored
-	if err == nil && conf.Store.Backend == config.StoreS3 && conf.Ledger.Backend == config.LedgerFiles {
+	switch {
+	case err != nil, conf.Store.Backend != config.StoreS3:
+	case conf.Ledger.Backend == config.LedgerFiles:
 		before = "sudo cis490 store init --take-over && "
+	default:
+		before = "if the database is lost, sudo cis490 ledger load --help; then "
 	}
 	a.printf("restored %d files of %s; now: %ssudo systemctl start cis490-bootstrap cis490-receiver\n",
 		h.Files, h.At.Format(time.RFC3339), before)

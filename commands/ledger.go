@@ -8,13 +8,16 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/check"
+	"cis490/internal/clock"
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
+	"cis490/receiver/local"
 	"cis490/receiver/pg"
 	"cis490/receiver/store"
+	"cis490/receiver/storecopy"
 )
 
 func (a *app) ledgerCommand() *cli.Command {
@@ -34,6 +37,16 @@ func (a *app) ledgerCommand() *cli.Command {
 					a.configFlag(roleReceiver), &cli.StringFlag{Name: "url-file", Usage: "connect with the URL in `FILE`"},
 				},
 				Action: a.ledgerMigrate,
+			},
+			{
+				Name: "load", Usage: "fill a new database with what a restored backup has", ArgsUsage: noArgs,
+				Description: "After the database is lost: restore the backup, make a new database with cis490 ledger migrate,\n" +
+					"load alerts, silences, contacts and notes of the backup into it, and make the bucket its own.\n" +
+					"serve then adds the rows of all objects that are an hour old.\n\n" +
+					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner\n   sudo cis490 ledger load\n" +
+					"   sudo cis490 store init --take-over\n   sudo systemctl start cis490-bootstrap cis490-receiver",
+				Flags:  []cli.Flag{a.configFlag(roleReceiver)},
+				Action: a.ledgerLoad,
 			},
 			{
 				Name: "status", Usage: "show the database's schema and size", ArgsUsage: noArgs,
@@ -113,6 +126,30 @@ func (a *app) ledgerForget(c *cli.Context) error {
 		return fault.Fix(fmt.Errorf("no receiver is named %s", check.Sanitize(args[0], 80)), "sudo cis490 status   # names them")
 	}
 	a.printf("forgot %s\n", check.Sanitize(args[0], 80))
+	return nil
+}
+
+// ledgerLoad copies the ledgers of the data folder to the config's database, which must be new.
+func (a *app) ledgerLoad(c *cli.Context) error {
+	conf, _, err := a.ledgerConfig(c)
+	if err != nil {
+		return err
+	}
+	if err := becomeOwner(conf.DataDir, roleReceiver); err != nil {
+		return err
+	}
+	back := stored(conf, c.String("config"))
+	switch _, used, err := back.Index.Last(); {
+	case err != nil:
+		return pg.Explain(err)
+	case used:
+		return fault.Fix(errors.New("the database is not new: it has episodes"), "sudo cis490 ledger status   # which database is it?")
+	}
+	done, err := storecopy.Others(c.Context, local.Open(local.Options{FS: disk.OS{}, Dir: conf.DataDir}), back, clock.Read(disk.OS{})())
+	if err != nil {
+		return pg.Explain(err)
+	}
+	a.printf("loaded %d rows and %d documents\n", done.Others, done.Documents)
 	return nil
 }
 

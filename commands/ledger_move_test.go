@@ -153,3 +153,52 @@ func TestLedger_CopyKilled(t *testing.T) {
 		r.must(os.Rename(r.path(to), rx))
 	}
 }
+
+// TestLedger_DatabaseLost: machine and database are lost. The backup and the bucket have all
+// that a new receiver and a new database need.
+func TestLedger_DatabaseLost(t *testing.T) {
+	store, server := s3test.New(t), pgtest.New(t)
+	r, _ := newSharedSite(t, store, server)
+	rx := r.path("rx.toml")
+	r.mustRun("ledger", "migrate", "--url-file", r.path("owner"), "--config", rx)
+	r.mustRun("store", "init", "--config", rx)
+	r.serve()
+	r.ready()
+	r.write("ca/ca.key", []byte("key")) // what a backup is made for
+	r.ship(3)
+	r.mustRun("alerts", "silence", siteHost, "silent", "--until", "1h", "--config", rx)
+	r.mustRun("backup", "--config", rx, "--to", r.path("safe.tar.gz"))
+	r.stopServing()
+	r.must(errors.Join(os.RemoveAll(r.path("rx")), os.RemoveAll(r.path("ca"))))
+	again := server.Database(t)
+	r.write("postgres", []byte(pgtest.URL(pgtest.ServeUser, server.Addr, again)+"\n"))
+	r.write("owner", []byte(pgtest.URL("postgres", server.Addr, again)))
+	out := r.mustRun("restore", "--config", rx, "--from", r.path("safe.tar.gz"))
+	if !strings.Contains(out, "cis490 ledger load --help") {
+		t.Errorf("restore does not say what a database needs: %s", out)
+	}
+	r.mustRun("ledger", "migrate", "--url-file", r.path("owner"), "--config", rx)
+	for range 2 { // the first one may have been killed
+		r.mustRun("ledger", "load", "--config", rx)
+	}
+	r.mustRun("store", "init", "--take-over", "--config", rx)
+	r.serve()
+	r.ready()
+	r.ageObjects(store) // scrub leaves what is younger than an hour
+	if out := r.mustRun("store", "scrub", "--config", rx); !strings.Contains(out, "3 rows added") {
+		t.Errorf("scrub: %s", out)
+	}
+	r.all(3)
+	if n := server.SQL(t, again, "SELECT count(*) FROM silences"); n != "1" {
+		t.Errorf("%s silences", n)
+	}
+	r.stopServing()
+	if out, err := r.run("ledger", "load", "--config", rx); err == nil || !strings.Contains(out, "is not new") {
+		t.Errorf("into a database that is in use: %v: %s", err, out)
+	}
+	server.Kill()
+	out = r.mustRun("backup", "--config", rx, "--to", r.path("late.tar.gz"))
+	if !strings.Contains(out, "not in the backup: what the database has") {
+		t.Errorf("a backup without the database: %s", out)
+	}
+}

@@ -16,6 +16,7 @@ package backup
 
 import (
 	"archive/tar"
+	"cmp"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -58,6 +59,7 @@ type Places struct {
 	Config    string // receiver.toml
 	Operator  string // the operator token
 	Data      string // folder
+	Ledger    string // folder with copies of the ledgers, if they are not in Data
 	Authority string // folder
 }
 
@@ -78,7 +80,7 @@ func (p Places) entries() map[string]string {
 		configEntry:       p.Config,
 		"config/operator": p.Operator,
 		"authority/":      p.Authority,
-		"data/":           p.Data,
+		"data/":           cmp.Or(p.Ledger, p.Data),
 		"releases/":       local.ReleasesDir(p.Data),
 		"archived/":       filepath.Join(p.Data, store.ArchivedDir), // without it, hosts would send those again
 	}

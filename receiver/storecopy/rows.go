@@ -52,7 +52,7 @@ func Index(ctx context.Context, from, to receiver.Log[receiver.Entry], before ti
 	})
 }
 
-// Others copies the other logs, all documents and the contacts. Nobody may write them meanwhile.
+// Others copies the other logs, all documents and the contacts. What is written meanwhile may be missing.
 func Others(ctx context.Context, from, to receiver.Backend, now clock.Reading) (r RowsResult, err error) {
 	for _, log := range []func() (int, error){
 		func() (int, error) {
