@@ -146,15 +146,16 @@ func parsePair(b []byte) (crypto.Signer, *x509.Certificate) {
 	if b == nil {
 		return nil, nil
 	}
+	if pair, err := pki.ParsePair(b); err == nil {
+		if key, ok := pair.PrivateKey.(crypto.Signer); ok {
+			return key, pair.Leaf
+		}
+	}
 	key, err := pki.ParseKey(b)
 	if err != nil {
 		return nil, nil
 	}
-	pair, err := pki.ParsePair(b)
-	if err != nil {
-		return key, nil
-	}
-	return key, pair.Leaf
+	return key, nil
 }
 
 func sameKey(a, b crypto.Signer) bool {

@@ -26,13 +26,17 @@ func TestParts_AreMarked(t *testing.T) {
 		all[name+".sim"] = p
 	}
 	maps.Copy(all, mends())
+	named := maps.Clone(all)
+	for name, o := range others() {
+		named[o.mark] = all[name]
+	}
 	for _, name := range slices.Sorted(maps.Keys(marks)) {
-		if _, ok := all[name]; !ok {
+		if _, ok := named[name]; !ok {
 			t.Errorf("%s: //off:%s is not a part: add it to parts(), or remove the comment", marks[name].file, name)
 		}
 	}
 	for name, p := range all {
-		t.Run(name, func(t *testing.T) { p.overlay(t, root, marks[name]) })
+		t.Run(name, func(t *testing.T) { p.overlay(t, root, marks, name) })
 	}
 }
 
@@ -141,26 +145,37 @@ func nodeAt(fset *token.FileSet, f *ast.File, line int) (node ast.Node) {
 }
 
 // overlay writes the source without the part, and returns the overlay file for go build.
-func (p part) overlay(t *testing.T, root string, m *mark) string {
+func (p part) overlay(t *testing.T, root string, marks map[string]*mark, name string) string {
 	t.Helper()
-	path, content, err := p.off(root, m)
-	if err != nil {
-		t.Fatalf("%s: %v", p.what, err)
+	replace, dir := map[string]string{}, t.TempDir()
+	places := []other{{name, p.off}}
+	if o, ok := others()[name]; ok {
+		places = append(places, o)
 	}
-	if strings.HasSuffix(path, ".go") {
-		if _, err := parser.ParseFile(token.NewFileSet(), path, content, 0); err != nil {
-			t.Fatalf("%s: without it: %v", p.what, err)
+	for n, o := range places {
+		path, content, err := o.off(root, marks[o.mark])
+		if err != nil {
+			t.Fatalf("%s: %v", p.what, err)
+		}
+		if strings.HasSuffix(path, ".go") {
+			if _, err := parser.ParseFile(token.NewFileSet(), path, content, 0); err != nil {
+				t.Fatalf("%s: without it: %v", p.what, err)
+			}
+		}
+		path = filepath.Join(root, path)
+		if replace[path] != "" {
+			t.Fatalf("%s: %s has two of its marks", p.what, path)
+		}
+		replace[path] = filepath.Join(dir, fmt.Sprintf("%d-%s", n, filepath.Base(path)))
+		if err := os.WriteFile(replace[path], content, 0o644); err != nil {
+			t.Fatal(err)
 		}
 	}
-	changed := filepath.Join(t.TempDir(), filepath.Base(path))
-	if err := os.WriteFile(changed, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	list, err := json.Marshal(map[string]map[string]string{"Replace": {filepath.Join(root, path): changed}})
+	list, err := json.Marshal(map[string]map[string]string{"Replace": replace})
 	if err != nil {
 		t.Fatal(err)
 	}
-	overlay := changed + ".json"
+	overlay := filepath.Join(dir, "overlay.json")
 	if err := os.WriteFile(overlay, list, 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func TestOff(t *testing.T) {
 	for scenario, p := range parts() {
 		t.Run(scenario, func(t *testing.T) {
 			t.Parallel()
-			overlay := p.overlay(t, root, marks[scenario])
+			overlay := p.overlay(t, root, marks, scenario)
 			run := func(name string, args ...string) (string, error) {
 				cmd := exec.CommandContext(t.Context(), name, args...)
 				cmd.Dir = root

@@ -72,6 +72,7 @@ func mends() map[string]part {
 		"alarm_Unwritten":         {"notifying of alerts that cannot be written", before("if err != nil {\nreturn p, err\n}")},
 		"alarm_NotDurable":        {"failed uploads as a reason not to be ready", before("if err != nil {\nreturn false\n}")},
 		"alarm_OtherDisk":         {"refusing an empty data folder where a store was", or("true")},
+		"alarm_Rotated":           {"notifying of the end of alerts whose rows were rotated away", never},
 		"trial_CrashForgotten":    {"a crash that is noted for after the next boot", never},
 		"answer_CommitHeld":       {"asking whether episodes of a held commit are stored", or("true")},
 		"answer_OtherEncoder":     {"asking for the digest that an earlier encoder made", never},
@@ -82,4 +83,15 @@ func mends() map[string]part {
 // does not run the marked code of the scenario. Their marks end with .sim.
 func simulatedParts() map[string]part {
 	return map[string]part{"11_PowerCutReceiver": {"the flush before the row", replace("err = nil")}}
+}
+
+// other is a second place that is switched off, because either is enough.
+type other struct {
+	mark string
+	off  change
+}
+
+// others returns the second places, by the name of the part.
+func others() map[string]other {
+	return map[string]other{"alarm_Rotated": {"alarm_Rotated.sent", before("return rows")}}
 }

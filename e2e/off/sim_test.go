@@ -56,6 +56,7 @@ func sims() map[string]simulated {
 		"21_FalseAlarms":               {only: "host-leaves"},
 		"alarm_NotDurable":             {only: "rx-nosync"},
 		"alarm_OtherDisk":              {only: "rx-unmounted rx-power"},
+		"alarm_Rotated":                {only: "hole rx-rotate"},
 		"alarm_Unwritten":              {only: "rx-dead rx-ro rx-full"},
 		"answer_CommitHeld":            {only: "answer-dies gate-block host-clock"},
 		"answer_OtherEncoder":          {only: "answer-dies host-hand host-install"},
@@ -85,7 +86,7 @@ func TestSimOff(t *testing.T) {
 			if other, ok := simulatedParts()[name]; ok {
 				p, at = other, name+".sim"
 			}
-			without := build(t, root, p.overlay(t, root, marks[at]))
+			without := build(t, root, p.overlay(t, root, marks, at))
 			for from, began := 1, time.Now(); ; {
 				seed, rule := search(t, without, s, from, seedsOff-from+1)
 				if seed == 0 {

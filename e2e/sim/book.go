@@ -159,35 +159,3 @@ func (b *book) report() *Report {
 	defer b.mu.Unlock()
 	return &Report{b.wrong, len(b.episodes), b.runs, b.messages, b.checked, b.states}
 }
-
-// States are the states of a target at the start of a fault.
-func States() []string {
-	return []string{"idle", "uploading", "packing", "renewing", "in trial", "rolling out", "restarting", "ill already", "off"}
-}
-
-// struck records the state of a target at the start of a fault.
-func (b *book) struck(f Fault, m *Machine) {
-	state := "idle"
-	host := slices.IndexFunc(b.w.hosts, func(h *Host) bool { return h.Machine == m })
-	switch {
-	case !m.On():
-		state = "off"
-	case host >= 0 && b.w.hosts[host].onTrial():
-		state = "in trial"
-	case host >= 0 && m.Service("cert-fetch").running():
-		state = "renewing"
-	case host >= 0 && len(m.names("outbox")) > 0, host < 0 && b.w.hostsBusy():
-		state = "uploading"
-	case host >= 0 && len(m.names("episodes")) > 0:
-		state = "packing"
-	case host < 0 && b.w.recv.rolls():
-		state = "rolling out"
-	case host < 0 && !m.Service("serve").running():
-		state = "restarting"
-	case b.w.recently(0, func(g Fault) bool { return g != f && b.w.target(g) == m }):
-		state = "ill already"
-	}
-	b.mu.Lock()
-	b.states[[2]string{f.Kind, state}]++
-	b.mu.Unlock()
-}

@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"cmp"
 	"fmt"
 	"maps"
 	"path/filepath"
@@ -23,6 +22,9 @@ type Fault struct {
 	At   time.Duration
 	For  time.Duration
 	N    int64 // a parameter of the kind
+	// When is a state: from At on, the fault waits until its target is in it, but not longer
+	// than aimPatience.
+	When string
 }
 
 // Party is the cause of a fault.
@@ -315,53 +317,87 @@ func (w *World) target(f Fault) *Machine {
 	return w.rx
 }
 
+// current are the faults of a run, with the times at which they began.
+type current struct {
+	faults []Fault
+	traces []time.Duration // end of each fault's effects
+}
+
+// faults returns the plan's faults. One that waits for a state is in the far future.
+func (w *World) faults() []Fault { return w.current.Load().faults }
+
+// change sets a fault.
+func (w *World) change(n int, f Fault) {
+	all := slices.Clone(w.faults())
+	all[n] = f
+	w.current.Store(&current{all, w.tracesOf(all)})
+}
+
 // moment is the start or the end of a fault.
 type moment struct {
 	at    time.Duration
-	fault Fault
+	fault int // its index
 	ends  bool
 }
 
-// moments returns the starts and ends of a plan's faults, in order.
-func (p Plan) moments() []moment {
-	var all []moment
-	for _, f := range p.Faults {
-		all = append(all, moment{f.At, f, false})
-		if f.For > 0 {
-			all = append(all, moment{f.At + f.For, f, true})
+// schedule adds a moment, after others of the same time.
+func (w *World) schedule(m moment) {
+	i := slices.IndexFunc(w.due, func(other moment) bool { return other.at > m.at })
+	if i < 0 {
+		i = len(w.due)
+	}
+	w.due = slices.Insert(w.due, i, m)
+}
+
+// prepare schedules the starts of the plan's faults.
+func (w *World) prepare() {
+	all := slices.Clone(w.plan.Faults)
+	for n, f := range all {
+		if w.schedule(moment{at: f.At, fault: n}); f.When != "" {
+			all[n].At = never / 2
 		}
 	}
-	slices.SortStableFunc(all, func(a, b moment) int { return cmp.Compare(a.at, b.at) })
-	return all
+	w.current.Store(&current{all, w.tracesOf(all)})
 }
 
 // play starts and ends the faults. Faults of the start begin before any program runs.
 func (w *World) play(before bool) {
-	for _, m := range w.plan.moments() {
-		if (m.at == 0 && !m.ends) != before {
-			continue
-		}
+	for len(w.due) > 0 && (!before || w.due[0].at == 0 && !w.due[0].ends) {
+		m := w.due[0]
+		w.due = w.due[1:]
 		time.Sleep(time.Until(w.began.Add(m.at)))
-		w.strike(m)
+		f := w.faults()[m.fault]
+		if f.When != "" && !m.ends {
+			if !w.aimed(&f) && m.at < w.plan.Faults[m.fault].At+aimPatience {
+				w.schedule(moment{at: m.at + aimEvery, fault: m.fault})
+				continue
+			}
+			f.At = time.Since(w.began)
+			w.change(m.fault, f)
+		}
+		if w.strike(f, m.ends); !m.ends && f.For > 0 {
+			w.schedule(moment{f.At + f.For, m.fault, true})
+		}
 	}
 	if !before {
 		time.Sleep(time.Until(w.began.Add(w.plan.Length)))
 	}
 }
 
-func (w *World) strike(m moment) {
-	k, target := w.kinds[m.fault.Kind], w.target(m.fault)
-	if m.ends {
-		w.trace(target.name, "-- %s ends", m.fault.Kind)
+// strike starts or ends a fault.
+func (w *World) strike(f Fault, ends bool) {
+	k, target := w.kinds[f.Kind], w.target(f)
+	if ends {
+		w.trace(target.name, "-- %s ends", f.Kind)
 		if k.end != nil {
-			k.end(w, target, m.fault)
+			k.end(w, target, f)
 		}
 		return
 	}
-	w.trace(target.name, "-- %s for %s, n=%d", m.fault.Kind, m.fault.For, m.fault.N)
-	w.book.struck(m.fault, target)
-	k.start(w, target, m.fault)
-	if m.fault.Kind == "gate-block" {
+	w.trace(target.name, "-- %s for %s, n=%d %s", f.Kind, f.For, f.N, f.When)
+	w.book.struck(f, target)
+	k.start(w, target, f)
+	if f.Kind == "gate-block" {
 		w.blocked.Store(true)
 	}
 }

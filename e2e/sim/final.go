@@ -39,10 +39,6 @@ func (s *Service) running() bool {
 	return s.active
 }
 
-func (w *World) hostsBusy() bool {
-	return slices.ContainsFunc(w.hosts, func(h *Host) bool { return len(h.names("outbox"))+len(h.names("episodes")) > 0 })
-}
-
 // final checks the rules for the end of a run.
 func (w *World) final() {
 	w.finalEpisodes()
@@ -73,7 +69,7 @@ func (w *World) finalEpisodes() {
 			rows[r.Episode]++
 		}
 	}
-	rotated := slices.ContainsFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-rotate" }) // rows are in the old file
+	rotated := slices.ContainsFunc(w.faults(), func(f Fault) bool { return f.Kind == "rx-rotate" }) // rows are in the old file
 	places := map[ident.Host]map[string]string{}
 	for _, h := range w.hosts {
 		at := map[string]string{}

@@ -110,7 +110,7 @@ func (w *World) watchCertified() {
 		}
 	})
 	w.after("ca-away", soon, func(_ Fault, h *Host) {
-		if !disk.Exists(h.disk, filepath.Join(hostCerts, "lab-host.pem")) {
+		if !h.certified() {
 			w.book.breaks("a host gets its certificate", "", "%s has none %s after the authority came back", h.name, soon)
 		}
 	})
@@ -120,12 +120,12 @@ func (w *World) watchCertified() {
 // the receiver has another fault.
 func (w *World) after(kind string, age time.Duration, rule func(Fault, *Host)) {
 	now := time.Since(w.began)
-	for _, f := range w.plan.Faults {
+	for _, f := range w.faults() {
 		h, due := w.hosts[f.Who%len(w.hosts)], w.ends(f)+age
 		if f.Kind != kind || now < due || now >= due+w.checks() {
 			continue
 		}
-		if slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+		if slices.ContainsFunc(w.faults(), func(g Fault) bool {
 			return g != f && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) &&
 				g.At <= now && w.ends(g)+w.settles() >= f.At
 		}) {

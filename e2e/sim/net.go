@@ -72,6 +72,19 @@ func (l *Link) Lose(n int, puts bool, then Way) {
 	l.mu.Unlock()
 }
 
+// broke resets the other connections of a link that a lost answer has changed.
+func (l *Link) broke() {
+	l.mu.Lock()
+	var conns []*conn
+	if l.way == Refuse {
+		conns = l.list()
+	}
+	l.mu.Unlock()
+	for _, c := range conns {
+		c.Reset()
+	}
+}
+
 func (l *Link) list() []*conn {
 	var all []*conn
 	for c := range l.conns {
@@ -226,6 +239,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	h.mu.Unlock()
 	if cut {
 		c.Reset()
+		c.link.broke()
 		return n, syscall.ECONNRESET
 	}
 	return len(p), nil

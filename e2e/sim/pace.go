@@ -30,7 +30,7 @@ func (p pace) polls() time.Duration {
 	if p == 1 {
 		return 0
 	}
-	return min(p.times(20*time.Second), 80*time.Second) // the watchdog and readers of contacts.json expect one in 150 seconds
+	return min(p.times(30*time.Second), 2*time.Minute) // the watchdog and readers of contacts.json expect one in 150 seconds
 }
 
 // alertAfter is how long a fault may last without an alert: silent_after, the time between

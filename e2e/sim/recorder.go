@@ -133,7 +133,7 @@ func (w *World) watchAdmitted(h *Host, b Binary) {
 		}
 		return false
 	}
-	for _, f := range w.plan.Faults {
+	for _, f := range w.faults() {
 		if f.Kind == "host-low" && w.target(f) == h.Machine && since(f, time.Minute) {
 			w.book.breaks("the reserve stays free", "host", "%s records on a disk that has less than its reserve", h.name)
 		}
@@ -141,7 +141,7 @@ func (w *World) watchAdmitted(h *Host, b Binary) {
 			continue
 		}
 		// An answer of the gate is valid for a while, and a host without an answer records.
-		if !slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+		if !slices.ContainsFunc(w.faults(), func(g Fault) bool {
 			return !refused(g) && (w.kinds[g.Kind].Party != OfHost || w.target(g) == h.Machine) && g.At <= now && now < w.ends(g)+w.settles()
 		}) {
 			w.book.breaks("what the gate refuses is not recorded", "", "%s records with commit %s during %s", h.name, b.Commit, f.Kind)

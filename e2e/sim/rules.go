@@ -76,7 +76,7 @@ func (w *World) watchRollout() {
 // watchReserve: the reserve is not used.
 func (w *World) watchReserve() {
 	now := time.Since(w.began)
-	i := slices.IndexFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-low" && f.At+time.Minute < now && now < f.At+f.For })
+	i := slices.IndexFunc(w.faults(), func(f Fault) bool { return f.Kind == "rx-low" && f.At+time.Minute < now && now < f.At+f.For })
 	if i < 0 {
 		return
 	}
@@ -120,7 +120,7 @@ func (w *World) watchLinks() {
 func (w *World) watchMonitored(h *Host, r check.Result) {
 	now, gone := time.Since(w.began), w.unjudged()
 	clocks := func(f Fault) bool { return f.Kind == "rx-clock" || f.Kind == "rx-nobattery" }
-	i := slices.IndexFunc(w.plan.Faults, func(f Fault) bool { return f.Kind == "rx-unwatched" && f.At+gone < now && now < w.ends(f) })
+	i := slices.IndexFunc(w.faults(), func(f Fault) bool { return f.Kind == "rx-unwatched" && f.At+gone < now && now < w.ends(f) })
 	if i < 0 || w.recently(24*time.Hour, clocks) {
 		return
 	}
@@ -141,7 +141,7 @@ func (w *World) quiet(a fleet.Alert) {
 	}
 	// The receiver did not get its last ping, or has removed what it knew of the host.
 	unheard := func(f Fault) bool {
-		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.plan.Faults, func(g Fault) bool {
+		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.faults(), func(g Fault) bool {
 			removed := g.Kind == "decommission" && f.At <= g.At && g.At <= w.ends(f)
 			return other(g) && (removed || g.At <= f.At && f.At <= w.ends(g)+w.settles())
 		})

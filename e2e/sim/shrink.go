@@ -46,7 +46,9 @@ func Shrink(p Plan, breaks func(Plan) bool) Plan {
 	}
 	var last time.Duration
 	for _, f := range p.Faults {
-		last = max(last, f.At+f.For)
+		if last = max(last, f.At+f.For); f.When != "" {
+			last = max(last, f.At+aimPatience+f.For)
+		}
 	}
 	if last += time.Minute; last < p.Length {
 		smaller := p
@@ -61,7 +63,7 @@ func (p Plan) Source() string {
 	var b strings.Builder
 	_, _ = fmt.Fprintf(&b, "sim.Plan{Seed: %d, Hosts: %d, Pace: %d, Length: %s, Faults: []sim.Fault{\n", p.Seed, p.Hosts, p.Pace, in(p.Length))
 	for _, f := range p.Faults {
-		_, _ = fmt.Fprintf(&b, "\t{Kind: %q, Who: %d, At: %s, For: %s, N: %d},\n", f.Kind, f.Who, in(f.At), in(f.For), f.N)
+		_, _ = fmt.Fprintf(&b, "\t{Kind: %q, Who: %d, At: %s, For: %s, N: %d, When: %q},\n", f.Kind, f.Who, in(f.At), in(f.For), f.N, f.When)
 	}
 	b.WriteString("}}")
 	return b.String()

@@ -211,6 +211,22 @@ func TestNewPlan_StrikesEverything(t *testing.T) {
 	}
 }
 
+// TestNewPlan_AimsAtEverything: every kind of fault waits for every state that it can strike,
+// and another fault leads to that state.
+func TestNewPlan_AimsAtEverything(t *testing.T) {
+	aimed := map[[2]string]bool{}
+	for seed := range 1200 {
+		for _, f := range planOf(seed).Faults {
+			aimed[[2]string{f.Kind, f.When}] = true
+		}
+	}
+	for _, goal := range sim.Goals() {
+		if !aimed[goal] {
+			t.Errorf("%s never waits for %q", goal[0], goal[1])
+		}
+	}
+}
+
 // TestShrink_KeepsWhatMatters: only the fault that breaks the rule remains.
 func TestShrink_KeepsWhatMatters(t *testing.T) {
 	p := sim.Plan{Seed: 1, Hosts: 3, Length: 48 * time.Hour}

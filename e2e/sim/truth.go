@@ -16,7 +16,7 @@ import (
 // recently reports whether a matching fault is active, or was within a while.
 func (w *World) recently(within time.Duration, sort func(Fault) bool) bool {
 	now := time.Since(w.began)
-	return slices.ContainsFunc(w.plan.Faults, func(f Fault) bool {
+	return slices.ContainsFunc(w.faults(), func(f Fault) bool {
 		return sort(f) && f.At <= now && now <= w.ends(f)+within
 	})
 }
@@ -31,9 +31,9 @@ func (w *World) ends(f Fault) time.Duration {
 
 // shows reports whether a matching fault may still have effects.
 func (w *World) shows(sort func(Fault) bool) bool {
-	now := time.Since(w.began)
-	for i, f := range w.plan.Faults {
-		if f.At <= now && now <= w.traces[i] && !w.kinds[f.Kind].Mild && sort(f) {
+	now, c := time.Since(w.began), w.current.Load()
+	for i, f := range c.faults {
+		if f.At <= now && now <= c.traces[i] && !w.kinds[f.Kind].Mild && sort(f) {
 			return true
 		}
 	}
@@ -42,13 +42,13 @@ func (w *World) shows(sort func(Fault) bool) bool {
 
 // tracesOf returns the end of each fault's effects. They last at least as long as a fault of
 // the receiver.
-func (w *World) tracesOf() []time.Duration {
+func (w *World) tracesOf(faults []Fault) []time.Duration {
 	var all []time.Duration
-	for _, f := range w.plan.Faults {
+	for _, f := range faults {
 		ends := w.ends(f)
 		for grown := true; grown; {
 			grown = false
-			for _, g := range w.plan.Faults {
+			for _, g := range faults {
 				if w.kinds[g.Kind].Party == OfReceiver && g.At <= ends+w.settles() && w.ends(g) > ends {
 					ends, grown = w.ends(g), true
 				}
@@ -113,7 +113,7 @@ func (w *World) watch() {
 		w.watchLinks()
 		w.watchHangs()
 		w.watchCertified()
-		for _, f := range w.plan.Faults {
+		for _, f := range w.faults() {
 			w.watchAlerts(f)
 		}
 	}

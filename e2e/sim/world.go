@@ -40,14 +40,15 @@ func (p Plan) Simulated() time.Duration { return p.Length + pace(max(p.Pace, 1))
 type World struct {
 	plan Plan
 	pace
-	kinds  map[string]Kind
-	traces []time.Duration // end of each fault's effects
-	ctx    context.Context
-	stop   context.CancelFunc
-	wg     sync.WaitGroup
-	began  time.Time
-	out    io.Writer // for the trace; nil: none
-	level  slog.Level
+	kinds   map[string]Kind
+	current atomic.Pointer[current]
+	due     []moment // in order
+	ctx     context.Context
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
+	began   time.Time
+	out     io.Writer // for the trace; nil: none
+	level   slog.Level
 
 	blocked   atomic.Bool // the gate rejects the hosts' commit from now on
 	away      atomic.Bool // notifications fail
@@ -75,7 +76,7 @@ func Run(plan Plan, out io.Writer, level slog.Level) (*Report, error) {
 		low: -1, began: time.Now(), out: out, level: level,
 	}
 	w.ctx, w.stop = context.WithCancel(context.Background())
-	w.traces = w.tracesOf()
+	w.prepare()
 	w.book = newBook(w)
 	w.recv = newReceiver(w)
 	w.rx = w.recv.Machine

@@ -97,6 +97,7 @@ func (p *past) recall(o Options) (err error) {
 			p.state.add(a)
 		}
 	}
+	//off:alarm_Rotated
 	if forgot {
 		p.state = p.last.state()
 	}

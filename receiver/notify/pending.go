@@ -67,6 +67,7 @@ func (d *delivery) over() (rows []fleet.Alert) {
 		return slices.ContainsFunc(all, func(a fleet.Alert) bool { return a.Host == t.Host && a.Symptom == t.Symptom })
 	}
 	open := slices.DeleteFunc(slices.Clone(d.o.Open), func(a fleet.Alert) bool { return a.Quiet && !a.Silenced })
+	//off:alarm_Rotated.sent
 	for _, t := range d.s.Notified {
 		if has(open, t) || slices.ContainsFunc(d.s.Causes, func(c Cause) bool { return has(c.Rows, t) }) {
 			continue
