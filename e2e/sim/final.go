@@ -88,6 +88,7 @@ func (w *World) finalEpisodes() {
 		content, err := readFile(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, string(f.host), string(id)+wire.TarballSuffix))
 		stored := err == nil
 		switch {
+		case !stored && at == "" && w.roomMade(f):
 		case !stored && at == "":
 			b.breaks("no episode is lost", "", "%s of %s does not exist anywhere", id, f.host)
 		case !stored && at == "shipped":
@@ -108,6 +109,16 @@ func (w *World) finalEpisodes() {
 			b.breaks("no episode is stored twice", "", "%s of %s has %d rows", id, f.host, rows[id])
 		}
 	}
+}
+
+// roomMade reports whether a host may have removed its copy of a stored episode, because its
+// disk was full, before the receiver lost the store.
+func (w *World) roomMade(f *fact) bool {
+	at := f.at.Sub(w.began)
+	return slices.ContainsFunc(w.faults(), func(full Fault) bool {
+		return full.Kind == "host-full" && w.hosts[full.Who%len(w.hosts)].id == f.host && at < w.ends(full) &&
+			slices.ContainsFunc(w.faults(), func(g Fault) bool { return g.Kind == "rx-restore" && g.At > max(at, full.At) })
+	})
 }
 
 func (w *World) reason(h ident.Host, id ident.EpisodeID) string {

@@ -134,6 +134,12 @@ var kept = map[string]sim.Plan{
 			{Kind: "rx-clock", At: 65 * time.Minute, For: 2 * time.Hour, N: -3 * 86400},
 		},
 	},
+	"a host is issued a certificate that is expired by its own clock, and uses the one before": { // no alert without a cause
+		Hosts: 1, Length: 8 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-nobattery", At: time.Hour, For: 2 * time.Hour, N: -4833},
+			{Kind: "host-shelved", At: time.Hour + 50*time.Minute, For: 3 * time.Hour},
+		},
+	},
 	"a person edits a host's config before the first install": { // a machine has a working binary
 		Hosts: 1, Length: time.Hour, Faults: []sim.Fault{{Kind: "host-typo", For: 20 * time.Minute}},
 	},

@@ -61,7 +61,8 @@ func (w *World) watchRollout() {
 		w.step = now
 	}
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool {
-		return !slices.Contains(p.Canaries, h.id) && h.build().Commit != p.Commit && !h.onTrial() && w.calm(w.calms(), h)
+		b, err := h.binary("current") // missing before the first install
+		return err == nil && !slices.Contains(p.Canaries, h.id) && b.Commit != p.Commit && !h.onTrial() && w.calm(w.calms(), h)
 	})
 	if i < 0 {
 		return

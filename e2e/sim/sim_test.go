@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -64,6 +65,14 @@ func planOf(seed int) sim.Plan {
 	return p
 }
 
+// oneThread is for the run of a single plan. Few goroutines of a bubble run at the same time,
+// and waking another thread for each costs more than it gains.
+func oneThread(t *testing.T) {
+	t.Helper()
+	before := runtime.GOMAXPROCS(1)
+	t.Cleanup(func() { runtime.GOMAXPROCS(before) })
+}
+
 // simulated returns the simulated time of a plan, in days.
 func simulated(p sim.Plan) string {
 	return fmt.Sprintf("%.1f simulated days", p.Simulated().Hours()/24)
@@ -85,6 +94,9 @@ func TestSim(t *testing.T) {
 	seeds, from := setting("SEEDS", 0), setting("FROM", 1)
 	if seeds == 0 {
 		t.Skip("make sim")
+	}
+	if seeds == 1 {
+		oneThread(t)
 	}
 	var mu sync.Mutex
 	states, rules := map[string]map[string]int{}, map[string]int{}
@@ -146,6 +158,7 @@ func TestSeed(t *testing.T) {
 	if seed == 0 {
 		t.Skip("make sim SEED=n")
 	}
+	oneThread(t)
 	p := planOf(seed)
 	if rule == "" {
 		t.Log(p.Source())
@@ -173,6 +186,7 @@ func TestSearch(t *testing.T) {
 	if seeds == 0 {
 		t.Skip("make sim-off")
 	}
+	oneThread(t)
 	for seed := from; seed < from+seeds; seed++ {
 		if r := play(t, planOf(seed), nil, 0); len(r.Wrong) > 0 {
 			t.Logf("FOUND seed %d breaks %q: %s", seed, r.Wrong[0].Rule, r.Wrong[0].Text)

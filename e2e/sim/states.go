@@ -31,6 +31,7 @@ func states() []state {
 		{name: "enrolling", by: []string{"ca-away"}, host: func(_ *World, h *Host) bool { return !h.certified() }},
 		{name: "in trial", by: releases, host: func(_ *World, h *Host) bool { return h.onTrial() }},
 		{name: "crashed", by: []string{"release-crash"}, host: func(_ *World, h *Host) bool { return h.crashed() }},
+		{name: "updated", by: releases, host: func(_ *World, h *Host) bool { return h.updated() }},
 		{name: "rolling out", by: releases, receiver: func(w *World) bool { return w.recv.rolls() }},
 		{name: "unanswered", by: []string{"answer-dies"}, host: (*World).unanswered},
 		{name: "alert open", by: alerting, host: func(w *World, h *Host) bool { return w.book.firing(h.name) }},
@@ -119,6 +120,12 @@ func (h *Host) certified() bool { return disk.Exists(h.disk, filepath.Join(hostC
 func (h *Host) crashed() bool {
 	b, err := h.binary("current")
 	return err == nil && h.onTrial() && h.crashes[b.Version] != nil && h.crashes[b.Version].Load() > 0
+}
+
+// updated reports whether a release runs after its trial.
+func (h *Host) updated() bool {
+	b, err := h.binary("good")
+	return err == nil && b.Commit != ownCommit && !h.onTrial()
 }
 
 // unanswered reports whether an episode is stored and its host does not know.

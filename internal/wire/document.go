@@ -93,10 +93,11 @@ func scan(b []byte) error {
 		if len(open) > 0 {
 			top := &open[len(open)-1]
 			if name, ok := t.(string); top.key && ok {
-				if top.keys[fold(name)] {
+				same := fold(name)
+				if top.keys[same] {
 					return fmt.Errorf("duplicate key %.80q at byte %d", name, dec.InputOffset())
 				}
-				top.keys[fold(name)], top.key = true, false
+				top.keys[same], top.key = true, false
 				continue
 			}
 			top.key = top.keys != nil

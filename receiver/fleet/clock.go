@@ -122,6 +122,10 @@ func (h *Host) certEnd() time.Time {
 	return h.Contact.CertEnd
 }
 
+// lastCertEnd returns the end of the last certificate of a host in the roster: the one that
+// was issued last, or a later one that the host uses because it could not install that.
+func (h *Host) lastCertEnd() time.Time { return later(h.Roster.CertExpires, h.Contact.CertEnd) }
+
 // ahead returns the spans in which the clock was ahead, past the end of a host's
 // certificate, so that the receiver rejected the host.
 func (f *Facts) ahead(h *Host) (all []contacts.Span) {

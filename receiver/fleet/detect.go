@@ -288,15 +288,16 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	last := later(h.Contact.At, h.AuthFailure.At)
-	left := h.Roster.CertExpires.Sub(f.Now)
-	if !h.Roster.Ending(f.Now.Add(-f.jumped)) || f.Now.Sub(last) > f.Limits.Lookback {
+	end := h.lastCertEnd()
+	left := end.Sub(f.Now)
+	if !h.Roster.Ending(end, f.Now.Add(-f.jumped)) || f.Now.Sub(last) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
-	detail := fmt.Sprintf("certificate expires at %s, in %s", stamp(h.Roster.CertExpires), machine.HumanDuration(left))
+	detail := fmt.Sprintf("certificate expires at %s, in %s", stamp(end), machine.HumanDuration(left))
 	if left <= 0 {
-		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
-		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(h.Roster.CertExpires), machine.HumanDuration(-left))
+		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(end), Check: "cert.expiry"}
+		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(end), machine.HumanDuration(-left))
 	}
 	return Finding{Detail: detail, Reason: f.orReceiverFault("authority.reachable", r)}, true
 }

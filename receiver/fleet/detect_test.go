@@ -199,6 +199,13 @@ func TestJudge_Edges(t *testing.T) {
 			},
 			nil, "",
 		},
+		"uses an older certificate that ends later than the last one": {
+			Host{
+				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(26 * day), CertIssued: ago(day), CertExpires: ago(time.Hour)},
+				Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute), CertEnd: now.Add(6 * day)},
+			},
+			nil, "",
+		},
 		"time enough": {
 			Host{
 				Roster:   &roster.Host{State: roster.Active, EnrolledAt: ago(24 * day), CertIssued: ago(24 * day), CertExpires: now.Add(6 * day)},

@@ -59,12 +59,13 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 	}
 	f.nextOfVersion(h, add)
 	if r := h.Roster; r != nil && r.State == roster.Active && !r.CertExpires.IsZero() {
-		renew := r.CertExpires.Add(-r.CertLife() / 3)
+		end := h.lastCertEnd()
+		renew := end.Add(-r.CertLife() / 3)
 		switch {
-		case r.CertExpires.Before(f.Now):
+		case end.Before(f.Now):
 			add("its certificate has expired; its cert-fetch requests a new one every 5 minutes with its old key")
 		case renew.Before(f.Now):
-			add("its cert-fetch tries to renew the certificate every 5 minutes, before and after it expires at %s", stamp(r.CertExpires))
+			add("its cert-fetch tries to renew the certificate every 5 minutes, before and after it expires at %s", stamp(end))
 		default:
 			add("its certificate is renewed from %s on", stamp(renew))
 		}

@@ -58,8 +58,8 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 		}
 	case alive:
 		return Reason{Code: "not-recording", Text: "online but not recording", Check: "episodes.recent"}
-	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.Roster.CertExpires.Before(f.Now):
-		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.Roster.CertExpires), Check: "cert.expiry"}
+	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.lastCertEnd().Before(f.Now):
+		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.lastCertEnd()), Check: "cert.expiry"}
 	}
 	r := Reason{Code: reasonNothing, Text: "no contact since " + stamp(later(heard, since)), Fix: fixNothing}
 	if !k.Valid && k.At.After(since) {

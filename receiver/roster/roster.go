@@ -76,10 +76,10 @@ func (h Host) CertLife() time.Duration {
 	return h.CertExpires.Sub(h.CertIssued)
 }
 
-// Ending reports whether the certificate is in the last sixth of its validity, or
-// expired. Renewal begins in the last third.
-func (h Host) Ending(now time.Time) bool {
-	return !h.CertExpires.IsZero() && h.CertExpires.Sub(now) < h.CertLife()/6
+// Ending reports whether a certificate that ends at a time is in the last sixth of its
+// validity, or expired. Renewal begins in the last third.
+func (h Host) Ending(end, now time.Time) bool {
+	return !h.CertExpires.IsZero() && end.Sub(now) < h.CertLife()/6
 }
 
 // Valid reports whether the host may use a certificate's serial: the host is active, and

@@ -83,7 +83,7 @@ func (s *Site) parse() (map[string]*template.Template, error) {
 		"days":  s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
 		"count": func(n any) string { return thousands(fmt.Sprint(n)) }, "most": func(c [slotCount]uint32) uint32 { return slices.Max(c[:]) },
-		"ending":  func(h *roster.Host) bool { return h != nil && h.Ending(s.o.Now()) },
+		"ending":  func(h *roster.Host, end time.Time) bool { return h != nil && h.Ending(end, s.o.Now()) },
 		"percent": func(x float64) string { return fmt.Sprintf("%.0f %%", 100*x) },
 		"nanos":   func(n int64) string { return fmt.Sprintf("%.3f s", float64(n)/1e9) },
 		"seconds": func(x float64) string { return machine.HumanDuration(time.Duration(x * float64(time.Second))) },

@@ -215,15 +215,17 @@ func (d *Disk) step() error {
 // find returns the node of a name, and the folder that contains or would contain it.
 func (d *Disk) find(name string) (parent *node, base string, n *node, err error) {
 	n = d.root
-	if !strings.HasPrefix(name, "/") {
-		name = "/" + name
+	if strings.Contains(name, "..") {
+		name = path.Clean("/" + name)
 	}
-	for rest := path.Clean(name)[1:]; rest != ""; {
+	for part, rest := "", name; rest != ""; {
+		if part, rest, _ = strings.Cut(rest, "/"); part == "" || part == "." {
+			continue
+		}
 		if n == nil || n.names == nil {
 			return nil, "", nil, fs.ErrNotExist
 		}
-		parent = n
-		base, rest, _ = strings.Cut(rest, "/")
+		parent, base = n, part
 		n = n.names[base]
 	}
 	if n == nil {
