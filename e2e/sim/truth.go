@@ -196,6 +196,12 @@ func (w *World) watchAlerts(f Fault) {
 	}) || f.At < w.alertAfter() {
 		return
 	}
+	if f.Kind == "gate-wrong" && !slices.ContainsFunc(w.hosts, func(h *Host) bool {
+		b, err := h.binary("current")
+		return err == nil && b.Commit == ownCommit
+	}) {
+		return // no host runs the rejected commit any more
+	}
 	w.book.count()
 	w.book.mu.Lock()
 	defer func() { w.book.mu.Unlock() }()
