@@ -137,6 +137,7 @@ crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -timeout 30m -v -run '^(TestCrash_|TestFault_)' ./receiver/s3 -every
 	go test -count=1 -timeout 30m -v -run '^TestFault_' ./receiver/pg -every
 	go test -tags solo -count=1 -timeout 30m -v -run '^TestKill_' ./e2e/solo
+	KILLS=200 go test -tags solo -count=1 -timeout 30m -v -run '^TestCluster_' ./e2e/solo
 	go test -count=1 -timeout 30m -v -run '^TestModel' ./agent/ship -steps 5000 -seeds 10
 	go test -count=1 -timeout 30m -v -run '^TestShip_Killed' ./commands -kills 200
 	go test -count=1 -timeout 60m -v -run '^TestStore_Killed' ./commands -store-kills 200

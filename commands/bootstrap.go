@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/receiver/authority"
 )
 
@@ -37,6 +38,10 @@ func (a *app) bootstrap(c *cli.Context) (err error) {
 	name, err := os.Hostname()
 	if err != nil {
 		return err
+	}
+	if conf.Authority.Elsewhere {
+		return fault.Exit(fault.Fix(errors.New("the authority is on another receiver: [authority] elsewhere is true"),
+			"sudo systemctl disable --now cis490-bootstrap"), fault.Config)
 	}
 	auth, err := authority.New(authority.Options{
 		Config: conf.Authority, PublicURL: conf.PublicURL, Hostname: name, Root: conf.TLS.Root, PinFile: authority.PinFile(c.String("config")),

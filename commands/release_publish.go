@@ -15,6 +15,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/manifest"
+	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
 )
@@ -32,6 +33,9 @@ func (a *app) releasePublish(c *cli.Context) error {
 	}
 	conf, err := a.receiver(c)
 	if err != nil {
+		return err
+	}
+	if err := withAuthority(c, conf); err != nil {
 		return err
 	}
 	keys := filepath.Join(conf.Authority.Dir, authority.ReleaseKeys)
@@ -80,6 +84,15 @@ func (a *app) releasePublish(c *cli.Context) error {
 	}
 	a.printf("published %s, seq %d: this receiver tries it first; see cis490 release list\n", b.Manifest.Version, b.Manifest.Seq)
 	return nil
+}
+
+// withAuthority returns an error on a receiver whose releases are copies of another one's.
+func withAuthority(c *cli.Context, conf config.Receiver) error {
+	if !conf.Authority.Elsewhere {
+		return nil
+	}
+	words := append([]string{"sudo", c.Command.HelpName}, c.Args().Slice()...)
+	return fault.Exit(fault.Fix(receiver.ErrCopies, "on the receiver that has the authority: "+strings.Join(words, " ")), fault.Config)
 }
 
 // trusted returns the keys whose releases this receiver accepts: the known ones or, at
@@ -152,6 +165,9 @@ func (a *app) releaseOrder(c *cli.Context, o manifest.Order) error {
 	}
 	conf, err := a.receiver(c)
 	if err != nil {
+		return err
+	}
+	if err := withAuthority(c, conf); err != nil {
 		return err
 	}
 	dir := local.ReleasesDir(conf.DataDir)

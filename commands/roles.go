@@ -188,7 +188,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	if from, to, ok := redirect(c.PublicURL, c.Listen); ok && c.TLS.Mode != "proxy" {
 		local[from] = to
 	}
-	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok {
+	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok && !c.Authority.Elsewhere {
 		local[from] = to // behind a proxy too, because this is the authority
 	}
 	if c.TLS.Mode == "proxy" {

@@ -71,7 +71,8 @@ func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) 
 // ledger returns a backend whose rows and documents are in the config's database.
 func ledger(conf config.Receiver, base receiver.Backend, fsys disk.FS, log *slog.Logger) receiver.Backend {
 	return pg.Open(pg.Options{
-		Base: base, FS: fsys, Dir: conf.DataDir, URLFile: conf.Ledger.URLFile, Pooler: conf.Ledger.Pooler, Log: log.With("component", "ledger"),
+		Base: base, FS: fsys, Dir: conf.DataDir, URLFile: conf.Ledger.URLFile, Pooler: conf.Ledger.Pooler,
+		Copies: conf.Authority.Elsewhere, Log: log.With("component", "ledger"),
 	})
 }
 

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"errors"
+	"io"
 	"path/filepath"
 	"time"
 
@@ -11,9 +12,11 @@ import (
 	labchecks "cis490/agent/checks"
 	"cis490/internal/clock"
 	"cis490/internal/disk"
+	"cis490/receiver"
 	"cis490/receiver/cluster"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
+	"cis490/receiver/mirror"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
 )
@@ -76,6 +79,13 @@ func (a *app) serve(c *cli.Context) error {
 			_, _ = daemon.SdNotify(false, state)
 		},
 		Now: time.Now, Clock: clock.Read(disk.OS{}), Log: log,
+	}
+	if back.Peers != nil {
+		o.Mirror = mirror.New(mirror.Options{
+			Docs: back.Docs, Lease: func() (io.Closer, error) { return back.Lease(receiver.Publishing) }, FS: held,
+			Authority: conf.Authority.Dir, Releases: local.ReleasesDir(conf.DataDir), Elsewhere: conf.Authority.Elsewhere,
+			Log: log.With("component", "mirror"),
+		}).Run
 	}
 	s, err := server.New(o)
 	if err != nil {

@@ -14,6 +14,8 @@ const (
 	BackupDoc     = "last-backup.json"
 	RolloutDoc    = "rollout.json"
 	NotesDoc      = "host-notes.json" // what operators write about hosts
+	// MirrorDocs is the prefix of the names of the files that receivers copy from one of them.
+	MirrorDocs = "mirror/"
 	// HealthReports is the prefix of the names of the hosts' health reports.
 	HealthReports = "host-health/"
 )

@@ -68,11 +68,12 @@ type Work string
 
 // The kinds of work.
 const (
-	Serving   Work = "serve"
-	Checking  Work = "fleet-check"
-	Moving    Work = "archive"
-	Rolling   Work = "rollout"
-	Scrubbing Work = "scrub"
+	Serving    Work = "serve"
+	Checking   Work = "fleet-check"
+	Moving     Work = "archive"
+	Rolling    Work = "rollout"
+	Scrubbing  Work = "scrub"
+	Publishing Work = "authority" // publishing its files for other receivers
 )
 
 // ErrLeased reports that another process has the lease.

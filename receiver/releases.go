@@ -1,9 +1,14 @@
 package receiver
 
 import (
+	"errors"
+
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
 )
+
+// ErrCopies reports that a receiver has copies of the releases: orders are given on another one.
+var ErrCopies = errors.New("this receiver has copies of the releases; orders are given on the one that has the authority")
 
 // Releases are the published releases, people's orders about them, and their progress.
 type Releases interface {

@@ -21,6 +21,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/receiver"
+	"cis490/receiver/local"
 	"cis490/receiver/objects/s3test"
 	"cis490/receiver/pg/pgtest"
 )
@@ -55,9 +56,17 @@ func newCluster(t *testing.T, conf string) *fleetOf {
 	base := withoutListen(string(text)) + fmt.Sprintf("[ledger]\nbackend = \"postgres\"\nurl_file = %q\n", first.path("postgres"))
 	second := &harness{t: t, dir: t.TempDir(), ca: first.ca, log: &bytes.Buffer{}}
 	c.rx = [2]*harness{first, second}
+	// The second one has copies of the authority's files, and its own server certificate.
+	must(t, os.Mkdir(second.path("authority"), 0o755))
+	cert, key := second.serverPair()
+	second.write("authority/server.pem", cert+key)
 	for i, r := range c.rx {
 		r.addr = fmt.Sprintf("127.0.0.1:%d", 18971+i)
-		r.write("receiver.toml", "listen = \""+r.addr+"\"\n"+strings.Replace(base, first.path("data"), r.path("data"), 1))
+		text := strings.ReplaceAll(base, first.path("authority"), r.path("authority"))
+		if i == 1 {
+			text = strings.Replace(text, "[authority]\n", "[authority]\nelsewhere = true\n", 1)
+		}
+		r.write("receiver.toml", "listen = \""+r.addr+"\"\n"+strings.Replace(text, first.path("data"), r.path("data"), 1))
 	}
 	for _, args := range [][]string{{"ledger", "migrate", "--url-file", first.path("owner")}, {"store", "init"}} {
 		if out, err := exec.Command("cis490", append(args, "--config", first.path("receiver.toml"))...).CombinedOutput(); err != nil {
@@ -109,6 +118,11 @@ func (c *fleetOf) client(name ident.Host) *host {
 	front := *c.rx[0]
 	front.addr = c.front
 	h.r = &front
+	c.rx[0].waitFor("the second receiver has the roster", func() bool {
+		a, _ := os.ReadFile(c.rx[0].path("authority/" + local.RosterFile))
+		b, err := os.ReadFile(c.rx[1].path("authority/" + local.RosterFile))
+		return err == nil && bytes.Equal(a, b)
+	})
 	return h
 }
 

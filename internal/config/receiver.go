@@ -93,6 +93,7 @@ type Authority struct {
 	CertLife   Duration `toml:"cert_life"`
 	ServerLife Duration `toml:"server_life"`
 	TokenTTL   Duration `toml:"token_ttl"`
+	Elsewhere  bool     `toml:"elsewhere"` // on another receiver of the same database
 }
 
 // Gate configures which code commits may ship, in addition to the receiver's own and those
@@ -220,6 +221,9 @@ func (c Receiver) Validate() []error {
 		p.httpsURL("authority.url", c.Authority.URL)
 	}
 	p.absolute("authority.dir", c.Authority.Dir)
+	if c.Authority.Elsewhere && c.Ledger.Backend != LedgerPostgres {
+		p.add("authority.elsewhere", `needs [ledger] backend = "postgres", through which the authority's files are copied`)
+	}
 	p.absolute("authority.socket", c.Authority.Socket)
 	p.lasting("authority.cert_life", c.Authority.CertLife)
 	p.lasting("authority.server_life", c.Authority.ServerLife)

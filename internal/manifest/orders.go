@@ -39,7 +39,10 @@ type Order struct {
 	By      string       `json:"by,omitempty"` // token that ordered it on the dashboard
 }
 
-func ordersPath(dir string) string { return filepath.Join(dir, "orders.jsonl") }
+// OrdersFile is the name of the orders in the folder of releases.
+const OrdersFile = "orders.jsonl"
+
+func ordersPath(dir string) string { return filepath.Join(dir, OrdersFile) }
 
 // Give appends an order, durably. It fails while another process appends one. Each order is
 // later than the one before, even if the clock was set back, because the rollout ignores

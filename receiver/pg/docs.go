@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -24,6 +25,9 @@ func workOf(name string) receiver.Work {
 		return receiver.Checking
 	case receiver.RolloutDoc:
 		return receiver.Rolling
+	}
+	if strings.HasPrefix(name, receiver.MirrorDocs) {
+		return receiver.Publishing
 	}
 	return ""
 }

@@ -41,7 +41,7 @@ func (nothing) Close() error { return nil }
 // archiving, among all receivers.
 func (d *db) lease(w receiver.Work) (io.Closer, error) {
 	base := io.Closer(nothing{})
-	if w != receiver.Rolling && w != receiver.Scrubbing {
+	if w != receiver.Rolling && w != receiver.Scrubbing && w != receiver.Publishing {
 		var err error
 		if base, err = d.o.Base.Lease(w); err != nil || w != receiver.Checking {
 			return base, err

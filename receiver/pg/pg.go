@@ -36,6 +36,7 @@ type Options struct {
 	Dir     string // the data folder
 	URLFile string // has the URL of the database
 	Pooler  bool   // PgBouncer in transaction mode is in between
+	Copies  bool   // the releases of Base are copies of another receiver's
 	Name    string // of this receiver, as the holder of leases
 	Log     *slog.Logger
 }
@@ -59,7 +60,7 @@ func Open(o Options) receiver.Backend {
 	b.Silences = newLog(d, silenceTable())
 	b.Docs = docs{d}
 	b.Peers = peers{d}
-	b.Releases = releases{o.Base.Releases, docs{d}}
+	b.Releases = releases{o.Base.Releases, docs{d}, o.Copies}
 	b.Lease = d.lease
 	b.Serve = func() (receiver.Store, error) { return d.serve(rows) }
 	b.Explain = func(err error) error { return o.Base.Explain(Explain(err)) }

@@ -13,7 +13,16 @@ import (
 // advances it, all offer by it.
 type releases struct {
 	receiver.Releases
-	docs docs
+	docs   docs
+	copies bool
+}
+
+// Give refuses orders on a receiver whose files another one's replace.
+func (r releases) Give(o manifest.Order) error {
+	if r.copies {
+		return receiver.ErrCopies
+	}
+	return r.Releases.Give(o)
 }
 
 // Rollout decodes the document.

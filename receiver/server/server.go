@@ -60,6 +60,9 @@ type Options struct {
 	Roster    Roster
 	// Cluster follows the other receivers; nil: there are none.
 	Cluster *cluster.Cluster
+	// Mirror exchanges the authority's files and the releases with other receivers until the
+	// context ends; nil: there are none.
+	Mirror func(context.Context) error
 	// Releases are the offered releases; nil: none.
 	Releases *rollout.Controller
 	// InstallScript returns the script that installs a lab host; nil: none.
@@ -185,6 +188,9 @@ func (s *Server) Run(ctx context.Context) (err error) {
 				s.o.Gate.Run, s.compare, s.count, s.forget, s.join, s.web.Run, s.admin, s.runCatalogue,
 			} {
 				g.Go(func() error { return work(gctx) })
+			}
+			if s.o.Mirror != nil {
+				g.Go(func() error { return s.o.Mirror(gctx) })
 			}
 			if s.o.Releases != nil {
 				g.Go(func() error { return s.o.Releases.Run(gctx) })

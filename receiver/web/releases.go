@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"cis490/internal/manifest"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/roster"
 )
 
@@ -96,6 +98,9 @@ func (s *Site) order(w http.ResponseWriter, r *http.Request) error {
 		err := s.o.Backend.Releases.Give(manifest.Order{
 			Verb: verb, Seq: v.Seq, Version: v.Version, Commit: v.Commit, Reason: "by " + Holder(r) + " on the dashboard", By: Holder(r),
 		})
+		if errors.Is(err, receiver.ErrCopies) {
+			return wire.NewProblem(wire.NotFound, "%s", err)
+		}
 		if err != nil {
 			return err
 		}
