@@ -134,6 +134,12 @@ var kept = map[string]sim.Plan{
 			{Kind: "rx-clock", At: 65 * time.Minute, For: 2 * time.Hour, N: -3 * 86400},
 		},
 	},
+	"a host asks in vain for certificates of a clock that is ahead, until it has no more": { // no host alert for a receiver fault
+		Hosts: 2, Length: 7 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-clock", At: time.Hour, For: 4 * time.Hour, N: 40 * 86400},
+			{Kind: "ca-away", At: 65 * time.Minute, For: 4 * time.Minute},
+		},
+	},
 	"a host is issued a certificate that is expired by its own clock, and uses the one before": { // no alert without a cause
 		Hosts: 1, Length: 8 * time.Hour, Faults: []sim.Fault{
 			{Kind: "rx-nobattery", At: time.Hour, For: 2 * time.Hour, N: -4833},
