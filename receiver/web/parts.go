@@ -50,9 +50,9 @@ func (f *frame) Part(tag, id, name string, data any) (template.HTML, error) {
 	_, _ = h.Write([]byte(id)) // never fails, as below
 	_, _ = h.Write(relativeTime.ReplaceAll(content, []byte("$1")))
 	mark := strconv.FormatUint(uint64(h.Sum32()), 36)
-	html := fmt.Sprintf("<%s id=%q data-live=%q>%s</%s>", tag, id, mark, content, tag)
+	html := fmt.Sprintf(`<%s id="%s" data-live="%s">%s</%s>`, tag, template.HTMLEscapeString(id), mark, content, tag)
 	f.parts = append(f.parts, part{id, mark, html, tag == "tr"})
-	return template.HTML(html), nil //nolint:gosec // html/template has escaped its content
+	return template.HTML(html), nil //nolint:gosec // its content and id are escaped
 }
 
 // sendParts sends the parts whose marks the page does not have; 204 if there is none.
