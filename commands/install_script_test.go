@@ -25,7 +25,8 @@ func TestInstallScript_MadeOnce(t *testing.T) {
 	}
 	publish := func(digit string) {
 		t.Helper()
-		list := fmt.Sprintf(`{"v":1,"artifacts":[{"os":"linux","arch":"amd64","version":"v1","sha256":"%s","size":1}]}`, strings.Repeat(digit, 64))
+		const form = `{"v":1,"artifacts":[{"os":"linux","arch":"amd64","version":"v1","sha256":"%s","size":1}]}`
+		list := fmt.Sprintf(form, strings.Repeat(digit, 64))
 		if err := os.WriteFile(filepath.Join(dir, "unsigned.json"), []byte(list), 0o644); err != nil {
 			t.Fatal(err)
 		}
