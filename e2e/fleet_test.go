@@ -129,7 +129,7 @@ func sumsOf(rx machine) map[string]string { return sumsBelow(rx, "/var/lib/cis49
 // sumsBelow returns the digests of the files below a folder, by path.
 func sumsBelow(m machine, dir string) map[string]string {
 	sums := map[string]string{}
-	for line := range strings.Lines(m.Run("cd " + dir + " && find . -type f -exec sha256sum {} +")) {
+	for line := range strings.Lines(m.Run("cd " + dir + " && find . -type f ! -name .lock -exec sha256sum {} +")) {
 		if sum, file, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
 			sums[file] = sum
 		}
