@@ -58,8 +58,8 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 	if _, refused := errors.AsType[*wire.Problem](err); refused {
 		return false // a refusal, which is a valid answer
 	}
-	if errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) {
-		return false // the store's own condition
+	if errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) || errors.Is(err, receiver.ErrUnavailable) {
+		return false // the storage's own condition; the host may succeed at another receiver
 	}
 	if f.by == nil {
 		f.by = map[failureKey]*failure{}
