@@ -212,8 +212,8 @@ func (a *app) hostShow(c *cli.Context) error {
 		a.printf("note         %s\n", n)
 	}
 	a.printf("snapshot     %s\n", stamp(x.Snapshot))
-	if len(x.Forecast.Failing) > 0 {
-		a.printf("failing      %s\n", strings.Join(x.Forecast.Failing, ", "))
+	if len(x.Failing) > 0 {
+		a.printf("failing      %s\n", strings.Join(x.Failing, ", "))
 	}
 	a.printAlerts(x.Alerts)
 	for _, next := range x.Next {

@@ -5,7 +5,9 @@ package solo
 import (
 	"bytes"
 	"crypto/rand"
+	"errors"
 	"fmt"
+	"io"
 	mathrand "math/rand/v2"
 	"net"
 	"net/http"
@@ -108,7 +110,12 @@ func direct(r *harness) bool {
 	client := r.clientOf(nil, false)
 	client.Transport.(*http.Transport).DialContext = (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}).DialContext
 	res, err := client.Get("https://" + r.addr + "/readyz")
-	return err == nil && res.Body.Close() == nil && res.StatusCode == http.StatusOK
+	if err != nil {
+		return false
+	}
+	body, err := io.ReadAll(res.Body)
+	r.answer = string(body)
+	return errors.Join(err, res.Body.Close()) == nil && res.StatusCode == http.StatusOK
 }
 
 // client returns a host that sends through HAProxy.
@@ -311,4 +318,34 @@ func TestCluster_RollingRestart(t *testing.T) {
 	if n := len(a.failed); n > 0 {
 		t.Errorf("%d tries failed, such as %s", n, strings.Join(a.failed[:min(n, 10)], "\n"))
 	}
+}
+
+// TestCluster_Failover kills the database under load and promotes its synchronous standby. Nobody
+// touches the receivers, whose URL names both servers.
+func TestCluster_Failover(t *testing.T) {
+	c := newCluster(t, "[balancer]\nfrom = [\"127.0.0.1\"]")
+	standby := c.database.Standby(t)
+	c.database.Wait(t)
+	both := pgtest.URL(pgtest.ServeUser, c.database.Addr+","+standby.Addr, c.name)
+	c.rx[0].write("postgres", both+"\n")
+	a, stop := c.load(4)
+	wait := func(what string) {
+		t.Helper()
+		before := a.final()
+		c.rx[0].waitFor(what, func() bool { return a.final() > before+100 })
+	}
+	wait("episodes are acknowledged")
+	c.database.Kill()
+	standby.Promote(t)
+	promoted := time.Now()
+	before := a.final()
+	c.rx[0].waitFor("an episode is acknowledged after the promotion", func() bool { return a.final() > before })
+	t.Logf("acknowledged again %s after the promotion", time.Since(promoted).Round(10*time.Millisecond))
+	wait("episodes are acknowledged after the promotion")
+	stop()
+	for _, r := range c.rx {
+		r.waitFor("it is ready", func() bool { return direct(r) })
+	}
+	c.database = standby
+	c.check(a)
 }

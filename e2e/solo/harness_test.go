@@ -80,6 +80,8 @@ type harness struct {
 	cmd  *exec.Cmd
 	log  *bytes.Buffer
 	done chan struct{}
+	// answer is the last one of /readyz.
+	answer string
 }
 
 func newHarness(t testing.TB, conf string) *harness {
@@ -176,7 +178,7 @@ func (r *harness) waitFor(what string, ok func() bool) {
 	for !ok() {
 		select {
 		case <-deadline:
-			r.t.Fatalf("wait for %q: timeout after 60 s; log: %.2000s", what, r.log)
+			r.t.Fatalf("wait for %q: timeout after 60 s; answer: %s; log: %.2000s", what, r.answer, r.log)
 		case <-tick.C:
 		}
 	}

@@ -147,9 +147,7 @@ func (c *Cluster) Refresh() error {
 	if whole {
 		c.members = map[string]seen{}
 	}
-	for name, x := range next {
-		c.members[name] = x
-	}
+	maps.Copy(c.members, next)
 	c.now = now
 	return nil
 }
