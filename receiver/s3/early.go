@@ -85,7 +85,7 @@ func (e *early) abandon() {
 	}
 	e.stop()
 	if e.sent != nil {
-		<-e.sent
+		_ = <-e.sent
 	}
 }
 
