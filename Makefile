@@ -43,7 +43,7 @@ REPRODUCIBLE := CGO_ENABLED=0 GOENV=off GOFLAGS= GOWORK=off GOEXPERIMENT= GOFIPS
 
 dist: ## build every platform into RELEASE=dist/VERSION and sign it (SEQ=number, EXPERIMENT=file)
 	@test '$(DIRTY)' = false || { git status --short >&2; \
-	  echo 'make dist: a release is what its commit says: commit these or stash them first' >&2; exit 1; }
+	  echo 'make dist: the files above differ from the commit; commit or remove them, then run make dist again' >&2; exit 1; }
 	@rm -rf '$(RELEASE)' && mkdir -p '$(RELEASE)' && go mod download
 	@set -e; for p in $(PLATFORMS); do echo "build $$p"; \
 	  $(REPRODUCIBLE) GOOS=$${p%-*} GOARCH=$${p#*-} \
@@ -51,6 +51,7 @@ dist: ## build every platform into RELEASE=dist/VERSION and sign it (SEQ=number,
 	@test -z '$(EXPERIMENT)' || cp '$(EXPERIMENT)' '$(RELEASE)'/experiment.toml
 	@go run -buildvcs=false . release sign --seq '$(SEQ)' --version '$(VERSION)' --commit '$(COMMIT)' '$(RELEASE)'
 	@$(MAKE) --no-print-directory packages RELEASE='$(RELEASE)' SEQ='$(SEQ)' VERSION='$(VERSION)'
+	@echo 'next: copy $(RELEASE) to the receiver, and run there: sudo cis490 release publish $(notdir $(RELEASE))'
 
 # A tag v1.2.3 is version 1.2.3, five commits later 1.2.3+5.gHASH, no tag 0~SEQ.gHASH.
 PKG_VERSION ?= $(shell echo '$(VERSION)' | sed -E 's/^v//; s/-([0-9]+)-g([0-9a-f]+)$$/+\1.g\2/; s/^([^0-9]|[0-9a-f]{7,}$$)/0~$(SEQ).g\1/; s/-/~/g')

@@ -214,7 +214,7 @@ func (a *app) releaseSign(c *cli.Context) error {
 			return err
 		}
 	}
-	a.printf("%s: %s, seq %d, %d binaries, signed by %s\n", dir, m.Version, m.Seq, len(m.Artifacts), signer.Public().ID())
+	a.printf("%s: %s, seq %d, binaries: %d, signed by %s\n", dir, m.Version, m.Seq, len(m.Artifacts), signer.Public().ID())
 	return nil
 }
 

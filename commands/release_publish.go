@@ -29,7 +29,11 @@ func (a *app) releasePublish(c *cli.Context) error {
 		return usagef(c, "missing argument DIR")
 	}
 	if len(args) > 1 {
-		return usagef(c, "want one release directory, such as the last of %s", check.Sanitize(strings.Join(args, ", "), 300))
+		return usagef(c, "want one release directory, not %s", check.Sanitize(strings.Join(args, ", "), 300))
+	}
+	if info, err := (disk.OS{}).Stat(args[0]); err != nil || !info.IsDir() {
+		return fault.Fix(fmt.Errorf("%s is not a folder on this machine", check.Sanitize(args[0], 300)),
+			"copy the folder that `make dist` wrote to this machine, and name its path: sudo cis490 release publish DIR")
 	}
 	conf, err := a.receiver(c)
 	if err != nil {
