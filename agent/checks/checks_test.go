@@ -387,6 +387,19 @@ func TestChecks_ARejectionBringsItsOwnFix(t *testing.T) {
 	}
 }
 
+// TestChecks_NoAnswer: a new token does not help against a receiver that does not answer.
+func TestChecks_NoAnswer(t *testing.T) {
+	for _, err := range []error{context.DeadlineExceeded, wire.ErrNotOurs, wire.NewProblem(wire.NotReady, "")} {
+		o := healthy(t)
+		o.Receiver = pinger(func(wire.Ping) (wire.Pong, error) { return wire.Pong{}, err })
+		for _, r := range check.Run(t.Context(), checks.Checks(o)) {
+			if r.ID == "receiver.auth" && (r.Status != check.Warn || strings.Contains(r.Fix, "token create")) {
+				t.Errorf("%v: %s with fix %q", err, r.Status, r.Fix)
+			}
+		}
+	}
+}
+
 type none struct{}
 
 func (none) Units(context.Context, ...string) ([]machine.Unit, error) {

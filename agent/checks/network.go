@@ -18,6 +18,10 @@ import (
 	"cis490/internal/wire"
 )
 
+// reachFix is the fix for a receiver that does not answer.
+const reachFix = here + "sudo cis490 doctor --only dns.receiver --only receiver.reachable   " +
+	"# check the network, VPN and firewall; if many hosts fail, on the receiver: sudo cis490 doctor"
+
 func (h *host) remote() []check.Check {
 	return []check.Check{
 		{
@@ -29,8 +33,7 @@ func (h *host) remote() []check.Check {
 		},
 		{
 			ID: "receiver.reachable", Title: "Receiver is reachable", Severity: check.Hard,
-			Fix: here + "sudo cis490 doctor --only dns.receiver --only receiver.reachable   " +
-				"# check the network, VPN and firewall; if many hosts fail, on the receiver: sudo cis490 doctor",
+			Fix: reachFix,
 			Doc: "A TLS connection to the receiver succeeds with the CA in ca.crt, and GET /healthz answers 200. " +
 				"It uses no credentials of this host, so it distinguishes a broken path from rejected credentials.",
 			Run: h.needsConfig(func(ctx context.Context) check.Result {
@@ -134,13 +137,13 @@ func (h *host) onPong(judge func(wire.Pong) check.Result, own bool) func(context
 		refusal, refused := errors.AsType[*wire.Problem](err)
 		switch {
 		case !own:
-			return check.Skipf("the receiver did not answer the ping")
+			return check.Skipf("the receiver did not accept the ping: see receiver.auth")
 		case !refused && unreached(err):
 			return check.Skipf("no answer: %v", err)
 		case !refused:
-			return check.Warnf("no answer: %v", err)
+			return check.Warnf("no answer: %v", err).WithFix(reachFix)
 		case refusal.Status >= http.StatusInternalServerError:
-			return check.Warnf("%v", refusal)
+			return check.Warnf("%v", refusal).WithFix(cmp.Or(check.Sanitize(refusal.Fix, 500), reachFix))
 		}
 		return check.Failf("%v", refusal).WithFix(check.Sanitize(refusal.Fix, 500))
 	})

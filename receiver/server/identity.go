@@ -76,7 +76,7 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case !known:
 		return host, true, wire.NewProblem(wire.UnknownHost, "host %s is not in the roster", host)
 	case entry.State == roster.Gone:
-		return host, true, wire.NewProblem(wire.Decommission, "host %s was decommissioned", host)
+		return host, true, wire.NewProblem(wire.Decommission, "%s was decommissioned at %s", host, entry.Since.UTC().Format(time.RFC3339))
 	case entry.State == roster.Pending:
 		return host, true, wire.NewProblem(wire.CertRevoked,
 			"serial %s of %s is revoked: the host has not enrolled again", pki.Serial(chain[0]), host)
