@@ -24,7 +24,7 @@ const (
 	NotReporting   Health = "not reporting" // several pings are missing, but no alert is open yet
 	Healthy        Health = "healthy"
 	Off            Health = "off"      // shut down cleanly
-	Expected       Health = "expected" // has a join token, has not enrolled
+	Expected       Health = "expected" // has a join token and has not enrolled, or enrolled just now and its first contact is due
 	Decommissioned Health = "decommissioned"
 )
 
@@ -110,7 +110,7 @@ func (s *Status) judge(now time.Time, fresh time.Duration) Health {
 		return Silenced
 	case s.Contact != nil && s.Contact.Leaving:
 		return Off
-	case s.Roster != nil && s.Roster.State == roster.Pending:
+	case s.Roster != nil && (s.Roster.State == roster.Pending || s.firstContactDue(now, fresh)):
 		return Expected
 	case s.Contact == nil || now.Sub(s.Contact.LastContact) > fresh:
 		return NotReporting
@@ -118,6 +118,12 @@ func (s *Status) judge(now time.Time, fresh time.Duration) Health {
 		return Failing
 	}
 	return Healthy
+}
+
+// firstContactDue reports whether the host enrolled less than fresh ago and has never
+// contacted the receiver.
+func (s *Status) firstContactDue(now time.Time, fresh time.Duration) bool {
+	return s.Contact == nil && now.Sub(s.Roster.EnrolledAt) < fresh
 }
 
 // Symptoms returns the host's open alerts by name.

@@ -27,7 +27,8 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 			{Name: "sick", State: roster.Active},
 			{Name: "gone", State: roster.Gone},
 			{Name: "pending", State: roster.Pending},
-			{Name: "never", State: roster.Active},
+			{Name: "never", State: roster.Active, EnrolledAt: now.Add(-16 * time.Minute)},
+			{Name: "new", State: roster.Active, EnrolledAt: now.Add(-14 * time.Minute)},
 		},
 		Hosts: map[ident.Host]*contacts.Contact{
 			"sick": failing(0), "gone": failing(0), "muted": failing(0), "fails": failing(0),
@@ -50,6 +51,7 @@ func TestJoin_OneHealthForEachHost(t *testing.T) {
 		{"never", NotReporting},
 		{"well", Healthy},
 		{"left", Off},
+		{"new", Expected},
 		{"pending", Expected},
 		{"gone", Decommissioned},
 	}
