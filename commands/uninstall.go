@@ -2,6 +2,7 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -11,6 +12,7 @@ import (
 	"cis490/install"
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/fault"
 	"cis490/internal/wire"
 )
 
@@ -62,7 +64,8 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 	}
 	if o.Purge {
 		if !c.Bool("yes") && !a.asks() {
-			return usagef(c, "--purge deletes data and needs confirmation: add --yes")
+			err := errors.New("--purge deletes data and needs confirmation")
+			return fault.Exit(fault.Fix(err, "sudo "+c.Command.HelpName+" --purge --yes"), fault.Usage)
 		}
 		if err := a.confirm(c, whatPurgeDeletes(role)); err != nil {
 			return err

@@ -101,10 +101,16 @@ func (u *uninstall) sayKept() {
 		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
 	}
 	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
-	u.say("note     with --purge these would be deleted as well; backups in /var/backups would stay\n")
-	if u.Role == LabHost {
-		u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission NAME\n")
+	u.say("note     to delete these, too, with any copy of the program: sudo ./cis490 uninstall %s --purge\n", u.Role)
+	if u.Role == Receiver {
+		u.say("note     backups in /var/backups stay in any case\n")
+		return
 	}
+	name := "NAME"
+	if c, _, err := config.LoadLabHost(u.at(config.LabHostPath)); err == nil {
+		name = string(c.Host)
+	}
+	u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission %s\n", name)
 }
 
 type uninstall struct{ Plan }
