@@ -52,7 +52,7 @@ func (a *app) hostApprove(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.printJSON(done)
 	}
-	a.printf("approved %s, which asked from %s\nroot     %s   # the new machine shows the same\n", done.Host, done.From, done.Root)
+	a.printf("approved %s, which asked from %s\nCA  %s   # compare: the new machine must show the same\n", done.Host, done.From, done.Root)
 	return nil
 }
 

@@ -70,6 +70,7 @@ func (a *app) demo(c *cli.Context) (err error) {
 		return err
 	}
 	defer forget()
+	a.stopsItself() // Ctrl-C is the way to end it
 	// The children die with the thread that started them; see children.
 	runtime.LockOSThread()
 	ctx, cancel := context.WithCancel(c.Context)

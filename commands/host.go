@@ -201,7 +201,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	for _, line := range []struct {
 		label string
 		at    time.Time
-	}{{"enrolled", h.EnrolledAt}, {"certificate", h.CertExpires}} {
+	}{{"enrolled", h.EnrolledAt}, {"cert expires", h.CertExpires}} {
 		a.printf("%-12s %s\n", line.label, stamp(line.at))
 	}
 	a.printf("key          %s\n", h.Key)
@@ -211,7 +211,7 @@ func (a *app) hostShow(c *cli.Context) error {
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
 	}
-	a.printf("snapshot     %s\n", stamp(x.Snapshot))
+	a.printf("last report  %s\n", stamp(x.Snapshot))
 	if len(x.Failing) > 0 {
 		a.printf("failing      %s\n", strings.Join(x.Failing, ", "))
 	}

@@ -48,7 +48,7 @@ func (a *app) askToJoin(c *cli.Context, receiver string) (string, error) {
 	}
 	token, err := e.Join(c.Context, func(code enroll.Code) {
 		a.printf("To admit this machine as %s, run on the receiver before %s:\n\n    sudo cis490 host approve %s\n\n"+
-			"root     %s   # the receiver shows the same\nWaiting for approval…\n", host, stamp(code.Until), code.Digits, code.Root)
+			"CA  %s   # compare: host approve must print the same\nWaiting for approval…\n", host, stamp(code.Until), code.Digits, code.Root)
 	})
 	if err != nil {
 		return "", err

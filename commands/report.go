@@ -36,7 +36,7 @@ func (a *app) report(err error) int {
 	if code == fault.Failed && errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
 		code = fault.NoPerm
 		if fault.FixOf(err) == "" {
-			err = fault.Fix(err, "run it again with sudo")
+			err = fault.Fix(err, permissionFix(toJournal()))
 		}
 	}
 	if !errors.Is(err, errQuiet) {
@@ -48,6 +48,15 @@ func (a *app) report(err error) int {
 		a.errorf("hint: %s", strings.TrimSuffix(line, "\n"))
 	}
 	return code
+}
+
+// permissionFix returns the fix for a file that this process has no permission for. A
+// service runs as its own user on purpose: there the owner of the file is wrong.
+func permissionFix(service bool) string {
+	if service {
+		return "sudo cis490 doctor   # finds files with the wrong owner"
+	}
+	return "run it again with sudo"
 }
 
 // errQuiet carries an exit code for a result that the command has printed already.
