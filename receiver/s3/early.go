@@ -24,7 +24,8 @@ type early struct {
 	ctx   context.Context //nolint:containedctx // of the request
 	stop  context.CancelFunc
 	send  func(ctx context.Context, body io.Reader) error // sends one request
-	sent  chan error                                      // its result; nil: not begun
+	sent  chan struct{}                                   // closed when it ends; nil: not begun
+	err   error                                           // its result
 	now   func() time.Time
 	began time.Time
 	file  io.ReaderAt
@@ -62,8 +63,11 @@ func (e *early) grew(n int) {
 	before := e.have
 	e.change(func() { e.have += int64(n) })
 	if before < earlyAfter && e.have >= earlyAfter && e.now().Sub(e.began) <= earlyWithin {
-		e.sent = make(chan error, 1)
-		go func() { e.sent <- e.send(e.ctx, e) }()
+		e.sent = make(chan struct{})
+		go func() {
+			e.err = e.send(e.ctx, e)
+			close(e.sent)
+		}()
 	}
 }
 
@@ -73,9 +77,8 @@ func (e *early) finish() error {
 		return errNotSent
 	}
 	e.change(func() { e.may = e.size })
-	err := <-e.sent
-	e.sent = nil
-	return err
+	<-e.sent
+	return e.err
 }
 
 // abandon cancels the request if it was not finished.
@@ -85,7 +88,7 @@ func (e *early) abandon() {
 	}
 	e.stop()
 	if e.sent != nil {
-		_ = <-e.sent
+		<-e.sent
 	}
 }
 
