@@ -93,8 +93,11 @@ func checkUsage(commands []*cli.Command, group cli.ActionFunc) {
 		if c.Action == nil {
 			c.Action = group
 		}
-		if c.ArgsUsage == noArgs && c.Before == nil {
-			c.Before = rejectArgs
+		if c.ArgsUsage == noArgs {
+			c.ArgsUsage = ""
+			if c.Before == nil {
+				c.Before = rejectArgs
+			}
 		}
 		checkUsage(c.Subcommands, group)
 	}
@@ -127,9 +130,8 @@ func usageError(c *cli.Context, err error, _ bool) error {
 	return usagef(c, "%w", err)
 }
 
-// noArgs is the ArgsUsage of a command without arguments. The library prints a placeholder
-// for an empty one.
-const noArgs = " "
+// noArgs is the ArgsUsage of a command that rejects arguments.
+const noArgs = "-"
 
 // rejectArgs returns a usage error if there are arguments.
 func rejectArgs(c *cli.Context) error {

@@ -26,7 +26,7 @@ func progressOf(dir string) ([]manifest.Progress, error) {
 	list := []manifest.Progress{}
 	for _, p := range all {
 		row := manifest.Progress{
-			Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "waits for serve",
+			Seq: p.Manifest.Seq, Version: p.Manifest.Version, Commit: p.Manifest.Commit, Since: p.At, Reason: "serve has not begun it yet",
 		}
 		if known := rollout.Of(p.Manifest.Seq); known != nil {
 			row = *known

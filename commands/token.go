@@ -198,7 +198,7 @@ func joinCommands(conf config.Receiver, offered []manifest.Artifact, made []auth
 	var b strings.Builder
 	fmt.Fprintf(&b, "# On the new machine. It does not know the CA yet, so sha256sum checks the download.\n%s", download(conf, offered))
 	for _, m := range made {
-		until := m.Expires.Local().Format(time.RFC1123)
+		until := stamp(m.Expires)
 		once := "once"
 		if m.Pattern != "" {
 			once = fmt.Sprintf("on %d new machines, each by its own name (or --name)", m.Uses)
@@ -224,7 +224,7 @@ func joinScript(conf config.Receiver, offered []manifest.Artifact, made []author
 		"# Each token can be used once. Delete this file when the last machine has joined.\n" +
 		"name=${1:-$(uname -n)}\ncase $(printf %s \"${name%%.*}\" | tr A-Z a-z) in\n")
 	for _, m := range made {
-		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, quote(m.Token), m.Expires.Local().Format(time.RFC1123))
+		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, quote(m.Token), stamp(m.Expires))
 	}
 	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
 		"%s%secho \"$token\" | ./cis490 install lab-host --join -\n", scratch, download(conf, offered))
