@@ -2,10 +2,12 @@ package machine_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/machine"
 )
 
@@ -27,6 +29,22 @@ func TestUnitChecks_NameWhatTheMachineForbids(t *testing.T) {
 			if r := c.Run(t.Context()); !strings.Contains(r.Detail, want) {
 				t.Errorf("%d: %s", code, r.Detail)
 			}
+		}
+	}
+}
+
+type busy struct{}
+
+func (busy) Units(context.Context, ...string) ([]machine.Unit, error) {
+	return nil, fmt.Errorf("list units: %w", context.DeadlineExceeded)
+}
+
+// TestUnitChecks_BusySystemd: what systemd did not say in time is not called stopped.
+func TestUnitChecks_BusySystemd(t *testing.T) {
+	set := machine.UnitSet{Daemons: []string{"x.service"}, Timers: []string{"x.timer"}}
+	for _, c := range machine.UnitChecks(busy{}, set, "receiver", "true", time.Now) {
+		if r := c.Run(t.Context()); r.Status != check.Warn || strings.Contains(r.Fix, "install") || r.Fix == "" {
+			t.Errorf("%s: %+v", c.ID, r)
 		}
 	}
 }
