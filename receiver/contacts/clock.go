@@ -40,6 +40,13 @@ func (r Receiver) Past(t, now time.Time) time.Time {
 	return t
 }
 
+// Past is Receiver.Past by the jumps so far.
+func (b *Recorder) Past(t time.Time) time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.c.Receiver.Past(t, b.now())
+}
+
 // move moves all times. It replaces lists, because copies may share them.
 func (c *Contacts) move(s clock.Shift) {
 	c.WrittenAt, c.BeganAt = s.Move(c.WrittenAt), s.Move(c.BeganAt)

@@ -171,7 +171,7 @@ func (s *Server) bridgeSilences() {
 	if s.bridged != nil && *s.bridged == jump {
 		return
 	}
-	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now()); err != nil {
+	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now(), s.contacts.Past); err != nil {
 		s.o.Log.Warn("cannot correct silences after a jump of the clock; they may last too long", "err", err)
 	}
 	s.bridged = &jump

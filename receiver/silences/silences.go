@@ -35,9 +35,9 @@ func AddAll(l Log, all []receiver.Silence) error {
 	return l.Append(all)
 }
 
-// Bridge adds silences again that were made while the clock was ahead: each then counts as
-// made now, with its original duration.
-func Bridge(l Log, now time.Time) error {
+// Bridge adds silences again that were made while the clock was ahead. past returns when a
+// time of that clock really was, at most now. Each silence keeps its duration.
+func Bridge(l Log, now time.Time, past func(time.Time) time.Time) error {
 	all, err := Read(l)
 	if err != nil {
 		return err
@@ -48,7 +48,7 @@ func Bridge(l Log, now time.Time) error {
 			continue
 		}
 		if !s.Until.IsZero() {
-			s.Until = now.Add(s.Until.Sub(made))
+			s.Until = past(made).Add(s.Until.Sub(made))
 		}
 		if _, err := Add(l, s); err != nil {
 			return err

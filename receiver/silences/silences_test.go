@@ -35,7 +35,8 @@ func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 	add(receiver.Silence{Host: "lab-1", Symptom: "silent"})
 	add(receiver.Silence{Host: "lab-2", Symptom: "silent", Until: now.Add(2 * time.Hour)})
 	now = t0.Add(time.Minute) // set right
-	if err := silences.Bridge(l, now); err != nil {
+	past := func(t time.Time) time.Time { return t.Add(time.Minute - 8*time.Hour) }
+	if err := silences.Bridge(l, now, past); err != nil {
 		t.Fatal(err)
 	}
 	add(receiver.Silence{Host: "lab-3", Symptom: "silent"})
@@ -57,8 +58,29 @@ func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 			t.Errorf("%s: an alert that began after %v is covered after %v: %v", c.host, c.began, c.now, got)
 		}
 	}
-	if err := silences.Bridge(l, now); err != nil || len(read()) != 3 {
+	if err := silences.Bridge(l, now, past); err != nil || len(read()) != 3 {
 		t.Errorf("bridged twice: %v", err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSilence_EndedWhileTheClockWasAhead: it does not begin again when the clock is set right.
+func TestSilence_EndedWhileTheClockWasAhead(t *testing.T) {
+	const ahead = 40 * 24 * time.Hour
+	now := t0.Add(ahead)
+	l := local.Open(local.Options{FS: disk.OS{}, Dir: t.TempDir(), Now: func() time.Time { return now }}).Silences
+	if _, err := silences.Add(l, receiver.Silence{Host: "@receiver", Symptom: "clock", Until: now.Add(time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	now = t0.Add(3 * time.Hour)
+	if err := silences.Bridge(l, now, func(t time.Time) time.Time { return t.Add(-ahead) }); err != nil {
+		t.Fatal(err)
+	}
+	all, err := silences.Read(l)
+	if s := all[receiver.AlertKey{Host: "@receiver", Symptom: "clock"}]; err != nil || s.Covers(t0, now) {
+		t.Errorf("in force again until %s, %v", s.Until, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
