@@ -68,6 +68,13 @@ func TestLedger_ThereAndBack(t *testing.T) {
 			t.Errorf("--final beside serve: %v: %s", err, out)
 		}
 		r.stopServing()
+		if to == "back.toml" {
+			server.SQL(t, database, `INSERT INTO peers VALUES ('rx2', 'member', 1, now(), '{"name": "rx2"}')`)
+			if out, err := r.run(final...); err == nil || !strings.Contains(out, "rx2 serves from the same database") {
+				t.Errorf("--final beside another receiver: %v: %s", err, out)
+			}
+			server.SQL(t, database, `UPDATE peers SET saved = now() - interval '2 minutes' WHERE receiver = 'rx2'`)
+		}
 		r.mustRun(final...)
 		if there, here := inDatabase(t, server, database), r.inFiles(); !slices.Equal(there, here) {
 			t.Errorf("the rows differ:\n%s\n\n%s", strings.Join(there, "\n"), strings.Join(here, "\n"))

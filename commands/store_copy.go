@@ -60,6 +60,9 @@ func (a *app) storeCopy(c *cli.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, alone.Close()) }()
 	if c.Bool("final") {
+		if err := m.lastReceiver(); err != nil {
+			return err
+		}
 		s, err := m.from.Serve() // settles what was cut off, and keeps serve out
 		if err != nil {
 			return stopFirst(err)

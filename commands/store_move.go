@@ -14,6 +14,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 	"cis490/receiver/local"
 	"cis490/receiver/pg"
 	"cis490/receiver/s3"
@@ -103,6 +104,24 @@ func (m move) place() (string, error) {
 		return "", err
 	}
 	return bucket.Name(), nil
+}
+
+// lastReceiver returns an error if another receiver accepts episodes into the old place.
+func (m move) lastReceiver() error {
+	if m.from.Peers == nil {
+		return nil
+	}
+	members, err := cluster.Read(m.from.Peers)
+	if err != nil {
+		return pg.Explain(err)
+	}
+	for _, x := range members {
+		if x.Fresh() && x.Name != m.from.Peers.Self() {
+			return fault.Exit(fault.Fix(fmt.Errorf("the receiver %s serves from the same database, or did a minute ago", x.Name),
+				"sudo systemctl stop cis490-receiver   # there; a minute later, again here"), fault.TempFail)
+		}
+	}
+	return nil
 }
 
 // archived reports whether an episode was moved out.
