@@ -43,6 +43,8 @@ type fact struct {
 	body   string
 	at     time.Time
 	commit ident.Commit
+	// removed is when its host removed its copy; 0: never.
+	removed time.Duration
 }
 
 // Violation is a broken rule.

@@ -145,6 +145,7 @@ func (f procFS) Readlink(name string) (string, error) {
 func (f procFS) Remove(name string) error {
 	d, err := f.on(change, "remove", name)
 	if err == nil {
+		f.p.m.w.watchRemoved(f.p.m, name)
 		err = d.Remove(name)
 	}
 	return err

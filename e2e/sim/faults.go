@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/disk/faultdisk"
+	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -210,14 +211,11 @@ func noBattery(w *World, m *Machine, f Fault) {
 	})
 }
 
-// handTidies is a person who removes waiting tarballs to free space.
+// handTidies is a person who removes waiting tarballs to free space, where the recorder's
+// folder still has the episode. After the receiver lost its store, a tarball may be the only copy.
 func handTidies(_ *World, m *Machine, _ Fault) {
-	outbox := filepath.Join(m.data, "outbox")
-	all, _ := m.disk.ReadDir(outbox)
-	for _, e := range all {
-		if filepath.Ext(e.Name()) == ".zst" {
-			_ = m.disk.Remove(filepath.Join(outbox, e.Name()))
-		}
+	for _, id := range m.names("episodes") {
+		_ = m.disk.Remove(filepath.Join(m.data, "outbox", id+wire.TarballSuffix))
 	}
 }
 

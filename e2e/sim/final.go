@@ -88,7 +88,7 @@ func (w *World) finalEpisodes() {
 		content, err := readFile(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, string(f.host), string(id)+wire.TarballSuffix))
 		stored := err == nil
 		switch {
-		case !stored && at == "" && w.roomMade(f):
+		case !stored && at == "" && w.lostLater(f):
 		case !stored && at == "":
 			b.breaks("no episode is lost", "", "%s of %s does not exist anywhere", id, f.host)
 		case !stored && at == "shipped":
@@ -111,14 +111,29 @@ func (w *World) finalEpisodes() {
 	}
 }
 
-// roomMade reports whether a host may have removed its copy of a stored episode, because its
-// disk was full, before the receiver lost the store.
-func (w *World) roomMade(f *fact) bool {
-	at := f.at.Sub(w.began)
-	return slices.ContainsFunc(w.faults(), func(full Fault) bool {
-		return full.Kind == "host-full" && w.hosts[full.Who%len(w.hosts)].id == f.host && at < w.ends(full) &&
-			slices.ContainsFunc(w.faults(), func(g Fault) bool { return g.Kind == "rx-restore" && g.At > max(at, full.At) })
-	})
+// watchRemoved: a host removes its copy of an episode only while the receiver has the episode.
+func (w *World) watchRemoved(m *Machine, path string) {
+	dir, name := filepath.Split(path)
+	id, ok := strings.CutSuffix(name, wire.TarballSuffix)
+	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.Machine == m })
+	if !ok || i < 0 || dir != filepath.Join(hostData, "shipped")+"/" || !disk.Exists(m.disk, path) {
+		return
+	}
+	w.book.count()
+	if !disk.Exists(w.rx.disk, filepath.Join(rxData, store.EpisodesDir, m.name, name)) {
+		w.book.breaks("a host removes only stored episodes", m.name, "%s removes %s, and the receiver does not have it", m.name, id)
+	}
+	w.book.mu.Lock()
+	defer w.book.mu.Unlock()
+	if f := w.book.episodes[ident.EpisodeID(id)]; f != nil {
+		f.removed = time.Since(w.began)
+	}
+}
+
+// lostLater reports whether a host removed its copy of a stored episode, to make room, and
+// the receiver lost its store afterwards.
+func (w *World) lostLater(f *fact) bool {
+	return f.removed > 0 && slices.ContainsFunc(w.faults(), func(g Fault) bool { return g.Kind == "rx-restore" && g.At > f.removed })
 }
 
 func (w *World) reason(h ident.Host, id ident.EpisodeID) string {

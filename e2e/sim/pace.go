@@ -45,6 +45,13 @@ func (p pace) staleAfter() time.Duration { return 25*time.Hour + p.times(time.Ho
 // hour at most, and then fleet-check runs.
 func (p pace) settles() time.Duration { return time.Hour + p.times(40*time.Minute) }
 
+// compares is how long an alert about a clone lasts after its last ping: twice silent_after,
+// and two runs of fleet-check.
+func (p pace) compares() time.Duration { return p.times(time.Hour) + 2*p.checks() }
+
+// reaches is how long after a fault a host's last ping may still not reach the receiver.
+func (p pace) reaches() time.Duration { return p.times(20 * time.Minute) }
+
 // unjudged is how long the receiver may be up without a complete fleet-check: its start and
 // two runs.
 func (p pace) unjudged() time.Duration { return 20*time.Minute + p.times(20*time.Minute) }

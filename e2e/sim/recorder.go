@@ -2,6 +2,7 @@ package sim
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -82,7 +83,7 @@ func (h *Host) episode(p *Proc, b Binary) error {
 			return err
 		}
 	}
-	h.w.book.recorded(id, fact{h.id, body, time.Now(), b.Commit})
+	h.w.book.recorded(id, fact{host: h.id, body: body, at: time.Now(), commit: b.Commit})
 	return nil
 }
 
@@ -108,12 +109,16 @@ func localBuild(w *World, m *Machine, f Fault) {
 	w.trace(m.name, "a local build installed: %v", w.hosts[f.Who%len(w.hosts)].replace(b))
 }
 
-// releasedBuild installs a released build over it, unless an update did.
+// releasedBuild installs a released build over it, unless an update did. A release on trial
+// may fail, and a rollback leads back to the local build.
 func releasedBuild(w *World, m *Machine, f Fault) {
 	h := w.hosts[f.Who%len(w.hosts)]
 	w.insist(m.name, "a released build installed", func() error {
-		if b, err := h.binary("current"); err != nil || b.Commit != localCommit {
+		switch b, err := h.binary("good"); {
+		case err != nil || b.Commit != localCommit:
 			return err
+		case h.onTrial():
+			return errors.New("a release is on trial")
 		}
 		return h.replace(binary(0))
 	})

@@ -140,12 +140,12 @@ func (w *World) quiet(a fleet.Alert) {
 	other := func(f Fault) bool {
 		return f.Kind != "host-leaves" && f.Kind != "host-sleep" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
 	}
-	// The receiver did not get its last ping, got a later one of a clone, or has removed what
-	// it knew of the host.
+	// The receiver did not get its last ping, got a later one of a clone, which is like one of
+	// the host after a boot, or has removed what it knew of the host.
 	unheard := func(f Fault) bool {
 		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.faults(), func(g Fault) bool {
-			removed := (g.Kind == "decommission" || g.Kind == "host-cloned") && f.At <= g.At && g.At <= w.ends(f)
-			return other(g) && (removed || g.At <= f.At && f.At <= w.ends(g)+w.settles())
+			later := (g.Kind == "decommission" || g.Kind == "host-cloned") && f.At <= g.At && g.At <= w.ends(f)
+			return other(g) && (later || g.At <= f.At && f.At <= w.ends(g)+w.reaches())
 		})
 	}
 	if w.recently(w.alertAfter()+w.settles(), other) || w.recently(0, unheard) {

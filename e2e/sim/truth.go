@@ -41,7 +41,7 @@ func (w *World) shows(sort func(Fault) bool) bool {
 }
 
 // tracesOf returns the end of each fault's effects. They last at least as long as a fault of
-// the receiver.
+// the receiver, and those of a clone while its pings are compared.
 func (w *World) tracesOf(faults []Fault) []time.Duration {
 	var all []time.Duration
 	for _, f := range faults {
@@ -54,7 +54,10 @@ func (w *World) tracesOf(faults []Fault) []time.Duration {
 				}
 			}
 		}
-		all = append(all, ends+w.settles())
+		if ends += w.settles(); f.Kind == "host-cloned" {
+			ends = max(ends, w.ends(f)+w.compares())
+		}
+		all = append(all, ends)
 	}
 	return all
 }
