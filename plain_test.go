@@ -52,6 +52,16 @@ func TestClockFix_HasOneHome(t *testing.T) {
 	}
 }
 
+// TestTimes_HaveOneForm: data has times as in RFC 3339, texts for people have plain.Time.
+func TestTimes_HaveOneForm(t *testing.T) {
+	for path, content := range written(t, ".go") {
+		programs := path == "receiver/alert.go" || strings.HasPrefix(path, "e2e/") // a line of key=value pairs
+		if !programs && !strings.HasSuffix(path, "_test.go") && strings.Contains(content, ".Format(time.RFC3339)") {
+			t.Errorf("%s: write times for people by plain.Time", path)
+		}
+	}
+}
+
 // TestLines_FitTheScreen bounds the lines of Go.
 func TestLines_FitTheScreen(t *testing.T) {
 	for path, content := range written(t, ".go") {

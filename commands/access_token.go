@@ -17,6 +17,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/local"
 )
@@ -180,7 +181,7 @@ func (a *app) accessTokenList(c *cli.Context) error {
 	}
 	return a.table("NAME\tROLE\tCREATED", func(row func(...any)) {
 		for _, t := range all {
-			row(t.Name, t.Role, stamp(t.Created))
+			row(t.Name, t.Role, plain.Time(t.Created))
 		}
 	})
 }

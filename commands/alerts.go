@@ -12,6 +12,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/fleet"
 )
 
@@ -93,10 +94,10 @@ func (a *app) alertsHistory(c *cli.Context, conf config.Receiver) error {
 		return a.printJSON(rows)
 	}
 	for _, x := range rows {
-		a.printf("%s  %-8s  %s %s  %s\n", stamp(x.At), x.State, x.Host, x.Symptom, x.Reason)
+		a.printf("%s  %-8s  %s %s  %s\n", plain.Time(x.At), x.State, x.Host, x.Symptom, x.Reason)
 	}
 	if len(rows) == 0 {
-		a.printf("no alerts since %s\n", stamp(from))
+		a.printf("no alerts since %s\n", plain.Time(from))
 	}
 	return nil
 }

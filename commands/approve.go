@@ -5,6 +5,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/plain"
 	"cis490/receiver/authority"
 )
 
@@ -74,7 +75,7 @@ func (a *app) hostPending(c *cli.Context) error {
 	}
 	return a.table("HOST\tFROM\tSINCE\tEXPIRES", func(row func(...any)) {
 		for _, w := range all {
-			row(w.Host, w.From, stamp(w.Since), stamp(w.Expires))
+			row(w.Host, w.From, plain.Time(w.Since), plain.Time(w.Expires))
 		}
 	})
 }

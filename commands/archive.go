@@ -12,6 +12,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/archive"
 	"cis490/receiver/local"
@@ -42,7 +43,7 @@ func (a *app) archive(c *cli.Context) error {
 	if c.String("to") == "" {
 		return usagef(c, "say where to: --to DIR")
 	}
-	before, err := date(c.String("before"))
+	before, err := plain.ParseTime(c.String("before"))
 	if err != nil {
 		return usagef(c, "--before: %w", err)
 	}
@@ -95,16 +96,4 @@ func (a *app) sayArchived(c *cli.Context, done archive.Result, to string) {
 		return
 	}
 	a.printf("%s %d episodes, %s, to %s\n", verb, done.Episodes, humanize.IBytes(uint64(done.Bytes)), to)
-}
-
-// date parses a day, which begins at midnight UTC, or a time.
-func date(s string) (time.Time, error) {
-	if t, err := time.Parse(time.DateOnly, s); err == nil {
-		return t, nil
-	}
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil {
-		return t, fmt.Errorf("want a date such as 2026-01-01 or 2026-01-01T12:00:00Z, got %q", s)
-	}
-	return t, nil
 }

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/plain"
 	"cis490/receiver/backup"
 	"cis490/receiver/local"
 	"cis490/receiver/storecopy"
@@ -159,6 +160,6 @@ func (a *app) restore(c *cli.Context) error {
 		before = "if the database is lost, sudo cis490 ledger load --help; then "
 	}
 	a.printf("restored %d files of %s; now: %ssudo systemctl start cis490-bootstrap cis490-receiver\n",
-		h.Files, h.At.Format(time.RFC3339), before)
+		h.Files, plain.Time(h.At), before)
 	return nil
 }

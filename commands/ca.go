@@ -3,6 +3,7 @@ package commands
 import (
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/plain"
 	"cis490/receiver/authority"
 )
 
@@ -58,9 +59,9 @@ func (a *app) ca(c *cli.Context, get func(*authority.Client) (authority.CAInfo, 
 		return a.printJSON(i)
 	}
 	return a.table("CA\tUNTIL\tPIN", func(row func(...any)) {
-		row(i.Subject, stamp(i.Expires), i.Pin)
+		row(i.Subject, plain.Time(i.Expires), i.Pin)
 		for _, o := range i.Older {
-			row(o.Subject+" (older)", stamp(o.Until), o.Pin)
+			row(o.Subject+" (older)", plain.Time(o.Until), o.Pin)
 		}
 	})
 }

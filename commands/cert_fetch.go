@@ -16,6 +16,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -99,7 +100,7 @@ func (a *app) certStatus(c *cli.Context, e *enroll.Enroller) error {
 	case c.Bool("json"):
 		err = a.printJSON(s)
 	case s.Enrolled:
-		a.printf("%s: certificate %s, valid until %s, renews at %s\n", s.Host, s.Serial, stamp(s.NotAfter), stamp(s.RenewAt))
+		a.printf("%s: certificate %s, valid until %s, renews at %s\n", s.Host, s.Serial, plain.Time(s.NotAfter), plain.Time(s.RenewAt))
 	case s.Token:
 		a.printf("%s: not enrolled yet, has a join token\n", s.Host)
 	default:

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/fault"
+	"cis490/internal/plain"
 	"cis490/receiver/catalogue"
 	"cis490/receiver/local"
 	"cis490/receiver/server"
@@ -131,7 +132,7 @@ func (a *app) listCatalogue(c *cli.Context, conf config.Receiver) error {
 			for _, n := range r.Rows {
 				rows += n
 			}
-			row(r.Episode, r.Host, check.Sanitize(r.Profile, 40), check.Sanitize(r.Class, 20), r.Verdict, stamp(r.Start),
+			row(r.Episode, r.Host, check.Sanitize(r.Profile, 40), check.Sanitize(r.Class, 20), r.Verdict, plain.Time(r.Start),
 				r.End.Sub(r.Start).Round(100*time.Millisecond), rows, humanize.IBytes(uint64(r.Size)))
 		}
 	})
@@ -202,7 +203,7 @@ func (a *app) episodeCatalogue(c *cli.Context) error {
 	a.printf("%s episodes, ", strconv.Itoa(state.Episodes))
 	switch {
 	case state.Reached.Before(state.Last):
-		a.printf("reading the index: at %s of %s\n", state.Reached.Format(time.RFC3339), state.Last.Format(time.RFC3339))
+		a.printf("reading the index: at %s of %s\n", plain.Time(state.Reached), plain.Time(state.Last))
 	default:
 		a.printf("up to date\n")
 	}

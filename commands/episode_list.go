@@ -18,6 +18,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // episodeRow describes an episode in `episode list` and `episode show`.
@@ -88,7 +89,7 @@ func (a *app) episodeList(c *cli.Context) error {
 	}
 	return a.table("EPISODE\tSTATE\tSTART\t~COMMIT\t~SIZE\tWHY", func(row func(...any)) {
 		for _, r := range rows {
-			row(r.Episode, r.State, stamp(r.Start), fmt.Sprintf("%.12s", r.Commit), humanize.IBytes(uint64(r.Bytes)), r.why())
+			row(r.Episode, r.State, plain.Time(r.Start), fmt.Sprintf("%.12s", r.Commit), humanize.IBytes(uint64(r.Bytes)), r.why())
 		}
 	})
 }

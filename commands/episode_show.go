@@ -18,6 +18,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/episode"
 	"cis490/internal/fault"
+	"cis490/internal/plain"
 	"cis490/internal/plot"
 )
 
@@ -149,7 +150,7 @@ func (a *app) printShown(s shown) {
 	line("episode", "%s of %s, recording %d, slot %d", m.Episode, m.Host, m.Counter, m.Slot)
 	line("profile", "%s of experiment %.12s", m.Profile, m.Experiment)
 	line("code", "%s (%.12s)", m.Code.Version, m.Code.Commit)
-	line("recorded", "%s, %s", m.Start.UTC().Format("2006-01-02 15:04:05 MST"), m.End.Sub(m.Start).Round(time.Millisecond))
+	line("recorded", "%s, %s", plain.Time(m.Start), m.End.Sub(m.Start).Round(time.Millisecond))
 	line("verdict", "%s %s", m.Verdict, check.Sanitize(m.Reason, 300))
 	line("host load", "%.0f %% of %d cores, %d slots", 100*m.Load.Busy, m.Load.Cores, m.Load.Slots)
 	for _, n := range m.Notes {

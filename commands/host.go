@@ -15,6 +15,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/contacts"
@@ -169,10 +170,10 @@ func note(h roster.Host) string {
 		notes = append(notes, "replaces "+string(h.Other))
 	}
 	if !h.TokenExpires.IsZero() {
-		notes = append(notes, "token until "+stamp(h.TokenExpires))
+		notes = append(notes, "token until "+plain.Time(h.TokenExpires))
 	}
 	if !h.Misused.IsZero() {
-		notes = append(notes, fmt.Sprintf("its token was tried by another machine (%s, %s)", h.MisusedFrom, stamp(h.Misused)))
+		notes = append(notes, fmt.Sprintf("its token was tried by another machine (%s, %s)", h.MisusedFrom, plain.Time(h.Misused)))
 	}
 	return strings.Join(notes, "; ")
 }
@@ -197,21 +198,21 @@ func (a *app) hostShow(c *cli.Context) error {
 		return a.printJSON(x)
 	}
 	h := x.Host
-	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, stamp(h.Since))
+	a.printf("host         %s\nhealth       %s\nstate        %s since %s\n", h.Name, x.Health, h.State, plain.Time(h.Since))
 	for _, line := range []struct {
 		label string
 		at    time.Time
 	}{{"enrolled", h.EnrolledAt}, {"cert expires", h.CertExpires}} {
-		a.printf("%-12s %s\n", line.label, stamp(line.at))
+		a.printf("%-12s %s\n", line.label, plain.Time(line.at))
 	}
 	a.printf("key          %s\n", h.Key)
 	if x.contact != (contact{}) {
-		a.printf("last contact %s from %s, version %s\n", stamp(x.LastContact), cmp.Or(x.From, "-"), cmp.Or(x.Version, "-"))
+		a.printf("last contact %s from %s, version %s\n", plain.Time(x.LastContact), cmp.Or(x.From, "-"), cmp.Or(x.Version, "-"))
 	}
 	if n := note(h); n != "" {
 		a.printf("note         %s\n", n)
 	}
-	a.printf("last report  %s\n", stamp(x.Snapshot))
+	a.printf("last report  %s\n", plain.Time(x.Snapshot))
 	if len(x.Failing) > 0 {
 		a.printf("failing      %s\n", strings.Join(x.Failing, ", "))
 	}

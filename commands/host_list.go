@@ -11,6 +11,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/cluster"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -99,7 +100,7 @@ func (a *app) hostTable(hosts []hostRow) error {
 	return a.table(header, func(row func(...any)) {
 		for _, h := range hosts {
 			row(
-				h.Name, h.Health, h.State, stamp(h.Since), stamp(h.CertExpires), stamp(h.LastContact), cmp.Or(h.Version, "-"),
+				h.Name, h.Health, h.State, plain.Time(h.Since), plain.Time(h.CertExpires), plain.Time(h.LastContact), cmp.Or(h.Version, "-"),
 				cmp.Or(strings.Join(slices.Concat(h.Symptoms, h.Failing), ", "), "-"), note(h.Host),
 			)
 		}
@@ -128,7 +129,7 @@ func (a *app) page(v fleetView) error {
 	if len(own) > 0 {
 		a.printf("the receiver itself: %s\n", strings.Join(own, ", "))
 	}
-	a.printf("%s at the check of %s", openAlerts(len(v.Last.Open)), stamp(v.Last.At))
+	a.printf("%s at the check of %s", openAlerts(len(v.Last.Open)), plain.Time(v.Last.At))
 	if time.Since(v.Last.At) > 3*machine.FleetCheckEvery {
 		a.printf(": it should run every 5 minutes")
 	}

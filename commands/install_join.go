@@ -11,6 +11,7 @@ import (
 	"cis490/install"
 	"cis490/internal/config"
 	"cis490/internal/disk"
+	"cis490/internal/plain"
 )
 
 // askToJoin shows a code, and returns the join token after a person has approved the code.
@@ -48,7 +49,7 @@ func (a *app) askToJoin(c *cli.Context, receiver string) (string, error) {
 	}
 	token, err := e.Join(c.Context, func(code enroll.Code) {
 		a.printf("To admit this machine as %s, run on the receiver before %s:\n\n    sudo cis490 host approve %s\n\n"+
-			"CA  %s   # compare: host approve must print the same\nWaiting for approval…\n", host, stamp(code.Until), code.Digits, code.Root)
+			"CA  %s   # compare: host approve must print the same\nWaiting for approval…\n", host, plain.Time(code.Until), code.Digits, code.Root)
 	})
 	if err != nil {
 		return "", err

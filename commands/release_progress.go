@@ -10,6 +10,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
+	"cis490/internal/plain"
 	"cis490/receiver/rollout"
 )
 
@@ -48,7 +49,7 @@ func describeRelease(p manifest.Progress) string {
 		manifest.StageQuarter:  "offered to one host in four",
 		manifest.StageAll:      "offered to all hosts",
 	}[p.Stage]
-	text := fmt.Sprintf("release %s, seq %d: %s since %s", p.Version, p.Seq, cmp.Or(where, string(p.Stage), "published"), stamp(p.Since))
+	text := fmt.Sprintf("release %s, seq %d: %s since %s", p.Version, p.Seq, cmp.Or(where, string(p.Stage), "published"), plain.Time(p.Since))
 	if p.Reason != "" {
 		text += ": " + check.Sanitize(p.Reason, 300)
 	}

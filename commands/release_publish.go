@@ -15,6 +15,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/manifest"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
@@ -150,7 +151,7 @@ func (a *app) releaseList(c *cli.Context) error {
 				stage += ", blocked"
 			}
 			row(
-				p.Seq, p.Version, stage, stamp(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack),
+				p.Seq, p.Version, stage, plain.Time(p.Since), cmp.Or(strings.Join(canaries, " "), "-"), len(p.Clean), len(p.RolledBack),
 				cmp.Or(p.Reason, "-"),
 			)
 		}

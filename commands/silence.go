@@ -17,6 +17,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
@@ -79,7 +80,7 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	case done.Until.IsZero():
 		a.printf("%s %s: silenced until it resolves\n", done.Host, done.Symptom)
 	default:
-		a.printf("%s %s: silenced until %s\n", done.Host, done.Symptom, stamp(done.Until))
+		a.printf("%s %s: silenced until %s\n", done.Host, done.Symptom, plain.Time(done.Until))
 	}
 	return nil
 }
@@ -89,9 +90,9 @@ func moment(s string, now time.Time) (time.Time, error) {
 	if d, err := time.ParseDuration(s); err == nil && d > 0 {
 		return now.Add(d).UTC().Truncate(time.Second), nil
 	}
-	t, err := time.Parse(time.RFC3339, s)
+	t, err := plain.ParseTime(s)
 	if err != nil {
-		return t, fmt.Errorf("want a duration such as 72h or a time such as 2026-03-01T12:00:00Z, got %q", s)
+		return t, fmt.Errorf("%w, or a duration such as 72h", err)
 	}
 	return t, nil
 }

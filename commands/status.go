@@ -145,6 +145,9 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	a.printf("\n")
 	a.printAlerts(s.Open)
 	a.printf("%s\n", watched(fleet.Last{At: s.Last, Open: s.Open}))
+	if slices.ContainsFunc(s.Hosts, func(h hostStatus) bool { return h.Health == fleet.Failing }) {
+		a.printf("a failing check becomes an alert when fleet-check runs, every 5 minutes\n")
+	}
 	return nil
 }
 

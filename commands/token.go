@@ -6,7 +6,6 @@ import (
 	"io"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/urfave/cli/v2"
 
@@ -15,6 +14,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
 )
@@ -198,7 +198,7 @@ func joinCommands(conf config.Receiver, offered []manifest.Artifact, made []auth
 	var b strings.Builder
 	fmt.Fprintf(&b, "# On the new machine. It does not know the CA yet, so sha256sum checks the download.\n%s", download(conf, offered))
 	for _, m := range made {
-		until := stamp(m.Expires)
+		until := plain.Time(m.Expires)
 		once := "once"
 		if m.Pattern != "" {
 			once = fmt.Sprintf("on %d new machines, each by its own name (or --name)", m.Uses)
@@ -224,7 +224,7 @@ func joinScript(conf config.Receiver, offered []manifest.Artifact, made []author
 		"# Each token can be used once. Delete this file when the last machine has joined.\n" +
 		"name=${1:-$(uname -n)}\ncase $(printf %s \"${name%%.*}\" | tr A-Z a-z) in\n")
 	for _, m := range made {
-		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, quote(m.Token), stamp(m.Expires))
+		fmt.Fprintf(&b, "%s) token=%s;; # until %s\n", m.Host, quote(m.Token), plain.Time(m.Expires))
 	}
 	fmt.Fprintf(&b, "*) echo \"there is no join token for $name in $0\" >&2; exit 1;;\nesac\n"+
 		"%s%secho \"$token\" | ./cis490 install lab-host --join -\n", scratch, download(conf, offered))
@@ -295,15 +295,7 @@ func (a *app) tokenList(c *cli.Context) error {
 	}
 	return a.table("HOST\tSTATE\tMADE\tEXPIRES\tUSED FROM", func(row func(...any)) {
 		for _, t := range all {
-			row(t.Name(), t.State, stamp(t.Made), stamp(t.Expires), t.From)
+			row(t.Name(), t.State, plain.Time(t.Made), plain.Time(t.Expires), t.From)
 		}
 	})
-}
-
-// stamp formats a time for people: local, with its zone.
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	return t.Local().Format("2006-01-02 15:04 MST")
 }

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -122,11 +123,11 @@ func (h *host) recent(q wire.Queue) check.Result {
 	if !q.LastShipped.IsZero() {
 		age = h.Now().Sub(q.LastShipped)
 		if age <= most {
-			return check.Passf("at %s", q.LastShipped.UTC().Format(time.RFC3339))
+			return check.Passf("at %s", plain.Time(q.LastShipped))
 		}
 	}
 	if at := h.enrolled(); q.LastShipped.IsZero() && !machine.Future(at, h.Now()) && h.Now().Sub(at) < most {
-		return check.Skipf("none yet: enrolled at %s", at.UTC().Format(time.RFC3339))
+		return check.Skipf("none yet: enrolled at %s", plain.Time(at))
 	}
 	if awake := h.Awake(); awake < most {
 		return check.Skipf("this machine has been awake for only %s", machine.HumanDuration(awake))
@@ -134,7 +135,7 @@ func (h *host) recent(q wire.Queue) check.Result {
 	if q.LastShipped.IsZero() {
 		return check.Warnf("no episode was accepted yet")
 	}
-	return check.Warnf("the last at %s, %s ago", q.LastShipped.UTC().Format(time.RFC3339), machine.HumanDuration(age))
+	return check.Warnf("the last at %s, %s ago", plain.Time(q.LastShipped), machine.HumanDuration(age))
 }
 
 func (h *host) stuck(context.Context) check.Result {

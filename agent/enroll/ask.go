@@ -19,6 +19,7 @@ import (
 	"cis490/internal/httpclient"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -218,7 +219,7 @@ func (e *Enroller) ownClock(ctx context.Context, leaf *x509.Certificate) error {
 	if err != nil || e.authority.IsZero() || pki.Due(leaf, string(e.o.Host), e.authority) {
 		return nil
 	}
-	authority := e.authority.UTC().Format(time.RFC3339)
+	authority := plain.Time(e.authority)
 	return clockFix(fmt.Errorf("the certificate is valid by the authority's clock (%s)", authority), e.o.Now())
 }
 
@@ -236,6 +237,6 @@ func (e *Enroller) compareClocks(date string) {
 }
 
 func clockFix(err error, now time.Time) error {
-	return fault.Fix(fmt.Errorf("%w; this machine's clock: %s", err, now.UTC().Format(time.RFC3339)),
+	return fault.Fix(fmt.Errorf("%w; this machine's clock: %s", err, plain.Time(now)),
 		machine.ClockFix)
 }

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -118,7 +119,7 @@ func (u *Updater) consider(ctx context.Context, ring manifest.Keyring, o wire.Of
 	}
 	t := target(m, b)
 	if i := slices.IndexFunc(u.s.Bad, func(b Bad) bool { return b.ID == t.id() || b.ID == "" && b.Digest == t.Digest }); i >= 0 {
-		return nil, refuse("release %s failed on this machine at %s: %s", m.Version, u.s.Bad[i].At.Format("2006-01-02 15:04"), u.s.Bad[i].Why)
+		return nil, refuse("release %s failed on this machine at %s: %s", m.Version, plain.Time(u.s.Bad[i].At), u.s.Bad[i].Why)
 	}
 	if u.holds("good", t) {
 		u.s.Good = t.Running

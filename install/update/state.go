@@ -13,6 +13,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -125,7 +126,7 @@ func (u *Updater) load() error {
 	s, err := disk.ReadState[State](u.o.FS, u.path(stateFile), maxState)
 	if err != nil && !errors.Is(err, disk.ErrDamaged) {
 		if since := u.unreadSince(); u.o.Now().Sub(since).Abs() < disk.UnreadFor {
-			return fault.Exit(fault.Fix(fmt.Errorf("the update state cannot be read since %s: %w", since.Format(time.RFC3339), err),
+			return fault.Exit(fault.Fix(fmt.Errorf("the update state cannot be read since %s: %w", plain.Time(since), err),
 				"journalctl -k   # does the disk fail? after an hour the file is set aside"), fault.TempFail)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/config"
+	"cis490/internal/plain"
 )
 
 // FleetCheckEvery is how often fleet-check runs.
@@ -33,10 +34,10 @@ func Config(path string, err error, unknown []*config.Error) check.Result {
 // because it should have been renewed at two thirds.
 func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	left := c.NotAfter.Sub(now)
-	until := c.NotAfter.UTC().Format(time.RFC3339)
+	until := plain.Time(c.NotAfter)
 	switch {
 	case now.Before(c.NotBefore):
-		return check.Failf("not valid before %s: is this clock right?", c.NotBefore.UTC().Format(time.RFC3339))
+		return check.Failf("not valid before %s: is this clock right?", plain.Time(c.NotBefore))
 	case left <= 0:
 		return check.Failf("expired at %s, %s ago", until, HumanDuration(-left))
 	case left < c.NotAfter.Sub(c.NotBefore)/6:
@@ -59,11 +60,11 @@ func Fresh(last, since, now time.Time) check.Result {
 		return check.Failf("fleet-check has never run")
 	case Future(last, now):
 		return check.Failf("fleet-check last ran at %s, which is later than now: the receiver's clock was ahead, or is behind",
-			last.UTC().Format(time.RFC3339))
+			plain.Time(last))
 	case now.Sub(last) > most:
-		return check.Failf("fleet-check last ran at %s, %s ago", last.UTC().Format(time.RFC3339), HumanDuration(now.Sub(last)))
+		return check.Failf("fleet-check last ran at %s, %s ago", plain.Time(last), HumanDuration(now.Sub(last)))
 	}
-	return check.Passf("fleet-check last ran at %s", last.UTC().Format(time.RFC3339))
+	return check.Passf("fleet-check last ran at %s", plain.Time(last))
 }
 
 // Get expects a 200 to a GET, and reports any other answer.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/plain"
 )
 
 // Asker returns the state of units. Systemd implements it.
@@ -157,7 +158,7 @@ func restarts(u Unit, now time.Time) (check.Status, string) {
 	if u.Restarts < 3 || u.Since.IsZero() || now.Sub(u.Since) > 24*time.Hour {
 		return check.Pass, ""
 	}
-	return check.Warn, fmt.Sprintf("restarted %d times, last at %s", u.Restarts, u.Since.Format(time.RFC3339))
+	return check.Warn, fmt.Sprintf("restarted %d times, last at %s", u.Restarts, plain.Time(u.Since))
 }
 
 func scheduled(u Unit) (check.Status, string) {
@@ -176,5 +177,5 @@ func lastRun(u Unit) (check.Status, string) {
 	if u.Load != "loaded" || u.Result == "" || u.Result == "success" {
 		return check.Pass, ""
 	}
-	return check.Warn, fmt.Sprintf("%s, exit status %d, at %s", u.Result, u.Code, u.Last.Format(time.RFC3339))
+	return check.Warn, fmt.Sprintf("%s, exit status %d, at %s", u.Result, u.Code, plain.Time(u.Last))
 }

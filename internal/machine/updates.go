@@ -1,9 +1,8 @@
 package machine
 
 import (
-	"time"
-
 	"cis490/internal/check"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -18,14 +17,14 @@ func Updates(u *wire.Update, err error) check.Result {
 		return check.Warnf("the offered release was rejected: %s", u.Refused)
 	case u.Trial != nil && u.Trial.Waiting != "":
 		return check.Passf("version %s is on trial since %s, waiting for %s",
-			u.Trial.Version, u.Trial.Since.UTC().Format(time.RFC3339), u.Trial.Waiting)
+			u.Trial.Version, plain.Time(u.Trial.Since), u.Trial.Waiting)
 	case u.Trial != nil:
 		return check.Passf("version %s is on trial since %s, observed for %.0f of %.0f s",
-			u.Trial.Version, u.Trial.Since.UTC().Format(time.RFC3339), u.Trial.Observed, u.Trial.Needs)
+			u.Trial.Version, plain.Time(u.Trial.Since), u.Trial.Observed, u.Trial.Needs)
 	}
 	if n := len(u.RolledBack); n > 0 && u.RolledBack[n-1].Seq > u.Good.Seq {
 		b := u.RolledBack[n-1]
-		return check.Warnf("version %s was rolled back at %s: %s", b.Version, b.At.UTC().Format(time.RFC3339), b.Why)
+		return check.Warnf("version %s was rolled back at %s: %s", b.Version, plain.Time(b.At), b.Why)
 	}
 	if u.Good.Version == "" {
 		return check.Passf("no version has passed its trial yet")

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // The errors of VerifyClient. With ErrValidity the host is verified, so the error may
@@ -46,7 +47,7 @@ func VerifyClient(chain []*x509.Certificate, roots *x509.CertPool, now time.Time
 // CheckValidity returns ErrValidity if a certificate is not valid at a time.
 func CheckValidity(c *x509.Certificate, now time.Time) error {
 	if now.Before(c.NotBefore) || now.After(c.NotAfter) {
-		return fmt.Errorf("%w (%s to %s)", ErrValidity, c.NotBefore.Format(time.RFC3339), c.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("%w (%s to %s)", ErrValidity, plain.Time(c.NotBefore), plain.Time(c.NotAfter))
 	}
 	return nil
 }

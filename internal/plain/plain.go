@@ -1,9 +1,9 @@
-// Package plain escapes text for output to people and programs: terminals, logs, JSON, HTML
-// and messages.
+// Package plain writes text for people and programs: terminals, logs, JSON, HTML and messages.
 //
 // Text may come from a host, a receiver, a file or a command line. Control characters can
 // move a cursor or hide a line, and bidirectional overrides reorder text. Escape replaces
-// such characters by \uXXXX, as in JSON, so that escaped JSON keeps its value.
+// such characters by \uXXXX, as in JSON, so that escaped JSON keeps its value. Time formats
+// times.
 package plain
 
 import (

@@ -16,6 +16,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/episode"
+	"cis490/internal/plain"
 )
 
 // Sizes in pixels, and the number of points that a line has at most.
@@ -111,7 +112,7 @@ func (d *drawing) head() int {
 	y := edge + fontSize
 	title := []string{
 		fmt.Sprintf("%s on %s", m.Episode, m.Host),
-		fmt.Sprintf("%s, %s: %s", m.Start.UTC().Format("2006-01-02 15:04 UTC"), check.Sanitize(m.Profile, 60), m.Verdict),
+		fmt.Sprintf("%s, %s: %s", plain.Time(m.Start), check.Sanitize(m.Profile, 60), m.Verdict),
 	}
 	if d.Width == wide {
 		title = []string{strings.Join(title, ", ")}

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ledger"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/receiver/local"
 )
 
@@ -134,7 +135,7 @@ func (a *Authority) parseCA(b []byte) (ca, error) {
 		return ca{}, errors.New("key and certificate do not belong together")
 	}
 	if !c.Cert.IsCA || !a.o.Now().Before(c.Cert.NotAfter) {
-		return ca{}, fmt.Errorf("the certificate is not a CA's, or expired at %s", c.Cert.NotAfter.Format(time.RFC3339))
+		return ca{}, fmt.Errorf("the certificate is not a CA's, or expired at %s", plain.Time(c.Cert.NotAfter))
 	}
 	for rest := certs[1:]; len(rest) >= 2; rest = rest[2:] {
 		c.older = append(c.older, olderCA{cross: rest[0], root: rest[1]})

@@ -8,6 +8,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -66,7 +67,7 @@ func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wi
 
 // decommissioned is the answer to a request of a decommissioned host.
 func decommissioned(h ident.Host, host roster.Host) error {
-	return wire.NewProblem(wire.Decommission, "%s is %s since %s", h, host.State, host.Since.Format(time.RFC3339))
+	return wire.NewProblem(wire.Decommission, "%s is %s since %s", h, host.State, plain.Time(host.Since))
 }
 
 // admit checks a join token and binds it to the key of its first use. The same key may use
@@ -85,7 +86,7 @@ func (a *Authority) admit(h ident.Host, host roster.Host, secret string, csrErr 
 	case t.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token of %s was revoked or replaced by a newer one", h)
 	case !a.o.Now().Before(t.expires):
-		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", t.expires.Format(time.RFC3339))
+		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", plain.Time(t.expires))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
 	case t.key != "" && t.key != key:

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -216,12 +217,12 @@ func (a *Authority) approve(ask Approval, by string) (Approved, error) {
 	if host.State == roster.Active && !ask.Again {
 		return Approved{}, invalid("this name belongs to a host",
 			"sudo cis490 host approve "+code+" --again   # only if that host was reinstalled; otherwise, on the new machine: --name OTHER",
-			"%s is an active host since %s", j.host, host.Since.Format(time.RFC3339))
+			"%s is an active host since %s", j.host, plain.Time(host.Since))
 	}
 	if host.State == roster.Gone {
 		return Approved{}, invalid("host is decommissioned",
 			fmt.Sprintf("sudo cis490 host readmit %s && sudo cis490 host approve %s", j.host, code),
-			"%s was decommissioned at %s", j.host, host.Since.Format(time.RFC3339))
+			"%s was decommissioned at %s", j.host, plain.Time(host.Since))
 	}
 	made, err := a.createTokens(TokenRequest{Hosts: []ident.Host{j.host}, TTL: joinTokenTTL}, by)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -150,7 +151,7 @@ func (a *Authority) checkRequest(ask *TokenRequest) error {
 		}
 		if host.State == roster.Gone {
 			return invalid("host is decommissioned", fmt.Sprintf("sudo cis490 host readmit %[1]s && sudo cis490 token create %[1]s", h),
-				"%s was decommissioned at %s", h, host.Since.Format(time.RFC3339))
+				"%s was decommissioned at %s", h, plain.Time(host.Since))
 		}
 	}
 	if ask.Replaces == "" {

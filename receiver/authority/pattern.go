@@ -10,6 +10,7 @@ import (
 
 	"cis490/internal/ident"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -69,7 +70,7 @@ func (a *Authority) admitByPattern(h ident.Host, host roster.Host, secret string
 	case c.revoked:
 		return nil, wire.NewProblem(wire.BadToken, "this token for %s was revoked or replaced by a newer one", c.pattern)
 	case !a.o.Now().Before(c.expires):
-		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", c.expires.Format(time.RFC3339))
+		return nil, wire.NewProblem(wire.TokenExpired, "it expired at %s", plain.Time(c.expires))
 	case csrErr != nil:
 		return nil, wire.NewProblem(wire.BadCSR, "%v", csrErr)
 	case host.State == roster.Gone:

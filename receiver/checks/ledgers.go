@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/pg"
 	"cis490/receiver/s3"
@@ -71,7 +71,7 @@ func (r *registry) clockOfIndex(ctx context.Context) check.Result {
 			break
 		}
 	}
-	switch at := last.When().UTC().Format(time.RFC3339); {
+	switch at := plain.Time(last.When()); {
 	case err != nil:
 		return machine.Unreadable(err)
 	case !ok:
@@ -81,7 +81,7 @@ func (r *registry) clockOfIndex(ctx context.Context) check.Result {
 	case r.Synced(ctx).Status == check.Pass:
 		return check.Passf("the last row is from %s, when this clock was ahead; it is synchronised now", at)
 	default:
-		return check.Failf("the last row is from %s, it is %s now", at, r.Now().UTC().Format(time.RFC3339))
+		return check.Failf("the last row is from %s, it is %s now", at, plain.Time(r.Now()))
 	}
 }
 

@@ -6,12 +6,12 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/fleet"
 	"cis490/receiver/notify"
@@ -99,14 +99,14 @@ func (r *registry) notifier(context.Context) check.Result {
 	for _, name := range names {
 		switch s := states[name]; {
 		case !s.Failing.IsZero():
-			bad = append(bad, fmt.Sprintf("%s since %s: %s", name, s.Failing.Format(time.RFC3339), s.Err))
+			bad = append(bad, fmt.Sprintf("%s since %s: %s", name, plain.Time(s.Failing), s.Err))
 			lasting = lasting || r.Now().Sub(s.Failing) > 3*machine.FleetCheckEvery
 		case s.Success.IsZero() && s.Cursor.IsZero():
 			untried = append(untried, name)
 		case s.Success.IsZero():
 			good = append(good, name+" (nothing to send yet)")
 		default:
-			good = append(good, fmt.Sprintf("%s at %s", name, s.Success.Format(time.RFC3339)))
+			good = append(good, fmt.Sprintf("%s at %s", name, plain.Time(s.Success)))
 		}
 	}
 	switch {

@@ -12,6 +12,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/disk"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/backup"
 )
 
@@ -141,13 +142,13 @@ func (r *registry) backup(context.Context) check.Result {
 	}
 	switch age := r.Now().Sub(since); {
 	case machine.Future(since, r.Now()) && !since.Equal(last.At): // a fault of the clock, which a backup does not fix
-		return check.Skipf("the CA was made at %s, which is in the future", since.UTC().Format(time.RFC3339))
+		return check.Skipf("the CA was made at %s, which is in the future", plain.Time(since))
 	case machine.Future(since, r.Now()):
-		return check.Warnf("%s, made at %s, which is in the future: its age is unknown", what, since.UTC().Format(time.RFC3339))
+		return check.Warnf("%s, made at %s, which is in the future: its age is unknown", what, plain.Time(since))
 	case age > most:
 		return check.Warnf("%s, for %s", what, machine.HumanDuration(age))
 	case since.Equal(last.At):
-		return check.Passf("%s, made at %s", last.File, since.Format(time.RFC3339))
+		return check.Passf("%s, made at %s", last.File, plain.Time(since))
 	}
 	return check.Skipf("%s, which is new", what)
 }

@@ -8,6 +8,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/clock"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/contacts"
 	"cis490/receiver/roster"
 )
@@ -78,7 +79,7 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 	if last.By < 0 {
 		way = "back"
 	}
-	x.Detail = fmt.Sprintf("clock jumped %s by %s at %s", way, machine.HumanDuration(last.By.Abs()), stamp(last.At))
+	x.Detail = fmt.Sprintf("clock jumped %s by %s at %s", way, machine.HumanDuration(last.By.Abs()), plain.Time(last.At))
 	x.Reason.Text = "the receiver's clock jumped, and nothing confirms its time"
 	return x, true
 }

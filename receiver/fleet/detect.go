@@ -10,6 +10,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/roster"
 )
 
@@ -146,7 +147,7 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		Since: h.Accepted, Reason: r,
 		//off:21_FalseAlarms
 		Quiet:  r.Code == reasonLeft,
-		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted)),
+		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), plain.Time(h.Accepted)),
 	}, true
 }
 
@@ -161,7 +162,7 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	detail := fmt.Sprintf("no episode for more than %s", machine.HumanDuration(f.Limits.Lookback))
 	if !h.Accepted.IsZero() {
-		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), stamp(h.Accepted))
+		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), plain.Time(h.Accepted))
 	}
 	r := f.silenceReason(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
@@ -184,7 +185,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		}
 		return Finding{
 			Since: h.Roster.EnrolledAt, Reason: f.silenceReason(h, h.Roster.EnrolledAt),
-			Detail: fmt.Sprintf("enrolled at %s, no episode since", stamp(h.Roster.EnrolledAt)),
+			Detail: fmt.Sprintf("enrolled at %s, no episode since", plain.Time(h.Roster.EnrolledAt)),
 		}, true
 	case roster.Pending:
 		ran := h.Roster.TokenExpires
@@ -192,7 +193,7 @@ func neverReported(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 			return Finding{}, false
 		}
 		return Finding{
-			Since: ran, Detail: fmt.Sprintf("its join token expired at %s and was never used", stamp(ran)),
+			Since: ran, Detail: fmt.Sprintf("its join token expired at %s and was never used", plain.Time(ran)),
 			Reason: Reason{Code: "token-unused", Text: "its join token was never used", Fix: fixUnused},
 		}, true
 	}
@@ -225,7 +226,7 @@ func fatalOnly(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Since: since, Reason: f.refusal(r),
-		Detail: fmt.Sprintf("every episode since %s was refused, the last one at %s with %d", stamp(since), stamp(r.At), r.Status),
+		Detail: fmt.Sprintf("every episode since %s was refused, the last one at %s with %d", plain.Time(since), plain.Time(r.At), r.Status),
 	}, true
 }
 
@@ -236,7 +237,7 @@ func unstamped(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	return Finding{
-		Detail: fmt.Sprintf("an episode without a code commit at %s", stamp(h.Bare)),
+		Detail: fmt.Sprintf("an episode without a code commit at %s", plain.Time(h.Bare)),
 		Reason: Reason{Code: "unstamped", Text: "its build carries no commit", Check: "version.stamp"},
 	}, true
 }
@@ -248,13 +249,13 @@ func doctorFailing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 		ids, at = h.Contact.Failing, h.Contact.At
 	}
 	if len(ids) == 0 && h.needsToken(f.Now) && f.Now.Sub(h.AuthFailure.At) <= f.Limits.Lookback {
-		return Finding{Detail: fmt.Sprintf("rejected at %s", stamp(h.AuthFailure.At)), Reason: f.authFailure(h)}, true
+		return Finding{Detail: fmt.Sprintf("rejected at %s", plain.Time(h.AuthFailure.At)), Reason: f.authFailure(h)}, true
 	}
 	if len(ids) == 0 {
 		return Finding{}, false
 	}
 	return Finding{
-		Detail: fmt.Sprintf("failing at %s: %s", stamp(at), strings.Join(ids, ", ")),
+		Detail: fmt.Sprintf("failing at %s: %s", plain.Time(at), strings.Join(ids, ", ")),
 		Reason: f.failing(h, ids),
 	}, true
 }
@@ -294,10 +295,10 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
-	detail := fmt.Sprintf("certificate expires at %s, in %s", stamp(end), machine.HumanDuration(left))
+	detail := fmt.Sprintf("certificate expires at %s, in %s", plain.Time(end), machine.HumanDuration(left))
 	if left <= 0 {
-		r = Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(end), Check: "cert.expiry"}
-		detail = fmt.Sprintf("certificate expired at %s, %s ago", stamp(end), machine.HumanDuration(-left))
+		r = Reason{Code: reasonExpired, Text: "certificate expired at " + plain.Time(end), Check: "cert.expiry"}
+		detail = fmt.Sprintf("certificate expired at %s, %s ago", plain.Time(end), machine.HumanDuration(-left))
 	}
 	return Finding{Detail: detail, Reason: f.orReceiverFault("authority.reachable", r)}, true
 }
@@ -312,7 +313,7 @@ func backlogGrowing(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Since:  g.Since,
-		Detail: fmt.Sprintf("%d episodes wait, %d at %s", n, g.Waiting, stamp(g.Since)),
+		Detail: fmt.Sprintf("%d episodes wait, %d at %s", n, g.Waiting, plain.Time(g.Since)),
 		Reason: Reason{Code: "backlog", Text: "it records faster than it ships, or shipping hangs", Check: "outbox.oldest"},
 	}, true
 }
@@ -337,5 +338,3 @@ func cloned(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{}, false
 }
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }

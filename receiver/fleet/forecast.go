@@ -7,6 +7,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -37,7 +38,7 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 		case r.State == roster.Pending && r.TokenExpires.After(f.Now):
 			add("its join token is valid until %s; without contact by then, never-reported follows after %s; "+
 				"if the token is lost: sudo cis490 token create %s",
-				stamp(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported), name)
+				plain.Time(r.TokenExpires), machine.HumanDuration(f.Limits.NeverReported), name)
 			return o
 		case r.State == roster.Pending:
 			add("it has no valid join token: sudo cis490 token create %s", name)
@@ -45,17 +46,17 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 		}
 	}
 	if h.Contact.Uninstalled {
-		add("it was uninstalled at %s: its silence raises no alert; decommission it, or install it again", stamp(h.Contact.At))
+		add("it was uninstalled at %s: its silence raises no alert; decommission it, or install it again", plain.Time(h.Contact.At))
 		return o
 	}
 	f.nextOfGate(h, add)
 	switch {
 	case h.Contact.Leaving:
 		add("it shut down cleanly at %s: its silence raises no alert before %s",
-			stamp(h.Contact.At), stamp(later(h.Accepted, h.Contact.At).Add(f.Limits.Lookback)))
+			plain.Time(h.Contact.At), plain.Time(later(h.Accepted, h.Contact.At).Add(f.Limits.Lookback)))
 	case !h.Accepted.IsZero() && f.silentFor(h.Accepted) <= f.Limits.SilentAfter:
 		add("without another episode, the alert silent fires after %s",
-			stamp(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.silentFor(h.Accepted))))
+			plain.Time(h.Accepted.Add(f.Limits.SilentAfter+f.Now.Sub(h.Accepted)-f.silentFor(h.Accepted))))
 	}
 	f.nextOfVersion(h, add)
 	if r := h.Roster; r != nil && r.State == roster.Active && !r.CertExpires.IsZero() {
@@ -65,9 +66,9 @@ func (f *Facts) Forecast(name ident.Host) Forecast {
 		case end.Before(f.Now):
 			add("its certificate has expired; its cert-fetch requests a new one every 5 minutes with its old key")
 		case renew.Before(f.Now):
-			add("its cert-fetch tries to renew the certificate every 5 minutes, before and after it expires at %s", stamp(end))
+			add("its cert-fetch tries to renew the certificate every 5 minutes, before and after it expires at %s", plain.Time(end))
 		default:
-			add("its certificate is renewed from %s on", stamp(renew))
+			add("its certificate is renewed from %s on", plain.Time(renew))
 		}
 	}
 	add(

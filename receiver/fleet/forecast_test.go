@@ -23,7 +23,7 @@ func TestForecast_DescribesWhatWillHappen(t *testing.T) {
 	}{
 		"healthy": {
 			Host{Roster: active(day), Accepted: ago(time.Minute), Contact: contact},
-			[]string{"fires after 2026-03-01T00:39:00Z", "renewed from 2026-03-11T00:10:00Z", "next health report"},
+			[]string{"fires after 2026-03-01 00:39:00 UTC", "renewed from 2026-03-11 00:10:00 UTC", "next health report"},
 		},
 		"gated, nothing offered": {
 			Host{Accepted: ago(time.Hour), Contact: gated},
@@ -36,7 +36,7 @@ func TestForecast_DescribesWhatWillHappen(t *testing.T) {
 		"only refused": {
 			Host{Contact: contact, Refused: refused(time.Minute, wire.Gated)}, []string{"holds its earlier episodes", "next health report"},
 		},
-		"left":        {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02T00:09:00Z", "next health report"}},
+		"left":        {Host{Accepted: ago(time.Hour), Contact: left}, []string{"before 2026-03-02 00:09:00 UTC", "next health report"}},
 		"uninstalled": {Host{Accepted: ago(time.Hour), Contact: uninstalled}, []string{"was uninstalled at"}},
 		"expired": {
 			Host{Roster: &roster.Host{State: roster.Active, CertExpires: ago(time.Hour)}},

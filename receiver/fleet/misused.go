@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 )
 
 // misusedFor is how long the alert about a stolen join token lasts after the last
@@ -21,7 +22,7 @@ func tokenMisused(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	return Finding{
 		Since:  r.Misused,
-		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Sanitize(r.MisusedFrom, 60), stamp(r.Misused)),
+		Detail: fmt.Sprintf("its join token was tried by another key, from %s at %s", check.Sanitize(r.MisusedFrom, 60), plain.Time(r.Misused)),
 		Reason: Reason{
 			Code: "token-stolen", Text: "its join token was stolen, or its disk was copied; the second machine was refused",
 			Fix: fixMisused,

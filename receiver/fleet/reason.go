@@ -7,6 +7,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -42,7 +43,7 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	case h.Refused.At.After(since):
 		return f.refusal(h.Refused)
 	case c.Leaving && !c.Any.After(c.At.Add(time.Minute)):
-		return Reason{Code: reasonLeft, Text: "shut down cleanly at " + stamp(c.At), Fix: fixLeft}
+		return Reason{Code: reasonLeft, Text: "shut down cleanly at " + plain.Time(c.At), Fix: fixLeft}
 	//off:15_FastClock,15_SlowClock
 	case alive && c.Offset.Abs() > skew && !f.skewed:
 		return Reason{Code: "clock", Text: "its clock is off by " + machine.HumanDuration(c.Offset.Abs()), Check: offsetCheck}
@@ -59,11 +60,11 @@ func (f *Facts) silenceReason(h *Host, since time.Time) Reason {
 	case alive:
 		return Reason{Code: "not-recording", Text: "online but not recording", Check: "episodes.recent"}
 	case h.Roster != nil && !h.Roster.CertExpires.IsZero() && h.lastCertEnd().Before(f.Now):
-		return Reason{Code: reasonExpired, Text: "certificate expired at " + stamp(h.lastCertEnd()), Check: "cert.expiry"}
+		return Reason{Code: reasonExpired, Text: "certificate expired at " + plain.Time(h.lastCertEnd()), Check: "cert.expiry"}
 	}
-	r := Reason{Code: reasonNothing, Text: "no contact since " + stamp(later(heard, since)), Fix: fixNothing}
+	r := Reason{Code: reasonNothing, Text: "no contact since " + plain.Time(later(heard, since)), Fix: fixNothing}
 	if !k.Valid && k.At.After(since) {
-		r.Text += fmt.Sprintf("; an unverified client with its name was rejected at %s: %s", stamp(k.At), titleOf(k.Kind))
+		r.Text += fmt.Sprintf("; an unverified client with its name was rejected at %s: %s", plain.Time(k.At), titleOf(k.Kind))
 	}
 	return r
 }
@@ -95,16 +96,17 @@ func (f *Facts) authFailure(h *Host) Reason {
 			text += " and it has no new join token"
 		}
 		return Reason{
-			Code: reasonRevoked, Text: fmt.Sprintf("%s; last rejected at %s", text, stamp(k.At)),
+			Code: reasonRevoked, Text: fmt.Sprintf("%s; last rejected at %s", text, plain.Time(k.At)),
 			Check: "receiver.auth", Fix: known(wire.CertRevoked).Fix,
 		}
 	}
-	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", stamp(k.At), titleOf(k.Kind)), Check: "receiver.auth"}
+	at := plain.Time(k.At)
+	r := Reason{Code: "refused", Text: fmt.Sprintf("connection rejected at %s: %s", at, titleOf(k.Kind)), Check: "receiver.auth"}
 	switch wire.Kind(k.Kind) {
 	case wire.CertExpired:
-		r.Code, r.Text, r.Check = reasonExpired, fmt.Sprintf("certificate is outside its validity, rejected at %s", stamp(k.At)), "cert.expiry"
+		r.Code, r.Text, r.Check = reasonExpired, "certificate is outside its validity, rejected at "+at, "cert.expiry"
 	case wire.BadBearer:
-		r.Code, r.Text, r.Check = "bad-token", fmt.Sprintf("bad bearer token, rejected at %s", stamp(k.At)), "bearer.present"
+		r.Code, r.Text, r.Check = "bad-token", "bad bearer token, rejected at "+at, "bearer.present"
 	case wire.CertRevoked, wire.Unauthorized:
 		r.Code = reasonRevoked
 	case wire.OtherHost:

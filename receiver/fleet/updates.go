@@ -8,6 +8,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/ident"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 )
 
 // behindFor is how long a host may run another version than the offered one, which
@@ -31,7 +32,7 @@ func staleVersion(f *Facts, name ident.Host, h *Host) (Finding, bool) {
 	case u.Refused != "":
 		r.Code, r.Text = "update-refused", "it refuses the release: "+check.Sanitize(u.Refused, 200)
 	case u.Trial != nil:
-		r.Code, r.Text = "trial", fmt.Sprintf("version %s is on trial since %s", check.Sanitize(u.Trial.Version, 40), stamp(u.Trial.Since))
+		r.Code, r.Text = "trial", fmt.Sprintf("version %s is on trial since %s", check.Sanitize(u.Trial.Version, 40), plain.Time(u.Trial.Since))
 		if u.Trial.Waiting != "" {
 			r.Text += ", waiting for " + check.Sanitize(u.Trial.Waiting, 100)
 		}
@@ -57,7 +58,7 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	return Finding{
 		Since: b.At,
 		Detail: fmt.Sprintf("version %s was rolled back at %s, %s ago; version %s runs",
-			version, stamp(b.At), machine.HumanDuration(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
+			version, plain.Time(b.At), machine.HumanDuration(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
 		Reason: Reason{
 			Code: "rolled-back", Text: "the new version failed: " + check.Sanitize(b.Why, 200),
 			Fix: strings.Replace(fixRolledBack, seqPlaceholder, fmt.Sprintf("--seq %d", b.Seq), 1),

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"cis490/internal/plain"
 	"cis490/receiver/fleet"
 )
 
@@ -124,7 +125,7 @@ func (m Message) words() (title, text string) {
 			fmt.Fprintf(&b, "and %d more: cis490 alerts list\n", len(m.Alerts)-shown)
 			break
 		}
-		fmt.Fprintf(&b, "%s %s since %s", a.Host, a.Symptom, a.Since.UTC().Format(time.RFC3339))
+		fmt.Fprintf(&b, "%s %s since %s", a.Host, a.Symptom, plain.Time(a.Since))
 		if m.State == fleet.Firing {
 			fmt.Fprintf(&b, ": %s\n  why: %s\n  fix: %s", a.Detail, a.Reason, a.Fix)
 		}

@@ -9,6 +9,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver"
 	"cis490/receiver/fleet"
@@ -137,7 +138,7 @@ func (s *Server) postSilence(w http.ResponseWriter, r *http.Request) error {
 		return wire.NewProblem(wire.Malformed, "path: %.40q is not a symptom", k.Symptom)
 	}
 	if !in.Until.IsZero() && !in.Until.After(s.o.Now()) {
-		return wire.NewProblem(wire.Malformed, "until %s is in the past", in.Until.UTC().Format(time.RFC3339))
+		return wire.NewProblem(wire.Malformed, "until %s is in the past", plain.Time(in.Until))
 	}
 	if in.Until.IsZero() && !in.End {
 		open, err := fleet.Began(s.o.Backend)

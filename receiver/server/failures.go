@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver"
 )
@@ -93,7 +94,7 @@ func (f *failures) conditions(general bool, now time.Time) (all []condition) {
 		case x.general, now.Sub(x.at).Abs() > rememberFailure:
 			delete(f.by, k)
 		default:
-			why := fmt.Errorf("failed at %s: %w", x.at.UTC().Format(time.RFC3339), x.err)
+			why := fmt.Errorf("failed at %s: %w", plain.Time(x.at), x.err)
 			all = append(all, condition{fmt.Sprintf("%s of %s", k.route, k.host), why, true})
 		}
 	}

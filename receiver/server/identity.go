@@ -16,11 +16,11 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"time"
 
 	"cis490/internal/ident"
 	"cis490/internal/listen"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -65,7 +65,7 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case errors.Is(err, pki.ErrNoCert):
 		return claim, false, wire.NewProblem(wire.Unauthorized, "no client certificate was sent")
 	case errors.Is(err, pki.ErrValidity):
-		return host, true, wire.NewProblem(wire.CertExpired, "%s; the receiver's clock is %s", err, now.UTC().Format(time.RFC3339))
+		return host, true, wire.NewProblem(wire.CertExpired, "%s; the receiver's clock is %s", err, plain.Time(now))
 	case err != nil:
 		return claim, false, refuse(wire.NewProblem(wire.Unauthorized, "client certificate is not from this fleet's CA"), err)
 	}
@@ -76,7 +76,7 @@ func (s *Server) verify(r *http.Request, named ident.Host) (host ident.Host, ver
 	case !known:
 		return host, true, wire.NewProblem(wire.UnknownHost, "host %s is not in the roster", host)
 	case entry.State == roster.Gone:
-		return host, true, wire.NewProblem(wire.Decommission, "%s was decommissioned at %s", host, entry.Since.UTC().Format(time.RFC3339))
+		return host, true, wire.NewProblem(wire.Decommission, "%s was decommissioned at %s", host, plain.Time(entry.Since))
 	case entry.State == roster.Pending:
 		return host, true, wire.NewProblem(wire.CertRevoked,
 			"serial %s of %s is revoked: the host has not enrolled again", pki.Serial(chain[0]), host)

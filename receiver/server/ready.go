@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/roster"
 )
@@ -98,7 +99,7 @@ func (s *Server) checkReady() []condition {
 		if cert, err := s.pair.get(); cert == nil {
 			add("server certificate", err)
 		} else if now := s.o.Now(); now.After(cert.Leaf.NotAfter) {
-			add("server certificate", fmt.Errorf("expired at %s", cert.Leaf.NotAfter.Format(time.RFC3339)))
+			add("server certificate", fmt.Errorf("expired at %s", plain.Time(cert.Leaf.NotAfter)))
 		}
 	}
 	_, err := s.trust.Get()

@@ -11,6 +11,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/catalogue"
 )
@@ -150,22 +151,13 @@ func (p *episodesPage) question(before string) question {
 		if x.text == "" {
 			continue
 		}
-		t, err := parseTime(x.text)
+		t, err := plain.ParseTime(x.text)
 		if err != nil {
-			wrong("time %q: want 2026-01-31 or 2026-01-31T08:00, in UTC", x.text)
+			wrong("%v", err)
 		}
 		*x.to = t
 	}
 	return q
-}
-
-func parseTime(s string) (t time.Time, err error) {
-	for _, layout := range []string{"2006-01-02T15:04", "2006-01-02", "2006-01-02T15:04:05", time.RFC3339} {
-		if t, err = time.Parse(layout, s); err == nil {
-			return t.UTC(), nil
-		}
-	}
-	return t, err
 }
 
 // searched is how far a search of the index came.

@@ -78,7 +78,7 @@ func (s *Site) send(w http.ResponseWriter, r *http.Request, status int, kind str
 
 func (s *Site) parse() (map[string]*template.Template, error) {
 	funcs := template.FuncMap{
-		"ago": agoTime, "age": ageTime, "stamp": stamp, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where,
+		"ago": agoTime, "age": ageTime, "stamp": plain.Time, "bars": bars, "bytes": humanBytes, "plain": check.Sanitize, "where": where,
 		"paste": paste,
 		"days":  s.days, "short": func(v any) string { return check.Sanitize(fmt.Sprint(v), 12) },
 		"asset": func(name string) string { return "/assets/" + name + "?v=" + s.assets[name].mark },
@@ -235,18 +235,11 @@ func timeElement(kind string, now, t time.Time, after string) template.HTML {
 
 // picker returns a time of a query as a date picker takes it, or "".
 func picker(text string) string {
-	t, err := parseTime(text)
+	t, err := plain.ParseTime(text)
 	if err != nil {
 		return ""
 	}
 	return t.Format("2006-01-02T15:04")
-}
-
-func stamp(t time.Time) string {
-	if t.IsZero() {
-		return "–"
-	}
-	return t.UTC().Format("2006-01-02 15:04:05 UTC")
 }
 
 func humanBytes(n int64) string { return humanize.IBytes(uint64(max(0, n))) }
