@@ -166,10 +166,10 @@ func New(o Options) (_ *Authority, err error) {
 	if err := a.readRoot(); err != nil {
 		return nil, err
 	}
-	if err := a.ensureServerCerts(); err != nil {
+	if err := a.openLedgers(); err != nil {
 		return nil, err
 	}
-	if err := a.openLedgers(); err != nil {
+	if err := a.ensureServerCerts(); err != nil {
 		return nil, err
 	}
 	tcp, err := o.Listen("tcp", o.Config.Listen)

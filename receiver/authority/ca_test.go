@@ -68,6 +68,27 @@ func TestCA_ALostKeyIsNotReplaced(t *testing.T) {
 	}
 }
 
+// A start that fails because of a ledger, which systemd repeats every few seconds, issues
+// no server certificate.
+func TestNew_IssuesNothingWithoutItsLedgers(t *testing.T) {
+	s := newHarness(t)
+	s.stop()
+	for _, name := range []string{authority.ServerFile, authority.TokensFile} {
+		if err := os.Remove(s.path(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(s.path(authority.TokensFile), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := authority.New(s.options()); err == nil {
+		t.Error("the authority starts without its tokens")
+	}
+	if _, err := os.Stat(s.path(authority.ServerFile)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a server certificate was issued: %v", err)
+	}
+}
+
 func TestCA_ForeignCertificateIsRefused(t *testing.T) {
 	s := newHarness(t)
 	s.stop()
