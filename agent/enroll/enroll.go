@@ -1,5 +1,6 @@
-// Package enroll gets, renews and recovers a lab host's identity. docs/protocol.md
-// describes the exchange. A run does what is due, which is usually nothing.
+// Package enroll gets, renews and recovers a lab host's identity, and the server certificate
+// of a receiver whose authority is on another one. docs/protocol.md describes the exchange. A
+// run does what is due, which is usually nothing.
 //
 // On a crash: the key is durable before a request for it is sent; certs_dir always holds
 // the old working credentials or the new ones, because one rename swaps the pair; the next
@@ -48,15 +49,19 @@ const (
 
 // Options configure an Enroller.
 type Options struct {
-	FS        disk.FS
-	Dir       string // certs_dir
-	Host      ident.Host
+	FS   disk.FS
+	Dir  string // certs_dir
+	Host ident.Host
+	// Serves is the name or address that a receiver's server certificate must be for; Host is
+	// then the receiver's name. Empty: this is a lab host.
+	Serves    string
 	Authority string // URL for renewals; a join token holds its own
 	// BuiltIn holds the CA certificates (PEM) of this build, for a host without ca.crt. It
 	// may be empty.
 	BuiltIn []byte
 	// Probe pings the receiver with the credentials in a folder laid out like certs_dir. A
-	// *wire.Problem means that the receiver rejected them; any other error proves nothing.
+	// *wire.Problem means that the receiver rejected them; any other error proves nothing. A
+	// receiver has none.
 	Probe func(ctx context.Context, dir string) error
 	// Patience is how long one run retries while the authority cannot be reached. A join
 	// token that is replaced meanwhile is noticed.
@@ -94,7 +99,7 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 			return Nothing, fault.Fix(err, "sudo cis490 cert-fetch")
 		}
 		if err != nil {
-			return Nothing, fault.Fix(err, "sudo cis490 install lab-host --join -")
+			return Nothing, fault.Fix(err, e.joinFix())
 		}
 		defer func(c io.Closer) { err = errors.Join(err, c.Close()) }(lock)
 	}
@@ -102,7 +107,7 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 		r, err := e.once(ctx, force)
 		switch {
 		case errors.Is(err, errOtherToken):
-		case err == nil && r == Nothing:
+		case err == nil && r == Nothing && !e.server(): // a receiver has a copy
 			return r, e.takeKeys(ctx)
 		default:
 			return r, err
@@ -155,8 +160,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 
 // needsToken returns an error that a new join token fixes.
 func (e *Enroller) needsToken(format string, args ...any) error {
-	return fault.Exit(fault.Fix(fmt.Errorf(format, args...),
-		"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
+	return fault.Exit(fault.Fix(fmt.Errorf(format, args...), e.joinFix()), fault.Config)
 }
 
 // due reports whether the certificate should be renewed now, by this host's clock.

@@ -37,7 +37,7 @@ type state struct {
 // damaged join token, which only a person can replace.
 func (e *Enroller) load() (state, error) {
 	var s state
-	b, err := e.read(client.PairFile)
+	b, err := e.read(e.pairFile())
 	if err != nil {
 		return s, err
 	}
@@ -45,7 +45,7 @@ func (e *Enroller) load() (state, error) {
 	if b, err = e.read(client.BearerFile); err != nil {
 		return s, err
 	}
-	s.bearer = len(b) > 0
+	s.bearer = len(b) > 0 || e.server() // which has no use for one
 	s.token, s.damaged = e.readToken()
 	if b, err = e.read(PendingFile); err != nil {
 		return s, err
@@ -55,7 +55,7 @@ func (e *Enroller) load() (state, error) {
 	} else {
 		s.stray = b != nil
 	}
-	if b, err = e.read(nextDir + "/" + client.PairFile); err != nil {
+	if b, err = e.read(nextDir + "/" + e.pairFile()); err != nil {
 		return s, err
 	}
 	s.next = b != nil
@@ -83,7 +83,7 @@ func (e *Enroller) tidy(s state) (state, error) {
 		}
 		return s, nil
 	}
-	b, err := e.read(nextDir + "/" + client.PairFile)
+	b, err := e.read(nextDir + "/" + e.pairFile())
 	if err != nil {
 		return s, err
 	}
@@ -110,13 +110,12 @@ func (e *Enroller) readToken() (*wire.Token, error) {
 	if err != nil || b == nil {
 		return nil, err
 	}
-	t, err := wire.ParseToken(string(b))
+	t, err := e.parseToken(string(b))
 	if err == nil && !t.For(e.o.Host) {
 		err = fmt.Errorf("join token is for %s, this host is %s", t.Name(), e.o.Host)
 	}
 	if err != nil {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("%s: %w", e.path(TokenFile), err),
-			"on the receiver: sudo cis490 token create "+string(e.o.Host)+", then paste what it prints on this machine"), fault.Config)
+		return nil, fault.Exit(fault.Fix(fmt.Errorf("%s: %w", e.path(TokenFile), err), e.joinFix()), fault.Config)
 	}
 	return &t, nil
 }

@@ -46,7 +46,7 @@ func (e *Enroller) install(ctx context.Context, s state, key crypto.Signer, a wi
 		}
 	}
 	// Last: the pair marks the new credentials as complete.
-	if err := put(client.PairFile, a.Certificate+string(private)); err != nil {
+	if err := put(e.pairFile(), a.Certificate+string(private)); err != nil {
 		return Nothing, err
 	}
 	return e.promote(ctx, s)
@@ -94,6 +94,9 @@ func (e *Enroller) promote(ctx context.Context, s state) (Result, error) {
 // probe pings the receiver with the new credentials. A renewal has no new bearer, so the
 // current one is used.
 func (e *Enroller) probe(ctx context.Context, s state) error {
+	if e.server() {
+		return nil
+	}
 	if s.token == nil {
 		b, err := e.read(client.BearerFile)
 		if err != nil {
@@ -142,7 +145,7 @@ func (e *Enroller) swap() error {
 			return err
 		}
 	}
-	if err := e.o.FS.Rename(e.path(nextDir, client.PairFile), e.path(client.PairFile)); err != nil {
+	if err := e.o.FS.Rename(e.path(nextDir, e.pairFile()), e.path(e.pairFile())); err != nil {
 		return err
 	}
 	if err := errors.Join(e.o.FS.SyncDir(e.o.Dir), e.o.FS.SyncDir(e.path(nextDir))); err != nil {
@@ -154,7 +157,7 @@ func (e *Enroller) swap() error {
 // clearNext removes the new credentials, the pair first, because they count only with the
 // pair.
 func (e *Enroller) clearNext() error {
-	for _, name := range []string{client.PairFile, client.BearerFile, client.CAFile, ReleaseKeysFile} {
+	for _, name := range []string{e.pairFile(), client.BearerFile, client.CAFile, ReleaseKeysFile} {
 		if err := errors.Join(e.remove(nextDir+"/"+name), e.remove(nextDir+"/"+name+disk.Partial)); err != nil {
 			return err
 		}

@@ -61,20 +61,10 @@ func VerifyChain(chain []*x509.Certificate, roots *x509.CertPool) (ident.Host, e
 	if err := cheap(chain); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrChain, err)
 	}
-	leaf := chain[0]
-	between := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		between.AddCert(c)
-	}
-	// At a time when the leaf was valid, to find out whether the fleet's CA issued it.
-	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: roots, Intermediates: between, CurrentTime: middle,
-		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
-	if err != nil {
+	if err := verify(chain, roots, x509.ExtKeyUsageClientAuth, ""); err != nil {
 		return "", fmt.Errorf("%w: %w", ErrChain, err)
 	}
+	leaf := chain[0]
 	h, err := ident.ParseHost(leaf.Subject.CommonName)
 	if err != nil || leaf.IsCA {
 		return "", fmt.Errorf("%w: its name is not a host name", ErrChain)
@@ -106,4 +96,28 @@ func cheap(chain []*x509.Certificate) error {
 		}
 	}
 	return nil
+}
+
+// VerifyServer verifies a server's chain (leaf first, not empty) for a name or address. Like
+// VerifyClient it checks the time last.
+func VerifyServer(chain []*x509.Certificate, roots *x509.CertPool, name string, now time.Time) error {
+	if err := verify(chain, roots, x509.ExtKeyUsageServerAuth, name); err != nil {
+		return fmt.Errorf("the server certificate is not from this fleet's CA, or not for %s: %w", name, err)
+	}
+	return CheckValidity(chain[0], now)
+}
+
+// verify verifies a chain without the time.
+func verify(chain []*x509.Certificate, roots *x509.CertPool, use x509.ExtKeyUsage, name string) error {
+	leaf := chain[0]
+	between := x509.NewCertPool()
+	for _, c := range chain[1:] {
+		between.AddCert(c)
+	}
+	// At a time when the leaf was valid, to find out whether the fleet's CA issued it.
+	middle := leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 2)
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots: roots, Intermediates: between, CurrentTime: middle, KeyUsages: []x509.ExtKeyUsage{use}, DNSName: name,
+	})
+	return err
 }

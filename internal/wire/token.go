@@ -15,8 +15,12 @@ import (
 	"cis490/internal/ident"
 )
 
-// tokenPrefix starts every join token, so that people and secret scanners recognize it.
-const tokenPrefix = "c490."
+// Prefixes start every join token, so that people and secret scanners recognize it, and a
+// host's is not taken for a receiver's.
+const (
+	tokenPrefix  = "c490."
+	serverPrefix = "c490rx."
+)
 
 // The parts of a token's body, in bytes. The pin is the start of a sha256: to forge a root
 // for it takes 2^128 attempts.
@@ -47,6 +51,9 @@ type Token struct {
 	Authority string        `json:"authority"` // URL
 	Pin       string        `json:"pin"`       // first 32 to 64 hex digits of the sha256 of the server root's DER
 	Secret    string        `json:"secret"`    // sent only to a server with that root
+	// Server means that Host names another receiver, which gets a server certificate. The text
+	// then starts with c490rx.
+	Server bool `json:"-"`
 }
 
 // NewTokenSecret returns the text form of a token's secret, which are 16 random bytes.
@@ -83,19 +90,42 @@ func (t Token) String() string {
 		return "" // not a token of NewTokenSecret and PinOf
 	}
 	body := slices.Concat(pin, secret)
-	return tokenPrefix + head + "/" + base64.RawURLEncoding.EncodeToString(slices.Concat(body, checksum(head, body)))
+	prefix := tokenPrefix
+	if t.Server {
+		prefix = serverPrefix
+	}
+	return prefix + head + "/" + base64.RawURLEncoding.EncodeToString(slices.Concat(body, checksum(prefix+head, body)))
 }
 
-// ParseToken parses a token's text form. It ignores surrounding blanks and a byte order
-// mark. Its errors never contain the token.
+// ParseToken parses the text form of a host's token. It ignores surrounding blanks and a byte
+// order mark. Its errors never contain the token.
 func ParseToken(s string) (Token, error) {
-	text, ok := strings.CutPrefix(strings.TrimSpace(strings.TrimPrefix(s, "\ufeff")), tokenPrefix)
+	text, ok := strings.CutPrefix(trimToken(s), tokenPrefix)
 	if !ok {
 		return Token{}, fmt.Errorf("join token does not start with %q", tokenPrefix)
 	}
 	if !strings.Contains(text, "@") {
 		return parseLongToken(text)
 	}
+	return parseToken(tokenPrefix, text)
+}
+
+// ParseServerToken parses the text form of a receiver's token.
+func ParseServerToken(s string) (Token, error) {
+	text, ok := strings.CutPrefix(trimToken(s), serverPrefix)
+	if !ok {
+		return Token{}, fmt.Errorf("a receiver's join token does not start with %q", serverPrefix)
+	}
+	t, err := parseToken(serverPrefix, text)
+	if t.Server = true; err == nil && t.Pattern != "" {
+		err = errors.New("a receiver's join token is for one name")
+	}
+	return t, err
+}
+
+func trimToken(s string) string { return strings.TrimSpace(strings.TrimPrefix(s, "\ufeff")) }
+
+func parseToken(prefix, text string) (Token, error) {
 	i := strings.LastIndexByte(text, '/')
 	if i < 0 {
 		return Token{}, errCut
@@ -106,7 +136,7 @@ func ParseToken(s string) (Token, error) {
 		return Token{}, errCut
 	}
 	body, sum := b[:pinBytes+secretBytes], b[pinBytes+secretBytes:]
-	if !bytes.Equal(sum, checksum(head, body)) {
+	if !bytes.Equal(sum, checksum(prefix+head, body)) {
 		return Token{}, errCut
 	}
 	name, urls, _ := strings.Cut(head, "@")
@@ -135,7 +165,7 @@ func (t Token) check() error {
 }
 
 func checksum(head string, body []byte) []byte {
-	sum := sha256.Sum256(append([]byte(tokenPrefix+head+"/"), body...))
+	sum := sha256.Sum256(append([]byte(head+"/"), body...))
 	return sum[:sumBytes]
 }
 

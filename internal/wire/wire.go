@@ -33,6 +33,7 @@ const (
 	CertPrefix          = "/v1/cert/"
 	JoinSuffix          = "/join"      // after CertPrefix and a host
 	JoinWaitSuffix      = "/join/wait" // after CertPrefix and a host
+	ServerSuffix        = "/server"    // after CertPrefix and the name of another receiver
 )
 
 // TarballSuffix ends the file name of an episode on the wire and on disk.

@@ -82,6 +82,15 @@ func (a *Authority) adminRoutes() http.Handler {
 	handle("GET /v1/hosts/{host}", func(r *http.Request) (any, error) { return a.showHost(r.PathValue("host")) })
 	change("POST /v1/hosts/{host}/decommission", a.decommission)
 	change("POST /v1/hosts/{host}/readmit", a.readmit)
+	handle("GET /v1/receivers", func(*http.Request) (any, error) { return a.listReceivers(), nil })
+	handle("POST /v1/receivers/{host}", func(r *http.Request) (any, error) {
+		name, err := ident.ParseHost(r.PathValue("host"))
+		if err != nil {
+			return nil, err
+		}
+		return a.invite(name, caller(r))
+	})
+	change("DELETE /v1/receivers/{host}", a.revokeReceiver)
 	handle("GET /v1/joins", func(*http.Request) (any, error) { return a.joins.waiting(), nil })
 	handle("POST /v1/joins", func(r *http.Request) (any, error) {
 		var req Approval

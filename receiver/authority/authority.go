@@ -26,6 +26,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -35,6 +36,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
 	"cis490/internal/ledger"
 	"cis490/internal/listen"
 	"cis490/internal/peercred"
@@ -52,7 +54,8 @@ const (
 	ListenerFile  = "authority.pem" // certificate and key of the authority's own listener
 	TokensFile    = "tokens.jsonl"
 	IssuedFile    = "issued.jsonl"
-	ReleaseKeys   = "release-keys" // minisign public keys for the hosts, one per line
+	ReceiversFile = "receivers.jsonl" // invitations and server certificates of other receivers
+	ReleaseKeys   = "release-keys"    // minisign public keys for the hosts, one per line
 	timeKey       = "at"
 	maxFile       = 1 << 20
 	privateMode   = 0o600
@@ -107,9 +110,10 @@ type Options struct {
 
 // Authority issues identities. Only one may use a folder.
 type Authority struct {
-	o     Options
-	names []string // of the server certificates
-	lock  io.Closer
+	o           Options
+	names       []string // of the server certificates on this machine
+	publicNames []string // of those on other receivers
+	lock        io.Closer
 
 	listener net.Listener
 	admin    net.Listener
@@ -119,12 +123,14 @@ type Authority struct {
 	certs    *listen.Limiter // by host
 	joins    *joins
 
-	mu     sync.Mutex // serializes changes; guards the fields below
-	ca     ca
-	root   []*x509.Certificate // from Options.Root
-	events *ledger.Ledger      // roster.jsonl
-	issued *ledger.Ledger
-	tokens *tokenStore
+	mu        sync.Mutex // serializes changes; guards the fields below
+	ca        ca
+	root      []*x509.Certificate // from Options.Root
+	events    *ledger.Ledger      // roster.jsonl
+	issued    *ledger.Ledger
+	tokens    *tokenStore
+	receivers *ledger.Ledger
+	others    map[ident.Host]*receiver
 }
 
 // New opens the authority's folder, creates missing files, and listens. Run answers
@@ -144,7 +150,10 @@ func New(o Options) (_ *Authority, err error) {
 		certs: listen.NewLimiter(certBurst, o.Config.CertLife.D()/certShare, o.Now),
 		joins: &joins{now: o.Now},
 	}
-	if a.names, err = serverNames(o); err != nil {
+	if a.publicNames, err = serverNames([]string{o.PublicURL}, o.Config.Names...); err != nil {
+		return nil, err
+	}
+	if a.names, err = serverNames([]string{o.PublicURL, o.Config.URL}, slices.Concat(o.Config.Names, []string{o.Hostname})...); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -221,7 +230,7 @@ func (a *Authority) Close() error {
 			}
 		}
 	}
-	for _, l := range []*ledger.Ledger{a.events, a.issued} {
+	for _, l := range []*ledger.Ledger{a.events, a.issued, a.receivers} {
 		if l != nil {
 			all = append(all, l.Close())
 		}
@@ -241,7 +250,7 @@ func (a *Authority) Close() error {
 func (a *Authority) Healthy() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return errors.Join(a.events.Healthy(), a.issued.Healthy(), a.tokens.file.Healthy())
+	return errors.Join(a.events.Healthy(), a.issued.Healthy(), a.tokens.file.Healthy(), a.receivers.Healthy())
 }
 
 func (a *Authority) openLedgers() (err error) {
@@ -252,6 +261,9 @@ func (a *Authority) openLedgers() (err error) {
 		return err
 	}
 	if a.tokens, err = openTokens(a.o.FS, a.path(TokensFile), a.o.Now); err != nil {
+		return err
+	}
+	if err := a.openReceivers(); err != nil {
 		return err
 	}
 	a.roster = local.Roster(a.o.FS, a.o.Config.Dir)

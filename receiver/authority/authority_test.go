@@ -150,11 +150,16 @@ func (s *harness) post(h ident.Host, req wire.CertRequest) (wire.CertAnswer, err
 
 func (s *harness) postRaw(h ident.Host, b []byte) (wire.CertAnswer, error) {
 	s.t.Helper()
+	return s.postTo(h, "", b)
+}
+
+func (s *harness) postTo(h ident.Host, suffix string, b []byte) (wire.CertAnswer, error) {
+	s.t.Helper()
 	var out wire.CertAnswer
 	conf := pki.ClientTLS(s.roots(), nil)
 	conf.Time = s.clock.now
 	cl := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
-	res, err := cl.Post("https://"+s.auth.Addr().String()+wire.CertPrefix+string(h), wire.ContentTypeJSON, bytes.NewReader(b))
+	res, err := cl.Post("https://"+s.auth.Addr().String()+wire.CertPrefix+string(h)+suffix, wire.ContentTypeJSON, bytes.NewReader(b))
 	if err != nil {
 		return out, err
 	}
@@ -526,7 +531,8 @@ func TestAuthority_FilesAndModes(t *testing.T) {
 	s := newHarness(t)
 	want := map[string]os.FileMode{
 		authority.KeyFile: 0o600, authority.ListenerFile: 0o600, authority.TokensFile: 0o600,
-		authority.ServerFile: 0o640, authority.IssuedFile: 0o640, local.RosterFile: 0o640,
+		authority.ReceiversFile: 0o600,
+		authority.ServerFile:    0o640, authority.IssuedFile: 0o640, local.RosterFile: 0o640,
 		authority.CAFile: 0o644, authority.TrustFile: 0o644,
 		disk.LockName: 0o600, // or serve, which may list the folder, could keep bootstrap from starting
 	}

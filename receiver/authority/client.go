@@ -74,6 +74,21 @@ func (c *Client) Approve(ctx context.Context, a Approval) (done Approved, err er
 	return done, c.Call(ctx, http.MethodPost, "/v1/joins", a, &done)
 }
 
+// Invite creates an invitation for another receiver.
+func (c *Client) Invite(ctx context.Context, name ident.Host) (i Invitation, err error) {
+	return i, c.Call(ctx, http.MethodPost, "/v1/receivers/"+string(name), nil, &i)
+}
+
+// Receivers lists the receivers that were invited.
+func (c *Client) Receivers(ctx context.Context) (all []ReceiverInfo, err error) {
+	return all, c.Call(ctx, http.MethodGet, "/v1/receivers", nil, &all)
+}
+
+// RevokeReceiver ends the invitation and the renewals of a receiver.
+func (c *Client) RevokeReceiver(ctx context.Context, name ident.Host) error {
+	return c.Call(ctx, http.MethodDelete, "/v1/receivers/"+string(name), nil, nil)
+}
+
 // CA describes the CA.
 func (c *Client) CA(ctx context.Context) (i CAInfo, err error) {
 	return i, c.Call(ctx, http.MethodGet, "/v1/ca", nil, &i)

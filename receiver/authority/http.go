@@ -21,6 +21,7 @@ func (a *Authority) publicPatterns() map[string]http.HandlerFunc {
 		"GET " + wire.CAPath:                                       a.getCA,
 		"GET " + wire.AuthorityHealthPath:                          a.getHealth,
 		"POST " + wire.CertPrefix + "{host}":                       a.forHost(a.postCert),
+		"POST " + wire.CertPrefix + "{host}" + wire.ServerSuffix:   a.forHost(a.postServerCert),
 		"POST " + wire.CertPrefix + "{host}" + wire.JoinSuffix:     a.forHost(a.startJoin),
 		"POST " + wire.CertPrefix + "{host}" + wire.JoinWaitSuffix: a.forHost(a.waitJoin),
 	}

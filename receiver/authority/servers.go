@@ -15,20 +15,21 @@ import (
 	"cis490/internal/pki"
 )
 
-// serverNames returns the names of the server certificates. They come from the config,
-// which only root can change.
-func serverNames(o Options) ([]string, error) {
+// serverNames returns the names of server certificates: the hosts of URLs, and more. They
+// come from the config, which only root can change.
+func serverNames(urls []string, more ...string) ([]string, error) {
 	var names []string
-	for _, u := range []string{o.PublicURL, o.Config.URL} {
+	for _, u := range urls {
 		p, err := url.Parse(u)
 		if err != nil || p.Hostname() == "" {
 			return nil, fmt.Errorf("url %q has no host", u)
 		}
 		names = append(names, p.Hostname())
 	}
-	names = append(names, o.Config.Names...)
-	if o.Hostname != "" {
-		names = append(names, o.Hostname)
+	for _, n := range more {
+		if n != "" {
+			names = append(names, n)
+		}
 	}
 	var once []string
 	for _, n := range names {
