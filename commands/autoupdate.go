@@ -104,7 +104,8 @@ func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.L
 	}
 	for _, role := range installed {
 		sys.Roles = append(sys.Roles, string(role))
-		sys.Daemons = append(sys.Daemons, unitsOf(role).Daemons...)
+		rx, _, _ := config.LoadReceiver(a.configPath(roleReceiver)) // with an unreadable one, it has an authority
+		sys.Daemons = append(sys.Daemons, unitsOf(role, rx.Authority.Elsewhere).Daemons...)
 		if role == install.LabHost {
 			a.updateLabHost(&o, sys, log)
 		}

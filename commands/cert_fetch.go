@@ -2,7 +2,11 @@ package commands
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/url"
 	"os"
 	"syscall"
 	"time"
@@ -23,11 +27,13 @@ import (
 func (a *app) certFetchCommand() *cli.Command {
 	return &cli.Command{
 		Name:      "cert-fetch",
-		Usage:     "enroll this host, renew its certificate, or recover it after expiry",
+		Usage:     "enroll this machine, renew its certificate, or recover it after expiry",
 		ArgsUsage: noArgs,
-		Description: "Enrolls or renews if that is due; a timer runs it every 5 minutes. The\n" +
-			"daemons use a new certificate without a restart.\n\nExamples:\n" +
-			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json",
+		Description: "Enrolls or renews if that is due; on a lab host a timer runs it every 5 minutes. The\n" +
+			"daemons use a new certificate without a restart. On a receiver whose authority is on another\n" +
+			"one, it is about the server certificate, and serve does the same by itself.\n\nExamples:\n" +
+			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json\n" +
+			"   sudo cis490 cert-fetch --renew --config /etc/cis490/receiver.toml",
 		Flags: []cli.Flag{
 			a.configFlag(roleLabHost),
 			&cli.BoolFlag{Name: "renew", Usage: "renew now, even if it is not due"},
@@ -43,24 +49,21 @@ func (a *app) certFetch(c *cli.Context) error {
 	if c.Bool("json") && !c.Bool("status") {
 		return usagef(c, "--json needs --status")
 	}
-	conf, err := a.labHost(c)
-	if err != nil {
-		return err
-	}
 	log, err := a.log(c)
 	if err != nil {
 		return err
 	}
+	o, role, err := a.enrollOptions(c)
+	if err != nil {
+		return err
+	}
 	if !c.Bool("status") {
-		if err := becomeOwner(conf.CertsDir, roleLabHost); err != nil {
+		if err := becomeOwner(o.Dir, role); err != nil {
 			return err
 		}
 	}
-	e, err := enroll.New(enroll.Options{
-		FS: disk.OS{}, Dir: conf.CertsDir, Host: ident.Host(conf.Host), Authority: conf.Authority.URL,
-		Patience: c.Duration("patience"), Log: log.With("component", "cert-fetch"), Now: time.Now, BuiltIn: assets.RootCA(),
-		Probe: func(ctx context.Context, dir string) error { return a.probe(ctx, conf, dir) },
-	})
+	o.Patience, o.Log = c.Duration("patience"), log.With("component", "cert-fetch")
+	e, err := enroll.New(o)
 	if err != nil {
 		return err
 	}
@@ -72,9 +75,79 @@ func (a *app) certFetch(c *cli.Context) error {
 		return err
 	}
 	if r != enroll.Nothing || a.terminal(a.env.Out) { // nothing due: keep the journal short
-		a.printf("%s: %s\n", conf.Host, r)
+		a.printf("%s: %s\n", o.Host, r)
 	}
 	return nil
+}
+
+// enrollOptions returns whose certificate this is about, and the role: the lab host's or, with
+// the config of a receiver or on a machine without a lab host, the receiver's.
+func (a *app) enrollOptions(c *cli.Context) (enroll.Options, string, error) {
+	path := a.configPath(roleReceiver)
+	if c.IsSet("config") {
+		path = c.String("config")
+	}
+	if roleOf(path) == roleReceiver && (c.IsSet("config") || !a.hasRole(roleLabHost) && a.hasRole(roleReceiver)) {
+		conf, _, err := config.LoadReceiver(path)
+		if err != nil {
+			return enroll.Options{}, roleReceiver, err
+		}
+		o, ok := serverEnroll(conf)
+		switch {
+		case !ok && !c.IsSet("config"):
+			_, err = a.labHost(c)
+		case !ok:
+			err = fault.Exit(fault.Fix(errors.New("this receiver gets no server certificate from an authority elsewhere"),
+				"sudo cis490 doctor --only server.cert   # which certificate it has"), fault.Config)
+		}
+		return o, roleReceiver, err
+	}
+	conf, err := a.labHost(c)
+	return enroll.Options{
+		FS: disk.OS{}, Dir: conf.CertsDir, Host: ident.Host(conf.Host), Authority: conf.Authority.URL, Now: time.Now, BuiltIn: assets.RootCA(),
+		Probe: func(ctx context.Context, dir string) error { return a.probe(ctx, conf, dir) },
+	}, roleLabHost, err
+}
+
+// serverEnroll returns how a receiver gets its server certificate from an authority elsewhere;
+// false: it does not.
+func serverEnroll(conf config.Receiver) (enroll.Options, bool) {
+	u, err := url.Parse(conf.PublicURL)
+	if err != nil || !conf.Authority.Elsewhere || conf.Name == "" || conf.TLS.Mode != "direct" || conf.TLS.Certificate != "" {
+		return enroll.Options{}, false
+	}
+	return enroll.Options{
+		FS: disk.OS{}, Dir: conf.Authority.Dir, Host: ident.Host(conf.Name), Serves: u.Hostname(), Authority: conf.Authority.URL, Now: time.Now,
+	}, true
+}
+
+// renewEvery is the longest time between two looks of serve whether its certificate is due.
+const renewEvery = 5 * time.Minute
+
+// renewServerCert keeps the server certificate of a receiver whose authority is elsewhere, until
+// the context ends. serve follows the file.
+func renewServerCert(ctx context.Context, conf config.Receiver, log *slog.Logger) {
+	o, ok := serverEnroll(conf)
+	if !ok {
+		return
+	}
+	o.Log = log.With("component", "certificate")
+	last := ""
+	for {
+		e, err := enroll.New(o)
+		if err == nil {
+			_, err = e.Run(ctx, false)
+		}
+		if said := fmt.Sprint(err); err != nil && ctx.Err() == nil && said != last {
+			o.Log.Warn("cannot renew the server certificate", "err", err, "fix", fault.FixOf(err))
+		}
+		last = fmt.Sprint(err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(renewEvery/2 + rand.N(renewEvery/2)):
+		}
+	}
 }
 
 // probe sends the receiver a harmless request with the credentials in a folder.

@@ -22,7 +22,7 @@ func (a *app) groups() []group {
 			a.episodeCommand(), a.reconcileCommand(), a.debugCommand(),
 		}},
 		{"SET UP", []*cli.Command{
-			a.demoCommand(), a.installCommand(), a.tokenCommand(), a.configCommand(), a.notifyCommand(), a.uninstallCommand(),
+			a.demoCommand(), a.installCommand(), a.tokenCommand(), a.receiverCommand(), a.configCommand(), a.notifyCommand(), a.uninstallCommand(),
 		}},
 		{"RELEASES, DATA AND SAFEKEEPING", []*cli.Command{
 			a.releaseCommand(), a.caCommand(), a.backupCommand(), a.restoreCommand(), a.archiveCommand(),

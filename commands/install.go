@@ -27,7 +27,7 @@ func (a *app) installCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "install",
-		Usage: "make this machine a lab host or the receiver, or repair it",
+		Usage: "make this machine a lab host or a receiver, or repair it",
 		Description: "Sets up a role on this machine: users, folders, binary, config if there is none, units,\n" +
 			"enrollment, running services. Run it again at any time: it changes only what differs.\n" +
 			"It never changes an existing config, drop-ins or masked units.\n\n" +
@@ -49,11 +49,14 @@ func (a *app) installCommand() *cli.Command {
 				Action: func(c *cli.Context) error { return a.install(c, install.LabHost) },
 			},
 			{
-				Name: "receiver", Usage: "make this machine the receiver, or repair it", ArgsUsage: noArgs,
+				Name: "receiver", Usage: "make this machine a receiver, or repair it", ArgsUsage: noArgs,
 				Description: "The public URL is the address for lab hosts: a permanent name or address, and the\n" +
-					"port. It is needed only the first time.\n\n" +
-					"Example:\n   sudo cis490 install receiver --public-url https://collector.lab:8443",
+					"port. It is needed only the first time. --join makes this machine one more receiver: it reads\n" +
+					"what 'cis490 receiver invite NAME' prints on the receiver that has the authority.\n\n" +
+					"Examples:\n   sudo cis490 install receiver --public-url https://collector.lab:8443\n" +
+					"   sudo cis490 receiver invite rx2 | ssh rx2 sudo ./cis490 install receiver --join -",
 				Flags: flags(
+					&cli.StringFlag{Name: "join", Usage: "read the invitation from standard input; `-` is the only value"},
 					&cli.StringFlag{Name: "public-url", Usage: "`URL` of this receiver for lab hosts"},
 					&cli.StringFlag{Name: "ca-cert", Usage: "certificate `FILE` of your own CA; only before the first start"},
 					&cli.StringFlag{Name: "ca-key", Usage: "unencrypted key `FILE` of that CA; delete it afterwards"},
@@ -109,6 +112,12 @@ func (a *app) install(c *cli.Context, role install.Role) error {
 	switch join := c.String("join"); join {
 	case "":
 	case "-":
+		if role == install.Receiver {
+			if o.Invitation, err = a.readInvitation(c, o.Root != "" && o.Root != "/"); err != nil {
+				return err
+			}
+			break
+		}
 		if o.Token, err = a.stdin(maxToken); err != nil {
 			return err
 		}

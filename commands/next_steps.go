@@ -1,9 +1,11 @@
 package commands
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"slices"
 	"strings"
 
@@ -35,6 +37,13 @@ func nextSteps(r check.Report, path string) string {
 			step("on the receiver", "sudo cis490 host show "+conf.Host, "at "+conf.Receiver.URL)
 	}
 	conf, _, _ := config.LoadReceiver(path)
+	if conf.Authority.Elsewhere {
+		_, port, _ := net.SplitHostPort(conf.Listen)
+		name := cmp.Or(conf.Name, "NAME")
+		return step("at the balancer", fmt.Sprintf("server %s ADDRESS:%s send-proxy-v2 check check-ssl verify none inter 2s", name, port),
+			"in haproxy.cfg, with this machine's address: docs/operations.md") +
+			step("compare", "sudo cis490 doctor --only cluster.ready --only cluster.agree", "in a few seconds, on any receiver")
+	}
 	steps := []string{
 		step("add a host", "sudo cis490 token create lab-01", "then run on that machine what it prints"),
 		step("open the dashboard", conf.PublicURL, "sign in with the token in "+conf.Operator),

@@ -96,8 +96,13 @@ func (a *app) printJSON(v any) error {
 // terminal reports whether w is an interactive terminal, for colour and progress. It is
 // false with NO_COLOR or a dumb terminal.
 func (a *app) terminal(w io.Writer) bool {
+	return onTerminal(w) && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
+}
+
+// onTerminal reports whether a person sees what is written.
+func onTerminal(w io.Writer) bool {
 	f, ok := plain.Below(w).(*os.File)
-	return ok && term.IsTerminal(int(f.Fd())) && a.env.Getenv("NO_COLOR") == "" && a.env.Getenv("TERM") != "dumb"
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // usagef returns a usage error with a hint to the command's help.

@@ -94,10 +94,11 @@ func (p roleConfig) installed() bool {
 	return p.path == config.LabHostPath || p.path == config.ReceiverPath
 }
 
-// unitsOf splits a role's units into daemons and timers.
-func unitsOf(r install.Role) machine.UnitSet {
+// unitsOf splits a role's units into daemons and timers. elsewhere means that this receiver has
+// no authority.
+func unitsOf(r install.Role, elsewhere bool) machine.UnitSet {
 	var set machine.UnitSet
-	all := r.Units()
+	all := slices.DeleteFunc(r.Units(), func(u string) bool { return elsewhere && u == install.AuthorityUnit })
 	for _, u := range all {
 		name, timer := strings.CutSuffix(u, ".timer")
 		switch {
@@ -128,7 +129,7 @@ func (a *app) labHostChecks(p roleConfig) (labchecks.Options, []check.Check) {
 		}
 	}
 	if p.installed() {
-		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.LabHost)
+		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.LabHost, false)
 		o.User, o.Recorder = "cis490", "cis490-rec"
 		o.Updates = func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) }
 		o.Offered = func(ctx context.Context) (string, error) { return a.offered(ctx, conf) }
@@ -162,7 +163,7 @@ func (a *app) receiverChecks(p roleConfig, deep bool) (rxchecks.Options, []check
 		o.Backend = stored(conf, p.path)
 	}
 	if p.installed() {
-		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver)
+		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver, conf.Authority.Elsewhere)
 		o.User, o.AuthorityUser = "cis490", "cis490-ca"
 	}
 	return o, rxchecks.Checks(o)

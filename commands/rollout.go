@@ -72,7 +72,7 @@ func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) 
 func ledger(conf config.Receiver, base receiver.Backend, fsys disk.FS, log *slog.Logger) receiver.Backend {
 	return pg.Open(pg.Options{
 		Base: base, FS: fsys, Dir: conf.DataDir, URLFile: conf.Ledger.URLFile, Pooler: conf.Ledger.Pooler,
-		Copies: conf.Authority.Elsewhere, Log: log.With("component", "ledger"),
+		Copies: conf.Authority.Elsewhere, Name: conf.Name, Log: log.With("component", "ledger"),
 	})
 }
 

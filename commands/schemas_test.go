@@ -57,6 +57,7 @@ func printed() map[string][]any {
 		"host pending":      {[]authority.Waiting{}},
 		"host show":         {hostShown{}},
 		"notify test":       {[]delivered{}},
+		"receiver list":     {[]authority.ReceiverInfo{}},
 		"reconcile":         {reconciled{}},
 		"restore":           {backedUp{}},
 		"release list":      {[]manifest.Progress{}},

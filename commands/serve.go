@@ -95,6 +95,7 @@ func (a *app) serve(c *cli.Context) error {
 		return errors.Join(err, s.Close())
 	}
 	a.stopsItself()
+	go renewServerCert(c.Context, conf, log)
 	go a.serveReaders(c.Context, roleConfig{roleReceiver, c.String("config")}, conf, log)
 	return s.Run(c.Context)
 }

@@ -94,12 +94,19 @@ func (p *Plan) sameAsToken() error {
 // loadReceiver reads the receiver's config, or makes it from the public URL.
 func (p *Plan) loadReceiver() error {
 	content, err := disk.ReadFile(p.FS, p.at(config.ReceiverPath), maxText)
-	made := false
+	made, missing := false, errors.Is(err, fs.ErrNotExist)
 	switch {
-	case errors.Is(err, fs.ErrNotExist) && p.PublicURL == "":
+	case p.Invitation != nil && (err == nil || missing):
+		if content, err = p.join(content, missing); err != nil {
+			return err
+		}
+		if missing {
+			p.writes[config.ReceiverPath] = content
+		}
+	case missing && p.PublicURL == "":
 		return fault.Exit(fault.Fix(errors.New(""+config.ReceiverPath+" does not exist and no public URL was given"),
 			"sudo cis490 install receiver --public-url https://NAME:8443"), fault.Usage)
-	case errors.Is(err, fs.ErrNotExist):
+	case missing:
 		made = true
 		content = fillReceiver(p.PublicURL)
 		p.writes[config.ReceiverPath] = content

@@ -13,10 +13,11 @@ import (
 	"cis490/internal/fault"
 )
 
-// The files of an enrollment in certs_dir.
+// The files of an enrollment.
 const (
-	certFile  = "lab-host.pem"
-	tokenFile = "join-token"
+	certFile   = "lab-host.pem"
+	tokenFile  = "join-token"
+	serverFile = "server.pem" // of a receiver, in its copy of the authority's folder
 )
 
 // certWait is how long install waits for the first certificate.
@@ -24,13 +25,28 @@ const certWait = 20 * time.Second
 
 const certFetch = "cis490-cert-fetch.service"
 
+// identity is where a role's certificate is, the join token that was given, and the file that
+// remembers it.
+type identity struct{ dir, cert, token, joined string }
+
+func (p *Plan) identity() identity {
+	if p.Role == LabHost {
+		return identity{p.lab.CertsDir, certFile, strings.TrimSpace(p.Token), stateDir + "/joined"}
+	}
+	i := identity{p.rx.Authority.Dir, serverFile, "", stateDir + "/joined-receiver"}
+	if p.Invitation != nil {
+		i.token = p.Invitation.text
+	}
+	return i
+}
+
 // joinToken writes the token for cert-fetch, which removes it after use. It remembers the
 // digest of the token, so that pasting the same command twice is harmless.
 func (p *Plan) joinToken() step {
-	text := strings.TrimSpace(p.Token)
-	sum := sha256.Sum256([]byte(text))
-	handed := file{path: stateDir + "/joined", content: []byte(hex.EncodeToString(sum[:]) + "\n"), owner: root, mode: 0o600, secret: true}
-	token := file{path: filepath.Join(p.lab.CertsDir, tokenFile), content: []byte(text + "\n"), owner: ours, mode: 0o600, secret: true}
+	id := p.identity()
+	sum := sha256.Sum256([]byte(id.token))
+	handed := file{path: id.joined, content: []byte(hex.EncodeToString(sum[:]) + "\n"), owner: root, mode: 0o600, secret: true}
+	token := file{path: filepath.Join(id.dir, tokenFile), content: []byte(id.token + "\n"), owner: ours, mode: 0o600, secret: true}
 	return step{"join token", func(context.Context) ([]Change, error) {
 		remember, err := handed.check(p)
 		if err != nil {
@@ -104,9 +120,10 @@ func refusal(logged string, err error) error {
 }
 
 func (p *Plan) enrolled() bool {
-	return disk.Exists(p.FS, p.at(filepath.Join(p.lab.CertsDir, certFile)))
+	id := p.identity()
+	return disk.Exists(p.FS, p.at(filepath.Join(id.dir, id.cert)))
 }
 
 func (p *Plan) tokenWaits() bool {
-	return disk.Exists(p.FS, p.at(filepath.Join(p.lab.CertsDir, tokenFile)))
+	return disk.Exists(p.FS, p.at(filepath.Join(p.identity().dir, tokenFile)))
 }

@@ -53,6 +53,10 @@ type Options struct {
 	Build  version.Info
 	// Token is the join token of a lab host as pasted, or "".
 	Token string
+	// Invitation makes this machine one more receiver; nil: none was given.
+	Invitation *Invitation
+	// Fetch runs the installed program, which gets the server certificate; nil: it is run.
+	Fetch func(ctx context.Context, args []string) error
 	// PublicURL is the receiver's address, required while there is no config.
 	PublicURL string
 	// CACert and CAKey are files with the site's own CA. If empty, the authority makes one
@@ -103,6 +107,9 @@ func New(o Options) (*Plan, error) {
 		o.Now = time.Now
 	}
 	p := &Plan{Options: o, writes: map[string][]byte{}, touched: map[string]bool{}}
+	if p.Fetch == nil {
+		p.Fetch = p.runInstalled
+	}
 	if !validVersion(o.Build.Version) {
 		return nil, fmt.Errorf("version %q of this binary is not a valid folder name", o.Build.Version)
 	}

@@ -29,34 +29,41 @@ func (p *Plan) receiver() ([]step, error) {
 		return nil, err
 	}
 	releases := filepath.Join(p.rx.DataDir, "releases")
+	users, theirs := []string{nameOfUs, authority}, []resource{
+		folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
+		// The receiver can read files that the authority creates here.
+		folder{p.rx.Authority.Dir, owner{authority, nameOfUs}, 0o750 | fs.ModeSetgid},
+	}
+	if p.rx.Authority.Elsewhere { // serve keeps copies of the authority's files
+		users, theirs = users[:1], []resource{folder{p.rx.Authority.Dir, ours, 0o750}}
+	}
 	var steps []step
 	if !p.image() {
-		steps = append(steps, p.users([]string{operators}, nameOfUs, authority))
+		steps = append(steps, p.users([]string{operators}, users...))
 	}
 	steps = append(steps,
-		p.ensure("folders",
+		p.ensure("folders", append([]resource{
 			folder{configDir, root, 0o755},
 			folder{filepath.Join(configDir, "store"), ours, 0o755}, // not on the data disk
-			folder{filepath.Join(configDir, "ca"), owner{authority, authority}, 0o755},
 			// The recorder of a lab host with data below needs to pass.
 			folder{p.rx.DataDir, ours, 0o751},
 			// Sockets in it belong to the group.
 			folder{filepath.Join(p.rx.DataDir, "ops"), owner{nameOfUs, operators}, 0o750 | fs.ModeSetgid},
 			folder{releases, ours, 0o755},
 			folder{filepath.Join(releases, "blobs"), ours, 0o755},
-			// The receiver can read files that the authority creates here.
-			folder{p.rx.Authority.Dir, owner{authority, nameOfUs}, 0o750 | fs.ModeSetgid},
-		),
+		}, theirs...)...),
 		p.binary(),
 		p.links(),
 		p.config(config.ReceiverPath),
-		p.operator(),
-		p.ca(ca),
-		p.publish(releases),
-		p.publishRelease(releases),
-		p.mark(),
-		units,
 	)
+	if p.rx.Authority.Elsewhere {
+		steps = append(steps, p.sharedFiles(), p.operator(), p.publish(releases), p.mark())
+		if p.Invitation != nil {
+			steps = append(steps, p.joinToken())
+		}
+		return append(append(steps, units), p.running(config.ReceiverPath, p.serverCertificate())...), nil
+	}
+	steps = append(steps, p.operator(), p.ca(ca), p.publish(releases), p.publishRelease(releases), p.mark(), units)
 	return append(steps, p.running(config.ReceiverPath)...), nil
 }
 

@@ -1,5 +1,7 @@
 package install
 
+import "slices"
+
 // Role is the purpose of a machine.
 type Role string
 
@@ -21,7 +23,20 @@ func (r Role) daemons() []string {
 	if r == LabHost {
 		return []string{"cis490-shipper.service", "cis490-orchestrator.service"}
 	}
-	return []string{"cis490-bootstrap.service", "cis490-receiver.service"}
+	return []string{AuthorityUnit, "cis490-receiver.service"}
+}
+
+// AuthorityUnit is the unit of the authority, which a receiver without one lacks.
+const AuthorityUnit = "cis490-bootstrap.service"
+
+// daemons returns those of the plan's role on this machine.
+func (p *Plan) daemons() []string {
+	return slices.DeleteFunc(p.Role.daemons(), func(unit string) bool { return unit == AuthorityUnit && p.rx.Authority.Elsewhere })
+}
+
+// unitNames returns the unit files of the plan's role on this machine.
+func (p *Plan) unitNames() []string {
+	return slices.DeleteFunc(p.Role.Units(), func(unit string) bool { return unit == AuthorityUnit && p.rx.Authority.Elsewhere })
 }
 
 // timers returns the role's timers; each starts the service with its name.

@@ -19,7 +19,7 @@ func (p *Plan) reload() step {
 		for unit := range p.touched {
 			old = append(old, unit)
 		}
-		states, err := p.Manager.States(ctx, p.Role.Units()...)
+		states, err := p.Manager.States(ctx, p.unitNames()...)
 		if err != nil {
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func (p *Plan) enable() step {
 }
 
 // wanted returns the units that are enabled and running on a machine of the role.
-func (p *Plan) wanted() []string { return append(p.Role.daemons(), p.Role.timers()...) }
+func (p *Plan) wanted() []string { return append(p.daemons(), p.Role.timers()...) }
 
 func (p *Plan) systemctl(what, done, object string, args ...string) Change {
 	return Change{

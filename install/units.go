@@ -49,7 +49,7 @@ func (p *Plan) mark() step {
 // more.
 func (p *Plan) units(data UnitData) (step, error) {
 	contents := map[string][]byte{}
-	for _, unit := range p.Role.Units() {
+	for _, unit := range p.unitNames() {
 		content, err := Render(unit, data)
 		if err != nil {
 			return step{}, err
@@ -58,7 +58,7 @@ func (p *Plan) units(data UnitData) (step, error) {
 	}
 	return step{"units", func(context.Context) ([]Change, error) {
 		var changes []Change
-		for _, unit := range p.Role.Units() {
+		for _, unit := range p.unitNames() {
 			path := filepath.Join(unitDir, unit)
 			if p.masked(path) {
 				changes = append(changes, note(unit+" is masked: left alone"))
@@ -91,7 +91,7 @@ func (p *Plan) masked(path string) bool {
 
 // leftOver returns this program's unit files that no role on this machine has.
 func (p *Plan) leftOver() ([]string, error) {
-	wanted := p.Role.Units()
+	wanted := p.unitNames()
 	if p.has(p.Role.other()) {
 		wanted = append(wanted, p.Role.other().Units()...)
 	}

@@ -2,7 +2,6 @@ package enroll
 
 import (
 	"crypto/x509"
-	"fmt"
 
 	"cis490/agent/client"
 	"cis490/internal/ident"
@@ -36,8 +35,7 @@ func (e *Enroller) certPath() string {
 // joinFix returns the command that brings a new join token.
 func (e *Enroller) joinFix() string {
 	if e.server() {
-		return fmt.Sprintf("on the receiver that has the authority: sudo cis490 receiver invite %[1]s | ssh %[1]s sudo cis490 install receiver --join -",
-			e.o.Host)
+		return wire.FixFor(wire.AnswerOf(wire.NotInvited).Fix, string(e.o.Host))
 	}
 	return "on the receiver: sudo cis490 token create " + string(e.o.Host) + ", then paste what it prints on this machine"
 }

@@ -82,8 +82,14 @@ func (s *Size) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// MarshalText writes the size in IEC units.
-func (s Size) MarshalText() ([]byte, error) { return []byte(humanize.IBytes(uint64(s))), nil }
+// MarshalText writes the size in IEC units if that is exact, else in bytes.
+func (s Size) MarshalText() ([]byte, error) {
+	text := humanize.IBytes(uint64(s))
+	if v, err := humanize.ParseBytes(text); err != nil || v != uint64(s) {
+		text = fmt.Sprintf("%d B", int64(s))
+	}
+	return []byte(text), nil
+}
 
 // LoadLabHost reads a lab host's config over the defaults. It returns unknown keys
 // separately; every other problem is an error with exit code 78.

@@ -12,6 +12,7 @@ import (
 // Receiver is receiver.toml; serve, bootstrap and fleet-check read it.
 type Receiver struct {
 	PublicURL string      `toml:"public_url"`
+	Name      string      `toml:"name"` // among several receivers; empty: the machine's
 	Listen    string      `toml:"listen"`
 	DataDir   string      `toml:"data_dir"`
 	Operator  string      `toml:"operator_file"`
@@ -194,6 +195,9 @@ func DefaultReceiver() Receiver {
 func (c Receiver) Validate() []error {
 	var p problems
 	p.httpsURL("public_url", c.PublicURL)
+	if _, err := ident.ParseHost(c.Name); c.Name != "" && err != nil {
+		p.add("name", "want 1 to 63 of a-z, 0-9 and '-'")
+	}
 	p.address("listen", c.Listen)
 	p.absolute("data_dir", c.DataDir)
 	p.absolute("operator_file", c.Operator)

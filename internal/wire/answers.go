@@ -49,6 +49,7 @@ const (
 	NotThisKey    Kind = "not-this-key"
 	BadCSR        Kind = "bad-csr"
 	NeedsOperator Kind = "needs-operator"
+	NotInvited    Kind = "not-invited"
 )
 
 // Answer is a row of the table of problems: its meaning, its fix, and the shipper's action
@@ -103,6 +104,11 @@ func Answers() []Answer {
 		{UnknownHost, http.StatusForbidden, "host is not in the roster", enroll, Hourly},
 		{TokenUsed, http.StatusForbidden, "join token was used already", enroll, Hourly},
 		{TokenExpired, http.StatusForbidden, "join token has run out", enroll, Hourly},
+		{
+			NotInvited, http.StatusForbidden, "receiver gets no certificate",
+			"on the receiver: sudo cis490 receiver invite HOST | ssh HOST sudo cis490 install receiver --join -   # on the one " +
+				"with the authority", Hourly,
+		},
 		{
 			NotFound, http.StatusNotFound, "no such resource",
 			"nothing: the path is wrong, or its sender and the receiver are of different versions", BackOff,

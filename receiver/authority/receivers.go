@@ -203,20 +203,23 @@ func (a *Authority) certifyReceiver(name ident.Host, req wire.CertRequest, from 
 	if req.Token != "" {
 		e.Secret = hashSecret(req.Token)
 	}
-	switch {
-	case req.Token != "" && subtle.ConstantTimeCompare([]byte(e.Secret), []byte(r.secret)) != 1:
-		return refuseReceiver(name, wire.BadToken, "there is no such invitation of receiver %s, or a newer one replaced it", name)
-	case req.Token != "" && !a.o.Now().Before(r.until) && (r.bound == "" || r.bound != key): // the answer may have been lost
-		return refuseReceiver(name, wire.TokenExpired, "it expired at %s", r.until.Format(time.RFC3339))
+	refuse := func(format string, args ...any) (wire.CertAnswer, error) {
+		return wire.CertAnswer{}, wire.NewProblem(wire.NotInvited, format, args...)
+	}
+	switch invited := req.Token != ""; {
 	case csrErr != nil:
-		return refuseReceiver(name, wire.BadCSR, "%v", csrErr)
-	case req.Token != "" && r.bound != "" && r.bound != key:
+		return wire.CertAnswer{}, wire.NewProblem(wire.BadCSR, "%v", csrErr)
+	case invited && subtle.ConstantTimeCompare([]byte(e.Secret), []byte(r.secret)) != 1:
+		return refuse("there is no such invitation of receiver %s, or a newer one replaced it", name)
+	case invited && r.bound != "" && r.bound != key:
 		a.o.Log.Warn("invitation used with another key", "receiver", string(name), "from", from, "bound_from", r.from)
-		return refuseReceiver(name, wire.TokenUsed, "an invitation of receiver %s is for the machine that used it first", name)
-	case req.Token == "" && !r.revoked.IsZero():
-		return refuseReceiver(name, wire.Decommission, "receiver %s was revoked at %s", name, r.revoked.Format(time.RFC3339))
-	case req.Token == "" && (r.key == "" || r.key != key):
-		return refuseReceiver(name, wire.NotThisKey, "no server certificate of receiver %s was issued to this key", name)
+		return refuse("this invitation of receiver %s is for the machine that used it first", name)
+	case invited && r.bound == "" && !a.o.Now().Before(r.until):
+		return refuse("the invitation of receiver %s expired at %s", name, r.until.Format(time.RFC3339))
+	case !invited && !r.revoked.IsZero():
+		return refuse("receiver %s was revoked at %s", name, r.revoked.Format(time.RFC3339))
+	case !invited && (r.key == "" || r.key != key):
+		return refuse("no server certificate of receiver %s was issued to this key", name)
 	}
 	if !a.certs.Allow(receiverLimit(name)) {
 		p := wire.NewProblem(wire.Busy, "receiver %s is over the limit of %d certificates at once", name, certBurst)
@@ -237,17 +240,4 @@ func (a *Authority) certifyReceiver(name ident.Host, req wire.CertRequest, from 
 		Certificate: string(pki.EncodeCerts(append([]*x509.Certificate{cert}, a.ca.chain(a.o.Now())...)...)),
 		CA:          string(pki.EncodeCerts(a.bundle()...)),
 	}, nil
-}
-
-// refuseReceiver returns a problem whose fix is for receivers.
-func refuseReceiver(name ident.Host, k wire.Kind, format string, args ...any) (wire.CertAnswer, error) {
-	p := wire.NewProblem(k, format, args...)
-	p.Fix = InviteFix(name)
-	return wire.CertAnswer{}, p
-}
-
-// InviteFix returns the command that gives a receiver a new invitation.
-func InviteFix(name ident.Host) string {
-	return "on the receiver that has the authority: sudo cis490 receiver invite " + string(name) +
-		" | ssh " + string(name) + " sudo cis490 install receiver --join -"
 }
