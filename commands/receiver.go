@@ -15,6 +15,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
@@ -139,7 +140,7 @@ func (a *app) receiverInvite(c *cli.Context) error {
 		return err
 	}
 	text = fmt.Sprintf("# SECRET: makes a machine the receiver %s of %s, once, until %s. It has the keys of database and store.\n%s",
-		name, conf.PublicURL, stamp(i.Expires), text)
+		name, conf.PublicURL, plain.Time(i.Expires), text)
 	if out == "" {
 		a.printf("%s", text)
 		return nil
@@ -147,7 +148,7 @@ func (a *app) receiverInvite(c *cli.Context) error {
 	if err := disk.ReplaceBytes(disk.OS{}, out, 0o600, []byte(text)); err != nil {
 		return err
 	}
-	a.errorf("wrote %s: anyone who reads it can use database and store, and become a receiver until %s", out, stamp(i.Expires))
+	a.errorf("wrote %s: anyone who reads it can use database and store, and become a receiver until %s", out, plain.Time(i.Expires))
 	a.errorf("on the new machine: sudo ./cis490 install receiver --join - <%s", out)
 	return nil
 }
@@ -224,7 +225,7 @@ func (a *app) receiverList(c *cli.Context) error {
 	}
 	return a.table("RECEIVER\tSTATE\tUNTIL\tFROM", func(row func(...any)) {
 		for _, r := range all {
-			row(r.Name, r.State, stamp(r.Expires), r.From)
+			row(r.Name, r.State, plain.Time(r.Expires), r.From)
 		}
 	})
 }

@@ -18,6 +18,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -116,7 +117,7 @@ func (p *Plan) join(content []byte, missing bool) ([]byte, error) {
 	want, _ := p.Invitation.In(configDir)
 	if missing {
 		if p.Now().After(p.Invitation.expires) {
-			err := fmt.Errorf("the invitation expired at %s", p.Invitation.expires.Format(time.RFC3339))
+			err := fmt.Errorf("the invitation expired at %s", plain.Time(p.Invitation.expires))
 			return nil, fault.Exit(fault.Fix(err, inviteFix(string(p.Invitation.Name()))), fault.Usage)
 		}
 		if dir, err := p.otherData(want); err != nil || dir != "" {

@@ -14,6 +14,7 @@ import (
 	"cis490/internal/ledger"
 	"cis490/internal/listen"
 	"cis490/internal/pki"
+	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
 
@@ -215,9 +216,9 @@ func (a *Authority) certifyReceiver(name ident.Host, req wire.CertRequest, from 
 		a.o.Log.Warn("invitation used with another key", "receiver", string(name), "from", from, "bound_from", r.from)
 		return refuse("this invitation of receiver %s is for the machine that used it first", name)
 	case invited && r.bound == "" && !a.o.Now().Before(r.until):
-		return refuse("the invitation of receiver %s expired at %s", name, r.until.Format(time.RFC3339))
+		return refuse("the invitation of receiver %s expired at %s", name, plain.Time(r.until))
 	case !invited && !r.revoked.IsZero():
-		return refuse("receiver %s was revoked at %s", name, r.revoked.Format(time.RFC3339))
+		return refuse("receiver %s was revoked at %s", name, plain.Time(r.revoked))
 	case !invited && (r.key == "" || r.key != key):
 		return refuse("no server certificate of receiver %s was issued to this key", name)
 	}
