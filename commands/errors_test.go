@@ -156,7 +156,7 @@ func attempt(t *testing.T, etc string, as *syscall.Credential, args []string, di
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // a command that hangs
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(t, dir), args...)
-	cmd.Env, cmd.Dir = []string{"CIS490_TEST_ETC=" + etc, "NO_COLOR=1", "PATH=" + os.Getenv("PATH")}, dir
+	cmd.Env, cmd.Dir = []string{"CIS490_TEST_ETC=" + etc, "NO_COLOR=1", "PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE")}, dir
 	if as != nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
 	}
