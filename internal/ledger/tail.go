@@ -32,12 +32,10 @@ func NewTail(fsys disk.FS, path, timeKey string, from time.Time) *Tail {
 }
 
 // Read yields the new rows. begin is called first where all that was yielded
-// before is void: at the first read, and after the file was replaced or cut.
+// before is void: at the first read, and after the file was replaced or cut. Without a file
+// the error is fs.ErrNotExist.
 func (t *Tail) Read(begin func(), yield func(Row)) error {
 	fi, err := t.fsys.Lstat(t.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
 		return err
 	}

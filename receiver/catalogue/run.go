@@ -15,8 +15,11 @@ import (
 )
 
 const (
-	// pollEvery is the interval at which the index is read for new rows.
+	// pollEvery is the interval at which the index is read for new rows. busyEvery is the
+	// interval after one with busyRows new rows: a larger write costs less for each row.
 	pollEvery = time.Second
+	busyEvery = 5 * time.Second
+	busyRows  = 100
 	// longestPoll is the interval after several failures.
 	longestPoll = time.Minute
 	// batch bounds the episodes of one write to the disk. While it catches up, rows wait
@@ -41,7 +44,7 @@ func (c *Catalogue) Run(ctx context.Context, src Source) error {
 	}
 	wait := pollEvery
 	for {
-		_, err := c.CatchUp(ctx, src)
+		n, err := c.CatchUp(ctx, src)
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -50,6 +53,8 @@ func (c *Catalogue) Run(ctx context.Context, src Source) error {
 		case err != nil: // perhaps an object store is away
 			wait = min(2*wait, longestPoll)
 			src.Log.Error("episodes are not catalogued", "retry", wait, "err", err)
+		case n >= busyRows:
+			wait = busyEvery
 		default:
 			wait = pollEvery
 		}

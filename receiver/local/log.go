@@ -234,9 +234,13 @@ type follower[T any] struct {
 
 // Read decodes the lines that were appended.
 func (f follower[T]) Read(begin func(), add func(T)) error {
-	return f.tail.Read(begin, func(line ledger.Row) {
+	err := f.tail.Read(begin, func(line ledger.Row) {
 		if row, ok := f.decode(line); ok {
 			add(row)
 		}
 	})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }

@@ -17,21 +17,16 @@ const RosterFile = "roster.jsonl"
 // Roster returns the view of the roster in the authority's folder.
 func Roster(fsys disk.FS, dir string) *roster.View {
 	path := filepath.Join(dir, RosterFile)
-	return roster.NewView(&events{fs: fsys, path: path, tail: ledger.NewTail(fsys, path, at, time.Time{})})
+	return roster.NewView(&events{tail: ledger.NewTail(fsys, path, at, time.Time{})})
 }
 
 type events struct {
-	fs      disk.FS
-	path    string
 	tail    *ledger.Tail
 	damaged int // rows that are not events
 }
 
 // Read decodes the lines that the authority appended.
 func (e *events) Read(begin func(), add func(roster.Event)) (damaged int, err error) {
-	if _, err := e.fs.Lstat(e.path); err != nil {
-		return 0, err
-	}
 	err = e.tail.Read(func() { e.damaged = 0; begin() }, func(row ledger.Row) {
 		var event roster.Event
 		if json.Unmarshal(row.Line, &event) != nil || event.Host == "" || event.At.IsZero() {

@@ -58,14 +58,11 @@ func (s *Store) receive(it stagedUpload, body io.Reader, admit func() error) (r 
 	}
 	defer s.keys.Lock(it.row.Key())()
 	defer s.busy.begin(s.o.Now())()
-	r, stored, err := s.lookupLocked(it.row.Key())
+	r, stored, err := s.linkNew(it)
 	if err == nil && stored && r.Digest != it.row.Digest {
 		err = receiver.ErrConflict
 	}
 	if stored || err != nil {
-		return r, false, err
-	}
-	if err := s.link(it); err != nil {
 		return r, false, err
 	}
 	linked = true // from now on the staged name shows that a row is missing
@@ -139,6 +136,22 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 		return "", &receiver.BodyError{Err: fmt.Errorf("read after %d bytes: %w", size, err)}
 	}
 	return ident.Digest(hex.EncodeToString(sum.Sum(nil))), nil
+}
+
+// linkNew links a staged upload to its final name, or returns the row of what is stored
+// there, or was and is archived.
+func (s *Store) linkNew(it stagedUpload) (r receiver.Entry, stored bool, err error) {
+	k := it.row.Key()
+	if r, stored, err = Archived(s.o.FS, s.o.DataDir, k); stored || err != nil {
+		return r, stored, err
+	}
+	if err = s.link(it); !errors.Is(err, fs.ErrExist) {
+		return r, false, err
+	}
+	if r, stored, err = s.lookupTarball(k); err == nil && !stored {
+		err = fmt.Errorf("publish episode: %s was removed meanwhile", s.path(k))
+	}
+	return r, stored, err
 }
 
 // link links a staged upload to its final name.
