@@ -175,9 +175,25 @@ func (c *Cluster) Run(ctx context.Context, self func() Member) error {
 		failed = err != nil
 		select {
 		case <-ctx.Done():
+			if !failed {
+				c.sayStopping(self())
+			}
 			return nil
 		case <-tick.C:
 		}
+	}
+}
+
+// sayStopping publishes that this receiver stops in order. Without it, the others would list it
+// as ready for a minute.
+func (c *Cluster) sayStopping(m Member) {
+	m.Ready, m.Missing = false, nil
+	content, err := json.Marshal(m)
+	if err == nil {
+		err = c.peers.Publish(map[string][]byte{MemberKey: content})
+	}
+	if err != nil {
+		c.log.Warn("cannot publish that this receiver stops", "err", err)
 	}
 }
 
@@ -203,6 +219,11 @@ func (c *Cluster) Members() []Member {
 	}
 	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// OthersReady reports whether another receiver accepted episodes at the last Refresh.
+func (c *Cluster) OthersReady() bool {
+	return slices.ContainsFunc(c.Members(), func(m Member) bool { return m.Fresh() && m.Ready && m.Name != c.peers.Self() })
 }
 
 // Rules returns the rules of the receivers that gave a sign of life.

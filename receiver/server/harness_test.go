@@ -32,6 +32,7 @@ import (
 	"cis490/receiver/gate"
 	"cis490/receiver/local"
 	"cis490/receiver/objects"
+	"cis490/receiver/objects/s3test"
 	"cis490/receiver/pg"
 	"cis490/receiver/roster"
 	"cis490/receiver/server"
@@ -59,6 +60,7 @@ type harness struct {
 	ca        pki.Issuer
 	fs        disk.FS
 	bucket    *objects.Bucket // nil: tarballs are in the data folder
+	store     *s3test.Server  // of the bucket, among several receivers
 	database  string          // file with the URL; empty: rows are in the data folder
 	server    *server.Server
 	mode      mode

@@ -218,6 +218,13 @@ func (s *Server) answerProblem(w *counted, r *http.Request, n *request, p *wire.
 	w.Header().Set("Content-Type", wire.ContentTypeProblem)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.Header().Set("Cache-Control", "no-store")
+	if p.Kind == wire.NotReady {
+		// Behind a TCP balancer, the next connection may lead to another receiver.
+		w.Header().Set("Connection", "close")
+		if s.o.Cluster.OthersReady() {
+			p.RetryAfter = 1 + rand.IntN(3)
+		}
+	}
 	if p.RetryAfter > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(p.RetryAfter))
 	}

@@ -215,7 +215,10 @@ func (s *Server) getHealthz(w http.ResponseWriter, _ *http.Request) error {
 	return answer(w, http.StatusOK, map[string]string{"status": "ok"})
 }
 
-func (s *Server) getReadyz(w http.ResponseWriter, _ *http.Request) error {
+func (s *Server) getReadyz(w http.ResponseWriter, r *http.Request) error {
+	if s.leaving.Load() {
+		return s.getHealthz(w, r)
+	}
 	if missing := s.NotReady(); len(missing) > 0 {
 		p := wire.NewProblem(wire.NotReady, "%s", strings.Join(missing, "; "))
 		p.RetryAfter = 5

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -32,15 +34,15 @@ func several(t *testing.T, change ...func(*harness)) (a, b *harness) {
 	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, database.Addr, name)+"\n"), 0o600))
 	bucket, err := objects.Open(s3test.Options(store.Addr))
 	must(t, err)
-	shared := append([]func(*harness){func(r *harness) { r.database, r.bucket = url, bucket }}, change...)
+	shared := append([]func(*harness){func(r *harness) { r.database, r.bucket, r.store = url, bucket, store }}, change...)
 	a = newHarness(t, append(shared, func(r *harness) {
 		id, err := r.backend().Rows.ID()
 		must(t, err)
 		must(t, s3.Mark(t.Context(), bucket, id, time.Now()))
 	})...)
-	b = newHarness(t, append(shared, func(r *harness) {
+	b = newHarness(t, append([]func(*harness){func(r *harness) {
 		r.ca, r.config.Authority.Dir = a.ca, a.config.Authority.Dir
-	})...)
+	}}, shared...)...)
 	return a, b
 }
 
@@ -119,9 +121,38 @@ func TestSeveral(t *testing.T) {
 
 	// One of them alone goes on.
 	a.stop()
+	members, err = cluster.Read(b.backend().Peers)
+	if err != nil || len(members) != 2 || !slices.ContainsFunc(members, func(m cluster.Member) bool { return m.State() == "stopping" }) {
+		t.Errorf("members after one of them stopped: %+v, %v", members, err)
+	}
 	put("after one of them stopped", atB, atB.request("01ARZ3NDEKTSV4RRFFQ69G5FA5", "one"), 201)
 	if c := b.contacts(t); len(c.Receiver.Outages) > 0 && c.Receiver.Outages[len(c.Receiver.Outages)-1].To.IsZero() {
 		t.Errorf("one receiver of two is away: %+v", c.Receiver)
+	}
+}
+
+// TestSeveral_Elsewhere: a host that one receiver cannot serve tries again soon, on a new
+// connection, which a balancer may pass to another receiver.
+func TestSeveral_Elsewhere(t *testing.T) {
+	var proxy *s3test.Proxy // before the second one's store
+	made := 0
+	a, b := several(t, func(r *harness) {
+		if made++; made == 1 {
+			return
+		}
+		proxy = s3test.NewProxy(t, r.store)
+		bucket, err := objects.Open(s3test.Options(proxy.Addr))
+		must(t, err)
+		r.bucket = bucket
+	})
+	atB := a.enrol("lab-a").at(b)
+	proxy.Break(1, s3test.Refuse)
+	res, err := atB.client.Do(atB.request(ep1, "one"))
+	must(t, err)
+	must(t, res.Body.Close())
+	after, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	if res.StatusCode != 503 || err != nil || after > 3 || !res.Close {
+		t.Errorf("answered %d, Retry-After %d, the connection ends: %t", res.StatusCode, after, res.Close)
 	}
 }
 
