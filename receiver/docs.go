@@ -20,6 +20,9 @@ const (
 	HealthReports = "host-health/"
 )
 
+// ErrChanged reports that another process replaced a document meanwhile.
+var ErrChanged = errors.New("the document was changed meanwhile")
+
 // Docs are documents: values that are replaced as a whole. After a crash a document has
 // the old content or the new.
 type Docs interface {
@@ -27,6 +30,9 @@ type Docs interface {
 	Load(name string, limit int64) ([]byte, error)
 	// Save replaces a document durably.
 	Save(name string, content []byte) error
+	// Replace is Save if the document still has a version, or does not exist and version is
+	// empty. Otherwise it returns ErrChanged.
+	Replace(name, version string, content []byte) error
 	// Remove removes a document. Without one it returns nil.
 	Remove(name string) error
 	// Stat describes a document, or returns fs.ErrNotExist.

@@ -3,6 +3,7 @@ package backendtest
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"time"
 
 	"cis490/receiver"
@@ -60,4 +61,27 @@ func copies(open Maker) error {
 		err = fmt.Errorf("%v was archived and is unknown", gone.Key())
 	}
 	return errors.Join(err, s.Close())
+}
+
+// replacements: a replacement of another version than the present one changes nothing.
+func replacements(open Maker) error {
+	b := open()
+	for _, want := range []string{"first", "second"} {
+		doc, err := b.Docs.Stat(receiver.NotesDoc)
+		if err != nil && (want != "first" || !errors.Is(err, fs.ErrNotExist)) {
+			return err
+		}
+		if err := b.Docs.Replace(receiver.NotesDoc, doc.Version, []byte(want)); err != nil {
+			return fmt.Errorf("replace a document by %q: %w", want, err)
+		}
+		for _, version := range []string{doc.Version, "0"} {
+			if err := b.Docs.Replace(receiver.NotesDoc, version, []byte("late")); !errors.Is(err, receiver.ErrChanged) {
+				return fmt.Errorf("replace version %q of a document: %w", version, err)
+			}
+		}
+		if have, err := b.Docs.Load(receiver.NotesDoc, 100); string(have) != want || err != nil {
+			return fmt.Errorf("the document is %q, want %q: %w", have, want, err)
+		}
+	}
+	return nil
 }

@@ -48,6 +48,18 @@ func (f folder) Save(name string, content []byte) error {
 	return err
 }
 
+// Replace compares the file's version, which only one process of this machine changes.
+func (f folder) Replace(name, version string, content []byte) error {
+	doc, err := f.Stat(name)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case doc.Version != version:
+		return receiver.ErrChanged
+	}
+	return f.Save(name, content)
+}
+
 // Remove removes the file.
 func (f folder) Remove(name string) error {
 	if err := f.fs.Remove(f.path(name)); err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -200,7 +200,7 @@ func answered(err error) error {
 	var pgErr *pgconn.PgError
 	switch {
 	case err == nil, errors.Is(err, receiver.ErrUnavailable), errors.Is(err, receiver.ErrUnready), errors.Is(err, fs.ErrNotExist),
-		errors.Is(err, receiver.ErrLeased), errors.Is(err, receiver.ErrCursor), errors.Is(err, errTooLarge):
+		errors.Is(err, receiver.ErrLeased), errors.Is(err, receiver.ErrCursor), errors.Is(err, receiver.ErrChanged), errors.Is(err, errTooLarge):
 		return err
 	case errors.As(err, &pgErr):
 		switch pgErr.Code[:2] {

@@ -72,6 +72,26 @@ func (d docs) Save(name string, content []byte) error {
 	return nil
 }
 
+// Replace replaces the row of a version, or adds it.
+func (d docs) Replace(name, version string, content []byte) error {
+	statement := "UPDATE documents SET body = $2, version = nextval('document_versions'), saved = clock_timestamp() " +
+		"WHERE name = $1 AND version::text = $3"
+	if version == "" {
+		statement = "INSERT INTO documents (name, body) SELECT $1, $2 WHERE $3 = '' ON CONFLICT (name) DO NOTHING"
+	}
+	err := d.db.tx(workOf(name), func(ctx context.Context, c conn) error {
+		tag, err := c.Exec(ctx, statement, name, content, version)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = receiver.ErrChanged
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("replace %s: %w", name, err)
+	}
+	return nil
+}
+
 // Remove deletes the row.
 func (d docs) Remove(name string) error {
 	return d.db.do(context.Background(), func(ctx context.Context, c conn) error {

@@ -137,6 +137,14 @@ func TestNotes(t *testing.T) {
 			t.Errorf("tags %q: %d", bad, a.status)
 		}
 	}
+	// A page that was opened before somebody else's change does not replace that.
+	shown := regexp.MustCompile(`name="shown" value="(\w+)"`).FindStringSubmatch(r.get("/hosts/lab-04").body)[1]
+	for i, want := range []int{http.StatusSeeOther, http.StatusSeeOther, http.StatusBadRequest} {
+		form := url.Values{"code": {r.code()}, "room": {fmt.Sprint("room ", i/2)}, "shown": {shown}}
+		if a := r.post("/hosts/lab-04/notes", form); a.status != want || want == http.StatusBadRequest && !strings.Contains(a.body, "room 1") {
+			t.Errorf("change %d: %d, want %d: %s", i, a.status, want, a.body)
+		}
+	}
 	if a := r.post("/hosts/lab-77/notes", url.Values{"code": {r.code()}}); a.status != http.StatusNotFound {
 		t.Errorf("notes of an unknown host: %d", a.status)
 	}

@@ -15,6 +15,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 )
 
 // Bounds of what operators write about a host, in characters and hosts.
@@ -39,6 +40,9 @@ type hostNotes struct {
 // TagList returns the tags as the form shows them.
 func (n hostNotes) TagList() string { return strings.Join(n.Tags, " ") }
 
+// Digest identifies the notes in a form.
+func (n hostNotes) Digest() string { return cluster.Digest(n) }
+
 // parseNotes reads a form.
 func parseNotes(get func(string) string) (hostNotes, error) {
 	n := hostNotes{
@@ -62,9 +66,10 @@ func parseNotes(get func(string) string) (hostNotes, error) {
 type notebook struct {
 	docs receiver.Docs
 
-	mu    sync.Mutex
-	seen  string // version of the document that was read; empty: not read
-	hosts map[ident.Host]hostNotes
+	mu      sync.Mutex
+	loaded  bool
+	version string // of the document that was read; empty: there is none
+	hosts   map[ident.Host]hostNotes
 }
 
 type notesDoc struct {
@@ -74,15 +79,11 @@ type notesDoc struct {
 
 // load reads the document if it changed. The caller holds the lock.
 func (n *notebook) load() error {
-	version := "none"
 	d, err := n.docs.Stat(receiver.NotesDoc)
-	switch {
-	case err == nil:
-		version = d.Version
-	case !errors.Is(err, fs.ErrNotExist):
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read the notes about hosts: %w", err)
 	}
-	if version == n.seen {
+	if n.loaded && d.Version == n.version {
 		return nil
 	}
 	b, err := n.docs.Load(receiver.NotesDoc, maxNotesDoc)
@@ -99,7 +100,7 @@ func (n *notebook) load() error {
 	if n.hosts = doc.Hosts; n.hosts == nil {
 		n.hosts = map[ident.Host]hostNotes{}
 	}
-	n.seen = version
+	n.loaded, n.version = true, d.Version
 	return nil
 }
 
@@ -113,12 +114,29 @@ func (n *notebook) all() (map[ident.Host]hostNotes, error) {
 	return maps.Clone(n.hosts), nil
 }
 
-// put stores a host's notes durably; empty ones are removed.
-func (n *notebook) put(h ident.Host, x hostNotes) error {
+// mostRaces is how often put tries again after another receiver changed the document.
+const mostRaces = 20
+
+// put stores a host's notes durably; empty ones are removed. shown is the digest of the notes that
+// the operator saw; empty: not known. What others wrote about other hosts meanwhile stays.
+func (n *notebook) put(h ident.Host, x hostNotes, shown string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	for race := 0; ; race++ {
+		err := n.tryPut(h, x, shown)
+		if !errors.Is(err, receiver.ErrChanged) || race == mostRaces {
+			return err
+		}
+	}
+}
+
+func (n *notebook) tryPut(h ident.Host, x hostNotes, shown string) error {
 	if err := n.load(); err != nil {
 		return err
+	}
+	if now := n.hosts[h].Digest(); shown != "" && shown != now && x.Digest() != now {
+		return wire.NewProblem(wire.Malformed, "somebody else changed the notes about %s meanwhile: open its page again, and add yours: "+
+			"tags %q, place %q, note %q", h, x.TagList(), x.Room, x.Note)
 	}
 	next := maps.Clone(n.hosts)
 	if next[h] = x; len(x.Tags) == 0 && x.Room == "" && x.Note == "" {
@@ -129,12 +147,12 @@ func (n *notebook) put(h ident.Host, x hostNotes) error {
 	}
 	b, err := wire.Encode(notesDoc{1, next})
 	if err == nil {
-		err = n.docs.Save(receiver.NotesDoc, b)
+		err = n.docs.Replace(receiver.NotesDoc, n.version, b)
 	}
 	if err != nil {
 		return fmt.Errorf("store the notes about %s: %w", h, err)
 	}
-	n.hosts = next
+	n.loaded = false
 	return nil
 }
 
@@ -148,7 +166,7 @@ func (s *Site) setNotes(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.notes.put(h.Name, n); err != nil {
+	if err := s.notes.put(h.Name, n, r.PostForm.Get("shown")); err != nil {
 		return err
 	}
 	s.o.Log.Info("host notes changed", "host", h.Name, "tags", n.TagList(), "room", n.Room, "by", Holder(r), "from", s.o.From(r))
