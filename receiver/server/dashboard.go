@@ -18,7 +18,7 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members,
+		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members, Copies: o.Config.Authority.Elsewhere,
 		Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
 		Fresh: s.limits().Fresh(), SendTar: s.getEpisodesTar,
 		Catalogue: func() *catalogue.Catalogue {

@@ -121,7 +121,7 @@ func (m *model) selected(form map[string][]string, silenced bool) (keys []fleet.
 	return keys
 }
 
-// commandPage shows what to run on the receiver.
+// commandPage shows what root runs.
 type commandPage struct {
 	Title, What string
 	Lines       []string

@@ -28,6 +28,7 @@ import (
 	"cis490/internal/version"
 	"cis490/receiver"
 	"cis490/receiver/catalogue"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -44,6 +45,8 @@ type harness struct {
 	clock   func() time.Time // nil: now
 	hosts   []roster.Host
 	book    contacts.Contacts
+	copies  bool
+	members []cluster.Member
 	missing []string
 	quiet   *silences
 	crowd   listen.Stats
@@ -137,7 +140,7 @@ func (r *harness) start() *harness {
 			return err
 		},
 		Silences: r.quiet, TestNotify: r.tests, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
-		Connections: func() listen.Stats { return r.crowd },
+		Connections: func() listen.Stats { return r.crowd }, Copies: r.copies, Receivers: func() []cluster.Member { return r.members },
 		Now: func() time.Time {
 			if r.clock != nil {
 				return r.clock()

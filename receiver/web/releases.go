@@ -1,12 +1,13 @@
 package web
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
+	"cis490/internal/check"
 	"cis490/internal/manifest"
 	"cis490/internal/wire"
 	"cis490/receiver"
@@ -80,6 +81,20 @@ func releaseViews(all []manifest.Published, rollout manifest.Rollout) (rows []re
 	return rows
 }
 
+// root returns where root gives orders: of several receivers, the one that has the authority.
+func (s *Site) root() string {
+	if !s.o.Copies {
+		return "the receiver"
+	}
+	for _, m := range s.o.Receivers() {
+		if slices.Contains(m.Does, receiver.Publishing) {
+			name, _, _ := strings.Cut(m.Name, " ")
+			return check.Sanitize(name, 80)
+		}
+	}
+	return "the receiver that has the authority"
+}
+
 // order appends an order about a release, as the commands of root do.
 func (s *Site) order(w http.ResponseWriter, r *http.Request) error {
 	all, err := s.o.Backend.Releases.List()
@@ -95,12 +110,13 @@ func (s *Site) order(w http.ResponseWriter, r *http.Request) error {
 		if strconv.FormatUint(v.Seq, 10) != r.PostForm.Get("seq") || !slices.Contains(v.Orders(), verb) {
 			continue
 		}
+		if s.o.Copies {
+			return wire.NewProblem(wire.NotFound, "this receiver has copies of the releases; run on %s: sudo cis490 release %s --seq %d",
+				s.root(), verb, v.Seq)
+		}
 		err := s.o.Backend.Releases.Give(manifest.Order{
 			Verb: verb, Seq: v.Seq, Version: v.Version, Commit: v.Commit, Reason: "by " + Holder(r) + " on the dashboard", By: Holder(r),
 		})
-		if errors.Is(err, receiver.ErrCopies) {
-			return wire.NewProblem(wire.NotFound, "%s", err)
-		}
 		if err != nil {
 			return err
 		}

@@ -13,6 +13,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/manifest"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 )
 
 // publish publishes a release that no host accepts.
@@ -95,5 +96,32 @@ func TestReleases_OrdersByRole(t *testing.T) {
 	}
 	if log := r.log.String(); strings.Count(log, "release ordered") != 2 || !strings.Contains(log, "by=ada") {
 		t.Errorf("the log does not name who ordered: %s", log)
+	}
+}
+
+// TestReleases_Copies: a receiver with copies takes no orders, and names the one that does.
+func TestReleases_Copies(t *testing.T) {
+	r := newHarness(t)
+	r.alerts()
+	r.copies = true
+	r.members = []cluster.Member{{Name: "rx-2 0b"}, {Name: "rx-1 0a", Does: []receiver.Work{receiver.Publishing}}}
+	r.write("access-tokens.json", fmt.Sprintf(`[{"name":"ada","role":"release","sha256":"%s"}]`, receiver.DigestOf("hers")))
+	r.start()
+	r.post("/sign-in", url.Values{"token": {"hers"}})
+	r.publish(7, "v2")
+	const command = "sudo cis490 release promote --seq 7"
+	if page := r.get("/releases").body; strings.Contains(page, `action="/releases"`) || !strings.Contains(page, "On rx-1<") ||
+		!strings.Contains(page, command) {
+		t.Errorf("the page: %s", page)
+	}
+	a := r.post("/releases", url.Values{"seq": {"7"}, "do": {"promote"}, "code": {r.code()}})
+	if a.status != http.StatusNotFound || !strings.Contains(a.body, "run on rx-1: "+command) {
+		t.Errorf("an order: %d %s", a.status, a.body)
+	}
+	if all, err := manifest.Orders(disk.OS{}, filepath.Join(r.dir, "releases")); err != nil || len(all) != 1 {
+		t.Errorf("orders: %v, %v", all, err)
+	}
+	if page := r.post("/act", url.Values{"do": {"token"}, "name": {"lab-77"}, "code": {r.code()}}).body; !strings.Contains(page, "Only root on rx-1 ") {
+		t.Errorf("a new host: %s", page)
 	}
 }

@@ -137,6 +137,7 @@ type frame struct {
 	SignedIn    bool
 	MayAct      bool   // the session's role allows changes
 	MayRelease  bool   // and orders about releases
+	Root        string // the machine where root gives orders
 	Code        string // of this session's forms
 	Here        string // where a form leads back to
 	Theme       string // "light", "dark" or, for the browser's own, ""
@@ -164,11 +165,12 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 		Version:   s.o.Build.Version,
 		Here:      r.URL.RequestURI(),
 		Data:      data,
+		Root:      s.root(),
 		templates: s.pages[page],
 	}
 	if t, session, ok := s.session(r); ok {
 		f.SignedIn, f.Code = true, formCode(t, session)
-		f.MayAct, f.MayRelease = t.Role.May(receiver.Operate), t.Role.May(receiver.Release)
+		f.MayAct, f.MayRelease = t.Role.May(receiver.Operate), t.Role.May(receiver.Release) && !s.o.Copies
 		if m, err := s.model(); err == nil {
 			f.Sick = m.Open
 		}

@@ -48,6 +48,9 @@ type Options struct {
 	Contacts func() contacts.Contacts
 	// Receivers returns all receivers, if there are several; nil: there is one.
 	Receivers func() []cluster.Member
+	// Copies reports that roster and releases are copies of those of another receiver, which
+	// alone takes orders.
+	Copies bool
 	// Missing returns why the receiver does not accept episodes; empty: it does.
 	Missing func() []string
 	// Known finds a check of the lab hosts by its id; nil finds none.
