@@ -81,6 +81,8 @@ type receiverStatus struct {
 	Ready check.Row `json:"ready"`
 	// Receivers are all receivers on the database; empty: there is one.
 	Receivers []receiverRow `json:"receivers,omitempty"`
+	// FeedLag is how late pages show the newest rows of the database, in seconds; nil: it is not known.
+	FeedLag *float64 `json:"feed_lag_seconds,omitempty"`
 	// Update is how the updates of this machine itself stand; nil before the first.
 	Update *wire.Update `json:"update,omitempty"`
 	// Release is the newest release; nil: none is published.
@@ -123,6 +125,10 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	a.printf("receiver %s: %s\n", s.URL, readiness(s.Ready))
 	if err := a.receiversTable(s.Receivers); err != nil {
 		return err
+	}
+	if s.FeedLag != nil && *s.FeedLag >= 60 {
+		a.printf("rows of the last %s are not shown: sudo cis490 doctor --only ledger.feed\n",
+			machine.HumanDuration(time.Duration(*s.FeedLag*float64(time.Second))))
 	}
 	if s.Update != nil {
 		a.printf("updates: %s\n", machine.Updates(s.Update, nil).Detail)
@@ -174,6 +180,12 @@ func (a *app) receiverStatus(ctx context.Context, p roleConfig, conf config.Rece
 		a.errorf("warning: cannot read the state of the receivers: %v", err)
 	}
 	s.Receivers = receiversOf(members)
+	if lag := stored(conf, p.path).Lag; lag != nil {
+		if d, err := lag(); err == nil {
+			seconds := d.Seconds()
+			s.FeedLag = &seconds
+		}
+	}
 	if s.Hosts, err = hostsOf(conf, stored(conf, p.path), last.Open, time.Now()); err != nil {
 		return s, err
 	}

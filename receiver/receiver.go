@@ -49,6 +49,9 @@ type Backend struct {
 	// Observe has a function called after each request to a storage beyond this machine:
 	// what was asked, how it ended in one word, and how long it took. Nil: there is none.
 	Observe func(func(op, outcome string, took time.Duration))
+	// Lag returns how long ago the oldest row of the index was written that its followers do
+	// not see yet. Nil: they see each at once.
+	Lag func() (time.Duration, error)
 	// Present returns an error if the backend is not the one that was used last, as
 	// when its disk is not mounted.
 	Present func() error

@@ -30,6 +30,7 @@ func newFacts(o Options) *facts {
 		{"receiver_ready", "1 for each of several receivers that accepts episodes.", []string{"receiver"}},
 		{"receiver_silent_seconds", "How long ago a receiver gave a sign of life.", []string{"receiver"}},
 		{"lease_held", "1 for work that only one receiver may do, and the receiver that does it.", []string{"lease", "receiver"}},
+		{"feed_lag_seconds", "Age of the oldest row in the database that pages do not show yet.", nil},
 		{"uploads", "Uploads in progress.", nil},
 		{"connections", "Open connections by state; transfer: an unknown client downloads a release.", []string{"state"}},
 		{"connections_evicted_total", "Connections that were closed for others, by state.", []string{"state"}},
@@ -84,6 +85,13 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 		gauge("disk_free_bytes", float64(free))
 	}
 	gauge("disk_reserve_bytes", float64(f.o.Reserve))
+	if f.o.Lag != nil {
+		if lag, err := f.o.Lag(); err != nil {
+			lost("feed_lag_seconds", err)
+		} else {
+			gauge("feed_lag_seconds", lag.Seconds())
+		}
+	}
 	gauge("uploads", float64(f.o.Uploads()))
 	f.connections(out, f.o.Connections())
 	moment("server_certificate_expiry_timestamp_seconds", f.o.Certificate())

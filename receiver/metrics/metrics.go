@@ -46,7 +46,9 @@ type Options struct {
 	Storage func(func(op, outcome string, took time.Duration))
 	// Receivers returns all receivers, if there are several.
 	Receivers func() []cluster.Member
-	Log       *slog.Logger
+	// Lag returns how late followers of the index see rows; nil: they see each at once.
+	Lag func() (time.Duration, error)
+	Log *slog.Logger
 }
 
 // Metrics counts what serve does. Its methods may be called from many goroutines.

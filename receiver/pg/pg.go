@@ -67,7 +67,7 @@ func Open(o Options) receiver.Backend {
 	b.Checks = func(owner string, reserve int64) []check.Check {
 		return append(o.Base.Checks(owner, reserve), checks(d)...)
 	}
-	b.Since = d.since
+	b.Since, b.Lag = d.since, d.lag
 	b.Present = func() error { return nil } // the bucket's mark names the database's store
 	return b
 }

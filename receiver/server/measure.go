@@ -21,7 +21,7 @@ func (s *Server) measures() *metrics.Metrics {
 			r, err := s.o.Gate.Rules()
 			return r.Enabled, len(r.Accepted), err
 		},
-		Free: o.Backend.Episodes.Free, Storage: o.Backend.Observe, Receivers: o.Cluster.Members,
+		Free: o.Backend.Episodes.Free, Storage: o.Backend.Observe, Receivers: o.Cluster.Members, Lag: o.Backend.Lag,
 		Certificate: func() time.Time {
 			if s.pair == nil {
 				return time.Time{}
