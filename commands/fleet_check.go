@@ -133,7 +133,8 @@ func (a *app) receiverRows(ctx context.Context, p roleConfig) []check.Row {
 	_, all := a.receiverChecks(p, false)
 	from := []string{
 		"receiver.ready", "gate.loaded", "authority.reachable", "server.cert", "units.active", "timers.scheduled",
-		"ledger.index", "ledger.alerts", "store.bucket", "store.same", "store.clock", "ledger.postgres", "ledger.feed", "cluster.ready", "cluster.agree",
+		"ledger.index", "ledger.alerts", "store.bucket", "store.same", "store.clock", "ledger.postgres", "ledger.feed",
+		"cluster.ready", "cluster.agree",
 		"rows.files", "notifier.last", "releases.signed", "disk.reserve", "disk.days", "disk.inodes",
 		"backup.age",
 		"clock.synced",

@@ -21,8 +21,8 @@ import (
 // Which Markdown is a command, and where it runs:
 //
 //   - Each line of a block whose language is sh, in the order of the page, as a user with
-//     sudo. "sh on=lab-01" runs on that machine, "sh on=source" in the source tree, a plain
-//     "sh" on the receiver, collector. "as=root" runs as root. Later lines of the page see
+//     sudo. "sh on=lab-01" runs on that machine, "sh on=db-1,db-2" on both, "sh on=source" in
+//     the source tree, a plain "sh" on the receiver, collector. "as=root" runs as root. Later lines of the page see
 //     the variables that a line sets.
 //   - Text between backticks that begins with "sudo" or "make", or with "cis490" and has a
 //     flag, without placeholders: no word in capitals, no "…". It runs after the blocks of
@@ -41,7 +41,7 @@ type step struct {
 func coveredElsewhere() map[string]string {
 	return map[string]string{
 		"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver",
-		"## A new receiver with its rows in PostgreSQL": "TestLedger of package commands",
+		"## Rows in PostgreSQL": "TestCluster", "## Several receivers": "TestCluster",
 	}
 }
 
@@ -80,16 +80,19 @@ func stepsOfBlock(page, text string) []step {
 	if len(words) == 0 || words[0] != "sh" {
 		return nil
 	}
-	s := step{page: page, on: "collector", root: slices.Contains(words, "as=root")}
+	s := step{page: page, root: slices.Contains(words, "as=root")}
+	machines := []string{"collector"}
 	for _, word := range words {
 		if on, ok := strings.CutPrefix(word, "on="); ok {
-			s.on = on
+			machines = strings.Split(on, ",")
 		}
 	}
 	var all []step
-	for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(body, "\\\n", "")), "\n") {
-		s.command = strings.TrimSpace(line)
-		all = append(all, s)
+	for _, s.on = range machines {
+		for line := range strings.SplitSeq(strings.TrimSpace(strings.ReplaceAll(body, "\\\n", "")), "\n") {
+			s.command = strings.TrimSpace(line)
+			all = append(all, s)
+		}
 	}
 	return all
 }
@@ -126,16 +129,21 @@ type docsMachines struct {
 
 func newDocsMachines(t *testing.T, names ...string) *docsMachines {
 	t.Helper()
-	d := &docsMachines{fleet: &fleet{Lab: lab.New(t), t: t}, machines: map[string]*lab.Host{}, vars: map[string]string{}}
-	for i, m := range d.BootAll(names...) {
+	l := lab.New(t)
+	return docsMachinesOf(t, l, l.BootAll(names...))
+}
+
+// docsMachinesOf is newDocsMachines with booted machines. The first is the receiver.
+func docsMachinesOf(t *testing.T, l *lab.Lab, machines []*lab.Host) *docsMachines {
+	t.Helper()
+	d := &docsMachines{fleet: &fleet{Lab: l, t: t, rx: machines[0]}, machines: map[string]*lab.Host{}, vars: map[string]string{}}
+	for _, m := range machines {
 		d.machines[m.Name] = m
-		if i == 0 {
-			d.rx = m
-		} else if strings.HasPrefix(m.Name, "lab-") {
+		if strings.HasPrefix(m.Name, "lab-") {
 			d.hosts = append(d.hosts, m)
 		}
 		m.Run("useradd -m ada && echo 'ada ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/ada")
-		if strings.HasPrefix(m.Name, "collector") {
+		if strings.HasPrefix(m.Name, "collector") || m == d.rx {
 			m.Push(lab.Binary(t), "/home/ada/bin/cis490") // what make build leaves
 			d.pushRelease(m)                              // what make dist leaves
 		}
@@ -161,7 +169,7 @@ func (d *docsMachines) pushRelease(m *lab.Host) {
 	}
 }
 
-// runAs runs a step's command as that user, for a minute at most; a command with --watch
+// runAs runs a step's command as that user, for two minutes at most; a command with --watch
 // for ten seconds.
 func (d *docsMachines) runAs(m *lab.Host, s step, command string) lab.Result {
 	d.t.Helper()
@@ -169,7 +177,7 @@ func (d *docsMachines) runAs(m *lab.Host, s step, command string) lab.Result {
 	if variable.MatchString(command) {
 		d.vars[place] += command + "\n"
 	}
-	limit := "60"
+	limit := "120"
 	if strings.Contains(command, "--watch") {
 		limit = "10"
 	}

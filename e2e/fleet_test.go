@@ -23,6 +23,8 @@ type fleet struct {
 	rx    *lab.Host
 	hosts []*lab.Host
 	store *objectStore // nil: tarballs are on the receiver's disk
+	// primary is the machine of the database that has the rows; nil: they are on the receiver's disk.
+	primary *lab.Host
 }
 
 // newFleet boots machines and installs them with the README's commands.
@@ -64,10 +66,22 @@ type row struct {
 func (f *fleet) index() []row {
 	f.t.Helper()
 	var rows []row
-	if err := json.Unmarshal([]byte(f.rx.Run("jq -s . /var/lib/cis490/index.jsonl")), &rows); err != nil {
-		f.t.Fatalf("index.jsonl: %v", err)
+	text := ""
+	if f.primary != nil {
+		text = f.primary.Run(sqlOf("SELECT coalesce(json_agg(r), '[]') FROM " +
+			"(SELECT host, episode, encode(sha256, 'hex') AS sha256, received_at FROM episodes) r"))
+	} else {
+		text = f.rx.Run("jq -s . /var/lib/cis490/index.jsonl")
+	}
+	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+		f.t.Fatalf("read the index: %v", err)
 	}
 	return rows
+}
+
+// sqlOf returns the command that runs a statement on the database's machine.
+func sqlOf(statement string) string {
+	return `cd / && sudo -u postgres psql -X -At -v ON_ERROR_STOP=1 cis490 -c "` + statement + `"`
 }
 
 // waitAccepted waits until the receiver has at least n episodes of the host.

@@ -27,12 +27,28 @@ func stopRecording(h *lab.Host) {
 // addEpisodes writes n whole episodes of about kib KiB each on the host, as the recorder
 // does, and returns their commit.
 func addEpisodes(h *lab.Host, n, kib int) string {
+	commit := commitOn(h)
+	h.RunIn(episodeWriter(h, n, kib, 0), "perl")
+	return commit
+}
+
+// keepAdding adds a small episode per interval until unit load stops.
+func keepAdding(h *lab.Host, every time.Duration) {
+	h.Write("/root/load.pl", episodeWriter(h, 1<<30, 4, every), 0o644)
+	h.Run("systemd-run --quiet --unit load perl /root/load.pl")
+}
+
+func commitOn(h *lab.Host) string {
 	var v struct{ Commit string }
 	if err := json.Unmarshal([]byte(h.Run("cis490 version --json")), &v); err != nil {
 		panic(err)
 	}
-	// In Perl, because a shell script would start a dozen programs for each.
-	h.RunIn(fmt.Sprintf(`use Time::HiRes "time"; use MIME::Base64;
+	return v.Commit
+}
+
+// episodeWriter is in Perl, because a shell script would start a dozen programs for each episode.
+func episodeWriter(h *lab.Host, n, kib int, pause time.Duration) string {
+	return fmt.Sprintf(`use Time::HiRes qw(time sleep); use MIME::Base64;
 chdir "%[1]s/episodes" or die; umask 0007;
 my ($u, $g) = ((getpwnam "cis490-rec")[2], (getgrnam "cis490")[2]);
 open my $r, "<", "/dev/urandom"; read $r, my $rows, %[3]d; $rows = encode_base64 $rows;
@@ -45,8 +61,8 @@ for (1 .. %[2]d) {
     qq("code_version":{"version":"1","commit":"%[6]s"},"verdict":"accepted"}\n);
   put "$id/telemetry-lab.jsonl", $rows;
   put "$id/done", ""; rename "$id/done", "$id/done.marker";
-}`, spool, n, kib<<10*3/4, h.Name, strings.Repeat("0", 64), v.Commit), "perl")
-	return v.Commit
+  sleep %[7]f;
+}`, spool, n, kib<<10*3/4, h.Name, strings.Repeat("0", 64), commitOn(h), pause.Seconds())
 }
 
 // waitDrained waits until all waiting episodes are shipped, and returns how long that took.

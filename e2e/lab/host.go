@@ -26,6 +26,8 @@ type Host struct {
 	number  int
 	dir     string // on this machine: the overlay and the console's output
 	tmpfs   []tmpfs
+	more    []string // packages that other hosts do not have
+	image   string
 	machine *machine // nil while the host is off
 }
 
@@ -36,6 +38,11 @@ type Option func(*Host)
 // in mount(8): "64M". The disk survives PowerOff and Crash.
 func WithTmpfs(path, size string) Option {
 	return func(h *Host) { h.tmpfs = append(h.tmpfs, tmpfs{path, size}) }
+}
+
+// WithPackages gives the host an image of its own, with more of Debian's packages.
+func WithPackages(packages ...string) Option {
+	return func(h *Host) { h.more = append(h.more, packages...) }
 }
 
 func newHost(l *Lab, name string, number int, options []Option) *Host {
@@ -50,7 +57,16 @@ func newHost(l *Lab, name string, number int, options []Option) *Host {
 }
 
 // create creates the host's disk and network, and boots it.
-func (h *Host) create() error {
+func (h *Host) create() (err error) {
+	if h.image = h.lab.image; len(h.more) > 0 {
+		cache, err := cacheDir()
+		if err != nil {
+			return err
+		}
+		if h.image, err = debian(h.more...).ensure(cache, h.lab.run, h.lab.tb.Logf); err != nil {
+			return err
+		}
+	}
 	if err := h.lab.run.create(h.build); err != nil {
 		return err
 	}
@@ -58,7 +74,7 @@ func (h *Host) create() error {
 }
 
 func (h *Host) build() error {
-	if err := mountOverlay(h.lab.image, h.dir); err != nil {
+	if err := mountOverlay(h.image, h.dir); err != nil {
 		return err
 	}
 	for _, t := range h.tmpfs {

@@ -43,8 +43,9 @@ type Lab struct {
 	cleanup func()
 
 	mu     sync.Mutex
-	hosts  []*Host // in the order of booting; the index gives the address
-	guests int     // number booted
+	hosts  []*Host          // in the order of booting; the index gives the address
+	names  map[string]*Host // more names, see Lead
+	guests int              // number booted
 }
 
 // New returns an empty lab that is torn down when the test ends. It first removes the

@@ -97,12 +97,31 @@ func (h *Host) plug(state string) {
 // port returns the name of the switch's end of the host's cable.
 func (h *Host) port() string { return fmt.Sprintf("port%d", h.number) }
 
+// Lead makes a name lead to a host, for all hosts of the lab, as a change in the DNS does.
+func (l *Lab) Lead(name string, to *Host) {
+	l.tb.Helper()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.names == nil {
+		l.names = map[string]*Host{}
+	}
+	l.names[name] = to
+	for _, h := range l.hosts {
+		if err := h.writeNames(l.hosts); err != nil {
+			l.tb.Fatalf("lab: lead %s to %s: %v", name, to.Name, err)
+		}
+	}
+}
+
 // writeNames writes the names of all hosts to the host's /etc/hosts.
 func (h *Host) writeNames(hosts []*Host) error {
 	var text strings.Builder
 	text.WriteString("127.0.0.1 localhost\n::1 localhost ip6-localhost\n" + switchAddr + " switch.lab\n")
 	for _, other := range hosts {
 		fmt.Fprintf(&text, "%s %s.lab %s\n", other.Addr, other.Name, other.Name)
+	}
+	for name, to := range h.lab.names {
+		fmt.Fprintf(&text, "%s %s\n", to.Addr, name)
 	}
 	if err := os.WriteFile(filepath.Join(h.root(), "etc/hosts"), []byte(text.String()), 0o644); err != nil {
 		return fmt.Errorf("write names of %s: %w", h.Name, err)

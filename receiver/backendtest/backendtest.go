@@ -51,8 +51,9 @@ func admitted() error { return nil }
 // Run runs each case on an empty storage of its own.
 func Run(t *testing.T, empty func(t *testing.T) Maker) {
 	for name, check := range map[string]func(Maker) error{
-		"stored episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "copies": copies, "replacements": replacements,
-		"search": search, "follow": follow, "documents": documents, "leases": leases,
+		"stored episodes": episodes, "rejected uploads": rejected, "archive": archived, "log": rows, "copies": copies,
+		"replacements": replacements,
+		"search":       search, "follow": follow, "documents": documents, "leases": leases,
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := check(empty(t)); err != nil {

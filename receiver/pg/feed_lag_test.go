@@ -52,8 +52,9 @@ func TestFeedLag(t *testing.T) {
 	if d := lag(); d != 0 {
 		t.Errorf("without rows: %s", d)
 	}
-	server.SQL(t, database, `INSERT INTO episodes (host, episode, sha256, size, received_at, repaired, pos) SELECT 'lab-a',
-		'01J00000000000000000000001', sha256('x'), 1, now() - interval '3 minutes', false, pos_base + pg_current_xact_id()::text::bigint FROM meta`)
+	server.SQL(t, database, `INSERT INTO episodes (host, episode, sha256, size, received_at, repaired, pos)
+		SELECT 'lab-a', '01J00000000000000000000001', sha256('x'), 1, now() - interval '3 minutes', false,
+		       pos_base + pg_current_xact_id()::text::bigint FROM meta`)
 	if d := lag(); d < 3*time.Minute || d > 4*time.Minute {
 		t.Errorf("a row of 3 minutes ago is not shown: %s", d)
 	}

@@ -121,7 +121,8 @@ func TestReleases_Copies(t *testing.T) {
 	if all, err := manifest.Orders(disk.OS{}, filepath.Join(r.dir, "releases")); err != nil || len(all) != 1 {
 		t.Errorf("orders: %v, %v", all, err)
 	}
-	if page := r.post("/act", url.Values{"do": {"token"}, "name": {"lab-77"}, "code": {r.code()}}).body; !strings.Contains(page, "Only root on rx-1 ") {
-		t.Errorf("a new host: %s", page)
+	a = r.post("/act", url.Values{"do": {"token"}, "name": {"lab-77"}, "code": {r.code()}})
+	if !strings.Contains(a.body, "Only root on rx-1 ") {
+		t.Errorf("a new host: %s", a.body)
 	}
 }
