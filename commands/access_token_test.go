@@ -16,6 +16,7 @@ import (
 // TestAccessToken_Concurrent: commands at the same time do not undo each other, or what an
 // older version stored is revoked by none.
 func TestAccessToken_Concurrent(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for name, content := range map[string]string{
 		"rx.toml": fmt.Sprintf("public_url = \"https://h:1\"\noperator_file = %q\n", filepath.Join(dir, "operator")), "operator": "x\n",

@@ -63,6 +63,7 @@ func admission(t *testing.T) (url string, client *authority.Client, join func(ur
 }
 
 func TestApprove_TheCodeOnTheMachine(t *testing.T) {
+	t.Parallel()
 	url, client, join := admission(t)
 	codes, token := join(url)
 	code := <-codes

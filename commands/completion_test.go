@@ -25,12 +25,14 @@ source <(cis490 completion zsh); words=("$@"); CURRENT=$#; _cis490`,
 // TestCompletion_InEachShell: commands, flags also after --, and values are completed by the
 // script of each shell.
 func TestCompletion_InEachShell(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	program(t, dir)
 	put(t, filepath.Join(dir, "etc", "lab-host.toml"), "host = \"lab-07\"\n"+
 		"[receiver]\nurl = \"https://a.lab:8443\"\n[authority]\nurl = \"https://a.lab:8444\"\n")
 	for shell, script := range shellScripts() {
 		t.Run(shell, func(t *testing.T) {
+			t.Parallel()
 			path, err := exec.LookPath(shell)
 			if err != nil {
 				t.Skipf("%s is not installed", shell)

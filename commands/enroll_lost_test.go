@@ -112,6 +112,7 @@ func (n *line) carry(c net.Conn) {
 // before its last byte. A second request with the same key succeeds, and the host's
 // credentials are those in the roster.
 func TestEnrolment_AnswerLostAtEveryPoint(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	c := config.DefaultReceiver().Authority
 	c.Listen, c.URL, c.Dir, c.Socket = "127.0.0.1:0", "https://127.0.0.1:0", filepath.Join(dir, "authority"), filepath.Join(dir, "admin.sock")

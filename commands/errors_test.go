@@ -55,6 +55,7 @@ var rawError = regexp.MustCompile(`\b(?i:get|post|put|delete) "|http://|\.sock|:
 // TestErrors_OfEveryCommand runs every command on the wrong machine, without a role, without
 // root and with a typo, and compares what it prints with golden files.
 func TestErrors_OfEveryCommand(t *testing.T) {
+	t.Parallel()
 	all := leaves(t, func([]string) {})
 	belongs := func(l leaf) string { // where it reads its config
 		if m := regexp.MustCompile(`--config FILE .*default: ".*/([a-z-]+)\.toml"`).FindStringSubmatch(l.help); m != nil {
@@ -70,6 +71,7 @@ func TestErrors_OfEveryCommand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	program(t, dir)
 	data := filepath.Join(dir, "data")
 	lab := fmt.Sprintf(`host = "lab-01"
 data_dir = %[1]q
@@ -104,6 +106,7 @@ socket = "/nonexistent/a.sock"
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			if c.nobody && os.Geteuid() != 0 {
 				t.Skip("only root can become another user")
 			}

@@ -17,6 +17,7 @@ var kills = flag.Int("kills", 12, "how often TestShip_Killed kills the shipper")
 // TestShip_Killed kills the shipper repeatedly at random moments, and sometimes the
 // receiver. In the end both sides have the same episodes, once each.
 func TestShip_Killed(t *testing.T) {
+	t.Parallel()
 	r := newSite(t)
 	var restarts, amid int
 	for n := range *kills {

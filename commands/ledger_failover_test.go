@@ -26,8 +26,9 @@ func rowsOf(t *testing.T, server *pgtest.Server, database string) map[ident.Epis
 // has the row of each acknowledged episode. What an asynchronous one lacks is adopted from the
 // bucket, and each episode of which two contents were acknowledged is named.
 func TestLedger_Promoted(t *testing.T) {
+	t.Parallel()
 	for _, synchronous := range []bool{true, false} {
-		t.Run(fmt.Sprintf("synchronous=%t", synchronous), func(t *testing.T) { promoted(t, synchronous) })
+		t.Run(fmt.Sprintf("synchronous=%t", synchronous), func(t *testing.T) { t.Parallel(); promoted(t, synchronous) })
 	}
 }
 

@@ -48,6 +48,7 @@ func inDatabase(t *testing.T, server *pgtest.Server, database string) (all []str
 // TestLedger_ThereAndBack moves a receiver with everything on its disk to a database and an
 // object store while it takes episodes, and back, with nothing to do on the host.
 func TestLedger_ThereAndBack(t *testing.T) {
+	t.Parallel()
 	store, server := s3test.New(t), pgtest.New(t)
 	database := server.Database(t)
 	r := newSite(t)
@@ -110,6 +111,7 @@ func TestLedger_ThereAndBack(t *testing.T) {
 // TestLedger_CopyKilled kills copies of many rows at random moments, in both directions: after
 // the last one both ledgers have the same rows.
 func TestLedger_CopyKilled(t *testing.T) {
+	t.Parallel()
 	const rows, kills = 6000, 5
 	store, server := s3test.New(t), pgtest.New(t)
 	database := server.Database(t)
@@ -164,6 +166,7 @@ func TestLedger_CopyKilled(t *testing.T) {
 // TestLedger_DatabaseLost: machine and database are lost. The backup and the bucket have all
 // that a new receiver and a new database need.
 func TestLedger_DatabaseLost(t *testing.T) {
+	t.Parallel()
 	store, server := s3test.New(t), pgtest.New(t)
 	r, _ := newSharedSite(t, store, server)
 	rx := r.path("rx.toml")

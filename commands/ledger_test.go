@@ -34,6 +34,7 @@ func newSharedSite(t *testing.T, store *s3test.Server, server *pgtest.Server) (r
 
 // TestLedger_NewReceiver: one that begins with a database, and commands on it.
 func TestLedger_NewReceiver(t *testing.T) {
+	t.Parallel()
 	store, server := s3test.New(t), pgtest.New(t)
 	r, database := newSharedSite(t, store, server)
 	rx := r.path("rx.toml")

@@ -55,6 +55,7 @@ func (r *site) names(dir string) []string {
 }
 
 func TestShip_Ping(t *testing.T) {
+	t.Parallel()
 	r := newSite(t)
 	r.record(2, 1<<10)
 	out, errs, code := r.on("ship", "--ping")
@@ -86,6 +87,7 @@ func TestShip_Ping(t *testing.T) {
 }
 
 func TestReconcile_Repair(t *testing.T) {
+	t.Parallel()
 	r := newSite(t)
 	r.record(3, 1<<10)
 	if _, errs, code := r.on("ship", "--once"); code != 0 {
@@ -130,6 +132,7 @@ func TestReconcile_Repair(t *testing.T) {
 
 // TestEpisodeRetry_BesideShipper: the running shipper ships a released episode at once.
 func TestEpisodeRetry_BesideShipper(t *testing.T) {
+	t.Parallel()
 	r := newSite(t)
 	r.record(2, 1<<10)
 	id := ident.EpisodeID(r.names("data/episodes")[0])
@@ -151,6 +154,7 @@ func TestEpisodeRetry_BesideShipper(t *testing.T) {
 // TestShipOnce_Progress: a terminal shows bytes, rate and remaining time; a file gets none
 // of it.
 func TestShipOnce_Progress(t *testing.T) {
+	t.Parallel()
 	r := newSite(t)
 	config := r.read("lab.toml")
 	r.write("lab.toml", []byte(config+"[ship]\nbandwidth_per_second = \"256 KiB\"\n"))

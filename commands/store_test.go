@@ -58,6 +58,7 @@ func (r *site) all(n int) {
 // TestStore_ThereAndBack moves a receiver to an object store while it takes episodes, to
 // another bucket, and back to its disk, with nothing to do on the host.
 func TestStore_ThereAndBack(t *testing.T) {
+	t.Parallel()
 	server := s3test.New(t)
 	r := newSite(t)
 	rx := r.path("rx.toml")
@@ -108,6 +109,7 @@ func TestStore_ThereAndBack(t *testing.T) {
 
 // TestStore_NewReceiver: one that begins with an object store, and commands on it.
 func TestStore_NewReceiver(t *testing.T) {
+	t.Parallel()
 	server := s3test.New(t)
 	r := newSite(t)
 	rx := r.path("rx.toml")
@@ -167,6 +169,7 @@ func TestStore_NewReceiver(t *testing.T) {
 // TestStore_Restored: a receiver whose machine is lost gets its backup and its bucket back:
 // scrub adds the rows of the objects, and no host sends anything again.
 func TestStore_Restored(t *testing.T) {
+	t.Parallel()
 	server := s3test.New(t)
 	r := newStoreSite(t, server)
 	rx := r.path("rx.toml")
