@@ -3,6 +3,8 @@ package commands
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
@@ -12,6 +14,9 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
+	"cis490/internal/ident"
+	"cis490/receiver"
+	"cis490/receiver/authority"
 	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/local"
@@ -56,9 +61,10 @@ func (a *app) ledgerCommand() *cli.Command {
 			},
 			{
 				Name: "forget", Usage: "forget a receiver that is gone for good", ArgsUsage: "NAME",
-				Description: "NAME is that of cis490 status. The receiver is not named any more; if it serves, it is named again\n" +
-					"within seconds. What it knew of hosts stays.\n\n" +
-					"Example:\n   sudo cis490 ledger forget 'rx2 1f0c9a77'",
+				Description: "NAME is that of cis490 status; its first word is enough. The receiver is not named any more; if it\n" +
+					"serves, it is named again within seconds. What it knew of hosts stays. On the receiver that has the\n" +
+					"authority this is a cis490 receiver revoke as well.\n\n" +
+					"Example:\n   sudo cis490 ledger forget rx2",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver)},
 				Action: a.ledgerForget,
 			},
@@ -118,15 +124,67 @@ func (a *app) ledgerForget(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	known, err := stored(conf, c.String("config")).Peers.Forget(args[0], cluster.MemberKey, contacts.BookKey)
+	peers := stored(conf, c.String("config")).Peers
+	name, err := memberNamed(peers, args[0])
 	if err != nil {
+		return err
+	}
+	if name == peers.Self() {
+		return fault.Fix(fmt.Errorf("%s is this receiver", check.Sanitize(name, 80)), "sudo cis490 uninstall receiver   # prints how")
+	}
+	// First, because a receiver that is not named any more is not revoked by a second attempt.
+	revoked, err := a.revokeMember(c, conf, name)
+	if err != nil {
+		return err
+	}
+	if _, err := peers.Forget(name, cluster.MemberKey, contacts.BookKey); err != nil {
 		return pg.Explain(err)
 	}
-	if !known {
-		return fault.Fix(fmt.Errorf("no receiver is named %s", check.Sanitize(args[0], 80)), "sudo cis490 status   # names them")
-	}
-	a.printf("forgot %s\n", check.Sanitize(args[0], 80))
+	a.printf("forgot %s%s\n", check.Sanitize(name, 80), revoked)
 	return nil
+}
+
+// memberNamed returns the whole name of a receiver of which one has the name or its first word.
+func memberNamed(peers receiver.Peers, name string) (string, error) {
+	all, err := cluster.Read(peers)
+	if err != nil {
+		return "", pg.Explain(err)
+	}
+	var found []string
+	for _, m := range all {
+		if m.Name == name || strings.HasPrefix(m.Name, name+" ") {
+			found = append(found, m.Name)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return "", fault.Fix(fmt.Errorf("no receiver is named %s", check.Sanitize(name, 80)), "sudo cis490 status   # names them")
+	case 1:
+		return found[0], nil
+	}
+	return "", fault.Fix(fmt.Errorf("%d receivers are named %s", len(found), check.Sanitize(name, 80)),
+		"sudo cis490 ledger forget '"+check.Sanitize(found[0], 80)+"'   # or another one of cis490 status")
+}
+
+// revokeMember ends the renewals of a receiver that was invited, and returns what was done.
+func (a *app) revokeMember(c *cli.Context, conf config.Receiver, member string) (string, error) {
+	first, _, _ := strings.Cut(member, " ")
+	name, err := ident.ParseHost(first)
+	if err != nil {
+		return "", nil // it was never invited
+	}
+	if conf.Authority.Elsewhere {
+		return "; if it was invited, on the receiver that has the authority: sudo cis490 receiver revoke " + string(name), nil
+	}
+	client := authority.NewClient(conf.Authority.Socket)
+	all, err := client.Receivers(c.Context)
+	if err != nil {
+		return "", err
+	}
+	if !slices.ContainsFunc(all, func(i authority.ReceiverInfo) bool { return i.Name == name }) {
+		return "", nil
+	}
+	return ", and revoked it", client.RevokeReceiver(c.Context, name)
 }
 
 // ledgerLoad copies the ledgers of the data folder to the config's database, which must be new.

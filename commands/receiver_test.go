@@ -1,9 +1,11 @@
 package commands_test
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +16,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/internal/pki"
+	"cis490/internal/wire"
 	"cis490/receiver/objects/s3test"
 	"cis490/receiver/pg/pgtest"
 )
@@ -167,9 +170,74 @@ func TestReceiver_Joins(t *testing.T) {
 	if out := r.mustRun("receiver", "list", "--config", rx); !strings.Contains(out, "rx2") || !strings.Contains(out, "active") {
 		t.Error(out)
 	}
-	r.mustRun("receiver", "revoke", "rx2", "--config", rx)
+	if out := r.mustRun("doctor", "--role", "receiver", "--config", rx, "--only", "cluster.certificates"); !strings.Contains(out, "2 receivers") {
+		t.Error(out)
+	}
+	if out := r.mustRun("status", "--json", "--config", rx); strings.Count(out, `"certificate_until"`) != 2 {
+		t.Errorf("status has no ends of certificates:\n%s", out)
+	}
+	if out, err := r.run("ledger", "forget", "rx1", "--config", rx); err == nil || !strings.Contains(out, "no receiver is named rx1") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	r.second.stopServing()
+	if out := r.mustRun("ledger", "forget", "rx2", "--config", rx); !strings.Contains(out, "and revoked it") {
+		t.Error(out)
+	}
 	if out, err := r.second.run("cert-fetch", "--renew", "--config", rx2); err == nil || !strings.Contains(out, "receiver rx2 was revoked") ||
 		!strings.Contains(out, "sudo cis490 receiver invite rx2") {
-		t.Errorf("a revoked receiver renews: %v\n%s", err, out)
+		t.Errorf("a receiver that was forgotten renews: %v\n%s", err, out)
+	}
+	if out := r.mustRun("status", "--config", rx); strings.Contains(out, "rx2") {
+		t.Errorf("it is still named:\n%s", out)
+	}
+}
+
+// TestReceiver_JoinTriesFirst: a machine that cannot use what is shared is told why, and stays as
+// it is. Whose text is on the terminal is not printed.
+func TestReceiver_JoinTriesFirst(t *testing.T) {
+	r := newTwins(t)
+	text := r.invite("rx2")
+	refused := func(what, text, want string, code int) {
+		t.Helper()
+		out, err := r.join(text, "--dry-run")
+		exit, _ := errors.AsType[*exec.ExitError](err)
+		if exit == nil || exit.ExitCode() != code || !strings.Contains(out, want) || strings.Contains(out, s3test.Keys().Secret) {
+			t.Errorf("%s: %v, want exit code %d and %q:\n%s", what, err, code, want, out)
+		}
+	}
+	refused("nothing", "", "cut or changed", 64)
+	refused("more than an invitation", strings.Repeat("x", 2<<20), "more than 1048576 bytes", 64)
+	i, _, err := wire.ParseInvitation([]byte(text))
+	r.must(err)
+	with := func(change func(i *wire.Invitation)) string {
+		other := i
+		other.Files = maps.Clone(i.Files)
+		change(&other)
+		text, err := other.Text()
+		r.must(err)
+		return text
+	}
+	refused("a database of another store", with(func(i *wire.Invitation) { i.StoreID = "other" }), "the database is of store", 69)
+	refused("wrong keys", with(func(i *wire.Invitation) {
+		i.Files["s3"] = "access_key_id = a\nsecret_access_key = b\n"
+	}), "store.bucket: ", 69)
+	refused("a wrong password", with(func(i *wire.Invitation) {
+		i.Files["postgres"] = strings.Replace(i.Files["postgres"], pgtest.ServeUser, "nobody", 1)
+	}), "ledger.postgres: ", 69)
+	r.server.Kill()
+	refused("no database", text, "nothing was changed: let this machine reach", 69)
+	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "cis490-join*")); err != nil || len(left) > 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	screen, tty := r.pty()
+	cmd := exec.Command("cis490", "receiver", "invite", "rx3", "--config", r.path("rx.toml"))
+	var errs bytes.Buffer
+	cmd.Stdout, cmd.Stderr = tty, &errs
+	if err := cmd.Run(); err == nil || !strings.Contains(errs.String(), "not printed on a terminal") {
+		t.Errorf("on a terminal: %v: %s", err, errs.String())
+	}
+	r.must(errors.Join(tty.Close(), screen.Close()))
+	if out := r.mustRun("receiver", "list", "--config", r.path("rx.toml")); strings.Contains(out, "rx3") {
+		t.Error("it was invited nevertheless")
 	}
 }

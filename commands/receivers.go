@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver"
 	"cis490/receiver/cluster"
 )
@@ -15,6 +16,7 @@ type receiverRow struct {
 	Name    string          `json:"name"`
 	State   string          `json:"state"` // ready, away, stopping, or not ready: why
 	Version string          `json:"version"`
+	Until   time.Time       `json:"certificate_until,omitzero"` // of its server certificate
 	Seen    float64         `json:"seen_seconds_ago"`
 	Does    []receiver.Work `json:"does,omitempty"` // the work that only one receiver may do
 }
@@ -23,7 +25,8 @@ type receiverRow struct {
 func receiversOf(all []cluster.Member) (rows []receiverRow) {
 	for _, m := range all {
 		rows = append(rows, receiverRow{
-			check.Sanitize(m.Name, 100), check.Sanitize(m.State(), 200), check.Sanitize(m.Version, 40), m.Silent.Seconds(), m.Does,
+			check.Sanitize(m.Name, 100), check.Sanitize(m.State(), 200), check.Sanitize(m.Version, 40), m.CertificateUntil,
+			m.Silent.Seconds(), m.Does,
 		})
 	}
 	return rows
@@ -34,9 +37,10 @@ func (a *app) receiversTable(rows []receiverRow) error {
 	if len(rows) == 0 {
 		return nil
 	}
-	return a.table("RECEIVER\tSTATE\tSEEN\tDOES\t~VERSION", func(row func(...any)) {
+	return a.table("RECEIVER\tSTATE\tSEEN\tDOES\t~CERTIFICATE UNTIL\t~VERSION", func(row func(...any)) {
 		for _, r := range rows {
-			row(r.Name, r.State, machine.HumanDuration(time.Duration(r.Seen*float64(time.Second)))+" ago", cluster.Work(r.Does), r.Version)
+			seen := machine.HumanDuration(time.Duration(r.Seen * float64(time.Second)))
+			row(r.Name, r.State, seen+" ago", cluster.Work(r.Does), plain.Time(r.Until), r.Version)
 		}
 	})
 }

@@ -48,35 +48,40 @@ func ReadInvitation(text, version string) (*Invitation, error) {
 	if err != nil {
 		return nil, fault.Exit(fault.Fix(err, inviteFix("NAME")), fault.Usage)
 	}
-	i := &Invitation{Token: token, StoreID: raw.StoreID, expires: raw.Expires, text: raw.Token, files: raw.Files}
+	refuse := func(format string, args ...any) (*Invitation, error) {
+		return nil, fault.Exit(fault.Fix(fmt.Errorf(format, args...), inviteFix(string(token.Host))), fault.Config)
+	}
 	shared, unknown, err := config.ParseReceiver("the invitation", []byte(raw.Config))
-	if err == nil && len(unknown) > 0 {
-		err = fmt.Errorf("this program, version %s, does not know all settings of version %s: %w", version, raw.Version, unknown[0])
-		err = fault.Fix(err, "copy the program of that receiver here, and run it: /opt/cis490/current/cis490")
-	}
-	if err != nil {
-		return nil, fault.Exit(err, fault.Config)
-	}
-	known := append([]string{TokensFile}, slices.Collect(maps.Keys(URLFiles()))...)
-	settings := shared.SharedFiles()
-	for name := range raw.Files {
-		if settings[name] == nil && !slices.Contains(known, name) {
-			return nil, fault.Exit(fmt.Errorf("the invitation has a file %.40q, which this program does not know", name), fault.Config)
-		}
-	}
-	for name, path := range settings {
-		if _, has := raw.Files[name]; !has && *path != "" && name != "notify" { // whose default may be missing
-			return nil, fault.Exit(fmt.Errorf("the invitation lacks the file %q, which its config names", name), fault.Config)
-		}
-	}
 	switch {
+	case err != nil:
+		return refuse("%w", err)
+	case len(unknown) > 0:
+		err = fmt.Errorf("this program, version %s, does not know all settings of version %.40q: %w", version, raw.Version, unknown[0])
+		return nil, fault.Exit(fault.Fix(err, "copy the program of that receiver here, and run it: /opt/cis490/current/cis490"), fault.Config)
 	case shared.Ledger.Backend != config.LedgerPostgres || shared.Store.Backend != config.StoreS3:
-		return nil, fault.Exit(errors.New("the invitation is of a receiver that works alone"), fault.Config)
+		return refuse("the invitation is of a receiver that works alone")
 	case token.Receiver != strings.TrimSuffix(shared.PublicURL, "/") || token.Authority != strings.TrimSuffix(shared.Authority.URL, "/"):
-		return nil, fault.Exit(errors.New("the invitation's token and config are of different receivers"), fault.Config)
+		return refuse("the invitation's token and config are of different receivers")
 	}
-	i.shared = shared
-	return i, nil
+	known := invitedFiles()
+	for name := range raw.Files {
+		if !slices.Contains(known, name) {
+			return refuse("the invitation has a file %.40q, which this program does not know", name)
+		}
+	}
+	for name, path := range shared.SharedFiles() {
+		if _, has := raw.Files[name]; !has && *path != "" && name != "notify" { // whose default may be missing
+			return refuse("the invitation lacks the file %q, which its config names", name)
+		}
+	}
+	return &Invitation{Token: token, StoreID: raw.StoreID, expires: raw.Expires, text: raw.Token, files: raw.Files, shared: shared}, nil
+}
+
+// invitedFiles returns the names that files of an invitation may have. They are files of
+// configDir.
+func invitedFiles() []string {
+	all := append([]string{TokensFile}, slices.Collect(maps.Keys(new(config.Receiver).SharedFiles()))...)
+	return append(all, slices.Collect(maps.Keys(URLFiles()))...)
 }
 
 // Name returns the name of the new receiver.

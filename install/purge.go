@@ -38,11 +38,13 @@ func (u *uninstall) leftovers() leftovers {
 	if err != nil {
 		c = config.DefaultReceiver()
 	}
-	return leftovers{
-		[]string{c.DataDir, c.Authority.Dir},
-		[]string{config.ReceiverPath, c.Operator, filepath.Join(configDir, "store"), filepath.Join(configDir, "ca"), fleetRuntime},
-		[]string{authority, nameOfUs},
+	files := []string{config.ReceiverPath, c.Operator, filepath.Join(configDir, "store"), filepath.Join(configDir, "ca"), fleetRuntime}
+	if c.Authority.Elsewhere { // what an invitation brought
+		for _, name := range invitedFiles() {
+			files = append(files, filepath.Join(configDir, name))
+		}
 	}
+	return leftovers{[]string{c.DataDir, c.Authority.Dir}, files, []string{authority, nameOfUs}}
 }
 
 // refuseNested returns an error if the data of the machine's other role is below this role's.

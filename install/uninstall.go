@@ -1,6 +1,7 @@
 package install
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -53,6 +54,10 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 			return err
 		}
 	}
+	forget := ""
+	if o.Role == Receiver && u.further() {
+		forget = cmp.Or(u.rx.Name, "NAME")
+	}
 	var left leftovers
 	if o.Purge {
 		// A lab host that was uninstalled with --abandon-data left its episodes.
@@ -81,9 +86,15 @@ func Uninstall(ctx context.Context, o UninstallOptions) error {
 		return err
 	}
 	if o.Purge {
-		return u.purge(ctx, left)
+		if err := u.purge(ctx, left); err != nil {
+			return err
+		}
+	} else {
+		u.sayKept()
 	}
-	u.sayKept()
+	if forget != "" && !u.image() {
+		u.say("note     the other receivers still expect it; on the one that has the authority: sudo cis490 ledger forget %s\n", forget)
+	}
 	return nil
 }
 
@@ -96,8 +107,11 @@ func (u *uninstall) sayKept() {
 	if u.Role == Receiver {
 		data, what = config.DefaultReceiver().DataDir, "every episode of the fleet, its index and alerts"
 	}
+	if u.rx.Authority.Elsewhere {
+		what = "copies of the authority's files and of releases; episodes are in the object store"
+	}
 	u.say("kept     %s: %s (or the data_dir of the config)\n", data, what)
-	if u.Role == Receiver {
+	if u.Role == Receiver && !u.rx.Authority.Elsewhere {
 		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
 	}
 	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
@@ -114,6 +128,12 @@ func (u *uninstall) sayKept() {
 }
 
 type uninstall struct{ Plan }
+
+// further reads the receiver's config, and reports whether its authority is on another one.
+func (u *uninstall) further() bool {
+	u.rx, _, _ = config.LoadReceiver(u.at(config.ReceiverPath)) // an invalid one has an authority
+	return u.rx.Authority.Elsewhere
+}
 
 // services stops and disables the units, timers first, so that no timer starts a service
 // meanwhile.

@@ -106,6 +106,12 @@ func (r *registry) needsConfig(run func(context.Context) check.Result) func(cont
 func (r *registry) authority(name string) string { return filepath.Join(r.Config.Authority.Dir, name) }
 
 func (r *registry) servers() []check.Check {
+	authority := here + "sudo journalctl -u cis490-bootstrap -n 20 --no-pager; sudo cis490 install receiver"
+	certificate := here + "sudo systemctl restart cis490-bootstrap   # issues a new one; if [tls] certificate is your own, renew it yourself"
+	if r.Config.Authority.Elsewhere {
+		authority += "   # on the one with the authority"
+		certificate = here + renewFix + "   # if [tls] certificate is your own, renew it yourself"
+	}
 	return []check.Check{
 		{
 			ID: "receiver.ready", Title: "Receiver accepts episodes", Severity: check.Hard,
@@ -122,7 +128,7 @@ func (r *registry) servers() []check.Check {
 		},
 		{
 			ID: "authority.reachable", Title: "Authority answers", Severity: check.Hard,
-			Fix: here + "sudo journalctl -u cis490-bootstrap -n 20 --no-pager; sudo cis490 install receiver",
+			Fix: authority,
 			Doc: "The server that issues and renews certificates answers. Without it no host can enroll, and certificates expire after ten days.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result {
 				return r.get(ctx, r.Config.Authority.URL, wire.AuthorityHealthPath)
@@ -130,7 +136,7 @@ func (r *registry) servers() []check.Check {
 		},
 		{
 			ID: "server.cert", Title: "Server certificate is valid", Severity: check.Hard,
-			Fix: here + "sudo systemctl restart cis490-bootstrap   # issues a new one; if [tls] certificate is your own, renew it yourself",
+			Fix: certificate,
 			Doc: "The certificate of serve has not expired. The authority renews its own in time.",
 			Run: r.needsConfig(r.serverCert),
 		},

@@ -2,10 +2,12 @@ package checks
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"strings"
 
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/machine"
 	"cis490/receiver/cluster"
 )
@@ -41,7 +43,39 @@ func (r *registry) cluster() []check.Check {
 				"for its size or quota is accepted by another one, and a login is valid on some of them only.",
 			Run: run(allAgree),
 		},
+		{
+			ID: "cluster.certificates", Title: "All receivers renew their certificates", Severity: check.Hard,
+			Fix: here + renewFix + "   # on the one that it names; if that has the authority: sudo systemctl restart cis490-bootstrap",
+			Doc: "No server certificate of a receiver is in the last sixth of its life. A receiver whose authority is on another one " +
+				"renews its certificate there at two thirds of its life, unless it was revoked with cis490 receiver revoke or ledger forget.",
+			Run: run(r.allRenew),
+		},
 	}
+}
+
+// renewFix renews the server certificate of a receiver whose authority is elsewhere.
+const renewFix = "sudo cis490 cert-fetch --renew --config " + config.ReceiverPath
+
+func (r *registry) allRenew(all []cluster.Member) check.Result {
+	var bad []string
+	worst := check.Passf("%d receivers", len(all))
+	for _, m := range all {
+		if m.CertificateUntil.IsZero() || !m.Fresh() {
+			continue
+		}
+		result := machine.Expiry(&x509.Certificate{NotBefore: m.CertificateFrom, NotAfter: m.CertificateUntil}, r.Now())
+		if result.Status == check.Pass {
+			continue
+		}
+		bad = append(bad, fmt.Sprintf("%s: %s", check.Sanitize(m.Name, 100), result.Detail))
+		if worst.Status != check.Fail {
+			worst.Status = result.Status
+		}
+	}
+	if len(bad) > 0 {
+		worst.Detail = strings.Join(bad, "; ")
+	}
+	return worst
 }
 
 func allReady(all []cluster.Member) check.Result {

@@ -47,6 +47,9 @@ type Member struct {
 	Missing   []string   `json:"missing,omitempty"` // why it is not ready
 	Rules     gate.Rules `json:"rules"`             // of its own gate
 	Judges    string     `json:"judges"`            // digest of all that decides about an episode
+	// The life of its server certificate; zero if a proxy has it.
+	CertificateFrom  time.Time `json:"certificate_from,omitzero"`
+	CertificateUntil time.Time `json:"certificate_until,omitzero"`
 	// Settings has digests of settings that should be the same on all receivers, by their name.
 	Settings map[string]string `json:"settings"`
 	// Silent is how long ago its last sign of life was, and Does the work that it alone does.

@@ -29,6 +29,7 @@ func newFacts(o Options) *facts {
 		{"disk_reserve_bytes", "Space that stays free.", nil},
 		{"receiver_ready", "1 for each of several receivers that accepts episodes.", []string{"receiver"}},
 		{"receiver_silent_seconds", "How long ago a receiver gave a sign of life.", []string{"receiver"}},
+		{"receiver_certificate_expiry_timestamp_seconds", "When a receiver's server certificate expires.", []string{"receiver"}},
 		{"lease_held", "1 for work that only one receiver may do, and the receiver that does it.", []string{"lease", "receiver"}},
 		{"feed_lag_seconds", "Age of the oldest row in the database that pages do not show yet.", nil},
 		{"uploads", "Uploads in progress.", nil},
@@ -112,6 +113,7 @@ func (f *facts) Collect(out chan<- prometheus.Metric) {
 	for _, m := range f.o.Receivers() {
 		gauge("receiver_ready", truth(m.Ready && m.Fresh()), m.Name)
 		gauge("receiver_silent_seconds", m.Silent.Seconds(), m.Name)
+		moment("receiver_certificate_expiry_timestamp_seconds", m.CertificateUntil, m.Name)
 		for _, work := range m.Does {
 			gauge("lease_held", 1, string(work), m.Name)
 		}

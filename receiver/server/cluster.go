@@ -22,6 +22,9 @@ func (s *Server) member(began time.Time) cluster.Member {
 	m := cluster.Member{Version: s.o.Build.Version, StartedAt: began, Missing: s.NotReady(), Settings: map[string]string{}}
 	m.Ready = len(m.Missing) == 0 && !s.leaving.Load()
 	m.Settings["[limits]"] = cluster.Digest(c.Limits)
+	if cert := s.certificate(); cert != nil {
+		m.CertificateFrom, m.CertificateUntil = cert.NotBefore, cert.NotAfter
+	}
 	rules, config, err := s.o.Gate.Own()
 	if err == nil {
 		m.Rules, m.Settings["[gate]"] = rules, cluster.Digest(config)

@@ -23,11 +23,8 @@ func (s *Server) measures() *metrics.Metrics {
 		},
 		Free: o.Backend.Episodes.Free, Storage: o.Backend.Observe, Receivers: o.Cluster.Members, Lag: o.Backend.Lag,
 		Certificate: func() time.Time {
-			if s.pair == nil {
-				return time.Time{}
-			}
-			if cert, _ := s.pair.get(); cert != nil { // /readyz reports why there is none
-				return cert.Leaf.NotAfter
+			if cert := s.certificate(); cert != nil {
+				return cert.NotAfter
 			}
 			return time.Time{}
 		},

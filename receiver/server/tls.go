@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"sync/atomic"
 
 	"cis490/internal/pki"
@@ -22,6 +23,18 @@ func (k *keptPair) get() (*tls.Certificate, error) {
 	}
 	k.last.Store(c)
 	return c, nil
+}
+
+// certificate returns the server's certificate; nil behind a proxy, or while there is none, as
+// /readyz reports.
+func (s *Server) certificate() *x509.Certificate {
+	if s.pair == nil {
+		return nil
+	}
+	if cert, _ := s.pair.get(); cert != nil {
+		return cert.Leaf
+	}
+	return nil
 }
 
 func (s *Server) tlsConfig() *tls.Config {
