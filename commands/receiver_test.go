@@ -170,7 +170,8 @@ func TestReceiver_Joins(t *testing.T) {
 	if out := r.mustRun("receiver", "list", "--config", rx); !strings.Contains(out, "rx2") || !strings.Contains(out, "active") {
 		t.Error(out)
 	}
-	if out := r.mustRun("doctor", "--role", "receiver", "--config", rx, "--only", "cluster.certificates"); !strings.Contains(out, "2 receivers") {
+	out = r.mustRun("doctor", "--role", "receiver", "--config", rx, "--only", "cluster.certificates")
+	if !strings.Contains(out, "2 receivers") {
 		t.Error(out)
 	}
 	if out := r.mustRun("status", "--json", "--config", rx); strings.Count(out, `"certificate_until"`) != 2 {
@@ -192,8 +193,8 @@ func TestReceiver_Joins(t *testing.T) {
 	}
 }
 
-// TestReceiver_JoinTriesFirst: a machine that cannot use what is shared is told why, and stays as
-// it is. Whose text is on the terminal is not printed.
+// TestReceiver_JoinTriesFirst: a machine that cannot use what is shared prints the reason and stays
+// as it is. An invitation is not printed on a terminal.
 func TestReceiver_JoinTriesFirst(t *testing.T) {
 	r := newTwins(t)
 	text := r.invite("rx2")
