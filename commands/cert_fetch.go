@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/internal/pki"
 	"cis490/internal/plain"
 	"cis490/internal/wire"
 )
@@ -70,7 +72,7 @@ func (a *app) certFetch(c *cli.Context) error {
 	if c.Bool("status") {
 		return a.certStatus(c, e)
 	}
-	r, err := e.Run(c.Context, c.Bool("renew"))
+	r, err := e.Run(c.Context, c.Bool("renew") || byOlderCA(o))
 	if err != nil {
 		return err
 	}
@@ -121,6 +123,22 @@ func serverEnroll(conf config.Receiver) (enroll.Options, bool) {
 	}, true
 }
 
+// byOlderCA reports whether a receiver's certificate is of a CA that was rotated out, which hosts
+// may not trust any more before it is due.
+func byOlderCA(o enroll.Options) bool {
+	if o.Serves == "" {
+		return false
+	}
+	trust, err := disk.ReadFile(o.FS, filepath.Join(o.Dir, "trust.pem"), disk.Small)
+	pair, perr := disk.ReadFile(o.FS, filepath.Join(o.Dir, enroll.ServerFile), disk.Small)
+	if errors.Join(err, perr) != nil {
+		return false // enrollment comes first
+	}
+	cas, err := pki.ParseCerts(trust) // the current one first
+	own, perr := pki.ParseCerts(pair)
+	return errors.Join(err, perr) == nil && own[0].CheckSignatureFrom(cas[0]) != nil
+}
+
 // renewEvery is the longest time between two looks of serve whether its certificate is due.
 const renewEvery = 5 * time.Minute
 
@@ -136,7 +154,7 @@ func renewServerCert(ctx context.Context, conf config.Receiver, log *slog.Logger
 	for {
 		e, err := enroll.New(o)
 		if err == nil {
-			_, err = e.Run(ctx, false)
+			_, err = e.Run(ctx, byOlderCA(o))
 		}
 		if said := fmt.Sprint(err); err != nil && ctx.Err() == nil && said != last {
 			o.Log.Warn("cannot renew the server certificate", "err", err, "fix", fault.FixOf(err))
