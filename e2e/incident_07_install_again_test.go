@@ -147,6 +147,7 @@ func TestIncident07_InstallOverBroken(t *testing.T) {
 		"binary is half written": `for b in /opt/cis490/versions/*/cis490; do head -c 1000 $b > $b.x && mv $b.x $b; done`,
 		"unit is empty":          ": > /etc/systemd/system/cis490-shipper.service; systemctl daemon-reload",
 		"unit is gone":           "rm /etc/systemd/system/cis490-orchestrator.service; systemctl daemon-reload",
+		"timers are gone":        "rm /etc/systemd/system/cis490-*.timer; systemctl daemon-reload",
 		"folder has other owner": "chown root:root /var/lib/cis490/data/outbox && chmod 700 /var/lib/cis490/data/outbox",
 		"services are disabled":  "systemctl disable --now cis490-shipper cis490-orchestrator cis490-cert-fetch.timer",
 		"user is gone":           "systemctl stop cis490-orchestrator; userdel cis490-rec",
@@ -160,6 +161,10 @@ func TestIncident07_InstallOverBroken(t *testing.T) {
 		}
 		if r := h.Try("systemctl is-enabled cis490-shipper cis490-orchestrator cis490-cert-fetch.timer"); r.Code != 0 {
 			t.Errorf("%s: not all units are enabled: %s", name, r)
+		}
+		timers := "systemctl show -p SubState --value cis490-cert-fetch.timer cis490-doctor-check.timer cis490-autoupdate.timer"
+		if states := h.Run(timers); strings.Contains(states, "elapsed") {
+			t.Errorf("%s: a timer has no next run: %s", name, states)
 		}
 		n := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
 		f.rx.Eventually(90*time.Second, "an episode after: "+name, fmt.Sprintf("test $(wc -l < /var/lib/cis490/index.jsonl) -gt %d", n))

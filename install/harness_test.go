@@ -245,6 +245,7 @@ func (m *manager) Stop(_ context.Context, unit string) error {
 
 func (m *manager) Restart(ctx context.Context, unit string) error {
 	err := m.Start(ctx, unit)
+	m.unit(unit).Stuck = false
 	m.calls[len(m.calls)-1] = "restart " + unit
 	return err
 }

@@ -314,6 +314,10 @@ func TestInstall_PrintsOneLinePerStep(t *testing.T) {
 	if out, _ := r.apply(o); out != "services        started cis490-receiver.service\nreceiver: 1 changed\n" {
 		t.Errorf("of a stopped service:\n%s", out)
 	}
+	r.manager.unit("cis490-fleet-health.timer").Stuck = true
+	if out, _ := r.apply(o); out != "services        restarted cis490-fleet-health.timer\nreceiver: 1 changed\n" {
+		t.Errorf("of a timer without a next run:\n%s", out)
+	}
 	r.manager.unit("cis490-receiver.service").Active = false
 	o.Update = true
 	if out, _ := r.apply(o); !strings.Contains(out, "changed  services: started cis490-receiver.service, which was not running\n") {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,7 @@ type UnitState struct {
 	Masked     bool
 	Enabled    bool
 	Active     bool        // running or starting
+	Stuck      bool        // a timer without a next run, as after a reload without its file during one
 	NeedReload bool        // its file or a drop-in changed since the last reload
 	Started    time.Time   // start of the main process; zero if there is none
 	Program    fs.FileInfo // binary of the main process; nil if there is none
@@ -57,7 +59,14 @@ func Systemd() Manager { return systemd{} }
 type systemd struct{}
 
 func (systemd) States(ctx context.Context, units ...string) ([]UnitState, error) {
-	args := append([]string{"show", "--property=Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NeedDaemonReload", "--"}, units...)
+	var runs []string // of timers: first, because a timer may start one between the two answers
+	for _, u := range units {
+		if name, ok := strings.CutSuffix(u, ".timer"); ok {
+			runs = append(runs, name+".service")
+		}
+	}
+	all := slices.Concat(runs, units)
+	args := append([]string{"show", "--property=Id,LoadState,UnitFileState,ActiveState,SubState,MainPID,NeedDaemonReload", "--"}, all...)
 	cmd := exec.CommandContext(ctx, "systemctl", args...)
 	var said strings.Builder
 	cmd.Stderr = &said
@@ -65,12 +74,13 @@ func (systemd) States(ctx context.Context, units ...string) ([]UnitState, error)
 	if err != nil {
 		return nil, fmt.Errorf("query systemd for units: %w: %s", err, strings.TrimSpace(said.String()))
 	}
-	return parseShow(string(out), units, mainProcess), nil
+	return parseShow(string(out), all, mainProcess)[len(runs):], nil
 }
 
 // parseShow parses the output of systemctl show.
 func parseShow(out string, units []string, process func(pid int) (time.Time, fs.FileInfo)) []UnitState {
 	states := make([]UnitState, len(units))
+	ended := map[string]bool{}
 	blocks := strings.Split(strings.TrimSpace(out), "\n\n")
 	for i, unit := range units {
 		states[i].Name = unit
@@ -87,6 +97,9 @@ func parseShow(out string, units []string, process func(pid int) (time.Time, fs.
 		s.Masked = v["LoadState"] == "masked" || v["UnitFileState"] == "masked"
 		s.Enabled = v["UnitFileState"] == "enabled"
 		s.NeedReload = v["NeedDaemonReload"] == "yes"
+		run := strings.TrimSuffix(unit, ".timer") + ".service"
+		s.Stuck = v["SubState"] == "elapsed" || unit != run && v["SubState"] == "running" && ended[run]
+		ended[unit] = v["ActiveState"] == "inactive" || v["ActiveState"] == "failed"
 		switch v["ActiveState"] {
 		case "active", "reloading":
 			s.Active = true

@@ -71,8 +71,8 @@ func (p *Plan) systemctl(what, done, object string, args ...string) Change {
 	}
 }
 
-// services starts what is not running, and restarts a daemon that was started before its
-// unit, its config or the binary changed.
+// services starts what is not running, and restarts a timer without a next run, and a daemon
+// that was started before its unit, its config or the binary changed.
 func (p *Plan) services(configPath string) step {
 	return step{"services", func(ctx context.Context) ([]Change, error) {
 		states, err := p.Manager.States(ctx, p.wanted()...)
@@ -86,7 +86,9 @@ func (p *Plan) services(configPath string) step {
 				changes = append(changes, note(s.Name+" is masked: left alone"))
 			case !s.Active:
 				changes = append(changes, p.control(s.Name, "is not running", "start", p.Manager.Start))
-			case strings.HasSuffix(s.Name, ".timer"): // a reload is enough for timers
+			case s.Stuck:
+				changes = append(changes, p.control(s.Name, "has no next run", "restart", p.Manager.Restart))
+			case strings.HasSuffix(s.Name, ".timer"): // a reload is enough for other timers
 			default:
 				if why := p.outdated(s, configPath); why != "" {
 					changes = append(changes, p.control(s.Name, why, "restart", p.Manager.Restart))
@@ -152,7 +154,7 @@ func (p *Plan) newerThan(s UnitState, path string) bool {
 func (p *Plan) control(unit, why, verb string, do func(context.Context, string) error) Change {
 	return Change{
 		What: fmt.Sprintf("%s %s: %s", unit, why, verb), Done: verb + "ed", Object: unit,
-		Was:      strings.NewReplacer("is not ", "was not ", "runs ", "ran ").Replace(why),
+		Was:      strings.NewReplacer("is not ", "was not ", "runs ", "ran ", "has ", "had ").Replace(why),
 		Commands: []string{"systemctl " + verb + " " + unit},
 		apply: func(ctx context.Context) error {
 			err := do(ctx, unit)

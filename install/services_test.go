@@ -230,6 +230,15 @@ func TestSystemd_ReadsWhatSystemctlPrints(t *testing.T) {
 echo "$@" >> ` + dir + `/calls
 test "$1" = show || exit 0
 cat <<EOF
+Id=c.service
+ActiveState=inactive
+
+Id=e.service
+ActiveState=inactive
+
+Id=f.service
+ActiveState=failed
+
 MainPID=$PPID
 Id=a.service
 LoadState=loaded
@@ -261,6 +270,22 @@ ActiveState=inactive
 SubState=dead
 UnitFileState=
 NeedDaemonReload=no
+
+MainPID=0
+Id=e.timer
+LoadState=loaded
+ActiveState=active
+SubState=elapsed
+UnitFileState=enabled
+NeedDaemonReload=no
+
+MainPID=0
+Id=f.timer
+LoadState=loaded
+ActiveState=active
+SubState=running
+UnitFileState=enabled
+NeedDaemonReload=no
 EOF
 `
 	if err := os.WriteFile(filepath.Join(dir, "systemctl"), []byte(script), 0o755); err != nil {
@@ -268,7 +293,7 @@ EOF
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	m := install.Systemd()
-	states, err := m.States(t.Context(), "a.service", "b.service", "c.timer", "d.service")
+	states, err := m.States(t.Context(), "a.service", "b.service", "c.timer", "d.service", "e.timer", "f.timer")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,6 +311,8 @@ EOF
 		{Name: "b.service", Known: true},
 		{Name: "c.timer", Known: true, Masked: true},
 		{Name: "d.service"},
+		{Name: "e.timer", Known: true, Enabled: true, Active: true, Stuck: true},
+		{Name: "f.timer", Known: true, Enabled: true, Active: true, Stuck: true},
 	}
 	if diff := cmp.Diff(want, states); diff != "" {
 		t.Error(diff)

@@ -171,7 +171,7 @@ func (w *World) watchInstalled(h *Host) {
 		if s == nil || s.timed() != timer {
 			continue
 		}
-		if !u.Active || !u.Enabled || !timer && !disk.SameFile(u.Program, current) {
+		if !u.Active || u.Stuck || !u.Enabled || !timer && !disk.SameFile(u.Program, current) {
 			w.book.breaks("the installed build runs", "", "%s of %s: runs %t, at boot %t", u.Name, h.name, u.Active, u.Enabled)
 		}
 	}

@@ -110,7 +110,7 @@ func (m *Machine) Boot() {
 	ctx, halt := context.WithCancel(m.w.ctx)
 	m.halt = halt
 	for _, s := range m.services {
-		s.proc, s.active, s.restarts, s.held, s.stopped = nil, false, 0, false, false
+		s.proc, s.active, s.restarts, s.held, s.stopped, s.armed, s.stuck = nil, false, 0, false, false, false, false
 	}
 	m.reload()
 	for _, s := range m.services {

@@ -31,12 +31,16 @@ func (m *Machine) random(most time.Duration) time.Duration {
 	return time.Duration(m.rand.Int64N(int64(m.w.timer(most))))
 }
 
-// reload reads the units, as at boot or with daemon-reload. The caller holds the lock.
+// reload reads the units, as at boot or with daemon-reload. A timer without its file fails, or
+// has no next run from then on if it is running. The caller holds the lock.
 func (m *Machine) reload() {
 	for _, s := range m.services {
 		u, err := parseUnit(m.unitText(s))
 		if err != nil {
 			m.w.trace(m.name, "%s: %v", s.Unit, err)
+		}
+		if s.armed && s.unit.every > 0 && u.every == 0 {
+			s.armed, s.stuck = s.active, s.active
 		}
 		s.unit = u
 	}
@@ -84,7 +88,7 @@ func (g manager) States(_ context.Context, units ...string) ([]install.UnitState
 			u.Enabled = disk.Exists(g.m.disk, filepath.Join(g.m.root, wantsDir, name))
 			u.NeedReload = g.m.unitText(s) != s.unit.text
 			if u.Active = s.active; strings.HasSuffix(name, ".timer") {
-				u.Active = s.armed
+				u.Active, u.Stuck = s.armed, s.stuck
 			} else if s.active {
 				u.Started, u.Program = g.m.Clock.Now().Add(-time.Since(s.since)), s.program
 			}
@@ -129,13 +133,19 @@ func (g manager) Systemctl(ctx context.Context, args ...string) error {
 // Errors returns nothing: no service of this model fails at once.
 func (g manager) Errors(context.Context, string) string { return "" }
 
-// Start starts a unit, or a timer.
+// Start starts a unit, or a timer unless that is active.
 func (g manager) Start(_ context.Context, name string) error {
 	if s := g.m.unitNamed(name); s != nil {
 		g.m.mu.Lock()
-		s.held, s.armed, s.rearm = false, true, strings.HasSuffix(name, ".timer")
+		timer := strings.HasSuffix(name, ".timer")
+		active := timer && s.armed
+		if !active {
+			s.held, s.armed, s.rearm = false, true, timer
+		}
 		g.m.mu.Unlock()
-		s.start()
+		if !active {
+			s.start()
+		}
 	}
 	return nil
 }
@@ -148,9 +158,17 @@ func (g manager) Stop(_ context.Context, name string) error {
 	return nil
 }
 
-// Restart restarts a unit.
-func (g manager) Restart(_ context.Context, name string) error {
-	if s := g.m.unitNamed(name); s != nil {
+// Restart restarts a unit, or a timer.
+func (g manager) Restart(ctx context.Context, name string) error {
+	s := g.m.unitNamed(name)
+	switch {
+	case s == nil:
+	case strings.HasSuffix(name, ".timer"):
+		g.m.mu.Lock()
+		s.armed, s.stuck = false, false
+		g.m.mu.Unlock()
+		return g.Start(ctx, name)
+	default:
 		g.m.Restart(s.Name)
 	}
 	return nil

@@ -25,6 +25,7 @@ type Service struct {
 	active   bool
 	armed    bool // it was started, or its timer was
 	rearm    bool // its timer was started just now
+	stuck    bool // its timer has no next run, until it is started again
 	stopped  bool // by a person: it is started at once
 	held     bool // stopped until it is started, or the next boot
 	restarts uint32
@@ -49,9 +50,7 @@ func (s *Service) supervise(ctx context.Context) {
 		case ctx.Err() != nil:
 			return
 		case !s.mayRun():
-			if wait = never; s.removed() {
-				wait = time.Minute
-			}
+			wait = never
 			continue
 		case s.m.asleep.Load() && s.timed():
 			wait = time.Minute
@@ -79,15 +78,7 @@ func (s *Service) timed() bool { s.m.mu.Lock(); defer s.m.mu.Unlock(); return s.
 func (s *Service) mayRun() bool {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
-	return !s.held && s.unit.text != ""
-}
-
-// removed reports whether the unit of an active service is gone: an active timer runs on
-// once its unit is back.
-func (s *Service) removed() bool {
-	s.m.mu.Lock()
-	defer s.m.mu.Unlock()
-	return s.armed && !s.held && s.unit.text == ""
+	return !s.held && !s.stuck && s.unit.text != ""
 }
 
 // first is the time until the first start of a unit.

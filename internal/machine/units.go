@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,11 +34,19 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 	state := CacheBriefly(func() (map[string]Unit, error) {
 		ctx, cancel := context.WithTimeout(context.Background(), check.Timeout-time.Second)
 		defer cancel()
-		all := append(append(append([]string{}, set.Daemons...), set.Timers...), runs...)
+		all := slices.Concat(set.Daemons, runs, set.Timers)
 		units, err := ask.Units(ctx, all...)
 		byName := make(map[string]Unit, len(units))
 		for _, u := range units {
 			byName[u.Name] = u
+		}
+		for i, t := range set.Timers {
+			// A reload without the timer's file during the run. The service was queried first, so
+			// a timer that started it just now has a recent last run.
+			if u := byName[t]; u.Sub == "running" && ended(byName[runs[i]]) && now().Sub(u.Last) > time.Minute {
+				u.Sub = "elapsed"
+				byName[t] = u
+			}
 		}
 		return byName, err
 	})
@@ -160,6 +169,8 @@ func restarts(u Unit, now time.Time) (check.Status, string) {
 	}
 	return check.Warn, fmt.Sprintf("restarted %d times, last at %s", u.Restarts, plain.Time(u.Since))
 }
+
+func ended(u Unit) bool { return u.Active == "inactive" || u.Active == "failed" }
 
 func scheduled(u Unit) (check.Status, string) {
 	switch {

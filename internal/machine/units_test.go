@@ -48,3 +48,27 @@ func TestUnitChecks_BusySystemd(t *testing.T) {
 		}
 	}
 }
+
+// TestUnitChecks_StuckTimer: after a reload without its file during a run, a timer counts as
+// running for ever, and starts nothing.
+func TestUnitChecks_StuckTimer(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		run  string
+		last time.Time
+		want check.Status
+	}{
+		"runs":             {"activating", now.Add(-time.Hour), check.Pass},
+		"ended":            {"inactive", now.Add(-time.Hour), check.Fail},
+		"failed":           {"failed", now.Add(-time.Hour), check.Fail},
+		"started just now": {"inactive", now, check.Pass},
+	} {
+		ask := fixedUnits{{Name: "x.service", Active: c.run}, {Name: "x.timer", Load: "loaded", Active: "active", Sub: "running", Last: c.last}}
+		set := machine.UnitSet{Timers: []string{"x.timer"}}
+		for _, k := range machine.UnitChecks(ask, set, "receiver", "true", func() time.Time { return now }) {
+			if r := k.Run(t.Context()); k.ID == "timers.scheduled" && r.Status != c.want {
+				t.Errorf("%s: %+v", name, r)
+			}
+		}
+	}
+}
