@@ -162,7 +162,7 @@ func (s *Server) silence(x receiver.Silence) (receiver.Silence, error) {
 	return silences.Add(s.o.Backend.Silences, x)
 }
 
-// bridgeSilences corrects silences that were made while the clock was ahead, so that they
+// bridgeSilences corrects silences that were made while the clock was wrong, so that they
 // keep their duration. It runs at the start, and after each jump of the clock.
 func (s *Server) bridgeSilences() {
 	if s.o.Backend.Peers != nil { // their times are those of the storage's clock
@@ -172,8 +172,8 @@ func (s *Server) bridgeSilences() {
 	if s.bridged != nil && *s.bridged == jump {
 		return
 	}
-	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now(), s.contacts.Past); err != nil {
-		s.o.Log.Warn("cannot correct silences after a jump of the clock; they may last too long", "err", err)
+	if err := silences.Bridge(s.o.Backend.Silences, s.o.Now(), s.contacts.Past, jump); err != nil {
+		s.o.Log.Warn("cannot correct silences after a jump of the clock; they may last too long or too short", "err", err)
 	}
 	s.bridged = &jump
 }

@@ -12,6 +12,7 @@ import (
 
 	"cis490/internal/check"
 	"cis490/receiver"
+	"cis490/receiver/contacts"
 )
 
 // Log is the log of silences.
@@ -35,20 +36,25 @@ func AddAll(l Log, all []receiver.Silence) error {
 	return l.Append(all)
 }
 
-// Bridge adds silences again that were made while the clock was ahead. past returns when a
-// time of that clock really was, at most now. Each silence keeps its duration.
-func Bridge(l Log, now time.Time, past func(time.Time) time.Time) error {
+// Bridge adds silences again that were made while the clock was ahead, or in force while it
+// was behind and then jumped forward. past returns when a time of a clock that was ahead
+// really was, at most now. Each silence keeps its duration.
+func Bridge(l Log, now time.Time, past func(time.Time) time.Time, jump contacts.Jump) error {
 	all, err := Read(l)
 	if err != nil {
 		return err
 	}
+	before := jump.At.Add(-jump.By) // the jump, by the clock until then
 	for _, s := range all {
-		made := s.When()
-		if !made.After(now) {
+		switch made := s.When(); {
+		case made.After(now):
+			if !s.Until.IsZero() {
+				s.Until = past(made).Add(s.Until.Sub(made))
+			}
+		case jump.By > 0 && !s.Clock.IsZero() && made.Before(before) && s.Until.After(before):
+			s.Until = s.Until.Add(jump.By)
+		default:
 			continue
-		}
-		if !s.Until.IsZero() {
-			s.Until = past(made).Add(s.Until.Sub(made))
 		}
 		if _, err := Add(l, s); err != nil {
 			return err

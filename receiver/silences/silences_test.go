@@ -6,6 +6,7 @@ import (
 
 	"cis490/internal/disk"
 	"cis490/receiver"
+	"cis490/receiver/contacts"
 	"cis490/receiver/local"
 	"cis490/receiver/silences"
 )
@@ -36,7 +37,7 @@ func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 	add(receiver.Silence{Host: "lab-2", Symptom: "silent", Until: now.Add(2 * time.Hour)})
 	now = t0.Add(time.Minute) // set right
 	past := func(t time.Time) time.Time { return t.Add(time.Minute - 8*time.Hour) }
-	if err := silences.Bridge(l, now, past); err != nil {
+	if err := silences.Bridge(l, now, past, contacts.Jump{}); err != nil {
 		t.Fatal(err)
 	}
 	add(receiver.Silence{Host: "lab-3", Symptom: "silent"})
@@ -58,7 +59,7 @@ func TestSilence_OfAClockThatWasAhead(t *testing.T) {
 			t.Errorf("%s: an alert that began after %v is covered after %v: %v", c.host, c.began, c.now, got)
 		}
 	}
-	if err := silences.Bridge(l, now, past); err != nil || len(read()) != 3 {
+	if err := silences.Bridge(l, now, past, contacts.Jump{}); err != nil || len(read()) != 3 {
 		t.Errorf("bridged twice: %v", err)
 	}
 	if err := l.Close(); err != nil {
@@ -75,12 +76,43 @@ func TestSilence_EndedWhileTheClockWasAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = t0.Add(3 * time.Hour)
-	if err := silences.Bridge(l, now, func(t time.Time) time.Time { return t.Add(-ahead) }); err != nil {
+	if err := silences.Bridge(l, now, func(t time.Time) time.Time { return t.Add(-ahead) }, contacts.Jump{}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := silences.Read(l)
 	if s := all[receiver.AlertKey{Host: "@receiver", Symptom: "clock"}]; err != nil || s.Covers(t0, now) {
 		t.Errorf("in force again until %s, %v", s.Until, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSilence_WhileTheClockWasBehind: a silence keeps its end when the clock goes back and is
+// set right.
+func TestSilence_WhileTheClockWasBehind(t *testing.T) {
+	const behind = 8 * time.Hour
+	now := t0
+	l := local.Open(local.Options{FS: disk.OS{}, Dir: t.TempDir(), Now: func() time.Time { return now }}).Silences
+	if _, err := silences.Add(l, receiver.Silence{Host: "lab-1", Symptom: "silent", Until: t0.Add(9 * time.Hour)}); err != nil {
+		t.Fatal(err)
+	}
+	jump := func(by time.Duration) {
+		now = now.Add(by)
+		past := func(at time.Time) time.Time { return at.Add(min(by, 0)) }
+		for range 2 { // serve starts again
+			if err := silences.Bridge(l, now, past, contacts.Jump{At: now, By: by}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		now = now.Add(5 * time.Minute)
+	}
+	now = now.Add(time.Hour)
+	jump(-behind)
+	jump(behind)
+	all, err := silences.Read(l)
+	if s := all[receiver.AlertKey{Host: "lab-1", Symptom: "silent"}]; err != nil || s.Until.Sub(t0.Add(9*time.Hour)).Abs() > time.Minute {
+		t.Errorf("until %s, %v", s.Until, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
