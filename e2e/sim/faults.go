@@ -98,7 +98,7 @@ func kinds() map[string]Kind {
 		"host-install": {Often: 2, start: handInstalls},
 		"host-broken":  {Often: 2, start: breaksInstall},
 		"host-local": {
-			Want: []string{fleet.Silent}, Code: []string{"gated"}, Often: 1, Most: 4 * time.Hour, start: localBuild,
+			Want: []string{fleet.Silent}, Code: []string{gated}, Often: 1, Most: 4 * time.Hour, start: localBuild,
 			end: releasedBuild,
 		},
 
@@ -129,12 +129,12 @@ func kinds() map[string]Kind {
 		},
 
 		"gate-wrong": {
-			Party: OfPeople, Want: silence, Code: []string{"gated"}, Often: 3, Most: 5 * time.Hour,
+			Party: OfPeople, Want: silence, Code: []string{gated}, Often: 3, Most: 5 * time.Hour,
 			start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]"), end: decide(""),
 		},
 		"gate-typo": {Party: OfReceiver, Often: 1, Most: 3 * time.Hour, start: decide("blocked_commits = oops"), end: decide("")},
 		// The decision is never revoked.
-		"gate-block": {Party: OfPeople, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
+		"gate-block": {Party: OfPeople, Code: []string{gated}, Often: 1, start: decide("blocked_commits = [\"" + string(ownCommit) + "\"]")},
 
 		"rx-low": {Party: OfReceiver, Want: rx, Often: 1, Most: 4 * time.Hour, start: ail(Low), end: ail(Well)},
 		"crawl": {

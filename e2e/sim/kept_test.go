@@ -117,6 +117,13 @@ var kept = map[string]sim.Plan{
 			{Kind: "silence", At: time.Hour + 10*time.Minute, For: time.Hour},
 		},
 	},
+	"a receiver's clock goes back and is set right while an alert is muted": { // no notification while muted
+		Hosts: 1, Length: 14 * time.Hour, Faults: []sim.Fault{
+			{Kind: "hole", At: time.Hour, For: 12 * time.Hour},
+			{Kind: "silence", At: 2 * time.Hour, For: 9 * time.Hour, N: 1},
+			{Kind: "rx-clock", At: 3 * time.Hour, For: 5 * time.Minute, N: -8 * 3600},
+		},
+	},
 	"hosts renew while a receiver's clock is ahead": { // no host alert for a receiver fault
 		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
 			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},
@@ -126,6 +133,19 @@ var kept = map[string]sim.Plan{
 		Hosts: 2, Length: 7 * time.Hour, Faults: []sim.Fault{
 			{Kind: "release", At: time.Hour},
 			{Kind: "host-install", At: time.Hour + 12*time.Minute, Who: 0},
+		},
+	},
+	"a host's units are removed while its update runs": { // the installed build runs
+		Hosts: 1, Length: 8 * time.Hour, Faults: []sim.Fault{
+			{Kind: "release", At: time.Hour},
+			{Kind: "host-broken", At: time.Hour, N: 301, When: "in trial"},
+		},
+	},
+	"a token expires when a receiver's clock is set right": { // every queue drains
+		Hosts: 2, Length: 8 * time.Hour, Faults: []sim.Fault{
+			{Kind: "rx-clock", At: time.Hour, For: 20 * time.Minute, N: -3 * 86400},
+			{Kind: "ca-away", At: 65 * time.Minute, For: 4 * time.Minute},
+			{Kind: "refuse", At: 65 * time.Minute, For: 20 * time.Minute},
 		},
 	},
 	"a host enrolls while a receiver's clock is behind by the life of its certificate": { // no host alert for a receiver fault

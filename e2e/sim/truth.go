@@ -62,6 +62,9 @@ func (w *World) tracesOf(faults []Fault) []time.Duration {
 	return all
 }
 
+// gated is the code of an alert about a host whose commit the gate rejects.
+const gated = "gated"
+
 // justify checks an open alert: a fault of the same host, or of the receiver, must explain it.
 func (w *World) justify(a fleet.Alert) {
 	w.book.count()
@@ -76,8 +79,14 @@ func (w *World) justify(a fleet.Alert) {
 		return
 	}
 	i := slices.IndexFunc(w.hosts, func(h *Host) bool { return h.name == a.Host })
+	// An alert of a rejected commit lasts while the host's own fault keeps it from trying again.
 	own := w.shows(func(f Fault) bool {
 		k := w.kinds[f.Kind]
+		if a.Code == gated && !slices.Contains(k.Code, gated) {
+			return k.Party == OfHost && f.Who%len(w.hosts) == i && w.recently(w.plan.Length, func(g Fault) bool {
+				return slices.Contains(w.kinds[g.Kind].Code, gated)
+			})
+		}
 		return k.Party == OfHost && f.Who%len(w.hosts) == i || k.Party == OfPeople
 	}) || w.recv.seq.Load() > 0 && (a.Symptom == fleet.RolledBack || a.Symptom == fleet.StaleVersion)
 	switch {
