@@ -37,7 +37,7 @@ func newCluster(t *testing.T, hosts int) *clusterFleet {
 	l := lab.New(t)
 	var all []*lab.Host
 	for _, name := range []string{"rx-1", "rx-2", "rx-3", "store", "front", "db-1", "db-2"} {
-		m := l.Boot(name, lab.WithPackages("openssh-server", "postgresql", "haproxy"))
+		m := l.Boot(name, withServers())
 		if !strings.HasPrefix(name, "db-") { // one image for all is built sooner
 			m.Run("systemctl disable --now postgresql")
 		}
@@ -65,7 +65,8 @@ func newCluster(t *testing.T, hosts int) *clusterFleet {
 		keepAdding(h, 2*time.Second)
 	}
 	c.follow(stepsOf(t, growing, "## Rows in PostgreSQL"))
-	c.primary = c.dbs[0]
+	c.shared = true
+	c.rx.State()
 	c.store = &objectStore{Host: c.objects}
 	c.front.Write("/etc/haproxy/haproxy.cfg", "global\n    stats socket /run/haproxy.sock mode 600\n"+
 		blockIn(t, growing, "## Several receivers", "haproxy"), 0o644)

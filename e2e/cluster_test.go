@@ -52,7 +52,6 @@ func TestCluster_Storage(t *testing.T) { // not in parallel: 17 machines need th
 	c.rxs[1].Eventually(time.Minute, "readiness names the database", readyNames("database"))
 	c.dbs[1].Run("cd / && sudo -u postgres psql -c 'SELECT pg_promote()'")
 	promoted := time.Now()
-	c.primary = c.dbs[1]
 	c.waitAcknowledged(promoted, 2*time.Minute)
 	t.Logf("database: promoted %s after its crash; %s", promoted.Sub(began).Round(time.Second), c.gaps(promoted))
 	c.waitBalanced(3)

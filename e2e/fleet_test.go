@@ -19,12 +19,11 @@ import (
 // A fleet is a receiver and its lab hosts.
 type fleet struct {
 	*lab.Lab
-	t     *testing.T
-	rx    *lab.Host
-	hosts []*lab.Host
-	store *objectStore // nil: tarballs are on the receiver's disk
-	// primary is the machine of the database that has the rows; nil: they are on the receiver's disk.
-	primary *lab.Host
+	t      *testing.T
+	rx     *lab.Host
+	hosts  []*lab.Host
+	store  *objectStore // nil: tarballs are on the receiver's disk
+	shared bool         // rows are in a database
 }
 
 // newFleet boots machines and installs them with the README's commands.
@@ -66,29 +65,26 @@ type row struct {
 func (f *fleet) index() []row {
 	f.t.Helper()
 	var rows []row
-	text := ""
-	if f.primary != nil {
-		text = f.primary.Run(sqlOf("SELECT coalesce(json_agg(r), '[]') FROM " +
-			"(SELECT host, episode, encode(sha256, 'hex') AS sha256, received_at FROM episodes) r"))
-	} else {
-		text = f.rx.Run("jq -s . /var/lib/cis490/index.jsonl")
-	}
-	if err := json.Unmarshal([]byte(text), &rows); err != nil {
+	if err := json.Unmarshal([]byte(f.rx.Run(f.state("index.jsonl")+" | jq -s .")), &rows); err != nil {
 		f.t.Fatalf("read the index: %v", err)
 	}
 	return rows
 }
 
-// sqlOf returns the command that runs a statement on the database's machine.
-func sqlOf(statement string) string {
-	return `cd / && sudo -u postgres psql -X -At -v ON_ERROR_STOP=1 cis490 -c "` + statement + `"`
+// state returns the command that prints rows or a document of the receiver: index.jsonl,
+// rejections.jsonl, contacts.json.
+func (f *fleet) state(name string) string {
+	if f.shared {
+		return lab.StatePath + " " + name
+	}
+	return "cat /var/lib/cis490/" + name
 }
 
 // waitAccepted waits until the receiver has at least n episodes of the host.
 func (f *fleet) waitAccepted(h *lab.Host, n int, limit time.Duration) {
 	f.t.Helper()
 	f.rx.Eventually(limit, fmt.Sprintf("%d accepted episodes of %s", n, h.Name),
-		fmt.Sprintf(`test $(grep -c '"host":"%s"' /var/lib/cis490/index.jsonl) -ge %d`, h.Name, n))
+		fmt.Sprintf(`test $(%s | grep -c '"host":"%s"') -ge %d`, f.state("index.jsonl"), h.Name, n))
 }
 
 // checkEachStoredOnce checks that each row of the receiver has its file and the other way

@@ -32,7 +32,7 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 	old := fmt.Sprintf("%q", commitOf("v0"))
 	extra(old)
 	h.Run("/root/v0 install lab-host")
-	u.rx.Eventually(time.Minute, "an episode of v0", "grep '"+commitOf("v0")+"' /var/lib/cis490/index.jsonl")
+	u.rx.Eventually(time.Minute, "an episode of v0", u.state("index.jsonl")+" | grep '"+commitOf("v0")+"'")
 	h.Run("systemctl stop cis490-orchestrator")
 	waitDrained(h, time.Minute)
 	h.Run("systemctl stop cis490-shipper")
@@ -71,7 +71,7 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 	due := time.Now()
 	setTimer(h, "cis490-autoupdate", 8*time.Second)
 	u.waitVersion(h, "v2", 3*time.Minute)
-	u.rx.Eventually(time.Minute, "an episode of v2", "grep '\"lab-01\".*"+commitOf("v2")+"' /var/lib/cis490/index.jsonl")
+	u.rx.Eventually(time.Minute, "an episode of v2", u.state("index.jsonl")+" | grep '\"lab-01\".*"+commitOf("v2")+"'")
 	u.waitResolved(time.Minute, "lab-01", "fatal-only")
 	healed := time.Since(due)
 	if n := refusals(); n != "2" {
@@ -83,7 +83,7 @@ func TestIncident01_RefusedForEver(t *testing.T) {
 	t.Logf("all %d held episodes were shipped %s after the gate accepted them", waiting, waitDrained(h, 8*time.Minute))
 	u.checkReconciled(h)
 	u.checkEachStoredOnce()
-	if r := u.rx.Try(fmt.Sprintf("test $(grep -c %s /var/lib/cis490/index.jsonl) -ge %d", commitOf("v0"), waiting)); r.Code != 0 {
+	if r := u.rx.Try(fmt.Sprintf("test $(%s | grep -c %s) -ge %d", u.state("index.jsonl"), commitOf("v0"), waiting)); r.Code != 0 {
 		t.Errorf("not all held episodes are stored: %s", r)
 	}
 	reportTimes(t, detected, healed)

@@ -40,13 +40,13 @@ func TestIncident02_LocalCommit(t *testing.T) {
 	setTimer(h, "cis490-autoupdate", 8*time.Second)
 	u.waitVersion(h, "v1", 3*time.Minute)
 	n := len(u.index())
-	u.rx.Eventually(time.Minute, "an episode of the release", fmt.Sprintf("tail -n +%d /var/lib/cis490/index.jsonl | grep %s", n+1,
+	u.rx.Eventually(time.Minute, "an episode of the release", fmt.Sprintf(u.state("index.jsonl")+" | tail -n +%d | grep %s", n+1,
 		commitOf("v1")))
 	healed := time.Since(due)
 	u.waitAllResolved(time.Minute, "lab-01")
 	u.quiesce()
 	waitDrained(h, time.Minute) // no episode of the local commit is held either
-	if r := u.rx.Try("grep " + commitOf("local") + " /var/lib/cis490/rejections.jsonl /var/lib/cis490/index.jsonl"); r.Code != 1 {
+	if r := u.rx.Try("{ " + u.state("rejections.jsonl") + "; " + u.state("index.jsonl") + "; } | grep " + commitOf("local")); r.Code != 1 {
 		t.Errorf("episodes of the local commit were sent: %s", r)
 	}
 	u.checkReconciled(h)

@@ -59,7 +59,7 @@ func TestIncident03_EmptyList(t *testing.T) {
 	healed := waitDrained(h, 3*time.Minute)
 	for _, what := range []string{
 		"journalctl -b -u cis490-receiver --no-pager | grep 'method=PUT.* status=4'",
-		"grep '\"status\":4' /var/lib/cis490/rejections.jsonl",
+		u.state("rejections.jsonl") + " | grep '\"status\":4'",
 	} {
 		if r := u.rx.Try(what); r.Out != "" {
 			t.Errorf("a valid episode was refused: %s", r.Out)

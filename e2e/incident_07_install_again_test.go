@@ -166,7 +166,7 @@ func TestIncident07_InstallOverBroken(t *testing.T) {
 		if states := h.Run(timers); strings.Contains(states, "elapsed") {
 			t.Errorf("%s: a timer has no next run: %s", name, states)
 		}
-		n := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
-		f.rx.Eventually(90*time.Second, "an episode after: "+name, fmt.Sprintf("test $(wc -l < /var/lib/cis490/index.jsonl) -gt %d", n))
+		n := len(f.index())
+		f.rx.Eventually(90*time.Second, "an episode after: "+name, fmt.Sprintf("test $(%s | wc -l) -gt %d", f.state("index.jsonl"), n))
 	}
 }

@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 )
@@ -33,10 +32,10 @@ func TestIncident18_NetworkGone(t *testing.T) {
 	h.Eventually(4*time.Minute, "six tries", "test $(journalctl -u cis490-shipper | grep -c 'ping not answered') -ge 6")
 	t.Logf("away for %s; the last waits:\n%s", time.Since(began).Round(time.Second),
 		h.Run("journalctl --no-pager -o cat -u cis490-shipper | grep 'ping not answered' | tail -3"))
-	kept := strings.Count(f.rx.Read("/var/lib/cis490/index.jsonl"), "\n")
+	kept := len(f.index())
 	f.rx.Reconnect()
 	back := time.Now()
-	f.rx.Eventually(time.Minute, "an episode within a minute", fmt.Sprintf("test $(wc -l </var/lib/cis490/index.jsonl) -gt %d", kept))
+	f.rx.Eventually(time.Minute, "an episode within a minute", fmt.Sprintf("test $(%s | wc -l) -gt %d", f.state("index.jsonl"), kept))
 	reportTimes(t, detected, time.Since(back))
 	waitDrained(h, 2*time.Minute)
 	f.checkReconciled(h)
