@@ -49,6 +49,7 @@ func newCluster(t *testing.T, hosts int) *clusterFleet {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))
 	}
 	c.docsMachines = docsMachinesOf(t, l, append(all, l.BootAll(names...)...))
+	c.machines["collector"] = c.rx // where a page's commands run that name no machine
 	c.shareKey(all)
 	c.objects.Push(versitygw, "/usr/local/bin/versitygw")
 	l.Lead("collector.lab", c.rx)
@@ -60,8 +61,12 @@ func newCluster(t *testing.T, hosts int) *clusterFleet {
 	for _, h := range c.hosts {
 		h.Push(lab.Binary(t), "/root/cis490")
 		c.join(h)
-		stopRecording(h)
-		addEpisodes(h, 2, 4)
+		h.Write("/etc/cis490/experiment.toml", lightExperiment, 0o644)
+		setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{
+			"experiment": "/etc/cis490/experiment.toml", "rest": "1h", "ping_every": "5s",
+		})
+		h.Run("systemctl restart cis490-shipper cis490-orchestrator")
+		delayAutoupdate(h)
 		keepAdding(h, 2*time.Second)
 	}
 	c.follow(stepsOf(t, growing, "## Rows in PostgreSQL"))

@@ -5,7 +5,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -25,10 +24,7 @@ func TestCluster_Receivers(t *testing.T) { // not in parallel: 17 machines need 
 	c.settle("a quiet fleet")
 	c.rollingUpdate()
 
-	// The one that checks the fleet stays, so that faults are reported soon.
-	checker := c.checker()
-	others := slices.DeleteFunc(slices.Clone(c.rxs[1:]), func(rx *lab.Host) bool { return rx == checker })
-	rx := others[len(others)-1]
+	rx := c.busiest()
 	c.fault(rx, "its power is off", clusterFault{begin: rx.Crash, end: rx.Start, named: "no sign of life", off: true})
 	c.fault(rx, "it does not reach the database", clusterFault{
 		begin: func() { drop(rx, c.dbs...) }, end: func() { undrop(rx, c.dbs...) }, named: "no sign of life", ready: "database",
@@ -84,11 +80,16 @@ type clusterFault struct {
 // fault runs a fault of a receiver, and checks what the others and the hosts do meanwhile.
 func (c *clusterFleet) fault(rx *lab.Host, what string, f clusterFault) {
 	c.t.Helper()
+	c.spread()
+	hosts := c.used(rx)
+	if hosts == 0 {
+		c.t.Errorf("%s: no host used %s before, so this shows nothing", what, rx.Name)
+	}
 	began := time.Now()
 	f.begin()
 	c.waitAcknowledged(began, time.Minute)
 	gaps := c.gaps(began)
-	c.t.Logf("%s: %s", what, gaps)
+	c.t.Logf("%s, which %d hosts used: %s", what, hosts, gaps)
 	if gaps.longest > takeover {
 		c.t.Errorf("%s: %s, want at most %s", what, gaps, takeover)
 	}
@@ -129,6 +130,45 @@ func (c *clusterFleet) rollingUpdate() {
 		}
 	}
 	c.settle("all receivers were updated")
+}
+
+// busiest returns the receiver that most hosts use, of those that do not check the fleet: the
+// one that does stays, so that faults are reported soon.
+func (c *clusterFleet) busiest() (rx *lab.Host) {
+	c.t.Helper()
+	checker, most := c.checker(), 0
+	c.spread()
+	for _, x := range c.rxs {
+		n := c.used(x)
+		c.t.Logf("%s is used by %d hosts", x.Name, n)
+		if x != checker && n > most {
+			rx, most = x, n
+		}
+	}
+	if rx == nil {
+		c.t.Fatal("no host uses a receiver that does not check the fleet")
+	}
+	return rx
+}
+
+// spread has each host connect again. A host keeps its connection, so after an update of all
+// receivers none uses the last one until then.
+func (c *clusterFleet) spread() {
+	c.t.Helper()
+	for _, h := range c.hosts {
+		h.Run("systemctl restart cis490-shipper")
+	}
+	c.waitAcknowledged(time.Now().Add(time.Second), time.Minute)
+}
+
+// used returns how many hosts a receiver answered in the last seconds.
+func (c *clusterFleet) used(rx *lab.Host) (n int) {
+	c.t.Helper()
+	out := rx.Run("journalctl -u cis490-receiver --since=-5s -o cat --no-pager | grep -o ' host=lab-[0-9]*' | sort -u | wc -l")
+	if _, err := fmt.Sscan(out, &n); err != nil {
+		c.t.Fatal(err)
+	}
+	return n
 }
 
 // checker returns the receiver that checks the fleet.

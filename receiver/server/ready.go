@@ -21,6 +21,7 @@ import (
 const (
 	watchEvery = 5 * time.Second
 	lookEvery  = time.Second
+	lookWait   = time.Second // balancers do not wait longer for /readyz
 	stuckAfter = 150 * time.Second
 )
 
@@ -32,13 +33,16 @@ type health struct {
 	mu      sync.Mutex
 	at      time.Time
 	missing []condition
+	running chan struct{} // closed when the check in progress ends; nil: there is none
+	began   time.Time     // of that check
+	again   bool          // its result is outdated already
 }
 
 // forget makes the next call check again.
 func (h *health) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.at = time.Time{}
+	h.at, h.again = time.Time{}, h.running != nil
 }
 
 // condition is an unmet condition for accepting episodes.
@@ -51,12 +55,22 @@ type condition struct {
 func (l condition) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
 
 // NotReady returns why the receiver cannot accept episodes; empty means ready. It writes
-// to the disk at most once a second.
+// to the disk at most once a second. It waits a second for storage that does not answer.
 func (s *Server) NotReady() []string {
+	if done := s.look(); done != nil {
+		timer := time.NewTimer(lookWait)
+		select {
+		case <-done:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
-	if now := s.o.Now(); s.health.at.IsZero() || now.Sub(s.health.at).Abs() >= lookEvery {
-		s.health.missing, s.health.at = s.checkReady(), now
+	if s.health.running != nil && len(s.health.missing) == 0 {
+		s.health.missing = []condition{{what: "storage", why: fault.Fix(
+			fmt.Errorf("no answer for %s", time.Since(s.health.began).Round(time.Second)),
+			"sudo cis490 doctor --only ledger.postgres,store.bucket,disk.reserve")}}
 	}
 	var missing []string
 	for _, l := range s.health.missing {
@@ -66,6 +80,33 @@ func (s *Server) NotReady() []string {
 		missing = append(missing, "serve is stopping")
 	}
 	return missing
+}
+
+// look begins a check unless the last one is recent, and returns what is closed when it ends. One
+// check runs at a time: while storage does not answer, requests must not queue behind it.
+func (s *Server) look() <-chan struct{} {
+	h := &s.health
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.running != nil {
+		return h.running
+	}
+	if !h.at.IsZero() && s.o.Now().Sub(h.at).Abs() < lookEvery {
+		return nil
+	}
+	done := make(chan struct{})
+	h.running, h.began = done, time.Now()
+	go func() {
+		missing := s.checkReady()
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.missing, h.at = missing, s.o.Now(); h.again {
+			h.at = time.Time{}
+		}
+		h.running, h.again = nil, false
+		close(done)
+	}()
+	return done
 }
 
 // able reports whether the last check found no condition that concerns all episodes.
@@ -201,6 +242,13 @@ func (s *Server) missingNames() string {
 func (s *Server) alive() error {
 	if !s.opened() {
 		return nil
+	}
+	s.health.mu.Lock()
+	looks := s.health.running != nil
+	began := s.health.began
+	s.health.mu.Unlock()
+	if looks && time.Since(began) > stuckAfter {
+		return fmt.Errorf("a check of the storage has not ended for %s", time.Since(began).Round(time.Second))
 	}
 	if w := s.store.Waiting(s.o.Now()); w > stuckAfter {
 		return fmt.Errorf("the disk has not answered for %s", w)
