@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -102,7 +103,9 @@ func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, ca
 		one, cancel := context.WithTimeout(ctx, limit)
 		err = classify(call(one))
 		cancel()
-		again := waits(err) || errors.Is(err, ErrDamaged) && n == 0
+		// After a timeout, the host that waits may succeed at another receiver sooner.
+		slow, timeout := errors.AsType[net.Error](err)
+		again := waits(err) && !(timeout && slow.Timeout()) || errors.Is(err, ErrDamaged) && n == 0
 		if !again || ctx.Err() != nil || n == tries-1 {
 			break
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"cis490/internal/dial"
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver"
@@ -76,6 +77,7 @@ func configure(url string, pooler bool) (*pgxpool.Config, error) {
 	if cc.ValidateConnect == nil { // several hosts: the one that can be written
 		cc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
+	cc.DialFunc = dial.Context
 	cc.OnNotice = func(c *pgconn.PgConn, n *pgconn.Notice) {
 		if n.SeverityUnlocalized != "NOTICE" && n.SeverityUnlocalized != "INFO" {
 			c.CustomData()[warned] = n.Message
