@@ -125,12 +125,15 @@ func (c *fleetOf) client(name ident.Host) *host {
 	front := *c.rx[0]
 	front.addr = c.front
 	h.r = &front
-	c.rx[0].waitFor("the second receiver has the roster", func() bool {
-		a, _ := os.ReadFile(c.rx[0].path("authority/" + local.RosterFile))
-		b, err := os.ReadFile(c.rx[1].path("authority/" + local.RosterFile))
-		return err == nil && bytes.Equal(a, b)
-	})
+	c.rx[0].waitFor("the second receiver has the roster", c.copied)
 	return h
+}
+
+// copied reports whether the second receiver has the roster.
+func (c *fleetOf) copied() bool {
+	a, _ := os.ReadFile(c.rx[0].path("authority/" + local.RosterFile))
+	b, err := os.ReadFile(c.rx[1].path("authority/" + local.RosterFile))
+	return err == nil && bytes.Equal(a, b)
 }
 
 // acks are the final answers that clients got.
