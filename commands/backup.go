@@ -47,8 +47,7 @@ func (a *app) restoreCommand() *cli.Command {
 		ArgsUsage: noArgs,
 		Description: "On a new machine, install the receiver first, then stop its services, restore, and start\n" +
 			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
-			"Example:\n   sudo systemctl stop cis490-receiver cis490-bootstrap\n   sudo cis490 restore --from receiver.tar.gz\n   sudo " +
-			"systemctl start cis490-bootstrap cis490-receiver",
+			"Example:\n   " + backup.StopCommand + "\n   sudo cis490 restore --from receiver.tar.gz\n   " + backup.StartCommand,
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "from", Usage: "the backup's `FILE`"},
@@ -159,7 +158,6 @@ func (a *app) restore(c *cli.Context) error {
 	default:
 		before = "if the database is lost, sudo cis490 ledger load --help; then "
 	}
-	a.printf("restored %d files of %s; now: %ssudo systemctl start cis490-bootstrap cis490-receiver\n",
-		h.Files, plain.Time(h.At), before)
+	a.printf("restored %d files of %s; now: %s%s\n", h.Files, plain.Time(h.At), before, backup.StartCommand)
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"time"
@@ -30,11 +31,16 @@ func (a *app) releasePublish(c *cli.Context) error {
 		return usagef(c, "missing argument DIR")
 	}
 	if len(args) > 1 {
-		return usagef(c, "want one release directory, not %s", check.Sanitize(strings.Join(args, ", "), 300))
+		return usagef(c, "want one release directory, such as %s, not all of %s",
+			check.Sanitize(args[len(args)-1], 300), check.Sanitize(strings.Join(args, ", "), 300))
 	}
 	if info, err := (disk.OS{}).Stat(args[0]); err != nil || !info.IsDir() {
 		return fault.Fix(fmt.Errorf("%s is not a folder on this machine", check.Sanitize(args[0], 300)),
 			"copy the folder that `make dist` wrote to this machine, and name its path: sudo cis490 release publish DIR")
+	}
+	if _, err := (disk.OS{}).Stat(filepath.Join(args[0], manifest.ManifestFile)); errors.Is(err, fs.ErrNotExist) {
+		return fault.Fix(fmt.Errorf("%s is not a release: it has no %s", check.Sanitize(args[0], 300), manifest.ManifestFile),
+			"name the folder VERSION that `make dist` wrote into dist: sudo cis490 release publish dist/VERSION")
 	}
 	conf, err := a.receiver(c)
 	if err != nil {

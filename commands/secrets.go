@@ -13,7 +13,7 @@ import (
 type maskWriter struct{ *plain.Writer }
 
 var (
-	accessKeys = regexp.MustCompile(`(cis490-[a-z]+-)[0-9a-f]{8,}`) // of access-token create
+	accessKeys = regexp.MustCompile(`(cis490-(?:data|read|operate|release)-)[0-9a-f]{8,}`) // of access-token create
 	joinTokens = regexp.MustCompile(`c490(rx)?\.[A-Za-z0-9_-]{8,}`)
 	userinfo   = regexp.MustCompile(`(://)[^\s@]+@([^\s@/]*@)*`) // a password may contain '@'
 	pem        = regexp.MustCompile(`(?s)-----BEGIN [A-Z0-9 ]+-----.*?(-----END [A-Z0-9 ]+-----|$)`)

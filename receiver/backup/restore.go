@@ -23,6 +23,13 @@ import (
 // maxConfig bounds the config in a backup, in bytes.
 const maxConfig = 1 << 20
 
+// StopCommand stops what must not run during a restore; StartCommand starts it again. A run
+// of autoupdate would start the stopped daemons.
+const (
+	StopCommand  = "sudo systemctl stop cis490-autoupdate.timer cis490-autoupdate cis490-fleet-health.timer cis490-receiver cis490-bootstrap"
+	StartCommand = "sudo systemctl start cis490-bootstrap cis490-receiver cis490-fleet-health.timer cis490-autoupdate.timer"
+)
+
 // Restore restores a backup. The daemons must be stopped.
 func Restore(file string, p Places) (h Head, err error) {
 	// First read everything, so that a truncated backup changes nothing.
@@ -36,7 +43,7 @@ func Restore(file string, p Places) (h Head, err error) {
 		lock, locked := disk.OS{}.Lock(dir) // the first is serve's, the second bootstrap's
 		if locked != nil {
 			return h, fault.Fix(
-				fmt.Errorf("restore: %w", locked), "sudo systemctl stop cis490-receiver cis490-bootstrap   # then repeat the command",
+				fmt.Errorf("restore: %w", locked), StopCommand+"   # then repeat the command",
 			)
 		}
 		defer func() { err = errors.Join(err, lock.Close()) }()
@@ -93,7 +100,7 @@ func look(file string, p Places) func(h *tar.Header, at string, content io.Reade
 			if at[0] != at[1] {
 				return fault.Exit(fault.Fix(fmt.Errorf("%s was made with %s = %q, but the config here has %q", file, key, at[0], at[1]),
 					"sudo tar -xzOf "+file+" "+configEntry+" | sudo tee "+p.Config+" >/dev/null; sudo cis490 install receiver; "+
-						"sudo systemctl stop cis490-receiver cis490-bootstrap   # then repeat the command"), fault.Config)
+						StopCommand+"   # then repeat the command"), fault.Config)
 			}
 		}
 		return nil
