@@ -12,6 +12,7 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/check"
 	"cis490/internal/plain"
 	"cis490/internal/version"
 )
@@ -136,6 +137,9 @@ const noArgs = "-"
 // rejectArgs returns a usage error if there are arguments.
 func rejectArgs(c *cli.Context) error {
 	if c.Args().Present() {
+		if flagOf(c.Command.Flags, "from") != nil && !c.IsSet("from") {
+			return usagef(c, "name the file by --from: sudo %s --from %s", c.Command.HelpName, check.Sanitize(c.Args().First(), 300))
+		}
 		return usagef(c, "unexpected argument %q", c.Args().First())
 	}
 	return nil

@@ -95,7 +95,13 @@ func (a *app) checked(path string, unknown []*config.Error, err error) error {
 	if err := errors.Join(all...); err != nil {
 		return fault.Exit(fault.Fix(err, fmt.Sprintf("edit %s, then: cis490 config check", path)), fault.Config)
 	}
-	a.printf("%s: ok\n", path)
+	a.printf("%s: ok", path)
+	for _, role := range []string{roleLabHost, roleReceiver} {
+		if path == a.configPath(role) {
+			a.printf("; to apply it: sudo cis490 install %s", role)
+		}
+	}
+	a.printf("\n")
 	return nil
 }
 

@@ -41,7 +41,7 @@ func (a *app) tryConfig(c *cli.Context, lab, rx string) error {
 			return err
 		}
 		results := a.sendTests(c.Context, notify.All(conf.Notify))
-		a.printTests(results)
+		a.printTests(results, rx)
 		failed = failed || slices.ContainsFunc(results, func(r delivered) bool { return !r.OK })
 	}
 	if failed {

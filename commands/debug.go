@@ -82,7 +82,7 @@ func (a *app) parts(places []roleConfig, since time.Duration) []part {
 		{"version.json", func(_ context.Context, on *app) error { return on.printJSON(a.env.Build) }},
 		{"journal.txt", func(ctx context.Context, on *app) error {
 			return journalctl(ctx, on.env.Out, on.env.Out,
-				"--no-pager", "--output=short-iso", "--lines="+maxJournal, sinceArg(since), "--unit=cis490-*")
+				"--no-pager", "--utc", "--output=short-full", "--lines="+maxJournal, sinceArg(since), "--unit=cis490-*")
 		}},
 	}
 	for _, p := range places {

@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -251,7 +250,7 @@ func writeReport(w io.Writer, r check.Report, terminal, all bool) {
 	if r.Role == roleNone {
 		put("no role, version %s\n\n", r.Version)
 	} else {
-		put("%s %s, version %s\n\n", r.Role, check.Sanitize(cmp.Or(r.Host, "-"), 100), r.Version)
+		put("%s, version %s\n\n", strings.TrimSpace(r.Role+" "+check.Sanitize(r.Host, 100)), r.Version)
 	}
 	rank := []check.Status{check.Fail, check.Warn, check.Skip, check.Pass}
 	rows := slices.Clone(r.Checks)

@@ -100,6 +100,9 @@ socket = "/nonexistent/a.sock"
 		"without_root": {files: map[string]string{"lab-host.toml": lab, "receiver.toml": rx}, nobody: true, only: func(l leaf) bool {
 			return hasRole(l) && !slices.Contains(daemons, l.path[0]) || slices.Contains([]string{"install", "uninstall", "autoupdate"}, l.path[0])
 		}},
+		"uninstall_on_a_lab_host": {files: map[string]string{"lab-host.toml": lab}, nobody: true, only: func(l leaf) bool {
+			return l.path[0] == "uninstall"
+		}},
 		"with_a_typo": {args: func(l leaf) []string {
 			last := l.path[len(l.path)-1]
 			return append(slices.Clone(l.path[:len(l.path)-1]), last[:len(last)-1]+"x")

@@ -232,10 +232,12 @@ type hostShown struct {
 	Alerts []fleet.Alert `json:"alerts"`
 }
 
+func notInFleet(h ident.Host) error { return fault.Fix(fmt.Errorf("%s is not in this fleet", h), "sudo cis490 host list") }
+
 func (a *app) hostShown(conf config.Receiver, path string, name ident.Host) (hostShown, error) {
 	h, known, err := local.Roster(disk.OS{}, conf.Authority.Dir).Host(name)
 	if err == nil && !known {
-		err = suggestHost(conf, name, fault.Fix(fmt.Errorf("%s is not in this fleet", name), "sudo cis490 host list"))
+		err = suggestHost(conf, name, notInFleet(name))
 	}
 	if err != nil {
 		return hostShown{}, err

@@ -15,8 +15,11 @@ import (
 
 	"github.com/urfave/cli/v2"
 
+	"cis490/internal/config"
+	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/internal/ident"
+	"cis490/receiver/local"
 )
 
 func (a *app) logsCommand() *cli.Command {
@@ -54,6 +57,11 @@ func (a *app) logs(c *cli.Context) error {
 		if !a.hasRole(roleReceiver) {
 			return a.belongsOn(c, roleReceiver)
 		}
+		if conf, _, err := config.LoadReceiver(a.configPath(roleReceiver)); err == nil {
+			if _, known, err := local.Roster(disk.OS{}, conf.Authority.Dir).Host(h); err == nil && !known {
+				return suggestHost(conf, h, notInFleet(h))
+			}
+		}
 		match = "CIS490_HOST=" + string(h)
 	}
 	if c.Duration("since") <= 0 {
@@ -66,7 +74,7 @@ func (a *app) logs(c *cli.Context) error {
 		}
 		lines = strconv.Itoa(c.Int("lines"))
 	}
-	o := []string{"--no-pager", "--output=short-iso", sinceArg(c.Duration("since")), "--lines=" + lines}
+	o := []string{"--no-pager", "--utc", "--output=short-full", sinceArg(c.Duration("since")), "--lines=" + lines}
 	if c.Bool("follow") {
 		o = append(o, "--follow")
 	}

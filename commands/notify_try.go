@@ -70,7 +70,7 @@ func (a *app) notifyTest(c *cli.Context) error {
 	if c.Bool("json") {
 		err = a.printJSON(results)
 	} else {
-		a.printTests(results)
+		a.printTests(results, c.String("config"))
 	}
 	if err != nil {
 		return err
@@ -94,12 +94,13 @@ func (a *app) sendTests(ctx context.Context, targets []notify.Target) []delivere
 	return results
 }
 
-func (a *app) printTests(results []delivered) {
+func (a *app) printTests(results []delivered, config string) {
 	for _, r := range results {
 		if r.OK {
 			a.printf("%s: delivered\n", r.Target)
 		} else {
 			a.printf("%s: failed: %s\n", r.Target, r.Error)
+			a.printf("    correct its address in [notify] of %s, or in the file that it names; then: sudo cis490 notify test %s\n", config, r.Target)
 		}
 	}
 }

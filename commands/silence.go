@@ -35,7 +35,7 @@ func (a *app) alertsSilenceCommand() *cli.Command {
 			"lab-07 gone --until 72h\n   sudo cis490 alerts silence lab-07 gone --end",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
-			&cli.StringFlag{Name: "until", Usage: "mute it for or until `TIME`: 72h, or 2026-03-01T12:00:00Z"},
+			&cli.StringFlag{Name: "until", Usage: "mute it for or until `TIME`: 72h, or '2026-03-01 12:00' in UTC"},
 			&cli.StringFlag{Name: "comment", Usage: "record the reason `WHY`"},
 			&cli.BoolFlag{Name: "end", Usage: "end a silence"},
 		},
@@ -78,9 +78,12 @@ func (a *app) alertsSilence(c *cli.Context) error {
 	case done.End:
 		a.printf("%s %s: notifications resumed\n", done.Host, done.Symptom)
 	case done.Until.IsZero():
-		a.printf("%s %s: silenced until it resolves\n", done.Host, done.Symptom)
+		a.printf("%s %s: silenced until it resolves", done.Host, done.Symptom)
 	default:
-		a.printf("%s %s: silenced until %s\n", done.Host, done.Symptom, plain.Time(done.Until))
+		a.printf("%s %s: silenced until %s", done.Host, done.Symptom, plain.Time(done.Until))
+	}
+	if !done.End {
+		a.printf("; to end it: sudo cis490 alerts silence %s %s --end\n", done.Host, done.Symptom)
 	}
 	return nil
 }

@@ -54,6 +54,9 @@ func (a *app) uninstall(c *cli.Context, role install.Role) error {
 		o.Stopped = a.leave
 	}
 	if o.Root == "" || o.Root == "/" {
+		if r := string(role); !o.Purge && !a.hasRole(r) && (a.hasRole(roleLabHost) || a.hasRole(roleReceiver)) {
+			return a.belongsOn(c, r)
+		}
 		if err := requireRoot("uninstall"); err != nil {
 			return err
 		}

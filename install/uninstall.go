@@ -115,7 +115,7 @@ func (u *uninstall) sayKept() {
 		u.say("kept     %s: the CA key, the roster and the tokens\n", config.DefaultReceiver().Authority.Dir)
 	}
 	u.say("kept     /etc/cis490: config and credentials; users cis490*\n")
-	u.say("note     to delete these, too, with any copy of the program: sudo ./cis490 uninstall %s --purge\n", u.Role)
+	u.say("note     to delete these, too: %s\n", u.purgeCommand())
 	if u.Role == Receiver {
 		u.say("note     backups in /var/backups stay in any case\n")
 		return
@@ -125,6 +125,17 @@ func (u *uninstall) sayKept() {
 		name = string(c.Host)
 	}
 	u.say("note     to remove this host from the fleet for good, on the receiver: sudo cis490 host decommission %s\n", name)
+}
+
+// purgeCommand returns what deletes the data of a role after its uninstall, also without the
+// program.
+func (u *uninstall) purgeCommand() string {
+	if u.has(u.Role.other()) {
+		return "sudo cis490 uninstall " + string(u.Role) + " --purge"
+	}
+	l := u.leftovers()
+	return fmt.Sprintf("sudo rm -r %s '%s'; for u in %s; do sudo userdel $u; done",
+		configDir, strings.Join(l.data, "' '"), strings.Join(l.users, " "))
 }
 
 type uninstall struct{ Plan }
