@@ -86,7 +86,7 @@ lint: ## run the linters
 lint-api: ## check docs/openapi.yaml with Redocly (needs npm)
 	npx --yes @redocly/cli@2.11.1 lint --config docs/redocly.yaml docs/openapi.yaml
 
-e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side, STORE=s3: tarballs in an object store, STORE=cluster: rows in PostgreSQL, too)
+e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side, the longest first, STORE=s3: tarballs in an object store, STORE=cluster: rows in PostgreSQL, too)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
 	  CIS490_LAB_STORE='$(STORE)' go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
 

@@ -12,7 +12,7 @@ import (
 // TestArchive: root moves old tarballs to another folder while everything runs. The host
 // keeps shipping, reconcile finds all its episodes, and doctor reports no fault.
 func TestArchive(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	stopRecording(h)

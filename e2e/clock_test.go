@@ -72,7 +72,7 @@ func (rx *skewedReceiver) alertRows() (all []string) {
 // shipping host becomes silent, a stopped host does, and fleet-check never waits for the
 // clock to catch up.
 func TestClock_ReceiverBehindThenAhead(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	lab.NeedGuests(t)
 	l := lab.New(t)
 	rx := newSkewedReceiver(t, l, 0)
@@ -125,7 +125,7 @@ func TestClock_ReceiverBehindThenAhead(t *testing.T) {
 // the host enrolls, and are then corrected. The host renews its certificate by itself and
 // ships.
 func TestClock_AheadAtEnrollment(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	lab.NeedGuests(t)
 	const ahead = 40 * 24 * time.Hour
 	l := lab.New(t)

@@ -46,7 +46,7 @@ func (f *fleet) seedYesterday() {
 // without a reload, open it, copy the fix, silence the alert, see it resolved. The console
 // has no errors, and the pages are accessible.
 func TestDashboard(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "[fleet]\nsilent_after = \"45s\"\n", "lab-01", "lab-02", "lab-03")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	f.seedYesterday()

@@ -47,7 +47,7 @@ budget = "20s"
 // makes tables for training, validation and test; another one, on a machine that has nothing
 // but a token, makes shards. DuckDB and tar find in them what the receiver has.
 func TestDataSet(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	for _, program := range []string{"node", "npm"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip(program + " is not installed here")

@@ -25,7 +25,7 @@ while (my $c = $l->accept) {
 // report it. Once the webhook is up, it gets each notification once, including the
 // resolved ones.
 func TestDeliveryFails(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t)
 	office := f.Boot("office")
 	setConfig(f.rx, "/etc/cis490/receiver.toml", map[string]string{

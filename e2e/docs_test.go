@@ -250,7 +250,7 @@ func succeeded(s step, r lab.Result) bool {
 
 // TestReadme runs the README's section "A real fleet" on fresh machines.
 func TestReadme(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	d := newDocsMachines(t, "collector", "lab-01")
 	began := time.Now()
 	d.follow(stepsOf(t, "../README.md", "## A real fleet"))
@@ -291,7 +291,7 @@ func TestReadme(t *testing.T) {
 // TestDocs runs the quickstart on fresh machines, and then every other page on the same
 // machines. checks.md and cli.md are generated from code that has its own tests.
 func TestDocs(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	pages, err := filepath.Glob("../docs/*.md")
 	if err != nil {
 		t.Fatal(err)
@@ -316,7 +316,7 @@ const growing = "../docs/growing.md"
 
 // TestGrowing sets up a fleet as the README says, moves it to an object store and back.
 func TestGrowing(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	versitygw, err := s3test.Binary()
 	if err == nil {
 		_, err = os.Stat(versitygw)

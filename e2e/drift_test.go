@@ -10,7 +10,7 @@ import (
 
 // TestDriftIsMended: the next autoupdate repairs changes that were made by hand.
 func TestDriftIsMended(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)

@@ -16,7 +16,7 @@ import (
 // health report, and its alert has the reason. A real Alertmanager and the journal show
 // the alert and its end. Text from hosts is never interpreted.
 func TestRefusedHostIsExplained(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	if _, err := exec.LookPath("prometheus-alertmanager"); err != nil {
 		t.Skip("needs Debian's prometheus-alertmanager")
 	}

@@ -68,7 +68,7 @@ budget = "1m"
 // unit. The guest reports its phases, and the receiver's episode has the rows of /proc
 // and QMP.
 func TestGuest(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := fleetIn(t, lab.New(t, "qemu-system-x86", "linux-image-cloud-amd64", "busybox-static", "cpio"), "lab-01")
 	h := f.hosts[0]
 	h.Write("/root/init", guestInit, 0o755)

@@ -117,7 +117,7 @@ func (f *fleet) stopAndDrain() {
 // CA is rotated twice, and one host is off until long after its certificate has expired.
 // No PUT fails, and no host loses access.
 func TestShortLives(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	const renewals = 30
 	f := newSite(t, "[authority]\ncert_life = \"1m\"\nserver_life = \"1m\"\n", "lab-01", "lab-02", "lab-03")
 	f.rx.Run("cd /root && ./cis490 install receiver")

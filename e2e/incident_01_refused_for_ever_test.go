@@ -17,7 +17,7 @@ import (
 // updates itself and ships again. When the gate accepts the old commit, the held episodes
 // are shipped too.
 func TestIncident01_RefusedForEver(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	const waiting = 4465
 	u := newUpdates(t, nil)
 	h := u.add("lab-01")

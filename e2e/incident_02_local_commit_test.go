@@ -14,7 +14,7 @@ import (
 // episodes in 19 hours, and all were refused. Now the recorder asks the gate first, records
 // nothing and logs a warning; the update timer restores a released build.
 func TestIncident02_LocalCommit(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newUpdates(t, []string{"lab-01"})
 	h := u.hosts[0]
 	u.watchFleetAt(30 * time.Second)

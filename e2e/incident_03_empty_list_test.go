@@ -15,7 +15,7 @@ import (
 // it has read the list: hosts wait, no episode is refused or quarantined, and shipping
 // resumes by itself.
 func TestIncident03_EmptyList(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newUpdates(t, []string{"lab-01"})
 	h := u.hosts[0]
 	// The receiver is a release ahead, so only the list accepts the host's commit.

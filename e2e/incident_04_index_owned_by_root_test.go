@@ -14,7 +14,7 @@ import (
 // row is durable, the alert names the owner and the command, and the host's retries repair
 // the index.
 func TestIncident04_IndexOwnedByRoot(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.watchFleet()

@@ -15,7 +15,7 @@ import (
 // all ship within five minutes without action on any host, even a host that retried as
 // often as it would in hours.
 func TestIncident05_AuthorityDown(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	var names []string
 	for i := range 20 {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))

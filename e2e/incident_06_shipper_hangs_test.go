@@ -23,7 +23,7 @@ done'`
 // the shipper. If it hangs repeatedly, an alert reports the growing backlog. The watchdog
 // expires after 20 seconds here instead of three minutes.
 func TestIncident06_ShipperHangs(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	h.Write("/etc/systemd/system/cis490-shipper.service.d/lab.conf", "[Service]\nWatchdogSec=20\nRestartSec=1\n", 0o644)

@@ -23,7 +23,7 @@ systemctl show -p Id,ExecMainStartTimestampMonotonic,MainPID cis490-shipper cis4
 // times: a second run changes nothing; changes by hand are reported, shown as a diff and
 // repaired; a new build is running afterwards; drop-ins and masks of the site stay.
 func TestIncident07_InstallAgain(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)
@@ -137,7 +137,7 @@ func (f *fleet) checkNewBuildRuns() {
 
 // TestIncident07_InstallOverBroken: install repairs a partial or damaged install.
 func TestIncident07_InstallOverBroken(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)

@@ -13,7 +13,7 @@ import (
 // fleet-check ran: it stays green while a host is sick, which an alert reports, and fails
 // while fleet-check cannot run.
 func TestIncident08_SickHostRedMonitor(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01", "lab-02")
 	for _, h := range f.hosts {
 		f.speedUp(h)

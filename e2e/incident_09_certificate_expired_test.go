@@ -12,7 +12,7 @@ import (
 // which explains the host's silence. Then the host renews its certificate by its old key
 // and ships, without a token or a person.
 func TestIncident09_CertificateExpired(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	// A certificate is valid for a minute, not a month. cert-fetch runs 25 s after power-on,
 	// so that the scenario can see the rejected request before.
 	f := newSite(t, "[authority]\ncert_life = \"1m\"\n[fleet]\nsilent_after = \"30s\"\n", "lab-01")

@@ -15,7 +15,7 @@ import (
 // Back on, it rolls back binary and units; the release is withdrawn, and no other host has
 // taken it.
 func TestIncident10_BadUpdate(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newBadUpdates(t)
 	late := atShipStart("\t\tgo func() { time.Sleep(17 * time.Second); panic(\"bad release: late again\") }()")
 	units := edit{"assets/units/cis490-shipper.service.tmpl", "Nice=10", "Nice=10\nEnvironment=BAD=1"}
@@ -38,7 +38,7 @@ func TestIncident10_BadUpdate(t *testing.T) {
 // TestIncident10_CanaryOff: when the canary loses power during its trial and stays off,
 // the rollout continues with another canary. When the first is back, its update continues.
 func TestIncident10_CanaryOff(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newUpdates(t, []string{"lab-01", "lab-02", "lab-03"})
 	u.rx.Run(`sed -i 's/^# canary_heard = .*/canary_heard = "20s"/' /etc/cis490/receiver.toml && systemctl restart cis490-receiver`)
 	stopAutoupdate(u.rx)

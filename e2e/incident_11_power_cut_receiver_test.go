@@ -23,7 +23,7 @@ const (
 // time it recovers by itself with every episode that a host has a receipt for. At the end
 // each episode is stored once.
 func TestIncident11_PowerCutReceiver(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	lab.NeedGuests(t)
 	l := lab.New(t)
 	rx := l.BootGuest("collector", 0)

@@ -27,7 +27,7 @@ const maxCutDelay = 10 * time.Second
 // fetches, applies and tries an update. The versions that current and good point to always
 // run, and at the end the machine runs the newest release.
 func TestIncident11_PowerCutUpdate(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	lab.NeedGuests(t)
 	u := newUpdates(t, nil)
 	u.rx.Run("cis490 token create guest --out /root/join.sh")

@@ -33,7 +33,7 @@ func freeMiB(h *lab.Host) int {
 // still accepts everything. Then it answers 507 before it uses its reserve; hosts back off
 // and lose nothing. Shipping resumes when there is space again.
 func TestIncident12_ReceiverDiskFull(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := &fleet{Lab: lab.New(t), t: t}
 	f.rx = f.Boot("collector", smallDisk)
 	f.rx.Push(lab.Binary(t), "/root/cis490")

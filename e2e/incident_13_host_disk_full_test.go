@@ -15,7 +15,7 @@ import (
 // disk is nearly full. The recorder pauses before it uses the reserve. When the receiver
 // is back, shipping frees space and recording resumes, without action on the host.
 func TestIncident13_HostDiskFull(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t)
 	h := f.Boot("lab-01", smallDisk)
 	f.hosts = []*lab.Host{h}

@@ -12,7 +12,7 @@ import (
 // uses its token, and a third is switched off for good after shipping for a while. Each
 // has an alert, also long after the lookback, until the host is decommissioned.
 func TestIncident14_NeverReportedAndGone(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01", "lab-gone")
 	gone := f.Host("lab-gone")
 	f.rx.Run("cis490 token create --ttl 1m lab-unused")

@@ -22,7 +22,7 @@ func TestIncident15_SlowClock(t *testing.T) { wrongClock(t, "slow", -48*time.Hou
 func TestIncident15_FastClock(t *testing.T) { wrongClock(t, "fast", 48*time.Hour) }
 
 func wrongClock(t *testing.T, name string, off time.Duration) {
-	t.Parallel()
+	inLane(t)
 	lab.NeedGuests(t)
 	f := newSite(t, fmt.Sprintf("[fleet]\nsilent_after = %q\n", silentAfter))
 	f.rx.Run("cd /root && ./cis490 install receiver")

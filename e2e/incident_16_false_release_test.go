@@ -29,7 +29,7 @@ https://collector.lab:8443 {
 // release, releases with a changed manifest or binary, and one for another architecture.
 // The host rejects each, logs the reason and keeps its version.
 func TestIncident16_FalseRelease(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	caddy, err := exec.LookPath("caddy")
 	if err != nil {
 		t.Skip("caddy is not installed here")

@@ -15,7 +15,7 @@ import (
 // roster report it. The host cannot send under another host's name. After a decommission,
 // its next request and its renewal are rejected; with a new token it can join again.
 func TestIncident16_StolenToken(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "", "lab-01")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	setTimer(f.rx, "cis490-fleet-health", checkEvery)
@@ -115,7 +115,7 @@ func (f *fleet) checkImpersonation(h *lab.Host) {
 // TestIncident16_Cloned: a machine's disk is copied with its credentials. Both machines
 // report under one name, and an alert names it.
 func TestIncident16_Cloned(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "", "lab-01", "copy")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	setTimer(f.rx, "cis490-fleet-health", checkEvery)

@@ -14,7 +14,7 @@ import (
 // fleet seems healthy. Every host's doctor warns, and the heartbeat stops. The receiver's
 // next autoupdate starts the timer again, without action on any host.
 func TestIncident17_FleetCheckStopped(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01", "lab-02", "lab-03")
 	office := f.Boot("office")
 	office.Write("/root/webhook.pl", webhookServer, 0o644)

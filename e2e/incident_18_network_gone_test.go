@@ -12,7 +12,7 @@ import (
 // upload, until the host retries at its longest interval. Within a minute of its return,
 // shipping resumes. Each episode is stored once.
 func TestIncident18_NetworkGone(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	// A transfer without progress is aborted after 5 s here instead of a minute, so that an

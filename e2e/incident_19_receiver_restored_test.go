@@ -15,7 +15,7 @@ import (
 // Another machine gets the last backup and the receiver's name. The hosts need no action:
 // they detect the new store by its store_id, compare, and send the missing episodes again.
 func TestIncident19_ReceiverRestored(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "", "lab-01", "lab-02")
 	f.rx.Run("rm " + receiverConfig + " && cd /root && ./cis490 install receiver --public-url https://collector.lab:8443")
 	f.chooseStore()

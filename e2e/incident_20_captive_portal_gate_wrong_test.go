@@ -36,7 +36,7 @@ const withCertificate = "https://collector.lab:8443"
 // the fleet's commit; the host sends one episode, not each. After a correction of the
 // config all are shipped: none has expired, none is quarantined.
 func TestIncident20_CaptivePortalAndGateWrong(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	caddy, err := exec.LookPath("caddy")
 	if err != nil {
 		t.Skip("caddy is not installed here")

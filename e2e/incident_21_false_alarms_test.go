@@ -12,7 +12,7 @@ import (
 // left cleanly: its alert notifies nobody. The receiver's downtime raises no alert of any
 // host, nor do the episodes that waited for it.
 func TestIncident21_FalseAlarms(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	const halfHour = time.Minute
 	f := newFleet(t, "lab-01", "lab-02", "laptop")
 	for _, h := range f.hosts {

@@ -10,7 +10,7 @@ import (
 // TestLeaving: a machine reports a shutdown or a suspend before it leaves, so its silence
 // raises no alarm. A restart of the shipper alone, or a power cut, reports nothing.
 func TestLeaving(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	stopRecording(h)

@@ -15,7 +15,7 @@ import (
 // docs/operations.md, while its hosts record. The hosts need no action, and each episode is
 // stored once.
 func TestMoveReceiver(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "", "lab-01", "lab-02")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	for _, h := range f.hosts {

@@ -87,7 +87,7 @@ func (f *fleet) checkReconciled(h *lab.Host) {
 // TestCredentialsAway: the host's certificate is missing for a while, as before its
 // enrollment. The shipper logs that it waits, and resumes by itself.
 func TestCredentialsAway(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	stopRecording(h)

@@ -18,7 +18,7 @@ import (
 // program: from the package by a code, by install.sh with a token, by cloud-init, and by
 // Ansible.
 func TestSetup_WithoutGo(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := fleetIn(t, lab.New(t, "cloud-init", "ansible-core"))
 	page := readFile(t, "../docs/packages.md")
 	const url = "https://collector.lab:8443/install.sh"

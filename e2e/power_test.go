@@ -12,7 +12,7 @@ import (
 // TestPowerOffAndOn switches the whole fleet off and on, first cleanly, then by a crash.
 // Everything recovers by itself, and each episode is stored once.
 func TestPowerOffAndOn(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01", "lab-02", "lab-03")
 	for _, h := range f.hosts {
 		h.Write("/etc/cis490/lab-host.toml", shortRestConfig(h), 0o644)

@@ -19,7 +19,7 @@ import (
 // the Grafana dashboard in docs/. Each returns a series, except queries for events that
 // did not happen.
 func TestPrometheus(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	f.waitAccepted(f.hosts[0], 1, time.Minute)
 	f.rx.Run("systemctl start cis490-fleet-health")

@@ -16,7 +16,7 @@ const behindCaddy = "## Behind Caddy"
 // has Caddy's root; the join token pins it. Hosts enroll, ship and renew through the proxy,
 // and clients without a certificate of the fleet are rejected.
 func TestProxy(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	caddy, err := exec.LookPath("caddy")
 	if err != nil {
 		t.Skip("caddy is not installed here")

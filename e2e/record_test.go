@@ -31,7 +31,7 @@ type verification struct {
 // reboots and one is disconnected. Every stored episode is sound, and the receiver has as
 // many episodes as the hosts have receipts.
 func TestRecordThroughTrouble(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	last := recordFor
 	if s := os.Getenv("CIS490_LAB_RECORD"); s != "" {
 		var err error

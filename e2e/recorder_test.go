@@ -30,7 +30,7 @@ func recordingCount(h *lab.Host) string {
 // when the receiver is back, it resumes. When the gate rejects its commit, it records
 // nothing, also after a restart and without the receiver.
 func TestRecordingPauses(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 30*time.Second)
@@ -113,7 +113,7 @@ budget = "30s"
 // TestWorkloadIsConfined: a workload of the recorder cannot read credentials, write other
 // episodes or files of the host, or signal other processes.
 func TestWorkloadIsConfined(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 30*time.Second)

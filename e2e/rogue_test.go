@@ -18,7 +18,7 @@ const (
 // episodes by exchanging names in a loop, and then plants files that an older version
 // trusted. The shipper sends and removes no file of the host, and keeps running.
 func TestRogueRecorder(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, time.Minute)

@@ -18,7 +18,7 @@ import (
 // TestRotateEverySecret runs the commands of docs/security.md, with a CA of the site. After
 // each, a stolen copy of the secret is rejected, and both hosts keep shipping.
 func TestRotateEverySecret(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newSite(t, "", "lab-01", "lab-02")
 	own, key := ownCA(t)
 	f.rx.Write("/root/ca.crt", own, 0o644)

@@ -13,7 +13,7 @@ import (
 // TestSecrets: units, process lists, environments and journals contain no secret, and each
 // user can read only its own.
 func TestSecrets(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := &fleet{Lab: lab.New(t), t: t}
 	machines := f.BootAll("collector", "lab-01")
 	f.rx, f.hosts = machines[0], machines[1:]

@@ -146,7 +146,7 @@ const storeAway = 10 * time.Minute
 // cause, everything is delivered afterwards, and no host is touched, also when the tarballs
 // move back to the receiver's disk.
 func TestStore_Troubles(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01", "lab-02")
 	for _, h := range f.hosts {
 		stopRecording(h)

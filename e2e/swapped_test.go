@@ -30,7 +30,7 @@ const (
 // TestSwappedFolders: by exchanging a folder with a link, user cis490 cannot make a command
 // of root write, chown or copy anything outside the user's own folders.
 func TestSwappedFolders(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := &fleet{Lab: lab.New(t), t: t}
 	rx := f.Boot("collector")
 	f.rx = rx

@@ -15,7 +15,7 @@ import (
 // which --purge removes with the users. Before that, members of cis490-ops read the
 // receiver's state.
 func TestUninstall(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	f := newFleet(t, "lab-01")
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 15*time.Second)

@@ -15,10 +15,14 @@ import (
 	"cis490/e2e/attack"
 )
 
-// TestMain runs this program as an attacker if attack.Arm started it.
+// TestMain runs this program as an attacker if attack.Arm started it, else the scenarios.
 func TestMain(m *testing.M) {
 	if attack.Process() {
 		return
+	}
+	if err := lane.open(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(2)
 	}
 	os.Exit(m.Run())
 }

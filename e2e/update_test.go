@@ -151,7 +151,7 @@ func atShipStart(code string) edit {
 // TestUpdate_BadAtOnce: a release that fails at the start of its trial is rolled back on
 // its canary, binary and units, and withdrawn before another host has installed it.
 func TestUpdate_BadAtOnce(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newBadUpdates(t)
 	for _, b := range []badRelease{
 		{"bad-arch", []string{"GOARCH=arm64"}, nil, "does not run here"},
@@ -182,7 +182,7 @@ func TestUpdate_BadAtOnce(t *testing.T) {
 
 // TestUpdate_BadLater is TestUpdate_BadAtOnce for releases that fail during their trial.
 func TestUpdate_BadLater(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newBadUpdates(t)
 	for _, b := range []badRelease{
 		{

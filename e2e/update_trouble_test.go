@@ -28,7 +28,7 @@ func onTrial(version string) string {
 // full disks; the gate rejects their commit. Then the receiver is down throughout their
 // trials, and no host rolls back.
 func TestUpdate_EverythingElseBroken(t *testing.T) {
-	t.Parallel()
+	inLane(t)
 	u := newUpdates(t, []string{"lab-well", "lab-bare", "lab-newer", "lab-broken", "lab-empty", "lab-down"})
 	full := u.add("lab-full", lab.WithTmpfs("/opt/cis490", "160M"), lab.WithTmpfs("/var/lib/cis490/data", "64M"))
 	u.waitAccepted(full, 1, 60*time.Second)

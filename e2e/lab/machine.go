@@ -165,7 +165,7 @@ func poll(ctx context.Context, every time.Duration, done func() (bool, error)) e
 			return err
 		}
 		select {
-		case <-time.After(max(every, min(4*time.Since(began), maxPause))):
+		case <-time.After(max(every, min(9*time.Since(began), maxPause))):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
