@@ -57,8 +57,10 @@ func TestCompletion_InEachShell(t *testing.T) {
 				if shell == "fish" {
 					cmd = exec.Command(path, append([]string{"--no-config", "-c", script, "--"}, args...)...)
 				}
-				cmd.Env = []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "CIS490_TEST_ETC=" + dir + "/etc", "HOME=" + dir,
-					"GORACE=" + os.Getenv("GORACE")}
+				cmd.Env = []string{
+					"PATH=" + dir + ":" + os.Getenv("PATH"), "CIS490_TEST_ETC=" + dir + "/etc", "HOME=" + dir,
+					"GORACE=" + os.Getenv("GORACE"),
+				}
 				out, err := cmd.CombinedOutput()
 				var words []string
 				for line := range strings.Lines(string(out)) {

@@ -232,7 +232,9 @@ type hostShown struct {
 	Alerts []fleet.Alert `json:"alerts"`
 }
 
-func notInFleet(h ident.Host) error { return fault.Fix(fmt.Errorf("%s is not in this fleet", h), "sudo cis490 host list") }
+func notInFleet(h ident.Host) error {
+	return fault.Fix(fmt.Errorf("%s is not in this fleet", h), "sudo cis490 host list")
+}
 
 func (a *app) hostShown(conf config.Receiver, path string, name ident.Host) (hostShown, error) {
 	h, known, err := local.Roster(disk.OS{}, conf.Authority.Dir).Host(name)

@@ -4,6 +4,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"slices"
@@ -204,7 +205,7 @@ func TestReceivers_Refused(t *testing.T) {
 	s.clock.pass(61 * time.Minute)
 	_, err = s.postServer("rx3", ask(csrOf(t, key(), "rx3"), newer))
 	wantKind(t, err, wire.NotInvited)
-	if p, ok := err.(*wire.Problem); !ok || !strings.Contains(p.Detail, "expired") {
+	if p, ok := errors.AsType[*wire.Problem](err); !ok || !strings.Contains(p.Detail, "expired") {
 		t.Error(err)
 	}
 	if err := s.ask.RevokeReceiver(t.Context(), "lab-02"); err == nil {

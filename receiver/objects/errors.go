@@ -94,6 +94,11 @@ func outcome(err error) string {
 // waits reports whether the error is temporary.
 func waits(err error) bool { return errors.Is(err, ErrSlow) || errors.Is(err, ErrAway) }
 
+func timedOut(err error) bool {
+	x, ok := errors.AsType[net.Error](err)
+	return ok && x.Timeout()
+}
+
 // attempt sends a request, up to three times while its error is temporary. Each try has its
 // own time limit.
 func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, call func(context.Context) error) (err error) {
@@ -104,8 +109,7 @@ func (b *Bucket) attempt(ctx context.Context, op string, limit time.Duration, ca
 		err = classify(call(one))
 		cancel()
 		// After a timeout, the host that waits may succeed at another receiver sooner.
-		slow, timeout := errors.AsType[net.Error](err)
-		again := waits(err) && !(timeout && slow.Timeout()) || errors.Is(err, ErrDamaged) && n == 0
+		again := waits(err) && !timedOut(err) || errors.Is(err, ErrDamaged) && n == 0
 		if !again || ctx.Err() != nil || n == tries-1 {
 			break
 		}
