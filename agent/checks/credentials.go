@@ -71,7 +71,7 @@ func (h *host) leaf() (chain []*x509.Certificate, bad *check.Result) {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, new(check.Skipf("no certificate yet"))
 	case errors.Is(err, fs.ErrPermission):
-		return nil, new(check.Skipf("%s is not readable by this user: run doctor with sudo", h.cert(pairFile)))
+		return nil, new(check.Skipf("%s is not readable by this user: "+machine.WithSudo, h.cert(pairFile)))
 	case err != nil:
 		return nil, new(check.Failf("%v", err))
 	}
@@ -159,7 +159,7 @@ func (h *host) bearer(context.Context) check.Result {
 	b, err := disk.ReadFile(disk.OS{}, h.cert(bearerFile), disk.Small)
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return check.Skipf("%s is not readable by this user: run doctor with sudo", h.cert(bearerFile))
+		return check.Skipf("%s is not readable by this user: "+machine.WithSudo, h.cert(bearerFile))
 	case err != nil:
 		return check.Failf("%v", err)
 	case strings.TrimSpace(string(b)) == "":

@@ -84,7 +84,7 @@ func Kept(wants []Want) func(context.Context) check.Result {
 		case len(bad) > 0:
 			return check.Failf("%s", strings.Join(bad, "; "))
 		case hidden > 0 && seen == 0:
-			return check.Skipf("%d files are not visible to this user: run doctor with sudo", hidden)
+			return check.Skipf("%d files are not visible to this user: "+WithSudo, hidden)
 		case hidden > 0:
 			return check.Passf("%d files are correct, %d are not visible to this user", seen, hidden)
 		}

@@ -69,11 +69,14 @@ func Inodes(dir string) check.Result {
 	return check.Passf("%s", detail)
 }
 
+// WithSudo ends the detail of a check that was skipped because this user lacks rights.
+const WithSudo = "run doctor with sudo"
+
 // Unreadable is the result for something that this user may not read, or that failed to be
 // read.
 func Unreadable(err error) check.Result {
 	if errors.Is(err, fs.ErrPermission) {
-		return check.Skipf("%v: run doctor with sudo", err)
+		return check.Skipf("%v: "+WithSudo, err)
 	}
 	return check.Failf("%v", err)
 }
