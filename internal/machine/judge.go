@@ -39,9 +39,9 @@ func Expiry(c *x509.Certificate, now time.Time) check.Result {
 	case now.Before(c.NotBefore):
 		return check.Failf("not valid before %s: is this clock right?", plain.Time(c.NotBefore))
 	case left <= 0:
-		return check.Failf("expired at %s, %s ago", until, HumanDuration(-left))
+		return check.Failf("expired at %s", until) // without its age, because reports and alerts store this text
 	case left < c.NotAfter.Sub(c.NotBefore)/6:
-		return check.Warnf("expires at %s, in %s, and was not renewed", until, HumanDuration(left))
+		return check.Warnf("expires at %s and was not renewed", until)
 	}
 	return check.Passf("until %s, %s left", until, HumanDuration(left))
 }

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -272,6 +273,10 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 					!strings.HasPrefix(r.ID, "units.") &&
 					!strings.HasPrefix(r.ID, "timers.") {
 					got = append(got, fmt.Sprintf("%s:%s", r.ID, r.Status))
+				}
+				stored := r.Status == check.Warn || r.Status == check.Fail
+				if stored && regexp.MustCompile(`\d (days|min|s)( ago|$)|, (for|in) \d`).MatchString(r.Detail) && r.ID != "fleetcheck.last" {
+					t.Errorf("an alert stores this detail, so its age is wrong when it is read: %+v", r)
 				}
 				if strings.Contains(r.Detail, "secret") {
 					t.Errorf("shows a secret: %+v", r)

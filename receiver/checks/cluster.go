@@ -9,6 +9,7 @@ import (
 	"cis490/internal/check"
 	"cis490/internal/config"
 	"cis490/internal/machine"
+	"cis490/internal/plain"
 	"cis490/receiver/cluster"
 )
 
@@ -33,7 +34,7 @@ func (r *registry) cluster() []check.Check {
 				"sudo cis490 ledger forget NAME",
 			Doc: "Every receiver on the database gave a sign of life within a minute, and accepts episodes. One that is gone for good is " +
 				"named for a week, or until cis490 ledger forget.",
-			Run: run(allReady),
+			Run: run(r.allReady),
 		},
 		{
 			ID: "cluster.agree", Title: "All receivers have the same settings", Severity: check.Hard,
@@ -78,7 +79,7 @@ func (r *registry) allRenew(all []cluster.Member) check.Result {
 	return worst
 }
 
-func allReady(all []cluster.Member) check.Result {
+func (r *registry) allReady(all []cluster.Member) check.Result {
 	var bad []string
 	for _, m := range all {
 		if m.Fresh() && (m.Ready || len(m.Missing) == 0) { // one that stops says goodbye
@@ -86,7 +87,7 @@ func allReady(all []cluster.Member) check.Result {
 		}
 		state := check.Sanitize(m.State(), 200)
 		if !m.Fresh() {
-			state = "no sign of life for " + machine.HumanDuration(m.Silent)
+			state = "no sign of life since " + plain.Time(r.Now().Add(-m.Silent))
 		}
 		bad = append(bad, fmt.Sprintf("%s: %s", check.Sanitize(m.Name, 100), state))
 	}

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"syscall"
@@ -136,17 +137,17 @@ func (r *registry) backup(context.Context) check.Result {
 	if err != nil {
 		return machine.Unreadable(err)
 	}
-	since, what := last.At, "the last one is at "+last.File
+	since, what := last.At, fmt.Sprintf("the last one is at %s, made at %s", last.File, plain.Time(last.At))
 	if since.Before(ca.ModTime()) {
-		since, what = ca.ModTime(), "none was made since the CA is there"
+		since, what = ca.ModTime(), "none was made since the CA was created at "+plain.Time(ca.ModTime())
 	}
 	switch age := r.Now().Sub(since); {
 	case machine.Future(since, r.Now()) && !since.Equal(last.At): // a fault of the clock, which a backup does not fix
 		return check.Skipf("the CA was made at %s, which is in the future", plain.Time(since))
 	case machine.Future(since, r.Now()):
-		return check.Warnf("%s, made at %s, which is in the future: its age is unknown", what, plain.Time(since))
+		return check.Warnf("%s, which is in the future: its age is unknown", what)
 	case age > most:
-		return check.Warnf("%s, for %s", what, machine.HumanDuration(age))
+		return check.Warnf("%s", what) // without its age, because an alert stores this text
 	case since.Equal(last.At):
 		return check.Passf("%s, made at %s", last.File, plain.Time(since))
 	}
@@ -158,7 +159,7 @@ func (r *registry) backup(context.Context) check.Result {
 func ownerOnly(path string, run func(context.Context) check.Result) func(context.Context) check.Result {
 	return func(ctx context.Context) check.Result {
 		if os.Geteuid() != 0 && !mine(path) {
-			return check.Skipf("only root can check this: run doctor with sudo")
+			return check.Skipf("only root can check this: " + machine.WithSudo)
 		}
 		return run(ctx)
 	}

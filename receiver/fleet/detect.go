@@ -147,7 +147,7 @@ func silent(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 		Since: h.Accepted, Reason: r,
 		//off:21_FalseAlarms
 		Quiet:  r.Code == reasonLeft,
-		Detail: fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), plain.Time(h.Accepted)),
+		Detail: "no episode since " + plain.Time(h.Accepted),
 	}, true
 }
 
@@ -162,7 +162,7 @@ func gone(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	detail := fmt.Sprintf("no episode for more than %s", machine.HumanDuration(f.Limits.Lookback))
 	if !h.Accepted.IsZero() {
-		detail = fmt.Sprintf("no episode for %s, the last one at %s", machine.HumanDuration(f.Now.Sub(h.Accepted)), plain.Time(h.Accepted))
+		detail = "no episode since " + plain.Time(h.Accepted)
 	}
 	r := f.silenceReason(h, since)
 	if r.Code == reasonNothing || r.Code == reasonLeft {
@@ -290,15 +290,14 @@ func certExpiring(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	last := later(h.Contact.At, h.AuthFailure.At)
 	end := h.lastCertEnd()
-	left := end.Sub(f.Now)
 	if !h.Roster.Ending(end, f.Now.Add(-f.jumped)) || f.Now.Sub(last) > f.Limits.Lookback {
 		return Finding{}, false
 	}
 	r := Reason{Code: "not-renewed", Text: "renewal does not work", Check: "cert.expiry"}
-	detail := fmt.Sprintf("certificate expires at %s, in %s", plain.Time(end), machine.HumanDuration(left))
-	if left <= 0 {
-		r = Reason{Code: reasonExpired, Text: "certificate expired at " + plain.Time(end), Check: "cert.expiry"}
-		detail = fmt.Sprintf("certificate expired at %s, %s ago", plain.Time(end), machine.HumanDuration(-left))
+	detail := "certificate expires at " + plain.Time(end)
+	if !end.After(f.Now) {
+		detail = "certificate expired at " + plain.Time(end)
+		r = Reason{Code: reasonExpired, Text: detail, Check: "cert.expiry"}
 	}
 	return Finding{Detail: detail, Reason: f.orReceiverFault("authority.reachable", r)}, true
 }

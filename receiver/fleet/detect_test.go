@@ -268,8 +268,15 @@ func TestJudge_Edges(t *testing.T) {
 		f := facts(&c.h)
 		f.Away = c.away
 		found, _ := Judge(f)
+		f.Now = now.Add(7 * time.Minute)
+		later, _ := Judge(f)
 		var got []string
 		for _, x := range found {
+			// The detail is stored when the alert fires and read later: it has times, not ages.
+			i := slices.IndexFunc(later, func(y Finding) bool { return y.Symptom == x.Symptom })
+			if i >= 0 && later[i].Detail != x.Detail {
+				t.Errorf("%s: the detail changes with the time: %s, then %s", name, x.Detail, later[i].Detail)
+			}
 			s := x.Symptom + "/" + x.Reason.Code
 			if x.Quiet {
 				s += " quiet"

@@ -7,7 +7,6 @@ import (
 
 	"cis490/internal/check"
 	"cis490/internal/ident"
-	"cis490/internal/machine"
 	"cis490/internal/plain"
 )
 
@@ -56,9 +55,8 @@ func updateRolledBack(f *Facts, _ ident.Host, h *Host) (Finding, bool) {
 	}
 	version := check.Sanitize(b.Version, 40)
 	return Finding{
-		Since: b.At,
-		Detail: fmt.Sprintf("version %s was rolled back at %s, %s ago; version %s runs",
-			version, plain.Time(b.At), machine.HumanDuration(max(f.Now.Sub(b.At), 0)), check.Sanitize(h.Version, 40)),
+		Since:  b.At,
+		Detail: fmt.Sprintf("version %s was rolled back at %s; version %s runs", version, plain.Time(b.At), check.Sanitize(h.Version, 40)),
 		Reason: Reason{
 			Code: "rolled-back", Text: "the new version failed: " + check.Sanitize(b.Why, 200),
 			Fix: strings.Replace(fixRolledBack, seqPlaceholder, fmt.Sprintf("--seq %d", b.Seq), 1),

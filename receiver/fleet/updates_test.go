@@ -55,6 +55,9 @@ func TestJudge_Updates(t *testing.T) {
 				strings.Contains(x.Fix, "reboot") {
 				t.Errorf("%s: %+v", name, x)
 			}
+			if strings.Contains(x.Detail, " ago") {
+				t.Errorf("%s: the detail is stored, so its age is wrong when it is read: %s", name, x.Detail)
+			}
 		}
 		if got := strings.Join(got, " "); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
