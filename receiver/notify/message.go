@@ -128,6 +128,8 @@ func (m Message) words() (title, text string) {
 		fmt.Fprintf(&b, "%s %s since %s", a.Host, a.Symptom, plain.Time(a.Since))
 		if m.State == fleet.Firing {
 			fmt.Fprintf(&b, ": %s\n  why: %s\n  fix: %s", a.Detail, a.Reason, a.Fix)
+		} else {
+			fmt.Fprintf(&b, " until %s", plain.Time(a.When()))
 		}
 		b.WriteString("\n")
 	}
