@@ -20,7 +20,7 @@ func (s *Server) dashboard() (*web.Site, error) {
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
 		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members, Copies: o.Config.Authority.Elsewhere,
 		Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
-		Fresh: s.limits().Fresh(), SendTar: s.getEpisodesTar,
+		Limits: s.limits(), SendTar: s.getEpisodesTar,
 		Catalogue: func() *catalogue.Catalogue {
 			if c := s.catalogue.Load(); c != nil {
 				return c.Catalogue

@@ -139,7 +139,8 @@ func (r *harness) start() *harness {
 			_, err := io.WriteString(w, "tar of "+q.URL.RawQuery)
 			return err
 		},
-		Silences: r.quiet, TestNotify: r.tests, Fresh: 15 * time.Minute, From: func(*http.Request) string { return r.from() },
+		Silences: r.quiet, TestNotify: r.tests, Limits: fleet.Limits{SilentAfter: 30 * time.Minute},
+		From:        func(*http.Request) string { return r.from() },
 		Connections: func() listen.Stats { return r.crowd }, Copies: r.copies, Receivers: func() []cluster.Member { return r.members },
 		Now: func() time.Time {
 			if r.clock != nil {

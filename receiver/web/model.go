@@ -34,10 +34,12 @@ type model struct {
 	Listener  listen.Stats
 	Free      int64
 	Reserve   int64
-	Counting  bool // the last 24 hours are still being counted
-	Hours     [slotCount]uint32
-	Episodes  uint64
-	Bytes     int64
+	// SilentAfter is how long after its last episode a host's alert fires.
+	SilentAfter time.Duration
+	Counting    bool // the last 24 hours are still being counted
+	Hours       [slotCount]uint32
+	Episodes    uint64
+	Bytes       int64
 }
 
 // hostView is a host as its row and page show it.
@@ -102,6 +104,7 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
 		Listener: s.o.Connections(),
 		Missing:  s.o.Missing(), Receivers: s.o.Receivers(), Receiver: book.Receiver, Unknown: book.UnknownClients, Reserve: s.o.Reserve,
+		SilentAfter: s.o.Limits.SilentAfter,
 	}
 	if m.Free, err = s.o.Backend.Episodes.Free(); err != nil {
 		return nil, err
@@ -131,7 +134,7 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 		Shipped: slices.Collect(maps.Keys(s.ingest.hosts)),
 		Open:    open,
 		Offered: s.o.Offered,
-		Fresh:   s.o.Fresh,
+		Fresh:   s.o.Limits.Fresh(),
 	}
 	for _, status := range fleet.Join(known, now) {
 		h := &hostView{Status: status, Alerts: views[string(status.Name)], Notes: notes[status.Name]}
@@ -151,6 +154,9 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 
 // Failing returns how many hosts fail a check without an open alert.
 func (m *model) Failing() int { return m.Count[fleet.Failing] }
+
+// NotReporting returns how many hosts miss pings without an open alert.
+func (m *model) NotReporting() int { return m.Count[fleet.NotReporting] }
 
 func rank(a alertView) int {
 	switch {

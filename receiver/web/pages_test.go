@@ -356,3 +356,21 @@ func TestPages_WhatIsBrokenSaysSo(t *testing.T) {
 		t.Errorf("without a token: %d", page.status)
 	}
 }
+
+// TestPages_HostsThatDoNotReport: the verdict does not call a fleet well whose hosts are silent,
+// before their alert.
+func TestPages_HostsThatDoNotReport(t *testing.T) {
+	r := newHarness(t)
+	r.hosts = []roster.Host{{Name: "lab-01", State: roster.Active}, {Name: "lab-02", State: roster.Active}}
+	r.book.Hosts["lab-02"] = &contacts.Contact{LastContact: r.now.Add(-20 * time.Minute)}
+	r.start().signIn()
+	page := r.get("/").body
+	for _, want := range []string{"2 not reporting</span>", "an alert follows 30 min after the last episode", "it runs every 5 minutes"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+	if strings.Contains(page, "all well") {
+		t.Errorf("the page says all well:\n%s", page)
+	}
+}

@@ -29,6 +29,7 @@ import (
 	"cis490/receiver/catalogue"
 	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
+	"cis490/receiver/fleet"
 	"cis490/receiver/roster"
 )
 
@@ -67,8 +68,8 @@ type Options struct {
 	// TestNotify sends each notify target a test message and returns the results, by target;
 	// nil: the pages have no button for it.
 	TestNotify func(context.Context) map[string]error
-	// Fresh is how old a host's last contact may be for it to count as online.
-	Fresh time.Duration
+	// Limits are those of fleet-check.
+	Limits fleet.Limits
 	// Connections returns the listener's counters; nil: zeros.
 	Connections func() listen.Stats
 	// From returns the client's address.
