@@ -69,7 +69,7 @@ func (a *app) lastRun(conf config.Receiver, path string) (fleet.Last, error) {
 func watched(last fleet.Last) string {
 	switch age := time.Since(last.At); {
 	case last.At.IsZero():
-		return "fleet-check has not run yet"
+		return "fleet-check has not run yet: it runs every 5 minutes"
 	case age > 3*machine.FleetCheckEvery:
 		return openAlerts(len(last.Open)) + " when fleet-check last ran, " + machine.HumanDuration(age) + " ago: it should run every 5 minutes"
 	default:

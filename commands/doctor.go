@@ -16,6 +16,7 @@ import (
 	"cis490/install"
 	"cis490/internal/check"
 	"cis490/internal/fault"
+	"cis490/internal/machine"
 )
 
 func (a *app) doctorCommand() *cli.Command {
@@ -277,14 +278,21 @@ func writeReport(w io.Writer, r check.Report, terminal, all bool) {
 	if len(rows) > 0 {
 		put("\n")
 	}
-	put("%s", tally(r.Summary))
+	put("%s", tally(r))
 	if !all {
 		put("   # all checks: cis490 doctor --all")
 	}
 	put("\n")
 }
 
-func tally(s check.Summary) string {
+// tally returns the numbers of a report's outcomes, and whether sudo would skip fewer checks.
+func tally(r check.Report) string {
+	s, rights := r.Summary, 0
+	for _, row := range r.Checks {
+		if row.Status == check.Skip && strings.Contains(row.Detail, machine.WithSudo) {
+			rights++
+		}
+	}
 	parts := []string{fmt.Sprintf("%d ok", s.Pass)}
 	warnings := "warnings"
 	if s.Warn == 1 {
@@ -298,7 +306,14 @@ func tally(s check.Summary) string {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.word))
 		}
 	}
-	return strings.Join(parts, ", ")
+	switch text := strings.Join(parts, ", "); {
+	case rights == 0:
+		return text
+	case 2*rights > s.Skip:
+		return text + " (most need sudo)"
+	default:
+		return text + " (some need sudo)"
+	}
 }
 
 // mark returns a status as a column.
@@ -327,7 +342,7 @@ func blank(terminal bool) string {
 // doctorSummary prints the short form of a report: the numbers, then the problems with
 // their fixes.
 func doctorSummary(w io.Writer, r check.Report) error {
-	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r.Summary)); err != nil {
+	if _, err := fmt.Fprintf(w, "doctor: %s\n", tally(r)); err != nil {
 		return err
 	}
 	for _, row := range r.Checks {

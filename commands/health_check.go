@@ -52,7 +52,7 @@ func (a *app) healthCheck(c *cli.Context) error {
 		}
 		return fault.Exit(fault.Fix(err, "cis490 doctor --only dns.receiver --only receiver.reachable"), fault.Unavailable)
 	}
-	a.printf("health report sent to %s: %s\n", conf.Receiver.URL, tally(report.Summary))
+	a.printf("health report sent to %s: %s\n", conf.Receiver.URL, tally(report))
 	for _, row := range report.Checks {
 		if row.Status == check.Fail {
 			a.printf("  FAIL  %s: %s: %s\n        fix: %s\n", row.ID, row.Title, row.Detail, row.Fix)

@@ -75,11 +75,11 @@ func (a *app) waveTable(waves []rollout.Wave) error {
 			case !w.Done && w.Stage == manifest.StageCanary && len(w.Hosts) == 0:
 				waits = "a host to try it"
 			}
-			who := someOf(w.Hosts)
-			if w.Stage == manifest.StageReceiver {
-				who = "this receiver"
+			if w.Stage == manifest.StageReceiver { // its own trial is not counted
+				row("  "+string(w.Stage), "this receiver", "-", "-", waits)
+				continue
 			}
-			row("  "+string(w.Stage), who, w.Passed, w.Failed, waits)
+			row("  "+string(w.Stage), someOf(w.Hosts), w.Passed, w.Failed, waits)
 		}
 	})
 }

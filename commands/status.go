@@ -105,7 +105,8 @@ type hostStatus struct {
 	Episodes int             `json:"episodes_24h"`
 	Bytes    int64           `json:"bytes_24h"`
 	Contact  time.Time       `json:"last_contact,omitzero"`
-	Queue    wire.Queue      `json:"queue"`
+	Queue    wire.Queue      `json:"queue"` // by the last ping
+	Pinged   time.Time       `json:"last_ping,omitzero"`
 	Version  string          `json:"version,omitempty"`
 }
 
@@ -253,7 +254,7 @@ func hostsOf(conf config.Receiver, back receiver.Backend, open []fleet.Alert, no
 			h.State = x.Roster.State
 		}
 		if k := x.Contact; k != nil {
-			h.Contact, h.Queue, h.Version = k.LastContact, k.Queue, check.Sanitize(k.Version, 40)
+			h.Contact, h.Pinged, h.Queue, h.Version = k.LastContact, k.LastPing, k.Queue, check.Sanitize(k.Version, 40)
 			if h.Episodes == 0 {
 				h.Accepted = k.LastAccepted
 			}
@@ -276,9 +277,19 @@ func (a *app) hostsTable(hosts []hostStatus) error {
 				state += ": " + strings.Join(h.Failing, ", ")
 			}
 			row(h.Host, state, ago(h.Accepted), cmp.Or(string(h.Episode), "-"), humanize.Comma(int64(h.Episodes)),
-				humanize.IBytes(uint64(max(h.Bytes, 0))), humanize.Comma(int64(h.Queue.Waiting)), cmp.Or(h.Version, "-"))
+				humanize.IBytes(uint64(max(h.Bytes, 0))), h.waiting(), cmp.Or(h.Version, "-"))
 		}
 	})
+}
+
+// waiting returns how many episodes wait on the host, with the age of the ping that said so:
+// the host may have shipped them since.
+func (h hostStatus) waiting() string {
+	n := humanize.Comma(int64(h.Queue.Waiting))
+	if h.Queue.Waiting == 0 || time.Since(h.Pinged) < time.Minute {
+		return n
+	}
+	return n + ", " + ago(h.Pinged)
 }
 
 func ago(t time.Time) string {
