@@ -274,7 +274,7 @@ func TestReadme(t *testing.T) {
 		}
 	}
 	warned(true)
-	if out := d.hosts[0].Run("cis490 status"); !strings.Contains(out, "no release published yet") {
+	if out := d.hosts[0].Run("cis490 status"); !strings.Contains(out, "no release is offered") {
 		t.Errorf("status of a host does not show that no release is published:\n%s", out)
 	}
 	d.follow(stepsOf(t, "../README.md", "## Before you leave the fleet unattended"))
@@ -285,7 +285,7 @@ func TestReadme(t *testing.T) {
 	setTimer(d.hosts[0], "cis490-autoupdate", 5*time.Second)
 	setConfig(d.hosts[0], "/etc/cis490/lab-host.toml", map[string]string{"ping_every": "15s"})
 	d.hosts[0].Run("systemctl restart cis490-shipper")
-	d.hosts[0].Eventually(3*time.Minute, "the release reaches the host", "! cis490 status | grep 'no release published yet'")
+	d.hosts[0].Eventually(3*time.Minute, "the release reaches the host", "! cis490 status | grep 'no release is offered'")
 }
 
 // TestDocs runs the quickstart on fresh machines, and then every other page on the same

@@ -445,3 +445,14 @@ func TestPing_TellsWhatFails(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// TestOffered_Nothing: a release may be published and not be offered to this host yet.
+func TestOffered_Nothing(t *testing.T) {
+	o := healthy(t)
+	o.Offered = func(context.Context) (string, error) { return "", nil }
+	for _, r := range check.Run(t.Context(), checks.Checks(o)) {
+		if r.ID == "version.offered" && !strings.HasPrefix(r.Detail, "no release is offered to this host yet: it stays on version") {
+			t.Error(r.Detail)
+		}
+	}
+}

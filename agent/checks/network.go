@@ -186,7 +186,7 @@ func (h *host) offered(ctx context.Context) check.Result {
 	case err != nil:
 		return check.Skipf("no answer: %v", err)
 	case version == "":
-		return check.Skipf("no release published yet for this host: it stays on version %s", cmp.Or(h.Build.Version, "(none)"))
+		return check.Skipf("no release is offered to this host yet: it stays on version %s", cmp.Or(h.Build.Version, "(none)"))
 	case version != h.Build.Version:
 		return check.Warnf("the receiver offers version %s, this host runs %s", version, cmp.Or(h.Build.Version, "(none)"))
 	}
