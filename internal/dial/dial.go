@@ -13,7 +13,7 @@ import (
 
 // GoneAfter is how long a connection may take, and how long what was sent may stay without an
 // acknowledgement of the other machine's kernel. A server that is slow acknowledges at once.
-const GoneAfter = 5 * time.Second
+const GoneAfter = 3 * time.Second
 
 // Context connects as net.Dialer does, with these limits.
 func Context(ctx context.Context, network, address string) (net.Conn, error) {

@@ -72,7 +72,7 @@ func configure(url string, pooler bool) (*pgxpool.Config, error) {
 		return nil, err
 	}
 	if cc.ConnectTimeout == 0 {
-		cc.ConnectTimeout = 5 * time.Second
+		cc.ConnectTimeout = dial.GoneAfter
 	}
 	if cc.ValidateConnect == nil { // several hosts: the one that can be written
 		cc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
