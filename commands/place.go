@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -54,8 +55,11 @@ func (a *app) belongsOn(c *cli.Context, role string) error {
 	command := c.Command.HelpName
 	if a.hasRole(other) {
 		err := fmt.Errorf("%s belongs on the %s; this machine is a %s", command, title(role), title(other))
-		words := append([]string{command}, c.Args().Slice()...)
-		return fault.Exit(fault.Fix(err, "on the "+title(role)+": sudo "+strings.Join(words, " ")), fault.Config)
+		fix := "on the " + title(role) + ": sudo " + strings.Join(append([]string{command}, c.Args().Slice()...), " ")
+		if slices.Contains([]string{"serve", "bootstrap", "orchestrate", "ship"}, c.Command.Name) {
+			fix = "nothing: systemd runs it on the " + title(role)
+		}
+		return fault.Exit(fault.Fix(err, fix), fault.Config)
 	}
 	err := fmt.Errorf("%s belongs on the %s; this machine has no role yet", command, title(role))
 	return fault.Exit(fault.Fix(err, setUp(role)), fault.Config)
