@@ -120,7 +120,7 @@ func (c *clusterFleet) rollingUpdate() {
 	for _, rx := range c.rxs {
 		began := time.Now()
 		rx.Push(v2, "/root/v2")
-		rx.Eventually(time.Minute, "it is installed while no other update runs", "/root/v2 install receiver")
+		rx.Eventually(3*time.Minute, "it is installed while no other update runs", "/root/v2 install receiver")
 		c.waitBalanced(3)
 		c.waitAcknowledged(time.Now(), time.Minute)
 		gaps := c.gaps(began)
