@@ -89,7 +89,7 @@ func (f *fleet) approve(h *lab.Host, command string) {
 	if waits := f.rx.Run("cis490 host pending"); !strings.Contains(waits, h.Name) || strings.Contains(waits, strings.Fields(code)[1]) {
 		f.t.Errorf("host pending, while %s shows %q:\n%s", h.Name, code, waits)
 	}
-	root := strings.Fields(h.Run("grep ^root /root/joining"))[1]
+	root := strings.Fields(h.Run("grep ^CA /root/joining"))[1]
 	if out := f.rx.Run("cis490 host " + code); !strings.Contains(out, root) {
 		f.t.Errorf("the host shows root %s, the receiver\n%s", root, out)
 	}
