@@ -128,14 +128,18 @@ func (u *uninstall) sayKept() {
 }
 
 // purgeCommand returns what deletes the data of a role after its uninstall, also without the
-// program.
+// program. Another data_dir than the default's may have files of others: --purge looks at its
+// owner, rm does not, so it is not named.
 func (u *uninstall) purgeCommand() string {
 	if u.has(u.Role.other()) {
 		return "sudo cis490 uninstall " + string(u.Role) + " --purge"
 	}
 	l := u.leftovers()
-	return fmt.Sprintf("sudo rm -r %s '%s'; for u in %s; do sudo userdel $u; done",
-		configDir, strings.Join(l.data, "' '"), strings.Join(l.users, " "))
+	own := slices.DeleteFunc(l.data, func(dir string) bool {
+		return dir != config.DefaultLabHost().DataDir && dir != config.DefaultReceiver().DataDir && dir != config.DefaultReceiver().Authority.Dir
+	})
+	return fmt.Sprintf("sudo rm -r %s; for u in %s; do sudo userdel $u; done",
+		strings.Join(append([]string{configDir}, own...), " "), strings.Join(l.users, " "))
 }
 
 type uninstall struct{ Plan }
