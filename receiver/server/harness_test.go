@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -386,9 +387,14 @@ func (r *harness) documented(req *http.Request, res *http.Response) error {
 }
 
 // below returns the files in a folder of the data folder, relative to the latter.
+// The receiver removes staged files and the folder of its test of the disk meanwhile.
 func (r *harness) below(dir string) (all []string) {
 	r.t.Helper()
-	must(r.t, filepath.WalkDir(filepath.Join(r.config.DataDir, dir), func(p string, e os.DirEntry, err error) error {
+	root := filepath.Join(r.config.DataDir, dir)
+	must(r.t, filepath.WalkDir(root, func(p string, e os.DirEntry, err error) error {
+		if p != root && errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
 		if err == nil && !e.IsDir() && e.Name() != "probe.partial" && e.Name() != disk.LockName { // serve's look at the disk; archive's lock
 			rel, _ := filepath.Rel(r.config.DataDir, p)
 			all = append(all, rel)
