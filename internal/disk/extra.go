@@ -155,11 +155,7 @@ func (o OS) Lock(name string) (io.Closer, error) {
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
-	l, err := o.LockFile(path, 0o600)
-	if err != nil {
-		return nil, err // not l: a nil *os.File in an interface is not nil
-	}
-	return l, nil
+	return o.LockFile(path, 0o600)
 }
 
 // asFolder gives a file that root created to its folder's owner.
@@ -176,7 +172,7 @@ func (o OS) asFolder(f *os.File, dir string) error {
 // LockFile takes flock(2) on a file, and creates the file if needed. It fails with
 // ErrLocked if another process holds the lock. Close, or the end of the process, releases
 // it; the file stays.
-func (o OS) LockFile(name string, perm fs.FileMode) (*os.File, error) {
+func (o OS) LockFile(name string, perm fs.FileMode) (io.Closer, error) {
 	f, err := o.open(name, os.O_RDWR|os.O_CREATE, perm)
 	if err == nil {
 		err = flock(f)
@@ -184,7 +180,16 @@ func (o OS) LockFile(name string, perm fs.FileMode) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f, nil
+	return held{f}, nil
+}
+
+// held is a file whose lock this process has.
+type held struct{ *os.File }
+
+// Close unlocks first: a child that is between fork(2) and execve(2) has the file open, too,
+// and would keep the lock until it has left it.
+func (h held) Close() error {
+	return errors.Join(unix.Flock(int(h.Fd()), unix.LOCK_UN), h.File.Close())
 }
 
 func flock(f *os.File) error {

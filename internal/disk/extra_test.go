@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 	"testing"
 
@@ -84,6 +85,36 @@ func TestRelink_IsNeverAbsent(t *testing.T) {
 		if got, err := disk.Readlink(disk.OS{}, dir+"/link"); err != nil || got != target {
 			t.Error(got, err)
 		}
+	}
+}
+
+// TestOS_LockEndsWithClose: also if a child that has just been forked has the file open, too.
+func TestOS_LockEndsWithClose(t *testing.T) {
+	dir := t.TempDir()
+	held, err := disk.OS{}.Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fds, _ := filepath.Glob("/proc/self/fd/*")
+	for _, fd := range fds {
+		if to, err := os.Readlink(fd); err == nil && to == filepath.Join(dir, disk.LockName) {
+			n, _ := strconv.Atoi(filepath.Base(fd))
+			child, err := syscall.Dup(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = syscall.Close(child) }()
+		}
+	}
+	if err := held.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := disk.OS{}.Lock(dir)
+	if err != nil {
+		t.Fatalf("Close has left the lock to a child: %v", err)
+	}
+	if err := again.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
