@@ -3,6 +3,7 @@
 package solo
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strconv"
@@ -27,18 +28,35 @@ type cost struct {
 	written float64 // bytes, to the disk
 }
 
-// spent returns what the receiver has spent since its start: proc_pid_stat(5) and
-// proc_pid_io(5).
-func (r *harness) spent() (c cost) {
-	r.t.Helper()
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.pid()))
-	must(r.t, err)
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-	for _, f := range fields[11:13] { // user and system, in ticks of 10 ms
-		n, err := strconv.Atoi(f)
-		must(r.t, err)
-		c.cpu += time.Duration(n) * 10 * time.Millisecond
+// stat returns a process's name, parent, and processor time so far: proc_pid_stat(5).
+func stat(pid int) (name string, parent int, cpu time.Duration, err error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return "", 0, 0, err
 	}
+	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
+	var n [3]int
+	fields := strings.Fields(string(b[end+1:]))
+	for i, f := range []string{fields[1], fields[11], fields[12]} { // parent; user and system, in ticks of 10 ms
+		if n[i], err = strconv.Atoi(f); err != nil {
+			return "", 0, 0, err
+		}
+	}
+	return string(b[open+1 : end]), n[0], time.Duration(n[1]+n[2]) * 10 * time.Millisecond, nil
+}
+
+// cpuTime returns the receiver's processor time.
+func (r *harness) cpuTime() time.Duration {
+	r.t.Helper()
+	_, _, cpu, err := stat(r.pid())
+	must(r.t, err)
+	return cpu
+}
+
+// spent returns what the receiver has spent since its start; bytes are those of proc_pid_io(5).
+func (r *harness) spent() cost {
+	r.t.Helper()
+	c := cost{cpu: r.cpuTime()}
 	io, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", r.pid()))
 	must(r.t, err)
 	_, text, _ := strings.Cut(string(io), "\nwrite_bytes: ")

@@ -268,29 +268,20 @@ func idNow() ident.EpisodeID { return ident.EpisodeID(timeOf(time.Now())) + newI
 func cpuOf() map[string]time.Duration {
 	all := map[string]time.Duration{}
 	entries, _ := os.ReadDir("/proc")
-	parents, names, ticks := map[int]int{}, map[int]string{}, map[int]int{}
+	parents, names, spent := map[int]int{}, map[int]string{}, map[int]time.Duration{}
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil {
 			continue
 		}
-		b, err := os.ReadFile("/proc/" + e.Name() + "/stat")
-		if err != nil {
-			continue
-		}
-		open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
-		f := strings.Fields(string(b[end+1:]))
-		names[pid] = string(b[open+1 : end])
-		parents[pid], _ = strconv.Atoi(f[1])
-		for _, s := range f[11:13] {
-			n, _ := strconv.Atoi(s)
-			ticks[pid] += n
+		if name, parent, cpu, err := stat(pid); err == nil {
+			names[pid], parents[pid], spent[pid] = name, parent, cpu
 		}
 	}
 	for pid := range names {
 		for at := pid; at > 1; at = parents[at] {
 			if at == os.Getpid() {
-				all[names[pid]] += time.Duration(ticks[pid]) * 10 * time.Millisecond
+				all[names[pid]] += spent[pid]
 				break
 			}
 		}

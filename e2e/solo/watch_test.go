@@ -13,7 +13,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -177,21 +176,6 @@ func TestBench_HostHealth(t *testing.T) {
 	dir := r.path("data/host-health")
 	jq, _ := fastest(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
 	t.Logf("jq -s over the files: %s", jq.Round(time.Millisecond))
-}
-
-// cpuTime returns the receiver's CPU time.
-func (r *harness) cpuTime() time.Duration {
-	r.t.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", r.pid()))
-	must(r.t, err)
-	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')'):]))
-	var ticks int
-	for _, s := range f[12:14] { // user and system
-		n, err := strconv.Atoi(s)
-		must(r.t, err)
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
 }
 
 // TestBench_Doctor measures doctor --list, and doctor on a receiver and on a lab host of
