@@ -28,11 +28,11 @@ func TestIncident08_SickHostRedMonitor(t *testing.T) {
 	detected := time.Since(sick)
 	t.Logf("%s; %s", a.Reason, a.Fix)
 
-	const ran = "/var/lib/cis490/fleet-check.json"
+	const began = "systemctl show --value -p ExecMainStartTimestampMonotonic cis490-fleet-health.service"
 	next := func() { // waits for a run of fleet-check that begins after now
 		t.Helper()
-		f.rx.Run("touch /root/now")
-		f.rx.Eventually(time.Minute, "fleet-check runs", "test "+ran+" -nt /root/now && ! systemctl is-active -q cis490-fleet-health.service")
+		f.rx.Eventually(time.Minute, "fleet-check runs",
+			"test $("+began+") -gt "+f.rx.Run(began)+" && ! systemctl is-active -q cis490-fleet-health.service")
 	}
 	for range 3 {
 		next()
