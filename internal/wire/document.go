@@ -2,10 +2,10 @@ package wire
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
 	"time"
@@ -55,64 +55,75 @@ func Decode(b []byte, v any) error {
 	return bound("", reflect.ValueOf(v).Elem())
 }
 
-// scan checks the syntax of a document without building it.
+// scan checks what json.Unmarshal does not, without building the document. It may accept a
+// document with another syntax, which json.Unmarshal rejects.
 func scan(b []byte) error {
-	for i := 0; i < len(b); {
-		r, n := utf8.DecodeRune(b[i:])
-		if r == utf8.RuneError && n == 1 {
-			return fmt.Errorf("byte %d is not UTF-8", i)
-		}
-		i += n
+	if !utf8.Valid(b) {
+		return fmt.Errorf("byte %d is not UTF-8", validPrefix(b))
 	}
 	type level struct {
 		keys map[string]bool // nil: a list
 		key  bool            // a key comes next
 	}
 	var open []level
-	dec := json.NewDecoder(bytes.NewReader(b))
-	dec.UseNumber()
-	for {
-		t, err := dec.Token()
-		if errors.Is(err, io.EOF) {
-			return nil // json.Unmarshal rejects an incomplete document
-		}
-		if err != nil {
-			return err
-		}
-		d, structure := t.(json.Delim)
-		if len(open) == 0 && !structure {
-			return errors.New("want an object or a list")
-		}
-		if structure && (d == '}' || d == ']') {
-			open = open[:len(open)-1]
-			if len(open) == 0 {
-				return nil // json.Unmarshal rejects trailing data
-			}
-			continue
-		}
+	for i := 0; i < len(b); i++ {
+		var top *level
 		if len(open) > 0 {
-			top := &open[len(open)-1]
-			if name, ok := t.(string); top.key && ok {
-				same := fold(name)
-				if top.keys[same] {
-					return fmt.Errorf("duplicate key %.80q at byte %d", name, dec.InputOffset())
-				}
-				top.keys[same], top.key = true, false
-				continue
-			}
-			top.key = top.keys != nil
+			top = &open[len(open)-1]
 		}
-		if structure {
+		switch c := b[i]; {
+		case c == ' ', c == '\t', c == '\r', c == '\n':
+		case c == '{', c == '[':
 			if len(open) == MaxDepth {
-				return fmt.Errorf("nested deeper than %d levels at byte %d", MaxDepth, dec.InputOffset())
+				return fmt.Errorf("nested deeper than %d levels at byte %d", MaxDepth, i)
 			}
 			l := level{}
-			if d == '{' {
+			if c == '{' {
 				l = level{keys: map[string]bool{}, key: true}
 			}
 			open = append(open, l)
+		case top == nil:
+			return cmp.Or(json.Unmarshal(b, new(json.RawMessage)), errors.New("want an object or a list"))
+		case c == '}', c == ']':
+			if open = open[:len(open)-1]; len(open) == 0 {
+				return nil // json.Unmarshal rejects trailing data
+			}
+		case c == ',':
+			top.key = top.keys != nil
+		case c == '"':
+			from := i
+			for i++; i < len(b) && b[i] != '"'; i++ {
+				if b[i] == '\\' {
+					i++
+				}
+			}
+			if !top.key || i >= len(b) {
+				continue
+			}
+			name := string(b[from+1 : i])
+			if strings.Contains(name, `\`) && json.Unmarshal(b[from:i+1], &name) != nil {
+				return nil
+			}
+			same := fold(name)
+			if top.keys[same] {
+				return fmt.Errorf("duplicate key %.80q at byte %d", name, i+1)
+			}
+			top.keys[same], top.key = true, false
 		}
 	}
+	return nil
+}
+
+// validPrefix returns how many bytes come before the first that is not UTF-8.
+func validPrefix(b []byte) int {
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		if r == utf8.RuneError && n == 1 {
+			return i
+		}
+		i += n
+	}
+	return len(b)
 }
 
 // fold maps keys that encoding/json treats as the same field to the same string.
