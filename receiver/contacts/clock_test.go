@@ -141,6 +141,34 @@ func TestRecorder_ClockAheadForOneBoot(t *testing.T) {
 	}
 }
 
+// TestSave_WritesEveryChange: a contact is encoded again after a request of its host, and after
+// a jump of the clock.
+func TestSave_WritesEveryChange(t *testing.T) {
+	p := newPi(t)
+	written := func() Contacts {
+		p.save()
+		c, err := Read(p.b.o.Docs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, h := range []ident.Host{"lab-01", "lab-02"} {
+		p.b.Heard(h, "10.0.0.1", "1", time.Time{})
+	}
+	first := written()
+	p.b.Heard("lab-02", "10.0.0.1", "2", time.Time{})
+	if c := written(); c.Hosts["lab-01"].Serial != "1" || c.Hosts["lab-02"].Serial != "2" {
+		t.Errorf("%+v, %+v", c.Hosts["lab-01"], c.Hosts["lab-02"])
+	}
+	p.r.Wall = p.r.Wall.Add(time.Hour)
+	p.b.Forget(func(h ident.Host) bool { return h == "lab-01" })
+	c := written()
+	if by := c.Hosts["lab-01"].LastContact.Sub(first.Hosts["lab-01"].LastContact); by != time.Hour || len(c.Hosts) != 1 {
+		t.Errorf("after the jump: moved by %s, %d hosts", by, len(c.Hosts))
+	}
+}
+
 // TestRecorder_AsleepIsAway: a receiver that slept took nothing.
 func TestRecorder_AsleepIsAway(t *testing.T) {
 	p := newPi(t)

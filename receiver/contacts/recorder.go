@@ -2,7 +2,6 @@ package contacts
 
 import (
 	"context"
-	"encoding/json"
 	"log/slog"
 	"sync"
 	"time"
@@ -46,10 +45,11 @@ type Recorder struct {
 	mu        sync.Mutex
 	c         Contacts
 	dirty     bool
-	unwritten error               // of the last Save
-	tick      clock.Reading       // of the last Save
-	changed   map[ident.Host]bool // not published yet
-	books     []Contacts          // of all receivers, without hosts
+	unwritten error                 // of the last Save
+	tick      clock.Reading         // of the last Save
+	changed   map[ident.Host]bool   // not published yet
+	books     []Contacts            // of all receivers, without hosts
+	encoded   map[ident.Host][]byte // contacts that did not change since, of one receiver
 
 	saving sync.Mutex // guards what follows
 	unread error      // why the file could not be read yet; then it is not written
@@ -61,7 +61,7 @@ type Recorder struct {
 func (b *Recorder) now() time.Time {
 	r := b.o.Clock()
 	if b.c.Bridge(r) {
-		b.dirty = true
+		b.dirty, b.encoded = true, nil
 		jumps := b.c.Receiver.Jumps
 		b.o.Log.Warn("clock jumped; moved stored times",
 			"by", jumps[len(jumps)-1].By.Round(time.Second), "fix", machine.ClockFix)
@@ -143,7 +143,7 @@ func (b *Recorder) Save() error {
 		return nil
 	}
 	b.c.WrittenAt = now
-	content, err := json.Marshal(b.c)
+	content, err := b.encode()
 	b.dirty = false
 	b.mu.Unlock()
 	if err == nil {

@@ -76,7 +76,7 @@ func (b *Recorder) reread() error {
 	if len(c.Hosts) > b.mostHosts() {
 		c.Hosts = b.c.Hosts
 	}
-	b.c, b.unread, b.dirty = c, nil, true
+	b.c, b.unread, b.dirty, b.encoded = c, nil, true, nil
 	b.o.Log.Info("contacts can be read again")
 	return nil
 }

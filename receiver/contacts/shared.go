@@ -205,6 +205,7 @@ func (b *Recorder) saveShared() error { return errors.Join(b.publish(), b.follow
 
 // touch notes that a host's contact changed. The caller holds mu.
 func (b *Recorder) touch(h ident.Host) {
+	delete(b.encoded, h)
 	if b.dirty = true; b.o.Peers != nil {
 		b.changed[h] = true
 	}
