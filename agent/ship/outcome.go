@@ -126,6 +126,14 @@ func (s *Shipper) serial() string {
 	return c.SerialNumber.String()
 }
 
+// nothingToSend reports that the uplink need not be checked before the queue changes.
+func (s *Shipper) nothingToSend(c class) bool {
+	s.mu.Lock()
+	calm := s.ready && !s.uplink.ping
+	s.mu.Unlock()
+	return calm && !s.queue.has(c, packed)
+}
+
 // uplinkReady reports whether an episode may be sent now, and if not, when to check again.
 // It pings first where a pong is required.
 func (s *Shipper) uplinkReady(ctx context.Context) (until time.Time, open bool) {

@@ -195,6 +195,13 @@ func (q *queue) take(now time.Time, c class, from, to phase) (*entry, time.Time)
 	return nil, soonest
 }
 
+// has reports whether an episode of a class is in a phase.
+func (q *queue) has(c class, p phase) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return slices.ContainsFunc(q.order, func(e *entry) bool { return e.class == c && e.phase == p })
+}
+
 func (q *queue) isHeld(e *entry) bool {
 	if len(q.holds) == 0 {
 		return false

@@ -159,6 +159,9 @@ func (s *Shipper) sendLoop(ctx context.Context, c class) {
 // nextToSend returns an episode to send now and acquires the door for it. With no such
 // episode it returns when to try again; zero means after the next change.
 func (s *Shipper) nextToSend(ctx context.Context, c class) (e *entry, until time.Time) {
+	if s.nothingToSend(c) {
+		return nil, time.Time{}
+	}
 	select {
 	case s.door <- struct{}{}:
 	case <-ctx.Done():
