@@ -85,6 +85,7 @@ func (d *Disk) Exchange(a, b string) error {
 	if err := d.step(); err != nil {
 		return wrap("exchange", a, err)
 	}
+	clear(d.folders)
 	inA.names[nameA], inB.names[nameB] = nodeB, nodeA
 	d.fill(inA, nameA)
 	d.fill(inB, nameB)

@@ -58,6 +58,8 @@ type Disk struct {
 	now     func() time.Time // for modification times; nil: not modelled
 	spoiled string           // a file whose opens fail, with bad
 	bad     error
+	// folders are folders by the paths under which they were found, until a folder moves.
+	folders map[string]*node
 }
 
 var _ disk.FS = (*Disk)(nil)
@@ -85,7 +87,7 @@ func newDir() *node {
 
 // New returns an empty disk with the given folders, durable from the start.
 func New(dirs ...string) *Disk {
-	d := &Disk{root: newDir(), dirty: map[*node]bool{}}
+	d := &Disk{root: newDir(), dirty: map[*node]bool{}, folders: map[string]*node{}}
 	for _, dir := range dirs {
 		n := d.root
 		for _, name := range split(dir) {
@@ -135,14 +137,14 @@ func (d *Disk) Reboot(s Survive) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.lost = 0, false
-	d.root, d.dirty = survivor(d.root, s, map[*node]*node{}), map[*node]bool{}
+	d.root, d.dirty, d.folders = survivor(d.root, s, map[*node]*node{}), map[*node]bool{}, map[string]*node{}
 }
 
 // Copy returns a disk with the same content, durable.
 func (d *Disk) Copy() *Disk {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return &Disk{root: survivor(d.root, All, map[*node]*node{}), dirty: map[*node]bool{}}
+	return &Disk{root: survivor(d.root, All, map[*node]*node{}), dirty: map[*node]bool{}, folders: map[string]*node{}}
 }
 
 func survivor(n *node, s Survive, done map[*node]*node) *node {
@@ -214,6 +216,32 @@ func (d *Disk) step() error {
 
 // find returns the node of a name, and the folder that contains or would contain it.
 func (d *Disk) find(name string) (parent *node, base string, n *node, err error) {
+	i := strings.LastIndexByte(name, '/')
+	if base = name[i+1:]; i < 1 || base == "" || base == "." || base == ".." {
+		return d.walk(name)
+	}
+	dir := name[:i]
+	if parent = d.folders[dir]; parent == nil {
+		if _, _, parent, _ = d.walk(dir); parent == nil || parent.names == nil {
+			return nil, "", nil, fs.ErrNotExist
+		}
+		d.folders[dir] = parent
+	}
+	if n = parent.names[base]; n == nil {
+		err = fs.ErrNotExist
+	}
+	return parent, base, n, err
+}
+
+// moves forgets where folders were, if the node is one.
+func (d *Disk) moves(n *node) {
+	if n != nil && n.names != nil {
+		clear(d.folders)
+	}
+}
+
+// walk is find, from the root on.
+func (d *Disk) walk(name string) (parent *node, base string, n *node, err error) {
 	n = d.root
 	if strings.Contains(name, "..") {
 		name = path.Clean("/" + name)

@@ -77,6 +77,7 @@ func (d *Disk) Rename(oldname, newname string) error {
 	d.touch(n)
 	d.fill(from, oldBase)
 	d.fill(to, newBase)
+	d.moves(n)
 	delete(from.names, oldBase)
 	to.names[newBase] = n
 	return nil
@@ -160,6 +161,7 @@ func (d *Disk) Remove(name string) error {
 	if err := d.step(); err != nil {
 		return wrap("remove", name, err)
 	}
+	d.moves(n)
 	delete(parent.names, base)
 	d.fill(parent, base)
 	n.links--
