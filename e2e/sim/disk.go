@@ -235,12 +235,16 @@ func (f procFS) Real(name string) (string, error) {
 	if !ok || !strings.HasPrefix(rest, "opt/") && !strings.HasPrefix(rest, "usr/") {
 		return name, nil
 	}
+	d, err := f.on(look, "readlink", name)
+	if err != nil {
+		return name, err
+	}
 	at := root
 	for n := 0; rest != "" && n < 40; n++ {
 		var base string
 		base, rest, _ = strings.Cut(rest, "/")
-		at = filepath.Join(at, base)
-		to, err := f.Readlink(at)
+		at += "/" + base
+		to, err := d.Readlink(at)
 		switch {
 		case err != nil: // is not a symlink, or does not exist
 			continue

@@ -2,8 +2,8 @@ package sim
 
 import "time"
 
-// pace multiplies the intervals of pings, recordings and timers: 1 is as installed. A larger
-// pace makes a week cheaper. The limits for alerts grow with it.
+// pace multiplies the intervals of pings, recordings, timers, restarts and watchdogs: 1 is as
+// installed. A larger pace makes a week cheaper. The limits for alerts grow with it.
 type pace int
 
 func (p pace) times(d time.Duration) time.Duration { return time.Duration(p) * d }

@@ -108,7 +108,7 @@ func (s *Service) next(e ending) time.Duration {
 		return never
 	case u.restart == "on-failure" && failed && !slices.Contains(u.prevent, code):
 		s.restarts++
-		return u.pause
+		return s.m.w.times(u.pause)
 	}
 	if failed {
 		for _, name := range u.onFailure {
@@ -137,7 +137,7 @@ func (s *Service) run(ctx context.Context) (e ending) {
 	program, _ := p.fs.Stat(s.m.program())
 	s.m.mu.Lock()
 	s.proc, s.active, s.since, s.program = p, true, time.Now(), program
-	p.limit = s.unit.watchdog
+	p.limit = s.m.w.times(s.unit.watchdog)
 	success := s.unit.success
 	s.m.mu.Unlock()
 	err := s.Main(p)
