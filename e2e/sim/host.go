@@ -49,6 +49,7 @@ type Host struct {
 	twin    atomic.Pointer[Host]     // has the same credentials
 	seen    atomic.Uint64            // seq of the newest offered release
 	crashes map[string]*atomic.Int32 // of the shipper, by version
+	parsed  atomic.Pointer[parsed]   // the config file as it was read last
 }
 
 func newHost(w *World, n int) *Host {

@@ -53,9 +53,22 @@ func (h *Host) load(p *Proc) (config.LabHost, error) {
 	if err != nil {
 		return config.LabHost{}, err
 	}
-	c, _, err := config.ParseLabHost(hostConfig, b)
+	known := h.parsed.Load()
+	if known == nil || known.text != string(b) {
+		known = &parsed{text: string(b)}
+		known.conf, _, known.err = config.ParseLabHost(hostConfig, b)
+		h.parsed.Store(known)
+	}
+	c := known.conf
 	c.DataDir, c.CertsDir = hostData, hostCerts
 	c.Ship.PingEvery *= config.Duration(h.w.pace)
 	c.Ship.ScanEvery *= config.Duration(h.w.pace)
-	return c, err
+	return c, known.err
+}
+
+// parsed is a config file and its content. Parsing it for each process would take long.
+type parsed struct {
+	text string
+	conf config.LabHost
+	err  error
 }
