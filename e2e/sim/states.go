@@ -118,14 +118,20 @@ func (h *Host) certified() bool { return disk.Exists(h.disk, filepath.Join(hostC
 
 // crashed reports whether the shipper crashed in the running trial.
 func (h *Host) crashed() bool {
+	if !h.onTrial() {
+		return false
+	}
 	b, err := h.binary("current")
-	return err == nil && h.onTrial() && h.crashes[b.Version] != nil && h.crashes[b.Version].Load() > 0
+	return err == nil && h.crashes[b.Version] != nil && h.crashes[b.Version].Load() > 0
 }
 
 // updated reports whether a release runs after its trial.
 func (h *Host) updated() bool {
+	if h.onTrial() {
+		return false
+	}
 	b, err := h.binary("good")
-	return err == nil && b.Commit != ownCommit && !h.onTrial()
+	return err == nil && b.Commit != ownCommit
 }
 
 // unanswered reports whether an episode is stored and its host does not know.
