@@ -35,6 +35,9 @@ type db struct {
 	pool   *pgxpool.Pool // nil: not opened yet
 	url    string
 	leases map[receiver.Work]*lease // those that this process has
+	// up ends when the database becomes silent, by a call of down.
+	up   context.Context //nolint:containedctx // of uploads, which share it
+	down context.CancelCauseFunc
 }
 
 // conn runs statements: a connection or a transaction.
@@ -66,7 +69,7 @@ func configure(url string, pooler bool) (*pgxpool.Config, error) {
 		return nil, fault.Fix(fmt.Errorf("%w: the URL of the database cannot be parsed", receiver.ErrUnready),
 			"sudo cis490 config check   # then mend the file that [ledger] url_file names: postgres://USER:PASSWORD@HOST/DATABASE")
 	}
-	c.MaxConns, c.MaxConnIdleTime = conns, time.Minute
+	c.MaxConns, c.MaxConnIdleTime, c.PingTimeout = conns, time.Minute, dial.GoneAfter
 	cc := c.ConnConfig
 	if err := encrypted(&cc.Config); err != nil {
 		return nil, err

@@ -50,6 +50,7 @@ func Open(o Options) receiver.Backend {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &db{o: o, leases: map[receiver.Work]*lease{}}
+	d.up, d.down = context.WithCancelCause(context.Background())
 	rows := &rows{db: d}
 	b := o.Base
 	b.Name = "PostgreSQL and " + o.Base.Name
@@ -158,7 +159,7 @@ func (s *served) Compare(context.Context) (receiver.Comparison, error) {
 
 // Conditions tests the database, and the disk on which uploads are spooled.
 func (s *served) Conditions(bool) []receiver.Condition {
-	err := s.db.usable()
+	err := s.db.tested()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err == nil && time.Since(s.begun) > beginEvery {

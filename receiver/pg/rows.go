@@ -126,7 +126,7 @@ func (r *rows) insert(batch []*commit) error {
 		c.have, c.created = c.entry, false
 		byKey[c.entry.Key()] = c
 	}
-	return r.db.do(context.Background(), func(ctx context.Context, c conn) error {
+	return r.db.upload(context.Background(), func(ctx context.Context, c conn) error {
 		args, err := columns(batch, order)
 		if err != nil {
 			return err
@@ -193,7 +193,7 @@ func columns(batch []*commit, order map[*commit]int64) ([]any, error) {
 
 // Find returns the row of an episode.
 func (r *rows) Find(ctx context.Context, k receiver.Key) (e receiver.Entry, found bool, err error) {
-	err = r.db.do(ctx, func(ctx context.Context, c conn) (err error) {
+	err = r.db.upload(ctx, func(ctx context.Context, c conn) (err error) {
 		e, found, err = find(ctx, c, k, false)
 		return err
 	})
