@@ -59,8 +59,8 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 	if _, refused := errors.AsType[*wire.Problem](err); refused {
 		return false // a refusal, which is a valid answer
 	}
-	if errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) || errors.Is(err, receiver.ErrUnavailable) {
-		return false // the storage's own condition; the host may succeed at another receiver
+	if ofStorage(err) {
+		return false // its own condition; the host may succeed at another receiver
 	}
 	if f.by == nil {
 		f.by = map[failureKey]*failure{}
@@ -68,6 +68,11 @@ func (f *failures) add(n *request, err error, now time.Time) bool {
 	_, known := f.by[k]
 	f.by[k] = &failure{at: now, episode: n.episode, err: err}
 	return !known
+}
+
+// ofStorage reports whether an error is of the storage as a whole.
+func ofStorage(err error) bool {
+	return errors.Is(err, receiver.ErrBusy) || errors.Is(err, receiver.ErrUnready) || errors.Is(err, receiver.ErrUnavailable)
 }
 
 // uploads reports whether one of the failures is an upload.
@@ -109,6 +114,9 @@ func (f *failures) conditions(general bool, now time.Time) (all []condition) {
 func (s *Server) recordEnd(n *request, err error) {
 	if n.route == "" || !n.identified {
 		return
+	}
+	if ofStorage(err) { // a balancer must not get an answer from before
+		s.health.forget()
 	}
 	if s.failures.add(n, err, s.o.Now()) {
 		s.health.forget()

@@ -55,10 +55,10 @@ type condition struct {
 func (l condition) String() string { return fmt.Sprintf("%s: %s", l.what, l.why) }
 
 // NotReady returns why the receiver cannot accept episodes; empty means ready. It writes
-// to the disk at most once a second. It waits a second for storage that does not answer.
+// to the disk at most once a second. It waits until a check has had a second to get an answer.
 func (s *Server) NotReady() []string {
-	if done := s.look(); done != nil {
-		timer := time.NewTimer(lookWait)
+	if done, began := s.look(); done != nil {
+		timer := time.NewTimer(time.Until(began.Add(lookWait)))
 		select {
 		case <-done:
 		case <-timer.C:
@@ -82,17 +82,18 @@ func (s *Server) NotReady() []string {
 	return missing
 }
 
-// look begins a check unless the last one is recent, and returns what is closed when it ends. One
-// check runs at a time: while storage does not answer, requests must not queue behind it.
-func (s *Server) look() <-chan struct{} {
+// look begins a check unless the last one is recent, and returns what is closed when it ends, and
+// when it began. One check runs at a time: while storage does not answer, requests must not queue
+// behind it.
+func (s *Server) look() (running <-chan struct{}, began time.Time) {
 	h := &s.health
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.running != nil {
-		return h.running
+		return h.running, h.began
 	}
 	if !h.at.IsZero() && s.o.Now().Sub(h.at).Abs() < lookEvery {
-		return nil
+		return nil, time.Time{}
 	}
 	done := make(chan struct{})
 	h.running, h.began = done, time.Now()
@@ -106,7 +107,7 @@ func (s *Server) look() <-chan struct{} {
 		h.running, h.again = nil, false
 		close(done)
 	}()
-	return done
+	return done, h.began
 }
 
 // able reports whether the last check found no condition that concerns all episodes.

@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
+	neturl "net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -147,7 +149,48 @@ func TestSeveral_Elsewhere(t *testing.T) {
 	})
 	atB := a.enrol("lab-a").at(b)
 	proxy.Break(1, s3test.Refuse)
-	res, err := atB.client.Do(atB.request(ep1, "one"))
+	atB.turnedAway(t)
+	if status, _, _ := atB.do(b.get(wire.ReadyzPath)); status != 503 {
+		t.Errorf("afterwards /readyz is %d", status)
+	}
+}
+
+// TestSeveral_DatabaseIsSilent: an upload that waits for a database behind a network that drops
+// all packets is answered while the receiver still waits, and so is the next one.
+func TestSeveral_DatabaseIsSilent(t *testing.T) {
+	var between *pgtest.Hole // before the second one's database
+	made := 0
+	a, b := several(t, func(r *harness) {
+		if made++; made == 1 {
+			return
+		}
+		url, err := os.ReadFile(r.database)
+		must(t, err)
+		u, err := neturl.Parse(strings.TrimSpace(string(url)))
+		must(t, err)
+		between = pgtest.NewHole(t, u.Host)
+		u.Host = between.Addr
+		r.database = filepath.Join(t.TempDir(), "postgres")
+		must(t, os.WriteFile(r.database, []byte(u.String()+"\n"), 0o600))
+	})
+	atA := a.enrol("lab-a")
+	atB := atA.at(b)
+	b.eventually("each knows that the other one is ready", func() bool { return b.server.OthersReady() && a.server.OthersReady() })
+	between.Set(true)
+	for range 2 {
+		atB.turnedAway(t)
+	}
+	if status, _, detail := atA.do(atA.request(ep1, "one")); status != 201 {
+		t.Errorf("at the other one: %d %s", status, detail)
+	}
+	between.Set(false)
+	b.eventually("the next try is answered 200", func() bool { status, _, _ := atB.do(atB.request(ep1, "one")); return status == 200 })
+}
+
+// turnedAway sends an episode, and wants to be sent to another receiver soon.
+func (h *host) turnedAway(t *testing.T) {
+	t.Helper()
+	res, err := h.client.Do(h.request(ep1, "one"))
 	must(t, err)
 	must(t, res.Body.Close())
 	after, err := strconv.Atoi(res.Header.Get("Retry-After"))

@@ -2,12 +2,10 @@ package server_test
 
 import (
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,14 +17,6 @@ import (
 	"cis490/receiver/s3"
 )
 
-// hole passes connections on, until it swallows what they send.
-type hole struct {
-	net.Listener
-	mu     sync.Mutex
-	deaf   bool
-	target string
-}
-
 // TestReady_StorageIsSilent: a database behind a network that drops all packets does not keep
 // a balancer waiting for /readyz, and the answer names it.
 func TestReady_StorageIsSilent(t *testing.T) {
@@ -34,9 +24,9 @@ func TestReady_StorageIsSilent(t *testing.T) {
 	name := database.Database(t)
 	_, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", database.Addr, name), pgtest.ServeUser, "")
 	must(t, err)
-	between := newHole(t, database.Addr)
+	between := pgtest.NewHole(t, database.Addr)
 	url := filepath.Join(t.TempDir(), "postgres")
-	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, between.Addr().String(), name)+"\n"), 0o600))
+	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, between.Addr, name)+"\n"), 0o600))
 	bucket, err := objects.Open(s3test.Options(store.Addr))
 	must(t, err)
 	r := newHarness(t, func(r *harness) { r.database, r.bucket, r.store = url, bucket, store }, func(r *harness) {
@@ -59,8 +49,8 @@ func TestReady_StorageIsSilent(t *testing.T) {
 	if answer, _ := ask(); answer != "ready" {
 		t.Fatal(answer)
 	}
-	between.set(true)
-	defer between.set(false)
+	between.Set(true)
+	defer between.Set(false)
 	time.Sleep(1100 * time.Millisecond) // an answer is kept for a second
 	for range 3 {
 		if answer, took := ask(); took > 2500*time.Millisecond || answer == "ready" {
@@ -68,58 +58,6 @@ func TestReady_StorageIsSilent(t *testing.T) {
 		}
 	}
 	r.eventually("the answer names the database", func() bool { answer, _ := ask(); return strings.Contains(answer, "database: ") })
-	between.set(false)
+	between.Set(false)
 	r.eventually("it is ready again", func() bool { answer, _ := ask(); return answer == "ready" })
-}
-
-func newHole(t *testing.T, target string) *hole {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	h := &hole{Listener: l, target: target}
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			to, err := net.Dial("tcp", target)
-			if err != nil {
-				_ = c.Close()
-				continue
-			}
-			for _, way := range [][2]net.Conn{{c, to}, {to, c}} {
-				go func() {
-					defer func() { _ = way[0].Close(); _ = way[1].Close() }()
-					b := make([]byte, 32<<10)
-					for {
-						n, err := way[0].Read(b)
-						if err != nil {
-							return
-						}
-						for h.isDeaf() {
-							time.Sleep(10 * time.Millisecond)
-						}
-						if _, err := way[1].Write(b[:n]); err != nil {
-							return
-						}
-					}
-				}()
-			}
-		}
-	}()
-	return h
-}
-
-func (h *hole) isDeaf() bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.deaf
-}
-
-func (h *hole) set(deaf bool) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.deaf = deaf
 }
