@@ -374,3 +374,31 @@ func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard) // net/http logs each failed handshake
 	os.Exit(m.Run())
 }
+
+// TestNotReady_OtherConnection: after a receiver that is not ready, no connection to it is used
+// again, as a balancer may lead a new one to another receiver.
+func TestNotReady_OtherConnection(t *testing.T) {
+	from := make(chan string, 2)
+	_, c := start(t, func(r *clienttest.Receiver) {
+		r.OnPing = func(_ http.ResponseWriter, req *http.Request) bool { from <- req.RemoteAddr; return false }
+		r.OnPut = func(w http.ResponseWriter, req *http.Request) bool {
+			_, _ = io.Copy(io.Discard, req.Body)
+			clienttest.Refuse(w, wire.NewProblem(wire.NotReady, "away"))
+			return true
+		}
+	}, nil)
+	ping := func() string {
+		t.Helper()
+		if _, err := c.Ping(t.Context(), wire.Ping{}); err != nil {
+			t.Fatal(err)
+		}
+		return <-from
+	}
+	first := ping()
+	if _, _, err := c.Put(t.Context(), tarball([]byte("x"))); client.Refusal(err) == nil {
+		t.Fatal(err)
+	}
+	if ping() == first {
+		t.Error("the same connection is used")
+	}
+}
