@@ -98,7 +98,7 @@ func (w *world) sick() error {
 		return errors.New("connection refused")
 	case w.mode == "not ours":
 		return fmt.Errorf("%w: a portal", wire.ErrNotOurs)
-	case string(a.Kind) == w.mode && (a.Action == wire.Hourly || a.Action == wire.BackOff):
+	case string(a.Kind) == w.mode && (a.Action == wire.Hourly || a.Action == wire.BackOff || a.Action == wire.Await):
 		p := wire.NewProblem(a.Kind, "because")
 		if p.RetryAfter = w.patience; w.patience == 0 {
 			p.RetryAfter = w.rnd.IntN(3) * w.rnd.IntN(900)
@@ -171,7 +171,7 @@ func (w *world) letIn(t client.Tarball) error {
 		return nil
 	}
 	if err := w.sick(); err != nil {
-		if p := client.Refusal(err); p != nil && p.RetryAfter > 0 && wire.ActionOf(p) == wire.BackOff {
+		if p := client.Refusal(err); p != nil && p.RetryAfter > 0 && wire.ActionOf(p) != wire.Hourly {
 			w.noPuts = time.Now().Add(min(time.Duration(p.RetryAfter)*time.Second, 10*time.Minute))
 		}
 		return err

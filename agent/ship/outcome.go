@@ -64,8 +64,8 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 		// Other episodes go first when the uplink closes, in case this one caused the
 		// fault.
 		notBefore := time.Time{}
-		if action == wire.BackOff {
-			notBefore = s.Now().Add(max(wait, s.wait(e.attempts)))
+		if action == wire.BackOff || action == wire.Await {
+			notBefore = s.Now().Add(max(wait, min(s.wait(e.attempts), rule.most)))
 		}
 		s.queue.set(e, packed, notBefore)
 	}

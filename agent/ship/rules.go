@@ -51,11 +51,18 @@ func Rules() []Rule {
 			Does: "keeps the episode; waits with full jitter up to 10 minutes, or `Retry-After` if longer",
 		},
 		{
+			Action: wire.Await, pauses: true, first: time.Second, most: time.Minute,
+			Does: "keeps the episode; waits with full jitter up to a minute, or `Retry-After` if longer",
+		},
+		{
 			Action: wire.Network, pauses: true, first: time.Second, most: 45 * time.Second,
 			Does: "keeps the episode; waits with full jitter up to 45 seconds, then pings before the next upload",
 		},
 	}
 }
+
+// longest returns the longest wait that a receiver may ask for.
+func (r Rule) longest() time.Duration { return max(r.most, 10*time.Minute) }
 
 func ruleOf(a wire.Action) Rule {
 	var network Rule

@@ -36,7 +36,7 @@ func (u *uplink) fail(now time.Time, r Rule, retryAfter time.Duration) time.Dura
 	if r.Action == wire.Hourly {
 		wait = limit/2 + wait/2 // only a person or cert-fetch can fix it sooner
 	}
-	wait = max(wait, min(retryAfter, r.most), 100*time.Millisecond)
+	wait = max(wait, min(retryAfter, r.longest()), 100*time.Millisecond)
 	u.until = now.Add(wait)
 	return wait
 }
@@ -55,12 +55,12 @@ func (u *uplink) pause() *spool.Pause {
 	return &spool.Pause{Until: u.until.Round(0), Attempt: u.attempt, Action: string(u.action), Serial: u.serial, Detail: u.detail}
 }
 
-// resume restores the wait of the previous run, capped at the rule's longest wait in case
+// resume restores the wait of the previous run, capped at the rule's longest one in case
 // the clock was set back.
 func (u *uplink) resume(now time.Time, p *spool.Pause) {
 	if p == nil {
 		return
 	}
 	u.action, u.attempt, u.serial, u.detail = wire.Action(p.Action), p.Attempt, p.Serial, p.Detail
-	u.until = now.Add(min(p.Until.Sub(now), ruleOf(u.action).most))
+	u.until = now.Add(min(p.Until.Sub(now), ruleOf(u.action).longest()))
 }

@@ -17,6 +17,7 @@ const (
 	Hourly     Action = "hourly"     // keep; back off up to an hour; a new certificate resets
 	Repack     Action = "repack"     // pack again once, then quarantine
 	BackOff    Action = "back off"   // keep; full jitter, at most 10 minutes, Retry-After
+	Await      Action = "await"      // keep; full jitter, at most a minute, Retry-After
 	Network    Action = "network"    // keep; full jitter, at most 45 seconds
 )
 
@@ -135,7 +136,7 @@ func Answers() []Answer {
 		{BadDigest, http.StatusUnprocessableEntity, "body does not match its digest", wait, Repack},
 		{Busy, http.StatusTooManyRequests, "too many requests", wait, BackOff},
 		{Broken, http.StatusInternalServerError, "receiver failed", rx, BackOff},
-		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, BackOff},
+		{NotReady, http.StatusServiceUnavailable, "receiver is not ready", rx, Await},
 		{
 			Full, http.StatusInsufficientStorage, "receiver's disk is full (a reserve is kept)",
 			"on the receiver: df -h /var/lib/cis490   # free space there, or give it a larger disk", BackOff,
