@@ -196,7 +196,7 @@ func TestStore_Troubles(t *testing.T) {
 		// serve is not ready for 15 minutes after an upload that failed and is not sent again.
 		f.hosts[0].Eventually(2*time.Minute, "the upload is stored", uploadOf(f.hosts[0])+" | grep '^20[01]'")
 		for _, h := range f.hosts {
-			waitDrained(h, 11*time.Minute) // between two tries a host waits 10 minutes at most
+			waitDrained(h, 11*time.Minute) // after a 507 a host waits 10 minutes at most
 		}
 		t.Logf("%s: all shipped %s after its end", trouble.name, time.Since(ended).Round(time.Second))
 		f.waitAllResolved(2*time.Minute, "@receiver")
