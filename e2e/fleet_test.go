@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -100,8 +102,9 @@ func (f *fleet) checkEachStoredOnce() {
 		receipts[h] = all
 	}
 	rows, sums := f.index(), f.sums()
-	for try := 0; len(sums) > len(rows) && try < 5; try++ { // a file may be there a moment before its row
-		rows, sums = f.index(), f.sums()
+	left := filesWithoutRow(sums, rows)
+	for try := 0; len(left) > 0 && try < 5; try++ { // a file may be there a moment before its row
+		left = filesWithoutRow(sums, f.index())
 	}
 	seen := map[string]row{}
 	for _, r := range rows {
@@ -109,12 +112,12 @@ func (f *fleet) checkEachStoredOnce() {
 			f.t.Errorf("episode %s is in the index twice: %v and %v", r.Episode, first, r)
 		}
 		seen[r.Episode] = r
-		if got := sums[fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode)]; got != r.Digest {
+		if got := sums[r.file()]; got != r.Digest {
 			f.t.Errorf("row %v: its file has digest %q", r, got)
 		}
 	}
-	if len(sums) != len(seen) {
-		f.t.Errorf("%d files for %d rows", len(sums), len(seen))
+	if len(left) > 0 {
+		f.t.Errorf("files without a row: %v", left)
 	}
 	for h, all := range receipts {
 		for _, r := range all {
@@ -123,6 +126,18 @@ func (f *fleet) checkEachStoredOnce() {
 			}
 		}
 	}
+}
+
+// file returns the path of the row's tarball in the store.
+func (r row) file() string { return fmt.Sprintf("./%s/%s.tar.zst", r.Host, r.Episode) }
+
+// filesWithoutRow returns the files that have no row.
+func filesWithoutRow(sums map[string]string, rows []row) []string {
+	left := maps.Clone(sums)
+	for _, r := range rows {
+		delete(left, r.file())
+	}
+	return slices.Sorted(maps.Keys(left))
 }
 
 // A machine is a host or a guest.
