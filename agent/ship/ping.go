@@ -202,7 +202,8 @@ func (s *Shipper) sendLeaving(ctx context.Context) {
 			return
 		}
 		action := ActionOf(err)
-		if again := action == wire.Network || action == wire.BackOff || action == wire.Await; !again || !s.sleep(ctx, s.Now().Add(time.Second), nil) {
+		again := action == wire.Network || action == wire.BackOff || action == wire.Await
+		if !again || !s.sleep(ctx, s.Now().Add(time.Second), nil) {
 			s.Logger.Warn("cannot report the shutdown to the receiver", "host", s.Host, "err", err)
 			return
 		}
