@@ -84,7 +84,7 @@ func (o *objectStore) writeFiles(rx machine) {
 // moveTo moves the tarballs to where another config keeps them.
 func moveTo(rx machine, config string) {
 	rx.Run("systemctl stop cis490-receiver && cis490 store copy --to " + config + " --final && cp -p " + config + " " + receiverConfig +
-		" && systemctl start cis490-receiver")
+		" && systemctl start cis490-receiver && systemctl try-restart cis490-bootstrap") // both have read the config
 	rx.Eventually(time.Minute, "the receiver is ready", "curl -fsk https://localhost:8443/readyz")
 }
 
