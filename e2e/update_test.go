@@ -255,7 +255,7 @@ func (u *updates) checkRollback(b badRelease, meanwhile func(canary *lab.Host)) 
 		h.Run("rm -f /var/lib/cis490/data/outbox/junk")
 		before := len(u.index())
 		u.rx.Eventually(2*time.Minute, "an episode of "+h.Name+" after "+b.version,
-			fmt.Sprintf(`tail -n +%d /var/lib/cis490/index.jsonl | grep -q '"host":"%s"'`, before+1, h.Name))
+			fmt.Sprintf(`%s | tail -n +%d | grep -q '"host":"%s"'`, u.state("index.jsonl"), before+1, h.Name))
 	}
 	return withdrawn, back
 }
