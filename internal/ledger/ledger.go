@@ -47,6 +47,9 @@ type Options struct {
 	TimeKey string  // the row's time field, for windows: "received_at", "at"…
 	Perm    fs.FileMode
 	Now     func() time.Time // required
+	// First is called with the lines of a batch before they are written. After an error they
+	// are not. Nil: does nothing.
+	First func(lines []byte) error
 }
 
 // Ledger is an open ledger. Its methods may be called from many goroutines.
@@ -180,6 +183,9 @@ func (l *Ledger) commit(batch []*pending) {
 		last = at
 		buf.Write(line)
 		buf.WriteByte('\n')
+	}
+	if err == nil && buf.Len() > 0 && l.o.First != nil {
+		err = l.o.First(buf.Bytes())
 	}
 	if err == nil && buf.Len() > 0 {
 		err = l.write(buf.Bytes())
