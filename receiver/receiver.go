@@ -31,7 +31,8 @@ type Backend struct {
 	Docs       Docs
 	Spare      Docs // documents that fleet-check could not write to Docs; nil: none
 	Releases   Releases
-	Peers      Peers // what receivers publish for each other; nil: there is one receiver
+	Peers      Peers        // what receivers publish for each other; nil: there is one receiver
+	Authority  RecordReader // what all receivers may know of what the authority recorded; nil: it is in files
 
 	// Lease gives this process the exclusive right to one kind of work, until it is closed
 	// or the process ends. It returns ErrLeased while another process has the lease.
@@ -76,7 +77,9 @@ const (
 	Moving     Work = "archive"
 	Rolling    Work = "rollout"
 	Scrubbing  Work = "scrub"
-	Publishing Work = "authority" // publishing its files for other receivers
+	Publishing Work = "authority" // issuing identities, or publishing the files for other receivers
+	Standby    Work = "standby"   // taking over the authority next
+	Releasing  Work = "releases"  // publishing releases, if the authority's rows are in a database
 )
 
 // ErrLeased reports that another process has the lease.

@@ -24,7 +24,7 @@ var migrations embed.FS
 // then what is unused goes: so a version works with its own schema and the next one.
 const (
 	oldestSchema = 2
-	newestSchema = 2
+	newestSchema = 3
 )
 
 const migrateFix = "sudo cis490 ledger migrate"
@@ -87,6 +87,17 @@ func Migrate(ctx context.Context, url, serveUser, storeID string) (from, to int6
 		_, err = d.ExecContext(ctx, "GRANT cis490_serve TO "+pgx.Identifier{serveUser}.Sanitize())
 	}
 	return from, to, err
+}
+
+// GrantAuthority gives a user the rights of bootstrap. The URL is of the database's owner.
+func GrantAuthority(ctx context.Context, url, user string) (err error) {
+	d, err := database(url)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, d.Close()) }()
+	_, err = d.ExecContext(ctx, "GRANT cis490_authority TO "+pgx.Identifier{user}.Sanitize())
+	return explained(err)
 }
 
 func explained(err error) error { return Explain(answered(err)) }

@@ -68,19 +68,33 @@ func (p peers) Forget(name string, keys ...string) (found bool, err error) {
 }
 
 // Leases reads the leases that did not end.
-func (p peers) Leases() (all map[receiver.Work]string, err error) {
-	err = p.db.do(context.Background(), func(ctx context.Context, c conn) error {
+func (p peers) Leases() (map[receiver.Work]string, error) {
+	return p.db.holders(leaseTable, authorityTable)
+}
+
+// holders reads the leases of tables that did not end. The later table counts.
+func (d *db) holders(tables ...string) (all map[receiver.Work]string, err error) {
+	err = d.do(context.Background(), func(ctx context.Context, c conn) error {
 		all = map[receiver.Work]string{}
-		found, err := c.Query(ctx, "SELECT name, holder FROM leases WHERE until > now()")
-		if err != nil {
-			return err
+		for _, table := range tables {
+			var has bool // the authority's table is of a newer schema
+			if err := c.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", table).Scan(&has); err != nil || !has {
+				return err
+			}
+			found, err := c.Query(ctx, "SELECT name, holder FROM "+table+" WHERE until > now()")
+			if err != nil {
+				return err
+			}
+			var work, holder string
+			_, err = pgx.ForEachRow(found, []any{&work, &holder}, func() error {
+				all[receiver.Work(work)] = holder
+				return nil
+			})
+			if err != nil {
+				return err
+			}
 		}
-		var work, holder string
-		_, err = pgx.ForEachRow(found, []any{&work, &holder}, func() error {
-			all[receiver.Work(work)] = holder
-			return nil
-		})
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read leases: %w", err)

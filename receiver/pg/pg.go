@@ -33,11 +33,11 @@ import (
 type Options struct {
 	Base    receiver.Backend // of the data folder: releases, spare documents, the folder's lease
 	FS      disk.FS
-	Dir     string // the data folder
-	URLFile string // has the URL of the database
-	Pooler  bool   // PgBouncer in transaction mode is in between
-	Copies  bool   // the releases of Base are copies of another receiver's
-	Name    string // of this receiver, as the holder of leases
+	Dir     string               // the data folder
+	URLFile string               // has the URL of the database
+	Pooler  bool                 // PgBouncer in transaction mode is in between
+	Copies  func() (bool, error) // the releases of Base are copies of another receiver's; nil: they are not
+	Name    string               // of this receiver, as the holder of leases
 	Log     *slog.Logger
 }
 
@@ -61,6 +61,7 @@ func Open(o Options) receiver.Backend {
 	b.Silences = newLog(d, silenceTable())
 	b.Docs = docs{d}
 	b.Peers = peers{d}
+	b.Authority = &records{db: d, from: "authority_public"}
 	b.Releases = releases{o.Base.Releases, docs{d}, o.Copies}
 	b.Lease = d.lease
 	b.Serve = func() (receiver.Store, error) { return d.serve(rows) }

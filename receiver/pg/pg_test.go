@@ -137,20 +137,20 @@ func TestSchema(t *testing.T) {
 		t.Errorf("the data folder is marked: %v", err)
 	}
 	owner := pgtest.URL("postgres", server.Addr, name)
-	for _, want := range []int64{0, 2} {
+	for _, want := range []int64{0, 3} {
 		from, to, err := pg.Migrate(t.Context(), owner, pgtest.ServeUser, "")
-		if err != nil || from != want || to != 2 {
+		if err != nil || from != want || to != 3 {
 			t.Fatalf("migrated from %d to %d, %v", from, to, err)
 		}
 	}
-	if st, err := pg.ReadStatus(t.Context(), owner); err != nil || st.Schema != 2 || st.StoreID == "" {
+	if st, err := pg.ReadStatus(t.Context(), owner); err != nil || st.Schema != 3 || st.StoreID == "" {
 		t.Errorf("%+v, %v", st, err)
 	}
 	s, err := b.Serve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.SQL(t, name, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (4, true)")
+	server.SQL(t, name, "INSERT INTO goose_db_version (version_id, is_applied) VALUES (5, true)")
 	if c := s.Conditions(false); len(c) != 1 || !errors.Is(c[0].Err, receiver.ErrUnready) {
 		t.Errorf("a later schema: %v", c)
 	}

@@ -73,5 +73,8 @@ func (d *db) holder() string {
 	if name == "" {
 		name, _ = os.Hostname() // empty: the id below is enough
 	}
+	if d.o.Dir == "" { // an authority has no data folder
+		return name
+	}
 	return strings.TrimSpace(name + " " + local.LedgerOf(d.o.FS, d.o.Dir))
 }

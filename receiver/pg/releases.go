@@ -1,6 +1,7 @@
 package pg
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -14,13 +15,15 @@ import (
 type releases struct {
 	receiver.Releases
 	docs   docs
-	copies bool
+	copies func() (bool, error)
 }
 
 // Give refuses orders on a receiver whose files another one's replace.
 func (r releases) Give(o manifest.Order) error {
-	if r.copies {
-		return receiver.ErrCopies
+	if r.copies != nil {
+		if copies, err := r.copies(); err != nil || copies {
+			return cmp.Or(err, receiver.ErrCopies)
+		}
 	}
 	return r.Releases.Give(o)
 }

@@ -161,12 +161,17 @@ func (s *Server) Database(t testing.TB) string {
 // SQL runs statements as the superuser, and returns what psql prints.
 func (s *Server) SQL(t testing.TB, database, sql string) string {
 	t.Helper()
-	c := command(filepath.Join(s.bin, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", URL("postgres", s.Addr, database), "-c", sql)
-	out, err := c.CombinedOutput()
+	out, err := s.Try(URL("postgres", s.Addr, database), sql)
 	if err != nil {
 		t.Fatalf("%s: %v: %s", sql, err, out)
 	}
-	return strings.TrimSpace(string(out))
+	return out
+}
+
+// Try runs statements as the user of a URL, and returns what psql prints.
+func (s *Server) Try(url, sql string) (string, error) {
+	out, err := command(filepath.Join(s.bin, "psql"), "-XAtq", "-v", "ON_ERROR_STOP=1", url, "-c", sql).CombinedOutput()
+	return strings.TrimSpace(string(out)), err
 }
 
 // program is a running server.
