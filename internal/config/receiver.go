@@ -95,7 +95,13 @@ type Authority struct {
 	ServerLife Duration `toml:"server_life"`
 	TokenTTL   Duration `toml:"token_ttl"`
 	Elsewhere  bool     `toml:"elsewhere"` // on another receiver of the same database
+	// URLFile has the URL of the database with the authority's rows, for its own user. Empty: they
+	// are in files.
+	URLFile string `toml:"url_file"`
 }
+
+// Shared reports whether more than one machine may have the authority.
+func (a Authority) Shared() bool { return a.URLFile != "" }
 
 // Gate configures which code commits may ship, in addition to the receiver's own and those
 // of published releases.
@@ -227,6 +233,12 @@ func (c Receiver) Validate() []error {
 	p.absolute("authority.dir", c.Authority.Dir)
 	if c.Authority.Elsewhere && c.Ledger.Backend != LedgerPostgres {
 		p.add("authority.elsewhere", `needs [ledger] backend = "postgres", through which the authority's files are copied`)
+	}
+	if c.Authority.URLFile != "" {
+		p.absolute("authority.url_file", c.Authority.URLFile)
+		if c.Ledger.Backend != LedgerPostgres || c.Authority.Elsewhere {
+			p.add("authority.url_file", `needs [ledger] backend = "postgres" and elsewhere = false`)
+		}
 	}
 	p.absolute("authority.socket", c.Authority.Socket)
 	p.lasting("authority.cert_life", c.Authority.CertLife)

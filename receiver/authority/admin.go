@@ -91,6 +91,7 @@ func (a *Authority) adminRoutes() http.Handler {
 		return a.invite(name, caller(r))
 	})
 	change("DELETE /v1/receivers/{host}", a.revokeReceiver)
+	handle("GET /v1/state", func(*http.Request) (any, error) { return State{Active: true}, nil })
 	handle("GET /v1/joins", func(*http.Request) (any, error) { return a.joins.waiting(), nil })
 	handle("POST /v1/joins", func(r *http.Request) (any, error) {
 		var req Approval

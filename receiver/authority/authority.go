@@ -126,16 +126,40 @@ type Authority struct {
 	mu        sync.Mutex // serializes changes; guards the fields below
 	ca        ca
 	root      []*x509.Certificate // from Options.Root
-	events    *ledger.Ledger      // roster.jsonl
-	issued    *ledger.Ledger
+	events    journal             // roster.jsonl
+	issued    journal
 	tokens    *tokenStore
-	receivers *ledger.Ledger
+	receivers journal
 	others    map[ident.Host]*receiver
+
+	shared *shared // nil: the files are all there is
+}
+
+// journal is a file of rows.
+type journal interface {
+	Append(build func(at time.Time) any) error
+	Healthy() error
+	Close() error
 }
 
 // New opens the authority's folder, creates missing files, and listens. Run answers
 // requests.
 func New(o Options) (_ *Authority, err error) {
+	a, err := lock(o)
+	if err == nil {
+		err = a.start()
+	}
+	if err != nil && a != nil {
+		err = errors.Join(err, a.Close())
+	}
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// lock locks the authority's folder.
+func lock(o Options) (_ *Authority, err error) {
 	if o.Notify == nil {
 		o.Notify = func(string) {}
 	}
@@ -156,11 +180,6 @@ func New(o Options) (_ *Authority, err error) {
 	if a.names, err = serverNames([]string{o.PublicURL, o.Config.URL}, slices.Concat(o.Config.Names, []string{o.Hostname})...); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, a.Close())
-		}
-	}()
 	if err := disk.MkdirAll(o.FS, o.Config.Dir, folderMode); err != nil {
 		return nil, fault.Fix(fmt.Errorf("make the authority's folder: %w", err), "sudo cis490 install receiver")
 	}
@@ -169,21 +188,27 @@ func New(o Options) (_ *Authority, err error) {
 			return nil, fault.Fix(err, "systemctl status cis490-bootstrap   # only one authority may run on a folder")
 		}
 	}
+	return a, nil
+}
+
+// start reads the files, and listens.
+func (a *Authority) start() error {
+	o := a.o
 	if err := a.openCA(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.readRoot(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.openLedgers(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := a.ensureServerCerts(); err != nil {
-		return nil, err
+		return err
 	}
 	tcp, err := o.Listen("tcp", o.Config.Listen)
 	if err != nil {
-		return nil, fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
+		return fault.Fix(fmt.Errorf("listen: %w", err), "ss -ltnp   # shows who has the port; or set [authority] listen in receiver.toml")
 	}
 	a.listener = listen.New(tcp, listen.Options{
 		TLS: pki.ServerTLS(pki.NewPair(o.FS, a.path(ListenerFile))), Unverified: unverifiedConns, Verified: verifiedConns,
@@ -195,7 +220,7 @@ func New(o Options) (_ *Authority, err error) {
 		a.o.Config.URL = u.String()
 	}
 	a.admin, err = o.Admin(o.Config.Socket)
-	return a, err
+	return err
 }
 
 // Addr returns the address of the HTTPS listener.
@@ -230,13 +255,8 @@ func (a *Authority) Close() error {
 			}
 		}
 	}
-	for _, l := range []*ledger.Ledger{a.events, a.issued, a.receivers} {
-		if l != nil {
-			all = append(all, l.Close())
-		}
-	}
-	if a.tokens != nil {
-		all = append(all, a.tokens.file.Close())
+	for _, l := range a.journals() {
+		all = append(all, l.Close())
 	}
 	if a.lock != nil {
 		if err := a.lock.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
@@ -250,7 +270,24 @@ func (a *Authority) Close() error {
 func (a *Authority) Healthy() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return errors.Join(a.events.Healthy(), a.issued.Healthy(), a.tokens.file.Healthy(), a.receivers.Healthy())
+	var all []error
+	for _, l := range a.journals() {
+		all = append(all, l.Healthy())
+	}
+	return errors.Join(append(all, a.holds())...)
+}
+
+// journals returns the files that are open.
+func (a *Authority) journals() (all []journal) {
+	for _, l := range []journal{a.events, a.issued, a.receivers} {
+		if l != nil {
+			all = append(all, l)
+		}
+	}
+	if a.tokens != nil {
+		all = append(all, a.tokens.file)
+	}
+	return all
 }
 
 func (a *Authority) openLedgers() (err error) {
@@ -260,7 +297,11 @@ func (a *Authority) openLedgers() (err error) {
 	if a.issued, err = a.open(IssuedFile, groupMode); err != nil {
 		return err
 	}
-	if a.tokens, err = openTokens(a.o.FS, a.path(TokensFile), a.o.Now); err != nil {
+	file, err := a.open(TokensFile, privateMode)
+	if err != nil {
+		return err
+	}
+	if a.tokens, err = openTokens(file, a.o.FS, a.path(TokensFile), a.o.Now); err != nil {
 		return err
 	}
 	if err := a.openReceivers(); err != nil {
@@ -274,8 +315,16 @@ func (a *Authority) openLedgers() (err error) {
 	return err
 }
 
-func (a *Authority) open(name string, perm os.FileMode) (*ledger.Ledger, error) {
-	return ledger.Open(ledger.Options{FS: a.o.FS, Path: a.path(name), TimeKey: timeKey, Perm: perm, Now: a.o.Now})
+func (a *Authority) open(name string, perm os.FileMode) (journal, error) {
+	o := ledger.Options{FS: a.o.FS, Path: a.path(name), TimeKey: timeKey, Perm: perm, Now: a.o.Now}
+	if a.shared != nil {
+		return a.shared.open(name, o)
+	}
+	l, err := ledger.Open(o)
+	if err != nil {
+		return nil, err // not a nil *ledger.Ledger
+	}
+	return l, nil
 }
 
 func (a *Authority) path(name string) string { return filepath.Join(a.o.Config.Dir, name) }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,8 +73,9 @@ type harness struct {
 	auth  *authority.Authority
 	ask   *authority.Client
 	stop  func()
-	root  string // brought along
-	url   string // of the authority, where it is not its own address
+	root  string                  // brought along
+	url   string                  // of the authority, where it is not its own address
+	at    *atomic.Pointer[string] // its address, of an authority whose rows are in a database
 }
 
 func newHarness(t testing.TB) *harness {
@@ -113,6 +115,14 @@ func (s *harness) start() {
 			s.t.Error(err)
 		}
 	})
+}
+
+// addr returns where the authority answers.
+func (s *harness) addr() string {
+	if s.at != nil {
+		return *s.at.Load()
+	}
+	return s.auth.Addr().String()
 }
 
 func (s *harness) path(name string) string { return filepath.Join(s.dir, "authority", name) }
@@ -159,7 +169,7 @@ func (s *harness) postTo(h ident.Host, suffix string, b []byte) (wire.CertAnswer
 	conf := pki.ClientTLS(s.roots(), nil)
 	conf.Time = s.clock.now
 	cl := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
-	res, err := cl.Post("https://"+s.auth.Addr().String()+wire.CertPrefix+string(h)+suffix, wire.ContentTypeJSON, bytes.NewReader(b))
+	res, err := cl.Post("https://"+s.addr()+wire.CertPrefix+string(h)+suffix, wire.ContentTypeJSON, bytes.NewReader(b))
 	if err != nil {
 		return out, err
 	}

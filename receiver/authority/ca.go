@@ -67,11 +67,16 @@ func (c ca) encode(now time.Time) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	b = append(b, pki.EncodeCerts(c.Cert)...)
+	return append(b, c.public(now)...), nil
+}
+
+// public returns the CA without its key.
+func (c ca) public(now time.Time) []byte {
+	b := pki.EncodeCerts(c.Cert)
 	for _, o := range c.live(now) {
 		b = append(b, pki.EncodeCerts(o.cross, o.root)...)
 	}
-	return b, nil
+	return b
 }
 
 // openCA reads the CA, or creates one if there never was any.
@@ -137,10 +142,16 @@ func (a *Authority) parseCA(b []byte) (ca, error) {
 	if !c.Cert.IsCA || !a.o.Now().Before(c.Cert.NotAfter) {
 		return ca{}, fmt.Errorf("the certificate is not a CA's, or expired at %s", plain.Time(c.Cert.NotAfter))
 	}
+	return caOf(key, certs), nil
+}
+
+// caOf returns a CA by its key and what its file has besides.
+func caOf(key crypto.Signer, certs []*x509.Certificate) ca {
+	c := ca{Issuer: pki.Issuer{Cert: certs[0], Key: key}}
 	for rest := certs[1:]; len(rest) >= 2; rest = rest[2:] {
 		c.older = append(c.older, olderCA{cross: rest[0], root: rest[1]})
 	}
-	return c, nil
+	return c
 }
 
 // adopt makes a CA the current one. The rename of its file is the commit point; the files
@@ -157,8 +168,13 @@ func (a *Authority) adopt(c ca) error {
 	return a.publishCA()
 }
 
-// publishCA writes the files that other processes read, if they differ.
+// publishCA writes the files that other processes read, if they differ, and records them in the
+// database.
 func (a *Authority) publishCA() error {
+	return errors.Join(a.writeCA(), a.recordCA())
+}
+
+func (a *Authority) writeCA() error {
 	return errors.Join(
 		a.recordPin(),
 		a.ensureFile(TrustFile, publicMode, pki.EncodeCerts(a.ca.trust(a.o.Now())...)),
@@ -179,6 +195,9 @@ func (a *Authority) ensureFile(name string, perm os.FileMode, content []byte) er
 // rotate creates a new CA and signs it with the old one. Hosts get the new CA at their next
 // renewal; until then they accept servers by that signature.
 func (a *Authority) rotate() error {
+	if err := a.holds(); err != nil {
+		return err
+	}
 	now := a.o.Now()
 	next, err := pki.NewCA(now)
 	if err != nil {
@@ -204,6 +223,9 @@ func (a *Authority) rotate() error {
 // retire ends the trust in all older CAs. A host that knows only one of them has to join
 // again.
 func (a *Authority) retire() error {
+	if err := a.holds(); err != nil {
+		return err
+	}
 	if err := a.adopt(ca{Issuer: a.ca.Issuer}); err != nil {
 		return err
 	}

@@ -83,7 +83,11 @@ func (a *Authority) rejectRequest(w http.ResponseWriter, r *http.Request, from s
 		if allowed {
 			a.o.Log.Error("the authority failed", "path", r.URL.Path, "host", r.PathValue("host"), "from", from, "err", err, "omitted", omitted)
 		}
-		sendProblem(w, wire.NewProblem(wire.Broken, "the authority failed; its journal has the reason"))
+		p = wire.NewProblem(wire.Broken, "the authority failed; its journal has the reason")
+		if a.shared != nil { // another machine may have the authority meanwhile, or this one in some seconds
+			p = standsBy("")
+		}
+		sendProblem(w, p)
 		return
 	}
 	// Only failures are limited: a host behind the same address as an attacker still gets
@@ -91,6 +95,8 @@ func (a *Authority) rejectRequest(w http.ResponseWriter, r *http.Request, from s
 	if !a.limit.Allow(listen.Source(from)) {
 		p = wire.NewProblem(wire.Busy, "too many rejected requests from %s", from)
 		p.RetryAfter = int(refill.Seconds())
+	} else if a.holds() != nil { // what this machine knows may be out of date
+		p = standsBy("")
 	}
 	if allowed {
 		a.o.Log.Warn("rejected certificate request", "host", r.PathValue("host"), "from", from,

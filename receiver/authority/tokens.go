@@ -56,17 +56,13 @@ const rememberExpired = 30 * 24 * time.Hour
 
 // tokenStore is the state of tokens.jsonl. The authority's mutex guards it.
 type tokenStore struct {
-	file     *ledger.Ledger
+	file     journal
 	hosts    map[ident.Host][]*token
 	patterns []*patternToken
 	now      func() time.Time
 }
 
-func openTokens(fsys disk.FS, path string, now func() time.Time) (*tokenStore, error) {
-	f, err := ledger.Open(ledger.Options{FS: fsys, Path: path, TimeKey: timeKey, Perm: privateMode, Now: now})
-	if err != nil {
-		return nil, err
-	}
+func openTokens(f journal, fsys disk.FS, path string, now func() time.Time) (*tokenStore, error) {
 	b := &tokenStore{file: f, hosts: make(map[ident.Host][]*token), now: now}
 	for row, err := range ledger.Rows(fsys, path, timeKey, time.Time{}) {
 		if err != nil {

@@ -63,6 +63,39 @@ func Restore(file string, p Places) (h Head, err error) {
 	return h, nil
 }
 
+// keyEntry is the name of the CA key.
+const keyEntry = "authority/ca.key"
+
+// RestoreKey restores nothing but the CA key, for a machine that stands by: what the authority
+// recorded is in the database. bootstrap must be stopped.
+func RestoreKey(file string, p Places) (h Head, err error) {
+	found := false
+	if h, err = walk(file, p, func(e *tar.Header, _ string, _ io.Reader) error {
+		found = found || e.Name == keyEntry
+		return nil
+	}); err != nil {
+		return h, fmt.Errorf("read backup: %w", err)
+	}
+	if !found {
+		return h, fmt.Errorf("%s has no CA key", file)
+	}
+	lock, err := disk.OS{}.Lock(p.Authority)
+	if err != nil {
+		return h, fault.Fix(fmt.Errorf("restore: %w", err),
+			"sudo cis490 install receiver && sudo systemctl stop cis490-bootstrap   # then repeat the command")
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	if _, err := walk(file, p, func(e *tar.Header, at string, content io.Reader) error {
+		if e.Name != keyEntry {
+			return nil
+		}
+		return put(e, at, content)
+	}); err != nil {
+		return h, fmt.Errorf("restore: %w", err)
+	}
+	return h, nil
+}
+
 // onTheWay refuses a symlink in place of a folder that an entry goes into: root would
 // write to where the owner of the parent folder points it.
 func onTheWay(name, at string) error {
