@@ -41,8 +41,10 @@ type Options struct {
 
 	// Client sends requests to serve and the authority on this machine and trusts the
 	// fleet's CA; nil: checks that need it skip.
-	Client  *http.Client
-	Base    string        // URL of serve; empty: public_url
+	Client *http.Client
+	Base   string // URL of serve; empty: public_url
+	// Standby returns why this machine could not take over the authority, and the fix; nil: not asked.
+	Standby func(context.Context) (problem, fix string, err error)
 	Systemd machine.Asker // nil: no systemd runs this receiver
 	Units   machine.UnitSet
 	User    string // owner of the data; empty: not judged

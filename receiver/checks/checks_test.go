@@ -255,7 +255,7 @@ func TestChecks_EachFindsItsFault(t *testing.T) {
 		},
 		"broken config": {
 			func(_ *testing.T, o *checks.Options, _ map[string]string) { o.Err = errors.New("x.toml:1:1: no") },
-			"authority.reachable:skip backup.age:skip backup.made:skip ca.key:skip clock.ledger:skip cluster.agree:skip " +
+			"authority.reachable:skip backup.age:skip backup.made:skip ca.key:skip clock.ledger:skip cluster.agree:skip cluster.authority:skip " +
 				"cluster.certificates:skip cluster.ready:skip config.valid:fail disk.days:skip disk.inodes:skip disk.reserve:skip files.owner:skip " +
 				"fleetcheck.last:skip gate.loaded:skip ledger.alerts:skip " +
 				"ledger.index:skip machine.fit:skip notifier.last:skip notify.target:skip operator.token:skip receiver.ready:skip " +

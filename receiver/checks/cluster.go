@@ -10,6 +10,7 @@ import (
 	"cis490/internal/config"
 	"cis490/internal/machine"
 	"cis490/internal/plain"
+	"cis490/receiver"
 	"cis490/receiver/cluster"
 )
 
@@ -51,7 +52,40 @@ func (r *registry) cluster() []check.Check {
 				"renews its certificate there at two thirds of its life, unless it was revoked with cis490 receiver revoke or ledger forget.",
 			Run: run(r.allRenew),
 		},
+		{
+			ID: "cluster.authority", Title: "A machine has the authority, and another one stands by", Severity: check.Hard,
+			Fix: here + "sudo cis490 status   # names the machines; on the one that should stand by: sudo journalctl -u cis490-bootstrap -n 20 " +
+				"--no-pager; sudo cis490 doctor --only cluster.authority",
+			Doc: "If the authority's rows are in the database: one machine has the authority, another one takes over within ten seconds when it " +
+				"dies, and this machine, if it has [authority] url_file, could take over. What keeps it from that is named with its fix: " +
+				"for example the CA key is missing, or is from before a rotation of the CA. Only root sees that. Without a standby it warns.",
+			Run: r.needsConfig(r.authorities),
+		},
 	}
+}
+
+// authorities checks who has the authority.
+func (r *registry) authorities(ctx context.Context) check.Result {
+	if !r.Config.Authority.Shared() {
+		return check.Passf("not used: no other machine could have the authority")
+	}
+	leases, err := r.Backend.Peers.Leases()
+	if err != nil {
+		return check.Skipf("the database does not answer now, as ledger.postgres reports")
+	}
+	if r.Standby != nil {
+		if problem, fix, err := r.Standby(ctx); err == nil && problem != "" { // whether it runs is another check's
+			return check.Failf("this machine cannot take over: %s", check.Sanitize(problem, 300)).WithFix(here + check.Sanitize(fix, 400))
+		}
+	}
+	active, standby := check.Sanitize(leases[receiver.Publishing], 100), check.Sanitize(leases[receiver.Standby], 100)
+	switch {
+	case active == "":
+		return check.Failf("no machine has the authority")
+	case standby == "":
+		return check.Warnf("%s has the authority; no machine stands by", active)
+	}
+	return check.Passf("%s has the authority, %s stands by", active, standby)
 }
 
 // renewFix renews the server certificate of a receiver whose authority is elsewhere.

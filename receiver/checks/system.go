@@ -33,6 +33,7 @@ func (r *registry) system() []check.Check {
 	operator := []machine.Want{{Path: c.Operator, Most: 0o640}}
 	for _, path := range []string{
 		c.Notify.URLsFile, c.Notify.WebhookTokenFile, c.Store.S3.CredentialsFile, c.Store.S3.DeleteCredentials, c.Ledger.URLFile,
+		c.Authority.URLFile,
 	} {
 		if path != "" {
 			operator = append(operator, machine.Want{Path: path, Most: 0o640})

@@ -212,7 +212,7 @@ func (c *Cluster) Members() []Member {
 	for _, x := range c.members {
 		x.Silent = max(0, c.now.Sub(x.at))
 		for _, work := range slices.Sorted(maps.Keys(c.leases)) {
-			if c.leases[work] == x.Name {
+			if holds(c.leases[work], x.Name) {
 				x.Does = append(x.Does, work)
 			}
 		}
@@ -222,6 +222,29 @@ func (c *Cluster) Members() []Member {
 	}
 	slices.SortFunc(all, func(a, b Member) int { return strings.Compare(a.Name, b.Name) })
 	return all
+}
+
+// holds reports whether the holder of a lease is a receiver. An authority has the receiver's name
+// without its id.
+func holds(holder, name string) bool {
+	return holder != "" && strings.HasPrefix(name+" ", holder+" ")
+}
+
+// Has reports whether this receiver has work that only one may do. Receivers that may have the
+// authority need different names.
+func Has(p receiver.Peers, w receiver.Work) (bool, error) {
+	leases, err := p.Leases()
+	return holds(leases[w], p.Self()), err
+}
+
+// Has reports whether this receiver had work at the last Refresh.
+func (c *Cluster) Has(w receiver.Work) bool {
+	if c == nil {
+		return true
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return holds(c.leases[w], c.peers.Self())
 }
 
 // OthersReady reports whether another receiver accepted episodes at the last Refresh.

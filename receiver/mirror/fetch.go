@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"cis490/internal/disk"
 	"cis490/internal/fault"
@@ -17,6 +18,11 @@ import (
 
 // fetch replaces the copies that differ from the originals.
 func (m *Mirror) fetch() error {
+	if m.copies != nil {
+		if err := m.copies.Follow(); err != nil {
+			return err
+		}
+	}
 	doc, err := m.o.Docs.Stat(indexDoc)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fault.Fix(errors.New("no receiver has published the authority's files yet"),
@@ -34,6 +40,9 @@ func (m *Mirror) fetch() error {
 		return fmt.Errorf("decode the index of mirrored files: %w", err)
 	}
 	for _, f := range all {
+		if strings.HasPrefix(f.Name, authority) && (m.o.Shared || m.copies != nil && m.copies.Begun()) {
+			continue // not of serve's documents
+		}
 		if err := m.copy(f); err != nil {
 			return fmt.Errorf("copy %.80s: %w", f.Name, err)
 		}

@@ -27,6 +27,8 @@ import (
 	"cis490/internal/fault"
 	"cis490/internal/ident"
 	"cis490/receiver"
+	"cis490/receiver/local"
+	"cis490/receiver/records"
 )
 
 const (
@@ -42,6 +44,8 @@ const (
 const (
 	authority = "authority/"
 	releases  = "releases/"
+	trustFile = "trust.pem"
+	keysFile  = "release-keys"
 )
 
 // Options describe a mirror.
@@ -52,8 +56,14 @@ type Options struct {
 	// Authority and Releases are the folders. If the authority is elsewhere, this receiver has
 	// copies in both.
 	Authority, Releases string
-	Elsewhere           bool
-	Log                 *slog.Logger
+	// Elsewhere reports whether another receiver has the originals now.
+	Elsewhere func() (bool, error)
+	// Shared is set where the authority itself keeps its folder, by what the database has.
+	Shared bool
+	// Recorded is what the authority recorded in the database, if it does: then the copies of its
+	// files are made of that, because only the authority can write there.
+	Recorded receiver.RecordReader
+	Log      *slog.Logger
 }
 
 // Mirror publishes the files of this receiver, or keeps copies of another one's.
@@ -64,6 +74,7 @@ type Mirror struct {
 	stored  map[string]bool // chunks among the documents; nil: not known
 	index   []byte          // that was published last
 	version string          // of the index that was copied last
+	copies  *records.Copies // of what the authority recorded
 	rollout string          // version of the document that was copied last
 }
 
@@ -80,7 +91,15 @@ type cut struct {
 }
 
 // New returns a mirror. Run makes it work.
-func New(o Options) *Mirror { return &Mirror{o: o, seen: map[string]cut{}} }
+func New(o Options) *Mirror {
+	m := &Mirror{o: o, seen: map[string]cut{}}
+	if o.Recorded != nil && !o.Shared {
+		m.copies = records.New(records.Options{Rows: o.Recorded, FS: o.FS, Dir: o.Authority, Replace: true, Files: map[string]fs.FileMode{
+			local.RosterFile: 0o644, trustFile: 0o644, keysFile: 0o644,
+		}})
+	}
+	return m
+}
 
 // Run publishes or copies what changed until ctx ends.
 func (m *Mirror) Run(ctx context.Context) error {
@@ -106,15 +125,27 @@ func (m *Mirror) Run(ctx context.Context) error {
 
 // Once publishes or copies what changed.
 func (m *Mirror) Once() error {
-	if m.o.Elsewhere {
-		return errors.Join(m.fetch(), m.copyRollout())
+	elsewhere, err := m.o.Elsewhere()
+	if err != nil {
+		return err
 	}
-	err := m.publish()
-	if errors.Is(err, receiver.ErrLeased) && m.lease != nil { // another one took it while this one was away
-		err = errors.Join(err, m.lease.Close())
-		m.lease, m.stored, m.index = nil, nil, nil
+	if elsewhere {
+		return errors.Join(m.retire(), m.fetch(), m.copyRollout())
+	}
+	err = m.publish()
+	if errors.Is(err, receiver.ErrLeased) { // another one took it while this one was away
+		err = errors.Join(err, m.retire())
 	}
 	return errors.Join(err, m.copyRollout())
+}
+
+// retire ends the lease, if this receiver has it.
+func (m *Mirror) retire() (err error) {
+	if m.lease != nil {
+		err = m.lease.Close()
+		m.lease, m.stored, m.index, m.seen = nil, nil, nil, map[string]cut{}
+	}
+	return err
 }
 
 // path returns where a file of the index is. Other names are refused.

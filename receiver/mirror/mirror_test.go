@@ -38,7 +38,8 @@ func newSite(t *testing.T, url string, elsewhere bool) *site {
 	s.back = pg.Open(pg.Options{Base: base, FS: disk.OS{}, Dir: s.dir, URLFile: url, Name: filepath.Base(s.dir), Log: log})
 	s.Mirror = mirror.New(mirror.Options{
 		Docs: s.back.Docs, Lease: func() (io.Closer, error) { return s.back.Lease(receiver.Publishing) }, FS: disk.OS{},
-		Authority: filepath.Join(s.dir, "authority"), Releases: local.ReleasesDir(s.dir), Elsewhere: elsewhere, Log: log,
+		Authority: filepath.Join(s.dir, "authority"), Releases: local.ReleasesDir(s.dir),
+		Elsewhere: func() (bool, error) { return elsewhere, nil }, Log: log,
 	})
 	return s
 }
@@ -129,11 +130,51 @@ func TestMirror(t *testing.T) {
 	}
 }
 
+// TestMirror_Recorded: once the authority's rows are in the database, copies of its files are made
+// of them, and not of documents, which serve's user can write.
+func TestMirror_Recorded(t *testing.T) {
+	server := pgtest.New(t)
+	name := server.Database(t)
+	_, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", server.Addr, name), pgtest.ServeUser, "")
+	must(t, err)
+	url := filepath.Join(t.TempDir(), "postgres")
+	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, server.Addr, name)+"\n"), 0o600))
+	a, b := newSite(t, url, false), newSite(t, url, true)
+	b.Mirror = mirror.New(mirror.Options{
+		Docs: b.back.Docs, FS: disk.OS{}, Authority: filepath.Join(b.dir, "authority"), Releases: local.ReleasesDir(b.dir),
+		Elsewhere: func() (bool, error) { return true, nil }, Recorded: b.back.Authority, Log: slog.New(slog.DiscardHandler),
+	})
+	a.write("authority/roster.jsonl", []byte("forged\n"))
+	a.write("authority/trust.pem", []byte("forged"))
+	a.write("releases/orders.jsonl", []byte("order\n"))
+	must(t, a.Once())
+	must(t, b.Once())
+	if b.read("authority/roster.jsonl") != "forged\n" {
+		t.Error("without rows of the authority, its files are not copied")
+	}
+	server.SQL(t, name, `INSERT INTO authority_rows (file, line) VALUES ('roster.jsonl', 'one'), ('tokens.jsonl', 'secret'),
+		('trust.pem', 'old'), ('roster.jsonl', 'two'), ('trust.pem', 'trust')`)
+	for _, row := range []string{"", "three"} {
+		if row != "" {
+			server.SQL(t, name, "INSERT INTO authority_rows (file, line) VALUES ('roster.jsonl', '"+row+"')")
+			a.write("authority/trust.pem", []byte("forged again"))
+			must(t, a.Once())
+		}
+		must(t, b.Once())
+		if got := b.read("authority/roster.jsonl"); !strings.HasPrefix(got, "one\ntwo\n"+row) || b.read("authority/trust.pem") != "trust" {
+			t.Errorf("roster %q, trust %q", got, b.read("authority/trust.pem"))
+		}
+	}
+	if b.read("authority/tokens.jsonl") != "" || b.read("releases/orders.jsonl") != "order\n" {
+		t.Error("a secret was copied, or releases were not")
+	}
+}
+
 // TestMirror_Orders: an order on a receiver with copies would be lost, and is refused.
 func TestMirror_Orders(t *testing.T) {
 	dir := t.TempDir()
 	base := local.Open(local.Options{FS: disk.OS{}, Dir: dir, Now: time.Now})
-	b := pg.Open(pg.Options{Base: base, FS: disk.OS{}, Dir: dir, Copies: true})
+	b := pg.Open(pg.Options{Base: base, FS: disk.OS{}, Dir: dir, Copies: func() (bool, error) { return true, nil }})
 	if err := b.Releases.Give(manifest.Order{Verb: manifest.OrderPromote, Seq: 1}); !errors.Is(err, receiver.ErrCopies) {
 		t.Errorf("an order: %v", err)
 	}

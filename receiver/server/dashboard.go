@@ -18,7 +18,10 @@ func (s *Server) dashboard() (*web.Site, error) {
 	o := s.o
 	return web.New(web.Options{
 		Backend: o.Backend, Tokens: o.Tokens, Roster: o.Roster, Build: o.Build,
-		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members, Copies: o.Config.Authority.Elsewhere,
+		Contacts: s.contacts.Copy, Receivers: o.Cluster.Members,
+		Copies: func() bool {
+			return o.Config.Authority.Elsewhere || o.Config.Authority.Shared() && !o.Cluster.Has(receiver.Publishing)
+		},
 		Missing: s.NotReady, Known: o.Known, Offered: o.Offered, Silences: silencer{s}, TestNotify: s.testNotify,
 		Limits: s.limits(), SendTar: s.getEpisodesTar,
 		Catalogue: func() *catalogue.Catalogue {

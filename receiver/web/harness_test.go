@@ -141,7 +141,8 @@ func (r *harness) start() *harness {
 		},
 		Silences: r.quiet, TestNotify: r.tests, Limits: fleet.Limits{SilentAfter: 30 * time.Minute},
 		From:        func(*http.Request) string { return r.from() },
-		Connections: func() listen.Stats { return r.crowd }, Copies: r.copies, Receivers: func() []cluster.Member { return r.members },
+		Connections: func() listen.Stats { return r.crowd }, Copies: func() bool { return r.copies },
+		Receivers: func() []cluster.Member { return r.members },
 		Now: func() time.Time {
 			if r.clock != nil {
 				return r.clock()

@@ -81,9 +81,12 @@ func releaseViews(all []manifest.Published, rollout manifest.Rollout) (rows []re
 	return rows
 }
 
+// copies reports whether another receiver takes orders.
+func (s *Site) copies() bool { return s.o.Copies != nil && s.o.Copies() }
+
 // root returns where root gives orders: of several receivers, the one that has the authority.
 func (s *Site) root() string {
-	if !s.o.Copies {
+	if !s.copies() {
 		return "the receiver"
 	}
 	for _, m := range s.o.Receivers() {
@@ -110,7 +113,7 @@ func (s *Site) order(w http.ResponseWriter, r *http.Request) error {
 		if strconv.FormatUint(v.Seq, 10) != r.PostForm.Get("seq") || !slices.Contains(v.Orders(), verb) {
 			continue
 		}
-		if s.o.Copies {
+		if s.copies() {
 			return wire.NewProblem(wire.NotFound, "this receiver has copies of the releases; run on %s: sudo cis490 release %s --seq %d",
 				s.root(), verb, v.Seq)
 		}

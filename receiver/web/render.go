@@ -170,7 +170,7 @@ func (s *Site) render(w http.ResponseWriter, r *http.Request, status int, page, 
 	}
 	if t, session, ok := s.session(r); ok {
 		f.SignedIn, f.Code = true, formCode(t, session)
-		f.MayAct, f.MayRelease = t.Role.May(receiver.Operate), t.Role.May(receiver.Release) && !s.o.Copies
+		f.MayAct, f.MayRelease = t.Role.May(receiver.Operate), t.Role.May(receiver.Release) && !s.copies()
 		if m, err := s.model(); err == nil {
 			f.Sick = m.Open
 		}

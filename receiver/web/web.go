@@ -51,7 +51,7 @@ type Options struct {
 	Receivers func() []cluster.Member
 	// Copies reports that roster and releases are copies of those of another receiver, which
 	// alone takes orders.
-	Copies bool
+	Copies func() bool
 	// Missing returns why the receiver does not accept episodes; empty: it does.
 	Missing func() []string
 	// Known finds a check of the lab hosts by its id; nil finds none.
