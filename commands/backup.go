@@ -47,10 +47,12 @@ func (a *app) restoreCommand() *cli.Command {
 		ArgsUsage: noArgs,
 		Description: "On a new machine, install the receiver first, then stop its services, restore, and start\n" +
 			"them. The store gets a new id: every host compares what it shipped and sends again what\nis missing. Nobody has to touch a host.\n\n" +
-			"Example:\n   " + backup.StopCommand + "\n   sudo cis490 restore --from receiver.tar.gz\n   " + backup.StartCommand,
+			"Example:\n   " + backup.StopCommand + "\n   sudo cis490 restore --from receiver.tar.gz\n   " + backup.StartCommand + "\n\n" +
+			"With --ca-key a machine gets the CA key and nothing else, to stand by: docs/growing.md.",
 		Flags: []cli.Flag{
 			a.configFlag(roleReceiver), jsonFlag(),
 			&cli.StringFlag{Name: "from", Usage: "the backup's `FILE`"},
+			&cli.BoolFlag{Name: "ca-key", Usage: "only the CA key"},
 		},
 		Action: a.restore,
 	}
@@ -141,6 +143,17 @@ func (a *app) restore(c *cli.Context) error {
 	conf, err := a.receiver(c)
 	if err != nil {
 		return err
+	}
+	if c.Bool("ca-key") {
+		h, err := backup.RestoreKey(file, places(c, conf))
+		if err != nil {
+			return err
+		}
+		if c.Bool("json") {
+			return a.printJSON(backedUp{file, h})
+		}
+		a.printf("restored the CA key of %s; now: sudo systemctl start cis490-bootstrap\n", plain.Time(h.At))
+		return nil
 	}
 	h, err := backup.Restore(file, places(c, conf))
 	if err != nil {

@@ -2,6 +2,7 @@ package commands
 
 import (
 	"errors"
+	"net"
 	"os"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/fault"
 	"cis490/receiver/authority"
+	"cis490/receiver/pg"
 )
 
 func (a *app) bootstrapCommand() *cli.Command {
@@ -43,14 +45,22 @@ func (a *app) bootstrap(c *cli.Context) (err error) {
 		return fault.Exit(fault.Fix(errors.New("the authority is on another receiver: [authority] elsewhere is true"),
 			"sudo systemctl disable --now cis490-bootstrap"), fault.Config)
 	}
-	auth, err := authority.New(authority.Options{
+	o := authority.Options{
 		Config: conf.Authority, PublicURL: conf.PublicURL, Hostname: name, Root: conf.TLS.Root, PinFile: authority.PinFile(c.String("config")),
 		Balancers: conf.Balancer.Prefixes(), FS: disk.OS{}, Log: log.With("component", "bootstrap"), Now: time.Now,
 		Notify: func(state string) {
 			// Fails without a service manager.
 			_, _ = daemon.SdNotify(false, state)
 		},
-	})
+	}
+	if conf.Authority.Shared() {
+		a.stopsItself()
+		rows := pg.OpenRecords(pg.Options{
+			FS: disk.OS{}, URLFile: conf.Authority.URLFile, Pooler: conf.Ledger.Pooler, Name: conf.Name, Log: o.Log,
+		})
+		return authority.Shared(c.Context, o, rows, func(at net.Addr) error { return writeAddr(c, at.String()) })
+	}
+	auth, err := authority.New(o)
 	if err != nil {
 		return err
 	}

@@ -35,8 +35,9 @@ func (a *app) ledgerCommand() *cli.Command {
 				Name: "migrate", Usage: "create or update the tables in the database", ArgsUsage: noArgs,
 				Description: "Run it before serve starts for the first time, and when serve asks for it. It may run while\n" +
 					"receivers of this version or the version before serve. It makes the roles cis490_serve and\n" +
-					"cis490_read, and gives the first one to the user in [ledger] url_file. FILE has the URL of a user\n" +
-					"that owns the database and may create roles; without --url-file, that is the config's user.\n\n" +
+					"cis490_read, and gives the first one to the user in [ledger] url_file, and cis490_authority to the one\n" +
+					"in [authority] url_file. FILE has the URL of a user that owns the database and may create roles;\n" +
+					"without --url-file, that is the config's user.\n\n" +
 					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner",
 				Flags: []cli.Flag{
 					a.configFlag(roleReceiver), &cli.StringFlag{Name: "url-file", Usage: "connect with the URL in `FILE`"},
@@ -102,6 +103,23 @@ func (a *app) ledgerMigrate(c *cli.Context) error {
 	from, to, err := pg.Migrate(c.Context, owner, user, store.ID(disk.OS{}, conf.DataDir))
 	if err != nil {
 		return err
+	}
+	if file := conf.Authority.URLFile; file != "" && user != "" {
+		url, err := pg.ReadURL(disk.OS{}, file)
+		if err != nil {
+			return err
+		}
+		issuer, err := pg.User(url)
+		if err == nil && issuer == user {
+			err = fault.Fix(fmt.Errorf("%s and %s have the same user: who can use the first one could enroll hosts", conf.Ledger.URLFile, file),
+				`psql -c "CREATE ROLE cis490_ca LOGIN PASSWORD '…'"   # as in docs/growing.md; then put it into `+file)
+		}
+		if err == nil {
+			err = pg.GrantAuthority(c.Context, owner, issuer)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if from == to {
 		a.printf("the database has schema %d already\n", to)

@@ -57,8 +57,8 @@ func TestLedger_NewReceiver(t *testing.T) {
 		t.Errorf("scrub: %s", out)
 	}
 	for args, want := range map[string]string{
-		"ledger status":  "schema 2 of 2",
-		"ledger migrate": "has schema 2 already",
+		"ledger status":  "schema 3 of 3",
+		"ledger migrate": "has schema 3 already",
 		"fleet-check":    "1 hosts",
 		"status":         "RECEIVER",
 		"alerts":         "",

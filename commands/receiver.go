@@ -223,11 +223,19 @@ func (a *app) receiverList(c *cli.Context) error {
 	if c.Bool("json") {
 		return a.printJSON(all)
 	}
-	return a.table("RECEIVER\tSTATE\tUNTIL\tFROM", func(row func(...any)) {
+	err = a.table("RECEIVER\tSTATE\tUNTIL\tFROM", func(row func(...any)) {
 		for _, r := range all {
 			row(r.Name, r.State, plain.Time(r.Expires), r.From)
 		}
 	})
+	if err != nil {
+		return err
+	}
+	s, err := authoritiesOf(conf, stored(conf, c.String("config")))
+	if err == nil && s != nil {
+		a.printf("authority: %s\n", s)
+	}
+	return pg.Explain(err)
 }
 
 func (a *app) receiverRevoke(c *cli.Context) error {

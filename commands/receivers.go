@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"cis490/internal/check"
+	"cis490/internal/config"
 	"cis490/internal/machine"
 	"cis490/internal/plain"
 	"cis490/receiver"
@@ -43,6 +44,39 @@ func (a *app) receiversTable(rows []receiverRow) error {
 			row(r.Name, r.State, seen+" ago", cluster.Work(r.Does), plain.Time(r.Until), r.Version)
 		}
 	})
+}
+
+// authorities is which machine has the authority, if several may have it.
+type authorities struct {
+	Active  string `json:"active,omitempty"`
+	Standby string `json:"standby,omitempty"`
+}
+
+// authoritiesOf reads which machine has the authority; nil if only one may have it.
+func authoritiesOf(conf config.Receiver, back receiver.Backend) (*authorities, error) {
+	if back.Peers == nil {
+		return nil, nil
+	}
+	leases, err := back.Peers.Leases()
+	name := func(w receiver.Work) string { return check.Sanitize(leases[w], 100) }
+	s := &authorities{name(receiver.Publishing), name(receiver.Standby)}
+	if err != nil || !conf.Authority.Shared() && s.Standby == "" {
+		return nil, err
+	}
+	return s, nil
+}
+
+// String says it in one line.
+func (s authorities) String() string {
+	switch {
+	case s.Active == "" && s.Standby == "":
+		return "no machine has the authority, and none stands by"
+	case s.Active == "":
+		return "no machine has the authority; " + s.Standby + " takes over"
+	case s.Standby == "":
+		return s.Active + "; no machine stands by"
+	}
+	return s.Active + "; " + s.Standby + " stands by"
 }
 
 // sayReceivers prints the state of several receivers in one line.

@@ -20,6 +20,7 @@ import (
 	"cis490/receiver"
 	"cis490/receiver/authority"
 	"cis490/receiver/local"
+	"cis490/receiver/pg"
 )
 
 func (a *app) releasePublish(c *cli.Context) error {
@@ -99,8 +100,12 @@ func (a *app) releasePublish(c *cli.Context) error {
 
 // withAuthority returns an error on a receiver whose releases are copies of another one's.
 func withAuthority(c *cli.Context, conf config.Receiver) error {
-	if !conf.Authority.Elsewhere {
-		return nil
+	var peers receiver.Peers
+	if conf.Authority.Shared() {
+		peers = stored(conf, c.String("config")).Peers
+	}
+	if copies, err := copiesOf(conf, peers)(); err != nil || !copies {
+		return pg.Explain(err)
 	}
 	words := append([]string{"sudo", c.Command.HelpName}, c.Args().Slice()...)
 	return fault.Exit(fault.Fix(receiver.ErrCopies, "on the receiver that has the authority: "+strings.Join(words, " ")), fault.Config)

@@ -31,6 +31,7 @@ import (
 	"cis490/internal/peercred"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
+	"cis490/receiver/authority"
 	rxchecks "cis490/receiver/checks"
 )
 
@@ -161,6 +162,12 @@ func (a *app) receiverChecks(p roleConfig, deep bool) (rxchecks.Options, []check
 	if err == nil {
 		o.Client, o.Base = localClient(conf)
 		o.Backend = stored(conf, p.path)
+		if conf.Authority.Shared() {
+			o.Standby = func(ctx context.Context) (problem, fix string, err error) {
+				s, err := authority.NewClient(conf.Authority.Socket).State(ctx)
+				return s.Problem, s.Fix, err
+			}
+		}
 	}
 	if p.installed() {
 		o.Systemd, o.Units = machine.Systemd{}, unitsOf(install.Receiver, conf.Authority.Elsewhere)
@@ -189,7 +196,7 @@ func localClient(c config.Receiver) (*http.Client, string) {
 	if from, to, ok := redirect(c.PublicURL, c.Listen); ok && c.TLS.Mode != "proxy" {
 		local[from] = to
 	}
-	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok && !c.Authority.Elsewhere {
+	if from, to, ok := redirect(c.Authority.URL, c.Authority.Listen); ok && !c.Authority.Elsewhere && !c.Authority.Shared() {
 		local[from] = to // behind a proxy too, because this is the authority
 	}
 	if c.TLS.Mode == "proxy" {

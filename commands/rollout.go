@@ -12,6 +12,7 @@ import (
 	"cis490/internal/ident"
 	"cis490/internal/wire"
 	"cis490/receiver"
+	"cis490/receiver/cluster"
 	"cis490/receiver/contacts"
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
@@ -70,10 +71,24 @@ func backend(conf config.Receiver, fsys disk.FS, path string, log *slog.Logger) 
 
 // ledger returns a backend whose rows and documents are in the config's database.
 func ledger(conf config.Receiver, base receiver.Backend, fsys disk.FS, log *slog.Logger) receiver.Backend {
-	return pg.Open(pg.Options{
+	var back receiver.Backend
+	back = pg.Open(pg.Options{
 		Base: base, FS: fsys, Dir: conf.DataDir, URLFile: conf.Ledger.URLFile, Pooler: conf.Ledger.Pooler,
-		Copies: conf.Authority.Elsewhere, Name: conf.Name, Log: log.With("component", "ledger"),
+		Copies: func() (bool, error) { return copiesOf(conf, back.Peers)() }, Name: conf.Name, Log: log.With("component", "ledger"),
 	})
+	return back
+}
+
+// copiesOf returns a function that reports whether another receiver has the authority and the
+// releases.
+func copiesOf(conf config.Receiver, peers receiver.Peers) func() (bool, error) {
+	return func() (bool, error) {
+		if !conf.Authority.Shared() {
+			return conf.Authority.Elsewhere, nil
+		}
+		has, err := cluster.Has(peers, receiver.Publishing)
+		return !has, err
+	}
 }
 
 // stored returns the state of the receiver with a config file, for reading.

@@ -17,6 +17,7 @@ import (
 	"cis490/receiver/fleet"
 	"cis490/receiver/local"
 	"cis490/receiver/mirror"
+	"cis490/receiver/records"
 	"cis490/receiver/server"
 	"cis490/receiver/store"
 )
@@ -62,13 +63,17 @@ func (a *app) serve(c *cli.Context) error {
 	back := backend(conf, held, c.String("config"), log)
 	releases := a.rollout(conf, back, log)
 	others := cluster.New(back.Peers, log.With("component", "cluster"))
+	known := local.Roster(held, conf.Authority.Dir)
+	if conf.Authority.Shared() {
+		known = records.Roster(back.Authority)
+	}
 	o := server.Options{
 		Releases: releases, Offered: releases.Version,
 		Config: conf, Build: a.env.Build, Admin: local.AdminSocket(conf.DataDir),
 		Catalogue: local.CataloguePath(conf.DataDir), Listen: local.Listen(held),
 		Gate:    a.gate(held, c.String("config"), releases, others, log),
 		Backend: back, Cluster: others, Credentials: local.Credentials(held, conf),
-		Roster: local.Roster(held, conf.Authority.Dir),
+		Roster: known,
 		FleetCheck: func() time.Time {
 			return fleet.Ran(back) // each run replaces the document, even if nothing is found
 		},
@@ -81,9 +86,14 @@ func (a *app) serve(c *cli.Context) error {
 		Now: time.Now, Clock: clock.Read(disk.OS{}), Log: log,
 	}
 	if back.Peers != nil {
+		publishing := receiver.Publishing
+		if conf.Authority.Shared() {
+			publishing = receiver.Releasing // the other one is the authority's
+		}
 		o.Mirror = mirror.New(mirror.Options{
-			Docs: back.Docs, Lease: func() (io.Closer, error) { return back.Lease(receiver.Publishing) }, FS: held,
-			Authority: conf.Authority.Dir, Releases: local.ReleasesDir(conf.DataDir), Elsewhere: conf.Authority.Elsewhere,
+			Docs: back.Docs, Lease: func() (io.Closer, error) { return back.Lease(publishing) }, FS: held,
+			Authority: conf.Authority.Dir, Releases: local.ReleasesDir(conf.DataDir), Elsewhere: copiesOf(conf, back.Peers),
+			Shared: conf.Authority.Shared(), Recorded: back.Authority,
 			Log: log.With("component", "mirror"),
 		}).Run
 	}

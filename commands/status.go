@@ -81,6 +81,8 @@ type receiverStatus struct {
 	Ready check.Row `json:"ready"`
 	// Receivers are all receivers on the database; empty: there is one.
 	Receivers []receiverRow `json:"receivers,omitempty"`
+	// Authority is which machine has the authority; nil: only one may have it.
+	Authority *authorities `json:"authority,omitempty"`
 	// FeedLag is how late pages show the newest rows of the database, in seconds; nil: it is not known.
 	FeedLag *float64 `json:"feed_lag_seconds,omitempty"`
 	// Update is how the updates of this machine itself stand; nil before the first.
@@ -126,6 +128,9 @@ func (a *app) statusReceiver(ctx context.Context, p roleConfig, asJSON bool) err
 	a.printf("receiver %s: %s\n", s.URL, readiness(s.Ready))
 	if err := a.receiversTable(s.Receivers); err != nil {
 		return err
+	}
+	if s.Authority != nil {
+		a.printf("authority: %s\n", s.Authority)
 	}
 	if s.FeedLag != nil && *s.FeedLag >= 60 {
 		a.printf("rows of the last %s are not shown: sudo cis490 doctor --only ledger.feed\n",
@@ -181,6 +186,9 @@ func (a *app) receiverStatus(ctx context.Context, p roleConfig, conf config.Rece
 		a.errorf("warning: cannot read the state of the receivers: %v", err)
 	}
 	s.Receivers = receiversOf(members)
+	if s.Authority, err = authoritiesOf(conf, stored(conf, p.path)); err != nil {
+		a.errorf("warning: cannot read which machine has the authority: %v", err)
+	}
 	if lag := stored(conf, p.path).Lag; lag != nil {
 		if d, err := lag(); err == nil {
 			seconds := d.Seconds()
