@@ -183,7 +183,8 @@ func TestAuthority_Standby(t *testing.T) {
 		return strings.Contains(f.three.read("ca/roster.jsonl"), `"decommissioned"`) &&
 			f.three.read("ca/trust.pem") == f.one.read("ca/trust.pem")
 	})
-	if out, err := f.one.run("release", "withdraw", "--seq", "1", "--config", conf(f.one)); err == nil || !strings.Contains(out, "has the authority") {
+	out, err := f.one.run("release", "withdraw", "--seq", "1", "--config", conf(f.one))
+	if err == nil || !strings.Contains(out, "has the authority") {
 		t.Errorf("an order on the machine that lost the authority: %v: %s", err, out)
 	}
 	f.one.bootstrap()
