@@ -41,7 +41,7 @@ type step struct {
 func coveredElsewhere() map[string]string {
 	return map[string]string{
 		"## Behind Caddy": "TestProxy", "## Move the receiver to a new machine": "TestMoveReceiver",
-		"## Rows in PostgreSQL": "TestCluster", "## Several receivers": "TestCluster",
+		"## Rows in PostgreSQL": "TestCluster", "## Several receivers": "TestCluster", "## A standby of the authority": "TestCluster",
 	}
 }
 
