@@ -25,7 +25,7 @@ import (
 	"cis490/internal/wire"
 )
 
-// scaleFor is how long each fleet is simulated without SCALE, a duration.
+// scaleFor is how long each fleet is simulated, the largest for SCALE, a duration.
 const scaleFor = 30 * time.Second
 
 // TestBench_ClusterScale simulates three fleets on two receivers, one database, one store and
@@ -45,13 +45,16 @@ func TestBench_ClusterScale(t *testing.T) {
 	c.rx[0].waitFor("both have catalogued it", func() bool { return c.catalogued(0) == 1 && c.catalogued(1) == 1 })
 	hosts := []*host{first}
 	rows := 0
-	for _, size := range []struct{ hosts, rows int }{{5000, 1_000_000}, {10_000, 3_000_000}, {20_000, 10_000_000}} {
+	for _, size := range []struct {
+		hosts, rows int
+		long        time.Duration
+	}{{5000, 1_000_000, scaleFor}, {10_000, 3_000_000, scaleFor}, {20_000, 10_000_000, long}} {
 		c.stop()
 		c.history(rows, size.rows)
 		rows = size.rows
 		hosts = c.grow(hosts, size.hosts)
 		c.restart()
-		c.simulate(fmt.Sprintf("ClusterScale/hosts=%d/rows=%dM", size.hosts, rows/1_000_000), hosts, long)
+		c.simulate(fmt.Sprintf("ClusterScale/hosts=%d/rows=%dM", size.hosts, rows/1_000_000), hosts, size.long)
 	}
 }
 
