@@ -65,9 +65,12 @@ func ReadURL(fsys disk.FS, path string) (string, error) {
 // configure parses a URL. With a pooler nothing depends on the session.
 func configure(url string, pooler bool) (*pgxpool.Config, error) {
 	c, err := pgxpool.ParseConfig(url)
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return nil, fault.Fix(fmt.Errorf("%w: the URL of the database names a file: %w", receiver.ErrUnready, file), "ls -l "+file.Path)
+	}
 	if err != nil { // its text may contain parts of the URL
 		return nil, fault.Fix(fmt.Errorf("%w: the URL of the database cannot be parsed", receiver.ErrUnready),
-			"sudo cis490 config check   # then mend the file that [ledger] url_file names: postgres://USER:PASSWORD@HOST/DATABASE")
+			"sudo cis490 config check   # then mend the file that url_file names: postgres://USER:PASSWORD@HOST/DATABASE")
 	}
 	c.MaxConns, c.MaxConnIdleTime, c.PingTimeout = conns, time.Minute, dial.GoneAfter
 	cc := c.ConnConfig

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -160,5 +161,18 @@ func TestSchema(t *testing.T) {
 	base := local.Open(local.Options{FS: disk.OS{}, Dir: dir, Log: slog.New(slog.DiscardHandler)})
 	if _, err := base.Serve(); err == nil {
 		t.Error("the data folder is served with rows in files")
+	}
+}
+
+// TestURL_NamesAFile: a file that the URL names and that cannot be read is named, without the URL.
+func TestURL_NamesAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "postgres")
+	url := "postgres://rx:secret@db/cis490?sslmode=verify-full&sslrootcert=/nonexistent/root.pem\n"
+	if err := os.WriteFile(path, []byte(url), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err := rows(t.TempDir(), path, false).Rows.Find(t.Context(), entry(1, "x").Key())
+	if err == nil || !strings.Contains(err.Error(), "/nonexistent/root.pem") || strings.Contains(err.Error(), "secret") {
+		t.Errorf("%v", err)
 	}
 }
