@@ -64,7 +64,7 @@ func (e *events) Read(begin func(), add func(roster.Event)) (damaged int, err er
 	case e.last == 0:
 		err = fs.ErrNotExist
 	case time.Since(e.read) > rosterLasts:
-		err = fmt.Errorf("the database did not answer since %s: %v", plain.Time(e.read), e.err)
+		err = fmt.Errorf("the database did not answer since %s: %w", plain.Time(e.read), e.err)
 	}
 	e.mu.Unlock()
 	if len(found) > 0 && !e.begun {
