@@ -104,7 +104,7 @@ func (r *twins) installed() {
 	text = strings.Replace(text, `# data_dir = `, `data_dir = `, 1)
 	text = strings.Replace(text, `# operator_file = `, `operator_file = `, 1)
 	text = strings.Replace(text, `# urls_file = `, `urls_file = `, 1)
-	text = strings.Replace(text, `# url_file = `, `url_file = `, 1)
+	text = strings.Replace(text, `# url_file = "`+r.root, `url_file = "`+r.root, 1) // of [ledger]; that of [authority] is empty
 	at := strings.Index(text, "\nlisten = ")
 	end := at + 1 + strings.Index(text[at+1:], "\n")
 	r.second.write("rx.toml", []byte(text[:at]+"\nlisten = \""+free(r.tb.(*testing.T))+"\""+text[end:]))

@@ -52,7 +52,8 @@ type authorities struct {
 	Standby string `json:"standby,omitempty"`
 }
 
-// authoritiesOf reads which machine has the authority; nil if only one may have it.
+// authoritiesOf reads which machine has the authority; nil if only one may have it, as far as can
+// be known.
 func authoritiesOf(conf config.Receiver, back receiver.Backend) (*authorities, error) {
 	if back.Peers == nil {
 		return nil, nil
@@ -60,7 +61,10 @@ func authoritiesOf(conf config.Receiver, back receiver.Backend) (*authorities, e
 	leases, err := back.Peers.Leases()
 	name := func(w receiver.Work) string { return check.Sanitize(leases[w], 100) }
 	s := &authorities{name(receiver.Publishing), name(receiver.Standby)}
-	if err != nil || !conf.Authority.Shared() && s.Standby == "" {
+	if !conf.Authority.Shared() && s.Standby == "" {
+		return nil, nil
+	}
+	if err != nil {
 		return nil, err
 	}
 	return s, nil
