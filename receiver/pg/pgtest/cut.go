@@ -17,8 +17,7 @@ const (
 
 // Cutter is a proxy that closes a connection after a number of bytes.
 type Cutter struct {
-	Addr   string
-	target string
+	Addr string
 
 	mu    sync.Mutex
 	left  [2]int // bytes that still pass; -1: no limit
@@ -28,11 +27,18 @@ type Cutter struct {
 // NewCutter starts a proxy before an address. It ends with the test.
 func NewCutter(t testing.TB, target string) *Cutter {
 	t.Helper()
+	c := &Cutter{left: [2]int{-1, -1}}
+	c.Addr = proxy(t, target, c.pass)
+	return c
+}
+
+// proxy listens before an address until the test ends, and passes both ways of each connection.
+func proxy(t testing.TB, target string, pass func(w Way, to, from net.Conn)) (addr string) {
+	t.Helper()
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &Cutter{Addr: l.Addr().String(), target: target, left: [2]int{-1, -1}}
 	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
@@ -45,11 +51,11 @@ func NewCutter(t testing.TB, target string) *Cutter {
 				_ = client.Close()
 				continue
 			}
-			go c.pass(ToServer, server, client)
-			go c.pass(ToClient, client, server)
+			go pass(ToServer, server, client)
+			go pass(ToClient, client, server)
 		}
 	}()
-	return c
+	return l.Addr().String()
 }
 
 // Arm cuts the connection on which the byte after the n-th moves, once. With n -1 it only

@@ -19,28 +19,10 @@ type Hole struct {
 // NewHole starts an open proxy before an address. It ends with the test.
 func NewHole(t testing.TB, target string) *Hole {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // loopback, in a test
-	if err != nil {
-		t.Fatal(err)
-	}
-	h := &Hole{Addr: l.Addr().String()}
+	h := &Hole{}
 	h.opened = sync.NewCond(&h.mu)
-	t.Cleanup(func() { _ = l.Close(); h.Set(false) })
-	go func() {
-		for {
-			client, err := l.Accept()
-			if err != nil {
-				return
-			}
-			server, err := net.Dial("tcp", target) //nolint:noctx // loopback, in a test
-			if err != nil {
-				_ = client.Close()
-				continue
-			}
-			go h.pass(server, client)
-			go h.pass(client, server)
-		}
-	}()
+	h.Addr = proxy(t, target, h.pass)
+	t.Cleanup(func() { h.Set(false) })
 	return h
 }
 
@@ -52,7 +34,7 @@ func (h *Hole) Set(closed bool) {
 	h.opened.Broadcast()
 }
 
-func (h *Hole) pass(to, from net.Conn) {
+func (h *Hole) pass(_ Way, to, from net.Conn) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buf := make([]byte, 32<<10)
 	for {
