@@ -37,6 +37,7 @@ func (s *Shipper) ping(ctx context.Context) error {
 	defer s.watchdog.idle("ping")
 	s.mu.Lock()
 	s.refused = map[any]bool{}
+	until := s.uplink.until
 	s.mu.Unlock()
 	pong, err := s.Receiver.Ping(ctx, s.report(ctx, false))
 	if ctx.Err() != nil {
@@ -64,7 +65,7 @@ func (s *Shipper) ping(ctx context.Context) error {
 		s.Logger.Warn("ping not answered", "host", s.Host, "uploads_wait", wait, "err", err, "fix", fixOf(err))
 		return err
 	}
-	s.handlePong(pong)
+	s.handlePong(pong, until)
 	s.askHeld(ctx)
 	return nil
 }
@@ -85,8 +86,8 @@ func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
 }
 
 // handlePong retries rejected episodes when the policy changed, and reconciles when the
-// store changed.
-func (s *Shipper) handlePong(pong wire.Pong) {
+// store changed. until is the end of the uplink's wait when the ping was sent.
+func (s *Shipper) handlePong(pong wire.Pong, until time.Time) {
 	ahead := s.Now().Sub(pong.ServerTime)
 	s.mu.Lock()
 	s.ahead = ahead
@@ -97,7 +98,8 @@ func (s *Shipper) handlePong(pong wire.Pong) {
 	s.recheck = len(s.refused) > 0
 	s.pong, s.uplink.ping = &pong, false
 	byPing := s.uplink.byPing
-	if s.uplink.action == wire.Hourly { // a pong shows that the receiver accepts this host's credentials
+	if s.uplink.action == wire.Hourly && s.uplink.until.Equal(until) {
+		// The receiver accepts this host's credentials, and has not rejected them since.
 		s.uplink.until = time.Time{}
 	}
 	s.mu.Unlock()

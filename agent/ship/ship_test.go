@@ -85,6 +85,38 @@ func TestOnce_OutcomeOfEachAnswer(t *testing.T) {
 	}
 }
 
+// A pong does not end a wait that began after its ping was sent.
+func TestRun_PongFromBeforeTheRefusal(t *testing.T) {
+	r := clienttest.Start(t, nil)
+	h := newHost(t, r)
+	h.cfg.Ship.PingEvery = config.Duration(time.Second)
+	asked, answer, puts := make(chan bool), make(chan bool), make(chan int)
+	var pings int // one at a time
+	r.OnPing = func(http.ResponseWriter, *http.Request) bool {
+		switch pings++; pings {
+		case 2: // the first one opened the uplink
+			asked <- true
+			<-answer
+		case 3:
+			puts <- len(r.Puts())
+		}
+		return false
+	}
+	r.Refuse(good, wire.NewProblem(wire.TokenUsed, "because"))
+	_, stop := h.run()
+	<-asked
+	h.record(good)
+	h.until("the refused upload waits", func() bool {
+		st, err := spool.LoadState(disk.OS{}, h.dir)
+		return err == nil && st.Pause != nil
+	})
+	answer <- true
+	if n := <-puts; n != 1 {
+		t.Errorf("%d PUTs before the next ping, want 1", n)
+	}
+	stop()
+}
+
 func (h *host) checkAside(id ident.EpisodeID, a wire.Answer) {
 	h.t.Helper()
 	sp := &spool.Spool{Options: spool.Options{FS: disk.OS{}, Dir: h.dir}}
