@@ -30,14 +30,7 @@ const misuseEvery = time.Hour
 // certify issues a host's certificate for a join token, or for the key of its last
 // certificate. A rejection is a *wire.Problem.
 func (a *Authority) certify(h ident.Host, req wire.CertRequest, from string) (wire.CertAnswer, error) {
-	csr, csrErr := pki.ParseCSR([]byte(req.CSR), h)
-	var key ident.Digest
-	if csrErr == nil {
-		var err error
-		if key, err = pki.KeyID(csr.PublicKey); err != nil {
-			return wire.CertAnswer{}, err
-		}
-	}
+	csr, key, csrErr := parseCSR(req, h)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	host, known, err := a.roster.Host(h)
@@ -165,4 +158,12 @@ func (a *Authority) releaseKeys() []string {
 		}
 	}
 	return keys
+}
+
+// parseCSR returns a request's CSR for a name, and the id of its key.
+func parseCSR(req wire.CertRequest, name ident.Host) (csr *x509.CertificateRequest, key ident.Digest, err error) {
+	if csr, err = pki.ParseCSR([]byte(req.CSR), name); err == nil {
+		key, err = pki.KeyID(csr.PublicKey)
+	}
+	return csr, key, err
 }

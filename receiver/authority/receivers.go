@@ -189,14 +189,7 @@ func receiverLimit(name ident.Host) string { return "receiver " + string(name) }
 // certifyReceiver issues the server certificate of another receiver, for an invitation or for
 // the key of its last certificate. A rejection is a *wire.Problem.
 func (a *Authority) certifyReceiver(name ident.Host, req wire.CertRequest, from string) (wire.CertAnswer, error) {
-	csr, csrErr := pki.ParseCSR([]byte(req.CSR), name)
-	var key ident.Digest
-	if csrErr == nil {
-		var err error
-		if key, err = pki.KeyID(csr.PublicKey); err != nil {
-			return wire.CertAnswer{}, err
-		}
-	}
+	csr, key, csrErr := parseCSR(req, name)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r := cmp.Or(a.others[name], &receiver{})

@@ -248,9 +248,8 @@ func (a *Authority) takeOver() error {
 // follow brings the files up to date.
 func (s *shared) follow() error {
 	err := s.copies.Follow()
-	if errors.Is(err, records.ErrDiverged) {
-		_, path, _ := strings.Cut(err.Error(), ": ")
-		err = fault.Fix(err, "sudo mv "+path+" "+path+".other && sudo systemctl restart cis490-bootstrap   # if the database's rows "+
+	if d, ok := errors.AsType[*records.DivergedError](err); ok {
+		err = fault.Fix(err, "sudo mv "+d.Path+" "+d.Path+".other && sudo systemctl restart cis490-bootstrap   # if the database's rows "+
 			"are right; what this machine alone recorded has to be done again")
 	}
 	return err

@@ -66,15 +66,21 @@ func must(t *testing.T, err error) {
 	}
 }
 
+func newDatabase(t *testing.T) (server *pgtest.Server, name, url string) {
+	t.Helper()
+	server = pgtest.New(t)
+	name = server.Database(t)
+	_, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", server.Addr, name), pgtest.ServeUser, "")
+	must(t, err)
+	url = filepath.Join(t.TempDir(), "postgres")
+	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, server.Addr, name)+"\n"), 0o600))
+	return server, name, url
+}
+
 // TestMirror: another receiver has the authority's files and the releases as they are, also after
 // they changed; it has no secret.
 func TestMirror(t *testing.T) {
-	server := pgtest.New(t)
-	name := server.Database(t)
-	_, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", server.Addr, name), pgtest.ServeUser, "")
-	must(t, err)
-	url := filepath.Join(t.TempDir(), "postgres")
-	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, server.Addr, name)+"\n"), 0o600))
+	server, name, url := newDatabase(t)
 	a, b := newSite(t, url, false), newSite(t, url, true)
 	if err := b.Once(); fault.FixOf(err) == "" {
 		t.Errorf("before anything is published: %v", err)
@@ -133,12 +139,7 @@ func TestMirror(t *testing.T) {
 // TestMirror_Recorded: once the authority's rows are in the database, copies of its files are made
 // of them, and not of documents, which serve's user can write.
 func TestMirror_Recorded(t *testing.T) {
-	server := pgtest.New(t)
-	name := server.Database(t)
-	_, _, err := pg.Migrate(t.Context(), pgtest.URL("postgres", server.Addr, name), pgtest.ServeUser, "")
-	must(t, err)
-	url := filepath.Join(t.TempDir(), "postgres")
-	must(t, os.WriteFile(url, []byte(pgtest.URL(pgtest.ServeUser, server.Addr, name)+"\n"), 0o600))
+	server, name, url := newDatabase(t)
 	a, b := newSite(t, url, false), newSite(t, url, true)
 	b.Mirror = mirror.New(mirror.Options{
 		Docs: b.back.Docs, FS: disk.OS{}, Authority: filepath.Join(b.dir, "authority"), Releases: local.ReleasesDir(b.dir),

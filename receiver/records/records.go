@@ -2,7 +2,7 @@
 //
 // A file whose name ends in .jsonl gets the rows as lines; another one is its last row. A file
 // that has lines which the database lacks is not changed, because they may be revocations that
-// the database lost: see ErrAhead and ErrDiverged.
+// the database lost: see ErrAhead and DivergedError.
 //
 //storage:files copies of what the authority recorded, which programs read from folders
 package records
@@ -27,8 +27,12 @@ import (
 // ErrAhead reports that a file begins with the database's rows and has more.
 var ErrAhead = errors.New("a file has rows that the database lacks")
 
-// ErrDiverged reports that a file has other rows than the database.
-var ErrDiverged = errors.New("a file and the database have different rows")
+// DivergedError reports that a file has other rows than the database.
+type DivergedError struct{ Path string }
+
+func (e *DivergedError) Error() string {
+	return "a file and the database have different rows: " + e.Path
+}
 
 // Options describe copies.
 type Options struct {
@@ -138,7 +142,7 @@ func (c *Copies) begin() error {
 		return err
 	}
 	if differs != "" && !c.o.Replace {
-		return fmt.Errorf("%w: %s", ErrDiverged, filepath.Join(c.o.Dir, differs))
+		return &DivergedError{filepath.Join(c.o.Dir, differs)}
 	}
 	if !c.o.Replace {
 		for _, name := range slices.Sorted(maps.Keys(local)) {
