@@ -20,11 +20,11 @@ import (
 	"cis490/internal/manifest"
 )
 
-var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,127}$`)
+var versionRE = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
 
 // validVersion reports whether a version can name a folder.
 func validVersion(v string) bool {
-	return versionRE.MatchString(v) && !strings.HasSuffix(v, disk.Partial)
+	return len(v) <= 128 && versionRE.MatchString(v) && !strings.HasSuffix(v, disk.Partial)
 }
 
 // versionDir is the folder of this binary's version. An installed binary stays in its

@@ -3,6 +3,8 @@ package receiver
 import (
 	"errors"
 	"io/fs"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -37,9 +39,8 @@ type Docs interface {
 	Remove(name string) error
 	// Stat describes a document, or returns fs.ErrNotExist.
 	Stat(name string) (Doc, error)
-	// Names lists the documents whose name begins with a prefix that ends in a slash,
-	// sorted.
-	Names(prefix string) ([]string, error)
+	// All describes the documents whose name begins with a prefix that ends in a slash.
+	All(prefix string) (map[string]Doc, error)
 	// Writable returns why the next Save would probably fail. It changes nothing.
 	Writable(name string) error
 }
@@ -61,6 +62,6 @@ func DocNames(d Docs) (names []string, err error) {
 			return nil, err
 		}
 	}
-	reports, err := d.Names(HealthReports)
-	return append(names, reports...), err
+	reports, err := d.All(HealthReports)
+	return append(names, slices.Sorted(maps.Keys(reports))...), err
 }

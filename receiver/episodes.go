@@ -84,8 +84,8 @@ type Episodes interface {
 	// OpenRow is Open for a row of the index, which costs less, and reads best from the
 	// beginning to the end.
 	OpenRow(Entry) (Tarball, error)
-	// HasAny reports whether any episode of a host was stored.
-	HasAny(ident.Host) (bool, error)
+	// Holders returns those of the hosts of which any episode was stored.
+	Holders(hosts []ident.Host) ([]ident.Host, error)
 	// List yields the tarballs of all hosts, one host after the other.
 	List(ctx context.Context) iter.Seq2[Stored, error]
 	// Check compares rows of the index with tarballs: the newest rows or, with 0, all rows

@@ -97,10 +97,10 @@ type Phase struct {
 }
 
 // nameRE is the grammar of profile, phase and event names.
-var nameRE = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,63}$`)
+var nameRE = regexp.MustCompile(`^[a-z][a-z0-9_.-]*$`)
 
 // ValidName reports whether s may name a profile, a phase or an event.
-func ValidName(s string) bool { return nameRE.MatchString(s) }
+func ValidName(s string) bool { return len(s) <= 64 && nameRE.MatchString(s) }
 
 // Load reads an experiment from a file.
 func Load(path string) (Experiment, error) {

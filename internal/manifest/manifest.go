@@ -61,15 +61,18 @@ type Binary struct {
 // FileName returns the name of the binary in a release directory.
 func (b Binary) FileName() string { return "cis490-" + b.OS + "-" + b.Arch }
 
+// Lengths are compared apart: a bound in an expression costs each start of the program a millisecond.
 var (
-	versionRE  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]{0,99}$`)
-	platformRE = regexp.MustCompile(`^[a-z0-9]{1,16}$`)
+	versionRE  = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~-]*$`)
+	platformRE = regexp.MustCompile(`^[a-z0-9]+$`)
 )
 
 // ValidVersion reports whether a version may name a release, and so a folder and a file.
 func ValidVersion(v string) bool {
-	return versionRE.MatchString(v) && !bytes.HasSuffix([]byte(v), []byte(disk.Partial))
+	return len(v) <= 100 && versionRE.MatchString(v) && !bytes.HasSuffix([]byte(v), []byte(disk.Partial))
 }
+
+func validPlatform(s string) bool { return len(s) <= 16 && platformRE.MatchString(s) }
 
 // For returns the binary for a platform.
 func (m Manifest) For(goos, arch string) (Binary, bool) {
@@ -145,7 +148,7 @@ func (m Manifest) validate() error {
 	seen := map[string]bool{}
 	for _, a := range m.Artifacts {
 		switch {
-		case !platformRE.MatchString(a.OS) || !platformRE.MatchString(a.Arch):
+		case !validPlatform(a.OS) || !validPlatform(a.Arch):
 			return bad("platform %q/%q is invalid", a.OS, a.Arch)
 		case seen[a.FileName()]:
 			return bad("two binaries for %s/%s", a.OS, a.Arch)

@@ -168,8 +168,9 @@ func documents(open Maker) error {
 	if _, err := b.Docs.Load(name, 3); err == nil {
 		return errors.New("a document over the limit was returned")
 	}
-	if names, err := b.Docs.Names(receiver.HealthReports); err != nil || len(names) != 1 || names[0] != name {
-		return fmt.Errorf("names %q, %w", names, err)
+	doc, err := b.Docs.Stat(name)
+	if all, err2 := b.Docs.All(receiver.HealthReports); err != nil || err2 != nil || len(all) != 1 || all[name] != doc {
+		return fmt.Errorf("all are %+v, want %+v, %w, %w", all, doc, err, err2)
 	}
 	return errors.Join(b.Docs.Remove(name), b.Docs.Remove(name))
 }

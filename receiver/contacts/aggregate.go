@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
+	"slices"
 
 	"cis490/internal/ident"
 	"cis490/internal/plain"
@@ -25,19 +27,15 @@ type listed struct {
 // writes all reports as one JSON document. That function holds only a few files in
 // memory. Each version of a file is validated once.
 func (s *Snapshots) List() (tag string, write func(io.Writer) error, err error) {
-	hosts, err := s.hosts()
+	docs, err := AllSnapshots(s.docs)
 	if err != nil {
 		return "", nil, err
 	}
-	all := make([]listed, 0, len(hosts))
+	all := make([]listed, 0, len(docs))
 	sum := sha256.New()
-	for _, h := range hosts {
-		l := listed{host: h}
-		if d, err := s.docs.Stat(reportName(h)); err == nil {
-			l.doc = d
-		}
-		_, _ = fmt.Fprintf(sum, "%s %s\n", h, l.doc.Version) // never fails
-		all = append(all, l)
+	for _, h := range slices.Sorted(maps.Keys(docs)) {
+		_, _ = fmt.Fprintf(sum, "%s %s\n", h, docs[h].Version) // never fails
+		all = append(all, listed{h, docs[h]})
 	}
 	tag = `"` + hex.EncodeToString(sum.Sum(nil)[:16]) + `"`
 	return tag, func(w io.Writer) error { return s.write(w, all) }, nil

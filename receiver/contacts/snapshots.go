@@ -88,10 +88,20 @@ func (s *Snapshots) appendHistory(h ident.Host, row []byte) error {
 // ErrSnapshot reports a document that is not a health report.
 var ErrSnapshot = errors.New("file is not a snapshot")
 
-// StatSnapshot describes a host's latest health report. Without one it returns
-// fs.ErrNotExist.
-func StatSnapshot(docs receiver.Docs, h ident.Host) (receiver.Doc, error) {
-	return docs.Stat(reportName(h))
+// AllSnapshots describes the latest health reports of all hosts that have one.
+func AllSnapshots(docs receiver.Docs) (map[ident.Host]receiver.Doc, error) {
+	all, err := docs.All(receiver.HealthReports)
+	if err != nil {
+		return nil, fmt.Errorf("list snapshots: %w", err)
+	}
+	hosts := map[ident.Host]receiver.Doc{}
+	for name, doc := range all {
+		name, ok := strings.CutSuffix(strings.TrimPrefix(name, receiver.HealthReports), ".json")
+		if h, err := ident.ParseHost(name); ok && err == nil {
+			hosts[h] = doc
+		}
+	}
+	return hosts, nil
 }
 
 // ReadSnapshot returns a host's latest health report, fs.ErrNotExist without one, or
@@ -106,20 +116,4 @@ func ReadSnapshot(docs receiver.Docs, h ident.Host) (Snapshot, error) {
 		return Snapshot{}, fmt.Errorf("%w: %s: %w", ErrSnapshot, reportName(h), err)
 	}
 	return s, nil
-}
-
-// hosts returns the hosts that have a health report, ordered by name.
-func (s *Snapshots) hosts() ([]ident.Host, error) {
-	names, err := s.docs.Names(receiver.HealthReports)
-	if err != nil {
-		return nil, fmt.Errorf("list snapshots: %w", err)
-	}
-	var hosts []ident.Host
-	for _, name := range names {
-		name, ok := strings.CutSuffix(strings.TrimPrefix(name, receiver.HealthReports), ".json")
-		if h, err := ident.ParseHost(name); ok && err == nil {
-			hosts = append(hosts, h)
-		}
-	}
-	return hosts, nil
 }

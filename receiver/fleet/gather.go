@@ -63,15 +63,21 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 	}
 	err = errors.Join(err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now))
 	f.Unread = err != nil
-	errs := []error{err}
+	unstored := f.stored(s)
+	reports, unlisted := contacts.AllSnapshots(s.Docs)
+	errs := []error{err, unstored, unlisted}
 	for name, h := range f.Hosts {
 		if s.Gate != nil && h.Refused.Commit != "" {
 			v, err := s.Gate(ident.Commit(h.Refused.Commit))
 			h.Refused.Blocked = err == nil && v.Blocked
 		}
-		err := h.readFiles(f, s, name)
-		h.Unread = err != nil
-		errs = append(errs, err)
+		d, reported := reports[name]
+		err := unlisted
+		if reported {
+			err = h.report(f, s, name, d)
+			errs = append(errs, err)
+		}
+		h.Unread = err != nil || unstored != nil && !h.everAccepted()
 	}
 	return f, errors.Join(errs...)
 }
@@ -233,20 +239,25 @@ func (h *Host) contact(c *contacts.Contact) {
 	}
 }
 
-// readFiles reads the files of one host, if they can matter.
-func (h *Host) readFiles(f *Facts, s Source, name ident.Host) error {
-	if h.Accepted.IsZero() && !h.Stored {
-		has, err := s.Episodes.HasAny(name)
-		if err != nil {
-			return err
+// stored finds out which hosts without a recent episode have older ones.
+func (f *Facts) stored(s Source) error {
+	var unknown []ident.Host
+	for name, h := range f.Hosts {
+		if !h.everAccepted() {
+			unknown = append(unknown, name)
 		}
-		h.Stored = has
 	}
-	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() {
-		d, err := contacts.StatSnapshot(s.Docs, name)
-		if err != nil || d.Saved.Before(h.Contact.At) {
-			return nil // the ping is newer, or there is no report
-		}
+	have, err := s.Episodes.Holders(unknown)
+	for _, name := range have {
+		f.Hosts[name].Stored = true
+	}
+	return err
+}
+
+// report reads a host's health report, unless a ping is newer.
+func (h *Host) report(f *Facts, s Source, name ident.Host, d receiver.Doc) error {
+	if f.Now.Sub(h.Contact.At) <= f.Limits.Fresh() && d.Saved.Before(h.Contact.At) {
+		return nil
 	}
 	snap, err := contacts.ReadSnapshot(s.Docs, name)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, contacts.ErrSnapshot) {

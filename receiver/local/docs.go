@@ -78,19 +78,26 @@ func (f folder) Stat(name string) (receiver.Doc, error) {
 	return receiver.Doc{Size: fi.Size(), Saved: fi.ModTime(), Version: version}, nil
 }
 
-// Names lists the files of a folder.
-func (f folder) Names(prefix string) ([]string, error) {
+// All describes the files of a folder. A directory in place of one is a document that cannot be loaded.
+func (f folder) All(prefix string) (map[string]receiver.Doc, error) {
 	entries, err := f.fs.ReadDir(f.path(prefix))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	names := make([]string, 0, len(entries))
+	all := make(map[string]receiver.Doc, len(entries))
 	for _, e := range entries {
-		if !e.IsDir() && !strings.HasSuffix(e.Name(), disk.Partial) {
-			names = append(names, prefix+e.Name())
+		if strings.HasSuffix(e.Name(), disk.Partial) {
+			continue
+		}
+		doc, err := f.Stat(prefix + e.Name())
+		switch {
+		case err == nil:
+			all[prefix+e.Name()] = doc
+		case !errors.Is(err, fs.ErrNotExist): // removed meanwhile
+			return nil, err
 		}
 	}
-	return names, nil
+	return all, nil
 }
 
 // Writable writes a file of the document's size beside it, and removes that.

@@ -67,13 +67,17 @@ func openFile(fsys disk.FS, path string) (receiver.Tarball, error) {
 	return section{io.NewSectionReader(f, 0, fi.Size()), f}, nil
 }
 
-// HasAny reports whether the host's folder exists.
-func (e episodes) HasAny(h ident.Host) (bool, error) {
-	_, err := e.o.FS.Lstat(e.dir(h))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+// Holders returns the hosts that have a folder.
+func (e episodes) Holders(hosts []ident.Host) (have []ident.Host, err error) {
+	for _, h := range hosts {
+		switch _, err := e.o.FS.Lstat(e.dir(h)); {
+		case err == nil:
+			have = append(have, h)
+		case !errors.Is(err, fs.ErrNotExist):
+			return nil, err
+		}
 	}
-	return err == nil, err
+	return have, nil
 }
 
 // Free returns the free bytes of the file system.

@@ -34,12 +34,12 @@ func (m *Mirror) publish() error {
 		m.lease, m.seen = lease, map[string]cut{}
 	}
 	if m.stored == nil {
-		names, err := m.o.Docs.Names(prefix)
+		docs, err := m.o.Docs.All(prefix)
 		if err != nil {
 			return err
 		}
 		m.stored = map[string]bool{}
-		for _, name := range names {
+		for name := range docs {
 			m.stored[name] = true
 		}
 	}

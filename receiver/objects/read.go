@@ -52,12 +52,24 @@ func (b *Bucket) Get(ctx context.Context, key string, off, n int64) (r io.ReadCl
 // List yields the objects whose keys begin with a prefix and come after a key, in the
 // order of their keys. After an error the sequence ends.
 func (b *Bucket) List(ctx context.Context, prefix, after string) iter.Seq2[Object, error] {
-	return b.list(ctx, prefix, after, 0)
+	return b.list(ctx, prefix, after, "", 0)
+}
+
+// Folders yields the beginnings of keys up to the next slash after a prefix, each once, in
+// order.
+func (b *Bucket) Folders(ctx context.Context, prefix string) iter.Seq2[string, error] {
+	return func(yield func(string, error) bool) {
+		for o, err := range b.list(ctx, prefix, "", "/", 0) {
+			if !yield(o.Key, err) || err != nil {
+				return
+			}
+		}
+	}
 }
 
 // Few is List with one request, for at most n objects.
 func (b *Bucket) Few(ctx context.Context, prefix string, n int) (all []Object, err error) {
-	for o, err := range b.list(ctx, prefix, "", n) {
+	for o, err := range b.list(ctx, prefix, "", "", n) {
 		if err != nil {
 			return nil, err
 		}
@@ -68,7 +80,7 @@ func (b *Bucket) Few(ctx context.Context, prefix string, n int) (all []Object, e
 	return all, nil
 }
 
-func (b *Bucket) list(ctx context.Context, prefix, after string, most int) iter.Seq2[Object, error] {
+func (b *Bucket) list(ctx context.Context, prefix, after, delimiter string, most int) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
 		start := ""
 		if after != "" {
@@ -77,12 +89,15 @@ func (b *Bucket) list(ctx context.Context, prefix, after string, most int) iter.
 		for more, token := true, ""; more; {
 			var page minio.ListBucketV2Result
 			err := b.attempt(ctx, "list", answerTimeout, func(ctx context.Context) (err error) {
-				page, err = b.page(ctx, prefix, start, token, most)
+				page, err = b.page(ctx, prefix, start, token, delimiter, most)
 				return err
 			})
 			if err != nil {
 				yield(Object{}, err)
 				return
+			}
+			for _, folder := range page.CommonPrefixes { // with a delimiter
+				page.Contents = append(page.Contents, minio.ObjectInfo{Key: folder.Prefix})
 			}
 			for _, o := range page.Contents {
 				key, ok := strings.CutPrefix(o.Key, b.o.Prefix)
@@ -101,14 +116,14 @@ func (b *Bucket) list(ctx context.Context, prefix, after string, most int) iter.
 
 // page returns one page of a listing. minio's call takes no context, so only the wait for it
 // ends with ctx; the request ends by its transport's limits.
-func (b *Bucket) page(ctx context.Context, prefix, start, token string, most int) (minio.ListBucketV2Result, error) {
+func (b *Bucket) page(ctx context.Context, prefix, start, token, delimiter string, most int) (minio.ListBucketV2Result, error) {
 	type answer struct {
 		page minio.ListBucketV2Result
 		err  error
 	}
 	done := make(chan answer, 1)
 	go func() {
-		page, err := b.calls.list(b.o.Bucket, b.o.Prefix+prefix, start, token, "", most)
+		page, err := b.calls.list(b.o.Bucket, b.o.Prefix+prefix, start, token, delimiter, most)
 		done <- answer{page, err}
 	}()
 	select {

@@ -114,17 +114,23 @@ func (d docs) Stat(name string) (doc receiver.Doc, err error) {
 	return doc, nil
 }
 
-// Names lists names.
-func (d docs) Names(prefix string) (names []string, err error) {
+// All reads the rows without their contents, with one request.
+func (d docs) All(prefix string) (all map[string]receiver.Doc, err error) {
 	err = d.db.do(context.Background(), func(ctx context.Context, c conn) error {
-		found, err := c.Query(ctx, "SELECT name FROM documents WHERE starts_with(name, $1) ORDER BY name", prefix)
+		found, err := c.Query(ctx, "SELECT name, octet_length(body), saved, version::text FROM documents WHERE starts_with(name, $1)", prefix)
 		if err != nil {
 			return err
 		}
-		names, err = pgx.CollectRows(found, pgx.RowTo[string])
+		all = map[string]receiver.Doc{}
+		var name string
+		var doc receiver.Doc
+		_, err = pgx.ForEachRow(found, []any{&name, &doc.Size, &doc.Saved, &doc.Version}, func() error {
+			all[name] = doc
+			return nil
+		})
 		return err
 	})
-	return names, err
+	return all, err
 }
 
 // Writable tests that the database can be written.

@@ -71,8 +71,8 @@ func (u unusable) Open(receiver.Key) (receiver.Tarball, error) { return nil, u.e
 // OpenRow returns the error.
 func (u unusable) OpenRow(receiver.Entry) (receiver.Tarball, error) { return nil, u.err }
 
-// HasAny returns the error.
-func (u unusable) HasAny(ident.Host) (bool, error) { return false, u.err }
+// Holders returns the error.
+func (u unusable) Holders([]ident.Host) ([]ident.Host, error) { return nil, u.err }
 
 // List yields the error.
 func (u unusable) List(context.Context) iter.Seq2[receiver.Stored, error] {

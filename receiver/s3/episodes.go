@@ -67,12 +67,36 @@ func (e episodes) open(ctx context.Context, k receiver.Key) (*tarball, error) {
 	return &tarball{o: e.o, ctx: ctx, key: keyOf(all[0]), size: all[0].Size}, nil
 }
 
-// HasAny lists at most one key.
-func (e episodes) HasAny(h ident.Host) (bool, error) {
+// Holders lists one key of each host, or the folders of all hosts if that takes fewer requests.
+func (e episodes) Holders(hosts []ident.Host) (have []ident.Host, err error) {
+	const few = 10
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
-	all, err := e.o.Bucket.Few(ctx, prefixOf(h), 1)
-	return len(all) > 0, err
+	if len(hosts) <= few {
+		for _, h := range hosts {
+			all, err := e.o.Bucket.Few(ctx, prefixOf(h), 1)
+			if err != nil {
+				return nil, err
+			}
+			if len(all) > 0 {
+				have = append(have, h)
+			}
+		}
+		return have, nil
+	}
+	asked := map[string]ident.Host{}
+	for _, h := range hosts {
+		asked[prefixOf(h)] = h
+	}
+	for folder, err := range e.o.Bucket.Folders(ctx, root) {
+		if err != nil {
+			return nil, err
+		}
+		if h, ok := asked[folder]; ok {
+			have = append(have, h)
+		}
+	}
+	return have, nil
 }
 
 // Free returns the free space of the data folder, because S3 has no request for a bucket's.

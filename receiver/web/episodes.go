@@ -34,7 +34,7 @@ type episodesPage struct {
 }
 
 // hexRE matches the beginning of a commit or a digest.
-var hexRE = regexp.MustCompile(`^[0-9a-f]{6,64}$`)
+var hexRE = regexp.MustCompile(`^[0-9a-f]{6,}$`)
 
 // question is a search of the index, and how far back it goes.
 type question struct {
@@ -139,7 +139,7 @@ func (p *episodesPage) question(before string) question {
 		q.Episode = id
 		// The id has the time by the host's clock, which may be a day ahead.
 		q.from = id.Time().Add(-24 * time.Hour)
-	} else if text := strings.ToLower(p.Text); hexRE.MatchString(text) {
+	} else if text := strings.ToLower(p.Text); len(text) <= 64 && hexRE.MatchString(text) {
 		q.Prefix = text
 	} else if text != "" {
 		wrong("%q is not an episode id, nor at least 6 digits of a commit or digest", p.Text)

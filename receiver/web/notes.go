@@ -28,7 +28,7 @@ const (
 )
 
 // tagRE is the grammar of a tag.
-var tagRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,29}$`)
+var tagRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]*$`)
 
 // hostNotes are what operators write about a host. The host neither knows nor sets them.
 type hostNotes struct {
@@ -55,7 +55,7 @@ func parseNotes(get func(string) string) (hostNotes, error) {
 		return n, wire.NewProblem(wire.Malformed, "%d tags are over the limit of %d", len(n.Tags), maxTags)
 	}
 	for _, t := range n.Tags {
-		if !tagRE.MatchString(t) {
+		if len(t) > 30 || !tagRE.MatchString(t) {
 			return n, wire.NewProblem(wire.Malformed, "tag %.40q: want up to 30 of a-z, 0-9, dot, dash and underscore", check.Sanitize(t, 40))
 		}
 	}
