@@ -1,6 +1,9 @@
 package receiver
 
-import "context"
+import (
+	"cis490/internal/ident"
+	"context"
+)
 
 // Rows are an index that several processes share. An episode's row decides which content
 // the episode has. Of several commits, the first one decides. A method that returns
@@ -10,6 +13,8 @@ type Rows interface {
 	ID() (string, error)
 	// Find returns the row of an episode that is stored or archived.
 	Find(context.Context, Key) (Entry, bool, error)
+	// Holders returns those of the hosts that have a row.
+	Holders(ctx context.Context, hosts []ident.Host) ([]ident.Host, error)
 	// Commit adds the row of a tarball that is durable. It returns the episode's row, which
 	// has another digest if another content was first. created reports that this call
 	// added the row.

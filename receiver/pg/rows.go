@@ -200,6 +200,20 @@ func (r *rows) Find(ctx context.Context, k receiver.Key) (e receiver.Entry, foun
 	return e, found, err
 }
 
+// Holders looks every host up with one request.
+func (r *rows) Holders(ctx context.Context, hosts []ident.Host) (have []ident.Host, err error) {
+	err = r.db.do(ctx, func(ctx context.Context, c conn) error {
+		found, err := c.Query(ctx,
+			"SELECT h FROM unnest($1::text[]) h WHERE EXISTS (SELECT FROM episodes e WHERE e.host = h)", hosts)
+		if err != nil {
+			return err
+		}
+		have, err = pgx.CollectRows(found, pgx.RowTo[ident.Host])
+		return err
+	})
+	return have, err
+}
+
 // find returns the row of an episode; one whose tarball is lost only if asked for.
 func find(ctx context.Context, c conn, k receiver.Key, lost bool) (e receiver.Entry, found bool, err error) {
 	var digest, code []byte

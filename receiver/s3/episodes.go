@@ -67,11 +67,15 @@ func (e episodes) open(ctx context.Context, k receiver.Key) (*tarball, error) {
 	return &tarball{o: e.o, ctx: ctx, key: keyOf(all[0]), size: all[0].Size}, nil
 }
 
-// Holders lists one key of each host, or the folders of all hosts if that takes fewer requests.
+// Holders asks for rows, if they say what is stored. Otherwise it lists one key of each host, or
+// the folders of all hosts if that takes fewer requests.
 func (e episodes) Holders(hosts []ident.Host) (have []ident.Host, err error) {
 	const few = 10
 	ctx, cancel := context.WithTimeout(context.Background(), lookupTimeout)
 	defer cancel()
+	if e.o.Base.Rows != nil {
+		return e.o.Base.Rows.Holders(ctx, hosts)
+	}
 	if len(hosts) <= few {
 		for _, h := range hosts {
 			all, err := e.o.Bucket.Few(ctx, prefixOf(h), 1)
