@@ -1,8 +1,9 @@
 package receiver
 
 import (
-	"cis490/internal/ident"
 	"context"
+
+	"cis490/internal/ident"
 )
 
 // Rows are an index that several processes share. An episode's row decides which content

@@ -75,13 +75,13 @@ func TestRecorder_ClockBehindAfterAnOutage(t *testing.T) {
 	for _, behind := range []time.Duration{0, 45 * time.Minute, 24 * time.Hour} {
 		p := newPi(t)
 		p.pass(10 * time.Minute)
-		p.b.Accepted("lab-01")
-		p.b.Accepted("lab-02")
+		p.b.Accepted("lab-01", "c")
+		p.b.Accepted("lab-02", "c")
 		p.pass(time.Minute)
 		off := p.r.Wall
 		p.boot(off.Add(45*time.Minute - behind))
 		p.pass(5 * time.Minute)
-		p.b.Accepted("lab-01")
+		p.b.Accepted("lab-01", "c")
 		p.pass(5 * time.Minute)
 		if o := p.outages(); len(o) != 1 || o[0].To.Before(o[0].From) {
 			t.Errorf("behind by %v: outages %v", behind, o)
@@ -110,18 +110,18 @@ func TestRecorder_ClockBehindAfterAnOutage(t *testing.T) {
 func TestRecorder_ClockAheadForOneBoot(t *testing.T) {
 	for _, running := range []bool{true, false} {
 		p := newPi(t)
-		p.b.Accepted("lab-02")
+		p.b.Accepted("lab-02", "c")
 		p.pass(time.Minute)
 		off := p.r.Wall
 		p.boot(off.Add(8*time.Hour + 2*time.Minute))
-		p.b.Accepted("lab-01")
+		p.b.Accepted("lab-01", "c")
 		p.b.Ping("lab-01", wire.Ping{BootID: "x"})
 		p.pass(20 * time.Minute)
 		p.r.Wall = p.r.Wall.Add(-8 * time.Hour)
 		if !running {
 			p.start()
 		}
-		p.b.Accepted("lab-03")
+		p.b.Accepted("lab-03", "c")
 		c := p.b.Copy()
 		for h, want := range map[ident.Host]time.Time{"lab-01": off.Add(2 * time.Minute), "lab-02": t0, "lab-03": off.Add(22 * time.Minute)} {
 			if got := c.Hosts[h].LastAccepted; got.Sub(want).Abs() > time.Second {

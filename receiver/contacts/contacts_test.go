@@ -141,7 +141,7 @@ func TestRecorder_BrokenFileBeginsAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	b := contacts.Open(options(dir))
-	b.Accepted("lab-a")
+	b.Accepted("lab-a", "c")
 	save(t, b)
 	if c := read(t, dir); c.Hosts["lab-a"] == nil {
 		t.Errorf("%+v", c)

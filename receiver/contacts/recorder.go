@@ -284,10 +284,13 @@ func (c *Contact) boot(id string, now time.Time) {
 	c.Boots = latest(append(c.Boots, Boot{id, now, now}), maxBoots)
 }
 
-// Accepted records that a PUT was answered 200 or 201.
-func (b *Recorder) Accepted(h ident.Host) {
+// Accepted records that a PUT was answered 200 or 201; commit is "" without one.
+func (b *Recorder) Accepted(h ident.Host, commit ident.Commit) {
 	b.change(h, func(c *Contact, now time.Time) {
 		c.LastAccepted, c.RefusedSince, c.RefusedCount = now, time.Time{}, 0
+		if commit == "" {
+			c.LastUnstamped = now
+		}
 	})
 }
 

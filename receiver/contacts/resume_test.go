@@ -30,7 +30,7 @@ func TestOpen_DoesNotForgetWhatItCannotRead(t *testing.T) {
 			b.Ready(true)
 			b.Ping("lab-01", wire.Ping{OS: "linux", BootID: "first", Hardware: &wire.Hardware{CPU: "old"}})
 			b.Ping("lab-02", wire.Ping{OS: "linux"})
-			b.Accepted("lab-02")
+			b.Accepted("lab-02", "c")
 			b.AuthFailed("lab-02", true, "192.0.2.1", wire.NewProblem(wire.CertExpired, ""))
 			b.Ping("lab-02", wire.Ping{Leaving: true})
 			b.Ping("lab-03", wire.Ping{Leaving: true})

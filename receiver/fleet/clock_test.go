@@ -143,7 +143,7 @@ func (x *rx) ship(h ident.Host) {
 	}
 	x.book.Heard(h, "192.0.2.1", "1", now.Add(1e4*time.Hour))
 	x.book.Ping(h, wire.Ping{Clock: x.r.Wall.Add(x.offset[h] - x.off), BootID: "b0000000-0000-0000-0000-00000000" + string(h)[4:]})
-	x.book.Accepted(h)
+	x.book.Accepted(h, "c")
 	x.quiet[h] = 0
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"time"
 
 	"cis490/internal/check"
@@ -61,9 +62,12 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 			}
 		}
 	}
-	err = errors.Join(err, f.roster(s.Roster), f.accepted(s, now), f.refused(s, now))
+	err = errors.Join(err, f.roster(s.Roster), f.accepted(s, f.rowsSince()), f.refused(s, now))
 	f.Unread = err != nil
 	unstored := f.stored(s)
+	if f.lacksRows() {
+		unstored = errors.Join(unstored, f.accepted(s, now.Add(-l.Lookback)))
+	}
 	reports, unlisted := contacts.AllSnapshots(s.Docs)
 	errs := []error{err, unstored, unlisted}
 	for name, h := range f.Hosts {
@@ -150,10 +154,34 @@ type indexError struct{ error }
 // Unwrap returns the storage's error.
 func (e indexError) Unwrap() error { return e.error }
 
-// accepted reads the recent rows of the index. Rows of repairs and of the archive do not
-// show activity of the host.
-func (f *Facts) accepted(s Source, now time.Time) error {
-	for r, err := range s.Index.Since(now.Add(-f.Limits.Lookback)) {
+// rowsSince returns since when rows of the index may say more than the contacts do, which have
+// the last episode of each host: since their last write, or for all of Lookback if they began
+// within it, or the clock jumped. So a run costs what is new, not what a day brought.
+func (f *Facts) rowsSince() time.Time {
+	const unsaved = 10 * time.Minute // far longer than serve keeps contacts in memory
+	all, c := f.Now.Add(-f.Limits.Lookback), f.contacts
+	jumped := slices.ContainsFunc(c.Receiver.Jumps, func(j contacts.Jump) bool { return j.At.After(all) })
+	if c.BeganAt.IsZero() || c.BeganAt.After(all) || c.WrittenAt.After(f.Now) || jumped {
+		return all
+	}
+	return later(all, c.WrittenAt.Add(-unsaved))
+}
+
+// lacksRows reports whether contacts lack the only episodes of a new host: serve was killed
+// before it wrote them.
+func (f *Facts) lacksRows() bool {
+	for _, h := range f.Hosts {
+		if h.Stored && h.Accepted.IsZero() && h.Roster != nil && h.Roster.EnrolledAt.After(f.Now.Add(-f.Limits.Lookback)) {
+			return true
+		}
+	}
+	return false
+}
+
+// accepted reads rows of the index. Rows of repairs and of the archive do not show activity of
+// the host.
+func (f *Facts) accepted(s Source, since time.Time) error {
+	for r, err := range s.Index.Since(since) {
 		if err != nil {
 			return indexError{err}
 		}
@@ -212,6 +240,9 @@ func (f *Facts) refused(s Source, now time.Time) error {
 func (h *Host) contact(c *contacts.Contact) {
 	h.Accepted = later(h.Accepted, c.LastAccepted)
 	h.Bare = later(h.Bare, c.LastUnstamped)
+	if c.LastAccepted.After(c.LastUnstamped) {
+		h.Stamped = later(h.Stamped, c.LastAccepted)
+	}
 	h.Failed = c.LastFailed
 	if r := c.LastRefused; r != nil && receiver.Permanent(r.Status) {
 		h.Refused = Refusal{At: r.At, Kind: string(r.Kind), Status: r.Status, Detail: r.Detail}

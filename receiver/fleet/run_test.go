@@ -274,7 +274,7 @@ func TestRun_FatalOnlyHoldsUntilOneIsTaken(t *testing.T) {
 		b.RefusedPut("lab-01", wire.NewProblem(kind, "later"))
 		check(firing)
 	}
-	b.Accepted("lab-01")
+	b.Accepted("lab-01", "c")
 	check("")
 }
 

@@ -90,7 +90,7 @@ func under(policy func() string, err error) error {
 }
 
 func (s *Server) receipt(w http.ResponseWriter, status int, row receiver.Entry) error {
-	s.contacts.Accepted(row.Host)
+	s.contacts.Accepted(row.Host, row.Commit)
 	return answer(w, status, wire.Receipt{
 		Host: row.Host, Episode: row.Episode, Digest: row.Digest, Size: row.Size,
 		StoredAt: row.ReceivedAt, StoreID: s.store.ID(),
