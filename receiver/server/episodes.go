@@ -38,7 +38,7 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 	case err != nil:
 		return err
 	case found && have.Digest == u.Digest:
-		return s.receipt(w, http.StatusOK, have)
+		return s.receipt(w, http.StatusOK, have, u.Commit)
 	case found:
 		return conflict(have, u)
 	}
@@ -76,9 +76,9 @@ func (s *Server) putEpisode(w http.ResponseWriter, r *http.Request) (err error) 
 		return receiveProblem(err, row, u)
 	}
 	if !created {
-		return s.receipt(w, http.StatusOK, row)
+		return s.receipt(w, http.StatusOK, row, u.Commit)
 	}
-	return s.receipt(w, http.StatusCreated, row)
+	return s.receipt(w, http.StatusCreated, row, u.Commit)
 }
 
 // under adds to a refusal the policy that caused it.
@@ -89,8 +89,9 @@ func under(policy func() string, err error) error {
 	return err
 }
 
-func (s *Server) receipt(w http.ResponseWriter, status int, row receiver.Entry) error {
-	s.contacts.Accepted(row.Host, row.Commit)
+// receipt answers an upload. Its commit is what the host sent: a row that was repaired has none.
+func (s *Server) receipt(w http.ResponseWriter, status int, row receiver.Entry, commit ident.Commit) error {
+	s.contacts.Accepted(row.Host, commit)
 	return answer(w, status, wire.Receipt{
 		Host: row.Host, Episode: row.Episode, Digest: row.Digest, Size: row.Size,
 		StoredAt: row.ReceivedAt, StoreID: s.store.ID(),
