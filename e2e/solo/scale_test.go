@@ -169,6 +169,8 @@ func (c *fleetOf) simulate(name string, hosts []*host, long time.Duration) {
 		return nil
 	})
 	var pages, checks, ages []float64
+	tick := time.NewTicker(10 * time.Second) // fleet-check runs once a minute, people look now and then
+	defer tick.Stop()
 	for n := 0; ctx.Err() == nil; n++ {
 		_, took, err := c.page(n%2, "/")
 		must(c.t, err)
@@ -180,6 +182,10 @@ func (c *fleetOf) simulate(name string, hosts []*host, long time.Duration) {
 		}
 		checks = append(checks, time.Since(began).Seconds())
 		ages = append(ages, c.age(hosts[n%len(hosts)], n).Seconds())
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
 	}
 	running.Wait()
 	spent, seconds := cpuOf(), time.Since(began).Seconds()
