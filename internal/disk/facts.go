@@ -16,6 +16,15 @@ type Facts struct {
 	Owner   int // user id
 	Links   int // hard links
 	Changed time.Time
+	Disk    uint64 // the file system's number, st_dev
+}
+
+// SameDisk reports whether two files are on one file system. It may report false for two
+// that are, as for subvolumes of Btrfs.
+func SameDisk(a, b fs.FileInfo) bool {
+	x, ok := factsOf(a)
+	y, ok2 := factsOf(b)
+	return ok && ok2 && x.Disk == y.Disk
 }
 
 // Owner returns the user id of a file's owner; ok is false if unknown.
@@ -44,7 +53,7 @@ func Changed(fi fs.FileInfo) time.Time {
 func factsOf(fi fs.FileInfo) (Facts, bool) {
 	switch sys := fi.Sys().(type) {
 	case *syscall.Stat_t:
-		return Facts{int(sys.Uid), int(sys.Nlink), time.Unix(sys.Ctim.Unix())}, true
+		return Facts{int(sys.Uid), int(sys.Nlink), time.Unix(sys.Ctim.Unix()), uint64(sys.Dev)}, true
 	case interface{ Facts(fs.FileInfo) Facts }:
 		return sys.Facts(fi), true
 	}

@@ -26,17 +26,17 @@ func (l *Ledger) Keep(keep func(Row) bool) error {
 }
 
 func (l *Ledger) copy(w io.Writer, keep func(Row) bool) error {
-	in := bufio.NewReaderSize(io.NewSectionReader(l.f, 0, l.durable), 64<<10)
+	in := bufio.NewReaderSize(io.NewSectionReader(l.f, 0, l.durable.Load()), 64<<10)
 	out := bufio.NewWriterSize(w, 64<<10)
 	var long []byte
-	for at := int64(0); at < l.durable; {
+	for at := int64(0); at < l.durable.Load(); {
 		line, took, err := nextLine(in, &long)
 		if err != nil {
 			return err
 		}
 		at += took
 		when, ok := rowTime(line, l.o.TimeKey)
-		if line == nil || at < l.durable && (!ok || !keep(Row{when, line})) {
+		if line == nil || at < l.durable.Load() && (!ok || !keep(Row{when, line})) {
 			continue
 		}
 		if _, err := out.Write(append(line, '\n')); err != nil {

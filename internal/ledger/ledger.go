@@ -10,8 +10,14 @@
 // the clock is behind the last row, rows get that row's time plus a nanosecond, and the
 // clock's reading as "clock".
 //
-// Rows that wait at the same time share one fsync. The ledger keeps no rows in memory:
-// opening costs the last line, reading costs the rows of the window.
+// Rows that wait at the same time share one fsync. The rows of AppendWith share one flush of
+// the file system with other files, so that a crash may keep a row and lose the files that it
+// is about: whoever calls it finds such rows after a crash, and removes them with Cut. The
+// ledger keeps no rows in memory: opening costs the last line, reading costs the rows of the
+// window.
+//
+// A reader of the file sees rows that are written and not durable yet, which a crash may take
+// back, with the files of AppendWith. Durable tells the writing process where they begin.
 package ledger
 
 import (
@@ -24,6 +30,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cis490/internal/disk"
@@ -56,12 +63,13 @@ type Options struct {
 type Ledger struct {
 	o Options
 
-	mu      sync.Mutex // guards what follows, held during a batch's write and fsync
-	f       disk.File
-	durable int64     // length up to which all is known to be on disk
-	cut     bool      // a batch failed: the bytes beyond durable are not acknowledged rows
-	last    time.Time // time of the last row
-	closed  bool
+	mu     sync.Mutex // guards what follows, held during a batch's write and fsync
+	f      disk.File
+	cut    bool      // a batch failed: the bytes beyond durable are not acknowledged rows
+	last   time.Time // time of the last row
+	closed bool
+
+	durable atomic.Int64 // length up to which all is known to be on disk; changes with mu held
 
 	queueMu sync.Mutex
 	queue   []*pending
@@ -106,6 +114,40 @@ func (l *Ledger) AppendAt(build []func(at time.Time) any, at func(row int) time.
 	return l.append(build, at)
 }
 
+// AppendWith is AppendAll for rows that flush makes durable, as one flush of the file system
+// does. After an error of flush they are cut off again, at the latest when Healthy returns nil.
+func (l *Ledger) AppendWith(build []func(at time.Time) any, flush func() error) error {
+	done := make(chan error, len(build))
+	rows := make([]*pending, len(build))
+	for i, b := range build {
+		rows[i] = &pending{build: b, done: done}
+	}
+	l.mu.Lock()
+	l.commit(rows, flush)
+	l.mu.Unlock()
+	return first(done, len(rows))
+}
+
+// Durable returns the length up to which all rows are durable.
+func (l *Ledger) Durable() int64 { return l.durable.Load() }
+
+// Cut removes the rows from an offset on, at which a row starts.
+func (l *Ledger) Cut(at int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.ready(); err != nil {
+		return err
+	}
+	if at >= l.durable.Load() {
+		return nil
+	}
+	l.durable.Store(at)
+	l.cut = true
+	err := l.f.Close() // nothing is pending on it
+	l.f = nil
+	return errors.Join(err, l.reopen())
+}
+
 func (l *Ledger) append(build []func(at time.Time) any, at func(row int) time.Time) error {
 	rows := make([]*pending, len(build))
 	done := make(chan error, len(build))
@@ -126,11 +168,15 @@ func (l *Ledger) append(build []func(at time.Time) any, at func(row int) time.Ti
 	l.queue = nil
 	l.queueMu.Unlock()
 	if len(batch) > 0 {
-		l.commit(batch)
+		l.commit(batch, nil)
 	}
 	l.mu.Unlock()
-	err := <-done
-	for range len(rows) - 1 {
+	return first(done, len(rows))
+}
+
+// first returns the first error of n rows.
+func first(done chan error, n int) (err error) {
+	for range n {
 		if e := <-done; err == nil {
 			err = e
 		}
@@ -160,7 +206,8 @@ func (l *Ledger) Close() error {
 	return l.f.Close()
 }
 
-func (l *Ledger) commit(batch []*pending) {
+// commit writes a batch and makes it durable, by flush or, without one, an fsync.
+func (l *Ledger) commit(batch []*pending, flush func() error) {
 	var buf bytes.Buffer
 	err := l.ready()
 	now, last := l.o.Now().UTC(), l.last
@@ -188,7 +235,7 @@ func (l *Ledger) commit(batch []*pending) {
 		err = l.o.First(buf.Bytes())
 	}
 	if err == nil && buf.Len() > 0 {
-		err = l.write(buf.Bytes())
+		err = l.write(buf.Bytes(), flush)
 	}
 	if err == nil {
 		l.last = last
@@ -212,19 +259,22 @@ func encode(row any, at, read time.Time) ([]byte, error) {
 	return line, err
 }
 
-func (l *Ledger) write(rows []byte) error {
+func (l *Ledger) write(rows []byte, flush func() error) error {
+	if flush == nil {
+		flush = l.f.Sync
+	}
 	_, err := l.f.Write(rows)
 	if err == nil {
-		err = l.f.Sync()
+		err = flush()
 	}
 	if err != nil {
 		// What reached the disk is unknown: cut it off and start from a new descriptor next
 		// time. The cut may fail too; reopen cuts again.
-		err = errors.Join(err, l.f.Truncate(l.durable), l.f.Close())
+		err = errors.Join(err, l.f.Truncate(l.durable.Load()), l.f.Close())
 		l.f, l.cut = nil, true
 		return fmt.Errorf("append to %s: %w", l.o.Path, err)
 	}
-	l.durable += int64(len(rows))
+	l.durable.Add(int64(len(rows)))
 	return nil
 }
 
@@ -238,7 +288,7 @@ func (l *Ledger) ready() error {
 		at, err := l.o.FS.Lstat(l.o.Path)
 		if err == nil {
 			var open fs.FileInfo
-			if open, err = l.f.Stat(); err == nil && disk.SameFile(at, open) && at.Size() == l.durable {
+			if open, err = l.f.Stat(); err == nil && disk.SameFile(at, open) && at.Size() == l.durable.Load() {
 				return nil
 			}
 		}
@@ -270,8 +320,8 @@ func (l *Ledger) reopen() (err error) {
 	if err != nil {
 		return fmt.Errorf("open ledger %s: %w", l.o.Path, err)
 	}
-	if l.cut && l.durable < whole {
-		whole = l.durable
+	if l.cut {
+		whole = min(whole, l.durable.Load())
 	}
 	if whole != fi.Size() {
 		if err := f.Truncate(whole); err != nil {
@@ -286,6 +336,7 @@ func (l *Ledger) reopen() (err error) {
 	if at, ok := rowTime(lastLine, l.o.TimeKey); ok && at.After(l.last) {
 		l.last = at
 	}
-	l.f, l.durable, l.cut = f, whole, false
+	l.f, l.cut = f, false
+	l.durable.Store(whole)
 	return nil
 }

@@ -147,7 +147,7 @@ func (e episodes) Check(ctx context.Context, newest int, now time.Time) (c recei
 	rows := map[ident.Host]int{}
 	ring := make([]receiver.Entry, 0, newest)
 	seen := 0
-	for line, err := range ledger.Rows(e.o.FS, filepath.Join(e.o.Dir, IndexFile), receivedAt, from) {
+	for line, err := range ledger.Rows(newLog(e.o, indexFormat()).settled(), filepath.Join(e.o.Dir, IndexFile), receivedAt, from) {
 		if err := errors.Join(err, ctx.Err()); err != nil {
 			return c, err
 		}

@@ -27,7 +27,10 @@ type format[T any] struct {
 	decode        func(ledger.Row) (T, bool)   // false: damaged
 	match         func(T, receiver.Query) bool // nil: all match
 	copied        func(Options, []T) error     // called before rows are copied; nil: nothing to do
-	most          int64                        // size of the file in bytes at which its older half is removed; 0: no bound
+	// flushed returns how much of a size has only durable rows, for other processes. Nil: each row
+	// is synced by itself, so that its readers need not know.
+	flushed func(Options, int64) (int64, error)
+	most    int64 // size of the file in bytes at which its older half is removed; 0: no bound
 }
 
 // log is a *.jsonl file.
@@ -55,6 +58,9 @@ func (l *log[T]) writer() (*ledger.Ledger, error) {
 	defer l.mu.Unlock()
 	if l.l != nil {
 		return l.l, nil
+	}
+	if err := l.settle(); err != nil {
+		return nil, err
 	}
 	opened, err := ledger.Open(ledger.Options{FS: l.o.FS, Path: l.path, TimeKey: l.timeKey, Perm: filePerm, Now: l.o.Now})
 	if err == nil {
@@ -84,13 +90,7 @@ func (l *log[T]) append(rows []T, own bool) error {
 	if err != nil {
 		return err
 	}
-	build := make([]func(time.Time) any, len(rows))
-	for i := range rows {
-		build[i] = func(at time.Time) any {
-			l.stamp(&rows[i], at)
-			return rows[i]
-		}
-	}
+	build := l.build(rows)
 	if own {
 		err = w.AppendAt(build, func(i int) time.Time { return l.when(rows[i]) })
 	} else {
@@ -100,6 +100,17 @@ func (l *log[T]) append(rows []T, own bool) error {
 		return err
 	}
 	return l.shorten(w)
+}
+
+func (l *log[T]) build(rows []T) []func(time.Time) any {
+	build := make([]func(time.Time) any, len(rows))
+	for i := range rows {
+		build[i] = func(at time.Time) any {
+			l.stamp(&rows[i], at)
+			return rows[i]
+		}
+	}
+	return build
 }
 
 // shorten removes the older half of a file that is too large.
@@ -147,14 +158,14 @@ func (l *log[T]) Close() error {
 
 // Last returns the time of the last whole row.
 func (l *log[T]) Last() (time.Time, bool, error) {
-	row, ok, err := ledger.Last(l.o.FS, l.path, l.timeKey)
+	row, ok, err := ledger.Last(l.settled(), l.path, l.timeKey)
 	return row.At, ok, err
 }
 
 // Since yields rows from the offset that a bisection finds.
 func (l *log[T]) Since(from time.Time) iter.Seq2[T, error] {
 	return func(yield func(T, error) bool) {
-		for line, err := range ledger.Rows(l.o.FS, l.path, l.timeKey, from) {
+		for line, err := range ledger.Rows(l.settled(), l.path, l.timeKey, from) {
 			var row T
 			if err == nil {
 				var ok bool
@@ -182,14 +193,14 @@ func (l *log[T]) Before(q receiver.Query) iter.Seq2[receiver.Found[T], error] {
 			}
 			before = n
 		} else if !q.Until.IsZero() {
-			at, err := ledger.Start(l.o.FS, l.path, l.timeKey, q.Until.Add(time.Minute))
+			at, err := ledger.Start(l.settled(), l.path, l.timeKey, q.Until.Add(time.Minute))
 			if err != nil {
 				yield(receiver.Found[T]{}, err)
 				return
 			}
 			before = at + 64<<10 // Start may be a little early, but only by a few rows
 		}
-		for place, err := range ledger.Backward(l.o.FS, l.path, l.timeKey, before, needles(q)...) {
+		for place, err := range ledger.Backward(l.settled(), l.path, l.timeKey, before, needles(q)...) {
 			found := receiver.Found[T]{At: place.At}
 			if place.Offset > 0 {
 				found.Cursor = strconv.FormatInt(place.Offset, 10)
@@ -224,7 +235,7 @@ func needles(q receiver.Query) (all [][]byte) {
 
 // Follow returns a tail of the file.
 func (l *log[T]) Follow(from time.Time) receiver.Follower[T] {
-	return follower[T]{ledger.NewTail(l.o.FS, l.path, l.timeKey, from), l.decode}
+	return follower[T]{ledger.NewTail(l.settled(), l.path, l.timeKey, from), l.decode}
 }
 
 type follower[T any] struct {

@@ -25,7 +25,7 @@ const maxRejections = 64 << 20
 
 func indexFormat() format[receiver.Entry] {
 	return format[receiver.Entry]{
-		file: IndexFile, timeKey: receivedAt, decode: decodeEntry,
+		file: IndexFile, timeKey: receivedAt, decode: decodeEntry, flushed: flushedRows,
 		when:   func(e receiver.Entry) time.Time { return e.ReceivedAt },
 		copied: func(o Options, rows []receiver.Entry) error { return store.ListCopied(o.FS, o.Dir, rows) },
 		stamp:  func(e *receiver.Entry, at time.Time) { e.V, e.ReceivedAt, e.Clock = 1, at, time.Time{} },

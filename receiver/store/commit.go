@@ -9,16 +9,17 @@ import (
 	"cis490/receiver"
 )
 
-// groupCommit makes linked uploads durable, and then their rows. Uploads that wait at the
-// same time share one flush of the disk and one append.
+// groupCommit makes linked uploads and their rows durable. Uploads that wait at the same time
+// share one flush of the disk and one append.
 type groupCommit struct {
-	disk  disk.Flusher
-	index Index
+	disk   disk.Flusher
+	index  Index
+	shared Shared // the index, if the flush covers it; else nil
 
 	running sync.Mutex
 
 	mu     sync.Mutex
-	next   *commit // not begun: its flush covers all earlier writes
+	next   *commit // not begun: its flush covers all earlier writes of its uploads
 	failed int     // number of failed flushes
 }
 
@@ -59,54 +60,81 @@ func (c *groupCommit) add(it *stagedUpload) error {
 func (c *groupCommit) run(b *commit) {
 	c.running.Lock()
 	defer c.running.Unlock()
-	failed, err := c.flush()
+	c.mu.Lock()
+	c.next = nil // uploads that are added later wait for the next commit
+	failed := c.failed
+	c.mu.Unlock()
 	b.err = make([]error, len(b.uploads))
 	var rows []receiver.Entry
 	for i, it := range b.uploads {
-		switch {
-		case err != nil:
-			b.err[i] = fmt.Errorf("make episode durable: %w", err)
-		case it.epoch != failed:
-			// The failed flush may have been for this upload's data, and the kernel reports an
-			// error only once.
-			b.err[i] = errors.New("make episode durable: a flush of the disk failed while it was written")
-		default:
-			it.durable = true
+		if it.epoch == failed {
 			rows = append(rows, it.row)
+			continue
 		}
+		// The failed flush may have been for this upload's data, and the kernel reports an error
+		// only once.
+		b.err[i] = errors.New("make episode durable: a flush of the disk failed while it was written")
 	}
-	err = c.index.Append(rows)
+	if len(rows) == 0 {
+		return
+	}
+	durable, err := c.write(rows)
 	for i, it := range b.uploads {
 		switch {
 		case b.err[i] != nil:
 		case err != nil:
-			b.err[i] = fmt.Errorf("index episode: %w", err)
+			b.err[i], it.durable = err, durable
 		default:
 			it.row, rows = rows[0], rows[1:]
 		}
 	}
 }
 
+// write makes rows and their tarballs durable. After an error, durable reports whether the
+// tarballs are. Where one flush covers both, the rows are written before it; if they cannot be
+// written, the tarballs are flushed without them.
+func (c *groupCommit) write(rows []receiver.Entry) (durable bool, err error) {
+	if c.shared != nil {
+		var failed error
+		flushed := false
+		err = c.shared.AppendWith(rows, func() error {
+			failed, flushed = c.flush(), true
+			return failed
+		})
+		switch {
+		case failed != nil:
+			return false, fmt.Errorf("make episode durable: %w", err)
+		case flushed && err == nil:
+			return true, nil
+		}
+	}
+	if failed := c.flush(); failed != nil {
+		return false, fmt.Errorf("make episode durable: %w", failed)
+	}
+	if c.shared == nil {
+		err = c.index.Append(rows)
+	}
+	if err != nil {
+		err = fmt.Errorf("index episode: %w", err)
+	}
+	return true, err
+}
+
 // try flushes the disk without an upload. A failure counts for the uploads in progress.
 func (c *groupCommit) try() error {
 	c.running.Lock()
 	defer c.running.Unlock()
-	_, err := c.flush()
-	return err
+	return c.flush()
 }
 
-// flush flushes the disk and returns the number of failed flushes. Uploads that are added
-// later wait for the next one.
-func (c *groupCommit) flush() (failed int, err error) {
-	c.mu.Lock()
-	c.next = nil
-	c.mu.Unlock()
+// flush flushes the disk. A failure counts for all uploads in progress.
+func (c *groupCommit) flush() (err error) {
 	//off:11_PowerCutReceiver.sim
 	err = c.disk.Flush()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if err != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
 		c.failed++
 	}
-	return c.failed, err
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,15 @@ var uploads = []receiver.Upload{ // content is the episode's id
 	upload("lab-a", "01ARZ3NDEKTSV4RRFFQ69G5FA2"),
 	upload("lab-b", "01ARZ3NDEKTSV4RRFFQ69G5FA1"),
 }
+
+// together are uploads that share a flush, in the crash tests.
+var together = []receiver.Upload{
+	upload("lab-b", "01ARZ3NDEKTSV4RRFFQ69G5FA2"),
+	upload("lab-b", "01ARZ3NDEKTSV4RRFFQ69G5FA3"),
+	upload("lab-c", "01ARZ3NDEKTSV4RRFFQ69G5FA1"),
+}
+
+var everyUpload = slices.Concat(uploads, together)
 
 func upload(h ident.Host, id ident.EpisodeID) receiver.Upload {
 	content := string(h) + string(id)
@@ -79,7 +89,7 @@ func (r *rx) check(fsys disk.FS, dir string, acked map[receiver.Upload]bool) err
 		return err
 	}
 	rows := map[receiver.Key]int{}
-	for row, err := range rowsIn(fsys, dir) {
+	for row, err := range r.x.Since(time.Time{}) {
 		if err != nil {
 			return err
 		}
@@ -89,7 +99,7 @@ func (r *rx) check(fsys disk.FS, dir string, acked map[receiver.Upload]bool) err
 			return fmt.Errorf("row of %s %s: file is %+v, %t, %w", row.Host, row.Episode, have, found, err)
 		}
 	}
-	for _, u := range uploads {
+	for _, u := range everyUpload {
 		n := rows[receiver.Key{Host: u.Host, Episode: u.Episode}]
 		if n > 1 || acked[u] && n == 0 {
 			return fmt.Errorf("%s %s has %d rows, acknowledged %t", u.Host, u.Episode, n, acked[u])
@@ -98,22 +108,33 @@ func (r *rx) check(fsys disk.FS, dir string, acked map[receiver.Upload]bool) err
 	return nil
 }
 
-// TestCrash_AtEveryStep lets every single call to the disk fail in turn, in
-// each way, while three episodes are received; then, with and without a restart,
-// nothing that was acknowledged is missing or there twice, and the retries of
-// the rest succeed.
+// A next is what happens after a fault.
+type next int
+
+const (
+	goOn    next = iota
+	restart      // as after kill(1)
+	reboot       // with a power cut
+)
+
+// TestCrash_AtEveryStep lets every single call to the disk fail in turn, in each way, while
+// episodes are received, some with one flush. Then, with and without a restart, nothing that
+// was acknowledged is missing or there twice, and the retries of the rest succeed.
 func TestCrash_AtEveryStep(t *testing.T) {
 	points := 0
-	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
-		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
-			for _, restart := range []bool{false, true} {
-				if fault == faultdisk.PowerLoss && !restart {
+	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss, faultdisk.Torn} {
+		for _, survive := range faultdisk.Survivals {
+			for _, then := range []next{goOn, restart, reboot} {
+				if fault == faultdisk.PowerLoss && then == goOn {
 					continue
 				}
+				if then != reboot && survive != faultdisk.Nothing {
+					continue // nothing is cut
+				}
 				for n := 1; ; n++ {
-					done, err := crashAt(n, fault, survive, restart)
+					done, err := crashAt(n, fault, survive, then)
 					if err != nil {
-						t.Fatalf("fault %d at call %d, survives %d, restart %t: %v", fault, n, survive, restart, err)
+						t.Fatalf("fault %d at call %d, survives %d, then %d: %v", fault, n, survive, then, err)
 					}
 					if done {
 						break
@@ -133,25 +154,61 @@ func TestCrash_AtEveryStep(t *testing.T) {
 // at every call of the start after that.
 func TestCrash_WhileRecovering(t *testing.T) {
 	points := 0
-	for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
+	for _, survive := range faultdisk.Survivals {
+		for _, killed := range []bool{false, true} { // at first
+			for n, last := 1, false; !last; n++ {
+				for m, recovered := 1, false; !recovered; m++ {
+					const dir = "/data"
+					d := faultdisk.New(dir)
+					d.Arm(n, faultdisk.PowerLoss)
+					_, acked := story(d, dir)
+					last = d.Calls() < n
+					if killed {
+						d.Restart()
+					} else {
+						d.Reboot(survive)
+					}
+					d.Arm(m, faultdisk.PowerLoss)
+					_, err := open(d, dir)
+					recovered = d.Calls() < m
+					d.Reboot(survive)
+					r, err2 := open(d, dir)
+					if err2 == nil {
+						err2 = r.check(d, dir, acked)
+					}
+					if err2 != nil {
+						t.Fatalf("cut at call %d (killed: %t), then at %d (%v), survives %d: %v", n, killed, m, err, survive, err2)
+					}
+					points++
+				}
+			}
+		}
+	}
+	t.Logf("%d crash points", points)
+}
+
+// TestCrash_AfterAFailedFlush cuts the power at every call after a flush that failed, and that
+// made rows durable without their tarballs.
+func TestCrash_AfterAFailedFlush(t *testing.T) {
+	points := 0
+	for _, survive := range faultdisk.Survivals {
 		for n, last := 1, false; !last; n++ {
-			for m, recovered := 1, false; !recovered; m++ {
+			for m, ended := 1, false; !ended; m++ {
 				const dir = "/data"
 				d := faultdisk.New(dir)
-				d.Arm(n, faultdisk.PowerLoss)
-				_, acked := story(d, dir)
-				last = d.Calls() < n
-				d.Reboot(survive)
-				d.Arm(m, faultdisk.PowerLoss)
-				_, err := open(d, dir)
-				recovered = d.Calls() < m
-				d.Reboot(survive)
-				r, err2 := open(d, dir)
-				if err2 == nil {
-					err2 = r.check(d, dir, acked)
+				d.ArmTwice(n, faultdisk.Torn, m)
+				r, acked := story(d, dir)
+				if r != nil {
+					_ = r.s.Settle()
 				}
-				if err2 != nil {
-					t.Fatalf("cut at call %d, then at %d (%v), survives %d: %v", n, m, err, survive, err2)
+				last, ended = d.Calls() < n, !d.Lost()
+				d.Reboot(survive)
+				r, err := open(d, dir)
+				if err == nil {
+					err = r.check(d, dir, acked)
+				}
+				if err != nil {
+					t.Fatalf("flush failed at call %d, power cut %d later, survives %d: %v", n, m, survive, err)
 				}
 				points++
 			}
@@ -173,12 +230,17 @@ func story(d *faultdisk.Disk, dir string) (r *rx, acked map[receiver.Upload]bool
 			acked[u] = true
 		}
 	}
+	for i, err := range r.s.ReceiveTogether(together, body) {
+		if err == nil {
+			acked[together[i]] = true
+		}
+	}
 	return r, acked
 }
 
 // crashAt runs the story with a fault at the n-th call; done reports that the story needs
 // fewer calls.
-func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bool) (done bool, err error) {
+func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, then next) (done bool, err error) {
 	const dir = "/data"
 	d := faultdisk.New(dir)
 	d.Arm(n, fault)
@@ -187,8 +249,12 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bo
 		_ = r.s.Settle() // what fails here is tried again
 	}
 	done = d.Calls() < n
-	if restart || r == nil {
-		d.Reboot(survive)
+	if then != goOn || r == nil {
+		if then == reboot {
+			d.Reboot(survive)
+		} else {
+			d.Restart()
+		}
 		if r, err = open(d, dir); err != nil {
 			return done, fmt.Errorf("open again: %w", err)
 		}
@@ -196,7 +262,7 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, restart bo
 	if err := r.check(d, dir, acked); err != nil {
 		return done, err
 	}
-	for _, u := range uploads {
+	for _, u := range everyUpload {
 		if err := r.put(u); err != nil {
 			return done, fmt.Errorf("retry: %w", err)
 		}

@@ -172,7 +172,13 @@ func (s *Store) link(it stagedUpload) error {
 // publish completes a linked upload: it makes the tarball and the row durable, and
 // removes the staged name.
 func (s *Store) publish(it stagedUpload) (receiver.Entry, error) {
-	switch err := s.commits.add(&it); {
+	err := s.commits.add(&it)
+	return s.published(it, err)
+}
+
+// published completes an upload after its commit.
+func (s *Store) published(it stagedUpload, err error) (receiver.Entry, error) {
+	switch {
 	case err != nil && it.durable:
 		// Leave it, because its row may have reached the disk.
 		s.setStaged(it)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cis490/internal/disk"
+	"cis490/internal/ident"
 	"cis490/receiver"
 )
 
@@ -19,6 +20,10 @@ func (s *Store) recover() error {
 	entries, err := s.o.FS.ReadDir(filepath.Join(s.o.DataDir, StagedDir))
 	if err != nil {
 		return err
+	}
+	// Before any staged name is removed, because only that shows which rows may be cut.
+	if err := s.checkLast(unflushed(entries)); err != nil {
+		return fmt.Errorf("check the last rows: %w", err)
 	}
 	owed, want := []stagedUpload{}, map[receiver.Key]bool{}
 	from := s.o.Now()
@@ -67,6 +72,78 @@ func (s *Store) recover() error {
 		}
 	}
 	return nil
+}
+
+// Unflushed returns a function that reports whether a row at the end of the index may not be
+// durable, because it still has its staged name. All rows are durable that are before one of
+// which it reports false. Nil: all are.
+func Unflushed(fsys disk.FS, dataDir string) (func(receiver.Entry) bool, error) {
+	entries, err := fsys.ReadDir(filepath.Join(dataDir, StagedDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return unflushed(entries), err
+}
+
+func unflushed(entries []fs.DirEntry) func(receiver.Entry) bool {
+	type content struct {
+		receiver.Key
+		ident.Digest
+	}
+	staged := map[content]bool{}
+	for _, e := range entries {
+		if it, ok := parseStaged(e.Name()); ok {
+			staged[content{it.row.Key(), it.row.Digest}] = true
+		}
+	}
+	if len(staged) == 0 {
+		return nil
+	}
+	return func(r receiver.Entry) bool { return !r.Archived && staged[content{r.Key(), r.Digest}] }
+}
+
+// checkLast cuts the first unflushed row off whose tarball a crash has taken, with those after
+// it. None of them was acknowledged. The index was flushed when it was opened, so that the
+// others are durable.
+func (s *Store) checkLast(unflushed func(receiver.Entry) bool) error {
+	if s.commits.shared == nil || unflushed == nil {
+		return nil
+	}
+	var first receiver.Found[receiver.Entry]
+	for found, err := range s.commits.shared.Before(receiver.Query{}) {
+		if err != nil {
+			return err
+		}
+		if !found.Match || !unflushed(found.Row) {
+			break
+		}
+		whole, err := s.whole(found.Row)
+		if err != nil {
+			return err
+		}
+		if !whole {
+			first = found
+		}
+	}
+	if !first.Match {
+		return nil
+	}
+	s.o.Log.Warn("rows of unfinished uploads removed", "host", first.Row.Host, "episode", first.Row.Episode)
+	return s.commits.shared.Cut(first)
+}
+
+// whole reports whether a row's tarball is there, by its content.
+func (s *Store) whole(r receiver.Entry) (bool, error) {
+	path := s.path(r.Key())
+	fi, err := s.o.FS.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !fi.Mode().IsRegular() || fi.Size() != r.Size {
+		return false, err
+	}
+	d, err := s.hash(path)
+	return d == r.Digest, err
 }
 
 // retry takes an upload again from its staged name. It was never acknowledged, so that a
@@ -131,11 +208,19 @@ func (s *Store) finish(it stagedUpload) (err error) {
 // rollback removes an upload that may not be durable. Flushing again would not prove that
 // it is.
 func (s *Store) rollback(it stagedUpload) error {
-	for _, path := range []string{s.path(it.row.Key()), s.staged(it.name)} { // the staged name last
-		if err := s.o.FS.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			s.setStaged(it)
-			return fmt.Errorf("remove episode that is not durable: %w", err)
-		}
+	err := s.o.FS.Remove(s.path(it.row.Key()))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if err == nil && s.commits.shared != nil {
+		err = s.commits.shared.Healthy() // its row is cut off
+	}
+	if err == nil { // the staged name last
+		err = s.discard(it.name)
+	}
+	if err != nil {
+		s.setStaged(it)
+		return fmt.Errorf("remove episode that is not durable: %w", err)
 	}
 	s.dropStaged(it.row.Key())
 	return nil

@@ -2,14 +2,18 @@
 // acknowledged episode is durable.
 //
 // An upload is written to staged/ and hashed, then linked to
-// episodes/<host>/<id>.tar.zst, which fails if that name exists. One flush of the disk
-// makes the content and both names durable, for all uploads that wait at the same time.
-// Then the row is appended, and last the staged name is removed. After a crash, a staged
-// name without its tarball is an incomplete upload, which is removed. With both its
-// tarball and its row it is complete. With its tarball only, start takes the content
-// again if it matches its digest. Nothing is ever overwritten, and a refused upload
-// leaves no file. The file system must not lose the first of two names and keep the
-// second one at a power cut.
+// episodes/<host>/<id>.tar.zst, which fails if that name exists, and its row is written. One
+// flush of the disk makes the content, both names and the row durable, for all uploads that
+// wait at the same time. Last the staged name is removed. An index elsewhere gets its rows
+// after the flush.
+//
+// After a crash, the rows at the end of the index that still have their staged name may not be
+// flushed: if a tarball of them is missing or has another digest, its row is cut off, with
+// those after it. Then a staged name without its tarball is an incomplete upload, which is
+// removed. With both its tarball and its row it is complete. With its tarball only, start takes
+// the content again if it matches its digest. Nothing is ever overwritten, and a refused upload
+// leaves no file. The file system must not lose the first of two names and keep the second
+// one at a power cut, or lose both and keep a row that was written later.
 //
 // Whether an episode is stored depends on its file alone, whose digest is an attribute or
 // is computed, and never on the index.
@@ -59,6 +63,22 @@ type Index interface {
 	Since(time.Time) iter.Seq2[receiver.Entry, error]
 }
 
+// Shared is an Index that may be on the file system of the tarballs.
+type Shared interface {
+	Index
+	// Shares reports whether a flush of the file system of a folder covers the index.
+	Shares(dir string) (bool, error)
+	// AppendWith is Append for rows that flush makes durable. Until then nothing that reads the
+	// index in this process sees them. After an error of flush they are cut off, at the latest
+	// when Healthy returns nil.
+	AppendWith(rows []receiver.Entry, flush func() error) error
+	Healthy() error
+	// Before yields the rows, newest first.
+	Before(receiver.Query) iter.Seq2[receiver.Found[receiver.Entry], error]
+	// Cut removes a row that Before found, and those after it, durably.
+	Cut(receiver.Found[receiver.Entry]) error
+}
+
 // Options describe a store.
 type Options struct {
 	FS      disk.FS
@@ -105,6 +125,15 @@ func Open(o Options) (_ *Store, err error) {
 	}
 	if s.commits.disk, err = o.FS.OpenFlush(o.DataDir); err != nil {
 		return nil, fmt.Errorf("open store: %w", err)
+	}
+	if x, ok := o.Index.(Shared); ok {
+		shares, err := x.Shares(o.DataDir)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open store: %w", err), s.Close())
+		}
+		if shares {
+			s.commits.shared = x
+		}
 	}
 	if err := s.recover(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open store: %w", err), s.Close())

@@ -31,6 +31,7 @@ const (
 	NoSpace                // ENOSPC, without effect
 	Short                  // a write writes half, then EIO; other calls fail
 	PowerLoss              // the call has no effect, and nothing works until Reboot
+	Torn                   // a Flush writes all but new files, whose content no later one writes; other calls fail
 )
 
 // Survive selects the unsynced state that survives a power cut.
@@ -41,8 +42,20 @@ const (
 	Nothing  Survive = iota // neither unsynced names nor unsynced data
 	Names                   // all names, but no unsynced data: files may be empty or short
 	HalfData                // all names, and half of each file's unsynced data
-	All                     // everything: a killed process, not a power cut
+	All                     // everything
+	// The next ones keep all names and what was appended to files that were durable before,
+	// as a journal may that orders names before sizes.
+	Appends     // new files are empty
+	AppendsOdd  // new files are empty, every second one is complete
+	AppendsEven // the other ones are
+	AppendsOne  // new files are empty, and of the names that each has only the first one survives
+	// NewFiles keeps all names and all data, except what was appended to files that were
+	// durable before.
+	NewFiles
 )
+
+// Survivals are all outcomes of a power cut.
+var Survivals = []Survive{Nothing, Names, HalfData, All, Appends, AppendsOdd, AppendsEven, AppendsOne, NewFiles}
 
 // Disk is the file system. Use New; the zero value is not usable.
 type Disk struct {
@@ -51,7 +64,10 @@ type Disk struct {
 	calls int
 	at    int // 0: no fault armed
 	fault Fault
+	then  int // calls after the fault until the power is lost; 0: it stays
 	lost  bool
+	boot  int // files opened before the last one are closed
+	made  int // files made
 	// changes counts the changes and serves as their time.
 	changes int64
 	dirty   map[*node]bool   // changed since the last Flush
@@ -74,6 +90,10 @@ type node struct {
 	changed time.Time
 	data    []byte
 	durable []byte
+	kept    bool  // the file was durable once, perhaps empty
+	made    int   // how many files were made before
+	first   *node // the folder in which the file was made, by which name
+	as      string
 	names   map[string]*node // of a folder: nil for a file
 	synced  map[string]*node
 	changes map[string]bool // names that may differ in the two
@@ -114,7 +134,22 @@ func (d *Disk) SetClock(now func() time.Time) {
 func (d *Disk) Arm(n int, f Fault) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.calls, d.at, d.fault = 0, n, f
+	d.calls, d.at, d.fault, d.then = 0, n, f, 0
+}
+
+// ArmTwice is Arm, and the power is lost at the m-th call after the fault.
+func (d *Disk) ArmTwice(n int, f Fault, m int) {
+	d.Arm(n, f)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.then = m
+}
+
+// Lost reports whether the power is lost.
+func (d *Disk) Lost() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.lost
 }
 
 // Spoil makes opens of a file fail, as of one with a bad sector; nil ends that.
@@ -131,12 +166,22 @@ func (d *Disk) Calls() int {
 	return d.calls
 }
 
+// Restart ends a program at once, as kill(1) does: everything is there that it wrote, durable
+// or not. Files opened before stay closed.
+func (d *Disk) Restart() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.at, d.lost = 0, false
+	d.boot++
+}
+
 // Reboot restores the power: programs now see what survived. Files opened before stay
 // closed.
 func (d *Disk) Reboot(s Survive) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.at, d.lost = 0, false
+	d.boot++
 	d.root, d.dirty, d.folders = survivor(d.root, s, map[*node]*node{}), map[*node]bool{}, map[string]*node{}
 }
 
@@ -156,6 +201,14 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	if n.names == nil {
 		m.data = append([]byte(nil), n.durable...)
 		switch s {
+		case Appends, AppendsOne, AppendsOdd, AppendsEven:
+			if n.kept || s == AppendsOdd && n.made%2 == 1 || s == AppendsEven && n.made%2 == 0 {
+				m.data = append([]byte(nil), n.data...)
+			}
+		case NewFiles:
+			if !n.kept || len(n.data) <= len(n.durable) {
+				m.data = append([]byte(nil), n.data...)
+			}
 		case All:
 			m.data = append([]byte(nil), n.data...)
 		case HalfData:
@@ -165,7 +218,7 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 				tear(m.data, n.data)
 			}
 		}
-		m.durable = append([]byte(nil), m.data...)
+		m.durable, m.kept = append([]byte(nil), m.data...), true
 		return m
 	}
 	from := n.names
@@ -174,6 +227,10 @@ func survivor(n *node, s Survive, done map[*node]*node) *node {
 	}
 	m.names, m.synced, m.changes = map[string]*node{}, map[string]*node{}, map[string]bool{}
 	for name, child := range from {
+		if s == AppendsOne && n.synced[name] != child && child.first != nil && (child.first != n || child.as != name) &&
+			child.first.names[child.as] == child {
+			continue
+		}
 		c := survivor(child, s, done)
 		c.links++
 		m.names[name] = c
@@ -200,6 +257,10 @@ func (d *Disk) step() error {
 		return ErrPowerLost
 	}
 	d.calls++
+	if d.at > 0 && d.then > 0 && d.calls == d.at+d.then {
+		d.lost = true
+		return ErrPowerLost
+	}
 	if d.at == 0 || d.calls != d.at {
 		return nil
 	}

@@ -16,7 +16,7 @@ type file struct {
 	pos     int
 	appends bool
 	closed  bool
-	root    *node // the boot it was opened in
+	boot    int // in which it was opened
 }
 
 var _ disk.File = (*file)(nil)
@@ -26,7 +26,7 @@ func (f *file) alive() error {
 	switch {
 	case f.closed:
 		return fs.ErrClosed
-	case f.d.lost || f.root != f.d.root:
+	case f.d.lost || f.boot != f.d.boot:
 		return ErrPowerLost
 	}
 	return nil
@@ -97,7 +97,7 @@ func (f *file) Sync() error {
 }
 
 // keep makes a file's content durable. The bytes are shared until overwritten.
-func (n *node) keep() { n.durable = slices.Clip(n.data) }
+func (n *node) keep() { n.durable, n.kept = slices.Clip(n.data), true }
 
 // own makes the content from an offset on safe to overwrite.
 func (n *node) own(from int) {

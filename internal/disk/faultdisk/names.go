@@ -38,7 +38,8 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 		}
 	}
 	if n == nil {
-		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1, uid: parent.uid}
+		d.made++
+		n = &node{mode: perm, mtime: time.Unix(0, 0), links: 1, uid: parent.uid, made: d.made, first: parent, as: base}
 		d.touch(n)
 		d.fill(parent, base)
 		parent.names[base] = n
@@ -47,7 +48,7 @@ func (d *Disk) OpenFile(name string, flag int, perm fs.FileMode) (disk.File, err
 		n.data = nil
 		d.touch(n)
 	}
-	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, root: d.root}, nil
+	return &file{d: d, n: n, name: name, appends: flag&os.O_APPEND != 0, boot: d.boot}, nil
 }
 
 // Rename is os.Rename; it replaces an existing file.
@@ -296,12 +297,12 @@ func (d *Disk) OpenFlush(dir string) (disk.Flusher, error) {
 	if d.lost {
 		return nil, ErrPowerLost
 	}
-	return &flusher{d, d.root, dir}, nil
+	return &flusher{d, d.boot, dir}, nil
 }
 
 type flusher struct {
 	d    *Disk
-	root *node // the boot it was opened in
+	boot int // in which it was opened
 	dir  string
 }
 
@@ -309,10 +310,18 @@ type flusher struct {
 func (f *flusher) Flush() error {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
-	if f.root != f.d.root {
+	if f.boot != f.d.boot {
 		return wrap("flush", f.dir, ErrPowerLost)
 	}
 	if err := f.d.step(); err != nil {
+		if f.d.fault == Torn && !f.d.lost {
+			for n := range f.d.dirty {
+				if n.kept || n.names != nil {
+					n.flush()
+				}
+			}
+			clear(f.d.dirty)
+		}
 		return wrap("flush", f.dir, err)
 	}
 	for n := range f.d.dirty {
