@@ -16,7 +16,7 @@ import (
 func TestLedger_CrashAtEveryStep(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
-		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
+		for _, survive := range faultdisk.Survivals {
 			for at := 1; ; at++ {
 				d := faultdisk.New("/d")
 				d.Arm(at, fault)
@@ -43,9 +43,19 @@ func story(d *faultdisk.Disk) (acked, refused []int) {
 		return nil, nil
 	}
 	defer func() { _ = l.Close() }()
+	flusher, err := d.OpenFlush("/d")
+	if err != nil {
+		return nil, nil
+	}
 	first := 100 * (1 + countRows(d))
-	for n := first; n < first+4; n++ {
-		err := l.Append(func(at time.Time) any { return row{At: at, N: n, S: "some length to be torn"} })
+	for n := first; n < first+6; n++ {
+		build := func(at time.Time) any { return row{At: at, N: n, S: "some length to be torn"} }
+		var err error
+		if n%2 == 0 {
+			err = l.Append(build)
+		} else {
+			err = l.AppendWith([]func(time.Time) any{build}, flusher.Flush)
+		}
 		if err == nil {
 			acked = append(acked, n)
 		} else {

@@ -295,3 +295,71 @@ func TestRows_AHoleIsNoLedger(t *testing.T) {
 		}
 	}
 }
+
+// TestLedger_AppendWith: rows are written before the flush, count as durable after it, and are
+// gone if it failed. The next rows follow the last good ones.
+func TestLedger_AppendWith(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jsonl")
+	l := open(t, path, time.Now)
+	appendN(t, l, 1)
+	with := func(n int, flush func() error) error {
+		return l.AppendWith([]func(time.Time) any{
+			func(at time.Time) any { return row{At: at, N: n} }, func(at time.Time) any { return row{At: at, N: n + 1} },
+		}, flush)
+	}
+	before := l.Durable()
+	err := with(2, func() error {
+		if got := numbers(t, path, time.Time{}); !slices.Equal(got, []int{1, 2, 3}) || l.Durable() != before {
+			t.Errorf("during the flush: rows %v, durable %d, before %d", got, l.Durable(), before)
+		}
+		return nil
+	})
+	if fi, stat := os.Stat(path); err != nil || stat != nil || l.Durable() != fi.Size() {
+		t.Errorf("after it: %v, durable %d of %d", err, l.Durable(), fi.Size())
+	}
+	broken := errors.New("the drive is gone")
+	if err := with(4, func() error { return broken }); !errors.Is(err, broken) {
+		t.Errorf("a failed flush: %v", err)
+	}
+	if err := l.Healthy(); err != nil {
+		t.Error(err)
+	}
+	if got := numbers(t, path, time.Time{}); !slices.Equal(got, []int{1, 2, 3}) {
+		t.Errorf("after a failed flush: rows %v", got)
+	}
+	appendN(t, l, 6)
+	if got := numbers(t, path, time.Time{}); !slices.Equal(got, []int{1, 2, 3, 6}) {
+		t.Errorf("at last: rows %v", got)
+	}
+}
+
+// TestLedger_Cut: the rows from an offset on are gone, for good, and time goes on.
+func TestLedger_Cut(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "x.jsonl")
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	l := open(t, path, func() time.Time { return now })
+	for n := range 4 {
+		appendN(t, l, n)
+	}
+	last, _, err := ledger.Last(disk.OS{}, path, "at")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var at int64
+	for place, err := range ledger.Backward(disk.OS{}, path, "at", -1) {
+		if at = place.Offset; err != nil || bytes.Contains(place.Line, []byte(`"n":2`)) {
+			break
+		}
+	}
+	if err := errors.Join(l.Cut(at), l.Cut(1<<40)); err != nil || l.Durable() != at {
+		t.Fatalf("%v, durable %d, want %d", err, l.Durable(), at)
+	}
+	now = now.Add(-time.Hour)
+	appendN(t, l, 9)
+	if got := numbers(t, path, time.Time{}); !slices.Equal(got, []int{0, 1, 9}) {
+		t.Errorf("rows %v", got)
+	}
+	if again, _, err := ledger.Last(disk.OS{}, path, "at"); err != nil || !again.At.After(last.At) {
+		t.Errorf("the new row is from %v, the one that was cut from %v, %v", again.At, last.At, err)
+	}
+}

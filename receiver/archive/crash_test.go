@@ -120,7 +120,7 @@ func (r *rx) check(d *faultdisk.Disk, all bool) error {
 func TestCrash_AtEveryStep(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
-		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
+		for _, survive := range faultdisk.Survivals {
 			for _, restart := range []bool{false, true} {
 				if fault == faultdisk.PowerLoss && !restart {
 					continue

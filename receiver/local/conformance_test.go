@@ -29,7 +29,7 @@ func TestBackend_OnADisk(t *testing.T) {
 func TestCrash_Backend(t *testing.T) {
 	points := 0
 	for _, fault := range []faultdisk.Fault{faultdisk.Fail, faultdisk.NoSpace, faultdisk.Short, faultdisk.PowerLoss} {
-		for _, survive := range []faultdisk.Survive{faultdisk.Nothing, faultdisk.Names, faultdisk.HalfData, faultdisk.All} {
+		for _, survive := range faultdisk.Survivals {
 			for n := 1; ; n++ {
 				const dir = "/data"
 				d := faultdisk.New(dir)
