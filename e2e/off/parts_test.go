@@ -34,7 +34,7 @@ func parts() map[string]part {
 		"09_CertificateExpired": {"renewal by a key whose certificate has expired", or("!host.CertExpires.After(a.o.Now())")},
 		"10_BadUpdate":          {"the rollback to the version before", replace(`back := filepath.Join("versions", t.Folder)`)},
 		"10_CanaryOff":          {"another canary when the first is silent", replace("maxCanaries = 1")},
-		"11_PowerCutReceiver":   {"the flush before the row", replace("return nil")},
+		"11_PowerCutReceiver":   {"the flush of tarball and row", replace("return nil")},
 		"11_PowerCutUpdate": {
 			"continuing a trial after a boot", before("if t.Boot != u.o.Machine.Boot() {\nreturn Result{Did: Observing}, nil\n}"),
 		},
@@ -82,7 +82,7 @@ func mends() map[string]part {
 // simulatedParts returns the parts that the simulator switches off in other code, because it
 // does not run the marked code of the scenario. Their marks end with .sim.
 func simulatedParts() map[string]part {
-	return map[string]part{"11_PowerCutReceiver": {"the flush before the row", replace("err = nil")}}
+	return map[string]part{"11_PowerCutReceiver": {"the flush of tarball and row", replace("err = nil")}}
 }
 
 // other is a second place that is switched off, because either is enough.

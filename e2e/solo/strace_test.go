@@ -26,10 +26,10 @@ func TestFaults_OfRealCalls(t *testing.T) {
 		body        []byte
 		status      int
 	}{
-		{"syncfs", "EIO", small, http.StatusInternalServerError},
+		{"syncfs", "EIO", small, http.StatusInternalServerError}, // of body and row
 		{"syncfs", "ENOSPC", small, http.StatusInsufficientStorage},
-		{"fsync", "EIO", small, http.StatusInternalServerError}, // of the row
-		{"fsync", "ENOSPC", small, http.StatusInsufficientStorage},
+		{"syncfs,fsync", "EIO", small, http.StatusInternalServerError}, // of the row's cut, too
+		{"syncfs,fsync", "ENOSPC", small, http.StatusInsufficientStorage},
 		{"fsync", "EIO", large, http.StatusInternalServerError}, // of the body
 		{"fsync", "ENOSPC", large, http.StatusInsufficientStorage},
 		{"linkat", "EIO", small, http.StatusInternalServerError},
