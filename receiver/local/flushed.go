@@ -122,8 +122,8 @@ type settledFile struct {
 	length func(size int64) (int64, error)
 }
 
-// Stat describes the file. The size that the caller sees was read before the length, so that
-// rows that were written meanwhile are not in it.
+// Stat describes the file. It reads the size first, because a row that is written after that is
+// not in it.
 func (f settledFile) Stat() (fs.FileInfo, error) {
 	fi, err := f.File.Stat()
 	if err != nil {
