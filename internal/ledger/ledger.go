@@ -17,7 +17,7 @@
 // window.
 //
 // A reader of the file sees rows that are written and not durable yet, which a crash may take
-// back, with the files of AppendWith. Durable tells the writing process where they begin.
+// back, with the files of AppendWith. Durable returns where they begin, in the writing process.
 package ledger
 
 import (
