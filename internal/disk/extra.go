@@ -206,6 +206,16 @@ func flock(f *os.File) error {
 // BeginWrite starts writeback of a part of a file without waiting. It makes nothing
 // durable; Sync does that, and reports errors.
 func BeginWrite(f File, off, n int64) error {
+	return hint(f, func(fd int) { _ = unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE) })
+}
+
+// DropCache makes the next reads of a file come from the disk. Pages that are not written back
+// yet stay; those whose writing failed count as written (fsync(2)).
+func DropCache(f File) error {
+	return hint(f, func(fd int) { _ = unix.Fadvise(fd, 0, 0, unix.FADV_DONTNEED) })
+}
+
+func hint(f File, give func(fd int)) error {
 	o, ok := f.(*os.File)
 	if !ok {
 		return nil
@@ -214,7 +224,5 @@ func BeginWrite(f File, off, n int64) error {
 	if err != nil {
 		return err
 	}
-	return raw.Control(func(fd uintptr) {
-		_ = unix.SyncFileRange(int(fd), off, n, unix.SYNC_FILE_RANGE_WRITE) // a hint
-	})
+	return raw.Control(func(fd uintptr) { give(int(fd)) })
 }

@@ -132,7 +132,7 @@ func (s *Store) checkLast(unflushed func(receiver.Entry) bool) error {
 	return s.commits.shared.Cut(first)
 }
 
-// whole reports whether a row's tarball is there, by its content.
+// whole reports whether a row's tarball is on the disk, by its content.
 func (s *Store) whole(r receiver.Entry) (bool, error) {
 	path := s.path(r.Key())
 	fi, err := s.o.FS.Lstat(path)
@@ -140,6 +140,13 @@ func (s *Store) whole(r receiver.Entry) (bool, error) {
 		return false, nil
 	}
 	if err != nil || !fi.Mode().IsRegular() || fi.Size() != r.Size {
+		return false, err
+	}
+	f, err := s.o.FS.OpenFile(path, os.O_RDONLY, 0)
+	if err != nil {
+		return false, err
+	}
+	if err := errors.Join(disk.DropCache(f), f.Close()); err != nil { // after a failed flush it may hold more than the disk
 		return false, err
 	}
 	d, err := s.hash(path)
