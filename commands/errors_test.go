@@ -178,6 +178,9 @@ func attempt(t *testing.T, etc string, as *syscall.Credential, args []string, di
 	if out.Len() > 0 {
 		shown = fmt.Sprintf("(%d lines on standard output)\n", strings.Count(out.String(), "\n"))
 	}
+	if args[0] == "doctor" { // what fails depends on the machine
+		shown = "(a report on standard output)\n"
+	}
 	log := regexp.MustCompile(`(?m)^time=.*\n`)
 	if args[0] == "doctor" && (as == nil || as.Uid != 65534) { // its report is its result
 		return fmt.Sprintf("exit %d\n%s", cmd.ProcessState.ExitCode(), out.String())

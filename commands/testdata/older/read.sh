@@ -58,7 +58,7 @@ mkdir unpacked && tar -xzf backup.tar.gz -C unpacked && cp receiver.toml unpacke
 start
 for name in lab-01 lab-02; do has $name $cis490 host list $rx; done
 has '"silenced": true' $cis490 alerts list $rx --json
-has '"lab-02"' $cis490 alerts list $rx --all --json
+has '"lab-02"' $cis490 alerts list $rx --all --since 876000h --json
 has v1.2.3 $cis490 release list $rx
 has 'lab-01' $cis490 status $rx
 has 'the receiver has all 3 ' $cis490 reconcile $host
