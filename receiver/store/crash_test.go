@@ -84,7 +84,7 @@ func (r *rx) put(u receiver.Upload) error {
 
 // check holds what must be true at any time: what was acknowledged is stored
 // and has one row, and every row has its file.
-func (r *rx) check(dir string, acked map[receiver.Upload]bool) error {
+func (r *rx) check(acked map[receiver.Upload]bool) error {
 	if err := r.s.Settle(); err != nil { // serve does it in the background
 		return err
 	}
@@ -174,7 +174,7 @@ func TestCrash_WhileRecovering(t *testing.T) {
 					d.Reboot(survive)
 					r, err2 := open(d, dir)
 					if err2 == nil {
-						err2 = r.check(dir, acked)
+						err2 = r.check(acked)
 					}
 					if err2 != nil {
 						t.Fatalf("cut at call %d (killed: %t), then at %d (%v), survives %d: %v", n, killed, m, err, survive, err2)
@@ -205,7 +205,7 @@ func TestCrash_AfterAFailedFlush(t *testing.T) {
 				d.Reboot(survive)
 				r, err := open(d, dir)
 				if err == nil {
-					err = r.check(dir, acked)
+					err = r.check(acked)
 				}
 				if err != nil {
 					t.Fatalf("flush failed at call %d, power cut %d later, survives %d: %v", n, m, survive, err)
@@ -259,7 +259,7 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, then next)
 			return done, fmt.Errorf("open again: %w", err)
 		}
 	}
-	if err := r.check(dir, acked); err != nil {
+	if err := r.check(acked); err != nil {
 		return done, err
 	}
 	for _, u := range everyUpload {
@@ -268,14 +268,14 @@ func crashAt(n int, fault faultdisk.Fault, survive faultdisk.Survive, then next)
 		}
 		acked[u] = true
 	}
-	if err := r.check(dir, acked); err != nil {
+	if err := r.check(acked); err != nil {
 		return done, fmt.Errorf("after the retry: %w", err)
 	}
 	d.Reboot(faultdisk.Nothing)
 	if r, err = open(d, dir); err != nil {
 		return done, fmt.Errorf("open at last: %w", err)
 	}
-	if err := r.check(dir, acked); err != nil {
+	if err := r.check(acked); err != nil {
 		return done, fmt.Errorf("after a power cut at last: %w", err)
 	}
 	left, err := d.ReadDir(dir + "/staged")
