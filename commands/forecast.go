@@ -20,7 +20,7 @@ import (
 func (a *app) fleetSource(conf config.Receiver, path string) fleet.Source {
 	quiet := slog.New(slog.DiscardHandler) // serve logs faults of either
 	back := backend(conf, disk.OS{}, path, quiet)
-	releases := a.rollout(conf, back, quiet)
+	releases := a.rollout(conf, back, nil, quiet)
 	others := cluster.New(back.Peers, quiet)
 	_ = others.Refresh() // then the storage is away, which fleet-check reports
 	g := a.gate(disk.OS{}, path, releases, others, quiet)

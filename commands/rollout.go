@@ -27,7 +27,9 @@ const installDir = "/opt/cis490"
 
 // rollout opens what hosts are offered. On a receiver that runs from elsewhere
 // (a demo) nothing updates this machine, and nothing is reported.
-func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Logger) *rollout.Controller {
+func (a *app) rollout(
+	conf config.Receiver, back receiver.Backend, known func() (map[ident.Host]rollout.Report, error), log *slog.Logger,
+) *rollout.Controller {
 	lease := func() (io.Closer, error) { return back.Lease(receiver.Rolling) }
 	if back.Peers == nil {
 		lease = nil
@@ -35,19 +37,20 @@ func (a *app) rollout(conf config.Receiver, back receiver.Backend, log *slog.Log
 	return rollout.Open(rollout.Options{
 		Lease: lease, Releases: back.Releases, SilentAfter: conf.Rollout.CanaryHeard.D(), Build: a.env.Build,
 		Own:   func() (*wire.Update, error) { return update.ReadPublic(disk.OS{}, installDir) },
-		Known: func() (map[ident.Host]rollout.Report, error) { return knownReports(back) },
-		Now:   time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
+		Known: known, Now: time.Now, Clock: clock.Read(disk.OS{}), Log: log.With("component", "rollout"),
 	})
 }
 
-// knownReports returns the hosts' last reports before this start of serve.
-func knownReports(back receiver.Backend) (map[ident.Host]rollout.Report, error) {
-	all := map[ident.Host]rollout.Report{}
-	book, err := contacts.Of(back, clock.Read(disk.OS{})())
-	for h, c := range book.Hosts {
-		all[h] = rollout.Report{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
+// knownReports returns a function that reads the hosts' last reports before this start of serve.
+func knownReports(back receiver.Backend) func() (map[ident.Host]rollout.Report, error) {
+	return func() (map[ident.Host]rollout.Report, error) {
+		all := map[ident.Host]rollout.Report{}
+		book, err := contacts.Of(back, clock.Read(disk.OS{})())
+		for h, c := range book.Hosts {
+			all[h] = rollout.Report{At: c.LastPing, OS: c.OS, Arch: c.Arch, Update: c.Update, Ailing: len(c.Failing) > 0, Leaving: c.Leaving}
+		}
+		return all, err
 	}
-	return all, err
 }
 
 // backend returns the receiver's state on a file system, as the config at a path has it.

@@ -61,7 +61,7 @@ func (a *app) serve(c *cli.Context) error {
 	}
 	held := disk.Hold(conf.DataDir, filepath.Join(conf.DataDir, store.StagedDir), conf.Authority.Dir)
 	back := backend(conf, held, c.String("config"), log)
-	releases := a.rollout(conf, back, log)
+	releases := a.rollout(conf, back, knownReports(back), log)
 	others := cluster.New(back.Peers, log.With("component", "cluster"))
 	known := local.Roster(held, conf.Authority.Dir)
 	if conf.Authority.Shared() {

@@ -92,7 +92,7 @@ func (c *fleetOf) restart() {
 }
 
 // history adds rows of 20,000 hosts, between two numbers of rows, to the database: older than
-// a day.
+// a day, and at a position before those that the receivers have read.
 func (c *fleetOf) history(from, to int) {
 	c.t.Helper()
 	const hosts = 20_000
@@ -100,7 +100,7 @@ func (c *fleetOf) history(from, to int) {
 		at := time.Now().Add(-25*time.Hour - time.Duration(slot)*time.Hour).UTC()
 		c.database.SQL(c.t, c.name, fmt.Sprintf("INSERT INTO episodes (host, episode, sha256, size, code_commit, received_at, pos) "+
 			"SELECT 'lab-'||lpad(h::text,5,'0'), '%s'||lpad(h::text,16,'0'), sha256(('%d.'||h)::bytea), 4096, '\\x%s', "+
-			"'%s'::timestamptz + h*interval '100 ms', pg_current_xact_id()::text::bigint FROM generate_series(0,%d) h",
+			"'%s'::timestamptz + h*interval '100 ms', 0 FROM generate_series(0,%d) h",
 			timeOf(at), slot, commit, at.Format(time.RFC3339), hosts-1))
 	}
 	c.database.SQL(c.t, c.name, "ANALYZE")

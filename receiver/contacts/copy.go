@@ -15,11 +15,11 @@ func (b *Recorder) Copy() Contacts {
 	}
 	c.Receiver.Outages = slices.Clone(c.Receiver.Outages)
 	c.UnknownClients = slices.Clone(c.UnknownClients)
+	all := make([]Contact, 0, len(c.Hosts)) // one allocation
 	c.Hosts = maps.Clone(c.Hosts)
 	for h, k := range c.Hosts {
-		// Its lists may be shared: they are replaced, or grow at the end.
-		one := *k
-		c.Hosts[h] = &one
+		all = append(all, *k) // its lists may be shared: they are replaced, or grow at the end
+		c.Hosts[h] = &all[len(all)-1]
 	}
 	return c
 }

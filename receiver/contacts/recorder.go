@@ -93,10 +93,11 @@ func (b *Recorder) LastJump() Jump {
 
 // Run saves the contacts periodically until ctx ends, and then once more.
 func (b *Recorder) Run(ctx context.Context) error {
-	if b.o.Peers == nil {
-		return writeEach(ctx, max(writeEvery, b.o.Poll), b.o.Log, "contacts", func(bool) error { return b.Save() })
+	period := writeEvery
+	if b.o.Peers != nil {
+		period = shareEvery
 	}
-	return b.runShared(ctx)
+	return writeEach(ctx, max(period, b.o.Poll), b.o.Log, "contacts", func(bool) error { return b.Save() })
 }
 
 // writeEach calls write until ctx ends, and then once more with last set. It logs the

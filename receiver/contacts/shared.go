@@ -1,7 +1,6 @@
 package contacts
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,12 +20,12 @@ const (
 	BookKey      = sharedPrefix + "@receiver" // of the book
 )
 
-// How often several receivers read what the others published, after how long without a sign of
-// life a receiver counts as away, and how far two clocks may differ before times are moved.
+// How often several receivers publish, and read what the others published, after how long without
+// a sign of life a receiver counts as away, and how far two clocks may differ before times are moved.
 const (
-	followEvery = time.Second
-	lostAfter   = 30 * time.Second
-	clockNoise  = 5 * time.Second
+	shareEvery = time.Second
+	lostAfter  = 30 * time.Second
+	clockNoise = 5 * time.Second
 )
 
 // published is what a receiver knows of a host.
@@ -190,17 +189,6 @@ func (b *Recorder) loadShared() (Contacts, error) {
 	return c, nil
 }
 
-// runShared reads what other receivers published, and publishes at every third turn.
-func (b *Recorder) runShared(ctx context.Context) error {
-	turn := 0
-	return writeEach(ctx, max(followEvery, b.o.Poll), b.o.Log, "contacts", func(last bool) error {
-		if turn++; last || turn%int(writeEvery/followEvery) == 1 {
-			return b.Save()
-		}
-		return b.follow()
-	})
-}
-
 func (b *Recorder) saveShared() error { return errors.Join(b.publish(), b.follow()) }
 
 // touch notes that a host's contact changed. The caller holds mu.
@@ -221,9 +209,6 @@ func (b *Recorder) mostHosts() int {
 
 // follow adds what other receivers published.
 func (b *Recorder) follow() error {
-	if b.shared == nil { // not read yet: Save does it
-		return nil
-	}
 	if err := b.shared.read(b.o.Now); err != nil {
 		return err
 	}

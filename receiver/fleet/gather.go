@@ -27,7 +27,7 @@ type Source struct {
 	// Gate judges the running commit of a host; nil: not judged.
 	Gate func(ident.Commit) (wire.Verdict, error)
 	// Offered returns the version that a host should run; nil: not known.
-	Offered func(ident.Host) string
+	Offered func(goos, arch string, h ident.Host) string
 	// Clock is a reading of this machine's clock, of which only the time since boot is
 	// used. Zero: the backend belongs to another machine.
 	Clock clock.Reading
@@ -54,7 +54,7 @@ func Gather(s Source, now time.Time, l Limits) (*Facts, error) {
 		h := f.host(name)
 		h.contact(c)
 		if s.Offered != nil {
-			h.Offered = s.Offered(name)
+			h.Offered = s.Offered(c.OS, c.Arch, name)
 		}
 		if s.Gate != nil && !c.LastPing.IsZero() {
 			if v, err := s.Gate(c.Commit); err == nil && !v.Accepted {

@@ -43,22 +43,23 @@ type Status struct {
 	Alerts  []Alert           // open ones
 	Failing []string          // ids of the failing hard checks, if Health is Failing
 	Offered string            // version that it should run; empty: not known
+	place   int               // of Health, in their order
 }
 
 // Known is the input of Join.
 type Known struct {
 	Roster  []roster.Host
 	Hosts   map[ident.Host]*contacts.Contact
-	Shipped []ident.Host            // hosts with recent rows in the index
-	Open    []Alert                 // with the present Silenced
-	Offered func(ident.Host) string // nil: not known
-	Fresh   time.Duration           // Limits.Fresh
+	Shipped []ident.Host                                 // hosts with recent rows in the index
+	Open    []Alert                                      // with the present Silenced
+	Offered func(goos, arch string, h ident.Host) string // nil: not known
+	Fresh   time.Duration                                // Limits.Fresh
 }
 
 // Join returns the status of each host in the roster, the contacts, the index or the
 // alerts, ordered by Health and name.
 func Join(k Known, now time.Time) []*Status {
-	by := map[ident.Host]*Status{}
+	by := make(map[ident.Host]*Status, len(k.Roster))
 	host := func(name ident.Host) *Status {
 		if by[name] == nil {
 			by[name] = &Status{Name: name}
@@ -79,21 +80,18 @@ func Join(k Known, now time.Time) []*Status {
 			host(name).Alerts = append(host(name).Alerts, a)
 		}
 	}
-	place := map[Health]int{}
-	for i, h := range Healths() {
-		place[h] = i
-	}
 	all := slices.Collect(maps.Values(by))
 	for _, s := range all {
 		if s.Health = s.judge(now, k.Fresh); s.Health == Failing {
 			s.Failing = s.Contact.Failing
 		}
-		if k.Offered != nil {
-			s.Offered = k.Offered(s.Name)
+		s.place = slices.Index(Healths(), s.Health)
+		if k.Offered != nil && s.Contact != nil {
+			s.Offered = k.Offered(s.Contact.OS, s.Contact.Arch, s.Name)
 		}
 	}
 	slices.SortFunc(all, func(a, b *Status) int {
-		return cmp.Or(cmp.Compare(place[a.Health], place[b.Health]), strings.Compare(string(a.Name), string(b.Name)))
+		return cmp.Or(cmp.Compare(a.place, b.place), strings.Compare(string(a.Name), string(b.Name)))
 	})
 	return all
 }

@@ -17,10 +17,11 @@ import (
 	"cis490/receiver"
 )
 
-// pageRows is how many rows are read at once. A search by a prefix reads more, because most of
-// them do not match.
+// pageRows is how many rows are read at once. Whoever reads all of a time, or searches for a prefix,
+// which most rows do not have, reads more.
 const (
 	pageRows   = 1000
+	sinceRows  = 10_000
 	searchRows = 20_000
 )
 
@@ -138,7 +139,7 @@ func (x index) Since(from time.Time) iter.Seq2[receiver.Entry, error] {
 			err := x.db.do(context.Background(), func(ctx context.Context, c conn) error {
 				found, err := c.Query(ctx, "SELECT "+entryColumns+` FROM index_rows
 					WHERE received_at >= $1 AND (received_at, host, episode) > ($1, $2, $3)
-					ORDER BY received_at, host, episode LIMIT $4`, last.at, last.host, last.episode, pageRows)
+					ORDER BY received_at, host, episode LIMIT $4`, last.at, last.host, last.episode, sinceRows)
 				return entries(found, err, nil, func(e receiver.Entry) { page = append(page, e) })
 			})
 			if err != nil {
@@ -150,7 +151,7 @@ func (x index) Since(from time.Time) iter.Seq2[receiver.Entry, error] {
 					return
 				}
 			}
-			if len(page) < pageRows {
+			if len(page) < sinceRows {
 				return
 			}
 			last = placeOf(page[len(page)-1])

@@ -187,11 +187,8 @@ func (r *Controller) Offer(goos, arch string, h ident.Host) (rel.Published, bool
 }
 
 // Version returns the version that a host should run, or "".
-func (r *Controller) Version(h ident.Host) string {
-	r.mu.Lock()
-	t := r.hosts[h]
-	r.mu.Unlock()
-	p, ok := r.Offer(t.OS, t.Arch, h)
+func (r *Controller) Version(goos, arch string, h ident.Host) string {
+	p, ok := r.Offer(goos, arch, h)
 	if !ok {
 		return ""
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ type View struct {
 	events  Events
 	read    bool // a roster was read
 	hosts   map[ident.Host]Host
+	sorted  []Host // hosts by name; nil: they changed
 	damaged int
 }
 
@@ -53,12 +55,10 @@ func (v *View) All() ([]Host, error) {
 	if err := v.refresh(); err != nil && (v.read || !errors.Is(err, fs.ErrNotExist)) {
 		return nil, err
 	}
-	all := make([]Host, 0, len(v.hosts))
-	for _, h := range v.hosts {
-		all = append(all, h)
+	if v.sorted == nil {
+		v.sorted = slices.SortedFunc(maps.Values(v.hosts), func(a, b Host) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	}
-	slices.SortFunc(all, func(a, b Host) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	return all, nil
+	return slices.Clone(v.sorted), nil
 }
 
 // Damaged returns the number of rows that could not be decoded.
@@ -70,7 +70,7 @@ func (v *View) Damaged() (int, error) {
 }
 
 func (v *View) refresh() (err error) {
-	v.damaged, err = v.events.Read(func() { v.hosts, v.read = map[ident.Host]Host{}, true }, v.add)
+	v.damaged, err = v.events.Read(func() { v.hosts, v.sorted, v.read = map[ident.Host]Host{}, nil, true }, v.add)
 	if err != nil {
 		return fmt.Errorf("read roster: %w", err)
 	}
@@ -81,5 +81,6 @@ func (v *View) add(e Event) {
 	if !e.Clock.IsZero() {
 		e.At = e.Clock
 	}
+	v.sorted = nil
 	fold(v.hosts, e)
 }

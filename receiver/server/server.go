@@ -72,7 +72,7 @@ type Options struct {
 	// Known returns a check of the lab hosts' registry, for the dashboard.
 	Known func(id string) (check.Check, bool)
 	// Offered returns the version that a host should run; nil: not known.
-	Offered func(ident.Host) string
+	Offered func(goos, arch string, h ident.Host) string
 	// Notify sends a state to the service manager, as sd_notify(3); nil: there is none.
 	Notify func(state string)
 	// Listen opens the listener of network "tcp", or "unix" behind a proxy.

@@ -129,17 +129,23 @@ const maxChoices = 100
 // choices returns the symptoms, versions and tags of the fleet, ordered.
 func (m *model) choices() (symptoms, versions, tags []string) {
 	sets := [3]map[string]bool{{}, {}, {}}
+	reported := map[string]bool{}
 	for _, h := range m.Hosts {
+		if h.Contact != nil {
+			reported[h.Contact.Version] = true
+		}
 		for _, a := range h.Alerts {
 			sets[0][a.Symptom] = true
-		}
-		if v := h.Version(); v != "" {
-			sets[1][v] = true
 		}
 		for _, t := range append([]string{h.Notes.Room}, h.Notes.Tags...) {
 			if t != "" {
 				sets[2][t] = true
 			}
+		}
+	}
+	for v := range reported {
+		if v = check.Sanitize(v, maxVersion); v != "" {
+			sets[1][v] = true
 		}
 	}
 	sorted := func(set map[string]bool) []string {

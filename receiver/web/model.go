@@ -42,6 +42,9 @@ type model struct {
 	Bytes       int64
 }
 
+// maxVersion is the longest version that is shown, in characters.
+const maxVersion = 40
+
 // hostView is a host as its row and page show it.
 type hostView struct {
 	*fleet.Status
@@ -101,7 +104,7 @@ func (s *Site) buildModel(now time.Time) (*model, error) {
 	book := s.o.Contacts()
 	open, views := make([]fleet.Alert, len(last.Open)), map[string][]alertView{}
 	m := &model{
-		At: now, byName: map[ident.Host]*hostView{}, Checked: last.At, Count: map[fleet.Health]int{},
+		At: now, byName: make(map[ident.Host]*hostView, len(all)), Checked: last.At, Count: map[fleet.Health]int{},
 		Listener: s.o.Connections(),
 		Missing:  s.o.Missing(), Receivers: s.o.Receivers(), Receiver: book.Receiver, Unknown: book.UnknownClients, Reserve: s.o.Reserve,
 		SilentAfter: s.o.Limits.SilentAfter,
@@ -188,7 +191,7 @@ func (h *hostView) Version() string {
 	if h.Contact == nil {
 		return ""
 	}
-	return check.Sanitize(h.Contact.Version, 40)
+	return check.Sanitize(h.Contact.Version, maxVersion)
 }
 
 // Behind reports whether the host runs another version than it is offered.

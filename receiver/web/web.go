@@ -57,7 +57,7 @@ type Options struct {
 	// Known finds a check of the lab hosts by its id; nil finds none.
 	Known func(id string) (check.Check, bool)
 	// Offered returns the version that a host should run; nil or "": none.
-	Offered func(ident.Host) string
+	Offered func(goos, arch string, h ident.Host) string
 	// Silences stores silences; nil: the pages have no button for them.
 	Silences Silences
 	// Catalogue returns the catalogue of the episodes, or nil while there is none.
@@ -113,9 +113,6 @@ func New(o Options) (*Site, error) {
 	}
 	if o.Receivers == nil {
 		o.Receivers = func() []cluster.Member { return nil }
-	}
-	if o.Offered == nil {
-		o.Offered = func(ident.Host) string { return "" }
 	}
 	if o.Catalogue == nil {
 		o.Catalogue = func() *catalogue.Catalogue { return nil }
