@@ -1,5 +1,6 @@
 // Package orchestrate records episodes: it runs the commands of an experiment, samples
-// their processes, and labels the samples by the events that the commands report.
+// their processes, and labels the samples by the events that the commands report. A
+// collector is a source of rows; sample.go has its interface.
 //
 // An episode with done.marker is complete and durable, no phase begins because of a
 // clock, and no process that a command starts outlives its episode. A crash may leave

@@ -10,7 +10,8 @@
 // A host is a systemd-nspawn container on an overlay of one cached Debian image, with its
 // own cgroup and network namespace. The lab's switch, a bridge, has a namespace too: the
 // machine's network does not change, every lab uses the same addresses, and concurrent
-// labs cannot reach each other. All hosts share the machine's kernel and clock.
+// labs cannot reach each other. All hosts share the machine's kernel and clock. The
+// scenarios are the tests of package e2e; incident_test.go has what those of incidents share.
 //
 // A lab removes everything when its test ends, also after Fatal, a panic or an interrupt.
 // After a kill, the next New removes it. Only a raised inotify limit stays. A failed test

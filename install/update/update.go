@@ -2,7 +2,7 @@
 // the release describes. docs/updates.md describes it for people.
 //
 // A run does one step from durable state: it looks for a release, fetches it, puts it on
-// trial, or checks the current trial. `current` always points to a complete version that
+// trial, or checks the current trial (judge.go). `current` always points to a complete version that
 // has run: one rename switches it, and the intent is durable before, so that a reboot,
 // power cut or kill anywhere only repeats a step. `good` is the last version that passed
 // its trial. It runs this code and checks the next version; a rollback switches `current`

@@ -1,6 +1,6 @@
 // Package wire is the contract between lab hosts and receiver: paths, headers, bodies and
-// answers. Both sides compile against it, and a test keeps docs/protocol.md equal to its
-// table.
+// answers. Both sides compile against it, and a test keeps docs/protocol.md equal to the
+// table of answers.go.
 package wire
 
 import (

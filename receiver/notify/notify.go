@@ -1,11 +1,11 @@
 // Package notify sends alerts to people and programs: shoutrrr URLs (mail, ntfy, chat…), a
 // webhook, an Alertmanager, and a heartbeat URL that shows that monitoring runs.
 //
-// alerts.jsonl is the queue. Each target has a cursor, which advances only after the target
-// accepted the rows before it. A crash may therefore repeat a notification, with the same
-// key, but loses none. Rows that a target refuses for a day are dropped and counted. A slow
-// target does not delay the others. Targets are identified by name in messages and logs,
-// because a URL may contain a secret.
+// A notifier is a target, in targets.go. alerts.jsonl is the queue. Each target has a
+// cursor, which advances only after the target accepted the rows before it. A crash may
+// therefore repeat a notification, with the same key, but loses none. Rows that a target
+// refuses for a day are dropped and counted. A slow target does not delay the others.
+// Targets are identified by name in messages and logs, because a URL may contain a secret.
 //
 //storage:files reads secrets in files that the config names
 package notify

@@ -1,11 +1,12 @@
 // Package web is the operator's dashboard. It renders pages that work without JavaScript;
 // a script replaces the parts that changed.
 //
-// The notes about hosts are its only document. It reads everything else from the ledgers
-// and from serve's memory. It counts the episodes of the last 24 hours while the index
-// grows, so that the fleet page never reads history. Text of hosts is shortened and escaped;
-// commands to paste come from this receiver alone. Without the operator token there is only
-// the sign-in page. A change needs a form with the code of its session.
+// model.go has what a page shows, templates/ how. The notes about hosts are its only
+// document. It reads everything else from the ledgers and from serve's memory. It counts
+// the episodes of the last 24 hours while the index grows, so that the fleet page never
+// reads history. Text of hosts is shortened and escaped; commands to paste come from this
+// receiver alone. Without the operator token there is only the sign-in page. A change
+// needs a form with the code of its session.
 package web
 
 import (
