@@ -33,7 +33,7 @@ func (a *app) caCommand() *cli.Command {
 			},
 		}, {
 			Name:      "retire",
-			Usage:     "end the trust in older CAs before their 120 days are over",
+			Usage:     "stop trusting older CAs before their 120 days are over",
 			ArgsUsage: noArgs,
 			Description: "Use it if the key of an older CA was stolen. A host that has not renewed since the\n" +
 				"rotation must join again; hosts renew within 21 days of being on.\n\n" +

@@ -45,10 +45,10 @@ func (a *app) ledgerCommand() *cli.Command {
 				Action: a.ledgerMigrate,
 			},
 			{
-				Name: "load", Usage: "fill a new database with what a restored backup has", ArgsUsage: noArgs,
+				Name: "load", Usage: "load a restored backup into a new database", ArgsUsage: noArgs,
 				Description: "After the database is lost: restore the backup, make a new database with cis490 ledger migrate,\n" +
 					"load alerts, silences, contacts and notes of the backup into it, and make the bucket its own.\n" +
-					"serve then adds the rows of all objects that are an hour old.\n\n" +
+					"serve then adds the rows of all objects that are older than an hour.\n\n" +
 					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner\n   sudo cis490 ledger load\n" +
 					"   sudo cis490 store init --take-over\n   sudo systemctl start cis490-bootstrap cis490-receiver",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver)},

@@ -29,7 +29,7 @@ func (a *app) receiverCommand() *cli.Command {
 		Description: "See docs/growing.md. Run these on the receiver that has the authority; cis490 status shows all receivers.",
 		Subcommands: []*cli.Command{{
 			Name:      "invite",
-			Usage:     "print what makes a machine one more receiver",
+			Usage:     "print an invitation for another receiver",
 			ArgsUsage: "NAME",
 			Description: "NAME is the new receiver's. Prints a secret text: a join token for an hour and one machine,\n" +
 				"the settings that all receivers share, the URL of the database, the keys of the object store\n" +
@@ -44,14 +44,14 @@ func (a *app) receiverCommand() *cli.Command {
 			Action: a.receiverInvite,
 		}, {
 			Name:        "list",
-			Usage:       "list the receivers that were invited, and the ends of their certificates",
+			Usage:       "list invited receivers and when their certificates expire",
 			ArgsUsage:   noArgs,
 			Description: "Example:\n   sudo cis490 receiver list",
 			Flags:       []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action:      a.receiverList,
 		}, {
 			Name:      "revoke",
-			Usage:     "renew a receiver's certificate no more",
+			Usage:     "stop renewing a receiver's certificate",
 			ArgsUsage: "NAME",
 			Description: "Its invitation is revoked, too. Its present certificate stays valid until it expires, and it still\n" +
 				"has the secrets of the database, the store and the access tokens: docs/security.md has how to replace\n" +

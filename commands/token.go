@@ -25,7 +25,7 @@ func (a *app) tokenCommand() *cli.Command {
 		Usage: "let machines join as lab hosts",
 		Subcommands: []*cli.Command{{
 			Name:      "create",
-			Usage:     "create a join token for each host, and print the commands to paste there",
+			Usage:     "create a join token per host, and print the commands to paste on it",
 			ArgsUsage: "HOST…|PATTERN",
 			Description: "A token is valid for one host name, and for the first machine that uses it. With\n" +
 				"--uses it is valid for that many new machines whose names match a pattern. A token\n" +
@@ -55,7 +55,7 @@ func (a *app) tokenCommand() *cli.Command {
 			Action:      a.tokenList,
 		}, {
 			Name:      "revoke",
-			Usage:     "revoke a host's open token",
+			Usage:     "revoke a host's join token",
 			ArgsUsage: "HOST…|PATTERN",
 			Description: "A host that has enrolled keeps its access: see cis490 host decommission.\n\nExample:\n" +
 				"   sudo cis490 token revoke lab-07",

@@ -137,9 +137,9 @@ func TestPage_CLI(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Commands
 
-Every command, generated from their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
-output, all else on standard error. With ` + "`--json`" + `, those marked print one JSON document and nothing else
-there; [json.schema.json](json.schema.json) describes it. Exit codes are in [exit-codes.md](exit-codes.md).
+All commands, generated from their help; ` + "`cis490 COMMAND --help`" + ` has flags and examples. Results are on standard
+output, all else on standard error. With ` + "`--json`" + `, marked commands print one JSON document only;
+[json.schema.json](json.schema.json) describes it. Exit codes are in [exit-codes.md](exit-codes.md).
 
 | command | does | ` + "`--json`" + ` |
 |---|---|---|

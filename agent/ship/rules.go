@@ -44,7 +44,7 @@ func Rules() []Rule {
 		},
 		{
 			Action: wire.Hourly, pauses: true, first: time.Minute, most: time.Hour,
-			Does: "keeps the episode; sends nothing for a wait that grows to an hour, or until a ping is accepted or there is a new certificate",
+			Does: "keeps the episode; sends nothing for a growing wait of up to an hour, or until a ping is accepted or there is a new certificate",
 		},
 		{
 			Action: wire.BackOff, pauses: true, first: time.Second, most: 10 * time.Minute,

@@ -273,6 +273,9 @@ func (h *host) send(id ident.EpisodeID, body io.Reader, size int, digest ident.D
 		"X-Lab-Host": {string(h.name)}, "X-Episode-Id": {string(id)}, "X-Cis490-Code-Commit": {commit}, "Authorization": {"Bearer bearer-" +
 			string(h.name)},
 	}
+	// An upload may be repeated. So net/http sends it again on a new connection if the server closes
+	// the idle one at that moment (RFC 9110, section 9.2.2). No such header is sent.
+	req.Header["Idempotency-Key"] = nil
 	res, err := h.client.Do(req)
 	if err != nil {
 		return 0, err

@@ -16,7 +16,7 @@ func Meaning(symptom string) string {
 		Cloned:         "Two machines use the name and the credentials of one host.",
 		TokenMisused:   "A second key tried the host's join token, so it may be stolen.",
 		StaleVersion:   "The host has not run the offered version for 24 hours.",
-		RolledBack:     "The host rolled back a version to the last good one.",
+		RolledBack:     "The host rolled back to the last good version.",
 		DiskLow:        "The receiver's disk is near its reserve.",
 		IndexBroken:    "The receiver's index is not writable, or its rows differ from the files.",
 		BackupOld:      "The receiver's last backup is older than [fleet] backup_old, or than its CA.",
