@@ -33,7 +33,7 @@ func (a *app) certFetchCommand() *cli.Command {
 		ArgsUsage: noArgs,
 		Description: "Enrolls or renews if that is due; on a lab host a timer runs it every 5 minutes. The\n" +
 			"daemons use a new certificate without a restart. On a receiver whose authority is on another\n" +
-			"one, it is about the server certificate, and serve does the same by itself.\n\nExamples:\n" +
+			"one, it renews the server certificate, as serve does by itself.\n\nExamples:\n" +
 			"   sudo cis490 cert-fetch --renew\n   cis490 cert-fetch --status --json\n" +
 			"   sudo cis490 cert-fetch --renew --config /etc/cis490/receiver.toml",
 		Flags: []cli.Flag{

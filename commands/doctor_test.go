@@ -55,8 +55,8 @@ func TestRegistry_IsComplete(t *testing.T) {
 // TestChecksDoc_IsTheRegistry compares docs/checks.md with the registry; -update writes it.
 func TestChecksDoc_IsTheRegistry(t *testing.T) {
 	var b strings.Builder
-	b.WriteString("# Checks\n\nWhat `cis490 doctor` looks at. A failing hard check keeps the machine from its work: doctor\n" +
-		"exits with 1, and the receiver hears of it with the next ping. A soft one only warns.\n" +
+	b.WriteString("# Checks\n\nWhat `cis490 doctor` checks. If a hard check fails, the machine cannot do its work: doctor\n" +
+		"exits with 1, and the next ping reports it to the receiver. A soft check only warns.\n" +
 		"Generated from the registry by `go test ./commands -run TestChecksDoc -update`.\n")
 	for _, role := range []string{"Lab host", "Receiver"} {
 		fmt.Fprintf(&b, "\n## %s\n", role)

@@ -25,7 +25,7 @@ func (a *app) episodeVerifyCommand() *cli.Command {
 		Name:      "verify",
 		Usage:     "validate episodes: schema, clocks, gaps, labels, row counts",
 		ArgsUsage: "EPISODE|DIR|TARBALL…",
-		Description: "Reads episodes like a data user. Prints one line for each valid episode, and every\n" +
+		Description: "Reads episodes as a data user does. Prints one line for each valid episode, and every\n" +
 			"error with its file and line for each invalid one; exit code 1 then. --all verifies every\n" +
 			"episode that the receiver stores, and lists only the invalid ones.\n\n" +
 			"Examples:\n   sudo cis490 episode verify 01J9Z3NDEKTSV4RRFFQ69G5FAV\n" +

@@ -34,10 +34,10 @@ func (a *app) ledgerCommand() *cli.Command {
 			{
 				Name: "migrate", Usage: "create or update the tables in the database", ArgsUsage: noArgs,
 				Description: "Run it before serve starts for the first time, and when serve asks for it. It may run while\n" +
-					"receivers of this version or the version before serve. It makes the roles cis490_serve and\n" +
-					"cis490_read, and gives the first one to the user in [ledger] url_file, and cis490_authority to the one\n" +
-					"in [authority] url_file. FILE has the URL of a user that owns the database and may create roles;\n" +
-					"without --url-file, that is the config's user.\n\n" +
+					"receivers of this or the previous version serve. It makes the roles cis490_serve, cis490_read and\n" +
+					"cis490_authority. The user in [ledger] url_file gets the first one, the user in [authority] url_file\n" +
+					"the last one. FILE has the URL of a user that owns the database and may create roles; without\n" +
+					"--url-file, the config's user is used.\n\n" +
 					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner",
 				Flags: []cli.Flag{
 					a.configFlag(roleReceiver), &cli.StringFlag{Name: "url-file", Usage: "connect with the URL in `FILE`"},
@@ -47,8 +47,8 @@ func (a *app) ledgerCommand() *cli.Command {
 			{
 				Name: "load", Usage: "load a restored backup into a new database", ArgsUsage: noArgs,
 				Description: "After the database is lost: restore the backup, make a new database with cis490 ledger migrate,\n" +
-					"load alerts, silences, contacts and notes of the backup into it, and make the bucket its own.\n" +
-					"serve then adds the rows of all objects that are older than an hour.\n\n" +
+					"and load alerts, silences, contacts and notes of the backup into it with this command. Then take\n" +
+					"the bucket over. serve adds the rows of all objects that are older than an hour.\n\n" +
 					"Example:\n   sudo cis490 ledger migrate --url-file /root/postgres-owner\n   sudo cis490 ledger load\n" +
 					"   sudo cis490 store init --take-over\n   sudo systemctl start cis490-bootstrap cis490-receiver",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver)},
@@ -62,9 +62,9 @@ func (a *app) ledgerCommand() *cli.Command {
 			},
 			{
 				Name: "forget", Usage: "forget a receiver that is gone for good", ArgsUsage: "NAME",
-				Description: "NAME is that of cis490 status; its first word is enough. The receiver is not named any more; if it\n" +
-					"serves, it is named again within seconds. What it knew of hosts stays. On the receiver that has the\n" +
-					"authority this is a cis490 receiver revoke as well.\n\n" +
+				Description: "NAME is as in cis490 status; its first word is enough. The receiver is no longer listed; if it\n" +
+					"serves, it is listed again within seconds. Its data about hosts stays. On the receiver that has\n" +
+					"the authority, this also does what cis490 receiver revoke does.\n\n" +
 					"Example:\n   sudo cis490 ledger forget rx2",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver)},
 				Action: a.ledgerForget,

@@ -54,8 +54,8 @@ func (a *app) receiverCommand() *cli.Command {
 			Usage:     "stop renewing a receiver's certificate",
 			ArgsUsage: "NAME",
 			Description: "Its invitation is revoked, too. Its present certificate stays valid until it expires, and it still\n" +
-				"has the secrets of the database, the store and the access tokens: docs/security.md has how to replace\n" +
-				"them. cis490 ledger forget does this as well.\n\n" +
+				"has the secrets of the database, the store and the access tokens: docs/security.md explains how to\n" +
+				"replace them. cis490 ledger forget does this as well.\n\n" +
 				"Example:\n   sudo cis490 receiver revoke rx2",
 			Flags:  []cli.Flag{a.configFlag(roleReceiver)},
 			Action: a.receiverRevoke,

@@ -76,7 +76,7 @@ func (a *app) releaseCommand() *cli.Command {
 			},
 		}, {
 			Name: "withdraw", Usage: "stop offering a release", ArgsUsage: "[VERSION]",
-			Description: "Hosts that run it keep it, and ship: publish a release with a higher seq to replace it.\n" +
+			Description: "Hosts that run it keep it, and continue to ship. To replace it, publish a release with a higher seq.\n" +
 				"Use --block for a release that recorded wrong data: its episodes are rejected from now on.\n\n" +
 				"Example:\n   sudo cis490 release withdraw v1.4.0 --reason 'labels are late'",
 			Flags: []cli.Flag{

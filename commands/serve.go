@@ -42,8 +42,8 @@ func (a *app) serveCommand() *cli.Command {
 		Usage:     "the receiver: accept episodes from lab hosts",
 		ArgsUsage: noArgs,
 		Description: "Answers an upload with success only after it is durable. Until the authority has written\n" +
-			"its files (see cis490 bootstrap), and while its own are unusable, it waits and logs the\n" +
-			"missing condition; GET /readyz returns it too.\n\n" +
+			"its files (see cis490 bootstrap), and while serve's own files are unusable, it waits and logs\n" +
+			"the missing condition; GET /readyz returns it too.\n\n" +
 			"Example:\n   cis490 serve --config /etc/cis490/receiver.toml",
 		Flags:  []cli.Flag{a.configFlag(roleReceiver), addrFileFlag()},
 		Action: a.serve,

@@ -155,7 +155,8 @@ func (m move) related() error {
 	return nil
 }
 
-// copyRows copies rows and, at the end, documents. Then it has the lease of fleet-check, too.
+// copyRows copies rows. With --final it also copies documents, and holds the lease of
+// fleet-check meanwhile.
 func (m move) copyRows() (*storecopy.RowsResult, error) {
 	before := compareLive
 	if m.c.Bool("final") {
@@ -186,7 +187,7 @@ func (m move) copyRows() (*storecopy.RowsResult, error) {
 	return &r, pg.Explain(err)
 }
 
-// switchOver makes the new place the store. What is written last decides.
+// switchOver makes the new place the store. The last write makes the switch.
 func (m move) switchOver(place string) error {
 	dir := m.conf.DataDir
 	if m.dest.Rows != nil {

@@ -16,7 +16,7 @@ const (
 	BackupDoc     = "last-backup.json"
 	RolloutDoc    = "rollout.json"
 	NotesDoc      = "host-notes.json" // what operators write about hosts
-	// MirrorDocs is the prefix of the names of the files that receivers copy from one of them.
+	// MirrorDocs begins the names of the files that one receiver publishes for the others.
 	MirrorDocs = "mirror/"
 	// HealthReports is the prefix of the names of the hosts' health reports.
 	HealthReports = "host-health/"

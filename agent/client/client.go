@@ -9,9 +9,8 @@
 //
 // The client writes no files. It follows no redirects, ignores the environment's proxy
 // settings, and gives up on a server that stays silent for the idle timeout. The total
-// duration of a transfer is not limited. A small answer must begin within the idle timeout
-// after the connection exists, and end within another; interim (1xx) answers do not extend
-// that.
+// duration of a transfer is not limited. A small answer must begin within one idle timeout
+// of connecting, and end within a second one; interim (1xx) answers do not extend that.
 package client
 
 import (
@@ -56,7 +55,7 @@ type Client struct {
 	host   ident.Host
 	base   *url.URL
 	idle   time.Duration
-	keep   time.Duration // how long an idle connection stays open: beyond ping_every and its jitter
+	keep   time.Duration // how long an idle connection stays open: longer than ping_every with its jitter
 	agent  string
 	roots  *pki.Bundle
 	pair   *pki.Pair // nil: without identity

@@ -75,7 +75,7 @@ type Options struct {
 // Enroller manages one host's credentials.
 type Enroller struct {
 	o         Options
-	authority time.Time // by its clock, at its last answer
+	authority time.Time // the authority's time at its last answer
 }
 
 // New returns a host's enroller. It reads and writes nothing yet.
@@ -107,7 +107,7 @@ func (e *Enroller) Run(ctx context.Context, force bool) (_ Result, err error) {
 		r, err := e.once(ctx, force)
 		switch {
 		case errors.Is(err, errOtherToken):
-		case err == nil && r == Nothing && !e.server(): // a receiver has a copy
+		case err == nil && r == Nothing && !e.server(): // a receiver has a copy of the keys
 			return r, e.takeKeys(ctx)
 		default:
 			return r, err
@@ -153,7 +153,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 		}
 		return e.renew(ctx, s)
 	case !s.bearer:
-		return Nothing, e.needsToken("%s has a certificate but no bearer, which only an enrollment brings, and no join token", e.o.Host)
+		return Nothing, e.needsToken("%s has a certificate, but no bearer and no join token to enroll for one", e.o.Host)
 	}
 	return Nothing, nil
 }

@@ -52,8 +52,8 @@ func (e *Enroller) AuthorityOf(ctx context.Context, receiver string) (string, er
 }
 
 // Join asks an authority to admit this host, calls show with the code to approve, and waits.
-// It returns a join token. While it waits, an attacker between host and authority makes the
-// codes differ: see wire.JoinCode.
+// It returns a join token. An attacker between host and authority makes the codes differ:
+// see wire.JoinCode.
 func (e *Enroller) Join(ctx context.Context, show func(Code)) (string, error) {
 	b := make([]byte, wire.JoinNonceBytes)
 	_, _ = rand.Read(b) // never fails
@@ -126,7 +126,7 @@ func (e *Enroller) startJoin(ctx context.Context, nonce string) (*x509.Certifica
 			err = wire.Decode(b, &started)
 		}
 		if err == nil && (started.Expires < 1 || started.Expires > 3600 || started.Interval > 60) {
-			err = fmt.Errorf("%w: it gives %d s to approve, asked every %d s", wire.ErrNotOurs, started.Expires, started.Interval)
+			err = fmt.Errorf("%w: %d s to approve, polled every %d s", wire.ErrNotOurs, started.Expires, started.Interval)
 		}
 		return root, started, err
 	}

@@ -29,7 +29,7 @@ const (
 	askAgain = time.Minute
 	// askFor bounds one request.
 	askFor = 30 * time.Second
-	// waitAgain is the pause before a slot that may not record checks again.
+	// waitAgain is the pause of a slot that may not record, before it checks again.
 	waitAgain = 30 * time.Second
 )
 

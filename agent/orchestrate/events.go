@@ -76,8 +76,8 @@ func listen(path string, c *clock, out chan<- report) (*listener, error) {
 // started closes the inherited end here, once the workload has it.
 func (l *listener) started() { _ = l.child.Close() }
 
-// drain waits, at most for the given time, until everything sent before has been read. It
-// accepts nothing after it.
+// drain waits, at most for the given time, until everything sent before has been read.
+// Afterwards the listener accepts nothing.
 func (l *listener) drain(within time.Duration) {
 	_ = l.ln.SetDeadline(time.Unix(1, 0))
 	<-l.accepted

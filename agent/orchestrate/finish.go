@@ -53,7 +53,7 @@ func (r *recording) judge(meta *episode.Meta, line *timeline, left int) {
 		r.note("%d events beyond the first %d were dropped", line.dropped, maxEvents)
 	}
 	if r.processes.tree.scan {
-		r.note("this kernel keeps no list of children: all processes of the machine were looked through")
+		r.note("this kernel keeps no list of children: all processes of the machine were scanned")
 	}
 	meta.Notes = r.notes
 	if step := r.clock.stepped(); step.Abs() > stepNoted {
@@ -87,8 +87,8 @@ func (r *recording) finish(meta episode.Meta, line *timeline) error {
 	if err != nil {
 		return fmt.Errorf("write %s: %w", episode.MetaFile, err)
 	}
-	// The marker appears complete, by rename, because the shipper takes the episode as soon
-	// as it sees it.
+	// The marker is renamed into place, because the shipper takes an episode as soon as it has
+	// one.
 	err = disk.ReplaceBytes(r.o.FS, filepath.Join(r.dir, episode.DoneMarker), filePerm, []byte(string(meta.Verdict)+"\n"))
 	if errors.Is(err, fs.ErrNotExist) && !disk.Exists(r.o.FS, r.dir) {
 		return nil // the shipper has taken it already

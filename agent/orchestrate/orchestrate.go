@@ -7,8 +7,8 @@
 // incomplete episodes without done.marker, which the next start removes; their processes
 // end when the supervisor's pipe to the recorder closes. Nothing is recorded without a
 // commit, after a rejection by the gate, or below the disk reserve, because the receiver
-// would reject it or the disk cannot hold it. The package ships nothing and needs no
-// credentials.
+// would reject the episode, or the disk could not hold it. The package ships nothing and
+// needs no credentials.
 package orchestrate
 
 import (

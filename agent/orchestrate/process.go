@@ -61,9 +61,9 @@ type processStat struct {
 	IO       *ioCounts `json:"io,omitempty"`
 }
 
-// processCollector samples the tree below a supervisor. The kernel adds the times and bytes
-// of a process to its parent's, at the top to the supervisor's, when the parent waits for
-// it. So even short processes are counted.
+// processCollector samples the tree below a supervisor. When a parent waits for a process
+// that ended, the kernel adds its times and bytes to the parent's; the topmost parent is
+// the supervisor. So even short processes are counted.
 type processCollector struct {
 	tree *tree
 	fs   procfs.FS
@@ -85,9 +85,9 @@ func (c *processCollector) sample(at stamp) (any, error) {
 		return nil, err
 	}
 	row := processRow{head: head{at.wall, at.mono, processSource}, Procs: []processStat{}}
-	// From the top down, so that a parent's counts of its children are older than the
-	// children's own counts: nothing is counted twice. A process that ends meanwhile is
-	// missing in one row, hence the sums of the previous row.
+	// Read from the top down: a parent's counts of its children are then older than the
+	// children's own counts, so nothing is counted twice. A process that ends meanwhile is
+	// missing in one row, so the sums never fall below those of the previous row.
 	user, system, io, err := c.supervisor()
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func newQueue() *queue {
 	return &queue{byID: map[ident.EpisodeID]*entry{}, holds: map[ident.Commit]spool.Hold{}, wake: map[chan struct{}]bool{}}
 }
 
-// watch returns a channel that receives a token when the queue changes.
+// watch returns a channel that gets a value when the queue changes.
 func (q *queue) watch() chan struct{} {
 	c := make(chan struct{}, 1)
 	q.mu.Lock()
@@ -95,7 +95,7 @@ func (q *queue) watch() chan struct{} {
 	return c
 }
 
-// changed requires the lock.
+// changed wakes all watchers. The caller holds mu.
 func (q *queue) changed() {
 	for c := range q.wake {
 		select {

@@ -206,7 +206,7 @@ func (s *Shipper) expire() error {
 			continue
 		}
 		if err := s.Spool.Discard(id); err != nil { // the recorder's user may have removed our access
-			s.Logger.Warn("episode not discarded; that is tried again", "host", s.Host, "episode", id, "err", err)
+			s.Logger.Warn("episode not discarded; this is retried later", "host", s.Host, "episode", id, "err", err)
 			continue
 		}
 		s.Logger.Warn("episode deleted; it was in quarantine too long", "host", s.Host, "episode", id, "err", r.Detail)

@@ -30,7 +30,7 @@ func (s *Shipper) askHeld(ctx context.Context) {
 		stored, err := s.ask(ctx, part, pong.StoreID)
 		if err != nil {
 			if ctx.Err() == nil {
-				s.Logger.Warn("held episodes not asked for; that is tried again", "host", s.Host, "episodes", len(rows), "err", err)
+				s.Logger.Warn("held episodes not asked for; this is retried later", "host", s.Host, "episodes", len(rows), "err", err)
 			}
 			return
 		}

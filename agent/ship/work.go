@@ -132,8 +132,9 @@ func (s *Shipper) policy() string {
 }
 
 // sendLoop sends the tarballs of a class, one at a time. Both classes share the semaphore
-// door: the receiver rejects an upload before its first byte, so a rejection that holds
-// for other episodes too arrives before they are sent.
+// door until the receiver has accepted a request or rejected it, which it does before the
+// first byte. So a rejection that applies to other episodes, too, arrives before another
+// one is sent.
 func (s *Shipper) sendLoop(ctx context.Context, c class) {
 	wake := s.queue.watch()
 	worker := "send " + c.String()
@@ -305,13 +306,13 @@ func (s *Shipper) retire(batch []spool.Acknowledged) {
 func (s *Shipper) clear(e *entry) {
 	err := s.Spool.Clear(e.id)
 	if errors.Is(err, spool.ErrStuck) {
-		s.Logger.Warn("episode shipped, but its folder stays in the way; that is tried again", "host", s.Host, "episode",
+		s.Logger.Warn("episode shipped, but its folder stays in the way; this is retried later", "host", s.Host, "episode",
 			e.id, "err", err, "fix", "on the lab host: sudo cis490 doctor")
 	} else if err != nil {
 		e.attempts++
 		wait := s.wait(e.attempts)
 		s.setLastReason(err)
-		s.Logger.Warn("episode shipped, but not moved out of the way; that is tried again", "host", s.Host, "episode", e.id,
+		s.Logger.Warn("episode shipped, but not moved out of the way; this is retried later", "host", s.Host, "episode", e.id,
 			"wait", wait, "err", err, "fix", "on the lab host: sudo cis490 doctor")
 		s.queue.set(e, waiting, s.Now().Add(wait))
 		return
@@ -338,7 +339,7 @@ func (s *Shipper) shippedNow() {
 	}
 }
 
-// setLastReason records why an episode was left.
+// setLastReason records why an episode waits.
 func (s *Shipper) setLastReason(err error) {
 	s.mu.Lock()
 	s.lastReason = err

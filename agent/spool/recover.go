@@ -104,7 +104,7 @@ func (s *Spool) Recover() (Recovered, error) {
 	for _, e := range entries { // sidecars without a tarball
 		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
 		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") &&
-			s.whole(ident.EpisodeID(id)) != nil { // otherwise it is packed again, and its first tarball may have been sent
+			s.whole(ident.EpisodeID(id)) != nil { // a whole episode is packed again, and its first tarball may have been sent
 			errs = append(errs, s.remove(filepath.Join(s.outbox(), e.Name())))
 		}
 	}
@@ -114,7 +114,8 @@ func (s *Spool) Recover() (Recovered, error) {
 	return out, nil
 }
 
-// recoverReceipts moves episodes that were acknowledged or put back, but not moved.
+// recoverReceipts finishes moves that a crash interrupted: of acknowledged episodes, and of
+// those that were put back.
 func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(error)) error {
 	here := map[ident.EpisodeID]Row{}
 	for id := range tarballs {

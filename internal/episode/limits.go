@@ -11,9 +11,9 @@ import (
 // other does.
 const (
 	MaxFiles = 10_000
-	// MaxBytes is for all files together. It limits sizes, not blocks: a file system that
-	// compresses, or has not written yet, has fewer blocks for an honest file, so holes
-	// prove nothing and are packed as the zeros they read as.
+	// MaxBytes is for all files together. It limits sizes, not blocks: with compression or
+	// delayed writes, an honest file has fewer blocks than its size, so holes prove nothing.
+	// They are packed as zeros.
 	MaxBytes = 64 << 30
 	MaxDepth = 8    // folders above a file; a recorder makes none
 	maxName  = 1024 // bytes of a file's name with its folders

@@ -67,7 +67,7 @@ func (i *Inspector) Inspect(r io.Reader, id ident.EpisodeID, visit func(name str
 	for sum := (&tally{Limits: i.limits}); ; {
 		h, err := t.Next()
 		if errors.Is(err, io.EOF) {
-			// What follows the end mark would be shipped but never seen.
+			// Read what follows the end mark, too: it was shipped with the rest.
 			if n, err := io.Copy(io.Discard, io.LimitReader(z, sum.Bytes-sum.bytes)); err != nil {
 				return fmt.Errorf("read tarball after %d bytes beyond its end: %w", n, err)
 			}

@@ -16,7 +16,7 @@ import (
 // ClockFix is the fix for a wrong clock, for any machine: set-ntp alone fails where no time
 // service is installed. It is the only text that names set-ntp.
 const ClockFix = "sudo timedatectl set-ntp true || sudo apt-get install -y systemd-timesyncd || " +
-	"{ sudo dnf install -y chrony && sudo systemctl enable --now chronyd; }   # a container has the clock of its machine: run it there; " +
+	"{ sudo dnf install -y chrony && sudo systemctl enable --now chronyd; }   # a container uses the clock of its machine: run it there; " +
 	"without network time: sudo date -s '…'"
 
 // ClockSynced is the check that something keeps the machine's clock right. It skips in a

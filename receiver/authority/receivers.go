@@ -36,7 +36,7 @@ type receiverEvent struct {
 
 const (
 	receiverInvited   = "invited"
-	receiverCertified = "certified" // with a secret: by invitation, which is bound to the key then
+	receiverCertified = "certified" // with a secret: by invitation, which is bound to the key from then on
 	receiverRevoked   = "revoked"
 )
 

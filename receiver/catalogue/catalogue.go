@@ -39,8 +39,8 @@ type Catalogue struct {
 	limits episode.Limits
 }
 
-// The buckets, and the keys of the last one. Digests are apart from the other lists, because
-// new ones come between old ones, so that their pages need space.
+// The buckets, and the keys of the last one. Digests have a bucket of their own: new ones
+// come between old ones, so their pages need free space.
 func rowsBucket() []byte    { return []byte("rows") }
 func indexBucket() []byte   { return []byte("index") }
 func digestsBucket() []byte { return []byte("digests") }
@@ -49,7 +49,7 @@ func keyVersion() []byte    { return []byte("version") }
 func keyReached() []byte    { return []byte("reached") }
 func keyCount() []byte      { return []byte("count") }
 
-// fullPages is how full pages are that grow at their end.
+// fullPages is the fill ratio of pages that are mostly appended to.
 const fullPages = 0.9
 
 // listsOf returns the bucket of an index key.
@@ -86,7 +86,7 @@ func guard(err *error) func() {
 	}
 }
 
-// Open opens the catalogue of a store for Run, which only the process that serves may do.
+// Open opens the catalogue of a store for Run. Only the process that serves may call it.
 // Episodes beyond the limits are refused. It recreates a file that is unusable, of another
 // store or with other limits.
 func Open(path, storeID string, limits episode.Limits) (*Catalogue, error) {
@@ -184,9 +184,9 @@ func (c *Catalogue) Reached() (at time.Time, episodes int, err error) {
 	return at, episodes, err
 }
 
-// put stores rows and how far the index was read, at once. Keys are put in their order, so
-// that each page is changed once; rows and lists mostly grow at their ends, so their pages
-// are filled.
+// put stores rows, and how far the index was read, in one transaction. Keys are put in
+// their order, so that each page is changed once; rows and lists mostly grow at their ends,
+// so their pages are filled.
 func (c *Catalogue) put(rows []Row, reached time.Time) (err error) {
 	defer guard(&err)()
 	return c.db.Update(func(tx *bbolt.Tx) error {

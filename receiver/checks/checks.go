@@ -131,7 +131,8 @@ func (r *registry) servers() []check.Check {
 		{
 			ID: "authority.reachable", Title: "Authority answers", Severity: check.Hard,
 			Fix: authority,
-			Doc: "The server that issues and renews certificates answers. Without it no host can enroll, and certificates expire after ten days.",
+			Doc: "The server that issues and renews certificates answers. Without it no host can enroll, and a certificate that is due for " +
+				"renewal expires after a third of cert_life, by default ten days.",
 			Run: r.needsConfig(func(ctx context.Context) check.Result {
 				return r.get(ctx, r.Config.Authority.URL, wire.AuthorityHealthPath)
 			}),
@@ -158,8 +159,8 @@ func (r *registry) servers() []check.Check {
 		{
 			ID: "notifier.last", Title: "Notifications are delivered", Severity: check.Hard,
 			Fix: here + "sudo journalctl -u cis490-fleet-health -n 20 --no-pager   # then fix the target, or [notify] in " + r.Path,
-			Doc: "The last delivery to each target of [notify] succeeded. It fails after 15 minutes of failures. fleet-check retries " +
-				"undelivered alerts for a day.",
+			Doc: "The last delivery to each target of [notify] succeeded. The check fails after 15 minutes of failed deliveries. " +
+				"fleet-check retries undelivered alerts for a day.",
 			Run: r.needsConfig(r.notifier),
 		},
 	}

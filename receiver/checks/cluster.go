@@ -34,7 +34,7 @@ func (r *registry) cluster() []check.Check {
 			Fix: here + "sudo cis490 status   # then sudo cis490 doctor on the one that is not ready; or, if it is gone for good: " +
 				"sudo cis490 ledger forget NAME",
 			Doc: "Every receiver on the database gave a sign of life within a minute, and accepts episodes. One that is gone for good is " +
-				"named for a week, or until cis490 ledger forget.",
+				"listed for a week, or until cis490 ledger forget.",
 			Run: run(r.allReady),
 		},
 		{
@@ -57,8 +57,8 @@ func (r *registry) cluster() []check.Check {
 			Fix: here + "sudo cis490 status   # names the machines; on the one that should stand by: sudo journalctl -u cis490-bootstrap -n 20 " +
 				"--no-pager; sudo cis490 doctor --only cluster.authority",
 			Doc: "If the authority's rows are in the database: one machine has the authority, another one takes over within ten seconds when it " +
-				"dies, and this machine, if it has [authority] url_file, could take over. What keeps it from that is named with its fix: " +
-				"for example the CA key is missing, or is from before a rotation of the CA. Only root sees that. Without a standby it warns.",
+				"dies, and this machine, if it has [authority] url_file, could take over. Each obstacle is named with its fix: for " +
+				"example, the CA key is missing, or is from before a rotation of the CA. Only root sees these. Without a standby, the check warns.",
 			Run: r.needsConfig(r.authorities),
 		},
 	}

@@ -29,9 +29,9 @@ func (r *registry) ledgers() []check.Check {
 		{
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
 			Fix: here + machine.ClockFix,
-			Doc: "The last row of the index was not written later than now. If it was, this clock went back: it is wrong now, or it " +
-				"was ahead then. " +
-				"Nothing waits for that time. If the clock is synchronized, the time of the row is the wrong one, and the check passes.",
+			Doc: "The time of the last row of the index is not in the future. If it is, this clock went back: it is wrong now, or it " +
+				"was ahead when the row was written. Nothing waits until that time. If the clock is synchronized, the time of the row is " +
+				"the wrong one, and the check passes.",
 			Run: r.needsConfig(r.clockOfIndex),
 		},
 	}...)

@@ -30,7 +30,7 @@ func (r *registry) setup() []check.Check {
 		{
 			ID: "backup.made", Title: "A backup was made", Severity: check.Soft,
 			Fix: here + backupFix,
-			Doc: "`cis490 backup` ran at least once since the CA was made. [fleet] backup_old = 0 says that backups are made elsewhere.",
+			Doc: "`cis490 backup` ran at least once since the CA was made. [fleet] backup_old = 0 means that backups are made elsewhere.",
 			Run: r.needsConfig(r.backedUp),
 		},
 	}

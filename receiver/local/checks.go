@@ -35,7 +35,7 @@ func (o Options) checks(user string, reserve int64) []check.Check {
 		{
 			ID: "ledger.index", Title: "Index can be appended to", Severity: check.Hard,
 			Fix: here + "sudo chown " + cmp.Or(f.user, "cis490") + ": " + f.path(IndexFile),
-			Doc: "index.jsonl is a regular file of serve's user. Where a tool run as root has made it root's, serve answers 5xx and " +
+			Doc: "index.jsonl is a regular file of serve's user. If root owns it, because a tool ran as root, serve answers 5xx and " +
 				"hosts keep their episodes.",
 			Run: f.appendable(IndexFile), Repair: machine.Tighten(own[:1]),
 		},
@@ -48,20 +48,20 @@ func (o Options) checks(user string, reserve int64) []check.Check {
 		{
 			ID: "files.owner", Title: "Data belongs to serve's user", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --fix   # or: sudo cis490 install receiver",
-			Doc: "The other files that serve and fleet-check write are theirs.",
+			Doc: "The other files that serve and fleet-check write belong to serve's user.",
 			Run: machine.Kept(append(own[2:], f.folders()...)), Repair: machine.Tighten(own[2:]),
 		},
 		{
 			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
-			Doc: "The kernel's limit leaves room for the user namespaces that the units ask for, or a drop-in of the site does without, " +
-				"and data_dir is writable and on a file system that has owners, links, locks and a sync of folders.",
+			Doc: "The kernel allows the user namespaces that the units need, or a drop-in of the site removes that need, " +
+				"and data_dir is writable, on a file system with owners, links, locks and folder syncs.",
 			Run: machine.Fit(f.o.Dir),
 		},
 		{
 			ID: "disk.reserve", Title: "Disk keeps its reserve", Severity: check.Hard,
 			Fix: here + "df -h " + f.o.Dir + "   # free space there, or give it a larger disk",
-			Doc: "More is free than [limits] disk_reserve. Below it every PUT is answered 507, and hosts keep their episodes.",
+			Doc: "More than [limits] disk_reserve is free. Below it every PUT is answered 507, and hosts keep their episodes.",
 			Run: func(context.Context) check.Result { return machine.Reserve(f.o.Dir, f.reserve) },
 		},
 		{

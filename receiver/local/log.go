@@ -27,8 +27,8 @@ type format[T any] struct {
 	decode        func(ledger.Row) (T, bool)   // false: damaged
 	match         func(T, receiver.Query) bool // nil: all match
 	copied        func(Options, []T) error     // called before rows are copied; nil: nothing to do
-	// flushed returns how much of a size has only durable rows, for other processes. Nil: each row
-	// is synced by itself, so that its readers need not know.
+	// flushed returns how many bytes of a file of this size hold durable rows, for other processes.
+	// Nil: each row is synced by itself, so all are durable.
 	flushed func(Options, int64) (int64, error)
 	most    int64 // size of the file in bytes at which its older half is removed; 0: no bound
 }
@@ -216,7 +216,7 @@ func (l *log[T]) Before(q receiver.Query) iter.Seq2[receiver.Found[T], error] {
 	}
 }
 
-// needles returns bytes that each line which matches a query contains.
+// needles returns strings that every matching line contains.
 func needles(q receiver.Query) (all [][]byte) {
 	quoted := func(key, value string) {
 		all = append(all, append(append([]byte(`"`+key+`":"`), value...), '"'))

@@ -32,7 +32,7 @@ func olderTokens(c config.Receiver) string {
 }
 
 // RemoveOlderTokens removes the file of an older version once TokensFile has its tokens.
-// Without TokensFile, or after a rollback, it would restore revoked ones.
+// Without TokensFile, or after a rollback, the older file would restore revoked tokens.
 func RemoveOlderTokens(fsys disk.FS, c config.Receiver) error {
 	if err := fsys.Remove(olderTokens(c)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

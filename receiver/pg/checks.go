@@ -80,7 +80,7 @@ func checks(d *db) []check.Check {
 	return []check.Check{
 		{
 			ID: "ledger.postgres", Title: "Database can be used", Severity: check.Hard,
-			Fix: here + "sudo cis490 ledger status   # then what it names: the URL, the database, or its schema",
+			Fix: here + "sudo cis490 ledger status   # then fix what it names: the URL, the database, or its schema",
 			Doc: "The database of [ledger] answers, can be written, has a schema that this version works with, and its commits are " +
 				"durable. Otherwise every upload is answered 503, and hosts keep their episodes.",
 			Run: func(context.Context) check.Result {
@@ -114,7 +114,7 @@ SELECT to_regclass('episodes_' || to_char(now() AT TIME ZONE 'UTC' + interval '2
 		{
 			ID: "ledger.standby", Title: "A standby has each row", Severity: check.Soft,
 			Fix: here + "sudo cis490 ledger status   # names the database, where synchronous_standby_names has to name a standby that streams",
-			Doc: "A synchronous standby streams from the database: so a failover loses no row. An asynchronous one may lose the newest rows, " +
+			Doc: "A synchronous standby streams from the database, so a failover loses no row. An asynchronous one may lose the newest rows, " +
 				"whose tarballs stay in the bucket.",
 			Run: seeing(func(ctx context.Context, c conn) check.Result {
 				var all, sync int
@@ -134,9 +134,9 @@ SELECT to_regclass('episodes_' || to_char(now() AT TIME ZONE 'UTC' + interval '2
 		{
 			ID: "ledger.feed", Title: "Rows are visible to followers", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only ledger.feed   # names the transaction and what ends it",
-			Doc: "No transaction of the database server, in any database, has been writing for a minute; after ten minutes the check " +
+			Doc: "No writing transaction has been open for a minute, in any database of the server; after ten minutes the check " +
 				"fails. Until that transaction ends, pages and the catalogue do not show newer episodes. They are stored all the same. " +
-				"What it names: a person's session that was left open, a long job, or a prepared transaction that nobody ends.",
+				"The check names the cause: a forgotten session, a long job, or an abandoned prepared transaction.",
 			Run: run(func(ctx context.Context, c conn) check.Result {
 				lag, err := lagOf(ctx, c)
 				var may bool

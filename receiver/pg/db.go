@@ -70,7 +70,7 @@ func configure(url string, pooler bool) (*pgxpool.Config, error) {
 	}
 	if err != nil { // its text may contain parts of the URL
 		return nil, fault.Fix(fmt.Errorf("%w: the URL of the database cannot be parsed", receiver.ErrUnready),
-			"sudo cis490 config check   # then mend the file that url_file names: postgres://USER:PASSWORD@HOST/DATABASE")
+			"sudo cis490 config check   # then fix the file that url_file names: postgres://USER:PASSWORD@HOST/DATABASE")
 	}
 	c.MaxConns, c.MaxConnIdleTime, c.PingTimeout = conns, time.Minute, dial.GoneAfter
 	cc := c.ConnConfig
@@ -235,7 +235,7 @@ func Explain(err error) error {
 		return fault.Fix(err, migrateFix)
 	case strings.HasPrefix(code, "28"), strings.HasPrefix(code, "3D"):
 		return fault.Fix(err,
-			"sudo cis490 doctor --only ledger.postgres   # then mend the file that [ledger] url_file names, or the database's pg_hba.conf")
+			"sudo cis490 doctor --only ledger.postgres   # then fix the file that [ledger] url_file names, or the database's pg_hba.conf")
 	case strings.HasPrefix(code, "42"):
 		return fault.Fix(err, `psql -c 'GRANT cis490_serve TO USER'   # as the database's owner; USER is the one in [ledger] url_file`)
 	case strings.HasPrefix(code, "53"):

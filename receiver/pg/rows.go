@@ -68,7 +68,7 @@ func (r *rows) Commit(ctx context.Context, e receiver.Entry) (receiver.Entry, bo
 	}
 }
 
-// flush commits what waits. A call that finds nothing was served by another one.
+// flush commits the rows that wait. If there are none, another call has committed them.
 func (r *rows) flush() {
 	r.running.Lock()
 	defer r.running.Unlock()
@@ -218,7 +218,7 @@ func (r *rows) Holders(ctx context.Context, hosts []ident.Host) (have []ident.Ho
 	return have, err
 }
 
-// find returns the row of an episode; one whose tarball is lost only if asked for.
+// find returns the row of an episode. It finds one whose tarball is lost only if lost is set.
 func find(ctx context.Context, c conn, k receiver.Key, lost bool) (e receiver.Entry, found bool, err error) {
 	var digest, code []byte
 	e = receiver.Entry{V: 1, Host: k.Host, Episode: k.Episode}

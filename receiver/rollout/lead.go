@@ -8,8 +8,8 @@ import (
 	"cis490/receiver"
 )
 
-// leads reports whether this receiver advances releases. One that begins to do so continues from
-// what the last one stored.
+// leads reports whether this receiver advances releases. A new leader continues from what the last
+// one stored.
 func (r *Controller) leads() (bool, error) {
 	if r.o.Lease == nil || r.lease != nil {
 		return true, nil

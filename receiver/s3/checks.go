@@ -36,8 +36,8 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 	return []check.Check{
 		{
 			ID: "store.bucket", Title: "Object store can be used", Severity: check.Hard,
-			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then what it names: [store.s3] or its keys, the rights or quota " +
-				"of the bucket, or the store",
+			Fix: here + "sudo journalctl -u cis490-receiver -n 20 --no-pager   # then fix what it names: [store.s3] or its keys, the rights " +
+				"or quota of the bucket, or the store",
 			Doc: "An object below probe/ can be written, read and listed. Otherwise every upload is answered 503 or 507, and hosts keep their " +
 				"episodes.",
 			Run: on(func(ctx context.Context) check.Result {
@@ -64,7 +64,7 @@ func Checks(b *objects.Bucket, id func() string) []check.Check {
 		},
 		{
 			ID: "store.same", Title: "Bucket belongs to this store", Severity: check.Hard,
-			Fix: here + "sudo cis490 config check   # then mend [store.s3] bucket and prefix, or data_dir; for a new store: sudo cis490 store init",
+			Fix: here + "sudo cis490 config check   # then fix [store.s3] bucket and prefix, or data_dir; for a new store: sudo cis490 store init",
 			Doc: "The bucket is marked with the id of the store in data_dir. Otherwise rows and objects would belong to different stores, and " +
 				"serve accepts no uploads.",
 			Run: on(func(ctx context.Context) check.Result {

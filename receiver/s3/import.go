@@ -18,8 +18,8 @@ type Importer struct {
 	spool  *spool
 }
 
-// NewImporter returns the importer of a bucket. It spools tarballs that cannot be read twice
-// below a data folder.
+// NewImporter returns the importer of a bucket. Below a data folder it spools tarballs that
+// cannot be read twice.
 func NewImporter(b *objects.Bucket, fsys disk.FS, dataDir string) *Importer {
 	return &Importer{b, newSpool(Options{FS: fsys, Dir: dataDir})}
 }

@@ -70,7 +70,7 @@ func Explain(err error) error {
 		return fault.Fix(err, machine.ClockFix)
 	case errors.Is(err, objects.ErrDenied):
 		return fault.Fix(err,
-			"sudo cis490 doctor --only store.bucket   # then mend the keys in [store.s3] credentials_file, or their rights on the bucket")
+			"sudo cis490 doctor --only store.bucket   # then fix the keys in [store.s3] credentials_file, or their rights on the bucket")
 	case errors.Is(err, objects.ErrFull):
 		return fault.Fix(err, "raise the quota of the bucket, or add disks to the object store   # hosts keep their episodes meanwhile")
 	case errors.Is(err, objects.ErrAway):

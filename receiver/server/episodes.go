@@ -89,7 +89,7 @@ func under(policy func() string, err error) error {
 	return err
 }
 
-// receipt answers an upload. Its commit is what the host sent: a row that was repaired has none.
+// receipt answers an upload. The commit is the host's, because a row that was repaired has none.
 func (s *Server) receipt(w http.ResponseWriter, status int, row receiver.Entry, commit ident.Commit) error {
 	s.contacts.Accepted(row.Host, commit)
 	return answer(w, status, wire.Receipt{

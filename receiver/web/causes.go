@@ -12,8 +12,8 @@ import (
 // listedHosts is how many hosts a cause lists; all of them are found by its filter.
 const listedHosts = 60
 
-// cause is the open alerts with one reason, grouped as in a notification. Silenced alerts and
-// quiet ones are separate causes.
+// cause is the open alerts with one reason, grouped as in a notification. Silenced alerts, and
+// quiet ones (fleet.Alert.Quiet), are separate causes.
 type cause struct {
 	Key      string // for the filter and for forms
 	Symptoms []string
@@ -21,7 +21,7 @@ type cause struct {
 	Hosts    int
 }
 
-// causeKey names why an alert fires: its reason and check or, without, its symptom.
+// causeKey names why an alert fires: its reason and check, else its symptom.
 func causeKey(a fleet.Alert) string {
 	if a.Code == "" && a.Check == "" {
 		return "symptom:" + a.Symptom
