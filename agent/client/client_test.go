@@ -375,14 +375,25 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestNotReady_OtherConnection: after a receiver that is not ready, no connection to it is used
-// again, as a balancer may lead a new one to another receiver.
+// TestNotReady_OtherConnection: after one of several receivers is not ready, no connection to it
+// is used again, as a balancer may lead a new one to another receiver. A single one leaves it open.
 func TestNotReady_OtherConnection(t *testing.T) {
+	for _, several := range []bool{false, true} {
+		if same := sameAfterNotReady(t, several); same == several {
+			t.Errorf("several receivers: %t; the same connection is used: %t", several, same)
+		}
+	}
+}
+
+func sameAfterNotReady(t *testing.T, closes bool) bool {
 	from := make(chan string, 2)
 	_, c := start(t, func(r *clienttest.Receiver) {
 		r.OnPing = func(_ http.ResponseWriter, req *http.Request) bool { from <- req.RemoteAddr; return false }
 		r.OnPut = func(w http.ResponseWriter, req *http.Request) bool {
 			_, _ = io.Copy(io.Discard, req.Body)
+			if closes {
+				w.Header().Set("Connection", "close")
+			}
 			clienttest.Refuse(w, wire.NewProblem(wire.NotReady, "away"))
 			return true
 		}
@@ -398,7 +409,5 @@ func TestNotReady_OtherConnection(t *testing.T) {
 	if _, _, err := c.Put(t.Context(), tarball([]byte("x"))); client.Refusal(err) == nil {
 		t.Fatal(err)
 	}
-	if ping() == first {
-		t.Error("the same connection is used")
-	}
+	return ping() == first
 }

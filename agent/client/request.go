@@ -171,8 +171,8 @@ func (c *Client) do(ctx context.Context, method, path string, body io.Reader, pr
 		return nil, err
 	}
 	p.Fix = wire.FixFor(p.Fix, string(c.host))
-	if p.Kind == wire.NotReady {
-		c.forget() // behind a balancer, a new connection leads to a receiver that is ready
+	if p.Kind == wire.NotReady && res.Close {
+		c.forget() // idle connections too: behind a balancer, a new one leads to a receiver that is ready
 	}
 	return nil, p
 }

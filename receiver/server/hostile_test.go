@@ -304,6 +304,21 @@ func busyAndFull(t *testing.T, on func(*harness)) {
 	}
 }
 
+// TestNotReady_OnlyReceiver: a host keeps its connection, because a new one leads to the same
+// receiver.
+func TestNotReady_OnlyReceiver(t *testing.T) {
+	r := newHarness(t, func(r *harness) { must(t, os.Remove(filepath.Join(r.dir, "receiver.toml"))) })
+	a := r.enrol("lab-a")
+	req := a.request(ep1, "one")
+	req.Header.Del("Expect") // net/http ends a connection whose client may or may not send the body
+	res, err := a.client.Do(req)
+	must(t, err)
+	must(t, res.Body.Close())
+	if res.StatusCode != 503 || res.Close {
+		t.Errorf("answered %d, the connection ends: %t", res.StatusCode, res.Close)
+	}
+}
+
 func (r *harness) get(p string) *http.Request {
 	r.t.Helper()
 	req, err := http.NewRequestWithContext(context.Background(), http.MethodGet, r.url(p), nil)

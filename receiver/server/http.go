@@ -218,9 +218,8 @@ func (s *Server) answerProblem(w *counted, r *http.Request, n *request, p *wire.
 	w.Header().Set("Content-Type", wire.ContentTypeProblem)
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.Header().Set("Cache-Control", "no-store")
-	if p.Kind == wire.NotReady {
-		// Behind a TCP balancer, the next connection may lead to another receiver, once the
-		// balancer has noticed.
+	if p.Kind == wire.NotReady && (s.o.Backend.Peers != nil || len(s.o.Config.Balancer.From) > 0) {
+		// The next connection may lead to another receiver, once the balancer has noticed.
 		w.Header().Set("Connection", "close")
 		if s.o.Cluster.OthersReady() {
 			p.RetryAfter = 2 + rand.IntN(2)
