@@ -124,6 +124,12 @@ var kept = map[string]sim.Plan{
 			{Kind: "rx-clock", At: 3 * time.Hour, For: 5 * time.Minute, N: -8 * 3600},
 		},
 	},
+	"fleet-check sees that the clock is right before serve does, after a silence ended": { // people are notified when alerts end
+		Hosts: 3, Length: 12 * time.Hour, Pace: 4, Faults: []sim.Fault{
+			{Kind: "rx-clock", At: 2 * time.Hour, For: 5*time.Hour + time.Minute, N: 40 * 86400},
+			{Kind: "silence", At: 3 * time.Hour, For: 30 * time.Minute, N: 1},
+		},
+	},
 	"hosts renew while a receiver's clock is ahead": { // no host alert for a receiver fault
 		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
 			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},

@@ -141,10 +141,11 @@ func (w *World) quiet(a fleet.Alert) {
 		return f.Kind != "host-leaves" && f.Kind != "host-sleep" && (w.kinds[f.Kind].Party != OfHost || w.target(f) == w.hosts[i].Machine)
 	}
 	// The receiver did not get its last ping, got a later one of a clone, which is like one of
-	// the host after a boot, or has removed what it knew of the host.
+	// the host after a boot, rejected a later request with its certificate, or has removed what it
+	// knew of the host.
 	unheard := func(f Fault) bool {
 		return w.target(f) == w.hosts[i].Machine && !other(f) && slices.ContainsFunc(w.faults(), func(g Fault) bool {
-			later := (g.Kind == "decommission" || g.Kind == "host-cloned") && f.At <= g.At && g.At <= w.ends(f)
+			later := slices.Contains([]string{"decommission", "host-cloned", "impostor"}, g.Kind) && f.At <= g.At && g.At <= w.ends(f)
 			return other(g) && (later || g.At <= f.At && f.At <= w.ends(g)+w.reaches())
 		})
 	}

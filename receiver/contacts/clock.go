@@ -25,6 +25,14 @@ func (c *Contacts) Bridge(now clock.Reading) bool {
 	return true
 }
 
+// LastJump returns the last jump of the clock, or none.
+func (r Receiver) LastJump() (j Jump) {
+	if n := len(r.Jumps); n > 0 {
+		j = r.Jumps[n-1]
+	}
+	return j
+}
+
 // Past corrects the time of a past event that is stored elsewhere, if it is later than
 // now: it subtracts the latest backward jumps of the clock. The result is never later
 // than now.

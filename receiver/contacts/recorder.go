@@ -85,10 +85,7 @@ func (b *Recorder) LastJump() Jump {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.now()
-	if n := len(b.c.Receiver.Jumps); n > 0 {
-		return b.c.Receiver.Jumps[n-1]
-	}
-	return Jump{}
+	return b.c.Receiver.LastJump()
 }
 
 // Run saves the contacts periodically until ctx ends, and then once more.

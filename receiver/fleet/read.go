@@ -54,7 +54,8 @@ func (o Options) read() (past, error) {
 	broken = errors.Join(broken, err)
 	p.facts, err = Gather(o.Source, o.Now, o.Limits)
 	p.facts.Broken = errors.Join(broken, err)
-	if p.silences, err = silences.Read(o.Silences); err != nil { // without them, too many notifications rather than too few
+	p.silences, err = silences.Now(o.Silences, o.Now, p.facts.past, p.facts.contacts.Receiver.LastJump())
+	if err != nil { // without them, too many notifications rather than too few
 		p.unread = append(p.unread, err)
 	}
 	return p, nil

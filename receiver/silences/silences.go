@@ -44,23 +44,38 @@ func Bridge(l Log, now time.Time, past func(time.Time) time.Time, jump contacts.
 	if err != nil {
 		return err
 	}
-	before := jump.At.Add(-jump.By) // the jump, by the clock until then
 	for _, s := range all {
-		switch made := s.When(); {
-		case made.After(now):
-			if !s.Until.IsZero() {
-				s.Until = past(made).Add(s.Until.Sub(made))
+		if s, moved := bridged(s, now, past, jump); moved {
+			if _, err := Add(l, s); err != nil {
+				return err
 			}
-		case jump.By > 0 && !s.Clock.IsZero() && made.Before(before) && s.Until.After(before):
-			s.Until = s.Until.Add(jump.By)
-		default:
-			continue
-		}
-		if _, err := Add(l, s); err != nil {
-			return err
 		}
 	}
 	return nil
+}
+
+func bridged(s receiver.Silence, now time.Time, past func(time.Time) time.Time, jump contacts.Jump) (receiver.Silence, bool) {
+	before := jump.At.Add(-jump.By) // the jump, by the clock until then
+	switch made := s.When(); {
+	case made.After(now):
+		if !s.Until.IsZero() {
+			s.Until = past(made).Add(s.Until.Sub(made))
+		}
+	case jump.By > 0 && !s.Clock.IsZero() && made.Before(before) && s.Until.After(before):
+		s.Until = s.Until.Add(jump.By)
+	default:
+		return s, false
+	}
+	return s, true
+}
+
+// Now is Read with what Bridge will change, for a reader that may be earlier than serve.
+func Now(l Log, now time.Time, past func(time.Time) time.Time, jump contacts.Jump) (map[receiver.AlertKey]receiver.Silence, error) {
+	all, err := Read(l)
+	for k, s := range all {
+		all[k], _ = bridged(s, now, past, jump)
+	}
+	return all, err
 }
 
 // Read returns the last silence of each alert.

@@ -76,7 +76,12 @@ func TestSilence_EndedWhileTheClockWasAhead(t *testing.T) {
 		t.Fatal(err)
 	}
 	now = t0.Add(3 * time.Hour)
-	if err := silences.Bridge(l, now, func(t time.Time) time.Time { return t.Add(-ahead) }, contacts.Jump{}); err != nil {
+	past := func(t time.Time) time.Time { return t.Add(-ahead) }
+	early, err := silences.Now(l, now, past, contacts.Jump{})
+	if s := early[receiver.AlertKey{Host: "@receiver", Symptom: "clock"}]; err != nil || s.Covers(t0, now) {
+		t.Errorf("before serve has seen the jump: in force again until %s, %v", s.Until, err)
+	}
+	if err := silences.Bridge(l, now, past, contacts.Jump{}); err != nil {
 		t.Fatal(err)
 	}
 	all, err := silences.Read(l)
