@@ -25,7 +25,8 @@ func (a *app) caCommand() *cli.Command {
 			Usage:     "create a new CA; the current one is trusted for 120 more days",
 			ArgsUsage: noArgs,
 			Description: "Hosts get the new one at their next renewal, and accept the receiver until then,\n" +
-				"because the current CA signs the new one. A host that is off for longer must join again.\n\n" +
+				"because the current CA signs the new one. A host that is off for longer must join again.\n" +
+				"At most 10 older CAs are trusted: then cis490 ca retire comes first.\n\n" +
 				"Example:\n   sudo cis490 ca rotate",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {

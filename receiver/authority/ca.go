@@ -22,6 +22,10 @@ import (
 // can still renew.
 const overlap = 120 * 24 * time.Hour
 
+// maxOlder bounds the older CAs that are trusted. crypto/x509 gives up after 100 signatures of
+// CAs with one name.
+const maxOlder = 10
+
 // ca is the current CA and its predecessors.
 type ca struct {
 	pki.Issuer
@@ -193,12 +197,17 @@ func (a *Authority) ensureFile(name string, perm os.FileMode, content []byte) er
 }
 
 // rotate creates a new CA and signs it with the old one. Hosts get the new CA at their next
-// renewal; until then they accept servers by that signature.
+// renewal; until then they accept servers by that signature. While the last rotation cannot be
+// finished, a retry creates no further CA.
 func (a *Authority) rotate() error {
-	if err := a.holds(); err != nil {
+	if err := errors.Join(a.holds(), a.publishCA(), a.ensureServerCerts()); err != nil {
 		return err
 	}
 	now := a.o.Now()
+	if n := len(a.ca.live(now)); n >= maxOlder {
+		return invalid("too many older CAs", "sudo cis490 ca retire   # hosts that have not renewed since the last rotation must join again",
+			"%d older CAs are still trusted", n)
+	}
 	next, err := pki.NewCA(now)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -185,6 +186,47 @@ func TestCA_RotationKeepsEveryoneIn(t *testing.T) {
 	if err := s.handshake(oldRoots); err == nil {
 		t.Error("the old CA is trusted after the overlap")
 	}
+}
+
+// TestCA_RotationRepeated: a rotation that cannot be finished creates no CA, however often it is
+// tried. A host that knows only the first CA is served by the last one that may be created.
+func TestCA_RotationRepeated(t *testing.T) {
+	s := newHarness(t)
+	oldRoots, server := s.roots(), s.path(authority.ServerFile)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(server, server+".away"))
+	must(os.MkdirAll(filepath.Join(server, "in-the-way"), 0o755))
+	for range 3 {
+		if _, err := s.ask.RotateCA(t.Context()); err == nil {
+			t.Fatal("rotated without a server certificate")
+		}
+	}
+	if n := len(mustCerts(t, s.path(authority.TrustFile))); n != 1 {
+		t.Errorf("%d CAs are trusted after failed rotations, want 1", n)
+	}
+	must(os.RemoveAll(server))
+	for {
+		i, err := s.ask.CA(t.Context())
+		must(err)
+		if len(i.Older) == 10 {
+			break
+		}
+		_, err = s.ask.RotateCA(t.Context())
+		must(err)
+	}
+	must(s.handshake(oldRoots))
+	if _, err := s.ask.RotateCA(t.Context()); err == nil || !strings.Contains(err.Error(), "10 older CAs") {
+		t.Errorf("one more: %v", err)
+	}
+	_, err := s.ask.RetireCA(t.Context())
+	must(err)
+	_, err = s.ask.RotateCA(t.Context())
+	must(err)
 }
 
 func TestCA_RetiredIsNotTrusted(t *testing.T) {

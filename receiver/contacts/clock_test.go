@@ -2,6 +2,8 @@ package contacts
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	"cis490/internal/disk"
 	"cis490/internal/ident"
 	"cis490/internal/wire"
+	"cis490/receiver"
 	"cis490/receiver/local"
 )
 
@@ -246,5 +249,38 @@ func each(v reflect.Value, path string, f func(string, time.Time)) {
 	case reflect.Map:
 		each(v.MapIndex(v.MapKeys()[0]), path, f)
 	default: // no time
+	}
+}
+
+// TestClock_UnreadableAfterABootInThePast: the receiver boots with a clock that is behind, and
+// reads the contacts only later. The outage of the reboot does not end before it begins.
+func TestClock_UnreadableAfterABootInThePast(t *testing.T) {
+	p := newPi(t)
+	p.pass(time.Hour)
+	file := filepath.Join(p.dir, receiver.ContactsDoc)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(os.Rename(file, file+".away"))
+	must(os.Mkdir(file, 0o755)) // it cannot be read
+	p.boot(p.r.Wall.Add(-37 * time.Minute))
+	if p.b.Unwritten() == nil {
+		t.Fatal("the file was read")
+	}
+	p.r.Wall, p.r.Up = p.r.Wall.Add(10*time.Minute), p.r.Up+10*time.Minute
+	must(os.Remove(file))
+	must(os.Rename(file+".away", file))
+	p.pass(time.Minute)
+	all := p.outages()
+	for _, o := range all {
+		if o.To.Before(o.From) {
+			t.Errorf("an outage from %s to %s", o.From, o.To)
+		}
+	}
+	if len(all) != 1 || all[0].To.Sub(all[0].From) > time.Second {
+		t.Errorf("outages: %v", all)
 	}
 }

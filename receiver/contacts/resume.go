@@ -70,7 +70,12 @@ func (b *Recorder) reread() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.now()
-	c.Bridge(b.o.Clock())
+	now := b.o.Clock()
+	opened := now // what the file has is older than all that was recorded since Open
+	opened.Wall = b.c.Receiver.Clock.Start
+	opened.Up -= now.Wall.Sub(opened.Wall)
+	c.Bridge(opened)
+	c.Bridge(now)
 	c.resume(b.c.Receiver.StartedAt)
 	c.add(b.c)
 	if len(c.Hosts) > b.mostHosts() {
