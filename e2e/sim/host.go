@@ -55,10 +55,7 @@ type Host struct {
 func newHost(w *World, n int) *Host {
 	name := fmt.Sprintf("lab-%02d", n+1)
 	h := &Host{Machine: newMachine(w, name, fmt.Sprintf("10.0.0.%d:4000", n+10), hostRoot, hostData), id: ident.Host(name)}
-	h.crashes = map[string]*atomic.Int32{}
-	for n := range maxReleases {
-		h.crashes[binary(n).Version] = &atomic.Int32{}
-	}
+	h.crashes = newCrashes()
 	h.enable(
 		&Service{Name: "ship", Unit: "cis490-shipper", Main: h.ship, First: time.Second},
 		&Service{Name: "cert-fetch", Unit: "cis490-cert-fetch", Main: h.certFetch},
@@ -67,6 +64,14 @@ func newHost(w *World, n int) *Host {
 		&Service{Name: "record", Unit: "cis490-orchestrator", Main: h.record, First: time.Minute + time.Duration(n)*13*time.Second},
 	)
 	return h
+}
+
+func newCrashes() map[string]*atomic.Int32 {
+	all := map[string]*atomic.Int32{}
+	for n := range maxReleases {
+		all[binary(n).Version] = &atomic.Int32{}
+	}
+	return all
 }
 
 // maxReleases bounds the releases of a run.

@@ -70,7 +70,7 @@ func cloned(w *World, _ *Machine, f Fault) {
 	if _, err := h.binary("current"); err != nil || disk.Exists(h.disk, filepath.Join(hostCerts, "join-token")) {
 		return // nothing is installed yet, or both machines would use one token
 	}
-	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostRoot, hostData), id: h.id, crashes: h.crashes}
+	twin := &Host{Machine: newMachine(w, h.name+"b", "10.0.1.1:4000", hostRoot, hostData), id: h.id, crashes: newCrashes()}
 	twin.disk = h.disk.Copy()
 	twin.disk.SetClock(twin.Clock.Now)
 	twin.enable(

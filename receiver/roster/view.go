@@ -58,7 +58,7 @@ func (v *View) All() ([]Host, error) {
 	if v.sorted == nil {
 		v.sorted = slices.SortedFunc(maps.Values(v.hosts), func(a, b Host) int { return strings.Compare(string(a.Name), string(b.Name)) })
 	}
-	return slices.Clone(v.sorted), nil
+	return append([]Host{}, v.sorted...), nil
 }
 
 // Damaged returns the number of rows that could not be decoded.
