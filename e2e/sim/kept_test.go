@@ -130,6 +130,12 @@ var kept = map[string]sim.Plan{
 			{Kind: "silence", At: 3 * time.Hour, For: 30 * time.Minute, N: 1},
 		},
 	},
+	"a person repeats a rotation of the CA that fails after its first step": { // no alert without a cause
+		Hosts: 1, Length: 60 * time.Hour, Pace: 4, Faults: []sim.Fault{
+			{Kind: "ca-spot", At: time.Hour, For: 10 * time.Hour, N: 1072168067},
+			{Kind: "ca-rotate", At: 90 * time.Minute},
+		},
+	},
 	"hosts renew while a receiver's clock is ahead": { // no host alert for a receiver fault
 		Hosts: 2, Length: 56 * time.Hour, Pace: 4, Faults: []sim.Fault{
 			{Kind: "rx-clock", At: 47*time.Hour + 30*time.Minute, For: 8 * time.Hour, N: 40 * 86400},
