@@ -200,7 +200,10 @@ func (a *Authority) ensureFile(name string, perm os.FileMode, content []byte) er
 // renewal; until then they accept servers by that signature. While the last rotation cannot be
 // finished, a retry creates no further CA.
 func (a *Authority) rotate() error {
-	if err := errors.Join(a.holds(), a.publishCA(), a.ensureServerCerts()); err != nil {
+	if err := a.holds(); err != nil {
+		return err
+	}
+	if err := errors.Join(a.publishCA(), a.ensureServerCerts()); err != nil {
 		return err
 	}
 	now := a.o.Now()
