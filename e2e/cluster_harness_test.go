@@ -61,10 +61,7 @@ func newCluster(t *testing.T, hosts int) *clusterFleet {
 	for _, h := range c.hosts {
 		h.Push(lab.Binary(t), "/root/cis490")
 		c.join(h)
-		h.Write("/etc/cis490/experiment.toml", lightExperiment, 0o644)
-		setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{
-			"experiment": "/etc/cis490/experiment.toml", "rest": "1h", "ping_every": "5s",
-		})
+		setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1h", "ping_every": "5s"})
 		h.Run("systemctl restart cis490-shipper cis490-orchestrator")
 		delayAutoupdate(h)
 		keepAdding(h, 2*time.Second)

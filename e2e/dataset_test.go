@@ -56,7 +56,7 @@ func TestDataSet(t *testing.T) {
 	f := newFleet(t, "lab-01", "lab-02", "lab-03")
 	for _, h := range f.hosts {
 		h.Write("/etc/cis490/experiment.toml", twoClasses, 0o644)
-		setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1s", "experiment": "/etc/cis490/experiment.toml"})
+		setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1s"})
 		h.Run("systemctl restart cis490-orchestrator")
 	}
 	const list = "cis490 episode list --ndjson"

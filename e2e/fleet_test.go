@@ -49,10 +49,30 @@ func fleetIn(t *testing.T, l *lab.Lab, names ...string) *fleet {
 	return f
 }
 
-// join runs token create on the receiver and pastes its output on the host.
-func (f *fleet) join(h *lab.Host) {
+// enroll runs token create on the receiver and pastes its output on the host.
+func (f *fleet) enroll(h *lab.Host) {
 	f.t.Helper()
 	h.Run("cd /root\n" + f.rx.Run("cis490 token create "+h.Name))
+}
+
+// join enrolls a host that records lightExperiment, unless its config says otherwise.
+func (f *fleet) join(h *lab.Host) {
+	f.t.Helper()
+	f.enroll(h)
+	recordLight(h)
+}
+
+// lightExperiment has episodes of 3 s that need no CPU time. The loads of the built-in one
+// would take more than half of all processors in a lab of ten hosts.
+var lightExperiment = strings.Replace(shortExperiment, "0.3", "3", 1)
+
+// recordLight has a host record lightExperiment, unless its config names another one.
+func recordLight(h anyMachine) {
+	h.Run(`cd /etc/cis490
+grep -q '^# experiment = ' lab-host.toml || exit 0
+cat >experiment.toml <<'end'
+` + lightExperiment + `end
+sed -i 's|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|' lab-host.toml && systemctl restart cis490-orchestrator`)
 }
 
 // A row is an entry of the receiver's index, or a host's receipt.

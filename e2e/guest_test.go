@@ -74,7 +74,7 @@ func TestGuest(t *testing.T) {
 	h.Write("/root/init", guestInit, 0o755)
 	h.Run(guestBuild)
 	h.Write("/etc/cis490/experiment.toml", guestExperiment, 0o644)
-	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1s", "experiment": "/etc/cis490/experiment.toml"})
+	setConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": "1s"})
 	h.Run("systemctl restart cis490-orchestrator")
 	find := `for e in /var/lib/cis490/episodes/lab-01/*.tar.zst; do test -e $e || continue; zstd -dcq $e | ` +
 		`tar -xO --wildcards '*/meta.json' | jq -se '.[0].profile == "debian"' >/dev/null && echo $e && exit; done; false`

@@ -33,7 +33,7 @@ func TestIncident11_PowerCutUpdate(t *testing.T) {
 	u.rx.Run("cis490 token create guest --out /root/join.sh")
 	g := u.BootGuest("guest", 0)
 	g.Run(u.rx.Read("/root/join.sh"))
-	g.Run("cat >/etc/cis490/experiment.toml <<'end'\n" + lightExperiment + "end")
+	recordLight(g)
 	g.Run(fastUpdates("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	// An emulated processor is slow.
 	// sync, because these edits are not under test.

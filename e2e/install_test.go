@@ -18,7 +18,7 @@ func TestFirstEpisode(t *testing.T) {
 	f := newFleet(t)
 	f.hosts = f.BootAll("lab-01", "lab-02", "lab-03")
 	for _, h := range f.hosts {
-		f.join(h)
+		f.enroll(h) // records the built-in experiment
 		installed := time.Now()
 		f.waitAccepted(h, 1, 15*time.Second)
 		t.Logf("%s: first episode accepted %.1fs after its install ended", h.Name, time.Since(installed).Seconds())

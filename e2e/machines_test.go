@@ -126,8 +126,8 @@ func (u *updates) checkLifecycle(m anyMachine) {
 	if r := m.Try("cis490 doctor"); r.Code != 0 {
 		u.t.Errorf("doctor: %s", r)
 	}
-	m.Run("cat >/etc/cis490/experiment.toml <<'END'\n" + lightExperiment + "END\n" +
-		fastUpdates("lab-host.toml", "cis490-shipper cis490-orchestrator"))
+	recordLight(m)
+	m.Run(fastUpdates("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	u.publish("v2", lab.BinaryWith(u.t, "v2", commitOf("v2")))
 	u.rx.Run("cis490 release promote --seq 2 --force")
 	m.Eventually(6*time.Minute, "v2 has passed its trial", `jq -e '.good.version == "v2" and .trial == null' /opt/cis490/autoupdate.json`)

@@ -133,5 +133,5 @@ func (f *fleet) verifyAll(want int) {
 
 // twoSlotConfig returns the host's config with two slots and a short rest.
 func twoSlotConfig(h *lab.Host) string {
-	return h.Run(`sed -e 's/^# *rest = .*/rest = "1s"/' -e 's/^# *max_slots = .*/max_slots = 2/' /etc/cis490/lab-host.toml`) + "\n"
+	return h.Run(`sed -e 's/^experiment = /# &/' -e 's/^# *rest = .*/rest = "1s"/' -e 's/^# *max_slots = .*/max_slots = 2/' /etc/cis490/lab-host.toml`) + "\n"
 }

@@ -118,7 +118,7 @@ func TestWorkloadIsConfined(t *testing.T) {
 	h := f.hosts[0]
 	f.waitAccepted(h, 1, 30*time.Second)
 	h.Write("/etc/cis490/experiment.toml", thief, 0o644)
-	editConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": `"1s"`, "experiment": `"/etc/cis490/experiment.toml"`})
+	editConfig(h, "/etc/cis490/lab-host.toml", map[string]string{"rest": `"1s"`})
 	// Another episode, which the recorder's user may write.
 	h.Run("install -d -o cis490-rec -g cis490 -m 2770 /var/lib/cis490/data/episodes/.victim && " +
 		"cd /var/lib/cis490/data/episodes/.victim && echo '{}' >meta.json && chown cis490-rec:cis490 meta.json && chmod 660 meta.json")

@@ -19,7 +19,7 @@ import (
 const fastUpdateScript = `set -e
 f=/etc/cis490/$1
 sed -i 's/^# trial = .*/trial = "20s"/; s/^# watch = .*/watch = "4s"/; s/^# ping_every = .*/ping_every = "3s"/' $f
-sed -i 's/^# rest = .*/rest = "5s"/; s|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|' $f
+sed -i 's/^# rest = .*/rest = "5s"/' $f
 sed -i 's/^# disk_reserve = .*/disk_reserve = "8 MiB"/' $f
 d=/etc/systemd/system/cis490-autoupdate.timer.d && mkdir -p $d
 printf '[Timer]\nOnBootSec=\nOnUnitActiveSec=\nRandomizedDelaySec=0\nOnBootSec=3s\nOnUnitActiveSec=10s\n' >$d/lab.conf
@@ -27,10 +27,6 @@ systemctl daemon-reload
 systemctl restart $2
 systemctl restart cis490-autoupdate.timer
 systemctl start --no-block cis490-autoupdate.service`
-
-// lightExperiment is an experiment for hosts that record all the time. The built-in one
-// needs half a core, too much for ten hosts on two cores.
-var lightExperiment = strings.Replace(shortExperiment, "0.3", "3", 1)
 
 // commitOf returns the commit of a version in these scenarios.
 func commitOf(version string) string {
@@ -79,7 +75,6 @@ func (u *updates) add(name string, options ...lab.Option) *lab.Host {
 	h := u.Boot(name, options...)
 	u.hosts = append(u.hosts, h)
 	u.join(h)
-	h.Write("/etc/cis490/experiment.toml", lightExperiment, 0o644)
 	h.Run(fastUpdates("lab-host.toml", "cis490-shipper cis490-orchestrator"))
 	return h
 }

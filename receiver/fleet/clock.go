@@ -85,15 +85,19 @@ func (f *Facts) clockWrong() (x Finding, wrong bool) {
 }
 
 // expiredByJump sets jumped to how far the clock jumped forward from where it was at any
-// time of the lookback, and returns how many hosts are overtaken, of how many. A clock that
-// was behind for a while issued certificates that expire too soon.
+// time of the lookback, jumpedAt to when it did so last, and returns how many hosts are
+// overtaken, of how many. A clock that was behind for a while issued certificates that
+// expire too soon.
 func (f *Facts) expiredByJump() (n, active int) {
 	by := time.Duration(0)
-	f.jumped = 0
+	f.jumped, f.jumpedAt = 0, time.Time{}
 	for _, j := range slices.Backward(f.contacts.Receiver.Jumps) {
 		if f.Now.Sub(j.At) <= f.Limits.Lookback {
 			by += j.By
 			f.jumped = max(f.jumped, by)
+			if j.By > 0 {
+				f.jumpedAt = later(f.jumpedAt, j.At)
+			}
 		}
 	}
 	for _, h := range f.Hosts {
@@ -108,10 +112,13 @@ func (f *Facts) expiredByJump() (n, active int) {
 }
 
 // overtaken reports whether a host's certificate expired because the receiver's clock
-// jumped, which the host cannot fix.
+// jumped, which the host cannot fix. One that was issued after the jump was not.
 func (f *Facts) overtaken(h *Host) bool {
 	end := h.certEnd()
-	return h.Roster != nil && end.Before(f.Now) && end.After(f.Now.Add(-f.jumped))
+	if h.Roster == nil || h.Roster.CertExpires.Equal(end) && h.Roster.CertIssued.After(f.jumpedAt) {
+		return false
+	}
+	return end.Before(f.Now) && end.After(f.Now.Add(-f.jumped))
 }
 
 // certEnd returns the end of the certificate that the host uses. A later one that was issued

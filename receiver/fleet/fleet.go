@@ -35,6 +35,7 @@ type Facts struct {
 	contacts contacts.Contacts
 	skewed   bool          // the receiver's clock is wrong, not the hosts'
 	jumped   time.Duration // by how much that clock jumped forward within Lookback
+	jumpedAt time.Time     // when it jumped forward last
 }
 
 // Limits are the thresholds.

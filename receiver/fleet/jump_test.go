@@ -2,6 +2,7 @@ package fleet
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -103,5 +104,26 @@ func TestJudge_TheClockWasPastCertificates(t *testing.T) {
 	f.Away, f.contacts.Receiver.Jumps[0].By, f.contacts.Receiver.Jumps[1].By = nil, 2*day, -2*day
 	if found, _ := Judge(f); len(found) == 0 {
 		t.Error("a clock that no certificate ran out by hides two silent hosts")
+	}
+}
+
+// TestJudge_IssuedAfterTheJump: a host whose certificate was issued when the clock was right
+// again, and has expired since, is reported.
+func TestJudge_IssuedAfterTheJump(t *testing.T) {
+	for issued, reported := range map[time.Duration]bool{4 * time.Hour: true, 7 * time.Hour: false} {
+		f := facts(nil)
+		expired := active(day)
+		expired.CertIssued, expired.CertExpires = ago(issued), ago(time.Hour)
+		f.Hosts = map[ident.Host]*Host{
+			"lab-00": {Roster: expired, Accepted: ago(3 * time.Hour), Contact: Contact{At: ago(3 * time.Hour)}},
+		}
+		for _, name := range []ident.Host{"lab-01", "lab-02"} {
+			f.Hosts[name] = &Host{Roster: active(20 * day), Accepted: ago(time.Minute), Contact: Contact{At: ago(time.Minute)}}
+		}
+		f.contacts.Receiver.Jumps = []contacts.Jump{{At: ago(8 * time.Hour), By: -8 * time.Hour}, {At: ago(6 * time.Hour), By: 8 * time.Hour}}
+		found, _ := Judge(f)
+		if got := slices.ContainsFunc(found, func(x Finding) bool { return x.Host == "lab-00" }); got != reported {
+			t.Errorf("issued %s ago, 6 h after a jump by 8 h: reported %t: %+v", issued, got, found)
+		}
 	}
 }
