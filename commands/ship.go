@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -136,11 +137,14 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	return a.shipOnce(c.Context, s)
 }
 
-// failing runs the local checks, for pings.
-func (a *app) failing(c *cli.Context) func(context.Context) []string {
+// failing runs the local hard checks, for pings.
+func (a *app) failing(c *cli.Context) func(context.Context, wire.Queue) []string {
 	o, _ := a.labHostChecks(roleConfig{roleLabHost, c.String("config")})
-	checks := checks.Local(o)
-	return func(ctx context.Context) []string { return check.Failing(check.Run(ctx, checks)) }
+	return func(ctx context.Context, q wire.Queue) []string {
+		o.Queue = func() (wire.Queue, error) { return q, nil }
+		hard := slices.DeleteFunc(checks.Local(o), func(c check.Check) bool { return c.Severity != check.Hard })
+		return check.Failing(check.Run(ctx, hard))
+	}
 }
 
 func (a *app) shipOnce(ctx context.Context, s *ship.Shipper) error {

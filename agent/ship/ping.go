@@ -72,11 +72,12 @@ func (s *Shipper) ping(ctx context.Context) error {
 
 // report returns the body of a ping.
 func (s *Shipper) report(ctx context.Context, leaving bool) wire.Ping {
+	q := s.Queue()
 	p := wire.Ping{
-		Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: s.Queue().Bounded(), Leaving: leaving,
+		Version: s.Build.Version, Commit: s.Build.Commit, BootID: s.BootID, Clock: s.Now().UTC(), Queue: q.Bounded(), Leaving: leaving,
 	}
 	if !leaving {
-		p.Failing = s.Failing(ctx)
+		p.Failing = s.Failing(ctx, q)
 		p.OS, p.Arch, p.Hardware = s.Build.OS, s.Build.Arch, s.Hardware
 		if s.Update != nil {
 			p.Update = s.Update()

@@ -279,15 +279,15 @@ func (q *queue) figures() wire.Queue {
 		if e.phase == retiring {
 			continue
 		}
+		f.Bytes += e.bytes
 		if q.isHeld(e) {
 			f.Held++
-		} else {
-			f.Waiting++
+			continue
 		}
-		f.Bytes += e.bytes
-	}
-	if len(q.order) > 0 {
-		f.Oldest = q.order[0].id.Time()
+		f.Waiting++
+		if f.Oldest.IsZero() {
+			f.Oldest = e.id.Time()
+		}
 	}
 	return f
 }

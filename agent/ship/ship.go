@@ -67,8 +67,10 @@ type Options struct {
 	// Watch reports episodes that may be complete, until the context ends. With nil, only
 	// the scan finds episodes.
 	Watch func(ctx context.Context, found func(ident.EpisodeID)) error
-	// Failing returns the ids of failing hard checks, for pings. It may be nil.
-	Failing func(context.Context) []string
+	// Failing returns the ids of failing hard checks, for pings. It gets the queue's figures,
+	// because counting the episodes on the disk takes longer the more of them wait. It may be
+	// nil.
+	Failing func(context.Context, wire.Queue) []string
 	// Update returns the update status; nil means that this machine is not updated.
 	Update func() *wire.Update
 	// Hardware describes this machine, for pings. It may be nil.
@@ -142,7 +144,7 @@ func New(o Options, interrupted []ident.EpisodeID) (*Shipper, error) {
 		o.Notify = func(string) {}
 	}
 	if o.Failing == nil {
-		o.Failing = func(context.Context) []string { return nil }
+		o.Failing = func(context.Context, wire.Queue) []string { return nil }
 	}
 	s := &Shipper{
 		Options: o, queue: newQueue(), watchdog: newWatchdog(o.Now), limit: bandwidth(int(o.Config.BandwidthPerSecond)), state: o.State,

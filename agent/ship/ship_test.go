@@ -149,6 +149,7 @@ func TestRun_GateRefusesACommitOnce(t *testing.T) {
 	s, stop := h.run()
 	h.until("the good one passes the held ones", func() bool { return r.Stored()[after] != "" })
 	h.until("200 are held", func() bool { return s.Queue().Held == 200 })
+	h.until("none waits", func() bool { q := s.Queue(); return q.Waiting == 0 && q.Oldest.IsZero() })
 	h.until("several pings", func() bool { return len(r.Pings()) > 4 })
 	stop()
 	s, stop = h.run() // a restart remembers

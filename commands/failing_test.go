@@ -1,0 +1,11 @@
+package commands
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"cis490/internal/wire"
+)
