@@ -105,13 +105,14 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	if err != nil {
 		log.Warn("starting without the previous run's state", "err", err)
 	}
+	local, _ := a.labHostChecks(roleConfig{roleLabHost, c.String("config")})
 	watchdog, _ := daemon.SdWatchdogEnabled(false) // 0 without a service manager
 	s, err := ship.New(ship.Options{
 		Host: cl.Host(), Config: conf.Ship, Build: a.env.Build, BootID: a.bootID(), Spool: sp, State: state,
 		NewPacker: func() (spool.Packer, error) { return episode.NewPacker() },
 		Receiver:  cl, Credentials: cl, Logger: log, Now: time.Now,
 		Watch:   ship.Watch(sp.EpisodesDir()),
-		Failing: a.failing(c),
+		Failing: failing(local),
 		Update:  updates, Hardware: hardware(),
 		Notify: func(state string) {
 			// Fails without a service manager.
@@ -137,9 +138,8 @@ func (a *app) shipSpool(c *cli.Context, conf config.LabHost, cl *client.Client) 
 	return a.shipOnce(c.Context, s)
 }
 
-// failing runs the local hard checks, for pings.
-func (a *app) failing(c *cli.Context) func(context.Context, wire.Queue) []string {
-	o, _ := a.labHostChecks(roleConfig{roleLabHost, c.String("config")})
+// failing returns a function that runs the local hard checks, for pings.
+func failing(o checks.Options) func(context.Context, wire.Queue) []string {
 	return func(ctx context.Context, q wire.Queue) []string {
 		o.Queue = func() (wire.Queue, error) { return q, nil }
 		hard := slices.DeleteFunc(checks.Local(o), func(c check.Check) bool { return c.Severity != check.Hard })
