@@ -43,7 +43,7 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 		return fd, nil
 	// A seccomp filter that does not know openat2 also returns EPERM.
 	case errors.Is(err, unix.ELOOP), errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM):
-		w := &walk{}
+		w := &walk{uid: os.Geteuid(), gid: os.Getegid()}
 		defer w.close()
 		return w.open(filepath.Clean(name), flags|unix.O_CLOEXEC, mode)
 	default:
@@ -51,9 +51,11 @@ func openPath(name string, flags int, mode uint32) (int, error) {
 	}
 }
 
-// walk resolves a path, one folder at a time.
+// walk resolves a path, one folder at a time. systemd's RestrictSUIDSGID= rejects openat2, so
+// each service walks each path.
 type walk struct {
-	dir int // the current folder
+	uid, gid int // of this process
+	dir      int // the current folder
 	// ours means that only root and this user could have changed the path to this folder,
 	// or its entries.
 	ours  bool
@@ -64,24 +66,24 @@ func (w *walk) close() { _ = unix.Close(w.dir) }
 
 func (w *walk) start(at string) error {
 	w.dir, w.ours = -1, true
-	fd, err := retry(func() (int, error) { return unix.Open(at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	fd, err := openat(unix.AT_FDCWD, at, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return err
 	}
-	return w.enter(fd)
-}
-
-// enter moves to a folder and takes ownership of its descriptor.
-func (w *walk) enter(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return errors.Join(err, unix.Close(fd))
 	}
+	w.enter(fd, &st)
+	return nil
+}
+
+// enter moves to a folder and takes ownership of its descriptor.
+func (w *walk) enter(fd int, st *unix.Stat_t) {
 	if w.dir >= 0 {
 		_ = unix.Close(w.dir)
 	}
-	w.dir, w.ours = fd, w.ours && guarded(&st)
-	return nil
+	w.dir, w.ours = fd, w.ours && w.guarded(st)
 }
 
 func (w *walk) open(name string, flags int, mode uint32) (int, error) {
@@ -93,83 +95,90 @@ func (w *walk) open(name string, flags int, mode uint32) (int, error) {
 		return -1, err
 	}
 	parts := split(name)
-	if len(parts) == 0 {
-		parts = []string{"."}
-	}
 	for {
-		part, last := parts[0], len(parts) == 1
-		itself := last && flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0
-		target, err := w.link(part)
-		if errors.Is(err, unix.ENOENT) && last {
-			err = nil // open(2) may create it
+		if len(parts) == 0 {
+			parts = []string{"."}
 		}
+		part, last := parts[0], len(parts) == 1
+		itself := flags&(unix.O_NOFOLLOW|unix.O_EXCL) != 0
+		var failed error
+		if last && (itself || flags&unix.O_PATH == 0) {
+			fd, err := openat(w.dir, part, flags|unix.O_NOFOLLOW, mode)
+			if itself || !errors.Is(err, unix.ELOOP) && !errors.Is(err, unix.ENOTDIR) {
+				return fd, err
+			}
+			failed = err // by a symlink, perhaps
+		}
+		fd, st, target, err := w.step(part)
 		switch {
 		case err != nil:
 			return -1, err
-		case target != "" && !itself:
-			if w.links++; !w.ours {
-				return -1, fmt.Errorf("%q is %w", part, ErrLink)
-			} else if w.links > maxLinks {
-				return -1, unix.ELOOP
+		case target != "":
+			if err := w.follow(target); err != nil {
+				return -1, fmt.Errorf("%q is %w", part, err)
 			}
 			parts = append(split(target), parts[1:]...)
-			if filepath.IsAbs(target) {
-				w.close()
-				if err := w.start("/"); err != nil {
-					return -1, err
-				}
-			}
-			if len(parts) == 0 {
-				parts = []string{"."}
-			}
 			continue
-		case last:
-			return retry(func() (int, error) { return unix.Openat(w.dir, part, flags|unix.O_NOFOLLOW, mode) })
+		case failed == nil && (!last || flags&unix.O_DIRECTORY != 0) && st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			failed = unix.ENOTDIR
 		}
-		fd, err := retry(func() (int, error) {
-			return unix.Openat(w.dir, part, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-		})
-		if err != nil {
-			return -1, err
+		if failed != nil {
+			_ = unix.Close(fd)
+			return -1, failed
 		}
-		if err := w.enter(fd); err != nil {
-			return -1, err
+		if last {
+			return fd, nil
 		}
+		w.enter(fd, &st)
 		parts = parts[1:]
 	}
 }
 
-// link returns a symlink's target, or "" for any other name. A symlink of another user
-// makes the walk untrusted.
-func (w *walk) link(name string) (target string, err error) {
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(w.dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
-	})
-	if err != nil {
-		return "", err
+// step opens a name in the current folder. It returns a symlink's target instead. A symlink
+// of another user makes the walk untrusted.
+func (w *walk) step(name string) (fd int, st unix.Stat_t, target string, err error) {
+	if fd, err = openat(w.dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return -1, st, "", err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFLNK {
-		return "", err
+	if err = unix.Fstat(fd, &st); err == nil && st.Mode&unix.S_IFMT != unix.S_IFLNK {
+		return fd, st, "", nil
 	}
-	if target, err = readlink(fd); err == nil && !trusted(st.Uid) {
-		w.ours = false
+	if err == nil {
+		target, err = readlink(fd)
+		w.ours = w.ours && w.trusted(st.Uid)
 	}
-	return target, err
+	return -1, st, target, errors.Join(err, unix.Close(fd))
+}
+
+// follow moves to the folder that a symlink's target begins at.
+func (w *walk) follow(target string) error {
+	if w.links++; !w.ours {
+		return ErrLink
+	} else if w.links > maxLinks {
+		return fmt.Errorf("one symlink too many: %w", unix.ELOOP)
+	}
+	if !filepath.IsAbs(target) {
+		return nil
+	}
+	w.close()
+	return w.start("/")
 }
 
 // guarded reports whether only root and this user can change a folder's entries; in a
 // sticky folder only their owners can. A group-writable folder is guarded only if user and
 // group are this process's own, because otherwise the bit may be the mask of an access
 // control list.
-func guarded(st *unix.Stat_t) bool {
-	own := os.Geteuid() != 0 && int(st.Uid) == os.Geteuid() && int(st.Gid) == os.Getegid()
+func (w *walk) guarded(st *unix.Stat_t) bool {
+	own := w.uid != 0 && int(st.Uid) == w.uid && int(st.Gid) == w.gid
 	others := st.Mode&unix.S_IWOTH != 0 || st.Mode&unix.S_IWGRP != 0 && !own
-	return trusted(st.Uid) && (!others || st.Mode&unix.S_ISVTX != 0)
+	return w.trusted(st.Uid) && (!others || st.Mode&unix.S_ISVTX != 0)
 }
 
-func trusted(uid uint32) bool { return uid == 0 || int(uid) == os.Geteuid() }
+func (w *walk) trusted(uid uint32) bool { return uid == 0 || int(uid) == w.uid }
+
+func openat(dir int, name string, flags int, mode uint32) (int, error) {
+	return retry(func() (int, error) { return unix.Openat(dir, name, flags, mode) })
+}
 
 // split returns the parts of a path. It keeps "..", which openat(2) resolves.
 func split(path string) []string {
