@@ -10,9 +10,9 @@ import (
 	"syscall"
 )
 
-// mountOverlay mounts a host's disk at dir/root. Changes to the image go to dir/upper.
-func mountOverlay(image, dir string) error {
-	upper, work, root := filepath.Join(dir, "upper"), filepath.Join(dir, "work"), filepath.Join(dir, "root")
+// mountOverlay mounts a host's disk at root. Changes to the image go to changes/upper.
+func mountOverlay(image, changes, root string) error {
+	upper, work := filepath.Join(changes, "upper"), filepath.Join(changes, "work")
 	for _, d := range []string{upper, work, root} {
 		if err := os.MkdirAll(d, 0o755); err != nil {
 			return fmt.Errorf("make a disk: %w", err)
@@ -63,6 +63,16 @@ func mounts() ([]mount, error) {
 // removeTree unmounts everything below dir and removes dir. If a mount stays, it removes
 // nothing, because the mount could lead anywhere.
 func removeTree(dir string) error {
+	if err := unmountBelow(dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return fmt.Errorf("remove a tree: %w", err)
+	}
+	return nil
+}
+
+func unmountBelow(dir string) error {
 	mounted, err := mounts()
 	if err != nil {
 		return err
@@ -78,9 +88,6 @@ func removeTree(dir string) error {
 		if err != nil {
 			return fmt.Errorf("unmount %s: %w", m.path, err)
 		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		return fmt.Errorf("remove a tree: %w", err)
 	}
 	return nil
 }

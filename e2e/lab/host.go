@@ -26,6 +26,7 @@ type Host struct {
 	number  int
 	dir     string // on this machine: the overlay and the console's output
 	tmpfs   []tmpfs
+	disk    string // size of a disk of its own; "": this machine's
 	more    []string // packages that other hosts do not have
 	image   string
 	machine *machine // nil while the host is off
@@ -74,13 +75,8 @@ func (h *Host) create() (err error) {
 }
 
 func (h *Host) build() error {
-	if err := mountOverlay(h.image, h.dir); err != nil {
+	if err := errors.Join(h.format(), h.mount()); err != nil {
 		return err
-	}
-	for _, t := range h.tmpfs {
-		if err := t.mountIn(h.root()); err != nil {
-			return err
-		}
 	}
 	if err := os.WriteFile(filepath.Join(h.root(), "etc/hostname"), []byte(h.Name+"\n"), 0o644); err != nil {
 		return fmt.Errorf("name the host: %w", err)
