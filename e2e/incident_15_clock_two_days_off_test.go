@@ -12,10 +12,11 @@ import (
 	"cis490/e2e/lab"
 )
 
-// TestIncident15_SlowClock: a virtual machine whose clock is two days slow enrolls, ships
-// and renews like others. It is not silent, because the receiver's clock counts.
+// TestIncident15_SlowClock: a host whose clock is two days slow enrolls, ships and renews
+// like others. It is not silent, because the receiver's clock counts.
 // cert-fetch, doctor and the receiver report the offset; when it stops recording, the
-// alert names the clock. After a correction of the clock, everything still works.
+// alert names the clock. After a correction of the clock, everything still works. The clock
+// is that of the host's program; TestClock_AheadAtEnrollment has a virtual machine.
 func TestIncident15_SlowClock(t *testing.T) { wrongClock(t, "slow", -48*time.Hour) }
 
 // TestIncident15_FastClock is TestIncident15_SlowClock in the other direction.
@@ -23,15 +24,16 @@ func TestIncident15_FastClock(t *testing.T) { wrongClock(t, "fast", 48*time.Hour
 
 func wrongClock(t *testing.T, name string, off time.Duration) {
 	inLane(t)
-	lab.NeedGuests(t)
-	f := newSite(t, fmt.Sprintf("[fleet]\nsilent_after = %q\n", silentAfter))
+	f := newSite(t, fmt.Sprintf("[fleet]\nsilent_after = %q\n", silentAfter), name)
+	f.rx.Push(lab.BinaryWith(t, "0.0.0-lab", commitOf("own clock"), lab.OwnClock(t)), "/root/cis490")
 	f.rx.Run("cd /root && ./cis490 install receiver")
 	setTimer(f.rx, "cis490-fleet-health", checkEvery)
 	f.rx.Run("cis490 token create " + name + " --out /root/join.sh")
 	script := f.rx.Read("/root/join.sh")
-	g := f.BootGuest(name, off)
-	g.Run("mkdir -p /etc/cis490 && cat >/etc/cis490/experiment.toml <<'end'\n" + shortExperiment + "end")
-	g.Run("cat >/etc/cis490/lab-host.toml <<'end'\n" + busyConfig(name, 5*time.Second, authorityURL) + "[ship]\nping_every = \"15s\"\nend")
+	g := f.hosts[0]
+	g.StepClock(off)
+	g.Write("/etc/cis490/experiment.toml", shortExperiment, 0o644)
+	g.Write("/etc/cis490/lab-host.toml", busyConfig(name, 5*time.Second, authorityURL)+"[ship]\nping_every = \"15s\"\n", 0o644)
 	began := time.Now()
 	t.Log(g.Run(script))
 	f.rx.Eventually(3*time.Minute, "two episodes of "+name, fmt.Sprintf(`test $(grep -c '"host":"%s"' /var/lib/cis490/index.jsonl) -ge 2`,
@@ -51,7 +53,8 @@ func wrongClock(t *testing.T, name string, off time.Duration) {
 	t.Logf("%s; fix: %s", a.Reason, a.Fix)
 
 	// A person, or a time server, corrects the clock.
-	g.Run(fmt.Sprintf("date -s @%d && systemctl start cis490-orchestrator cis490-autoupdate.timer", time.Now().Unix()))
+	g.StepClock(0)
+	g.Run("systemctl start cis490-orchestrator cis490-autoupdate.timer")
 	over := time.Now()
 	f.waitAllResolved(3*time.Minute, name)
 	reportTimes(t, detected, time.Since(over))
@@ -64,7 +67,7 @@ func wrongClock(t *testing.T, name string, off time.Duration) {
 }
 
 // checkClockReported checks that the guest and the receiver report the guest's offset.
-func checkClockReported(t *testing.T, f *fleet, g *lab.Guest, off time.Duration) {
+func checkClockReported(t *testing.T, f *fleet, g *lab.Host, off time.Duration) {
 	t.Helper()
 	if j := g.Run("journalctl --no-pager -u cis490-cert-fetch"); !strings.Contains(j, "this machine's clock differs") {
 		t.Errorf("%s: cert-fetch does not report the clock:\n%s", g.Name, j)

@@ -69,14 +69,12 @@ func minutes(scenario string) int {
 	return map[string]int{
 		"TestStore_Troubles":                       27,
 		"TestSetup_WithoutGo":                      10,
-		"TestIncident11_PowerCutUpdate":            10,
 		"TestIncident20_CaptivePortalAndGateWrong": 9,
 		"TestIncident11_PowerCutReceiver":          8,
 		"TestIncident01_RefusedForEver":            6,
-		"TestIncident15_SlowClock":                 5,
-		"TestIncident15_FastClock":                 5,
-		"TestIncident05_AuthorityDown":             5,
-		"TestIncident06_ShipperHangs":              5,
-		"TestIncident21_FalseAlarms":               5,
+		"TestIncident05_AuthorityDown":             4,
+		"TestIncident06_ShipperHangs":              4,
+		"TestIncident11_PowerCutUpdate":            4,
+		"TestIncident21_FalseAlarms":               4,
 	}[scenario]
 }
