@@ -26,7 +26,7 @@ type Host struct {
 	number  int
 	dir     string // on this machine: the overlay and the console's output
 	tmpfs   []tmpfs
-	disk    string // size of a disk of its own; "": this machine's
+	disk    string   // size of a disk of its own; "": this machine's
 	more    []string // packages that other hosts do not have
 	image   string
 	machine *machine // nil while the host is off

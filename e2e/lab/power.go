@@ -1,9 +1,11 @@
 package lab
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -61,11 +63,25 @@ func (h *Host) CutPower() {
 		err = unmountBelow(h.dir)
 	}
 	if err == nil {
+		err = h.released()
+	}
+	if err == nil {
 		err = h.mount()
 	}
 	if err != nil {
 		h.lab.tb.Fatalf("lab: cut the power of %s: %v", h.Name, err)
 	}
+}
+
+// released waits until the kernel has given up the disk. Until the host's mount namespace is
+// gone, another mount would be of the file system that has stopped.
+func (h *Host) released() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	return poll(ctx, 10*time.Millisecond, func() (bool, error) {
+		loops, err := output(h.dir, "losetup", "--associated", "disk.ext4")
+		return loops == "", err
+	})
 }
 
 // shutdownExt4 stops a file system. Every later call on it fails with EIO.
