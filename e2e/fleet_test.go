@@ -72,7 +72,8 @@ func recordLight(h anyMachine) {
 grep -q '^# experiment = ' lab-host.toml || exit 0
 cat >experiment.toml <<'end'
 ` + lightExperiment + `end
-sed -i 's|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|' lab-host.toml && systemctl restart cis490-orchestrator`)
+sed -i 's|^# experiment = .*|experiment = "/etc/cis490/experiment.toml"|' lab-host.toml &&
+	systemctl restart cis490-shipper cis490-orchestrator`)
 }
 
 // A row is an entry of the receiver's index, or a host's receipt.
