@@ -67,7 +67,8 @@ func inLane(t *testing.T) {
 // minutes returns how long a scenario takes, if that is long. It decides only the order.
 func minutes(scenario string) int {
 	return map[string]int{
-		"TestStore_Troubles":                       27,
+		"TestStore_Troubles":                       16,
+		"TestStore_Away":                           15,
 		"TestSetup_WithoutGo":                      10,
 		"TestIncident20_CaptivePortalAndGateWrong": 9,
 		"TestIncident11_PowerCutReceiver":          8,

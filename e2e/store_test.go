@@ -138,44 +138,53 @@ func (f *fleet) tarballs() (*lab.Host, string) {
 	return f.rx, "/var/lib/cis490/episodes"
 }
 
-// storeAway is how long the store is away.
-const storeAway = 10 * time.Minute
+// A trouble of an object store.
+type trouble struct {
+	name   string
+	begin  func(*fleet)
+	lasts  time.Duration
+	status string // of uploads
+	detail string // of the alert
+}
 
-// TestStore_Troubles: a fleet ships while its object store is away for ten minutes, full,
-// asks for fewer requests, denies and loses answers. Hosts have to wait, the alert has the
-// cause, everything is delivered afterwards, and no host is touched, also when the tarballs
-// move back to the receiver's disk.
+// TestStore_Away: a fleet ships while its object store is away for ten minutes. Hosts have
+// to wait, the alert has the cause, everything is delivered afterwards, and no host is
+// touched, also when the tarballs move back to the receiver's disk.
+func TestStore_Away(t *testing.T) {
+	inLane(t)
+	meetTroubles(t, trouble{"away", func(f *fleet) { f.store.CutOff() }, 10 * time.Minute, "503", "does not answer"})
+}
+
+// TestStore_Troubles is TestStore_Away with a store that is full, asks for fewer requests,
+// denies and loses answers.
 func TestStore_Troubles(t *testing.T) {
 	inLane(t)
+	failing := func(fault s3test.Fault, n int) func(*fleet) { return func(f *fleet) { f.store.fail(fault, n) } }
+	meetTroubles(t,
+		trouble{"full", failing(s3test.Full, 1), time.Minute, "507", "is full"},
+		trouble{"slow", failing(s3test.SlowDown, 1), time.Minute, "503", "asks for fewer requests"},
+		trouble{"denied", func(f *fleet) { writeKeys(f.rx, "wrong") }, time.Minute, "503", "denies access"},
+		trouble{"answers lost", failing(s3test.LoseAnswer, 1), time.Minute, "503", "does not answer"},
+		trouble{"some answers lost", failing(s3test.LoseAnswer, 3), time.Minute, "", ""},
+	)
+}
+
+func meetTroubles(t *testing.T, troubles ...trouble) {
+	t.Helper()
 	f := newFleet(t, "lab-01", "lab-02")
 	for _, h := range f.hosts {
 		stopRecording(h)
 		addEpisodes(h, 3, 10)
 		waitDrained(h, 2*time.Minute)
 	}
-	o := f.store
-	if o == nil {
-		o = bootStore(t, f.Lab)
-		f.store = o
-		o.take(f.rx)
+	if f.store == nil {
+		f.store = bootStore(t, f.Lab)
+		f.store.take(f.rx)
 	}
 	f.watchFleetAt(5 * time.Minute)
-	for _, trouble := range []struct {
-		name       string
-		begin, end func()
-		lasts      time.Duration
-		status     string // of uploads
-		detail     string // of the alert
-	}{
-		{"away", o.CutOff, o.Reconnect, storeAway, "503", "does not answer"},
-		{"full", func() { o.fail(s3test.Full, 1) }, o.work, time.Minute, "507", "is full"},
-		{"slow", func() { o.fail(s3test.SlowDown, 1) }, o.work, time.Minute, "503", "asks for fewer requests"},
-		{"denied", func() { writeKeys(f.rx, "wrong") }, func() { writeKeys(f.rx, s3test.Keys().Secret) }, time.Minute, "503", "denies access"},
-		{"answers lost", func() { o.fail(s3test.LoseAnswer, 1) }, o.work, time.Minute, "503", "does not answer"},
-		{"some answers lost", func() { o.fail(s3test.LoseAnswer, 3) }, o.work, time.Minute, "", ""},
-	} {
+	for _, trouble := range troubles {
 		began := time.Now()
-		trouble.begin()
+		trouble.begin(f)
 		for _, h := range f.hosts {
 			addEpisodes(h, 20, 100)
 		}
@@ -191,7 +200,9 @@ func TestStore_Troubles(t *testing.T) {
 			}
 		}
 		time.Sleep(time.Until(began.Add(trouble.lasts)))
-		trouble.end()
+		f.store.Reconnect()
+		f.store.work()
+		writeKeys(f.rx, s3test.Keys().Secret)
 		ended := time.Now()
 		// serve is not ready for 15 minutes after an upload that failed and is not sent again.
 		f.hosts[0].Eventually(2*time.Minute, "the upload is stored", uploadOf(f.hosts[0])+" | grep '^20[01]'")
