@@ -15,6 +15,7 @@ import (
 // TestFirstEpisode: one receiver and three hosts, installed with the README's
 // commands; each host's first episode is accepted within 15 seconds.
 func TestFirstEpisode(t *testing.T) {
+	inLane(t)
 	f := newFleet(t)
 	f.hosts = f.BootAll("lab-01", "lab-02", "lab-03")
 	for _, h := range f.hosts {

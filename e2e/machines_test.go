@@ -13,6 +13,7 @@ import (
 // TestMachines_TooOld: install rejects a machine with an old systemd, prints the reason and
 // changes nothing.
 func TestMachines_TooOld(t *testing.T) {
+	inLane(t)
 	h := lab.NewOf(t, "bullseye").Boot("lab-01")
 	h.Push(lab.Binary(t), "/root/cis490")
 	for _, role := range []string{"receiver --public-url https://collector.lab:8443", "lab-host"} {
@@ -29,6 +30,7 @@ func TestMachines_TooOld(t *testing.T) {
 
 // TestMachines_Newer runs receiver and lab host on the next release of Debian.
 func TestMachines_Newer(t *testing.T) {
+	inLane(t)
 	u := updatesIn(t, lab.NewOf(t, "trixie"), nil)
 	h := u.Boot("lab-01")
 	u.join(h)
@@ -38,6 +40,7 @@ func TestMachines_Newer(t *testing.T) {
 // TestMachines_Hardened joins a lab host with umask 077, /tmp noexec, a name in capitals,
 // no curl, and /opt and /var/lib/cis490 on another disk.
 func TestMachines_Hardened(t *testing.T) {
+	inLane(t)
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
 	h.Run(`mkdir -p /big/opt /big/data && rmdir /opt && ln -s /big/opt /opt && ln -s /big/data /var/lib/cis490
@@ -53,6 +56,7 @@ chmod +x /usr/local/bin/wget && mv /usr/bin/curl /usr/bin/curl.real`)
 
 // TestMachines_OptIsALink joins a lab host whose /opt/cis490 is a symlink to another disk.
 func TestMachines_OptIsALink(t *testing.T) {
+	inLane(t)
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
 	h.Run("mkdir -p /big/cis490 && ln -s /big/cis490 /opt/cis490")
@@ -63,6 +67,7 @@ func TestMachines_OptIsALink(t *testing.T) {
 // TestMachines_SharedUsers: with the drop-in that install and doctor print, the services
 // run without a user namespace.
 func TestMachines_SharedUsers(t *testing.T) {
+	inLane(t)
 	u := newUpdates(t, nil)
 	h := u.Boot("lab-01")
 	h.Run(`mkdir -p /etc/systemd/system/cis490-.service.d && printf '[Service]\nPrivateUsers=no\n' ` +
@@ -83,6 +88,7 @@ fs.protected_symlinks=1 fs.suid_dumpable=0 net.core.bpf_jit_harden=2 user.max_us
 // hardening-runtime, changes nothing, and prints a fix that works. Only a guest has its own
 // kernel settings.
 func TestMachines_NoUserNamespaces(t *testing.T) {
+	inLane(t)
 	lab.NeedGuests(t)
 	u := newUpdates(t, nil)
 	g := u.BootGuest("lab-01", 0)

@@ -47,6 +47,7 @@ done >>/tmp/probe
 // meanwhile: an upload takes 2 s at most, no host is silent, serve needs at most 128 MiB and
 // the authority 64 MiB, and metrics and page show the attack.
 func TestUnknownClients(t *testing.T) {
+	inLane(t)
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))
