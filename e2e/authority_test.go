@@ -14,7 +14,8 @@ import (
 // TestCluster_Authority: a second machine stands by for the authority, set up as docs/growing.md
 // says. The first one loses its power; a new host enrolls at the second one, and the first one
 // stands by when it is back.
-func TestCluster_Authority(t *testing.T) { // not in parallel: ten machines need the whole machine
+func TestCluster_Authority(t *testing.T) {
+	inLanes(t, 3)
 	const section = "## A standby of the authority"
 	c := newCluster(t, 2)
 	late := c.Boot("lab-late")

@@ -19,7 +19,8 @@ const takeover = 10 * time.Second
 // one of them loses its power, its database, its store, and its clock. Ten hosts ship meanwhile.
 // No episode is lost, no host has an alert, each fault is named with its fix, and each host is
 // acknowledged by another receiver within ten seconds.
-func TestCluster_Receivers(t *testing.T) { // not in parallel: 17 machines need the whole machine
+func TestCluster_Receivers(t *testing.T) {
+	inLanes(t, 4)
 	c := newCluster(t, 10)
 	c.settle("a quiet fleet")
 	c.rollingUpdate()
@@ -39,7 +40,8 @@ func TestCluster_Receivers(t *testing.T) { // not in parallel: 17 machines need 
 
 // TestCluster_Storage: the database fails over to its standby, and the store is away for three
 // minutes, while ten hosts ship to three receivers.
-func TestCluster_Storage(t *testing.T) { // not in parallel: 17 machines need the whole machine
+func TestCluster_Storage(t *testing.T) {
+	inLanes(t, 4)
 	c := newCluster(t, 10)
 	c.settle("a quiet fleet")
 

@@ -18,7 +18,8 @@ import (
 // TestUpdate_GoodRelease: a release with a new unit directive and a new experiment reaches
 // the receiver, a canary, a quarter of the hosts and then all, without action on any of
 // them. No episode is lost or refused, and shipping pauses for 5 s at most.
-func TestUpdate_GoodRelease(t *testing.T) { // not in parallel: ten hosts need the whole machine
+func TestUpdate_GoodRelease(t *testing.T) {
+	inLanes(t, 2)
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))
