@@ -13,7 +13,7 @@ import (
 // TestEverySickHostIsNamed gives each host another fault. Each has an alert with its reason
 // and fix, and the alert is resolved after the fix was pasted.
 func TestEverySickHostIsNamed(t *testing.T) {
-	inLanes(t, 2)
+	inLane(t)
 	f := &fleet{Lab: lab.New(t), t: t}
 	f.rx = f.BootAll("collector")[0]
 	f.hosts = append(f.BootAll("lab-stopped", "lab-expired", "lab-bearer", "lab-gated", "lab-bare", "lab-timer", "lab-dns", "lab-off",

@@ -15,7 +15,7 @@ import (
 // says. The first one loses its power; a new host enrolls at the second one, and the first one
 // stands by when it is back.
 func TestCluster_Authority(t *testing.T) {
-	inLanes(t, 3)
+	inLane(t)
 	const section = "## A standby of the authority"
 	c := newCluster(t, 2)
 	late := c.Boot("lab-late")

@@ -20,7 +20,7 @@ const takeover = 10 * time.Second
 // No episode is lost, no host has an alert, each fault is named with its fix, and each host is
 // acknowledged by another receiver within ten seconds.
 func TestCluster_Receivers(t *testing.T) {
-	inLanes(t, 4)
+	inLane(t)
 	c := newCluster(t, 10)
 	c.settle("a quiet fleet")
 	c.rollingUpdate()
@@ -41,7 +41,7 @@ func TestCluster_Receivers(t *testing.T) {
 // TestCluster_Storage: the database fails over to its standby, and the store is away for three
 // minutes, while ten hosts ship to three receivers.
 func TestCluster_Storage(t *testing.T) {
-	inLanes(t, 4)
+	inLane(t)
 	c := newCluster(t, 10)
 	c.settle("a quiet fleet")
 

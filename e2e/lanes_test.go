@@ -17,13 +17,12 @@ import (
 type lanes struct {
 	mu      sync.Mutex
 	changed *sync.Cond
-	all     int
 	free    int
 	waiting []string // names of scenarios
 }
 
 // lane has the scenarios that have called inLane.
-var lane = lanes{all: 1, free: 1}
+var lane = lanes{free: 1}
 
 // open takes -parallel over from package testing, before its tests run.
 func (l *lanes) open() error {
@@ -31,7 +30,7 @@ func (l *lanes) open() error {
 	l.changed = sync.NewCond(&l.mu)
 	parallel := flag.Lookup("test.parallel").Value
 	n, err := strconv.Atoi(parallel.String())
-	l.all, l.free = n, n
+	l.free = n
 	if err != nil {
 		return fmt.Errorf("-parallel: %w", err)
 	}
@@ -42,32 +41,25 @@ func (l *lanes) open() error {
 // its duration, because the one of package testing includes the wait.
 func inLane(t *testing.T) {
 	t.Helper()
-	inLanes(t, 1)
-}
-
-// inLanes is inLane for a scenario of many machines, which needs as much as several others.
-func inLanes(t *testing.T, n int) {
-	t.Helper()
 	l := &lane
-	n = min(n, l.all)
 	l.mu.Lock()
 	l.waiting = append(l.waiting, t.Name())
 	l.mu.Unlock()
 	t.Parallel() // from here on the list is complete
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for l.free < n || slices.MaxFunc(l.waiting, func(a, b string) int { return minutes(a) - minutes(b) }) != t.Name() {
+	for l.free == 0 || slices.MaxFunc(l.waiting, func(a, b string) int { return minutes(a) - minutes(b) }) != t.Name() {
 		l.changed.Wait()
 	}
 	l.waiting = slices.DeleteFunc(l.waiting, func(name string) bool { return name == t.Name() })
-	l.free -= n
+	l.free--
 	l.changed.Broadcast()
 	began := time.Now()
 	t.Cleanup(func() {
 		t.Logf("scenario: %s took %s", t.Name(), time.Since(began).Round(time.Second))
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		l.free += n
+		l.free++
 		l.changed.Broadcast()
 	})
 }

@@ -19,7 +19,7 @@ import (
 // the receiver, a canary, a quarter of the hosts and then all, without action on any of
 // them. No episode is lost or refused, and shipping pauses for 5 s at most.
 func TestUpdate_GoodRelease(t *testing.T) {
-	inLanes(t, 2)
+	inLane(t)
 	var names []string
 	for i := range 10 {
 		names = append(names, fmt.Sprintf("lab-%02d", i+1))
