@@ -51,6 +51,21 @@ func (r *run) cgroup(group string) (string, error) {
 	return filepath.Join(mounted[i].path, r.name(), group), nil
 }
 
+// used returns the CPU time of all processes of the run.
+func (r *run) used() time.Duration {
+	dir, err := r.cgroup("")
+	if err != nil {
+		return 0
+	}
+	stat, err := os.ReadFile(filepath.Join(dir, "cpu.stat"))
+	if err != nil {
+		return 0
+	}
+	var micros int64
+	_, _ = fmt.Sscanf(string(stat), "usage_usec %d", &micros)
+	return (time.Duration(micros) * time.Microsecond).Round(time.Second)
+}
+
 // killCgroup kills all processes in the cgroup dir and below, and waits until they have
 // ended. A missing cgroup is not an error.
 func killCgroup(ctx context.Context, dir string) error {

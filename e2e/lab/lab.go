@@ -218,6 +218,7 @@ func (l *Lab) tearDown() {
 	if l.tb.Failed() || panicking() {
 		l.saveLogs()
 	}
+	l.tb.Logf("lab %s: %s of CPU time", l.run.id, l.run.used())
 	if err := l.run.remove(); err != nil {
 		l.tb.Errorf("lab: remove lab %s (the next lab tries again): %v", l.run.id, err)
 	}
