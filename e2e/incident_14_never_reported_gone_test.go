@@ -31,7 +31,7 @@ func TestIncident14_NeverReportedAndGone(t *testing.T) {
 
 	never := f.Boot("lab-never")
 	never.Run("ln -s /dev/null /etc/systemd/system/cis490-shipper.service") // so that it never reports
-	f.join(never)
+	f.enroll(never)
 	never.Crash()
 	began := time.Now()
 	gone.Crash()

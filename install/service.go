@@ -146,14 +146,15 @@ func (systemd) Systemctl(ctx context.Context, args ...string) error {
 }
 
 func (systemd) Errors(ctx context.Context, unit string) string {
-	run, err := exec.CommandContext(ctx, "systemctl", "show", "--value", "--property=InvocationID", "--", unit).Output()
-	id := strings.TrimSpace(string(run))
-	if err != nil || id == "" {
+	show, err := exec.CommandContext(ctx, "systemctl", "show", "--value", "--property=ExecMainPID", "--", unit).Output()
+	pid := strings.TrimSpace(string(show))
+	if err != nil || pid == "0" {
 		return ""
 	}
 	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run() // a line may be on its way
-	out, _ := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err",
-		"_SYSTEMD_INVOCATION_ID="+id).Output()
+	// By its process: lines that arrive after its end have no _SYSTEMD_INVOCATION_ID.
+	out, _ := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--priority=err", "--boot",
+		"--unit="+unit, "_PID="+pid).Output()
 	return string(out)
 }
 

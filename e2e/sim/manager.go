@@ -76,7 +76,8 @@ func (m *Machine) unitNamed(name string) *Service {
 // manager is the service manager's interface for install.
 type manager struct{ m *Machine }
 
-// States describes units. One without a program in this model counts as running.
+// States describes units. One without a program in this model counts as running. One that
+// is being stopped is deactivating, not active.
 func (g manager) States(_ context.Context, units ...string) ([]install.UnitState, error) {
 	g.m.mu.Lock()
 	defer g.m.mu.Unlock()
@@ -87,7 +88,7 @@ func (g manager) States(_ context.Context, units ...string) ([]install.UnitState
 			u.Known = disk.Exists(g.m.disk, filepath.Join(g.m.root, unitDir, name)) || s.active
 			u.Enabled = disk.Exists(g.m.disk, filepath.Join(g.m.root, wantsDir, name))
 			u.NeedReload = g.m.unitText(s) != s.unit.text
-			if u.Active = s.active; strings.HasSuffix(name, ".timer") {
+			if u.Active = s.active && !s.held; strings.HasSuffix(name, ".timer") {
 				u.Active, u.Stuck = s.armed, s.stuck
 			} else if s.active {
 				u.Started, u.Program = g.m.Clock.Now().Add(-time.Since(s.since)), s.program
