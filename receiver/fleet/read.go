@@ -55,8 +55,8 @@ func (o Options) read() (past, error) {
 	p.facts, err = Gather(o.Source, o.Now, o.Limits)
 	p.facts.Broken = errors.Join(broken, err)
 	p.silences, err = silences.Now(o.Silences, o.Now, p.facts.past, p.facts.contacts.Receiver.LastJump())
-	if err != nil { // without them, too many notifications rather than too few
-		p.unread = append(p.unread, err)
+	if err != nil {
+		p.unread, p.silences = append(p.unread, err), p.last.silenced(o.Now)
 	}
 	return p, nil
 }
@@ -67,7 +67,21 @@ func (p past) without(o Options, why error) past {
 	p.facts = &Facts{Now: o.Now, Limits: o.Limits, Unread: true, Lost: true, Broken: why}
 	p.unlock = func() {}
 	_ = p.recall(o) // from the spare folder
+	p.silences = p.last.silenced(o.Now)
 	return p
+}
+
+// silenced returns silences for the alerts that were muted in the last run, for a run that
+// cannot read the silences. Otherwise people would be notified of such an alert, but of its
+// end only if that is not muted again by then.
+func (l Last) silenced(now time.Time) map[receiver.AlertKey]receiver.Silence {
+	all := map[receiver.AlertKey]receiver.Silence{}
+	for _, a := range l.Open {
+		if a.Silenced {
+			all[a.Key()] = receiver.Silence{At: now}
+		}
+	}
+	return all
 }
 
 // recall reads the last run and alerts.jsonl. If alerts.jsonl has lost rows, for example

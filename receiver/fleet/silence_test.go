@@ -1,6 +1,9 @@
 package fleet
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -108,5 +111,31 @@ func TestRun_SilenceWithAnEnd(t *testing.T) {
 	all, err := silences.Read(onDisk(s.dir).Silences)
 	if err != nil || len(all) != 1 || !all[receiver.AlertKey{Host: "lab-01", Symptom: Silent}].End {
 		t.Errorf("%v %v", all, err)
+	}
+}
+
+// TestRun_SilencesUnread: what was muted in the last run stays muted while the silences cannot
+// be read; another alert is not.
+func TestRun_SilencesUnread(t *testing.T) {
+	s := newScene(t)
+	shipped := row("lab-01", ago(31*time.Minute))
+	s.write(local.IndexFile, shipped)
+	s.must(now)
+	s.silence(now.Add(time.Minute), receiver.Silence{})
+	s.must(now.Add(time.Hour))
+	path := filepath.Join(s.dir, local.SilencesFile)
+	if err := errors.Join(os.Rename(path, path+".away"), os.Mkdir(path, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	s.write(local.IndexFile, shipped+row("lab-02", now.Add(90*time.Minute)))
+	sick := s.must(now.Add(3 * time.Hour))
+	if got := strings.Join(s.sent[1:], " "); strings.Contains(got, "lab-01") || !strings.Contains(got, "lab-02") {
+		t.Errorf("sent %q, open %+v", s.sent, sick.Open)
+	}
+	if err := errors.Join(os.Remove(path), os.Rename(path+".away", path)); err != nil {
+		t.Fatal(err)
+	}
+	if well := s.must(now.Add(4 * time.Hour)); !well.Open[0].Silenced {
+		t.Errorf("read again: %+v", well.Open)
 	}
 }
