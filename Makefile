@@ -8,7 +8,7 @@ COMMIT   ?= $(shell git rev-parse HEAD 2>/dev/null)
 DIRTY    ?= $(shell test -z "$$(git status --porcelain 2>/dev/null)" && echo false || echo true)
 LDFLAGS  := -s -w -X main.buildVersion=$(VERSION) -X main.buildCommit=$(COMMIT) -X main.buildDirty=$(DIRTY)
 FUZZTIME ?= 10s
-LANES    ?= 4
+LANES    ?= 8
 HOURS    ?= 1
 SEEDS    ?= 50
 DAYS     ?= 2
@@ -86,7 +86,7 @@ lint: ## run the linters
 lint-api: ## check docs/openapi.yaml with Redocly (needs npm)
 	npx --yes @redocly/cli@2.11.1 lint --config docs/redocly.yaml docs/openapi.yaml
 
-e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=4 side by side, the longest first, STORE=s3: tarballs in an object store, STORE=cluster: rows in PostgreSQL, too)
+e2e: ## run the fleet lab: real systemd hosts, needs root (SCENARIO=name for one, LANES=8 side by side, the longest first, STORE=s3: tarballs in an object store, STORE=cluster: rows in PostgreSQL, too)
 	@failed=0; for p in ./e2e ./e2e/lab ./e2e/solo; do \
 	  CIS490_LAB_STORE='$(STORE)' go test -tags e2e -count=1 -timeout 90m -parallel $(LANES) -v $(if $(SCENARIO),-run '$(SCENARIO)',) $$p || failed=1; done; exit $$failed
 
