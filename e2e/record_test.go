@@ -131,7 +131,8 @@ func (f *fleet) verifyAll(want int) {
 	f.t.Logf("%d episodes verified: %v, rows %v", len(all), verdicts, counts)
 }
 
-// twoSlotConfig returns the host's config with two slots and a short rest.
+// twoSlotConfig returns the host's config with the built-in experiment, two slots and a short rest.
 func twoSlotConfig(h *lab.Host) string {
-	return h.Run(`sed -e 's/^experiment = /# &/' -e 's/^# *rest = .*/rest = "1s"/' -e 's/^# *max_slots = .*/max_slots = 2/' /etc/cis490/lab-host.toml`) + "\n"
+	return h.Run(`sed -e 's/^experiment = /# &/' -e 's/^# *rest = .*/rest = "1s"/' `+
+		`-e 's/^# *max_slots = .*/max_slots = 2/' /etc/cis490/lab-host.toml`) + "\n"
 }
