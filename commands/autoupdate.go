@@ -97,7 +97,7 @@ func (a *app) autoupdate(c *cli.Context) error {
 // updateOptions returns the options of this machine's update. It works with an unreadable
 // config, because the last good one is saved.
 func (a *app) updateOptions(installed []install.Role, lock *os.File, log *slog.Logger) update.Options {
-	sys := &update.System{Lock: lock}
+	sys := &update.System{Lock: lock, BootID: a.bootID()}
 	o := update.Options{
 		FS: disk.OS{}, Dir: installDir, Command: "/usr/local/bin/cis490", Machine: sys,
 		OS: a.env.Build.OS, Arch: a.env.Build.Arch, Config: config.DefaultUpdate(), Now: time.Now, Pause: pause, Log: log,

@@ -228,8 +228,8 @@ func (a *app) pingReceiver(c *cli.Context, conf config.LabHost, cl *client.Clien
 }
 
 // bootID identifies a boot, and so distinguishes two machines with one name, in systemd's
-// form without dashes. The unit passes it, because the service's /proc lacks it; empty
-// means unknown.
+// form without dashes. The units pass it: a service's /proc may lack it, or have that of the
+// kernel where a container boots. Empty means unknown.
 func (a *app) bootID() string {
 	id := a.env.Getenv("CIS490_BOOT_ID")
 	if b, err := disk.ReadFile(disk.OS{}, "/proc/sys/kernel/random/boot_id", disk.Small); id == "" && err == nil {

@@ -94,19 +94,32 @@ func clockOverlay() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	replace, err := json.Marshal(map[string]map[string]string{"Replace": {
-		original: filepath.Join(dir, "time.go"),
-		filepath.Join(goroot, "src", "time", "lab.go"): filepath.Join(dir, "lab.go"),
-	}})
+	overlay := map[string]map[string]string{"Replace": {}}
+	// go build takes one overlay: add to that of the environment (make incidents-off).
+	if _, given, ok := strings.Cut(os.Getenv("GOFLAGS"), "-overlay="); ok {
+		given, _, _ = strings.Cut(given, " ")
+		b, err := os.ReadFile(given)
+		if err == nil {
+			err = json.Unmarshal(b, &overlay)
+		}
+		if err != nil {
+			return "", fmt.Errorf("read the overlay of GOFLAGS: %w", err)
+		}
+	}
+	overlay["Replace"][original] = filepath.Join(dir, "time.go")
+	overlay["Replace"][filepath.Join(goroot, "src", "time", "lab.go")] = filepath.Join(dir, "lab.go")
+	all, err := json.Marshal(overlay)
 	if err != nil {
 		return "", err
 	}
-	for name, content := range map[string]string{"time.go": changed, "lab.go": clockSource, "overlay.json": string(replace)} {
+	sum = sha256.Sum256(all)
+	list := "overlay-" + hex.EncodeToString(sum[:6]) + ".json"
+	for name, content := range map[string]string{"time.go": changed, "lab.go": clockSource, list: string(all)} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			return "", err
 		}
 	}
-	return filepath.Join(dir, "overlay.json"), nil
+	return filepath.Join(dir, list), nil
 }
 
 // StepClock sets how far the host's wall clock is ahead of this machine's (negative:
