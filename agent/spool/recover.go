@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 
@@ -104,7 +105,7 @@ func (s *Spool) Recover() (Recovered, error) {
 	for _, e := range entries { // sidecars without a tarball
 		id, isSidecar := strings.CutSuffix(e.Name(), metaSuffix)
 		if isSidecar && !disk.Exists(s.FS, s.inOutbox(ident.EpisodeID(id), wire.TarballSuffix)) && !strings.Contains(id, ".") &&
-			s.whole(ident.EpisodeID(id)) != nil { // a whole episode is packed again, and its first tarball may have been sent
+			errors.Is(s.whole(ident.EpisodeID(id)), fs.ErrNotExist) { // else it is packed again, and its first tarball may have been sent
 			errs = append(errs, s.remove(filepath.Join(s.outbox(), e.Name())))
 		}
 	}
@@ -148,8 +149,9 @@ func (s *Spool) recoverReceipts(tarballs map[ident.EpisodeID]bool, step func(err
 		if r.Episode == "" || r.Lost {
 			continue
 		}
-		if t, err := s.readSidecar(id); err == nil && t.Digest != r.Digest && t.Digest != r.Packed {
-			continue // another tarball than the acknowledged one: send it
+		t, err := s.sidecar(id)
+		if err != nil || t.Digest != "" && t.Digest != r.Digest && t.Digest != r.Packed {
+			continue // perhaps another tarball than the acknowledged one: send it
 		}
 		step(s.Clear(id))
 	}

@@ -150,7 +150,7 @@ func (s *Spool) PutBack(r Row, storeID string) error {
 	if r.Packed != "" {
 		t.Digest, t.Earlier = r.Packed, []ident.Digest{r.Digest}
 	}
-	err := s.writeSidecar(t)
+	err := s.writeSidecar(t, disk.WriteSync)
 	if err != nil {
 		return err
 	}

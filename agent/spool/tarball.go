@@ -51,17 +51,16 @@ func (s *Spool) Tarball(ctx context.Context, p Packing, id ident.EpisodeID) (Tar
 	case !errors.Is(err, fs.ErrNotExist):
 		return Tarball{}, fmt.Errorf("look for tarball: %w", err)
 	}
+	first, err := s.sidecar(id) // if there is one, its tarball was removed
+	if err != nil {
+		return Tarball{}, err
+	}
 	t, err := s.pack(ctx, p, id)
 	if err != nil {
 		return Tarball{}, err
 	}
-	if first, err := s.readSidecar(id); err == nil { // its tarball was removed
-		t.inherit(first)
-	}
-	if err := s.writeSidecar(t); err != nil {
-		return Tarball{}, errors.Join(err, s.remove(s.partial(id)))
-	}
-	return t, s.publish(id)
+	t.inherit(first)
+	return t, s.publish(t, first)
 }
 
 const maxEarlier = 4
@@ -107,13 +106,10 @@ func (s *Spool) Repack(ctx context.Context, p Packing, first Tarball) (Tarball, 
 		return Tarball{}, errors.Join(ErrChanged, s.remove(s.partial(id)))
 	}
 	t.inherit(first)
-	// A tarball without a sidecar is hashed again, so a crash leaves no wrong digest.
-	err = errors.Join(s.remove(s.inOutbox(id, metaSuffix)), s.FS.SyncDir(s.outbox()))
+	// The sidecar of the one must never describe the other.
+	err = errors.Join(s.remove(s.inOutbox(id, wire.TarballSuffix)), s.FS.SyncDir(s.outbox()))
 	if err == nil {
-		err = s.publish(id)
-	}
-	if err == nil {
-		err = errors.Join(s.writeSidecar(t), s.FS.SyncDir(s.outbox()))
+		err = s.publish(t, first)
 	}
 	if err != nil {
 		return Tarball{}, fmt.Errorf("pack %s again: %w", id, err)
@@ -142,11 +138,18 @@ func (s *Spool) pack(ctx context.Context, p Packing, id ident.EpisodeID) (Tarbal
 	return Tarball{Episode: id, Digest: packed.Digest, Content: packed.Content, Size: packed.Size, Commit: packed.Meta.Code.Commit}, nil
 }
 
-// publish renames the partial file. Its sync covers the sidecar too, because a tarball
-// without one is hashed again.
-func (s *Spool) publish(id ident.EpisodeID) error {
-	if err := s.FS.Rename(s.partial(id), s.inOutbox(id, wire.TarballSuffix)); err != nil {
-		return errors.Join(err, s.remove(s.partial(id)))
+// publish writes the sidecar and renames the partial file. A sidecar that replaces the first
+// one is durable before that, because it names the tarballs that may have been sent.
+func (s *Spool) publish(t, first Tarball) error {
+	write := disk.Replace
+	if first.Digest == "" {
+		write = disk.WriteSync // without SyncDir
+	}
+	if err := s.writeSidecar(t, write); err != nil {
+		return errors.Join(err, s.remove(s.partial(t.Episode)))
+	}
+	if err := s.FS.Rename(s.partial(t.Episode), s.inOutbox(t.Episode, wire.TarballSuffix)); err != nil {
+		return errors.Join(err, s.remove(s.partial(t.Episode)))
 	}
 	if err := s.FS.SyncDir(s.outbox()); err != nil {
 		return fmt.Errorf("make tarball durable: %w", err)
@@ -157,11 +160,15 @@ func (s *Spool) publish(id ident.EpisodeID) error {
 // existing describes a tarball that is in the outbox already. The tarball may have been
 // sent, so it stays; its digest comes from the sidecar, or from the file.
 func (s *Spool) existing(id ident.EpisodeID, size int64) (Tarball, error) {
-	if t, err := s.readSidecar(id); err == nil && t.Size == size {
+	t, err := s.sidecar(id)
+	if err != nil {
+		return Tarball{}, err
+	}
+	if t.Digest != "" && t.Size == size {
 		// An earlier run's SyncDir may have failed.
 		return t, s.FS.SyncDir(s.outbox())
 	}
-	t := Tarball{Episode: id}
+	t = Tarball{Episode: id}
 	f, err := s.open(id)
 	if err != nil {
 		return Tarball{}, err
@@ -175,10 +182,7 @@ func (s *Spool) existing(id ident.EpisodeID, size int64) (Tarball, error) {
 	if t.Commit, err = s.commitOf(id); err != nil {
 		return Tarball{}, err
 	}
-	if err := s.writeSidecar(t); err != nil {
-		return Tarball{}, err
-	}
-	return t, s.FS.SyncDir(s.outbox())
+	return t, s.writeSidecar(t, disk.Replace)
 }
 
 // commitOf reads the commit from the tarball.
@@ -210,19 +214,28 @@ func (s *Spool) open(id ident.EpisodeID) (disk.File, error) {
 	return s.FS.OpenFile(s.inOutbox(id, wire.TarballSuffix), os.O_RDONLY, 0)
 }
 
-func (s *Spool) writeSidecar(t Tarball) error {
+func (s *Spool) writeSidecar(t Tarball, write func(disk.FS, string, fs.FileMode, func(io.Writer) error) error) error {
 	b, err := json.Marshal(t)
-	if err != nil {
-		return fmt.Errorf("save digest: %w", err)
+	if err == nil {
+		err = write(s.FS, s.inOutbox(t.Episode, metaSuffix), 0o640, func(w io.Writer) error {
+			_, err := w.Write(append(b, '\n'))
+			return err
+		})
 	}
-	err = disk.WriteSync(s.FS, s.inOutbox(t.Episode, metaSuffix), 0o640, func(w io.Writer) error {
-		_, err := w.Write(append(b, '\n'))
-		return err
-	})
 	if err != nil {
 		return fmt.Errorf("save digest: %w", err)
 	}
 	return nil
+}
+
+// sidecar reads a sidecar. Without a usable one it returns the zero Tarball, but an error if
+// there may be one: it names the tarballs that may have been sent.
+func (s *Spool) sidecar(id ident.EpisodeID) (Tarball, error) {
+	t, err := s.readSidecar(id)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrInvalid) {
+		return Tarball{}, nil
+	}
+	return t, err
 }
 
 func (s *Spool) readSidecar(id ident.EpisodeID) (Tarball, error) {

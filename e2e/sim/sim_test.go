@@ -65,6 +65,16 @@ func planOf(seed int) sim.Plan {
 	return p
 }
 
+// settings returns the variables of make that a plan depends on, if they are set.
+func settings() (all string) {
+	for _, name := range []string{"DAYS", "HOSTS", "PACE", "ONLY"} {
+		if v := os.Getenv("CIS490_SIM_" + name); v != "" {
+			all += fmt.Sprintf("%s='%s' ", name, v)
+		}
+	}
+	return all
+}
+
 // oneThread is for the run of a single plan. Few goroutines of a bubble run at the same time,
 // and waking another thread for each costs more than it gains.
 func oneThread(t *testing.T) {
@@ -111,7 +121,7 @@ func TestSim(t *testing.T) {
 					t.Errorf("%s: %s: %s", v.At.Round(time.Minute), v.Rule, v.Text)
 				}
 				if t.Failed() {
-					t.Logf("make sim SEED=%d   # its trace; with SHRINK='%s' the smallest plan that does it", seed, r.Wrong[0].Rule)
+					t.Logf("make sim SEED=%d %s  # its trace; with SHRINK='%s' the smallest plan that does it", seed, settings(), r.Wrong[0].Rule)
 				}
 				t.Logf("%s in %s: %d faults, %d episodes, %d checks", simulated(p), time.Since(start).Round(10*time.Millisecond),
 					len(p.Faults), r.Episodes, r.Checked)
