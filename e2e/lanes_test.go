@@ -73,7 +73,7 @@ func minutes(scenario string) int {
 		"TestSetup_WithoutGo":                      10,
 		"TestCluster_Storage":                      10,
 		"TestIncident20_CaptivePortalAndGateWrong": 9,
-		"TestIncident11_PowerCutReceiver":          8,
+		"TestGuest_PowerCutReceiver":               8,
 		"TestIncident01_RefusedForEver":            6,
 		"TestUpdate_EverythingElseBroken":          5,
 		"TestCluster_Authority":                    5,
