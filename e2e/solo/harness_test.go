@@ -15,6 +15,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -30,6 +31,7 @@ import (
 
 	"cis490/e2e/attack"
 	"cis490/internal/disk"
+	"cis490/internal/disk/disktest"
 	"cis490/internal/ident"
 	"cis490/internal/pki"
 	"cis490/internal/wire"
@@ -40,7 +42,14 @@ import (
 
 const commit = "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
 
+// asInstalled is the variable by which this program runs another one in the services' sandbox.
+const asInstalled = "CIS490_SOLO_AS_INSTALLED"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asInstalled) != "" {
+		path, err := exec.LookPath(os.Args[1])
+		panic(errors.Join(err, disktest.Exec(path, os.Args[1:], os.Environ())))
+	}
 	if referenceServer() || attack.Process() { // started by a test
 		return
 	}
@@ -128,6 +137,10 @@ func (r *harness) start() {
 	args := append(append([]string{}, r.wrap...), "cis490", "--log-level", cmp.Or(r.logs, "warn"), cmp.Or(r.role, "serve"), "--config",
 		r.path("receiver.toml"), "--addr-file", r.path("addr"))
 	r.cmd = exec.Command(args[0], args[1:]...)
+	if len(r.wrap) == 0 {
+		r.cmd = exec.Command(os.Args[0], args...)
+		r.cmd.Env = append(os.Environ(), asInstalled+"=1")
+	}
 	r.log.Reset()
 	r.cmd.Stdout, r.cmd.Stderr = r.log, r.log
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
