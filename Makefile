@@ -14,7 +14,7 @@ SEEDS    ?= 50
 DAYS     ?= 2
 HOSTS    ?= 3
 
-.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench bench-compare crashtest store-size versitygw clean
+.PHONY: help build dist demo test lint lint-api e2e sim sim-off soak incidents-off older docs-check fuzz golden bench bench-compare figures crashtest store-size versitygw clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' Makefile
@@ -132,6 +132,9 @@ bench: ## measure speed and memory beside peers (PEER=path of rest-server, BENCH
 
 bench-compare: ## compare two runs of make bench (OLD=file NEW=file; else the last two)
 	@go run $(BENCHSTAT) $(if $(OLD),$(OLD) $(NEW),$$(ls bin/bench/*.txt | tail -2))
+
+figures: ## write the tables of docs/performance.md from the last run of make bench
+	@go run ./e2e/figures "$$(ls bin/bench/*.txt | tail -1)" docs/performance.md
 
 crashtest: ## fail, cut power and kill at every step, and 200 times in earnest
 	go test -count=1 -v -run '^TestCrash_' ./receiver/store ./receiver/archive ./internal/ledger

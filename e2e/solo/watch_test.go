@@ -112,10 +112,10 @@ func TestBench_FleetCheck(t *testing.T) {
 	jq, peak := fastest(t, 1, zero, "jq", "-n",
 		"reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length",
 		filepath.Join(short, "index.jsonl"))
-	t.Logf("jq, last row of each host, 100,000 rows: %s, %d MiB", jq.Round(time.Millisecond), peak>>20)
+	figure(t, "FleetCheck/jq=all-of-100k", jq.Seconds()*1e3, "ms", float64(peak>>20), "MiB-peak")
 	tail, _ := fastest(t, 1, zero, "sh", "-c",
 		"tail -n 20000 "+filepath.Join(long, "index.jsonl")+" | jq -n 'reduce inputs as $r ({}; .[$r.host] = $r.received_at) | length'")
-	t.Logf("tail and jq, from a known start of the window: %s", tail.Round(time.Millisecond))
+	figure(t, "FleetCheck/jq=last-20k", tail.Seconds()*1e3, "ms")
 }
 
 // TestBench_HostHealth measures a request for the health reports of all hosts.
@@ -164,18 +164,17 @@ func TestBench_HostHealth(t *testing.T) {
 		took, size, etag = append(took, d), n, tag
 	}
 	busy = (r.cpuTime() - busy) / asked
-	first := took[0]
 	slices.Sort(took)
-	t.Logf("GET /v1/host-health, %d hosts, %d KiB: first %s, best %s, median %s (at most 50 ms)", fleetHosts, size>>10,
-		first.Round(time.Millisecond), took[0].Round(time.Millisecond), took[len(took)/2].Round(time.Millisecond))
-	t.Logf("of serve's processor time each took %s", busy.Round(time.Millisecond))
+	figure(t, "HostHealth", took[0].Seconds()*1e3, "ms-best", took[len(took)/2].Seconds()*1e3, "ms-median", busy.Seconds()*1e3,
+		"cpu-ms-of-serve", float64(size)/(1<<20), "MiB")
 	if etag != "" {
 		d, n, _, status := ask(etag)
-		t.Logf("the same, unchanged: %d, %d bytes in %s", status, n, d.Round(time.Millisecond))
+		t.Logf("the same, unchanged: %d, %d bytes", status, n)
+		figure(t, "HostHealth", d.Seconds()*1e3, "ms-unchanged")
 	}
 	dir := r.path("data/host-health")
 	jq, _ := fastest(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
-	t.Logf("jq -s over the files: %s", jq.Round(time.Millisecond))
+	figure(t, "HostHealth", jq.Seconds()*1e3, "ms-of-jq")
 }
 
 // TestBench_Doctor measures doctor --list, and doctor on a receiver and on a lab host of
@@ -185,17 +184,17 @@ func TestBench_Doctor(t *testing.T) {
 	h := r.enroll("lab-one")
 	r.start()
 	list, _ := fastest(t, 10, zero, "cis490", "doctor", "--list")
-	t.Logf("doctor --list: %s (at most 30 ms)", list.Round(time.Millisecond))
+	figure(t, "Doctor/what=list", list.Seconds()*1e3, "ms")
 	ran := func(code int) bool { return code == 0 || code == 1 }
 	all, _ := fastest(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
-	t.Logf("doctor of a receiver: %s (at most 2 s)", all.Round(time.Millisecond))
+	figure(t, "Doctor/what=receiver", all.Seconds()*1e3, "ms")
 	config := h.installHost()
 	out, err := exec.Command("cis490", "doctor", "--config", config, "--only", "receiver.auth").CombinedOutput()
 	if err != nil {
 		t.Fatalf("the receiver does not answer this host: %s", out)
 	}
 	all, _ = fastest(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
-	t.Logf("doctor of a lab host: %s (at most 2 s)", all.Round(time.Millisecond))
+	figure(t, "Doctor/what=lab-host", all.Seconds()*1e3, "ms")
 }
 
 // installHost writes a lab host's files and returns the path of its config.
