@@ -14,29 +14,26 @@ import (
 )
 
 func main() {
-	if len(os.Args) != 3 {
-		fail("usage: figures RUN.txt DOCUMENT.md", nil)
-	}
-	run, err := os.ReadFile(os.Args[1])
-	if err != nil {
-		fail("read the run", err)
-	}
-	document, err := os.ReadFile(os.Args[2])
-	if err != nil {
-		fail("read the document", err)
-	}
-	after, missing := fill(string(document), parse(string(run)))
-	if len(missing) > 0 {
-		fail(fmt.Sprintf("the run has no figures of %v: run 'make bench' whole", missing), nil)
-	}
-	if err := os.WriteFile(os.Args[2], []byte(after), 0o644); err != nil {
-		fail("write the document", err)
+	if err := rewrite(os.Args[1], os.Args[2]); err != nil {
+		panic(err) // make stops
 	}
 }
 
-func fail(what string, err error) {
-	_, _ = fmt.Fprintln(os.Stderr, cmp.Or(err, fmt.Errorf("%s", what)))
-	os.Exit(1)
+// rewrite replaces the tables of a document.
+func rewrite(run, document string) error {
+	lines, err := os.ReadFile(run)
+	if err != nil {
+		return err
+	}
+	before, err := os.ReadFile(document)
+	if err != nil {
+		return err
+	}
+	after, missing := fill(string(before), parse(string(lines)))
+	if len(missing) > 0 {
+		return fmt.Errorf("%s has no figures of %v: run 'make bench' whole", run, missing)
+	}
+	return os.WriteFile(document, []byte(after), 0o644)
 }
 
 // A figure is a value of a benchmark's case, in rounds.
