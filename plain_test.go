@@ -1,9 +1,11 @@
 package main_test
 
 import (
+	"cmp"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -100,4 +102,24 @@ func written(t *testing.T, endings ...string) map[string]string {
 		t.Fatal(err)
 	}
 	return files
+}
+
+// TestFixes_NameUnits: each service or timer that a text starts, stops or reads exists.
+func TestFixes_NameUnits(t *testing.T) {
+	call := regexp.MustCompile(`(?:systemctl|journalctl) [^"` + "`" + `#&|;)\n]*`)
+	name := regexp.MustCompile(`\b(cis490-[a-z]+(?:-[a-z]+)*)(\.service|\.timer)?\b`)
+	named := 0
+	for path, content := range written(t, ".go", ".md", ".html", ".tmpl") {
+		for _, text := range call.FindAllString(content, -1) {
+			for _, m := range name.FindAllStringSubmatch(text, -1) {
+				named++
+				if _, err := os.Stat("assets/units/" + m[1] + cmp.Or(m[2], ".service") + ".tmpl"); err != nil {
+					t.Errorf("%s: %q: there is not such a unit", path, text)
+				}
+			}
+		}
+	}
+	if named < 100 {
+		t.Errorf("%d units are named", named)
+	}
 }

@@ -25,8 +25,8 @@ func (a *app) caCommand() *cli.Command {
 			Usage:     "create a new CA; the current one is trusted for 120 more days",
 			ArgsUsage: noArgs,
 			Description: "Hosts get the new one at their next renewal, and accept the receiver until then,\n" +
-				"because the current CA signs the new one. A host that is off for longer must join again.\n" +
-				"At most 10 older CAs are trusted: then cis490 ca retire comes first.\n\n" +
+				"because the current CA signs the new one. A host that is off for longer than these 120 days\n" +
+				"must join again. At most 10 older CAs are trusted; with 10, run cis490 ca retire first.\n\n" +
 				"Example:\n   sudo cis490 ca rotate",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {
@@ -37,7 +37,7 @@ func (a *app) caCommand() *cli.Command {
 			Usage:     "stop trusting older CAs before their 120 days are over",
 			ArgsUsage: noArgs,
 			Description: "Use it if the key of an older CA was stolen. A host that has not renewed since the\n" +
-				"rotation must join again; hosts renew within 21 days of being on.\n\n" +
+				"rotation must join again; a host that is on renews within 21 days.\n\n" +
 				"Example:\n   sudo cis490 ca rotate   # then, when every host has renewed:\n   sudo cis490 ca retire",
 			Flags: []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 			Action: func(c *cli.Context) error {

@@ -126,8 +126,8 @@ func placeholder(f cli.Flag) string {
 	return word
 }
 
-// valuesOf returns the values that a placeholder of the help can have; none means that the
-// shell completes file names.
+// valuesOf returns the values that a placeholder of the help can have. If it returns none,
+// the shell completes file names.
 func (a *app) valuesOf(kind string) []candidate {
 	switch kind {
 	case "HOST":

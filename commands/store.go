@@ -69,7 +69,8 @@ func (a *app) storeCommand() *cli.Command {
 			{
 				Name: "scrub", Usage: "have serve repair rows and remove leftovers now", ArgsUsage: noArgs,
 				Description: "serve, which must be running, runs its daily comparison now: it compares all rows with all\n" +
-					"tarballs, adds missing rows, and removes leftovers that are a day old.\n\n" +
+					"tarballs, and adds missing rows. In an object store it also removes leftovers that are a day old:\n" +
+					"unfinished multipart uploads and, unless the rows are in a database, superseded objects.\n\n" +
 					"Example:\n   sudo cis490 store scrub",
 				Flags:  []cli.Flag{a.configFlag(roleReceiver), jsonFlag()},
 				Action: a.storeScrub,

@@ -163,7 +163,7 @@ func (m move) copyRows() (*storecopy.RowsResult, error) {
 		before = compareFinal
 		lease, err := m.from.Lease(receiver.Checking)
 		if errors.Is(err, receiver.ErrLeased) {
-			err = fault.Exit(fault.Fix(err, "sudo systemctl stop cis490-fleet-check.timer cis490-fleet-check   # then again"), fault.TempFail)
+			err = fault.Exit(fault.Fix(err, "sudo systemctl stop cis490-fleet-health.timer cis490-fleet-health   # then again"), fault.TempFail)
 		}
 		if err != nil {
 			return nil, err

@@ -69,8 +69,8 @@ type Options struct {
 	FS            disk.FS // nil: the machine's
 	Now           func() time.Time
 	// Update means that an update runs this install. Unknown config keys are then warnings,
-	// because the config may be of a newer version; a daemon that does not run is left to
-	// the trial; and there is no summary.
+	// because the config may be of a newer version. The trial judges a daemon that does not
+	// run, and no summary is printed.
 	Update bool
 	// Held is the lock, if the caller holds it; nil means to take it.
 	Held *os.File

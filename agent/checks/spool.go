@@ -54,8 +54,8 @@ func (h *host) spool() []check.Check {
 			ID: "episodes.stuck", Title: "Folders of shipped episodes can be removed", Severity: check.Soft,
 			Fix: here + "sudo -u cis490-rec chmod -R u+rwX,g+rwX /var/lib/cis490/data/episodes   " +
 				"# the shipper then removes them; for those left in shipped/ID.removing: sudo rm -rf --one-file-system",
-			Doc: "The recorder's folders of shipped and quarantined episodes could be moved out of episodes/ and removed. " +
-				"A folder that the shipper cannot access takes disk space, is not shipped again, and does not block other episodes.",
+			Doc: "The shipper was able to move the recorder's folders of shipped and quarantined episodes out of episodes/, and to " +
+				"remove them. A folder that it cannot access takes disk space, is not shipped again, and does not block other episodes.",
 			Run: h.needsConfig(h.stuck),
 		},
 		{

@@ -142,8 +142,8 @@ func (h *host) system() []check.Check {
 		{
 			ID: "machine.fit", Title: "Machine can run the services", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only machine.fit   # prints the commands to run",
-			Doc: "The kernel allows the user namespaces that the units need, or a drop-in of the site removes that need, " +
-				"and data_dir is writable, on a file system with owners, links, locks and folder syncs.",
+			Doc: "The kernel allows the user namespaces that the units need, unless a drop-in of the site removes that need. " +
+				"data_dir is writable, on a file system with owners, links, locks and folder syncs.",
 			Run: h.needsConfig(machine.Fit(data)),
 		},
 		{

@@ -10,7 +10,8 @@
 // The client writes no files. It follows no redirects, ignores the environment's proxy
 // settings, and gives up on a server that stays silent for the idle timeout. The total
 // duration of a transfer is not limited. A small answer must begin within one idle timeout
-// of connecting, and end within a second one; interim (1xx) answers do not extend that.
+// after the connection is there, and end within another; interim (1xx) answers do not extend
+// that.
 package client
 
 import (

@@ -60,8 +60,8 @@ type Options struct {
 	// may be empty.
 	BuiltIn []byte
 	// Probe pings the receiver with the credentials in a folder laid out like certs_dir. A
-	// *wire.Problem means that the receiver rejected them; any other error proves nothing. A
-	// receiver has none.
+	// *wire.Problem means that the receiver rejected them; any other error proves nothing. On
+	// a receiver it is not called.
 	Probe func(ctx context.Context, dir string) error
 	// Patience is how long one run retries while the authority cannot be reached. A join
 	// token that is replaced meanwhile is noticed.
@@ -153,7 +153,7 @@ func (e *Enroller) once(ctx context.Context, force bool) (Result, error) {
 		}
 		return e.renew(ctx, s)
 	case !s.bearer:
-		return Nothing, e.needsToken("%s has a certificate, but no bearer and no join token to enroll for one", e.o.Host)
+		return Nothing, e.needsToken("%s has a certificate, but no bearer, and no join token to get a bearer with", e.o.Host)
 	}
 	return Nothing, nil
 }

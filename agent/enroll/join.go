@@ -24,7 +24,7 @@ const maxRoots = 8
 
 // Code is what a machine shows the person who admits it.
 type Code struct {
-	Digits string       // six; the authority shows them only to a machine that sees the same root
+	Digits string       // six; the authority computes the same ones only if this machine sees its root
 	Root   ident.Digest // sha256 of the root by which this machine verifies the authority
 	Until  time.Time    // by this machine's clock
 }

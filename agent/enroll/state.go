@@ -45,7 +45,7 @@ func (e *Enroller) load() (state, error) {
 	if b, err = e.read(client.BearerFile); err != nil {
 		return s, err
 	}
-	s.bearer = len(b) > 0 || e.server() // which has no use for one
+	s.bearer = len(b) > 0 || e.server() // a receiver needs none
 	s.token, s.damaged = e.readToken()
 	if b, err = e.read(PendingFile); err != nil {
 		return s, err

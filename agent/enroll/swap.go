@@ -119,9 +119,10 @@ func (e *Enroller) serves(s state) bool {
 	return !now.Before(s.leaf.NotBefore) && now.Add(life/10).Before(s.leaf.NotAfter)
 }
 
-// swap installs the new files. Trust and bearer come first: they fit the new pair, and an
-// enrollment makes the old pair worthless. The rename of the pair completes the swap; after
-// a crash before it, the next run repeats the swap.
+// swap installs the new files. Trust bundle and bearer come first. If a crash leaves the old
+// pair with them, nothing is lost: a renewal keeps the bearer, and after an enrollment the
+// old pair is worthless anyway. The rename of the pair completes the swap; after a crash
+// before it, the next run repeats the swap.
 func (e *Enroller) swap() error {
 	for _, f := range []struct {
 		name  string

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The rights to change files that the oldest kernel with Landlock handles.
+// The rights to change files, as far as the oldest kernel with Landlock knows them.
 const changes = unix.LANDLOCK_ACCESS_FS_WRITE_FILE |
 	unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
 	unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_MAKE_REG |
@@ -24,9 +24,10 @@ const (
 )
 
 // confined runs start, which starts a process, on a thread whose children may change files
-// only in dir and under /dev, and may signal or trace only each other. A workload runs as
-// the user that owns all episodes; without Landlock it could change them or kill its
-// recorder. note is the reason if Landlock is unavailable.
+// only in dir and under /dev, may trace only each other, and from Landlock ABI 6 on may
+// signal only each other. A workload runs as the user that owns all episodes; without
+// Landlock it could change them or kill its recorder. note is the reason if Landlock is
+// unavailable.
 func confined(dir string, start func() error) (note string, err error) {
 	done := make(chan struct{})
 	go func() {

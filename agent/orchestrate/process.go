@@ -14,9 +14,9 @@ const processSource = "proc"
 // that this program is built for.
 const tickMS = 10
 
-// processRow is a row of telemetry-proc.jsonl: the process tree at one moment. Times and
-// bytes are sums since the command's start, and include processes that began and ended
-// between two rows; the other fields are current values.
+// processRow is a row of telemetry-proc.jsonl: the process tree at one moment. CPU times and
+// the counts of io are sums since the command's start, and include processes that began and
+// ended between two rows; the other fields are current values.
 type processRow struct {
 	head
 	Processes int           `json:"processes"`
@@ -87,7 +87,7 @@ func (c *processCollector) sample(at stamp) (any, error) {
 	row := processRow{head: head{at.wall, at.mono, processSource}, Procs: []processStat{}}
 	// Read from the top down: a parent's counts of its children are then older than the
 	// children's own counts, so nothing is counted twice. A process that ends meanwhile is
-	// missing in one row, so the sums never fall below those of the previous row.
+	// missing in one row; max and atLeast keep the sums from falling then.
 	user, system, io, err := c.supervisor()
 	if err != nil {
 		return nil, err

@@ -127,7 +127,7 @@ func (m *monitor) read(conn net.Conn) {
 }
 
 // event reports a machine's event. A reset counts as a failure: -no-reboot ends the machine
-// there, and it would have started over.
+// there; otherwise it would start over.
 func (m *monitor) event(at stamp, msg qmpMessage) {
 	m.out <- report{at, qmpSource, strings.ToLower(msg.Event), check.Sanitize(string(msg.Data), maxDetail)}
 	var why struct{ Reason string }

@@ -24,7 +24,8 @@ func (r *Orchestrator) lock() (io.Closer, error) {
 	}
 	var st unix.Stat_t
 	if err := unix.Stat(r.episodes, &st); err == nil && os.Geteuid() == 0 && st.Uid != 0 {
-		return nil, fault.Exit(fault.Fix(fmt.Errorf("record into %s: files of root there would stop the service, whose user owns it", r.episodes),
+		return nil, fault.Exit(fault.Fix(
+			fmt.Errorf("record into %s as root: root's files would stop the service, whose user owns the folder", r.episodes),
 			"sudo systemctl stop cis490-orchestrator && sudo -u cis490-rec cis490 orchestrate --once"), fault.NoPerm)
 	}
 	held, err := r.o.FS.Lock(r.episodes)

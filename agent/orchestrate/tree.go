@@ -59,7 +59,8 @@ func (t *tree) below(root int) ([]int, error) {
 	return all, nil
 }
 
-// parents returns the children of each process of the machine.
+// parents reads the parent of every process of the machine, and returns the children of
+// each.
 func (t *tree) parents() (map[int][]int, error) {
 	fsys, err := procfs.NewFS(t.proc)
 	if err != nil {

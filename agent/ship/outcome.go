@@ -61,8 +61,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 		}
 		wait := s.pause(rule, time.Duration(retryAfter)*time.Second, err, false)
 		log.Warn("episode not shipped; it waits", "wait", wait, "err", err)
-		// Other episodes go first when the uplink closes, in case this one caused the
-		// fault.
+		// Other episodes go first after the wait, in case this one caused the fault.
 		notBefore := time.Time{}
 		if action == wire.BackOff || action == wire.Await {
 			notBefore = s.Now().Add(max(wait, min(s.wait(e.attempts), rule.most)))
@@ -71,8 +70,7 @@ func (s *Shipper) apply(e *entry, err error, policy string, log *slog.Logger) {
 	}
 }
 
-// pause opens the uplink's circuit breaker for a while; byPing means that the next pong
-// closes it.
+// pause stops uploads for a while; byPing means that the next pong ends the pause.
 func (s *Shipper) pause(rule Rule, retryAfter time.Duration, err error, byPing bool) time.Duration {
 	s.mu.Lock()
 	wait := s.uplink.fail(s.Now(), rule, retryAfter)
@@ -94,8 +92,8 @@ func (s *Shipper) pause(rule Rule, retryAfter time.Duration, err error, byPing b
 	return wait
 }
 
-// markUnreached saves the time until which nothing could be shipped for a reason outside
-// this host.
+// markUnreached saves that nothing could be shipped until now, for a reason outside this
+// host.
 func (s *Shipper) markUnreached() {
 	const often = 10 * time.Second // at most one save per this interval
 	now := s.Now().UTC().Round(0)

@@ -7,8 +7,9 @@ import (
 )
 
 // atLowPriority calls f on a thread with low CPU and I/O priority, so that recordings go
-// first. The thread ends with f: it could not get its priority back, and a goroutine that
-// waits while it is locked to a thread costs two thread switches for each wake.
+// first. Each call uses a new thread, which ends with f. A thread cannot get its priority
+// back, and a worker that stays locked to one low thread would cost two thread switches at
+// each wake.
 func atLowPriority(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -79,7 +79,7 @@ func (s *Shipper) nextReconcile() (at time.Time, storeID string) {
 	s.stateMu.Unlock()
 	now := s.Now()
 	at = last.Add(s.Config.ReconcileEvery.D())
-	if with != pong.StoreID || last.After(now) || room > 0 { // or the clock was wrong
+	if with != pong.StoreID || last.After(now) || room > 0 { // last.After(now): the clock was wrong
 		at = now
 	}
 	if after.After(at) {

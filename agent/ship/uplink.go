@@ -7,8 +7,8 @@ import (
 	"cis490/internal/wire"
 )
 
-// uplink is a circuit breaker for uploads. All episodes share it, so that a failing
-// receiver gets one request per wait from a host, not one per episode.
+// uplink makes uploads wait after a failure, like a circuit breaker. All episodes share it,
+// so that a failing receiver gets one request per wait from a host, not one per episode.
 type uplink struct {
 	jitter func(time.Duration) time.Duration // uniform in [0, d)
 
@@ -17,7 +17,7 @@ type uplink struct {
 	action  wire.Action
 	serial  string // of the rejected certificate
 	detail  string
-	byPing  bool // opened by a failed ping: the next pong closes it
+	byPing  bool // a failed ping began the wait: the next pong ends it
 	ping    bool // a pong is required before the next upload
 }
 

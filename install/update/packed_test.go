@@ -54,7 +54,7 @@ func TestFetch_Packed(t *testing.T) {
 		"begun, and packed otherwise": {before: []byte("other"), first: whole, why: "unpack the download"},
 		"no zstd":                     {first: of([]byte("no zstd at all")), why: "unpack the download"},
 		"cut off":                     {first: of(pack(t, []byte("v2 amd64"))[:17]), why: "unpack the download"},
-		"too short":                   {first: of(pack(t, []byte("v2"))), why: "unpacks to 2 bytes"},
+		"too short":                   {first: of(pack(t, []byte("v2"))), why: "unpacked 2 bytes"},
 		"a bomb":                      {first: of(pack(t, make([]byte, 4<<20))), why: "unpack the download"},
 		"larger than the binary":      {first: of(bytes.Repeat([]byte{'x'}, 4<<10)), why: "exceeds the"},
 		"other content":               {first: of(pack(t, []byte("v2 arm64"))), why: "the signed manifest names"},

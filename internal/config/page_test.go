@@ -17,9 +17,9 @@ var update = flag.Bool("update", false, "write docs/configuration.md")
 func TestPage_IsTheExamples(t *testing.T) {
 	var page strings.Builder
 	page.WriteString("# Configuration\n\n" +
-		"Each role has one file. `install` writes it once, with every key that has a default commented out, and never\n" +
+		"Each role has one file; in it, each key that has a default is a comment. `install` writes the file once, and never\n" +
 		"edits it again; every default lives in the binary. `cis490 config check` names each mistake with file, line and\n" +
-		"column; daemons only warn of a key that they do not know, so that an older one still starts.\n\n" +
+		"column. Daemons only warn of a key that they do not know, so that an older version still starts.\n\n" +
 		"This page is generated from the files that `install` writes (`assets/config`).\n")
 	for _, f := range []struct{ title, name string }{
 		{"Lab host: `/etc/cis490/lab-host.toml`", "lab-host.toml"}, {"Receiver: `/etc/cis490/receiver.toml`", "receiver.toml"},

@@ -19,8 +19,8 @@ type Facts struct {
 	Disk    uint64 // the file system's number, st_dev
 }
 
-// SameDisk reports whether two files are on one file system. It may report false for two
-// that are, as for subvolumes of Btrfs.
+// SameDisk reports whether two files are on one file system. It may report false although
+// they are, as on two subvolumes of Btrfs.
 func SameDisk(a, b fs.FileInfo) bool {
 	x, ok := factsOf(a)
 	y, ok2 := factsOf(b)

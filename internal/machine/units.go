@@ -99,7 +99,7 @@ func UnitChecks(ask Asker, set UnitSet, machine, install string, now func() time
 		},
 		{
 			ID: "units.restarts", Title: "Services stay up", Severity: check.Soft, Fix: logs,
-			Doc: "It warns if systemd restarted a daemon three times or more since its last manual start, the latest within a day. " +
+			Doc: "It warns if systemd restarted a daemon at least three times since its last manual start, and the last time within a day. " +
 				"A restart by the watchdog means that the daemon hung.",
 			Run: each(set.Daemons, func(u Unit) (check.Status, string) { return restarts(u, now()) }, "no recent restarts"),
 		},

@@ -48,7 +48,7 @@ func Unpack(w io.Writer, packed io.Reader, size int64) error {
 	case err != nil:
 		return err
 	case n != size:
-		return fmt.Errorf("unpacks to %d bytes or more, the manifest says %d", n, size)
+		return fmt.Errorf("unpacked %d bytes, the manifest says %d", n, size)
 	}
 	return nil
 }

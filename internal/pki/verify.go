@@ -22,8 +22,8 @@ var (
 	ErrValidity = errors.New("client certificate is outside its validity")
 )
 
-// Limits on a client's chain: hosts send only their certificate, and hosts below a site's
-// own CA a few more. The sender chooses the number and kind of keys, and so the cost of
+// Limits on a client's chain: a host sends one certificate, and a site's own CA may have
+// intermediates. The sender chooses the number and kind of keys, and so the cost of
 // verification.
 const (
 	maxChain = 4

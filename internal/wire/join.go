@@ -49,9 +49,10 @@ func CommitJoin(nonce string) ident.Digest {
 	return ident.Digest(hex.EncodeToString(sum[:]))
 }
 
-// JoinCode returns the six digits that machine and authority show. They are equal only if
-// both see the same root and host. Who is between them has to choose both nonces it sends
-// before it sees the others', and so matches with a chance of one in a million.
+// JoinCode returns the six digits that machine and authority compute; only the machine shows
+// them. They are equal only if both see the same root and host. An attacker between them has
+// to choose both nonces that it sends before it sees those of machine and authority, so its
+// digits match with a chance of one in a million.
 func JoinCode(root ident.Digest, h ident.Host, machine, authority string) string {
 	sum := sha256.Sum256([]byte("cis490 join code\n" + string(root) + "\n" + string(h) + "\n" + machine + "\n" + authority))
 	return fmt.Sprintf("%06d", binary.BigEndian.Uint64(sum[:])%1_000_000)

@@ -224,7 +224,7 @@ func (a *Authority) revoke(t *token, by string) error {
 }
 
 // decommission takes effect at the host's next request. Its tokens are revoked first: after
-// a crash in between the host is still active, but cannot enroll again.
+// a crash between the two steps, the host is still active, but cannot enroll again.
 func (a *Authority) decommission(h ident.Host, by string) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -249,7 +249,7 @@ func (a *Authority) readmit(h ident.Host, by string) error {
 	case host.State != roster.Gone:
 		return invalid("host is not decommissioned", "sudo cis490 host show "+string(h), "%s is %s", h, host.State)
 	}
-	// A replaced host may still have a token: it needs a new one.
+	// A replaced host may still have an open token; a readmitted one must get a new token.
 	if err := a.tokens.revokeAll(h, by); err != nil {
 		return err
 	}

@@ -109,8 +109,9 @@ func onTheWay(name, at string) error {
 }
 
 // look returns a function that reads the backup's config. It refuses a config with other
-// paths: this machine's config decides where files are restored to, but the restored one
-// where daemons read them, so that bootstrap would make another CA.
+// paths: files are restored to the paths in this machine's config, but the daemons read from
+// those in the restored config. With other paths, bootstrap would not find its CA, and make
+// another one.
 func look(file string, p Places) func(h *tar.Header, at string, content io.Reader) error {
 	return func(h *tar.Header, at string, content io.Reader) error {
 		if h.Name != configEntry {

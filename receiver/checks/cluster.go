@@ -31,7 +31,7 @@ func (r *registry) cluster() []check.Check {
 	return []check.Check{
 		{
 			ID: "cluster.ready", Title: "All receivers are ready", Severity: check.Hard,
-			Fix: here + "sudo cis490 status   # then sudo cis490 doctor on the one that is not ready; or, if it is gone for good: " +
+			Fix: here + "sudo cis490 status   # then sudo cis490 doctor on the receiver that is not ready; or, if it is gone for good: " +
 				"sudo cis490 ledger forget NAME",
 			Doc: "Every receiver on the database gave a sign of life within a minute, and accepts episodes. One that is gone for good is " +
 				"listed for a week, or until cis490 ledger forget.",
@@ -48,16 +48,16 @@ func (r *registry) cluster() []check.Check {
 		{
 			ID: "cluster.certificates", Title: "All receivers renew their certificates", Severity: check.Hard,
 			Fix: here + renewFix + "   # on the one that it names; if that has the authority: sudo systemctl restart cis490-bootstrap",
-			Doc: "No server certificate of a receiver is in the last sixth of its life. A receiver whose authority is on another one " +
-				"renews its certificate there at two thirds of its life, unless it was revoked with cis490 receiver revoke or ledger forget.",
+			Doc: "No server certificate of a receiver is in the last sixth of its life. A receiver without the authority renews its " +
+				"certificate at the authority at two thirds of its life, unless cis490 receiver revoke or ledger forget revoked the receiver.",
 			Run: run(r.allRenew),
 		},
 		{
 			ID: "cluster.authority", Title: "A machine has the authority, and another one stands by", Severity: check.Hard,
 			Fix: here + "sudo cis490 status   # names the machines; on the one that should stand by: sudo journalctl -u cis490-bootstrap -n 20 " +
 				"--no-pager; sudo cis490 doctor --only cluster.authority",
-			Doc: "If the authority's rows are in the database: one machine has the authority, another one takes over within ten seconds when it " +
-				"dies, and this machine, if it has [authority] url_file, could take over. Each obstacle is named with its fix: for " +
+			Doc: "If the authority's rows are in the database, one machine has the authority, and another one takes over within ten seconds " +
+				"when it dies. This machine could take over, if it has [authority] url_file. Each obstacle is named with its fix: for " +
 				"example, the CA key is missing, or is from before a rotation of the CA. Only root sees these. Without a standby, the check warns.",
 			Run: r.needsConfig(r.authorities),
 		},

@@ -30,15 +30,15 @@ func (r *registry) ledgers() []check.Check {
 			ID: "clock.ledger", Title: "Clock is not behind the index", Severity: check.Hard,
 			Fix: here + machine.ClockFix,
 			Doc: "The time of the last row of the index is not in the future. If it is, this clock went back: it is wrong now, or it " +
-				"was ahead when the row was written. Nothing waits until that time. If the clock is synchronized, the time of the row is " +
+				"was ahead when the row was written. Uploads continue meanwhile. If the clock is synchronized, the time of the row is " +
 				"the wrong one, and the check passes.",
 			Run: r.needsConfig(r.clockOfIndex),
 		},
 	}...)
 }
 
-// outside returns the checks of an object store or a database; none are those of a receiver
-// without.
+// outside returns the checks of an object store or a database. A receiver that has neither
+// gets the checks in none.
 func (r *registry) outside(none []check.Check) []check.Check {
 	ids := make([]string, 0, len(none))
 	for _, c := range none {

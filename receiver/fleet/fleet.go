@@ -51,7 +51,7 @@ func LimitsOf(c config.Receiver) Limits {
 }
 
 // The windows that are derived from SilentAfter, because all of them depend on how often
-// a host pings; their defaults in brackets.
+// a host pings. Their defaults are in brackets.
 
 // Fresh is the age up to which a ping describes the present [15 min: three missed pings].
 func (l Limits) Fresh() time.Duration { return l.SilentAfter / 2 }

@@ -88,8 +88,8 @@ func (m Memory) spared(name string) bool {
 	return err == nil
 }
 
-// Begin prepares a new version of a document that could not be read, or decoded: Write does
-// not replace the former, and a copy of the latter is kept.
+// Begin prepares a new version of a document. Write does not replace one that could not be
+// read; of one that could not be decoded, a copy is kept.
 func (m Memory) Begin(name string, why error) error {
 	switch {
 	case errors.Is(why, errDamaged):

@@ -54,8 +54,8 @@ func (o Options) checks(user string, reserve int64) []check.Check {
 		{
 			ID: "machine.fit", Title: "Machine suits the services", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only machine.fit   # says what to paste",
-			Doc: "The kernel allows the user namespaces that the units need, or a drop-in of the site removes that need, " +
-				"and data_dir is writable, on a file system with owners, links, locks and folder syncs.",
+			Doc: "The kernel allows the user namespaces that the units need, unless a drop-in of the site removes that need. " +
+				"data_dir is writable, on a file system with owners, links, locks and folder syncs.",
 			Run: machine.Fit(f.o.Dir),
 		},
 		{

@@ -27,8 +27,8 @@ type format[T any] struct {
 	decode        func(ledger.Row) (T, bool)   // false: damaged
 	match         func(T, receiver.Query) bool // nil: all match
 	copied        func(Options, []T) error     // called before rows are copied; nil: nothing to do
-	// flushed returns how many bytes of a file of this size hold durable rows, for other processes.
-	// Nil: each row is synced by itself, so all are durable.
+	// flushed is for processes that do not write the file: it returns how many bytes of a file
+	// of this size are durable. Nil: each row is synced by itself, so all are durable.
 	flushed func(Options, int64) (int64, error)
 	most    int64 // size of the file in bytes at which its older half is removed; 0: no bound
 }

@@ -94,8 +94,8 @@ func checks(d *db) []check.Check {
 		{
 			ID: "ledger.partitions", Title: "Partitions of the next months exist", Severity: check.Soft,
 			Fix: here + "sudo systemctl restart cis490-receiver   # makes them",
-			Doc: "Rows have partitions by month, two months ahead, and none is in the default partition, except rows of hosts whose clock " +
-				"is far off.",
+			Doc: "Partitions exist for each month until two months from now. Only rows of hosts whose clock is far off are in the " +
+				"default partition.",
 			Run: run(func(ctx context.Context, c conn) check.Result {
 				var ahead bool
 				var stray int64
@@ -113,7 +113,7 @@ SELECT to_regclass('episodes_' || to_char(now() AT TIME ZONE 'UTC' + interval '2
 		},
 		{
 			ID: "ledger.standby", Title: "A standby has each row", Severity: check.Soft,
-			Fix: here + "sudo cis490 ledger status   # names the database, where synchronous_standby_names has to name a standby that streams",
+			Fix: here + "sudo cis490 ledger status   # names the database: set synchronous_standby_names there to a standby that streams",
 			Doc: "A synchronous standby streams from the database, so a failover loses no row. An asynchronous one may lose the newest rows, " +
 				"whose tarballs stay in the bucket.",
 			Run: seeing(func(ctx context.Context, c conn) check.Result {
@@ -134,9 +134,9 @@ SELECT to_regclass('episodes_' || to_char(now() AT TIME ZONE 'UTC' + interval '2
 		{
 			ID: "ledger.feed", Title: "Rows are visible to followers", Severity: check.Hard,
 			Fix: here + "sudo cis490 doctor --only ledger.feed   # names the transaction and what ends it",
-			Doc: "No writing transaction has been open for a minute, in any database of the server; after ten minutes the check " +
-				"fails. Until that transaction ends, pages and the catalogue do not show newer episodes. They are stored all the same. " +
-				"The check names the cause: a forgotten session, a long job, or an abandoned prepared transaction.",
+			Doc: "No writing transaction, in any database of the server, is open for longer than a minute (a warning) or ten minutes " +
+				"(a failure). Until such a transaction ends, pages and the catalogue do not show newer episodes, although they are " +
+				"stored. The check names the cause: a forgotten session, a long job, or an abandoned prepared transaction.",
 			Run: run(func(ctx context.Context, c conn) check.Result {
 				lag, err := lagOf(ctx, c)
 				var may bool

@@ -1,5 +1,5 @@
-// Package s3 is the backend that keeps tarballs in an object store, and everything else
-// in the data folder of another backend.
+// Package s3 is the backend that keeps tarballs in an object store, and leaves everything
+// else to another backend: the data folder, or package pg.
 //
 // An upload is spooled on this machine, hashed and admitted before it is sent. Its key names
 // its content, so sending it again writes the same bytes. The row in the index is the commit
@@ -7,9 +7,12 @@
 // after the row is durable. So an object without a row has a claim, and claims of an episode
 // are resolved before any answer about it.
 //
-// An upload deletes nothing. An object that another content of its episode superseded is
-// deleted after a day, if there is a key that may delete. Objects with unknown names are
-// counted and kept.
+// An upload deletes nothing. If another content of the same episode got the row, the object
+// is superseded, and deleted after a day, if there is a key that may delete. Objects with
+// unknown names are counted and kept.
+//
+// If the rows are in a database, there are no claims, and superseded objects are kept: see
+// shared.
 //
 //storage:adapter
 package s3

@@ -17,7 +17,7 @@ type shared struct {
 	rows receiver.Rows
 }
 
-// supersededNamed is how many objects that lost to another content are named in the log.
+// supersededNamed is how many superseded objects the log names.
 const supersededNamed = 100
 
 func (o Options) share(s *served) (receiver.Store, error) {

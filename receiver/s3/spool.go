@@ -138,12 +138,12 @@ func readFull(body io.Reader, part []byte, before, size int64) error {
 	return nil
 }
 
-// ended waits for the end of a body, which a proxy may cut off after its announced length,
-// and compares its digest.
+// ended waits for the proper end of a body, because a proxy may break off even after the
+// announced number of bytes, and compares its digest.
 func ended(body io.Reader, u receiver.Upload, sum []byte) error {
 	switch n, err := io.ReadFull(body, make([]byte, 1)); {
 	case n > 0:
-		return &receiver.BodyError{Err: fmt.Errorf("there is more than %d bytes", u.Size)}
+		return &receiver.BodyError{Err: fmt.Errorf("the body has more than %d bytes", u.Size)}
 	case !errors.Is(err, io.EOF):
 		return &receiver.BodyError{Err: fmt.Errorf("no end after %d bytes: %w", u.Size, err)}
 	}

@@ -123,7 +123,7 @@ func (w *counted) ReadFrom(r io.Reader) (sent int64, err error) {
 	}
 	left := int64(math.MaxInt64)
 	limited, ok := r.(*io.LimitedReader)
-	if ok { // the kernel's way accepts one limited reader
+	if ok { // sendfile works through one LimitedReader, and CopyN adds one
 		r, left = limited.R, limited.N
 		defer func() { limited.N -= sent }()
 	}

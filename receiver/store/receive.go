@@ -128,7 +128,8 @@ func (s *Store) copy(f disk.File, body io.Reader, size int64) (ident.Digest, err
 			begun = n
 		}
 	}
-	// Wait for the end of the body: a proxy may cut off a body after its announced length.
+	// Wait for the proper end of the body: a proxy may break off even after the announced
+	// number of bytes.
 	switch n, err := io.ReadFull(body, buf[:1]); {
 	case n > 0:
 		return "", &receiver.BodyError{Err: fmt.Errorf("more than %d bytes", size)}

@@ -84,8 +84,8 @@ const probeFile = "probe" + disk.Partial
 const probeDir = ".probe"
 
 // Writable writes test files to check that the disk accepts writes, and that staged files can be
-// linked. A thorough test, for after a failed upload, takes every step of an upload but
-// its row.
+// linked. After a failed upload the test is thorough: it takes every step of an upload,
+// except writing the row.
 func (s *Store) Writable(thorough bool) error {
 	path, name := s.staged(probeFile), filepath.Join(s.o.DataDir, EpisodesDir, probeFile)
 	err := disk.WriteSync(s.o.FS, path, filePerm, func(w io.Writer) error {

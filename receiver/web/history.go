@@ -131,8 +131,8 @@ func (x strip) Time() string { return machine.HumanDuration(x.Total) }
 // Link reports whether the name is a host that has a page.
 func (x strip) Link() bool { _, err := ident.ParseHost(x.Name); return err == nil }
 
-// strips returns a strip for each host or, of one host, for each symptom; those with the
-// longest time first.
+// strips returns a strip for each host or, of one host, for each symptom. Those with the
+// longest time come first.
 func (p past) strips(name func(span) string) []strip {
 	by := map[string][]span{}
 	for _, x := range p.Spans {

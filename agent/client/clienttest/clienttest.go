@@ -30,12 +30,12 @@ import (
 // Host is the lab host that the receiver accepts.
 const Host ident.Host = "lab-01"
 
-// Put is a PUT that arrived.
+// Put is a PUT that arrived and that no hook answered.
 type Put struct {
 	Episode ident.EpisodeID
 	Digest  ident.Digest
 	Commit  ident.Commit
-	Status  int // 0 when a hook answered
+	Status  int // of the answer
 }
 
 // Receiver is a fake receiver. Its hooks are set before requests arrive. Each hook gets a
