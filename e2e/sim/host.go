@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -47,6 +48,7 @@ type Host struct {
 	again   atomic.Bool              // a proxy delivers uploads twice
 	later   atomic.Int64             // delay of the second delivery, in nanoseconds
 	twin    atomic.Pointer[Host]     // has the same credentials
+	copied  sync.Map                 // its episodes that a twin has too
 	seen    atomic.Uint64            // seq of the newest offered release
 	crashes map[string]*atomic.Int32 // of the shipper, by version
 	parsed  atomic.Pointer[parsed]   // the config file as it was read last

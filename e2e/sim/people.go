@@ -77,6 +77,9 @@ func cloned(w *World, _ *Machine, f Fault) {
 		&Service{Name: "ship", Unit: "cis490-shipper", Main: twin.ship, First: time.Second},
 		&Service{Name: "cert-fetch", Unit: "cis490-cert-fetch", Main: twin.certFetch},
 	)
+	for _, name := range h.names("episodes") {
+		h.copied.Store(name, true)
+	}
 	h.twin.Store(twin)
 	twin.Boot()
 }
