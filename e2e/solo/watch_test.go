@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -67,9 +66,9 @@ func fleetData(t *testing.T, history int) string {
 	return dir
 }
 
-// fastest runs a command n times and returns its shortest wall time and its peak memory in
-// bytes. It logs the shortest CPU time too, because commands wait on a busy machine.
-func fastest(t *testing.T, n int, ok func(code int) bool, name string, args ...string) (took time.Duration, peak int64) {
+// fastest runs a command n times and returns its shortest wall time. It logs the shortest CPU
+// time too, because commands wait on a busy machine.
+func fastest(t *testing.T, n int, ok func(code int) bool, name string, args ...string) (took time.Duration) {
 	t.Helper()
 	var busy time.Duration
 	for range n {
@@ -84,15 +83,12 @@ func fastest(t *testing.T, n int, ok func(code int) bool, name string, args ...s
 		if took == 0 || d < took {
 			took = d
 		}
-		if u, is := cmd.ProcessState.SysUsage().(*syscall.Rusage); is {
-			peak = max(peak, u.Maxrss<<10)
-		}
 		if cpu := cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime(); busy == 0 || cpu < busy {
 			busy = cpu
 		}
 	}
 	t.Logf("%s %s…: %s of processor time", name, args[0], busy.Round(time.Millisecond))
-	return took, peak
+	return took
 }
 
 func zero(code int) bool { return code == 0 }
@@ -101,19 +97,19 @@ func zero(code int) bool { return code == 0 }
 // short history, and with jq counting hosts in the same window.
 func TestBench_FleetCheck(t *testing.T) {
 	long, short := fleetData(t, 10_000_000), fleetData(t, 100_000)
-	check := func(dir string) (time.Duration, int64) {
+	check := func(dir string) time.Duration {
 		return fastest(t, 7, zero, "cis490", "fleet-check", "--dry-run", "--json", "--data-dir", dir)
 	}
-	much, peak := check(long)
-	little, _ := check(short)
-	figure(t, "FleetCheck/rows=10M", much.Seconds()*1e3, "ms", float64(peak>>20), "MiB-peak", float64(much)/float64(little), "of-100k-rows")
+	much := check(long)
+	little := check(short)
+	figure(t, "FleetCheck/rows=10M", much.Seconds()*1e3, "ms", float64(much)/float64(little), "of-100k-rows")
 	figure(t, "FleetCheck/rows=100k", little.Seconds()*1e3, "ms")
 	since := time.Now().Add(-24 * time.Hour).UTC().Format(time.RFC3339)
-	jq, peak := fastest(t, 1, zero, "jq", "-n",
+	jq := fastest(t, 1, zero, "jq", "-n",
 		"reduce (inputs | select(.received_at >= \""+since+"\")) as $r ({}; .[$r.host] = $r.received_at) | length",
 		filepath.Join(short, "index.jsonl"))
-	figure(t, "FleetCheck/jq=all-of-100k", jq.Seconds()*1e3, "ms", float64(peak>>20), "MiB-peak")
-	tail, _ := fastest(t, 1, zero, "sh", "-c",
+	figure(t, "FleetCheck/jq=all-of-100k", jq.Seconds()*1e3, "ms")
+	tail := fastest(t, 1, zero, "sh", "-c",
 		"tail -n 20000 "+filepath.Join(long, "index.jsonl")+" | jq -n 'reduce inputs as $r ({}; .[$r.host] = $r.received_at) | length'")
 	figure(t, "FleetCheck/jq=last-20k", tail.Seconds()*1e3, "ms")
 }
@@ -173,7 +169,7 @@ func TestBench_HostHealth(t *testing.T) {
 		figure(t, "HostHealth", d.Seconds()*1e3, "ms-unchanged")
 	}
 	dir := r.path("data/host-health")
-	jq, _ := fastest(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
+	jq := fastest(t, 1, zero, "sh", "-c", "jq -s . "+dir+"/lab-*.json")
 	figure(t, "HostHealth", jq.Seconds()*1e3, "ms-of-jq")
 }
 
@@ -183,17 +179,17 @@ func TestBench_Doctor(t *testing.T) {
 	r := newHarness(t, "")
 	h := r.enroll("lab-one")
 	r.start()
-	list, _ := fastest(t, 10, zero, "cis490", "doctor", "--list")
+	list := fastest(t, 10, zero, "cis490", "doctor", "--list")
 	figure(t, "Doctor/what=list", list.Seconds()*1e3, "ms")
 	ran := func(code int) bool { return code == 0 || code == 1 }
-	all, _ := fastest(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
+	all := fastest(t, 5, ran, "cis490", "doctor", "--role", "receiver", "--config", r.path("receiver.toml"))
 	figure(t, "Doctor/what=receiver", all.Seconds()*1e3, "ms")
 	config := h.installHost()
 	out, err := exec.Command("cis490", "doctor", "--config", config, "--only", "receiver.auth").CombinedOutput()
 	if err != nil {
 		t.Fatalf("the receiver does not answer this host: %s", out)
 	}
-	all, _ = fastest(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
+	all = fastest(t, 5, ran, "cis490", "doctor", "--role", "lab-host", "--config", config)
 	figure(t, "Doctor/what=lab-host", all.Seconds()*1e3, "ms")
 }
 
